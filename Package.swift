@@ -1,0 +1,75 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Every Swift target is built the same way: Swift 6 mode comes with the tools version, and a warning is an error.
+let strict: [SwiftSetting] = [.treatAllWarnings(as: .error)]
+let strictC: [CSetting] = [.unsafeFlags(["-std=c11", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"])]
+
+let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
+let nioConcurrency: Target.Dependency = .product(name: "NIOConcurrencyHelpers", package: "swift-nio")
+let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let deque: Target.Dependency = .product(name: "DequeModule", package: "swift-collections")
+
+let package = Package(
+    name: "chanserv",
+    products: [
+        .executable(name: "chanserv", targets: ["ChanservCLI"]),
+        .library(name: "AstraNet", targets: ["AstraNet"]),
+        .library(name: "Chanserv", targets: ["Chanserv"]),
+        .library(name: "ChanservAstraNet", targets: ["ChanservAstraNet"]),
+        .library(name: "ChanservHost", targets: ["ChanservHost"]),
+        .library(name: "ChanservPlugin", targets: ["ChanservPlugin"]),
+        .library(name: "Echo", type: .dynamic, targets: ["Echo"]),
+        .library(name: "Files", type: .dynamic, targets: ["Files"]),
+        .library(name: "Ticker", type: .dynamic, targets: ["Ticker"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-collections", exact: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-crypto", exact: "4.5.2"),
+        .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-nio", exact: "2.101.2"),
+    ],
+    targets: [
+        // The network: the AstraNet multiplexer, a library of its own.
+        .target(name: "AstraNet", dependencies: [nioCore, nioPosix, nioConcurrency, deque, logging], swiftSettings: strict),
+
+        // chanserv on any multiplexer, and the few lines that join it to AstraNet.
+        .systemLibrary(name: "CLZ4", pkgConfig: "liblz4", providers: [.apt(["liblz4-dev"])]),
+        .target(name: "Chanserv", dependencies: ["CLZ4", nioCore, nioConcurrency, deque], swiftSettings: strict),
+        .target(name: "ChanservAstraNet", dependencies: ["AstraNet", "Chanserv"], swiftSettings: strict),
+
+        // Plugins: the C ABI, the Swift SDK over it, and the samples.
+        .target(name: "CChanservPlugin", cSettings: strictC),
+        .target(name: "ChanservPlugin", dependencies: ["CChanservPlugin"], swiftSettings: strict),
+        .target(name: "Echo", dependencies: ["CChanservPlugin"], path: "Plugins/Echo", publicHeadersPath: ".", cSettings: strictC),
+        .target(name: "Files", dependencies: ["CChanservPlugin"], path: "Plugins/Files", publicHeadersPath: ".", cSettings: strictC),
+        .target(name: "Ticker", dependencies: ["ChanservPlugin"], path: "Plugins/Ticker", swiftSettings: strict),
+
+        // The host and its command line.
+        .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
+        .target(
+            name: "ChanservHost",
+            dependencies: [
+                "AstraNet", "Chanserv", "ChanservAstraNet", "CChanservPlugin", "CYAML", logging, nioConcurrency,
+                .product(name: "Crypto", package: "swift-crypto"),
+            ],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "ChanservCLI",
+            dependencies: [
+                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", logging,
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+
+        .testTarget(name: "AstraNetTests", dependencies: ["AstraNet", nioPosix], swiftSettings: strict),
+        .testTarget(name: "ChanservTests", dependencies: ["Chanserv", "ChanservAstraNet", "AstraNet"], swiftSettings: strict),
+        .testTarget(name: "ChanservHostTests", dependencies: ["ChanservHost", "ChanservPlugin"], swiftSettings: strict),
+        .testTarget(
+            name: "ChanservCLITests",
+            dependencies: ["ChanservCLI", "ChanservAstraNet", "Echo", "Files", "Ticker"],
+            swiftSettings: strict),
+    ]
+)

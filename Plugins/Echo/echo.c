@@ -1,0 +1,1 @@
+#include "chanserv_plugin.h"

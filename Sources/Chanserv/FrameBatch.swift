@@ -1,0 +1,4 @@
+/// Frames on their way out.
+public struct FrameBatch {
+    var isFull: Bool { false }
+}

@@ -1,0 +1,137 @@
+public import NIOCore
+
+/// What chanserv needs of a network: names that can be bound and dialled, and connections between them.
+///
+/// AstraNet's node conforms through `AstraNetMultiplexer` (library ChanservAstraNet); `InMemoryMultiplexer` is for tests
+/// and for a client and a server in one process. Every failure is thrown as a ``ConnectionError``.
+public protocol Multiplexer: Sendable {
+    /// Binds `name` and announces it, so that it can be dialled from now on.
+    ///
+    /// - Parameters:
+    ///   - name: the virtual address, without an environment suffix (the multiplexer appends its own).
+    ///   - peer: announce the name only where this connection came from (a source's random name concerns nobody else);
+    ///     `nil` announces it everywhere.
+    /// - Throws: ``ConnectionError`` with code `addressInUse`, or `closed` after a shutdown.
+    func bind(_ name: String, visibleTo peer: (any Connection)?) throws -> any ConnectionListener
+
+    /// Opens a connection to some host that offers `name`, waiting for an offer if there is none yet.
+    ///
+    /// - Parameters:
+    ///   - name: the virtual address.
+    ///   - bucket: the same bucket goes to the same offer for as long as the set of offers stays the same; `nil` picks
+    ///     at random.
+    ///   - deadline: when to give up.
+    /// - Throws: ``ConnectionError`` with code `notFound` where nobody offers the name by the deadline,
+    ///   `deadlineExceeded` where the host that does did not answer, or `CancellationError`.
+    func dial(_ name: String, bucket: String?, deadline: ContinuousClock.Instant) async throws -> any Connection
+}
+
+/// A bound name, from which accepted connections come.
+public protocol ConnectionListener: Sendable {
+    /// The next connection, in the order in which they came. Cancellation ends the wait with `CancellationError`.
+    ///
+    /// - Parameter deadline: when to give up, `nil` for never.
+    /// - Throws: ``ConnectionError`` with code `deadlineExceeded`, or `closed` once the listener is closed.
+    func accept(deadline: ContinuousClock.Instant?) async throws -> any Connection
+
+    /// Withdraws the name and refuses connections that were not accepted yet. Repeating it does nothing. Connections
+    /// accepted before go on.
+    func close()
+}
+
+/// A connection: a stream of bytes in each direction, with flow control, whose directions end separately.
+///
+/// One task may read while another writes; two reads (or two writes) at the same time are a programming error.
+/// A connection must be ended with ``close()`` or ``fail(_:)``, whatever happened before.
+public protocol Connection: Sendable {
+    /// Where the two ends are, in the network's own notation.
+    var addresses: ConnectionAddresses { get }
+
+    /// All the bytes that came since the last read, waiting while there are none; `nil` once the peer said that there
+    /// are no more. Taking them gives the peer its credit back. Cancellation ends the wait with `CancellationError`.
+    ///
+    /// - Throws: ``ConnectionError`` with code `failedByPeer` (after what was sent before it), `connectionLost`,
+    ///   `deadlineExceeded` (the connection stays usable), or `closed`.
+    func read(deadline: ContinuousClock.Instant?) async throws -> ByteBuffer?
+
+    /// Queues `bytes`; returns when the connection has room for more, at once as a rule, or waits for the peer to take
+    /// some. Cancellation ends the wait with `CancellationError`; the bytes stay queued.
+    ///
+    /// - Throws: ``ConnectionError`` with code `closedByPeer` (the peer wants no more), `failedByPeer`,
+    ///   `connectionLost`, `deadlineExceeded`, or `closed`.
+    func write(_ bytes: ByteBuffer, deadline: ContinuousClock.Instant?) async throws
+
+    /// Ends both directions well: the peer reads what was queued, then the end. What comes from the peer is dropped.
+    /// Does nothing on a connection that has ended.
+    func close()
+
+    /// Ends both directions with a failure: the peer reads what was queued, then an error with this message.
+    /// Does nothing on a connection that has ended.
+    ///
+    /// - Parameter message: for the peer's user, at most 1,024 bytes of it are sent.
+    func fail(_ message: String)
+
+    /// Calls `body` once, from any thread, when the peer has ended the connection in a way that makes writing
+    /// pointless (it closed, failed, or the link broke), at once if that has already happened. It is not called for
+    /// this end's own ``close()`` or ``fail(_:)``, which drop `body`. At most one `body` can be set.
+    func onPeerClosed(_ body: @escaping @Sendable () -> Void)
+}
+
+/// Where a connection's ends are.
+public struct ConnectionAddresses: Sendable, Hashable {
+    /// This end, e.g. `EjRWeBI0VngA:16777217`.
+    public var local: String
+    /// The other end.
+    public var remote: String
+    /// The name of the network at both ends, e.g. `astranet`; empty where it has none.
+    public var network: String
+
+    public init(local: String, remote: String, network: String) {
+        self.local = local
+        self.remote = remote
+        self.network = network
+    }
+}
+
+/// Why a ``Multiplexer``, a ``ConnectionListener`` or a ``Connection`` could not do what was asked.
+public struct ConnectionError: Error, Sendable, Hashable {
+    /// The kind of failure; more may be added.
+    public struct Code: Sendable, Hashable, CustomStringConvertible {
+        public let description: String
+
+        /// The name is bound already.
+        public static let addressInUse = Code(description: "address in use")
+        /// Nobody offers the name.
+        public static let notFound = Code(description: "not found")
+        /// The peer refused the connection.
+        public static let refused = Code(description: "refused")
+        /// The peer's application reported a failure; the message is the peer's.
+        public static let failedByPeer = Code(description: "failed by peer")
+        /// The peer wants no more bytes.
+        public static let closedByPeer = Code(description: "closed by peer")
+        /// The network between the two ends broke.
+        public static let connectionLost = Code(description: "connection lost")
+        /// A deadline passed.
+        public static let deadlineExceeded = Code(description: "deadline exceeded")
+        /// This end closed the connection, the listener or the multiplexer itself.
+        public static let closed = Code(description: "closed")
+        /// The peer broke the multiplexer's protocol.
+        public static let protocolViolation = Code(description: "protocol violation")
+        /// A limit of this end was reached.
+        public static let limitReached = Code(description: "limit reached")
+    }
+
+    /// The kind of failure.
+    public var code: Code
+    /// What happened, for a person; for `failedByPeer` what the peer said.
+    public var message: String
+
+    public init(_ code: Code, _ message: String) {
+        self.code = code
+        self.message = message
+    }
+}
+
+extension ConnectionError: CustomStringConvertible {
+    public var description: String { message.isEmpty ? code.description : "\(code): \(message)" }
+}
