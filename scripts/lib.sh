@@ -1,0 +1,82 @@
+# Shared by scripts/run, scripts/test and .ci/run: finds the Swift toolchain and installs what the build needs beside it.
+# Source it; it sets `root` (the repository's folder) and defines functions only.
+# shellcheck shell=bash
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+# The oldest toolchain that builds this package.
+readonly swift_needed=6.3
+
+say() { printf '==> %s\n' "$*" >&2; }
+
+die() {
+    printf 'error: %s\n' "$1" >&2
+    shift
+    if (($# > 0)); then printf '       %s\n' "$@" >&2; fi
+    exit 1
+}
+
+# Makes sure that `swift` can be called and is new enough.
+need_swift() {
+    # swiftly puts its folder into the PATH of login shells only.
+    local swiftly=${SWIFTLY_BIN_DIR:-${SWIFTLY_HOME_DIR:-${HOME:-}/.local/share/swiftly}/bin}
+    if ! command -v swift >/dev/null && [[ -x $swiftly/swift ]]; then PATH=$swiftly:$PATH; fi
+    if ! command -v swift >/dev/null; then
+        die "the Swift toolchain was not found: there is no 'swift' in PATH." \
+            "Install Swift $swift_needed or later from https://www.swift.org/install/linux/ and open a new shell," \
+            "or, where it is installed already: export PATH=/path/to/swift/usr/bin:\$PATH"
+    fi
+    local version
+    version=$(swift --version 2>/dev/null | sed -nE 's/.*Swift version ([0-9]+\.[0-9]+).*/\1/p' | head -n 1) || true
+    if [[ -z $version ]]; then
+        die "'$(command -v swift) --version' does not work." \
+            "Running it by hand shows why; a system library that the toolchain needs may be missing:" \
+            "https://www.swift.org/install/linux/ lists them."
+    fi
+    if [[ $(printf '%s\n' "$swift_needed" "$version" | sort -V | head -n 1) != "$swift_needed" ]]; then
+        die "Swift $version is too old: this package needs Swift $swift_needed or later." \
+            "Get it from https://www.swift.org/install/linux/; $(command -v swift) is what was found."
+    fi
+}
+
+# Makes sure of liblz4, libyaml, pkg-config, git and a C compiler, installing the Debian packages of what is missing.
+need_libraries() {
+    local missing=()
+    command -v git >/dev/null || missing+=(git ca-certificates)
+    command -v cc >/dev/null || command -v clang >/dev/null || missing+=(gcc libc6-dev)
+    if command -v pkg-config >/dev/null; then
+        pkg-config --exists liblz4 || missing+=(liblz4-dev)
+        pkg-config --exists yaml-0.1 || missing+=(libyaml-dev)
+    else
+        missing+=(pkg-config liblz4-dev libyaml-dev)
+    fi
+    if ((${#missing[@]} > 0)); then install_packages "${missing[@]}"; fi
+}
+
+install_packages() {
+    if ! command -v apt-get >/dev/null; then
+        die "needed to build, and there is no apt-get to install it with: $*" \
+            "(names of Debian packages). Install what your system calls them, then run this again."
+    fi
+    local as_root=(env DEBIAN_FRONTEND=noninteractive)
+    if ((EUID != 0)); then
+        if ! command -v sudo >/dev/null; then
+            die "needed to build: $*" \
+                "Installing them takes root, and there is no sudo here. As root, run:" \
+                "apt-get update && apt-get install -y $*"
+        fi
+        as_root=(sudo "${as_root[@]}")
+    fi
+    local install=("${as_root[@]}" apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "$@")
+    say "Installing $*"
+    # A machine whose package lists are fresh is spared the update; one that has none, or old ones, fails here quickly.
+    if "${install[@]}" >/dev/null 2>&1; then return; fi
+    say "Updating the package lists"
+    "${as_root[@]}" apt-get -o DPkg::Lock::Timeout=120 update >&2 ||
+        die "'apt-get update' failed; what it said is above." "Needed to build: $*"
+    "${install[@]}" >&2 ||
+        die "could not install $*; what apt-get said is above." "Install them by hand, then run this again."
+}
+
+# `swift build` in the repository, from wherever this was called.
+swift_build() { swift build --package-path "$root" "$@"; }
