@@ -204,6 +204,13 @@ typedef struct chanserv_host {
      */
     chanserv_status (*config_only)(const struct chanserv_host *host, const chanserv_config *config,
                                    const char *const *known, size_t count, chanserv_error *error);
+    /*
+     * A path of the file system: as config_string, but where it is not absolute it is made so against the folder of
+     * the configuration file, as all paths in that file are. A plugin cannot do this itself: it knows neither that
+     * folder nor may it rely on the working directory.
+     */
+    chanserv_status (*config_path)(const struct chanserv_host *host, const chanserv_config *config,
+                                   const char *path, const char **value, size_t *size, chanserv_error *error);
 } chanserv_host;
 
 /* ---------------------------------------------------------------------------------------------------------------
@@ -302,8 +309,9 @@ typedef struct chanserv_plugin {
      */
     chanserv_status (*poll_sources)(chanserv_call *call, chanserv_source_sink *sink, chanserv_error *error);
     /*
-     * The client is gone or the host is draining: make a pending poll return soon. It only requests; it may come
-     * more than once, from any thread, and overlap a poll. Must not block.
+     * The client is gone or the host is draining: make a poll that runs return soon, and wake one that answered
+     * PENDING. It only requests; it may come more than once, from any thread, and overlap a poll. Must not block.
+     * What polls answer afterwards does not matter (an error says it best); the host may also close without another.
      */
     void (*cancel_call)(chanserv_call *call);
     /* Frees a call, exactly once, after close_source of each of its sources and never overlapping a poll. */
