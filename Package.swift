@@ -45,7 +45,7 @@ let package = Package(
         .target(name: "ChanservPlugin", dependencies: ["CChanservPlugin"], swiftSettings: strict),
         .target(name: "Echo", dependencies: ["CChanservPlugin"], path: "Plugins/Echo", publicHeadersPath: ".", cSettings: strictC),
         .target(name: "Files", dependencies: ["CChanservPlugin"], path: "Plugins/Files", publicHeadersPath: ".", cSettings: strictC),
-        .target(name: "Ticker", dependencies: ["ChanservPlugin"], path: "Plugins/Ticker", swiftSettings: strict),
+        .target(name: "Ticker", dependencies: ["CChanservPlugin", "ChanservPlugin"], path: "Plugins/Ticker", swiftSettings: strict),
 
         // The host and its command line.
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
@@ -69,7 +69,9 @@ let package = Package(
         .testTarget(name: "ChanservHostTests", dependencies: ["ChanservHost", "ChanservPlugin"], swiftSettings: strict),
         .testTarget(
             name: "ChanservCLITests",
-            dependencies: ["ChanservCLI", "ChanservAstraNet", "Echo", "Files", "Ticker"],
+            dependencies: ["ChanservCLI", "ChanservAstraNet"],
             swiftSettings: strict),
+        // The plugins are loaded from the build folder, as the host does: linked, their entry points would clash.
+        .testTarget(name: "PluginTests", dependencies: ["CChanservPlugin", "ChanservPlugin"], swiftSettings: strict),
     ]
 )
