@@ -1,0 +1,27 @@
+/// One end of a stream, or an offer of a service: a host and a port on it.
+public struct Address: Hashable, Sendable {
+    /// The node.
+    public var host: HostID
+    /// The port on it. Fixed ones lie below 2^24, those handed out count up from 2^24 + 1 (protocol section 1).
+    public var port: UInt32
+
+    public init(host: HostID, port: UInt32) {
+        self.host = host
+        self.port = port
+    }
+
+    /// The first port that is handed out.
+    static let firstDynamicPort: UInt32 = 1 << 24 + 1
+}
+
+/// Printed as `<host>:<port>`, e.g. `EjRWeBI0VngA:16777217`.
+extension Address: LosslessStringConvertible {
+    public var description: String { "\(host):\(port)" }
+
+    /// Parses what ``description`` prints; `nil` for anything else.
+    public init?(_ description: String) {
+        let parts = description.split(separator: ":", omittingEmptySubsequences: false)
+        guard parts.count == 2, let host = HostID(String(parts[0])), let port = UInt32(parts[1]) else { return nil }
+        self.init(host: host, port: port)
+    }
+}

@@ -1,0 +1,94 @@
+public import NIOCore
+
+/// The fixed part of an op: 29 bytes, big-endian (protocol section 1).
+public struct OpHeader: Hashable, Sendable {
+    /// What it asks for.
+    public var command: Command
+    /// Whom it is for; host 0 is whoever is at the other end of the link.
+    public var destination: Address
+    /// Whom it is from.
+    public var source: Address
+
+    public init(_ command: Command, to destination: Address, from source: Address) {
+        self.command = command
+        self.destination = destination
+        self.source = source
+    }
+
+    /// How many bytes it takes on the wire, the payload's length included.
+    static let size = 29
+}
+
+/// One op: the unit in which a link carries everything.
+public struct Op: Hashable, Sendable {
+    public var header: OpHeader
+    /// At most ``maximumPayload`` bytes.
+    public var payload: ByteBuffer
+
+    public init(header: OpHeader, payload: ByteBuffer = ByteBuffer()) {
+        self.header = header
+        self.payload = payload
+    }
+
+    /// The largest payload a node may send to one that has not said otherwise: Go nodes read through a buffer of this
+    /// size, and a larger op would break the link (protocol section 1).
+    public static let maximumPayload = 65_536
+}
+
+extension ByteBuffer {
+    /// Appends the 29 bytes that precede a payload of `payloadLength` bytes.
+    mutating func writeOpHeader(_ header: OpHeader, payloadLength: Int) {
+        writeMultipleIntegers(
+            header.command.rawValue, header.destination.host.rawValue, header.source.host.rawValue,
+            header.destination.port, header.source.port, UInt32(payloadLength))
+    }
+
+    /// Appends an op that has no payload.
+    mutating func writeOp(_ header: OpHeader) {
+        writeOpHeader(header, payloadLength: 0)
+    }
+
+    /// Appends an op whose payload is one number, as REWIND and WND_SIZE have it.
+    mutating func writeOp(_ header: OpHeader, number: UInt32) {
+        writeOpHeader(header, payloadLength: 4)
+        writeInteger(number)
+    }
+
+    /// Appends an op whose payload is text, cut at ``Op/maximumPayload`` bytes.
+    mutating func writeOp(_ header: OpHeader, text: String) {
+        let bytes = text.utf8.prefix(Op.maximumPayload)
+        writeOpHeader(header, payloadLength: bytes.count)
+        writeBytes(bytes)
+    }
+
+    /// Appends a whole op.
+    mutating func writeOp(_ op: Op) {
+        writeOpHeader(op.header, payloadLength: op.payload.readableBytes)
+        writeImmutableBuffer(op.payload)
+    }
+
+    /// Takes one whole op off the front; `nil`, and nothing taken, while it is not all there.
+    ///
+    /// - Throws: ``AstraNetError`` with code `protocolViolation` where the length is beyond `maximumPayload`, as soon as
+    ///   the header is there.
+    mutating func readOp(maximumPayload: Int = Op.maximumPayload) throws(AstraNetError) -> Op? {
+        var ahead = self
+        guard
+            let (command, destinationHost, sourceHost, destinationPort, sourcePort, length) =
+                ahead.readMultipleIntegers(as: (UInt8, UInt64, UInt64, UInt32, UInt32, UInt32).self)
+        else { return nil }
+        guard length <= maximumPayload else {
+            throw AstraNetError(
+                .protocolViolation,
+                "\(Command(rawValue: command)) op of \(length) payload bytes, at most \(maximumPayload) are allowed")
+        }
+        guard let payload = ahead.readSlice(length: Int(length)) else { return nil }
+        self = ahead
+        return Op(
+            header: OpHeader(
+                Command(rawValue: command),
+                to: Address(host: HostID(rawValue: destinationHost), port: destinationPort),
+                from: Address(host: HostID(rawValue: sourceHost), port: sourcePort)),
+            payload: payload)
+    }
+}

@@ -1,0 +1,69 @@
+/// How a ``Node`` behaves. The defaults are those of the Go implementation where it has them.
+public struct NodeConfiguration: Sendable {
+    /// The environment, e.g. `staging`: each service name this node binds or looks up gets `.staging` appended
+    /// (protocol section 3). Empty, the default, for none.
+    public var environment: String = ""
+    /// A link without the peer's handshake after this is closed. 10 s.
+    public var handshakeTimeout: Duration = .seconds(10)
+    /// After writing nothing on a link for this, it sends PING. 5 s.
+    public var pingInterval: Duration = .seconds(5)
+    /// A link on which nothing came for this is closed. 100 s.
+    public var silenceTimeout: Duration = .seconds(100)
+    /// A link that could not write for this is closed. 10 s.
+    public var stalledWriteTimeout: Duration = .seconds(10)
+    /// An accepted dial whose dialer does not confirm it is given up after this. 10 s.
+    public var openTimeout: Duration = .seconds(10)
+    /// A closed stream whose last bytes the peer does not take is failed after no progress for this. 10 minutes.
+    public var lingerTimeout: Duration = .seconds(600)
+    /// How many links there may be; the newest is refused beyond it. 65,536.
+    public var maximumLinks = 65_536
+    /// How many streams one link may have; the newest dial is refused beyond it. 1,048,576.
+    public var maximumStreamsPerLink = 1 << 20
+    /// How many accepted dials of one link may wait for their dialer. 65,536.
+    public var maximumHalfOpenPerLink = 65_536
+    /// How many services one link may bring; the newest is ignored beyond it. 1,048,576.
+    public var maximumServicesPerLink = 1 << 20
+    /// How many accepted streams may wait for one listener's `nextStream`. 16,384.
+    public var maximumBacklog = 16_384
+    /// The longest service name that is believed, in bytes. 1,024.
+    public var maximumServiceName = 1_024
+
+    public init() {}
+
+    public init(environment: String) {
+        self.environment = environment
+    }
+
+    var link: LinkState.Limits {
+        LinkState.Limits(
+            handshake: handshakeTimeout.nanoseconds, idleWrite: pingInterval.nanoseconds,
+            silence: silenceTimeout.nanoseconds, stalledWrite: stalledWriteTimeout.nanoseconds)
+    }
+
+    var streams: StreamLimits {
+        StreamLimits(
+            perLink: maximumStreamsPerLink, halfOpen: maximumHalfOpenPerLink, openNanoseconds: openTimeout.nanoseconds,
+            lingerNanoseconds: lingerTimeout.nanoseconds)
+    }
+
+    /// A name as it travels: with the environment's suffix.
+    func fullName(_ name: String) -> String { environment.isEmpty ? name : "\(name).\(environment)" }
+}
+
+/// What one link's streams may cost.
+struct StreamLimits: Sendable {
+    var perLink: Int
+    var halfOpen: Int
+    var openNanoseconds: UInt64
+    var lingerNanoseconds: UInt64
+}
+
+extension Duration {
+    /// In nanoseconds, at least 0 and at most what fits.
+    var nanoseconds: UInt64 {
+        let (seconds, attoseconds) = components
+        guard seconds >= 0 else { return 0 }
+        let (whole, overflow) = UInt64(seconds).multipliedReportingOverflow(by: 1_000_000_000)
+        return overflow ? .max : whole + UInt64(attoseconds / 1_000_000_000)
+    }
+}

@@ -1,0 +1,108 @@
+internal import DequeModule
+internal import NIOConcurrencyHelpers
+internal import NIOCore
+
+/// A service bound on this node, from which accepted streams come.
+public final class Listener: Sendable {
+    /// The service's full name, environment suffix included.
+    public let name: String
+    /// Where it is dialled.
+    public let address: Address
+
+    let visibility: Visibility
+    private let node: NodeCore
+    private let storage = NIOLockedValueBox(Storage())
+
+    /// Who hears of it.
+    enum Visibility: Hashable, Sendable {
+        case everybody
+        case link(ServiceRegistry.LinkID)
+    }
+
+    private struct Storage {
+        var accepted = Deque<Stream>()
+        var waiters = Deque<Waiter<Stream>>()
+        var lastWaiter: UInt64 = 0
+        var isClosed = false
+    }
+
+    init(name: String, address: Address, visibility: Visibility, node: NodeCore) {
+        self.name = name
+        self.address = address
+        self.visibility = visibility
+        self.node = node
+    }
+
+    /// The next stream, in the order in which they were dialled.
+    ///
+    /// - Parameter deadline: when to give up, `nil` for never.
+    /// - Throws: ``AstraNetError`` with code `deadlineExceeded`, or `closed` once the listener is closed;
+    ///   `CancellationError`.
+    public func nextStream(deadline: ContinuousClock.Instant? = nil) async throws -> Stream {
+        let id = storage.withLockedValue { storage in
+            storage.lastWaiter += 1
+            return storage.lastWaiter
+        }
+        return try await waitForEvent(
+            id: id, on: node.timers, deadline: deadline,
+            timeoutMessage: "nobody dialled '\(name)' in time",
+            install: { (waiter: Waiter<Stream>) in
+                self.storage.withLockedValue { storage in
+                    if let stream = storage.accepted.popFirst() { return .success(stream) }
+                    if storage.isClosed { return .failure(AstraNetError(.closed, "the listener is closed")) }
+                    storage.waiters.append(waiter)
+                    return nil
+                }
+            },
+            arm: { id, timer in
+                self.storage.withLockedValue { storage in
+                    guard let index = storage.waiters.firstIndex(where: { $0.id == id }) else { return false }
+                    storage.waiters[index].timer = timer
+                    return true
+                }
+            },
+            remove: { id in
+                self.storage.withLockedValue { storage in
+                    guard let index = storage.waiters.firstIndex(where: { $0.id == id }) else { return nil }
+                    return storage.waiters.remove(at: index)
+                }
+            })
+    }
+
+    /// Withdraws the service and fails streams that nobody accepted yet. Streams accepted before go on. Repeating it
+    /// does nothing.
+    public func close() {
+        node.unbind(self)
+        let (streams, waiters) = storage.withLockedValue { storage in
+            storage.isClosed = true
+            defer {
+                storage.accepted = []
+                storage.waiters = []
+            }
+            return (storage.accepted, storage.waiters)
+        }
+        for stream in streams { stream.fail("'\(name)' was withdrawn") }
+        for waiter in waiters { waiter.resume(with: .failure(AstraNetError(.closed, "the listener is closed"))) }
+    }
+
+    /// Takes a stream from a link; `false` when it is closed or its backlog is full.
+    func accept(_ stream: Stream) -> Bool {
+        let (isTaken, waiter) = storage.withLockedValue { storage -> (Bool, Waiter<Stream>?) in
+            if storage.isClosed { return (false, nil) }
+            if let waiter = storage.waiters.popFirst() { return (true, waiter) }
+            guard storage.accepted.count < node.configuration.maximumBacklog else { return (false, nil) }
+            storage.accepted.append(stream)
+            return (true, nil)
+        }
+        waiter?.resume(with: .success(stream))
+        return isTaken
+    }
+
+    func writeService(into ops: inout ByteBuffer) {
+        ops.writeOp(OpHeader(.service, to: Address(host: .peer, port: 0), from: address), text: name)
+    }
+
+    func writeNoService(into ops: inout ByteBuffer) {
+        ops.writeOp(OpHeader(.noService, to: Address(host: .peer, port: 0), from: address), text: name)
+    }
+}

@@ -1,0 +1,218 @@
+internal import Logging
+internal import NIOConcurrencyHelpers
+internal import NIOCore
+
+/// What a node's links share: who is bound here, who offers what elsewhere, and who waits for an offer.
+final class NodeCore: Sendable {
+    let id = HostID.random()
+    let configuration: NodeConfiguration
+    let log: Logger
+    /// Where deadlines run that belong to no link.
+    let timers: any EventLoop
+    private let shared = NIOLockedValueBox(Shared())
+
+    fileprivate struct Shared {
+        var lastPort = Address.firstDynamicPort - 1
+        var lastLink: ServiceRegistry.LinkID = 0
+        var lastWaiter: UInt64 = 0
+        var links: [ServiceRegistry.LinkID: Link] = [:]
+        var peers: [ServiceRegistry.LinkID: HostID] = [:]
+        var listeners: [UInt32: Listener] = [:]
+        var portsByName: [String: UInt32] = [:]
+        var registry = ServiceRegistry()
+        /// Dials that wait for an offer, by the name.
+        var waiters: [String: [Waiter<Void>]] = [:]
+        var isClosed = false
+    }
+
+    init(configuration: NodeConfiguration, log: Logger, timers: any EventLoop) {
+        self.configuration = configuration
+        self.log = log
+        self.timers = timers
+    }
+
+    func address(port: UInt32) -> Address { Address(host: id, port: port) }
+
+    /// The next port that is handed out.
+    func takePort() -> UInt32 {
+        shared.withLockedValue { $0.takePort() }
+    }
+
+    // MARK: - Links
+
+    func takeLinkID() -> ServiceRegistry.LinkID {
+        shared.withLockedValue { shared in
+            shared.lastLink += 1
+            return shared.lastLink
+        }
+    }
+
+    /// The link's handshake is done: it gets all services that are for everybody. `false` when there are too many links
+    /// or the node is closed.
+    func linkUp(_ link: Link, peer: HostID) -> Bool {
+        let isWelcome = shared.withLockedValue { shared in
+            guard !shared.isClosed, shared.links.count < configuration.maximumLinks else { return false }
+            shared.links[link.id] = link
+            shared.peers[link.id] = peer
+            // Under the lock, so that a SERVICE is never overtaken by its NO_SERVICE.
+            for listener in shared.listeners.values where listener.visibility == .everybody {
+                link.sendControl { listener.writeService(into: &$0) }
+            }
+            return true
+        }
+        if isWelcome { log.debug("link up", metadata: ["peer": "\(peer)", "link": "\(link.id)"]) }
+        return isWelcome
+    }
+
+    func linkDown(_ link: Link, reason: AstraNetError) {
+        shared.withLockedValue { shared in
+            shared.links[link.id] = nil
+            shared.peers[link.id] = nil
+            shared.registry.removeAll(from: link.id)
+        }
+        log.debug("link down", metadata: ["link": "\(link.id)", "reason": "\(reason)"])
+    }
+
+    var linkCount: Int { shared.withLockedValue { $0.links.count } }
+
+    /// Marks the node closed; returns the links and listeners that must be closed, and fails all who wait for offers.
+    func close() -> (links: [Link], listeners: [Listener]) {
+        let (links, listeners, waiters) = shared.withLockedValue { shared in
+            shared.isClosed = true
+            defer { shared.waiters = [:] }
+            return (Array(shared.links.values), Array(shared.listeners.values), shared.waiters.values.flatMap { $0 })
+        }
+        for waiter in waiters { waiter.resume(with: .failure(AstraNetError(.closed, "the node is closed"))) }
+        return (links, listeners)
+    }
+
+    // MARK: - Bound here
+
+    /// Binds a name to a fresh port and announces it.
+    func bind(_ name: String, visibility: Listener.Visibility) throws(AstraNetError) -> Listener {
+        let fullName = configuration.fullName(name)
+        guard !name.isEmpty, fullName.utf8.count <= configuration.maximumServiceName else {
+            throw AstraNetError(
+                .limitReached, "a service name has 1 to \(configuration.maximumServiceName) bytes: '\(name.prefix(64))'")
+        }
+        let result = shared.withLockedValue { shared -> Result<Listener, AstraNetError> in
+            guard !shared.isClosed else { return .failure(AstraNetError(.closed, "the node is closed")) }
+            guard shared.portsByName[fullName] == nil else {
+                return .failure(AstraNetError(.serviceInUse, "'\(fullName)' is bound already"))
+            }
+            let listener = Listener(
+                name: fullName, address: address(port: shared.takePort()), visibility: visibility, node: self)
+            shared.listeners[listener.address.port] = listener
+            shared.portsByName[fullName] = listener.address.port
+            for link in shared.audience(of: listener) { link.sendControl { listener.writeService(into: &$0) } }
+            return .success(listener)
+        }
+        return try result.get()
+    }
+
+    /// Withdraws a name.
+    func unbind(_ listener: Listener) {
+        shared.withLockedValue { shared in
+            guard shared.listeners.removeValue(forKey: listener.address.port) != nil else { return }
+            shared.portsByName[listener.name] = nil
+            for link in shared.audience(of: listener) { link.sendControl { listener.writeNoService(into: &$0) } }
+        }
+    }
+
+    func isListening(on port: UInt32) -> Bool {
+        shared.withLockedValue { $0.listeners[port] != nil }
+    }
+
+    /// Hands a stream to the listener of its port; `false` when there is none or its backlog is full.
+    func accept(_ stream: Stream) -> Bool {
+        let listener = shared.withLockedValue { $0.listeners[stream.localAddress.port] }
+        return listener?.accept(stream) ?? false
+    }
+
+    // MARK: - Offered elsewhere
+
+    /// `false` when the link has brought too many.
+    func add(_ offer: ServiceOffer, from link: Link) -> Bool {
+        let (result, waiters) = shared.withLockedValue { shared in
+            let result = shared.registry.add(offer, from: link.id, limit: configuration.maximumServicesPerLink)
+            return (result, result == .added ? shared.waiters.removeValue(forKey: offer.name) ?? [] : [])
+        }
+        for waiter in waiters { waiter.resume(with: .success(())) }
+        return result != .limitReached
+    }
+
+    func remove(_ offer: ServiceOffer, from link: Link) {
+        shared.withLockedValue { $0.registry.remove(offer, from: link.id) }
+    }
+
+    /// A router said that it can no longer reach `host`.
+    func registryLost(host: HostID, on link: Link) {
+        shared.withLockedValue { $0.registry.remove(host: host, from: link.id) }
+    }
+
+    var offers: [ServiceOffer] { shared.withLockedValue { $0.registry.offers } }
+
+    /// Picks an offer of `name` now; `nil` when there is none.
+    func pickOffer(of name: String, bucket: String?) throws(AstraNetError) -> (Link, ServiceOffer)? {
+        let result = shared.withLockedValue { shared -> Result<(Link, ServiceOffer)?, AstraNetError> in
+            guard !shared.isClosed else { return .failure(AstraNetError(.closed, "the node is closed")) }
+            var random = SystemRandomNumberGenerator()
+            let candidates = shared.registry.candidates(for: name)
+            guard let route = OfferSelection.pick(among: candidates, bucket: bucket, using: &random),
+                let link = shared.links[route.link]
+            else { return .success(nil) }
+            return .success((link, route.offer))
+        }
+        return try result.get()
+    }
+
+    /// Waits until somebody offers `name`; returns at once where somebody does.
+    func waitForOffer(of name: String, deadline: ContinuousClock.Instant) async throws {
+        let id = shared.withLockedValue { shared in
+            shared.lastWaiter += 1
+            return shared.lastWaiter
+        }
+        try await waitForEvent(
+            id: id, on: timers, deadline: deadline, timeoutMessage: "nobody offers '\(name)'",
+            install: { (waiter: Waiter<Void>) in
+                self.shared.withLockedValue { shared in
+                    if shared.isClosed { return .failure(AstraNetError(.closed, "the node is closed")) }
+                    if !shared.registry.candidates(for: name).isEmpty { return .success(()) }
+                    shared.waiters[name, default: []].append(waiter)
+                    return nil
+                }
+            },
+            arm: { id, timer in
+                self.shared.withLockedValue { shared in
+                    guard let index = shared.waiters[name]?.firstIndex(where: { $0.id == id }) else { return false }
+                    shared.waiters[name]?[index].timer = timer
+                    return true
+                }
+            },
+            remove: { id in
+                self.shared.withLockedValue { shared in
+                    guard let index = shared.waiters[name]?.firstIndex(where: { $0.id == id }) else { return nil }
+                    let waiter = shared.waiters[name]?.remove(at: index)
+                    if shared.waiters[name]?.isEmpty == true { shared.waiters[name] = nil }
+                    return waiter
+                }
+            })
+    }
+}
+
+extension NodeCore.Shared {
+    fileprivate mutating func takePort() -> UInt32 {
+        repeat {
+            lastPort = lastPort == .max ? Address.firstDynamicPort : lastPort + 1
+        } while listeners[lastPort] != nil
+        return lastPort
+    }
+
+    /// The links that hear of a listener.
+    fileprivate func audience(of listener: Listener) -> [Link] {
+        switch listener.visibility {
+        case .everybody: Array(links.values)
+        case .link(let id): links[id].map { [$0] } ?? []
+        }
+    }
+}

@@ -1,0 +1,315 @@
+internal import DequeModule
+internal import NIOConcurrencyHelpers
+public import NIOCore
+
+/// A stream between two nodes: bytes in each direction with flow control, whose directions end separately.
+///
+/// One task may read while another writes; two reads or two writes at the same time are a programming error. End every
+/// stream with ``close()`` or ``fail(_:)``.
+public final class Stream: Sendable {
+    /// This end.
+    public let localAddress: Address
+    /// The other end.
+    public let remoteAddress: Address
+
+    let link: Link
+    private let storage: NIOLockedValueBox<Storage>
+
+    /// Beyond this many queued bytes a writer waits; half of it lets it go on.
+    static let writeHighWater = 65_536
+    /// Written buffers smaller than this are packed together.
+    private static let packingLimit = 4_096
+
+    struct Storage {
+        var state: StreamState
+        var inbox = ByteBuffer()
+        var outbox = Deque<ByteBuffer>()
+        var opener: Waiter<Void>?
+        var reader: Waiter<ByteBuffer?>?
+        var writer: Waiter<Void>?
+        var lastWaiterID: UInt64 = 0
+        /// On the link's list of streams with something to send.
+        var isDirty = false
+        /// On the event loop's list of streams whose waiters must be told at the end of the read.
+        var isWakeQueued = false
+        var onPeerGone: (@Sendable () -> Void)?
+    }
+
+    init(state: StreamState, local: Address, remote: Address, link: Link) {
+        localAddress = local
+        remoteAddress = remote
+        self.link = link
+        storage = NIOLockedValueBox(Storage(state: state))
+    }
+
+    // MARK: - Opening
+
+    /// Waits until the other side has accepted.
+    func opened(deadline: ContinuousClock.Instant) async throws {
+        try await wait(
+            for: \.opener, deadline: deadline, timeoutMessage: "\(remoteAddress) did not answer the dial"
+        ) { storage in
+            switch storage.state.phase {
+            case .open: return .success(())
+            case .dialing, .accepting: return nil
+            case .ended: return .failure(storage.state.reading.error ?? AstraNetError(.closed, "closed"))
+            }
+        }
+    }
+
+    // MARK: - Reading
+
+    /// All the bytes that came since the last read, waiting while there are none; `nil` at the end of file. Taking them
+    /// returns their credit to the peer.
+    ///
+    /// - Parameter deadline: when to give up, `nil` for never.
+    /// - Throws: ``AstraNetError`` with code `failedByPeer`, `linkLost` or `protocolViolation` (after all bytes that came
+    ///   before), `deadlineExceeded` (the stream stays usable), or `closed`; `CancellationError`.
+    public nonisolated(nonsending) func receive(deadline: ContinuousClock.Instant? = nil) async throws -> ByteBuffer? {
+        if let bytes = takeAvailable() { return bytes }
+        return try await waitToRead(deadline: deadline)
+    }
+
+    /// What ``receive(deadline:)`` would return without waiting, `nil` where it would wait, end or throw.
+    private func takeAvailable() -> ByteBuffer? {
+        let (bytes, needsFlush) = storage.withLockedValue { storage -> (ByteBuffer?, Bool) in
+            guard storage.inbox.readableBytes > 0 else { return (nil, false) }
+            return (storage.takeInbox(), storage.creditIsDue(isDry: false))
+        }
+        if needsFlush { link.markDirty(self) }
+        return bytes
+    }
+
+    @inline(never)
+    private func waitToRead(deadline: ContinuousClock.Instant?) async throws -> ByteBuffer? {
+        if storage.withLockedValue({ $0.creditIsDue(isDry: true) }) { link.markDirty(self) }
+        return try await wait(
+            for: \.reader, deadline: deadline, timeoutMessage: "nothing came from \(remoteAddress) in time"
+        ) { storage in
+            if storage.inbox.readableBytes > 0 { return .success(storage.takeInbox()) }
+            switch storage.state.reading {
+            case .open: return nil
+            case .finished: return .success(nil)
+            case .failed(let error): return .failure(error)
+            }
+        }
+    }
+
+    // MARK: - Writing
+
+    /// Queues `bytes`, and waits while more than 64 KiB are queued.
+    ///
+    /// - Parameter deadline: when to give up waiting, `nil` for never; the bytes stay queued.
+    /// - Throws: ``AstraNetError`` with code `closedByPeer`, `failedByPeer`, `linkLost`, `deadlineExceeded` or `closed`;
+    ///   `CancellationError`.
+    public nonisolated(nonsending) func send(_ bytes: ByteBuffer, deadline: ContinuousClock.Instant? = nil) async throws {
+        guard bytes.readableBytes > 0 else { return }
+        let (hasRoom, needsFlush) = try storage.withLockedValue { storage in
+            try storage.state.enqueue(bytes.readableBytes)
+            storage.queue(bytes, packingLimit: Self.packingLimit)
+            return (storage.state.queued <= Self.writeHighWater, storage.sendingIsDue())
+        }
+        if needsFlush { link.markDirty(self) }
+        if !hasRoom { try await waitForRoom(deadline: deadline) }
+    }
+
+    @inline(never)
+    private func waitForRoom(deadline: ContinuousClock.Instant?) async throws {
+        try await wait(
+            for: \.writer, deadline: deadline, timeoutMessage: "\(remoteAddress) took no bytes in time"
+        ) { storage in
+            switch storage.state.writing {
+            case .over(let error): return .failure(error)
+            case .open, .ending: return storage.state.queued <= Self.writeHighWater / 2 ? .success(()) : nil
+            }
+        }
+    }
+
+    // MARK: - Ending
+
+    /// Says that no more bytes come from this end, behind those queued. Reading goes on.
+    public func finish() { end(.finish) }
+
+    /// Ends both directions well: the peer reads what was queued, then the end of file. Unread bytes are dropped.
+    /// Does nothing on a stream that has ended.
+    public func close() { end(.close) }
+
+    /// Ends both directions with a failure: the peer reads what was queued, then an error with this message, of which
+    /// at most 1,024 bytes are sent. Does nothing on a stream that has ended.
+    public func fail(_ message: String) {
+        end(.fail(message: String(decoding: message.utf8.prefix(1_024), as: UTF8.self)))
+    }
+
+    private func end(_ ending: StreamState.Ending) {
+        let (needsFlush, waiters) = storage.withLockedValue { storage -> (Bool, StreamWaiters) in
+            guard storage.state.end(ending) == .flush else { return (false, StreamWaiters()) }
+            if ending != .finish {
+                storage.inbox = ByteBuffer()
+                storage.onPeerGone = nil
+                if storage.state.queued == 0 { storage.outbox.removeAll() }
+            }
+            return (storage.markDirty(), storage.takeWaiters())
+        }
+        if needsFlush { link.markDirty(self) }
+        waiters.resume()
+    }
+
+    /// Calls `body` once, from any thread, when the peer has finished, stopped or failed the stream or the link broke, at
+    /// once where that has happened already. ``close()`` and ``fail(_:)`` of this end drop it.
+    public func onPeerGone(_ body: @escaping @Sendable () -> Void) {
+        let callNow = storage.withLockedValue { storage -> Bool in
+            if storage.isEndedHere { return false }
+            if storage.state.isPeerGone { return true }
+            storage.onPeerGone = body
+            return false
+        }
+        if callNow { body() }
+    }
+
+    // MARK: - Waiting
+
+    private func wait<Value: Sendable>(
+        for slot: WritableKeyPath<Storage, Waiter<Value>?> & Sendable, deadline: ContinuousClock.Instant?,
+        timeoutMessage: @autoclosure () -> String,
+        ready: @escaping @Sendable (inout Storage) -> Result<Value, any Error>?
+    ) async throws -> Value {
+        let id = storage.withLockedValue { storage in
+            storage.lastWaiterID += 1
+            return storage.lastWaiterID
+        }
+        return try await waitForEvent(
+            id: id, on: link.eventLoop, deadline: deadline, timeoutMessage: deadline == nil ? "" : timeoutMessage(),
+            install: { waiter in
+                self.storage.withLockedValue { storage in
+                    if let result = ready(&storage) { return result }
+                    precondition(storage[keyPath: slot] == nil, "two tasks wait on one direction of a stream")
+                    storage[keyPath: slot] = waiter
+                    return nil
+                }
+            },
+            arm: { id, timer in
+                self.storage.withLockedValue { storage in
+                    guard storage[keyPath: slot]?.id == id else { return false }
+                    storage[keyPath: slot]?.timer = timer
+                    return true
+                }
+            },
+            remove: { id in
+                self.storage.withLockedValue { storage in
+                    guard storage[keyPath: slot]?.id == id else { return nil }
+                    defer { storage[keyPath: slot] = nil }
+                    return storage[keyPath: slot]
+                }
+            })
+    }
+
+    // MARK: - The event loop's side
+
+    /// Runs `body` on what the lock guards; for the link's event loop.
+    func withStorage<Result>(_ body: (inout Storage) throws -> Result) rethrows -> Result {
+        try storage.withLockedValue(body)
+    }
+
+    /// Tells whoever waits what has become of the stream. For the end of a read, when all ops are taken in.
+    func wake() {
+        let (waiters, onPeerGone, needsFlush) = storage.withLockedValue { storage in
+            storage.isWakeQueued = false
+            let waiters = storage.takeWaiters()
+            var onPeerGone: (@Sendable () -> Void)?
+            if storage.state.isPeerGone { swap(&onPeerGone, &storage.onPeerGone) }
+            return (waiters, onPeerGone, storage.creditIsDue(isDry: waiters.read != nil))
+        }
+        if needsFlush { link.markDirty(self) }
+        waiters.resume()
+        onPeerGone?()
+    }
+}
+
+/// The waiters of a stream whose wait is over, each with its answer, to be resumed outside the lock.
+struct StreamWaiters {
+    var opened: (Waiter<Void>, Result<Void, any Error>)?
+    var read: (Waiter<ByteBuffer?>, Result<ByteBuffer?, any Error>)?
+    var written: (Waiter<Void>, Result<Void, any Error>)?
+
+    func resume() {
+        if let opened { opened.0.resume(with: opened.1) }
+        if let read { read.0.resume(with: read.1) }
+        if let written { written.0.resume(with: written.1) }
+    }
+}
+
+extension StreamState.ReadSide {
+    var error: AstraNetError? {
+        guard case .failed(let error) = self else { return nil }
+        return error
+    }
+}
+
+extension Stream.Storage {
+    /// This end closed or failed the stream itself.
+    var isEndedHere: Bool {
+        if case .ending(let ending) = state.writing { return ending != .finish }
+        return state.reading.error?.code == .closed
+    }
+
+    /// Takes all unread bytes.
+    mutating func takeInbox() -> ByteBuffer {
+        var bytes = ByteBuffer()
+        swap(&bytes, &inbox)
+        state.took(bytes.readableBytes)
+        return bytes
+    }
+
+    /// Puts the stream on the dirty list; whether the caller must tell the link.
+    mutating func markDirty() -> Bool {
+        guard !isDirty else { return false }
+        isDirty = true
+        return true
+    }
+
+    mutating func creditIsDue(isDry: Bool) -> Bool {
+        state.owesCredit(isDry: isDry) ? markDirty() : false
+    }
+
+    mutating func sendingIsDue() -> Bool {
+        state.sendable > 0 ? markDirty() : false
+    }
+
+    mutating func queue(_ bytes: ByteBuffer, packingLimit: Int) {
+        if bytes.readableBytes < packingLimit, let last = outbox.last, last.readableBytes < packingLimit {
+            outbox[outbox.count - 1].writeImmutableBuffer(bytes)
+        } else {
+            outbox.append(bytes)
+        }
+    }
+
+    /// Takes out the waiters that have an answer now.
+    mutating func takeWaiters() -> StreamWaiters {
+        var waiters = StreamWaiters()
+        if let waiter = opener, state.phase == .open || state.phase == .ended || state.reading.error != nil {
+            waiters.opened = (waiter, state.reading.error.map { .failure($0) } ?? .success(()))
+            opener = nil
+        }
+        if let waiter = reader {
+            if inbox.readableBytes > 0 {
+                waiters.read = (waiter, .success(takeInbox()))
+            } else if state.reading == .finished {
+                waiters.read = (waiter, .success(nil))
+            } else if let error = state.reading.error {
+                waiters.read = (waiter, .failure(error))
+            }
+            if waiters.read != nil { reader = nil }
+        }
+        if let waiter = writer {
+            if case .over(let error) = state.writing {
+                waiters.written = (waiter, .failure(error))
+            } else if case .ending(let ending) = state.writing, ending != .finish {
+                waiters.written = (waiter, .failure(AstraNetError(.closed, "this end of the stream is closed")))
+            } else if state.queued <= Stream.writeHighWater / 2 {
+                waiters.written = (waiter, .success(()))
+            }
+            if waiters.written != nil { writer = nil }
+        }
+        return waiters
+    }
+}

@@ -1,0 +1,95 @@
+internal import DequeModule
+
+/// The streams of one link, by the addresses that name them in an op, and those that somebody is waiting for.
+struct StreamTable {
+    /// What names a stream: the four values of an op without our own host id (protocol section 4).
+    struct Key: Hashable {
+        var remote: Address
+        var localPort: UInt32
+
+        init(remote: Address, localPort: UInt32) {
+            self.remote = remote
+            self.localPort = localPort
+        }
+
+        init(_ stream: Stream) {
+            self.init(remote: stream.remoteAddress, localPort: stream.localAddress.port)
+        }
+    }
+
+    private var streams: [Key: Stream] = [:]
+    /// Accepted dials whose ACK has not come, oldest first; those that opened meanwhile are skipped.
+    private var halfOpen = Deque<(key: Key, since: UInt64)>()
+    private(set) var halfOpenCount = 0
+    private var halfOpenKeys: Set<Key> = []
+    /// Closed streams with unsent bytes, since when, and how many bytes were left then.
+    private var lingering: [Key: (since: UInt64, queued: Int)] = [:]
+
+    /// Some closed stream still has bytes to send.
+    var hasLingering: Bool { !lingering.isEmpty }
+
+    var count: Int { streams.count }
+
+    subscript(key: Key) -> Stream? { streams[key] }
+
+    /// - Parameter halfOpenSince: for a stream that waits for its ACK, the time.
+    mutating func insert(_ stream: Stream, halfOpenSince: UInt64?) {
+        let key = Key(stream)
+        streams[key] = stream
+        if let halfOpenSince {
+            halfOpen.append((key, halfOpenSince))
+            halfOpenKeys.insert(key)
+            halfOpenCount += 1
+        }
+    }
+
+    /// The stream's ACK came.
+    mutating func opened(_ stream: Stream) {
+        if halfOpenKeys.remove(Key(stream)) != nil { halfOpenCount -= 1 }
+    }
+
+    /// The stream is closed but has bytes that wait for credit.
+    mutating func lingers(_ stream: Stream, since now: UInt64) {
+        lingering[Key(stream)] = (now, stream.withStorage { $0.state.queued })
+    }
+
+    mutating func remove(_ stream: Stream) {
+        let key = Key(stream)
+        streams[key] = nil
+        lingering[key] = nil
+        if halfOpenKeys.remove(key) != nil { halfOpenCount -= 1 }
+    }
+
+    mutating func removeAll() -> [Stream] {
+        defer { self = StreamTable() }
+        return Array(streams.values)
+    }
+
+    /// The streams with `host`.
+    func all(of host: HostID) -> [Stream] {
+        streams.values.filter { $0.remoteAddress.host == host }
+    }
+
+    /// Takes out the streams that were waited for too long, each with the error that ends it.
+    mutating func takeOverdue(now: UInt64, limits: StreamLimits) -> [(Stream, AstraNetError)] {
+        var overdue: [(Stream, AstraNetError)] = []
+        while let first = halfOpen.first, now - first.since >= limits.openNanoseconds || !halfOpenKeys.contains(first.key) {
+            halfOpen.removeFirst()
+            guard halfOpenKeys.contains(first.key), let stream = streams[first.key] else { continue }
+            overdue.append((stream, AstraNetError(.deadlineExceeded, "the dialer never confirmed the stream")))
+        }
+        for (key, waited) in lingering {
+            guard let stream = streams[key] else {
+                lingering[key] = nil
+                continue
+            }
+            let queued = stream.withStorage { $0.state.queued }
+            if queued != waited.queued {
+                lingering[key] = (now, queued)
+            } else if now - waited.since >= limits.lingerNanoseconds {
+                overdue.append((stream, AstraNetError(.deadlineExceeded, "the rest of the stream was not read in time")))
+            }
+        }
+        return overdue
+    }
+}

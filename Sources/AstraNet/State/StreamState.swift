@@ -1,0 +1,264 @@
+/// One end of a stream (protocol section 4): what may be read and written, and what to say to the peer.
+///
+/// Pure: it counts bytes but holds none, and knows neither links nor clocks. Local calls and received ops go in; what
+/// the shell must do comes out.
+struct StreamState: Hashable, Sendable {
+    /// How far the opening has come.
+    enum Phase: Hashable, Sendable {
+        /// We sent DIAL and wait for SYN.
+        case dialing
+        /// We answered a DIAL with SYN and wait for ACK.
+        case accepting
+        /// Both ends know the stream.
+        case open
+        /// Nothing more is sent or expected; the link may forget it.
+        case ended
+    }
+
+    /// What the reader gets after the bytes that are there.
+    enum ReadSide: Hashable, Sendable {
+        case open
+        /// FIN2 came: the end of file.
+        case finished
+        case failed(AstraNetError)
+    }
+
+    /// What a writer may do.
+    enum WriteSide: Hashable, Sendable {
+        case open
+        /// The ending goes out behind what is still queued.
+        case ending(Ending)
+        case over(AstraNetError)
+    }
+
+    /// How this end ends a stream.
+    enum Ending: Hashable, Sendable {
+        /// No more bytes from here; reading goes on.
+        case finish
+        /// Both directions are over.
+        case close
+        /// Both directions are over because something failed.
+        case fail(message: String)
+    }
+
+    private(set) var phase: Phase
+    private(set) var reading = ReadSide.open
+    private(set) var writing = WriteSide.open
+    private(set) var sendWindow = SendWindow()
+    private(set) var receiveWindow = ReceiveWindow()
+    /// Bytes queued by the writer that no DATA op carried yet.
+    private(set) var queued = 0
+
+    /// A stream that begins with our DIAL.
+    static func dialer() -> StreamState { StreamState(phase: .dialing) }
+    /// A stream that begins with the peer's DIAL, which our SYN answers.
+    static func listener() -> StreamState { StreamState(phase: .accepting) }
+
+    private init(phase: Phase) {
+        self.phase = phase
+    }
+
+    /// Whether a peer's end makes further writing pointless: it finished, failed or stopped us, or the link broke.
+    var isPeerGone: Bool {
+        if reading != .open { return true }
+        if case .over = writing { return true }
+        return false
+    }
+
+    // MARK: - Opening
+
+    enum ReceivedSynAction: Hashable { case sendAck, doNothing }
+
+    /// SYN: the listener's side has accepted. DATA may go right behind our ACK (a Go listener accepts that), so SYN_ACK
+    /// is not waited for.
+    mutating func receivedSyn() -> ReceivedSynAction {
+        guard phase == .dialing else { return .doNothing }
+        phase = .open
+        return .sendAck
+    }
+
+    enum ReceivedAckAction: Hashable { case sendSynAckAndAccept, doNothing }
+
+    /// ACK: the dialer has learned of our SYN.
+    mutating func receivedAck() -> ReceivedAckAction {
+        guard phase == .accepting else { return .doNothing }
+        phase = .open
+        return .sendSynAckAndAccept
+    }
+
+    // MARK: - Reading
+
+    enum ReceivedDataAction: Hashable { case deliver, drop, failStream(AstraNetError) }
+
+    /// DATA of `count` bytes. What a closed reader no longer wants is dropped, and so is what comes behind an end.
+    mutating func receivedData(_ count: Int) -> ReceivedDataAction {
+        guard phase != .ended, reading == .open else { return .drop }
+        guard receiveWindow.receive(count) else {
+            return .failStream(AstraNetError(.protocolViolation, "the peer sent more than its window allows"))
+        }
+        return .deliver
+    }
+
+    /// The reader took `count` of the bytes that are there.
+    mutating func took(_ count: Int) {
+        receiveWindow.take(count)
+    }
+
+    /// Whether credit should go back now: the peer could soon wait for it, or the reader `isDry`: it waits for more.
+    func owesCredit(isDry: Bool) -> Bool {
+        guard phase == .open, reading == .open else { return false }
+        return receiveWindow.owesMuch || isDry && receiveWindow.owed > 0
+    }
+
+    /// The credit to return to the peer now; 0 when there is none or nobody to return it to.
+    mutating func takeCredit() -> UInt32 {
+        guard phase == .open, reading == .open else { return 0 }
+        return receiveWindow.settle()
+    }
+
+    // MARK: - Writing
+
+    /// A writer queues `count` bytes.
+    ///
+    /// - Throws: why it may not: `closed` after an ending of ours, or what ended the write side.
+    mutating func enqueue(_ count: Int) throws(AstraNetError) {
+        switch writing {
+        case .open: queued += count
+        case .ending: throw AstraNetError(.closed, "this end of the stream is closed")
+        case .over(let error): throw error
+        }
+    }
+
+    /// How many of the queued bytes may go into DATA ops now.
+    var sendable: Int { phase == .open ? min(queued, sendWindow.available) : 0 }
+
+    /// A DATA op with `count` bytes goes out.
+    mutating func sent(_ count: Int) {
+        sendWindow.reserve(count)
+        queued -= count
+    }
+
+    enum ReceivedCreditAction: Hashable { case resumeSending, doNothing, failStream(AstraNetError) }
+
+    /// REWIND of `count` bytes.
+    mutating func receivedRewind(_ count: UInt32) -> ReceivedCreditAction {
+        guard phase != .ended else { return .doNothing }
+        guard sendWindow.release(count) else {
+            return .failStream(AstraNetError(.protocolViolation, "the peer gave back more than was sent"))
+        }
+        return sendable > 0 ? .resumeSending : .doNothing
+    }
+
+    /// WND_SIZE.
+    mutating func receivedWindowSize(_ size: UInt32) -> ReceivedCreditAction {
+        guard phase != .ended else { return .doNothing }
+        sendWindow.resize(to: size)
+        return sendable > 0 ? .resumeSending : .doNothing
+    }
+
+    // MARK: - Endings of ours
+
+    enum EndAction: Hashable { case flush, doNothing }
+
+    /// This end finishes, closes or fails the stream. The first `close` or `fail` counts; `finish` may come before.
+    mutating func end(_ ending: Ending) -> EndAction {
+        guard phase != .ended else { return .doNothing }
+        switch (writing, ending) {
+        case (.open, _), (.ending(.finish), .close), (.ending(.finish), .fail), (.over, .close), (.over, .fail):
+            writing = .ending(ending)
+        case (.ending, _), (.over, .finish):
+            return .doNothing
+        }
+        if ending != .finish {
+            // Nobody reads any more. A dialer or acceptor whose stream never opened has nothing to wait for either.
+            if reading == .open { reading = .failed(AstraNetError(.closed, "this end of the stream is closed")) }
+            if phase != .open { queued = 0 }
+        }
+        return .flush
+    }
+
+    enum EndingStep: Hashable {
+        /// Still bytes in front of it, or none due.
+        case wait
+        /// FIN2; the stream goes on for the peer's direction.
+        case sendFin2
+        /// FIN1, FIN2, and the link forgets the stream.
+        case sendFin1AndFin2AndForget
+        /// ERR with the message, FIN1, FIN2 (a Go peer does not end a read at ERR), and the link forgets the stream.
+        case sendErrAndForget(message: String)
+    }
+
+    /// What to send once the bytes queued before an ending are gone.
+    mutating func takeEnding() -> EndingStep {
+        guard case .ending(let ending) = writing, queued == 0, phase != .ended else { return .wait }
+        switch ending {
+        case .finish:
+            guard phase == .open else { return .wait }
+            writing = .over(AstraNetError(.closed, "this end of the stream is finished"))
+            return .sendFin2
+        case .close:
+            phase = .ended
+            return .sendFin1AndFin2AndForget
+        case .fail(let message):
+            phase = .ended
+            return .sendErrAndForget(message: message)
+        }
+    }
+
+    /// Bytes queued before a `close` or `fail` wait for credit that may never come.
+    var isLingering: Bool {
+        guard phase != .ended, queued > 0, case .ending(let ending) = writing else { return false }
+        return ending != .finish
+    }
+
+    // MARK: - Endings of the peer's
+
+    enum PeerEndAction: Hashable {
+        /// The link forgets the stream; its readers and writers are told.
+        case forget
+        /// Readers and writers are told; the stream stays.
+        case notify
+        case doNothing
+    }
+
+    /// FIN1: the peer takes no more bytes. Those queued are dropped.
+    mutating func receivedFin1() -> PeerEndAction {
+        guard phase != .ended else { return .doNothing }
+        return stopWriting(AstraNetError(.closedByPeer, "the peer wants no more bytes"))
+    }
+
+    /// FIN2: the end of file behind what was received. The stream stays for our direction.
+    mutating func receivedFin2() -> PeerEndAction {
+        guard phase != .ended else { return .doNothing }
+        if phase != .open {
+            // Given up before it opened.
+            return fail(AstraNetError(.closedByPeer, "the peer gave the stream up while it opened"))
+        }
+        guard reading == .open else { return .doNothing }
+        reading = .finished
+        return .notify
+    }
+
+    /// ERR, FORCE_CLOSED, a broken link or a broken rule: both directions are over at once. Received bytes stay
+    /// readable, and where the end of file had come already, it stays an end of file.
+    mutating func fail(_ error: AstraNetError) -> PeerEndAction {
+        guard phase != .ended else { return .doNothing }
+        phase = .ended
+        queued = 0
+        if reading == .open { reading = .failed(error) }
+        if case .over = writing {} else { writing = .over(error) }
+        return .forget
+    }
+
+    private mutating func stopWriting(_ error: AstraNetError) -> PeerEndAction {
+        queued = 0
+        switch writing {
+        case .open, .ending(.finish):
+            writing = .over(error)
+            return .notify
+        case .ending, .over:
+            // A close or fail of ours was waiting behind the bytes just dropped, and can go now.
+            return .notify
+        }
+    }
+}

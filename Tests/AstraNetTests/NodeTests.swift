@@ -1,0 +1,216 @@
+import AstraNet
+import NIOCore
+import Testing
+
+/// Two nodes with a link between them, over a real socket.
+struct Pair {
+    let server: Node
+    let client: Node
+
+    init(environment: String = "") async throws {
+        let configuration = NodeConfiguration(environment: environment)
+        server = Node(configuration: configuration)
+        client = Node(configuration: configuration)
+        let address = try await server.listen(host: "127.0.0.1", port: 0)
+        let peer = try await client.join(host: "127.0.0.1", port: address.port!, deadline: .soon)
+        #expect(peer == server.id)
+    }
+
+    /// A stream and its other end, dialled by the client.
+    func stream(_ name: String = "service") async throws -> (client: AstraNet.Stream, server: AstraNet.Stream) {
+        let listener = try server.bind(name)
+        let dialled = try await client.dial(name, deadline: .soon)
+        let accepted = try await listener.nextStream(deadline: .soon)
+        listener.close()
+        return (dialled, accepted)
+    }
+
+    func shutdown() async {
+        await client.shutdown()
+        await server.shutdown()
+    }
+}
+
+extension ContinuousClock.Instant {
+    /// Later than anything that works.
+    static var soon: Self { .now + .seconds(20) }
+}
+
+extension AstraNet.Stream {
+    /// All bytes up to the end of file.
+    func readAll() async throws -> ByteBuffer {
+        var all = ByteBuffer()
+        while let bytes = try await receive(deadline: .soon) { all.writeImmutableBuffer(bytes) }
+        return all
+    }
+}
+
+@Suite struct NodeTests {
+    @Test func aDialledStreamCarriesBytesBothWays() async throws {
+        let pair = try await Pair()
+        let (client, server) = try await pair.stream()
+        try await client.send(ByteBuffer(string: "ping"))
+        #expect(try await server.receive(deadline: .soon) == ByteBuffer(string: "ping"))
+        try await server.send(ByteBuffer(string: "pong"))
+        server.close()
+        #expect(try await client.readAll() == ByteBuffer(string: "pong"))
+        client.close()
+        await pair.shutdown()
+    }
+
+    @Test(arguments: [1, 65_535, 65_536, 65_537, 10_000_000])
+    func aStreamCarriesMoreThanItsWindow(size: Int) async throws {
+        let pair = try await Pair()
+        let (client, server) = try await pair.stream()
+        let sent = ByteBuffer(bytes: (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) })
+        async let received = client.readAll()
+        try await server.send(sent, deadline: .soon)
+        server.close()
+        #expect(try await received == sent)
+        client.close()
+        await pair.shutdown()
+    }
+
+    @Test func aFailureIsToldApartFromAnEndAndComesBehindTheBytes() async throws {
+        let pair = try await Pair()
+        let (client, server) = try await pair.stream()
+        try await server.send(ByteBuffer(string: "some"))
+        server.fail("the disk is full")
+        #expect(try await client.receive(deadline: .soon) == ByteBuffer(string: "some"))
+        await #expect(throws: AstraNetError(.failedByPeer, "the disk is full")) {
+            try await client.receive(deadline: .soon)
+        }
+        await pair.shutdown()
+    }
+
+    @Test func aReaderThatClosesStopsTheWriter() async throws {
+        let pair = try await Pair()
+        let (client, server) = try await pair.stream()
+        let gone = AsyncStream<Void> { continuation in server.onPeerGone { continuation.finish() } }
+        client.close()
+        for await _ in gone {}
+        let error = await #expect(throws: AstraNetError.self) {
+            while true { try await server.send(ByteBuffer(repeating: 1, count: 10_000), deadline: .soon) }
+        }
+        #expect(error?.code == .closedByPeer)
+        await pair.shutdown()
+    }
+
+    @Test func aLinkThatBreaksFailsItsStreams() async throws {
+        let pair = try await Pair()
+        let (client, _) = try await pair.stream()
+        let outcome = Task { try await client.receive(deadline: .soon) }
+        await pair.server.shutdown(grace: .zero)
+        let error = await #expect(throws: AstraNetError.self) { try await outcome.value }
+        #expect(error?.code == .linkLost)
+        await pair.client.shutdown()
+    }
+
+    @Test func aDialWaitsForItsServiceToAppear() async throws {
+        let pair = try await Pair()
+        async let dialled = pair.client.dial("late", deadline: .soon)
+        let listener = try pair.server.bind("late")
+        _ = try await listener.nextStream(deadline: .soon)
+        _ = try await dialled
+        await pair.shutdown()
+    }
+
+    @Test func aDialOfWhatNobodyOffersEndsAtItsDeadline() async throws {
+        let pair = try await Pair()
+        let error = await #expect(throws: AstraNetError.self) {
+            try await pair.client.dial("nothing", deadline: .now + .milliseconds(20))
+        }
+        #expect(error?.code == .noOffer)
+        await pair.shutdown()
+    }
+
+    @Test func aWaitEndsWhenItsTaskIsCancelled() async throws {
+        let pair = try await Pair()
+        let (client, _) = try await pair.stream()
+        let reading = Task { try await client.receive() }
+        let dialling = Task { try await pair.client.dial("nothing", deadline: .soon) }
+        reading.cancel()
+        dialling.cancel()
+        await #expect(throws: CancellationError.self) { try await reading.value }
+        await #expect(throws: CancellationError.self) { try await dialling.value }
+        await pair.shutdown()
+    }
+
+    @Test func aNameVisibleToOneLinkIsKnownOnlyThere() async throws {
+        let pair = try await Pair()
+        let other = Node()
+        let address = try await pair.server.listen(host: "127.0.0.1", port: 0)
+        try await other.join(host: "127.0.0.1", port: address.port!, deadline: .soon)
+        let (_, server) = try await pair.stream()
+        let scoped = try pair.server.bind("scoped", visibleTo: server)
+        let everybody = try pair.server.bind("everybody")
+        _ = try await pair.client.dial("scoped", deadline: .soon)
+        _ = try await other.dial("everybody", deadline: .soon)
+        #expect(!other.services.contains { $0.name == "scoped" })
+        scoped.close()
+        everybody.close()
+        await other.shutdown()
+        await pair.shutdown()
+    }
+
+    @Test func namesInAnEnvironmentAreSuffixedOnTheWire() async throws {
+        let pair = try await Pair(environment: "a.b")
+        let (_, _) = try await pair.stream("echo")
+        let listener = try pair.server.bind("other")
+        _ = try await pair.client.dial("other", deadline: .soon)
+        #expect(listener.name == "other.a.b")
+        #expect(pair.client.services.map(\.name) == ["other.a.b"])
+        await pair.shutdown()
+    }
+
+    @Test func aNodeDoesNotJoinItself() async throws {
+        let node = Node()
+        let address = try await node.listen(host: "127.0.0.1", port: 0)
+        await #expect(throws: AstraNetError.self) {
+            try await node.join(host: "127.0.0.1", port: address.port!, deadline: .soon)
+        }
+        await node.shutdown()
+    }
+
+    @Test func anAddressInUseIsAnErrorThatNamesIt() async throws {
+        let node = Node()
+        let address = try await node.listen(host: "127.0.0.1", port: 0)
+        let error = await #expect(throws: AstraNetError.self) {
+            try await node.listen(host: "127.0.0.1", port: address.port!)
+        }
+        #expect(error?.code == .unreachable)
+        #expect(error?.message.contains("127.0.0.1:\(address.port!)") == true)
+        await node.shutdown()
+    }
+
+    @Test func manyStreamsAtOnceEachGetTheirOwnBytes() async throws {
+        let pair = try await Pair()
+        let listener = try pair.server.bind("echo")
+        let serving = Task {
+            try await withThrowingDiscardingTaskGroup { group in
+                for _ in 0..<200 {
+                    let stream = try await listener.nextStream(deadline: .soon)
+                    group.addTask {
+                        try await stream.send(try await stream.readAll(), deadline: .soon)
+                        stream.close()
+                    }
+                }
+            }
+        }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for index in 0..<200 {
+                group.addTask {
+                    let stream = try await pair.client.dial("echo", deadline: .soon)
+                    let body = ByteBuffer(repeating: UInt8(index), count: index * 100)
+                    try await stream.send(body, deadline: .soon)
+                    stream.finish()
+                    #expect(try await stream.readAll() == body)
+                    stream.close()
+                }
+            }
+            try await group.waitForAll()
+        }
+        try await serving.value
+        await pair.shutdown()
+    }
+}
