@@ -1,0 +1,68 @@
+@preconcurrency import Dispatch
+import NIOConcurrencyHelpers
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
+/// The signals of a host process: SIGHUP reloads, SIGTERM and SIGINT stop gracefully, a second one of these ends at
+/// once. SIGPIPE is ignored, since a broken connection is an error of a write here.
+///
+/// The callbacks come one at a time from a thread that is nobody's event loop, and must return at once. There can be one
+/// at a time in a process; dropping it, or ``cancel()``, ends the callbacks.
+public final class SignalHandling: Sendable {
+    private let sources: [any DispatchSourceSignal]
+
+    /// Begins to handle the signals.
+    ///
+    /// - Parameters:
+    ///   - onReload: SIGHUP came. Several that come together may be one call.
+    ///   - onStop: the first SIGTERM or SIGINT came; after it no `onReload` follows.
+    ///   - onEndNow: the second one came.
+    public init(
+        onReload: @escaping @Sendable () -> Void,
+        onStop: @escaping @Sendable () -> Void,
+        onEndNow: @escaping @Sendable () -> Void
+    ) {
+        signal(SIGPIPE, SIG_IGN)
+        let machine = NIOLockedValueBox(SignalMachine())
+        let queue = DispatchQueue(label: "chanserv.signals")
+        let signals: [(Int32, SignalMachine.Signal)] = [
+            (SIGHUP, .hangUp), (SIGTERM, .terminate), (SIGINT, .terminate),
+        ]
+        sources = signals.map { number, meaning in
+            #if canImport(Darwin)
+            // There the source only watches; on Linux it takes the signal's place.
+            signal(number, SIG_IGN)
+            #endif
+            let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
+            source.setEventHandler {
+                // Two that came before the handler ran are one event with a count.
+                let count = meaning == .terminate ? max(1, source.data) : 1
+                for _ in 0..<count {
+                    switch machine.withLockedValue({ $0.received(meaning) }) {
+                    case .reload: onReload()
+                    case .stop: onStop()
+                    case .endNow: onEndNow()
+                    case .doNothing: break
+                    }
+                }
+            }
+            source.activate()
+            return source
+        }
+    }
+
+    deinit {
+        cancel()
+    }
+
+    /// Ends the handling. The signals are ignored from now on rather than deadly: what follows is the process's own end.
+    public func cancel() {
+        for source in sources { source.cancel() }
+    }
+}
