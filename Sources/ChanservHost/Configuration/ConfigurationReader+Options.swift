@@ -1,0 +1,60 @@
+extension ConfigurationReader {
+    /// The keys that may stand under `defaults` and in a route.
+    static let optionKeys = ["compression", "timeouts", "error_mass", "drain"]
+
+    /// `inherited` with the options in `entries` over it.
+    mutating func options(_ entries: Entries, over inherited: RouteOptions) -> RouteOptions {
+        var options = inherited
+        if let value = value("compression", in: entries, { (node) throws(ConfigurationError) in try node.boolean() }) {
+            options.compression = value
+        }
+        if let entry = entries["timeouts"] { readTimeouts(entry.value, into: &options.timeouts) }
+        if let entry = entries["error_mass"] { readErrorMass(entry.value, into: &options.errorMass) }
+        if let value = duration("drain", in: entries) { options.drain = value }
+        return options
+    }
+
+    /// A duration that may be 0.
+    mutating func duration(_ key: String, in entries: Entries) -> Duration? {
+        value(key, in: entries) { (node) throws(ConfigurationError) in try node.boundedDuration() }
+    }
+
+    private static let timeoutKeys: [(String, WritableKeyPath<RouteOptions.Timeouts, Duration?> & Sendable)] = [
+        ("serving", \.serving), ("sourcing", \.sourcing), ("chan_accept", \.chanAccept),
+        ("master_read", \.masterRead), ("master_write", \.masterWrite), ("frame_write", \.frameWrite),
+    ]
+
+    private mutating func readTimeouts(_ node: YAMLNode, into timeouts: inout RouteOptions.Timeouts) {
+        let entries = section(node, "timeouts", known: Self.timeoutKeys.map(\.0))
+        for (key, path) in Self.timeoutKeys {
+            if let value = optionalDuration(key, in: entries) { timeouts[keyPath: path] = value }
+        }
+    }
+
+    private mutating func readErrorMass(_ node: YAMLNode, into errorMass: inout RouteOptions.ErrorMass) {
+        let entries = section(node, "the error mass", known: ["limit", "pause", "max_pause"])
+        let limit = value("limit", in: entries) { (node) throws(ConfigurationError) -> Int? in
+            node.saysNone ? nil : try node.integer(in: 1...1_000_000, "an integer, or none")
+        }
+        if let limit { errorMass.limit = limit }
+        let pause = positiveDuration("pause", in: entries)
+        let maxPause = positiveDuration("max_pause", in: entries)
+        errorMass.pause = pause ?? errorMass.pause
+        errorMass.maxPause = maxPause ?? errorMass.maxPause
+        // Only where one of the two is written: an inherited contradiction was reported where it stands.
+        guard errorMass.pause > errorMass.maxPause, let entry = entries["pause"] ?? entries["max_pause"],
+            pause != nil || maxPause != nil
+        else { return }
+        report(
+            "the pause (\(ValueGrammar.text(errorMass.pause))) is longer than max_pause "
+                + "(\(ValueGrammar.text(errorMass.maxPause)))", at: entry.value.location)
+    }
+
+    private mutating func positiveDuration(_ key: String, in entries: Entries) -> Duration? {
+        value(key, in: entries) { (node) throws(ConfigurationError) in
+            let duration = try node.boundedDuration()
+            guard duration > .zero else { throw ConfigurationError("a pause is more than 0", at: node.location) }
+            return duration
+        }
+    }
+}

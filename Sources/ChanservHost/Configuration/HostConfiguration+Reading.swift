@@ -1,0 +1,147 @@
+internal import Glibc
+
+extension HostConfiguration {
+    /// Reads and checks a configuration file, and that the files of the plugins are there.
+    ///
+    /// Blocks on the file system: not for an event loop. Whether a library is one the host can load is known when it
+    /// is loaded.
+    ///
+    /// - Parameter file: a path, relative to the working directory or absolute; it stands in messages as it is.
+    /// - Throws: ``ConfigurationErrors`` with everything that is wrong, not only the first.
+    public static func read(_ file: String) throws(ConfigurationErrors) -> HostConfiguration {
+        let bytes: [UInt8]
+        let folder: String
+        do throws(FileProblem) {
+            bytes = try readBytes(file, limit: YAMLLimits().fileSize)
+            folder = try absoluteFolder(of: file)
+        } catch {
+            throw ConfigurationErrors([ConfigurationError(error.message, at: ConfigurationLocation(file: file))])
+        }
+        return try parse(bytes, file: file, folder: folder, fileProblem: problemOfFile)
+    }
+
+    /// Checks the text of a configuration file without touching the file system.
+    ///
+    /// - Parameters:
+    ///   - text: YAML.
+    ///   - file: its name in messages.
+    ///   - folder: what relative paths are relative to, absolute.
+    /// - Throws: ``ConfigurationErrors`` with everything that is wrong, not only the first.
+    public static func parse(
+        _ text: String, file: String, folder: String
+    ) throws(ConfigurationErrors) -> HostConfiguration {
+        try parse(Array(text.utf8), file: file, folder: folder) { _ in nil }
+    }
+
+    /// As ``parse(_:file:folder:)``, with `fileProblem` to say what is wrong with the file at a path (`nil`: nothing).
+    static func parse(
+        _ bytes: [UInt8], file: String, folder: String, fileProblem: (String) -> String?
+    ) throws(ConfigurationErrors) -> HostConfiguration {
+        let (root, problems) = YAMLReader.read(bytes, file: file)
+        // After a syntax error there is no tree to look at.
+        guard let root else {
+            let empty = ConfigurationError(
+                "the file says nothing; see the reference for the keys (\(rootKeys.joined(separator: ", ")))",
+                at: ConfigurationLocation(file: file))
+            throw ConfigurationErrors(problems.isEmpty ? [empty] : problems)
+        }
+        var reader = ConfigurationReader(problems: problems)
+        let configuration = reader.host(root, file: file, folder: folder, fileProblem: fileProblem)
+        guard reader.problems.isEmpty else { throw ConfigurationErrors(reader.problems) }
+        return configuration
+    }
+
+    static let rootKeys = ["node", "defaults", "plugins", "routes"]
+}
+
+extension ConfigurationReader {
+    /// The whole file.
+    fileprivate mutating func host(
+        _ root: YAMLNode, file: String, folder: String, fileProblem: (String) -> String?
+    ) -> HostConfiguration {
+        let entries = section(root, "the configuration", known: HostConfiguration.rootKeys)
+        let node = entries["node"].map { self.node($0.value) } ?? HostConfiguration.Node()
+        var defaults = RouteOptions()
+        if let entry = entries["defaults"] {
+            let options = section(entry.value, "the defaults", known: Self.optionKeys)
+            defaults = self.options(options, over: defaults)
+        }
+        let (plugins, trees, names) =
+            entries["plugins"].map { self.plugins($0.value, folder: folder, fileProblem: fileProblem) } ?? ([], [], [])
+        let context = RouteContext(
+            plugins: Dictionary(uniqueKeysWithValues: zip(plugins, trees).map { ($0.name, ($0, $1)) }),
+            pluginNames: names, defaults: defaults, environment: node.environment, folder: folder)
+        let routes = entries["routes"].map { self.routes($0.value, context) } ?? []
+        return HostConfiguration(
+            file: file, folder: folder, node: node, plugins: plugins, routes: routes,
+            warnings: warnings(
+                plugins, routes, at: entries["routes"]?.keyLocation ?? ConfigurationLocation(file: file)))
+    }
+
+    private func warnings(
+        _ plugins: [HostConfiguration.Plugin], _ routes: [HostConfiguration.Route],
+        at routesLocation: ConfigurationLocation
+    ) -> [ConfigurationError] {
+        let used = Set(routes.map(\.plugin))
+        var warnings = plugins.filter { !used.contains($0.name) }.map {
+            ConfigurationError("no route uses the plugin \(quoted($0.name))", at: $0.location)
+        }
+        if routes.isEmpty {
+            warnings.append(ConfigurationError("there are no routes: nothing is served", at: routesLocation))
+        }
+        return ConfigurationErrors.sorted(warnings)
+    }
+}
+
+/// Why a file could not be read.
+private struct FileProblem: Error {
+    var message: String
+
+    init(_ message: String) { self.message = message }
+
+    init(errno code: Int32) { message = "cannot be read: \(String(cString: strerror(code)))" }
+}
+
+/// The bytes of a file, at most one more than `limit`, which is enough for the reader to refuse it.
+private func readBytes(_ file: String, limit: Int) throws(FileProblem) -> [UInt8] {
+    guard !file.utf8.contains(0) else { throw FileProblem("no file has a zero byte in its name") }
+    let descriptor = open(file, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw FileProblem(errno: errno) }
+    defer { close(descriptor) }
+    var bytes = [UInt8](repeating: 0, count: limit + 1)
+    var count = 0
+    while count < bytes.count {
+        let result = bytes.withUnsafeMutableBytes { Glibc.read(descriptor, $0.baseAddress! + count, $0.count - count) }
+        if result == 0 { break }
+        if result < 0 {
+            if errno == EINTR { continue }
+            throw FileProblem(errno: errno)
+        }
+        count += result
+    }
+    bytes.removeSubrange(count...)
+    return bytes
+}
+
+/// The absolute folder `file` stands in. Symbolic links are kept: a path means what its writer sees.
+private func absoluteFolder(of file: String) throws(FileProblem) -> String {
+    let folder = file.lastIndex(of: "/").map { String(file[..<$0]) }
+    if file.hasPrefix("/") { return folder.flatMap { $0.isEmpty ? nil : $0 } ?? "/" }
+    guard let pointer = getcwd(nil, 0) else { throw FileProblem(errno: errno) }
+    defer { free(pointer) }
+    let working = String(cString: pointer)
+    return folder.map { working == "/" ? "/\($0)" : "\(working)/\($0)" } ?? working
+}
+
+/// What is wrong with a plugin's file, as far as can be seen without opening it.
+private func problemOfFile(_ path: String) -> String? {
+    var status = stat()
+    guard lstat(path, &status) == 0 else {
+        return errno == ENOENT ? "does not exist" : "cannot be used: \(String(cString: strerror(errno)))"
+    }
+    switch status.st_mode & S_IFMT {
+    case S_IFREG: return nil
+    case S_IFLNK: return "is a symbolic link, which is not followed"
+    default: return "is no regular file"
+    }
+}

@@ -1,0 +1,49 @@
+/// The known key nearest to a misspelt one, by the number of letters typed wrong.
+enum NearestKey {
+    /// Longer words are not compared: the cost is the product of the lengths, and no key comes near this.
+    static let longest = 64
+
+    /// The one of `known` that `word` probably meant, `nil` where none is close: more than a third of the letters
+    /// (and more than one) would have to change. Upper and lower case do not count; of two the first wins.
+    static func find(_ word: String, among known: some Sequence<String>) -> String? {
+        let letters = Array(word.lowercased().unicodeScalars)
+        guard !letters.isEmpty, letters.count <= longest else { return nil }
+        var best: (key: String, distance: Int)?
+        for key in known {
+            let other = Array(key.lowercased().unicodeScalars)
+            guard !other.isEmpty, other.count <= longest else { continue }
+            let distance = distance(letters, other)
+            let allowed = max(1, max(letters.count, other.count) / 3)
+            // A word that shares no letter with the key is not a misspelling of it, however short both are.
+            guard distance <= allowed, distance < max(letters.count, other.count) else { continue }
+            if distance < best?.distance ?? .max { best = (key, distance) }
+        }
+        return best?.key
+    }
+
+    /// `; did you mean 'key'?`, or nothing.
+    static func hint(_ word: String, among known: some Sequence<String>) -> String {
+        find(word, among: known).map { "; did you mean \(quoted($0))?" } ?? ""
+    }
+
+    /// Damerau–Levenshtein distance in its "optimal string alignment" form: insertions, deletions, replacements and
+    /// swaps of two neighbours count one each.
+    static func distance<Element: Equatable>(_ left: [Element], _ right: [Element]) -> Int {
+        var beforeLast: [Int] = []
+        var last = Array(0...right.count)
+        for row in left.indices {
+            var current = [row + 1]
+            current.reserveCapacity(right.count + 1)
+            for column in right.indices {
+                let same = left[row] == right[column]
+                var cost = min(last[column] + (same ? 0 : 1), last[column + 1] + 1, current[column] + 1)
+                if row > 0, column > 0, left[row] == right[column - 1], left[row - 1] == right[column] {
+                    cost = min(cost, beforeLast[column - 1] + 1)
+                }
+                current.append(cost)
+            }
+            (beforeLast, last) = (last, current)
+        }
+        return last[right.count]
+    }
+}

@@ -1,0 +1,97 @@
+/// Typed values of nodes. Every getter throws a ``ConfigurationError`` that says what was expected and what was found.
+extension YAMLNode {
+    /// Text: a quoted scalar, or a plain one that is not a number, a boolean or null.
+    func string(_ expected: String = "text") throws(ConfigurationError) -> String {
+        guard case .scalar(let scalar) = content else { throw mismatch(expected) }
+        switch scalar.value {
+        case .string: return scalar.text
+        case .null: throw mismatch(expected)
+        case .boolean, .integer, .number:
+            throw ConfigurationError("expected \(expected), found \(found); put it in quotes", at: location)
+        }
+    }
+
+    func boolean() throws(ConfigurationError) -> Bool {
+        guard case .scalar(let scalar) = content, case .boolean(let value) = scalar.value else {
+            throw mismatch("true or false")
+        }
+        return value
+    }
+
+    /// A whole number of 64 bits with a sign.
+    func integer(_ expected: String = "an integer") throws(ConfigurationError) -> Int64 {
+        guard case .scalar(let scalar) = content, case .integer(let digits) = scalar.value else {
+            throw mismatch(expected)
+        }
+        guard let value = Int64(digits) else {
+            throw ConfigurationError("\(quoted(scalar.text)) does not fit a 64-bit integer", at: location)
+        }
+        return value
+    }
+
+    /// A number, with a fraction or without.
+    func number() throws(ConfigurationError) -> Double {
+        guard case .scalar(let scalar) = content else { throw mismatch("a number") }
+        switch scalar.value {
+        case .number(let value): return value
+        case .integer(let digits):
+            if let value = Double(digits), value.isFinite { return value }
+            throw ConfigurationError("\(quoted(scalar.text)) is too large for a number", at: location)
+        case .null, .boolean, .string: throw mismatch("a number")
+        }
+    }
+
+    /// A duration as ``ValueGrammar/duration(_:)`` reads it.
+    func duration(_ expected: String = "a duration such as 30s") throws(ConfigurationError) -> Duration {
+        let text = try quantity(expected)
+        do {
+            return try ValueGrammar.duration(text)
+        } catch {
+            throw ConfigurationError("expected \(expected): \(error)", at: location)
+        }
+    }
+
+    /// A size in bytes as ``ValueGrammar/size(_:)`` reads it.
+    func size(_ expected: String = "a size such as 64KiB") throws(ConfigurationError) -> UInt64 {
+        let text = try quantity(expected)
+        do {
+            return try ValueGrammar.size(text)
+        } catch {
+            throw ConfigurationError("expected \(expected): \(error)", at: location)
+        }
+    }
+
+    /// A path of the file system: not empty, and absolute against `folder` where it is relative.
+    func path(relativeTo folder: String) throws(ConfigurationError) -> String {
+        let text = try string("a path")
+        guard !text.isEmpty, !text.utf8.contains(0) else {
+            throw ConfigurationError("expected a path, found \(found)", at: location)
+        }
+        if text.hasPrefix("/") { return text }
+        return folder.hasSuffix("/") ? folder + text : "\(folder)/\(text)"
+    }
+
+    func list(_ expected: String = "a list") throws(ConfigurationError) -> [YAMLNode] {
+        guard case .list(let elements) = content else { throw mismatch(expected) }
+        return elements
+    }
+
+    func mapping(_ expected: String = "a mapping") throws(ConfigurationError) -> [YAMLEntry] {
+        guard case .mapping(let entries) = content else { throw mismatch(expected) }
+        return entries
+    }
+
+    /// "expected …, found …" here.
+    func mismatch(_ expected: String) -> ConfigurationError {
+        ConfigurationError("expected \(expected), found \(found)", at: location)
+    }
+
+    /// The text of a duration or a size: a string, or an integer as it was written.
+    private func quantity(_ expected: String) throws(ConfigurationError) -> String {
+        guard case .scalar(let scalar) = content else { throw mismatch(expected) }
+        switch scalar.value {
+        case .string, .integer: return scalar.text
+        case .null, .boolean, .number: throw mismatch(expected)
+        }
+    }
+}

@@ -1,0 +1,100 @@
+/// A scalar: its text and what the text stands for under the core schema of YAML 1.2.
+package struct YAMLScalar: Sendable, Hashable {
+    package enum Value: Sendable, Hashable {
+        case null
+        case boolean(Bool)
+        /// In decimal, `-` in front where it is negative, without leading zeros: any number of digits.
+        case integer(String)
+        /// May be infinite or not a number.
+        case number(Double)
+        case string
+    }
+
+    /// As written, without quotes and escapes.
+    package let text: String
+    package let value: Value
+
+    /// A quoted scalar, or one tagged `!!str`.
+    package init(string text: String) {
+        self.text = text
+        value = .string
+    }
+
+    /// A plain scalar: resolved by its form.
+    package init(plain text: String) {
+        self.text = text
+        value = Self.resolve(text)
+    }
+
+    /// Section 10.3.2 of the YAML 1.2.2 specification: `yes`, `on` and `off` are strings.
+    private static func resolve(_ text: String) -> Value {
+        switch text {
+        case "", "~", "null", "Null", "NULL": return .null
+        case "true", "True", "TRUE": return .boolean(true)
+        case "false", "False", "FALSE": return .boolean(false)
+        case ".nan", ".NaN", ".NAN": return .number(.nan)
+        default: break
+        }
+        let bytes = Array(text.utf8)
+        // Quick way out for what most scalars are.
+        guard let first = bytes.first, isDigit(first) || "+-.".utf8.contains(first) else { return .string }
+        if let digits = integer(bytes) { return .integer(digits) }
+        if let number = number(bytes) { return .number(number) }
+        return .string
+    }
+
+    /// `[-+]?[0-9]+`, `0o[0-7]+` and `0x[0-9a-fA-F]+`; the latter two up to 64 bits, beyond they are strings.
+    private static func integer(_ bytes: [UInt8]) -> String? {
+        let radix = bytes.starts(with: "0o".utf8) ? 8 : bytes.starts(with: "0x".utf8) ? 16 : 10
+        if radix != 10, bytes.count > 2 {
+            // UInt64(_:radix:) takes a sign, which has no place here.
+            guard !"+-".utf8.contains(bytes[2]) else { return nil }
+            return UInt64(String(decoding: bytes[2...], as: UTF8.self), radix: radix).map { String($0) }
+        }
+        let negative = bytes[0] == UInt8(ascii: "-")
+        let digits = negative || bytes[0] == UInt8(ascii: "+") ? bytes[1...] : bytes[...]
+        guard !digits.isEmpty, digits.allSatisfy(isDigit) else { return nil }
+        let significant = digits.drop { $0 == UInt8(ascii: "0") }
+        guard !significant.isEmpty else { return "0" }
+        return (negative ? "-" : "") + String(decoding: significant, as: UTF8.self)
+    }
+
+    /// `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?` and `[-+]?(\.inf|\.Inf|\.INF)`.
+    private static func number(_ bytes: [UInt8]) -> Double? {
+        var rest = bytes[...]
+        let negative = rest.first == UInt8(ascii: "-")
+        if negative || rest.first == UInt8(ascii: "+") { rest = rest.dropFirst() }
+        if [".inf", ".Inf", ".INF"].contains(where: { rest.elementsEqual($0.utf8) }) {
+            return negative ? -.infinity : .infinity
+        }
+        let whole = rest.prefix(while: isDigit)
+        rest = rest.dropFirst(whole.count)
+        var fraction: ArraySlice<UInt8> = []
+        if rest.first == UInt8(ascii: ".") {
+            rest = rest.dropFirst()
+            fraction = rest.prefix(while: isDigit)
+            rest = rest.dropFirst(fraction.count)
+        }
+        guard !whole.isEmpty || !fraction.isEmpty else { return nil }
+        var exponent = ""
+        if rest.first == UInt8(ascii: "e") || rest.first == UInt8(ascii: "E") {
+            rest = rest.dropFirst()
+            if let sign = rest.first, "+-".utf8.contains(sign) {
+                exponent = String(UnicodeScalar(sign))
+                rest = rest.dropFirst()
+            }
+            let digits = rest.prefix(while: isDigit)
+            guard !digits.isEmpty else { return nil }
+            exponent += String(decoding: digits, as: UTF8.self)
+            rest = rest.dropFirst(digits.count)
+        }
+        guard rest.isEmpty else { return nil }
+        // Double(_:) wants digits on both sides of the point; what it takes beyond this form was refused above.
+        func text(_ digits: ArraySlice<UInt8>) -> String {
+            digits.isEmpty ? "0" : String(decoding: digits, as: UTF8.self)
+        }
+        return Double("\(negative ? "-" : "")\(text(whole)).\(text(fraction))e\(exponent.isEmpty ? "0" : exponent)")
+    }
+
+    private static func isDigit(_ byte: UInt8) -> Bool { UInt8(ascii: "0")...UInt8(ascii: "9") ~= byte }
+}

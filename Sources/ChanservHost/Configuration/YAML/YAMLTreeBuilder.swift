@@ -1,0 +1,208 @@
+/// Builds the tree of one document from the parser's events, in one pass and without recursion.
+struct YAMLTreeBuilder {
+    /// The document, once it is complete.
+    private(set) var root: YAMLNode?
+    private(set) var problems: [ConfigurationError] = []
+    /// Whether the rest of the events is of no use.
+    private(set) var failed = false
+
+    private let file: String
+    private let limits: YAMLLimits
+    private var documents = 0
+    /// The collections that are open, outermost first.
+    private var open: [Collection] = []
+    private var anchors: [String: Anchored] = [:]
+    /// The weight of all values so far, those behind aliases once for each alias.
+    private var weight = 0
+
+    /// A list or mapping whose end has not come.
+    private struct Collection {
+        var isMapping: Bool
+        var location: ConfigurationLocation
+        var anchor: String?
+        /// Whether something about the collection itself was reported.
+        var isUnusable: Bool
+        var elements: [YAMLNode] = []
+        var entries: [YAMLEntry] = []
+        /// Where each key of a mapping stands.
+        var keys: [String: ConfigurationLocation] = [:]
+        /// The key whose value comes next, in a mapping; `.dropped` where the value is of no use.
+        var key: Key?
+        /// The weight before it began.
+        var weightBefore: Int
+        /// Levels below this one, counting itself.
+        var height = 1
+    }
+
+    private enum Key {
+        case named(String, ConfigurationLocation)
+        case dropped
+    }
+
+    /// A value with a name: `&name value`.
+    private struct Anchored {
+        /// `nil` while its end has not come.
+        var node: YAMLNode?
+        var weight = 0
+        var height = 0
+    }
+
+    init(file: String, limits: YAMLLimits) {
+        self.file = file
+        self.limits = limits
+    }
+
+    /// A place from libyaml's numbers, which count from 0.
+    func location(line: Int, column: Int) -> ConfigurationLocation {
+        ConfigurationLocation(file: file, line: line + 1, column: column + 1)
+    }
+
+    /// Reports a problem after which nothing can be read.
+    mutating func fail(_ message: String, at location: ConfigurationLocation) {
+        problems.append(ConfigurationError(message, at: location))
+        failed = true
+    }
+
+    mutating func documentStart(at location: ConfigurationLocation) {
+        documents += 1
+        if documents > 1 { fail("a second document begins here; a configuration is one document", at: location) }
+    }
+
+    mutating func scalar(
+        _ text: String, isPlain: Bool, tag: String?, anchor: String?, at location: ConfigurationLocation
+    ) {
+        var node = YAMLNode(.scalar(isPlain ? YAMLScalar(plain: text) : YAMLScalar(string: text)), at: location)
+        if let tag {
+            if let scalar = scalarTagged(tag, text) {
+                node.content = .scalar(scalar)
+            } else {
+                report("the tag \(quoted(tag)) does not fit here", at: location)
+                node.content = .unusable
+            }
+        }
+        let before = weight
+        add(text.utf8.count, at: location)
+        if let anchor { anchors[anchor] = Anchored(node: node, weight: weight - before, height: 0) }
+        place(node, height: 0, keyText: text)
+    }
+
+    mutating func alias(_ name: String, at location: ConfigurationLocation) {
+        guard let anchored = anchors[name] else {
+            report("no anchor &\(name) stands before this alias", at: location)
+            return place(YAMLNode(.unusable, at: location), height: 0, keyText: nil)
+        }
+        guard let node = anchored.node else {
+            report("the alias *\(name) stands inside the value it names", at: location)
+            return place(YAMLNode(.unusable, at: location), height: 0, keyText: nil)
+        }
+        guard open.count + anchored.height <= limits.depth else {
+            return fail("more than \(limits.depth) levels of lists and mappings, aliases followed", at: location)
+        }
+        guard anchored.weight <= limits.expandedWeight - weight else {
+            return fail("the aliases expand the file to more than \(limits.expandedWeight) bytes", at: location)
+        }
+        weight += anchored.weight
+        place(node, height: anchored.height, keyText: nil)
+    }
+
+    mutating func listStart(tag: String?, anchor: String?, at location: ConfigurationLocation) {
+        start(isMapping: false, tag: tag, standard: "tag:yaml.org,2002:seq", anchor: anchor, at: location)
+    }
+
+    mutating func mappingStart(tag: String?, anchor: String?, at location: ConfigurationLocation) {
+        start(isMapping: true, tag: tag, standard: "tag:yaml.org,2002:map", anchor: anchor, at: location)
+    }
+
+    mutating func collectionEnd() {
+        let collection = open.removeLast()
+        let content: YAMLNode.Content =
+            if collection.isUnusable { .unusable } else if collection.isMapping { .mapping(collection.entries) } else {
+                .list(collection.elements)
+            }
+        let node = YAMLNode(content, at: collection.location)
+        if let anchor = collection.anchor {
+            anchors[anchor] = Anchored(node: node, weight: weight - collection.weightBefore, height: collection.height)
+        }
+        place(node, height: collection.height, keyText: nil)
+    }
+
+    private mutating func start(
+        isMapping: Bool, tag: String?, standard: String, anchor: String?, at location: ConfigurationLocation
+    ) {
+        guard open.count < limits.depth else {
+            return fail("more than \(limits.depth) levels of lists and mappings", at: location)
+        }
+        let isUnusable = !(tag == nil || tag == standard || tag == "!")
+        if isUnusable { report("the tag \(quoted(tag ?? "")) does not fit here", at: location) }
+        let weightBefore = weight
+        add(0, at: location)
+        if let anchor { anchors[anchor] = Anchored(node: nil) }
+        open.append(
+            Collection(
+                isMapping: isMapping, location: location, anchor: anchor, isUnusable: isUnusable,
+                weightBefore: weightBefore))
+    }
+
+    /// The scalar `text` as `tag` wants it, `nil` where it cannot be that, or the tag is not one of the core schema.
+    private func scalarTagged(_ tag: String, _ text: String) -> YAMLScalar? {
+        let plain = YAMLScalar(plain: text)
+        return switch (tag, plain.value) {
+        case ("!", _), ("tag:yaml.org,2002:str", _): YAMLScalar(string: text)
+        case ("tag:yaml.org,2002:null", .null), ("tag:yaml.org,2002:bool", .boolean),
+            ("tag:yaml.org,2002:int", .integer), ("tag:yaml.org,2002:float", .number),
+            ("tag:yaml.org,2002:float", .integer):
+            plain
+        default: nil
+        }
+    }
+
+    /// Puts a complete value where it belongs. `keyText` is set for scalars, which alone can be keys.
+    private mutating func place(_ node: YAMLNode, height: Int, keyText: String?) {
+        guard !failed else { return }
+        guard !open.isEmpty else {
+            root = node
+            return
+        }
+        let level = open.count - 1
+        open[level].height = max(open[level].height, height + 1)
+        guard open[level].isMapping else { return open[level].elements.append(node) }
+        switch open[level].key {
+        case .none: open[level].key = key(node, keyText)
+        case .dropped: open[level].key = nil
+        case .named(let key, let location):
+            open[level].key = nil
+            open[level].entries.append(YAMLEntry(key: key, at: location, value: node))
+        }
+    }
+
+    /// What a value in a key's place is a key to.
+    private mutating func key(_ node: YAMLNode, _ text: String?) -> Key {
+        if case .unusable = node.content { return .dropped }
+        guard let text else {
+            report("a key must be plain text, found \(node.found)", at: node.location)
+            return .dropped
+        }
+        if text == "<<", case .scalar(let scalar) = node.content, scalar == YAMLScalar(plain: text) {
+            report("merge keys (<<) are not supported; name the whole value with an alias", at: node.location)
+            return .dropped
+        }
+        let level = open.count - 1
+        if let first = open[level].keys[text] {
+            report("the key \(quoted(text)) stands here a second time (first at \(first))", at: node.location)
+            return .dropped
+        }
+        open[level].keys[text] = node.location
+        return .named(text, node.location)
+    }
+
+    private mutating func add(_ bytes: Int, at location: ConfigurationLocation) {
+        weight += YAMLLimits.valueWeight + bytes
+        if weight > limits.expandedWeight, !failed {
+            fail("the file expands to more than \(limits.expandedWeight) bytes", at: location)
+        }
+    }
+
+    private mutating func report(_ message: String, at location: ConfigurationLocation) {
+        problems.append(ConfigurationError(message, at: location))
+    }
+}
