@@ -2,11 +2,11 @@
 import NIOConcurrencyHelpers
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #elseif canImport(Musl)
-import Musl
+    import Musl
 #elseif canImport(Darwin)
-import Darwin
+    import Darwin
 #endif
 
 /// The signals of a host process: SIGHUP reloads, SIGTERM and SIGINT stop gracefully, a second one of these ends at
@@ -17,7 +17,7 @@ import Darwin
 public final class SignalHandling: Sendable {
     private let sources: [any DispatchSourceSignal]
 
-    /// Begins to handle the signals.
+    /// Begins to handle the signals; returns when they are handled, so that one sent from then on is not deadly.
     ///
     /// - Parameters:
     ///   - onReload: SIGHUP came. Several that come together may be one call.
@@ -27,7 +27,7 @@ public final class SignalHandling: Sendable {
         onReload: @escaping @Sendable () -> Void,
         onStop: @escaping @Sendable () -> Void,
         onEndNow: @escaping @Sendable () -> Void
-    ) {
+    ) async {
         signal(SIGPIPE, SIG_IGN)
         let machine = NIOLockedValueBox(SignalMachine())
         let queue = DispatchQueue(label: "chanserv.signals")
@@ -36,8 +36,8 @@ public final class SignalHandling: Sendable {
         ]
         sources = signals.map { number, meaning in
             #if canImport(Darwin)
-            // There the source only watches; on Linux it takes the signal's place.
-            signal(number, SIG_IGN)
+                // There the source only watches; on Linux it takes the signal's place.
+                signal(number, SIG_IGN)
             #endif
             let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
             source.setEventHandler {
@@ -52,8 +52,13 @@ public final class SignalHandling: Sendable {
                     }
                 }
             }
-            source.activate()
             return source
+        }
+        for source in sources {
+            await withCheckedContinuation { registered in
+                source.setRegistrationHandler { registered.resume() }
+                source.activate()
+            }
         }
     }
 
@@ -61,7 +66,7 @@ public final class SignalHandling: Sendable {
         cancel()
     }
 
-    /// Ends the handling. The signals are ignored from now on rather than deadly: what follows is the process's own end.
+    /// Ends the callbacks.
     public func cancel() {
         for source in sources { source.cancel() }
     }

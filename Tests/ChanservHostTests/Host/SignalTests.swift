@@ -24,7 +24,7 @@ import Testing
     /// Real signals, sent to this process: they reach the callbacks instead of ending it.
     @Test(.timeLimit(.minutes(1))) func realSignalsReachTheCallbacks() async throws {
         let (events, continuation) = AsyncStream.makeStream(of: Action.self)
-        let handling = SignalHandling(
+        let handling = await SignalHandling(
             onReload: { continuation.yield(.reload) }, onStop: { continuation.yield(.stop) },
             onEndNow: { continuation.yield(.endNow) })
         defer { handling.cancel() }
