@@ -33,7 +33,8 @@ let package = Package(
     ],
     targets: [
         // The network: the AstraNet multiplexer, a library of its own.
-        .target(name: "AstraNet", dependencies: [nioCore, nioPosix, nioConcurrency, deque, logging], swiftSettings: strict),
+        .target(
+            name: "AstraNet", dependencies: [nioCore, nioPosix, nioConcurrency, deque, logging], swiftSettings: strict),
 
         // chanserv on any multiplexer, and the few lines that join it to AstraNet.
         .systemLibrary(name: "CLZ4", pkgConfig: "liblz4", providers: [.apt(["liblz4-dev"])]),
@@ -43,9 +44,15 @@ let package = Package(
         // Plugins: the C ABI, the Swift SDK over it, and the samples.
         .target(name: "CChanservPlugin", cSettings: strictC),
         .target(name: "ChanservPlugin", dependencies: ["CChanservPlugin"], swiftSettings: strict),
-        .target(name: "Echo", dependencies: ["CChanservPlugin"], path: "Plugins/Echo", publicHeadersPath: ".", cSettings: strictC),
-        .target(name: "Files", dependencies: ["CChanservPlugin"], path: "Plugins/Files", publicHeadersPath: ".", cSettings: strictC),
-        .target(name: "Ticker", dependencies: ["CChanservPlugin", "ChanservPlugin"], path: "Plugins/Ticker", swiftSettings: strict),
+        .target(
+            name: "Echo", dependencies: ["CChanservPlugin"], path: "Plugins/Echo", publicHeadersPath: ".",
+            cSettings: strictC),
+        .target(
+            name: "Files", dependencies: ["CChanservPlugin"], path: "Plugins/Files", publicHeadersPath: ".",
+            cSettings: strictC),
+        .target(
+            name: "Ticker", dependencies: ["CChanservPlugin", "ChanservPlugin"], path: "Plugins/Ticker",
+            swiftSettings: strict),
 
         // The host and its command line.
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
@@ -65,8 +72,10 @@ let package = Package(
             swiftSettings: strict),
 
         .testTarget(name: "AstraNetTests", dependencies: ["AstraNet", nioPosix], swiftSettings: strict),
-        .testTarget(name: "ChanservTests", dependencies: ["Chanserv", "ChanservAstraNet", "AstraNet"], swiftSettings: strict),
-        .testTarget(name: "ChanservHostTests", dependencies: ["ChanservHost", "ChanservPlugin"], swiftSettings: strict),
+        .testTarget(
+            name: "ChanservTests", dependencies: ["Chanserv", "ChanservAstraNet", "AstraNet"], swiftSettings: strict),
+        .testTarget(
+            name: "ChanservHostTests", dependencies: ["ChanservHost", "ChanservPlugin"], swiftSettings: strict),
         .testTarget(
             name: "ChanservCLITests",
             dependencies: ["ChanservCLI", "ChanservAstraNet"],

@@ -1,6 +1,6 @@
 public import Logging
-public import NIOCore
 internal import NIOConcurrencyHelpers
+public import NIOCore
 public import NIOPosix
 
 /// A node on the mesh: binds services, dials those of other nodes, and keeps the links between them.
@@ -70,6 +70,39 @@ public final class Node: Sendable {
     @discardableResult
     public func join(host: String, port: Int, deadline: ContinuousClock.Instant) async throws -> HostID {
         try await connect(host: host, port: port, deadline: deadline).peer
+    }
+
+    /// Joins an address and joins it again whenever the link is gone, with an exponential back-off of up to one minute,
+    /// until the task is cancelled or the node is shut down. The name is looked up anew each time.
+    ///
+    /// - Parameters:
+    ///   - host: a name or an IP address.
+    ///   - port: the port it listens at.
+    public func keepJoined(host: String, port: Int) async {
+        var backoff = JoinBackoff()
+        while !Task.isCancelled, !core.isClosed {
+            var reason = "the link was closed"
+            do {
+                let joined = try await connect(host: host, port: port, deadline: .now + .seconds(20))
+                backoff.succeeded()
+                core.log.info("joined", metadata: ["address": "\(host):\(port)", "peer": "\(joined.peer)"])
+                await withTaskCancellationHandler {
+                    await Self.waitUntilClosed(joined.channel)
+                } onCancel: {
+                    joined.channel.close(promise: nil)
+                }
+            } catch {
+                reason = "\(error)"
+            }
+            let pause = backoff.failed(jitter: .random(in: 0..<1))
+            core.log.info(
+                "not joined", metadata: ["address": "\(host):\(port)", "reason": "\(reason)", "again in": "\(pause)"])
+            do {
+                try await Task.sleep(for: pause)
+            } catch {
+                return
+            }
+        }
     }
 
     /// A link that was joined: whom it leads to, and when it is over.
@@ -187,7 +220,8 @@ public final class Node: Sendable {
             } catch {
                 stream.close()
                 // A link that broke takes its offers along, so the next round finds another one or waits.
-                guard let error = error as? AstraNetError, error.code == .linkLost, ContinuousClock.now < deadline else {
+                guard let error = error as? AstraNetError, error.code == .linkLost, ContinuousClock.now < deadline
+                else {
                     throw error
                 }
                 await Task.yield()

@@ -183,6 +183,24 @@ extension AstraNet.Stream {
         await node.shutdown()
     }
 
+    @Test func aNodeThatKeepsJoinedComesBackAfterALostLink() async throws {
+        let client = Node()
+        let first = Node()
+        let address = try await first.listen(host: "127.0.0.1", port: 0)
+        _ = try first.bind("one")
+        let joining = Task { await client.keepJoined(host: "127.0.0.1", port: address.port!) }
+        _ = try await client.dial("one", deadline: .soon)
+        await first.shutdown(grace: .zero)
+        let second = Node()
+        try await second.listen(host: "127.0.0.1", port: address.port!)
+        _ = try second.bind("two")
+        _ = try await client.dial("two", deadline: .soon)
+        joining.cancel()
+        await joining.value
+        await client.shutdown()
+        await second.shutdown()
+    }
+
     @Test func manyStreamsAtOnceEachGetTheirOwnBytes() async throws {
         let pair = try await Pair()
         let listener = try pair.server.bind("echo")

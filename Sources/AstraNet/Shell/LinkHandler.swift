@@ -222,12 +222,15 @@ final class LinkHandler: ChannelInboundHandler {
     }
 
     private func takeService(_ op: Op, peer: HostID) {
-        guard op.payload.readableBytes > 0, op.payload.readableBytes <= node.configuration.maximumServiceName else { return }
+        guard op.payload.readableBytes > 0, op.payload.readableBytes <= node.configuration.maximumServiceName else {
+            return
+        }
         let offer = ServiceOffer(
             name: String(buffer: op.payload), address: op.header.source, isRelayed: op.header.source.host != peer)
         if op.header.command == .service {
             if !node.add(offer, from: link) {
-                log.warning("too many services on one link, the newest is ignored", metadata: ["service": "\(offer.name)"])
+                log.warning(
+                    "too many services on one link, the newest is ignored", metadata: ["service": "\(offer.name)"])
             }
         } else {
             node.remove(offer, from: link)

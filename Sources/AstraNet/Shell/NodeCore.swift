@@ -73,6 +73,8 @@ final class NodeCore: Sendable {
         log.debug("link down", metadata: ["link": "\(link.id)", "reason": "\(reason)"])
     }
 
+    var isClosed: Bool { shared.withLockedValue { $0.isClosed } }
+
     var linkCount: Int { shared.withLockedValue { $0.links.count } }
 
     /// Marks the node closed; returns the links and listeners that must be closed, and fails all who wait for offers.
@@ -93,7 +95,8 @@ final class NodeCore: Sendable {
         let fullName = configuration.fullName(name)
         guard !name.isEmpty, fullName.utf8.count <= configuration.maximumServiceName else {
             throw AstraNetError(
-                .limitReached, "a service name has 1 to \(configuration.maximumServiceName) bytes: '\(name.prefix(64))'")
+                .limitReached, "a service name has 1 to \(configuration.maximumServiceName) bytes: '\(name.prefix(64))'"
+            )
         }
         let result = shared.withLockedValue { shared -> Result<Listener, AstraNetError> in
             guard !shared.isClosed else { return .failure(AstraNetError(.closed, "the node is closed")) }

@@ -102,7 +102,8 @@ public final class Stream: Sendable {
     /// - Parameter deadline: when to give up waiting, `nil` for never; the bytes stay queued.
     /// - Throws: ``AstraNetError`` with code `closedByPeer`, `failedByPeer`, `linkLost`, `deadlineExceeded` or `closed`;
     ///   `CancellationError`.
-    public nonisolated(nonsending) func send(_ bytes: ByteBuffer, deadline: ContinuousClock.Instant? = nil) async throws {
+    public nonisolated(nonsending) func send(_ bytes: ByteBuffer, deadline: ContinuousClock.Instant? = nil) async throws
+    {
         guard bytes.readableBytes > 0 else { return }
         let (hasRoom, needsFlush) = try storage.withLockedValue { storage in
             try storage.state.enqueue(bytes.readableBytes)

@@ -73,7 +73,9 @@ struct StreamTable {
     /// Takes out the streams that were waited for too long, each with the error that ends it.
     mutating func takeOverdue(now: UInt64, limits: StreamLimits) -> [(Stream, AstraNetError)] {
         var overdue: [(Stream, AstraNetError)] = []
-        while let first = halfOpen.first, now - first.since >= limits.openNanoseconds || !halfOpenKeys.contains(first.key) {
+        while let first = halfOpen.first,
+            now - first.since >= limits.openNanoseconds || !halfOpenKeys.contains(first.key)
+        {
             halfOpen.removeFirst()
             guard halfOpenKeys.contains(first.key), let stream = streams[first.key] else { continue }
             overdue.append((stream, AstraNetError(.deadlineExceeded, "the dialer never confirmed the stream")))
@@ -87,7 +89,8 @@ struct StreamTable {
             if queued != waited.queued {
                 lingering[key] = (now, queued)
             } else if now - waited.since >= limits.lingerNanoseconds {
-                overdue.append((stream, AstraNetError(.deadlineExceeded, "the rest of the stream was not read in time")))
+                overdue.append(
+                    (stream, AstraNetError(.deadlineExceeded, "the rest of the stream was not read in time")))
             }
         }
         return overdue

@@ -80,6 +80,8 @@ struct ServiceRegistry: Sendable {
 
     /// All offers, by name.
     var offers: [ServiceOffer] {
-        routesByName.values.joined().map(\.offer).sorted { ($0.name, $0.address.description) < ($1.name, $1.address.description) }
+        routesByName.values.joined().map(\.offer).sorted {
+            ($0.name, $0.address.description) < ($1.name, $1.address.description)
+        }
     }
 }
