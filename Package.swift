@@ -66,7 +66,7 @@ let package = Package(
         .executableTarget(
             name: "ChanservCLI",
             dependencies: [
-                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", logging,
+                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", logging, nioCore, nioConcurrency, nioPosix,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),

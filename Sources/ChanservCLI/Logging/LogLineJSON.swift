@@ -1,0 +1,42 @@
+import FoundationEssentials
+import Logging
+
+extension LogLine {
+    /// `{"label":…,"level":…,"message":…,"metadata":{…},"time":…}`; no metadata, no such key.
+    var json: String {
+        let object = Object(
+            time: timestamp, level: level.rawValue, label: label, message: message,
+            metadata: metadata.isEmpty ? nil : metadata.mapValues(Value.init))
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        do {
+            return String(decoding: try encoder.encode(object), as: UTF8.self)
+        } catch {
+            // Strings, lists and dictionaries of strings always encode.
+            fatalError("a log line could not be encoded: \(error)")
+        }
+    }
+
+    private struct Object: Encodable {
+        var time: String
+        var level: String
+        var label: String
+        var message: String
+        var metadata: [String: Value]?
+    }
+
+    private struct Value: Encodable {
+        let value: Logger.MetadataValue
+
+        init(_ value: Logger.MetadataValue) { self.value = value }
+
+        func encode(to encoder: any Encoder) throws {
+            switch value {
+            case .string(let string): try string.encode(to: encoder)
+            case .stringConvertible(let value): try value.description.encode(to: encoder)
+            case .array(let values): try values.map(Value.init).encode(to: encoder)
+            case .dictionary(let values): try values.mapValues(Value.init).encode(to: encoder)
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+import Glibc
+import NIOConcurrencyHelpers
+import NIOCore
+import NIOPosix
+
+/// Standard output, standard error and the progress line of `chanserv post`.
+///
+/// They may be the same terminal, so one thread makes all writes, in order. A reader that does not read holds up
+/// whoever writes here, and nothing else.
+final class PostOutput: Sendable {
+    private let thread: NIOThreadPool
+    /// Whether the two can get in each other's way.
+    private let outputIsTerminal = isatty(STDOUT_FILENO) == 1
+    /// Whether there is somebody to look at a progress line.
+    let showsProgress = isatty(STDERR_FILENO) == 1
+    /// Whether the terminal's last line is a progress line. Touched by the thread only.
+    private let progressIsShown = NIOLockedValueBox(false)
+
+    init() {
+        thread = NIOThreadPool(numberOfThreads: 1)
+        thread.start()
+    }
+
+    /// Writes to standard output; returns when it is written.
+    ///
+    /// - Throws: ``SystemError``; with code `EPIPE` where the reader is gone.
+    func write(_ bytes: ByteBuffer) async throws {
+        try await thread.runIfActive {
+            if self.outputIsTerminal { self.clearProgress() }
+            try bytes.withUnsafeReadableBytes { try writeAll($0, to: STDOUT_FILENO, name: "standard output") }
+        }
+    }
+
+    /// Writes a line to standard error.
+    func report(_ line: String) async {
+        await writeError {
+            self.clearProgress(); return "chanserv: \(line)\n"
+        }
+    }
+
+    /// Draws the progress line over the last one. Does nothing where there is no terminal.
+    func draw(_ progress: PostProgress, rate: Double) async {
+        guard showsProgress else { return }
+        await writeError {
+            self.progressIsShown.withLockedValue { $0 = true }
+            return "\r\(progress.line(rate: rate, width: Self.terminalWidth()))\u{1B}[K"
+        }
+    }
+
+    /// Ends the progress line, which stays.
+    func finish() async {
+        await writeError { self.progressIsShown.withLockedValue { exchange(&$0, with: false) } ? "\n" : "" }
+    }
+
+    private func writeError(_ text: @escaping @Sendable () -> String) async {
+        do {
+            try await thread.runIfActive {
+                var text = text()
+                try text.withUTF8 {
+                    try writeAll(UnsafeRawBufferPointer($0), to: STDERR_FILENO, name: "standard error")
+                }
+            }
+        } catch {
+            // Where standard error is closed there is nobody left to tell.
+        }
+    }
+
+    private func clearProgress() {
+        guard progressIsShown.withLockedValue({ exchange(&$0, with: false) }) else { return }
+        let erase: StaticString = "\r\u{1B}[K"
+        _ = Glibc.write(STDERR_FILENO, erase.utf8Start, erase.utf8CodeUnitCount)
+    }
+
+    private static func terminalWidth() -> Int {
+        var size = winsize()
+        guard ioctl(STDERR_FILENO, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else { return 80 }
+        return Int(size.ws_col)
+    }
+}
+
+private func exchange<T>(_ value: inout T, with new: T) -> T {
+    let old = value
+    value = new
+    return old
+}

@@ -1,0 +1,33 @@
+import Glibc
+
+/// A system call that failed: what was tried, and why it did not work.
+struct SystemError: Error, Equatable, CustomStringConvertible {
+    /// The C library's error number.
+    var code: Int32
+    /// What was tried, e.g. `cannot open 'a/b'`.
+    var what: String
+
+    /// Takes the error number of the call made last.
+    init(_ what: String) {
+        self.code = errno
+        self.what = what
+    }
+
+    var description: String { "\(what): \(String(cString: strerror(code)))" }
+}
+
+/// Writes all of `bytes`, however often it takes.
+///
+/// - Parameter name: what `descriptor` is, for the error.
+func writeAll(_ bytes: UnsafeRawBufferPointer, to descriptor: Int32, name: String) throws(SystemError) {
+    var rest = bytes[...]
+    while !rest.isEmpty {
+        let part = UnsafeRawBufferPointer(rebasing: rest)
+        let count = write(descriptor, part.baseAddress, part.count)
+        if count >= 0 {
+            rest = rest.dropFirst(count)
+        } else if errno != EINTR {
+            throw SystemError("cannot write \(name)")
+        }
+    }
+}
