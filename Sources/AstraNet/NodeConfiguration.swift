@@ -21,8 +21,8 @@ public struct NodeConfiguration: Sendable {
     public var maximumStreamsPerLink = 1 << 20
     /// How many accepted dials of one link may wait for their dialer. 65,536.
     public var maximumHalfOpenPerLink = 65_536
-    /// How many services one link may bring; the newest is ignored beyond it. 1,048,576.
-    public var maximumServicesPerLink = 1 << 20
+    /// How many services one link may bring; the newest is ignored beyond it. 262,144.
+    public var maximumServicesPerLink = 1 << 18
     /// How many accepted streams may wait for one listener's `nextStream`. 16,384.
     public var maximumBacklog = 16_384
     /// The longest service name that is believed, in bytes. 1,024.

@@ -266,10 +266,12 @@ final class LinkHandler: ChannelInboundHandler {
         var queueFlush = false
         var failure: AstraNetError?
         var accept = false
+        var isForgotten = false
         var reply: Command?
         stream.withStorage { storage in
             func take(_ action: StreamState.PeerEndAction) {
                 guard action != .doNothing else { return }
+                isForgotten = action == .forget
                 if storage.state.queued == 0 { storage.outbox.removeAll() }
                 queueWake = storage.queueWake()
                 queueFlush = storage.markDirty()
@@ -318,6 +320,7 @@ final class LinkHandler: ChannelInboundHandler {
             default: break
             }
         }
+        if isForgotten { streams.remove(stream) }
         if let reply {
             link.sendControl { $0.writeOp(OpHeader(reply, to: stream.remoteAddress, from: stream.localAddress)) }
         }
@@ -436,7 +439,9 @@ final class LinkHandler: ChannelInboundHandler {
 
     /// Sends a stream's credit, up to 64 KiB of its bytes, and its ending when all bytes are gone.
     private func drain(_ stream: Stream, into packer: inout OpPacker) -> Drained {
-        let (result, wakes) = stream.withStorage { storage -> (Drained, Bool) in
+        var wakes = false
+        var lingers = false
+        let result = stream.withStorage { storage -> Drained in
             storage.isDirty = false
             let credit = storage.state.takeCredit()
             if credit > 0 {
@@ -452,27 +457,27 @@ final class LinkHandler: ChannelInboundHandler {
                 storage.state.sent(size)
                 left -= size
             }
-            let wakes = storage.writer != nil && storage.queueWake()
+            wakes = storage.writer != nil && storage.queueWake()
             switch storage.state.takeEnding() {
             case .wait:
-                if storage.state.sendable > 0 { return (storage.markDirty() ? .more : .idle, wakes) }
-                return (.idle, wakes)
+                lingers = storage.state.isLingering
+                return storage.state.sendable > 0 && storage.markDirty() ? .more : .idle
             case .sendFin2:
                 packer.write(OpHeader(.fin2, to: stream.remoteAddress, from: stream.localAddress))
-                return (.idle, wakes)
+                return .idle
             case .sendFin1AndFin2AndForget:
                 packer.write(OpHeader(.fin1, to: stream.remoteAddress, from: stream.localAddress))
                 packer.write(OpHeader(.fin2, to: stream.remoteAddress, from: stream.localAddress))
-                return (.ended, wakes)
+                return .ended
             case .sendErrAndForget(let message):
                 var ops = ByteBuffer()
                 ops.writeFailure(message, to: stream.remoteAddress, from: stream.localAddress)
                 packer.write(ops)
-                return (.ended, wakes)
+                return .ended
             }
         }
         if wakes { toWake.append(stream) }
-        if stream.withStorage({ $0.state.isLingering }) {
+        if lingers {
             streams.lingers(stream, since: NIODeadline.now().uptimeNanoseconds)
         }
         return result
