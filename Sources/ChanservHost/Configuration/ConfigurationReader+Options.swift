@@ -1,6 +1,6 @@
 extension ConfigurationReader {
     /// The keys that may stand under `defaults` and in a route.
-    static let optionKeys = ["compression", "timeouts", "error_mass", "drain"]
+    static let optionKeys = ["compression", "timeouts", "error_mass", "drain", "batch_size", "limits"]
 
     /// `inherited` with the options in `entries` over it.
     mutating func options(_ entries: Entries, over inherited: RouteOptions) -> RouteOptions {
@@ -11,6 +11,11 @@ extension ConfigurationReader {
         if let entry = entries["timeouts"] { readTimeouts(entry.value, into: &options.timeouts) }
         if let entry = entries["error_mass"] { readErrorMass(entry.value, into: &options.errorMass) }
         if let value = duration("drain", in: entries) { options.drain = value }
+        let batchSize = value("batch_size", in: entries) { (node) throws(ConfigurationError) in
+            try node.size(in: 1...(64 << 20))
+        }
+        if let batchSize { options.batchSize = batchSize }
+        if let entry = entries["limits"] { readLimits(entry.value, into: &options.limits) }
         return options
     }
 
@@ -20,15 +25,25 @@ extension ConfigurationReader {
     }
 
     private static let timeoutKeys: [(String, WritableKeyPath<RouteOptions.Timeouts, Duration?> & Sendable)] = [
-        ("serving", \.serving), ("sourcing", \.sourcing), ("chan_accept", \.chanAccept),
-        ("master_read", \.masterRead), ("master_write", \.masterWrite), ("frame_write", \.frameWrite),
+        ("serving", \.serving), ("sourcing", \.sourcing), ("master_read", \.masterRead),
+        ("master_write", \.masterWrite), ("frame_write", \.frameWrite),
     ]
 
     private mutating func readTimeouts(_ node: YAMLNode, into timeouts: inout RouteOptions.Timeouts) {
-        let entries = section(node, "timeouts", known: Self.timeoutKeys.map(\.0))
+        let entries = section(node, "timeouts", known: Self.timeoutKeys.map(\.0) + ["chan_accept"])
         for (key, path) in Self.timeoutKeys {
             if let value = optionalDuration(key, in: entries) { timeouts[keyPath: path] = value }
         }
+        let chanAccept = value("chan_accept", in: entries) { (node) throws(ConfigurationError) in
+            try node.positiveDuration("timeout")
+        }
+        if let chanAccept { timeouts.chanAccept = chanAccept }
+    }
+
+    private mutating func readLimits(_ node: YAMLNode, into limits: inout RouteOptions.Limits) {
+        let entries = section(node, "limits", known: ["requests", "unaccepted_sources"])
+        if let value = integer("requests", in: entries, 1...1_000_000) { limits.requests = value }
+        if let value = integer("unaccepted_sources", in: entries, 1...1_000_000) { limits.unacceptedSources = value }
     }
 
     private mutating func readErrorMass(_ node: YAMLNode, into errorMass: inout RouteOptions.ErrorMass) {
@@ -37,8 +52,12 @@ extension ConfigurationReader {
             node.saysNone ? nil : try node.integer(in: 1...1_000_000, "an integer, or none")
         }
         if let limit { errorMass.limit = limit }
-        let pause = positiveDuration("pause", in: entries)
-        let maxPause = positiveDuration("max_pause", in: entries)
+        let pause = value("pause", in: entries) { (node) throws(ConfigurationError) in
+            try node.positiveDuration("pause")
+        }
+        let maxPause = value("max_pause", in: entries) { (node) throws(ConfigurationError) in
+            try node.positiveDuration("pause")
+        }
         errorMass.pause = pause ?? errorMass.pause
         errorMass.maxPause = maxPause ?? errorMass.maxPause
         // Only where one of the two is written: an inherited contradiction was reported where it stands.
@@ -48,13 +67,5 @@ extension ConfigurationReader {
         report(
             "the pause (\(ValueGrammar.text(errorMass.pause))) is longer than max_pause "
                 + "(\(ValueGrammar.text(errorMass.maxPause)))", at: entry.value.location)
-    }
-
-    private mutating func positiveDuration(_ key: String, in entries: Entries) -> Duration? {
-        value(key, in: entries) { (node) throws(ConfigurationError) in
-            let duration = try node.boundedDuration()
-            guard duration > .zero else { throw ConfigurationError("a pause is more than 0", at: node.location) }
-            return duration
-        }
     }
 }

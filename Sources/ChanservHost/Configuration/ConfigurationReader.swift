@@ -60,11 +60,7 @@ struct ConfigurationReader {
     mutating func optionalDuration(_ key: String, in entries: Entries) -> Duration?? {
         value(key, in: entries) { (node) throws(ConfigurationError) -> Duration? in
             if node.saysNone { return nil }
-            let duration = try node.boundedDuration("a duration such as 30s, or none")
-            guard duration > .zero else {
-                throw ConfigurationError("a timeout is more than 0; write none for no timeout", at: node.location)
-            }
-            return duration
+            return try node.positiveDuration("timeout", "a duration such as 30s, or none")
         }
     }
 
@@ -88,6 +84,25 @@ extension YAMLNode {
             throw ConfigurationError("\(ValueGrammar.text(duration)) is more than a year (8760h)", at: location)
         }
         return duration
+    }
+
+    /// As ``boundedDuration(_:)``, and more than 0. `what` is what the value is called.
+    func positiveDuration(
+        _ what: String, _ expected: String = "a duration such as 30s"
+    ) throws(ConfigurationError) -> Duration {
+        let duration = try boundedDuration(expected)
+        guard duration > .zero else { throw ConfigurationError("a \(what) is more than 0", at: location) }
+        return duration
+    }
+
+    /// A size of the host's own keys, in bytes.
+    func size(in range: ClosedRange<Int>) throws(ConfigurationError) -> Int {
+        let value = try size()
+        guard let value = Int(exactly: value), range.contains(value) else {
+            throw ConfigurationError(
+                "\(value) is not from \(range.lowerBound) to \(range.upperBound) bytes", at: location)
+        }
+        return value
     }
 
     func integer(

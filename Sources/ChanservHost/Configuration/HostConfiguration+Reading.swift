@@ -1,4 +1,4 @@
-internal import Glibc
+import Glibc
 
 extension HostConfiguration {
     /// Reads and checks a configuration file, and that the files of the plugins are there.
@@ -34,7 +34,7 @@ extension HostConfiguration {
     }
 
     /// As ``parse(_:file:folder:)``, with `fileProblem` to say what is wrong with the file at a path (`nil`: nothing).
-    static func parse(
+    package static func parse(
         _ bytes: [UInt8], file: String, folder: String, fileProblem: (String) -> String?
     ) throws(ConfigurationErrors) -> HostConfiguration {
         let (root, problems) = YAMLReader.read(bytes, file: file)

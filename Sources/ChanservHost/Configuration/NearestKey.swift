@@ -1,11 +1,11 @@
 /// The known key nearest to a misspelt one, by the number of letters typed wrong.
-enum NearestKey {
+package enum NearestKey {
     /// Longer words are not compared: the cost is the product of the lengths, and no key comes near this.
     static let longest = 64
 
     /// The one of `known` that `word` probably meant, `nil` where none is close: more than a third of the letters
     /// (and more than one) would have to change. Upper and lower case do not count; of two the first wins.
-    static func find(_ word: String, among known: some Sequence<String>) -> String? {
+    package static func find(_ word: String, among known: some Sequence<String>) -> String? {
         let letters = Array(word.lowercased().unicodeScalars)
         guard !letters.isEmpty, letters.count <= longest else { return nil }
         var best: (key: String, distance: Int)?
@@ -28,7 +28,7 @@ enum NearestKey {
 
     /// Damerau–Levenshtein distance in its "optimal string alignment" form: insertions, deletions, replacements and
     /// swaps of two neighbours count one each.
-    static func distance<Element: Equatable>(_ left: [Element], _ right: [Element]) -> Int {
+    package static func distance<Element: Equatable>(_ left: [Element], _ right: [Element]) -> Int {
         var beforeLast: [Int] = []
         var last = Array(0...right.count)
         for row in left.indices {

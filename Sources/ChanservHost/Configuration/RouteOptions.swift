@@ -9,22 +9,39 @@ public struct RouteOptions: Sendable, Hashable {
     /// How long running requests may go on when the route goes or gets new code (`drain`); then they are cancelled.
     /// 30 seconds by default, 0 cancels at once.
     public var drain = Duration.seconds(30)
+    /// At how many bytes a batch of frames is sent (`batch_size`). 64 KiB by default.
+    public var batchSize = 65_536
+    /// Bounds (`limits`).
+    public var limits = Limits()
 
     public init() {}
 
+    /// How much goes on at the same time.
+    public struct Limits: Sendable, Hashable {
+        /// Requests that are listed at the same time (`requests`); further ones wait. 4,096 by default.
+        public var requests = 4_096
+        /// Sources of a request that are announced and not fetched yet (`unaccepted_sources`); further ones wait.
+        /// 256 by default.
+        public var unacceptedSources = 256
+
+        public init() {}
+    }
+
     /// Deadlines; `nil` is none (`none` or `off` in the file).
     public struct Timeouts: Sendable, Hashable {
-        /// For a request as a whole, from its connection to the end of its last source (`serving`). None by default.
+        /// For a request to be listed, and after that for each of its sources to be read, in all (`serving`). None by
+        /// default.
         public var serving: Duration?
-        /// For the plugin to name the next source (`sourcing`). None by default.
+        /// For the plugin to name its first source, and between two (`sourcing`). None by default.
         public var sourcing: Duration?
-        /// For the client to come for a source it was told of (`chan_accept`). 30 seconds by default.
-        public var chanAccept: Duration? = .seconds(30)
+        /// For the client to come for a source it was told of (`chan_accept`). 30 seconds by default; never none, or a
+        /// client that does not come would hold its sources for ever.
+        public var chanAccept = Duration.seconds(30)
         /// For the request's body to arrive (`master_read`). None by default.
         public var masterRead: Duration?
         /// For a source's header and name to be taken by the client (`master_write`). None by default.
         public var masterWrite: Duration?
-        /// For a frame to be taken by the client (`frame_write`). None by default.
+        /// For the client to make room for a batch of frames (`frame_write`). None by default.
         public var frameWrite: Duration?
 
         public init() {}
