@@ -1,0 +1,158 @@
+internal import NIOCore
+
+/// Ops of streams: dials are answered, the rest goes to the stream's state machine, and what that asks for is done.
+extension LinkHandler {
+    func takeDial(_ op: Op) {
+        let local = node.address(port: op.header.destination.port)
+        let key = StreamTable.Key(remote: op.header.source, localPort: local.port)
+        guard streams[key] == nil else { return }
+        let limits = node.configuration.streams
+        guard streams.count < limits.perLink, streams.halfOpenCount < limits.halfOpen, node.isListening(on: local.port)
+        else {
+            if abilities.contains(.refuse) {
+                link.sendControl {
+                    $0.writeOp(OpHeader(.err, to: op.header.source, from: local), text: "nobody listens on \(local)")
+                }
+            }
+            return
+        }
+        let stream = Stream(state: .listener(), local: local, remote: op.header.source, link: link)
+        streams.insert(stream, halfOpenSince: NIODeadline.now().uptimeNanoseconds)
+        link.sendControl { $0.writeOp(OpHeader(.syn, to: op.header.source, from: local)) }
+    }
+
+    func takeStreamOp(_ op: Op) {
+        let key = StreamTable.Key(remote: op.header.source, localPort: op.header.destination.port)
+        // Ops that come late, for a stream that has ended, are nobody's.
+        guard let stream = streams[key] else { return }
+        var queueWake = false
+        var queueFlush = false
+        var failure: AstraNetError?
+        var accept = false
+        var isForgotten = false
+        var reply: Command?
+        stream.withStorage { storage in
+            func take(_ action: StreamState.PeerEndAction) {
+                guard action != .doNothing else { return }
+                isForgotten = action == .forget
+                if storage.state.queued == 0 { storage.outbox.removeAll() }
+                queueWake = storage.queueWake()
+                queueFlush = storage.markDirty()
+            }
+            func take(_ action: StreamState.ReceivedCreditAction) {
+                switch action {
+                case .doNothing: break
+                case .resumeSending: queueFlush = storage.sendingIsDue()
+                case .failStream(let error): failure = error
+                }
+            }
+            switch op.header.command {
+            case .data where op.payload.readableBytes > 0:
+                switch storage.state.receivedData(op.payload.readableBytes) {
+                case .drop: break
+                case .failStream(let error): failure = error
+                case .deliver:
+                    storage.inbox.writeImmutableBuffer(op.payload)
+                    if storage.reader != nil { queueWake = storage.queueWake() }
+                }
+            case .rewind:
+                guard let count = op.payload.number else { break }
+                take(storage.state.receivedRewind(count))
+            case .windowSize:
+                guard let size = op.payload.number else { break }
+                take(storage.state.receivedWindowSize(size))
+            case .syn:
+                if storage.state.receivedSyn() == .sendAck {
+                    reply = .ack
+                    queueWake = storage.queueWake()
+                    queueFlush = storage.sendingIsDue()
+                }
+            case .ack:
+                if storage.state.receivedAck() == .sendSynAckAndAccept {
+                    reply = .synAck
+                    accept = true
+                    queueFlush = storage.sendingIsDue()
+                }
+            case .fin1: take(storage.state.receivedFin1())
+            case .fin2: take(storage.state.receivedFin2())
+            case .err:
+                let code: AstraNetError.Code = storage.state.phase == .dialing ? .refused : .failedByPeer
+                failure = AstraNetError(code, String(buffer: op.payload.prefix(1_024)))
+            case .forceClosed:
+                failure = AstraNetError(.failedByPeer, "the peer closed the stream by force")
+            default: break
+            }
+        }
+        if isForgotten { streams.remove(stream) }
+        if let reply {
+            link.sendControl { $0.writeOp(OpHeader(reply, to: stream.remoteAddress, from: stream.localAddress)) }
+        }
+        if accept {
+            streams.opened(stream)
+            if !node.accept(stream) { stream.fail("nobody listens on \(stream.localAddress)") }
+        }
+        if let failure {
+            if failure.code == .protocolViolation {
+                log.warning("peer broke a stream's rules", metadata: ["error": "\(failure)"])
+                tellFailure(of: stream, failure.message)
+            }
+            forget(stream, failure)
+        }
+        if queueWake { toWake.append(stream) }
+        if queueFlush { link.markDirty(stream) }
+    }
+
+    /// The stream is over on this side of the link; its waiters are told at the end of the read.
+    func forget(_ stream: Stream, _ error: AstraNetError) {
+        streams.remove(stream)
+        failLocally(stream, error)
+    }
+
+    func failLocally(_ stream: Stream, _ error: AstraNetError) {
+        let queueWake = stream.withStorage { storage -> Bool in
+            guard storage.state.fail(error) != .doNothing else { return false }
+            storage.outbox.removeAll()
+            return storage.queueWake()
+        }
+        if queueWake { toWake.append(stream) }
+    }
+
+    func tellFailure(of stream: Stream, _ message: String) {
+        link.sendControl { $0.writeFailure(message, to: stream.remoteAddress, from: stream.localAddress) }
+    }
+
+    func wakeAll() {
+        // Waking runs other code only in other tasks, except for onPeerGone's, which may queue more.
+        while !toWake.isEmpty {
+            var streams: [Stream] = []
+            swap(&streams, &toWake)
+            for stream in streams { stream.wake() }
+        }
+    }
+}
+
+extension Stream.Storage {
+    /// Puts the stream on the list of those to wake; whether the caller must do it.
+    mutating func queueWake() -> Bool {
+        guard !isWakeQueued else { return false }
+        isWakeQueued = true
+        return true
+    }
+}
+
+extension ByteBuffer {
+    /// The number that is the payload of REWIND and WND_SIZE; `nil` where it is something else.
+    var number: UInt32? { readableBytes == 4 ? getInteger(at: readerIndex) : nil }
+
+    /// The first `length` bytes, or all where there are fewer.
+    func prefix(_ length: Int) -> ByteBuffer {
+        getSlice(at: readerIndex, length: min(length, readableBytes))!
+    }
+
+    /// ERR with a message, then FIN1 and FIN2: a Go peer does not end a read at ERR.
+    mutating func writeFailure(_ message: String, to remote: Address, from local: Address) {
+        writeOp(OpHeader(.err, to: remote, from: local), text: message)
+        writeOp(OpHeader(.fin1, to: remote, from: local))
+        writeOp(OpHeader(.fin2, to: remote, from: local))
+    }
+}

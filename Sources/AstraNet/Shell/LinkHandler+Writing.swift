@@ -1,0 +1,121 @@
+internal import NIOCore
+
+/// What leaves: control ops first, then the bytes of the dirty streams in turn, in rounds as large as the connection takes.
+extension LinkHandler {
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        if context.channel.isWritable {
+            state.unstalled()
+            stalledControl = 0
+            flush()
+        } else {
+            state.wrote(now: NIODeadline.now().uptimeNanoseconds, isStalled: true)
+        }
+        context.fireChannelWritabilityChanged()
+    }
+
+    /// Sends what there is: control ops, then bytes of the dirty streams in turn, up to what the connection takes.
+    func flush() {
+        guard let context else { return }
+        var packer = OpPacker(allocator: context.channel.allocator) { self.send($0) }
+        let outbound = link.takeOutbound()
+        packer.write(outbound.control)
+        for stream in outbound.opening {
+            streams.insert(stream, halfOpenSince: nil)
+            packer.write(OpHeader(.dial, to: stream.remoteAddress, from: stream.localAddress))
+        }
+        backlog += outbound.dirty
+        guard context.channel.isWritable else {
+            packer.finish()
+            context.flush()
+            guardControl(packer.written)
+            return
+        }
+        var next = 0
+        while next < backlog.count, packer.written < Self.bytesPerRound {
+            let stream = backlog[next]
+            next += 1
+            switch drain(stream, into: &packer) {
+            case .idle: break
+            case .more: backlog.append(stream)
+            case .ended: streams.remove(stream)
+            }
+        }
+        backlog.removeFirst(next)
+        packer.finish()
+        if packer.written > 0 {
+            context.flush()
+            state.wrote(now: NIODeadline.now().uptimeNanoseconds, isStalled: !context.channel.isWritable)
+        }
+        wakeAll()
+        closeIfFlushed()
+        if !backlog.isEmpty, context.channel.isWritable {
+            let link = link
+            context.eventLoop.execute { link.handler.value?.flush() }
+        }
+    }
+
+    /// At most so much goes to the connection before it is asked again whether it takes more.
+    private static let bytesPerRound = 1 << 20
+    /// So much unsent control data means a peer that asks and does not read.
+    private static let controlLimit = 4 << 20
+
+    /// Answers to a peer that reads nothing must not pile up without end.
+    private func guardControl(_ written: Int) {
+        stalledControl += written
+        if stalledControl > Self.controlLimit {
+            close(AstraNetError(.limitReached, "the peer does not read the answers to its ops"))
+        }
+    }
+
+    private enum Drained { case idle, more, ended }
+
+    /// Sends a stream's credit, up to 64 KiB of its bytes, and its ending when all bytes are gone.
+    private func drain(_ stream: Stream, into packer: inout OpPacker) -> Drained {
+        var wakes = false
+        var lingers = false
+        let result = stream.withStorage { storage -> Drained in
+            storage.isDirty = false
+            let credit = storage.state.takeCredit()
+            if credit > 0 {
+                packer.write(OpHeader(.rewind, to: stream.remoteAddress, from: stream.localAddress), number: credit)
+            }
+            var left = min(storage.state.sendable, Op.maximumPayload)
+            while left > 0 {
+                let size = min(left, storage.outbox[0].readableBytes)
+                packer.write(
+                    OpHeader(.data, to: stream.remoteAddress, from: stream.localAddress),
+                    payload: storage.outbox[0].readSlice(length: size)!)
+                if storage.outbox[0].readableBytes == 0 { storage.outbox.removeFirst() }
+                storage.state.sent(size)
+                left -= size
+            }
+            wakes = storage.writer != nil && storage.queueWake()
+            switch storage.state.takeEnding() {
+            case .wait:
+                lingers = storage.state.isLingering
+                return storage.state.sendable > 0 && storage.markDirty() ? .more : .idle
+            case .sendFin2:
+                packer.write(OpHeader(.fin2, to: stream.remoteAddress, from: stream.localAddress))
+                return .idle
+            case .sendFin1AndFin2AndForget:
+                packer.write(OpHeader(.fin1, to: stream.remoteAddress, from: stream.localAddress))
+                packer.write(OpHeader(.fin2, to: stream.remoteAddress, from: stream.localAddress))
+                return .ended
+            case .sendErrAndForget(let message):
+                var ops = ByteBuffer()
+                ops.writeFailure(message, to: stream.remoteAddress, from: stream.localAddress)
+                packer.write(ops)
+                return .ended
+            }
+        }
+        if wakes { toWake.append(stream) }
+        if lingers {
+            streams.lingers(stream, since: NIODeadline.now().uptimeNanoseconds)
+        }
+        return result
+    }
+
+    func send(_ bytes: ByteBuffer) {
+        context?.write(wrapOutboundOut(bytes), promise: nil)
+    }
+}
