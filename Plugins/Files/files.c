@@ -1,1 +1,0 @@
-#include "chanserv_plugin.h"

@@ -1,0 +1,310 @@
+#define _GNU_SOURCE
+#include "reader.h"
+
+#include "beneath.h"
+#include "fail.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Of one read, and the memory a poll needs, but for a line longer than that. */
+#define BUFFER_SIZE ((size_t)65536)
+
+/* ---- Opening ---- */
+
+static bool is_gone(int code) {
+    return code == ENOENT || code == ENOTDIR || code == ELOOP || code == EXDEV || code == ENXIO;
+}
+
+enum open_result reader_open(struct reader *reader, int root) {
+    int file = beneath_open(root, reader->path, O_RDONLY);
+    if (file < 0) {
+        return is_gone(errno) ? OPEN_GONE : OPEN_FAILED;
+    }
+    struct stat status;
+    if (fstat(file, &status) != 0) {
+        int code = errno;
+        close(file);
+        errno = code;
+        return OPEN_FAILED;
+    }
+    if (!S_ISREG(status.st_mode)) {
+        close(file);
+        return OPEN_GONE;
+    }
+    reader->file = file;
+    if (reader->known && reader->device == status.st_dev && reader->inode == status.st_ino) {
+        return OPEN_AGAIN;
+    }
+    enum open_result result = reader->known ? OPEN_OTHER : OPEN_NEW;
+    reader->known = true;
+    reader->device = status.st_dev;
+    reader->inode = status.st_ino;
+    reader->opened_size = status.st_size;
+    reader->offset = reader->scanned = 0;
+    return result;
+}
+
+void reader_close(struct reader *reader) {
+    if (reader->file >= 0) {
+        close(reader->file);
+        reader->file = -1;
+    }
+}
+
+void reader_restart(struct reader *reader) {
+    reader->known = false;
+    reader->offset = reader->scanned = 0;
+}
+
+off_t reader_end(const struct reader *reader) {
+    return reader->scanned > reader->offset ? reader->scanned : reader->offset;
+}
+
+/* ---- Reading ---- */
+
+/* Reads until `size` bytes are there or the file ends: how many there are, or -1 and errno. */
+static ssize_t read_at(int file, char *to, size_t size, off_t offset) {
+    size_t done = 0;
+    while (done < size) {
+        ssize_t count = pread(file, to + done, size - done, offset + (off_t)done);
+        if (count == 0) {
+            break;
+        }
+        if (count < 0) {
+            if (errno == EINTR) {
+                continue;
+            }
+            return -1;
+        }
+        done += (size_t)count;
+    }
+    return (ssize_t)done;
+}
+
+static enum read_result read_failed(const struct reader *reader, int code, chanserv_status *failure,
+                                    chanserv_error *error) {
+    *failure = fail_errno(error, code, "cannot be read", reader->path);
+    return READ_FAILED;
+}
+
+/* What a sink's answer, other than CHANSERV_READY, means. */
+static enum read_result not_taken(const struct reader *reader, chanserv_status status, chanserv_status *failure,
+                                  chanserv_error *error) {
+    if (status == CHANSERV_FULL) {
+        return READ_MORE;
+    }
+    *failure = fail(error, CHANSERV_ERROR_INTERNAL, "%s: the frame at byte %" PRIdMAX " was refused (%" PRId32 ")",
+                    reader->path, (intmax_t)reader->offset, status);
+    return READ_FAILED;
+}
+
+static void spend(size_t *budget, size_t bytes) {
+    *budget -= bytes < *budget ? bytes : *budget;
+}
+
+/* How many bytes of a line are its frame. */
+static size_t stripped(const struct cut *cut, const char *line, size_t length) {
+    if (cut->strip && length > 0 && line[length - 1] == '\n') {
+        length -= length > 1 && line[length - 2] == '\r' ? 2 : 1;
+    }
+    return length;
+}
+
+/* The next frame is the `length` bytes at the offset, which no buffer holds: they go straight into the sink. */
+static enum read_result send_long_line(struct reader *reader, const struct cut *cut, size_t length, size_t *budget,
+                                       chanserv_frame_sink *sink, chanserv_status *failure, chanserv_error *error) {
+    size_t capacity;
+    char *room = sink->reserve(sink, length, &capacity);
+    if (room == NULL) {
+        return READ_MORE;
+    }
+    ssize_t count = read_at(reader->file, room, length, reader->offset);
+    if (count < 0) {
+        return read_failed(reader, errno, failure, error);
+    }
+    spend(budget, length);
+    if ((size_t)count < length) {
+        return READ_END; /* it was cut short since: reader_check_whole says so */
+    }
+    chanserv_status status = sink->commit(sink, stripped(cut, room, length));
+    if (status != CHANSERV_READY) {
+        return not_taken(reader, status, failure, error);
+    }
+    reader->offset += (off_t)length;
+    return READ_MORE;
+}
+
+/* Looks for the end of a line that is longer than what was looked at, and sends it once it is found. */
+static enum read_result read_long_line(struct reader *reader, const struct cut *cut, bool whole, char *buffer,
+                                       size_t *budget, chanserv_frame_sink *sink, chanserv_status *failure,
+                                       chanserv_error *error) {
+    while (*budget > 0) {
+        ssize_t count = read_at(reader->file, buffer, BUFFER_SIZE, reader->scanned);
+        if (count < 0) {
+            return read_failed(reader, errno, failure, error);
+        }
+        spend(budget, (size_t)count);
+        const char *ending = memchr(buffer, '\n', (size_t)count);
+        size_t before = (size_t)(reader->scanned - reader->offset);
+        size_t length = before + (ending != NULL ? (size_t)(ending + 1 - buffer) : (size_t)count);
+        if (length > CHANSERV_FRAME_SIZE_MAX) {
+            *failure = fail(error, CHANSERV_ERROR_INTERNAL,
+                            "%s: the line at byte %" PRIdMAX " is longer than 100 MiB, the limit of a frame; read this "
+                            "file with `unit: chunks`",
+                            reader->path, (intmax_t)reader->offset);
+            return READ_FAILED;
+        }
+        if (ending != NULL || (count == 0 && whole && length > 0)) {
+            return send_long_line(reader, cut, length, budget, sink, failure, error);
+        }
+        if (count == 0) {
+            return READ_END;
+        }
+        reader->scanned += count;
+    }
+    return READ_MORE;
+}
+
+static enum read_result read_lines(struct reader *reader, const struct cut *cut, bool whole, char *buffer,
+                                   size_t *budget, chanserv_frame_sink *sink, chanserv_status *failure,
+                                   chanserv_error *error) {
+    while (*budget > 0) {
+        if (reader->scanned - reader->offset >= (off_t)BUFFER_SIZE) {
+            enum read_result result = read_long_line(reader, cut, whole, buffer, budget, sink, failure, error);
+            if (result != READ_MORE || reader->scanned > reader->offset) {
+                return result;
+            }
+            continue;
+        }
+        ssize_t count = read_at(reader->file, buffer, BUFFER_SIZE, reader->offset);
+        if (count < 0) {
+            return read_failed(reader, errno, failure, error);
+        }
+        spend(budget, (size_t)count);
+        const char *line = buffer, *limit = buffer + count;
+        while (line < limit) {
+            const char *ending = memchr(line, '\n', (size_t)(limit - line));
+            bool last = ending == NULL && whole && (size_t)count < BUFFER_SIZE;
+            if (ending == NULL && !last) {
+                break;
+            }
+            size_t length = (size_t)((last ? limit : ending + 1) - line);
+            chanserv_status status = sink->append(sink, line, stripped(cut, line, length));
+            if (status != CHANSERV_READY) {
+                return not_taken(reader, status, failure, error);
+            }
+            reader->offset += (off_t)length;
+            line += length;
+        }
+        if ((size_t)count < BUFFER_SIZE) {
+            /* The end. Begun lines, if any, wait. */
+            reader->scanned = reader->offset + (limit - line);
+            return READ_END;
+        }
+        if (line == buffer) {
+            reader->scanned = reader->offset + count;
+        }
+    }
+    return READ_MORE;
+}
+
+static enum read_result read_chunks(struct reader *reader, const struct cut *cut, size_t *budget,
+                                    chanserv_frame_sink *sink, chanserv_status *failure, chanserv_error *error) {
+    struct stat status;
+    if (fstat(reader->file, &status) != 0) {
+        return read_failed(reader, errno, failure, error);
+    }
+    while (*budget > 0) {
+        /* One byte more than should be there, to see the end at once; a small file does not ask for a large chunk. */
+        off_t left = status.st_size > reader->offset ? status.st_size - reader->offset : 0;
+        size_t wanted = left < (off_t)cut->chunk_size ? (size_t)left + 1 : cut->chunk_size;
+        size_t filled = 0, capacity;
+        for (;;) {
+            char *room = sink->reserve(sink, wanted, &capacity);
+            if (room == NULL) {
+                return READ_MORE;
+            }
+            ssize_t count = read_at(reader->file, room + filled, wanted - filled, reader->offset + (off_t)filled);
+            if (count < 0) {
+                return read_failed(reader, errno, failure, error);
+            }
+            filled += (size_t)count;
+            if (filled < wanted || wanted == cut->chunk_size) {
+                break;
+            }
+            /* It is growing. */
+            wanted = wanted > cut->chunk_size / 2 ? cut->chunk_size : wanted * 2;
+        }
+        if (filled == 0) {
+            return READ_END;
+        }
+        chanserv_status taken = sink->commit(sink, filled);
+        if (taken != CHANSERV_READY) {
+            return not_taken(reader, taken, failure, error);
+        }
+        reader->offset += (off_t)filled;
+        spend(budget, filled);
+        if (filled < cut->chunk_size) {
+            return READ_END;
+        }
+    }
+    return READ_MORE;
+}
+
+enum read_result reader_read(struct reader *reader, const struct cut *cut, bool whole, size_t *budget,
+                             chanserv_frame_sink *sink, chanserv_status *failure, chanserv_error *error) {
+    if (!cut->lines) {
+        return read_chunks(reader, cut, budget, sink, failure, error);
+    }
+    char *buffer = malloc(BUFFER_SIZE);
+    if (buffer == NULL) {
+        return read_failed(reader, ENOMEM, failure, error);
+    }
+    enum read_result result = read_lines(reader, cut, whole, buffer, budget, sink, failure, error);
+    free(buffer);
+    return result;
+}
+
+chanserv_status reader_check_whole(const struct reader *reader, chanserv_error *error) {
+    struct stat status;
+    if (fstat(reader->file, &status) != 0) {
+        return fail_errno(error, errno, "cannot be read", reader->path);
+    }
+    /* Files that the kernel makes up (in /proc, say) have a size of zero and content nevertheless. */
+    off_t expected = reader->opened_size == 0 ? 0 : reader_end(reader);
+    if (expected < reader->opened_size) {
+        expected = reader->opened_size;
+    }
+    if (status.st_size < expected || reader->offset < reader->scanned) {
+        return fail(error, CHANSERV_ERROR_INTERNAL, "%s: was cut short to %" PRIdMAX " bytes while it was read",
+                    reader->path, (intmax_t)status.st_size);
+    }
+    return CHANSERV_READY;
+}
+
+/* ---- Following ---- */
+
+enum look_result reader_look(const struct reader *reader, int root) {
+    off_t end = reader_end(reader);
+    struct stat status;
+    if (reader->file >= 0 && fstat(reader->file, &status) == 0 && status.st_size != end) {
+        return status.st_size > end ? LOOK_MORE : LOOK_TRUNCATED;
+    }
+    /* While its name means nothing, or nothing one could read, the old file goes on. */
+    if (beneath_stat(root, reader->path, &status) != 0 || !S_ISREG(status.st_mode)) {
+        return LOOK_SAME;
+    }
+    if (!reader->known) {
+        return LOOK_MORE;
+    }
+    if (status.st_dev != reader->device || status.st_ino != reader->inode) {
+        /* Who renames a log goes on writing to it until the new one is in use: there is no hurry to leave it. */
+        return status.st_size > 0 ? LOOK_REPLACED : LOOK_SAME;
+    }
+    return status.st_size == end ? LOOK_SAME : status.st_size > end ? LOOK_MORE : LOOK_TRUNCATED;
+}

@@ -1,0 +1,242 @@
+#define _GNU_SOURCE
+#include "walk.h"
+
+#include "beneath.h"
+#include "fail.h"
+#include "names.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* How many entries of a folder one step reads. */
+#define ENTRIES_A_STEP 64
+
+/* One folder on the way from the root to where the walk is. */
+struct level {
+    DIR *listing;       /* while its entries are read */
+    struct names names; /* matching ones that are not visited yet */
+    glob_state *state;  /* where the patterns stand in here */
+    size_t path_length; /* of this folder's path, with its final slash */
+};
+
+struct walk {
+    int root;
+    int folder; /* the deepest level's, for looking at its files; -1 where it is not open */
+    const chanserv_host *host;
+    struct globs globs;
+    /* A folder further down than a pattern can be deep is only reached by `**`, where the path's length is the limit. */
+    struct level *levels;
+    size_t depth, capacity;
+    bool begun; /* the root was entered */
+    glob_state *next; /* for globs_step */
+    char path[PATH_MAX];
+};
+
+static void close_folder(struct walk *walk) {
+    if (walk->folder >= 0) {
+        close(walk->folder);
+        walk->folder = -1;
+    }
+}
+
+static void free_level(struct level *level) {
+    if (level->listing != NULL) {
+        closedir(level->listing);
+    }
+    names_free(&level->names);
+    free(level->state);
+}
+
+static const char *shown_path(const struct walk *walk) {
+    return *walk->path == '\0' ? "the root" : walk->path;
+}
+
+/* Whether a folder or file that cannot be opened or looked at is left out; otherwise the walk fails. */
+static bool left_out(const struct walk *walk, int code) {
+    switch (code) {
+    case ENOENT: /* gone since its name was read */
+    case ENOTDIR:
+    case ELOOP: /* a link took its place */
+    case EXDEV:
+    case ENAMETOOLONG:
+        return true;
+    case EACCES:
+        log_line(walk->host, CHANSERV_LOG_INFO, "%s: left out, for it may not be read", shown_path(walk));
+        return true;
+    default:
+        return false;
+    }
+}
+
+static enum walk_result failed(const struct walk *walk, int code, const char *what, chanserv_status *failure,
+                               chanserv_error *error) {
+    *failure = fail_errno(error, code, what, shown_path(walk));
+    return WALK_FAILED;
+}
+
+/* Adds the literal names the patterns wait for: looking each of them up beats listing the folder. */
+static bool add_literals(struct walk *walk, struct level *level) {
+    for (size_t i = 0; i < walk->globs.count; i++) {
+        if ((level->state[i / 64] >> (i % 64) & 1) != 0 && !names_add(&level->names, walk->globs.parts[i].text)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Enters the folder at walk->path, where the patterns stand at walk->next. */
+static enum walk_result enter(struct walk *walk, chanserv_status *failure, chanserv_error *error) {
+    close_folder(walk);
+    if (walk->depth == walk->capacity) {
+        size_t capacity = walk->capacity == 0 ? 8 : walk->capacity * 2;
+        struct level *grown = reallocarray(walk->levels, capacity, sizeof *grown);
+        if (grown == NULL) {
+            return failed(walk, ENOMEM, "no memory to list it", failure, error);
+        }
+        walk->levels = grown;
+        walk->capacity = capacity;
+    }
+    size_t words = globs_words(&walk->globs);
+    struct level level = {.state = malloc(words * sizeof *level.state), .path_length = strlen(walk->path)};
+    if (level.state == NULL) {
+        return failed(walk, ENOMEM, "no memory to list it", failure, error);
+    }
+    memcpy(level.state, walk->next, words * sizeof *level.state);
+    if (globs_only_literals(&walk->globs, level.state)) {
+        if (!add_literals(walk, &level)) {
+            free_level(&level);
+            return failed(walk, ENOMEM, "no memory to list it", failure, error);
+        }
+    } else {
+        int opened = beneath_open(walk->root, walk->path, O_RDONLY | O_DIRECTORY);
+        level.listing = opened < 0 ? NULL : fdopendir(opened);
+        if (level.listing == NULL) {
+            int code = errno;
+            if (opened >= 0) {
+                close(opened);
+            }
+            free_level(&level);
+            return left_out(walk, code) ? WALK_STEP : failed(walk, code, "cannot be listed", failure, error);
+        }
+    }
+    if (level.path_length > 0) {
+        walk->path[level.path_length++] = '/';
+        walk->path[level.path_length] = '\0';
+    }
+    walk->levels[walk->depth++] = level;
+    return WALK_STEP;
+}
+
+/* Reads some entries and keeps the names of those that match, or in which something can. */
+static enum walk_result list(struct walk *walk, struct level *level, chanserv_status *failure, chanserv_error *error) {
+    for (int i = 0; i < ENTRIES_A_STEP; i++) {
+        errno = 0;
+        const struct dirent *entry = readdir(level->listing);
+        if (entry == NULL) {
+            int code = errno;
+            closedir(level->listing);
+            level->listing = NULL;
+            return code == 0 || left_out(walk, code) ? WALK_STEP
+                                                     : failed(walk, code, "cannot be listed", failure, error);
+        }
+        bool file = entry->d_type == DT_REG || entry->d_type == DT_UNKNOWN;
+        bool folder = entry->d_type == DT_DIR || entry->d_type == DT_UNKNOWN;
+        if ((!file && !folder) || strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) {
+            continue;
+        }
+        bool deeper;
+        bool matches = globs_step(&walk->globs, level->state, entry->d_name, walk->next, &deeper);
+        if (((file && matches) || (folder && deeper)) && !names_add(&level->names, entry->d_name)) {
+            return failed(walk, ENOMEM, "no memory for the names in it", failure, error);
+        }
+    }
+    return WALK_STEP;
+}
+
+/* Looks at one name: a file is found, a folder entered. */
+static enum walk_result visit(struct walk *walk, struct level *level, const char *name, struct stat *status,
+                              chanserv_status *failure, chanserv_error *error) {
+    size_t length = strlen(name);
+    if (level->path_length + length + 2 > sizeof walk->path) {
+        log_line(walk->host, CHANSERV_LOG_INFO, "%s%s: left out, for its path is too long", walk->path, name);
+        return WALK_STEP;
+    }
+    bool deeper;
+    bool matches = globs_step(&walk->globs, level->state, name, walk->next, &deeper);
+    if (walk->folder < 0) {
+        walk->folder = beneath_open(walk->root, walk->path, O_PATH | O_DIRECTORY);
+    }
+    memcpy(walk->path + level->path_length, name, length + 1);
+    if (walk->folder < 0 || fstatat(walk->folder, name, status, AT_SYMLINK_NOFOLLOW) != 0) {
+        return left_out(walk, errno) ? WALK_STEP : failed(walk, errno, "cannot be looked at", failure, error);
+    }
+    if (S_ISDIR(status->st_mode) && deeper) {
+        return enter(walk, failure, error);
+    }
+    return S_ISREG(status->st_mode) && matches ? WALK_FILE : WALK_STEP;
+}
+
+enum walk_result walk_step(struct walk *walk, const char **path, struct stat *status, chanserv_status *failure,
+                           chanserv_error *error) {
+    if (!walk->begun) {
+        walk->begun = true;
+        globs_start(&walk->globs, walk->next);
+        return enter(walk, failure, error);
+    }
+    if (walk->depth == 0) {
+        return WALK_END;
+    }
+    struct level *level = &walk->levels[walk->depth - 1];
+    walk->path[level->path_length] = '\0';
+    if (level->listing != NULL) {
+        return list(walk, level, failure, error);
+    }
+    char *name = names_take(&level->names);
+    if (name == NULL) {
+        close_folder(walk);
+        free_level(level);
+        walk->depth--;
+        return WALK_STEP;
+    }
+    enum walk_result result = visit(walk, level, name, status, failure, error);
+    free(name);
+    *path = walk->path;
+    return result;
+}
+
+void walk_rest(struct walk *walk) {
+    close_folder(walk);
+}
+
+struct walk *walk_new(int root, struct globs *globs, const chanserv_host *host) {
+    struct walk *walk = calloc(1, sizeof *walk);
+    glob_state *next = calloc(globs_words(globs), sizeof *next);
+    if (walk == NULL || next == NULL) {
+        free(walk);
+        free(next);
+        globs_free(globs);
+        return NULL;
+    }
+    walk->root = root;
+    walk->folder = -1;
+    walk->host = host;
+    walk->globs = *globs;
+    walk->next = next;
+    return walk;
+}
+
+void walk_free(struct walk *walk) {
+    close_folder(walk);
+    while (walk->depth > 0) {
+        free_level(&walk->levels[--walk->depth]);
+    }
+    free(walk->levels);
+    free(walk->next);
+    globs_free(&walk->globs);
+    free(walk);
+}
