@@ -1,0 +1,48 @@
+import NIOCore
+
+/// Posts requests to services and receives what they answer.
+public struct Client: Sendable {
+    /// Where names are looked up and dialled.
+    public let multiplexer: any Multiplexer
+    /// The options of all its requests.
+    public let configuration: Configuration
+
+    /// Makes a client. It does nothing by itself.
+    public init(multiplexer: any Multiplexer, configuration: Configuration = Configuration()) {
+        self.multiplexer = multiplexer
+        self.configuration = configuration
+    }
+
+    /// Posts `body` to the service at `vAddr`.
+    ///
+    /// - Parameters:
+    ///   - vAddr: the virtual address.
+    ///   - body: the request, at most 100 MiB.
+    ///   - tags: ``RequestTag/bucket`` chooses among several offers of the name.
+    /// - Returns: the sources, as the service announces them. Dropping it, or ``ReceivedSources/cancel()``, ends the
+    ///   request; sources handed out before go on.
+    /// - Throws: ``ChanservError`` with code `notFound`, `deadlineExceeded`, `refused`, `connectionLost`,
+    ///   `wrongFrameSize`, `cancelled`, or `sourceFailed` where the service refused the request.
+    public func lookupAndPost(
+        _ vAddr: String, body: some Frame, tags: RequestTags = [:]
+    ) async throws -> ReceivedSources {
+        var batch = FrameBatch()
+        try batch.append(body)
+        let bytes = batch.take()
+        do {
+            let master = try await multiplexer.dial(
+                vAddr, bucket: tags[.bucket], deadline: .now + configuration.dialTimeout)
+            do {
+                try await master.write(bytes, deadline: configuration.masterWriteTimeout.deadline)
+            } catch {
+                master.close()
+                throw error
+            }
+            return ReceivedSources(RequestReceiver(master, multiplexer, configuration))
+        } catch {
+            let failure = ChanservError(error, while: "posting to \(vAddr)")
+            if failure.code != .cancelled { configuration.onError(failure) }
+            throw failure
+        }
+    }
+}

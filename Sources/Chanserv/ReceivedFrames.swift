@@ -1,0 +1,141 @@
+import NIOConcurrencyHelpers
+import NIOCore
+
+/// The frames of one source.
+///
+/// Finishes when the server has no more, throws ``ChanservError`` when the source failed, the network broke or a
+/// deadline passed (after the frames before). Nothing is decoded before it is asked for: a source that nobody reads costs
+/// its window. Can be iterated once; dropping the iterator, or all of the source, ends it at both ends.
+public struct ReceivedFrames: AsyncSequence, Sendable {
+    public typealias Element = ReceivedFrame
+    public typealias Failure = ChanservError
+
+    private let lease: Lease
+    private let batchLimit: Int
+
+    init(_ receiver: SourceReceiver, batchLimit: Int) {
+        lease = Lease(receiver)
+        self.batchLimit = Swift.max(1, batchLimit)
+    }
+
+    /// Gives the source up, at both ends and at once. Repeating it does nothing.
+    public func cancel() {
+        lease.receiver.cancel()
+    }
+
+    public func makeAsyncIterator() -> Iterator {
+        Iterator(lease.claim(), batchLimit: batchLimit)
+    }
+
+    /// Hands out the frames.
+    public struct Iterator: AsyncIteratorProtocol {
+        @usableFromInline var decoder = FrameDecoder(decompresses: true)
+        /// `nil` at the end, or in a second iterator.
+        @usableFromInline var claim: Claim?
+        private let batchLimit: Int
+        private let isSecond: Bool
+
+        fileprivate init(_ claim: Claim?, batchLimit: Int) {
+            self.claim = claim
+            self.batchLimit = batchLimit
+            isSecond = claim == nil
+        }
+
+        /// The next frame; `nil` when the server has no more. Does not suspend while there are frames at hand.
+        ///
+        /// - Throws: ``ChanservError``. Where the waiting task was cancelled the code is `cancelled`, and the source can be
+        ///   read on unless it was still being fetched.
+        @inlinable
+        public mutating func next(
+            isolation actor: isolated (any Actor)? = #isolation
+        ) async throws(ChanservError) -> ReceivedFrame? {
+            if let bytes = decoder.nextAtHand() { return ReceivedFrame(bytes) }
+            return try await nextWaiting()
+        }
+
+        @inlinable
+        public mutating func next() async throws(ChanservError) -> ReceivedFrame? {
+            if let bytes = decoder.nextAtHand() { return ReceivedFrame(bytes) }
+            return try await nextWaiting()
+        }
+
+        /// All frames that are at hand, waiting for one while there is none; empty when the server has no more.
+        ///
+        /// - Returns: at most ``Client/Configuration/frameBuffer`` frames.
+        /// - Throws: as ``next()``. Frames before a failure are returned first.
+        public mutating func nextBatch() async throws(ChanservError) -> [ReceivedFrame] {
+            guard let first = try await next() else { return [] }
+            var frames = [first]
+            while frames.count < batchLimit, let bytes = decoder.nextAtHand() { frames.append(ReceivedFrame(bytes)) }
+            return frames
+        }
+
+        /// Compressed, cut and absent frames.
+        @usableFromInline
+        @inline(never)
+        nonisolated(nonsending) mutating func nextWaiting() async throws(ChanservError) -> ReceivedFrame? {
+            guard let receiver = claim?.receiver else {
+                if isSecond { throw ChanservError(.cancelled, "the frames of a source can be iterated only once") }
+                return nil
+            }
+            do throws(ChanservError) {
+                let deadline = receiver.frameReadTimeout.deadline
+                while true {
+                    if let bytes = try decoder.next() { return ReceivedFrame(bytes) }
+                    guard let bytes = try await receiver.read(deadline: deadline) else { break }
+                    decoder.append(bytes)
+                }
+                try decoder.finish()
+                claim = nil
+                return nil
+            } catch {
+                // A wait that was cancelled leaves the source as it is; after any other error there is nothing more.
+                if error.cause is CancellationError { throw error }
+                claim = nil
+                decoder = FrameDecoder(decompresses: true)
+                throw receiver.failed(error)
+            }
+        }
+    }
+
+    /// Ends the source with its last holder.
+    fileprivate final class Lease: Sendable {
+        let receiver: SourceReceiver
+        private let claimed = ClaimFlag()
+
+        init(_ receiver: SourceReceiver) {
+            self.receiver = receiver
+        }
+
+        deinit { if !claimed.isSet { receiver.cancel() } }
+
+        func claim() -> Claim? { claimed.set() ? Claim(receiver) : nil }
+    }
+
+    /// What an iterator holds: ends the source when it is dropped.
+    @usableFromInline
+    final class Claim: Sendable {
+        let receiver: SourceReceiver
+
+        init(_ receiver: SourceReceiver) {
+            self.receiver = receiver
+        }
+
+        deinit { receiver.cancel() }
+    }
+}
+
+/// Set once.
+private final class ClaimFlag: Sendable {
+    private let value = NIOLockedValueBox(false)
+
+    var isSet: Bool { value.withLockedValue { $0 } }
+
+    /// - Returns: whether it was not set before.
+    func set() -> Bool {
+        value.withLockedValue { value in
+            defer { value = true }
+            return !value
+        }
+    }
+}

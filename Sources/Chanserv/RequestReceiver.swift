@@ -1,0 +1,227 @@
+import DequeModule
+import NIOConcurrencyHelpers
+import NIOCore
+
+/// Reads what a service announces, and dials each source at once, a bounded number ahead of the consumer.
+final class RequestReceiver: Sendable {
+    /// How many bytes of headers may wait for the consumer, whatever their number.
+    private static let headerBuffer = 8 << 20
+
+    private enum Phase {
+        case receiving
+        case finished
+        case failed(ChanservError)
+        case cancelled
+    }
+
+    private struct Inside {
+        var phase = Phase.receiving
+        var ready: Deque<ReceivedSource> = []
+        var readyBytes = 0
+        var reader: Task<Void, Never>?
+        /// The consumer, while it waits for a source.
+        var consumer: CheckedContinuation<Void, Never>?
+        /// The reader, while there is no room for another.
+        var room: CheckedContinuation<Void, Never>?
+        /// Sources being dialled. Servers forget the sources of a request whose client has gone, so after a
+        /// cancellation the master connection is closed only when those handed out have arrived.
+        var dialling = 0
+
+        func isFull(_ limit: Int, adding bytes: Int) -> Bool {
+            guard case .receiving = phase, !ready.isEmpty else { return false }
+            return ready.count >= limit || readyBytes + bytes > headerBuffer
+        }
+    }
+
+    private let master: any Connection
+    private let multiplexer: any Multiplexer
+    private let configuration: Client.Configuration
+    private let inside = NIOLockedValueBox(Inside())
+
+    init(_ master: any Connection, _ multiplexer: any Multiplexer, _ configuration: Client.Configuration) {
+        self.master = master
+        self.multiplexer = multiplexer
+        self.configuration = configuration
+    }
+
+    func start() {
+        let reader = Task { await self.receive() }
+        let cancelled = inside.withLockedValue { inside -> Bool in
+            inside.reader = reader
+            if case .cancelled = inside.phase { return true }
+            return false
+        }
+        if cancelled { reader.cancel() }
+    }
+
+    // MARK: The consumer's side
+
+    nonisolated(nonsending) func next() async throws(ChanservError) -> ReceivedSource? {
+        while true {
+            let (source, phase, room) = inside.withLockedValue { inside in
+                let source = inside.ready.popFirst()
+                if let source { inside.readyBytes -= source.header.readableBytes }
+                return (source, inside.phase, source == nil ? nil : inside.room.take())
+            }
+            room?.resume()
+            if let source { return source }
+            switch phase {
+            case .finished: return nil
+            case .failed(let error):
+                // Once: as with every sequence, there is nothing after the error.
+                inside.withLockedValue { $0.phase = .finished }
+                throw error
+            case .cancelled: throw ChanservError(.cancelled, "the request was cancelled")
+            case .receiving: break
+            }
+            await waitForSource()
+            if Task.isCancelled { throw ChanservError(.cancelled, "waiting for a source", cause: CancellationError()) }
+        }
+    }
+
+    nonisolated(nonsending) private func waitForSource() async {
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let now = inside.withLockedValue { inside in
+                    guard inside.ready.isEmpty, case .receiving = inside.phase, !Task.isCancelled else { return true }
+                    precondition(inside.consumer == nil, "two tasks wait for the sources of one request")
+                    inside.consumer = continuation
+                    return false
+                }
+                if now { continuation.resume() }
+            }
+        } onCancel: {
+            inside.withLockedValue { $0.consumer.take() }?.resume()
+        }
+    }
+
+    func cancel() {
+        let (dropped, reader, continuations, closes) = inside.withLockedValue { inside in
+            guard case .receiving = inside.phase else {
+                // Announced to the end; what nobody took is given up all the same.
+                let dropped = inside.ready
+                inside.ready = []
+                return (dropped, nil as Task<Void, Never>?, [] as [CheckedContinuation<Void, Never>], false)
+            }
+            inside.phase = .cancelled
+            let dropped = inside.ready
+            inside.ready = []
+            let continuations = [inside.consumer.take(), inside.room.take()].compactMap { $0 }
+            return (dropped, inside.reader, continuations, inside.dialling == 0)
+        }
+        for source in dropped { source.cancel() }
+        reader?.cancel()
+        for continuation in continuations { continuation.resume() }
+        if closes { master.close() }
+    }
+
+    // MARK: The reader's side
+
+    private func receive() async {
+        do {
+            try await receiveAll()
+            master.close()
+            ended(.finished)
+        } catch {
+            let failure = ChanservError(error, while: "reading announcements")
+            if ended(.failed(failure)) {
+                master.close()
+                configuration.onError(failure)
+            }
+        }
+    }
+
+    private func receiveAll() async throws {
+        var decoder = FrameDecoder(decompresses: false)
+        let meta = SourceMeta(master.addresses)
+        while let header = try await nextFrame(&decoder, while: "waiting for a source's header") {
+            guard let name = try await nextFrame(&decoder, while: "waiting for a source's name") else {
+                throw ChanservError(.truncatedFrame, "the stream ended between a source's header and its name")
+            }
+            guard name.readableBytes > 0, name.readableBytes <= WireFormat.maxNameSize,
+                let text = try? name.getUTF8ValidatedString(at: name.readerIndex, length: name.readableBytes)
+            else {
+                throw ChanservError(.wrongAnnouncement, "a name of \(name.readableBytes) bytes")
+            }
+            try await waitForRoom(for: header)
+            add(ReceivedSource(header: header, meta: meta, frames: dial(text)))
+        }
+    }
+
+    private func nextFrame(_ decoder: inout FrameDecoder, while what: String) async throws -> ByteBuffer? {
+        let deadline = configuration.masterReadTimeout.deadline
+        while true {
+            if let frame = try decoder.next() { return frame }
+            let bytes: ByteBuffer?
+            do {
+                bytes = try await master.read(deadline: deadline)
+            } catch {
+                throw ChanservError(error, while: "master read timeout or failure \(what)")
+            }
+            guard let bytes else {
+                try decoder.finish()
+                return nil
+            }
+            decoder.append(bytes)
+        }
+    }
+
+    private func dial(_ name: String) -> ReceivedFrames {
+        inside.withLockedValue { $0.dialling += 1 }
+        return ReceivedFrames(
+            SourceReceiver(name, multiplexer, configuration) {
+                let closes = self.inside.withLockedValue { inside -> Bool in
+                    inside.dialling -= 1
+                    if case .cancelled = inside.phase { return inside.dialling == 0 }
+                    return false
+                }
+                if closes { self.master.close() }
+            }, batchLimit: configuration.frameBuffer)
+    }
+
+    private func add(_ source: ReceivedSource) {
+        let (consumer, unwanted) = inside.withLockedValue { inside in
+            guard case .receiving = inside.phase else { return (nil as CheckedContinuation<Void, Never>?, true) }
+            inside.ready.append(source)
+            inside.readyBytes += source.header.readableBytes
+            return (inside.consumer.take(), false)
+        }
+        if unwanted { source.cancel() }
+        consumer?.resume()
+    }
+
+    private func waitForRoom(for header: ByteBuffer) async throws {
+        let limit = max(1, configuration.sourceBuffer)
+        while true {
+            try Task.checkCancellation()
+            let wait = inside.withLockedValue { $0.isFull(limit, adding: header.readableBytes) }
+            guard wait else { return }
+            await withTaskCancellationHandler {
+                await withCheckedContinuation { continuation in
+                    let now = inside.withLockedValue { inside in
+                        guard inside.isFull(limit, adding: header.readableBytes), !Task.isCancelled else {
+                            return true
+                        }
+                        inside.room = continuation
+                        return false
+                    }
+                    if now { continuation.resume() }
+                }
+            } onCancel: {
+                inside.withLockedValue { $0.room.take() }?.resume()
+            }
+        }
+    }
+
+    /// - Returns: whether this was news: a cancelled request has ended already.
+    @discardableResult
+    private func ended(_ phase: Phase) -> Bool {
+        let (consumer, news) = inside.withLockedValue { inside in
+            guard case .receiving = inside.phase else { return (nil as CheckedContinuation<Void, Never>?, false) }
+            inside.phase = phase
+            return (inside.consumer.take(), true)
+        }
+        consumer?.resume()
+        return news
+    }
+}

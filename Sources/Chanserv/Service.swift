@@ -1,0 +1,305 @@
+import NIOConcurrencyHelpers
+
+/// A name that is being served.
+///
+/// Made by ``Server/listenAndServe(_:_:)``. What it does can be swapped while it runs: requests that have begun end as
+/// they began, and the name stays bound throughout.
+public final class Service: Sendable {
+    /// What the service does at the moment.
+    public enum State: Sendable, Hashable {
+        /// Requests are served.
+        case serving
+        /// Too many failures in a row: the name is withdrawn until then.
+        case withdrawn(until: ContinuousClock.Instant)
+        /// The name is back, and one request decides whether it stays.
+        case probing
+        /// No more requests are accepted.
+        case stopped
+    }
+
+    /// Stands for the requests that began before an ``update(configuration:sourceFunc:)``.
+    public struct Generation: Sendable, Hashable {
+        let number: UInt64
+    }
+
+    /// The virtual address.
+    public let vAddr: String
+    let multiplexer: any Multiplexer
+    let work = ServiceWork()
+    private let inside: NIOLockedValueBox<Inside>
+
+    private struct Inside {
+        var recipe: Recipe
+        var mass: ErrorMass
+        var listener: (any ConnectionListener)?
+        var stopped = false
+        /// The accept loop's sleep; cancelling it makes the loop look again.
+        var alarm: Task<Void, any Error>?
+        /// Requests whose sources are still being listed.
+        var listing = 0
+        /// After a failed accept: when to try again at the earliest.
+        var retry: ContinuousClock.Instant?
+        /// Changes with `listener`, so that a failed accept knows whether it is news.
+        var listenerNumber = 0
+
+        mutating func setAlarm(_ until: ContinuousClock.Instant) -> Task<Void, any Error> {
+            let alarm = Task { try await Task.sleep(until: until, clock: .continuous) }
+            self.alarm = alarm
+            return alarm
+        }
+    }
+
+    init(_ vAddr: String, on multiplexer: any Multiplexer, _ recipe: Recipe) {
+        self.vAddr = vAddr
+        self.multiplexer = multiplexer
+        let configuration = recipe.configuration
+        let mass = ErrorMass(
+            limit: configuration.maxErrorMass, pause: configuration.errorPause, maxPause: configuration.maxErrorPause)
+        inside = NIOLockedValueBox(Inside(recipe: recipe, mass: mass))
+    }
+
+    // MARK: For its owner
+
+    /// What the service does at the moment.
+    public var state: State {
+        inside.withLockedValue { inside in
+            if inside.stopped { return .stopped }
+            return switch inside.mass.state {
+            case .serving: .serving
+            case .withdrawn(let until): .withdrawn(until: until)
+            case .awaitingProbe, .probing: .probing
+            }
+        }
+    }
+
+    /// How much has happened.
+    public var counters: Counters {
+        var counters = work.counters
+        counters.errorMass = inside.withLockedValue { $0.mass.mass }
+        return counters
+    }
+
+    /// What requests that come from now on are served with.
+    public var configuration: Server.Configuration { inside.withLockedValue { $0.recipe.configuration } }
+
+    /// Serves requests that come from now on in another way. Those that have begun keep what they began with, and the
+    /// name stays bound: no dial fails because of it.
+    ///
+    /// - Parameters:
+    ///   - configuration: the new options.
+    ///   - sourceFunc: the new function.
+    /// - Returns: what stands for the requests that began before, for ``drain(_:until:grace:)``.
+    @discardableResult
+    public func update(configuration: Server.Configuration, sourceFunc: @escaping SourceFunc) -> Generation {
+        var old: UInt64 = 0
+        change(after: nil) { inside in
+            old = inside.recipe.generation
+            inside.recipe = Recipe(configuration, sourceFunc, generation: old + 1)
+            return inside.mass.reconfigure(
+                limit: configuration.maxErrorMass, pause: configuration.errorPause,
+                maxPause: configuration.maxErrorPause)
+        }
+        return Generation(number: old)
+    }
+
+    /// Withdraws the name for good. Requests that have begun go on. Repeating it does nothing.
+    public func stopAccepting() {
+        let listener = inside.withLockedValue { inside in
+            inside.stopped = true
+            inside.alarm?.cancel()
+            inside.listenerNumber += 1
+            return inside.listener.take()
+        }
+        listener?.close()
+    }
+
+    /// Waits until requests and sources have ended, and cancels those that have not at the deadline.
+    ///
+    /// To end a whole service call ``stopAccepting()`` before. Cancelling the task that waits makes it the deadline.
+    ///
+    /// - Parameters:
+    ///   - generation: only those that began no later; `nil` is all.
+    ///   - deadline: when to cancel what is left.
+    ///   - grace: how long what was cancelled may take to end. Default 1 s.
+    /// - Returns: how many have not ended even then, because their code ignores cancellation.
+    @discardableResult
+    public func drain(
+        _ generation: Generation? = nil, until deadline: ContinuousClock.Instant, grace: Duration = .seconds(1)
+    ) async -> Int {
+        let last = generation?.number ?? .max
+        if await work.waitUntilIdle(through: last, deadline: deadline) == 0 { return 0 }
+        cancelAll(generation)
+        // In a task of its own: a cancelled caller has no grace of its own left to wait with.
+        return await Task { await self.work.waitUntilIdle(through: last, deadline: .now + grace) }.value
+    }
+
+    /// Cancels requests and sources; their clients get an error.
+    ///
+    /// - Parameter generation: only those that began no later; `nil` is all.
+    public func cancelAll(_ generation: Generation? = nil) {
+        work.cancelAll(through: generation?.number ?? .max)
+    }
+
+    // MARK: Results of requests
+
+    func succeeded(_ ticket: ErrorMass.Ticket) {
+        change(after: nil) { $0.mass.succeeded(ticket) }
+    }
+
+    func failed(_ ticket: ErrorMass.Ticket, _ error: ChanservError) {
+        work.countFailure()
+        change(after: error) { $0.mass.failed(ticket, now: .now) }
+    }
+
+    func undecided(_ ticket: ErrorMass.Ticket) {
+        change(after: nil) { $0.mass.undecided(ticket) }
+    }
+
+    /// A request is listed no longer: there is room for another.
+    func stoppedListing() {
+        inside.withLockedValue { inside in
+            inside.listing -= 1
+            inside.alarm?.cancel()
+        }
+    }
+
+    /// Changes the state under the lock and does outside of it what comes of that.
+    private func change(after error: ChanservError?, _ body: (inout Inside) -> ErrorMass.Action) {
+        let (action, listener, configuration) = inside.withLockedValue { inside in
+            let action = body(&inside)
+            var listener: (any ConnectionListener)?
+            if action != .doNothing { inside.alarm?.cancel() }
+            if case .withdraw = action {
+                listener = inside.listener.take()
+                inside.listenerNumber += 1
+            }
+            return (action, listener, inside.recipe.configuration)
+        }
+        guard case .withdraw(_, let mass) = action else { return }
+        listener?.close()
+        configuration.onMaxErrorMass(mass, error ?? ChanservError(.sourceFailed, "unknown"))
+    }
+
+    // MARK: The accept loop
+
+    /// Binds the name and starts to accept.
+    func start() throws {
+        do {
+            let listener = try multiplexer.bind(vAddr, visibleTo: nil)
+            inside.withLockedValue { $0.listener = listener }
+        } catch {
+            throw ChanservError(error, while: "binding \(vAddr)")
+        }
+        Task { await self.acceptLoop() }
+    }
+
+    private enum Step {
+        case stop
+        case bind
+        case accept(any ConnectionListener, number: Int)
+        case wait(Task<Void, any Error>)
+    }
+
+    private func acceptLoop() async {
+        while true {
+            switch nextStep() {
+            case .stop: return
+            case .wait(let alarm): _ = await alarm.result
+            case .bind: bindAgain()
+            case .accept(let listener, let number): await accept(from: listener, number)
+            }
+        }
+    }
+
+    private func nextStep() -> Step {
+        inside.withLockedValue { inside in
+            if inside.stopped { return .stop }
+            // What a tick asks for, binding or accepting again, is what comes next here anyway.
+            _ = inside.mass.tick(now: .now)
+            switch inside.mass.state {
+            case .withdrawn(let until), .probing(let until):
+                return .wait(inside.setAlarm(until))
+            case .serving, .awaitingProbe:
+                if let retry = inside.retry, retry > .now { return .wait(inside.setAlarm(retry)) }
+                guard let listener = inside.listener else { return .bind }
+                guard inside.listing < inside.recipe.configuration.maxConcurrentRequests else {
+                    return .wait(inside.setAlarm(.now + .seconds(3600)))
+                }
+                return .accept(listener, number: inside.listenerNumber)
+            }
+        }
+    }
+
+    private func bindAgain() {
+        do {
+            let listener = try multiplexer.bind(vAddr, visibleTo: nil)
+            let unwanted = inside.withLockedValue { inside -> Bool in
+                if inside.stopped { return true }
+                inside.listener = listener
+                inside.listenerNumber += 1
+                return false
+            }
+            if unwanted { listener.close() }
+        } catch {
+            acceptFailed(ChanservError(error, while: "binding \(vAddr) again"))
+        }
+    }
+
+    private func accept(from listener: any ConnectionListener, _ number: Int) async {
+        let connection: any Connection
+        do {
+            connection = try await listener.accept(deadline: nil)
+        } catch {
+            // Not a failure where this service closed the listener itself.
+            guard inside.withLockedValue({ $0.listenerNumber == number }) else { return }
+            acceptFailed(ChanservError(error, while: "accepting on \(vAddr)"))
+            return
+        }
+        let admitted = inside.withLockedValue { inside -> (Recipe, ErrorMass.Ticket)? in
+            guard case .serve(let ticket) = inside.mass.receivedRequest(now: .now) else { return nil }
+            inside.listing += 1
+            return (inside.recipe, ticket)
+        }
+        guard let (recipe, ticket) = admitted else {
+            connection.fail("busy: \(vAddr) is withdrawn after too many failures")
+            return
+        }
+        RequestServing(connection, of: self, recipe, ticket).start()
+    }
+
+    private func acceptFailed(_ error: ChanservError) {
+        inside.withLockedValue { $0.recipe.configuration }.onError(error)
+        work.countFailure()
+        change(after: error) { inside in
+            // A closed listener stays closed: the multiplexer was shut down.
+            if error.code == .cancelled { inside.stopped = true }
+            // Where the mass does not make it wait, a failure that repeats must not spin.
+            inside.retry = .now + .milliseconds(100)
+            return inside.mass.failed(now: .now)
+        }
+    }
+}
+
+extension Service {
+    /// How much has happened in a service.
+    public struct Counters: Sendable, Hashable {
+        /// Requests whose sources are being listed.
+        public var requestsOpen = 0
+        /// All requests since the start.
+        public var requestsTotal = 0
+        /// Sources announced that no client has fetched yet.
+        public var sourcesWaiting = 0
+        /// Sources being sent.
+        public var sourcesOpen = 0
+        /// All sources since the start.
+        public var sourcesTotal = 0
+        /// Frames given to connections since the start.
+        public var frames = 0
+        /// Their encoded bytes.
+        public var bytes = 0
+        /// Failures that count (see ``Server/Configuration/maxErrorMass``), since the start.
+        public var failures = 0
+        /// Failures in a row at the moment.
+        public var errorMass = 0
+    }
+}

@@ -1,0 +1,80 @@
+extension Source {
+    /// A source whose frames are at hand or made without waiting.
+    public init<Frames: Sequence & Sendable>(header: some Frame, frames: Frames)
+    where Frames.Element: Frame {
+        self.init(header: header, producer: SequenceProducer(frames))
+    }
+
+    /// A source whose frames come with time. Each is sent as soon as it comes; where many come at once, a
+    /// ``FrameProducer`` of one's own sends them in batches.
+    public init<Frames: AsyncSequence & Sendable>(header: some Frame, frames: Frames)
+    where Frames.Element: Frame {
+        self.init(header: header, producer: AsyncSequenceProducer(frames))
+    }
+}
+
+/// Sources that are all known at once, for a ``SourceFunc`` to return.
+public struct SourceList: AsyncSequence, Sendable {
+    private let sources: [Source]
+
+    /// Makes a sequence of `sources`.
+    public init(_ sources: [Source]) {
+        self.sources = sources
+    }
+
+    public func makeAsyncIterator() -> Iterator { Iterator(rest: sources[...]) }
+
+    /// Hands out the sources.
+    public struct Iterator: AsyncIteratorProtocol {
+        fileprivate var rest: ArraySlice<Source>
+
+        public mutating func next() async throws -> Source? { rest.popFirst() }
+
+        public mutating func next(isolation actor: isolated (any Actor)?) async throws(any Error) -> Source? {
+            rest.popFirst()
+        }
+    }
+}
+
+/// `@unchecked Sendable`: only `produce` touches the iterator, and it is never called concurrently with itself, nor
+/// with `close`.
+private final class SequenceProducer<Frames: Sequence & Sendable>: FrameProducer, @unchecked Sendable
+where Frames.Element: Frame {
+    private var iterator: Frames.Iterator?
+
+    init(_ frames: Frames) {
+        iterator = frames.makeIterator()
+    }
+
+    func produce(into batch: inout FrameBatch) async throws -> Bool {
+        while !batch.isFull {
+            guard let frame = iterator?.next() else { return false }
+            try batch.append(frame)
+        }
+        return true
+    }
+
+    func close() {
+        iterator = nil
+    }
+}
+
+/// `@unchecked Sendable`: as `SequenceProducer`.
+private final class AsyncSequenceProducer<Frames: AsyncSequence & Sendable>: FrameProducer, @unchecked Sendable
+where Frames.Element: Frame {
+    private nonisolated(unsafe) var iterator: Frames.AsyncIterator?
+
+    init(_ frames: Frames) {
+        iterator = frames.makeAsyncIterator()
+    }
+
+    func produce(into batch: inout FrameBatch) async throws -> Bool {
+        guard let frame = try await iterator?.next() else { return false }
+        try batch.append(frame)
+        return true
+    }
+
+    func close() {
+        iterator = nil
+    }
+}
