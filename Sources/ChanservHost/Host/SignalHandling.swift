@@ -1,13 +1,6 @@
-@preconcurrency import Dispatch
-import NIOConcurrencyHelpers
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#elseif canImport(Darwin)
-    import Darwin
-#endif
+@preconcurrency internal import Dispatch
+internal import Glibc
+internal import NIOConcurrencyHelpers
 
 /// The signals of a host process: SIGHUP reloads, SIGTERM and SIGINT stop gracefully, a second one of these ends at
 /// once. SIGPIPE is ignored, since a broken connection is an error of a write here.
@@ -35,10 +28,6 @@ public final class SignalHandling: Sendable {
             (SIGHUP, .hangUp), (SIGTERM, .terminate), (SIGINT, .terminate),
         ]
         sources = signals.map { number, meaning in
-            #if canImport(Darwin)
-                // There the source only watches; on Linux it takes the signal's place.
-                signal(number, SIG_IGN)
-            #endif
             let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
             source.setEventHandler {
                 // Two that came before the handler ran are one event with a count.

@@ -1,0 +1,66 @@
+internal import AstraNet
+public import Chanserv
+internal import ChanservAstraNet
+internal import Logging
+
+/// What a host needs of its network: a multiplexer that can be made reachable and shut down.
+///
+/// ``AstraNetHostNetwork`` is the real one; ``LocalHostNetwork`` serves clients in the same process.
+public protocol HostNetwork: Sendable {
+    /// Where routes are bound.
+    var multiplexer: any Multiplexer { get }
+
+    /// Accepts links at an address.
+    ///
+    /// - Returns: the address it listens at, with the port it got where 0 was asked for.
+    /// - Throws: where the address cannot be had; the description says why.
+    func listen(at address: HostAddress) async throws -> HostAddress
+
+    /// Links with another node and stays linked for as long as the task is not cancelled, whatever happens to the link.
+    func keepJoined(_ address: HostAddress) async
+
+    /// Closes all links. The network cannot be used again.
+    func shutdown() async
+}
+
+/// An AstraNet node.
+package struct AstraNetHostNetwork: HostNetwork {
+    package let multiplexer: any Multiplexer
+    private let node: Node
+
+    package init(_ configuration: HostConfiguration.Node, logger: Logger) {
+        node = Node(configuration: NodeConfiguration(environment: configuration.environment ?? ""), logger: logger)
+        multiplexer = AstraNetMultiplexer(node)
+    }
+
+    package func listen(at address: HostAddress) async throws -> HostAddress {
+        let bound = try await node.listen(host: address.host, port: address.port)
+        return HostAddress(host: address.host, port: bound.port ?? address.port)
+    }
+
+    package func keepJoined(_ address: HostAddress) async {
+        await node.keepJoined(host: address.host, port: address.port)
+    }
+
+    package func shutdown() async {
+        await node.shutdown()
+    }
+}
+
+/// A multiplexer without a network: for tests, and for a host and its clients in one process.
+public struct LocalHostNetwork: HostNetwork {
+    public let multiplexer: any Multiplexer
+
+    public init(_ multiplexer: any Multiplexer) {
+        self.multiplexer = multiplexer
+    }
+
+    /// Listens nowhere, successfully.
+    public func listen(at address: HostAddress) async throws -> HostAddress { address }
+
+    /// Has nobody to join.
+    public func keepJoined(_ address: HostAddress) async {}
+
+    /// Leaves the multiplexer to its owner.
+    public func shutdown() async {}
+}

@@ -1,0 +1,30 @@
+extension HostConfiguration.Node {
+    /// What of this, the new configuration, a running host cannot take over: its node is what all links and streams
+    /// hang on. A reload warns about it and does the rest; to refuse the whole would keep new code from being served
+    /// because of an address.
+    ///
+    /// - Parameter running: what the host was started with.
+    /// - Returns: one line for each key, saying what is still in force.
+    func changesThatNeedARestart(since running: Self) -> [String] {
+        var changes: [String] = []
+        if listen != running.listen {
+            changes.append(Self.warning("listen", Self.list(listen), stays: Self.list(running.listen)))
+        }
+        if join != running.join {
+            changes.append(Self.warning("join", Self.list(join), stays: Self.list(running.join)))
+        }
+        if environment != running.environment {
+            changes.append(
+                Self.warning("environment", environment ?? "none", stays: running.environment ?? "none"))
+        }
+        return changes
+    }
+
+    private static func warning(_ key: String, _ new: String, stays running: String) -> String {
+        "node.\(key) is now \(new) in the file, but changing it needs a restart: it stays \(running)"
+    }
+
+    private static func list(_ addresses: [HostAddress]) -> String {
+        addresses.isEmpty ? "none" : addresses.map(\.description).joined(separator: ", ")
+    }
+}
