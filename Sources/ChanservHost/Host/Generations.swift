@@ -29,6 +29,8 @@ package struct Generations<Route: Hashable & Sendable, Instance: Hashable & Send
     }
 
     package private(set) var current = Snapshot(number: 0, routes: [:])
+    /// Routes of the next generation that are bound already: a request may come before the swap.
+    private var arriving: [Route: Instance] = [:]
     /// Routes of former generations that are being unbound: requests accepted before still begin on them.
     private var leaving: [Route: Instance] = [:]
     /// Never holds a zero nor an empty dictionary.
@@ -38,8 +40,19 @@ package struct Generations<Route: Hashable & Sendable, Instance: Hashable & Send
 
     package init() {}
 
+    /// `route` is about to be bound and will be of the next generation.
+    package mutating func prepare(_ route: Route, _ instance: Instance) {
+        arriving[route] = instance
+    }
+
+    /// A prepared route will not come, and is not bound any more.
+    package mutating func abandon(_ route: Route) {
+        arriving[route] = nil
+    }
+
     /// Makes `routes` what new requests get. Routes that are missing there begin to leave.
     package mutating func publish(_ routes: [Route: Instance]) -> [Action] {
+        arriving = [:]
         for (route, instance) in current.routes where routes[route] == nil {
             leaving[route] = instance
         }
@@ -52,11 +65,19 @@ package struct Generations<Route: Hashable & Sendable, Instance: Hashable & Send
         }
     }
 
-    /// A request begins on `route`; `nil` where that is neither current nor leaving.
+    /// A request begins on `route`; `nil` where that is neither current nor leaving nor arriving.
     package mutating func begin(on route: Route) -> Hold? {
-        guard let instance = current.routes[route] ?? leaving[route] else { return nil }
-        requests[current.number, default: [:]][instance, default: 0] += 1
-        return Hold(generation: current.number, instance: instance)
+        let generation: UInt64
+        let instance: Instance
+        if let found = current.routes[route] ?? leaving[route] {
+            (generation, instance) = (current.number, found)
+        } else if let found = arriving[route] {
+            (generation, instance) = (current.number + 1, found)
+        } else {
+            return nil
+        }
+        requests[generation, default: [:]][instance, default: 0] += 1
+        return Hold(generation: generation, instance: instance)
     }
 
     /// A request has ended, with everything it opened.

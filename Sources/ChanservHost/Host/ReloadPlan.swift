@@ -11,11 +11,14 @@ package struct InstanceKey: Hashable, Sendable {
     package var digest: String
     /// The route's config merged over the plugin's, as JSON with sorted keys.
     package var config: String
+    /// How many threads an instance of a library that blocks gets, `nil` for the default.
+    package var threads: Int?
 
-    package init(plugin: String, digest: String, config: String) {
+    package init(plugin: String, digest: String, config: String, threads: Int? = nil) {
         self.plugin = plugin
         self.digest = digest
         self.config = config
+        self.threads = threads
     }
 }
 

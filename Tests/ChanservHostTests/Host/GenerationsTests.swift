@@ -82,6 +82,29 @@ import Testing
         equal(ledger.left("x"), nil)
     }
 
+    @Test func anArrivingRouteServesAsTheNextGenerationBeforeTheSwap() throws {
+        var ledger = Ledger()
+        _ = ledger.publish(["x": 1])
+        ledger.prepare("y", 2)
+        let early = try required(ledger.begin(on: "y"))
+        #expect(early == Ledger.Hold(generation: 2, instance: 2))
+        #expect(ledger.current.routes == ["x": 1])
+        equal(ledger.publish(["x": 1, "y": 2]), [])
+        equal(ledger.end(early), nil)
+        equal(ledger.publish(["x": 1]), [.drain(2)])
+        equal(ledger.left("y"), .release(2))
+    }
+
+    @Test func anAbandonedRouteServesNobody() {
+        var ledger = Ledger()
+        ledger.prepare("y", 2)
+        ledger.abandon("y")
+        equal(ledger.begin(on: "y"), nil)
+        ledger.prepare("y", 2)
+        _ = ledger.publish([:])
+        equal(ledger.begin(on: "y"), nil)
+    }
+
     @Test func aRouteThatComesBackIsAnotherRouteBesideTheLeavingOne() {
         var ledger = Ledger()
         _ = ledger.publish(["x#1": 1])
