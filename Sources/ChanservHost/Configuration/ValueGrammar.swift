@@ -4,6 +4,10 @@ public enum ValueGrammar {
     public struct Problem: Error, Sendable, Hashable, CustomStringConvertible {
         /// A phrase that names the text, e.g. `'30' has no unit (h, m, s, ms, us or ns)`.
         public var description: String
+
+        public init(_ description: String) {
+            self.description = description
+        }
     }
 
     /// The units of durations, longest first, with their length in nanoseconds.
@@ -31,19 +35,19 @@ public enum ValueGrammar {
         repeat {
             let (digits, unit) = try component(&rest)
             guard !unit.isEmpty else {
-                throw Problem(description: "\(quoted(text)) has no unit (h, m, s, ms, us or ns)")
+                throw Problem("\(quoted(text)) has no unit (h, m, s, ms, us or ns)")
             }
             guard let index = durationUnits.firstIndex(where: { $0.name == unit }) else {
                 throw Problem(
-                    description: "\(quoted(text)) has the unknown unit \(quoted(unit)) (known: h, m, s, ms, us, ns)")
+                    "\(quoted(text)) has the unknown unit \(quoted(unit)) (known: h, m, s, ms, us, ns)")
             }
             guard index >= nextUnit else {
-                throw Problem(description: "the units in \(quoted(text)) do not go from long to short, each once")
+                throw Problem("the units in \(quoted(text)) do not go from long to short, each once")
             }
             nextUnit = index + 1
             guard let product = product(digits, durationUnits[index].nanoseconds),
                 product <= UInt64(Int64.max) - total
-            else { throw Problem(description: "\(quoted(text)) is more than 292 years") }
+            else { throw Problem("\(quoted(text)) is more than 292 years") }
             total += product
         } while !rest.isEmpty
         return .nanoseconds(Int64(total))
@@ -59,10 +63,10 @@ public enum ValueGrammar {
         let (digits, unit) = try component(&rest)
         guard rest.isEmpty, let factor = unit.isEmpty ? 1 : sizeUnits.first(where: { $0.name == unit })?.bytes else {
             throw Problem(
-                description: "\(quoted(text)) has an unknown unit (known: B, KiB, MiB, GiB, TiB, kB, MB, GB, TB)")
+                "\(quoted(text)) has an unknown unit (known: B, KiB, MiB, GiB, TiB, kB, MB, GB, TB)")
         }
         guard let bytes = product(digits, factor) else {
-            throw Problem(description: "\(quoted(text)) is more than 2^64 - 1 bytes")
+            throw Problem("\(quoted(text)) is more than 2^64 - 1 bytes")
         }
         return bytes
     }
@@ -88,7 +92,7 @@ public enum ValueGrammar {
     /// Takes a run of ASCII digits and the letters behind it from the front of `rest`.
     private static func component(_ rest: inout Substring) throws(Problem) -> (digits: Substring, unit: Substring) {
         let digits = rest.prefix(while: \.isDigit)
-        guard !digits.isEmpty else { throw Problem(description: "\(quoted(rest)) does not begin with a number") }
+        guard !digits.isEmpty else { throw Problem("\(quoted(rest)) does not begin with a number") }
         rest = rest[digits.endIndex...]
         let unit = rest.prefix(while: { !$0.isDigit })
         rest = rest[unit.endIndex...]

@@ -10,7 +10,7 @@ package struct YAMLNode: Sendable {
     }
 
     package var content: Content
-    /// Where the value begins; of an alias, where the value it names begins.
+    /// Where the value begins, with its anchor and tag if it has any; of an alias, where the value it names begins.
     package var location: ConfigurationLocation
 
     package init(_ content: Content, at location: ConfigurationLocation) {

@@ -86,8 +86,10 @@ package enum YAMLReader {
             builder.fail(problem, at: builder.location(line: line, column: column))
             return
         }
-        let context = parser.context.map { " (\(String(cString: $0)))" } ?? ""
         let mark = parser.problem_mark
+        let start = parser.context_mark
+        let from = start.index < mark.index ? " that begins at \(start.line + 1):\(start.column + 1)" : ""
+        let context = parser.context.map { " (\(String(cString: $0))\(from))" } ?? ""
         builder.fail(problem + context, at: builder.location(line: mark.line, column: mark.column))
     }
 

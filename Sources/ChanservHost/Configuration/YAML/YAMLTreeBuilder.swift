@@ -83,7 +83,7 @@ struct YAMLTreeBuilder {
         let before = weight
         add(text.utf8.count, at: location)
         if let anchor { anchors[anchor] = Anchored(node: node, weight: weight - before, height: 0) }
-        place(node, height: 0, keyText: text)
+        place(node, height: 0, keyText: text, isPlain: isPlain)
     }
 
     mutating func alias(_ name: String, at location: ConfigurationLocation) {
@@ -157,7 +157,7 @@ struct YAMLTreeBuilder {
     }
 
     /// Puts a complete value where it belongs. `keyText` is set for scalars, which alone can be keys.
-    private mutating func place(_ node: YAMLNode, height: Int, keyText: String?) {
+    private mutating func place(_ node: YAMLNode, height: Int, keyText: String?, isPlain: Bool = false) {
         guard !failed else { return }
         guard !open.isEmpty else {
             root = node
@@ -167,7 +167,7 @@ struct YAMLTreeBuilder {
         open[level].height = max(open[level].height, height + 1)
         guard open[level].isMapping else { return open[level].elements.append(node) }
         switch open[level].key {
-        case .none: open[level].key = key(node, keyText)
+        case .none: open[level].key = key(node, keyText, isPlain: isPlain)
         case .dropped: open[level].key = nil
         case .named(let key, let location):
             open[level].key = nil
@@ -176,13 +176,13 @@ struct YAMLTreeBuilder {
     }
 
     /// What a value in a key's place is a key to.
-    private mutating func key(_ node: YAMLNode, _ text: String?) -> Key {
+    private mutating func key(_ node: YAMLNode, _ text: String?, isPlain: Bool) -> Key {
         if case .unusable = node.content { return .dropped }
         guard let text else {
             report("a key must be plain text, found \(node.found)", at: node.location)
             return .dropped
         }
-        if text == "<<", case .scalar(let scalar) = node.content, scalar == YAMLScalar(plain: text) {
+        if isPlain, text == "<<" {
             report("merge keys (<<) are not supported; name the whole value with an alias", at: node.location)
             return .dropped
         }

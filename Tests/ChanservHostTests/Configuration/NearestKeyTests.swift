@@ -1,0 +1,38 @@
+import ChanservHost
+import Testing
+
+@Suite struct NearestKeyTests {
+    private let known = ["compression", "timeouts", "error_mass", "drain", "path", "to"]
+
+    @Test(arguments: [
+        ("compresion", "compression"),  // a letter missing
+        ("commpression", "compression"),  // one too many
+        ("comprezsion", "compression"),  // another one
+        ("rdain", "drain"),  // two swapped
+        ("Drain", "drain"),  // case only
+        ("errormass", "error_mass"),
+        ("error-mass", "error_mass"),
+        ("paht", "path"),
+        ("ot", "to"),
+    ])
+    func findsWhatWasMeant(word: String, key: String) {
+        #expect(NearestKey.find(word, among: known) == key)
+    }
+
+    @Test(arguments: ["", "colour", "x", "pressure", "timeline", String(repeating: "drain", count: 100)])
+    func staysSilentWhereNothingIsClose(word: String) {
+        #expect(NearestKey.find(word, among: known) == nil)
+    }
+
+    @Test func prefersTheCloserKeyAndThenTheFirst() {
+        #expect(NearestKey.find("abcd", among: ["abxd", "abcde", "abcd"]) == "abcd")
+        #expect(NearestKey.find("abcd", among: ["abxd", "abcx"]) == "abxd")
+    }
+
+    @Test(arguments: [
+        ("", "", 0), ("", "abc", 3), ("abc", "", 3), ("ca", "ac", 1), ("kitten", "sitting", 3), ("abcd", "badc", 2),
+    ])
+    func countsInsertionsDeletionsReplacementsAndSwaps(left: String, right: String, distance: Int) {
+        #expect(NearestKey.distance(Array(left), Array(right)) == distance)
+    }
+}
