@@ -3,6 +3,14 @@ internal import NIOConcurrencyHelpers
 public import NIOCore
 public import NIOPosix
 
+#if canImport(Glibc)
+    internal import Glibc
+#elseif canImport(Musl)
+    internal import Musl
+#elseif canImport(Darwin)
+    internal import Darwin
+#endif
+
 /// A node on the mesh: binds services, dials those of other nodes, and keeps the links between them.
 ///
 /// ```swift
@@ -147,7 +155,7 @@ public final class Node: Sendable {
     /// What the system said, without the wrapping.
     private static func reason(_ error: any Error) -> String {
         switch error {
-        case let error as IOError: String(describing: error)
+        case let error as IOError: String(cString: strerror(error.errnoCode))
         case let error as NIOConnectionError:
             error.connectionErrors.first.map { reason($0.error) }
                 ?? (error.dnsAError ?? error.dnsAAAAError).map { "\(error.host) is not known: \($0)" } ?? "\(error)"

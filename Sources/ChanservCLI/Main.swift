@@ -1,1 +1,23 @@
-@main struct Main { static func main() {} }
+import ArgumentParser
+
+/// The `chanserv` command: each subcommand has a file of its own.
+@main
+struct ChanservCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "chanserv",
+        abstract: "Turns shared libraries into streaming network services.",
+        discussion: """
+            EXIT CODES
+              0    all is well
+              1    'post': the request or one of its sources failed
+              64   the command line is wrong
+              65   the configuration, or a plugin it names, is wrong
+              69   an address is in use, nobody answers, or the like
+              70   chanserv itself is at fault
+              130  'post' was interrupted
+            """,
+        version: version,
+        subcommands: [Post.self])
+
+    static let version = "0.1.0"
+}

@@ -1,4 +1,4 @@
-import Glibc
+internal import Glibc
 
 extension HostConfiguration {
     /// Reads and checks a configuration file, and that the files of the plugins are there.

@@ -1,7 +1,7 @@
 internal import AstraNet
 public import Chanserv
 internal import ChanservAstraNet
-internal import Logging
+package import Logging
 
 /// What a host needs of its network: a multiplexer that can be made reachable and shut down.
 ///

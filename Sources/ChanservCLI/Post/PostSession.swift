@@ -1,0 +1,256 @@
+import AstraNet
+import Chanserv
+import ChanservAstraNet
+import ChanservHost
+import Glibc
+import Logging
+import NIOConcurrencyHelpers
+import NIOCore
+import NIOPosix
+
+/// One request from the first connection to the last frame: joins, posts, and lets each source be read by itself.
+final class PostSession: Sendable {
+    private struct State {
+        /// The first thing that ended the session before its time.
+        var verdict: PostOutcome?
+        var work: Task<Void, Never>?
+    }
+
+    /// As many sources are read at the same time; further ones wait for one of them to end.
+    private static let openSourcesMax = 16_384
+
+    private let request: PostRequest
+    private let output = PostOutput()
+    private let progress = NIOLockedValueBox(PostProgress())
+    private let state = NIOLockedValueBox(State())
+
+    init(_ request: PostRequest) {
+        self.request = request
+    }
+
+    func run() async -> PostOutcome {
+        let signals = await SignalHandling(
+            onReload: { self.end(.interrupted) },  // The terminal is gone.
+            onStop: { self.end(.interrupted) },
+            onEndNow: { _exit(PostOutcome.interrupted.exitCode) })
+        defer { signals.cancel() }
+
+        let started = ContinuousClock.now
+        let work = Task { await self.work() }
+        let isOver = state.withLockedValue { state in
+            state.work = work
+            return state.verdict != nil
+        }
+        if isOver { work.cancel() }
+        let drawing = Task { await self.drawProgress(since: started) }
+        await work.value
+        drawing.cancel()
+        await drawing.value
+
+        let progress = progress.withLockedValue { $0 }
+        let elapsed = (ContinuousClock.now - started) / .seconds(1)
+        await output.draw(progress, rate: elapsed > 0 ? Double(progress.bytes) / elapsed : 0)
+        await output.finish()
+        let outcome = state.withLockedValue { $0.verdict } ?? (progress.failed == 0 ? .complete : .failed)
+        if outcome == .interrupted { await output.report("interrupted") }
+        return outcome
+    }
+
+    /// Ends the session; the first reason counts.
+    private func end(_ verdict: PostOutcome) {
+        let work = state.withLockedValue { state in
+            if state.verdict == nil { state.verdict = verdict }
+            return state.work
+        }
+        work?.cancel()
+    }
+
+    private func work() async {
+        do {
+            let body = try await NIOThreadPool.singleton.runIfActive { [body = request.body] in try body.read() }
+            let folder = try request.saveFolder.map { try SaveFolder(path: $0) }
+            let node = Node(
+                configuration: NodeConfiguration(environment: request.environment),
+                logger: Logger(label: "chanserv.post") { LineLogHandler(label: $0, level: .error, format: .text) })
+            if await join(node) { await post(body, from: node, savingTo: folder) }
+            // What was read is what counts: a node that does not take the last bytes is not waited for.
+            await Task { await node.shutdown(grace: .milliseconds(500)) }.value
+        } catch is CancellationError {
+            // The reason is known already.
+        } catch {
+            await fail("\(error)", .failed)
+        }
+    }
+
+    /// Joins all nodes at once.
+    ///
+    /// - Returns: whether one of them is there; those that are not are reported.
+    private func join(_ node: Node) async -> Bool {
+        let deadline = ContinuousClock.now + request.timeout
+        let failures = await withTaskGroup(of: String?.self) { group in
+            for address in request.joins {
+                group.addTask {
+                    do {
+                        try await node.join(host: address.host, port: address.port, deadline: deadline)
+                        return nil
+                    } catch {
+                        return (error as? AstraNetError)?.message ?? "cannot join \(address): \(error)"
+                    }
+                }
+            }
+            return await group.reduce(into: [String]()) { if let failure = $1 { $0.append(failure) } }
+        }
+        guard !Task.isCancelled else { return false }
+        for failure in failures { await output.report(failure) }
+        guard failures.count == request.joins.count else { return true }
+        await show(.requestFailed(failures.joined(separator: "; ")))
+        await fail(nil, .unavailable)
+        return false
+    }
+
+    private func post(_ body: ByteBuffer, from node: Node, savingTo folder: SaveFolder?) async {
+        var configuration = Client.Configuration()
+        configuration.dialTimeout = request.timeout
+        let client = Client(multiplexer: AstraNetMultiplexer(node), configuration: configuration)
+        let sources: ReceivedSources
+        do {
+            let tags: RequestTags = request.bucket.map { [.bucket: $0] } ?? [:]
+            sources = try await client.lookupAndPost(request.vAddr, body: body, tags: tags)
+        } catch {
+            return await requestFailed(error)
+        }
+        await withTaskGroup(of: Void.self) { group in
+            do {
+                var next = 0
+                for try await source in sources {
+                    if next >= Self.openSourcesMax { await group.next() }
+                    let number = next
+                    next += 1
+                    progress.withLockedValue { $0.announced += 1 }
+                    await show(.header(source: number, source.header))
+                    group.addTask { await self.read(source, number: number, savingTo: folder) }
+                }
+            } catch {
+                await requestFailed(error)
+            }
+        }
+    }
+
+    private func requestFailed(_ error: any Error) async {
+        guard !Task.isCancelled else { return }
+        let isUnavailable = (error as? ChanservError).map { Self.unavailable.contains($0.code) } ?? false
+        let before = progress.withLockedValue { $0.announced }
+        await show(.requestFailed("\(error)"))
+        await fail("\(request.vAddr): \(error)", isUnavailable && before == 0 ? .unavailable : .failed)
+    }
+
+    private static let unavailable: Set<ChanservError.Code> = [
+        .notFound, .refused, .connectionLost, .deadlineExceeded,
+    ]
+
+    /// Reports a failure that the exit code is to show; sources that are being read go on.
+    private func fail(_ message: String?, _ verdict: PostOutcome) async {
+        state.withLockedValue { if $0.verdict == nil { $0.verdict = verdict } }
+        if let message { await output.report(message) }
+    }
+
+    private func read(_ source: ReceivedSource, number: Int, savingTo folder: SaveFolder?) async {
+        var failure: String?
+        var saved: SavedSource?
+        do {
+            if let folder {
+                saved = try await save(source, number: number, in: folder)
+            } else {
+                try await print(source, number: number)
+            }
+        } catch {
+            failure = "\(error)"
+        }
+        // A source that was cancelled here did not fail: there is nothing to say about it.
+        guard !Task.isCancelled else { return }
+        progress.withLockedValue { progress in
+            progress.done += 1
+            if failure != nil { progress.failed += 1 }
+        }
+        await show(.end(source: number, failure: failure, saved: saved))
+        if let failure { await output.report("source \(number): \(failure)") }
+    }
+
+    private func print(_ source: ReceivedSource, number: Int) async throws {
+        try await forEachBatch(of: source) { batch in
+            var text = ByteBuffer()
+            for frame in batch { self.request.format.render(.frame(source: number, frame.bytes), into: &text) }
+            await self.write(text)
+        }
+    }
+
+    private func save(_ source: ReceivedSource, number: Int, in folder: SaveFolder) async throws -> SavedSource {
+        let files = NIOThreadPool.singleton
+        let header = source.header
+        let path = try await files.runIfActive { try folder.create(header: header, source: number) }
+        let bytes = try await forEachBatch(of: source) { batch in
+            var joined = ByteBuffer()
+            for frame in batch { joined.writeImmutableBuffer(frame.bytes) }
+            try await files.runIfActive { [joined] in try folder.append(joined, to: path) }
+        }
+        try await files.runIfActive { try folder.complete(path) }
+        return SavedSource(path: path.description, bytes: bytes)
+    }
+
+    /// Calls `body` with the frames as they come, and counts them.
+    ///
+    /// - Returns: how many bytes they had.
+    @discardableResult
+    private func forEachBatch(
+        of source: ReceivedSource, _ body: ([ReceivedFrame]) async throws -> Void
+    ) async throws -> Int {
+        var frames = source.frames.makeAsyncIterator()
+        var total = 0
+        while true {
+            let batch = try await frames.nextBatch()
+            if batch.isEmpty { return total }
+            let bytes = batch.reduce(0) { $0 + $1.count }
+            total += bytes
+            progress.withLockedValue { progress in
+                progress.frames += batch.count
+                progress.bytes += bytes
+            }
+            try await body(batch)
+            try Task.checkCancellation()
+        }
+    }
+
+    private func show(_ event: PostEvent) async {
+        var text = ByteBuffer()
+        request.format.render(event, into: &text)
+        if text.readableBytes > 0 { await write(text) }
+    }
+
+    /// Where standard output cannot be written to, the whole session ends.
+    private func write(_ text: ByteBuffer) async {
+        do {
+            try await output.write(text)
+        } catch let error as SystemError where error.code == EPIPE {
+            end(.outputClosed)
+        } catch is CancellationError {
+            // The reason is known already.
+        } catch {
+            await output.report("\(error)")
+            end(.failed)
+        }
+    }
+
+    private func drawProgress(since start: ContinuousClock.Instant) async {
+        guard output.showsProgress else { return }
+        var meter = RateMeter()
+        while !Task.isCancelled {
+            let progress = progress.withLockedValue { $0 }
+            await output.draw(progress, rate: meter.rate(at: ContinuousClock.now - start, bytes: progress.bytes))
+            do {
+                try await Task.sleep(for: .milliseconds(200))
+            } catch {
+                return
+            }
+        }
+    }
+}
