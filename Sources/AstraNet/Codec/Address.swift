@@ -21,7 +21,10 @@ extension Address: LosslessStringConvertible {
     /// Parses what ``description`` prints; `nil` for anything else.
     public init?(_ description: String) {
         let parts = description.split(separator: ":", omittingEmptySubsequences: false)
-        guard parts.count == 2, let host = HostID(String(parts[0])), let port = UInt32(parts[1]) else { return nil }
+        guard parts.count == 2, let host = HostID(String(parts[0])), let port = UInt32(parts[1]),
+            // Swift's parser also takes a sign and leading zeros.
+            String(port) == parts[1]
+        else { return nil }
         self.init(host: host, port: port)
     }
 }

@@ -1,0 +1,56 @@
+import NIOCore
+import Testing
+
+@testable import AstraNet
+
+@Suite struct HandshakeTests {
+    @Test func aHandshakeWithoutAbilitiesIsWhatGoWrites() {
+        #expect(
+            Handshake(remoteAddress: "127.0.0.1:5997").encoded() == ByteBuffer(string: #"{"RAddr":"127.0.0.1:5997"}"#))
+    }
+
+    @Test func abilitiesStandInAKeyThatGoIgnores() throws {
+        let handshake = Handshake(remoteAddress: "[::1]:1", abilities: Set(Handshake.Ability.allCases))
+        #expect(
+            handshake.encoded() == ByteBuffer(string: #"{"Abilities":["refuse"],"RAddr":"[::1]:1"}"#))
+        #expect(try Handshake(decoding: handshake.encoded()) == handshake)
+    }
+
+    @Test(arguments: [
+        (#"{"RAddr":"127.0.0.1:5997"}"#, Handshake(remoteAddress: "127.0.0.1:5997")),
+        (#"{}"#, Handshake(remoteAddress: "")),
+        (#"{"RAddr":null}"#, Handshake(remoteAddress: "")),
+        (
+            #" { "Later" : {"a":[1,2,{}]}, "RAddr" : "x" , "More":-1e9 } "#, Handshake(remoteAddress: "x")
+        ),
+        (
+            #"{"RAddr":"a","Abilities":["refuse","fly","refuse"]}"#,
+            Handshake(remoteAddress: "a", abilities: [.refuse])
+        ),
+        (#"{"RAddr":"a","Abilities":[]}"#, Handshake(remoteAddress: "a")),
+        (#"{"RAddr":"a","Abilities":null}"#, Handshake(remoteAddress: "a")),
+    ])
+    func unknownKeysAndAbilitiesAreIgnored(json: String, handshake: Handshake) throws {
+        #expect(try Handshake(decoding: ByteBuffer(string: json)) == handshake)
+    }
+
+    @Test(arguments: [
+        "", " ", "hello", "[]", "1", "null", "\"RAddr\"", "{", #"{"RAddr":"a""#, #"{"RAddr":1}"#, #"{"RAddr":"a"}}"#,
+        #"{"Abilities":"refuse"}"#, #"{"Abilities":[1]}"#, "{\"RAddr\":\"\u{0}\"}",
+    ])
+    func whatIsNoSuchObjectBreaksTheProtocol(json: String) {
+        let error = #expect(throws: AstraNetError.self) { try Handshake(decoding: ByteBuffer(string: json)) }
+        #expect(error?.code == .protocolViolation)
+    }
+
+    @Test func bytesThatAreNoTextBreakTheProtocol() {
+        let bytes = ByteBuffer(bytes: Array(#"{"RAddr":""#.utf8) + [0xFF, 0xFE] + Array(#""}"#.utf8))
+        let error = #expect(throws: AstraNetError.self) { try Handshake(decoding: bytes) }
+        #expect(error?.code == .protocolViolation)
+    }
+
+    @Test func nestingWithoutEndIsRefused() {
+        let bytes = ByteBuffer(string: #"{"x":"# + String(repeating: "[", count: 60_000))
+        #expect(throws: AstraNetError.self) { try Handshake(decoding: bytes) }
+    }
+}

@@ -1,0 +1,156 @@
+import AstraNet
+import NIOCore
+import NIOPosix
+
+/// A socket to a node, on which a test says what it likes. It answers nothing by itself.
+final class RawPeer: Sendable {
+    let channel: any Channel
+    /// The identity it claims.
+    let host: HostID
+    /// Every op that came; ends with the connection.
+    let ops: EventQueue<WireOp>
+
+    private init(channel: any Channel, host: HostID, ops: EventQueue<WireOp>) {
+        self.channel = channel
+        self.host = host
+        self.ops = ops
+    }
+
+    /// - Parameters:
+    ///   - address: where a node listens.
+    ///   - host: the identity to claim.
+    ///   - reads: whether it takes bytes off the socket.
+    ///   - receive: called for each op, on the event loop; by default it goes to ``ops``.
+    static func connect(
+        to address: SocketAddress, host: HostID = .random(), reads: Bool = true,
+        receive: (@Sendable (WireOp) -> Void)? = nil
+    ) async throws -> RawPeer {
+        let ops = EventQueue<WireOp>()
+        let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .channelOption(.autoRead, value: reads)
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(
+                        OpCollector(receive: receive ?? { ops.append($0) }, finish: ops.finish))
+                }
+            }
+            .connect(to: address).get()
+        return RawPeer(channel: channel, host: host, ops: ops)
+    }
+
+    /// Listens where a node can join; the first one that does becomes the peer.
+    static func listen() async throws -> RawListener {
+        let peers = EventQueue<RawPeer>()
+        let server = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .childChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    let ops = EventQueue<WireOp>()
+                    try channel.pipeline.syncOperations.addHandler(
+                        OpCollector(receive: { ops.append($0) }, finish: ops.finish))
+                    peers.append(RawPeer(channel: channel, host: .random(), ops: ops))
+                }
+            }
+            .bind(host: "127.0.0.1", port: 0).get()
+        return RawListener(server: server, peers: peers)
+    }
+
+    func send(_ op: WireOp) { send(op.encoded) }
+
+    func send(_ ops: [WireOp]) { send(ops.flatMap(\.encoded)) }
+
+    func send(_ bytes: [UInt8]) {
+        channel.writeAndFlush(ByteBuffer(bytes: bytes), promise: nil)
+    }
+
+    /// Writes and waits until the socket has taken it, or is gone.
+    func sendAll(_ bytes: [UInt8]) async -> Bool {
+        do {
+            try await channel.writeAndFlush(ByteBuffer(bytes: bytes)).get()
+            return true
+        } catch {
+            return false
+        }
+    }
+
+    /// Its HANDSHAKE, as a Go node writes it.
+    func sendHandshake(_ json: String = #"{"RAddr":"127.0.0.1:5555"}"#) {
+        send(WireOp(.handshake, to: .otherEnd, from: Address(host, 0), text: json))
+    }
+
+    /// Shakes hands; returns the node's identity.
+    func handshake(_ json: String = #"{"RAddr":"127.0.0.1:5555"}"#) async -> HostID? {
+        sendHandshake(json)
+        return await first { $0.command == .handshake }?.source.host
+    }
+
+    /// The next op that fulfils `condition`; those before it are dropped. `nil` when the connection ends before.
+    func first(where condition: (WireOp) -> Bool) async -> WireOp? {
+        while let op = await ops.next() {
+            if condition(op) { return op }
+        }
+        return nil
+    }
+
+    /// The next op with `command`; those before it are dropped.
+    func first(_ command: Command) async -> WireOp? {
+        await first { $0.command == command }
+    }
+
+    /// Asks for a PONG and returns the ops that came before it: all that the node had to say.
+    func opsUntilPong() async -> [WireOp] {
+        send(WireOp(.ping, to: .otherEnd, from: Address(host, 0)))
+        var ops: [WireOp] = []
+        while let op = await self.ops.next(), op.command != .pong { ops.append(op) }
+        return ops
+    }
+
+    /// Waits until the connection is gone.
+    func closed() async {
+        while await ops.next() != nil {}
+    }
+
+    func close() async {
+        channel.close(promise: nil)
+        await closed()
+    }
+}
+
+/// A socket that nodes can join.
+struct RawListener: Sendable {
+    let server: any Channel
+    let peers: EventQueue<RawPeer>
+
+    var port: Int { server.localAddress!.port! }
+
+    func close() async throws { try await server.close() }
+}
+
+/// Cuts what comes into ops.
+private final class OpCollector: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+
+    private let receive: @Sendable (WireOp) -> Void
+    private let finish: @Sendable () -> Void
+    private var bytes = ByteBuffer()
+
+    init(receive: @escaping @Sendable (WireOp) -> Void, finish: @escaping @Sendable () -> Void) {
+        self.receive = receive
+        self.finish = finish
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        bytes.writeImmutableBuffer(unwrapInboundIn(data))
+        while let op = WireOp.take(from: &bytes) { receive(op) }
+        bytes.discardReadBytes()
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        context.close(promise: nil)
+    }
+
+    func handlerRemoved(context: ChannelHandlerContext) {
+        finish()
+    }
+}
