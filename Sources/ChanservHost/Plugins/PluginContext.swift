@@ -1,0 +1,95 @@
+import CChanservPlugin
+import Glibc
+import Logging
+
+/// What every call into one instance needs: the functions, where they run, and how their time is watched.
+final class PluginContext: Sendable {
+    /// As the configuration names the plugin.
+    let name: String
+    let descriptor: PluginDescriptor
+    let executor: any PluginExecutor
+    let logger: Logger
+    let counters = PluginCounters()
+    private let callBudget: UInt64
+
+    /// - Parameter callBudget: how long a call may take before it is logged and counted.
+    init(
+        name: String, descriptor: PluginDescriptor, executor: any PluginExecutor, logger: Logger, callBudget: Duration
+    ) {
+        self.name = name
+        self.descriptor = descriptor
+        self.executor = executor
+        self.logger = logger
+        let (seconds, attoseconds) = callBudget.components
+        self.callBudget = UInt64(clamping: seconds) &* 1_000_000_000 &+ UInt64(clamping: attoseconds / 1_000_000_000)
+    }
+
+    /// Calls one of the plugin's functions. Must run on ``executor``.
+    ///
+    /// - Parameter mayBlock: the header allows this function to block in any plugin; a blocking plugin may in each but
+    ///   cancel.
+    func call<Result>(
+        _ function: StaticString, mayBlock: Bool? = nil, _ body: (PluginDescriptor) -> Result
+    ) -> Result {
+        precondition(executor.isCurrent, "a plugin function was about to run on a thread that is not the plugins'")
+        return mayBlock ?? descriptor.isBlocking ? body(descriptor) : timed(function, body)
+    }
+
+    /// Calls one of the two cancel functions, which may not block in any plugin and run where urgent work does.
+    func callUrgently(_ function: StaticString, _ body: (PluginDescriptor) -> Void) {
+        timed(function, body)
+    }
+
+    private func timed<Result>(_ function: StaticString, _ body: (PluginDescriptor) -> Result) -> Result {
+        let start = monotonicNanoseconds()
+        let result = body(descriptor)
+        let duration = monotonicNanoseconds() &- start
+        if duration > callBudget { overstayed(function, duration) }
+        return result
+    }
+
+    /// As ``call(_:mayBlock:_:)`` for a function that can fail; also hands over what it wrote into the error buffer.
+    func callFailing(
+        _ function: StaticString, mayBlock: Bool? = nil,
+        _ body: (PluginDescriptor, UnsafeMutablePointer<chanserv_error>) -> chanserv_status
+    ) -> (status: chanserv_status, message: String) {
+        withUnsafeTemporaryAllocation(of: CChar.self, capacity: Self.messageCapacity) { buffer in
+            buffer[0] = 0
+            var error = chanserv_error(message: buffer.baseAddress, capacity: buffer.count)
+            let status = call(function, mayBlock: mayBlock) { body($0, &error) }
+            return (status, status < 0 ? Self.message(in: buffer) : "")
+        }
+    }
+
+    private static let messageCapacity = 1024
+
+    /// The text up to its zero, or the end of the buffer where a plugin wrote none; broken UTF-8 is repaired.
+    private static func message(in buffer: UnsafeMutableBufferPointer<CChar>) -> String {
+        let end = buffer.firstIndex(of: 0) ?? buffer.count
+        return String(decoding: UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(buffer)[..<end]), as: UTF8.self)
+    }
+
+    @inline(never)
+    private func overstayed(_ function: StaticString, _ duration: UInt64) {
+        counters.overstayed()
+        logger.warning(
+            """
+            plugin \(name): \(function) took \(duration / 1_000_000) ms, its budget is \(callBudget / 1_000_000) ms; \
+            answer CHANSERV_PENDING and work on another thread, or set CHANSERV_PLUGIN_BLOCKING
+            """)
+    }
+}
+
+/// The monotonic clock.
+func monotonicNanoseconds() -> UInt64 {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
+}
+
+/// A pointer of the plugin's, which the host only passes back.
+///
+/// `@unchecked Sendable`: nothing on this side follows it; when and where it is passed is PolledState's business.
+struct PluginPointer: @unchecked Sendable {
+    let raw: OpaquePointer
+}

@@ -1,0 +1,77 @@
+import Synchronization
+
+/// What an instance has done, counted as it happens: every counter is one relaxed atomic, for polls must not meet at a lock.
+package final class PluginCounters: Sendable {
+    fileprivate let openCalls = Atomic<Int>(0)
+    fileprivate let openSources = Atomic<Int>(0)
+    fileprivate let calls = Atomic<Int>(0)
+    fileprivate let sources = Atomic<Int>(0)
+    fileprivate let frames = Atomic<Int>(0)
+    fileprivate let bytes = Atomic<Int>(0)
+    fileprivate let polls = Atomic<Int>(0)
+    fileprivate let emptyPolls = Atomic<Int>(0)
+    fileprivate let overstays = Atomic<Int>(0)
+
+    package init() {}
+
+    func callOpened() {
+        openCalls.add(1, ordering: .relaxed)
+        calls.add(1, ordering: .relaxed)
+    }
+
+    func callClosed() { openCalls.subtract(1, ordering: .relaxed) }
+
+    func sourceOpened() {
+        openSources.add(1, ordering: .relaxed)
+        sources.add(1, ordering: .relaxed)
+    }
+
+    func sourceClosed() { openSources.subtract(1, ordering: .relaxed) }
+
+    func framesPolled(_ count: Int, bytes size: Int) {
+        polls.add(1, ordering: .relaxed)
+        guard count > 0 else { return }
+        frames.add(count, ordering: .relaxed)
+        bytes.add(size, ordering: .relaxed)
+    }
+
+    func sourcesPolled() { polls.add(1, ordering: .relaxed) }
+
+    func emptyPoll() { emptyPolls.add(1, ordering: .relaxed) }
+
+    func overstayed() { overstays.add(1, ordering: .relaxed) }
+}
+
+/// The counters at one moment, each by itself: they are not taken at the same instant.
+package struct PluginStatistics: Sendable, Hashable {
+    /// Calls opened and not closed yet.
+    package var openCalls: Int
+    /// Sources added and not closed yet.
+    package var openSources: Int
+    /// Calls opened since the beginning.
+    package var calls: Int
+    /// Sources added since the beginning.
+    package var sources: Int
+    /// Frames taken from the plugin.
+    package var frames: Int
+    /// Their bytes, before compression.
+    package var bytes: Int
+    /// Calls of poll_sources and poll_frames.
+    package var polls: Int
+    /// Polls that answered READY without having added anything.
+    package var emptyPolls: Int
+    /// Calls that took longer than their budget.
+    package var overstays: Int
+
+    package init(_ counters: PluginCounters) {
+        openCalls = counters.openCalls.load(ordering: .relaxed)
+        openSources = counters.openSources.load(ordering: .relaxed)
+        calls = counters.calls.load(ordering: .relaxed)
+        sources = counters.sources.load(ordering: .relaxed)
+        frames = counters.frames.load(ordering: .relaxed)
+        bytes = counters.bytes.load(ordering: .relaxed)
+        polls = counters.polls.load(ordering: .relaxed)
+        emptyPolls = counters.emptyPolls.load(ordering: .relaxed)
+        overstays = counters.overstays.load(ordering: .relaxed)
+    }
+}

@@ -1,0 +1,125 @@
+import CChanservPlugin
+
+/// A plugin's descriptor, copied once it was found to be one (design section 4).
+///
+/// `@unchecked Sendable`: the fields are function pointers and constants of a library that is never unloaded; nothing
+/// writes them after initialisation.
+package struct PluginDescriptor: @unchecked Sendable {
+    /// Short, for logs.
+    package let name: String
+    /// The plugin's own version, free form.
+    package let version: String
+    /// No two functions of one instance may overlap.
+    package let isSerial: Bool
+    /// Functions may block.
+    package let isBlocking: Bool
+
+    let create:
+        @convention(c) (
+            UnsafePointer<chanserv_host>?, OpaquePointer?, UnsafeMutablePointer<OpaquePointer?>?,
+            UnsafeMutablePointer<chanserv_error>?
+        ) -> chanserv_status
+    let destroy: @convention(c) (OpaquePointer?) -> Void
+    let open:
+        @convention(c) (
+            OpaquePointer?, UnsafePointer<chanserv_request>?, UnsafeMutablePointer<OpaquePointer?>?,
+            UnsafeMutablePointer<chanserv_error>?
+        ) -> chanserv_status
+    let pollSources:
+        @convention(c) (
+            OpaquePointer?, UnsafeMutablePointer<chanserv_source_sink>?, UnsafeMutablePointer<chanserv_error>?
+        ) -> chanserv_status
+    let cancelCall: @convention(c) (OpaquePointer?) -> Void
+    let closeCall: @convention(c) (OpaquePointer?) -> Void
+    let pollFrames:
+        @convention(c) (
+            OpaquePointer?, UnsafeMutablePointer<chanserv_frame_sink>?, UnsafeMutablePointer<chanserv_error>?
+        ) -> chanserv_status
+    let cancelSource: @convention(c) (OpaquePointer?) -> Void
+    let closeSource: @convention(c) (OpaquePointer?) -> Void
+
+    /// Why a descriptor is refused, a sentence without the file's name.
+    package struct Refusal: Error, Hashable {
+        package var message: String
+    }
+
+    /// `CHANSERV_PLUGIN_MAGIC`, a macro Swift does not import.
+    private static let magic: UInt32 = 0x5053_4843
+    private static let knownFlags = UInt32(CHANSERV_PLUGIN_SERIAL | CHANSERV_PLUGIN_BLOCKING)
+    /// `sizeof(struct chanserv_plugin)` of version 1.0, which never grows; that of this host's header may.
+    private static let sizeOfVersion10 = 104
+    private static let nameLimit = 256
+
+    /// Reads and checks what the entry returned, the head first, then no more than `struct_size` says there is.
+    ///
+    /// - Throws: ``Refusal``.
+    package init(_ pointer: UnsafePointer<chanserv_plugin>?) throws(Refusal) {
+        guard let pointer else {
+            throw Refusal(message: "its \(CHANSERV_ENTRY_NAME)() returned NULL: it refuses to load")
+        }
+        let head = UnsafeRawPointer(pointer)
+        let magic = head.load(as: UInt32.self)
+        guard magic == Self.magic else {
+            throw Refusal(
+                message: "its descriptor begins with 0x\(String(magic, radix: 16)) instead of CHANSERV_PLUGIN_MAGIC "
+                    + "(0x\(String(Self.magic, radix: 16)))")
+        }
+        let major = head.load(fromByteOffset: 4, as: UInt16.self)
+        guard major == CHANSERV_ABI_MAJOR else {
+            throw Refusal(
+                message: "it was built for major version \(major) of the plugin ABI, this host speaks "
+                    + "\(CHANSERV_ABI_MAJOR); build it with this host's chanserv_plugin.h")
+        }
+        let size = head.load(fromByteOffset: 8, as: UInt32.self)
+        guard size >= Self.sizeOfVersion10 else {
+            throw Refusal(
+                message: "its descriptor has struct_size \(size), version 1.0 has \(Self.sizeOfVersion10); "
+                    + "set it to sizeof(struct chanserv_plugin)")
+        }
+        let unknownFlags = head.load(fromByteOffset: 12, as: UInt32.self) & ~Self.knownFlags
+        guard unknownFlags == 0 else {
+            throw Refusal(
+                message: "its descriptor has flags this host does not know (0x\(String(unknownFlags, radix: 16))); "
+                    + "it needs a newer host")
+        }
+        // Every field of version 1.0 is there now, and the header of this host has no others.
+        let plugin = pointer.pointee
+        name = try Self.text(plugin.name, field: "name")
+        version = try Self.text(plugin.version, field: "version")
+        guard !name.isEmpty else { throw Refusal(message: "its descriptor's name is empty") }
+        isSerial = plugin.flags & UInt32(CHANSERV_PLUGIN_SERIAL) != 0
+        isBlocking = plugin.flags & UInt32(CHANSERV_PLUGIN_BLOCKING) != 0
+        create = try Self.present(plugin.create, field: "create")
+        destroy = try Self.present(plugin.destroy, field: "destroy")
+        open = try Self.present(plugin.open, field: "open")
+        pollSources = try Self.present(plugin.poll_sources, field: "poll_sources")
+        cancelCall = try Self.present(plugin.cancel_call, field: "cancel_call")
+        closeCall = try Self.present(plugin.close_call, field: "close_call")
+        pollFrames = try Self.present(plugin.poll_frames, field: "poll_frames")
+        cancelSource = try Self.present(plugin.cancel_source, field: "cancel_source")
+        closeSource = try Self.present(plugin.close_source, field: "close_source")
+    }
+
+    private static func present<Function>(_ function: Function?, field: String) throws(Refusal) -> Function {
+        guard let function else {
+            throw Refusal(message: "its descriptor's function \(field) is NULL; every function must be there")
+        }
+        return function
+    }
+
+    private static func text(_ pointer: UnsafePointer<CChar>?, field: String) throws(Refusal) -> String {
+        guard let pointer else { throw Refusal(message: "its descriptor's \(field) is NULL") }
+        var length = 0
+        while pointer[length] != 0 {
+            length += 1
+            guard length <= nameLimit else {
+                throw Refusal(message: "its descriptor's \(field) is longer than \(nameLimit) bytes")
+            }
+        }
+        let bytes = UnsafeRawBufferPointer(start: pointer, count: length)
+        guard let text = String(validating: bytes, as: UTF8.self) else {
+            throw Refusal(message: "its descriptor's \(field) is not UTF-8")
+        }
+        return text
+    }
+}

@@ -1,0 +1,45 @@
+import Glibc
+
+/// Where the functions of a plugin run: threads made for plugins, never an event loop nor Swift's cooperative pool
+/// (design section 5).
+///
+/// As a task executor it also runs the tasks that serve requests, so that a poll is a plain synchronous call.
+package protocol PluginExecutor: TaskExecutor {
+    /// Runs `work` soon, in the order of submission as far as this executor has an order.
+    func submit(_ work: @escaping @Sendable () -> Void)
+
+    /// Runs `work` even when all threads are held up in blocking calls: a cancellation must get past them.
+    func submitUrgent(_ work: @escaping @Sendable () -> Void)
+}
+
+extension PluginExecutor {
+    /// Whether the code that asks runs on this executor now.
+    package var isCurrent: Bool {
+        CurrentPluginExecutor.identity == Unmanaged.passUnretained(self).toOpaque()
+    }
+
+    /// Runs `work` on this executor and waits for its result. Not cancelled with the task: the work is done in any case.
+    nonisolated(nonsending) package func run<Value: Sendable>(
+        _ work: @escaping @Sendable () -> Value
+    ) async -> Value {
+        await withUnsafeContinuation { continuation in
+            submit { continuation.resume(returning: work()) }
+        }
+    }
+}
+
+/// Which executor runs on this thread, held where only this thread sees it.
+enum CurrentPluginExecutor {
+    private static let key: pthread_key_t = {
+        var key = pthread_key_t()
+        let result = pthread_key_create(&key, nil)
+        precondition(result == 0, "no thread-specific key: \(systemMessage(result))")
+        return key
+    }()
+
+    /// The executor's address, never followed.
+    static var identity: UnsafeMutableRawPointer? {
+        get { pthread_getspecific(key) }
+        set { pthread_setspecific(key, newValue) }
+    }
+}

@@ -1,0 +1,143 @@
+import Glibc
+
+/// A library's bytes, read once and checked: what is hashed is what is loaded, whatever happens to the file meanwhile.
+package struct PluginFile: Sendable {
+    /// Where it was read from, as configured.
+    package let path: String
+    /// All of it.
+    package let bytes: [UInt8]
+    /// The SHA-256 of ``bytes``.
+    package let digest: PluginDigest
+
+    /// The largest library that is read: 1 GiB. More is surely a mistake, and it is held in memory while it is loaded.
+    package static let maximumSize = 1 << 30
+
+    /// Reads and checks a file (design section 5, "Loading").
+    ///
+    /// - Parameters:
+    ///   - path: the library; its last component must not be a symbolic link.
+    ///   - pin: what its SHA-256 must be.
+    ///   - permissions: whose files are trusted.
+    ///   - maximumSize: in bytes, 1 GiB by default.
+    /// - Throws: ``PluginLoadError``.
+    package init(
+        path: String,
+        pin: PluginDigest? = nil,
+        permissions: PluginPermissions = .current,
+        maximumSize: Int = Self.maximumSize
+    ) throws(PluginLoadError) {
+        let (folder, name) = Self.split(path)
+        guard !name.isEmpty, name != ".", name != ".." else {
+            throw PluginLoadError(.notAFile, path: path, "is no file; name the library itself")
+        }
+
+        // The folder is held open from its check to the opening of the file in it, so both are of the same folder.
+        let folderDescriptor = open(folder, openPathOnly | O_DIRECTORY | O_CLOEXEC)
+        guard folderDescriptor >= 0 else {
+            throw Self.openError(errno, path: path, what: "its folder cannot be opened")
+        }
+        defer { close(folderDescriptor) }
+        var status = stat()
+        guard fstat(folderDescriptor, &status) == 0 else {
+            throw Self.openError(errno, path: path, what: "its folder cannot be examined")
+        }
+        if let problem = permissions.problem(with: folder, owner: status.st_uid, mode: status.st_mode) {
+            throw PluginLoadError(.unsafePermissions, path: path, "its folder \(problem)")
+        }
+
+        // O_NONBLOCK: opening a pipe must not wait for somebody to write to it.
+        let descriptor = openat(folderDescriptor, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+        guard descriptor >= 0 else {
+            if errno == ELOOP {
+                throw PluginLoadError(
+                    .symbolicLink, path: path, "is a symbolic link; name the file it points to (readlink -f '\(path)')")
+            }
+            throw Self.openError(errno, path: path, what: "cannot be opened")
+        }
+        defer { close(descriptor) }
+        guard fstat(descriptor, &status) == 0 else {
+            throw Self.openError(errno, path: path, what: "cannot be examined")
+        }
+        guard status.st_mode & S_IFMT == S_IFREG else {
+            throw PluginLoadError(.notAFile, path: path, "is no regular file; name a shared library (.so)")
+        }
+        if let problem = permissions.problem(with: path, owner: status.st_uid, mode: status.st_mode) {
+            throw PluginLoadError(.unsafePermissions, path: path, problem)
+        }
+        guard status.st_size <= maximumSize else {
+            throw PluginLoadError(
+                .tooLarge, path: path, "is \(status.st_size) bytes, more than the \(maximumSize) a plugin may have")
+        }
+
+        let bytes = try Self.read(descriptor, size: Int(status.st_size), path: path)
+        let size = status.st_size
+        let modified = status.st_mtim
+        guard fstat(descriptor, &status) == 0, bytes.count == Int(size), status.st_size == size,
+            status.st_mtim.tv_sec == modified.tv_sec, status.st_mtim.tv_nsec == modified.tv_nsec
+        else {
+            throw PluginLoadError(
+                .incomplete, path: path, "changed while it was read; copy it beside this name and rename it (mv) when done")
+        }
+
+        let digest = bytes.withUnsafeBytes { PluginDigest(of: $0) }
+        if let pin, pin != digest {
+            throw PluginLoadError(
+                .wrongDigest, path: path,
+                "has SHA-256 \(digest), pinned is \(pin); put the right file there or change the pin (sha256)")
+        }
+        switch bytes.withUnsafeBytes({ SharedObjectHeader.problem(in: $0) }) {
+        case nil:
+            break
+        case .truncated:
+            throw PluginLoadError(
+                .incomplete, path: path,
+                "ends before what its headers describe; copy it again, beside this name, and rename it (mv) when done")
+        case .notALibrary(let why):
+            throw PluginLoadError(.notALibrary, path: path, "is no shared library: \(why)")
+        }
+        self.path = path
+        self.bytes = bytes
+        self.digest = digest
+    }
+
+    /// Folder and last component; a path without a slash is in the working directory.
+    private static func split(_ path: String) -> (folder: String, name: String) {
+        guard let slash = path.lastIndex(of: "/") else { return (".", path) }
+        let folder = path[..<slash]
+        return (folder.isEmpty ? "/" : String(folder), String(path[path.index(after: slash)...]))
+    }
+
+    /// Reads to the end of the file, or one byte past `size` to show that it has grown.
+    private static func read(_ descriptor: Int32, size: Int, path: String) throws(PluginLoadError) -> [UInt8] {
+        var failure: Int32 = 0
+        let bytes = [UInt8](unsafeUninitializedCapacity: size + 1) { buffer, count in
+            while count < buffer.count {
+                let result = Glibc.read(descriptor, buffer.baseAddress! + count, buffer.count - count)
+                if result == 0 { return }
+                if result > 0 {
+                    count += result
+                } else if errno != EINTR {
+                    failure = errno
+                    return
+                }
+            }
+        }
+        guard failure == 0 else { throw openError(failure, path: path, what: "cannot be read") }
+        return bytes
+    }
+
+    private static func openError(_ code: Int32, path: String, what: String) -> PluginLoadError {
+        PluginLoadError(.unreadable, path: path, "\(what): \(systemMessage(code))")
+    }
+}
+
+/// What the system says about an `errno`.
+package func systemMessage(_ code: Int32) -> String {
+    withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { buffer in
+        guard strerror_r(code, buffer.baseAddress!, buffer.count) == 0 else { return "error \(code)" }
+        return String(cString: buffer.baseAddress!)
+    }
+}
+
+/// `O_PATH`, which the C library's headers show to GNU sources only: a folder need not be readable to be checked.
+private let openPathOnly: Int32 = 0o10000000

@@ -1,0 +1,220 @@
+import CChanservPlugin
+import Chanserv
+import Logging
+import NIOConcurrencyHelpers
+import NIOCore
+
+/// A plugin that runs with one configuration: what routes send their requests to.
+package final class PluginInstance: Sendable {
+    /// How an instance is run.
+    package struct Configuration: Sendable {
+        /// How long a function may take before it is logged and counted. The default is 1 s.
+        package var callBudget: Duration = .seconds(1)
+        /// How many threads a `CHANSERV_PLUGIN_BLOCKING` plugin gets. The default is 16.
+        package var blockingThreads = 16
+
+        package init() {}
+    }
+
+    /// What became of a retired instance.
+    package enum Retirement: Sendable, Hashable {
+        /// Everything was closed and destroy has returned.
+        case destroyed
+        /// A function of the plugin did not return in time: what it uses is left as it is, for ever.
+        case leaked(openCalls: Int)
+    }
+
+    private struct State {
+        var life = InstanceLife()
+        var calls: [ObjectIdentifier: PluginCall] = [:]
+        /// What calls that open from now on are ended with at once.
+        var termination: PluginError?
+    }
+
+    /// As the configuration names the plugin.
+    package var name: String { context.name }
+    /// What it is an instance of.
+    package let library: PluginLibrary
+
+    private let context: PluginContext
+    private let host: HostTable
+    private let pointer: PluginPointer
+    /// Its own threads, `nil` where they are shared.
+    private let ownThreads: PluginThreads?
+    private let state = NIOLockedValueBox(State())
+    private let drained = Event()
+
+    /// Makes an instance by calling the plugin's create.
+    ///
+    /// - Parameters:
+    ///   - name: as the configuration names the plugin, for logs and messages.
+    ///   - library: what to make an instance of.
+    ///   - values: its configuration.
+    ///   - threads: those ordinary plugins share.
+    ///   - logger: gets the plugin's log with the metadata `plugin`.
+    /// - Throws: ``PluginError`` with the plugin's message.
+    package static func create(
+        name: String, library: PluginLibrary, values: any PluginConfigurationValues, threads: PluginThreads,
+        logger: Logger, configuration: Configuration = Configuration()
+    ) async throws(PluginError) -> PluginInstance {
+        let descriptor = library.descriptor
+        let ownThreads =
+            descriptor.isBlocking ? PluginThreads(name: name, limit: max(1, configuration.blockingThreads)) : nil
+        let base = ownThreads ?? threads
+        let executor: any PluginExecutor = descriptor.isSerial ? SerialLane(on: base) : base
+        var logger = logger
+        logger[metadataKey: "plugin"] = "\(name)"
+        let context = PluginContext(
+            name: name, descriptor: descriptor, executor: executor, logger: logger,
+            callBudget: configuration.callBudget)
+        let host = HostTable(logger: logger)
+        let created = await executor.run { () -> Result<PluginPointer, PluginError> in
+            var pointer: OpaquePointer?
+            let (status, message) = host.context.lending(values) { config in
+                context.callFailing("create", mayBlock: true) { descriptor, error in
+                    descriptor.create(host.pointer, config, &pointer, error)
+                }
+            }
+            guard status == CHANSERV_READY else {
+                return .failure(PluginError(status: status, function: "create", message: message))
+            }
+            guard let pointer else { return .failure(PluginError(.internal, "create made no instance")) }
+            return .success(PluginPointer(raw: pointer))
+        }
+        switch created {
+        case .success(let pointer):
+            return PluginInstance(
+                library: library, context: context, host: host, pointer: pointer, ownThreads: ownThreads)
+        case .failure(let error):
+            ownThreads?.retire()
+            throw error
+        }
+    }
+
+    private init(
+        library: PluginLibrary, context: PluginContext, host: HostTable, pointer: PluginPointer,
+        ownThreads: PluginThreads?
+    ) {
+        self.library = library
+        self.context = context
+        self.host = host
+        self.pointer = pointer
+        self.ownThreads = ownThreads
+    }
+
+    /// What it has done so far.
+    package var statistics: PluginStatistics { PluginStatistics(context.counters) }
+
+    /// Serves a request.
+    ///
+    /// - Parameter onEnd: called once when nothing of the request is left in the plugin, also where this throws.
+    /// - Throws: ``PluginError``: the plugin's, or with code `withdrawn` once ``retire(deadline:grace:reason:)`` has begun.
+    package func open(
+        _ request: Request, onEnd: @escaping @Sendable () -> Void = {}
+    ) async throws(PluginError) -> PluginSources {
+        guard state.withLockedValue({ $0.life.beginCall() }) else {
+            onEnd()
+            throw state.withLockedValue { $0.termination } ?? PluginError(.withdrawn, "plugin \(name) is being replaced")
+        }
+        let executor = context.executor
+        let opened =
+            if executor.isCurrent { openHere(request) } else { await executor.run { self.openHere(request) } }
+        switch opened {
+        case .failure(let error):
+            callEnded(nil)
+            onEnd()
+            throw error
+        case .success(let pointer):
+            let call = PluginCall(pointer, context: context) { call in
+                self.callEnded(call)
+                onEnd()
+            }
+            let termination = state.withLockedValue { state in
+                state.calls[ObjectIdentifier(call)] = call
+                return state.termination
+            }
+            if let termination { call.terminate(termination) }
+            return PluginSources(call)
+        }
+    }
+
+    private func openHere(_ request: Request) -> Result<PluginPointer, PluginError> {
+        var pointer: OpaquePointer?
+        let (status, message) = request.body.withUnsafeReadableBytes { body in
+            request.vAddr.withCString { vAddr in
+                request.meta.remoteAddress.withCString { remoteAddress in
+                    var plain = chanserv_request()
+                    plain.struct_size = UInt32(MemoryLayout<chanserv_request>.size)
+                    // Never NULL; where there is nothing to read any address will do.
+                    plain.body = body.baseAddress ?? UnsafeRawPointer(vAddr)
+                    plain.body_size = body.count
+                    plain.vaddr = vAddr
+                    plain.remote_address = remoteAddress
+                    return context.callFailing("open") { descriptor, error in
+                        descriptor.open(self.pointer.raw, &plain, &pointer, error)
+                    }
+                }
+            }
+        }
+        guard status == CHANSERV_READY else {
+            return .failure(PluginError(status: status, function: "open", message: message))
+        }
+        guard let pointer else { return .failure(PluginError(.internal, "open made no call")) }
+        return .success(PluginPointer(raw: pointer))
+    }
+
+    private func callEnded(_ call: PluginCall?) {
+        let isDrained = state.withLockedValue { state in
+            if let call { state.calls[ObjectIdentifier(call)] = nil }
+            return state.life.endCall()
+        }
+        if isDrained { drained.happened() }
+    }
+
+    /// Takes the instance out of service: lets no new calls begin, waits for the open ones, ends them at the deadline,
+    /// and destroys it. Call it once.
+    ///
+    /// - Parameters:
+    ///   - deadline: when open calls are ended with an error; a cancelled task ends them at once.
+    ///   - grace: how long the plugin then has to return from the functions it is in, and from destroy. Default 10 s.
+    ///   - reason: for the clients whose requests are ended.
+    package func retire(
+        deadline: ContinuousClock.Instant, grace: Duration = .seconds(10), reason: String? = nil
+    ) async -> Retirement {
+        if state.withLockedValue({ $0.life.drain(); return $0.life.isDrained }) { drained.happened() }
+        if await !drained.wait(until: deadline) {
+            let error = PluginError(
+                .withdrawn, reason ?? "plugin \(name) was replaced and its time to drain is over")
+            let calls = state.withLockedValue { state in
+                state.life.end()
+                state.termination = error
+                return Array(state.calls.values)
+            }
+            for call in calls { call.terminate(error) }
+            // Not cut short by this task's cancellation: what was asked for is an orderly end.
+            await Task { _ = await self.drained.wait(until: .now + grace) }.value
+        }
+        guard drained.hasHappened else { return leak("a function of it did not return") }
+        let destroyed = Event()
+        context.executor.submit { [context, pointer] in
+            context.call("destroy", mayBlock: true) { $0.destroy(pointer.raw) }
+            destroyed.happened()
+        }
+        await Task { _ = await destroyed.wait(until: .now + grace) }.value
+        guard destroyed.hasHappened else { return leak("its destroy did not return") }
+        state.withLockedValue { $0.life.finish() }
+        ownThreads?.retire()
+        return .destroyed
+    }
+
+    private func leak(_ reason: String) -> Retirement {
+        let calls = state.withLockedValue { state in
+            state.life.finish()
+            return state.life.calls
+        }
+        ownThreads?.retire()
+        context.logger.error(
+            "plugin \(name): \(reason) in time, so it is left in memory with \(calls) open calls and what they hold")
+        return .leaked(openCalls: calls)
+    }
+}

@@ -1,0 +1,78 @@
+import Chanserv
+
+/// A source of a plugin, as the server pulls from it.
+///
+/// Dropping it closes it too, so that a source nobody took is closed in any case.
+final class PluginSource: FrameProducer {
+    private let object: PolledObject
+
+    init(_ object: PolledObject) {
+        self.object = object
+    }
+
+    deinit { object.close() }
+
+    func produce(into batch: inout FrameBatch) async throws -> Bool {
+        try await withTaskCancellationHandler {
+            try await pollUntilFrames(into: &batch)
+        } onCancel: {
+            object.cancel()
+        }
+    }
+
+    func close() {
+        object.close()
+    }
+
+    /// Polls until there are frames or an end, and on while more come without delay and there is room.
+    private func pollUntilFrames(into batch: inout FrameBatch) async throws -> Bool {
+        let executor = object.context.executor
+        let start = monotonicNanoseconds()
+        var idling = IdlePolls()
+        while true {
+            let before = batch.count
+            let step =
+                if executor.isCurrent {
+                    pollOnce(into: &batch)
+                } else {
+                    await withTaskExecutorPreference(executor, isolation: nil) { pollOnce(into: &batch) }
+                }
+            switch step {
+            case .end: return false
+            case .failed(let error): throw error
+            case .stopped: throw object.stopReason
+            case .ready where batch.count == before:
+                object.context.counters.emptyPoll()
+                if !batch.isEmpty { return true }
+                await idling.pause(object, function: "poll_frames")
+            case .ready:
+                guard !batch.isFull, !object.context.descriptor.isBlocking,
+                    monotonicNanoseconds() &- start < Self.gatheringTime
+                else { return true }
+            case .pending, .wait:
+                if !batch.isEmpty { return true }
+                await object.waitForWake()
+            }
+        }
+    }
+
+    /// How long frames that are there wait for more from further polls: 200 µs, so that a plugin that hands out one
+    /// frame at a poll does not cost a write each, and nobody notices the delay.
+    private static let gatheringTime: UInt64 = 200_000
+
+    private func pollOnce(into batch: inout FrameBatch) -> PolledObject.Step {
+        let context = object.context
+        return object.poll { pointer, handle in
+            withUnsafeMutablePointer(to: &batch) { batch in
+                var sink = FrameSink(batch)
+                let (status, message) = sink.withPointer(wakeHandle: handle) { sinkPointer in
+                    context.callFailing("poll_frames") { descriptor, error in
+                        descriptor.pollFrames(pointer, sinkPointer, error)
+                    }
+                }
+                context.counters.framesPolled(sink.frames, bytes: sink.bytes)
+                return PluginAnswer(poll: status, function: "poll_frames", message: message)
+            }
+        }
+    }
+}

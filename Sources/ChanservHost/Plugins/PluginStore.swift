@@ -1,0 +1,153 @@
+import CChanservPlugin
+import Glibc
+import Logging
+import NIOConcurrencyHelpers
+
+/// Loads libraries and keeps count of them (design section 5, "Loading").
+///
+/// A library is loaded from a private copy, under a name that is never used again, and never unloaded. Bytes that are
+/// loaded already are not loaded again, whatever file they come from: another instance is made of the same library.
+package final class PluginStore: Sendable {
+    /// How libraries are loaded.
+    package struct Configuration: Sendable {
+        /// Whose files are trusted. The default is this process's user and root.
+        package var permissions: PluginPermissions = .current
+        /// The largest library, in bytes. The default is 1 GiB.
+        package var maximumSize = PluginFile.maximumSize
+        /// Where private copies may stand for the moment of loading, in this order.
+        package var folders: [String] = PrivateFolder.defaultCandidates
+        /// Leaves the copies there until the process ends, for a debugger, which needs the file for its symbols. The
+        /// default is `false`: a copy is removed once it is mapped, so that not even a crash leaves anything behind.
+        package var keepsCopies = false
+        /// From so many copies in memory on there is a warning at each further one. The default is 100.
+        package var warningCount = 100
+
+        package init() {}
+    }
+
+    /// The copies in memory.
+    package struct Statistics: Sendable, Hashable {
+        /// Libraries loaded since the start, refused ones included: none is ever unloaded.
+        package var copies = 0
+        /// The sizes of their files together, in bytes.
+        package var bytes = 0
+    }
+
+    private struct State {
+        var libraries: [PluginDigest: PluginLibrary] = [:]
+        var statistics = Statistics()
+        var copyNumber = 0
+    }
+
+    private let configuration: Configuration
+    private let logger: Logger
+    /// One load at a time, on a thread of its own: constructors of a library run in it.
+    private let lane: SerialLane
+    private let state = NIOLockedValueBox(State())
+
+    /// - Parameter threads: where libraries are loaded.
+    package init(configuration: Configuration = Configuration(), threads: PluginThreads, logger: Logger) {
+        self.configuration = configuration
+        self.logger = logger
+        lane = SerialLane(on: threads)
+    }
+
+    package var statistics: Statistics { state.withLockedValue { $0.statistics } }
+
+    /// Loads a library, or finds it loaded.
+    ///
+    /// - Parameters:
+    ///   - path: the file.
+    ///   - pin: what its SHA-256 must be.
+    /// - Throws: ``PluginLoadError``.
+    package func load(_ path: String, pin: PluginDigest? = nil) async throws(PluginLoadError) -> PluginLibrary {
+        try await lane.run { () -> Result<PluginLibrary, PluginLoadError> in
+            do throws(PluginLoadError) {
+                return .success(try self.loadHere(path, pin: pin))
+            } catch {
+                return .failure(error)
+            }
+        }.get()
+    }
+
+    /// Everything `load` checks before any code of the library runs: for `chanserv check` of a file that is in use.
+    package func examine(_ path: String, pin: PluginDigest? = nil) throws(PluginLoadError) -> PluginDigest {
+        try read(path, pin: pin).digest
+    }
+
+    private func read(_ path: String, pin: PluginDigest?) throws(PluginLoadError) -> PluginFile {
+        try PluginFile(
+            path: path, pin: pin, permissions: configuration.permissions, maximumSize: configuration.maximumSize)
+    }
+
+    private func loadHere(_ path: String, pin: PluginDigest?) throws(PluginLoadError) -> PluginLibrary {
+        let file = try read(path, pin: pin)
+        if let library = state.withLockedValue({ $0.libraries[file.digest] }) { return library }
+
+        let handle = try openCopy(of: file)
+        let statistics = state.withLockedValue { state in
+            state.statistics.copies += 1
+            state.statistics.bytes += file.bytes.count
+            return state.statistics
+        }
+        if statistics.copies >= configuration.warningCount {
+            logger.warning(
+                """
+                \(statistics.copies) plugin libraries (\(statistics.bytes) bytes of files) are loaded and stay so \
+                until the host ends; restart it when it suits
+                """)
+        }
+
+        guard let entry = dlsym(handle, CHANSERV_ENTRY_NAME) else {
+            throw PluginLoadError(
+                .noEntry, path: path,
+                "does not export \(CHANSERV_ENTRY_NAME); define it with CHANSERV_EXPORT, as chanserv_plugin.h shows")
+        }
+        typealias Entry = @convention(c) () -> UnsafePointer<chanserv_plugin>?
+        let descriptor: PluginDescriptor
+        do throws(PluginDescriptor.Refusal) {
+            descriptor = try PluginDescriptor(unsafeBitCast(entry, to: Entry.self)())
+        } catch {
+            throw PluginLoadError(.badDescriptor, path: path, "is refused: \(error.message)")
+        }
+        let library = PluginLibrary(
+            path: path, digest: file.digest, size: file.bytes.count, descriptor: descriptor)
+        state.withLockedValue { $0.libraries[file.digest] = library }
+        logger.debug(
+            "loaded \(path): \(descriptor.name) \(descriptor.version)", metadata: ["sha256": "\(file.digest)"])
+        return library
+    }
+
+    /// Writes the private copy and gives it to the dynamic linker.
+    private func openCopy(of file: PluginFile) throws(PluginLoadError) -> UnsafeMutableRawPointer {
+        let number = state.withLockedValue { state in
+            state.copyNumber += 1
+            return state.copyNumber
+        }
+        let folder = try PrivateFolder(in: configuration.folders, for: file.path)
+        let copy: String
+        do throws(PluginLoadError) {
+            // The name shows in /proc/self/maps and in backtraces.
+            let name = file.path.split(separator: "/").last ?? "plugin"
+            copy = try folder.write(file, as: "\(number)-\(name)")
+        } catch {
+            folder.remove()
+            throw error
+        }
+        defer {
+            if !configuration.keepsCopies {
+                unlink(copy)
+                folder.remove()
+            }
+        }
+        guard let handle = dlopen(copy, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) else {
+            // The linker names the copy, which says nothing to anybody.
+            let reason = dlerror().map { String(cString: $0) } ?? "unknown error"
+            throw PluginLoadError(
+                .linkFailed, path: file.path,
+                "cannot be linked: \(reason.replacing(copy, with: file.path)) (it is loaded from a private copy: "
+                    + "libraries it needs are not found through $ORIGIN)")
+        }
+        return handle
+    }
+}

@@ -1,0 +1,159 @@
+import DequeModule
+import Glibc
+
+/// A bounded number of threads that run jobs first in, first out.
+///
+/// Threads are started as jobs find none free, up to the limit, and wait for more. After ``retire()`` they end when
+/// there is nothing to do; a job that comes even later (the tail of a task whose plugin is gone) starts one again, so a
+/// job is never lost and never runs elsewhere.
+///
+/// `@unchecked Sendable`: `state` is touched under `mutex` only; all else is constant.
+package final class PluginThreads: PluginExecutor, @unchecked Sendable {
+    private enum Work {
+        case job(UnownedJob)
+        case closure(@Sendable () -> Void)
+    }
+
+    private struct State {
+        /// Bounded by what submits: one job for each live task, one closure for each open, close and cancel.
+        var queue: Deque<Work> = []
+        var threads = 0
+        /// Threads in `pthread_cond_wait`, including those signalled that have not woken yet.
+        var waiting = 0
+        var started = 0
+        var isRetired = false
+    }
+
+    /// For thread names, logs and messages.
+    package let name: String
+    /// At most this many jobs run at the same time.
+    package let limit: Int
+
+    private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+    private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+    private var state = State()
+    /// One thread beside the others for what must not wait for them.
+    private let urgent: PluginThreads?
+
+    /// How many threads ordinary plugins share unless configured: twice the cores, at least 4.
+    package static var defaultSharedLimit: Int { max(4, 2 * sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
+
+    /// - Parameters:
+    ///   - name: the threads are called `name-1`, `name-2` … (cut to the system's 15 bytes).
+    ///   - limit: the number of threads, at least 1.
+    package convenience init(name: String, limit: Int) {
+        self.init(name: name, limit: limit, urgent: PluginThreads(name: "\(name)!", limit: 1, urgent: nil))
+    }
+
+    private init(name: String, limit: Int, urgent: PluginThreads?) {
+        precondition(limit >= 1, "a plugin executor needs a thread")
+        self.name = name
+        self.limit = limit
+        self.urgent = urgent
+        let result = (pthread_mutex_init(mutex, nil), pthread_cond_init(condition, nil))
+        precondition(result == (0, 0), "no mutex and condition: \(result)")
+    }
+
+    deinit {
+        // Every thread holds a reference, so none is left to use these.
+        pthread_cond_destroy(condition)
+        pthread_mutex_destroy(mutex)
+        condition.deallocate()
+        mutex.deallocate()
+    }
+
+    package func enqueue(_ job: consuming ExecutorJob) {
+        push(.job(UnownedJob(job)))
+    }
+
+    package func submit(_ work: @escaping @Sendable () -> Void) {
+        push(.closure(work))
+    }
+
+    package func submitUrgent(_ work: @escaping @Sendable () -> Void) {
+        (urgent ?? self).submit(work)
+    }
+
+    /// Lets the threads end once there is nothing left to do.
+    package func retire() {
+        withState { state in
+            state.isRetired = true
+            pthread_cond_broadcast(condition)
+        }
+        urgent?.retire()
+    }
+
+    /// How many threads there are now, not counting the one for urgent work.
+    package var threadCount: Int { withState { $0.threads } }
+
+    private func push(_ work: Work) {
+        let threadNumber: Int? = withState { state in
+            state.queue.append(work)
+            if state.queue.count <= state.waiting {
+                pthread_cond_signal(condition)
+                return nil
+            }
+            guard state.threads < limit else { return nil }
+            state.threads += 1
+            state.started += 1
+            return state.started
+        }
+        if let threadNumber { startThread(threadNumber) }
+    }
+
+    private func startThread(_ number: Int) {
+        var thread = pthread_t()
+        let argument = Unmanaged.passRetained(self)
+        let result = pthread_create(
+            &thread, nil,
+            { argument in
+                guard let argument else { return nil }
+                Unmanaged<PluginThreads>.fromOpaque(argument).takeRetainedValue().runThread()
+                return nil
+            }, argument.toOpaque())
+        if result == 0 {
+            pthread_setname_np(thread, String("\(name.utf8.prefix(15 - "-\(number)".utf8.count))-\(number)"))
+            pthread_detach(thread)
+            return
+        }
+        argument.release()
+        // With threads left the work is done later; with none it would never be, and it must not be done here.
+        let left = withState { state in
+            state.threads -= 1
+            return state.threads
+        }
+        precondition(left > 0, "no thread for plugins can be started: \(systemMessage(result))")
+    }
+
+    private func runThread() {
+        CurrentPluginExecutor.identity = Unmanaged.passUnretained(self).toOpaque()
+        while let work = next() {
+            switch work {
+            case .job(let job): job.runSynchronously(on: asUnownedTaskExecutor())
+            case .closure(let closure): closure()
+            }
+        }
+    }
+
+    /// The next job, waiting for one; `nil` when the thread is to end.
+    private func next() -> Work? {
+        withState { state in
+            while true {
+                if let work = state.queue.popFirst() { return work }
+                guard !state.isRetired else {
+                    state.threads -= 1
+                    return nil
+                }
+                state.waiting += 1
+                pthread_cond_wait(condition, mutex)
+                state.waiting -= 1
+            }
+        }
+    }
+
+    private func withState<Result>(_ body: (inout State) -> Result) -> Result {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        return body(&state)
+    }
+}

@@ -1,0 +1,51 @@
+import CChanservPlugin
+import Chanserv
+import DequeModule
+import NIOCore
+
+/// What poll_sources adds to: `struct chanserv_source_sink` with the sources behind it.
+struct SourceSink {
+    /// First, so that the address of the one is that of the other.
+    private var head = chanserv_source_sink()
+    private let call: PluginCall
+    private(set) var sources: Deque<Source> = []
+    private var headerBytes = 0
+
+    /// Full after so many sources …
+    private static let sourceLimit = 256
+    /// … or so many bytes of headers.
+    private static let headerLimit = 1 << 20
+
+    init(call: PluginCall) {
+        self.call = call
+    }
+
+    /// Lends the sink to the plugin for one poll.
+    mutating func withPointer<Result>(
+        wakeHandle: UInt64, _ body: (UnsafeMutablePointer<chanserv_source_sink>) -> Result
+    ) -> Result {
+        head.struct_size = UInt32(MemoryLayout<chanserv_source_sink>.size)
+        head.wake = wakeHandle
+        head.add = { sink, header, headerSize, source in
+            guard let sink else { return chanserv_status(CHANSERV_ERROR_BAD_REQUEST) }
+            return UnsafeMutableRawPointer(sink).assumingMemoryBound(to: SourceSink.self).pointee
+                .add(header: header, size: headerSize, source: source)
+        }
+        return withUnsafeMutablePointer(to: &self) { pointer in
+            body(UnsafeMutableRawPointer(pointer).assumingMemoryBound(to: chanserv_source_sink.self))
+        }
+    }
+
+    private mutating func add(header: UnsafeRawPointer?, size: Int, source: OpaquePointer?) -> chanserv_status {
+        guard size >= 0, size <= FrameBatch.maxFrameSize else { return chanserv_status(CHANSERV_ERROR_TOO_LARGE) }
+        guard let source, header != nil || size == 0 else { return chanserv_status(CHANSERV_ERROR_BAD_REQUEST) }
+        guard sources.isEmpty || (sources.count < Self.sourceLimit && headerBytes + size <= Self.headerLimit) else {
+            return chanserv_status(CHANSERV_FULL)
+        }
+        headerBytes += size
+        let bytes = ByteBuffer(bytes: UnsafeRawBufferPointer(start: header, count: size))
+        let producer = PluginSource(call.add(PluginPointer(raw: source)))
+        sources.append(Source(header: bytes, producer: producer))
+        return chanserv_status(CHANSERV_READY)
+    }
+}
