@@ -1,7 +1,7 @@
-import CChanservPlugin
+internal import CChanservPlugin
 
 extension chanserv_host {
-    /// Sets the `config_…` functions, each a few lines of translation for ``PluginConfigurationValues``.
+    /// Sets the `config_…` functions, each a few lines of translation for ``PluginConfiguration``.
     mutating func fillConfigurationGetters() {
         config_json = { host, config, value, size in
             get(host, config, nil) { lease in

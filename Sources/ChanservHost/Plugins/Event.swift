@@ -1,4 +1,4 @@
-import NIOConcurrencyHelpers
+internal import NIOConcurrencyHelpers
 
 /// Something that happens once and can be waited for.
 package final class Event: Sendable {

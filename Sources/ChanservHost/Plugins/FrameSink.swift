@@ -1,5 +1,5 @@
-import CChanservPlugin
-import Chanserv
+internal import CChanservPlugin
+internal import Chanserv
 
 /// What poll_frames adds to: `struct chanserv_frame_sink` with the outgoing batch behind it.
 struct FrameSink {
@@ -58,7 +58,8 @@ struct FrameSink {
         return chanserv_status(CHANSERV_READY)
     }
 
-    private mutating func reserve(_ minimum: Int, _ capacityOut: UnsafeMutablePointer<Int>?) -> UnsafeMutableRawPointer? {
+    private mutating func reserve(_ minimum: Int, _ capacityOut: UnsafeMutablePointer<Int>?) -> UnsafeMutableRawPointer?
+    {
         guard minimum >= 0, minimum <= FrameBatch.maxFrameSize else { return nil }
         // A plugin that asks for nothing in particular gets room to write into all the same.
         guard let room = batch.pointee.reserve(minimum: max(minimum, 1)) else { return nil }

@@ -1,6 +1,6 @@
-import CChanservPlugin
-import Logging
-import NIOConcurrencyHelpers
+internal import CChanservPlugin
+internal import Logging
+internal import NIOConcurrencyHelpers
 
 /// The `struct chanserv_host` of one instance, with what its functions need behind it.
 ///
@@ -52,10 +52,10 @@ final class HostContext: Sendable {
     ///
     /// `@unchecked Sendable`: the copies are written under the lock of ``configuration`` only.
     final class Lease: @unchecked Sendable {
-        let values: any PluginConfigurationValues
+        let values: PluginConfiguration
         private var copies: [UnsafeMutablePointer<CChar>] = []
 
-        init(_ values: any PluginConfigurationValues) { self.values = values }
+        init(_ values: PluginConfiguration) { self.values = values }
 
         deinit { for copy in copies { copy.deallocate() } }
 
@@ -80,7 +80,7 @@ final class HostContext: Sendable {
     }
 
     /// Lends `values` to the plugin for the time of `body`.
-    func lending<Result>(_ values: any PluginConfigurationValues, _ body: (OpaquePointer) -> Result) -> Result {
+    func lending<Result>(_ values: PluginConfiguration, _ body: (OpaquePointer) -> Result) -> Result {
         let lease = Lease(values)
         configuration.withLockedValue { $0 = lease }
         defer { configuration.withLockedValue { $0 = nil } }

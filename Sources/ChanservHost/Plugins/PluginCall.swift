@@ -1,6 +1,6 @@
-import Chanserv
-import DequeModule
-import NIOConcurrencyHelpers
+package import Chanserv
+internal import DequeModule
+internal import NIOConcurrencyHelpers
 
 /// One request that a plugin serves: its poll state, its open sources, and when it may be closed.
 final class PluginCall: Sendable {

@@ -1,6 +1,6 @@
-import CChanservPlugin
-import Glibc
-import Logging
+internal import CChanservPlugin
+internal import Glibc
+internal import Logging
 
 /// What every call into one instance needs: the functions, where they run, and how their time is watched.
 final class PluginContext: Sendable {

@@ -1,4 +1,4 @@
-import Synchronization
+internal import Synchronization
 
 /// What an instance has done, counted as it happens: every counter is one relaxed atomic, for polls must not meet at a lock.
 package final class PluginCounters: Sendable {

@@ -1,4 +1,4 @@
-import CChanservPlugin
+package import CChanservPlugin
 
 /// A plugin's descriptor, copied once it was found to be one (design section 4).
 ///

@@ -1,4 +1,4 @@
-import Crypto
+internal import Crypto
 
 /// The SHA-256 of a library's bytes: what a pin is compared with and what tells generations apart.
 package struct PluginDigest: Sendable, Hashable {
@@ -18,7 +18,9 @@ package struct PluginDigest: Sendable, Hashable {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(32)
         for index in stride(from: 0, to: 64, by: 2) {
-            guard let high = Self.value(of: digits[index]), let low = Self.value(of: digits[index + 1]) else { return nil }
+            guard let high = Self.value(of: digits[index]), let low = Self.value(of: digits[index + 1]) else {
+                return nil
+            }
             bytes.append(high << 4 | low)
         }
         self.bytes = bytes

@@ -1,7 +1,8 @@
-import CChanservPlugin
+internal import CChanservPlugin
+internal import Chanserv
 
 /// What a plugin answered, or what the host says in its place: the error a client gets.
-package struct PluginError: Error, Sendable, Hashable {
+package struct PluginError: ServingError, Sendable, Hashable {
     /// The kind of failure: the ABI's error codes, and the host's own.
     package enum Code: Sendable, Hashable {
         /// The request is wrong; trying it again will not help.

@@ -1,4 +1,4 @@
-import Glibc
+internal import Glibc
 
 /// Where the functions of a plugin run: threads made for plugins, never an event loop nor Swift's cooperative pool
 /// (design section 5).

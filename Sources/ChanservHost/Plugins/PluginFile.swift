@@ -1,4 +1,4 @@
-import Glibc
+internal import Glibc
 
 /// A library's bytes, read once and checked: what is hashed is what is loaded, whatever happens to the file meanwhile.
 package struct PluginFile: Sendable {
@@ -76,7 +76,8 @@ package struct PluginFile: Sendable {
             status.st_mtim.tv_sec == modified.tv_sec, status.st_mtim.tv_nsec == modified.tv_nsec
         else {
             throw PluginLoadError(
-                .incomplete, path: path, "changed while it was read; copy it beside this name and rename it (mv) when done")
+                .incomplete, path: path,
+                "changed while it was read; copy it beside this name and rename it (mv) when done")
         }
 
         let digest = bytes.withUnsafeBytes { PluginDigest(of: $0) }

@@ -1,8 +1,8 @@
-import CChanservPlugin
-import Chanserv
-import Logging
-import NIOConcurrencyHelpers
-import NIOCore
+internal import CChanservPlugin
+package import Chanserv
+package import Logging
+internal import NIOConcurrencyHelpers
+internal import NIOCore
 
 /// A plugin that runs with one configuration: what routes send their requests to.
 package final class PluginInstance: Sendable {
@@ -49,12 +49,12 @@ package final class PluginInstance: Sendable {
     /// - Parameters:
     ///   - name: as the configuration names the plugin, for logs and messages.
     ///   - library: what to make an instance of.
-    ///   - values: its configuration.
+    ///   - values: its configuration (what stands under `config:`).
     ///   - threads: those ordinary plugins share.
     ///   - logger: gets the plugin's log with the metadata `plugin`.
     /// - Throws: ``PluginError`` with the plugin's message.
     package static func create(
-        name: String, library: PluginLibrary, values: any PluginConfigurationValues, threads: PluginThreads,
+        name: String, library: PluginLibrary, values: PluginConfiguration, threads: PluginThreads,
         logger: Logger, configuration: Configuration = Configuration()
     ) async throws(PluginError) -> PluginInstance {
         let descriptor = library.descriptor
@@ -108,13 +108,14 @@ package final class PluginInstance: Sendable {
     /// Serves a request.
     ///
     /// - Parameter onEnd: called once when nothing of the request is left in the plugin, also where this throws.
-    /// - Throws: ``PluginError``: the plugin's, or with code `withdrawn` once ``retire(deadline:grace:reason:)`` has begun.
+    /// - Throws: ``PluginError``: the plugin's, or `withdrawn` once ``retire(deadline:grace:reason:)`` has begun.
     package func open(
         _ request: Request, onEnd: @escaping @Sendable () -> Void = {}
     ) async throws(PluginError) -> PluginSources {
         guard state.withLockedValue({ $0.life.beginCall() }) else {
             onEnd()
-            throw state.withLockedValue { $0.termination } ?? PluginError(.withdrawn, "plugin \(name) is being replaced")
+            throw state.withLockedValue { $0.termination }
+                ?? PluginError(.withdrawn, "plugin \(name) is being replaced")
         }
         let executor = context.executor
         let opened =
@@ -181,7 +182,11 @@ package final class PluginInstance: Sendable {
     package func retire(
         deadline: ContinuousClock.Instant, grace: Duration = .seconds(10), reason: String? = nil
     ) async -> Retirement {
-        if state.withLockedValue({ $0.life.drain(); return $0.life.isDrained }) { drained.happened() }
+        let isDrained = state.withLockedValue { state in
+            state.life.drain()
+            return state.life.isDrained
+        }
+        if isDrained { drained.happened() }
         if await !drained.wait(until: deadline) {
             let error = PluginError(
                 .withdrawn, reason ?? "plugin \(name) was replaced and its time to drain is over")

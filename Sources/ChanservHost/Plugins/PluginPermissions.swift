@@ -1,4 +1,4 @@
-import Glibc
+package import Glibc
 
 /// Who may write what the host executes: only root and the user the host runs as.
 ///

@@ -1,4 +1,4 @@
-import Chanserv
+internal import Chanserv
 
 /// A source of a plugin, as the server pulls from it.
 ///

@@ -1,7 +1,7 @@
-import CChanservPlugin
-import Glibc
-import Logging
-import NIOConcurrencyHelpers
+internal import CChanservPlugin
+internal import Glibc
+package import Logging
+internal import NIOConcurrencyHelpers
 
 /// Loads libraries and keeps count of them (design section 5, "Loading").
 ///

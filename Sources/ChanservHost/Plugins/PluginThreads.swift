@@ -1,5 +1,5 @@
-import DequeModule
-import Glibc
+internal import DequeModule
+internal import Glibc
 
 /// A bounded number of threads that run jobs first in, first out.
 ///
@@ -112,7 +112,8 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
                 return nil
             }, argument.toOpaque())
         if result == 0 {
-            pthread_setname_np(thread, String("\(name.utf8.prefix(15 - "-\(number)".utf8.count))-\(number)"))
+            let suffix = "-\(number)"
+            setName(of: thread, "\(name.prefix(max(0, 15 - suffix.utf8.count)))\(suffix)")
             pthread_detach(thread)
             return
         }
@@ -156,4 +157,14 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
         defer { pthread_mutex_unlock(mutex) }
         return body(&state)
     }
+}
+
+/// `pthread_setname_np`, which the C library's headers show to GNU sources only.
+private let setNameFunction = dlsym(nil, "pthread_setname_np").map {
+    unsafeBitCast($0, to: (@convention(c) (pthread_t, UnsafePointer<CChar>) -> Int32).self)
+}
+
+/// For `ps -L` and debuggers. A name that is too long is refused, which is no failure worth telling.
+private func setName(of thread: pthread_t, _ name: String) {
+    _ = setNameFunction?(thread, name)
 }

@@ -1,4 +1,4 @@
-import NIOConcurrencyHelpers
+internal import NIOConcurrencyHelpers
 
 /// A call or a source of a plugin: the shell around its ``PolledState``.
 final class PolledObject: Sendable {

@@ -1,4 +1,4 @@
-import Glibc
+internal import Glibc
 
 /// A folder only this user can look into, from which code can be loaded: where the private copies of libraries stand
 /// for as long as the dynamic linker needs their names.
@@ -78,7 +78,9 @@ package struct PrivateFolder: Sendable {
         guard descriptor >= 0 else { throw failure(errno) }
         var written = 0
         while written < file.bytes.count {
-            let result = file.bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress! + written, $0.count - written) }
+            let result = file.bytes.withUnsafeBytes { bytes in
+                Glibc.write(descriptor, bytes.baseAddress! + written, bytes.count - written)
+            }
             if result > 0 {
                 written += result
             } else if errno != EINTR {

@@ -1,5 +1,5 @@
-import DequeModule
-import NIOConcurrencyHelpers
+internal import DequeModule
+internal import NIOConcurrencyHelpers
 
 /// An executor that runs one job at a time, first in, first out, on the threads of another: what the calls into one
 /// instance of a `CHANSERV_PLUGIN_SERIAL` library go through, cancellations included.

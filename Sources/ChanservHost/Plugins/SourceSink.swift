@@ -1,7 +1,7 @@
-import CChanservPlugin
-import Chanserv
-import DequeModule
-import NIOCore
+internal import CChanservPlugin
+internal import Chanserv
+internal import DequeModule
+internal import NIOCore
 
 /// What poll_sources adds to: `struct chanserv_source_sink` with the sources behind it.
 struct SourceSink {

@@ -1,9 +1,9 @@
-import NIOConcurrencyHelpers
+internal import NIOConcurrencyHelpers
 
 /// Entries under integer handles that are never used again: a slot's number below, its generation above.
 ///
 /// A handle that is held longer than its entry finds nothing, whoever has the slot now.
-package struct SlotTable<Element> {
+package struct SlotTable<Element: Sendable>: Sendable {
     private struct Slot {
         /// Counted up when the entry is removed; never 0 in use, so 0 is no handle.
         var generation: UInt32

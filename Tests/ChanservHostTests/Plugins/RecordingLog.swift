@@ -1,0 +1,64 @@
+import Logging
+import NIOConcurrencyHelpers
+import Testing
+
+@testable import ChanservHost
+
+/// Keeps what is logged and lets a test wait for it.
+final class RecordingLog: Sendable {
+    private struct State {
+        var lines: [String] = []
+        var waiters: [(text: String, count: Int, event: Event)] = []
+    }
+
+    private let state = NIOLockedValueBox(State())
+
+    var logger: Logger {
+        var logger = Logger(label: "test") { _ in Handler(log: self) }
+        logger.logLevel = .debug
+        return logger
+    }
+
+    var lines: [String] { state.withLockedValue { $0.lines } }
+
+    func count(of text: String) -> Int { lines.count { $0.contains(text) } }
+
+    /// Waits until so many lines contain `text`; a test's time limit is the deadline.
+    func wait(for text: String, count: Int = 1, sourceLocation: SourceLocation = #_sourceLocation) async {
+        let event = Event()
+        state.withLockedValue { state in
+            if state.lines.count(where: { $0.contains(text) }) >= count {
+                event.happened()
+            } else {
+                state.waiters.append((text, count, event))
+            }
+        }
+        let happened = await event.wait(until: .now + .seconds(50))
+        #expect(happened, "not logged \(count) times: \(text)", sourceLocation: sourceLocation)
+    }
+
+    private func record(_ line: String) {
+        state.withLockedValue { state in
+            state.lines.append(line)
+            for (text, count, event) in state.waiters where line.contains(text) {
+                if state.lines.count(where: { $0.contains(text) }) >= count { event.happened() }
+            }
+        }
+    }
+
+    private struct Handler: LogHandler {
+        let log: RecordingLog
+        var metadata: Logger.Metadata = [:]
+        var logLevel: Logger.Level = .debug
+
+        subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+            get { metadata[key] }
+            set { metadata[key] = newValue }
+        }
+
+        func log(event: LogEvent) {
+            let plugin = metadata["plugin"].map { "[\($0)] " } ?? ""
+            log.record("\(event.level) \(plugin)\(event.message)")
+        }
+    }
+}
