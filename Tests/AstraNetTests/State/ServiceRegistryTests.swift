@@ -1,0 +1,207 @@
+import Testing
+
+@testable import AstraNet
+
+@Suite struct ServiceRegistryTests {
+    private static func offer(_ name: String, _ host: UInt64, _ port: UInt32 = 1, relayed: Bool = false) -> ServiceOffer
+    {
+        ServiceOffer(name: name, address: Address(HostID(rawValue: host), port), isRelayed: relayed)
+    }
+
+    @Test func anOfferIsFoundUntilItIsWithdrawn() {
+        var registry = ServiceRegistry()
+        let offer = Self.offer("echo", 7)
+        #expect(registry.candidates(for: "echo") == [])
+        #expect(registry.add(offer, from: 1, limit: 10) == .added)
+        #expect(registry.candidates(for: "echo") == [.init(link: 1, offer: offer)])
+        #expect(registry.candidates(for: "echo2") == [])
+        registry.remove(offer, from: 1)
+        #expect(registry.candidates(for: "echo") == [])
+        #expect(registry.offers == [])
+        #expect(registry.count(on: 1) == 0)
+    }
+
+    @Test func anOfferIsKnownOnceForEachLink() {
+        var registry = ServiceRegistry()
+        let offer = Self.offer("echo", 7)
+        #expect(registry.add(offer, from: 1, limit: 10) == .added)
+        #expect(registry.add(offer, from: 1, limit: 10) == .known)
+        #expect(registry.add(offer, from: 2, limit: 10) == .added)
+        #expect(registry.count(on: 1) == 1)
+        registry.remove(offer, from: 1)
+        #expect(registry.candidates(for: "echo").map(\.link) == [2])
+    }
+
+    @Test func onlyWhatTheLinkBroughtCanBeWithdrawnOverIt() {
+        var registry = ServiceRegistry()
+        _ = registry.add(Self.offer("echo", 7), from: 1, limit: 10)
+        registry.remove(Self.offer("echo", 7), from: 2)
+        registry.remove(Self.offer("echo", 8), from: 1)
+        registry.remove(Self.offer("echo", 7, 2), from: 1)
+        registry.remove(Self.offer("other", 7), from: 1)
+        #expect(registry.offers == [Self.offer("echo", 7)])
+        #expect(registry.count(on: 1) == 1)
+        #expect(registry.count(on: 2) == 0)
+    }
+
+    @Test func aLinkBringsAtMostItsLimit() {
+        var registry = ServiceRegistry()
+        #expect(registry.add(Self.offer("a", 7), from: 1, limit: 2) == .added)
+        #expect(registry.add(Self.offer("b", 7), from: 1, limit: 2) == .added)
+        #expect(registry.add(Self.offer("c", 7), from: 1, limit: 2) == .limitReached)
+        #expect(registry.add(Self.offer("a", 7), from: 1, limit: 2) == .known)
+        #expect(registry.add(Self.offer("c", 7), from: 2, limit: 2) == .added)
+        registry.remove(Self.offer("a", 7), from: 1)
+        #expect(registry.add(Self.offer("c", 7), from: 1, limit: 2) == .added)
+    }
+
+    @Test func aDirectOfferBeatsRelayedOnes() {
+        var registry = ServiceRegistry()
+        let relayed = Self.offer("echo", 7, relayed: true)
+        let direct = Self.offer("echo", 7)
+        _ = registry.add(relayed, from: 1, limit: 10)
+        #expect(registry.candidates(for: "echo") == [.init(link: 1, offer: relayed)])
+        _ = registry.add(direct, from: 2, limit: 10)
+        #expect(registry.candidates(for: "echo") == [.init(link: 2, offer: direct)])
+        registry.remove(direct, from: 2)
+        #expect(registry.candidates(for: "echo") == [.init(link: 1, offer: relayed)])
+    }
+
+    @Test func allThatCameOverALinkGoesWithIt() {
+        var registry = ServiceRegistry()
+        for name in ["a", "b", "c"] {
+            for host: UInt64 in [7, 8] {
+                _ = registry.add(Self.offer(name, host), from: 1, limit: 10)
+                _ = registry.add(Self.offer(name, host), from: 2, limit: 10)
+            }
+        }
+        registry.removeAll(from: 1)
+        #expect(registry.count(on: 1) == 0)
+        #expect(registry.offers.count == 6)
+        #expect(registry.candidates(for: "a").map(\.link) == [2, 2])
+        registry.removeAll(from: 2)
+        #expect(registry.offers == [])
+        #expect(registry.add(Self.offer("a", 7), from: 1, limit: 1) == .added)
+    }
+
+    @Test func whatARouterLostGoesForThatHostAndLinkOnly() {
+        var registry = ServiceRegistry()
+        for link: UInt64 in [1, 2] {
+            for host: UInt64 in [7, 8] {
+                for name in ["a", "b"] {
+                    _ = registry.add(Self.offer(name, host, relayed: true), from: link, limit: 10)
+                }
+            }
+        }
+        registry.remove(host: HostID(rawValue: 7), from: 1)
+        #expect(registry.count(on: 1) == 2)
+        #expect(registry.count(on: 2) == 4)
+        for name in ["a", "b"] {
+            let left = Set(registry.candidates(for: name).map { [$0.link, $0.offer.address.host.rawValue] })
+            #expect(left == [[1, 8], [2, 7], [2, 8]])
+        }
+    }
+
+    /// Every sequence of steps keeps the counts in line with what is there.
+    @Test func countsAlwaysMatchTheOffers() {
+        let offers = [Self.offer("a", 7), Self.offer("a", 8), Self.offer("b", 7)]
+        func explore(_ registry: ServiceRegistry, depth: Int) {
+            let found = ["a", "b"].flatMap { registry.candidates(for: $0) }
+            for link: UInt64 in [1, 2] {
+                #expect(registry.count(on: link) == found.filter { $0.link == link }.count)
+            }
+            #expect(registry.offers.count == found.count)
+            guard depth > 0 else { return }
+            for link: UInt64 in [1, 2] {
+                for offer in offers {
+                    var added = registry
+                    _ = added.add(offer, from: link, limit: 2)
+                    explore(added, depth: depth - 1)
+                    var removed = registry
+                    removed.remove(offer, from: link)
+                    if removed.offers.count != registry.offers.count { explore(removed, depth: depth - 1) }
+                }
+                var closed = registry
+                closed.removeAll(from: link)
+                if closed.offers.count != registry.offers.count { explore(closed, depth: depth - 1) }
+            }
+        }
+        explore(ServiceRegistry(), depth: 4)
+    }
+}
+
+@Suite struct OfferSelectionTests {
+    private static let routes = (1...5).map { host in
+        ServiceRegistry.Route(
+            link: UInt64(host),
+            offer: ServiceOffer(
+                name: "echo", address: Address(HostID(rawValue: UInt64(host)), 16_777_217), isRelayed: false))
+    }
+    private static let buckets = (0..<1_000).map { "bucket \($0)" }
+
+    private static func pick(_ bucket: String?, among routes: [ServiceRegistry.Route] = routes)
+        -> ServiceRegistry.Route?
+    {
+        var random = SystemRandomNumberGenerator()
+        return OfferSelection.pick(among: routes, bucket: bucket, using: &random)
+    }
+
+    @Test func withoutOffersThereIsNothingToPick() {
+        #expect(Self.pick(nil, among: []) == nil)
+        #expect(Self.pick("a", among: []) == nil)
+    }
+
+    @Test func theSameBucketGoesToTheSameOfferInWhateverOrderTheyAreKnown() {
+        for bucket in Self.buckets {
+            #expect(Self.pick(bucket) == Self.pick(bucket, among: Self.routes.reversed()))
+        }
+    }
+
+    @Test func bucketsAreSpreadOverAllOffers() {
+        let counts = Dictionary(grouping: Self.buckets) { Self.pick($0) }.mapValues(\.count)
+        #expect(counts.count == Self.routes.count)
+        #expect(counts.values.allSatisfy { $0 > 120 && $0 < 280 }, "\(counts.values)")
+    }
+
+    @Test func anOfferThatLeavesMovesOnlyItsOwnBuckets() {
+        for gone in Self.routes {
+            let left = Self.routes.filter { $0 != gone }
+            for bucket in Self.buckets {
+                let before = Self.pick(bucket)
+                let after = Self.pick(bucket, among: left)
+                if before == gone {
+                    #expect(after != nil)
+                } else {
+                    #expect(after == before)
+                }
+            }
+        }
+    }
+
+    @Test func anOfferThatComesTakesBucketsOnlyForItself() {
+        let known = Array(Self.routes.dropLast())
+        for bucket in Self.buckets {
+            let after = Self.pick(bucket)
+            #expect(after == Self.routes.last || after == Self.pick(bucket, among: known))
+        }
+    }
+
+    @Test func withoutABucketEveryOfferHasItsTurn() {
+        var random = SplitMix(state: 1)
+        let picked = (0..<200).map { _ in OfferSelection.pick(among: Self.routes, bucket: nil, using: &random) }
+        #expect(Set(picked).count == Self.routes.count)
+    }
+}
+
+/// Random numbers that are the same in every run.
+struct SplitMix: RandomNumberGenerator {
+    var state: UInt64
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var mixed = state
+        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
+        return mixed ^ (mixed >> 31)
+    }
+}
