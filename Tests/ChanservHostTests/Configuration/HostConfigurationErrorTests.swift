@@ -267,4 +267,44 @@ private func with(_ more: String) -> String {
         let text = errors("\"a\\nb\\u001b[31m\\u202e\": 1").joined()
         #expect(text.hasPrefix(#"c.yaml:1:1: unknown key 'a\u{a}b\u{1b}[31m\u{202e}'"#))
     }
+
+    @Test func readsOrRefusesInPlaceWhateverAFileBecomes() {
+        let whole = Array(
+            """
+            node: {listen: [127.0.0.1:1, '[::1]:2'], environment: é}
+            defaults: &d
+              timeouts: {serving: 1m30s, chan_accept: 5s}
+              limits: {requests: 0x10}
+            plugins:
+              files: {path: a.so, config: &c {root: "/\\x41", list: [1, 2.5, ~]}}
+            routes:
+              - {vaddr: a, plugin: files, config: *c, error_mass: {limit: 3}}
+              - vaddr: |-
+                  b
+                plugin: files
+            """.utf8)
+        #expect(place(of: whole) == nil)
+        for index in whole.indices {
+            var variants = [Array(whole[..<index]), Array(whole[..<index] + whole[(index + 1)...])]
+            for byte in "\u{0}\t\n :-[]{}&*!|>'\"%@`#,?x9".utf8 + [0xFF, 0xC3] {
+                variants.append(Array(whole[..<index]) + [byte] + whole[(index + 1)...])
+            }
+            for variant in variants {
+                guard let place = place(of: variant) else { continue }
+                let lines = variant.count { $0 == UInt8(ascii: "\n") || $0 == UInt8(ascii: "\r") } + 2
+                #expect((0...lines).contains(place.line), "\(String(decoding: variant, as: UTF8.self))")
+                #expect((0...variant.count + 1).contains(place.column), "\(String(decoding: variant, as: UTF8.self))")
+            }
+        }
+    }
+
+    /// Where the first problem of a file is, `nil` where it has none.
+    private func place(of bytes: [UInt8]) -> ConfigurationLocation? {
+        do {
+            _ = try HostConfiguration.parse(bytes, file: "c.yaml", folder: "/", fileProblem: { _ in nil })
+            return nil
+        } catch {
+            return error.errors[0].location
+        }
+    }
 }

@@ -18,29 +18,33 @@ package enum YAMLReader {
             let problem = "the file is larger than \(limits.fileSize) bytes"
             return (nil, [ConfigurationError(problem, at: ConfigurationLocation(file: file))])
         }
+        guard !bytes.isEmpty else { return (nil, []) }
+        // libyaml keeps a pointer to the parser inside the parser, so it must not move: not a Swift variable.
+        let parser = UnsafeMutablePointer<yaml_parser_t>.allocate(capacity: 1)
+        defer { parser.deallocate() }
         bytes.withUnsafeBufferPointer { input in
-            var parser = yaml_parser_t()
-            guard yaml_parser_initialize(&parser) == 1 else {
+            guard yaml_parser_initialize(parser) == 1 else {
                 builder.fail("out of memory", at: ConfigurationLocation(file: file))
                 return
             }
-            defer { yaml_parser_delete(&parser) }
-            yaml_parser_set_encoding(&parser, YAML_UTF8_ENCODING)
-            yaml_parser_set_input_string(&parser, input.baseAddress, input.count)
-            feed(&builder, from: &parser, input)
+            defer { yaml_parser_delete(parser) }
+            yaml_parser_set_encoding(parser, YAML_UTF8_ENCODING)
+            yaml_parser_set_input_string(parser, input.baseAddress, input.count)
+            feed(&builder, from: parser, input)
         }
         return (builder.root, builder.problems)
     }
 
     /// Hands event after event to `builder` until the stream ends or cannot be followed any further.
     private static func feed(
-        _ builder: inout YAMLTreeBuilder, from parser: inout yaml_parser_t, _ input: UnsafeBufferPointer<UInt8>
+        _ builder: inout YAMLTreeBuilder, from parser: UnsafeMutablePointer<yaml_parser_t>,
+        _ input: UnsafeBufferPointer<UInt8>
     ) {
         var ended = false
         while !ended, !builder.failed {
             var event = yaml_event_t()
-            guard yaml_parser_parse(&parser, &event) == 1 else {
-                report(parser, input, to: &builder)
+            guard yaml_parser_parse(parser, &event) == 1 else {
+                report(parser.pointee, input, to: &builder)
                 return
             }
             defer { yaml_event_delete(&event) }
