@@ -1,0 +1,110 @@
+import CChanservPlugin
+
+/// An instance: the author's value, and the host it is for.
+final class Instance: Sendable {
+    let plugin: any Plugin
+    let host: Host
+
+    init(_ type: any Plugin.Type, host: UnsafePointer<chanserv_host>, config: OpaquePointer?) throws {
+        self.host = Host(host)
+        plugin = try type.init(configuration: Configuration(host: host, config: config), log: Log(host: self.host))
+    }
+}
+
+/// A request that is being answered.
+final class Call: @unchecked Sendable {
+    // Sendable, because only `queue` is not, and only polls touch it, which the host serialises.
+    private var queue = SourceQueue()
+    private let pipe: Pipe<SourceQueue>
+    private let instance: Instance
+    private let request: Request
+
+    init(_ instance: Instance, _ request: Request) {
+        self.instance = instance
+        self.request = request
+        pipe = Pipe(host: instance.host)
+    }
+
+    func poll(
+        _ sink: UnsafeMutablePointer<chanserv_source_sink>, _ error: UnsafeMutablePointer<chanserv_error>?
+    ) -> chanserv_status {
+        while true {
+            var refusal = chanserv_status(CHANSERV_READY)
+            queue.drain { source in
+                refusal = offer(source, to: sink)
+                return refusal == CHANSERV_READY
+            }
+            if refusal == CHANSERV_FULL { return chanserv_status(CHANSERV_READY) }
+            if refusal != CHANSERV_READY {
+                return PluginError(.internal, "a source was refused (\(refusal))").report(to: error)
+            }
+            let action = pipe.take(into: &queue, wake: sink.pointee.wake) {
+                [plugin = instance.plugin, request, writer = SourceWriter(pipe: pipe)] in
+                try await plugin.serve(request, to: writer)
+            }
+            switch action {
+            case .drain: continue
+            case .wait: return chanserv_status(CHANSERV_PENDING)
+            case .end: return chanserv_status(CHANSERV_END)
+            case .fail(let failure): return failure.report(to: error)
+            }
+        }
+    }
+
+    private func offer(_ source: Source, to sink: UnsafeMutablePointer<chanserv_source_sink>) -> chanserv_status {
+        let stream = handOut(Stream(source, instance.host))
+        let status = source.header.withUnsafeBytes { header in
+            // Of no bytes, but never NULL.
+            sink.pointee.add(sink, header.baseAddress ?? UnsafeRawPointer(sink), header.count, stream)
+        }
+        if status != CHANSERV_READY { takeBack(stream, as: Stream.self) }
+        return status
+    }
+
+    func cancel() {
+        pipe.cancel()
+    }
+}
+
+/// A source that is being read.
+final class Stream: @unchecked Sendable {
+    // Sendable, because only `queue` is not, and only polls touch it, which the host serialises.
+    private var queue = FrameQueue()
+    private let pipe: Pipe<FrameQueue>
+    private let source: Source
+
+    init(_ source: Source, _ host: Host) {
+        self.source = source
+        pipe = Pipe(host: host)
+    }
+
+    func poll(
+        _ sink: UnsafeMutablePointer<chanserv_frame_sink>, _ error: UnsafeMutablePointer<chanserv_error>?
+    ) -> chanserv_status {
+        while true {
+            var refusal = chanserv_status(CHANSERV_READY)
+            queue.drain { frame in
+                refusal = sink.pointee.append(sink, frame.baseAddress ?? UnsafeRawPointer(sink), frame.count)
+                return refusal == CHANSERV_READY
+            }
+            if refusal == CHANSERV_FULL { return chanserv_status(CHANSERV_READY) }
+            if refusal != CHANSERV_READY {
+                return PluginError(.internal, "a frame was refused (\(refusal))").report(to: error)
+            }
+            let action = pipe.take(into: &queue, wake: sink.pointee.wake) {
+                [produce = source.produce, writer = FrameWriter(pipe: pipe)] in
+                try await produce(writer)
+            }
+            switch action {
+            case .drain: continue
+            case .wait: return chanserv_status(CHANSERV_PENDING)
+            case .end: return chanserv_status(CHANSERV_END)
+            case .fail(let failure): return failure.report(to: error)
+            }
+        }
+    }
+
+    func cancel() {
+        pipe.cancel()
+    }
+}

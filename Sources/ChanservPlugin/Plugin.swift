@@ -1,0 +1,53 @@
+/// A plugin, written in Swift.
+///
+/// Conform a type, and export it:
+///
+/// ```swift
+/// import CChanservPlugin
+/// import ChanservPlugin
+///
+/// struct Hello: Plugin {
+///     static let name = "hello"
+///     static let version = "1.0.0"
+///     let greeting: String
+///
+///     init(configuration: borrowing Configuration, log: Log) throws {
+///         try configuration.only(["greeting"])
+///         greeting = try configuration.string("greeting") ?? "Hello"
+///     }
+///
+///     func serve(_ request: Request, to sources: SourceWriter) async throws {
+///         let greeting = greeting
+///         try await sources.add(Source(header: "greeting") { frames in
+///             try await frames.write("\(greeting), \(request.text)!")
+///         })
+///     }
+/// }
+///
+/// @c @implementation
+/// public func chanserv_plugin_v1() -> UnsafePointer<chanserv_plugin>? { Hello.descriptor }
+/// ```
+///
+/// The functions of a plugin run as tasks on Swift's pool, so they must not block; one that waits costs no thread. When
+/// the client is gone, or the host wants its plugin back, the task is cancelled: what it awaits of the SDK throws
+/// `CancellationError`, and so does `Task.sleep`. A task that ignores it goes on in vain, but harms nobody, even after
+/// the host has let go of the instance: the library is never unloaded.
+///
+/// A library has one type that is exported, and links this one statically.
+public protocol Plugin: Sendable {
+    /// Short, for logs.
+    static var name: String { get }
+    /// Free form.
+    static var version: String { get }
+
+    /// Makes an instance; there may be several at once. Check the whole configuration here. May block, but a start or a
+    /// reload of the host waits for it.
+    ///
+    /// - Throws: what is wrong with the configuration; it is refused, and at a reload everything goes on as it was.
+    init(configuration: borrowing Configuration, log: Log) throws
+
+    /// Answers a request: adds its sources, and returns when there are no more. They go on after that.
+    ///
+    /// - Throws: a failure of the request; sources that were added go on.
+    func serve(_ request: Request, to sources: SourceWriter) async throws
+}
