@@ -102,6 +102,9 @@ package final class PluginInstance: Sendable {
         self.ownThreads = ownThreads
     }
 
+    /// Where its functions run: tasks that serve its requests are best run there too.
+    package var executor: any PluginExecutor { context.executor }
+
     /// What it has done so far.
     package var statistics: PluginStatistics { PluginStatistics(context.counters) }
 

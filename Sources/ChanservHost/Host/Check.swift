@@ -1,0 +1,29 @@
+public import Logging
+
+extension Host {
+    /// Finds everything ``start()`` would refuse, except addresses in use, without serving: reads the configuration,
+    /// loads every plugin, and creates and destroys every instance. Binds nothing and joins nobody, so that it can be
+    /// done beside a running host.
+    ///
+    /// - Parameters:
+    ///   - configurationFile: the file.
+    ///   - logger: gets what plugins log.
+    /// - Returns: what is doubtful but no error, one line each.
+    /// - Throws: ``HostError`` with code `badConfiguration` and everything that is wrong.
+    public static func check(configurationFile: String, logger: Logger) async throws(HostError) -> [String] {
+        let host = Host(configurationFile: configurationFile, logger: logger)
+        defer { host.threads.retire() }
+        let configuration: HostConfiguration
+        do throws(ConfigurationErrors) {
+            configuration = try await host.readConfiguration()
+        } catch {
+            throw HostError(.badConfiguration, error.errors.map(\.description))
+        }
+        let preparation = await Preparation(configuration, store: host.store)
+        let plan = ReloadPlan(running: [], wanted: preparation.routes)
+        if case .refused(let reasons, _) = await host.carryOut(plan, preparation, dryRun: true) {
+            throw HostError(.badConfiguration, reasons)
+        }
+        return configuration.warnings.map(\.description)
+    }
+}

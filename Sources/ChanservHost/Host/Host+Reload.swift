@@ -1,0 +1,99 @@
+internal import Logging
+
+extension Host {
+    /// Reads the configuration and the plugins again and serves what they say from now on: all of it or, when anything
+    /// is wrong, nothing (design section 5). Whatever did not change is not touched, and no dial fails because of it.
+    ///
+    /// Calls that come during a reload share the one that follows it.
+    ///
+    /// - Returns: what changed, or why nothing did; the log says the same.
+    @discardableResult
+    public func reload() async -> ReloadOutcome {
+        switch machine.requested() {
+        case .refuse:
+            return .refused(["the host is stopping"], generation: table.generation)
+        case .awaitReload(let number):
+            return await withCheckedContinuation { waiters[number, default: []].append($0) }
+        case .begin(let number):
+            let outcome = await reloadOnce()
+            await reloadEnded(number, outcome)
+            return outcome
+        }
+    }
+
+    /// Tells those who waited, and begins the reload that was asked for meanwhile.
+    func reloadEnded(_ number: UInt64, _ outcome: ReloadOutcome) async {
+        for waiter in waiters.removeValue(forKey: number) ?? [] { waiter.resume(returning: outcome) }
+        switch machine.finished() {
+        case .rest: break
+        case .begin(let next):
+            // In a task of its own, so that whoever asked for the one before need not wait for this.
+            Task { await reloadEnded(next, await reloadOnce()) }
+        case .stop:
+            for waiter in waiters.values.joined() {
+                waiter.resume(returning: .refused(["the host is stopping"], generation: table.generation))
+            }
+            waiters = [:]
+            lastReloadEnded.happened()
+        }
+    }
+
+    private func reloadOnce() async -> ReloadOutcome {
+        let outcome = await readAndApply()
+        warn(outcome.warnings)
+        switch outcome.result {
+        case .unchanged:
+            reloadCounts.unchanged += 1
+            logger.info("reload: nothing has changed", metadata: ["generation": "\(outcome.generation)"])
+        case .changed:
+            reloadCounts.changed += 1
+            logger.info("reload: \(outcome.changes)", metadata: ["generation": "\(outcome.generation)"])
+        case .refused:
+            reloadCounts.refused += 1
+            for reason in outcome.reasons { logger.error("reload: \(reason)") }
+            logger.error(
+                "reload refused for \(outcome.reasons.count == 1 ? "this reason" : "these reasons"): everything goes on as it was",
+                metadata: ["generation": "\(outcome.generation)"])
+        }
+        return outcome
+    }
+
+    private func readAndApply() async -> ReloadOutcome {
+        guard let startedNode else {
+            return .refused(["the host has not started"], generation: table.generation)
+        }
+        let configuration: HostConfiguration
+        do throws(ConfigurationErrors) {
+            configuration = try await readConfiguration()
+        } catch {
+            return .refused(error.errors.map(\.description), generation: table.generation)
+        }
+        let preparation = await Preparation(configuration, store: store)
+        let plan = ReloadPlan(running: routes.map(\.planned), wanted: preparation.routes)
+        var outcome: ReloadOutcome
+        if plan.isEmpty, preparation.problems.isEmpty {
+            outcome = ReloadOutcome(.unchanged, generation: table.generation)
+        } else {
+            switch await carryOut(plan, preparation) {
+            case .refused(let reasons, _):
+                outcome = .refused(reasons, generation: table.generation)
+            case .done:
+                outcome = ReloadOutcome(.changed, generation: table.generation)
+                outcome.changes = ReloadChanges(plan)
+            }
+        }
+        outcome.warnings =
+            configuration.warnings.map(\.description)
+            + configuration.node.changesThatNeedARestart(since: startedNode).map { "\(file): \($0)" }
+        if outcome.result != .refused { self.configuration = configuration }
+        return outcome
+    }
+}
+
+extension ReloadOutcome {
+    static func refused(_ reasons: [String], generation: UInt64) -> Self {
+        var outcome = ReloadOutcome(.refused, generation: generation)
+        outcome.reasons = reasons
+        return outcome
+    }
+}

@@ -1,0 +1,57 @@
+internal import Logging
+
+extension Host {
+    /// Stops accepting, lets running requests end, cancels what is left at the deadline, destroys all instances, and
+    /// closes all links. Cancelling the task that waits makes it the deadline. Repeating it waits for the first.
+    ///
+    /// - Parameter drain: how long requests may go on; `nil`, the default, is what the configuration says
+    ///   (`node.drain`, 30 s by default).
+    public func shutdown(drain: Duration? = nil) async {
+        switch machine.stop() {
+        case .doNothing:
+            return await stopped.wait()
+        case .stop:
+            lastReloadEnded.happened()
+        case .giveUp: break
+        }
+        let drain = drain ?? configuration?.node.drain ?? .seconds(30)
+        let deadline = ContinuousClock.now + drain
+        logger.info("stopping: no new requests, up to \(drain) for those that run")
+        // First of all nothing new comes in, even while a reload finds its way back.
+        for route in routes { route.service.stopAccepting() }
+        if await !lastReloadEnded.wait(until: deadline) {
+            logger.warning("a reload has not given up in time: a plugin's create does not return")
+        }
+        await tearDown(deadline: deadline)
+        logger.info("stopped")
+    }
+
+    /// Ends everything that runs.
+    func tearDown(deadline: ContinuousClock.Instant) async {
+        for route in routes { remove(route, deadline: deadline) }
+        for instance in table.publish([:]) { retire(instance, deadline: deadline) }
+        routes = []
+        instances = [:]
+        for join in joins { join.cancel() }
+        joins = []
+
+        // Those of former reloads may have later deadlines.
+        let ends = leaving.values + retiring.values.map(\.task)
+        await withTaskGroup { group in
+            for end in ends { group.addTask { await end.value } }
+            let alarm = Task {
+                do { try await Task.sleep(until: deadline, clock: .continuous) } catch {}
+                for end in ends { end.cancel() }
+            }
+            await withTaskCancellationHandler {
+                await group.waitForAll()
+            } onCancel: {
+                alarm.cancel()
+            }
+            alarm.cancel()
+        }
+        await network.take()?.shutdown()
+        threads.retire()
+        stopped.happened()
+    }
+}

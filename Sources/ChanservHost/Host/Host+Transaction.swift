@@ -1,0 +1,184 @@
+internal import Chanserv
+internal import Logging
+
+extension Host {
+    /// How a transaction ended.
+    enum TransactionResult {
+        case done
+        /// Nothing was changed; `atBinding`: because a vAddr could not be bound.
+        case refused([String], atBinding: Bool)
+    }
+
+    /// What a transaction has made, to be taken over or undone.
+    private struct Made {
+        var instances: [InstanceKey: RunningInstance] = [:]
+        var routes: [String: RunningRoute] = [:]
+    }
+
+    /// Carries out `plan`, or leaves everything as it is. Where something could not be loaded, the rest is only tried,
+    /// so that all the reasons are known.
+    ///
+    /// - Parameter dryRun: only try it in any case.
+    func carryOut(
+        _ plan: ReloadPlan<RouteOptions>, _ preparation: Preparation, dryRun: Bool = false
+    ) async -> TransactionResult {
+        var transaction = ReloadTransaction(
+            create: plan.create, bind: plan.add.map(\.vAddr), dryRun: dryRun || !preparation.problems.isEmpty)
+        let added = Dictionary(uniqueKeysWithValues: plan.add.map { ($0.vAddr, $0) })
+        var made = Made()
+        var atBinding = false
+        var action = transaction.start()
+        while true {
+            if machine.isStopping, action.isForward { action = transaction.abandon("the host is stopping") }
+            switch action {
+            case .create(let key):
+                switch await make(preparation.recipes[key]) {
+                case .success(let instance):
+                    made.instances[key] = instance
+                    action = transaction.succeeded()
+                case .failure(let refusal): action = transaction.failed(refusal.reason)
+                }
+            case .bind(let vAddr):
+                do {
+                    made.routes[vAddr] = try bind(added[vAddr], made.instances)
+                    action = transaction.succeeded()
+                } catch {
+                    atBinding = true
+                    action = transaction.failed("route '\(vAddr)': \(error)")
+                }
+            case .commit:
+                commit(plan, wanted: preparation.routes, made)
+                action = transaction.succeeded()
+            case .unbind(let vAddr):
+                if let route = made.routes.removeValue(forKey: vAddr) { await unbind(route) }
+                action = transaction.succeeded()
+            case .destroy(let key):
+                if let instance = made.instances.removeValue(forKey: key) {
+                    table.forget(instance)
+                    _ = await instance.plugin.retire(deadline: .now, reason: "its reload was undone")
+                }
+                action = transaction.succeeded()
+            case .finish:
+                return preparation.problems.isEmpty ? .done : .refused(preparation.problems, atBinding: false)
+            case .refuse(let reasons):
+                return .refused(preparation.problems + reasons, atBinding: atBinding)
+            }
+        }
+    }
+
+    private func make(_ recipe: InstanceRecipe?) async -> Result<RunningInstance, InstanceRecipe.Refusal> {
+        guard let recipe else { preconditionFailure("a plan names an instance nobody knows how to make") }
+        do throws(InstanceRecipe.Refusal) {
+            let plugin = try await recipe.make(threads: threads, logger: logger)
+            return .success(RunningInstance(id: nextID(), key: recipe.key, plugin: plugin))
+        } catch {
+            return .failure(error)
+        }
+    }
+
+    /// Binds a new route; whoever dials it before the swap is served by what it will be.
+    private func bind(
+        _ planned: PlannedRoute<RouteOptions>?, _ created: [InstanceKey: RunningInstance]
+    ) throws -> RunningRoute {
+        guard let planned, let network, let instance = created[planned.instance] ?? instances[planned.instance] else {
+            preconditionFailure("a plan adds a route without an instance or before the start")
+        }
+        let id = nextID()
+        let log = RouteLog(planned.vAddr, logger: logger)
+        table.prepare(id, instance)
+        let configuration = Server.Configuration(planned.options, executor: instance.plugin.executor, log: log)
+        let server = Server(multiplexer: network.multiplexer, configuration: configuration)
+        do {
+            let service = try server.listenAndServe(planned.vAddr, table.sourceFunc(for: id))
+            log.attach(service)
+            return RunningRoute(id: id, planned: planned, service: service, log: log)
+        } catch {
+            table.abandon(id)
+            throw error
+        }
+    }
+
+    /// Undoes a binding of this transaction.
+    private func unbind(_ route: RunningRoute) async {
+        route.service.stopAccepting()
+        await route.service.drain(until: .now)
+        table.abandon(route.id)
+        route.log.detach()
+    }
+
+    /// Swaps. There is no suspension in here: nobody sees half of it.
+    private func commit(_ plan: ReloadPlan<RouteOptions>, wanted: [PlannedRoute<RouteOptions>], _ made: Made) {
+        let before = Dictionary(uniqueKeysWithValues: routes.map { ($0.planned.vAddr, $0) })
+        let drains = drainTimes()
+        instances.merge(made.instances) { _, new in new }
+        routes = wanted.map { planned in
+            guard var route = before[planned.vAddr] ?? made.routes[planned.vAddr] else {
+                preconditionFailure("a wanted route is neither running nor new")
+            }
+            route.planned = planned
+            return route
+        }
+        let gone = table.publish(
+            Dictionary(uniqueKeysWithValues: routes.map { ($0.id, serving($0.planned.instance)) }))
+
+        let touched = Set((plan.update + plan.repoint).map(\.vAddr))
+        for route in routes where touched.contains(route.planned.vAddr) {
+            let executor = serving(route.planned.instance).plugin.executor
+            route.service.update(
+                configuration: Server.Configuration(route.planned.options, executor: executor, log: route.log),
+                sourceFunc: table.sourceFunc(for: route.id))
+        }
+        for vAddr in plan.remove.map(\.vAddr) {
+            if let route = before[vAddr] { remove(route, deadline: .now + route.planned.options.drain) }
+        }
+        for key in plan.retire { instances[key] = nil }
+        for instance in gone { retire(instance, deadline: .now + (drains[instance.key] ?? .zero)) }
+    }
+
+    private func serving(_ key: InstanceKey) -> RunningInstance {
+        guard let instance = instances[key] else { preconditionFailure("a route leads to an instance that is gone") }
+        return instance
+    }
+
+    /// How long each running instance may drain: as long as the most patient of the routes it serves allows.
+    private func drainTimes() -> [InstanceKey: Duration] {
+        Dictionary(routes.map { ($0.planned.instance, $0.planned.options.drain) }, uniquingKeysWith: max)
+    }
+
+    /// Withdraws a route at once and lets its requests end until `deadline`.
+    func remove(_ route: RunningRoute, deadline: ContinuousClock.Instant) {
+        route.service.stopAccepting()
+        leaving[route.id] = Task {
+            let left = await route.service.drain(until: deadline)
+            if left > 0 {
+                logger.warning("route '\(route.planned.vAddr)': \(left) requests ignore that they were cancelled")
+            }
+            table.left(route.id)
+            route.log.detach()
+            leaving[route.id] = nil
+        }
+    }
+
+    /// Destroys an instance that no route names any more when its last request has ended, which is at the latest a
+    /// little after `deadline`.
+    func retire(_ instance: RunningInstance, deadline: ContinuousClock.Instant) {
+        let task = Task {
+            // Requests on their way to the instance hold it too; only then may it refuse what comes.
+            _ = await instance.released.wait(until: deadline)
+            let end = await instance.plugin.retire(deadline: deadline)
+            logger.debug("instance \(instance.key) retired", metadata: ["result": "\(end)"])
+            retiring[instance.id] = nil
+        }
+        retiring[instance.id] = (instance, task)
+    }
+}
+
+extension ReloadTransaction.Action {
+    /// Whether it makes something new, rather than undoing or ending.
+    fileprivate var isForward: Bool {
+        switch self {
+        case .create, .bind, .commit: true
+        case .unbind, .destroy, .finish, .refuse: false
+        }
+    }
+}

@@ -1,0 +1,85 @@
+internal import Chanserv
+internal import Logging
+internal import NIOConcurrencyHelpers
+
+/// A bound route.
+struct RunningRoute: Sendable {
+    let id: RouteID
+    var planned: PlannedRoute<RouteOptions>
+    let service: Service
+    let log: RouteLog
+}
+
+extension Server.Configuration {
+    /// What the file says about a route, with its failures going to the log.
+    init(_ options: RouteOptions, executor: (any TaskExecutor)?, log: RouteLog) {
+        self.init()
+        maxErrorMass = options.errorMass.limit ?? 0
+        errorPause = options.errorMass.pause
+        maxErrorPause = options.errorMass.maxPause
+        chanAcceptTimeout = options.timeouts.chanAccept
+        servingTimeout = options.timeouts.serving
+        sourcingTimeout = options.timeouts.sourcing
+        masterReadTimeout = options.timeouts.masterRead
+        masterWriteTimeout = options.timeouts.masterWrite
+        frameWriteTimeout = options.timeouts.frameWrite
+        compression = options.compression
+        batchSize = options.batchSize
+        maxConcurrentRequests = options.limits.requests
+        maxUnacceptedSources = options.limits.unacceptedSources
+        self.executor = executor
+        onError = { log.failed("request", $0) }
+        onChanError = { log.failed("source", $0) }
+        onMaxErrorMass = { log.withdrawn(after: $0, last: $1) }
+    }
+}
+
+/// Turns what happens to a route into log lines.
+final class RouteLog: Sendable {
+    private let vAddr: String
+    private let logger: Logger
+    /// Set once it is bound, which needs this.
+    private let service = NIOLockedValueBox<Service?>(nil)
+
+    init(_ vAddr: String, logger: Logger) {
+        self.vAddr = vAddr
+        self.logger = logger
+    }
+
+    func attach(_ service: Service) {
+        self.service.withLockedValue { $0 = service }
+    }
+
+    /// The route is no more; what still comes from it is logged all the same.
+    func detach() {
+        service.withLockedValue { $0 = nil }
+    }
+
+    func failed(_ what: StaticString, _ error: ChanservError) {
+        // What a client does or asks for is its own business, and it could fill the log with it.
+        let level: Logger.Level = Self.isTheClients(error) ? .debug : .warning
+        logger.log(level: level, "route '\(vAddr)': a \(what) failed: \(error)", metadata: ["route": "\(vAddr)"])
+    }
+
+    func withdrawn(after mass: Int, last: ChanservError) {
+        var pause = "a while"
+        if case .withdrawn(let until) = service.withLockedValue({ $0 })?.state {
+            pause = Self.seconds(ContinuousClock.now.duration(to: until))
+        }
+        logger.error(
+            "route '\(vAddr)' withdrawn for \(pause) after \(mass) failures in a row: \(last)",
+            metadata: ["route": "\(vAddr)", "failures": "\(mass)"])
+    }
+
+    private static func isTheClients(_ error: ChanservError) -> Bool {
+        if let cause = error.cause as? any ServingError { return !cause.countsAsFailure }
+        return error.code == .connectionLost || error.code == .cancelled
+    }
+
+    /// Rounded, for people: `30s`, `250ms`.
+    private static func seconds(_ duration: Duration) -> String {
+        let milliseconds = duration / .milliseconds(1)
+        return milliseconds < 1000
+            ? "\(Int(max(0, milliseconds).rounded()))ms" : "\(Int((milliseconds / 1000).rounded()))s"
+    }
+}
