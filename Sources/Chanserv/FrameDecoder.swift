@@ -8,8 +8,7 @@ public import NIOCore
 struct FrameDecoder: Sendable {
     /// Bytes that came and were not looked at yet.
     @usableFromInline var chunk = ByteBuffer()
-    /// The beginning of a frame that is cut: its length, and as much of it as has come. Empty otherwise, or else there
-    /// is nothing in `chunk`.
+    /// The beginning of a frame that is cut: its length, and as much of it as has come. It precedes `chunk`.
     @usableFromInline var partial = ByteBuffer()
     /// Whether payloads with the mark are decompressed: true for sources only (protocol section 5).
     @usableFromInline let decompresses: Bool
@@ -32,7 +31,7 @@ struct FrameDecoder: Sendable {
     mutating func nextAtHand() -> ByteBuffer? {
         let start = chunk.readerIndex
         let room = chunk.readableBytes - WireFormat.lengthSize
-        guard room >= 0, let length = chunk.getInteger(at: start, endianness: .little, as: UInt64.self),
+        guard room >= 0, partial.readableBytes == 0, let length = chunk.getInteger(at: start, endianness: .little, as: UInt64.self),
             length <= UInt64(room)
         else { return nil }
         let size = Int(length)

@@ -19,12 +19,12 @@ final class RequestOutcome: Sendable {
         var reported = false
         var waiting: Set<ServiceWork.ID> = []
         var lastAccept: ContinuousClock.Instant
-        var room: CheckedContinuation<Void, Never>?
     }
 
     private let service: Service
     private let ticket: ErrorMass.Ticket
     private let limit: Int
+    private let room = Event()
     private let begin = ContinuousClock.now
     private let inside: NIOLockedValueBox<Inside>
 
@@ -76,17 +76,9 @@ final class RequestOutcome: Sendable {
 
     /// Waits until another source may be announced.
     func waitForRoom() async throws {
-        await withTaskCancellationHandler {
-            await withCheckedContinuation { continuation in
-                let now = inside.withLockedValue { inside in
-                    if inside.waiting.count < limit || Task.isCancelled { return true }
-                    inside.room = continuation
-                    return false
-                }
-                if now { continuation.resume() }
-            }
-        } onCancel: {
-            inside.withLockedValue { $0.room.take() }?.resume()
+        while inside.withLockedValue({ $0.waiting.count >= limit }) {
+            _ = await room.wait()
+            try Task.checkCancellation()
         }
         try Task.checkCancellation()
     }
@@ -105,12 +97,11 @@ final class RequestOutcome: Sendable {
 
     /// A source was fetched, or given up.
     func noLongerWaiting(_ id: ServiceWork.ID, fetched: Bool) {
-        let room = inside.withLockedValue { inside -> CheckedContinuation<Void, Never>? in
+        inside.withLockedValue { inside in
             inside.waiting.remove(id)
             if fetched { inside.lastAccept = .now }
-            return inside.room.take()
         }
-        room?.resume()
+        room.signal()
     }
 
     /// The client has given the request up: nobody will fetch what it has not fetched yet.

@@ -19,10 +19,6 @@ final class RequestReceiver: Sendable {
         var ready: Deque<ReceivedSource> = []
         var readyBytes = 0
         var reader: Task<Void, Never>?
-        /// The consumer, while it waits for a source.
-        var consumer: CheckedContinuation<Void, Never>?
-        /// The reader, while there is no room for another.
-        var room: CheckedContinuation<Void, Never>?
         /// Sources being dialled. Servers forget the sources of a request whose client has gone, so after a
         /// cancellation the master connection is closed only when those handed out have arrived.
         var dialling = 0
@@ -37,6 +33,10 @@ final class RequestReceiver: Sendable {
     private let multiplexer: any Multiplexer
     private let configuration: Client.Configuration
     private let inside = NIOLockedValueBox(Inside())
+    /// For the consumer: there is a source, or there will be none.
+    private let news = Event()
+    /// For the reader: there may be room for another source.
+    private let room = Event()
 
     init(_ master: any Connection, _ multiplexer: any Multiplexer, _ configuration: Client.Configuration) {
         self.master = master
@@ -58,13 +58,15 @@ final class RequestReceiver: Sendable {
 
     nonisolated(nonsending) func next() async throws(ChanservError) -> ReceivedSource? {
         while true {
-            let (source, phase, room) = inside.withLockedValue { inside in
+            let (source, phase) = inside.withLockedValue { inside in
                 let source = inside.ready.popFirst()
                 if let source { inside.readyBytes -= source.header.readableBytes }
-                return (source, inside.phase, source == nil ? nil : inside.room.take())
+                return (source, inside.phase)
             }
-            room?.resume()
-            if let source { return source }
+            if let source {
+                room.signal()
+                return source
+            }
             switch phase {
             case .finished: return nil
             case .failed(let error):
@@ -74,44 +76,24 @@ final class RequestReceiver: Sendable {
             case .cancelled: throw ChanservError(.cancelled, "the request was cancelled")
             case .receiving: break
             }
-            await waitForSource()
-            if Task.isCancelled { throw ChanservError(.cancelled, "waiting for a source", cause: CancellationError()) }
-        }
-    }
-
-    nonisolated(nonsending) private func waitForSource() async {
-        await withTaskCancellationHandler {
-            await withCheckedContinuation { continuation in
-                let now = inside.withLockedValue { inside in
-                    guard inside.ready.isEmpty, case .receiving = inside.phase, !Task.isCancelled else { return true }
-                    precondition(inside.consumer == nil, "two tasks wait for the sources of one request")
-                    inside.consumer = continuation
-                    return false
-                }
-                if now { continuation.resume() }
+            if await news.wait() == .cancelled {
+                throw ChanservError(.cancelled, "waiting for a source", cause: CancellationError())
             }
-        } onCancel: {
-            inside.withLockedValue { $0.consumer.take() }?.resume()
         }
     }
 
     func cancel() {
-        let (dropped, reader, continuations, closes) = inside.withLockedValue { inside in
-            guard case .receiving = inside.phase else {
-                // Announced to the end; what nobody took is given up all the same.
-                let dropped = inside.ready
-                inside.ready = []
-                return (dropped, nil as Task<Void, Never>?, [] as [CheckedContinuation<Void, Never>], false)
-            }
-            inside.phase = .cancelled
+        let (dropped, reader, closes) = inside.withLockedValue { inside in
             let dropped = inside.ready
             inside.ready = []
-            let continuations = [inside.consumer.take(), inside.room.take()].compactMap { $0 }
-            return (dropped, inside.reader, continuations, inside.dialling == 0)
+            // Announced to the end: what nobody took is given up, and that is all.
+            guard case .receiving = inside.phase else { return (dropped, nil as Task<Void, Never>?, false) }
+            inside.phase = .cancelled
+            return (dropped, inside.reader, inside.dialling == 0)
         }
         for source in dropped { source.cancel() }
         reader?.cancel()
-        for continuation in continuations { continuation.resume() }
+        news.signal()
         if closes { master.close() }
     }
 
@@ -180,48 +162,32 @@ final class RequestReceiver: Sendable {
     }
 
     private func add(_ source: ReceivedSource) {
-        let (consumer, unwanted) = inside.withLockedValue { inside in
-            guard case .receiving = inside.phase else { return (nil as CheckedContinuation<Void, Never>?, true) }
+        let wanted = inside.withLockedValue { inside -> Bool in
+            guard case .receiving = inside.phase else { return false }
             inside.ready.append(source)
             inside.readyBytes += source.header.readableBytes
-            return (inside.consumer.take(), false)
+            return true
         }
-        if unwanted { source.cancel() }
-        consumer?.resume()
+        if wanted { news.signal() } else { source.cancel() }
     }
 
     private func waitForRoom(for header: ByteBuffer) async throws {
         let limit = max(1, configuration.sourceBuffer)
-        while true {
+        while inside.withLockedValue({ $0.isFull(limit, adding: header.readableBytes) }) {
+            _ = await room.wait()
             try Task.checkCancellation()
-            let wait = inside.withLockedValue { $0.isFull(limit, adding: header.readableBytes) }
-            guard wait else { return }
-            await withTaskCancellationHandler {
-                await withCheckedContinuation { continuation in
-                    let now = inside.withLockedValue { inside in
-                        guard inside.isFull(limit, adding: header.readableBytes), !Task.isCancelled else {
-                            return true
-                        }
-                        inside.room = continuation
-                        return false
-                    }
-                    if now { continuation.resume() }
-                }
-            } onCancel: {
-                inside.withLockedValue { $0.room.take() }?.resume()
-            }
         }
     }
 
     /// - Returns: whether this was news: a cancelled request has ended already.
     @discardableResult
     private func ended(_ phase: Phase) -> Bool {
-        let (consumer, news) = inside.withLockedValue { inside in
-            guard case .receiving = inside.phase else { return (nil as CheckedContinuation<Void, Never>?, false) }
+        let first = inside.withLockedValue { inside -> Bool in
+            guard case .receiving = inside.phase else { return false }
             inside.phase = phase
-            return (inside.consumer.take(), true)
+            return true
         }
-        consumer?.resume()
-        return news
+        news.signal()
+        return first
     }
 }

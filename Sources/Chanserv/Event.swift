@@ -1,0 +1,76 @@
+import NIOConcurrencyHelpers
+
+/// Where one task at a time waits for another to make something happen.
+///
+/// A signal that finds nobody waiting is remembered, once. So a task that looks at its state, finds nothing and then
+/// waits cannot miss what comes in between; it looks again after each wait.
+final class Event: Sendable {
+    /// Why a wait ended.
+    enum Outcome: Sendable {
+        case signalled
+        case expired
+        case cancelled
+    }
+
+    private struct Inside {
+        var signalled = false
+        var waiter: CheckedContinuation<Outcome, Never>?
+        /// Tells one wait from the next, for an alarm that rings late.
+        var waits: UInt64 = 0
+    }
+
+    private let inside = NIOLockedValueBox(Inside())
+
+    /// Wakes the task that waits, or the next one to wait.
+    func signal() {
+        let waiter = inside.withLockedValue { inside in
+            let waiter = inside.waiter.take()
+            inside.signalled = waiter == nil
+            return waiter
+        }
+        waiter?.resume(returning: .signalled)
+    }
+
+    /// Waits for a signal, the deadline (`nil` is never) or the task's cancellation.
+    nonisolated(nonsending) func wait(deadline: ContinuousClock.Instant? = nil) async -> Outcome {
+        let number = inside.withLockedValue { inside -> UInt64? in
+            if inside.signalled {
+                inside.signalled = false
+                return nil
+            }
+            inside.waits += 1
+            return inside.waits
+        }
+        guard let number else { return Task.isCancelled ? .cancelled : .signalled }
+        let alarm = deadline.map { deadline in
+            Task {
+                do { try await Task.sleep(until: deadline, clock: .continuous) } catch { return }
+                self.end(wait: number, .expired)
+            }
+        }
+        defer { alarm?.cancel() }
+        return await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let outcome = inside.withLockedValue { inside -> Outcome? in
+                    if Task.isCancelled { return .cancelled }
+                    if inside.signalled {
+                        inside.signalled = false
+                        return .signalled
+                    }
+                    if let deadline, deadline <= .now { return .expired }
+                    precondition(inside.waiter == nil, "two tasks wait for the same thing")
+                    inside.waiter = continuation
+                    return nil
+                }
+                if let outcome { continuation.resume(returning: outcome) }
+            }
+        } onCancel: {
+            end(wait: number, .cancelled)
+        }
+    }
+
+    private func end(wait number: UInt64, _ outcome: Outcome) {
+        let waiter = inside.withLockedValue { $0.waits == number ? $0.waiter.take() : nil }
+        waiter?.resume(returning: outcome)
+    }
+}

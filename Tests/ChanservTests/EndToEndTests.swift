@@ -1,0 +1,176 @@
+import NIOCore
+import Testing
+
+@testable import Chanserv
+
+@Suite(.timeLimit(.minutes(1))) struct EndToEndTests {
+    @Test(arguments: [false, true])
+    func everyPayloadArrivesAsItWasSent(compression: Bool) async throws {
+        var configuration = Server.Configuration()
+        configuration.compression = compression
+        let pair = try Pair(configuration) { request in
+            let kind = try #require(Payloads.Kind(rawValue: String(buffer: request.body)))
+            return SourceList([Source(header: request.body, frames: Payloads.sizes.map { Payloads.make(kind, $0) })])
+        }
+        for kind in Payloads.Kind.allCases {
+            let source = try await pair.post(kind.rawValue).first()
+            #expect(String(buffer: source.header) == kind.rawValue)
+            let frames = try await source.frames.collect()
+            #expect(frames == Payloads.sizes.map { Payloads.make(kind, $0) })
+        }
+        #expect(await pair.idle() == 0)
+        let counters = pair.service.counters
+        #expect(counters.requestsTotal == 4 && counters.sourcesTotal == 4 && counters.failures == 0)
+        #expect(counters.requestsOpen == 0 && counters.sourcesOpen == 0 && counters.sourcesWaiting == 0)
+        #expect(counters.frames == 4 * Payloads.sizes.count)
+        #expect(pair.network.names == ["svc"])
+    }
+
+    @Test func aRequestKnowsItsBodyItsNameAndWhereItCameFrom() async throws {
+        let pair = try Pair { request in
+            #expect(request.meta.remoteNetwork == "memory" && request.meta.localNetwork == "memory")
+            #expect(request.meta.remoteAddress != request.meta.localAddress)
+            return SourceList([
+                Source(header: request.meta.remoteAddress, frames: [request.vAddr, String(buffer: request.body)])
+            ])
+        }
+        let source = try await pair.post("hello", tags: [.bucket: "b", .meta: "m"]).first()
+        #expect(source.meta.localAddress == String(buffer: source.header))
+        let frames = try await source.frames.collect()
+        #expect(frames == [Array("svc".utf8), Array("hello".utf8)])
+    }
+
+    @Test func aRequestWithoutSourcesEndsWell() async throws {
+        let pair = try Pair { _ in SourceList([]) }
+        let sources = try await pair.post().collect()
+        #expect(sources.isEmpty)
+    }
+
+    @Test func sourcesComeInTheirOrderAndEmptyOnesEndAtOnce() async throws {
+        let pair = try Pair { _ in
+            SourceList((0..<500).map { Source(header: "\($0)", frames: [[UInt8]](repeating: [1], count: $0 % 3)) })
+        }
+        var index = 0
+        for try await source in try await pair.post() {
+            #expect(String(buffer: source.header) == "\(index)")
+            let frames = try await source.frames.collect()
+            #expect(frames.count == index % 3)
+            index += 1
+        }
+        #expect(index == 500)
+    }
+
+    @Test func framesOfAnAsyncSequenceArriveAsTheyCome() async throws {
+        let (stream, feed) = AsyncThrowingStream<String, any Error>.makeStream()
+        let pair = try Pair { _ in SourceList([Source(header: "", frames: stream)]) }
+        let source = try await pair.post().first()
+        var iterator = source.frames.makeAsyncIterator()
+        for index in 0..<20 {
+            feed.yield("frame \(index)")
+            let frame = try await iterator.next()
+            #expect(frame?.string == "frame \(index)")
+        }
+        feed.finish(throwing: TestError("that was all"))
+        let error = await failure { try await iterator.next() }
+        #expect(error?.code == .sourceFailed && error?.message == "that was all")
+        let after = try await iterator.next()
+        #expect(after == nil)
+    }
+
+    @Test func sourcesMayComeWithTime() async throws {
+        let (stream, feed) = AsyncThrowingStream<Source, any Error>.makeStream()
+        let pair = try Pair { _ in stream }
+        var sources = try await pair.post().makeAsyncIterator()
+        for index in 0..<20 {
+            feed.yield(Source(header: "\(index)", frames: ["x"]))
+            let source = try await sources.next()
+            #expect(source.map { String(buffer: $0.header) } == "\(index)")
+            let count = try await source?.frames.collect().count
+            #expect(count == 1)
+        }
+        feed.finish()
+        let end = try await sources.next()
+        #expect(end == nil)
+    }
+
+    @Test func aFrameOfManyWindowsStreamsThroughASmallOne() async throws {
+        let payload = Payloads.make(.random, 1 << 20)
+        let pair = try Pair(window: 1000) { _ in SourceList([Source(header: payload, frames: [payload, payload])]) }
+        let source = try await pair.post(payload).first()
+        #expect(Array(source.header.readableBytesView) == payload)
+        let frames = try await source.frames.collect()
+        #expect(frames == [payload, payload])
+    }
+
+    @Test func batchesHoldWhatIsAtHandUpToTheFrameBuffer() async throws {
+        var configuration = Client.Configuration()
+        configuration.frameBuffer = 10
+        let pair = try Pair(client: configuration) { _ in
+            SourceList([Source(header: "", frames: (0..<95).map { "\($0)" })])
+        }
+        var frames = try await pair.post().first().frames.makeAsyncIterator()
+        var all: [String] = []
+        while true {
+            let batch = try await frames.nextBatch()
+            if batch.isEmpty { break }
+            #expect(batch.count <= 10)
+            all += batch.map(\.string)
+        }
+        #expect(all == (0..<95).map { "\($0)" })
+    }
+
+    @Test func tenThousandSourcesInOneRequest() async throws {
+        let pair = try Pair { _ in
+            SourceList((0..<10_000).map { Source(header: "\($0)", frames: ["a\($0)", "b\($0)"]) })
+        }
+        var index = 0
+        for try await source in try await pair.post() {
+            let frames = try await source.frames.collect()
+            #expect(frames == [Array("a\(index)".utf8), Array("b\(index)".utf8)])
+            index += 1
+        }
+        #expect(index == 10_000)
+        #expect(await pair.idle() == 0)
+        #expect(pair.network.names == ["svc"])
+    }
+
+    @Test func aHundredRequestsAtOnceOfAHundredSourcesEach() async throws {
+        let pair = try Pair { request in
+            let body = String(buffer: request.body)
+            return SourceList((0..<100).map { Source(header: "\($0)", frames: ["\(body)/\($0)"]) })
+        }
+        let total = try await withThrowingTaskGroup(of: Int.self) { group in
+            for request in 0..<100 {
+                group.addTask {
+                    var count = 0
+                    for try await source in try await pair.post("\(request)") {
+                        let frames = try await source.frames.collect()
+                        #expect(frames == [Array("\(request)/\(count)".utf8)])
+                        count += 1
+                    }
+                    return count
+                }
+            }
+            return try await group.reduce(0, +)
+        }
+        #expect(total == 10_000)
+        #expect(await pair.idle() == 0)
+    }
+
+    @Test func aSourceNobodyReadsHoldsUpNoOther() async throws {
+        let pair = try Pair { _ in
+            SourceList(
+                (0..<3).map { index in
+                    Source(header: "\(index)", frames: (0..<300).map { _ in Payloads.make(.random, 10_000) })
+                })
+        }
+        let sources = try await pair.post().collect()
+        #expect(sources.count == 3)
+        for index in [1, 2] {
+            let frames = try await sources[index].frames.collect()
+            #expect(frames.count == 300)
+        }
+        let last = try await sources[0].frames.collect()
+        #expect(last.count == 300)
+    }
+}

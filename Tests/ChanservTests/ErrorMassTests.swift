@@ -1,0 +1,182 @@
+import Testing
+
+@testable import Chanserv
+
+@Suite struct ErrorMassTests {
+    private let start = ContinuousClock.now
+
+    private func at(_ seconds: Double) -> ErrorMass.Instant { start + .seconds(seconds) }
+
+    private func ticket(_ mass: inout ErrorMass, _ seconds: Double = 0) throws -> ErrorMass.Ticket {
+        guard case .serve(let ticket) = mass.receivedRequest(now: at(seconds)) else {
+            throw ChanservError(.refused, "refused in \(mass.state)")
+        }
+        return ticket
+    }
+
+    /// A mass of limit 3 in each state, with the ticket of a request let through there, or the last one before.
+    private func mass(_ name: String) throws -> (ErrorMass, ErrorMass.Ticket) {
+        var mass = ErrorMass(limit: 3, pause: .seconds(10), maxPause: .seconds(60))
+        var last = try ticket(&mass)
+        if name == "serving" { return (mass, last) }
+        for _ in 0..<3 { _ = mass.failed(last, now: at(0)) }
+        if name == "withdrawn" { return (mass, last) }
+        #expect(mass.tick(now: at(10)) == .announce)
+        if name == "awaitingProbe" { return (mass, last) }
+        last = try ticket(&mass, 10)
+        return (mass, last)
+    }
+
+    @Test func failuresInARowUpToTheLimitWithdraw() throws {
+        var mass = ErrorMass()
+        let request = try ticket(&mass)
+        for count in 1..<10 {
+            #expect(mass.failed(request, now: at(0)) == .doNothing)
+            #expect(mass.mass == count)
+        }
+        #expect(mass.failed(request, now: at(0)) == .withdraw(until: at(30), mass: 10))
+        #expect(mass.state == .withdrawn(until: at(30)))
+    }
+
+    @Test func oneSuccessClearsTheMass() throws {
+        var mass = ErrorMass(limit: 3)
+        let request = try ticket(&mass)
+        for _ in 0..<5 {
+            _ = mass.failed(request, now: at(0))
+            _ = mass.failed(request, now: at(0))
+            #expect(mass.succeeded(request) == .doNothing)
+            #expect(mass.mass == 0 && mass.state == .serving)
+        }
+    }
+
+    @Test func aLimitOfZeroNeverWithdraws() throws {
+        var mass = ErrorMass(limit: 0)
+        let request = try ticket(&mass)
+        for _ in 0..<1000 { #expect(mass.failed(request, now: at(0)) == .doNothing) }
+        #expect(mass.failed(now: at(0)) == .doNothing)
+        #expect(mass.state == .serving && mass.mass == 0)
+    }
+
+    @Test func everyStateAnswersARequest() throws {
+        for (name, serves, probe) in [
+            ("serving", true, false), ("withdrawn", false, false), ("awaitingProbe", true, true),
+            ("probing", false, false),
+        ] {
+            var (mass, _) = try mass(name)
+            switch mass.receivedRequest(now: at(10)) {
+            case .serve(let ticket): #expect(serves && ticket.isProbe == probe, "\(name)")
+            case .refuse: #expect(!serves, "\(name)")
+            }
+        }
+    }
+
+    @Test func everyStateTakesASuccess() throws {
+        for (name, action, state) in [
+            ("serving", ErrorMass.Action.doNothing, ErrorMass.State.serving),
+            ("withdrawn", .doNothing, .withdrawn(until: at(10))),
+            ("awaitingProbe", .doNothing, .awaitingProbe), ("probing", .restore, .serving),
+        ] {
+            var (mass, ticket) = try mass(name)
+            #expect(mass.succeeded(ticket) == action, "\(name)")
+            #expect(mass.state == state, "\(name)")
+        }
+    }
+
+    @Test func everyStateTakesAFailureOfARequest() throws {
+        for (name, action, state) in [
+            ("serving", ErrorMass.Action.doNothing, ErrorMass.State.serving),
+            ("withdrawn", .doNothing, .withdrawn(until: at(10))), ("awaitingProbe", .doNothing, .awaitingProbe),
+            ("probing", .withdraw(until: at(31), mass: 4), .withdrawn(until: at(31))),
+        ] {
+            var (mass, ticket) = try mass(name)
+            #expect(mass.failed(ticket, now: at(11)) == action, "\(name)")
+            #expect(mass.state == state, "\(name)")
+        }
+    }
+
+    @Test func everyStateTakesAFailureOfTheServiceItself() throws {
+        for (name, action) in [
+            ("serving", ErrorMass.Action.doNothing), ("withdrawn", .doNothing),
+            ("awaitingProbe", .withdraw(until: at(31), mass: 4)), ("probing", .withdraw(until: at(31), mass: 4)),
+        ] {
+            var (mass, _) = try mass(name)
+            #expect(mass.failed(now: at(11)) == action, "\(name)")
+        }
+    }
+
+    @Test func everyStateTakesAResultThatSaysNothing() throws {
+        for (name, action, state) in [
+            ("serving", ErrorMass.Action.doNothing, ErrorMass.State.serving),
+            ("withdrawn", .doNothing, .withdrawn(until: at(10))), ("awaitingProbe", .doNothing, .awaitingProbe),
+            ("probing", .probeAgain, .awaitingProbe),
+        ] {
+            var (mass, ticket) = try mass(name)
+            #expect(mass.undecided(ticket) == action, "\(name)")
+            #expect(mass.state == state, "\(name)")
+        }
+    }
+
+    @Test func everyStateLetsTimePass() throws {
+        for (name, early, late) in [
+            ("serving", ErrorMass.Action.doNothing, ErrorMass.Action.doNothing), ("withdrawn", .doNothing, .announce),
+            ("awaitingProbe", .doNothing, .doNothing), ("probing", .doNothing, .restore),
+        ] {
+            var (mass, _) = try mass(name)
+            #expect(mass.tick(now: at(9.9)) == early, "\(name)")
+            #expect(mass.tick(now: at(15)) == late, "\(name)")
+        }
+    }
+
+    @Test func everyStateIsReconfigured() throws {
+        for (name, off) in [
+            ("serving", ErrorMass.Action.doNothing), ("withdrawn", .announce), ("awaitingProbe", .restore),
+            ("probing", .restore),
+        ] {
+            var (mass, _) = try mass(name)
+            let before = mass.state
+            #expect(mass.reconfigure(limit: 5, pause: .seconds(1), maxPause: .seconds(2)) == .doNothing, "\(name)")
+            #expect(mass.state == before, "\(name)")
+            #expect(mass.reconfigure(limit: 0, pause: .seconds(1), maxPause: .seconds(2)) == off, "\(name)")
+            #expect(mass.state == .serving && mass.mass == 0, "\(name)")
+        }
+    }
+
+    @Test func onlyOneRequestProbesAndItsSuccessClosesAndClears() throws {
+        var (mass, probe) = try mass("probing")
+        #expect(mass.receivedRequest(now: at(10)) == .refuse)
+        #expect(mass.succeeded(probe) == .restore)
+        #expect(mass.state == .serving && mass.mass == 0)
+        let next = try ticket(&mass, 11)
+        #expect(mass.failed(next, now: at(11)) == .doNothing)
+        #expect(mass.mass == 1)
+    }
+
+    @Test func whatBeganBeforeAWithdrawalDecidesNothingAfterIt() throws {
+        var (mass, old) = try mass("withdrawn")
+        _ = mass.tick(now: at(10))
+        let probe = try ticket(&mass, 10)
+        #expect(mass.succeeded(old) == .doNothing)
+        #expect(mass.failed(old, now: at(11)) == .doNothing)
+        #expect(mass.undecided(old) == .doNothing)
+        #expect(mass.succeeded(probe) == .restore)
+        for _ in 0..<10 { #expect(mass.failed(old, now: at(12)) == .doNothing) }
+        #expect(mass.mass == 0)
+    }
+
+    @Test func thePauseDoublesWithTheMassUpToTheLongest() throws {
+        var (mass, _) = try mass("withdrawn")
+        var now = 10.0
+        for pause in [20.0, 40, 60, 60, 60] {
+            #expect(mass.tick(now: at(now)) == .announce)
+            let probe = try ticket(&mass, now)
+            #expect(mass.failed(probe, now: at(now)) == .withdraw(until: at(now + pause), mass: mass.mass))
+            now += pause
+        }
+    }
+
+    @Test func aPauseLongerThanTheLongestIsNotShortened() throws {
+        var mass = ErrorMass(limit: 1, pause: .seconds(10), maxPause: .seconds(5))
+        let request = try ticket(&mass)
+        #expect(mass.failed(request, now: at(0)) == .withdraw(until: at(10), mass: 1))
+    }
+}
