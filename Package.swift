@@ -71,7 +71,10 @@ let package = Package(
             ],
             swiftSettings: strict),
 
-        .testTarget(name: "AstraNetTests", dependencies: ["AstraNet", nioPosix], swiftSettings: strict),
+        .testTarget(
+            name: "AstraNetTests",
+            dependencies: ["AstraNet", "Chanserv", "ChanservAstraNet", logging, nioConcurrency, nioCore, nioPosix],
+            exclude: ["Fixtures"], swiftSettings: strict),
         .testTarget(
             name: "ChanservTests", dependencies: ["Chanserv", "ChanservAstraNet", "AstraNet"], swiftSettings: strict),
         .testTarget(

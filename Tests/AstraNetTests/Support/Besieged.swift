@@ -1,0 +1,87 @@
+import AstraNet
+import Logging
+import NIOCore
+import Testing
+
+/// A node with a service, a friend who uses it over one link, and room for peers who do not behave on others.
+struct Besieged {
+    let node: Node
+    let address: SocketAddress
+    /// What peers dial; a test accepts the streams itself.
+    let target: Listener
+    private let friend: Node
+    private let echo: Listener
+    private let echoing: Task<Void, any Error>
+
+    init(_ configure: (inout NodeConfiguration) -> Void = { _ in }) async throws {
+        var configuration = NodeConfiguration()
+        configure(&configuration)
+        node = Node(configuration: configuration, logger: .silent)
+        address = try await node.listen(host: "127.0.0.1", port: 0)
+        target = try node.bind("target")
+        let echo = try node.bind("echo")
+        self.echo = echo
+        echoing = Task {
+            while true {
+                let stream = try await echo.nextStream()
+                try await stream.send(stream.readAll())
+                stream.close()
+            }
+        }
+        friend = Node(logger: .silent)
+        try await friend.join(host: "127.0.0.1", port: address.port!, deadline: .soon)
+    }
+
+    /// A socket to the node, before any handshake.
+    func connect(reads: Bool = true) async throws -> RawPeer {
+        try await RawPeer.connect(to: address, reads: reads)
+    }
+
+    /// A socket whose handshake is done and that has heard of the node's services.
+    func handshaken(_ json: String = #"{"RAddr":"127.0.0.1:5555"}"#) async throws -> RawPeer {
+        let peer = try await connect()
+        #expect(await peer.handshake(json) == node.id)
+        _ = await peer.opsUntilPong()
+        return peer
+    }
+
+    /// The friend's link carries streams as ever.
+    func expectUnharmed(sourceLocation: SourceLocation = #_sourceLocation) async throws {
+        let stream = try await friend.dial("echo", deadline: .soon)
+        try await stream.send(ByteBuffer(repeating: 7, count: 100_000), deadline: .soon)
+        stream.finish()
+        let received = try await stream.readAll().readableBytes
+        #expect(received == 100_000, sourceLocation: sourceLocation)
+        stream.close()
+    }
+
+    func end() async throws {
+        try await expectUnharmed()
+        echo.close()
+        await friend.shutdown()
+        await node.shutdown()
+        await #expect(throws: AstraNetError.self) { try await echoing.value }
+    }
+}
+
+extension RawPeer {
+    /// An op from one of the peer's ports to one of `listener`'s node.
+    func op(_ command: Command, to address: Address, from port: UInt32, payload: [UInt8] = []) -> WireOp {
+        WireOp(command, to: address, from: Address(host, port), payload: payload)
+    }
+
+    /// Dials and waits for the SYN and the SYN_ACK.
+    func open(_ address: Address, from port: UInt32) async {
+        send(op(.dial, to: address, from: port))
+        let syn = await first(.syn)
+        #expect(syn == WireOp(.syn, to: Address(host, port), from: address))
+        send(op(.ack, to: address, from: port))
+        let synAck = await first(.synAck)
+        #expect(synAck == WireOp(.synAck, to: Address(host, port), from: address))
+    }
+}
+
+extension Logger {
+    /// For tests in which much is meant to go wrong.
+    static let silent = Logger(label: "silent") { _ in SwiftLogNoOpLogHandler() }
+}
