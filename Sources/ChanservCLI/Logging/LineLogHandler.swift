@@ -1,5 +1,4 @@
 import FoundationEssentials
-import Glibc
 import Logging
 
 /// How log lines are written.
@@ -41,10 +40,7 @@ struct LineLogHandler: LogHandler {
         if let error = event.error { metadata["error"] = "\(error)" }
         let line = LogLine(
             time: Date(), level: event.level, label: label, message: event.message.description, metadata: metadata)
-        var bytes = Array((format == .json ? line.json : line.text).utf8)
-        bytes.append(UInt8(ascii: "\n"))
-        // Where standard error is closed or full there is nobody left to tell.
-        _ = bytes.withUnsafeBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
+        StandardError.write(format == .json ? line.json : line.text)
     }
 }
 

@@ -54,21 +54,15 @@ final class PostOutput: Sendable {
 
     private func writeError(_ text: @escaping @Sendable () -> String) async {
         do {
-            try await thread.runIfActive {
-                var text = text()
-                try text.withUTF8 {
-                    try writeAll(UnsafeRawBufferPointer($0), to: STDERR_FILENO, name: "standard error")
-                }
-            }
+            try await thread.runIfActive { StandardError.write(text(), terminator: "") }
         } catch {
-            // Where standard error is closed there is nobody left to tell.
+            // The task was cancelled before it was its turn: nobody waits for the line any more.
         }
     }
 
     private func clearProgress() {
         guard progressIsShown.withLockedValue({ exchange(&$0, with: false) }) else { return }
-        let erase: StaticString = "\r\u{1B}[K"
-        _ = Glibc.write(STDERR_FILENO, erase.utf8Start, erase.utf8CodeUnitCount)
+        StandardError.write("\r\u{1B}[K", terminator: "")
     }
 
     private static func terminalWidth() -> Int {

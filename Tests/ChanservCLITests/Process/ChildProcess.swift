@@ -25,9 +25,11 @@ final class ChildProcess: Sendable {
     ///
     /// - Parameters:
     ///   - input: what standard input has, all at once; `nil` for none.
+    ///   - errors: where standard error goes instead of being collected.
     ///   - keepsOutput: whether standard output is read; otherwise its reader is gone at once.
     init(
-        _ program: String, _ arguments: [String], folder: String? = nil, input: Data? = nil, keepsOutput: Bool = true
+        _ program: String, _ arguments: [String], folder: String? = nil, input: Data? = nil,
+        errors errorHandle: FileHandle? = nil, keepsOutput: Bool = true
     ) throws {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: program)
@@ -37,7 +39,7 @@ final class ChildProcess: Sendable {
         let errorPipe = Pipe()
         let inputPipe = Pipe()
         process.standardOutput = outputPipe
-        process.standardError = errorPipe
+        if let errorHandle { process.standardError = errorHandle } else { process.standardError = errorPipe }
         process.standardInput = inputPipe
         process.terminationHandler = { [exitCode] process in
             let code = process.terminationReason == .exit ? process.terminationStatus : 128 + process.terminationStatus
@@ -52,7 +54,7 @@ final class ChildProcess: Sendable {
             try outputPipe.fileHandleForReading.close()
             output.end()
         }
-        errors.follow(errorPipe.fileHandleForReading)
+        if errorHandle == nil { errors.follow(errorPipe.fileHandleForReading) } else { errors.end() }
         let inputHandle = inputPipe.fileHandleForWriting
         Thread.detachNewThread {
             // A program that does not want its input is no error.

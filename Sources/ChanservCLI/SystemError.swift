@@ -31,3 +31,15 @@ func writeAll(_ bytes: UnsafeRawBufferPointer, to descriptor: Int32, name: Strin
         }
     }
 }
+
+enum StandardError {
+    /// Writes a line, whole. Where standard error is closed or full there is nobody left to tell.
+    static func write(_ line: String, terminator: String = "\n") {
+        var line = line + terminator
+        line.withUTF8 { bytes in
+            do throws(SystemError) {
+                try writeAll(UnsafeRawBufferPointer(bytes), to: STDERR_FILENO, name: "standard error")
+            } catch {}
+        }
+    }
+}

@@ -1,0 +1,240 @@
+import Chanserv
+import Foundation
+import NIOCore
+import Testing
+
+/// `chanserv post` against a server that does what is asked of it.
+@Suite struct PostCommandTests {
+    @Test func textShowsHeadersAndFramesWithTheirSource() async throws {
+        try await TestServer.serving({ _ in
+            SourceList([Source(header: "head", frames: ["one", "two\n"]), Source(header: "", frames: ["three\nfour"])])
+        }) { server in
+            let exit = try await Chanserv.run("post", "test", "--join", server.address)
+            #expect(exit.code == 0)
+            #expect(exit.errors == "")
+            // The order among sources is open, that within one is not.
+            #expect(exit.lines.filter { $0.hasPrefix("[0]") } == ["[0] header: head", "[0] one", "[0] two"])
+            #expect(exit.lines.filter { $0.hasPrefix("[1]") } == ["[1] three", "[1] four"])
+        }
+    }
+
+    @Test func jsonHasAnObjectForEachEvent() async throws {
+        try await TestServer.serving({ _ in
+            SourceList([Source(header: "h", frames: [ByteBuffer(string: "a\"b"), ByteBuffer(bytes: [0xFF, 0])])])
+        }) { server in
+            let exit = try await Chanserv.run("post", "test", "--join", server.address, "--output", "json")
+            #expect(exit.code == 0)
+            #expect(
+                exit.lines == [
+                    #"{"source":0,"header":"h"}"#, #"{"source":0,"frame":"a\"b"}"#,
+                    #"{"source":0,"frame_base64":"/wA="}"#, #"{"source":0,"end":"ok"}"#,
+                ])
+        }
+    }
+
+    @Test func rawIsTheBytesOfTheFrames() async throws {
+        let bytes = (0...255).map { UInt8($0) }
+        try await TestServer.serving({ _ in SourceList([Source(header: "h", frames: [bytes, [], bytes])]) }) { server in
+            let exit = try await Chanserv.run("post", "test", "--join", server.address, "--output", "raw")
+            #expect(exit.code == 0)
+            #expect(exit.output == Data(bytes + bytes))
+        }
+    }
+
+    @Test func theBodyComesFromTheCommandLineAFileOrStandardInput() async throws {
+        try await withTemporaryFolder { folder in
+            try "from a file".write(toFile: folder + "/body", atomically: true, encoding: .utf8)
+            try await TestServer.serving(Self.echo) { server in
+                let post = ["post", "test", "--join", server.address, "--output", "raw"]
+                for (arguments, expected) in [
+                    ([], ""), (["--body", "from here"], "from here"),
+                    (["--body-file", folder + "/body"], "from a file"),
+                    (["-"], "piped"), (["--body-file", "-"], "piped"),
+                ] {
+                    let exit = try await Chanserv.run(post + arguments, input: "piped")
+                    #expect(exit.text == expected)
+                    #expect(exit.code == 0)
+                }
+                let missing = try await Chanserv.run(post + ["--body-file", folder + "/none"])
+                #expect(missing.code == 1)
+                #expect(missing.errors == "chanserv: cannot open '\(folder)/none': No such file or directory\n")
+            }
+        }
+    }
+
+    @Test func aSourceThatFailsIsReportedAndTheOthersComeWhole() async throws {
+        try await TestServer.serving({ _ in
+            SourceList([
+                Source(header: "bad", frames: Failing(frames: ["before"])), Source(header: "good", frames: ["whole"]),
+            ])
+        }) { server in
+            let exit = try await Chanserv.run("post", "test", "--join", server.address, "--output", "json")
+            #expect(exit.code == 1)
+            #expect(exit.lines.contains(#"{"source":0,"frame":"before"}"#))
+            let end = try #require(exit.lines.first { $0.hasPrefix(#"{"source":0,"end""#) })
+            #expect(end.hasPrefix(#"{"source":0,"end":"error","message":""#))
+            #expect(end.contains("the disk is on fire"))
+            #expect(exit.lines.contains(#"{"source":1,"frame":"whole"}"#))
+            #expect(exit.lines.contains(#"{"source":1,"end":"ok"}"#))
+            #expect(exit.errors.hasPrefix("chanserv: source 0: "))
+            #expect(exit.errors.contains("the disk is on fire"))
+        }
+    }
+
+    @Test func aRequestThatIsRefusedIsReported() async throws {
+        try await TestServer.serving({ _ in throw OnFire() }) { server in
+            let exit = try await Chanserv.run("post", "test", "--join", server.address, "--output", "json")
+            #expect(exit.code == 1)
+            #expect(exit.errors.hasPrefix("chanserv: test: "))
+            #expect(exit.errors.contains("the disk is on fire"))
+            #expect(exit.lines.count == 1)
+            #expect(exit.lines.first?.hasPrefix(#"{"end":"error","message":""#) == true)
+        }
+    }
+
+    @Test func anAddressThatNobodyOffersIsUnavailable() async throws {
+        try await TestServer.serving(Self.echo) { server in
+            let exit = try await Chanserv.run("post", "other", "--join", server.address, "--timeout", "300ms")
+            #expect(exit.code == 69)
+            #expect(exit.errors.contains("other"))
+            #expect(exit.errors.contains("not found"))
+        }
+    }
+
+    @Test func aNodeThatIsNotThereIsUnavailableUnlessAnotherOneIs() async throws {
+        let none = try await Chanserv.run("post", "test", "--join", "127.0.0.1:1")
+        #expect(none.code == 69)
+        #expect(none.errors == "chanserv: cannot join 127.0.0.1:1: Connection refused\n")
+        try await TestServer.serving(Self.echo) { server in
+            let one = try await Chanserv.run(
+                "post", "test", "--join", "127.0.0.1:1", "--join", server.address, "--body", "x")
+            #expect(one.code == 0)
+            #expect(one.text == "[0] x\n")
+            #expect(one.errors == "chanserv: cannot join 127.0.0.1:1: Connection refused\n")
+        }
+    }
+
+    @Test func theEnvironmentIsPartOfTheAddress() async throws {
+        try await TestServer.serving(environment: "staging", Self.echo) { server in
+            let post = ["post", "test", "--join", server.address, "--body", "x", "--timeout"]
+            let inside = try await Chanserv.run(post + ["60s", "--environment", "staging"])
+            #expect(inside.text == "[0] x\n")
+            #expect(try await Chanserv.run(post + ["300ms"]).code == 69)
+        }
+    }
+
+    @Test func savedFilesAreThoseOfTheSourcesByteForByte() async throws {
+        try await withTemporaryFolder { folder in
+            let count = 3_000
+            try await TestServer.serving({ _ in
+                SourceList(
+                    (0..<count).map { index in
+                        let bytes = TestServer.contents(index)
+                        let half = bytes.count / 2
+                        return Source(
+                            header: #"{"path":"dir\#(index % 7)/file\#(index)"}"#,
+                            frames: [Array(bytes[..<half]), [], Array(bytes[half...])])
+                    })
+            }) { server in
+                let exit = try await Chanserv.run("post", "test", "--join", server.address, "--save", folder + "/copy")
+                #expect(exit.errors == "")
+                #expect(exit.code == 0)
+                for index in 0..<count {
+                    let path = "dir\(index % 7)/file\(index)"
+                    let bytes = try Data(contentsOf: URL(fileURLWithPath: folder + "/copy/" + path))
+                    #expect(bytes == Data(TestServer.contents(index)), "\(path)")
+                }
+                let all = try FileManager.default.subpathsOfDirectory(atPath: folder + "/copy")
+                #expect(all.count == count + 7)
+            }
+        }
+    }
+
+    @Test func aSourceThatFailsLeavesNoFileThatLooksWhole() async throws {
+        try await withTemporaryFolder { folder in
+            try await TestServer.serving({ _ in
+                SourceList([Source(header: #"{"path":"a"}"#, frames: Failing(frames: ["half"]))])
+            }) { server in
+                let exit = try await Chanserv.run("post", "test", "--join", server.address, "--save", folder)
+                #expect(exit.code == 1)
+                #expect(exit.text == "")
+                #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == ["a.partial"])
+            }
+        }
+    }
+
+    @Test func aSignalEndsARequestThatNeverEnds() async throws {
+        try await TestServer.serving(Self.endless) { server in
+            let post = try Chanserv.start("post", "test", "--join", server.address)
+            defer { post.end() }
+            _ = try await post.outputBytes(100)
+            post.kill(SIGINT)
+            let exit = try await post.exit()
+            #expect(exit.code == 130)
+            #expect(exit.errors == "chanserv: interrupted\n")
+        }
+    }
+
+    @Test func aReaderThatGoesEndsTheRequestQuietly() async throws {
+        try await TestServer.serving(Self.endless) { server in
+            let post = try Chanserv.start("post", "test", "--join", server.address, keepsOutput: false)
+            defer { post.end() }
+            let exit = try await post.exit()
+            #expect(exit.code == 141)
+            #expect(exit.errors == "")
+        }
+    }
+
+    @Test func aTerminalGetsAProgressLine() async throws {
+        let terminal = try PseudoTerminal()
+        try await TestServer.serving({ _ in SourceList([Source(header: "", frames: ["12345", "6789\n"])]) }) { server in
+            let post = try Chanserv.start("post", "test", "--join", server.address, errors: terminal.device)
+            defer { post.end() }
+            #expect(try await post.exit().text == "[0] 12345\n[0] 6789\n")
+            let shown = try terminal.written()
+            #expect(shown.contains("sources: 0 open, 1 done  frames: 2  bytes: 10 B  rate: "))
+            #expect(shown.hasSuffix("\r\n"))
+        }
+    }
+
+    @Test(arguments: [
+        ["post"], ["post", ""], ["post", "x", "y"], ["post", "x", "-", "--body", "z"],
+        ["post", "x", "--body", "a", "--body-file", "b"], ["post", "x", "--output", "xml"],
+        ["post", "x", "--timeout", "5"],
+        ["post", "x", "--join", "nowhere"], ["post", "x", "--output", "raw", "--save", "d"],
+        ["post", "x", "--nonsense"],
+    ]) func aWrongCommandLineIsExplained(arguments: [String]) async throws {
+        let exit = try await Chanserv.run(arguments)
+        #expect(exit.code == 64)
+        #expect(exit.errors.hasPrefix("Error: "))
+        #expect(exit.errors.contains("Usage: chanserv post"))
+        #expect(exit.text == "")
+    }
+
+    private static let echo: SourceFunc = { request in SourceList([Source(header: "", frames: [request.body])]) }
+
+    private static let endless: SourceFunc = { _ in SourceList([Source(header: "", frames: Endless())]) }
+
+    private struct OnFire: Error, CustomStringConvertible { let description = "the disk is on fire" }
+
+    /// Some frames, then an error.
+    private struct Failing: AsyncSequence, Sendable {
+        var frames: [String]
+
+        func makeAsyncIterator() -> Iterator { Iterator(rest: frames[...]) }
+
+        struct Iterator: AsyncIteratorProtocol {
+            var rest: ArraySlice<String>
+
+            mutating func next() async throws -> String? {
+                guard let frame = rest.popFirst() else { throw OnFire() }
+                return frame
+            }
+        }
+    }
+
+    /// Frames without an end.
+    private struct Endless: Sequence, IteratorProtocol, Sendable {
+        mutating func next() -> String? { "again and again" }
+    }
+}

@@ -1,0 +1,39 @@
+import Foundation
+
+/// The built `chanserv`, beside the tests in the build folder.
+enum Chanserv {
+    /// The folder with everything that was built, the plugins as well.
+    static let buildFolder: String = {
+        do {
+            let tests = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+            return URL(fileURLWithPath: tests).deletingLastPathComponent().path
+        } catch {
+            fatalError("the build folder cannot be found: \(error)")
+        }
+    }()
+
+    /// Starts it.
+    static func start(
+        _ arguments: String..., folder: String? = nil, input: String? = nil, errors: FileHandle? = nil,
+        keepsOutput: Bool = true
+    ) throws -> ChildProcess {
+        try ChildProcess(
+            buildFolder + "/chanserv", arguments, folder: folder, input: input.map { Data($0.utf8) }, errors: errors,
+            keepsOutput: keepsOutput)
+    }
+
+    /// Runs it to its end.
+    static func run(_ arguments: String..., folder: String? = nil, input: String? = nil) async throws
+        -> ChildProcess.Exit
+    {
+        try await run(arguments, folder: folder, input: input)
+    }
+
+    static func run(_ arguments: [String], folder: String? = nil, input: String? = nil) async throws
+        -> ChildProcess.Exit
+    {
+        try await ChildProcess(
+            buildFolder + "/chanserv", arguments, folder: folder, input: input.map { Data($0.utf8) }
+        ).exit()
+    }
+}

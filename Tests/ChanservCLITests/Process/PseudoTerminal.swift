@@ -1,0 +1,35 @@
+import Foundation
+
+/// A terminal nobody looks at, 120 columns wide.
+struct PseudoTerminal {
+    /// What a program gets as its terminal.
+    let device: FileHandle
+    private let screen: FileHandle
+
+    init() throws {
+        let screen = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC)
+        guard screen >= 0 else { throw Failed() }
+        // TIOCSPTLCK and TIOCGPTN: what unlockpt and ptsname call, which the C library does not offer to Swift.
+        var isLocked: Int32 = 0
+        var number: UInt32 = 0
+        guard ioctl(screen, 0x4004_5431, &isLocked) == 0, ioctl(screen, 0x8004_5430, &number) == 0 else { throw Failed() }
+        var size = winsize(ws_row: 24, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0)
+        guard ioctl(screen, UInt(TIOCSWINSZ), &size) == 0 else { throw Failed() }
+        let device = open("/dev/pts/\(number)", O_RDWR | O_NOCTTY | O_CLOEXEC)
+        guard device >= 0 else { throw Failed() }
+        self.screen = FileHandle(fileDescriptor: screen, closeOnDealloc: true)
+        self.device = FileHandle(fileDescriptor: device, closeOnDealloc: true)
+    }
+
+    /// All that was written, once the programs that had the device are gone.
+    func written() throws -> String {
+        try device.close()
+        var bytes: [UInt8] = []
+        var part = [UInt8](repeating: 0, count: 4_096)
+        // At the end of a terminal stands EIO, not an end of file.
+        while case let count = read(screen.fileDescriptor, &part, part.count), count > 0 { bytes += part[..<count] }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+
+    struct Failed: Error {}
+}

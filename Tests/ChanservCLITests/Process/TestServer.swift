@@ -1,0 +1,46 @@
+import AstraNet
+import Chanserv
+import ChanservAstraNet
+import Foundation
+import NIOCore
+
+/// A server in the tests' own process, for what no plugin does on command.
+struct TestServer {
+    private let node: Node
+    private let service: Service
+    /// What `--join` takes.
+    let address: String
+
+    /// Calls `body` while `sourceFunc` answers at the address `test`.
+    static func serving(
+        environment: String = "", _ sourceFunc: @escaping SourceFunc,
+        _ body: (TestServer) async throws -> Void
+    ) async throws {
+        let node = Node(configuration: NodeConfiguration(environment: environment))
+        let bound = try await node.listen(host: "127.0.0.1", port: 0)
+        let service = try Server(multiplexer: AstraNetMultiplexer(node)).listenAndServe("test", sourceFunc)
+        let server = TestServer(node: node, service: service, address: "127.0.0.1:\(bound.port!)")
+        do {
+            try await body(server)
+        } catch {
+            await server.stop()
+            throw error
+        }
+        await server.stop()
+    }
+
+    private func stop() async {
+        service.stopAccepting()
+        service.cancelAll()
+        await node.shutdown(grace: .zero)
+    }
+
+    /// The bytes that the `index`-th of many files has: all kinds of them, of all kinds of sizes.
+    static func contents(_ index: Int) -> [UInt8] {
+        var state = UInt64(index) &* 0x9E37_79B9_7F4A_7C15 &+ 1
+        return (0..<(index * 37 % 2_000)).map { _ in
+            state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+            return UInt8(truncatingIfNeeded: state >> 56)
+        }
+    }
+}
