@@ -17,7 +17,7 @@ struct ChanservCommand: AsyncParsableCommand {
               130  'post' was interrupted
             """,
         version: version,
-        subcommands: [Post.self])
+        subcommands: [Serve.self, Post.self, Check.self])
 
     static let version = "0.1.0"
 }

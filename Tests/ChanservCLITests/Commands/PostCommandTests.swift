@@ -157,7 +157,7 @@ import Testing
             }) { server in
                 let exit = try await Chanserv.run("post", "test", "--join", server.address, "--save", folder)
                 #expect(exit.code == 1)
-                #expect(exit.text == "")
+                #expect(exit.text == "[0] header: {\"path\":\"a\"}\n")
                 #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == ["a.partial"])
             }
         }

@@ -1,11 +1,11 @@
 import Foundation
 import Testing
 
-/// A program started by a test: what it writes is collected, every wait has a deadline, and `kill(_:)` ends it by its id.
+/// A program started by a test: what it writes is collected, every wait has a deadline, and it is ended by its id.
+///
+/// It inherits nothing but its three standard descriptors, so that the end of each is its end and not that of another
+/// program started at the same time.
 final class ChildProcess: Sendable {
-    /// Far beyond what anything takes, so that only a hang meets it.
-    static let patience: TimeInterval = 120
-
     struct Exit: Sendable {
         /// The exit code, or 128 + the signal that ended it.
         var code: Int32
@@ -16,7 +16,9 @@ final class ChildProcess: Sendable {
         var lines: [Substring] { text.split(separator: "\n", omittingEmptySubsequences: false).dropLast() }
     }
 
-    private let process: ProcessBox
+    struct Failure: Error, CustomStringConvertible { var description: String }
+
+    let pid: pid_t
     private let output = Captured()
     private let errors = Captured()
     private let exitCode = Captured()
@@ -24,6 +26,7 @@ final class ChildProcess: Sendable {
     /// Starts `program`.
     ///
     /// - Parameters:
+    ///   - folder: where it runs; the tests' own by default.
     ///   - input: what standard input has, all at once; `nil` for none.
     ///   - errors: where standard error goes instead of being collected.
     ///   - keepsOutput: whether standard output is read; otherwise its reader is gone at once.
@@ -31,165 +34,125 @@ final class ChildProcess: Sendable {
         _ program: String, _ arguments: [String], folder: String? = nil, input: Data? = nil,
         errors errorHandle: FileHandle? = nil, keepsOutput: Bool = true
     ) throws {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: program)
-        process.arguments = arguments
-        if let folder { process.currentDirectoryURL = URL(fileURLWithPath: folder) }
-        let outputPipe = Pipe()
-        let errorPipe = Pipe()
-        let inputPipe = Pipe()
-        process.standardOutput = outputPipe
-        if let errorHandle { process.standardError = errorHandle } else { process.standardError = errorPipe }
-        process.standardInput = inputPipe
-        process.terminationHandler = { [exitCode] process in
-            let code = process.terminationReason == .exit ? process.terminationStatus : 128 + process.terminationStatus
-            exitCode.append(Data("\(code)".utf8))
-            exitCode.end()
+        // A folder is changed to by a shell that the program then takes the place of.
+        let command = folder.map { ["/bin/sh", "-c", #"cd "$0" && exec "$@""#, $0, program] } ?? [program]
+        let (inputPipe, outputPipe, errorPipe, pid) = try Self.spawning.withLock {
+            let (input, output, errors) = (try Self.pipe(), try Self.pipe(), try Self.pipe())
+            let pid = try Self.spawn(
+                command + arguments, input: input.reader, output: output.writer, errors: errorHandle ?? errors.writer)
+            return (input, output, errors, pid)
         }
-        self.process = ProcessBox(process)
-        try process.run()
+        self.pid = pid
+        for handle in [inputPipe.reader, outputPipe.writer, errorPipe.writer] { try handle.close() }
         if keepsOutput {
-            output.follow(outputPipe.fileHandleForReading)
+            output.follow(outputPipe.reader)
         } else {
-            try outputPipe.fileHandleForReading.close()
+            try outputPipe.reader.close()
             output.end()
         }
-        if errorHandle == nil { errors.follow(errorPipe.fileHandleForReading) } else { errors.end() }
-        let inputHandle = inputPipe.fileHandleForWriting
+        errors.follow(errorPipe.reader)
         Thread.detachNewThread {
-            // A program that does not want its input is no error.
-            if let input { try? inputHandle.write(contentsOf: input) }
-            try? inputHandle.close()
+            do {
+                if let input { try inputPipe.writer.write(contentsOf: input) }
+                try inputPipe.writer.close()
+            } catch {
+                // A program that does not read its input is no error.
+            }
+        }
+        Thread.detachNewThread { [pid, exitCode] in
+            var status: Int32 = 0
+            while waitpid(pid, &status, 0) < 0 && errno == EINTR {}
+            let signal = status & 0x7F
+            exitCode.append(Data("\(signal == 0 ? (status >> 8) & 0xFF : 128 + signal)".utf8))
+            exitCode.end()
         }
     }
-
-    var pid: Int32 { process.process.processIdentifier }
 
     /// Sends a signal.
     func kill(_ signal: Int32) {
-        #expect(Foundation.kill(pid, signal) == 0)
-    }
-
-    /// The first line of standard error that has `text` in it, and was not handed out by an earlier call.
-    func errorLine(with text: String) async throws -> String {
-        do {
-            return try await errors.take { collected, from in
-                while let end = collected[from...].firstIndex(of: UInt8(ascii: "\n")) {
-                    let line = String(decoding: collected[from..<end], as: UTF8.self)
-                    from = end + 1
-                    if line.contains(text) { return line }
-                }
-                return nil
-            }
-        } catch {
-            throw failure("did not say '\(text)'")
-        }
-    }
-
-    /// Waits for standard output to have at least `count` bytes.
-    func outputBytes(_ count: Int) async throws -> Data {
-        do {
-            return try await output.take { collected, _ in collected.count >= count ? collected : nil }
-        } catch {
-            throw failure("did not write \(count) bytes")
-        }
-    }
-
-    /// Waits for the program to end.
-    func exit() async throws -> Exit {
-        do {
-            let code = try await exitCode.wholeText()
-            return Exit(code: Int32(code)!, output: try await output.whole(), errors: try await errors.wholeText())
-        } catch {
-            throw failure("did not end")
-        }
-    }
-
-    private func failure(_ what: String) -> Failure {
-        let isRunning = process.process.isRunning
-        if isRunning { _ = Foundation.kill(pid, SIGKILL) }
-        let errors = String(decoding: errors.soFar, as: UTF8.self)
-        return Failure(
-            description: "\(isRunning ? "" : "the program ended: ")it \(what). Its standard error:\n\(errors)")
+        #expect(!exitCode.isEnded && Foundation.kill(pid, signal) == 0, "the program is gone already")
     }
 
     /// Ends the program at once, if it is still there.
     func end() {
-        if process.process.isRunning { _ = Foundation.kill(pid, SIGKILL) }
+        if !exitCode.isEnded { _ = Foundation.kill(pid, SIGKILL) }
     }
 
-    struct Failure: Error, CustomStringConvertible { var description: String }
-
-    /// `Process` is not Sendable; after `run()` only its id and `isRunning` are read here, which are thread-safe.
-    private struct ProcessBox: @unchecked Sendable {
-        let process: Process
-        init(_ process: Process) { self.process = process }
-    }
-}
-
-/// Bytes that are still coming, and threads that wait for some of them.
-///
-/// Everything that changes is touched with `condition` locked, which is what makes it Sendable.
-private final class Captured: @unchecked Sendable {
-    private let condition = NSCondition()
-    private var bytes = Data()
-    private var isEnded = false
-    private var taken = 0
-
-    struct NeverCame: Error {}
-
-    /// Takes all that comes from `handle` until its end.
-    func follow(_ handle: FileHandle) {
-        handle.readabilityHandler = { handle in
-            let data = handle.availableData
-            if data.isEmpty {
-                handle.readabilityHandler = nil
-                self.end()
-            } else {
-                self.append(data)
+    /// The first line of standard error that has `text` in it, and was not passed over by an earlier call.
+    func errorLine(with text: String) async throws -> String {
+        let line: String? = await errors.take { collected, from in
+            while let end = collected[from...].firstIndex(of: UInt8(ascii: "\n")) {
+                let line = String(decoding: collected[from..<end], as: UTF8.self)
+                from = end + 1
+                if line.contains(text) { return line }
             }
+            return nil
         }
+        guard let line else { throw failure("did not say '\(text)'") }
+        return line
     }
 
-    func append(_ data: Data) {
-        condition.withLock { bytes.append(data) }
-        condition.broadcast()
+    /// Waits for standard output to have at least `count` bytes.
+    func outputBytes(_ count: Int) async throws -> Data {
+        let bytes = await output.take { collected, _ in collected.count >= count ? collected : nil }
+        guard let bytes else { throw failure("did not write \(count) bytes") }
+        return bytes
     }
 
-    func end() {
-        condition.withLock { isEnded = true }
-        condition.broadcast()
-    }
-
-    var soFar: Data { condition.withLock { bytes } }
-
-    /// All bytes, once they have ended.
-    func whole() async throws -> Data {
-        try await wait { self.isEnded ? self.bytes : nil }
-    }
-
-    func wholeText() async throws -> String {
-        String(decoding: try await whole(), as: UTF8.self)
-    }
-
-    /// What `body` makes of the bytes so far and of how far they were taken; asked again as long as it answers `nil`.
-    func take<T: Sendable>(_ body: @escaping @Sendable (Data, inout Int) -> T?) async throws -> T {
-        try await wait { body(self.bytes, &self.taken) }
-    }
-
-    private func wait<T: Sendable>(_ body: @escaping @Sendable () -> T?) async throws -> T {
-        try await withCheckedThrowingContinuation { continuation in
-            Thread.detachNewThread {
-                let deadline = Date(timeIntervalSinceNow: ChildProcess.patience)
-                self.condition.lock()
-                defer { self.condition.unlock() }
-                while true {
-                    if let value = body() { return continuation.resume(returning: value) }
-                    guard !self.isEnded, self.condition.wait(until: deadline) else {
-                        return continuation.resume(throwing: NeverCame())
-                    }
-                }
-            }
+    /// Waits for the program to end.
+    func exit() async throws -> Exit {
+        guard let code = await exitCode.whole() else { throw failure("did not end") }
+        guard let output = await output.whole(), let errors = await errors.whole() else {
+            throw failure("ended, but not its output")
         }
+        return Exit(
+            code: Int32(String(decoding: code, as: UTF8.self))!, output: output,
+            errors: String(decoding: errors, as: UTF8.self))
+    }
+
+    private func failure(_ what: String) -> Failure {
+        end()
+        return Failure(description: "it \(what). Its standard error:\n" + String(decoding: errors.soFar, as: UTF8.self))
+    }
+
+    /// Between the making of a pipe and the mark that keeps it from being inherited nothing may be started.
+    private static let spawning = NSLock()
+
+    private static func pipe() throws -> (reader: FileHandle, writer: FileHandle) {
+        var ends: [Int32] = [0, 0]
+        guard Foundation.pipe(&ends) == 0, ends.allSatisfy({ fcntl($0, F_SETFD, FD_CLOEXEC) == 0 }) else {
+            throw Failure(description: "no pipe: error \(errno)")
+        }
+        let handles = ends.map { FileHandle(fileDescriptor: $0, closeOnDealloc: true) }
+        return (handles[0], handles[1])
+    }
+
+    private static func spawn(
+        _ arguments: [String], input: FileHandle, output: FileHandle, errors: FileHandle
+    ) throws -> pid_t {
+        var actions = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&actions)
+        defer { posix_spawn_file_actions_destroy(&actions) }
+        for (number, handle) in [input, output, errors].enumerated() {
+            posix_spawn_file_actions_adddup2(&actions, handle.fileDescriptor, Int32(number))
+        }
+        // Signals as a shell would leave them, whatever the tests do with theirs.
+        var attributes = posix_spawnattr_t()
+        posix_spawnattr_init(&attributes)
+        defer { posix_spawnattr_destroy(&attributes) }
+        var defaults = sigset_t()
+        sigemptyset(&defaults)
+        sigaddset(&defaults, SIGPIPE)
+        posix_spawnattr_setsigdefault(&attributes, &defaults)
+        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGDEF))
+
+        let strings = arguments.map { strdup($0) }
+        defer { for string in strings { free(string) } }
+        var pid: pid_t = 0
+        let code = posix_spawn(&pid, arguments[0], &actions, &attributes, strings + [nil], environ)
+        guard code == 0 else {
+            throw Failure(description: "cannot start \(arguments[0]): \(String(cString: strerror(code)))")
+        }
+        return pid
     }
 }

@@ -12,7 +12,9 @@ struct PseudoTerminal {
         // TIOCSPTLCK and TIOCGPTN: what unlockpt and ptsname call, which the C library does not offer to Swift.
         var isLocked: Int32 = 0
         var number: UInt32 = 0
-        guard ioctl(screen, 0x4004_5431, &isLocked) == 0, ioctl(screen, 0x8004_5430, &number) == 0 else { throw Failed() }
+        guard ioctl(screen, 0x4004_5431, &isLocked) == 0, ioctl(screen, 0x8004_5430, &number) == 0 else {
+            throw Failed()
+        }
         var size = winsize(ws_row: 24, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0)
         guard ioctl(screen, UInt(TIOCSWINSZ), &size) == 0 else { throw Failed() }
         let device = open("/dev/pts/\(number)", O_RDWR | O_NOCTTY | O_CLOEXEC)

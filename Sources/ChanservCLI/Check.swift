@@ -1,0 +1,33 @@
+import ArgumentParser
+import ChanservHost
+import Logging
+
+/// `chanserv check`: what `serve` would refuse, without serving.
+struct Check: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Finds everything 'serve' would refuse, without serving.",
+        discussion: """
+            Reads the configuration, loads each plugin and creates its instances, and destroys them again. Every \
+            problem is a line on standard error, file:line:column: message. Exits with 0 or 65.
+
+            EXAMPLES
+              chanserv check
+              chanserv check --config /etc/chanserv.yaml && kill -HUP "$(pidof chanserv)"
+            """)
+
+    @Option(help: ArgumentHelp("The configuration file.", valueName: "file"))
+    var config = "chanserv.yaml"
+
+    func run() async throws {
+        LineLogHandler.bootstrap(level: .warning, format: .text)
+        do {
+            for warning in try await Host.check(configurationFile: config, logger: Logger(label: "chanserv")) {
+                StandardError.write("warning: \(warning)")
+            }
+        } catch {
+            for problem in error.problems { StandardError.write(problem) }
+            throw ExitCode(error.code.exitCode)
+        }
+        print("\(config) is fine")
+    }
+}

@@ -1,0 +1,63 @@
+import ChanservHost
+import Dispatch
+import Glibc
+
+/// A host from its start to its end, steered by signals.
+struct ServeSession {
+    private enum Event {
+        case reload
+        case stop
+    }
+
+    /// How long the second signal leaves a host that ends by itself; a plugin that does not return must not hold it up.
+    private static let endNowGrace = DispatchTimeInterval.seconds(2)
+
+    private let host: Host
+
+    init(_ host: Host) {
+        self.host = host
+    }
+
+    /// Serves until a signal says to stop, and returns when everything has ended.
+    ///
+    /// - Throws: ``HostError`` where the host could not start.
+    func run() async throws(HostError) {
+        // What comes before the host is ready is done once it is. One reload does for all that came meanwhile, and
+        // nothing follows a stop, so that two places are enough.
+        let (events, told) = AsyncStream.makeStream(of: Event.self, bufferingPolicy: .bufferingNewest(2))
+        let (endings, endNow) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+        let signals = await SignalHandling(
+            onReload: { told.yield(.reload) },
+            onStop: { told.yield(.stop) },
+            onEndNow: {
+                endNow.yield()
+                DispatchQueue.global().asyncAfter(deadline: .now() + Self.endNowGrace) { _exit(0) }
+            })
+        defer { signals.cancel() }
+
+        try await host.start()
+        for await event in events {
+            switch event {
+            case .reload:
+                // Not waited for: the host makes one of those that come together, and a stop must not queue behind it.
+                Task { await host.reload() }
+            case .stop:
+                await shutDown(cancellingAt: endings)
+                return
+            }
+        }
+    }
+
+    /// Drains; the first element of `endings` makes it the deadline.
+    private func shutDown(cancellingAt endings: AsyncStream<Void>) async {
+        let shutdown = Task { await host.shutdown() }
+        let watch = Task {
+            for await _ in endings {
+                shutdown.cancel()
+                return
+            }
+        }
+        await shutdown.value
+        watch.cancel()
+    }
+}
