@@ -31,7 +31,8 @@ struct FrameDecoder: Sendable {
     mutating func nextAtHand() -> ByteBuffer? {
         let start = chunk.readerIndex
         let room = chunk.readableBytes - WireFormat.lengthSize
-        guard room >= 0, partial.readableBytes == 0, let length = chunk.getInteger(at: start, endianness: .little, as: UInt64.self),
+        guard room >= 0, partial.readableBytes == 0,
+            let length = chunk.getInteger(at: start, endianness: .little, as: UInt64.self),
             length <= UInt64(room)
         else { return nil }
         let size = Int(length)

@@ -69,13 +69,14 @@ final class InMemoryPair: Sendable {
 
     /// Ends the connection at `side`, in both directions.
     func end(_ side: Side, _ end: InMemoryPipe.End) {
-        let (body, both) = ends.withLockedValue { ends -> ((@Sendable () -> Void)?, Bool)? in
-            let own = side == .listener ? \(listener: End, dialler: End).listener : \.dialler
-            let others = side == .listener ? \(listener: End, dialler: End).dialler : \.listener
-            guard !ends[keyPath: own].ended else { return nil }
-            ends[keyPath: own] = End(ended: true, onPeerClosed: nil)
-            return (ends[keyPath: others].onPeerClosed.take(), ends[keyPath: others].ended)
-        } ?? (nil, false)
+        let (body, both) =
+            ends.withLockedValue { ends -> ((@Sendable () -> Void)?, Bool)? in
+                let own = side == .listener ? \(listener: End, dialler: End).listener : \.dialler
+                let others = side == .listener ? \(listener: End, dialler: End).dialler : \.listener
+                guard !ends[keyPath: own].ended else { return nil }
+                ends[keyPath: own] = End(ended: true, onPeerClosed: nil)
+                return (ends[keyPath: others].onPeerClosed.take(), ends[keyPath: others].ended)
+            } ?? (nil, false)
         pipe(to: side.other).finish(end)
         pipe(to: side).abandon(end)
         body?()

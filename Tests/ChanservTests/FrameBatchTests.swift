@@ -99,7 +99,9 @@ import Testing
     @Test func theLargestFrameIsTakenAndOneByteMoreIsATypedErrorThatLeavesTheBatchAsItWas() throws {
         var batch = FrameBatch()
         try batch.append([1])
-        #expect(code { () throws(ChanservError) in try batch.append(Zeroes(count: FrameBatch.maxFrameSize + 1)) } == .wrongFrameSize)
+        #expect(
+            code { () throws(ChanservError) in try batch.append(Zeroes(count: FrameBatch.maxFrameSize + 1)) }
+                == .wrongFrameSize)
         #expect(batch.count == 1)
         try batch.append(Zeroes(count: FrameBatch.maxFrameSize))
         let all = batch.take()

@@ -1,0 +1,92 @@
+import NIOCore
+import Testing
+
+@testable import Chanserv
+
+/// Every option of the client does what its comment says.
+@Suite(.timeLimit(.minutes(1))) struct ClientOptionTests {
+    private let journal = Journal()
+
+    private func configuration(_ change: (inout Client.Configuration) -> Void) -> Client.Configuration {
+        var configuration = Client.Configuration()
+        configuration.onError = { [journal] in journal.add("\($0.code)") }
+        change(&configuration)
+        return configuration
+    }
+
+    @Test func noMoreSourcesAreFetchedAheadThanTheSourceBuffer() async throws {
+        let pair = try Pair(client: configuration { $0.sourceBuffer = 3 }) { [journal] _ in
+            SourceList((0..<50).map { Source(header: "", producer: TestProducer.endless(journal, "\($0)")) })
+        }
+        var sources = try await pair.post().makeAsyncIterator()
+        var held: [ReceivedSource] = []
+        for index in 0..<20 {
+            held.append(try #require(try await sources.next()))
+            // The one taken and three ahead; one more is announced, and waits for room undialled.
+            #expect(pair.service.counters.sourcesOpen <= index + 1 + 3)
+        }
+        try await journal.wait(for: "22 polled")
+        #expect(journal.count("23 polled") == 0)
+    }
+
+    @Test func aServerThatAnnouncesNothingIsGivenUpAfterTheMasterReadTimeout() async throws {
+        let pair = try Pair(client: configuration { $0.masterReadTimeout = .milliseconds(20) }) { [journal] _ in
+            do { try await never() } catch { journal.add("function cancelled") }
+            return SourceList([])
+        }
+        let sources = try await pair.post()
+        let error = await failure { try await sources.collect() }
+        #expect(error?.code == .deadlineExceeded && error?.message.contains("master read") == true)
+        try await journal.wait(for: "function cancelled")
+        #expect(journal.count("deadline exceeded") == 1)
+        #expect(await pair.idle() == 0)
+    }
+
+    @Test func aServerThatDoesNotTakeTheRequestIsGivenUpAfterTheMasterWriteTimeout() async throws {
+        let network = InMemoryMultiplexer(window: 10)
+        let listener = try network.bind("svc", visibleTo: nil)
+        let client = Client(
+            multiplexer: network, configuration: configuration { $0.masterWriteTimeout = .milliseconds(20) })
+        let error = await failure { try await client.lookupAndPost("svc", body: "more than ten bytes") }
+        #expect(error?.code == .deadlineExceeded)
+        #expect(journal.all == ["deadline exceeded"])
+        let master = try await listener.accept(deadline: nil)
+        master.close()
+        #expect(network.connectionCount == 0)
+    }
+
+    @Test func aSourceThatIsSilentTooLongIsGivenUpAfterTheFrameReadTimeout() async throws {
+        let pair = try Pair(client: configuration { $0.frameReadTimeout = .milliseconds(20) }) { [journal] _ in
+            SourceList([
+                Source(
+                    header: "",
+                    producer: TestProducer(journal) { batch in
+                        if journal.count("source polled") > 1 { try await never() }
+                        try batch.append("one")
+                        return true
+                    })
+            ])
+        }
+        var frames = try await pair.post().first().frames.makeAsyncIterator()
+        let first = try await frames.next()
+        #expect(first?.string == "one")
+        let error = await failure { try await frames.next() }
+        #expect(error?.code == .deadlineExceeded && error?.message.contains("frame read") == true)
+        try await journal.wait(for: "source closed")
+        #expect(journal.count("deadline exceeded") == 1)
+    }
+
+    @Test func whatThisSideCancelsIsNoError() async throws {
+        let pair = try Pair(client: configuration { _ in }) { [journal] _ in
+            SourceList([Source(header: "", producer: TestProducer.silent(journal))])
+        }
+        let sources = try await pair.post()
+        let source = try await sources.first()
+        source.cancel()
+        sources.cancel()
+        let error = await failure { try await source.frames.collect() }
+        #expect(error?.code == .cancelled)
+        #expect(await pair.idle() == 0)
+        #expect(journal.all.filter { !$0.hasPrefix("source") }.isEmpty)
+    }
+}

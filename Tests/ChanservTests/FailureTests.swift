@@ -1,0 +1,223 @@
+import NIOCore
+import Testing
+
+@testable import Chanserv
+
+/// An end is told apart from a failure, and every failure says which.
+@Suite(.timeLimit(.minutes(1))) struct FailureTests {
+    @Test func aSourceFunctionThatThrowsFailsTheRequestWithItsMessage() async throws {
+        let journal = Journal()
+        var configuration = Server.Configuration()
+        configuration.onError = { journal.add("\($0)") }
+        let pair = try Pair(configuration) { _ in throw TestError("no such table") }
+        let sources = try await pair.post()
+        let error = await failure { try await sources.collect() }
+        #expect(error?.code == .sourceFailed)
+        #expect(error?.message == "no such table")
+        #expect(await pair.idle() == 0)
+        #expect(journal.all == ["source failed: no such table"])
+        #expect(pair.service.counters.failures == 1)
+    }
+
+    @Test func sourcesAnnouncedBeforeTheFailureAreWhole() async throws {
+        let (stream, feed) = AsyncThrowingStream<Source, any Error>.makeStream()
+        feed.yield(Source(header: "good", frames: ["a", "b"]))
+        feed.finish(throwing: TestError("half way"))
+        let pair = try Pair { _ in stream }
+        var sources = try await pair.post().makeAsyncIterator()
+        let source = try await sources.next()
+        let error = await failure { try await sources.next() }
+        #expect(error?.message == "half way")
+        let frames = try await source?.frames.collect()
+        #expect(frames?.count == 2)
+        let end = try await sources.next()
+        #expect(end == nil)
+    }
+
+    @Test func framesBeforeAFailureArriveAndThenTheFailure() async throws {
+        let journal = Journal()
+        var configuration = Server.Configuration()
+        configuration.onChanError = { journal.add("server: \($0)") }
+        var clientConfiguration = Client.Configuration()
+        clientConfiguration.onError = { journal.add("client: \($0)") }
+        let pair = try Pair(configuration, client: clientConfiguration) { _ in
+            SourceList([
+                Source(
+                    header: "",
+                    producer: TestProducer(journal) { batch in
+                        try batch.append("one")
+                        throw TestError("disk full")
+                    })
+            ])
+        }
+        var frames = try await pair.post().first().frames.makeAsyncIterator()
+        let first = try await frames.next()
+        #expect(first?.string == "one")
+        let error = await failure { try await frames.next() }
+        #expect(error?.code == .sourceFailed && error?.message == "disk full")
+        #expect(await pair.idle() == 0)
+        #expect(journal.count("source closed") == 1)
+        #expect(journal.count("server: source failed: disk full") == 1)
+        #expect(journal.count("client: source failed: disk full") == 1)
+        #expect(pair.service.counters.failures == 1)
+    }
+
+    @Test func aBrokenNetworkIsNotAnEnd() async throws {
+        let journal = Journal()
+        let (stream, feed) = AsyncThrowingStream<Source, any Error>.makeStream()
+        feed.yield(Source(header: "", producer: TestProducer.silent(journal)))
+        let pair = try Pair { _ in stream }
+        var sources = try await pair.post().makeAsyncIterator()
+        let source = try #require(try await sources.next())
+        try await journal.wait(for: "source polled")
+        pair.network.breakConnections()
+        let ofRequest = await failure { try await sources.next() }
+        #expect(ofRequest?.code == .connectionLost)
+        let ofSource = await failure { try await source.frames.collect() }
+        #expect(ofSource?.code == .connectionLost)
+        #expect(await pair.idle() == 0)
+        #expect(journal.count("source closed") == 1)
+        #expect(pair.service.counters.failures == 0)
+    }
+
+    @Test func aNameNobodyOffersIsNotFound() async throws {
+        var configuration = Client.Configuration()
+        configuration.dialTimeout = .milliseconds(20)
+        let client = Client(multiplexer: InMemoryMultiplexer(), configuration: configuration)
+        let error = await failure { try await client.lookupAndPost("nobody", body: "") }
+        #expect(error?.code == .notFound)
+    }
+
+    @Test func aNameThatIsBoundCannotBeServedTwice() throws {
+        let pair = try Pair { _ in SourceList([]) }
+        #expect { try Server(multiplexer: pair.network).listenAndServe("svc") { _ in SourceList([]) } } throws: {
+            ($0 as? ChanservError)?.code == .addressInUse
+        }
+    }
+
+    @Test func aBodyPastTheLimitIsRefusedBeforeAnythingIsDialled() async throws {
+        let client = Client(multiplexer: InMemoryMultiplexer())
+        let body = ByteBuffer(repeating: 0, count: FrameBatch.maxFrameSize + 1)
+        let error = await failure { try await client.lookupAndPost("nobody", body: body) }
+        #expect(error?.code == .wrongFrameSize)
+    }
+
+    // MARK: Peers that break the rules
+
+    /// A client of the service that writes `bytes` where a request should be.
+    private func send(_ bytes: [UInt8], to pair: Pair, close: Bool = false) async throws -> any Connection {
+        let connection = try await pair.network.dial("svc", bucket: nil, deadline: .now + .seconds(10))
+        try await connection.write(ByteBuffer(bytes: bytes), deadline: nil)
+        if close { connection.close() }
+        return connection
+    }
+
+    @Test func aRequestThatClaimsTooMuchIsRefusedAndDoesNotCountAsAFailure() async throws {
+        let pair = try Pair { _ in SourceList([]) }
+        let connection = try await send([1, 0, 0x40, 6, 0, 0, 0, 0], to: pair)
+        let error = await failure {
+            do { return try await connection.read(deadline: nil) } catch { throw ChanservError(error, while: "") }
+        }
+        #expect(error?.code == .sourceFailed)
+        #expect(error?.message.hasPrefix("wrong frame size") == true)
+        connection.close()
+        #expect(await pair.idle() == 0)
+        #expect(pair.service.counters.failures == 0)
+    }
+
+    @Test func aRequestThatIsCutOffFreesEverything() async throws {
+        let journal = Journal()
+        var configuration = Server.Configuration()
+        configuration.onError = { journal.add("\($0.code)") }
+        let pair = try Pair(configuration) { _ in SourceList([]) }
+        _ = try await send([5, 0, 0, 0, 0, 0, 0, 0, 1], to: pair, close: true)
+        _ = try await pair.post().collect()
+        #expect(await pair.idle() == 0)
+        #expect(pair.service.counters.requestsTotal == 2)
+        #expect(pair.service.counters.failures == 0)
+        #expect(pair.network.connectionCount == 0)
+    }
+
+    /// Answers one request with `bytes` and, where dialled, one source with `source`.
+    private func answer(_ bytes: [UInt8], source: [UInt8]? = nil) async throws -> [ReceivedSource] {
+        let network = InMemoryMultiplexer()
+        let listener = try network.bind("svc", visibleTo: nil)
+        let sourceListener = try network.bind("s", visibleTo: nil)
+        async let served: Void = {
+            let master = try await listener.accept(deadline: .now + .seconds(30))
+            try await master.write(ByteBuffer(bytes: bytes), deadline: nil)
+            master.close()
+            if let source {
+                let connection = try await sourceListener.accept(deadline: .now + .seconds(30))
+                try await connection.write(ByteBuffer(bytes: source), deadline: nil)
+                connection.close()
+            }
+        }()
+        var configuration = Client.Configuration()
+        configuration.dialTimeout = .milliseconds(100)
+        let result: Result<[ReceivedSource], any Error>
+        do {
+            result = .success(
+                try await Client(multiplexer: network, configuration: configuration).lookupAndPost("svc", body: "")
+                    .collect())
+        } catch {
+            result = .failure(error)
+        }
+        try await served
+        return try result.get()
+    }
+
+    private static let announcement: [UInt8] = [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, UInt8(ascii: "s")]
+
+    @Test func announcementsThatCannotBeAreTypedErrors() async throws {
+        let length: (Int) -> [UInt8] = { size in withUnsafeBytes(of: UInt64(size).littleEndian) { Array($0) } }
+        for (bytes, code) in [
+            (length(104_857_601), ChanservError.Code.wrongFrameSize),
+            (length(3), .truncatedFrame),
+            (length(0), .truncatedFrame),
+            (length(0) + length(0), .wrongAnnouncement),
+            (length(0) + length(2) + [0xff, 0xfe], .wrongAnnouncement),
+            (length(0) + length(5000) + [UInt8](repeating: 65, count: 5000), .wrongAnnouncement),
+        ] {
+            let error = await failure { try await answer(bytes) }
+            #expect(error?.code == code, "\(bytes.prefix(20))")
+        }
+    }
+
+    @Test func framesThatCannotBeAreTypedErrors() async throws {
+        let length: (Int) -> [UInt8] = { size in withUnsafeBytes(of: UInt64(size).littleEndian) { Array($0) } }
+        for (bytes, code) in [
+            (length(104_857_601) + [1], ChanservError.Code.wrongFrameSize),
+            (length(.max) + [1], .wrongFrameSize),
+            (length(10) + [1], .truncatedFrame),
+            (length(20) + Array("lz4!".utf8) + length(209_715_200) + length(0), .wrongUncompressedFrameSize),
+            (length(20) + Array("lz4!".utf8) + length(100) + length(.max), .corruptCompression),
+        ] {
+            let sources = try await answer(Self.announcement, source: length(1) + [7] + bytes)
+            var frames = try #require(sources.first).frames.makeAsyncIterator()
+            let first = try await frames.next()
+            #expect(first?.array == [7])
+            let error = await failure { try await frames.next() }
+            #expect(error?.code == code)
+            let end = try await frames.next()
+            #expect(end == nil)
+        }
+    }
+
+    @Test func aSourceThatCannotBeFetchedFailsAndItsSiblingsDoNot() async throws {
+        let journal = Journal()
+        let network = InMemoryMultiplexer()
+        let listener = try network.bind("svc", visibleTo: nil)
+        var configuration = Client.Configuration()
+        configuration.dialTimeout = .milliseconds(50)
+        configuration.onError = { journal.add("\($0.code)") }
+        async let posted = Client(multiplexer: network, configuration: configuration).lookupAndPost("svc", body: "")
+        let master = try await listener.accept(deadline: .now + .seconds(30))
+        try await master.write(ByteBuffer(bytes: Self.announcement), deadline: nil)
+        master.close()
+        let source = try await posted.first()
+        let error = await failure { try await source.frames.collect() }
+        #expect(error?.code == .notFound)
+        #expect(journal.all == ["not found"])
+    }
+}
