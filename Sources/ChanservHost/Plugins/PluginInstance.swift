@@ -39,6 +39,7 @@ package final class PluginInstance: Sendable {
     private let context: PluginContext
     private let host: HostTable
     private let pointer: PluginPointer
+    private let sharedThreads: PluginThreads
     /// Its own threads, `nil` where they are shared.
     private let ownThreads: PluginThreads?
     private let state = NIOLockedValueBox(State())
@@ -84,7 +85,8 @@ package final class PluginInstance: Sendable {
         switch created {
         case .success(let pointer):
             return PluginInstance(
-                library: library, context: context, host: host, pointer: pointer, ownThreads: ownThreads)
+                library: library, context: context, host: host, pointer: pointer, sharedThreads: threads,
+                ownThreads: ownThreads)
         case .failure(let error):
             ownThreads?.retire()
             throw error
@@ -93,17 +95,22 @@ package final class PluginInstance: Sendable {
 
     private init(
         library: PluginLibrary, context: PluginContext, host: HostTable, pointer: PluginPointer,
-        ownThreads: PluginThreads?
+        sharedThreads: PluginThreads, ownThreads: PluginThreads?
     ) {
         self.library = library
         self.context = context
         self.host = host
         self.pointer = pointer
+        self.sharedThreads = sharedThreads
         self.ownThreads = ownThreads
     }
 
-    /// Where its functions run: tasks that serve its requests are best run there too.
-    package var executor: any PluginExecutor { context.executor }
+    /// Where tasks that serve its requests are best run: the shared threads, so that a poll is a plain call. Polls of a
+    /// plugin that blocks, or is serial, hop from there to where it runs, so that they hold up nothing else of a request.
+    package var executor: any PluginExecutor { sharedThreads }
+
+    /// Whether requests can be opened: until ``retire(deadline:grace:reason:)`` has begun.
+    package var isServing: Bool { state.withLockedValue { $0.life.phase == .serving } }
 
     /// What it has done so far.
     package var statistics: PluginStatistics { PluginStatistics(context.counters) }

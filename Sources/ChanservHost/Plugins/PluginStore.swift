@@ -143,10 +143,12 @@ package final class PluginStore: Sendable {
         guard let handle = dlopen(copy, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) else {
             // The linker names the copy, which says nothing to anybody.
             let reason = dlerror().map { String(cString: $0) } ?? "unknown error"
+            let hint =
+                reason.contains("cannot open shared object file")
+                ? "; a plugin is loaded from a private copy, so $ORIGIN is not its folder: "
+                    + "link that library statically, or set an absolute rpath" : ""
             throw PluginLoadError(
-                .linkFailed, path: file.path,
-                "cannot be linked: \(reason.replacing(copy, with: file.path)) (it is loaded from a private copy: "
-                    + "libraries it needs are not found through $ORIGIN)")
+                .linkFailed, path: file.path, "cannot be linked: \(reason.replacing(copy, with: file.path))\(hint)")
         }
         return handle
     }

@@ -1,4 +1,5 @@
 import Foundation
+import NIOConcurrencyHelpers
 import Testing
 
 /// A folder of a test's own, removed when the last reference goes.
@@ -29,17 +30,39 @@ enum CompiledPlugin {
         var description: String
     }
 
+    private struct Job: Hashable {
+        var source: String
+        var options: [String]
+    }
+
+    /// What was compiled already: most tests want the same library.
+    private static let compiled = NIOLockedValueBox<[Job: Data]>([:])
+
     /// Compiles `source` into the shared library `output`.
     ///
     /// - Parameter options: for the compiler, e.g. `-DNAME="x"`.
     static func compile(_ source: String, to output: String, options: [String] = []) throws {
+        let job = Job(source: source, options: options)
+        try compiled.withLockedValue { compiled in
+            if let library = compiled[job] {
+                try library.write(to: URL(fileURLWithPath: output))
+            } else {
+                try run(job, to: output)
+                compiled[job] = try Data(contentsOf: URL(fileURLWithPath: output))
+            }
+        }
+        // Whatever the umask: what others may write is refused.
+        chmod(output, 0o755)
+    }
+
+    private static func run(_ job: Job, to output: String) throws {
         let sourceFile = output + ".c"
-        try Data(source.utf8).write(to: URL(fileURLWithPath: sourceFile))
+        try Data(job.source.utf8).write(to: URL(fileURLWithPath: sourceFile))
         let process = Process()
         process.executableURL = try compiler()
         process.arguments =
             ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread"]
-            + ["-I", includeFolder, "-o", output] + options + [sourceFile]
+            + ["-I", includeFolder, "-o", output] + job.options + [sourceFile]
         let errors = Pipe()
         process.standardError = errors
         try process.run()
@@ -48,8 +71,6 @@ enum CompiledPlugin {
         guard process.terminationStatus == 0 else {
             throw Failure(description: "the compiler refused \(sourceFile):\n\(String(decoding: text, as: UTF8.self))")
         }
-        // Whatever the umask: what others may write is refused.
-        chmod(output, 0o755)
     }
 
     static let includeFolder: String = {

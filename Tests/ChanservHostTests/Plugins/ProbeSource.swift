@@ -206,8 +206,9 @@ let probeSource = #"""
         }
         if (strcmp(command, "onebyone") == 0) {
             if (source->next == number) return CHANSERV_END;
-            snprintf(text, sizeof text, "%ld", source->next++);
-            return text_frame(sink, text);
+            snprintf(text, sizeof text, "%ld", source->next);
+            if (text_frame(sink, text) == CHANSERV_READY) source->next++;
+            return CHANSERV_READY;
         }
         if (strcmp(command, "blob") == 0) {
             unsigned char *data = malloc((size_t)number + 1);

@@ -1,0 +1,275 @@
+import Chanserv
+import NIOCore
+import Testing
+
+@testable import ChanservHost
+
+@Suite("Plugin instances", .timeLimit(.minutes(1)))
+struct PluginInstanceTests {
+    // MARK: create, destroy, the host's table
+
+    @Test func theConfigurationReachesCreate() async throws {
+        let host = try ProbeHost()
+        let yaml = """
+            text: hello
+            integer: -7
+            number: 1.5
+            boolean: true
+            duration: 250ms
+            size: 64KiB
+            list: [1, 2, 3]
+            path: data
+            """
+        let instance = try await host.instance(yaml: yaml)
+        let report = try #require(try await instance.texts("report").first)
+        let json = try PluginConfiguration(yaml: yaml).json
+        #expect(report == "hello|-7|1.5|1|250000000|65536|3|/data|\(json)")
+    }
+
+    @Test func absentKeysLeaveTheDefaults() async throws {
+        let host = try ProbeHost()
+        let instance = try await host.instance()
+        #expect(try await instance.texts("report") == ["unset|-1|-1|-1|-1|0|0|unset|{}"])
+    }
+
+    private func refusal(_ yaml: String) async throws -> PluginError? {
+        let host = try ProbeHost()
+        do {
+            _ = try await host.instance(yaml: yaml)
+            return nil
+        } catch let error as PluginError {
+            return error
+        }
+    }
+
+    @Test func aConfigurationThePluginRefusesFailsWithThePlace() async throws {
+        let wrongType = try #require(try await refusal("text: x\ninteger: much"))
+        #expect(wrongType.code == .badRequest)
+        #expect(wrongType.message.hasPrefix("config:2:10: "))
+        let misspelt = try #require(try await refusal("txet: x"))
+        #expect(misspelt.code == .badRequest)
+        #expect(misspelt.message.contains("did you mean 'text'"))
+    }
+
+    @Test func aFailingCreateSaysWhatThePluginSaid() async throws {
+        let error = try await refusal("fail: no disk")
+        #expect(error == PluginError(.busy, "told to fail: no disk"))
+    }
+
+    @Test func thePluginsLogHasItsNameAndLevel() async throws {
+        let host = try ProbeHost()
+        let instance = try await host.instance()
+        #expect(host.log.lines.contains("warning [probe] created"))
+        #expect(await instance.retireNow() == .destroyed)
+        #expect(host.log.lines.contains("error [probe] destroyed"))
+    }
+
+    @Test func severalInstancesOfOneLibraryAreApart() async throws {
+        let host = try ProbeHost()
+        let path = try host.compile()
+        let first = try await host.instance(of: path, yaml: "text: first")
+        let second = try await host.instance(of: path, yaml: "text: second")
+        #expect(first.library === second.library)
+        #expect(await first.retireNow() == .destroyed)
+        #expect(try await second.texts("report").first?.hasPrefix("second|") == true)
+        #expect(try await second.probeCounts()["destroys"] == 1)
+    }
+
+    // MARK: open and sources
+
+    @Test func anOpenThatFailsSaysWhatThePluginSaidAndCloses() async throws {
+        let host = try ProbeHost()
+        let instance = try await host.instance()
+        for (code, expected) in [(-1, PluginError.Code.badRequest), (-2, .notFound), (-3, .busy), (-4, .internal)] {
+            let error = await #expect(throws: PluginError.self) { _ = try await instance.open("refuse \(code)") }
+            #expect(error == PluginError(expected, "refused probe from there:2"))
+            #expect(error?.countsAsFailure == (code < -2))
+        }
+        // Unknown codes and answers open cannot give.
+        for status in [-99, 1, 2, 7] {
+            let error = await #expect(throws: PluginError.self) { _ = try await instance.open("refuse \(status)") }
+            #expect(error?.code == .internal)
+        }
+        #expect(instance.statistics.openCalls == 0)
+        #expect(await instance.retireNow() == .destroyed)
+    }
+
+    @Test func onEndIsCalledWhenNothingIsLeftInThePlugin() async throws {
+        let host = try ProbeHost()
+        let instance = try await host.instance()
+        let addresses = ConnectionAddresses(local: "", remote: "", network: "")
+        for command in ["frames 1", "refuse -1"] {
+            let ended = Event()
+            let request = Request(body: ByteBuffer(string: command), vAddr: "", meta: SourceMeta(addresses))
+            do {
+                let sources = try await instance.open(request) { ended.happened() }
+                #expect(!ended.hasHappened)
+                for try await source in sources { _ = try await source.producer.drain() }
+            } catch {
+                #expect(command == "refuse -1")
+            }
+            #expect(await ended.wait(until: .now + .seconds(50)))
+        }
+    }
+
+    @Test func anEmptyRequestAndNoSourcesAreFine() async throws {
+        let host = try ProbeHost()
+        let instance = try await host.instance()
+        #expect(try await instance.texts("") == [])
+        var iterator = try await instance.open("nothing").makeAsyncIterator()
+        let source = try await iterator.next()
+        #expect(source == nil)
+    }
+
+    @Test func moreSourcesThanASinkTakesComeInOrder() async throws {
+        let host = try ProbeHost()
+        let instance = try await host.instance()
+        var headers: [String] = []
+        for try await source in try await instance.open("sources 1000") {
+            headers.append(String(buffer: source.header))
+            let frames = try await source.producer.drain().map { String(buffer: $0) }
+            #expect(frames == ["frame of \(headers.count - 1)"])
+        }
+        #expect(headers == (0..<1000).map { "source \($0)" })
+        let counts = try await instance.probeCounts()
+        #expect(counts["violations"] == 0)
+        #expect(instance.statistics.sources == 1001)
+        #expect(await instance.retireNow() == .destroyed)
+    }
+
+    @Test func anErrorAfterSourcesComesBehindThem() async throws {
+        let host = try ProbeHost()
+        let instance = try await host.instance()
+        var iterator = try await instance.open("failsources -3").makeAsyncIterator()
+        let first = try #require(try await iterator.next())
+        let error = await #expect(throws: PluginError.self) { _ = try await iterator.next() }
+        #expect(error == PluginError(.busy, "no more sources"))
+        // The source goes on without its call.
+        #expect(try await first.producer.drain() == [])
+        #expect(await instance.retireNow() == .destroyed)
+    }
+
+    @Test func sourcesNobodyTookAreClosed() async throws {
+        let host = try ProbeHost()
+        let instance = try await host.instance()
+        do {
+            var iterator = try await instance.open("sources 100").makeAsyncIterator()
+            _ = try await iterator.next()
+            _ = try await instance.open("sources 100")
+        }
+        #expect(await instance.retireNow() == .destroyed)
+        #expect(instance.statistics.openSources == 0)
+        let other = try await host.instance(of: host.folder.file("probe.so"))
+        let counts = try await other.probeCounts()
+        #expect(counts["source_closes"] == 100)
+        #expect(counts["violations"] == 0)
+    }
+
+    // MARK: frames
+
+    @Test(arguments: [1, 64, 65_536])
+    func framesComeInOrderWhateverTheBatchsSize(target: Int) async throws {
+        let host = try ProbeHost()
+        let instance = try await host.instance()
+        let expected = (0..<5000).map { "\($0)" }
+        #expect(try await instance.texts("frames 5000", target: target) == expected)
+        #expect(try await instance.texts("onebyone 500", target: target) == (0..<500).map { "\($0)" })
+        #expect(instance.statistics.frames == 5500)
+        #expect(
+            instance.statistics.bytes == expected.joined().utf8.count + (0..<500).map { "\($0)" }.joined().utf8.count)
+    }
+
+    private func pattern(_ size: Int) -> ByteBuffer {
+        var buffer = ByteBuffer()
+        buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: size) { bytes in
+            for index in 0..<size { bytes[index] = UInt8(truncatingIfNeeded: (index &* 31) >> 3) }
+            return size
+        }
+        return buffer
+    }
+
+    @Test(arguments: [0, 1, 65_535, 65_536, 65_537, 50 << 20, 100 << 20])
+    func aFrameOfAnySizeIsTakenWhole(size: Int) async throws {
+        let host = try ProbeHost()
+        let instance = try await host.instance()
+        let expected = pattern(size)
+        #expect(try await instance.frames("blob \(size)") == [expected])
+    }
+
+    @Test(arguments: [0, 1, 5, 4096, 1_000_000, 50 << 20])
+    func aReservationThatGrowsKeepsWhatWasWritten(size: Int) async throws {
+        let host = try ProbeHost()
+        let instance = try await host.instance()
+        #expect(try await instance.frames("reserve \(size)") == [pattern(size)])
+    }
+
+    @Test func aLargeFrameBehindASmallOneIsDelayedByAPoll() async throws {
+        let host = try ProbeHost()
+        let instance = try await host.instance()
+        let frames = try await instance.frames("behind 1000000")
+        #expect(frames.map(\.readableBytes) == [5, 1_000_000])
+        #expect(try await instance.probeCounts()["stops"] == 1)
+    }
+
+    @Test func aReservationThatIsNotCommittedIsDropped() async throws {
+        let host = try ProbeHost()
+        let instance = try await host.instance()
+        #expect(try await instance.texts("uncommitted") == ["first", "second"])
+        #expect(try await instance.texts("uncommitted", target: 1) == ["first", "second"])
+    }
+
+    @Test func whatIsTooLargeIsNotTaken() async throws {
+        let host = try ProbeHost()
+        let instance = try await host.instance()
+        #expect(try await instance.texts("toolarge") == ["refused"])
+        #expect(try await instance.texts("overcommit") == ["refused"])
+        let error = await #expect(throws: PluginError.self) { _ = try await instance.frames("blob \(100 << 20 + 1)") }
+        #expect(error?.code == .internal)
+    }
+
+    @Test func anErrorComesBehindTheFramesOfItsPoll() async throws {
+        let host = try ProbeHost()
+        let instance = try await host.instance()
+        for (status, code) in [
+            (-1, PluginError.Code.badRequest), (-2, .notFound), (-3, .busy), (-4, .internal), (-77, .internal),
+        ] {
+            let producer = try await instance.source("status \(status)")
+            var batch = FrameBatch()
+            var thrown: (any Error)?
+            do {
+                while try await producer.produce(into: &batch) {}
+            } catch {
+                thrown = error
+            }
+            #expect(thrown as? PluginError == PluginError(code, "told to answer \(status)"))
+            #expect(batch.takeFrames() == [ByteBuffer(string: "before")])
+            producer.close()
+        }
+    }
+
+    @Test func anAnswerThatIsNotDocumentedIsAnInternalError() async throws {
+        let host = try ProbeHost()
+        let instance = try await host.instance()
+        for status in [3, 4, 1000] {
+            let error = await #expect(throws: PluginError.self) { _ = try await instance.frames("status \(status)") }
+            #expect(error?.code == .internal)
+            #expect(error?.message.contains("\(status)") == true)
+        }
+    }
+
+    @Test func aPluginThatIsReadyWithNothingIsSlowedDownNotSpunOn() async throws {
+        let host = try ProbeHost()
+        let instance = try await host.instance()
+        #expect(try await instance.texts("spin 20") == [])
+        #expect(instance.statistics.emptyPolls == 20)
+        #expect(host.log.count(of: "answers CHANSERV_READY without adding anything") == 1)
+    }
+
+    @Test func aFunctionThatOverstaysIsLoggedAndCounted() async throws {
+        let host = try ProbeHost()
+        let instance = try await host.instance(callBudget: .zero)
+        #expect(try await instance.texts("frames 1") == ["0"])
+        #expect(instance.statistics.overstays >= 3)
+        #expect(host.log.count(of: "plugin probe: poll_frames took") >= 1)
+    }
+}

@@ -1,0 +1,172 @@
+import NIOConcurrencyHelpers
+import Testing
+
+@testable import ChanservHost
+
+@Suite("Plugin threads", .timeLimit(.minutes(1)))
+struct PluginThreadsTests {
+    @Test func jobsOfOneThreadRunInOrder() async {
+        let threads = PluginThreads(name: "order", limit: 1)
+        let order = NIOLockedValueBox<[Int]>([])
+        for number in 0..<1000 { threads.submit { order.withLockedValue { $0.append(number) } } }
+        await threads.run {}
+        #expect(order.withLockedValue { $0 } == Array(0..<1000))
+        #expect(threads.threadCount == 1)
+        threads.retire()
+    }
+
+    @Test func thereAreNeverMoreThreadsThanTheLimit() async {
+        let threads = PluginThreads(name: "limit", limit: 3)
+        let running = NIOLockedValueBox((now: 0, most: 0))
+        await withTaskGroup(of: Void.self) { group in
+            for _ in 0..<500 {
+                group.addTask {
+                    await threads.run {
+                        running.withLockedValue {
+                            $0.now += 1
+                            $0.most = max($0.most, $0.now)
+                        }
+                        running.withLockedValue { $0.now -= 1 }
+                    }
+                }
+            }
+        }
+        #expect(running.withLockedValue { $0.most } <= 3)
+        #expect(threads.threadCount <= 3)
+        threads.retire()
+    }
+
+    @Test func aTaskWithThePreferenceRunsThere() async {
+        let threads = PluginThreads(name: "tasks", limit: 2)
+        let onThreads = await Task(executorPreference: threads) {
+            let before = threads.isCurrent
+            await Task.yield()
+            _ = await Event().wait(until: .now)
+            return (before, threads.isCurrent)
+        }.value
+        #expect(onThreads == (true, true))
+        #expect(!threads.isCurrent)
+        let nested = await withTaskExecutorPreference(threads, isolation: nil) { threads.isCurrent }
+        #expect(nested)
+        threads.retire()
+    }
+
+    @Test func urgentWorkPassesThreadsThatAreAllHeldUp() async {
+        let threads = PluginThreads(name: "urgent", limit: 1)
+        let held = Event()
+        let gate = ConditionLock(value: 0)
+        threads.submit {
+            held.happened()
+            gate.lock(whenValue: 1)
+            gate.unlock()
+        }
+        await held.wait()
+        // Only the urgent work opens the gate the one thread stands at.
+        threads.submitUrgent {
+            gate.lock()
+            gate.unlock(withValue: 1)
+        }
+        await threads.run {}
+        threads.retire()
+    }
+
+    @Test func retiredThreadsStillDoWhatComesLate() async {
+        let threads = PluginThreads(name: "late", limit: 2)
+        await threads.run {}
+        threads.retire()
+        let answer = await Task(executorPreference: threads) { threads.isCurrent }.value
+        #expect(answer)
+    }
+
+    @Test func aLaneRunsOneJobAtATimeInOrder() async {
+        let threads = PluginThreads(name: "lane", limit: 4)
+        let lane = SerialLane(on: threads)
+        let state = NIOLockedValueBox((inside: 0, overlaps: 0, order: [Int]()))
+        for number in 0..<1000 {
+            lane.submit {
+                state.withLockedValue {
+                    $0.inside += 1
+                    if $0.inside > 1 { $0.overlaps += 1 }
+                    $0.order.append(number)
+                }
+                state.withLockedValue { $0.inside -= 1 }
+            }
+        }
+        let isCurrent = await lane.run { lane.isCurrent && !threads.isCurrent }
+        #expect(isCurrent)
+        #expect(state.withLockedValue { $0.overlaps } == 0)
+        #expect(state.withLockedValue { $0.order } == Array(0..<1000))
+        threads.retire()
+    }
+
+    // MARK: what the flags mean
+
+    @Test func functionsRunOnTheSharedThreads() async throws {
+        let host = try ProbeHost()
+        let instance = try await host.instance()
+        #expect(try await instance.texts("thread").first?.hasPrefix("shared-") == true)
+        // Also from a task that prefers other threads.
+        let others = PluginThreads(name: "others", limit: 1)
+        let texts = try await Task(executorPreference: others) { try await instance.texts("thread") }.value
+        #expect(texts.first?.hasPrefix("shared-") == true)
+        others.retire()
+    }
+
+    @Test @MainActor func functionsRunOnTheSharedThreadsWhenTheMainActorAsks() async throws {
+        let host = try ProbeHost()
+        let instance = try await host.instance()
+        #expect(try await instance.texts("thread").first?.hasPrefix("shared-") == true)
+    }
+
+    @Test func sourcesArePolledAtTheSameTime() async throws {
+        let host = try ProbeHost(threads: 4)
+        let instance = try await host.instance()
+        try await drainAll(instance.open("barrier 4"))
+        #expect(try await instance.probeCounts()["overlaps"]! > 0)
+    }
+
+    @Test func aSerialPluginIsNeverCalledTwiceAtATime() async throws {
+        let host = try ProbeHost(threads: 4)
+        let instance = try await host.instance(flags: "CHANSERV_PLUGIN_SERIAL")
+        #expect(instance.library.descriptor.isSerial)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for round in 0..<20 {
+                group.addTask {
+                    let sources = try await instance.open(round % 2 == 0 ? "wakes 50" : "sources 20")
+                    let task = Task { try await drainAll(sources) }
+                    if round % 5 == 0 { task.cancel() }
+                    _ = await task.result
+                }
+            }
+            try await group.waitForAll()
+        }
+        #expect(await instance.retireNow() == .destroyed)
+        let counts = try await host.instance(of: host.folder.file("probe.so")).probeCounts()
+        #expect(counts["overlaps"] == 0)
+        #expect(counts["violations"] == 0)
+    }
+
+    @Test func aBlockingPluginHasThreadsOfItsOwnAndHoldsUpNobody() async throws {
+        let host = try ProbeHost(threads: 1)
+        let blocking = try await host.instance(
+            of: host.compile("blocking.so", flags: "CHANSERV_PLUGIN_BLOCKING"), blockingThreads: 2)
+        let ordinary = try await host.instance(of: host.compile("ordinary.so"))
+        let producers = [try await blocking.source("block"), try await blocking.source("block")]
+        let tasks = producers.map { producer in Task { try await producer.drain() } }
+        await host.log.wait(for: "blocked", count: 2)
+        // Both of its threads are held up now.
+        #expect(try await ordinary.texts("frames 3") == ["0", "1", "2"])
+        for task in tasks { task.cancel() }
+        for task in tasks { _ = await task.result }
+        #expect(try await blocking.texts("thread").first?.hasPrefix("probe-") == true)
+        #expect(await blocking.retireNow() == .destroyed)
+    }
+}
+
+/// Reads all sources to their ends, all at the same time.
+private func drainAll(_ sources: PluginSources) async throws {
+    try await withThrowingTaskGroup(of: Void.self) { group in
+        for try await source in sources { group.addTask { _ = try await source.producer.drain() } }
+        try await group.waitForAll()
+    }
+}
