@@ -60,6 +60,9 @@ final class LinkHandler: ChannelInboundHandler {
         guard ticks == nil, let context else { return }
         let remote = context.remoteAddress.map(Self.printed) ?? ""
         log[metadataKey: "link"] = "\(remote)"
+        guard node.linkBegins(link) else {
+            return close(AstraNetError(.limitReached, "this node is closed or has as many links as it may have"))
+        }
         let link = link
         ticks = context.eventLoop.scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { _ in
             link.handler.value?.tick()
@@ -95,6 +98,12 @@ final class LinkHandler: ChannelInboundHandler {
         link.handler.value = nil
         self.context = nil
         context.fireChannelInactive()
+    }
+
+    func handlerRemoved(context: ChannelHandlerContext) {
+        // A connection that was never established has not become inactive either.
+        link.handler.value = nil
+        self.context = nil
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {

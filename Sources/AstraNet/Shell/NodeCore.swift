@@ -16,6 +16,8 @@ final class NodeCore: Sendable {
         var lastLink: ServiceRegistry.LinkID = 0
         var lastWaiter: UInt64 = 0
         var links: [ServiceRegistry.LinkID: Link] = [:]
+        /// Links whose handshake is not done.
+        var handshaking: [ServiceRegistry.LinkID: Link] = [:]
         var peers: [ServiceRegistry.LinkID: HostID] = [:]
         var listeners: [UInt32: Listener] = [:]
         var portsByName: [String: UInt32] = [:]
@@ -47,11 +49,22 @@ final class NodeCore: Sendable {
         }
     }
 
-    /// The link's handshake is done: it gets all services that are for everybody. `false` when there are too many links
-    /// or the node is closed.
+    /// A connection is there, its handshake is not. `false` when there are too many or the node is closed.
+    func linkBegins(_ link: Link) -> Bool {
+        shared.withLockedValue { shared in
+            guard !shared.isClosed, shared.links.count + shared.handshaking.count < configuration.maximumLinks else {
+                return false
+            }
+            shared.handshaking[link.id] = link
+            return true
+        }
+    }
+
+    /// The link's handshake is done: it gets all services that are for everybody. `false` when the node is closed.
     func linkUp(_ link: Link, peer: HostID) -> Bool {
         let isWelcome = shared.withLockedValue { shared in
-            guard !shared.isClosed, shared.links.count < configuration.maximumLinks else { return false }
+            guard !shared.isClosed else { return false }
+            shared.handshaking[link.id] = nil
             shared.links[link.id] = link
             shared.peers[link.id] = peer
             // Under the lock, so that a SERVICE is never overtaken by its NO_SERVICE.
@@ -67,6 +80,7 @@ final class NodeCore: Sendable {
     func linkDown(_ link: Link, reason: AstraNetError) {
         shared.withLockedValue { shared in
             shared.links[link.id] = nil
+            shared.handshaking[link.id] = nil
             shared.peers[link.id] = nil
             shared.registry.removeAll(from: link.id)
         }
@@ -82,7 +96,8 @@ final class NodeCore: Sendable {
         let (links, listeners, waiters) = shared.withLockedValue { shared in
             shared.isClosed = true
             defer { shared.waiters = [:] }
-            return (Array(shared.links.values), Array(shared.listeners.values), shared.waiters.values.flatMap { $0 })
+            let links = Array(shared.links.values) + Array(shared.handshaking.values)
+            return (links, Array(shared.listeners.values), shared.waiters.values.flatMap { $0 })
         }
         for waiter in waiters { waiter.resume(with: .failure(AstraNetError(.closed, "the node is closed"))) }
         return (links, listeners)

@@ -60,22 +60,23 @@ import Testing
         try await siege.end()
     }
 
-    @Test func aSilentPeerIsGivenUp() async throws {
-        let siege = try await Besieged()
-        let impatient = Node(
-            configuration: {
-                var configuration = NodeConfiguration()
-                configuration.pingInterval = .milliseconds(10)
-                configuration.silenceTimeout = .seconds(2)
-                return configuration
-            }(), logger: .silent)
-        let address = try await impatient.listen(host: "127.0.0.1", port: 0)
-        let peer = try await RawPeer.connect(to: address)
-        #expect(await peer.handshake() == impatient.id)
-        #expect(await peer.first(.ping) == WireOp(.ping, to: .otherEnd, from: Address(impatient.id, 0)))
-        await peer.closed()
-        await impatient.shutdown()
+    @Test func anIdleLinkIsPinged() async throws {
+        let siege = try await Besieged { $0.pingInterval = .milliseconds(10) }
+        let peer = try await siege.handshaken()
+        #expect(await peer.first(.ping) == WireOp(.ping, to: .otherEnd, from: Address(siege.node.id, 0)))
+        await peer.close()
         try await siege.end()
+    }
+
+    @Test func aSilentPeerIsGivenUp() async throws {
+        var configuration = NodeConfiguration()
+        configuration.silenceTimeout = .milliseconds(10)
+        let node = Node(configuration: configuration, logger: .silent)
+        let address = try await node.listen(host: "127.0.0.1", port: 0)
+        let peer = try await RawPeer.connect(to: address)
+        #expect(await peer.handshake() == node.id)
+        await peer.closed()
+        await node.shutdown()
     }
 
     @Test(arguments: [Command.ping, .dial])

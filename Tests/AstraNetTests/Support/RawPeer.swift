@@ -98,12 +98,12 @@ final class RawPeer: Sendable {
         await first { $0.command == command }
     }
 
-    /// Asks for a PONG and returns the ops that came before it: all that the node had to say.
+    /// Asks for a PONG and returns the ops that came before it, but for PINGs: all that the node had to say.
     func opsUntilPong() async -> [WireOp] {
         send(WireOp(.ping, to: .otherEnd, from: Address(host, 0)))
         var ops: [WireOp] = []
         while let op = await self.ops.next(), op.command != .pong { ops.append(op) }
-        return ops
+        return ops.filter { $0.command != .ping }
     }
 
     /// Waits until the connection is gone.
