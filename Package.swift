@@ -78,7 +78,9 @@ let package = Package(
         .testTarget(
             name: "ChanservTests", dependencies: ["Chanserv", "ChanservAstraNet", "AstraNet"], swiftSettings: strict),
         .testTarget(
-            name: "ChanservHostTests", dependencies: ["ChanservHost", "ChanservPlugin"], swiftSettings: strict),
+            name: "ChanservHostTests",
+            dependencies: ["AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", "ChanservPlugin"],
+            swiftSettings: strict),
         .testTarget(
             name: "ChanservCLITests",
             dependencies: ["ChanservCLI", "ChanservAstraNet"],

@@ -55,11 +55,15 @@ public struct HostStatus: Sendable, Hashable {
 
     /// How reloads have ended.
     public struct Reloads: Sendable, Hashable {
-        public var changed = 0
-        public var unchanged = 0
-        public var refused = 0
+        public var changed: Int
+        public var unchanged: Int
+        public var refused: Int
 
-        public init() {}
+        public init(changed: Int = 0, unchanged: Int = 0, refused: Int = 0) {
+            self.changed = changed
+            self.unchanged = unchanged
+            self.refused = refused
+        }
     }
 }
 

@@ -1,0 +1,159 @@
+import AstraNet
+import Chanserv
+import ChanservAstraNet
+import Foundation
+import NIOCore
+import Testing
+
+@testable import ChanservHost
+
+/// A host on real sockets with the streamer plugin, and a client of it.
+final class HostFixture: Sendable {
+    let folder: TestFolder
+    let log = RecordingLog()
+    let host: ChanservHost.Host
+
+    /// - Parameter network: instead of a real node.
+    init(network: (@Sendable (HostConfiguration.Node) -> any HostNetwork)? = nil) throws {
+        folder = try TestFolder()
+        host =
+            if let network {
+                ChanservHost.Host(configurationFile: folder.file("chanserv.yaml"), logger: log.logger) { node, _ in
+                    network(node)
+                }
+            } else {
+                ChanservHost.Host(configurationFile: folder.file("chanserv.yaml"), logger: log.logger)
+            }
+    }
+
+    // MARK: Files
+
+    /// Writes the configuration file.
+    ///
+    /// - Parameters:
+    ///   - plugins: lines under `plugins:`.
+    ///   - routes: lines under `routes:`.
+    ///   - top: what stands before, listening at any free port by default.
+    func configure(
+        plugins: String = "a: {path: a.so}", routes: String = "- {vaddr: stream, plugin: a}",
+        top: String = "node: {listen: \"127.0.0.1:0\"}"
+    ) throws {
+        func indented(_ text: String) -> String { text.split(separator: "\n").map { "  \($0)\n" }.joined() }
+        try write("chanserv.yaml", "\(top)\nplugins:\n\(indented(plugins))routes:\n\(indented(routes))")
+    }
+
+    func write(_ name: String, _ text: String) throws {
+        try Data(text.utf8).write(to: URL(fileURLWithPath: folder.file(name)))
+        try #require(chmod(folder.file(name), 0o644) == 0)
+    }
+
+    /// How a file takes the place of another.
+    enum Replacement: CaseIterable {
+        /// Another file under the same name.
+        case move
+        /// The same file with other bytes.
+        case overwrite
+        /// As overwrite, after the file was empty for a moment.
+        case truncate
+    }
+
+    /// Puts a version of the streamer at `name`.
+    func install(
+        _ version: String, as name: String = "a.so", options: [String] = [], by replacement: Replacement = .move
+    ) throws {
+        let new = folder.file("new-\(UUID()).so")
+        try CompiledPlugin.compile(streamerSource, to: new, options: ["-DVERSION=\"\(version)\""] + options)
+        try replace(name, with: new, by: replacement)
+    }
+
+    func replace(_ name: String, with new: String, by replacement: Replacement) throws {
+        let file = folder.file(name)
+        switch replacement {
+        case .move: try #require(rename(new, file) == 0)
+        case .overwrite, .truncate:
+            let bytes = try Data(contentsOf: URL(fileURLWithPath: new))
+            let descriptor = open(file, O_WRONLY | (replacement == .truncate ? O_TRUNC : 0))
+            try #require(descriptor >= 0)
+            defer { close(descriptor) }
+            let written = bytes.withUnsafeBytes { Foundation.write(descriptor, $0.baseAddress, $0.count) }
+            try #require(written == bytes.count)
+            try #require(ftruncate(descriptor, off_t(bytes.count)) == 0)
+        }
+    }
+
+    /// What `check` says about the file.
+    func check() async throws(HostError) -> [String] {
+        try await ChanservHost.Host.check(configurationFile: folder.file("chanserv.yaml"), logger: log.logger)
+    }
+
+    // MARK: Requests
+
+    /// A node linked with the host.
+    func connect() async throws -> Node {
+        let node = Node()
+        let address = try #require(await host.status.listening.first)
+        try await node.join(host: address.host, port: address.port, deadline: .now + .seconds(20))
+        return node
+    }
+
+    /// Runs `body` with a client of the host's.
+    func withClient(_ body: (Client) async throws -> Void) async throws {
+        let node = try await connect()
+        do {
+            try await body(Client(multiplexer: AstraNetMultiplexer(node)))
+        } catch {
+            await node.shutdown()
+            throw error
+        }
+        await node.shutdown()
+    }
+
+    /// Starts the host, runs `body` with a client, and shuts the host down.
+    func serving(_ body: (Client) async throws -> Void) async throws {
+        try await host.start()
+        do {
+            try await withClient(body)
+        } catch {
+            await host.shutdown(drain: .zero)
+            throw error
+        }
+        await host.shutdown(drain: .zero)
+    }
+}
+
+extension Client {
+    /// The only source of a request.
+    func source(_ vAddr: String = "stream", _ body: String) async throws -> ReceivedSource {
+        var sources = try await lookupAndPost(vAddr, body: body).makeAsyncIterator()
+        return try #require(try await sources.next())
+    }
+
+    /// Which version answers now.
+    func version(_ vAddr: String = "stream", _ body: String = "stream 0") async throws -> String {
+        String(buffer: try await source(vAddr, body).header)
+    }
+
+    /// A stream of `count` frames, read to its end and checked to be whole and of one version, which is returned.
+    @discardableResult
+    func stream(_ vAddr: String = "stream", count: Int) async throws -> String {
+        let source = try await source(vAddr, "stream \(count)")
+        return try await source.expectStream(from: 0, count: count)
+    }
+}
+
+extension ReceivedSource {
+    /// Reads to the end and checks that the frames are whole, in order, and of the version in the header.
+    @discardableResult
+    func expectStream(from first: Int, count: Int) async throws -> String {
+        let version = String(buffer: header)
+        var frames = frames.makeAsyncIterator()
+        for index in first..<count {
+            let frame = try await frames.next()
+            // The macro costs more than a frame does.
+            if frame?.string != "\(version) \(index)" { try #require(frame?.string == "\(version) \(index)") }
+        }
+        let end = try await frames.next()
+        #expect(end == nil)
+        return version
+    }
+}

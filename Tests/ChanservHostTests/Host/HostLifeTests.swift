@@ -1,0 +1,259 @@
+import AstraNet
+import Chanserv
+import ChanservAstraNet
+import Foundation
+import NIOConcurrencyHelpers
+import Testing
+
+@testable import ChanservHost
+
+@Suite(.timeLimit(.minutes(2))) struct HostLifeTests {
+    // MARK: Shutdown
+
+    @Test func aShutdownLetsStreamsEndAndTakesNoNewRequests() async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        try fixture.configure()
+        try await fixture.host.start()
+        try await fixture.withClient { client in
+            let count = 400_000
+            let running = try await client.source("stream", "stream \(count)")
+            let shutdown = Task { await fixture.host.shutdown(drain: .seconds(60)) }
+            await fixture.log.wait(for: "info stopping")
+            var impatient = client.configuration
+            impatient.dialTimeout = .milliseconds(300)
+            let late = Client(multiplexer: client.multiplexer, configuration: impatient)
+            await #expect(throws: ChanservError.self) {
+                _ = try await late.lookupAndPost("stream", body: "stream 1")
+            }
+            #expect(try await running.expectStream(from: 0, count: count) == "v1")
+            await shutdown.value
+        }
+        #expect(fixture.log.count(of: "destroyed v1") == 1)
+        #expect(fixture.log.count(of: "info stopped") == 1)
+    }
+
+    @Test func whatRunsAtTheDrainDeadlineOfAShutdownIsCancelled() async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        try fixture.configure()
+        try await fixture.host.start()
+        try await fixture.withClient { client in
+            var frames = try await client.source("stream", "hold").frames.makeAsyncIterator()
+            #expect(try await frames.next()?.string == "v1")
+            await fixture.host.shutdown(drain: .milliseconds(50))
+            await #expect(throws: ChanservError.self) { _ = try await frames.next() }
+        }
+        #expect(fixture.log.count(of: "destroyed v1") == 1)
+    }
+
+    @Test func cancellingAShutdownEndsTheDrainingAtOnce() async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        try fixture.configure(routes: "- {vaddr: stream, plugin: a, drain: 1h}")
+        try await fixture.host.start()
+        try await fixture.withClient { client in
+            var old = try await client.source("stream", "hold").frames.makeAsyncIterator()
+            #expect(try await old.next()?.string == "v1")
+            try fixture.install("v2")
+            #expect(await fixture.host.reload().result == .changed)
+            var new = try await client.source("stream", "hold").frames.makeAsyncIterator()
+            #expect(try await new.next()?.string == "v2")
+            let shutdown = Task { await fixture.host.shutdown(drain: .seconds(3600)) }
+            await fixture.log.wait(for: "info stopping")
+            shutdown.cancel()
+            await shutdown.value
+            await #expect(throws: ChanservError.self) { _ = try await old.next() }
+            await #expect(throws: ChanservError.self) { _ = try await new.next() }
+        }
+        #expect(fixture.log.count(of: "destroyed v1") == 1 && fixture.log.count(of: "destroyed v2") == 1)
+    }
+
+    @Test func aStoppedHostRefusesReloadsAndStopsOnlyOnce() async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        try fixture.configure()
+        try await fixture.host.start()
+        async let first: Void = fixture.host.shutdown(drain: .zero)
+        async let second: Void = fixture.host.shutdown(drain: .zero)
+        _ = await (first, second)
+        #expect(await fixture.host.reload().result == .refused)
+        #expect(fixture.log.count(of: "destroyed v1") == 1 && fixture.log.count(of: "info stopped") == 1)
+    }
+
+    // MARK: Reloads that meet
+
+    @Test func reloadsAskedForDuringOneBecomeExactlyOneMore() async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        try fixture.configure()
+        try await fixture.serving { client in
+            let pipe = try fixture.makePipe()
+            try fixture.configure(plugins: "a: {path: a.so, config: {fifo: pipe}}")
+            let first = Task { await fixture.host.reload() }
+            await fixture.log.wait(for: "waiting at")
+            // What the file says now is for the reloads that come now, not for the one that runs.
+            try fixture.configure(plugins: "a: {path: a.so, config: {label: last}}")
+            let others = await fixture.host.reloads(10)
+            try pipe.release()
+            #expect(await first.value.generation == 2)
+            for other in others { #expect(await other.value.generation == 3) }
+            #expect(await fixture.host.status.reloads == HostStatus.Reloads(changed: 2, unchanged: 0, refused: 0))
+            #expect(fixture.log.count(of: "created last") == 1)
+            #expect(try await client.version() == "v1")
+        }
+    }
+
+    @Test func aShutdownDuringAReloadUndoesIt() async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        try fixture.configure()
+        try await fixture.host.start()
+        let pipe = try fixture.makePipe()
+        try fixture.configure(
+            plugins: "a: {path: a.so, config: {label: first}}",
+            routes: "- {vaddr: new, plugin: a}\n- {vaddr: stream, plugin: a, config: {fifo: pipe}}")
+        let reload = Task { await fixture.host.reload() }
+        await fixture.log.wait(for: "waiting at")
+        let next = await fixture.host.reloads(1)
+        let shutdown = Task { await fixture.host.shutdown(drain: .seconds(60)) }
+        await fixture.log.wait(for: "info stopping")
+        try pipe.release()
+        #expect(await reload.value.result == .refused)
+        for outcome in next { #expect(await outcome.value.reasons == ["the host is stopping"]) }
+        await shutdown.value
+        // Two instances were made; both are gone, and so is the one that served.
+        #expect(fixture.log.count(of: "created first") == 2)
+        #expect(fixture.log.count(of: "destroyed first") == 2 && fixture.log.count(of: "destroyed v1") == 1)
+    }
+
+    @Test func aVAddrThatCannotBeBoundUndoesTheReload() async throws {
+        let node = Node()
+        let network = LocalHostNetwork(ChoosyMultiplexer(inner: AstraNetMultiplexer(node), refused: "taken"))
+        let fixture = try HostFixture { _ in network }
+        try fixture.install("v1")
+        try fixture.configure()
+        try await fixture.host.start()
+        try fixture.install("v2")
+        let routes = ["stream", "fine", "taken", "never"].map { "- {vaddr: \($0), plugin: a}" }
+        try fixture.configure(routes: routes.joined(separator: "\n"))
+        let outcome = await fixture.host.reload()
+        #expect(outcome.result == .refused && outcome.generation == 1)
+        #expect(outcome.reasons.count == 1 && outcome.reasons[0].contains("'taken'"))
+        #expect(fixture.log.count(of: "created v2") == 1 && fixture.log.count(of: "destroyed v2") == 1)
+        #expect(await fixture.host.status.routes.map(\.vAddr) == ["stream"])
+        // What was bound before the failure is free again.
+        try node.bind("fine").close()
+        await fixture.host.shutdown(drain: .zero)
+        await node.shutdown()
+    }
+
+    // MARK: Error mass
+
+    @Test func aRouteThatKeepsFailingIsWithdrawnAndOneSuccessRestoresIt() async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        try fixture.configure(
+            routes: "- {vaddr: stream, plugin: a, error_mass: {limit: 3, pause: 100ms, max_pause: 100ms}}")
+        try await fixture.serving { client in
+            for _ in 0..<3 {
+                await #expect(throws: ChanservError.self) { _ = try await client.version("stream", "fail") }
+            }
+            await fixture.log.wait(for: "route 'stream' withdrawn for ")
+            #expect(fixture.log.count(of: "after 3 failures in a row: ") == 1)
+            // It comes back by itself; the client waits for it.
+            try await client.stream(count: 1)
+            // Others wait until the first has decided.
+            try await client.stream(count: 1)
+            #expect(await fixture.host.status.routes.first?.counters.errorMass == 0)
+            #expect(await fixture.host.status.routes.first?.state == .serving)
+        }
+    }
+
+    // MARK: Under load
+
+    @Test(arguments: HostFixture.Replacement.allCases) func reloadsUnderLoadLoseNothing(
+        replacement: HostFixture.Replacement
+    ) async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v0")
+        try fixture.configure()
+        try await fixture.host.start()
+        let stop = NIOLockedValueBox(false)
+        let streams = NIOLockedValueBox(0)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for _ in 0..<10 {
+                group.addTask {
+                    try await fixture.withClient { client in
+                        while !stop.withLockedValue({ $0 }) {
+                            try await client.stream(count: 2_000)
+                            streams.withLockedValue { $0 += 1 }
+                        }
+                    }
+                }
+            }
+            group.addTask {
+                defer { stop.withLockedValue { $0 = true } }
+                try await fixture.withClient { client in
+                    for number in 1...20 {
+                        try fixture.install("v\(number)", by: replacement)
+                        let outcome = await fixture.host.reload()
+                        #expect(outcome.result == .changed, "\(outcome.reasons)")
+                        let version = try await client.version()
+                        #expect(version == "v\(number)")
+                    }
+                }
+            }
+            try await group.waitForAll()
+        }
+        await fixture.host.shutdown(drain: .seconds(30))
+        #expect(streams.withLockedValue { $0 } > 0)
+        #expect(fixture.log.count(of: "created v") == 21 && fixture.log.count(of: "destroyed v") == 21)
+        let complaints = fixture.log.lines.filter { $0.hasPrefix("warning") || $0.hasPrefix("error") }
+        #expect(complaints.isEmpty)
+    }
+}
+
+extension HostFixture {
+    /// A pipe at which a streamer's create waits.
+    struct Pipe {
+        let path: String
+
+        /// Lets it go on.
+        func release() throws {
+            let descriptor = open(path, O_WRONLY)
+            try #require(descriptor >= 0)
+            close(descriptor)
+        }
+    }
+
+    func makePipe() throws -> Pipe {
+        let path = folder.file("pipe")
+        try #require(mkfifo(path, 0o600) == 0)
+        return Pipe(path: path)
+    }
+}
+
+extension ChanservHost.Host {
+    /// Asks for so many reloads, and returns once all of them wait for one that has not begun.
+    fileprivate func reloads(_ count: Int) async -> [Task<ReloadOutcome, Never>] {
+        let tasks = (0..<count).map { _ in Task { await self.reload() } }
+        while waiters.values.reduce(0, { $0 + $1.count }) < count { await Task.yield() }
+        return tasks
+    }
+}
+
+/// A multiplexer that will not bind one name.
+private struct ChoosyMultiplexer: Multiplexer {
+    let inner: any Multiplexer
+    let refused: String
+
+    func bind(_ name: String, visibleTo peer: (any Connection)?) throws -> any ConnectionListener {
+        if name == refused { throw ConnectionError(.addressInUse, "somebody else has \(name)") }
+        return try inner.bind(name, visibleTo: peer)
+    }
+
+    func dial(_ name: String, bucket: String?, deadline: ContinuousClock.Instant) async throws -> any Connection {
+        try await inner.dial(name, bucket: bucket, deadline: deadline)
+    }
+}

@@ -1,0 +1,144 @@
+import Chanserv
+import Foundation
+import Testing
+
+@testable import ChanservHost
+
+/// What a bad configuration or plugin does to a start, a reload and a check.
+@Suite(.timeLimit(.minutes(2))) struct HostRefusalTests {
+    /// Something that is wrong, and what the reason has to say.
+    enum Mistake: String, CaseIterable {
+        case yaml, unknownKey, missingFile, wrongVersion, failingCreate, badConfig, notELF, truncated, pin
+
+        var reason: String {
+            switch self {
+            case .yaml: "chanserv.yaml:"
+            case .unknownKey: "plugn"
+            case .missingFile: "nowhere.so"
+            case .wrongVersion: "ABI"
+            case .failingCreate: "told to fail: on purpose"
+            case .badConfig: "labl"
+            case .notELF: "ELF"
+            case .truncated: "a.so"
+            case .pin: "SHA-256"
+            }
+        }
+
+        func make(in fixture: HostFixture) throws {
+            switch self {
+            case .yaml: try fixture.write("chanserv.yaml", "routes: [")
+            case .unknownKey: try fixture.configure(routes: "- {vaddr: stream, plugn: a}")
+            case .missingFile: try fixture.configure(plugins: "a: {path: nowhere.so}")
+            case .wrongVersion: try fixture.install("v2", options: ["-DMAJOR=7"])
+            case .failingCreate: try fixture.configure(plugins: "a: {path: a.so, config: {fail: on purpose}}")
+            case .badConfig: try fixture.configure(plugins: "a: {path: a.so, config: {labl: x}}")
+            case .notELF: try fixture.write("a.so", "#!/bin/sh\n")
+            case .truncated:
+                try fixture.install("v2")
+                try #require(truncate(fixture.folder.file("a.so"), 5000) == 0)
+            case .pin:
+                let digest = String(repeating: "0", count: 64)
+                try fixture.configure(plugins: "a: {path: a.so, sha256: \"\(digest)\"}")
+            }
+        }
+    }
+
+    @Test(arguments: Mistake.allCases) func aBadReloadLeavesEverythingAsItWasAndSaysWhy(mistake: Mistake) async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        try fixture.configure()
+        try await fixture.serving { client in
+            let count = 200_000
+            let running = try await client.source("stream", "stream \(count)")
+            try mistake.make(in: fixture)
+            let outcome = await fixture.host.reload()
+            #expect(outcome.result == .refused && outcome.generation == 1)
+            #expect(outcome.reasons.contains { $0.contains(mistake.reason) }, "\(outcome.reasons)")
+            #expect(outcome.reasons.contains { fixture.log.count(of: "error reload: \($0)") == 1 })
+            #expect(try await client.version() == "v1")
+            #expect(try await running.expectStream(from: 0, count: count) == "v1")
+            #expect(fixture.log.count(of: "created") == 1 && fixture.log.count(of: "destroyed") == 0)
+            #expect(await fixture.host.status.reloads.refused == 1)
+
+            // And once it is put right, it is served.
+            try fixture.install("v3")
+            try fixture.configure()
+            #expect(await fixture.host.reload().result == .changed)
+            #expect(try await client.version() == "v3")
+        }
+    }
+
+    @Test(arguments: Mistake.allCases) func aBadStartEndsWith65AndNothingLeft(mistake: Mistake) async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        try fixture.configure()
+        try mistake.make(in: fixture)
+        let error = await #expect(throws: HostError.self) { try await fixture.host.start() }
+        #expect(error?.code.exitCode == 65)
+        #expect(error?.problems.contains { $0.contains(mistake.reason) } == true)
+        #expect(fixture.log.count(of: "created") == fixture.log.count(of: "destroyed"))
+        #expect(fixture.log.count(of: "ready") == 0)
+    }
+
+    @Test(arguments: Mistake.allCases) func checkFindsWhatAStartWouldRefuse(mistake: Mistake) async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        try fixture.configure()
+        try mistake.make(in: fixture)
+        let error = await #expect(throws: HostError.self) {
+            _ = try await fixture.check()
+        }
+        #expect(error?.code == .badConfiguration)
+        #expect(error?.problems.contains { $0.contains(mistake.reason) } == true)
+    }
+
+    @Test func allProblemsOfPluginsAreFoundAtOnce() async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        try fixture.install("b1", as: "b.so")
+        try fixture.write("c.so", "no library")
+        try fixture.install("d1", as: "d.so", options: ["-DMAJOR=9"])
+        try fixture.configure(
+            plugins: "a: {path: a.so}\nb: {path: b.so, config: {fail: bee}}\nc: {path: c.so}\nd: {path: d.so}",
+            routes: "- {vaddr: stream, plugin: a}\n- {vaddr: b, plugin: b}\n- {vaddr: c, plugin: c}")
+        let error = await #expect(throws: HostError.self) { try await fixture.host.start() }
+        let problems = try #require(error).problems
+        #expect(problems.count == 3, "\(problems)")
+        #expect(problems.allSatisfy { $0.contains("chanserv.yaml:") })
+        #expect(fixture.log.count(of: "created v1") == 1 && fixture.log.count(of: "destroyed v1") == 1)
+    }
+
+    @Test func checkIsContentWithAGoodFileAndDoesNotDisturbTheHostThatServesIt() async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        try fixture.configure(plugins: "a: {path: a.so}\nspare: {path: a.so}")
+        try await fixture.serving { client in
+            let held = try await client.source("stream", "hold")
+            let port = try #require(await fixture.host.status.listening.first).port
+            try fixture.configure(
+                plugins: "a: {path: a.so}\nspare: {path: a.so}", top: "node: {listen: \"127.0.0.1:\(port)\"}")
+            let warnings = try await fixture.check()
+            #expect(warnings.count == 1 && warnings[0].contains("spare"))
+            #expect(fixture.log.count(of: "created v1") == 2 && fixture.log.count(of: "destroyed v1") == 1)
+            #expect(try await client.version() == "v1")
+            held.cancel()
+        }
+    }
+
+    @Test func anAddressInUseEndsTheStartWith69AndNothingLeft() async throws {
+        let first = try HostFixture()
+        try first.install("v1")
+        try first.configure()
+        try await first.serving { client in
+            let port = try #require(await first.host.status.listening.first).port
+            let second = try HostFixture()
+            try second.install("v1")
+            try second.configure(top: "node: {listen: \"127.0.0.1:\(port)\"}")
+            let error = await #expect(throws: HostError.self) { try await second.host.start() }
+            #expect(error?.code.exitCode == 69)
+            #expect(error?.description.contains(":\(port)") == true)
+            #expect(second.log.count(of: "destroyed v1") == 1)
+            #expect(try await client.version() == "v1")
+        }
+    }
+}

@@ -1,0 +1,219 @@
+import Chanserv
+import Foundation
+import Testing
+
+@testable import ChanservHost
+
+@Suite(.timeLimit(.minutes(2))) struct HostReloadTests {
+    @Test func servesWhatTheFileSaysAndSaysWhere() async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        try fixture.configure()
+        try await fixture.serving { client in
+            #expect(try await client.stream(count: 10_000) == "v1")
+            let status = await fixture.host.status
+            #expect(status.generation == 1)
+            #expect(status.routes.map(\.vAddr) == ["stream"])
+            #expect(status.instances.map(\.version) == ["v1"])
+            #expect(status.retainedCopies == 1)
+            let port = try #require(status.listening.first).port
+            #expect(port != 0)
+            #expect(fixture.log.count(of: "info ready: listening on 127.0.0.1:\(port), serving stream") == 1)
+        }
+    }
+
+    @Test func aNewFileIsServedAfterAReloadAndTheOldInstanceIsDestroyed() async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        try fixture.configure()
+        try await fixture.serving { client in
+            #expect(try await client.version() == "v1")
+            try fixture.install("v2")
+            #expect(try await client.version() == "v1")
+            let outcome = await fixture.host.reload()
+            #expect(outcome.result == .changed)
+            #expect(outcome.changes.repointed == ["stream"])
+            #expect(outcome.generation == 2)
+            #expect(try await client.version() == "v2")
+            await fixture.log.wait(for: "destroyed v1")
+            #expect(fixture.log.count(of: "reload: repointed stream; created a@") == 1)
+        }
+        #expect(fixture.log.count(of: "destroyed v2") == 1)
+    }
+
+    @Test func aStreamThatRunsEndsOnTheCodeItBeganWith() async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        try fixture.configure()
+        try await fixture.serving { client in
+            // More than the windows hold: most of it is produced after the swap.
+            let count = 400_000
+            let old = try await client.source("stream", "stream \(count)")
+            var frames = old.frames.makeAsyncIterator()
+            #expect(try await frames.next()?.string == "v1 0")
+            try fixture.install("v2")
+            #expect(await fixture.host.reload().result == .changed)
+            #expect(try await client.version() == "v2")
+            let status = await fixture.host.status
+            #expect(status.instances.map(\.isDraining) == [false, true])
+            #expect(status.requestsByGeneration[1] == 1)
+            for index in 1..<count {
+                let frame = try await frames.next()
+                if frame?.string != "v1 \(index)" { try #require(frame?.string == "v1 \(index)") }
+            }
+            #expect(try await frames.next() == nil)
+            await fixture.log.wait(for: "destroyed v1")
+        }
+    }
+
+    @Test func nothingChangedTouchesNothing() async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        try fixture.configure()
+        try await fixture.serving { client in
+            let held = try await client.source("stream", "hold")
+            // Rewritten otherwise, saying the same.
+            try fixture.configure(plugins: "a: {config: {}, path: ./a.so}")
+            let outcome = await fixture.host.reload()
+            #expect(outcome.result == .unchanged && outcome.generation == 1)
+            #expect(fixture.log.count(of: "created") == 1 && fixture.log.count(of: "destroyed") == 0)
+            #expect(await fixture.host.status.instances.first?.openSources == 1)
+            held.cancel()
+        }
+    }
+
+    @Test func routesThatDidNotChangeKeepTheirInstancesAndStreams() async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        try fixture.install("b1", as: "b.so")
+        let plugins = "a: {path: a.so}\nb: {path: b.so, config: {label: bee}}"
+        let routes = "- {vaddr: stream, plugin: a}\n- {vaddr: other, plugin: b}\n- {vaddr: third, plugin: b}"
+        try fixture.configure(plugins: plugins, routes: routes)
+        try await fixture.serving { client in
+            #expect(fixture.log.count(of: "created bee") == 1)
+            let held = try await client.source("other", "hold")
+            var frames = held.frames.makeAsyncIterator()
+            #expect(try await frames.next()?.string == "b1")
+            for version in ["v2", "v3", "v4"] {
+                try fixture.install(version)
+                let outcome = await fixture.host.reload()
+                #expect(outcome.changes.repointed == ["stream"])
+                #expect(outcome.changes.untouched == ["other", "third"])
+                #expect(try await client.version() == version)
+                #expect(try await client.version("third") == "b1")
+            }
+            #expect(fixture.log.count(of: "created bee") == 1 && fixture.log.count(of: "destroyed bee") == 0)
+            #expect(await fixture.host.status.requestsByGeneration[1] == 1)
+            held.cancel()
+        }
+    }
+
+    @Test func optionsChangeWithoutANewInstance() async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        try fixture.configure()
+        try await fixture.serving { client in
+            let held = try await client.source("stream", "hold")
+            try fixture.configure(routes: "- {vaddr: stream, plugin: a, compression: true}")
+            let outcome = await fixture.host.reload()
+            #expect(outcome.changes.updated == ["stream"] && outcome.changes.created.isEmpty)
+            #expect(await fixture.host.routes.first?.service.configuration.compression == true)
+            #expect(try await client.stream(count: 1000) == "v1")
+            #expect(fixture.log.count(of: "created") == 1 && fixture.log.count(of: "destroyed") == 0)
+            held.cancel()
+        }
+    }
+
+    @Test func aRouteWithItsOwnConfigHasItsOwnInstance() async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        let routes = "- {vaddr: stream, plugin: a}\n- {vaddr: twin, plugin: a}\n"
+        try fixture.configure(routes: routes + "- {vaddr: own, plugin: a, config: {label: own}}")
+        try await fixture.serving { client in
+            #expect(fixture.log.count(of: "created v1") == 1 && fixture.log.count(of: "created own") == 1)
+            try fixture.configure(routes: routes + "- {vaddr: own, plugin: a, config: {label: mine}}")
+            let outcome = await fixture.host.reload()
+            #expect(outcome.changes.repointed == ["own"])
+            #expect(outcome.changes.untouched == ["stream", "twin"])
+            await fixture.log.wait(for: "destroyed own")
+            #expect(fixture.log.count(of: "created mine") == 1 && fixture.log.count(of: "destroyed v1") == 0)
+            // The same bytes are not loaded again.
+            #expect(await fixture.host.status.retainedCopies == 1)
+        }
+    }
+
+    @Test func aRemovedRouteIsWithdrawnAndItsStreamsEndWell() async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        try fixture.install("b1", as: "b.so")
+        try fixture.configure(
+            plugins: "a: {path: a.so}\nb: {path: b.so}",
+            routes: "- {vaddr: stream, plugin: a}\n- {vaddr: gone, plugin: b}")
+        try await fixture.serving { client in
+            let count = 300_000
+            let running = try await client.source("gone", "stream \(count)")
+            try fixture.configure()
+            let outcome = await fixture.host.reload()
+            #expect(outcome.changes.removed == ["gone"])
+            var impatient = client.configuration
+            impatient.dialTimeout = .milliseconds(300)
+            let second = Client(multiplexer: client.multiplexer, configuration: impatient)
+            await #expect(throws: ChanservError.self) { _ = try await second.lookupAndPost("gone", body: "stream 1") }
+            #expect(try await running.expectStream(from: 0, count: count) == "b1")
+            await fixture.log.wait(for: "destroyed b1")
+            #expect(try await client.version() == "v1")
+        }
+    }
+
+    @Test func aRouteThatComesBackIsServedAgainBesideItsDrainingSelf() async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        let other = "- {vaddr: other, plugin: a, config: {label: other}}"
+        try fixture.configure(routes: "- {vaddr: stream, plugin: a}\n\(other)")
+        try await fixture.serving { client in
+            let held = try await client.source("stream", "hold")
+            try fixture.configure(routes: other)
+            #expect(await fixture.host.reload().changes.removed == ["stream"])
+            try fixture.configure(routes: "- {vaddr: stream, plugin: a}\n\(other)")
+            #expect(await fixture.host.reload().changes.added == ["stream"])
+            #expect(try await client.version() == "v1")
+            #expect(await fixture.host.status.instances.map(\.isDraining) == [false, false, true])
+            held.cancel()
+            await fixture.log.wait(for: "destroyed v1")
+        }
+    }
+
+    @Test func whatDoesNotEndByTheDrainDeadlineIsCancelledAndSaysWhy() async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        try fixture.configure(routes: "- {vaddr: stream, plugin: a, drain: 50ms}")
+        try await fixture.serving { client in
+            let held = try await client.source("stream", "hold")
+            var frames = held.frames.makeAsyncIterator()
+            #expect(try await frames.next()?.string == "v1")
+            try fixture.install("v2")
+            #expect(await fixture.host.reload().result == .changed)
+            let error = await #expect(throws: ChanservError.self) { _ = try await frames.next() }
+            #expect(error?.message.contains("replaced") == true)
+            await fixture.log.wait(for: "destroyed v1")
+            // Being withdrawn is no failure of the plugin.
+            #expect(await fixture.host.status.routes.first?.counters.failures == 0)
+        }
+    }
+
+    @Test func nodeChangesAreWarnedAboutAndTheRestIsDone() async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        try fixture.configure()
+        try await fixture.serving { client in
+            try fixture.install("v2")
+            try fixture.configure(top: "node: {listen: \"127.0.0.1:1\", environment: staging, join: \"127.0.0.1:2\"}")
+            let outcome = await fixture.host.reload()
+            #expect(outcome.result == .changed && outcome.warnings.count == 3)
+            for key in ["listen", "join", "environment"] {
+                #expect(fixture.log.count(of: "node.\(key) is now") == 1)
+            }
+            #expect(try await client.version() == "v2")
+        }
+    }
+}
