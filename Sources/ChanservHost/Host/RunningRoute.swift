@@ -73,7 +73,8 @@ final class RouteLog: Sendable {
 
     private static func isTheClients(_ error: ChanservError) -> Bool {
         if let cause = error.cause as? any ServingError { return !cause.countsAsFailure }
-        return error.code == .connectionLost || error.code == .cancelled
+        // What the connection said is the client's doing or the network's, such as a source that nobody fetched.
+        return error.cause is ConnectionError || error.code == .cancelled
     }
 
     /// Rounded, for people: `30s`, `250ms`.

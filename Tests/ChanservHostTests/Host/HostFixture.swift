@@ -2,6 +2,7 @@ import AstraNet
 import Chanserv
 import ChanservAstraNet
 import Foundation
+import NIOConcurrencyHelpers
 import NIOCore
 import Testing
 
@@ -47,6 +48,24 @@ final class HostFixture: Sendable {
         try #require(chmod(folder.file(name), 0o644) == 0)
     }
 
+    /// The compiled streamer of each set of options.
+    private static let compiled = NIOLockedValueBox<[[String]: Data]>([:])
+
+    private static func streamer(_ version: String, _ options: [String]) throws -> Data {
+        var bytes = try compiled.withLockedValue { compiled in
+            if let bytes = compiled[options] { return bytes }
+            let folder = try TestFolder()
+            try CompiledPlugin.compile(streamerSource, to: folder.file("a.so"), options: options)
+            let bytes = try Data(contentsOf: URL(fileURLWithPath: folder.file("a.so")))
+            compiled[options] = bytes
+            return bytes
+        }
+        let placeholder = try #require(bytes.firstRange(of: Data(repeating: UInt8(ascii: "@"), count: 15)))
+        let text = Data(version.utf8)
+        bytes.replaceSubrange(placeholder, with: text + Data(repeating: 0, count: placeholder.count - text.count))
+        return bytes
+    }
+
     /// How a file takes the place of another.
     enum Replacement: CaseIterable {
         /// Another file under the same name.
@@ -62,7 +81,7 @@ final class HostFixture: Sendable {
         _ version: String, as name: String = "a.so", options: [String] = [], by replacement: Replacement = .move
     ) throws {
         let new = folder.file("new-\(UUID()).so")
-        try CompiledPlugin.compile(streamerSource, to: new, options: ["-DVERSION=\"\(version)\""] + options)
+        try Self.streamer(version, options).write(to: URL(fileURLWithPath: new))
         try replace(name, with: new, by: replacement)
     }
 
@@ -129,8 +148,8 @@ extension Client {
     }
 
     /// Which version answers now.
-    func version(_ vAddr: String = "stream", _ body: String = "stream 0") async throws -> String {
-        String(buffer: try await source(vAddr, body).header)
+    func version(_ vAddr: String = "stream") async throws -> String {
+        try await stream(vAddr, count: 0)
     }
 
     /// A stream of `count` frames, read to its end and checked to be whole and of one version, which is returned.

@@ -1,4 +1,5 @@
-/// A plugin in C whose every frame says which version of it made the frame.
+/// A plugin in C whose every frame says which version of it made the frame: 15 letters `@` in its data are to be
+/// replaced by the version, which is quicker than compiling each one.
 ///
 /// Requests: `stream N` is one source of N frames `VERSION index`; `hold` is one frame, then nothing until cancelled;
 /// `fail` fails to open. Configuration: `label` for the log lines `created LABEL` and `destroyed LABEL`, `fail` makes
@@ -16,6 +17,8 @@ let streamerSource = #"""
     #define MAJOR CHANSERV_ABI_MAJOR
     #endif
 
+    static char version[16] = "@@@@@@@@@@@@@@@";
+
     struct chanserv_instance { const chanserv_host *host; char label[64]; };
     struct chanserv_call { chanserv_instance *instance; long count; int holds, listed; };
     struct chanserv_source {
@@ -30,7 +33,7 @@ let streamerSource = #"""
 
     static chanserv_status create(const chanserv_host *host, const chanserv_config *config, chanserv_instance **instance,
                                   chanserv_error *error) {
-        const char *known[] = {"label", "fail", "fifo"}, *label = VERSION, *text;
+        const char *known[] = {"label", "fail", "fifo"}, *label = version, *text;
         size_t size;
         chanserv_status status = host->config_only(host, config, known, 3, error);
         if (status < 0) return status;
@@ -74,7 +77,7 @@ let streamerSource = #"""
         source->host = call->instance->host;
         source->count = call->count;
         source->holds = call->holds;
-        if (sink->add(sink, VERSION, strlen(VERSION), source) != CHANSERV_READY) { free(source); return CHANSERV_READY; }
+        if (sink->add(sink, version, strlen(version), source) != CHANSERV_READY) { free(source); return CHANSERV_READY; }
         call->listed = 1;
         return CHANSERV_END;
     }
@@ -88,11 +91,11 @@ let streamerSource = #"""
                 snprintf(error->message, error->capacity, "cancelled");
                 return CHANSERV_ERROR_BUSY;
             }
-            if (source->next++ == 0) return sink->append(sink, VERSION, strlen(VERSION));
+            if (source->next++ == 0) return sink->append(sink, version, strlen(version));
             return CHANSERV_PENDING;
         }
         for (; source->next < source->count; source->next++) {
-            int size = snprintf(text, sizeof text, "%s %ld", VERSION, source->next);
+            int size = snprintf(text, sizeof text, "%s %ld", version, source->next);
             if (sink->append(sink, text, (size_t)size) != CHANSERV_READY) return CHANSERV_READY;
         }
         return CHANSERV_END;
@@ -104,7 +107,7 @@ let streamerSource = #"""
     static void close_source(chanserv_source *source) { free(source); }
 
     static const chanserv_plugin plugin = {
-        CHANSERV_PLUGIN_MAGIC, MAJOR, CHANSERV_ABI_MINOR, sizeof(chanserv_plugin), 0, "streamer", VERSION,
+        CHANSERV_PLUGIN_MAGIC, MAJOR, CHANSERV_ABI_MINOR, sizeof(chanserv_plugin), 0, "streamer", version,
         create, destroy, open_call, poll_sources, cancel_call, close_call, poll_frames, cancel_source, close_source,
     };
     CHANSERV_EXPORT const chanserv_plugin *CHANSERV_ENTRY(void) { return &plugin; }
