@@ -1,0 +1,209 @@
+import AstraNet
+import ChanservAstraNet
+import Logging
+import NIOCore
+import Testing
+
+@testable import Chanserv
+
+/// chanserv between our node and a peer that does what a Go node does and no more.
+@Suite(.timeLimit(.minutes(2))) struct GoInteropTests {
+    private static let sizes = [0, 1, 12, 13, 65_535, 65_536, 65_537, 1 << 20]
+    private static let frames = sizes.map { size in (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) } }
+    private static let sources = [
+        PlainSource(header: [], frames: frames),
+        PlainSource(header: Array("small".utf8), frames: (0..<500).map { Array("frame \($0)".utf8) }),
+        PlainSource(header: [0xFF, 0], frames: []),
+    ]
+
+    /// A node that serves `sources` at `service`, and the body as header of a source of its own.
+    private func serve(compression: Bool = false) throws -> (Node, Service) {
+        let node = Node(logger: .silent)
+        var configuration = Server.Configuration()
+        configuration.compression = compression
+        let server = Server(multiplexer: AstraNetMultiplexer(node), configuration: configuration)
+        let service = try server.listenAndServe("service") { request in
+            SourceList(
+                [Source(header: request.body, frames: [ByteBuffer]())]
+                    + Self.sources.map { Source(header: $0.header, frames: $0.frames) })
+        }
+        return (node, service)
+    }
+
+    @Test func aGoClientReadsAllSourcesOfOurServer() async throws {
+        let (node, service) = try serve()
+        let go = try await GoLikePeer.join(try await node.listen(host: "127.0.0.1", port: 0))
+        for body in [[], Array("request".utf8), [UInt8](repeating: 3, count: 200_000)] {
+            let sources = try await go.post("service", body)
+            #expect(sources == [PlainSource(header: body)] + Self.sources)
+        }
+        #expect(go.broken == [])
+        service.stopAccepting()
+        await go.close()
+        await node.shutdown()
+    }
+
+    /// Text, and the payloads that are easily taken for compressed ones.
+    private static let trickyFrames =
+        frames + [
+            Array("lz4!".utf8), Array("lz4!12345678".utf8), Array("lz4!123456789".utf8),
+            Array(String(repeating: "lz4! again ", count: 10_000).utf8),
+        ]
+
+    @Test(arguments: [true, false])
+    func aGoClientUnpacksWhatOurServerPacked(compression: Bool) async throws {
+        let node = Node(logger: .silent)
+        var configuration = Server.Configuration()
+        configuration.compression = compression
+        let service = try Server(multiplexer: AstraNetMultiplexer(node), configuration: configuration)
+            .listenAndServe("service") { _ in SourceList([Source(header: "h", frames: Self.trickyFrames)]) }
+        let go = try await GoLikePeer.join(try await node.listen(host: "127.0.0.1", port: 0))
+        let sources = try await go.post("service", [])
+        // As the Go client: what is long enough and bears the mark is a block.
+        let unpacked = try sources.first?.frames.map { frame -> [UInt8] in
+            guard frame.count > 12, frame.starts(with: Array("lz4!".utf8)) else { return frame }
+            return Array(try LZ4Block.decompress(ByteBuffer(bytes: frame)).readableBytesView)
+        }
+        #expect(unpacked == Self.trickyFrames)
+        #expect(go.broken == [])
+        service.stopAccepting()
+        await go.close()
+        await node.shutdown()
+    }
+
+    @Test func ourClientUnpacksWhatAGoServerPacked() async throws {
+        let packed = Self.trickyFrames.map { $0.count > 12 ? Self.literalBlock($0) : $0 }
+        let (node, listener, go) = try await joined()
+        let serving = Task { try await go.serve("service") { _ in [PlainSource(frames: packed)] } }
+        let client = Client(multiplexer: AstraNetMultiplexer(node))
+        let sources = try await Self.read(try await client.lookupAndPost("service", body: ""))
+        #expect(sources == [PlainSource(frames: Self.trickyFrames)])
+        await node.shutdown()
+        try await serving.value
+        try await listener.close()
+    }
+
+    /// `lz4!`, the size, and a block of one run of literals: what LZ4 calls a valid block, written by hand.
+    private static func literalBlock(_ bytes: [UInt8]) -> [UInt8] {
+        var block: [UInt8] = [UInt8(min(bytes.count, 15)) << 4]
+        if bytes.count >= 15 {
+            var rest = bytes.count - 15
+            while rest >= 255 {
+                block.append(255)
+                rest -= 255
+            }
+            block.append(UInt8(rest))
+        }
+        return Array("lz4!".utf8) + (0..<8).map { UInt8(truncatingIfNeeded: bytes.count >> (8 * $0)) } + block + bytes
+    }
+
+    /// A node of ours that has joined a Go node.
+    private func joined() async throws -> (Node, RawListener, GoLikePeer) {
+        let listener = try await RawPeer.listen()
+        let node = Node(logger: .silent)
+        async let joined = node.join(host: "127.0.0.1", port: listener.port, deadline: .soon)
+        let go = GoLikePeer.accept(try #require(await listener.peers.next()))
+        #expect(try await joined == go.host)
+        return (node, listener, go)
+    }
+
+    @Test func manyRequestsOfGoClientsAtOnceAreAnswered() async throws {
+        let (node, service) = try serve()
+        let address = try await node.listen(host: "127.0.0.1", port: 0)
+        try await withThrowingDiscardingTaskGroup { group in
+            for _ in 0..<3 {
+                group.addTask {
+                    let go = try await GoLikePeer.join(address)
+                    try await withThrowingDiscardingTaskGroup { requests in
+                        for index: UInt8 in 0..<5 {
+                            requests.addTask {
+                                let sources = try await go.post("service", [index])
+                                #expect(sources == [PlainSource(header: [index])] + Self.sources)
+                            }
+                        }
+                    }
+                    #expect(go.broken == [])
+                    await go.close()
+                }
+            }
+        }
+        service.stopAccepting()
+        await node.shutdown()
+    }
+
+    @Test func ourClientReadsAllSourcesOfAGoServer() async throws {
+        let (node, listener, go) = try await joined()
+        let serving = Task { try await go.serve("service") { [PlainSource(header: $0)] + Self.sources } }
+        let client = Client(multiplexer: AstraNetMultiplexer(node))
+        for body in [[], Array("request".utf8), [UInt8](repeating: 3, count: 200_000)] {
+            let sources = try await Self.read(try await client.lookupAndPost("service", body: body))
+            #expect(sources == [PlainSource(header: body)] + Self.sources)
+        }
+        #expect(go.broken == [])
+        await node.shutdown()
+        try await serving.value
+        try await listener.close()
+    }
+
+    @Test func aSourceThatOurClientGivesUpStopsTheGoServer() async throws {
+        let (node, listener, go) = try await joined()
+        // Far more than any window: the server ends only because it is stopped.
+        let endless = PlainSource(frames: [[UInt8]](repeating: [UInt8](repeating: 1, count: 60_000), count: 10_000))
+        let (_, requests) = go.bind("endless")
+        let client = Client(multiplexer: AstraNetMultiplexer(node))
+        async let posted = client.lookupAndPost("endless", body: "go")
+        let master = try #require(await requests.next())
+        #expect(try await master.readFrame() == Array("go".utf8))
+        let (_, streams) = go.bind("the source")
+        try await master.writeFrame([])
+        try await master.writeFrame(Array("the source".utf8))
+        master.close()
+        var answer = try await posted.makeAsyncIterator()
+        let source = try #require(try await answer.next())
+        let writing = Task {
+            let stream = try #require(await streams.next())
+            for frame in endless.frames { try await stream.writeFrame(frame) }
+        }
+        var frames = source.frames.makeAsyncIterator()
+        #expect(try await frames.next()?.count == 60_000)
+        source.cancel()
+        await #expect(throws: GoLikeStream.StoppedByPeer.self) { try await writing.value }
+        #expect(go.broken == [])
+        await node.shutdown()
+        try await listener.close()
+    }
+
+    @Test func aGoClientThatLeavesInTheMiddleHarmsNobody() async throws {
+        let (node, service) = try serve()
+        let address = try await node.listen(host: "127.0.0.1", port: 0)
+        let hasty = try await GoLikePeer.join(address)
+        let master = try #require(await hasty.dial("service"))
+        try await master.writeFrame([1])
+        #expect(try await master.readFrame() == [1])
+        await hasty.close()
+        let go = try await GoLikePeer.join(address)
+        #expect(try await go.post("service", [2]) == [PlainSource(header: [2])] + Self.sources)
+        #expect(go.broken == [])
+        service.stopAccepting()
+        await go.close()
+        await node.shutdown()
+    }
+
+    /// Everything our client got, all sources read at the same time.
+    static func read(_ answer: ReceivedSources) async throws -> [PlainSource] {
+        try await withThrowingTaskGroup(of: (Int, [[UInt8]]).self) { group in
+            var sources: [PlainSource] = []
+            for try await source in answer {
+                let index = sources.count
+                sources.append(PlainSource(header: Array(source.header.readableBytesView)))
+                group.addTask {
+                    var frames: [[UInt8]] = []
+                    for try await frame in source.frames { frames.append(frame.array) }
+                    return (index, frames)
+                }
+            }
+            for try await (index, frames) in group { sources[index].frames = frames }
+            return sources
+        }
+    }
+}

@@ -1,0 +1,83 @@
+import AstraNet
+import Foundation
+import NIOConcurrencyHelpers
+import NIOCore
+import NIOPosix
+
+/// A socket between two nodes that passes on every byte and writes down every op, in the format of the recordings.
+final class RecordingProxy: Sendable {
+    private let server: any Channel
+    private let lines: NIOLockedValueBox<[WireConversation.Line]>
+
+    var address: SocketAddress { server.localAddress! }
+
+    /// - Parameter target: where the server listens; who connects to the proxy is the client.
+    init(to target: SocketAddress) async throws {
+        let lines = NIOLockedValueBox<[WireConversation.Line]>([])
+        self.lines = lines
+        let start = ContinuousClock.now
+        let record: @Sendable (WireConversation.Role, WireOp) -> Void = { from, op in
+            let line = WireConversation.Line(
+                ms: Int((ContinuousClock.now - start) / .milliseconds(1)), from: from, op: "\(op.command)",
+                dst: op.destination.recorded, src: op.source.recorded, len: op.payload.count,
+                hex: WireConversation.hex(op.encoded))
+            lines.withLockedValue { $0.append(line) }
+        }
+        let loop = MultiThreadedEventLoopGroup.singleton.next()
+        server = try await ServerBootstrap(group: loop)
+            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .childChannelOption(.autoRead, value: false)
+            .childChannelInitializer { client in
+                // Both on one loop, so that what is passed on is recorded in one order.
+                ClientBootstrap(group: loop)
+                    .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+                    .connect(to: target)
+                    .flatMapThrowing { server in
+                        try server.pipeline.syncOperations.addHandler(
+                            Passer(to: client) { record(.server, $0) })
+                        try client.pipeline.syncOperations.addHandler(
+                            Passer(to: server) { record(.client, $0) })
+                    }
+                    .flatMap { client.setOption(.autoRead, value: true) }
+            }
+            .bind(host: "127.0.0.1", port: 0).get()
+    }
+
+    /// The conversation, but for keep-alive, one JSON object a line.
+    func recording() throws -> String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        return try lines.withLockedValue { $0 }
+            .filter { $0.op != "PING" && $0.op != "PONG" }
+            .map { String(decoding: try encoder.encode($0), as: UTF8.self) + "\n" }
+            .joined()
+    }
+
+    func close() async throws { try await server.close() }
+}
+
+/// Passes bytes on, and tells of each op when it is complete.
+private final class Passer: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+
+    private let other: any Channel
+    private let record: @Sendable (WireOp) -> Void
+    private var bytes = ByteBuffer()
+
+    init(to other: any Channel, record: @escaping @Sendable (WireOp) -> Void) {
+        self.other = other
+        self.record = record
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        let read = unwrapInboundIn(data)
+        bytes.writeImmutableBuffer(read)
+        while let op = WireOp.take(from: &bytes) { record(op) }
+        bytes.discardReadBytes()
+        other.writeAndFlush(read, promise: nil)
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        other.close(promise: nil)
+    }
+}
