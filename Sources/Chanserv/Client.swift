@@ -32,13 +32,17 @@ public struct Client: Sendable {
         do {
             let master = try await multiplexer.dial(
                 vAddr, bucket: tags[.bucket], deadline: .now + configuration.dialTimeout)
+            var unsent: ChanservError?
             do {
                 try await master.write(bytes, deadline: configuration.masterWriteTimeout.deadline)
+            } catch let error as ConnectionError where error.code == .closedByPeer {
+                // A server may answer without the end of the request. If it did not answer, this is the reason.
+                unsent = ChanservError(error, while: "posting to \(vAddr)")
             } catch {
                 master.close()
                 throw error
             }
-            return ReceivedSources(RequestReceiver(master, multiplexer, configuration))
+            return ReceivedSources(RequestReceiver(master, multiplexer, configuration, unsent: unsent))
         } catch {
             let failure = ChanservError(error, while: "posting to \(vAddr)")
             if failure.code != .cancelled { configuration.onError(failure) }

@@ -20,6 +20,8 @@ final class InMemoryPipe: Sendable {
         var end: End?
         /// The reader's end: the writer learns of it at once.
         var abandoned: End?
+        /// Whether that left bytes unsent.
+        var dropped = false
 
         /// Sends on what the window allows.
         mutating func advance(_ window: Int) {
@@ -88,8 +90,10 @@ final class InMemoryPipe: Sendable {
         readable.signal()
         while true {
             let waits = try inside.withLockedValue { inside in
+                // What the reader has taken before it closed is written well.
+                if inside.queued.isEmpty && !inside.dropped { return false }
                 try Self.check(inside)
-                return !inside.queued.isEmpty
+                return true
             }
             guard waits else { return }
             switch await writable.wait(deadline: deadline) {
@@ -111,6 +115,7 @@ final class InMemoryPipe: Sendable {
     func abandon(_ end: End) {
         inside.withLockedValue { inside in
             if inside.abandoned == nil { inside.abandoned = end }
+            inside.dropped = inside.dropped || !inside.queued.isEmpty
             inside.arrived = ByteBuffer()
             inside.queued = []
         }

@@ -57,11 +57,11 @@ final class RequestOutcome: Sendable {
         if well { service.succeeded(ticket) } else { service.undecided(ticket) }
     }
 
-    /// Frames were sent. A request that only ends when its client does is a success before: a probe at once, any other
+    /// There are frames to send. A request that only ends when its client does is a success before: a probe at once, any other
     /// when it has gone on for a while.
     ///
     /// - Returns: whether there is no need to say it again.
-    func sentFrames() -> Bool {
+    func hasFrames() -> Bool {
         guard ticket.isProbe || begin.duration(to: .now) > ErrorMass.probeTime else { return false }
         let news = inside.withLockedValue { inside -> Bool in
             if inside.failed || inside.reported { return false }

@@ -32,14 +32,20 @@ final class RequestReceiver: Sendable {
     private let master: any Connection
     private let multiplexer: any Multiplexer
     private let configuration: Client.Configuration
+    private let unsent: ChanservError?
     private let inside = NIOLockedValueBox(Inside())
     /// For the consumer: there is a source, or there will be none.
     private let news = Event()
     /// For the reader: there may be room for another source.
     private let room = Event()
 
-    init(_ master: any Connection, _ multiplexer: any Multiplexer, _ configuration: Client.Configuration) {
+    /// - Parameter unsent: why the request was not sent in full; what an answer without sources means then.
+    init(
+        _ master: any Connection, _ multiplexer: any Multiplexer, _ configuration: Client.Configuration,
+        unsent: ChanservError?
+    ) {
         self.master = master
+        self.unsent = unsent
         self.multiplexer = multiplexer
         self.configuration = configuration
     }
@@ -116,6 +122,7 @@ final class RequestReceiver: Sendable {
     private func receiveAll() async throws {
         var decoder = FrameDecoder(decompresses: false)
         let meta = SourceMeta(master.addresses)
+        var answered = false
         while let header = try await nextFrame(&decoder, while: "waiting for a source's header") {
             guard let name = try await nextFrame(&decoder, while: "waiting for a source's name") else {
                 throw ChanservError(.truncatedFrame, "the stream ended between a source's header and its name")
@@ -125,9 +132,11 @@ final class RequestReceiver: Sendable {
             else {
                 throw ChanservError(.wrongAnnouncement, "a name of \(name.readableBytes) bytes")
             }
+            answered = true
             try await waitForRoom(for: header)
             add(ReceivedSource(header: header, meta: meta, frames: dial(text)))
         }
+        if let unsent, !answered { throw unsent }
     }
 
     private func nextFrame(_ decoder: inout FrameDecoder, while what: String) async throws -> ByteBuffer? {

@@ -103,8 +103,8 @@ final class SourceServing: Sendable {
                 if failure == nil, more { await Task.yield() }
             } else {
                 service.work.countSent(frames: batch.count, bytes: batch.byteCount)
+                if failure == nil, !provenWell { provenWell = outcome.hasFrames() }
                 try await connection.write(batch.take(), deadline: configuration.frameWriteTimeout.deadline)
-                if failure == nil, !provenWell { provenWell = outcome.sentFrames() }
             }
             if let failure { throw failure }
             if more { try Task.checkCancellation() }

@@ -4,7 +4,7 @@ import Testing
 @testable import Chanserv
 
 /// Every option of the client does what its comment says.
-@Suite(.timeLimit(.minutes(1))) struct ClientOptionTests {
+@Suite(.timeLimit(.minutes(5))) struct ClientOptionTests {
     private let journal = Journal()
 
     private func configuration(_ change: (inout Client.Configuration) -> Void) -> Client.Configuration {

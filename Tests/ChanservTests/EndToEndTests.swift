@@ -3,7 +3,7 @@ import Testing
 
 @testable import Chanserv
 
-@Suite(.timeLimit(.minutes(1))) struct EndToEndTests {
+@Suite(.timeLimit(.minutes(5))) struct EndToEndTests {
     @Test(arguments: [false, true])
     func everyPayloadArrivesAsItWasSent(compression: Bool) async throws {
         var configuration = Server.Configuration()

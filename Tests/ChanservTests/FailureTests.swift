@@ -4,7 +4,7 @@ import Testing
 @testable import Chanserv
 
 /// An end is told apart from a failure, and every failure says which.
-@Suite(.timeLimit(.minutes(1))) struct FailureTests {
+@Suite(.timeLimit(.minutes(5))) struct FailureTests {
     @Test func aSourceFunctionThatThrowsFailsTheRequestWithItsMessage() async throws {
         let journal = Journal()
         var configuration = Server.Configuration()
@@ -106,7 +106,7 @@ import Testing
 
     /// A client of the service that writes `bytes` where a request should be.
     private func send(_ bytes: [UInt8], to pair: Pair, close: Bool = false) async throws -> any Connection {
-        let connection = try await pair.network.dial("svc", bucket: nil, deadline: .now + .seconds(10))
+        let connection = try await pair.network.dial("svc", bucket: nil, deadline: .now + .seconds(120))
         try await connection.write(ByteBuffer(bytes: bytes), deadline: nil)
         if close { connection.close() }
         return connection
@@ -144,11 +144,11 @@ import Testing
         let listener = try network.bind("svc", visibleTo: nil)
         let sourceListener = try network.bind("s", visibleTo: nil)
         async let served: Void = {
-            let master = try await listener.accept(deadline: .now + .seconds(30))
+            let master = try await listener.accept(deadline: .now + .seconds(120))
             try await master.write(ByteBuffer(bytes: bytes), deadline: nil)
             master.close()
             if let source {
-                let connection = try await sourceListener.accept(deadline: .now + .seconds(30))
+                let connection = try await sourceListener.accept(deadline: .now + .seconds(120))
                 try await connection.write(ByteBuffer(bytes: source), deadline: nil)
                 connection.close()
             }
@@ -212,7 +212,7 @@ import Testing
         configuration.dialTimeout = .milliseconds(50)
         configuration.onError = { journal.add("\($0.code)") }
         async let posted = Client(multiplexer: network, configuration: configuration).lookupAndPost("svc", body: "")
-        let master = try await listener.accept(deadline: .now + .seconds(30))
+        let master = try await listener.accept(deadline: .now + .seconds(120))
         try await master.write(ByteBuffer(bytes: Self.announcement), deadline: nil)
         master.close()
         let source = try await posted.first()

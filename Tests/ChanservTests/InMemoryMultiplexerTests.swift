@@ -3,15 +3,15 @@ import Testing
 
 @testable import Chanserv
 
-@Suite(.timeLimit(.minutes(1))) struct InMemoryMultiplexerTests {
+@Suite(.timeLimit(.minutes(5))) struct InMemoryMultiplexerTests {
     private let network = InMemoryMultiplexer(window: 100)
     private let soon = Duration.milliseconds(20)
 
     private func connect() async throws -> (near: any Connection, far: any Connection) {
         let listener = try network.bind("name", visibleTo: nil)
         defer { listener.close() }
-        let near = try await network.dial("name", bucket: nil, deadline: .now + .seconds(10))
-        return (near, try await listener.accept(deadline: .now + .seconds(10)))
+        let near = try await network.dial("name", bucket: nil, deadline: .now + .seconds(120))
+        return (near, try await listener.accept(deadline: .now + .seconds(120)))
     }
 
     private func code(_ body: () async throws -> Void) async -> ConnectionError.Code? {
@@ -36,9 +36,9 @@ import Testing
 
     @Test func aDialWaitsForTheNameUntilItsDeadline() async throws {
         #expect(await code { _ = try await network.dial("late", bucket: nil, deadline: .now + soon) } == .notFound)
-        async let dialled = network.dial("late", bucket: nil, deadline: .now + .seconds(30))
+        async let dialled = network.dial("late", bucket: nil, deadline: .now + .seconds(120))
         let listener = try network.bind("late", visibleTo: nil)
-        let far = try await listener.accept(deadline: .now + .seconds(30))
+        let far = try await listener.accept(deadline: .now + .seconds(120))
         let near = try await dialled
         #expect(near.addresses.local == far.addresses.remote && near.addresses.remote == far.addresses.local)
     }
@@ -60,7 +60,7 @@ import Testing
             Task { _ = try await listener.accept(deadline: nil) },
             Task { _ = try await far.read(deadline: nil) },
             Task { try await near.write(bytes(150), deadline: nil) },
-            Task { _ = try await network.dial("nobody", bucket: nil, deadline: .now + .seconds(50)) },
+            Task { _ = try await network.dial("nobody", bucket: nil, deadline: .now + .seconds(120)) },
         ] {
             wait.cancel()
             await #expect(throws: CancellationError.self) { try await wait.value }
@@ -69,9 +69,9 @@ import Testing
 
     @Test func noMoreThanTheWindowIsUnderWay() async throws {
         let (near, far) = try await connect()
-        async let written: Void = near.write(bytes(1050), deadline: .now + .seconds(30))
+        async let written: Void = near.write(bytes(1050), deadline: .now + .seconds(120))
         var sizes: [Int] = []
-        while sizes.reduce(0, +) < 1050, let part = try await far.read(deadline: .now + .seconds(30)) {
+        while sizes.reduce(0, +) < 1050, let part = try await far.read(deadline: .now + .seconds(120)) {
             sizes.append(part.readableBytes)
         }
         try await written
@@ -124,7 +124,7 @@ import Testing
 
     @Test func connectionsThatWereNotAcceptedAreRefusedWithTheName() async throws {
         let listener = try network.bind("name", visibleTo: nil)
-        let waiting = try await network.dial("name", bucket: nil, deadline: .now + .seconds(10))
+        let waiting = try await network.dial("name", bucket: nil, deadline: .now + .seconds(120))
         listener.close()
         #expect(await code { _ = try await waiting.read(deadline: nil) } == .failedByPeer)
         #expect(await code { _ = try await listener.accept(deadline: nil) } == .closed)

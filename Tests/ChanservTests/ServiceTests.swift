@@ -4,7 +4,7 @@ import Testing
 @testable import Chanserv
 
 /// A service over its life: error mass, hot swap, drain.
-@Suite(.timeLimit(.minutes(1))) struct ServiceTests {
+@Suite(.timeLimit(.minutes(5))) struct ServiceTests {
     private let journal = Journal()
 
     private func answers(_ text: String) -> SourceFunc {
@@ -29,22 +29,21 @@ import Testing
     @Test func aServiceThatFailsEveryRequestIsWithdrawnAndASuccessBringsItBack() async throws {
         let broken = Journal()
         broken.add("yes")
-        let pair = try Pair(failing(pause: .milliseconds(300))) { request in
+        let network = InMemoryMultiplexer()
+        var configuration = failing(pause: .milliseconds(50))
+        configuration.onMaxErrorMass = { [journal] in
+            journal.add("mass \($0): \($1.message); still there: \(network.names)")
+        }
+        let pair = try Pair(configuration, network: network) { request in
             if broken.count("no") == 0 { throw TestError("broken") }
             return SourceList([Source(header: "", frames: ["fine"])])
         }
         for _ in 0..<3 { _ = await failure { try await ask(pair) } }
-        try await journal.wait(for: "mass 3: broken")
-        #expect(pair.network.names.isEmpty)
-        guard case .withdrawn = pair.service.state else {
-            Issue.record("not withdrawn but \(pair.service.state)")
-            return
-        }
+        try await journal.wait(for: "mass 3: broken; still there: []")
         // The dial waits for the name to come back; the request then is the probe, and fails.
         let probe = await failure { try await ask(pair) }
         #expect(probe?.message == "broken")
-        try await journal.wait(for: "mass 4: broken")
-        #expect(pair.network.names.isEmpty)
+        try await journal.wait(for: "mass 4: broken; still there: []")
         #expect(pair.service.counters.errorMass == 4)
 
         broken.add("no")
@@ -54,6 +53,22 @@ import Testing
         #expect(pair.service.state == .serving)
         #expect(pair.service.counters.errorMass == 0 && pair.service.counters.failures == 4)
         #expect(pair.network.names == ["svc"])
+    }
+
+    @Test func aWithdrawnServiceSaysSoAndIsNotThere() async throws {
+        var configuration = failing(pause: .seconds(3600))
+        configuration.maxErrorMass = 1
+        let pair = try Pair(configuration) { _ in throw TestError("broken") }
+        _ = await failure { try await ask(pair) }
+        try await journal.wait(for: "mass 1: broken")
+        guard case .withdrawn(let until) = pair.service.state else {
+            Issue.record("not withdrawn but \(pair.service.state)")
+            return
+        }
+        #expect(until > .now)
+        #expect(pair.network.names.isEmpty)
+        pair.service.stopAccepting()
+        #expect(pair.service.state == .stopped)
     }
 
     @Test func othersWaitWhileOneRequestProbes() async throws {
@@ -175,7 +190,7 @@ import Testing
         let second = try await old.next()
         #expect(second?.string == "old 2")
 
-        async let drained = pair.service.drain(generation, until: .now + .seconds(30))
+        async let drained = pair.service.drain(generation, until: .now + .seconds(120))
         feed.finish()
         let end = try await old.next()
         #expect(end == nil)
@@ -227,7 +242,7 @@ import Testing
         pair.service.stopAccepting()
         #expect(pair.service.state == .stopped && pair.network.names.isEmpty)
         #expect(journal.count("source closed") == 0)
-        #expect(await pair.service.drain(until: .now + .milliseconds(50), grace: .seconds(30)) == 0)
+        #expect(await pair.service.drain(until: .now + .milliseconds(50), grace: .seconds(120)) == 0)
         #expect(journal.count("source closed") == 1)
         let error = await failure { try await source.frames.collect() }
         #expect(error?.code == .sourceFailed && error?.message.contains("stopped") == true)
@@ -240,7 +255,7 @@ import Testing
         }
         let source = try await pair.post().first()
         try await journal.wait(for: "source polled")
-        let drain = Task { await pair.service.drain(until: .now + .seconds(3600), grace: .seconds(30)) }
+        let drain = Task { await pair.service.drain(until: .now + .seconds(3600), grace: .seconds(120)) }
         drain.cancel()
         #expect(await drain.value == 0)
         #expect(journal.count("source closed") == 1)
@@ -258,7 +273,7 @@ import Testing
         }
         let new = try await pair.post().first()
         try await journal.wait(for: "new polled")
-        #expect(await pair.service.drain(generation, until: .now, grace: .seconds(30)) == 0)
+        #expect(await pair.service.drain(generation, until: .now, grace: .seconds(120)) == 0)
         #expect(journal.count("old closed") == 1 && journal.count("new closed") == 0)
         #expect(pair.service.counters.sourcesOpen == 1)
         old.cancel()

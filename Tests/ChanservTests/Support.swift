@@ -12,9 +12,10 @@ struct Pair {
 
     init(
         _ server: Server.Configuration = .init(), client: Client.Configuration = .init(), window: Int = 65_536,
-        _ sourceFunc: @escaping SourceFunc
+        network: InMemoryMultiplexer? = nil, _ sourceFunc: @escaping SourceFunc
     ) throws {
-        network = InMemoryMultiplexer(window: window)
+        let network = network ?? InMemoryMultiplexer(window: window)
+        self.network = network
         service = try Server(multiplexer: network, configuration: server).listenAndServe("svc", sourceFunc)
         self.client = Client(multiplexer: network, configuration: client)
     }
@@ -23,9 +24,9 @@ struct Pair {
         try await client.lookupAndPost("svc", body: body, tags: tags)
     }
 
-    /// Waits until the service has nothing left to do, at most half a minute; the tests' limit is one minute.
+    /// Waits until the service has nothing left to do, at most two minutes.
     func idle() async -> Int {
-        await service.drain(until: .now + .seconds(30))
+        await service.drain(until: .now + .seconds(120))
     }
 }
 
@@ -45,7 +46,7 @@ final class Journal: Sendable {
 
     /// Waits for `entry` to have been added `times` times.
     func wait(for entry: String, times: Int = 1) async throws {
-        let deadline = ContinuousClock.now + .seconds(50)
+        let deadline = ContinuousClock.now + .seconds(120)
         while count(entry) < times {
             guard await news.wait(deadline: deadline) == .signalled else {
                 throw ChanservError(.deadlineExceeded, "no \(entry) in \(all)")
