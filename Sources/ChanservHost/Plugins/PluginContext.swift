@@ -10,7 +10,8 @@ final class PluginContext: Sendable {
     let executor: any PluginExecutor
     let logger: Logger
     let counters = PluginCounters()
-    private let callBudget: UInt64
+    /// In nanoseconds.
+    let callBudget: UInt64
 
     /// - Parameter callBudget: how long a call may take before it is logged and counted.
     init(
@@ -41,10 +42,8 @@ final class PluginContext: Sendable {
     }
 
     private func timed<Result>(_ function: StaticString, _ body: (PluginDescriptor) -> Result) -> Result {
-        let start = monotonicNanoseconds()
-        let result = body(descriptor)
-        let duration = monotonicNanoseconds() &- start
-        if duration > callBudget { overstayed(function, duration) }
+        let (result, duration, wasReported) = CallWatch.watching(self, function) { body(descriptor) }
+        if duration > callBudget { overstayed(function, duration, isCounted: wasReported) }
         return result
     }
 
@@ -70,12 +69,22 @@ final class PluginContext: Sendable {
     }
 
     @inline(never)
-    private func overstayed(_ function: StaticString, _ duration: UInt64) {
-        counters.overstayed()
+    private func overstayed(_ function: StaticString, _ duration: UInt64, isCounted: Bool) {
+        if !isCounted { counters.overstayed() }
         logger.warning(
             """
             plugin \(name): \(function) took \(duration / 1_000_000) ms, its budget is \(callBudget / 1_000_000) ms; \
             answer CHANSERV_PENDING and work on another thread, or set CHANSERV_PLUGIN_BLOCKING
+            """)
+    }
+
+    /// A function is still running long after it should have returned.
+    func doesNotReturn(_ function: StaticString, after duration: UInt64) {
+        counters.overstayed()
+        logger.error(
+            """
+            plugin \(name): \(function) has not returned for \(duration / 1_000_000) ms and holds one of the threads \
+            for plugins
             """)
     }
 }

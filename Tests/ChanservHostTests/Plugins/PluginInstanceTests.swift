@@ -272,4 +272,17 @@ struct PluginInstanceTests {
         #expect(instance.statistics.overstays >= 3)
         #expect(host.log.count(of: "plugin probe: poll_frames took") >= 1)
     }
+
+    @Test func aFunctionThatDoesNotReturnIsReportedWhileItHangsAndCountedOnce() async throws {
+        let host = try ProbeHost()
+        let instance = try await host.instance(callBudget: .milliseconds(500))
+        let producer = try await instance.source("hang")
+        let task = Task { try await producer.drain() }
+        await host.log.wait(for: "plugin probe: poll_frames has not returned for")
+        _ = try await instance.texts("release")
+        #expect(try await task.value == [])
+        #expect(host.log.count(of: "has not returned") == 1)
+        #expect(host.log.count(of: "plugin probe: poll_frames took") == 1)
+        #expect(instance.statistics.overstays == 1)
+    }
 }

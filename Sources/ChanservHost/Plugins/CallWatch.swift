@@ -1,0 +1,80 @@
+internal import Glibc
+internal import NIOConcurrencyHelpers
+
+/// Notices functions of plugins that do not return: the time of one that does is measured when it has, but one that
+/// hangs would never be heard of.
+///
+/// Each plugin thread has a record of what it is in; one task for all looks through the records every second.
+enum CallWatch {
+    private struct Running {
+        let context: PluginContext
+        let function: StaticString
+        let start: UInt64
+        var isReported = false
+    }
+
+    private final class Record: Sendable {
+        let running = NIOLockedValueBox<Running?>(nil)
+    }
+
+    private static let records = NIOLockedValueBox<[ObjectIdentifier: Record]>([:])
+
+    /// Holds this thread's record, which goes with the thread.
+    private static let key: pthread_key_t = {
+        var key = pthread_key_t()
+        let result = pthread_key_create(&key) { pointer in
+            guard let pointer else { return }
+            let record = Unmanaged<Record>.fromOpaque(pointer).takeRetainedValue()
+            CallWatch.records.withLockedValue { $0[ObjectIdentifier(record)] = nil }
+        }
+        precondition(result == 0, "no thread-specific key: \(systemMessage(result))")
+        return key
+    }()
+
+    /// Looks through the records for as long as the process lives.
+    private static let watcher = Task.detached {
+        while !Task.isCancelled {
+            do { try await Task.sleep(for: .seconds(1)) } catch { return }
+            report(now: monotonicNanoseconds())
+        }
+    }
+
+    /// Runs `body`, watched.
+    ///
+    /// - Returns: what it returned, how long it took in nanoseconds, and whether it was reported while it ran.
+    static func watching<Result>(
+        _ context: PluginContext, _ function: StaticString, _ body: () -> Result
+    ) -> (result: Result, duration: UInt64, wasReported: Bool) {
+        let record = self.record
+        let start = monotonicNanoseconds()
+        record.running.withLockedValue { $0 = Running(context: context, function: function, start: start) }
+        let result = body()
+        let wasReported = record.running.withLockedValue { $0.take()?.isReported ?? false }
+        return (result, monotonicNanoseconds() &- start, wasReported)
+    }
+
+    /// Tells each context whose budget is over by `now`, once for each call.
+    private static func report(now: UInt64) {
+        for record in records.withLockedValue({ Array($0.values) }) {
+            let overdue: Running? = record.running.withLockedValue { running in
+                guard let call = running, !call.isReported, now &- call.start > call.context.callBudget else {
+                    return nil
+                }
+                running?.isReported = true
+                return call
+            }
+            if let overdue { overdue.context.doesNotReturn(overdue.function, after: now &- overdue.start) }
+        }
+    }
+
+    private static var record: Record {
+        if let pointer = pthread_getspecific(key) {
+            return Unmanaged<Record>.fromOpaque(pointer).takeUnretainedValue()
+        }
+        let record = Record()
+        records.withLockedValue { $0[ObjectIdentifier(record)] = record }
+        pthread_setspecific(key, Unmanaged.passRetained(record).toOpaque())
+        _ = watcher
+        return record
+    }
+}
