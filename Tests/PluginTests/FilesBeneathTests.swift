@@ -1,0 +1,116 @@
+import CChanservPlugin
+import Foundation
+import Testing
+
+/// Nothing outside the root can be reached: with openat2, and the way it is done where the kernel has none.
+@Suite struct FilesBeneathTests {
+    /// Files as it is built for a kernel without openat2.
+    // Safe to share: it is made once and never changed.
+    nonisolated(unsafe) static let withoutOpenat2 = Result { () throws -> chanserv_plugin in
+        let project = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent()
+        let folder = project.appending(path: "Plugins/Files")
+        let sources = try FileManager.default.contentsOfDirectory(atPath: folder.path).filter { $0.hasSuffix(".c") }
+        let library = FileManager.default.temporaryDirectory.appending(path: "libFiles-\(getpid()).so")
+        defer { unlink(library.path) }
+        let compiler = Process()
+        compiler.executableURL = URL(filePath: "/usr/bin/env")
+        compiler.arguments =
+            [
+                "clang", "-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-DFILES_WITHOUT_OPENAT2", "-I",
+                project.appending(path: "Sources/CChanservPlugin/include").path, "-o", library.path,
+            ] + sources.map { folder.appending(path: $0).path }
+        try compiler.run()
+        compiler.waitUntilExit()
+        guard compiler.terminationStatus == 0 else { throw Failure("clang failed") }
+        return try descriptor(of: library)
+    }
+
+    enum Kernel: CaseIterable {
+        case withOpenat2, withoutOpenat2
+
+        func instance(_ folder: Folder, _ configuration: [String: ConfigurationValue] = [:]) throws -> Instance {
+            let plugin =
+                switch self {
+                case .withOpenat2: try descriptor(ofProduct: "Files")
+                case .withoutOpenat2: try FilesBeneathTests.withoutOpenat2.get()
+                }
+            return try Instance(plugin, configuration.merging(["root": .string(folder.path)]) { given, _ in given })
+        }
+    }
+
+    @Test(arguments: Kernel.allCases) func linksAreNoSources(kernel: Kernel) async throws {
+        try await onThread {
+            let outside = try Folder()
+            try outside.write("secret", "secret")
+            let folder = try Folder()
+            try folder.write("inside/file", "fine")
+            try folder.link("link", to: outside.file("secret"))
+            try folder.link("relative", to: "../" + URL(filePath: outside.path).lastPathComponent + "/secret")
+            try folder.link("away", to: outside.path)
+            try folder.link("within", to: "inside")
+            try folder.link("loop", to: ".")
+            let request = "**\nlink\nrelative\naway/secret\naway/*\nwithin/file\nloop/inside/file\nloop/*/file"
+            let sources = try kernel.instance(folder).sources(request)
+            #expect(try paths(sources) == ["inside/file"])
+            #expect(try text(sources[0].frames()) == ["fine"])
+        }
+    }
+
+    @Test(arguments: Kernel.allCases) func theRootItselfMayBeALink(kernel: Kernel) async throws {
+        try await onThread {
+            let folder = try Folder()
+            try folder.write("inside/file")
+            try folder.link("root", to: "inside")
+            let instance = try kernel.instance(folder, ["root": .string(folder.file("root"))])
+            #expect(try paths(instance.sources("*")) == ["file"])
+        }
+    }
+
+    /// A file, or a folder above it, becomes a link between being found and being opened.
+    @Test(arguments: Kernel.allCases) func aLinkThatTakesAPlaceIsNotFollowed(kernel: Kernel) async throws {
+        try await onThread {
+            let outside = try Folder()
+            try outside.write("file", "secret")
+            let folder = try Folder()
+            try folder.write("a/file", "fine")
+            try folder.write("b/file", "fine")
+            try folder.write("b2/file", "fine")
+            let sources = try kernel.instance(folder).sources("*/file")
+            #expect(sources.count == 3)
+            try folder.remove("a/file")
+            try folder.link("a/file", to: outside.file("file"))
+            try folder.rename("b", to: "c")
+            try folder.link("b", to: outside.path)
+            try folder.rename("b2", to: "c2")
+            try folder.link("b2", to: "c2")
+            for source in sources {
+                let (frames, last) = try source.collect()
+                #expect(frames == [])
+                #expect(last.status == notFound)
+            }
+        }
+    }
+
+    @Test(arguments: Kernel.allCases) func aFifoThatTakesAPlaceIsNotWaitedFor(kernel: Kernel) async throws {
+        try await onThread {
+            let folder = try Folder()
+            try folder.write("file", "fine")
+            let sources = try kernel.instance(folder).sources("file")
+            try folder.remove("file")
+            try folder.check(mkfifo(folder.file("file"), 0o644))
+            #expect(try sources[0].collect().last.status == notFound)
+        }
+    }
+
+    @Test(arguments: Kernel.allCases) func filesDeepDownAreRead(kernel: Kernel) async throws {
+        try await onThread {
+            let folder = try Folder()
+            let deep = (0..<100).map { "d\($0)" }.joined(separator: "/") + "/file"
+            try folder.write(deep, "deep")
+            let sources = try kernel.instance(folder).sources("**/file")
+            #expect(try paths(sources) == [deep])
+            #expect(try text(sources[0].frames()) == ["deep"])
+        }
+    }
+}

@@ -1,0 +1,341 @@
+import CChanservPlugin
+import Foundation
+import Testing
+
+@testable import ChanservPlugin
+
+/// A plugin whose requests say what it does.
+private struct Probe: Plugin {
+    static let name = "probe"
+    static let version = "2.1"
+
+    private let greeting: String
+    private let log: Log
+
+    init(configuration: borrowing Configuration, log: Log) throws {
+        try configuration.only(["greeting", "wait", "limit", "loud", "times"])
+        if try configuration.boolean("loud") == true { throw PluginError(.notFound, "nobody is loud here") }
+        let wait = try configuration.duration("wait") ?? .zero
+        let limit = try configuration.size("limit") ?? 0
+        let times = try configuration.integer("times") ?? 1
+        greeting = try "\(configuration.string("greeting") ?? "hello") \(wait) \(limit) \(times)"
+        self.log = log
+        log.info("made")
+    }
+
+    func serve(_ request: ChanservPlugin.Request, to sources: SourceWriter) async throws {
+        switch request.text {
+        case "greeting":
+            let greeting = greeting
+            try await sources.add(Source(header: "header") { try await $0.write(greeting) })
+        case "many sources":
+            for number in 0..<1000 {
+                try await sources.add(Source(header: "\(number)") { try await $0.write("of \(number)") })
+            }
+        case "many frames":
+            let frames = (0..<20_000).map { Array("frame \($0)".utf8) }
+            let sequence = AsyncStream<[UInt8]> { continuation in
+                frames.forEach { continuation.yield($0) }
+                continuation.finish()
+            }
+            try await sources.add(Source(header: [], frames: sequence))
+        case "sizes":
+            try await sources.add(
+                Source(header: "") { frames in
+                    for size in [0, 1, 300_000, 0, 5_000_000, 200_000, 100_000] {
+                        try await frames.write([UInt8](repeating: 7, count: size))
+                    }
+                })
+        case "too large":
+            try await sources.add(
+                Source(header: "") { try await $0.write([UInt8](repeating: 0, count: 104_857_601)) })
+        case "endless":
+            let log = log
+            try await sources.add(
+                Source(header: "") { frames in
+                    var written = 0
+                    do {
+                        while true {
+                            try await frames.write([UInt8](repeating: 0, count: 1000))
+                            written += 1
+                        }
+                    } catch {
+                        log.info("\(type(of: error)) after \(written)")
+                        throw error
+                    }
+                })
+        case "fails late":
+            try await sources.add(
+                Source(header: "") { frames in
+                    try await frames.write("before")
+                    throw PluginError(.busy, "come back later")
+                })
+            throw Complaint()
+        case "asleep":
+            try await sources.add(Source(header: "") { _ in try await Task.sleep(for: .seconds(3600)) })
+            try await Task.sleep(for: .seconds(3600))
+        case "given up":
+            // The author's own time limit, on a write that waits: it ends the wait and nothing else.
+            try await sources.add(
+                Source(header: "") { frames in
+                    try await withThrowingTaskGroup(of: Void.self) { group in
+                        group.addTask { while true { try await frames.write([UInt8](repeating: 0, count: 1000)) } }
+                        group.cancelAll()
+                        do { try await group.waitForAll() } catch is CancellationError {}
+                    }
+                    try await frames.write("after")
+                })
+        default:
+            throw PluginError(.badRequest, "what is \(request.text)?")
+        }
+    }
+}
+
+private struct Complaint: Error, CustomStringConvertible {
+    let description = "complaint: \u{0}" + String(repeating: "é", count: 500)
+}
+
+private struct Second: Plugin {
+    static let name = "second"
+    static let version = "1"
+    init(configuration: borrowing Configuration, log: Log) throws {}
+    func serve(_ request: ChanservPlugin.Request, to sources: SourceWriter) async throws {}
+}
+
+@Suite struct SDKTests {
+    private func onProbe<Result: Sendable>(
+        _ configuration: [String: ConfigurationValue] = [:],
+        _ body: @escaping @Sendable (PluginTests.Instance) throws -> Result
+    ) async throws -> Result {
+        try await onThread {
+            let descriptor = try #require(Probe.descriptor).pointee
+            return try body(PluginTests.Instance(descriptor, configuration))
+        }
+    }
+
+    @Test func theDescriptorIsThatOfTheABI() async throws {
+        try await onThread {
+            let descriptor = try #require(Probe.descriptor)
+            #expect(descriptor == Probe.descriptor)
+            let magic = withUnsafeBytes(of: descriptor.pointee.magic) { String(decoding: $0, as: UTF8.self) }
+            #expect(magic == "CHSP")
+            #expect(descriptor.pointee.struct_size == 104)
+            #expect(String(cString: descriptor.pointee.name) == "probe")
+            #expect(String(cString: descriptor.pointee.version) == "2.1")
+            // A library exports one plugin.
+            #expect(Second.descriptor == nil)
+        }
+    }
+
+    @Test func theConfigurationIsReadWithItsTypes() async throws {
+        try await onProbe([
+            "greeting": .string("grüezi"), "wait": .duration(nanoseconds: 1_500_000_000), "limit": .size(65536),
+            "times": .integer(-3),
+        ]) { instance in
+            let sources = try instance.sources("greeting")
+            #expect(sources.map { text([$0.header]) } == [["header"]])
+            #expect(try text(sources[0].frames()) == ["grüezi 1.5 seconds 65536 -3"])
+            #expect(instance.host.log == ["made"])
+        }
+        try await onProbe { instance in
+            let frames = try instance.sources("greeting")[0].frames()
+            #expect(text(frames) == ["hello 0.0 seconds 0 1"])
+        }
+    }
+
+    @Test(
+        arguments: [
+            (["lout": .boolean(true)], -1, "unknown key lout"), (["wait": .integer(1)], -1, "a value of another type"),
+            (["loud": .boolean(true)], -2, "nobody is loud here"),
+        ] as [([String: ConfigurationValue], chanserv_status, String)])
+    func aWrongConfigurationIsRefused(
+        configuration: [String: ConfigurationValue], status: chanserv_status, message: String
+    ) async throws {
+        let refusal = try await #require(throws: Refusal.self) {
+            try await onProbe(configuration) { _ in }
+        }
+        #expect(refusal.status == status)
+        #expect(refusal.message == message)
+    }
+
+    @Test(arguments: [1, 10, .max]) func sourcesComeInOrderAndWhole(limit: Int) async throws {
+        try await onProbe { instance in
+            let (sources, last) = try instance.open("many sources").collect(limit: limit)
+            #expect(last.status == end)
+            #expect(text(sources.map(\.header)) == (0..<1000).map { "\($0)" })
+            for (number, source) in sources.enumerated() { #expect(try text(source.frames()) == ["of \(number)"]) }
+        }
+    }
+
+    @Test(arguments: [1, 100, .max]) func framesComeInOrderAndWhole(limit: Int) async throws {
+        try await onProbe { instance in
+            let frames = try instance.sources("many frames")[0].frames(Room(frames: limit))
+            #expect(text(frames) == (0..<20_000).map { "frame \($0)" })
+        }
+    }
+
+    @Test func framesOfAllSizesFit() async throws {
+        try await onProbe { instance in
+            let frames = try instance.sources("sizes")[0].frames(Room(bytes: 1))
+            #expect(frames.map(\.count) == [0, 1, 300_000, 0, 5_000_000, 200_000, 100_000])
+            #expect(frames.allSatisfy { $0.allSatisfy { $0 == 7 } })
+        }
+    }
+
+    @Test func aFrameLargerThanTheLimitIsAnError() async throws {
+        try await onProbe { instance in
+            let last = try instance.sources("too large")[0].collect().last
+            #expect(last.status == internalError)
+            #expect(last.message == "a frame of 104857601 bytes is larger than 100 MiB")
+        }
+    }
+
+    @Test func aProducerWaitsWhileTheHostDoesNotPull() async throws {
+        try await onProbe { instance in
+            let source = try instance.sources("endless")[0]
+            var answer = source.poll(.one)
+            while answer.items.isEmpty {
+                try source.bell.wait()
+                answer = source.poll(.one)
+            }
+            source.cancel()
+            // It says how far it came when its wait ends: never further than the queues' bounds.
+            let line = try instance.host.waitForLine { $0.hasPrefix("CancellationError after ") }
+            let written = try #require(Int(line.dropFirst("CancellationError after ".count)))
+            #expect(written <= 2 * 262)
+            #expect(source.poll().status == internalError)
+        }
+    }
+
+    @Test func failuresComeAfterWhatWasSentBefore() async throws {
+        try await onProbe { instance in
+            let (sources, last) = try instance.open("fails late").collect()
+            #expect(last.status == internalError)
+            #expect(last.message.hasPrefix("complaint: \u{FFFD}éé"))
+            // Cut between characters, where 255 bytes would fit.
+            #expect(last.message.utf8.count == 254)
+            let (frames, failure) = try sources[0].collect()
+            #expect(text(frames) == ["before"])
+            #expect(failure.status == chanserv_status(CHANSERV_ERROR_BUSY))
+            #expect(failure.message == "come back later")
+            let refusal = try #require(throws: Refusal.self) { try instance.sources("nonsense") }
+            #expect(refusal.status == badRequest)
+            #expect(refusal.message == "what is nonsense?")
+        }
+    }
+
+    @Test func cancelEndsWaitsAndWakes() async throws {
+        try await onProbe { instance in
+            let call = try instance.open("asleep")
+            var sources = call.poll().items
+            while sources.isEmpty {
+                try call.bell.wait()
+                sources = call.poll().items
+            }
+            #expect(call.poll().status == pending)
+            call.cancel()
+            try call.bell.wait()
+            #expect(call.poll().status == internalError)
+            let source = try #require(sources.first)
+            #expect(source.poll().status == pending)
+            source.cancel()
+            source.cancel()
+            try source.bell.wait()
+            let answer = source.poll()
+            #expect(answer.status == internalError)
+            #expect(answer.message == "cancelled")
+        }
+    }
+
+    @Test func anAuthorsOwnCancellationEndsAWaitingWrite() async throws {
+        try await onProbe { instance in
+            let frames = try instance.sources("given up")[0].frames(Room(bytes: .max))
+            #expect(text(frames).last == "after")
+        }
+    }
+
+    @Test func closingWithoutAnEndLeavesNothing() async throws {
+        try await onProbe { instance in
+            for request in ["asleep", "endless", "many sources", "many frames"] {
+                for polls in 0..<4 {
+                    let call = try instance.open(request)
+                    for _ in 0..<polls {
+                        for source in call.poll(limit: 3).items { _ = source.poll(.one) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The machine without its tasks: which writes wake the host, and which wait.
+@Suite struct PipeStateTests {
+    private typealias Machine = PipeState<FrameQueue>
+
+    private func name(_ action: Machine.WriteAction) -> String {
+        switch action {
+        case .accepted: "accepted"
+        case .acceptedAndWake(let handle): "wake \(handle)"
+        case .full: "full"
+        case .cancelled: "cancelled"
+        }
+    }
+
+    private func name(_ action: Machine.TakeAction) -> String {
+        switch action {
+        case .drain: "drain"
+        case .wait: "wait"
+        case .end: "end"
+        case .fail(let error): error.message
+        }
+    }
+
+    @Test func aHostThatWaitsIsWokenOnce() {
+        var machine = Machine()
+        var queue = FrameQueue()
+        #expect(name(machine.write([1])) == "accepted")
+        #expect(name(machine.take(into: &queue, wake: 9)) == "drain")
+        queue.drain { _ in true }
+        #expect(name(machine.take(into: &queue, wake: 9)) == "wait")
+        #expect(name(machine.write([1])) == "wake 9")
+        #expect(name(machine.write([1])) == "accepted")
+        #expect(machine.finish(.success(())) == nil)
+        #expect(name(machine.take(into: &queue, wake: 9)) == "drain")
+        queue.drain { _ in true }
+        #expect(name(machine.take(into: &queue, wake: 9)) == "end")
+    }
+
+    @Test func theEndWakesAHostThatWaits() {
+        var machine = Machine()
+        var queue = FrameQueue()
+        #expect(name(machine.take(into: &queue, wake: 9)) == "wait")
+        #expect(machine.finish(.failure(PluginError(.busy, "busy"))) == 9)
+        #expect(name(machine.take(into: &queue, wake: 9)) == "busy")
+        #expect(machine.cancel() == nil)
+        #expect(name(machine.take(into: &queue, wake: 9)) == "cancelled")
+    }
+
+    @Test func aFullQueueRefusesUntilItIsTaken() {
+        var machine = Machine()
+        var queue = FrameQueue()
+        #expect(name(machine.write([UInt8](repeating: 0, count: 1_000_000))) == "accepted")
+        #expect(!machine.isFull)
+        #expect(name(machine.write([])) == "full")
+        #expect(machine.isFull)
+        #expect(name(machine.take(into: &queue, wake: 9)) == "drain")
+        #expect(!machine.isFull)
+        for _ in 0..<1024 { #expect(name(machine.write([])) == "accepted") }
+        #expect(name(machine.write([])) == "full")
+    }
+
+    @Test func nothingStartsOrIsTakenAfterACancel() {
+        var machine = Machine()
+        #expect(machine.cancel() == nil)
+        let afterCancel = machine.start()
+        #expect(!afterCancel)
+        #expect(name(machine.write([])) == "cancelled")
+        var other = Machine()
+        let starts = [other.start(), other.start()]
+        #expect(starts == [true, false])
+    }
+}

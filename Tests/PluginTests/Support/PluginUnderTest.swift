@@ -1,0 +1,222 @@
+import CChanservPlugin
+import Foundation
+
+let ready = chanserv_status(CHANSERV_READY)
+let pending = chanserv_status(CHANSERV_PENDING)
+let end = chanserv_status(CHANSERV_END)
+let badRequest = chanserv_status(CHANSERV_ERROR_BAD_REQUEST)
+let notFound = chanserv_status(CHANSERV_ERROR_NOT_FOUND)
+let internalError = chanserv_status(CHANSERV_ERROR_INTERNAL)
+
+/// Runs a test's body on a thread of its own: plugins are not called on Swift's pool, whose threads must not wait.
+func onThread<Result: Sendable>(_ body: @escaping @Sendable () throws -> Result) async throws -> Result {
+    try await withCheckedThrowingContinuation { continuation in
+        Thread { continuation.resume(with: Swift.Result(catching: body)) }.start()
+    }
+}
+
+/// What a plugin refused, with its code.
+struct Refusal: Error, CustomStringConvertible {
+    let status: chanserv_status
+    let message: String
+
+    var description: String { "\(status): \(message)" }
+}
+
+/// Calls a function of the ABI with a buffer for its message.
+private func withError(_ body: (UnsafeMutablePointer<chanserv_error>) -> chanserv_status) -> (chanserv_status, String) {
+    // Small, and every byte beyond it guarded by the address sanitizer.
+    let buffer = UnsafeMutableBufferPointer<CChar>.allocate(capacity: 256)
+    buffer.initialize(repeating: 0)
+    defer { buffer.deallocate() }
+    var error = chanserv_error(message: buffer.baseAddress, capacity: buffer.count)
+    let status = body(&error)
+    return (status, String(cString: buffer.baseAddress!))
+}
+
+/// Where the build put the libraries: the folder of the test bundle.
+let buildFolder = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
+
+/// The descriptor of a library.
+func descriptor(of library: URL) throws -> chanserv_plugin {
+    guard let handle = dlopen(library.path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) else {
+        throw Failure(String(cString: dlerror()))
+    }
+    guard let symbol = dlsym(handle, CHANSERV_ENTRY_NAME) else { throw Failure(String(cString: dlerror())) }
+    typealias Entry = @convention(c) () -> UnsafePointer<chanserv_plugin>?
+    guard let plugin = unsafeBitCast(symbol, to: Entry.self)() else { throw Failure("no descriptor") }
+    return plugin.pointee
+}
+
+func descriptor(ofProduct name: String) throws -> chanserv_plugin {
+    try descriptor(of: buildFolder.appending(path: "lib\(name).so"))
+}
+
+/// An instance, destroyed when the last reference is gone: after its calls, which hold one.
+final class Instance: @unchecked Sendable {
+    // Sendable: the pointer is not changed, and the functions of the ABI may be called from any thread.
+    let plugin: chanserv_plugin
+    let host: TestHost
+    fileprivate let pointer: OpaquePointer
+
+    init(_ plugin: chanserv_plugin, _ configuration: [String: ConfigurationValue] = [:]) throws {
+        self.plugin = plugin
+        let host = TestHost(configuration)
+        self.host = host
+        var instance: OpaquePointer?
+        let (status, message) = withError { plugin.create(host.table, nil, &instance, $0) }
+        host.dropConfiguration()
+        guard status == ready, let instance else { throw Refusal(status: status, message: message) }
+        pointer = instance
+    }
+
+    deinit {
+        plugin.destroy(pointer)
+    }
+
+    func open(_ request: String) throws -> Call {
+        try open([UInt8](request.utf8))
+    }
+
+    func open(_ request: [UInt8]) throws -> Call {
+        try Call(self, request)
+    }
+
+    /// All sources of a request that is expected to end well.
+    func sources(_ request: String) throws -> [Stream] {
+        let call = try open(request)
+        let (sources, last) = try call.collect()
+        guard last.status == end else { throw Refusal(status: last.status, message: last.message) }
+        return sources
+    }
+}
+
+/// A call, closed when the last reference is gone: after its sources, which hold one.
+final class Call: @unchecked Sendable {
+    // Sendable: as Instance; a test polls a call from one thread at a time.
+    let instance: Instance
+    fileprivate let pointer: OpaquePointer
+    let bell = Bell()
+
+    fileprivate init(_ instance: Instance, _ body: [UInt8]) throws {
+        self.instance = instance
+        var call: OpaquePointer?
+        // A copy that is gone when open returns.
+        let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, body.count), alignment: 1)
+        defer { copy.deallocate() }
+        copy.copyBytes(from: body)
+        let (status, message) = withError { error in
+            "test".withCString { text in
+                var request = chanserv_request(
+                    struct_size: UInt32(MemoryLayout<chanserv_request>.size), reserved: 0, body: copy.baseAddress,
+                    body_size: body.count, vaddr: text, remote_address: text)
+                return instance.plugin.open(instance.pointer, &request, &call, error)
+            }
+        }
+        guard status == ready, let call else {
+            bell.remove()
+            throw Refusal(status: status, message: message)
+        }
+        pointer = call
+    }
+
+    deinit {
+        instance.plugin.close_call(pointer)
+        bell.remove()
+    }
+
+    func poll(limit: Int = .max) -> Answer<Stream> {
+        let sink = SourceSink(limit: limit, wake: bell.handle)
+        let (status, message) = withError { error in
+            sink.poll { instance.plugin.poll_sources(pointer, $0, error) }
+        }
+        return Answer(status: status, items: sink.sources.map { Stream(self, $0.source, $0.header) }, message: message)
+    }
+
+    func cancel() {
+        instance.plugin.cancel_call(pointer)
+    }
+
+    /// Polls until there are no more sources, and how it ended.
+    func collect(limit: Int = .max) throws -> (sources: [Stream], last: Answer<Stream>) {
+        var sources: [Stream] = []
+        while true {
+            let answer = poll(limit: limit)
+            sources += answer.items
+            if answer.status == pending {
+                try bell.wait()
+            } else if answer.status != ready {
+                return (sources, answer)
+            }
+        }
+    }
+}
+
+/// A source, closed when the last reference is gone.
+final class Stream: @unchecked Sendable {
+    // Sendable: as Call.
+    private let call: Call
+    private let pointer: OpaquePointer
+    let header: [UInt8]
+    let bell = Bell()
+
+    fileprivate init(_ call: Call, _ pointer: OpaquePointer, _ header: [UInt8]) {
+        self.call = call
+        self.pointer = pointer
+        self.header = header
+    }
+
+    deinit {
+        call.instance.plugin.close_source(pointer)
+        bell.remove()
+    }
+
+    func poll(_ room: Room = Room()) -> Answer<[UInt8]> {
+        let sink = FrameSink(room, wake: bell.handle)
+        let (status, message) = withError { error in
+            sink.poll { call.instance.plugin.poll_frames(pointer, $0, error) }
+        }
+        return Answer(
+            status: status, items: sink.frames, message: message, largestReservation: sink.largestReservation)
+    }
+
+    func cancel() {
+        call.instance.plugin.cancel_source(pointer)
+    }
+
+    /// Polls until the source ends, and how it ended.
+    func collect(_ room: Room = Room()) throws -> (frames: [[UInt8]], last: Answer<[UInt8]>) {
+        var frames: [[UInt8]] = []
+        while true {
+            let answer = poll(room)
+            frames += answer.items
+            if answer.status == pending {
+                try bell.wait()
+            } else if answer.status != ready {
+                return (frames, answer)
+            }
+        }
+    }
+
+    /// The frames of a source that is expected to end well.
+    func frames(_ room: Room = Room()) throws -> [[UInt8]] {
+        let (frames, last) = try collect(room)
+        guard last.status == end else { throw Refusal(status: last.status, message: last.message) }
+        return frames
+    }
+
+    /// Polls until `count` frames are there, as text.
+    func texts(_ count: Int) throws -> [String] {
+        var texts: [String] = []
+        while texts.count < count {
+            let answer = poll(.one)
+            texts += answer.items.map { String(decoding: $0, as: UTF8.self) }
+            if answer.status == pending {
+                if texts.count < count { try bell.wait() }
+            } else if answer.status != ready {
+                throw Refusal(status: answer.status, message: answer.message)
+            }
+        }
+        return texts
+    }
+}

@@ -1,0 +1,244 @@
+import CChanservPlugin
+import Foundation
+
+/// A host's table as small as a test needs it: a configuration of flat keys, a log that can be read, and wakes that can
+/// be waited for.
+final class TestHost: @unchecked Sendable {
+    // Sendable: the table is not changed once it is made, all else is behind the lock.
+    let table: UnsafeMutablePointer<chanserv_host>
+    private let lock = NSCondition()
+    private let configuration: [String: ConfigurationValue]
+    private var lines: [String] = []
+    private var texts: [UnsafeMutablePointer<CChar>] = []
+
+    init(_ configuration: [String: ConfigurationValue]) {
+        self.configuration = configuration
+        // The table stays readable for ever, as the header promises; so does what the callbacks find by its address.
+        table = .allocate(capacity: 1)
+        table.initialize(to: makeTable())
+        hosts.insert(self, for: UInt(bitPattern: table))
+    }
+
+    var log: [String] { lock.withLock { lines } }
+
+    fileprivate func append(_ line: String) {
+        lock.withLock {
+            lines.append(line)
+            lock.broadcast()
+        }
+    }
+
+    /// Waits until such a line was logged.
+    func waitForLine(_ matches: (String) -> Bool) throws -> String {
+        let deadline = Date(timeIntervalSinceNow: 60)
+        return try lock.withLock {
+            while true {
+                if let line = lines.first(where: matches) { return line }
+                guard lock.wait(until: deadline) else { throw Failure("not logged; but \(lines)") }
+            }
+        }
+    }
+
+    fileprivate func value(_ path: UnsafePointer<CChar>?) -> ConfigurationValue? {
+        path.flatMap { configuration[String(cString: $0)] }
+    }
+
+    fileprivate var keys: [String] { configuration.keys.sorted() }
+
+    fileprivate func keep(_ text: String) -> (UnsafePointer<CChar>, Int) {
+        let copy = strdup(text)!
+        lock.withLock { texts.append(copy) }
+        return (UnsafePointer(copy), text.utf8.count)
+    }
+
+    /// The configuration is gone once create has returned: whoever reads it later reads freed memory.
+    func dropConfiguration() {
+        lock.withLock {
+            texts.forEach { free($0) }
+            texts = []
+        }
+    }
+}
+
+enum ConfigurationValue: Sendable {
+    case string(String)
+    case integer(Int64)
+    case boolean(Bool)
+    case duration(nanoseconds: Int64)
+    case size(UInt64)
+}
+
+/// What C callbacks look up, having nothing but a number.
+final class Registry<Object: AnyObject & Sendable>: @unchecked Sendable {
+    // Sendable: the dictionary is only touched under the lock.
+    private let lock = NSLock()
+    private var objects: [UInt: Object] = [:]
+
+    func insert(_ object: Object, for key: UInt) {
+        lock.withLock { objects[key] = object }
+    }
+
+    func remove(_ key: UInt) {
+        lock.withLock { objects[key] = nil }
+    }
+
+    subscript(key: UInt) -> Object? { lock.withLock { objects[key] } }
+}
+
+private let hosts = Registry<TestHost>()
+
+private func host(_ table: UnsafePointer<chanserv_host>?) -> TestHost {
+    hosts[UInt(bitPattern: table)]!
+}
+
+private func refuse(_ error: UnsafeMutablePointer<chanserv_error>?, _ message: String) -> chanserv_status {
+    guard let error else { return chanserv_status(CHANSERV_ERROR_BAD_REQUEST) }
+    strncpy(error.pointee.message, message, error.pointee.capacity - 1)
+    return chanserv_status(CHANSERV_ERROR_BAD_REQUEST)
+}
+
+/// Hands a value over where it is there and of the right kind.
+private func give<Value>(
+    _ value: ConfigurationValue?, to place: UnsafeMutablePointer<Value>?,
+    _ error: UnsafeMutablePointer<chanserv_error>?, as convert: (ConfigurationValue) -> Value?
+) -> chanserv_status {
+    guard let value else { return chanserv_status(CHANSERV_ERROR_NOT_FOUND) }
+    guard let converted = convert(value) else { return refuse(error, "a value of another type") }
+    place?.pointee = converted
+    return chanserv_status(CHANSERV_READY)
+}
+
+private func giveText(
+    _ table: UnsafePointer<chanserv_host>?, _ path: UnsafePointer<CChar>?,
+    _ place: UnsafeMutablePointer<UnsafePointer<CChar>?>?, _ size: UnsafeMutablePointer<Int>?,
+    _ error: UnsafeMutablePointer<chanserv_error>?
+) -> chanserv_status {
+    let host = host(table)
+    return give(host.value(path), to: place, error) { value in
+        guard case .string(let text) = value else { return nil }
+        let (copy, count) = host.keep(text)
+        size?.pointee = count
+        return copy
+    }
+}
+
+private func makeTable() -> chanserv_host {
+    chanserv_host(
+        magic: 0x4853_4843, abi_major: UInt16(CHANSERV_ABI_MAJOR), abi_minor: UInt16(CHANSERV_ABI_MINOR),
+        struct_size: UInt32(MemoryLayout<chanserv_host>.size), reserved: 0,
+        wake: { _, handle in Bell.ring(handle) },
+        log: { table, _, message, size in
+            let line = String(decoding: UnsafeRawBufferPointer(start: message, count: size), as: UTF8.self)
+            host(table).append(line)
+        },
+        config_json: { table, _, value, size in
+            let (text, count) = host(table).keep("{}")
+            value?.pointee = text
+            size?.pointee = count
+            return chanserv_status(CHANSERV_READY)
+        },
+        config_string: { table, _, path, value, size, error in giveText(table, path, value, size, error) },
+        config_integer: { table, _, path, value, error in
+            give(host(table).value(path), to: value, error) {
+                guard case .integer(let number) = $0 else { return nil }
+                return number
+            }
+        },
+        config_number: { table, _, path, value, error in
+            give(host(table).value(path), to: value, error) {
+                guard case .integer(let number) = $0 else { return nil }
+                return Double(number)
+            }
+        },
+        config_boolean: { table, _, path, value, error in
+            give(host(table).value(path), to: value, error) {
+                guard case .boolean(let flag) = $0 else { return nil }
+                return flag ? 1 : 0
+            }
+        },
+        config_duration: { table, _, path, value, error in
+            give(host(table).value(path), to: value, error) {
+                guard case .duration(let nanoseconds) = $0 else { return nil }
+                return nanoseconds
+            }
+        },
+        config_size: { table, _, path, value, error in
+            give(host(table).value(path), to: value, error) {
+                guard case .size(let bytes) = $0 else { return nil }
+                return bytes
+            }
+        },
+        config_count: { _, _, _, _, _ in chanserv_status(CHANSERV_ERROR_NOT_FOUND) },
+        config_only: { table, _, known, count, error in
+            let known = Set((0..<count).map { String(cString: known![$0]!) })
+            guard let unknown = host(table).keys.first(where: { !known.contains($0) }) else {
+                return chanserv_status(CHANSERV_READY)
+            }
+            return refuse(error, "unknown key \(unknown)")
+        },
+        config_path: { table, _, path, value, size, error in giveText(table, path, value, size, error) }
+    )
+}
+
+/// Where a wake arrives.
+final class Bell: @unchecked Sendable {
+    // Sendable: the flag is only touched under the condition.
+    private let condition = NSCondition()
+    private var rung = false
+    let handle: UInt64
+
+    private static let bells = Registry<Bell>()
+    private static let numbers = Counter()
+
+    init() {
+        handle = UInt64(Self.numbers.next())
+        Self.bells.insert(self, for: UInt(handle))
+    }
+
+    /// Handles are never used again; one that is gone rings nothing.
+    static func ring(_ handle: UInt64) {
+        guard let bell = bells[UInt(handle)] else { return }
+        bell.condition.withLock {
+            bell.rung = true
+            bell.condition.broadcast()
+        }
+    }
+
+    func remove() {
+        Self.bells.remove(UInt(handle))
+    }
+
+    /// Waits for a wake since the last time.
+    func wait() throws {
+        let deadline = Date(timeIntervalSinceNow: 60)
+        try condition.withLock {
+            while !rung {
+                guard condition.wait(until: deadline) else { throw Failure("no wake came") }
+            }
+            rung = false
+        }
+    }
+
+    var isRung: Bool { condition.withLock { rung } }
+}
+
+final class Counter: @unchecked Sendable {
+    // Sendable: the number is only touched under the lock.
+    private let lock = NSLock()
+    private var number = 0
+
+    func next() -> Int {
+        lock.withLock {
+            number += 1
+            return number
+        }
+    }
+}
+
+struct Failure: Error, CustomStringConvertible {
+    let description: String
+
+    init(_ description: String) {
+        self.description = description
+    }
+}
