@@ -71,6 +71,9 @@ let package = Package(
             ],
             swiftSettings: strict),
 
+        // What several test targets use: programs as processes, plugins compiled from C.
+        .target(
+            name: "TestSupport", dependencies: [nioConcurrency], path: "Tests/TestSupport", swiftSettings: strict),
         .testTarget(
             name: "AstraNetTests",
             dependencies: ["AstraNet", "Chanserv", "ChanservAstraNet", logging, nioConcurrency, nioCore, nioPosix],
@@ -79,12 +82,19 @@ let package = Package(
             name: "ChanservTests", dependencies: ["Chanserv", "ChanservAstraNet", "AstraNet"], swiftSettings: strict),
         .testTarget(
             name: "ChanservHostTests",
-            dependencies: ["AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", "ChanservPlugin"],
+            dependencies: [
+                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", "ChanservPlugin", "TestSupport",
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "ChanservCLITests",
-            dependencies: ["ChanservCLI", "ChanservAstraNet"],
+            dependencies: ["ChanservCLI", "ChanservAstraNet", "TestSupport"],
             swiftSettings: strict),
+        // The whole: the built command as a process, plugins, signals, clients of the library.
+        .testTarget(
+            name: "EndToEndTests",
+            dependencies: ["AstraNet", "Chanserv", "ChanservAstraNet", "ChanservCLI", "TestSupport", nioCore],
+            exclude: ["Plugins"], swiftSettings: strict),
         // The plugins are loaded from the build folder, as the host does: linked, their entry points would clash.
         .testTarget(name: "PluginTests", dependencies: ["CChanservPlugin", "ChanservPlugin"], swiftSettings: strict),
     ]

@@ -3,10 +3,10 @@ import NIOConcurrencyHelpers
 import Testing
 
 /// A folder of a test's own, removed when the last reference goes.
-final class TestFolder: Sendable {
-    let path: String
+package final class TestFolder: Sendable {
+    package let path: String
 
-    init() throws {
+    package init() throws {
         let template = "\(FileManager.default.temporaryDirectory.path)/chanserv-test-XXXXXX"
         var bytes = Array(template.utf8CString)
         try #require(mkdtemp(&bytes) != nil, "no temporary folder")
@@ -21,13 +21,13 @@ final class TestFolder: Sendable {
         }
     }
 
-    func file(_ name: String) -> String { "\(path)/\(name)" }
+    package func file(_ name: String) -> String { "\(path)/\(name)" }
 }
 
 /// Compiles plugins from C sources with the header of this package.
-enum CompiledPlugin {
-    struct Failure: Error, CustomStringConvertible {
-        var description: String
+package enum CompiledPlugin {
+    package struct Failure: Error, CustomStringConvertible {
+        package var description: String
     }
 
     private struct Job: Hashable {
@@ -41,7 +41,7 @@ enum CompiledPlugin {
     /// Compiles `source` into the shared library `output`.
     ///
     /// - Parameter options: for the compiler, e.g. `-DNAME="x"`.
-    static func compile(_ source: String, to output: String, options: [String] = []) throws {
+    package static func compile(_ source: String, to output: String, options: [String] = []) throws {
         let job = Job(source: source, options: options)
         try compiled.withLockedValue { compiled in
             if let library = compiled[job] {
@@ -73,9 +73,9 @@ enum CompiledPlugin {
         }
     }
 
-    static let includeFolder: String = {
+    package static let includeFolder: String = {
         var folder = URL(fileURLWithPath: #filePath)
-        for _ in 0..<4 { folder.deleteLastPathComponent() }
+        for _ in 0..<3 { folder.deleteLastPathComponent() }
         return folder.appendingPathComponent("Sources/CChanservPlugin/include").path
     }()
 

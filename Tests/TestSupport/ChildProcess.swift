@@ -5,20 +5,20 @@ import Testing
 ///
 /// It inherits nothing but its three standard descriptors, so that the end of each is its end and not that of another
 /// program started at the same time.
-final class ChildProcess: Sendable {
-    struct Exit: Sendable {
+package final class ChildProcess: Sendable {
+    package struct Exit: Sendable {
         /// The exit code, or 128 + the signal that ended it.
-        var code: Int32
-        var output: Data
-        var errors: String
+        package var code: Int32
+        package var output: Data
+        package var errors: String
 
-        var text: String { String(decoding: output, as: UTF8.self) }
-        var lines: [Substring] { text.split(separator: "\n", omittingEmptySubsequences: false).dropLast() }
+        package var text: String { String(decoding: output, as: UTF8.self) }
+        package var lines: [Substring] { text.split(separator: "\n", omittingEmptySubsequences: false).dropLast() }
     }
 
-    struct Failure: Error, CustomStringConvertible { var description: String }
+    package struct Failure: Error, CustomStringConvertible { package var description: String }
 
-    let pid: pid_t
+    package let pid: pid_t
     private let output = Captured()
     private let errors = Captured()
     private let exitCode = Captured()
@@ -30,7 +30,7 @@ final class ChildProcess: Sendable {
     ///   - input: what standard input has, all at once; `nil` for none.
     ///   - errors: where standard error goes instead of being collected.
     ///   - keepsOutput: whether standard output is read; otherwise its reader is gone at once.
-    init(
+    package init(
         _ program: String, _ arguments: [String], folder: String? = nil, input: Data? = nil,
         errors errorHandle: FileHandle? = nil, keepsOutput: Bool = true
     ) throws {
@@ -69,17 +69,17 @@ final class ChildProcess: Sendable {
     }
 
     /// Sends a signal.
-    func kill(_ signal: Int32) {
+    package func kill(_ signal: Int32) {
         #expect(!exitCode.isEnded && Foundation.kill(pid, signal) == 0, "the program is gone already")
     }
 
     /// Ends the program at once, if it is still there.
-    func end() {
+    package func end() {
         if !exitCode.isEnded { _ = Foundation.kill(pid, SIGKILL) }
     }
 
     /// The first line of standard error that has `text` in it, and was not passed over by an earlier call.
-    func errorLine(with text: String) async throws -> String {
+    package func errorLine(with text: String) async throws -> String {
         let line: String? = await errors.take { collected, from in
             while let end = collected[from...].firstIndex(of: UInt8(ascii: "\n")) {
                 let line = String(decoding: collected[from..<end], as: UTF8.self)
@@ -93,14 +93,14 @@ final class ChildProcess: Sendable {
     }
 
     /// Waits for standard output to have at least `count` bytes.
-    func outputBytes(_ count: Int) async throws -> Data {
+    package func outputBytes(_ count: Int) async throws -> Data {
         let bytes = await output.take { collected, _ in collected.count >= count ? collected : nil }
         guard let bytes else { throw failure("did not write \(count) bytes") }
         return bytes
     }
 
     /// Waits for the program to end.
-    func exit() async throws -> Exit {
+    package func exit() async throws -> Exit {
         guard let code = await exitCode.whole() else { throw failure("did not end") }
         guard let output = await output.whole(), let errors = await errors.whole() else {
             throw failure("ended, but not its output")

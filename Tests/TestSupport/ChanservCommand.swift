@@ -1,9 +1,9 @@
 import Foundation
 
 /// The built `chanserv`, beside the tests in the build folder.
-enum Chanserv {
+package enum ChanservCommand {
     /// The folder with everything that was built, the plugins as well.
-    static let buildFolder: String = {
+    package static let buildFolder: String = {
         do {
             let tests = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
             return URL(fileURLWithPath: tests).deletingLastPathComponent().path
@@ -13,7 +13,7 @@ enum Chanserv {
     }()
 
     /// Starts it.
-    static func start(
+    package static func start(
         _ arguments: String..., folder: String? = nil, input: String? = nil, errors: FileHandle? = nil,
         keepsOutput: Bool = true
     ) throws -> ChildProcess {
@@ -23,13 +23,13 @@ enum Chanserv {
     }
 
     /// Runs it to its end.
-    static func run(_ arguments: String..., folder: String? = nil, input: String? = nil) async throws
+    package static func run(_ arguments: String..., folder: String? = nil, input: String? = nil) async throws
         -> ChildProcess.Exit
     {
         try await run(arguments, folder: folder, input: input)
     }
 
-    static func run(_ arguments: [String], folder: String? = nil, input: String? = nil) async throws
+    package static func run(_ arguments: [String], folder: String? = nil, input: String? = nil) async throws
         -> ChildProcess.Exit
     {
         try await ChildProcess(

@@ -1,0 +1,4 @@
+import TestSupport
+
+typealias Chanserv = ChanservCommand
+typealias ChildProcess = TestSupport.ChildProcess

@@ -1,0 +1,4 @@
+import TestSupport
+
+typealias CompiledPlugin = TestSupport.CompiledPlugin
+typealias TestFolder = TestSupport.TestFolder
