@@ -16,7 +16,11 @@ package final class ChildProcess: Sendable {
         package var lines: [Substring] { text.split(separator: "\n", omittingEmptySubsequences: false).dropLast() }
     }
 
-    package struct Failure: Error, CustomStringConvertible { package var description: String }
+    package struct Failure: Error, CustomStringConvertible {
+        package var description: String
+
+        package init(description: String) { self.description = description }
+    }
 
     package let pid: pid_t
     private let output = Captured()
