@@ -59,7 +59,8 @@ let package = Package(
         .target(
             name: "ChanservHost",
             dependencies: [
-                "AstraNet", "Chanserv", "ChanservAstraNet", "CChanservPlugin", "CYAML", logging, nioConcurrency, nioCore,
+                "AstraNet", "Chanserv", "ChanservAstraNet", "CChanservPlugin", "CYAML", logging, nioConcurrency,
+                nioCore,
                 deque,
                 .product(name: "Crypto", package: "swift-crypto"),
             ],
