@@ -66,6 +66,21 @@ import Testing
         }
     }
 
+    @Test(arguments: ["CHANSERV_PLUGIN_SERIAL", "CHANSERV_PLUGIN_BLOCKING"])
+    func pluginsWithThreadsOfTheirOwnAreReplacedToo(flags: String) async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1", options: ["-DFLAGS=\(flags)"])
+        try fixture.configure()
+        try await fixture.serving { client in
+            let running = try await client.source("stream", "stream 50000")
+            try fixture.install("v2", options: ["-DFLAGS=\(flags)"])
+            #expect(await fixture.host.reload().result == .changed)
+            #expect(try await client.version() == "v2")
+            #expect(try await running.expectStream(from: 0, count: 50_000) == "v1")
+            await fixture.log.wait(for: "destroyed v1")
+        }
+    }
+
     @Test func nothingChangedTouchesNothing() async throws {
         let fixture = try HostFixture()
         try fixture.install("v1")

@@ -19,6 +19,10 @@ let streamerSource = #"""
 
     static char version[16] = "@@@@@@@@@@@@@@@";
 
+    #ifndef FLAGS
+    #define FLAGS 0
+    #endif
+
     struct chanserv_instance { const chanserv_host *host; char label[64]; };
     struct chanserv_call { chanserv_instance *instance; long count; int holds, listed; };
     struct chanserv_source {
@@ -107,7 +111,7 @@ let streamerSource = #"""
     static void close_source(chanserv_source *source) { free(source); }
 
     static const chanserv_plugin plugin = {
-        CHANSERV_PLUGIN_MAGIC, MAJOR, CHANSERV_ABI_MINOR, sizeof(chanserv_plugin), 0, "streamer", version,
+        CHANSERV_PLUGIN_MAGIC, MAJOR, CHANSERV_ABI_MINOR, sizeof(chanserv_plugin), FLAGS, "streamer", version,
         create, destroy, open_call, poll_sources, cancel_call, close_call, poll_frames, cancel_source, close_source,
     };
     CHANSERV_EXPORT const chanserv_plugin *CHANSERV_ENTRY(void) { return &plugin; }
