@@ -16,6 +16,14 @@ public struct FrameBatch: ~Copyable, Sendable {
     public private(set) var count = 0
 
     private var buffer = ByteBuffer()
+    /// Where the next copied frame goes: free memory of `buffer` behind its writer index, held on to so that a small
+    /// frame costs no more than its copy. Safe to send along: the memory is this batch's alone, and is let go of by
+    /// `settle()` before `buffer` is touched in any other way.
+    private nonisolated(unsafe) var room: UnsafeMutableRawPointer?
+    /// How many bytes there are at `room`.
+    private var free = 0
+    /// How many bytes before `room` are written and not yet counted in `buffer`.
+    private var unsettled = 0
     private var compressor: Compressor?
     /// Where the frame begins that is being filled, `nil` while there is none. It lies in the scratch of `compressor`
     /// (from 0) when it will be compressed.
@@ -41,7 +49,10 @@ public struct FrameBatch: ~Copyable, Sendable {
     public var isEmpty: Bool { count == 0 }
 
     /// How many encoded bytes are in it.
-    public var byteCount: Int { reservation == nil || compression ? buffer.readableBytes : reservation ?? 0 }
+    public var byteCount: Int {
+        if let reservation, !compression { return reservation }
+        return buffer.readableBytes + unsettled
+    }
 
     /// Whether the producer should stop appending. Appending to a full batch works, it only makes a larger one.
     public var isFull: Bool { byteCount >= target }
@@ -67,6 +78,7 @@ public struct FrameBatch: ~Copyable, Sendable {
             try appendScratch(of: compressor)
             return
         }
+        settle()
         prepareRoom()
         let start = buffer.writerIndex
         buffer.writeInteger(UInt64(0))
@@ -110,6 +122,7 @@ public struct FrameBatch: ~Copyable, Sendable {
             return Self.room(in: &compressor.scratch, from: 0, minimum: minimum)
         }
         if reservation == nil {
+            settle()
             prepareRoom()
             reservation = buffer.writerIndex
             buffer.writeInteger(UInt64(0))
@@ -149,6 +162,7 @@ public struct FrameBatch: ~Copyable, Sendable {
     /// Hands over the encoded frames and empties the batch.
     package mutating func take() -> ByteBuffer {
         dropReservation()
+        settle()
         if let compressor {
             CompressorPool.giveBack(compressor)
             self.compressor = nil
@@ -241,20 +255,42 @@ public struct FrameBatch: ~Copyable, Sendable {
     }
 
     private mutating func appendRaw(_ bytes: UnsafeRawBufferPointer) {
-        prepareRoom()
-        let size = bytes.count
-        buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: WireFormat.lengthSize + size) { target in
-            target.storeBytes(of: UInt64(size).littleEndian, as: UInt64.self)
-            UnsafeMutableRawBufferPointer(rebasing: target[WireFormat.lengthSize...]).copyMemory(from: bytes)
-            return WireFormat.lengthSize + size
+        let total = WireFormat.lengthSize + bytes.count
+        if total > free { acquireRoom(total) }
+        guard let room else { preconditionFailure("room was acquired") }
+        room.storeBytes(of: UInt64(bytes.count).littleEndian, as: UInt64.self)
+        if let source = bytes.baseAddress {
+            (room + WireFormat.lengthSize).copyMemory(from: source, byteCount: bytes.count)
         }
+        self.room = room + total
+        free -= total
+        unsettled += total
         count += 1
+    }
+
+    private mutating func acquireRoom(_ size: Int) {
+        settle()
+        prepareRoom()
+        if buffer.writableBytes < size { buffer.reserveCapacity(minimumWritableBytes: size) }
+        let start = buffer.writerIndex
+        // The storage is this batch's alone and stays where it is until `settle()`.
+        room = buffer.withVeryUnsafeMutableBytes { $0.baseAddress.map { $0 + start } }
+        free = buffer.writableBytes
+    }
+
+    /// Lets go of `room`, so that `buffer` is all there is.
+    private mutating func settle() {
+        buffer.moveWriterIndex(forwardBy: unsettled)
+        unsettled = 0
+        free = 0
+        room = nil
     }
 
     /// Appends `bytes` as mark, size and LZ4 block, or raw where that is not larger and `always` is not set.
     private mutating func appendBlock(
         of bytes: UnsafeRawBufferPointer, using compressor: Compressor, always: Bool
     ) throws(ChanservError) {
+        settle()
         prepareRoom()
         let size = bytes.count
         let head = WireFormat.lengthSize + WireFormat.compressedHead
