@@ -127,6 +127,7 @@ package struct PluginSources: AsyncSequence, Sendable {
             let object = call.object
             let executor = object.context.executor
             var idling = IdlePolls()
+            if executor.isBehind { await Task.yield() }
             while true {
                 let (sources, step) =
                     if executor.isCurrent {

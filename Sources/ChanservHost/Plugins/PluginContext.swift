@@ -43,6 +43,7 @@ final class PluginContext: Sendable {
 
     private func timed<Result>(_ function: StaticString, _ body: (PluginDescriptor) -> Result) -> Result {
         let (result, duration, wasReported) = CallWatch.watching(self, function) { body(descriptor) }
+        if wasReported { executor.stuckCallReturned() }
         if duration > callBudget { overstayed(function, duration, isCounted: wasReported) }
         return result
     }
@@ -81,11 +82,8 @@ final class PluginContext: Sendable {
     /// A function is still running long after it should have returned.
     func doesNotReturn(_ function: StaticString, after duration: UInt64) {
         counters.overstayed()
-        logger.error(
-            """
-            plugin \(name): \(function) has not returned for \(duration / 1_000_000) ms and holds one of the threads \
-            for plugins
-            """)
+        executor.callIsStuck()
+        logger.error("plugin \(name): \(function) has not returned for \(duration / 1_000_000) ms; it holds a thread")
     }
 }
 

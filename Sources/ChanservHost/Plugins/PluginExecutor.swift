@@ -10,6 +10,15 @@ package protocol PluginExecutor: TaskExecutor {
 
     /// Runs `work` even when all threads are held up in blocking calls: a cancellation must get past them.
     func submitUrgent(_ work: @escaping @Sendable () -> Void)
+
+    /// Whether jobs wait for a thread, so that one that goes on and on should give way now and then. A hint.
+    var isBehind: Bool { get }
+
+    /// A plugin's function holds one of the threads and does not return: another one takes its place, so that the
+    /// other plugins are served. Once for each such call, followed by ``stuckCallReturned()`` if it ever does.
+    func callIsStuck()
+
+    func stuckCallReturned()
 }
 
 extension PluginExecutor {

@@ -193,6 +193,7 @@ package final class PluginInstance: Sendable {
         deadline: ContinuousClock.Instant, grace: Duration = .seconds(10), reason: String? = nil
     ) async -> Retirement {
         let isDrained = state.withLockedValue { state in
+            precondition(state.life.phase == .serving, "plugin \(name) is retired twice")
             state.life.drain()
             return state.life.isDrained
         }

@@ -27,6 +27,8 @@ final class PluginSource: FrameProducer {
     /// Polls until there are frames or an end, and on while more come without delay and there is room.
     private func pollUntilFrames(into batch: inout FrameBatch) async throws -> Bool {
         let executor = object.context.executor
+        // A source that always has frames, read by a client that always takes them, would keep its thread for ever.
+        if executor.isBehind { await Task.yield() }
         let start = monotonicNanoseconds()
         var idling = IdlePolls()
         while true {

@@ -1,5 +1,6 @@
 internal import DequeModule
 internal import Glibc
+internal import Synchronization
 
 /// A bounded number of threads that run jobs first in, first out.
 ///
@@ -21,6 +22,8 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
         /// Threads in `pthread_cond_wait`, including those signalled that have not woken yet.
         var waiting = 0
         var started = 0
+        /// Threads that plugins do not give back, for each of which there may be one more.
+        var stuck = 0
         var isRetired = false
     }
 
@@ -32,6 +35,8 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
     private var state = State()
+    /// Whether the queue is longer than there are threads waiting, for ``isBehind``.
+    private let backlog = Atomic<Bool>(false)
     /// One thread beside the others for what must not wait for them.
     private let urgent: PluginThreads?
 
@@ -83,6 +88,28 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
         urgent?.retire()
     }
 
+    package var isBehind: Bool { backlog.load(ordering: .relaxed) }
+
+    package func callIsStuck() {
+        let threadNumber: Int? = withState { state in
+            guard state.stuck < Self.stuckLimit else { return nil }
+            state.stuck += 1
+            return state.queue.count > state.waiting ? nextThread(&state) : nil
+        }
+        if let threadNumber { startThread(threadNumber) }
+    }
+
+    package func stuckCallReturned() {
+        withState { state in
+            state.stuck = max(0, state.stuck - 1)
+            // Threads above the limit find out and end.
+            pthread_cond_broadcast(condition)
+        }
+    }
+
+    /// So many threads are replaced; a plugin that hangs more often than this has taken down more than itself.
+    private static let stuckLimit = 64
+
     /// How many threads there are now, not counting the one for urgent work.
     package var threadCount: Int { withState { $0.threads } }
 
@@ -93,12 +120,19 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
                 pthread_cond_signal(condition)
                 return nil
             }
-            guard state.threads < limit else { return nil }
-            state.threads += 1
-            state.started += 1
-            return state.started
+            return nextThread(&state)
         }
         if let threadNumber { startThread(threadNumber) }
+    }
+
+    /// Counts another thread if there may be one.
+    ///
+    /// - Returns: its number, for ``startThread(_:)`` once the lock is free.
+    private func nextThread(_ state: inout State) -> Int? {
+        guard state.threads < limit + state.stuck else { return nil }
+        state.threads += 1
+        state.started += 1
+        return state.started
     }
 
     private func startThread(_ number: Int) {
@@ -140,9 +174,11 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
     private func next() -> Work? {
         withState { state in
             while true {
-                if let work = state.queue.popFirst() { return work }
-                guard !state.isRetired else {
+                if state.threads <= limit + state.stuck, let work = state.queue.popFirst() { return work }
+                guard !state.isRetired, state.threads <= limit + state.stuck else {
                     state.threads -= 1
+                    // A signal that was meant for another.
+                    if !state.queue.isEmpty { pthread_cond_signal(condition) }
                     return nil
                 }
                 state.waiting += 1
@@ -154,7 +190,10 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
 
     private func withState<Result>(_ body: (inout State) -> Result) -> Result {
         pthread_mutex_lock(mutex)
-        defer { pthread_mutex_unlock(mutex) }
+        defer {
+            backlog.store(state.queue.count > state.waiting, ordering: .relaxed)
+            pthread_mutex_unlock(mutex)
+        }
         return body(&state)
     }
 }

@@ -39,6 +39,12 @@ package final class SerialLane: PluginExecutor {
         push(.closure(work))
     }
 
+    package var isBehind: Bool { threads.isBehind }
+
+    package func callIsStuck() { threads.callIsStuck() }
+
+    package func stuckCallReturned() { threads.stuckCallReturned() }
+
     private func push(_ work: Work) {
         let startsTurn = state.withLockedValue { state in
             state.queue.append(work)

@@ -1,3 +1,4 @@
+import Chanserv
 import NIOConcurrencyHelpers
 import Testing
 
@@ -97,6 +98,56 @@ struct PluginThreadsTests {
         #expect(state.withLockedValue { $0.overlaps } == 0)
         #expect(state.withLockedValue { $0.order } == Array(0..<1000))
         threads.retire()
+    }
+
+    @Test func aThreadThatIsNotGivenBackIsReplacedUntilItIs() async {
+        let threads = PluginThreads(name: "stuck", limit: 1)
+        let held = Event()
+        let gate = ConditionLock(value: 0)
+        threads.submit {
+            held.happened()
+            gate.lock(whenValue: 1)
+            gate.unlock()
+        }
+        await held.wait()
+        let passed = Event()
+        threads.submit { passed.happened() }
+        #expect(threads.isBehind)
+        threads.callIsStuck()
+        await passed.wait()
+        #expect(threads.threadCount == 2)
+        gate.lock()
+        gate.unlock(withValue: 1)
+        threads.stuckCallReturned()
+        // The suite's time limit is the deadline.
+        while threads.threadCount > 1 { await threads.run {} }
+        threads.retire()
+    }
+
+    @Test func aPluginThatHangsDoesNotTakeTheOthersWithIt() async throws {
+        let host = try ProbeHost(threads: 1)
+        let hanging = try await host.instance(of: host.compile("a.so"), callBudget: .milliseconds(10))
+        let other = try await host.instance(of: host.compile("b.so", version: "2"))
+        let producer = try await hanging.source("hang")
+        let task = Task { try await producer.drain() }
+        await host.log.wait(for: "blocked")
+        #expect(try await other.texts("frames 3") == ["0", "1", "2"])
+        _ = try await hanging.texts("release")
+        #expect(try await task.value == [])
+    }
+
+    @Test func sourcesThatAlwaysHaveFramesShareTheThreads() async throws {
+        let host = try ProbeHost(threads: 1)
+        let instance = try await host.instance()
+        let endless = try await instance.source("frames 1000000000")
+        let task = Task(executorPreference: instance.executor) {
+            var batch = FrameBatch()
+            while try await endless.produce(into: &batch) { _ = batch.takeFrames() }
+        }
+        #expect(try await instance.texts("frames 3") == ["0", "1", "2"])
+        task.cancel()
+        _ = await task.result
+        endless.close()
     }
 
     // MARK: what the flags mean
