@@ -27,7 +27,7 @@ import Testing
             #expect(exit.text == "")
             let places = exit.errors.split(separator: "\n").map { $0.split(separator: " ")[0] }
             #expect(
-                places == ["chanserv.yaml:1:16:", "chanserv.yaml:3:28:", "chanserv.yaml:4:16:", "chanserv.yaml:6:25:"])
+                places == ["chanserv.yaml:1:16:", "chanserv.yaml:3:28:", "chanserv.yaml:4:16:", "chanserv.yaml:6:27:"])
         }
     }
 
