@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -90,18 +91,40 @@ int beneath_open(int root, const char *path, int flags) {
     return open_stepwise(root, path, flags);
 }
 
-int beneath_stat(int root, const char *path, struct stat *status) {
+int identify(int file, struct identity *identity) {
+    struct statx status;
+    if (statx(file, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &status) != 0) {
+        return -1;
+    }
+    bool born = (status.stx_mask & STATX_BTIME) != 0;
+    *identity = (struct identity){
+        .device = (uint64_t)status.stx_dev_major << 32 | status.stx_dev_minor,
+        .inode = status.stx_ino,
+        .born_seconds = born ? status.stx_btime.tv_sec : 0,
+        .born_nanoseconds = born ? status.stx_btime.tv_nsec : 0,
+        .mode = status.stx_mode,
+        .size = (off_t)status.stx_size,
+    };
+    return 0;
+}
+
+int beneath_identify(int root, const char *path, struct identity *identity) {
     int file = beneath_open(root, path, O_PATH);
     if (file < 0) {
         return -1;
     }
-    int result = fstat(file, status);
+    int result = identify(file, identity);
     int code = errno;
     close(file);
     errno = code;
-    if (result == 0 && S_ISLNK(status->st_mode)) {
+    if (result == 0 && S_ISLNK(identity->mode)) {
         errno = ELOOP;
         return -1;
     }
     return result;
+}
+
+bool is_same_file(const struct identity *one, const struct identity *other) {
+    return one->device == other->device && one->inode == other->inode && one->born_seconds == other->born_seconds &&
+           one->born_nanoseconds == other->born_nanoseconds;
 }

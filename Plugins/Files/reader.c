@@ -1,7 +1,6 @@
 #define _GNU_SOURCE
 #include "reader.h"
 
-#include "beneath.h"
 #include "fail.h"
 
 #include <errno.h>
@@ -9,6 +8,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Of one read, and the memory a poll needs, but for a line longer than that. */
@@ -25,26 +25,24 @@ enum open_result reader_open(struct reader *reader, int root) {
     if (file < 0) {
         return is_gone(errno) ? OPEN_GONE : OPEN_FAILED;
     }
-    struct stat status;
-    if (fstat(file, &status) != 0) {
+    struct identity now;
+    if (identify(file, &now) != 0) {
         int code = errno;
         close(file);
         errno = code;
         return OPEN_FAILED;
     }
-    if (!S_ISREG(status.st_mode)) {
+    if (!S_ISREG(now.mode)) {
         close(file);
         return OPEN_GONE;
     }
     reader->file = file;
-    if (reader->known && reader->device == status.st_dev && reader->inode == status.st_ino) {
+    if (reader->known && is_same_file(&reader->is, &now)) {
         return OPEN_AGAIN;
     }
     enum open_result result = reader->known ? OPEN_OTHER : OPEN_NEW;
     reader->known = true;
-    reader->device = status.st_dev;
-    reader->inode = status.st_ino;
-    reader->opened_size = status.st_size;
+    reader->is = now;
     reader->offset = reader->scanned = 0;
     return result;
 }
@@ -271,18 +269,18 @@ enum read_result reader_read(struct reader *reader, const struct cut *cut, bool 
 }
 
 chanserv_status reader_check_whole(const struct reader *reader, chanserv_error *error) {
-    struct stat status;
-    if (fstat(reader->file, &status) != 0) {
+    struct identity now;
+    if (identify(reader->file, &now) != 0) {
         return fail_errno(error, errno, "cannot be read", reader->path);
     }
     /* Files that the kernel makes up (in /proc, say) have a size of zero and content nevertheless. */
-    off_t expected = reader->opened_size == 0 ? 0 : reader_end(reader);
-    if (expected < reader->opened_size) {
-        expected = reader->opened_size;
+    off_t expected = reader->is.size == 0 ? 0 : reader_end(reader);
+    if (expected < reader->is.size) {
+        expected = reader->is.size;
     }
-    if (status.st_size < expected || reader->offset < reader->scanned) {
+    if (now.size < expected || reader->offset < reader->scanned) {
         return fail(error, CHANSERV_ERROR_INTERNAL, "%s: was cut short to %" PRIdMAX " bytes while it was read",
-                    reader->path, (intmax_t)status.st_size);
+                    reader->path, (intmax_t)now.size);
     }
     return CHANSERV_READY;
 }
@@ -291,20 +289,20 @@ chanserv_status reader_check_whole(const struct reader *reader, chanserv_error *
 
 enum look_result reader_look(const struct reader *reader, int root) {
     off_t end = reader_end(reader);
-    struct stat status;
-    if (reader->file >= 0 && fstat(reader->file, &status) == 0 && status.st_size != end) {
-        return status.st_size > end ? LOOK_MORE : LOOK_TRUNCATED;
+    struct identity now;
+    if (reader->file >= 0 && identify(reader->file, &now) == 0 && now.size != end) {
+        return now.size > end ? LOOK_MORE : LOOK_TRUNCATED;
     }
     /* While its name means nothing, or nothing one could read, the old file goes on. */
-    if (beneath_stat(root, reader->path, &status) != 0 || !S_ISREG(status.st_mode)) {
+    if (beneath_identify(root, reader->path, &now) != 0 || !S_ISREG(now.mode)) {
         return LOOK_SAME;
     }
     if (!reader->known) {
         return LOOK_MORE;
     }
-    if (status.st_dev != reader->device || status.st_ino != reader->inode) {
+    if (!is_same_file(&reader->is, &now)) {
         /* Who renames a log goes on writing to it until the new one is in use: there is no hurry to leave it. */
-        return status.st_size > 0 ? LOOK_REPLACED : LOOK_SAME;
+        return now.size > 0 ? LOOK_REPLACED : LOOK_SAME;
     }
-    return status.st_size == end ? LOOK_SAME : status.st_size > end ? LOOK_MORE : LOOK_TRUNCATED;
+    return now.size == end ? LOOK_SAME : now.size > end ? LOOK_MORE : LOOK_TRUNCATED;
 }

@@ -5,6 +5,7 @@
 #ifndef FILES_READER_H
 #define FILES_READER_H
 
+#include "beneath.h"
 #include "chanserv_plugin.h"
 
 #include <stdbool.h>
@@ -22,9 +23,7 @@ struct reader {
     const char *path;
     int file;           /* -1 while it is not open */
     bool known;         /* it was open before: the fields below say which file it was and where in it we are */
-    dev_t device;
-    ino_t inode;
-    off_t opened_size;  /* when it was opened first */
+    struct identity is; /* with its size when it was opened first */
     off_t offset;       /* where the next frame begins */
     off_t scanned;      /* where it was found not to end before; below `offset` where nothing was */
 };

@@ -60,12 +60,14 @@ static const char *shown_path(const struct walk *walk) {
 static bool left_out(const struct walk *walk, int code) {
     switch (code) {
     case ENOENT: /* gone since its name was read */
+    case ESRCH:  /* so says /proc */
     case ENOTDIR:
     case ELOOP: /* a link took its place */
     case EXDEV:
     case ENAMETOOLONG:
         return true;
     case EACCES:
+    case EPERM:
         log_line(walk->host, CHANSERV_LOG_INFO, "%s: left out, for it may not be read", shown_path(walk));
         return true;
     default:
