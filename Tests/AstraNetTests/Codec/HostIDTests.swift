@@ -19,7 +19,8 @@ import Testing
     }
 
     @Test(arguments: [
-        "", "EjRWeBI0Vng", "EjRWeBI0VngAA", "EjRWeBI0VngB", "EjRWeBI0VnhA", "EjRWeBI0Vn+A", "EjRWeBI0Vn=A", "ÄjRWeBI0VngA",
+        "", "EjRWeBI0Vng", "EjRWeBI0VngAA", "EjRWeBI0VngB", "EjRWeBI0VnhA", "EjRWeBI0Vn+A", "EjRWeBI0Vn=A",
+        "ÄjRWeBI0VngA",
         " EjRWeBI0Vng", "AAAAAAAAAAE_",
     ])
     func whatIsNoHostIDIsNotParsed(text: String) {
@@ -51,7 +52,8 @@ import Testing
     }
 
     @Test(arguments: [
-        "", ":", "EjRWeBI0VngA", "EjRWeBI0VngA:", ":1", "EjRWeBI0VngA:1:2", "EjRWeBI0VngA:-1", "EjRWeBI0VngA:4294967296",
+        "", ":", "EjRWeBI0VngA", "EjRWeBI0VngA:", ":1", "EjRWeBI0VngA:1:2", "EjRWeBI0VngA:-1",
+        "EjRWeBI0VngA:4294967296",
         "EjRWeBI0VngA: 1", "EjRWeBI0VngA:0x1", "EjRWeBI0VngA:+1", "EjRWeBI0VngA:01", "EjRWeBI0Vng:1",
     ])
     func whatIsNoAddressIsNotParsed(text: String) {

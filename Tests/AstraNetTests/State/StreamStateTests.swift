@@ -194,9 +194,10 @@ extension StreamState {
 
     /// The states in which nobody reads any more, and `more`.
     private static func dropped(_ more: Start...) -> [Start: AnyHashable] {
-        let states = more + [
-            .dialingClosed, .acceptingClosed, .closing, .failing, .endedByClose, .endedByFailure, .endedWell,
-        ]
+        let states =
+            more + [
+                .dialingClosed, .acceptingClosed, .closing, .failing, .endedByClose, .endedByFailure, .endedWell,
+            ]
         return Dictionary(uniqueKeysWithValues: states.map { ($0, StreamState.ReceivedDataAction.drop) })
     }
 
