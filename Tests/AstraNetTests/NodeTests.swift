@@ -8,7 +8,7 @@ struct Pair {
     let client: Node
 
     init(environment: String = "") async throws {
-        let configuration = NodeConfiguration(environment: environment)
+        let configuration = NodeConfiguration.patient(environment: environment)
         server = Node(configuration: configuration)
         client = Node(configuration: configuration)
         let address = try await server.listen(host: "127.0.0.1", port: 0)
@@ -29,11 +29,6 @@ struct Pair {
         await client.shutdown()
         await server.shutdown()
     }
-}
-
-extension ContinuousClock.Instant {
-    /// Later than anything that works.
-    static var soon: Self { .now + .seconds(20) }
 }
 
 extension AstraNet.Stream {

@@ -162,11 +162,13 @@ final class LinkHandler: ChannelInboundHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         var bytes = unwrapInboundIn(data)
-        if decoder.readableBytes > 0 {
+        let isContinued = decoder.readableBytes > 0
+        if isContinued {
             decoder.writeImmutableBuffer(bytes)
             swap(&decoder, &bytes)
             decoder = ByteBuffer()
         }
+        let start = bytes.readerIndex
         state.received(now: NIODeadline.now().uptimeNanoseconds)
         do {
             while closeReason == nil, let op = try bytes.readOp() { take(op) }
@@ -174,7 +176,10 @@ final class LinkHandler: ChannelInboundHandler {
             log.warning("peer broke the protocol", metadata: ["error": "\(error)"])
             close(error)
         }
-        if bytes.readableBytes > 0 {
+        if isContinued, bytes.readerIndex == start {
+            // Still not whole: kept where it is, or an op that comes byte by byte would be copied with each of them.
+            swap(&decoder, &bytes)
+        } else if bytes.readableBytes > 0 {
             // A copy, so that the few bytes of a split op do not pin the whole read.
             decoder = context.channel.allocator.buffer(capacity: bytes.readableBytes)
             decoder.writeImmutableBuffer(bytes)

@@ -7,7 +7,7 @@ import Testing
 @testable import Chanserv
 
 /// chanserv between our node and a peer that does what a Go node does and no more.
-@Suite(.timeLimit(.minutes(2))) struct GoInteropTests {
+@Suite(.timeLimit(.minutes(5))) struct GoInteropTests {
     private static let sizes = [0, 1, 12, 13, 65_535, 65_536, 65_537, 1 << 20]
     private static let frames = sizes.map { size in (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) } }
     private static let sources = [
@@ -18,8 +18,8 @@ import Testing
 
     /// A node that serves `sources` at `service`, and the body as header of a source of its own.
     private func serve(compression: Bool = false) throws -> (Node, Service) {
-        let node = Node(logger: .silent)
-        var configuration = Server.Configuration()
+        let node = Node.patient()
+        var configuration = Server.Configuration.patient
         configuration.compression = compression
         let server = Server(multiplexer: AstraNetMultiplexer(node), configuration: configuration)
         let service = try server.listenAndServe("service") { request in
@@ -52,8 +52,8 @@ import Testing
 
     @Test(arguments: [true, false])
     func aGoClientUnpacksWhatOurServerPacked(compression: Bool) async throws {
-        let node = Node(logger: .silent)
-        var configuration = Server.Configuration()
+        let node = Node.patient()
+        var configuration = Server.Configuration.patient
         configuration.compression = compression
         let service = try Server(multiplexer: AstraNetMultiplexer(node), configuration: configuration)
             .listenAndServe("service") { _ in SourceList([Source(header: "h", frames: Self.trickyFrames)]) }
@@ -75,7 +75,7 @@ import Testing
         let packed = Self.trickyFrames.map { $0.count > 12 ? Self.literalBlock($0) : $0 }
         let (node, listener, go) = try await joined()
         let serving = Task { try await go.serve("service") { _ in [PlainSource(frames: packed)] } }
-        let client = Client(multiplexer: AstraNetMultiplexer(node))
+        let client = Client(multiplexer: AstraNetMultiplexer(node), configuration: .patient)
         let sources = try await Self.read(try await client.lookupAndPost("service", body: ""))
         #expect(sources == [PlainSource(frames: Self.trickyFrames)])
         await node.shutdown()
@@ -100,7 +100,7 @@ import Testing
     /// A node of ours that has joined a Go node.
     private func joined() async throws -> (Node, RawListener, GoLikePeer) {
         let listener = try await RawPeer.listen()
-        let node = Node(logger: .silent)
+        let node = Node.patient()
         async let joined = node.join(host: "127.0.0.1", port: listener.port, deadline: .soon)
         let go = GoLikePeer.accept(try #require(await listener.peers.next()))
         #expect(try await joined == go.host)
@@ -134,7 +134,7 @@ import Testing
     @Test func ourClientReadsAllSourcesOfAGoServer() async throws {
         let (node, listener, go) = try await joined()
         let serving = Task { try await go.serve("service") { [PlainSource(header: $0)] + Self.sources } }
-        let client = Client(multiplexer: AstraNetMultiplexer(node))
+        let client = Client(multiplexer: AstraNetMultiplexer(node), configuration: .patient)
         for body in [[], Array("request".utf8), [UInt8](repeating: 3, count: 200_000)] {
             let sources = try await Self.read(try await client.lookupAndPost("service", body: body))
             #expect(sources == [PlainSource(header: body)] + Self.sources)
@@ -150,7 +150,7 @@ import Testing
         // Far more than any window: the server ends only because it is stopped.
         let endless = PlainSource(frames: [[UInt8]](repeating: [UInt8](repeating: 1, count: 60_000), count: 10_000))
         let (_, requests) = go.bind("endless")
-        let client = Client(multiplexer: AstraNetMultiplexer(node))
+        let client = Client(multiplexer: AstraNetMultiplexer(node), configuration: .patient)
         async let posted = client.lookupAndPost("endless", body: "go")
         let master = try #require(await requests.next())
         #expect(try await master.readFrame() == Array("go".utf8))

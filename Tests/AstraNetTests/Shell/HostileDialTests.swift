@@ -4,7 +4,7 @@ import Testing
 @testable import AstraNet
 
 /// Dials and offers that nobody should make, and answers that come late or not at all.
-@Suite(.timeLimit(.minutes(1))) struct HostileDialTests {
+@Suite(.timeLimit(.minutes(5))) struct HostileDialTests {
     private static let ours = #"{"RAddr":"","Abilities":["refuse"]}"#
     private static let goNode = #"{"RAddr":""}"#
 
@@ -185,7 +185,7 @@ import Testing
     /// A node that has joined a socket of ours, which offers `name` at port 9.
     private func joined(offering name: String) async throws -> (Node, RawListener, RawPeer) {
         let listener = try await RawPeer.listen()
-        let node = Node(logger: .silent)
+        let node = Node.patient()
         async let joining = node.join(host: "127.0.0.1", port: listener.port, deadline: .soon)
         let peer = try #require(await listener.peers.next())
         #expect(await peer.handshake() == node.id)
@@ -261,7 +261,7 @@ import Testing
 
     @Test func aJoinWhoseHandshakeNeverComesEndsAtItsDeadline() async throws {
         let listener = try await RawPeer.listen()
-        let node = Node(logger: .silent)
+        let node = Node.patient()
         let error = await #expect(throws: AstraNetError.self) {
             try await node.join(host: "127.0.0.1", port: listener.port, deadline: .now + .milliseconds(20))
         }
@@ -273,10 +273,7 @@ import Testing
     }
 
     @Test func aConnectionBeyondTheLimitIsClosedAtOnce() async throws {
-        var configuration = NodeConfiguration()
-        configuration.maximumLinks = 2
-        configuration.handshakeTimeout = .seconds(3_600)
-        let node = Node(configuration: configuration, logger: .silent)
+        let node = Node.patient { $0.maximumLinks = 2 }
         let address = try await node.listen(host: "127.0.0.1", port: 0)
         let up = try await RawPeer.connect(to: address)
         #expect(await up.handshake() == node.id)
@@ -290,9 +287,7 @@ import Testing
     }
 
     @Test func aShutdownEndsLinksWhoseHandshakeHasNotCome() async throws {
-        var configuration = NodeConfiguration()
-        configuration.handshakeTimeout = .seconds(3_600)
-        let node = Node(configuration: configuration, logger: .silent)
+        let node = Node.patient()
         let address = try await node.listen(host: "127.0.0.1", port: 0)
         let peer = try await RawPeer.connect(to: address)
         #expect(await peer.first(.handshake) != nil)

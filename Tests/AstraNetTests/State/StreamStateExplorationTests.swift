@@ -34,9 +34,11 @@ import Testing
     }()
 
     /// Calls `body` for every step from every reachable state.
-    private func forEveryStep(_ body: (StreamState, StreamEvent, StreamState, AnyHashable) -> Bool) {
+    private func forEveryStep(_ body: (StreamState, StreamEvent, StreamState, AnyHashable) -> Bool) async {
         var broken: [String] = []
         for state in Self.reachable.keys {
+            // The other tests' turn: they wait for the network.
+            await Task.yield()
             for event in Self.events(in: state) {
                 var next = state
                 let answer = event.apply(to: &next)
@@ -53,8 +55,8 @@ import Testing
         #expect(Set(Self.reachable.keys.map(\.phase)) == [.dialing, .accepting, .open, .ended])
     }
 
-    @Test func creditNeverExceedsTheWindow() {
-        forEveryStep { old, event, new, _ in
+    @Test func creditNeverExceedsTheWindow() async {
+        await forEveryStep { old, event, new, _ in
             let sent = new.sendWindow.inFlight > old.sendWindow.inFlight
             return (!sent || new.sendWindow.inFlight <= new.sendWindow.limit)
                 && new.receiveWindow.unread + new.receiveWindow.owed <= 65_536
@@ -62,8 +64,8 @@ import Testing
         }
     }
 
-    @Test func anEndedStreamStaysAsItIs() {
-        forEveryStep { old, event, new, answer in
+    @Test func anEndedStreamStaysAsItIs() async {
+        await forEveryStep { old, event, new, answer in
             guard old.phase == .ended else { return true }
             switch event {
             case .take: return new.receiveWindow.unread + UInt32(Self.half) == old.receiveWindow.unread
@@ -74,8 +76,8 @@ import Testing
         }
     }
 
-    @Test func phasesOnlyGoForward() {
-        forEveryStep { old, _, new, _ in
+    @Test func phasesOnlyGoForward() async {
+        await forEveryStep { old, _, new, _ in
             switch (old.phase, new.phase) {
             case (.dialing, .accepting), (.accepting, .dialing), (.open, .dialing), (.open, .accepting): false
             case (.ended, .ended): true
@@ -85,18 +87,18 @@ import Testing
         }
     }
 
-    @Test func howAReadEndsIsSaidOnce() {
-        forEveryStep { old, _, new, _ in old.reading == .open || new.reading == old.reading }
+    @Test func howAReadEndsIsSaidOnce() async {
+        await forEveryStep { old, _, new, _ in old.reading == .open || new.reading == old.reading }
     }
 
-    @Test func aWriteSideThatIsOverNeverOpensAgain() {
-        forEveryStep { old, _, new, _ in
+    @Test func aWriteSideThatIsOverNeverOpensAgain() async {
+        await forEveryStep { old, _, new, _ in
             old.writing == .open || new.writing != .open
         }
     }
 
-    @Test func bytesAreDeliveredOnlyToAnOpenReaderAndNeverLost() {
-        forEveryStep { old, event, new, answer in
+    @Test func bytesAreDeliveredOnlyToAnOpenReaderAndNeverLost() async {
+        await forEveryStep { old, event, new, answer in
             guard case .data(let count) = event else {
                 if case .take = event { return true }
                 return new.receiveWindow.unread == old.receiveWindow.unread
@@ -108,8 +110,8 @@ import Testing
         }
     }
 
-    @Test func aStreamIsForgottenExactlyWhenItEnds() {
-        forEveryStep { old, event, new, answer in
+    @Test func aStreamIsForgottenExactlyWhenItEnds() async {
+        await forEveryStep { old, event, new, answer in
             let ends = old.phase != .ended && new.phase == .ended
             switch event {
             case .syn, .ack, .data, .rewind, .windowSize, .take, .takeCredit, .enqueue, .sent, .finish, .close, .fail:
@@ -123,8 +125,8 @@ import Testing
         }
     }
 
-    @Test func whatAPeerDidWrongChangesNothing() {
-        forEveryStep { old, _, new, answer in
+    @Test func whatAPeerDidWrongChangesNothing() async {
+        await forEveryStep { old, _, new, answer in
             if case .failStream = answer as? StreamState.ReceivedCreditAction { return new == old }
             if case .failStream = answer as? StreamState.ReceivedDataAction { return new == old }
             return true
@@ -146,9 +148,9 @@ import Testing
         }
     }
 
-    @Test func aStreamSaidToEndWellWasReadWhole() {
+    @Test func aStreamSaidToEndWellWasReadWhole() async {
         // A reader sees `finished` only through FIN2, and what came before it is still there to be read.
-        forEveryStep { old, event, new, _ in
+        await forEveryStep { old, event, new, _ in
             guard new.reading == .finished, old.reading != .finished else { return true }
             return event == .fin2 && new.receiveWindow == old.receiveWindow
         }

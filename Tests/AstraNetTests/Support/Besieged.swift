@@ -1,5 +1,4 @@
 import AstraNet
-import Logging
 import NIOCore
 import Testing
 
@@ -14,9 +13,7 @@ struct Besieged {
     private let echoing: Task<Void, any Error>
 
     init(_ configure: (inout NodeConfiguration) -> Void = { _ in }) async throws {
-        var configuration = NodeConfiguration()
-        configure(&configuration)
-        node = Node(configuration: configuration, logger: .silent)
+        node = .patient(configure)
         address = try await node.listen(host: "127.0.0.1", port: 0)
         target = try node.bind("target")
         let echo = try node.bind("echo")
@@ -28,7 +25,7 @@ struct Besieged {
                 stream.close()
             }
         }
-        friend = Node(logger: .silent)
+        friend = .patient()
         try await friend.join(host: "127.0.0.1", port: address.port!, deadline: .soon)
     }
 
@@ -79,9 +76,4 @@ extension RawPeer {
         let synAck = await first(.synAck)
         #expect(synAck == WireOp(.synAck, to: Address(host, port), from: address))
     }
-}
-
-extension Logger {
-    /// For tests in which much is meant to go wrong.
-    static let silent = Logger(label: "silent") { _ in SwiftLogNoOpLogHandler() }
 }

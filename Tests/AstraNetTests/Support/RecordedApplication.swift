@@ -61,7 +61,7 @@ struct RecordedApplication: Sendable {
     }
 
     private func request(_ recorded: ConversationScript.RecordedStream) async throws {
-        let master = try await node.dial(recorded.service, deadline: .now + .seconds(60))
+        let master = try await node.dial(recorded.service, deadline: .soon)
         try await master.send(ByteBuffer(bytes: recorded.said[.client]!.bytes))
         try await withThrowingDiscardingTaskGroup { group in
             var answer: [UInt8] = []
@@ -81,7 +81,7 @@ struct RecordedApplication: Sendable {
     }
 
     private func fetch(_ recorded: ConversationScript.RecordedStream) async throws {
-        let stream = try await node.dial(recorded.service, deadline: .now + .seconds(60))
+        let stream = try await node.dial(recorded.service, deadline: .soon)
         let expected = recorded.said[.server]!
         // A recording may stop before a stream does.
         let bytes =

@@ -1,0 +1,67 @@
+import NIOCore
+import Testing
+
+@testable import AstraNet
+
+@Suite struct OpPackerTests {
+    private static let header = OpHeader(
+        .data, to: Address(HostID(rawValue: 1), 2), from: Address(HostID(rawValue: 3), 4))
+
+    /// What a packer emits for `write`, and what it counted.
+    private func packed(_ write: (inout OpPacker) -> Void) -> (buffers: [ByteBuffer], written: Int) {
+        var buffers: [ByteBuffer] = []
+        var packer = OpPacker(allocator: ByteBufferAllocator()) { buffers.append($0) }
+        write(&packer)
+        packer.finish()
+        return (buffers, packer.written)
+    }
+
+    @Test func nothingIsEmittedForNothing() {
+        let (buffers, written) = packed { $0.write(ByteBuffer()) }
+        #expect(buffers == [])
+        #expect(written == 0)
+    }
+
+    @Test func smallOpsLeaveSideBySide() {
+        let (buffers, written) = packed {
+            $0.write(Self.header)
+            $0.write(Self.header, number: 7)
+            $0.write(Self.header, payload: ByteBuffer(repeating: 1, count: 8_192))
+        }
+        #expect(buffers.count == 1)
+        #expect(written == 3 * OpHeader.size + 4 + 8_192)
+        #expect(buffers.first?.readableBytes == written)
+    }
+
+    @Test(arguments: [0, 1, 8_191, 8_192, 8_193, 65_536])
+    func whateverTheSizeTheBytesAreTheSameAndInOrder(size: Int) throws {
+        let payload = ByteBuffer(repeating: 9, count: size)
+        let (buffers, written) = packed {
+            $0.write(Self.header, number: 1)
+            $0.write(Self.header, payload: payload)
+            $0.write(ByteBuffer(repeating: 2, count: size))
+            $0.write(Self.header, number: 3)
+        }
+        var all = ByteBuffer()
+        for buffer in buffers { all.writeImmutableBuffer(buffer) }
+        #expect(all.readableBytes == written)
+        let first = try all.readOp()
+        #expect(first?.payload.number == 1)
+        let second = try all.readOp()
+        #expect(second == Op(header: Self.header, payload: payload))
+        #expect(all.readSlice(length: size) == ByteBuffer(repeating: 2, count: size))
+        let last = try all.readOp()
+        #expect(last?.payload.number == 3)
+        #expect(all.readableBytes == 0)
+    }
+
+    @Test func aLargePayloadIsNotCopied() {
+        let payload = ByteBuffer(repeating: 9, count: 65_536)
+        let (buffers, _) = packed { $0.write(Self.header, payload: payload) }
+        #expect(buffers.count == 2)
+        let same = payload.withUnsafeReadableBytes { original in
+            buffers.last?.withUnsafeReadableBytes { $0.baseAddress == original.baseAddress }
+        }
+        #expect(same == true)
+    }
+}
