@@ -35,9 +35,10 @@ final class RequestServing: Sendable {
         } catch {
             end = failed(error)
         }
-        service.work.ended(id)
-        service.stoppedListing()
+        // Before it counts as ended: who waits for that finds its result counted.
         outcome.ended(end)
+        service.stoppedListing()
+        service.work.ended(id)
     }
 
     /// Reads the request and announces what the source function has for it.

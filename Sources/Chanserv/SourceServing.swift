@@ -141,7 +141,8 @@ final class SourceServing: Sendable {
     /// Exactly once, at the end of either stage.
     private func ended(_ end: RequestOutcome.End) {
         producer.close()
-        service.work.ended(id)
+        // Before it counts as ended: who waits for that finds its result counted.
         outcome.ended(end)
+        service.work.ended(id)
     }
 }
