@@ -1,11 +1,12 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// `chanserv check`, and what the command says about itself.
 @Suite struct CheckCommandTests {
     @Test func aConfigurationThatWouldBeServedIsFine() async throws {
         try await TestHost.withFolder { folder in
-            let exit = try await Chanserv.run("check", folder: folder)
+            let exit = try await ChanservCommand.run("check", folder: folder)
             #expect(exit.text == "chanserv.yaml is fine\n")
             #expect(exit.errors == "")
             #expect(exit.code == 0)
@@ -22,7 +23,7 @@ import Testing
               - {vaddr: echo, plugin: ecco}
             """
         try await TestHost.withFolder(configuration) { folder in
-            let exit = try await Chanserv.run("check", folder: folder)
+            let exit = try await ChanservCommand.run("check", folder: folder)
             #expect(exit.code == 65)
             #expect(exit.text == "")
             let places = exit.errors.split(separator: "\n").map { $0.split(separator: " ")[0] }
@@ -34,7 +35,7 @@ import Testing
     @Test func anOptionThatAPluginRefusesIsFoundWithoutServing() async throws {
         let configuration = TestHost.samples.replacingOccurrences(of: "root: .", with: "root: ., unit: pages")
         try await TestHost.withFolder(configuration) { folder in
-            let exit = try await Chanserv.run("check", folder: folder)
+            let exit = try await ChanservCommand.run("check", folder: folder)
             #expect(exit.code == 65)
             #expect(exit.errors.contains("pages"))
         }
@@ -43,31 +44,31 @@ import Testing
     @Test func aFileThatIsNoLibraryIsFound() async throws {
         try await TestHost.withFolder { folder in
             try "not a library".write(toFile: folder + "/libEcho.so", atomically: false, encoding: .utf8)
-            let exit = try await Chanserv.run("check", folder: folder)
+            let exit = try await ChanservCommand.run("check", folder: folder)
             #expect(exit.code == 65)
             #expect(exit.errors.hasPrefix("chanserv.yaml:4:16: "))
         }
     }
 
     @Test func aFileThatIsNotThereIsAnError() async throws {
-        let exit = try await Chanserv.run("check", "--config", "/nonexistent/chanserv.yaml")
+        let exit = try await ChanservCommand.run("check", "--config", "/nonexistent/chanserv.yaml")
         #expect(exit.code == 65)
         #expect(exit.errors.contains("/nonexistent/chanserv.yaml"))
     }
 
     @Test func helpAndVersionGoToStandardOutput() async throws {
         for arguments in [["--help"], ["help", "serve"], ["post", "--help"], ["check", "-h"]] {
-            let exit = try await Chanserv.run(arguments)
+            let exit = try await ChanservCommand.run(arguments)
             #expect(exit.code == 0)
             #expect(exit.text.contains("USAGE: chanserv"))
             #expect(exit.errors == "")
         }
-        #expect(try await Chanserv.run("--version").text.contains(#/^\d+\.\d+\.\d+\n$/#))
+        #expect(try await ChanservCommand.run("--version").text.contains(#/^\d+\.\d+\.\d+\n$/#))
     }
 
     @Test func aWrongCommandIsExplained() async throws {
         for arguments in [["nonsense"], ["check", "extra"], ["serve", "--prot", "1"]] {
-            let exit = try await Chanserv.run(arguments)
+            let exit = try await ChanservCommand.run(arguments)
             #expect(exit.code == 64)
             #expect(exit.errors.hasPrefix("Error: "))
         }

@@ -1,6 +1,7 @@
 import Chanserv
 import Foundation
 import NIOCore
+import TestSupport
 import Testing
 
 /// `chanserv post` against a server that does what is asked of it.
@@ -9,7 +10,7 @@ import Testing
         try await TestServer.serving({ _ in
             SourceList([Source(header: "head", frames: ["one", "two\n"]), Source(header: "", frames: ["three\nfour"])])
         }) { server in
-            let exit = try await Chanserv.run("post", "test", "--join", server.address)
+            let exit = try await ChanservCommand.run("post", "test", "--join", server.address)
             #expect(exit.code == 0)
             #expect(exit.errors == "")
             // The order among sources is open, that within one is not.
@@ -22,7 +23,7 @@ import Testing
         try await TestServer.serving({ _ in
             SourceList([Source(header: "h", frames: [ByteBuffer(string: "a\"b"), ByteBuffer(bytes: [0xFF, 0])])])
         }) { server in
-            let exit = try await Chanserv.run("post", "test", "--join", server.address, "--output", "json")
+            let exit = try await ChanservCommand.run("post", "test", "--join", server.address, "--output", "json")
             #expect(exit.code == 0)
             #expect(
                 exit.lines == [
@@ -35,7 +36,7 @@ import Testing
     @Test func rawIsTheBytesOfTheFrames() async throws {
         let bytes = (0...255).map { UInt8($0) }
         try await TestServer.serving({ _ in SourceList([Source(header: "h", frames: [bytes, [], bytes])]) }) { server in
-            let exit = try await Chanserv.run("post", "test", "--join", server.address, "--output", "raw")
+            let exit = try await ChanservCommand.run("post", "test", "--join", server.address, "--output", "raw")
             #expect(exit.code == 0)
             #expect(exit.output == Data(bytes + bytes))
         }
@@ -51,11 +52,11 @@ import Testing
                     (["--body-file", folder + "/body"], "from a file"),
                     (["-"], "piped"), (["--body-file", "-"], "piped"),
                 ] {
-                    let exit = try await Chanserv.run(post + arguments, input: "piped")
+                    let exit = try await ChanservCommand.run(post + arguments, input: "piped")
                     #expect(exit.text == expected)
                     #expect(exit.code == 0)
                 }
-                let missing = try await Chanserv.run(post + ["--body-file", folder + "/none"])
+                let missing = try await ChanservCommand.run(post + ["--body-file", folder + "/none"])
                 #expect(missing.code == 1)
                 #expect(missing.errors == "chanserv: cannot open '\(folder)/none': No such file or directory\n")
             }
@@ -68,7 +69,7 @@ import Testing
                 Source(header: "bad", frames: Failing(frames: ["before"])), Source(header: "good", frames: ["whole"]),
             ])
         }) { server in
-            let exit = try await Chanserv.run("post", "test", "--join", server.address, "--output", "json")
+            let exit = try await ChanservCommand.run("post", "test", "--join", server.address, "--output", "json")
             #expect(exit.code == 1)
             #expect(exit.lines.contains(#"{"source":0,"frame":"before"}"#))
             let end = try #require(exit.lines.first { $0.hasPrefix(#"{"source":0,"end""#) })
@@ -83,7 +84,7 @@ import Testing
 
     @Test func aRequestThatIsRefusedIsReported() async throws {
         try await TestServer.serving({ _ in throw OnFire() }) { server in
-            let exit = try await Chanserv.run("post", "test", "--join", server.address, "--output", "json")
+            let exit = try await ChanservCommand.run("post", "test", "--join", server.address, "--output", "json")
             #expect(exit.code == 1)
             #expect(exit.errors.hasPrefix("chanserv: test: "))
             #expect(exit.errors.contains("the disk is on fire"))
@@ -94,7 +95,7 @@ import Testing
 
     @Test func anAddressThatNobodyOffersIsUnavailable() async throws {
         try await TestServer.serving(Self.echo) { server in
-            let exit = try await Chanserv.run("post", "other", "--join", server.address, "--timeout", "300ms")
+            let exit = try await ChanservCommand.run("post", "other", "--join", server.address, "--timeout", "300ms")
             #expect(exit.code == 69)
             #expect(exit.errors.contains("other"))
             #expect(exit.errors.contains("not found"))
@@ -102,11 +103,11 @@ import Testing
     }
 
     @Test func aNodeThatIsNotThereIsUnavailableUnlessAnotherOneIs() async throws {
-        let none = try await Chanserv.run("post", "test", "--join", "127.0.0.1:1")
+        let none = try await ChanservCommand.run("post", "test", "--join", "127.0.0.1:1")
         #expect(none.code == 69)
         #expect(none.errors == "chanserv: cannot join 127.0.0.1:1: Connection refused\n")
         try await TestServer.serving(Self.echo) { server in
-            let one = try await Chanserv.run(
+            let one = try await ChanservCommand.run(
                 "post", "test", "--join", "127.0.0.1:1", "--join", server.address, "--body", "x")
             #expect(one.code == 0)
             #expect(one.text == "[0] x\n")
@@ -117,9 +118,9 @@ import Testing
     @Test func theEnvironmentIsPartOfTheAddress() async throws {
         try await TestServer.serving(environment: "staging", Self.echo) { server in
             let post = ["post", "test", "--join", server.address, "--body", "x", "--timeout"]
-            let inside = try await Chanserv.run(post + ["60s", "--environment", "staging"])
+            let inside = try await ChanservCommand.run(post + ["60s", "--environment", "staging"])
             #expect(inside.text == "[0] x\n")
-            #expect(try await Chanserv.run(post + ["300ms"]).code == 69)
+            #expect(try await ChanservCommand.run(post + ["300ms"]).code == 69)
         }
     }
 
@@ -136,7 +137,8 @@ import Testing
                             frames: [Array(bytes[..<half]), [], Array(bytes[half...])])
                     })
             }) { server in
-                let exit = try await Chanserv.run("post", "test", "--join", server.address, "--save", folder + "/copy")
+                let exit = try await ChanservCommand.run(
+                    "post", "test", "--join", server.address, "--save", folder + "/copy")
                 #expect(exit.errors == "")
                 #expect(exit.code == 0)
                 for index in 0..<count {
@@ -155,7 +157,7 @@ import Testing
             try await TestServer.serving({ _ in
                 SourceList([Source(header: #"{"path":"a"}"#, frames: Failing(frames: ["half"]))])
             }) { server in
-                let exit = try await Chanserv.run("post", "test", "--join", server.address, "--save", folder)
+                let exit = try await ChanservCommand.run("post", "test", "--join", server.address, "--save", folder)
                 #expect(exit.code == 1)
                 #expect(exit.text == "[0] header: {\"path\":\"a\"}\n")
                 #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == ["a.partial"])
@@ -165,7 +167,7 @@ import Testing
 
     @Test func aSignalEndsARequestThatNeverEnds() async throws {
         try await TestServer.serving(Self.endless) { server in
-            let post = try Chanserv.start("post", "test", "--join", server.address)
+            let post = try ChanservCommand.start("post", "test", "--join", server.address)
             defer { post.end() }
             _ = try await post.outputBytes(100)
             post.kill(SIGINT)
@@ -177,7 +179,7 @@ import Testing
 
     @Test func aReaderThatGoesEndsTheRequestQuietly() async throws {
         try await TestServer.serving(Self.endless) { server in
-            let post = try Chanserv.start("post", "test", "--join", server.address, keepsOutput: false)
+            let post = try ChanservCommand.start("post", "test", "--join", server.address, keepsOutput: false)
             defer { post.end() }
             let exit = try await post.exit()
             #expect(exit.code == 141)
@@ -188,7 +190,7 @@ import Testing
     @Test func aTerminalGetsAProgressLine() async throws {
         let terminal = try PseudoTerminal()
         try await TestServer.serving({ _ in SourceList([Source(header: "", frames: ["12345", "6789\n"])]) }) { server in
-            let post = try Chanserv.start("post", "test", "--join", server.address, errors: terminal.device)
+            let post = try ChanservCommand.start("post", "test", "--join", server.address, errors: terminal.device)
             defer { post.end() }
             #expect(try await post.exit().text == "[0] 12345\n[0] 6789\n")
             let shown = try terminal.written()
@@ -204,7 +206,7 @@ import Testing
         ["post", "x", "--join", "nowhere"], ["post", "x", "--output", "raw", "--save", "d"],
         ["post", "x", "--nonsense"],
     ]) func aWrongCommandLineIsExplained(arguments: [String]) async throws {
-        let exit = try await Chanserv.run(arguments)
+        let exit = try await ChanservCommand.run(arguments)
         #expect(exit.code == 64)
         #expect(exit.errors.hasPrefix("Error: "))
         #expect(exit.errors.contains("Usage: chanserv post"))

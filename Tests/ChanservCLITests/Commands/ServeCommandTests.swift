@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// `chanserv serve` as a process, with the sample plugins.
@@ -56,7 +57,7 @@ import Testing
 
     @Test func aRunningRequestMayFinishAfterTheSignal() async throws {
         try await TestHost.serving { host in
-            let post = try Chanserv.start("post", "ticker", "--body", "1 20ms 50", "--join", host.address)
+            let post = try ChanservCommand.start("post", "ticker", "--body", "1 20ms 50", "--join", host.address)
             defer { post.end() }
             _ = try await post.outputBytes(1)
             host.process.kill(SIGTERM)
@@ -70,7 +71,7 @@ import Testing
     @Test func aSecondSignalDoesNotWaitForRequests() async throws {
         let forEver = TestHost.samples.replacingOccurrences(of: "listen:", with: "drain: 1h\n  listen:")
         try await TestHost.serving(forEver) { host in
-            let post = try Chanserv.start("post", "ticker", "--body", "1 10ms 0", "--join", host.address)
+            let post = try ChanservCommand.start("post", "ticker", "--body", "1 10ms 0", "--join", host.address)
             defer { post.end() }
             _ = try await post.outputBytes(100)
             host.process.kill(SIGTERM)
@@ -106,7 +107,7 @@ import Testing
         try await TestHost.serving { host in
             let same = TestHost.samples.replacingOccurrences(of: "127.0.0.1:0", with: host.address)
             try await TestHost.withFolder(same) { folder in
-                let exit = try await Chanserv.run("serve", "--config", folder + "/chanserv.yaml")
+                let exit = try await ChanservCommand.run("serve", "--config", folder + "/chanserv.yaml")
                 #expect(exit.code == 69)
                 #expect(exit.errors.contains(host.address))
                 #expect(exit.errors.lowercased().contains("address already in use"))
@@ -116,7 +117,7 @@ import Testing
 
     @Test func aWrongFileEndsItWithEveryProblem() async throws {
         try await TestHost.withFolder("nodes: {}\nroutes: 3\n") { folder in
-            let exit = try await Chanserv.run("serve", "--config", folder + "/chanserv.yaml")
+            let exit = try await ChanservCommand.run("serve", "--config", folder + "/chanserv.yaml")
             #expect(exit.code == 65)
             #expect(exit.errors.contains("chanserv.yaml:1:1: "))
             #expect(exit.errors.contains("chanserv.yaml:2:9: "))
@@ -140,10 +141,10 @@ import Testing
 
     @Test func theLogLevelLeavesOutWhatIsBelowIt() async throws {
         try await TestHost.withFolder("routes: 3\n") { folder in
-            let quiet = try await Chanserv.run(
+            let quiet = try await ChanservCommand.run(
                 "serve", "--config", folder + "/chanserv.yaml", "--log-level", "critical")
             #expect(quiet.errors.split(separator: "\n").allSatisfy { $0.contains(" critical ") })
-            #expect(try await Chanserv.run("serve", "--log-level", "loud").code == 64)
+            #expect(try await ChanservCommand.run("serve", "--log-level", "loud").code == 64)
         }
     }
 }

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 
 /// A `chanserv serve` of a test's own: a folder with a configuration and copies of the plugins, which only it touches.
 struct TestHost {
@@ -30,7 +31,7 @@ struct TestHost {
         try await withTemporaryFolder { folder in
             for plugin in ["Echo", "Files", "Ticker"] {
                 let name = "/lib\(plugin).so"
-                try FileManager.default.copyItem(atPath: Chanserv.buildFolder + name, toPath: folder + name)
+                try FileManager.default.copyItem(atPath: ChanservCommand.buildFolder + name, toPath: folder + name)
                 // The host refuses what others than the owner can write, which a umask may have allowed.
                 try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: folder + name)
             }
@@ -45,7 +46,7 @@ struct TestHost {
     ) async throws -> T {
         try await withFolder(configuration) { folder in
             let process = try ChildProcess(
-                Chanserv.buildFolder + "/chanserv", ["serve", "--config", folder + "/chanserv.yaml"] + options)
+                ChanservCommand.buildFolder + "/chanserv", ["serve", "--config", folder + "/chanserv.yaml"] + options)
             defer { process.end() }
             let ready = try await process.errorLine(with: "ready")
             guard let address = ready.firstMatch(of: #/127\.0\.0\.1:\d+/#) else {
@@ -57,6 +58,6 @@ struct TestHost {
 
     /// Runs `chanserv post` against it.
     func post(_ arguments: String...) async throws -> ChildProcess.Exit {
-        try await Chanserv.run(["post"] + arguments + ["--join", address])
+        try await ChanservCommand.run(["post"] + arguments + ["--join", address])
     }
 }
