@@ -27,9 +27,9 @@
  * then, is replaced or gets shorter while it is read, its source ends in an error. What is appended while it is read
  * is read too. A line longer than 100 MiB, a frame's limit, ends the source in an error.
  *
- * With `follow` a source has no end. A file that was truncated is read again from its beginning; one that was renamed or
- * removed is read on until its name means another file that is not empty, then it goes on there. Lines are sent once
- * their ending is there (the rest of a file that was rotated away is sent without); chunks as soon as there is
+ * With `follow` a source has no end. A file that was truncated is read again from its beginning; one that was renamed
+ * or removed is read on until its name means another file that is not empty, then it goes on there. Lines are sent
+ * once their ending is there (the rest of a file that was rotated away is sent without); chunks as soon as there is
  * anything, so that they may be smaller than chunk_size. The files are those that matched when the request came.
  *
  * Configuration

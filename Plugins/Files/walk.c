@@ -29,7 +29,7 @@ struct walk {
     int folder; /* the deepest level's, for looking at its files; -1 where it is not open */
     const chanserv_host *host;
     struct globs globs;
-    /* A folder further down than a pattern can be deep is only reached by `**`, where the path's length is the limit. */
+    /* From the root down; no deeper than a path can be long. */
     struct level *levels;
     size_t depth, capacity;
     bool begun; /* the root was entered */

@@ -19,7 +19,7 @@ enum walk_result {
     WALK_FAILED /* with a message */
 };
 
-/* Begins a walk, which takes over the patterns in any case. `root` stays the caller's. NULL where there is no memory. */
+/* Begins a walk, which takes over the patterns in any case; `root` stays the caller's. NULL: there is no memory. */
 struct walk *walk_new(int root, struct globs *globs, const chanserv_host *host);
 void walk_free(struct walk *walk);
 
