@@ -84,16 +84,47 @@ package final class ChildProcess: Sendable {
 
     /// The first line of standard error that has `text` in it, and was not passed over by an earlier call.
     package func errorLine(with text: String) async throws -> String {
+        try await errorLine("say '\(text)'") { $0.contains(text) }
+    }
+
+    /// As ``errorLine(with:)``, for one of several texts.
+    package func errorLine(withOneOf texts: [String]) async throws -> String {
+        try await errorLine("say one of \(texts)") { line in texts.contains { line.contains($0) } }
+    }
+
+    private func errorLine(
+        _ what: String, where isWanted: @escaping @Sendable (String) -> Bool
+    ) async throws -> String {
         let line: String? = await errors.take { collected, from in
             while let end = collected[from...].firstIndex(of: UInt8(ascii: "\n")) {
                 let line = String(decoding: collected[from..<end], as: UTF8.self)
                 from = end + 1
-                if line.contains(text) { return line }
+                if isWanted(line) { return line }
             }
             return nil
         }
-        guard let line else { throw failure("did not say '\(text)'") }
+        guard let line else { throw failure("did not \(what)") }
         return line
+    }
+
+    /// All lines of standard error that have `text` in them, once there are `count`; passes over none.
+    package func errorLines(with text: String, count: Int) async throws -> [String] {
+        guard let lines = await errors.take({ collected, _ in Self.lines(in: collected, with: text, count: count) })
+        else { throw failure("did not say '\(text)' \(count) times") }
+        return lines
+    }
+
+    /// All lines of standard output that have `text` in them, once there are `count`.
+    package func outputLines(with text: String, count: Int) async throws -> [String] {
+        guard let lines = await output.take({ collected, _ in Self.lines(in: collected, with: text, count: count) })
+        else { throw failure("did not write '\(text)' \(count) times") }
+        return lines
+    }
+
+    private static func lines(in bytes: Data, with text: String, count: Int) -> [String]? {
+        let lines = String(decoding: bytes, as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false)
+            .dropLast().filter { $0.contains(text) }
+        return lines.count >= count ? lines.map(String.init) : nil
     }
 
     /// Waits for standard output to have at least `count` bytes.

@@ -16,7 +16,7 @@
  *   count <n> <size>                       n frames "<version> <index>" and blanks up to <size> bytes
  *   forever <size> <tag>                   the same without an end, until it is cancelled
  *   deaf <tag>                             one frame, then PENDING without an end, cancelled or not
- *   fail <message>                         one frame, then an error
+ *   fail <message>                         an error
  *   large <append|reserve>                 one frame, then one of 100 MiB + 1
  *
  * A source's header is its number. Counts are those of one loaded copy of the library, so of one version; the requests
@@ -239,8 +239,10 @@ static chanserv_status poll_frames(chanserv_source *source, chanserv_frame_sink 
     case STATS:
     case IDLE:
     case CLOSED: return report(source, sink);
-    case DEAF:
     case FAIL:
+        snprintf(error->message, error->capacity, "%s", source->message);
+        return CHANSERV_ERROR_INTERNAL;
+    case DEAF:
     case LARGE: break;
     }
     if (!source->is_done) {
@@ -248,10 +250,7 @@ static chanserv_status poll_frames(chanserv_source *source, chanserv_frame_sink 
         source->is_done = status == CHANSERV_READY;
         return status == CHANSERV_FULL ? CHANSERV_READY : status;
     }
-    if (source->verb == DEAF) return CHANSERV_PENDING;
-    if (source->verb == LARGE) return too_large(source, sink, error);
-    snprintf(error->message, error->capacity, "%s", source->message);
-    return CHANSERV_ERROR_INTERNAL;
+    return source->verb == DEAF ? CHANSERV_PENDING : too_large(source, sink, error);
 }
 
 /* ---------------------------------------------------------------------------------------------------------------
@@ -398,6 +397,9 @@ static chanserv_status create(const chanserv_host *host, const chanserv_config *
 }
 
 static void destroy(chanserv_instance *instance) {
+    char text[64];
+    int size = snprintf(text, sizeof text, "destroyed version %s", VERSION);
+    instance->host->log(instance->host, CHANSERV_LOG_INFO, text, (size_t)size);
     count(&destroyed, 1);
     free(instance);
 }

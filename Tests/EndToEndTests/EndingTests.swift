@@ -1,0 +1,103 @@
+import Chanserv
+import Foundation
+import NIOCore
+import TestSupport
+import Testing
+
+extension EndToEnd {
+    /// Issue: SIGTERM drains, a second one does not wait, a deadline cuts, and a host that is killed is no clean end.
+    @Suite(.serialized, .timeLimit(.minutes(2))) struct Ending {
+        private static func configuration(drain: String) -> String {
+            ServedHost.drill.replacingOccurrences(of: "127.0.0.1:0", with: "127.0.0.1:0, drain: \(drain)")
+        }
+
+        @Test(arguments: [SIGTERM, SIGINT])
+        func streamsInFlightComplete(signal: Int32) async throws {
+            try await ServedHost.serving(Self.configuration(drain: "10m")) { host in
+                try await host.withClient { client in
+                    // Far more than windows and buffers hold, so that the host is in the middle of all of them.
+                    let sources = try await client.sources("drill", "repeat 20 count 1000 2000")
+                    try #require(sources.count == 20)
+                    var iterators = sources.map { $0.frames.makeAsyncIterator() }
+                    var frames: [[ReceivedFrame]] = []
+                    for index in iterators.indices { frames.append([try #require(try await iterators[index].next())]) }
+
+                    host.process.kill(signal)
+                    _ = try await host.process.errorLine(with: "stopping")
+                    let refused = try await failure(of: {
+                        try await client.client.lookupAndPost("drill", body: "count 1 1")
+                            .reduce(into: 0) { count, _ in count += 1 }
+                    })
+                    #expect(refused.code == .notFound || refused.code == .refused, "\(refused)")
+
+                    for index in iterators.indices {
+                        while let frame = try await iterators[index].next() { frames[index].append(frame) }
+                        #expect(try version(of: frames[index], count: 1000, size: 2000) == 0)
+                    }
+                    let exit = try await host.process.exit()
+                    #expect(exit.code == 0)
+                    #expect(exit.errors.contains("destroyed version 0000"))
+                }
+            }
+        }
+
+        @Test func aSecondSignalEndsAtOnce() async throws {
+            try await ServedHost.serving(Self.configuration(drain: "10m")) { host in
+                try await host.withClient { client in
+                    let sources = try await client.sources("drill", "deaf a\nforever 1000 b")
+                    try #require(sources.count == 2)
+                    host.process.kill(SIGTERM)
+                    _ = try await host.process.errorLine(with: "stopping")
+                    host.process.kill(SIGTERM)
+                    for source in sources {
+                        let error = try await failure(of: { try await source.frames.all() })
+                        #expect(error.code == .sourceFailed || error.code == .connectionLost, "\(error)")
+                    }
+                    #expect(try await host.process.exit().code == 0)
+                }
+            }
+        }
+
+        @Test func whatNeverEndsIsCutAtTheDrainDeadline() async throws {
+            try await ServedHost.serving(Self.configuration(drain: "300ms")) { host in
+                try await host.withClient { client in
+                    let sources = try await client.sources("drill", "deaf a\nforever 1000 b\ndeaf c")
+                    try #require(sources.count == 3)
+                    host.process.kill(SIGTERM)
+                    for source in sources {
+                        let error = try await failure(of: { try await source.frames.all() })
+                        #expect(error.code == .sourceFailed, "\(error)")
+                        #expect(error.message.contains("stopped"), "\(error)")
+                    }
+                    let exit = try await host.process.exit()
+                    #expect(exit.code == 0)
+                    #expect(exit.errors.contains("destroyed version 0000"))
+                }
+            }
+        }
+
+        @Test func aHostThatIsKilledIsNoCleanEnd() async throws {
+            try await ServedHost.serving { host in
+                try await host.withClient { client in
+                    let sources = try await client.sources("drill", "forever 1000 a\ndeaf b\ncount 100000 1000")
+                    try #require(sources.count == 3)
+                    // More sources than are announced ahead, so that the listing is in its middle as well.
+                    let listing = try await client.post("drill", "repeat 100000 deaf c")
+                    var listed = listing.makeAsyncIterator()
+                    _ = try #require(try await listed.next())
+                    var iterators = sources.map { $0.frames.makeAsyncIterator() }
+                    for index in iterators.indices { _ = try #require(try await iterators[index].next()) }
+
+                    host.process.kill(SIGKILL)
+                    #expect(try await host.process.exit().code == 128 + SIGKILL)
+                    for index in iterators.indices {
+                        let error = try await failure(of: { while try await iterators[index].next() != nil {} })
+                        #expect(error.code == .connectionLost, "\(error)")
+                    }
+                    let error = try await failure(of: { while try await listed.next() != nil {} })
+                    #expect(error.code == .connectionLost, "\(error)")
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+import AstraNet
+import Chanserv
+import TestSupport
+import Testing
+
+extension EndToEnd {
+    /// Issue: a route that fails every request withdraws its address, comes back, and one success clears the count.
+    @Suite(.serialized, .timeLimit(.minutes(2))) struct ErrorMass {
+        private static let configuration = """
+            node: {listen: 127.0.0.1:0}
+            plugins:
+              drill: {path: drill.so}
+            routes:
+              - {vaddr: failing, plugin: drill, error_mass: {limit: 3, pause: 2s, max_pause: 2s}}
+              - {vaddr: other, plugin: drill}
+            """
+
+        /// Whether the address is offered on the link, once all that the host said before now has come: an answer
+        /// comes behind it.
+        private func isOffered(_ client: TestClient) async throws -> Bool {
+            _ = try await client.report("other", "stats")
+            return client.node.services.contains { $0.name == "failing" }
+        }
+
+        private func fail(_ client: TestClient, _ request: String, times: Int) async throws {
+            for _ in 0..<times {
+                let error = try await failure(of: { try await client.frames("failing", request) })
+                #expect(error.code == .sourceFailed)
+                #expect(error.message.contains("told to fail"), "\(error)")
+            }
+        }
+
+        @Test(arguments: ["refuse told to fail", "fail told to fail"])
+        func theAddressIsWithdrawnAndComesBack(request: String) async throws {
+            try await ServedHost.serving(Self.configuration) { host in
+                try await host.withClient { client in
+                    #expect(try await isOffered(client))
+                    try await fail(client, request, times: 3)
+                    let third = try await host.process.errorLine(
+                        with: "route 'failing' withdrawn for 2s after 3 failures")
+                    #expect(third.contains("told to fail"))
+                    #expect(try await !isOffered(client))
+
+                    // It waits for the address to come back, and is the request that is let through first.
+                    try await fail(client, request, times: 1)
+                    _ = try await host.process.errorLine(with: "route 'failing' withdrawn for 2s after 4 failures")
+                    #expect(try await !isOffered(client))
+
+                    #expect(try await client.frames("failing", "count 3 1").map(\.count) == [3])
+                    // Cleared: two failures are two, not six.
+                    try await fail(client, request, times: 2)
+                    #expect(try await client.frames("failing", "count 3 1").map(\.count) == [3])
+                    try await fail(client, request, times: 2)
+                    #expect(try await isOffered(client))
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+import AstraNet
+import Chanserv
+import Foundation
+import NIOCore
+import TestSupport
+import Testing
+
+extension EndToEnd {
+    /// Issue: what a server claims costs nothing, fails with its own error, and leaves other streams alone.
+    @Suite(.serialized, .timeLimit(.minutes(2))) struct HostileServer {
+        struct Fault: Sendable {
+            var name: String
+            var bytes: ByteBuffer
+            var code: ChanservError.Code
+        }
+
+        static let faults = [
+            Fault(name: "100 MiB + 1", bytes: length(100 << 20 | 1, [1, 2, 3]), code: .wrongFrameSize),
+            Fault(name: "2^63", bytes: length(1 << 63, [1, 2, 3]), code: .wrongFrameSize),
+            Fault(
+                name: "200 MiB in 20 bytes", bytes: block(claiming: 200 << 20, [UInt8](repeating: 7, count: 20)),
+                code: .wrongUncompressedFrameSize),
+            Fault(
+                name: "200 MiB + 1 in a block that could hold them",
+                bytes: block(claiming: 200 << 20 | 1, [UInt8](repeating: 0, count: 900_000)),
+                code: .wrongUncompressedFrameSize),
+            Fault(name: "cut off", bytes: length(1000, [UInt8](repeating: 1, count: 999)), code: .truncatedFrame),
+            Fault(name: "cut off at the limit", bytes: length(100 << 20, [1, 2, 3]), code: .truncatedFrame),
+        ]
+
+        private static func length(_ length: UInt64, _ payload: [UInt8]) -> ByteBuffer {
+            var buffer = ByteBuffer(integer: length, endianness: .little)
+            buffer.writeBytes(payload)
+            return buffer
+        }
+
+        private static func block(claiming size: UInt64, _ block: [UInt8]) -> ByteBuffer {
+            var buffer = ByteBuffer(string: "lz4!")
+            buffer.writeInteger(size, endianness: .little)
+            buffer.writeBytes(block)
+            return length(UInt64(buffer.readableBytes), Array(buffer.readableBytesView))
+        }
+
+        /// A good source beside those with faults: its second frame comes when they have failed.
+        @Test func everyFaultHasItsErrorAndOtherSourcesGoOn() async throws {
+            let server = try await HandMadeServer.start()
+            let client = try await TestClient(port: server.port)
+            async let answering = server.answer(headers: ["good"] + Self.faults.map(\.name))
+            let sources = try await client.sources("hostile", "")
+            let streams = try await answering
+            try #require(sources.count == streams.count)
+
+            var good = sources[0].frames.makeAsyncIterator()
+            try await streams[0].send(Self.length(5, Array("first".utf8)))
+            #expect(try await good.next()?.string == "first")
+            for (index, fault) in Self.faults.enumerated() {
+                // Not waited for: what is larger than the window leaves as it is read.
+                async let sent: Void = say(fault.bytes, on: streams[index + 1])
+                let error = try await failure(of: { try await sources[index + 1].frames.all() })
+                #expect(error.code == fault.code, "\(fault.name): \(error)")
+                try await sent
+            }
+            try await streams[0].send(Self.length(6, Array("second".utf8)))
+            streams[0].finish()
+            #expect(try await good.next()?.string == "second")
+            #expect(try await good.next() == nil)
+            await client.close()
+            await server.stop()
+        }
+
+        private func say(_ bytes: ByteBuffer, on stream: AstraNet.Stream) async throws {
+            try await stream.send(bytes, deadline: .now + TestClient.patience)
+            stream.finish()
+        }
+
+        /// In a process of its own, whose memory nobody else uses.
+        @Test func noClaimIsAllocated() async throws {
+            let server = try await HandMadeServer.start()
+            let post = try ChanservCommand.start(
+                "post", "hostile", "--body", "", "--join", "127.0.0.1:\(server.port)", "--output", "json")
+            defer { post.end() }
+            let streams = try await server.answer(headers: ["good"] + Self.faults.map(\.name))
+            try await streams[0].send(Self.length(5, Array("first".utf8)))
+            _ = try await post.outputLines(with: #""frame":"first""#, count: 1)
+            let before = try ProcessFigures(post.pid).peakMemory
+            for (stream, fault) in zip(streams.dropFirst(), Self.faults) {
+                try await say(fault.bytes, on: stream)
+            }
+            let failed = try await post.outputLines(with: #""end":"error""#, count: Self.faults.count)
+            let growth = try ProcessFigures(post.pid).peakMemory - before
+            #expect(growth < 32 << 10, "KiB for claims of 100 MiB and more")
+            for (index, fault) in Self.faults.enumerated() {
+                #expect(failed.contains { $0.contains("\"source\":\(index + 1),") && $0.contains("\(fault.code)") })
+            }
+            try await streams[0].send(Self.length(6, Array("second".utf8)))
+            streams[0].finish()
+            let exit = try await post.exit()
+            #expect(exit.code == 1)
+            #expect(exit.text.contains(#"{"source":0,"frame":"second"}"#))
+            #expect(exit.text.contains(#"{"source":0,"end":"ok"}"#))
+            await server.stop()
+        }
+    }
+}
+
+/// A chanserv server that says on the streams of its sources what a test likes.
+struct HandMadeServer: Sendable {
+    let port: Int
+    private let node: Node
+    private let listener: Listener
+
+    static func start() async throws -> HandMadeServer {
+        let node = Node()
+        let address = try await node.listen(host: "127.0.0.1", port: 0)
+        return HandMadeServer(port: address.port!, node: node, listener: try node.bind("hostile"))
+    }
+
+    /// Answers one request with sources that have these headers.
+    ///
+    /// - Returns: the stream of each, nothing said on it yet.
+    func answer(headers: [String]) async throws -> [AstraNet.Stream] {
+        let deadline = ContinuousClock.now + TestClient.patience
+        let master = try await listener.nextStream(deadline: deadline)
+        var request = ByteBuffer()
+        while request.readableBytes < 8 {
+            var bytes = try #require(try await master.receive(deadline: deadline))
+            request.writeBuffer(&bytes)
+        }
+        var listeners: [Listener] = []
+        for header in headers {
+            let name = "source-\(UUID().uuidString)"
+            listeners.append(try node.bind(name, visibleTo: master))
+            var announcement = ByteBuffer()
+            for frame in [header, name] {
+                announcement.writeInteger(UInt64(frame.utf8.count), endianness: .little)
+                announcement.writeString(frame)
+            }
+            try await master.send(announcement, deadline: deadline)
+        }
+        master.finish()
+        var streams: [AstraNet.Stream] = []
+        for listener in listeners { streams.append(try await listener.nextStream(deadline: deadline)) }
+        return streams
+    }
+
+    func stop() async {
+        await node.shutdown(grace: .zero)
+    }
+}

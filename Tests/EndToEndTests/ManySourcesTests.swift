@@ -1,0 +1,45 @@
+import Chanserv
+import TestSupport
+import Testing
+
+extension EndToEnd {
+    /// Issue: ten thousand sources, in one request and in a hundred at once.
+    @Suite(.serialized, .timeLimit(.minutes(4))) struct ManySources {
+        @Test func tenThousandInOneRequest() async throws {
+            try await ServedHost.serving { host in
+                try await host.withClient { client in
+                    let began = ContinuousClock.now
+                    let sources = try await client.frames("drill", "repeat 10000 count 3 10")
+                    print("10,000 sources in one request: \(began.duration(to: .now))")
+                    #expect(sources.count == 10_000)
+                    for frames in sources { #expect(try version(of: frames, count: 3, size: 10) == 0) }
+                    #expect(try await client.report("drill", "idle")["sources"] == 10_000)
+                }
+            }
+        }
+
+        @Test func aHundredRequestsAtOnceOfAHundredEach() async throws {
+            try await ServedHost.serving { host in
+                try await host.withClient { client in
+                    let began = ContinuousClock.now
+                    try await withThrowingTaskGroup(of: Void.self) { group in
+                        for number in 0..<100 {
+                            group.addTask {
+                                // Of different lengths, so that a frame of another request would show.
+                                let sources = try await client.frames("drill", "repeat 100 count \(number + 1) 10")
+                                #expect(sources.count == 100)
+                                for frames in sources {
+                                    #expect(try version(of: frames, count: number + 1, size: 10) == 0)
+                                }
+                            }
+                        }
+                        try await group.waitForAll()
+                    }
+                    print("100 requests of 100 sources at once: \(began.duration(to: .now))")
+                    let report = try await client.report("drill", "idle")
+                    #expect(report["calls"] == 100 && report["sources"] == 10_000)
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+import Chanserv
+import Foundation
+import TestSupport
+import Testing
+
+extension EndToEnd {
+    /// Issue: a reload with anything wrong leaves everything as it was and says why.
+    @Suite(.serialized, .timeLimit(.minutes(2))) struct ReloadRefused {
+        /// What is wrong, how it comes about, and what the log must say of it.
+        struct Mistake: Sendable {
+            var name: String
+            var reason: String
+            var make: @Sendable (ServedHost) throws -> Void
+        }
+
+        static let configuration = """
+            node: {listen: 127.0.0.1:0}
+            plugins:
+              drill: {path: drill.so}
+              other: {path: other.so}
+            routes:
+              - {vaddr: drill, plugin: drill}
+              - {vaddr: other, plugin: other}
+            """
+
+        static let mistakes = [
+            Mistake(name: "a YAML error", reason: "chanserv.yaml:9:") { host in
+                try host.configure(configuration + "\n  - {vaddr: [")
+            },
+            Mistake(name: "an unknown key", reason: "chanserv.yaml:9:19: ") { host in
+                try host.configure(configuration + "\n  - {vaddr: third, plugins: drill}")
+            },
+            Mistake(name: "a missing file", reason: "missing.so") { host in
+                try host.configure(
+                    configuration.replacingOccurrences(of: "path: other.so", with: "path: missing.so"))
+            },
+            Mistake(name: "another ABI", reason: "major version 2") { host in
+                let library = try DrillPlugin.compile(options: ["-DDRILL_ABI_MAJOR=2"])
+                try DrillPlugin.write(library, to: host.folder.file("other.so"))
+            },
+            Mistake(name: "a create that fails", reason: "told to fail by the test") { host in
+                // The first of two new instances, the second of which can be made.
+                try host.configure(
+                    configuration.replacingOccurrences(
+                        of: "path: other.so", with: #"path: other.so, config: {fail: "told to fail by the test"}"#
+                    ).replacingOccurrences(of: "path: drill.so", with: "path: drill.so, config: {label: x}"))
+            },
+            Mistake(name: "no ELF file", reason: "is no shared library") { host in
+                try DrillPlugin.write(Data("#!/bin/sh\necho hello\n".utf8), to: host.folder.file("other.so"))
+            },
+            Mistake(name: "half an ELF file", reason: "ends before what its headers describe") { host in
+                try DrillPlugin.write(
+                    DrillPlugin.bytes(version: 2).prefix(9_000), to: host.folder.file("other.so"))
+            },
+        ]
+
+        @Test func everythingStaysAsItWas() async throws {
+            try await ServedHost.serving(
+                Self.configuration, prepare: { try DrillPlugin.write(version: 1, to: $0.file("other.so")) }
+            ) { host in
+                try await host.withClient { client in
+                    let held = try await client.sources("other", "count 2000 1000")
+                    for mistake in Self.mistakes {
+                        try mistake.make(host)
+                        host.process.kill(SIGHUP)
+                        let reason = try await host.process.errorLine(with: "error chanserv: reload: ")
+                        #expect(reason.contains(mistake.reason), "\(mistake.name): \(reason)")
+                        _ = try await host.process.errorLine(with: "reload refused")
+                        for (vAddr, version) in [("drill", 0), ("other", 1)] {
+                            let report = try await client.report(vAddr, "stats")
+                            #expect(report["version"] == version, "\(mistake.name)")
+                            #expect(report["open_calls"] == (vAddr == "other" ? 1 : 0), "\(mistake.name)")
+                        }
+                        // Put right again, nothing is to be done.
+                        try host.configure(Self.configuration)
+                        try DrillPlugin.write(version: 1, to: host.folder.file("other.so"))
+                        let line = try await host.reload()
+                        #expect(line.contains("nothing has changed"), "\(mistake.name): \(line)")
+                    }
+                    #expect(try version(of: await held[0].frames.all(), count: 2000, size: 1000) == 1)
+                    let other = try await client.report("other", "idle")
+                    #expect(other["created"] == 1 && other["destroyed"] == 0)
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+import Chanserv
+import Foundation
+import NIOConcurrencyHelpers
+import TestSupport
+import Testing
+
+extension EndToEnd {
+    /// Issue: fifty clients streaming while the plugin's file is replaced two hundred times.
+    @Suite(.serialized, .timeLimit(.minutes(5))) struct ReloadUnderLoad {
+        static let clients = 50
+        static let reloads = 200
+        /// Of a stream: more than a window, so that it is not done before it is read.
+        static let frames = 100
+        static let frameSize = 2_000
+
+        static let configuration = """
+            node: {listen: 127.0.0.1:0}
+            plugins:
+              moving: {path: moving.so}
+              steady: {path: drill.so}
+            routes:
+              - {vaddr: moving, plugin: moving}
+              - {vaddr: steady, plugin: steady}
+            """
+
+        /// How an operator may put a new file in the place of the old one.
+        enum Replacement: CaseIterable {
+            case copy, move, truncate
+        }
+
+        @Test func everyStreamIsOfOneVersionAndWhole() async throws {
+            try await ServedHost.serving(
+                Self.configuration, prepare: { try DrillPlugin.write(version: 0, to: $0.file("moving.so")) }
+            ) { host in
+                var clients: [TestClient] = []
+                for _ in 0..<Self.clients { clients.append(try await host.connect()) }
+                let watcher = try await host.connect()
+                let figures = ProcessFigures(host.process.pid)
+                let before = try (descriptors: figures.descriptors, memory: figures.memory)
+                let held = try await watcher.sources("steady", "count 2000 1000")
+                let clock = ReloadClock()
+                let began = ContinuousClock.now
+
+                let streams = try await withThrowingTaskGroup(of: Int.self) { group in
+                    for (index, client) in clients.enumerated() {
+                        group.addTask {
+                            try await stream(client, until: clock, heldAcrossReloads: index % 2 == 0)
+                        }
+                    }
+                    // Whatever happens here, the clients end.
+                    defer { clock.end() }
+                    for version in 1...Self.reloads {
+                        try await reload(host, to: version, clock, watcher)
+                    }
+                    clock.end()
+                    return try await group.reduce(0, +)
+                }
+                // Half of the clients had a stream open across each reload.
+                #expect(streams >= Self.reloads * Self.clients / 2)
+
+                // A stream on the route that stayed went on through all of it, in the same instance.
+                #expect(try version(of: await held[0].frames.all(), count: 2000, size: 1000) == 0)
+                let steady = try await watcher.report("steady", "idle")
+                #expect(steady["created"] == 1 && steady["destroyed"] == 0)
+
+                // Every version but the last is gone, and with it what it held.
+                _ = try await host.process.errorLines(with: "destroyed version", count: Self.reloads)
+                #expect(try await watcher.report("moving", "idle")["version"] == Self.reloads)
+                let after = try (descriptors: figures.descriptors, memory: figures.memory)
+                #expect(after.descriptors <= before.descriptors + 4)
+                print(
+                    """
+                    reload under load: \(Self.reloads) reloads, \(streams) streams in \(began.duration(to: .now)); \
+                    descriptors \(before.descriptors) → \(after.descriptors), \
+                    memory \(before.memory) → \(after.memory) KiB
+                    """)
+                for client in clients + [watcher] { await client.close() }
+            }
+        }
+
+        /// Posts and reads until the reloads are over.
+        ///
+        /// - Parameter heldAcrossReloads: whether each stream stops in its middle until the next reload is done.
+        /// - Returns: how many streams it had.
+        private func stream(
+            _ client: TestClient, until clock: ReloadClock, heldAcrossReloads: Bool
+        ) async throws -> Int {
+            var count = 0
+            while !clock.hasEnded {
+                let newest = clock.version
+                for try await source in try await client.post("moving", "count \(Self.frames) \(Self.frameSize)") {
+                    var frames: [ReceivedFrame] = []
+                    for try await frame in source.frames {
+                        frames.append(frame)
+                        if heldAcrossReloads, frames.count == 5 { await clock.waitForVersion(after: newest) }
+                    }
+                    let version = try version(of: frames, count: Self.frames, size: Self.frameSize)
+                    try #require(version >= newest, "a request got a version older than the newest when it was posted")
+                    count += 1
+                }
+            }
+            return count
+        }
+
+        private func reload(
+            _ host: ServedHost, to version: Int, _ clock: ReloadClock, _ client: TestClient
+        ) async throws {
+            let file = host.folder.file("moving.so")
+            let new = host.folder.file("new.so")
+            switch Replacement.allCases[version % Replacement.allCases.count] {
+            case .copy:
+                try DrillPlugin.write(version: version, to: new)
+                let copy = try await ChildProcess("/bin/cp", [new, file]).exit()
+                try #require(copy.code == 0)
+            case .move:
+                try DrillPlugin.write(version: version, to: new)
+                let move = try await ChildProcess("/bin/mv", [new, file]).exit()
+                try #require(move.code == 0)
+            case .truncate:
+                try #require(truncate(file, 0) == 0)
+                // The running code does not live in that file.
+                #expect(try await client.report("moving", "stats")["version"] == version - 1)
+                let handle = try FileHandle(forWritingTo: URL(fileURLWithPath: file))
+                try handle.write(contentsOf: DrillPlugin.bytes(version: version))
+                try handle.close()
+            }
+            let line = try await host.reload()
+            try #require(line.contains("reload: repointed moving;") && line.contains("1 untouched"), "\(line)")
+            clock.advance(to: version)
+            try #require(try await client.report("moving", "stats")["version"] == version)
+        }
+    }
+}

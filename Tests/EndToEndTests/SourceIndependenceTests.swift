@@ -1,0 +1,93 @@
+import Chanserv
+import Foundation
+import TestSupport
+import Testing
+
+extension EndToEnd {
+    /// Issue: sources do not hold each other up, and nobody's leavings stay.
+    @Suite(.serialized, .timeLimit(.minutes(2))) struct SourceIndependence {
+        /// With no timeout that could free anything in the time of a test.
+        private static let configuration = """
+            node: {listen: 127.0.0.1:0}
+            defaults: {timeouts: {chan_accept: 1h}}
+            plugins:
+              drill: {path: drill.so}
+            routes:
+              - {vaddr: drill, plugin: drill}
+            """
+
+        @Test func aSourceNobodyReadsLeavesTheOthersWhole() async throws {
+            try await ServedHost.serving(Self.configuration) { host in
+                try await host.withClient { client in
+                    var sources = try await client.sources(
+                        "drill", "count 2000 1000\nforever 1000 unread\ncount 2000 1000")
+                    try #require(sources.count == 3)
+                    for index in [2, 0] {
+                        #expect(try version(of: await sources[index].frames.all(), count: 2000, size: 1000) == 0)
+                    }
+                    // It was not read at all, and dropping it frees it.
+                    sources = []
+                    let report = try await client.report("drill", "idle")
+                    #expect(report["open_calls"] == 0 && report["open_sources"] == 0)
+                    #expect(report["sources"] == 3)
+                }
+            }
+        }
+
+        @Test func aClientThatDisappearsFreesEverything() async throws {
+            let request = "forever 1000 a\nforever 100000 b\ndeaf c\ncount 100000 1000"
+            try await ServedHost.serving(Self.configuration) { host in
+                try await host.withClient { watcher in
+                    // A process that is gone from one moment to the next.
+                    let post = try ChanservCommand.start("post", "drill", "--body", request, "--join", host.address)
+                    defer { post.end() }
+                    _ = try await post.outputBytes(1 << 20)
+                    let during = try await watcher.report("drill", "stats")
+                    #expect(during["open_calls"] == 1 && during["open_sources"] == 4)
+                    post.kill(SIGKILL)
+                    let killed = try await watcher.report("drill", "idle")
+                    #expect(killed["open_calls"] == 0 && killed["open_sources"] == 0)
+
+                    // A link that is cut while sources are announced, fetched, read and not.
+                    let client = try await TestClient(port: host.port) { $0.sourceBuffer = 2 }
+                    var iterator = try await client.post("drill", "repeat 1000 forever 1000 d").makeAsyncIterator()
+                    let source = try #require(try await iterator.next())
+                    var frames = source.frames.makeAsyncIterator()
+                    for _ in 0..<1000 { #expect(try await frames.next() != nil) }
+                    await client.close()
+                    let cut = try await watcher.report("drill", "idle")
+                    #expect(cut["open_calls"] == 0 && cut["open_sources"] == 0)
+                    let error = try await failure(of: { while try await frames.next() != nil {} })
+                    #expect(error.code == .connectionLost || error.code == .cancelled, "\(error)")
+                }
+            }
+        }
+
+        @Test func aCancelledSourceIsPolledNoMore() async throws {
+            try await ServedHost.serving(Self.configuration) { host in
+                try await host.withClient { client in
+                    let sources = try await client.sources("drill", "forever 1000 cancelled\nforever 1000 other")
+                    try #require(sources.count == 2)
+                    var cancelled = sources[0].frames.makeAsyncIterator()
+                    var other = sources[1].frames.makeAsyncIterator()
+                    for _ in 0..<100 {
+                        #expect(try await cancelled.next() != nil)
+                        #expect(try await other.next() != nil)
+                    }
+                    sources[0].cancel()
+                    let polls = try #require(try await client.report("drill", "closed cancelled 1")["polls"])
+                    #expect(polls > 0)
+                    // The other one is polled on and on meanwhile.
+                    let before = try #require(try await client.report("drill", "closed other 0")["polls"])
+                    for index in 100..<2000 {
+                        #expect(try NumberedFrame(try #require(try await other.next())).index == index)
+                    }
+                    #expect(try #require(try await client.report("drill", "closed other 0")["polls"]) > before)
+                    #expect(try await client.report("drill", "closed cancelled 1")["polls"] == polls)
+                    sources[1].cancel()
+                    #expect(try await client.report("drill", "idle")["open_sources"] == 0)
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+import Chanserv
+import Foundation
+import TestSupport
+import Testing
+
+/// The plugin in Plugins/drill.c, compiled once, in as many versions as wanted.
+enum DrillPlugin {
+    /// Writes the built library to a path, as a new file.
+    static func write(version: Int, to path: String) throws {
+        try write(try bytes(version: version), to: path)
+    }
+
+    /// Writes a library that the host may load to a path, as a new file.
+    static func write(_ bytes: Data, to path: String) throws {
+        try bytes.write(to: URL(fileURLWithPath: path), options: .atomic)
+        try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: path)
+    }
+
+    /// The built library that calls itself `version`, up to 9,999.
+    static func bytes(version: Int) throws -> Data {
+        var library = try built.get()
+        let mark = try #require(library.range(of: Data("DRILL-VERSION:0000".utf8)))
+        library.replaceSubrange(mark.upperBound - 4..<mark.upperBound, with: Data(name(of: version).utf8))
+        return library
+    }
+
+    /// As frames and reports give it.
+    static func name(of version: Int) -> String {
+        let digits = String(version)
+        return String(repeating: "0", count: 4 - digits.count) + digits
+    }
+
+    /// The library as built with other options.
+    static func compile(options: [String] = []) throws -> Data {
+        let folder = try TestFolder()
+        let source = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .appendingPathComponent("Plugins/drill.c")
+        try CompiledPlugin.compile(
+            String(contentsOf: source, encoding: .utf8), to: folder.file("drill.so"), options: ["-O1"] + options)
+        return try Data(contentsOf: URL(fileURLWithPath: folder.file("drill.so")))
+    }
+
+    private static let built = Result { try compile() }
+}
+
+/// What the plugin has counted.
+struct DrillReport {
+    private let values: [Substring: Substring]
+
+    init(_ text: String) {
+        let pairs = text.split(separator: " ").map { $0.split(separator: "=") }
+        values = Dictionary(uniqueKeysWithValues: pairs.map { ($0[0], $0[1]) })
+    }
+
+    /// E.g. `open_calls`, see drill.c.
+    subscript(_ key: Substring) -> Int? { values[key].flatMap { Int($0) } }
+}
+
+/// A frame of `count` or `forever`.
+struct NumberedFrame {
+    let version: Int
+    let index: Int
+
+    init(_ frame: ReceivedFrame) throws {
+        let parts = frame.string.split(separator: " ")
+        version = try #require(Int(parts[0]))
+        index = try #require(Int(parts[1]))
+    }
+}
+
+/// Checks that frames are those of `count`: all of one version, in order, none missing.
+///
+/// - Returns: the version.
+func version(of frames: [ReceivedFrame], count: Int, size: Int) throws -> Int {
+    let numbered = try frames.map(NumberedFrame.init)
+    let version = try #require(numbered.first).version
+    try #require(numbered.allSatisfy { $0.version == version })
+    try #require(numbered.map(\.index) == Array(0..<count))
+    try #require(frames.allSatisfy { $0.count >= size })
+    return version
+}

@@ -1,0 +1,80 @@
+import AstraNet
+import Chanserv
+import ChanservAstraNet
+import NIOCore
+import Testing
+
+/// A client of the library on a node of its own. Every wait has a deadline far beyond what anything takes.
+struct TestClient: Sendable {
+    let node: Node
+    let client: Client
+
+    static let patience = Duration.seconds(90)
+
+    init(port: Int, configure: (inout Client.Configuration) -> Void = { _ in }) async throws {
+        node = Node()
+        try await node.join(host: "127.0.0.1", port: port, deadline: .now + Self.patience)
+        var configuration = Client.Configuration()
+        configuration.dialTimeout = Self.patience
+        configuration.masterReadTimeout = Self.patience
+        configuration.masterWriteTimeout = Self.patience
+        configuration.frameReadTimeout = Self.patience
+        configure(&configuration)
+        client = Client(multiplexer: AstraNetMultiplexer(node), configuration: configuration)
+    }
+
+    /// The sources of a request, to be read by the test.
+    func post(_ vAddr: String = "drill", _ body: some Frame) async throws -> ReceivedSources {
+        try await client.lookupAndPost(vAddr, body: body)
+    }
+
+    /// All sources of a request at once, none of them read yet.
+    func sources(_ vAddr: String = "drill", _ body: some Frame) async throws -> [ReceivedSource] {
+        var sources: [ReceivedSource] = []
+        for try await source in try await post(vAddr, body) { sources.append(source) }
+        return sources
+    }
+
+    /// The frames of each source of a request, read one source after the other.
+    func frames(_ vAddr: String = "drill", _ body: some Frame) async throws -> [[ReceivedFrame]] {
+        var all: [[ReceivedFrame]] = []
+        for try await source in try await post(vAddr, body) {
+            #expect(String(buffer: source.header) == "\(all.count)")
+            all.append(try await source.frames.all())
+        }
+        return all
+    }
+
+    /// What the drill plugin has counted: `stats`, `idle` or `closed …`.
+    func report(_ vAddr: String = "drill", _ command: String) async throws -> DrillReport {
+        let frames = try await frames(vAddr, command)
+        return DrillReport(try #require(frames.first?.first).string)
+    }
+
+    /// Closes the link at once.
+    func close() async {
+        await node.shutdown(grace: .zero)
+    }
+}
+
+extension ReceivedFrames {
+    /// The frames to their end.
+    func all() async throws -> [ReceivedFrame] {
+        var frames: [ReceivedFrame] = []
+        var iterator = makeAsyncIterator()
+        while case let batch = try await iterator.nextBatch(), !batch.isEmpty { frames += batch }
+        return frames
+    }
+}
+
+/// The error that `body` throws.
+func failure<T>(of body: () async throws -> T) async throws -> ChanservError {
+    do {
+        _ = try await body()
+    } catch let error as ChanservError {
+        return error
+    }
+    throw NothingThrown()
+}
+
+struct NothingThrown: Error {}
