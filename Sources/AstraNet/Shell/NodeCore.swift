@@ -174,9 +174,8 @@ final class NodeCore: Sendable {
     func pickOffer(of name: String, bucket: String?) throws(AstraNetError) -> (Link, ServiceOffer)? {
         let result = shared.withLockedValue { shared -> Result<(Link, ServiceOffer)?, AstraNetError> in
             guard !shared.isClosed else { return .failure(AstraNetError(.closed, "the node is closed")) }
-            var random = SystemRandomNumberGenerator()
             let candidates = shared.registry.candidates(for: name)
-            guard let route = OfferSelection.pick(among: candidates, bucket: bucket, using: &random),
+            guard let route = OfferSelection.pick(among: candidates, bucket: bucket, draw: .random(in: 0...UInt64.max)),
                 let link = shared.links[route.link]
             else { return .success(nil) }
             return .success((link, route.offer))

@@ -2,14 +2,16 @@
 enum OfferSelection {
     /// - Parameters:
     ///   - routes: the candidates.
-    ///   - bucket: the same bucket picks the same offer for as long as the set of offers stays the same; `nil` picks at
-    ///     random.
-    ///   - random: where randomness comes from.
+    ///   - bucket: the same bucket picks the same offer for as long as the set of offers stays the same; `nil` picks by
+    ///     `draw`.
+    ///   - draw: a random number. (Not a generator: the thread sanitizer crashes on `inout` access to one without
+    ///     stored properties, as the system's is.)
     /// - Returns: `nil` where there is no candidate.
     static func pick(
-        among routes: [ServiceRegistry.Route], bucket: String?, using random: inout some RandomNumberGenerator
+        among routes: [ServiceRegistry.Route], bucket: String?, draw: UInt64
     ) -> ServiceRegistry.Route? {
-        guard let bucket else { return routes.randomElement(using: &random) }
+        guard !routes.isEmpty else { return nil }
+        guard let bucket else { return routes[Int(draw % UInt64(routes.count))] }
         // Rendezvous hashing: each offer draws a weight from bucket and address, the highest wins. Every client that
         // sees the same offers picks the same one, and an offer that leaves moves only its own buckets.
         return routes.max { weight(of: $0.offer.address, for: bucket) < weight(of: $1.offer.address, for: bucket) }

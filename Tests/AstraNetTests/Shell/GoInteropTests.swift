@@ -173,6 +173,45 @@ import Testing
         try await listener.close()
     }
 
+    /// Frames without end, and word of when the server needed no more of them.
+    private struct Endless: FrameProducer {
+        let closed: EventQueue<Void>
+
+        func produce(into batch: inout FrameBatch) async throws -> Bool {
+            while !batch.isFull { try batch.append([UInt8](repeating: 1, count: 1_000)) }
+            return true
+        }
+
+        func close() { closed.append(()) }
+    }
+
+    @Test(arguments: [true, false])
+    func aSourceThatAGoClientLeavesIsClosed(withItsLink: Bool) async throws {
+        let closed = EventQueue<Void>()
+        let node = Node.patient()
+        let service = try Server(multiplexer: AstraNetMultiplexer(node), configuration: .patient)
+            .listenAndServe("endless") { _ in
+                SourceList([Source(header: "", producer: Endless(closed: closed))])
+            }
+        let go = try await GoLikePeer.join(try await node.listen(host: "127.0.0.1", port: 0))
+        let master = try #require(await go.dial("endless"))
+        try await master.writeFrame([])
+        #expect(try await master.readFrame() == [])
+        let name = try #require(try await master.readFrame())
+        let source = try #require(await go.dial(String(decoding: name, as: UTF8.self)))
+        #expect(try await source.readFrame()?.count == 1_000)
+        if withItsLink {
+            await go.close()
+        } else {
+            source.close()
+        }
+        #expect(await closed.next() != nil)
+        #expect(go.broken == [])
+        service.stopAccepting()
+        await go.close()
+        await node.shutdown()
+    }
+
     @Test func aGoClientThatLeavesInTheMiddleHarmsNobody() async throws {
         let (node, service) = try serve()
         let address = try await node.listen(host: "127.0.0.1", port: 0)
