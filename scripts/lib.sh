@@ -2,6 +2,9 @@
 # Source it; it sets `root` (the repository's folder) and defines functions only.
 # shellcheck shell=bash
 
+# What is built must not be writable by others: the host refuses to load such plugins.
+umask go-w
+
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # The oldest toolchain that builds this package.
@@ -80,3 +83,12 @@ install_packages() {
 
 # `swift build` in the repository, from wherever this was called.
 swift_build() { swift build --package-path "$root" "$@"; }
+
+# The sample plugins, by the names of their products.
+readonly plugins=(Echo Files Ticker)
+
+# Builds what users run: the command and the plugins, optimised, without anything that only tests need.
+build_release() {
+    local product
+    for product in chanserv "${plugins[@]}"; do swift_build -c release --product "$product"; done
+}
