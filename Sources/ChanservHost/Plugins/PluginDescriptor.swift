@@ -58,6 +58,9 @@ package struct PluginDescriptor: @unchecked Sendable {
             throw Refusal(message: "its \(CHANSERV_ENTRY_NAME)() returned NULL: it refuses to load")
         }
         let head = UnsafeRawPointer(pointer)
+        guard UInt(bitPattern: head) % UInt(MemoryLayout<chanserv_plugin>.alignment) == 0 else {
+            throw Refusal(message: "its \(CHANSERV_ENTRY_NAME)() returned an address no descriptor can have")
+        }
         let magic = head.load(as: UInt32.self)
         guard magic == Self.magic else {
             throw Refusal(

@@ -135,19 +135,29 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
         return state.started
     }
 
+    /// What a new thread is told; it gives itself its name, so that it has it before it runs anything.
+    private final class Beginning: Sendable {
+        let threads: PluginThreads
+        let number: Int
+
+        init(_ threads: PluginThreads, _ number: Int) {
+            self.threads = threads
+            self.number = number
+        }
+    }
+
     private func startThread(_ number: Int) {
         var thread = pthread_t()
-        let argument = Unmanaged.passRetained(self)
+        let argument = Unmanaged.passRetained(Beginning(self, number))
         let result = pthread_create(
             &thread, nil,
             { argument in
                 guard let argument else { return nil }
-                Unmanaged<PluginThreads>.fromOpaque(argument).takeRetainedValue().runThread()
+                let beginning = Unmanaged<Beginning>.fromOpaque(argument).takeRetainedValue()
+                beginning.threads.runThread(beginning.number)
                 return nil
             }, argument.toOpaque())
         if result == 0 {
-            let suffix = "-\(number)"
-            setName(of: thread, "\(name.prefix(max(0, 15 - suffix.utf8.count)))\(suffix)")
             pthread_detach(thread)
             return
         }
@@ -160,7 +170,9 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
         precondition(left > 0, "no thread for plugins can be started: \(systemMessage(result))")
     }
 
-    private func runThread() {
+    private func runThread(_ number: Int) {
+        let suffix = "-\(number)"
+        setName(of: pthread_self(), "\(name.prefix(max(0, 15 - suffix.utf8.count)))\(suffix)")
         CurrentPluginExecutor.identity = Unmanaged.passUnretained(self).toOpaque()
         while let work = next() {
             switch work {

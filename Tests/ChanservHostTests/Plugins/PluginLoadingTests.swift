@@ -60,6 +60,7 @@ struct PluginLoadingTests {
         let path = host.folder.file("refused.so")
         let cases = [
             ("descriptor = NULL", "returned NULL"),
+            ("descriptor = (void *)((char *)descriptor + 1)", "returned an address no descriptor can have"),
             ("descriptor->magic = 0x12345678", "begins with 0x12345678 instead of CHANSERV_PLUGIN_MAGIC"),
             ("descriptor->abi_major = 2", "major version 2 of the plugin ABI, this host speaks 1"),
             ("descriptor->abi_major = 0", "major version 0"),
