@@ -16,7 +16,7 @@ package final class PluginStore: Sendable {
         package var maximumSize = PluginFile.maximumSize
         /// Where private copies may stand for the moment of loading, in this order.
         package var folders: [String] = PrivateFolder.defaultCandidates
-        /// Leaves the copies there until the process ends, for a debugger, which needs the file for its symbols. The
+        /// Leaves the copies there for a debugger, which needs the files for their symbols; nobody removes them. The
         /// default is `false`: a copy is removed once it is mapped, so that not even a crash leaves anything behind.
         package var keepsCopies = false
         /// From so many copies in memory on there is a warning at each further one. The default is 100.
