@@ -210,8 +210,12 @@ public final class Node: Sendable {
     /// - Throws: ``AstraNetError`` with code `noOffer`, `refused`, `deadlineExceeded` or `closed`; `CancellationError`.
     public func dial(_ name: String, bucket: String? = nil, deadline: ContinuousClock.Instant) async throws -> Stream {
         let fullName = core.configuration.fullName(name)
+        // An offer that was withdrawn while it was dialled refuses; another one may be there already.
+        var refused: Set<Address> = []
+        var refusal: AstraNetError?
         while true {
-            guard let (link, offer) = try core.pickOffer(of: fullName, bucket: bucket) else {
+            guard let (link, offer) = try core.pickOffer(of: fullName, bucket: bucket, except: refused) else {
+                if let refusal { throw refusal }
                 do {
                     try await core.waitForOffer(of: fullName, deadline: deadline)
                 } catch let error as AstraNetError where error.code == .deadlineExceeded {
@@ -227,12 +231,16 @@ public final class Node: Sendable {
                 return stream
             } catch {
                 stream.close()
-                // A link that broke takes its offers along, so the next round finds another one or waits.
-                guard let error = error as? AstraNetError, error.code == .linkLost, ContinuousClock.now < deadline
-                else {
-                    throw error
+                guard let error = error as? AstraNetError, ContinuousClock.now < deadline else { throw error }
+                switch error.code {
+                case .refused:
+                    refused.insert(offer.address)
+                    refusal = error
+                case .linkLost:
+                    // It takes its offers along, so the next round finds another one or waits.
+                    await Task.yield()
+                default: throw error
                 }
-                await Task.yield()
             }
         }
     }

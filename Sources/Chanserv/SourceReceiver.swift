@@ -4,18 +4,22 @@ import NIOCore
 /// The connection of one source at the client: being dialled, read, ended.
 final class SourceReceiver: Sendable {
     private enum Phase {
-        case dialling
+        /// With the reader that waits for it.
+        case dialling(CheckedContinuation<Void, Never>?)
         case open(any Connection)
+        case failed(any Error)
         case ended
     }
 
     let frameReadTimeout: Duration?
     private let name: String
     private let onError: @Sendable (ChanservError) -> Void
-    private let dial: Task<any Connection, any Error>
     private let phase: NIOLockedValueBox<Phase>
 
     /// Dials `name` at once.
+    ///
+    /// The dial goes on when the source is given up: a server whose name is never fetched would keep the source until its
+    /// chan accept timeout, while one that is fetched and closed is free at once.
     ///
     /// - Parameter dialled: called once, when the connection has come or will not come.
     init(
@@ -25,35 +29,39 @@ final class SourceReceiver: Sendable {
         self.name = name
         frameReadTimeout = configuration.frameReadTimeout
         onError = configuration.onError
-        let phase = NIOLockedValueBox(Phase.dialling)
+        let phase = NIOLockedValueBox(Phase.dialling(nil))
         self.phase = phase
         // The task must not hold the receiver, which is to be freed while it dials.
-        dial = Task {
+        Task {
             defer { dialled() }
-            let connection = try await multiplexer.dial(
-                name, bucket: nil, deadline: .now + configuration.dialTimeout)
-            let wanted = phase.withLockedValue { phase -> Bool in
-                guard case .dialling = phase else { return false }
-                phase = .open(connection)
-                return true
+            let arrived: Phase
+            do {
+                arrived = .open(
+                    try await multiplexer.dial(name, bucket: nil, deadline: .now + configuration.dialTimeout))
+            } catch {
+                arrived = .failed(error)
             }
-            if !wanted {
-                connection.close()
-                throw CancellationError()
+            let (isWanted, reader) = phase.withLockedValue { phase -> (Bool, CheckedContinuation<Void, Never>?) in
+                guard case .dialling(let reader) = phase else { return (false, nil) }
+                phase = arrived
+                return (true, reader)
             }
-            return connection
+            if !isWanted, case .open(let connection) = arrived { connection.close() }
+            reader?.resume()
         }
     }
 
     /// Ends the source at both ends.
     func cancel() {
-        let connection = phase.withLockedValue { phase -> (any Connection)? in
+        let before = phase.withLockedValue { phase in
             defer { phase = .ended }
-            if case .open(let connection) = phase { return connection }
-            return nil
+            return phase
         }
-        dial.cancel()
-        connection?.close()
+        switch before {
+        case .dialling(let reader): reader?.resume()
+        case .open(let connection): connection.close()
+        case .failed, .ended: break
+        }
     }
 
     /// What came, waiting for it; `nil` when the server has no more. Frees the connection with the end.
@@ -61,12 +69,7 @@ final class SourceReceiver: Sendable {
         deadline: ContinuousClock.Instant?
     ) async throws(ChanservError) -> ByteBuffer? {
         do {
-            let connection: any Connection
-            switch phase.withLockedValue({ $0 }) {
-            case .open(let open): connection = open
-            case .ended: throw ChanservError(.cancelled, "the source was cancelled")
-            case .dialling: connection = try await dialled()
-            }
+            let connection = try await dialled()
             let bytes = try await connection.read(deadline: deadline)
             if bytes == nil { cancel() }
             return bytes
@@ -87,15 +90,30 @@ final class SourceReceiver: Sendable {
         return error
     }
 
-    private func dialled() async throws -> any Connection {
-        do {
-            return try await withTaskCancellationHandler {
-                try await dial.value
-            } onCancel: {
-                dial.cancel()
+    /// The connection, waiting until it is there. A reader that is cancelled meanwhile gives the source up.
+    nonisolated(nonsending) private func dialled() async throws -> any Connection {
+        while true {
+            switch phase.withLockedValue({ $0 }) {
+            case .open(let connection): return connection
+            case .failed(let error): throw ChanservError(error, while: "fetching the source \(name)")
+            case .ended: throw ChanservError(.cancelled, "the source was cancelled")
+            case .dialling: await waitUntilDialled()
             }
-        } catch let error where !(error is CancellationError) {
-            throw ChanservError(error, while: "fetching the source \(name)")
+        }
+    }
+
+    nonisolated(nonsending) private func waitUntilDialled() async {
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let isOver = phase.withLockedValue { phase in
+                    guard case .dialling = phase else { return true }
+                    phase = .dialling(continuation)
+                    return false
+                }
+                if isOver { continuation.resume() }
+            }
+        } onCancel: {
+            cancel()
         }
     }
 }

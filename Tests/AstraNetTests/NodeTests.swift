@@ -148,6 +148,17 @@ extension AstraNet.Stream {
         await pair.shutdown()
     }
 
+    @Test func aNameVisibleToOneLinkEndsWithTheLink() async throws {
+        let pair = try await Pair()
+        let (_, server) = try await pair.stream()
+        let scoped = try pair.server.bind("scoped", visibleTo: server)
+        let accepting = Task { try await scoped.nextStream(deadline: .soon) }
+        await pair.client.shutdown(grace: .zero)
+        let error = await #expect(throws: AstraNetError.self) { try await accepting.value }
+        #expect(error?.code == .closed)
+        await pair.server.shutdown()
+    }
+
     @Test func namesInAnEnvironmentAreSuffixedOnTheWire() async throws {
         let pair = try await Pair(environment: "a.b")
         let (_, _) = try await pair.stream("echo")

@@ -77,13 +77,16 @@ final class NodeCore: Sendable {
         return isWelcome
     }
 
+    /// The link is gone, with what came over it and what was bound for it alone.
     func linkDown(_ link: Link, reason: AstraNetError) {
-        shared.withLockedValue { shared in
+        let orphans = shared.withLockedValue { shared in
             shared.links[link.id] = nil
             shared.handshaking[link.id] = nil
             shared.peers[link.id] = nil
             shared.registry.removeAll(from: link.id)
+            return shared.listeners.values.filter { $0.visibility == .link(link.id) }
         }
+        for listener in orphans { listener.close() }
         log.debug("link down", metadata: ["link": "\(link.id)", "reason": "\(reason)"])
     }
 
@@ -170,11 +173,14 @@ final class NodeCore: Sendable {
 
     var offers: [ServiceOffer] { shared.withLockedValue { $0.registry.offers } }
 
-    /// Picks an offer of `name` now; `nil` when there is none.
-    func pickOffer(of name: String, bucket: String?) throws(AstraNetError) -> (Link, ServiceOffer)? {
+    /// Picks an offer of `name` now; `nil` when there is none but the refused ones.
+    func pickOffer(
+        of name: String, bucket: String?, except refused: Set<Address>
+    ) throws(AstraNetError) -> (Link, ServiceOffer)? {
         let result = shared.withLockedValue { shared -> Result<(Link, ServiceOffer)?, AstraNetError> in
             guard !shared.isClosed else { return .failure(AstraNetError(.closed, "the node is closed")) }
-            let candidates = shared.registry.candidates(for: name)
+            var candidates = shared.registry.candidates(for: name)
+            if !refused.isEmpty { candidates.removeAll { refused.contains($0.offer.address) } }
             guard let route = OfferSelection.pick(among: candidates, bucket: bucket, draw: .random(in: 0...UInt64.max)),
                 let link = shared.links[route.link]
             else { return .success(nil) }
