@@ -27,7 +27,7 @@ public struct Client: Sendable {
         _ vAddr: String, body: some Frame, tags: RequestTags = [:]
     ) async throws -> ReceivedSources {
         var batch = FrameBatch()
-        try batch.append(body)
+        try batch.append(uncompressed: body)
         let bytes = batch.take()
         do {
             let master = try await multiplexer.dial(

@@ -86,6 +86,21 @@ public struct FrameBatch: ~Copyable, Sendable {
         try finishFrame(at: start)
     }
 
+    /// Appends a frame of a master stream: as it is, whatever it begins with. Only those of sources may be compressed, and
+    /// only those are looked at for the mark (protocol section 5).
+    ///
+    /// - Throws: ``ChanservError`` with code `wrongFrameSize` where the payload is larger than ``maxFrameSize``; the batch
+    ///   is as it was.
+    mutating func append(uncompressed frame: some Frame) throws(ChanservError) {
+        dropReservation()
+        settle()
+        prepareRoom()
+        let start = buffer.writerIndex
+        buffer.writeInteger(UInt64(0))
+        frame.write(into: &buffer)
+        try finishFrame(at: start, isRaw: true)
+    }
+
     /// Appends a frame with the payload `bytes`.
     ///
     /// - Throws: as ``append(_:)``.
@@ -211,14 +226,16 @@ public struct FrameBatch: ~Copyable, Sendable {
     }
 
     /// Turns what was written behind the length at `start` into a frame.
-    private mutating func finishFrame(at start: Int) throws(ChanservError) {
+    ///
+    /// - Parameter isRaw: whether the mark of compression means nothing where the frame goes.
+    private mutating func finishFrame(at start: Int, isRaw: Bool = false) throws(ChanservError) {
         let size = buffer.writerIndex - start - WireFormat.lengthSize
         precondition(size >= 0, "a Frame removed bytes that were not its own")
         guard size <= Self.maxFrameSize else {
             buffer.moveWriterIndex(to: start)
             throw Self.tooLarge(size)
         }
-        if size > WireFormat.compressedHead,
+        if !isRaw, size > WireFormat.compressedHead,
             buffer.getInteger(at: start + WireFormat.lengthSize, endianness: .little, as: UInt32.self)
                 == WireFormat.compressedMark
         {

@@ -99,8 +99,8 @@ final class RequestServing: Sendable {
         serving.start()
         do {
             var announcement = FrameBatch()
-            try announcement.append(source.header)
-            try announcement.append(serving.name)
+            try announcement.append(uncompressed: source.header)
+            try announcement.append(uncompressed: serving.name)
             let bytes = announcement.take()
             try await master.write(bytes, deadline: recipe.configuration.masterWriteTimeout.deadline)
         } catch {

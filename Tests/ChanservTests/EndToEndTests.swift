@@ -26,6 +26,21 @@ import Testing
         #expect(pair.network.names == ["svc"])
     }
 
+    /// The mark means nothing on a master stream: a peer would take the wrapping for the payload.
+    @Test(arguments: Payloads.Kind.allCases)
+    func bodiesAndHeadersAreNeverCompressed(kind: Payloads.Kind) async throws {
+        let payload = Payloads.make(kind, 5_000)
+        var configuration = Server.Configuration()
+        configuration.compression = true
+        let pair = try Pair(configuration) { request in
+            #expect(Array(request.body.readableBytesView) == payload)
+            return SourceList([Source(header: request.body, frames: [])])
+        }
+        let source = try await pair.post(payload).first()
+        #expect(Array(source.header.readableBytesView) == payload)
+        #expect(try await source.frames.collect().isEmpty)
+    }
+
     @Test func aRequestKnowsItsBodyItsNameAndWhereItCameFrom() async throws {
         let pair = try Pair { request in
             #expect(request.meta.remoteNetwork == "memory" && request.meta.localNetwork == "memory")

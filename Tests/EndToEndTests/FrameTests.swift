@@ -37,7 +37,8 @@ extension EndToEnd {
                             for (index, frames) in sources.enumerated() {
                                 let payload = Payload(kinds[index % kinds.count], size: sizes[index / kinds.count])
                                 try #require(frames.count == 1)
-                                #expect(payload.isEqual(to: frames[0]), "\(vAddr) \(lines[index])")
+                                let isSame = payload.isEqual(to: frames[0])
+                                #expect(isSame, "\(vAddr) \(lines[index])")
                             }
                         }
                         for size in sizes {
@@ -46,7 +47,8 @@ extension EndToEnd {
                                 let sources = try await client.sources("echo-" + vAddr, payload.bytes)
                                 let frames = try await #require(sources.first).frames.all()
                                 try #require(frames.count == 1)
-                                #expect(payload.isEqual(to: frames[0]), "echo \(vAddr) \(kind) \(size)")
+                                let isSame = payload.isEqual(to: frames[0])
+                                #expect(isSame, "echo \(vAddr) \(kind) \(size)")
                             }
                         }
                     }
@@ -65,7 +67,8 @@ extension EndToEnd {
                     ] {
                         let frames = try await client.frames(vAddr, "make \(way) \(kind.rawValue) \(size)")
                         try #require(frames.map(\.count) == [1])
-                        #expect(Payload(kind, size: size).isEqual(to: frames[0][0]), "\(vAddr) \(way) \(kind)")
+                        let isSame = Payload(kind, size: size).isEqual(to: frames[0][0])
+                        #expect(isSame, "\(vAddr) \(way) \(kind)")
                     }
                     let refused = try await failure(of: { try await client.frames(vAddr, "make append marked \(size)") }
                     )
@@ -82,7 +85,8 @@ extension EndToEnd {
                     let source = try #require(try await client.sources("echo-plain", payload.bytes).first)
                     let frames = try await source.frames.all()
                     try #require(frames.count == 1)
-                    #expect(payload.isEqual(to: frames[0]))
+                    let isSame = payload.isEqual(to: frames[0])
+                    #expect(isSame)
                 }
             }
         }

@@ -9,15 +9,17 @@ extension EndToEnd {
     @Suite(.serialized, .timeLimit(.minutes(5))) struct ReloadUnderLoad {
         static let clients = 50
         static let reloads = 200
-        /// Of a stream: more than a window, so that it is not done before it is read.
-        static let frames = 100
-        static let frameSize = 2_000
+        /// Of a stream: more than windows and buffers hold, so that the plugin is not done before it is read.
+        static let frames = 50
+        static let frameSize = 8_000
+        /// Of the plugin that stays.
+        static let steadyVersion = 9_999
 
         static let configuration = """
             node: {listen: 127.0.0.1:0}
             plugins:
               moving: {path: moving.so}
-              steady: {path: drill.so}
+              steady: {path: steady.so}
             routes:
               - {vaddr: moving, plugin: moving}
               - {vaddr: steady, plugin: steady}
@@ -30,7 +32,11 @@ extension EndToEnd {
 
         @Test func everyStreamIsOfOneVersionAndWhole() async throws {
             try await ServedHost.serving(
-                Self.configuration, prepare: { try DrillPlugin.write(version: 0, to: $0.file("moving.so")) }
+                Self.configuration,
+                prepare: { folder in
+                    try DrillPlugin.write(version: 0, to: folder.file("moving.so"))
+                    try DrillPlugin.write(version: Self.steadyVersion, to: folder.file("steady.so"))
+                }
             ) { host in
                 var clients: [TestClient] = []
                 for _ in 0..<Self.clients { clients.append(try await host.connect()) }
@@ -59,7 +65,8 @@ extension EndToEnd {
                 #expect(streams >= Self.reloads * Self.clients / 2)
 
                 // A stream on the route that stayed went on through all of it, in the same instance.
-                #expect(try version(of: await held[0].frames.all(), count: 2000, size: 1000) == 0)
+                let old = try await held[0].frames.all()
+                #expect(try version(of: old, count: 2000, size: 1000) == Self.steadyVersion)
                 let steady = try await watcher.report("steady", "idle")
                 #expect(steady["created"] == 1 && steady["destroyed"] == 0)
 

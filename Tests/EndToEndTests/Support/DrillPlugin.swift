@@ -1,5 +1,6 @@
 import Chanserv
 import Foundation
+import NIOCore
 import TestSupport
 import Testing
 
@@ -62,7 +63,10 @@ struct NumberedFrame {
     let index: Int
 
     init(_ frame: ReceivedFrame) throws {
-        let parts = frame.string.split(separator: " ")
+        // The rest is blanks.
+        let text = String(decoding: frame.bytes.readableBytesView.prefix(24), as: UTF8.self)
+        let parts = text.split(separator: " ")
+        try #require(parts.count == 2)
         version = try #require(Int(parts[0]))
         index = try #require(Int(parts[1]))
     }
