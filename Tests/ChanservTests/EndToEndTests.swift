@@ -34,7 +34,7 @@ import Testing
         configuration.compression = true
         let pair = try Pair(configuration) { request in
             #expect(Array(request.body.readableBytesView) == payload)
-            return SourceList([Source(header: request.body, frames: [])])
+            return SourceList([Source(header: request.body, frames: [[UInt8]]())])
         }
         let source = try await pair.post(payload).first()
         #expect(Array(source.header.readableBytesView) == payload)

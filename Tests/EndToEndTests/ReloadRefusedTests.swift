@@ -27,7 +27,7 @@ extension EndToEnd {
             Mistake(name: "a YAML error", reason: "chanserv.yaml:9:") { host in
                 try host.configure(configuration + "\n  - {vaddr: [")
             },
-            Mistake(name: "an unknown key", reason: "chanserv.yaml:8:36: ") { host in
+            Mistake(name: "an unknown key", reason: "chanserv.yaml:8:35: ") { host in
                 try host.configure(configuration + "\n  - {vaddr: third, plugin: drill, compresion: true}")
             },
             Mistake(name: "a missing file", reason: "missing.so") { host in

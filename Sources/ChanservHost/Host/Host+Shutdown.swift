@@ -29,7 +29,9 @@ extension Host {
     /// Ends everything that runs.
     func tearDown(deadline: ContinuousClock.Instant) async {
         for route in routes { remove(route, deadline: deadline) }
-        for instance in table.publish([:]) { retire(instance, deadline: deadline) }
+        for instance in table.publish([:]) {
+            retire(instance, deadline: deadline, reason: "the host stopped and its time to drain is over")
+        }
         routes = []
         instances = [:]
         for join in joins { join.cancel() }

@@ -161,11 +161,13 @@ extension Host {
 
     /// Destroys an instance that no route names any more when its last request has ended, which is at the latest a
     /// little after `deadline`.
-    func retire(_ instance: RunningInstance, deadline: ContinuousClock.Instant) {
+    ///
+    /// - Parameter reason: what clients are told whose requests it cuts off; `nil` is that the plugin was replaced.
+    func retire(_ instance: RunningInstance, deadline: ContinuousClock.Instant, reason: String? = nil) {
         let task = Task {
             // Requests on their way to the instance hold it too; only then may it refuse what comes.
             _ = await instance.released.wait(until: deadline)
-            let end = await instance.plugin.retire(deadline: deadline)
+            let end = await instance.plugin.retire(deadline: deadline, reason: reason)
             logger.debug("instance \(instance.key) retired", metadata: ["result": "\(end)"])
             retiring[instance.id] = nil
         }
