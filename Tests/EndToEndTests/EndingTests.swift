@@ -17,11 +17,8 @@ extension EndToEnd {
                 try await host.withClient { client in
                     let late = try await TestClient(port: host.port) { $0.dialTimeout = .milliseconds(500) }
                     // Far more than windows and buffers hold, so that the host is in the middle of all of them.
-                    let sources = try await client.sources("drill", "repeat 20 count 1000 2000")
+                    var sources = try await client.begun("drill", "repeat 20 count 1000 2000")
                     try #require(sources.count == 20)
-                    var iterators = sources.map { $0.frames.makeAsyncIterator() }
-                    var frames: [[ReceivedFrame]] = []
-                    for index in iterators.indices { frames.append([try #require(try await iterators[index].next())]) }
 
                     host.process.kill(signal)
                     _ = try await host.process.errorLine(with: "stopping")
@@ -29,9 +26,8 @@ extension EndToEnd {
                     let refused = try await failure(of: { while true { _ = try await late.frames("drill", "stats") } })
                     #expect(refused.code == .notFound || refused.code == .refused, "\(refused)")
 
-                    for index in iterators.indices {
-                        while let frame = try await iterators[index].next() { frames[index].append(frame) }
-                        #expect(try version(of: frames[index], count: 1000, size: 2000) == 0)
+                    for index in sources.indices {
+                        #expect(try version(of: await sources[index].all(), count: 1000, size: 2000) == 0)
                     }
                     let exit = try await host.process.exit()
                     #expect(exit.code == 0)
@@ -44,13 +40,13 @@ extension EndToEnd {
         @Test func aSecondSignalEndsAtOnce() async throws {
             try await ServedHost.serving(Self.configuration(drain: "10m")) { host in
                 try await host.withClient { client in
-                    let sources = try await client.sources("drill", "deaf a\nforever 1000 b")
+                    var sources = try await client.begun("drill", "deaf a\nforever 1000 b")
                     try #require(sources.count == 2)
                     host.process.kill(SIGTERM)
                     _ = try await host.process.errorLine(with: "stopping")
                     host.process.kill(SIGTERM)
-                    for source in sources {
-                        let error = try await failure(of: { try await source.frames.all() })
+                    for index in sources.indices {
+                        let error = try await failure(of: { try await sources[index].all() })
                         #expect(error.code == .sourceFailed || error.code == .connectionLost, "\(error)")
                     }
                     #expect(try await host.process.exit().code == 0)
@@ -61,11 +57,11 @@ extension EndToEnd {
         @Test func whatNeverEndsIsCutAtTheDrainDeadline() async throws {
             try await ServedHost.serving(Self.configuration(drain: "300ms")) { host in
                 try await host.withClient { client in
-                    let sources = try await client.sources("drill", "deaf a\nforever 1000 b\ndeaf c")
+                    var sources = try await client.begun("drill", "deaf a\nforever 1000 b\ndeaf c")
                     try #require(sources.count == 3)
                     host.process.kill(SIGTERM)
-                    for source in sources {
-                        let error = try await failure(of: { try await source.frames.all() })
+                    for index in sources.indices {
+                        let error = try await failure(of: { try await sources[index].all() })
                         #expect(error.code == .sourceFailed, "\(error)")
                         #expect(error.message.contains("stopped"), "\(error)")
                     }
@@ -79,19 +75,17 @@ extension EndToEnd {
         @Test func aHostThatIsKilledIsNoCleanEnd() async throws {
             try await ServedHost.serving { host in
                 try await host.withClient { client in
-                    let sources = try await client.sources("drill", "forever 1000 a\ndeaf b\ncount 100000 1000")
+                    var sources = try await client.begun("drill", "forever 1000 a\ndeaf b\ncount 100000 1000")
                     try #require(sources.count == 3)
                     // More sources than are announced ahead, so that the listing is in its middle as well.
                     let listing = try await client.post("drill", "repeat 100000 deaf c")
                     var listed = listing.makeAsyncIterator()
                     _ = try #require(try await listed.next())
-                    var iterators = sources.map { $0.frames.makeAsyncIterator() }
-                    for index in iterators.indices { _ = try #require(try await iterators[index].next()) }
 
                     host.process.kill(SIGKILL)
                     #expect(try await host.process.exit().code == 128 + SIGKILL)
-                    for index in iterators.indices {
-                        let error = try await failure(of: { while try await iterators[index].next() != nil {} })
+                    for index in sources.indices {
+                        let error = try await failure(of: { try await sources[index].all() })
                         #expect(error.code == .connectionLost, "\(error)")
                     }
                     let error = try await failure(of: { while try await listed.next() != nil {} })

@@ -35,6 +35,16 @@ struct TestClient: Sendable {
         return sources
     }
 
+    /// All sources of a request at once, the first frame of each read: they are in their middle.
+    func begun(_ vAddr: String = "drill", _ body: some Frame) async throws -> [BegunSource] {
+        var begun: [BegunSource] = []
+        for source in try await sources(vAddr, body) {
+            var rest = source.frames.makeAsyncIterator()
+            begun.append(BegunSource(first: try #require(try await rest.next()), rest: rest))
+        }
+        return begun
+    }
+
     /// The frames of each source of a request, read one source after the other.
     func frames(_ vAddr: String = "drill", _ body: some Frame) async throws -> [[ReceivedFrame]] {
         var all: [[ReceivedFrame]] = []
@@ -54,6 +64,19 @@ struct TestClient: Sendable {
     /// Closes the link at once.
     func close() async {
         await node.shutdown(grace: .zero)
+    }
+}
+
+/// A source of which one frame was read.
+struct BegunSource {
+    let first: ReceivedFrame
+    var rest: ReceivedFrames.Iterator
+
+    /// All frames, the first one too, to their end.
+    mutating func all() async throws -> [ReceivedFrame] {
+        var frames = [first]
+        while let frame = try await rest.next() { frames.append(frame) }
+        return frames
     }
 }
 
