@@ -10,6 +10,8 @@ struct FrameSink {
     /// Frames taken, and their bytes.
     private(set) var frames = 0
     private(set) var bytes = 0
+    /// A frame was offered and not taken: there is no room beside those in the batch.
+    private(set) var isFull = false
 
     /// - Parameter batch: must stay valid for as long as the sink is lent.
     init(_ batch: UnsafeMutablePointer<FrameBatch>) {
@@ -46,7 +48,10 @@ struct FrameSink {
     private mutating func append(_ data: UnsafeRawPointer?, _ size: Int) -> chanserv_status {
         guard size >= 0, size <= FrameBatch.maxFrameSize else { return chanserv_status(CHANSERV_ERROR_TOO_LARGE) }
         guard data != nil || size == 0 else { return chanserv_status(CHANSERV_ERROR_BAD_REQUEST) }
-        guard batch.pointee.hasRoom(for: size) else { return chanserv_status(CHANSERV_FULL) }
+        guard batch.pointee.hasRoom(for: size) else {
+            isFull = true
+            return chanserv_status(CHANSERV_FULL)
+        }
         capacity = nil
         do {
             try batch.pointee.append(copying: UnsafeRawBufferPointer(start: data, count: size))
@@ -62,7 +67,10 @@ struct FrameSink {
     {
         guard minimum >= 0, minimum <= FrameBatch.maxFrameSize else { return nil }
         // A plugin that asks for nothing in particular gets room to write into all the same.
-        guard let room = batch.pointee.reserve(minimum: max(minimum, 1)) else { return nil }
+        guard let room = batch.pointee.reserve(minimum: max(minimum, 1)) else {
+            isFull = true
+            return nil
+        }
         capacity = room.count
         capacityOut?.pointee = room.count
         return room.baseAddress

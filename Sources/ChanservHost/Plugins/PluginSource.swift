@@ -33,7 +33,7 @@ final class PluginSource: FrameProducer {
         var idling = IdlePolls()
         while true {
             let before = batch.count
-            let step =
+            let (step, isFull) =
                 if executor.isCurrent {
                     pollOnce(into: &batch)
                 } else {
@@ -48,7 +48,7 @@ final class PluginSource: FrameProducer {
                 if !batch.isEmpty { return true }
                 await idling.pause(object, function: "poll_frames")
             case .ready:
-                guard !batch.isFull, !object.context.descriptor.isBlocking,
+                guard !isFull, !batch.isFull, !object.context.descriptor.isBlocking,
                     monotonicNanoseconds() &- start < Self.gatheringTime
                 else { return true }
             case .pending, .wait:
@@ -62,9 +62,11 @@ final class PluginSource: FrameProducer {
     /// frame at a poll does not cost a write each, and nobody notices the delay.
     private static let gatheringTime: UInt64 = 200_000
 
-    private func pollOnce(into batch: inout FrameBatch) -> PolledObject.Step {
+    /// - Returns: what came of it, and whether a frame found no room beside the others, so that asking again is in vain.
+    private func pollOnce(into batch: inout FrameBatch) -> (PolledObject.Step, isFull: Bool) {
         let context = object.context
-        return object.poll { pointer, handle in
+        var isFull = false
+        let step = object.poll { pointer, handle in
             withUnsafeMutablePointer(to: &batch) { batch in
                 var sink = FrameSink(batch)
                 let (status, message) = sink.withPointer(wakeHandle: handle) { sinkPointer in
@@ -73,8 +75,10 @@ final class PluginSource: FrameProducer {
                     }
                 }
                 context.counters.framesPolled(sink.frames, bytes: sink.bytes)
+                isFull = sink.isFull
                 return PluginAnswer(poll: status, function: "poll_frames", message: message)
             }
         }
+        return (step, isFull)
     }
 }
