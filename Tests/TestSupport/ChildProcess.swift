@@ -162,6 +162,10 @@ package final class ChildProcess: Sendable {
         return (handles[0], handles[1])
     }
 
+    private static func highestDescriptor() throws -> Int32 {
+        try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").compactMap { Int32($0) }.max() ?? 3
+    }
+
     private static func spawn(
         _ arguments: [String], input: FileHandle, output: FileHandle, errors: FileHandle
     ) throws -> pid_t {
@@ -170,6 +174,11 @@ package final class ChildProcess: Sendable {
         defer { posix_spawn_file_actions_destroy(&actions) }
         for (number, handle) in [input, output, errors].enumerated() {
             posix_spawn_file_actions_adddup2(&actions, handle.fileDescriptor, Int32(number))
+        }
+        // Other descriptors of the tests are not all marked to be closed, such as those of network connections: held open
+        // by a program they would keep ports in use and links alive.
+        for descriptor in 3...(try highestDescriptor() + 256) {
+            posix_spawn_file_actions_addclose(&actions, descriptor)
         }
         // Signals as a shell would leave them, whatever the tests do with theirs.
         var attributes = posix_spawnattr_t()

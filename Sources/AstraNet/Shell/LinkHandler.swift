@@ -102,6 +102,7 @@ final class LinkHandler: ChannelInboundHandler {
 
     func handlerRemoved(context: ChannelHandlerContext) {
         // A connection that was never established has not become inactive either.
+        up.fail(closeReason ?? AstraNetError(.linkLost, "the connection was not established"))
         link.handler.value = nil
         self.context = nil
     }
