@@ -206,9 +206,14 @@ public final class Node: Sendable {
     ///   - name: the service's name without the environment.
     ///   - bucket: the same bucket goes to the same offer for as long as the set of offers stays the same; `nil` picks at
     ///     random.
+    ///   - peer: the stream on which the name was learnt; where nobody offers it and that stream's link is gone, nothing
+    ///     is waited for. `nil`, the default, for a name of one's own.
     ///   - deadline: when to give up.
-    /// - Throws: ``AstraNetError`` with code `noOffer`, `refused`, `deadlineExceeded` or `closed`; `CancellationError`.
-    public func dial(_ name: String, bucket: String? = nil, deadline: ContinuousClock.Instant) async throws -> Stream {
+    /// - Throws: ``AstraNetError`` with code `noOffer`, `refused`, `linkLost`, `deadlineExceeded` or `closed`;
+    ///   `CancellationError`.
+    public func dial(
+        _ name: String, bucket: String? = nil, learntFrom peer: Stream? = nil, deadline: ContinuousClock.Instant
+    ) async throws -> Stream {
         let fullName = core.configuration.fullName(name)
         // An offer that was withdrawn while it was dialled refuses; another one may be there already.
         var refused: Set<Address> = []
@@ -217,7 +222,7 @@ public final class Node: Sendable {
             guard let (link, offer) = try core.pickOffer(of: fullName, bucket: bucket, except: refused) else {
                 if let refusal { throw refusal }
                 do {
-                    try await core.waitForOffer(of: fullName, deadline: deadline)
+                    try await core.waitForOffer(of: fullName, over: peer?.link.id, deadline: deadline)
                 } catch let error as AstraNetError where error.code == .deadlineExceeded {
                     throw AstraNetError(.noOffer, error.message)
                 }

@@ -24,6 +24,27 @@ public protocol Multiplexer: Sendable {
     /// - Throws: ``ConnectionError`` with code `notFound` where nobody offers the name by the deadline,
     ///   `deadlineExceeded` where the host that does did not answer, or `CancellationError`.
     func dial(_ name: String, bucket: String?, deadline: ContinuousClock.Instant) async throws -> any Connection
+
+    /// Opens a connection to a name that was learnt from a peer (a source's random name), waiting for an offer for as long
+    /// as the way to that peer is there. By default as ``dial(_:bucket:deadline:)``, whatever becomes of the peer.
+    ///
+    /// - Parameters:
+    ///   - name: the name.
+    ///   - peer: the connection on which it came, which may have ended since.
+    ///   - deadline: when to give up.
+    /// - Throws: as ``dial(_:bucket:deadline:)``, and ``ConnectionError`` with code `connectionLost` as soon as nobody
+    ///   offers the name and the way to the peer is gone.
+    func dial(
+        _ name: String, learntFrom peer: any Connection, deadline: ContinuousClock.Instant
+    ) async throws -> any Connection
+}
+
+extension Multiplexer {
+    public func dial(
+        _ name: String, learntFrom peer: any Connection, deadline: ContinuousClock.Instant
+    ) async throws -> any Connection {
+        try await dial(name, bucket: nil, deadline: deadline)
+    }
 }
 
 /// A bound name, from which accepted connections come.

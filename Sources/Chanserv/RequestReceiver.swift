@@ -160,7 +160,7 @@ final class RequestReceiver: Sendable {
     private func dial(_ name: String) -> ReceivedFrames {
         inside.withLockedValue { $0.dialling += 1 }
         return ReceivedFrames(
-            SourceReceiver(name, multiplexer, configuration) {
+            SourceReceiver(name, from: master, multiplexer, configuration) {
                 let closes = self.inside.withLockedValue { inside -> Bool in
                     inside.dialling -= 1
                     if case .cancelled = inside.phase { return inside.dialling == 0 }

@@ -16,15 +16,15 @@ final class SourceReceiver: Sendable {
     private let onError: @Sendable (ChanservError) -> Void
     private let phase: NIOLockedValueBox<Phase>
 
-    /// Dials `name` at once.
+    /// Dials `name`, which was announced on `master`, at once.
     ///
     /// The dial goes on when the source is given up: a server whose name is never fetched would keep the source until its
     /// chan accept timeout, while one that is fetched and closed is free at once.
     ///
     /// - Parameter dialled: called once, when the connection has come or will not come.
     init(
-        _ name: String, _ multiplexer: any Multiplexer, _ configuration: Client.Configuration,
-        dialled: @escaping @Sendable () -> Void
+        _ name: String, from master: any Connection, _ multiplexer: any Multiplexer,
+        _ configuration: Client.Configuration, dialled: @escaping @Sendable () -> Void
     ) {
         self.name = name
         frameReadTimeout = configuration.frameReadTimeout
@@ -37,7 +37,8 @@ final class SourceReceiver: Sendable {
             let arrived: Phase
             do {
                 arrived = .open(
-                    try await multiplexer.dial(name, bucket: nil, deadline: .now + configuration.dialTimeout))
+                    try await multiplexer.dial(
+                        name, learntFrom: master, deadline: .now + configuration.dialTimeout))
             } catch {
                 arrived = .failed(error)
             }

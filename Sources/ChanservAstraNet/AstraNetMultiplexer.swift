@@ -28,6 +28,12 @@ public struct AstraNetMultiplexer: Multiplexer {
     ) async throws -> any Connection {
         try await mapping { try await node.dial(name, bucket: bucket, deadline: deadline) }
     }
+
+    public func dial(
+        _ name: String, learntFrom peer: any Connection, deadline: ContinuousClock.Instant
+    ) async throws -> any Connection {
+        try await mapping { try await node.dial(name, learntFrom: peer as? AstraNet.Stream, deadline: deadline) }
+    }
 }
 
 extension Listener: ConnectionListener {

@@ -190,15 +190,17 @@ extension AstraNet.Stream {
     }
 
     @Test func aNodeThatKeepsJoinedComesBackAfterALostLink() async throws {
+        // An address of its own: connections of other tests, all from 127.0.0.1, could take the port in between.
+        let host = "127.0.0.2"
         let client = Node()
         let first = Node()
-        let address = try await first.listen(host: "127.0.0.1", port: 0)
+        let address = try await first.listen(host: host, port: 0)
         _ = try first.bind("one")
-        let joining = Task { await client.keepJoined(host: "127.0.0.1", port: address.port!) }
+        let joining = Task { await client.keepJoined(host: host, port: address.port!) }
         _ = try await client.dial("one", deadline: .soon)
         await first.shutdown(grace: .zero)
         let second = Node()
-        try await second.listen(host: "127.0.0.1", port: address.port!)
+        try await second.listen(host: host, port: address.port!)
         _ = try second.bind("two")
         _ = try await client.dial("two", deadline: .soon)
         joining.cancel()

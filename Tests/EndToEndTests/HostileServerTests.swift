@@ -68,6 +68,21 @@ extension EndToEnd {
             await server.stop()
         }
 
+        /// A source that was announced and is not fetched yet when its server goes will not come from anybody else.
+        @Test func aSourceThatIsBeingFetchedFailsWithItsServer() async throws {
+            let server = try await HandMadeServer.start()
+            let client = try await TestClient(port: server.port)
+            async let answering: Void = server.announceNothing(header: "never bound")
+            let sources = try await client.sources("hostile", "")
+            try await answering
+            try #require(sources.count == 1)
+            async let failing = failure(of: { try await sources[0].frames.all() })
+            await server.stop()
+            let error = try await failing
+            #expect(error.code == .connectionLost, "\(error)")
+            await client.close()
+        }
+
         private func say(_ bytes: ByteBuffer, on stream: AstraNet.Stream) async throws {
             try await stream.send(bytes, deadline: .now + TestClient.patience)
             stream.finish()
@@ -120,27 +135,44 @@ struct HandMadeServer: Sendable {
     /// - Returns: the stream of each, nothing said on it yet.
     func answer(headers: [String]) async throws -> [AstraNet.Stream] {
         let deadline = ContinuousClock.now + TestClient.patience
+        let master = try await acceptRequest(deadline)
+        var listeners: [Listener] = []
+        for header in headers {
+            let name = "source-\(UUID().uuidString)"
+            listeners.append(try node.bind(name, visibleTo: master))
+            try await master.send(announcement(header, name), deadline: deadline)
+        }
+        master.finish()
+        var streams: [AstraNet.Stream] = []
+        for listener in listeners { streams.append(try await listener.nextStream(deadline: deadline)) }
+        return streams
+    }
+
+    /// Answers one request with a source nobody can fetch.
+    func announceNothing(header: String) async throws {
+        let deadline = ContinuousClock.now + TestClient.patience
+        let master = try await acceptRequest(deadline)
+        try await master.send(announcement(header, "source-\(UUID().uuidString)"), deadline: deadline)
+        master.finish()
+    }
+
+    private func acceptRequest(_ deadline: ContinuousClock.Instant) async throws -> AstraNet.Stream {
         let master = try await listener.nextStream(deadline: deadline)
         var request = ByteBuffer()
         while request.readableBytes < 8 {
             var bytes = try #require(try await master.receive(deadline: deadline))
             request.writeBuffer(&bytes)
         }
-        var listeners: [Listener] = []
-        for header in headers {
-            let name = "source-\(UUID().uuidString)"
-            listeners.append(try node.bind(name, visibleTo: master))
-            var announcement = ByteBuffer()
-            for frame in [header, name] {
-                announcement.writeInteger(UInt64(frame.utf8.count), endianness: .little)
-                announcement.writeString(frame)
-            }
-            try await master.send(announcement, deadline: deadline)
+        return master
+    }
+
+    private func announcement(_ header: String, _ name: String) -> ByteBuffer {
+        var announcement = ByteBuffer()
+        for frame in [header, name] {
+            announcement.writeInteger(UInt64(frame.utf8.count), endianness: .little)
+            announcement.writeString(frame)
         }
-        master.finish()
-        var streams: [AstraNet.Stream] = []
-        for listener in listeners { streams.append(try await listener.nextStream(deadline: deadline)) }
-        return streams
+        return announcement
     }
 
     func stop() async {

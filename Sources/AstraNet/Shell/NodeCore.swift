@@ -23,8 +23,14 @@ final class NodeCore: Sendable {
         var portsByName: [String: UInt32] = [:]
         var registry = ServiceRegistry()
         /// Dials that wait for an offer, by the name.
-        var waiters: [String: [Waiter<Void>]] = [:]
+        var waiters: [String: [OfferWaiter]] = [:]
         var isClosed = false
+    }
+
+    fileprivate struct OfferWaiter {
+        var waiter: Waiter<Void>
+        /// The wait is over with this link, if any.
+        var link: ServiceRegistry.LinkID?
     }
 
     init(configuration: NodeConfiguration, log: Logger, timers: any EventLoop) {
@@ -77,17 +83,23 @@ final class NodeCore: Sendable {
         return isWelcome
     }
 
-    /// The link is gone, with what came over it and what was bound for it alone.
+    /// The link is gone, with what came over it, and what was bound or awaited for it alone.
     func linkDown(_ link: Link, reason: AstraNetError) {
-        let orphans = shared.withLockedValue { shared in
+        let (orphans, waiters) = shared.withLockedValue { shared in
             shared.links[link.id] = nil
             shared.handshaking[link.id] = nil
             shared.peers[link.id] = nil
             shared.registry.removeAll(from: link.id)
-            return shared.listeners.values.filter { $0.visibility == .link(link.id) }
+            let orphans = shared.listeners.values.filter { $0.visibility == .link(link.id) }
+            return (orphans, shared.takeWaiters(over: link.id))
         }
         for listener in orphans { listener.close() }
+        for waiter in waiters { waiter.resume(with: .failure(Self.linkGone)) }
         log.debug("link down", metadata: ["link": "\(link.id)", "reason": "\(reason)"])
+    }
+
+    private static var linkGone: AstraNetError {
+        AstraNetError(.linkLost, "the link over which the name was learnt is gone")
     }
 
     var isClosed: Bool { shared.withLockedValue { $0.isClosed } }
@@ -100,7 +112,7 @@ final class NodeCore: Sendable {
             shared.isClosed = true
             defer { shared.waiters = [:] }
             let links = Array(shared.links.values) + Array(shared.handshaking.values)
-            return (links, Array(shared.listeners.values), shared.waiters.values.flatMap { $0 })
+            return (links, Array(shared.listeners.values), shared.waiters.values.flatMap { $0.map(\.waiter) })
         }
         for waiter in waiters { waiter.resume(with: .failure(AstraNetError(.closed, "the node is closed"))) }
         return (links, listeners)
@@ -158,7 +170,7 @@ final class NodeCore: Sendable {
             let result = shared.registry.add(offer, from: link.id, limit: configuration.maximumServicesPerLink)
             return (result, result == .added ? shared.waiters.removeValue(forKey: offer.name) ?? [] : [])
         }
-        for waiter in waiters { waiter.resume(with: .success(())) }
+        for waiting in waiters { waiting.waiter.resume(with: .success(())) }
         return result != .limitReached
     }
 
@@ -190,7 +202,12 @@ final class NodeCore: Sendable {
     }
 
     /// Waits until somebody offers `name`; returns at once where somebody does.
-    func waitForOffer(of name: String, deadline: ContinuousClock.Instant) async throws {
+    ///
+    /// - Parameter link: when this one is gone there is nothing to wait for.
+    /// - Throws: ``AstraNetError`` with code `deadlineExceeded`, `linkLost` or `closed`; `CancellationError`.
+    func waitForOffer(
+        of name: String, over link: ServiceRegistry.LinkID?, deadline: ContinuousClock.Instant
+    ) async throws {
         let id = shared.withLockedValue { shared in
             shared.lastWaiter += 1
             return shared.lastWaiter
@@ -201,23 +218,28 @@ final class NodeCore: Sendable {
                 self.shared.withLockedValue { shared in
                     if shared.isClosed { return .failure(AstraNetError(.closed, "the node is closed")) }
                     if !shared.registry.candidates(for: name).isEmpty { return .success(()) }
-                    shared.waiters[name, default: []].append(waiter)
+                    if let link, shared.links[link] == nil { return .failure(Self.linkGone) }
+                    shared.waiters[name, default: []].append(OfferWaiter(waiter: waiter, link: link))
                     return nil
                 }
             },
             arm: { id, timer in
                 self.shared.withLockedValue { shared in
-                    guard let index = shared.waiters[name]?.firstIndex(where: { $0.id == id }) else { return false }
-                    shared.waiters[name]?[index].timer = timer
+                    guard let index = shared.waiters[name]?.firstIndex(where: { $0.waiter.id == id }) else {
+                        return false
+                    }
+                    shared.waiters[name]?[index].waiter.timer = timer
                     return true
                 }
             },
             remove: { id in
                 self.shared.withLockedValue { shared in
-                    guard let index = shared.waiters[name]?.firstIndex(where: { $0.id == id }) else { return nil }
-                    let waiter = shared.waiters[name]?.remove(at: index)
+                    guard let index = shared.waiters[name]?.firstIndex(where: { $0.waiter.id == id }) else {
+                        return nil
+                    }
+                    let waiting = shared.waiters[name]?.remove(at: index)
                     if shared.waiters[name]?.isEmpty == true { shared.waiters[name] = nil }
-                    return waiter
+                    return waiting?.waiter
                 }
             })
     }
@@ -229,6 +251,17 @@ extension NodeCore.Shared {
             lastPort = lastPort == .max ? Address.firstDynamicPort : lastPort + 1
         } while listeners[lastPort] != nil
         return lastPort
+    }
+
+    /// Takes out the dials whose wait is over with a link.
+    fileprivate mutating func takeWaiters(over link: ServiceRegistry.LinkID) -> [Waiter<Void>] {
+        var taken: [Waiter<Void>] = []
+        for (name, waiting) in waiters where waiting.contains(where: { $0.link == link }) {
+            taken += waiting.filter { $0.link == link }.map(\.waiter)
+            let left = waiting.filter { $0.link != link }
+            waiters[name] = left.isEmpty ? nil : left
+        }
+        return taken
     }
 
     /// The links that hear of a listener.
