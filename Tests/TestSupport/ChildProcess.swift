@@ -103,21 +103,21 @@ package final class ChildProcess: Sendable {
             }
             return nil
         }
-        guard let line else { throw failure("did not \(what)") }
+        guard let line else { throw await failure("did not \(what)") }
         return line
     }
 
     /// All lines of standard error that have `text` in them, once there are `count`; passes over none.
     package func errorLines(with text: String, count: Int) async throws -> [String] {
         guard let lines = await errors.take({ collected, _ in Self.lines(in: collected, with: text, count: count) })
-        else { throw failure("did not say '\(text)' \(count) times") }
+        else { throw await failure("did not say '\(text)' \(count) times") }
         return lines
     }
 
     /// All lines of standard output that have `text` in them, once there are `count`.
     package func outputLines(with text: String, count: Int) async throws -> [String] {
         guard let lines = await output.take({ collected, _ in Self.lines(in: collected, with: text, count: count) })
-        else { throw failure("did not write '\(text)' \(count) times") }
+        else { throw await failure("did not write '\(text)' \(count) times") }
         return lines
     }
 
@@ -130,24 +130,31 @@ package final class ChildProcess: Sendable {
     /// Waits for standard output to have at least `count` bytes.
     package func outputBytes(_ count: Int) async throws -> Data {
         let bytes = await output.take { collected, _ in collected.count >= count ? collected : nil }
-        guard let bytes else { throw failure("did not write \(count) bytes") }
+        guard let bytes else { throw await failure("did not write \(count) bytes") }
         return bytes
     }
 
     /// Waits for the program to end.
     package func exit() async throws -> Exit {
-        guard let code = await exitCode.whole() else { throw failure("did not end") }
+        guard let code = await exitCode.whole() else { throw await failure("did not end") }
         guard let output = await output.whole(), let errors = await errors.whole() else {
-            throw failure("ended, but not its output")
+            throw await failure("ended, but not its output")
         }
         return Exit(
             code: Int32(String(decoding: code, as: UTF8.self))!, output: output,
             errors: String(decoding: errors, as: UTF8.self))
     }
 
-    private func failure(_ what: String) -> Failure {
+    /// Ends the program, where it has not ended by itself, and tells how it was.
+    private func failure(_ what: String) async -> Failure {
+        var fate = "it was still running"
+        if errors.isEnded, let code = await exitCode.whole() {
+            fate = "it had ended with \(String(decoding: code, as: UTF8.self))"
+        }
         end()
-        return Failure(description: "it \(what). Its standard error:\n" + String(decoding: errors.soFar, as: UTF8.self))
+        return Failure(
+            description: "process \(pid) \(what), and \(fate). Its standard error:\n"
+                + String(decoding: errors.soFar, as: UTF8.self))
     }
 
     /// Between the making of a pipe and the mark that keeps it from being inherited nothing may be started.
