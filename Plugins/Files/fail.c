@@ -36,7 +36,8 @@ chanserv_status fail(chanserv_error *error, chanserv_status status, const char *
 
 chanserv_status fail_errno(chanserv_error *error, int code, const char *what, const char *path) {
     chanserv_status status = CHANSERV_ERROR_INTERNAL;
-    if (code == ENOENT || code == ENOTDIR) {
+    if (code == ENOENT || code == ENOTDIR || code == EACCES || code == EPERM || code == ELOOP || code == ENAMETOOLONG) {
+        /* For this client it is not there. It is no failure of the plugin's: asking for it must not take a route down. */
         status = CHANSERV_ERROR_NOT_FOUND;
     } else if (code == EMFILE || code == ENFILE || code == ENOMEM) {
         status = CHANSERV_ERROR_BUSY;

@@ -60,7 +60,7 @@ final class RequestServing: Sendable {
             try await announce(source)
         }
         // A function that ends early because it was cancelled has not ended well.
-        try Task.checkCancellation()
+        if Task.isCancelled { throw SourceFuncError(CancellationError()) }
     }
 
     private func readRequest() async throws -> Request {
@@ -132,7 +132,8 @@ final class RequestServing: Sendable {
             return .neutral
         case (.deadline(let what), _):
             error = ChanservError(.deadlineExceeded, what, cause: thrown)
-            counts = true
+            // Only time spent in the author's code speaks against the server.
+            counts = thrown is SourceFuncError
         case (nil, let thrown as SourceFuncError):
             error = ChanservError(.sourceFailed, "\(thrown.cause)", cause: thrown.cause)
             counts = thrown.counts

@@ -95,6 +95,8 @@ public final class Service: Sendable {
         change(after: nil) { inside in
             old = inside.recipe.generation
             inside.recipe = Recipe(configuration, sourceFunc, generation: old + 1)
+            // What the accept loop waits for, such as room for a request, may have changed.
+            inside.alarm?.cancel()
             return inside.mass.reconfigure(
                 limit: configuration.maxErrorMass, pause: configuration.errorPause,
                 maxPause: configuration.maxErrorPause)
@@ -256,12 +258,12 @@ public final class Service: Sendable {
             return
         }
         let admitted = inside.withLockedValue { inside -> (Recipe, ErrorMass.Ticket)? in
-            guard case .serve(let ticket) = inside.mass.receivedRequest(now: .now) else { return nil }
+            guard !inside.stopped, case .serve(let ticket) = inside.mass.receivedRequest(now: .now) else { return nil }
             inside.listing += 1
             return (inside.recipe, ticket)
         }
         guard let (recipe, ticket) = admitted else {
-            connection.fail("busy: \(vAddr) is withdrawn after too many failures")
+            connection.fail("busy: \(vAddr) takes no requests at the moment")
             return
         }
         RequestServing(connection, of: self, recipe, ticket).start()

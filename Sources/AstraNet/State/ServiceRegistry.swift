@@ -71,11 +71,13 @@ struct ServiceRegistry: Sendable {
         }
     }
 
-    /// The best offers of `name`: the direct ones where there are any, else the relayed.
+    /// The offers of `name`, each host and port once: a direct one wins over a relayed one of the same (protocol
+    /// section 3).
     func candidates(for name: String) -> [Route] {
         let routes = routesByName[name] ?? []
-        let direct = routes.filter { !$0.offer.isRelayed }
-        return direct.isEmpty ? routes : direct
+        guard routes.contains(where: \.offer.isRelayed) else { return routes }
+        let direct = Set(routes.lazy.filter { !$0.offer.isRelayed }.map(\.offer.address))
+        return routes.filter { !$0.offer.isRelayed || !direct.contains($0.offer.address) }
     }
 
     /// All offers, by name.

@@ -129,7 +129,7 @@ package struct PluginSources: AsyncSequence, Sendable {
             var idling = IdlePolls()
             if executor.isBehind { await Task.yield() }
             while true {
-                let (sources, step) =
+                let (sources, step, duration) =
                     if executor.isCurrent {
                         Self.pollOnce(call)
                     } else {
@@ -141,7 +141,7 @@ package struct PluginSources: AsyncSequence, Sendable {
                 case .stopped: return ([], .failure(object.stopReason))
                 case .ready where sources.isEmpty:
                     object.context.counters.emptyPoll()
-                    await idling.pause(object, function: "poll_sources")
+                    await idling.pause(object, function: "poll_sources", pollTook: duration)
                 case .ready, .pending, .wait:
                     if !sources.isEmpty { return (sources, nil) }
                     await object.waitForWake()
@@ -149,7 +149,8 @@ package struct PluginSources: AsyncSequence, Sendable {
             }
         }
 
-        private static func pollOnce(_ call: PluginCall) -> (Deque<Source>, PolledObject.Step) {
+        private static func pollOnce(_ call: PluginCall) -> (Deque<Source>, PolledObject.Step, nanoseconds: UInt64) {
+            let start = monotonicNanoseconds()
             var sink = SourceSink(call: call)
             let context = call.object.context
             let step = call.object.poll { pointer, handle in
@@ -161,7 +162,7 @@ package struct PluginSources: AsyncSequence, Sendable {
                     return PluginAnswer(poll: status, function: "poll_sources", message: message)
                 }
             }
-            return (sink.sources, step)
+            return (sink.sources, step, monotonicNanoseconds() &- start)
         }
     }
 }
@@ -171,8 +172,14 @@ package struct PluginSources: AsyncSequence, Sendable {
 struct IdlePolls {
     private var count = 0
 
-    /// - Parameter function: its name, for the log.
-    mutating func pause(_ object: PolledObject, function: StaticString) async {
+    /// A poll that took so long did some work, and found nothing yet.
+    private static let work: UInt64 = 20_000
+
+    /// - Parameters:
+    ///   - function: its name, for the log.
+    ///   - duration: how long the poll took, in nanoseconds, without the wait for a thread.
+    mutating func pause(_ object: PolledObject, function: StaticString, pollTook duration: UInt64) async {
+        if duration > Self.work { return await Task.yield() }
         count += 1
         if count <= 16 { return await Task.yield() }
         if count == 17 {

@@ -33,7 +33,7 @@ final class PluginSource: FrameProducer {
         var idling = IdlePolls()
         while true {
             let before = batch.count
-            let (step, isFull) =
+            let (step, isFull, duration) =
                 if executor.isCurrent {
                     pollOnce(into: &batch)
                 } else {
@@ -46,7 +46,7 @@ final class PluginSource: FrameProducer {
             case .ready where batch.count == before:
                 object.context.counters.emptyPoll()
                 if !batch.isEmpty { return true }
-                await idling.pause(object, function: "poll_frames")
+                await idling.pause(object, function: "poll_frames", pollTook: duration)
             case .ready:
                 guard !isFull, !batch.isFull, !object.context.descriptor.isBlocking,
                     monotonicNanoseconds() &- start < Self.gatheringTime
@@ -62,8 +62,10 @@ final class PluginSource: FrameProducer {
     /// frame at a poll does not cost a write each, and nobody notices the delay.
     private static let gatheringTime: UInt64 = 200_000
 
-    /// - Returns: what came of it, and whether a frame found no room beside the others, so that asking again is in vain.
-    private func pollOnce(into batch: inout FrameBatch) -> (PolledObject.Step, isFull: Bool) {
+    /// - Returns: what came of it, and whether a frame found no room beside the others, so that asking again is in vain,
+    ///   and how long it took.
+    private func pollOnce(into batch: inout FrameBatch) -> (PolledObject.Step, isFull: Bool, nanoseconds: UInt64) {
+        let start = monotonicNanoseconds()
         let context = object.context
         var isFull = false
         let step = object.poll { pointer, handle in
@@ -79,6 +81,6 @@ final class PluginSource: FrameProducer {
                 return PluginAnswer(poll: status, function: "poll_frames", message: message)
             }
         }
-        return (step, isFull)
+        return (step, isFull, monotonicNanoseconds() &- start)
     }
 }
