@@ -220,7 +220,8 @@ public final class Node: Sendable {
         var refusal: AstraNetError?
         while true {
             guard let (link, offer) = try core.pickOffer(of: fullName, bucket: bucket, except: refused) else {
-                if let refusal { throw refusal }
+                // Refused by all who offer it; where the offers are gone meanwhile, the next one is waited for.
+                if let refusal, core.hasOffer(of: fullName) { throw refusal }
                 do {
                     try await core.waitForOffer(of: fullName, over: peer?.link.id, deadline: deadline)
                 } catch let error as AstraNetError where error.code == .deadlineExceeded {

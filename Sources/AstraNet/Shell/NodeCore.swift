@@ -185,6 +185,11 @@ final class NodeCore: Sendable {
 
     var offers: [ServiceOffer] { shared.withLockedValue { $0.registry.offers } }
 
+    /// Whether somebody offers `name` now.
+    func hasOffer(of name: String) -> Bool {
+        shared.withLockedValue { !$0.registry.candidates(for: name).isEmpty }
+    }
+
     /// Picks an offer of `name` now; `nil` when there is none but the refused ones.
     func pickOffer(
         of name: String, bucket: String?, except refused: Set<Address>
