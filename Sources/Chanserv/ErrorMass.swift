@@ -46,7 +46,7 @@ package struct ErrorMass: Sendable {
         package let isProbe: Bool
     }
 
-    /// How long a probing request may go on undecided before it counts as a success.
+    /// How long a probing request may go on undecided before all others are let in again, the mass unchanged.
     package static let probeTime = Duration.seconds(5)
 
     /// At how many failures in a row to withdraw; 0 is never.
@@ -131,8 +131,10 @@ package struct ErrorMass: Sendable {
             state = .awaitingProbe
             return .announce
         case .probing(let until) where now >= until:
-            mass = 0
-            return restore()
+            // Proven neither way: all are let in again, but the mass stays, so that one failure more withdraws the name
+            // again, for longer, and one success clears it. The probe's own end still counts.
+            state = .serving
+            return .restore
         case .serving, .withdrawn, .awaitingProbe, .probing:
             return .doNothing
         }

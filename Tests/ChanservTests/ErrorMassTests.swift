@@ -179,4 +179,15 @@ import Testing
         let request = try ticket(&mass)
         #expect(mass.failed(request, now: at(0)) == .withdraw(until: at(10), mass: 1))
     }
+
+    @Test func aProbeThatIsSlowDecidesNothingAndItsFailureStillWithdraws() throws {
+        var (mass, probe) = try mass("probing")
+        #expect(mass.tick(now: at(15)) == .restore)
+        #expect(mass.state == .serving)
+        #expect(mass.mass == 3)
+        guard case .withdraw(_, mass: 4) = mass.failed(probe, now: at(40)) else {
+            Issue.record("the probe failed, and nothing was withdrawn")
+            return
+        }
+    }
 }
