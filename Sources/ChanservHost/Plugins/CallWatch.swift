@@ -57,9 +57,10 @@ enum CallWatch {
     private static func report(now: UInt64) {
         for record in records.withLockedValue({ Array($0.values) }) {
             let overdue: Running? = record.running.withLockedValue { running in
-                guard let call = running, !call.isReported, now &- call.start > call.context.callBudget else {
-                    return nil
-                }
+                // One that began after `now` was read is not overdue, and its time would be negative.
+                guard let call = running, !call.isReported, call.start < now,
+                    now - call.start > call.context.callBudget
+                else { return nil }
                 running?.isReported = true
                 return call
             }
