@@ -28,6 +28,10 @@ final class ServiceWork: Sendable {
         var kind: Kind
         var task: Task<Void, Never>?
         var reason: Reason?
+        /// Nobody will fetch it: its wait ends, or does not begin.
+        var isGivenUp = false
+
+        var isCancelled: Bool { reason != nil || (isGivenUp && kind == .announced) }
     }
 
     private struct Inside {
@@ -64,7 +68,7 @@ final class ServiceWork: Sendable {
         let task = Task(executorPreference: executor) { await body() }
         let cancelled = inside.withLockedValue { inside -> Bool in
             inside.entries[id]?.task = task
-            return inside.entries[id]?.reason != nil
+            return inside.entries[id]?.isCancelled ?? false
         }
         if cancelled { task.cancel() }
     }
@@ -97,7 +101,8 @@ final class ServiceWork: Sendable {
     /// Ends the wait of `id` for its client. A client that came at the same moment is served.
     func cancelAnnounced(_ id: ID) {
         let task = inside.withLockedValue { inside in
-            inside.entries[id]?.kind == .announced ? inside.entries[id]?.task : nil
+            inside.entries[id]?.isGivenUp = true
+            return inside.entries[id]?.kind == .announced ? inside.entries[id]?.task : nil
         }
         task?.cancel()
     }

@@ -75,11 +75,14 @@ import Testing
 
     @Test func aSourceReadsOnAfterItsSourcesWereDropped() async throws {
         let journal = Journal()
-        let (stream, feed) = AsyncThrowingStream<Source, any Error>.makeStream()
-        feed.onTermination = { _ in journal.add("listing over") }
-        feed.yield(Source(header: "", frames: (0..<500).map { _ in [UInt8](repeating: 1, count: 1000) }))
-        for _ in 0..<10 { feed.yield(Source(header: "", producer: TestProducer.silent(journal, "other"))) }
-        let pair = try Pair { _ in stream }
+        let pair = try Pair { _ in
+            // The server alone holds it: wherever in the listing it stops, the stream is freed and says so.
+            AsyncThrowingStream<Source, any Error> { feed in
+                feed.onTermination = { _ in journal.add("listing over") }
+                feed.yield(Source(header: "", frames: (0..<500).map { _ in [UInt8](repeating: 1, count: 1000) }))
+                for _ in 0..<10 { feed.yield(Source(header: "", producer: TestProducer.silent(journal, "other"))) }
+            }
+        }
         let source = try await pair.post().first()
         // Nobody holds the sources any more, so the server stops listing and sending what was not handed out.
         try await journal.wait(for: "listing over")
