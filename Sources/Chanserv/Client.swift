@@ -39,7 +39,8 @@ public struct Client: Sendable {
                 // A server may answer without the end of the request. If it did not answer, this is the reason.
                 unsent = ChanservError(error, while: "posting to \(vAddr)")
             } catch {
-                master.close()
+                // Half a request is of no use to anybody.
+                master.abort("the client gave the request up")
                 throw error
             }
             return ReceivedSources(RequestReceiver(master, multiplexer, configuration, unsent: unsent))

@@ -33,6 +33,11 @@ struct InMemoryConnection: Connection {
         pair.end(side, .failed(String(decoding: message.utf8.prefix(1024), as: UTF8.self)))
     }
 
+    func abort(_ message: String) {
+        pair.pipe(to: side.other).dropQueued()
+        fail(message)
+    }
+
     func onPeerClosed(_ body: @escaping @Sendable () -> Void) {
         pair.onPeerClosed(of: side, body)
     }

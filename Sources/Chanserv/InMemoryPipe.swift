@@ -111,6 +111,14 @@ final class InMemoryPipe: Sendable {
         writable.signal()
     }
 
+    /// The writer takes back what is not under way yet.
+    func dropQueued() {
+        inside.withLockedValue { inside in
+            inside.dropped = inside.dropped || !inside.queued.isEmpty
+            inside.queued = []
+        }
+    }
+
     /// The reader wants no more.
     func abandon(_ end: End) {
         inside.withLockedValue { inside in

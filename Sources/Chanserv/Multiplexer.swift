@@ -63,7 +63,7 @@ public protocol ConnectionListener: Sendable {
 /// A connection: a stream of bytes in each direction, with flow control, whose directions end separately.
 ///
 /// One task may read while another writes; two reads (or two writes) at the same time are a programming error.
-/// A connection must be ended with ``close()`` or ``fail(_:)``, whatever happened before.
+/// A connection must be ended with ``close()``, ``fail(_:)`` or ``abort(_:)``, whatever happened before.
 public protocol Connection: Sendable {
     /// Where the two ends are, in the network's own notation.
     var addresses: ConnectionAddresses { get }
@@ -92,9 +92,13 @@ public protocol Connection: Sendable {
     /// - Parameter message: for the peer's user, at most 1,024 bytes of it are sent.
     func fail(_ message: String)
 
+    /// As ``fail(_:)``, without what is queued: for a peer that does not take its bytes in time, which would otherwise hold
+    /// them for as long as it likes.
+    func abort(_ message: String)
+
     /// Calls `body` once, from any thread, when the peer has ended the connection in a way that makes writing
     /// pointless (it closed, failed, or the link broke), at once if that has already happened. It is not called for
-    /// this end's own ``close()`` or ``fail(_:)``, which drop `body`. At most one `body` can be set.
+    /// this end's own ``close()``, ``fail(_:)`` or ``abort(_:)``, which drop `body`. At most one `body` can be set.
     func onPeerClosed(_ body: @escaping @Sendable () -> Void)
 }
 

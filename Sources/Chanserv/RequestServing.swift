@@ -8,12 +8,16 @@ final class RequestServing: Sendable {
     private let outcome: RequestOutcome
     private let id: ServiceWork.ID
 
-    init(_ master: any Connection, of service: Service, _ recipe: Recipe, _ ticket: ErrorMass.Ticket) {
+    /// - Parameter id: of the request among the service's work.
+    init(
+        _ master: any Connection, of service: Service, _ recipe: Recipe, _ ticket: ErrorMass.Ticket,
+        _ id: ServiceWork.ID
+    ) {
         self.master = master
         self.service = service
         self.recipe = recipe
         outcome = RequestOutcome(service, recipe, ticket)
-        id = service.work.add(.request, generation: recipe.generation)
+        self.id = id
     }
 
     func start() {
@@ -116,7 +120,7 @@ final class RequestServing: Sendable {
     private func expire(_ what: String) -> @Sendable () -> Void {
         {
             self.service.work.cancel(self.id, .deadline(what))
-            self.master.fail("\(ChanservError.Code.deadlineExceeded): \(what)")
+            self.master.abort("\(ChanservError.Code.deadlineExceeded): \(what)")
         }
     }
 
@@ -147,7 +151,11 @@ final class RequestServing: Sendable {
             error = ChanservError(thrown, while: "announcing a source")
             counts = true
         }
-        master.fail(error.code == .sourceFailed ? error.message : error.description)
+        if error.code == .deadlineExceeded {
+            master.abort(error.description)
+        } else {
+            master.fail(error.code == .sourceFailed ? error.message : error.description)
+        }
         recipe.configuration.onError(error)
         return counts ? .failed(error) : .neutral
     }

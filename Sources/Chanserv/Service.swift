@@ -257,16 +257,17 @@ public final class Service: Sendable {
             acceptFailed(ChanservError(error, while: "accepting on \(vAddr)"))
             return
         }
-        let admitted = inside.withLockedValue { inside -> (Recipe, ErrorMass.Ticket)? in
+        let admitted = inside.withLockedValue { inside -> (Recipe, ErrorMass.Ticket, ServiceWork.ID)? in
             guard !inside.stopped, case .serve(let ticket) = inside.mass.receivedRequest(now: .now) else { return nil }
             inside.listing += 1
-            return (inside.recipe, ticket)
+            // Under the lock: whoever drains this generation from now on finds it.
+            return (inside.recipe, ticket, work.add(.request, generation: inside.recipe.generation))
         }
-        guard let (recipe, ticket) = admitted else {
+        guard let (recipe, ticket, id) = admitted else {
             connection.fail("busy: \(vAddr) takes no requests at the moment")
             return
         }
-        RequestServing(connection, of: self, recipe, ticket).start()
+        RequestServing(connection, of: self, recipe, ticket, id).start()
     }
 
     private func acceptFailed(_ error: ChanservError) {

@@ -76,7 +76,7 @@ final class SourceServing: Sendable {
         connection.onPeerClosed { self.service.work.cancel(self.id, .clientGone) }
         let expire = { @Sendable in
             self.service.work.cancel(self.id, .deadline("serving timeout"))
-            connection.fail("\(ChanservError.Code.deadlineExceeded): serving timeout")
+            connection.abort("\(ChanservError.Code.deadlineExceeded): serving timeout")
         }
         do {
             try await watching(configuration.servingTimeout, expire) { try await send(to: connection) }
@@ -133,7 +133,11 @@ final class SourceServing: Sendable {
             error = ChanservError(thrown, while: "sending frames")
             counts = !((thrown as? ConnectionError)?.isPeersDoing ?? true)
         }
-        connection.fail(error.code == .sourceFailed ? error.message : error.description)
+        if error.code == .deadlineExceeded {
+            connection.abort(error.description)
+        } else {
+            connection.fail(error.code == .sourceFailed ? error.message : error.description)
+        }
         configuration.onChanError(error)
         return counts ? .failed(error) : .neutral
     }

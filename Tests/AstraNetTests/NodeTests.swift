@@ -78,6 +78,24 @@ extension AstraNet.Stream {
         await pair.shutdown()
     }
 
+    @Test func anAbortedStreamHoldsNothingForAPeerThatDoesNotRead() async throws {
+        let pair = try await Pair()
+        let (client, server) = try await pair.stream()
+        // Returns when the first window is under way.
+        try await server.send(ByteBuffer(repeating: 1, count: 90_000), deadline: .soon)
+        await #expect(throws: AstraNetError.self) {
+            try await server.send(ByteBuffer(repeating: 1, count: 100_000), deadline: .now + .milliseconds(1))
+        }
+        server.abort("too slow")
+        // What was under way comes, and then the failure at once, though no credit was given for what was queued.
+        var received = 0
+        await #expect(throws: AstraNetError(.failedByPeer, "too slow")) {
+            while let bytes = try await client.receive(deadline: .soon) { received += bytes.readableBytes }
+        }
+        #expect(received == 65_536)
+        await pair.shutdown()
+    }
+
     @Test func aReaderThatClosesStopsTheWriter() async throws {
         let pair = try await Pair()
         let (client, server) = try await pair.stream()

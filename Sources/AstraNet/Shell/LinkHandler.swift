@@ -20,6 +20,8 @@ final class LinkHandler: ChannelInboundHandler {
     var backlog: [Stream] = []
     /// Bytes of control ops written while the connection takes no more.
     var stalledControl = 0
+    /// What the full connection held at the last tick.
+    private var lastBuffered: Int?
     var abilities: Set<Handshake.Ability> = []
     var context: ChannelHandlerContext?
     private var ticks: RepeatedTask?
@@ -142,8 +144,23 @@ final class LinkHandler: ChannelInboundHandler {
         }
     }
 
+    /// A slow connection is not a stalled one: while it is full, what it still holds is compared with the last tick.
+    private func noteProgress(now: UInt64) {
+        guard let context, !context.channel.isWritable else { return lastBuffered = nil }
+        do {
+            let buffered = try context.channel.syncOptions?.getOption(.bufferedWritableBytes)
+            // What was written meanwhile hides some progress, never makes it up.
+            if let buffered, let lastBuffered, buffered < lastBuffered { state.progressed(now: now) }
+            lastBuffered = buffered
+        } catch {
+            // A connection that cannot tell is judged by whether it can be written to alone.
+            lastBuffered = nil
+        }
+    }
+
     private func tick() {
         let now = NIODeadline.now().uptimeNanoseconds
+        noteProgress(now: now)
         switch state.tick(now: now) {
         case .doNothing: break
         case .close(let reason): close(reason)

@@ -141,9 +141,15 @@ public final class Stream: Sendable {
         end(.fail(message: String(decoding: message.utf8.prefix(1_024), as: UTF8.self)))
     }
 
-    private func end(_ ending: StreamState.Ending) {
+    /// As ``fail(_:)``, without what is queued: for a peer that does not take its bytes in time.
+    public func abort(_ message: String) {
+        end(.fail(message: String(decoding: message.utf8.prefix(1_024), as: UTF8.self)), dropsQueued: true)
+    }
+
+    private func end(_ ending: StreamState.Ending, dropsQueued: Bool = false) {
         let (needsFlush, waiters) = storage.withLockedValue { storage -> (Bool, StreamWaiters) in
-            guard storage.state.end(ending) == .flush else { return (false, StreamWaiters()) }
+            if dropsQueued { storage.state.dropQueued() }
+            guard storage.state.end(ending) == .flush || dropsQueued else { return (false, StreamWaiters()) }
             if ending != .finish {
                 storage.inbox = ByteBuffer()
                 storage.onPeerGone = nil

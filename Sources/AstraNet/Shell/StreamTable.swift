@@ -86,7 +86,8 @@ struct StreamTable {
                 continue
             }
             let queued = stream.withStorage { $0.state.queued }
-            if queued != waited.queued {
+            // Credit that comes drop by drop is no progress, or a few bytes a minute would hold the rest for ever.
+            if waited.queued - queued >= Int(SendWindow.initialSize) {
                 lingering[key] = (now, queued)
             } else if now - waited.since >= limits.lingerNanoseconds {
                 overdue.append(

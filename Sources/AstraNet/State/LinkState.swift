@@ -73,6 +73,11 @@ struct LinkState: Hashable, Sendable {
         }
     }
 
+    /// The connection took some bytes, though it is still full.
+    mutating func progressed(now: UInt64) {
+        if stalledSince != nil { stalledSince = now }
+    }
+
     /// The connection takes bytes again.
     mutating func unstalled() {
         stalledSince = nil

@@ -177,6 +177,11 @@ struct StreamState: Hashable, Sendable {
         return .flush
     }
 
+    /// What is queued will not be sent.
+    mutating func dropQueued() {
+        queued = 0
+    }
+
     enum EndingStep: Hashable {
         /// Still bytes in front of it, or none due.
         case wait

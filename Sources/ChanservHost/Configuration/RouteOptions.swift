@@ -37,8 +37,9 @@ public struct RouteOptions: Sendable, Hashable {
         /// For the client to come for a source it was told of (`chan_accept`). 30 seconds by default; never none, or a
         /// client that does not come would hold its sources for ever.
         public var chanAccept = Duration.seconds(30)
-        /// For the request's body to arrive (`master_read`). None by default.
-        public var masterRead: Duration?
+        /// For the request's body to arrive (`master_read`). 30 seconds by default, so that clients that say nothing do not
+        /// fill a route's `limits.requests`.
+        public var masterRead: Duration? = .seconds(30)
         /// For a source's header and name to be taken by the client (`master_write`). None by default.
         public var masterWrite: Duration?
         /// For the client to make room for a batch of frames (`frame_write`). None by default.

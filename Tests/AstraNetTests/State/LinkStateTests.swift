@@ -108,6 +108,22 @@ import Testing
         #expect(Self.code(link.tick(now: 1_011 * Self.second)) == .linkLost)
     }
 
+    @Test func aSlowConnectionIsNotAStalledOne() {
+        var link = Self.up { $0.wrote(now: 1_001 * Self.second, isStalled: true) }
+        for second in 1_002..<1_040 as Range<UInt64> {
+            link.received(now: second * Self.second)
+            link.progressed(now: second * Self.second)
+            #expect(Self.code(link.tick(now: second * Self.second)) == nil)
+        }
+        // Progress is not the end of the fullness: from here on nothing moves.
+        #expect(Self.code(link.tick(now: 1_049 * Self.second)) == .linkLost)
+    }
+
+    @Test func progressOfAConnectionThatIsNotFullIsNoStall() {
+        var link = Self.up { $0.progressed(now: 1_001 * Self.second) }
+        #expect(link.tick(now: 1_050 * Self.second) == .sendPing)
+    }
+
     @Test func aStallThatEndsIsForgotten() {
         for steps: (inout LinkState) -> Void in [
             { $0.unstalled() }, { $0.wrote(now: 1_009 * Self.second, isStalled: false) },
