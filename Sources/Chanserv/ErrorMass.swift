@@ -145,13 +145,19 @@ package struct ErrorMass: Sendable {
         self.limit = limit
         self.pause = pause
         self.maxPause = maxPause
-        guard limit == 0 else { return .doNothing }
+        return limit == 0 ? forgive() : .doNothing
+    }
+
+    /// Begins anew, because what failed was replaced: whatever began before decides nothing any more.
+    package mutating func forgive() -> Action {
         mass = 0
         switch state {
         case .serving:
+            epoch += 1
             return .doNothing
         case .withdrawn:
             state = .serving
+            epoch += 1
             return .announce
         case .awaitingProbe, .probing:
             return restore()

@@ -88,18 +88,25 @@ public final class Service: Sendable {
     /// - Parameters:
     ///   - configuration: the new options.
     ///   - sourceFunc: the new function.
+    ///   - forgivesFailures: whether the failures so far say nothing about the new function: they are forgotten, and a
+    ///     name that was withdrawn because of them is bound again at once. `false` by default: the count and a pause
+    ///     that has begun stay.
     /// - Returns: what stands for the requests that began before, for ``drain(_:until:grace:)``.
     @discardableResult
-    public func update(configuration: Server.Configuration, sourceFunc: @escaping SourceFunc) -> Generation {
+    public func update(
+        configuration: Server.Configuration, sourceFunc: @escaping SourceFunc, forgivesFailures: Bool = false
+    ) -> Generation {
         var old: UInt64 = 0
         change(after: nil) { inside in
             old = inside.recipe.generation
             inside.recipe = Recipe(configuration, sourceFunc, generation: old + 1)
             // What the accept loop waits for, such as room for a request, may have changed.
             inside.alarm?.cancel()
-            return inside.mass.reconfigure(
+            let action = inside.mass.reconfigure(
                 limit: configuration.maxErrorMass, pause: configuration.errorPause,
                 maxPause: configuration.maxErrorPause)
+            // After a forgiving reconfiguration there is nothing left to forgive.
+            return forgivesFailures && action == .doNothing ? inside.mass.forgive() : action
         }
         return Generation(number: old)
     }

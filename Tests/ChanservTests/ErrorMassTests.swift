@@ -141,6 +141,21 @@ import Testing
         }
     }
 
+    @Test func everyStateIsForgivenAndWhatBeganBeforeDecidesNothing() throws {
+        for (name, action) in [
+            ("serving", ErrorMass.Action.doNothing), ("withdrawn", .announce), ("awaitingProbe", .restore),
+            ("probing", .restore),
+        ] {
+            var (mass, old) = try mass(name)
+            #expect(mass.forgive() == action, "\(name)")
+            #expect(mass.state == .serving && mass.mass == 0, "\(name)")
+            for _ in 0..<10 { #expect(mass.failed(old, now: at(1)) == .doNothing, "\(name)") }
+            #expect(mass.mass == 0, "\(name)")
+            let new = try ticket(&mass, 1)
+            #expect(mass.failed(new, now: at(1)) == .doNothing && mass.mass == 1, "\(name)")
+        }
+    }
+
     @Test func onlyOneRequestProbesAndItsSuccessClosesAndClears() throws {
         var (mass, probe) = try mass("probing")
         #expect(mass.receivedRequest(now: at(10)) == .refuse)

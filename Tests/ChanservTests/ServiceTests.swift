@@ -71,6 +71,21 @@ import Testing
         #expect(pair.service.state == .stopped)
     }
 
+    @Test func aWithdrawnServiceWaitsOutItsPauseUnlessAnUpdateForgivesIt() async throws {
+        let pair = try Pair(failing(pause: .seconds(3600))) { _ in throw TestError("broken") }
+        for _ in 0..<3 { _ = await failure { try await ask(pair) } }
+        try await journal.wait(for: "mass 3: broken")
+        let withdrawn = pair.service.state
+        pair.service.update(configuration: failing(pause: .seconds(3600)), sourceFunc: answers("new"))
+        #expect(pair.service.state == withdrawn && pair.service.counters.errorMass == 3)
+        pair.service.update(
+            configuration: failing(pause: .seconds(3600)), sourceFunc: answers("new"), forgivesFailures: true)
+        #expect(pair.service.state == .serving && pair.service.counters.errorMass == 0)
+        // The dial waits for the name to come back.
+        let answer = try await ask(pair)
+        #expect(answer == "new")
+    }
+
     @Test func othersWaitWhileOneRequestProbes() async throws {
         let (gate, open) = AsyncThrowingStream<Int, any Error>.makeStream()
         let pair = try Pair(failing(pause: .milliseconds(20))) { [journal] request in

@@ -121,12 +121,15 @@ extension Host {
         let gone = table.publish(
             Dictionary(uniqueKeysWithValues: routes.map { ($0.id, serving($0.planned.instance)) }))
 
-        let touched = Set((plan.update + plan.repoint).map(\.vAddr))
+        let repointed = Set(plan.repoint.map(\.vAddr))
+        let touched = repointed.union(plan.update.map(\.vAddr))
         for route in routes where touched.contains(route.planned.vAddr) {
             let executor = serving(route.planned.instance).plugin.executor
             route.service.update(
                 configuration: Server.Configuration(route.planned.options, executor: executor, log: route.log),
-                sourceFunc: table.sourceFunc(for: route.id))
+                sourceFunc: table.sourceFunc(for: route.id),
+                // What failed was the instance before.
+                forgivesFailures: repointed.contains(route.planned.vAddr))
         }
         for vAddr in plan.remove.map(\.vAddr) {
             if let route = before[vAddr] { remove(route, deadline: .now + route.planned.options.drain) }

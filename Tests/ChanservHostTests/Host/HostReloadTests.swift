@@ -36,6 +36,7 @@ import Testing
             #expect(outcome.generation == 2)
             #expect(try await client.version() == "v2")
             await fixture.log.wait(for: "destroyed v1")
+            #expect(fixture.log.count(of: "info reloading") == 1)
             #expect(fixture.log.count(of: "reload: repointed stream; created a@") == 1)
         }
         #expect(fixture.log.count(of: "destroyed v2") == 1)
@@ -78,6 +79,20 @@ import Testing
             #expect(try await client.version() == "v2")
             #expect(try await running.expectStream(from: 0, count: 50_000) == "v1")
             await fixture.log.wait(for: "destroyed v1")
+        }
+    }
+
+    @Test func aRouteThatWasWithdrawnIsBackAtOnceWithTheNewCode() async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        try fixture.configure(routes: "- {vaddr: stream, plugin: a, error_mass: {limit: 1, pause: 1h, max_pause: 1h}}")
+        try await fixture.serving { client in
+            await #expect(throws: ChanservError.self) { _ = try await client.source("stream", "fail") }
+            await fixture.log.wait(for: "route 'stream' withdrawn for")
+            try fixture.install("v2")
+            #expect(await fixture.host.reload().changes.repointed == ["stream"])
+            #expect(try await client.version() == "v2")
+            #expect(await fixture.host.status.routes.map(\.state) == [.serving])
         }
     }
 
