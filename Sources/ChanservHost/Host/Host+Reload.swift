@@ -39,6 +39,7 @@ extension Host {
     }
 
     private func reloadOnce() async -> ReloadOutcome {
+        logger.info("reloading \(file)", metadata: ["generation": "\(table.generation)"])
         let outcome = await readAndApply()
         warn(outcome.warnings)
         switch outcome.result {

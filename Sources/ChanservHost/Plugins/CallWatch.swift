@@ -1,6 +1,16 @@
 internal import Glibc
 internal import NIOConcurrencyHelpers
 
+/// What is expected of a plugin's function.
+enum CallKind: Sendable {
+    /// It returns at once.
+    case prompt
+    /// It returns at once, where urgent work is done.
+    case urgent
+    /// create and destroy: it may take its time, but a reload or the end of an instance waits for it.
+    case unhurried
+}
+
 /// Notices functions of plugins that do not return: the time of one that does is measured when it has, but one that
 /// hangs would never be heard of.
 ///
@@ -9,6 +19,7 @@ enum CallWatch {
     private struct Running {
         let context: PluginContext
         let function: StaticString
+        let kind: CallKind
         let start: UInt64
         var isReported = false
     }
@@ -43,11 +54,13 @@ enum CallWatch {
     ///
     /// - Returns: what it returned, how long it took in nanoseconds, and whether it was reported while it ran.
     static func watching<Result>(
-        _ context: PluginContext, _ function: StaticString, _ body: () -> Result
+        _ context: PluginContext, _ function: StaticString, _ kind: CallKind, _ body: () -> Result
     ) -> (result: Result, duration: UInt64, wasReported: Bool) {
         let record = self.record
         let start = monotonicNanoseconds()
-        record.running.withLockedValue { $0 = Running(context: context, function: function, start: start) }
+        record.running.withLockedValue {
+            $0 = Running(context: context, function: function, kind: kind, start: start)
+        }
         let result = body()
         let wasReported = record.running.withLockedValue { $0.take()?.isReported ?? false }
         return (result, monotonicNanoseconds() &- start, wasReported)
@@ -59,12 +72,13 @@ enum CallWatch {
             let overdue: Running? = record.running.withLockedValue { running in
                 // One that began after `now` was read is not overdue, and its time would be negative.
                 guard let call = running, !call.isReported, call.start < now,
-                    now - call.start > call.context.callBudget
+                    now - call.start > call.context.budget(of: call.kind)
                 else { return nil }
                 running?.isReported = true
                 return call
             }
-            if let overdue { overdue.context.doesNotReturn(overdue.function, after: now &- overdue.start) }
+            guard let overdue else { continue }
+            overdue.context.doesNotReturn(overdue.function, overdue.kind, after: now &- overdue.start)
         }
     }
 

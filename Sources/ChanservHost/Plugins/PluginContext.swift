@@ -10,53 +10,72 @@ final class PluginContext: Sendable {
     let executor: any PluginExecutor
     let logger: Logger
     let counters = PluginCounters()
-    /// In nanoseconds.
-    let callBudget: UInt64
+    /// In nanoseconds, as the other.
+    private let callBudget: UInt64
+    private let lifeBudget: UInt64
 
-    /// - Parameter callBudget: how long a call may take before it is logged and counted.
+    /// - Parameters:
+    ///   - callBudget: how long a call may take before it is logged and counted.
+    ///   - lifeBudget: the same for create and destroy.
     init(
-        name: String, descriptor: PluginDescriptor, executor: any PluginExecutor, logger: Logger, callBudget: Duration
+        name: String, descriptor: PluginDescriptor, executor: any PluginExecutor, logger: Logger, callBudget: Duration,
+        lifeBudget: Duration
     ) {
         self.name = name
         self.descriptor = descriptor
         self.executor = executor
         self.logger = logger
-        let (seconds, attoseconds) = callBudget.components
-        self.callBudget = UInt64(clamping: seconds) &* 1_000_000_000 &+ UInt64(clamping: attoseconds / 1_000_000_000)
+        self.callBudget = Self.nanoseconds(callBudget)
+        self.lifeBudget = Self.nanoseconds(lifeBudget)
+    }
+
+    private static func nanoseconds(_ duration: Duration) -> UInt64 {
+        let (seconds, attoseconds) = duration.components
+        return UInt64(clamping: seconds) &* 1_000_000_000 &+ UInt64(clamping: attoseconds / 1_000_000_000)
+    }
+
+    /// How long a call may take before it is logged and counted, in nanoseconds.
+    func budget(of kind: CallKind) -> UInt64 {
+        switch kind {
+        case .prompt, .urgent: callBudget
+        case .unhurried: lifeBudget
+        }
     }
 
     /// Calls one of the plugin's functions. Must run on ``executor``.
     ///
-    /// - Parameter mayBlock: the header allows this function to block in any plugin; a blocking plugin may in each but
-    ///   cancel.
+    /// - Parameter kind: what the header allows the function in any plugin. In a blocking plugin each but create,
+    ///   destroy and cancel may take as long as it likes: only its own threads wait for it.
     func call<Result>(
-        _ function: StaticString, mayBlock: Bool? = nil, _ body: (PluginDescriptor) -> Result
+        _ function: StaticString, _ kind: CallKind = .prompt, _ body: (PluginDescriptor) -> Result
     ) -> Result {
         precondition(executor.isCurrent, "a plugin function was about to run on a thread that is not the plugins'")
-        return mayBlock ?? descriptor.isBlocking ? body(descriptor) : timed(function, body)
+        return kind == .prompt && descriptor.isBlocking ? body(descriptor) : timed(function, kind, body)
     }
 
     /// Calls one of the two cancel functions, which may not block in any plugin and run where urgent work does.
     func callUrgently(_ function: StaticString, _ body: (PluginDescriptor) -> Void) {
-        timed(function, body)
+        timed(function, .urgent, body)
     }
 
-    private func timed<Result>(_ function: StaticString, _ body: (PluginDescriptor) -> Result) -> Result {
-        let (result, duration, wasReported) = CallWatch.watching(self, function) { body(descriptor) }
-        if wasReported { executor.stuckCallReturned() }
-        if duration > callBudget { overstayed(function, duration, isCounted: wasReported) }
+    private func timed<Result>(
+        _ function: StaticString, _ kind: CallKind, _ body: (PluginDescriptor) -> Result
+    ) -> Result {
+        let (result, duration, wasReported) = CallWatch.watching(self, function, kind) { body(descriptor) }
+        if wasReported { executor.stuckCallReturned(isUrgent: kind == .urgent) }
+        if duration > budget(of: kind) { overstayed(function, kind, duration, isCounted: wasReported) }
         return result
     }
 
-    /// As ``call(_:mayBlock:_:)`` for a function that can fail; also hands over what it wrote into the error buffer.
+    /// As ``call(_:_:_:)`` for a function that can fail; also hands over what it wrote into the error buffer.
     func callFailing(
-        _ function: StaticString, mayBlock: Bool? = nil,
+        _ function: StaticString, _ kind: CallKind = .prompt,
         _ body: (PluginDescriptor, UnsafeMutablePointer<chanserv_error>) -> chanserv_status
     ) -> (status: chanserv_status, message: String) {
         withUnsafeTemporaryAllocation(of: CChar.self, capacity: Self.messageCapacity) { buffer in
             buffer[0] = 0
             var error = chanserv_error(message: buffer.baseAddress, capacity: buffer.count)
-            let status = call(function, mayBlock: mayBlock) { body($0, &error) }
+            let status = call(function, kind) { body($0, &error) }
             return (status, status < 0 ? Self.message(in: buffer) : "")
         }
     }
@@ -70,20 +89,30 @@ final class PluginContext: Sendable {
     }
 
     @inline(never)
-    private func overstayed(_ function: StaticString, _ duration: UInt64, isCounted: Bool) {
+    private func overstayed(_ function: StaticString, _ kind: CallKind, _ duration: UInt64, isCounted: Bool) {
         if !isCounted { counters.overstayed() }
-        logger.warning(
-            """
-            plugin \(name): \(function) took \(duration / 1_000_000) ms, its budget is \(callBudget / 1_000_000) ms; \
-            answer CHANSERV_PENDING and work on another thread, or set CHANSERV_PLUGIN_BLOCKING
-            """)
+        let took = "plugin \(name): \(function) took \(duration / 1_000_000) ms"
+        switch kind {
+        case .prompt, .urgent:
+            logger.warning(
+                """
+                \(took), its budget is \(budget(of: kind) / 1_000_000) ms; answer CHANSERV_PENDING and work on another \
+                thread, or set CHANSERV_PLUGIN_BLOCKING
+                """)
+        case .unhurried:
+            logger.warning("\(took)")
+        }
     }
 
     /// A function is still running long after it should have returned.
-    func doesNotReturn(_ function: StaticString, after duration: UInt64) {
+    func doesNotReturn(_ function: StaticString, _ kind: CallKind, after duration: UInt64) {
         counters.overstayed()
-        executor.callIsStuck()
-        logger.error("plugin \(name): \(function) has not returned for \(duration / 1_000_000) ms; it holds a thread")
+        executor.callIsStuck(isUrgent: kind == .urgent)
+        let since = "plugin \(name): \(function) has not returned for \(duration / 1_000_000) ms"
+        switch kind {
+        case .prompt, .urgent: logger.error("\(since); it holds a thread")
+        case .unhurried: logger.warning("\(since); what is being started, reloaded or stopped waits for it")
+        }
     }
 }
 

@@ -15,10 +15,12 @@ package protocol PluginExecutor: TaskExecutor {
     var isBehind: Bool { get }
 
     /// A plugin's function holds one of the threads and does not return: another one takes its place, so that the
-    /// other plugins are served. Once for each such call, followed by ``stuckCallReturned()`` if it ever does.
-    func callIsStuck()
+    /// other plugins are served. Once for each such call, followed by ``stuckCallReturned(isUrgent:)`` if it ever does.
+    ///
+    /// - Parameter isUrgent: it came through ``submitUrgent(_:)``.
+    func callIsStuck(isUrgent: Bool)
 
-    func stuckCallReturned()
+    func stuckCallReturned(isUrgent: Bool)
 }
 
 extension PluginExecutor {

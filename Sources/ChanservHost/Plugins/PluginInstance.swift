@@ -10,6 +10,8 @@ package final class PluginInstance: Sendable {
     package struct Configuration: Sendable {
         /// How long a function may take before it is logged and counted. The default is 1 s.
         package var callBudget: Duration = .seconds(1)
+        /// The same for create and destroy, which may take their time. The default is 5 s.
+        package var lifeBudget: Duration = .seconds(5)
         /// How many threads a `CHANSERV_PLUGIN_BLOCKING` plugin gets. The default is 16.
         package var blockingThreads = 16
 
@@ -67,12 +69,12 @@ package final class PluginInstance: Sendable {
         logger[metadataKey: "plugin"] = "\(name)"
         let context = PluginContext(
             name: name, descriptor: descriptor, executor: executor, logger: logger,
-            callBudget: configuration.callBudget)
+            callBudget: configuration.callBudget, lifeBudget: configuration.lifeBudget)
         let host = HostTable(logger: logger)
         let created = await executor.run { () -> Result<PluginPointer, PluginError> in
             var pointer: OpaquePointer?
             let (status, message) = host.context.lending(values) { config in
-                context.callFailing("create", mayBlock: true) { descriptor, error in
+                context.callFailing("create", .unhurried) { descriptor, error in
                     descriptor.create(host.pointer, config, &pointer, error)
                 }
             }
@@ -213,7 +215,7 @@ package final class PluginInstance: Sendable {
         guard drained.hasHappened else { return leak("a function of it did not return") }
         let destroyed = Event()
         context.executor.submit { [context, pointer] in
-            context.call("destroy", mayBlock: true) { $0.destroy(pointer.raw) }
+            context.call("destroy", .unhurried) { $0.destroy(pointer.raw) }
             destroyed.happened()
         }
         await Task { _ = await destroyed.wait(until: .now + grace) }.value

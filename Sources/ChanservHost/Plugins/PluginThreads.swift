@@ -90,7 +90,8 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
 
     package var isBehind: Bool { backlog.load(ordering: .relaxed) }
 
-    package func callIsStuck() {
+    package func callIsStuck(isUrgent: Bool) {
+        if isUrgent, let urgent { return urgent.callIsStuck(isUrgent: false) }
         let threadNumber: Int? = withState { state in
             guard state.stuck < Self.stuckLimit else { return nil }
             state.stuck += 1
@@ -99,7 +100,8 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
         if let threadNumber { startThread(threadNumber) }
     }
 
-    package func stuckCallReturned() {
+    package func stuckCallReturned(isUrgent: Bool) {
+        if isUrgent, let urgent { return urgent.stuckCallReturned(isUrgent: false) }
         withState { state in
             state.stuck = max(0, state.stuck - 1)
             // Threads above the limit find out and end.

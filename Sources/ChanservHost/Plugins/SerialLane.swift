@@ -41,9 +41,10 @@ package final class SerialLane: PluginExecutor {
 
     package var isBehind: Bool { threads.isBehind }
 
-    package func callIsStuck() { threads.callIsStuck() }
+    /// Urgent work runs on the same threads as all other.
+    package func callIsStuck(isUrgent: Bool) { threads.callIsStuck(isUrgent: false) }
 
-    package func stuckCallReturned() { threads.stuckCallReturned() }
+    package func stuckCallReturned(isUrgent: Bool) { threads.stuckCallReturned(isUrgent: false) }
 
     private func push(_ work: Work) {
         let startsTurn = state.withLockedValue { state in

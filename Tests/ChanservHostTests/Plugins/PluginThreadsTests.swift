@@ -113,12 +113,12 @@ struct PluginThreadsTests {
         let passed = Event()
         threads.submit { passed.happened() }
         #expect(threads.isBehind)
-        threads.callIsStuck()
+        threads.callIsStuck(isUrgent: false)
         await passed.wait()
         #expect(threads.threadCount == 2)
         gate.lock()
         gate.unlock(withValue: 1)
-        threads.stuckCallReturned()
+        threads.stuckCallReturned(isUrgent: false)
         // The suite's time limit is the deadline.
         while threads.threadCount > 1 { await threads.run {} }
         threads.retire()
@@ -134,6 +134,43 @@ struct PluginThreadsTests {
         #expect(try await other.texts("frames 3") == ["0", "1", "2"])
         _ = try await hanging.texts("release")
         #expect(try await task.value == [])
+    }
+
+    @Test(arguments: ["create", "destroy"]) func whatHangsAtTheEndsOfAnInstanceIsNamedAndHoldsUpNobody(
+        function: String
+    ) async throws {
+        let host = try ProbeHost(threads: 1)
+        let path = try host.compile()
+        let other = try await host.instance(of: path)
+        let life = Task {
+            let hanging = try await host.instance(of: path, yaml: "hang: \(function)", lifeBudget: .milliseconds(10))
+            return await hanging.retireNow()
+        }
+        await host.log.wait(for: "blocked")
+        // There was one thread, so this is served by the one that took its place.
+        _ = try await other.texts("release")
+        #expect(try await life.value == .destroyed)
+        #expect(host.log.count(of: "warning [probe] plugin probe: \(function) has not returned for") == 1)
+    }
+
+    @Test func aCancelThatHangsDoesNotHoldUpOtherCancels() async throws {
+        let host = try ProbeHost()
+        let path = try host.compile("a.so")
+        let hanging = try await host.instance(of: path, yaml: "hang: cancel", callBudget: .milliseconds(10))
+        let first = try await hanging.source("never")
+        let task = Task { try await first.drain() }
+        await host.log.wait(for: "pending")
+        task.cancel()
+        await host.log.wait(for: "blocked")
+        // Only its cancel ends this poll.
+        let second = try await host.instance(of: host.compile("b.so", version: "2")).source("block")
+        let other = Task { try await second.drain() }
+        await host.log.wait(for: "blocked", count: 2)
+        other.cancel()
+        _ = await other.result
+        _ = try await host.instance(of: path).texts("release")
+        _ = await task.result
+        #expect(await hanging.retireNow() == .destroyed)
     }
 
     @Test func sourcesThatAlwaysHaveFramesShareTheThreads() async throws {

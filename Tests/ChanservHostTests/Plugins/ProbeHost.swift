@@ -33,11 +33,12 @@ final class ProbeHost: Sendable {
 
     func instance(
         of path: String? = nil, flags: String = "0", yaml: String = "", callBudget: Duration = .seconds(60),
-        blockingThreads: Int = 16
+        lifeBudget: Duration = .seconds(60), blockingThreads: Int = 16
     ) async throws -> PluginInstance {
         let path = try path ?? compile(flags: flags)
         var configuration = PluginInstance.Configuration()
         configuration.callBudget = callBudget
+        configuration.lifeBudget = lifeBudget
         configuration.blockingThreads = blockingThreads
         return try await PluginInstance.create(
             name: "probe", library: store.load(path), values: PluginConfiguration(yaml: yaml), threads: threads,

@@ -20,7 +20,7 @@ let probeSource = #"""
     #define VERSION "1"
     #endif
 
-    struct chanserv_instance { const chanserv_host *host; char report[2048]; };
+    struct chanserv_instance { const chanserv_host *host; char report[2048]; char hangs_in[16]; };
     struct chanserv_call {
         chanserv_instance *instance; char command[32]; long number;
         atomic_int polling, cancels, closed, open_sources; long added;
@@ -40,6 +40,13 @@ let probeSource = #"""
     static void enter(void) { if (atomic_fetch_add(&inside, 1) > 0) overlaps++; }
     static void leave(void) { inside--; }
 
+    static void hang(const chanserv_host *host) {
+        host->log(host, CHANSERV_LOG_INFO, "blocked", 7);
+        pthread_mutex_lock(&global_mutex);
+        while (!global_release) pthread_cond_wait(&global_condition, &global_mutex);
+        pthread_mutex_unlock(&global_mutex);
+    }
+
     static chanserv_status create(const chanserv_host *host, const chanserv_config *config, chanserv_instance **instance,
                                   chanserv_error *error) {
         enter();
@@ -47,8 +54,9 @@ let probeSource = #"""
         self->host = host;
         const char *text = "unset", *path = "unset", *json; size_t size, json_size;
         int64_t integer = -1, duration = -1; double number = -1; int32_t boolean = -1; uint64_t bytes = 0; size_t count = 0;
-        const char *known[] = {"fail", "text", "integer", "number", "boolean", "duration", "size", "list", "path"};
-        chanserv_status status = host->config_only(host, config, known, 9, error);
+        const char *known[] = {"fail", "text", "integer", "number", "boolean", "duration", "size", "list", "path",
+                               "hang"};
+        chanserv_status status = host->config_only(host, config, known, 10, error);
         if (status == CHANSERV_READY) status = host->config_string(host, config, "text", &text, &size, error);
         if (status >= 0 || status == CHANSERV_ERROR_NOT_FOUND) status = host->config_integer(host, config, "integer", &integer, error);
         if (status >= 0 || status == CHANSERV_ERROR_NOT_FOUND) {
@@ -61,7 +69,11 @@ let probeSource = #"""
             host->config_json(host, config, &json, &json_size);
             snprintf(self->report, sizeof self->report, "%s|%lld|%g|%d|%lld|%llu|%zu|%s|%s", text, (long long)integer, number,
                      boolean, (long long)duration, (unsigned long long)bytes, count, path, json);
-            const char *fail = NULL;
+            const char *fail = NULL, *hangs_in;
+            if (host->config_string(host, config, "hang", &hangs_in, &size, NULL) == CHANSERV_READY) {
+                snprintf(self->hangs_in, sizeof self->hangs_in, "%s", hangs_in);
+                if (strcmp(hangs_in, "create") == 0) hang(host);
+            }
             status = CHANSERV_READY;
             if (host->config_string(host, config, "fail", &fail, &size, NULL) == CHANSERV_READY) {
                 snprintf(error->message, error->capacity, "told to fail: %s", fail);
@@ -77,6 +89,7 @@ let probeSource = #"""
         enter();
         if (opens != closes) violations++;
         destroys++;
+        if (strcmp(instance->hangs_in, "destroy") == 0) hang(instance->host);
         instance->host->log(instance->host, CHANSERV_LOG_ERROR, "destroyed", 9);
         leave();
     }
@@ -326,10 +339,7 @@ let probeSource = #"""
         }
         if (strcmp(command, "hang") == 0) {
             blocked++;
-            host->log(host, CHANSERV_LOG_INFO, "blocked", 7);
-            pthread_mutex_lock(&global_mutex);
-            while (!global_release) pthread_cond_wait(&global_condition, &global_mutex);
-            pthread_mutex_unlock(&global_mutex);
+            hang(host);
             return CHANSERV_END;
         }
         if (strcmp(command, "barrier") == 0) {
@@ -377,6 +387,7 @@ let probeSource = #"""
         enter();
         source_cancels++;
         if (source->closed || atomic_fetch_add(&source->cancels, 1) > 0) violations++;
+        if (strcmp(source->call->instance->hangs_in, "cancel") == 0) hang(source->call->instance->host);
         pthread_mutex_lock(&source->mutex);
         source->released = true;
         pthread_cond_broadcast(&source->condition);
