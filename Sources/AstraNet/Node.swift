@@ -3,14 +3,6 @@ internal import NIOConcurrencyHelpers
 public import NIOCore
 public import NIOPosix
 
-#if canImport(Glibc)
-    internal import Glibc
-#elseif canImport(Musl)
-    internal import Musl
-#elseif canImport(Darwin)
-    internal import Darwin
-#endif
-
 /// A node on the mesh: binds services, dials those of other nodes, and keeps the links between them.
 ///
 /// ```swift
@@ -22,8 +14,7 @@ public final class Node: Sendable {
     /// This process's identity on the mesh, new at each start.
     public var id: HostID { core.id }
 
-    private let core: NodeCore
-    private let group: any EventLoopGroup
+    let core: NodeCore
     private let servers = NIOLockedValueBox<[any Channel]>([])
 
     /// - Parameters:
@@ -35,8 +26,14 @@ public final class Node: Sendable {
         group: any EventLoopGroup = MultiThreadedEventLoopGroup.singleton,
         logger: Logger = Logger(label: "astranet")
     ) {
-        core = NodeCore(configuration: configuration, log: logger, timers: group.next())
-        self.group = group
+        core = NodeCore(configuration: configuration, log: logger, group: group, surroundings: .real)
+    }
+
+    /// A node in another world than the real one.
+    package init(
+        configuration: NodeConfiguration, group: any EventLoopGroup, logger: Logger, surroundings: Surroundings
+    ) {
+        core = NodeCore(configuration: configuration, log: logger, group: group, surroundings: surroundings)
     }
 
     // MARK: - Links
@@ -51,23 +48,24 @@ public final class Node: Sendable {
     @discardableResult
     public func listen(host: String, port: Int) async throws -> SocketAddress {
         let core = core
-        let bootstrap = ServerBootstrap(group: group)
-            .serverChannelOption(.backlog, value: 1_024)
-            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
-            .childChannelInitializer { channel in
-                let up = channel.eventLoop.makePromise(of: HostID.self)
-                return Self.configure(channel, core: core, up: up)
-            }
+        let network = core.surroundings.network
         do {
-            let server = try await Self.withLinkOptions(bootstrap).bind(host: host, port: port).get()
+            let addresses = try await network.addresses(of: host, port: port, on: core.timers).get()
+            let server = try await network.listen(at: addresses[0], on: core.group) { channel in
+                core.makeLink(of: channel, isDialled: false, up: channel.eventLoop.makePromise())
+            }.get()
             servers.withLockedValue { $0.append(server) }
-            return server.localAddress!
+            let address = server.localAddress ?? addresses[0]
+            core.shared.withLockedValue {
+                $0.ownAddresses.listens(at: address.ipAddress ?? host, port: address.port ?? port)
+            }
+            return address
         } catch {
-            throw AstraNetError(.unreachable, "cannot listen on \(host):\(port): \(Self.reason(error))")
+            throw AstraNetError(.unreachable, "cannot listen on \(host):\(port): \(SocketNetwork.reason(error))")
         }
     }
 
-    /// Connects to a node and shakes hands with it.
+    /// Connects to a node and shakes hands with it, at the first of the name's addresses that answers.
     ///
     /// - Parameters:
     ///   - host: a name or an IP address.
@@ -77,111 +75,68 @@ public final class Node: Sendable {
     /// - Throws: ``AstraNetError`` with code `unreachable`, with the system's reason, or why the handshake failed.
     @discardableResult
     public func join(host: String, port: Int, deadline: ContinuousClock.Instant) async throws -> HostID {
-        try await connect(host: host, port: port, deadline: deadline).peer
+        var failure: any Error = AstraNetError(.deadlineExceeded, "it was given no time")
+        do {
+            let addresses = try await core.surroundings.network.addresses(of: host, port: port, on: core.timers).get()
+            for address in addresses {
+                let left = core.surroundings.deadline(deadline, on: core.timers) - core.timers.now
+                guard left > .zero else { break }
+                do {
+                    return try await core.open(address, timeout: left).get().peer
+                } catch {
+                    failure = error
+                }
+            }
+        } catch {
+            failure = error
+        }
+        if let failure = failure as? AstraNetError, failure.code != .unreachable { throw failure }
+        throw AstraNetError(.unreachable, "cannot join \(host):\(port): \(SocketNetwork.reason(failure))")
     }
 
-    /// Joins an address and joins it again whenever the link is gone, with an exponential back-off of up to one minute,
-    /// until the task is cancelled or the node is shut down. The name is looked up anew each time.
+    /// Joins every address of a name, and joins each again whenever its link is gone, with an exponential back-off of up to
+    /// one minute, until the task is cancelled or the node is shut down. The name is looked up anew every 10 s
+    /// (protocol section 3). An address that leads to a host which is linked already is left alone for as long as it is.
     ///
     /// - Parameters:
     ///   - host: a name or an IP address.
     ///   - port: the port it listens at.
     public func keepJoined(host: String, port: Int) async {
-        var backoff = JoinBackoff()
-        while !Task.isCancelled, !core.isClosed {
-            var reason = "the link was closed"
-            do {
-                let joined = try await connect(host: host, port: port, deadline: .now + .seconds(20))
-                backoff.succeeded()
-                core.log.info("joined", metadata: ["address": "\(host):\(port)", "peer": "\(joined.peer)"])
-                await withTaskCancellationHandler {
-                    await Self.waitUntilClosed(joined.channel)
-                } onCancel: {
-                    joined.channel.close(promise: nil)
-                }
-            } catch {
-                reason = "\(error)"
-            }
-            let pause = backoff.failed(jitter: .random(in: 0..<1))
-            core.log.info(
-                "not joined", metadata: ["address": "\(host):\(port)", "reason": "\(reason)", "again in": "\(pause)"])
-            do {
-                try await Task.sleep(for: pause)
-            } catch {
-                return
-            }
-        }
+        await core.keepJoined(JoinPlan.Target(host: host, port: port))
     }
 
-    /// A link that was joined: whom it leads to, and when it is over.
-    struct Joined: Sendable {
-        var peer: HostID
-        var channel: any Channel
+    /// Makes a link of a connection that is there already: a socket, one of a pair for example.
+    ///
+    /// - Parameter socket: a connected stream socket, which the node owns from now on.
+    /// - Returns: the identity of the node at the other end, once the link is up.
+    /// - Throws: ``AstraNetError``, where it is no such socket or the handshake failed.
+    @discardableResult
+    public func attach(socket: CInt) async throws -> HostID {
+        try await attach(input: socket, output: socket)
     }
 
-    func connect(host: String, port: Int, deadline: ContinuousClock.Instant) async throws -> Joined {
+    /// Makes a link of two descriptors, those of two pipes for example.
+    ///
+    /// - Parameters:
+    ///   - input: what the other node writes can be read here.
+    ///   - output: what is written here the other node reads. The node owns both from now on.
+    /// - Returns: the identity of the node at the other end, once the link is up.
+    /// - Throws: ``AstraNetError``, where they cannot be used or the handshake failed.
+    @discardableResult
+    public func attach(input: CInt, output: CInt) async throws -> HostID {
         let core = core
-        let eventLoop = group.next()
-        let up = eventLoop.makePromise(of: HostID.self)
-        let limit = NIODeadline(deadline) - .now()
+        let eventLoop = core.group.next()
+        let up = eventLoop.makePromise(of: LinkUp.self)
+        let attached = SocketNetwork.attach(input: input, output: output, on: eventLoop) { channel in
+            core.makeLink(of: channel, isDialled: false, up: up)
+        }
+        attached.whenFailure { up.fail($0) }
         do {
-            let channel = try await ClientBootstrap(group: eventLoop)
-                .channelOption(.tcpOption(.tcp_nodelay), value: 1)
-                .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: Self.readSize))
-                .channelOption(.maxMessagesPerRead, value: 4)
-                .channelOption(.writeBufferWaterMark, value: Self.waterMark)
-                .connectTimeout(limit)
-                .channelInitializer { Self.configure($0, core: core, up: up) }
-                .connect(host: host, port: port).get()
-            let timer = eventLoop.scheduleTask(deadline: NIODeadline(deadline)) {
-                up.fail(AstraNetError(.deadlineExceeded, "no handshake from \(host):\(port) in time"))
-                channel.close(promise: nil)
-            }
-            defer { timer.cancel() }
-            let peer = try await withTaskCancellationHandler {
-                try await up.futureResult.get()
-            } onCancel: {
-                channel.close(promise: nil)
-            }
-            return Joined(peer: peer, channel: channel)
+            return try await up.futureResult.get().peer
         } catch let error as AstraNetError {
             throw error
         } catch {
-            up.fail(error)
-            throw AstraNetError(.unreachable, "cannot join \(host):\(port): \(Self.reason(error))")
-        }
-    }
-
-    /// What the system said, without the wrapping.
-    private static func reason(_ error: any Error) -> String {
-        switch error {
-        case let error as IOError: String(cString: strerror(error.errnoCode))
-        case let error as NIOConnectionError:
-            error.connectionErrors.first.map { reason($0.error) }
-                ?? (error.dnsAError ?? error.dnsAAAAError).map { "\(error.host) is not known: \($0)" } ?? "\(error)"
-        default: "\(error)"
-        }
-    }
-
-    /// A read takes up to so many bytes: larger ones gain nothing, smaller ones cost system calls.
-    private static let readSize = 256 * 1_024
-    /// A connection takes so many bytes before it says that it is full.
-    private static let waterMark = ChannelOptions.Types.WriteBufferWaterMark(low: 256 * 1_024, high: 1 << 20)
-
-    private static func withLinkOptions(_ bootstrap: ServerBootstrap) -> ServerBootstrap {
-        bootstrap
-            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .childChannelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: readSize))
-            .childChannelOption(.maxMessagesPerRead, value: 4)
-            .childChannelOption(.writeBufferWaterMark, value: waterMark)
-    }
-
-    private static func configure(
-        _ channel: any Channel, core: NodeCore, up: EventLoopPromise<HostID>
-    ) -> EventLoopFuture<Void> {
-        channel.eventLoop.makeCompletedFuture {
-            let link = Link(id: core.takeLinkID(), channel: channel)
-            try channel.pipeline.syncOperations.addHandler(LinkHandler(node: core, link: link, up: up))
+            throw AstraNetError(.unreachable, "cannot be a link: \(SocketNetwork.reason(error))")
         }
     }
 
@@ -194,65 +149,14 @@ public final class Node: Sendable {
     ///
     /// - Parameters:
     ///   - name: the service's name without the environment.
-    ///   - peer: announces it only on the link this stream came over; `nil`, the default, on all links.
+    ///   - peer: announces it only to the host at the other end of this stream; `nil`, the default, to everybody.
     /// - Throws: ``AstraNetError`` with code `serviceInUse`, `closed`, or `limitReached` for a name that is too long.
     public func bind(_ name: String, visibleTo peer: Stream? = nil) throws(AstraNetError) -> Listener {
-        try core.bind(name, visibility: peer.map { .link($0.link.id) } ?? .everybody)
-    }
-
-    /// Opens a stream to some node that offers a service, waiting for an offer where there is none yet.
-    ///
-    /// - Parameters:
-    ///   - name: the service's name without the environment.
-    ///   - bucket: the same bucket goes to the same offer for as long as the set of offers stays the same; `nil` picks at
-    ///     random.
-    ///   - peer: the stream on which the name was learnt; where nobody offers it and that stream's link is gone, nothing
-    ///     is waited for. `nil`, the default, for a name of one's own.
-    ///   - deadline: when to give up.
-    /// - Throws: ``AstraNetError`` with code `noOffer`, `refused`, `linkLost`, `deadlineExceeded` or `closed`;
-    ///   `CancellationError`.
-    public func dial(
-        _ name: String, bucket: String? = nil, learntFrom peer: Stream? = nil, deadline: ContinuousClock.Instant
-    ) async throws -> Stream {
-        let fullName = core.configuration.fullName(name)
-        // An offer that was withdrawn while it was dialled refuses; another one may be there already.
-        var refused: Set<Address> = []
-        var refusal: AstraNetError?
-        while true {
-            guard let (link, offer) = try core.pickOffer(of: fullName, bucket: bucket, except: refused) else {
-                // Refused by all who offer it; where the offers are gone meanwhile, the next one is waited for.
-                if let refusal, core.hasOffer(of: fullName) { throw refusal }
-                do {
-                    try await core.waitForOffer(of: fullName, over: peer?.link.id, deadline: deadline)
-                } catch let error as AstraNetError where error.code == .deadlineExceeded {
-                    throw AstraNetError(.noOffer, error.message)
-                }
-                continue
-            }
-            let stream = Stream(
-                state: .dialer(), local: core.address(port: core.takePort()), remote: offer.address, link: link)
-            do {
-                try link.open(stream)
-                try await stream.opened(deadline: deadline)
-                return stream
-            } catch {
-                stream.close()
-                guard let error = error as? AstraNetError, ContinuousClock.now < deadline else { throw error }
-                switch error.code {
-                case .refused:
-                    refused.insert(offer.address)
-                    refusal = error
-                case .linkLost:
-                    // It takes its offers along, so the next round finds another one or waits.
-                    await Task.yield()
-                default: throw error
-                }
-            }
-        }
+        try core.bind(name, visibility: peer.map { .peer($0.way) } ?? .everybody)
     }
 
     /// All that other nodes offer, as far as this node has heard.
-    public var services: [ServiceOffer] { core.offers }
+    public var services: [ServiceOffer] { core.shared.withLockedValue { $0.registry.all.map(\.offer) } }
 
     // MARK: - End
 
@@ -268,8 +172,7 @@ public final class Node: Sendable {
         for server in servers { await Self.closed(server) }
         let (links, listeners) = core.close()
         for listener in listeners { listener.close() }
-        let deadline = NIODeadline(.now + grace)
-        for link in links { link.closeWhenFlushed(deadline: deadline) }
+        for link in links { link.closeWhenFlushed(deadline: link.eventLoop.now + .nanoseconds(Int64(clamping: grace.nanoseconds))) }
         for link in links { await Self.waitUntilClosed(link.channel) }
     }
 

@@ -3,6 +3,8 @@ public struct NodeConfiguration: Sendable {
     /// The environment, e.g. `staging`: each service name this node binds or looks up gets `.staging` appended
     /// (protocol section 3). Empty, the default, for none.
     public var environment: String = ""
+    /// What the node does for others. ``Role/peer`` by default.
+    public var role = Role.peer
     /// A link without the peer's handshake after this is closed. 10 s.
     public var handshakeTimeout: Duration = .seconds(10)
     /// After writing nothing on a link for this, it sends PING. 5 s.
@@ -15,6 +17,8 @@ public struct NodeConfiguration: Sendable {
     public var openTimeout: Duration = .seconds(10)
     /// A closed stream whose last bytes the peer does not take is failed after no progress for this. 10 minutes.
     public var lingerTimeout: Duration = .seconds(600)
+    /// How long an offer may take to answer a dial before the next one is tried, where there is another. 2 s.
+    public var answerTimeout: Duration = .seconds(2)
     /// How many links there may be; the newest is refused beyond it. 65,536.
     public var maximumLinks = 65_536
     /// How many streams one link may have; the newest dial is refused beyond it. 1,048,576.
@@ -25,6 +29,13 @@ public struct NodeConfiguration: Sendable {
     public var maximumServicesPerLink = 1 << 18
     /// How many accepted streams may wait for one listener's `nextStream`. 16,384.
     public var maximumBacklog = 16_384
+    /// How many bytes one link may make this node hold: received and not read yet, or to be forwarded. A stream that would
+    /// go beyond it fails. 256 MiB.
+    public var maximumBufferedPerLink = 256 << 20
+    /// How many bytes all links together may make this node hold. 1 GiB.
+    public var maximumBuffered = 1 << 30
+    /// How far one stream's window may grow where both ends are nodes of this library. 4 MiB; 64 KiB for not at all.
+    public var maximumWindow = 4 << 20
     /// The longest service name that is believed, in bytes. 1,024.
     public var maximumServiceName = 1_024
 
@@ -32,6 +43,23 @@ public struct NodeConfiguration: Sendable {
 
     public init(environment: String) {
         self.environment = environment
+    }
+
+    /// What a node does for others, as in Go.
+    public enum Role: String, Sendable, CaseIterable {
+        /// Dials what others offer; its own services are announced to nobody, and nobody is told where it listens.
+        case client
+        /// Offers services and dials those of others, over the links it was told to join and those that others make.
+        case server
+        /// A server that also makes links of its own to hosts it hears of through a router. Go's default.
+        case peer
+        /// A peer that also passes on what its direct peers offer, and streams between them.
+        case router
+
+        /// Whether others hear of its services and addresses.
+        var announces: Bool { self != .client }
+        /// Whether it makes direct links to hosts behind routers.
+        var joinsOthers: Bool { self != .server }
     }
 
     var link: LinkState.Limits {
@@ -47,7 +75,10 @@ public struct NodeConfiguration: Sendable {
     }
 
     /// A name as it travels: with the environment's suffix.
-    func fullName(_ name: String) -> String { environment.isEmpty ? name : "\(name).\(environment)" }
+    func fullName(_ name: String) -> String { name + environmentSuffix }
+
+    /// What each service name of this environment ends in.
+    var environmentSuffix: String { environment.isEmpty ? "" : ".\(environment)" }
 }
 
 /// What one link's streams may cost.

@@ -33,6 +33,9 @@ public struct Op: Hashable, Sendable {
     /// The largest payload a node may send to one that has not said otherwise: Go nodes read through a buffer of this
     /// size, and a larger op would break the link (protocol section 1).
     public static let maximumPayload = 65_536
+
+    /// The largest payload that this library takes from a node that knows so.
+    static let largePayload = 262_144
 }
 
 extension ByteBuffer {

@@ -1,13 +1,25 @@
+internal import DequeModule
 internal import Logging
 internal import NIOConcurrencyHelpers
 internal import NIOCore
+internal import Synchronization
 
 /// One connection to another node, as seen from any thread: what goes out is collected here, and the event loop is told
 /// once for each change from idle to busy. Everything else of a link belongs to its event loop (``LinkHandler``).
 final class Link: Sendable {
     let id: ServiceRegistry.LinkID
+    let node: NodeCore
     let channel: any Channel
+    /// Whether this node made the connection.
+    let isDialled: Bool
+    /// What the peer makes this node hold.
+    let buffered: BufferBudget
     var eventLoop: any EventLoop { channel.eventLoop }
+
+    /// The peer and what it can do, once the handshake is done.
+    let direct = NIOLockedValueBox<(host: HostID, abilities: Set<Handshake.Ability>)?>(nil)
+    /// The last round trip, in nanoseconds; 0 while none was measured.
+    let roundTrip = Atomic<UInt64>(0)
 
     private let outbound = NIOLockedValueBox(Outbound())
     /// `nil` once the connection is gone. Event loop only.
@@ -21,11 +33,13 @@ final class Link: Sendable {
         var opening: [Stream] = []
         /// Streams with bytes, credit or an ending to send.
         var dirty: [Stream] = []
+        /// Whole ops from other links, in their order.
+        var forwarded: Deque<ByteBuffer> = []
         /// The event loop has been told.
         var isScheduled = false
         var isClosed = false
 
-        var isEmpty: Bool { control.readableBytes == 0 && opening.isEmpty && dirty.isEmpty }
+        var isEmpty: Bool { control.readableBytes == 0 && opening.isEmpty && dirty.isEmpty && forwarded.isEmpty }
     }
 
     /// Closes the connection once all that was written to closed streams is out, at the latest at the deadline.
@@ -33,9 +47,12 @@ final class Link: Sendable {
         eventLoop.execute { self.handler.value?.closeWhenFlushed(deadline: deadline) }
     }
 
-    init(id: ServiceRegistry.LinkID, channel: any Channel) {
+    init(id: ServiceRegistry.LinkID, node: NodeCore, channel: any Channel, isDialled: Bool) {
         self.id = id
+        self.node = node
         self.channel = channel
+        self.isDialled = isDialled
+        buffered = BufferBudget(limit: node.configuration.maximumBufferedPerLink, parent: node.buffered)
         handler = NIOLoopBoundBox.makeEmptyBox(valueType: LinkHandler.self, eventLoop: channel.eventLoop)
     }
 
@@ -55,6 +72,38 @@ final class Link: Sendable {
     /// A stream has something to send; called once until the event loop has looked at it.
     func markDirty(_ stream: Stream) {
         schedule { $0.dirty.append(stream) }
+    }
+
+    enum Forwarding { case done, full, closed }
+
+    /// Queues whole ops that came from another link, behind those that came before.
+    func forward(_ ops: ByteBuffer) -> Forwarding {
+        guard buffered.take(ops.readableBytes) else { return .full }
+        guard schedule({ $0.forwarded.append(ops) }) else {
+            buffered.give(ops.readableBytes)
+            return .closed
+        }
+        return .done
+    }
+
+    /// Ends the link and all that runs over it.
+    func close(_ reason: AstraNetError) {
+        eventLoop.execute { self.handler.value?.close(reason) }
+    }
+
+    /// Whether this node and `host` can both do something over this link; only what is direct can.
+    func can(_ ability: Handshake.Ability, with host: HostID) -> Bool {
+        direct.withLockedValue { $0?.host == host && $0?.abilities.contains(ability) == true }
+    }
+
+    /// Takes no new streams from now on, and closes when it has none.
+    func retire() {
+        eventLoop.execute { self.handler.value?.isRetired = true }
+    }
+
+    /// The moment of `instant` on the clock of the event loop.
+    func deadline(_ instant: ContinuousClock.Instant?) -> NIODeadline? {
+        instant.map { node.surroundings.deadline($0, on: eventLoop) }
     }
 
     @discardableResult
@@ -80,6 +129,9 @@ final class Link: Sendable {
         }
     }
 
+    /// Nothing can be sent any more.
+    var isClosed: Bool { outbound.withLockedValue { $0.isClosed } }
+
     /// Nothing waits to be taken.
     var isOutboundEmpty: Bool { outbound.withLockedValue { $0.isEmpty } }
 
@@ -92,4 +144,13 @@ final class Link: Sendable {
             return taken
         }
     }
+}
+
+/// A link whose handshake is done.
+struct LinkUp: Sendable {
+    var link: Link
+    /// The host it leads to.
+    var peer: HostID
+    /// Whether another link led there already, so that this one will be closed.
+    var isRetired: Bool
 }

@@ -4,21 +4,28 @@ internal import NIOCore
 extension LinkHandler {
     func takeDial(_ op: Op) {
         let local = node.address(port: op.header.destination.port)
-        let key = StreamTable.Key(remote: op.header.source, localPort: local.port)
+        let remote = op.header.source
+        let key = StreamTable.Key(remote: remote, localPort: local.port)
         guard streams[key] == nil else { return }
         let limits = node.configuration.streams
-        guard streams.count < limits.perLink, streams.halfOpenCount < limits.halfOpen, node.isListening(on: local.port)
-        else {
-            if abilities.contains(.refuse) {
-                link.sendControl {
-                    $0.writeOp(OpHeader(.err, to: op.header.source, from: local), text: "nobody listens on \(local)")
-                }
-            }
-            return
+        guard node.isListening(on: local.port, for: remote.host, over: link) else {
+            return refuse(remote, local, "nobody listens on \(local)")
         }
-        let stream = Stream(state: .listener(), local: local, remote: op.header.source, link: link)
-        streams.insert(stream, halfOpenSince: NIODeadline.now().uptimeNanoseconds)
-        link.sendControl { $0.writeOp(OpHeader(.syn, to: op.header.source, from: local)) }
+        guard streams.count < limits.perLink, streams.halfOpenCount < limits.halfOpen else {
+            node.counters.refusedStreams.add(1, ordering: .relaxed)
+            return refuse(remote, local, "\(local.host) takes no more streams of this link")
+        }
+        let isEager = can(.eager, with: remote.host)
+        let stream = Stream(state: .listener(isEager: isEager), local: local, remote: remote, link: link)
+        streams.insert(stream, halfOpenSince: isEager ? nil : now)
+        link.sendControl { $0.writeOp(OpHeader(.syn, to: remote, from: local)) }
+        if isEager, !node.accept(stream) { stream.fail("nobody listens on \(local)") }
+    }
+
+    /// Answers a dial that leads nowhere, where the dialer understands that.
+    private func refuse(_ remote: Address, _ local: Address, _ message: String) {
+        guard can(.refuse, with: remote.host) else { return }
+        link.sendControl { $0.writeOp(OpHeader(.err, to: remote, from: local), text: message) }
     }
 
     func takeStreamOp(_ op: Op) {
@@ -30,6 +37,7 @@ extension LinkHandler {
         var failure: AstraNetError?
         var accept = false
         var isForgotten = false
+        var isOverfull = false
         var reply: Command?
         stream.withStorage { storage in
             func take(_ action: StreamState.PeerEndAction) {
@@ -52,6 +60,11 @@ extension LinkHandler {
                 case .drop: break
                 case .failStream(let error): failure = error
                 case .deliver:
+                    guard link.buffered.take(op.payload.readableBytes) else {
+                        isOverfull = true
+                        failure = AstraNetError(.limitReached, "too many bytes wait to be read on this node")
+                        break
+                    }
                     storage.inbox.writeImmutableBuffer(op.payload)
                     if storage.reader != nil { queueWake = storage.queueWake() }
                 }
@@ -62,8 +75,9 @@ extension LinkHandler {
                 guard let size = op.payload.number else { break }
                 take(storage.state.receivedWindowSize(size))
             case .syn:
-                if storage.state.receivedSyn() == .sendAck {
-                    reply = .ack
+                let action = storage.state.receivedSyn()
+                if action != .doNothing {
+                    if action == .sendAck { reply = .ack }
                     queueWake = storage.queueWake()
                     queueFlush = storage.sendingIsDue()
                 }
@@ -83,7 +97,7 @@ extension LinkHandler {
             default: break
             }
         }
-        if isForgotten { streams.remove(stream) }
+        if isForgotten { remove(stream) }
         if let reply {
             link.sendControl { $0.writeOp(OpHeader(reply, to: stream.remoteAddress, from: stream.localAddress)) }
         }
@@ -92,7 +106,10 @@ extension LinkHandler {
             if !node.accept(stream) { stream.fail("nobody listens on \(stream.localAddress)") }
         }
         if let failure {
-            if failure.code == .protocolViolation {
+            if isOverfull {
+                node.counters.overfullStreams.add(1, ordering: .relaxed)
+                tellFailure(of: stream, failure.message)
+            } else if failure.code == .protocolViolation {
                 log.warning("peer broke a stream's rules", metadata: ["error": "\(failure)"])
                 tellFailure(of: stream, failure.message)
             }
@@ -104,8 +121,15 @@ extension LinkHandler {
 
     /// The stream is over on this side of the link; its waiters are told at the end of the read.
     func forget(_ stream: Stream, _ error: AstraNetError) {
-        streams.remove(stream)
+        remove(stream)
         failLocally(stream, error)
+    }
+
+    /// The link knows the stream no longer.
+    func remove(_ stream: Stream) {
+        guard streams.remove(stream) else { return }
+        let limit = stream.withStorage { $0.state.receiveWindow.limit }
+        extraWindow -= Int(limit - SendWindow.initialSize)
     }
 
     func failLocally(_ stream: Stream, _ error: AstraNetError) {

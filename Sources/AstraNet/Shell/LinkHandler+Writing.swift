@@ -8,7 +8,7 @@ extension LinkHandler {
             stalledControl = 0
             flush()
         } else {
-            state.wrote(now: NIODeadline.now().uptimeNanoseconds, isStalled: true)
+            state.wrote(now: now, isStalled: true)
         }
         context.fireChannelWritabilityChanged()
     }
@@ -22,14 +22,18 @@ extension LinkHandler {
         for stream in outbound.opening {
             streams.insert(stream, halfOpenSince: nil)
             packer.write(OpHeader(.dial, to: stream.remoteAddress, from: stream.localAddress))
+            // What an eager stream says first goes right behind.
+            if stream.withStorage({ $0.sendingIsDue() }) { backlog.append(stream) }
         }
         backlog += outbound.dirty
+        forwardBacklog += outbound.forwarded
         guard context.channel.isWritable else {
             packer.finish()
             context.flush()
             guardControl(packer.written)
             return
         }
+        forward(into: &packer)
         var next = 0
         while next < backlog.count, packer.written < Self.bytesPerRound {
             let stream = backlog[next]
@@ -37,20 +41,29 @@ extension LinkHandler {
             switch drain(stream, into: &packer) {
             case .idle: break
             case .more: backlog.append(stream)
-            case .ended: streams.remove(stream)
+            case .ended: remove(stream)
             }
         }
         backlog.removeFirst(next)
         packer.finish()
         if packer.written > 0 {
             context.flush()
-            state.wrote(now: NIODeadline.now().uptimeNanoseconds, isStalled: !context.channel.isWritable)
+            state.wrote(now: now, isStalled: !context.channel.isWritable)
         }
         wakeAll()
         closeIfFlushed()
-        if !backlog.isEmpty, context.channel.isWritable {
+        if !backlog.isEmpty || !forwardBacklog.isEmpty, context.channel.isWritable {
             let link = link
             context.eventLoop.execute { link.handler.value?.flush() }
+        }
+    }
+
+    /// Ops from other links, at most half of a round, so that this node's own streams have their turn.
+    private func forward(into packer: inout OpPacker) {
+        while let ops = forwardBacklog.first, packer.written < Self.bytesPerRound / 2 {
+            forwardBacklog.removeFirst()
+            link.buffered.give(ops.readableBytes)
+            packer.write(ops)
         }
     }
 
@@ -77,9 +90,15 @@ extension LinkHandler {
             storage.isDirty = false
             let credit = storage.state.takeCredit()
             if credit > 0 {
+                if can(.window, with: stream.remoteAddress.host),
+                    let window = storage.state.growWindow(upTo: largestWindow, isAffordable: affordsWindow)
+                {
+                    packer.write(
+                        OpHeader(.windowSize, to: stream.remoteAddress, from: stream.localAddress), number: window)
+                }
                 packer.write(OpHeader(.rewind, to: stream.remoteAddress, from: stream.localAddress), number: credit)
             }
-            var left = min(storage.state.sendable, Op.maximumPayload)
+            var left = min(storage.state.sendable, payloadLimit(for: stream.remoteAddress.host))
             while left > 0 {
                 let size = min(left, storage.outbox[0].readableBytes)
                 packer.write(
@@ -110,9 +129,20 @@ extension LinkHandler {
         }
         if wakes { toWake.append(stream) }
         if lingers {
-            streams.lingers(stream, since: NIODeadline.now().uptimeNanoseconds)
+            streams.lingers(stream, since: now)
         }
         return result
+    }
+
+    private var largestWindow: UInt32 {
+        UInt32(clamping: max(node.configuration.maximumWindow, Int(SendWindow.initialSize)))
+    }
+
+    /// Windows beyond what the protocol gives every stream may grow to a quarter of what the link may hold.
+    private func affordsWindow(_ more: Int) -> Bool {
+        guard extraWindow + more <= node.configuration.maximumBufferedPerLink / 4 else { return false }
+        extraWindow += more
+        return true
     }
 
     func send(_ bytes: ByteBuffer) {

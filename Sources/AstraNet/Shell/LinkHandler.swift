@@ -1,3 +1,4 @@
+internal import DequeModule
 internal import Logging
 internal import NIOCore
 
@@ -22,21 +23,46 @@ final class LinkHandler: ChannelInboundHandler {
     var stalledControl = 0
     /// What the full connection held at the last tick.
     private var lastBuffered: Int?
-    var abilities: Set<Handshake.Ability> = []
+    /// What the peer said about itself.
+    private var handshake = Handshake(remoteAddress: "")
     var context: ChannelHandlerContext?
+    /// Ops from other links that could not be sent because the connection took no more.
+    var forwardBacklog: Deque<ByteBuffer> = []
+    /// Where ops for other hosts go, as far as this link has asked.
+    var routes: [HostID: Link] = [:]
+    /// How much larger than the protocol's the windows of all streams are, in bytes.
+    var extraWindow = 0
+    /// Another link leads to the same host: this one closes as soon as it has no streams.
+    var isRetired = false
+    private var idleSinceRetired = 0
+    private var pingSentAt: UInt64?
     private var ticks: RepeatedTask?
     /// Completed when the link is up, failed when it goes before that.
-    let up: EventLoopPromise<HostID>
-    private var closeReason: AstraNetError?
+    let up: EventLoopPromise<LinkUp>
+    private(set) var closeReason: AstraNetError?
     /// The link closes as soon as all that was written to it is out.
     private var closesWhenFlushed = false
 
-    init(node: NodeCore, link: Link, up: EventLoopPromise<HostID>) {
-        self.node = node
+    init(link: Link, up: EventLoopPromise<LinkUp>) {
+        node = link.node
         self.link = link
         self.up = up
         log = node.log
-        state = LinkState(localHost: node.id, now: NIODeadline.now().uptimeNanoseconds, limits: node.configuration.link)
+        state = LinkState(
+            localHost: node.id, now: link.eventLoop.now.uptimeNanoseconds, limits: node.configuration.link)
+    }
+
+    /// The present on the event loop's clock, in nanoseconds.
+    var now: UInt64 { link.eventLoop.now.uptimeNanoseconds }
+
+    /// Whether this node and `host` can both do something. What a router passes on is as in Go, whoever is behind it.
+    func can(_ ability: Handshake.Ability, with host: HostID) -> Bool {
+        host == peer && handshake.abilities.contains(ability)
+    }
+
+    /// How many bytes one DATA op to `host` may carry.
+    func payloadLimit(for host: HostID) -> Int {
+        host == peer ? min(handshake.maximumPayload, Op.largePayload) : Op.maximumPayload
     }
 
     /// The peer's identity once the handshake has told it.
@@ -60,7 +86,7 @@ final class LinkHandler: ChannelInboundHandler {
 
     private func start() {
         guard ticks == nil, let context else { return }
-        let remote = context.remoteAddress.map(Self.printed) ?? ""
+        let remote = context.remoteAddress?.printed ?? ""
         log[metadataKey: "link"] = "\(remote)"
         guard node.linkBegins(link) else {
             return close(AstraNetError(.limitReached, "this node is closed or has as many links as it may have"))
@@ -69,7 +95,8 @@ final class LinkHandler: ChannelInboundHandler {
         ticks = context.eventLoop.scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { _ in
             link.handler.value?.tick()
         }
-        let handshake = Handshake(remoteAddress: remote, abilities: Set(Handshake.Ability.allCases))
+        let handshake = Handshake(
+            remoteAddress: remote, abilities: Set(Handshake.Ability.allCases), maximumPayload: Op.largePayload)
         var ops = context.channel.allocator.buffer(capacity: 128)
         ops.writeOp(
             Op(
@@ -79,24 +106,22 @@ final class LinkHandler: ChannelInboundHandler {
         context.flush()
     }
 
-    /// `ip:port` as Go prints it.
-    private static func printed(_ address: SocketAddress) -> String {
-        guard let ip = address.ipAddress, let port = address.port else { return "" }
-        return ip.contains(":") ? "[\(ip)]:\(port)" : "\(ip):\(port)"
-    }
-
     func channelInactive(context: ChannelHandlerContext) {
         let reason = closeReason ?? AstraNetError(.linkLost, "the connection to the peer broke")
         state.closed()
         ticks?.cancel()
         ticks = nil
         let unsent = link.closeOutbound()
-        node.linkDown(link, reason: reason)
+        let lost = node.linkDown(link, reason: reason)
         for stream in unsent.opening { failLocally(stream, reason) }
         for stream in streams.removeAll() { failLocally(stream, reason) }
         wakeAll()
         backlog = []
+        for ops in unsent.forwarded + forwardBacklog { link.buffered.give(ops.readableBytes) }
+        forwardBacklog = []
+        routes = [:]
         up.fail(reason)
+        node.onLinkDown(link, lost)
         link.handler.value = nil
         self.context = nil
         context.fireChannelInactive()
@@ -159,21 +184,32 @@ final class LinkHandler: ChannelInboundHandler {
     }
 
     private func tick() {
-        let now = NIODeadline.now().uptimeNanoseconds
+        let now = now
         noteProgress(now: now)
         switch state.tick(now: now) {
         case .doNothing: break
         case .close(let reason): close(reason)
-        case .sendPing:
-            link.sendControl {
-                $0.writeOp(OpHeader(.ping, to: Address(host: .peer, port: 0), from: self.node.address(port: 0)))
-            }
+        case .sendPing: sendPing()
         }
+        if isRetired { closeIfUnused() }
         for (stream, error) in streams.takeOverdue(now: now, limits: node.configuration.streams) {
             tellFailure(of: stream, error.message)
             forget(stream, error)
         }
         wakeAll()
+    }
+
+    private func sendPing() {
+        pingSentAt = now
+        link.sendControl {
+            $0.writeOp(OpHeader(.ping, to: Address(host: .peer, port: 0), from: self.node.address(port: 0)))
+        }
+    }
+
+    /// A retired link goes when it has had no streams for a while: the peer may dial over it until it knows the other one.
+    private func closeIfUnused() {
+        idleSinceRetired = streams.count == 0 ? idleSinceRetired + 1 : 0
+        if idleSinceRetired >= 3 { close(AstraNetError(.closed, "another link leads to the same host")) }
     }
 
     // MARK: - Reading
@@ -187,13 +223,23 @@ final class LinkHandler: ChannelInboundHandler {
             decoder = ByteBuffer()
         }
         let start = bytes.readerIndex
-        state.received(now: NIODeadline.now().uptimeNanoseconds)
+        state.received(now: now)
+        var run = ForwardRun()
         do {
-            while closeReason == nil, let op = try bytes.readOp() { take(op) }
+            while closeReason == nil {
+                let start = bytes.readerIndex
+                guard let op = try bytes.readOp(maximumPayload: Op.largePayload) else { break }
+                if peer != nil, op.header.destination.host != .peer, op.header.destination.host != node.id {
+                    forward(op, from: start, to: bytes.readerIndex, of: bytes, &run)
+                } else {
+                    take(op)
+                }
+            }
         } catch {
             log.warning("peer broke the protocol", metadata: ["error": "\(error)"])
             close(error)
         }
+        finish(&run, of: bytes)
         if isContinued, bytes.readerIndex == start {
             // Still not whole: kept where it is, or an op that comes byte by byte would be copied with each of them.
             swap(&decoder, &bytes)
@@ -216,11 +262,16 @@ final class LinkHandler: ChannelInboundHandler {
             if op.header.command == .handshake { takeHandshake(op) }
             return
         }
-        // Only routers forward.
-        guard op.header.destination.host == .peer || op.header.destination.host == node.id else { return }
         switch op.header.command {
-        case .handshake, .pong, .follow, .discover:
+        case .handshake:
             break
+        case .pong:
+            if let pingSentAt { link.roundTrip.store(now - pingSentAt, ordering: .relaxed) }
+            pingSentAt = nil
+        case .discover:
+            node.answerDiscover(from: op.header.source.host, over: link)
+        case .follow:
+            node.followed(op.header.source.host, to: String(buffer: op.payload.prefix(300)))
         case .ping:
             link.sendControl { $0.writeOp(OpHeader(.pong, to: op.header.source, from: op.header.destination)) }
         case .service, .noService:
@@ -230,7 +281,7 @@ final class LinkHandler: ChannelInboundHandler {
         case .rst:
             let lost = AstraNetError(.linkLost, "the route to \(op.header.source.host) broke")
             for stream in streams.all(of: op.header.source.host) { forget(stream, lost) }
-            node.registryLost(host: op.header.source.host, on: link)
+            node.routeLost(to: op.header.source.host, over: link)
         default:
             takeStreamOp(op)
         }
@@ -244,11 +295,13 @@ final class LinkHandler: ChannelInboundHandler {
             case .close(let reason): close(reason)
             case .linkUp(let peer):
                 log[metadataKey: "peer"] = "\(peer)"
-                abilities = handshake.abilities
-                guard node.linkUp(link, peer: peer) else {
-                    return close(AstraNetError(.limitReached, "this node has as many links as it may have"))
+                self.handshake = handshake
+                link.direct.withLockedValue { $0 = (peer, handshake.abilities) }
+                guard let result = node.linkUp(link, peer: peer, seenAt: handshake.remoteAddress) else {
+                    return close(AstraNetError(.closed, "the node is closed"))
                 }
-                up.succeed(peer)
+                up.succeed(LinkUp(link: link, peer: peer, isRetired: result == .retire(link.id)))
+                sendPing()
             }
         } catch {
             close(error)

@@ -16,7 +16,13 @@ public final class Listener: Sendable {
     /// Who hears of it.
     enum Visibility: Hashable, Sendable {
         case everybody
-        case link(ServiceRegistry.LinkID)
+        case peer(NodeCore.Way)
+
+        /// The only one who hears of it, if so.
+        var way: NodeCore.Way? {
+            guard case .peer(let way) = self else { return nil }
+            return way
+        }
     }
 
     private struct Storage {
@@ -44,7 +50,7 @@ public final class Listener: Sendable {
             return storage.lastWaiter
         }
         return try await waitForEvent(
-            id: id, on: node.timers, deadline: deadline,
+            id: id, on: node.timers, deadline: deadline.map { node.surroundings.deadline($0, on: node.timers) },
             timeoutMessage: "nobody dialled '\(name)' in time",
             install: { (waiter: Waiter<Stream>) in
                 self.storage.withLockedValue { storage in
@@ -96,13 +102,5 @@ public final class Listener: Sendable {
         }
         waiter?.resume(with: .success(stream))
         return isTaken
-    }
-
-    func writeService(into ops: inout ByteBuffer) {
-        ops.writeOp(OpHeader(.service, to: Address(host: .peer, port: 0), from: address), text: name)
-    }
-
-    func writeNoService(into ops: inout ByteBuffer) {
-        ops.writeOp(OpHeader(.noService, to: Address(host: .peer, port: 0), from: address), text: name)
     }
 }

@@ -42,6 +42,13 @@ public final class Stream: Sendable {
         storage = NIOLockedValueBox(Storage(state: state))
     }
 
+    deinit {
+        link.buffered.give(storage.withLockedValue { $0.inbox.readableBytes })
+    }
+
+    /// Where a name can be dialled that was learnt on this stream.
+    var way: NodeCore.Way { NodeCore.Way(host: remoteAddress.host, link: link.id) }
+
     // MARK: - Opening
 
     /// Waits until the other side has accepted.
@@ -74,7 +81,7 @@ public final class Stream: Sendable {
     private func takeAvailable() -> ByteBuffer? {
         let (bytes, needsFlush) = storage.withLockedValue { storage -> (ByteBuffer?, Bool) in
             guard storage.inbox.readableBytes > 0 else { return (nil, false) }
-            return (storage.takeInbox(), storage.creditIsDue(isDry: false))
+            return (storage.takeInbox(link.buffered), storage.creditIsDue(isDry: false))
         }
         if needsFlush { link.markDirty(self) }
         return bytes
@@ -86,7 +93,7 @@ public final class Stream: Sendable {
         return try await wait(
             for: \.reader, deadline: deadline, timeoutMessage: "nothing came from \(remoteAddress) in time"
         ) { storage in
-            if storage.inbox.readableBytes > 0 { return .success(storage.takeInbox()) }
+            if storage.inbox.readableBytes > 0 { return .success(storage.takeInbox(self.link.buffered)) }
             switch storage.state.reading {
             case .open: return nil
             case .finished: return .success(nil)
@@ -96,6 +103,22 @@ public final class Stream: Sendable {
     }
 
     // MARK: - Writing
+
+    /// Queues what goes out with the DIAL where both ends can have that, or else as soon as the other side has accepted. Before
+    /// the stream is known to its link.
+    func queueFirst(_ bytes: ByteBuffer) throws(AstraNetError) {
+        guard bytes.readableBytes > 0 else { return }
+        let result = storage.withLockedValue { storage -> Result<Void, AstraNetError> in
+            do throws(AstraNetError) {
+                try storage.state.enqueue(bytes.readableBytes)
+                storage.queue(bytes, packingLimit: Self.packingLimit)
+                return .success(())
+            } catch {
+                return .failure(error)
+            }
+        }
+        try result.get()
+    }
 
     /// Queues `bytes`, and waits while more than 64 KiB are queued.
     ///
@@ -151,11 +174,12 @@ public final class Stream: Sendable {
             if dropsQueued { storage.state.dropQueued() }
             guard storage.state.end(ending) == .flush || dropsQueued else { return (false, StreamWaiters()) }
             if ending != .finish {
+                link.buffered.give(storage.inbox.readableBytes)
                 storage.inbox = ByteBuffer()
                 storage.onPeerGone = nil
                 if storage.state.queued == 0 { storage.outbox.removeAll() }
             }
-            return (storage.markDirty(), storage.takeWaiters())
+            return (storage.markDirty(), storage.takeWaiters(link.buffered))
         }
         if needsFlush { link.markDirty(self) }
         waiters.resume()
@@ -185,7 +209,7 @@ public final class Stream: Sendable {
             return storage.lastWaiterID
         }
         return try await waitForEvent(
-            id: id, on: link.eventLoop, deadline: deadline, timeoutMessage: deadline == nil ? "" : timeoutMessage(),
+            id: id, on: link.eventLoop, deadline: link.deadline(deadline), timeoutMessage: deadline == nil ? "" : timeoutMessage(),
             install: { waiter in
                 self.storage.withLockedValue { storage in
                     if let result = ready(&storage) { return result }
@@ -221,7 +245,7 @@ public final class Stream: Sendable {
     func wake() {
         let (waiters, onPeerGone, needsFlush) = storage.withLockedValue { storage in
             storage.isWakeQueued = false
-            let waiters = storage.takeWaiters()
+            let waiters = storage.takeWaiters(link.buffered)
             var onPeerGone: (@Sendable () -> Void)?
             if storage.state.isPeerGone { swap(&onPeerGone, &storage.onPeerGone) }
             return (waiters, onPeerGone, storage.creditIsDue(isDry: waiters.read != nil))
@@ -260,10 +284,11 @@ extension Stream.Storage {
     }
 
     /// Takes all unread bytes.
-    mutating func takeInbox() -> ByteBuffer {
+    mutating func takeInbox(_ buffered: BufferBudget) -> ByteBuffer {
         var bytes = ByteBuffer()
         swap(&bytes, &inbox)
         state.took(bytes.readableBytes)
+        buffered.give(bytes.readableBytes)
         return bytes
     }
 
@@ -291,7 +316,7 @@ extension Stream.Storage {
     }
 
     /// Takes out the waiters that have an answer now.
-    mutating func takeWaiters() -> StreamWaiters {
+    mutating func takeWaiters(_ buffered: BufferBudget) -> StreamWaiters {
         var waiters = StreamWaiters()
         if let waiter = opener, state.phase == .open || state.phase == .ended || state.reading.error != nil {
             waiters.opened = (waiter, state.reading.error.map { .failure($0) } ?? .success(()))
@@ -299,7 +324,7 @@ extension Stream.Storage {
         }
         if let waiter = reader {
             if inbox.readableBytes > 0 {
-                waiters.read = (waiter, .success(takeInbox()))
+                waiters.read = (waiter, .success(takeInbox(buffered)))
             } else if state.reading == .finished {
                 waiters.read = (waiter, .success(nil))
             } else if let error = state.reading.error {

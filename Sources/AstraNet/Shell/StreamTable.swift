@@ -53,11 +53,15 @@ struct StreamTable {
         lingering[Key(stream)] = (now, stream.withStorage { $0.state.queued })
     }
 
-    mutating func remove(_ stream: Stream) {
+    /// - Returns: whether it was there.
+    @discardableResult
+    mutating func remove(_ stream: Stream) -> Bool {
         let key = Key(stream)
+        guard streams[key] === stream else { return false }
         streams[key] = nil
         lingering[key] = nil
         if halfOpenKeys.remove(key) != nil { halfOpenCount -= 1 }
+        return true
     }
 
     mutating func removeAll() -> [Stream] {

@@ -35,7 +35,7 @@ struct Waiter<Value: Sendable>: Sendable {
 ///   - arm: stores the timer with the waiter if it is still in place, and says whether it was.
 ///   - remove: takes the waiter out if it is still in place.
 func waitForEvent<Value: Sendable>(
-    id: UInt64, on eventLoop: any EventLoop, deadline: ContinuousClock.Instant?, timeoutMessage: String,
+    id: UInt64, on eventLoop: any EventLoop, deadline: NIODeadline?, timeoutMessage: String,
     install: @Sendable (Waiter<Value>) -> Result<Value, any Error>?,
     arm: @escaping @Sendable (UInt64, Scheduled<Void>) -> Bool,
     remove: @escaping @Sendable (UInt64) -> Waiter<Value>?
@@ -53,22 +53,12 @@ func waitForEvent<Value: Sendable>(
                 return
             }
             guard let deadline else { return }
-            let timer = eventLoop.scheduleTask(deadline: NIODeadline(deadline)) { () -> Void in
+            let timer = eventLoop.scheduleTask(deadline: deadline) { () -> Void in
                 remove(id)?.resume(with: .failure(AstraNetError(.deadlineExceeded, timeoutMessage)))
             }
             if !arm(id, timer) { timer.cancel() }
         }
     } onCancel: {
         remove(id)?.resume(with: .failure(CancellationError()))
-    }
-}
-
-extension NIODeadline {
-    /// The same moment on NIO's clock.
-    init(_ instant: ContinuousClock.Instant) {
-        let (seconds, attoseconds) = ContinuousClock.now.duration(to: instant).components
-        // A century is for ever, and far from what nanoseconds in an Int64 can hold.
-        let bounded = max(min(seconds, 3_155_760_000), -1)
-        self = .now() + .nanoseconds(bounded * 1_000_000_000 + (bounded == seconds ? attoseconds / 1_000_000_000 : 0))
     }
 }

@@ -19,71 +19,169 @@ struct ServiceRegistry: Sendable {
         var offer: ServiceOffer
     }
 
-    private var routesByName: [String: [Route]] = [:]
-    private var namesByLink: [LinkID: [String: Int]] = [:]
+    /// One name.
+    private var offers: [String: NamedOffers] = [:]
+    /// What came over each link, by the host that offers it.
+    private var byLink: [LinkID: [HostID: Set<ServiceOffer>]] = [:]
+    private var counts: [LinkID: Int] = [:]
+    /// How many relayed offers each host has.
+    private var relayedCounts: [HostID: Int] = [:]
 
-    enum AddResult: Hashable { case added, known, limitReached }
+    /// How many addresses may offer one name.
+    private static let perName = 1 << 18
+
+    enum AddResult: Hashable {
+        /// - Parameter isFirst: nobody had offered this name at this address before, in the same way (direct or relayed).
+        case added(isFirst: Bool)
+        case known
+        case limitReached
+    }
 
     /// SERVICE: `link` brought an offer. A link may bring at most `limit` of them.
     mutating func add(_ offer: ServiceOffer, from link: LinkID, limit: Int) -> AddResult {
-        let route = Route(link: link, offer: offer)
-        guard routesByName[offer.name]?.contains(route) != true else { return .known }
-        guard count(on: link) < limit else { return .limitReached }
-        routesByName[offer.name, default: []].append(route)
-        namesByLink[link, default: [:]][offer.name, default: 0] += 1
-        offerCounts[link, default: 0] += 1
-        return .added
+        if byLink[link]?[offer.address.host]?.contains(offer) == true { return .known }
+        guard count(on: link) < limit, offers[offer.name]?.count ?? 0 < Self.perName else { return .limitReached }
+        byLink[link, default: [:]][offer.address.host, default: []].insert(offer)
+        counts[link, default: 0] += 1
+        if offer.isRelayed { relayedCounts[offer.address.host, default: 0] += 1 }
+        return .added(isFirst: offers[offer.name, default: NamedOffers()].add(offer, link))
     }
 
-    private var offerCounts: [LinkID: Int] = [:]
-
     /// How many offers came over `link`.
-    func count(on link: LinkID) -> Int { offerCounts[link] ?? 0 }
+    func count(on link: LinkID) -> Int { counts[link] ?? 0 }
 
-    /// NO_SERVICE: the offer is no more.
-    mutating func remove(_ offer: ServiceOffer, from link: LinkID) {
-        guard var routes = routesByName[offer.name],
-            let index = routes.firstIndex(of: Route(link: link, offer: offer))
-        else { return }
-        routes.remove(at: index)
-        routesByName[offer.name] = routes.isEmpty ? nil : routes
-        offerCounts[link, default: 0] -= 1
-        if let left = namesByLink[link]?[offer.name] {
-            namesByLink[link]?[offer.name] = left > 1 ? left - 1 : nil
-        }
+    /// Whether some router speaks of `host`.
+    func isRelayed(_ host: HostID) -> Bool { relayedCounts[host] != nil }
+
+    /// A link over which `host` was heard of through a router.
+    func router(of host: HostID) -> LinkID? {
+        byLink.first { $0.value[host]?.contains(where: \.isRelayed) ?? false }?.key
+    }
+
+    /// An offer that is gone.
+    struct Removal: Hashable, Sendable {
+        var offer: ServiceOffer
+        /// Nobody offers this name at this address any more, in the same way (direct or relayed).
+        var isLast: Bool
+    }
+
+    /// NO_SERVICE: the offer is no more. `nil` where it was not known.
+    @discardableResult
+    mutating func remove(_ offer: ServiceOffer, from link: LinkID) -> Removal? {
+        guard byLink[link]?[offer.address.host]?.remove(offer) != nil else { return nil }
+        if byLink[link]?[offer.address.host]?.isEmpty == true { byLink[link]?[offer.address.host] = nil }
+        return drop(offer, from: link)
     }
 
     /// The link is gone, and all that came over it.
-    mutating func removeAll(from link: LinkID) {
-        offerCounts[link] = nil
-        for name in (namesByLink.removeValue(forKey: link) ?? [:]).keys {
-            routesByName[name]?.removeAll { $0.link == link }
-            if routesByName[name]?.isEmpty == true { routesByName[name] = nil }
-        }
+    @discardableResult
+    mutating func removeAll(from link: LinkID) -> [Removal] {
+        let gone = byLink.removeValue(forKey: link) ?? [:]
+        defer { counts[link] = nil }
+        return gone.values.joined().map { drop($0, from: link) }
     }
 
     /// A router lost `host`: its offers over `link` are no more.
-    mutating func remove(host: HostID, from link: LinkID) {
-        for name in (namesByLink[link] ?? [:]).keys {
-            for route in routesByName[name] ?? [] where route.link == link && route.offer.address.host == host {
-                remove(route.offer, from: link)
+    @discardableResult
+    mutating func remove(host: HostID, from link: LinkID) -> [Removal] {
+        (byLink[link]?.removeValue(forKey: host) ?? []).map { drop($0, from: link) }
+    }
+
+    private mutating func drop(_ offer: ServiceOffer, from link: LinkID) -> Removal {
+        counts[link, default: 1] -= 1
+        if offer.isRelayed, let left = relayedCounts[offer.address.host] {
+            relayedCounts[offer.address.host] = left > 1 ? left - 1 : nil
+        }
+        let isLast = offers[offer.name]?.remove(offer, link) ?? true
+        if offers[offer.name]?.isEmpty == true { offers[offer.name] = nil }
+        return Removal(offer: offer, isLast: isLast)
+    }
+
+    /// Whether somebody offers `name`.
+    func hasOffer(of name: String) -> Bool { offers[name] != nil }
+
+    /// Who offers `name`, each host and port once: a direct offer wins over a relayed one of the same (protocol section 3).
+    func candidates(for name: String) -> NamedOffers { offers[name] ?? NamedOffers() }
+
+    /// All offers: by name, and each as often as links brought it.
+    var all: [Route] {
+        byLink.flatMap { link, hosts in hosts.values.joined().map { Route(link: link, offer: $0) } }
+            .sorted { ($0.offer.name, $0.offer.address.description) < ($1.offer.name, $1.offer.address.description) }
+    }
+
+    /// The offers that came from the hosts themselves, each once, without those of `host`.
+    func directOffers(except host: HostID) -> Set<ServiceOffer> {
+        var direct: Set<ServiceOffer> = []
+        for (other, offers) in byLink.values.joined() where other != host {
+            for offer in offers where !offer.isRelayed { direct.insert(offer) }
+        }
+        return direct
+    }
+}
+
+/// The offers of one name, each host and port once.
+struct NamedOffers: Sendable {
+    /// One address, and over which links it can be dialled.
+    private struct Entry: Sendable {
+        let address: Address
+        /// Direct ones first.
+        var ways: [(link: ServiceRegistry.LinkID, isRelayed: Bool)]
+    }
+
+    private var entries: [Entry] = []
+    /// Where each address stands, once there are so many that looking through them would take long.
+    private var index: [Address: Int]?
+    private static let indexedFrom = 16
+
+    /// How many hosts and ports offer the name.
+    var count: Int { entries.count }
+    var isEmpty: Bool { entries.isEmpty }
+
+    private func position(of address: Address) -> Int? {
+        if let index { return index[address] }
+        return entries.firstIndex { $0.address == address }
+    }
+
+    /// - Returns: whether no other link offers the address in the same way.
+    fileprivate mutating func add(_ offer: ServiceOffer, _ link: ServiceRegistry.LinkID) -> Bool {
+        guard let position = position(of: offer.address) else {
+            entries.append(Entry(address: offer.address, ways: [(link, offer.isRelayed)]))
+            if index != nil {
+                index?[offer.address] = entries.count - 1
+            } else if entries.count > Self.indexedFrom {
+                index = Dictionary(uniqueKeysWithValues: entries.enumerated().map { ($1.address, $0) })
+            }
+            return true
+        }
+        let isFirst = !entries[position].ways.contains { $0.isRelayed == offer.isRelayed }
+        let place = offer.isRelayed ? entries[position].ways.endIndex : entries[position].ways.count { !$0.isRelayed }
+        entries[position].ways.insert((link, offer.isRelayed), at: place)
+        return isFirst
+    }
+
+    /// - Returns: whether no other link offers the address in the same way.
+    fileprivate mutating func remove(_ offer: ServiceOffer, _ link: ServiceRegistry.LinkID) -> Bool {
+        guard let position = position(of: offer.address) else { return true }
+        entries[position].ways.removeAll { $0.link == link && $0.isRelayed == offer.isRelayed }
+        let isLast = !entries[position].ways.contains { $0.isRelayed == offer.isRelayed }
+        if entries[position].ways.isEmpty {
+            index?[offer.address] = nil
+            let last = entries.removeLast()
+            if position < entries.count {
+                entries[position] = last
+                index?[last.address] = position
             }
         }
+        return isLast
     }
 
-    /// The offers of `name`, each host and port once: a direct one wins over a relayed one of the same (protocol
-    /// section 3).
-    func candidates(for name: String) -> [Route] {
-        let routes = routesByName[name] ?? []
-        guard routes.contains(where: \.offer.isRelayed) else { return routes }
-        let direct = Set(routes.lazy.filter { !$0.offer.isRelayed }.map(\.offer.address))
-        return routes.filter { !$0.offer.isRelayed || !direct.contains($0.offer.address) }
+    /// The best way to the offer at `position`.
+    func route(at position: Int, name: String) -> ServiceRegistry.Route {
+        let entry = entries[position]
+        return ServiceRegistry.Route(
+            link: entry.ways[0].link,
+            offer: ServiceOffer(name: name, address: entry.address, isRelayed: entry.ways[0].isRelayed))
     }
 
-    /// All offers, by name.
-    var offers: [ServiceOffer] {
-        routesByName.values.joined().map(\.offer).sorted {
-            ($0.name, $0.address.description) < ($1.name, $1.address.description)
-        }
-    }
+    func address(at position: Int) -> Address { entries[position].address }
 }

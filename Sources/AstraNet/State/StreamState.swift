@@ -49,13 +49,20 @@ struct StreamState: Hashable, Sendable {
     /// Bytes queued by the writer that no DATA op carried yet.
     private(set) var queued = 0
 
-    /// A stream that begins with our DIAL.
-    static func dialer() -> StreamState { StreamState(phase: .dialing) }
-    /// A stream that begins with the peer's DIAL, which our SYN answers.
-    static func listener() -> StreamState { StreamState(phase: .accepting) }
+    /// Whether the opening waits for nothing: bytes follow our DIAL at once, or we take the peer's DIAL for a stream that is
+    /// open. For two nodes that both said they can.
+    let isEager: Bool
 
-    private init(phase: Phase) {
+    /// A stream that begins with our DIAL.
+    static func dialer(isEager: Bool = false) -> StreamState { StreamState(phase: .dialing, isEager: isEager) }
+    /// A stream that begins with the peer's DIAL, which our SYN answers.
+    static func listener(isEager: Bool = false) -> StreamState {
+        StreamState(phase: isEager ? .open : .accepting, isEager: isEager)
+    }
+
+    private init(phase: Phase, isEager: Bool) {
         self.phase = phase
+        self.isEager = isEager
     }
 
     /// Whether a peer's end makes further writing pointless: it finished, failed or stopped us, or the link broke.
@@ -67,14 +74,15 @@ struct StreamState: Hashable, Sendable {
 
     // MARK: - Opening
 
-    enum ReceivedSynAction: Hashable { case sendAck, doNothing }
+    enum ReceivedSynAction: Hashable { case sendAck, confirm, doNothing }
 
     /// SYN: the listener's side has accepted. DATA may go right behind our ACK (a Go listener accepts that), so SYN_ACK
     /// is not waited for.
     mutating func receivedSyn() -> ReceivedSynAction {
         guard phase == .dialing else { return .doNothing }
         phase = .open
-        return .sendAck
+        // An eager listener knows already.
+        return isEager ? .confirm : .sendAck
     }
 
     enum ReceivedAckAction: Hashable { case sendSynAckAndAccept, doNothing }
@@ -116,6 +124,21 @@ struct StreamState: Hashable, Sendable {
         return receiveWindow.settle()
     }
 
+    /// Lets the peer have more bytes under way, where that would make it faster.
+    ///
+    /// - Parameters:
+    ///   - largest: how large the window may become, in bytes.
+    ///   - isAffordable: whether so many bytes more may be under way.
+    /// - Returns: the new window to tell the peer of with WND_SIZE, `nil` where it stays.
+    mutating func growWindow(upTo largest: UInt32, isAffordable: (Int) -> Bool) -> UInt32? {
+        let limit = receiveWindow.limit
+        guard receiveWindow.wantsMore, limit < largest else { return nil }
+        let larger = min(limit.multipliedReportingOverflow(by: 2).partialValue, largest)
+        guard larger > limit, isAffordable(Int(larger - limit)) else { return nil }
+        receiveWindow.grow(to: larger)
+        return larger
+    }
+
     // MARK: - Writing
 
     /// A writer queues `count` bytes.
@@ -130,7 +153,7 @@ struct StreamState: Hashable, Sendable {
     }
 
     /// How many of the queued bytes may go into DATA ops now.
-    var sendable: Int { phase == .open ? min(queued, sendWindow.available) : 0 }
+    var sendable: Int { phase == .open || (phase == .dialing && isEager) ? min(queued, sendWindow.available) : 0 }
 
     /// A DATA op with `count` bytes goes out.
     mutating func sent(_ count: Int) {

@@ -1,0 +1,37 @@
+internal import Synchronization
+
+/// How many bytes may be held at a time: for one link, and for all of a node's.
+///
+/// Counts what peers make this node hold: received bytes that nobody has read yet and ops that wait to be forwarded. What
+/// a writer queues is its own, and bounded for each stream.
+final class BufferBudget: Sendable {
+    private let limit: Int
+    private let parent: BufferBudget?
+    private let used = Atomic<Int>(0)
+
+    /// - Parameters:
+    ///   - limit: in bytes.
+    ///   - parent: a budget that this one is a part of.
+    init(limit: Int, parent: BufferBudget?) {
+        self.limit = limit
+        self.parent = parent
+    }
+
+    /// How many bytes are held.
+    var held: Int { used.load(ordering: .relaxed) }
+
+    /// `count` more bytes are held; `false`, and nothing changed, where that is beyond the limit.
+    func take(_ count: Int) -> Bool {
+        let after = used.add(count, ordering: .relaxed).newValue
+        if after <= limit, parent?.take(count) ?? true { return true }
+        used.subtract(count, ordering: .relaxed)
+        return false
+    }
+
+    /// `count` bytes are held no longer.
+    func give(_ count: Int) {
+        guard count > 0 else { return }
+        used.subtract(count, ordering: .relaxed)
+        parent?.give(count)
+    }
+}

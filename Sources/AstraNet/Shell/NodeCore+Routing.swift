@@ -1,0 +1,99 @@
+internal import NIOCore
+
+/// The way to hosts behind this node and behind others: forwarding, resets, direct paths (protocol section 3).
+extension NodeCore {
+    // MARK: - Forwarding
+
+    /// The link to forward an op over that came from `link` and is for `host`; `nil` where this node does not forward or has
+    /// no link there: one router between two nodes is the limit.
+    func route(from link: Link, to host: HostID) -> Link? {
+        guard configuration.role == .router else { return nil }
+        return shared.withLockedValue { shared in
+            guard let source = shared.peers.host(of: link.id), let id = shared.peers.link(to: host),
+                let way = shared.links[id]
+            else { return nil }
+            // Both ends are told when the other is lost.
+            shared.talkers[host, default: []].insert(link.id)
+            shared.talkers[source, default: []].insert(id)
+            return way
+        }
+    }
+
+    /// Tells all who talked to `host` through this node that it is gone.
+    func resetTalkers(with host: HostID, _ shared: inout Shared) {
+        guard let talkers = shared.talkers.removeValue(forKey: host) else { return }
+        for id in talkers {
+            guard let link = shared.links[id], let peer = shared.peers.host(of: id) else { continue }
+            link.sendControl { $0.writeReset(of: host, to: peer) }
+        }
+    }
+
+    // MARK: - Direct paths
+
+    /// Asks a host that was heard of through a router where it can be reached.
+    func discover(_ offer: ServiceOffer, from link: Link, _ shared: inout Shared) {
+        let host = offer.address.host
+        guard configuration.role.joinsOthers, host != id, !shared.peers.isLinked(to: host),
+            offer.name.hasSuffix(configuration.environmentSuffix), shared.discovery.heard(of: host, now: now)
+        else { return }
+        link.sendControl { $0.writeOp(OpHeader(.discover, to: Address(host: host, port: 0), from: self.address(port: 0))) }
+    }
+
+    /// Asks again those that are still out of direct reach.
+    func discoverAgain() {
+        guard configuration.role.joinsOthers else { return }
+        shared.withLockedValue { shared in
+            for host in shared.discovery.due(now: now, atMost: 64) {
+                guard !shared.peers.isLinked(to: host), let link = shared.registry.router(of: host).flatMap({ shared.links[$0] })
+                else {
+                    shared.discovery.forget(host)
+                    continue
+                }
+                link.sendControl {
+                    $0.writeOp(OpHeader(.discover, to: Address(host: host, port: 0), from: self.address(port: 0)))
+                }
+            }
+        }
+    }
+
+    /// Hosts nobody speaks of any more need no direct path.
+    func forgetUnheard(_ removals: [ServiceRegistry.Removal], _ shared: inout Shared) {
+        for removal in removals where removal.offer.isRelayed && !shared.registry.isRelayed(removal.offer.address.host) {
+            shared.discovery.forget(removal.offer.address.host)
+        }
+    }
+
+    /// DISCOVER: where this node can be reached.
+    func answerDiscover(from host: HostID, over link: Link) {
+        guard configuration.role.announces else { return }
+        let addresses = shared.withLockedValue { $0.ownAddresses.all }
+        link.sendControl { ops in
+            for address in addresses {
+                ops.writeOp(
+                    OpHeader(.follow, to: Address(host: host, port: 0), from: self.address(port: 0)), text: address)
+            }
+        }
+    }
+
+    /// FOLLOW: whether to believe that `host` can be reached there.
+    func believesFollow(from host: HostID) -> Bool {
+        configuration.role.joinsOthers && host != id
+            && shared.withLockedValue { $0.discovery.hasAsked(host) && !$0.peers.isLinked(to: host) }
+    }
+
+    /// Whether a router speaks of `host`, and there is no link to it.
+    func needsDirectPath(to host: HostID) -> Bool {
+        shared.withLockedValue { $0.registry.isRelayed(host) && !$0.peers.isLinked(to: host) }
+    }
+
+    func isLinked(to host: HostID) -> Bool {
+        shared.withLockedValue { $0.peers.isLinked(to: host) }
+    }
+}
+
+extension ByteBuffer {
+    /// Appends RST: `host` is lost to `peer`.
+    mutating func writeReset(of host: HostID, to peer: HostID) {
+        writeOp(OpHeader(.rst, to: Address(host: peer, port: 0), from: Address(host: host, port: 0)))
+    }
+}

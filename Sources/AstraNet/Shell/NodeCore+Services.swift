@@ -1,0 +1,225 @@
+internal import NIOCore
+
+/// What is bound here, what others offer, and who is told of it.
+extension NodeCore {
+    // MARK: - Bound here
+
+    /// Binds a name to a fresh port and announces it.
+    func bind(_ name: String, visibility: Listener.Visibility) throws(AstraNetError) -> Listener {
+        let fullName = configuration.fullName(name)
+        guard !name.isEmpty, fullName.utf8.count <= configuration.maximumServiceName else {
+            throw AstraNetError(
+                .limitReached, "a service name has 1 to \(configuration.maximumServiceName) bytes: '\(name.prefix(64))'"
+            )
+        }
+        let result = shared.withLockedValue { shared -> Result<Listener, AstraNetError> in
+            guard !shared.isClosed else { return .failure(AstraNetError(.closed, "the node is closed")) }
+            guard shared.portsByName[fullName] == nil else {
+                return .failure(AstraNetError(.serviceInUse, "'\(fullName)' is bound already"))
+            }
+            let listener = Listener(
+                name: fullName, address: address(port: shared.takePort()), visibility: visibility, node: self)
+            shared.listeners[listener.address.port] = listener
+            shared.portsByName[fullName] = listener.address.port
+            announce(.service, of: listener, &shared)
+            return .success(listener)
+        }
+        return try result.get()
+    }
+
+    /// Withdraws a name.
+    func unbind(_ listener: Listener) {
+        shared.withLockedValue { shared in
+            guard shared.listeners.removeValue(forKey: listener.address.port) != nil else { return }
+            shared.portsByName[listener.name] = nil
+            announce(.noService, of: listener, &shared)
+        }
+    }
+
+    /// Whether a DIAL from `remote` over `link` may reach `port`.
+    func isListening(on port: UInt32, for remote: HostID, over link: Link) -> Bool {
+        guard let listener = shared.withLockedValue({ $0.listeners[port] }) else { return false }
+        guard let way = listener.visibility.way else { return true }
+        // A name that was told to one peer is not for others, who may guess its port.
+        return way.host == remote && way.link == link.id
+    }
+
+    /// Hands a stream to the listener of its port; `false` when there is none or its backlog is full.
+    func accept(_ stream: Stream) -> Bool {
+        let listener = shared.withLockedValue { $0.listeners[stream.localAddress.port] }
+        return listener?.accept(stream) ?? false
+    }
+
+    // MARK: - Who is told
+
+    /// Tells those whom it concerns, under the lock, so that a SERVICE is never overtaken by its NO_SERVICE.
+    private func announce(_ command: Command, of listener: Listener, _ shared: inout Shared) {
+        switch listener.visibility {
+        case .everybody:
+            guard configuration.role.announces else { return }
+            for link in shared.links.values {
+                link.sendControl { $0.writeService(command, listener.name, at: listener.address) }
+            }
+        case .peer(let way):
+            guard let link = shared.links[way.link] else { return }
+            // Addressed to the host, a router passes it on to that host alone, as it does with every op.
+            let isDirect = shared.peers.host(of: way.link) == way.host
+            link.sendControl {
+                $0.writeService(command, listener.name, at: listener.address, to: isDirect ? .peer : way.host)
+            }
+        }
+    }
+
+    /// Tells a new link of all there is.
+    func announceAll(to link: Link, peer: HostID, _ shared: inout Shared) {
+        guard configuration.role.announces else { return }
+        let own = shared.listeners.values.filter { $0.visibility == .everybody }
+        let others = configuration.role == .router ? shared.registry.directOffers(except: peer) : []
+        guard !own.isEmpty || !others.isEmpty else { return }
+        link.sendControl { ops in
+            for listener in own { ops.writeService(.service, listener.name, at: listener.address) }
+            for offer in others { ops.writeService(.service, offer.name, at: offer.address) }
+        }
+    }
+
+    /// A router passes on what its direct peers offer to all others (protocol section 3).
+    private func relay(_ command: Command, _ offer: ServiceOffer, _ shared: inout Shared) {
+        guard configuration.role == .router, !offer.isRelayed else { return }
+        for id in shared.peers.oneLinkPerHost(except: offer.address.host) {
+            shared.links[id]?.sendControl { $0.writeService(command, offer.name, at: offer.address) }
+        }
+    }
+
+    func relay(withdrawn removals: [ServiceRegistry.Removal], _ shared: inout Shared) {
+        for removal in removals where removal.isLast { relay(.noService, removal.offer, &shared) }
+    }
+
+    // MARK: - Offered elsewhere
+
+    /// SERVICE. `false` when the link has brought too many.
+    func add(_ offer: ServiceOffer, from link: Link) -> Bool {
+        let (result, waiters) = shared.withLockedValue { shared in
+            let result = shared.registry.add(offer, from: link.id, limit: configuration.maximumServicesPerLink)
+            guard case .added(let isFirst) = result else { return (result, [OfferWaiter]()) }
+            if isFirst { relay(.service, offer, &shared) }
+            if offer.isRelayed { discover(offer, from: link, &shared) }
+            return (result, shared.waiters.removeValue(forKey: offer.name) ?? [])
+        }
+        for waiting in waiters { waiting.waiter.resume(with: .success(())) }
+        if result == .limitReached { counters.refusedServices.add(1, ordering: .relaxed) }
+        return result != .limitReached
+    }
+
+    /// NO_SERVICE.
+    func remove(_ offer: ServiceOffer, from link: Link) {
+        shared.withLockedValue { shared in
+            guard let removal = shared.registry.remove(offer, from: link.id) else { return }
+            relay(withdrawn: [removal], &shared)
+            forgetUnheard([removal], &shared)
+        }
+    }
+
+    /// RST: a router said that it can no longer reach `host`.
+    func routeLost(to host: HostID, over link: Link) {
+        let (orphans, waiters) = shared.withLockedValue { shared in
+            let removals = shared.registry.remove(host: host, from: link.id)
+            relay(withdrawn: removals, &shared)
+            forgetUnheard(removals, &shared)
+            let way = Way(host: host, link: link.id)
+            return (shared.listeners.values.filter { $0.visibility == .peer(way) }, shared.takeWaiters { $0 == way })
+        }
+        for listener in orphans { listener.close() }
+        for waiter in waiters { waiter.resume(with: .failure(Self.wayGone)) }
+    }
+
+    /// Whether somebody offers `name` now.
+    func hasOffer(of name: String) -> Bool {
+        shared.withLockedValue { $0.registry.hasOffer(of: name) }
+    }
+
+    /// Picks an offer of `name` now; `nil` when there is none but the refused ones.
+    func pickOffer(
+        of name: String, bucket: String?, except refused: Set<Address>
+    ) throws(AstraNetError) -> (link: Link, offer: ServiceOffer, isOnly: Bool)? {
+        let draw = surroundings.random()
+        let now = now
+        let result = shared.withLockedValue { shared -> Result<(Link, ServiceOffer, Bool)?, AstraNetError> in
+            guard !shared.isClosed else { return .failure(AstraNetError(.closed, "the node is closed")) }
+            let candidates = shared.registry.candidates(for: name)
+            let route = OfferSelection.pick(
+                among: candidates, name: name, bucket: bucket, draw: draw, except: refused,
+                avoiding: { shared.penalties.isAvoided($0, now: now) })
+            guard let route, let link = shared.links[shared.preferredLink(for: route)] else { return .success(nil) }
+            return .success((link, route.offer, candidates.count <= refused.count + 1))
+        }
+        return try result.get()
+    }
+
+    /// A dial of `address` failed in a way that speaks against it.
+    func penalize(_ address: Address) {
+        shared.withLockedValue { $0.penalties.failed(address, now: now) }
+    }
+
+    func forgive(_ address: Address) {
+        shared.withLockedValue { shared in
+            if !shared.penalties.isEmpty { shared.penalties.succeeded(address) }
+        }
+    }
+
+    /// Waits until somebody offers `name`; returns at once where somebody does.
+    ///
+    /// - Parameter way: when this one is gone there is nothing to wait for.
+    /// - Throws: ``AstraNetError`` with code `deadlineExceeded`, `linkLost` or `closed`; `CancellationError`.
+    func waitForOffer(of name: String, from way: Way?, deadline: ContinuousClock.Instant) async throws {
+        let id = shared.withLockedValue { shared in
+            shared.lastWaiter += 1
+            return shared.lastWaiter
+        }
+        try await waitForEvent(
+            id: id, on: timers, deadline: surroundings.deadline(deadline, on: timers),
+            timeoutMessage: "nobody offers '\(name)'",
+            install: { (waiter: Waiter<Void>) in
+                self.shared.withLockedValue { shared in
+                    if shared.isClosed { return .failure(AstraNetError(.closed, "the node is closed")) }
+                    if shared.registry.hasOffer(of: name) { return .success(()) }
+                    if let way, shared.links[way.link] == nil { return .failure(Self.wayGone) }
+                    shared.waiters[name, default: []].append(OfferWaiter(waiter: waiter, way: way))
+                    return nil
+                }
+            },
+            arm: { id, timer in
+                self.shared.withLockedValue { shared in
+                    guard let index = shared.waiters[name]?.firstIndex(where: { $0.waiter.id == id }) else {
+                        return false
+                    }
+                    shared.waiters[name]?[index].waiter.timer = timer
+                    return true
+                }
+            },
+            remove: { id in
+                self.shared.withLockedValue { shared in
+                    guard let index = shared.waiters[name]?.firstIndex(where: { $0.waiter.id == id }) else {
+                        return nil
+                    }
+                    let waiting = shared.waiters[name]?.remove(at: index)
+                    if shared.waiters[name]?.isEmpty == true { shared.waiters[name] = nil }
+                    return waiting?.waiter
+                }
+            })
+    }
+}
+
+extension NodeCore.Shared {
+    /// The link to dial a route over: of several that lead to its host, the one that stays.
+    fileprivate func preferredLink(for route: ServiceRegistry.Route) -> NodeCore.LinkID {
+        guard !route.offer.isRelayed else { return route.link }
+        return peers.link(to: route.offer.address.host) ?? route.link
+    }
+}
+
+extension ByteBuffer {
+    /// Appends SERVICE or NO_SERVICE.
+    mutating func writeService(_ command: Command, _ name: String, at address: Address, to host: HostID = .peer) {
+        writeOp(OpHeader(command, to: Address(host: host, port: 0), from: address), text: name)
+    }
+}

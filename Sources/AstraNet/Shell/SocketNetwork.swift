@@ -1,0 +1,113 @@
+package import NIOCore
+internal import NIOPosix
+
+#if canImport(Glibc)
+    internal import Glibc
+#elseif canImport(Musl)
+    internal import Musl
+#elseif canImport(Darwin)
+    internal import Darwin
+#endif
+
+/// TCP, tuned for links.
+package struct SocketNetwork: LinkNetwork {
+    /// A read takes up to so many bytes: larger ones gain nothing, smaller ones cost system calls.
+    private static let readSize = 256 * 1_024
+    /// A connection takes so many bytes before it says that it is full.
+    private static let waterMark = ChannelOptions.Types.WriteBufferWaterMark(low: 256 * 1_024, high: 1 << 20)
+
+    package init() {}
+
+    package func addresses(
+        of host: String, port: Int, on eventLoop: any EventLoop
+    ) -> EventLoopFuture<[SocketAddress]> {
+        if let address = try? SocketAddress(ipAddress: host, port: port) {
+            return eventLoop.makeSucceededFuture([address])
+        }
+        // getaddrinfo blocks, for as long as the system's resolver takes.
+        return NIOThreadPool.singleton.runIfActive(eventLoop: eventLoop) { try Self.lookUp(host, port) }
+    }
+
+    private static func lookUp(_ host: String, _ port: Int) throws -> [SocketAddress] {
+        var hints = addrinfo()
+        hints.ai_socktype = numericCast(SOCK_STREAM.rawValue)
+        hints.ai_protocol = numericCast(IPPROTO_TCP)
+        var list: UnsafeMutablePointer<addrinfo>?
+        let status = getaddrinfo(host, nil, &hints, &list)
+        guard status == 0 else {
+            throw AstraNetError(.unreachable, "\(host) is not known: \(String(cString: gai_strerror(status)))")
+        }
+        defer { freeaddrinfo(list) }
+        var addresses: [SocketAddress] = []
+        for entry in sequence(first: list, next: { $0?.pointee.ai_next }) {
+            guard let entry = entry?.pointee, let pointer = entry.ai_addr else { break }
+            var address: SocketAddress?
+            switch entry.ai_family {
+            case AF_INET:
+                pointer.withMemoryRebound(to: sockaddr_in.self, capacity: 1) { address = SocketAddress($0.pointee) }
+            case AF_INET6:
+                pointer.withMemoryRebound(to: sockaddr_in6.self, capacity: 1) { address = SocketAddress($0.pointee) }
+            default: continue
+            }
+            address?.port = port
+            if let address, !addresses.contains(address) { addresses.append(address) }
+        }
+        guard !addresses.isEmpty else { throw AstraNetError(.unreachable, "\(host) has no address") }
+        return addresses
+    }
+
+    package func connect(
+        to address: SocketAddress, timeout: TimeAmount, on eventLoop: any EventLoop,
+        initializer: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
+    ) -> EventLoopFuture<any Channel> {
+        ClientBootstrap(group: eventLoop)
+            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: Self.readSize))
+            .channelOption(.maxMessagesPerRead, value: 4)
+            .channelOption(.writeBufferWaterMark, value: Self.waterMark)
+            .connectTimeout(timeout)
+            .channelInitializer(initializer)
+            .connect(to: address)
+    }
+
+    package func listen(
+        at address: SocketAddress, on group: any EventLoopGroup,
+        initializer: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
+    ) -> EventLoopFuture<any Channel> {
+        ServerBootstrap(group: group)
+            .serverChannelOption(.backlog, value: 1_024)
+            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .childChannelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: Self.readSize))
+            .childChannelOption(.maxMessagesPerRead, value: 4)
+            .childChannelOption(.writeBufferWaterMark, value: Self.waterMark)
+            .childChannelInitializer(initializer)
+            .bind(to: address)
+    }
+
+    /// A connection over descriptors that are open already.
+    static func attach(
+        input: CInt, output: CInt, on eventLoop: any EventLoop,
+        initializer: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
+    ) -> EventLoopFuture<any Channel> {
+        let bootstrap = NIOPipeBootstrap(group: eventLoop)
+            .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: readSize))
+            .channelOption(.maxMessagesPerRead, value: 4)
+            .channelOption(.writeBufferWaterMark, value: waterMark)
+            .channelInitializer(initializer)
+        return input == output
+            ? bootstrap.takingOwnershipOfDescriptor(inputOutput: input)
+            : bootstrap.takingOwnershipOfDescriptors(input: input, output: output)
+    }
+
+    /// What the system said, without the wrapping.
+    static func reason(_ error: any Error) -> String {
+        switch error {
+        case let error as AstraNetError: error.message
+        case let error as IOError: String(cString: strerror(error.errnoCode))
+        case let error as NIOConnectionError:
+            error.connectionErrors.first.map { reason($0.error) } ?? "\(error)"
+        default: "\(error)"
+        }
+    }
+}

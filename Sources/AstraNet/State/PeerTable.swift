@@ -1,0 +1,95 @@
+/// Which links lead to which hosts, and which of two links to the same host goes.
+///
+/// Two nodes need one link. Where there are two all the same, because each dialled the other or two addresses lead to one
+/// host, a node gives up only what it dialled itself, so that never both go: the newer one as a rule, and where they came
+/// about at the same time the one that the larger host dialled, which both ends see alike.
+struct PeerTable: Sendable {
+    typealias LinkID = ServiceRegistry.LinkID
+
+    /// Links that came up within this many nanoseconds of each other were dialled without knowing of each other.
+    private static let sameTime: UInt64 = 10_000_000_000
+
+    private struct Entry {
+        let link: LinkID
+        /// By this node.
+        let isDialled: Bool
+        let since: UInt64
+        var isRetired = false
+    }
+
+    private let localHost: HostID
+    private var entries: [HostID: [Entry]] = [:]
+    private var hosts: [LinkID: HostID] = [:]
+
+    init(localHost: HostID) {
+        self.localHost = localHost
+    }
+
+    /// How many links are up.
+    var count: Int { hosts.count }
+
+    enum LinkUpResult: Hashable {
+        /// The only link to its host.
+        case first
+        /// One of several, and all stay: the other end may give up one.
+        case another
+        /// One of several, of which this one, dialled by this node, should take no new streams and close when it has none.
+        case retire(LinkID)
+    }
+
+    /// The handshake of `link` is done.
+    ///
+    /// - Parameters:
+    ///   - isDialled: whether this node dialled it.
+    ///   - now: nanoseconds.
+    mutating func linkUp(_ link: LinkID, to host: HostID, isDialled: Bool, now: UInt64) -> LinkUpResult {
+        hosts[link] = host
+        let others = (entries[host] ?? []).filter { !$0.isRetired }
+        entries[host, default: []].append(Entry(link: link, isDialled: isDialled, since: now))
+        guard let other = others.first else { return .first }
+        let cameTogether = others.allSatisfy { now - $0.since < Self.sameTime }
+        let keepsOwn = localHost.rawValue < host.rawValue
+        if isDialled {
+            if others.contains(where: \.isDialled) || !cameTogether || !keepsOwn { return retire(link, of: host) }
+        } else if other.isDialled, cameTogether, !keepsOwn {
+            return retire(other.link, of: host)
+        }
+        return .another
+    }
+
+    private mutating func retire(_ link: LinkID, of host: HostID) -> LinkUpResult {
+        if let index = entries[host]?.firstIndex(where: { $0.link == link }) { entries[host]?[index].isRetired = true }
+        return .retire(link)
+    }
+
+    /// The link is gone.
+    ///
+    /// - Returns: the host it led to and whether it was the last one there; `nil` where it never came up.
+    mutating func linkDown(_ link: LinkID) -> (host: HostID, isLast: Bool)? {
+        guard let host = hosts.removeValue(forKey: link) else { return nil }
+        entries[host]?.removeAll { $0.link == link }
+        guard entries[host]?.isEmpty == true else { return (host, false) }
+        entries[host] = nil
+        return (host, true)
+    }
+
+    /// The host at the other end of `link`.
+    func host(of link: LinkID) -> HostID? { hosts[link] }
+
+    /// Whether there is a link to `host`.
+    func isLinked(to host: HostID) -> Bool { entries[host] != nil }
+
+    /// The link to use for `host`, `nil` where there is none.
+    func link(to host: HostID) -> LinkID? {
+        guard let all = entries[host] else { return nil }
+        return (all.first { !$0.isRetired } ?? all.first)?.link
+    }
+
+    /// The links with the hosts they lead to.
+    var links: [(link: LinkID, host: HostID)] { hosts.map { ($0.key, $0.value) } }
+
+    /// The links that lead elsewhere than to `host`, one for each host.
+    func oneLinkPerHost(except host: HostID?) -> [LinkID] {
+        entries.keys.compactMap { $0 == host ? nil : link(to: $0) }
+    }
+}
