@@ -47,7 +47,8 @@ public final class Node: Sendable {
     ///   - host: a name or an IP address.
     ///   - port: 0 for one that is free.
     /// - Returns: the address it listens at.
-    /// - Throws: ``AstraNetError`` with code `unreachable`, with the system's reason.
+    /// - Throws: ``AstraNetError`` with code `addressInUse`, `addressNotAvailable` or `unreachable`, and the system's
+    ///   reason.
     @discardableResult
     public func listen(host: String, port: Int) async throws -> SocketAddress {
         let core = core
@@ -63,7 +64,13 @@ public final class Node: Sendable {
             servers.withLockedValue { $0.append(server) }
             return server.localAddress!
         } catch {
-            throw AstraNetError(.unreachable, "cannot listen on \(host):\(port): \(Self.reason(error))")
+            let code: AstraNetError.Code =
+                switch (error as? IOError)?.errnoCode {
+                case EADDRINUSE: .addressInUse
+                case EADDRNOTAVAIL: .addressNotAvailable
+                default: .unreachable
+                }
+            throw AstraNetError(code, "cannot listen on \(host):\(port): \(Self.reason(error))")
         }
     }
 
