@@ -151,7 +151,7 @@ static enum read_result read_long_line(struct reader *reader, const struct cut *
         size_t before = (size_t)(reader->scanned - reader->offset);
         size_t length = before + (ending != NULL ? (size_t)(ending + 1 - buffer) : (size_t)count);
         if (length > CHANSERV_FRAME_SIZE_MAX) {
-            *failure = fail(error, CHANSERV_ERROR_INTERNAL,
+            *failure = fail(error, CHANSERV_ERROR_BAD_REQUEST,
                             "%s: the line at byte %" PRIdMAX " is longer than 100 MiB, the limit of a frame; read this "
                             "file with `unit: chunks`",
                             reader->path, (intmax_t)reader->offset);
@@ -279,13 +279,23 @@ chanserv_status reader_check_whole(const struct reader *reader, chanserv_error *
         expected = reader->is.size;
     }
     if (now.size < expected || reader->offset < reader->scanned) {
-        return fail(error, CHANSERV_ERROR_INTERNAL, "%s: was cut short to %" PRIdMAX " bytes while it was read",
+        return fail(error, CHANSERV_ERROR_NOT_FOUND, "%s: was cut short to %" PRIdMAX " bytes while it was read",
                     reader->path, (intmax_t)now.size);
     }
     return CHANSERV_READY;
 }
 
 /* ---- Following ---- */
+
+/* Whether it may be opened: that there is a file does not say so. Any other obstacle is for who opens it to report. */
+static bool may_read(int root, const char *path) {
+    int file = beneath_open(root, path, O_RDONLY);
+    if (file < 0) {
+        return errno != EACCES && errno != EPERM;
+    }
+    close(file);
+    return true;
+}
 
 enum look_result reader_look(const struct reader *reader, int root) {
     off_t end = reader_end(reader);
@@ -297,12 +307,13 @@ enum look_result reader_look(const struct reader *reader, int root) {
     if (beneath_identify(root, reader->path, &now) != 0 || !S_ISREG(now.mode)) {
         return LOOK_SAME;
     }
-    if (!reader->known) {
-        return LOOK_MORE;
-    }
-    if (!is_same_file(&reader->is, &now)) {
+    enum look_result result = LOOK_MORE;
+    if (reader->known && !is_same_file(&reader->is, &now)) {
         /* Who renames a log goes on writing to it until the new one is in use: there is no hurry to leave it. */
-        return now.size > 0 ? LOOK_REPLACED : LOOK_SAME;
+        result = now.size > 0 ? LOOK_REPLACED : LOOK_SAME;
+    } else if (reader->known) {
+        result = now.size == end ? LOOK_SAME : now.size > end ? LOOK_MORE : LOOK_TRUNCATED;
     }
-    return now.size == end ? LOOK_SAME : now.size > end ? LOOK_MORE : LOOK_TRUNCATED;
+    bool opens = reader->file < 0 || result == LOOK_REPLACED;
+    return result != LOOK_SAME && opens && !may_read(root, reader->path) ? LOOK_SAME : result;
 }

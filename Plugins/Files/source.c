@@ -21,6 +21,7 @@ struct chanserv_source {
     atomic_bool polled;
     struct reader reader;
     bool kept;    /* its open file is one of files->kept */
+    bool begun;   /* it was open before */
     bool leaving; /* its name means another file now: the rest of this one is read, then it goes on there */
     struct follower follower;
     char path[];
@@ -80,7 +81,7 @@ static chanserv_status read_once(chanserv_source *source, chanserv_frame_sink *s
         case OPEN_AGAIN:
             break;
         case OPEN_OTHER:
-            return fail(error, CHANSERV_ERROR_INTERNAL, "%s: was replaced while it was read", source->path);
+            return fail(error, CHANSERV_ERROR_NOT_FOUND, "%s: was replaced while it was read", source->path);
         case OPEN_GONE:
             return fail(error, CHANSERV_ERROR_NOT_FOUND, "%s: was removed %s it was read", source->path,
                         begun ? "while" : "before");
@@ -104,10 +105,16 @@ static chanserv_status read_once(chanserv_source *source, chanserv_frame_sink *s
 
 /* ---- Files that are followed ---- */
 
-/* Opens what the source's name means now. CHANSERV_PENDING where that is nothing. */
+/*
+ * Opens what the source's name means now. CHANSERV_PENDING where that is nothing, or where another file took
+ * the place of what was read and is not ours to read yet: who rotates a log gives the new one its group and mode last.
+ */
 static chanserv_status open_followed(chanserv_source *source, chanserv_error *error) {
     struct reader *reader = &source->reader;
-    switch (reader_open(reader, source->files->root)) {
+    enum open_result result = reader_open(reader, source->files->root);
+    int code = errno;
+    source->begun |= reader->file >= 0;
+    switch (result) {
     case OPEN_AGAIN:
         return CHANSERV_READY;
     case OPEN_OTHER:
@@ -124,9 +131,12 @@ static chanserv_status open_followed(chanserv_source *source, chanserv_error *er
     case OPEN_GONE:
         return CHANSERV_PENDING;
     case OPEN_FAILED:
+        if (source->begun && (code == EACCES || code == EPERM)) {
+            return CHANSERV_PENDING;
+        }
         break;
     }
-    return fail_errno(error, errno, "cannot be opened", source->path);
+    return fail_errno(error, code, "cannot be opened", source->path);
 }
 
 /* Goes on from the end of the file to where `look` says that there is more. */

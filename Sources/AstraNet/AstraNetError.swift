@@ -24,7 +24,11 @@ public struct AstraNetError: Error, Hashable, Sendable {
         public static let protocolViolation = Code(description: "protocol violation")
         /// A limit of this node was reached.
         public static let limitReached = Code(description: "limit reached")
-        /// An address could not be listened on or connected to.
+        /// Somebody else listens at the address.
+        public static let addressInUse = Code(description: "address in use")
+        /// The address is none of this machine's.
+        public static let addressNotAvailable = Code(description: "address not available")
+        /// An address could not be listened on, for any other reason, or connected to.
         public static let unreachable = Code(description: "unreachable")
     }
 

@@ -1,5 +1,4 @@
-internal import NIOCore
-public import struct NIOCore.ByteBuffer
+public import NIOCore
 
 extension Node {
     /// Opens a stream to some node that offers a service, waiting for an offer where there is none yet.

@@ -44,7 +44,8 @@ public final class Node: Sendable {
     ///   - host: a name or an IP address.
     ///   - port: 0 for one that is free.
     /// - Returns: the address it listens at.
-    /// - Throws: ``AstraNetError`` with code `unreachable`, with the system's reason.
+    /// - Throws: ``AstraNetError`` with code `addressInUse`, `addressNotAvailable` or `unreachable`, and the system's
+    ///   reason.
     @discardableResult
     public func listen(host: String, port: Int) async throws -> SocketAddress {
         let core = core
@@ -61,7 +62,9 @@ public final class Node: Sendable {
             }
             return address
         } catch {
-            throw AstraNetError(.unreachable, "cannot listen on \(host):\(port): \(SocketNetwork.reason(error))")
+            throw AstraNetError(
+                SocketNetwork.listenFailure(error),
+                "cannot listen on \(host):\(port): \(SocketNetwork.reason(error))")
         }
     }
 
@@ -172,7 +175,9 @@ public final class Node: Sendable {
         for server in servers { await Self.closed(server) }
         let (links, listeners) = core.close()
         for listener in listeners { listener.close() }
-        for link in links { link.closeWhenFlushed(deadline: link.eventLoop.now + .nanoseconds(Int64(clamping: grace.nanoseconds))) }
+        for link in links {
+            link.closeWhenFlushed(deadline: link.eventLoop.now + .nanoseconds(Int64(clamping: grace.nanoseconds)))
+        }
         for link in links { await Self.waitUntilClosed(link.channel) }
     }
 

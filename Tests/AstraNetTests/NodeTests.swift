@@ -202,7 +202,7 @@ extension AstraNet.Stream {
         let error = await #expect(throws: AstraNetError.self) {
             try await node.listen(host: "127.0.0.1", port: address.port!)
         }
-        #expect(error?.code == .unreachable)
+        #expect(error?.code == .addressInUse)
         #expect(error?.message.contains("127.0.0.1:\(address.port!)") == true)
         await node.shutdown()
     }

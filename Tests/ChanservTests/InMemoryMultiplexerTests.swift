@@ -56,14 +56,17 @@ import Testing
     @Test func cancellationEndsEveryWait() async throws {
         let listener = try network.bind("other", visibleTo: nil)
         let (near, far) = try await connect()
-        for wait in [
-            Task { _ = try await listener.accept(deadline: nil) },
-            Task { _ = try await far.read(deadline: nil) },
-            Task { try await near.write(bytes(150), deadline: nil) },
-            Task { _ = try await network.dial("nobody", bucket: nil, deadline: .now + .seconds(120)) },
-        ] {
-            wait.cancel()
-            await #expect(throws: CancellationError.self) { try await wait.value }
+        // One after the other: at the same time the read would get what the write brings.
+        let waits: [@Sendable () async throws -> Void] = [
+            { _ = try await listener.accept(deadline: nil) },
+            { _ = try await far.read(deadline: nil) },
+            { try await near.write(bytes(150), deadline: nil) },
+            { [network] in _ = try await network.dial("nobody", bucket: nil, deadline: .now + .seconds(120)) },
+        ]
+        for wait in waits {
+            let task = Task { try await wait() }
+            task.cancel()
+            await #expect(throws: CancellationError.self) { try await task.value }
         }
     }
 

@@ -63,6 +63,24 @@ extension EndToEnd {
             }
         }
 
+        @Test(arguments: [SIGTERM, SIGINT])
+        func aStartWhoseCreateDoesNotReturnIsEndedAsWell(signal: Int32) async throws {
+            let folder = try TestFolder()
+            try DrillPlugin.write(version: 0, to: folder.file("drill.so"))
+            try #require(mkfifo(folder.file("fifo"), 0o600) == 0)
+            let configuration = Self.configuration(drain: "10m").replacingOccurrences(
+                of: "drill.so}", with: "drill.so, config: {fifo: fifo}}")
+            try Data(configuration.utf8).write(to: URL(fileURLWithPath: folder.file("chanserv.yaml")))
+            let process = try ChanservCommand.start("serve", "--config", folder.file("chanserv.yaml"))
+            defer { process.end() }
+            _ = try await process.errorLine(with: "create waits")
+            process.kill(signal)
+            _ = try await process.errorLine(with: "stopped")
+            let exit = try await process.exit()
+            #expect(exit.code == 0)
+            #expect(!exit.errors.contains("ready"))
+        }
+
         @Test func whatNeverEndsIsCutAtTheDrainDeadline() async throws {
             try await ServedHost.serving(Self.configuration(drain: "300ms")) { host in
                 try await host.withClient { client in

@@ -125,6 +125,37 @@ import Testing
         }
     }
 
+    @Test(arguments: open) func waitsForANewFileThatMayNotBeReadYet(open: Int) async throws {
+        try await onThread {
+            let folder = try Folder()
+            try folder.giveUpPrivileges()
+            try folder.write("log", "one\n")
+            let source = try Self.follow(folder, open: open).sources("log")[0]
+            #expect(try source.texts(1) == ["one\n"])
+            try folder.write("new", "two\n")
+            try folder.check(chmod(folder.file("new"), 0))
+            try folder.rename("log", to: "log.1")
+            try folder.rename("new", to: "log")
+            #expect(source.poll().status == pending)
+            #expect(source.poll().status == pending)
+            try folder.check(chmod(folder.file("log"), 0o644))
+            #expect(try source.texts(1) == ["two\n"])
+        }
+    }
+
+    @Test func aFileThatMayNotBeReadIsNotFollowed() async throws {
+        try await onThread {
+            let folder = try Folder()
+            try folder.giveUpPrivileges()
+            try folder.write("log", "one\n")
+            let source = try Self.follow(folder).sources("log")[0]
+            try folder.check(chmod(folder.file("log"), 0))
+            let answer = source.poll()
+            #expect(answer.status == notFound)
+            #expect(answer.message == "log: cannot be opened: Permission denied")
+        }
+    }
+
     @Test func doesNotFollowALinkThatTakesThePlace() async throws {
         try await onThread {
             let outside = try Folder()

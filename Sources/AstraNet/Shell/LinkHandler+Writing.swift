@@ -90,11 +90,15 @@ extension LinkHandler {
             storage.isDirty = false
             let credit = storage.state.takeCredit()
             if credit > 0 {
+                let window = storage.state.receiveWindow
                 if can(.window, with: stream.remoteAddress.host),
-                    let window = storage.state.growWindow(upTo: largestWindow, isAffordable: affordsWindow)
+                    let larger = storage.tuning.credited(
+                        credit, unread: window.unread, limit: window.limit, largest: largestWindow),
+                    affordsWindow(Int(larger - window.limit))
                 {
+                    storage.state.growReceiveWindow(to: larger)
                     packer.write(
-                        OpHeader(.windowSize, to: stream.remoteAddress, from: stream.localAddress), number: window)
+                        OpHeader(.windowSize, to: stream.remoteAddress, from: stream.localAddress), number: larger)
                 }
                 packer.write(OpHeader(.rewind, to: stream.remoteAddress, from: stream.localAddress), number: credit)
             }

@@ -36,7 +36,9 @@ extension NodeCore {
         guard configuration.role.joinsOthers, host != id, !shared.peers.isLinked(to: host),
             offer.name.hasSuffix(configuration.environmentSuffix), shared.discovery.heard(of: host, now: now)
         else { return }
-        link.sendControl { $0.writeOp(OpHeader(.discover, to: Address(host: host, port: 0), from: self.address(port: 0))) }
+        link.sendControl {
+            $0.writeOp(OpHeader(.discover, to: Address(host: host, port: 0), from: self.address(port: 0)))
+        }
     }
 
     /// Asks again those that are still out of direct reach.
@@ -44,7 +46,8 @@ extension NodeCore {
         guard configuration.role.joinsOthers else { return }
         shared.withLockedValue { shared in
             for host in shared.discovery.due(now: now, atMost: 64) {
-                guard !shared.peers.isLinked(to: host), let link = shared.registry.router(of: host).flatMap({ shared.links[$0] })
+                guard !shared.peers.isLinked(to: host),
+                    let link = shared.registry.router(of: host).flatMap({ shared.links[$0] })
                 else {
                     shared.discovery.forget(host)
                     continue
@@ -58,7 +61,8 @@ extension NodeCore {
 
     /// Hosts nobody speaks of any more need no direct path.
     func forgetUnheard(_ removals: [ServiceRegistry.Removal], _ shared: inout Shared) {
-        for removal in removals where removal.offer.isRelayed && !shared.registry.isRelayed(removal.offer.address.host) {
+        for removal in removals where removal.offer.isRelayed && !shared.registry.isRelayed(removal.offer.address.host)
+        {
             shared.discovery.forget(removal.offer.address.host)
         }
     }

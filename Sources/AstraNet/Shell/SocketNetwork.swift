@@ -100,6 +100,15 @@ package struct SocketNetwork: LinkNetwork {
             : bootstrap.takingOwnershipOfDescriptors(input: input, output: output)
     }
 
+    /// The kind of an error of listening.
+    static func listenFailure(_ error: any Error) -> AstraNetError.Code {
+        switch (error as? IOError)?.errnoCode {
+        case EADDRINUSE: .addressInUse
+        case EADDRNOTAVAIL: .addressNotAvailable
+        default: .unreachable
+        }
+    }
+
     /// What the system said, without the wrapping.
     static func reason(_ error: any Error) -> String {
         switch error {

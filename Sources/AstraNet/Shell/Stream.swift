@@ -22,6 +22,7 @@ public final class Stream: Sendable {
 
     struct Storage {
         var state: StreamState
+        var tuning = WindowTuning()
         var inbox = ByteBuffer()
         var outbox = Deque<ByteBuffer>()
         var opener: Waiter<Void>?
@@ -209,7 +210,8 @@ public final class Stream: Sendable {
             return storage.lastWaiterID
         }
         return try await waitForEvent(
-            id: id, on: link.eventLoop, deadline: link.deadline(deadline), timeoutMessage: deadline == nil ? "" : timeoutMessage(),
+            id: id, on: link.eventLoop, deadline: link.deadline(deadline),
+            timeoutMessage: deadline == nil ? "" : timeoutMessage(),
             install: { waiter in
                 self.storage.withLockedValue { storage in
                     if let result = ready(&storage) { return result }

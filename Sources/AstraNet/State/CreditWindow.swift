@@ -37,8 +37,6 @@ struct SendWindow: Hashable, Sendable {
 /// Invariant: `unread + owed` is what the peer has in flight as it sees it, at most `limit`.
 struct ReceiveWindow: Hashable, Sendable {
     private(set) var limit = SendWindow.initialSize
-    /// Bytes taken since the window grew while the reader kept up with the sender.
-    private var keptUp: UInt64 = 0
     /// Bytes received that nobody has taken yet.
     private(set) var unread: UInt32 = 0
     /// Bytes taken whose credit has not been returned yet.
@@ -61,19 +59,13 @@ struct ReceiveWindow: Hashable, Sendable {
     /// The credit to return now, after which none is owed.
     mutating func settle() -> UInt32 {
         defer { owed = 0 }
-        keptUp = unread == 0 ? keptUp + UInt64(owed) : 0
         return owed
     }
-
-    /// Whether a larger window would let bytes come faster: several windows were read, each as soon as it came, so that it
-    /// is the sender who waits.
-    var wantsMore: Bool { keptUp >= UInt64(limit) * 4 }
 
     /// The peer may have more under way from now on.
     mutating func grow(to limit: UInt32) {
         precondition(limit >= self.limit, "credit cannot be taken back")
         self.limit = limit
-        keptUp = 0
     }
 
     /// Whether so much is owed that the peer could begin to wait for it: a quarter of the window. Less is returned

@@ -85,7 +85,9 @@ struct JoinPlan {
     /// `host`, which is behind a router, can be reached at `address`.
     mutating func follow(_ host: HostID, at address: SocketAddress, now: UInt64) {
         let known = followedBy[host] ?? []
-        guard !known.contains(address), known.count < Self.followsPerHost, followCount < Self.followLimit else { return }
+        guard !known.contains(address), known.count < Self.followsPerHost, followCount < Self.followLimit else {
+            return
+        }
         followedBy[host, default: []].insert(address)
         followCount += 1
         addReason(.follow(host), to: address, now: now)

@@ -124,19 +124,9 @@ struct StreamState: Hashable, Sendable {
         return receiveWindow.settle()
     }
 
-    /// Lets the peer have more bytes under way, where that would make it faster.
-    ///
-    /// - Parameters:
-    ///   - largest: how large the window may become, in bytes.
-    ///   - isAffordable: whether so many bytes more may be under way.
-    /// - Returns: the new window to tell the peer of with WND_SIZE, `nil` where it stays.
-    mutating func growWindow(upTo largest: UInt32, isAffordable: (Int) -> Bool) -> UInt32? {
-        let limit = receiveWindow.limit
-        guard receiveWindow.wantsMore, limit < largest else { return nil }
-        let larger = min(limit.multipliedReportingOverflow(by: 2).partialValue, largest)
-        guard larger > limit, isAffordable(Int(larger - limit)) else { return nil }
-        receiveWindow.grow(to: larger)
-        return larger
+    /// The peer may have `limit` bytes under way from now on, which WND_SIZE must tell it.
+    mutating func growReceiveWindow(to limit: UInt32) {
+        receiveWindow.grow(to: limit)
     }
 
     // MARK: - Writing

@@ -18,12 +18,11 @@ struct ServeSession {
         self.host = host
     }
 
-    /// Serves until a signal says to stop, and returns when everything has ended.
+    /// Serves until a signal says to stop, also while it is starting, and returns when everything has ended.
     ///
     /// - Throws: ``HostError`` where the host could not start.
     func run() async throws(HostError) {
-        // What comes before the host is ready is done once it is. One reload does for all that came meanwhile, and
-        // nothing follows a stop, so that two places are enough.
+        // A stop is never lost, for nothing follows it; of the reloads that come together one is enough.
         let (events, told) = AsyncStream.makeStream(of: Event.self, bufferingPolicy: .bufferingNewest(2))
         let (endings, endNow) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         let signals = await SignalHandling(
@@ -35,17 +34,28 @@ struct ServeSession {
             })
         defer { signals.cancel() }
 
-        try await host.start()
+        // Beside the events: a plugin's create may take long, or for ever, and must not hold up a stop.
+        let start = Task { () -> Result<Void, HostError> in
+            do throws(HostError) {
+                try await host.start()
+                return .success(())
+            } catch {
+                told.finish()
+                return .failure(error)
+            }
+        }
         for await event in events {
             switch event {
             case .reload:
                 // Not waited for: the host makes one of those that come together, and a stop must not queue behind it.
-                Task { await host.reload() }
+                // One that comes before the host is ready is done once it is.
+                Task { if case .success = await start.value { await host.reload() } }
             case .stop:
                 await shutDown(cancellingAt: endings)
                 return
             }
         }
+        try await start.value.get()
     }
 
     /// Drains; the first element of `endings` makes it the deadline.

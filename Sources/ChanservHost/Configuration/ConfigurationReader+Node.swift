@@ -4,13 +4,14 @@ extension ConfigurationReader {
         var result = HostConfiguration.Node()
         let entries = section(root, "the node", known: ["listen", "join", "environment", "drain"])
         if let entry = entries["listen"] {
-            let addresses = addresses(entry.value, portZero: true)
+            let (addresses, places) = addresses(entry.value, portZero: true)
             if addresses.isEmpty, case .list = entry.value.content {
                 report("expected at least one address to listen at", at: entry.value.location)
             }
             result.listen = addresses
+            result.listenLocations = places
         }
-        if let entry = entries["join"] { result.join = addresses(entry.value, portZero: false) }
+        if let entry = entries["join"] { result.join = addresses(entry.value, portZero: false).addresses }
         result.environment = value("environment", in: entries) { (node) throws(ConfigurationError) in
             try node.serviceName("an environment such as staging")
         }
@@ -18,8 +19,10 @@ extension ConfigurationReader {
         return result
     }
 
-    /// One address or a list of them.
-    private mutating func addresses(_ node: YAMLNode, portZero: Bool) -> [HostAddress] {
+    /// One address or a list of them, and where each stands first.
+    private mutating func addresses(
+        _ node: YAMLNode, portZero: Bool
+    ) -> (addresses: [HostAddress], places: [HostAddress: ConfigurationLocation]) {
         let nodes = if case .list(let elements) = node.content { elements } else { [node] }
         var places: [HostAddress: ConfigurationLocation] = [:]
         var result: [HostAddress] = []
@@ -31,10 +34,10 @@ extension ConfigurationReader {
                 report("\(address) stands here a second time (first at \(first))", at: node.location)
                 continue
             }
-            places[address] = node.location
+            if places[address] == nil { places[address] = node.location }
             result.append(address)
         }
-        return result
+        return (result, places)
     }
 }
 

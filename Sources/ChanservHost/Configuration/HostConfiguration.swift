@@ -14,7 +14,7 @@ public struct HostConfiguration: Sendable, Hashable {
     public var warnings: [ConfigurationError]
 
     /// Where the host stands in the network.
-    public struct Node: Sendable, Hashable {
+    public struct Node: Sendable {
         /// The addresses to listen at (`listen`: one or a list). `127.0.0.1:5555` by default; port 0 is any free one.
         public var listen = [HostAddress(host: "127.0.0.1", port: 5555)]
         /// The nodes to join (`join`: one or a list). None by default.
@@ -23,6 +23,8 @@ public struct HostConfiguration: Sendable, Hashable {
         public var environment: String?
         /// How long SIGTERM waits for running requests before it cancels them (`drain`). 30 seconds by default.
         public var drain = Duration.seconds(30)
+        /// Where the addresses of ``listen`` stand; those of the default stand nowhere.
+        public var listenLocations: [HostAddress: ConfigurationLocation] = [:]
 
         public init() {}
     }
@@ -68,6 +70,21 @@ public struct HostConfiguration: Sendable, Hashable {
 
     /// The file `serve` and `check` read when none is named.
     public static let defaultFile = "chanserv.yaml"
+}
+
+/// Two nodes are equal when they say the same, wherever it stands.
+extension HostConfiguration.Node: Hashable {
+    public static func == (left: Self, right: Self) -> Bool {
+        left.listen == right.listen && left.join == right.join && left.environment == right.environment
+            && left.drain == right.drain
+    }
+
+    public func hash(into hasher: inout Hasher) {
+        hasher.combine(listen)
+        hasher.combine(join)
+        hasher.combine(environment)
+        hasher.combine(drain)
+    }
 }
 
 /// Two plugins are equal when they say the same, wherever they stand; so a reload can tell whether one changed.

@@ -4,8 +4,11 @@ extension Host {
     /// Stops accepting, lets running requests end, cancels what is left at the deadline, destroys all instances, and
     /// closes all links. Cancelling the task that waits makes it the deadline. Repeating it waits for the first.
     ///
+    /// While the host is starting there are no requests: what was made so far is undone, and a create that runs gets
+    /// the same time to return.
+    ///
     /// - Parameter drain: how long requests may go on; `nil`, the default, is what the configuration says
-    ///   (`node.drain`, 30 s by default).
+    ///   (`node.drain`, 30 s by default), or 1 s while the host is starting.
     public func shutdown(drain: Duration? = nil) async {
         switch machine.stop() {
         case .doNothing:
@@ -14,13 +17,13 @@ extension Host {
             lastReloadEnded.happened()
         case .giveUp: break
         }
-        let drain = drain ?? configuration?.node.drain ?? .seconds(30)
+        let drain = drain ?? configuration?.node.drain ?? .seconds(1)
         let deadline = ContinuousClock.now + drain
         logger.info("stopping: no new requests, up to \(drain) for those that run")
         // First of all nothing new comes in, even while a reload finds its way back.
         for route in routes { route.service.stopAccepting() }
         if await !lastReloadEnded.wait(until: deadline) {
-            logger.warning("a reload has not given up in time: a plugin's create does not return")
+            logger.warning("a start or reload has not given up in time: a plugin's create does not return")
         }
         await tearDown(deadline: deadline)
         logger.info("stopped")

@@ -131,7 +131,8 @@ public actor Host {
             do {
                 listening.append(try await network.listen(at: address))
             } catch {
-                problems.append("\(error)")
+                let place = node.listenLocations[address] ?? ConfigurationLocation(file: file)
+                problems.append("\(place): \(error)")
             }
         }
         return problems.isEmpty ? nil : HostError(.unavailable, problems)

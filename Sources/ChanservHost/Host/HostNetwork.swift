@@ -2,6 +2,7 @@ internal import AstraNet
 public import Chanserv
 internal import ChanservAstraNet
 package import Logging
+internal import NIOCore
 
 /// What a host needs of its network: a multiplexer that can be made reachable and shut down.
 ///
@@ -34,7 +35,20 @@ package struct AstraNetHostNetwork: HostNetwork {
     }
 
     package func listen(at address: HostAddress) async throws -> HostAddress {
-        let bound = try await node.listen(host: address.host, port: address.port)
+        let bound: SocketAddress
+        do {
+            bound = try await node.listen(host: address.host, port: address.port)
+        } catch let error as AstraNetError {
+            let wayOut =
+                switch error.code {
+                case .addressInUse:
+                    ": another process listens there: choose another address under node.listen or end it"
+                case .addressNotAvailable:
+                    ": it is none of this machine's addresses: choose another under node.listen (0.0.0.0 is all of them)"
+                default: ""
+                }
+            throw ListenError(description: error.message + wayOut)
+        }
         return HostAddress(host: address.host, port: bound.port ?? address.port)
     }
 
@@ -45,6 +59,11 @@ package struct AstraNetHostNetwork: HostNetwork {
     package func shutdown() async {
         await node.shutdown()
     }
+}
+
+/// Why an address cannot be listened at, and the way out.
+private struct ListenError: Error, CustomStringConvertible {
+    let description: String
 }
 
 /// A multiplexer without a network: for tests, and for a host and its clients in one process.

@@ -35,6 +35,9 @@ package final class PluginStore: Sendable {
 
     private struct State {
         var libraries: [PluginDigest: PluginLibrary] = [:]
+        /// What is wrong with bytes that were linked and found to be no plugin: they stay in memory as all others do,
+        /// and linking them again would only keep one more copy. Bounded by the copies.
+        var refusals: [PluginDigest: PluginLoadError] = [:]
         var statistics = Statistics()
         var copyNumber = 0
     }
@@ -82,7 +85,12 @@ package final class PluginStore: Sendable {
 
     private func loadHere(_ path: String, pin: PluginDigest?) throws(PluginLoadError) -> PluginLibrary {
         let file = try read(path, pin: pin)
-        if let library = state.withLockedValue({ $0.libraries[file.digest] }) { return library }
+        let (known, refusal) = state.withLockedValue { ($0.libraries[file.digest], $0.refusals[file.digest]) }
+        if let known { return known }
+        if var refusal {
+            refusal.path = path
+            throw refusal
+        }
 
         let handle = try openCopy(of: file)
         let statistics = state.withLockedValue { state in
@@ -98,17 +106,12 @@ package final class PluginStore: Sendable {
                 """)
         }
 
-        guard let entry = dlsym(handle, CHANSERV_ENTRY_NAME) else {
-            throw PluginLoadError(
-                .noEntry, path: path,
-                "does not export \(CHANSERV_ENTRY_NAME); define it with CHANSERV_EXPORT, as chanserv_plugin.h shows")
-        }
-        typealias Entry = @convention(c) () -> UnsafePointer<chanserv_plugin>?
         let descriptor: PluginDescriptor
-        do throws(PluginDescriptor.Refusal) {
-            descriptor = try PluginDescriptor(unsafeBitCast(entry, to: Entry.self)())
+        do throws(PluginLoadError) {
+            descriptor = try Self.descriptor(in: handle, path: path)
         } catch {
-            throw PluginLoadError(.badDescriptor, path: path, "is refused: \(error.message)")
+            state.withLockedValue { $0.refusals[file.digest] = error }
+            throw error
         }
         let library = PluginLibrary(
             path: path, digest: file.digest, size: file.bytes.count, descriptor: descriptor)
@@ -116,6 +119,23 @@ package final class PluginStore: Sendable {
         logger.debug(
             "loaded \(path): \(descriptor.name) \(descriptor.version)", metadata: ["sha256": "\(file.digest)"])
         return library
+    }
+
+    /// Asks the library what it is.
+    private static func descriptor(
+        in handle: UnsafeMutableRawPointer, path: String
+    ) throws(PluginLoadError) -> PluginDescriptor {
+        guard let entry = dlsym(handle, CHANSERV_ENTRY_NAME) else {
+            throw PluginLoadError(
+                .noEntry, path: path,
+                "does not export \(CHANSERV_ENTRY_NAME); define it with CHANSERV_EXPORT, as chanserv_plugin.h shows")
+        }
+        typealias Entry = @convention(c) () -> UnsafePointer<chanserv_plugin>?
+        do throws(PluginDescriptor.Refusal) {
+            return try PluginDescriptor(unsafeBitCast(entry, to: Entry.self)())
+        } catch {
+            throw PluginLoadError(.badDescriptor, path: path, "is refused: \(error.message)")
+        }
     }
 
     /// Writes the private copy and gives it to the dynamic linker.

@@ -10,9 +10,10 @@ import Testing
     }
 
     @Test func abilitiesStandInAKeyThatGoIgnores() throws {
-        let handshake = Handshake(remoteAddress: "[::1]:1", abilities: Set(Handshake.Ability.allCases))
-        #expect(
-            handshake.encoded() == ByteBuffer(string: #"{"Abilities":["refuse"],"RAddr":"[::1]:1"}"#))
+        let handshake = Handshake(
+            remoteAddress: "[::1]:1", abilities: Set(Handshake.Ability.allCases), maximumPayload: 262_144)
+        let json = #"{"Abilities":["eager","refuse","window"],"MaxOp":262144,"RAddr":"[::1]:1"}"#
+        #expect(handshake.encoded() == ByteBuffer(string: json))
         #expect(try Handshake(decoding: handshake.encoded()) == handshake)
     }
 
@@ -28,6 +29,9 @@ import Testing
             Handshake(remoteAddress: "a", abilities: [.refuse])
         ),
         (#"{"RAddr":"a","Abilities":[]}"#, Handshake(remoteAddress: "a")),
+        // Less than every node takes cannot be meant.
+        (#"{"RAddr":"a","MaxOp":100}"#, Handshake(remoteAddress: "a")),
+        (#"{"RAddr":"a","MaxOp":-1}"#, Handshake(remoteAddress: "a")),
         (#"{"RAddr":"a","Abilities":null}"#, Handshake(remoteAddress: "a")),
     ])
     func unknownKeysAndAbilitiesAreIgnored(json: String, handshake: Handshake) throws {

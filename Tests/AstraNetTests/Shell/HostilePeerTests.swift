@@ -19,7 +19,7 @@ import Testing
         try await siege.end()
     }
 
-    @Test(arguments: [65_537, Int(Int32.max), Int(UInt32.max)])
+    @Test(arguments: [262_145, Int(Int32.max), Int(UInt32.max)])
     func aHugeLengthEndsItsLinkAtTheHeader(length: Int) async throws {
         let siege = try await Besieged()
         let peer = try await siege.handshaken()
@@ -149,7 +149,7 @@ import Testing
         let peer = try await siege.handshaken()
         let commands: [Command] = [
             .syn, .ack, .synAck, .fin1, .fin2, .err, .forceClosed, .data, .windowSize, .rewind, .rst, .follow,
-            .discover, .pong, Command(rawValue: 0), Command(rawValue: 255),
+            .pong, Command(rawValue: 0), Command(rawValue: 255),
         ]
         for command in commands {
             for payload in [[], [0, 0, 0, 9], [UInt8](repeating: 0xFF, count: 65_536)] {
@@ -178,7 +178,8 @@ import Testing
         let peer = try await siege.handshaken()
         peer.send(WireOp(.handshake, to: .otherEnd, from: Address(HostID(rawValue: 77), 0), text: "{}"))
         peer.send(WireOp(.service, to: .otherEnd, from: Address(HostID(rawValue: 77), 9), text: "thing"))
-        #expect(await peer.opsUntilPong() == [])
+        // It is taken for a host behind the peer, and asked where it can be reached.
+        #expect(await peer.opsUntilPong().map(\.command) == [.discover])
         #expect(siege.node.services.map(\.isRelayed) == [true])
         await peer.close()
         try await siege.end()

@@ -80,6 +80,29 @@ import Testing
         #expect(fixture.log.count(of: "destroyed v1") == 1 && fixture.log.count(of: "info stopped") == 1)
     }
 
+    @Test func aShutdownDuringTheStartUndoesItAndDoesNotWaitForACreateThatHangs() async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        let pipe = try fixture.makePipe()
+        try fixture.configure(plugins: "a: {path: a.so, config: {fifo: pipe}}")
+        let start = Task { () -> HostError? in
+            do throws(HostError) {
+                try await fixture.host.start()
+                return nil
+            } catch {
+                return error
+            }
+        }
+        await fixture.log.wait(for: "waiting at")
+        await fixture.host.shutdown(drain: .zero)
+        #expect(fixture.log.count(of: "info stopped") == 1 && fixture.log.count(of: "created") == 0)
+        // Whenever it returns, what it made is destroyed and nothing is served.
+        try pipe.release()
+        #expect(await start.value?.problems == ["the host is stopping"])
+        #expect(fixture.log.count(of: "created v1") == 1 && fixture.log.count(of: "destroyed v1") == 1)
+        #expect(fixture.log.count(of: "ready") == 0)
+    }
+
     // MARK: Reloads that meet
 
     @Test func reloadsAskedForDuringOneBecomeExactlyOneMore() async throws {

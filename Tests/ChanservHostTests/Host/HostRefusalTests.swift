@@ -136,9 +136,34 @@ import Testing
             try second.configure(top: "node: {listen: \"127.0.0.1:\(port)\"}")
             let error = await #expect(throws: HostError.self) { try await second.host.start() }
             #expect(error?.code.exitCode == 69)
-            #expect(error?.description.contains(":\(port)") == true)
+            // `node: {listen: "127.0.0.1:` is the first line.
+            #expect(
+                error?.problems == [
+                    """
+                    \(second.folder.file("chanserv.yaml")):1:16: cannot listen on 127.0.0.1:\(port): \
+                    Address already in use: another process listens there: choose another address under node.listen or \
+                    end it
+                    """
+                ])
             #expect(second.log.count(of: "destroyed v1") == 1)
             #expect(try await client.version() == "v1")
         }
+    }
+
+    @Test func everyAddressThatCannotBeListenedAtIsNamedWithItsPlace() async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        // The others are for examples, so no machine's.
+        let addresses = ["127.0.0.1:0", "192.0.2.1:5555", "\"[2001:db8::1]:1\""]
+        try fixture.configure(top: "node:\n  listen:\n\(addresses.map { "    - \($0)" }.joined(separator: "\n"))")
+        let error = await #expect(throws: HostError.self) { try await fixture.host.start() }
+        #expect(error?.code == .unavailable)
+        let problems = try #require(error).problems
+        #expect(problems.count == 2, "\(problems)")
+        let file = fixture.folder.file("chanserv.yaml")
+        #expect(problems.first?.hasPrefix("\(file):4:7: cannot listen on 192.0.2.1:5555: ") == true)
+        #expect(problems.first?.contains("choose another under node.listen") == true)
+        #expect(problems.last?.hasPrefix("\(file):5:7: cannot listen on 2001:db8::1:1: ") == true)
+        #expect(fixture.log.count(of: "destroyed v1") == 1)
     }
 }

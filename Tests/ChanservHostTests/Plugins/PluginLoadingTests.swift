@@ -96,6 +96,25 @@ struct PluginLoadingTests {
         #expect("\(error)".contains("\(path): does not export chanserv_plugin_v1"))
     }
 
+    @Test func refusedBytesAreRefusedAgainWithoutAnotherCopy() async throws {
+        let host = try ProbeHost()
+        let first = try await refusal(host, "descriptor->abi_major = 2")
+        let copies = host.store.statistics
+        #expect(copies.copies == 1)
+        #expect(try await refusal(host, "descriptor->abi_major = 2") == first)
+        // Under another name it is that name that is refused.
+        let other = host.folder.file("other.so")
+        try FileManager.default.copyItem(atPath: host.folder.file("refused.so"), toPath: other)
+        #expect(await failure(host, other)?.path == other)
+        let noEntry = host.folder.file("noentry.so")
+        try CompiledPlugin.compile("int x;", to: noEntry)
+        let error = await failure(host, noEntry)
+        #expect(await failure(host, noEntry) == error && error?.code == .noEntry)
+        #expect(host.store.statistics.copies == copies.copies + 1)
+        // Other bytes under the same name are looked at.
+        #expect(try await refusal(host, "") == "accepted")
+    }
+
     @Test func aLibraryThatLacksAFunctionIsRefusedAtOnceNotWhenItIsCalled() async throws {
         let host = try ProbeHost()
         let path = host.folder.file("lacking.so")

@@ -24,12 +24,14 @@
  */
 #include "chanserv_plugin.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #ifndef DRILL_ABI_MAJOR
 #define DRILL_ABI_MAJOR CHANSERV_ABI_MAJOR
@@ -379,10 +381,10 @@ static void close_source(chanserv_source *source) {
 
 static chanserv_status create(const chanserv_host *host, const chanserv_config *config, chanserv_instance **instance,
                               chanserv_error *error) {
-    const char *const known[] = {"fail", "label"};
+    const char *const known[] = {"fail", "label", "fifo"};
     const char *message = NULL;
     size_t size;
-    chanserv_status status = host->config_only(host, config, known, 2, error);
+    chanserv_status status = host->config_only(host, config, known, 3, error);
     if (status < 0) return status;
     status = host->config_string(host, config, "fail", &message, &size, error);
     if (status == CHANSERV_READY) {
@@ -390,6 +392,10 @@ static chanserv_status create(const chanserv_host *host, const chanserv_config *
         return CHANSERV_ERROR_INTERNAL;
     }
     if (status != CHANSERV_ERROR_NOT_FOUND) return status;
+    if (host->config_path(host, config, "fifo", &message, &size, error) == CHANSERV_READY) {
+        host->log(host, CHANSERV_LOG_INFO, "create waits", 12);
+        close(open(message, O_RDONLY | O_CLOEXEC)); /* until somebody opens it for writing */
+    }
     *instance = malloc(sizeof **instance);
     (*instance)->host = host;
     count(&created, 1);
