@@ -36,6 +36,10 @@ let package = Package(
         .target(
             name: "AstraNet", dependencies: [nioCore, nioPosix, nioConcurrency, deque, logging], swiftSettings: strict),
 
+        .executableTarget(
+            name: "IdleStreams", dependencies: ["AstraNet", nioCore], path: "Tests/Benchmarks/IdleStreams",
+            swiftSettings: strict),
+
         // chanserv on any multiplexer, and the few lines that join it to AstraNet.
         .systemLibrary(name: "CLZ4", pkgConfig: "liblz4", providers: [.apt(["liblz4-dev"])]),
         .target(name: "Chanserv", dependencies: ["CLZ4", nioCore, nioConcurrency, deque], swiftSettings: strict),

@@ -18,8 +18,13 @@ extension LinkHandler {
         let isEager = can(.eager, with: remote.host)
         let stream = Stream(state: .listener(isEager: isEager), local: local, remote: remote, link: link)
         streams.insert(stream, halfOpenSince: isEager ? nil : now)
+        guard !isEager || node.accept(stream) else {
+            node.counters.refusedStreams.add(1, ordering: .relaxed)
+            streams.remove(stream)
+            return refuse(remote, local, "\(local) has as many streams as it may have that nobody has taken yet")
+        }
+        // Whatever the one who took it says leaves behind this.
         link.sendControl { $0.writeOp(OpHeader(.syn, to: remote, from: local)) }
-        if isEager, !node.accept(stream) { stream.fail("nobody listens on \(local)") }
     }
 
     /// Answers a dial that leads nowhere, where the dialer understands that.
