@@ -6,6 +6,7 @@ let strict: [SwiftSetting] = [.treatAllWarnings(as: .error)]
 let strictC: [CSetting] = [.unsafeFlags(["-std=c11", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"])]
 
 let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
+let nioEmbedded: Target.Dependency = .product(name: "NIOEmbedded", package: "swift-nio")
 let nioConcurrency: Target.Dependency = .product(name: "NIOConcurrencyHelpers", package: "swift-nio")
 let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
@@ -101,6 +102,10 @@ let package = Package(
             name: "EndToEndTests",
             dependencies: ["AstraNet", "Chanserv", "ChanservAstraNet", "ChanservCLI", "TestSupport", nioCore],
             exclude: ["Plugins"], swiftSettings: strict),
+        // Whole meshes of real nodes under a virtual clock, run by scripts/simulate.
+        .executableTarget(
+            name: "AstraNetSimulation", dependencies: ["AstraNet", logging, nioCore, nioEmbedded, deque],
+            path: "Tests/Simulation", swiftSettings: strict),
         // The plugins are loaded from the build folder, as the host does: linked, their entry points would clash.
         .testTarget(name: "PluginTests", dependencies: ["CChanservPlugin", "ChanservPlugin"], swiftSettings: strict),
     ]

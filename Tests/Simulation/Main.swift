@@ -1,0 +1,95 @@
+import Glibc
+import NIOCore
+
+/// Runs seeds; scripts/simulate starts it, in several processes.
+@main
+struct Main {
+    static func main() {
+        guard getenv("SWIFT_DETERMINISTIC_HASHING") != nil else {
+            return fail(
+                "SWIFT_DETERMINISTIC_HASHING=1 must be set, or no run can be repeated; scripts/simulate does it")
+        }
+        var seeds: UInt64 = 100
+        var from: UInt64 = 1
+        var step: UInt64 = 1
+        var isTraced = false
+        var arguments = CommandLine.arguments.dropFirst()
+        while let argument = arguments.popFirst() {
+            switch argument {
+            case "--trace": isTraced = true
+            case "--seeds", "--from", "--step":
+                guard let value = arguments.popFirst().flatMap(UInt64.init), value > 0 else {
+                    return fail("\(argument) takes a number from 1 up")
+                }
+                if argument == "--seeds" {
+                    seeds = value
+                } else if argument == "--from" {
+                    from = value
+                } else {
+                    step = value
+                }
+            default: return fail("unknown argument \(argument)")
+            }
+        }
+        Watch.begin()
+        runSeeds(from: from, count: seeds, step: step, isTraced: isTraced)
+    }
+
+    private static func runSeeds(from: UInt64, count: UInt64, step: UInt64, isTraced: Bool) {
+        var figures = Figures()
+        for index in 0..<count {
+            let seed = from + index * step
+            Watch.seed(seed)
+            let run = Run(Plan(seed: seed), isTraced: isTraced)
+            if isTraced { for line in run.trace { say(line) } }
+            if run.violation != nil { return report(seed) }
+            // The first few twice: what cannot be repeated is of no use.
+            if index < 10, Run(Plan(seed: seed)).digest != run.digest {
+                say("seed \(seed): two runs differ")
+                exit(1)
+            }
+            figures.add(run)
+            say("progress \(index + 1)")
+        }
+        say(
+            "done \(figures.seeds) \(figures.posts) \(figures.failed) \(figures.virtualTime / World.second) \(figures.longest / World.second)"
+        )
+    }
+
+    private static func report(_ seed: UInt64) {
+        say("seed \(seed) FAILS: \(Run(Plan(seed: seed)).violation ?? "not again")")
+        say("Looking for a shorter way there …")
+        let plan = Shrinking.shrink(Plan(seed: seed))
+        let run = Run(plan, isTraced: true)
+        say("\(plan.hosts.count) hosts, \(plan.events.count) events:")
+        for (host, hostPlan) in plan.hosts.enumerated() { say("  n\(host): \(hostPlan)") }
+        for event in plan.events { say("  \(event)") }
+        say("What happened, its last 100 lines:")
+        for line in run.trace.suffix(100) { say("  \(line.prefix(220))") }
+        say("seed \(seed): \(run.violation ?? "did not fail again")")
+        say("To see it all: scripts/simulate --from \(seed) --seeds 1 --trace")
+        exit(1)
+    }
+
+    private static func fail(_ message: String) {
+        emit("error: \(message)", to: STDERR_FILENO)
+        exit(64)
+    }
+}
+
+/// What all runs of a process came to.
+struct Figures {
+    var seeds = 0
+    var posts = 0
+    var failed = 0
+    var virtualTime: UInt64 = 0
+    var longest: UInt64 = 0
+
+    mutating func add(_ run: Run) {
+        seeds += 1
+        posts += run.posts
+        failed += run.failedPosts
+        virtualTime += run.ended
+        longest = max(longest, run.convergence)
+    }
+}

@@ -1,0 +1,111 @@
+import AstraNet
+import NIOCore
+
+/// A Go-like node's end of a connection: handshake, keep-alive, and the check that what comes fits its reader.
+final class GoLikeLink: Endpoint {
+    let connection: Connection
+    let side: Int
+    let node: GoLikeNode
+    private(set) var peer: HostID?
+    private(set) var isOpen = true
+    /// What came over it, in order.
+    var offers: [GoLikeNode.Offer] = []
+    private var decoder = WireDecoder()
+    private var announcements: [WireOp] = []
+    private var isAnnouncing = false
+    private var lastReceived: UInt64
+    private var lastWritten: UInt64
+    private var fullSince: UInt64?
+    private let startedAt: UInt64
+
+    init(_ connection: Connection, side: Int, node: GoLikeNode) {
+        self.connection = connection
+        self.side = side
+        self.node = node
+        startedAt = connection.world.now
+        lastReceived = startedAt
+        lastWritten = startedAt
+        connection.attach(self, side: side)
+    }
+
+    func start() {
+        let ip = Internet.ip(of: connection.hosts[1 - side])
+        send(WireOp(.handshake, to: .nobody, from: node.address(0), text: "{\"RAddr\":\"\(ip):\(Internet.port)\"}"))
+        tick()
+    }
+
+    func send(_ op: WireOp) {
+        guard isOpen else { return }
+        lastWritten = connection.world.now
+        var bytes = ByteBuffer()
+        op.write(to: &bytes)
+        connection.write(bytes, from: side)
+    }
+
+    /// SERVICE and NO_SERVICE leave once in 50 ms.
+    func announce(_ op: WireOp) {
+        announcements.append(op)
+        guard !isAnnouncing else { return }
+        isAnnouncing = true
+        connection.world.after(50 * World.millisecond) { [self] in
+            isAnnouncing = false
+            let ops = announcements
+            announcements = []
+            for op in ops { send(op) }
+        }
+    }
+
+    private func tick() {
+        connection.world.after(World.second) { [self] in
+            guard isOpen else { return }
+            let now = connection.world.now
+            if peer == nil, now - startedAt >= 10 * World.second { return close() }
+            if now - lastReceived >= 100 * World.second { return close() }
+            if let since = fullSince, now - since >= 10 * World.second { return close() }
+            if now - lastWritten >= 5 * World.second {
+                send(WireOp(.ping, to: .nobody, from: node.address(0)))
+            }
+            tick()
+        }
+    }
+
+    func close() {
+        guard isOpen else { return }
+        connection.closed(by: side)
+        disconnected()
+    }
+
+    // MARK: - From the connection
+
+    func received(_ bytes: ByteBuffer) {
+        lastReceived = connection.world.now
+        decoder.append(bytes)
+        while isOpen, let op = decoder.next() {
+            if op.payload.readableBytes > 65_536 {
+                connection.world.broken("n\(connection.hosts[side]), Go-like: \(op) does not fit its reader")
+            }
+            if peer == nil {
+                guard op.command == .handshake else { continue }
+                peer = op.source.host
+                node.linkUp(self)
+            } else {
+                node.take(op, from: self)
+            }
+        }
+    }
+
+    func writabilityChanged(_ isWritable: Bool) {
+        fullSince = isWritable ? nil : connection.world.now
+    }
+
+    func disconnected() {
+        guard isOpen else { return }
+        isOpen = false
+        node.linkDown(self)
+    }
+}
+
+extension Address {
+    /// Whoever is at the other end of the link.
+    static let nobody = Address(host: HostID(rawValue: 0), port: 0)
+}

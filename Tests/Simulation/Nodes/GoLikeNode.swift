@@ -1,0 +1,308 @@
+import AstraNet
+import NIOCore
+
+/// A node that does what a Go node does and no more: 64 KiB ops, no abilities, announcements once in 50 ms, no answer to a
+/// dial of what nobody listens on.
+///
+/// `@unchecked Sendable`: see ``World``.
+final class GoLikeNode: SimulatedNode, @unchecked Sendable {
+    struct Offer: Equatable {
+        var name: String
+        var address: Address
+    }
+
+    private struct Key: Hashable {
+        var local: UInt32
+        var remote: Address
+    }
+
+    let hostID: HostID
+    private let internet: Internet
+    private let world: World
+    private let host: Int
+    private let role: NodeConfiguration.Role
+    private var random: SeededRandom
+    private var isGone = false
+    private(set) var links: [GoLikeLink] = []
+    private(set) var bound: [String: UInt32] = [:]
+    private var listeners: [UInt32: @Sendable (any SimulatedStream) -> Void] = [:]
+    private var lastPort: UInt32 = 1 << 24
+    private var streams: [Key: GoLikeStream] = [:]
+    private var keys: [Key] = []
+    private var unconfirmed: Set<Key> = []
+    private var dialing: [UInt32: GoLikeStream] = [:]
+    private var asked: Set<HostID> = []
+    /// Addresses that are joined or being joined.
+    private var joining: Set<Int> = []
+    /// Hosts that are joined for ever.
+    private var plannedTargets: Set<Int> = []
+    private let offersChanged: Signal
+    /// For a router: by host, the links that talked to it.
+    private var talkers: [HostID: [HostID]] = [:]
+
+    init(_ plan: HostPlan, host: Int, incarnation: Int, internet: Internet) {
+        self.internet = internet
+        world = internet.world
+        self.host = host
+        role = plan.kind.role
+        random = SeededRandom(world.seed, 4, UInt64(host), UInt64(incarnation))
+        hostID = HostID(rawValue: random.next() >> 1)
+        offersChanged = Signal(world)
+        internet.listen(
+            at: Internet.address(of: host),
+            Internet.Acceptor(host: host, isOurs: false) { [unowned self] connection in
+                GoLikeLink(connection, side: 1, node: self).start()
+            })
+        for name in plan.joins {
+            for target in internet.names[name] ?? [] {
+                plannedTargets.insert(target)
+                join(target, isKept: true, pause: 250 * World.millisecond)
+            }
+        }
+    }
+
+    func address(_ port: UInt32) -> Address { Address(host: hostID, port: port) }
+
+    func crash() {
+        isGone = true
+        internet.stopListening(at: Internet.address(of: host))
+        for link in links { link.disconnected() }
+    }
+
+    // MARK: - Links
+
+    private func join(_ target: Int, isKept: Bool, pause: UInt64) {
+        guard !isGone, target != host || isKept, joining.insert(target).inserted else { return }
+        internet.connect(
+            from: host, isOurs: false, to: Internet.address(of: target), timeout: 5 * World.second,
+            isStillThere: { !self.isGone }
+        ) { [self] result in
+            guard !isGone else { return }
+            switch result {
+            case .success(let connection): GoLikeLink(connection, side: 0, node: self).start()
+            case .failure:
+                joining.remove(target)
+                guard isKept else { return }
+                let jittered = pause / 2 + random.next() % (pause / 2)
+                world.after(jittered) {
+                    self.join(target, isKept: true, pause: min(pause * 2, 60 * World.second))
+                }
+            }
+        }
+    }
+
+    func linkUp(_ link: GoLikeLink) {
+        guard link.peer != hostID else { return link.close() }
+        links.append(link)
+        guard role != .client else { return }
+        for (name, port) in bound.sorted(by: { $0.key < $1.key }) {
+            link.announce(WireOp(.service, to: .nobody, from: address(port), text: name))
+        }
+        send(WireOp(.follow, to: .nobody, from: address(0), text: "\(Internet.ip(of: host)):\(Internet.port)"), link)
+        guard role == .router else { return }
+        for other in links where other.peer != link.peer {
+            for offer in other.offers where offer.address.host == other.peer {
+                link.announce(WireOp(.service, to: .nobody, from: offer.address, text: offer.name))
+            }
+        }
+    }
+
+    func linkDown(_ link: GoLikeLink) {
+        links.removeAll { $0 === link }
+        for key in keys where streams[key]?.isOver(link) == true { forget(key, "the link is gone") }
+        for (port, stream) in dialing.sorted(by: { $0.key < $1.key }) where stream.isOver(link) {
+            stream.fail("the link is gone")
+            dialing[port] = nil
+        }
+        if link.side == 0 {
+            let target = link.connection.hosts[1]
+            joining.remove(target)
+            world.after(250 * World.millisecond) {
+                guard self.plannedTargets.contains(target) else { return }
+                self.join(target, isKept: true, pause: 500 * World.millisecond)
+            }
+        }
+        guard !isGone, let peer = link.peer, !links.contains(where: { $0.peer == peer }) else { return }
+        asked.remove(peer)
+        guard role == .router else { return }
+        for offer in link.offers where offer.address.host == peer { relay(.noService, offer) }
+        for talker in talkers.removeValue(forKey: peer) ?? [] {
+            guard let way = links.first(where: { $0.peer == talker }) else { continue }
+            way.send(WireOp(.rst, to: Address(host: talker, port: 0), from: Address(host: peer, port: 0)))
+        }
+    }
+
+    private func send(_ op: WireOp, _ link: GoLikeLink) { link.send(op) }
+
+    // MARK: - Services
+
+    func bind(_ name: String, accepted: @escaping @Sendable (any SimulatedStream) -> Void) {
+        guard bound[name] == nil, !isGone else { return }
+        lastPort += 1
+        bound[name] = lastPort
+        listeners[lastPort] = accepted
+        guard role != .client else { return }
+        for link in links { link.announce(WireOp(.service, to: .nobody, from: address(lastPort), text: name)) }
+    }
+
+    func unbind(_ name: String) {
+        guard let port = bound.removeValue(forKey: name) else { return }
+        listeners[port] = nil
+        guard role != .client else { return }
+        for link in links { link.announce(WireOp(.noService, to: .nobody, from: address(port), text: name)) }
+    }
+
+    private func relay(_ command: Command, _ offer: Offer) {
+        for link in links where link.peer != offer.address.host {
+            link.announce(WireOp(command, to: .nobody, from: offer.address, text: offer.name))
+        }
+    }
+
+    private func takeService(_ op: WireOp, from link: GoLikeLink) {
+        let offer = Offer(name: op.text, address: op.source)
+        let isDirect = op.source.host == link.peer
+        if op.command == .service {
+            guard !link.offers.contains(offer) else { return }
+            link.offers.append(offer)
+            offersChanged.fire()
+            let isLinked = links.contains { $0.peer == op.source.host }
+            if !isDirect, !isLinked, role == .client || role == .router, op.source.host != hostID,
+                asked.insert(op.source.host).inserted
+            {
+                link.send(WireOp(.discover, to: Address(host: op.source.host, port: 0), from: address(0)))
+            }
+        } else {
+            guard let index = link.offers.firstIndex(of: offer) else { return }
+            link.offers.remove(at: index)
+            // It may be another link's as well.
+            if links.contains(where: { $0.peer == link.peer && $0.offers.contains(offer) }) { return }
+        }
+        if role == .router, isDirect { relay(op.command, offer) }
+    }
+
+    // MARK: - Dialling
+
+    func dial(_ name: String, first: ByteBuffer, deadline: UInt64) async throws -> any SimulatedStream {
+        while true {
+            let candidates = links.flatMap { link in link.offers.filter { $0.name == name }.map { (link, $0) } }
+            if !candidates.isEmpty {
+                let picked = candidates[random.pick(0...candidates.count - 1)]
+                let target = picked.1.address
+                // A direct way wins over a relayed one.
+                let link = links.first { $0.peer == target.host && $0.offers.contains(picked.1) } ?? picked.0
+                lastPort += 1
+                let stream = GoLikeStream(local: address(lastPort), remote: target, link: link)
+                dialing[lastPort] = stream
+                link.send(WireOp(.dial, to: target, from: stream.local))
+                try await stream.opened(deadline: deadline)
+                try await stream.send(first, deadline: deadline)
+                return stream
+            }
+            if isGone { throw GoLikeStream.Failed(reason: "crashed") }
+            try await offersChanged.wait(deadline: deadline)
+        }
+    }
+
+    // MARK: - Ops
+
+    func take(_ op: WireOp, from link: GoLikeLink) {
+        let destination = op.destination.host
+        if destination.rawValue != 0, destination != hostID { return forward(op, from: link) }
+        switch op.command {
+        case .ping: link.send(WireOp(.pong, to: op.source, from: op.destination))
+        case .service, .noService: takeService(op, from: link)
+        case .discover:
+            guard role != .client else { return }
+            link.send(
+                WireOp(
+                    .follow, to: Address(host: op.source.host, port: 0), from: address(0),
+                    text: "\(Internet.ip(of: host)):\(Internet.port)"))
+        case .follow: follow(op)
+        case .rst:
+            for key in keys where key.remote.host == op.source.host && streams[key]?.isOver(link) == true {
+                forget(key, "the route broke")
+            }
+            for (port, stream) in dialing.sorted(by: { $0.key < $1.key })
+            where stream.remote.host == op.source.host && stream.isOver(link) {
+                stream.fail("the route broke")
+                dialing[port] = nil
+            }
+        case .dial: takeDial(op, from: link)
+        case .syn: takeSyn(op, from: link)
+        case .pong, .handshake: break
+        default: takeStreamOp(op, from: link)
+        }
+    }
+
+    private func follow(_ op: WireOp) {
+        guard role == .client, !links.contains(where: { $0.peer == op.source.host }),
+            let place = HostPort(op.text),
+            let target = (0..<internet.hostCount).first(where: { Internet.ip(of: $0) == place.host }), target != host
+        else { return }
+        join(target, isKept: false, pause: World.second)
+    }
+
+    private func forward(_ op: WireOp, from link: GoLikeLink) {
+        guard role == .router, op.source.host == link.peer else { return }
+        let destination = op.destination.host
+        guard let way = links.first(where: { $0.peer == destination }) else {
+            if op.command != .rst {
+                link.send(
+                    WireOp(.rst, to: Address(host: op.source.host, port: 0), from: Address(host: destination, port: 0)))
+            }
+            return
+        }
+        if !talkers[destination, default: []].contains(op.source.host) {
+            talkers[destination, default: []].append(op.source.host)
+            if !talkers[op.source.host, default: []].contains(destination) {
+                talkers[op.source.host, default: []].append(destination)
+            }
+        }
+        way.send(op)
+    }
+
+    private func takeDial(_ op: WireOp, from link: GoLikeLink) {
+        guard listeners[op.destination.port] != nil else { return }
+        let key = Key(local: op.destination.port, remote: op.source)
+        let stream = GoLikeStream(local: address(op.destination.port), remote: op.source, link: link)
+        add(stream, key)
+        unconfirmed.insert(key)
+        link.send(WireOp(.syn, to: op.source, from: stream.local))
+    }
+
+    private func takeSyn(_ op: WireOp, from link: GoLikeLink) {
+        guard let stream = dialing.removeValue(forKey: op.destination.port), stream.remote == op.source else { return }
+        add(stream, Key(local: op.destination.port, remote: op.source))
+        link.send(WireOp(.ack, to: op.source, from: stream.local))
+    }
+
+    private func takeStreamOp(_ op: WireOp, from link: GoLikeLink) {
+        let key = Key(local: op.destination.port, remote: op.source)
+        guard let stream = streams[key] else {
+            if let stream = dialing[op.destination.port], op.command == .err { stream.fail("refused") }
+            return
+        }
+        switch op.command {
+        case .ack where unconfirmed.contains(key):
+            unconfirmed.remove(key)
+            stream.confirmed()
+            link.send(WireOp(.synAck, to: op.source, from: stream.local))
+            listeners[key.local]?(stream)
+        case .synAck: stream.confirmed()
+        default:
+            if unconfirmed.contains(key), op.command == .data { world.broken("DATA before ACK: \(op)") }
+            stream.take(op)
+        }
+    }
+
+    private func add(_ stream: GoLikeStream, _ key: Key) {
+        streams[key] = stream
+        keys.append(key)
+    }
+
+    private func forget(_ key: Key, _ reason: String) {
+        streams.removeValue(forKey: key)?.fail(reason)
+        keys.removeAll { $0 == key }
+        unconfirmed.remove(key)
+    }
+}

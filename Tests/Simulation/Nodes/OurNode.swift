@@ -1,0 +1,129 @@
+import AstraNet
+import Logging
+import NIOCore
+
+/// A node of this library: the real one, shell included.
+///
+/// `@unchecked Sendable`: see ``World``.
+final class OurNode: SimulatedNode, @unchecked Sendable {
+    let node: Node
+    private let world: World
+    private let network: SimulatedNetwork
+    private var tasks: [Task<Void, Never>] = []
+    private var listeners: [String: Listener] = [:]
+    private(set) var isGone = false
+
+    var hostID: HostID { node.id }
+    var bound: [String: UInt32] { listeners.mapValues(\.address.port) }
+
+    init(_ plan: HostPlan, host: Int, incarnation: Int, internet: Internet) {
+        let world = internet.world
+        self.world = world
+        network = SimulatedNetwork(internet: internet, host: host)
+        var configuration = NodeConfiguration()
+        configuration.role = plan.kind.role
+        let logger = Logger(label: "n\(host)") { label -> any LogHandler in
+            world.trace.isOn ? TraceLog(world: world, host: label) : SwiftLogNoOpLogHandler()
+        }
+        node = Node(
+            configuration: configuration, group: world.loop, logger: logger,
+            surroundings: world.surroundings(host, incarnation: incarnation, network: network))
+        let node = node
+        // Some listen at every address, and must learn theirs from others.
+        let ip = host % 2 == 0 ? Internet.ip(of: host) : "0.0.0.0"
+        run {
+            do {
+                _ = try await node.listen(host: ip, port: Internet.port)
+            } catch {
+                world.broken("n\(host) cannot listen: \(error)")
+            }
+        }
+        for name in plan.joins {
+            run { await node.keepJoined(host: name, port: Internet.port) }
+        }
+    }
+
+    private func run(_ body: @escaping @Sendable () async -> Void) {
+        tasks.append(world.task(body))
+    }
+
+    func bind(_ name: String, accepted: @escaping @Sendable (any SimulatedStream) -> Void) {
+        guard listeners[name] == nil, !isGone else { return }
+        do {
+            let listener = try node.bind(name)
+            listeners[name] = listener
+            let world = world
+            run {
+                while true {
+                    do {
+                        let stream = try await listener.nextStream()
+                        accepted(OurStream(stream, world))
+                    } catch {
+                        return
+                    }
+                }
+            }
+        } catch {
+            world.broken("cannot bind \(name): \(error)")
+        }
+    }
+
+    func unbind(_ name: String) {
+        listeners.removeValue(forKey: name)?.close()
+    }
+
+    func dial(_ name: String, first: ByteBuffer, deadline: UInt64) async throws -> any SimulatedStream {
+        OurStream(try await node.dial(name, sending: first, deadline: world.instant(at: deadline)), world)
+    }
+
+    func crash() {
+        isGone = true
+        network.isGone = true
+        for task in tasks { task.cancel() }
+        tasks = []
+        listeners = [:]
+        let node = node
+        // Only to free what it holds: no byte of it reaches anybody.
+        world.task { await node.shutdown(grace: .zero) }
+    }
+}
+
+/// `@unchecked Sendable`: see ``World``.
+final class OurStream: SimulatedStream, @unchecked Sendable {
+    let stream: AstraNet.Stream
+    private let world: World
+
+    init(_ stream: AstraNet.Stream, _ world: World) {
+        self.stream = stream
+        self.world = world
+    }
+
+    func receive(deadline: UInt64) async throws -> ByteBuffer? {
+        try await stream.receive(deadline: world.instant(at: deadline))
+    }
+
+    func send(_ bytes: ByteBuffer, deadline: UInt64) async throws {
+        try await stream.send(bytes, deadline: world.instant(at: deadline))
+    }
+
+    func close() { stream.close() }
+}
+
+/// A node's log as lines of the trace.
+private struct TraceLog: LogHandler {
+    let world: World
+    let host: String
+    var metadata: Logger.Metadata = [:]
+    var logLevel = Logger.Level.debug
+
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+        get { metadata[key] }
+        set { metadata[key] = newValue }
+    }
+
+    func log(event: LogEvent) {
+        let all = metadata.merging(event.metadata ?? [:]) { $1 }
+        let pairs = all.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }
+        world.note("  \(host) \(event.level): \(event.message) \(pairs.joined(separator: " "))")
+    }
+}

@@ -1,0 +1,15 @@
+import Glibc
+
+/// A line to standard output, at once: the script reads along.
+func say(_ line: String) {
+    emit(line, to: STDOUT_FILENO)
+}
+
+func emit(_ line: String, to descriptor: CInt) {
+    var bytes = Array((line + "\n").utf8)[...]
+    while !bytes.isEmpty {
+        let count = bytes.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
+        guard count > 0 else { return }
+        bytes = bytes.dropFirst(count)
+    }
+}

@@ -1,0 +1,96 @@
+import AstraNet
+import NIOCore
+
+/// What must hold once nothing breaks any more.
+struct Invariants {
+    let mesh: Mesh
+
+    private struct Offer: Hashable {
+        var name: String
+        var address: Address
+        var isRelayed: Bool
+    }
+
+    /// What is not yet as it must become; `nil` where all is.
+    func unconverged() -> String? {
+        mesh.internet.tidy()
+        let linked = links()
+        for host in mesh.nodes.indices {
+            guard let node = mesh.ours(host) else { continue }
+            if let problem = joins(of: host, linked) ?? duplicates(of: host) { return problem }
+            let known = Set(
+                node.services.map { Offer(name: $0.name, address: $0.address, isRelayed: $0.isRelayed) })
+            let expected = expectedOffers(of: host, linked)
+            if known != expected {
+                let missing = expected.subtracting(known).map { "\($0)" }.sorted()
+                let stale = known.subtracting(expected).map { "\($0)" }.sorted()
+                return "n\(host) lacks \(missing) and has beyond what there is \(stale)"
+            }
+        }
+        return nil
+    }
+
+    /// By host: the hosts it is linked with.
+    private func links() -> [Set<Int>] {
+        var linked: [Set<Int>] = mesh.nodes.map { _ in [] }
+        for connection in mesh.internet.connections where connection.isUp {
+            linked[connection.hosts[0]].insert(connection.hosts[1])
+            linked[connection.hosts[1]].insert(connection.hosts[0])
+        }
+        return linked
+    }
+
+    private func expectedOffers(of host: Int, _ linked: [Set<Int>]) -> Set<Offer> {
+        var offers: Set<Offer> = []
+        func add(_ other: Int, isRelayed: Bool) {
+            guard let node = mesh.nodes[other], mesh.plan.hosts[other].kind.role != .client else { return }
+            for (name, port) in node.bound {
+                offers.insert(
+                    Offer(name: name, address: Address(host: node.hostID, port: port), isRelayed: isRelayed))
+            }
+        }
+        for neighbour in linked[host] {
+            add(neighbour, isRelayed: false)
+            guard mesh.plan.hosts[neighbour].kind.role == .router else { continue }
+            for other in linked[neighbour] where other != host { add(other, isRelayed: true) }
+        }
+        return offers
+    }
+
+    /// What is to be joined is.
+    private func joins(of host: Int, _ linked: [Set<Int>]) -> String? {
+        for name in mesh.plan.hosts[host].joins {
+            for target in mesh.plan.names[name] ?? [] where target != host && mesh.internet.canReach(host, target) {
+                if !linked[host].contains(target) { return "n\(host) has not joined n\(target)" }
+            }
+        }
+        return nil
+    }
+
+    /// No link to oneself, nor two of ours to one host.
+    private func duplicates(of host: Int) -> String? {
+        var seen: Set<Int> = []
+        for connection in mesh.internet.connections where connection.isUp && connection.hosts.contains(host) {
+            let other = connection.hosts[0] == host ? connection.hosts[1] : connection.hosts[0]
+            if other == host { return "n\(host) has a link to itself" }
+            if mesh.ours(other) != nil, !seen.insert(other).inserted {
+                return "n\(host) and n\(other) have two links"
+            }
+        }
+        return nil
+    }
+
+    /// What is still held or open although nobody uses it.
+    func leftovers() -> String? {
+        for host in mesh.nodes.indices {
+            guard let node = mesh.ours(host) else { continue }
+            if node.bufferedBytes != 0 { return "n\(host) still holds \(node.bufferedBytes) bytes" }
+            if node.streamCount != 0 { return "n\(host) still knows \(node.streamCount) streams" }
+            let refused = node.listing.refused
+            if refused.links + refused.services + refused.streams + refused.overfull > 0 {
+                return "n\(host) refused something because of a limit: \(refused)"
+            }
+        }
+        return nil
+    }
+}

@@ -1,0 +1,106 @@
+import AstraNet
+import NIOCore
+
+/// The hosts of a plan in a world: started, crashed, started again.
+///
+/// `@unchecked Sendable`: see ``World``.
+final class Mesh: @unchecked Sendable {
+    let plan: Plan
+    let world: World
+    let internet: Internet
+    let workload: Workload
+    private(set) var nodes: [(any SimulatedNode)?]
+    private var incarnations: [Int]
+    /// What each host serves when it is up.
+    private var services: [Set<String>]
+    private var posts: [[Task<Void, Never>]]
+    /// Everything that crashed comes back at once from now on, and nothing breaks any more.
+    private var isQuiet = false
+
+    init(plan: Plan, world: World) {
+        self.plan = plan
+        self.world = world
+        internet = Internet(world: world, hostCount: plan.hosts.count)
+        internet.names = plan.names
+        internet.blocked = plan.blocked
+        workload = Workload(world: world)
+        nodes = plan.hosts.map { _ in nil }
+        incarnations = plan.hosts.map { _ in 0 }
+        posts = plan.hosts.map { _ in [] }
+        services = plan.hosts.map { Set($0.services) }
+        for (host, hostPlan) in plan.hosts.enumerated() {
+            world.after(hostPlan.startsAt) { self.start(host) }
+        }
+        for event in plan.events {
+            world.after(event.at) { self.perform(event) }
+        }
+    }
+
+    private func start(_ host: Int) {
+        guard nodes[host] == nil else { return }
+        incarnations[host] += 1
+        let hostPlan = plan.hosts[host]
+        let node: any SimulatedNode =
+            hostPlan.kind.isOurs
+            ? OurNode(hostPlan, host: host, incarnation: incarnations[host], internet: internet)
+            : GoLikeNode(hostPlan, host: host, incarnation: incarnations[host], internet: internet)
+        world.note("n\(host) starts as \(hostPlan.kind), host \(node.hostID), joins \(hostPlan.joins)")
+        nodes[host] = node
+        for name in services[host].sorted() { node.bind(name) { self.workload.serve($0) } }
+    }
+
+    private func crash(_ host: Int) {
+        guard let node = nodes[host] else { return }
+        nodes[host] = nil
+        for connection in internet.connections(of: host) { connection.cut() }
+        for post in posts[host] { post.cancel() }
+        posts[host] = []
+        node.crash()
+    }
+
+    private func perform(_ event: Event) {
+        if case .post = event.kind {} else { world.note("EVENT \(event.kind)") }
+        switch event.kind {
+        case .post(let post):
+            guard let node = nodes[post.host] else { return }
+            world.note("EVENT \(post)")
+            posts[post.host].append(workload.post(post, through: node))
+        case .stall(let host, let pick, let time):
+            let connections = internet.connections(of: host)
+            if !connections.isEmpty { connections[pick % connections.count].stall(for: time) }
+        case .cut(let host, let pick):
+            let connections = internet.connections(of: host)
+            if !connections.isEmpty { connections[pick % connections.count].cut() }
+        case .crash(let host, let pause):
+            crash(host)
+            world.after(pause) { self.start(host) }
+        case .isolate(let host, let time):
+            internet.isolated.insert(host)
+            for connection in internet.connections(of: host) { connection.stall(for: time) }
+            world.after(time) { self.internet.isolated.remove(host) }
+        case .bind(let host, let name):
+            services[host].insert(name)
+            nodes[host]?.bind(name) { self.workload.serve($0) }
+        case .unbind(let host, let name):
+            services[host].remove(name)
+            nodes[host]?.unbind(name)
+        }
+    }
+
+    /// Heals everything.
+    func quieten() {
+        world.note("QUIET")
+        internet.isolated = []
+        internet.tidy()
+        for connection in internet.connections { connection.unstall() }
+        for host in nodes.indices { start(host) }
+    }
+
+    func ours(_ host: Int) -> Node? { (nodes[host] as? OurNode)?.node }
+
+    /// Ends all nodes, so that nothing holds on to the world.
+    func end() {
+        for host in nodes.indices { crash(host) }
+        world.run(until: world.now + 5 * World.second)
+    }
+}

@@ -1,0 +1,112 @@
+import AstraNet
+
+/// What happens in one seed: all of it is drawn before the run, so that a failing run can be cut down to what it takes.
+struct Plan {
+    let seed: UInt64
+    var hosts: [HostPlan]
+    /// Names with the hosts they mean.
+    var names: [String: [Int]]
+    var blocked: Set<Internet.Pair>
+    var events: [Event]
+    let services: [String]
+
+    /// Faults and requests happen until then; after it everything must come to rest.
+    static let quietAt = 15 * World.second
+
+    init(seed: UInt64) {
+        self.seed = seed
+        var random = SeededRandom(seed, 5)
+        let size = random.pick(0...99)
+        let count =
+            switch size {
+            case 0..<65: random.pick(2...5)
+            case 65..<93: random.pick(6...10)
+            case 93..<99: random.pick(11...20)
+            default: random.pick(21...50)
+            }
+        let routers = count == 2 ? 0 : min(3, random.pick(1...max(1, count / 3)))
+        let services = (0..<random.pick(1...4)).map { "service-\($0)" }
+        var names: [String: [Int]] = [:]
+        if routers > 0 { names["routers"] = Array(0..<routers) }
+        var hosts: [HostPlan] = []
+        for host in 0..<count {
+            names["n\(host)"] = [host]
+            let isOurs = random.chance(70)
+            let role: NodeConfiguration.Role =
+                if host < routers { .router } else if isOurs { random.pick([.client, .server, .peer]) } else {
+                    random.pick([.client, .server])
+                }
+            hosts.append(
+                HostPlan(
+                    kind: isOurs ? .ours(role) : .goLike(role),
+                    joins: Self.joins(of: host, count: count, routers: routers, &random),
+                    services: services.filter { _ in role != .client && random.chance(role == .router ? 20 : 60) },
+                    startsAt: random.next() % (2 * World.second)))
+        }
+        var blocked: Set<Internet.Pair> = []
+        for from in 0..<count where random.chance(20) {
+            for to in routers..<count where to != from && random.chance(50) && routers > 0 {
+                blocked.insert(Internet.Pair(from: from, to: to))
+            }
+        }
+        self.hosts = hosts
+        self.names = names
+        self.blocked = blocked
+        self.services = services
+        events = Event.drawn(hosts: count, services: services, &random)
+    }
+
+    private static func joins(of host: Int, count: Int, routers: Int, _ random: inout SeededRandom) -> [String] {
+        if routers == 0 { return host == 1 || random.chance(20) ? ["n\(1 - host)"] : [] }
+        if host < routers { return (0..<routers).filter { $0 != host && random.chance(50) }.map { "n\($0)" } }
+        var joins: [String] = random.chance(40) ? ["routers"] : ["n\(random.pick(0...routers - 1))"]
+        if random.chance(20) { joins.append("n\(random.pick(0...count - 1))") }
+        return joins
+    }
+}
+
+/// One thing that happens.
+struct Event: CustomStringConvertible {
+    enum Kind {
+        case post(Post)
+        case stall(host: Int, pick: Int, nanoseconds: UInt64)
+        case cut(host: Int, pick: Int)
+        case crash(host: Int, pause: UInt64)
+        case isolate(host: Int, nanoseconds: UInt64)
+        case bind(host: Int, name: String)
+        case unbind(host: Int, name: String)
+    }
+
+    /// Nanoseconds since the beginning.
+    var at: UInt64
+    var kind: Kind
+
+    var description: String { "\(Double(at / World.millisecond) / 1_000) s: \(kind)" }
+
+    static func drawn(hosts: Int, services: [String], _ random: inout SeededRandom) -> [Event] {
+        let faultiness = random.pick([0, 20, 50])
+        var events: [Event] = []
+        let count = random.pick(5...30) + hosts
+        for id in 0..<count {
+            let at = World.second / 2 + random.next() % (Plan.quietAt - World.second)
+            let host = random.pick(0...hosts - 1)
+            let kind: Kind
+            if !random.chance(faultiness) {
+                kind = .post(Post.drawn(id: UInt64(id), host: host, service: random.pick(services), &random))
+            } else {
+                let pick = random.pick(0...1_000)
+                let time = random.next() % (random.chance(15) ? 14 * World.second : 3 * World.second)
+                switch random.pick(0...6) {
+                case 0, 1: kind = .cut(host: host, pick: pick)
+                case 2: kind = .stall(host: host, pick: pick, nanoseconds: time)
+                case 3: kind = .crash(host: host, pause: time)
+                case 4: kind = .isolate(host: host, nanoseconds: time)
+                case 5: kind = .bind(host: host, name: random.pick(services))
+                default: kind = .unbind(host: host, name: random.pick(services))
+                }
+            }
+            events.append(Event(at: at, kind: kind))
+        }
+        return events.sorted { $0.at < $1.at }
+    }
+}

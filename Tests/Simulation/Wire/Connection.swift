@@ -1,0 +1,194 @@
+import DequeModule
+import NIOCore
+
+/// One end of a simulated connection.
+protocol Endpoint: AnyObject {
+    func received(_ bytes: ByteBuffer)
+    func writabilityChanged(_ isWritable: Bool)
+    func disconnected()
+}
+
+/// How a connection treats bytes.
+struct ConnectionProfile {
+    /// One way, nanoseconds.
+    var latency: UInt64
+    /// Added to the latency of what is sent, at most; order is kept.
+    var jitter: UInt64
+    /// The largest piece that arrives at once; smaller ones do as well where `splits`.
+    var largestPiece: Int
+    var splits: Bool
+    /// Between two pieces, nanoseconds.
+    var gap: UInt64
+    /// So many unsent bytes make the sender's end say that it is full.
+    var highWater: Int
+
+    /// What takes `latency` and nothing else.
+    static func plain(latency: UInt64) -> ConnectionProfile {
+        ConnectionProfile(
+            latency: latency, jitter: 0, largestPiece: .max, splits: false, gap: 0, highWater: 16 << 20)
+    }
+
+    static func drawn(_ random: inout SeededRandom) -> ConnectionProfile {
+        let isSlow = random.chance(10)
+        return ConnectionProfile(
+            latency: UInt64(random.pick(isSlow ? 20...200 : 0...20)) * World.millisecond / 2 + 10_000,
+            jitter: random.chance(50) ? 0 : UInt64(random.pick(1...10_000)) * 1_000,
+            largestPiece: isSlow ? 16_384 : random.pick([1_500, 65_536, 262_144]),
+            splits: random.chance(50), gap: UInt64(random.pick(0...(isSlow ? 3_000 : 300))) * 1_000,
+            highWater: random.pick([65_536, 262_144, 1 << 20]))
+    }
+}
+
+/// A connection between two hosts, whose bytes travel when the scheduler says so. Side 0 dialled, side 1 accepted.
+final class Connection {
+    let id: Int
+    let hosts: [Int]
+    let world: World
+    let monitor: WireMonitor
+    private(set) var isOpen = true
+    private var endpoints: [(any Endpoint)?] = [nil, nil]
+    private var directions: [Direction]
+    private var random: SeededRandom
+
+    private struct Direction {
+        var profile: ConnectionProfile
+        var segments: Deque<(readyAt: UInt64, bytes: ByteBuffer)> = []
+        var waiting = 0
+        var isFull = false
+        var isScheduled = false
+        var stalledUntil: UInt64 = 0
+        var lastReadyAt: UInt64 = 0
+        /// The sender has closed: the end comes behind the last byte.
+        var isFinished = false
+    }
+
+    init(id: Int, hosts: [Int], world: World, profiles: [ConnectionProfile], random: SeededRandom, areOurs: [Bool]) {
+        self.id = id
+        self.hosts = hosts
+        self.world = world
+        self.random = random
+        directions = profiles.map { Direction(profile: $0) }
+        monitor = WireMonitor(
+            world: world, name: "link \(id) n\(hosts[0])-n\(hosts[1])", hosts: hosts, areOurs: areOurs)
+    }
+
+    func attach(_ endpoint: any Endpoint, side: Int) {
+        endpoints[side] = endpoint
+    }
+
+    func hasEndpoint(_ side: Int) -> Bool { endpoints[side] != nil }
+
+    /// Both ends have heard each other's handshake, and neither has closed.
+    var isUp: Bool { isOpen && endpoints[0] != nil && endpoints[1] != nil && monitor.isUp }
+
+    // MARK: - Sending
+
+    func write(_ bytes: ByteBuffer, from side: Int) {
+        guard isOpen, bytes.readableBytes > 0, endpoints[side] != nil else { return }
+        monitor.sent(bytes, by: side)
+        // Nobody reads what comes to a closed end.
+        guard !directions[1 - side].isFinished else { return }
+        let jitter = directions[side].profile.jitter
+        let readyAt = max(
+            directions[side].lastReadyAt,
+            world.now + directions[side].profile.latency + (jitter > 0 ? random.next() % jitter : 0))
+        directions[side].lastReadyAt = readyAt
+        directions[side].segments.append((readyAt, bytes))
+        directions[side].waiting += bytes.readableBytes
+        if !directions[side].isFull, directions[side].waiting > directions[side].profile.highWater {
+            directions[side].isFull = true
+            endpoints[side]?.writabilityChanged(false)
+        }
+        schedule(side)
+    }
+
+    /// An end closes: what it sent still arrives.
+    func closed(by side: Int) {
+        guard isOpen, endpoints[side] != nil else { return }
+        world.note("link \(id): n\(hosts[side]) closes")
+        endpoints[side] = nil
+        directions[1 - side].segments = []
+        directions[side].isFinished = true
+        directions[side].lastReadyAt = max(
+            directions[side].lastReadyAt, world.now + directions[side].profile.latency)
+        schedule(side)
+    }
+
+    /// Nothing moves in either direction for a while.
+    func stall(for nanoseconds: UInt64) {
+        for side in 0...1 {
+            directions[side].stalledUntil = max(directions[side].stalledUntil, world.now + nanoseconds)
+        }
+    }
+
+    func unstall() {
+        for side in 0...1 { directions[side].stalledUntil = 0 }
+    }
+
+    /// The connection is gone with all that was on its way; one end may hear of it later than the other.
+    func cut() {
+        guard isOpen else { return }
+        world.note("link \(id) n\(hosts[0])-n\(hosts[1]) is cut")
+        isOpen = false
+        let first = random.pick(0...1)
+        let delay = random.chance(70) ? 0 : random.next() % (2 * World.second)
+        let ends = endpoints
+        endpoints = [nil, nil]
+        ends[first]?.disconnected()
+        guard let other = ends[1 - first] else { return }
+        world.after(delay) { other.disconnected() }
+    }
+
+    // MARK: - Arriving
+
+    private func schedule(_ side: Int, notBefore: UInt64 = 0) {
+        guard isOpen, !directions[side].isScheduled else { return }
+        let ready = directions[side].segments.first?.readyAt ?? directions[side].lastReadyAt
+        guard !directions[side].segments.isEmpty || directions[side].isFinished else { return }
+        directions[side].isScheduled = true
+        let at = max(ready, notBefore, min(directions[side].stalledUntil, world.now + 100 * World.millisecond))
+        world.after(at > world.now ? at - world.now : 0) { self.arrive(side) }
+    }
+
+    private func arrive(_ side: Int) {
+        directions[side].isScheduled = false
+        guard isOpen else { return }
+        let now = world.now
+        if directions[side].stalledUntil > now { return schedule(side) }
+        guard let first = directions[side].segments.first else {
+            if directions[side].isFinished { finish(side) }
+            return
+        }
+        guard first.readyAt <= now else { return schedule(side) }
+        let profile = directions[side].profile
+        let size = profile.splits && random.chance(30) ? random.pick(1...200) : profile.largestPiece
+        var piece = ByteBuffer()
+        while piece.readableBytes < size, let segment = directions[side].segments.first, segment.readyAt <= now {
+            let count = min(size - piece.readableBytes, segment.bytes.readableBytes)
+            let isWhole = count == segment.bytes.readableBytes
+            let part = directions[side].segments[0].bytes.readSlice(length: count)!
+            if piece.readableBytes == 0, part.readableBytes > 4_096 {
+                piece = part
+            } else {
+                piece.writeImmutableBuffer(part)
+            }
+            if isWhole { directions[side].segments.removeFirst() }
+        }
+        directions[side].waiting -= piece.readableBytes
+        monitor.delivered(piece, to: 1 - side)
+        endpoints[1 - side]?.received(piece)
+        guard isOpen else { return }
+        if directions[side].isFull, directions[side].waiting < directions[side].profile.highWater / 4 {
+            directions[side].isFull = false
+            endpoints[side]?.writabilityChanged(true)
+        }
+        schedule(side, notBefore: now + profile.gap)
+    }
+
+    private func finish(_ side: Int) {
+        isOpen = false
+        let other = endpoints[1 - side]
+        endpoints = [nil, nil]
+        other?.disconnected()
+    }
+}
