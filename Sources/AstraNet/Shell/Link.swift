@@ -12,6 +12,8 @@ final class Link: Sendable {
     let channel: any Channel
     /// Whether this node made the connection.
     let isDialled: Bool
+    /// Those of waits for this link's streams.
+    let deadlines: Deadlines
     /// What the peer makes this node hold.
     let buffered: BufferBudget
     var eventLoop: any EventLoop { channel.eventLoop }
@@ -52,6 +54,7 @@ final class Link: Sendable {
         self.node = node
         self.channel = channel
         self.isDialled = isDialled
+        deadlines = Deadlines(on: channel.eventLoop)
         buffered = BufferBudget(limit: node.configuration.maximumBufferedPerLink, parent: node.buffered)
         handler = NIOLoopBoundBox.makeEmptyBox(valueType: LinkHandler.self, eventLoop: channel.eventLoop)
     }

@@ -50,21 +50,14 @@ public final class Listener: Sendable {
             return storage.lastWaiter
         }
         return try await waitForEvent(
-            id: id, on: node.timers, deadline: deadline.map { node.surroundings.deadline($0, on: node.timers) },
-            timeoutMessage: "nobody dialled '\(name)' in time",
+            id: id, within: node.deadlines, until: deadline.map { node.surroundings.deadline($0, on: node.timers) },
+            timeoutMessage: { "nobody dialled '\(self.name)' in time" },
             install: { (waiter: Waiter<Stream>) in
                 self.storage.withLockedValue { storage in
                     if let stream = storage.accepted.popFirst() { return .success(stream) }
                     if storage.isClosed { return .failure(AstraNetError(.closed, "the listener is closed")) }
                     storage.waiters.append(waiter)
                     return nil
-                }
-            },
-            arm: { id, timer in
-                self.storage.withLockedValue { storage in
-                    guard let index = storage.waiters.firstIndex(where: { $0.id == id }) else { return false }
-                    storage.waiters[index].timer = timer
-                    return true
                 }
             },
             remove: { id in

@@ -32,13 +32,12 @@ extension NodeCore {
         change { $0.add(target, now: now) }
         do {
             try await waitForEvent(
-                id: id, on: timers, deadline: nil, timeoutMessage: "",
+                id: id, within: deadlines, until: nil, timeoutMessage: { "" },
                 install: { (waiter: Waiter<Void>) in
                     if self.isClosed { return .success(()) }
                     self.joining.withLockedValue { $0.keepers[id] = waiter }
                     return nil
                 },
-                arm: { _, _ in false },
                 remove: { id in self.joining.withLockedValue { $0.keepers.removeValue(forKey: id) } })
         } catch {
             // Cancelled, which is how this ends.

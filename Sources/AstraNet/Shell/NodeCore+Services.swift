@@ -176,8 +176,8 @@ extension NodeCore {
             return shared.lastWaiter
         }
         try await waitForEvent(
-            id: id, on: timers, deadline: surroundings.deadline(deadline, on: timers),
-            timeoutMessage: "nobody offers '\(name)'",
+            id: id, within: deadlines, until: surroundings.deadline(deadline, on: timers),
+            timeoutMessage: { "nobody offers '\(name)'" },
             install: { (waiter: Waiter<Void>) in
                 self.shared.withLockedValue { shared in
                     if shared.isClosed { return .failure(AstraNetError(.closed, "the node is closed")) }
@@ -185,15 +185,6 @@ extension NodeCore {
                     if let way, shared.links[way.link] == nil { return .failure(Self.wayGone) }
                     shared.waiters[name, default: []].append(OfferWaiter(waiter: waiter, way: way))
                     return nil
-                }
-            },
-            arm: { id, timer in
-                self.shared.withLockedValue { shared in
-                    guard let index = shared.waiters[name]?.firstIndex(where: { $0.waiter.id == id }) else {
-                        return false
-                    }
-                    shared.waiters[name]?[index].waiter.timer = timer
-                    return true
                 }
             },
             remove: { id in

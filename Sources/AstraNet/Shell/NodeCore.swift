@@ -13,6 +13,7 @@ final class NodeCore: Sendable {
     let group: any EventLoopGroup
     /// Where deadlines and joins run that belong to no link.
     let timers: any EventLoop
+    let deadlines: Deadlines
     let buffered: BufferBudget
     let counters = NodeCounters()
     let shared: NIOLockedValueBox<Shared>
@@ -56,6 +57,7 @@ final class NodeCore: Sendable {
         self.log = log
         self.group = group
         timers = group.next()
+        deadlines = Deadlines(on: timers)
         self.surroundings = surroundings
         buffered = BufferBudget(limit: configuration.maximumBuffered, parent: nil)
         id = HostID(rawValue: max(1, surroundings.random() >> 1))

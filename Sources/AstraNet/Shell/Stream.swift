@@ -55,7 +55,7 @@ public final class Stream: Sendable {
     /// Waits until the other side has accepted.
     func opened(deadline: ContinuousClock.Instant) async throws {
         try await wait(
-            for: \.opener, deadline: deadline, timeoutMessage: "\(remoteAddress) did not answer the dial"
+            for: \.opener, deadline: deadline, timeoutMessage: { "\(self.remoteAddress) did not answer the dial" }
         ) { storage in
             switch storage.state.phase {
             case .open: return .success(())
@@ -92,7 +92,7 @@ public final class Stream: Sendable {
     private func waitToRead(deadline: ContinuousClock.Instant?) async throws -> ByteBuffer? {
         if storage.withLockedValue({ $0.creditIsDue(isDry: true) }) { link.markDirty(self) }
         return try await wait(
-            for: \.reader, deadline: deadline, timeoutMessage: "nothing came from \(remoteAddress) in time"
+            for: \.reader, deadline: deadline, timeoutMessage: { "nothing came from \(self.remoteAddress) in time" }
         ) { storage in
             if storage.inbox.readableBytes > 0 { return .success(storage.takeInbox(self.link.buffered)) }
             switch storage.state.reading {
@@ -141,7 +141,7 @@ public final class Stream: Sendable {
     @inline(never)
     private func waitForRoom(deadline: ContinuousClock.Instant?) async throws {
         try await wait(
-            for: \.writer, deadline: deadline, timeoutMessage: "\(remoteAddress) took no bytes in time"
+            for: \.writer, deadline: deadline, timeoutMessage: { "\(self.remoteAddress) took no bytes in time" }
         ) { storage in
             switch storage.state.writing {
             case .over(let error): return .failure(error)
@@ -202,7 +202,7 @@ public final class Stream: Sendable {
 
     private func wait<Value: Sendable>(
         for slot: WritableKeyPath<Storage, Waiter<Value>?> & Sendable, deadline: ContinuousClock.Instant?,
-        timeoutMessage: @autoclosure () -> String,
+        timeoutMessage: @escaping @Sendable () -> String,
         ready: @escaping @Sendable (inout Storage) -> Result<Value, any Error>?
     ) async throws -> Value {
         let id = storage.withLockedValue { storage in
@@ -210,21 +210,13 @@ public final class Stream: Sendable {
             return storage.lastWaiterID
         }
         return try await waitForEvent(
-            id: id, on: link.eventLoop, deadline: link.deadline(deadline),
-            timeoutMessage: deadline == nil ? "" : timeoutMessage(),
+            id: id, within: link.deadlines, until: link.deadline(deadline), timeoutMessage: timeoutMessage,
             install: { waiter in
                 self.storage.withLockedValue { storage in
                     if let result = ready(&storage) { return result }
                     precondition(storage[keyPath: slot] == nil, "two tasks wait on one direction of a stream")
                     storage[keyPath: slot] = waiter
                     return nil
-                }
-            },
-            arm: { id, timer in
-                self.storage.withLockedValue { storage in
-                    guard storage[keyPath: slot]?.id == id else { return false }
-                    storage[keyPath: slot]?.timer = timer
-                    return true
                 }
             },
             remove: { id in

@@ -4,20 +4,23 @@ internal import NIOCore
 ///
 /// A waiter is stored under the owner's lock and resumed outside it, once, by whoever took it out.
 struct Waiter<Value: Sendable>: Sendable {
-    /// Tells this wait from earlier and later ones of the same owner, for a timer or a cancellation that comes late.
+    /// Tells this wait from earlier and later ones of the same owner, for a deadline or a cancellation that comes late.
     let id: UInt64
-    private let continuation: CheckedContinuation<Value, any Error>
-    /// What ends the wait at its deadline.
-    var timer: Scheduled<Void>?
+    /// Unchecked: a checked one is an opaque type, whose every copy costs a look-up at run time. That it is resumed once comes
+    /// from the owner's lock: whoever takes the waiter out resumes it.
+    private let continuation: UnsafeContinuation<Value, any Error>
+    /// Of the wait's deadline, where it has one.
+    private let alarm: Alarm?
 
-    init(id: UInt64, continuation: CheckedContinuation<Value, any Error>) {
+    init(id: UInt64, continuation: UnsafeContinuation<Value, any Error>, alarm: Alarm?) {
         self.id = id
         self.continuation = continuation
+        self.alarm = alarm
     }
 
     /// Ends the wait.
     func resume(with result: Result<Value, any Error>) {
-        timer?.cancel()
+        alarm?.switchOff()
         continuation.resume(with: result)
     }
 }
@@ -27,22 +30,22 @@ struct Waiter<Value: Sendable>: Sendable {
 ///
 /// - Parameters:
 ///   - id: the wait's number.
-///   - eventLoop: where the deadline's timer runs.
+///   - deadlines: where the deadline is kept.
 ///   - deadline: when to give up, `nil` for never.
 ///   - timeoutMessage: what the error says then.
 ///   - install: called once, holding no lock; returns the result if there is one already, in which case the waiter was
 ///     not put in place.
-///   - arm: stores the timer with the waiter if it is still in place, and says whether it was.
 ///   - remove: takes the waiter out if it is still in place.
 func waitForEvent<Value: Sendable>(
-    id: UInt64, on eventLoop: any EventLoop, deadline: NIODeadline?, timeoutMessage: String,
+    id: UInt64, within deadlines: Deadlines, until deadline: NIODeadline?,
+    timeoutMessage: @escaping @Sendable () -> String,
     install: @Sendable (Waiter<Value>) -> Result<Value, any Error>?,
-    arm: @escaping @Sendable (UInt64, Scheduled<Void>) -> Bool,
     remove: @escaping @Sendable (UInt64) -> Waiter<Value>?
 ) async throws -> Value {
     try await withTaskCancellationHandler {
-        try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Value, any Error>) in
-            let waiter = Waiter(id: id, continuation: continuation)
+        try await withUnsafeThrowingContinuation { (continuation: UnsafeContinuation<Value, any Error>) in
+            let alarm = deadline.map { _ in Alarm() }
+            let waiter = Waiter(id: id, continuation: continuation, alarm: alarm)
             if let result = install(waiter) {
                 waiter.resume(with: result)
                 return
@@ -52,11 +55,10 @@ func waitForEvent<Value: Sendable>(
                 remove(id)?.resume(with: .failure(CancellationError()))
                 return
             }
-            guard let deadline else { return }
-            let timer = eventLoop.scheduleTask(deadline: deadline) { () -> Void in
-                remove(id)?.resume(with: .failure(AstraNetError(.deadlineExceeded, timeoutMessage)))
+            guard let deadline, let alarm else { return }
+            deadlines.add(alarm, at: deadline) {
+                remove(id)?.resume(with: .failure(AstraNetError(.deadlineExceeded, timeoutMessage())))
             }
-            if !arm(id, timer) { timer.cancel() }
         }
     } onCancel: {
         remove(id)?.resume(with: .failure(CancellationError()))
