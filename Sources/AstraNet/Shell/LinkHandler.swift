@@ -222,6 +222,8 @@ final class LinkHandler: ChannelInboundHandler {
             swap(&decoder, &bytes)
             decoder = ByteBuffer()
         }
+        // Slices are taken from this one: of what is behind the reader index there are none.
+        let whole = bytes
         let start = bytes.readerIndex
         state.received(now: now)
         var run = ForwardRun()
@@ -230,7 +232,7 @@ final class LinkHandler: ChannelInboundHandler {
                 let start = bytes.readerIndex
                 guard let op = try bytes.readOp(maximumPayload: Op.largePayload) else { break }
                 if peer != nil, op.header.destination.host != .peer, op.header.destination.host != node.id {
-                    forward(op, from: start, to: bytes.readerIndex, of: bytes, &run)
+                    forward(op, from: start, to: bytes.readerIndex, of: whole, &run)
                 } else {
                     take(op)
                 }
@@ -239,7 +241,7 @@ final class LinkHandler: ChannelInboundHandler {
             log.warning("peer broke the protocol", metadata: ["error": "\(error)"])
             close(error)
         }
-        finish(&run, of: bytes)
+        finish(&run, of: whole)
         if isContinued, bytes.readerIndex == start {
             // Still not whole: kept where it is, or an op that comes byte by byte would be copied with each of them.
             swap(&decoder, &bytes)

@@ -194,9 +194,15 @@ final class GoLikeNode: SimulatedNode, @unchecked Sendable {
                 let stream = GoLikeStream(local: address(lastPort), remote: target, link: link)
                 dialing[lastPort] = stream
                 link.send(WireOp(.dial, to: target, from: stream.local))
-                try await stream.opened(deadline: deadline)
-                try await stream.send(first, deadline: deadline)
-                return stream
+                do {
+                    try await stream.opened(deadline: deadline)
+                    try await stream.send(first, deadline: deadline)
+                    return stream
+                } catch {
+                    dialing[stream.local.port] = nil
+                    stream.close()
+                    throw error
+                }
             }
             if isGone { throw GoLikeStream.Failed(reason: "crashed") }
             try await offersChanged.wait(deadline: deadline)
