@@ -20,6 +20,8 @@ final class Link: Sendable {
 
     /// The peer and what it can do, once the handshake is done.
     let direct = NIOLockedValueBox<(host: HostID, abilities: Set<Handshake.Ability>)?>(nil)
+    /// Streams between others have run over it, of which nobody here knows whether they still do.
+    let hasForwarded = Atomic<Bool>(false)
     /// The last round trip, in nanoseconds; 0 while none was measured.
     let roundTrip = Atomic<UInt64>(0)
 

@@ -208,7 +208,8 @@ final class LinkHandler: ChannelInboundHandler {
 
     /// A retired link goes when it has had no streams for a while: the peer may dial over it until it knows the other one.
     private func closeIfUnused() {
-        idleSinceRetired = streams.count == 0 ? idleSinceRetired + 1 : 0
+        let isUsed = streams.count > 0 || link.hasForwarded.load(ordering: .relaxed)
+        idleSinceRetired = isUsed ? 0 : idleSinceRetired + 1
         if idleSinceRetired >= 3 { close(AstraNetError(.closed, "another link leads to the same host")) }
     }
 

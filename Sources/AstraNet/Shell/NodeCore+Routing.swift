@@ -15,16 +15,23 @@ extension NodeCore {
             // Both ends are told when the other is lost.
             shared.talkers[host, default: []].insert(link.id)
             shared.talkers[source, default: []].insert(id)
+            link.hasForwarded.store(true, ordering: .relaxed)
+            way.hasForwarded.store(true, ordering: .relaxed)
             return way
         }
     }
 
-    /// Tells all who talked to `host` through this node that it is gone.
+    /// A link to `host` is gone: tells all who talked to it through this node that their streams are, too. Where another link
+    /// leads there they hear anew of what it offers, because with the reset they forget that as well.
     func resetTalkers(with host: HostID, _ shared: inout Shared) {
         guard let talkers = shared.talkers.removeValue(forKey: host) else { return }
+        let offers = shared.peers.isLinked(to: host) ? shared.registry.directOffers(of: host) : []
         for id in talkers {
-            guard let link = shared.links[id], let peer = shared.peers.host(of: id) else { continue }
-            link.sendControl { $0.writeReset(of: host, to: peer) }
+            guard let link = shared.links[id], let peer = shared.peers.host(of: id), peer != host else { continue }
+            link.sendControl { ops in
+                ops.writeReset(of: host, to: peer)
+                for offer in offers { ops.writeService(.service, offer.name, at: offer.address) }
+            }
         }
     }
 
