@@ -30,11 +30,11 @@ public struct Client: Sendable {
         try batch.append(uncompressed: body)
         let bytes = batch.take()
         do {
-            let master = try await multiplexer.dial(
-                vAddr, bucket: tags[.bucket], deadline: .now + configuration.dialTimeout)
+            let (master, isSent) = try await multiplexer.dial(
+                vAddr, bucket: tags[.bucket], sending: bytes, deadline: .now + configuration.dialTimeout)
             var unsent: ChanservError?
             do {
-                try await master.write(bytes, deadline: configuration.masterWriteTimeout.deadline)
+                if !isSent { try await master.write(bytes, deadline: configuration.masterWriteTimeout.deadline) }
             } catch let error as ConnectionError where error.code == .closedByPeer {
                 // A server may answer without the end of the request. If it did not answer, this is the reason.
                 unsent = ChanservError(error, while: "posting to \(vAddr)")

@@ -25,6 +25,21 @@ public protocol Multiplexer: Sendable {
     ///   `deadlineExceeded` where the host that does did not answer, or `CancellationError`.
     func dial(_ name: String, bucket: String?, deadline: ContinuousClock.Instant) async throws -> any Connection
 
+    /// As ``dial(_:bucket:deadline:)``, with what is to be said first: a network that can sends it along, which saves waiting
+    /// for the other end before it is sent. By default it is left to the caller, as it is where there is too much of it.
+    ///
+    /// - Parameters:
+    ///   - name: the virtual address.
+    ///   - bucket: as above.
+    ///   - first: the bytes.
+    ///   - deadline: when to give up.
+    /// - Returns: the connection, and whether `first` is queued on it already; where not, it is for the caller to write.
+    /// - Throws: as ``dial(_:bucket:deadline:)``, and ``ConnectionError`` with code `connectionLost` or `deadlineExceeded`
+    ///   where some host may have heard `first`, which is then told to no other one.
+    func dial(
+        _ name: String, bucket: String?, sending first: ByteBuffer, deadline: ContinuousClock.Instant
+    ) async throws -> (connection: any Connection, isSent: Bool)
+
     /// Opens a connection to a name that was learnt from a peer (a source's random name), waiting for an offer for as long
     /// as the way to that peer is there. By default as ``dial(_:bucket:deadline:)``, whatever becomes of the peer.
     ///
@@ -40,6 +55,12 @@ public protocol Multiplexer: Sendable {
 }
 
 extension Multiplexer {
+    public func dial(
+        _ name: String, bucket: String?, sending first: ByteBuffer, deadline: ContinuousClock.Instant
+    ) async throws -> (connection: any Connection, isSent: Bool) {
+        (try await dial(name, bucket: bucket, deadline: deadline), false)
+    }
+
     public func dial(
         _ name: String, learntFrom peer: any Connection, deadline: ContinuousClock.Instant
     ) async throws -> any Connection {

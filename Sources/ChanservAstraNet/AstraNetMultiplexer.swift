@@ -29,6 +29,21 @@ public struct AstraNetMultiplexer: Multiplexer {
         try await mapping { try await node.dial(name, bucket: bucket, deadline: deadline) }
     }
 
+    /// What is sent along with a dial at most, in bytes: no more than every stream's first credit (protocol section 4).
+    private static let longestFirst = 60_000
+
+    public func dial(
+        _ name: String, bucket: String?, sending first: ByteBuffer, deadline: ContinuousClock.Instant
+    ) async throws -> (connection: any Connection, isSent: Bool) {
+        guard first.readableBytes <= Self.longestFirst else {
+            return (try await dial(name, bucket: bucket, deadline: deadline), false)
+        }
+        let stream = try await mapping {
+            try await node.dial(name, bucket: bucket, sending: first, deadline: deadline)
+        }
+        return (stream, true)
+    }
+
     public func dial(
         _ name: String, learntFrom peer: any Connection, deadline: ContinuousClock.Instant
     ) async throws -> any Connection {

@@ -14,10 +14,10 @@ struct ChanservCommand: AsyncParsableCommand {
               65   the configuration, or a plugin it names, is wrong
               69   an address is in use, nobody answers, or the like
               70   chanserv itself is at fault
-              130  'post' was interrupted
+              130  'post' or 'mesh' was interrupted
             """,
         version: version,
-        subcommands: [Serve.self, Post.self, Check.self])
+        subcommands: [Serve.self, Post.self, Check.self, Router.self, Mesh.self])
 
     static let version = "0.1.0"
 }

@@ -35,8 +35,9 @@ struct Post: AsyncParsableCommand {
     var standardInput: String?
 
     @Option(
-        help: ArgumentHelp("A node to join; may be repeated. (default: 127.0.0.1:5555)", valueName: "host:port"),
-        transform: { try HostAddress($0) })
+        help: ArgumentHelp(
+            "A node to join; may be repeated, and all are joined. (default: 127.0.0.1:5555)", valueName: "host:port"),
+        transform: { try HostAddress(joinable: $0) })
     var join: [HostAddress] = []
 
     @Option(help: ArgumentHelp("The body of the request. Without any, it is empty.", valueName: "text"))

@@ -69,8 +69,10 @@ final class PostSession: Sendable {
         do {
             let body = try await NIOThreadPool.singleton.runIfActive { [body = request.body] in try body.read() }
             let folder = try request.saveFolder.map { try SaveFolder(path: $0) }
+            var configuration = NodeConfiguration(environment: request.environment)
+            configuration.role = .client
             let node = Node(
-                configuration: NodeConfiguration(environment: request.environment),
+                configuration: configuration,
                 logger: Logger(label: "chanserv.post") { LineLogHandler(label: $0, level: .error, format: .text) })
             if await join(node) { await post(body, from: node, savingTo: folder) }
             // What was read is what counts: a node that does not take the last bytes is not waited for.
@@ -87,19 +89,7 @@ final class PostSession: Sendable {
     /// - Returns: whether one of them is there; those that are not are reported.
     private func join(_ node: Node) async -> Bool {
         let deadline = ContinuousClock.now + request.timeout
-        let failures = await withTaskGroup(of: String?.self) { group in
-            for address in request.joins {
-                group.addTask {
-                    do {
-                        try await node.join(host: address.host, port: address.port, deadline: deadline)
-                        return nil
-                    } catch {
-                        return (error as? AstraNetError)?.message ?? "cannot join \(address): \(error)"
-                    }
-                }
-            }
-            return await group.reduce(into: [String]()) { if let failure = $1 { $0.append(failure) } }
-        }
+        let failures = await node.joinAll(request.joins, deadline: deadline)
         guard !Task.isCancelled else { return false }
         for failure in failures { await output.report(failure) }
         guard failures.count == request.joins.count else { return true }

@@ -1,8 +1,10 @@
 extension ConfigurationReader {
+    private static let nodeKeys = ["listen", "join", "role", "environment", "drain", "limits"]
+
     /// The `node` section.
     mutating func node(_ root: YAMLNode) -> HostConfiguration.Node {
         var result = HostConfiguration.Node()
-        let entries = section(root, "the node", known: ["listen", "join", "environment", "drain"])
+        let entries = section(root, "the node", known: Self.nodeKeys)
         if let entry = entries["listen"] {
             let (addresses, places) = addresses(entry.value, portZero: true)
             if addresses.isEmpty, case .list = entry.value.content {
@@ -16,7 +18,49 @@ extension ConfigurationReader {
             try node.serviceName("an environment such as staging")
         }
         if let value = duration("drain", in: entries) { result.drain = value }
+        if let value = value("role", in: entries, { (node) throws(ConfigurationError) in try node.role() }) {
+            result.role = value
+        }
+        if let entry = entries["limits"] { readLimits(entry.value, into: &result.limits) }
         return result
+    }
+
+    private static let counts: [(String, WritableKeyPath<HostConfiguration.Node.Limits, Int> & Sendable)] = [
+        ("links", \.links), ("streams", \.streams), ("half_open", \.halfOpen), ("services", \.services),
+    ]
+
+    private mutating func readLimits(_ node: YAMLNode, into limits: inout HostConfiguration.Node.Limits) {
+        let entries = section(
+            node, "the node's limits", known: Self.counts.map(\.0) + ["buffer", "total_buffer"])
+        for (key, path) in Self.counts {
+            if let value = integer(key, in: entries, 1...(1 << 24)) { limits[keyPath: path] = value }
+        }
+        // Less would not hold the windows of a few streams.
+        let sizes = (1 << 20)...(1 << 40)
+        let total = value("total_buffer", in: entries) { (node) throws(ConfigurationError) in try node.size(in: sizes) }
+        let buffer = value("buffer", in: entries) { (node) throws(ConfigurationError) in try node.size(in: sizes) }
+        limits.totalBuffer = total ?? limits.totalBuffer
+        // A small total alone is no contradiction: one link may have all of it then.
+        limits.buffer = buffer ?? min(limits.buffer, limits.totalBuffer)
+        guard limits.buffer > limits.totalBuffer, let entry = entries["buffer"] else { return }
+        report(
+            "the buffer of one link (\(limits.buffer) bytes) is larger than total_buffer, that of all together "
+                + "(\(limits.totalBuffer) bytes)", at: entry.value.location)
+    }
+
+    /// A client announces nothing: routes of one would be there for nobody, which cannot be meant.
+    ///
+    /// - Parameters:
+    ///   - node: the node's entry, where it has one.
+    ///   - routes: those that were read.
+    mutating func checkRole(_ role: HostConfiguration.Node.Role, _ node: YAMLNode?, _ routes: [HostConfiguration.Route])
+    {
+        guard role == .client, let first = routes.first, let node, case .mapping(let entries) = node.content,
+            let entry = entries.first(where: { $0.key == "role" })
+        else { return }
+        report(
+            "a node with the role client announces nothing, so that nobody would hear of the routes "
+                + "(the first is at \(first.location)): choose server, peer or router", at: entry.value.location)
     }
 
     /// One address or a list of them, and where each stands first.
@@ -55,6 +99,18 @@ extension YAMLNode {
             throw ConfigurationError("expected \(expected): port 0 cannot be joined", at: location)
         }
         return address
+    }
+
+    fileprivate func role() throws(ConfigurationError) -> HostConfiguration.Node.Role {
+        let names = HostConfiguration.Node.Role.allCases.map(\.rawValue)
+        let text = try string("a role (\(names.joined(separator: ", ")))")
+        guard let role = HostConfiguration.Node.Role(rawValue: text) else {
+            let hint = NearestKey.hint(text, among: names)
+            throw ConfigurationError(
+                "unknown role \(quoted(text))" + (hint.isEmpty ? " (known: \(names.joined(separator: ", ")))" : hint),
+                at: location)
+        }
+        return role
     }
 
     /// A name that travels as (a part of) a service's: 1 to 255 bytes of UTF-8 without control characters.

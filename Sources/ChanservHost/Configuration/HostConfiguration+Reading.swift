@@ -72,21 +72,23 @@ extension ConfigurationReader {
             plugins: Dictionary(uniqueKeysWithValues: zip(plugins, trees).map { ($0.name, ($0, $1)) }),
             pluginNames: names, defaults: defaults, environment: node.environment, folder: folder)
         let routes = entries["routes"].map { self.routes($0.value, context) } ?? []
+        checkRole(node.role, entries["node"]?.value, routes)
         return HostConfiguration(
             file: file, folder: folder, node: node, plugins: plugins, routes: routes,
             warnings: warnings(
-                plugins, routes, at: entries["routes"]?.keyLocation ?? ConfigurationLocation(file: file)))
+                node, plugins, routes, at: entries["routes"]?.keyLocation ?? ConfigurationLocation(file: file)))
     }
 
     private func warnings(
-        _ plugins: [HostConfiguration.Plugin], _ routes: [HostConfiguration.Route],
+        _ node: HostConfiguration.Node, _ plugins: [HostConfiguration.Plugin], _ routes: [HostConfiguration.Route],
         at routesLocation: ConfigurationLocation
     ) -> [ConfigurationError] {
         let used = Set(routes.map(\.plugin))
         var warnings = plugins.filter { !used.contains($0.name) }.map {
             ConfigurationError("no route uses the plugin \(quoted($0.name))", at: $0.location)
         }
-        if routes.isEmpty {
+        // A router is of use without any.
+        if routes.isEmpty, node.role != .router {
             warnings.append(ConfigurationError("there are no routes: nothing is served", at: routesLocation))
         }
         return ConfigurationErrors.sorted(warnings)

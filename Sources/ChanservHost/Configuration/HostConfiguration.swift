@@ -21,6 +21,10 @@ public struct HostConfiguration: Sendable, Hashable {
         public var join: [HostAddress] = []
         /// Appended to every service name after a dot (`environment`). None by default.
         public var environment: String?
+        /// What the node does for others (`role`). ``Role/peer`` by default.
+        public var role = Role.peer
+        /// What others may make the node hold (`limits`).
+        public var limits = Limits()
         /// How long SIGTERM waits for running requests before it cancels them (`drain`). 30 seconds by default.
         public var drain = Duration.seconds(30)
         /// Where the addresses of ``listen`` stand; those of the default stand nowhere.
@@ -76,13 +80,15 @@ public struct HostConfiguration: Sendable, Hashable {
 extension HostConfiguration.Node: Hashable {
     public static func == (left: Self, right: Self) -> Bool {
         left.listen == right.listen && left.join == right.join && left.environment == right.environment
-            && left.drain == right.drain
+            && left.role == right.role && left.limits == right.limits && left.drain == right.drain
     }
 
     public func hash(into hasher: inout Hasher) {
         hasher.combine(listen)
         hasher.combine(join)
         hasher.combine(environment)
+        hasher.combine(role)
+        hasher.combine(limits)
         hasher.combine(drain)
     }
 }

@@ -118,9 +118,11 @@ public actor Host {
             return problem
         }
         joins = configuration.node.join.map { address in Task { await network.keepJoined(address) } }
+        var work = configuration.node.role == .router ? ["routing"] : []
         let served = configuration.routes.map(\.vAddr).joined(separator: ", ")
+        if !served.isEmpty || work.isEmpty { work.append("serving \(served.isEmpty ? "nothing" : served)") }
         logger.info(
-            "ready: listening on \(listening.map(\.description).joined(separator: ", ")), serving \(served)",
+            "ready: listening on \(listening.map(\.description).joined(separator: ", ")), \(work.joined(separator: " and "))",
             metadata: ["generation": "\(table.generation)"])
         return nil
     }

@@ -28,10 +28,16 @@ public protocol HostNetwork: Sendable {
 package struct AstraNetHostNetwork: HostNetwork {
     package let multiplexer: any Multiplexer
     private let node: Node
+    private let listenKey: String
 
-    package init(_ configuration: HostConfiguration.Node, logger: Logger) {
-        node = Node(configuration: NodeConfiguration(environment: configuration.environment ?? ""), logger: logger)
+    /// - Parameters:
+    ///   - configuration: what of the node stands in the file, or was said otherwise.
+    ///   - logger: gets what the node has to say.
+    ///   - listenKey: where an address to listen at is changed, for messages.
+    package init(_ configuration: HostConfiguration.Node, logger: Logger, listenKey: String = "node.listen") {
+        node = Node(configuration: NodeConfiguration(configuration), logger: logger)
         multiplexer = AstraNetMultiplexer(node)
+        self.listenKey = listenKey
     }
 
     package func listen(at address: HostAddress) async throws -> HostAddress {
@@ -42,9 +48,9 @@ package struct AstraNetHostNetwork: HostNetwork {
             let wayOut =
                 switch error.code {
                 case .addressInUse:
-                    ": another process listens there: choose another address under node.listen or end it"
+                    ": another process listens there: choose another address under \(listenKey) or end it"
                 case .addressNotAvailable:
-                    ": it is none of this machine's addresses: choose another under node.listen (0.0.0.0 is all of them)"
+                    ": it is none of this machine's addresses: choose another under \(listenKey) (0.0.0.0 is all of them)"
                 default: ""
                 }
             throw ListenError(description: error.message + wayOut)
@@ -58,6 +64,25 @@ package struct AstraNetHostNetwork: HostNetwork {
 
     package func shutdown() async {
         await node.shutdown()
+    }
+}
+
+extension NodeConfiguration {
+    init(_ node: HostConfiguration.Node) {
+        self.init(environment: node.environment ?? "")
+        role =
+            switch node.role {
+            case .client: .client
+            case .server: .server
+            case .peer: .peer
+            case .router: .router
+            }
+        maximumLinks = node.limits.links
+        maximumStreamsPerLink = node.limits.streams
+        maximumHalfOpenPerLink = node.limits.halfOpen
+        maximumServicesPerLink = node.limits.services
+        maximumBufferedPerLink = node.limits.buffer
+        maximumBuffered = node.limits.totalBuffer
     }
 }
 

@@ -17,8 +17,22 @@ extension HostConfiguration.Node {
             changes.append(
                 Self.warning("environment", environment ?? "none", stays: running.environment ?? "none"))
         }
+        if role != running.role {
+            changes.append(Self.warning("role", role.rawValue, stays: running.role.rawValue))
+        }
+        for (key, path) in Self.limits where limits[keyPath: path] != running.limits[keyPath: path] {
+            changes.append(
+                Self.warning(
+                    "limits.\(key)", "\(limits[keyPath: path])", stays: "\(running.limits[keyPath: path])"))
+        }
         return changes
     }
+
+    private static let limits: [(String, KeyPath<Limits, Int> & Sendable)] = [
+        ("links", \.links), ("streams", \.streams), ("half_open", \.halfOpen),
+        ("services", \.services), ("buffer", \.buffer),
+        ("total_buffer", \.totalBuffer),
+    ]
 
     private static func warning(_ key: String, _ new: String, stays running: String) -> String {
         "node.\(key) is now \(new) in the file, but changing it needs a restart: it stays \(running)"

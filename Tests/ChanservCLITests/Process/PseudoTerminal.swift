@@ -29,8 +29,31 @@ struct PseudoTerminal {
         var bytes: [UInt8] = []
         var part = [UInt8](repeating: 0, count: 4_096)
         // At the end of a terminal stands EIO, not an end of file.
-        while case let count = read(screen.fileDescriptor, &part, part.count), count > 0 { bytes += part[..<count] }
+        while case let count = Foundation.read(screen.fileDescriptor, &part, part.count), count > 0 {
+            bytes += part[..<count]
+        }
         return String(decoding: bytes, as: UTF8.self)
+    }
+
+    /// What is written from now on until `text` has been, which may take two minutes.
+    func read(until text: String) async throws -> String {
+        let descriptor = screen.fileDescriptor
+        return try await withCheckedThrowingContinuation { continuation in
+            Thread.detachNewThread {
+                var bytes: [UInt8] = []
+                var part = [UInt8](repeating: 0, count: 4_096)
+                while true {
+                    var event = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+                    guard poll(&event, 1, 120_000) == 1,
+                        case let count = Foundation.read(descriptor, &part, part.count),
+                        count > 0
+                    else { return continuation.resume(throwing: Failed()) }
+                    bytes += part[..<count]
+                    let shown = String(decoding: bytes, as: UTF8.self)
+                    if shown.contains(text) { return continuation.resume(returning: shown) }
+                }
+            }
+        }
     }
 
     struct Failed: Error {}

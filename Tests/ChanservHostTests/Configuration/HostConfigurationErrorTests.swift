@@ -62,8 +62,47 @@ private func with(_ more: String) -> String {
     }
 
     @Test(arguments: [
-        ("node: 5", "1:7: expected a mapping with the node (listen, join, environment, drain), found the integer 5"),
-        ("node: {colour: 1}", "1:8: unknown key 'colour' (known: listen, join, environment, drain)"),
+        (
+            "node: 5",
+            "1:7: expected a mapping with the node (listen, join, role, environment, drain, limits), "
+                + "found the integer 5"
+        ),
+        ("node: {colour: 1}", "1:8: unknown key 'colour' (known: listen, join, role, environment, drain, limits)"),
+        (
+            "node: {role: ruter}",
+            "1:14: unknown role 'ruter'; did you mean 'router'?"
+        ),
+        ("node: {role: boss}", "1:14: unknown role 'boss' (known: client, server, peer, router)"),
+        (
+            "node: {role: 5}",
+            "1:14: expected a role (client, server, peer, router), found the integer 5; put it in quotes"
+        ),
+        ("node: {role: [peer]}", "1:14: expected a role (client, server, peer, router), found a list"),
+        (
+            "node: {role: client}",
+            "1:14: a node with the role client announces nothing, so that nobody would hear of the routes "
+                + "(the first is at c.yaml:3:10): choose server, peer or router"
+        ),
+        (
+            "node: {limits: 5}",
+            "1:16: expected a mapping with the node's limits (links, streams, half_open, services, buffer, "
+                + "total_buffer), found the integer 5"
+        ),
+        ("node: {limits: {stream: 1}}", "1:17: unknown key 'stream'; did you mean 'streams'?"),
+        ("node: {limits: {links: 0}}", "1:24: 0 is not from 1 to 16777216"),
+        ("node: {limits: {half_open: 16777217}}", "1:28: 16777217 is not from 1 to 16777216"),
+        ("node: {limits: {services: many}}", "1:27: expected an integer, found the text 'many'"),
+        ("node: {limits: {buffer: 64KiB}}", "1:25: 65536 is not from 1048576 to 1099511627776 bytes"),
+        (
+            "node: {limits: {total_buffer: 2PiB}}",
+            "1:31: expected a size such as 64KiB: '2PiB' has an unknown unit "
+                + "(known: B, KiB, MiB, GiB, TiB, kB, MB, GB, TB)"
+        ),
+        (
+            "node: {limits: {total_buffer: 2MiB, buffer: 3MiB}}",
+            "1:45: the buffer of one link (3145728 bytes) is larger than total_buffer, that of all together "
+                + "(2097152 bytes)"
+        ),
         ("node: {listen: []}", "1:16: expected at least one address to listen at"),
         ("node: {listen: }", "1:16: expected an address such as 127.0.0.1:5555, found nothing"),
         (

@@ -41,7 +41,12 @@ import Testing
         let configuration = try HostConfiguration.parse(shown, file: "shown.yaml", folder: "/x")
         #expect(configuration.node == plain.node)
         #expect(configuration.routes[0].options == RouteOptions())
-        for key in ["join", "drain", "compression", "frame_write", "max_pause", "batch_size", "unaccepted_sources"] {
+        let keys = [
+            "join", "role", "drain", "half_open", "total_buffer", "compression", "frame_write", "max_pause",
+            "batch_size",
+            "unaccepted_sources",
+        ]
+        for key in keys {
             #expect(uncommented.contains { $0.contains("\(key):") }, "\(key) is not shown")
         }
     }

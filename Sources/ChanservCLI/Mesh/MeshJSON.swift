@@ -1,0 +1,59 @@
+import FoundationEssentials
+
+/// The mesh for programs, one JSON object on one line:
+/// `{"hosts":[{"host":"…","links":[{"address":"…","round_trip_ms":0.18}],"services":[{"direct":true,"name":"echo","routers":[]}]}]}`.
+/// `round_trip_ms` is missing while it is not known.
+enum MeshJSON {
+    static func render(_ picture: MeshPicture) -> String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        do {
+            return String(decoding: try encoder.encode(Object(picture)), as: UTF8.self) + "\n"
+        } catch {
+            // Strings, booleans, finite numbers and lists of them always encode.
+            fatalError("the mesh could not be encoded: \(error)")
+        }
+    }
+
+    private struct Object: Encodable {
+        var hosts: [Host]
+
+        init(_ picture: MeshPicture) {
+            hosts = picture.hosts.map { host in
+                Host(
+                    host: host.id,
+                    links: host.links.map { link in
+                        // In microseconds: what is less is noise.
+                        Link(
+                            address: link.address,
+                            roundTrip: link.roundTrip.map { ($0 / .microseconds(1)).rounded() / 1_000 })
+                    },
+                    services: host.services.map {
+                        Service(name: $0.name, direct: $0.isDirect, routers: $0.routers)
+                    })
+            }
+        }
+    }
+
+    private struct Host: Encodable {
+        var host: String
+        var links: [Link]
+        var services: [Service]
+    }
+
+    private struct Link: Encodable {
+        var address: String
+        var roundTrip: Double?
+
+        enum CodingKeys: String, CodingKey {
+            case address
+            case roundTrip = "round_trip_ms"
+        }
+    }
+
+    private struct Service: Encodable {
+        var name: String
+        var direct: Bool
+        var routers: [String]
+    }
+}

@@ -1,0 +1,148 @@
+import AstraNet
+import ChanservHost
+import Glibc
+import Logging
+import NIOConcurrencyHelpers
+import NIOCore
+
+/// One look at the mesh, or as many as it takes until a signal comes.
+final class MeshSession: Sendable {
+    /// How often the node is asked what it knows.
+    private static let interval = Duration.milliseconds(50)
+
+    private struct State {
+        /// The first thing that ended the session before its time.
+        var verdict: PostOutcome?
+        var work: Task<Void, Never>?
+    }
+
+    private let request: MeshRequest
+    private let output = PostOutput()
+    private let state = NIOLockedValueBox(State())
+
+    init(_ request: MeshRequest) {
+        self.request = request
+    }
+
+    func run() async -> PostOutcome {
+        // Ctrl-C is how a watch is meant to end.
+        let interruption = request.watches ? PostOutcome.complete : .interrupted
+        let signals = await SignalHandling(
+            onReload: { self.end(interruption) },  // The terminal is gone.
+            onStop: { self.end(interruption) },
+            onEndNow: { _exit(interruption.exitCode) })
+        defer { signals.cancel() }
+        let work = Task { await self.work() }
+        let isOver = state.withLockedValue { state in
+            state.work = work
+            return state.verdict != nil
+        }
+        if isOver { work.cancel() }
+        await work.value
+        return state.withLockedValue { $0.verdict } ?? .complete
+    }
+
+    /// Ends the session; the first reason counts.
+    private func end(_ verdict: PostOutcome) {
+        let work = state.withLockedValue { state in
+            if state.verdict == nil { state.verdict = verdict }
+            return state.work
+        }
+        work?.cancel()
+    }
+
+    private func work() async {
+        var configuration = NodeConfiguration(environment: request.environment ?? "")
+        configuration.role = .client
+        // Round trips are measured with the PINGs of an idle link.
+        configuration.pingInterval = .milliseconds(500)
+        let node = Node(
+            configuration: configuration,
+            logger: Logger(label: "chanserv.mesh") { LineLogHandler(label: $0, level: .error, format: .text) })
+        let started = ContinuousClock.now
+        if await join(node, deadline: started + request.timeout) {
+            await look(at: node, since: started)
+        }
+        await Task { await node.shutdown(grace: .milliseconds(500)) }.value
+    }
+
+    /// - Returns: whether anybody is there; nodes that are not are reported.
+    private func join(_ node: Node, deadline: ContinuousClock.Instant) async -> Bool {
+        let failures = await node.joinAll(request.joins, deadline: deadline)
+        guard !Task.isCancelled else { return false }
+        for failure in failures { await output.report(failure) }
+        if failures.count == request.joins.count { end(.unavailable) }
+        return failures.count < request.joins.count
+    }
+
+    private func look(at node: Node, since started: ContinuousClock.Instant) async {
+        guard request.watches else { return await lookOnce(at: node, since: started) }
+        await withTaskGroup(of: Void.self) { group in
+            for address in request.joins {
+                group.addTask { await node.keepJoined(host: address.host, port: address.port) }
+            }
+            await watch(node, since: started)
+            group.cancelAll()
+        }
+    }
+
+    private func lookOnce(at node: Node, since started: ContinuousClock.Instant) async {
+        guard let picture = await settled(node, since: started) else { return }
+        await write(request.format.render(picture))
+    }
+
+    /// The picture once it has settled; `nil` where the session ended before.
+    private func settled(_ node: Node, since started: ContinuousClock.Instant) async -> MeshPicture? {
+        var settling = MeshSettling(deadline: request.timeout)
+        while true {
+            let picture = MeshPicture(node.listing, environment: request.environment)
+            if settling.hasSettled(picture, at: ContinuousClock.now - started) { return picture }
+            guard await pause() else { return nil }
+        }
+    }
+
+    private func watch(_ node: Node, since started: ContinuousClock.Instant) async {
+        let redraws = isatty(STDOUT_FILENO) == 1 && request.format == .text
+        var shown: MeshPicture?
+        var text = ""
+        var next = await settled(node, since: started)
+        while let picture = next {
+            // On a terminal the numbers are kept up to date as well; in a file they would be a table every second.
+            let isNews = redraws ? request.format.render(picture) != text : picture.withoutRoundTrips != shown
+            if isNews {
+                text = request.format.render(picture)
+                let isFirst = shown == nil
+                shown = picture.withoutRoundTrips
+                // Home, the table, and nothing below it.
+                let page =
+                    redraws ? "\u{1B}[H\u{1B}[2J\(text)" : isFirst || request.format == .json ? text : "\n" + text
+                await write(page)
+            }
+            next = await pause() ? MeshPicture(node.listing, environment: request.environment) : nil
+        }
+    }
+
+    /// - Returns: whether the session goes on.
+    private func pause() async -> Bool {
+        do {
+            try await Task.sleep(for: Self.interval)
+            return true
+        } catch {
+            return false
+        }
+    }
+
+    /// Where standard output cannot be written to, the session ends.
+    private func write(_ text: String) async {
+        do {
+            try await output.write(ByteBuffer(string: text))
+        } catch let error as SystemError where error.code == EPIPE {
+            end(.outputClosed)
+        } catch is CancellationError {
+            // The reason is known already.
+        } catch {
+            await output.report("\(error)")
+            end(.failed)
+        }
+    }
+}

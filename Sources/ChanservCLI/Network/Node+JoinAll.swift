@@ -1,0 +1,23 @@
+import AstraNet
+import ChanservHost
+
+extension Node {
+    /// Joins all of `addresses` at once, and waits until each is joined or has failed.
+    ///
+    /// - Returns: why those that failed did, in no order.
+    func joinAll(_ addresses: [HostAddress], deadline: ContinuousClock.Instant) async -> [String] {
+        await withTaskGroup(of: String?.self) { group in
+            for address in addresses {
+                group.addTask {
+                    do {
+                        try await self.join(host: address.host, port: address.port, deadline: deadline)
+                        return nil
+                    } catch {
+                        return (error as? AstraNetError)?.message ?? "cannot join \(address): \(error)"
+                    }
+                }
+            }
+            return await group.reduce(into: []) { if let failure = $1 { $0.append(failure) } }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+import ChanservHost
+import Glibc
+import Logging
+
+/// A router from its start to its end, steered by signals.
+struct RouterSession {
+    private let node: HostConfiguration.Node
+    private let logger: Logger
+
+    /// - Parameters:
+    ///   - node: where it listens and what it joins.
+    ///   - logger: gets a line when the router is ready and when it stops, and what the node has to say.
+    init(_ node: HostConfiguration.Node, logger: Logger) {
+        self.node = node
+        self.logger = logger
+    }
+
+    /// Routes until a signal says to stop.
+    ///
+    /// - Throws: ``HostError`` with code `unavailable` and every address that cannot be listened at.
+    func run() async throws(HostError) {
+        let logger = logger
+        let (stops, stop) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+        let signals = await SignalHandling(
+            onReload: { logger.info("there is nothing to read again: a router has no configuration file") },
+            onStop: { stop.yield() },
+            onEndNow: { _exit(0) })
+        defer { signals.cancel() }
+
+        let network = AstraNetHostNetwork(node, logger: logger, listenKey: "--listen")
+        let (listening, problems) = await listen(on: network)
+        guard problems.isEmpty else {
+            await network.shutdown()
+            throw HostError(.unavailable, problems)
+        }
+        let joins = node.join.map { address in Task { await network.keepJoined(address) } }
+        logger.info("ready: listening on \(listening.map(\.description).joined(separator: ", ")), routing")
+
+        for await _ in stops { break }
+        logger.info("stopping: closing all links")
+        for join in joins { join.cancel() }
+        await network.shutdown()
+        logger.info("stopped")
+    }
+
+    private func listen(on network: AstraNetHostNetwork) async -> (listening: [HostAddress], problems: [String]) {
+        var listening: [HostAddress] = []
+        var problems: [String] = []
+        for address in node.listen {
+            do {
+                listening.append(try await network.listen(at: address))
+            } catch {
+                problems.append("\(error)")
+            }
+        }
+        return (listening, problems)
+    }
+}

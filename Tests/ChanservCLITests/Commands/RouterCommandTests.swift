@@ -1,0 +1,106 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// `chanserv router` as a process, with hosts and clients of it.
+@Suite struct RouterCommandTests {
+    @Test func aHostIsServedThroughIt() async throws {
+        try await TestRouter.routing { router in
+            // A server makes no links of its own, and this one tells the client an address; either way it answers.
+            try await TestHost.serving(TestHost.samples(joining: router.address, role: "server")) { _ in
+                let exit = try await ChanservCommand.run(
+                    "post", "echo", "--join", router.address, "--body", "through", "--timeout", "60s")
+                #expect(exit.errors == "")
+                #expect(exit.text == "[0] through\n")
+                #expect(exit.code == 0)
+            }
+        }
+    }
+
+    @Test func oneOfTwoHostsMayGoAndTheOtherAnswers() async throws {
+        try await TestRouter.routing { router in
+            try await TestHost.serving(TestHost.samples(joining: router.address)) { stays in
+                try await TestHost.serving(TestHost.samples(joining: router.address)) { goes in
+                    let post = ["post", "echo", "--join", router.address, "--body", "x", "--timeout", "60s"]
+                    for _ in 0..<4 { #expect(try await ChanservCommand.run(post).text == "[0] x\n") }
+                    goes.process.kill(SIGKILL)
+                    _ = try await goes.process.exit()
+                    for _ in 0..<4 {
+                        let exit = try await ChanservCommand.run(post)
+                        #expect(exit.text == "[0] x\n", "\(exit.errors)")
+                    }
+                    _ = stays
+                }
+            }
+        }
+    }
+
+    @Test func itJoinsWhatItIsToldTo() async throws {
+        try await TestHost.serving { host in
+            try await TestRouter.routing(["--join", host.address]) { router in
+                let exit = try await ChanservCommand.run(
+                    "post", "echo", "--join", router.address, "--body", "x", "--timeout", "60s")
+                #expect(exit.text == "[0] x\n", "\(exit.errors)")
+            }
+        }
+    }
+
+    @Test func aTerminationSignalEndsItWell() async throws {
+        for signal in [SIGTERM, SIGINT] {
+            try await TestRouter.routing { router in
+                router.process.kill(SIGHUP)
+                _ = try await router.process.errorLine(with: "there is nothing to read again")
+                router.process.kill(signal)
+                let exit = try await router.process.exit()
+                #expect(exit.code == 0)
+                #expect(exit.errors.contains("info chanserv: stopped\n"))
+                #expect(exit.text == "")
+            }
+        }
+    }
+
+    @Test func theReadyLineSaysAllAddresses() async throws {
+        let process = try ChanservCommand.start(
+            "router", "--listen", "127.0.0.1:0", "127.0.0.1:0", "--listen", "127.0.0.1:0")
+        defer { process.end() }
+        let ready = try await process.errorLine(with: "ready: listening on ")
+        #expect(Set(ready.matches(of: #/127\.0\.0\.1:[1-9]\d*/#).map { String($0.output) }).count == 3)
+        #expect(ready.hasSuffix(", routing"))
+    }
+
+    @Test func anAddressInUseIsUnavailable() async throws {
+        try await TestRouter.routing { router in
+            let exit = try await ChanservCommand.run("router", "--listen", "127.0.0.1:0", "--listen", router.address)
+            #expect(exit.code == 69)
+            #expect(exit.errors.contains("critical chanserv: cannot listen on \(router.address): "))
+            #expect(
+                exit.errors.contains("another process listens there: choose another address under --listen or end it"))
+            #expect(!exit.errors.contains("ready"))
+        }
+    }
+
+    @Test func aHostWithThatRoleRoutesToo() async throws {
+        try await TestHost.serving("node: {listen: 127.0.0.1:0, role: router}\n") { router in
+            try await TestHost.serving(TestHost.samples(joining: router.address)) { _ in
+                let exit = try await ChanservCommand.run(
+                    "post", "echo", "--join", router.address, "--body", "x", "--timeout", "60s")
+                #expect(exit.text == "[0] x\n", "\(exit.errors)")
+            }
+            router.process.kill(SIGTERM)
+            let exit = try await router.process.exit()
+            #expect(exit.code == 0)
+            #expect(exit.errors.contains(", routing generation="))
+        }
+    }
+
+    @Test(arguments: [
+        ["router"], ["router", "--listen"], ["router", "--listen", "here"], ["router", "127.0.0.1:0"],
+        ["router", "--listen", "127.0.0.1:0", "--join", "127.0.0.1:0"],
+        ["router", "--listen", "127.0.0.1:0", "--log-level", "loud"],
+    ]) func aWrongCommandLineIsExplained(arguments: [String]) async throws {
+        let exit = try await ChanservCommand.run(arguments)
+        #expect(exit.code == 64)
+        #expect(exit.errors.hasPrefix("Error: "))
+        #expect(exit.errors.contains("Usage: chanserv router"))
+    }
+}

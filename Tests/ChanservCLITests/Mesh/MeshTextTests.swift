@@ -1,0 +1,81 @@
+import AstraNet
+import Testing
+
+@testable import ChanservCLI
+
+@Suite struct MeshTextTests {
+    private let host = HostID(rawValue: 1)
+    private let router = HostID(rawValue: 2)
+    private let far = HostID(rawValue: 3)
+
+    private var listing: MeshListing {
+        func link(_ peer: HostID, _ address: String, _ roundTrip: Duration?) -> MeshListing.Link {
+            MeshListing.Link(peer: peer, address: address, isDialled: true, roundTrip: roundTrip, bufferedBytes: 0)
+        }
+        func service(_ name: String, _ host: HostID, via: HostID) -> MeshListing.Service {
+            let offer = ServiceOffer(name: name, address: Address(host: host, port: 7), isRelayed: host != via)
+            return MeshListing.Service(offer: offer, via: via)
+        }
+        return MeshListing(
+            links: [link(host, "10.0.0.1:5555", .microseconds(184)), link(router, "[::1]:10000", nil)],
+            services: [
+                service("echo", host, via: host), service("echo", host, via: router), service("echo", far, via: router),
+                service("bad\u{1B}name.staging", far, via: router),
+            ], refused: .init())
+    }
+
+    @Test func everyServiceHasALineAndSoHasALinkedHostWithoutAny() {
+        #expect(
+            MeshText.render(MeshPicture(listing, environment: nil)) == """
+                HOST          SERVICE               PATH                      ADDRESS        ROUND TRIP
+                AAAAAAAAAAEA  echo                  direct, via AAAAAAAAAAIA  10.0.0.1:5555  0.18 ms
+                AAAAAAAAAAIA  -                     direct                    [::1]:10000    -
+                AAAAAAAAAAMA  bad\\u{1B}name.staging  via AAAAAAAAAAIA          [::1]:10000    -
+                AAAAAAAAAAMA  echo                  via AAAAAAAAAAIA          [::1]:10000    -
+
+                """)
+    }
+
+    @Test func anEnvironmentsNamesLoseTheirSuffix() {
+        let picture = MeshPicture(listing, environment: "staging")
+        #expect(picture.hosts.flatMap { $0.services.map(\.name) } == ["bad\u{1B}name"])
+        #expect(picture.hosts.map(\.id) == [host, router, far].map(\.description))
+    }
+
+    @Test func theObjectSaysTheSame() {
+        let object = MeshJSON.render(MeshPicture(listing, environment: nil))
+        #expect(
+            object.hasPrefix(
+                #"{"hosts":[{"host":"AAAAAAAAAAEA","links":[{"address":"10.0.0.1:5555","round_trip_ms":0.184}],"#
+                    + #""services":[{"direct":true,"name":"echo","routers":["AAAAAAAAAAIA"]}]},"#
+                    + #"{"host":"AAAAAAAAAAIA","links":[{"address":"[::1]:10000"}],"services":[]},"#))
+        #expect(object.hasSuffix("]}\n"))
+    }
+
+    @Test func anEmptyMeshIsSaidToBeOne() {
+        #expect(MeshText.render(MeshPicture(hosts: [])) == "nobody is linked\n")
+    }
+
+    @Test(arguments: [
+        (Duration.microseconds(0), "0.00 ms"), (.microseconds(9_994), "9.99 ms"), (.microseconds(12_345), "12.3 ms"),
+        (.milliseconds(1_250), "1250 ms"),
+    ]) func aRoundTripHasThreeDigits(duration: Duration, text: String) {
+        #expect(MeshText.milliseconds(duration) == text)
+    }
+
+    @Test func aPictureSettlesWhenNothingChangesAndAllIsMeasured() {
+        var settling = MeshSettling(quiet: .seconds(1), deadline: .seconds(10))
+        let link = MeshPicture.Link(address: "a", roundTrip: .milliseconds(1))
+        let some = MeshPicture(hosts: [.init(id: "a", links: [link], services: [])])
+        let more = MeshPicture(hosts: some.hosts + [.init(id: "b", links: [], services: [])])
+        var unmeasured = more
+        unmeasured.hosts[0].links[0].roundTrip = nil
+        #expect(!settling.hasSettled(some, at: .seconds(0)))
+        #expect(!settling.hasSettled(more, at: .seconds(1)))
+        #expect(!settling.hasSettled(more, at: .milliseconds(1_999)))
+        #expect(!settling.hasSettled(unmeasured, at: .seconds(2)))
+        #expect(settling.hasSettled(more, at: .seconds(2)))
+        #expect(!settling.hasSettled(some, at: .seconds(9)))
+        #expect(settling.hasSettled(more, at: .seconds(10)))
+    }
+}

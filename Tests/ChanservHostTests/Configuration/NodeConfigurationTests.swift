@@ -1,0 +1,66 @@
+import AstraNet
+import Testing
+
+@testable import ChanservHost
+
+/// What stands under `node` beside addresses.
+@Suite struct NodeConfigurationTests {
+    private func node(_ text: String) throws -> HostConfiguration.Node {
+        try HostConfiguration.parse("node: \(text)\nroutes: []\n", file: "c.yaml", folder: "/").node
+    }
+
+    @Test(arguments: HostConfiguration.Node.Role.allCases)
+    func aRoleIsThatOfTheNode(role: HostConfiguration.Node.Role) throws {
+        #expect(NodeConfiguration(try node("{role: \(role.rawValue)}")).role.rawValue == role.rawValue)
+    }
+
+    @Test func withoutAWordEverythingIsAsInTheLibrary() throws {
+        let (ours, library) = (NodeConfiguration(try node("{}")), NodeConfiguration())
+        #expect(ours.role == library.role)
+        #expect(ours.environment == library.environment)
+        #expect(ours.maximumLinks == library.maximumLinks)
+        #expect(ours.maximumStreamsPerLink == library.maximumStreamsPerLink)
+        #expect(ours.maximumHalfOpenPerLink == library.maximumHalfOpenPerLink)
+        #expect(ours.maximumServicesPerLink == library.maximumServicesPerLink)
+        #expect(ours.maximumBufferedPerLink == library.maximumBufferedPerLink)
+        #expect(ours.maximumBuffered == library.maximumBuffered)
+    }
+
+    @Test func limitsAreThoseOfTheNode() throws {
+        let configuration = NodeConfiguration(
+            try node("{limits: {links: 1, streams: 2, half_open: 3, services: 4, buffer: 5MiB, total_buffer: 6GiB}}"))
+        #expect(configuration.maximumLinks == 1)
+        #expect(configuration.maximumStreamsPerLink == 2)
+        #expect(configuration.maximumHalfOpenPerLink == 3)
+        #expect(configuration.maximumServicesPerLink == 4)
+        #expect(configuration.maximumBufferedPerLink == 5 << 20)
+        #expect(configuration.maximumBuffered == 6 << 30)
+    }
+
+    @Test func aSmallTotalIsALimitForEachLinkToo() throws {
+        let limits = try node("{limits: {total_buffer: 100MiB}}").limits
+        #expect(limits.totalBuffer == 100 << 20)
+        #expect(limits.buffer == 100 << 20)
+    }
+
+    @Test func aRouterNeedsNoRoutesAndAClientMayHaveNone() throws {
+        func warnings(_ role: String) throws -> [String] {
+            try HostConfiguration.parse("node: {role: \(role)}\nroutes: []\n", file: "c.yaml", folder: "/")
+                .warnings.map(\.description)
+        }
+        #expect(try warnings("router") == [])
+        #expect(try warnings("client") == ["c.yaml:2:1: there are no routes: nothing is served"])
+    }
+
+    @Test func whatAReloadCannotChangeIsSaid() throws {
+        let running = try node("{limits: {links: 10}}")
+        let wanted = try node("{role: router, limits: {links: 11, buffer: 1MiB}}")
+        #expect(
+            wanted.changesThatNeedARestart(since: running) == [
+                "node.role is now router in the file, but changing it needs a restart: it stays peer",
+                "node.limits.links is now 11 in the file, but changing it needs a restart: it stays 10",
+                "node.limits.buffer is now 1048576 in the file, but changing it needs a restart: it stays 268435456",
+            ])
+        #expect(running.changesThatNeedARestart(since: running) == [])
+    }
+}

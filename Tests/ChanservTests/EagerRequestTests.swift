@@ -1,0 +1,84 @@
+import AstraNet
+import ChanservAstraNet
+import NIOConcurrencyHelpers
+import NIOCore
+import Testing
+
+@testable import Chanserv
+
+/// A request that is sent along with the dial, and one that is too large for it.
+@Suite struct EagerRequestTests {
+    /// Counts what goes through the connection's own `write`.
+    private struct Counting: Multiplexer {
+        let inner: AstraNetMultiplexer
+        let sent = NIOLockedValueBox<[Bool]>([])
+
+        func bind(_ name: String, visibleTo peer: (any Connection)?) throws -> any ConnectionListener {
+            try inner.bind(name, visibleTo: peer)
+        }
+
+        func dial(_ name: String, bucket: String?, deadline: ContinuousClock.Instant) async throws -> any Connection {
+            try await inner.dial(name, bucket: bucket, deadline: deadline)
+        }
+
+        func dial(
+            _ name: String, bucket: String?, sending first: ByteBuffer, deadline: ContinuousClock.Instant
+        ) async throws -> (connection: any Connection, isSent: Bool) {
+            let result = try await inner.dial(name, bucket: bucket, sending: first, deadline: deadline)
+            sent.withLockedValue { $0.append(result.isSent) }
+            return result
+        }
+    }
+
+    /// Calls `body` with a client of a server that answers with the request.
+    private func echoing(_ body: (Client, Counting) async throws -> Void) async throws {
+        let (near, far) = (Node(), Node())
+        let address = try await far.listen(host: "127.0.0.1", port: 0)
+        let service = try Server(multiplexer: AstraNetMultiplexer(far)).listenAndServe("svc") { request in
+            SourceList([Source(header: "h", frames: [request.body])])
+        }
+        try await near.join(host: "127.0.0.1", port: address.port!, deadline: .now + .seconds(120))
+        let network = Counting(inner: AstraNetMultiplexer(near))
+        let result = await Task { () async throws -> Void in
+            try await body(Client(multiplexer: network), network)
+        }.result
+        service.stopAccepting()
+        service.cancelAll()
+        await near.shutdown(grace: .zero)
+        await far.shutdown(grace: .zero)
+        try result.get()
+    }
+
+    @Test(arguments: [0, 1, 59_992, 59_993, 65_528, 65_536, 1_000_000])
+    func everySizeArrivesWhole(size: Int) async throws {
+        try await echoing { client, network in
+            let request = (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31) }
+            let source = try await client.lookupAndPost("svc", body: request).first()
+            #expect(try await source.frames.collect() == [request])
+            // The length before the body counts as well.
+            #expect(network.sent.withLockedValue { $0 } == [size <= 59_992])
+        }
+    }
+
+    @Test func whoSendsNothingAlongLeavesItToTheCaller() async throws {
+        let network = InMemoryMultiplexer()
+        let listener = try network.bind("svc", visibleTo: nil)
+        let (connection, isSent) = try await network.dial(
+            "svc", bucket: nil, sending: ByteBuffer(string: "x"), deadline: .now + .seconds(120))
+        #expect(!isSent)
+        connection.close()
+        let accepted = try await listener.accept(deadline: .now + .seconds(120))
+        #expect(try await accepted.read(deadline: .now + .seconds(120)) == nil)
+        accepted.close()
+        listener.close()
+    }
+
+    @Test func aRequestNobodyOffersToAnswerIsNotFound() async throws {
+        try await echoing { client, _ in
+            var impatient = client.configuration
+            impatient.dialTimeout = .milliseconds(50)
+            let client = Client(multiplexer: client.multiplexer, configuration: impatient)
+            #expect(await failure { try await client.lookupAndPost("other", body: "x") }?.code == .notFound)
+        }
+    }
+}
