@@ -39,14 +39,19 @@ import Testing
         }
         try await near.join(host: "127.0.0.1", port: address.port!, deadline: .now + .seconds(120))
         let network = Counting(inner: AstraNetMultiplexer(near))
-        let result = await Task { () async throws -> Void in
+        func stop() async {
+            service.stopAccepting()
+            service.cancelAll()
+            await near.shutdown(grace: .zero)
+            await far.shutdown(grace: .zero)
+        }
+        do {
             try await body(Client(multiplexer: network), network)
-        }.result
-        service.stopAccepting()
-        service.cancelAll()
-        await near.shutdown(grace: .zero)
-        await far.shutdown(grace: .zero)
-        try result.get()
+        } catch {
+            await stop()
+            throw error
+        }
+        await stop()
     }
 
     @Test(arguments: [0, 1, 59_992, 59_993, 65_528, 65_536, 1_000_000])

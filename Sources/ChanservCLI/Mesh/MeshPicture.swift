@@ -40,7 +40,9 @@ struct MeshPicture: Sendable, Hashable {
     init(_ listing: MeshListing, environment: String?) {
         let suffix = environment.map { ".\($0)" } ?? ""
         var hosts: [HostID: Host] = [:]
-        for link in listing.links {
+        // A second link to the same place is about to go: the node finds out who is there by connecting.
+        var places: Set<[String]> = []
+        for link in listing.links where link.address.isEmpty || places.insert(["\(link.peer)", link.address]).inserted {
             hosts[link.peer, default: Host(id: "\(link.peer)", links: [], services: [])].links.append(
                 Link(address: link.address, roundTrip: link.roundTrip))
         }

@@ -1,6 +1,6 @@
-import AstraNet
 import Testing
 
+@testable import AstraNet
 @testable import ChanservCLI
 
 @Suite struct MeshTextTests {
@@ -70,12 +70,14 @@ import Testing
         let more = MeshPicture(hosts: some.hosts + [.init(id: "b", links: [], services: [])])
         var unmeasured = more
         unmeasured.hosts[0].links[0].roundTrip = nil
-        #expect(!settling.hasSettled(some, at: .seconds(0)))
-        #expect(!settling.hasSettled(more, at: .seconds(1)))
-        #expect(!settling.hasSettled(more, at: .milliseconds(1_999)))
-        #expect(!settling.hasSettled(unmeasured, at: .seconds(2)))
-        #expect(settling.hasSettled(more, at: .seconds(2)))
-        #expect(!settling.hasSettled(some, at: .seconds(9)))
-        #expect(settling.hasSettled(more, at: .seconds(10)))
+        let looks: [(MeshPicture, Duration, Bool)] = [
+            (some, .zero, false), (more, .seconds(1), false), (more, .milliseconds(1_999), false),
+            (unmeasured, .seconds(2), false), (more, .seconds(2), true), (some, .seconds(9), false),
+            (more, .seconds(10), true),
+        ]
+        for (picture, time, isSettled) in looks {
+            let hasSettled = settling.hasSettled(picture, at: time)
+            #expect(hasSettled == isSettled, "after \(time)")
+        }
     }
 }
