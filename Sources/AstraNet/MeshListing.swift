@@ -8,7 +8,7 @@ public struct MeshListing: Sendable, Hashable {
         public var address: String
         /// Whether this node made the connection.
         public var isDialled: Bool
-        /// The last round trip; `nil` while none was measured.
+        /// The shortest round trip; `nil` while none was measured.
         public var roundTrip: Duration?
         /// How many bytes the peer makes this node hold.
         public var bufferedBytes: Int

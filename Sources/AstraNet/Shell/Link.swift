@@ -22,7 +22,7 @@ final class Link: Sendable {
     let direct = NIOLockedValueBox<(host: HostID, abilities: Set<Handshake.Ability>)?>(nil)
     /// Streams between others have run over it, of which nobody here knows whether they still do.
     let hasForwarded = Atomic<Bool>(false)
-    /// The last round trip, in nanoseconds; 0 while none was measured.
+    /// The shortest round trip, in nanoseconds; 0 while none was measured.
     let roundTrip = Atomic<UInt64>(0)
 
     private let outbound = NIOLockedValueBox(Outbound())

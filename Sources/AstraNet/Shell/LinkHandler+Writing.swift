@@ -93,7 +93,8 @@ extension LinkHandler {
                 let window = storage.state.receiveWindow
                 if can(.window, with: stream.remoteAddress.host),
                     let larger = storage.tuning.credited(
-                        credit, unread: window.unread, limit: window.limit, largest: largestWindow),
+                        credit, unread: window.unread, limit: window.limit, largest: largestWindow, now: now,
+                        roundTrip: link.roundTrip.load(ordering: .relaxed)),
                     affordsWindow(Int(larger - window.limit))
                 {
                     storage.state.growReceiveWindow(to: larger)

@@ -269,7 +269,12 @@ final class LinkHandler: ChannelInboundHandler {
         case .handshake:
             break
         case .pong:
-            if let pingSentAt { link.roundTrip.store(now - pingSentAt, ordering: .relaxed) }
+            if let pingSentAt {
+                // The shortest: what is longer waited for something else.
+                let known = link.roundTrip.load(ordering: .relaxed)
+                let last = max(1, now - pingSentAt)
+                link.roundTrip.store(known == 0 ? last : min(known, last), ordering: .relaxed)
+            }
             pingSentAt = nil
         case .discover:
             node.answerDiscover(from: op.header.source.host, over: link)
