@@ -85,7 +85,7 @@ extension NodeCore {
     /// A router passes on what its direct peers offer to all others (protocol section 3).
     private func relay(_ command: Command, _ offer: ServiceOffer, _ shared: inout Shared) {
         guard configuration.role == .router, !offer.isRelayed else { return }
-        for id in shared.peers.oneLinkPerHost(except: offer.address.host) {
+        for id in shared.peers.links(except: offer.address.host) {
             shared.links[id]?.sendControl { $0.writeService(command, offer.name, at: offer.address) }
         }
     }

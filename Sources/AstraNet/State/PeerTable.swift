@@ -88,8 +88,9 @@ struct PeerTable: Sendable {
     /// The links with the hosts they lead to.
     var links: [(link: LinkID, host: HostID)] { hosts.map { ($0.key, $0.value) } }
 
-    /// The links that lead elsewhere than to `host`, one for each host.
-    func oneLinkPerHost(except host: HostID?) -> [LinkID] {
-        entries.keys.compactMap { $0 == host ? nil : link(to: $0) }
+    /// The links that lead elsewhere than to `host`. All of them, where several lead to one host: each has been told what there
+    /// was when it came up, the one that lasts must hear what became of it, and nobody knows which one that is.
+    func links(except host: HostID) -> [LinkID] {
+        hosts.compactMap { $0.value == host ? nil : $0.key }
     }
 }

@@ -11,6 +11,11 @@ final class GoLikeNode: SimulatedNode, @unchecked Sendable {
         var address: Address
     }
 
+    private struct Path: Hashable {
+        var from: Address
+        var to: Address
+    }
+
     private struct Key: Hashable {
         var local: UInt32
         var remote: Address
@@ -39,6 +44,7 @@ final class GoLikeNode: SimulatedNode, @unchecked Sendable {
     private let offersChanged: Signal
     /// For a router: by host, the links that talked to it.
     private var talkers: [HostID: [HostID]] = [:]
+    private var ways: [Path: GoLikeLink] = [:]
 
     init(_ plan: HostPlan, host: Int, incarnation: Int, internet: Internet) {
         self.internet = internet
@@ -251,7 +257,10 @@ final class GoLikeNode: SimulatedNode, @unchecked Sendable {
     private func forward(_ op: WireOp, from link: GoLikeLink) {
         guard role == .router, op.source.host == link.peer else { return }
         let destination = op.destination.host
-        guard let way = links.first(where: { $0.peer == destination }) else {
+        // A stream stays on the links it was dialled over.
+        ways[Path(from: op.destination, to: op.source)] = link
+        let known = ways[Path(from: op.source, to: op.destination)].flatMap { $0.isOpen ? $0 : nil }
+        guard let way = known ?? links.first(where: { $0.peer == destination }) else {
             if op.command != .rst {
                 link.send(
                     WireOp(.rst, to: Address(host: op.source.host, port: 0), from: Address(host: destination, port: 0)))

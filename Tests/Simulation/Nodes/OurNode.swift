@@ -22,6 +22,8 @@ final class OurNode: SimulatedNode, @unchecked Sendable {
         network = SimulatedNetwork(internet: internet, host: host)
         var configuration = NodeConfiguration()
         configuration.role = plan.kind.role
+        // A Go client that vanishes says only that no more comes from it: what is queued for it waits for credit in vain.
+        configuration.lingerTimeout = .seconds(30)
         let logger = Logger(label: "n\(host)") { label -> any LogHandler in
             world.trace.isOn ? TraceLog(world: world, host: label) : SwiftLogNoOpLogHandler()
         }

@@ -36,6 +36,7 @@ struct Run {
 
     private static func converge(_ mesh: Mesh) -> UInt64 {
         let world = mesh.world
+        guard world.violation == nil else { return 0 }
         var problem: String?
         repeat {
             world.run(until: world.now + World.second)

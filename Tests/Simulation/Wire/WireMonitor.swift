@@ -56,7 +56,7 @@ final class WireMonitor {
         while let op = sentDecoders[side].next() {
             world.mix(UInt64(op.command.rawValue) ^ world.now ^ op.source.host.rawValue &* 31)
             world.mix(UInt64(op.payload.readableBytes) ^ UInt64(op.source.port) << 32 ^ UInt64(op.destination.port))
-            world.note("n\(hosts[side])>n\(hosts[1 - side]) \(op)")
+            if op.command != .ping, op.command != .pong { world.note("n\(hosts[side])>n\(hosts[1 - side]) \(op)") }
             look(at: op, sentBy: side)
         }
     }
