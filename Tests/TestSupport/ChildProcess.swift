@@ -121,9 +121,21 @@ package final class ChildProcess: Sendable {
         return lines
     }
 
+    /// All lines of standard output that are wanted, once there are `count`.
+    package func outputLines(
+        count: Int, where isWanted: @escaping @Sendable (String) -> Bool
+    ) async throws -> [String] {
+        let lines = await output.take { collected, _ in
+            let lines = Self.lines(in: collected, with: "", count: count)?.filter(isWanted)
+            return lines.flatMap { $0.count >= count ? $0 : nil }
+        }
+        guard let lines else { throw await failure("did not write \(count) such lines") }
+        return lines
+    }
+
     private static func lines(in bytes: Data, with text: String, count: Int) -> [String]? {
         let lines = String(decoding: bytes, as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false)
-            .dropLast().filter { $0.contains(text) }
+            .dropLast().filter { text.isEmpty || $0.contains(text) }
         return lines.count >= count ? lines.map(String.init) : nil
     }
 

@@ -128,8 +128,12 @@ final class LinkHandler: ChannelInboundHandler {
     }
 
     func handlerRemoved(context: ChannelHandlerContext) {
-        // A connection that was never established has not become inactive either.
-        up.fail(closeReason ?? AstraNetError(.linkLost, "the connection was not established"))
+        // A connection that was never established has not become inactive either. Why, whoever connects is told.
+        if let closeReason {
+            up.fail(closeReason)
+        } else if !link.isDialled {
+            up.fail(AstraNetError(.linkLost, "the connection was not established"))
+        }
         link.handler.value = nil
         self.context = nil
     }

@@ -13,7 +13,8 @@ extension Node {
                         try await self.join(host: address.host, port: address.port, deadline: deadline)
                         return nil
                     } catch {
-                        return (error as? AstraNetError)?.message ?? "cannot join \(address): \(error)"
+                        let reason = (error as? AstraNetError)?.message ?? "\(error)"
+                        return reason.hasPrefix("cannot join ") ? reason : "cannot join \(address): \(reason)"
                     }
                 }
             }

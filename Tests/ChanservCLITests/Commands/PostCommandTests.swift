@@ -115,6 +115,19 @@ import Testing
         }
     }
 
+    @Test func everyNodeIsJoinedNotOnlyTheFirstThatIsThere() async throws {
+        try await TestServer.serving(environment: "one", Self.echo) { one in
+            try await TestServer.serving(environment: "two", Self.echo) { two in
+                for environment in ["one", "two"] {
+                    let exit = try await ChanservCommand.run(
+                        "post", "test", "--body", "x", "--environment", environment, "--timeout", "60s",
+                        "--join", one.address, "--join", two.address)
+                    #expect(exit.text == "[0] x\n", "\(exit.errors)")
+                }
+            }
+        }
+    }
+
     @Test func theEnvironmentIsPartOfTheAddress() async throws {
         try await TestServer.serving(environment: "staging", Self.echo) { server in
             let post = ["post", "test", "--join", server.address, "--body", "x", "--timeout"]

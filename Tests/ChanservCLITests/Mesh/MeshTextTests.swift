@@ -27,11 +27,11 @@ import Testing
     @Test func everyServiceHasALineAndSoHasALinkedHostWithoutAny() {
         #expect(
             MeshText.render(MeshPicture(listing, environment: nil)) == """
-                HOST          SERVICE               PATH                      ADDRESS        ROUND TRIP
-                AAAAAAAAAAEA  echo                  direct, via AAAAAAAAAAIA  10.0.0.1:5555  0.18 ms
-                AAAAAAAAAAIA  -                     direct                    [::1]:10000    -
+                HOST          SERVICE                PATH                      ADDRESS        ROUND TRIP
+                AAAAAAAAAAEA  echo                   direct, via AAAAAAAAAAIA  10.0.0.1:5555  0.18 ms
+                AAAAAAAAAAIA  -                      direct                    [::1]:10000    -
                 AAAAAAAAAAMA  bad\\u{1B}name.staging  via AAAAAAAAAAIA          [::1]:10000    -
-                AAAAAAAAAAMA  echo                  via AAAAAAAAAAIA          [::1]:10000    -
+                AAAAAAAAAAMA  echo                   via AAAAAAAAAAIA          [::1]:10000    -
 
                 """)
     }
