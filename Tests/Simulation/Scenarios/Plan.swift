@@ -58,7 +58,7 @@ struct Plan {
 
     private static func joins(of host: Int, count: Int, routers: Int, _ random: inout SeededRandom) -> [String] {
         if routers == 0 { return host == 1 || random.chance(20) ? ["n\(1 - host)"] : [] }
-        if host < routers { return (0..<routers).filter { $0 != host && random.chance(50) }.map { "n\($0)" } }
+        if host < routers { return (0..<host).filter { _ in random.chance(60) }.map { "n\($0)" } }
         var joins: [String] = random.chance(40) ? ["routers"] : ["n\(random.pick(0...routers - 1))"]
         if random.chance(20) { joins.append("n\(random.pick(0...count - 1))") }
         return joins
