@@ -13,10 +13,12 @@ struct Main {
         var from: UInt64 = 1
         var step: UInt64 = 1
         var isTraced = false
+        var scenario: String?
         var arguments = CommandLine.arguments.dropFirst()
         while let argument = arguments.popFirst() {
             switch argument {
             case "--trace": isTraced = true
+            case "--large", "--round-trips": scenario = argument
             case "--seeds", "--from", "--step":
                 guard let value = arguments.popFirst().flatMap(UInt64.init), value > 0 else {
                     return fail("\(argument) takes a number from 1 up")
@@ -32,6 +34,8 @@ struct Main {
             }
         }
         Watch.begin()
+        if scenario == "--large" { return LargeMesh.run() }
+        if scenario == "--round-trips" { return roundTrips() }
         runSeeds(from: from, count: seeds, step: step, isTraced: isTraced)
     }
 
@@ -54,6 +58,17 @@ struct Main {
         say(
             "done \(figures.seeds) \(figures.posts) \(figures.failed) \(figures.virtualTime / World.second) \(figures.longest / World.second)"
         )
+    }
+
+    private static func roundTrips() {
+        var isWrong = false
+        for result in RoundTrips.all() {
+            let isRight = result.expected.map { $0 == result.roundTrips } ?? true
+            isWrong = isWrong || !isRight
+            let remark = isRight ? "" : ", WRONG: \(result.expected ?? 0) are expected"
+            say("\(result.path): \(result.roundTrips) round trips from the dial to the answer\(remark)")
+        }
+        if isWrong { exit(1) }
     }
 
     private static func report(_ seed: UInt64) {

@@ -128,10 +128,16 @@ final class GoLikeNode: SimulatedNode, @unchecked Sendable {
                 self.join(target, isKept: true, pause: 500 * World.millisecond)
             }
         }
-        guard !isGone, let peer = link.peer, !links.contains(where: { $0.peer == peer }) else { return }
+        guard !isGone, let peer = link.peer else { return }
+        if role == .router {
+            for offer in link.offers where offer.address.host == peer {
+                let isKnown = links.contains { $0.peer == peer && $0.offers.contains(offer) }
+                if !isKnown { relay(.noService, offer) }
+            }
+        }
+        guard !links.contains(where: { $0.peer == peer }) else { return }
         asked.remove(peer)
         guard role == .router else { return }
-        for offer in link.offers where offer.address.host == peer { relay(.noService, offer) }
         for talker in talkers.removeValue(forKey: peer) ?? [] {
             guard let way = links.first(where: { $0.peer == talker }) else { continue }
             way.send(WireOp(.rst, to: Address(host: talker, port: 0), from: Address(host: peer, port: 0)))

@@ -62,14 +62,17 @@ final class Connection {
         var isFinished = false
     }
 
-    init(id: Int, hosts: [Int], world: World, profiles: [ConnectionProfile], random: SeededRandom, areOurs: [Bool]) {
+    init(
+        id: Int, hosts: [Int], world: World, profiles: [ConnectionProfile], random: SeededRandom, areOurs: [Bool],
+        book: StreamBook
+    ) {
         self.id = id
         self.hosts = hosts
         self.world = world
         self.random = random
         directions = profiles.map { Direction(profile: $0) }
         monitor = WireMonitor(
-            world: world, name: "link \(id) n\(hosts[0])-n\(hosts[1])", hosts: hosts, areOurs: areOurs)
+            world: world, name: "link \(id) n\(hosts[0])-n\(hosts[1])", hosts: hosts, areOurs: areOurs, book: book)
     }
 
     func attach(_ endpoint: any Endpoint, side: Int) {
@@ -126,12 +129,12 @@ final class Connection {
     }
 
     /// The connection is gone with all that was on its way; one end may hear of it later than the other.
-    func cut() {
+    func cut(isHeardAtOnce: Bool = false) {
         guard isOpen else { return }
         world.note("link \(id) n\(hosts[0])-n\(hosts[1]) is cut")
         isOpen = false
         let first = random.pick(0...1)
-        let delay = random.chance(70) ? 0 : random.next() % (2 * World.second)
+        let delay = isHeardAtOnce || random.chance(70) ? 0 : random.next() % (2 * World.second)
         let ends = endpoints
         endpoints = [nil, nil]
         ends[first]?.disconnected()

@@ -18,6 +18,7 @@ final class Internet: @unchecked Sendable {
     private var acceptors: [String: Acceptor] = [:]
     private(set) var connections: [Connection] = []
     private var connectionCount = 0
+    private var books: [Pair: StreamBook] = [:]
     /// Names with the hosts they mean.
     var names: [String: [Int]] = [:]
     /// Pairs whose first cannot connect to the second, by firewalls for example.
@@ -86,12 +87,20 @@ final class Internet: @unchecked Sendable {
             }
             let connection = Connection(
                 id: id, hosts: [host, acceptor.host], world: self.world, profiles: profiles, random: random,
-                areOurs: [isOurs, acceptor.isOurs])
+                areOurs: [isOurs, acceptor.isOurs], book: self.book(host, acceptor.host))
             self.connections.append(connection)
             self.world.note("link \(id): n\(host) connects to n\(acceptor.host)")
             acceptor.accept(connection)
             answer(.success(connection))
         }
+    }
+
+    private func book(_ one: Int, _ other: Int) -> StreamBook {
+        let pair = Pair(from: min(one, other), to: max(one, other))
+        if let book = books[pair] { return book }
+        let book = StreamBook()
+        books[pair] = book
+        return book
     }
 
     func canReach(_ from: Int, _ to: Int) -> Bool {

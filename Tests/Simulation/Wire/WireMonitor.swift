@@ -13,7 +13,10 @@ final class WireMonitor {
     /// What each side said of itself.
     private(set) var identities: [Identity?] = [nil, nil]
     private var heard = [false, false]
-    private var streams: [Key: StreamView] = [:]
+    /// Shared by all connections of the two hosts: where there are two, an answer may come over the other one.
+    private let book: StreamBook
+    /// Whether the book's side 0 is side 1 here.
+    private let isTurned: Bool
     /// How many SERVICEs and NO_SERVICEs each side sent.
     private(set) var announcements = [0, 0]
 
@@ -23,25 +26,9 @@ final class WireMonitor {
         var largestOp: Int
     }
 
-    /// A stream by its two ends, that on side 0 first.
-    private struct Key: Hashable {
-        var near: Address
-        var far: Address
-    }
-
-    private struct StreamView {
-        let dialer: Int
-        var dialArrived = false
-        var synArrived = false
-        var ackSent = false
-        var ackArrived = false
-        var finished = [false, false]
-        /// By sender, as the sender knows it.
-        var inFlight = [0, 0]
-        var window = [65_536, 65_536]
-    }
-
-    init(world: World, name: String, hosts: [Int], areOurs: [Bool]) {
+    init(world: World, name: String, hosts: [Int], areOurs: [Bool], book: StreamBook) {
+        self.book = book
+        isTurned = hosts[0] > hosts[1]
         self.world = world
         self.name = name
         self.hosts = hosts
@@ -79,11 +66,11 @@ final class WireMonitor {
         case .service, .noService: announcements[side] += 1
         case .dial:
             let key = key(op, side)
-            if streams[key] != nil { breaks(side, "a second DIAL for one stream: \(op)") }
-            streams[key] = StreamView(dialer: side)
-        case .ack: streams[key(op, side)]?.ackSent = true
+            if book.streams[key] != nil { breaks(side, "a second DIAL for one stream: \(op)") }
+            book.streams[key] = StreamBook.View(dialer: turned(side))
+        case .ack: book.streams[key(op, side)]?.ackSent = true
         case .data where op.payload.readableBytes > 0: lookAtData(op, side)
-        case .fin2: streams[key(op, side)]?.finished[side] = true
+        case .fin2: book.streams[key(op, side)]?.finished[turned(side)] = true
         default: break
         }
         if identities[side] == nil { breaks(side, "\(op.command) before HANDSHAKE") }
@@ -101,22 +88,23 @@ final class WireMonitor {
 
     private func lookAtData(_ op: WireOp, _ side: Int) {
         let key = key(op, side)
-        guard var stream = streams[key] else { return breaks(side, "DATA of a stream nobody dialled: \(op)") }
+        guard var stream = book.streams[key] else { return breaks(side, "DATA of a stream nobody dialled: \(op)") }
         let isDirect = op.source.host == identities[side]?.host && op.destination.host == identities[1 - side]?.host
         let isEager = isDirect && identities[0]?.isEager == true && identities[1]?.isEager == true
+        let place = turned(side)
         let isAllowed =
-            if side == stream.dialer {
+            if place == stream.dialer {
                 isEager && heard[side] || stream.synArrived && stream.ackSent
             } else {
                 isEager ? stream.dialArrived : stream.ackArrived
             }
         if !isAllowed { breaks(side, "DATA before the stream is open: \(op)") }
-        if stream.finished[side], isDirect { breaks(side, "DATA behind FIN2: \(op)") }
-        stream.inFlight[side] += op.payload.readableBytes
-        if stream.inFlight[side] > stream.window[side] {
-            breaks(side, "\(stream.inFlight[side]) bytes under way with a window of \(stream.window[side]): \(op)")
+        if stream.finished[place], isDirect { breaks(side, "DATA behind FIN2: \(op)") }
+        stream.inFlight[place] += op.payload.readableBytes
+        if stream.inFlight[place] > stream.window[place] {
+            breaks(side, "\(stream.inFlight[place]) bytes under way with a window of \(stream.window[place]): \(op)")
         }
-        streams[key] = stream
+        book.streams[key] = stream
     }
 
     // MARK: - Arrived
@@ -127,28 +115,55 @@ final class WireMonitor {
             return
         }
         let key = key(op, 1 - side)
-        guard var stream = streams[key] else { return }
+        guard var stream = book.streams[key] else { return }
+        let place = turned(side)
         switch op.command {
         case .dial: stream.dialArrived = true
-        case .syn where side == stream.dialer: stream.synArrived = true
-        case .ack where side != stream.dialer: stream.ackArrived = true
+        case .syn where place == stream.dialer: stream.synArrived = true
+        case .ack where place != stream.dialer: stream.ackArrived = true
         case .rewind:
-            stream.inFlight[side] -= Int(op.number ?? 0)
-            if stream.inFlight[side] < 0 { breaks(1 - side, "REWIND of more than was sent: \(op)") }
-        case .windowSize: stream.window[side] = Int(op.number ?? 0)
+            stream.inFlight[place] -= Int(op.number ?? 0)
+            if stream.inFlight[place] < 0 { breaks(1 - side, "REWIND of more than was sent: \(op)") }
+        case .windowSize: stream.window[place] = Int(op.number ?? 0)
         default: return
         }
-        streams[key] = stream
+        book.streams[key] = stream
     }
 
-    private func key(_ op: WireOp, _ side: Int) -> Key {
+    private func turned(_ side: Int) -> Int { isTurned ? 1 - side : side }
+
+    private func key(_ op: WireOp, _ side: Int) -> StreamBook.Key {
         var destination = op.destination
         if destination.host.rawValue == 0, let peer = identities[1 - side]?.host { destination.host = peer }
-        return side == 0 ? Key(near: op.source, far: destination) : Key(near: destination, far: op.source)
+        return turned(side) == 0
+            ? StreamBook.Key(near: op.source, far: destination) : StreamBook.Key(near: destination, far: op.source)
     }
 
     private func breaks(_ side: Int, _ rule: String) {
         world.broken("\(name), n\(hosts[side]) (\(areOurs[side] ? "ours" : "Go-like")): \(rule)")
+    }
+}
+
+/// The streams that run over the connections between two hosts, as those who send know them.
+final class StreamBook {
+    var streams: [Key: View] = [:]
+
+    /// A stream by its two ends, that on side 0 first.
+    struct Key: Hashable {
+        var near: Address
+        var far: Address
+    }
+
+    struct View {
+        let dialer: Int
+        var dialArrived = false
+        var synArrived = false
+        var ackSent = false
+        var ackArrived = false
+        var finished = [false, false]
+        /// By sender, as the sender knows it.
+        var inFlight = [0, 0]
+        var window = [65_536, 65_536]
     }
 }
 
