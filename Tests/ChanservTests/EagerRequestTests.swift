@@ -30,13 +30,14 @@ import Testing
         }
     }
 
-    /// Calls `body` with a client of a server that answers with the request.
-    private func echoing(_ body: (Client, Counting) async throws -> Void) async throws {
+    /// Calls `body` with a client of a server that answers with the request, unless it is told otherwise.
+    private func echoing(
+        _ answer: @escaping SourceFunc = { SourceList([Source(header: "h", frames: [$0.body])]) },
+        _ body: (Client, Counting) async throws -> Void
+    ) async throws {
         let (near, far) = (Node(), Node())
         let address = try await far.listen(host: "127.0.0.1", port: 0)
-        let service = try Server(multiplexer: AstraNetMultiplexer(far)).listenAndServe("svc") { request in
-            SourceList([Source(header: "h", frames: [request.body])])
-        }
+        let service = try Server(multiplexer: AstraNetMultiplexer(far)).listenAndServe("svc", answer)
         try await near.join(host: "127.0.0.1", port: address.port!, deadline: .now + .seconds(120))
         let network = Counting(inner: AstraNetMultiplexer(near))
         func stop() async {
@@ -62,6 +63,27 @@ import Testing
             #expect(try await source.frames.collect() == [request])
             // The length before the body counts as well.
             #expect(network.sent.withLockedValue { $0 } == [size <= 59_992])
+        }
+    }
+
+    @Test func aShortAnswerThatFailsComesWithWhatWasSentBefore() async throws {
+        let failing: SourceFunc = { _ in
+            SourceList([
+                Source(
+                    header: "",
+                    frames: AsyncThrowingStream<String, any Error> {
+                        $0.yield("before")
+                        $0.finish(throwing: TestError("on fire"))
+                    })
+            ])
+        }
+        try await echoing(failing) { client, _ in
+            // All of it often comes in one piece with the acceptance of the dial. After ten the service would pause.
+            for _ in 0..<8 {
+                var frames = try await client.lookupAndPost("svc", body: "").first().frames.makeAsyncIterator()
+                #expect(try await frames.next()?.string == "before")
+                #expect(await failure { try await frames.next() }?.message.contains("on fire") == true)
+            }
         }
     }
 

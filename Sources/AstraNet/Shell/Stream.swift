@@ -57,11 +57,7 @@ public final class Stream: Sendable {
         try await wait(
             for: \.opener, deadline: deadline, timeoutMessage: { "\(self.remoteAddress) did not answer the dial" }
         ) { storage in
-            switch storage.state.phase {
-            case .open: return .success(())
-            case .dialing, .accepting: return nil
-            case .ended: return .failure(storage.state.reading.error ?? AstraNetError(.closed, "closed"))
-            }
+            storage.opening
         }
     }
 
@@ -309,11 +305,19 @@ extension Stream.Storage {
         }
     }
 
+    /// What became of our dial; `nil` while it has no answer.
+    var opening: Result<Void, any Error>? {
+        // A short answer may have come in one piece with the acceptance: it is there to be read, with its end.
+        if state.wasAccepted { return .success(()) }
+        if let error = state.reading.error { return .failure(error) }
+        return state.phase == .ended ? .failure(AstraNetError(.closed, "closed")) : nil
+    }
+
     /// Takes out the waiters that have an answer now.
     mutating func takeWaiters(_ buffered: BufferBudget) -> StreamWaiters {
         var waiters = StreamWaiters()
-        if let waiter = opener, state.phase == .open || state.phase == .ended || state.reading.error != nil {
-            waiters.opened = (waiter, state.reading.error.map { .failure($0) } ?? .success(()))
+        if let waiter = opener, let result = opening {
+            waiters.opened = (waiter, result)
             opener = nil
         }
         if let waiter = reader {

@@ -48,6 +48,8 @@ struct StreamState: Hashable, Sendable {
     private(set) var receiveWindow = ReceiveWindow()
     /// Bytes queued by the writer that no DATA op carried yet.
     private(set) var queued = 0
+    /// Whether the other side took our DIAL, whatever became of the stream since.
+    private(set) var wasAccepted = false
 
     /// Whether the opening waits for nothing: bytes follow our DIAL at once, or we take the peer's DIAL for a stream that is
     /// open. For two nodes that both said they can.
@@ -81,6 +83,7 @@ struct StreamState: Hashable, Sendable {
     mutating func receivedSyn() -> ReceivedSynAction {
         guard phase == .dialing else { return .doNothing }
         phase = .open
+        wasAccepted = true
         // An eager listener knows already.
         return isEager ? .confirm : .sendAck
     }
