@@ -9,7 +9,8 @@ extension NodeCore {
     func route(from link: Link, to host: HostID) -> Link? {
         guard configuration.role == .router else { return nil }
         return shared.withLockedValue { shared in
-            guard let source = shared.peers.host(of: link.id), let id = shared.peers.link(to: host),
+            guard let source = shared.peers.host(of: link.id),
+                let id = shared.peers.link(to: host, preferring: shared.talkers[source] ?? []),
                 let way = shared.links[id]
             else { return nil }
             // Both ends are told when the other is lost.

@@ -203,8 +203,9 @@ extension NodeCore {
 extension NodeCore.Shared {
     /// The link to dial a route over: of several that lead to its host, the one that stays.
     fileprivate func preferredLink(for route: ServiceRegistry.Route) -> NodeCore.LinkID {
-        guard !route.offer.isRelayed else { return route.link }
-        return peers.link(to: route.offer.address.host) ?? route.link
+        // A relayed offer came from a router, to which there may be a better link than the one it came over.
+        let next = route.offer.isRelayed ? peers.host(of: route.link) : route.offer.address.host
+        return next.flatMap { peers.link(to: $0) } ?? route.link
     }
 }
 

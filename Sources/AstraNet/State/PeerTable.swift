@@ -88,6 +88,13 @@ struct PeerTable: Sendable {
     /// The links with the hosts they lead to.
     var links: [(link: LinkID, host: HostID)] { hosts.map { ($0.key, $0.value) } }
 
+    /// The link to forward over to `host`: where several lead there, one of `used`, over which that host speaks to the one it is
+    /// to hear from. The other end knows a stream on the link it dialled it over, and on no other.
+    func link(to host: HostID, preferring used: Set<LinkID>) -> LinkID? {
+        guard let all = entries[host] else { return nil }
+        return all.first { used.contains($0.link) }?.link ?? link(to: host)
+    }
+
     /// The links that lead elsewhere than to `host`. All of them, where several lead to one host: each has been told what there
     /// was when it came up, the one that lasts must hear what became of it, and nobody knows which one that is.
     func links(except host: HostID) -> [LinkID] {

@@ -1,0 +1,34 @@
+import Testing
+
+@testable import AstraNet
+
+/// Which of several links to one host is used for what; found by the simulation.
+@Suite("Several links to one host")
+struct PeerTableLinksTests {
+    private let local = HostID(rawValue: 5)
+    private let peer = HostID(rawValue: 9)
+    private let other = HostID(rawValue: 7)
+
+    private func table() -> PeerTable {
+        var table = PeerTable(localHost: local)
+        _ = table.linkUp(1, to: peer, isDialled: false, now: 0)
+        _ = table.linkUp(2, to: peer, isDialled: false, now: 1)
+        _ = table.linkUp(3, to: other, isDialled: false, now: 2)
+        return table
+    }
+
+    @Test("What a host is to hear from another goes over the link on which it speaks to that one")
+    func forwardsOverTheLinkThatIsUsed() {
+        let table = table()
+        #expect(table.link(to: peer, preferring: [2, 3]) == 2)
+        #expect(table.link(to: peer, preferring: [3]) == table.link(to: peer))
+        #expect(table.link(to: HostID(rawValue: 1), preferring: [1]) == nil)
+    }
+
+    @Test("All links to a host are told of changes, whichever of them lasts")
+    func tellsAllLinks() {
+        let table = table()
+        #expect(Set(table.links(except: other)) == [1, 2])
+        #expect(Set(table.links(except: peer)) == [3])
+    }
+}
