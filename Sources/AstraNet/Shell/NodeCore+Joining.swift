@@ -69,7 +69,7 @@ extension NodeCore {
         guard let (address, pause) = again, !isClosed else { return }
         log.info(
             "not joined",
-            metadata: ["address": "\(address.printed)", "reason": "the link was closed", "again in": "\(pause)"])
+            metadata: ["address": "\(address.printed)", "reason": "the link was closed", "again in": "\(pause.inMilliseconds)"])
     }
 
     /// Changes the plan, and begins to act on it.
@@ -175,7 +175,7 @@ extension NodeCore {
                 level: host == nil ? .info : .debug, "not joined",
                 metadata: [
                     "address": "\(address.printed)", "reason": "\(SocketNetwork.reason(failure))",
-                    "again in": "\(pause)",
+                    "again in": "\(pause.inMilliseconds)",
                 ])
         }
     }
@@ -216,4 +216,9 @@ extension SocketAddress {
         guard let ipAddress, let port else { return "" }
         return HostPort(host: ipAddress, port: port).description
     }
+}
+
+extension Duration {
+    /// For a person, e.g. `1595 ms`.
+    fileprivate var inMilliseconds: String { "\(Int64((self / .milliseconds(1)).rounded())) ms" }
 }
