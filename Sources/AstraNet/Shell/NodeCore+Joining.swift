@@ -110,7 +110,8 @@ extension NodeCore {
         let now = now
         let (actions, isWholeSecond) = joining.withLockedValue { joining in
             joining.tickCount += 1
-            return (joining.plan.tick(now: now, isLinked: self.isLinked), joining.tickCount % 4 == 0)
+            let actions = joining.plan.tick(now: now, isLinked: self.isLinked, isWanted: self.needsDirectPath)
+            return (actions, joining.tickCount % 4 == 0)
         }
         perform(actions)
         if isWholeSecond { discoverAgain() }

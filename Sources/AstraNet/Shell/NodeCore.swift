@@ -126,7 +126,10 @@ final class NodeCore: Sendable {
             relay(withdrawn: removals, &shared)
             forgetUnheard(removals, &shared)
             let lost = down.flatMap { $0.isLast ? $0.host : nil }
-            if let host = down?.host { resetTalkers(with: host, &shared) }
+            // One of several links that nothing was forwarded over takes nothing along.
+            if let down, down.isLast || link.hasForwarded.load(ordering: .relaxed) {
+                resetTalkers(with: down.host, &shared)
+            }
             for host in shared.talkers.keys { shared.talkers[host]?.remove(link.id) }
             let orphans = shared.listeners.values.filter { $0.visibility.way?.link == link.id }
             return (lost, orphans, shared.takeWaiters { $0.link == link.id })

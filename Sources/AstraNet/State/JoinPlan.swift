@@ -181,8 +181,14 @@ struct JoinPlan {
     // MARK: - What to do
 
     /// What is due now.
-    mutating func tick(now: UInt64, isLinked: (HostID) -> Bool) -> [Action] {
+    ///
+    /// - Parameter isWanted: whether a host that is not linked still needs a direct link; where not, the addresses that it
+    ///   named are forgotten: somebody else may be there by now.
+    mutating func tick(
+        now: UInt64, isLinked: (HostID) -> Bool, isWanted: (HostID) -> Bool = { _ in true }
+    ) -> [Action] {
         var actions: [Action] = []
+        var unwanted: Set<HostID> = []
         for (target, lookUp) in targets where !lookUp.isRunning && lookUp.nextAt <= now {
             targets[target]?.isRunning = true
             actions.append(.lookUp(target))
@@ -195,12 +201,17 @@ struct JoinPlan {
                     places[address]?.phase = .covered(host)
                     continue
                 }
+                guard isWanted(host) else {
+                    unwanted.insert(host)
+                    continue
+                }
                 guard following < Self.followsAtOnce else { continue }
                 following += 1
             }
             places[address]?.phase = .connecting
             actions.append(.connect(address, expecting: place.expected))
         }
+        for host in unwanted { actions += unfollow(host) }
         return actions
     }
 
