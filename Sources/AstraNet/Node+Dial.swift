@@ -42,7 +42,8 @@ extension Node {
             // A node that says nothing is not waited for to the end where there is another one. But what was said to it
             // already may have been heard, and must not be said twice.
             let isSaid = isEager && first.readableBytes > 0
-            let patience = core.surroundings.now() + core.configuration.answerTimeout
+            let now = core.surroundings.now()
+            let patience = now + min(core.configuration.answerTimeout, (deadline - now) / 2)
             do {
                 try stream.queueFirst(first)
                 try link.open(stream)

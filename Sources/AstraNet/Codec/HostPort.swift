@@ -13,6 +13,8 @@ package struct HostPort: Hashable, Sendable {
     /// `nil` where it is neither.
     package init?(_ text: String) {
         guard text.utf8.count <= 300, let colon = text.lastIndex(of: ":"),
+            // Swift's parser also takes a sign.
+            text[text.index(after: colon)...].utf8.allSatisfy({ (0x30...0x39).contains($0) }),
             let port = UInt16(text[text.index(after: colon)...])
         else { return nil }
         var host = text[..<colon]

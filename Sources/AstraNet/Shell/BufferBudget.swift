@@ -21,9 +21,12 @@ final class BufferBudget: Sendable {
     var held: Int { used.load(ordering: .relaxed) }
 
     /// `count` more bytes are held; `false`, and nothing changed, where that is beyond the limit.
-    func take(_ count: Int) -> Bool {
+    ///
+    /// - Parameter isUrgent: for what must not be dropped: an eighth of the limit is kept for it.
+    func take(_ count: Int, isUrgent: Bool = false) -> Bool {
         let after = used.add(count, ordering: .relaxed).newValue
-        if after <= limit, parent?.take(count) ?? true { return true }
+        let bound = isUrgent ? limit : limit - limit / 8
+        if after <= bound, parent?.take(count, isUrgent: isUrgent) ?? true { return true }
         used.subtract(count, ordering: .relaxed)
         return false
     }

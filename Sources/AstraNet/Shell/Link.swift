@@ -16,6 +16,9 @@ final class Link: Sendable {
     let deadlines: Deadlines
     /// What the peer makes this node hold.
     let buffered: BufferBudget
+    /// What came from this link and waits on others to be forwarded: who heeds no credit fills only a part of what another
+    /// link may hold.
+    let forwarding: BufferBudget
     var eventLoop: any EventLoop { channel.eventLoop }
 
     /// The peer and what it can do, once the handshake is done.
@@ -38,12 +41,25 @@ final class Link: Sendable {
         /// Streams with bytes, credit or an ending to send.
         var dirty: [Stream] = []
         /// Whole ops from other links, in their order.
-        var forwarded: Deque<ByteBuffer> = []
+        var forwarded: Deque<Forwarded> = []
         /// The event loop has been told.
         var isScheduled = false
         var isClosed = false
 
         var isEmpty: Bool { control.readableBytes == 0 && opening.isEmpty && dirty.isEmpty && forwarded.isEmpty }
+    }
+
+    /// Whole ops that came from another link.
+    struct Forwarded {
+        var ops: ByteBuffer
+        /// Where they came from; `nil` for what this node has to say itself in their midst.
+        var source: Link?
+
+        /// They are held no longer.
+        func give(by link: Link) {
+            link.buffered.give(ops.readableBytes)
+            source?.forwarding.give(ops.readableBytes)
+        }
     }
 
     /// Closes the connection once all that was written to closed streams is out, at the latest at the deadline.
@@ -58,6 +74,7 @@ final class Link: Sendable {
         self.isDialled = isDialled
         deadlines = Deadlines(on: channel.eventLoop)
         buffered = BufferBudget(limit: node.configuration.maximumBufferedPerLink, parent: node.buffered)
+        forwarding = BufferBudget(limit: node.configuration.maximumBufferedPerLink / 4, parent: nil)
         handler = NIOLoopBoundBox.makeEmptyBox(valueType: LinkHandler.self, eventLoop: channel.eventLoop)
     }
 
@@ -79,13 +96,22 @@ final class Link: Sendable {
         schedule { $0.dirty.append(stream) }
     }
 
-    enum Forwarding { case done, full, closed }
+    enum Forwarding { case done, full, sourceIsFull, closed }
 
-    /// Queues whole ops that came from another link, behind those that came before.
-    func forward(_ ops: ByteBuffer) -> Forwarding {
-        guard buffered.take(ops.readableBytes) else { return .full }
-        guard schedule({ $0.forwarded.append(ops) }) else {
-            buffered.give(ops.readableBytes)
+    /// Queues whole ops, behind those that were forwarded before.
+    ///
+    /// - Parameters:
+    ///   - source: the link they came from; `nil` where they are this node's own.
+    ///   - isUrgent: whether they may use what is kept free for ops that must not be lost.
+    func forward(_ ops: ByteBuffer, from source: Link?, isUrgent: Bool = false) -> Forwarding {
+        guard source?.forwarding.take(ops.readableBytes, isUrgent: isUrgent) ?? true else { return .sourceIsFull }
+        guard buffered.take(ops.readableBytes, isUrgent: isUrgent) else {
+            source?.forwarding.give(ops.readableBytes)
+            return .full
+        }
+        let forwarded = Forwarded(ops: ops, source: source)
+        guard schedule({ $0.forwarded.append(forwarded) }) else {
+            forwarded.give(by: self)
             return .closed
         }
         return .done

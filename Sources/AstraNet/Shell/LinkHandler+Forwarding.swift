@@ -32,11 +32,11 @@ extension LinkHandler {
     func finish(_ run: inout ForwardRun, of bytes: ByteBuffer) {
         guard let way = run.way, let slice = bytes.getSlice(at: run.start, length: run.end - run.start) else { return }
         run.way = nil
-        // A slice holds on to all that was read, so what is small is copied.
-        let ops = slice.readableBytes > Self.copiedBelow ? slice : ByteBuffer(copying: slice)
-        switch way.forward(ops) {
+        // A slice holds on to all that was read, so what is a small part of that is copied.
+        let ops = slice.readableBytes >= bytes.storageCapacity / 4 ? slice : ByteBuffer(copying: slice)
+        switch way.forward(ops, from: link) {
         case .done: break
-        case .full: refuseToForward(ops, to: way)
+        case .full, .sourceIsFull: refuseToForward(ops, to: way)
         case .closed: routes = routes.filter { $0.value !== way }
         }
     }
@@ -49,30 +49,42 @@ extension LinkHandler {
         }
     }
 
-    private static let copiedBelow = 32_768
-
     private func way(to host: HostID) -> Link? {
         if let known = routes[host], !known.isClosed { return known }
         let found = node.route(from: link, to: host)
         routes[host] = found
+        if routes.count >= routeSweep {
+            // Hosts come and go, and a route to one that has gone is never asked for again.
+            routes = routes.filter { !$0.value.isClosed }
+            routeSweep = max(64, 2 * routes.count)
+        }
         return found
     }
 
     /// The link to the destination has as much to send as it may: the streams whose bytes come now fail at both ends, the
-    /// others go on.
+    /// others go on. What is no stream's bytes keeps its place behind those, or a stream could seem to end before them.
     private func refuseToForward(_ ops: ByteBuffer, to way: Link) {
         var ops = ops
         var failed: Set<StreamTable.Key> = []
-        while let op = Self.readAgain(&ops) {
+        while closeReason == nil, let op = Self.readAgain(&ops) {
             let key = StreamTable.Key(remote: op.header.source, localPort: op.header.destination.port)
-            guard op.header.command == .data, failed.insert(key).inserted else {
-                if op.header.command != .data, !failed.contains(key) { way.sendControl { $0.writeOp(op) } }
-                continue
+            guard !failed.contains(key) else { continue }
+            var urgent = ByteBuffer()
+            if op.header.command == .data {
+                failed.insert(key)
+                node.counters.overfullStreams.add(1, ordering: .relaxed)
+                let message = "too many bytes wait for \(op.header.destination.host) on the router"
+                link.sendControl { $0.writeFailure(message, to: op.header.source, from: op.header.destination) }
+                urgent.writeFailure(message, to: op.header.destination, from: op.header.source)
+            } else {
+                urgent.writeOp(op)
             }
-            node.counters.overfullStreams.add(1, ordering: .relaxed)
-            let message = "too many bytes wait for \(op.header.destination.host) on the router"
-            link.sendControl { $0.writeFailure(message, to: op.header.source, from: op.header.destination) }
-            way.sendControl { $0.writeFailure(message, to: op.header.destination, from: op.header.source) }
+            switch way.forward(urgent, from: link, isUrgent: true) {
+            case .done, .closed: break
+            // Nobody who heeds credit comes here, and with anything less than its end some stream would wait for ever.
+            case .sourceIsFull: close(AstraNetError(.limitReached, "the peer sends more than others take"))
+            case .full: way.close(AstraNetError(.limitReached, "too much waits for the peer"))
+            }
         }
     }
 }

@@ -60,10 +60,9 @@ extension LinkHandler {
 
     /// Ops from other links, at most half of a round, so that this node's own streams have their turn.
     private func forward(into packer: inout OpPacker) {
-        while let ops = forwardBacklog.first, packer.written < Self.bytesPerRound / 2 {
-            forwardBacklog.removeFirst()
-            link.buffered.give(ops.readableBytes)
-            packer.write(ops)
+        while packer.written < Self.bytesPerRound / 2, let forwarded = forwardBacklog.popFirst() {
+            forwarded.give(by: link)
+            packer.write(forwarded.ops)
         }
     }
 

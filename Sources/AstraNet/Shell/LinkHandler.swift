@@ -27,9 +27,13 @@ final class LinkHandler: ChannelInboundHandler {
     private var handshake = Handshake(remoteAddress: "")
     var context: ChannelHandlerContext?
     /// Ops from other links that could not be sent because the connection took no more.
-    var forwardBacklog: Deque<ByteBuffer> = []
+    var forwardBacklog: Deque<Link.Forwarded> = []
     /// Where ops for other hosts go, as far as this link has asked.
     var routes: [HostID: Link] = [:]
+    /// With so many routes those that have gone are looked for.
+    var routeSweep = 64
+    /// The peer was told off in the log for bringing too many services.
+    private var hasTooManyServices = false
     /// How much larger than the protocol's the windows of all streams are, in bytes.
     var extraWindow = 0
     /// Another link leads to the same host: this one closes as soon as it has no streams.
@@ -117,7 +121,7 @@ final class LinkHandler: ChannelInboundHandler {
         for stream in streams.removeAll() { failLocally(stream, reason) }
         wakeAll()
         backlog = []
-        for ops in unsent.forwarded + forwardBacklog { link.buffered.give(ops.readableBytes) }
+        for forwarded in unsent.forwarded + forwardBacklog { forwarded.give(by: link) }
         forwardBacklog = []
         routes = [:]
         up.fail(reason)
@@ -235,7 +239,9 @@ final class LinkHandler: ChannelInboundHandler {
         do {
             while closeReason == nil {
                 let start = bytes.readerIndex
-                guard let op = try bytes.readOp(maximumPayload: Op.largePayload) else { break }
+                // Before its handshake the peer cannot know of more than Go's limit.
+                let limit = peer == nil ? Op.maximumPayload : Op.largePayload
+                guard let op = try bytes.readOp(maximumPayload: limit) else { break }
                 if peer != nil, op.header.destination.host != .peer, op.header.destination.host != node.id {
                     forward(op, from: start, to: bytes.readerIndex, of: whole, &run)
                 } else {
@@ -327,9 +333,10 @@ final class LinkHandler: ChannelInboundHandler {
         let offer = ServiceOffer(
             name: String(buffer: op.payload), address: op.header.source, isRelayed: op.header.source.host != peer)
         if op.header.command == .service {
-            if !node.add(offer, from: link) {
+            if !node.add(offer, from: link), !hasTooManyServices {
+                hasTooManyServices = true
                 log.warning(
-                    "too many services on one link, the newest is ignored", metadata: ["service": "\(offer.name)"])
+                    "too many services on one link, the newest are ignored", metadata: ["service": "\(offer.name)"])
             }
         } else {
             node.remove(offer, from: link)

@@ -34,9 +34,11 @@ extension NodeCore {
             try await waitForEvent(
                 id: id, within: deadlines, until: nil, timeoutMessage: { "" },
                 install: { (waiter: Waiter<Void>) in
-                    if self.isClosed { return .success(()) }
                     self.joining.withLockedValue { $0.keepers[id] = waiter }
-                    return nil
+                    // Closed before or meanwhile; whoever takes it out answers it.
+                    guard self.isClosed else { return nil }
+                    let isMine = self.joining.withLockedValue { $0.keepers.removeValue(forKey: id) != nil }
+                    return isMine ? .success(()) : nil
                 },
                 remove: { id in self.joining.withLockedValue { $0.keepers.removeValue(forKey: id) } })
         } catch {
@@ -57,6 +59,12 @@ extension NodeCore {
             return
         }
         change { $0.follow(host, at: address, now: now) }
+    }
+
+    /// Nobody speaks of these hosts any more: where they said they can be reached is not tried again.
+    func unfollow(_ hosts: [HostID]) {
+        guard !hosts.isEmpty else { return }
+        perform(joining.withLockedValue { joining in hosts.flatMap { joining.plan.unfollow($0) } })
     }
 
     /// A link is gone; `lost` is the host it led to where it was the last one.
@@ -110,8 +118,7 @@ extension NodeCore {
         let now = now
         let (actions, isWholeSecond) = joining.withLockedValue { joining in
             joining.tickCount += 1
-            let actions = joining.plan.tick(now: now, isLinked: self.isLinked, isWanted: self.needsDirectPath)
-            return (actions, joining.tickCount % 4 == 0)
+            return (joining.plan.tick(now: now, isLinked: self.isLinked), joining.tickCount % 4 == 0)
         }
         perform(actions)
         if isWholeSecond { discoverAgain() }
@@ -121,7 +128,7 @@ extension NodeCore {
         for action in actions {
             switch action {
             case .lookUp(let target): lookUp(target)
-            case .connect(let address, let host): connect(to: address, expecting: host)
+            case .connect(let address, let hosts): connect(to: address, expecting: hosts)
             case .close(let id):
                 let link = shared.withLockedValue { $0.links[id] }
                 link?.close(AstraNetError(.closed, "it is to be joined no longer"))
@@ -148,14 +155,18 @@ extension NodeCore {
         }
     }
 
-    private func connect(to address: SocketAddress, expecting host: HostID?) {
-        open(address, timeout: host == nil ? Self.connectTimeout : Self.followTimeout).whenComplete { result in
+    /// - Parameter hosts: of which one must answer; empty where anybody may.
+    private func connect(to address: SocketAddress, expecting hosts: Set<HostID>) {
+        open(address, timeout: hosts.isEmpty ? Self.connectTimeout : Self.followTimeout).whenComplete { result in
             let failure: any Error
             switch result {
             case .success(let up):
-                if host == nil || host == up.peer {
-                    self.joining.withLockedValue { joining in
+                if hosts.isEmpty || hosts.contains(up.peer) {
+                    let isWanted = self.joining.withLockedValue { joining in
                         joining.plan.connected(address, up.link.id, coveredBy: up.isRetired ? up.peer : nil)
+                    }
+                    guard isWanted else {
+                        return up.link.close(AstraNetError(.closed, "it is to be joined no longer"))
                     }
                     self.log.info("joined", metadata: ["address": "\(address.printed)", "peer": "\(up.peer)"])
                     // It may have gone before the plan knew of it.
@@ -173,7 +184,7 @@ extension NodeCore {
             let pause = self.joining.withLockedValue { $0.plan.failed(address, now: now, jitter: jitter) }
             guard !self.isClosed else { return }
             self.log.log(
-                level: host == nil ? .info : .debug, "not joined",
+                level: hosts.isEmpty ? .info : .debug, "not joined",
                 metadata: [
                     "address": "\(address.printed)", "reason": "\(SocketNetwork.reason(failure))",
                     "again in": "\(pause.inMilliseconds)",

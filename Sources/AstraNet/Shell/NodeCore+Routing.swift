@@ -1,4 +1,5 @@
 internal import NIOCore
+internal import Synchronization
 
 /// The way to hosts behind this node and behind others: forwarding, resets, direct paths (protocol section 3).
 extension NodeCore {
@@ -9,29 +10,33 @@ extension NodeCore {
     func route(from link: Link, to host: HostID) -> Link? {
         guard configuration.role == .router else { return nil }
         return shared.withLockedValue { shared in
-            guard let source = shared.peers.host(of: link.id),
-                let id = shared.peers.link(to: host, preferring: shared.talkers[source] ?? []),
+            guard shared.peers.host(of: link.id) != nil,
+                let id = shared.peers.link(to: host, preferring: shared.talkers[link.id] ?? []),
                 let way = shared.links[id]
             else { return nil }
             // Both ends are told when the other is lost.
-            shared.talkers[host, default: []].insert(link.id)
-            shared.talkers[source, default: []].insert(id)
-            link.hasForwarded.store(true, ordering: .relaxed)
-            way.hasForwarded.store(true, ordering: .relaxed)
+            shared.talkers[id, default: []].insert(link.id)
+            shared.talkers[link.id, default: []].insert(id)
+            for used in [link, way] { used.hasForwarded.store(true, ordering: .relaxed) }
             return way
         }
     }
 
-    /// A link to `host` is gone: tells all who talked to it through this node that their streams are, too. Where another link
-    /// leads there they hear anew of what it offers, because with the reset they forget that as well.
-    func resetTalkers(with host: HostID, _ shared: inout Shared) {
-        guard let talkers = shared.talkers.removeValue(forKey: host) else { return }
+    /// The link `lost` to `host` is gone: tells all who talked to it over that link through this node that their streams are,
+    /// too. Where another link leads there they hear anew of what it offers, because with the reset they forget that as well.
+    func resetTalkers(with host: HostID, over lost: LinkID, _ shared: inout Shared) {
+        guard let talkers = shared.talkers.removeValue(forKey: lost) else { return }
         let offers = shared.peers.isLinked(to: host) ? shared.registry.directOffers(of: host) : []
         for id in talkers {
+            shared.talkers[id]?.remove(lost)
+            if shared.talkers[id]?.isEmpty == true { shared.talkers[id] = nil }
             guard let link = shared.links[id], let peer = shared.peers.host(of: id), peer != host else { continue }
-            link.sendControl { ops in
-                ops.writeReset(of: host, to: peer)
-                for offer in offers { ops.writeService(.service, offer.name, at: offer.address) }
+            var ops = ByteBuffer()
+            ops.writeReset(of: host, to: peer)
+            for offer in offers { ops.writeService(.service, offer.name, at: offer.address) }
+            // Behind what is still to be forwarded: a stream that ended well before stays one.
+            if link.forward(ops, from: nil, isUrgent: true) == .full {
+                link.sendControl { $0.writeImmutableBuffer(ops) }
             }
         }
     }
@@ -40,13 +45,25 @@ extension NodeCore {
 
     /// Asks a host that was heard of through a router where it can be reached.
     func discover(_ offer: ServiceOffer, from link: Link, _ shared: inout Shared) {
-        let host = offer.address.host
+        guard offer.name.hasSuffix(configuration.environmentSuffix) else { return }
+        discover(offer.address.host, over: link, &shared)
+    }
+
+    private func discover(_ host: HostID, over link: Link, _ shared: inout Shared) {
         guard configuration.role.joinsOthers, host != id, !shared.peers.isLinked(to: host),
-            offer.name.hasSuffix(configuration.environmentSuffix), shared.discovery.heard(of: host, now: now)
+            shared.discovery.heard(of: host, now: now)
         else { return }
         link.sendControl {
             $0.writeOp(OpHeader(.discover, to: Address(host: host, port: 0), from: self.address(port: 0)))
         }
+    }
+
+    /// The last direct link to `host` is gone: where a router speaks of it, the host is asked anew.
+    func rediscover(_ host: HostID, _ shared: inout Shared) {
+        guard shared.registry.isRelayed(host),
+            let router = shared.registry.router(of: host).flatMap({ shared.links[$0] })
+        else { return }
+        discover(host, over: router, &shared)
     }
 
     /// Asks again those that are still out of direct reach.
@@ -68,11 +85,16 @@ extension NodeCore {
     }
 
     /// Hosts nobody speaks of any more need no direct path.
-    func forgetUnheard(_ removals: [ServiceRegistry.Removal], _ shared: inout Shared) {
+    ///
+    /// - Returns: these hosts.
+    func forgetUnheard(_ removals: [ServiceRegistry.Removal], _ shared: inout Shared) -> [HostID] {
+        var unheard: Set<HostID> = []
         for removal in removals where removal.offer.isRelayed && !shared.registry.isRelayed(removal.offer.address.host)
         {
-            shared.discovery.forget(removal.offer.address.host)
+            unheard.insert(removal.offer.address.host)
         }
+        for host in unheard { shared.discovery.forget(host) }
+        return Array(unheard)
     }
 
     /// DISCOVER: where this node can be reached.
@@ -91,11 +113,6 @@ extension NodeCore {
     func believesFollow(from host: HostID) -> Bool {
         configuration.role.joinsOthers && host != id
             && shared.withLockedValue { $0.discovery.hasAsked(host) && !$0.peers.isLinked(to: host) }
-    }
-
-    /// Whether a router speaks of `host`, and there is no link to it.
-    func needsDirectPath(to host: HostID) -> Bool {
-        shared.withLockedValue { $0.registry.isRelayed(host) && !$0.peers.isLinked(to: host) }
     }
 
     func isLinked(to host: HostID) -> Bool {

@@ -21,6 +21,7 @@ extension NodeCore {
                 name: fullName, address: address(port: shared.takePort()), visibility: visibility, node: self)
             shared.listeners[listener.address.port] = listener
             shared.portsByName[fullName] = listener.address.port
+            if let way = visibility.way { shared.scoped[way, default: []].insert(listener.address.port) }
             announce(.service, of: listener, &shared)
             return .success(listener)
         }
@@ -32,6 +33,10 @@ extension NodeCore {
         shared.withLockedValue { shared in
             guard shared.listeners.removeValue(forKey: listener.address.port) != nil else { return }
             shared.portsByName[listener.name] = nil
+            if let way = listener.visibility.way {
+                shared.scoped[way]?.remove(listener.address.port)
+                if shared.scoped[way]?.isEmpty == true { shared.scoped[way] = nil }
+            }
             announce(.noService, of: listener, &shared)
         }
     }
@@ -41,7 +46,8 @@ extension NodeCore {
         guard let listener = shared.withLockedValue({ $0.listeners[port] }) else { return false }
         guard let way = listener.visibility.way else { return true }
         // A name that was told to one peer is not for others, who may guess its port.
-        return way.host == remote && way.link == link.id
+        // Over another link to the same host it may come all the same: who claims to be behind one may not.
+        return way.host == remote && (way.link == link.id || link.direct.withLockedValue { $0?.host } == remote)
     }
 
     /// Hands a stream to the listener of its port; `false` when there is none or its backlog is full.
@@ -112,22 +118,25 @@ extension NodeCore {
 
     /// NO_SERVICE.
     func remove(_ offer: ServiceOffer, from link: Link) {
-        shared.withLockedValue { shared in
-            guard let removal = shared.registry.remove(offer, from: link.id) else { return }
+        let unheard = shared.withLockedValue { shared -> [HostID] in
+            guard let removal = shared.registry.remove(offer, from: link.id) else { return [] }
             relay(withdrawn: [removal], &shared)
-            forgetUnheard([removal], &shared)
+            return forgetUnheard([removal], &shared)
         }
+        unfollow(unheard)
     }
 
     /// RST: a router said that it can no longer reach `host`.
     func routeLost(to host: HostID, over link: Link) {
-        let (orphans, waiters) = shared.withLockedValue { shared in
+        let (unheard, orphans, waiters) = shared.withLockedValue { shared in
             let removals = shared.registry.remove(host: host, from: link.id)
             relay(withdrawn: removals, &shared)
-            forgetUnheard(removals, &shared)
+            let unheard = forgetUnheard(removals, &shared)
             let way = Way(host: host, link: link.id)
-            return (shared.listeners.values.filter { $0.visibility == .peer(way) }, shared.takeWaiters { $0 == way })
+            let orphans = (shared.scoped[way] ?? []).compactMap { shared.listeners[$0] }
+            return (unheard, orphans, shared.takeWaiters { $0 == way })
         }
+        unfollow(unheard)
         for listener in orphans { listener.close() }
         for waiter in waiters { waiter.resume(with: .failure(Self.wayGone)) }
     }
@@ -201,11 +210,9 @@ extension NodeCore {
 }
 
 extension NodeCore.Shared {
-    /// The link to dial a route over: of several that lead to its host, the one that stays.
+    /// The link to dial a route over: of several that lead to its host or its router, the one that stays.
     fileprivate func preferredLink(for route: ServiceRegistry.Route) -> NodeCore.LinkID {
-        // A relayed offer came from a router, to which there may be a better link than the one it came over.
-        let next = route.offer.isRelayed ? peers.host(of: route.link) : route.offer.address.host
-        return next.flatMap { peers.link(to: $0) } ?? route.link
+        peers.host(of: route.link).flatMap { peers.link(to: $0) } ?? route.link
     }
 }
 

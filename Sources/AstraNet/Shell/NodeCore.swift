@@ -29,12 +29,14 @@ final class NodeCore: Sendable {
         var peers: PeerTable
         var listeners: [UInt32: Listener] = [:]
         var portsByName: [String: UInt32] = [:]
+        /// The ports of those listeners that one peer alone hears of.
+        var scoped: [Way: Set<UInt32>] = [:]
         var registry = ServiceRegistry()
         var penalties = OfferPenalties()
         var discovery = Discovery()
         var ownAddresses = OwnAddresses()
-        /// For each host that ops were forwarded to: the links they came from.
-        var talkers: [HostID: Set<LinkID>] = [:]
+        /// For each link that ops were forwarded to or from: the links at the other end of that.
+        var talkers: [LinkID: Set<LinkID>] = [:]
         /// Dials that wait for an offer, by the name.
         var waiters: [String: [OfferWaiter]] = [:]
         var isClosed = false
@@ -104,7 +106,10 @@ final class NodeCore: Sendable {
             shared.links[link.id] = link
             let result = shared.peers.linkUp(link.id, to: peer, isDialled: link.isDialled, now: now)
             shared.discovery.forget(peer)
-            if let ip = HostPort(address)?.host { shared.ownAddresses.seen(at: ip) }
+            // A name would make others look up whatever this peer likes.
+            if let ip = HostPort(address)?.host, (try? SocketAddress(ipAddress: ip, port: 0)) != nil {
+                shared.ownAddresses.seen(at: ip, by: link.id)
+            }
             announceAll(to: link, peer: peer, &shared)
             if case .retire(let other) = result { shared.links[other]?.retire() }
             return result
@@ -118,22 +123,24 @@ final class NodeCore: Sendable {
     /// - Returns: the host it led to, where it was the last link there.
     @discardableResult
     func linkDown(_ link: Link, reason: AstraNetError) -> HostID? {
-        let (lost, orphans, waiters) = shared.withLockedValue { shared in
+        let (lost, unheard, orphans, waiters) = shared.withLockedValue { shared in
             shared.links[link.id] = nil
             shared.handshaking[link.id] = nil
             let removals = shared.registry.removeAll(from: link.id)
             let down = shared.peers.linkDown(link.id)
+            shared.ownAddresses.forget(link.id)
             relay(withdrawn: removals, &shared)
-            forgetUnheard(removals, &shared)
+            let unheard = forgetUnheard(removals, &shared)
             let lost = down.flatMap { $0.isLast ? $0.host : nil }
-            // One of several links that nothing was forwarded over takes nothing along.
-            if let down, down.isLast || link.hasForwarded.load(ordering: .relaxed) {
-                resetTalkers(with: down.host, &shared)
-            }
-            for host in shared.talkers.keys { shared.talkers[host]?.remove(link.id) }
-            let orphans = shared.listeners.values.filter { $0.visibility.way?.link == link.id }
-            return (lost, orphans, shared.takeWaiters { $0.link == link.id })
+            if let down { resetTalkers(with: down.host, over: link.id, &shared) }
+            if let lost { rediscover(lost, &shared) }
+            let orphans = shared.scoped.filter { $0.key.link == link.id }.flatMap(\.value)
+            return (
+                lost, unheard, orphans.compactMap { shared.listeners[$0] },
+                shared.takeWaiters { $0.link == link.id }
+            )
         }
+        unfollow(unheard)
         for listener in orphans { listener.close() }
         for waiter in waiters { waiter.resume(with: .failure(Self.wayGone)) }
         log.debug("link down", metadata: ["link": "\(link.id)", "reason": "\(reason)"])

@@ -18,6 +18,8 @@ struct StreamTable {
     }
 
     private var streams: [Key: Stream] = [:]
+    /// How many streams there are with each host.
+    private var countByHost: [HostID: Int] = [:]
     /// Accepted dials whose ACK has not come, oldest first; those that opened meanwhile are skipped.
     private var halfOpen = Deque<(key: Key, since: UInt64)>()
     private(set) var halfOpenCount = 0
@@ -35,7 +37,7 @@ struct StreamTable {
     /// - Parameter halfOpenSince: for a stream that waits for its ACK, the time.
     mutating func insert(_ stream: Stream, halfOpenSince: UInt64?) {
         let key = Key(stream)
-        streams[key] = stream
+        if streams.updateValue(stream, forKey: key) == nil { countByHost[key.remote.host, default: 0] += 1 }
         if let halfOpenSince {
             halfOpen.append((key, halfOpenSince))
             halfOpenKeys.insert(key)
@@ -59,6 +61,7 @@ struct StreamTable {
         let key = Key(stream)
         guard streams[key] === stream else { return false }
         streams[key] = nil
+        if let count = countByHost[key.remote.host] { countByHost[key.remote.host] = count > 1 ? count - 1 : nil }
         lingering[key] = nil
         if halfOpenKeys.remove(key) != nil { halfOpenCount -= 1 }
         return true
@@ -71,7 +74,9 @@ struct StreamTable {
 
     /// The streams with `host`.
     func all(of host: HostID) -> [Stream] {
-        streams.values.filter { $0.remoteAddress.host == host }
+        // Whoever resets hosts without end must not make this node look through all streams each time.
+        guard countByHost[host] != nil else { return [] }
+        return streams.values.filter { $0.remoteAddress.host == host }
     }
 
     /// Takes out the streams that were waited for too long, each with the error that ends it.

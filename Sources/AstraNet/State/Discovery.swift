@@ -46,14 +46,23 @@ struct OwnAddresses: Sendable {
     /// So many hosts are believed: peers may say what they like.
     private static let limit = 16
 
-    /// IP addresses that peers see this node at, in the order in which they were learnt.
-    private var seen: [String] = []
+    /// IP addresses that peers see this node at, in the order in which they were learnt, and over which links.
+    private var seen: [(ip: String, by: Set<ServiceRegistry.LinkID>)] = []
     private var listening: [(ip: String, port: Int)] = []
 
-    /// A peer sees this node at `ip`.
-    mutating func seen(at ip: String) {
-        guard !ip.isEmpty, seen.count < Self.limit, !seen.contains(ip) else { return }
-        seen.append(ip)
+    /// The peer at the other end of `link` sees this node at `ip`.
+    mutating func seen(at ip: String, by link: ServiceRegistry.LinkID) {
+        if let known = seen.firstIndex(where: { $0.ip == ip }) {
+            seen[known].by.insert(link)
+        } else if !ip.isEmpty, seen.count < Self.limit {
+            seen.append((ip, [link]))
+        }
+    }
+
+    /// `link` is gone, and what was learnt over it alone.
+    mutating func forget(_ link: ServiceRegistry.LinkID) {
+        for index in seen.indices { seen[index].by.remove(link) }
+        seen.removeAll { $0.by.isEmpty }
     }
 
     /// This node accepts links at `ip` and `port`.
@@ -67,7 +76,7 @@ struct OwnAddresses: Sendable {
         var addresses: [String] = []
         for (ip, port) in listening {
             let isWildcard = ip == "0.0.0.0" || ip == "::"
-            for host in isWildcard ? seen : [ip] {
+            for host in isWildcard ? seen.map(\.ip) : [ip] {
                 let address = host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
                 if !addresses.contains(address) { addresses.append(address) }
             }

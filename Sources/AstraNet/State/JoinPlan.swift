@@ -33,15 +33,29 @@ struct JoinPlan {
         var backoff = JoinBackoff()
         var reasons: Set<Reason>
 
-        /// The host that must answer there, where the address was learnt from it alone.
-        var expected: HostID? {
-            guard reasons.count == 1, case .follow(let host)? = reasons.first else { return nil }
-            return host
+        /// Whether nobody asked for the address but hosts behind routers, which named it.
+        var isFollowed: Bool {
+            reasons.allSatisfy {
+                guard case .follow = $0 else { return false }
+                return true
+            }
+        }
+
+        /// The hosts that said they can be reached there, one of which must answer; empty where anybody may.
+        var expected: Set<HostID> {
+            var hosts: Set<HostID> = []
+            for reason in reasons {
+                guard case .follow(let host) = reason else { return [] }
+                hosts.insert(host)
+            }
+            return hosts
         }
     }
 
     private struct LookUp {
         var nextAt: UInt64
+        /// How many want it joined.
+        var holders = 1
         var isRunning = false
         var addresses: Set<SocketAddress> = []
         var backoff = JoinBackoff()
@@ -63,8 +77,8 @@ struct JoinPlan {
 
     enum Action: Hashable {
         case lookUp(Target)
-        /// - Parameter expecting: the host that must answer; `nil` where anybody may.
-        case connect(SocketAddress, expecting: HostID?)
+        /// - Parameter expecting: the hosts of which one must answer; empty where anybody may.
+        case connect(SocketAddress, expecting: Set<HostID>)
         /// Nobody wants the link any more.
         case close(LinkID)
     }
@@ -73,12 +87,17 @@ struct JoinPlan {
 
     /// Joins `target` from now on.
     mutating func add(_ target: Target, now: UInt64) {
-        if targets[target] == nil { targets[target] = LookUp(nextAt: now) }
+        if targets[target] == nil {
+            targets[target] = LookUp(nextAt: now)
+        } else {
+            targets[target]?.holders += 1
+        }
     }
 
-    /// Joins `target` no longer.
+    /// Joins `target` no longer, where nobody else wants it: to be called once for each ``add(_:now:)``.
     mutating func remove(_ target: Target) -> [Action] {
-        guard let lookUp = targets.removeValue(forKey: target) else { return [] }
+        targets[target]?.holders -= 1
+        guard targets[target]?.holders == 0, let lookUp = targets.removeValue(forKey: target) else { return [] }
         return lookUp.addresses.compactMap { dropReason(.target(target), from: $0) }
     }
 
@@ -146,10 +165,12 @@ struct JoinPlan {
     /// A connection is up, or leads where there is a link already.
     ///
     /// - Parameter coveredBy: the host it leads to, where another link leads there.
-    mutating func connected(_ address: SocketAddress, _ link: LinkID, coveredBy host: HostID?) {
-        guard places[address] != nil else { return }
+    /// - Returns: whether the link is still wanted.
+    mutating func connected(_ address: SocketAddress, _ link: LinkID, coveredBy host: HostID?) -> Bool {
+        guard places[address] != nil else { return false }
         places[address]?.backoff.succeeded()
         places[address]?.phase = host.map { .covered($0) } ?? .linked(link)
+        return true
     }
 
     /// A connection did not come about.
@@ -181,37 +202,27 @@ struct JoinPlan {
     // MARK: - What to do
 
     /// What is due now.
-    ///
-    /// - Parameter isWanted: whether a host that is not linked still needs a direct link; where not, the addresses that it
-    ///   named are forgotten: somebody else may be there by now.
-    mutating func tick(
-        now: UInt64, isLinked: (HostID) -> Bool, isWanted: (HostID) -> Bool = { _ in true }
-    ) -> [Action] {
+    mutating func tick(now: UInt64, isLinked: (HostID) -> Bool) -> [Action] {
         var actions: [Action] = []
-        var unwanted: Set<HostID> = []
         for (target, lookUp) in targets where !lookUp.isRunning && lookUp.nextAt <= now {
             targets[target]?.isRunning = true
             actions.append(.lookUp(target))
         }
-        var following = places.values.count { $0.phase == .connecting && $0.expected != nil }
+        var following = places.values.count { $0.phase == .connecting && $0.isFollowed }
         for (address, place) in places {
             guard case .waiting(let until) = place.phase, until <= now else { continue }
-            if let host = place.expected {
-                if isLinked(host) {
+            let expected = place.expected
+            if !expected.isEmpty {
+                if let host = expected.first(where: isLinked) {
                     places[address]?.phase = .covered(host)
-                    continue
-                }
-                guard isWanted(host) else {
-                    unwanted.insert(host)
                     continue
                 }
                 guard following < Self.followsAtOnce else { continue }
                 following += 1
             }
             places[address]?.phase = .connecting
-            actions.append(.connect(address, expecting: place.expected))
+            actions.append(.connect(address, expecting: expected))
         }
-        for host in unwanted { actions += unfollow(host) }
         return actions
     }
 

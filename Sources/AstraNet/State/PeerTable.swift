@@ -2,7 +2,8 @@
 ///
 /// Two nodes need one link. Where there are two all the same, because each dialled the other or two addresses lead to one
 /// host, a node gives up only what it dialled itself, so that never both go: the newer one as a rule, and where they came
-/// about at the same time the one that the larger host dialled, which both ends see alike.
+/// about at the same time the one that the larger host dialled. Each end also knows what the other will give up, so that both
+/// use the one that stays: what a router sends to a host must come over the link that the host uses.
 struct PeerTable: Sendable {
     typealias LinkID = ServiceRegistry.LinkID
 
@@ -48,29 +49,31 @@ struct PeerTable: Sendable {
         entries[host, default: []].append(Entry(link: link, isDialled: isDialled, since: now))
         guard let other = others.first else { return .first }
         let cameTogether = others.allSatisfy { now - $0.since < Self.sameTime }
-        let keepsOwn = localHost.rawValue < host.rawValue
-        if isDialled {
-            if others.contains(where: \.isDialled) || !cameTogether || !keepsOwn { return retire(link, of: host) }
-        } else if other.isDialled, cameTogether, !keepsOwn {
-            return retire(other.link, of: host)
+        let keepsOwn = localHost.rawValue > host.rawValue
+        if isDialled == other.isDialled || !cameTogether {
+            setRetired(link, of: host)
+            return isDialled ? .retire(link) : .another
         }
-        return .another
+        let loser = isDialled == keepsOwn ? other : Entry(link: link, isDialled: isDialled, since: now)
+        setRetired(loser.link, of: host)
+        return loser.isDialled ? .retire(loser.link) : .another
     }
 
-    private mutating func retire(_ link: LinkID, of host: HostID) -> LinkUpResult {
+    private mutating func setRetired(_ link: LinkID, of host: HostID) {
         if let index = entries[host]?.firstIndex(where: { $0.link == link }) { entries[host]?[index].isRetired = true }
-        return .retire(link)
     }
 
     /// The link is gone.
     ///
-    /// - Returns: the host it led to and whether it was the last one there; `nil` where it never came up.
-    mutating func linkDown(_ link: LinkID) -> (host: HostID, isLast: Bool)? {
+    /// - Returns: the host it led to, whether it was the last one there, and whether it was the one to use; `nil` where it
+    ///   never came up.
+    mutating func linkDown(_ link: LinkID) -> (host: HostID, isLast: Bool, wasInUse: Bool)? {
         guard let host = hosts.removeValue(forKey: link) else { return nil }
+        let wasInUse = self.link(to: host) == link
         entries[host]?.removeAll { $0.link == link }
-        guard entries[host]?.isEmpty == true else { return (host, false) }
+        guard entries[host]?.isEmpty == true else { return (host, false, wasInUse) }
         entries[host] = nil
-        return (host, true)
+        return (host, true, wasInUse)
     }
 
     /// The host at the other end of `link`.

@@ -117,6 +117,46 @@ extension ServiceRegistry {
     }
 
     /// Every sequence of steps keeps the counts in line with what is there.
+    @Test(arguments: [1, 15, 16, 17, 18, 40])
+    func howeverManyOfferANameEachIsFoundAndWithdrawnOnItsOwn(count: UInt64) {
+        var registry = ServiceRegistry()
+        var offers: [ServiceOffer] = []
+        for host in 1...count {
+            let offer = Self.offer("echo", host, UInt32(host))
+            #expect(registry.add(offer, from: host % 3, limit: 100) == .added(isFirst: true))
+            #expect(registry.add(offer, from: host % 3, limit: 100) == .known)
+            offers.append(offer)
+        }
+        // From the front, the back and the middle in turn.
+        while !offers.isEmpty {
+            #expect(Set(registry.routes(for: "echo").map(\.offer)) == Set(offers))
+            let offer = offers.remove(at: [0, offers.count - 1, offers.count / 2][offers.count % 3])
+            let link = offer.address.host.rawValue % 3
+            #expect(registry.remove(offer, from: link + 1) == nil)
+            #expect(registry.remove(offer, from: link)?.isLast == true)
+            #expect(registry.remove(offer, from: link) == nil)
+        }
+        #expect(!registry.hasOffer(of: "echo"))
+    }
+
+    @Test func theWayChangesWithTheLinksAmongManyOffers() {
+        var registry = ServiceRegistry()
+        for host: UInt64 in 1...30 {
+            _ = registry.add(Self.offer("echo", host, relayed: true), from: 1, limit: 100)
+        }
+        #expect(registry.add(Self.offer("echo", 20, relayed: true), from: 2, limit: 100) == .added(isFirst: false))
+        #expect(registry.add(Self.offer("echo", 20), from: 3, limit: 100) == .added(isFirst: true))
+        func way() -> ServiceRegistry.Route? {
+            registry.routes(for: "echo").first { $0.offer.address.host.rawValue == 20 }
+        }
+        #expect(way()?.link == 3)
+        #expect(registry.removeAll(from: 3) == [.init(offer: Self.offer("echo", 20), isLast: true)])
+        #expect(way()?.link == 1)
+        #expect(registry.removeAll(from: 1).filter { !$0.isLast }.map(\.offer.address.host.rawValue) == [20])
+        #expect(registry.routes(for: "echo").count == 1)
+        #expect(way()?.link == 2)
+    }
+
     @Test func countsAlwaysMatchTheOffers() {
         let offers = [Self.offer("a", 7), Self.offer("a", 8), Self.offer("b", 7)]
         func explore(_ registry: ServiceRegistry, depth: Int) {

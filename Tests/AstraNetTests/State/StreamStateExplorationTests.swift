@@ -19,7 +19,9 @@ import Testing
 
     /// All reachable states, each with the events that lead there.
     static let reachable: [StreamState: [StreamEvent]] = {
-        var found: [StreamState: [StreamEvent]] = [.dialer(): [], .listener(): []]
+        var found: [StreamState: [StreamEvent]] = [
+            .dialer(): [], .listener(): [], .dialer(isEager: true): [], .listener(isEager: true): [],
+        ]
         var frontier = Array(found.keys)
         while let state = frontier.popLast() {
             for event in events(in: state) {

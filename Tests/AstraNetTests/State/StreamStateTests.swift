@@ -53,6 +53,8 @@ extension StreamState {
     /// A named state and how it comes about.
     enum Start: String, CaseIterable, Sendable {
         case dialing, dialingClosed, accepting, acceptingClosed, open
+        /// Nothing is waited for: bytes go right behind the DIAL, and the listener takes them at once.
+        case eagerDialing, eagerOpen
         /// Bytes wait for credit, and behind them an ending of ours.
         case finishing, closing, failing
         case finished, peerFinished, peerStopped, bothFinished
@@ -67,6 +69,8 @@ extension StreamState {
             case .accepting: .listener()
             case .acceptingClosed: StreamState(.listener(), .close)
             case .open: open
+            case .eagerDialing: .dialer(isEager: true)
+            case .eagerOpen: .listener(isEager: true)
             case .finishing: StreamState(full, .finish)
             case .closing: StreamState(full, .close)
             case .failing: StreamState(full, .fail)
@@ -109,6 +113,7 @@ extension StreamState {
             .syn, StreamState.ReceivedSynAction.doNothing,
             except: [
                 .dialing: StreamState.ReceivedSynAction.sendAck, .dialingClosed: StreamState.ReceivedSynAction.sendAck,
+                .eagerDialing: StreamState.ReceivedSynAction.confirm,
             ]),
         Row(
             .ack, StreamState.ReceivedAckAction.doNothing,
@@ -145,6 +150,7 @@ extension StreamState {
             except: ended(StreamState.PeerEndAction.doNothing).merging(
                 [
                     .dialing: StreamState.PeerEndAction.forget, .dialingClosed: StreamState.PeerEndAction.forget,
+                    .eagerDialing: StreamState.PeerEndAction.forget,
                     .accepting: StreamState.PeerEndAction.forget, .acceptingClosed: StreamState.PeerEndAction.forget,
                     .closing: StreamState.PeerEndAction.doNothing, .failing: StreamState.PeerEndAction.doNothing,
                     .peerFinished: StreamState.PeerEndAction.doNothing,
@@ -167,6 +173,7 @@ extension StreamState {
             except: [
                 .dialing: StreamState.EndAction.flush, .accepting: StreamState.EndAction.flush,
                 .open: StreamState.EndAction.flush, .peerFinished: StreamState.EndAction.flush,
+                .eagerDialing: StreamState.EndAction.flush, .eagerOpen: StreamState.EndAction.flush,
             ]),
         Row(
             .close, StreamState.EndAction.flush,
@@ -226,6 +233,28 @@ extension StreamState {
         #expect(listener.phase == .accepting)
         #expect(listener.receivedAck() == .sendSynAckAndAccept)
         #expect(listener.phase == .open)
+    }
+
+    @Test func anEagerDialerSendsAtOnceWithinTheWindowAndFinishesOnceItIsHeard() throws {
+        var state = StreamState.dialer(isEager: true)
+        try state.enqueue(70_000)
+        #expect(state.sendable == 65_536)
+        state.sent(65_536)
+        #expect(state.end(.finish) == .flush)
+        #expect(state.takeEnding() == .wait)
+        #expect(state.receivedSyn() == .confirm)
+        #expect(state.receivedRewind(65_536) == .resumeSending)
+        state.sent(4_464)
+        #expect(state.takeEnding() == .sendFin2)
+    }
+
+    @Test func anEagerListenerIsOpenAtOnceAndNeedsNoAck() throws {
+        var state = StreamState.listener(isEager: true)
+        #expect(state.phase == .open)
+        #expect(state.receivedData(10) == .deliver)
+        try state.enqueue(10)
+        #expect(state.sendable == 10)
+        #expect(state.receivedAck() == .doNothing)
     }
 
     @Test func nothingIsSentBeforeTheStreamIsOpen() throws {

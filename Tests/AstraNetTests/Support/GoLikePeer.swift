@@ -30,13 +30,17 @@ final class GoLikePeer: Sendable {
         var remote: Address
     }
 
-    private init(_ raw: RawPeer) {
+    /// Whether the node is a router: what it passes on comes from other hosts.
+    private let isBehindRouter: Bool
+
+    private init(_ raw: RawPeer, isBehindRouter: Bool = false) {
         self.raw = raw
+        self.isBehindRouter = isBehindRouter
     }
 
     /// Joins a node.
-    static func join(_ address: SocketAddress) async throws -> GoLikePeer {
-        let peer = GoLikePeer(try await RawPeer.connect(to: address))
+    static func join(_ address: SocketAddress, behindRouter: Bool = false) async throws -> GoLikePeer {
+        let peer = GoLikePeer(try await RawPeer.connect(to: address), isBehindRouter: behindRouter)
         peer.start()
         return peer
     }
@@ -143,7 +147,7 @@ final class GoLikePeer: Sendable {
             }
             return
         }
-        if op.source.host != node { breaks("\(op.command) from host \(op.source.host)") }
+        if op.source.host != node, !isBehindRouter { breaks("\(op.command) from host \(op.source.host)") }
         if op.destination.host != host, op.destination.host.rawValue != 0 {
             breaks("\(op.command) for host \(op.destination.host)")
         }
@@ -158,7 +162,16 @@ final class GoLikePeer: Sendable {
         case .noService: storage.withLockedValue { $0.offers[op.text] = nil }
         case .dial: takeDial(op)
         case .syn: takeSyn(op)
-        case .pong, .follow, .discover: break
+        case .discover:
+            // Nobody listens there.
+            raw.send(WireOp(.follow, to: Address(op.source.host, 0), from: Address(host, 0), text: "127.0.0.1:5999"))
+        case .rst:
+            let dead = storage.withLockedValue { storage in
+                storage.offers = storage.offers.filter { $0.value.host != op.source.host }
+                return storage.streams.filter { $0.key.remote.host == op.source.host }.values
+            }
+            for stream in dead { stream.linkGone() }
+        case .pong, .follow: break
         case .handshake: breaks("a second handshake")
         default: takeStreamOp(op)
         }

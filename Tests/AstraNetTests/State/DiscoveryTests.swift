@@ -1,0 +1,153 @@
+import Testing
+
+@testable import AstraNet
+
+@Suite struct DiscoveryTests {
+    private static let second: UInt64 = 1_000_000_000
+    private static let host = HostID(rawValue: 7)
+
+    @Test func aHostIsAskedOnceAMinute() {
+        var discovery = Discovery()
+        #expect(!discovery.hasAsked(Self.host))
+        #expect(discovery.heard(of: Self.host, now: 0) == true)
+        #expect(discovery.hasAsked(Self.host))
+        #expect(discovery.heard(of: Self.host, now: 60 * Self.second - 1) == false)
+        #expect(discovery.due(now: 60 * Self.second - 1, atMost: 9) == [])
+        #expect(discovery.due(now: 60 * Self.second, atMost: 9) == [Self.host])
+        #expect(discovery.heard(of: Self.host, now: 61 * Self.second) == false)
+        #expect(discovery.heard(of: Self.host, now: 120 * Self.second) == true)
+    }
+
+    @Test func aHostThatIsForgottenIsNotAskedAndItsAnswerIsNone() {
+        var discovery = Discovery()
+        _ = discovery.heard(of: Self.host, now: 0)
+        discovery.forget(Self.host)
+        #expect(!discovery.hasAsked(Self.host))
+        #expect(discovery.due(now: .max, atMost: 9) == [])
+        #expect(discovery.heard(of: Self.host, now: 1) == true)
+    }
+
+    @Test func soManyAreAskedAtATimeAndAllHaveTheirTurn() {
+        var discovery = Discovery()
+        for host: UInt64 in 1...10 { _ = discovery.heard(of: HostID(rawValue: host), now: 0) }
+        var asked: [HostID] = []
+        for _ in 0..<4 { asked += discovery.due(now: 60 * Self.second, atMost: 3) }
+        #expect(asked.count == 10)
+        #expect(Set(asked).count == 10)
+    }
+
+    @Test func thereIsALimitToTheHostsThatAreAsked() {
+        var discovery = Discovery()
+        for host: UInt64 in 1...65_536 { _ = discovery.heard(of: HostID(rawValue: host), now: 0) }
+        #expect(discovery.heard(of: HostID(rawValue: 70_000), now: 0) == false)
+        #expect(discovery.heard(of: HostID(rawValue: 1), now: 60 * Self.second) == true, "those before still are")
+        discovery.forget(HostID(rawValue: 2))
+        #expect(discovery.heard(of: HostID(rawValue: 70_000), now: 0) == true)
+    }
+}
+
+@Suite struct OwnAddressesTests {
+    @Test func whatIsListenedOnIsNamedAsItIs() {
+        var own = OwnAddresses()
+        own.listens(at: "127.0.0.1", port: 5)
+        own.listens(at: "::1", port: 6)
+        own.listens(at: "127.0.0.1", port: 5)
+        own.seen(at: "10.0.0.9", by: 1)
+        #expect(own.all == ["127.0.0.1:5", "[::1]:6"])
+    }
+
+    @Test func whoListensEverywhereIsWherePeersSeeIt() {
+        var own = OwnAddresses()
+        #expect(own.all == [])
+        own.seen(at: "10.0.0.9", by: 1)
+        own.seen(at: "fd00::1", by: 2)
+        own.seen(at: "", by: 3)
+        own.seen(at: "10.0.0.9", by: 4)
+        #expect(own.all == [])
+        own.listens(at: "0.0.0.0", port: 5)
+        #expect(own.all == ["10.0.0.9:5", "[fd00::1]:5"])
+        own.listens(at: "::", port: 5)
+        #expect(own.all == ["10.0.0.9:5", "[fd00::1]:5"])
+    }
+
+    @Test func whatWasLearntOverALinkGoesWithItUnlessAnotherSaysTheSame() {
+        var own = OwnAddresses()
+        own.listens(at: "0.0.0.0", port: 5)
+        own.seen(at: "10.0.0.1", by: 1)
+        own.seen(at: "10.0.0.2", by: 1)
+        own.seen(at: "10.0.0.1", by: 2)
+        own.forget(1)
+        #expect(own.all == ["10.0.0.1:5"])
+        own.forget(2)
+        #expect(own.all == [])
+    }
+
+    @Test func peersAreBelievedSixteenAddressesAndRoomComesBack() {
+        var own = OwnAddresses()
+        own.listens(at: "0.0.0.0", port: 5)
+        for index in 0..<16 { own.seen(at: "10.0.0.\(index)", by: 1) }
+        own.seen(at: "10.0.1.1", by: 2)
+        #expect(own.all.count == 16)
+        #expect(!own.all.contains("10.0.1.1:5"))
+        own.forget(1)
+        own.seen(at: "10.0.1.1", by: 2)
+        #expect(own.all == ["10.0.1.1:5"])
+    }
+}
+
+@Suite struct OfferPenaltiesTests {
+    private static let second: UInt64 = 1_000_000_000
+    private static let address = Address(HostID(rawValue: 7), 9)
+
+    @Test func anOfferThatFailedIsAvoidedForHalfAMinuteOrUntilItIsWell() {
+        var penalties = OfferPenalties()
+        #expect(!penalties.isAvoided(Self.address, now: 0))
+        penalties.failed(Self.address, now: Self.second)
+        #expect(penalties.isAvoided(Self.address, now: 31 * Self.second - 1))
+        #expect(!penalties.isAvoided(Address(HostID(rawValue: 7), 10), now: Self.second))
+        #expect(!penalties.isAvoided(Self.address, now: 31 * Self.second))
+        penalties.failed(Self.address, now: 40 * Self.second)
+        penalties.succeeded(Self.address)
+        #expect(!penalties.isAvoided(Self.address, now: 40 * Self.second))
+        #expect(penalties.isEmpty)
+    }
+
+    @Test func soManyAreRememberedAndRoomComesBackWithTime() {
+        var penalties = OfferPenalties()
+        for port: UInt32 in 0..<4_096 { penalties.failed(Address(HostID(rawValue: 1), port), now: 0) }
+        penalties.failed(Self.address, now: Self.second)
+        #expect(!penalties.isAvoided(Self.address, now: Self.second))
+        penalties.failed(Address(HostID(rawValue: 1), 3), now: Self.second)
+        #expect(penalties.isAvoided(Address(HostID(rawValue: 1), 3), now: 30 * Self.second))
+        penalties.failed(Self.address, now: 30 * Self.second)
+        #expect(penalties.isAvoided(Self.address, now: 30 * Self.second))
+    }
+}
+
+@Suite struct WindowTuningTests {
+    @Test func aWindowDoublesAfterFourWereReadWithoutFallingBehind() {
+        var tuning = WindowTuning()
+        for _ in 0..<3 { #expect(tuning.credited(65_536, unread: 0, limit: 65_536, largest: 1 << 20) == nil) }
+        #expect(tuning.credited(65_535, unread: 0, limit: 65_536, largest: 1 << 20) == nil)
+        #expect(tuning.credited(1, unread: 0, limit: 65_536, largest: 1 << 20) == 131_072)
+        #expect(tuning.credited(65_536 * 4, unread: 0, limit: 131_072, largest: 1 << 20) == nil)
+        #expect(tuning.credited(65_536 * 4, unread: 0, limit: 131_072, largest: 1 << 20) == 262_144)
+    }
+
+    @Test func aReaderThatFallsBehindBeginsAnew() {
+        var tuning = WindowTuning()
+        #expect(tuning.credited(65_536 * 3, unread: 0, limit: 65_536, largest: 1 << 20) == nil)
+        #expect(tuning.credited(65_536, unread: 1, limit: 65_536, largest: 1 << 20) == nil)
+        #expect(tuning.credited(65_536 * 3, unread: 0, limit: 65_536, largest: 1 << 20) == nil)
+    }
+
+    @Test func noWindowGrowsBeyondTheLargest() {
+        var tuning = WindowTuning()
+        #expect(tuning.credited(.max, unread: 0, limit: 65_536, largest: 65_536) == nil)
+        #expect(tuning.credited(.max, unread: 0, limit: 65_536, largest: 100_000) == 100_000)
+        #expect(tuning.credited(.max, unread: 0, limit: .max / 2 + 1, largest: .max) == nil)
+        #expect(tuning.credited(.max, unread: 0, limit: .max / 2 + 1, largest: .max) == nil)
+        #expect(tuning.credited(.max, unread: 0, limit: .max / 2 + 1, largest: .max) == .max)
+        for _ in 0..<100 { #expect(tuning.credited(.max, unread: 0, limit: .max, largest: .max) == nil) }
+    }
+}

@@ -1,0 +1,225 @@
+import NIOCore
+import Testing
+
+@testable import AstraNet
+
+@Suite struct JoinPlanTests {
+    private static let second: UInt64 = 1_000_000_000
+    private static let target = JoinPlan.Target(host: "mesh", port: 5)
+    private static let addresses = (1...9).map { try! SocketAddress(ipAddress: "127.0.0.\($0)", port: 5) }
+    private static let hosts = (1...9).map { HostID(rawValue: $0) }
+
+    /// A plan whose name was looked up at second 0 and led to so many addresses, all being connected.
+    private static func plan(addresses count: Int) -> JoinPlan {
+        var plan = JoinPlan()
+        plan.add(target, now: 0)
+        #expect(plan.tick(now: 0) { _ in false } == [.lookUp(target)])
+        plan.lookedUp(target, Array(addresses[..<count]), now: 0, jitter: 0)
+        let connects = addresses[..<count].map { JoinPlan.Action.connect($0, expecting: []) }
+        #expect(Set(plan.tick(now: 0) { _ in false }) == Set(connects))
+        return plan
+    }
+
+    @Test func nothingIsDueInAnEmptyPlan() {
+        var plan = JoinPlan()
+        #expect(plan.isIdle)
+        #expect(plan.tick(now: .max) { _ in true } == [])
+    }
+
+    @Test func aNameIsLookedUpEveryTenSecondsAndOnceAtATime() {
+        var plan = Self.plan(addresses: 1)
+        #expect(plan.tick(now: 10 * Self.second - 1) { _ in false } == [])
+        #expect(plan.tick(now: 10 * Self.second) { _ in false } == [.lookUp(Self.target)])
+        #expect(plan.tick(now: 100 * Self.second) { _ in false } == [], "it is still under way")
+        plan.lookedUp(Self.target, [Self.addresses[0]], now: 100 * Self.second, jitter: 0)
+        #expect(plan.tick(now: 110 * Self.second) { _ in false } == [.lookUp(Self.target)])
+    }
+
+    @Test func aNameThatIsNotKnownIsLookedUpAgainWithBackOffAndKeepsItsAddresses() {
+        var plan = Self.plan(addresses: 1)
+        #expect(plan.connected(Self.addresses[0], 1, coveredBy: nil) == true)
+        #expect(plan.tick(now: 10 * Self.second) { _ in false } == [.lookUp(Self.target)])
+        plan.lookedUp(Self.target, nil, now: 10 * Self.second, jitter: 0)
+        #expect(plan.tick(now: 10 * Self.second + 124_999_999) { _ in false } == [])
+        #expect(plan.tick(now: 10 * Self.second + 125_000_000) { _ in false } == [.lookUp(Self.target)])
+        plan.lookedUp(Self.target, nil, now: 20 * Self.second, jitter: 0)
+        #expect(plan.tick(now: 20 * Self.second + 249_999_999) { _ in false } == [])
+        #expect(plan.linkDown(1, now: 20 * Self.second, jitter: 0)?.0 == Self.addresses[0])
+    }
+
+    @Test func everyAddressIsJoinedAndEachIsRejoinedForItself() {
+        var plan = Self.plan(addresses: 3)
+        for (link, address) in Self.addresses[..<3].enumerated() {
+            #expect(plan.connected(address, UInt64(link), coveredBy: nil) == true)
+        }
+        #expect(plan.tick(now: Self.second) { _ in false } == [])
+        let down = plan.linkDown(1, now: Self.second, jitter: 0.5)
+        #expect(down?.0 == Self.addresses[1])
+        #expect(down?.1 == .milliseconds(187.5))
+        #expect(plan.linkDown(1, now: Self.second, jitter: 0.5) == nil)
+        #expect(plan.tick(now: Self.second + 187_499_999) { _ in false } == [])
+        #expect(
+            plan.tick(now: Self.second + 187_500_000) { _ in false } == [.connect(Self.addresses[1], expecting: [])])
+    }
+
+    @Test func theBackOffDoublesUpToAMinuteAndBeginsAnewAfterALink() {
+        var plan = Self.plan(addresses: 1)
+        var pauses: [Duration] = []
+        for _ in 0..<12 { pauses.append(plan.failed(Self.addresses[0], now: 0, jitter: 0)) }
+        #expect(pauses[..<4] == [.milliseconds(125), .milliseconds(250), .milliseconds(500), .seconds(1)])
+        #expect(pauses.last == .seconds(30))
+        #expect(plan.failed(Self.addresses[0], now: 0, jitter: 1) == .seconds(60))
+        #expect(plan.connected(Self.addresses[0], 1, coveredBy: nil) == true)
+        #expect(plan.linkDown(1, now: 0, jitter: 0)?.1 == .milliseconds(125))
+    }
+
+    @Test func anAddressThatLeadsToALinkedHostIsLeftAloneUntilThatHostIsLost() {
+        var plan = Self.plan(addresses: 2)
+        #expect(plan.connected(Self.addresses[0], 1, coveredBy: nil) == true)
+        #expect(plan.connected(Self.addresses[1], 2, coveredBy: Self.hosts[0]) == true)
+        #expect(plan.linkDown(2, now: 0, jitter: 0) == nil, "the second link was given up")
+        plan.hostLost(Self.hosts[1], now: Self.second)
+        #expect(plan.tick(now: 9 * Self.second) { _ in false } == [])
+        plan.hostLost(Self.hosts[0], now: 9 * Self.second)
+        #expect(plan.tick(now: 9 * Self.second) { _ in false } == [.connect(Self.addresses[1], expecting: [])])
+    }
+
+    @Test func anAddressThatTheNameNoLongerMeansIsLeftWhenItsLinkGoes() {
+        var plan = Self.plan(addresses: 2)
+        #expect(plan.connected(Self.addresses[0], 1, coveredBy: nil) == true)
+        plan.failed(Self.addresses[1], now: 0, jitter: 0)
+        plan.lookedUp(Self.target, [Self.addresses[2]], now: 0, jitter: 0)
+        #expect(plan.tick(now: 9 * Self.second) { _ in false } == [.connect(Self.addresses[2], expecting: [])])
+        _ = plan.linkDown(1, now: 9 * Self.second, jitter: 0)
+        plan.lookedUp(Self.target, [Self.addresses[2]], now: 9 * Self.second, jitter: 0)
+        #expect(plan.tick(now: 18 * Self.second) { _ in false } == [])
+    }
+
+    @Test func aTargetThatIsRemovedIsForgottenAndItsLinksAreClosed() {
+        var plan = Self.plan(addresses: 3)
+        #expect(plan.connected(Self.addresses[0], 1, coveredBy: nil) == true)
+        plan.failed(Self.addresses[1], now: 0, jitter: 0)
+        #expect(plan.remove(Self.target) == [.close(1)])
+        #expect(plan.isIdle)
+        #expect(
+            plan.connected(Self.addresses[2], 3, coveredBy: nil) == false, "a link that comes too late is not wanted")
+        plan.lookedUp(Self.target, Self.addresses, now: 0, jitter: 0)
+        #expect(plan.isIdle)
+        #expect(plan.remove(Self.target) == [])
+    }
+
+    @Test func aTargetThatTwoWantIsJoinedUntilNobodyDoes() {
+        var plan = Self.plan(addresses: 1)
+        plan.add(Self.target, now: 0)
+        #expect(plan.connected(Self.addresses[0], 1, coveredBy: nil) == true)
+        #expect(plan.remove(Self.target) == [])
+        #expect(plan.linkDown(1, now: 0, jitter: 0) != nil)
+        #expect(plan.remove(Self.target) == [])
+        #expect(plan.isIdle)
+    }
+
+    @Test func anAddressOfTwoNamesIsJoinedOnceAndKeptForTheOther() {
+        let other = JoinPlan.Target(host: "also mesh", port: 5)
+        var plan = Self.plan(addresses: 1)
+        plan.add(other, now: 0)
+        plan.lookedUp(other, [Self.addresses[0]], now: 0, jitter: 0)
+        #expect(plan.connected(Self.addresses[0], 1, coveredBy: nil) == true)
+        #expect(plan.remove(Self.target) == [])
+        #expect(plan.remove(other) == [.close(1)])
+    }
+
+    // MARK: - Follows
+
+    @Test func aFollowedAddressIsJoinedExpectingItsHost() {
+        var plan = JoinPlan()
+        plan.follow(Self.hosts[0], at: Self.addresses[0], now: 0)
+        plan.follow(Self.hosts[0], at: Self.addresses[0], now: 0)
+        let connect = JoinPlan.Action.connect(Self.addresses[0], expecting: [Self.hosts[0]])
+        #expect(plan.tick(now: 0) { _ in false } == [connect])
+        #expect(plan.tick(now: 0) { _ in false } == [])
+        plan.failed(Self.addresses[0], now: 0, jitter: 0)
+        #expect(plan.tick(now: Self.second) { _ in false } == [connect])
+    }
+
+    @Test func aHostThatRestartedAtItsAddressIsExpectedUnderEitherName() {
+        var plan = JoinPlan()
+        plan.follow(Self.hosts[0], at: Self.addresses[0], now: 0)
+        plan.follow(Self.hosts[1], at: Self.addresses[0], now: 0)
+        #expect(
+            plan.tick(now: 0) { _ in false }
+                == [.connect(Self.addresses[0], expecting: [Self.hosts[0], Self.hosts[1]])])
+        #expect(plan.unfollow(Self.hosts[0]) == [])
+        plan.failed(Self.addresses[0], now: 0, jitter: 0)
+        #expect(
+            plan.tick(now: Self.second) { _ in false } == [.connect(Self.addresses[0], expecting: [Self.hosts[1]])])
+    }
+
+    @Test func anAddressThatWasAlsoAskedForMayLeadToAnybody() {
+        var plan = JoinPlan()
+        plan.add(Self.target, now: 0)
+        plan.lookedUp(Self.target, [Self.addresses[0]], now: 0, jitter: 0)
+        plan.follow(Self.hosts[0], at: Self.addresses[0], now: 0)
+        #expect(plan.tick(now: 0) { _ in true }.contains(.connect(Self.addresses[0], expecting: [])))
+    }
+
+    @Test func aHostThatIsLinkedIsNotFollowedUntilItIsLost() {
+        var plan = JoinPlan()
+        plan.follow(Self.hosts[0], at: Self.addresses[0], now: 0)
+        #expect(plan.tick(now: 0) { $0 == Self.hosts[0] } == [])
+        #expect(plan.tick(now: Self.second) { _ in false } == [])
+        plan.hostLost(Self.hosts[0], now: 2 * Self.second)
+        #expect(plan.tick(now: 2 * Self.second) { _ in false }.count == 1)
+    }
+
+    @Test func aHostOfWhichNobodySpeaksIsFollowedNoLongerButItsLinkStays() {
+        var plan = JoinPlan()
+        plan.follow(Self.hosts[0], at: Self.addresses[0], now: 0)
+        plan.follow(Self.hosts[0], at: Self.addresses[1], now: 0)
+        _ = plan.tick(now: 0) { _ in false }
+        #expect(plan.connected(Self.addresses[0], 1, coveredBy: nil) == true)
+        #expect(plan.unfollow(Self.hosts[0]) == [])
+        #expect(plan.isIdle)
+        #expect(plan.unfollow(Self.hosts[0]) == [])
+    }
+
+    @Test func aHostNamesAtMostEightAddresses() {
+        var plan = JoinPlan()
+        for address in Self.addresses { plan.follow(Self.hosts[0], at: address, now: 0) }
+        #expect(plan.tick(now: 0) { _ in false }.count == 8)
+    }
+
+    @Test func followsAreTriedSixteenAtATime() throws {
+        var plan = JoinPlan()
+        for index in 0..<40 {
+            let address = try SocketAddress(ipAddress: "127.0.1.\(index)", port: 5)
+            plan.follow(HostID(rawValue: UInt64(index + 1)), at: address, now: 0)
+        }
+        let first = plan.tick(now: 0) { _ in false }
+        #expect(first.count == 16)
+        #expect(plan.tick(now: 0) { _ in false } == [])
+        for case .connect(let address, _) in first { plan.failed(address, now: 0, jitter: 0) }
+        #expect(plan.tick(now: 0) { _ in false }.count == 16)
+    }
+
+    @Test func theNewestFollowsAreIgnoredBeyondTheLimitUntilOthersGo() throws {
+        var plan = JoinPlan()
+        for index in 0..<4_096 {
+            let address = try SocketAddress(ipAddress: "127.1.\(index / 256).\(index % 256)", port: 5)
+            plan.follow(HostID(rawValue: UInt64(index + 100)), at: address, now: 0)
+        }
+        let newest = Self.hosts[0]
+        plan.follow(newest, at: Self.addresses[0], now: 0)
+        #expect(plan.unfollow(newest) == [])
+        _ = plan.unfollow(HostID(rawValue: 100))
+        plan.follow(newest, at: Self.addresses[0], now: 0)
+        var seen: Set<Set<HostID>> = []
+        for _ in 0..<300 {
+            for case .connect(let address, let expected) in plan.tick(now: 0, isLinked: { _ in false }) {
+                seen.insert(expected)
+                plan.failed(address, now: 0, jitter: 0)
+            }
+        }
+        #expect(seen.count == 4_096)
+        #expect(seen.contains([newest]))
+    }
+}

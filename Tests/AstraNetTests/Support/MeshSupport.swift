@@ -1,0 +1,81 @@
+import AstraNet
+import NIOCore
+import Testing
+
+extension Node {
+    /// A node of a role, without limits of time.
+    static func patient(_ role: NodeConfiguration.Role) -> Node { .patient { $0.role = role } }
+
+    /// Listens on loopback.
+    func listening() async throws -> SocketAddress { try await listen(host: "127.0.0.1", port: 0) }
+
+    /// Joins a node that listens at an address.
+    func join(_ address: SocketAddress) async throws {
+        try await join(host: address.ipAddress!, port: address.port!, deadline: .soon)
+    }
+
+    /// Binds `name` and sends back what comes, for each stream on its own.
+    func echo(_ name: String) throws -> Listener {
+        let listener = try bind(name)
+        Task {
+            await withDiscardingTaskGroup { group in
+                while let stream = try? await listener.nextStream() {
+                    group.addTask {
+                        defer { stream.close() }
+                        do {
+                            while let bytes = try await stream.receive() { try await stream.send(bytes) }
+                        } catch {
+                            // The test that broke the stream looks at the other end.
+                        }
+                    }
+                }
+            }
+        }
+        return listener
+    }
+
+    /// Dials an echo and gets back what it sends.
+    func expectEcho(_ name: String, count: Int = 100, sourceLocation: SourceLocation = #_sourceLocation) async throws {
+        let stream = try await dial(name, deadline: .soon)
+        try await stream.expectEcho(count: count, sourceLocation: sourceLocation)
+        stream.finish()
+        #expect(try await stream.receive(deadline: .soon) == nil, sourceLocation: sourceLocation)
+        stream.close()
+    }
+
+    /// The hosts this node has links to.
+    var peers: Set<HostID> { Set(listing.links.map(\.peer)) }
+}
+
+extension AstraNet.Stream {
+    /// Sends bytes and reads as many, which must be the same.
+    func expectEcho(count: Int, sourceLocation: SourceLocation = #_sourceLocation) async throws {
+        let sent = ByteBuffer(bytes: (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) })
+        async let sending: Void = send(sent, deadline: .soon)
+        var received = ByteBuffer()
+        while received.readableBytes < count, let bytes = try await receive(deadline: .soon) {
+            received.writeImmutableBuffer(bytes)
+        }
+        try await sending
+        #expect(received == sent, sourceLocation: sourceLocation)
+    }
+
+    /// The error that reading ends with.
+    func failure() async -> AstraNetError? {
+        await #expect(throws: AstraNetError.self) {
+            while try await receive(deadline: .soon) != nil {}
+            throw AstraNetError(.closed, "the stream ended well")
+        }
+    }
+}
+
+/// Waits for what no event tells of: which links a node has made by itself, and what it has counted.
+func eventually(
+    _ condition: @Sendable () -> Bool, sourceLocation: SourceLocation = #_sourceLocation
+) async throws {
+    let deadline = ContinuousClock.Instant.soon
+    while !condition() {
+        try #require(.now < deadline, "it never came to that", sourceLocation: sourceLocation)
+        try await Task.sleep(for: .milliseconds(5))
+    }
+}
