@@ -125,29 +125,37 @@ import Testing
 }
 
 @Suite struct WindowTuningTests {
-    @Test func aWindowDoublesAfterFourWereReadWithoutFallingBehind() {
+    private static let second: UInt64 = 1_000_000_000
+
+    /// What comes of so many windows that were read at once, in a second each, over a link with that round trip.
+    private static func tuned(
+        windows: Int, roundTrip: UInt64, unread: UInt32 = 0, limit: UInt32 = 65_536, largest: UInt32 = 1 << 20
+    ) -> [UInt32] {
         var tuning = WindowTuning()
-        for _ in 0..<3 { #expect(tuning.credited(65_536, unread: 0, limit: 65_536, largest: 1 << 20) == nil) }
-        #expect(tuning.credited(65_535, unread: 0, limit: 65_536, largest: 1 << 20) == nil)
-        #expect(tuning.credited(1, unread: 0, limit: 65_536, largest: 1 << 20) == 131_072)
-        #expect(tuning.credited(65_536 * 4, unread: 0, limit: 131_072, largest: 1 << 20) == nil)
-        #expect(tuning.credited(65_536 * 4, unread: 0, limit: 131_072, largest: 1 << 20) == 262_144)
+        return (0..<windows).compactMap { index in
+            tuning.credited(
+                limit, unread: unread, limit: limit, largest: largest, now: UInt64(index) * second,
+                roundTrip: roundTrip)
+        }
     }
 
-    @Test func aReaderThatFallsBehindBeginsAnew() {
-        var tuning = WindowTuning()
-        #expect(tuning.credited(65_536 * 3, unread: 0, limit: 65_536, largest: 1 << 20) == nil)
-        #expect(tuning.credited(65_536, unread: 1, limit: 65_536, largest: 1 << 20) == nil)
-        #expect(tuning.credited(65_536 * 3, unread: 0, limit: 65_536, largest: 1 << 20) == nil)
+    @Test func aWindowDoublesWhereARoundTripTakesAsLongAsAWindowLasts() {
+        #expect(Self.tuned(windows: 5, roundTrip: Self.second) == [131_072])
+        #expect(Self.tuned(windows: 4, roundTrip: Self.second) == [])
+    }
+
+    @Test func aWindowStaysWhereItLastsLongerOrTheRoundTripIsNotKnown() {
+        #expect(Self.tuned(windows: 100, roundTrip: Self.second / 100) == [])
+        #expect(Self.tuned(windows: 100, roundTrip: 0) == [])
+    }
+
+    @Test func aReaderThatFallsBehindGetsNoLargerWindow() {
+        #expect(Self.tuned(windows: 100, roundTrip: 10 * Self.second, unread: 1) == [])
     }
 
     @Test func noWindowGrowsBeyondTheLargest() {
-        var tuning = WindowTuning()
-        #expect(tuning.credited(.max, unread: 0, limit: 65_536, largest: 65_536) == nil)
-        #expect(tuning.credited(.max, unread: 0, limit: 65_536, largest: 100_000) == 100_000)
-        #expect(tuning.credited(.max, unread: 0, limit: .max / 2 + 1, largest: .max) == nil)
-        #expect(tuning.credited(.max, unread: 0, limit: .max / 2 + 1, largest: .max) == nil)
-        #expect(tuning.credited(.max, unread: 0, limit: .max / 2 + 1, largest: .max) == .max)
-        for _ in 0..<100 { #expect(tuning.credited(.max, unread: 0, limit: .max, largest: .max) == nil) }
+        #expect(Self.tuned(windows: 100, roundTrip: Self.second, largest: 65_536) == [])
+        #expect(Self.tuned(windows: 5, roundTrip: Self.second, largest: 100_000) == [100_000])
+        #expect(Self.tuned(windows: 5, roundTrip: Self.second, limit: .max / 2 + 1, largest: .max) == [.max])
     }
 }

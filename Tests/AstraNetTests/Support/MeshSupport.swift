@@ -7,6 +7,7 @@ extension Node {
     static func patient(_ role: NodeConfiguration.Role) -> Node { .patient { $0.role = role } }
 
     /// Listens on loopback.
+    @discardableResult
     func listening() async throws -> SocketAddress { try await listen(host: "127.0.0.1", port: 0) }
 
     /// Joins a node that listens at an address.

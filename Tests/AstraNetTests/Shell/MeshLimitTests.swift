@@ -1,0 +1,188 @@
+import NIOCore
+import Testing
+
+@testable import AstraNet
+
+/// Limits, and peers of a router that do not behave: the newest is refused and counted, the rest goes on.
+@Suite(.timeLimit(.minutes(5))) struct MeshLimitTests {
+    @Test func whatIsRefusedIsCounted() async throws {
+        let siege = try await Besieged {
+            $0.maximumLinks = 3
+            $0.maximumStreamsPerLink = 3
+            $0.maximumHalfOpenPerLink = 2
+            $0.maximumServicesPerLink = 2
+        }
+        let peer = try await siege.handshaken()
+        let tooMany = try await siege.connect()
+        let another = try await siege.connect()
+        await another.closed()
+        #expect(siege.node.listing.refused.links == 1)
+        await tooMany.close()
+        peer.send((1...5).map { peer.op(.dial, to: siege.target.address, from: $0) })
+        _ = await peer.opsUntilPong()
+        #expect(siege.node.listing.refused.streams == 3)
+        for index in 0..<7 {
+            peer.send(WireOp(.service, to: .otherEnd, from: Address(peer.host, 9), text: "\(index)"))
+        }
+        _ = await peer.opsUntilPong()
+        #expect(siege.node.listing.refused.services == 5)
+        await peer.close()
+        try await siege.end()
+    }
+
+    @Test(arguments: [true, false])
+    func unreadBytesBeyondTheLimitFailOnlyTheStreamTheyComeOn(forAll: Bool) async throws {
+        let siege = try await Besieged {
+            if forAll { $0.maximumBuffered = 150_000 } else { $0.maximumBufferedPerLink = 150_000 }
+        }
+        let peer = try await siege.handshaken()
+        var streams: [AstraNet.Stream] = []
+        for port: UInt32 in 1...3 {
+            await peer.open(siege.target.address, from: port)
+            streams.append(try await siege.target.nextStream(deadline: .soon))
+            peer.send(
+                peer.op(.data, to: siege.target.address, from: port, payload: [UInt8](repeating: 1, count: 60_000)))
+        }
+        #expect(await peer.first(.err)?.destination.port == 3)
+        #expect(siege.node.listing.refused.overfull == 1)
+        #expect(await streams[2].failure()?.code == .limitReached)
+        for stream in streams[..<2] {
+            #expect(try await stream.receive(deadline: .soon)?.readableBytes == 60_000)
+        }
+        #expect(siege.node.core.buffered.held == 0)
+        // What was read makes room.
+        peer.send(peer.op(.data, to: siege.target.address, from: 1, payload: [1]))
+        #expect(try await streams[0].receive(deadline: .soon)?.readableBytes == 1)
+        await peer.close()
+        // The friend's 100,000 bytes do not fit beside anything.
+        try await siege.end(isUnharmed: false)
+    }
+
+    /// A router with a peer that reads nothing, and one that sends to it.
+    @Test func aRouterHoldsForAPeerThatDoesNotReadNoMoreThanItsBudget() async throws {
+        let siege = try await Besieged {
+            $0.role = .router
+            $0.maximumBufferedPerLink = 8 << 20
+        }
+        let slow = try await siege.connect(reads: false)
+        slow.sendHandshake()
+        try await eventually { siege.node.peers.contains(slow.host) }
+        let sender = try await siege.handshaken()
+        let far = Address(slow.host, 9)
+        // More windows than the sockets and the budget take; each stream heeds its credit.
+        for port: UInt32 in 1...400 {
+            sender.send([
+                sender.op(.dial, to: far, from: port),
+                sender.op(.data, to: far, from: port, payload: [UInt8](repeating: 1, count: 65_536)),
+            ])
+        }
+        #expect(await sender.first(.err)?.source == far)
+        #expect(await sender.opsUntilPong().allSatisfy { [.err, .fin1, .fin2].contains($0.command) })
+        #expect(siege.node.core.buffered.held <= 8 << 20)
+        #expect(siege.node.listing.refused.overfull > 0)
+        #expect(siege.node.peers.contains(slow.host))
+        slow.channel.close(promise: nil)
+        #expect(await sender.first(.rst)?.source.host == slow.host)
+        try await eventually { siege.node.core.buffered.held == 0 }
+        await sender.close()
+        try await siege.end()
+    }
+
+    @Test func whoFloodsARouterWithoutCreditHarmsItselfAlone() async throws {
+        let siege = try await Besieged {
+            $0.role = .router
+            $0.maximumBufferedPerLink = 1 << 20
+        }
+        let slow = try await siege.connect(reads: false)
+        slow.sendHandshake()
+        try await eventually { siege.node.peers.contains(slow.host) }
+        let flooder = try await siege.handshaken()
+        let many = [[UInt8]](
+            repeating: flooder.op(.rewind, to: Address(slow.host, 9), from: 5, payload: [0, 0, 0, 1]).encoded,
+            count: 10_000
+        ).flatMap { $0 }
+        // Ends only because the router closes the flooder's link.
+        while await flooder.sendAll(many) {}
+        await flooder.closed()
+        #expect(siege.node.peers.contains(slow.host))
+        slow.channel.close(promise: nil)
+        try await siege.end()
+    }
+
+    @Test func nobodySpeaksForOthersThroughARouter() async throws {
+        let siege = try await Besieged { $0.role = .router }
+        let victim = try await siege.handshaken()
+        let liar = try await siege.handshaken()
+        for command in [Command.dial, .data, .rst, .service, .err, .follow] {
+            liar.send(WireOp(command, to: Address(victim.host, 5), from: Address(siege.node.id, 5)))
+            liar.send(WireOp(command, to: Address(victim.host, 5), from: Address(.random(), 5)))
+            liar.send(WireOp(command, to: Address(victim.host, 5), from: .otherEnd))
+        }
+        _ = await liar.opsUntilPong()
+        #expect(await victim.opsUntilPong() == [])
+        // In its own name it may, and to nobody there is no way.
+        liar.send(liar.op(.dial, to: Address(victim.host, 5), from: 5))
+        #expect(await victim.first(.dial)?.source == Address(liar.host, 5))
+        liar.send(liar.op(.dial, to: Address(HostID(rawValue: 7), 5), from: 5))
+        #expect(await liar.first(.rst)?.source.host == HostID(rawValue: 7))
+        await liar.close()
+        await victim.close()
+        try await siege.end()
+    }
+
+    @Test(arguments: [Command.rst, .discover, .follow, .noService])
+    func aFloodOfOpsAboutOthersHarmsNobody(command: Command) async throws {
+        let siege = try await Besieged()
+        let peer = try await siege.handshaken()
+        let flood = (0..<5_000).flatMap { index in
+            WireOp(
+                command, to: .otherEnd, from: Address(HostID(rawValue: UInt64(index + 1)), 5), text: "127.0.0.1:1"
+            ).encoded
+        }
+        for _ in 0..<20 {
+            guard await peer.sendAll(flood) else { break }
+        }
+        try await siege.expectUnharmed()
+        await peer.close()
+        try await siege.end()
+    }
+
+    @Test func aMillionServicesStopAtTheLimitAndGoWithTheirLink() async throws {
+        let siege = try await Besieged { $0.maximumServicesPerLink = 1_000 }
+        let peer = try await siege.connect()
+        #expect(await peer.handshake() == siege.node.id)
+        let batch = (0..<10_000).flatMap { index in
+            WireOp(.service, to: .otherEnd, from: Address(peer.host, 9), text: "\(index)").encoded
+        }
+        for _ in 0..<100 { try #require(await peer.sendAll(batch)) }
+        _ = await peer.opsUntilPong()
+        #expect(siege.node.services.count == 1_000)
+        #expect(siege.node.listing.refused.services == 900_000)
+        await peer.close()
+        try await eventually { siege.node.services.isEmpty }
+        try await siege.end()
+    }
+
+    @Test func aHandshakeThatComesByteByByteIsTakenOrGivenUpInTime() async throws {
+        let siege = try await Besieged { $0.handshakeTimeout = .seconds(1) }
+        let slow = try await siege.connect()
+        let bytes = WireOp(
+            .handshake, to: .otherEnd, from: Address(slow.host, 0),
+            text: #"{"RAddr":""#
+        ).encoded
+        // Ends only because the node closes the link.
+        var next = 0
+        while await slow.sendAll([next < bytes.count - 1 ? bytes[next] : 0]), next < bytes.count - 1 { next += 1 }
+        await slow.closed()
+        #expect(!siege.node.peers.contains(slow.host))
+        try await siege.end(isUnharmed: false)
+    }
+
+    @Test func anOpBeyondGosLimitBeforeTheHandshakeEndsItsLink() async throws {
+        let siege = try await Besieged()
+        let peer = try await siege.connect()
+        peer.send(peer.op(.data, to: .otherEnd, from: 0, payload: [UInt8](repeating: 0, count: 65_537)))
+        await peer.closed()
+        try await siege.end()
+    }
+}

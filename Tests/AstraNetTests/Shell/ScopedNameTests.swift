@@ -1,0 +1,204 @@
+import NIOCore
+import Testing
+
+@testable import AstraNet
+
+/// Names that are for one host alone, which offer is dialled, and what only our own nodes do with each other.
+@Suite(.timeLimit(.minutes(5))) struct ScopedNameTests {
+    /// Dials `name` and binds a name for the dialler alone; how it looks from the client.
+    private func useScopedName(_ server: Node, _ client: Node) async throws {
+        let requests = try server.bind("request")
+        let request = try await client.dial("request", deadline: .soon)
+        let master = try await requests.nextStream(deadline: .soon)
+        let scoped = try server.bind("scoped", visibleTo: master)
+        let stream = try await client.dial("scoped", learntFrom: request, deadline: .soon)
+        let source = try await scoped.nextStream(deadline: .soon)
+        try await source.send(ByteBuffer(string: "only you"))
+        source.close()
+        #expect(try await stream.readAll() == ByteBuffer(string: "only you"))
+        stream.close()
+        scoped.close()
+        requests.close()
+        request.close()
+        master.close()
+    }
+
+    @Test func aScopedNameIsToldToOneHostThroughOurRouter() async throws {
+        let mesh = try await RouterTests.Mesh()
+        let other = try await RawPeer.connect(to: mesh.address)
+        _ = await other.handshake()
+        _ = await other.opsUntilPong()
+        try await useScopedName(mesh.server, mesh.client)
+        // The withdrawal of "request" comes behind all that was said of the scoped name.
+        var heard: [String] = []
+        while let op = await other.ops.next() {
+            heard.append(op.text)
+            if op.command == .noService, op.text == "request" { break }
+        }
+        #expect(!heard.contains("scoped"))
+        #expect(!mesh.router.services.contains { $0.name == "scoped" })
+        await other.close()
+        await mesh.end()
+    }
+
+    @Test func aScopedNameIsToldToOneHostThroughAGoRouter() async throws {
+        let router = try await GoLikeRouter()
+        let (server, client, other) = (Node.patient(.server), Node.patient(.client), Node.patient(.client))
+        for node in [server, client, other] {
+            try await node.join(host: "127.0.0.1", port: router.port, deadline: .soon)
+        }
+        try await useScopedName(server, client)
+        try await eventually {
+            router.sent(to: client.id).filter { $0.text == "scoped" }.map(\.command) == [.service, .noService]
+        }
+        #expect(!router.sent(to: other.id).contains { $0.text == "scoped" })
+        #expect(router.broken == [])
+        for node in [client, other, server] { await node.shutdown() }
+        try await router.close()
+    }
+
+    @Test func aThousandScopedNamesCostOtherLinksNoOp() async throws {
+        let siege = try await Besieged()
+        let other = try await siege.handshaken()
+        let peer = try await siege.handshaken()
+        await peer.open(siege.target.address, from: 5)
+        let master = try await siege.target.nextStream(deadline: .soon)
+        let names = try (0..<1_000).map { try siege.node.bind("scoped \($0)", visibleTo: master) }
+        for name in names { name.close() }
+        #expect(await peer.opsUntilPong().count == 2_000)
+        #expect(await other.opsUntilPong() == [])
+        master.close()
+        await peer.close()
+        await other.close()
+        try await siege.end()
+    }
+
+    @Test func aScopedPortCannotBeDialledFromElsewhere() async throws {
+        let siege = try await Besieged()
+        let peer = try await siege.handshaken()
+        await peer.open(siege.target.address, from: 5)
+        let master = try await siege.target.nextStream(deadline: .soon)
+        let scoped = try siege.node.bind("scoped", visibleTo: master)
+        let stranger = try await siege.handshaken(#"{"RAddr":"","Abilities":["refuse"]}"#)
+        stranger.send(stranger.op(.dial, to: scoped.address, from: 5))
+        // Nor by who claims to be the one it is for, or to have it behind itself.
+        stranger.send(WireOp(.dial, to: scoped.address, from: Address(peer.host, 5)))
+        #expect(await stranger.opsUntilPong().map(\.command) == [.err])
+        await peer.open(scoped.address, from: 6)
+        scoped.close()
+        await stranger.close()
+        await peer.close()
+        try await siege.end()
+    }
+
+    // MARK: - Selection
+
+    @Test func anOfferThatDoesNotAnswerIsPassedOverAndThenTriedLast() async throws {
+        let client = Node.patient {
+            $0.role = .client
+            $0.answerTimeout = .milliseconds(20)
+        }
+        let address = try await client.listening()
+        let silent = try await RawPeer.connect(to: address)
+        _ = await silent.handshake()
+        silent.send(WireOp(.service, to: .otherEnd, from: Address(silent.host, 9), text: "echo"))
+        _ = await silent.opsUntilPong()
+        let server = Node.patient(.server)
+        let echo = try server.echo("echo")
+        try await server.join(address)
+        try await eventually { client.services.count == 2 }
+        while !client.core.shared.withLockedValue({
+            $0.penalties.isAvoided(Address(silent.host, 9), now: client.core.now)
+        }) {
+            try await client.expectEcho("echo")
+        }
+        _ = await silent.opsUntilPong()
+        for _ in 0..<50 { try await client.expectEcho("echo") }
+        #expect(await silent.opsUntilPong() == [])
+        // And last it is tried.
+        await server.shutdown()
+        try await eventually { client.services.count == 1 }
+        let dialling = Task { try await client.dial("echo", deadline: .soon) }
+        #expect(await silent.first(.dial) != nil)
+        dialling.cancel()
+        await #expect(throws: CancellationError.self) { try await dialling.value }
+        echo.close()
+        await silent.close()
+        await client.shutdown()
+    }
+
+    @Test func theSameBucketGoesToTheSameOfferDirectlyAndThroughARouter() async throws {
+        let router = Node.patient(.router)
+        let address = try await router.listening()
+        let (near, far) = (Node.patient(.client), Node.patient(.client))
+        try await far.join(address)
+        var servers: [Node] = []
+        var echoes: [Listener] = []
+        for _ in 0..<4 {
+            let server = Node.patient(.server)
+            echoes.append(try server.echo("echo"))
+            try await server.join(address)
+            try await near.join(try await server.listening())
+            servers.append(server)
+        }
+        // Once for each link that brought it; the direct paths appear meanwhile.
+        for node in [near, far] { try await eventually { Set(node.services.map(\.address)).count == 4 } }
+        var hosts: Set<HostID> = []
+        for index in 0..<40 {
+            var picked: Set<HostID> = []
+            for node in [near, far] {
+                let stream = try await node.dial("echo", bucket: "bucket \(index)", deadline: .soon)
+                picked.insert(stream.remoteAddress.host)
+                stream.close()
+            }
+            #expect(picked.count == 1)
+            hosts.formUnion(picked)
+        }
+        #expect(hosts == Set(servers.map(\.id)))
+        for echo in echoes { echo.close() }
+        for node in [near, far, router] + servers { await node.shutdown() }
+    }
+
+    // MARK: - Abilities
+
+    private static let ours = #"{"RAddr":"","Abilities":["eager","refuse","window"],"MaxOp":262144}"#
+
+    @Test func aRequestGoesRightBehindItsDialOnlyToWhoSaidSo() async throws {
+        for (json, isEager) in [(Self.ours, true), (#"{"RAddr":""}"#, false)] {
+            let siege = try await Besieged()
+            let peer = try await siege.handshaken(json)
+            peer.send(WireOp(.service, to: .otherEnd, from: Address(peer.host, 9), text: "thing"))
+            async let dialled = siege.node.dial("thing", sending: ByteBuffer(bytes: [4, 2]), deadline: .soon)
+            let dial = try #require(await peer.first(.dial))
+            #expect(await peer.opsUntilPong().map(\.payload) == (isEager ? [[4, 2]] : []))
+            peer.send(WireOp(.syn, to: dial.source, from: dial.destination))
+            let stream = try await dialled
+            #expect(await peer.opsUntilPong().map(\.command) == (isEager ? [] : [.ack, .data]))
+            stream.close()
+            await peer.close()
+            try await siege.end()
+        }
+    }
+
+    @Test func opsLargerThanGosAreSentOnlyToWhoSaidSo() async throws {
+        for (json, largest) in [
+            (Self.ours, 262_144), (#"{"RAddr":"","MaxOp":100000}"#, 100_000), (#"{"RAddr":"","MaxOp":-5}"#, 65_536),
+            (#"{"RAddr":"","MaxOp":999999999}"#, 262_144), (#"{"RAddr":""}"#, 65_536),
+        ] {
+            let siege = try await Besieged()
+            let peer = try await siege.handshaken(json)
+            peer.send(peer.op(.dial, to: siege.target.address, from: 5))
+            peer.send(peer.op(.ack, to: siege.target.address, from: 5))
+            let stream = try await siege.target.nextStream(deadline: .soon)
+            peer.send(
+                WireOp(.windowSize, to: siege.target.address, from: Address(peer.host, 5), number: 1 << 20))
+            _ = await peer.opsUntilPong()
+            let sending = Task { try await stream.send(ByteBuffer(repeating: 1, count: 300_000), deadline: .soon) }
+            #expect(await peer.first(.data)?.payload.count == largest)
+            try await sending.value
+            stream.close()
+            await peer.close()
+            try await siege.end()
+        }
+    }
+}
