@@ -77,7 +77,9 @@ extension NodeCore {
         guard let (address, pause) = again, !isClosed else { return }
         log.info(
             "not joined",
-            metadata: ["address": "\(address.printed)", "reason": "the link was closed", "again in": "\(pause.inMilliseconds)"])
+            metadata: [
+                "address": "\(address.printed)", "reason": "the link was closed", "again in": "\(pause.inMilliseconds)",
+            ])
     }
 
     /// Changes the plan, and begins to act on it.
