@@ -216,7 +216,8 @@ final class LinkHandler: ChannelInboundHandler {
 
     /// A retired link goes when it has had no streams for a while: the peer may dial over it until it knows the other one.
     private func closeIfUnused() {
-        let isUsed = streams.count > 0 || link.hasForwarded.load(ordering: .relaxed)
+        let isUsed =
+            streams.count > 0 || link.hasForwarded.load(ordering: .relaxed) || node.hasScopedNames(on: link)
         idleSinceRetired = isUsed ? 0 : idleSinceRetired + 1
         if idleSinceRetired >= 3 { close(AstraNetError(.closed, "another link leads to the same host")) }
     }

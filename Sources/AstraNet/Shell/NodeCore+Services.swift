@@ -50,6 +50,11 @@ extension NodeCore {
         return way.host == remote && (way.link == link.id || link.direct.withLockedValue { $0?.host } == remote)
     }
 
+    /// Whether names were told over `link` to one peer alone: sources that are still to be fetched.
+    func hasScopedNames(on link: Link) -> Bool {
+        shared.withLockedValue { $0.scoped.keys.contains { $0.link == link.id } }
+    }
+
     /// Hands a stream to the listener of its port; `false` when there is none or its backlog is full.
     func accept(_ stream: Stream) -> Bool {
         let listener = shared.withLockedValue { $0.listeners[stream.localAddress.port] }

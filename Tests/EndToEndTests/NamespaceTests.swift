@@ -1,0 +1,45 @@
+import Foundation
+import TestSupport
+import Testing
+
+extension EndToEnd {
+    /// Issue: nodes that cannot reach each other but through a router, in network namespaces of the test's own.
+    @Suite(.serialized, .timeLimit(.minutes(5))) struct Namespaces {
+        private static let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+            .appendingPathComponent("Namespaces/mesh.sh").path
+        /// All processes of a run end with the first of its own process namespace.
+        private static let own = ["--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child"]
+
+        /// Why there can be no namespaces here; `nil` where there can.
+        private static func obstacle() async -> String? {
+            let probe = """
+                mount -t tmpfs none /run && ip netns add probe && ip link add probe-a type veth peer name probe-b
+                """
+            do {
+                let exit = try await ChildProcess("/usr/bin/unshare", own + ["/bin/sh", "-c", probe]).exit()
+                return exit.code == 0 ? nil : "exit code \(exit.code): \(exit.errors)"
+            } catch {
+                return "\(error)"
+            }
+        }
+
+        @Test(
+            .enabled("network namespaces can be made") {
+                guard let obstacle = await obstacle() else { return true }
+                print("skipped, because no network namespaces can be made here: \(obstacle)")
+                return false
+            })
+        func aMeshIsServedThroughARouterFindsDirectPathsAndHealsAfterAPartition() async throws {
+            let folder = try TestFolder()
+            try ServedHost.copyBuilt("libEcho.so", to: folder)
+            let exit = try await ChildProcess(
+                "/usr/bin/unshare",
+                Self.own + [
+                    Self.script, "\(ChanservCommand.buildFolder)/chanserv", folder.file("libEcho.so"), folder.path,
+                ]
+            ).exit()
+            #expect(exit.lines.count { $0.hasPrefix("ok: ") } == 3, "\(exit.text)\(exit.errors)")
+            #expect(exit.code == 0)
+        }
+    }
+}
