@@ -132,6 +132,11 @@ final class Link: Sendable {
         eventLoop.execute { self.handler.value?.isRetired = true }
     }
 
+    /// The link that it was retired for is gone.
+    func reinstate() {
+        eventLoop.execute { self.handler.value?.isRetired = false }
+    }
+
     /// The moment of `instant` on the clock of the event loop.
     func deadline(_ instant: ContinuousClock.Instant?) -> NIODeadline? {
         instant.map { node.surroundings.deadline($0, on: eventLoop) }

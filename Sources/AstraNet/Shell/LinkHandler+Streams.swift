@@ -35,8 +35,7 @@ extension LinkHandler {
 
     func takeStreamOp(_ op: Op) {
         let key = StreamTable.Key(remote: op.header.source, localPort: op.header.destination.port)
-        // Ops that come late, for a stream that has ended, are nobody's.
-        guard let stream = streams[key] else { return }
+        guard let stream = streams[key] else { return passToSiblings(op) }
         var queueWake = false
         var queueFlush = false
         var failure: AstraNetError?
@@ -122,6 +121,26 @@ extension LinkHandler {
         }
         if queueWake { toWake.append(stream) }
         if queueFlush { link.markDirty(stream) }
+    }
+
+    /// How many links to one host are asked for a stream.
+    private static let siblings = 4
+
+    /// An op for a stream that this link does not know. A router with two links here may answer over either, whichever the
+    /// stream was dialled over; what comes late, for a stream that has ended, is nobody's.
+    private func passToSiblings(_ op: Op) {
+        guard let peer, op.header.source.host != peer else { return }
+        for sibling in node.links(to: peer, except: link, atMost: Self.siblings) {
+            sibling.eventLoop.execute { sibling.handler.value?.takeFromSibling(op) }
+        }
+    }
+
+    private func takeFromSibling(_ op: Op) {
+        let key = StreamTable.Key(remote: op.header.source, localPort: op.header.destination.port)
+        guard streams[key] != nil else { return }
+        takeStreamOp(op)
+        wakeAll()
+        flush()
     }
 
     /// The stream is over on this side of the link; its waiters are told at the end of the read.

@@ -41,6 +41,13 @@ extension NodeCore {
         }
     }
 
+    /// Other links to `host` than `link`, of many some.
+    func links(to host: HostID, except link: Link, atMost count: Int) -> [Link] {
+        shared.withLockedValue { shared in
+            shared.peers.links(to: host).lazy.filter { $0 != link.id }.prefix(count).compactMap { shared.links[$0] }
+        }
+    }
+
     // MARK: - Direct paths
 
     /// Asks a host that was heard of through a router where it can be reached.

@@ -132,6 +132,7 @@ final class NodeCore: Sendable {
             relay(withdrawn: removals, &shared)
             let unheard = forgetUnheard(removals, &shared)
             let lost = down.flatMap { $0.isLast ? $0.host : nil }
+            if let id = down?.reinstated { shared.links[id]?.reinstate() }
             if let down { resetTalkers(with: down.host, over: link.id, &shared) }
             if let lost { rediscover(lost, &shared) }
             let orphans = shared.scoped.filter { $0.key.link == link.id }.flatMap(\.value)

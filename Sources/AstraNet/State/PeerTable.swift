@@ -45,39 +45,55 @@ struct PeerTable: Sendable {
     ///   - now: nanoseconds.
     mutating func linkUp(_ link: LinkID, to host: HostID, isDialled: Bool, now: UInt64) -> LinkUpResult {
         hosts[link] = host
-        let others = (entries[host] ?? []).filter { !$0.isRetired }
+        let kept = entries[host]?.first { !$0.isRetired }
         entries[host, default: []].append(Entry(link: link, isDialled: isDialled, since: now))
-        guard let other = others.first else { return .first }
-        let cameTogether = others.allSatisfy { now - $0.since < Self.sameTime }
-        let keepsOwn = localHost.rawValue > host.rawValue
-        if isDialled == other.isDialled || !cameTogether {
-            setRetired(link, of: host)
-            return isDialled ? .retire(link) : .another
-        }
-        let loser = isDialled == keepsOwn ? other : Entry(link: link, isDialled: isDialled, since: now)
-        setRetired(loser.link, of: host)
-        return loser.isDialled ? .retire(loser.link) : .another
+        settle(host)
+        guard let kept else { return .first }
+        let isKept = entries[host]?.last?.isRetired == false
+        let loser = isKept ? (kept.link, kept.isDialled) : (link, isDialled)
+        return loser.1 ? .retire(loser.0) : .another
     }
 
-    private mutating func setRetired(_ link: LinkID, of host: HostID) {
-        if let index = entries[host]?.firstIndex(where: { $0.link == link }) { entries[host]?[index].isRetired = true }
+    /// Decides anew which of the links to `host` stays, in the order in which they came up, as if those that have gone since
+    /// had never been: the other end may have seen them go earlier or later, and comes to the same.
+    private mutating func settle(_ host: HostID) {
+        guard var links = entries[host] else { return }
+        let keepsOwn = localHost.rawValue > host.rawValue
+        var kept = links.startIndex
+        for index in links.indices {
+            links[index].isRetired = false
+            guard index != kept else { continue }
+            let (older, newer) = (links[kept], links[index])
+            let crossed = older.isDialled != newer.isDialled && newer.since - older.since < Self.sameTime
+            let loser = crossed && newer.isDialled == keepsOwn ? kept : index
+            links[loser].isRetired = true
+            if loser == kept { kept = index }
+        }
+        entries[host] = links
     }
 
     /// The link is gone.
     ///
-    /// - Returns: the host it led to, whether it was the last one there, and whether it was the one to use; `nil` where it
-    ///   never came up.
-    mutating func linkDown(_ link: LinkID) -> (host: HostID, isLast: Bool, wasInUse: Bool)? {
+    /// - Returns: the host it led to, whether it was the last one there, whether it was the one to use, and the retired link
+    ///   that stays in its place; `nil` where it never came up.
+    mutating func linkDown(_ link: LinkID) -> (host: HostID, isLast: Bool, wasInUse: Bool, reinstated: LinkID?)? {
         guard let host = hosts.removeValue(forKey: link) else { return nil }
         let wasInUse = self.link(to: host) == link
         entries[host]?.removeAll { $0.link == link }
-        guard entries[host]?.isEmpty == true else { return (host, false, wasInUse) }
+        guard entries[host]?.isEmpty == true else {
+            let retired = (entries[host] ?? []).filter(\.isRetired).map(\.link)
+            settle(host)
+            return (host, false, wasInUse, entries[host]?.first { !$0.isRetired && retired.contains($0.link) }?.link)
+        }
         entries[host] = nil
-        return (host, true, wasInUse)
+        return (host, true, wasInUse, nil)
     }
 
     /// The host at the other end of `link`.
     func host(of link: LinkID) -> HostID? { hosts[link] }
+
+    /// All links to `host`.
+    func links(to host: HostID) -> [LinkID] { (entries[host] ?? []).map(\.link) }
 
     /// Whether there is a link to `host`.
     func isLinked(to host: HostID) -> Bool { entries[host] != nil }

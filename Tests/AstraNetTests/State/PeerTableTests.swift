@@ -83,10 +83,32 @@ import Testing
         let down = table.linkDown(1)
         #expect(down?.isLast == false)
         #expect(down?.wasInUse == true)
+        #expect(down?.reinstated == 2)
         #expect(table.link(to: Self.large) == 2)
-        // And the next one is the one to use again.
-        #expect(table.linkUp(3, to: Self.large, isDialled: true, now: 2) == .first)
-        #expect(table.link(to: Self.large) == 3)
+        // And the next one is one too many again.
+        #expect(table.linkUp(3, to: Self.large, isDialled: true, now: 2) == .retire(3))
+        #expect(table.link(to: Self.large) == 2)
+    }
+
+    /// The large host's link is cut and dialled again, and the small host hears of the new link before it hears that the old one
+    /// is gone.
+    @Test func anEndThatLearnsLateThatALinkIsGoneComesToTheSame() {
+        var (small, large) = (End(isLarge: false), End(isLarge: true))
+        for index in [1, 2] as [UInt64] {
+            // The first one is the small host's own.
+            small.up(Dial(link: index, byLarge: index == 2), at: index * Self.second)
+            large.up(Dial(link: index, byLarge: index == 2), at: index * Self.second)
+        }
+        #expect(large.table.linkDown(2)?.reinstated == 1)
+        large.up(Dial(link: 3, byLarge: true), at: 3 * Self.second)
+        small.up(Dial(link: 3, byLarge: true), at: 3 * Self.second)
+        #expect(small.table.linkDown(2)?.reinstated == 3)
+        for end in [small, large] { #expect(end.table.link(to: end.peer) == 3) }
+        // Where the small host dials once more, each knows that this is one too many.
+        small.up(Dial(link: 4, byLarge: false), at: 4 * Self.second)
+        large.up(Dial(link: 4, byLarge: false), at: 4 * Self.second)
+        #expect(small.retired == [1, 4] && large.retired == [])
+        for end in [small, large] { #expect(end.table.link(to: end.peer) == 3) }
     }
 
     @Test func aRetiredLinkThatGoesChangesNothing() {
