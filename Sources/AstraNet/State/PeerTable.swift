@@ -2,7 +2,7 @@
 ///
 /// Two nodes need one link. Where there are two all the same, because each dialled the other or two addresses lead to one
 /// host, a node gives up only what it dialled itself, so that never both go: the newer one as a rule, and where they came
-/// about at the same time the one that the larger host dialled. Each end also knows what the other will give up, so that both
+/// about at the same time the one that the smaller host dialled. Each end also knows what the other will give up, so that both
 /// use the one that stays: what a router sends to a host must come over the link that the host uses.
 struct PeerTable: Sendable {
     typealias LinkID = ServiceRegistry.LinkID
