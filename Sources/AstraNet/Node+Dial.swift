@@ -60,8 +60,9 @@ extension Node {
                 default: throw error
                 }
                 failure = error
-                // A lost link takes its offers along, so the next round finds another one or waits.
-                guard error.code != .linkLost else { continue }
+                // A lost link takes its offers along, so the next round finds another one or waits. An offer behind a router that
+                // has lost its host may still be there for a moment.
+                if error.code == .linkLost, link.isClosed { continue }
                 core.penalize(offer.address)
                 failed.insert(offer.address)
             }

@@ -334,7 +334,9 @@ final class LinkHandler: ChannelInboundHandler {
         let offer = ServiceOffer(
             name: String(buffer: op.payload), address: op.header.source, isRelayed: op.header.source.host != peer)
         if op.header.command == .service {
-            if !node.add(offer, from: link), !hasTooManyServices {
+            if !node.add(offer, from: link, isTold: op.header.destination.host == node.id && offer.isRelayed),
+                !hasTooManyServices
+            {
                 hasTooManyServices = true
                 log.warning(
                     "too many services on one link, the newest are ignored", metadata: ["service": "\(offer.name)"])

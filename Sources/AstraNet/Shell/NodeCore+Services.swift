@@ -108,9 +108,12 @@ extension NodeCore {
     // MARK: - Offered elsewhere
 
     /// SERVICE. `false` when the link has brought too many.
-    func add(_ offer: ServiceOffer, from link: Link) -> Bool {
+    ///
+    /// - Parameter isTold: whether it was addressed to this node alone.
+    func add(_ offer: ServiceOffer, from link: Link, isTold: Bool) -> Bool {
         let (result, waiters) = shared.withLockedValue { shared in
-            let result = shared.registry.add(offer, from: link.id, limit: configuration.maximumServicesPerLink)
+            let result = shared.registry.add(
+                offer, from: link.id, limit: configuration.maximumServicesPerLink, isTold: isTold)
             guard case .added(let isFirst) = result else { return (result, [OfferWaiter]()) }
             if isFirst { relay(.service, offer, &shared) }
             if offer.isRelayed { discover(offer, from: link, &shared) }
@@ -134,7 +137,7 @@ extension NodeCore {
     /// RST: a router said that it can no longer reach `host`.
     func routeLost(to host: HostID, over link: Link) {
         let (unheard, orphans, waiters) = shared.withLockedValue { shared in
-            let removals = shared.registry.remove(host: host, from: link.id)
+            let removals = shared.registry.remove(toldBy: host, over: link.id)
             relay(withdrawn: removals, &shared)
             let unheard = forgetUnheard(removals, &shared)
             let way = Way(host: host, link: link.id)

@@ -23,6 +23,8 @@ struct ServiceRegistry: Sendable {
     private var offers: [String: NamedOffers] = [:]
     /// What came over each link, by the host that offers it.
     private var byLink: [LinkID: [HostID: Set<ServiceOffer>]] = [:]
+    /// Of those, what hosts behind a router told this node alone, past the router, who does not withdraw it for them.
+    private var told: [LinkID: [HostID: Set<ServiceOffer>]] = [:]
     private var counts: [LinkID: Int] = [:]
     /// How many relayed offers each host has.
     private var relayedCounts: [HostID: Int] = [:]
@@ -38,10 +40,13 @@ struct ServiceRegistry: Sendable {
     }
 
     /// SERVICE: `link` brought an offer. A link may bring at most `limit` of them.
-    mutating func add(_ offer: ServiceOffer, from link: LinkID, limit: Int) -> AddResult {
+    ///
+    /// - Parameter isTold: whether it was addressed to this node alone.
+    mutating func add(_ offer: ServiceOffer, from link: LinkID, limit: Int, isTold: Bool = false) -> AddResult {
         if byLink[link]?[offer.address.host]?.contains(offer) == true { return .known }
         guard count(on: link) < limit, offers[offer.name]?.count ?? 0 < Self.perName else { return .limitReached }
         byLink[link, default: [:]][offer.address.host, default: []].insert(offer)
+        if isTold { told[link, default: [:]][offer.address.host, default: []].insert(offer) }
         counts[link, default: 0] += 1
         if offer.isRelayed { relayedCounts[offer.address.host, default: 0] += 1 }
         return .added(isFirst: offers[offer.name, default: NamedOffers()].add(offer, link))
@@ -77,18 +82,23 @@ struct ServiceRegistry: Sendable {
     @discardableResult
     mutating func removeAll(from link: LinkID) -> [Removal] {
         let gone = byLink.removeValue(forKey: link) ?? [:]
+        told[link] = nil
         defer { counts[link] = nil }
         return gone.values.joined().map { drop($0, from: link) }
     }
 
-    /// A router lost `host`: its offers over `link` are no more.
+    /// A router lost `host`: what that host told this node alone is no more. The rest the router withdraws by itself, and may
+    /// have announced anew before it says so.
     @discardableResult
-    mutating func remove(host: HostID, from link: LinkID) -> [Removal] {
-        (byLink[link]?.removeValue(forKey: host) ?? []).map { drop($0, from: link) }
+    mutating func remove(toldBy host: HostID, over link: LinkID) -> [Removal] {
+        (told[link]?[host] ?? []).compactMap { remove($0, from: link) }
     }
 
     private mutating func drop(_ offer: ServiceOffer, from link: LinkID) -> Removal {
         counts[link, default: 1] -= 1
+        if told[link]?[offer.address.host]?.remove(offer) != nil, told[link]?[offer.address.host]?.isEmpty == true {
+            told[link]?[offer.address.host] = nil
+        }
         if offer.isRelayed, let left = relayedCounts[offer.address.host] {
             relayedCounts[offer.address.host] = left > 1 ? left - 1 : nil
         }

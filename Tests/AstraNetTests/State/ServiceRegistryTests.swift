@@ -94,26 +94,28 @@ extension ServiceRegistry {
         #expect(registry.add(Self.offer("a", 7), from: 1, limit: 1) == .added(isFirst: true))
     }
 
-    @Test func whatARouterLostGoesForThatHostAndLinkOnly() {
+    @Test func whatAHostToldThisNodeAloneGoesWithTheRouteToIt() {
         var registry = ServiceRegistry()
         for link: UInt64 in [1, 2] {
             for host: UInt64 in [7, 8] {
-                for name in ["a", "b"] {
-                    _ = registry.add(Self.offer(name, host, relayed: true), from: link, limit: 10)
+                for (name, isTold) in [("a", true), ("b", false)] {
+                    _ = registry.add(Self.offer(name, host, relayed: true), from: link, limit: 10, isTold: isTold)
                 }
             }
         }
-        registry.remove(host: HostID(rawValue: 7), from: 1)
-        #expect(registry.count(on: 1) == 2)
-        #expect(registry.count(on: 2) == 4)
-        for name in ["a", "b"] {
-            let left = Set(
-                registry.all.filter { $0.offer.name == name }.map { [$0.link, $0.offer.address.host.rawValue] })
-            #expect(left == [[1, 8], [2, 7], [2, 8]])
-        }
-        #expect(registry.isRelayed(HostID(rawValue: 7)) && registry.router(of: HostID(rawValue: 7)) == 2)
-        registry.remove(host: HostID(rawValue: 7), from: 2)
-        #expect(!registry.isRelayed(HostID(rawValue: 7)) && registry.router(of: HostID(rawValue: 7)) == nil)
+        let seven = HostID(rawValue: 7)
+        #expect(registry.remove(toldBy: seven, over: 1).map(\.offer) == [Self.offer("a", 7, relayed: true)])
+        #expect(registry.remove(toldBy: seven, over: 1) == [])
+        let left = registry.all.map { "\($0.link) \($0.offer.name) \($0.offer.address.host.rawValue)" }
+        #expect(Set(left) == ["1 a 8", "1 b 7", "1 b 8", "2 a 7", "2 a 8", "2 b 7", "2 b 8"])
+        #expect(registry.count(on: 1) == 3 && registry.count(on: 2) == 4)
+        // What the router announced is the router's to withdraw.
+        #expect(registry.isRelayed(seven) && registry.router(of: seven) != nil)
+        for link: UInt64 in [1, 2] { registry.remove(Self.offer("b", 7, relayed: true), from: link) }
+        #expect(registry.router(of: seven) == 2)
+        registry.removeAll(from: 2)
+        #expect(!registry.isRelayed(seven) && registry.router(of: seven) == nil)
+        #expect(registry.remove(toldBy: HostID(rawValue: 8), over: 2) == [])
     }
 
     /// Every sequence of steps keeps the counts in line with what is there.
