@@ -3,7 +3,8 @@ public import NIOCore
 extension Node {
     /// Opens a stream to some node that offers a service, waiting for an offer where there is none yet.
     ///
-    /// An offer that refuses or does not answer is tried last for half a minute, and the dial goes on with the next one.
+    /// An offer that refuses or does not answer is tried last for half a minute, and the dial goes on with the next one. So it
+    /// does where the link to an offer has as many streams as it may have.
     ///
     /// - Parameters:
     ///   - name: the service's name without the environment.
@@ -14,8 +15,8 @@ extension Node {
     ///   - first: what to say first. It goes out with the dial where both ends are nodes of this library with a link between
     ///     them, and as soon as the stream is open elsewhere. Empty by default.
     ///   - deadline: when to give up.
-    /// - Throws: ``AstraNetError`` with code `noOffer`, `refused`, `linkLost`, `deadlineExceeded` or `closed`;
-    ///   `CancellationError`.
+    /// - Throws: ``AstraNetError`` with code `noOffer`, `refused`, `linkLost`, `deadlineExceeded`, `limitReached` or
+    ///   `closed`; `CancellationError`.
     public func dial(
         _ name: String, bucket: String? = nil, learntFrom peer: Stream? = nil, sending first: ByteBuffer = ByteBuffer(),
         deadline: ContinuousClock.Instant
@@ -24,6 +25,7 @@ extension Node {
         // Offers that are out of the question for this dial, and the last reason.
         var failed: Set<Address> = []
         var failure: AstraNetError?
+        var full: Set<ServiceRegistry.LinkID> = []
         while true {
             guard let (link, offer, isOnly) = try core.pickOffer(of: fullName, bucket: bucket, except: failed) else {
                 // Refused by all who offer it; where the offers are gone meanwhile, the next one is waited for.
@@ -33,6 +35,15 @@ extension Node {
                 } catch let error as AstraNetError where error.code == .deadlineExceeded {
                     throw AstraNetError(.noOffer, error.message)
                 }
+                continue
+            }
+            guard !full.contains(link.id), link.takeStreamPlace() else {
+                full.insert(link.id)
+                failure = AstraNetError(
+                    .limitReached,
+                    "the link over which \(offer.address.host) is reached has the most streams that it may have, "
+                        + "\(core.configuration.maximumStreamsPerLink)")
+                failed.insert(offer.address)
                 continue
             }
             let isEager = link.can(.eager, with: offer.address.host)

@@ -21,7 +21,7 @@ public struct NodeConfiguration: Sendable {
     public var answerTimeout: Duration = .seconds(2)
     /// How many links there may be; the newest is refused beyond it. 65,536.
     public var maximumLinks = 65_536
-    /// How many streams one link may have; the newest dial is refused beyond it. 1,048,576.
+    /// How many streams one link may have; the newest dial is refused beyond it, the peer's and this node's own. 1,048,576.
     public var maximumStreamsPerLink = 1 << 20
     /// How many accepted dials of one link may wait for their dialer. 65,536.
     public var maximumHalfOpenPerLink = 65_536
@@ -70,8 +70,7 @@ public struct NodeConfiguration: Sendable {
 
     var streams: StreamLimits {
         StreamLimits(
-            perLink: maximumStreamsPerLink, halfOpen: maximumHalfOpenPerLink, openNanoseconds: openTimeout.nanoseconds,
-            lingerNanoseconds: lingerTimeout.nanoseconds)
+            openNanoseconds: openTimeout.nanoseconds, lingerNanoseconds: lingerTimeout.nanoseconds)
     }
 
     /// A name as it travels: with the environment's suffix.
@@ -81,10 +80,8 @@ public struct NodeConfiguration: Sendable {
     var environmentSuffix: String { environment.isEmpty ? "" : ".\(environment)" }
 }
 
-/// What one link's streams may cost.
+/// For how long a link's streams are waited for.
 struct StreamLimits: Sendable {
-    var perLink: Int
-    var halfOpen: Int
     var openNanoseconds: UInt64
     var lingerNanoseconds: UInt64
 }

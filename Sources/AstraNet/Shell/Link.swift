@@ -27,6 +27,8 @@ final class Link: Sendable {
     let hasForwarded = Atomic<Bool>(false)
     /// The shortest round trip, in nanoseconds; 0 while none was measured.
     let roundTrip = Atomic<UInt64>(0)
+    /// How many streams end here that run over it, those included whose DIAL is still to go out.
+    private let streamCount = Atomic<Int>(0)
 
     private let outbound = NIOLockedValueBox(Outbound())
     /// `nil` once the connection is gone. Event loop only.
@@ -83,7 +85,20 @@ final class Link: Sendable {
         schedule { write(&$0.control) }
     }
 
-    /// Sends the DIAL of a stream and lets the link know it.
+    /// One more stream runs over the link; `false`, and nothing changed, where it has as many as it may have.
+    func takeStreamPlace() -> Bool {
+        if streamCount.add(1, ordering: .relaxed).newValue <= node.configuration.maximumStreamsPerLink { return true }
+        giveStreamPlace()
+        node.counters.refusedStreams.add(1, ordering: .relaxed)
+        return false
+    }
+
+    /// A stream runs over the link no longer.
+    func giveStreamPlace() {
+        streamCount.subtract(1, ordering: .relaxed)
+    }
+
+    /// Sends the DIAL of a stream, whose place is taken, and lets the link know it.
     ///
     /// - Throws: ``AstraNetError`` with code `linkLost` where the link is gone.
     func open(_ stream: Stream) throws(AstraNetError) {

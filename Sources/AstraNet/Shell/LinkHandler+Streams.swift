@@ -7,12 +7,14 @@ extension LinkHandler {
         let remote = op.header.source
         let key = StreamTable.Key(remote: remote, localPort: local.port)
         guard streams[key] == nil else { return }
-        let limits = node.configuration.streams
         guard node.isListening(on: local.port, for: remote.host, over: link) else {
             return refuse(remote, local, "nobody listens on \(local)")
         }
-        guard streams.count < limits.perLink, streams.halfOpenCount < limits.halfOpen else {
+        guard streams.halfOpenCount < node.configuration.maximumHalfOpenPerLink else {
             node.counters.refusedStreams.add(1, ordering: .relaxed)
+            return refuse(remote, local, "\(local.host) takes no more dials of this link before others are confirmed")
+        }
+        guard link.takeStreamPlace() else {
             return refuse(remote, local, "\(local.host) takes no more streams of this link")
         }
         let isEager = can(.eager, with: remote.host)
@@ -20,7 +22,7 @@ extension LinkHandler {
         streams.insert(stream, halfOpenSince: isEager ? nil : now)
         guard !isEager || node.accept(stream) else {
             node.counters.refusedStreams.add(1, ordering: .relaxed)
-            streams.remove(stream)
+            remove(stream)
             return refuse(remote, local, "\(local) has as many streams as it may have that nobody has taken yet")
         }
         // Whatever the one who took it says leaves behind this.
@@ -152,6 +154,7 @@ extension LinkHandler {
     /// The link knows the stream no longer.
     func remove(_ stream: Stream) {
         guard streams.remove(stream) else { return }
+        link.giveStreamPlace()
         let limit = stream.withStorage { $0.state.receiveWindow.limit }
         extraWindow -= Int(limit - SendWindow.initialSize)
     }
