@@ -2,8 +2,8 @@ internal import Synchronization
 
 /// How many bytes may be held at a time: for one link, and for all of a node's.
 ///
-/// Counts what peers make this node hold: received bytes that nobody has read yet and ops that wait to be forwarded. What
-/// a writer queues is its own, and bounded for each stream.
+/// Counts what peers make this node hold: received bytes that nobody has read yet, ops that wait to be forwarded, and what has
+/// come of an op whose rest has not. What a writer queues is its own, and bounded for each stream.
 final class BufferBudget: Sendable {
     private let limit: Int
     private let parent: BufferBudget?
@@ -29,6 +29,16 @@ final class BufferBudget: Sendable {
         if after <= bound, parent?.take(count, isUrgent: isUrgent) ?? true { return true }
         used.subtract(count, ordering: .relaxed)
         return false
+    }
+
+    /// `count` more bytes are held that were received already and are no stream's: for a link, whose own limit is that of its
+    /// streams, so that only the limit of all may say no, and the little that is kept for what must not be dropped is used.
+    ///
+    /// - Returns: `false`, and nothing changed, where that is beyond the limit of all.
+    func takeReceived(_ count: Int) -> Bool {
+        guard parent?.take(count, isUrgent: true) ?? true else { return false }
+        used.add(count, ordering: .relaxed)
+        return true
     }
 
     /// `count` bytes are held no longer.

@@ -13,7 +13,10 @@ final class LinkHandler: ChannelInboundHandler {
     let link: Link
     var log: Logger
     var state: LinkState
+    /// What has come of an op whose rest has not.
     private var decoder = ByteBuffer()
+    /// How many bytes of it the link's budget holds.
+    private var countedRest = 0
     var streams = StreamTable()
     /// Streams whose waiters must be told at the end of the read.
     var toWake: [Stream] = []
@@ -126,6 +129,8 @@ final class LinkHandler: ChannelInboundHandler {
         routes = [:]
         up.fail(reason)
         node.onLinkDown(link, lost)
+        decoder = ByteBuffer()
+        countRest()
         link.handler.value = nil
         self.context = nil
         context.fireChannelInactive()
@@ -262,6 +267,21 @@ final class LinkHandler: ChannelInboundHandler {
             decoder = context.channel.allocator.buffer(capacity: bytes.readableBytes)
             decoder.writeImmutableBuffer(bytes)
         }
+        countRest()
+    }
+
+    /// Once for each read: what is left of it counts as what peers make this node hold.
+    private func countRest() {
+        let more = decoder.readableBytes - countedRest
+        guard more != 0 else { return }
+        if more < 0 {
+            link.buffered.give(-more)
+        } else if !link.buffered.takeReceived(more) {
+            decoder = ByteBuffer()
+            close(AstraNetError(.limitReached, "this node holds as many bytes as it may, and half an op came"))
+            return countRest()
+        }
+        countedRest = decoder.readableBytes
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {

@@ -33,20 +33,21 @@ import Testing
     @Test(arguments: [true, false])
     func unreadBytesBeyondTheLimitFailOnlyTheStreamTheyComeOn(forAll: Bool) async throws {
         let siege = try await Besieged {
-            if forAll { $0.maximumBuffered = 150_000 } else { $0.maximumBufferedPerLink = 150_000 }
+            if forAll { $0.maximumBuffered = 1 << 20 } else { $0.maximumBufferedPerLink = 1 << 20 }
         }
         let peer = try await siege.handshaken()
         var streams: [AstraNet.Stream] = []
-        for port: UInt32 in 1...3 {
+        // An eighth is kept for what is no stream's, half an op for example.
+        for port: UInt32 in 1...16 {
             await peer.open(siege.target.address, from: port)
             streams.append(try await siege.target.nextStream(deadline: .soon))
             peer.send(
                 peer.op(.data, to: siege.target.address, from: port, payload: [UInt8](repeating: 1, count: 60_000)))
         }
-        #expect(await peer.first(.err)?.destination.port == 3)
+        #expect(await peer.first(.err)?.destination.port == 16)
         #expect(siege.node.listing.refused.overfull == 1)
-        #expect(await streams[2].failure()?.code == .limitReached)
-        for stream in streams[..<2] {
+        #expect(await streams[15].failure()?.code == .limitReached)
+        for stream in streams[..<15] {
             #expect(try await stream.receive(deadline: .soon)?.readableBytes == 60_000)
         }
         #expect(siege.node.core.buffered.held == 0)
@@ -54,8 +55,29 @@ import Testing
         peer.send(peer.op(.data, to: siege.target.address, from: 1, payload: [1]))
         #expect(try await streams[0].receive(deadline: .soon)?.readableBytes == 1)
         await peer.close()
-        // The friend's 100,000 bytes do not fit beside anything.
-        try await siege.end(isUnharmed: false)
+        try await siege.end()
+    }
+
+    @Test func halfOpsCountAndEndTheirLinkWhereTheNodeHoldsAsMuchAsItMay() async throws {
+        let siege = try await Besieged { $0.maximumBuffered = 1 << 20 }
+        var peers: [RawPeer] = []
+        let half = WireOp.headerSize + 249_999
+        for count in 1...5 {
+            let peer = try await siege.handshaken(#"{"RAddr":"","MaxOp":262144}"#)
+            let op = peer.op(.data, to: siege.target.address, from: 5, payload: [UInt8](repeating: 1, count: 250_000))
+            try #require(await peer.sendAll(op.encoded.dropLast()))
+            peers.append(peer)
+            if count < 5 { try await eventually { siege.node.bufferedBytes == count * half } }
+        }
+        await peers[4].closed()
+        try await eventually { siege.node.bufferedBytes == 4 * half }
+        // What comes whole is held no longer, nor is what came over a link that is gone.
+        peers[0].send([1])
+        _ = await peers[0].opsUntilPong()
+        #expect(siege.node.bufferedBytes == 3 * half)
+        for peer in peers { await peer.close() }
+        try await eventually { siege.node.bufferedBytes == 0 }
+        try await siege.end()
     }
 
     /// A router with a peer that reads nothing, and one that sends to it.
@@ -158,24 +180,24 @@ import Testing
         _ = await peer.opsUntilPong()
         #expect(siege.node.services.count == 1_000)
         #expect(siege.node.listing.refused.services == 900_000)
+        try await siege.expectUnharmed()
         await peer.close()
         try await eventually { siege.node.services.isEmpty }
         try await siege.end()
     }
 
-    @Test func aHandshakeThatComesByteByByteIsTakenOrGivenUpInTime() async throws {
-        let siege = try await Besieged { $0.handshakeTimeout = .seconds(1) }
+    @Test func aHandshakeThatComesByteByByteAndNeverEndsEndsItsLinkInTime() async throws {
+        let siege = try await Besieged { $0.handshakeTimeout = .milliseconds(500) }
         let slow = try await siege.connect()
-        let bytes = WireOp(
-            .handshake, to: .otherEnd, from: Address(slow.host, 0),
-            text: #"{"RAddr":""#
-        ).encoded
-        // Ends only because the node closes the link.
-        var next = 0
-        while await slow.sendAll([next < bytes.count - 1 ? bytes[next] : 0]), next < bytes.count - 1 { next += 1 }
+        // As long as a handshake may be, a byte at a time: to its end it would take minutes.
+        var bytes = WireOp(
+            .handshake, to: .otherEnd, from: Address(slow.host, 0), text: String(repeating: " ", count: 65_536)
+        ).encoded[...]
+        while let byte = bytes.popFirst(), await slow.sendAll([byte]) { try await Task.sleep(for: .milliseconds(5)) }
         await slow.closed()
+        #expect(bytes.count > 60_000)
         #expect(!siege.node.peers.contains(slow.host))
-        try await siege.end(isUnharmed: false)
+        try await siege.end()
     }
 
     @Test func anOpBeyondGosLimitBeforeTheHandshakeEndsItsLink() async throws {
