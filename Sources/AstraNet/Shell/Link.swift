@@ -30,26 +30,9 @@ final class Link: Sendable {
     /// How many streams end here that run over it, those included whose DIAL is still to go out.
     private let streamCount = Atomic<Int>(0)
 
-    private let outbound = NIOLockedValueBox(Outbound())
+    private let outbox = NIOLockedValueBox(Outbox())
     /// `nil` once the connection is gone. Event loop only.
     let handler: NIOLoopBoundBox<LinkHandler?>
-
-    /// What other threads want sent.
-    struct Outbound {
-        /// Whole ops that go ahead of all DATA.
-        var control = ByteBuffer()
-        /// Dialled streams whose DIAL must go out.
-        var opening: [Stream] = []
-        /// Streams with bytes, credit or an ending to send.
-        var dirty: [Stream] = []
-        /// Whole ops from other links, in their order.
-        var forwarded: Deque<Forwarded> = []
-        /// The event loop has been told.
-        var isScheduled = false
-        var isClosed = false
-
-        var isEmpty: Bool { control.readableBytes == 0 && opening.isEmpty && dirty.isEmpty && forwarded.isEmpty }
-    }
 
     /// Whole ops that came from another link.
     struct Forwarded {
@@ -158,41 +141,73 @@ final class Link: Sendable {
     }
 
     @discardableResult
-    private func schedule(_ change: (inout Outbound) -> Void) -> Bool {
-        let (isOpen, mustTell) = outbound.withLockedValue { outbound -> (Bool, Bool) in
-            guard !outbound.isClosed else { return (false, false) }
-            change(&outbound)
-            guard !outbound.isScheduled else { return (true, false) }
-            outbound.isScheduled = true
-            return (true, true)
+    private func schedule(_ change: (inout Outbox.Outbound) -> Void) -> Bool {
+        let (isOpen, mustTell) = outbox.withLockedValue { outbox -> (Bool, Bool) in
+            guard !outbox.isClosed else { return (false, false) }
+            change(&outbox.outbound)
+            return (true, outbox.mustTell())
         }
-        // In the event loop this comes after the current read, so that all its answers leave together.
-        if mustTell { eventLoop.execute { self.handler.value?.flush() } }
+        if mustTell { tell() }
         return isOpen
     }
 
-    /// Takes all there is to send. Event loop only.
-    func takeOutbound() -> Outbound {
-        outbound.withLockedValue { outbound in
-            var taken = Outbound()
-            swap(&taken, &outbound)
-            return taken
+    /// In the event loop this comes after the current read, so that all its answers leave together.
+    private func tell() {
+        eventLoop.execute { self.handler.value?.flush() }
+    }
+
+    // MARK: - Announcements
+
+    /// Queues SERVICE or NO_SERVICE ahead of all DATA, or keeps in mind that it is to be said where the connection takes no more.
+    func announce(_ command: Command, _ name: String, at address: Address, to host: HostID = .peer) {
+        let mustTell = outbox.withLockedValue { outbox -> Bool in
+            guard !outbox.isClosed else { return false }
+            outbox.announce(command, name, at: address, to: host)
+            return outbox.mustTell()
         }
+        if mustTell { tell() }
+    }
+
+    /// As ``announce(_:_:at:to:)`` for each of many services.
+    func announce(_ command: Command, all services: some Sequence<(name: String, address: Address)>) {
+        let mustTell = outbox.withLockedValue { outbox -> Bool in
+            guard !outbox.isClosed else { return false }
+            for service in services { outbox.announce(command, service.name, at: service.address, to: .peer) }
+            return outbox.mustTell()
+        }
+        if mustTell { tell() }
+    }
+
+    /// The connection takes no more: announcements are held until all is on its way again.
+    func holdAnnouncements() {
+        outbox.withLockedValue { $0.hold() }
+    }
+
+    /// How many announcements are held.
+    var heldAnnouncements: Int { outbox.withLockedValue { $0.heldCount } }
+
+    // MARK: - The event loop's side
+
+    /// Takes all there is to send, but for held announcements only as many as go to the connection at once.
+    ///
+    /// - Parameter isWritable: whether the connection takes more; where it does not, they stay held.
+    func takeOutbound(isWritable: Bool) -> Outbox.Outbound {
+        outbox.withLockedValue { $0.take(releasesHeld: isWritable) }
     }
 
     /// Nothing can be sent any more.
-    var isClosed: Bool { outbound.withLockedValue { $0.isClosed } }
+    var isClosed: Bool { outbox.withLockedValue { $0.isClosed } }
 
     /// Nothing waits to be taken.
-    var isOutboundEmpty: Bool { outbound.withLockedValue { $0.isEmpty } }
+    var isOutboundEmpty: Bool { outbox.withLockedValue { $0.isEmpty } }
 
-    /// Refuses whatever comes from now on, and returns what was not sent. Event loop only.
-    func closeOutbound() -> Outbound {
-        outbound.withLockedValue { outbound in
-            var taken = Outbound()
-            taken.isClosed = true
-            swap(&taken, &outbound)
-            return taken
+    /// Refuses whatever comes from now on, and returns what was not sent.
+    func closeOutbound() -> Outbox.Outbound {
+        outbox.withLockedValue { outbox in
+            var closed = Outbox()
+            closed.isClosed = true
+            swap(&closed, &outbox)
+            return closed.outbound
         }
     }
 }

@@ -1,6 +1,7 @@
 internal import NIOCore
 
-/// What leaves: control ops first, then the bytes of the dirty streams in turn, in rounds as large as the connection takes.
+/// What leaves: control ops first, then announcements that were held, then the bytes of the dirty streams in turn, in rounds as
+/// large as the connection takes.
 extension LinkHandler {
     func channelWritabilityChanged(context: ChannelHandlerContext) {
         if context.channel.isWritable {
@@ -9,6 +10,7 @@ extension LinkHandler {
             flush()
         } else {
             state.wrote(now: now, isStalled: true)
+            link.holdAnnouncements()
         }
         context.fireChannelWritabilityChanged()
     }
@@ -17,7 +19,7 @@ extension LinkHandler {
     func flush() {
         guard let context else { return }
         var packer = OpPacker(allocator: context.channel.allocator) { self.send($0) }
-        let outbound = link.takeOutbound()
+        let outbound = link.takeOutbound(isWritable: context.channel.isWritable)
         packer.write(outbound.control)
         for stream in outbound.opening {
             streams.insert(stream, halfOpenSince: nil)
@@ -33,6 +35,12 @@ extension LinkHandler {
             guardControl(packer.written)
             return
         }
+        guard !outbound.isBehind else {
+            // A name must be announced before the bytes that tell it.
+            packer.finish()
+            hasWritten(to: context)
+            return flushAgain(context)
+        }
         forward(into: &packer)
         var next = 0
         while next < backlog.count, packer.written < Self.bytesPerRound {
@@ -46,16 +54,22 @@ extension LinkHandler {
         }
         backlog.removeFirst(next)
         packer.finish()
-        if packer.written > 0 {
-            context.flush()
-            state.wrote(now: now, isStalled: !context.channel.isWritable)
-        }
+        if packer.written > 0 { hasWritten(to: context) }
         wakeAll()
         closeIfFlushed()
-        if !backlog.isEmpty || !forwardBacklog.isEmpty, context.channel.isWritable {
-            let link = link
-            context.eventLoop.execute { link.handler.value?.flush() }
-        }
+        if !backlog.isEmpty || !forwardBacklog.isEmpty { flushAgain(context) }
+    }
+
+    private func hasWritten(to context: ChannelHandlerContext) {
+        context.flush()
+        state.wrote(now: now, isStalled: !context.channel.isWritable)
+    }
+
+    /// Sends what is left in another round, after what else the event loop has to do; a full connection tells when it takes more.
+    private func flushAgain(_ context: ChannelHandlerContext) {
+        guard context.channel.isWritable else { return }
+        let link = link
+        context.eventLoop.execute { link.handler.value?.flush() }
     }
 
     /// Ops from other links, at most half of a round, so that this node's own streams have their turn.

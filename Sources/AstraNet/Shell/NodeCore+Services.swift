@@ -69,15 +69,13 @@ extension NodeCore {
         case .everybody:
             guard configuration.role.announces else { return }
             for link in shared.links.values {
-                link.sendControl { $0.writeService(command, listener.name, at: listener.address) }
+                link.announce(command, listener.name, at: listener.address)
             }
         case .peer(let way):
             guard let link = shared.links[way.link] else { return }
             // Addressed to the host, a router passes it on to that host alone, as it does with every op.
             let isDirect = shared.peers.host(of: way.link) == way.host
-            link.sendControl {
-                $0.writeService(command, listener.name, at: listener.address, to: isDirect ? .peer : way.host)
-            }
+            link.announce(command, listener.name, at: listener.address, to: isDirect ? .peer : way.host)
         }
     }
 
@@ -87,17 +85,15 @@ extension NodeCore {
         let own = shared.listeners.values.filter { $0.visibility == .everybody }
         let others = configuration.role == .router ? shared.registry.directOffers(except: peer) : []
         guard !own.isEmpty || !others.isEmpty else { return }
-        link.sendControl { ops in
-            for listener in own { ops.writeService(.service, listener.name, at: listener.address) }
-            for offer in others { ops.writeService(.service, offer.name, at: offer.address) }
-        }
+        link.announce(.service, all: own.lazy.map { ($0.name, $0.address) })
+        link.announce(.service, all: others.lazy.map { ($0.name, $0.address) })
     }
 
     /// A router passes on what its direct peers offer to all others (protocol section 3).
     private func relay(_ command: Command, _ offer: ServiceOffer, _ shared: inout Shared) {
         guard configuration.role == .router, !offer.isRelayed else { return }
         for id in shared.peers.links(except: offer.address.host) {
-            shared.links[id]?.sendControl { $0.writeService(command, offer.name, at: offer.address) }
+            shared.links[id]?.announce(command, offer.name, at: offer.address)
         }
     }
 

@@ -56,6 +56,17 @@ final class RawPeer: Sendable {
         return RawListener(server: server, peers: peers)
     }
 
+    /// A peer that was connected without reading reads from now on, a little every millisecond.
+    func readSlowly() async throws {
+        try await channel.setOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 65_536)).get()
+        try await channel.setOption(.maxMessagesPerRead, value: 1).get()
+        let channel = channel
+        channel.eventLoop.scheduleRepeatedTask(initialDelay: .zero, delay: .milliseconds(1)) { task in
+            guard channel.isActive else { return task.cancel() }
+            channel.read()
+        }
+    }
+
     func send(_ op: WireOp) { send(op.encoded) }
 
     func send(_ ops: [WireOp]) { send(ops.flatMap(\.encoded)) }

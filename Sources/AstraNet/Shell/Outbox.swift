@@ -1,0 +1,82 @@
+internal import DequeModule
+internal import NIOCore
+
+/// What waits for a link's event loop to be sent.
+///
+/// Announcements are ops like others for as long as the connection takes them. While it takes no more they are held as what the
+/// peer is to hear in the end, which cannot grow beyond the number of services, and leave in pieces once it takes more.
+struct Outbox {
+    /// So many bytes of announcements go to the connection at once.
+    private static let announcedAtOnce = 256 * 1_024
+
+    /// What the event loop takes at once.
+    struct Outbound {
+        /// Whole ops that go ahead of all DATA.
+        var control = ByteBuffer()
+        /// Dialled streams whose DIAL must go out.
+        var opening: [Stream] = []
+        /// Streams with bytes, credit or an ending to send.
+        var dirty: [Stream] = []
+        /// Whole ops from other links, in their order.
+        var forwarded: Deque<Link.Forwarded> = []
+        /// Some announcements are still held: they go ahead of all DATA that is taken with this.
+        var isBehind = false
+
+        var isEmpty: Bool { control.readableBytes == 0 && opening.isEmpty && dirty.isEmpty && forwarded.isEmpty }
+    }
+
+    var outbound = Outbound()
+    var isClosed = false
+    /// The event loop has been told.
+    private var isScheduled = false
+    /// Announcements are held: the connection takes no more, or what was held is not all on its way yet.
+    private var isHolding = false
+    /// Later than those in ``Outbound/control``.
+    private var held = HeldAnnouncements()
+
+    var isEmpty: Bool { outbound.isEmpty && held.isEmpty }
+
+    /// How many announcements are held.
+    var heldCount: Int { held.count }
+
+    /// Something was put in. Whether the event loop must be told.
+    mutating func mustTell() -> Bool {
+        guard !isScheduled else { return false }
+        isScheduled = true
+        return true
+    }
+
+    /// SERVICE or NO_SERVICE.
+    mutating func announce(_ command: Command, _ name: String, at address: Address, to host: HostID) {
+        if !isHolding, outbound.control.readableBytes < Self.announcedAtOnce {
+            return outbound.control.writeService(command, name, at: address, to: host)
+        }
+        isHolding = true
+        let subject = HeldAnnouncements.Subject(name: name, address: address, destination: host)
+        if command == .service { held.offered(subject) } else { held.withdrawn(subject) }
+    }
+
+    /// The connection takes no more.
+    mutating func hold() {
+        isHolding = true
+    }
+
+    /// Takes all there is, but for held announcements.
+    ///
+    /// - Parameter releasesHeld: whether the connection takes more: then as many of those as go to it at once come along.
+    mutating func take(releasesHeld: Bool) -> Outbound {
+        var taken = Outbound()
+        swap(&taken, &outbound)
+        isScheduled = false
+        if isHolding, releasesHeld {
+            let end = taken.control.writerIndex + Self.announcedAtOnce
+            while taken.control.writerIndex < end, let (subject, isOffered) = held.popFirst() {
+                taken.control.writeService(
+                    isOffered ? .service : .noService, subject.name, at: subject.address, to: subject.destination)
+            }
+            isHolding = !held.isEmpty
+            taken.isBehind = isHolding
+        }
+        return taken
+    }
+}
