@@ -243,6 +243,29 @@ import Testing
         }
     }
 
+    @Test func creditWithoutEndIsUsedAndMoreOfItEndsItsStream() async throws {
+        let siege = try await Besieged()
+        try await withTwoStreams(siege) { peer, stream in
+            let grant = WireOp(.windowSize, to: siege.target.address, from: Address(peer.host, 5), number: .max)
+            peer.send([grant, grant])
+            let sending = Task {
+                for _ in 0..<20 { try await stream.send(ByteBuffer(repeating: 1, count: 100_000), deadline: .soon) }
+            }
+            var received = 0
+            while received < 2_000_000, let op = await peer.first(.data) { received += op.payload.count }
+            try await sending.value
+            // A window that shrinks below what is under way lets nothing more leave, and does not end the stream.
+            peer.send(WireOp(.windowSize, to: siege.target.address, from: Address(peer.host, 5), number: 1))
+            _ = await peer.opsUntilPong()
+            try await stream.send(ByteBuffer(bytes: [1]))
+            #expect(await peer.opsUntilPong() == [])
+            peer.send(WireOp(.rewind, to: siege.target.address, from: Address(peer.host, 5), number: .max))
+            #expect(await peer.opsUntilPong().map(\.command) == Self.farewell)
+            let error = await #expect(throws: AstraNetError.self) { try await stream.receive(deadline: .soon) }
+            #expect(error?.code == .protocolViolation)
+        }
+    }
+
     @Test func aForcedCloseEndsItsStream() async throws {
         let siege = try await Besieged()
         try await withTwoStreams(siege) { peer, stream in
