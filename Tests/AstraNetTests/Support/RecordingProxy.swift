@@ -4,19 +4,27 @@ import NIOConcurrencyHelpers
 import NIOCore
 import NIOPosix
 
-/// A socket between two nodes that passes on every byte and writes down every op, in the format of the recordings.
+/// A socket between two nodes that passes on every byte, late if a test likes, and writes down ops in the format of the
+/// recordings.
 final class RecordingProxy: Sendable {
     private let server: any Channel
     private let lines: NIOLockedValueBox<[WireConversation.Line]>
 
     var address: SocketAddress { server.localAddress! }
 
-    /// - Parameter target: where the server listens; who connects to the proxy is the client.
-    init(to target: SocketAddress) async throws {
+    /// - Parameters:
+    ///   - target: where the server listens; who connects to the proxy is the client.
+    ///   - delay: how long each byte is held, in each direction.
+    ///   - isKept: whether to write an op down.
+    init(
+        to target: SocketAddress, delay: TimeAmount = .zero,
+        keeping isKept: @escaping @Sendable (WireOp) -> Bool = { _ in true }
+    ) async throws {
         let lines = NIOLockedValueBox<[WireConversation.Line]>([])
         self.lines = lines
         let start = ContinuousClock.now
         let record: @Sendable (WireConversation.Role, WireOp) -> Void = { from, op in
+            guard isKept(op) else { return }
             let line = WireConversation.Line(
                 ms: Int((ContinuousClock.now - start) / .milliseconds(1)), from: from, op: "\(op.command)",
                 dst: op.destination.recorded, src: op.source.recorded, len: op.payload.count,
@@ -34,14 +42,17 @@ final class RecordingProxy: Sendable {
                     .connect(to: target)
                     .flatMapThrowing { server in
                         try server.pipeline.syncOperations.addHandler(
-                            Passer(to: client) { record(.server, $0) })
+                            Passer(to: client, delay: delay) { record(.server, $0) })
                         try client.pipeline.syncOperations.addHandler(
-                            Passer(to: server) { record(.client, $0) })
+                            Passer(to: server, delay: delay) { record(.client, $0) })
                     }
                     .flatMap { client.setOption(.autoRead, value: true) }
             }
             .bind(host: "127.0.0.1", port: 0).get()
     }
+
+    /// What was written down so far.
+    var recorded: [WireConversation.Line] { lines.withLockedValue { $0 } }
 
     /// The conversation, but for keep-alive, one JSON object a line.
     func recording() throws -> String {
@@ -62,10 +73,14 @@ private final class Passer: ChannelInboundHandler {
 
     private let other: any Channel
     private let record: @Sendable (WireOp) -> Void
+    private let delay: TimeAmount
+    /// In order, and `nil` for the end. Each timer passes on the first, whichever it was set for.
+    private var held: CircularBuffer<ByteBuffer?> = []
     private var bytes = ByteBuffer()
 
-    init(to other: any Channel, record: @escaping @Sendable (WireOp) -> Void) {
+    init(to other: any Channel, delay: TimeAmount, record: @escaping @Sendable (WireOp) -> Void) {
         self.other = other
+        self.delay = delay
         self.record = record
     }
 
@@ -74,10 +89,22 @@ private final class Passer: ChannelInboundHandler {
         bytes.writeImmutableBuffer(read)
         while let op = WireOp.take(from: &bytes) { record(op) }
         bytes.discardReadBytes()
-        other.writeAndFlush(read, promise: nil)
+        pass(read, on: context.eventLoop)
     }
 
     func channelInactive(context: ChannelHandlerContext) {
-        other.close(promise: nil)
+        pass(nil, on: context.eventLoop)
+    }
+
+    private func pass(_ read: ByteBuffer?, on eventLoop: any EventLoop) {
+        guard delay > .zero else { return passOn(read) }
+        held.append(read)
+        let handler = NIOLoopBound(self, eventLoop: eventLoop)
+        eventLoop.scheduleTask(in: delay) { handler.value.passOn(handler.value.held.removeFirst()) }
+    }
+
+    private func passOn(_ read: ByteBuffer?) {
+        guard let read else { return other.close(promise: nil) }
+        other.writeAndFlush(read, promise: nil)
     }
 }

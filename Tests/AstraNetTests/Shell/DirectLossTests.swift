@@ -1,0 +1,48 @@
+import NIOCore
+import Testing
+
+@testable import AstraNet
+
+/// A host that is known through a router and directly, and dies.
+@Suite(.timeLimit(.minutes(5))) struct DirectLossTests {
+    @Test func aServerThatDiesWhileLinkedDirectlyEndsItsStreamsAloneAndAnotherTakesOver() async throws {
+        let router = Node.patient(.router)
+        let address = try await router.listening()
+        let servers = [Node.patient(.server), Node.patient(.server)]
+        var echoes: [Listener] = []
+        for server in servers {
+            try await server.listening()
+            echoes.append(try server.echo("echo"))
+            try await server.join(address)
+        }
+        let client = Node.patient {
+            $0.role = .client
+            // What is dialled in vain must be known to be gone: nothing is found out by waiting.
+            $0.answerTimeout = .seconds(3_600)
+        }
+        try await client.join(address)
+        try await eventually {
+            client.peers == Set([router.id] + servers.map(\.id)) && client.services.count == 4
+        }
+        var streams: [HostID: AstraNet.Stream] = [:]
+        while streams.count < 2 {
+            let stream = try await client.dial("echo", deadline: .soon)
+            #expect(stream.link.direct.withLockedValue { $0?.host } == stream.remoteAddress.host)
+            streams[stream.remoteAddress.host] = stream
+        }
+        for stream in streams.values { try await stream.expectEcho(count: 1_000) }
+        await servers[0].shutdown(grace: .zero)
+        let (lost, untouched) = (streams[servers[0].id]!, streams[servers[1].id]!)
+        #expect(await lost.failure()?.code == .linkLost)
+        for index in 0..<20 {
+            let stream = try await client.dial("echo", bucket: "\(index)", deadline: .soon)
+            #expect(stream.remoteAddress.host == servers[1].id)
+            try await stream.expectEcho(count: 100)
+            stream.close()
+        }
+        try await untouched.expectEcho(count: 100_000)
+        try await eventually { Set(client.services.map(\.address.host)) == [servers[1].id] }
+        for echo in echoes { echo.close() }
+        for node in [client, servers[1], router] { await node.shutdown() }
+    }
+}

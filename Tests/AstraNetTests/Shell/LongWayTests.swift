@@ -1,0 +1,72 @@
+import NIOConcurrencyHelpers
+import NIOCore
+import Testing
+
+@testable import AstraNet
+
+/// Streams over a long way: windows grow where both ends know of that, and nowhere else.
+@Suite(.timeLimit(.minutes(5))) struct LongWayTests {
+    private static let oneWay = TimeAmount.milliseconds(20)
+
+    /// What WND_SIZE said so far.
+    private func windows(_ proxy: RecordingProxy) -> [Int] {
+        proxy.recorded.compactMap { Int($0.hex.suffix(8), radix: 16) }
+    }
+
+    private func longWay(to address: SocketAddress) async throws -> RecordingProxy {
+        try await RecordingProxy(to: address, delay: Self.oneWay, keeping: { $0.command == .windowSize })
+    }
+
+    @Test func windowsGrowBetweenNodesOfOurs() async throws {
+        let server = Node.patient(.server)
+        let listener = try server.bind("thing")
+        let proxy = try await longWay(to: try await server.listening())
+        let client = Node.patient(.client)
+        try await client.join(proxy.address)
+        let stream = try await client.dial("thing", deadline: .soon)
+        let source = try await listener.nextStream(deadline: .soon)
+        let sending = Task {
+            do {
+                while true { try await source.send(ByteBuffer(repeating: 7, count: 65_536), deadline: .soon) }
+            } catch let error as AstraNetError where error.code == .closedByPeer {
+                return source.withStorage { $0.state.sendWindow.limit }
+            }
+        }
+        // It takes a while on a machine that has much else to do: the reader must keep up for some windows.
+        while windows(proxy).count < 3, try await stream.receive(deadline: .soon) != nil {}
+        let window = stream.withStorage { $0.state.receiveWindow.limit }
+        #expect(window >= 524_288)
+        stream.close()
+        #expect(try await sending.value >= 524_288)
+        #expect(windows(proxy).prefix(3) == [131_072, 262_144, 524_288])
+        listener.close()
+        source.close()
+        await client.shutdown()
+        await server.shutdown()
+        try await proxy.close()
+    }
+
+    @Test func windowsDoNotGrowTowardsAGoNode() async throws {
+        let node = Node.patient(.server)
+        let listener = try node.bind("thing")
+        let proxy = try await longWay(to: try await node.listening())
+        let go = try await GoLikePeer.join(proxy.address)
+        let sink = try #require(await go.dial("thing"))
+        let stream = try await listener.nextStream(deadline: .soon)
+        let count = 3_000_000
+        async let writing: Void = sink.write([UInt8](repeating: 7, count: count))
+        var received = 0
+        while received < count, let bytes = try await stream.receive(deadline: .soon) {
+            received += bytes.readableBytes
+        }
+        try await writing
+        #expect(stream.withStorage { $0.state.receiveWindow.limit } == 65_536)
+        #expect(windows(proxy) == [])
+        #expect(go.broken == [])
+        stream.close()
+        listener.close()
+        await go.close()
+        await node.shutdown()
+        try await proxy.close()
+    }
+}

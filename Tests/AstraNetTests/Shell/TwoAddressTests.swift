@@ -1,0 +1,111 @@
+import NIOConcurrencyHelpers
+import NIOCore
+import NIOPosix
+import Testing
+
+@testable import AstraNet
+
+/// A name with two addresses of one host, `localhost` for example.
+@Suite(.timeLimit(.minutes(5))) struct TwoAddressTests {
+    /// The real network, which counts what is asked of it and may know a name of its own.
+    private struct CountingNetwork: LinkNetwork {
+        struct Counts {
+            var lookups = 0
+            var connects: [SocketAddress] = []
+        }
+
+        let names: [String: [SocketAddress]]
+        let counts = NIOLockedValueBox(Counts())
+        private let real = SocketNetwork()
+
+        init(names: [String: [SocketAddress]] = [:]) {
+            self.names = names
+        }
+
+        func addresses(of host: String, port: Int, on eventLoop: any EventLoop) -> EventLoopFuture<[SocketAddress]> {
+            counts.withLockedValue { $0.lookups += 1 }
+            if let known = names[host] { return eventLoop.makeSucceededFuture(known) }
+            return real.addresses(of: host, port: port, on: eventLoop)
+        }
+
+        func connect(
+            to address: SocketAddress, timeout: TimeAmount, on eventLoop: any EventLoop,
+            initializer: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
+        ) -> EventLoopFuture<any Channel> {
+            counts.withLockedValue { $0.connects.append(address) }
+            return real.connect(to: address, timeout: timeout, on: eventLoop, initializer: initializer)
+        }
+
+        func listen(
+            at address: SocketAddress, on group: any EventLoopGroup,
+            initializer: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
+        ) -> EventLoopFuture<any Channel> {
+            real.listen(at: address, on: group, initializer: initializer)
+        }
+    }
+
+    /// Joins `server` by a name with two addresses of it, and uses it all the while.
+    private func expectOneLinkInTheEnd(
+        _ server: Node, _ network: CountingNetwork, host: String, port: Int
+    ) async throws {
+        let echo = try server.echo("echo")
+        var configuration = NodeConfiguration.patient()
+        configuration.role = .client
+        let client = Node(
+            configuration: configuration, group: MultiThreadedEventLoopGroup.singleton, logger: .silent,
+            surroundings: Surroundings(
+                now: { .now }, random: { .random(in: 0...UInt64.max) }, network: network))
+        let joining = Task { await client.keepJoined(host: host, port: port) }
+        let first = try await client.dial("echo", deadline: .soon)
+        let isSettled = NIOLockedValueBox(false)
+        let using = Task {
+            while !isSettled.withLockedValue({ $0 }) {
+                try await client.expectEcho("echo", count: 1_000)
+                try await first.expectEcho(count: 10)
+            }
+        }
+        try await eventually { network.counts.withLockedValue { Set($0.connects).count } == 2 }
+        // A stream that runs over the link that is given up keeps it for as long as it lasts.
+        isSettled.withLockedValue { $0 = true }
+        try await using.value
+        first.close()
+        try await eventually { client.linkCount == 1 && server.linkCount == 1 }
+        // The next look at the name changes nothing.
+        let before = network.counts.withLockedValue { $0 }
+        try await eventually { network.counts.withLockedValue { $0.lookups } > before.lookups }
+        try await client.expectEcho("echo", count: 1_000)
+        #expect(network.counts.withLockedValue { $0.connects } == before.connects)
+        #expect(client.linkCount == 1)
+        #expect(server.linkCount == 1)
+        joining.cancel()
+        await joining.value
+        echo.close()
+        for node in [client, server] { await node.shutdown() }
+    }
+
+    @Test func aNameWithTwoAddressesOfOneHostMakesOneLinkInTheEnd() async throws {
+        let server = Node.patient(.server)
+        let addresses = [try await server.listening(), try await server.listening()]
+        try await expectOneLinkInTheEnd(
+            server, CountingNetwork(names: ["both": addresses]), host: "both", port: addresses[0].port!)
+    }
+
+    /// What `localhost` is, where the machine has both loopbacks.
+    private static let localhost: [SocketAddress] = {
+        let loop = MultiThreadedEventLoopGroup.singleton.next()
+        do {
+            return try SocketNetwork().addresses(of: "localhost", port: 1, on: loop).wait()
+        } catch {
+            return []
+        }
+    }()
+
+    @Test(
+        .enabled(if: localhost.count == 2, "localhost has one address on this machine: the test above stands for it"))
+    func localhostMakesOneLinkInTheEnd() async throws {
+        let server = Node.patient(.server)
+        let address = try await server.listen(host: "127.0.0.1", port: 0)
+        try await server.listen(host: "::1", port: address.port!)
+        try await expectOneLinkInTheEnd(server, CountingNetwork(), host: "localhost", port: address.port!)
+    }
+}
