@@ -84,8 +84,9 @@ extension GoLikePeer {
                 group.addTask {
                     guard let body = try await master.readFrame() else { return master.close() }
                     try await withThrowingDiscardingTaskGroup { sources in
-                        for (index, source) in answer(body).enumerated() {
-                            let name = "\(self.host)-\(master.remote.port)-\(index)"
+                        for source in answer(body) {
+                            // As random as Go's: the same name must not be withdrawn for one client while it is told another.
+                            let name = "\(self.host)-\(HostID.random())"
                             let (port, streams) = self.bind(name)
                             try await master.writeFrame(source.header)
                             try await master.writeFrame(Array(name.utf8))

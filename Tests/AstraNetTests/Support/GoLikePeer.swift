@@ -33,28 +33,37 @@ final class GoLikePeer: Sendable {
     /// Whether the node is a router: what it passes on comes from other hosts.
     private let isBehindRouter: Bool
 
-    private init(_ raw: RawPeer, isBehindRouter: Bool = false) {
+    /// The port at which it says it can be reached.
+    private let follows: Int
+    /// Nobody listens there.
+    static let nowhere = 5_999
+
+    private init(_ raw: RawPeer, isBehindRouter: Bool, follows: Int) {
         self.raw = raw
         self.isBehindRouter = isBehindRouter
+        self.follows = follows
     }
 
     /// Joins a node.
-    static func join(_ address: SocketAddress, behindRouter: Bool = false) async throws -> GoLikePeer {
-        let peer = GoLikePeer(try await RawPeer.connect(to: address), isBehindRouter: behindRouter)
+    static func join(
+        _ address: SocketAddress, host: HostID = .random(), behindRouter: Bool = false, follows: Int = nowhere
+    ) async throws -> GoLikePeer {
+        let peer = GoLikePeer(
+            try await RawPeer.connect(to: address, host: host), isBehindRouter: behindRouter, follows: follows)
         peer.start()
         return peer
     }
 
     /// Takes a node that has joined.
-    static func accept(_ raw: RawPeer) -> GoLikePeer {
-        let peer = GoLikePeer(raw)
+    static func accept(_ raw: RawPeer, follows: Int = nowhere) -> GoLikePeer {
+        let peer = GoLikePeer(raw, isBehindRouter: false, follows: follows)
         peer.start()
         return peer
     }
 
     private func start() {
         raw.sendHandshake()
-        raw.send(WireOp(.follow, to: .otherEnd, from: Address(host, 0), text: "127.0.0.1:5999"))
+        raw.send(WireOp(.follow, to: .otherEnd, from: Address(host, 0), text: "127.0.0.1:\(follows)"))
         let raw = raw
         Task {
             while let op = await raw.ops.next() { self.take(op) }
@@ -163,8 +172,8 @@ final class GoLikePeer: Sendable {
         case .dial: takeDial(op)
         case .syn: takeSyn(op)
         case .discover:
-            // Nobody listens there.
-            raw.send(WireOp(.follow, to: Address(op.source.host, 0), from: Address(host, 0), text: "127.0.0.1:5999"))
+            raw.send(
+                WireOp(.follow, to: Address(op.source.host, 0), from: Address(host, 0), text: "127.0.0.1:\(follows)"))
         case .rst:
             let dead = storage.withLockedValue { storage in
                 storage.offers = storage.offers.filter { $0.value.host != op.source.host }

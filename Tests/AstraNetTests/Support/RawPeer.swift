@@ -39,8 +39,10 @@ final class RawPeer: Sendable {
         return RawPeer(channel: channel, host: host, ops: ops)
     }
 
-    /// Listens where a node can join; the first one that does becomes the peer.
-    static func listen() async throws -> RawListener {
+    /// Listens where a node can join; each one that does becomes a peer.
+    ///
+    /// - Parameter host: the identity to claim; one of its own for each by default.
+    static func listen(host: HostID? = nil) async throws -> RawListener {
         let peers = EventQueue<RawPeer>()
         let server = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
@@ -49,7 +51,7 @@ final class RawPeer: Sendable {
                     let ops = EventQueue<WireOp>()
                     try channel.pipeline.syncOperations.addHandler(
                         OpCollector(receive: { ops.append($0) }, finish: ops.finish))
-                    peers.append(RawPeer(channel: channel, host: .random(), ops: ops))
+                    peers.append(RawPeer(channel: channel, host: host ?? .random(), ops: ops))
                 }
             }
             .bind(host: "127.0.0.1", port: 0).get()

@@ -1,0 +1,103 @@
+import NIOCore
+import Testing
+
+@testable import AstraNet
+
+/// Hosts of both kinds on one mesh, around a router of either kind: all reach all, and who dies takes nobody along.
+@Suite(.serialized, .timeLimit(.minutes(5))) struct OneMeshTests {
+    private static let body = (0..<100_000).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) }
+
+    @Test(arguments: OneMesh.RouterKind.allCases)
+    func everyClientReachesEveryServiceThroughTheRouterAndDirectly(kind: OneMesh.RouterKind) async throws {
+        let mesh = try await OneMesh(kind)
+        for name in mesh.names {
+            for client in [mesh.direct, mesh.routed] {
+                #expect(try await client.post(name, Self.body) == name)
+                let stream = try await client.dial("echo-\(name)", deadline: .soon)
+                let way = try #require(stream.link.direct.withLockedValue { $0?.host })
+                #expect((way == stream.remoteAddress.host) == (client === mesh.direct))
+                try await stream.expectEcho(count: 200_000)
+                stream.close()
+            }
+            #expect(try await mesh.goRouted.ask(name, Self.body) == name)
+        }
+        for (client, server) in zip(mesh.goDirect, mesh.ourServers) {
+            #expect(try await client.ask(server.name, Self.body) == server.name)
+        }
+        #expect(mesh.broken == [])
+        try await mesh.end()
+    }
+
+    enum Member: String, CaseIterable { case goServer, ourServer, router, client }
+
+    /// A stream of one of our clients, on which bytes have gone back and forth.
+    private struct Running {
+        var server: String
+        var isRouted: Bool
+        var stream: AstraNet.Stream
+    }
+
+    @Test(arguments: OneMesh.RouterKind.allCases, Member.allCases)
+    func whoDiesTakesAlongTheStreamsThroughItAndNoOthers(kind: OneMesh.RouterKind, victim: Member) async throws {
+        let mesh = try await OneMesh(kind)
+        var running: [Running] = []
+        var goStreams: [(server: String, stream: GoLikeStream)] = []
+        for name in mesh.names {
+            for client in [mesh.direct, mesh.routed] {
+                let stream = try await client.dial("echo-\(name)", deadline: .soon)
+                try await stream.expectEcho(count: 1_000)
+                running.append(Running(server: name, isRouted: client === mesh.routed, stream: stream))
+            }
+            let stream = try #require(await mesh.goRouted.dial("echo-\(name)"))
+            try await stream.expectEcho(count: 1_000)
+            goStreams.append((name, stream))
+        }
+
+        let isLost: (_ server: String, _ isRouted: Bool) -> Bool
+        switch victim {
+        case .goServer:
+            try await mesh.goServers[0].kill()
+            isLost = { server, _ in server == "go-1" }
+        case .ourServer:
+            await mesh.ourServers[0].kill()
+            isLost = { server, _ in server == "ours-1" }
+        case .router:
+            try await mesh.killRouter()
+            isLost = { _, isRouted in isRouted }
+        case .client:
+            await mesh.direct.shutdown(grace: .zero)
+            isLost = { _, isRouted in !isRouted }
+        }
+
+        for running in running {
+            if isLost(running.server, running.isRouted) {
+                // Whoever shut its own node down is told so.
+                let code: AstraNetError.Code = victim == .client ? .closed : .linkLost
+                #expect(await running.stream.failure()?.code == code, "\(running)")
+            } else {
+                try await running.stream.expectEcho(count: 1_000)
+            }
+        }
+        for (server, stream) in goStreams {
+            if isLost(server, true) {
+                await #expect(throws: GoLikeStream.LinkGone.self) { _ = try await stream.read(1) }
+            } else {
+                try await stream.expectEcho(count: 1_000)
+            }
+        }
+
+        // New requests find who is left at once, also where two offered the name.
+        var clients: [Node] = []
+        if victim != .client { clients.append(mesh.direct) }
+        if victim != .router { clients.append(mesh.routed) }
+        for client in clients {
+            for _ in 0..<5 {
+                let (go, ours) = (try await client.post("go", [1]), try await client.post("ours", [2]))
+                #expect(victim == .goServer ? go == "go-2" : go.hasPrefix("go-"))
+                #expect(victim == .ourServer ? ours == "ours-2" : ours.hasPrefix("ours-"))
+            }
+        }
+        #expect(mesh.broken == [])
+        try await mesh.end(isRouterAlive: victim != .router)
+    }
+}
