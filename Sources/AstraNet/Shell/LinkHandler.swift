@@ -304,7 +304,10 @@ final class LinkHandler: ChannelInboundHandler {
                 // The shortest: what is longer waited for something else.
                 let known = link.roundTrip.load(ordering: .relaxed)
                 let last = max(1, now - pingSentAt)
-                link.roundTrip.store(known == 0 ? last : min(known, last), ordering: .relaxed)
+                if known == 0 || last < known {
+                    link.roundTrip.store(last, ordering: .relaxed)
+                    node.watchers.changed()
+                }
             }
             pingSentAt = nil
         case .discover:

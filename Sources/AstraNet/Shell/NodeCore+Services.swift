@@ -116,6 +116,7 @@ extension NodeCore {
             return (result, shared.waiters.removeValue(forKey: offer.name) ?? [])
         }
         for waiting in waiters { waiting.waiter.resume(with: .success(())) }
+        if case .added = result { watchers.changed() }
         if result == .limitReached { counters.refusedServices.add(1, ordering: .relaxed) }
         return result != .limitReached
     }
@@ -127,6 +128,7 @@ extension NodeCore {
             relay(withdrawn: [removal], &shared)
             return forgetUnheard([removal], &shared)
         }
+        watchers.changed()
         unfollow(unheard)
     }
 
@@ -140,6 +142,7 @@ extension NodeCore {
             let orphans = (shared.scoped[way] ?? []).compactMap { shared.listeners[$0] }
             return (unheard, orphans, shared.takeWaiters { $0 == way })
         }
+        watchers.changed()
         unfollow(unheard)
         for listener in orphans { listener.close() }
         for waiter in waiters { waiter.resume(with: .failure(Self.wayGone)) }

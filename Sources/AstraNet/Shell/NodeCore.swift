@@ -16,6 +16,7 @@ final class NodeCore: Sendable {
     let deadlines: Deadlines
     let buffered: BufferBudget
     let counters = NodeCounters()
+    let watchers: ListingWatchers
     let shared: NIOLockedValueBox<Shared>
     let joining = NIOLockedValueBox(Joining())
 
@@ -61,6 +62,7 @@ final class NodeCore: Sendable {
         timers = group.next()
         deadlines = Deadlines(on: timers)
         self.surroundings = surroundings
+        watchers = ListingWatchers(deadlines, surroundings, on: timers)
         buffered = BufferBudget(limit: configuration.maximumBuffered, parent: nil)
         id = HostID(rawValue: max(1, surroundings.random() >> 1))
         shared = NIOLockedValueBox(Shared(peers: PeerTable(localHost: id)))
@@ -114,7 +116,9 @@ final class NodeCore: Sendable {
             if case .retire(let other) = result { shared.links[other]?.retire() }
             return result
         }
-        if result != nil { log.debug("link up", metadata: ["peer": "\(peer)", "link": "\(link.id)"]) }
+        guard result != nil else { return nil }
+        watchers.changed()
+        log.debug("link up", metadata: ["peer": "\(peer)", "link": "\(link.id)"])
         return result
     }
 
@@ -141,6 +145,7 @@ final class NodeCore: Sendable {
                 shared.takeWaiters { $0.link == link.id }
             )
         }
+        watchers.changed()
         unfollow(unheard)
         for listener in orphans { listener.close() }
         for waiter in waiters { waiter.resume(with: .failure(Self.wayGone)) }
@@ -165,6 +170,7 @@ final class NodeCore: Sendable {
             return (links, Array(shared.listeners.values), shared.waiters.values.flatMap { $0.map(\.waiter) })
         }
         for waiter in waiters { waiter.resume(with: .failure(AstraNetError(.closed, "the node is closed"))) }
+        watchers.finish()
         stopJoining()
         return (links, listeners)
     }

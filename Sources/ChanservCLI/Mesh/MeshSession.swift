@@ -7,7 +7,7 @@ import NIOCore
 
 /// One look at the mesh, or as many as it takes until a signal comes.
 final class MeshSession: Sendable {
-    /// How often the node is asked what it knows.
+    /// What changes is looked at once in this time at most: changes come in bursts.
     private static let interval = Duration.milliseconds(50)
 
     private struct State {
@@ -87,17 +87,21 @@ final class MeshSession: Sendable {
     }
 
     private func lookOnce(at node: Node, since started: ContinuousClock.Instant) async {
-        guard let picture = await settled(node, since: started) else { return }
+        var changes = node.listingChanges.makeAsyncIterator()
+        guard let picture = await settled(node, &changes, since: started) else { return }
         await write(request.format.render(picture))
     }
 
     /// The picture once it has settled; `nil` where the session ended before.
-    private func settled(_ node: Node, since started: ContinuousClock.Instant) async -> MeshPicture? {
+    private func settled(
+        _ node: Node, _ changes: inout ListingChanges.Iterator, since started: ContinuousClock.Instant
+    ) async -> MeshPicture? {
         var settling = MeshSettling(deadline: request.timeout)
         while true {
             let picture = MeshPicture(node.listing, environment: request.environment)
-            if settling.hasSettled(picture, at: ContinuousClock.now - started) { return picture }
-            guard await pause() else { return nil }
+            let now = ContinuousClock.now - started
+            guard let next = settling.nextLook(after: picture, at: now) else { return picture }
+            guard await change(&changes, before: started + next) else { return nil }
         }
     }
 
@@ -105,7 +109,8 @@ final class MeshSession: Sendable {
         let redraws = isatty(STDOUT_FILENO) == 1 && request.format == .text
         var shown: MeshPicture?
         var text = ""
-        var next = await settled(node, since: started)
+        var changes = node.listingChanges.makeAsyncIterator()
+        var next = await settled(node, &changes, since: started)
         while let picture = next {
             // On a terminal the numbers are kept up to date as well; in a file they would be a table every second.
             let isNews = redraws ? request.format.render(picture) != text : picture.withoutRoundTrips != shown
@@ -118,14 +123,23 @@ final class MeshSession: Sendable {
                     redraws ? "\u{1B}[H\u{1B}[2J\(text)" : isFirst || request.format == .json ? text : "\n" + text
                 await write(page)
             }
-            next = await pause() ? MeshPicture(node.listing, environment: request.environment) : nil
+            next = await change(&changes) ? MeshPicture(node.listing, environment: request.environment) : nil
         }
     }
 
+    /// Waits until the node knows something new, or it is time.
+    ///
     /// - Returns: whether the session goes on.
-    private func pause() async -> Bool {
+    private func change(
+        _ changes: inout ListingChanges.Iterator, before deadline: ContinuousClock.Instant? = nil
+    ) async -> Bool {
         do {
+            let change: Void? =
+                if let deadline { try await changes.next(deadline: deadline) } else { await changes.next() }
+            guard change != nil else { return false }
             try await Task.sleep(for: Self.interval)
+            return true
+        } catch let error as AstraNetError where error.code == .deadlineExceeded {
             return true
         } catch {
             return false

@@ -20,13 +20,14 @@ struct MeshSettling: Sendable {
     /// - Parameters:
     ///   - picture: as it is now.
     ///   - time: since the start.
-    /// - Returns: whether it has settled.
-    mutating func hasSettled(_ picture: MeshPicture, at time: Duration) -> Bool {
+    /// - Returns: when to look again unless something changes before, since the start; `nil` where it has settled.
+    mutating func nextLook(after picture: MeshPicture, at time: Duration) -> Duration? {
         let shape = picture.withoutRoundTrips
         if shape != last {
             last = shape
             since = time
         }
-        return time >= deadline || (time - since >= quiet && picture.isMeasured)
+        let next = picture.isMeasured ? min(since + quiet, deadline) : deadline
+        return time >= next ? nil : next
     }
 }

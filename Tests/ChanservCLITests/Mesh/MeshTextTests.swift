@@ -70,14 +70,16 @@ import Testing
         let more = MeshPicture(hosts: some.hosts + [.init(id: "b", links: [], services: [])])
         var unmeasured = more
         unmeasured.hosts[0].links[0].roundTrip = nil
-        let looks: [(MeshPicture, Duration, Bool)] = [
-            (some, .zero, false), (more, .seconds(1), false), (more, .milliseconds(1_999), false),
-            (unmeasured, .seconds(2), false), (more, .seconds(2), true), (some, .seconds(9), false),
-            (more, .seconds(10), true),
+        let looks: [(MeshPicture, Duration, Duration?)] = [
+            (some, .zero, .seconds(1)), (more, .seconds(1), .seconds(2)), (more, .milliseconds(1_999), .seconds(2)),
+            // What is not measured yet will be, which is a change.
+            (unmeasured, .seconds(2), .seconds(10)), (more, .seconds(2), nil),
+            (some, .milliseconds(9_500), .seconds(10)),
+            (more, .seconds(10), nil),
         ]
-        for (picture, time, isSettled) in looks {
-            let hasSettled = settling.hasSettled(picture, at: time)
-            #expect(hasSettled == isSettled, "after \(time)")
+        for (picture, time, expected) in looks {
+            let next = settling.nextLook(after: picture, at: time)
+            #expect(next == expected, "after \(time)")
         }
     }
 }

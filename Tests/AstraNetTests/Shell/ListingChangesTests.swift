@@ -1,0 +1,93 @@
+import NIOCore
+import Testing
+
+@testable import AstraNet
+
+/// Waiting for what is new in a node's listing.
+@Suite(.timeLimit(.minutes(5))) struct ListingChangesTests {
+    /// Waits for a change until `condition` holds.
+    private func wait(
+        _ changes: inout ListingChanges.Iterator, until condition: () -> Bool,
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) async throws {
+        while !condition() {
+            try #require(try await changes.next(deadline: .soon) != nil, sourceLocation: sourceLocation)
+        }
+    }
+
+    @Test func everyKindOfChangeIsTold() async throws {
+        let node = Node.patient { $0.pingInterval = .milliseconds(100) }
+        let address = try await node.listening()
+        var changes = node.listingChanges.makeAsyncIterator()
+        let peer = try await RawPeer.connect(to: address)
+        _ = await peer.handshake()
+        try await wait(&changes) { node.linkCount == 1 }
+        let offer = WireOp(.service, to: .otherEnd, from: Address(peer.host, 9), text: "thing")
+        peer.send(offer)
+        try await wait(&changes) { node.services.count == 1 }
+        // Said again, it is nothing new; the next change is another one.
+        peer.send(offer)
+        peer.send(WireOp(.noService, to: .otherEnd, from: Address(peer.host, 9), text: "thing"))
+        try await wait(&changes) { node.services.isEmpty }
+        peer.send(WireOp(.service, to: Address(node.id, 0), from: Address(.random(), 9), text: "told"))
+        try await wait(&changes) { node.services.count == 1 }
+        let far = try #require(node.services.first).address.host
+        peer.send(WireOp(.rst, to: Address(node.id, 0), from: Address(far, 0)))
+        try await wait(&changes) { node.services.isEmpty }
+        peer.send(WireOp(.pong, to: .otherEnd, from: Address(peer.host, 0)))
+        try await wait(&changes) { node.listing.links.first?.roundTrip != nil }
+        await peer.close()
+        try await wait(&changes) { node.linkCount == 0 }
+        await node.shutdown()
+        #expect(try await changes.next(deadline: .soon) == nil)
+        #expect(await changes.next() == nil)
+    }
+
+    @Test func manyChangesAreOneWordAndNoneIsMissed() async throws {
+        let siege = try await Besieged()
+        let peer = try await siege.handshaken()
+        var changes = siege.node.listingChanges.makeAsyncIterator()
+        for index in 0..<1_000 {
+            peer.send(WireOp(.service, to: .otherEnd, from: Address(peer.host, 9), text: "\(index)"))
+        }
+        _ = await peer.opsUntilPong()
+        #expect(await changes.next() != nil)
+        let error = await #expect(throws: AstraNetError.self) { try await changes.next(deadline: .now) }
+        #expect(error?.code == .deadlineExceeded)
+        // Of several who watch each hears of it.
+        var other = siege.node.listingChanges.makeAsyncIterator()
+        peer.send(WireOp(.noService, to: .otherEnd, from: Address(peer.host, 9), text: "0"))
+        #expect(await changes.next() != nil)
+        #expect(await other.next() != nil)
+        await peer.close()
+        try await siege.end()
+    }
+
+    @Test func aWaitEndsWithItsTaskAndWithTheNode() async throws {
+        let node = Node.patient(.client)
+        let cancelled = Task {
+            var changes = node.listingChanges.makeAsyncIterator()
+            return await changes.next() == nil
+        }
+        let timed = Task {
+            var changes = node.listingChanges.makeAsyncIterator()
+            _ = try await changes.next(deadline: .soon)
+        }
+        let watching = Task {
+            var count = 0
+            for await _ in node.listingChanges { count += 1 }
+            return count
+        }
+        try await eventually { node.core.watchers.count == 3 }
+        cancelled.cancel()
+        timed.cancel()
+        #expect(await cancelled.value)
+        await #expect(throws: CancellationError.self) { try await timed.value }
+        try await eventually { node.core.watchers.count == 1 }
+        await node.shutdown()
+        #expect(await watching.value == 0)
+        // Who begins to watch now need not wait either.
+        for await _ in node.listingChanges { Issue.record("nothing changes any more") }
+        #expect(node.core.watchers.count == 0)
+    }
+}
