@@ -23,17 +23,16 @@ extension NodeCore {
     }
 
     /// The link `lost` to `host` is gone: tells all who talked to it over that link through this node that their streams are,
-    /// too. Where another link leads there they hear anew of what it offers, because with the reset they forget that as well.
+    /// too. What it offers is withdrawn apart from this, and only where no other link leads there: said here as well, it could
+    /// come behind its own withdrawal, which does not wait for what is to be forwarded.
     func resetTalkers(with host: HostID, over lost: LinkID, _ shared: inout Shared) {
         guard let talkers = shared.talkers.removeValue(forKey: lost) else { return }
-        let offers = shared.peers.isLinked(to: host) ? shared.registry.directOffers(of: host) : []
         for id in talkers {
             shared.talkers[id]?.remove(lost)
             if shared.talkers[id]?.isEmpty == true { shared.talkers[id] = nil }
             guard let link = shared.links[id], let peer = shared.peers.host(of: id), peer != host else { continue }
             var ops = ByteBuffer()
             ops.writeReset(of: host, to: peer)
-            for offer in offers { ops.writeService(.service, offer.name, at: offer.address) }
             // Behind what is still to be forwarded: a stream that ended well before stays one.
             if link.forward(ops, from: nil, isUrgent: true) == .full {
                 link.sendControl { $0.writeImmutableBuffer(ops) }

@@ -119,13 +119,6 @@ struct ServiceRegistry: Sendable {
             .sorted { ($0.offer.name, $0.offer.address.description) < ($1.offer.name, $1.offer.address.description) }
     }
 
-    /// What `host` itself offers, each once.
-    func directOffers(of host: HostID) -> Set<ServiceOffer> {
-        byLink.values.reduce(into: []) { direct, hosts in
-            for offer in hosts[host] ?? [] where !offer.isRelayed { direct.insert(offer) }
-        }
-    }
-
     /// The offers that came from the hosts themselves, each once, without those of `host`.
     func directOffers(except host: HostID) -> Set<ServiceOffer> {
         var direct: Set<ServiceOffer> = []
