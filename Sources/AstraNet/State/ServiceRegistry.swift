@@ -116,7 +116,11 @@ struct ServiceRegistry: Sendable {
     /// All offers: by name, and each as often as links brought it.
     var all: [Route] {
         byLink.flatMap { link, hosts in hosts.values.joined().map { Route(link: link, offer: $0) } }
-            .sorted { ($0.offer.name, $0.offer.address.description) < ($1.offer.name, $1.offer.address.description) }
+            .sorted { one, other in
+                let (first, second) = (one.offer.address, other.offer.address)
+                return (one.offer.name, first.host.rawValue, first.port)
+                    < (other.offer.name, second.host.rawValue, second.port)
+            }
     }
 
     /// The offers that came from the hosts themselves, each once, without those of `host`.
