@@ -14,6 +14,9 @@ struct Invariants {
     /// What is not yet as it must become; `nil` where all is.
     func unconverged() -> String? {
         mesh.internet.tidy()
+        if let cut = mesh.internet.connections.first(where: \.isCutUnheard) {
+            return "an end of link \(cut.id) has not heard that it was cut"
+        }
         let linked = links()
         for host in mesh.nodes.indices {
             guard let node = mesh.ours(host) else { continue }

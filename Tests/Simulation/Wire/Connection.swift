@@ -46,6 +46,8 @@ final class Connection {
     let world: World
     let monitor: WireMonitor
     private(set) var isOpen = true
+    /// It was cut, and one end has not heard of that yet.
+    private(set) var isCutUnheard = false
     private var endpoints: [(any Endpoint)?] = [nil, nil]
     private var directions: [Direction]
     private var random: SeededRandom
@@ -139,7 +141,11 @@ final class Connection {
         endpoints = [nil, nil]
         ends[first]?.disconnected()
         guard let other = ends[1 - first] else { return }
-        world.after(delay) { other.disconnected() }
+        isCutUnheard = true
+        world.after(delay) {
+            self.isCutUnheard = false
+            other.disconnected()
+        }
     }
 
     // MARK: - Arriving

@@ -110,7 +110,7 @@ final class Internet: @unchecked Sendable {
 
     /// Forgets what is gone.
     func tidy() {
-        connections.removeAll { !$0.isOpen }
+        connections.removeAll { !$0.isOpen && !$0.isCutUnheard }
     }
 
     /// The connections of `host` that are there.
