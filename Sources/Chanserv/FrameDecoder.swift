@@ -2,18 +2,27 @@ public import NIOCore
 
 /// Takes frames out of a stream of bytes that may be cut anywhere.
 ///
-/// Whole frames are slices of the bytes they came in; only a frame that is cut is copied, into a buffer that grows with
-/// the bytes that have come, never with the length that is claimed.
+/// Whole frames are slices of the bytes they came in; only a frame that is cut is copied, into a buffer of its own that grows
+/// with the bytes that have come, never far ahead of them, whatever length is claimed.
 @usableFromInline
 struct FrameDecoder: Sendable {
     /// Bytes that came and were not looked at yet.
     @usableFromInline var chunk = ByteBuffer()
-    /// The beginning of a frame that is cut: its length, and as much of it as has come. It precedes `chunk`.
-    @usableFromInline var partial = ByteBuffer()
+    /// Whether the beginning of a frame, or of its length, came before `chunk`.
+    @usableFromInline var isCut = false
+    /// The beginning of what is cut: of a frame where `claimed` says its length, else of that length.
+    private(set) var partial = ByteBuffer()
+    private var claimed: Int?
     /// Whether payloads with the mark are decompressed: true for sources only (protocol section 5).
     @usableFromInline let decompresses: Bool
     /// The largest frame to take.
     private let limit: Int
+
+    /// A frame of which so much is missing is worth a wait of its own: 32 KiB.
+    private static let worthWaitingFor = 32_768
+    /// So much memory may be asked for that no byte has come for yet, by a reader who waits for them: 1 MiB. It is the
+    /// system's to provide when they come.
+    private static let ahead = 1 << 20
 
     init(decompresses: Bool, limit: Int = WireFormat.maxFrameSize) {
         self.decompresses = decompresses
@@ -31,8 +40,7 @@ struct FrameDecoder: Sendable {
     mutating func nextAtHand() -> ByteBuffer? {
         let start = chunk.readerIndex
         let room = chunk.readableBytes - WireFormat.lengthSize
-        guard room >= 0, partial.readableBytes == 0,
-            let length = chunk.getInteger(at: start, endianness: .little, as: UInt64.self),
+        guard room >= 0, !isCut, let length = chunk.getInteger(at: start, endianness: .little, as: UInt64.self),
             length <= UInt64(room)
         else { return nil }
         let size = Int(length)
@@ -62,29 +70,58 @@ struct FrameDecoder: Sendable {
     ///
     /// - Throws: `truncatedFrame` where that was in the middle of a frame.
     func finish() throws(ChanservError) {
-        let left = partial.readableBytes + chunk.readableBytes
+        let left = partial.readableBytes + chunk.readableBytes + (claimed == nil ? 0 : WireFormat.lengthSize)
         guard left == 0 else {
             throw ChanservError(.truncatedFrame, "the stream ended after \(left) bytes of a frame and its length")
         }
     }
 
+    // MARK: Large frames
+
+    /// How many bytes of a large frame are to be read next, by ``read(_:)``: all that are missing, or as many as there is
+    /// memory for. `nil` where whatever comes is to be appended.
+    var missing: Int? {
+        guard let claimed, claimed - partial.readableBytes >= Self.worthWaitingFor else { return nil }
+        return min(claimed - partial.readableBytes, max(Self.ahead, partial.readableBytes))
+    }
+
+    /// Lets `body` append up to ``missing`` bytes to the frame.
+    nonisolated(nonsending) mutating func read<Failure>(
+        _ missing: Int, _ body: nonisolated(nonsending) (inout ByteBuffer) async throws(Failure) -> Int
+    ) async throws(Failure) -> Int {
+        makeRoom(for: partial.readableBytes + missing)
+        return try await body(&partial)
+    }
+
+    // MARK: Inside
+
     private mutating func nextRaw() throws(ChanservError) -> ByteBuffer? {
-        if partial.readableBytes == 0 {
-            if let length = try length(in: chunk), length <= chunk.readableBytes - WireFormat.lengthSize {
-                chunk.moveReaderIndex(forwardBy: WireFormat.lengthSize)
-                return chunk.readSlice(length: length)
+        if claimed == nil {
+            if !isCut {
+                if let length = try length(in: chunk), length <= chunk.readableBytes - WireFormat.lengthSize {
+                    chunk.moveReaderIndex(forwardBy: WireFormat.lengthSize)
+                    return chunk.readSlice(length: length)
+                }
+                if chunk.readableBytes == 0 { return nil }
+                isCut = true
             }
-            if chunk.readableBytes == 0 { return nil }
-            partial.clear(minimumCapacity: 0)
+            movePartial(upTo: WireFormat.lengthSize)
+            guard let length = try length(in: partial) else { return nil }
+            claimed = length
+            partial = ByteBuffer()
         }
-        // The length first, then what it asks for.
-        movePartial(upTo: WireFormat.lengthSize)
-        guard let length = try length(in: partial) else { return nil }
-        movePartial(upTo: WireFormat.lengthSize + length)
-        guard partial.readableBytes == WireFormat.lengthSize + length else { return nil }
-        partial.moveReaderIndex(forwardBy: WireFormat.lengthSize)
+        guard let size = claimed else { return nil }
+        if partial.readableBytes == 0, let whole = chunk.readSlice(length: size) {
+            claimed = nil
+            isCut = false
+            return whole
+        }
+        movePartial(upTo: size)
+        guard partial.readableBytes == size else { return nil }
         let frame = partial
         partial = ByteBuffer()
+        claimed = nil
+        isCut = false
         return frame
     }
 
@@ -102,10 +139,18 @@ struct FrameDecoder: Sendable {
     private mutating func movePartial(upTo size: Int) {
         let missing = min(size - partial.readableBytes, chunk.readableBytes)
         guard missing > 0, var bytes = chunk.readSlice(length: missing) else { return }
-        // Grows by what has come: at most four times the bytes at hand, never past the frame. Large steps keep the
-        // copying down for a frame of many windows.
-        let have = partial.readableBytes + missing
-        if partial.capacity < have { partial.reserveCapacity(min(size, max(have, 4 * partial.readableBytes))) }
+        // Large steps keep the copying down for a frame of many pieces.
+        makeRoom(for: min(size, max(partial.readableBytes + missing, 4 * partial.readableBytes)))
         partial.writeBuffer(&bytes)
+        if chunk.readableBytes == 0 { chunk = ByteBuffer() }
+    }
+
+    /// Room for `size` bytes in all.
+    private mutating func makeRoom(for size: Int) {
+        if partial.readableBytes == 0 {
+            if partial.capacity < size { partial = ByteBufferAllocator().buffer(capacity: size) }
+        } else {
+            partial.reserveCapacity(size)
+        }
     }
 }

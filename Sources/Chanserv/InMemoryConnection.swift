@@ -21,6 +21,17 @@ struct InMemoryConnection: Connection {
         try await pair.pipe(to: side).read(deadline: deadline)
     }
 
+    func read(
+        _ count: Int, into buffer: inout ByteBuffer, deadline: ContinuousClock.Instant?
+    ) async throws -> Int {
+        var missing = count
+        while missing > 0, let bytes = try await pair.pipe(to: side).read(atMost: missing, deadline: deadline) {
+            missing -= bytes.readableBytes
+            buffer.writeImmutableBuffer(bytes)
+        }
+        return count - missing
+    }
+
     func write(_ bytes: ByteBuffer, deadline: ContinuousClock.Instant?) async throws {
         try await pair.pipe(to: side.other).write(bytes, deadline: deadline)
     }

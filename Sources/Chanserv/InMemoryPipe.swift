@@ -42,7 +42,7 @@ final class InMemoryPipe: Sendable {
         self.window = window
     }
 
-    func read(deadline: ContinuousClock.Instant?) async throws -> ByteBuffer? {
+    func read(atMost limit: Int = .max, deadline: ContinuousClock.Instant?) async throws -> ByteBuffer? {
         while true {
             try Task.checkCancellation()
             enum Step {
@@ -54,8 +54,9 @@ final class InMemoryPipe: Sendable {
                 if inside.abandoned == .lost { throw ConnectionError(.connectionLost, "the network broke") }
                 if inside.abandoned != nil { throw ConnectionError(.closed, "this end closed the connection") }
                 if inside.arrived.readableBytes > 0 {
-                    let bytes = inside.arrived
-                    inside.arrived = ByteBuffer()
+                    let count = min(limit, inside.arrived.readableBytes)
+                    guard let bytes = inside.arrived.readSlice(length: count) else { return .wait }
+                    if inside.arrived.readableBytes == 0 { inside.arrived = ByteBuffer() }
                     inside.advance(window)
                     return .bytes(bytes)
                 }

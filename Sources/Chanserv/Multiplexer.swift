@@ -96,6 +96,17 @@ public protocol Connection: Sendable {
     ///   `deadlineExceeded` (the connection stays usable), or `closed`.
     func read(deadline: ContinuousClock.Instant?) async throws -> ByteBuffer?
 
+    /// Appends bytes to `buffer` until there are `count` more, waiting for them: for a reader that knows how much it waits for,
+    /// and need not be woken for less. Bytes that came stay in `buffer` where this throws.
+    ///
+    /// - Parameters:
+    ///   - count: how many bytes, at least 1.
+    ///   - buffer: where to.
+    ///   - deadline: when to give up, `nil` for never.
+    /// - Returns: how many came: `count`, or fewer where the peer said that there are no more.
+    /// - Throws: as ``read(deadline:)``.
+    func read(_ count: Int, into buffer: inout ByteBuffer, deadline: ContinuousClock.Instant?) async throws -> Int
+
     /// Queues `bytes`; returns when the connection has room for more, at once as a rule, or waits for the peer to take
     /// some. Cancellation ends the wait with `CancellationError`; the bytes stay queued.
     ///

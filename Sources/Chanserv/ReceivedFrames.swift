@@ -82,8 +82,15 @@ public struct ReceivedFrames: AsyncSequence, Sendable {
                 let deadline = receiver.frameReadTimeout.deadline
                 while true {
                     if let bytes = try decoder.next() { return ReceivedFrame(bytes) }
-                    guard let bytes = try await receiver.read(deadline: deadline) else { break }
-                    decoder.append(bytes)
+                    if let missing = decoder.missing {
+                        let came = try await decoder.read(missing) { buffer throws(ChanservError) in
+                            try await receiver.read(missing, into: &buffer, deadline: deadline)
+                        }
+                        if came < missing { break }
+                    } else {
+                        guard let bytes = try await receiver.read(deadline: deadline) else { break }
+                        decoder.append(bytes)
+                    }
                 }
                 try decoder.finish()
                 claim = nil

@@ -74,13 +74,35 @@ final class SourceReceiver: Sendable {
             let bytes = try await connection.read(deadline: deadline)
             if bytes == nil { cancel() }
             return bytes
-        } catch let error as CancellationError {
-            // The connection is as it was; whoever was cancelled decides what becomes of it.
-            throw ChanservError(.cancelled, "waiting for a frame", cause: error)
-        } catch let error as ConnectionError where error.code == .deadlineExceeded {
-            throw ChanservError(error, while: "frame read timeout")
         } catch {
-            throw ChanservError(error, while: "reading a source")
+            throw Self.explained(error)
+        }
+    }
+
+    /// Appends to `buffer` what comes, until there are `count` more bytes; fewer when the server has no more. Frees the
+    /// connection with the end.
+    nonisolated(nonsending) func read(
+        _ count: Int, into buffer: inout ByteBuffer, deadline: ContinuousClock.Instant?
+    ) async throws(ChanservError) -> Int {
+        do {
+            let connection = try await dialled()
+            let came = try await connection.read(count, into: &buffer, deadline: deadline)
+            if came < count { cancel() }
+            return came
+        } catch {
+            throw Self.explained(error)
+        }
+    }
+
+    private static func explained(_ error: any Error) -> ChanservError {
+        switch error {
+        case is CancellationError:
+            // The connection is as it was; whoever was cancelled decides what becomes of it.
+            ChanservError(.cancelled, "waiting for a frame", cause: error)
+        case let error as ConnectionError where error.code == .deadlineExceeded:
+            ChanservError(error, while: "frame read timeout")
+        default:
+            ChanservError(error, while: "reading a source")
         }
     }
 

@@ -68,6 +68,16 @@ extension AstraNet.Stream: Connection {
         try await mapping { try await self.receive(deadline: deadline) }
     }
 
+    public func read(
+        _ count: Int, into buffer: inout ByteBuffer, deadline: ContinuousClock.Instant?
+    ) async throws -> Int {
+        do {
+            return try await receive(count, into: &buffer, deadline: deadline)
+        } catch let error as AstraNetError {
+            throw ConnectionError(error)
+        }
+    }
+
     public func write(_ bytes: ByteBuffer, deadline: ContinuousClock.Instant?) async throws {
         try await mapping { try await self.send(bytes, deadline: deadline) }
     }

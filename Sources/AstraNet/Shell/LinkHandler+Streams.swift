@@ -66,12 +66,19 @@ extension LinkHandler {
                 case .drop: break
                 case .failStream(let error): failure = error
                 case .deliver:
-                    guard link.buffered.take(op.payload.readableBytes) else {
+                    var unread = op.payload
+                    if storage.filling != nil {
+                        unread = storage.fill(unread)
+                        if storage.filled != nil { queueWake = storage.queueWake() }
+                        queueFlush = storage.creditIsDue(isDry: false)
+                        if unread.readableBytes == 0 { break }
+                    }
+                    guard link.buffered.take(unread.readableBytes) else {
                         isOverfull = true
                         failure = AstraNetError(.limitReached, "too many bytes wait to be read on this node")
                         break
                     }
-                    storage.inbox.writeImmutableBuffer(op.payload)
+                    storage.inbox.writeImmutableBuffer(unread)
                     if storage.reader != nil { queueWake = storage.queueWake() }
                 }
             case .rewind:

@@ -13,7 +13,7 @@ public final class Stream: Sendable {
     public let remoteAddress: Address
 
     let link: Link
-    private let storage: NIOLockedValueBox<Storage>
+    let storage: NIOLockedValueBox<Storage>
 
     /// Beyond this many queued bytes a writer waits; half of it lets it go on.
     static let writeHighWater = 65_536
@@ -27,6 +27,9 @@ public final class Stream: Sendable {
         var outbox = Deque<ByteBuffer>()
         var opener: Waiter<Void>?
         var reader: Waiter<ByteBuffer?>?
+        /// What the reader wants filled in one go.
+        var filling: Filling?
+        var filler: Waiter<Void>?
         var writer: Waiter<Void>?
         var lastWaiterID: UInt64 = 0
         /// On the link's list of streams with something to send.
@@ -196,7 +199,7 @@ public final class Stream: Sendable {
 
     // MARK: - Waiting
 
-    private func wait<Value: Sendable>(
+    func wait<Value: Sendable>(
         for slot: WritableKeyPath<Storage, Waiter<Value>?> & Sendable, deadline: ContinuousClock.Instant?,
         timeoutMessage: @escaping @Sendable () -> String,
         ready: @escaping @Sendable (inout Storage) -> Result<Value, any Error>?
@@ -250,11 +253,13 @@ public final class Stream: Sendable {
 struct StreamWaiters {
     var opened: (Waiter<Void>, Result<Void, any Error>)?
     var read: (Waiter<ByteBuffer?>, Result<ByteBuffer?, any Error>)?
+    var filled: (Waiter<Void>, Result<Void, any Error>)?
     var written: (Waiter<Void>, Result<Void, any Error>)?
 
     func resume() {
         if let opened { opened.0.resume(with: opened.1) }
         if let read { read.0.resume(with: read.1) }
+        if let filled { filled.0.resume(with: filled.1) }
         if let written { written.0.resume(with: written.1) }
     }
 }
@@ -329,6 +334,10 @@ extension Stream.Storage {
                 waiters.read = (waiter, .failure(error))
             }
             if waiters.read != nil { reader = nil }
+        }
+        if let waiter = filler, let result = filled {
+            waiters.filled = (waiter, result)
+            filler = nil
         }
         if let waiter = writer {
             if case .over(let error) = state.writing {

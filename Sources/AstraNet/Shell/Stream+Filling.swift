@@ -1,0 +1,84 @@
+public import NIOCore
+
+/// Reading into memory of the reader's own: for those who know how much they wait for.
+extension Stream {
+    /// Appends bytes to `buffer` until there are `count` more, waiting for them; fewer at the end of file.
+    ///
+    /// They are put there as they come, and their credit returned at once: the reader wakes once for all of them, and each is
+    /// copied once. What came stays in `buffer` where this throws.
+    ///
+    /// - Parameters:
+    ///   - count: how many bytes, at least 1.
+    ///   - buffer: where to; room for what comes is made where there is none.
+    ///   - deadline: when to give up, `nil` for never.
+    /// - Returns: how many bytes came: `count`, or fewer where the end of file is behind them.
+    /// - Throws: as ``receive(deadline:)``.
+    public nonisolated(nonsending) func receive(
+        _ count: Int, into buffer: inout ByteBuffer, deadline: ContinuousClock.Instant? = nil
+    ) async throws -> Int {
+        precondition(count > 0, "nothing to wait for")
+        let end = buffer.writerIndex + count
+        let needsFlush = storage.withLockedValue { storage in
+            storage.beginFilling(&buffer, count, link.buffered)
+        }
+        defer { storage.withLockedValue { $0.endFilling(&buffer) } }
+        if needsFlush { link.markDirty(self) }
+        try await wait(
+            for: \.filler, deadline: deadline, timeoutMessage: { "not enough came from \(self.remoteAddress) in time" },
+            ready: { $0.filled })
+        return count - (end - storage.withLockedValue { $0.filling?.buffer.writerIndex ?? end })
+    }
+
+    /// A reader's buffer, while the stream fills it.
+    struct Filling {
+        var buffer: ByteBuffer
+        /// How many bytes it still waits for.
+        var missing: Int
+    }
+}
+
+extension Stream.Storage {
+    /// Takes over the reader's buffer, and puts into it what is there already; whether the caller must tell the link.
+    fileprivate mutating func beginFilling(_ buffer: inout ByteBuffer, _ count: Int, _ budget: BufferBudget) -> Bool {
+        precondition(filling == nil && reader == nil, "two tasks read from one stream")
+        var lent = ByteBuffer()
+        swap(&lent, &buffer)
+        filling = Stream.Filling(buffer: lent, missing: count)
+        guard inbox.readableBytes > 0, let bytes = inbox.readSlice(length: min(count, inbox.readableBytes)) else {
+            return false
+        }
+        // What is left of it must not hold on to what has been taken.
+        if inbox.readableBytes == 0 { inbox = ByteBuffer() }
+        budget.give(bytes.readableBytes)
+        _ = fill(bytes)
+        return creditIsDue(isDry: false)
+    }
+
+    fileprivate mutating func endFilling(_ buffer: inout ByteBuffer) {
+        guard var filling else { return }
+        self.filling = nil
+        swap(&filling.buffer, &buffer)
+    }
+
+    /// Gives the reader as many of `bytes` as it waits for, and returns the rest.
+    mutating func fill(_ bytes: ByteBuffer) -> ByteBuffer {
+        guard let missing = filling?.missing, missing > 0 else { return bytes }
+        var rest = bytes
+        guard let part = rest.readSlice(length: min(missing, bytes.readableBytes)) else { return bytes }
+        filling?.buffer.writeImmutableBuffer(part)
+        filling?.missing = missing - part.readableBytes
+        state.took(part.readableBytes)
+        return rest
+    }
+
+    /// What became of the wait for bytes; `nil` while some are missing that may come.
+    var filled: Result<Void, any Error>? {
+        guard let filling else { return nil }
+        if filling.missing == 0 { return .success(()) }
+        switch state.reading {
+        case .open: return nil
+        case .finished: return .success(())
+        case .failed(let error): return .failure(error)
+        }
+    }
+}
