@@ -23,6 +23,7 @@ let package = Package(
         .library(name: "ChanservPlugin", targets: ["ChanservPlugin"]),
         .library(name: "Echo", type: .dynamic, targets: ["Echo"]),
         .library(name: "Files", type: .dynamic, targets: ["Files"]),
+        .library(name: "Load", type: .dynamic, targets: ["Load"]),
         .library(name: "Ticker", type: .dynamic, targets: ["Ticker"]),
     ],
     dependencies: [
@@ -31,6 +32,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-crypto", exact: "4.5.2"),
         .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
         .package(url: "https://github.com/apple/swift-nio", exact: "2.101.2"),
+        .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", exact: "0.2.0"),
     ],
     targets: [
         // The network: the AstraNet multiplexer, a library of its own.
@@ -56,6 +58,9 @@ let package = Package(
             name: "Files", dependencies: ["CChanservPlugin"], path: "Plugins/Files", publicHeadersPath: ".",
             cSettings: strictC),
         .target(
+            name: "Load", dependencies: ["CChanservPlugin"], path: "Plugins/Load", publicHeadersPath: ".",
+            cSettings: strictC),
+        .target(
             name: "Ticker", dependencies: ["CChanservPlugin", "ChanservPlugin"], path: "Plugins/Ticker",
             swiftSettings: strict),
 
@@ -75,6 +80,7 @@ let package = Package(
             dependencies: [
                 "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", logging, nioCore, nioConcurrency, nioPosix,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],
             swiftSettings: strict),
 

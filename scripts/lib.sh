@@ -85,7 +85,7 @@ install_packages() {
 swift_build() { swift build --package-path "$root" "$@"; }
 
 # The sample plugins, by the names of their products.
-readonly plugins=(Echo Files Ticker)
+readonly plugins=(Echo Files Load Ticker)
 
 # Builds what users run: the command and the plugins, optimised, without anything that only tests need.
 build_release() {

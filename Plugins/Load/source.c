@@ -1,0 +1,98 @@
+#include "source.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Frames up to this size are made on the stack and appended, one call; larger ones in the host's buffer. */
+#define APPENDED_MAX 512
+
+struct chanserv_source {
+    const struct content *content;
+    struct timer *timer;
+    const struct load_request *request; /* the call's, which is closed after its sources */
+    uint64_t number;
+    uint64_t sent;      /* frames */
+    uint64_t began;     /* when the first frame was due, monotonic nanoseconds; only with a rate */
+    struct alarm alarm; /* for the next frame; only with a rate */
+    atomic_bool cancelled; /* set by any thread, even while the source is polled */
+};
+
+chanserv_source *source_new(const struct load_request *request, uint64_t number, const struct content *content,
+                            struct timer *timer) {
+    chanserv_source *source = calloc(1, sizeof *source);
+    if (source == NULL) {
+        return NULL;
+    }
+    source->content = content;
+    source->timer = timer;
+    source->request = request;
+    source->number = number;
+    if (request->rate > 0) {
+        source->began = timer_now();
+    }
+    atomic_init(&source->cancelled, false);
+    return source;
+}
+
+/* CHANSERV_READY: the next frame was taken. */
+static chanserv_status send_frame(chanserv_source *source, chanserv_frame_sink *sink) {
+    size_t size = source->request->size;
+    if (size <= APPENDED_MAX) {
+        unsigned char frame[APPENDED_MAX];
+        content_write(source->content, source->request->kind, source->number, source->sent, frame, size);
+        return sink->append(sink, frame, size);
+    }
+    size_t capacity;
+    void *frame = sink->reserve(sink, size, &capacity);
+    if (frame == NULL) {
+        return CHANSERV_FULL;
+    }
+    content_write(source->content, source->request->kind, source->number, source->sent, frame, size);
+    return sink->commit(sink, size);
+}
+
+/* When a frame is due. With the smallest rates that is later than the clock can say. */
+static uint64_t due(const chanserv_source *source, uint64_t frame) {
+    double wait = (double)frame * 1e9 / source->request->rate;
+    return wait < 4e18 ? source->began + (uint64_t)wait : UINT64_C(1) << 62;
+}
+
+chanserv_status source_poll(chanserv_source *source, chanserv_frame_sink *sink, chanserv_error *error) {
+    uint64_t now = source->request->rate > 0 ? timer_now() : 0;
+    while (source->sent < source->request->frames) {
+        if (atomic_load_explicit(&source->cancelled, memory_order_relaxed)) {
+            snprintf(error->message, error->capacity, "cancelled");
+            return CHANSERV_ERROR_INTERNAL;
+        }
+        uint64_t next = source->request->rate > 0 ? due(source, source->sent) : 0;
+        if (next > now) {
+            if (timer_set(source->timer, &source->alarm, next, sink->wake)) {
+                /* A cancellation that came before the alarm was set could not make it go off. */
+                if (atomic_load(&source->cancelled)) {
+                    continue;
+                }
+                return CHANSERV_PENDING;
+            }
+            snprintf(error->message, error->capacity, "there is no memory or no thread to wait with");
+            return CHANSERV_ERROR_BUSY;
+        }
+        chanserv_status status = send_frame(source, sink);
+        if (status != CHANSERV_READY) {
+            return status == CHANSERV_FULL ? CHANSERV_READY : status;
+        }
+        source->sent++;
+    }
+    return CHANSERV_END;
+}
+
+/* Makes a source that waits go off at once. */
+void source_cancel(chanserv_source *source) {
+    atomic_store(&source->cancelled, true);
+    timer_hurry(source->timer, &source->alarm);
+}
+
+void source_free(chanserv_source *source) {
+    timer_unset(source->timer, &source->alarm);
+    free(source);
+}
