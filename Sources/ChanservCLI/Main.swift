@@ -9,15 +9,15 @@ struct ChanservCommand: AsyncParsableCommand {
         discussion: """
             EXIT CODES
               0    all is well
-              1    'post': the request or one of its sources failed
+              1    'post' or 'bench': the request or one of its sources failed
               64   the command line is wrong
               65   the configuration, or a plugin it names, is wrong
               69   an address is in use, nobody answers, or the like
               70   chanserv itself is at fault
-              130  'post' or 'mesh' was interrupted
+              130  'post', 'mesh' or 'bench' was interrupted
             """,
         version: version,
-        subcommands: [Serve.self, Post.self, Check.self, Router.self, Mesh.self])
+        subcommands: [Serve.self, Post.self, Check.self, Router.self, Mesh.self, Bench.self])
 
     static let version = "0.1.0"
 }

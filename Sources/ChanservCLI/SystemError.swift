@@ -9,7 +9,11 @@ struct SystemError: Error, Equatable, CustomStringConvertible {
 
     /// Takes the error number of the call made last.
     init(_ what: String) {
-        self.code = errno
+        self.init(what, code: errno)
+    }
+
+    init(_ what: String, code: Int32) {
+        self.code = code
         self.what = what
     }
 

@@ -1,0 +1,70 @@
+import ArgumentParser
+import ChanservHost
+
+/// What all benchmarks are told.
+struct BenchOptions: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            "Nodes to join instead of starting a host; may be repeated. One of them, or one behind them, must route "
+                + "--vaddr to the Load plugin.",
+            valueName: "host:port"),
+        transform: { try HostAddress(joinable: $0) })
+    var join: [HostAddress] = []
+
+    @Option(help: ArgumentHelp("With --join: the address that leads to the Load plugin.", valueName: "name"))
+    var vaddr = "load"
+
+    @Option(
+        help: ArgumentHelp(
+            "With --join: an address that leads to it over a route with compression.", valueName: "name"))
+    var compressedVaddr: String?
+
+    @Option(help: "With --join: the environment the addresses are in.")
+    var environment = ""
+
+    @Option(
+        help: ArgumentHelp(
+            "The Load plugin of the host that is started. (default: libLoad.so beside the command, or in Plugins)",
+            valueName: "file"))
+    var plugin: String?
+
+    @Flag(help: "Compare the content of every frame with what it should be; costs the client time.")
+    var verify = false
+
+    @Option(help: "How often to measure; more than once, each figure has its median, minimum and maximum.")
+    var runs = 1
+
+    @Option(
+        help: ArgumentHelp("How long each run may take, such as 90s or 10m. (default: 5m)", valueName: "duration"),
+        transform: { try ValueGrammar.duration($0) })
+    var timeout = Duration.seconds(300)
+
+    @Flag(help: "Write one JSON object instead of a table.")
+    var json = false
+
+    func validate() throws {
+        guard (1...1_000).contains(runs) else { throw ValidationError("--runs is a number from 1 to 1000") }
+        guard timeout > .zero else { throw ValidationError("--timeout is longer than nothing") }
+        if !join.isEmpty && plugin != nil {
+            throw ValidationError("--plugin is for the host that is started; with --join there is none")
+        }
+        if join.isEmpty && (compressedVaddr != nil || vaddr != "load" || !environment.isEmpty) {
+            throw ValidationError("--vaddr, --compressed-vaddr and --environment go with --join")
+        }
+        guard !vaddr.isEmpty, compressedVaddr != "" else { throw ValidationError("the virtual address is empty") }
+    }
+
+    /// For what needs a route that compresses.
+    func validateCompression() throws {
+        if !join.isEmpty && compressedVaddr == nil {
+            throw ValidationError(
+                "whether frames are compressed is the host's choice: with --join, name a route that compresses with "
+                    + "--compressed-vaddr")
+        }
+    }
+
+    func run(_ workload: any Workload) async throws {
+        let code = await BenchSession(workload, self).run()
+        if code != 0 { throw ExitCode(code) }
+    }
+}

@@ -1,0 +1,131 @@
+import Glibc
+
+/// What the frames of the Load plugin consist of, made again to compare with: `Plugins/Load/content.h` has the definition
+/// in words, and a test compares the two.
+struct LoadContent: Sendable {
+    private static let blockSize = 1 << 20
+
+    let kind: LoadKind
+    /// What frames are stretches of, after their heads.
+    private let block: [UInt8]
+
+    init(_ kind: LoadKind) {
+        self.kind = kind
+        switch kind {
+        case .zero: block = Array(repeating: 0, count: Self.blockSize)
+        case .text: block = Self.textBlock()
+        case .random, .magic: block = Self.randomBlock()
+        }
+    }
+
+    /// Whether `frame` is frame `number` of source `source`, for its size.
+    func matches(_ frame: UnsafeRawBufferPointer, source: Int, number: Int) -> Bool {
+        let head = head(source: source, number: number)
+        guard frame.prefix(head.count).elementsEqual(head.prefix(frame.count)) else { return false }
+        var done = min(head.count, frame.count)
+        var at = (offset(source: source, number: number) + done) % Self.blockSize
+        return block.withUnsafeBytes { block in
+            while done < frame.count {
+                let part = min(block.count - at, frame.count - done)
+                guard memcmp(frame.baseAddress! + done, block.baseAddress! + at, part) == 0 else { return false }
+                done += part
+                at = 0
+            }
+            return true
+        }
+    }
+
+    private func head(source: Int, number: Int) -> [UInt8] {
+        switch kind {
+        case .zero: []
+        case .text: Array((hexadecimal(source) + hexadecimal(number)).utf8)
+        case .random: littleEndian(UInt64(source)) + littleEndian(UInt64(number))
+        case .magic: Array("lz4!".utf8) + littleEndian(UInt64(source)) + littleEndian(UInt64(number))
+        }
+    }
+
+    private func offset(source: Int, number: Int) -> Int {
+        guard kind != .zero else { return 0 }
+        let mixed =
+            UInt64(source) &* 0x9E37_79B9_7F4A_7C15 &+ UInt64(number) &* 0xC2B2_AE3D_27D4_EB4F
+        return Int(mixed >> 50) * 64
+    }
+
+    // MARK: The blocks
+
+    private static func randomBlock() -> [UInt8] {
+        var random = SplitMix(state: 0x6368_616E_7365_7276)
+        var block: [UInt8] = []
+        block.reserveCapacity(blockSize)
+        while block.count < blockSize { block += littleEndian(random.next()) }
+        return block
+    }
+
+    private static let levels = ["info", "info", "debug", "warning"]
+    private static let services = ["quotes", "orders", "files", "ledger", "router", "mailer", "archive", "session"]
+    private static let messages = [
+        "request accepted and handed over to the next free worker",
+        "request served from the cache, nothing was fetched",
+        "connection closed by the other side after the last frame",
+        "connection opened, waiting for the first request to arrive",
+        "the snapshot was written and the older one was removed",
+        "the queue is half full, readers are slower than writers",
+        "a client asked for a source that does not exist any more",
+        "retrying after a pause, the other side did not answer in time",
+        "user signed in from a device that was seen before",
+        "user signed out, the session and its streams were closed",
+        "the configuration was read again, nothing had changed",
+        "checksum of the uploaded file matches what was announced",
+        "the order was filled in full at the price of the last quote",
+        "the order was rejected, the account has no such position",
+        "the nightly export has begun and will take some minutes",
+        "latency of the last hundred requests is within the budget",
+    ]
+
+    private static func textBlock() -> [UInt8] {
+        var random = SplitMix(state: 0x6C6F_6164)
+        var block: [UInt8] = []
+        block.reserveCapacity(blockSize + 256)
+        var time = 0
+        while block.count < blockSize {
+            let value = random.next()
+            let clock =
+                "\(padded(time / 3_600_000 % 24, 2)):\(padded(time / 60_000 % 60, 2))"
+                + ":\(padded(time / 1_000 % 60, 2)).\(padded(time % 1_000, 3))"
+            let line =
+                "2026-01-31T\(clock)Z \(levels[Int(value & 3)]) \(services[Int(value >> 8 & 7)]): "
+                + "\(messages[Int(value >> 16 & 15)]) id=\(hexadecimal(Int(value >> 32))) ms=\(value >> 24 & 255)\n"
+            block += line.utf8
+            time += 137
+        }
+        return Array(block.prefix(blockSize))
+    }
+}
+
+/// The generator known as splitmix64.
+private struct SplitMix {
+    var state: UInt64
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var value = state
+        value = (value ^ value >> 30) &* 0xBF58_476D_1CE4_E5B9
+        value = (value ^ value >> 27) &* 0x94D0_49BB_1331_11EB
+        return value ^ value >> 31
+    }
+}
+
+private func littleEndian(_ value: UInt64) -> [UInt8] {
+    (0..<8).map { UInt8(truncatingIfNeeded: value >> (8 * UInt64($0))) }
+}
+
+/// Eight digits.
+private func hexadecimal(_ value: Int) -> String {
+    let digits = String(value, radix: 16)
+    return String(repeating: "0", count: 8 - digits.count) + digits
+}
+
+private func padded(_ value: Int, _ width: Int) -> String {
+    let digits = String(value)
+    return String(repeating: "0", count: max(0, width - digits.count)) + digits
+}

@@ -1,0 +1,29 @@
+import Glibc
+
+/// Where the Load plugin is.
+enum LoadPlugin {
+    private static let file = "libLoad.so"
+
+    /// - Parameter given: the path on the command line, if any.
+    /// - Returns: an absolute path.
+    static func path(_ given: String?) throws(BenchError) -> String {
+        let candidates = given.map { [$0] } ?? [executableFolder() + "/" + file, "Plugins/" + file]
+        for candidate in candidates {
+            guard let real = realpath(candidate, nil) else { continue }
+            defer { free(real) }
+            return String(cString: real)
+        }
+        if let given { throw BenchError(.configuration, "\(SystemError("cannot find '\(given)'"))") }
+        throw BenchError(
+            .configuration,
+            "there is no \(file) at \(candidates.joined(separator: " or ")): build it with 'swift build -c release "
+                + "--product Load', or say where it is with --plugin")
+    }
+
+    private static func executableFolder() -> String {
+        guard let real = realpath("/proc/self/exe", nil) else { return "." }
+        defer { free(real) }
+        let path = String(cString: real)
+        return String(path.prefix(upTo: path.lastIndex(of: "/") ?? path.startIndex))
+    }
+}

@@ -1,0 +1,54 @@
+@preconcurrency import Dispatch
+import Glibc
+import NIOConcurrencyHelpers
+
+/// A line on standard error that says how far a benchmark is, where that is a terminal.
+///
+/// A timer of its own draws it, not a task: what is measured may keep all the threads for tasks busy.
+final class BenchProgress: Sendable {
+    private struct State {
+        var run = 0
+        var timer: (any DispatchSourceTimer)?
+    }
+
+    private let name: String
+    private let runs: Int
+    private let tally: Tally
+    private let state = NIOLockedValueBox(State())
+
+    init(_ name: String, runs: Int, _ tally: Tally) {
+        self.name = name
+        self.runs = runs
+        self.tally = tally
+        guard isatty(STDERR_FILENO) == 1 else { return }
+        let timer = DispatchSource.makeTimerSource(queue: DispatchQueue(label: "chanserv.bench.progress"))
+        timer.setEventHandler { [weak self] in self?.draw() }
+        timer.schedule(deadline: .now(), repeating: .milliseconds(200))
+        state.withLockedValue { $0.timer = timer }
+        timer.activate()
+    }
+
+    func begin(run: Int) {
+        state.withLockedValue { $0.run = run }
+    }
+
+    /// Removes the line. Repeating it does nothing.
+    func end() {
+        state.withLockedValue { state in
+            guard let timer = state.timer else { return }
+            timer.cancel()
+            state.timer = nil
+            StandardError.write("\r\u{1B}[K", terminator: "")
+        }
+    }
+
+    private func draw() {
+        state.withLockedValue { state in
+            guard state.timer != nil else { return }
+            let line =
+                "\(name): run \(state.run) of \(runs)  requests: \(tally.requests)  frames: \(tally.frames)"
+                + "  bytes: \(ByteCount(tally.bytes))"
+            StandardError.write("\r\(line.prefix(79))\u{1B}[K", terminator: "")
+        }
+    }
+}

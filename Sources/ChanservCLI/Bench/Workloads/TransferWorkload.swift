@@ -1,0 +1,32 @@
+import Chanserv
+
+/// One request with many sources, all of them read at the same time, frame by frame: how much comes through.
+struct TransferWorkload: Workload {
+    /// `flood` for many small frames, `heavy` for large ones.
+    var name: String
+    var request: LoadRequest
+    var compression: Bool
+
+    var summary: String {
+        "\(request.sources) sources of \(request.frames) frames of \(request.size) bytes of \(request.kind.rawValue)"
+            + (compression ? ", compressed" : "")
+    }
+    var parameters: [String: BenchParameter] {
+        [
+            "sources": .integer(request.sources), "frames": .integer(request.frames), "size": .integer(request.size),
+            "kind": .text(request.kind.rawValue), "compression": .flag(compression),
+        ]
+    }
+
+    func run(_ bench: BenchContext) async throws -> [Figure] {
+        let reader = AnswerReader(request, at: compression ? bench.compressedVAddr : bench.vAddr, bench)
+        let begin = ContinuousClock.now
+        try await reader.read()
+        let seconds = (ContinuousClock.now - begin) / .seconds(1)
+        let frames = Double(request.sources) * Double(request.frames)
+        return [
+            Figure("frames", frames / seconds, "1/s"),
+            Figure("payload", frames * Double(request.size) / seconds / 1e9, "GB/s"),
+        ]
+    }
+}

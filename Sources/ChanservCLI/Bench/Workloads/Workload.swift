@@ -1,0 +1,55 @@
+import Chanserv
+import Synchronization
+
+/// Something to measure: does it once, checks all that comes, and tells what it saw.
+protocol Workload: Sendable {
+    /// The subcommand's name.
+    var name: String { get }
+    /// What was measured, in a few words.
+    var summary: String { get }
+    /// What it was measured with, for programs.
+    var parameters: [String: BenchParameter] { get }
+
+    /// - Throws: ``BenchError`` where what came is not what was asked for; errors of the client.
+    func run(_ bench: BenchContext) async throws -> [Figure]
+}
+
+/// What workloads work with.
+struct BenchContext: Sendable {
+    var client: Client
+    /// Leads to the Load plugin.
+    var vAddr: String
+    /// Leads to the Load plugin over a route that compresses.
+    var compressedVAddr: String
+    /// What frames are compared with, where that was asked for.
+    var contents: Contents?
+    /// The host's process, where it was started here.
+    var hostID: Int32?
+    /// What came so far, for whoever looks on.
+    var tally: Tally
+
+    /// The definition of each kind, made once.
+    struct Contents: Sendable {
+        private let contents = LoadKind.allCases.map { LoadContent($0) }
+
+        subscript(kind: LoadKind) -> LoadContent { contents[LoadKind.allCases.firstIndex(of: kind)!] }
+    }
+}
+
+/// Counts that one task adds to and another looks at.
+final class Tally: Sendable {
+    private let frameCount = Atomic(0)
+    private let byteCount = Atomic(0)
+    private let requestCount = Atomic(0)
+
+    var frames: Int { frameCount.load(ordering: .relaxed) }
+    var bytes: Int { byteCount.load(ordering: .relaxed) }
+    var requests: Int { requestCount.load(ordering: .relaxed) }
+
+    func add(frames: Int, bytes: Int) {
+        frameCount.wrappingAdd(frames, ordering: .relaxed)
+        byteCount.wrappingAdd(bytes, ordering: .relaxed)
+    }
+
+    func addRequest() { requestCount.wrappingAdd(1, ordering: .relaxed) }
+}
