@@ -1,4 +1,4 @@
-# Shared by scripts/run, scripts/test and .ci/run: finds the Swift toolchain and installs what the build needs beside it.
+# Shared by the scripts beside it and .ci/run: finds the Swift toolchain and installs what the build needs beside it.
 # Source it; it sets `root` (the repository's folder) and defines functions only.
 # shellcheck shell=bash
 
@@ -56,29 +56,56 @@ need_libraries() {
     if ((${#missing[@]} > 0)); then install_packages "${missing[@]}"; fi
 }
 
+# Sets `as_root`: the words to put before a command that only root may run.
+need_root_for() {
+    as_root=(env DEBIAN_FRONTEND=noninteractive)
+    if ((EUID == 0)); then return; fi
+    if ! command -v sudo >/dev/null; then
+        die "needed to build: $*" \
+            "Installing them takes root, and there is no sudo here. As root, run:" \
+            "apt-get update && apt-get install -y $*"
+    fi
+    as_root=(sudo "${as_root[@]}")
+}
+
+need_apt_for() {
+    if command -v apt-get >/dev/null; then return; fi
+    die "needed to build, and there is no apt-get to install it with: $*" \
+        "(names of Debian packages). Install what your system calls them, then run this again."
+}
+
+update_package_lists_for() {
+    need_root_for "$@"
+    say "Updating the package lists"
+    "${as_root[@]}" apt-get -o DPkg::Lock::Timeout=120 update >&2 ||
+        die "'apt-get update' failed; what it said is above." "Needed to build: $*"
+}
+
 install_packages() {
-    if ! command -v apt-get >/dev/null; then
-        die "needed to build, and there is no apt-get to install it with: $*" \
-            "(names of Debian packages). Install what your system calls them, then run this again."
-    fi
-    local as_root=(env DEBIAN_FRONTEND=noninteractive)
-    if ((EUID != 0)); then
-        if ! command -v sudo >/dev/null; then
-            die "needed to build: $*" \
-                "Installing them takes root, and there is no sudo here. As root, run:" \
-                "apt-get update && apt-get install -y $*"
-        fi
-        as_root=(sudo "${as_root[@]}")
-    fi
+    need_apt_for "$@"
+    need_root_for "$@"
     local install=("${as_root[@]}" apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "$@")
     say "Installing $*"
     # A machine whose package lists are fresh is spared the update; one that has none, or old ones, fails here quickly.
     if "${install[@]}" >/dev/null 2>&1; then return; fi
-    say "Updating the package lists"
-    "${as_root[@]}" apt-get -o DPkg::Lock::Timeout=120 update >&2 ||
-        die "'apt-get update' failed; what it said is above." "Needed to build: $*"
+    update_package_lists_for "$@"
     "${install[@]}" >&2 ||
         die "could not install $*; what apt-get said is above." "Install them by hand, then run this again."
+}
+
+# unpack_package NAME FOLDER: what is in a Debian package, without installing it. For servers, which would be started and
+# stay as services of the machine.
+unpack_package() {
+    local package=$1 folder=$2
+    need_apt_for "$package"
+    say "Unpacking $package"
+    mkdir -p "$folder"
+    if ! (cd "$folder" && apt-get download "$package") >/dev/null 2>&1; then
+        update_package_lists_for "$package"
+        (cd "$folder" && apt-get download "$package") >&2 ||
+            die "could not download $package; what apt-get said is above."
+    fi
+    dpkg-deb --extract "$folder/${package}"_*.deb "$folder"
 }
 
 # `swift build` in the repository, from wherever this was called.
