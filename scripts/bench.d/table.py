@@ -113,7 +113,7 @@ def main(results, file=None):
         print_table(rows(workload, peers))
         for peer, measured in peers.items():
             if measured.dropped:
-                print(f"* {peer} lost {measured.dropped:,} frames; its figure is of those that came")
+                print(f"* {peer} lost {measured.dropped:,} frames: its rate is of the others, with the wait for these")
             if measured.failures:
                 print(f"* {peer} failed in {measured.failures} of {runs} runs")
     print()
