@@ -44,13 +44,13 @@ extension Stream.Storage {
         var lent = ByteBuffer()
         swap(&lent, &buffer)
         filling = Stream.Filling(buffer: lent, missing: count)
-        guard inbox.readableBytes > 0, let bytes = inbox.readSlice(length: min(count, inbox.readableBytes)) else {
-            return false
+        if inbox.readableBytes > 0, let bytes = inbox.readSlice(length: min(count, inbox.readableBytes)) {
+            // What is left of it must not hold on to what has been taken.
+            if inbox.readableBytes == 0 { inbox = ByteBuffer() }
+            budget.give(bytes.readableBytes)
+            _ = fill(bytes)
         }
-        // What is left of it must not hold on to what has been taken.
-        if inbox.readableBytes == 0 { inbox = ByteBuffer() }
-        budget.give(bytes.readableBytes)
-        _ = fill(bytes)
+        // Also for what was taken before: nobody else looks at it until more comes.
         return creditIsDue(isDry: false)
     }
 
