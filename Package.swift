@@ -75,10 +75,12 @@ let package = Package(
                 .product(name: "Crypto", package: "swift-crypto"),
             ],
             swiftSettings: strict),
+        // malloc's options, which Swift's Glibc module leaves out.
+        .systemLibrary(name: "CMalloc"),
         .executableTarget(
             name: "ChanservCLI",
             dependencies: [
-                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", logging, nioCore, nioConcurrency, nioPosix,
+                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", "CMalloc", logging, nioCore, nioConcurrency, nioPosix,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],

@@ -143,6 +143,10 @@ public final class Node: Sendable {
         }
     }
 
+    /// Runs tasks on the event loops of this node's links, right where they are resumed: for those that mostly wait for its
+    /// streams. They must not block nor compute for long, or all that runs over these links waits.
+    public var executor: any TaskExecutor { core.executor }
+
     /// How many links are up.
     public var linkCount: Int { core.linkCount }
 

@@ -15,7 +15,8 @@ extension Client {
         public var masterWriteTimeout: Duration?
         /// How long to wait for each frame (or the end of them) once it is asked for. Default `nil`: for ever.
         public var frameReadTimeout: Duration?
-        /// Every failure that a sequence throws, called from any thread; not what this side cancelled.
+        /// Every failure that a sequence throws; not what this side cancelled. Called from any thread, which may be one of the
+        /// network's: it must not block.
         public var onError: @Sendable (ChanservError) -> Void = { _ in }
 
         /// All defaults.

@@ -14,7 +14,7 @@ final class Event: Sendable {
 
     private struct Inside {
         var signalled = false
-        var waiter: CheckedContinuation<Outcome, Never>?
+        var waiter: UnsafeContinuation<Outcome, Never>?
         /// Tells one wait from the next, for an alarm that rings late.
         var waits: UInt64 = 0
     }
@@ -50,7 +50,7 @@ final class Event: Sendable {
         }
         defer { alarm?.cancel() }
         return await withTaskCancellationHandler {
-            await withCheckedContinuation { continuation in
+            await withUnsafeContinuation { continuation in
                 let outcome = inside.withLockedValue { inside -> Outcome? in
                     if Task.isCancelled { return .cancelled }
                     if inside.signalled {

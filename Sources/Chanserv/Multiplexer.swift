@@ -5,6 +5,12 @@ public import NIOCore
 /// AstraNet's node conforms through `AstraNetMultiplexer` (library ChanservAstraNet); `InMemoryMultiplexer` is for tests
 /// and for a client and a server in one process. Every failure is thrown as a ``ConnectionError``.
 public protocol Multiplexer: Sendable {
+    /// Where tasks run that mostly wait for connections of this network and do little when something comes, e.g. its event
+    /// loops, so that no other thread need be woken for them. `nil`, the default: Swift's own pool.
+    ///
+    /// Clients and servers run no code of their users there but the callbacks of their configurations.
+    var executor: (any TaskExecutor)? { get }
+
     /// Binds `name` and announces it, so that it can be dialled from now on.
     ///
     /// - Parameters:
@@ -55,6 +61,8 @@ public protocol Multiplexer: Sendable {
 }
 
 extension Multiplexer {
+    public var executor: (any TaskExecutor)? { nil }
+
     public func dial(
         _ name: String, bucket: String?, sending first: ByteBuffer, deadline: ContinuousClock.Instant
     ) async throws -> (connection: any Connection, isSent: Bool) {

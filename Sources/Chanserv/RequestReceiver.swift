@@ -51,7 +51,7 @@ final class RequestReceiver: Sendable {
     }
 
     func start() {
-        let reader = Task { await self.receive() }
+        let reader = Task.immediate(executorPreference: multiplexer.executor) { await self.receive() }
         let cancelled = inside.withLockedValue { inside -> Bool in
             inside.reader = reader
             if case .cancelled = inside.phase { return true }

@@ -50,7 +50,7 @@ extension Server {
         /// Where source functions and frame producers run. Default `nil`: Swift's own pool.
         public var executor: (any TaskExecutor)?
 
-        // MARK: Callbacks, from any thread
+        // MARK: Callbacks, from any thread, which may be one of the network's: they must not block
 
         /// A request, or the service itself, failed.
         public var onError: @Sendable (ChanservError) -> Void = { _ in }

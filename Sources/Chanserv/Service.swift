@@ -199,7 +199,7 @@ public final class Service: Sendable {
         } catch {
             throw ChanservError(error, while: "binding \(vAddr)")
         }
-        Task { await self.acceptLoop() }
+        Task(executorPreference: multiplexer.executor) { await self.acceptLoop() }
     }
 
     private enum Step {

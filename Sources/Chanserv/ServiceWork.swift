@@ -65,7 +65,15 @@ final class ServiceWork: Sendable {
 
     /// Starts the task of `id`, or the next one where it has stages.
     func run(_ id: ID, on executor: (any TaskExecutor)?, _ body: @escaping @Sendable () async -> Void) {
-        let task = Task(executorPreference: executor) { await body() }
+        keep(Task(executorPreference: executor) { await body() }, of: id)
+    }
+
+    /// As ``run(_:on:_:)``, for what waits before it does anything: it begins at once, on the caller's thread.
+    func wait(_ id: ID, on executor: (any TaskExecutor)?, _ body: @escaping @Sendable () async -> Void) {
+        keep(Task.immediate(executorPreference: executor) { await body() }, of: id)
+    }
+
+    private func keep(_ task: Task<Void, Never>, of id: ID) {
         let cancelled = inside.withLockedValue { inside -> Bool in
             inside.entries[id]?.task = task
             return inside.entries[id]?.isCancelled ?? false

@@ -5,7 +5,7 @@ import NIOCore
 final class SourceReceiver: Sendable {
     private enum Phase {
         /// With the reader that waits for it.
-        case dialling(CheckedContinuation<Void, Never>?)
+        case dialling(UnsafeContinuation<Void, Never>?)
         case open(any Connection)
         case failed(any Error)
         case ended
@@ -32,7 +32,7 @@ final class SourceReceiver: Sendable {
         let phase = NIOLockedValueBox(Phase.dialling(nil))
         self.phase = phase
         // The task must not hold the receiver, which is to be freed while it dials.
-        Task {
+        Task.immediate(executorPreference: multiplexer.executor) {
             defer { dialled() }
             let arrived: Phase
             do {
@@ -42,7 +42,7 @@ final class SourceReceiver: Sendable {
             } catch {
                 arrived = .failed(error)
             }
-            let (isWanted, reader) = phase.withLockedValue { phase -> (Bool, CheckedContinuation<Void, Never>?) in
+            let (isWanted, reader) = phase.withLockedValue { phase -> (Bool, UnsafeContinuation<Void, Never>?) in
                 guard case .dialling(let reader) = phase else { return (false, nil) }
                 phase = arrived
                 return (true, reader)
@@ -127,7 +127,7 @@ final class SourceReceiver: Sendable {
 
     nonisolated(nonsending) private func waitUntilDialled() async {
         await withTaskCancellationHandler {
-            await withCheckedContinuation { continuation in
+            await withUnsafeContinuation { continuation in
                 let isOver = phase.withLockedValue { phase in
                     guard case .dialling = phase else { return true }
                     phase = .dialling(continuation)

@@ -28,7 +28,7 @@ final class SourceServing: Sendable {
 
     /// Begins to wait for the client.
     func start() {
-        service.work.run(id, on: nil) { await self.awaitClient() }
+        service.work.wait(id, on: service.multiplexer.executor) { await self.awaitClient() }
     }
 
     /// The client does not know the name and will not come.

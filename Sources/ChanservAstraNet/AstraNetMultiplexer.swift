@@ -15,6 +15,8 @@ public struct AstraNetMultiplexer: Multiplexer {
         self.node = node
     }
 
+    public var executor: (any TaskExecutor)? { node.executor }
+
     public func bind(_ name: String, visibleTo peer: (any Connection)?) throws -> any ConnectionListener {
         do {
             return try node.bind(name, visibleTo: peer as? AstraNet.Stream)

@@ -20,4 +20,18 @@ struct ChanservCommand: AsyncParsableCommand {
         subcommands: [Serve.self, Post.self, Check.self, Router.self, Mesh.self, Bench.self])
 
     static let version = "0.1.0"
+
+    static func main() async {
+        FreedMemory.keep()
+        do {
+            var command = try parseAsRoot()
+            if var command = command as? any AsyncParsableCommand {
+                try await command.run()
+            } else {
+                try command.run()
+            }
+        } catch {
+            exit(withError: error)
+        }
+    }
 }

@@ -14,6 +14,8 @@ final class Link: Sendable {
     let isDialled: Bool
     /// Those of waits for this link's streams.
     let deadlines: Deadlines
+    /// Tasks that wait for this link's streams, once they go on.
+    let tasks: LoopExecutor.Queue?
     /// What the peer makes this node hold.
     let buffered: BufferBudget
     /// What came from this link and waits on others to be forwarded: who heeds no credit fills only a part of what another
@@ -58,6 +60,7 @@ final class Link: Sendable {
         self.channel = channel
         self.isDialled = isDialled
         deadlines = Deadlines(on: channel.eventLoop)
+        tasks = node.executor.queue(of: channel.eventLoop)
         buffered = BufferBudget(limit: node.configuration.maximumBufferedPerLink, parent: node.buffered)
         forwarding = BufferBudget(limit: node.configuration.maximumBufferedPerLink / 4, parent: nil)
         handler = NIOLoopBoundBox.makeEmptyBox(valueType: LinkHandler.self, eventLoop: channel.eventLoop)

@@ -286,6 +286,8 @@ final class LinkHandler: ChannelInboundHandler {
 
     func channelReadComplete(context: ChannelHandlerContext) {
         wakeAll()
+        // What was woken here says what it has to say now, and it leaves with the rest.
+        node.executor.runWaiting(on: link.tasks)
         flush()
         context.fireChannelReadComplete()
     }

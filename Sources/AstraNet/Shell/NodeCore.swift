@@ -14,6 +14,8 @@ final class NodeCore: Sendable {
     /// Where deadlines and joins run that belong to no link.
     let timers: any EventLoop
     let deadlines: Deadlines
+    /// Where tasks run that wait for streams.
+    let executor: LoopExecutor
     let buffered: BufferBudget
     let counters = NodeCounters()
     let watchers: ListingWatchers
@@ -61,6 +63,7 @@ final class NodeCore: Sendable {
         self.group = group
         timers = group.next()
         deadlines = Deadlines(on: timers)
+        executor = LoopExecutor(group, home: timers)
         self.surroundings = surroundings
         watchers = ListingWatchers(deadlines, surroundings, on: timers)
         buffered = BufferBudget(limit: configuration.maximumBuffered, parent: nil)
