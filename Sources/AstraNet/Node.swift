@@ -157,9 +157,13 @@ public final class Node: Sendable {
     /// - Parameters:
     ///   - name: the service's name without the environment.
     ///   - peer: announces it only to the host at the other end of this stream; `nil`, the default, to everybody.
+    ///   - answersSoon: whether its streams are answered as a rule as soon as they are there: then their acceptance leaves with
+    ///     the answer where the dialer is a node of this library, and by itself only after a millisecond. `false` by default.
     /// - Throws: ``AstraNetError`` with code `serviceInUse`, `closed`, or `limitReached` for a name that is too long.
-    public func bind(_ name: String, visibleTo peer: Stream? = nil) throws(AstraNetError) -> Listener {
-        try core.bind(name, visibility: peer.map { .peer($0.way) } ?? .everybody)
+    public func bind(
+        _ name: String, visibleTo peer: Stream? = nil, answersSoon: Bool = false
+    ) throws(AstraNetError) -> Listener {
+        try core.bind(name, visibility: peer.map { .peer($0.way) } ?? .everybody, answersSoon: answersSoon)
     }
 
     /// All that other nodes offer, as far as this node has heard.

@@ -19,7 +19,7 @@ public struct AstraNetMultiplexer: Multiplexer {
 
     public func bind(_ name: String, visibleTo peer: (any Connection)?) throws -> any ConnectionListener {
         do {
-            return try node.bind(name, visibleTo: peer as? AstraNet.Stream)
+            return try node.bind(name, visibleTo: peer as? AstraNet.Stream, answersSoon: true)
         } catch {
             throw ConnectionError(error)
         }

@@ -71,6 +71,15 @@ final class Link: Sendable {
         schedule { write(&$0.control) }
     }
 
+    /// For so long an op nobody waits for may wait for others to leave with: 1 ms. A write of its own, and the read at the other
+    /// end, cost more than all else about it.
+    static let patience = TimeAmount.milliseconds(1)
+
+    /// As ``sendControl(_:)``, for ops that may leave with others, at the latest after ``patience``.
+    func sendControlPatiently(_ write: (inout ByteBuffer) -> Void) {
+        schedulePatiently { write(&$0.outbound.control) }
+    }
+
     /// One more stream runs over the link; `false`, and nothing changed, where it has as many as it may have.
     func takeStreamPlace() -> Bool {
         if streamCount.add(1, ordering: .relaxed).newValue <= node.configuration.maximumStreamsPerLink { return true }
@@ -154,6 +163,18 @@ final class Link: Sendable {
         return isOpen
     }
 
+    private func schedulePatiently(_ change: (inout Outbox) -> Void) {
+        let mustWatch = outbox.withLockedValue { outbox -> Bool in
+            guard !outbox.isClosed else { return false }
+            change(&outbox)
+            return outbox.mustWatch()
+        }
+        guard mustWatch else { return }
+        eventLoop.scheduleTask(in: Self.patience) {
+            if self.outbox.withLockedValue({ $0.patienceIsOver() }) { self.handler.value?.flush() }
+        }
+    }
+
     /// In the event loop this comes after the current read, so that all its answers leave together.
     private func tell() {
         eventLoop.execute { self.handler.value?.flush() }
@@ -162,7 +183,12 @@ final class Link: Sendable {
     // MARK: - Announcements
 
     /// Queues SERVICE or NO_SERVICE ahead of all DATA, or keeps in mind that it is to be said where the connection takes no more.
-    func announce(_ command: Command, _ name: String, at address: Address, to host: HostID = .peer) {
+    ///
+    /// - Parameter isPatient: whether it may wait for others to leave with, for ``patience`` at most.
+    func announce(
+        _ command: Command, _ name: String, at address: Address, to host: HostID = .peer, isPatient: Bool = false
+    ) {
+        if isPatient { return schedulePatiently { $0.announce(command, name, at: address, to: host) } }
         let mustTell = outbox.withLockedValue { outbox -> Bool in
             guard !outbox.isClosed else { return false }
             outbox.announce(command, name, at: address, to: host)
@@ -193,9 +219,11 @@ final class Link: Sendable {
 
     /// Takes all there is to send, but for held announcements only as many as go to the connection at once.
     ///
-    /// - Parameter isWritable: whether the connection takes more; where it does not, they stay held.
-    func takeOutbound(isWritable: Bool) -> Outbox.Outbound {
-        outbox.withLockedValue { $0.take(releasesHeld: isWritable) }
+    /// - Parameters:
+    ///   - isWritable: whether the connection takes more; where it does not, they stay held.
+    ///   - isJoined: whether there is something else to leave with, for what waits for that.
+    func takeOutbound(isWritable: Bool, isJoined: Bool) -> Outbox.Outbound {
+        outbox.withLockedValue { $0.take(releasesHeld: isWritable, isJoined: isJoined) }
     }
 
     /// Nothing can be sent any more.

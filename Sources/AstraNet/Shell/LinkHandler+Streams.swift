@@ -7,7 +7,7 @@ extension LinkHandler {
         let remote = op.header.source
         let key = StreamTable.Key(remote: remote, localPort: local.port)
         guard streams[key] == nil else { return }
-        guard node.isListening(on: local.port, for: remote.host, over: link) else {
+        guard let listener = node.listener(on: local.port, for: remote.host, over: link) else {
             return refuse(remote, local, "nobody listens on \(local)")
         }
         guard streams.halfOpenCount < node.configuration.maximumHalfOpenPerLink else {
@@ -20,13 +20,18 @@ extension LinkHandler {
         let isEager = can(.eager, with: remote.host)
         let stream = Stream(state: .listener(isEager: isEager), local: local, remote: remote, link: link)
         streams.insert(stream, halfOpenSince: isEager ? nil : now)
-        guard !isEager || node.accept(stream) else {
+        guard !isEager || listener.accept(stream) else {
             node.counters.refusedStreams.add(1, ordering: .relaxed)
             remove(stream)
             return refuse(remote, local, "\(local) has as many streams as it may have that nobody has taken yet")
         }
         // Whatever the one who took it says leaves behind this.
-        link.sendControl { $0.writeOp(OpHeader(.syn, to: remote, from: local)) }
+        let syn = OpHeader(.syn, to: remote, from: local)
+        if isEager, listener.answersSoon {
+            link.sendControlPatiently { $0.writeOp(syn) }
+        } else {
+            link.sendControl { $0.writeOp(syn) }
+        }
     }
 
     /// Answers a dial that leads nowhere, where the dialer understands that.
@@ -51,7 +56,7 @@ extension LinkHandler {
                 isForgotten = action == .forget
                 if storage.state.queued == 0 { storage.outbox.removeAll() }
                 queueWake = storage.queueWake()
-                queueFlush = storage.markDirty()
+                queueFlush = !isForgotten && storage.markDirty()
             }
             func take(_ action: StreamState.ReceivedCreditAction) {
                 switch action {

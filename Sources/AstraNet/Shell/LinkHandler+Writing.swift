@@ -19,7 +19,9 @@ extension LinkHandler {
     func flush() {
         guard let context else { return }
         var packer = OpPacker(allocator: context.channel.allocator) { self.send($0) }
-        let outbound = link.takeOutbound(isWritable: context.channel.isWritable)
+        let outbound = link.takeOutbound(
+            isWritable: context.channel.isWritable,
+            isJoined: closesWhenFlushed || !backlog.isEmpty || !forwardBacklog.isEmpty)
         packer.write(outbound.control)
         for stream in outbound.opening {
             streams.insert(stream, halfOpenSince: nil)

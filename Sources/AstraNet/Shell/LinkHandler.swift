@@ -48,7 +48,7 @@ final class LinkHandler: ChannelInboundHandler {
     let up: EventLoopPromise<LinkUp>
     private(set) var closeReason: AstraNetError?
     /// The link closes as soon as all that was written to it is out.
-    private var closesWhenFlushed = false
+    private(set) var closesWhenFlushed = false
 
     init(link: Link, up: EventLoopPromise<LinkUp>) {
         node = link.node

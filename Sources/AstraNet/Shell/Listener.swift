@@ -10,6 +10,8 @@ public final class Listener: Sendable {
     public let address: Address
 
     let visibility: Visibility
+    /// Streams that come from it are answered as a rule as soon as they are there.
+    let answersSoon: Bool
     private let node: NodeCore
     private let storage = NIOLockedValueBox(Storage())
 
@@ -32,10 +34,11 @@ public final class Listener: Sendable {
         var isClosed = false
     }
 
-    init(name: String, address: Address, visibility: Visibility, node: NodeCore) {
+    init(name: String, address: Address, visibility: Visibility, answersSoon: Bool, node: NodeCore) {
         self.name = name
         self.address = address
         self.visibility = visibility
+        self.answersSoon = answersSoon
         self.node = node
     }
 

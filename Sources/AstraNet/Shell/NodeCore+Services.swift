@@ -5,7 +5,9 @@ extension NodeCore {
     // MARK: - Bound here
 
     /// Binds a name to a fresh port and announces it.
-    func bind(_ name: String, visibility: Listener.Visibility) throws(AstraNetError) -> Listener {
+    func bind(
+        _ name: String, visibility: Listener.Visibility, answersSoon: Bool
+    ) throws(AstraNetError) -> Listener {
         let fullName = configuration.fullName(name)
         guard !name.isEmpty, fullName.utf8.count <= configuration.maximumServiceName else {
             throw AstraNetError(
@@ -18,7 +20,8 @@ extension NodeCore {
                 return .failure(AstraNetError(.serviceInUse, "'\(fullName)' is bound already"))
             }
             let listener = Listener(
-                name: fullName, address: address(port: shared.takePort()), visibility: visibility, node: self)
+                name: fullName, address: address(port: shared.takePort()), visibility: visibility,
+                answersSoon: answersSoon, node: self)
             shared.listeners[listener.address.port] = listener
             shared.portsByName[fullName] = listener.address.port
             if let way = visibility.way { shared.scoped[way, default: []].insert(listener.address.port) }
@@ -41,13 +44,14 @@ extension NodeCore {
         }
     }
 
-    /// Whether a DIAL from `remote` over `link` may reach `port`.
-    func isListening(on port: UInt32, for remote: HostID, over link: Link) -> Bool {
-        guard let listener = shared.withLockedValue({ $0.listeners[port] }) else { return false }
-        guard let way = listener.visibility.way else { return true }
+    /// Whom a DIAL from `remote` over `link` reaches at `port`; `nil` where that is nobody.
+    func listener(on port: UInt32, for remote: HostID, over link: Link) -> Listener? {
+        guard let listener = shared.withLockedValue({ $0.listeners[port] }) else { return nil }
+        guard let way = listener.visibility.way else { return listener }
         // A name that was told to one peer is not for others, who may guess its port.
         // Over another link to the same host it may come all the same: who claims to be behind one may not.
-        return way.host == remote && (way.link == link.id || link.direct.withLockedValue { $0?.host } == remote)
+        let isTheirs = way.host == remote && (way.link == link.id || link.direct.withLockedValue { $0?.host } == remote)
+        return isTheirs ? listener : nil
     }
 
     /// Whether names were told over `link` to one peer alone: sources that are still to be fetched.
@@ -75,7 +79,10 @@ extension NodeCore {
             guard let link = shared.links[way.link] else { return }
             // Addressed to the host, a router passes it on to that host alone, as it does with every op.
             let isDirect = shared.peers.host(of: way.link) == way.host
-            link.announce(command, listener.name, at: listener.address, to: isDirect ? .peer : way.host)
+            // Nobody waits to hear that it is gone: it is what was fetched just now.
+            link.announce(
+                command, listener.name, at: listener.address, to: isDirect ? .peer : way.host,
+                isPatient: command == .noService)
         }
     }
 

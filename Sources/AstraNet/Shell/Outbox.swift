@@ -29,6 +29,10 @@ struct Outbox {
     var isClosed = false
     /// The event loop has been told.
     private var isScheduled = false
+    /// There is nothing but control ops that wait for others to leave with, or for ``Link/patience``.
+    private var isPatient = true
+    /// Somebody sees to it that they do not wait for longer.
+    private var isWatched = false
     /// Announcements are held: the connection takes no more, or what was held is not all on its way yet.
     private var isHolding = false
     /// Later than those in ``Outbound/control``.
@@ -41,9 +45,25 @@ struct Outbox {
 
     /// Something was put in. Whether the event loop must be told.
     mutating func mustTell() -> Bool {
+        isPatient = false
         guard !isScheduled else { return false }
         isScheduled = true
         return true
+    }
+
+    /// A control op was put in that may wait for others to leave with. Whether somebody must see to it that it does not wait for
+    /// longer than ``Link/patience``.
+    mutating func mustWatch() -> Bool {
+        guard isPatient, !isWatched else { return false }
+        isWatched = true
+        return true
+    }
+
+    /// What waited has waited long enough. Whether there is something to send.
+    mutating func patienceIsOver() -> Bool {
+        isWatched = false
+        if outbound.control.readableBytes > 0 { isPatient = false }
+        return !isPatient
     }
 
     /// SERVICE or NO_SERVICE.
@@ -61,13 +81,17 @@ struct Outbox {
         isHolding = true
     }
 
-    /// Takes all there is, but for held announcements.
+    /// Takes all there is, but for held announcements, and nothing where all of it may wait.
     ///
-    /// - Parameter releasesHeld: whether the connection takes more: then as many of those as go to it at once come along.
-    mutating func take(releasesHeld: Bool) -> Outbound {
+    /// - Parameters:
+    ///   - releasesHeld: whether the connection takes more: then as many of those as go to it at once come along.
+    ///   - isJoined: whether there is something else to leave with.
+    mutating func take(releasesHeld: Bool, isJoined: Bool) -> Outbound {
+        isScheduled = false
+        if isPatient, !isJoined, !isHolding { return Outbound() }
+        isPatient = true
         var taken = Outbound()
         swap(&taken, &outbound)
-        isScheduled = false
         if isHolding, releasesHeld {
             let end = taken.control.writerIndex + Self.announcedAtOnce
             while taken.control.writerIndex < end, let (subject, isOffered) = held.popFirst() {

@@ -48,6 +48,8 @@ struct StreamState: Hashable, Sendable {
     private(set) var receiveWindow = ReceiveWindow()
     /// Bytes queued by the writer that no DATA op carried yet.
     private(set) var queued = 0
+    /// FIN1 came.
+    private var isStoppedByPeer = false
     /// Whether the other side took our DIAL, whatever became of the stream since.
     private(set) var wasAccepted = false
 
@@ -245,7 +247,20 @@ struct StreamState: Hashable, Sendable {
     /// FIN1: the peer takes no more bytes. Those queued are dropped.
     mutating func receivedFin1() -> PeerEndAction {
         guard phase != .ended else { return .doNothing }
-        return stopWriting(AstraNetError(.closedByPeer, "the peer wants no more bytes"))
+        let action = stopWriting(AstraNetError(.closedByPeer, "the peer wants no more bytes"))
+        return endsWithPeer() ? .forget : action
+    }
+
+    /// A node of this library that has ended both directions has forgotten the stream: there is nobody to say anything to.
+    private mutating func endsWithPeer() -> Bool {
+        guard isEager, phase == .open, reading == .finished else { return false }
+        switch writing {
+        case .open, .ending(.finish): return false
+        case .ending, .over: break
+        }
+        guard isStoppedByPeer else { return false }
+        phase = .ended
+        return true
     }
 
     /// FIN2: the end of file behind what was received. The stream stays for our direction.
@@ -257,7 +272,7 @@ struct StreamState: Hashable, Sendable {
         }
         guard reading == .open else { return .doNothing }
         reading = .finished
-        return .notify
+        return endsWithPeer() ? .forget : .notify
     }
 
     /// ERR, FORCE_CLOSED, a broken link or a broken rule: both directions are over at once. Received bytes stay
@@ -273,6 +288,7 @@ struct StreamState: Hashable, Sendable {
 
     private mutating func stopWriting(_ error: AstraNetError) -> PeerEndAction {
         queued = 0
+        isStoppedByPeer = true
         switch writing {
         case .open, .ending(.finish):
             writing = .over(error)

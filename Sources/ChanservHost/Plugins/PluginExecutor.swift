@@ -8,6 +8,10 @@ package protocol PluginExecutor: TaskExecutor {
     /// Runs `work` soon, in the order of submission as far as this executor has an order.
     func submit(_ work: @escaping @Sendable () -> Void)
 
+    /// As ``submit(_:)``, for what others do not wait for: where one of the executor's own threads asks, it is that thread which
+    /// runs it when its present job is over, so that no other one need be woken. Not where that job may block.
+    func submitUnhurried(_ work: @escaping @Sendable () -> Void)
+
     /// Runs `work` even when all threads are held up in blocking calls: a cancellation must get past them.
     func submitUrgent(_ work: @escaping @Sendable () -> Void)
 
@@ -24,6 +28,8 @@ package protocol PluginExecutor: TaskExecutor {
 }
 
 extension PluginExecutor {
+    package func submitUnhurried(_ work: @escaping @Sendable () -> Void) { submit(work) }
+
     /// Whether the code that asks runs on this executor now.
     package var isCurrent: Bool {
         CurrentPluginExecutor.identity == Unmanaged.passUnretained(self).toOpaque()

@@ -75,6 +75,10 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
         push(.closure(work))
     }
 
+    package func submitUnhurried(_ work: @escaping @Sendable () -> Void) {
+        push(.closure(work), wakesOthers: !isCurrent)
+    }
+
     package func submitUrgent(_ work: @escaping @Sendable () -> Void) {
         (urgent ?? self).submit(work)
     }
@@ -115,16 +119,25 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
     /// How many threads there are now, not counting the one for urgent work.
     package var threadCount: Int { withState { $0.threads } }
 
-    private func push(_ work: Work) {
-        let threadNumber: Int? = withState { state in
+    private enum Helper {
+        case none, waiting
+        case new(Int)
+    }
+
+    /// - Parameter wakesOthers: `false` where the thread that calls this looks for more work soon itself.
+    private func push(_ work: Work, wakesOthers: Bool = true) {
+        let helper: Helper = withState { state in
             state.queue.append(work)
-            if state.queue.count <= state.waiting {
-                pthread_cond_signal(condition)
-                return nil
-            }
-            return nextThread(&state)
+            guard wakesOthers else { return .none }
+            if state.queue.count <= state.waiting { return .waiting }
+            return nextThread(&state).map { .new($0) } ?? .none
         }
-        if let threadNumber { startThread(threadNumber) }
+        switch helper {
+        case .none: break
+        // Without the lock, which the thread that wakes needs at once.
+        case .waiting: pthread_cond_signal(condition)
+        case .new(let number): startThread(number)
+        }
     }
 
     /// Counts another thread if there may be one.

@@ -166,7 +166,7 @@ final class PolledObject: Sendable {
             call.pollingIsOver()
         case .source(let call):
             // Never in place: this may be in the middle of the poll that added the source.
-            context.executor.submit { [self] in
+            submitClose { [self] in
                 context.call("close_source") { $0.closeSource(pointer.raw) }
                 call.sourceClosed(self)
             }
@@ -177,9 +177,17 @@ final class PolledObject: Sendable {
 
     /// Calls close_call, when ``PluginCall`` says it is time.
     func closeCall(then done: @escaping @Sendable () -> Void) {
-        context.executor.submit { [self] in
+        submitClose { [self] in
             context.call("close_call") { $0.closeCall(pointer.raw) }
             done()
+        }
+    }
+
+    private func submitClose(_ close: @escaping @Sendable () -> Void) {
+        if context.descriptor.isBlocking {
+            context.executor.submit(close)
+        } else {
+            context.executor.submitUnhurried(close)
         }
     }
 }
