@@ -23,5 +23,5 @@ struct Bench: AsyncParsableCommand {
               chanserv bench idle --streams 100000
               chanserv bench connect --join router-1:10000 --vaddr load
             """,
-        subcommands: [BenchConnect.self, BenchFlood.self, BenchHeavy.self])
+        subcommands: [BenchConnect.self, BenchFlood.self, BenchHeavy.self, BenchMixed.self, BenchIdle.self])
 }

@@ -6,8 +6,8 @@ struct LoadRequest: Sendable, Equatable {
     /// Of each frame, bytes.
     var size: Int
     var kind: LoadKind
-    /// Frames a second of each source, the first at once; 0 for as fast as they are asked for.
-    var rate = 0.0
+    /// Frames a second of each source as a decimal number, the first at once; `nil` for as fast as they are asked for.
+    var rate: String?
 
     /// The largest numbers the plugin takes.
     static let sourcesMax = 1_000_000
@@ -18,7 +18,7 @@ struct LoadRequest: Sendable, Equatable {
     static let smallest = LoadRequest(sources: 1, frames: 1, size: 0, kind: .zero)
 
     /// As it is posted.
-    var body: String { "\(sources) \(frames) \(size) \(kind.rawValue)" + (rate == 0 ? "" : " \(rate)") }
+    var body: String { "\(sources) \(frames) \(size) \(kind.rawValue)" + (rate.map { " \($0)" } ?? "") }
 }
 
 /// What frames consist of.

@@ -53,14 +53,7 @@ struct AnswerReader: Sendable {
         var frames = 0
         var (newFrames, newBytes) = (0, 0)
         for try await frame in source.frames {
-            guard frame.count == size else {
-                throw wrong("frame \(frames) of source \(number) has \(frame.count) bytes, not \(size)")
-            }
-            if let content {
-                guard frame.withUnsafeBytes({ content.matches($0, source: number, number: frames) }) else {
-                    throw wrong("frame \(frames) of source \(number) does not have the content it should have")
-                }
-            }
+            try check(frame, source: number, number: frames)
             frames += 1
             newFrames += 1
             newBytes += size
@@ -72,6 +65,17 @@ struct AnswerReader: Sendable {
         tally.add(frames: newFrames, bytes: newBytes)
         guard frames == request.frames else {
             throw wrong("source \(number) has \(frames) frames, not \(request.frames)")
+        }
+    }
+
+    @inline(__always)
+    func check(_ frame: ReceivedFrame, source: Int, number: Int) throws {
+        guard frame.count == request.size else {
+            throw wrong("frame \(number) of source \(source) has \(frame.count) bytes, not \(request.size)")
+        }
+        guard let content else { return }
+        guard frame.withUnsafeBytes({ content.matches($0, source: source, number: number) }) else {
+            throw wrong("frame \(number) of source \(source) does not have the content it should have")
         }
     }
 
