@@ -1,0 +1,172 @@
+import CChanservPlugin
+import Testing
+
+@Suite struct LoadTests {
+    @Test func sendsAsManyFramesOfAsManySourcesAsAskedFor() async throws {
+        try await onThread {
+            let instance = try Instance(descriptor(ofProduct: "Load"))
+            let sources = try instance.sources("300 7 64 random")
+            #expect(text(sources.map(\.header)) == (0..<300).map { "\($0)" })
+            var all: Set<[UInt8]> = []
+            for source in sources {
+                let frames = try source.frames()
+                #expect(frames.count == 7)
+                #expect(frames.allSatisfy { $0.count == 64 })
+                all.formUnion(frames)
+            }
+            // No two are the same.
+            #expect(all.count == 300 * 7)
+            #expect(try instance.sources("0 5 10 zero").isEmpty)
+            #expect(try instance.sources("1 0 10 zero")[0].frames().isEmpty)
+            #expect(try instance.sources(" 1\t2 0 text 0\r\n")[0].frames() == [[], []])
+        }
+    }
+
+    @Test func aFullSinkGetsTheSameFramesInMorePolls() async throws {
+        try await onThread {
+            let instance = try Instance(descriptor(ofProduct: "Load"))
+            for request in ["2 40 64 text", "2 40 600 magic", "2 3 1500000 random"] {
+                let whole = try instance.sources(request).map { try $0.frames() }
+                let call = try instance.open(request)
+                let (sources, last) = try call.collect(limit: 1)
+                #expect(last.status == end)
+                #expect(try sources.map { try $0.frames(.one) } == whole)
+                #expect(try instance.sources(request).map { try $0.frames(Room(bytes: 2_000)) } == whole)
+            }
+        }
+    }
+
+    @Test func framesAreWhatTheirKindSays() async throws {
+        try await onThread {
+            let instance = try Instance(descriptor(ofProduct: "Load"))
+            func frames(_ request: String) throws -> [[UInt8]] { try instance.sources(request)[1].frames() }
+            #expect(try frames("2 2 3000000 zero").allSatisfy { $0.allSatisfy { $0 == 0 } })
+
+            let numbers = { (source: UInt8, frame: UInt8) in
+                [source, 0, 0, 0, 0, 0, 0, 0, frame, 0, 0, 0, 0, 0, 0, 0] as [UInt8]
+            }
+            #expect(try frames("2 3 100 random")[2].prefix(16) == numbers(1, 2)[...])
+            #expect(try frames("2 3 100 magic")[2].prefix(20) == ("lz4!".utf8 + numbers(1, 2))[...])
+            #expect(try frames("2 3 6 magic")[2] == "lz4!".utf8 + [1, 0])
+
+            let lines = try text(frames("2 2 100000 text"))
+            #expect(lines[1].hasPrefix("0000000100000001"))
+            let line = #/2026-01-31T\d\d:\d\d:\d\d\.\d{3}Z (info|debug|warning) [a-z]+: [a-z, ]+ id=[0-9a-f]{8} ms=\d+/#
+            for frame in lines {
+                // The first is cut, and so is the last.
+                let whole = frame.split(separator: "\n").dropFirst().dropLast()
+                #expect(whole.count > 700)
+                #expect(whole.allSatisfy { (try? line.wholeMatch(in: $0)) != nil })
+            }
+            // Every byte is about as frequent as any other.
+            var counts = [Int](repeating: 0, count: 256)
+            for byte in try frames("2 1 1000000 random")[0] { counts[Int(byte)] += 1 }
+            #expect(counts.allSatisfy { (3_000...5_000).contains($0) })
+        }
+    }
+
+    @Test func withARateTheFirstFrameComesAtOnceAndTheOthersAreWaitedFor() async throws {
+        try await onThread {
+            let instance = try Instance(descriptor(ofProduct: "Load"))
+            let slow = try instance.sources("1 3 8 random 0.001")[0]
+            let first = slow.poll()
+            #expect(first.status == pending)
+            #expect(try first.items == [instance.sources("1 3 8 random")[0].frames()[0]])
+            // Again, before it is time: the alarm is set anew, not twice.
+            let second = slow.poll()
+            #expect(second.status == pending)
+            #expect(second.items.isEmpty)
+
+            let all = try instance.sources("3 5 8 random").map { try $0.frames() }
+            #expect(try instance.sources("3 5 8 random 200.5").map { try $0.frames() } == all)
+        }
+    }
+
+    @Test func aSourceThatWaitsIsWokenInTheOrderOfTheAlarms() async throws {
+        try await onThread {
+            let instance = try Instance(descriptor(ofProduct: "Load"))
+            // The alarms of the first are far away, so that those of the others have to get ahead of them.
+            let slow = try instance.sources("50 2 1 zero 0.001")
+            for source in slow { #expect(source.poll().status == pending) }
+            let quick = try instance.sources("50 4 1 zero 200")
+            for source in quick { #expect(try source.frames().count == 4) }
+            for source in slow { #expect(source.poll().items.isEmpty) }
+        }
+    }
+
+    @Test func cancellationWakesASourceThatWaits() async throws {
+        try await onThread {
+            let instance = try Instance(descriptor(ofProduct: "Load"))
+            let sources = try instance.sources("20 2 1 zero 0.00001")
+            for source in sources { #expect(source.poll().status == pending) }
+            // From the middle, which is where a heap goes wrong.
+            for source in sources[5..<15] {
+                source.cancel()
+                try source.bell.wait()
+                let answer = source.poll()
+                #expect(answer.status == internalError)
+                #expect(answer.message == "cancelled")
+                source.cancel()
+            }
+        }
+    }
+
+    @Test func canBeClosedAtAnyPoint() async throws {
+        try await onThread {
+            let instance = try Instance(descriptor(ofProduct: "Load"))
+            _ = try instance.open("3 3 3 zero")
+            _ = try instance.sources("3 3 3 zero 0.001")
+            let call = try instance.open("2 1 1 zero 0.001")
+            call.cancel()
+            for source in call.poll().items { #expect(source.poll().status == end) }
+        }
+    }
+
+    @Test(arguments: [
+        ("", "it is not SOURCES FRAMES SIZE KIND [RATE], such as "),
+        ("1 1 1", "it is not SOURCES FRAMES SIZE KIND [RATE], such as "),
+        ("1 1 1 zero 1 1", "it is not SOURCES FRAMES SIZE KIND [RATE], such as "),
+        ("x 1 1 zero", "SOURCES is 'x', not a whole number from 0 to 1000000"),
+        ("-1 1 1 zero", "SOURCES is '-1', not a whole number from 0 to 1000000"),
+        ("1000001 1 1 zero", "SOURCES is '1000001', not a whole number from 0 to 1000000"),
+        ("1 4294967296 1 zero", "FRAMES is '4294967296', not a whole number from 0 to 4294967295"),
+        (
+            "1 99999999999999999999999999 1 zero",
+            "FRAMES is '999999999999999999999999...', not a whole number from 0 to 4294967295"
+        ),
+        ("1 1 104857601 zero", "SIZE is '104857601', not a whole number from 0 to 104857600"),
+        ("1 1 1 Zero", "KIND is 'Zero', not zero, text, random or magic"),
+        ("1 1 1 z\u{1}", "KIND is 'z?', not zero, text, random or magic"),
+        ("1 1 1 zero .", "RATE is '.', not a number of frames a second from 0 to 1000000"),
+        ("1 1 1 zero 1.2.3", "RATE is '1.2.3', not a number of frames a second from 0 to 1000000"),
+        ("1 1 1 zero 1e3", "RATE is '1e3', not a number of frames a second from 0 to 1000000"),
+        ("1 1 1 zero 1000000.1", "RATE is '1000000.1', not a number of frames a second from 0 to 1000000"),
+    ])
+    func refuses(request: String, message: String) async throws {
+        try await onThread {
+            let instance = try Instance(descriptor(ofProduct: "Load"))
+            let refusal = try #require(throws: Refusal.self) { try instance.open(request) }
+            #expect(refusal.status == badRequest)
+            #expect(refusal.message.hasPrefix("bad request: " + message))
+        }
+    }
+
+    @Test func theLargestFrameIsWritten() async throws {
+        try await onThread {
+            let answer = try Instance(descriptor(ofProduct: "Load")).sources("1 1 104857600 random")[0].poll()
+            #expect(answer.status == end)
+            #expect(answer.items.map(\.count) == [104_857_600])
+            #expect(answer.largestReservation == 104_857_600)
+        }
+    }
+
+    @Test func refusesEveryKey() async throws {
+        try await onThread {
+            let refusal = try #require(throws: Refusal.self) {
+                try Instance(descriptor(ofProduct: "Load"), ["loud": .boolean(true)])
+            }
+            #expect(refusal.status == badRequest)
+            #expect(refusal.message == "unknown key loud")
+        }
+    }
+}
