@@ -27,12 +27,15 @@ struct Serve: AsyncParsableCommand {
     @Option(help: "How to log: text for people, or json, one object a line.")
     var logFormat = LogFormat.text
 
+    @Flag(help: ArgumentHelp("Stop as on SIGTERM when standard input ends.", visibility: .hidden))
+    var stopWithInput = false
+
     func run() async throws {
         LineLogHandler.bootstrap(level: logLevel, format: logFormat)
         let logger = Logger(label: "chanserv")
         let host = Host(configurationFile: config, logger: logger)
         do {
-            try await ServeSession(host).run()
+            try await ServeSession(host, stopsWithInput: stopWithInput).run()
         } catch {
             for problem in error.problems { logger.critical("\(problem)") }
             throw ExitCode(error.code.exitCode)

@@ -115,7 +115,7 @@ final class BenchSession: Sendable {
             client: Client(multiplexer: AstraNetMultiplexer(node)),
             vAddr: host == nil ? options.vaddr : BenchHost.vAddr,
             compressedVAddr: host == nil ? options.compressedVaddr ?? options.vaddr : BenchHost.compressedVAddr,
-            contents: options.verify ? BenchContext.Contents() : nil, hostID: host?.id, tally: tally)
+            contents: options.verify ? contents() : nil, hostID: host?.id, tally: tally)
         for vAddr in Set([bench.vAddr, bench.compressedVAddr]).sorted() { try await probe(vAddr, bench) }
 
         let progress = BenchProgress(workload.name, runs: options.runs, tally)
@@ -131,6 +131,11 @@ final class BenchSession: Sendable {
         try write(options.json ? report.json : report.text)
     }
 
+    private func contents() -> [LoadKind: LoadContent] {
+        let kinds = Set(workload.kinds + [LoadRequest.smallest.kind])
+        return Dictionary(uniqueKeysWithValues: kinds.map { ($0, LoadContent($0)) })
+    }
+
     /// The first request: nobody offers the address, or something else than the Load plugin answers there.
     private func probe(_ vAddr: String, _ bench: BenchContext) async throws {
         do {
@@ -139,6 +144,8 @@ final class BenchSession: Sendable {
             throw BenchError(.failed, "\(error) (does '\(vAddr)' lead to the Load plugin?)")
         } catch let error as ChanservError where Self.unavailable.contains(error.code) {
             throw BenchError(.unavailable, "\(vAddr): \(error)")
+        } catch let error as ChanservError where error.code != .cancelled {
+            throw BenchError(.failed, "\(vAddr): \(error) (does '\(vAddr)' lead to the Load plugin?)")
         }
     }
 

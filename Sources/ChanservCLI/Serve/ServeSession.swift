@@ -13,9 +13,13 @@ struct ServeSession {
     private static let endNowGrace = DispatchTimeInterval.seconds(2)
 
     private let host: Host
+    private let stopsWithInput: Bool
 
-    init(_ host: Host) {
+    /// - Parameter stopsWithInput: for a host that is not to outlive the program that started it: to stop, as a signal
+    ///   would, when standard input ends.
+    init(_ host: Host, stopsWithInput: Bool = false) {
         self.host = host
+        self.stopsWithInput = stopsWithInput
     }
 
     /// Serves until a signal says to stop, also while it is starting, and returns when everything has ended.
@@ -33,6 +37,12 @@ struct ServeSession {
                 DispatchQueue.global().asyncAfter(deadline: .now() + Self.endNowGrace) { _exit(0) }
             })
         defer { signals.cancel() }
+        if stopsWithInput {
+            DispatchQueue(label: "chanserv.input").async {
+                Self.awaitEndOfInput()
+                told.yield(.stop)
+            }
+        }
 
         // Beside the events: a plugin's create may take long, or for ever, and must not hold up a stop.
         let start = Task { () -> Result<Void, HostError> in
@@ -56,6 +66,15 @@ struct ServeSession {
             }
         }
         try await start.value.get()
+    }
+
+    /// Blocks.
+    private static func awaitEndOfInput() {
+        var bytes = [UInt8](repeating: 0, count: 512)
+        while true {
+            let count = read(STDIN_FILENO, &bytes, bytes.count)
+            if count == 0 || (count < 0 && errno != EINTR) { return }
+        }
     }
 
     /// Drains; the first element of `endings` makes it the deadline.

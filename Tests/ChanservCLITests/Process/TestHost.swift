@@ -29,7 +29,7 @@ struct TestHost {
     /// Calls `body` with a folder that has the sample plugins and a configuration.
     static func withFolder<T>(_ configuration: String = samples, _ body: (String) async throws -> T) async throws -> T {
         try await withTemporaryFolder { folder in
-            for plugin in ["Echo", "Files", "Ticker"] {
+            for plugin in ["Echo", "Files", "Load", "Ticker"] {
                 let name = "/lib\(plugin).so"
                 try FileManager.default.copyItem(atPath: ChanservCommand.buildFolder + name, toPath: folder + name)
                 // The host refuses what others than the owner can write, which a umask may have allowed.

@@ -20,34 +20,48 @@ struct LoadContent: Sendable {
 
     /// Whether `frame` is frame `number` of source `source`, for its size.
     func matches(_ frame: UnsafeRawBufferPointer, source: Int, number: Int) -> Bool {
-        let head = head(source: source, number: number)
-        guard frame.prefix(head.count).elementsEqual(head.prefix(frame.count)) else { return false }
-        var done = min(head.count, frame.count)
-        var at = (offset(source: source, number: number) + done) % Self.blockSize
-        return block.withUnsafeBytes { block in
-            while done < frame.count {
-                let part = min(block.count - at, frame.count - done)
-                guard memcmp(frame.baseAddress! + done, block.baseAddress! + at, part) == 0 else { return false }
-                done += part
-                at = 0
+        guard let start = frame.baseAddress else { return true }
+        return withUnsafeTemporaryAllocation(byteCount: Self.headMax, alignment: 1) { head in
+            var done = min(writeHead(source: UInt64(source), number: UInt64(number), to: head), frame.count)
+            guard memcmp(start, head.baseAddress!, done) == 0 else { return false }
+            var at = (offset(source: UInt64(source), number: UInt64(number)) + done) % Self.blockSize
+            return block.withUnsafeBytes { block in
+                while done < frame.count {
+                    let part = min(block.count - at, frame.count - done)
+                    guard memcmp(start + done, block.baseAddress! + at, part) == 0 else { return false }
+                    done += part
+                    at = 0
+                }
+                return true
             }
-            return true
         }
     }
 
-    private func head(source: Int, number: Int) -> [UInt8] {
+    private static let headMax = 20
+
+    /// - Returns: how many bytes it has.
+    private func writeHead(source: UInt64, number: UInt64, to head: UnsafeMutableRawBufferPointer) -> Int {
         switch kind {
-        case .zero: []
-        case .text: Array((hexadecimal(source) + hexadecimal(number)).utf8)
-        case .random: littleEndian(UInt64(source)) + littleEndian(UInt64(number))
-        case .magic: Array("lz4!".utf8) + littleEndian(UInt64(source)) + littleEndian(UInt64(number))
+        case .zero: return 0
+        case .text:
+            for (offset, value) in [(0, source), (8, number)] {
+                for place in 0..<8 {
+                    let digit = UInt8(value >> UInt64(28 - 4 * place) & 15)
+                    head[offset + place] = digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") + digit - 10
+                }
+            }
+            return 16
+        case .random, .magic:
+            let mark = kind == .magic ? 4 : 0
+            if kind == .magic { head.copyBytes(from: "lz4!".utf8) }
+            head.storeBytes(of: source.littleEndian, toByteOffset: mark, as: UInt64.self)
+            head.storeBytes(of: number.littleEndian, toByteOffset: mark + 8, as: UInt64.self)
+            return mark + 16
         }
     }
 
-    private func offset(source: Int, number: Int) -> Int {
-        guard kind != .zero else { return 0 }
-        let mixed =
-            UInt64(source) &* 0x9E37_79B9_7F4A_7C15 &+ UInt64(number) &* 0xC2B2_AE3D_27D4_EB4F
+    private func offset(source: UInt64, number: UInt64) -> Int {
+        let mixed = source &* 0x9E37_79B9_7F4A_7C15 &+ number &* 0xC2B2_AE3D_27D4_EB4F
         return Int(mixed >> 50) * 64
     }
 
@@ -55,10 +69,13 @@ struct LoadContent: Sendable {
 
     private static func randomBlock() -> [UInt8] {
         var random = SplitMix(state: 0x6368_616E_7365_7276)
-        var block: [UInt8] = []
-        block.reserveCapacity(blockSize)
-        while block.count < blockSize { block += littleEndian(random.next()) }
-        return block
+        return Array(unsafeUninitializedCapacity: blockSize) { block, count in
+            let bytes = UnsafeMutableRawBufferPointer(block)
+            for offset in stride(from: 0, to: blockSize, by: 8) {
+                bytes.storeBytes(of: random.next().littleEndian, toByteOffset: offset, as: UInt64.self)
+            }
+            count = blockSize
+        }
     }
 
     private static let levels = ["info", "info", "debug", "warning"]
@@ -113,10 +130,6 @@ private struct SplitMix {
         value = (value ^ value >> 27) &* 0x94D0_49BB_1331_11EB
         return value ^ value >> 31
     }
-}
-
-private func littleEndian(_ value: UInt64) -> [UInt8] {
-    (0..<8).map { UInt8(truncatingIfNeeded: value >> (8 * UInt64($0))) }
 }
 
 /// Eight digits.

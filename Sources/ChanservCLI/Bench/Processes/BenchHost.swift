@@ -34,7 +34,7 @@ final class BenchHost: Sendable {
         let file = folder + "/chanserv.yaml"
         do {
             try write(configuration(plugin: plugin), to: file)
-            let process = try SpawnedProcess("/proc/self/exe", ["serve", "--config", file])
+            let process = try SpawnedProcess("/proc/self/exe", ["serve", "--stop-with-input", "--config", file])
             started(process)
             return try await ready(process)
         } catch let error as SystemError {

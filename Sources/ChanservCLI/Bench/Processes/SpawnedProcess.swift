@@ -2,26 +2,24 @@ import Glibc
 import NIOConcurrencyHelpers
 
 /// A program started here, in a process group of its own, so that Ctrl-C reaches only this command, which then ends the
-/// program itself.
+/// program itself. Its standard input has nothing, and ends with this object, or with this command, however that ends.
 final class SpawnedProcess: Sendable {
     let id: pid_t
     /// Its standard output and standard error.
     let output: Int32
+    private let input: Int32
     private let hasEnded = NIOLockedValueBox(false)
 
-    /// Starts `program` with nothing on standard input.
+    /// Starts `program`.
     init(_ program: String, _ arguments: [String]) throws(SystemError) {
-        var ends: [Int32] = [0, 0]
-        guard pipe(&ends) == 0, ends.allSatisfy({ fcntl($0, F_SETFD, FD_CLOEXEC) == 0 }) else {
-            throw SystemError("cannot make a pipe")
-        }
-        defer { close(ends[1]) }
+        let input = try Pipe()
+        let output = try Pipe()
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
-        posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0)
-        posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO)
-        posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO)
+        posix_spawn_file_actions_adddup2(&actions, input.reader, STDIN_FILENO)
+        posix_spawn_file_actions_adddup2(&actions, output.writer, STDOUT_FILENO)
+        posix_spawn_file_actions_adddup2(&actions, output.writer, STDERR_FILENO)
 
         // Signals as a shell would leave them, whatever is done with them here.
         var attributes = posix_spawnattr_t()
@@ -36,16 +34,35 @@ final class SpawnedProcess: Sendable {
         posix_spawnattr_setflags(
             &attributes, Int16(POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP))
 
+        defer {
+            close(input.reader)
+            close(output.writer)
+        }
         let strings = ([program] + arguments).map { strdup($0) }
         defer { for string in strings { free(string) } }
         var id: pid_t = 0
         let code = posix_spawn(&id, program, &actions, &attributes, strings + [nil], environ)
         guard code == 0 else {
-            close(ends[0])
+            close(input.writer)
+            close(output.reader)
             throw SystemError("cannot start \(program)", code: code)
         }
         self.id = id
-        output = ends[0]
+        self.input = input.writer
+        self.output = output.reader
+    }
+
+    /// Neither end is inherited as it is.
+    private struct Pipe {
+        let reader: Int32
+        let writer: Int32
+
+        init() throws(SystemError) {
+            var ends: [Int32] = [0, 0]
+            guard pipe(&ends) == 0 else { throw SystemError("cannot make a pipe") }
+            (reader, writer) = (ends[0], ends[1])
+            for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+        }
     }
 
     /// Sends a signal, unless the process has ended: its number may be another's by then.
@@ -91,5 +108,8 @@ final class SpawnedProcess: Sendable {
         }
     }
 
-    deinit { close(output) }
+    deinit {
+        close(input)
+        close(output)
+    }
 }

@@ -12,6 +12,8 @@ struct ConnectWorkload: Workload {
     }
     var parameters: [String: BenchParameter] { ["callers": .integer(callers), "seconds": .number(seconds)] }
 
+    var kinds: [LoadKind] { [LoadRequest.smallest.kind] }
+
     func run(_ bench: BenchContext) async throws -> [Figure] {
         try await measure(bench).figures()
     }

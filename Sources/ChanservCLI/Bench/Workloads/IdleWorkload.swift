@@ -8,6 +8,8 @@ struct IdleWorkload: Workload {
     var summary: String { "\(streams) open streams that say nothing" }
     var parameters: [String: BenchParameter] { ["streams": .integer(streams)] }
 
+    var kinds: [LoadKind] { [.zero] }
+
     /// A frame every eleven days: the first says that the stream is open, the second does not come.
     private static let rate = "0.000001"
 

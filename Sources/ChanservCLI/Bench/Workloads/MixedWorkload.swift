@@ -17,6 +17,8 @@ struct MixedWorkload: Workload {
         ["callers": .integer(callers), "seconds": .number(seconds), "size": .integer(size)]
     }
 
+    var kinds: [LoadKind] { [LoadRequest.smallest.kind, .random, .text] }
+
     func run(_ bench: BenchContext) async throws -> [Figure] {
         let connect = ConnectWorkload(callers: callers, seconds: seconds)
         let alone = try await connect.measure(bench)

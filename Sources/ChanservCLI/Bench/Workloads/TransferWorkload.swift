@@ -18,6 +18,8 @@ struct TransferWorkload: Workload {
         ]
     }
 
+    var kinds: [LoadKind] { [request.kind] }
+
     func run(_ bench: BenchContext) async throws -> [Figure] {
         let reader = AnswerReader(request, at: compression ? bench.compressedVAddr : bench.vAddr, bench)
         let begin = ContinuousClock.now

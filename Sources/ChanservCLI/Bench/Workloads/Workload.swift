@@ -9,6 +9,8 @@ protocol Workload: Sendable {
     var summary: String { get }
     /// What it was measured with, for programs.
     var parameters: [String: BenchParameter] { get }
+    /// The kinds of frames that come.
+    var kinds: [LoadKind] { get }
 
     /// - Throws: ``BenchError`` where what came is not what was asked for; errors of the client.
     func run(_ bench: BenchContext) async throws -> [Figure]
@@ -21,19 +23,12 @@ struct BenchContext: Sendable {
     var vAddr: String
     /// Leads to the Load plugin over a route that compresses.
     var compressedVAddr: String
-    /// What frames are compared with, where that was asked for.
-    var contents: Contents?
+    /// What frames of each kind are compared with, where that was asked for; made before anything is measured.
+    var contents: [LoadKind: LoadContent]?
     /// The host's process, where it was started here.
     var hostID: Int32?
     /// What came so far, for whoever looks on.
     var tally: Tally
-
-    /// The definition of each kind, made once.
-    struct Contents: Sendable {
-        private let contents = LoadKind.allCases.map { LoadContent($0) }
-
-        subscript(kind: LoadKind) -> LoadContent { contents[LoadKind.allCases.firstIndex(of: kind)!] }
-    }
 }
 
 /// Counts that one task adds to and another looks at.

@@ -1,0 +1,223 @@
+import Chanserv
+import Foundation
+import NIOCore
+import TestSupport
+import Testing
+
+/// `chanserv bench` as a process, with the host that it starts.
+@Suite struct BenchCommandTests {
+    private static let workloads = [
+        ["connect", "--seconds", "0.1", "--callers", "2"],
+        ["flood", "--sources", "40", "--frames", "50"],
+        ["heavy", "--sources", "2", "--frames", "3"],
+        ["mixed", "--seconds", "0.1", "--size", "64KiB"],
+        ["idle", "--streams", "300"],
+    ]
+
+    private static let latencies = ["requests", "latency p50", "latency p99", "latency p99.9", "latency max"]
+    private static let costs = [
+        "seconds", "client processor", "client peak memory", "host processor", "host peak memory",
+    ]
+    private static let figures = [
+        "connect": latencies,
+        "flood": ["frames", "payload"],
+        "heavy": ["frames", "payload"],
+        "mixed": latencies.map { "alone " + $0 } + latencies.map { "beside " + $0 }
+            + ["ratio p50", "ratio p99", "ratio p99.9", "heavy payload", "compressed payload"],
+        "idle": ["client each", "host each", "opened"],
+    ]
+
+    @Test(arguments: workloads) func theTableHasAllFigures(workload: [String]) async throws {
+        let exit = try await Bench.run(workload + ["--verify"])
+        #expect(exit.errors == "")
+        #expect(exit.code == 0)
+        let lines = exit.lines
+        try #require(lines.count > 2)
+        #expect(lines[0].hasPrefix("\(workload[0]): "))
+        #expect(lines[0].hasSuffix(", every frame's content compared"))
+        #expect(lines[1].wholeMatch(of: #/FIGURE +VALUE  UNIT/#) != nil)
+        let names = try lines.dropFirst(2).map { line in
+            String(try #require(line.wholeMatch(of: #/(.+?)  +-?[0-9.,]+  \S+/#), "\(line)").output.1)
+        }
+        #expect(names == Self.figures[workload[0]]! + Self.costs)
+    }
+
+    @Test(arguments: workloads) func jsonIsOneObjectWithAllRuns(workload: [String]) async throws {
+        let exit = try await Bench.run(workload + ["--json", "--runs", "2"])
+        #expect(exit.errors == "")
+        #expect(exit.code == 0)
+        #expect(exit.lines.count == 1)
+        let report = try JSONDecoder().decode(Report.self, from: exit.output)
+        #expect(report.workload == workload[0])
+        #expect(report.runs == 2)
+        #expect(report.host == "own")
+        #expect(!report.verified)
+        let names = (Self.figures[workload[0]]! + Self.costs).map { $0.replacingOccurrences(of: " ", with: "_") }
+        #expect(Set(report.figures.keys) == Set(names))
+        for (name, figure) in report.figures {
+            #expect(figure.values.count == 2)
+            #expect(figure.min == figure.values.min() && figure.max == figure.values.max(), "\(name)")
+            #expect(figure.min <= figure.median && figure.median <= figure.max, "\(name)")
+        }
+        #expect(report.figures["seconds"]!.min > 0)
+    }
+
+    @Test(arguments: ["zero", "text", "random", "magic"], ["1", "18", "64", "1200000"])
+    func thePluginAndTheDefinitionAgree(kind: String, size: String) async throws {
+        for compression in [[], ["--compression"]] {
+            let flood = ["flood", "--sources", "3", "--frames", "5", "--kind", kind, "--size", size, "--verify"]
+            let exit = try await Bench.run(flood + compression)
+            #expect(exit.errors == "")
+            #expect(exit.code == 0)
+        }
+    }
+
+    @Test func nothingIsLeftBehind() async throws {
+        try await withTemporaryFolder { folder in
+            let exit = try await Bench.start(["heavy", "--sources", "1", "--frames", "1"], temporary: folder).exit()
+            #expect(exit.code == 0)
+            #expect(try Bench.hosts(of: folder).isEmpty)
+            #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == [])
+        }
+    }
+
+    @Test(arguments: [SIGINT, SIGTERM, SIGHUP]) func aSignalEndsItAndItsHost(signal: Int32) async throws {
+        try await withTemporaryFolder { folder in
+            let terminal = try PseudoTerminal()
+            let process = try Bench.start(
+                ["connect", "--seconds", "600"], temporary: folder, errors: terminal.device)
+            defer { process.end() }
+            #expect(try await terminal.read(until: "run 1 of 1  requests: ").contains("connect: "))
+            #expect(try Bench.hosts(of: folder).count == 1)
+            process.kill(signal)
+            let exit = try await process.exit()
+            #expect(exit.code == 130)
+            #expect(exit.text == "")
+            #expect(try Bench.hosts(of: folder).isEmpty)
+            #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == [])
+        }
+    }
+
+    @Test func aHostDoesNotOutliveItsBenchmark() async throws {
+        try await withTemporaryFolder { folder in
+            let terminal = try PseudoTerminal()
+            let process = try Bench.start(["connect", "--seconds", "600"], temporary: folder, errors: terminal.device)
+            defer { process.end() }
+            _ = try await terminal.read(until: "run 1 of 1  requests: ")
+            let host = try #require(try Bench.hosts(of: folder).first)
+            // Not a child of this process: a descriptor is what tells its end.
+            let descriptor = try Bench.descriptor(of: host)
+            defer { close(descriptor) }
+            process.kill(SIGKILL)
+            var event = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+            #expect(poll(&event, 1, 120_000) == 1)
+        }
+    }
+
+    @Test func aHostThatDiesIsAFailure() async throws {
+        try await withTemporaryFolder { folder in
+            let terminal = try PseudoTerminal()
+            let process = try Bench.start(
+                ["flood", "--sources", "1", "--frames", "4294967295"], temporary: folder, errors: terminal.device)
+            defer { process.end() }
+            _ = try await terminal.read(until: "run 1 of 1  requests: ")
+            let host = try #require(try Bench.hosts(of: folder).first)
+            #expect(kill(host, SIGKILL) == 0)
+            #expect(try await process.exit().code == 1)
+            #expect(try Bench.hosts(of: folder).isEmpty)
+        }
+    }
+
+    @Test func aRunThatTakesTooLongIsAFailure() async throws {
+        let exit = try await Bench.run(["flood", "--sources", "1", "--frames", "4294967295", "--timeout", "50ms"])
+        #expect(exit.errors == "chanserv: a run took longer than 50ms, what --timeout allows\n")
+        #expect(exit.text == "")
+        #expect(exit.code == 1)
+    }
+
+    @Test func aPluginThatCannotBeLoadedIsAWrongConfiguration() async throws {
+        try await withTemporaryFolder { folder in
+            let missing = try await Bench.run(["connect", "--plugin", folder + "/none.so"])
+            #expect(missing.errors == "chanserv: cannot find '\(folder)/none.so': No such file or directory\n")
+            #expect(missing.code == 65)
+            // Quotes and all.
+            let file = folder + "/no \"plugin\" \\ at: all.so"
+            try "nothing".write(toFile: file, atomically: true, encoding: .utf8)
+            let wrong = try await Bench.run(["connect", "--plugin", file])
+            #expect(wrong.errors.hasPrefix("chanserv: the host did not start: "))
+            #expect(wrong.errors.contains("no \"plugin\" \\ at: all.so"))
+            #expect(wrong.code == 65)
+        }
+    }
+
+    @Test(arguments: [
+        ["connect", "--callers", "0"], ["connect", "--seconds", "0"], ["connect", "--runs", "0"],
+        ["connect", "--timeout", "0"], ["connect", "--timeout", "1"], ["connect", "--vaddr", "x"],
+        ["connect", "--join", "here"], ["connect", "--join", "127.0.0.1:0"],
+        ["connect", "--join", "127.0.0.1:1", "--plugin", "x"], ["flood", "--sources", "0"],
+        ["flood", "--size", "101MiB"],
+        ["flood", "--kind", "wood"], ["heavy", "--frames", "4294967296"], ["idle", "--streams", "1000001"],
+        ["heavy", "--join", "127.0.0.1:1", "--compression"], ["mixed", "--join", "127.0.0.1:1"],
+        ["mixed", "--size", "0"], ["other"],
+    ]) func aWrongCommandLineIsExplained(arguments: [String]) async throws {
+        let exit = try await Bench.run(arguments)
+        #expect(exit.code == 64)
+        #expect(exit.errors.hasPrefix("Error: "))
+        #expect(exit.errors.contains("Usage: chanserv bench"))
+    }
+}
+
+/// The object of `--json`.
+private struct Report: Decodable {
+    struct Figure: Decodable {
+        var unit: String
+        var min: Double
+        var median: Double
+        var max: Double
+        var values: [Double]
+    }
+
+    var workload: String
+    var verified: Bool
+    var host: String
+    var runs: Int
+    var figures: [String: Figure]
+}
+
+/// The command, and the hosts it starts.
+enum Bench {
+    static func run(_ arguments: [String]) async throws -> ChildProcess.Exit {
+        try await ChanservCommand.run(["bench"] + arguments)
+    }
+
+    /// Starts it with a folder for its temporary files, which tells its host from those of others.
+    static func start(
+        _ arguments: [String], temporary folder: String, errors: FileHandle? = nil
+    ) throws -> ChildProcess {
+        try ChildProcess(
+            "/usr/bin/env", ["-S", "TMPDIR=\(folder)", ChanservCommand.buildFolder + "/chanserv", "bench"] + arguments,
+            errors: errors)
+    }
+
+    /// A descriptor that can be read once the process has ended.
+    static func descriptor(of id: pid_t) throws -> Int32 {
+        // pidfd_open has this number everywhere; older C libraries do not have it, and Swift does not see `syscall`.
+        let symbol = try #require(dlsym(nil, "syscall"))
+        let call = unsafeBitCast(symbol, to: (@convention(c) (Int, Int, Int) -> Int).self)
+        let descriptor = call(434, Int(id), 0)
+        try #require(descriptor >= 0)
+        return Int32(descriptor)
+    }
+
+    /// The processes that serve a configuration in `folder`.
+    static func hosts(of folder: String) throws -> [pid_t] {
+        try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { name in
+            // One that has ended meanwhile has no such file.
+            guard let id = pid_t(name), let line = FileManager.default.contents(atPath: "/proc/\(name)/cmdline"),
+                case let words = line.split(separator: 0).map({ String(decoding: $0, as: UTF8.self) }),
+                words.contains("serve"), words.contains(where: { $0.hasPrefix(folder + "/") })
+            else { return nil }
+            return id
+        }
+    }
+}
