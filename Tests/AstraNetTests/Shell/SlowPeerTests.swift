@@ -62,7 +62,7 @@ import Testing
         }
         for start in stride(from: 0, to: count, by: 10_000) { try await say(.service, start..<start + 10_000) }
         _ = await source.opsUntilPong()
-        #expect(router.services.count == count)
+        #expect(router.offerCount == count)
         #expect(link.heldAnnouncements > count / 2)
         let buffered = try await link.channel.getOption(.bufferedWritableBytes).get()
         #expect(buffered < 2 << 20)
@@ -84,34 +84,55 @@ import Testing
         #expect(heard.offered == left)
         // Withdrawn and offered again, it is announced again.
         #expect(heard.unexpected == [Self.name(0)])
-        #expect(router.peers == [slow.host, source.host])
+        #expect(router.linkCount == 2)
         await slow.close()
         await source.close()
         await router.shutdown()
     }
 
-    @Test func whatIsToldToAPeerThatReadsNothingIsBoundedAndItsLinkIsClosedInTime() async throws {
-        let node = Node.patient {
-            $0.role = .server
-            $0.stalledWriteTimeout = .seconds(2)
+    /// Binds names until the connection to a peer takes no more, and some announcements are held.
+    private func fill(_ link: Link, _ bind: (String) throws -> Listener) throws -> [Listener] {
+        var listeners: [Listener] = []
+        while link.heldAnnouncements < 1_000 || link.channel.isWritable {
+            try #require(!link.isClosed)
+            listeners.append(try bind(String(repeating: "n", count: 1_000) + "\(listeners.count)"))
         }
-        let address = try await node.listening()
-        let silent = try await RawPeer.connect(to: address, reads: false)
+        return listeners
+    }
+
+    @Test func whatComesAndGoesWhileAPeerReadsNothingLeavesNothingBehind() async throws {
+        let node = Node.patient(.server)
+        let silent = try await RawPeer.connect(to: try await node.listening(), reads: false)
         silent.sendHandshake()
         let link = try await link(of: node, to: silent.host)
-        var listeners: [Listener] = []
-        // Until the connection takes no more.
-        while link.heldAnnouncements == 0, !link.isClosed {
-            listeners.append(try node.bind(String(repeating: "n", count: 1_000) + "\(listeners.count)"))
-        }
-        let bound = listeners.count
-        var most = 0
-        for index in 0..<20_000 {
-            try node.bind("\(index)").close()
-            most = max(most, link.heldAnnouncements)
-        }
-        #expect(most <= bound + 1)
+        let listeners = try fill(link, { try node.bind($0) })
+        // The connection may take some more meanwhile.
+        let held = link.heldAnnouncements
+        for index in 0..<20_000 { try node.bind("\(index)").close() }
+        #expect(!link.isClosed)
+        #expect(link.heldAnnouncements <= held)
+        silent.channel.close(promise: nil)
         try await eventually { node.linkCount == 0 }
+        #expect(link.heldAnnouncements == 0)
+        for listener in listeners { listener.close() }
+        await node.shutdown()
+    }
+
+    @Test func aPeerThatReadsNothingIsGivenUpInTimeHoweverMuchItIsToBeTold() async throws {
+        let node = Node.patient {
+            $0.role = .server
+            $0.stalledWriteTimeout = .seconds(1)
+        }
+        let silent = try await RawPeer.connect(to: try await node.listening(), reads: false)
+        silent.sendHandshake()
+        let link = try await link(of: node, to: silent.host)
+        let handler = try await link.eventLoop.submit { NIOLoopBound(link.handler.value, eventLoop: link.eventLoop) }
+            .get()
+        // More than the connection takes, and more than would be too many ops of other kinds.
+        let listeners = try (0..<20_000).map { try node.bind(String(repeating: "n", count: 1_000) + "\($0)") }
+        try await eventually { node.linkCount == 0 }
+        let reason = try await link.eventLoop.submit { handler.value?.closeReason }.get()
+        #expect(reason?.message == "the peer took no bytes for 1 s")
         silent.channel.close(promise: nil)
         for listener in listeners { listener.close() }
         await node.shutdown()
@@ -129,18 +150,14 @@ import Testing
         slow.send(slow.op(.ack, to: siege.target.address, from: 5))
         let master = try await siege.target.nextStream(deadline: .soon)
         let link = master.link
-        var names: [Listener] = []
-        while link.heldAnnouncements < 10_000 {
-            names.append(
-                try siege.node.bind(String(repeating: "s", count: 1_000) + "\(names.count)", visibleTo: master))
-        }
+        let names = try fill(link, { try siege.node.bind($0, visibleTo: master) })
         let last = try siege.node.bind("last", visibleTo: master)
         try await master.send(ByteBuffer(string: "last"), deadline: .soon)
         try await slow.readSlowly()
         try await eventually { told.withLockedValue { $0.last?.command == .data } }
         let ops = told.withLockedValue { $0 }
         #expect(ops.dropLast().last?.text == "last")
-        #expect(ops.dropLast().map(\.text).filter { $0.hasPrefix("s") } == names.map(\.name))
+        #expect(ops.dropLast().map(\.text).filter { $0.hasPrefix("n") } == names.map(\.name))
         for name in names + [last] { name.close() }
         master.close()
         await slow.close()
