@@ -80,7 +80,8 @@ let package = Package(
         .executableTarget(
             name: "ChanservCLI",
             dependencies: [
-                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", "CMalloc", logging, nioCore, nioConcurrency, nioPosix,
+                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", "CMalloc", logging, nioCore, nioConcurrency,
+                nioPosix,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],
