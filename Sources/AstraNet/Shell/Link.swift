@@ -170,9 +170,12 @@ final class Link: Sendable {
             return outbox.mustWatch()
         }
         guard mustWatch else { return }
-        eventLoop.scheduleTask(in: Self.patience) {
-            if self.outbox.withLockedValue({ $0.patienceIsOver() }) { self.handler.value?.flush() }
-        }
+        eventLoop.scheduleTask(in: Self.patience) { self.flushIfPatienceIsOver() }
+    }
+
+    /// Sends what has waited for others to leave with. Event loop only.
+    func flushIfPatienceIsOver() {
+        if outbox.withLockedValue({ $0.patienceIsOver() }) { handler.value?.flush() }
     }
 
     /// In the event loop this comes after the current read, so that all its answers leave together.
@@ -184,15 +187,15 @@ final class Link: Sendable {
 
     /// Queues SERVICE or NO_SERVICE ahead of all DATA, or keeps in mind that it is to be said where the connection takes no more.
     ///
-    /// - Parameter isPatient: whether it may wait for others to leave with, for ``patience`` at most.
+    /// - Parameter isPatient: whether it matters only to what is said after it on this link, and so may wait for that; it leaves
+    ///   with the next tick where nothing is said.
     func announce(
         _ command: Command, _ name: String, at address: Address, to host: HostID = .peer, isPatient: Bool = false
     ) {
-        if isPatient { return schedulePatiently { $0.announce(command, name, at: address, to: host) } }
         let mustTell = outbox.withLockedValue { outbox -> Bool in
             guard !outbox.isClosed else { return false }
             outbox.announce(command, name, at: address, to: host)
-            return outbox.mustTell()
+            return !isPatient && outbox.mustTell()
         }
         if mustTell { tell() }
     }

@@ -204,6 +204,7 @@ final class LinkHandler: ChannelInboundHandler {
         case .close(let reason): close(reason)
         case .sendPing: sendPing()
         }
+        link.flushIfPatienceIsOver()
         if isRetired { closeIfUnused() }
         for (stream, error) in streams.takeOverdue(now: now, limits: node.configuration.streams) {
             tellFailure(of: stream, error.message)

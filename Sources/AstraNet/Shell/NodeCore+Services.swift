@@ -79,10 +79,9 @@ extension NodeCore {
             guard let link = shared.links[way.link] else { return }
             // Addressed to the host, a router passes it on to that host alone, as it does with every op.
             let isDirect = shared.peers.host(of: way.link) == way.host
-            // Nobody waits to hear that it is gone: it is what was fetched just now.
+            // It is told to the peer over this link, behind the announcement, and withdrawn when it was fetched.
             link.announce(
-                command, listener.name, at: listener.address, to: isDirect ? .peer : way.host,
-                isPatient: command == .noService)
+                command, listener.name, at: listener.address, to: isDirect ? .peer : way.host, isPatient: true)
         }
     }
 

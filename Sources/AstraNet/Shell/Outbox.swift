@@ -29,7 +29,7 @@ struct Outbox {
     var isClosed = false
     /// The event loop has been told.
     private var isScheduled = false
-    /// There is nothing but control ops that wait for others to leave with, or for ``Link/patience``.
+    /// There is nothing but control ops that wait for others to leave with.
     private var isPatient = true
     /// Somebody sees to it that they do not wait for longer.
     private var isWatched = false

@@ -15,8 +15,9 @@ public final class Stream: Sendable {
     let link: Link
     let storage: NIOLockedValueBox<Storage>
 
-    /// Beyond this many queued bytes a writer waits; half of it lets it go on.
-    static let writeHighWater = 65_536
+    /// Beyond this many queued bytes a writer waits; half of it lets it go on. What is queued waits for credit, and so much of it
+    /// is enough to go on with when that comes.
+    static let writeHighWater = 32_768
     /// Written buffers smaller than this are packed together.
     private static let packingLimit = 4_096
 
@@ -120,7 +121,7 @@ public final class Stream: Sendable {
         try result.get()
     }
 
-    /// Queues `bytes`, and waits while more than 64 KiB are queued.
+    /// Queues `bytes`, and waits while more than 32 KiB are queued.
     ///
     /// - Parameter deadline: when to give up waiting, `nil` for never; the bytes stay queued.
     /// - Throws: ``AstraNetError`` with code `closedByPeer`, `failedByPeer`, `linkLost`, `deadlineExceeded` or `closed`;
