@@ -63,6 +63,7 @@ extension Node {
                 return stream
             } catch {
                 stream.close()
+                if let error = error as? AstraNetError, error.code == .deadlineExceeded { core.penalize(offer.address) }
                 guard let error = error as? AstraNetError, core.surroundings.now() < deadline else { throw error }
                 switch error.code {
                 case .refused: break

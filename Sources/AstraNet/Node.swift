@@ -56,6 +56,10 @@ public final class Node: Sendable {
                 core.makeLink(of: channel, isDialled: false, up: channel.eventLoop.makePromise())
             }.get()
             servers.withLockedValue { $0.append(server) }
+            if core.isClosed {
+                server.close(promise: nil)
+                throw AstraNetError(.closed, "the node is closed")
+            }
             let address = server.localAddress ?? addresses[0]
             core.shared.withLockedValue {
                 $0.ownAddresses.listens(at: address.ipAddress ?? host, port: address.port ?? port)
@@ -187,6 +191,7 @@ public final class Node: Sendable {
             link.closeWhenFlushed(deadline: link.eventLoop.now + .nanoseconds(Int64(clamping: grace.nanoseconds)))
         }
         for link in links { await Self.waitUntilClosed(link.channel) }
+        core.executor.retire()
     }
 
     private static func closed(_ channel: any Channel) async {

@@ -178,6 +178,11 @@ final class Link: Sendable {
         if outbox.withLockedValue({ $0.patienceIsOver() }) { handler.value?.flush() }
     }
 
+    /// Bytes of streams have left: what was said meanwhile must not wait for others.
+    func hurryAfterBytes() {
+        if outbox.withLockedValue({ $0.patienceIsPointless() }) { tell() }
+    }
+
     /// In the event loop this comes after the current read, so that all its answers leave together.
     private func tell() {
         eventLoop.execute { self.handler.value?.flush() }

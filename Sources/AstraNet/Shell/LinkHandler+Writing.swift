@@ -24,6 +24,12 @@ extension LinkHandler {
             isJoined: closesWhenFlushed || !backlog.isEmpty || !forwardBacklog.isEmpty)
         packer.write(outbound.control)
         for stream in outbound.opening {
+            guard streams[StreamTable.Key(stream)] == nil else {
+                // The ports have come round, and a stream of the last round is still there.
+                link.giveStreamPlace()
+                failLocally(stream, AstraNetError(.refused, "\(stream.localAddress) is in use"))
+                continue
+            }
             streams.insert(stream, halfOpenSince: nil)
             packer.write(OpHeader(.dial, to: stream.remoteAddress, from: stream.localAddress))
             // What an eager stream says first goes right behind.
@@ -57,6 +63,7 @@ extension LinkHandler {
         backlog.removeFirst(next)
         packer.finish()
         if packer.written > 0 { hasWritten(to: context) }
+        if next > 0 { link.hurryAfterBytes() }
         wakeAll()
         closeIfFlushed()
         if !backlog.isEmpty || !forwardBacklog.isEmpty { flushAgain(context) }

@@ -2,6 +2,7 @@ internal import DequeModule
 internal import NIOConcurrencyHelpers
 internal import NIOCore
 internal import NIOPosix
+internal import Synchronization
 
 /// Runs tasks on a node's event loops: those that mostly wait for its streams and do little when something comes.
 ///
@@ -40,12 +41,17 @@ final class LoopExecutor: TaskExecutor {
                 guard let job else { return }
                 job.runSynchronously(on: executor.asUnownedTaskExecutor())
             }
-            if isScheduledTurn { eventLoop.execute { self.run(executor, isScheduledTurn: true) } }
+            // Not `execute`: a loop runs all that it was told to, what is told it meanwhile included, before it looks at its sockets.
+            if isScheduledTurn {
+                eventLoop.scheduleTask(in: .microseconds(50)) { self.run(executor, isScheduledTurn: true) }
+            }
         }
     }
 
     private let queues: [Queue]
     private let home: Queue
+    /// The node is closed: its event loops may be gone at any time.
+    private let isRetired = Atomic<Bool>(false)
 
     /// - Parameters:
     ///   - group: the event loops.
@@ -56,7 +62,11 @@ final class LoopExecutor: TaskExecutor {
         self.home = queues.first { $0.eventLoop === home } ?? Queue(home)
     }
 
+    /// What goes on from now on does so on Swift's own pool.
+    func retire() { isRetired.store(true, ordering: .relaxed) }
+
     func enqueue(_ job: consuming ExecutorJob) {
+        if isRetired.load(ordering: .relaxed) { return globalConcurrentExecutor.enqueue(job) }
         let current = MultiThreadedEventLoopGroup.currentEventLoop.flatMap { queue(of: $0) }
         (current ?? home).append(UnownedJob(job), of: self)
     }

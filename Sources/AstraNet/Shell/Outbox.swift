@@ -66,6 +66,13 @@ struct Outbox {
         return !isPatient
     }
 
+    /// Bytes have left, and a control op was put in meanwhile that may have to be known with them. Whether the event loop must be
+    /// told.
+    mutating func patienceIsPointless() -> Bool {
+        guard isPatient, outbound.control.readableBytes > 0 else { return false }
+        return mustTell()
+    }
+
     /// SERVICE or NO_SERVICE.
     mutating func announce(_ command: Command, _ name: String, at address: Address, to host: HostID) {
         if !isHolding, outbound.control.readableBytes < Self.announcedAtOnce {

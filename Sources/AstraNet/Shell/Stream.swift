@@ -15,8 +15,8 @@ public final class Stream: Sendable {
     let link: Link
     let storage: NIOLockedValueBox<Storage>
 
-    /// Beyond this many queued bytes a writer waits; half of it lets it go on. What is queued waits for credit, and so much of it
-    /// is enough to go on with when that comes.
+    /// Beyond this many queued bytes a writer waits. What is queued waits for credit, and so much of it is enough to go on with
+    /// when that comes.
     static let writeHighWater = 32_768
     /// Written buffers smaller than this are packed together.
     private static let packingLimit = 4_096
@@ -145,7 +145,7 @@ public final class Stream: Sendable {
         ) { storage in
             switch storage.state.writing {
             case .over(let error): return .failure(error)
-            case .open, .ending: return storage.state.queued <= Self.writeHighWater / 2 ? .success(()) : nil
+            case .open, .ending: return storage.state.queued <= Self.writeHighWater ? .success(()) : nil
             }
         }
     }
@@ -172,7 +172,7 @@ public final class Stream: Sendable {
 
     private func end(_ ending: StreamState.Ending, dropsQueued: Bool = false) {
         let (needsFlush, waiters) = storage.withLockedValue { storage -> (Bool, StreamWaiters) in
-            if dropsQueued { storage.state.dropQueued() }
+            if dropsQueued, case .fail(let message) = ending { storage.state.dropQueued(saying: message) }
             guard storage.state.end(ending) == .flush || dropsQueued else { return (false, StreamWaiters()) }
             if ending != .finish {
                 link.buffered.give(storage.inbox.readableBytes)
@@ -345,7 +345,7 @@ extension Stream.Storage {
                 waiters.written = (waiter, .failure(error))
             } else if case .ending(let ending) = state.writing, ending != .finish {
                 waiters.written = (waiter, .failure(AstraNetError(.closed, "this end of the stream is closed")))
-            } else if state.queued <= Stream.writeHighWater / 2 {
+            } else if state.queued <= Stream.writeHighWater {
                 waiters.written = (waiter, .success(()))
             }
             if waiters.written != nil { writer = nil }

@@ -195,8 +195,9 @@ struct StreamState: Hashable, Sendable {
         return .flush
     }
 
-    /// What is queued will not be sent.
-    mutating func dropQueued() {
+    /// What is queued will not be sent. Where a close was waiting behind it, the peer must not take that for the end.
+    mutating func dropQueued(saying message: String) {
+        if queued > 0, case .ending(.close) = writing { writing = .ending(.fail(message: message)) }
         queued = 0
     }
 

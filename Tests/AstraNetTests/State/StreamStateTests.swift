@@ -257,6 +257,46 @@ extension StreamState {
         #expect(state.receivedAck() == .doNothing)
     }
 
+    /// Whoever ends both directions forgets the stream; a Go node, with whom no stream is eager, keeps it for a while.
+    @Test(arguments: [true, false]) func aStreamThatThePeerHasEndedIsForgottenWhereThePeerHasForgottenIt(
+        isEager: Bool
+    ) throws {
+        let last = isEager ? StreamState.PeerEndAction.forget : .notify
+        for finFirst in [true, false] {
+            var state = StreamState.listener(isEager: isEager)
+            _ = state.receivedAck()
+            try state.enqueue(10)
+            #expect(state.receivedData(5) == .deliver)
+            #expect((finFirst ? state.receivedFin2() : state.receivedFin1()) == .notify)
+            #expect((finFirst ? state.receivedFin1() : state.receivedFin2()) == last)
+            #expect(state.phase == (isEager ? .ended : .open))
+            #expect(state.reading == .finished && state.queued == 0)
+            // What came is still there, and nothing is owed for it.
+            state.took(5)
+            #expect(!isEager || state.takeCredit() == 0)
+            #expect(throws: AstraNetError.self) { try state.enqueue(1) }
+            #expect(state.end(.close) == (isEager ? .doNothing : .flush))
+            #expect(state.takeEnding() == (isEager ? .wait : .sendFin1AndFin2AndForget))
+        }
+    }
+
+    @Test func aHalfThatThePeerHasEndedIsNotAnEnd() throws {
+        var finished = StreamState.listener(isEager: true)
+        try finished.enqueue(10)
+        #expect(finished.receivedFin2() == .notify)
+        #expect(finished.phase == .open && finished.sendable == 10)
+        var stopped = StreamState.listener(isEager: true)
+        #expect(stopped.receivedFin1() == .notify)
+        #expect(stopped.receivedData(5) == .deliver)
+        // This end closes first, with bytes that wait: the peer's end is what it waits for.
+        var closing = StreamState.listener(isEager: true)
+        try closing.enqueue(100_000)
+        closing.sent(65_536)
+        #expect(closing.end(.close) == .flush)
+        #expect(closing.receivedFin1() == .notify)
+        #expect(closing.takeEnding() == .sendFin1AndFin2AndForget)
+    }
+
     @Test func nothingIsSentBeforeTheStreamIsOpen() throws {
         for start in [StreamState.dialer(), .listener()] {
             var state = start

@@ -52,6 +52,27 @@ struct PluginThreadsTests {
         threads.retire()
     }
 
+    @Test func unhurriedWorkIsDoneBehindTheJobThatAskedForItAndNeverForgotten() async {
+        let threads = PluginThreads(name: "unhurried", limit: 1)
+        for _ in 0..<100 {
+            let order = NIOLockedValueBox<[Int]>([])
+            await withUnsafeContinuation { continuation in
+                threads.submit {
+                    threads.submitUnhurried {
+                        order.withLockedValue { $0.append(2) }
+                        continuation.resume()
+                    }
+                    order.withLockedValue { $0.append(1) }
+                }
+            }
+            #expect(order.withLockedValue { $0 } == [1, 2])
+        }
+        // From elsewhere somebody is woken for it.
+        await withUnsafeContinuation { continuation in threads.submitUnhurried { continuation.resume() } }
+        threads.retire()
+        await withUnsafeContinuation { continuation in threads.submitUnhurried { continuation.resume() } }
+    }
+
     @Test func urgentWorkPassesThreadsThatAreAllHeldUp() async {
         let threads = PluginThreads(name: "urgent", limit: 1)
         let held = Event()

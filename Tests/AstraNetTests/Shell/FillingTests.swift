@@ -1,0 +1,127 @@
+import NIOCore
+import Testing
+
+@testable import AstraNet
+
+/// Reading into memory of the reader's own.
+@Suite(.timeLimit(.minutes(5))) struct FillingTests {
+    private static func bytes(_ count: Int) -> ByteBuffer {
+        ByteBuffer(bytes: (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) })
+    }
+
+    @Test(arguments: [1, 1_000, 65_536, 65_537, 3_000_000])
+    func aReaderGetsAsManyBytesAsItAskedForAndNoMore(count: Int) async throws {
+        let pair = try await Pair()
+        let (client, server) = try await pair.stream()
+        let sent = Self.bytes(count + 500)
+        async let sending: Void = server.send(sent, deadline: .soon)
+        var buffer = ByteBuffer(string: "before")
+        #expect(try await client.receive(count, into: &buffer, deadline: .soon) == count)
+        #expect(buffer.readString(length: 6) == "before")
+        #expect(buffer == sent.getSlice(at: 0, length: count))
+        var rest = ByteBuffer()
+        #expect(try await client.receive(500, into: &rest, deadline: .soon) == 500)
+        #expect(rest == sent.getSlice(at: count, length: 500))
+        try await sending
+        client.close()
+        server.close()
+        await pair.shutdown()
+    }
+
+    /// Bytes that were taken while nobody looked at the credit must not keep the sender waiting for it.
+    @Test func aWholeWindowThatWasReadBeforeDoesNotLeaveTheReaderWaiting() async throws {
+        let pair = try await Pair()
+        let (client, server) = try await pair.stream()
+        let sent = Self.bytes(1_000_000)
+        async let sending: Void = server.send(sent, deadline: .soon)
+        var received = ByteBuffer()
+        while received.readableBytes < sent.readableBytes {
+            // By turns, so that each way of reading comes behind a window that the other one has emptied.
+            received.writeImmutableBuffer(try #require(try await client.receive(deadline: .soon)))
+            let left = sent.readableBytes - received.readableBytes
+            guard left > 0 else { break }
+            _ = try await client.receive(min(left, 70_000), into: &received, deadline: .soon)
+        }
+        #expect(received == sent)
+        try await sending
+        client.close()
+        server.close()
+        await pair.shutdown()
+    }
+
+    @Test func theEndOfFileComesBehindTheBytesThatThereAre() async throws {
+        let pair = try await Pair()
+        let (client, server) = try await pair.stream()
+        try await server.send(Self.bytes(90_000), deadline: .soon)
+        server.close()
+        var buffer = ByteBuffer()
+        #expect(try await client.receive(200_000, into: &buffer, deadline: .soon) == 90_000)
+        #expect(buffer == Self.bytes(90_000))
+        #expect(try await client.receive(1, into: &buffer, deadline: .soon) == 0)
+        client.close()
+        await pair.shutdown()
+    }
+
+    @Test func whatCameBeforeAFailureOrADeadlineStaysInTheBuffer() async throws {
+        let pair = try await Pair()
+        let (client, server) = try await pair.stream()
+        try await server.send(ByteBuffer(string: "some"))
+        var buffer = ByteBuffer()
+        #expect(try await client.receive(4, into: &buffer, deadline: .soon) == 4)
+        try await server.send(ByteBuffer(string: " more"))
+        var error = await #expect(throws: AstraNetError.self) {
+            while buffer.readableBytes < 100 {
+                _ = try await client.receive(96, into: &buffer, deadline: .now + .milliseconds(200))
+            }
+        }
+        #expect(error?.code == .deadlineExceeded)
+        #expect(buffer == ByteBuffer(string: "some more"))
+        // It goes on after that.
+        try await server.send(ByteBuffer(string: " again"))
+        #expect(try await client.receive(6, into: &buffer, deadline: .soon) == 6)
+        server.fail("the disk is full")
+        error = await #expect(throws: AstraNetError.self) {
+            try await client.receive(1, into: &buffer, deadline: .soon)
+        }
+        #expect(error == AstraNetError(.failedByPeer, "the disk is full"))
+        #expect(buffer == ByteBuffer(string: "some more again"))
+        await pair.shutdown()
+    }
+
+    @Test func aReaderThatIsCancelledGetsWhatCame() async throws {
+        let pair = try await Pair()
+        let (client, server) = try await pair.stream()
+        let reading = Task {
+            var buffer = ByteBuffer()
+            await #expect(throws: CancellationError.self) { try await client.receive(10, into: &buffer) }
+            return buffer
+        }
+        try await server.send(ByteBuffer(string: "half"))
+        // Its credit goes back as it is taken.
+        try await eventually { client.withStorage { $0.filling?.missing } == 6 }
+        reading.cancel()
+        #expect(await reading.value == ByteBuffer(string: "half"))
+        client.close()
+        server.close()
+        await pair.shutdown()
+    }
+
+    @Test func bytesOfAReaderThatWaitsForThemAreNotHeldByTheNode() async throws {
+        let pair = try await Pair()
+        let (client, server) = try await pair.stream()
+        let reading = Task {
+            var buffer = ByteBuffer()
+            return try await client.receive(60_000, into: &buffer, deadline: .soon)
+        }
+        try await server.send(Self.bytes(50_000), deadline: .soon)
+        try await eventually { client.withStorage { $0.filling?.missing } == 10_000 }
+        #expect(pair.client.bufferedBytes == 0)
+        try await server.send(Self.bytes(20_000), deadline: .soon)
+        #expect(try await reading.value == 60_000)
+        try await eventually { pair.client.bufferedBytes == 10_000 }
+        client.close()
+        #expect(pair.client.bufferedBytes == 0)
+        server.close()
+        await pair.shutdown()
+    }
+}
