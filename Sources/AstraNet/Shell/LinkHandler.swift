@@ -204,13 +204,14 @@ final class LinkHandler: ChannelInboundHandler {
         case .close(let reason): close(reason)
         case .sendPing: sendPing()
         }
-        link.flushIfPatienceIsOver()
         if isRetired { closeIfUnused() }
         for (stream, error) in streams.takeOverdue(now: now, limits: node.configuration.streams) {
             tellFailure(of: stream, error.message)
             forget(stream, error)
         }
         wakeAll()
+        // Last: what is sent may begin waits that are later than this tick's time.
+        link.flushIfPatienceIsOver()
     }
 
     private func sendPing() {
