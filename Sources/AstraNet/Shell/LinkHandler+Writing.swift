@@ -120,15 +120,17 @@ extension LinkHandler {
             }
             var left = min(storage.state.sendable, payloadLimit(for: stream.remoteAddress.host))
             while left > 0 {
-                let size = min(left, storage.outbox[0].readableBytes)
+                let desk = storage.atDesk()
+                let size = min(left, desk.work.outbox[0].readableBytes)
                 packer.write(
                     OpHeader(.data, to: stream.remoteAddress, from: stream.localAddress),
-                    payload: storage.outbox[0].readSlice(length: size)!)
-                if storage.outbox[0].readableBytes == 0 { storage.outbox.removeFirst() }
+                    payload: desk.work.outbox[0].readSlice(length: size)!)
+                if desk.work.outbox[0].readableBytes == 0 { desk.work.outbox.removeFirst() }
                 storage.state.sent(size)
                 left -= size
             }
-            wakes = storage.writer != nil && storage.queueWake()
+            wakes = storage.desk?.work.writer != nil && storage.queueWake()
+            storage.leaveDesk()
             switch storage.state.takeEnding() {
             case .wait:
                 lingers = storage.state.isLingering
