@@ -42,8 +42,8 @@ struct StreamState: Hashable, Sendable {
     }
 
     // In the order in which they take the least memory, as does what is indirect above: a node may have a million of these.
+
     private(set) var reading = ReadSide.open
-    private(set) var writing = WriteSide.open
     /// Bytes queued by the writer that no DATA op carried yet.
     private(set) var queued = 0
     private(set) var sendWindow = SendWindow()
@@ -53,10 +53,10 @@ struct StreamState: Hashable, Sendable {
     private var isStoppedByPeer = false
     /// Whether the other side took our DIAL, whatever became of the stream since.
     private(set) var wasAccepted = false
-
     /// Whether the opening waits for nothing: bytes follow our DIAL at once, or we take the peer's DIAL for a stream that is
     /// open. For two nodes that both said they can.
     let isEager: Bool
+    private(set) var writing = WriteSide.open
 
     /// A stream that begins with our DIAL.
     static func dialer(isEager: Bool = false) -> StreamState { StreamState(phase: .dialing, isEager: isEager) }
