@@ -48,8 +48,7 @@ extension Node {
             }
             let isEager = link.can(.eager, with: offer.address.host)
             let stream = Stream(
-                state: .dialer(isEager: isEager), local: core.address(port: core.takePort()), remote: offer.address,
-                link: link)
+                state: .dialer(isEager: isEager), localPort: core.takePort(), remote: offer.address, link: link)
             // A node that says nothing is not waited for to the end where there is another one. But what was said to it
             // already may have been heard, and must not be said twice.
             let isSaid = isEager && first.readableBytes > 0

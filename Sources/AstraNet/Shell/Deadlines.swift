@@ -15,7 +15,6 @@ final class Deadlines: Sendable {
     private struct Entry: Sendable {
         let deadline: NIODeadline
         let alarm: Alarm
-        let expire: @Sendable () -> Void
     }
 
     private struct Inside {
@@ -32,7 +31,8 @@ final class Deadlines: Sendable {
 
     /// Calls `expire` on the event loop at `deadline`, unless `alarm` is switched off before.
     func add(_ alarm: Alarm, at deadline: NIODeadline, expire: @escaping @Sendable () -> Void) {
-        let entry = Entry(deadline: deadline, alarm: alarm, expire: expire)
+        guard alarm.switchOn(expire) else { return }
+        let entry = Entry(deadline: deadline, alarm: alarm)
         if deadline - eventLoop.now <= Self.soon { return schedule(entry) }
         let begins = inside.withLockedValue { inside in
             inside.entries.append(entry)
@@ -44,7 +44,7 @@ final class Deadlines: Sendable {
 
     private func schedule(_ entry: Entry) {
         eventLoop.scheduleTask(deadline: entry.deadline) {
-            if entry.alarm.isOn { entry.expire() }
+            entry.alarm.ring()
         }
     }
 
@@ -70,13 +70,44 @@ final class Deadlines: Sendable {
     }
 }
 
-/// Whether a deadline still matters to somebody.
+/// Whether a deadline still matters to somebody, and what happens at it.
+///
+/// What the closure holds is given back as soon as it does not: a look at the list is far off for who waits a hundred thousand
+/// times a second.
 final class Alarm: Sendable {
-    private let isOff = Atomic<Bool>(false)
+    private static let new: UInt8 = 0
+    private static let on: UInt8 = 1
+    private static let off: UInt8 = 2
 
-    var isOn: Bool { !isOff.load(ordering: .relaxed) }
+    private let state = Atomic<UInt8>(Alarm.new)
+    /// Unsafe for the compiler, which does not know that before ``on`` only ``switchOn(_:)`` touches it, and afterwards only
+    /// whoever made that ``off``.
+    @exclusivity(unchecked) private nonisolated(unsafe) var expire: (@Sendable () -> Void)?
+
+    var isOn: Bool { state.load(ordering: .relaxed) == Self.on }
+
+    /// - Returns: `false` where it was switched off already.
+    func switchOn(_ expire: @escaping @Sendable () -> Void) -> Bool {
+        self.expire = expire
+        if state.compareExchange(expected: Self.new, desired: Self.on, ordering: .acquiringAndReleasing).exchanged {
+            return true
+        }
+        self.expire = nil
+        return false
+    }
 
     func switchOff() {
-        isOff.store(true, ordering: .relaxed)
+        _ = takeExpire()
+    }
+
+    /// The deadline has come.
+    func ring() {
+        takeExpire()?()
+    }
+
+    private func takeExpire() -> (@Sendable () -> Void)? {
+        guard state.exchange(Self.off, ordering: .acquiringAndReleasing) == Self.on else { return nil }
+        defer { expire = nil }
+        return expire
     }
 }

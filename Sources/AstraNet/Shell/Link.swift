@@ -32,6 +32,16 @@ final class Link: Sendable {
     /// How many streams end here that run over it, those included whose DIAL is still to go out.
     private let streamCount = Atomic<Int>(0)
 
+    /// Of the streams, which share them: a lock of its own takes as much memory as the rest of a stream, and there are never more
+    /// streams at work at a time than there are threads.
+    private let locks = (0..<Link.lockCount).map { _ in NIOLock() }
+    #if DEBUG
+        /// One, so that who takes the lock of a second stream inside that of a first is found every time.
+        private static let lockCount = 1
+    #else
+        private static let lockCount = 64
+    #endif
+
     private let outbox = NIOLockedValueBox(Outbox())
     /// `nil` once the connection is gone. Event loop only.
     let handler: NIOLoopBoundBox<LinkHandler?>
@@ -64,6 +74,11 @@ final class Link: Sendable {
         buffered = BufferBudget(limit: node.configuration.maximumBufferedPerLink, parent: node.buffered)
         forwarding = BufferBudget(limit: node.configuration.maximumBufferedPerLink / 4, parent: nil)
         handler = NIOLoopBoundBox.makeEmptyBox(valueType: LinkHandler.self, eventLoop: channel.eventLoop)
+    }
+
+    /// What guards a stream's storage. Both ends count their ports up, so neighbours do not share one.
+    func lock(of stream: Stream) -> NIOLock {
+        locks[Int((stream.localPort ^ stream.remoteAddress.port) % UInt32(Self.lockCount))]
     }
 
     /// Queues ops ahead of all DATA.

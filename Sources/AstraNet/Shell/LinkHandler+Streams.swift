@@ -18,7 +18,7 @@ extension LinkHandler {
             return refuse(remote, local, "\(local.host) takes no more streams of this link")
         }
         let isEager = can(.eager, with: remote.host)
-        let stream = Stream(state: .listener(isEager: isEager), local: local, remote: remote, link: link)
+        let stream = Stream(state: .listener(isEager: isEager), localPort: local.port, remote: remote, link: link)
         streams.insert(stream, halfOpenSince: isEager ? nil : now)
         guard !isEager || listener.accept(stream) else {
             node.counters.refusedStreams.add(1, ordering: .relaxed)
@@ -54,7 +54,7 @@ extension LinkHandler {
             func take(_ action: StreamState.PeerEndAction) {
                 guard action != .doNothing else { return }
                 isForgotten = action == .forget
-                if storage.state.queued == 0 { storage.outbox.removeAll() }
+                if storage.state.queued == 0 { storage.desk?.work.outbox.removeAll() }
                 queueWake = storage.queueWake()
                 queueFlush = !isForgotten && storage.markDirty()
             }
@@ -72,7 +72,7 @@ extension LinkHandler {
                 case .failStream(let error): failure = error
                 case .deliver:
                     var unread = op.payload
-                    if storage.filling != nil {
+                    if storage.desk?.work.filling != nil {
                         unread = storage.fill(unread)
                         if storage.filled != nil { queueWake = storage.queueWake() }
                         queueFlush = storage.creditIsDue(isDry: false)
@@ -83,8 +83,9 @@ extension LinkHandler {
                         failure = AstraNetError(.limitReached, "too many bytes wait to be read on this node")
                         break
                     }
-                    storage.inbox.writeImmutableBuffer(unread)
-                    if storage.reader != nil { queueWake = storage.queueWake() }
+                    let desk = storage.atDesk()
+                    desk.work.inbox.writeImmutableBuffer(unread)
+                    if desk.work.reader != nil { queueWake = storage.queueWake() }
                 }
             case .rewind:
                 guard let count = op.payload.number else { break }
@@ -174,7 +175,7 @@ extension LinkHandler {
     func failLocally(_ stream: Stream, _ error: AstraNetError) {
         let queueWake = stream.withStorage { storage -> Bool in
             guard storage.state.fail(error) != .doNothing else { return false }
-            storage.outbox.removeAll()
+            storage.desk?.work.outbox.removeAll()
             return storage.queueWake()
         }
         if queueWake { toWake.append(stream) }

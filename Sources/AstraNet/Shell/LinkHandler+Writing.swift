@@ -24,7 +24,7 @@ extension LinkHandler {
             isJoined: closesWhenFlushed || !backlog.isEmpty || !forwardBacklog.isEmpty)
         packer.write(outbound.control)
         for stream in outbound.opening {
-            guard streams[StreamTable.Key(stream)] == nil else {
+            guard streams[stream.key] == nil else {
                 // The ports have come round, and a stream of the last round is still there.
                 link.giveStreamPlace()
                 failLocally(stream, AstraNetError(.refused, "\(stream.localAddress) is in use"))
@@ -127,15 +127,17 @@ extension LinkHandler {
             }
             var left = min(storage.state.sendable, payloadLimit(for: stream.remoteAddress.host))
             while left > 0 {
-                let size = min(left, storage.outbox[0].readableBytes)
+                let desk = storage.atDesk()
+                let size = min(left, desk.work.outbox[0].readableBytes)
                 packer.write(
                     OpHeader(.data, to: stream.remoteAddress, from: stream.localAddress),
-                    payload: storage.outbox[0].readSlice(length: size)!)
-                if storage.outbox[0].readableBytes == 0 { storage.outbox.removeFirst() }
+                    payload: desk.work.outbox[0].readSlice(length: size)!)
+                if desk.work.outbox[0].readableBytes == 0 { desk.work.outbox.removeFirst() }
                 storage.state.sent(size)
                 left -= size
             }
-            wakes = storage.writer != nil && storage.queueWake()
+            wakes = storage.desk?.work.writer != nil && storage.queueWake()
+            storage.leaveDesk()
             switch storage.state.takeEnding() {
             case .wait:
                 lingers = storage.state.isLingering

@@ -18,15 +18,15 @@ extension Stream {
     ) async throws -> Int {
         precondition(count > 0, "nothing to wait for")
         let end = buffer.writerIndex + count
-        let needsFlush = storage.withLockedValue { storage in
+        let needsFlush = withStorage { storage in
             storage.beginFilling(&buffer, count, link.buffered)
         }
-        defer { storage.withLockedValue { $0.endFilling(&buffer) } }
+        defer { withStorage { $0.endFilling(&buffer) } }
         if needsFlush { link.markDirty(self) }
         try await wait(
             for: \.filler, deadline: deadline, timeoutMessage: { "not enough came from \(self.remoteAddress) in time" },
             ready: { $0.filled })
-        return count - (end - storage.withLockedValue { $0.filling?.buffer.writerIndex ?? end })
+        return count - (end - withStorage { $0.desk?.work.filling?.buffer.writerIndex ?? end })
     }
 
     /// A reader's buffer, while the stream fills it.
@@ -40,13 +40,15 @@ extension Stream {
 extension Stream.Storage {
     /// Takes over the reader's buffer, and puts into it what is there already; whether the caller must tell the link.
     fileprivate mutating func beginFilling(_ buffer: inout ByteBuffer, _ count: Int, _ budget: BufferBudget) -> Bool {
-        precondition(filling == nil && reader == nil, "two tasks read from one stream")
+        let desk = atDesk()
+        precondition(desk.work.filling == nil && desk.work.reader == nil, "two tasks read from one stream")
         var lent = ByteBuffer()
         swap(&lent, &buffer)
-        filling = Stream.Filling(buffer: lent, missing: count)
-        if inbox.readableBytes > 0, let bytes = inbox.readSlice(length: min(count, inbox.readableBytes)) {
+        desk.work.filling = Stream.Filling(buffer: lent, missing: count)
+        let unread = desk.work.inbox.readableBytes
+        if unread > 0, let bytes = desk.work.inbox.readSlice(length: min(count, unread)) {
             // What is left of it must not hold on to what has been taken.
-            if inbox.readableBytes == 0 { inbox = ByteBuffer() }
+            if bytes.readableBytes == unread { desk.work.inbox = ByteBuffer() }
             budget.give(bytes.readableBytes)
             _ = fill(bytes)
         }
@@ -55,26 +57,27 @@ extension Stream.Storage {
     }
 
     fileprivate mutating func endFilling(_ buffer: inout ByteBuffer) {
-        guard var filling else { return }
-        self.filling = nil
+        guard let desk, var filling = desk.work.filling else { return }
+        desk.work.filling = nil
         swap(&filling.buffer, &buffer)
+        leaveDesk()
     }
 
     /// Gives the reader as many of `bytes` as it waits for, and returns the rest.
     mutating func fill(_ bytes: ByteBuffer) -> ByteBuffer {
-        guard let missing = filling?.missing, missing > 0 else { return bytes }
+        guard let desk, let missing = desk.work.filling?.missing, missing > 0 else { return bytes }
         var rest = bytes
         guard let part = rest.readSlice(length: min(missing, bytes.readableBytes)) else { return bytes }
-        filling?.buffer.writeImmutableBuffer(part)
-        filling?.missing = missing - part.readableBytes
+        desk.work.filling?.buffer.writeImmutableBuffer(part)
+        desk.work.filling?.missing = missing - part.readableBytes
         state.took(part.readableBytes)
         return rest
     }
 
     /// What became of the wait for bytes; `nil` while some are missing that may come.
     var filled: Result<Void, any Error>? {
-        guard let filling else { return nil }
-        if filling.missing == 0 { return .success(()) }
+        guard let missing = desk?.work.filling?.missing else { return nil }
+        if missing == 0 { return .success(()) }
         switch state.reading {
         case .open: return nil
         case .finished: return .success(())

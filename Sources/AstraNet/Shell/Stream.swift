@@ -7,13 +7,16 @@ public import NIOCore
 /// One task may read while another writes; two reads or two writes at the same time are a programming error. End every
 /// stream with ``close()`` or ``fail(_:)``.
 public final class Stream: Sendable {
-    /// This end.
-    public let localAddress: Address
     /// The other end.
     public let remoteAddress: Address
+    /// This end.
+    public var localAddress: Address { link.node.address(port: localPort) }
 
+    let localPort: UInt32
     let link: Link
-    let storage: NIOLockedValueBox<Storage>
+    /// Unsafe for the compiler, which does not know that only ``withStorage(_:)`` touches it, under the lock, and `deinit`, when
+    /// nobody else has the stream.
+    @exclusivity(unchecked) private nonisolated(unsafe) var storage: Storage
 
     /// Beyond this many queued bytes a writer waits. What is queued waits for credit, and so much of it is enough to go on with
     /// when that comes.
@@ -21,34 +24,43 @@ public final class Stream: Sendable {
     /// Written buffers smaller than this are packed together.
     private static let packingLimit = 4_096
 
+    /// What every stream has. In the order in which it takes the least memory: with it a stream is 120 bytes.
     struct Storage {
-        var state: StreamState
+        /// What a stream at rest does without.
+        var desk: Desk?
         var tuning = WindowTuning()
-        var inbox = ByteBuffer()
-        var outbox = Deque<ByteBuffer>()
-        var opener: Waiter<Void>?
-        var reader: Waiter<ByteBuffer?>?
-        /// What the reader wants filled in one go.
-        var filling: Filling?
-        var filler: Waiter<Void>?
-        var writer: Waiter<Void>?
-        var lastWaiterID: UInt64 = 0
+        var state: StreamState
         /// On the link's list of streams with something to send.
         var isDirty = false
         /// On the event loop's list of streams whose waiters must be told at the end of the read.
         var isWakeQueued = false
-        var onPeerGone: (@Sendable () -> Void)?
+        private var lastWaiterID: UInt32 = 0
+
+        init(state: StreamState) {
+            self.state = state
+        }
+
+        /// It begins anew after four billion waits; nothing that late knows of the one with the same number.
+        mutating func nextWaiterID() -> UInt64 {
+            lastWaiterID &+= 1
+            return UInt64(lastWaiterID)
+        }
     }
 
-    init(state: StreamState, local: Address, remote: Address, link: Link) {
-        localAddress = local
+    init(state: StreamState, localPort: UInt32, remote: Address, link: Link) {
+        self.localPort = localPort
         remoteAddress = remote
         self.link = link
-        storage = NIOLockedValueBox(Storage(state: state))
+        storage = Storage(state: state)
     }
 
     deinit {
-        link.buffered.give(storage.withLockedValue { $0.inbox.readableBytes })
+        link.buffered.give(storage.unread)
+    }
+
+    /// Runs `body` on what the lock guards. It may not touch another stream, nor run or drop what is not ours.
+    func withStorage<Result>(_ body: (inout Storage) throws -> Result) rethrows -> Result {
+        try link.lock(of: self).withLock { try body(&storage) }
     }
 
     /// Where a name can be dialled that was learnt on this stream.
@@ -80,8 +92,8 @@ public final class Stream: Sendable {
 
     /// What ``receive(deadline:)`` would return without waiting, `nil` where it would wait, end or throw.
     private func takeAvailable() -> ByteBuffer? {
-        let (bytes, needsFlush) = storage.withLockedValue { storage -> (ByteBuffer?, Bool) in
-            guard storage.inbox.readableBytes > 0 else { return (nil, false) }
+        let (bytes, needsFlush) = withStorage { storage -> (ByteBuffer?, Bool) in
+            guard storage.unread > 0 else { return (nil, false) }
             return (storage.takeInbox(link.buffered), storage.creditIsDue(isDry: false))
         }
         if needsFlush { link.markDirty(self) }
@@ -90,11 +102,11 @@ public final class Stream: Sendable {
 
     @inline(never)
     private func waitToRead(deadline: ContinuousClock.Instant?) async throws -> ByteBuffer? {
-        if storage.withLockedValue({ $0.creditIsDue(isDry: true) }) { link.markDirty(self) }
+        if withStorage({ $0.creditIsDue(isDry: true) }) { link.markDirty(self) }
         return try await wait(
             for: \.reader, deadline: deadline, timeoutMessage: { "nothing came from \(self.remoteAddress) in time" }
         ) { storage in
-            if storage.inbox.readableBytes > 0 { return .success(storage.takeInbox(self.link.buffered)) }
+            if storage.unread > 0 { return .success(storage.takeInbox(self.link.buffered)) }
             switch storage.state.reading {
             case .open: return nil
             case .finished: return .success(nil)
@@ -109,7 +121,7 @@ public final class Stream: Sendable {
     /// the stream is known to its link.
     func queueFirst(_ bytes: ByteBuffer) throws(AstraNetError) {
         guard bytes.readableBytes > 0 else { return }
-        let result = storage.withLockedValue { storage -> Result<Void, AstraNetError> in
+        let result = withStorage { storage -> Result<Void, AstraNetError> in
             do throws(AstraNetError) {
                 try storage.state.enqueue(bytes.readableBytes)
                 storage.queue(bytes, packingLimit: Self.packingLimit)
@@ -129,7 +141,7 @@ public final class Stream: Sendable {
     public nonisolated(nonsending) func send(_ bytes: ByteBuffer, deadline: ContinuousClock.Instant? = nil) async throws
     {
         guard bytes.readableBytes > 0 else { return }
-        let (hasRoom, needsFlush) = try storage.withLockedValue { storage in
+        let (hasRoom, needsFlush) = try withStorage { storage in
             try storage.state.enqueue(bytes.readableBytes)
             storage.queue(bytes, packingLimit: Self.packingLimit)
             return (storage.state.queued <= Self.writeHighWater, storage.sendingIsDue())
@@ -171,17 +183,20 @@ public final class Stream: Sendable {
     }
 
     private func end(_ ending: StreamState.Ending, dropsQueued: Bool = false) {
-        let (needsFlush, waiters) = storage.withLockedValue { storage -> (Bool, StreamWaiters) in
+        // What it holds is dropped outside the lock.
+        var onPeerGone: (@Sendable () -> Void)?
+        let (needsFlush, waiters) = withStorage { storage -> (Bool, StreamWaiters) in
             if dropsQueued, case .fail(let message) = ending { storage.state.dropQueued(saying: message) }
             guard storage.state.end(ending) == .flush || dropsQueued else { return (false, StreamWaiters()) }
-            if ending != .finish {
-                link.buffered.give(storage.inbox.readableBytes)
-                storage.inbox = ByteBuffer()
-                storage.onPeerGone = nil
-                if storage.state.queued == 0 { storage.outbox.removeAll() }
+            if ending != .finish, let desk = storage.desk {
+                link.buffered.give(desk.work.inbox.readableBytes)
+                desk.work.inbox = ByteBuffer()
+                swap(&onPeerGone, &desk.work.onPeerGone)
+                if storage.state.queued == 0 { desk.work.outbox.removeAll() }
             }
             return (storage.markDirty(), storage.takeWaiters(link.buffered))
         }
+        withExtendedLifetime(onPeerGone) {}
         if needsFlush { link.markDirty(self) }
         waiters.resume()
     }
@@ -189,59 +204,58 @@ public final class Stream: Sendable {
     /// Calls `body` once, from any thread, when the peer has finished, stopped or failed the stream or the link broke, at
     /// once where that has happened already. ``close()`` and ``fail(_:)`` of this end drop it.
     public func onPeerGone(_ body: @escaping @Sendable () -> Void) {
-        let callNow = storage.withLockedValue { storage -> Bool in
+        var earlier: (@Sendable () -> Void)?
+        let callNow = withStorage { storage -> Bool in
             if storage.isEndedHere { return false }
             if storage.state.isPeerGone { return true }
-            storage.onPeerGone = body
+            let desk = storage.atDesk()
+            earlier = desk.work.onPeerGone
+            desk.work.onPeerGone = body
             return false
         }
+        withExtendedLifetime(earlier) {}
         if callNow { body() }
     }
 
     // MARK: - Waiting
 
     func wait<Value: Sendable>(
-        for slot: WritableKeyPath<Storage, Waiter<Value>?> & Sendable, deadline: ContinuousClock.Instant?,
+        for slot: WritableKeyPath<Work, Waiter<Value>?> & Sendable, deadline: ContinuousClock.Instant?,
         timeoutMessage: @escaping @Sendable () -> String,
         ready: @escaping @Sendable (inout Storage) -> Result<Value, any Error>?
     ) async throws -> Value {
-        let id = storage.withLockedValue { storage in
-            storage.lastWaiterID += 1
-            return storage.lastWaiterID
-        }
+        let id = withStorage { $0.nextWaiterID() }
         return try await waitForEvent(
             id: id, within: link.deadlines, until: link.deadline(deadline), timeoutMessage: timeoutMessage,
             install: { waiter in
-                self.storage.withLockedValue { storage in
+                self.withStorage { storage in
                     if let result = ready(&storage) { return result }
-                    precondition(storage[keyPath: slot] == nil, "two tasks wait on one direction of a stream")
-                    storage[keyPath: slot] = waiter
+                    let desk = storage.atDesk()
+                    precondition(desk.work[keyPath: slot] == nil, "two tasks wait on one direction of a stream")
+                    desk.work[keyPath: slot] = waiter
                     return nil
                 }
             },
             remove: { id in
-                self.storage.withLockedValue { storage in
-                    guard storage[keyPath: slot]?.id == id else { return nil }
-                    defer { storage[keyPath: slot] = nil }
-                    return storage[keyPath: slot]
+                self.withStorage { storage in
+                    guard let desk = storage.desk, desk.work[keyPath: slot]?.id == id else { return nil }
+                    var waiter: Waiter<Value>?
+                    swap(&waiter, &desk.work[keyPath: slot])
+                    storage.leaveDesk()
+                    return waiter
                 }
             })
     }
 
     // MARK: - The event loop's side
 
-    /// Runs `body` on what the lock guards; for the link's event loop.
-    func withStorage<Result>(_ body: (inout Storage) throws -> Result) rethrows -> Result {
-        try storage.withLockedValue(body)
-    }
-
     /// Tells whoever waits what has become of the stream. For the end of a read, when all ops are taken in.
     func wake() {
-        let (waiters, onPeerGone, needsFlush) = storage.withLockedValue { storage in
+        let (waiters, onPeerGone, needsFlush) = withStorage { storage in
             storage.isWakeQueued = false
-            let waiters = storage.takeWaiters(link.buffered)
             var onPeerGone: (@Sendable () -> Void)?
-            if storage.state.isPeerGone { swap(&onPeerGone, &storage.onPeerGone) }
+            if storage.state.isPeerGone, let desk = storage.desk { swap(&onPeerGone, &desk.work.onPeerGone) }
+            let waiters = storage.takeWaiters(link.buffered)
             return (waiters, onPeerGone, storage.creditIsDue(isDry: waiters.read != nil))
         }
         if needsFlush { link.markDirty(self) }
@@ -279,10 +293,14 @@ extension Stream.Storage {
         return state.reading.error?.code == .closed
     }
 
+    /// How many bytes came that nobody has taken.
+    var unread: Int { desk?.work.inbox.readableBytes ?? 0 }
+
     /// Takes all unread bytes.
     mutating func takeInbox(_ buffered: BufferBudget) -> ByteBuffer {
         var bytes = ByteBuffer()
-        swap(&bytes, &inbox)
+        if let desk { swap(&bytes, &desk.work.inbox) }
+        leaveDesk()
         state.took(bytes.readableBytes)
         buffered.give(bytes.readableBytes)
         return bytes
@@ -304,10 +322,12 @@ extension Stream.Storage {
     }
 
     mutating func queue(_ bytes: ByteBuffer, packingLimit: Int) {
-        if bytes.readableBytes < packingLimit, let last = outbox.last, last.readableBytes < packingLimit {
-            outbox[outbox.count - 1].writeImmutableBuffer(bytes)
+        let desk = atDesk()
+        let count = desk.work.outbox.count
+        if bytes.readableBytes < packingLimit, count > 0, desk.work.outbox[count - 1].readableBytes < packingLimit {
+            desk.work.outbox[count - 1].writeImmutableBuffer(bytes)
         } else {
-            outbox.append(bytes)
+            desk.work.outbox.append(bytes)
         }
     }
 
@@ -322,25 +342,26 @@ extension Stream.Storage {
     /// Takes out the waiters that have an answer now.
     mutating func takeWaiters(_ buffered: BufferBudget) -> StreamWaiters {
         var waiters = StreamWaiters()
-        if let waiter = opener, let result = opening {
+        guard let desk else { return waiters }
+        if let waiter = desk.work.opener, let result = opening {
             waiters.opened = (waiter, result)
-            opener = nil
+            desk.work.opener = nil
         }
-        if let waiter = reader {
-            if inbox.readableBytes > 0 {
+        if let waiter = desk.work.reader {
+            if desk.work.inbox.readableBytes > 0 {
                 waiters.read = (waiter, .success(takeInbox(buffered)))
             } else if state.reading == .finished {
                 waiters.read = (waiter, .success(nil))
             } else if let error = state.reading.error {
                 waiters.read = (waiter, .failure(error))
             }
-            if waiters.read != nil { reader = nil }
+            if waiters.read != nil { desk.work.reader = nil }
         }
-        if let waiter = filler, let result = filled {
+        if let waiter = desk.work.filler, let result = filled {
             waiters.filled = (waiter, result)
-            filler = nil
+            desk.work.filler = nil
         }
-        if let waiter = writer {
+        if let waiter = desk.work.writer {
             if case .over(let error) = state.writing {
                 waiters.written = (waiter, .failure(error))
             } else if case .ending(let ending) = state.writing, ending != .finish {
@@ -348,8 +369,9 @@ extension Stream.Storage {
             } else if state.queued <= Stream.writeHighWater {
                 waiters.written = (waiter, .success(()))
             }
-            if waiters.written != nil { writer = nil }
+            if waiters.written != nil { desk.work.writer = nil }
         }
+        leaveDesk()
         return waiters
     }
 }

@@ -11,13 +11,9 @@ struct StreamTable {
             self.remote = remote
             self.localPort = localPort
         }
-
-        init(_ stream: Stream) {
-            self.init(remote: stream.remoteAddress, localPort: stream.localAddress.port)
-        }
     }
 
-    private var streams: [Key: Stream] = [:]
+    private var streams = StreamSlots<Stream>()
     /// How many streams there are with each host.
     private var countByHost: [HostID: Int] = [:]
     /// Accepted dials whose ACK has not come, oldest first; those that opened meanwhile are skipped.
@@ -36,8 +32,8 @@ struct StreamTable {
 
     /// - Parameter halfOpenSince: for a stream that waits for its ACK, the time.
     mutating func insert(_ stream: Stream, halfOpenSince: UInt64?) {
-        let key = Key(stream)
-        if streams.updateValue(stream, forKey: key) == nil { countByHost[key.remote.host, default: 0] += 1 }
+        let key = stream.key
+        if streams.insert(stream) == nil { countByHost[key.remote.host, default: 0] += 1 }
         if let halfOpenSince {
             halfOpen.append((key, halfOpenSince))
             halfOpenKeys.insert(key)
@@ -47,20 +43,20 @@ struct StreamTable {
 
     /// The stream's ACK came.
     mutating func opened(_ stream: Stream) {
-        if halfOpenKeys.remove(Key(stream)) != nil { halfOpenCount -= 1 }
+        if halfOpenKeys.remove(stream.key) != nil { halfOpenCount -= 1 }
     }
 
     /// The stream is closed but has bytes that wait for credit.
     mutating func lingers(_ stream: Stream, since now: UInt64) {
-        lingering[Key(stream)] = (now, stream.withStorage { $0.state.queued })
+        lingering[stream.key] = (now, stream.withStorage { $0.state.queued })
     }
 
     /// - Returns: whether it was there.
     @discardableResult
     mutating func remove(_ stream: Stream) -> Bool {
-        let key = Key(stream)
+        let key = stream.key
         guard streams[key] === stream else { return false }
-        streams[key] = nil
+        streams.remove(key)
         if let count = countByHost[key.remote.host] { countByHost[key.remote.host] = count > 1 ? count - 1 : nil }
         lingering[key] = nil
         if halfOpenKeys.remove(key) != nil { halfOpenCount -= 1 }
@@ -69,14 +65,14 @@ struct StreamTable {
 
     mutating func removeAll() -> [Stream] {
         defer { self = StreamTable() }
-        return Array(streams.values)
+        return Array(streams.all)
     }
 
     /// The streams with `host`.
     func all(of host: HostID) -> [Stream] {
         // Whoever resets hosts without end must not make this node look through all streams each time.
         guard countByHost[host] != nil else { return [] }
-        return streams.values.filter { $0.remoteAddress.host == host }
+        return streams.all.filter { $0.remoteAddress.host == host }
     }
 
     /// Takes out the streams that were waited for too long, each with the error that ends it.
@@ -105,4 +101,8 @@ struct StreamTable {
         }
         return overdue
     }
+}
+
+extension Stream: AddressedByOps {
+    var key: StreamTable.Key { StreamTable.Key(remote: remoteAddress, localPort: localPort) }
 }

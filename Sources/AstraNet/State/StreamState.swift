@@ -20,7 +20,7 @@ struct StreamState: Hashable, Sendable {
         case open
         /// FIN2 came: the end of file.
         case finished
-        case failed(AstraNetError)
+        indirect case failed(AstraNetError)
     }
 
     /// What a writer may do.
@@ -28,7 +28,7 @@ struct StreamState: Hashable, Sendable {
         case open
         /// The ending goes out behind what is still queued.
         case ending(Ending)
-        case over(AstraNetError)
+        indirect case over(AstraNetError)
     }
 
     /// How this end ends a stream.
@@ -38,24 +38,25 @@ struct StreamState: Hashable, Sendable {
         /// Both directions are over.
         case close
         /// Both directions are over because something failed.
-        case fail(message: String)
+        indirect case fail(message: String)
     }
 
-    private(set) var phase: Phase
+    // In the order in which they take the least memory, as does what is indirect above: a node may have a million of these.
+
     private(set) var reading = ReadSide.open
-    private(set) var writing = WriteSide.open
-    private(set) var sendWindow = SendWindow()
-    private(set) var receiveWindow = ReceiveWindow()
     /// Bytes queued by the writer that no DATA op carried yet.
     private(set) var queued = 0
+    private(set) var sendWindow = SendWindow()
+    private(set) var receiveWindow = ReceiveWindow()
+    private(set) var phase: Phase
     /// FIN1 came.
     private var isStoppedByPeer = false
     /// Whether the other side took our DIAL, whatever became of the stream since.
     private(set) var wasAccepted = false
-
     /// Whether the opening waits for nothing: bytes follow our DIAL at once, or we take the peer's DIAL for a stream that is
     /// open. For two nodes that both said they can.
     let isEager: Bool
+    private(set) var writing = WriteSide.open
 
     /// A stream that begins with our DIAL.
     static func dialer(isEager: Bool = false) -> StreamState { StreamState(phase: .dialing, isEager: isEager) }
