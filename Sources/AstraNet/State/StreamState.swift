@@ -148,7 +148,9 @@ package struct StreamState: Hashable, Sendable {
     }
 
     /// How many of the queued bytes may go into DATA ops now.
-    package var sendable: Int { phase == .open || (phase == .dialing && isEager) ? min(queued, sendWindow.available) : 0 }
+    package var sendable: Int {
+        phase == .open || (phase == .dialing && isEager) ? min(queued, sendWindow.available) : 0
+    }
 
     /// A DATA op with `count` bytes goes out.
     package mutating func sent(_ count: Int) {

@@ -11,9 +11,9 @@ func decodeCut(_ count: Int) throws {
     try decode(count, of: smallPayload.count, inPiecesOf: 1_000)
 }
 
-/// Frames of 1 MiB, of which the rest is waited for in one go.
+/// Frames of 1 MiB with their length, of which the rest is waited for in one go.
 func decodeLarge(_ count: Int) throws {
-    try decode(count, of: 1 << 20, inPiecesOf: 65_536)
+    try decode(count, of: (1 << 20) - 8, inPiecesOf: 65_536)
 }
 
 /// Reads `count` frames of `size` bytes, which come in pieces, through the client's public face: `for try await`.

@@ -29,7 +29,7 @@ func encodeReserved(_ count: Int) throws {
                 try batch.commit(size: payload.count)
             } else {
                 bytes += batch.take().readableBytes
-                guard let room = batch.reserve(minimum: payload.count) else { throw Failure("no room in an empty batch") }
+                guard let room = batch.reserve(minimum: payload.count) else { throw Failure("an empty batch is full") }
                 room.copyMemory(from: payload)
                 try batch.commit(size: payload.count)
             }
