@@ -115,6 +115,13 @@ let package = Package(
         .executableTarget(
             name: "AstraNetSimulation", dependencies: ["AstraNet", logging, nioCore, nioEmbedded, deque],
             path: "Tests/Simulation", swiftSettings: strict),
+        // One path of a frame at a time, of which scripts/guard counts the instructions.
+        .executableTarget(
+            name: "FramePaths",
+            dependencies: ["AstraNet", "Chanserv", "ChanservAstraNet", logging, nioCore, nioEmbedded, deque],
+            path: "Tests/Benchmarks/FramePaths", swiftSettings: strict,
+            // Valgrind knows functions by their symbols, and gives up at the debug information of newer compilers.
+            linkerSettings: [.unsafeFlags(["-Xlinker", "--strip-debug"])]),
         // The plugins are loaded from the build folder, as the host does: linked, their entry points would clash.
         .testTarget(name: "PluginTests", dependencies: ["CChanservPlugin", "ChanservPlugin"], swiftSettings: strict),
     ]

@@ -52,7 +52,7 @@ extension ByteBuffer {
     }
 
     /// Appends an op whose payload is one number, as REWIND and WND_SIZE have it.
-    mutating func writeOp(_ header: OpHeader, number: UInt32) {
+    package mutating func writeOp(_ header: OpHeader, number: UInt32) {
         writeOpHeader(header, payloadLength: 4)
         writeInteger(number)
     }
@@ -74,7 +74,7 @@ extension ByteBuffer {
     ///
     /// - Throws: ``AstraNetError`` with code `protocolViolation` where the length is beyond `maximumPayload`, as soon as
     ///   the header is there.
-    mutating func readOp(maximumPayload: Int = Op.maximumPayload) throws(AstraNetError) -> Op? {
+    package mutating func readOp(maximumPayload: Int = Op.maximumPayload) throws(AstraNetError) -> Op? {
         var ahead = self
         guard
             let (command, destinationHost, sourceHost, destinationPort, sourcePort, length) =

@@ -2,7 +2,7 @@
 ///
 /// Pure: it counts bytes but holds none, and knows neither links nor clocks. Local calls and received ops go in; what
 /// the shell must do comes out.
-struct StreamState: Hashable, Sendable {
+package struct StreamState: Hashable, Sendable {
     /// How far the opening has come.
     enum Phase: Hashable, Sendable {
         /// We sent DIAL and wait for SYN.
@@ -61,7 +61,7 @@ struct StreamState: Hashable, Sendable {
     /// A stream that begins with our DIAL.
     static func dialer(isEager: Bool = false) -> StreamState { StreamState(phase: .dialing, isEager: isEager) }
     /// A stream that begins with the peer's DIAL, which our SYN answers.
-    static func listener(isEager: Bool = false) -> StreamState {
+    package static func listener(isEager: Bool = false) -> StreamState {
         StreamState(phase: isEager ? .open : .accepting, isEager: isEager)
     }
 
@@ -102,10 +102,10 @@ struct StreamState: Hashable, Sendable {
 
     // MARK: - Reading
 
-    enum ReceivedDataAction: Hashable { case deliver, drop, failStream(AstraNetError) }
+    package enum ReceivedDataAction: Hashable { case deliver, drop, failStream(AstraNetError) }
 
     /// DATA of `count` bytes. What a closed reader no longer wants is dropped, and so is what comes behind an end.
-    mutating func receivedData(_ count: Int) -> ReceivedDataAction {
+    package mutating func receivedData(_ count: Int) -> ReceivedDataAction {
         guard phase != .ended, reading == .open else { return .drop }
         guard receiveWindow.receive(count) else {
             return .failStream(AstraNetError(.protocolViolation, "the peer sent more than its window allows"))
@@ -114,18 +114,18 @@ struct StreamState: Hashable, Sendable {
     }
 
     /// The reader took `count` of the bytes that are there.
-    mutating func took(_ count: Int) {
+    package mutating func took(_ count: Int) {
         receiveWindow.take(count)
     }
 
     /// Whether credit should go back now: the peer could soon wait for it, or the reader `isDry`: it waits for more.
-    func owesCredit(isDry: Bool) -> Bool {
+    package func owesCredit(isDry: Bool) -> Bool {
         guard phase == .open, reading == .open else { return false }
         return receiveWindow.owesMuch || isDry && receiveWindow.owed > 0
     }
 
     /// The credit to return to the peer now; 0 when there is none or nobody to return it to.
-    mutating func takeCredit() -> UInt32 {
+    package mutating func takeCredit() -> UInt32 {
         guard phase == .open, reading == .open else { return 0 }
         return receiveWindow.settle()
     }
@@ -140,7 +140,7 @@ struct StreamState: Hashable, Sendable {
     /// A writer queues `count` bytes.
     ///
     /// - Throws: why it may not: `closed` after an ending of ours, or what ended the write side.
-    mutating func enqueue(_ count: Int) throws(AstraNetError) {
+    package mutating func enqueue(_ count: Int) throws(AstraNetError) {
         switch writing {
         case .open: queued += count
         case .ending: throw AstraNetError(.closed, "this end of the stream is closed")
@@ -149,18 +149,20 @@ struct StreamState: Hashable, Sendable {
     }
 
     /// How many of the queued bytes may go into DATA ops now.
-    var sendable: Int { phase == .open || (phase == .dialing && isEager) ? min(queued, sendWindow.available) : 0 }
+    package var sendable: Int {
+        phase == .open || (phase == .dialing && isEager) ? min(queued, sendWindow.available) : 0
+    }
 
     /// A DATA op with `count` bytes goes out.
-    mutating func sent(_ count: Int) {
+    package mutating func sent(_ count: Int) {
         sendWindow.reserve(count)
         queued -= count
     }
 
-    enum ReceivedCreditAction: Hashable { case resumeSending, doNothing, failStream(AstraNetError) }
+    package enum ReceivedCreditAction: Hashable { case resumeSending, doNothing, failStream(AstraNetError) }
 
     /// REWIND of `count` bytes.
-    mutating func receivedRewind(_ count: UInt32) -> ReceivedCreditAction {
+    package mutating func receivedRewind(_ count: UInt32) -> ReceivedCreditAction {
         guard phase != .ended else { return .doNothing }
         guard sendWindow.release(count) else {
             return .failStream(AstraNetError(.protocolViolation, "the peer gave back more than was sent"))

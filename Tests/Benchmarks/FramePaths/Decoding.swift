@@ -1,0 +1,129 @@
+import Chanserv
+import NIOCore
+
+/// Small frames, as a client takes them: many in each piece that comes, none of them cut.
+func decode(_ count: Int) throws {
+    try decode(count, of: smallPayload.count, inPiecesOf: 65_536 / 72 * 72)
+}
+
+/// Small frames of which each piece cuts one.
+func decodeCut(_ count: Int) throws {
+    try decode(count, of: smallPayload.count, inPiecesOf: 1_000)
+}
+
+/// Frames of 1 MiB with their length, of which the rest is waited for in one go.
+func decodeLarge(_ count: Int) throws {
+    try decode(count, of: (1 << 20) - 8, inPiecesOf: 65_536)
+}
+
+/// Reads `count` frames of `size` bytes, which come in pieces, through the client's public face: `for try await`.
+private func decode(_ count: Int, of size: Int, inPiecesOf piece: Int) throws {
+    let thread = OneThread()
+    let client = Client(multiplexer: Recording(executor: thread, count: count, size: size, piece: piece))
+    try thread.run {
+        var frames = 0
+        var bytes = 0
+        for try await source in try await client.lookupAndPost("recording", body: ByteBuffer()) {
+            for try await frame in source.frames {
+                frames += 1
+                bytes += frame.count
+            }
+        }
+        try expect(frames, count, "frames decoded")
+        try expect(bytes, count * size, "bytes decoded")
+    }
+}
+
+/// A network on which one source can be had, of which all bytes are there at once: what it costs is the client's alone.
+private struct Recording: Multiplexer {
+    var executor: (any TaskExecutor)?
+    let count: Int
+    let size: Int
+    let piece: Int
+
+    func bind(_ name: String, visibleTo peer: (any Connection)?) throws -> any ConnectionListener {
+        throw ConnectionError(.closed, "nothing is served here")
+    }
+
+    func dial(_ name: String, bucket: String?, deadline: ContinuousClock.Instant) async throws -> any Connection {
+        if name == "recording" {
+            // The announcement: an empty header, and the source's name.
+            var announcement = ByteBuffer()
+            announcement.writeInteger(UInt64(0))
+            announcement.writeInteger(UInt64(6), endianness: .little)
+            announcement.writeString("source")
+            return Tape([announcement], length: announcement.readableBytes)
+        }
+        var frame = ByteBuffer()
+        frame.writeInteger(UInt64(size), endianness: .little)
+        frame.writeRepeatingByte(0x5A, count: size)
+        // So many bytes that frames and pieces begin at the same place again.
+        let period = frame.readableBytes * piece / greatestCommonDivisor(frame.readableBytes, piece)
+        var bytes = ByteBuffer()
+        for _ in 0..<min(count, period / frame.readableBytes) { bytes.writeImmutableBuffer(frame) }
+        var pieces: [ByteBuffer] = []
+        while let part = bytes.readSlice(length: min(piece, bytes.readableBytes)), part.readableBytes > 0 {
+            // Of its own, as what a socket reads is.
+            pieces.append(ByteBuffer(bytes: part.readableBytesView))
+        }
+        return Tape(pieces, length: count * frame.readableBytes)
+    }
+
+    private func greatestCommonDivisor(_ first: Int, _ second: Int) -> Int {
+        second == 0 ? first : greatestCommonDivisor(second, first % second)
+    }
+}
+
+/// A connection that brings pieces over and over, up to a length.
+///
+/// `@unchecked Sendable`: read by one task on one thread.
+private final class Tape: Connection, @unchecked Sendable {
+    let addresses = ConnectionAddresses(local: "here", remote: "there", network: "tape")
+    private let pieces: [ByteBuffer]
+    private var left: Int
+    private var next = 0
+    /// What is left of a piece that was taken in part.
+    private var rest = ByteBuffer()
+
+    init(_ pieces: [ByteBuffer], length: Int) {
+        self.pieces = pieces
+        left = length
+    }
+
+    func read(deadline: ContinuousClock.Instant?) async throws -> ByteBuffer? {
+        var piece = rest
+        rest = ByteBuffer()
+        if piece.readableBytes == 0 {
+            guard left > 0 else { return nil }
+            piece = takePiece()
+        }
+        return piece
+    }
+
+    func read(_ count: Int, into buffer: inout ByteBuffer, deadline: ContinuousClock.Instant?) async throws -> Int {
+        var came = 0
+        while came < count {
+            if rest.readableBytes == 0 {
+                guard left > 0 else { break }
+                rest = takePiece()
+            }
+            var part = rest.readSlice(length: min(count - came, rest.readableBytes)) ?? ByteBuffer()
+            came += buffer.writeBuffer(&part)
+        }
+        return came
+    }
+
+    private func takePiece() -> ByteBuffer {
+        let whole = pieces[next]
+        next = next + 1 == pieces.count ? 0 : next + 1
+        let piece = whole.readableBytes <= left ? whole : whole.getSlice(at: whole.readerIndex, length: left) ?? whole
+        left -= piece.readableBytes
+        return piece
+    }
+
+    func write(_ bytes: ByteBuffer, deadline: ContinuousClock.Instant?) async throws {}
+    func close() {}
+    func fail(_ message: String) {}
+    func abort(_ message: String) {}
+    func onPeerClosed(_ body: @escaping @Sendable () -> Void) {}
+}
