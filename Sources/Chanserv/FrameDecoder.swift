@@ -8,6 +8,9 @@ public import NIOCore
 struct FrameDecoder: Sendable {
     /// Bytes that came and were not looked at yet.
     @usableFromInline var chunk = ByteBuffer()
+    /// Where the memory of `chunk` begins, so that a length is one load. Valid for as long as `chunk` is the buffer that it was
+    /// taken from: nothing but its reader index is ever changed, so its memory stays where it is.
+    @usableFromInline nonisolated(unsafe) var memory: UnsafeRawPointer?
     /// Whether the beginning of a frame, or of its length, came before `chunk`.
     @usableFromInline var isCut = false
     /// The beginning of what is cut: of a frame where `claimed` says its length, else of that length.
@@ -32,7 +35,7 @@ struct FrameDecoder: Sendable {
     /// Adds bytes that came. Those before must have been used up: ``next()`` answered `nil`.
     mutating func append(_ bytes: ByteBuffer) {
         assert(chunk.readableBytes == 0)
-        chunk = bytes
+        take(bytes)
     }
 
     /// The next frame if it is whole, small work and at hand; `nil` says to ask ``next()``, not that there is none.
@@ -40,13 +43,14 @@ struct FrameDecoder: Sendable {
     mutating func nextAtHand() -> ByteBuffer? {
         let start = chunk.readerIndex
         let room = chunk.readableBytes - WireFormat.lengthSize
-        guard room >= 0, !isCut, let length = chunk.getInteger(at: start, endianness: .little, as: UInt64.self),
-            length <= UInt64(room)
-        else { return nil }
+        guard room >= 0, !isCut, let memory else { return nil }
+        let length = UInt64(littleEndian: memory.loadUnaligned(fromByteOffset: start, as: UInt64.self))
+        guard length <= UInt64(room) else { return nil }
         let size = Int(length)
         let payload = start + WireFormat.lengthSize
         if decompresses, size > WireFormat.compressedHead,
-            chunk.getInteger(at: payload, endianness: .little, as: UInt32.self) == WireFormat.compressedMark
+            UInt32(littleEndian: memory.loadUnaligned(fromByteOffset: payload, as: UInt32.self))
+                == WireFormat.compressedMark
         {
             return nil
         }
@@ -142,7 +146,12 @@ struct FrameDecoder: Sendable {
         // Large steps keep the copying down for a frame of many pieces.
         makeRoom(for: min(size, max(partial.readableBytes + missing, 4 * partial.readableBytes)))
         partial.writeBuffer(&bytes)
-        if chunk.readableBytes == 0 { chunk = ByteBuffer() }
+        if chunk.readableBytes == 0 { take(ByteBuffer()) }
+    }
+
+    private mutating func take(_ bytes: ByteBuffer) {
+        chunk = bytes
+        memory = bytes.withVeryUnsafeBytes { $0.baseAddress.map { UnsafeRawPointer($0) } }
     }
 
     /// Room for `size` bytes in all.

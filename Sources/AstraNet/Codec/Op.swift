@@ -41,9 +41,16 @@ public struct Op: Hashable, Sendable {
 extension ByteBuffer {
     /// Appends the 29 bytes that precede a payload of `payloadLength` bytes.
     mutating func writeOpHeader(_ header: OpHeader, payloadLength: Int) {
-        writeMultipleIntegers(
-            header.command.rawValue, header.destination.host.rawValue, header.source.host.rawValue,
-            header.destination.port, header.source.port, UInt32(payloadLength))
+        // In one go: writing six integers one by one costs several times what it takes.
+        writeWithUnsafeMutableBytes(minimumWritableBytes: OpHeader.size) { bytes in
+            bytes[0] = header.command.rawValue
+            bytes.storeBytes(of: header.destination.host.rawValue.bigEndian, toByteOffset: 1, as: UInt64.self)
+            bytes.storeBytes(of: header.source.host.rawValue.bigEndian, toByteOffset: 9, as: UInt64.self)
+            bytes.storeBytes(of: header.destination.port.bigEndian, toByteOffset: 17, as: UInt32.self)
+            bytes.storeBytes(of: header.source.port.bigEndian, toByteOffset: 21, as: UInt32.self)
+            bytes.storeBytes(of: UInt32(payloadLength).bigEndian, toByteOffset: 25, as: UInt32.self)
+            return OpHeader.size
+        }
     }
 
     /// Appends an op that has no payload.
@@ -75,18 +82,24 @@ extension ByteBuffer {
     /// - Throws: ``AstraNetError`` with code `protocolViolation` where the length is beyond `maximumPayload`, as soon as
     ///   the header is there.
     package mutating func readOp(maximumPayload: Int = Op.maximumPayload) throws(AstraNetError) -> Op? {
-        var ahead = self
-        guard
-            let (command, destinationHost, sourceHost, destinationPort, sourcePort, length) =
-                ahead.readMultipleIntegers(as: (UInt8, UInt64, UInt64, UInt32, UInt32, UInt32).self)
-        else { return nil }
+        guard readableBytes >= OpHeader.size else { return nil }
+        let (command, destinationHost, sourceHost, destinationPort, sourcePort, length) = withUnsafeReadableBytes {
+            bytes in
+            (
+                bytes[0], UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: 1, as: UInt64.self)),
+                UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: 9, as: UInt64.self)),
+                UInt32(bigEndian: bytes.loadUnaligned(fromByteOffset: 17, as: UInt32.self)),
+                UInt32(bigEndian: bytes.loadUnaligned(fromByteOffset: 21, as: UInt32.self)),
+                UInt32(bigEndian: bytes.loadUnaligned(fromByteOffset: 25, as: UInt32.self))
+            )
+        }
         guard length <= maximumPayload else {
             throw AstraNetError(
                 .protocolViolation,
                 "\(Command(rawValue: command)) op of \(length) payload bytes, at most \(maximumPayload) are allowed")
         }
-        guard let payload = ahead.readSlice(length: Int(length)) else { return nil }
-        self = ahead
+        guard let payload = getSlice(at: readerIndex + OpHeader.size, length: Int(length)) else { return nil }
+        moveReaderIndex(forwardBy: OpHeader.size + Int(length))
         return Op(
             header: OpHeader(
                 Command(rawValue: command),

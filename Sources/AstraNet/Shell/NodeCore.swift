@@ -109,7 +109,7 @@ final class NodeCore: Sendable {
             guard !shared.isClosed else { return nil }
             shared.handshaking[link.id] = nil
             shared.links[link.id] = link
-            let result = shared.peers.linkUp(link.id, to: peer, isDialled: link.isDialled, now: now)
+            let result = shared.peers.linkUp(link.id, to: peer, isDialled: link.isDialled)
             shared.discovery.forget(peer)
             // A name would make others look up whatever this peer likes.
             if let ip = HostPort(address)?.host, (try? SocketAddress(ipAddress: ip, port: 0)) != nil {

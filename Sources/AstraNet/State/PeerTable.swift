@@ -1,20 +1,17 @@
 /// Which links lead to which hosts, and which of two links to the same host goes.
 ///
 /// Two nodes need one link. Where there are two all the same, because each dialled the other or two addresses lead to one
-/// host, a node gives up only what it dialled itself, so that never both go: the newer one as a rule, and where they came
-/// about at the same time the one that the smaller host dialled. Each end also knows what the other will give up, so that both
-/// use the one that stays: what a router sends to a host must come over the link that the host uses.
+/// host, a node gives up only what it dialled itself, so that never both go: of two that one host dialled the newer one, and of
+/// two that each dialled the one that the smaller host did. Time does not come into it: each end sees another one pass. Each end
+/// also knows what the other will give up, so that both use the one that stays: what a router sends to a host must come over the
+/// link that the host uses.
 struct PeerTable: Sendable {
     typealias LinkID = ServiceRegistry.LinkID
-
-    /// Links that came up within this many nanoseconds of each other were dialled without knowing of each other.
-    private static let sameTime: UInt64 = 10_000_000_000
 
     private struct Entry {
         let link: LinkID
         /// By this node.
         let isDialled: Bool
-        let since: UInt64
         var isRetired = false
     }
 
@@ -40,13 +37,11 @@ struct PeerTable: Sendable {
 
     /// The handshake of `link` is done.
     ///
-    /// - Parameters:
-    ///   - isDialled: whether this node dialled it.
-    ///   - now: nanoseconds.
-    mutating func linkUp(_ link: LinkID, to host: HostID, isDialled: Bool, now: UInt64) -> LinkUpResult {
+    /// - Parameter isDialled: whether this node dialled it.
+    mutating func linkUp(_ link: LinkID, to host: HostID, isDialled: Bool) -> LinkUpResult {
         hosts[link] = host
         let kept = entries[host]?.first { !$0.isRetired }
-        entries[host, default: []].append(Entry(link: link, isDialled: isDialled, since: now))
+        entries[host, default: []].append(Entry(link: link, isDialled: isDialled))
         settle(host)
         guard let kept else { return .first }
         let isKept = entries[host]?.last?.isRetired == false
@@ -64,8 +59,8 @@ struct PeerTable: Sendable {
             links[index].isRetired = false
             guard index != kept else { continue }
             let (older, newer) = (links[kept], links[index])
-            let crossed = older.isDialled != newer.isDialled && newer.since - older.since < Self.sameTime
-            let loser = crossed && newer.isDialled == keepsOwn ? kept : index
+            let isCrossed = older.isDialled != newer.isDialled
+            let loser = isCrossed && newer.isDialled == keepsOwn ? kept : index
             links[loser].isRetired = true
             if loser == kept { kept = index }
         }

@@ -11,9 +11,9 @@ struct PeerTableLinksTests {
 
     private func table() -> PeerTable {
         var table = PeerTable(localHost: local)
-        _ = table.linkUp(1, to: peer, isDialled: false, now: 0)
-        _ = table.linkUp(2, to: peer, isDialled: false, now: 1)
-        _ = table.linkUp(3, to: other, isDialled: false, now: 2)
+        _ = table.linkUp(1, to: peer, isDialled: false)
+        _ = table.linkUp(2, to: peer, isDialled: false)
+        _ = table.linkUp(3, to: other, isDialled: false)
         return table
     }
 

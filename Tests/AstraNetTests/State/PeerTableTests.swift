@@ -3,7 +3,6 @@ import Testing
 @testable import AstraNet
 
 @Suite struct PeerTableTests {
-    private static let second: UInt64 = 1_000_000_000
     private static let small = HostID(rawValue: 1)
     private static let large = HostID(rawValue: 2)
 
@@ -25,8 +24,8 @@ import Testing
             table = PeerTable(localHost: isLarge ? PeerTableTests.large : PeerTableTests.small)
         }
 
-        mutating func up(_ dial: Dial, at now: UInt64) {
-            let result = table.linkUp(dial.link, to: peer, isDialled: dial.byLarge == isLarge, now: now)
+        mutating func up(_ dial: Dial) {
+            let result = table.linkUp(dial.link, to: peer, isDialled: dial.byLarge == isLarge)
             if case .retire(let link) = result { retired.append(link) }
         }
     }
@@ -35,7 +34,7 @@ import Testing
         var table = PeerTable(localHost: Self.small)
         #expect(!table.isLinked(to: Self.large))
         #expect(table.link(to: Self.large) == nil)
-        #expect(table.linkUp(7, to: Self.large, isDialled: true, now: 0) == .first)
+        #expect(table.linkUp(7, to: Self.large, isDialled: true) == .first)
         #expect(table.link(to: Self.large) == 7)
         #expect(table.host(of: 7) == Self.large)
         #expect(table.count == 1)
@@ -47,13 +46,10 @@ import Testing
         #expect(table.linkDown(7) == nil)
     }
 
-    /// Whoever dialled, in whatever order each end sees them come up, together or not: one of the two goes, never both, and
-    /// both ends use the one that stays.
-    @Test(
-        arguments: [(true, true), (true, false), (false, true), (false, false)],
-        [(UInt64(0), false), (1, false), (60, false), (0, true), (1, true)])
-    func ofTwoLinksBothEndsUseTheSameAndExactlyOneGoes(byLarge: (Bool, Bool), timing: (UInt64, Bool)) {
-        let (pause, isCrossed) = timing
+    /// Whoever dialled, in whatever order each end sees them come up: one of the two goes, never both, and both ends use the one
+    /// that stays.
+    @Test(arguments: [(true, true), (true, false), (false, true), (false, false)], [false, true])
+    func ofTwoLinksBothEndsUseTheSameAndExactlyOneGoes(byLarge: (Bool, Bool), isCrossed: Bool) {
         let first = Dial(link: 1, byLarge: byLarge.0)
         let second = Dial(link: 2, byLarge: byLarge.1)
         // A host that dials twice does so in an order that it knows.
@@ -61,8 +57,8 @@ import Testing
         var ends = [End(isLarge: false), End(isLarge: true)]
         for index in ends.indices {
             let order = isCrossed && index == 1 ? [second, first] : [first, second]
-            ends[index].up(order[0], at: 100 * Self.second)
-            ends[index].up(order[1], at: (100 + pause) * Self.second)
+            ends[index].up(order[0])
+            ends[index].up(order[1])
         }
         let retired = ends.flatMap(\.retired)
         #expect(retired.count == 1)
@@ -78,15 +74,15 @@ import Testing
 
     @Test func theSecondLinkTakesOverWhenTheFirstGoes() {
         var table = PeerTable(localHost: Self.small)
-        _ = table.linkUp(1, to: Self.large, isDialled: true, now: 0)
-        #expect(table.linkUp(2, to: Self.large, isDialled: true, now: 1) == .retire(2))
+        _ = table.linkUp(1, to: Self.large, isDialled: true)
+        #expect(table.linkUp(2, to: Self.large, isDialled: true) == .retire(2))
         let down = table.linkDown(1)
         #expect(down?.isLast == false)
         #expect(down?.wasInUse == true)
         #expect(down?.reinstated == 2)
         #expect(table.link(to: Self.large) == 2)
         // And the next one is one too many again.
-        #expect(table.linkUp(3, to: Self.large, isDialled: true, now: 2) == .retire(3))
+        #expect(table.linkUp(3, to: Self.large, isDialled: true) == .retire(3))
         #expect(table.link(to: Self.large) == 2)
     }
 
@@ -96,25 +92,25 @@ import Testing
         var (small, large) = (End(isLarge: false), End(isLarge: true))
         for index in [1, 2] as [UInt64] {
             // The first one is the small host's own.
-            small.up(Dial(link: index, byLarge: index == 2), at: index * Self.second)
-            large.up(Dial(link: index, byLarge: index == 2), at: index * Self.second)
+            small.up(Dial(link: index, byLarge: index == 2))
+            large.up(Dial(link: index, byLarge: index == 2))
         }
         #expect(large.table.linkDown(2)?.reinstated == 1)
-        large.up(Dial(link: 3, byLarge: true), at: 3 * Self.second)
-        small.up(Dial(link: 3, byLarge: true), at: 3 * Self.second)
+        large.up(Dial(link: 3, byLarge: true))
+        small.up(Dial(link: 3, byLarge: true))
         #expect(small.table.linkDown(2)?.reinstated == 3)
         for end in [small, large] { #expect(end.table.link(to: end.peer) == 3) }
         // Where the small host dials once more, each knows that this is one too many.
-        small.up(Dial(link: 4, byLarge: false), at: 4 * Self.second)
-        large.up(Dial(link: 4, byLarge: false), at: 4 * Self.second)
+        small.up(Dial(link: 4, byLarge: false))
+        large.up(Dial(link: 4, byLarge: false))
         #expect(small.retired == [1, 4] && large.retired == [])
         for end in [small, large] { #expect(end.table.link(to: end.peer) == 3) }
     }
 
     @Test func aRetiredLinkThatGoesChangesNothing() {
         var table = PeerTable(localHost: Self.small)
-        _ = table.linkUp(1, to: Self.large, isDialled: true, now: 0)
-        _ = table.linkUp(2, to: Self.large, isDialled: true, now: 1)
+        _ = table.linkUp(1, to: Self.large, isDialled: true)
+        _ = table.linkUp(2, to: Self.large, isDialled: true)
         let down = table.linkDown(2)
         #expect(down?.isLast == false)
         #expect(down?.wasInUse == false)
@@ -125,7 +121,7 @@ import Testing
         // A Go node may give up none of them.
         var table = PeerTable(localHost: Self.small)
         for link: UInt64 in 1...5 {
-            let result = table.linkUp(link, to: Self.large, isDialled: false, now: link * Self.second)
+            let result = table.linkUp(link, to: Self.large, isDialled: false)
             #expect(result == (link == 1 ? .first : .another))
             #expect(table.link(to: Self.large) == 1)
         }
