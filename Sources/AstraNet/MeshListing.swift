@@ -46,7 +46,7 @@ extension Node {
     /// What this node knows of the mesh now.
     public var listing: MeshListing {
         let (links, routes, peers) = core.shared.withLockedValue { shared in
-            (Array(shared.links.values), shared.registry.all, shared.peers)
+            (Array(shared.links.values), shared.registry.routes, shared.peers)
         }
         let counters = core.counters
         return MeshListing(
@@ -58,7 +58,7 @@ extension Node {
                     roundTrip: nanoseconds == 0 ? nil : .nanoseconds(Int64(clamping: nanoseconds)),
                     bufferedBytes: link.buffered.held)
             }.sorted { ($0.peer.description, $0.address) < ($1.peer.description, $1.address) },
-            services: routes.compactMap { route in
+            services: ServiceRegistry.ordered(routes).compactMap { route in
                 peers.host(of: route.link).map { MeshListing.Service(offer: route.offer, via: $0) }
             },
             refused: MeshListing.Refused(

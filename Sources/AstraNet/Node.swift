@@ -72,7 +72,8 @@ public final class Node: Sendable {
         }
     }
 
-    /// Connects to a node and shakes hands with it, at the first of the name's addresses that answers.
+    /// Connects to a node and shakes hands with it, at the first of the name's addresses that answers: each gets its share of the
+    /// time that is left.
     ///
     /// - Parameters:
     ///   - host: a name or an IP address.
@@ -85,11 +86,12 @@ public final class Node: Sendable {
         var failure: any Error = AstraNetError(.deadlineExceeded, "it was given no time")
         do {
             let addresses = try await core.surroundings.network.addresses(of: host, port: port, on: core.timers).get()
-            for address in addresses {
+            for (index, address) in addresses.enumerated() {
                 let left = core.surroundings.deadline(deadline, on: core.timers) - core.timers.now
                 guard left > .zero else { break }
+                let share = TimeAmount.nanoseconds(left.nanoseconds / Int64(addresses.count - index))
                 do {
-                    return try await core.open(address, timeout: left).get().peer
+                    return try await core.open(address, timeout: share).get().peer
                 } catch {
                     failure = error
                 }
@@ -156,11 +158,12 @@ public final class Node: Sendable {
 
     // MARK: - Services
 
-    /// Binds a service on a fresh port and announces it at once.
+    /// Binds a service on a fresh port and announces it.
     ///
     /// - Parameters:
     ///   - name: the service's name without the environment.
-    ///   - peer: announces it only to the host at the other end of this stream; `nil`, the default, to everybody.
+    ///   - peer: announces it only to the host at the other end of this stream, ahead of what is sent there next and at the
+    ///     latest a second later; `nil`, the default, to everybody at once.
     ///   - answersSoon: whether its streams are answered as a rule as soon as they are there: then their acceptance leaves with
     ///     the answer where the dialer is a node of this library, and by itself only after a millisecond. `false` by default.
     /// - Throws: ``AstraNetError`` with code `serviceInUse`, `closed`, or `limitReached` for a name that is too long.
@@ -171,7 +174,9 @@ public final class Node: Sendable {
     }
 
     /// All that other nodes offer, as far as this node has heard.
-    public var services: [ServiceOffer] { core.shared.withLockedValue { $0.registry.all.map(\.offer) } }
+    public var services: [ServiceOffer] {
+        ServiceRegistry.ordered(core.shared.withLockedValue { $0.registry.routes }).map(\.offer)
+    }
 
     // MARK: - End
 

@@ -78,6 +78,13 @@ extension AstraNet.Stream {
         await pair.shutdown()
     }
 
+    @Test func nothingListensBehindAShutdown() async throws {
+        let node = Node(configuration: .patient())
+        await node.shutdown()
+        let error = await #expect(throws: AstraNetError.self) { try await node.listen(host: "127.0.0.1", port: 0) }
+        #expect(error?.message.contains("the node is closed") == true)
+    }
+
     @Test func anAbortedStreamHoldsNothingForAPeerThatDoesNotRead() async throws {
         let pair = try await Pair()
         let (client, server) = try await pair.stream()

@@ -104,7 +104,7 @@ extension LinkHandler {
 
     private enum Drained { case idle, more, ended }
 
-    /// Sends a stream's credit, up to 64 KiB of its bytes, and its ending when all bytes are gone.
+    /// Sends a stream's credit, an op's worth of its bytes, and its ending when all bytes are gone.
     private func drain(_ stream: Stream, into packer: inout OpPacker) -> Drained {
         var wakes = false
         var lingers = false

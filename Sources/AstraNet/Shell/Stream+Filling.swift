@@ -4,8 +4,8 @@ public import NIOCore
 extension Stream {
     /// Appends bytes to `buffer` until there are `count` more, waiting for them; fewer at the end of file.
     ///
-    /// They are put there as they come, and their credit returned at once: the reader wakes once for all of them, and each is
-    /// copied once. What came stays in `buffer` where this throws.
+    /// They are put there as they come, and their credit returned without waiting for the reader, a quarter of the window at a
+    /// time: the reader wakes once for all of them, and each is copied once. What came stays in `buffer` where this throws.
     ///
     /// - Parameters:
     ///   - count: how many bytes, at least 1.

@@ -113,14 +113,21 @@ struct ServiceRegistry: Sendable {
     /// Who offers `name`, each host and port once: a direct offer wins over a relayed one of the same (protocol section 3).
     func candidates(for name: String) -> NamedOffers { offers[name] ?? NamedOffers() }
 
-    /// All offers: by name, and each as often as links brought it.
-    var all: [Route] {
+    /// All offers, each as often as links brought it, in no order.
+    var routes: [Route] {
         byLink.flatMap { link, hosts in hosts.values.joined().map { Route(link: link, offer: $0) } }
-            .sorted { one, other in
-                let (first, second) = (one.offer.address, other.offer.address)
-                return (one.offer.name, first.host.rawValue, first.port)
-                    < (other.offer.name, second.host.rawValue, second.port)
-            }
+    }
+
+    /// All offers: by name, and each as often as links brought it.
+    var all: [Route] { Self.ordered(routes) }
+
+    /// By name. Takes a second for hundreds of thousands: not for under a lock.
+    static func ordered(_ routes: [Route]) -> [Route] {
+        routes.sorted { one, other in
+            let (first, second) = (one.offer.address, other.offer.address)
+            return (one.offer.name, first.host.rawValue, first.port)
+                < (other.offer.name, second.host.rawValue, second.port)
+        }
     }
 
     /// The offers that came from the hosts themselves, each once, without those of `host`.

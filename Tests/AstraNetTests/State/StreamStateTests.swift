@@ -280,6 +280,21 @@ extension StreamState {
         }
     }
 
+    /// Or what is cut off would look whole.
+    @Test func aCloseThatIsAbortedBeforeItsBytesAreGoneIsAFailure() throws {
+        var state = StreamState(.dialer(), .syn)
+        try state.enqueue(70_000)
+        state.sent(65_536)
+        #expect(state.end(.close) == .flush)
+        state.dropQueued(saying: "too slow")
+        #expect(state.takeEnding() == .sendErrAndForget(message: "too slow"))
+        // One whose bytes are all on their way has ended well.
+        var whole = StreamState(.dialer(), .syn)
+        #expect(whole.end(.close) == .flush)
+        whole.dropQueued(saying: "too slow")
+        #expect(whole.takeEnding() == .sendFin1AndFin2AndForget)
+    }
+
     @Test func aHalfThatThePeerHasEndedIsNotAnEnd() throws {
         var finished = StreamState.listener(isEager: true)
         try finished.enqueue(10)

@@ -1,0 +1,42 @@
+import AstraNet
+import NIOCore
+import Testing
+
+/// A host that offers a service and answers nothing: stopped, or hung.
+@Suite(.timeLimit(.minutes(5))) struct HangingHostTests {
+    /// The request may have been heard, so it is not said to another host; but the next ones are spared.
+    @Test func aHostThatDoesNotAnswerARequestIsTriedLast() async throws {
+        let (client, server) = (Node.patient(), Node.patient())
+        let hanging = try await RawPeer.listen()
+        async let joining = client.join(host: "127.0.0.1", port: hanging.port, deadline: .soon)
+        let peer = try #require(await hanging.peers.next())
+        #expect(
+            await peer.handshake(#"{"RAddr":"127.0.0.1:5555","Abilities":["eager","refuse"],"MaxOp":262144}"#)
+                == client.id)
+        #expect(try await joining == peer.host)
+        peer.send(WireOp(.service, to: .otherEnd, from: Address(peer.host, 16_777_217), text: "thing"))
+        let echo = try server.echo("thing")
+        try await client.join(server.listening())
+        try await eventually { client.services.count == 2 }
+
+        /// Whether the request was answered.
+        func ask() async throws -> Bool {
+            do {
+                let stream = try await client.dial(
+                    "thing", sending: ByteBuffer(string: "?"), deadline: .now + .milliseconds(500))
+                let answer = try await stream.receive(deadline: .soon)
+                stream.close()
+                return answer == ByteBuffer(string: "?")
+            } catch let error as AstraNetError where error.code == .deadlineExceeded {
+                return false
+            }
+        }
+        // Both are as good at first, and one in two is tried.
+        while try await ask() {}
+        for _ in 0..<20 { #expect(try await ask()) }
+        echo.close()
+        await client.shutdown()
+        await server.shutdown()
+        try await hanging.close()
+    }
+}
