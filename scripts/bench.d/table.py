@@ -12,12 +12,12 @@ import platform
 import statistics
 import sys
 
-# For each workload: what is compared, and how it is called.
+# For each workload: what is compared, how it is called, and in what the processor time of one is told.
 RATES = {
-    "connect": ("requests", "requests/s"),
-    "flood": ("frames", "frames/s"),
-    "heavy": ("payload", "GB/s"),
-    "compressed": ("payload", "GB/s"),
+    "connect": ("requests", "requests/s", "us a request", 1e6),
+    "flood": ("frames", "frames/s", "ns a frame", 1e9),
+    "heavy": ("payload", "GB/s", "ms a GB", 1e3),
+    "compressed": ("payload", "GB/s", "ms a GB", 1e3),
 }
 TITLES = {
     "connect": "one request after another, for one empty frame each",
@@ -46,6 +46,13 @@ class Measured:
     def median(self, figure):
         return statistics.median(self.values(figure))
 
+    def processor_time(self, side, rate):
+        """Seconds for one of what `rate` counts."""
+        return statistics.median(
+            spent / (each * seconds)
+            for spent, each, seconds in zip(
+                self.values(f"{side}_processor"), self.values(rate), self.values("seconds")))
+
     @property
     def dropped(self):
         return sum(result.get("dropped", 0) for result in self.results)
@@ -53,10 +60,10 @@ class Measured:
 
 def rows(workload, peers):
     """A table's head and its lines."""
-    rate, unit = RATES[workload]
+    rate, unit, share, scale = RATES[workload]
     latencies = ["p50", "p99", "p99.9", "max"] if workload == "connect" else []
     head = ["", unit, "min - max", f"{OURS} is"]
-    yield head + [f"{name} ms" for name in latencies] + ["CPU s client+host", "MiB client+host"]
+    yield head + [f"{name} ms" for name in latencies] + [f"CPU {share}, client+host", "MiB"]
     ours = peers[OURS].median(rate) if OURS in peers and peers[OURS].results else None
     for peer, measured in peers.items():
         if not measured.results:
@@ -68,7 +75,7 @@ def rows(workload, peers):
             [peer + ("*" if measured.dropped or measured.failures else "")]
             + [number(median), f"{number(min(values))} - {number(max(values))}", ratio]
             + [number(measured.median(f"latency_{name}") / 1000) for name in latencies]
-            + [f"{measured.median('client_processor'):.2f} + {measured.median('host_processor'):.2f}"]
+            + [" + ".join(number(measured.processor_time(side, rate) * scale) for side in ("client", "host"))]
             + [f"{measured.median('client_peak_memory'):.0f} + {measured.median('host_peak_memory'):.0f}"]
         )
 
