@@ -11,7 +11,7 @@ chanserv=$1 plugin=$2 folder=$3
 children=()
 finish() {
     for child in "${children[@]}"; do kill "$child" 2>/dev/null || true; done
-    for log in "$folder"/*.log; do [[ -s $log ]] && sed "s|^|$(basename "$log"): |" "$log" | tail -n 20 >&2; done
+    for log in "$folder"/*.log; do [[ -s $log ]] && sed "s|^|$(basename "$log"): |" "$log" | tail -n 200 >&2; done
     wait
 }
 trap finish EXIT
@@ -43,12 +43,16 @@ children+=($!)
 ip netns exec server "$chanserv" serve --config "$folder/chanserv.yaml" 2>"$folder/server.log" &
 children+=($!)
 
+# A router or a server that has ended is never waited for: its log, printed at the end, says why.
+all_live() {
+    for child in "${children[@]}"; do kill -0 "$child" 2>/dev/null || return 1; done
+}
 # within SECONDS COMMAND…: tries it again until it goes well.
 within() {
     local end=$((SECONDS + $1))
     shift
     until "$@"; do
-        ((SECONDS < end)) || return 1
+        all_live && ((SECONDS < end)) || return 1
         # Not to wait for something to be so, but not to ask a thousand times a second.
         sleep 0.2
     done
