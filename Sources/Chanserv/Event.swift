@@ -14,6 +14,7 @@ final class Event: Sendable {
 
     private struct Inside {
         var signalled = false
+        /// Unchecked, which a wait costs less with: whoever takes it out, under the lock, resumes it, and nobody else.
         var waiter: UnsafeContinuation<Outcome, Never>?
         /// Tells one wait from the next, for an alarm that rings late.
         var waits: UInt64 = 0

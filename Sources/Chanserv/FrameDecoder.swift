@@ -82,7 +82,7 @@ struct FrameDecoder: Sendable {
 
     // MARK: Large frames
 
-    /// How many bytes of a large frame are to be read next, by ``read(_:)``: all that are missing, or as many as there is
+    /// How many bytes of a large frame are to be read next, by ``read(_:_:)``: all that are missing, or as many as there is
     /// memory for. `nil` where whatever comes is to be appended.
     var missing: Int? {
         guard let claimed, claimed - partial.readableBytes >= Self.worthWaitingFor else { return nil }
