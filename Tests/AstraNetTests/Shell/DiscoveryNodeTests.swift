@@ -207,6 +207,7 @@ import Testing
         }
         try await two.expectEcho("echo", count: 3_000_000)
         let stream = try await two.dial("echo", deadline: .soon)
+        try await stream.expectEcho(count: 1)
         await one.shutdown(grace: .zero)
         #expect(await stream.failure()?.code == .linkLost)
         echo.close()

@@ -26,6 +26,9 @@ import Testing
         #expect(try await read(stream, Self.bytes.count) == Self.bytes)
         try await writing
         let lost = try #require(await go.dial("echo"))
+        // Taken by its server, which would otherwise refuse it as it goes.
+        try await lost.write([1])
+        #expect(try await read(lost, 1) == [1])
         await mesh.server.shutdown(grace: .zero)
         await #expect(throws: GoLikeStream.LinkGone.self) { try await lost.read(1) }
         #expect(go.broken == [])
