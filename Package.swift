@@ -66,10 +66,13 @@ let package = Package(
 
         // The host and its command line.
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
+        // What Linux has for holding processes, which Swift cannot call.
+        .systemLibrary(name: "CProcess"),
         .target(
             name: "ChanservHost",
             dependencies: [
-                "AstraNet", "Chanserv", "ChanservAstraNet", "CChanservPlugin", "CYAML", logging, nioConcurrency,
+                "AstraNet", "Chanserv", "ChanservAstraNet", "CChanservPlugin", "CProcess", "CYAML", logging,
+                nioConcurrency,
                 nioCore,
                 deque,
                 .product(name: "Crypto", package: "swift-crypto"),

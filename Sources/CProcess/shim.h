@@ -1,0 +1,62 @@
+/*
+ * What Linux has for holding processes and handing them files, and Swift cannot call: system calls, functions with
+ * variable arguments, and what the C library shows to GNU sources only.
+ */
+#include <signal.h>
+#include <spawn.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* A descriptor of a child that has not been waited for: it can be polled for the child's end, and is never another's. */
+static inline int chanserv_pidfd_open(pid_t process) {
+    return (int)syscall(SYS_pidfd_open, process, 0u);
+}
+
+/* As kill(2), for whom a pidfd is of: nobody else can be hit. */
+static inline int chanserv_pidfd_send_signal(int pidfd, int number) {
+    return (int)syscall(SYS_pidfd_send_signal, pidfd, number, (siginfo_t *)0, 0u);
+}
+
+/* As waitid(2) on a pidfd: takes the child away once it has ended. */
+static inline int chanserv_pidfd_wait(int pidfd, siginfo_t *information, int options) {
+    return waitid((idtype_t)3 /* P_PIDFD */, (id_t)pidfd, information, options);
+}
+
+/* The child keeps no descriptor from `first` on. */
+extern int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *actions, int first);
+static inline int chanserv_spawn_closes_from(posix_spawn_file_actions_t *actions, int first) {
+    return posix_spawn_file_actions_addclosefrom_np(actions, first);
+}
+
+/* What tools show of this thread, up to 15 bytes. */
+static inline int chanserv_name_thread(const char *name) { return prctl(PR_SET_NAME, name, 0ul, 0ul, 0ul); }
+
+/* From a siginfo_t of SIGCHLD. */
+static inline int chanserv_exit_status(const siginfo_t *information) { return information->si_status; }
+
+/* The signal this process gets when the thread that started it ends, or all of its process. */
+static inline int chanserv_die_with_parent(int number) {
+    return prctl(PR_SET_PDEATHSIG, (unsigned long)number, 0ul, 0ul, 0ul);
+}
+
+/* A file without a name, which can be sealed. */
+static inline int chanserv_memfd_create(const char *name) {
+    return (int)syscall(SYS_memfd_create, name, 3u /* MFD_CLOEXEC | MFD_ALLOW_SEALING */);
+}
+
+/* No byte of it changes from now on, nor does its size, nor this promise. */
+static inline int chanserv_memfd_seal(int memfd) {
+    extern int fcntl(int, int, ...);
+    return fcntl(memfd, 1033 /* F_ADD_SEALS */, 1 | 2 | 4 | 8);
+}
+
+/* As setrlimit(2), whose first parameter is an enumeration to C and not to C++. */
+static inline int chanserv_limit(int resource, unsigned long long most) {
+    struct rlimit limit = {(rlim_t)most, (rlim_t)most};
+    return setrlimit((__rlimit_resource_t)resource, &limit);
+}

@@ -1,0 +1,132 @@
+internal import CProcess
+@preconcurrency internal import Dispatch
+internal import Glibc
+internal import NIOConcurrencyHelpers
+
+/// A process started by this one and held by a pidfd, so that no signal can reach another that got its number.
+///
+/// It is the leader of a process group of its own: the terminal's Ctrl-C does not reach it, and what it started can be
+/// ended with it. It inherits nothing but the descriptors it is given, starts with the signals as a shell leaves them,
+/// and can ask to die with this process (`PR_SET_PDEATHSIG`), for the thread that starts it lives as long as this process.
+///
+/// It is taken away (waited for) as soon as it has ended, whether somebody waits here or not.
+package final class ChildProcess: Sendable {
+    /// What to start.
+    package struct Program: Sendable {
+        /// The file to execute.
+        package var path: String
+        /// From its name on.
+        package var arguments: [String]
+        /// `NAME=value` each; nothing else is passed on.
+        package var environment: [String] = []
+        /// Its standard input; nothing (`/dev/null`) by default.
+        package var input: Int32?
+        /// Its standard output; nothing (`/dev/null`) by default.
+        package var output: Int32?
+        /// Its standard error; nothing (`/dev/null`) by default.
+        package var errors: Int32?
+        /// What it has as descriptors 3, 4, …
+        package var descriptors: [Int32] = []
+
+        package init(_ path: String, _ arguments: [String]) {
+            self.path = path
+            self.arguments = arguments
+        }
+    }
+
+    /// Its number. It is another's once the process was taken away: never signal it, use ``signal(_:)``.
+    package let id: Int32
+    private let descriptor: Int32
+    private let watch: any DispatchSourceRead
+    private let ended = Event()
+    private let result: NIOLockedValueBox<ChildExit?>
+
+    /// Starts it.
+    ///
+    /// - Throws: ``ProcessError``.
+    package static func start(_ program: Program) async throws(ProcessError) -> ChildProcess {
+        try ChildProcess(holding: try await Spawner.spawn(program), of: program)
+    }
+
+    private init(holding id: pid_t, of program: Program) throws(ProcessError) {
+        self.id = id
+        descriptor = chanserv_pidfd_open(id)
+        guard descriptor >= 0 else {
+            // Only where the system is out of descriptors: what cannot be held must not be left alone.
+            let code = errno
+            _ = Glibc.kill(-id, SIGKILL)
+            var status: Int32 = 0
+            while waitpid(id, &status, 0) < 0 && errno == EINTR {}
+            throw ProcessError("cannot hold \(program.path)", code: code)
+        }
+        let descriptor = descriptor
+        let result = NIOLockedValueBox<ChildExit?>(nil)
+        let ended = ended
+        self.result = result
+        let watch = DispatchSource.makeReadSource(fileDescriptor: descriptor, queue: Self.queue)
+        self.watch = watch
+        watch.setEventHandler {
+            guard let exit = Self.takeAway(descriptor) else { return }
+            // What it has started and left behind; the group is not another's as long as one of it is there.
+            _ = Glibc.kill(-id, SIGKILL)
+            result.withLockedValue { $0 = exit }
+            ended.happened()
+            watch.cancel()
+        }
+        watch.setCancelHandler { close(descriptor) }
+        watch.activate()
+    }
+
+    private static let queue = DispatchQueue(label: "chanserv.children")
+
+    private static func takeAway(_ descriptor: Int32) -> ChildExit? {
+        var information = siginfo_t()
+        var code = chanserv_pidfd_wait(descriptor, &information, WEXITED | WNOHANG)
+        while code != 0 && errno == EINTR { code = chanserv_pidfd_wait(descriptor, &information, WEXITED | WNOHANG) }
+        guard code == 0, information.si_signo == SIGCHLD else { return nil }
+        let status = chanserv_exit_status(&information)
+        return information.si_code == CLD_EXITED ? .exited(status) : .signalled(status)
+    }
+
+    /// How it ended; `nil` while it runs.
+    package var exit: ChildExit? { result.withLockedValue { $0 } }
+
+    /// Sends a signal, unless it has ended.
+    package func signal(_ number: Int32) {
+        result.withLockedValue { result in
+            if result == nil { _ = chanserv_pidfd_send_signal(descriptor, number) }
+        }
+    }
+
+    /// Waits for its end, at the longest until `deadline` or the cancellation of the task.
+    ///
+    /// - Returns: how it ended; `nil` where it has not.
+    package func waitForExit(until deadline: ContinuousClock.Instant) async -> ChildExit? {
+        if let exit { return exit }
+        _ = await ended.wait(until: deadline)
+        return exit
+    }
+
+    /// Waits for its end, whatever becomes of the task.
+    package func waitForExit() async -> ChildExit {
+        await Task { await self.ended.wait() }.value
+        guard let exit else { preconditionFailure("a process has ended without a result") }
+        return exit
+    }
+
+    /// Ends it with SIGKILL and waits until it is gone. Repeating it, or doing it after its end, does no harm.
+    @discardableResult
+    package func kill() async -> ChildExit {
+        signal(SIGKILL)
+        return await waitForExit()
+    }
+}
+
+/// Why a process could not be started.
+package struct ProcessError: Error, Sendable, Hashable, CustomStringConvertible {
+    package let description: String
+
+    init(_ what: String, code: Int32) {
+        description = "\(what): \(systemMessage(code))"
+    }
+}
