@@ -124,6 +124,12 @@ package struct ErrorMass: Sendable {
         return .withdraw(until: until, mass: mass)
     }
 
+    /// What serves the requests cannot serve more for the time being: as if the limit were reached with this failure.
+    package mutating func exhausted(now: Instant) -> Action {
+        if case .serving = state { mass = max(mass, limit - 1) }
+        return failed(now: now)
+    }
+
     /// Time has passed.
     package mutating func tick(now: Instant) -> Action {
         switch state {

@@ -14,6 +14,8 @@ public struct FrameBatch: ~Copyable, Sendable {
     public let compression: Bool
     /// How many frames are in it.
     public private(set) var count = 0
+    /// Whether there are bytes of frames that were encoded elsewhere, perhaps of a part of one.
+    private var isAdopted = false
 
     private var buffer = ByteBuffer()
     /// Where the next copied frame goes: free memory of `buffer` behind its writer index, held on to so that a small
@@ -46,7 +48,7 @@ public struct FrameBatch: ~Copyable, Sendable {
     }
 
     /// Whether there is no frame in it.
-    public var isEmpty: Bool { count == 0 }
+    public var isEmpty: Bool { count == 0 && !isAdopted }
 
     /// How many encoded bytes are in it.
     public var byteCount: Int {
@@ -172,6 +174,22 @@ public struct FrameBatch: ~Copyable, Sendable {
         try finishFrame(at: start)
     }
 
+    // MARK: Frames encoded elsewhere
+
+    /// Makes `bytes` the content of this batch, which must be empty.
+    ///
+    /// - Parameters:
+    ///   - bytes: encoded frames; the first and the last one may be cut.
+    ///   - frames: how many of them end here.
+    package mutating func adopt(_ bytes: ByteBuffer, frames: Int) {
+        precondition(isEmpty, "a batch that is not empty adopted bytes")
+        dropReservation()
+        settle()
+        buffer = bytes
+        count = frames
+        isAdopted = true
+    }
+
     // MARK: Out
 
     /// Hands over the encoded frames and empties the batch.
@@ -184,6 +202,7 @@ public struct FrameBatch: ~Copyable, Sendable {
         }
         expectedSize = min(buffer.readableBytes, target)
         count = 0
+        isAdopted = false
         let bytes = buffer
         buffer = ByteBuffer()
         return bytes

@@ -18,6 +18,9 @@ public struct ReceivedFrames: AsyncSequence, Sendable {
         self.batchLimit = Swift.max(1, batchLimit)
     }
 
+    /// Where the bytes come from, for who passes them on.
+    var receiver: SourceReceiver { lease.receiver }
+
     /// Gives the source up, at both ends and at once. Repeating it does nothing.
     public func cancel() {
         lease.receiver.cancel()

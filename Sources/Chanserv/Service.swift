@@ -149,6 +149,19 @@ public final class Service: Sendable {
         work.cancelAll(through: generation?.number ?? .max)
     }
 
+    /// What serves the requests failed by itself, outside of any of them: one failure more in a row.
+    package func reportFailure(_ error: ChanservError) {
+        work.countFailure()
+        change(after: error) { $0.mass.failed(now: .now) }
+    }
+
+    /// What serves the requests cannot serve more of them for the time being: the name is withdrawn for its pause at once,
+    /// however few failures there were, unless it is never to be (a limit of 0).
+    package func withdraw(because error: ChanservError) {
+        work.countFailure()
+        change(after: error) { $0.mass.exhausted(now: .now) }
+    }
+
     // MARK: Results of requests
 
     func succeeded(_ ticket: ErrorMass.Ticket) {

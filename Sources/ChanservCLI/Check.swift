@@ -21,7 +21,8 @@ struct Check: AsyncParsableCommand {
     func run() async throws {
         LineLogHandler.bootstrap(level: .warning, format: .text)
         do {
-            for warning in try await Host.check(configurationFile: config, logger: Logger(label: "chanserv")) {
+            for warning in try await Host.check(
+                configurationFile: config, logger: Logger(label: "chanserv"), program: OwnProgram.path) {
                 StandardError.write("warning: \(warning)")
             }
         } catch {

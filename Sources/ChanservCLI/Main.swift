@@ -17,7 +17,7 @@ struct ChanservCommand: AsyncParsableCommand {
               130  'post', 'mesh' or 'bench' was interrupted
             """,
         version: version,
-        subcommands: [Serve.self, Post.self, Check.self, Router.self, Mesh.self, Bench.self])
+        subcommands: [Serve.self, Post.self, Check.self, Router.self, Mesh.self, Bench.self, Worker.self])
 
     static let version = "0.1.0"
 

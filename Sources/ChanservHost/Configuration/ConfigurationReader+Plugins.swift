@@ -4,11 +4,12 @@ extension ConfigurationReader {
     /// - Parameters:
     ///   - root: a mapping from names to plugins.
     ///   - folder: what relative paths are relative to.
+    ///   - isolation: what stands under `defaults`.
     ///   - fileProblem: what is wrong with the file at a path, `nil` where nothing is.
     /// - Returns: the plugins that could be read, their configurations as trees for routes to merge over, and the names
     ///   of all: a route that names one with problems of its own is not at fault.
     mutating func plugins(
-        _ root: YAMLNode, folder: String, fileProblem: (String) -> String?
+        _ root: YAMLNode, folder: String, isolation: IsolationOptions, fileProblem: (String) -> String?
     ) -> (plugins: [HostConfiguration.Plugin], trees: [YAMLNode], names: [String]) {
         if case .unusable = root.content { return ([], [], []) }
         if root.isNull { return ([], [], []) }
@@ -20,7 +21,7 @@ extension ConfigurationReader {
         for entry in entries ?? [] {
             let key = YAMLNode(.scalar(YAMLScalar(string: entry.key)), at: entry.keyLocation)
             _ = attempt { () throws(ConfigurationError) in try key.serviceName("the name of a plugin") }
-            if let (plugin, tree) = plugin(entry, folder: folder, fileProblem: fileProblem) {
+            if let (plugin, tree) = plugin(entry, folder: folder, isolation: isolation, fileProblem: fileProblem) {
                 plugins.append(plugin)
                 trees.append(tree)
             }
@@ -29,13 +30,15 @@ extension ConfigurationReader {
     }
 
     private mutating func plugin(
-        _ entry: YAMLEntry, folder: String, fileProblem: (String) -> String?
+        _ entry: YAMLEntry, folder: String, isolation: IsolationOptions, fileProblem: (String) -> String?
     ) -> (plugin: HostConfiguration.Plugin, tree: YAMLNode)? {
         if case .unusable = entry.value.content { return nil }
         let problemsBefore = problems.count
-        let entries = section(entry.value, "a plugin", known: ["path", "sha256", "threads", "config"])
+        let entries = section(
+            entry.value, "a plugin", known: ["path", "sha256", "threads", "config", "limits"] + Self.isolationKeys)
         let sha256 = value("sha256", in: entries) { (node) throws(ConfigurationError) in try node.sha256() }
         let threads = integer("threads", in: entries, 1...1_024)
+        let isolation = self.isolation(entries, over: isolation)
         let empty = YAMLNode(.mapping([]), at: entry.value.location)
         let configuration = pluginConfiguration(entries["config"]?.value ?? empty)
         guard let pathEntry = entries["path"] else {
@@ -53,7 +56,7 @@ extension ConfigurationReader {
             report("the plugin's file \(quoted(path)) \(problem)", at: pathEntry.value.location)
         }
         let plugin = HostConfiguration.Plugin(
-            name: entry.key, path: path, sha256: sha256, threads: threads,
+            name: entry.key, path: path, sha256: sha256, threads: threads, isolation: isolation,
             configuration: PluginConfiguration(configuration, folder: folder), location: entry.keyLocation,
             pathLocation: pathEntry.value.location)
         return (plugin, configuration)

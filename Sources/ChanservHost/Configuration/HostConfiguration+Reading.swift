@@ -62,12 +62,16 @@ extension ConfigurationReader {
         let entries = section(root, "the configuration", known: HostConfiguration.rootKeys)
         let node = entries["node"].map { self.node($0.value) } ?? HostConfiguration.Node()
         var defaults = RouteOptions()
+        var isolation = IsolationOptions()
         if let entry = entries["defaults"] {
-            let options = section(entry.value, "the defaults", known: Self.optionKeys)
+            let options = section(entry.value, "the defaults", known: Self.optionKeys + Self.isolationKeys)
             defaults = self.options(options, over: defaults)
+            isolation = self.isolation(options, over: isolation, limits: nil)
         }
         let (plugins, trees, names) =
-            entries["plugins"].map { self.plugins($0.value, folder: folder, fileProblem: fileProblem) } ?? ([], [], [])
+            entries["plugins"].map {
+                self.plugins($0.value, folder: folder, isolation: isolation, fileProblem: fileProblem)
+            } ?? ([], [], [])
         let context = RouteContext(
             plugins: Dictionary(uniqueKeysWithValues: zip(plugins, trees).map { ($0.name, ($0, $1)) }),
             pluginNames: names, defaults: defaults, environment: node.environment, folder: folder)

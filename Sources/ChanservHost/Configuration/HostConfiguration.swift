@@ -43,6 +43,8 @@ public struct HostConfiguration: Sendable, Hashable {
         public var sha256: String?
         /// How many threads a library that blocks gets (`threads`); `nil` leaves it to the host.
         public var threads: Int?
+        /// Where its instances run, and within which bounds (`isolation`, `processes`, `limits` …).
+        public var isolation = IsolationOptions()
         /// Its configuration (`config`) without any route's.
         public var configuration: PluginConfiguration
         /// Where its key stands.
@@ -97,7 +99,8 @@ extension HostConfiguration.Node: Hashable {
 extension HostConfiguration.Plugin: Hashable {
     public static func == (left: Self, right: Self) -> Bool {
         left.name == right.name && left.path == right.path && left.sha256 == right.sha256
-            && left.threads == right.threads && left.configuration == right.configuration
+            && left.threads == right.threads && left.isolation == right.isolation
+            && left.configuration == right.configuration
     }
 
     public func hash(into hasher: inout Hasher) {
@@ -105,6 +108,7 @@ extension HostConfiguration.Plugin: Hashable {
         hasher.combine(path)
         hasher.combine(sha256)
         hasher.combine(threads)
+        hasher.combine(isolation)
         hasher.combine(configuration)
     }
 }

@@ -10,7 +10,7 @@ public struct PluginConfiguration: Sendable {
     public let json: String
     /// The folder relative paths are relative to: the configuration file's, absolute.
     public let folder: String
-    private let root: YAMLNode
+    let root: YAMLNode
 
     /// - Parameters:
     ///   - root: a mapping whose numbers JSON can say.

@@ -8,10 +8,13 @@ extension Host {
     /// - Parameters:
     ///   - configurationFile: the file.
     ///   - logger: gets what plugins log.
+    ///   - program: the `chanserv` executable, as for ``init(configurationFile:logger:program:)``.
     /// - Returns: what is doubtful but no error, one line each.
     /// - Throws: ``HostError`` with code `badConfiguration` and everything that is wrong.
-    public static func check(configurationFile: String, logger: Logger) async throws(HostError) -> [String] {
-        let host = Host(configurationFile: configurationFile, logger: logger)
+    public static func check(
+        configurationFile: String, logger: Logger, program: String? = nil
+    ) async throws(HostError) -> [String] {
+        let host = Host(configurationFile: configurationFile, logger: logger, program: program)
         defer { host.threads.retire() }
         let configuration: HostConfiguration
         do throws(ConfigurationErrors) {
@@ -19,7 +22,7 @@ extension Host {
         } catch {
             throw HostError(.badConfiguration, error.errors.map(\.description))
         }
-        let preparation = await Preparation(configuration, store: host.store)
+        let preparation = await Preparation(configuration, tools: host.tools)
         let plan = ReloadPlan(running: [], wanted: preparation.routes)
         if case .refused(let reasons, _) = await host.carryOut(plan, preparation, dryRun: true) {
             throw HostError(.badConfiguration, reasons)

@@ -69,7 +69,8 @@ extension Host {
         } catch {
             return .refused(error.errors.map(\.description), generation: table.generation)
         }
-        let preparation = await Preparation(configuration, store: store)
+        let preparation = await Preparation(
+            configuration, running: Set(routes.map(\.planned.instance)), tools: tools)
         let plan = ReloadPlan(running: routes.map(\.planned), wanted: preparation.routes)
         var outcome: ReloadOutcome
         if plan.isEmpty, preparation.problems.isEmpty {

@@ -68,11 +68,26 @@ extension Host {
 
     private func make(_ recipe: InstanceRecipe?) async -> Result<RunningInstance, InstanceRecipe.Refusal> {
         guard let recipe else { preconditionFailure("a plan names an instance nobody knows how to make") }
+        let id = nextID()
+        let surroundings = InstanceRecipe.Surroundings(
+            threads: threads, logger: logger, program: program, executor: network?.multiplexer.executor,
+            onCrash: { [weak self] reason in Task { await self?.instanceFailed(id, reason, isOver: false) } },
+            onStuck: { [weak self] reason in Task { await self?.instanceFailed(id, reason, isOver: true) } })
         do throws(InstanceRecipe.Refusal) {
-            let plugin = try await recipe.make(threads: threads, logger: logger)
-            return .success(RunningInstance(id: nextID(), key: recipe.key, plugin: plugin))
+            let plugin = try await recipe.make(surroundings)
+            return .success(RunningInstance(id: id, key: recipe.key, plugin: plugin))
         } catch {
             return .failure(error)
+        }
+    }
+
+    /// An instance failed by itself, outside of any request: that counts for each of its routes.
+    ///
+    /// - Parameter isOver: whether its routes are withdrawn at once rather than after a number of failures.
+    private func instanceFailed(_ id: InstanceID, _ reason: String, isOver: Bool) {
+        let error = ChanservError(.sourceFailed, reason)
+        for route in routes where instances[route.planned.instance]?.id == id {
+            if isOver { route.service.withdraw(because: error) } else { route.service.reportFailure(error) }
         }
     }
 
@@ -86,10 +101,10 @@ extension Host {
         let id = nextID()
         let log = RouteLog(planned.vAddr, logger: logger)
         table.prepare(id, instance)
-        let configuration = Server.Configuration(planned.options, executor: instance.plugin.executor, log: log)
+        let configuration = Server.Configuration(planned.options, executor: instance.plugin.taskExecutor, log: log)
         let server = Server(multiplexer: network.multiplexer, configuration: configuration)
         do {
-            let service = try server.listenAndServe(planned.vAddr, table.sourceFunc(for: id))
+            let service = try server.listenAndServe(planned.vAddr, table.sourceFunc(for: id, options: planned.options))
             log.attach(service)
             return RunningRoute(id: id, planned: planned, service: service, log: log)
         } catch {
@@ -124,10 +139,10 @@ extension Host {
         let repointed = Set(plan.repoint.map(\.vAddr))
         let touched = repointed.union(plan.update.map(\.vAddr))
         for route in routes where touched.contains(route.planned.vAddr) {
-            let executor = serving(route.planned.instance).plugin.executor
+            let executor = serving(route.planned.instance).plugin.taskExecutor
             route.service.update(
                 configuration: Server.Configuration(route.planned.options, executor: executor, log: route.log),
-                sourceFunc: table.sourceFunc(for: route.id),
+                sourceFunc: table.sourceFunc(for: route.id, options: route.planned.options),
                 // What failed was the instance before.
                 forgivesFailures: repointed.contains(route.planned.vAddr))
         }

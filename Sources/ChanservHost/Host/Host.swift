@@ -20,6 +20,8 @@ public actor Host {
     /// Where ordinary plugins run, and what blocks on files.
     let threads: PluginThreads
     let store: PluginStore
+    /// chanserv's own executable, which is started for plugins that have processes and to try libraries out.
+    let program: String?
     let table = ServingTable()
 
     /// What runs; `nil` before the start.
@@ -49,23 +51,30 @@ public actor Host {
     /// - Parameters:
     ///   - configurationFile: read at the start and at each reload; see ``HostConfiguration``.
     ///   - logger: gets a line when the host is ready, one for each reload, one for each failure, and what plugins log.
-    public init(configurationFile: String, logger: Logger) {
-        self.init(configurationFile: configurationFile, logger: logger) { AstraNetHostNetwork($0, logger: $1) }
+    ///   - program: the `chanserv` executable, which is started for plugins with `isolation: process` and to try libraries
+    ///     out before they are loaded; `nil`, the default, does neither.
+    public init(configurationFile: String, logger: Logger, program: String? = nil) {
+        self.init(configurationFile: configurationFile, logger: logger, program: program) {
+            AstraNetHostNetwork($0, logger: $1)
+        }
     }
 
-    /// As ``init(configurationFile:logger:)``, on a network of the caller's.
+    /// As ``init(configurationFile:logger:program:)``, on a network of the caller's.
     ///
     /// - Parameter network: called once at the start, with what stands under `node`.
     public init(
-        configurationFile: String, logger: Logger,
+        configurationFile: String, logger: Logger, program: String? = nil,
         network: @escaping @Sendable (HostConfiguration.Node, Logger) -> any HostNetwork
     ) {
         file = configurationFile
         self.logger = logger
+        self.program = program
         makeNetwork = network
         threads = PluginThreads(name: "plugin", limit: PluginThreads.defaultSharedLimit)
         store = PluginStore(threads: threads, logger: logger)
     }
+
+    var tools: Preparation.Tools { Preparation.Tools(store: store, program: program, logger: logger) }
 
     func nextID() -> UInt64 {
         lastID += 1
@@ -103,7 +112,7 @@ public actor Host {
         let network = makeNetwork(configuration.node, logger)
         self.network = network
 
-        let preparation = await Preparation(configuration, store: store)
+        let preparation = await Preparation(configuration, tools: tools)
         let plan = ReloadPlan(running: [], wanted: preparation.routes)
         switch await carryOut(plan, preparation) {
         case .done: break

@@ -51,6 +51,8 @@ public struct HostStatus: Sendable, Hashable {
         public var frames: Int
         /// Calls into it that took longer than their budget.
         public var overstays: Int
+        /// The processes it runs in; empty where it runs in the host's.
+        public var workers: [WorkerStatus]
     }
 
     /// How reloads have ended.
@@ -71,9 +73,10 @@ extension HostStatus.Instance {
     init(_ instance: RunningInstance, isDraining: Bool) {
         let statistics = instance.plugin.statistics
         self.init(
-            plugin: instance.key.plugin, version: instance.plugin.library.descriptor.version,
+            plugin: instance.key.plugin, version: instance.plugin.version,
             digest: instance.key.digest, config: instance.key.config, isDraining: isDraining,
             openCalls: statistics.openCalls, openSources: statistics.openSources, calls: statistics.calls,
-            frames: statistics.frames, overstays: statistics.overstays)
+            frames: statistics.frames, overstays: statistics.overstays,
+            workers: instance.plugin.workers)
     }
 }

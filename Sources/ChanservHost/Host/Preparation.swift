@@ -1,71 +1,99 @@
 internal import Logging
 
-/// What an instance is made from.
-struct InstanceRecipe: Sendable {
-    var key: InstanceKey
-    var library: PluginLibrary
-    var configuration: PluginConfiguration
-    /// The first route that needs it, for messages.
-    var route: HostConfiguration.Route
-}
-
-/// A configuration with its libraries loaded: all that can be found wrong before any instance is made.
+/// A configuration with its libraries read, tried out and loaded: all that can be found wrong before any instance is made.
 struct Preparation: Sendable {
+    /// What it takes.
+    struct Tools: Sendable {
+        var store: PluginStore
+        /// chanserv's own executable; without it nothing is tried out, and no plugin can have processes.
+        var program: String?
+        var logger: Logger
+    }
+
     /// The routes whose libraries could be loaded, in the order of the file.
     private(set) var routes: [PlannedRoute<RouteOptions>] = []
-    /// How to make the instances these need.
+    /// How to make the instances these need and nobody runs yet.
     private(set) var recipes: [InstanceKey: InstanceRecipe] = [:]
     /// What could not be loaded, one line each.
     private(set) var problems: [String] = []
 
     /// Loads every plugin of `configuration`, those no route names too: a library that is named and broken is a
     /// mistake whoever uses it.
-    init(_ configuration: HostConfiguration, store: PluginStore) async {
-        var libraries: [String: PluginLibrary] = [:]
+    ///
+    /// - Parameter running: the instances that are there already.
+    init(_ configuration: HostConfiguration, running: Set<InstanceKey> = [], tools: Tools) async {
+        var files: [String: PluginFile] = [:]
         for plugin in configuration.plugins {
             do throws(PluginLoadError) {
                 // The reader has checked that these are 64 digits.
                 let pin = plugin.sha256.flatMap { PluginDigest(hex: $0) }
-                libraries[plugin.name] = try await store.load(plugin.path, pin: pin)
+                files[plugin.name] = try await tools.store.read(plugin.path, pin: pin)
             } catch {
                 problems.append("\(plugin.pathLocation): plugin '\(plugin.name)': \(error)")
             }
         }
+        var wanted: [String: [(key: InstanceKey, route: HostConfiguration.Route)]] = [:]
         for route in configuration.routes {
-            guard let library = libraries[route.plugin] else { continue }
+            guard let file = files[route.plugin], let plugin = configuration.plugin(named: route.plugin) else {
+                continue
+            }
             let key = InstanceKey(
-                plugin: route.plugin, digest: library.digest.description, config: route.configuration.json,
-                threads: configuration.plugin(named: route.plugin)?.threads)
+                plugin: route.plugin, digest: file.digest.description, config: route.configuration.json,
+                threads: plugin.threads, isolation: plugin.isolation)
             routes.append(PlannedRoute(vAddr: route.vAddr, instance: key, options: route.options))
-            if recipes[key] == nil {
-                recipes[key] = InstanceRecipe(
-                    key: key, library: library, configuration: route.configuration, route: route)
+            if !running.contains(key), !(wanted[route.plugin] ?? []).contains(where: { $0.key == key }) {
+                wanted[route.plugin, default: []].append((key, route))
+            }
+        }
+        for plugin in configuration.plugins {
+            guard let file = files[plugin.name] else { continue }
+            do throws(Problem) {
+                let code = try await Self.code(
+                    of: plugin, file, configurations: (wanted[plugin.name] ?? []).map(\.route.configuration), tools)
+                guard let code else { continue }
+                for (key, route) in wanted[plugin.name] ?? [] {
+                    recipes[key] = InstanceRecipe(
+                        key: key, code: code, configuration: route.configuration, route: route)
+                }
+            } catch {
+                problems.append("\(plugin.pathLocation): plugin '\(plugin.name)': \(error.message)")
+                // Without its instance there is nothing to lead to.
+                let lost = Set((wanted[plugin.name] ?? []).map(\.key))
+                routes.removeAll { lost.contains($0.instance) }
             }
         }
     }
-}
 
-extension InstanceRecipe {
-    /// Makes the instance.
-    ///
-    /// - Throws: one line for the operator.
-    func make(threads: PluginThreads, logger: Logger) async throws(Refusal) -> PluginInstance {
-        var options = PluginInstance.Configuration()
-        if let count = key.threads { options.blockingThreads = count }
-        do throws(PluginError) {
-            return try await PluginInstance.create(
-                name: key.plugin, library: library, values: configuration, threads: threads, logger: logger,
-                configuration: options)
-        } catch {
-            // A getter's message knows the place better than the route does.
-            let file = route.location.file
-            let place = error.message.hasPrefix("\(file):") ? "" : "\(route.location): "
-            throw Refusal(reason: "\(place)\(error.message) (plugin '\(key.plugin)', route '\(route.vAddr)')")
-        }
+    private struct Problem: Error {
+        var message: String
     }
 
-    /// Why an instance could not be made.
-    struct Refusal: Error {
-        var reason: String
+    /// What instances of a plugin are made of; `nil` where none is needed, and its code is known.
+    private static func code(
+        of plugin: HostConfiguration.Plugin, _ file: PluginFile, configurations: [PluginConfiguration], _ tools: Tools
+    ) async throws(Problem) -> InstanceRecipe.Code? {
+        let isOwn = plugin.isolation.isolation == .process
+        let isKnown = tools.store.knows(file.digest)
+        if configurations.isEmpty, isOwn || isKnown { return nil }
+        if isOwn, tools.program == nil { throw Problem(message: "this program has no processes to run plugins in") }
+        var examined: ExaminedLibrary?
+        if isOwn || (plugin.isolation.preflight && tools.program != nil) {
+            do throws(ProcessError) { examined = try ExaminedLibrary(file) } catch {
+                throw Problem(message: "\(error)")
+            }
+        }
+        if let program = tools.program, let examined, plugin.isolation.preflight {
+            let preflight = Preflight(program: program, logger: tools.logger)
+            let problem = await preflight.problem(
+                with: examined, plugin: plugin.name, configurations: configurations, threads: plugin.threads,
+                options: plugin.isolation)
+            if let problem { throw Problem(message: "\(plugin.path) \(problem)") }
+        }
+        if isOwn, let examined { return .examined(examined) }
+        do throws(PluginLoadError) {
+            return .loaded(try await tools.store.load(file))
+        } catch {
+            throw Problem(message: "\(error)")
+        }
     }
 }

@@ -13,12 +13,18 @@ package struct InstanceKey: Hashable, Sendable {
     package var config: String
     /// How many threads an instance of a library that blocks gets, `nil` for the default.
     package var threads: Int?
+    /// Where and within which bounds it runs.
+    package var isolation: IsolationOptions
 
-    package init(plugin: String, digest: String, config: String, threads: Int? = nil) {
+    package init(
+        plugin: String, digest: String, config: String, threads: Int? = nil,
+        isolation: IsolationOptions = IsolationOptions()
+    ) {
         self.plugin = plugin
         self.digest = digest
         self.config = config
         self.threads = threads
+        self.isolation = isolation
     }
 }
 

@@ -11,11 +11,11 @@ typealias InstanceID = UInt64
 final class RunningInstance: Sendable {
     let id: InstanceID
     let key: InstanceKey
-    let plugin: PluginInstance
+    let plugin: any ServingInstance
     /// No request holds it and none ever will.
     let released = Event()
 
-    init(id: InstanceID, key: InstanceKey, plugin: PluginInstance) {
+    init(id: InstanceID, key: InstanceKey, plugin: any ServingInstance) {
         self.id = id
         self.key = key
         self.plugin = plugin
@@ -35,12 +35,14 @@ final class ServingTable: Sendable {
     private let state = NIOLockedValueBox(State())
 
     /// What a bound route answers with, now and after every swap.
-    func sourceFunc(for route: RouteID) -> SourceFunc {
+    ///
+    /// - Parameter options: of the route.
+    func sourceFunc(for route: RouteID, options: RouteOptions) -> SourceFunc {
         { request in
             guard let (hold, instance) = self.begin(on: route) else {
                 throw PluginError(.withdrawn, "\(request.vAddr) is not served any more")
             }
-            return try await instance.plugin.open(request) { self.end(hold) }
+            return try await instance.plugin.serve(request, options: options) { self.end(hold) }
         }
     }
 

@@ -80,6 +80,12 @@ enum CallWatch {
             guard let overdue else { continue }
             overdue.context.doesNotReturn(overdue.function, overdue.kind, after: now &- overdue.start)
         }
+        for record in records.withLockedValue({ Array($0.values) }) {
+            guard let call = record.running.withLockedValue({ $0 }), let limit = call.context.killAfter,
+                call.kind != .unhurried, call.start < now, now - call.start > limit
+            else { continue }
+            call.context.isHopeless(call.function, after: now &- call.start)
+        }
     }
 
     private static var record: Record {

@@ -13,20 +13,24 @@ final class PluginContext: Sendable {
     /// In nanoseconds, as the other.
     private let callBudget: UInt64
     private let lifeBudget: UInt64
+    /// How long a call may take before ``isHopeless(_:after:)``, in nanoseconds; `nil` is for ever.
+    let killAfter: UInt64?
+    private let onStuck: (@Sendable (String) -> Void)?
+    fileprivate let onHopeless: (@Sendable (String) -> Void)?
 
-    /// - Parameters:
-    ///   - callBudget: how long a call may take before it is logged and counted.
-    ///   - lifeBudget: the same for create and destroy.
     init(
-        name: String, descriptor: PluginDescriptor, executor: any PluginExecutor, logger: Logger, callBudget: Duration,
-        lifeBudget: Duration
+        name: String, descriptor: PluginDescriptor, executor: any PluginExecutor, logger: Logger,
+        configuration: PluginInstance.Configuration
     ) {
         self.name = name
         self.descriptor = descriptor
         self.executor = executor
         self.logger = logger
-        self.callBudget = Self.nanoseconds(callBudget)
-        self.lifeBudget = Self.nanoseconds(lifeBudget)
+        callBudget = Self.nanoseconds(configuration.callBudget)
+        lifeBudget = Self.nanoseconds(configuration.lifeBudget)
+        killAfter = configuration.killAfter.map { Self.nanoseconds($0) }
+        onStuck = configuration.onStuck
+        onHopeless = configuration.onHopeless
     }
 
     private static func nanoseconds(_ duration: Duration) -> UInt64 {
@@ -37,6 +41,8 @@ final class PluginContext: Sendable {
     /// How long a call may take before it is logged and counted, in nanoseconds.
     func budget(of kind: CallKind) -> UInt64 {
         switch kind {
+        // Watched only because it is killed some day.
+        case .prompt where descriptor.isBlocking: .max
         case .prompt, .urgent: callBudget
         case .unhurried: lifeBudget
         }
@@ -50,7 +56,8 @@ final class PluginContext: Sendable {
         _ function: StaticString, _ kind: CallKind = .prompt, _ body: (PluginDescriptor) -> Result
     ) -> Result {
         precondition(executor.isCurrent, "a plugin function was about to run on a thread that is not the plugins'")
-        return kind == .prompt && descriptor.isBlocking ? body(descriptor) : timed(function, kind, body)
+        return kind == .prompt && descriptor.isBlocking && killAfter == nil
+            ? body(descriptor) : timed(function, kind, body)
     }
 
     /// Calls one of the two cancel functions, which may not block in any plugin and run where urgent work does.
@@ -110,9 +117,18 @@ final class PluginContext: Sendable {
         executor.callIsStuck(isUrgent: kind == .urgent)
         let since = "plugin \(name): \(function) has not returned for \(duration / 1_000_000) ms"
         switch kind {
-        case .prompt, .urgent: logger.error("\(since); it holds a thread")
+        case .prompt, .urgent:
+            logger.error("\(since); it holds a thread")
+            onStuck?(since)
         case .unhurried: logger.warning("\(since); what is being started, reloaded or stopped waits for it")
         }
+    }
+}
+
+extension PluginContext {
+    /// A function has been running for so long that nobody believes in its return any more.
+    func isHopeless(_ function: StaticString, after duration: UInt64) {
+        onHopeless?("\(function) has not returned for \(duration / 1_000_000) ms")
     }
 }
 

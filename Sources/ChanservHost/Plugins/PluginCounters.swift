@@ -43,7 +43,7 @@ package final class PluginCounters: Sendable {
 }
 
 /// The counters at one moment, each by itself: they are not taken at the same instant.
-package struct PluginStatistics: Sendable, Hashable {
+package struct PluginStatistics: Sendable, Hashable, Codable {
     /// Calls opened and not closed yet.
     package var openCalls: Int
     /// Sources added and not closed yet.
@@ -62,6 +62,20 @@ package struct PluginStatistics: Sendable, Hashable {
     package var emptyPolls: Int
     /// Calls that took longer than their budget.
     package var overstays: Int
+
+    /// Nothing yet.
+    static let zero = PluginStatistics(PluginCounters())
+
+    /// Adds what another process has done; what is open there is not added up over time.
+    static func += (total: inout Self, other: Self) {
+        total.openSources += other.openSources
+        total.sources += other.sources
+        total.frames += other.frames
+        total.bytes += other.bytes
+        total.polls += other.polls
+        total.emptyPolls += other.emptyPolls
+        total.overstays += other.overstays
+    }
 
     package init(_ counters: PluginCounters) {
         openCalls = counters.openCalls.load(ordering: .relaxed)

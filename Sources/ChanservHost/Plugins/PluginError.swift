@@ -15,6 +15,8 @@ package struct PluginError: ServingError, Sendable, Hashable {
         case `internal`
         /// The host withdrew the instance (it was replaced, or the host stops).
         case withdrawn
+        /// The process it runs in has ended. That counts by itself, once, whatever it took along.
+        case crashed
     }
 
     package var code: Code
@@ -30,7 +32,7 @@ package struct PluginError: ServingError, Sendable, Hashable {
     /// what does not exist must not take a route down (design section 5, error mass).
     package var countsAsFailure: Bool {
         switch code {
-        case .badRequest, .notFound, .withdrawn: false
+        case .badRequest, .notFound, .withdrawn, .crashed: false
         case .busy, .internal: true
         }
     }
@@ -89,6 +91,7 @@ extension PluginError.Code {
         case .busy: "busy"
         case .internal: "internal error"
         case .withdrawn: "withdrawn"
+        case .crashed: "crashed"
         }
     }
 }

@@ -14,6 +14,13 @@ package final class PluginInstance: Sendable {
         package var lifeBudget: Duration = .seconds(5)
         /// How many threads a `CHANSERV_PLUGIN_BLOCKING` plugin gets. The default is 16.
         package var blockingThreads = 16
+        /// Called once for each function that has not returned within its budget, with a line for the operator; from any
+        /// thread. Not for create and destroy.
+        package var onStuck: (@Sendable (String) -> Void)?
+        /// How long a function may take before `onHopeless` is called; `nil`, the default, is for ever.
+        package var killAfter: Duration?
+        /// Called for a function that has not returned after `killAfter`, with a line for the operator; from any thread.
+        package var onHopeless: (@Sendable (String) -> Void)?
 
         package init() {}
     }
@@ -24,6 +31,8 @@ package final class PluginInstance: Sendable {
         case destroyed
         /// A function of the plugin did not return in time: what it uses is left as it is, for ever.
         case leaked(openCalls: Int)
+        /// Its process did not end by itself in time and was killed, with so many requests open.
+        case killed(openCalls: Int)
     }
 
     private struct State {
@@ -68,8 +77,7 @@ package final class PluginInstance: Sendable {
         var logger = logger
         logger[metadataKey: "plugin"] = "\(name)"
         let context = PluginContext(
-            name: name, descriptor: descriptor, executor: executor, logger: logger,
-            callBudget: configuration.callBudget, lifeBudget: configuration.lifeBudget)
+            name: name, descriptor: descriptor, executor: executor, logger: logger, configuration: configuration)
         let host = HostTable(logger: logger)
         let created = await executor.run { () -> Result<PluginPointer, PluginError> in
             var pointer: OpaquePointer?

@@ -64,9 +64,35 @@ package final class PluginStore: Sendable {
     ///   - pin: what its SHA-256 must be.
     /// - Throws: ``PluginLoadError``.
     package func load(_ path: String, pin: PluginDigest? = nil) async throws(PluginLoadError) -> PluginLibrary {
+        try await load(try await read(path, pin: pin))
+    }
+
+    /// Reads and checks a library; none of its code runs.
+    ///
+    /// - Parameters: as ``load(_:pin:)``.
+    /// - Throws: ``PluginLoadError``.
+    package func read(_ path: String, pin: PluginDigest? = nil) async throws(PluginLoadError) -> PluginFile {
+        try await lane.run { () -> Result<PluginFile, PluginLoadError> in
+            do throws(PluginLoadError) {
+                return .success(try self.readHere(path, pin: pin))
+            } catch {
+                return .failure(error)
+            }
+        }.get()
+    }
+
+    /// Whether these bytes were given to the dynamic linker before: their code has run, for better or worse.
+    package func knows(_ digest: PluginDigest) -> Bool {
+        state.withLockedValue { $0.libraries[digest] != nil || $0.refusals[digest] != nil }
+    }
+
+    /// Loads what was read, or finds it loaded.
+    ///
+    /// - Throws: ``PluginLoadError``.
+    package func load(_ file: PluginFile) async throws(PluginLoadError) -> PluginLibrary {
         try await lane.run { () -> Result<PluginLibrary, PluginLoadError> in
             do throws(PluginLoadError) {
-                return .success(try self.loadHere(path, pin: pin))
+                return .success(try self.loadHere(file))
             } catch {
                 return .failure(error)
             }
@@ -75,16 +101,16 @@ package final class PluginStore: Sendable {
 
     /// Everything `load` checks before any code of the library runs: for `chanserv check` of a file that is in use.
     package func examine(_ path: String, pin: PluginDigest? = nil) throws(PluginLoadError) -> PluginDigest {
-        try read(path, pin: pin).digest
+        try readHere(path, pin: pin).digest
     }
 
-    private func read(_ path: String, pin: PluginDigest?) throws(PluginLoadError) -> PluginFile {
+    private func readHere(_ path: String, pin: PluginDigest?) throws(PluginLoadError) -> PluginFile {
         try PluginFile(
             path: path, pin: pin, permissions: configuration.permissions, maximumSize: configuration.maximumSize)
     }
 
-    private func loadHere(_ path: String, pin: PluginDigest?) throws(PluginLoadError) -> PluginLibrary {
-        let file = try read(path, pin: pin)
+    private func loadHere(_ file: PluginFile) throws(PluginLoadError) -> PluginLibrary {
+        let path = file.path
         let (known, refusal) = state.withLockedValue { ($0.libraries[file.digest], $0.refusals[file.digest]) }
         if let known { return known }
         if var refusal {
@@ -122,7 +148,7 @@ package final class PluginStore: Sendable {
     }
 
     /// Asks the library what it is.
-    private static func descriptor(
+    static func descriptor(
         in handle: UnsafeMutableRawPointer, path: String
     ) throws(PluginLoadError) -> PluginDescriptor {
         guard let entry = dlsym(handle, CHANSERV_ENTRY_NAME) else {
@@ -161,15 +187,23 @@ package final class PluginStore: Sendable {
             }
         }
         guard let handle = dlopen(copy, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) else {
-            // The linker names the copy, which says nothing to anybody.
-            let reason = dlerror().map { String(cString: $0) } ?? "unknown error"
-            let hint =
-                reason.contains("cannot open shared object file")
-                ? "; a plugin is loaded from a private copy, so $ORIGIN is not its folder: "
-                    + "link that library statically, or set an absolute rpath" : ""
-            throw PluginLoadError(
-                .linkFailed, path: file.path, "cannot be linked: \(reason.replacing(copy, with: file.path))\(hint)")
+            throw Self.linkFailure(file.path, copy: copy)
         }
         return handle
+    }
+
+    /// What the dynamic linker has just complained about.
+    ///
+    /// - Parameters:
+    ///   - path: the file.
+    ///   - copy: what the linker was given in its place, which says nothing to anybody.
+    static func linkFailure(_ path: String, copy: String) -> PluginLoadError {
+        let reason = dlerror().map { String(cString: $0) } ?? "unknown error"
+        let hint =
+            reason.contains("cannot open shared object file")
+            ? "; a plugin is loaded from a private copy, so $ORIGIN is not its folder: "
+                + "link that library statically, or set an absolute rpath" : ""
+        return PluginLoadError(
+            .linkFailed, path: path, "cannot be linked: \(reason.replacing(copy, with: path))\(hint)")
     }
 }

@@ -1,0 +1,54 @@
+import NIOCore
+
+/// Finds where frames end in a stream of bytes that is passed on as it is.
+struct FrameWalk: Sendable {
+    /// The bytes of a length that came so far, and how many.
+    private var length: UInt64 = 0
+    private var lengthBytes = 0
+    /// What is still to come of the frame whose length is known.
+    private var rest = 0
+
+    /// Whether the bytes so far end with a whole frame.
+    var isBetweenFrames: Bool { rest == 0 && lengthBytes == 0 }
+
+    /// - Returns: how many frames end in `bytes`.
+    /// - Throws: ``ChanservError`` with code `wrongFrameSize`.
+    mutating func ends(in bytes: ByteBuffer) throws(ChanservError) -> Int {
+        let result = bytes.withUnsafeReadableBytes { walk($0) }
+        guard let result else {
+            throw ChanservError(.wrongFrameSize, "\(length) bytes, at most \(WireFormat.maxFrameSize) can be sent")
+        }
+        return result
+    }
+
+    /// `nil` where a frame is too large.
+    private mutating func walk(_ bytes: UnsafeRawBufferPointer) -> Int? {
+        var at = 0
+        var ends = 0
+        let count = bytes.count
+        while at < count {
+            if rest > 0 {
+                let part = min(rest, count - at)
+                rest -= part
+                at += part
+                if rest == 0 { ends += 1 }
+                continue
+            }
+            if lengthBytes == 0, count - at >= WireFormat.lengthSize {
+                length = UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: at, as: UInt64.self))
+                at += WireFormat.lengthSize
+            } else {
+                if lengthBytes == 0 { length = 0 }
+                length |= UInt64(bytes[at]) << (8 * lengthBytes)
+                lengthBytes += 1
+                at += 1
+                guard lengthBytes == WireFormat.lengthSize else { continue }
+                lengthBytes = 0
+            }
+            guard length <= UInt64(WireFormat.maxFrameSize) else { return nil }
+            rest = Int(length)
+            if rest == 0 { ends += 1 }
+        }
+        return ends
+    }
+}

@@ -1,0 +1,76 @@
+@preconcurrency internal import Dispatch
+internal import Glibc
+internal import NIOConcurrencyHelpers
+
+/// Reads lines from a pipe or a socket as they come. A line that is too long is handed over in pieces, so that whatever
+/// writes there cannot make this hold more than one.
+final class LineReader: Sendable {
+    private let source: any DispatchSourceRead
+    private let ended = Event()
+
+    /// - Parameters:
+    ///   - descriptor: owned from now on, and read without blocking.
+    ///   - limit: how many bytes a line may have, without its end.
+    ///   - onLine: gets each line without its end, one after the other.
+    ///   - onEnd: called once, after the last line, also for ``cancel()``.
+    init(
+        _ descriptor: Int32, limit: Int, onLine: @escaping @Sendable (ArraySlice<UInt8>) -> Void,
+        onEnd: @escaping @Sendable () -> Void = {}
+    ) {
+        _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK)
+        let source = DispatchSource.makeReadSource(
+            fileDescriptor: descriptor, queue: DispatchQueue(label: "chanserv.lines"))
+        self.source = source
+        let rest = NIOLockedValueBox<[UInt8]>([])
+        source.setEventHandler {
+            var part = [UInt8](repeating: 0, count: 1 << 14)
+            // A few times, then others get their turn: the source fires again while there is more.
+            for _ in 0..<4 {
+                let count = read(descriptor, &part, part.count)
+                if count < 0 {
+                    if errno == EINTR { continue }
+                    if errno != EAGAIN { source.cancel() }
+                    return
+                }
+                if count == 0 { return source.cancel() }
+                rest.withLockedValue { rest in
+                    rest += part[..<count]
+                    Self.takeLines(&rest, limit: limit, onLine)
+                }
+            }
+        }
+        let ended = ended
+        source.setCancelHandler {
+            close(descriptor)
+            let last = rest.withLockedValue { rest in
+                defer { rest = [] }
+                return rest
+            }
+            if !last.isEmpty { onLine(last[...]) }
+            onEnd()
+            ended.happened()
+        }
+        source.activate()
+    }
+
+    private static func takeLines(
+        _ rest: inout [UInt8], limit: Int, _ onLine: (ArraySlice<UInt8>) -> Void
+    ) {
+        var start = 0
+        while let end = rest[start...].firstIndex(of: UInt8(ascii: "\n")) {
+            onLine(rest[start..<end])
+            start = end + 1
+        }
+        while rest.count - start > limit {
+            onLine(rest[start..<start + limit])
+            start += limit
+        }
+        rest.removeFirst(start)
+    }
+
+    /// Reads no more.
+    func cancel() { source.cancel() }
+
+    /// Waits until all was read, at the longest until `deadline`.
+    func waitForEnd(until deadline: ContinuousClock.Instant) async { _ = await ended.wait(until: deadline) }
+}

@@ -1,0 +1,87 @@
+internal import Glibc
+internal import Logging
+internal import NIOConcurrencyHelpers
+
+/// Tries a library out in a short-lived process before any of its code runs in the host: one that crashes or hangs in a
+/// constructor, in create or in destroy is refused.
+struct Preflight: Sendable {
+    /// chanserv's own executable.
+    let program: String
+    let logger: Logger
+
+    /// Private memory that a library may use: 4 GiB. Not address space, of which some runtimes reserve plenty and use none.
+    static let dataLimit = 4 << 30
+
+    /// - Parameters:
+    ///   - library: what to try.
+    ///   - plugin: as the configuration names it.
+    ///   - configurations: of each instance that is to be made.
+    ///   - threads: how many threads an instance of a library that blocks gets.
+    ///   - options: how the plugin is run.
+    /// - Returns: what is wrong, for the operator; `nil` where nothing is.
+    func problem(
+        with library: ExaminedLibrary, plugin: String, configurations: [PluginConfiguration], threads: Int?,
+        options: IsolationOptions
+    ) async -> String? {
+        var assignment = WorkerAssignment(
+            .preflight, of: library, plugin: plugin, configurations: configurations, threads: threads, options: options,
+            logLevel: Logger.Level.critical.rawValue)
+        assignment.killAfter = nil
+        assignment.dataLimit = Self.dataLimit
+        do {
+            return try await tryOut(assignment, library, options)
+        } catch {
+            return "it cannot be tried out: \(error)"
+        }
+    }
+
+    private struct Seen {
+        var doing = "its constructors"
+        var isFine = false
+        var refusal: String?
+    }
+
+    private func tryOut(
+        _ assignment: WorkerAssignment, _ library: ExaminedLibrary, _ options: IsolationOptions
+    ) async throws -> String? {
+        let told = try SealedFile(try assignment.encoded(), name: "assignment")
+        let control = try DescriptorPair.sockets()
+        var start = ChildProcess.Program(program, WorkerMain.arguments(plugin: assignment.plugin))
+        start.environment = options.environment.compactMap { name in
+            getenv(name).map { "\(name)=\(String(cString: $0))" }
+        }
+        start.descriptors = [control.far, control.far, library.image.descriptor, told.descriptor]
+        let child: ChildProcess
+        do {
+            child = try await ChildProcess.start(start)
+        } catch {
+            control.close()
+            throw error
+        }
+        close(control.far)
+        let seen = NIOLockedValueBox(Seen())
+        let reports = LineReader(control.near, limit: WorkerLine.limit) { line in
+            guard let report = WorkerLine.decode(line, as: WorkerReport.self) else { return }
+            seen.withLockedValue { seen in
+                switch report {
+                case .doing(let what): seen.doing = what
+                case .fine: seen.isFine = true
+                case .refused(let message): seen.refusal = message
+                default: break
+                }
+            }
+        }
+        let exit = await child.waitForExit(until: .now + options.startup)
+        if exit == nil { await child.kill() }
+        await reports.waitForEnd(until: .now + .milliseconds(500))
+        reports.cancel()
+        let result = seen.withLockedValue { $0 }
+        if result.isFine { return nil }
+        if let refusal = result.refusal { return refusal }
+        guard let exit else {
+            return
+                "\(result.doing) did not return within \(options.startup) (startup) when it was tried out in a process of its own"
+        }
+        return "when it was tried out in a process of its own, that \(exit) in \(result.doing)"
+    }
+}

@@ -1,0 +1,296 @@
+internal import Chanserv
+internal import DequeModule
+internal import Logging
+internal import NIOConcurrencyHelpers
+internal import NIOCore
+
+/// An instance whose code runs in processes of its own (design section 6).
+///
+/// The host serves the routes itself and passes requests on to the processes over links of their own, so that the mesh sees
+/// one host: error mass, limits, counters and drain are the host's, in either mode. Frames pass through encoded as they are.
+/// A process that ends takes its requests with it, nothing else, and is started again.
+final class WorkerInstance: ServingInstance {
+    /// What its processes are made from.
+    struct Recipe: Sendable {
+        var plugin: String
+        var program: String
+        var library: ExaminedLibrary
+        var configuration: PluginConfiguration
+        var threads: Int?
+        var options: IsolationOptions
+        var logger: Logger
+        /// Where requests are served best: where their bytes come from.
+        var executor: (any TaskExecutor)?
+
+        func start() async throws(PluginError) -> WorkerProcess {
+            let assignment = WorkerAssignment(
+                .serve, of: library, plugin: plugin, configurations: [configuration], threads: threads,
+                options: options,
+                logLevel: logger.logLevel.rawValue)
+            return try await WorkerProcess.start(
+                program: program, assignment: assignment, image: library.image, options: options, logger: logger)
+        }
+    }
+
+    /// A place for a process.
+    private struct Slot {
+        var process: WorkerProcess?
+        var state = WorkerStatus.State.starting
+        var restarts = 0
+        var lastEnd: String?
+        var open = 0
+    }
+
+    private struct State {
+        var slots: [Slot]
+        var requests: [ObjectIdentifier: (request: WorkerRequest, slot: Int)] = [:]
+        /// Requests that are on their way into ``requests``.
+        var opening = 0
+        var isRetiring = false
+        /// What requests that are open, or come from now on, are ended with.
+        var termination: PluginError?
+        var supervisors: [Task<Void, Never>] = []
+        /// What processes that have ended had done.
+        var past = PluginStatistics.zero
+        var requestsTotal = 0
+    }
+
+    let version: String
+    private let recipe: Recipe
+    private let onCrash: @Sendable (String) -> Void
+    private let state: NIOLockedValueBox<State>
+    private let drained = Event()
+
+    var name: String { recipe.plugin }
+    var taskExecutor: (any TaskExecutor)? { recipe.executor }
+
+    /// Starts its processes and waits until each of them serves.
+    ///
+    /// - Parameter onCrash: called for each process that ends without being told to, with the reason; from any thread.
+    /// - Throws: ``PluginError`` where one did not come up; then none is left.
+    static func create(
+        _ recipe: Recipe, onCrash: @escaping @Sendable (String) -> Void
+    ) async throws(PluginError) -> WorkerInstance {
+        let results = await withTaskGroup(of: Result<WorkerProcess, PluginError>.self) { group in
+            for _ in 0..<recipe.options.processes {
+                group.addTask {
+                    do throws(PluginError) { return .success(try await recipe.start()) } catch {
+                        return .failure(error)
+                    }
+                }
+            }
+            var results: [Result<WorkerProcess, PluginError>] = []
+            for await result in group { results.append(result) }
+            return results
+        }
+        let processes = results.compactMap { try? $0.get() }
+        for case .failure(let error) in results {
+            for process in processes { await process.end() }
+            throw error
+        }
+        return WorkerInstance(recipe, processes, onCrash: onCrash)
+    }
+
+    private init(_ recipe: Recipe, _ processes: [WorkerProcess], onCrash: @escaping @Sendable (String) -> Void) {
+        self.recipe = recipe
+        self.onCrash = onCrash
+        version = processes.first?.introduction.version ?? ""
+        state = NIOLockedValueBox(State(slots: processes.map { Slot(process: $0, state: .serving) }))
+        for (number, process) in processes.enumerated() {
+            let supervisor = Task { await supervise(number, process) }
+            state.withLockedValue { $0.supervisors.append(supervisor) }
+        }
+    }
+
+    // MARK: Requests
+
+    func serve(
+        _ request: Request, options: RouteOptions, onEnd: @escaping @Sendable () -> Void
+    ) async throws(PluginError) -> Sources {
+        let (number, process): (Int, WorkerProcess)
+        do throws(PluginError) {
+            (number, process) = try begin()
+        } catch {
+            onEnd()
+            throw error
+        }
+        let envelope = RequestEnvelope(
+            vAddr: request.vAddr, remoteAddress: request.meta.remoteAddress, body: request.body)
+        do {
+            let received = try await process.client.lookupAndPost(
+                process.name(for: options), body: EnvelopeFrame(envelope))
+            let serving = WorkerRequest(received, from: process, plugin: name) { serving in
+                self.ended(serving, in: number)
+                onEnd()
+            }
+            let termination = state.withLockedValue { state in
+                state.opening -= 1
+                state.requests[ObjectIdentifier(serving)] = (serving, number)
+                return state.termination
+            }
+            if let termination { serving.terminate(termination) }
+            return WorkerSources(serving, received)
+        } catch {
+            ended(nil, in: number)
+            onEnd()
+            let error = error as? ChanservError ?? ChanservError(.connectionLost, "\(error)", cause: error)
+            throw await process.explain(error, plugin: name) as? PluginError
+                ?? PluginError(.withdrawn, "the request was given up")
+        }
+    }
+
+    /// Takes a place in the process with the fewest requests.
+    private func begin() throws(PluginError) -> (Int, WorkerProcess) {
+        let result = state.withLockedValue { state -> Result<(Int, WorkerProcess), PluginError> in
+            if let termination = state.termination { return .failure(termination) }
+            if state.isRetiring { return .failure(PluginError(.withdrawn, "plugin \(name) is being replaced")) }
+            var best: Int?
+            for (number, slot) in state.slots.enumerated() where slot.process != nil {
+                if best.map({ slot.open < state.slots[$0].open }) ?? true { best = number }
+            }
+            guard let best, let process = state.slots[best].process else {
+                let why = state.slots.compactMap(\.lastEnd).first.map { ": \($0)" } ?? ""
+                return .failure(PluginError(.crashed, "plugin \(name) is being started again\(why)"))
+            }
+            state.slots[best].open += 1
+            state.opening += 1
+            state.requestsTotal += 1
+            return .success((best, process))
+        }
+        return try result.get()
+    }
+
+    /// Nothing of a request is open any more; `nil`: it never came to be.
+    private func ended(_ request: WorkerRequest?, in number: Int) {
+        let isDrained = state.withLockedValue { state in
+            if let request { state.requests[ObjectIdentifier(request)] = nil } else { state.opening -= 1 }
+            state.slots[number].open -= 1
+            return state.isRetiring && state.requests.isEmpty && state.opening == 0
+        }
+        if isDrained { drained.happened() }
+    }
+
+    // MARK: Processes
+
+    /// Starts a process again whenever it ends, until it is not wanted any more.
+    private func supervise(_ number: Int, _ first: WorkerProcess) async {
+        var process = first
+        var backoff = RestartBackoff()
+        while true {
+            let ready = ContinuousClock.now
+            await process.waitForEnd()
+            let isRetiring = state.withLockedValue { state in
+                state.slots[number].process = nil
+                state.past += process.statistics
+                return state.isRetiring
+            }
+            if isRetiring { return }
+            var reason = await process.reasonForEnd(within: .zero)
+            await process.end()
+            var lifetime = ContinuousClock.now - ready
+            while true {
+                let pause = backoff.ended(after: lifetime, chance: .random(in: 0...1))
+                tell(number, reason, pause)
+                do { try await Task.sleep(for: pause) } catch { return }
+                do throws(PluginError) {
+                    let next = try await recipe.start()
+                    guard takeOver(next, in: number) else { return await next.end() }
+                    process = next
+                    break
+                } catch {
+                    if state.withLockedValue({ $0.isRetiring }) { return }
+                    reason = error.message
+                    lifetime = .zero
+                }
+            }
+        }
+    }
+
+    /// - Returns: whether it is still wanted.
+    private func takeOver(_ process: WorkerProcess, in number: Int) -> Bool {
+        state.withLockedValue { state in
+            guard !state.isRetiring else { return false }
+            state.slots[number].process = process
+            state.slots[number].state = .serving
+            state.slots[number].restarts += 1
+            return true
+        }
+    }
+
+    private func tell(_ number: Int, _ reason: String, _ pause: Duration) {
+        state.withLockedValue { state in
+            state.slots[number].state = .pausing(until: .now + pause)
+            state.slots[number].lastEnd = reason
+        }
+        let milliseconds = Int((pause / .milliseconds(1)).rounded())
+        recipe.logger.error("plugin \(name): \(reason); it is started again in \(milliseconds) ms")
+        onCrash("plugin \(name): \(reason)")
+    }
+
+    var workers: [WorkerStatus] {
+        state.withLockedValue { state in
+            state.slots.map {
+                WorkerStatus(
+                    process: $0.process?.id, state: $0.state, restarts: $0.restarts, lastEnd: $0.lastEnd,
+                    openRequests: $0.open)
+            }
+        }
+    }
+
+    var statistics: PluginStatistics {
+        let (past, processes, open, total) = state.withLockedValue { state in
+            (state.past, state.slots.compactMap(\.process), state.requests.count + state.opening, state.requestsTotal)
+        }
+        var all = processes.reduce(into: past) { $0 += $1.statistics }
+        // These the host knows better: the processes tell theirs now and then, and none that has ended has one open.
+        all.openCalls = open
+        all.calls = total
+        return all
+    }
+
+    // MARK: End
+
+    func retire(
+        deadline: ContinuousClock.Instant, grace: Duration, reason: String?
+    ) async -> PluginInstance.Retirement {
+        let isDrained = state.withLockedValue { state in
+            precondition(!state.isRetiring, "plugin \(name) is retired twice")
+            state.isRetiring = true
+            return state.requests.isEmpty && state.opening == 0
+        }
+        if isDrained { drained.happened() }
+        if await !drained.wait(until: deadline) {
+            let error = PluginError(.withdrawn, reason ?? "plugin \(name) was replaced and its time to drain is over")
+            let requests = state.withLockedValue { state in
+                state.termination = error
+                return state.requests.values.map(\.request)
+            }
+            for request in requests { request.terminate(error) }
+            await Task { _ = await self.drained.wait(until: .now + .seconds(1)) }.value
+        }
+        let (processes, supervisors, left) = state.withLockedValue { state in
+            let processes = state.slots.compactMap(\.process)
+            for number in state.slots.indices { state.slots[number].state = .retired }
+            return (processes, state.supervisors, state.requests.count + state.opening)
+        }
+        for supervisor in supervisors { supervisor.cancel() }
+        let allDestroyed = await withTaskGroup(of: Bool.self) { group in
+            for process in processes { group.addTask { await process.retire(grace: grace) } }
+            return await group.reduce(true) { $0 && $1 }
+        }
+        for supervisor in supervisors { await supervisor.value }
+        if !allDestroyed {
+            recipe.logger.error("plugin \(name): it did not end in time, so its process was killed")
+        }
+        return left == 0 && allDestroyed ? .destroyed : .killed(openCalls: left)
+    }
+}
+
+/// An envelope as the one frame of a request.
+private struct EnvelopeFrame: Frame {
+    let envelope: RequestEnvelope
+
+    init(_ envelope: RequestEnvelope) { self.envelope = envelope }
+
+    func write(into buffer: inout ByteBuffer) { envelope.write(into: &buffer) }
+}

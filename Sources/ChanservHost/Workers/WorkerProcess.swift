@@ -1,0 +1,268 @@
+internal import AstraNet
+internal import Chanserv
+internal import ChanservAstraNet
+internal import Glibc
+internal import Logging
+internal import NIOConcurrencyHelpers
+
+/// One process that serves an instance, from its start to its end, seen from the host: its node's other end, its control
+/// connection, and its output.
+final class WorkerProcess: Sendable {
+    /// What it said of itself when it was ready.
+    struct Introduction: Sendable {
+        var name: String
+        var version: String
+    }
+
+    private struct State {
+        var introduction: Introduction?
+        var refusal: String?
+        /// Why it ends itself.
+        var ending: String?
+        var statistics = PluginStatistics.zero
+        var isDestroyed: Bool?
+        /// The names under which it was told to offer the instance.
+        var offers: Set<String> = []
+        var isWatched = false
+    }
+
+    /// For requests.
+    let client: Client
+    private let child: ChildProcess
+    private let plugin: String
+    private let node: Node
+    private let control: Int32
+    private let state = NIOLockedValueBox(State())
+    /// It is ready, has refused, or has ended.
+    private let settled = Event()
+    private let reports = NIOLockedValueBox<LineReader?>(nil)
+    private let output = NIOLockedValueBox<LineReader?>(nil)
+
+    /// Starts a process and waits until it serves.
+    ///
+    /// - Parameters:
+    ///   - program: chanserv's own executable.
+    ///   - assignment: what it is told.
+    ///   - image: the library.
+    ///   - options: how it is run.
+    ///   - logger: gets its output.
+    /// - Throws: ``PluginError``: what it refused, how it ended instead, or that it took too long.
+    static func start(
+        program: String, assignment: WorkerAssignment, image: SealedFile, options: IsolationOptions, logger: Logger
+    ) async throws(PluginError) -> WorkerProcess {
+        let process: WorkerProcess
+        let link: Int32
+        do {
+            (process, link) = try await launch(program, assignment, image, options, logger)
+        } catch {
+            throw PluginError(.internal, "plugin \(assignment.plugin): its process cannot be started: \(error)")
+        }
+        do {
+            try await process.becomeReady(link: link, within: options.startup)
+            return process
+        } catch {
+            await process.end()
+            throw error
+        }
+    }
+
+    private static func launch(
+        _ program: String, _ assignment: WorkerAssignment, _ image: SealedFile, _ options: IsolationOptions,
+        _ logger: Logger
+    ) async throws -> (WorkerProcess, link: Int32) {
+        let told = try SealedFile(try assignment.encoded(), name: "assignment")
+        let link = try DescriptorPair.sockets()
+        let control: DescriptorPair
+        let output: DescriptorPair
+        do {
+            control = try DescriptorPair.sockets()
+            output = try DescriptorPair.pipe()
+        } catch {
+            link.close()
+            throw error
+        }
+        var start = ChildProcess.Program(program, WorkerMain.arguments(plugin: assignment.plugin))
+        start.environment = options.environment.compactMap { name in
+            getenv(name).map { "\(name)=\(String(cString: $0))" }
+        }
+        start.output = output.far
+        start.errors = output.far
+        start.descriptors = [link.far, control.far, image.descriptor, told.descriptor]
+        defer { for descriptor in [link.far, control.far, output.far] { close(descriptor) } }
+        let child: ChildProcess
+        do {
+            child = try await ChildProcess.start(start)
+        } catch {
+            for descriptor in [link.near, control.near, output.near] { close(descriptor) }
+            throw error
+        }
+        var logger = logger
+        logger[metadataKey: "process"] = "\(child.id)"
+        let process = WorkerProcess(child, plugin: assignment.plugin, control: control.near, logger: logger)
+        process.listen(output: output.near, logger: logger)
+        return (process, link.near)
+    }
+
+    private init(_ child: ChildProcess, plugin: String, control: Int32, logger: Logger) {
+        self.child = child
+        self.plugin = plugin
+        self.control = control
+        // A network of its own: a worker meets its host and nobody else.
+        node = Node(
+            configuration: NodeConfiguration(),
+            logger: Logger(label: "worker", factory: { _ in SwiftLogNoOpLogHandler() }))
+        client = Client(multiplexer: AstraNetMultiplexer(node))
+    }
+
+    private func listen(output descriptor: Int32, logger: Logger) {
+        let lines = WorkerOutput(logger: logger)
+        output.withLockedValue {
+            $0 = LineReader(descriptor, limit: WorkerOutput.lineLimit, onLine: { lines.received($0) })
+        }
+        let copy = fcntl(control, F_DUPFD_CLOEXEC, CInt(3))
+        reports.withLockedValue {
+            $0 = LineReader(
+                copy, limit: WorkerLine.limit, onLine: { [weak self] in self?.received($0) },
+                // Its end of the connection is gone: the process is, or has closed what it was given.
+                onEnd: { [weak self] in self?.isLost() })
+        }
+        Task { [weak self, child] in
+            _ = await child.waitForExit()
+            self?.settled.happened()
+        }
+    }
+
+    private func received(_ line: ArraySlice<UInt8>) {
+        guard let report = WorkerLine.decode(line, as: WorkerReport.self) else { return }
+        state.withLockedValue { state in
+            switch report {
+            case .ready(let name, let version, _): state.introduction = Introduction(name: name, version: version)
+            case .refused(let message): state.refusal = message
+            case .statistics(let statistics): state.statistics = statistics
+            case .ending(let reason): state.ending = reason
+            case .retired(let isDestroyed): state.isDestroyed = isDestroyed
+            case .doing, .fine: break
+            }
+        }
+        switch report {
+        case .ready, .refused: settled.happened()
+        default: break
+        }
+    }
+
+    private func becomeReady(link: Int32, within time: Duration) async throws(PluginError) {
+        let deadline = ContinuousClock.now + time
+        let attached = Task { [node] in
+            do {
+                try await node.attach(socket: link)
+                return true
+            } catch {
+                return false
+            }
+        }
+        let hasSettled = await settled.wait(until: deadline)
+        let (introduction, refusal) = state.withLockedValue { ($0.introduction, $0.refusal) }
+        if let refusal { throw PluginError(.internal, refusal) }
+        if introduction != nil {
+            guard await attached.value else {
+                throw PluginError(.internal, "plugin \(plugin): \(await reasonForEnd(within: .seconds(1)))")
+            }
+            return
+        }
+        if Task.isCancelled { throw PluginError(.withdrawn, "the host is stopping") }
+        guard hasSettled else {
+            throw PluginError(
+                .internal,
+                "plugin \(plugin): its process was not ready within \(time) (startup): its create, or a constructor of the library, does not return"
+            )
+        }
+        throw PluginError(.internal, "plugin \(plugin): \(await reasonForEnd(within: .seconds(1)))")
+    }
+
+    // MARK: While it runs
+
+    /// What it said of itself.
+    var introduction: Introduction {
+        state.withLockedValue { $0.introduction } ?? Introduction(name: plugin, version: "")
+    }
+
+    /// The number of its process.
+    var id: Int32 { child.id }
+
+    /// What its instance has done, as far as it has said.
+    var statistics: PluginStatistics { state.withLockedValue { $0.statistics } }
+
+    /// The name under which to dial the instance for requests of a route with these options.
+    func name(for options: RouteOptions) -> String {
+        let name = "requests-\(options.compression ? "lz4" : "plain")-\(options.batchSize)"
+        if state.withLockedValue({ $0.offers.insert(name).inserted }) {
+            send(.offer(name: name, compression: options.compression, batchSize: options.batchSize))
+        }
+        return name
+    }
+
+    private func send(_ command: WorkerCommand) {
+        let bytes = WorkerLine.encode(command)
+        // Commands are few and short, and the process reads them: there is room. Where it has ended nobody is told.
+        _ = bytes.withUnsafeBytes { Glibc.send(control, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+    }
+
+    /// The way to it is broken. A process that cannot be reached is of no use: it is ended where it has not by itself.
+    func isLost() {
+        let isFirst = state.withLockedValue { state in
+            defer { state.isWatched = true }
+            return !state.isWatched
+        }
+        guard isFirst else { return }
+        Task { [child] in
+            if await child.waitForExit(until: .now + .milliseconds(200)) == nil {
+                state.withLockedValue { state in
+                    if state.ending == nil { state.ending = "it closed its connection to the host, so it was ended" }
+                }
+                child.signal(SIGKILL)
+            }
+        }
+    }
+
+    // MARK: Its end
+
+    /// Waits for it to end.
+    func waitForEnd() async { _ = await child.waitForExit() }
+
+    /// Why it ended, for operators and clients, waiting for it to end; it does not say the plugin's name.
+    func reasonForEnd(within time: Duration) async -> String {
+        isLost()
+        let exit = await Task { await self.child.waitForExit(until: .now + time) }.value
+        // What it said last is on its way.
+        await reports.withLockedValue { $0 }?.waitForEnd(until: .now + .milliseconds(200))
+        if let ending = state.withLockedValue({ $0.ending }) { return ending }
+        guard let exit else { return "its process cannot be reached" }
+        return "its process \(exit)"
+    }
+
+    /// Lets it destroy its instance and end.
+    ///
+    /// - Parameter grace: how long that may take before it is killed.
+    /// - Returns: whether its destroy has returned.
+    func retire(grace: Duration) async -> Bool {
+        send(.retire)
+        let exit = await Task { await self.child.waitForExit(until: .now + grace) }.value
+        let isDestroyed = exit?.isSuccess == true && state.withLockedValue { $0.isDestroyed } != false
+        await end()
+        return isDestroyed
+    }
+
+    /// Ends it now. Repeating it does no harm.
+    func end() async {
+        await child.kill()
+        await node.shutdown(grace: .zero)
+        let readers = [reports.withLockedValue { $0.take() }, output.withLockedValue { $0.take() }]
+        for reader in readers {
+            // What it printed last; what it started may hold the other end open.
+            await reader?.waitForEnd(until: .now + .milliseconds(200))
+            reader?.cancel()
+        }
+    }
+
+    deinit { close(control) }
+}
