@@ -22,7 +22,8 @@ struct Check: AsyncParsableCommand {
         LineLogHandler.bootstrap(level: .warning, format: .text)
         do {
             for warning in try await Host.check(
-                configurationFile: config, logger: Logger(label: "chanserv"), program: OwnProgram.path) {
+                configurationFile: config, logger: Logger(label: "chanserv"), program: OwnProgram.path)
+            {
                 StandardError.write("warning: \(warning)")
             }
         } catch {

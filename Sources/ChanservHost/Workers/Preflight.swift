@@ -47,9 +47,7 @@ struct Preflight: Sendable {
         let told = try SealedFile(try assignment.encoded(), name: "assignment")
         let control = try DescriptorPair.sockets()
         var start = ChildProcess.Program(program, WorkerMain.arguments(plugin: assignment.plugin))
-        start.environment = options.environment.compactMap { name in
-            getenv(name).map { "\(name)=\(String(cString: $0))" }
-        }
+        start.environment = options.processEnvironment
         start.descriptors = [control.far, control.far, library.image.descriptor, told.descriptor]
         let child: ChildProcess
         do {

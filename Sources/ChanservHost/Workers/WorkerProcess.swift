@@ -82,9 +82,7 @@ final class WorkerProcess: Sendable {
             throw error
         }
         var start = ChildProcess.Program(program, WorkerMain.arguments(plugin: assignment.plugin))
-        start.environment = options.environment.compactMap { name in
-            getenv(name).map { "\(name)=\(String(cString: $0))" }
-        }
+        start.environment = options.processEnvironment
         start.output = output.far
         start.errors = output.far
         start.descriptors = [link.far, control.far, image.descriptor, told.descriptor]

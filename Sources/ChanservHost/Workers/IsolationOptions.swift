@@ -1,3 +1,5 @@
+internal import Glibc
+
 /// How a plugin's instances are run where that is said: in this process or in others, and within which bounds.
 ///
 /// The keys stand under a plugin, and, all but `limits`, under `defaults`.
@@ -49,4 +51,14 @@ public struct IsolationOptions: Sendable, Hashable {
     }
 
     public init() {}
+}
+
+extension IsolationOptions {
+    /// What a process gets as its environment, `NAME=value` each.
+    var processEnvironment: [String] {
+        let passed = environment.compactMap { name in getenv(name).map { "\(name)=\(String(cString: $0))" } }
+        // Swift's own crash reports take seconds in which clients would wait for a process that is lost; whoever wants them
+        // lists the variable.
+        return environment.contains("SWIFT_BACKTRACE") ? passed : passed + ["SWIFT_BACKTRACE=enable=no"]
+    }
 }
