@@ -56,7 +56,7 @@ static inline int chanserv_memfd_seal(int memfd) {
 }
 
 /* As setrlimit(2), whose first parameter is an enumeration to C and not to C++. */
-static inline int chanserv_limit(int resource, unsigned long long most) {
-    struct rlimit limit = {(rlim_t)most, (rlim_t)most};
+static inline int chanserv_limit(int resource, unsigned long long soft, unsigned long long hard) {
+    struct rlimit limit = {(rlim_t)soft, (rlim_t)hard};
     return setrlimit((__rlimit_resource_t)resource, &limit);
 }

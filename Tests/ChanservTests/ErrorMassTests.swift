@@ -49,6 +49,17 @@ import Testing
         }
     }
 
+    @Test func whoIsExhaustedWithdrawsAtTheFirstFailure() throws {
+        var mass = ErrorMass(limit: 3, pause: .seconds(10), maxPause: .seconds(60))
+        _ = try ticket(&mass)
+        #expect(mass.exhausted(now: at(0)) == .withdraw(until: at(10), mass: 3))
+        #expect(mass.exhausted(now: at(1)) == .doNothing)
+        #expect(mass.tick(now: at(10)) == .announce)
+        #expect(mass.exhausted(now: at(11)) == .withdraw(until: at(31), mass: 4))
+        var never = ErrorMass(limit: 0)
+        #expect(never.exhausted(now: at(0)) == .doNothing)
+    }
+
     @Test func aLimitOfZeroNeverWithdraws() throws {
         var mass = ErrorMass(limit: 0)
         let request = try ticket(&mass)

@@ -6,15 +6,14 @@ extension ConfigurationReader {
 
     /// `inherited` with what is in the entries of a plugin over it.
     mutating func isolation(_ entries: Entries, over inherited: IsolationOptions) -> IsolationOptions {
-        isolation(entries, over: inherited, limits: entries["limits"])
+        var options = defaultIsolation(entries, over: inherited)
+        if let limits = entries["limits"] { readLimits(limits.value, into: &options.limits) }
+        checkIsProcess(options, entries)
+        return options
     }
 
-    /// `inherited` with the keys in `entries` over it.
-    ///
-    /// - Parameter limits: where the bounds of processes stand; under `defaults` that key is the routes'.
-    mutating func isolation(
-        _ entries: Entries, over inherited: IsolationOptions, limits: YAMLEntry?
-    ) -> IsolationOptions {
+    /// `inherited` with what is in the entries of `defaults` over it, which counts where it has a meaning.
+    mutating func defaultIsolation(_ entries: Entries, over inherited: IsolationOptions) -> IsolationOptions {
         var options = inherited
         let isolation = value("isolation", in: entries) { (node) throws(ConfigurationError) in try node.isolation() }
         if let isolation { options.isolation = isolation }
@@ -36,8 +35,6 @@ extension ConfigurationReader {
         if let names = value("environment", in: entries, { (node) throws(ConfigurationError) in try node.names() }) {
             options.environment = names
         }
-        if let limits { readLimits(limits.value, into: &options.limits) }
-        checkIsProcess(options, entries, limits)
         return options
     }
 
@@ -53,9 +50,9 @@ extension ConfigurationReader {
     }
 
     /// What can only be done to a process is a mistake where there is none, not a wish that is passed over.
-    private mutating func checkIsProcess(_ options: IsolationOptions, _ entries: Entries, _ limits: YAMLEntry?) {
+    private mutating func checkIsProcess(_ options: IsolationOptions, _ entries: Entries) {
         guard options.isolation == .host else { return }
-        for entry in [entries["processes"], entries["kill_after"], entries["nice"], limits].compactMap({ $0 }) {
+        for entry in ["processes", "kill_after", "nice", "environment", "limits"].compactMap({ entries[$0] }) {
             report("\(quoted(entry.key)) needs 'isolation: process'", at: entry.keyLocation)
         }
     }

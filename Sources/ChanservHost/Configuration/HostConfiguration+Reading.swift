@@ -66,7 +66,7 @@ extension ConfigurationReader {
         if let entry = entries["defaults"] {
             let options = section(entry.value, "the defaults", known: Self.optionKeys + Self.isolationKeys)
             defaults = self.options(options, over: defaults)
-            isolation = self.isolation(options, over: isolation, limits: nil)
+            isolation = self.defaultIsolation(options, over: isolation)
         }
         let (plugins, trees, names) =
             entries["plugins"].map {

@@ -9,6 +9,12 @@ package struct PluginFile: Sendable {
     /// The SHA-256 of ``bytes``.
     package let digest: PluginDigest
 
+    init(path: String, bytes: [UInt8], digest: PluginDigest) {
+        self.path = path
+        self.bytes = bytes
+        self.digest = digest
+    }
+
     /// The largest library that is read: 1 GiB. More is surely a mistake, and it is held in memory while it is loaded.
     package static let maximumSize = 1 << 30
 

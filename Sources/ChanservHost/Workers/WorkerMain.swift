@@ -50,11 +50,16 @@ package enum WorkerMain {
     private static func limit(_ assignment: WorkerAssignment) {
         if assignment.nice > 0 { _ = setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, Int32(assignment.nice)) }
         // What a plugin's memory holds is nobody's to find on a disk.
-        _ = chanserv_limit(Int32(RLIMIT_CORE.rawValue), 0)
-        if let bytes = assignment.limits.addressSpace { _ = chanserv_limit(Int32(RLIMIT_AS.rawValue), UInt64(bytes)) }
-        if let seconds = assignment.limits.cpu { _ = chanserv_limit(Int32(RLIMIT_CPU.rawValue), UInt64(seconds)) }
-        if let files = assignment.limits.openFiles { _ = chanserv_limit(Int32(RLIMIT_NOFILE.rawValue), UInt64(files)) }
-        if let bytes = assignment.dataLimit { _ = chanserv_limit(Int32(RLIMIT_DATA.rawValue), UInt64(bytes)) }
+        limit(RLIMIT_CORE, to: 0)
+        if let bytes = assignment.limits.addressSpace { limit(RLIMIT_AS, to: bytes) }
+        // The second more is for the signal that says what it was.
+        if let seconds = assignment.limits.cpu { limit(RLIMIT_CPU, to: seconds, hard: seconds + 1) }
+        if let files = assignment.limits.openFiles { limit(RLIMIT_NOFILE, to: files) }
+        if let bytes = assignment.dataLimit { limit(RLIMIT_DATA, to: bytes) }
+    }
+
+    private static func limit(_ resource: __rlimit_resource, to most: Int, hard: Int? = nil) {
+        _ = chanserv_limit(Int32(resource.rawValue), UInt64(most), UInt64(hard ?? most))
     }
 
     // MARK: The host

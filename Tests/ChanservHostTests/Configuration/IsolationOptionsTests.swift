@@ -1,0 +1,82 @@
+import ChanservHost
+import Testing
+
+/// Where plugins run, as the file says it.
+@Suite struct IsolationOptionsTests {
+    private func plugin(_ text: String, defaults: String = "{}") throws -> HostConfiguration.Plugin {
+        let whole = "defaults: \(defaults)\nplugins: {e: \(text)}\nroutes: [{vaddr: e, plugin: e}]\n"
+        return try HostConfiguration.parse(whole, file: "c.yaml", folder: "/").plugins[0]
+    }
+
+    private func errors(_ text: String, defaults: String = "{}") -> [String] {
+        do {
+            _ = try plugin(text, defaults: defaults)
+            return []
+        } catch let errors as ConfigurationErrors {
+            return errors.errors.map(\.description)
+        } catch {
+            return ["\(error)"]
+        }
+    }
+
+    @Test func aPluginRunsInTheHostByDefault() throws {
+        #expect(try plugin("{path: e.so}").isolation == IsolationOptions())
+        #expect(IsolationOptions().isolation == .host)
+    }
+
+    @Test func everythingIsRead() throws {
+        var wanted = IsolationOptions()
+        wanted.isolation = .process
+        wanted.processes = 3
+        wanted.callBudget = .milliseconds(50)
+        wanted.killAfter = .seconds(5)
+        wanted.startup = .seconds(20)
+        wanted.preflight = false
+        wanted.nice = 5
+        wanted.environment = ["PATH", "TOKEN"]
+        wanted.limits.addressSpace = 2 << 30
+        wanted.limits.cpu = 60
+        wanted.limits.openFiles = 1_024
+        let text = """
+            {path: e.so, isolation: process, processes: 3, call_budget: 50ms, kill_after: 5s, startup: 20s,
+             preflight: false, nice: 5, environment: [PATH, TOKEN],
+             limits: {address_space: 2GiB, cpu: 1m, open_files: 1024}}
+            """
+        #expect(try plugin(text).isolation == wanted)
+    }
+
+    @Test func aPluginsOwnWordGoesBeforeTheDefaults() throws {
+        let defaults = "{isolation: process, processes: 4, kill_after: 9s}"
+        let isolation = try plugin("{path: e.so, processes: 2, kill_after: none}", defaults: defaults).isolation
+        #expect(isolation.isolation == .process)
+        #expect(isolation.processes == 2)
+        #expect(isolation.killAfter == nil)
+        // What holds for processes only is no mistake under the defaults of plugins that have none.
+        #expect(try plugin("{path: e.so}", defaults: "{kill_after: 9s}").isolation.isolation == .host)
+    }
+
+    @Test(arguments: [
+        ("{path: e.so, isolation: thread}", "2:38: expected host or process, found 'thread'"),
+        ("{path: e.so, isolation: [process]}", "2:38: expected host or process, found a list"),
+        ("{path: e.so, processes: 2}", "2:27: 'processes' needs 'isolation: process'"),
+        ("{path: e.so, limits: {cpu: 1s}}", "2:27: 'limits' needs 'isolation: process'"),
+        ("{path: e.so, isolation: process, processes: 0}", "2:58: 0 is not from 1 to 256"),
+        (
+            "{path: e.so, isolation: process, limits: {cpu: 1500ms}}",
+            "2:61: processor time is counted in whole seconds"
+        ),
+        (
+            "{path: e.so, isolation: process, limits: {address_space: 1MiB}}",
+            "2:71: 1048576 is not from 67108864 to 1125899906842624 bytes"
+        ),
+        (
+            "{path: e.so, isolation: process, environment: [A=1]}",
+            "2:61: 'A=1' is no name of an environment variable"
+        ),
+        ("{path: e.so, isolation: process, nice: 20}", "2:53: 20 is not from 0 to 19"),
+        ("{path: e.so, call_budget: 0}", "2:40: a budget is more than 0"),
+    ])
+    func refuses(text: String, message: String) {
+        #expect(errors(text) == ["c.yaml:" + message])
+    }
+}

@@ -1,0 +1,115 @@
+import Logging
+import NIOCore
+import Testing
+
+@testable import ChanservHost
+
+/// What goes between a host and its workers, and when these are started again: values, without a process.
+@Suite struct WorkerValueTests {
+    @Test func aConfigurationArrivesWithItsPlaces() throws {
+        let configuration = try PluginConfiguration(
+            yaml: "a: 5\nb: '5'\nc: [1, {d: true}]\ne:\nf: 1.5\n", file: "p.yaml", folder: "/etc")
+        let library = try ExaminedLibrary(PluginFile.testing([1, 2, 3]))
+        let sent = WorkerAssignment(
+            .serve, of: library, plugin: "p", configurations: [configuration], threads: 3, options: IsolationOptions(),
+            logLevel: "info")
+        let received = try WorkerAssignment(decoding: try sent.encoded())
+        let arrived = try #require(received.configurations.first)
+        #expect(arrived == configuration)
+        #expect(arrived.json == configuration.json)
+        #expect(try arrived.string(at: "b") == "5")
+        #expect(try arrived.integer(at: "a") == 5)
+        #expect(throws: ConfigurationError.self) { try arrived.integer(at: "b") }
+        do {
+            _ = try arrived.integer(at: "c.1.d")
+        } catch {
+            #expect(error.location.description == "p.yaml:3:12")
+        }
+        #expect(received.threads == 3)
+        #expect(received.callBudget == 1_000_000_000)
+    }
+
+    @Test(arguments: ["", "body", String(repeating: "x", count: 100_000)])
+    func aRequestArrivesAsItWas(body: String) throws {
+        let sent = RequestEnvelope(vAddr: "logs", remoteAddress: "abc:1", body: ByteBuffer(string: body))
+        var buffer = ByteBuffer()
+        sent.write(into: &buffer)
+        #expect(RequestEnvelope(reading: buffer) == sent)
+    }
+
+    @Test func whatIsNoRequestIsFound() {
+        for bytes in [[], [0], [0, 5, 1], [0, 1, 65, 0], [0xFF, 0xFF]] as [[UInt8]] {
+            #expect(RequestEnvelope(reading: ByteBuffer(bytes: bytes)) == nil)
+        }
+    }
+
+    @Test(arguments: [PluginError.Code.badRequest, .notFound, .busy, .internal, .withdrawn, .crashed])
+    func anErrorArrivesWithItsCode(code: PluginError.Code) {
+        let error = PluginError(code, "why not: é")
+        #expect(ErrorEnvelope.error(from: ErrorEnvelope.text(of: error)) == error)
+    }
+
+    @Test func whatIsNoErrorOfAPluginIsOneAllTheSame() {
+        #expect(ErrorEnvelope.error(from: "").code == .internal)
+        #expect(ErrorEnvelope.error(from: "Xyz") == PluginError(.internal, "Xyz"))
+        #expect(ErrorEnvelope.error(from: ErrorEnvelope.text(of: CancellationError())).code == .internal)
+    }
+
+    @Test func reportsAndCommandsAreLines() {
+        let reports: [WorkerReport] = [
+            .ready(name: "n", version: "1\n2", isBlocking: true), .refused("x\ny"), .doing("its create"), .fine,
+            .statistics(.zero), .ending("why"), .retired(isDestroyed: true),
+        ]
+        for report in reports {
+            let line = WorkerLine.encode(report)
+            #expect(line.last == UInt8(ascii: "\n") && !line.dropLast().contains(UInt8(ascii: "\n")))
+            #expect(WorkerLine.decode(line.dropLast(), as: WorkerReport.self) == report)
+        }
+        let commands: [WorkerCommand] = [.offer(name: "n", compression: true, batchSize: 5), .retire]
+        for command in commands {
+            #expect(WorkerLine.decode(WorkerLine.encode(command).dropLast(), as: WorkerCommand.self) == command)
+        }
+        #expect(WorkerLine.decode(Array("garbage".utf8), as: WorkerReport.self) == nil)
+    }
+
+    @Test(arguments: [
+        ("<3>broken", Logger.Level.error, "broken"), ("<4>hm", .warning, "hm"), ("<7>", .debug, ""),
+        ("<0>x", .critical, "x"), ("<8>x", .info, "<8>x"), ("plain", .info, "plain"), ("<3", .info, "<3"),
+        ("", .info, ""),
+    ])
+    func aLineOfOutputHasItsLevelInFront(line: String, level: Logger.Level, text: String) {
+        let (found, rest) = WorkerOutput.level(of: Array(line.utf8)[...])
+        #expect(found == level)
+        #expect(String(decoding: rest, as: UTF8.self) == text)
+    }
+
+    // MARK: Starting again
+
+    @Test func pausesGrowToTheirLongestAndNoFurther() {
+        var backoff = RestartBackoff()
+        let pauses = (0..<20).map { _ in backoff.ended(after: .zero, chance: 1) }
+        #expect(pauses[0] == .milliseconds(100) && pauses[1] == .milliseconds(200) && pauses[2] == .milliseconds(400))
+        #expect(zip(pauses, pauses.dropFirst()).allSatisfy { $0 <= $1 })
+        #expect(pauses.last == RestartBackoff.longestPause)
+    }
+
+    @Test func chanceTakesHalfOfAPauseAtMost() {
+        var (least, most) = (RestartBackoff(), RestartBackoff())
+        for _ in 0..<10 {
+            #expect(least.ended(after: .zero, chance: 0) * 2 == most.ended(after: .zero, chance: 1))
+        }
+    }
+
+    @Test func whoLivedLongBeginsAnew() {
+        var backoff = RestartBackoff()
+        for _ in 0..<8 { _ = backoff.ended(after: .seconds(9), chance: 1) }
+        #expect(backoff.ended(after: RestartBackoff.recovery, chance: 1) == RestartBackoff.firstPause)
+    }
+}
+
+extension PluginFile {
+    /// Bytes as if they had been read.
+    fileprivate static func testing(_ bytes: [UInt8]) -> PluginFile {
+        PluginFile(path: "/tmp/libTesting.so", bytes: bytes, digest: bytes.withUnsafeBytes { PluginDigest(of: $0) })
+    }
+}

@@ -1,0 +1,59 @@
+import NIOCore
+import Testing
+
+@testable import Chanserv
+
+/// Frames that are passed on are counted wherever their bytes are cut.
+@Suite struct FrameWalkTests {
+    private static let sizes = [0, 1, 7, 8, 9, 0, 0, 300, 2]
+
+    private static func encoded() -> ByteBuffer {
+        var buffer = ByteBuffer()
+        for size in sizes {
+            buffer.writeInteger(UInt64(size), endianness: .little)
+            buffer.writeRepeatingByte(0xAB, count: size)
+        }
+        return buffer
+    }
+
+    @Test func allAtOnce() throws {
+        var walk = FrameWalk()
+        #expect(try walk.ends(in: Self.encoded()) == Self.sizes.count)
+        #expect(walk.isBetweenFrames)
+    }
+
+    @Test func cutAnywhere() throws {
+        let all = Self.encoded()
+        for first in 0...all.readableBytes {
+            for step in [1, 3, 8, 64] {
+                var walk = FrameWalk()
+                var rest = all
+                var count = try walk.ends(in: rest.readSlice(length: first)!)
+                while rest.readableBytes > 0 {
+                    count += try walk.ends(in: rest.readSlice(length: min(step, rest.readableBytes))!)
+                }
+                #expect(count == Self.sizes.count)
+                #expect(walk.isBetweenFrames)
+            }
+        }
+    }
+
+    @Test func anEndInTheMiddleIsSeen() throws {
+        var all = Self.encoded()
+        all.moveWriterIndex(to: all.writerIndex - 1)
+        var walk = FrameWalk()
+        #expect(try walk.ends(in: all) == Self.sizes.count - 1)
+        #expect(!walk.isBetweenFrames)
+        var cut = FrameWalk()
+        _ = try cut.ends(in: ByteBuffer(bytes: [1, 0, 0]))
+        #expect(!cut.isBetweenFrames)
+    }
+
+    @Test(arguments: [UInt64(WireFormat.maxFrameSize) + 1, .max])
+    func aFrameThatIsTooLargeIsRefused(size: UInt64) {
+        var buffer = ByteBuffer()
+        buffer.writeInteger(size, endianness: .little)
+        var walk = FrameWalk()
+        #expect(throws: ChanservError.self) { try walk.ends(in: buffer) }
+    }
+}
