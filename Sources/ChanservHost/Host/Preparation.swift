@@ -45,22 +45,44 @@ struct Preparation: Sendable {
                 wanted[route.plugin, default: []].append((key, route))
             }
         }
+        let codes = await Self.codes(
+            of: configuration.plugins.compactMap { plugin in files[plugin.name].map { (plugin, $0) } },
+            configurations: wanted.mapValues { $0.map(\.route.configuration) }, tools)
         for plugin in configuration.plugins {
-            guard let file = files[plugin.name] else { continue }
-            do throws(Problem) {
-                let code = try await Self.code(
-                    of: plugin, file, configurations: (wanted[plugin.name] ?? []).map(\.route.configuration), tools)
-                guard let code else { continue }
+            switch codes[plugin.name] {
+            case .success(let code?):
                 for (key, route) in wanted[plugin.name] ?? [] {
                     recipes[key] = InstanceRecipe(
                         key: key, code: code, configuration: route.configuration, route: route)
                 }
-            } catch {
-                problems.append("\(plugin.pathLocation): plugin '\(plugin.name)': \(error.message)")
+            case .failure(let problem):
+                problems.append("\(plugin.pathLocation): plugin '\(plugin.name)': \(problem.message)")
                 // Without its instance there is nothing to lead to.
                 let lost = Set((wanted[plugin.name] ?? []).map(\.key))
                 routes.removeAll { lost.contains($0.instance) }
+            case .success(nil), nil: break
             }
+        }
+    }
+
+    /// What instances of each plugin are made of. They are tried out at the same time: one that hangs takes as long as it may.
+    private static func codes(
+        of plugins: [(HostConfiguration.Plugin, PluginFile)], configurations: [String: [PluginConfiguration]],
+        _ tools: Tools
+    ) async -> [String: Result<InstanceRecipe.Code?, Problem>] {
+        await withTaskGroup(of: (String, Result<InstanceRecipe.Code?, Problem>).self) { group in
+            for (plugin, file) in plugins {
+                group.addTask {
+                    do throws(Problem) {
+                        let code = try await code(
+                            of: plugin, file, configurations: configurations[plugin.name] ?? [], tools)
+                        return (plugin.name, .success(code))
+                    } catch {
+                        return (plugin.name, .failure(error))
+                    }
+                }
+            }
+            return await group.reduce(into: [:]) { $0[$1.0] = $1.1 }
         }
     }
 

@@ -39,24 +39,40 @@ struct Preflight: Sendable {
         var doing = "its constructors"
         var isFine = false
         var refusal: String?
+        /// What it printed last.
+        var lastLine: String?
     }
+
+    /// The longest line of output that a reason repeats, in bytes.
+    private static let lineLimit = 500
 
     private func tryOut(
         _ assignment: WorkerAssignment, _ library: ExaminedLibrary, _ options: IsolationOptions
     ) async throws -> String? {
         let told = try SealedFile(try assignment.encoded(), name: "assignment")
         let control = try DescriptorPair.sockets()
+        let output: DescriptorPair
+        do {
+            output = try DescriptorPair.pipe()
+        } catch {
+            control.close()
+            throw error
+        }
         var start = ChildProcess.Program(program, WorkerMain.arguments(plugin: assignment.plugin))
         start.environment = options.processEnvironment
+        start.output = output.far
+        start.errors = output.far
         start.descriptors = [control.far, control.far, library.image.descriptor, told.descriptor]
         let child: ChildProcess
         do {
             child = try await ChildProcess.start(start)
         } catch {
             control.close()
+            output.close()
             throw error
         }
         close(control.far)
+        close(output.far)
         let seen = NIOLockedValueBox(Seen())
         let reports = LineReader(control.near, limit: WorkerLine.limit) { line in
             guard let report = WorkerLine.decode(line, as: WorkerReport.self) else { return }
@@ -69,17 +85,30 @@ struct Preflight: Sendable {
                 }
             }
         }
+        let printed = LineReader(output.near, limit: Self.lineLimit) { line in
+            let (_, text) = WorkerOutput.level(of: line)
+            if !text.isEmpty { seen.withLockedValue { $0.lastLine = WorkerOutput.printable(text) } }
+        }
         let exit = await child.waitForExit(until: .now + options.startup)
         if exit == nil { await child.kill() }
-        await reports.waitForEnd(until: .now + .milliseconds(500))
-        reports.cancel()
-        let result = seen.withLockedValue { $0 }
-        if result.isFine { return nil }
-        if let refusal = result.refusal { return refusal }
-        guard let exit else {
-            return
-                "\(result.doing) did not return within \(options.startup) (startup) when it was tried out in a process of its own"
+        for reader in [reports, printed] {
+            await reader.waitForEnd(until: .now + .milliseconds(500))
+            reader.cancel()
         }
-        return "when it was tried out in a process of its own, that \(exit) in \(result.doing)"
+        return Self.problem(seen.withLockedValue { $0 }, exit, options)
+    }
+
+    /// - Parameter exit: how it ended; `nil` where it was killed because its time was over.
+    private static func problem(_ seen: Seen, _ exit: ChildExit?, _ options: IsolationOptions) -> String? {
+        if seen.isFine { return nil }
+        if let refusal = seen.refusal { return refusal }
+        let said = seen.lastLine.map { "; the last it printed: \($0)" } ?? ""
+        guard let exit else {
+            return """
+                was tried out in a process of its own, where \(seen.doing) did not return within \(options.startup) (startup)\
+                \(said)
+                """
+        }
+        return "was tried out in a process of its own, which \(exit) in \(seen.doing)\(said)"
     }
 }

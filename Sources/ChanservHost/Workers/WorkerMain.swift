@@ -212,7 +212,6 @@ package enum WorkerMain {
                 continue
             }
         }
-        say(.doing("what it does at the end of its process"))
         say(.fine)
         _exit(0)
     }

@@ -41,9 +41,12 @@ final class WorkerOutput: Sendable {
         }
         guard isLogged else { return }
         let (level, rest) = Self.level(of: line)
-        let text = String(decoding: rest, as: UTF8.self)
-        // A terminal that shows the log is not the plugin's to control.
-        logger.log(level: level, "\(String(text.map { $0.isControl ? "\u{FFFD}" : $0 }))")
+        logger.log(level: level, "\(Self.printable(rest))")
+    }
+
+    /// Text that does nothing to a terminal that shows it.
+    static func printable(_ line: ArraySlice<UInt8>) -> String {
+        String(String(decoding: line, as: UTF8.self).map { $0.isControl ? "\u{FFFD}" : $0 })
     }
 
     /// `<N>` in front of a line.

@@ -229,7 +229,8 @@ final class WorkerProcess: Sendable {
 
     /// Why it ended, for operators and clients, waiting for it to end; it does not say the plugin's name.
     func reasonForEnd(within time: Duration) async -> String {
-        isLost()
+        // Not for one stream that broke: others may be fine.
+        if node.linkCount == 0 { isLost() }
         let exit = await Task { await self.child.waitForExit(until: .now + time) }.value
         // What it said last is on its way.
         await reports.withLockedValue { $0 }?.waitForEnd(until: .now + .milliseconds(200))
