@@ -7,8 +7,11 @@ extension EndToEnd {
     @Suite(.serialized, .timeLimit(.minutes(5))) struct Namespaces {
         private static let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
             .appendingPathComponent("Namespaces/mesh.sh").path
-        /// All processes of a run end with the first of its own process namespace.
-        private static let own = ["--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child"]
+        /// All processes of a run end with the first of its own process namespace. That has a `/proc` of its own: Swift's thread
+        /// pool reads `/proc/<thread>/stat` of its threads, and traps where one is missing.
+        private static let own = [
+            "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
+        ]
 
         /// Why there can be no namespaces here; `nil` where there can.
         private static func obstacle() async -> String? {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A router, a server behind it and a client, each in a network namespace of its own, so that paths can be cut and made.
 #
-#   unshare --user --map-root-user --net --mount Tests/EndToEndTests/Namespaces/mesh.sh CHANSERV PLUGIN FOLDER
+#   unshare --user --map-root-user --net --mount --pid --fork --mount-proc Tests/EndToEndTests/Namespaces/mesh.sh CHANSERV PLUGIN FOLDER
 #
 # CHANSERV is the command, PLUGIN the Echo library, FOLDER an empty one for files. Prints one line for each step, and ends
 # with 0 when all of them went well.
@@ -15,6 +15,10 @@ finish() {
     wait
 }
 trap finish EXIT
+
+# Swift's thread pool looks its threads up in /proc, and the processes end with SIGILL where that knows them by other numbers.
+read -r pid _ </proc/self/stat
+[[ $pid == "$$" ]] || { echo "/proc is not that of this process namespace" >&2 && exit 1; }
 
 mount -t tmpfs none /run
 for name in client router server; do
