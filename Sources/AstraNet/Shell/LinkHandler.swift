@@ -317,7 +317,7 @@ final class LinkHandler: ChannelInboundHandler {
         case .discover:
             node.answerDiscover(from: op.header.source.host, over: link)
         case .follow:
-            node.followed(op.header.source.host, to: String(buffer: op.payload.prefix(300)))
+            node.followed(op.header.source.host, to: String(buffer: op.payload.prefix(300)), over: link)
         case .ping:
             link.sendControl { $0.writeOp(OpHeader(.pong, to: op.header.source, from: op.header.destination)) }
         case .service, .noService:

@@ -47,8 +47,8 @@ extension NodeCore {
         perform(joining.withLockedValue { $0.plan.remove(target) })
     }
 
-    /// FOLLOW: `host` says that it can be reached at `text`.
-    func followed(_ host: HostID, to text: String) {
+    /// FOLLOW: `host` says over `link` that it can be reached at `text`.
+    func followed(_ host: HostID, to text: String, over link: Link) {
         guard let place = HostPort(text), place.port > 0, believesFollow(from: host) else { return }
         let address: SocketAddress
         do {
@@ -58,7 +58,7 @@ extension NodeCore {
             log.debug("FOLLOW without an IP address", metadata: ["address": "\(text)", "peer": "\(host)"])
             return
         }
-        change { $0.follow(host, at: address, now: now) }
+        change { $0.follow(host, at: address, over: link.id, now: now) }
     }
 
     /// Nobody speaks of these hosts any more: where they said they can be reached is not tried again.

@@ -57,7 +57,7 @@ extension NodeCore {
 
     private func discover(_ host: HostID, over link: Link, _ shared: inout Shared) {
         guard configuration.role.joinsOthers, host != id, !shared.peers.isLinked(to: host),
-            shared.discovery.heard(of: host, now: now)
+            shared.discovery.heard(of: host, over: link.id, now: now)
         else { return }
         link.sendControl {
             $0.writeOp(OpHeader(.discover, to: Address(host: host, port: 0), from: self.address(port: 0)))

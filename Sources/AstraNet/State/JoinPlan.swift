@@ -63,17 +63,21 @@ struct JoinPlan {
 
     /// A name is looked up again after this many nanoseconds.
     private static let lookUpInterval: UInt64 = 10_000_000_000
-    /// How many addresses of hosts behind routers are kept in mind; the newest is ignored beyond it.
+    /// How many addresses of hosts behind routers are kept in mind; the newest is ignored beyond it, and beyond what one link has
+    /// left to others: who names addresses without end keeps nobody else's out.
     private static let followLimit = 4_096
     /// How many addresses one host may name.
     private static let followsPerHost = 8
-    /// How many connections may be on their way to addresses that hosts behind routers named.
+    /// How many connections may be on their way to addresses that hosts behind routers named, and likewise of one link as many as
+    /// it leaves to others.
     private static let followsAtOnce = 16
 
     private var targets: [Target: LookUp] = [:]
     private var places: [SocketAddress: Place] = [:]
-    private var followedBy: [HostID: Set<SocketAddress>] = [:]
+    /// What hosts behind routers named, and over which link each was heard.
+    private var followedBy: [HostID: [SocketAddress: LinkID]] = [:]
     private var followCount = 0
+    private var followCounts: [LinkID: Int] = [:]
 
     enum Action: Hashable {
         case lookUp(Target)
@@ -101,14 +105,15 @@ struct JoinPlan {
         return lookUp.addresses.compactMap { dropReason(.target(target), from: $0) }
     }
 
-    /// `host`, which is behind a router, can be reached at `address`.
-    mutating func follow(_ host: HostID, at address: SocketAddress, now: UInt64) {
-        let known = followedBy[host] ?? []
-        guard !known.contains(address), known.count < Self.followsPerHost, followCount < Self.followLimit else {
-            return
-        }
-        followedBy[host, default: []].insert(address)
+    /// `host`, which is behind a router, can be reached at `address`, as was heard over `link`.
+    mutating func follow(_ host: HostID, at address: SocketAddress, over link: LinkID, now: UInt64) {
+        let known = followedBy[host] ?? [:]
+        guard known[address] == nil, known.count < Self.followsPerHost,
+            followCounts[link] ?? 0 < Self.followLimit - followCount
+        else { return }
+        followedBy[host, default: [:]][address] = link
         followCount += 1
+        followCounts[link, default: 0] += 1
         addReason(.follow(host), to: address, now: now)
     }
 
@@ -116,7 +121,10 @@ struct JoinPlan {
     mutating func unfollow(_ host: HostID) -> [Action] {
         guard let addresses = followedBy.removeValue(forKey: host) else { return [] }
         followCount -= addresses.count
-        return addresses.compactMap { dropReason(.follow(host), from: $0) }
+        for link in addresses.values {
+            if let count = followCounts[link] { followCounts[link] = count > 1 ? count - 1 : nil }
+        }
+        return addresses.keys.compactMap { dropReason(.follow(host), from: $0) }
     }
 
     private mutating func addReason(_ reason: Reason, to address: SocketAddress, now: UInt64) {
@@ -208,7 +216,12 @@ struct JoinPlan {
             targets[target]?.isRunning = true
             actions.append(.lookUp(target))
         }
-        var following = places.values.count { $0.phase == .connecting && $0.isFollowed }
+        var following = 0
+        var followingByLink: [LinkID: Int] = [:]
+        for (address, place) in places where place.phase == .connecting && place.isFollowed {
+            following += 1
+            if let link = link(thatNamed: address, place) { followingByLink[link, default: 0] += 1 }
+        }
         for (address, place) in places {
             guard case .waiting(let until) = place.phase, until <= now else { continue }
             let expected = place.expected
@@ -217,13 +230,21 @@ struct JoinPlan {
                     places[address]?.phase = .covered(host)
                     continue
                 }
-                guard following < Self.followsAtOnce else { continue }
+                guard let link = link(thatNamed: address, place),
+                    followingByLink[link] ?? 0 < Self.followsAtOnce - following
+                else { continue }
                 following += 1
+                followingByLink[link, default: 0] += 1
             }
             places[address]?.phase = .connecting
             actions.append(.connect(address, expecting: expected))
         }
         return actions
+    }
+
+    /// A link over which an address was heard that nobody but hosts behind routers asked for.
+    private func link(thatNamed address: SocketAddress, _ place: Place) -> LinkID? {
+        place.expected.lazy.compactMap { followedBy[$0]?[address] }.first
     }
 
     /// Whether anything will be due sooner or later.

@@ -29,8 +29,12 @@ struct ServiceRegistry: Sendable {
     /// How many relayed offers each host has.
     private var relayedCounts: [HostID: Int] = [:]
 
-    /// How many addresses may offer one name.
-    private static let perName = 1 << 18
+    /// How many offers there may be of one name, each as often as links brought it.
+    private let perName: Int
+
+    init(perName: Int = 1 << 18) {
+        self.perName = perName
+    }
 
     enum AddResult: Hashable {
         /// - Parameter isFirst: nobody had offered this name at this address before, in the same way (direct or relayed).
@@ -39,17 +43,25 @@ struct ServiceRegistry: Sendable {
         case limitReached
     }
 
-    /// SERVICE: `link` brought an offer. A link may bring at most `limit` of them.
+    /// SERVICE: `link` brought an offer. A link may bring at most `limit` of them, of one name as many as it leaves to others, and
+    /// so may a host behind a router of what that link may bring: who offers without end keeps nobody else out.
     ///
     /// - Parameter isTold: whether it was addressed to this node alone.
     mutating func add(_ offer: ServiceOffer, from link: LinkID, limit: Int, isTold: Bool = false) -> AddResult {
         if byLink[link]?[offer.address.host]?.contains(offer) == true { return .known }
-        guard count(on: link) < limit, offers[offer.name]?.count ?? 0 < Self.perName else { return .limitReached }
+        guard hasRoom(for: offer, from: link, limit: limit) else { return .limitReached }
         byLink[link, default: [:]][offer.address.host, default: []].insert(offer)
         if isTold { told[link, default: [:]][offer.address.host, default: []].insert(offer) }
         counts[link, default: 0] += 1
         if offer.isRelayed { relayedCounts[offer.address.host, default: 0] += 1 }
         return .added(isFirst: offers[offer.name, default: NamedOffers()].add(offer, link))
+    }
+
+    private func hasRoom(for offer: ServiceOffer, from link: LinkID, limit: Int) -> Bool {
+        let left = limit - count(on: link)
+        guard left > 0 else { return false }
+        if offer.isRelayed, byLink[link]?[offer.address.host]?.count ?? 0 >= left { return false }
+        return offers[offer.name]?.takesMore(from: link, limit: perName) ?? true
     }
 
     /// How many offers came over `link`.
@@ -138,71 +150,4 @@ struct ServiceRegistry: Sendable {
         }
         return direct
     }
-}
-
-/// The offers of one name, each host and port once.
-struct NamedOffers: Sendable {
-    /// One address, and over which links it can be dialled.
-    private struct Entry: Sendable {
-        let address: Address
-        /// Direct ones first.
-        var ways: [(link: ServiceRegistry.LinkID, isRelayed: Bool)]
-    }
-
-    private var entries: [Entry] = []
-    /// Where each address stands, once there are so many that looking through them would take long.
-    private var index: [Address: Int]?
-    private static let indexedFrom = 16
-
-    /// How many hosts and ports offer the name.
-    var count: Int { entries.count }
-    var isEmpty: Bool { entries.isEmpty }
-
-    private func position(of address: Address) -> Int? {
-        if let index { return index[address] }
-        return entries.firstIndex { $0.address == address }
-    }
-
-    /// - Returns: whether no other link offers the address in the same way.
-    fileprivate mutating func add(_ offer: ServiceOffer, _ link: ServiceRegistry.LinkID) -> Bool {
-        guard let position = position(of: offer.address) else {
-            entries.append(Entry(address: offer.address, ways: [(link, offer.isRelayed)]))
-            if index != nil {
-                index?[offer.address] = entries.count - 1
-            } else if entries.count > Self.indexedFrom {
-                index = Dictionary(uniqueKeysWithValues: entries.enumerated().map { ($1.address, $0) })
-            }
-            return true
-        }
-        let isFirst = !entries[position].ways.contains { $0.isRelayed == offer.isRelayed }
-        let place = offer.isRelayed ? entries[position].ways.endIndex : entries[position].ways.count { !$0.isRelayed }
-        entries[position].ways.insert((link, offer.isRelayed), at: place)
-        return isFirst
-    }
-
-    /// - Returns: whether no other link offers the address in the same way.
-    fileprivate mutating func remove(_ offer: ServiceOffer, _ link: ServiceRegistry.LinkID) -> Bool {
-        guard let position = position(of: offer.address) else { return true }
-        entries[position].ways.removeAll { $0.link == link && $0.isRelayed == offer.isRelayed }
-        let isLast = !entries[position].ways.contains { $0.isRelayed == offer.isRelayed }
-        if entries[position].ways.isEmpty {
-            index?[offer.address] = nil
-            let last = entries.removeLast()
-            if position < entries.count {
-                entries[position] = last
-                index?[last.address] = position
-            }
-        }
-        return isLast
-    }
-
-    /// The best way to the offer at `position`.
-    func route(at position: Int, name: String) -> ServiceRegistry.Route {
-        let entry = entries[position]
-        return ServiceRegistry.Route(
-            link: entry.ways[0].link,
-            offer: ServiceOffer(name: name, address: entry.address, isRelayed: entry.ways[0].isRelayed))
-    }
-
-    func address(at position: Int) -> Address { entries[position].address }
 }

@@ -9,89 +9,44 @@ import Testing
     @Test func aHostIsAskedOnceAMinute() {
         var discovery = Discovery()
         #expect(!discovery.hasAsked(Self.host))
-        #expect(discovery.heard(of: Self.host, now: 0) == true)
+        #expect(discovery.heard(of: Self.host, over: 1, now: 0) == true)
         #expect(discovery.hasAsked(Self.host))
-        #expect(discovery.heard(of: Self.host, now: 60 * Self.second - 1) == false)
+        #expect(discovery.heard(of: Self.host, over: 1, now: 60 * Self.second - 1) == false)
         #expect(discovery.due(now: 60 * Self.second - 1, atMost: 9) == [])
         #expect(discovery.due(now: 60 * Self.second, atMost: 9) == [Self.host])
-        #expect(discovery.heard(of: Self.host, now: 61 * Self.second) == false)
-        #expect(discovery.heard(of: Self.host, now: 120 * Self.second) == true)
+        #expect(discovery.heard(of: Self.host, over: 1, now: 61 * Self.second) == false)
+        #expect(discovery.heard(of: Self.host, over: 1, now: 120 * Self.second) == true)
     }
 
     @Test func aHostThatIsForgottenIsNotAskedAndItsAnswerIsNone() {
         var discovery = Discovery()
-        _ = discovery.heard(of: Self.host, now: 0)
+        _ = discovery.heard(of: Self.host, over: 1, now: 0)
         discovery.forget(Self.host)
         #expect(!discovery.hasAsked(Self.host))
         #expect(discovery.due(now: .max, atMost: 9) == [])
-        #expect(discovery.heard(of: Self.host, now: 1) == true)
+        #expect(discovery.heard(of: Self.host, over: 1, now: 1) == true)
     }
 
     @Test func soManyAreAskedAtATimeAndAllHaveTheirTurn() {
         var discovery = Discovery()
-        for host: UInt64 in 1...10 { _ = discovery.heard(of: HostID(rawValue: host), now: 0) }
+        for host: UInt64 in 1...10 { _ = discovery.heard(of: HostID(rawValue: host), over: 1, now: 0) }
         var asked: [HostID] = []
         for _ in 0..<4 { asked += discovery.due(now: 60 * Self.second, atMost: 3) }
         #expect(asked.count == 10)
         #expect(Set(asked).count == 10)
     }
 
-    @Test func thereIsALimitToTheHostsThatAreAsked() {
+    @Test func thereIsALimitToTheHostsThatAreAskedAndOneRouterLeavesHalfOfItToOthers() {
         var discovery = Discovery()
-        for host: UInt64 in 1...65_536 { _ = discovery.heard(of: HostID(rawValue: host), now: 0) }
-        #expect(discovery.heard(of: HostID(rawValue: 70_000), now: 0) == false)
-        #expect(discovery.heard(of: HostID(rawValue: 1), now: 60 * Self.second) == true, "those before still are")
+        for host: UInt64 in 1...65_536 { _ = discovery.heard(of: HostID(rawValue: host), over: 1, now: 0) }
+        #expect(discovery.hasAsked(HostID(rawValue: 32_768)) && !discovery.hasAsked(HostID(rawValue: 32_769)))
+        let again = discovery.heard(of: HostID(rawValue: 1), over: 1, now: 60 * Self.second)
+        #expect(again, "those before still are")
+        #expect(discovery.heard(of: HostID(rawValue: 70_000), over: 2, now: 0) == true)
+        #expect(discovery.heard(of: HostID(rawValue: 70_001), over: 1, now: 0) == false)
         discovery.forget(HostID(rawValue: 2))
-        #expect(discovery.heard(of: HostID(rawValue: 70_000), now: 0) == true)
-    }
-}
-
-@Suite struct OwnAddressesTests {
-    @Test func whatIsListenedOnIsNamedAsItIs() {
-        var own = OwnAddresses()
-        own.listens(at: "127.0.0.1", port: 5)
-        own.listens(at: "::1", port: 6)
-        own.listens(at: "127.0.0.1", port: 5)
-        own.seen(at: "10.0.0.9", by: 1)
-        #expect(own.all == ["127.0.0.1:5", "[::1]:6"])
-    }
-
-    @Test func whoListensEverywhereIsWherePeersSeeIt() {
-        var own = OwnAddresses()
-        #expect(own.all == [])
-        own.seen(at: "10.0.0.9", by: 1)
-        own.seen(at: "fd00::1", by: 2)
-        own.seen(at: "", by: 3)
-        own.seen(at: "10.0.0.9", by: 4)
-        #expect(own.all == [])
-        own.listens(at: "0.0.0.0", port: 5)
-        #expect(own.all == ["10.0.0.9:5", "[fd00::1]:5"])
-        own.listens(at: "::", port: 5)
-        #expect(own.all == ["10.0.0.9:5", "[fd00::1]:5"])
-    }
-
-    @Test func whatWasLearntOverALinkGoesWithItUnlessAnotherSaysTheSame() {
-        var own = OwnAddresses()
-        own.listens(at: "0.0.0.0", port: 5)
-        own.seen(at: "10.0.0.1", by: 1)
-        own.seen(at: "10.0.0.2", by: 1)
-        own.seen(at: "10.0.0.1", by: 2)
-        own.forget(1)
-        #expect(own.all == ["10.0.0.1:5"])
-        own.forget(2)
-        #expect(own.all == [])
-    }
-
-    @Test func peersAreBelievedSixteenAddressesAndRoomComesBack() {
-        var own = OwnAddresses()
-        own.listens(at: "0.0.0.0", port: 5)
-        for index in 0..<16 { own.seen(at: "10.0.0.\(index)", by: 1) }
-        own.seen(at: "10.0.1.1", by: 2)
-        #expect(own.all.count == 16)
-        #expect(!own.all.contains("10.0.1.1:5"))
-        own.forget(1)
-        own.seen(at: "10.0.1.1", by: 2)
-        #expect(own.all == ["10.0.1.1:5"])
+        #expect(discovery.heard(of: HostID(rawValue: 70_001), over: 1, now: 0) == true)
+        #expect(discovery.heard(of: HostID(rawValue: 70_002), over: 1, now: 0) == false)
     }
 }
 

@@ -132,8 +132,8 @@ import Testing
 
     @Test func aFollowedAddressIsJoinedExpectingItsHost() {
         var plan = JoinPlan()
-        plan.follow(Self.hosts[0], at: Self.addresses[0], now: 0)
-        plan.follow(Self.hosts[0], at: Self.addresses[0], now: 0)
+        plan.follow(Self.hosts[0], at: Self.addresses[0], over: 1, now: 0)
+        plan.follow(Self.hosts[0], at: Self.addresses[0], over: 1, now: 0)
         let connect = JoinPlan.Action.connect(Self.addresses[0], expecting: [Self.hosts[0]])
         #expect(plan.tick(now: 0) { _ in false } == [connect])
         #expect(plan.tick(now: 0) { _ in false } == [])
@@ -143,8 +143,8 @@ import Testing
 
     @Test func aHostThatRestartedAtItsAddressIsExpectedUnderEitherName() {
         var plan = JoinPlan()
-        plan.follow(Self.hosts[0], at: Self.addresses[0], now: 0)
-        plan.follow(Self.hosts[1], at: Self.addresses[0], now: 0)
+        plan.follow(Self.hosts[0], at: Self.addresses[0], over: 1, now: 0)
+        plan.follow(Self.hosts[1], at: Self.addresses[0], over: 1, now: 0)
         #expect(
             plan.tick(now: 0) { _ in false }
                 == [.connect(Self.addresses[0], expecting: [Self.hosts[0], Self.hosts[1]])])
@@ -158,13 +158,13 @@ import Testing
         var plan = JoinPlan()
         plan.add(Self.target, now: 0)
         plan.lookedUp(Self.target, [Self.addresses[0]], now: 0, jitter: 0)
-        plan.follow(Self.hosts[0], at: Self.addresses[0], now: 0)
+        plan.follow(Self.hosts[0], at: Self.addresses[0], over: 1, now: 0)
         #expect(plan.tick(now: 0) { _ in true }.contains(.connect(Self.addresses[0], expecting: [])))
     }
 
     @Test func aHostThatIsLinkedIsNotFollowedUntilItIsLost() {
         var plan = JoinPlan()
-        plan.follow(Self.hosts[0], at: Self.addresses[0], now: 0)
+        plan.follow(Self.hosts[0], at: Self.addresses[0], over: 1, now: 0)
         #expect(plan.tick(now: 0) { $0 == Self.hosts[0] } == [])
         #expect(plan.tick(now: Self.second) { _ in false } == [])
         plan.hostLost(Self.hosts[0], now: 2 * Self.second)
@@ -173,8 +173,8 @@ import Testing
 
     @Test func aHostOfWhichNobodySpeaksIsFollowedNoLongerButItsLinkStays() {
         var plan = JoinPlan()
-        plan.follow(Self.hosts[0], at: Self.addresses[0], now: 0)
-        plan.follow(Self.hosts[0], at: Self.addresses[1], now: 0)
+        plan.follow(Self.hosts[0], at: Self.addresses[0], over: 1, now: 0)
+        plan.follow(Self.hosts[0], at: Self.addresses[1], over: 1, now: 0)
         _ = plan.tick(now: 0) { _ in false }
         #expect(plan.connected(Self.addresses[0], 1, coveredBy: nil) == true)
         #expect(plan.unfollow(Self.hosts[0]) == [])
@@ -184,34 +184,44 @@ import Testing
 
     @Test func aHostNamesAtMostEightAddresses() {
         var plan = JoinPlan()
-        for address in Self.addresses { plan.follow(Self.hosts[0], at: address, now: 0) }
+        for address in Self.addresses { plan.follow(Self.hosts[0], at: address, over: 1, now: 0) }
         #expect(plan.tick(now: 0) { _ in false }.count == 8)
     }
 
-    @Test func followsAreTriedSixteenAtATime() throws {
+    @Test func followsAreTriedSixteenAtATimeAndThoseOfOneLinkEightAtATime() throws {
         var plan = JoinPlan()
-        for index in 0..<40 {
-            let address = try SocketAddress(ipAddress: "127.0.1.\(index)", port: 5)
-            plan.follow(HostID(rawValue: UInt64(index + 1)), at: address, now: 0)
+        func follow(_ count: Int, _ link: UInt64) throws {
+            for index in 0..<count {
+                let address = try SocketAddress(ipAddress: "127.0.\(link).\(index)", port: 5)
+                plan.follow(HostID(rawValue: link * 100 + UInt64(index)), at: address, over: link, now: 0)
+            }
         }
+        try follow(40, 1)
         let first = plan.tick(now: 0) { _ in false }
-        #expect(first.count == 16)
+        #expect(first.count == 8)
         #expect(plan.tick(now: 0) { _ in false } == [])
         for case .connect(let address, _) in first { plan.failed(address, now: 0, jitter: 0) }
-        #expect(plan.tick(now: 0) { _ in false }.count == 16)
+        #expect(plan.tick(now: 0) { _ in false }.count == 8)
+        // Whoever names addresses that lead nowhere does not keep those of others waiting.
+        for link: UInt64 in 2...9 { try follow(1, link) }
+        #expect(plan.tick(now: 0) { _ in false }.count == 8)
+        try follow(1, 10)
+        #expect(plan.tick(now: 0) { _ in false } == [], "sixteen are under way")
     }
 
-    @Test func theNewestFollowsAreIgnoredBeyondTheLimitUntilOthersGo() throws {
+    @Test func theNewestFollowsOfALinkAreIgnoredBeyondWhatItLeavesToOthersUntilSomeGo() throws {
         var plan = JoinPlan()
         for index in 0..<4_096 {
             let address = try SocketAddress(ipAddress: "127.1.\(index / 256).\(index % 256)", port: 5)
-            plan.follow(HostID(rawValue: UInt64(index + 100)), at: address, now: 0)
+            plan.follow(HostID(rawValue: UInt64(index + 100)), at: address, over: 1, now: 0)
         }
         let newest = Self.hosts[0]
-        plan.follow(newest, at: Self.addresses[0], now: 0)
+        plan.follow(newest, at: Self.addresses[0], over: 1, now: 0)
         #expect(plan.unfollow(newest) == [])
         _ = plan.unfollow(HostID(rawValue: 100))
-        plan.follow(newest, at: Self.addresses[0], now: 0)
+        plan.follow(newest, at: Self.addresses[0], over: 1, now: 0)
+        let other = Self.hosts[1]
+        plan.follow(other, at: Self.addresses[1], over: 2, now: 0)
         var seen: Set<Set<HostID>> = []
         for _ in 0..<300 {
             for case .connect(let address, let expected) in plan.tick(now: 0, isLinked: { _ in false }) {
@@ -219,7 +229,7 @@ import Testing
                 plan.failed(address, now: 0, jitter: 0)
             }
         }
-        #expect(seen.count == 4_096)
-        #expect(seen.contains([newest]))
+        #expect(seen.count == 2_049)
+        #expect(seen.contains([newest]) && seen.contains([other]))
     }
 }

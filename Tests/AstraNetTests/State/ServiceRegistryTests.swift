@@ -159,6 +159,41 @@ extension ServiceRegistry {
         #expect(way()?.link == 2)
     }
 
+    /// How many of so many offers of one name, each by another host, a link gets in.
+    private static func flood(_ registry: inout ServiceRegistry, from link: UInt64, count: UInt64 = 200) -> Int {
+        (1...count).count {
+            registry.add(offer("echo", link * 1_000 + $0), from: link, limit: .max) == .added(isFirst: true)
+        }
+    }
+
+    @Test func whoOffersANameWithoutEndLeavesRoomToOthers() {
+        var registry = ServiceRegistry(perName: 128)
+        #expect(Self.flood(&registry, from: 1) == 64)
+        #expect(Self.flood(&registry, from: 2) == 32)
+        #expect(Self.flood(&registry, from: 3) == 16)
+        #expect(Self.flood(&registry, from: 4, count: 1) == 1)
+        #expect(registry.add(Self.offer("other", 1), from: 1, limit: .max) == .added(isFirst: true))
+        // What goes makes room again, for one who has less than is left.
+        registry.removeAll(from: 1)
+        #expect(Self.flood(&registry, from: 5) == 40)
+        #expect(registry.routes(for: "echo").count == 89)
+    }
+
+    @Test func aHostBehindARouterThatOffersWithoutEndLeavesRoomToOthersBehindIt() {
+        var registry = ServiceRegistry()
+        func flood(_ host: UInt64, relayed: Bool) -> Int {
+            (1...100).count {
+                registry.add(Self.offer("\(host)-\($0)", host, relayed: relayed), from: 1, limit: 100)
+                    == .added(isFirst: true)
+            }
+        }
+        #expect(flood(1, relayed: true) == 50)
+        #expect(flood(2, relayed: true) == 25)
+        // The link's own peer may have the rest.
+        #expect(flood(3, relayed: false) == 25)
+        #expect(flood(4, relayed: true) == 0)
+    }
+
     @Test func countsAlwaysMatchTheOffers() {
         let offers = [Self.offer("a", 7), Self.offer("a", 8), Self.offer("b", 7)]
         func explore(_ registry: ServiceRegistry, depth: Int) {
