@@ -21,13 +21,39 @@ struct ServiceRegistry: Sendable {
 
     /// One name.
     private var offers: [String: NamedOffers] = [:]
+    /// What one host offers over one link.
+    private struct Brought: Sendable {
+        private(set) var offers: Set<ServiceOffer> = []
+        private(set) var places = 0
+
+        mutating func add(_ offer: ServiceOffer) {
+            if offers.insert(offer).inserted { places += ServiceRegistry.places(of: offer) }
+        }
+
+        /// - Returns: whether it was there.
+        mutating func remove(_ offer: ServiceOffer) -> Bool {
+            guard offers.remove(offer) != nil else { return false }
+            places -= ServiceRegistry.places(of: offer)
+            return true
+        }
+    }
+
     /// What came over each link, by the host that offers it.
-    private var byLink: [LinkID: [HostID: Set<ServiceOffer>]] = [:]
+    private var byLink: [LinkID: [HostID: Brought]] = [:]
     /// Of those, what hosts behind a router told this node alone, past the router, who does not withdraw it for them.
     private var told: [LinkID: [HostID: Set<ServiceOffer>]] = [:]
     private var counts: [LinkID: Int] = [:]
+    private var places: [LinkID: Int] = [:]
     /// How many relayed offers each host has.
     private var relayedCounts: [HostID: Int] = [:]
+
+    /// So many bytes of an offer's name take one place of those that a link has.
+    private static let bytesPerPlace = 64
+
+    /// How many places an offer takes: as many services as a link may bring take no more memory with long names than with short ones.
+    private static func places(of offer: ServiceOffer) -> Int {
+        max(1, (offer.name.utf8.count + bytesPerPlace - 1) / bytesPerPlace)
+    }
 
     /// How many offers there may be of one name, each as often as links brought it.
     private let perName: Int
@@ -43,14 +69,16 @@ struct ServiceRegistry: Sendable {
         case limitReached
     }
 
-    /// SERVICE: `link` brought an offer. A link may bring at most `limit` of them, of one name as many as it leaves to others, and
-    /// so may a host behind a router of what that link may bring: who offers without end keeps nobody else out.
+    /// SERVICE: `link` brought an offer. A link may bring at most `limit` of them, fewer where names are longer than 64 bytes, of
+    /// one name as many as it leaves to others, and so may a host behind a router of what that link may bring: who offers without
+    /// end keeps nobody else out.
     ///
     /// - Parameter isTold: whether it was addressed to this node alone.
     mutating func add(_ offer: ServiceOffer, from link: LinkID, limit: Int, isTold: Bool = false) -> AddResult {
-        if byLink[link]?[offer.address.host]?.contains(offer) == true { return .known }
+        if byLink[link]?[offer.address.host]?.offers.contains(offer) == true { return .known }
         guard hasRoom(for: offer, from: link, limit: limit) else { return .limitReached }
-        byLink[link, default: [:]][offer.address.host, default: []].insert(offer)
+        byLink[link, default: [:]][offer.address.host, default: Brought()].add(offer)
+        places[link, default: 0] += Self.places(of: offer)
         if isTold { told[link, default: [:]][offer.address.host, default: []].insert(offer) }
         counts[link, default: 0] += 1
         if offer.isRelayed { relayedCounts[offer.address.host, default: 0] += 1 }
@@ -58,9 +86,9 @@ struct ServiceRegistry: Sendable {
     }
 
     private func hasRoom(for offer: ServiceOffer, from link: LinkID, limit: Int) -> Bool {
-        let left = limit - count(on: link)
-        guard left > 0 else { return false }
-        if offer.isRelayed, byLink[link]?[offer.address.host]?.count ?? 0 >= left { return false }
+        let left = limit - (places[link] ?? 0)
+        guard Self.places(of: offer) <= left else { return false }
+        if offer.isRelayed, byLink[link]?[offer.address.host]?.places ?? 0 >= left { return false }
         return offers[offer.name]?.takesMore(from: link, limit: perName) ?? true
     }
 
@@ -72,7 +100,7 @@ struct ServiceRegistry: Sendable {
 
     /// A link over which `host` was heard of through a router.
     func router(of host: HostID) -> LinkID? {
-        byLink.first { $0.value[host]?.contains(where: \.isRelayed) ?? false }?.key
+        byLink.first { $0.value[host]?.offers.contains(where: \.isRelayed) ?? false }?.key
     }
 
     /// An offer that is gone.
@@ -85,8 +113,9 @@ struct ServiceRegistry: Sendable {
     /// NO_SERVICE: the offer is no more. `nil` where it was not known.
     @discardableResult
     mutating func remove(_ offer: ServiceOffer, from link: LinkID) -> Removal? {
-        guard byLink[link]?[offer.address.host]?.remove(offer) != nil else { return nil }
-        if byLink[link]?[offer.address.host]?.isEmpty == true { byLink[link]?[offer.address.host] = nil }
+        guard byLink[link]?[offer.address.host]?.remove(offer) == true else { return nil }
+        places[link, default: 0] -= Self.places(of: offer)
+        if byLink[link]?[offer.address.host]?.offers.isEmpty == true { byLink[link]?[offer.address.host] = nil }
         return drop(offer, from: link)
     }
 
@@ -95,8 +124,11 @@ struct ServiceRegistry: Sendable {
     mutating func removeAll(from link: LinkID) -> [Removal] {
         let gone = byLink.removeValue(forKey: link) ?? [:]
         told[link] = nil
-        defer { counts[link] = nil }
-        return gone.values.joined().map { drop($0, from: link) }
+        defer {
+            counts[link] = nil
+            places[link] = nil
+        }
+        return gone.values.lazy.flatMap(\.offers).map { drop($0, from: link) }
     }
 
     /// A router lost `host`: what that host told this node alone is no more. The rest the router withdraws by itself, and may
@@ -127,7 +159,7 @@ struct ServiceRegistry: Sendable {
 
     /// All offers, each as often as links brought it, in no order.
     var routes: [Route] {
-        byLink.flatMap { link, hosts in hosts.values.joined().map { Route(link: link, offer: $0) } }
+        byLink.flatMap { link, hosts in hosts.values.lazy.flatMap(\.offers).map { Route(link: link, offer: $0) } }
     }
 
     /// All offers: by name, and each as often as links brought it.
@@ -145,8 +177,8 @@ struct ServiceRegistry: Sendable {
     /// The offers that came from the hosts themselves, each once, without those of `host`.
     func directOffers(except host: HostID) -> Set<ServiceOffer> {
         var direct: Set<ServiceOffer> = []
-        for (other, offers) in byLink.values.joined() where other != host {
-            for offer in offers where !offer.isRelayed { direct.insert(offer) }
+        for (other, brought) in byLink.values.joined() where other != host {
+            for offer in brought.offers where !offer.isRelayed { direct.insert(offer) }
         }
         return direct
     }
