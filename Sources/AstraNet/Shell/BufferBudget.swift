@@ -41,6 +41,12 @@ final class BufferBudget: Sendable {
         return true
     }
 
+    /// As ``takeReceived(_:)``, beyond any limit: for what room is made for elsewhere.
+    func takeAnyway(_ count: Int) {
+        used.add(count, ordering: .relaxed)
+        parent?.takeAnyway(count)
+    }
+
     /// `count` bytes are held no longer.
     func give(_ count: Int) {
         guard count > 0 else { return }

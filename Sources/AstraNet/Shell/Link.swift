@@ -21,6 +21,7 @@ final class Link: Sendable {
     /// What came from this link and waits on others to be forwarded: who heeds no credit fills only a part of what another
     /// link may hold.
     let forwarding: BufferBudget
+    let halfOp = HalfOp()
     var eventLoop: any EventLoop { channel.eventLoop }
 
     /// The peer and what it can do, once the handshake is done.

@@ -261,7 +261,8 @@ final class LinkHandler: ChannelInboundHandler {
             close(error)
         }
         finish(&run, of: whole)
-        if isContinued, bytes.readerIndex == start {
+        let isSame = isContinued && bytes.readerIndex == start
+        if isSame {
             // Still not whole: kept where it is, or an op that comes byte by byte would be copied with each of them.
             swap(&decoder, &bytes)
         } else if bytes.readableBytes > 0 {
@@ -269,19 +270,25 @@ final class LinkHandler: ChannelInboundHandler {
             decoder = context.channel.allocator.buffer(capacity: bytes.readableBytes)
             decoder.writeImmutableBuffer(bytes)
         }
-        countRest()
+        countRest(isSame: isSame)
     }
 
     /// Once for each read: what is left of it counts as what peers make this node hold.
-    private func countRest() {
+    ///
+    /// - Parameter isSame: whether it is of the op of which something was left before.
+    private func countRest(isSame: Bool = false) {
         let more = decoder.readableBytes - countedRest
-        guard more != 0 else { return }
+        guard more != 0 || countedRest > 0 else { return }
+        link.halfOp.become(decoder.readableBytes, now: now, isSame: isSame)
         if more < 0 {
             link.buffered.give(-more)
         } else if !link.buffered.takeReceived(more) {
-            decoder = ByteBuffer()
-            close(AstraNetError(.limitReached, "this node holds as many bytes as it may, and half an op came"))
-            return countRest()
+            guard node.makeRoom(forHalfOpOf: link) else {
+                decoder = ByteBuffer()
+                close(NodeCore.tooManyHalfOps)
+                return countRest()
+            }
+            link.buffered.takeAnyway(more)
         }
         countedRest = decoder.readableBytes
     }

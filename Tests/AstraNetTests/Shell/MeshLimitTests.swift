@@ -58,7 +58,7 @@ import Testing
         try await siege.end()
     }
 
-    @Test func halfOpsCountAndEndTheirLinkWhereTheNodeHoldsAsMuchAsItMay() async throws {
+    @Test func halfOpsCountAndTheOneThatLastsLongestEndsItsLinkWhereTheNodeHoldsAsMuchAsItMay() async throws {
         let siege = try await Besieged { $0.maximumBuffered = 1 << 20 }
         var peers: [RawPeer] = []
         let half = WireOp.headerSize + 249_999
@@ -69,14 +69,38 @@ import Testing
             peers.append(peer)
             if count < 5 { try await eventually { siege.node.bufferedBytes == count * half } }
         }
-        await peers[4].closed()
+        await peers[0].closed()
         try await eventually { siege.node.bufferedBytes == 4 * half }
         // What comes whole is held no longer, nor is what came over a link that is gone.
-        peers[0].send([1])
-        _ = await peers[0].opsUntilPong()
+        peers[4].send([1])
+        _ = await peers[4].opsUntilPong()
         #expect(siege.node.bufferedBytes == 3 * half)
         for peer in peers { await peer.close() }
         try await eventually { siege.node.bufferedBytes == 0 }
+        try await siege.end()
+    }
+
+    @Test func aLinkWithHalfAnOpStaysWhereOthersHoldAllThatThereMayBe() async throws {
+        let siege = try await Besieged { $0.maximumBuffered = 1 << 20 }
+        let greedy = try await siege.handshaken()
+        var streams: [AstraNet.Stream] = []
+        for port: UInt32 in 1...15 {
+            await greedy.open(siege.target.address, from: port)
+            streams.append(try await siege.target.nextStream(deadline: .soon))
+            greedy.send(
+                greedy.op(.data, to: siege.target.address, from: port, payload: [UInt8](repeating: 1, count: 60_000)))
+        }
+        _ = await greedy.opsUntilPong()
+        #expect(siege.node.bufferedBytes == 15 * 60_000)
+        let innocent = try await siege.handshaken(#"{"RAddr":"","MaxOp":262144}"#)
+        let ping = innocent.op(.ping, to: siege.target.address, from: 5, payload: [UInt8](repeating: 1, count: 250_000))
+        try #require(await innocent.sendAll(ping.encoded.dropLast()))
+        try await eventually { siege.node.bufferedBytes == 15 * 60_000 + WireOp.headerSize + 249_999 }
+        innocent.send([1])
+        #expect(await innocent.first(.pong)?.source == siege.target.address)
+        #expect(siege.node.bufferedBytes == 15 * 60_000)
+        for stream in streams { stream.close() }
+        for peer in [greedy, innocent] { await peer.close() }
         try await siege.end()
     }
 
