@@ -35,6 +35,9 @@ final class LinkHandler: ChannelInboundHandler {
     var routes: [HostID: Link] = [:]
     /// With so many routes those that have gone are looked for.
     var routeSweep = 64
+    /// Each DISCOVER is answered with up to sixteen FOLLOWs. A router passes on those of all hosts behind it, which ask once a
+    /// minute; who is not answered asks again.
+    private var discovers = AnswerAllowance(atOnce: 1_024, perSecond: 32)
     /// The peer was told off in the log for bringing too many services.
     private var hasTooManyServices = false
     /// How much larger than the protocol's the windows of all streams are, in bytes.
@@ -322,7 +325,7 @@ final class LinkHandler: ChannelInboundHandler {
             }
             pingSentAt = nil
         case .discover:
-            node.answerDiscover(from: op.header.source.host, over: link)
+            if discovers.take(now: now) { node.answerDiscover(from: op.header.source.host, over: link) }
         case .follow:
             node.followed(op.header.source.host, to: String(buffer: op.payload.prefix(300)), over: link)
         case .ping:

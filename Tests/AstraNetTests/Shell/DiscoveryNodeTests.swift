@@ -110,6 +110,19 @@ import Testing
         try await siege.end()
     }
 
+    @Test func whoAsksWithoutEndIsNotAnsweredWithoutEnd() async throws {
+        let siege = try await Besieged()
+        let peer = try await siege.handshaken()
+        let count = 50_000
+        // As many as that would be answered after 25 minutes.
+        peer.send((0..<count).map { _ in peer.op(.discover, to: Address(siege.node.id, 0), from: 0) })
+        let answers = await peer.opsUntilPong()
+        #expect(answers.allSatisfy { $0.command == .follow })
+        #expect(answers.count >= 1_024 && answers.count < count)
+        await peer.close()
+        try await siege.end()
+    }
+
     @Test func aDiscoverIsAnsweredWithWhatIsListenedAt() async throws {
         for (role, isAnswered) in [
             (NodeConfiguration.Role.server, true), (.peer, true), (.router, true), (.client, false),
