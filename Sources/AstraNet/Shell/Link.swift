@@ -143,6 +143,20 @@ final class Link: Sendable {
         return .done
     }
 
+    /// `size` bytes came that wait for another link to the same host; `false`, and nothing changed, where that is too much.
+    func takePassing(_ size: Int, isUrgent: Bool) -> Bool {
+        guard forwarding.take(size, isUrgent: isUrgent) else { return false }
+        if buffered.take(size, isUrgent: isUrgent) { return true }
+        forwarding.give(size)
+        return false
+    }
+
+    /// They wait no longer.
+    func givePassing(_ size: Int) {
+        forwarding.give(size)
+        buffered.give(size)
+    }
+
     /// Ends the link and all that runs over it.
     func close(_ reason: AstraNetError) {
         eventLoop.execute { self.handler.value?.close(reason) }

@@ -91,7 +91,7 @@ extension LinkHandler {
 
 extension ByteBuffer {
     /// The same bytes in a place of their own.
-    fileprivate init(copying bytes: ByteBuffer) {
+    init(copying bytes: ByteBuffer) {
         self = ByteBufferAllocator().buffer(capacity: bytes.readableBytes)
         writeImmutableBuffer(bytes)
     }

@@ -143,12 +143,36 @@ extension LinkHandler {
 
     /// An op for a stream that this link does not know. A router with two links here may answer over either, whichever the
     /// stream was dialled over; what comes late, for a stream that has ended, is nobody's.
+    ///
+    /// What waits for the event loops of the others counts as what is forwarded does, and as there the stream fails whose bytes are
+    /// too many.
     private func passToSiblings(_ op: Op) {
         guard let peer, op.header.source.host != peer else { return }
-        for sibling in node.links(to: peer, except: link, atMost: Self.siblings) {
-            sibling.eventLoop.execute { sibling.handler.value?.takeFromSibling(op) }
+        let siblings = node.links(to: peer, except: link, atMost: Self.siblings)
+        guard !siblings.isEmpty else { return }
+        let size = (Self.passedSize + op.payload.readableBytes) * siblings.count
+        let isBytes = op.header.command == .data
+        guard link.takePassing(size, isUrgent: !isBytes) else {
+            guard isBytes else { return close(AstraNetError(.limitReached, "the peer sends more than is taken")) }
+            let message = "too many bytes wait to be taken on this node"
+            link.sendControl { $0.writeFailure(message, to: op.header.source, from: op.header.destination) }
+            let failure = OpHeader(.err, to: op.header.destination, from: op.header.source)
+            return passToSiblings(Op(header: failure, payload: ByteBuffer(string: message)))
+        }
+        // What waits must not hold on to all that was read with it.
+        let passed = Op(header: op.header, payload: ByteBuffer(copying: op.payload))
+        let link = link
+        let share = size / siblings.count
+        for sibling in siblings {
+            sibling.eventLoop.execute {
+                link.givePassing(share)
+                sibling.handler.value?.takeFromSibling(passed)
+            }
         }
     }
+
+    /// What an op takes that waits for another link's event loop, besides its payload.
+    private static let passedSize = 512
 
     private func takeFromSibling(_ op: Op) {
         let key = StreamTable.Key(remote: op.header.source, localPort: op.header.destination.port)

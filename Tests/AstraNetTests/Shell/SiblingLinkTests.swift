@@ -1,0 +1,81 @@
+import NIOConcurrencyHelpers
+import NIOCore
+import NIOPosix
+import Testing
+
+@testable import AstraNet
+
+/// Ops for streams of another link to the same host, while that link's event loop has other things to do.
+@Suite(.timeLimit(.minutes(5))) struct SiblingLinkTests {
+    /// A node with two links to one router, on event loops of their own, of which the first does nothing until it is told to.
+    private struct Held {
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: 2)
+        let node: Node
+        let peers: [RawPeer]
+        let gate = ConditionLock(value: 0)
+
+        init() async throws {
+            var configuration = NodeConfiguration.patient()
+            configuration.maximumBufferedPerLink = 1 << 20
+            node = Node(configuration: configuration, group: group, logger: .silent)
+            let address = try await node.listening()
+            let router = HostID.random()
+            var peers: [RawPeer] = []
+            var loops: Set<ObjectIdentifier> = []
+            while loops.count < 2 {
+                let peer = try await RawPeer.connect(to: address, host: router)
+                #expect(await peer.handshake() == node.id)
+                _ = await peer.opsUntilPong()
+                let links = node.core.shared.withLockedValue { Array($0.links.values) }
+                let newest = try #require(links.max { $0.id < $1.id })
+                // Which event loop a connection is given is not ours to say.
+                if loops.insert(ObjectIdentifier(newest.eventLoop)).inserted {
+                    peers.append(peer)
+                } else {
+                    await peer.close()
+                }
+            }
+            self.peers = peers
+            let first = try #require(
+                node.core.shared.withLockedValue { $0.links.values.min { $0.id < $1.id } })
+            let gate = gate
+            first.eventLoop.execute {
+                gate.lock(whenValue: 1)
+                gate.unlock()
+            }
+        }
+
+        func end() async throws {
+            gate.lock()
+            gate.unlock(withValue: 1)
+            for peer in peers { await peer.close() }
+            try await eventually { [node] in node.bufferedBytes == 0 && node.linkCount == 0 }
+            await node.shutdown()
+            try await group.shutdownGracefully()
+        }
+    }
+
+    @Test func bytesThatWaitForAnotherLinkFailTheirStreamWhereTheyAreTooMany() async throws {
+        let held = try await Held()
+        let peer = held.peers[1]
+        let far = Address(.random(), 9)
+        let payload = [UInt8](repeating: 1, count: 60_000)
+        peer.send((0..<10).map { _ in WireOp(.data, to: Address(held.node.id, 5), from: far, payload: payload) })
+        let answers = await peer.opsUntilPong()
+        #expect(answers.first { $0.command == .err }?.destination == far)
+        #expect(held.node.bufferedBytes <= 1 << 18)
+        try await held.end()
+    }
+
+    @Test func whatNeverEndsBesidesBytesEndsItsLink() async throws {
+        let held = try await Held()
+        let peer = held.peers[1]
+        let op = WireOp(.rewind, to: Address(held.node.id, 5), from: Address(.random(), 9), payload: [0, 0, 0, 1])
+        let many = [[UInt8]](repeating: op.encoded, count: 10_000).flatMap { $0 }
+        // Ends only because the node closes the link.
+        while await peer.sendAll(many) {}
+        await peer.closed()
+        #expect(held.node.bufferedBytes <= 1 << 18)
+        try await held.end()
+    }
+}
