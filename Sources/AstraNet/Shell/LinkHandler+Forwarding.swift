@@ -7,7 +7,7 @@ struct ForwardRun {
     var end = 0
 }
 
-/// A router's work: ops for other hosts go to their links as they are, without a copy of what is large.
+/// A router's work: ops for other hosts go to their links as they are, without a copy of what is large, a quarter of a read and more.
 extension LinkHandler {
     /// Takes an op for another host, which stands at `start..<end` of what was read.
     func forward(_ op: Op, from start: Int, to end: Int, of bytes: ByteBuffer, _ run: inout ForwardRun) {

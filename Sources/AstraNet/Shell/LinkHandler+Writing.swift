@@ -74,7 +74,9 @@ extension LinkHandler {
         state.wrote(now: now, isStalled: !context.channel.isWritable)
     }
 
-    /// Sends what is left in another round, after what else the event loop has to do; a full connection tells when it takes more.
+    /// Sends what is left in another round, after what else the event loop was told to do; a full connection tells when it takes
+    /// more. What comes in waits until then: a loop does all that it was told, what it is told meanwhile included, before it looks
+    /// at its sockets. It is not for long, for a connection is full after a few rounds, or takes bytes faster than they are made.
     private func flushAgain(_ context: ChannelHandlerContext) {
         guard context.channel.isWritable else { return }
         let link = link

@@ -1,6 +1,10 @@
 /// When a larger window would let a stream's bytes come faster: where the reader takes them as they come, and the sender has
 /// no more under way than what arrives in two round trips, so that it is the credit which keeps it waiting.
 ///
+/// A reader that works for a while on what it has taken finds more when it comes back, and is not slow for that: it keeps up for
+/// as long as no more than a quarter of the window is left to it, which is what credit goes back in. Who takes less in a round
+/// trip than the window holds gets no larger one, whatever is left, for then it is not the credit that keeps the bytes waiting.
+///
 /// Between two ends of one machine, where a round trip takes microseconds, the window of the protocol is enough; a larger
 /// one would only cost memory.
 struct WindowTuning: Hashable, Sendable {
@@ -24,7 +28,7 @@ struct WindowTuning: Hashable, Sendable {
     mutating func credited(
         _ count: UInt32, unread: UInt32, limit: UInt32, largest: UInt32, now: UInt64, roundTrip: UInt64
     ) -> UInt32? {
-        guard unread == 0 else {
+        guard unread <= limit / 4 else {
             keptUp = 0
             return nil
         }

@@ -105,7 +105,12 @@ import Testing
     }
 
     @Test func aReaderThatFallsBehindGetsNoLargerWindow() {
-        #expect(Self.tuned(windows: 100, roundTrip: 10 * Self.second, unread: 1) == [])
+        #expect(Self.tuned(windows: 100, roundTrip: 10 * Self.second, unread: 16_385) == [])
+    }
+
+    @Test func aReaderThatWorksOnWhatItTookKeepsUp() {
+        #expect(Self.tuned(windows: 5, roundTrip: Self.second, unread: 16_384) == [131_072])
+        #expect(Self.tuned(windows: 100, roundTrip: Self.second / 2, unread: 16_384) == [], "it takes two round trips")
     }
 
     @Test func noWindowGrowsBeyondTheLargest() {
