@@ -130,21 +130,21 @@ final class NodeCore: Sendable {
     /// - Returns: the host it led to, where it was the last link there.
     @discardableResult
     func linkDown(_ link: Link, reason: AstraNetError) -> HostID? {
-        let (lost, unheard, orphans, waiters) = shared.withLockedValue { shared in
+        let gone = shared.withLockedValue { $0.registry.leaves(link.id) }
+        let unheard = withdraw(gone, from: link)
+        let (lost, orphans, waiters) = shared.withLockedValue { shared in
             shared.links[link.id] = nil
             shared.handshaking[link.id] = nil
-            let removals = shared.registry.removeAll(from: link.id)
+            shared.registry.hasLeft(link.id)
             let down = shared.peers.linkDown(link.id)
             shared.ownAddresses.forget(link.id)
-            relay(withdrawn: removals, &shared)
-            let unheard = forgetUnheard(removals, &shared)
             let lost = down.flatMap { $0.isLast ? $0.host : nil }
             if let id = down?.reinstated { shared.links[id]?.reinstate() }
             if let down { resetTalkers(with: down.host, over: link.id, &shared) }
             if let lost { rediscover(lost, &shared) }
             let orphans = shared.scoped.filter { $0.key.link == link.id }.flatMap(\.value)
             return (
-                lost, unheard, orphans.compactMap { shared.listeners[$0] },
+                lost, orphans.compactMap { shared.listeners[$0] },
                 shared.takeWaiters { $0.link == link.id }
             )
         }

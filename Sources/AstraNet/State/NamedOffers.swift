@@ -31,8 +31,11 @@ struct NamedOffers: Sendable {
         return entries.firstIndex { $0.address == address }
     }
 
+    /// - Parameter leaving: links that are gone, of whose offers some are still here.
     /// - Returns: whether no other link offers the address in the same way.
-    mutating func add(_ offer: ServiceOffer, _ link: ServiceRegistry.LinkID) -> Bool {
+    mutating func add(
+        _ offer: ServiceOffer, _ link: ServiceRegistry.LinkID, except leaving: Set<ServiceRegistry.LinkID>
+    ) -> Bool {
         wayCount += 1
         counts?[link, default: 0] += 1
         guard let position = position(of: offer.address) else {
@@ -45,7 +48,7 @@ struct NamedOffers: Sendable {
             }
             return true
         }
-        let isFirst = !entries[position].ways.contains { $0.isRelayed == offer.isRelayed }
+        let isFirst = !entries[position].ways.contains { $0.isRelayed == offer.isRelayed && !leaving.contains($0.link) }
         let place = offer.isRelayed ? entries[position].ways.endIndex : entries[position].ways.count { !$0.isRelayed }
         entries[position].ways.insert((link, offer.isRelayed), at: place)
         return isFirst
@@ -69,12 +72,20 @@ struct NamedOffers: Sendable {
         return isLast
     }
 
-    /// The best way to the offer at `position`.
-    func route(at position: Int, name: String) -> ServiceRegistry.Route {
+    /// The best way to the offer at `position` over a link that is not `leaving`; `nil` where there is none.
+    func route(
+        at position: Int, name: String, except leaving: Set<ServiceRegistry.LinkID> = []
+    ) -> ServiceRegistry.Route? {
         let entry = entries[position]
+        guard let way = leaving.isEmpty ? entry.ways.first : entry.ways.first(where: { !leaving.contains($0.link) })
+        else { return nil }
         return ServiceRegistry.Route(
-            link: entry.ways[0].link,
-            offer: ServiceOffer(name: name, address: entry.address, isRelayed: entry.ways[0].isRelayed))
+            link: way.link, offer: ServiceOffer(name: name, address: entry.address, isRelayed: way.isRelayed))
+    }
+
+    /// Whether any offer can be reached over a link that is not `leaving`.
+    func hasWay(except leaving: Set<ServiceRegistry.LinkID>) -> Bool {
+        leaving.isEmpty || entries.contains { $0.ways.contains { !leaving.contains($0.link) } }
     }
 
     func address(at position: Int) -> Address { entries[position].address }

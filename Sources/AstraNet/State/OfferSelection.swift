@@ -8,29 +8,31 @@ enum OfferSelection {
     ///   - draw: a random number. (Not a generator: the thread sanitizer crashes on `inout` access to one without
     ///     stored properties, as the system's is.)
     ///   - refused: addresses that are out of the question.
+    ///   - leaving: links that nobody is to be sent over any more.
     ///   - isAvoided: whether an address is to be picked only where there is no other.
     /// - Returns: `nil` where there is no candidate.
     static func pick(
         among offers: NamedOffers, name: String, bucket: String?, draw: UInt64, except refused: Set<Address> = [],
-        avoiding isAvoided: (Address) -> Bool = { _ in false }
+        leaving: Set<ServiceRegistry.LinkID> = [], avoiding isAvoided: (Address) -> Bool = { _ in false }
     ) -> ServiceRegistry.Route? {
         guard !offers.isEmpty else { return nil }
-        var best: (position: Int, weight: UInt64, isAvoided: Bool)?
+        var best: (route: ServiceRegistry.Route, weight: UInt64, isAvoided: Bool)?
         let start = Int(draw % UInt64(offers.count))
         for step in 0..<offers.count {
             let position = (start + step) % offers.count
             let address = offers.address(at: position)
             guard !refused.contains(address) else { continue }
             let isAvoided = isAvoided(address)
-            // Without a bucket all weigh the same, and the first from a random start is taken.
-            if bucket == nil, !isAvoided { return offers.route(at: position, name: name) }
             // Rendezvous hashing: each offer draws a weight from bucket and address, the highest wins. Every client that
             // sees the same offers picks the same one, and an offer that leaves moves only its own buckets.
             let weight = bucket.map { self.weight(of: address, for: $0) } ?? 0
             if let best, (best.isAvoided ? 0 : 1, best.weight) >= (isAvoided ? 0 : 1, weight) { continue }
-            best = (position, weight, isAvoided)
+            guard let route = offers.route(at: position, name: name, except: leaving) else { continue }
+            // Without a bucket all weigh the same, and the first from a random start is taken.
+            if bucket == nil, !isAvoided { return route }
+            best = (route, weight, isAvoided)
         }
-        return best.map { offers.route(at: $0.position, name: name) }
+        return best?.route
     }
 
     /// FNV-1a over the bucket and the address, with a finalizer because FNV's high bits mix slowly.

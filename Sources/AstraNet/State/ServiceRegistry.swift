@@ -22,7 +22,7 @@ struct ServiceRegistry: Sendable {
     /// One name.
     private var offers: [String: NamedOffers] = [:]
     /// What one host offers over one link.
-    private struct Brought: Sendable {
+    fileprivate struct Brought: Sendable {
         private(set) var offers: Set<ServiceOffer> = []
         private(set) var places = 0
 
@@ -55,6 +55,9 @@ struct ServiceRegistry: Sendable {
         max(1, (offer.name.utf8.count + bytesPerPlace - 1) / bytesPerPlace)
     }
 
+    /// Links that are gone, of whose offers some are still to be dropped: nobody is sent that way.
+    private(set) var leaving: Set<LinkID> = []
+
     /// How many offers there may be of one name, each as often as links brought it.
     private let perName: Int
 
@@ -82,7 +85,7 @@ struct ServiceRegistry: Sendable {
         if isTold { told[link, default: [:]][offer.address.host, default: []].insert(offer) }
         counts[link, default: 0] += 1
         if offer.isRelayed { relayedCounts[offer.address.host, default: 0] += 1 }
-        return .added(isFirst: offers[offer.name, default: NamedOffers()].add(offer, link))
+        return .added(isFirst: offers[offer.name, default: NamedOffers()].add(offer, link, except: leaving))
     }
 
     private func hasRoom(for offer: ServiceOffer, from link: LinkID, limit: Int) -> Bool {
@@ -119,16 +122,41 @@ struct ServiceRegistry: Sendable {
         return drop(offer, from: link)
     }
 
-    /// The link is gone, and all that came over it.
-    @discardableResult
-    mutating func removeAll(from link: LinkID) -> [Removal] {
-        let gone = byLink.removeValue(forKey: link) ?? [:]
-        told[link] = nil
-        defer {
-            counts[link] = nil
-            places[link] = nil
+    /// What came over a link that is gone. Where it is much, letting go of it takes a while: not for under a lock.
+    struct Gone: Sendable {
+        fileprivate let brought: [HostID: Brought]
+        fileprivate let told: [HostID: Set<ServiceOffer>]
+
+        /// All of it, so many offers at a time.
+        func inPieces(of size: Int, _ body: ([ServiceOffer]) -> Void) {
+            var piece: [ServiceOffer] = []
+            for offer in brought.values.lazy.flatMap(\.offers) {
+                piece.append(offer)
+                guard piece.count == size else { continue }
+                body(piece)
+                piece = []
+            }
+            if !piece.isEmpty { body(piece) }
         }
-        return gone.values.lazy.flatMap(\.offers).map { drop($0, from: link) }
+    }
+
+    /// The link is gone. All that came over it is to be dropped with ``drop(_:from:)``, and then ``hasLeft(_:)`` called; nobody is
+    /// sent that way from now on.
+    mutating func leaves(_ link: LinkID) -> Gone {
+        leaving.insert(link)
+        counts[link] = nil
+        places[link] = nil
+        return Gone(brought: byLink.removeValue(forKey: link) ?? [:], told: told.removeValue(forKey: link) ?? [:])
+    }
+
+    /// Some of what came over a link that is gone.
+    mutating func drop(_ gone: [ServiceOffer], from link: LinkID) -> [Removal] {
+        gone.map { drop($0, from: link) }
+    }
+
+    /// All that came over the link was dropped.
+    mutating func hasLeft(_ link: LinkID) {
+        leaving.remove(link)
     }
 
     /// A router lost `host`: what that host told this node alone is no more. The rest the router withdraws by itself, and may
@@ -139,7 +167,7 @@ struct ServiceRegistry: Sendable {
     }
 
     private mutating func drop(_ offer: ServiceOffer, from link: LinkID) -> Removal {
-        counts[link, default: 1] -= 1
+        if let count = counts[link] { counts[link] = count - 1 }
         if told[link]?[offer.address.host]?.remove(offer) != nil, told[link]?[offer.address.host]?.isEmpty == true {
             told[link]?[offer.address.host] = nil
         }
@@ -152,7 +180,7 @@ struct ServiceRegistry: Sendable {
     }
 
     /// Whether somebody offers `name`.
-    func hasOffer(of name: String) -> Bool { offers[name] != nil }
+    func hasOffer(of name: String) -> Bool { offers[name]?.hasWay(except: leaving) ?? false }
 
     /// Who offers `name`, each host and port once: a direct offer wins over a relayed one of the same (protocol section 3).
     func candidates(for name: String) -> NamedOffers { offers[name] ?? NamedOffers() }

@@ -4,12 +4,22 @@ import Testing
 
 extension NamedOffers {
     /// The best way to each address.
-    func routes(_ name: String) -> [ServiceRegistry.Route] { (0..<count).map { route(at: $0, name: name) } }
+    func routes(_ name: String) -> [ServiceRegistry.Route] { (0..<count).compactMap { route(at: $0, name: name) } }
 }
 
 extension ServiceRegistry {
     fileprivate func routes(for name: String) -> [Route] { candidates(for: name).routes(name) }
     fileprivate var offers: [ServiceOffer] { all.map(\.offer) }
+
+    /// The link is gone, and all that came over it.
+    @discardableResult
+    fileprivate mutating func removeAll(from link: LinkID) -> [Removal] {
+        let gone = leaves(link)
+        var removals: [Removal] = []
+        gone.inPieces(of: 3) { removals += drop($0, from: link) }
+        hasLeft(link)
+        return removals
+    }
 }
 
 @Suite struct ServiceRegistryTests {
@@ -92,6 +102,43 @@ extension ServiceRegistry {
         registry.removeAll(from: 2)
         #expect(registry.offers == [])
         #expect(registry.add(Self.offer("a", 7), from: 1, limit: 1) == .added(isFirst: true))
+    }
+
+    @Test func whileALinkLeavesNobodyIsSentThatWay() {
+        var registry = ServiceRegistry()
+        for host: UInt64 in 1...20 {
+            _ = registry.add(Self.offer("echo", host), from: 1, limit: 100)
+            _ = registry.add(Self.offer("only \(host)", host), from: 1, limit: 100)
+        }
+        _ = registry.add(Self.offer("echo", 20, relayed: true), from: 2, limit: 100)
+        let gone = registry.leaves(1)
+        var pieces: [Int] = []
+        func pick(_ bucket: String?) -> ServiceRegistry.Route? {
+            OfferSelection.pick(
+                among: registry.candidates(for: "echo"), name: "echo", bucket: bucket, draw: 7,
+                leaving: registry.leaving)
+        }
+        func look() {
+            for bucket in [nil, "a", "b"] { #expect(pick(bucket)?.link == 2) }
+            #expect(registry.hasOffer(of: "echo"))
+            #expect((1...20).allSatisfy { !registry.hasOffer(of: "only \($0)") })
+            #expect(registry.count(on: 1) == 0)
+        }
+        look()
+        // One that comes anew meanwhile is new to all, though the old one is still there.
+        #expect(registry.add(Self.offer("echo", 20), from: 3, limit: 100) == .added(isFirst: true))
+        registry.remove(Self.offer("echo", 20), from: 3)
+        var removals: [ServiceRegistry.Removal] = []
+        gone.inPieces(of: 15) { offers in
+            pieces.append(offers.count)
+            removals += registry.drop(offers, from: 1)
+            look()
+        }
+        registry.hasLeft(1)
+        look()
+        #expect(pieces == [15, 15, 10])
+        #expect(removals.count == 40 && removals.allSatisfy(\.isLast))
+        #expect(registry.offers == [Self.offer("echo", 20, relayed: true)])
     }
 
     @Test func whatAHostToldThisNodeAloneGoesWithTheRouteToIt() {
