@@ -1,4 +1,3 @@
-internal import FoundationEssentials
 internal import NIOCore
 
 /// The payload of HANDSHAKE, the first op from each side (protocol section 2): JSON with the address the sender sees the
@@ -22,36 +21,43 @@ struct Handshake: Hashable, Sendable {
         case window
     }
 
-    private struct Wire: Codable {
-        var RAddr: String?
-        var Abilities: [String]?
-        var MaxOp: Int?
-    }
-
     /// The payload.
     func encoded() -> ByteBuffer {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        let wire = Wire(
-            RAddr: remoteAddress, Abilities: abilities.isEmpty ? nil : abilities.map(\.rawValue).sorted(),
-            MaxOp: maximumPayload == Op.maximumPayload ? nil : maximumPayload)
-        do {
-            return ByteBuffer(bytes: try encoder.encode(wire))
-        } catch {
-            preconditionFailure("a struct of strings is always JSON: \(error)")
+        var members: [String] = []
+        if !abilities.isEmpty {
+            let names = abilities.map { JSONValue.quoted($0.rawValue) }.sorted().joined(separator: ",")
+            members.append("\"Abilities\":[\(names)]")
         }
+        if maximumPayload != Op.maximumPayload { members.append("\"MaxOp\":\(maximumPayload)") }
+        members.append("\"RAddr\":\(JSONValue.quoted(remoteAddress))")
+        return ByteBuffer(string: "{\(members.joined(separator: ","))}")
     }
 
     /// - Throws: ``AstraNetError`` with code `protocolViolation` where it is no JSON object of that shape. Unknown keys
     ///   and unknown abilities are ignored.
     init(decoding payload: ByteBuffer) throws(AstraNetError) {
-        do {
-            let wire = try JSONDecoder().decode(Wire.self, from: Data(payload.readableBytesView))
-            remoteAddress = wire.RAddr ?? ""
-            abilities = Set((wire.Abilities ?? []).compactMap(Ability.init(rawValue:)))
-            maximumPayload = max(Op.maximumPayload, wire.MaxOp ?? 0)
-        } catch {
-            throw AstraNetError(.protocolViolation, "the handshake is not a JSON object")
+        let wrong = AstraNetError(.protocolViolation, "the handshake is not a JSON object as it should be")
+        guard case .object(let members) = JSONValue(payload.readableBytesView) else { throw wrong }
+        switch members["RAddr"] {
+        case .string(let address): remoteAddress = address
+        case .null, nil: remoteAddress = ""
+        default: throw wrong
+        }
+        switch members["Abilities"] {
+        case .array(let names):
+            for case let name in names {
+                guard case .string(let name) = name else { throw wrong }
+                if let ability = Ability(rawValue: name) { abilities.insert(ability) }
+            }
+        case .null, nil: break
+        default: throw wrong
+        }
+        switch members["MaxOp"] {
+        case .number(let text):
+            guard let size = Int(text) else { throw wrong }
+            maximumPayload = max(Op.maximumPayload, size)
+        case .null, nil: break
+        default: throw wrong
         }
     }
 
