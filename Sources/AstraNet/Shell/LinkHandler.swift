@@ -264,6 +264,8 @@ final class LinkHandler: ChannelInboundHandler {
             close(error)
         }
         finish(&run, of: whole)
+        // Nobody would give back what is counted of a link that is gone.
+        guard closeReason == nil else { return }
         let isSame = isContinued && bytes.readerIndex == start
         if isSame {
             // Still not whole: kept where it is, or an op that comes byte by byte would be copied with each of them.

@@ -80,6 +80,23 @@ import Testing
         try await siege.end()
     }
 
+    @Test func whatComesBehindTheEndOfALinkIsHeldByNobody() async throws {
+        let siege = try await Besieged()
+        let peer = try await siege.handshaken()
+        await peer.open(siege.target.address, from: 5)
+        peer.send([UInt8](repeating: 0xFF, count: 100_000))
+        await peer.closed()
+        // Its streams end after its bytes were given back.
+        let stream = try await siege.target.nextStream(deadline: .soon)
+        #expect(await stream.failure()?.code == .protocolViolation)
+        let link = stream.link
+        // Behind the read that ended it.
+        try await link.eventLoop.submit {}.get()
+        #expect(siege.node.bufferedBytes == 0)
+        stream.close()
+        try await siege.end()
+    }
+
     @Test func aLinkWithHalfAnOpStaysWhereOthersHoldAllThatThereMayBe() async throws {
         let siege = try await Besieged { $0.maximumBuffered = 1 << 20 }
         let greedy = try await siege.handshaken()
