@@ -25,7 +25,7 @@ public struct NodeConfiguration: Sendable {
     public var maximumStreamsPerLink = 1 << 20
     /// How many accepted dials of one link may wait for their dialer. 65,536.
     public var maximumHalfOpenPerLink = 65_536
-    /// How many services one link may bring; the newest is ignored beyond it. A name takes one place for each 64 bytes begun.
+    /// How many services one link may bring; the newest is ignored beyond it. A name takes one place for each 128 bytes begun.
     /// 262,144.
     public var maximumServicesPerLink = 1 << 18
     /// How many accepted streams may wait for one listener's `nextStream`. 16,384.

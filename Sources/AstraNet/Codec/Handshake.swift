@@ -45,9 +45,9 @@ struct Handshake: Hashable, Sendable {
         }
         switch members["Abilities"] {
         case .array(let names):
-            for case let name in names {
-                guard case .string(let name) = name else { throw wrong }
-                if let ability = Ability(rawValue: name) { abilities.insert(ability) }
+            for name in names {
+                guard case .string(let text) = name else { throw wrong }
+                if let ability = Ability(rawValue: text) { abilities.insert(ability) }
             }
         case .null, nil: break
         default: throw wrong

@@ -76,7 +76,7 @@ extension LinkHandler {
 
     /// Sends what is left in another round, after what else the event loop was told to do; a full connection tells when it takes
     /// more. What comes in waits until then: a loop does all that it was told, what it is told meanwhile included, before it looks
-    /// at its sockets. It is not for long, for a connection is full after a few rounds, or takes bytes faster than they are made.
+    /// at its sockets. It is not for long: without credit that comes in, streams have nothing left to send.
     private func flushAgain(_ context: ChannelHandlerContext) {
         guard context.channel.isWritable else { return }
         let link = link

@@ -245,7 +245,8 @@ extension NodeCore {
 extension NodeCore.Shared {
     /// The link to dial a route over: of several that lead to its host or its router, the one that stays.
     fileprivate func preferredLink(for route: ServiceRegistry.Route) -> NodeCore.LinkID {
-        peers.host(of: route.link).flatMap { peers.link(to: $0) } ?? route.link
+        let preferred = peers.host(of: route.link).flatMap { peers.link(to: $0) } ?? route.link
+        return registry.leaving.contains(preferred) ? route.link : preferred
     }
 }
 

@@ -48,7 +48,7 @@ struct ServiceRegistry: Sendable {
     private var relayedCounts: [HostID: Int] = [:]
 
     /// So many bytes of an offer's name take one place of those that a link has.
-    private static let bytesPerPlace = 64
+    private static let bytesPerPlace = 128
 
     /// How many places an offer takes: as many services as a link may bring take no more memory with long names than with short ones.
     private static func places(of offer: ServiceOffer) -> Int {
@@ -61,7 +61,7 @@ struct ServiceRegistry: Sendable {
     /// How many offers there may be of one name, each as often as links brought it.
     private let perName: Int
 
-    init(perName: Int = 1 << 18) {
+    init(perName: Int = 1 << 19) {
         self.perName = perName
     }
 
@@ -72,7 +72,7 @@ struct ServiceRegistry: Sendable {
         case limitReached
     }
 
-    /// SERVICE: `link` brought an offer. A link may bring at most `limit` of them, fewer where names are longer than 64 bytes, of
+    /// SERVICE: `link` brought an offer. A link may bring at most `limit` of them, fewer where names are longer than 128 bytes, of
     /// one name as many as it leaves to others, and so may a host behind a router of what that link may bring: who offers without
     /// end keeps nobody else out.
     ///

@@ -245,20 +245,20 @@ extension ServiceRegistry {
         var registry = ServiceRegistry()
         func add(_ length: Int, _ host: UInt64, relayed: Bool = false) -> ServiceRegistry.AddResult {
             let offer = Self.offer(String(repeating: "n", count: length), host, relayed: relayed)
-            return registry.add(offer, from: 1, limit: 33)
+            return registry.add(offer, from: 1, limit: 17)
         }
-        #expect(add(64, 1) == .added(isFirst: true))
+        #expect(add(128, 1) == .added(isFirst: true))
         #expect(add(1_024, 1) == .added(isFirst: true))
         #expect(add(1_023, 1) == .added(isFirst: true))
         #expect(add(1, 1) == .limitReached)
         registry.remove(Self.offer(String(repeating: "n", count: 1_023), 1), from: 1)
-        #expect(add(65, 2, relayed: true) == .added(isFirst: true))
-        #expect(add(13 * 64, 2, relayed: true) == .added(isFirst: true))
+        #expect(add(129, 2, relayed: true) == .added(isFirst: true))
+        #expect(add(5 * 128, 2, relayed: true) == .added(isFirst: true))
         #expect(add(1, 2, relayed: true) == .limitReached, "it has more than is left")
-        #expect(add(65, 1) == .limitReached)
-        #expect(add(63, 1) == .added(isFirst: true))
+        #expect(add(129, 1) == .limitReached)
+        #expect(add(127, 1) == .added(isFirst: true))
         registry.removeAll(from: 1)
-        #expect(add(33 * 64, 1) == .added(isFirst: true))
+        #expect(add(17 * 128, 1) == .added(isFirst: true))
     }
 
     @Test func countsAlwaysMatchTheOffers() {
