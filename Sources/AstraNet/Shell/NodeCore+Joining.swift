@@ -219,7 +219,13 @@ extension NodeCore {
     func makeLink(of channel: any Channel, isDialled: Bool, up: EventLoopPromise<LinkUp>) -> EventLoopFuture<Void> {
         channel.eventLoop.makeCompletedFuture {
             let link = Link(id: self.takeLinkID(), node: self, channel: channel, isDialled: isDialled)
-            try channel.pipeline.syncOperations.addHandler(LinkHandler(link: link, up: up))
+            do {
+                try channel.pipeline.syncOperations.addHandler(LinkHandler(link: link, up: up))
+            } catch {
+                // It is closed already, and there is no handler to say so.
+                up.fail(error)
+                throw error
+            }
         }
     }
 }
