@@ -28,6 +28,9 @@ struct BenchOptions: ParsableArguments {
             valueName: "file"))
     var plugin: String?
 
+    @Option(help: "Where the plugin of the host that is started runs: in the host, or in a process of its own.")
+    var isolation = IsolationOptions.Isolation.host
+
     @Flag(help: "Compare the content of every frame with what it should be; costs the client time.")
     var verify = false
 
@@ -47,6 +50,9 @@ struct BenchOptions: ParsableArguments {
         guard timeout > .zero else { throw ValidationError("--timeout is longer than nothing") }
         if !join.isEmpty && plugin != nil {
             throw ValidationError("--plugin is for the host that is started; with --join there is none")
+        }
+        if !join.isEmpty && isolation != .host {
+            throw ValidationError("--isolation is for the host that is started; with --join there is none")
         }
         if join.isEmpty && (compressedVaddr != nil || vaddr != "load" || !environment.isEmpty) {
             throw ValidationError("--vaddr, --compressed-vaddr and --environment go with --join")
@@ -68,3 +74,5 @@ struct BenchOptions: ParsableArguments {
         if code != 0 { throw ExitCode(code) }
     }
 }
+
+extension IsolationOptions.Isolation: ExpressibleByArgument {}

@@ -76,7 +76,8 @@ final class BenchSession: Sendable {
         guard options.join.isEmpty else {
             return try await measure(joining: options.join, host: nil)
         }
-        let host = try await BenchHost.start(plugin: try LoadPlugin.path(options.plugin)) { process in
+        let plugin = try LoadPlugin.path(options.plugin)
+        let host = try await BenchHost.start(plugin: plugin, isolation: options.isolation) { process in
             state.withLockedValue { $0.process = process }
         }
         do {
