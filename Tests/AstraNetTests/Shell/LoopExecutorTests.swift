@@ -25,7 +25,8 @@ import Testing
             for loop in loops {
                 let place = await Task(executorPreference: executor) {
                     await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
-                        loop.execute { continuation.resume() }
+                        // By way of home, where the task is until it has suspended: one that is resumed before stays there.
+                        loops[0].execute { loop.execute { continuation.resume() } }
                     }
                     return Self.current
                 }.value
@@ -39,7 +40,7 @@ import Testing
             let others = MultiThreadedEventLoopGroup(numberOfThreads: 1)
             let place = await Task(executorPreference: executor) {
                 await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
-                    others.any().execute { continuation.resume() }
+                    loops[0].execute { others.any().execute { continuation.resume() } }
                 }
                 return Self.current
             }.value
