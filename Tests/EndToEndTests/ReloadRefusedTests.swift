@@ -52,6 +52,17 @@ extension EndToEnd {
                 try DrillPlugin.write(
                     DrillPlugin.bytes(version: 2).prefix(9_000), to: host.folder.file("other.so"))
             },
+            Mistake(name: "an entry that is hidden", reason: "chanserv.yaml:4:17: ") { host in
+                try CompiledPlugin.compile(
+                    "int chanserv_plugin_v1(void) { return 0; }", to: host.folder.file("other.so"))
+            },
+            Mistake(name: "a library it needs", reason: "libnowhere.so") { host in
+                let needed = host.folder.file("libnowhere.so")
+                try CompiledPlugin.compile("int x;", to: needed, options: ["-Wl,-soname,libnowhere.so"])
+                try CompiledPlugin.compile(
+                    #"__attribute__((visibility("default"))) int chanserv_plugin_v1(void) { return 0; }"#,
+                    to: host.folder.file("other.so"), options: ["-Wl,--no-as-needed", needed])
+            },
         ]
 
         @Test func everythingStaysAsItWas() async throws {

@@ -92,23 +92,55 @@ package struct PluginFile: Sendable {
                 .wrongDigest, path: path,
                 "has SHA-256 \(digest), pinned is \(pin); put the right file there or change the pin (sha256)")
         }
-        switch bytes.withUnsafeBytes({ SharedObjectHeader.problem(in: $0) }) {
-        case nil:
-            break
-        case .truncated:
-            throw PluginLoadError(
-                .incomplete, path: path,
-                "ends before what its headers describe; copy it again, beside this name, and rename it (mv) when done")
-        case .notALibrary(let why):
-            throw PluginLoadError(.notALibrary, path: path, "is no shared library: \(why)")
-        }
+        _ = try Self.library(bytes, path: path)
         self.path = path
         self.bytes = bytes
         self.digest = digest
     }
 
+    /// Reads what the file says of itself, and refuses what must not come into the process.
+    ///
+    /// Checked before `dlopen` for the message's sake, and because mapping a library that ends too early kills the
+    /// process with SIGBUS at the first access past the end.
+    static func library(_ bytes: [UInt8], path: String) throws(PluginLoadError) -> ELFLibrary {
+        let library: ELFLibrary
+        do throws(ELFProblem) {
+            library = try ELFLibrary(bytes)
+        } catch {
+            switch error {
+            case .truncated:
+                throw PluginLoadError(
+                    .incomplete, path: path,
+                    "ends before what its headers describe; copy it again, beside this name, and rename it (mv) when done"
+                )
+            case .notALibrary(let why):
+                throw PluginLoadError(.notALibrary, path: path, "is no shared library: \(why)")
+            case .damaged(let why):
+                throw PluginLoadError(.notALibrary, path: path, "is damaged: \(why); build or copy it again")
+            }
+        }
+        if let problem = library.entry.problem {
+            throw PluginLoadError(.noEntry, path: path, problem)
+        }
+        // The C library would make the stacks of all threads executable, those of other plugins included.
+        guard library.stack == .notExecutable else {
+            let how = library.stack == .executable ? "asks for" : "does not say that it needs no"
+            throw PluginLoadError(
+                .executableStack, path: path,
+                "\(how) executable stack, which the whole host would get; link it with -Wl,-z,noexecstack (assembler "
+                    + "files without a .note.GNU-stack section, and nested functions of GNU C, are what asks for it)")
+        }
+        // Its code would be writable for a moment, and no memory of it shared.
+        guard !library.dynamic.hasTextRelocations else {
+            throw PluginLoadError(
+                .textRelocations, path: path,
+                "has relocations in its code; compile all of it with -fPIC (and link it without -z notext)")
+        }
+        return library
+    }
+
     /// Folder and last component; a path without a slash is in the working directory.
-    private static func split(_ path: String) -> (folder: String, name: String) {
+    static func split(_ path: String) -> (folder: String, name: String) {
         guard let slash = path.lastIndex(of: "/") else { return (".", path) }
         let folder = path[..<slash]
         return (folder.isEmpty ? "/" : String(folder), String(path[path.index(after: slash)...]))

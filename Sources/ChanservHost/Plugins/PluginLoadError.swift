@@ -22,9 +22,15 @@ package struct PluginLoadError: Error, Sendable, Hashable {
         package static let notALibrary = Code(description: "not a library")
         /// No private folder in which the copy may be executed.
         package static let noPrivateFolder = Code(description: "no private folder")
+        /// A library that it needs, or that one of those needs, is not found.
+        package static let missingLibrary = Code(description: "missing library")
+        /// It would make the stacks of all threads executable.
+        package static let executableStack = Code(description: "executable stack")
+        /// Its code would have to be written to.
+        package static let textRelocations = Code(description: "text relocations")
         /// The dynamic linker refused it.
         package static let linkFailed = Code(description: "link failed")
-        /// It does not export the entry.
+        /// It does not export the entry, a function.
         package static let noEntry = Code(description: "no entry")
         /// Its descriptor was refused.
         package static let badDescriptor = Code(description: "bad descriptor")

@@ -105,8 +105,11 @@ package final class PluginStore: Sendable {
     }
 
     private func readHere(_ path: String, pin: PluginDigest?) throws(PluginLoadError) -> PluginFile {
-        try PluginFile(
+        let file = try PluginFile(
             path: path, pin: pin, permissions: configuration.permissions, maximumSize: configuration.maximumSize)
+        // What is in memory has what it needs, whatever became of the files.
+        if !knows(file.digest) { try Self.checkNeededLibraries(of: file) }
+        return file
     }
 
     private func loadHere(_ file: PluginFile) throws(PluginLoadError) -> PluginLibrary {
@@ -145,6 +148,16 @@ package final class PluginStore: Sendable {
         logger.debug(
             "loaded \(path): \(descriptor.name) \(descriptor.version)", metadata: ["sha256": "\(file.digest)"])
         return library
+    }
+
+    /// Looks for the libraries it needs, all of them, where the linker will; that of a process of the plugin's own has the
+    /// same surroundings, or less where its `environment` leaves out LD_LIBRARY_PATH.
+    private static func checkNeededLibraries(of file: PluginFile) throws(PluginLoadError) {
+        let library = try PluginFile.library(file.bytes, path: file.path)
+        let surroundings = LibrarySearch.Surroundings.system()
+        let search = LibrarySearch(for: library, in: PluginFile.split(file.path).folder, surroundings)
+        let problem = search.problem ?? LibrarySearch.escape(of: library, isLoaded: surroundings.isLoaded)
+        if let problem { throw PluginLoadError(.missingLibrary, path: file.path, problem) }
     }
 
     /// Asks the library what it is.

@@ -6,7 +6,7 @@ import Testing
 @Suite("Plugin files")
 struct PluginFileTests {
     private func library(in folder: TestFolder, _ name: String = "lib.so") throws -> String {
-        try CompiledPlugin.compile("int answer(void) { return 42; }", to: folder.file(name))
+        try CompiledPlugin.compile(ELFLibraryTests.exporting, to: folder.file(name))
         return folder.file(name)
     }
 

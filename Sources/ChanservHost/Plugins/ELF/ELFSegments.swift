@@ -1,0 +1,59 @@
+/// The program headers of an ELF file: what the linker maps, and with which rights.
+package struct ELFSegments: Hashable, Sendable {
+    /// A piece of the file and where in memory it comes to lie.
+    package struct Piece: Hashable, Sendable {
+        package var offset: UInt64
+        package var address: UInt64
+        package var size: UInt64
+    }
+
+    /// What is said of the stacks of the threads that run this code.
+    package enum Stack: Hashable, Sendable {
+        case notExecutable
+        case executable
+        /// Nothing; the linker takes that as executable.
+        case undeclared
+    }
+
+    /// The pieces that are mapped. Each lies within the file.
+    package private(set) var mapped: [Piece] = []
+    /// The dynamic section. It lies within the file.
+    package private(set) var dynamic: Piece?
+    package private(set) var stack = Stack.undeclared
+
+    package init(_ file: ELFBytes, _ table: ELFHeader.Table) throws(ELFProblem) {
+        guard table.count > 0, table.entrySize == 56 else { throw .notALibrary("it has no program headers") }
+        guard let headers = file.slice(at: table.offset, size: table.count * table.entrySize) else { throw .truncated }
+        for index in 0..<table.count {
+            let entry = index * table.entrySize
+            guard let type: UInt32 = headers.integer(at: entry), let flags: UInt32 = headers.integer(at: entry + 4),
+                let offset: UInt64 = headers.integer(at: entry + 8),
+                let address: UInt64 = headers.integer(at: entry + 16),
+                let size: UInt64 = headers.integer(at: entry + 32)
+            else { throw .truncated }
+            let piece = Piece(offset: offset, address: address, size: size)
+            switch type {
+            case 1:  // PT_LOAD
+                guard file.slice(at: offset, size: size) != nil else { throw .truncated }
+                mapped.append(piece)
+            case 2:  // PT_DYNAMIC
+                guard file.slice(at: offset, size: size) != nil else { throw .truncated }
+                dynamic = piece
+            case 0x6474_E551:  // PT_GNU_STACK
+                stack = flags & 1 == 0 ? .notExecutable : .executable
+            default:
+                break
+            }
+        }
+    }
+
+    /// Where in the file stands what will be at `address`, as far as the mapped piece goes.
+    package func piece(at address: UInt64) -> (offset: UInt64, size: UInt64)? {
+        for piece in mapped where address >= piece.address && address - piece.address < piece.size {
+            let distance = address - piece.address
+            // Within the file, as the piece is, so the sum cannot overflow.
+            return (piece.offset + distance, piece.size - distance)
+        }
+        return nil
+    }
+}

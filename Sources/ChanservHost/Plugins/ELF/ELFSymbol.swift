@@ -1,0 +1,29 @@
+/// An entry of a table of symbols.
+package struct ELFSymbol: Hashable, Sendable {
+    /// Where its name stands in the names that belong to the table.
+    package var name: UInt64
+    private var info: UInt8
+    private var other: UInt8
+    private var section: UInt16
+
+    package static let size: UInt64 = 24
+
+    package init?(_ table: ELFBytes, at index: UInt64) {
+        let (offset, overflow) = index.multipliedReportingOverflow(by: Self.size)
+        guard !overflow, let entry = table.slice(at: offset, size: Self.size),
+            let name: UInt32 = entry.integer(at: 0), let info: UInt8 = entry.integer(at: 4),
+            let other: UInt8 = entry.integer(at: 5), let section: UInt16 = entry.integer(at: 6)
+        else { return nil }
+        self.name = UInt64(name)
+        self.info = info
+        self.other = other
+        self.section = section
+    }
+
+    /// It is here and not only used here.
+    package var isDefined: Bool { section != 0 }
+    /// Others can see it: global or weak, and neither hidden nor internal.
+    package var isVisible: Bool { [1, 2, 10].contains(info >> 4) && [0, 3].contains(other & 3) }
+    /// It can be called: a function, one that is chosen when it is linked, or (in assembler) nothing in particular.
+    package var isFunction: Bool { [2, 10, 0].contains(info & 15) }
+}

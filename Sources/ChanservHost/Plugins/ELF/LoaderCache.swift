@@ -1,0 +1,35 @@
+/// What `ldconfig` found: `/etc/ld.so.cache`, in the format glibc has written for more than twenty years.
+package struct LoaderCache: Sendable {
+    private let libraries: [String: [String]]
+
+    /// No entries: where there is no cache.
+    package init() { libraries = [:] }
+
+    /// Reads a cache. `nil` for a format that is not known, of which nothing can be said.
+    package init?(_ bytes: [UInt8]) {
+        let file = ELFBytes(bytes)
+        // An older format may stand before it, for older linkers; the newer one then begins at the next multiple of 8.
+        var start: UInt64 = 0
+        if file.hasPrefix("ld.so-1.7.0", at: 0) {
+            guard let count: UInt32 = file.integer(at: 12) else { return nil }
+            start = (16 + UInt64(count) * 12 + 7) / 8 * 8
+        }
+        guard file.hasPrefix("glibc-ld.so.cache1.1", at: start), let cache = file.slice(from: start),
+            let count: UInt32 = cache.integer(at: 20), let entries = cache.slice(at: 48, size: UInt64(count) * 24)
+        else { return nil }
+        var libraries: [String: [String]] = [:]
+        for index in 0..<UInt64(count) {
+            // Flags, name, path, …; texts count from the start of the cache. The flags say for which machine a library
+            // is; its own head says the same more surely.
+            guard let name: UInt32 = entries.integer(at: index * 24 + 4),
+                let path: UInt32 = entries.integer(at: index * 24 + 8),
+                let name = cache.text(at: UInt64(name)), let path = cache.text(at: UInt64(path))
+            else { return nil }
+            libraries[name, default: []].append(path)
+        }
+        self.libraries = libraries
+    }
+
+    /// Where a library of this name may be, best first.
+    package func paths(of name: String) -> [String] { libraries[name] ?? [] }
+}

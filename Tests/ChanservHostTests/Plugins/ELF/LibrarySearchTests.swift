@@ -1,0 +1,141 @@
+import Foundation
+import TestSupport
+import Testing
+
+@testable import ChanservHost
+
+/// The rules of ld.so(8), on libraries that are compiled and paths that are not there.
+@Suite("The search for needed libraries") struct LibrarySearchTests {
+    /// A library that needs others, which need not exist when it is linked.
+    private func library(needs: [String], _ options: String...) throws -> ELFLibrary {
+        let folder = try TestFolder()
+        for name in needs {
+            try CompiledPlugin.compile("int x;", to: folder.file(name), options: ["-Wl,-soname,\(name)"])
+        }
+        try CompiledPlugin.compile(
+            ELFLibraryTests.exporting, to: folder.file("plugin.so"),
+            options: ["-Wl,--no-as-needed"] + needs.map { folder.file($0) } + options)
+        return try ELFLibrary(Array(try Data(contentsOf: URL(fileURLWithPath: folder.file("plugin.so")))))
+    }
+
+    private let isLoaded: (String) -> Bool = { $0.hasPrefix("libc.so") || $0.hasPrefix("libpthread") }
+
+    private func search(
+        _ plugin: ELFLibrary, files: [String: LibrarySearch.Candidate] = [:],
+        _ change: (inout LibrarySearch.Surroundings) -> Void = { _ in }
+    ) -> LibrarySearch {
+        var surroundings = LibrarySearch.Surroundings(isLoaded: isLoaded) { files[$0] ?? .nothing }
+        change(&surroundings)
+        return LibrarySearch(for: plugin, in: "/plugins", surroundings)
+    }
+
+    @Test func allThatIsMissingIsInOneMessage() throws {
+        let plugin = try library(needs: ["liba.so", "libb.so.2"])
+        let search = search(plugin)
+        #expect(search.missing.map(\.name) == ["liba.so", "libb.so.2"])
+        let problem = try #require(search.problem)
+        #expect(problem.hasPrefix("needs 2 libraries that are not found: liba.so, libb.so.2; install what is missing"))
+    }
+
+    @Test func itIsFoundInEachPlaceTheLinkerLooks() throws {
+        let leaf = try library(needs: [])
+        let plain = try library(needs: ["liba.so"])
+        #expect(search(plain, files: [LibrarySearch.defaultFolders[0] + "/liba.so": .library(leaf)]).problem == nil)
+        #expect(search(plain, files: ["/env/liba.so": .library(leaf)]) { $0.libraryPath = ["/env"] }.problem == nil)
+        let cache = LoaderCache(LoaderCacheTests.cache([("liba.so", "/cached/liba-1.so")]))
+        #expect(search(plain, files: ["/cached/liba-1.so": .library(leaf)]) { $0.cache = cache }.problem == nil)
+        // What the cache names may be gone.
+        #expect(search(plain) { $0.cache = cache }.missing.map(\.name) == ["liba.so"])
+        // With a cache that cannot be read nothing can be said.
+        #expect(search(plain) { $0.cache = nil }.problem == nil)
+        for tags in ["-Wl,--enable-new-dtags", "-Wl,--disable-new-dtags"] {
+            let plugin = try library(needs: ["liba.so"], "-Wl,-rpath,/there", tags)
+            #expect(search(plugin, files: ["/there/liba.so": .library(leaf)]).problem == nil)
+        }
+        let unknown = try library(needs: ["liba.so"], "-Wl,-rpath,/usr/$LIB")
+        #expect(search(unknown).problem == nil, "only the linker knows what $LIB is")
+    }
+
+    @Test func whatItsLibrariesNeedIsLookedForTooWithTheFirstRpathButNotTheRunpath() throws {
+        let leaf = try library(needs: [])
+        let middle = try library(needs: ["libleaf.so"])
+        let files: [String: LibrarySearch.Candidate] = [
+            "/there/libmiddle.so": .library(middle), "/there/libleaf.so": .library(leaf),
+        ]
+        let rpath = try library(needs: ["libmiddle.so"], "-Wl,-rpath,/there", "-Wl,--disable-new-dtags")
+        #expect(search(rpath, files: files).problem == nil)
+        let runpath = try library(needs: ["libmiddle.so"], "-Wl,-rpath,/there", "-Wl,--enable-new-dtags")
+        let missing = search(runpath, files: files).missing
+        #expect(missing == [.init(name: "libleaf.so", neededBy: "/there/libmiddle.so")])
+        // $ORIGIN of a library that is found is its own folder.
+        let own = try library(needs: ["libleaf.so"], "-Wl,-rpath,$ORIGIN/deep")
+        let deep: [String: LibrarySearch.Candidate] = [
+            "/there/libmiddle.so": .library(own), "/there/deep/libleaf.so": .library(leaf),
+        ]
+        #expect(search(runpath, files: deep).problem == nil)
+    }
+
+    @Test func aFileTheLinkerDoesNotTakeIsNamed() throws {
+        let plugin = try library(needs: ["liba.so"], "-Wl,-rpath,/there")
+        let problem = search(plugin, files: ["/there/liba.so": .refused("it is for RISC-V")]).problem
+        #expect(problem?.contains("liba.so (not taken: /there/liba.so: it is for RISC-V)") == true)
+    }
+
+    @Test func whatStandsBesideThePluginIsNotFoundAndTheMessageSaysWhy() throws {
+        let leaf = try library(needs: [])
+        for path in ["$ORIGIN", "${ORIGIN}"] {
+            let plugin = try library(needs: ["liba.so"], "-Wl,-rpath,\(path)/private")
+            let search = search(plugin, files: ["/plugins/private/liba.so": .library(leaf)])
+            #expect(search.missing.first?.besideThePlugin == "/plugins/private/liba.so")
+            let problem = try #require(search.problem)
+            #expect(problem.contains("liba.so (there is /plugins/private/liba.so)"))
+            #expect(problem.contains("$ORIGIN is not its folder") && problem.contains("-Wl,-rpath,/plugins"))
+        }
+    }
+
+    @Test func aSearchPathThatLeadsOutOfTheCopysFolderIsRefused() throws {
+        let escaping = try library(needs: ["liba.so"], "-Wl,-rpath,/there:$ORIGIN/../lib")
+        let problem = LibrarySearch.escape(of: escaping, isLoaded: isLoaded)
+        #expect(problem?.hasPrefix("looks for liba.so in '$ORIGIN/../lib'; ") == true)
+        // The linker does not look for what it has.
+        #expect(LibrarySearch.escape(of: escaping) { _ in true } == nil)
+        let inside = try library(needs: ["liba.so"], "-Wl,-rpath,/there/../lib:$ORIGIN/lib")
+        #expect(LibrarySearch.escape(of: inside, isLoaded: isLoaded) == nil)
+    }
+
+    /// The same with the real linker beside it: what it finds is found, what it does not is not.
+    @Test func theRealLinkerAgrees() async throws {
+        let host = try ProbeHost()
+        let deep = host.folder.file("deep")
+        mkdir(deep, 0o700)
+        try CompiledPlugin.compile("int x;", to: "\(deep)/libleaf-of-test.so")
+        try CompiledPlugin.compile(
+            "int y;", to: "\(deep)/libmiddle-of-test.so",
+            options: ["-Wl,--no-as-needed", "\(deep)/libleaf-of-test.so", "-Wl,-soname,libmiddle-of-test.so"])
+        // The leaf was linked by its path and has no name of its own: it is needed by that path.
+        let plugin = host.folder.file("plugin.so")
+        try CompiledPlugin.compile(
+            ELFLibraryTests.exporting, to: plugin,
+            options: ["-Wl,--no-as-needed", "\(deep)/libmiddle-of-test.so", "-Wl,-rpath,\(deep)"])
+        #expect(await failure(host, plugin)?.code == .badDescriptor, "linked, and then the test's entry says NULL")
+        unlink("\(deep)/libleaf-of-test.so")
+        // In memory by now: other names, which are not.
+        try CompiledPlugin.compile("int x;", to: "\(deep)/libgone-of-test.so")
+        try CompiledPlugin.compile(
+            ELFLibraryTests.exporting + "\nint z;", to: plugin,
+            options: ["-Wl,--no-as-needed", "\(deep)/libgone-of-test.so", "-Wl,-rpath,\(deep)"])
+        unlink("\(deep)/libgone-of-test.so")
+        let error = try #require(await failure(host, plugin))
+        #expect(error.code == .missingLibrary)
+        #expect(error.message.contains("\(deep)/libgone-of-test.so"))
+    }
+
+    private func failure(_ host: ProbeHost, _ path: String) async -> PluginLoadError? {
+        do throws(PluginLoadError) {
+            _ = try await host.store.load(path)
+            return nil
+        } catch {
+            return error
+        }
+    }
+}
