@@ -1,0 +1,51 @@
+import Foundation
+import TestSupport
+import Testing
+
+extension EndToEnd {
+    /// A plugin of blocking code, over chanserv_push.h, behind the built command.
+    @Suite(.serialized, .timeLimit(.minutes(2))) struct Push {
+        private static let configuration = """
+            node: {listen: 127.0.0.1:0}
+            plugins:
+              lines: {path: lines.so}
+            routes:
+              - {vaddr: lines, plugin: lines}
+            """
+
+        private func serving(_ body: (ServedHost) async throws -> Void) async throws {
+            try await ServedHost.serving(
+                Self.configuration,
+                prepare: { try CompiledPlugin.compile(CompiledPlugin.pushSample(), to: $0.file("lines.so")) }, body)
+        }
+
+        @Test func theSampleServesAFileAndSaysWhatItCannotOpen() async throws {
+            try await serving { host in
+                let lines = (0..<200_000).map { "line \($0)\n" }
+                let path = host.folder.file("text")
+                try lines.joined().write(toFile: path, atomically: false, encoding: .utf8)
+                try await host.withClient { client in
+                    let sources = try await client.sources("lines", path)
+                    #expect(try await sources[0].frames.all().map(\.string) == lines)
+                    let error = await #expect(throws: (any Error).self) {
+                        _ = try await client.sources("lines", host.folder.file("none"))
+                    }
+                    #expect(error.map { "\($0)" }?.contains("none cannot be opened") == true)
+                }
+            }
+        }
+
+        @Test func aClientThatGoesEndsThePushesAndTheHostStops() async throws {
+            try await serving { host in
+                // /dev/zero has no line's end: frames of 4,095 bytes without end, were there no client that goes.
+                try await host.withClient { client in
+                    var begun = try await client.begun("lines", "/dev/zero")
+                    #expect(try await begun[0].rest.next() != nil)
+                }
+                // It waits for the plugin's thread, which nothing but the cancelled push ends.
+                host.process.kill(SIGTERM)
+                #expect(try await host.process.exit().code == 0)
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+/// A program that is a host with many threads to the plugin of ``pushSource``, compiled in one with it: sanitizers see
+/// all of it. It opens requests, polls, cancels and closes at every point, and exits with 0 when all frames were right.
+let pushDriverSource =
+    pushSource + #"""
+
+
+        #include <stdatomic.h>
+        #include <stdint.h>
+        #include <unistd.h>
+
+        #define HANDLES 200000
+
+        static pthread_mutex_t bell_lock = PTHREAD_MUTEX_INITIALIZER;
+        static pthread_cond_t bell = PTHREAD_COND_INITIALIZER;
+        static unsigned char is_rung[HANDLES];
+        static atomic_int handles, failures, sources, frames;
+
+        static void wake(const chanserv_host *host, uint64_t handle) {
+            (void)host;
+            pthread_mutex_lock(&bell_lock);
+            is_rung[handle] = 1;
+            pthread_cond_broadcast(&bell);
+            pthread_mutex_unlock(&bell_lock);
+        }
+
+        static void wait_for(uint64_t handle) {
+            pthread_mutex_lock(&bell_lock);
+            while (!is_rung[handle]) {
+                pthread_cond_wait(&bell, &bell_lock);
+            }
+            is_rung[handle] = 0;
+            pthread_mutex_unlock(&bell_lock);
+        }
+
+        static void no_log(const chanserv_host *host, int32_t level, const char *message, size_t size) {
+            (void)host, (void)level, (void)message, (void)size;
+        }
+
+        static chanserv_status integer(const chanserv_host *host, const chanserv_config *config, const char *path,
+                                       int64_t *value, chanserv_error *error) {
+            (void)host, (void)config, (void)error;
+            if (strcmp(path, "frames") != 0) return CHANSERV_ERROR_NOT_FOUND;
+            *value = 3;
+            return CHANSERV_READY;
+        }
+
+        static void fail(const char *what) {
+            fprintf(stderr, "failed: %s\n", what);
+            atomic_fetch_add(&failures, 1);
+        }
+
+        /* ---- One source, read on a thread of its own; `stop` frames and it is cancelled, less than 0 is to its end ---- */
+
+        struct reading {
+            chanserv_frame_sink sink; /* first */
+            chanserv_source *source;
+            int room, next, stop;
+            pthread_t thread;
+        };
+
+        static chanserv_status append(chanserv_frame_sink *sink, const void *data, size_t size) {
+            struct reading *reading = (struct reading *)sink;
+            char text[32];
+            if (reading->room-- <= 0) return CHANSERV_FULL;
+            snprintf(text, sizeof text, "%.*s", (int)(size < 20 ? size : 20), (const char *)data);
+            if (atoi(text) != reading->next++) fail("a frame is not the next one");
+            atomic_fetch_add(&frames, 1);
+            return CHANSERV_READY;
+        }
+
+        static void *cancel_source_later(void *argument) {
+            plugin.cancel_source((chanserv_source *)argument);
+            return NULL;
+        }
+
+        static void *read_source(void *argument) {
+            struct reading *reading = (struct reading *)argument;
+            char message[64];
+            chanserv_error error = {message, sizeof message};
+            pthread_t canceller;
+            int is_cancelled = 0;
+            for (;;) {
+                reading->room = 2;
+                chanserv_status status = plugin.poll_frames(reading->source, &reading->sink, &error);
+                if (status < 0 || status == CHANSERV_END) break;
+                if (reading->stop >= 0 && reading->next >= reading->stop) {
+                    if (reading->stop % 2 == 0) break; /* closed without a cancel */
+                    if (!is_cancelled) {
+                        is_cancelled = 1;
+                        pthread_create(&canceller, NULL, cancel_source_later, reading->source);
+                    }
+                }
+                if (status == CHANSERV_PENDING) wait_for(reading->sink.wake);
+            }
+            if (is_cancelled) pthread_join(canceller, NULL);
+            plugin.close_source(reading->source);
+            return NULL;
+        }
+
+        /* ---- One request after the other, on several threads ---- */
+
+        struct calling {
+            chanserv_source_sink sink; /* first */
+            struct reading readings[16];
+            int count, room, stop;
+        };
+
+        static chanserv_status add(chanserv_source_sink *sink, const void *header, size_t size, chanserv_source *source) {
+            struct calling *calling = (struct calling *)sink;
+            (void)header, (void)size;
+            if (calling->room-- <= 0) return CHANSERV_FULL;
+            struct reading *reading = &calling->readings[calling->count++];
+            memset(reading, 0, sizeof *reading);
+            reading->sink.wake = (uint64_t)atomic_fetch_add(&handles, 1);
+            reading->sink.append = append;
+            reading->source = source;
+            reading->stop = calling->stop;
+            atomic_fetch_add(&sources, 1);
+            pthread_create(&reading->thread, NULL, read_source, reading);
+            return CHANSERV_READY;
+        }
+
+        static void *serve(void *argument) {
+            chanserv_instance *instance = (chanserv_instance *)argument;
+            static const char *const requests[] = {"frames 200 8", "sources 8 20", "threads 8 20", "door 0 0",
+                                                   "listed 0 0",   "fail 0 0",     "refuse 0 0",   "calldoor 0 0"};
+            char message[64];
+            chanserv_error error = {message, sizeof message};
+            for (int round = 0; round < 48; round++) {
+                const char *text = requests[round % 8];
+                int endless = text[0] == 'd' || text[0] == 'l';
+                struct calling calling = {.sink = {.wake = (uint64_t)atomic_fetch_add(&handles, 1), .add = add},
+                                          .stop = endless ? round % 5 : round % 3 == 0 ? round % 7 : -1};
+                chanserv_request request = {sizeof request, 0, text, strlen(text), "v", "r"};
+                chanserv_call *call;
+                if (endless && text[0] == 'd') calling.stop = 0;
+                if (plugin.open(instance, &request, &call, &error) != CHANSERV_READY) {
+                    fail("open");
+                    continue;
+                }
+                for (int polls = 0;; polls++) {
+                    calling.room = 1;
+                    chanserv_status status = plugin.poll_sources(call, &calling.sink, &error);
+                    if (status < 0 || status == CHANSERV_END) break;
+                    /* Sometimes the client goes in the middle, and always where nothing would come. */
+                    if (strcmp(text, "calldoor 0 0") == 0 || (round % 4 == 3 && polls == 1)) {
+                        plugin.cancel_call(call);
+                        break;
+                    }
+                    if (status == CHANSERV_PENDING) wait_for(calling.sink.wake);
+                }
+                for (int i = 0; i < calling.count; i++) pthread_join(calling.readings[i].thread, NULL);
+                plugin.close_call(call);
+            }
+            return NULL;
+        }
+
+        int main(void) {
+            static chanserv_host host; /* readable for ever */
+            host.wake = wake;
+            host.log = no_log;
+            host.config_integer = integer;
+            char message[64];
+            chanserv_error error = {message, sizeof message};
+            chanserv_instance *instance;
+            pthread_t threads[6];
+            if (plugin.create(&host, NULL, &instance, &error) != CHANSERV_READY) return 2;
+            for (int i = 0; i < 6; i++) pthread_create(&threads[i], NULL, serve, instance);
+            for (int i = 0; i < 6; i++) pthread_join(threads[i], NULL);
+            plugin.destroy(instance);
+            printf("%d sources, %d frames\n", atomic_load(&sources), atomic_load(&frames));
+            return atomic_load(&failures) == 0 ? 0 : 1;
+        }
+        """#

@@ -1,0 +1,275 @@
+import CChanservPlugin
+import Foundation
+import TestSupport
+import Testing
+
+/// chanserv_push.h: blocking code behind the polls.
+@Suite(.timeLimit(.minutes(2))) struct PushTests {
+    /// Compiled once; loaded for good, as all plugins are.
+    private static let folder = Result {
+        let folder = try TestFolder()
+        try CompiledPlugin.compile(pushSource, to: folder.file("push.so"))
+        return folder
+    }
+
+    private func instance(_ configuration: [String: Int64] = [:]) throws -> Instance {
+        let library = URL(fileURLWithPath: try Self.folder.get().file("push.so"))
+        return try Instance(descriptor(of: library), configuration.mapValues { .integer($0) })
+    }
+
+    /// Threads of an instance with this tag.
+    private func threads(_ tag: Int) throws -> Int {
+        try FileManager.default.contentsOfDirectory(atPath: "/proc/self/task").count { task in
+            guard let name = FileManager.default.contents(atPath: "/proc/self/task/\(task)/comm") else { return false }
+            return String(decoding: name, as: UTF8.self) == "push-\(tag)\n"
+        }
+    }
+
+    private func numbers(_ range: Range<Int>) -> [String] { range.map { "\($0)" } }
+
+    @Test func framesComeInOrderHoweverTheyAreTaken() async throws {
+        try await onThread {
+            let instance = try instance(["frames": 7])
+            for room in [Room(), .one, Room(bytes: 20)] {
+                let source = try #require(try instance.sources("frames 1000 0").first)
+                #expect(text([source.header]) == ["frames 1000 0"])
+                #expect(try text(source.frames(room)) == numbers(0..<1000))
+            }
+            #expect(try instance.sources("frames 0 0")[0].frames().isEmpty)
+            #expect(try instance.sources("sources 0 0").isEmpty)
+        }
+    }
+
+    @Test func aSlowReaderHoldsThePusherBack() async throws {
+        try await onThread {
+            let instance = try instance(["frames": 4])
+            let source = try instance.open("slow 60 8").nextSource()
+            // In the queue; and those the host took out of it before them.
+            for taken in 1...59 {
+                _ = try source.texts(1)
+                #expect(instance.host.log.count { $0.hasPrefix("pushed") } <= taken + 8)
+            }
+            #expect(try source.frames().count == 1)
+        }
+    }
+
+    @Test func theBoundInBytesHoldsAndALargerFrameGoesAlone() async throws {
+        try await onThread {
+            let instance = try instance(["bytes": 1000])
+            let source = try instance.open("slow 20 600").nextSource()
+            for taken in 1...19 {
+                let frame = try source.texts(1)
+                #expect(frame[0].utf8.count == 600)
+                #expect(instance.host.log.count { $0.hasPrefix("pushed") } <= taken + 2)
+            }
+            let large = try instance.open("large 3 5000").nextSource()
+            #expect(try large.frames(.one).map(\.count) == [5000, 5000, 5000])
+            #expect(instance.host.log.contains("too large \(CHANSERV_ERROR_TOO_LARGE)"))
+        }
+    }
+
+    @Test func aPushThatWaitsFailsWhenItsSourceIsCancelled() async throws {
+        try await onThread {
+            let instance = try instance(["frames": 4])
+            let call = try instance.open("slow -1 0")
+            let source = try call.nextSource()
+            // The fifth waits, for nobody polls.
+            _ = try instance.host.waitForLine { $0 == "pushed 4" }
+            source.cancel()
+            _ = try instance.host.waitForLine { $0 == "left -100" }
+            #expect(source.poll().status == internalError)
+        }
+    }
+
+    @Test func closingASourceEndsThePushesToItAndToNoOther() async throws {
+        try await onThread {
+            let instance = try instance(["frames": 4])
+            var source: Stream? = try instance.open("slow -1 0").nextSource()
+            let other = try instance.open("frames 100 0").nextSource()
+            _ = try instance.host.waitForLine { $0 == "pushed 4" }
+            withExtendedLifetime(source) {}
+            source = nil
+            _ = try instance.host.waitForLine { $0 == "left -100" }
+            #expect(try text(other.frames(.one)) == numbers(0..<100))
+        }
+    }
+
+    @Test func cancellingEndsWhatElseThePluginWaitsFor() async throws {
+        try await onThread {
+            let instance = try instance()
+            let source = try instance.open("door").nextSource()
+            _ = try instance.host.waitForLine { $0 == "at the door 0" }
+            #expect(source.poll().status == pending)
+            source.cancel()
+            try source.bell.wait()
+            _ = try instance.host.waitForLine { $0 == "source cancelled 1" }
+
+            let call = try instance.open("calldoor")
+            _ = try instance.host.waitForLine { $0.hasPrefix("at the door") }
+            #expect(call.poll().status == pending)
+            call.cancel()
+            try call.bell.wait()
+            _ = try instance.host.waitForLine { $0 == "call cancelled 1" }
+            _ = try instance.host.waitForLine { $0 == "left -100" }
+            #expect(call.poll().status == internalError)
+            // Without a cancel before, closing is as good.
+            let other = try self.instance()
+            _ = try other.open("calldoor")
+            _ = try other.host.waitForLine { $0 == "call cancelled 1" }
+        }
+    }
+
+    @Test(arguments: ["sources", "threads"]) func manySourcesAtOnceAreWhole(command: String) async throws {
+        try await onThread {
+            let instance = try instance(["frames": 3, "sources": 5])
+            let call = try instance.open("\(command) 60 40")
+            // Each is read on a thread of its own, as they are announced.
+            let group = DispatchGroup()
+            let results = Collected()
+            let last = try call.each(limit: 2) { source in
+                Thread.starting(in: group) {
+                    results.append(text([source.header])[0], Result { try text(source.frames(Room(bytes: 9))) })
+                }
+            }
+            #expect(last.status == end)
+            group.wait()
+            #expect(results.all.count == 60)
+            for index in 0..<60 { #expect(try results.all["\(index)"]?.get() == numbers(0..<40)) }
+        }
+    }
+
+    @Test func sourcesThatTheHostDoesNotTakeHoldThePluginBack() async throws {
+        try await onThread {
+            let instance = try instance(["sources": 3])
+            let call = try instance.open("sources 10 0")
+            for taken in 1...10 {
+                _ = try call.nextSource()
+                #expect(instance.host.log.count { $0.hasPrefix("added") } <= taken + 3)
+            }
+        }
+    }
+
+    @Test func threadsOfSourcesAreBounded() async throws {
+        try await onThread {
+            let instance = try instance(["threads": 2, "frames": 1])
+            let call = try instance.open("threads 5 100")
+            let two = [try call.nextSource(), try call.nextSource()]
+            #expect(call.poll().status == pending, "the third waits for one of them to end")
+            #expect(try text(two[0].frames()) == numbers(0..<100))
+            let third = try call.nextSource()
+            #expect(try text(third.frames()) == numbers(0..<100))
+            #expect(try text(two[1].frames()) == numbers(0..<100))
+        }
+    }
+
+    @Test func errorsEndWhatTheyAreAbout() async throws {
+        try await onThread {
+            let instance = try instance()
+            let (none, refused) = try instance.open("refuse").collect()
+            #expect(none.isEmpty && refused.status == badRequest && refused.message == "refused by the test")
+
+            let (late, call) = try instance.open("late").collect()
+            #expect(call.status == chanserv_status(CHANSERV_ERROR_BUSY) && call.message == "too late")
+            let (frames, source) = try late[0].collect()
+            #expect(text(frames) == numbers(0..<3), "what was pushed comes before the error")
+            #expect(source.status == chanserv_status(CHANSERV_ERROR_BUSY) && source.message == "too late")
+
+            let (both, fine) = try instance.open("fail").collect()
+            #expect(fine.status == end)
+            let bad = try both[0].collect().last
+            #expect(bad.status == notFound && bad.message == "this one is bad")
+            #expect(try text(both[1].frames()) == ["0", "1"])
+
+            let (threads, whole) = try instance.open("threads 2 13").collect()
+            #expect(whole.status == end)
+            let last = try threads[1].collect().last
+            #expect(last.status == chanserv_status(CHANSERV_ERROR_BUSY) && last.message == "thirteen is bad luck")
+        }
+    }
+
+    @Test func aListThatIsSaidToBeCompleteEndsWhileItsSourcesGoOn() async throws {
+        try await onThread {
+            let instance = try instance()
+            let (sources, last) = try instance.open("listed").collect()
+            #expect(last.status == end)
+            _ = try instance.host.waitForLine { $0 == "late source \(CHANSERV_ERROR_BAD_REQUEST)" }
+            #expect(try sources[0].texts(1000).count == 1000)
+        }
+    }
+
+    @Test func pastItsThreadsARequestIsRefusedAsBusy() async throws {
+        try await onThread {
+            let instance = try instance(["threads": 2])
+            let calls = [try instance.open("slow -1 0"), try instance.open("slow -1 0")]
+            #expect(throws: Refusal.self) { try instance.open("frames 1 1") }
+            withExtendedLifetime(calls) {}
+        }
+    }
+
+    @Test func noThreadIsLeftWhenTheInstanceIsDestroyed() async throws {
+        try await onThread {
+            var instance: Instance? = try instance(["frames": 2, "tag": 77])
+            var calls: [Call] = []
+            var sources: [Stream] = []
+            for command in ["slow -1 0", "frames -1 0", "threads 4 -1", "door", "sources 3 0"] {
+                let call = try #require(instance).open(command)
+                calls.append(call)
+                sources.append(try call.nextSource())
+            }
+            #expect(try threads(77) >= 4)
+            // Destroyed with the last that holds it; the threads are in the middle of what they do.
+            instance = nil
+            sources = []
+            calls = []
+            #expect(try threads(77) == 0)
+        }
+    }
+}
+
+extension Call {
+    /// Waits for one source.
+    fileprivate func nextSource() throws -> Stream {
+        while true {
+            let answer = poll(limit: 1)
+            if let source = answer.items.first { return source }
+            if answer.status == pending {
+                try bell.wait()
+            } else if answer.status != ready {
+                throw Refusal(status: answer.status, message: answer.message)
+            }
+        }
+    }
+
+    /// Passes each source on as it comes.
+    fileprivate func each(limit: Int, _ body: (Stream) -> Void) throws -> Answer<Stream> {
+        while true {
+            let answer = poll(limit: limit)
+            answer.items.forEach(body)
+            if answer.status == pending {
+                try bell.wait()
+            } else if answer.status != ready {
+                return answer
+            }
+        }
+    }
+}
+
+extension Thread {
+    fileprivate static func starting(in group: DispatchGroup, _ body: @escaping @Sendable () -> Void) {
+        group.enter()
+        Thread {
+            body()
+            group.leave()
+        }.start()
+    }
+}
+
+/// What several threads found.
+private final class Collected: @unchecked Sendable {
+    // Sendable: the dictionary is only touched under the lock.
+    private let lock = NSLock()
+    private var results: [String: Result<[String], any Error>] = [:]
+
+    func append(_ key: String, _ result: Result<[String], any Error>) { lock.withLock { results[key] = result } }
+    var all: [String: Result<[String], any Error>] { lock.withLock { results } }
+}
