@@ -24,6 +24,7 @@ let package = Package(
         .library(name: "Echo", type: .dynamic, targets: ["Echo"]),
         .library(name: "Files", type: .dynamic, targets: ["Files"]),
         .library(name: "Load", type: .dynamic, targets: ["Load"]),
+        .library(name: "SQLite", type: .dynamic, targets: ["SQLite"]),
         .library(name: "Ticker", type: .dynamic, targets: ["Ticker"]),
     ],
     dependencies: [
@@ -60,6 +61,10 @@ let package = Package(
         .target(
             name: "Load", dependencies: ["CChanservPlugin"], path: "Plugins/Load", publicHeadersPath: ".",
             cSettings: strictC),
+        .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
+        .target(
+            name: "SQLite", dependencies: ["CChanservPlugin", "CSQLite"], path: "Plugins/SQLite",
+            publicHeadersPath: ".", cSettings: strictC, linkerSettings: [.linkedLibrary("sqlite3")]),
         .target(
             name: "Ticker", dependencies: ["CChanservPlugin", "ChanservPlugin"], path: "Plugins/Ticker",
             swiftSettings: strict),
@@ -126,6 +131,8 @@ let package = Package(
             // Valgrind knows functions by their symbols, and gives up at the debug information of newer compilers.
             linkerSettings: [.unsafeFlags(["-Xlinker", "--strip-debug"])]),
         // The plugins are loaded from the build folder, as the host does: linked, their entry points would clash.
-        .testTarget(name: "PluginTests", dependencies: ["CChanservPlugin", "ChanservPlugin"], swiftSettings: strict),
+        .testTarget(
+            name: "PluginTests", dependencies: ["CChanservPlugin", "ChanservPlugin", "CSQLite", "TestSupport"],
+            swiftSettings: strict),
     ]
 )

@@ -42,7 +42,7 @@ need_swift() {
     fi
 }
 
-# Makes sure of liblz4, libyaml, pkg-config, git and a C compiler, installing the Debian packages of what is missing.
+# Makes sure of liblz4, libyaml, SQLite, pkg-config, git and a C compiler, installing the Debian packages of what is missing.
 need_libraries() {
     local missing=()
     command -v git >/dev/null || missing+=(git ca-certificates)
@@ -50,8 +50,9 @@ need_libraries() {
     if command -v pkg-config >/dev/null; then
         pkg-config --exists liblz4 || missing+=(liblz4-dev)
         pkg-config --exists yaml-0.1 || missing+=(libyaml-dev)
+        pkg-config --exists sqlite3 || missing+=(libsqlite3-dev)
     else
-        missing+=(pkg-config liblz4-dev libyaml-dev)
+        missing+=(pkg-config liblz4-dev libyaml-dev libsqlite3-dev)
     fi
     if ((${#missing[@]} > 0)); then install_packages "${missing[@]}"; fi
 }
@@ -112,7 +113,7 @@ unpack_package() {
 swift_build() { swift build --package-path "$root" "$@"; }
 
 # The sample plugins, by the names of their products.
-readonly plugins=(Echo Files Load Ticker)
+readonly plugins=(Echo Files Load SQLite Ticker)
 
 # Builds what users run: the command and the plugins, optimised, without anything that only tests need.
 build_release() {

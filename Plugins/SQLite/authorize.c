@@ -1,0 +1,78 @@
+#include "authorize.h"
+
+#include "database.h"
+
+#include <string.h>
+#include <strings.h>
+
+/* Those that only tell, and tell nothing of where the file is. */
+static const char *const telling[] = {
+    "table_info",   "table_xinfo",      "table_list",       "index_list",    "index_info", "index_xinfo",
+    "foreign_key_list", "collation_list", "function_list", "module_list", "pragma_list", "compile_options",
+};
+/* Those that change something when they have a value. */
+static const char *const telling_without_value[] = {
+    "user_version", "application_id", "schema_version", "data_version",  "encoding",
+    "page_count",   "page_size",      "freelist_count", "journal_mode", "query_only",
+};
+
+static bool has(const char *const *names, size_t count, const char *name) {
+    for (size_t i = 0; i < count; i++) {
+        if (strcasecmp(names[i], name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool may_tell(const char *pragma, const char *value) {
+    return has(telling, sizeof telling / sizeof *telling, pragma) ||
+           (value == NULL &&
+            has(telling_without_value, sizeof telling_without_value / sizeof *telling_without_value, pragma));
+}
+
+static const char *name_of(int action) {
+    switch (action) {
+    case SQLITE_PRAGMA: return "this pragma";
+    case SQLITE_FUNCTION: return "this function";
+    case SQLITE_ATTACH: return "ATTACH";
+    case SQLITE_DETACH: return "DETACH";
+    case SQLITE_TRANSACTION:
+    case SQLITE_SAVEPOINT: return "a transaction";
+    case SQLITE_INSERT: return "INSERT";
+    case SQLITE_UPDATE: return "UPDATE";
+    case SQLITE_DELETE: return "DELETE";
+    default: return "a change of the schema";
+    }
+}
+
+int authorize(void *argument, int action, const char *one, const char *two, const char *database, const char *inner) {
+    struct connection *connection = argument;
+    (void)database;
+    (void)inner;
+    bool allowed;
+    switch (action) {
+    case SQLITE_SELECT:
+    case SQLITE_READ:
+    case SQLITE_RECURSIVE:
+        allowed = true;
+        break;
+    case SQLITE_FUNCTION:
+        allowed = two != NULL && strcasecmp(two, "load_extension") != 0 && strcasecmp(two, "fts3_tokenizer") != 0;
+        break;
+    case SQLITE_UPDATE:
+        /* What SQLite asks when it makes a table-valued function's columns, json_each's say. To update the schema itself
+         * is refused further on: it is not writable. */
+        allowed = one != NULL && strcasecmp(one, "sqlite_master") == 0 && inner == NULL;
+        break;
+    case SQLITE_PRAGMA:
+        allowed = one != NULL && may_tell(one, two);
+        break;
+    default:
+        allowed = false;
+    }
+    if (!allowed) {
+        connection->refused = name_of(action);
+    }
+    return allowed ? SQLITE_OK : SQLITE_DENY;
+}

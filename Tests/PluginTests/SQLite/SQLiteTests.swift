@@ -1,0 +1,179 @@
+import CChanservPlugin
+import Foundation
+import Testing
+
+/// What is asked and what is answered.
+@Suite(.timeLimit(.minutes(2))) struct SQLiteTests {
+    private func rows(_ sql: String, of database: SQLiteDatabase) throws -> [String] {
+        try text(database.instance().sources(sql)[0].frames())
+    }
+
+    @Test func eachStatementIsASourceWithItsColumnsAndEachRowAFrame() async throws {
+        try await onThread {
+            let database = try SQLiteDatabase(
+                "CREATE TABLE t (id INTEGER PRIMARY KEY, name VARCHAR(9)); INSERT INTO t VALUES (1, 'a'), (2, 'b')")
+            let sources = try database.instance().sources(
+                "SELECT id, name, id + 1 FROM t ORDER BY id; -- a comment\n ;; SELECT count(*) AS \"the \"\"count\" FROM t"
+            )
+            #expect(
+                text(sources.map(\.header)) == [
+                    #"{"statement":0,"columns":[{"name":"id","type":"INTEGER"},{"name":"name","type":"VARCHAR(9)"},"#
+                        + #"{"name":"id + 1","type":null}]}"#,
+                    #"{"statement":1,"columns":[{"name":"the \"count","type":null}]}"#,
+                ])
+            #expect(try text(sources[0].frames()) == [#"[1,"a",2]"#, #"[2,"b",3]"#])
+            #expect(try text(sources[1].frames()) == ["[2]"])
+            #expect(try rows("SELECT * FROM t WHERE 0", of: database) == [])
+            #expect(try rows("PRAGMA table_info(t)", of: database).count == 2)
+            #expect(try rows("SELECT name FROM pragma_table_info('t')", of: database) == [#"["id"]"#, #"["name"]"#])
+            #expect(try rows("SELECT value FROM json_each('[7,8]')", of: database) == ["[7]", "[8]"])
+        }
+    }
+
+    @Test func everyValueIsExact() async throws {
+        try await onThread {
+            let database = try SQLiteDatabase()
+            for (sql, json) in [
+                ("NULL", "null"), ("9223372036854775807", "9223372036854775807"), ("-9223372036854775808", nil),
+                ("0.1", "0.1"), ("2.0", "2.0"), ("1e300", "1e+300"), ("0.1 + 0.2", "0.30000000000000004"),
+                ("5e-324", "4.94065645841247e-324"), ("9e999", "9e999"), ("-9e999", "-9e999"), ("''", #""""#),
+                (#"'a"\' || char(10, 9, 1, 127) || 'ä😀'"#, #""a\"\\\n\t\u0001\u007fä😀""#),
+                ("x''", #"{"base64":""}"#), ("x'00ff10'", #"{"base64":"AP8Q"}"#), ("x'00'", #"{"base64":"AA=="}"#),
+                ("CAST(x'61ff' AS TEXT)", #"{"text_base64":"Yf8="}"#),
+                ("CAST(x'eda080' AS TEXT)", #"{"text_base64":"7aCA"}"#),
+                ("CAST(x'6100' AS TEXT)", #""a\u0000""#),
+            ] as [(String, String?)] {
+                #expect(try rows("SELECT \(sql)", of: database) == ["[\(json ?? sql)]"], "\(sql)")
+            }
+            // Reals read back to the same bits.
+            var generator = SystemRandomNumberGenerator()
+            for _ in 0..<200 {
+                let number = Double(bitPattern: generator.next())
+                guard number.isFinite else { continue }
+                let row = try #require(try rows("SELECT \(number.description)", of: database).first)
+                let read = try #require(Double(row.dropFirst().dropLast()), "\(row)")
+                // SQLite itself reads the last digit wrongly at times; what it has must be what is sent.
+                #expect(abs(read - number) <= number.ulp * 8)
+            }
+            let numbers = try rows("SELECT 3.0, 1e15, 123456789012345680.0", of: database)
+            #expect(numbers == ["[3.0,1e+15,1.2345678901234568e+17]"])
+        }
+    }
+
+    @Test func whatIsWrongWithARequestIsSaidWithItsPlace() async throws {
+        try await SQLiteDatabase.serving("CREATE TABLE t (a)", ["statements": .integer(2)]) { _, instance in
+            for (sql, message) in [
+                ("SELECT 1; SELCT 2", #"near "SELCT": syntax error (at byte 10)"#),
+                ("SELECT * FROM nowhere", "no such table: nowhere"),
+                ("SELECT a, b FROM t", "no such column: b (at byte 10)"),
+                ("SELECT 'open", "unrecognized token"), ("SELECT (", "incomplete input"),
+                ("", "there is no statement"), (" ; -- nothing\n", "there is no statement"),
+                ("SELECT 1; SELECT 2; SELECT 3", "more than 2 statements (at byte 19)"),
+                ("SELECT '\0'", "is not UTF-8 text (at byte 8)"),
+                (String(repeating: " ", count: 1 << 20) + "SELECT 1", "larger than 1048576 bytes"),
+            ] {
+                let refusal = #expect(throws: Refusal.self) { try instance.open(sql) }
+                #expect(refusal?.status == badRequest)
+                #expect(refusal?.message.contains(message) == true, "\(refusal?.message ?? "accepted")")
+            }
+            #expect(throws: Refusal.self) { try instance.open([0x53, 0xFF]) }
+        }
+    }
+
+    @Test(arguments: [
+        ("INSERT INTO t VALUES (1)", "INSERT"), ("UPDATE t SET a = 1", "UPDATE"), ("DELETE FROM t", "DELETE"),
+        ("CREATE TABLE u (a)", "refused"), ("CREATE TEMP TABLE u (a)", "refused"), ("DROP TABLE t", "refused"),
+        ("ATTACH ':memory:' AS x", "ATTACH"), ("VACUUM INTO '/tmp/x'", "refused"), ("BEGIN", "a transaction"),
+        ("SAVEPOINT s", "a transaction"), ("PRAGMA query_only = 0", "this pragma"),
+        ("PRAGMA journal_mode = WAL", "this pragma"), ("PRAGMA user_version = 5", "this pragma"),
+        ("PRAGMA writable_schema = 1", "this pragma"), ("PRAGMA database_list", "this pragma"),
+        ("PRAGMA temp_store_directory = '/tmp'", "this pragma"), ("SELECT load_extension('x')", "this function"),
+        ("UPDATE sqlite_master SET sql = ''", "may not be modified"), ("REINDEX", "refused"), ("ANALYZE", "refused"),
+        ("SELECT * FROM pragma_database_list", "this pragma"),
+    ])
+    func nothingButReadingIsServed(sql: String, reason: String) async throws {
+        try await onThread {
+            let database = try SQLiteDatabase("CREATE TABLE t (a); CREATE INDEX i ON t (a); INSERT INTO t VALUES (7)")
+            let before = try Data(contentsOf: URL(filePath: database.path))
+            let instance = try database.instance()
+            let refusal = #expect(throws: Refusal.self) {
+                _ = try instance.sources(sql).map { try $0.frames() }
+            }
+            #expect(refusal?.status == badRequest)
+            #expect(refusal?.message.contains(reason) == true, "\(refusal?.message ?? "accepted")")
+            #expect(try Data(contentsOf: URL(filePath: database.path)) == before)
+            #expect(try text(instance.sources("SELECT a FROM t")[0].frames()) == ["[7]"])
+        }
+    }
+
+    @Test func theConfigurationIsChecked() async throws {
+        try await onThread {
+            let database = try SQLiteDatabase("CREATE TABLE t (a)")
+            try database.folder.write("text", String(repeating: "not a database", count: 100))
+            try database.folder.folder("folder")
+            for (configuration, message) in [
+                (["database": .string(database.folder.file("none.db"))], "none.db: unable to open database file"),
+                (["database": .string(database.folder.file("text"))], "text: file is not a database"),
+                (["database": .string(database.folder.file("folder"))], "folder: "),
+                (["statements": .integer(0)], "statements: 0 is not between 1 and 1000"),
+                (["row_size": .size(1)], "row_size: 1 bytes are not between"),
+                (["time_limit": .duration(nanoseconds: -1)], "time_limit is not between"),
+                (["databse": .string("x")], "databse"),
+            ] as [([String: ConfigurationValue], String)] {
+                let refusal = #expect(throws: Refusal.self) { try database.instance(configuration) }
+                #expect(refusal?.status == badRequest)
+                #expect(refusal?.message.contains(message) == true, "\(refusal?.message ?? "accepted")")
+            }
+            let missing = #expect(throws: Refusal.self) { try Instance(descriptor(ofProduct: "SQLite"), [:]) }
+            #expect(missing?.message.hasPrefix("database is missing") == true)
+        }
+    }
+
+    @Test func anImmutableDatabaseIsReadWithoutLocksWhateverItsName() async throws {
+        try await onThread {
+            let database = try SQLiteDatabase("PRAGMA journal_mode = WAL; CREATE TABLE t (a)")
+            try database.run("INSERT INTO t VALUES (7)")
+            try database.run("PRAGMA wal_checkpoint(TRUNCATE)")
+            let name = "odd %41?name#&=.db"
+            try FileManager.default.copyItem(atPath: database.path, toPath: database.folder.file(name))
+            let files = { try FileManager.default.contentsOfDirectory(atPath: database.folder.path).sorted() }
+            let before = try files()
+            let instance = try database.instance([
+                "database": .string(database.folder.file(name)), "immutable": .boolean(true),
+            ])
+            #expect(try text(instance.sources("SELECT a FROM t")[0].frames()) == ["[7]"])
+            // No -wal, no -shm.
+            #expect(try files() == before)
+        }
+    }
+
+    @Test func aRowThatIsTooLargeEndsItsSource() async throws {
+        try await SQLiteDatabase.serving("", ["row_size": .size(2000)]) { _, instance in
+            let (frames, last) = try instance.sources(
+                "SELECT 1 UNION ALL SELECT hex(zeroblob(500)) UNION ALL SELECT hex(zeroblob(5000))")[0].collect()
+            #expect(frames.map(\.count) == [3, 1004])
+            #expect(last.status == badRequest)
+            #expect(last.message == "a row is larger than the 2000 bytes of row_size")
+        }
+    }
+
+    @Test func twoGenerationsReadAndAWriterGoesOn() async throws {
+        try await onThread {
+            let database = try SQLiteDatabase("PRAGMA journal_mode = WAL; CREATE TABLE t (a)")
+            try database.run(
+                """
+                INSERT INTO t WITH RECURSIVE s(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM s WHERE x < 1000)
+                SELECT x FROM s
+                """)
+            let old = try database.instance()
+            let begun = try old.sources("SELECT a FROM t ORDER BY a")[0]
+            #expect(try begun.texts(1) == ["[1]"])
+            try database.run("DELETE FROM t WHERE a > 10")
+            let new = try database.instance(["row_size": .size(4096)])
+            #expect(try text(new.sources("SELECT count(*) FROM t")[0].frames()) == ["[10]"])
+            // What was begun before sees what was there then.
+            #expect(try begun.frames().count == 999)
+            #expect(try text(old.sources("SELECT count(*) FROM t")[0].frames()) == ["[10]"])
+        }
+    }
+}
