@@ -31,7 +31,15 @@ static bool may_tell(const char *pragma, const char *value) {
             has(telling_without_value, sizeof telling_without_value / sizeof *telling_without_value, pragma));
 }
 
-static const char *name_of(int action) {
+static bool is_schema(const char *table) {
+    return table != NULL && (strcasecmp(table, "sqlite_master") == 0 || strcasecmp(table, "sqlite_temp_master") == 0);
+}
+
+/* `one` is the table, of those that change one. */
+static const char *name_of(int action, const char *one) {
+    if (is_schema(one)) {
+        return "a change of the schema";
+    }
     switch (action) {
     case SQLITE_PRAGMA: return "this pragma";
     case SQLITE_FUNCTION: return "this function";
@@ -63,7 +71,7 @@ int authorize(void *argument, int action, const char *one, const char *two, cons
     case SQLITE_UPDATE:
         /* What SQLite asks when it makes a table-valued function's columns, json_each's say. To update the schema itself
          * is refused further on: it is not writable. */
-        allowed = one != NULL && strcasecmp(one, "sqlite_master") == 0 && inner == NULL;
+        allowed = is_schema(one) && inner == NULL;
         break;
     case SQLITE_PRAGMA:
         allowed = one != NULL && may_tell(one, two);
@@ -72,7 +80,7 @@ int authorize(void *argument, int action, const char *one, const char *two, cons
         allowed = false;
     }
     if (!allowed) {
-        connection->refused = name_of(action);
+        connection->refused = name_of(action, one);
     }
     return allowed ? SQLITE_OK : SQLITE_DENY;
 }

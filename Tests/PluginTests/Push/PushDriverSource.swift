@@ -156,6 +156,7 @@ let pushDriverSource =
         }
 
         int main(void) {
+            alarm(120); /* a wake that is lost would be waited for for ever */
             static chanserv_host host; /* readable for ever */
             host.wake = wake;
             host.log = no_log;
