@@ -78,7 +78,7 @@ let package = Package(
             dependencies: [
                 "AstraNet", "Chanserv", "ChanservAstraNet", "CChanservPlugin", "CProcess", "CYAML", logging,
                 nioConcurrency,
-                nioCore,
+                nioCore, nioPosix,
                 deque,
                 .product(name: "Crypto", package: "swift-crypto"),
             ],

@@ -36,8 +36,9 @@ final class InMemoryListener: ConnectionListener {
     func accept(deadline: ContinuousClock.Instant?) async throws -> any Connection {
         while true {
             let next = try inside.withLockedValue { inside -> InMemoryConnection? in
+                if let next = inside.waiting.popFirst() { return next }
                 if inside.closed { throw ConnectionError(.closed, "the listener was closed") }
-                return inside.waiting.popFirst()
+                return nil
             }
             if let next { return next }
             switch await news.wait(deadline: deadline) {
@@ -48,16 +49,22 @@ final class InMemoryListener: ConnectionListener {
         }
     }
 
-    func close() {
-        let refused = inside.withLockedValue { inside in
-            defer { inside.waiting = [] }
-            guard !inside.closed else { return nil as Deque<InMemoryConnection>? }
-            inside.closed = true
-            return inside.waiting
+    func finish() {
+        let isNew = inside.withLockedValue { inside in
+            defer { inside.closed = true }
+            return !inside.closed
         }
-        guard let refused else { return }
+        guard isNew else { return }
         unbind()
         news.signal()
+    }
+
+    func close() {
+        finish()
+        let refused = inside.withLockedValue { inside in
+            defer { inside.waiting = [] }
+            return inside.waiting
+        }
         for connection in refused { connection.fail("refused: the name was withdrawn") }
     }
 }

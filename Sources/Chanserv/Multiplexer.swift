@@ -84,9 +84,17 @@ public protocol ConnectionListener: Sendable {
     /// - Throws: ``ConnectionError`` with code `deadlineExceeded`, or `closed` once the listener is closed.
     func accept(deadline: ContinuousClock.Instant?) async throws -> any Connection
 
+    /// Withdraws the name. Connections that came before can still be accepted; after the last of them ``accept(deadline:)``
+    /// throws `closed`. By default as ``close()``, for a network where none wait.
+    func finish()
+
     /// Withdraws the name and refuses connections that were not accepted yet. Repeating it does nothing. Connections
     /// accepted before go on.
     func close()
+}
+
+extension ConnectionListener {
+    public func finish() { close() }
 }
 
 /// A connection: a stream of bytes in each direction, with flow control, whose directions end separately.

@@ -13,6 +13,8 @@ public final class Service: Sendable {
         case withdrawn(until: ContinuousClock.Instant)
         /// The name is back, and one request decides whether it stays.
         case probing
+        /// Its owner has withdrawn the name, see ``Service/withdraw()``.
+        case disabled
         /// No more requests are accepted.
         case stopped
     }
@@ -32,7 +34,9 @@ public final class Service: Sendable {
         var recipe: Recipe
         var mass: ErrorMass
         var listener: (any ConnectionListener)?
-        var stopped = false
+        var door = ServiceDoor()
+        /// Stands among the service's work for those who dialled before the name was withdrawn and were not accepted yet.
+        var finishing: ServiceWork.ID?
         /// The accept loop's sleep; cancelling it makes the loop look again.
         var alarm: Task<Void, any Error>?
         /// Requests whose sources are still being listed.
@@ -41,6 +45,17 @@ public final class Service: Sendable {
         var retry: ContinuousClock.Instant?
         /// Changes with `listener`, so that a failed accept knows whether it is news.
         var listenerNumber = 0
+
+        /// Takes the listener away, to be closed; nobody can come from it any more.
+        ///
+        /// - Returns: it, and what stood for those who waited in it.
+        mutating func dropListener() -> (listener: (any ConnectionListener)?, finished: ServiceWork.ID?) {
+            listenerNumber += 1
+            // What the door asks for, binding, is what comes next in the accept loop anyway.
+            _ = door.emptied()
+            alarm?.cancel()
+            return (listener.take(), finishing.take())
+        }
 
         mutating func setAlarm(_ until: ContinuousClock.Instant) -> Task<Void, any Error> {
             let alarm = Task { try await Task.sleep(until: until, clock: .continuous) }
@@ -63,11 +78,12 @@ public final class Service: Sendable {
     /// What the service does at the moment.
     public var state: State {
         inside.withLockedValue { inside in
-            if inside.stopped { return .stopped }
-            return switch inside.mass.state {
-            case .serving: .serving
-            case .withdrawn(let until): .withdrawn(until: until)
-            case .awaitingProbe, .probing: .probing
+            switch (inside.door.state, inside.mass.state) {
+            case (.stopped, _): return .stopped
+            case (.closing, _), (.closed, _): return .disabled
+            case (.open, .serving), (.reopening, .serving): return .serving
+            case (.open, .withdrawn(let until)), (.reopening, .withdrawn(let until)): return .withdrawn(until: until)
+            case (.open, _), (.reopening, _): return .probing
             }
         }
     }
@@ -113,13 +129,44 @@ public final class Service: Sendable {
 
     /// Withdraws the name for good. Requests that have begun go on. Repeating it does nothing.
     public func stopAccepting() {
-        let listener = inside.withLockedValue { inside in
-            inside.stopped = true
+        let (listener, finished) = inside.withLockedValue { inside in
+            _ = inside.door.stop()
             inside.alarm?.cancel()
-            inside.listenerNumber += 1
-            return inside.listener.take()
+            return inside.dropListener()
         }
         listener?.close()
+        if let finished { work.ended(finished) }
+    }
+
+    /// Withdraws the name until ``restore()``. Requests that have begun go on, and so do those whose clients have dialled
+    /// already: no client is turned away that was let in before.
+    public func withdraw() {
+        let listener = inside.withLockedValue { inside -> (any ConnectionListener)? in
+            let action = inside.door.withdraw(isBound: inside.listener != nil)
+            inside.alarm?.cancel()
+            guard case .finishListener = action else { return nil }
+            // Under the lock: who waits for the service to be idle finds it.
+            inside.finishing = work.add(.accepting, generation: inside.recipe.generation)
+            return inside.listener
+        }
+        listener?.finish()
+    }
+
+    /// Binds a withdrawn name again, whether its owner withdrew it or too many failures did; these are forgotten. Does
+    /// nothing where the name is there, or gone for good.
+    public func restore() {
+        change(after: nil) { inside in
+            _ = inside.door.restore()
+            inside.alarm?.cancel()
+            return inside.mass.state == .serving ? .doNothing : inside.mass.forgive()
+        }
+    }
+
+    /// Waits until requests and sources have ended, and cancels nothing. Cancelling the task that waits ends the wait.
+    ///
+    /// - Returns: how much is left at the deadline.
+    public func waitUntilIdle(until deadline: ContinuousClock.Instant) async -> Int {
+        await work.waitUntilIdle(through: .max, deadline: deadline)
     }
 
     /// Waits until requests and sources have ended, and cancels those that have not at the deadline.
@@ -144,8 +191,15 @@ public final class Service: Sendable {
 
     /// Cancels requests and sources; their clients get an error.
     ///
-    /// - Parameter generation: only those that began no later; `nil` is all.
+    /// - Parameter generation: only those that began no later; `nil` is all, with those that a withdrawn name still lets in.
     public func cancelAll(_ generation: Generation? = nil) {
+        if generation == nil {
+            let (listener, finished) = inside.withLockedValue { inside in
+                inside.door.isFinishing ? inside.dropListener() : (nil, nil)
+            }
+            listener?.close()
+            if let finished { work.ended(finished) }
+        }
         work.cancelAll(through: generation?.number ?? .max)
     }
 
@@ -187,18 +241,17 @@ public final class Service: Sendable {
 
     /// Changes the state under the lock and does outside of it what comes of that.
     private func change(after error: ChanservError?, _ body: (inout Inside) -> ErrorMass.Action) {
-        let (action, listener, configuration) = inside.withLockedValue { inside in
+        let (action, listener, finished, configuration) = inside.withLockedValue { inside in
             let action = body(&inside)
             var listener: (any ConnectionListener)?
+            var finished: ServiceWork.ID?
             if action != .doNothing { inside.alarm?.cancel() }
-            if case .withdraw = action {
-                listener = inside.listener.take()
-                inside.listenerNumber += 1
-            }
-            return (action, listener, inside.recipe.configuration)
+            if case .withdraw = action { (listener, finished) = inside.dropListener() }
+            return (action, listener, finished, inside.recipe.configuration)
         }
         guard case .withdraw(_, let mass) = action else { return }
         listener?.close()
+        if let finished { work.ended(finished) }
         configuration.onMaxErrorMass(mass, error ?? ChanservError(.sourceFailed, "unknown"))
     }
 
@@ -235,7 +288,11 @@ public final class Service: Sendable {
 
     private func nextStep() -> Step {
         inside.withLockedValue { inside in
-            if inside.stopped { return .stop }
+            switch inside.door.state {
+            case .stopped: return .stop
+            case .closed: return .wait(inside.setAlarm(.now + .seconds(3600)))
+            case .open, .closing, .reopening: break
+            }
             // What a tick asks for, binding or accepting again, is what comes next here anyway.
             _ = inside.mass.tick(now: .now)
             switch inside.mass.state {
@@ -256,7 +313,7 @@ public final class Service: Sendable {
         do {
             let listener = try multiplexer.bind(vAddr, visibleTo: nil)
             let unwanted = inside.withLockedValue { inside -> Bool in
-                if inside.stopped { return true }
+                guard inside.door.state == .open else { return true }
                 inside.listener = listener
                 inside.listenerNumber += 1
                 return false
@@ -272,13 +329,19 @@ public final class Service: Sendable {
         do {
             connection = try await listener.accept(deadline: nil)
         } catch {
-            // Not a failure where this service closed the listener itself.
-            guard inside.withLockedValue({ $0.listenerNumber == number }) else { return }
+            // Not a failure where this service closed the listener itself, or has nobody left to take from it.
+            let (isExpected, finished) = inside.withLockedValue { inside -> (Bool, ServiceWork.ID?) in
+                guard inside.listenerNumber == number else { return (true, nil) }
+                guard inside.door.isFinishing else { return (false, nil) }
+                return (true, inside.dropListener().finished)
+            }
+            if let finished { work.ended(finished) }
+            if isExpected { return }
             acceptFailed(ChanservError(error, while: "accepting on \(vAddr)"))
             return
         }
         let admitted = inside.withLockedValue { inside -> (Recipe, ErrorMass.Ticket, ServiceWork.ID)? in
-            guard !inside.stopped, case .serve(let ticket) = inside.mass.receivedRequest(now: .now) else { return nil }
+            guard inside.door.state != .stopped, case .serve(let ticket) = inside.mass.receivedRequest(now: .now) else { return nil }
             inside.listing += 1
             // Under the lock: whoever drains this generation from now on finds it.
             return (inside.recipe, ticket, work.add(.request, generation: inside.recipe.generation))
@@ -295,7 +358,7 @@ public final class Service: Sendable {
         work.countFailure()
         change(after: error) { inside in
             // A closed listener stays closed: the multiplexer was shut down.
-            if error.code == .cancelled { inside.stopped = true }
+            if error.code == .cancelled { _ = inside.door.stop() }
             // Where the mass does not make it wait, a failure that repeats must not spin.
             inside.retry = .now + .milliseconds(100)
             return inside.mass.failed(now: .now)

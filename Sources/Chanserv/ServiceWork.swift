@@ -14,6 +14,8 @@ final class ServiceWork: Sendable {
     }
 
     enum Kind: Sendable {
+        /// A withdrawn name that still lets in who dialled before; not counted.
+        case accepting
         case request
         /// A source that waits for its client.
         case announced
@@ -58,7 +60,11 @@ final class ServiceWork: Sendable {
             inside.entries[id] = Entry(generation: generation, kind: kind)
             inside.open[generation, default: 0] += 1
             inside.counters.count(kind, 1)
-            if kind == .request { inside.counters.requestsTotal += 1 } else { inside.counters.sourcesTotal += 1 }
+            switch kind {
+            case .accepting: break
+            case .request: inside.counters.requestsTotal += 1
+            case .announced, .source: inside.counters.sourcesTotal += 1
+            }
             return id
         }
     }
@@ -186,6 +192,7 @@ final class ServiceWork: Sendable {
 extension Service.Counters {
     fileprivate mutating func count(_ kind: ServiceWork.Kind, _ change: Int) {
         switch kind {
+        case .accepting: break
         case .request: requestsOpen += change
         case .announced: sourcesWaiting += change
         case .source: sourcesOpen += change

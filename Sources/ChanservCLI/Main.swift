@@ -9,7 +9,7 @@ struct ChanservCommand: AsyncParsableCommand {
         discussion: """
             EXIT CODES
               0    all is well
-              1    'post' or 'bench': the request or one of its sources failed
+              1    'post' or 'bench': the request or one of its sources failed; 'drain': the route was enabled meanwhile
               64   the command line is wrong
               65   the configuration, or a plugin it names, is wrong
               69   an address is in use, nobody answers, or the like
@@ -17,7 +17,10 @@ struct ChanservCommand: AsyncParsableCommand {
               130  'post', 'mesh' or 'bench' was interrupted
             """,
         version: version,
-        subcommands: [Serve.self, Post.self, Check.self, Router.self, Mesh.self, Bench.self, Worker.self])
+        subcommands: [
+            Serve.self, Post.self, Check.self, Router.self, Mesh.self, Bench.self, Status.self, Reload.self, Drain.self,
+            Enable.self, Worker.self,
+        ])
 
     static let version = "0.1.0"
 

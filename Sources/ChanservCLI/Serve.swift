@@ -33,7 +33,9 @@ struct Serve: AsyncParsableCommand {
     func run() async throws {
         LineLogHandler.bootstrap(level: logLevel, format: logFormat)
         let logger = Logger(label: "chanserv")
-        let host = Host(configurationFile: config, logger: logger, program: OwnProgram.path)
+        let host = Host(
+            configurationFile: config, logger: logger, program: OwnProgram.path,
+            manager: ServiceManager.fromEnvironment(logger: logger))
         do {
             try await ServeSession(host, stopsWithInput: stopWithInput).run()
         } catch {

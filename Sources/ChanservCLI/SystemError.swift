@@ -17,7 +17,10 @@ struct SystemError: Error, Equatable, CustomStringConvertible {
         self.what = what
     }
 
-    var description: String { "\(what): \(String(cString: strerror(code)))" }
+    var description: String { "\(what): \(reason)" }
+
+    /// Why it did not work, in the C library's words.
+    var reason: String { String(cString: strerror(code)) }
 }
 
 /// Writes all of `bytes`, however often it takes.

@@ -71,6 +71,18 @@ public final class Listener: Sendable {
             })
     }
 
+    /// Withdraws the service. Streams that were dialled before can still be taken; after the last of them
+    /// ``nextStream(deadline:)`` throws `closed`. Repeating it does nothing.
+    public func finish() {
+        node.unbind(self)
+        let waiters = storage.withLockedValue { storage in
+            storage.isClosed = true
+            defer { storage.waiters = [] }
+            return storage.waiters
+        }
+        for waiter in waiters { waiter.resume(with: .failure(AstraNetError(.closed, "the listener is closed"))) }
+    }
+
     /// Withdraws the service and fails streams that nobody accepted yet. Streams accepted before go on. Repeating it
     /// does nothing.
     public func close() {

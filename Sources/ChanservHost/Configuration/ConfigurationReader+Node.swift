@@ -1,8 +1,10 @@
 extension ConfigurationReader {
-    private static let nodeKeys = ["listen", "join", "role", "environment", "drain", "limits"]
+    private static let nodeKeys = ["listen", "join", "role", "environment", "drain", "limits", "control"]
 
     /// The `node` section.
-    mutating func node(_ root: YAMLNode) -> HostConfiguration.Node {
+    ///
+    /// - Parameter folder: what relative paths are relative to.
+    mutating func node(_ root: YAMLNode, folder: String) -> HostConfiguration.Node {
         var result = HostConfiguration.Node()
         let entries = section(root, "the node", known: Self.nodeKeys)
         if let entry = entries["listen"] {
@@ -21,6 +23,10 @@ extension ConfigurationReader {
         if let value = value("role", in: entries, { (node) throws(ConfigurationError) in try node.role() }) {
             result.role = value
         }
+        result.control = value("control", in: entries) { (node) throws(ConfigurationError) in
+            try node.socketPath(relativeTo: folder)
+        }
+        result.controlLocation = entries["control"]?.value.location
         if let entry = entries["limits"] { readLimits(entry.value, into: &result.limits) }
         return result
     }

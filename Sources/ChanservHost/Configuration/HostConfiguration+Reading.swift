@@ -60,7 +60,7 @@ extension ConfigurationReader {
         _ root: YAMLNode, file: String, folder: String, fileProblem: (String) -> String?
     ) -> HostConfiguration {
         let entries = section(root, "the configuration", known: HostConfiguration.rootKeys)
-        let node = entries["node"].map { self.node($0.value) } ?? HostConfiguration.Node()
+        let node = entries["node"].map { self.node($0.value, folder: folder) } ?? HostConfiguration.Node()
         var defaults = RouteOptions()
         var isolation = IsolationOptions()
         if let entry = entries["defaults"] {
@@ -100,7 +100,7 @@ extension ConfigurationReader {
 }
 
 /// Why a file could not be read.
-private struct FileProblem: Error {
+struct FileProblem: Error {
     var message: String
 
     init(_ message: String) { self.message = message }
@@ -109,7 +109,7 @@ private struct FileProblem: Error {
 }
 
 /// The bytes of a file, at most one more than `limit`, which is enough for the reader to refuse it.
-private func readBytes(_ file: String, limit: Int) throws(FileProblem) -> [UInt8] {
+func readBytes(_ file: String, limit: Int) throws(FileProblem) -> [UInt8] {
     guard !file.utf8.contains(0) else { throw FileProblem("no file has a zero byte in its name") }
     let descriptor = open(file, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { throw FileProblem(errno: errno) }
@@ -130,7 +130,7 @@ private func readBytes(_ file: String, limit: Int) throws(FileProblem) -> [UInt8
 }
 
 /// The absolute folder `file` stands in. Symbolic links are kept: a path means what its writer sees.
-private func absoluteFolder(of file: String) throws(FileProblem) -> String {
+func absoluteFolder(of file: String) throws(FileProblem) -> String {
     let folder = file.lastIndex(of: "/").map { String(file[..<$0]) }
     if file.hasPrefix("/") { return folder.flatMap { $0.isEmpty ? nil : $0 } ?? "/" }
     guard let pointer = getcwd(nil, 0) else { throw FileProblem(errno: errno) }

@@ -27,6 +27,10 @@ public struct HostConfiguration: Sendable, Hashable {
         public var limits = Limits()
         /// How long SIGTERM waits for running requests before it cancels them (`drain`). 30 seconds by default.
         public var drain = Duration.seconds(30)
+        /// The Unix socket for `chanserv status` and the like (`control`), an absolute path. None by default.
+        public var control: String?
+        /// Where ``control`` stands.
+        public var controlLocation: ConfigurationLocation?
         /// Where the addresses of ``listen`` stand; those of the default stand nowhere.
         public var listenLocations: [HostAddress: ConfigurationLocation] = [:]
 
@@ -83,6 +87,7 @@ extension HostConfiguration.Node: Hashable {
     public static func == (left: Self, right: Self) -> Bool {
         left.listen == right.listen && left.join == right.join && left.environment == right.environment
             && left.role == right.role && left.limits == right.limits && left.drain == right.drain
+            && left.control == right.control
     }
 
     public func hash(into hasher: inout Hasher) {
@@ -92,6 +97,7 @@ extension HostConfiguration.Node: Hashable {
         hasher.combine(role)
         hasher.combine(limits)
         hasher.combine(drain)
+        hasher.combine(control)
     }
 }
 

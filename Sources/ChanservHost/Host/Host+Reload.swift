@@ -40,7 +40,11 @@ extension Host {
 
     private func reloadOnce() async -> ReloadOutcome {
         logger.info("reloading \(file)", metadata: ["generation": "\(table.generation)"])
+        if !machine.isStopping { manager?.tellReloading() }
         let outcome = await readAndApply()
+        lastReload = (outcome, .now)
+        // Refused or not, the host serves.
+        tellServing(isReady: true)
         warn(outcome.warnings)
         switch outcome.result {
         case .unchanged:
@@ -87,6 +91,7 @@ extension Host {
         outcome.warnings =
             configuration.warnings.map(\.description)
             + configuration.node.changesThatNeedARestart(since: startedNode).map { "\(file): \($0)" }
+            + disabledRoutes.map { "route '\($0)' stays drained, as it was told: 'chanserv enable \($0)' brings it back" }
         if outcome.result != .refused { self.configuration = configuration }
         return outcome
     }

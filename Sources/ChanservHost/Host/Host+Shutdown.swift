@@ -20,6 +20,7 @@ extension Host {
         let drain = drain ?? configuration?.node.drain ?? .seconds(1)
         let deadline = ContinuousClock.now + drain
         logger.info("stopping: no new requests, up to \(drain) for those that run")
+        manager?.tell(.stopping(status: "stopping: up to \(drain) for requests that run"))
         // First of all nothing new comes in, even while a reload finds its way back.
         for route in routes { route.service.stopAccepting() }
         if await !lastReloadEnded.wait(until: deadline) {
@@ -35,6 +36,8 @@ extension Host {
         for instance in table.publish([:]) {
             retire(instance, deadline: deadline, reason: "the host stopped and its time to drain is over")
         }
+        for drain in drains.values { drain.cancel() }
+        drains = [:]
         routes = []
         instances = [:]
         for join in joins { join.cancel() }
@@ -56,6 +59,10 @@ extension Host {
             alarm.cancel()
         }
         await network.take()?.shutdown()
+        // Last: how the rest ends can be watched.
+        await control.take()?.stop()
+        watchdog?.cancel()
+        await manager?.flush()
         threads.retire()
         stopped.happened()
     }

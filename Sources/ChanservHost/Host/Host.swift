@@ -30,6 +30,11 @@ public actor Host {
     var startedNode: HostConfiguration.Node?
     var network: (any HostNetwork)?
     var listening: [HostAddress] = []
+    /// Who started this process, and wants to know how it is.
+    let manager: ServiceManager?
+    var watchdog: Task<Void, Never>?
+    /// Where commands come in; `nil` where the configuration names no socket.
+    var control: ControlServer?
     var joins: [Task<Void, Never>] = []
     /// In the order of the file.
     var routes: [RunningRoute] = []
@@ -38,10 +43,14 @@ public actor Host {
     var retiring: [InstanceID: (instance: RunningInstance, task: Task<Void, Never>)] = [:]
     /// Routes that were removed, until their requests have ended.
     var leaving: [RouteID: Task<Void, Never>] = [:]
+    /// Routes that were told to drain, until they have.
+    var drains: [RouteID: Task<DrainOutcome, Never>] = [:]
     private var lastID: UInt64 = 0
 
     var machine = ReloadMachine()
     var reloadCounts = HostStatus.Reloads()
+    var lastReload: (outcome: ReloadOutcome, time: ContinuousClock.Instant)?
+    var readySince: ContinuousClock.Instant?
     /// Who waits for the outcome of which reload.
     var waiters: [UInt64: [CheckedContinuation<ReloadOutcome, Never>]] = [:]
     /// The reload that ran when the shutdown began has ended.
@@ -53,22 +62,24 @@ public actor Host {
     ///   - logger: gets a line when the host is ready, one for each reload, one for each failure, and what plugins log.
     ///   - program: the `chanserv` executable, which is started for plugins with `isolation: process` and to try libraries
     ///     out before they are loaded; `nil`, the default, does neither.
-    public init(configurationFile: String, logger: Logger, program: String? = nil) {
-        self.init(configurationFile: configurationFile, logger: logger, program: program) {
+    ///   - manager: is told when the host is ready, reloads and stops. None by default.
+    public init(configurationFile: String, logger: Logger, program: String? = nil, manager: ServiceManager? = nil) {
+        self.init(configurationFile: configurationFile, logger: logger, program: program, manager: manager) {
             AstraNetHostNetwork($0, logger: $1)
         }
     }
 
-    /// As ``init(configurationFile:logger:program:)``, on a network of the caller's.
+    /// As ``init(configurationFile:logger:program:manager:)``, on a network of the caller's.
     ///
     /// - Parameter network: called once at the start, with what stands under `node`.
     public init(
-        configurationFile: String, logger: Logger, program: String? = nil,
+        configurationFile: String, logger: Logger, program: String? = nil, manager: ServiceManager? = nil,
         network: @escaping @Sendable (HostConfiguration.Node, Logger) -> any HostNetwork
     ) {
         file = configurationFile
         self.logger = logger
         self.program = program
+        self.manager = manager
         makeNetwork = network
         threads = PluginThreads(name: "plugin", limit: PluginThreads.defaultSharedLimit)
         store = PluginStore(threads: threads, logger: logger)
@@ -92,6 +103,7 @@ public actor Host {
         guard case .begin(let number) = machine.requested() else {
             throw HostError(.internalFailure, ["the host was shut down before it started"])
         }
+        startWatchdog()
         let failure = await startUp()
         await reloadEnded(
             number,
@@ -128,11 +140,13 @@ public actor Host {
         }
         joins = configuration.node.join.map { address in Task { await network.keepJoined(address) } }
         var work = configuration.node.role == .router ? ["routing"] : []
+        readySince = .now
         let served = configuration.routes.map(\.vAddr).joined(separator: ", ")
         if !served.isEmpty || work.isEmpty { work.append("serving \(served.isEmpty ? "nothing" : served)") }
         logger.info(
             "ready: listening on \(listening.map(\.description).joined(separator: ", ")), \(work.joined(separator: " and "))",
             metadata: ["generation": "\(table.generation)"])
+        tellServing(isReady: true)
         return nil
     }
 
@@ -144,6 +158,13 @@ public actor Host {
             } catch {
                 let place = node.listenLocations[address] ?? ConfigurationLocation(file: file)
                 problems.append("\(place): \(error)")
+            }
+        }
+        if let path = node.control {
+            do throws(ControlSocketError) {
+                control = try await ControlServer.start(at: path, host: self, threads: threads, logger: logger)
+            } catch {
+                problems.append("\(node.controlLocation ?? ConfigurationLocation(file: file)): \(error)")
             }
         }
         return problems.isEmpty ? nil : HostError(.unavailable, problems)
@@ -177,11 +198,13 @@ public actor Host {
             listening: listening, generation: table.generation, requestsByGeneration: table.requestsByGeneration,
             routes: routes.map {
                 HostStatus.Route(
-                    vAddr: $0.planned.vAddr, plugin: $0.planned.instance.plugin, state: $0.service.state,
-                    counters: $0.service.counters)
+                    vAddr: $0.planned.vAddr, plugin: $0.planned.instance.plugin, digest: $0.planned.instance.digest,
+                    state: $0.service.state, counters: $0.service.counters)
             },
             instances: current.map { HostStatus.Instance($0, isDraining: false) }
                 + draining.map { HostStatus.Instance($0, isDraining: true) },
-            retainedCopies: store.statistics.copies, retainedBytes: store.statistics.bytes, reloads: reloadCounts)
+            retainedCopies: store.statistics.copies, retainedBytes: store.statistics.bytes, reloads: reloadCounts,
+            lastReload: lastReload.map { HostStatus.LastReload(outcome: $0.outcome, age: $0.time.duration(to: .now)) },
+            uptime: readySince.map { $0.duration(to: .now) })
     }
 }

@@ -18,12 +18,18 @@ public struct HostStatus: Sendable, Hashable {
     public var retainedBytes: Int
     /// Reloads that changed something, changed nothing, and were refused.
     public var reloads: Reloads
+    /// The one that ended last; `nil` before the first.
+    public var lastReload: LastReload?
+    /// How long the host has been ready; `nil` before it is.
+    public var uptime: Duration?
 
     /// A bound route.
     public struct Route: Sendable, Hashable {
         public var vAddr: String
         public var plugin: String
-        /// Serving, withdrawn by its error mass, probing, or stopped.
+        /// The SHA-256 of the library that serves new requests, in hex.
+        public var digest: String
+        /// Serving, withdrawn by its error mass, probing, disabled by its operator, or stopped.
         public var state: Service.State
         /// Requests, sources, frames, failures, error mass.
         public var counters: Service.Counters
@@ -53,6 +59,13 @@ public struct HostStatus: Sendable, Hashable {
         public var overstays: Int
         /// The processes it runs in; empty where it runs in the host's.
         public var workers: [WorkerStatus]
+    }
+
+    /// A reload that has ended.
+    public struct LastReload: Sendable, Hashable {
+        public var outcome: ReloadOutcome
+        /// How long ago it ended.
+        public var age: Duration
     }
 
     /// How reloads have ended.

@@ -20,6 +20,9 @@ extension HostConfiguration.Node {
         if role != running.role {
             changes.append(Self.warning("role", role.rawValue, stays: running.role.rawValue))
         }
+        if control != running.control {
+            changes.append(Self.warning("control", control ?? "none", stays: running.control ?? "none"))
+        }
         for (key, path) in Self.limits where limits[keyPath: path] != running.limits[keyPath: path] {
             changes.append(
                 Self.warning(

@@ -1,0 +1,50 @@
+import ArgumentParser
+import ChanservHost
+
+/// `chanserv reload`: what SIGHUP does, with an answer.
+struct Reload: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Makes a running host read its configuration and plugins again, and says what came of it.",
+        discussion: """
+            All of it takes effect or, if anything is wrong, none. Waits until it is over and writes what changed to \
+            standard output; the reasons of a refusal, and warnings, go to standard error. SIGHUP does the same \
+            without an answer.
+
+            The host is found through 'control' under 'node' in its configuration, or with --socket.
+
+            Exits with 0, with 65 if the reload was refused, or with 69 if no host answers.
+
+            EXAMPLES
+              chanserv reload
+              chanserv reload --config /etc/chanserv.yaml
+              chanserv reload --socket /run/chanserv/chanserv.sock --json | jq .changes.repointed
+            """)
+
+    @OptionGroup var options: ControlOptions
+
+    func run() async throws {
+        try await options.run { path in
+            let report = try await ControlClient.ask(.reload, at: path, as: ReloadAnswer.self)
+            for warning in report.warnings { StandardError.write("warning: \(warning)") }
+            for reason in report.reasons { StandardError.write(reason) }
+            if options.json { try options.write(report) } else { try options.write(text: Self.text(report) + "\n") }
+            if report.result == .refused { throw ExitCode(65) }
+        }
+    }
+
+    static func text(_ report: ReloadReport) -> String {
+        switch report.result {
+        case .unchanged: return "nothing has changed: still generation \(report.generation)"
+        case .refused: return "refused: everything goes on as it was, in generation \(report.generation)"
+        case .changed:
+            let changes = report.changes
+            let lists = [
+                ("added", changes.added), ("updated", changes.updated), ("repointed", changes.repointed),
+                ("removed", changes.removed), ("created", changes.created), ("retired", changes.retired),
+            ]
+            let parts = lists.filter { !$0.1.isEmpty }.map { "\($0.0) \($0.1.joined(separator: ", "))" }
+            let all = parts + ["\(changes.untouched.count) untouched"]
+            return "generation \(report.generation): \(all.joined(separator: "; "))"
+        }
+    }
+}

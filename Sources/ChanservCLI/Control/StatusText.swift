@@ -1,0 +1,85 @@
+import ChanservHost
+
+/// A host's status as tables for people.
+enum StatusText {
+    static func render(_ report: StatusReport) -> String {
+        var text = "host \(report.pid), up \(age(report.uptimeMilliseconds)), generation \(report.generation), "
+        text += report.listening.isEmpty ? "listening nowhere\n" : "listening on \(report.listening.joined(separator: ", "))\n"
+        if let last = report.lastReload { text += reload(last) }
+        text += "\n" + table(routes(report.routes))
+        if !report.plugins.isEmpty { text += "\n" + table(plugins(report.plugins)) }
+        let generations = report.requestsByGeneration.filter { $0.generation != report.generation }
+        if !generations.isEmpty {
+            let parts = generations.map { "\($0.requests) of generation \($0.generation)" }
+            text += "\nolder requests: \(parts.joined(separator: ", "))\n"
+        }
+        let (copies, reloads) = (report.retained.copies, report.reloads)
+        text += "\nlibraries in memory: \(copies), \(ByteCount(report.retained.bytes)); reloads: "
+        text += "\(reloads.changed) changed, \(reloads.unchanged) unchanged, \(reloads.refused) refused\n"
+        return text
+    }
+
+    private static func reload(_ last: StatusReport.LastReload) -> String {
+        let lines = last.outcome.reasons + last.outcome.warnings.map { "warning: \($0)" }
+        return "last reload \(age(last.ageMilliseconds)) ago: \(Reload.text(last.outcome))\n"
+            + lines.map { "  \(visible($0))\n" }.joined()
+    }
+
+    private static func routes(_ routes: [StatusReport.Route]) -> [[String]] {
+        [["ROUTE", "PLUGIN", "STATE", "REQUESTS", "SOURCES", "FRAMES", "BYTES", "FAILURES"]]
+            + routes.map { route in
+                [
+                    visible(route.vaddr), "\(visible(route.plugin))@\(route.digest.prefix(8))", state(route),
+                    "\(route.requestsOpen) / \(route.requestsTotal)",
+                    "\(route.sourcesOpen + route.sourcesWaiting) / \(route.sourcesTotal)", "\(route.frames)",
+                    "\(ByteCount(route.bytes))", "\(route.errorMass) / \(route.failures)",
+                ]
+            }
+    }
+
+    private static func state(_ route: StatusReport.Route) -> String {
+        guard let left = route.withdrawnMilliseconds else { return route.state.rawValue }
+        return "\(route.state.rawValue) for \(age(left))"
+    }
+
+    private static func plugins(_ plugins: [StatusReport.Plugin]) -> [[String]] {
+        [["PLUGIN", "VERSION", "STATE", "CALLS", "SOURCES", "FRAMES", "OVERSTAYS"]]
+            + plugins.map { plugin in
+                [
+                    "\(visible(plugin.plugin))@\(plugin.digest.prefix(8))", visible(plugin.version),
+                    plugin.draining ? "old" : "current", "\(plugin.callsOpen) / \(plugin.callsTotal)",
+                    "\(plugin.sourcesOpen)", "\(plugin.frames)", "\(plugin.overstays)",
+                ]
+            }
+    }
+
+    /// Columns as wide as they need to be.
+    private static func table(_ rows: [[String]]) -> String {
+        let widths = rows[0].indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
+        return rows.map { row in
+            var line = zip(row, widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }.joined(separator: "  ")
+            while line.last == " " { line.removeLast() }
+            return line + "\n"
+        }.joined()
+    }
+
+    /// `850 ms`, `12 s`, `3 min 20 s`, `5 h 2 min`, `12 d 3 h`.
+    static func age(_ milliseconds: Int) -> String {
+        let seconds = milliseconds / 1_000
+        switch seconds {
+        case ..<1: return "\(milliseconds) ms"
+        case ..<60: return "\(seconds) s"
+        case ..<3_600: return "\(seconds / 60) min \(seconds % 60) s"
+        case ..<86_400: return "\(seconds / 3_600) h \(seconds / 60 % 60) min"
+        default: return "\(seconds / 86_400) d \(seconds / 3_600 % 24) h"
+        }
+    }
+
+    /// Names are the file's and the plugins': control characters would command the terminal.
+    private static func visible(_ text: String) -> String {
+        text.unicodeScalars.reduce(into: "") { result, scalar in
+            let isControl = scalar.properties.generalCategory == .control
+            result += isControl ? scalar.escaped(asASCII: true) : String(scalar)
+        }
+    }
+}

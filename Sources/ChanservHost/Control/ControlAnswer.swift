@@ -1,0 +1,86 @@
+/// A line of an answer: any number of them with `progress`, then one with `result` or `error`.
+package struct ControlAnswer<Progress: Codable & Sendable, Result: Codable & Sendable>: Codable, Sendable {
+    package var progress: Progress?
+    package var result: Result?
+    package var error: ControlError?
+
+    package static func progress(_ progress: Progress) -> Self { Self(progress: progress) }
+    package static func result(_ result: Result) -> Self { Self(result: result) }
+    package static func error(_ error: ControlError) -> Self { Self(error: error) }
+}
+
+/// An answer to a request that cannot be understood has only an error.
+package struct Nothing: Codable, Sendable, Hashable {}
+
+package typealias StatusAnswer = ControlAnswer<StatusReport, StatusReport>
+package typealias ReloadAnswer = ControlAnswer<Nothing, ReloadReport>
+package typealias DrainAnswer = ControlAnswer<DrainReport.Progress, DrainReport>
+package typealias EnableAnswer = ControlAnswer<Nothing, EnableReport>
+
+/// What became of a reload.
+package struct ReloadReport: Codable, Sendable, Hashable {
+    package enum Result: String, Codable, Sendable {
+        case changed, unchanged, refused
+    }
+
+    package var result: Result
+    package var generation: UInt64
+    package var changes: Changes
+    package var reasons: [String]
+    package var warnings: [String]
+
+    /// See ``ReloadChanges``.
+    package struct Changes: Codable, Sendable, Hashable {
+        package var added: [String]
+        package var updated: [String]
+        package var repointed: [String]
+        package var removed: [String]
+        package var untouched: [String]
+        package var created: [String]
+        package var retired: [String]
+    }
+
+    package init(_ outcome: ReloadOutcome) {
+        result =
+            switch outcome.result {
+            case .changed: .changed
+            case .unchanged: .unchanged
+            case .refused: .refused
+            }
+        generation = outcome.generation
+        let from = outcome.changes
+        changes = Changes(
+            added: from.added, updated: from.updated, repointed: from.repointed, removed: from.removed,
+            untouched: from.untouched, created: from.created, retired: from.retired)
+        reasons = outcome.reasons
+        warnings = outcome.warnings
+    }
+}
+
+/// How a drain ended.
+package struct DrainReport: Codable, Sendable, Hashable {
+    package enum Result: String, Codable, Sendable {
+        /// Nothing of the route's runs any more.
+        case drained
+        /// The route was enabled meanwhile, or the host is stopping.
+        case givenUp = "given_up"
+    }
+
+    package var vaddr: String
+    package var result: Result
+    /// Requests and sources that were cut off at the deadline.
+    package var cancelled: Int
+
+    /// What has not ended yet.
+    package struct Progress: Codable, Sendable, Hashable {
+        package var requests: Int
+        package var sources: Int
+    }
+}
+
+/// What `enable` did.
+package struct EnableReport: Codable, Sendable, Hashable {
+    package var vaddr: String
+    /// Whether the route was away.
+    package var changed: Bool
+}

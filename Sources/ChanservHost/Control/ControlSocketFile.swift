@@ -1,0 +1,150 @@
+internal import Glibc
+
+/// Why there is no control socket.
+package struct ControlSocketError: Error, Hashable, CustomStringConvertible {
+    package var description: String
+
+    init(_ what: String, _ reason: String) {
+        description = "\(what): \(reason)"
+    }
+
+    /// With the reason of the system call made last.
+    init(_ what: String) {
+        self.init(what, String(cString: strerror(errno)))
+    }
+}
+
+/// A Unix socket in the file system that only its owner can connect to, from its first moment on.
+///
+/// A socket whose host is gone is replaced, one whose host is there is not. Looking and replacing are one step as far as
+/// other hosts are concerned: whoever does it holds a lock on the folder, which leaves no file behind.
+package struct ControlSocketFile: Sendable {
+    /// What fits into `sockaddr_un` beside the zero at its end.
+    package static let longestPath = 107
+    /// Connections that wait to be accepted.
+    private static let backlog: Int32 = 64
+
+    /// Listens; belongs to whoever asked for it.
+    let descriptor: Int32
+    private let path: String
+    /// Which file it is: at its path another may stand later.
+    private let device: dev_t
+    private let inode: ino_t
+
+    /// Binds the path and listens there. Blocks on the file system.
+    ///
+    /// - Throws: where something else stands there that is no left-over, or the path cannot be bound.
+    init(binding path: String) throws(ControlSocketError) {
+        let what = "cannot make the control socket \(quoted(path))"
+        self.path = path
+        let lock = try FolderLock(of: path, what)
+        defer { lock.unlock() }
+        try Self.removeLeftOver(at: path, what)
+
+        let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Self.closeOnExec, 0)
+        guard descriptor >= 0 else { throw ControlSocketError(what) }
+        var isDone = false
+        defer { if !isDone { close(descriptor) } }
+        // On Linux the file takes its mode from the socket, so there is no moment in which others could connect; the umask
+        // can only take rights away.
+        guard fchmod(descriptor, 0o600) == 0 else { throw ControlSocketError(what) }
+        guard withSocketAddress(path, { bind(descriptor, $0, $1) }) == 0 else { throw ControlSocketError(what) }
+        var status = stat()
+        guard lstat(path, &status) == 0, listen(descriptor, Self.backlog) == 0 else {
+            let error = ControlSocketError(what)
+            unlink(path)
+            throw error
+        }
+        (device, inode) = (status.st_dev, status.st_ino)
+        self.descriptor = descriptor
+        isDone = true
+    }
+
+    /// Removes the file, unless another has taken its place. Blocks on the file system.
+    ///
+    /// - Throws: where it is there and cannot be removed.
+    func remove() throws(ControlSocketError) {
+        let what = "cannot remove the control socket \(quoted(path))"
+        let lock = try FolderLock(of: path, what)
+        defer { lock.unlock() }
+        var status = stat()
+        guard lstat(path, &status) == 0 else {
+            if errno == ENOENT { return }
+            throw ControlSocketError(what)
+        }
+        guard status.st_dev == device, status.st_ino == inode else { return }
+        guard unlink(path) == 0 else { throw ControlSocketError(what) }
+    }
+
+    private static func removeLeftOver(at path: String, _ what: String) throws(ControlSocketError) {
+        var status = stat()
+        guard lstat(path, &status) == 0 else {
+            if errno == ENOENT { return }
+            throw ControlSocketError(what)
+        }
+        guard status.st_mode & S_IFMT == S_IFSOCK else {
+            throw ControlSocketError(what, "something else than a socket stands there, and is not replaced")
+        }
+        guard try !answers(path, what) else {
+            throw ControlSocketError(what, "another host answers there: end it, or choose another path")
+        }
+        guard unlink(path) == 0 || errno == ENOENT else { throw ControlSocketError(what) }
+    }
+
+    /// Whether somebody listens.
+    private static func answers(_ path: String, _ what: String) throws(ControlSocketError) -> Bool {
+        // Not to wait where a host's backlog is full.
+        let flags = Int32(SOCK_STREAM.rawValue) | closeOnExec | Int32(SOCK_NONBLOCK.rawValue)
+        let descriptor = socket(AF_UNIX, flags, 0)
+        guard descriptor >= 0 else { throw ControlSocketError(what) }
+        defer { close(descriptor) }
+        if withSocketAddress(path, { connect(descriptor, $0, $1) }) == 0 { return true }
+        switch errno {
+        case ECONNREFUSED, ENOENT: return false
+        case EAGAIN: return true
+        default: throw ControlSocketError(what)
+        }
+    }
+
+    private static let closeOnExec = Int32(SOCK_CLOEXEC.rawValue)
+}
+
+/// Calls `body` with the address of a Unix socket. A path that does not fit is cut, and therefore not to be given.
+func withSocketAddress<Value>(_ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Value) -> Value {
+    precondition(path.utf8.count <= ControlSocketFile.longestPath, "the path of a socket is too long")
+    var address = sockaddr_un()
+    address.sun_family = sa_family_t(AF_UNIX)
+    withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+    return withUnsafePointer(to: &address) { pointer in
+        pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+            body($0, socklen_t(MemoryLayout<sockaddr_un>.size))
+        }
+    }
+}
+
+/// An advisory lock on the folder of a file, gone with the process at the latest.
+private struct FolderLock {
+    /// Somebody else's lock is waited for so often, a hundredth of a second each time.
+    private static let attempts = 500
+
+    private let descriptor: Int32
+
+    init(of path: String, _ what: String) throws(ControlSocketError) {
+        let folder = path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+        descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw ControlSocketError(what) }
+        // Whoever may read the folder may lock it: to wait for ever would leave the start to them.
+        for _ in 0..<Self.attempts {
+            if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { return }
+            guard errno == EWOULDBLOCK || errno == EINTR else { break }
+            usleep(10_000)
+        }
+        let error = ControlSocketError("\(what), its folder cannot be locked")
+        close(descriptor)
+        throw error
+    }
+
+    func unlock() {
+        close(descriptor)
+    }
+}

@@ -1,0 +1,170 @@
+internal import Chanserv
+internal import Glibc
+
+/// ``HostStatus`` as it goes over the control socket.
+package struct StatusReport: Codable, Sendable, Hashable {
+    package var pid: Int32
+    package var listening: [String]
+    package var uptimeMilliseconds: Int
+    package var generation: UInt64
+    package var requestsByGeneration: [Generation]
+    package var routes: [Route]
+    package var plugins: [Plugin]
+    package var retained: Retained
+    package var reloads: Reloads
+    /// Missing before the first.
+    package var lastReload: LastReload?
+
+    enum CodingKeys: String, CodingKey {
+        case pid, listening
+        case uptimeMilliseconds = "uptime_ms"
+        case generation
+        case requestsByGeneration = "requests_by_generation"
+        case routes, plugins, retained, reloads
+        case lastReload = "last_reload"
+    }
+
+    package struct Generation: Codable, Sendable, Hashable {
+        package var generation: UInt64
+        package var requests: Int
+    }
+
+    package struct Route: Codable, Sendable, Hashable {
+        package enum State: String, Codable, Sendable {
+            case serving
+            /// By its failures, for a while.
+            case withdrawn
+            /// Back after that, with one request to decide.
+            case probing
+            /// Withdrawn by its operator, with requests that have not ended.
+            case draining
+            /// As draining, with none.
+            case drained
+            /// The host is stopping.
+            case stopped
+        }
+
+        package var vaddr: String
+        package var plugin: String
+        package var digest: String
+        package var state: State
+        /// With `withdrawn`: for how long yet.
+        package var withdrawnMilliseconds: Int?
+        package var requestsOpen: Int
+        package var requestsTotal: Int
+        package var sourcesWaiting: Int
+        package var sourcesOpen: Int
+        package var sourcesTotal: Int
+        package var frames: Int
+        package var bytes: Int
+        package var failures: Int
+        package var errorMass: Int
+
+        enum CodingKeys: String, CodingKey {
+            case vaddr, plugin, digest, state
+            case withdrawnMilliseconds = "withdrawn_ms"
+            case requestsOpen = "requests_open"
+            case requestsTotal = "requests_total"
+            case sourcesWaiting = "sources_waiting"
+            case sourcesOpen = "sources_open"
+            case sourcesTotal = "sources_total"
+            case frames, bytes, failures
+            case errorMass = "error_mass"
+        }
+    }
+
+    package struct Plugin: Codable, Sendable, Hashable {
+        package var plugin: String
+        package var version: String
+        package var digest: String
+        /// JSON, as text.
+        package var config: String
+        package var draining: Bool
+        package var callsOpen: Int
+        package var callsTotal: Int
+        package var sourcesOpen: Int
+        package var frames: Int
+        package var overstays: Int
+
+        enum CodingKeys: String, CodingKey {
+            case plugin, version, digest, config, draining
+            case callsOpen = "calls_open"
+            case callsTotal = "calls_total"
+            case sourcesOpen = "sources_open"
+            case frames, overstays
+        }
+    }
+
+    package struct Retained: Codable, Sendable, Hashable {
+        package var copies: Int
+        package var bytes: Int
+    }
+
+    package struct Reloads: Codable, Sendable, Hashable {
+        package var changed: Int
+        package var unchanged: Int
+        package var refused: Int
+    }
+
+    package struct LastReload: Codable, Sendable, Hashable {
+        package var ageMilliseconds: Int
+        package var outcome: ReloadReport
+
+        enum CodingKeys: String, CodingKey {
+            case ageMilliseconds = "age_ms"
+            case outcome
+        }
+    }
+}
+
+extension StatusReport {
+    package init(_ status: HostStatus) {
+        pid = getpid()
+        listening = status.listening.map(\.description)
+        uptimeMilliseconds = status.uptime?.wholeMilliseconds ?? 0
+        generation = status.generation
+        requestsByGeneration = status.requestsByGeneration.sorted { $0.key < $1.key }.map {
+            Generation(generation: $0.key, requests: $0.value)
+        }
+        routes = status.routes.map(Route.init)
+        plugins = status.instances.map { instance in
+            Plugin(
+                plugin: instance.plugin, version: instance.version, digest: instance.digest, config: instance.config,
+                draining: instance.isDraining, callsOpen: instance.openCalls, callsTotal: instance.calls,
+                sourcesOpen: instance.openSources, frames: instance.frames, overstays: instance.overstays)
+        }
+        retained = Retained(copies: status.retainedCopies, bytes: status.retainedBytes)
+        reloads = Reloads(
+            changed: status.reloads.changed, unchanged: status.reloads.unchanged, refused: status.reloads.refused)
+        lastReload = status.lastReload.map {
+            LastReload(ageMilliseconds: $0.age.wholeMilliseconds, outcome: ReloadReport($0.outcome))
+        }
+    }
+}
+
+extension StatusReport.Route {
+    init(_ route: HostStatus.Route) {
+        let counters = route.counters
+        var left: Int?
+        let state: State
+        switch route.state {
+        case .serving: state = .serving
+        case .withdrawn(let until):
+            state = .withdrawn
+            left = max(0, ContinuousClock.now.duration(to: until).wholeMilliseconds)
+        case .probing: state = .probing
+        case .disabled: state = counters.open > 0 ? .draining : .drained
+        case .stopped: state = .stopped
+        }
+        self.init(
+            vaddr: route.vAddr, plugin: route.plugin, digest: route.digest, state: state, withdrawnMilliseconds: left,
+            requestsOpen: counters.requestsOpen, requestsTotal: counters.requestsTotal,
+            sourcesWaiting: counters.sourcesWaiting, sourcesOpen: counters.sourcesOpen,
+            sourcesTotal: counters.sourcesTotal, frames: counters.frames, bytes: counters.bytes,
+            failures: counters.failures, errorMass: counters.errorMass)
+    }
+}
+
+extension Duration {
+    var wholeMilliseconds: Int { Int((self / .milliseconds(1)).rounded(.down)) }
+}

@@ -1,0 +1,170 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// What `chanserv serve` tells the service manager that started it.
+@Suite struct NotifyTests {
+    enum Kind: CaseIterable { case path, abstract }
+
+    /// Starts a host with a notify socket.
+    private func start(
+        _ manager: NotifyReceiver, _ folder: String, variables: String = ""
+    ) throws -> ChildProcess {
+        try ChildProcess(
+            "/bin/sh",
+            [
+                "-c", "\(variables) NOTIFY_SOCKET=\(manager.name) exec \"$0\" serve --config \"$1\"",
+                ChanservCommand.buildFolder + "/chanserv", folder + "/chanserv.yaml",
+            ])
+    }
+
+    @Test(arguments: Kind.allCases)
+    func theManagerHearsOfEachStep(kind: Kind) async throws {
+        try await TestHost.withFolder(TestHost.controlled) { folder in
+            let manager = try NotifyReceiver(
+                kind == .path ? folder + "/notify" : "@chanserv-test-\(UUID().uuidString)")
+            let process = try start(manager, folder)
+            defer { process.end() }
+            #expect(try await manager.next() == "READY=1\nSTATUS=serving echo, files, ticker")
+            _ = try await process.errorLine(with: "ready")
+
+            // A reload begins not before it was asked for, by the manager's clock.
+            let before = NotifyReceiver.monotonicMicroseconds()
+            process.kill(SIGHUP)
+            let reloading = try await manager.next()
+            let time = try #require(
+                reloading.wholeMatch(of: #/RELOADING=1\nMONOTONIC_USEC=(\d+)/#).flatMap { UInt64($0.1) })
+            #expect(time >= before && time <= NotifyReceiver.monotonicMicroseconds())
+            #expect(try await manager.next() == "READY=1\nSTATUS=serving echo, files, ticker")
+
+            // A refused one ends in the same way.
+            try Data("nonsense: 1\n".utf8).write(to: URL(fileURLWithPath: folder + "/chanserv.yaml"))
+            let refused = try await ChanservCommand.run("reload", "--socket", folder + "/c.sock")
+            #expect(refused.code == 65)
+            #expect(try await manager.next().hasPrefix("RELOADING=1\n"))
+            #expect(
+                try await manager.next()
+                    == "READY=1\nSTATUS=serving echo, files, ticker; the last reload was refused")
+
+            let socket = folder + "/c.sock"
+            #expect(try await ChanservCommand.run("drain", "files", "--socket", socket).code == 0)
+            let drained = "serving echo, ticker; drained: files; the last reload was refused"
+            #expect(try await manager.next() == "STATUS=\(drained)")
+            #expect(try await ChanservCommand.run("enable", "files", "--socket", socket).code == 0)
+            #expect(try await manager.next() == "STATUS=serving echo, files, ticker; the last reload was refused")
+
+            process.kill(SIGTERM)
+            let stopping = try await manager.next()
+            #expect(stopping.hasPrefix("STOPPING=1\nSTATUS=stopping: "))
+            #expect(try await process.exit().code == 0)
+        }
+    }
+
+    @Test func aHostThatCannotStartIsNotReady() async throws {
+        try await TestHost.withFolder("routes: 3\n") { folder in
+            let manager = try NotifyReceiver(folder + "/notify")
+            let process = try start(manager, folder)
+            #expect(try await process.exit().code == 65)
+            #expect(manager.waiting() == nil)
+        }
+    }
+
+    @Test func theWatchdogIsFedAsLongAsTheHostLives() async throws {
+        try await TestHost.withFolder(TestHost.controlled) { folder in
+            let manager = try NotifyReceiver(folder + "/notify")
+            let process = try start(manager, folder, variables: "WATCHDOG_PID=$$ WATCHDOG_USEC=20000")
+            defer { process.end() }
+            var fed = 0
+            while fed < 10 {
+                if try await manager.next() == "WATCHDOG=1" { fed += 1 }
+            }
+            // Stopped as a whole, it says nothing; what is waiting was said before.
+            process.kill(SIGSTOP)
+            try await manager.waitUntilStopped(process.pid)
+            while manager.waiting() != nil {}
+            #expect(manager.waiting() == nil)
+            process.kill(SIGCONT)
+            while try await manager.next() != "WATCHDOG=1" {}
+            process.kill(SIGTERM)
+            while try await !manager.next().hasPrefix("STOPPING=1") {}
+            #expect(try await process.exit().code == 0)
+        }
+    }
+
+    @Test func anothersWatchdogIsNotFed() async throws {
+        try await TestHost.withFolder(TestHost.controlled) { folder in
+            let manager = try NotifyReceiver(folder + "/notify")
+            let process = try start(manager, folder, variables: "WATCHDOG_PID=1 WATCHDOG_USEC=2000")
+            defer { process.end() }
+            var messages = [try await manager.next()]
+            for _ in 0..<3 { #expect(try await ChanservCommand.run("reload", "--socket", folder + "/c.sock").code == 0) }
+            process.kill(SIGTERM)
+            while messages.last?.hasPrefix("STOPPING=1") == false { messages.append(try await manager.next()) }
+            #expect(!messages.contains("WATCHDOG=1"))
+            #expect(messages.count == 2 + 3 * 2)
+        }
+    }
+
+    @Test func aManagerThatCannotBeToldIsNoReasonNotToServe() async throws {
+        try await TestHost.withFolder(TestHost.controlled) { folder in
+            let process = try ChildProcess(
+                "/usr/bin/env",
+                [
+                    "NOTIFY_SOCKET=nonsense", ChanservCommand.buildFolder + "/chanserv", "serve", "--config",
+                    folder + "/chanserv.yaml",
+                ])
+            defer { process.end() }
+            _ = try await process.errorLine(with: "NOTIFY_SOCKET is neither a path nor an abstract name: 'nonsense'")
+            _ = try await process.errorLine(with: "ready")
+        }
+    }
+
+    @Test func pluginsAndChildrenDoNotInheritTheVariables() async throws {
+        let source = """
+            #include "chanserv_plugin.h"
+            #include <stdio.h>
+            #include <stdlib.h>
+            static const char *value(const char *name) { const char *v = getenv(name); return v ? v : "none"; }
+            static chanserv_status create(const chanserv_host *host, const chanserv_config *config,
+                                          chanserv_instance **instance, chanserv_error *error) {
+                (void)host; (void)config; (void)instance;
+                snprintf(error->message, error->capacity, "sees %s %s %s", value("NOTIFY_SOCKET"),
+                         value("WATCHDOG_USEC"), value("WATCHDOG_PID"));
+                return CHANSERV_ERROR_INTERNAL;
+            }
+            static void destroy(chanserv_instance *i) { (void)i; }
+            static chanserv_status open_call(chanserv_instance *i, const chanserv_request *r, chanserv_call **c,
+                                             chanserv_error *e) {
+                (void)i; (void)r; (void)c; (void)e; return CHANSERV_ERROR_INTERNAL;
+            }
+            static chanserv_status poll_sources(chanserv_call *c, chanserv_source_sink *s, chanserv_error *e) {
+                (void)c; (void)s; (void)e; return CHANSERV_END;
+            }
+            static void call(chanserv_call *c) { (void)c; }
+            static chanserv_status poll_frames(chanserv_source *s, chanserv_frame_sink *k, chanserv_error *e) {
+                (void)s; (void)k; (void)e; return CHANSERV_END;
+            }
+            static void source(chanserv_source *s) { (void)s; }
+            static const chanserv_plugin nosy = {
+                .magic = CHANSERV_PLUGIN_MAGIC, .abi_major = CHANSERV_ABI_MAJOR, .abi_minor = CHANSERV_ABI_MINOR,
+                .struct_size = sizeof(chanserv_plugin), .name = "nosy", .version = "1", .create = create,
+                .destroy = destroy, .open = open_call, .poll_sources = poll_sources, .cancel_call = call,
+                .close_call = call, .poll_frames = poll_frames, .cancel_source = source, .close_source = source,
+            };
+            CHANSERV_EXPORT const chanserv_plugin *chanserv_plugin_v1(void) { return &nosy; }
+            """
+        let configuration = """
+            node: {listen: 127.0.0.1:0}
+            plugins: {nosy: {path: nosy.so}}
+            routes: [{vaddr: nosy, plugin: nosy}]
+            """
+        try await TestHost.withFolder(configuration) { folder in
+            try CompiledPlugin.compile(source, to: folder + "/nosy.so")
+            let manager = try NotifyReceiver(folder + "/notify")
+            let process = try start(manager, folder, variables: "WATCHDOG_PID=$$ WATCHDOG_USEC=1000000")
+            let exit = try await process.exit()
+            #expect(exit.code == 65)
+            #expect(exit.errors.contains("sees none none none"))
+        }
+    }
+}

@@ -1,0 +1,99 @@
+import Foundation
+
+/// A client of a control socket that says whatever a test wants.
+final class RawControlClient: Sendable {
+    struct Failed: Error, CustomStringConvertible {
+        let description: String
+        init(_ what: String) { description = "\(what): \(String(cString: strerror(errno)))" }
+    }
+
+    /// Far beyond what anything takes, in seconds.
+    private static let patience = 120
+
+    private let descriptor: Int32
+    private let reader: LineReader
+
+    init(_ path: String) throws {
+        descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        guard descriptor >= 0 else { throw Failed("no socket") }
+        reader = LineReader(descriptor)
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+        let result = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+        guard result == 0 else {
+            let error = Failed("cannot connect to \(path)")
+            close(descriptor)
+            throw error
+        }
+        var time = timeval(tv_sec: Self.patience, tv_usec: 0)
+        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &time, socklen_t(MemoryLayout<timeval>.size))
+        setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &time, socklen_t(MemoryLayout<timeval>.size))
+    }
+
+    deinit { close(descriptor) }
+
+    /// Sends bytes. A host that has closed does not take them all, which is no failure here.
+    func send(_ text: String) {
+        let bytes = Array(text.utf8)
+        var sent = 0
+        while sent < bytes.count {
+            let count = bytes[sent...].withUnsafeBytes {
+                Foundation.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
+            }
+            if count <= 0 { return }
+            sent += count
+        }
+    }
+
+    /// Says that nothing more comes.
+    func finish() { shutdown(descriptor, Int32(SHUT_WR)) }
+
+    /// The next line without its end; `nil` where the host has closed.
+    func line() async throws -> String? {
+        let reader = reader
+        return try await withCheckedThrowingContinuation { continuation in
+            Thread.detachNewThread { continuation.resume(with: Result { try reader.next() }) }
+        }
+    }
+
+    /// The next line as an object.
+    func object() async throws -> [String: Any] {
+        guard let line = try await line() else { throw Failed("the host has closed") }
+        guard let object = try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any] else {
+            throw Failed("no object: \(line)")
+        }
+        return object
+    }
+
+    /// The code of the error that comes next.
+    func errorCode() async throws -> String? {
+        (try await object()["error"] as? [String: Any])?["code"] as? String
+    }
+
+    /// `@unchecked Sendable`: one line is asked for after the other, each on a thread of its own.
+    private final class LineReader: @unchecked Sendable {
+        private let descriptor: Int32
+        private var rest: [UInt8] = []
+
+        init(_ descriptor: Int32) { self.descriptor = descriptor }
+
+        func next() throws -> String? {
+            while true {
+                if let end = rest.firstIndex(of: UInt8(ascii: "\n")) {
+                    defer { rest.removeSubrange(...end) }
+                    return String(decoding: rest[..<end], as: UTF8.self)
+                }
+                var part = [UInt8](repeating: 0, count: 65_536)
+                let count = recv(descriptor, &part, part.count, 0)
+                if count == 0 || (count < 0 && errno == ECONNRESET) { return nil }
+                guard count > 0 else { throw Failed("nothing came") }
+                rest += part[..<count]
+            }
+        }
+    }
+}

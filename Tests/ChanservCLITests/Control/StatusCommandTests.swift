@@ -1,0 +1,104 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// `chanserv status` against what clients did.
+@Suite struct StatusCommandTests {
+    @Test func itCountsWhatClientsDid() async throws {
+        try await TestHost.serving(TestHost.controlled) { host in
+            for _ in 0..<3 { _ = try await host.post("echo", "--body", "twelve bytes") }
+            let refused = try await host.post("ticker", "--body", "no number")
+            #expect(refused.code == 1)
+            let echo = try await host.route("echo")
+            #expect(echo["requests_total"] as? Int == 3)
+            #expect(echo["requests_open"] as? Int == 0)
+            #expect(echo["sources_total"] as? Int == 3)
+            #expect(echo["frames"] as? Int == 3)
+            // Each with its length in front.
+            #expect(echo["bytes"] as? Int == 3 * (8 + 12))
+            #expect(echo["state"] as? String == "serving")
+            #expect(echo["failures"] as? Int == 0)
+            #expect((echo["digest"] as? String)?.count == 64)
+            let ticker = try await host.route("ticker")
+            #expect(ticker["requests_total"] as? Int == 1)
+            #expect(ticker["frames"] as? Int == 0)
+        }
+    }
+
+    @Test func itShowsWhatIsOpen() async throws {
+        try await TestHost.serving(TestHost.controlled) { host in
+            let post = try ChanservCommand.start("post", "ticker", "--body", "2 10ms 0", "--join", host.address)
+            defer { post.end() }
+            _ = try await post.outputLines(with: "[1]", count: 1)
+            let ticker = try await host.route("ticker")
+            #expect(ticker["sources_open"] as? Int == 2)
+            let status = try await host.controlJSON("status")
+            #expect(status["pid"] as? Int == Int(host.process.pid))
+            #expect(status["listening"] as? [String] == [host.address])
+            #expect(status["generation"] as? Int == 1)
+            let generations = status["requests_by_generation"] as? [[String: Int]]
+            #expect(generations == [["generation": 1, "requests": 1]])
+            let plugins = try #require(status["plugins"] as? [[String: Any]])
+            #expect(plugins.compactMap { $0["plugin"] as? String } == ["echo", "files", "ticker"])
+            #expect(plugins.last?["calls_open"] as? Int == 1)
+            #expect((status["retained"] as? [String: Int])?["copies"] == 3)
+        }
+    }
+
+    @Test func theTableHasALineForEachRouteAndPlugin() async throws {
+        try await TestHost.serving(TestHost.controlled) { host in
+            _ = try await host.post("echo", "--body", "x")
+            let exit = try await host.control("status")
+            #expect(exit.code == 0)
+            #expect(exit.lines[0].hasPrefix("host \(host.process.pid), up "))
+            #expect(exit.lines[0].hasSuffix("generation 1, listening on \(host.address)"))
+            #expect(exit.text.contains(#/\necho +echo@[0-9a-f]{8} +serving +0 / 1 +0 / 1 +1 +9 B +0 / 0\n/#))
+            #expect(exit.text.contains(#/\necho@[0-9a-f]{8} +[^ ]+ +current +0 / 1 +0 +1 +0\n/#))
+            #expect(exit.text.contains("libraries in memory: 3, "))
+        }
+    }
+
+    @Test func oldCodeIsShownUntilItEnds() async throws {
+        try await TestHost.serving(TestHost.controlled) { host in
+            let post = try ChanservCommand.start("post", "ticker", "--body", "1 10ms 0", "--join", host.address)
+            defer { post.end() }
+            _ = try await post.outputLines(with: "[0]", count: 1)
+            try host.configure(TestHost.controlled.replacingOccurrences(of: "count: 3", with: "count: 4"))
+            let reload = try await host.control("reload")
+            #expect(reload.text.contains("repointed ticker"))
+            let text = try await host.control("status").text
+            #expect(text.contains(#/\nticker@[0-9a-f]{8} +[^ ]+ +old +1 / 1 /#))
+            #expect(text.contains("older requests: 1 of generation 1"))
+        }
+    }
+
+    @Test func aWatchInAPipeIsATableAfterTheOther() async throws {
+        try await TestHost.serving(TestHost.controlled) { host in
+            let watch = try ChanservCommand.start("status", "--watch", "--json", "--config", host.configurationFile)
+            defer { watch.end() }
+            let before = try await watch.outputLines(with: #""requests_total":0"#, count: 1)
+            #expect(before.count >= 1)
+            _ = try await host.post("echo", "--body", "x")
+            _ = try await watch.outputLines(with: #""requests_total":1"#, count: 1)
+            watch.kill(SIGINT)
+            let exit = try await watch.exit()
+            #expect(exit.code == 0)
+            #expect(exit.errors == "")
+            // The host has noticed, and goes on.
+            #expect(try await host.control("status").code == 0)
+        }
+    }
+
+    @Test func aWatchEndsWithItsHost() async throws {
+        try await TestHost.serving(TestHost.controlled) { host in
+            let watch = try ChanservCommand.start("status", "--watch", "--config", host.configurationFile)
+            defer { watch.end() }
+            _ = try await watch.outputLines(with: "ROUTE", count: 1)
+            host.process.kill(SIGTERM)
+            let exit = try await watch.exit()
+            #expect(exit.code == 69)
+            #expect(exit.errors.contains("the host is stopping"))
+            #expect(try await host.process.exit().code == 0)
+        }
+    }
+}

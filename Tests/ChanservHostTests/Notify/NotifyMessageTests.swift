@@ -1,0 +1,48 @@
+import Testing
+
+@testable import ChanservHost
+
+@Suite struct NotifyMessageTests {
+    @Test func messagesAreAssignments() {
+        #expect(NotifyMessage.ready(status: "serving a").text == "READY=1\nSTATUS=serving a")
+        #expect(NotifyMessage.reloading(at: 123_456).text == "RELOADING=1\nMONOTONIC_USEC=123456")
+        #expect(NotifyMessage.status("busy").text == "STATUS=busy")
+        #expect(NotifyMessage.stopping(status: "ending").text == "STOPPING=1\nSTATUS=ending")
+        #expect(NotifyMessage.watchdog.text == "WATCHDOG=1")
+    }
+
+    @Test func aTextIsOneLine() {
+        #expect(NotifyMessage.status("a\nREADY=1\r\u{0}b").text == "STATUS=a READY=1  b")
+    }
+
+    // MARK: The environment
+
+    private func environment(_ variables: [String: String]) throws -> NotifyEnvironment? {
+        try NotifyEnvironment(variables, pid: 42)
+    }
+
+    @Test func withoutASocketNobodyIsTold() throws {
+        #expect(try environment([:]) == nil)
+        #expect(try environment(["NOTIFY_SOCKET": "", "WATCHDOG_USEC": "1000"]) == nil)
+    }
+
+    @Test func aSocketIsAPathOrAnAbstractName() throws {
+        #expect(try environment(["NOTIFY_SOCKET": "/run/n"])?.address == .path("/run/n"))
+        #expect(try environment(["NOTIFY_SOCKET": "@n/x"])?.address == .abstract("n/x"))
+        for wrong in ["run/n", "@", "/" + String(repeating: "x", count: 107)] {
+            #expect(throws: NotifyError.self) { try environment(["NOTIFY_SOCKET": wrong]) }
+        }
+    }
+
+    @Test func theWatchdogIsFedTwiceInItsTime() throws {
+        let socket = ["NOTIFY_SOCKET": "/n"]
+        #expect(try environment(socket)?.watchdogInterval == nil)
+        let time = socket.merging(["WATCHDOG_USEC": "3000000"]) { $1 }
+        #expect(try environment(time)?.watchdogInterval == .milliseconds(1_500))
+        #expect(try environment(time.merging(["WATCHDOG_PID": "42"]) { $1 })?.watchdogInterval == .milliseconds(1_500))
+        #expect(try environment(time.merging(["WATCHDOG_PID": "43"]) { $1 })?.watchdogInterval == nil)
+        for wrong in ["", "x", "-1", "0", "1", "99999999999999999999"] {
+            #expect(throws: NotifyError.self) { try environment(socket.merging(["WATCHDOG_USEC": wrong]) { $1 }) }
+        }
+    }
+}

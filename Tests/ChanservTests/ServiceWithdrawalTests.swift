@@ -1,0 +1,188 @@
+import NIOCore
+import Testing
+
+@testable import Chanserv
+
+/// A name that its owner takes away for a while.
+@Suite struct ServiceWithdrawalTests {
+    private let journal = Journal()
+
+    private func answers(_ text: String) -> SourceFunc {
+        { _ in SourceList([Source(header: "", frames: [text])]) }
+    }
+
+    private func ask(_ pair: Pair, _ body: String = "") async throws -> String {
+        var text = ""
+        for try await source in try await pair.post(body) {
+            for try await frame in source.frames { text += frame.string }
+        }
+        return text
+    }
+
+    @Test func aWithdrawnNameIsGoneAndWhatRunsGoesOn() async throws {
+        let (stream, feed) = AsyncThrowingStream<String, any Error>.makeStream()
+        let pair = try Pair { _ in SourceList([Source(header: "", frames: stream)]) }
+        var frames = try await pair.post().first().frames.makeAsyncIterator()
+        feed.yield("one")
+        _ = try await frames.next()
+
+        pair.service.withdraw()
+        pair.service.withdraw()
+        #expect(pair.service.state == .disabled)
+        #expect(pair.network.names.contains("svc") == false)
+        #expect(await pair.service.waitUntilIdle(until: .now) > 0)
+
+        feed.yield("two")
+        let second = try await frames.next()
+        #expect(second?.string == "two")
+        async let idle = pair.service.waitUntilIdle(until: .now + .seconds(120))
+        feed.finish()
+        let end = try await frames.next()
+        #expect(end == nil)
+        #expect(await idle == 0)
+        #expect(pair.service.state == .disabled)
+    }
+
+    @Test func aRestoredNameServesAgainAndADialThatWaitedIsServed() async throws {
+        let pair = try Pair(.init(), answers("here"))
+        pair.service.withdraw()
+        #expect(await pair.service.waitUntilIdle(until: .now + .seconds(120)) == 0)
+        async let waiting = ask(pair)
+        pair.service.restore()
+        pair.service.restore()
+        #expect(try await waiting == "here")
+        #expect(pair.service.state == .serving)
+        #expect(try await ask(pair) == "here")
+    }
+
+    @Test func whoDialledBeforeTheNameWentIsServed() async throws {
+        // One is listed at a time, so that the others wait in the listener.
+        var configuration = Server.Configuration()
+        configuration.maxConcurrentRequests = 1
+        let (gate, open) = AsyncThrowingStream<Int, any Error>.makeStream()
+        let pair = try Pair(configuration) { [journal] request in
+            journal.add("opened")
+            for try await _ in gate {}
+            return SourceList([Source(header: "", frames: [String(buffer: request.body)])])
+        }
+        async let first = ask(pair, "first")
+        try await journal.wait(for: "opened")
+        let connections = try await [
+            pair.network.dial("svc", bucket: nil, deadline: .now + .seconds(120)),
+            pair.network.dial("svc", bucket: nil, deadline: .now + .seconds(120)),
+        ]
+        pair.service.withdraw()
+        #expect(pair.network.names.isEmpty)
+        open.finish()
+        // What is idle has let everybody in who had dialled.
+        for connection in connections {
+            var body = FrameBatch()
+            try body.append(uncompressed: "late")
+            try await connection.write(body.take(), deadline: .now + .seconds(120))
+        }
+        #expect(try await first == "first")
+        try await journal.wait(for: "opened", times: 3)
+        for connection in connections { connection.close() }
+        #expect(await pair.service.waitUntilIdle(until: .now + .seconds(120)) == 0)
+        #expect(pair.service.counters.requestsTotal == 3)
+    }
+
+    @Test func whoHasDialledAndWaitsIsToldAtTheDeadline() async throws {
+        var configuration = Server.Configuration()
+        configuration.maxConcurrentRequests = 1
+        let pair = try Pair(configuration) { [journal] _ in
+            journal.add("opened")
+            try await never()
+            return SourceList([Source(header: "", frames: ["never"])])
+        }
+        async let first = failure { try await ask(pair, "first") }
+        try await journal.wait(for: "opened")
+        let late = try await pair.network.dial("svc", bucket: nil, deadline: .now + .seconds(120))
+        pair.service.withdraw()
+        // The one that runs, and whoever waits.
+        #expect(await pair.service.waitUntilIdle(until: .now) == 2)
+        pair.service.cancelAll()
+        #expect(await first?.message.contains("stopped") == true)
+        let told = await failure { try await late.read(deadline: .now + .seconds(120)) }
+        #expect(told != nil)
+        late.close()
+        #expect(await pair.service.waitUntilIdle(until: .now + .seconds(120)) == 0)
+        #expect(journal.count("opened") == 1)
+    }
+
+    @Test func restoringForgivesTheFailuresThatWithdrewTheName() async throws {
+        var configuration = Server.Configuration()
+        configuration.maxErrorMass = 1
+        configuration.errorPause = .seconds(3600)
+        configuration.maxErrorPause = .seconds(3600)
+        configuration.onMaxErrorMass = { [journal] _, _ in journal.add("mass") }
+        let pair = try Pair(configuration) { request in
+            if request.body.readableBytes == 0 { throw TestError("broken") }
+            return SourceList([Source(header: "", frames: ["fine"])])
+        }
+        _ = await failure { try await ask(pair) }
+        try await journal.wait(for: "mass")
+        #expect(pair.network.names.isEmpty)
+        pair.service.restore()
+        #expect(try await ask(pair, "x") == "fine")
+        #expect(pair.service.state == .serving && pair.service.counters.errorMass == 0)
+
+        // Withdrawn by both: one word brings it back.
+        _ = await failure { try await ask(pair) }
+        try await journal.wait(for: "mass", times: 2)
+        pair.service.withdraw()
+        #expect(pair.service.state == .disabled)
+        pair.service.restore()
+        #expect(try await ask(pair, "x") == "fine")
+    }
+
+    @Test func anUpdateDoesNotBringAWithdrawnNameBack() async throws {
+        let pair = try Pair(.init(), answers("old"))
+        pair.service.withdraw()
+        #expect(await pair.service.waitUntilIdle(until: .now + .seconds(120)) == 0)
+        pair.service.update(configuration: .init(), sourceFunc: answers("new"), forgivesFailures: true)
+        #expect(pair.service.state == .disabled)
+        pair.service.restore()
+        #expect(try await ask(pair) == "new")
+    }
+
+    @Test func aWithdrawnNameCanBeStopped() async throws {
+        let pair = try Pair(.init(), answers("x"))
+        pair.service.withdraw()
+        pair.service.stopAccepting()
+        pair.service.restore()
+        #expect(pair.service.state == .stopped && pair.network.names.isEmpty)
+        #expect(await pair.service.drain(until: .now + .seconds(120)) == 0)
+    }
+
+    @Test func everyRequestIsAnsweredWhileTheNameComesAndGoes() async throws {
+        let pair = try Pair(.init(), answers("x"))
+        let clients = Task {
+            try await withThrowingTaskGroup(of: Bool.self) { group in
+                for _ in 0..<4 {
+                    group.addTask {
+                        for _ in 0..<200 {
+                            // A dial at the very moment is refused; one that was taken is answered.
+                            do {
+                                if try await ask(pair) != "x" { return false }
+                            } catch let error as ChanservError
+                                where (error.cause as? ConnectionError)?.code == .refused
+                            {}
+                        }
+                        return true
+                    }
+                }
+                return try await group.reduce(true) { $0 && $1 }
+            }
+        }
+        for _ in 0..<200 {
+            pair.service.withdraw()
+            await Task.yield()
+            pair.service.restore()
+            await Task.yield()
+        }
+        #expect(try await clients.value)
+        #expect(await pair.idle() == 0)
+        #expect(pair.service.counters.failures == 0)
+    }
+}
