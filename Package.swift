@@ -108,6 +108,7 @@ let package = Package(
             name: "ChanservHostTests",
             dependencies: [
                 "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", "ChanservPlugin", "TestSupport",
+                nioEmbedded,
             ],
             swiftSettings: strict),
         .testTarget(

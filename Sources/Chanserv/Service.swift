@@ -341,7 +341,9 @@ public final class Service: Sendable {
             return
         }
         let admitted = inside.withLockedValue { inside -> (Recipe, ErrorMass.Ticket, ServiceWork.ID)? in
-            guard inside.door.state != .stopped, case .serve(let ticket) = inside.mass.receivedRequest(now: .now) else { return nil }
+            guard inside.door.state != .stopped, case .serve(let ticket) = inside.mass.receivedRequest(now: .now) else {
+                return nil
+            }
             inside.listing += 1
             // Under the lock: whoever drains this generation from now on finds it.
             return (inside.recipe, ticket, work.add(.request, generation: inside.recipe.generation))

@@ -53,7 +53,7 @@ struct Router: AsyncParsableCommand {
         node.join = join
         node.environment = environment.isEmpty ? nil : environment
         do {
-            try await RouterSession(node, logger: logger).run()
+            try await RouterSession(node, logger: logger, manager: ServiceManager.fromEnvironment(logger: logger)).run()
         } catch {
             for problem in error.problems { logger.critical("\(problem)") }
             throw ExitCode(error.code.exitCode)

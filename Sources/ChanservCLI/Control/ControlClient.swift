@@ -32,7 +32,8 @@ enum ControlClient {
                     if let progress = answer.progress { try await onProgress(progress) }
                 }
             } catch let error as DecodingError {
-                throw ControlFailure(exitCode: 70, ["the host at '\(path)' answers something else than expected: \(error)"])
+                throw ControlFailure(
+                    exitCode: 70, ["the host at '\(path)' answers nothing that is known here: \(error)"])
             } catch let error as IOError {
                 throw ControlFailure(exitCode: 69, ["the host at '\(path)' is gone: \(error)"])
             } catch let error as ChannelError {

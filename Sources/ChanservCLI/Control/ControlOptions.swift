@@ -4,7 +4,8 @@ import Glibc
 
 /// How the commands for a running host find it, and how they answer.
 struct ControlOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("The host's configuration file, whose 'node.control' names the socket.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp("The host's configuration file, whose 'node.control' names the socket.", valueName: "file"))
     var config = HostConfiguration.defaultFile
 
     @Option(help: ArgumentHelp("The host's control socket, instead of a configuration file.", valueName: "path"))

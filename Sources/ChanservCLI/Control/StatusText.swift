@@ -3,8 +3,9 @@ import ChanservHost
 /// A host's status as tables for people.
 enum StatusText {
     static func render(_ report: StatusReport) -> String {
+        let listening = report.listening.isEmpty ? "nowhere" : "on \(report.listening.joined(separator: ", "))"
         var text = "host \(report.pid), up \(age(report.uptimeMilliseconds)), generation \(report.generation), "
-        text += report.listening.isEmpty ? "listening nowhere\n" : "listening on \(report.listening.joined(separator: ", "))\n"
+        text += "listening \(listening)\n"
         if let last = report.lastReload { text += reload(last) }
         text += "\n" + table(routes(report.routes))
         if !report.plugins.isEmpty { text += "\n" + table(plugins(report.plugins)) }
@@ -57,7 +58,8 @@ enum StatusText {
     private static func table(_ rows: [[String]]) -> String {
         let widths = rows[0].indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
         return rows.map { row in
-            var line = zip(row, widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }.joined(separator: "  ")
+            let cells = zip(row, widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }
+            var line = cells.joined(separator: "  ")
             while line.last == " " { line.removeLast() }
             return line + "\n"
         }.joined()

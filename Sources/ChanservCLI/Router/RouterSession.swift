@@ -6,12 +6,15 @@ import Logging
 struct RouterSession {
     private let node: HostConfiguration.Node
     private let logger: Logger
+    private let manager: ServiceManager?
 
     /// - Parameters:
     ///   - node: where it listens and what it joins.
     ///   - logger: gets a line when the router is ready and when it stops, and what the node has to say.
-    init(_ node: HostConfiguration.Node, logger: Logger) {
+    ///   - manager: is told when the router is ready and when it stops.
+    init(_ node: HostConfiguration.Node, logger: Logger, manager: ServiceManager?) {
         self.node = node
+        self.manager = manager
         self.logger = logger
     }
 
@@ -19,10 +22,15 @@ struct RouterSession {
     ///
     /// - Throws: ``HostError`` with code `unavailable` and every address that cannot be listened at.
     func run() async throws(HostError) {
-        let logger = logger
+        let (logger, manager) = (logger, manager)
         let (stops, stop) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         let signals = await SignalHandling(
-            onReload: { logger.info("there is nothing to read again: a router has no configuration file") },
+            onReload: {
+                logger.info("there is nothing to read again: a router has no configuration file")
+                // Whoever asked waits for an answer.
+                manager?.tellReloading()
+                manager?.tell(.ready(status: "routing"))
+            },
             onStop: { stop.yield() },
             onEndNow: { _exit(0) })
         defer { signals.cancel() }
@@ -36,10 +44,16 @@ struct RouterSession {
         let joins = node.join.map { address in Task { await network.keepJoined(address) } }
         logger.info("ready: listening on \(listening.map(\.description).joined(separator: ", ")), routing")
 
+        manager?.tell(.ready(status: "routing"))
+        let watchdog = Task { await manager?.keepWatchdog() }
+
         for await _ in stops { break }
         logger.info("stopping: closing all links")
+        manager?.tell(.stopping(status: "stopping: closing all links"))
         for join in joins { join.cancel() }
         await network.shutdown()
+        watchdog.cancel()
+        await manager?.flush()
         logger.info("stopped")
     }
 

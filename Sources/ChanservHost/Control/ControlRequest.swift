@@ -77,11 +77,8 @@ package enum ControlRequest: Sendable, Hashable {
             // A misspelt key must not turn into a request for something else.
             let all = try decoder.container(keyedBy: AnyKey.self).allKeys.map(\.stringValue).sorted()
             if let unknown = all.first(where: { CodingKeys(rawValue: $0) == nil }) {
-                let known = CodingKeys.allCases.map(\.rawValue)
-                let hint = NearestKey.hint(unknown, among: known)
                 throw ControlError(
-                    .badRequest,
-                    "unknown key \(quoted(unknown))" + (hint.isEmpty ? " (known: \(known.joined(separator: ", ")))" : hint))
+                    .badRequest, Self.unknown("key", unknown, among: CodingKeys.allCases.map(\.rawValue)))
             }
             let container = try decoder.container(keyedBy: CodingKeys.self)
             guard let command = try container.decodeIfPresent(String.self, forKey: .command) else {
@@ -110,12 +107,9 @@ package enum ControlRequest: Sendable, Hashable {
             case "drain": request = .drain(try neededVAddr())
             case "enable": request = .enable(try neededVAddr())
             default:
-                let known = ["status", "reload", "drain", "enable"]
-                let hint = NearestKey.hint(command, among: known)
                 throw ControlError(
                     .unknownCommand,
-                    "unknown command \(quoted(command))"
-                        + (hint.isEmpty ? " (known: \(known.joined(separator: ", ")))" : hint))
+                    Self.unknown("command", command, among: ["status", "reload", "drain", "enable"]))
             }
             if vAddr != nil, command == "status" || command == "reload" {
                 throw ControlError(.badRequest, "'\(command)' is for the whole host and takes no 'vaddr'")
@@ -124,6 +118,12 @@ package enum ControlRequest: Sendable, Hashable {
                 throw ControlError(.badRequest, "'watch' and 'interval_ms' are for 'status'")
             }
             return request
+        }
+
+        private static func unknown(_ what: String, _ word: String, among known: [String]) -> String {
+            let hint = NearestKey.hint(word, among: known)
+            let end = hint.isEmpty ? " (known: \(known.joined(separator: ", ")))" : hint
+            return "unknown \(what) \(quoted(word))\(end)"
         }
 
         private func neededVAddr() throws(ControlError) -> String {

@@ -90,6 +90,8 @@ final class ControlServer: Sendable {
                                 await ControlConnection(child, host, logger, place).serve()
                             }
                         }
+                    } catch is CancellationError {
+                        // The host has stopped.
                     } catch {
                         logger.error("the control socket takes no more connections: \(error)")
                     }

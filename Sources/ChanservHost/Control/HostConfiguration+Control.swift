@@ -42,7 +42,8 @@ extension YAMLNode {
         guard path.utf8.count <= ControlSocketFile.longestPath else {
             throw ConfigurationError(
                 "the path of the control socket, \(quoted(path)), has \(path.utf8.count) bytes; a socket's may have "
-                    + "\(ControlSocketFile.longestPath): choose a shorter one, such as /run/chanserv.sock", at: location)
+                    + "\(ControlSocketFile.longestPath): choose a shorter one, such as /run/chanserv.sock", at: location
+            )
         }
         return path
     }

@@ -91,7 +91,9 @@ extension Host {
         outcome.warnings =
             configuration.warnings.map(\.description)
             + configuration.node.changesThatNeedARestart(since: startedNode).map { "\(file): \($0)" }
-            + disabledRoutes.map { "route '\($0)' stays drained, as it was told: 'chanserv enable \($0)' brings it back" }
+            + disabledRoutes.map {
+                "route '\($0)' stays drained, as it was told: 'chanserv enable \($0)' brings it back"
+            }
         if outcome.result != .refused { self.configuration = configuration }
         return outcome
     }

@@ -1,15 +1,14 @@
 internal import Chanserv
 
 extension Host {
-    /// Tells the service manager that the host is alive, for as long as it is: its actor and every event loop must answer,
-    /// and this runs on Swift's pool, which must turn as well.
+    /// Tells the service manager that the host is alive, for as long as it is: this actor and every event loop must answer.
     func startWatchdog() {
         guard let manager else { return }
         // Until the host has shut down, and not longer than there is one.
         watchdog = Task { [weak self] in
             await manager.keepWatchdog { [weak self] in
-                guard let self, await self.answers() else { return false }
-                return await Watchdog.eventLoopsTurn()
+                guard let self else { return false }
+                return await self.answers()
             }
         }
     }

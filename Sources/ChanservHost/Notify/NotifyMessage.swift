@@ -24,6 +24,8 @@ package enum NotifyMessage: Sendable, Hashable {
 
     /// A name in a text must not become an assignment of its own.
     private static func line(_ text: String) -> String {
-        String(String.UnicodeScalarView(text.unicodeScalars.map { $0.properties.generalCategory == .control ? " " : $0 }))
+        text.unicodeScalars.reduce(into: "") { line, scalar in
+            line.unicodeScalars.append(scalar.properties.generalCategory == .control ? " " : scalar)
+        }
     }
 }

@@ -63,16 +63,22 @@ public final class ServiceManager: Sendable {
         tell(.reloading(at: UInt64(now.tv_sec) * 1_000_000 + UInt64(now.tv_nsec) / 1_000))
     }
 
-    /// Says that the process is alive, as often as the manager wants, until the task is cancelled; never where it does not.
+    /// Says that the process is alive, as often as the manager wants, until the task is cancelled; never where it does not
+    /// want it. Every event loop must turn for that, and Swift's pool, on which this runs.
     ///
-    /// - Parameter isAlive: asks what must answer for that to be true, and returns when it has.
-    package func keepWatchdog(isAlive: @Sendable () async -> Bool) async {
+    /// - Parameter isAlive: asks what else must answer, and returns when it has. Nothing by default.
+    package func keepWatchdog(isAlive: @Sendable () async -> Bool = { true }) async {
         guard let interval = environment.watchdogInterval else { return }
         let ticks = AsyncStream<Void> {
             do { try await Task.sleep(for: interval) } catch { return nil }
             return ()
         }
-        await Watchdog.run(ticks, isAlive: isAlive) { tell(.watchdog) }
+        await Watchdog.run(
+            ticks,
+            isAlive: {
+                guard await isAlive() else { return false }
+                return await Watchdog.eventLoopsTurn()
+            }, ping: { tell(.watchdog) })
     }
 
     private func send(_ message: NotifyMessage) {

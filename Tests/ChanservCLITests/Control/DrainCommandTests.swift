@@ -114,7 +114,8 @@ import Testing
     @Test func aRouteThatWentAndCameBackIsANewOne() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             #expect(try await host.control("drain", "ticker").code == 0)
-            let without = TestHost.controlled.replacingOccurrences(of: "  - {vaddr: ticker, plugin: ticker}\n", with: "")
+            let without = TestHost.controlled.replacingOccurrences(
+                of: "  - {vaddr: ticker, plugin: ticker}\n", with: "")
             try host.configure(without)
             #expect(try await host.control("reload").text.contains("removed ticker"))
             try host.configure(TestHost.controlled)

@@ -1,0 +1,100 @@
+import Foundation
+import NIOConcurrencyHelpers
+import Testing
+
+@testable import ChanservHost
+
+/// The file of the control socket, which hosts may want at the same time.
+@Suite struct ControlSocketFileTests {
+    private func withFolder(_ body: (TestFolder) async throws -> Void) async throws {
+        try await body(TestFolder())
+    }
+
+    /// Runs `body` on a thread of its own, for it blocks.
+    private func blocking<Value: Sendable>(_ body: @escaping @Sendable () -> Value) async -> Value {
+        await withCheckedContinuation { continuation in
+            Thread.detachNewThread { continuation.resume(returning: body()) }
+        }
+    }
+
+    private func bind(_ path: String) async -> Result<ControlSocketFile, ControlSocketError> {
+        await blocking {
+            do throws(ControlSocketError) {
+                return .success(try ControlSocketFile(binding: path))
+            } catch {
+                return .failure(error)
+            }
+        }
+    }
+
+    @Test(arguments: [false, true]) func ofManyHostsThatStartAtOnceOneHasIt(leftOver: Bool) async throws {
+        try await withFolder { folder in
+            let path = folder.file("c.sock")
+            if leftOver { close(try await bind(path).get().descriptor) }
+            let results = await withTaskGroup(of: Result<ControlSocketFile, ControlSocketError>.self) { group in
+                for _ in 0..<16 { group.addTask { await bind(path) } }
+                return await group.reduce(into: []) { $0.append($1) }
+            }
+            let bound = results.compactMap { try? $0.get() }
+            #expect(bound.count == 1)
+            for case .failure(let error) in results {
+                #expect(error.description.contains("another host answers there"))
+            }
+            let file = try #require(bound.first)
+            try file.remove()
+            #expect(access(path, F_OK) != 0)
+            close(file.descriptor)
+        }
+    }
+
+    @Test func whatStandsThereByThenIsNotRemoved() async throws {
+        try await withFolder { folder in
+            let path = folder.file("c.sock")
+            let first = try await bind(path).get()
+            close(first.descriptor)
+            let second = try await bind(path).get()
+            try first.remove()
+            #expect(access(path, F_OK) == 0)
+            try second.remove()
+            try second.remove()
+            #expect(access(path, F_OK) != 0)
+            close(second.descriptor)
+        }
+    }
+
+    @Test func aFolderThatIsNotThereIsNamed() async throws {
+        try await withFolder { folder in
+            guard case .failure(let error) = await bind(folder.file("none/c.sock")) else {
+                Issue.record("it was bound")
+                return
+            }
+            #expect(error.description.hasPrefix("cannot make the control socket '"))
+            #expect(error.description.hasSuffix(": No such file or directory"))
+        }
+    }
+
+    @Test func aFolderThatSomebodyKeepsLockedIsAnErrorAndNoHang() async throws {
+        try await withFolder { folder in
+            let lock = open(folder.path, O_RDONLY | O_DIRECTORY)
+            try #require(lock >= 0 && flock(lock, LOCK_EX) == 0)
+            defer { close(lock) }
+            guard case .failure(let error) = await bind(folder.file("c.sock")) else {
+                Issue.record("it was bound")
+                return
+            }
+            #expect(error.description.contains("its folder cannot be locked"))
+        }
+    }
+}
+
+@Suite struct ControlPeerTests {
+    @Test func onlyTheHostsOwnUserAndRootMayCommandIt() {
+        func may(_ user: UInt32, _ host: UInt32) -> Bool {
+            PeerCredentials(pid: 1, uid: user, gid: 1).mayCommand(hostOf: host)
+        }
+        #expect(may(1000, 1000))
+        #expect(may(0, 1000))
+        #expect(!may(1001, 1000))
+        #expect(!may(1000, 0))
+    }
+}
