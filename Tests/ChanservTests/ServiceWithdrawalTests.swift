@@ -59,6 +59,8 @@ import Testing
         // One is listed at a time, so that the others wait in the listener.
         var configuration = Server.Configuration()
         configuration.maxConcurrentRequests = 1
+        // Nobody fetches what those who are late are answered.
+        configuration.chanAcceptTimeout = .milliseconds(50)
         let (gate, open) = AsyncThrowingStream<Int, any Error>.makeStream()
         let pair = try Pair(configuration) { [journal] request in
             journal.add("opened")

@@ -4,25 +4,21 @@ internal import NIOCore
 
 /// One client of the control socket, from its first line to its last: its requests are answered one after the other.
 struct ControlConnection: Sendable {
-    /// For each request to come, whole.
-    private static let readTime = Duration.seconds(30)
-    /// For the client to take each line.
-    private static let writeTime = Duration.seconds(10)
-    /// For a client that was refused to hear of it and close.
-    private static let lingerTime = TimeAmount.seconds(1)
-    /// How often a client that waits hears that the host is there.
-    private static let progressTime = Duration.seconds(1)
-
     private let child: ControlServer.Child
     private let host: Host
     private let logger: Logger
     private let place: ControlServer.Place
+    private let limits: ControlLimits
 
-    init(_ child: ControlServer.Child, _ host: Host, _ logger: Logger, _ place: ControlServer.Place) {
+    init(
+        _ child: ControlServer.Child, _ host: Host, _ logger: Logger, _ place: ControlServer.Place,
+        _ limits: ControlLimits
+    ) {
         self.child = child
         self.host = host
         self.logger = logger
         self.place = place
+        self.limits = limits
     }
 
     func serve() async {
@@ -68,7 +64,7 @@ struct ControlConnection: Sendable {
         try await send(StatusAnswer.error(error))
         let channel = child.channel
         try await channel.close(mode: .output).get()
-        let alarm = channel.eventLoop.scheduleTask(in: Self.lingerTime) { channel.close(promise: nil) }
+        let alarm = channel.eventLoop.scheduleTask(in: TimeAmount(limits.lingerTime)) { channel.close(promise: nil) }
         defer { alarm.cancel() }
         while try await lines.next() != nil {}
     }
@@ -78,8 +74,8 @@ struct ControlConnection: Sendable {
     ) async throws -> ByteBuffer? {
         let channel = child.channel
         let late = ControlAnswer<Nothing, Nothing>.error(
-            ControlError(.timeout, "no request came within \(Self.readTime)"))
-        let alarm = channel.eventLoop.scheduleTask(in: TimeAmount(Self.readTime)) {
+            ControlError(.timeout, "no request came within \(limits.readTime)"))
+        let alarm = channel.eventLoop.scheduleTask(in: TimeAmount(limits.readTime)) {
             // What does not go out at once is dropped with the connection.
             channel.writeAndFlush(ByteBuffer(bytes: ControlJSON.line(late)), promise: nil)
             channel.close(promise: nil)
@@ -132,7 +128,7 @@ struct ControlConnection: Sendable {
         repeat {
             try await send(progress())
             try Task.checkCancellation()
-        } while await !isDone.wait(until: .now + Self.progressTime)
+        } while await !isDone.wait(until: .now + limits.progressTime)
         return await task.value
     }
 
@@ -141,10 +137,24 @@ struct ControlConnection: Sendable {
     /// - Throws: where the client is gone, or does not take the line in time.
     private func send(_ answer: some Encodable) async throws {
         let channel = child.channel
-        let alarm = channel.eventLoop.scheduleTask(in: TimeAmount(Self.writeTime)) { channel.close(promise: nil) }
+        let alarm = channel.eventLoop.scheduleTask(in: TimeAmount(limits.writeTime)) { channel.close(promise: nil) }
         defer { alarm.cancel() }
         try await channel.writeAndFlush(ByteBuffer(bytes: ControlJSON.line(answer))).get()
     }
+}
+
+/// What clients of the control socket may make the host hold, and for how long.
+struct ControlLimits: Sendable {
+    /// Connections that are served at the same time; as many more are told that there are too many.
+    var connections = 64
+    /// For each request to come, whole.
+    var readTime = Duration.seconds(30)
+    /// For the client to take each line.
+    var writeTime = Duration.seconds(10)
+    /// For a client that was refused to hear of it and close.
+    var lingerTime = Duration.seconds(1)
+    /// How often a client that waits hears that the host is there.
+    var progressTime = Duration.seconds(1)
 }
 
 /// Who is at the other end of a Unix socket: Linux's `struct ucred`.

@@ -20,7 +20,7 @@ final class ControlServer: Sendable {
     ///
     /// - Parameter threads: where the file system is waited for.
     static func start(
-        at path: String, host: Host, threads: PluginThreads, logger: Logger
+        at path: String, host: Host, threads: PluginThreads, logger: Logger, limits: ControlLimits = ControlLimits()
     ) async throws(ControlSocketError) -> ControlServer {
         let file = try await threads.run { () -> Result<ControlSocketFile, ControlSocketError> in
             do throws(ControlSocketError) {
@@ -49,17 +49,17 @@ final class ControlServer: Sendable {
         } catch {
             throw ControlSocketError("cannot listen on the control socket \(quoted(path))", "\(error)")
         }
-        return ControlServer(file, channel, host, threads, logger)
+        return ControlServer(file, channel, host, threads, logger, limits)
     }
 
     private init(
         _ file: ControlSocketFile, _ channel: NIOAsyncChannel<Child, Never>, _ host: Host, _ threads: PluginThreads,
-        _ logger: Logger
+        _ logger: Logger, _ limits: ControlLimits
     ) {
         self.file = file
         self.threads = threads
         self.logger = logger
-        serving = Task { await Self.serve(channel, host, logger) }
+        serving = Task { await Self.serve(channel, host, logger, limits) }
     }
 
     /// Ends all connections and removes the socket.
@@ -77,17 +77,19 @@ final class ControlServer: Sendable {
         await serving.value
     }
 
-    private static func serve(_ channel: NIOAsyncChannel<Child, Never>, _ host: Host, _ logger: Logger) async {
+    private static func serve(
+        _ channel: NIOAsyncChannel<Child, Never>, _ host: Host, _ logger: Logger, _ limits: ControlLimits
+    ) async {
         do {
             try await channel.executeThenClose { inbound in
                 await withDiscardingTaskGroup { group in
-                    let places = Places()
+                    let places = Places(limits.connections)
                     do {
                         for try await child in inbound {
                             let place = places.take()
                             group.addTask {
                                 defer { places.giveBack(place) }
-                                await ControlConnection(child, host, logger, place).serve()
+                                await ControlConnection(child, host, logger, place, limits).serve()
                             }
                         }
                     } catch is CancellationError {
@@ -115,16 +117,18 @@ final class ControlServer: Sendable {
 
     /// How many connections have which place.
     private final class Places: Sendable {
-        private static let limit = 64
+        private let limit: Int
         private let taken = NIOLockedValueBox((served: 0, told: 0))
+
+        init(_ limit: Int) { self.limit = limit }
 
         func take() -> Place {
             taken.withLockedValue { taken in
-                if taken.served < Self.limit {
+                if taken.served < limit {
                     taken.served += 1
                     return .served
                 }
-                guard taken.told < Self.limit else { return .closed }
+                guard taken.told < limit else { return .closed }
                 taken.told += 1
                 return .told
             }

@@ -60,7 +60,8 @@ package struct ControlSocketFile: Sendable {
         isDone = true
     }
 
-    /// Removes the file, unless another has taken its place. Blocks on the file system.
+    /// Removes the file, unless another has taken its place. Blocks on the file system. To be called before the descriptor
+    /// is closed: as long as it is open, no other file gets the number of this one.
     ///
     /// - Throws: where it is there and cannot be removed.
     func remove() throws(ControlSocketError) {

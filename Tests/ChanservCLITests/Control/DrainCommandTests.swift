@@ -107,7 +107,7 @@ import Testing
             #expect(try await host.post("ticker", "--timeout", "200ms").code == 69)
             #expect(try await host.control("enable", "ticker").code == 0)
             let answer = try await host.post("ticker")
-            #expect(answer.lines.filter { $0.contains("tick") }.count == 8)
+            #expect(answer.lines.filter { $0.contains("] tick ") }.count == 8)
         }
     }
 

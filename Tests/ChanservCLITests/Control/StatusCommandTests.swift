@@ -89,6 +89,24 @@ import Testing
         }
     }
 
+    @Test func aWatchOnATerminalDrawsTheTablesAnew() async throws {
+        try await TestHost.serving(TestHost.controlled) { host in
+            let terminal = try PseudoTerminal()
+            let device = try FileManager.default.destinationOfSymbolicLink(
+                atPath: "/proc/self/fd/\(terminal.device.fileDescriptor)")
+            let watch = try ChildProcess(
+                "/bin/sh",
+                [
+                    "-c", "exec \"$0\" status --watch --config \"$1\" >\"$2\"",
+                    ChanservCommand.buildFolder + "/chanserv", host.configurationFile, device,
+                ])
+            defer { watch.end() }
+            for _ in 0..<2 { _ = try await terminal.read(until: "\u{1B}[H\u{1B}[2Jhost \(host.process.pid), up ") }
+            watch.kill(SIGINT)
+            #expect(try await watch.exit().code == 0)
+        }
+    }
+
     @Test func aWatchEndsWithItsHost() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             let watch = try ChanservCommand.start("status", "--watch", "--config", host.configurationFile)

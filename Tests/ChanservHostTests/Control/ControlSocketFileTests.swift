@@ -51,13 +51,15 @@ import Testing
         try await withFolder { folder in
             let path = folder.file("c.sock")
             let first = try await bind(path).get()
-            close(first.descriptor)
+            // By whoever thought that it was a left-over.
+            try #require(unlink(path) == 0)
             let second = try await bind(path).get()
             try first.remove()
             #expect(access(path, F_OK) == 0)
             try second.remove()
             try second.remove()
             #expect(access(path, F_OK) != 0)
+            close(first.descriptor)
             close(second.descriptor)
         }
     }

@@ -1,10 +1,10 @@
 import Foundation
 
 /// A client of a control socket that says whatever a test wants.
-final class RawControlClient: Sendable {
-    struct Failed: Error, CustomStringConvertible {
-        let description: String
-        init(_ what: String) { description = "\(what): \(String(cString: strerror(errno)))" }
+package final class RawControlClient: Sendable {
+    package struct Failed: Error, CustomStringConvertible {
+        package let description: String
+        package init(_ what: String) { description = "\(what): \(String(cString: strerror(errno)))" }
     }
 
     /// Far beyond what anything takes, in seconds.
@@ -13,7 +13,7 @@ final class RawControlClient: Sendable {
     private let descriptor: Int32
     private let reader: LineReader
 
-    init(_ path: String) throws {
+    package init(_ path: String) throws {
         descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { throw Failed("no socket") }
         reader = LineReader(descriptor)
@@ -38,7 +38,7 @@ final class RawControlClient: Sendable {
     deinit { close(descriptor) }
 
     /// Sends bytes. A host that has closed does not take them all, which is no failure here.
-    func send(_ text: String) {
+    package func send(_ text: String) {
         let bytes = Array(text.utf8)
         var sent = 0
         while sent < bytes.count {
@@ -51,18 +51,30 @@ final class RawControlClient: Sendable {
     }
 
     /// Says that nothing more comes.
-    func finish() { shutdown(descriptor, Int32(SHUT_WR)) }
+    package func finish() { shutdown(descriptor, Int32(SHUT_WR)) }
 
     /// The next line without its end; `nil` where the host has closed.
-    func line() async throws -> String? {
+    package func line() async throws -> String? {
         let reader = reader
         return try await withCheckedThrowingContinuation { continuation in
             Thread.detachNewThread { continuation.resume(with: Result { try reader.next() }) }
         }
     }
 
+    /// Waits until the host has closed, without reading what it said before.
+    package func closed() async throws {
+        let descriptor = descriptor
+        try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
+            Thread.detachNewThread {
+                var event = pollfd(fd: descriptor, events: 0, revents: 0)
+                let count = poll(&event, 1, Int32(Self.patience) * 1_000)
+                continuation.resume(with: count == 1 ? .success(()) : .failure(Failed("the host has not closed")))
+            }
+        }
+    }
+
     /// The next line as an object.
-    func object() async throws -> [String: Any] {
+    package func object() async throws -> [String: Any] {
         guard let line = try await line() else { throw Failed("the host has closed") }
         guard let object = try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any] else {
             throw Failed("no object: \(line)")
@@ -71,7 +83,7 @@ final class RawControlClient: Sendable {
     }
 
     /// The code of the error that comes next.
-    func errorCode() async throws -> String? {
+    package func errorCode() async throws -> String? {
         (try await object()["error"] as? [String: Any])?["code"] as? String
     }
 
