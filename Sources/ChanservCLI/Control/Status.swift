@@ -19,7 +19,8 @@ struct Status: AsyncParsableCommand {
               CALLS       open / in all: requests in the plugin's code
               OVERSTAYS   calls that took longer than their budget
 
-            A plugin that is 'old' serves the requests it began with and ends with them.
+            A plugin that is 'old' serves the requests it began with and ends with them. Plugins with 'isolation: process' \
+            have a line for each process.
 
             With --watch the tables are written every second (drawn anew on a terminal), until Ctrl-C. With --json it is \
             one object a line; docs/control.md says what is in it.

@@ -9,6 +9,8 @@ enum StatusText {
         if let last = report.lastReload { text += reload(last) }
         text += "\n" + table(routes(report.routes))
         if !report.plugins.isEmpty { text += "\n" + table(plugins(report.plugins)) }
+        let workers = workers(report.plugins)
+        if workers.count > 1 { text += "\n" + table(workers) }
         let generations = report.requestsByGeneration.filter { $0.generation != report.generation }
         if !generations.isEmpty {
             let parts = generations.map { "\($0.requests) of generation \($0.generation)" }
@@ -51,6 +53,20 @@ enum StatusText {
                     plugin.draining ? "old" : "current", "\(plugin.callsOpen) / \(plugin.callsTotal)",
                     "\(plugin.sourcesOpen)", "\(plugin.frames)", "\(plugin.overstays)",
                 ]
+            }
+    }
+
+    private static func workers(_ plugins: [StatusReport.Plugin]) -> [[String]] {
+        [["WORKER", "PID", "STATE", "REQUESTS", "RESTARTS", "LAST END"]]
+            + plugins.flatMap { plugin in
+                plugin.workers.map { worker in
+                    let left = worker.pausingMilliseconds.map { " for \(age($0))" } ?? ""
+                    return [
+                        "\(visible(plugin.plugin))@\(plugin.digest.prefix(8))", worker.pid.map { "\($0)" } ?? "-",
+                        worker.state.rawValue + left, "\(worker.requestsOpen)", "\(worker.restarts)",
+                        worker.lastEnd.map(visible) ?? "-",
+                    ]
+                }
             }
     }
 

@@ -85,13 +85,42 @@ package struct StatusReport: Codable, Sendable, Hashable {
         package var sourcesOpen: Int
         package var frames: Int
         package var overstays: Int
+        /// The processes it runs in; empty where it runs in the host's.
+        package var workers: [Worker]
 
         enum CodingKeys: String, CodingKey {
             case plugin, version, digest, config, draining
             case callsOpen = "calls_open"
             case callsTotal = "calls_total"
             case sourcesOpen = "sources_open"
-            case frames, overstays
+            case frames, overstays, workers
+        }
+    }
+
+    package struct Worker: Codable, Sendable, Hashable {
+        package enum State: String, Codable, Sendable {
+            case starting, serving
+            /// It has ended, and is started again later.
+            case pausing
+            case retired
+        }
+
+        /// Missing where there is no process at the moment.
+        package var pid: Int32?
+        package var state: State
+        /// With `pausing`: for how long yet.
+        package var pausingMilliseconds: Int?
+        package var restarts: Int
+        /// Why it ended the last time; missing where it never did.
+        package var lastEnd: String?
+        package var requestsOpen: Int
+
+        enum CodingKeys: String, CodingKey {
+            case pid, state
+            case pausingMilliseconds = "pausing_ms"
+            case restarts
+            case lastEnd = "last_end"
+            case requestsOpen = "requests_open"
         }
     }
 
@@ -131,7 +160,8 @@ extension StatusReport {
             Plugin(
                 plugin: instance.plugin, version: instance.version, digest: instance.digest, config: instance.config,
                 draining: instance.isDraining, callsOpen: instance.openCalls, callsTotal: instance.calls,
-                sourcesOpen: instance.openSources, frames: instance.frames, overstays: instance.overstays)
+                sourcesOpen: instance.openSources, frames: instance.frames, overstays: instance.overstays,
+                workers: instance.workers.map(Worker.init))
         }
         retained = Retained(copies: status.retainedCopies, bytes: status.retainedBytes)
         reloads = Reloads(
@@ -162,6 +192,24 @@ extension StatusReport.Route {
             sourcesWaiting: counters.sourcesWaiting, sourcesOpen: counters.sourcesOpen,
             sourcesTotal: counters.sourcesTotal, frames: counters.frames, bytes: counters.bytes,
             failures: counters.failures, errorMass: counters.errorMass)
+    }
+}
+
+extension StatusReport.Worker {
+    init(_ worker: WorkerStatus) {
+        var left: Int?
+        let state: State
+        switch worker.state {
+        case .starting: state = .starting
+        case .serving: state = .serving
+        case .pausing(let until):
+            state = .pausing
+            left = max(0, ContinuousClock.now.duration(to: until).wholeMilliseconds)
+        case .retired: state = .retired
+        }
+        self.init(
+            pid: worker.process, state: state, pausingMilliseconds: left, restarts: worker.restarts,
+            lastEnd: worker.lastEnd, requestsOpen: worker.openRequests)
     }
 }
 

@@ -89,6 +89,29 @@ import Testing
         }
     }
 
+    @Test func processesOfPluginsAreShownWithTheirFate() async throws {
+        let isolated = TestHost.controlled.replacingOccurrences(
+            of: "{path: libEcho.so}", with: "{path: libEcho.so, isolation: process}")
+        try await TestHost.serving(isolated) { host in
+            #expect(try await host.post("echo", "--body", "x").text == "[0] x\n")
+            let watch = try ChanservCommand.start("status", "--watch", "--json", "--config", host.configurationFile)
+            defer { watch.end() }
+            _ = try await watch.outputLines(with: #""restarts":0,"state":"serving""#, count: 1)
+            let plugins = try #require(try await host.controlJSON("status")["plugins"] as? [[String: Any]])
+            let worker = try #require((plugins[0]["workers"] as? [[String: Any]])?.first)
+            let pid = try #require(worker["pid"] as? Int32)
+            #expect(pid != host.process.pid && worker["last_end"] == nil)
+            #expect((plugins[1]["workers"] as? [[String: Any]])?.isEmpty == true)
+            #expect(
+                try await host.control("status").text.contains(
+                    #/\nWORKER .*\necho@[0-9a-f]{8} +\d+ +serving +0 +0 +-\n/#))
+
+            #expect(Foundation.kill(pid, SIGKILL) == 0)
+            _ = try await watch.outputLines(with: #""restarts":1,"state":"serving""#, count: 1)
+            #expect(try await host.post("echo", "--body", "y").text == "[0] y\n")
+        }
+    }
+
     @Test func aWatchOnATerminalDrawsTheTablesAnew() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             let terminal = try PseudoTerminal()
