@@ -64,10 +64,13 @@ private func with(_ more: String) -> String {
     @Test(arguments: [
         (
             "node: 5",
-            "1:7: expected a mapping with the node (listen, join, role, environment, drain, limits), "
+            "1:7: expected a mapping with the node (listen, join, role, environment, drain, limits, control), "
                 + "found the integer 5"
         ),
-        ("node: {colour: 1}", "1:8: unknown key 'colour' (known: listen, join, role, environment, drain, limits)"),
+        (
+            "node: {colour: 1}",
+            "1:8: unknown key 'colour' (known: listen, join, role, environment, drain, limits, control)"
+        ),
         (
             "node: {role: ruter}",
             "1:14: unknown role 'ruter'; did you mean 'router'?"
@@ -103,6 +106,9 @@ private func with(_ more: String) -> String {
             "1:45: the buffer of one link (3145728 bytes) is larger than total_buffer, that of all together "
                 + "(2097152 bytes)"
         ),
+        ("node: {control: }", "1:17: expected a path, found nothing"),
+        ("node: {control: ''}", "1:17: expected a path, found the text ''"),
+        ("node: {control: [a]}", "1:17: expected a path, found a list"),
         ("node: {listen: []}", "1:16: expected at least one address to listen at"),
         ("node: {listen: }", "1:16: expected an address such as 127.0.0.1:5555, found nothing"),
         (

@@ -52,6 +52,22 @@ import Testing
         #expect(try warnings("client") == ["c.yaml:2:1: there are no routes: nothing is served"])
     }
 
+    @Test func theControlSocketIsBesideTheFileAndFitsIntoAnAddress() throws {
+        func control(_ path: String) throws -> String? {
+            try HostConfiguration.parse("node: {control: \(path)}\nroutes: []\n", file: "c.yaml", folder: "/etc/c").node
+                .control
+        }
+        #expect(try node("{}").control == nil)
+        #expect(try control("c.sock") == "/etc/c/c.sock")
+        #expect(try control("/run/c.sock") == "/run/c.sock")
+        // 107 bytes are what a socket's address has room for.
+        let longest = "/" + String(repeating: "x", count: 106)
+        #expect(try control(longest) == longest)
+        #expect { try control(longest + "x") } throws: {
+            ($0 as? ConfigurationErrors)?.description.contains("has 108 bytes; a socket's may have 107") == true
+        }
+    }
+
     @Test func whatAReloadCannotChangeIsSaid() throws {
         let running = try node("{limits: {links: 10}}")
         let wanted = try node("{role: router, limits: {links: 11, buffer: 1MiB}}")
