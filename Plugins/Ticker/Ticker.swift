@@ -25,11 +25,7 @@ struct Ticker: Plugin {
     private let defaults: Ticks
 
     init(configuration: borrowing Configuration, log: Log) throws {
-        try configuration.only(["sources", "interval", "count"])
-        var ticks = Ticks()
-        ticks.sources = try configuration.integer("sources") ?? ticks.sources
-        ticks.interval = try configuration.duration("interval") ?? ticks.interval
-        ticks.count = try configuration.integer("count") ?? ticks.count
+        let ticks = try configuration.decode(over: Ticks())
         try ticks.check()
         defaults = ticks
     }

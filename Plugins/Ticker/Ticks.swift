@@ -1,7 +1,7 @@
 import ChanservPlugin
 
 /// How many sources there are, and when they say something.
-struct Ticks {
+struct Ticks: Codable {
     var sources = 1
     var interval = Duration.seconds(1)
     /// Of each source; 0 is without end.

@@ -50,7 +50,7 @@ private func makeTable(name: UnsafePointer<CChar>, version: UnsafePointer<CChar>
             }
         },
         destroy: { instance in
-            takeBack(instance, as: Instance.self)
+            takeBack(instance, as: Instance.self).plugin.stop()
         },
         open: { instance, request, call, error in
             guard let request, let call else { return chanserv_status(CHANSERV_ERROR_INTERNAL) }

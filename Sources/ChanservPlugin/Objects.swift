@@ -82,14 +82,15 @@ final class Stream: @unchecked Sendable {
         _ sink: UnsafeMutablePointer<chanserv_frame_sink>, _ error: UnsafeMutablePointer<chanserv_error>?
     ) -> chanserv_status {
         while true {
-            var refusal = chanserv_status(CHANSERV_READY)
-            queue.drain { frame in
-                refusal = sink.pointee.append(sink, frame.baseAddress ?? UnsafeRawPointer(sink), frame.count)
-                return refusal == CHANSERV_READY
-            }
-            if refusal == CHANSERV_FULL { return chanserv_status(CHANSERV_READY) }
-            if refusal != CHANSERV_READY {
-                return PluginError(.internal, "a frame was refused (\(refusal))").report(to: error)
+            do {
+                switch try drain(into: sink) {
+                case chanserv_status(CHANSERV_READY): break
+                case chanserv_status(CHANSERV_FULL): return chanserv_status(CHANSERV_READY)
+                case let refusal: throw PluginError(.internal, "a frame was refused (\(refusal))")
+                }
+            } catch let failure {
+                pipe.cancel()
+                return PluginError(describing: failure).report(to: error)
             }
             let action = pipe.take(into: &queue, wake: sink.pointee.wake) {
                 [produce = source.produce, writer = FrameWriter(pipe: pipe)] in
@@ -102,6 +103,29 @@ final class Stream: @unchecked Sendable {
             case .fail(let failure): return failure.report(to: error)
             }
         }
+    }
+
+    /// Hands frames to the host: what it said to the last one.
+    private func drain(into sink: UnsafeMutablePointer<chanserv_frame_sink>) throws -> chanserv_status {
+        var status = chanserv_status(CHANSERV_READY)
+        try queue.drain(
+            take: { frame in
+                status = sink.pointee.append(sink, frame.baseAddress ?? UnsafeRawPointer(sink), frame.count)
+                return status == CHANSERV_READY
+            },
+            fill: { capacity, fill in
+                var size = 0
+                guard let start = sink.pointee.reserve(sink, capacity, &size) else {
+                    status = chanserv_status(CHANSERV_FULL)
+                    return false
+                }
+                let room = UnsafeMutableRawBufferPointer(start: start, count: capacity)
+                var span = OutputRawSpan(buffer: room, initializedCount: 0)
+                try fill(&span)
+                status = sink.pointee.commit(sink, span.finalize(for: room))
+                return status == CHANSERV_READY
+            })
+        return status
     }
 
     func cancel() {

@@ -19,22 +19,29 @@ final class Pipe<Queue: PipeQueue>: Sendable {
 
     // MARK: The author's side
 
-    func write(_ item: Queue.Item) async throws {
-        while true {
-            switch state.withLock({ $0.machine.write(item) }) {
-            case .accepted:
-                return
-            case .acceptedAndWake(let handle):
-                return host.wake(handle)
-            case .cancelled:
-                throw CancellationError()
-            case .full:
-                try await waitForRoom()
-            }
+    /// Adds an item, where there is room for it now.
+    ///
+    /// - Parameter append: adds it to the queue, with the lock held.
+    /// - Returns: `false` where there is none: wait for room, and try again.
+    func tryToWrite(size: Int, _ append: (inout Queue) -> Void) throws -> Bool {
+        switch state.withLock({ $0.machine.write(size: size, append) }) {
+        case .accepted:
+            return true
+        case .acceptedAndWake(let handle):
+            host.wake(handle)
+            return true
+        case .cancelled:
+            throw CancellationError()
+        case .full:
+            return false
         }
     }
 
-    private func waitForRoom() async throws {
+    func write(size: Int, _ append: (inout Queue) -> Void) async throws {
+        while try !tryToWrite(size: size, append) { try await waitForRoom() }
+    }
+
+    func waitForRoom() async throws {
         let writer = state.withLock { state in
             state.nextWriter += 1
             return state.nextWriter

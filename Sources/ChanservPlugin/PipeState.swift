@@ -18,13 +18,16 @@ struct PipeState<Queue: PipeQueue> {
         case cancelled
     }
 
-    mutating func write(_ item: Queue.Item) -> WriteAction {
+    /// - Parameters:
+    ///   - size: the item's.
+    ///   - append: adds it to the queue; called only where it is accepted.
+    mutating func write(size: Int, _ append: (inout Queue) -> Void) -> WriteAction {
         if cancelled { return .cancelled }
-        guard queue.isEmpty || queue.hasRoom(for: item) else {
+        guard queue.isEmpty || queue.hasRoom(for: size) else {
             isFull = true
             return .full
         }
-        queue.append(item)
+        append(&queue)
         guard let handle = sleeper.take() else { return .accepted }
         return .acceptedAndWake(handle)
     }

@@ -9,17 +9,19 @@
 /// struct Hello: Plugin {
 ///     static let name = "hello"
 ///     static let version = "1.0.0"
-///     let greeting: String
+///
+///     struct Options: Codable {
+///         var greeting = "Hello"
+///     }
+///     let options: Options
 ///
 ///     init(configuration: borrowing Configuration, log: Log) throws {
-///         try configuration.only(["greeting"])
-///         greeting = try configuration.string("greeting") ?? "Hello"
+///         options = try configuration.decode(over: Options())
 ///     }
 ///
 ///     func serve(_ request: Request, to sources: SourceWriter) async throws {
-///         let greeting = greeting
 ///         try await sources.add(Source(header: "greeting") { frames in
-///             try await frames.write("\(greeting), \(request.text)!")
+///             try await frames.write("\(options.greeting), \(request.text)!")
 ///         })
 ///     }
 /// }
@@ -50,4 +52,12 @@ public protocol Plugin: Sendable {
     ///
     /// - Throws: a failure of the request; sources that were added go on.
     func serve(_ request: Request, to sources: SourceWriter) async throws
+
+    /// The host lets go of the instance: all its requests are over. Ends what must not outlive it, such as threads and
+    /// processes; may block while it does. Tasks that ignore their cancellation may still run. Nothing by default.
+    func stop()
+}
+
+extension Plugin {
+    public func stop() {}
 }

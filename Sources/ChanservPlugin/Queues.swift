@@ -1,57 +1,93 @@
 /// What waits between an author's task and the host. Its bound is what makes the task wait.
 protocol PipeQueue: SendableMetatype {
-    associatedtype Item: Sendable
     init()
     var isEmpty: Bool { get }
-    /// Whether the item can be added; an empty queue takes any.
-    func hasRoom(for item: Item) -> Bool
-    mutating func append(_ item: Item)
+    /// Whether an item of this size can be added; an empty queue takes any.
+    func hasRoom(for size: Int) -> Bool
 }
 
-/// Frames, packed one behind the other.
+/// Frames in their order: small ones packed one behind the other, large ones as the author's own memory, and functions
+/// that make a frame in the host's.
 struct FrameQueue: PipeQueue {
+    /// Writes a frame into room that is given.
+    typealias Fill = @Sendable (inout OutputRawSpan) throws -> Void
+
+    private enum Large {
+        case bytes([UInt8])
+        case fill(Fill, capacity: Int)
+    }
+
     private static let byteLimit = 256 * 1024
     private static let frameLimit = 1024
+    /// From this size on it costs less to keep an author's array than to copy it.
+    static let largeSize = 2048
 
     private var bytes: [UInt8] = []
-    private var ends: [Int] = []
-    // The frames before this one were taken: `ends[..<taken]`. All are dropped together once the last one is.
+    /// One number for each frame: where it ends in `bytes`, or below zero the complement of its index in `large`.
+    private var frames: [Int] = []
+    private var large: [Large] = []
+    /// Of all frames, those in `bytes` too.
+    private var size = 0
+    // Frames before this one were taken, up to this byte of `bytes`. All are dropped together once the last one is.
     private var taken = 0
+    private var takenBytes = 0
 
     init() {}
 
-    var isEmpty: Bool { taken == ends.count }
+    var isEmpty: Bool { taken == frames.count }
 
-    func hasRoom(for frame: [UInt8]) -> Bool {
-        isEmpty || (ends.count < Self.frameLimit && bytes.count + frame.count <= Self.byteLimit)
+    func hasRoom(for size: Int) -> Bool {
+        isEmpty || (frames.count < Self.frameLimit && self.size + size <= Self.byteLimit)
     }
 
-    mutating func append(_ frame: [UInt8]) {
-        if bytes.isEmpty && frame.count > Self.byteLimit {
-            bytes = frame  // a large frame shares the author's array instead of being copied
-        } else {
-            bytes.append(contentsOf: frame)
-        }
-        ends.append(bytes.count)
+    mutating func append(_ frame: UnsafeRawBufferPointer) {
+        bytes.append(contentsOf: frame)
+        frames.append(bytes.count)
+        size += frame.count
+    }
+
+    /// A large frame, whose memory is kept as it is.
+    mutating func append(sharing frame: [UInt8]) {
+        frames.append(~large.count)
+        large.append(.bytes(frame))
+        size += frame.count
+    }
+
+    mutating func append(capacity: Int, _ fill: @escaping Fill) {
+        frames.append(~large.count)
+        large.append(.fill(fill, capacity: capacity))
+        size += capacity
     }
 
     /// Offers frames in order until one is not taken.
     ///
-    /// - Parameter take: whether it took the frame.
-    mutating func drain(_ take: (UnsafeRawBufferPointer) -> Bool) {
-        bytes.withUnsafeBytes { bytes in
-            while taken < ends.count {
-                let start = taken == 0 ? 0 : ends[taken - 1]
-                guard take(UnsafeRawBufferPointer(rebasing: bytes[start..<ends[taken]])) else { return }
+    /// - Parameters:
+    ///   - take: whether it took the frame.
+    ///   - fill: whether it had so much room, and let the frame be made in it.
+    mutating func drain(
+        take: (UnsafeRawBufferPointer) -> Bool, fill: (_ capacity: Int, Fill) throws -> Bool
+    ) rethrows {
+        try bytes.withUnsafeBytes { bytes in
+            while taken < frames.count {
+                let frame = frames[taken]
+                if frame >= 0 {
+                    guard take(UnsafeRawBufferPointer(rebasing: bytes[takenBytes..<frame])) else { return }
+                    takenBytes = frame
+                } else {
+                    switch large[~frame] {
+                    case .bytes(let bytes): guard bytes.withUnsafeBytes(take) else { return }
+                    case .fill(let body, let capacity): guard try fill(capacity, body) else { return }
+                    }
+                }
                 taken += 1
             }
         }
-        if isEmpty {
-            // The memory is used again, but for that of a large frame.
-            bytes.removeAll(keepingCapacity: bytes.count <= Self.byteLimit)
-            ends.removeAll(keepingCapacity: true)
-            taken = 0
-        }
+        guard isEmpty else { return }
+        // The memory is used again, but for that of a large frame.
+        bytes.removeAll(keepingCapacity: bytes.count <= Self.byteLimit)
+        frames.removeAll(keepingCapacity: true)
+        large.removeAll(keepingCapacity: true)
+        (size, taken, takenBytes) = (0, 0, 0)
     }
 }
 
@@ -66,7 +102,7 @@ struct SourceQueue: PipeQueue {
 
     var isEmpty: Bool { taken == sources.count }
 
-    func hasRoom(for source: Source) -> Bool { sources.count < Self.limit }
+    func hasRoom(for size: Int) -> Bool { sources.count < Self.limit }
 
     mutating func append(_ source: Source) {
         sources.append(source)

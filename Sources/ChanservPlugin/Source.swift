@@ -44,34 +44,14 @@ public struct SourceWriter: Sendable {
     ///   more than 100 MiB.
     public func add(_ source: Source) async throws {
         try checkSize(source.header.count, "header")
-        try await pipe.write(source)
-    }
-}
-
-/// Where the frames of a source go.
-public struct FrameWriter: Sendable {
-    let pipe: Pipe<FrameQueue>
-
-    /// Writes a frame, waiting while the client has not read enough of those before: at most 256 KiB or 1,024 frames
-    /// wait in the plugin, or one larger frame.
-    ///
-    /// - Throws: `CancellationError` once the source, or the task, is cancelled; ``PluginError`` where the frame has
-    ///   more than 100 MiB.
-    public func write(_ frame: some Collection<UInt8> & Sendable) async throws {
-        try checkSize(frame.count, "frame")
-        try await pipe.write([UInt8](frame))
-    }
-
-    /// Writes text as a frame.
-    public func write(_ frame: String) async throws {
-        try await write([UInt8](frame.utf8))
+        try await pipe.write(size: 1) { $0.append(source) }
     }
 }
 
 /// The wire's limit (`CHANSERV_FRAME_SIZE_MAX`).
 let frameSizeMax = 104_857_600
 
-private func checkSize(_ size: Int, _ what: String) throws {
+func checkSize(_ size: Int, _ what: String) throws {
     guard size <= frameSizeMax else {
         throw PluginError(.internal, "a \(what) of \(size) bytes is larger than 100 MiB")
     }

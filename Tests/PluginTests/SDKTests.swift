@@ -23,6 +23,8 @@ private struct Probe: Plugin {
         log.info("made")
     }
 
+    func stop() { log.info("stopped") }
+
     func serve(_ request: ChanservPlugin.Request, to sources: SourceWriter) async throws {
         switch request.text {
         case "greeting":
@@ -44,6 +46,32 @@ private struct Probe: Plugin {
                 Source(header: "") { frames in
                     for size in [0, 1, 300_000, 0, 5_000_000, 200_000, 100_000] {
                         try await frames.write([UInt8](repeating: 7, count: size))
+                    }
+                })
+        case "made in place":
+            try await sources.add(
+                Source(header: "") { frames in
+                    for size in [1, 3, 300_000, 5_000_000, 64] {
+                        // Less than there is room for, and between others that are copied.
+                        try await frames.write(upTo: size + 10) { room in
+                            room.append(repeating: UInt8(size % 251), count: size, as: UInt8.self)
+                        }
+                        let copied = [UInt8](repeating: UInt8(size % 251), count: size)
+                        try await frames.write(copied.span.bytes)
+                        try await frames.write(copied[...])
+                    }
+                    try await frames.write(upTo: 0) { _ in }
+                })
+        case "fails in place":
+            try await sources.add(
+                Source(header: "") { [log] frames in
+                    try await frames.write("before")
+                    try await frames.write(upTo: 100) { _ in throw PluginError(.busy, "not now") }
+                    do {
+                        while true { try await frames.write([UInt8](repeating: 0, count: 1000)) }
+                    } catch {
+                        log.info("\(type(of: error))")
+                        throw error
                     }
                 })
         case "too large":
@@ -182,6 +210,35 @@ private struct Second: Plugin {
         }
     }
 
+    @Test(arguments: [1, 65_536, .max]) func framesAreMadeInTheHostsBuffer(room: Int) async throws {
+        try await onProbe { instance in
+            let source = try instance.sources("made in place")[0]
+            let frames = try source.frames(Room(bytes: room))
+            let expected = [1, 3, 300_000, 5_000_000, 64].flatMap { [$0, $0, $0] }
+            #expect(frames.map(\.count) == expected + [0])
+            #expect(zip(frames, expected).allSatisfy { frame, size in frame.allSatisfy { $0 == size % 251 } })
+        }
+    }
+
+    @Test func whatFailsInPlaceEndsTheSource() async throws {
+        try await onProbe { instance in
+            let (frames, last) = try instance.sources("fails in place")[0].collect()
+            #expect(text(frames) == ["before"])
+            #expect(last.status == chanserv_status(CHANSERV_ERROR_BUSY))
+            #expect(last.message == "not now")
+            // Whoever writes more is told that nobody will come for it.
+            _ = try instance.host.waitForLine { $0 == "CancellationError" }
+        }
+    }
+
+    @Test func anInstanceThatIsDestroyedIsStopped() async throws {
+        let host = try await onThread {
+            let instance = try PluginTests.Instance(#require(Probe.descriptor).pointee)
+            return instance.host
+        }
+        #expect(host.log == ["made", "stopped"])
+    }
+
     @Test func aFrameLargerThanTheLimitIsAnError() async throws {
         try await onProbe { instance in
             let last = try instance.sources("too large")[0].collect().last
@@ -272,6 +329,10 @@ private struct Second: Plugin {
 @Suite struct PipeStateTests {
     private typealias Machine = PipeState<FrameQueue>
 
+    private func write(_ frame: [UInt8], to machine: inout Machine) -> String {
+        name(machine.write(size: frame.count) { $0.append(sharing: frame) })
+    }
+
     private func name(_ action: Machine.WriteAction) -> String {
         switch action {
         case .accepted: "accepted"
@@ -293,15 +354,15 @@ private struct Second: Plugin {
     @Test func aHostThatWaitsIsWokenOnce() {
         var machine = Machine()
         var queue = FrameQueue()
-        #expect(name(machine.write([1])) == "accepted")
+        #expect(write([1], to: &machine) == "accepted")
         #expect(name(machine.take(into: &queue, wake: 9)) == "drain")
-        queue.drain { _ in true }
+        queue.drain(take: { _ in true }, fill: { _, _ in true })
         #expect(name(machine.take(into: &queue, wake: 9)) == "wait")
-        #expect(name(machine.write([1])) == "wake 9")
-        #expect(name(machine.write([1])) == "accepted")
+        #expect(write([1], to: &machine) == "wake 9")
+        #expect(write([1], to: &machine) == "accepted")
         #expect(machine.finish(.success(())) == nil)
         #expect(name(machine.take(into: &queue, wake: 9)) == "drain")
-        queue.drain { _ in true }
+        queue.drain(take: { _ in true }, fill: { _, _ in true })
         #expect(name(machine.take(into: &queue, wake: 9)) == "end")
     }
 
@@ -318,14 +379,14 @@ private struct Second: Plugin {
     @Test func aFullQueueRefusesUntilItIsTaken() {
         var machine = Machine()
         var queue = FrameQueue()
-        #expect(name(machine.write([UInt8](repeating: 0, count: 1_000_000))) == "accepted")
+        #expect(write([UInt8](repeating: 0, count: 1_000_000), to: &machine) == "accepted")
         #expect(!machine.isFull)
-        #expect(name(machine.write([])) == "full")
+        #expect(write([], to: &machine) == "full")
         #expect(machine.isFull)
         #expect(name(machine.take(into: &queue, wake: 9)) == "drain")
         #expect(!machine.isFull)
-        for _ in 0..<1024 { #expect(name(machine.write([])) == "accepted") }
-        #expect(name(machine.write([])) == "full")
+        for _ in 0..<1024 { #expect(write([], to: &machine) == "accepted") }
+        #expect(write([], to: &machine) == "full")
     }
 
     @Test func nothingStartsOrIsTakenAfterACancel() {
@@ -333,7 +394,7 @@ private struct Second: Plugin {
         #expect(machine.cancel() == nil)
         let afterCancel = machine.start()
         #expect(!afterCancel)
-        #expect(name(machine.write([])) == "cancelled")
+        #expect(write([], to: &machine) == "cancelled")
         var other = Machine()
         let starts = [other.start(), other.start()]
         #expect(starts == [true, false])

@@ -43,6 +43,12 @@ final class TestHost: @unchecked Sendable {
         path.flatMap { configuration[String(cString: $0)] }
     }
 
+    /// As the host writes it: durations and sizes are what they were written as.
+    fileprivate var json: String {
+        let entries = configuration.sorted { $0.key < $1.key }.map { "\"\($0.key)\":\($0.value.json)" }
+        return "{\(entries.joined(separator: ","))}"
+    }
+
     fileprivate var keys: [String] { configuration.keys.sorted() }
 
     fileprivate func keep(_ text: String) -> (UnsafePointer<CChar>, Int) {
@@ -66,6 +72,16 @@ enum ConfigurationValue: Sendable {
     case boolean(Bool)
     case duration(nanoseconds: Int64)
     case size(UInt64)
+
+    fileprivate var json: String {
+        switch self {
+        case .string(let text): "\"\(text)\""
+        case .integer(let number): "\(number)"
+        case .boolean(let flag): "\(flag)"
+        case .duration(let nanoseconds): "\"\(nanoseconds)ns\""
+        case .size(let bytes): "\(bytes)"
+        }
+    }
 }
 
 /// What C callbacks look up, having nothing but a number.
@@ -132,7 +148,7 @@ private func makeTable() -> chanserv_host {
             host(table).append(line)
         },
         config_json: { table, _, value, size in
-            let (text, count) = host(table).keep("{}")
+            let (text, count) = host(table).keep(host(table).json)
             value?.pointee = text
             size?.pointee = count
             return chanserv_status(CHANSERV_READY)

@@ -1,11 +1,7 @@
 import CChanservPlugin
 
-/// What stands under `config:` for this instance. It can only be read while the plugin is made.
-///
-/// A path names a value: keys separated by dots, elements of lists by their index, e.g. `limits.0.size`. Each function
-/// returns `nil` where the key is absent, and throws a ``PluginError`` that names the place in the file where the value
-/// is not of that type.
-public struct Configuration: ~Copyable {
+/// The getters of the host's table, as Swift. They work until the plugin's `create` returns.
+struct ConfigurationGetters {
     private let host: UnsafePointer<chanserv_host>
     private let config: OpaquePointer?
 
@@ -14,8 +10,7 @@ public struct Configuration: ~Copyable {
         self.config = config
     }
 
-    /// Throws where there is a key other than `keys` (top level only): a misspelt option becomes an error at start.
-    public func only(_ keys: [String]) throws(PluginError) {
+    func only(_ keys: [String]) throws(PluginError) {
         let copies = keys.map { key in
             let text = UnsafeMutableBufferPointer<CChar>.allocate(capacity: key.utf8.count + 1)
             _ = text.initialize(from: key.utf8.lazy.map { CChar(bitPattern: $0) } + [0])
@@ -27,70 +22,90 @@ public struct Configuration: ~Copyable {
         _ = try ask { error in host.pointee.config_only(host, config, known, keys.count, &error) }
     }
 
-    /// Text.
-    public func string(_ path: String) throws(PluginError) -> String? {
+    func string(_ path: String) throws(PluginError) -> String? {
         var value: UnsafePointer<CChar>?
         var size = 0
         let found = try ask { error in host.pointee.config_string(host, config, path, &value, &size, &error) }
         return found ? text(value, size) : nil
     }
 
-    /// A path of the file system, absolute or made so against the configuration file's folder.
-    public func path(_ path: String) throws(PluginError) -> String? {
+    func path(_ path: String) throws(PluginError) -> String? {
         var value: UnsafePointer<CChar>?
         var size = 0
         let found = try ask { error in host.pointee.config_path(host, config, path, &value, &size, &error) }
         return found ? text(value, size) : nil
     }
 
-    /// A whole number.
-    public func integer(_ path: String) throws(PluginError) -> Int? {
+    func integer(_ path: String) throws(PluginError) -> Int64? {
         var value: Int64 = 0
         let found = try ask { error in host.pointee.config_integer(host, config, path, &value, &error) }
-        return found ? Int(value) : nil
+        return found ? value : nil
     }
 
-    /// A number.
-    public func number(_ path: String) throws(PluginError) -> Double? {
+    func number(_ path: String) throws(PluginError) -> Double? {
         var value = 0.0
         let found = try ask { error in host.pointee.config_number(host, config, path, &value, &error) }
         return found ? value : nil
     }
 
-    /// `true` or `false`.
-    public func boolean(_ path: String) throws(PluginError) -> Bool? {
+    func boolean(_ path: String) throws(PluginError) -> Bool? {
         var value: Int32 = 0
         let found = try ask { error in host.pointee.config_boolean(host, config, path, &value, &error) }
         return found ? value != 0 : nil
     }
 
-    /// A duration like `250ms`, `30s`, `5m`, `1h`.
-    public func duration(_ path: String) throws(PluginError) -> Duration? {
+    func duration(_ path: String) throws(PluginError) -> Duration? {
         var value: Int64 = 0
         let found = try ask { error in host.pointee.config_duration(host, config, path, &value, &error) }
         return found ? .nanoseconds(value) : nil
     }
 
-    /// A size like `512`, `64KiB`, `100MiB`, `1GiB`, in bytes.
-    public func size(_ path: String) throws(PluginError) -> UInt64? {
+    func size(_ path: String) throws(PluginError) -> UInt64? {
         var value: UInt64 = 0
         let found = try ask { error in host.pointee.config_size(host, config, path, &value, &error) }
         return found ? value : nil
     }
 
-    /// How many elements a list has.
-    public func count(_ path: String) throws(PluginError) -> Int? {
+    func count(_ path: String) throws(PluginError) -> Int? {
         var value = 0
         let found = try ask { error in host.pointee.config_count(host, config, path, &value, &error) }
         return found ? value : nil
     }
 
-    /// Everything, as JSON text.
-    public func json() throws(PluginError) -> String? {
+    func json() throws(PluginError) -> String? {
         var value: UnsafePointer<CChar>?
         var size = 0
         let found = try ask { _ in host.pointee.config_json(host, config, &value, &size) }
         return found ? text(value, size) : nil
+    }
+
+    /// Where a value stands, e.g. `chanserv.yaml:12:5`; `nil` where the host does not say.
+    ///
+    /// No getter tells a place, but each names it when it is asked for what is not there, and a value cannot be both
+    /// `true` or `false` and a list.
+    func place(_ path: String) -> String? {
+        place { () throws(PluginError) in _ = try boolean(path) }
+            ?? place { () throws(PluginError) in _ = try count(path) }
+    }
+
+    private func place(_ question: () throws(PluginError) -> Void) -> String? {
+        do {
+            try question()
+            return nil
+        } catch {
+            // "file:line:column: message"; names of files may have colons in them.
+            let message = Array(error.message.utf8)
+            var start = 0
+            while let colon = message[start...].firstIndex(of: UInt8(ascii: ":")) {
+                let numbers = message[(colon + 1)...].split(
+                    separator: UInt8(ascii: ":"), maxSplits: 2, omittingEmptySubsequences: false)
+                if numbers.count == 3, let line = numbers[0].asNumber, let column = numbers[1].asNumber {
+                    return "\(String(decoding: message[..<colon], as: UTF8.self)):\(line):\(column)"
+                }
+                start = colon + 1
+            }
+            return nil
+        }
     }
 
     /// Calls a getter: whether the key is there.
@@ -109,5 +124,13 @@ public struct Configuration: ~Copyable {
 
     private func text(_ value: UnsafePointer<CChar>?, _ size: Int) -> String {
         String(decoding: UnsafeRawBufferPointer(start: value, count: size), as: UTF8.self)
+    }
+}
+
+extension ArraySlice<UInt8> {
+    /// The number that these digits are.
+    fileprivate var asNumber: Int? {
+        allSatisfy { $0 >= UInt8(ascii: "0") && $0 <= UInt8(ascii: "9") }
+            ? Int(String(decoding: self, as: UTF8.self)) : nil
     }
 }
