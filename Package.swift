@@ -22,6 +22,7 @@ let package = Package(
         .library(name: "ChanservHost", targets: ["ChanservHost"]),
         .library(name: "ChanservPlugin", targets: ["ChanservPlugin"]),
         .library(name: "Echo", type: .dynamic, targets: ["Echo"]),
+        .library(name: "Exec", type: .dynamic, targets: ["Exec"]),
         .library(name: "Files", type: .dynamic, targets: ["Files"]),
         .library(name: "Load", type: .dynamic, targets: ["Load"]),
         .library(name: "SQLite", type: .dynamic, targets: ["SQLite"]),
@@ -50,11 +51,17 @@ let package = Package(
         .target(name: "ChanservAstraNet", dependencies: ["AstraNet", "Chanserv"], swiftSettings: strict),
 
         // Plugins: the C ABI, the Swift SDK over it, and the samples.
-        .target(name: "CChanservPlugin", cSettings: strictC),
+        // Without unsafe flags, which packages that depend on this one by a URL may not have.
+        .target(
+            name: "CChanservPlugin",
+            cSettings: [.enableWarning("all"), .enableWarning("extra"), .treatAllWarnings(as: .error)]),
         .target(name: "ChanservPlugin", dependencies: ["CChanservPlugin"], swiftSettings: strict),
         .target(
             name: "Echo", dependencies: ["CChanservPlugin"], path: "Plugins/Echo", publicHeadersPath: ".",
             cSettings: strictC),
+        .target(
+            name: "Exec", dependencies: ["CChanservPlugin", "ChanservPlugin", "CProcess"], path: "Plugins/Exec",
+            swiftSettings: strict),
         .target(
             name: "Files", dependencies: ["CChanservPlugin"], path: "Plugins/Files", publicHeadersPath: ".",
             cSettings: strictC),
@@ -93,6 +100,8 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],
+            // scripts/embed puts them into EmbeddedFiles.swift.
+            exclude: ["Plugin/Templates"],
             swiftSettings: strict),
 
         // What several test targets use: programs as processes, plugins compiled from C.
@@ -107,8 +116,8 @@ let package = Package(
         .testTarget(
             name: "ChanservHostTests",
             dependencies: [
-                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", "ChanservPlugin", "TestSupport",
-                nioEmbedded,
+                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", "ChanservPlugin", "CChanservPlugin", "CProcess",
+                "TestSupport", nioEmbedded,
             ],
             swiftSettings: strict),
         .testTarget(

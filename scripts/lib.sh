@@ -113,7 +113,7 @@ unpack_package() {
 swift_build() { swift build --package-path "$root" "$@"; }
 
 # The sample plugins, by the names of their products.
-readonly plugins=(Echo Files Load SQLite Ticker)
+readonly plugins=(Echo Exec Files Load SQLite Ticker)
 
 # Builds what users run: the command and the plugins, optimised, without anything that only tests need.
 build_release() {

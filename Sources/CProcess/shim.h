@@ -33,6 +33,15 @@ static inline int chanserv_spawn_closes_from(posix_spawn_file_actions_t *actions
     return posix_spawn_file_actions_addclosefrom_np(actions, first);
 }
 
+/* The child runs in a folder. */
+extern int posix_spawn_file_actions_addchdir_np(posix_spawn_file_actions_t *actions, const char *folder);
+static inline int chanserv_spawn_runs_in(posix_spawn_file_actions_t *actions, const char *folder) {
+    return posix_spawn_file_actions_addchdir_np(actions, folder);
+}
+
+/* A pipe of which nothing is inherited by programs that are started meanwhile. */
+static inline int chanserv_pipe(int ends[2]) { return (int)syscall(SYS_pipe2, ends, 02000000 /* O_CLOEXEC */); }
+
 /* What tools show of this thread, up to 15 bytes. */
 static inline int chanserv_name_thread(const char *name) { return prctl(PR_SET_NAME, name, 0ul, 0ul, 0ul); }
 

@@ -1,0 +1,102 @@
+import CProcess
+import Glibc
+
+/// A program that was started, in a process group of its own.
+struct Child {
+    let id: pid_t
+    /// Readable when it has ended.
+    let end: Descriptor
+    let output: Descriptor
+    let errors: Descriptor
+
+    init(_ invocation: Invocation) throws(SystemError) {
+        let output = try Pipe.make()
+        let errors = try Pipe.make()
+        id = try Self.spawn(invocation, output: output.writer, errors: errors.writer)
+        self.output = output.reader
+        self.errors = errors.reader
+        let end = chanserv_pidfd_open(id)
+        guard end >= 0 else {
+            let error = SystemError("cannot watch a process")
+            kill(-id, SIGKILL)
+            var status: Int32 = 0
+            while waitpid(id, &status, 0) < 0 && errno == EINTR {}
+            throw error
+        }
+        self.end = Descriptor(end)
+    }
+
+    private static func spawn(
+        _ invocation: Invocation, output: Descriptor, errors: Descriptor
+    ) throws(SystemError) -> pid_t {
+        var actions = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&actions)
+        defer { posix_spawn_file_actions_destroy(&actions) }
+        let codes = [
+            posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0),
+            posix_spawn_file_actions_adddup2(&actions, output.number, STDOUT_FILENO),
+            posix_spawn_file_actions_adddup2(&actions, errors.number, STDERR_FILENO),
+            // Not all of the host's descriptors need be marked to be closed.
+            chanserv_spawn_closes_from(&actions, 3),
+            chanserv_spawn_runs_in(&actions, invocation.command.folder?.string ?? "/"),
+        ]
+        if let code = codes.first(where: { $0 != 0 }) { throw SystemError("cannot prepare a process", code: code) }
+
+        // Signals as a shell would leave them, whatever the host does with its own.
+        var attributes = posix_spawnattr_t()
+        posix_spawnattr_init(&attributes)
+        defer { posix_spawnattr_destroy(&attributes) }
+        var signals = sigset_t()
+        sigemptyset(&signals)
+        posix_spawnattr_setsigmask(&attributes, &signals)
+        sigfillset(&signals)
+        posix_spawnattr_setsigdefault(&attributes, &signals)
+        posix_spawnattr_setpgroup(&attributes, 0)
+        posix_spawnattr_setflags(
+            &attributes, Int16(POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP))
+
+        let program = invocation.command.run.path.string
+        let arguments = ([program] + invocation.arguments).map { strdup($0) }
+        let environment = invocation.environment.map { strdup($0) }
+        defer { for text in arguments + environment { free(text) } }
+        var id: pid_t = 0
+        let code = posix_spawn(&id, program, &actions, &attributes, arguments + [nil], environment + [nil])
+        guard code == 0 else { throw SystemError("cannot start \(program)", code: code) }
+        return id
+    }
+}
+
+/// How a command ended.
+struct Exit: Sendable {
+    enum How: Sendable {
+        case code(Int32)
+        case signal(Int32)
+        /// The system does not say: somebody else in the process took the status away.
+        case unknown
+    }
+
+    let how: How
+    let timedOut: Bool
+
+    /// - Parameter status: of waitpid.
+    init(status: Int32?, timedOut: Bool) {
+        let signal = status.map { $0 & 0x7F }
+        how =
+            switch (status, signal) {
+            case (let status?, 0?): .code((status >> 8) & 0xFF)
+            case (_, let signal?): .signal(signal)
+            default: .unknown
+            }
+        self.timedOut = timedOut
+    }
+
+    var json: String {
+        let what =
+            switch how {
+            case .code(let code): "\"exit\":\(code)"
+            case .signal(let signal): "\"signal\":\(signal)"
+            case .unknown: "\"exit\":null"
+            }
+        return "{\(what)\(timedOut ? ",\"timed_out\":true" : "")}"
+    }
+}

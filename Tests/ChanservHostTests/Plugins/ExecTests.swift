@@ -1,0 +1,384 @@
+import CProcess
+import Chanserv
+import Foundation
+import NIOCore
+import TestSupport
+import Testing
+
+@testable import ChanservHost
+
+/// The Exec plugin as built, in a host's instance.
+@Suite("Exec", .timeLimit(.minutes(2)))
+struct ExecTests {
+    // MARK: What a command is
+
+    @Test func outputErrorsAndStatusAreSourcesOfTheirOwn() async throws {
+        try await run(
+            "{commands: {both: {run: [/bin/sh, -c, 'echo one; echo two; printf three; echo error >&2; exit 3']}}}"
+        ) { exec in
+            let answer = try await exec.answer("both")
+            #expect(
+                answer == [
+                    "stdout": ["one\n", "two\n", "three"], "stderr": ["error\n"], "exit": ["{\"exit\":3}"],
+                ])
+            #expect(try await exec.answer("both\n") == answer)
+        }
+    }
+
+    @Test func chunksAreBytesAsTheyCome() async throws {
+        try await run("{unit: chunks, commands: {zero: {run: [/usr/bin/head, -c, '1000000', /dev/zero]}}}") { exec in
+            let answer = try await exec.answer("zero")
+            #expect(answer["stdout"]?.map(\.utf8.count).reduce(0, +) == 1_000_000)
+            #expect(answer["exit"] == ["{\"exit\":0}"])
+        }
+    }
+
+    @Test func aLineOfAnyLengthComesWhole() async throws {
+        try await run(
+            "{commands: {long: {run: [/bin/sh, -c, 'head -c 300000 /dev/zero | tr \"\\\\0\" x; echo; echo end']}}}"
+        ) { exec in
+            let lines = try #require(try await exec.answer("long")["stdout"])
+            #expect(lines.map(\.utf8.count) == [300_001, 4])
+        }
+    }
+
+    @Test func nothingOfARequestIsRead() async throws {
+        // As the program's own words, whatever they are.
+        let words = ["$(touch /tmp/never); `id` && rm -rf * | 'x' \"y\" \\n", "", " spaced  out ", "*", "ünï"]
+        try await run("{commands: {say: {run: [/usr/bin/printf, '[%s]'], arguments: 5}}}") { exec in
+            let answer = try await exec.answer((["say"] + words).joined(separator: "\n"))
+            #expect(answer["stdout"]?.joined() == words.map { "[\($0)]" }.joined())
+        }
+    }
+
+    @Test(
+        arguments: [
+            ("", notFound), ("nothing", notFound), ("/bin/sh", notFound), ("none\nx", badRequest),
+            ("one\na\nb", badRequest), ("one\n--version", badRequest), ("one\n-", badRequest),
+            ("chosen\nb", badRequest),
+            ("chosen\n", nil), ("chosen\na", nil), ("chosen\n-x", nil), ("one\n\u{0}", badRequest), ("one\na", nil),
+            (String(repeating: "x", count: 1_048_577), badRequest),
+        ] as [(String, PluginError.Code?)])
+    func onlyWhatTheConfigurationAllowsIsRun(request: String, code: PluginError.Code?) async throws {
+        let yaml = """
+            commands:
+              none: {run: [/bin/true]}
+              one: {run: [/bin/true], arguments: 1}
+              chosen: {run: [/bin/true], arguments: 1, allowed: [a, -x]}
+            """
+        try await run(yaml) { exec in
+            do {
+                let answer = try await exec.answer(request)
+                #expect(code == nil && answer["exit"] == ["{\"exit\":0}"])
+            } catch let error as PluginError {
+                #expect(error.code == code, "\(error)")
+            }
+        }
+    }
+
+    @Test func theEnvironmentAndTheFolderAreThoseOfTheConfiguration() async throws {
+        let yaml = """
+            commands:
+              bare: {run: [/usr/bin/env]}
+              some: {run: [/usr/bin/env], environment: [PATH, A=b=c, NOT_THERE], folder: /usr}
+              where: {run: [/bin/pwd], folder: /usr/bin}
+              root: {run: [/bin/pwd]}
+            """
+        try await run(yaml) { exec in
+            #expect(try await exec.answer("bare")["stdout"] == [])
+            let path = try #require(ProcessInfo.processInfo.environment["PATH"])
+            #expect(try await exec.answer("some")["stdout"] == ["PATH=\(path)\n", "A=b=c\n"])
+            #expect(try await exec.answer("where")["stdout"] == ["/usr/bin\n"])
+            #expect(try await exec.answer("root")["stdout"] == ["/\n"])
+        }
+    }
+
+    @Test func aCommandInheritsNothing() async throws {
+        // A descriptor that is not marked to be closed, and a signal that is ignored.
+        let leak = dup(STDERR_FILENO)
+        let before = signal(SIGWINCH, SIG_IGN)
+        defer {
+            close(leak)
+            signal(SIGWINCH, before)
+        }
+        try await run(
+            "{commands: {open: {run: [/bin/ls, /proc/self/fd]}, ignored: {run: [/bin/grep, SigIgn, /proc/self/status]}}}"
+        ) { exec in
+            // The fourth is the folder that it lists.
+            let open = try await exec.answer("open")
+            #expect(open["stdout"] == ["0\n", "1\n", "2\n", "3\n"])
+            let ignored = try #require(try await exec.answer("ignored")["stdout"]?.first)
+            let signals = try #require(UInt64(ignored.dropFirst("SigIgn:\t".count).dropLast(), radix: 16))
+            // The C library's own two, which nobody sends.
+            #expect(signals & ~0x1_8000_0000 == 0)
+        }
+    }
+
+    @Test(arguments: [
+        ("{}", "'commands' is missing"),
+        ("{commands: {}}", "there is none"),
+        ("{commands: {a: {run: [/bin/tru]}}}", "commands.a: run: /bin/tru: No such file or directory"),
+        ("{commands: {a: {run: [/bin]}}}", "commands.a: run: /bin is not a program"),
+        ("{commands: {a: {run: []}}}", "config:1:22: there are only 0 elements (commands.a.run)"),
+        ("{commands: {a: {run: [/bin/true], timeuot: 1s}}}", "did you mean 'timeout'? (commands.a.timeuot)"),
+        ("{commands: {a: {run: [/bin/true], allowed: [x]}}}", "commands.a: allowed: there are no arguments to allow"),
+        ("{commands: {a: {run: [/bin/true], environment: ['=x']}}}", "commands.a: environment: '=x' is neither"),
+        ("{commands: {a: {run: [/bin/true], folder: /bin/true}}}", "folder: /bin/true is not a folder"),
+        ("{commands: {a: {run: [/bin/true]}}, processes: 0}", "processes: 0 is not between 1 and 1024"),
+        ("{commands: {a: {run: [/bin/true]}}, unit: words}", "expected one of lines, chunks"),
+    ]) func aWrongConfigurationIsRefused(yaml: String, message: String) async throws {
+        let error = try await #require(throws: PluginError.self) { try await run(yaml) { _ in } }
+        #expect(error.code == .badRequest)
+        #expect(error.message.contains(message), "\(error)")
+    }
+
+    // MARK: How it ends
+
+    @Test func aCommandWhoseTimeIsOverIsEnded() async throws {
+        let yaml = """
+            grace: 50ms
+            commands:
+              polite: {run: [/bin/sleep, '1000'], timeout: 50ms}
+              stubborn: {run: [/bin/sh, -c, 'trap "" TERM; echo here; while :; do sleep 1000; done'], timeout: 50ms}
+            """
+        try await run(yaml) { exec in
+            #expect(try await exec.answer("polite")["exit"] == ["{\"signal\":15,\"timed_out\":true}"])
+            let answer = try await exec.answer("stubborn")
+            #expect(answer["exit"] == ["{\"signal\":9,\"timed_out\":true}"])
+        }
+    }
+
+    @Test func aRequestThatIsCancelledTakesTheWholeGroupAlong() async throws {
+        try await run(
+            "{commands: {family: {run: [/bin/sh, -c, 'sleep 1000 & echo $!; echo $$; wait']}}}"
+        ) { exec in
+            let call = try await exec.instance.open("family")
+            var sources = call.makeAsyncIterator()
+            let stdout = try #require(try await sources.next())
+            let stderr = try #require(try await sources.next())
+            let processes = try await exec.numbers(2, from: stdout.producer).map { try ProcessWatch($0) }
+            let listing = Task { [sources] in
+                var sources = sources
+                return try await sources.next() == nil
+            }
+            listing.cancel()
+            for process in processes { try process.waitForEnd() }
+            stdout.producer.close()
+            stderr.producer.close()
+            _ = await listing.result
+        }
+    }
+
+    @Test func whatACommandLeavesBehindIsKilled() async throws {
+        try await run("{commands: {leave: {run: [/bin/sh, -c, 'sleep 1000 & echo $!']}}}") { exec in
+            let call = try await exec.instance.open("leave")
+            var sources = call.makeAsyncIterator()
+            let stdout = try #require(try await sources.next())
+            // It holds the pipe open, and ends all the same.
+            let frames = try await stdout.producer.drain()
+            let left = try #require(frames.first.flatMap { Int32(String(buffer: $0).dropLast()) })
+            #expect(try ProcessWatch.isGone(left))
+            var last = 0
+            while let source = try await sources.next() { last += try await source.producer.drain().count }
+            #expect(last == 1)
+        }
+    }
+
+    @Test func whatHasLeftTheGroupHoldsNobodyUp() async throws {
+        try await run("{commands: {leave: {run: [/bin/sh, -c, 'setsid sleep 1000 & echo $!']}}}") { exec in
+            let answer = try await exec.answer("leave")
+            let left = try #require(answer["stdout"]?.first.flatMap { pid_t($0.dropLast()) })
+            #expect(answer["exit"] == ["{\"exit\":0}"])
+            kill(left, SIGKILL)
+        }
+    }
+
+    @Test func anInstanceThatGoesTakesItsCommandsAlong() async throws {
+        let exec = try await Exec(
+            "{grace: 1h, commands: {stay: {run: [/bin/sh, -c, 'trap \"\" TERM; echo $$; while :; do sleep 1000; done']}}}"
+        )
+        let call = try await exec.instance.open("stay")
+        var sources = call.makeAsyncIterator()
+        let stdout = try #require(try await sources.next())
+        let process = try ProcessWatch(try await exec.numbers(1, from: stdout.producer)[0])
+        let retirement = await exec.instance.retireNow()
+        #expect(retirement == .destroyed)
+        try process.waitForEnd()
+        stdout.producer.close()
+    }
+
+    @Test func noMoreRunThanAllowed() async throws {
+        try await run(
+            "{processes: 1, commands: {wait: {run: [/bin/cat, /dev/zero]}, quick: {run: [/bin/true]}}}"
+        ) { exec in
+            let waiting = try await exec.instance.open("wait")
+            var sources = waiting.makeAsyncIterator()
+            let stdout = try #require(try await sources.next())
+            let error = try await #require(throws: PluginError.self) { try await exec.answer("quick") }
+            #expect(error == PluginError(.busy, "1 commands are running already"))
+            // A reader that goes is a pipe that breaks: the command ends, and makes room.
+            stdout.producer.close()
+            let stderr = try #require(try await sources.next())
+            #expect(try await stderr.producer.drain().isEmpty)
+            let exit = try #require(try await sources.next())
+            #expect(try await exit.producer.drain().map { String(buffer: $0) } == ["{\"signal\":13}"])
+            #expect(try await sources.next() == nil)
+            #expect(try await exec.answer("quick")["exit"] == ["{\"exit\":0}"])
+        }
+    }
+
+    @Test func aSlowReaderSlowsTheCommandDown() async throws {
+        try await run(
+            "{unit: chunks, commands: {flood: {run: [/bin/sh, -c, 'echo $$; exec cat /dev/zero']}}}"
+        ) { exec in
+            let call = try await exec.instance.open("flood")
+            var sources = call.makeAsyncIterator()
+            let producer = try #require(try await sources.next()).producer
+            var read = 0
+            for _ in 0..<200 {
+                var batch = FrameBatch(target: 65_536)
+                _ = try await producer.produce(into: &batch)
+                read += batch.takeFrames().map(\.readableBytes).reduce(0, +)
+                // In the pipe, in the reader's hand, and in the two queues of the SDK.
+                let bound = read + 65_536 + 65_536 + 2 * 262_144 + 131_072
+                let written = try #require(try exec.written())
+                #expect(written <= bound, "\(written) bytes were written when \(read) had been read")
+            }
+            producer.close()
+        }
+    }
+
+    @Test func nothingIsLeftBehind() async throws {
+        let yaml = """
+            grace: 10ms
+            commands:
+              quick: {run: [/bin/echo, hello]}
+              wait: {run: [/bin/sh, -c, 'echo started; exec sleep 1000']}
+              missing: {run: [/bin/true], folder: /tmp}
+            """
+        let before = try descriptors()
+        try await run(yaml) { exec in
+            for _ in 0..<30 {
+                #expect(try await exec.answer("quick")["stdout"] == ["hello\n"])
+                let call = try await exec.instance.open("wait")
+                var sources = call.makeAsyncIterator()
+                let stdout = try #require(try await sources.next())
+                _ = try await exec.frames(1, from: stdout.producer)
+                stdout.producer.close()
+            }
+        }
+        #expect(try children().isEmpty)
+        // Tasks that were cancelled end soon, but nobody waits for them.
+        let deadline = ContinuousClock.now + .seconds(60)
+        while try descriptors() > before, .now < deadline { await Task.yield() }
+        #expect(try descriptors() <= before)
+    }
+
+    // MARK: Support
+
+    private func run<Result>(_ yaml: String, _ body: (Exec) async throws -> Result) async throws -> Result {
+        let exec = try await Exec(yaml)
+        let result = try await body(exec)
+        let retirement = await exec.instance.retireNow()
+        #expect(retirement == .destroyed)
+        return result
+    }
+
+    private func descriptors() throws -> Int {
+        try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count
+    }
+
+    /// The children of this process, zombies too.
+    private func children() throws -> [String] {
+        try FileManager.default.contentsOfDirectory(atPath: "/proc/self/task").flatMap { thread -> [String] in
+            do {
+                return try String(contentsOfFile: "/proc/self/task/\(thread)/children", encoding: .utf8)
+                    .split(separator: " ").map(String.init)
+            } catch CocoaError.fileReadNoSuchFile {
+                return []  // a thread that has ended meanwhile
+            }
+        }
+    }
+}
+
+private let badRequest = PluginError.Code.badRequest
+private let notFound = PluginError.Code.notFound
+
+/// An instance of Exec.
+private struct Exec {
+    let host: ProbeHost
+    let instance: PluginInstance
+
+    init(_ yaml: String) async throws {
+        host = try ProbeHost()
+        let library = host.folder.file("libExec.so")
+        try FileManager.default.copyItem(atPath: ChanservCommand.buildFolder + "/libExec.so", toPath: library)
+        try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: library)
+        instance = try await host.instance(of: library, yaml: yaml)
+    }
+
+    /// All frames of all sources, by their headers.
+    func answer(_ request: String) async throws -> [String: [String]] {
+        try await withThrowingTaskGroup(of: (String, [String]).self) { group in
+            for try await source in try await instance.open(request) {
+                group.addTask {
+                    (String(buffer: source.header), try await source.producer.drain().map { String(buffer: $0) })
+                }
+            }
+            return try await group.reduce(into: [:]) { $0[$1.0] = $1.1 }
+        }
+    }
+
+    /// The first frames of a source that goes on.
+    func frames(_ count: Int, from producer: any FrameProducer) async throws -> [String] {
+        var frames: [String] = []
+        while frames.count < count {
+            var batch = FrameBatch(target: 1)
+            let more = try await producer.produce(into: &batch)
+            frames += batch.takeFrames().map { String(buffer: $0) }
+            if !more { break }
+        }
+        return frames
+    }
+
+    func numbers(_ count: Int, from producer: any FrameProducer) async throws -> [pid_t] {
+        try await frames(count, from: producer).map { try #require(pid_t($0.dropLast())) }
+    }
+
+    /// How many bytes the only command that runs has written.
+    func written() throws -> Int? {
+        for thread in try FileManager.default.contentsOfDirectory(atPath: "/proc/self/task") {
+            let children = try String(contentsOfFile: "/proc/self/task/\(thread)/children", encoding: .utf8)
+            guard let child = children.split(separator: " ").first else { continue }
+            let io = try String(contentsOfFile: "/proc/\(child)/io", encoding: .utf8)
+            return io.firstMatch(of: #/wchar: (\d+)/#).flatMap { Int($0.1) }
+        }
+        return nil
+    }
+}
+
+/// A process that is nobody's child here.
+private struct ProcessWatch {
+    private let descriptor: Int32
+
+    init(_ process: pid_t) throws {
+        descriptor = chanserv_pidfd_open(process)
+        try #require(descriptor >= 0, "there is no process \(process)")
+    }
+
+    /// Waits for its end; a minute is for a hang.
+    func waitForEnd() throws {
+        defer { close(descriptor) }
+        var polled = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        try #require(poll(&polled, 1, 60_000) == 1, "it goes on")
+    }
+
+    /// Whether it has ended: a zombie of another parent has.
+    static func isGone(_ process: pid_t) throws -> Bool {
+        let descriptor = chanserv_pidfd_open(process)
+        guard descriptor >= 0 else { return true }
+        defer { close(descriptor) }
+        var polled = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        return poll(&polled, 1, 60_000) == 1
+    }
+}
