@@ -1,0 +1,3367 @@
+// Made by scripts/embed of the files that it names: change those, and run it.
+// swift-format-ignore-file
+
+/// The files that new plugins begin with, so that the command needs none beside it.
+enum EmbeddedFiles {
+    /// By language and path.
+    static let templates: [String: String] = [
+"c/PLUGIN.c": ###"""
+/*
+ * {{name}}: a source for each word of the request, with one frame that greets it.
+ *
+ * Configuration: `greeting`, a text, "Hello" by default.
+ *
+ * include/chanserv_plugin.h says for each function who calls it, from which thread, and who frees what.
+ */
+#include "chanserv_plugin.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* One for each route that is configured differently. */
+struct chanserv_instance {
+    char *greeting;
+};
+
+/* One request: its text, and how far it was split into words. */
+struct chanserv_call {
+    const chanserv_instance *instance;
+    size_t next, size;
+    char text[];
+};
+
+/* One word. */
+struct chanserv_source {
+    const chanserv_instance *instance;
+    int sent;
+    size_t size;
+    char word[];
+};
+
+static chanserv_status fail(chanserv_error *error, chanserv_status status, const char *message) {
+    snprintf(error->message, error->capacity, "%s", message);
+    return status;
+}
+
+static chanserv_status create(const chanserv_host *host, const chanserv_config *config,
+                              chanserv_instance **instance, chanserv_error *error) {
+    /* Any other key is a mistake, and is reported as one. */
+    static const char *const known[] = {"greeting"};
+    chanserv_status status = host->config_only(host, config, known, 1, error);
+    if (status < 0) return status;
+
+    const char *greeting = "Hello";
+    size_t size = strlen(greeting);
+    status = host->config_string(host, config, "greeting", &greeting, &size, error);
+    if (status < 0 && status != CHANSERV_ERROR_NOT_FOUND) return status;
+
+    *instance = malloc(sizeof **instance);
+    char *copy = malloc(size + 1); /* the host's text lives until this function returns */
+    if (*instance == NULL || copy == NULL) {
+        free(*instance);
+        free(copy);
+        return fail(error, CHANSERV_ERROR_INTERNAL, "out of memory");
+    }
+    memcpy(copy, greeting, size);
+    copy[size] = 0;
+    (*instance)->greeting = copy;
+    return CHANSERV_READY;
+}
+
+static void destroy(chanserv_instance *instance) {
+    free(instance->greeting);
+    free(instance);
+}
+
+static chanserv_status open_call(chanserv_instance *instance, const chanserv_request *request,
+                                 chanserv_call **call, chanserv_error *error) {
+    *call = malloc(sizeof **call + request->body_size);
+    if (*call == NULL) return fail(error, CHANSERV_ERROR_INTERNAL, "out of memory");
+    (*call)->instance = instance;
+    (*call)->next = 0;
+    (*call)->size = request->body_size;
+    memcpy((*call)->text, request->body, request->body_size); /* the request is gone when this function returns */
+    return CHANSERV_READY;
+}
+
+static chanserv_status poll_sources(chanserv_call *call, chanserv_source_sink *sink, chanserv_error *error) {
+    for (;;) {
+        while (call->next < call->size && call->text[call->next] == ' ') call->next++;
+        size_t end = call->next;
+        while (end < call->size && call->text[end] != ' ') end++;
+        size_t size = end - call->next;
+        if (size == 0) return CHANSERV_END;
+
+        chanserv_source *source = malloc(sizeof *source + size);
+        if (source == NULL) return fail(error, CHANSERV_ERROR_INTERNAL, "out of memory");
+        source->instance = call->instance;
+        source->sent = 0;
+        source->size = size;
+        memcpy(source->word, call->text + call->next, size);
+        chanserv_status status = sink->add(sink, source->word, size, source);
+        if (status != CHANSERV_READY) {
+            free(source); /* not taken, so it is still ours; where the sink is full the host asks again */
+            return status == CHANSERV_FULL ? CHANSERV_READY : status;
+        }
+        call->next = end;
+    }
+}
+
+static chanserv_status poll_frames(chanserv_source *source, chanserv_frame_sink *sink, chanserv_error *error) {
+    (void)error;
+    if (!source->sent) {
+        /* The frame is made in the host's buffer. Where its length is known and it is there already, `append` does. */
+        size_t greeting = strlen(source->instance->greeting), capacity;
+        char *frame = sink->reserve(sink, greeting + source->size + 3, &capacity);
+        if (frame == NULL) return CHANSERV_READY; /* no room beside other frames: the host asks again */
+        memcpy(frame, source->instance->greeting, greeting);
+        memcpy(frame + greeting, ", ", 2);
+        memcpy(frame + greeting + 2, source->word, source->size);
+        frame[greeting + 2 + source->size] = '!';
+        chanserv_status status = sink->commit(sink, greeting + source->size + 3);
+        if (status != CHANSERV_READY) return status;
+        source->sent = 1;
+    }
+    return CHANSERV_END;
+}
+
+/* No poll ever waits, so there is nothing to hurry up. */
+static void cancel_call(chanserv_call *call) { (void)call; }
+static void cancel_source(chanserv_source *source) { (void)source; }
+
+static void close_call(chanserv_call *call) { free(call); }
+static void close_source(chanserv_source *source) { free(source); }
+
+static const chanserv_plugin plugin = {
+    .magic = CHANSERV_PLUGIN_MAGIC,
+    .abi_major = CHANSERV_ABI_MAJOR,
+    .abi_minor = CHANSERV_ABI_MINOR,
+    .struct_size = sizeof(chanserv_plugin),
+    .name = "{{name}}",
+    .version = "0.1.0",
+    .create = create,
+    .destroy = destroy,
+    .open = open_call,
+    .poll_sources = poll_sources,
+    .cancel_call = cancel_call,
+    .close_call = close_call,
+    .poll_frames = poll_frames,
+    .cancel_source = cancel_source,
+    .close_source = close_source,
+};
+
+CHANSERV_EXPORT const chanserv_plugin *chanserv_plugin_v1(void) { return &plugin; }
+
+"""###,
+"c/build": ###"""
+#!/bin/sh
+# Builds lib{{name}}.so. CC names another compiler, CFLAGS other options.
+set -eu
+cd "$(dirname "$0")"
+umask go-w # the host loads nothing that others could change
+
+compiler=${CC:-$(command -v cc || command -v clang || command -v gcc)}
+"$compiler" -std=c11 ${CFLAGS:--O2 -g} -Wall -Wextra -fPIC -shared -fvisibility=hidden -pthread -I include \
+    -o lib{{name}}.so.new {{name}}.c
+# By a rename: whoever reads the old file meanwhile sees all of it.
+mv -f lib{{name}}.so.new lib{{name}}.so
+
+"""###,
+"common/.gitignore": ###"""
+lib{{name}}.so
+lib{{name}}.so.new
+/.build/
+/target/
+
+"""###,
+"common/chanserv.yaml": ###"""
+# `chanserv serve` in this folder serves {{name}} alone. To serve it beside others, paste what is under `plugins` and under
+# `routes` into their chanserv.yaml; `path` is relative to the file it stands in.
+node:
+  listen: 127.0.0.1:5555
+plugins:
+  {{name}}:
+    path: lib{{name}}.so
+    config:
+      greeting: Hello
+routes:
+  - vaddr: {{name}}
+    plugin: {{name}}
+
+"""###,
+"common/test": ###"""
+#!/bin/sh
+# Builds {{name}}, serves it at a port that is free, asks it, and compares the answers. CHANSERV names the command.
+set -eu
+cd "$(dirname "$0")"
+chanserv=${CHANSERV:-chanserv}
+
+./build
+
+folder=$(mktemp -d)
+host=
+finish() {
+    if [ -n "$host" ]; then kill "$host" 2>/dev/null || true; wait "$host" || true; fi
+    rm -rf "$folder"
+}
+trap finish EXIT
+
+# The configuration beside this script, at another port.
+sed -e 's|listen: .*|listen: 127.0.0.1:0|' -e "s|path: lib|path: $PWD/lib|" chanserv.yaml >"$folder/chanserv.yaml"
+"$chanserv" check --config "$folder/chanserv.yaml"
+
+# A misspelt option has to be refused, not ignored.
+sed -e 's|greeting:|greting:|' "$folder/chanserv.yaml" >"$folder/misspelt.yaml"
+if "$chanserv" check --config "$folder/misspelt.yaml" 2>"$folder/refusal"; then
+    echo "the misspelt option 'greting' was not refused" >&2
+    exit 1
+fi
+grep -q greting "$folder/refusal"
+
+mkfifo "$folder/log"
+"$chanserv" serve --config "$folder/chanserv.yaml" 2>"$folder/log" &
+host=$!
+exec 3<"$folder/log"
+address=
+while [ -z "$address" ] && read -r line <&3; do
+    echo "$line" >&2
+    case $line in
+    *'ready: listening on '*)
+        address=${line#*listening on }
+        address=${address%%,*}
+        ;;
+    esac
+done
+[ -n "$address" ]
+cat <&3 >&2 &
+
+# expect REQUEST ANSWER: the lines of the answer, sorted, for sources come in any order.
+expect() {
+    answer=$("$chanserv" post {{name}} --join "$address" --body "$1" | sort)
+    if [ "$answer" != "$2" ]; then
+        printf 'asked: %s\nexpected:\n%s\ngot:\n%s\n' "$1" "$2" "$answer" >&2
+        exit 1
+    fi
+}
+
+expect 'hi mesh' '[0] Hello, hi!
+[0] header: hi
+[1] Hello, mesh!
+[1] header: mesh'
+expect '' ''
+expect 'grüezi' '[0] Hello, grüezi!
+[0] header: grüezi'
+
+echo "{{name}} is fine"
+
+"""###,
+"cpp/PLUGIN.cpp": ###"""
+// {{name}}: a source for each word of the request, with one frame that greets it.
+//
+// Configuration: `greeting`, a text, "Hello" by default.
+//
+// include/chanserv_plugin.h says for each function who calls it, from which thread, and who frees what.
+#include "chanserv_plugin.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+#include <memory>
+#include <string>
+#include <string_view>
+
+// One for each route that is configured differently.
+struct chanserv_instance {
+    std::string greeting;
+};
+
+// One request: its text, and how far it was split into words.
+struct chanserv_call {
+    const chanserv_instance &instance;
+    std::string text;
+    std::size_t next = 0;
+};
+
+// One word.
+struct chanserv_source {
+    std::string frame;
+    bool sent = false;
+};
+
+namespace {
+
+// No exception may leave a function that the host calls.
+template <typename Body> chanserv_status guarded(chanserv_error *error, Body body) noexcept {
+    try {
+        return body();
+    } catch (const std::exception &exception) {
+        std::snprintf(error->message, error->capacity, "%s", exception.what());
+    } catch (...) {
+        std::snprintf(error->message, error->capacity, "an unknown exception");
+    }
+    return CHANSERV_ERROR_INTERNAL;
+}
+
+chanserv_status create(const chanserv_host *host, const chanserv_config *config, chanserv_instance **instance,
+                       chanserv_error *error) {
+    return guarded(error, [&]() -> chanserv_status {
+        // Any other key is a mistake, and is reported as one.
+        const char *const known[] = {"greeting"};
+        chanserv_status status = host->config_only(host, config, known, 1, error);
+        if (status < 0) return status;
+
+        const char *greeting = "Hello";
+        std::size_t size = std::string_view(greeting).size();
+        status = host->config_string(host, config, "greeting", &greeting, &size, error);
+        if (status < 0 && status != CHANSERV_ERROR_NOT_FOUND) return status;
+        // A copy: the host's text lives until this function returns.
+        *instance = new chanserv_instance{std::string(greeting, size)};
+        return CHANSERV_READY;
+    });
+}
+
+void destroy(chanserv_instance *instance) { delete instance; }
+
+chanserv_status open_call(chanserv_instance *instance, const chanserv_request *request, chanserv_call **call,
+                          chanserv_error *error) {
+    return guarded(error, [&]() -> chanserv_status {
+        // A copy: the request is gone when this function returns.
+        *call = new chanserv_call{*instance, std::string(static_cast<const char *>(request->body), request->body_size)};
+        return CHANSERV_READY;
+    });
+}
+
+chanserv_status poll_sources(chanserv_call *call, chanserv_source_sink *sink, chanserv_error *error) {
+    return guarded(error, [&]() -> chanserv_status {
+        for (;;) {
+            const std::size_t start = call->text.find_first_not_of(' ', call->next);
+            if (start == std::string::npos) return CHANSERV_END;
+            const std::size_t end = std::min(call->text.find(' ', start), call->text.size());
+            const std::string word = call->text.substr(start, end - start);
+
+            auto source = std::make_unique<chanserv_source>();
+            source->frame = call->instance.greeting + ", " + word + "!";
+            const chanserv_status status = sink->add(sink, word.data(), word.size(), source.get());
+            // Not taken, so it is still ours; where the sink is full the host asks again.
+            if (status == CHANSERV_FULL) return CHANSERV_READY;
+            if (status != CHANSERV_READY) return status;
+            source.release(); // the host closes it
+            call->next = end;
+        }
+    });
+}
+
+chanserv_status poll_frames(chanserv_source *source, chanserv_frame_sink *sink, chanserv_error *) {
+    if (!source->sent) {
+        const chanserv_status status = sink->append(sink, source->frame.data(), source->frame.size());
+        if (status == CHANSERV_FULL) return CHANSERV_READY; // no room beside other frames: the host asks again
+        if (status != CHANSERV_READY) return status;
+        source->sent = true;
+    }
+    return CHANSERV_END;
+}
+
+// No poll ever waits, so there is nothing to hurry up.
+void cancel_call(chanserv_call *) {}
+void cancel_source(chanserv_source *) {}
+
+void close_call(chanserv_call *call) { delete call; }
+void close_source(chanserv_source *source) { delete source; }
+
+const chanserv_plugin plugin = {
+    CHANSERV_PLUGIN_MAGIC,
+    CHANSERV_ABI_MAJOR,
+    CHANSERV_ABI_MINOR,
+    sizeof(chanserv_plugin),
+    0, // flags
+    "{{name}}",
+    "0.1.0",
+    create,
+    destroy,
+    open_call,
+    poll_sources,
+    cancel_call,
+    close_call,
+    poll_frames,
+    cancel_source,
+    close_source,
+};
+
+} // namespace
+
+extern "C" CHANSERV_EXPORT const chanserv_plugin *chanserv_plugin_v1(void) { return &plugin; }
+
+"""###,
+"cpp/build": ###"""
+#!/bin/sh
+# Builds lib{{name}}.so. CXX names another compiler, CXXFLAGS other options.
+set -eu
+cd "$(dirname "$0")"
+umask go-w # the host loads nothing that others could change
+
+compiler=${CXX:-$(command -v c++ || command -v clang++ || command -v g++)}
+"$compiler" -std=c++17 ${CXXFLAGS:--O2 -g} -Wall -Wextra -fPIC -shared -fvisibility=hidden -pthread -I include \
+    -o lib{{name}}.so.new {{name}}.cpp
+# By a rename: whoever reads the old file meanwhile sees all of it.
+mv -f lib{{name}}.so.new lib{{name}}.so
+
+"""###,
+"go/build": ###"""
+#!/bin/sh
+# Builds lib{{name}}.so. cgo needs a C compiler beside Go; CC names another one.
+set -eu
+cd "$(dirname "$0")"
+umask go-w # the host loads nothing that others could change
+
+CGO_ENABLED=1 CC=${CC:-$(command -v cc || command -v clang || command -v gcc)} \
+    go build -buildmode=c-shared -o lib{{name}}.so.new .
+rm -f lib{{name}}.so.h lib{{name}}.so.new.h lib{{name}}.h
+# By a rename: whoever reads the old file meanwhile sees all of it.
+mv -f lib{{name}}.so.new lib{{name}}.so
+
+"""###,
+"go/chanserv.go": ###"""
+package main
+
+/*
+#cgo CFLAGS: -I${SRCDIR}/include -std=gnu11 -Wall
+#include "glue.h"
+#include <stdlib.h>
+*/
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"runtime/cgo"
+	"unsafe"
+)
+
+// What polls answer. `pending` has to be followed by a wake of the sink's handle.
+type status int32
+
+const (
+	ready   status = C.CHANSERV_READY
+	pending status = C.CHANSERV_PENDING
+	end     status = C.CHANSERV_END
+)
+
+// A failure with a code the host knows; any other error is an internal one.
+type failure struct {
+	code    C.chanserv_status
+	message string
+}
+
+func (f failure) Error() string { return f.message }
+
+func badRequest(message string) error { return failure{C.CHANSERV_ERROR_BAD_REQUEST, message} }
+func notFound(message string) error   { return failure{C.CHANSERV_ERROR_NOT_FOUND, message} }
+func busy(message string) error       { return failure{C.CHANSERV_ERROR_BUSY, message} }
+
+// What stands under `config:`, while the instance is made.
+type configuration struct {
+	host   *C.chanserv_host
+	config *C.chanserv_config
+}
+
+// Only refuses keys other than these.
+func (c configuration) only(keys ...string) error {
+	known := make([]*C.char, len(keys)+1) // C reads its pointers, which are C's, and it has an address even of no keys
+	for i, key := range keys {
+		known[i] = C.CString(key)
+		defer C.free(unsafe.Pointer(known[i]))
+	}
+	return withMessage(func(e *C.chanserv_error) C.chanserv_status {
+		return C.glue_config_only(c.host, c.config, &known[0], C.size_t(len(keys)), e)
+	})
+}
+
+// Text is the text at a path, or the default where it is absent. The host's other getters are called in the same way.
+func (c configuration) text(path, standard string) (string, error) {
+	name := C.CString(path)
+	defer C.free(unsafe.Pointer(name))
+	var value *C.char
+	var size C.size_t
+	err := withMessage(func(e *C.chanserv_error) C.chanserv_status {
+		return C.glue_config_string(c.host, c.config, name, &value, &size, e)
+	})
+	if f, ok := err.(failure); ok && f.code == C.CHANSERV_ERROR_NOT_FOUND {
+		return standard, nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return C.GoStringN(value, C.int(size)), nil
+}
+
+func withMessage(ask func(*C.chanserv_error) C.chanserv_status) error {
+	e := C.chanserv_error{message: (*C.char)(C.calloc(1, 1024)), capacity: 1024}
+	defer C.free(unsafe.Pointer(e.message))
+	if code := ask(&e); code < 0 {
+		return failure{code, C.GoString(e.message)}
+	}
+	return nil
+}
+
+type sourceSink struct{ sink *C.chanserv_source_sink }
+
+// Add hands a source to the host; false where the sink is full.
+func (s sourceSink) add(header []byte, source *source) (bool, error) {
+	handle := cgo.NewHandle(source)
+	code := C.glue_add(s.sink, pointer(header), C.size_t(len(header)), C.uintptr_t(handle))
+	if code != C.CHANSERV_READY {
+		handle.Delete()
+	}
+	return taken(code)
+}
+
+type frameSink struct{ sink *C.chanserv_frame_sink }
+
+// Append copies a frame to the host; false where the sink is full.
+func (s frameSink) append(frame []byte) (bool, error) {
+	return taken(C.glue_append(s.sink, pointer(frame), C.size_t(len(frame))))
+}
+
+func taken(code C.chanserv_status) (bool, error) {
+	switch code {
+	case C.CHANSERV_READY:
+		return true, nil
+	case C.CHANSERV_FULL:
+		return false, nil
+	}
+	return false, failure{code, "it is larger than 100 MiB"}
+}
+
+// Never nil, even of no bytes.
+func pointer(bytes []byte) unsafe.Pointer {
+	if len(bytes) == 0 {
+		return unsafe.Pointer(&none)
+	}
+	return unsafe.Pointer(&bytes[0])
+}
+
+var none byte
+
+// What the host calls, by way of glue.c. Objects are numbers for it.
+
+//export glueCreate
+func glueCreate(host *C.chanserv_host, config *C.chanserv_config, made *C.uintptr_t, e *C.chanserv_error) C.chanserv_status {
+	return guarded(e, func() (status, error) {
+		instance, err := create(configuration{host, config})
+		if err == nil {
+			*made = C.uintptr_t(cgo.NewHandle(instance))
+		}
+		return ready, err
+	})
+}
+
+//export glueDestroy
+func glueDestroy(i C.uintptr_t) { takeBack(i).(*instance).destroy() }
+
+//export glueOpen
+func glueOpen(i C.uintptr_t, body unsafe.Pointer, size C.size_t, made *C.uintptr_t, e *C.chanserv_error) C.chanserv_status {
+	return guarded(e, func() (status, error) {
+		// A copy: the request is gone when this function returns.
+		call, err := cgo.Handle(i).Value().(*instance).open(C.GoBytes(body, C.int(size)))
+		if err == nil {
+			*made = C.uintptr_t(cgo.NewHandle(call))
+		}
+		return ready, err
+	})
+}
+
+//export gluePollSources
+func gluePollSources(c C.uintptr_t, sink *C.chanserv_source_sink, e *C.chanserv_error) C.chanserv_status {
+	return guarded(e, func() (status, error) { return cgo.Handle(c).Value().(*call).pollSources(sourceSink{sink}) })
+}
+
+//export glueCancelCall
+func glueCancelCall(c C.uintptr_t) { cgo.Handle(c).Value().(*call).cancel() }
+
+//export glueCloseCall
+func glueCloseCall(c C.uintptr_t) { takeBack(c).(*call).close() }
+
+//export gluePollFrames
+func gluePollFrames(s C.uintptr_t, sink *C.chanserv_frame_sink, e *C.chanserv_error) C.chanserv_status {
+	return guarded(e, func() (status, error) { return cgo.Handle(s).Value().(*source).pollFrames(frameSink{sink}) })
+}
+
+//export glueCancelSource
+func glueCancelSource(s C.uintptr_t) { cgo.Handle(s).Value().(*source).cancel() }
+
+//export glueCloseSource
+func glueCloseSource(s C.uintptr_t) { takeBack(s).(*source).close() }
+
+func takeBack(object C.uintptr_t) any {
+	handle := cgo.Handle(object)
+	defer handle.Delete()
+	return handle.Value()
+}
+
+// Guarded runs the body of a function that the host calls: an error becomes its message, and no panic gets out.
+func guarded(e *C.chanserv_error, body func() (status, error)) (code C.chanserv_status) {
+	defer func() {
+		if panicked := recover(); panicked != nil {
+			code = report(e, fmt.Errorf("panic: %v", panicked))
+		}
+	}()
+	answer, err := body()
+	if err != nil {
+		return report(e, err)
+	}
+	return C.chanserv_status(answer)
+}
+
+func report(e *C.chanserv_error, err error) C.chanserv_status {
+	message := C.CString(err.Error())
+	defer C.free(unsafe.Pointer(message))
+	C.glue_report(e, message)
+	var f failure
+	if errors.As(err, &f) {
+		return f.code
+	}
+	return C.CHANSERV_ERROR_INTERNAL
+}
+
+"""###,
+"go/glue.c": ###"""
+/* The table that the host reads, which Go cannot make: its functions are those that chanserv.go exports. */
+#include "_cgo_export.h"
+
+/* To the host objects are pointers, to Go they are numbers that stand for something. */
+
+static chanserv_status create(const chanserv_host *host, const chanserv_config *config, chanserv_instance **instance,
+                              chanserv_error *error) {
+    uintptr_t made = 0;
+    chanserv_status status = glueCreate((chanserv_host *)host, (chanserv_config *)config, &made, error);
+    *instance = (chanserv_instance *)made;
+    return status;
+}
+
+static void destroy(chanserv_instance *instance) { glueDestroy((uintptr_t)instance); }
+
+static chanserv_status open_call(chanserv_instance *instance, const chanserv_request *request, chanserv_call **call,
+                                 chanserv_error *error) {
+    uintptr_t made = 0;
+    chanserv_status status = glueOpen((uintptr_t)instance, (void *)request->body, request->body_size, &made, error);
+    *call = (chanserv_call *)made;
+    return status;
+}
+
+static chanserv_status poll_sources(chanserv_call *call, chanserv_source_sink *sink, chanserv_error *error) {
+    return gluePollSources((uintptr_t)call, sink, error);
+}
+
+static void cancel_call(chanserv_call *call) { glueCancelCall((uintptr_t)call); }
+static void close_call(chanserv_call *call) { glueCloseCall((uintptr_t)call); }
+
+static chanserv_status poll_frames(chanserv_source *source, chanserv_frame_sink *sink, chanserv_error *error) {
+    return gluePollFrames((uintptr_t)source, sink, error);
+}
+
+static void cancel_source(chanserv_source *source) { glueCancelSource((uintptr_t)source); }
+static void close_source(chanserv_source *source) { glueCloseSource((uintptr_t)source); }
+
+static const chanserv_plugin plugin = {
+    .magic = CHANSERV_PLUGIN_MAGIC,
+    .abi_major = CHANSERV_ABI_MAJOR,
+    .abi_minor = CHANSERV_ABI_MINOR,
+    .struct_size = sizeof(chanserv_plugin),
+    .name = "{{name}}",
+    .version = "0.1.0",
+    .create = create,
+    .destroy = destroy,
+    .open = open_call,
+    .poll_sources = poll_sources,
+    .cancel_call = cancel_call,
+    .close_call = close_call,
+    .poll_frames = poll_frames,
+    .cancel_source = cancel_source,
+    .close_source = close_source,
+};
+
+CHANSERV_EXPORT const chanserv_plugin *chanserv_plugin_v1(void) { return &plugin; }
+
+"""###,
+"go/glue.h": ###"""
+/* Go cannot call pointers to C functions: each that it needs has a function here. */
+#include "chanserv_plugin.h"
+
+#include <stdio.h>
+
+static inline chanserv_status glue_config_only(const chanserv_host *host, const chanserv_config *config, char **known,
+                                               size_t count, chanserv_error *error) {
+    return host->config_only(host, config, (const char *const *)known, count, error);
+}
+
+static inline chanserv_status glue_config_string(const chanserv_host *host, const chanserv_config *config,
+                                                 const char *path, char **value, size_t *size, chanserv_error *error) {
+    return host->config_string(host, config, path, (const char **)value, size, error);
+}
+
+static inline chanserv_status glue_add(chanserv_source_sink *sink, const void *header, size_t size, uintptr_t source) {
+    return sink->add(sink, header, size, (chanserv_source *)source);
+}
+
+static inline chanserv_status glue_append(chanserv_frame_sink *sink, const void *data, size_t size) {
+    return sink->append(sink, data, size);
+}
+
+static inline void glue_wake(const chanserv_host *host, uint64_t handle) { host->wake(host, handle); }
+
+static inline void glue_log(const chanserv_host *host, int32_t level, const char *message, size_t size) {
+    host->log(host, level, message, size);
+}
+
+static inline void glue_report(chanserv_error *error, const char *message) {
+    snprintf(error->message, error->capacity, "%s", message);
+}
+
+"""###,
+"go/go.mod": ###"""
+module {{name}}
+
+go 1.19
+
+"""###,
+"go/plugin.go": ###"""
+// {{name}}: a source for each word of the request, with one frame that greets it.
+//
+// Configuration: `greeting`, a text, "Hello" by default.
+//
+// glue.c and chanserv.go join this to the host; include/chanserv_plugin.h says for each function who calls it, from which
+// thread, and who frees what.
+//
+// Go's runtime comes with the library: it starts threads, and installs handlers of its own for SIGSEGV, SIGBUS, SIGFPE and
+// the signal it preempts with (SIGURG), which pass on what is not Go's. Leave all other signals to the host: do not call
+// os/signal.Notify. A panic that is not recovered ends the whole host.
+package main
+
+import "strings"
+
+// One for each route that is configured differently.
+type instance struct {
+	greeting string
+}
+
+// One request: the words the host has not taken yet.
+type call struct {
+	instance *instance
+	words    []string
+}
+
+// One word.
+type source struct {
+	frame []byte
+	sent  bool
+}
+
+func create(config configuration) (*instance, error) {
+	// Any other key is a mistake, and is reported as one.
+	if err := config.only("greeting"); err != nil {
+		return nil, err
+	}
+	greeting, err := config.text("greeting", "Hello")
+	if err != nil {
+		return nil, err
+	}
+	return &instance{greeting}, nil
+}
+
+func (i *instance) destroy() {}
+
+func (i *instance) open(body []byte) (*call, error) {
+	return &call{i, strings.Fields(string(body))}, nil
+}
+
+func (c *call) pollSources(sink sourceSink) (status, error) {
+	for len(c.words) > 0 {
+		word := c.words[0]
+		taken, err := sink.add([]byte(word), &source{frame: []byte(c.instance.greeting + ", " + word + "!")})
+		if err != nil {
+			return end, err
+		}
+		if !taken {
+			return ready, nil // the sink is full: the host asks again
+		}
+		c.words = c.words[1:]
+	}
+	return end, nil
+}
+
+func (s *source) pollFrames(sink frameSink) (status, error) {
+	if !s.sent {
+		taken, err := sink.append(s.frame)
+		if err != nil {
+			return end, err
+		}
+		if !taken {
+			return ready, nil // no room beside other frames: the host asks again
+		}
+		s.sent = true
+	}
+	return end, nil
+}
+
+// No poll ever waits, so there is nothing to hurry up.
+func (c *call) cancel()   {}
+func (s *source) cancel() {}
+
+func (c *call) close()   {}
+func (s *source) close() {}
+
+// The library has no program of its own.
+func main() {}
+
+"""###,
+"rust/Cargo.toml": ###"""
+[package]
+name = "{{name}}-plugin"
+version = "0.1.0"
+edition = "2021"
+publish = false
+
+[lib]
+name = "plugin"
+crate-type = ["cdylib"]
+
+[profile.release]
+debug = "line-tables-only"
+
+"""###,
+"rust/build": ###"""
+#!/bin/sh
+# Builds lib{{name}}.so. It needs no crates, and so no network.
+set -eu
+cd "$(dirname "$0")"
+umask go-w # the host loads nothing that others could change
+
+CARGO_TARGET_DIR=target cargo build --release --quiet
+cp target/release/libplugin.so lib{{name}}.so.new
+# By a rename: whoever reads the old file meanwhile sees all of it.
+mv -f lib{{name}}.so.new lib{{name}}.so
+
+"""###,
+"rust/src/chanserv.rs": ###"""
+//! `chanserv_plugin.h`, ABI 1.0, as Rust, written by hand: the layouts have to be those of the header. Everything that the
+//! comments there say holds here.
+#![allow(dead_code)]
+
+use std::ffi::{c_char, c_void, CStr};
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
+pub type Status = i32;
+
+pub const READY: Status = 0;
+pub const PENDING: Status = 1;
+pub const END: Status = 2;
+pub const FULL: Status = 3;
+pub const BAD_REQUEST: Status = -1;
+pub const NOT_FOUND: Status = -2;
+pub const BUSY: Status = -3;
+pub const INTERNAL: Status = -4;
+pub const TOO_LARGE: Status = -5;
+
+pub const LOG_DEBUG: i32 = 0;
+pub const LOG_INFO: i32 = 1;
+pub const LOG_WARNING: i32 = 2;
+pub const LOG_ERROR: i32 = 3;
+
+pub const PLUGIN_MAGIC: u32 = 0x5053_4843;
+pub const ABI_MAJOR: u16 = 1;
+pub const ABI_MINOR: u16 = 0;
+pub const PLUGIN_SERIAL: u32 = 1;
+pub const PLUGIN_BLOCKING: u32 = 2;
+
+#[repr(C)]
+pub struct ErrorMessage {
+    pub message: *mut c_char,
+    pub capacity: usize,
+}
+
+#[repr(C)]
+pub struct Config {
+    _opaque: [u8; 0],
+}
+
+type Get<Value> = unsafe extern "C" fn(*const Host, *const Config, *const c_char, *mut Value, *mut ErrorMessage) -> Status;
+type GetText = unsafe extern "C" fn(
+    *const Host, *const Config, *const c_char, *mut *const c_char, *mut usize, *mut ErrorMessage,
+) -> Status;
+
+#[repr(C)]
+pub struct Host {
+    pub magic: u32,
+    pub abi_major: u16,
+    pub abi_minor: u16,
+    pub struct_size: u32,
+    pub reserved: u32,
+    pub wake: unsafe extern "C" fn(*const Host, u64),
+    pub log: unsafe extern "C" fn(*const Host, i32, *const c_char, usize),
+    pub config_json: unsafe extern "C" fn(*const Host, *const Config, *mut *const c_char, *mut usize) -> Status,
+    pub config_string: GetText,
+    pub config_integer: Get<i64>,
+    pub config_number: Get<f64>,
+    pub config_boolean: Get<i32>,
+    pub config_duration: Get<i64>,
+    pub config_size: Get<u64>,
+    pub config_count: Get<usize>,
+    pub config_only:
+        unsafe extern "C" fn(*const Host, *const Config, *const *const c_char, usize, *mut ErrorMessage) -> Status,
+    pub config_path: GetText,
+}
+
+#[repr(C)]
+pub struct Request {
+    pub struct_size: u32,
+    pub reserved: u32,
+    pub body: *const c_void,
+    pub body_size: usize,
+    pub vaddr: *const c_char,
+    pub remote_address: *const c_char,
+}
+
+#[repr(C)]
+pub struct SourceSink {
+    pub struct_size: u32,
+    pub reserved: u32,
+    pub wake: u64,
+    pub add: unsafe extern "C" fn(*mut SourceSink, *const c_void, usize, *mut c_void) -> Status,
+}
+
+#[repr(C)]
+pub struct FrameSink {
+    pub struct_size: u32,
+    pub reserved: u32,
+    pub wake: u64,
+    pub append: unsafe extern "C" fn(*mut FrameSink, *const c_void, usize) -> Status,
+    pub reserve: unsafe extern "C" fn(*mut FrameSink, usize, *mut usize) -> *mut c_void,
+    pub commit: unsafe extern "C" fn(*mut FrameSink, usize) -> Status,
+}
+
+#[repr(C)]
+pub struct Plugin {
+    pub magic: u32,
+    pub abi_major: u16,
+    pub abi_minor: u16,
+    pub struct_size: u32,
+    pub flags: u32,
+    pub name: *const c_char,
+    pub version: *const c_char,
+    pub create: unsafe extern "C" fn(*const Host, *const Config, *mut *mut c_void, *mut ErrorMessage) -> Status,
+    pub destroy: unsafe extern "C" fn(*mut c_void),
+    pub open: unsafe extern "C" fn(*mut c_void, *const Request, *mut *mut c_void, *mut ErrorMessage) -> Status,
+    pub poll_sources: unsafe extern "C" fn(*mut c_void, *mut SourceSink, *mut ErrorMessage) -> Status,
+    pub cancel_call: unsafe extern "C" fn(*mut c_void),
+    pub close_call: unsafe extern "C" fn(*mut c_void),
+    pub poll_frames: unsafe extern "C" fn(*mut c_void, *mut FrameSink, *mut ErrorMessage) -> Status,
+    pub cancel_source: unsafe extern "C" fn(*mut c_void),
+    pub close_source: unsafe extern "C" fn(*mut c_void),
+}
+
+// It is constant, and its pointers are those of constants.
+unsafe impl Sync for Plugin {}
+
+/// Writes a message into the host's buffer, cut between characters where it is too long.
+pub unsafe fn report(error: *mut ErrorMessage, message: &str) {
+    if error.is_null() || (*error).capacity == 0 {
+        return;
+    }
+    let mut size = message.len().min((*error).capacity - 1);
+    while !message.is_char_boundary(size) {
+        size -= 1;
+    }
+    std::ptr::copy_nonoverlapping(message.as_ptr(), (*error).message as *mut u8, size);
+    *(*error).message.add(size) = 0;
+}
+
+/// Runs the body of a function that the host calls: an error becomes its message, and no panic gets out.
+pub unsafe fn guarded(error: *mut ErrorMessage, body: impl FnOnce() -> Result<Status, (Status, String)>) -> Status {
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(status)) => status,
+        Ok(Err((status, message))) => {
+            report(error, &message);
+            status
+        }
+        Err(_) => {
+            report(error, "the plugin panicked");
+            INTERNAL
+        }
+    }
+}
+
+/// A value as a pointer for the host, until `take_back`.
+pub fn hand_out<Value>(value: Value) -> *mut c_void {
+    Box::into_raw(Box::new(value)) as *mut c_void
+}
+
+pub unsafe fn take_back<Value>(pointer: *mut c_void) {
+    drop(Box::from_raw(pointer as *mut Value));
+}
+
+pub unsafe fn config_only(
+    host: *const Host, config: *const Config, known: &[&CStr], error: *mut ErrorMessage,
+) -> Status {
+    let known: Vec<*const c_char> = known.iter().map(|key| key.as_ptr()).collect();
+    ((*host).config_only)(host, config, known.as_ptr(), known.len(), error)
+}
+
+/// The text at a path; `None` where it is absent.
+pub unsafe fn config_string(
+    host: *const Host, config: *const Config, path: &CStr, error: *mut ErrorMessage,
+) -> Result<Option<String>, Status> {
+    let mut value: *const c_char = std::ptr::null();
+    let mut size = 0;
+    match ((*host).config_string)(host, config, path.as_ptr(), &mut value, &mut size, error) {
+        NOT_FOUND => Ok(None),
+        status if status < 0 => Err(status),
+        _ => {
+            let bytes = std::slice::from_raw_parts(value as *const u8, size);
+            Ok(Some(String::from_utf8_lossy(bytes).into_owned()))
+        }
+    }
+}
+
+"""###,
+"rust/src/lib.rs": ###"""
+//! {{name}}: a source for each word of the request, with one frame that greets it.
+//!
+//! Configuration: `greeting`, a text, "Hello" by default.
+//!
+//! `chanserv.rs` has the contract with the host as Rust; `include/chanserv_plugin.h` says for each function who calls it,
+//! from which thread, and who frees what.
+
+mod chanserv;
+
+use chanserv::*;
+use std::ffi::c_void;
+
+/// One for each route that is configured differently.
+struct Instance {
+    greeting: String,
+}
+
+/// One request: its words, and how many of them the host has taken.
+struct Call {
+    greeting: String,
+    words: Vec<String>,
+    next: usize,
+}
+
+/// One word.
+struct Source {
+    frame: String,
+    sent: bool,
+}
+
+unsafe extern "C" fn create(
+    host: *const Host, config: *const Config, instance: *mut *mut c_void, error: *mut ErrorMessage,
+) -> Status {
+    guarded(error, || {
+        // Any other key is a mistake, and is reported as one.
+        let status = config_only(host, config, &[c"greeting"], error);
+        if status < 0 {
+            return Ok(status);
+        }
+        let greeting = match config_string(host, config, c"greeting", error) {
+            Ok(greeting) => greeting.unwrap_or_else(|| "Hello".to_string()),
+            Err(status) => return Ok(status),
+        };
+        *instance = hand_out(Instance { greeting });
+        Ok(READY)
+    })
+}
+
+unsafe extern "C" fn open(
+    instance: *mut c_void, request: *const Request, call: *mut *mut c_void, error: *mut ErrorMessage,
+) -> Status {
+    guarded(error, || {
+        let instance = &*(instance as *const Instance);
+        let body = std::slice::from_raw_parts((*request).body as *const u8, (*request).body_size);
+        let text = std::str::from_utf8(body).map_err(|_| (BAD_REQUEST, "a request is text".to_string()))?;
+        let words = text.split_whitespace().map(str::to_string).collect();
+        *call = hand_out(Call { greeting: instance.greeting.clone(), words, next: 0 });
+        Ok(READY)
+    })
+}
+
+unsafe extern "C" fn poll_sources(call: *mut c_void, sink: *mut SourceSink, error: *mut ErrorMessage) -> Status {
+    guarded(error, || {
+        let call = &mut *(call as *mut Call);
+        while let Some(word) = call.words.get(call.next) {
+            let source = hand_out(Source { frame: format!("{}, {}!", call.greeting, word), sent: false });
+            let status = ((*sink).add)(sink, word.as_ptr() as *const c_void, word.len(), source);
+            if status != READY {
+                take_back::<Source>(source); // not taken, so it is still ours
+            }
+            match status {
+                READY => call.next += 1,
+                FULL => return Ok(READY), // the host asks again
+                other => return Ok(other),
+            }
+        }
+        Ok(END)
+    })
+}
+
+unsafe extern "C" fn poll_frames(source: *mut c_void, sink: *mut FrameSink, error: *mut ErrorMessage) -> Status {
+    guarded(error, || {
+        let source = &mut *(source as *mut Source);
+        if !source.sent {
+            match ((*sink).append)(sink, source.frame.as_ptr() as *const c_void, source.frame.len()) {
+                READY => source.sent = true,
+                FULL => return Ok(READY), // no room beside other frames: the host asks again
+                other => return Ok(other),
+            }
+        }
+        Ok(END)
+    })
+}
+
+// No poll ever waits, so there is nothing to hurry up.
+unsafe extern "C" fn cancel(_: *mut c_void) {}
+
+unsafe extern "C" fn destroy(instance: *mut c_void) {
+    take_back::<Instance>(instance);
+}
+
+unsafe extern "C" fn close_call(call: *mut c_void) {
+    take_back::<Call>(call);
+}
+
+unsafe extern "C" fn close_source(source: *mut c_void) {
+    take_back::<Source>(source);
+}
+
+static PLUGIN: Plugin = Plugin {
+    magic: PLUGIN_MAGIC,
+    abi_major: ABI_MAJOR,
+    abi_minor: ABI_MINOR,
+    struct_size: std::mem::size_of::<Plugin>() as u32,
+    flags: 0,
+    name: c"{{name}}".as_ptr(),
+    version: c"0.1.0".as_ptr(),
+    create,
+    destroy,
+    open,
+    poll_sources,
+    cancel_call: cancel,
+    close_call,
+    poll_frames,
+    cancel_source: cancel,
+    close_source,
+};
+
+#[no_mangle]
+pub extern "C" fn chanserv_plugin_v1() -> *const Plugin {
+    &PLUGIN
+}
+
+"""###,
+"swift/Package.swift": ###"""
+// swift-tools-version: 6.2
+import PackageDescription
+
+let package = Package(
+    name: "{{name}}",
+    products: [.library(name: "{{name}}", type: .dynamic, targets: ["{{Type}}Plugin"])],
+{{sdk}}
+)
+
+"""###,
+"swift/Sources/PLUGIN/PLUGIN.swift": ###"""
+public import CChanservPlugin
+import ChanservPlugin
+
+/// {{name}}: a source for each word of the request, with one frame that greets it.
+struct {{Type}}Plugin: Plugin {
+    static let name = "{{name}}"
+    static let version = "0.1.0"
+
+    /// What stands under `config:`, with its defaults. Any other key is a mistake, and is reported as one.
+    struct Options: Codable {
+        var greeting = "Hello"
+    }
+
+    let options: Options
+
+    init(configuration: borrowing Configuration, log: Log) throws {
+        options = try configuration.decode(over: Options())
+    }
+
+    func serve(_ request: Request, to sources: SourceWriter) async throws {
+        for word in request.text.split(separator: " ") {
+            try await sources.add(Source(header: String(word)) { frames in
+                try await frames.write("\(options.greeting), \(word)!")
+            })
+        }
+    }
+}
+
+/// The one function the library exports; the compiler checks it against the header.
+@c @implementation
+public func chanserv_plugin_v1() -> UnsafePointer<chanserv_plugin>? { {{Type}}Plugin.descriptor }
+
+"""###,
+"swift/build": ###"""
+#!/bin/sh
+# Builds lib{{name}}.so. What is passed goes to `swift build`.
+set -eu
+cd "$(dirname "$0")"
+umask go-w # the host loads nothing that others could change
+
+swift build -c release --product {{name}} "$@"
+cp "$(swift build -c release --show-bin-path "$@")/lib{{name}}.so" lib{{name}}.so.new
+# By a rename: whoever reads the old file meanwhile sees all of it.
+mv -f lib{{name}}.so.new lib{{name}}.so
+
+"""###,
+    ]
+
+    /// What `#include` finds.
+    static let include: [String: String] = [
+"chanserv_plugin.h": ###"""
+/*
+ * chanserv_plugin.h: the whole contract between the chanserv host and a plugin, ABI version 1.
+ *
+ * A plugin is a shared library that exports one function, CHANSERV_ENTRY, which returns a pointer to a constant
+ * descriptor (struct chanserv_plugin). Everything else is reached through tables of function pointers. Plain C11,
+ * usable from C++ and from every language with a C foreign function interface; it depends on nothing.
+ *
+ *
+ * Life cycle
+ * ----------
+ *
+ *     dlopen ── chanserv_plugin_v1() ── create ─┬─ open ─┬─ poll_sources … END or error ──────┐
+ *                                               │        │    └ adds source ─ poll_frames …   │
+ *                                               │        │                    close_source ───┤
+ *                                               │        └─ close_call (after its last source)┘
+ *                                               └─ … any number of calls at the same time …
+ *                                               destroy (after the last close_call)
+ *
+ * - One library may have several instances at once: one for each entry of the configuration that names it, and
+ *   during a reload the next generation beside the last.
+ * - The host pulls: it polls a call for sources and a source for frames, and the plugin answers at once with what it
+ *   has. A host that does not poll is backpressure: the reader at the other end is slow. Do not buffer without bound.
+ * - The library is never unloaded with dlclose. Its file is copied before it is loaded, so replacing, truncating or
+ *   removing the file on disk does not touch running code.
+ *
+ *
+ * Threads
+ * -------
+ *
+ * - Every function of the descriptor is called from threads of the host made for plugins, never from an event loop.
+ *   Different calls and sources are polled at the same time from different threads; all calls on *one* call or *one*
+ *   source are serialised (with the memory ordering that implies), but may move between threads from one to the next.
+ *   The exceptions are cancel_call and cancel_source: they may overlap anything but the close of the same object.
+ * - CHANSERV_PLUGIN_SERIAL: no two functions of an instance of this library ever overlap (cancel included).
+ * - CHANSERV_PLUGIN_BLOCKING: polls may block (a database driver, say); the library gets threads of its own.
+ *   Without this flag a function should return within a millisecond or so; what needs longer answers PENDING and
+ *   calls wake from a thread of its own.
+ *
+ *
+ * What a plugin must not do
+ * -------------------------
+ *
+ * install signal handlers or change signal masks of host threads; fork without exec; register atexit handlers; call
+ * chdir, setlocale, umask, setenv or exit; write to standard output or standard error (use host->log); let a C++
+ * exception or any other unwinding cross this boundary; keep pointers longer than their owner says below.
+ *
+ *
+ * Versions
+ * --------
+ *
+ * The name of the entry carries the major version. Both tables begin with the same head; each side reads only the
+ * smaller of the two struct_size values, and fields are only ever appended. A descriptor with a wrong magic, another
+ * major version or a struct_size smaller than version 1.0 is refused with a message that says which and why.
+ */
+#ifndef CHANSERV_PLUGIN_H
+#define CHANSERV_PLUGIN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define CHANSERV_EXPORT __declspec(dllexport)
+#else
+#define CHANSERV_EXPORT __attribute__((visibility("default")))
+#endif
+
+#define CHANSERV_ABI_MAJOR 1
+#define CHANSERV_ABI_MINOR 0
+
+/* First field of struct chanserv_plugin: the bytes "CHSP" in memory on a little-endian machine. */
+#define CHANSERV_PLUGIN_MAGIC UINT32_C(0x50534843)
+/* First field of struct chanserv_host: the bytes "CHSH" in memory on a little-endian machine. */
+#define CHANSERV_HOST_MAGIC UINT32_C(0x48534843)
+
+/* The exported function's name, as an identifier and as the string to look up. */
+#define CHANSERV_ENTRY chanserv_plugin_v1
+#define CHANSERV_ENTRY_NAME "chanserv_plugin_v1"
+
+/* The largest frame, header or request: 100 MiB (the wire's limit). */
+#define CHANSERV_FRAME_SIZE_MAX ((size_t)104857600)
+
+/* ---------------------------------------------------------------------------------------------------------------
+ * Results
+ * ------------------------------------------------------------------------------------------------------------- */
+
+/*
+ * What every function that can fail returns: zero or above is an answer, below zero an error. The host treats an
+ * error code it does not know as CHANSERV_ERROR_INTERNAL, and an answer that is not one of those documented at the
+ * function likewise.
+ */
+typedef int32_t chanserv_status;
+
+enum {
+    /* Done, or: there may be more, ask again when there is room. */
+    CHANSERV_READY = 0,
+    /* Nothing now. The plugin calls host->wake with the sink's handle at least once when asking again makes sense. */
+    CHANSERV_PENDING = 1,
+    /* Complete and well: no more sources of this call, no more frames of this source. */
+    CHANSERV_END = 2,
+    /* From a sink: not taken, the batch is full. Return CHANSERV_READY and offer the same thing at the next poll. */
+    CHANSERV_FULL = 3,
+
+    /* The request (or the configuration, in create) is wrong; trying it again will not help. */
+    CHANSERV_ERROR_BAD_REQUEST = -1,
+    /* What was asked for does not exist; from a configuration getter: the key is absent. */
+    CHANSERV_ERROR_NOT_FOUND = -2,
+    /* Not now, perhaps later or elsewhere. */
+    CHANSERV_ERROR_BUSY = -3,
+    /* Anything else. */
+    CHANSERV_ERROR_INTERNAL = -4,
+    /* From a sink: larger than CHANSERV_FRAME_SIZE_MAX, not taken. */
+    CHANSERV_ERROR_TOO_LARGE = -5
+};
+
+/*
+ * Where a failing function puts its message. The buffer is the host's and lives until the function returns; write at
+ * most `capacity` bytes including a terminating zero (snprintf does just that) of UTF-8. The message is logged and
+ * sent to the client, so it should help both and tell no secrets. Empty when the function is called.
+ */
+typedef struct chanserv_error {
+    char *message;
+    size_t capacity;
+} chanserv_error;
+
+/* ---------------------------------------------------------------------------------------------------------------
+ * The host's table
+ * ------------------------------------------------------------------------------------------------------------- */
+
+/* The plugin's own types: the host only passes the pointers back. Define the structs as you like. */
+typedef struct chanserv_instance chanserv_instance;
+typedef struct chanserv_call chanserv_call;
+typedef struct chanserv_source chanserv_source;
+
+/* The configuration of one instance, an opaque tree. Valid until create returns. */
+typedef struct chanserv_config chanserv_config;
+
+/* Log levels for host->log. */
+enum {
+    CHANSERV_LOG_DEBUG = 0,
+    CHANSERV_LOG_INFO = 1,
+    CHANSERV_LOG_WARNING = 2,
+    CHANSERV_LOG_ERROR = 3
+};
+
+/*
+ * What the host offers, one table for each instance. It lives from create until destroy has returned, except `wake`
+ * and `log`: their function pointers may be copied out and called (with the table's address, which stays readable)
+ * at any time until the process ends. All functions may be called from any thread and never block.
+ */
+typedef struct chanserv_host {
+    uint32_t magic;       /* CHANSERV_HOST_MAGIC */
+    uint16_t abi_major;   /* CHANSERV_ABI_MAJOR */
+    uint16_t abi_minor;   /* the host's, may be newer or older than the plugin's */
+    uint32_t struct_size; /* sizeof(struct chanserv_host) as the host knows it */
+    uint32_t reserved;
+
+    /*
+     * Says that polling again makes sense after a PENDING. `handle` is the sink's `wake` of that poll (it is the
+     * same for all polls of one object). Calling it too often, during a poll, or after the object is closed is
+     * harmless: handles are never reused. A wake that comes during a poll is not lost.
+     */
+    void (*wake)(const struct chanserv_host *host, uint64_t handle);
+
+    /* Logs `size` bytes of UTF-8 at `level` (unknown levels count as CHANSERV_LOG_INFO) under the plugin's name. */
+    void (*log)(const struct chanserv_host *host, int32_t level, const char *message, size_t size);
+
+    /*
+     * The configuration (what stands under `config:` in the YAML, a route's merged over its plugin's).
+     *
+     * `path` names a value: keys separated by dots, elements of lists by their index, e.g. "limits.0.size".
+     * Each getter returns CHANSERV_READY and sets *value; CHANSERV_ERROR_NOT_FOUND and leaves *value alone when the
+     * key is absent (so initialise *value with the default and treat this as success); or
+     * CHANSERV_ERROR_BAD_REQUEST with a message that has file, line and column when the value is not of that type.
+     * Strings and JSON are the host's, end in a zero byte that `size` does not count, and live until create returns.
+     */
+    chanserv_status (*config_json)(const struct chanserv_host *host, const chanserv_config *config,
+                                   const char **value, size_t *size);
+    chanserv_status (*config_string)(const struct chanserv_host *host, const chanserv_config *config,
+                                     const char *path, const char **value, size_t *size, chanserv_error *error);
+    chanserv_status (*config_integer)(const struct chanserv_host *host, const chanserv_config *config,
+                                      const char *path, int64_t *value, chanserv_error *error);
+    chanserv_status (*config_number)(const struct chanserv_host *host, const chanserv_config *config,
+                                     const char *path, double *value, chanserv_error *error);
+    /* *value becomes 0 or 1. */
+    chanserv_status (*config_boolean)(const struct chanserv_host *host, const chanserv_config *config,
+                                      const char *path, int32_t *value, chanserv_error *error);
+    /* A duration like `250ms`, `30s`, `5m`, `1h`; nanoseconds. */
+    chanserv_status (*config_duration)(const struct chanserv_host *host, const chanserv_config *config,
+                                       const char *path, int64_t *nanoseconds, chanserv_error *error);
+    /* A size like `512`, `64KiB`, `100MiB`, `1GiB`; bytes. */
+    chanserv_status (*config_size)(const struct chanserv_host *host, const chanserv_config *config,
+                                   const char *path, uint64_t *bytes, chanserv_error *error);
+    /* How many elements a list has. */
+    chanserv_status (*config_count)(const struct chanserv_host *host, const chanserv_config *config,
+                                    const char *path, size_t *count, chanserv_error *error);
+    /*
+     * Looks for keys the plugin does not know: `known` is an array of `count` top-level keys. CHANSERV_READY when
+     * there is no other, else CHANSERV_ERROR_BAD_REQUEST with a message that names the place and the nearest known
+     * key. Calling it makes a misspelt option an error at start instead of a silent default.
+     */
+    chanserv_status (*config_only)(const struct chanserv_host *host, const chanserv_config *config,
+                                   const char *const *known, size_t count, chanserv_error *error);
+    /*
+     * A path of the file system: as config_string, but where it is not absolute it is made so against the folder of
+     * the configuration file, as all paths in that file are. A plugin cannot do this itself: it knows neither that
+     * folder nor may it rely on the working directory.
+     */
+    chanserv_status (*config_path)(const struct chanserv_host *host, const chanserv_config *config,
+                                   const char *path, const char **value, size_t *size, chanserv_error *error);
+} chanserv_host;
+
+/* ---------------------------------------------------------------------------------------------------------------
+ * Requests and sinks
+ * ------------------------------------------------------------------------------------------------------------- */
+
+/* One request. The struct and all it points to are the host's and live until open returns: copy what you keep. */
+typedef struct chanserv_request {
+    uint32_t struct_size;
+    uint32_t reserved;
+    const void *body; /* what the client posted; never NULL, even when body_size is 0 */
+    size_t body_size; /* at most CHANSERV_FRAME_SIZE_MAX */
+    const char *vaddr;          /* the route's virtual address, zero-terminated */
+    const char *remote_address; /* the client's, in AstraNet notation, zero-terminated */
+} chanserv_request;
+
+/* Takes the sources of one poll_sources. The host's; lives until that poll returns. */
+typedef struct chanserv_source_sink {
+    uint32_t struct_size;
+    uint32_t reserved;
+    uint64_t wake; /* for host->wake when this poll returns CHANSERV_PENDING; the same at every poll of this call */
+    /*
+     * Adds a source. `header` is copied. CHANSERV_READY: taken; from now on the host polls `source` (perhaps at
+     * once, from another thread, so it must be ready) and calls close_source exactly once. CHANSERV_FULL: not taken,
+     * `source` stays the plugin's. CHANSERV_ERROR_TOO_LARGE: not taken, the header is too large.
+     * An empty sink takes at least one source.
+     */
+    chanserv_status (*add)(struct chanserv_source_sink *sink, const void *header, size_t header_size,
+                           chanserv_source *source);
+} chanserv_source_sink;
+
+/* Takes the frames of one poll_frames. The host's; lives until that poll returns. */
+typedef struct chanserv_frame_sink {
+    uint32_t struct_size;
+    uint32_t reserved;
+    uint64_t wake; /* for host->wake when this poll returns CHANSERV_PENDING; the same at every poll of this source */
+    /*
+     * Adds a frame of `size` bytes, copied straight into the outgoing buffer. CHANSERV_READY: taken. CHANSERV_FULL:
+     * not taken, because there are other frames in the batch already and no room beside them. An empty sink takes any
+     * frame up to CHANSERV_FRAME_SIZE_MAX, so a large frame is delayed by a poll, never truncated or refused.
+     * CHANSERV_ERROR_TOO_LARGE: not taken, larger than that.
+     */
+    chanserv_status (*append)(struct chanserv_frame_sink *sink, const void *data, size_t size);
+    /*
+     * For a frame whose length is not known beforehand: room of at least `minimum` bytes inside the outgoing buffer,
+     * to fill and then `commit`. Sets *capacity (>= minimum) and returns the start of the frame. Called again before
+     * commit it enlarges the room and keeps what was written (the address may change). NULL: no room in this batch
+     * (return CHANSERV_READY; an empty sink has room), or `minimum` is larger than CHANSERV_FRAME_SIZE_MAX.
+     * A reservation that is not committed when the poll returns is dropped.
+     */
+    void *(*reserve)(struct chanserv_frame_sink *sink, size_t minimum, size_t *capacity);
+    /* Makes the first `size` bytes of the reservation a frame. `size` must not exceed the capacity. */
+    chanserv_status (*commit)(struct chanserv_frame_sink *sink, size_t size);
+} chanserv_frame_sink;
+
+/* ---------------------------------------------------------------------------------------------------------------
+ * The plugin's table
+ * ------------------------------------------------------------------------------------------------------------- */
+
+/* Descriptor flags; the host refuses a descriptor with flags it does not know. */
+enum {
+    CHANSERV_PLUGIN_SERIAL = 1 << 0,  /* calls into one instance must never overlap */
+    CHANSERV_PLUGIN_BLOCKING = 1 << 1 /* functions may block; use threads of their own */
+};
+
+/* What CHANSERV_ENTRY returns: constant, and valid for as long as the process lives. No function may be NULL. */
+typedef struct chanserv_plugin {
+    uint32_t magic;       /* CHANSERV_PLUGIN_MAGIC */
+    uint16_t abi_major;   /* CHANSERV_ABI_MAJOR */
+    uint16_t abi_minor;   /* CHANSERV_ABI_MINOR */
+    uint32_t struct_size; /* sizeof(struct chanserv_plugin) */
+    uint32_t flags;       /* CHANSERV_PLUGIN_… */
+    const char *name;     /* short, for logs; zero-terminated UTF-8 */
+    const char *version;  /* of the plugin, free form; zero-terminated UTF-8 */
+
+    /*
+     * Makes an instance. `config` is valid until the function returns, `host` until destroy has. CHANSERV_READY and
+     * *instance, or an error and a message: then the configuration is refused, and at a reload everything goes on as
+     * it was. May block, but a start or a reload waits for it. Check the whole configuration here.
+     */
+    chanserv_status (*create)(const chanserv_host *host, const chanserv_config *config,
+                              chanserv_instance **instance, chanserv_error *error);
+    /* Frees an instance, exactly once, after the last close_call. May block while it joins its threads. */
+    void (*destroy)(chanserv_instance *instance);
+
+    /*
+     * Begins to serve a request. CHANSERV_READY and *call, or an error and a message for the client (then no other
+     * function is called for it). Calls of one instance may be opened at the same time.
+     */
+    chanserv_status (*open)(chanserv_instance *instance, const chanserv_request *request, chanserv_call **call,
+                            chanserv_error *error);
+    /*
+     * Asks for sources. Add as many as there are and the sink takes, then return CHANSERV_READY (there may be more),
+     * CHANSERV_PENDING, CHANSERV_END, or an error, with which the request fails at the client (sources already
+     * added go on). Not called again after END or an error.
+     */
+    chanserv_status (*poll_sources)(chanserv_call *call, chanserv_source_sink *sink, chanserv_error *error);
+    /*
+     * The client is gone or the host is draining: make a poll that runs return soon, and wake one that answered
+     * PENDING. It only requests; it may come more than once, from any thread, and overlap a poll. Must not block.
+     * What polls answer afterwards does not matter (an error says it best); the host may also close without another.
+     */
+    void (*cancel_call)(chanserv_call *call);
+    /* Frees a call, exactly once, after close_source of each of its sources and never overlapping a poll. */
+    void (*close_call)(chanserv_call *call);
+
+    /*
+     * Asks for frames of a source. As poll_sources; frames already in the sink are sent whatever is returned. An
+     * error ends this source with the message at the client.
+     */
+    chanserv_status (*poll_frames)(chanserv_source *source, chanserv_frame_sink *sink, chanserv_error *error);
+    /* As cancel_call, for a source. */
+    void (*cancel_source)(chanserv_source *source);
+    /* Frees a source, exactly once and always, never overlapping a poll of it. */
+    void (*close_source)(chanserv_source *source);
+} chanserv_plugin;
+
+/* The one exported function. Called once for each loaded copy, from any thread. NULL refuses to load. */
+CHANSERV_EXPORT const chanserv_plugin *chanserv_plugin_v1(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* CHANSERV_PLUGIN_H */
+
+"""###,
+    ]
+
+    /// What the C target of the Swift SDK has beside them.
+    static let sdkC: [String: String] = [
+"layout.c": ###"""
+/* Pins the layout of ABI 1.0: a change that would break compiled plugins does not compile. */
+#include "chanserv_plugin.h"
+
+#if UINTPTR_MAX == UINT64_MAX
+_Static_assert(sizeof(chanserv_plugin) == 104, "struct chanserv_plugin only ever grows at its end");
+_Static_assert(offsetof(chanserv_plugin, close_source) == 96, "fields of struct chanserv_plugin never move");
+_Static_assert(sizeof(chanserv_host) == 112, "struct chanserv_host only ever grows at its end");
+_Static_assert(offsetof(chanserv_host, config_path) == 104, "fields of struct chanserv_host never move");
+_Static_assert(sizeof(chanserv_request) == 40, "struct chanserv_request only ever grows at its end");
+_Static_assert(sizeof(chanserv_source_sink) == 24, "struct chanserv_source_sink only ever grows at its end");
+_Static_assert(sizeof(chanserv_frame_sink) == 40, "struct chanserv_frame_sink only ever grows at its end");
+#endif
+
+"""###,
+    ]
+
+    /// The Swift SDK.
+    static let sdk: [String: String] = [
+"Configuration/Configuration+Decoding.swift": ###"""
+extension Configuration {
+    /// Reads everything into a type of the plugin's own.
+    ///
+    /// ```swift
+    /// struct Options: Decodable {
+    ///     let root: ConfiguredPath      // required
+    ///     let interval: Duration?       // may be left out
+    /// }
+    /// let options = try configuration.decode(Options.self)
+    /// ```
+    ///
+    /// Besides text, numbers, booleans, lists, dictionaries and types made of these there are `Duration` (`30s`),
+    /// ``ByteSize`` (`64KiB`) and ``ConfiguredPath``. An enumeration of texts that is `CaseIterable` names its cases
+    /// where the text is none of them. A key that is null is as one that is absent.
+    ///
+    /// - Throws: ``PluginError`` that names the place in the file and the key: for a value of another type, a key that
+    ///   is missing, and a key that the type does not ask for, with the nearest that it does. What the type's own
+    ///   `init(from:)` throws as a `DecodingError` gets its place too.
+    public func decode<Options: Decodable>(_ type: Options.Type = Options.self) throws -> Options {
+        try decode(type, defaults: nil)
+    }
+
+    /// Reads everything over an example, whose values count where the configuration says nothing.
+    ///
+    /// ```swift
+    /// struct Options: Codable {
+    ///     var sources = 1
+    ///     var interval = Duration.seconds(1)
+    /// }
+    /// let options = try configuration.decode(over: Options())
+    /// ```
+    ///
+    /// This holds for the properties of types inside it as well; lists and dictionaries are replaced as a whole.
+    ///
+    /// - Throws: as ``decode(_:)``.
+    public func decode<Options: Codable>(over example: Options) throws -> Options {
+        try decode(Options.self, defaults: ConfigurationDefaults(of: example))
+    }
+
+    private func decode<Options: Decodable>(_ type: Options.Type, defaults: ConfigurationDefaults?) throws -> Options {
+        let tree = try getters.json().map { json throws(PluginError) in try ConfigurationTree(json: json) }
+        let decoder = ConfigurationDecoder(
+            getters: getters, node: tree ?? .mapping([]), codingPath: [], defaults: defaults)
+        do {
+            return try decoder.decode(type)
+        } catch let error as DecodingError {
+            throw decoder.describe(error)
+        }
+    }
+}
+
+"""###,
+"Configuration/Configuration.swift": ###"""
+import CChanservPlugin
+
+/// What stands under `config:` for this instance. It can only be read while the plugin is made.
+///
+/// ``decode(_:)`` reads all of it into a type of the plugin's own. The other functions read one value each: a path names
+/// it, keys separated by dots, elements of lists by their index, e.g. `limits.0.size`. Each of these returns `nil` where
+/// the key is absent, and throws a ``PluginError`` that names the place in the file where the value is not of that type.
+public struct Configuration: ~Copyable {
+    let getters: ConfigurationGetters
+
+    init(host: UnsafePointer<chanserv_host>, config: OpaquePointer?) {
+        getters = ConfigurationGetters(host: host, config: config)
+    }
+
+    /// Throws where there is a key other than `keys` (top level only): a misspelt option becomes an error at start.
+    public func only(_ keys: [String]) throws(PluginError) { try getters.only(keys) }
+
+    /// Text.
+    public func string(_ path: String) throws(PluginError) -> String? { try getters.string(path) }
+
+    /// A path of the file system, absolute or made so against the configuration file's folder.
+    public func path(_ path: String) throws(PluginError) -> String? { try getters.path(path) }
+
+    /// A whole number.
+    public func integer(_ path: String) throws(PluginError) -> Int? { try getters.integer(path).map { Int($0) } }
+
+    /// A number.
+    public func number(_ path: String) throws(PluginError) -> Double? { try getters.number(path) }
+
+    /// `true` or `false`.
+    public func boolean(_ path: String) throws(PluginError) -> Bool? { try getters.boolean(path) }
+
+    /// A duration like `250ms`, `30s`, `5m`, `1h`.
+    public func duration(_ path: String) throws(PluginError) -> Duration? { try getters.duration(path) }
+
+    /// A size like `512`, `64KiB`, `100MiB`, `1GiB`, in bytes.
+    public func size(_ path: String) throws(PluginError) -> UInt64? { try getters.size(path) }
+
+    /// How many elements a list has.
+    public func count(_ path: String) throws(PluginError) -> Int? { try getters.count(path) }
+
+    /// Everything, as JSON text.
+    public func json() throws(PluginError) -> String? { try getters.json() }
+}
+
+"""###,
+"Configuration/ConfigurationContainers.swift": ###"""
+/// A mapping.
+struct KeyedContainer<Key: CodingKey>: KeyedDecodingContainerProtocol {
+    let decoder: ConfigurationDecoder
+
+    var codingPath: [any CodingKey] { decoder.codingPath }
+
+    var allKeys: [Key] {
+        decoder.keys.isOpen = true
+        guard case .mapping(let entries) = decoder.node else { return [] }
+        return entries.filter { !$0.value.isNull }.compactMap { Key(stringValue: $0.key) }
+    }
+
+    func contains(_ key: Key) -> Bool {
+        decoder.keys.insert(key.stringValue)
+        return decoder.node[key.stringValue] != nil || decoder.defaults?[key.stringValue] != nil
+    }
+
+    func decodeNil(forKey key: Key) -> Bool { !contains(key) }
+
+    func decode<Value: Decodable>(_ type: Value.Type, forKey key: Key) throws -> Value {
+        decoder.keys.insert(key.stringValue)
+        let standard = decoder.defaults?[key.stringValue]
+        guard let node = decoder.node[key.stringValue] else {
+            guard let value = standard as? Value else { throw decoder.missing(key) }
+            return value
+        }
+        return try decoder.child(key, node, ConfigurationDefaults(of: standard, for: node)).decode(type)
+    }
+
+    func nestedContainer<Nested: CodingKey>(
+        keyedBy type: Nested.Type, forKey key: Key
+    ) throws -> KeyedDecodingContainer<Nested> {
+        try below(key).container(keyedBy: type)
+    }
+
+    func nestedUnkeyedContainer(forKey key: Key) throws -> any UnkeyedDecodingContainer {
+        try below(key).unkeyedContainer()
+    }
+
+    func superDecoder() throws -> any Decoder { decoder }
+    func superDecoder(forKey key: Key) throws -> any Decoder { try below(key) }
+
+    private func below(_ key: Key) throws -> ConfigurationDecoder {
+        decoder.keys.insert(key.stringValue)
+        guard let node = decoder.node[key.stringValue] else { throw decoder.missing(key) }
+        return decoder.child(key, node)
+    }
+}
+
+/// A list.
+struct ListContainer: UnkeyedDecodingContainer {
+    let decoder: ConfigurationDecoder
+    let elements: [ConfigurationTree]
+    private(set) var currentIndex = 0
+
+    init(decoder: ConfigurationDecoder, elements: [ConfigurationTree]) {
+        self.decoder = decoder
+        self.elements = elements
+    }
+
+    var codingPath: [any CodingKey] { decoder.codingPath }
+    var count: Int? { elements.count }
+    var isAtEnd: Bool { currentIndex == elements.count }
+
+    mutating func decodeNil() throws -> Bool {
+        guard !isAtEnd, elements[currentIndex].isNull else { return false }
+        currentIndex += 1
+        return true
+    }
+
+    mutating func decode<Value: Decodable>(_ type: Value.Type) throws -> Value { try next().decode(type) }
+
+    mutating func nestedContainer<Nested: CodingKey>(
+        keyedBy type: Nested.Type
+    ) throws -> KeyedDecodingContainer<Nested> {
+        try next().container(keyedBy: type)
+    }
+
+    mutating func nestedUnkeyedContainer() throws -> any UnkeyedDecodingContainer { try next().unkeyedContainer() }
+
+    mutating func superDecoder() throws -> any Decoder { try next() }
+
+    private mutating func next() throws -> ConfigurationDecoder {
+        guard !isAtEnd else { throw decoder.failure("there are only \(elements.count) elements") }
+        defer { currentIndex += 1 }
+        return decoder.child(ConfigurationKey(currentIndex), elements[currentIndex])
+    }
+}
+
+/// A value as a whole.
+struct ValueContainer: SingleValueDecodingContainer {
+    let decoder: ConfigurationDecoder
+
+    var codingPath: [any CodingKey] { decoder.codingPath }
+
+    func decodeNil() -> Bool { decoder.node.isNull }
+
+    func decode<Value: Decodable>(_ type: Value.Type) throws -> Value { try decoder.decode(type) }
+}
+
+extension ConfigurationDecoder {
+    /// A key that has to be there is not.
+    fileprivate func missing(_ key: any CodingKey) -> PluginError { failure("'\(key.stringValue)' is missing") }
+}
+
+"""###,
+"Configuration/ConfigurationDecoder.swift": ###"""
+/// Decodes a plugin's own type: the tree tells which keys there are, the host's getters read what stands at them, so that
+/// durations, sizes and paths are the host's to read and what is wrong has its place in the file.
+struct ConfigurationDecoder: Decoder {
+    let getters: ConfigurationGetters
+    let node: ConfigurationTree
+    let codingPath: [any CodingKey]
+    /// What counts where a key is absent.
+    let defaults: ConfigurationDefaults?
+    let keys = AskedKeys()
+    let userInfo: [CodingUserInfoKey: Any] = [:]
+
+    func container<Key: CodingKey>(keyedBy type: Key.Type) throws -> KeyedDecodingContainer<Key> {
+        guard case .mapping = node else { throw mismatch("a mapping") }
+        keys.isMapping = true
+        return KeyedDecodingContainer(KeyedContainer<Key>(decoder: self))
+    }
+
+    func unkeyedContainer() throws -> any UnkeyedDecodingContainer {
+        guard case .list(let elements) = node else { throw mismatch("a list") }
+        return ListContainer(decoder: self, elements: elements)
+    }
+
+    func singleValueContainer() throws -> any SingleValueDecodingContainer {
+        ValueContainer(decoder: self)
+    }
+
+    /// A decoder for what stands below this one's.
+    func child(_ key: any CodingKey, _ node: ConfigurationTree, _ defaults: ConfigurationDefaults? = nil) -> Self {
+        ConfigurationDecoder(getters: getters, node: node, codingPath: codingPath + [key], defaults: defaults)
+    }
+
+    // MARK: Values
+
+    /// Reads the whole of a value, and refuses keys nobody asked for.
+    func decode<Value: Decodable>(_ type: Value.Type) throws -> Value {
+        if let value = try leaf(type) { return value }
+        do {
+            let value = try Value(from: self)
+            try refuseUnknownKeys()
+            return value
+        } catch DecodingError.dataCorrupted(let context) where context.codingPath.count == codingPath.count {
+            throw failure(choices(of: type) ?? context.debugDescription)
+        }
+    }
+
+    /// What a getter reads; `nil` for types that are made of others.
+    private func leaf<Value>(_ type: Value.Type) throws -> Value? {
+        switch type {
+        case is String.Type: try read(ConfigurationGetters.string, else: node.asText, "text") as? Value
+        case is Bool.Type: try read(ConfigurationGetters.boolean, else: node.asBoolean, "true or false") as? Value
+        case is Double.Type: try number() as? Value
+        case is Float.Type: try Float(number()) as? Value
+        case is Duration.Type: try read(ConfigurationGetters.duration, else: nil, "a duration") as? Value
+        case is ByteSize.Type:
+            try ByteSize(exactly: read(ConfigurationGetters.size, else: nil, "a size")).orThrow {
+                failure("it is larger than this plugin can count")
+            } as? Value
+        case is ConfiguredPath.Type:
+            ConfiguredPath(try read(ConfigurationGetters.path, else: nil, "a path")) as? Value
+        case let type as any FixedWidthInteger.Type: try integer(type) as? Value
+        default: nil
+        }
+    }
+
+    private func number() throws -> Double {
+        try read(ConfigurationGetters.number, else: node.asNumber.flatMap(Double.init), "a number")
+    }
+
+    private func integer<Integer: FixedWidthInteger>(_ type: Integer.Type) throws -> Integer {
+        let value = try read(ConfigurationGetters.integer, else: node.asNumber.flatMap { Int64($0) }, "an integer")
+        guard let integer = Integer(exactly: value) else {
+            throw failure("\(value) is not between \(Integer.min) and \(Integer.max)")
+        }
+        return integer
+    }
+
+    /// Asks the host, or takes `value` where no path of its getters leads here.
+    private func read<Value>(
+        _ getter: (ConfigurationGetters) -> (String) throws(PluginError) -> Value?, else value: Value?,
+        _ expected: String
+    ) throws -> Value {
+        guard let value = try ask(getter) ?? (codingPath.getterPath == nil ? value : nil) else {
+            throw mismatch(expected)
+        }
+        return value
+    }
+
+    private func ask<Value>(
+        _ getter: (ConfigurationGetters) -> (String) throws(PluginError) -> Value?
+    ) throws(PluginError) -> Value? {
+        guard let path = codingPath.getterPath else { return nil }
+        do throws(PluginError) {
+            return try getter(getters)(path)
+        } catch {
+            // The host's message has the place, but not what the value is for.
+            throw PluginError(error.code, error.message + codingPath.suffix)
+        }
+    }
+
+    // MARK: Refusals
+
+    func mismatch(_ expected: String) -> PluginError { failure("expected \(expected), found \(node.kind)") }
+
+    /// An error with the place of this value.
+    func failure(_ message: String) -> PluginError {
+        let place = codingPath.getterPath.flatMap { getters.place($0) }
+        return PluginError(.badRequest, (place.map { "\($0): " } ?? "") + message + codingPath.suffix)
+    }
+
+    private func refuseUnknownKeys() throws(PluginError) {
+        guard keys.isMapping, !keys.isOpen, case .mapping(let entries) = node else { return }
+        let unknown = entries.filter { !keys.names.contains($0.key) }
+        guard let first = unknown.first?.key else { return }
+        // The host knows the place of a key at the top; of others it knows that of their values.
+        if codingPath.isEmpty { try getters.only(keys.names) }
+        let hint = nearest(first, among: keys.names).map { "; did you mean '\($0)'?" } ?? ""
+        throw child(ConfigurationKey(first), unknown[0].value).failure("unknown key '\(first)'\(hint)")
+    }
+
+    /// An error thrown by a `Decodable` type, with its place.
+    func describe(_ error: DecodingError) -> PluginError {
+        switch error {
+        case .keyNotFound(let key, let context):
+            return at(context.codingPath).failure("'\(key.stringValue)' is missing")
+        case .dataCorrupted(let context), .typeMismatch(_, let context), .valueNotFound(_, let context):
+            return at(context.codingPath).failure(context.debugDescription)
+        @unknown default:
+            return failure("\(error)")
+        }
+    }
+
+    private func at(_ path: [any CodingKey]) -> Self {
+        ConfigurationDecoder(getters: getters, node: .null, codingPath: path, defaults: nil)
+    }
+
+    /// What would have been right for an enumeration of texts.
+    private func choices(of type: Any.Type) -> String? {
+        guard let type = type as? any (CaseIterable & RawRepresentable).Type else { return nil }
+        func names<Choice: CaseIterable & RawRepresentable>(_ type: Choice.Type) -> String {
+            Choice.allCases.map { "\($0.rawValue)" }.joined(separator: ", ")
+        }
+        return "expected one of \(names(type)), found \(node.kind)"
+    }
+}
+
+/// The keys of a mapping that were asked for.
+final class AskedKeys {
+    /// In the order of the first time.
+    private(set) var names: [String] = []
+    /// Whether the value was read as a mapping with keys.
+    var isMapping = false
+    /// Whether the type takes any key.
+    var isOpen = false
+
+    func insert(_ name: String) {
+        if !names.contains(name) { names.append(name) }
+    }
+}
+
+/// A key, or the index of an element.
+struct ConfigurationKey: CodingKey {
+    let stringValue: String
+    let intValue: Int?
+
+    init(_ name: String) { (stringValue, intValue) = (name, nil) }
+    init(_ index: Int) { (stringValue, intValue) = ("\(index)", index) }
+    init?(stringValue: String) { self.init(stringValue) }
+    init?(intValue: Int) { self.init(intValue) }
+}
+
+extension [any CodingKey] {
+    /// The path for the host's getters; `nil` where a key has a dot in it.
+    var getterPath: String? {
+        contains { $0.stringValue.isEmpty || $0.stringValue.contains(".") } ? nil : path
+    }
+
+    fileprivate var path: String { map(\.stringValue).joined(separator: ".") }
+
+    /// The key path for the end of a message.
+    fileprivate var suffix: String { isEmpty ? "" : " (\(path))" }
+}
+
+extension ConfigurationTree {
+    fileprivate var asText: String? { if case .text(let text) = self { text } else { nil } }
+    fileprivate var asBoolean: Bool? { if case .boolean(let value) = self { value } else { nil } }
+    fileprivate var asNumber: String? { if case .number(let digits) = self { digits } else { nil } }
+}
+
+extension Optional {
+    fileprivate func orThrow(_ error: () -> PluginError) throws(PluginError) -> Wrapped {
+        guard let self else { throw error() }
+        return self
+    }
+}
+
+"""###,
+"Configuration/ConfigurationDefaults.swift": ###"""
+/// The values of a type's properties by their keys, taken from an example: what counts where the configuration says
+/// nothing.
+struct ConfigurationDefaults {
+    private let values: [String: any Encodable]
+
+    subscript(key: String) -> (any Encodable)? { values[key] }
+
+    init(of example: some Encodable) throws {
+        let recorder = Recorder()
+        try example.encode(to: recorder)
+        values = recorder.values
+    }
+
+    /// The defaults below a default; none where there is nothing to be left out. A map that is configured takes the
+    /// place of the whole default, as a list does: only types with keys of their own are filled in.
+    init?(of example: (any Encodable)?, for node: ConfigurationTree) throws {
+        guard let example, !(example is any ExpressibleByDictionaryLiteral), case .mapping = node else { return nil }
+        try self.init(of: example)
+    }
+
+    /// Keeps what is encoded with a key of the topmost mapping, as it is.
+    private final class Recorder: Encoder {
+        var values: [String: any Encodable] = [:]
+        let codingPath: [any CodingKey] = []
+        let userInfo: [CodingUserInfoKey: Any] = [:]
+
+        func container<Key: CodingKey>(keyedBy type: Key.Type) -> KeyedEncodingContainer<Key> {
+            KeyedEncodingContainer(Keyed(recorder: self))
+        }
+
+        func unkeyedContainer() -> any UnkeyedEncodingContainer { Ignored() }
+        func singleValueContainer() -> any SingleValueEncodingContainer { Ignored() }
+    }
+
+    private struct Keyed<Key: CodingKey>: KeyedEncodingContainerProtocol {
+        let recorder: Recorder
+        let codingPath: [any CodingKey] = []
+
+        func encodeNil(forKey key: Key) {}
+        func encode<Value: Encodable>(_ value: Value, forKey key: Key) { recorder.values[key.stringValue] = value }
+
+        func nestedContainer<Nested: CodingKey>(
+            keyedBy type: Nested.Type, forKey key: Key
+        ) -> KeyedEncodingContainer<Nested> {
+            KeyedEncodingContainer(Keyed<Nested>(recorder: Recorder()))
+        }
+
+        func nestedUnkeyedContainer(forKey key: Key) -> any UnkeyedEncodingContainer { Ignored() }
+        func superEncoder() -> any Encoder { recorder }
+        func superEncoder(forKey key: Key) -> any Encoder { Recorder() }
+    }
+
+    /// Lists and single values have no keys that could be left out.
+    private struct Ignored: UnkeyedEncodingContainer, SingleValueEncodingContainer {
+        let codingPath: [any CodingKey] = []
+        let count = 0
+
+        func encodeNil() {}
+        func encode<Value: Encodable>(_ value: Value) {}
+
+        func nestedContainer<Nested: CodingKey>(keyedBy type: Nested.Type) -> KeyedEncodingContainer<Nested> {
+            KeyedEncodingContainer(Keyed<Nested>(recorder: Recorder()))
+        }
+
+        func nestedUnkeyedContainer() -> any UnkeyedEncodingContainer { Ignored() }
+        func superEncoder() -> any Encoder { Recorder() }
+    }
+}
+
+"""###,
+"Configuration/ConfigurationGetters.swift": ###"""
+import CChanservPlugin
+
+/// The getters of the host's table, as Swift. They work until the plugin's `create` returns.
+struct ConfigurationGetters {
+    private let host: UnsafePointer<chanserv_host>
+    private let config: OpaquePointer?
+
+    init(host: UnsafePointer<chanserv_host>, config: OpaquePointer?) {
+        self.host = host
+        self.config = config
+    }
+
+    func only(_ keys: [String]) throws(PluginError) {
+        let copies = keys.map { key in
+            let text = UnsafeMutableBufferPointer<CChar>.allocate(capacity: key.utf8.count + 1)
+            _ = text.initialize(from: key.utf8.lazy.map { CChar(bitPattern: $0) } + [0])
+            return text
+        }
+        defer { copies.forEach { $0.deallocate() } }
+        var known: [UnsafePointer<CChar>?] = copies.map { UnsafePointer($0.baseAddress) }
+        known.append(nil)  // so that the array has an address, even of no keys
+        _ = try ask { error in host.pointee.config_only(host, config, known, keys.count, &error) }
+    }
+
+    func string(_ path: String) throws(PluginError) -> String? {
+        var value: UnsafePointer<CChar>?
+        var size = 0
+        let found = try ask { error in host.pointee.config_string(host, config, path, &value, &size, &error) }
+        return found ? text(value, size) : nil
+    }
+
+    func path(_ path: String) throws(PluginError) -> String? {
+        var value: UnsafePointer<CChar>?
+        var size = 0
+        let found = try ask { error in host.pointee.config_path(host, config, path, &value, &size, &error) }
+        return found ? text(value, size) : nil
+    }
+
+    func integer(_ path: String) throws(PluginError) -> Int64? {
+        var value: Int64 = 0
+        let found = try ask { error in host.pointee.config_integer(host, config, path, &value, &error) }
+        return found ? value : nil
+    }
+
+    func number(_ path: String) throws(PluginError) -> Double? {
+        var value = 0.0
+        let found = try ask { error in host.pointee.config_number(host, config, path, &value, &error) }
+        return found ? value : nil
+    }
+
+    func boolean(_ path: String) throws(PluginError) -> Bool? {
+        var value: Int32 = 0
+        let found = try ask { error in host.pointee.config_boolean(host, config, path, &value, &error) }
+        return found ? value != 0 : nil
+    }
+
+    func duration(_ path: String) throws(PluginError) -> Duration? {
+        var value: Int64 = 0
+        let found = try ask { error in host.pointee.config_duration(host, config, path, &value, &error) }
+        return found ? .nanoseconds(value) : nil
+    }
+
+    func size(_ path: String) throws(PluginError) -> UInt64? {
+        var value: UInt64 = 0
+        let found = try ask { error in host.pointee.config_size(host, config, path, &value, &error) }
+        return found ? value : nil
+    }
+
+    func count(_ path: String) throws(PluginError) -> Int? {
+        var value = 0
+        let found = try ask { error in host.pointee.config_count(host, config, path, &value, &error) }
+        return found ? value : nil
+    }
+
+    func json() throws(PluginError) -> String? {
+        var value: UnsafePointer<CChar>?
+        var size = 0
+        let found = try ask { _ in host.pointee.config_json(host, config, &value, &size) }
+        return found ? text(value, size) : nil
+    }
+
+    /// Where a value stands, e.g. `chanserv.yaml:12:5`; `nil` where the host does not say.
+    ///
+    /// No getter tells a place, but each names it when it is asked for what is not there, and a value cannot be both
+    /// `true` or `false` and a list.
+    func place(_ path: String) -> String? {
+        place { () throws(PluginError) in _ = try boolean(path) }
+            ?? place { () throws(PluginError) in _ = try count(path) }
+    }
+
+    private func place(_ question: () throws(PluginError) -> Void) -> String? {
+        do {
+            try question()
+            return nil
+        } catch {
+            // "file:line:column: message"; names of files may have colons in them.
+            let message = Array(error.message.utf8)
+            var start = 0
+            while let colon = message[start...].firstIndex(of: UInt8(ascii: ":")) {
+                let numbers = message[(colon + 1)...].split(
+                    separator: UInt8(ascii: ":"), maxSplits: 2, omittingEmptySubsequences: false)
+                if numbers.count == 3, let line = numbers[0].asNumber, let column = numbers[1].asNumber {
+                    return "\(String(decoding: message[..<colon], as: UTF8.self)):\(line):\(column)"
+                }
+                start = colon + 1
+            }
+            return nil
+        }
+    }
+
+    /// Calls a getter: whether the key is there.
+    private func ask(_ getter: (inout chanserv_error) -> chanserv_status) throws(PluginError) -> Bool {
+        let buffer = UnsafeMutableBufferPointer<CChar>.allocate(capacity: 1024)
+        buffer.initialize(repeating: 0)
+        defer { buffer.deallocate() }
+        var error = chanserv_error(message: buffer.baseAddress, capacity: buffer.count)
+        let status = getter(&error)
+        if status >= 0 { return true }
+        if status == PluginError.Code.notFound.status { return false }
+        let end = buffer.firstIndex(of: 0) ?? buffer.endIndex
+        let message = String(decoding: buffer[..<end].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        throw PluginError(PluginError.Code(status: status), message.isEmpty ? "bad configuration" : message)
+    }
+
+    private func text(_ value: UnsafePointer<CChar>?, _ size: Int) -> String {
+        String(decoding: UnsafeRawBufferPointer(start: value, count: size), as: UTF8.self)
+    }
+}
+
+extension ArraySlice<UInt8> {
+    /// The number that these digits are.
+    fileprivate var asNumber: Int? {
+        allSatisfy { $0 >= UInt8(ascii: "0") && $0 <= UInt8(ascii: "9") }
+            ? Int(String(decoding: self, as: UTF8.self)) : nil
+    }
+}
+
+"""###,
+"Configuration/ConfigurationTree.swift": ###"""
+/// The configuration's shape, read from the host's JSON: which keys and how many elements there are, and the values that
+/// no path of the host's getters leads to.
+enum ConfigurationTree {
+    case null
+    case boolean(Bool)
+    /// As it is written.
+    case number(String)
+    case text(String)
+    case list([ConfigurationTree])
+    case mapping([(key: String, value: ConfigurationTree)])
+
+    /// Deeper than any configuration the host takes.
+    private static let depthMax = 256
+
+    /// - Parameter json: RFC 8259.
+    init(json: String) throws(PluginError) {
+        var parser = Parser(bytes: Array(json.utf8))
+        self = try parser.value(depth: 0)
+        parser.skipSpace()
+        guard parser.rest.isEmpty else { throw parser.failure("something follows the end") }
+    }
+
+    /// `nil` where there is no such key, or its value is null, which is the same.
+    subscript(key: String) -> ConfigurationTree? {
+        guard case .mapping(let entries) = self, let value = entries.first(where: { $0.key == key })?.value,
+            !value.isNull
+        else { return nil }
+        return value
+    }
+
+    var isNull: Bool {
+        if case .null = self { true } else { false }
+    }
+
+    /// What it is, for messages.
+    var kind: String {
+        switch self {
+        case .null: "nothing"
+        case .boolean(let value): "\(value)"
+        case .number(let digits): "the number \(digits)"
+        case .text(let text): "the text '\(text)'"
+        case .list: "a list"
+        case .mapping: "a mapping"
+        }
+    }
+
+    private struct Parser {
+        let bytes: [UInt8]
+        var at = 0
+
+        init(bytes: [UInt8]) { self.bytes = bytes }
+
+        var rest: ArraySlice<UInt8> { bytes[at...] }
+
+        func failure(_ what: String) -> PluginError {
+            PluginError(.internal, "the host's JSON of the configuration is wrong at byte \(at): \(what)")
+        }
+
+        mutating func skipSpace() {
+            while let byte = rest.first, [0x20, 0x09, 0x0A, 0x0D].contains(byte) { at += 1 }
+        }
+
+        /// Takes `byte`, where it is the next one.
+        mutating func take(_ character: Unicode.Scalar) -> Bool {
+            skipSpace()
+            guard rest.first == UInt8(ascii: character) else { return false }
+            at += 1
+            return true
+        }
+
+        mutating func value(depth: Int) throws(PluginError) -> ConfigurationTree {
+            guard depth < depthMax else { throw failure("it is too deep") }
+            if take("{") {
+                var entries: [(key: String, value: ConfigurationTree)] = []
+                if take("}") { return .mapping(entries) }
+                repeat {
+                    guard take("\"") else { throw failure("no key") }
+                    let key = try string()
+                    guard take(":") else { throw failure("no ':'") }
+                    entries.append((key, try value(depth: depth + 1)))
+                } while take(",")
+                guard take("}") else { throw failure("no '}'") }
+                return .mapping(entries)
+            }
+            if take("[") {
+                var elements: [ConfigurationTree] = []
+                if take("]") { return .list(elements) }
+                repeat { elements.append(try value(depth: depth + 1)) } while take(",")
+                guard take("]") else { throw failure("no ']'") }
+                return .list(elements)
+            }
+            if take("\"") { return .text(try string()) }
+            let word = rest.prefix { !Array(",]} \t\r\n".utf8).contains($0) }
+            at = word.endIndex
+            switch String(decoding: word, as: UTF8.self) {
+            case "null": return .null
+            case "true": return .boolean(true)
+            case "false": return .boolean(false)
+            case let word where Double(word) != nil: return .number(word)
+            case let word: throw failure("'\(word)' is no value")
+            }
+        }
+
+        /// What follows a quotation mark, to the next.
+        private mutating func string() throws(PluginError) -> String {
+            var text: [UInt8] = []
+            while let byte = rest.first {
+                at += 1
+                switch byte {
+                case UInt8(ascii: "\""): return String(decoding: text, as: UTF8.self)
+                case UInt8(ascii: "\\"): try text.append(contentsOf: String(escape()).utf8)
+                default: text.append(byte)
+                }
+            }
+            throw failure("a text does not end")
+        }
+
+        /// What follows a backslash.
+        private mutating func escape() throws(PluginError) -> Unicode.Scalar {
+            guard let byte = rest.first else { throw failure("a text does not end") }
+            at += 1
+            switch Unicode.Scalar(byte) {
+            case "b": return "\u{8}"
+            case "f": return "\u{C}"
+            case "n": return "\n"
+            case "r": return "\r"
+            case "t": return "\t"
+            case "u":
+                var code = try unit()
+                if (0xD800..<0xDC00).contains(code), rest.starts(with: Array("\\u".utf8)) {
+                    at += 2
+                    let low = try unit()
+                    guard (0xDC00..<0xE000).contains(low) else { throw failure("half a character") }
+                    code = 0x10000 + (code - 0xD800) << 10 + (low - 0xDC00)
+                }
+                guard let scalar = Unicode.Scalar(code) else { throw failure("half a character") }
+                return scalar
+            case let other: return other  // a quotation mark, a backslash, a slash
+            }
+        }
+
+        private mutating func unit() throws(PluginError) -> UInt32 {
+            let digits = rest.prefix(4)
+            guard digits.count == 4, let unit = UInt32(String(decoding: digits, as: UTF8.self), radix: 16) else {
+                throw failure("no four digits after \\u")
+            }
+            at += 4
+            return unit
+        }
+    }
+}
+
+"""###,
+"Configuration/ConfigurationValues.swift": ###"""
+/// A number of bytes, configured as `512`, `64KiB`, `100MiB`, `1GiB` or `64kB`.
+public struct ByteSize: Sendable, Hashable, Comparable, Codable {
+    /// How many.
+    public var bytes: Int
+
+    public init(bytes: Int) { self.bytes = bytes }
+
+    public static func bytes(_ count: Int) -> ByteSize { ByteSize(bytes: count) }
+    public static func kibibytes(_ count: Int) -> ByteSize { ByteSize(bytes: count << 10) }
+    public static func mebibytes(_ count: Int) -> ByteSize { ByteSize(bytes: count << 20) }
+
+    init?(exactly bytes: UInt64) {
+        guard let bytes = Int(exactly: bytes) else { return nil }
+        self.bytes = bytes
+    }
+
+    public static func < (left: ByteSize, right: ByteSize) -> Bool { left.bytes < right.bytes }
+}
+
+/// A path of the file system, configured as text. Relative ones are those below the configuration file's folder, and are
+/// absolute here.
+public struct ConfiguredPath: Sendable, Hashable, Codable {
+    public var string: String
+
+    public init(_ string: String) { self.string = string }
+}
+
+"""###,
+"Configuration/NearestKey.swift": ###"""
+/// The one of `known` that a misspelt word probably meant; `nil` where more than a third of the letters, and more than one,
+/// would have to change. The same rule as the host's for its own keys.
+func nearest(_ word: String, among known: [String]) -> String? {
+    let letters = Array(word.lowercased().unicodeScalars)
+    var best: (key: String, distance: Int)?
+    for key in known {
+        let other = Array(key.lowercased().unicodeScalars)
+        // Longer ones are not keys, and the cost is the product of the lengths.
+        guard letters.count <= 64, other.count <= 64 else { continue }
+        let distance = distance(letters, other)
+        guard distance <= max(1, max(letters.count, other.count) / 3), distance < max(letters.count, other.count),
+            distance < best?.distance ?? .max
+        else { continue }
+        best = (key, distance)
+    }
+    return best?.key
+}
+
+/// How many letters have to be put in, taken out or replaced, or exchanged with their neighbour.
+private func distance(_ left: [Unicode.Scalar], _ right: [Unicode.Scalar]) -> Int {
+    var beforeLast: [Int] = []
+    var last = Array(0...right.count)
+    for row in left.indices {
+        var current = [row + 1]
+        for column in right.indices {
+            let replaced = last[column] + (left[row] == right[column] ? 0 : 1)
+            var cost = min(replaced, last[column + 1] + 1, current[column] + 1)
+            if row > 0, column > 0, left[row] == right[column - 1], left[row - 1] == right[column] {
+                cost = min(cost, beforeLast[column - 1] + 1)
+            }
+            current.append(cost)
+        }
+        (beforeLast, last) = (last, current)
+    }
+    return last[right.count]
+}
+
+"""###,
+"Descriptor.swift": ###"""
+public import CChanservPlugin
+
+extension Plugin {
+    /// What the library's entry point returns: the table of the ABI, filled in for this type.
+    ///
+    /// C functions know no type parameters, so the type is kept beside them, and a library can export only one: `nil`,
+    /// with which the host refuses to load it, for a second.
+    public static var descriptor: UnsafePointer<chanserv_plugin>? {
+        exported.withLock { exported in
+            if let exported {
+                return exported.type == Self.self ? UnsafePointer(bitPattern: exported.table) : nil
+            }
+            let table = UnsafeMutablePointer<chanserv_plugin>.allocate(capacity: 1)
+            table.initialize(to: makeTable(name: constant(name), version: constant(version)))
+            exported = (Self.self, UInt(bitPattern: table))
+            return UnsafePointer(table)
+        }
+    }
+}
+
+/// The exported type, and the address of its table, which lives as long as the process.
+private let exported = Locked<(type: any Plugin.Type, table: UInt)?>(nil)
+
+/// A copy that lives as long as the process.
+private func constant(_ text: String) -> UnsafePointer<CChar> {
+    let copy = UnsafeMutableBufferPointer<CChar>.allocate(capacity: text.utf8.count + 1)
+    _ = copy.initialize(from: text.utf8.lazy.map { CChar(bitPattern: $0) } + [0])
+    return UnsafePointer(copy.baseAddress!)
+}
+
+private func makeTable(name: UnsafePointer<CChar>, version: UnsafePointer<CChar>) -> chanserv_plugin {
+    chanserv_plugin(
+        // The macro CHANSERV_PLUGIN_MAGIC, which Swift cannot read: "CHSP".
+        magic: 0x5053_4843,
+        abi_major: UInt16(CHANSERV_ABI_MAJOR),
+        abi_minor: UInt16(CHANSERV_ABI_MINOR),
+        struct_size: UInt32(MemoryLayout<chanserv_plugin>.size),
+        flags: 0,
+        name: name,
+        version: version,
+        create: { host, config, instance, buffer in
+            do {
+                guard let host, let instance, let type = exported.withLock({ $0?.type }) else {
+                    throw PluginError(.internal, "create was called without a host")
+                }
+                instance.pointee = handOut(try Instance(type, host: host, config: config))
+                return chanserv_status(CHANSERV_READY)
+            } catch {
+                return PluginError(describing: error).report(to: buffer)
+            }
+        },
+        destroy: { instance in
+            takeBack(instance, as: Instance.self).plugin.stop()
+        },
+        open: { instance, request, call, error in
+            guard let request, let call else { return chanserv_status(CHANSERV_ERROR_INTERNAL) }
+            call.pointee = handOut(Call(borrow(instance, as: Instance.self), Request(request.pointee)))
+            return chanserv_status(CHANSERV_READY)
+        },
+        poll_sources: { call, sink, error in
+            borrow(call, as: Call.self).poll(sink!, error)
+        },
+        cancel_call: { call in
+            borrow(call, as: Call.self).cancel()
+        },
+        close_call: { call in
+            takeBack(call, as: Call.self).cancel()
+        },
+        poll_frames: { source, sink, error in
+            borrow(source, as: Stream.self).poll(sink!, error)
+        },
+        cancel_source: { source in
+            borrow(source, as: Stream.self).cancel()
+        },
+        close_source: { source in
+            takeBack(source, as: Stream.self).cancel()
+        }
+    )
+}
+
+// MARK: Objects as the host's opaque pointers
+
+func handOut(_ object: AnyObject) -> OpaquePointer {
+    OpaquePointer(Unmanaged.passRetained(object).toOpaque())
+}
+
+private func borrow<Object: AnyObject>(_ pointer: OpaquePointer?, as type: Object.Type) -> Object {
+    Unmanaged<Object>.fromOpaque(UnsafeRawPointer(pointer!)).takeUnretainedValue()
+}
+
+@discardableResult
+func takeBack<Object: AnyObject>(_ pointer: OpaquePointer?, as type: Object.Type) -> Object {
+    Unmanaged<Object>.fromOpaque(UnsafeRawPointer(pointer!)).takeRetainedValue()
+}
+
+"""###,
+"FrameWriter.swift": ###"""
+/// Where the frames of a source go.
+///
+/// Each function waits while the client has not read enough of the frames before: at most 256 KiB or 1,024 frames wait
+/// in the plugin, or one larger frame. Each throws `CancellationError` once the source, or the task, is cancelled, and
+/// ``PluginError`` where a frame has more than 100 MiB.
+public struct FrameWriter: Sendable {
+    let pipe: Pipe<FrameQueue>
+
+    /// Writes bytes as a frame. A large array is kept, not copied, until the host takes it.
+    public func write(_ frame: [UInt8]) async throws {
+        guard frame.count >= FrameQueue.largeSize else { return try await write(frame.span.bytes) }
+        try checkSize(frame.count, "frame")
+        try await pipe.write(size: frame.count) { $0.append(sharing: frame) }
+    }
+
+    /// Writes bytes as a frame, from wherever they are: no array is made of them.
+    public func write(_ frame: RawSpan) async throws {
+        try checkSize(frame.byteCount, "frame")
+        while try !frame.withUnsafeBytes({ bytes in
+            try pipe.tryToWrite(size: bytes.count) { $0.append(bytes) }
+        }) {
+            try await pipe.waitForRoom()
+        }
+    }
+
+    /// Writes bytes as a frame.
+    public func write(_ frame: some Collection<UInt8> & Sendable) async throws {
+        let isWritten: Bool? = try frame.withContiguousStorageIfAvailable { bytes in
+            try checkSize(bytes.count, "frame")
+            return try pipe.tryToWrite(size: bytes.count) { $0.append(UnsafeRawBufferPointer(bytes)) }
+        }
+        if isWritten != true { try await write([UInt8](frame)) }
+    }
+
+    /// Writes text as a frame.
+    public func write(_ frame: String) async throws {
+        try await write(frame.utf8)
+    }
+
+    /// Writes a frame that is made in the host's outgoing buffer, without a copy: when it is its turn, `fill` is given
+    /// room for `capacity` bytes, and what it has written there when it returns is the frame.
+    ///
+    /// ```swift
+    /// try await frames.write(upTo: 65_536) { room in
+    ///     for _ in 0..<8_192 { room.append(0 as UInt64, as: UInt64.self) }
+    /// }
+    /// ```
+    ///
+    /// `fill` runs later, on a thread of the host's that others need too: it must not wait for anything. The source ends
+    /// with the error that it throws. It does not run where the client does not come for the frame.
+    ///
+    /// - Parameter capacity: at least one byte; all of it counts for what may wait in the plugin.
+    public func write(
+        upTo capacity: Int, _ fill: @escaping @Sendable (_ room: inout OutputRawSpan) throws -> Void
+    ) async throws {
+        try checkSize(capacity, "frame")
+        try await pipe.write(size: capacity) { $0.append(capacity: max(1, capacity), fill) }
+    }
+}
+
+"""###,
+"Host.swift": ###"""
+import CChanservPlugin
+
+/// The part of the host's table that may be used at any time and from any thread.
+struct Host: Sendable {
+    // Safe to share: the header promises that the table stays readable, and `wake` and `log` callable from any thread,
+    // until the process ends.
+    nonisolated(unsafe) private let table: UnsafePointer<chanserv_host>
+
+    init(_ table: UnsafePointer<chanserv_host>) {
+        self.table = table
+    }
+
+    func wake(_ handle: UInt64) {
+        table.pointee.wake(table, handle)
+    }
+
+    func log(_ level: Int, _ message: String) {
+        var message = message
+        message.withUTF8 { bytes in
+            bytes.withMemoryRebound(to: CChar.self) { characters in
+                guard let start = characters.baseAddress else { return }  // nothing to say
+                table.pointee.log(table, Int32(level), start, characters.count)
+            }
+        }
+    }
+}
+
+/// Writes lines to the host's log, under the plugin's name. Never blocks.
+public struct Log: Sendable {
+    let host: Host
+
+    /// For whoever looks for a mistake in the plugin.
+    public func debug(_ message: String) {
+        host.log(CHANSERV_LOG_DEBUG, message)
+    }
+
+    /// What an operator may want to know.
+    public func info(_ message: String) {
+        host.log(CHANSERV_LOG_INFO, message)
+    }
+
+    /// What an operator should know.
+    public func warning(_ message: String) {
+        host.log(CHANSERV_LOG_WARNING, message)
+    }
+
+    /// What an operator should do something about.
+    public func error(_ message: String) {
+        host.log(CHANSERV_LOG_ERROR, message)
+    }
+}
+
+"""###,
+"Locked.swift": ###"""
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
+
+/// A value behind a lock.
+///
+/// The SDK depends on nothing but the ABI's header, hence a lock of its own: `Mutex` of the standard library reports
+/// races that are none under the thread sanitizer on Linux.
+final class Locked<Value>: @unchecked Sendable {
+    // Sendable, because `value` is only touched between lock and unlock, and `sending` keeps what goes in and out
+    // from being shared with anybody outside.
+    private var value: Value
+    private let mutex: UnsafeMutablePointer<pthread_mutex_t>
+
+    init(_ value: sending Value) {
+        self.value = value
+        mutex = .allocate(capacity: 1)
+        mutex.initialize(to: pthread_mutex_t())
+        let code = pthread_mutex_init(mutex, nil)
+        precondition(code == 0, "pthread_mutex_init failed with \(code)")
+    }
+
+    deinit {
+        pthread_mutex_destroy(mutex)
+        mutex.deallocate()
+    }
+
+    func withLock<Result, Failure: Error>(
+        _ body: (inout Value) throws(Failure) -> sending Result
+    ) throws(Failure) -> sending Result {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        return try body(&value)
+    }
+}
+
+"""###,
+"Objects.swift": ###"""
+import CChanservPlugin
+
+/// An instance: the author's value, and the host it is for.
+final class Instance: Sendable {
+    let plugin: any Plugin
+    let host: Host
+
+    init(_ type: any Plugin.Type, host: UnsafePointer<chanserv_host>, config: OpaquePointer?) throws {
+        self.host = Host(host)
+        plugin = try type.init(configuration: Configuration(host: host, config: config), log: Log(host: self.host))
+    }
+}
+
+/// A request that is being answered.
+final class Call: @unchecked Sendable {
+    // Sendable, because only `queue` is not, and only polls touch it, which the host serialises.
+    private var queue = SourceQueue()
+    private let pipe: Pipe<SourceQueue>
+    private let instance: Instance
+    private let request: Request
+
+    init(_ instance: Instance, _ request: Request) {
+        self.instance = instance
+        self.request = request
+        pipe = Pipe(host: instance.host)
+    }
+
+    func poll(
+        _ sink: UnsafeMutablePointer<chanserv_source_sink>, _ error: UnsafeMutablePointer<chanserv_error>?
+    ) -> chanserv_status {
+        while true {
+            var refusal = chanserv_status(CHANSERV_READY)
+            queue.drain { source in
+                refusal = offer(source, to: sink)
+                return refusal == CHANSERV_READY
+            }
+            if refusal == CHANSERV_FULL { return chanserv_status(CHANSERV_READY) }
+            if refusal != CHANSERV_READY {
+                return PluginError(.internal, "a source was refused (\(refusal))").report(to: error)
+            }
+            let action = pipe.take(into: &queue, wake: sink.pointee.wake) {
+                [plugin = instance.plugin, request, writer = SourceWriter(pipe: pipe)] in
+                try await plugin.serve(request, to: writer)
+            }
+            switch action {
+            case .drain: continue
+            case .wait: return chanserv_status(CHANSERV_PENDING)
+            case .end: return chanserv_status(CHANSERV_END)
+            case .fail(let failure): return failure.report(to: error)
+            }
+        }
+    }
+
+    private func offer(_ source: Source, to sink: UnsafeMutablePointer<chanserv_source_sink>) -> chanserv_status {
+        let stream = handOut(Stream(source, instance.host))
+        let status = source.header.withUnsafeBytes { header in
+            // Of no bytes, but never NULL.
+            sink.pointee.add(sink, header.baseAddress ?? UnsafeRawPointer(sink), header.count, stream)
+        }
+        if status != CHANSERV_READY { takeBack(stream, as: Stream.self) }
+        return status
+    }
+
+    func cancel() {
+        pipe.cancel()
+    }
+}
+
+/// A source that is being read.
+final class Stream: @unchecked Sendable {
+    // Sendable, because only `queue` is not, and only polls touch it, which the host serialises.
+    private var queue = FrameQueue()
+    private let pipe: Pipe<FrameQueue>
+    private let source: Source
+
+    init(_ source: Source, _ host: Host) {
+        self.source = source
+        pipe = Pipe(host: host)
+    }
+
+    func poll(
+        _ sink: UnsafeMutablePointer<chanserv_frame_sink>, _ error: UnsafeMutablePointer<chanserv_error>?
+    ) -> chanserv_status {
+        while true {
+            do {
+                switch try drain(into: sink) {
+                case chanserv_status(CHANSERV_READY): break
+                case chanserv_status(CHANSERV_FULL): return chanserv_status(CHANSERV_READY)
+                case let refusal: throw PluginError(.internal, "a frame was refused (\(refusal))")
+                }
+            } catch let failure {
+                pipe.cancel()
+                return PluginError(describing: failure).report(to: error)
+            }
+            let action = pipe.take(into: &queue, wake: sink.pointee.wake) {
+                [produce = source.produce, writer = FrameWriter(pipe: pipe)] in
+                try await produce(writer)
+            }
+            switch action {
+            case .drain: continue
+            case .wait: return chanserv_status(CHANSERV_PENDING)
+            case .end: return chanserv_status(CHANSERV_END)
+            case .fail(let failure): return failure.report(to: error)
+            }
+        }
+    }
+
+    /// Hands frames to the host: what it said to the last one.
+    private func drain(into sink: UnsafeMutablePointer<chanserv_frame_sink>) throws -> chanserv_status {
+        var status = chanserv_status(CHANSERV_READY)
+        try queue.drain(
+            take: { frame in
+                status = sink.pointee.append(sink, frame.baseAddress ?? UnsafeRawPointer(sink), frame.count)
+                return status == CHANSERV_READY
+            },
+            fill: { capacity, fill in
+                var size = 0
+                guard let start = sink.pointee.reserve(sink, capacity, &size) else {
+                    status = chanserv_status(CHANSERV_FULL)
+                    return false
+                }
+                let room = UnsafeMutableRawBufferPointer(start: start, count: capacity)
+                var span = OutputRawSpan(buffer: room, initializedCount: 0)
+                try fill(&span)
+                status = sink.pointee.commit(sink, span.finalize(for: room))
+                return status == CHANSERV_READY
+            })
+        return status
+    }
+
+    func cancel() {
+        pipe.cancel()
+    }
+}
+
+"""###,
+"Pipe.swift": ###"""
+/// Joins the task of an author, which waits, to polls of the host, which never do.
+///
+/// The task writes into one queue while the host drains another; a poll that finds its own empty swaps them. So no lock
+/// is held while bytes are copied to the host, and no more than two queues' bounds are ever in memory.
+final class Pipe<Queue: PipeQueue>: Sendable {
+    private struct State {
+        var machine = PipeState<Queue>()
+        var writers: [UInt64: CheckedContinuation<Void, any Error>] = [:]
+        var nextWriter: UInt64 = 0
+        var task: Task<Void, Never>?
+    }
+
+    private let state = Locked(State())
+    private let host: Host
+
+    init(host: Host) {
+        self.host = host
+    }
+
+    // MARK: The author's side
+
+    /// Adds an item, where there is room for it now.
+    ///
+    /// - Parameter append: adds it to the queue, with the lock held.
+    /// - Returns: `false` where there is none: wait for room, and try again.
+    func tryToWrite(size: Int, _ append: (inout Queue) -> Void) throws -> Bool {
+        switch state.withLock({ $0.machine.write(size: size, append) }) {
+        case .accepted:
+            return true
+        case .acceptedAndWake(let handle):
+            host.wake(handle)
+            return true
+        case .cancelled:
+            throw CancellationError()
+        case .full:
+            return false
+        }
+    }
+
+    func write(size: Int, _ append: (inout Queue) -> Void) async throws {
+        while try !tryToWrite(size: size, append) { try await waitForRoom() }
+    }
+
+    func waitForRoom() async throws {
+        let writer = state.withLock { state in
+            state.nextWriter += 1
+            return state.nextWriter
+        }
+        try await withTaskCancellationHandler {
+            try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
+                // The handler may have run already: then nobody would resume it.
+                let waits = state.withLock { state in
+                    guard state.machine.isFull, !Task.isCancelled else { return false }
+                    state.writers[writer] = continuation
+                    return true
+                }
+                if !waits {
+                    continuation.resume(with: Task.isCancelled ? .failure(CancellationError()) : .success(()))
+                }
+            }
+        } onCancel: {
+            state.withLock { $0.writers.removeValue(forKey: writer) }?.resume(throwing: CancellationError())
+        }
+    }
+
+    // MARK: The host's side
+
+    /// What a poll may do next, with at least one item in `queue` where there are any. Starts the task at the first.
+    ///
+    /// - Parameters:
+    ///   - queue: the host's own, empty.
+    ///   - handle: what to wake when there is something after ``PipeState/TakeAction/wait``.
+    ///   - body: the author's part.
+    func take(
+        into queue: inout Queue, wake handle: UInt64, body: @escaping @Sendable () async throws -> Void
+    ) -> PipeState<Queue>.TakeAction {
+        let (action, writers) = state.withLock { state in
+            if state.machine.start() {
+                state.task = Task {
+                    do {
+                        try await body()
+                        self.finish(.success(()))
+                    } catch {
+                        self.finish(.failure(PluginError(describing: error)))
+                    }
+                }
+            }
+            let action = state.machine.take(into: &queue, wake: handle)
+            var writers: [CheckedContinuation<Void, any Error>] = []
+            if case .drain = action, !state.writers.isEmpty {
+                writers = Array(state.writers.values)
+                state.writers = [:]
+            }
+            return (action, writers)
+        }
+        writers.forEach { $0.resume() }
+        return action
+    }
+
+    private func finish(_ result: Result<Void, PluginError>) {
+        let handle = state.withLock { state in
+            state.task = nil
+            return state.machine.finish(result)
+        }
+        if let handle { host.wake(handle) }
+    }
+
+    /// Ends the task and its waits. It may repeat.
+    func cancel() {
+        let (handle, task, writers) = state.withLock { state in
+            let handle = state.machine.cancel()
+            let writers = Array(state.writers.values)
+            state.writers = [:]
+            let task = state.task
+            state.task = nil
+            return (handle, task, writers)
+        }
+        task?.cancel()
+        writers.forEach { $0.resume(throwing: CancellationError()) }
+        if let handle { host.wake(handle) }
+    }
+}
+
+"""###,
+"PipeState.swift": ###"""
+/// What stands between an author's task and the polls of the host, as a machine without a lock, a task or a host.
+struct PipeState<Queue: PipeQueue> {
+    private var queue = Queue()
+    private var started = false
+    private var cancelled = false
+    private var result: Result<Void, PluginError>?
+    // Set while the host waits after a poll that found nothing; it has to be woken once.
+    private var sleeper: UInt64?
+
+    /// What became of an item.
+    enum WriteAction {
+        case accepted
+        /// Accepted, and the host has to be woken.
+        case acceptedAndWake(UInt64)
+        /// Not accepted: wait until there is room.
+        case full
+        /// Not accepted: nobody will ever ask for it.
+        case cancelled
+    }
+
+    /// - Parameters:
+    ///   - size: the item's.
+    ///   - append: adds it to the queue; called only where it is accepted.
+    mutating func write(size: Int, _ append: (inout Queue) -> Void) -> WriteAction {
+        if cancelled { return .cancelled }
+        guard queue.isEmpty || queue.hasRoom(for: size) else {
+            isFull = true
+            return .full
+        }
+        append(&queue)
+        guard let handle = sleeper.take() else { return .accepted }
+        return .acceptedAndWake(handle)
+    }
+
+    /// Whether an item was refused since the queue was taken, so that its writer has something to wait for.
+    private(set) var isFull = false
+
+    /// Whether the task has to be started now: once, unless it was cancelled before.
+    mutating func start() -> Bool {
+        guard !started, !cancelled else { return false }
+        started = true
+        return true
+    }
+
+    /// What a poll does next.
+    enum TakeAction {
+        /// Hands on what is in its queue now. Whoever waits for room has some.
+        case drain
+        /// Answers that there is nothing now.
+        case wait
+        /// Answers that there will be no more.
+        case end
+        /// Answers with the error.
+        case fail(PluginError)
+    }
+
+    /// - Parameters:
+    ///   - other: the poll's queue, empty; it changes places with the filled one.
+    ///   - handle: what to wake when there is something, after ``TakeAction/wait``.
+    mutating func take(into other: inout Queue, wake handle: UInt64) -> TakeAction {
+        if cancelled { return .fail(PluginError(describing: CancellationError())) }
+        if !queue.isEmpty {
+            swap(&queue, &other)
+            isFull = false
+            return .drain
+        }
+        switch result {
+        case .success: return .end
+        case .failure(let error): return .fail(error)
+        case nil:
+            sleeper = handle
+            return .wait
+        }
+    }
+
+    /// The author's task has ended. Returns what has to be woken.
+    mutating func finish(_ result: Result<Void, PluginError>) -> UInt64? {
+        self.result = result
+        return sleeper.take()
+    }
+
+    /// Nobody wants any more of it. Returns what has to be woken.
+    mutating func cancel() -> UInt64? {
+        cancelled = true
+        isFull = false
+        queue = Queue()
+        return sleeper.take()
+    }
+}
+
+"""###,
+"Plugin.swift": ###"""
+/// A plugin, written in Swift.
+///
+/// Conform a type, and export it:
+///
+/// ```swift
+/// import CChanservPlugin
+/// import ChanservPlugin
+///
+/// struct Hello: Plugin {
+///     static let name = "hello"
+///     static let version = "1.0.0"
+///
+///     struct Options: Codable {
+///         var greeting = "Hello"
+///     }
+///     let options: Options
+///
+///     init(configuration: borrowing Configuration, log: Log) throws {
+///         options = try configuration.decode(over: Options())
+///     }
+///
+///     func serve(_ request: Request, to sources: SourceWriter) async throws {
+///         try await sources.add(Source(header: "greeting") { frames in
+///             try await frames.write("\(options.greeting), \(request.text)!")
+///         })
+///     }
+/// }
+///
+/// @c @implementation
+/// public func chanserv_plugin_v1() -> UnsafePointer<chanserv_plugin>? { Hello.descriptor }
+/// ```
+///
+/// The functions of a plugin run as tasks on Swift's pool, so they must not block; one that waits costs no thread. When
+/// the client is gone, or the host wants its plugin back, the task is cancelled: what it awaits of the SDK throws
+/// `CancellationError`, and so does `Task.sleep`. A task that ignores it goes on in vain, but harms nobody, even after
+/// the host has let go of the instance: the library is never unloaded.
+///
+/// A library has one type that is exported, and links this one statically.
+public protocol Plugin: Sendable {
+    /// Short, for logs.
+    static var name: String { get }
+    /// Free form.
+    static var version: String { get }
+
+    /// Makes an instance; there may be several at once. Check the whole configuration here. May block, but a start or a
+    /// reload of the host waits for it.
+    ///
+    /// - Throws: what is wrong with the configuration; it is refused, and at a reload everything goes on as it was.
+    init(configuration: borrowing Configuration, log: Log) throws
+
+    /// Answers a request: adds its sources, and returns when there are no more. They go on after that.
+    ///
+    /// - Throws: a failure of the request; sources that were added go on.
+    func serve(_ request: Request, to sources: SourceWriter) async throws
+
+    /// The host lets go of the instance: all its requests are over. Ends what must not outlive it, such as threads and
+    /// processes; may block while it does. Tasks that ignore their cancellation may still run. Nothing by default.
+    func stop()
+}
+
+extension Plugin {
+    public func stop() {}
+}
+
+"""###,
+"PluginError.swift": ###"""
+import CChanservPlugin
+
+/// A failure with a code the host knows. Throw it to say more than "internal error", which any other error becomes.
+public struct PluginError: Error, Sendable, Hashable, CustomStringConvertible {
+    /// The kind of failure; more may be added.
+    public struct Code: Sendable, Hashable {
+        let status: chanserv_status
+
+        /// The request (or the configuration) is wrong; trying it again will not help.
+        public static let badRequest = Code(status: chanserv_status(CHANSERV_ERROR_BAD_REQUEST))
+        /// What was asked for does not exist.
+        public static let notFound = Code(status: chanserv_status(CHANSERV_ERROR_NOT_FOUND))
+        /// Not now, perhaps later or elsewhere.
+        public static let busy = Code(status: chanserv_status(CHANSERV_ERROR_BUSY))
+        /// Anything else.
+        public static let `internal` = Code(status: chanserv_status(CHANSERV_ERROR_INTERNAL))
+    }
+
+    /// The kind of failure.
+    public var code: Code
+    /// What happened. It is logged and sent to the client: it should help both and tell no secrets.
+    public var message: String
+
+    public init(_ code: Code, _ message: String) {
+        self.code = code
+        self.message = message
+    }
+
+    /// What an author's code threw, as the host gets it.
+    init(describing error: any Error) {
+        switch error {
+        case let error as PluginError: self = error
+        case is CancellationError: self.init(.internal, "cancelled")
+        default: self.init(.internal, String(describing: error))
+        }
+    }
+
+    public var description: String { message }
+
+    /// Hands the error to the host: the message into its buffer, cut between characters where it is too long.
+    func report(to error: UnsafeMutablePointer<chanserv_error>?) -> chanserv_status {
+        guard let error, error.pointee.capacity > 0, let buffer = error.pointee.message else { return code.status }
+        let room = error.pointee.capacity - 1
+        var used = 0
+        for scalar in message.unicodeScalars {
+            // A zero would end the text early.
+            let bytes = UTF8.encode(scalar.value == 0 ? "\u{FFFD}" : scalar) ?? UTF8.encodedReplacementCharacter
+            guard used + bytes.count <= room else { break }
+            for byte in bytes {
+                buffer[used] = CChar(bitPattern: byte)
+                used += 1
+            }
+        }
+        buffer[used] = 0
+        return code.status
+    }
+}
+
+"""###,
+"Queues.swift": ###"""
+/// What waits between an author's task and the host. Its bound is what makes the task wait.
+protocol PipeQueue: SendableMetatype {
+    init()
+    var isEmpty: Bool { get }
+    /// Whether an item of this size can be added; an empty queue takes any.
+    func hasRoom(for size: Int) -> Bool
+}
+
+/// Frames in their order: small ones packed one behind the other, large ones as the author's own memory, and functions
+/// that make a frame in the host's.
+struct FrameQueue: PipeQueue {
+    /// Writes a frame into room that is given.
+    typealias Fill = @Sendable (inout OutputRawSpan) throws -> Void
+
+    private enum Large {
+        case bytes([UInt8])
+        case fill(Fill, capacity: Int)
+    }
+
+    private static let byteLimit = 256 * 1024
+    private static let frameLimit = 1024
+    /// From this size on it costs less to keep an author's array than to copy it.
+    static let largeSize = 2048
+
+    private var bytes: [UInt8] = []
+    /// One number for each frame: where it ends in `bytes`, or below zero the complement of its index in `large`.
+    private var frames: [Int] = []
+    private var large: [Large] = []
+    /// Of all frames, those in `bytes` too.
+    private var size = 0
+    // Frames before this one were taken, up to this byte of `bytes`. All are dropped together once the last one is.
+    private var taken = 0
+    private var takenBytes = 0
+
+    init() {}
+
+    var isEmpty: Bool { taken == frames.count }
+
+    func hasRoom(for size: Int) -> Bool {
+        isEmpty || (frames.count < Self.frameLimit && self.size + size <= Self.byteLimit)
+    }
+
+    mutating func append(_ frame: UnsafeRawBufferPointer) {
+        bytes.append(contentsOf: frame)
+        frames.append(bytes.count)
+        size += frame.count
+    }
+
+    /// A large frame, whose memory is kept as it is.
+    mutating func append(sharing frame: [UInt8]) {
+        frames.append(~large.count)
+        large.append(.bytes(frame))
+        size += frame.count
+    }
+
+    mutating func append(capacity: Int, _ fill: @escaping Fill) {
+        frames.append(~large.count)
+        large.append(.fill(fill, capacity: capacity))
+        size += capacity
+    }
+
+    /// Offers frames in order until one is not taken.
+    ///
+    /// - Parameters:
+    ///   - take: whether it took the frame.
+    ///   - fill: whether it had so much room, and let the frame be made in it.
+    mutating func drain(
+        take: (UnsafeRawBufferPointer) -> Bool, fill: (_ capacity: Int, Fill) throws -> Bool
+    ) rethrows {
+        try bytes.withUnsafeBytes { bytes in
+            while taken < frames.count {
+                let frame = frames[taken]
+                if frame >= 0 {
+                    guard take(UnsafeRawBufferPointer(rebasing: bytes[takenBytes..<frame])) else { return }
+                    takenBytes = frame
+                } else {
+                    switch large[~frame] {
+                    case .bytes(let bytes): guard bytes.withUnsafeBytes(take) else { return }
+                    case .fill(let body, let capacity): guard try fill(capacity, body) else { return }
+                    }
+                }
+                taken += 1
+            }
+        }
+        guard isEmpty else { return }
+        // The memory is used again, but for that of a large frame.
+        bytes.removeAll(keepingCapacity: bytes.count <= Self.byteLimit)
+        frames.removeAll(keepingCapacity: true)
+        large.removeAll(keepingCapacity: true)
+        (size, taken, takenBytes) = (0, 0, 0)
+    }
+}
+
+/// Sources that the host has not taken yet.
+struct SourceQueue: PipeQueue {
+    private static let limit = 64
+
+    private var sources: [Source] = []
+    private var taken = 0
+
+    init() {}
+
+    var isEmpty: Bool { taken == sources.count }
+
+    func hasRoom(for size: Int) -> Bool { sources.count < Self.limit }
+
+    mutating func append(_ source: Source) {
+        sources.append(source)
+    }
+
+    /// Offers sources in order until one is not taken.
+    mutating func drain(_ take: (Source) -> Bool) {
+        while taken < sources.count {
+            guard take(sources[taken]) else { return }
+            taken += 1
+        }
+        sources.removeAll(keepingCapacity: true)
+        taken = 0
+    }
+}
+
+"""###,
+"Request.swift": ###"""
+import CChanservPlugin
+
+/// What a client posted.
+public struct Request: Sendable {
+    /// The body, at most 100 MiB.
+    public let body: [UInt8]
+    /// The virtual address it was posted to.
+    public let vAddr: String
+    /// Where the client is, in AstraNet notation.
+    public let remoteAddress: String
+
+    /// The body as text; bytes that are not UTF-8 become U+FFFD.
+    public var text: String { String(decoding: body, as: UTF8.self) }
+
+    init(_ request: chanserv_request) {
+        body = [UInt8](UnsafeRawBufferPointer(start: request.body, count: request.body_size))
+        vAddr = request.vaddr.map { String(cString: $0) } ?? ""
+        remoteAddress = request.remote_address.map { String(cString: $0) } ?? ""
+    }
+}
+
+"""###,
+"Source.swift": ###"""
+/// A header, and a function that writes frames.
+public struct Source: Sendable {
+    let header: [UInt8]
+    let produce: @Sendable (FrameWriter) async throws -> Void
+
+    /// - Parameters:
+    ///   - header: what the client gets with the announcement, at most 100 MiB; may be empty.
+    ///   - frames: writes the frames; the source ends well when it returns, or with the error that it throws. It is
+    ///     called when the client asks for the first frame, which may be never.
+    public init(
+        header: some Collection<UInt8>, frames: @escaping @Sendable (_ frames: FrameWriter) async throws -> Void
+    ) {
+        self.header = [UInt8](header)
+        produce = frames
+    }
+
+    /// - Parameters:
+    ///   - header: as text.
+    ///   - frames: as above.
+    public init(header: String, frames: @escaping @Sendable (_ frames: FrameWriter) async throws -> Void) {
+        self.init(header: header.utf8, frames: frames)
+    }
+
+    /// - Parameters:
+    ///   - header: what the client gets with the announcement, at most 100 MiB; may be empty.
+    ///   - frames: each element is a frame. No more than what is buffered is asked of it in advance.
+    public init<Frames>(header: some Collection<UInt8>, frames: Frames)
+    where Frames: AsyncSequence & Sendable, Frames.Element: Collection<UInt8> & Sendable {
+        self.init(header: header) { writer in
+            for try await frame in frames {
+                try await writer.write(frame)
+            }
+        }
+    }
+}
+
+/// Where the sources of a request go.
+public struct SourceWriter: Sendable {
+    let pipe: Pipe<SourceQueue>
+
+    /// Adds a source, waiting while the host has not taken enough of those before.
+    ///
+    /// - Throws: `CancellationError` once the request, or the task, is cancelled; ``PluginError`` where the header has
+    ///   more than 100 MiB.
+    public func add(_ source: Source) async throws {
+        try checkSize(source.header.count, "header")
+        try await pipe.write(size: 1) { $0.append(source) }
+    }
+}
+
+/// The wire's limit (`CHANSERV_FRAME_SIZE_MAX`).
+let frameSizeMax = 104_857_600
+
+func checkSize(_ size: Int, _ what: String) throws {
+    guard size <= frameSizeMax else {
+        throw PluginError(.internal, "a \(what) of \(size) bytes is larger than 100 MiB")
+    }
+}
+
+"""###,
+    ]
+}

@@ -1,0 +1,104 @@
+import ArgumentParser
+
+/// A name that is an identifier in every language, and one of a file.
+struct PluginName {
+    let text: String
+
+    init(_ text: String) throws(ValidationError) {
+        let isRight = text.utf8.enumerated().allSatisfy { index, byte in
+            switch byte {
+            case UInt8(ascii: "a")...UInt8(ascii: "z"): true
+            case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "_"): index > 0
+            default: false
+            }
+        }
+        guard isRight, (1...63).contains(text.utf8.count) else {
+            throw ValidationError(
+                "'\(text)' is not a name: a lower-case letter, then lower-case letters, digits and '_', at most 63.")
+        }
+        self.text = text
+    }
+
+    /// As types are called: `stock_quotes` is `StockQuotes`.
+    var typeName: String {
+        text.split(separator: "_").map { $0.prefix(1).uppercased() + $0.dropFirst() }.joined()
+    }
+}
+
+enum PluginLanguage: String, CaseIterable, Sendable {
+    case c, cpp, swift, rust, go
+
+    var title: String {
+        switch self {
+        case .c: "C"
+        case .cpp: "C++"
+        case .swift: "Swift"
+        case .rust: "Rust"
+        case .go: "Go"
+        }
+    }
+}
+
+/// What the folder of a new plugin has.
+struct NewPlugin {
+    let name: PluginName
+    let language: PluginLanguage
+    /// The package to depend on; `nil` for a copy of the SDK.
+    let sdk: String?
+
+    /// By their paths.
+    var files: [String: String] {
+        var files: [String: String] = [:]
+        for (path, text) in EmbeddedFiles.templates {
+            let parts = path.split(separator: "/", maxSplits: 1)
+            guard parts[0] == "common" || parts[0] == language.rawValue else { continue }
+            files[String(parts[1]).replacing("PLUGIN", with: sourceName)] = fill(text)
+        }
+        if language == .swift {
+            if sdk == nil {
+                for (path, text) in EmbeddedFiles.sdk { files["SDK/ChanservPlugin/\(path)"] = text }
+                for (path, text) in EmbeddedFiles.sdkC { files["SDK/CChanservPlugin/\(path)"] = text }
+                for (path, text) in EmbeddedFiles.include { files["SDK/CChanservPlugin/include/\(path)"] = text }
+            }
+        } else {
+            for (path, text) in EmbeddedFiles.include where path.hasSuffix(".h") { files["include/\(path)"] = text }
+        }
+        return files
+    }
+
+    /// What the source is called.
+    private var sourceName: String { language == .swift ? "\(name.typeName)Plugin" : name.text }
+
+    private func fill(_ text: String) -> String {
+        let values = [
+            "{{name}}": name.text, "{{Type}}": name.typeName, "{{sdk}}": language == .swift ? packageParts : "",
+        ]
+        return values.reduce(text) { text, value in text.replacing(value.key, with: value.value) }
+    }
+
+    /// The end of a package's description: what it depends on, and its targets.
+    private var packageParts: String {
+        guard let sdk else {
+            return """
+                    targets: [
+                        // The SDK, as it came with the chanserv that made this folder.
+                        .target(name: "CChanservPlugin", path: "SDK/CChanservPlugin"),
+                        .target(name: "ChanservPlugin", dependencies: ["CChanservPlugin"], path: "SDK/ChanservPlugin"),
+                        .target(name: "\(sourceName)", dependencies: ["CChanservPlugin", "ChanservPlugin"]),
+                    ]
+                """
+        }
+        let quoted = sdk.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"")
+        let isURL = sdk.contains("://") || sdk.hasPrefix("git@")
+        let package =
+            isURL
+            ? "url: \"\(quoted)\", from: \"\(ChanservCommand.version)\"" : "name: \"chanserv\", path: \"\(quoted)\""
+        return """
+                dependencies: [.package(\(package))],
+                targets: [
+                    .target(
+                        name: "\(sourceName)", dependencies: [.product(name: "ChanservPlugin", package: "chanserv")])
+                ]
+            """
+    }
+}

@@ -1,0 +1,96 @@
+import Glibc
+
+/// Folders with the files that this command has in it.
+enum PluginFolder {
+    /// Why a folder could not be made.
+    struct Problem: Error, CustomStringConvertible {
+        enum Code { case exists, other }
+
+        var code: Code
+        var description: String
+    }
+
+    /// Makes a folder with files; one that is there already is refused. Scripts can be run, and nothing can be written by
+    /// others, because the host loads nothing that is.
+    ///
+    /// - Parameter files: by their paths.
+    static func write(_ files: [String: String], to folder: String) throws(Problem) {
+        guard mkdir(folder, 0o755) == 0 else {
+            if errno == EEXIST { throw Problem(code: .exists, description: "\(folder) exists already") }
+            throw problem("cannot make the folder \(folder)")
+        }
+        var made: Set<String> = []
+        for (path, text) in files.sorted(by: { $0.key < $1.key }) {
+            var parent = folder
+            for part in path.split(separator: "/").dropLast() {
+                parent += "/\(part)"
+                guard made.insert(parent).inserted else { continue }
+                guard mkdir(parent, 0o755) == 0 else { throw problem("cannot make the folder \(parent)") }
+            }
+            try write(text, to: "\(folder)/\(path)", mode: text.hasPrefix("#!") ? 0o755 : 0o644)
+        }
+    }
+
+    static func write(_ text: String, to path: String, mode: mode_t) throws(Problem) {
+        let descriptor = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, mode)
+        guard descriptor >= 0 else { throw problem("cannot write \(path)") }
+        defer { close(descriptor) }
+        var text = text
+        do {
+            try text.withUTF8 { bytes in
+                try writeAll(UnsafeRawBufferPointer(bytes), to: descriptor, name: path)
+            }
+        } catch {
+            throw Problem(code: .other, description: "\(error)")
+        }
+    }
+
+    static func problem(_ what: String) -> Problem {
+        Problem(code: .other, description: "\(SystemError(what))")
+    }
+}
+
+/// The header in a folder of the user's cache.
+enum IncludeFolder {
+    /// Each different header has a folder of its own, so that commands of several versions do not fight over one.
+    static func path() throws(PluginFolder.Problem) -> String {
+        let folder = try cache() + "/chanserv/include-\(digest)"
+        try makeFolders(folder)
+        for (name, text) in EmbeddedFiles.include.sorted(by: { $0.key < $1.key }) where name.hasSuffix(".h") {
+            let target = "\(folder)/\(name)"
+            if access(target, R_OK) == 0 { continue }
+            // Whole or not at all, whoever else does the same now.
+            let part = "\(folder)/.\(name).\(getpid())"
+            try PluginFolder.write(text, to: part, mode: 0o644)
+            guard rename(part, target) == 0 else { throw PluginFolder.problem("cannot write \(target)") }
+        }
+        return folder
+    }
+
+    private static func cache() throws(PluginFolder.Problem) -> String {
+        if let cache = getenv("XDG_CACHE_HOME").map({ String(cString: $0) }), cache.hasPrefix("/") { return cache }
+        if let home = getenv("HOME").map({ String(cString: $0) }), home.hasPrefix("/") { return home + "/.cache" }
+        throw PluginFolder.Problem(code: .other, description: "neither HOME nor XDG_CACHE_HOME names a folder")
+    }
+
+    private static func makeFolders(_ path: String) throws(PluginFolder.Problem) {
+        var folder = ""
+        for part in path.split(separator: "/") {
+            folder += "/\(part)"
+            guard mkdir(folder, 0o755) == 0 || errno == EEXIST else {
+                throw PluginFolder.problem("cannot make the folder \(folder)")
+            }
+        }
+    }
+
+    /// Of the headers' names and texts; FNV-1a.
+    private static var digest: String {
+        var digest: UInt64 = 0xCBF2_9CE4_8422_2325
+        for (name, text) in EmbeddedFiles.include.sorted(by: { $0.key < $1.key }) {
+            for byte in Array(name.utf8) + [0] + Array(text.utf8) + [0] {
+                digest = (digest ^ UInt64(byte)) &* 0x100_0000_01B3
+            }
+        }
+        return String(digest, radix: 16)
+    }
+}
