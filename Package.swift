@@ -116,8 +116,8 @@ let package = Package(
         .testTarget(
             name: "ChanservHostTests",
             dependencies: [
-                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", "ChanservPlugin", "CChanservPlugin", "CProcess",
-                "TestSupport", nioEmbedded,
+                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", "ChanservPlugin", "CChanservPlugin",
+                "CProcess", "TestSupport", nioEmbedded,
             ],
             swiftSettings: strict),
         .testTarget(

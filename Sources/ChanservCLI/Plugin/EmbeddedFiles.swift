@@ -3200,6 +3200,8 @@ struct FrameQueue: PipeQueue {
     }
 
     mutating func append(_ frame: UnsafeRawBufferPointer) {
+        // One that is copied in one go is better off with memory of its own size than with a buffer that grows.
+        if frame.count > Self.byteLimit / 4 { return append(sharing: [UInt8](frame)) }
         bytes.append(contentsOf: frame)
         frames.append(bytes.count)
         size += frame.count
