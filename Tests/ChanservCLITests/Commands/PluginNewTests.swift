@@ -1,0 +1,183 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// A new author's way from `chanserv plugin new` to an answer, with the commands that the README shows.
+@Suite(.timeLimit(.minutes(20))) struct PluginNewTests {
+    enum Language: String, CaseIterable {
+        case c, cpp, swift, rust, go
+
+        /// What has to be installed.
+        var compilers: [String] {
+            switch self {
+            case .c: ["cc", "clang", "gcc"]
+            case .cpp: ["c++", "clang++", "g++"]
+            case .swift: ["swift"]
+            case .rust: ["cargo"]
+            case .go: ["go"]
+            }
+        }
+
+        static var installed: [Language] {
+            let folders = (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":")
+            return allCases.filter { language in
+                language.compilers.contains { name in folders.contains { access("\($0)/\(name)", X_OK) == 0 } }
+            }
+        }
+    }
+
+    @Test(arguments: Language.installed) func theReadmesCommandsLeadToAnAnswer(language: Language) async throws {
+        let readme = try repositoryFile("README.md")
+        let section = try #require(readme.components(separatedBy: "## A plugin to begin with\n").dropFirst().first)
+        let script = try codeBlock("sh", number: 0, of: section)
+        let session = try codeBlock("console", number: 0, of: section)
+        #expect(script.contains("--language c "))
+
+        try await withTemporaryFolder { folder in
+            let begin = try await shell(
+                script.replacingOccurrences(of: "--language c ", with: "--language \(language) "), in: folder)
+            #expect(begin.code == 0, "\(begin.errors)")
+            #expect(begin.text.hasSuffix("quotes is fine\n"))
+            // The same commands as a newcomer has typed, but for the port, which is free here.
+            let configuration = folder + "/quotes/chanserv.yaml"
+            let text = try String(contentsOfFile: configuration, encoding: .utf8)
+            try text.replacingOccurrences(of: "127.0.0.1:5555", with: "127.0.0.1:0")
+                .write(toFile: configuration, atomically: true, encoding: .utf8)
+            #expect(try await answers(to: session, in: folder + "/quotes") == session)
+        }
+    }
+
+    @Test(.enabled(if: Language.installed.contains(.swift)))
+    func thePluginOfTheSwiftGuideDoesWhatTheGuideSays() async throws {
+        let guide = try repositoryFile("docs/plugins-swift.md")
+        let source = try codeBlock("swift", number: 0, of: guide)
+        let route = try codeBlock("yaml", number: 0, of: guide)
+        let session = try codeBlock("console", number: 0, of: guide)
+        #expect(source.components(separatedBy: "\n").count <= 40, "thirty lines is what it promises")
+        try await withTemporaryFolder { folder in
+            let new = try await shell("chanserv plugin new countdown --language swift", in: folder)
+            #expect(new.code == 0)
+            let plugin = folder + "/countdown"
+            try source.write(
+                toFile: plugin + "/Sources/CountdownPlugin/CountdownPlugin.swift", atomically: true, encoding: .utf8)
+            try ("node: {listen: 127.0.0.1:0}\n" + route)
+                .write(toFile: plugin + "/chanserv.yaml", atomically: true, encoding: .utf8)
+            let build = try await shell("./build", in: plugin)
+            #expect(build.code == 0, "\(build.text)\(build.errors)")
+            #expect(try await answers(to: session, in: plugin) == session)
+        }
+    }
+
+    @Test(arguments: ["", "Quotes", "9lives", "_x", "a-b", "../x", "a b", "ü", String(repeating: "a", count: 64)])
+    func whatIsNoNameIsRefused(name: String) async throws {
+        try await withTemporaryFolder { folder in
+            let exit = try await ChanservCommand.run("plugin", "new", "--", name, folder: folder)
+            #expect(exit.code == 64)
+            #expect(exit.errors.contains("is not a name"))
+            #expect(try FileManager.default.contentsOfDirectory(atPath: folder).isEmpty)
+        }
+    }
+
+    @Test func aFolderThatExistsIsLeftAlone() async throws {
+        try await withTemporaryFolder { folder in
+            try FileManager.default.createDirectory(atPath: folder + "/quotes", withIntermediateDirectories: false)
+            let exit = try await ChanservCommand.run("plugin", "new", "quotes", folder: folder)
+            #expect(exit.code == 64)
+            #expect(exit.errors == "quotes exists already\n")
+            #expect(exit.text == "")
+            #expect(try FileManager.default.contentsOfDirectory(atPath: folder + "/quotes").isEmpty)
+        }
+    }
+
+    @Test func theSDKCanBeAPackage() async throws {
+        try await withTemporaryFolder { folder in
+            for (name, sdk, dependency) in [
+                ("near", "../chan\"serv", #".package(name: "chanserv", path: "../chan\"serv")"#),
+                (
+                    "far", "https://example.com/chanserv",
+                    #".package(url: "https://example.com/chanserv", from: "0.1.0")"#
+                ),
+            ] {
+                let exit = try await ChanservCommand.run(
+                    "plugin", "new", name, "--language", "swift", "--sdk", sdk, folder: folder)
+                #expect(exit.code == 0)
+                let package = try String(contentsOfFile: "\(folder)/\(name)/Package.swift", encoding: .utf8)
+                #expect(package.contains(dependency))
+                #expect(access("\(folder)/\(name)/SDK", F_OK) != 0)
+            }
+            let wrong = try await ChanservCommand.run("plugin", "new", "x", "--sdk", "..", folder: folder)
+            #expect(wrong.code == 64)
+        }
+    }
+
+    @Test func theHeaderIsThatOfTheRepository() async throws {
+        try await withTemporaryFolder { folder in
+            // A command that was copied elsewhere, and a cache that does not exist yet.
+            try FileManager.default.copyItem(
+                atPath: ChanservCommand.buildFolder + "/chanserv", toPath: folder + "/elsewhere")
+            for _ in 0..<2 {
+                let exit = try await ChildProcess(
+                    "/usr/bin/env",
+                    ["XDG_CACHE_HOME=\(folder)/a/cache", folder + "/elsewhere", "plugin", "include-dir"]
+                ).exit()
+                #expect(exit.code == 0, "\(exit.errors)")
+                let include = try #require(exit.lines.first.map(String.init))
+                #expect(include.hasPrefix(folder + "/a/cache/"))
+                #expect(
+                    try Data(contentsOf: URL(fileURLWithPath: include + "/chanserv_plugin.h"))
+                        == Data(contentsOf: URL(fileURLWithPath: CompiledPlugin.includeFolder + "/chanserv_plugin.h")))
+            }
+            let homeless = try await ChildProcess(
+                "/usr/bin/env", ["-u", "XDG_CACHE_HOME", "-u", "HOME", folder + "/elsewhere", "plugin", "include-dir"]
+            ).exit()
+            #expect(homeless.code == 69)
+        }
+    }
+
+    // MARK: Support
+
+    /// Runs lines as one would type them, where the built `chanserv` is in the path.
+    private func shell(_ script: String, in folder: String) async throws -> ChildProcess.Exit {
+        let path = ProcessInfo.processInfo.environment["PATH"] ?? ""
+        return try await ChildProcess(
+            "/usr/bin/env", ["PATH=\(ChanservCommand.buildFolder):\(path)", "/bin/sh", "-euc", script], folder: folder
+        ).exit()
+    }
+
+    /// Types the commands of a session, and gives the session as it went: `chanserv serve &` is a host, which the `post`s
+    /// after it join.
+    private func answers(to session: String, in folder: String) async throws -> String {
+        var went = ""
+        var host: ChildProcess?
+        var address = ""
+        defer { host?.end() }
+        for line in session.split(separator: "\n") where line.hasPrefix("$ ") {
+            let command = String(line.dropFirst(2))
+            went += "\(line)\n"
+            if command == "chanserv serve &" {
+                let process = try ChildProcess(ChanservCommand.buildFolder + "/chanserv", ["serve"], folder: folder)
+                host = process
+                let ready = try await process.errorLine(with: "ready")
+                address = try #require(ready.firstMatch(of: #/127\.0\.0\.1:\d+/#).map { String($0.output) })
+            } else {
+                let join = command.hasPrefix("chanserv post") ? " --join \(address)" : ""
+                let exit = try await shell(command + join, in: folder)
+                #expect(exit.code == 0, "\(command): \(exit.errors)")
+                went += exit.text
+            }
+        }
+        let process = try #require(host)
+        process.kill(SIGTERM)
+        #expect(try await process.exit().code == 0)
+        return went
+    }
+
+    private func codeBlock(_ language: String, number: Int, of text: String) throws -> String {
+        let blocks = text.components(separatedBy: "```\(language)\n").dropFirst()
+        return try #require(blocks.dropFirst(number).first).components(separatedBy: "```\n")[0]
+    }
+
+    private func repositoryFile(_ name: String) throws -> String {
+        try String(contentsOfFile: CompiledPlugin.includeFolder + "/../../../\(name)", encoding: .utf8)
+    }
+}
