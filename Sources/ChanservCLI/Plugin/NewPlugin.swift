@@ -88,11 +88,13 @@ struct NewPlugin {
                     ]
                 """
         }
-        let quoted = sdk.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"")
-        let isURL = sdk.contains("://") || sdk.hasPrefix("git@")
         let package =
-            isURL
-            ? "url: \"\(quoted)\", from: \"\(ChanservCommand.version)\"" : "name: \"chanserv\", path: \"\(quoted)\""
+            if sdk.contains("://") || sdk.hasPrefix("git@") {
+                "url: \(quoted(sdk)), from: \"\(ChanservCommand.version)\""
+            } else {
+                // Packages count from their own folder, which is one below that in which the path was typed.
+                "name: \"chanserv\", path: \(quoted(sdk.hasPrefix("/") ? sdk : "../" + sdk))"
+            }
         return """
                 dependencies: [.package(\(package))],
                 targets: [
@@ -100,5 +102,10 @@ struct NewPlugin {
                         name: "\(sourceName)", dependencies: [.product(name: "ChanservPlugin", package: "chanserv")])
                 ]
             """
+    }
+
+    /// As a literal of Swift.
+    private func quoted(_ text: String) -> String {
+        "\"\(text.replacing("\\", with: "\\\\").replacing("\"", with: "\\\""))\""
     }
 }

@@ -92,7 +92,8 @@ import Testing
     @Test func theSDKCanBeAPackage() async throws {
         try await withTemporaryFolder { folder in
             for (name, sdk, dependency) in [
-                ("near", "../chan\"serv", #".package(name: "chanserv", path: "../chan\"serv")"#),
+                ("near", "../chan\"serv", #".package(name: "chanserv", path: "../../chan\"serv")"#),
+                ("there", "/opt/chanserv", #".package(name: "chanserv", path: "/opt/chanserv")"#),
                 (
                     "far", "https://example.com/chanserv",
                     #".package(url: "https://example.com/chanserv", from: "0.1.0")"#
