@@ -1562,6 +1562,832 @@ CHANSERV_EXPORT const chanserv_plugin *chanserv_plugin_v1(void);
 #endif /* CHANSERV_PLUGIN_H */
 
 """###,
+"chanserv_push.h": ###"""
+/*
+ * chanserv_push.h: plugins that push, over the same ABI as all others (chanserv_plugin.h). Optional, header only, for C11
+ * and C++; needs POSIX threads and nothing else.
+ *
+ * The host polls: it asks a plugin for frames whenever the reader at the other end has room. Code that blocks, around a
+ * device, a socket or a library that calls back, is easier to write the other way round. With this header you write one
+ * function that runs on a thread of its own for each request, adds sources and pushes frames to them, and simply waits
+ * where a reader is slow; cancellation, backpressure and wakes are dealt with here.
+ *
+ *
+ * A whole plugin
+ * --------------
+ *
+ * Its request names a file or a pipe; the answer is one source with a frame for each line.
+ *
+ * [sample]
+ * #include "chanserv_push.h"
+ *
+ * #include <stdio.h>
+ * #include <stdlib.h>
+ * #include <string.h>
+ *
+ * struct chanserv_instance {
+ *     chanserv_producers producers; // first
+ * };
+ *
+ * static chanserv_status produce(chanserv_instance *instance, const chanserv_request *request,
+ *                                chanserv_pusher *pusher, chanserv_error *error) {
+ *     (void)instance;
+ *     char path[256], line[4096];
+ *     snprintf(path, sizeof path, "%.*s", (int)request->body_size, (const char *)request->body);
+ *     FILE *file = fopen(path, "r");
+ *     if (file == NULL) {
+ *         snprintf(error->message, error->capacity, "%s cannot be opened", path);
+ *         return CHANSERV_ERROR_NOT_FOUND;
+ *     }
+ *     chanserv_source *source;
+ *     chanserv_status status = chanserv_push_source(pusher, path, strlen(path), &source);
+ *     chanserv_push_listed(pusher); // it is the only one
+ *     while (status == CHANSERV_READY && fgets(line, sizeof line, file) != NULL) {
+ *         status = chanserv_push(source, line, strlen(line)); // waits while the reader is slow
+ *     }
+ *     fclose(file);
+ *     return status; // and with it the source ends
+ * }
+ *
+ * static chanserv_status create(const chanserv_host *host, const chanserv_config *config,
+ *                               chanserv_instance **instance, chanserv_error *error) {
+ *     chanserv_status status = host->config_only(host, config, NULL, 0, error);
+ *     if (status < 0) return status;
+ *     *instance = (chanserv_instance *)calloc(1, sizeof **instance);
+ *     if (*instance == NULL) return CHANSERV_ERROR_INTERNAL;
+ *     return chanserv_producers_start(&(*instance)->producers, host, produce, NULL);
+ * }
+ *
+ * static void destroy(chanserv_instance *instance) {
+ *     chanserv_producers_stop(&instance->producers); // waits for the threads
+ *     free(instance);
+ * }
+ *
+ * static const chanserv_plugin plugin = CHANSERV_PUSH_DESCRIPTOR("lines", "1", create, destroy);
+ *
+ * CHANSERV_EXPORT const chanserv_plugin *chanserv_plugin_v1(void) { return &plugin; }
+ * [end]
+ *
+ *
+ * What holds
+ * ----------
+ *
+ * - A request has a thread, made in `open`, which runs your function. Past `threads` of them at once a request fails with
+ *   CHANSERV_ERROR_BUSY. A source may have a thread of its own besides (chanserv_push_source_on_thread).
+ * - Each source has a queue with a bound. A push waits while it is full and goes on when the host has taken what is in it,
+ *   so memory is bounded: at most twice `bytes` a source, or twice the largest frame where that is more.
+ * - Many clients ask for all sources first and read them then. The list is complete when your function returns or calls
+ *   chanserv_push_listed: do not wait in a push before that, or such a client and you wait for each other. Add all sources
+ *   before you push to them, or give each a thread.
+ * - When the reader is gone, pushes that wait and all later ones fail at once with CHANSERV_PUSH_CANCELLED. Return soon
+ *   then; what you return no longer matters. Sources are cancelled one by one: others of the request may go on.
+ * - Where your code waits for something else than a push, say how to end that with chanserv_push_on_cancel, or look at
+ *   chanserv_push_is_cancelled now and then. A function that does neither keeps its thread, and keeps
+ *   chanserv_producers_stop (and so `destroy`, a reload and the end of the host) waiting for it.
+ * - The threads have all signals blocked. None is left when chanserv_producers_stop has returned.
+ * - Define CHANSERV_PUSH_… nothing: there are no options but those of chanserv_push_options. Include the header in one
+ *   source file: it defines struct chanserv_call and struct chanserv_source, which are yours to define otherwise.
+ */
+#ifndef CHANSERV_PUSH_H
+#define CHANSERV_PUSH_H
+
+#include "chanserv_plugin.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Of a push or of adding a source: the reader is gone. Nobody sees it but you. */
+enum { CHANSERV_PUSH_CANCELLED = -100 };
+
+/* The longest message of an error, with its final zero. */
+#define CHANSERV_PUSH_MESSAGE_MAX 512
+
+/* One request, for the function that answers it. */
+typedef struct chanserv_call chanserv_pusher;
+
+/*
+ * Answers a request, on a thread of its own; it may block. `request` and all it points to live until the function returns,
+ * and so do `pusher` and the sources it adds. Return CHANSERV_READY (or CHANSERV_END) when all went well, or an error and
+ * a message. Sources that were not ended by then end in the same way; if none was added, or not all are listed yet, the
+ * request does.
+ */
+typedef chanserv_status chanserv_produce(chanserv_instance *instance, const chanserv_request *request,
+                                         chanserv_pusher *pusher, chanserv_error *error);
+
+/* Pushes the frames of one source, on a thread of its own. The source ends as the function returns, as above. */
+typedef chanserv_status chanserv_produce_source(void *argument, chanserv_source *source, chanserv_error *error);
+
+/* Called when a request or a source is cancelled: must not block, and must not call a function of this header. */
+typedef void chanserv_on_cancel(void *argument);
+
+/* The bounds; 0 stands for the default. */
+typedef struct chanserv_push_options {
+    size_t frames;         /* frames that wait in the queue of a source: 256 */
+    size_t bytes;          /* their bytes: 256 KiB; a larger frame waits alone */
+    size_t sources;        /* sources of a request that the host has not taken yet: 64 */
+    size_t threads;        /* requests at once: 64 */
+    size_t source_threads; /* threads of sources at once, of each request: 16 */
+} chanserv_push_options;
+
+/* The threads of an instance. It must be the first member of your struct chanserv_instance. */
+typedef struct chanserv_producers {
+    const chanserv_host *host;
+    chanserv_produce *produce;
+    chanserv_push_options options;
+    pthread_mutex_t lock; /* of what follows */
+    pthread_cond_t idle;
+    size_t requests;  /* whose function runs */
+    size_t running;   /* threads in all */
+    pthread_t ended;  /* the thread that ended last: each joins the one before it */
+    int has_ended;
+} chanserv_producers;
+
+/* ---------------------------------------------------------------------------------------------------------------
+ * For you: create and destroy
+ * ------------------------------------------------------------------------------------------------------------- */
+
+/* In create. `options` may be NULL. Starts no thread yet. CHANSERV_READY, or an error where the system has no room. */
+static inline chanserv_status chanserv_producers_start(chanserv_producers *producers, const chanserv_host *host,
+                                                       chanserv_produce *produce, const chanserv_push_options *options);
+/* In destroy, first of all: waits until all functions have returned and joins their threads. */
+static inline void chanserv_producers_stop(chanserv_producers *producers);
+
+/* The plugin's descriptor: the functions below, and yours. */
+#define CHANSERV_PUSH_DESCRIPTOR(name, version, create, destroy)                                                        \
+    {                                                                                                                   \
+        CHANSERV_PLUGIN_MAGIC, CHANSERV_ABI_MAJOR, CHANSERV_ABI_MINOR, sizeof(chanserv_plugin), 0, name, version,       \
+            create, destroy, chanserv_pushing_open, chanserv_pushing_poll_sources, chanserv_pushing_cancel_call,        \
+            chanserv_pushing_close_call, chanserv_pushing_poll_frames, chanserv_pushing_cancel_source,                  \
+            chanserv_pushing_close_source                                                                               \
+    }
+
+/* ---------------------------------------------------------------------------------------------------------------
+ * For you: in your function, or in threads it waits for
+ * ------------------------------------------------------------------------------------------------------------- */
+
+/*
+ * Adds a source; `header` is copied. Waits while the host takes none. CHANSERV_READY and *source, which is yours until
+ * you end it or your function returns; CHANSERV_PUSH_CANCELLED; CHANSERV_ERROR_TOO_LARGE; CHANSERV_ERROR_BAD_REQUEST
+ * after chanserv_push_listed; CHANSERV_ERROR_INTERNAL where there is no memory. In all but the first *source is NULL.
+ */
+static inline chanserv_status chanserv_push_source(chanserv_pusher *pusher, const void *header, size_t size,
+                                                   chanserv_source **source);
+/*
+ * Adds a source whose frames `produce` pushes on a thread of its own, side by side with others; it may go on after the
+ * request's function returned, and `argument` is its own: when this function fails `produce` is not called. Waits also
+ * while the request has as many of them as it may; CHANSERV_ERROR_BUSY where the system has no thread. Readers that want
+ * the next source before they read the ones they have wait for ever past that bound.
+ */
+static inline chanserv_status chanserv_push_source_on_thread(chanserv_pusher *pusher, const void *header, size_t size,
+                                                             chanserv_produce_source *produce, void *argument);
+/* There are no more sources: the client is told at once, not only when your function returns. */
+static inline void chanserv_push_listed(chanserv_pusher *pusher);
+
+/*
+ * Pushes a frame, which is copied. Waits while the source's queue is full. CHANSERV_READY, CHANSERV_PUSH_CANCELLED,
+ * CHANSERV_ERROR_TOO_LARGE (over CHANSERV_FRAME_SIZE_MAX), or CHANSERV_ERROR_INTERNAL where there is no memory. From any
+ * thread; frames of one source that several threads push come in any order.
+ */
+static inline chanserv_status chanserv_push(chanserv_source *source, const void *data, size_t size);
+
+/* Ends a source of chanserv_push_source: it is complete, and no longer yours. The reader gets all that was pushed. */
+static inline void chanserv_push_end(chanserv_source *source);
+/* Ends it with an error (a CHANSERV_ERROR_…) and a message, after all that was pushed. */
+static inline void chanserv_push_fail(chanserv_source *source, chanserv_status status, const char *message);
+
+/* Whether nobody wants the request's sources any more; of one source. */
+static inline int chanserv_push_is_cancelled(chanserv_pusher *pusher);
+static inline int chanserv_push_source_is_cancelled(chanserv_source *source);
+/*
+ * Has `function` called, once, when the request is cancelled, at once if it is so already; it replaces the function
+ * before, and NULL takes it away (after which it is not running either). Take it away before `argument` goes, and before
+ * your function returns.
+ */
+static inline void chanserv_push_on_cancel(chanserv_pusher *pusher, chanserv_on_cancel *function, void *argument);
+/* The same for one source. */
+static inline void chanserv_push_source_on_cancel(chanserv_source *source, chanserv_on_cancel *function,
+                                                  void *argument);
+
+/* ---------------------------------------------------------------------------------------------------------------
+ * Not for you: how it works
+ *
+ * A call and a source belong to the host's side and to the producing side; the last to leave frees it. Locks are taken in
+ * the order call, source, producers. `wake` is called with locks held: it never blocks and never calls back.
+ * ------------------------------------------------------------------------------------------------------------- */
+
+struct chanserv_pushing_frame {
+    struct chanserv_pushing_frame *next;
+    size_t size; /* the bytes follow */
+};
+
+/* How the producing side ended, and what wakes the host for it. */
+struct chanserv_pushing_side {
+    int references;
+    int is_cancelled;  /* the host wants no more */
+    int is_over;       /* the producing side adds no more */
+    int is_waited_for; /* the last poll was answered with PENDING */
+    uint64_t wake;
+    chanserv_status result;
+    char message[CHANSERV_PUSH_MESSAGE_MAX];
+    chanserv_on_cancel *on_cancel;
+    void *on_cancel_argument;
+};
+
+struct chanserv_source {
+    struct chanserv_call *call;
+    struct chanserv_source *next;                     /* not listed yet; under the call's lock */
+    struct chanserv_source *next_open, *previous_open; /* not ended yet; under the call's lock */
+    chanserv_produce_source *produce;                 /* on a thread of its own, or NULL */
+    void *argument;
+    size_t header_size; /* the header follows the struct */
+
+    pthread_mutex_t lock; /* of what follows */
+    pthread_cond_t room;
+    struct chanserv_pushing_side side;
+    struct chanserv_pushing_frame *first, *last;
+    size_t frames, bytes;
+
+    struct chanserv_pushing_frame *taken; /* by the host, and not sent yet; only polls touch it */
+};
+
+struct chanserv_call {
+    chanserv_instance *instance;
+    chanserv_producers *producers;
+    chanserv_request request; /* what it points to follows the struct */
+
+    pthread_mutex_t lock; /* of what follows */
+    pthread_cond_t room;
+    struct chanserv_pushing_side side;
+    struct chanserv_source *first, *last; /* not listed yet */
+    size_t sources;
+    struct chanserv_source *open; /* of chanserv_push_source and not ended yet */
+    size_t source_threads;
+};
+
+/* ---- Both sides of a call or a source; the lock is held ---- */
+
+static inline void chanserv_pushing_wake(chanserv_producers *producers, struct chanserv_pushing_side *side) {
+    if (side->is_waited_for) {
+        side->is_waited_for = 0;
+        producers->host->wake(producers->host, side->wake);
+    }
+}
+
+static inline void chanserv_pushing_cancel(struct chanserv_pushing_side *side) {
+    chanserv_on_cancel *function = side->on_cancel;
+    side->is_cancelled = 1;
+    side->on_cancel = NULL;
+    if (function != NULL) {
+        function(side->on_cancel_argument);
+    }
+}
+
+static inline void chanserv_pushing_on_cancel(struct chanserv_pushing_side *side, chanserv_on_cancel *function,
+                                              void *argument) {
+    side->on_cancel = function;
+    side->on_cancel_argument = argument;
+    if (side->is_cancelled) {
+        chanserv_pushing_cancel(side);
+    }
+}
+
+static inline void chanserv_pushing_over(struct chanserv_pushing_side *side, chanserv_status status,
+                                         const char *message) {
+    if (side->is_over) {
+        return;
+    }
+    side->is_over = 1;
+    side->result = status < 0 ? status : CHANSERV_END;
+    if (status < 0 && message != NULL) {
+        size_t size = strlen(message);
+        size = size < sizeof side->message ? size : sizeof side->message - 1;
+        memcpy(side->message, message, size); /* the rest is zero */
+    }
+}
+
+/* What a poll answers when there is nothing to take. */
+static inline chanserv_status chanserv_pushing_answer(struct chanserv_pushing_side *side, uint64_t wake,
+                                                      chanserv_error *error) {
+    const char *message = side->message;
+    if (side->is_cancelled) {
+        message = "cancelled";
+    } else if (!side->is_over) {
+        side->wake = wake;
+        side->is_waited_for = 1;
+        return CHANSERV_PENDING;
+    } else if (side->result >= 0) {
+        return CHANSERV_END;
+    }
+    if (error->capacity > 0) {
+        size_t size = strlen(message);
+        size = size < error->capacity ? size : error->capacity - 1;
+        memcpy(error->message, message, size);
+        error->message[size] = '\0';
+    }
+    return side->is_cancelled ? CHANSERV_ERROR_INTERNAL : side->result;
+}
+
+/* ---- Their ends ---- */
+
+static inline void chanserv_pushing_release_call(struct chanserv_call *call) {
+    pthread_mutex_lock(&call->lock);
+    int left = --call->side.references;
+    pthread_mutex_unlock(&call->lock);
+    if (left == 0) {
+        pthread_cond_destroy(&call->room);
+        pthread_mutex_destroy(&call->lock);
+        free(call);
+    }
+}
+
+static inline void chanserv_pushing_free_frames(struct chanserv_pushing_frame *frame) {
+    while (frame != NULL) {
+        struct chanserv_pushing_frame *next = frame->next;
+        free(frame);
+        frame = next;
+    }
+}
+
+static inline void chanserv_pushing_release_source(struct chanserv_source *source) {
+    pthread_mutex_lock(&source->lock);
+    int left = --source->side.references;
+    pthread_mutex_unlock(&source->lock);
+    if (left == 0) {
+        struct chanserv_call *call = source->call;
+        chanserv_pushing_free_frames(source->first);
+        pthread_cond_destroy(&source->room);
+        pthread_mutex_destroy(&source->lock);
+        free(source);
+        chanserv_pushing_release_call(call);
+    }
+}
+
+/* ---- Threads ---- */
+
+static inline void chanserv_pushing_thread_begins(void) {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+}
+
+/* Each joins the one that ended before it and leaves itself to the next, the last one to chanserv_producers_stop. */
+static inline void chanserv_pushing_thread_ends(chanserv_producers *producers, int was_request) {
+    pthread_mutex_lock(&producers->lock);
+    pthread_t before = producers->ended;
+    int joins = producers->has_ended;
+    producers->ended = pthread_self();
+    producers->has_ended = 1;
+    producers->requests -= was_request ? 1 : 0;
+    if (--producers->running == 0) {
+        pthread_cond_broadcast(&producers->idle);
+    }
+    pthread_mutex_unlock(&producers->lock);
+    if (joins) {
+        pthread_join(before, NULL);
+    }
+}
+
+/* 0, or CHANSERV_ERROR_BUSY. */
+static inline chanserv_status chanserv_pushing_start_thread(chanserv_producers *producers, int is_request,
+                                                            void *(*run)(void *), void *argument) {
+    pthread_t thread;
+    chanserv_status status = CHANSERV_READY;
+    pthread_mutex_lock(&producers->lock);
+    if (is_request && producers->requests >= producers->options.threads) {
+        status = CHANSERV_ERROR_BUSY;
+    } else if (pthread_create(&thread, NULL, run, argument) != 0) {
+        status = CHANSERV_ERROR_BUSY;
+    } else {
+        producers->requests += is_request ? 1 : 0;
+        producers->running++;
+    }
+    pthread_mutex_unlock(&producers->lock);
+    return status;
+}
+
+static inline void chanserv_pushing_end_source(struct chanserv_source *source, chanserv_status status,
+                                               const char *message) {
+    struct chanserv_call *call = source->call;
+    if (source->produce == NULL) {
+        pthread_mutex_lock(&call->lock);
+        *(source->previous_open != NULL ? &source->previous_open->next_open : &call->open) = source->next_open;
+        if (source->next_open != NULL) {
+            source->next_open->previous_open = source->previous_open;
+        }
+        pthread_mutex_unlock(&call->lock);
+    }
+    pthread_mutex_lock(&source->lock);
+    source->side.on_cancel = NULL;
+    chanserv_pushing_over(&source->side, status, message);
+    chanserv_pushing_wake(call->producers, &source->side);
+    pthread_mutex_unlock(&source->lock);
+    chanserv_pushing_release_source(source);
+}
+
+static inline void *chanserv_pushing_run_call(void *argument) {
+    struct chanserv_call *call = (struct chanserv_call *)argument;
+    chanserv_producers *producers = call->producers;
+    char message[CHANSERV_PUSH_MESSAGE_MAX] = "";
+    chanserv_error error = {message, sizeof message};
+    chanserv_pushing_thread_begins();
+    chanserv_status status = producers->produce(call->instance, &call->request, call, &error);
+    while (call->open != NULL) { /* only this thread adds to it, and others have ended by contract */
+        chanserv_pushing_end_source(call->open, status, message);
+    }
+    pthread_mutex_lock(&call->lock);
+    call->side.on_cancel = NULL;
+    chanserv_pushing_over(&call->side, status, message);
+    chanserv_pushing_wake(producers, &call->side);
+    pthread_mutex_unlock(&call->lock);
+    chanserv_pushing_release_call(call);
+    chanserv_pushing_thread_ends(producers, 1);
+    return NULL;
+}
+
+static inline void *chanserv_pushing_run_source(void *argument) {
+    struct chanserv_source *source = (struct chanserv_source *)argument;
+    struct chanserv_call *call = source->call;
+    chanserv_producers *producers = call->producers;
+    char message[CHANSERV_PUSH_MESSAGE_MAX] = "";
+    chanserv_error error = {message, sizeof message};
+    chanserv_pushing_thread_begins();
+    chanserv_status status = source->produce(source->argument, source, &error);
+    /* Before the source goes, which may take the call with it. */
+    pthread_mutex_lock(&call->lock);
+    call->source_threads--;
+    pthread_cond_broadcast(&call->room);
+    pthread_mutex_unlock(&call->lock);
+    chanserv_pushing_end_source(source, status, message);
+    chanserv_pushing_thread_ends(producers, 0);
+    return NULL;
+}
+
+static inline chanserv_status chanserv_producers_start(chanserv_producers *producers, const chanserv_host *host,
+                                                       chanserv_produce *produce,
+                                                       const chanserv_push_options *options) {
+    chanserv_push_options chosen = {0, 0, 0, 0, 0};
+    if (options != NULL) {
+        chosen = *options;
+    }
+    chosen.frames = chosen.frames != 0 ? chosen.frames : 256;
+    chosen.bytes = chosen.bytes != 0 ? chosen.bytes : 256 * 1024;
+    chosen.sources = chosen.sources != 0 ? chosen.sources : 64;
+    chosen.threads = chosen.threads != 0 ? chosen.threads : 64;
+    chosen.source_threads = chosen.source_threads != 0 ? chosen.source_threads : 16;
+    producers->host = host;
+    producers->produce = produce;
+    producers->options = chosen;
+    producers->requests = 0;
+    producers->running = 0;
+    producers->has_ended = 0;
+    if (pthread_mutex_init(&producers->lock, NULL) != 0) {
+        return CHANSERV_ERROR_INTERNAL;
+    }
+    if (pthread_cond_init(&producers->idle, NULL) != 0) {
+        pthread_mutex_destroy(&producers->lock);
+        return CHANSERV_ERROR_INTERNAL;
+    }
+    return CHANSERV_READY;
+}
+
+static inline void chanserv_producers_stop(chanserv_producers *producers) {
+    pthread_mutex_lock(&producers->lock);
+    while (producers->running > 0) {
+        pthread_cond_wait(&producers->idle, &producers->lock);
+    }
+    pthread_mutex_unlock(&producers->lock);
+    if (producers->has_ended) {
+        pthread_join(producers->ended, NULL);
+    }
+    pthread_cond_destroy(&producers->idle);
+    pthread_mutex_destroy(&producers->lock);
+}
+
+/* ---- The producing side ---- */
+
+static inline chanserv_status chanserv_pushing_add(chanserv_pusher *call, const void *header, size_t size,
+                                                   chanserv_produce_source *produce, void *argument,
+                                                   chanserv_source **result) {
+    const chanserv_push_options *options = &call->producers->options;
+    if (size > CHANSERV_FRAME_SIZE_MAX) {
+        return CHANSERV_ERROR_TOO_LARGE;
+    }
+    struct chanserv_source *source = (struct chanserv_source *)calloc(1, sizeof *source + size);
+    if (source == NULL || pthread_mutex_init(&source->lock, NULL) != 0) {
+        free(source);
+        return CHANSERV_ERROR_INTERNAL;
+    }
+    if (pthread_cond_init(&source->room, NULL) != 0) {
+        pthread_mutex_destroy(&source->lock);
+        free(source);
+        return CHANSERV_ERROR_INTERNAL;
+    }
+    source->call = call;
+    source->produce = produce;
+    source->argument = argument;
+    source->header_size = size;
+    source->side.references = 2;
+    if (size > 0) {
+        memcpy(source + 1, header, size);
+    }
+
+    chanserv_status status = CHANSERV_READY;
+    pthread_mutex_lock(&call->lock);
+    while (!call->side.is_cancelled && !call->side.is_over &&
+           (call->sources >= options->sources ||
+            (produce != NULL && call->source_threads >= options->source_threads))) {
+        pthread_cond_wait(&call->room, &call->lock);
+    }
+    if (call->side.is_cancelled) {
+        status = CHANSERV_PUSH_CANCELLED;
+    } else if (call->side.is_over) {
+        status = CHANSERV_ERROR_BAD_REQUEST;
+    } else if (produce != NULL) {
+        status = chanserv_pushing_start_thread(call->producers, 0, chanserv_pushing_run_source, source);
+    }
+    if (status == CHANSERV_READY) {
+        call->side.references++;
+        *(call->first != NULL ? &call->last->next : &call->first) = source;
+        call->last = source;
+        call->sources++;
+        if (produce != NULL) {
+            call->source_threads++;
+        } else {
+            source->next_open = call->open;
+            if (call->open != NULL) {
+                call->open->previous_open = source;
+            }
+            call->open = source;
+        }
+        chanserv_pushing_wake(call->producers, &call->side);
+    }
+    pthread_mutex_unlock(&call->lock);
+    if (status != CHANSERV_READY) {
+        pthread_cond_destroy(&source->room);
+        pthread_mutex_destroy(&source->lock);
+        free(source);
+        return status;
+    }
+    *result = source;
+    return CHANSERV_READY;
+}
+
+static inline chanserv_status chanserv_push_source(chanserv_pusher *pusher, const void *header, size_t size,
+                                                   chanserv_source **source) {
+    *source = NULL;
+    return chanserv_pushing_add(pusher, header, size, NULL, NULL, source);
+}
+
+static inline chanserv_status chanserv_push_source_on_thread(chanserv_pusher *pusher, const void *header, size_t size,
+                                                             chanserv_produce_source *produce, void *argument) {
+    chanserv_source *source;
+    return chanserv_pushing_add(pusher, header, size, produce, argument, &source);
+}
+
+static inline void chanserv_push_listed(chanserv_pusher *pusher) {
+    pthread_mutex_lock(&pusher->lock);
+    chanserv_pushing_over(&pusher->side, CHANSERV_END, NULL);
+    chanserv_pushing_wake(pusher->producers, &pusher->side);
+    pthread_mutex_unlock(&pusher->lock);
+}
+
+static inline chanserv_status chanserv_push(chanserv_source *source, const void *data, size_t size) {
+    const chanserv_push_options *options = &source->call->producers->options;
+    if (size > CHANSERV_FRAME_SIZE_MAX) {
+        return CHANSERV_ERROR_TOO_LARGE;
+    }
+    struct chanserv_pushing_frame *frame = (struct chanserv_pushing_frame *)malloc(sizeof *frame + size);
+    if (frame == NULL) {
+        return CHANSERV_ERROR_INTERNAL;
+    }
+    frame->next = NULL;
+    frame->size = size;
+    if (size > 0) {
+        memcpy(frame + 1, data, size);
+    }
+    pthread_mutex_lock(&source->lock);
+    while (!source->side.is_cancelled && source->frames > 0 &&
+           (source->frames >= options->frames || source->bytes + size > options->bytes)) {
+        pthread_cond_wait(&source->room, &source->lock);
+    }
+    int is_cancelled = source->side.is_cancelled;
+    if (!is_cancelled) {
+        *(source->first != NULL ? &source->last->next : &source->first) = frame;
+        source->last = frame;
+        source->frames++;
+        source->bytes += size;
+        chanserv_pushing_wake(source->call->producers, &source->side);
+    }
+    pthread_mutex_unlock(&source->lock);
+    if (is_cancelled) {
+        free(frame);
+    }
+    return is_cancelled ? (chanserv_status)CHANSERV_PUSH_CANCELLED : (chanserv_status)CHANSERV_READY;
+}
+
+static inline void chanserv_push_end(chanserv_source *source) {
+    chanserv_pushing_end_source(source, CHANSERV_END, NULL);
+}
+
+static inline void chanserv_push_fail(chanserv_source *source, chanserv_status status, const char *message) {
+    chanserv_pushing_end_source(source, status < 0 ? status : CHANSERV_ERROR_INTERNAL, message);
+}
+
+static inline int chanserv_push_is_cancelled(chanserv_pusher *pusher) {
+    pthread_mutex_lock(&pusher->lock);
+    int is_cancelled = pusher->side.is_cancelled;
+    pthread_mutex_unlock(&pusher->lock);
+    return is_cancelled;
+}
+
+static inline int chanserv_push_source_is_cancelled(chanserv_source *source) {
+    pthread_mutex_lock(&source->lock);
+    int is_cancelled = source->side.is_cancelled;
+    pthread_mutex_unlock(&source->lock);
+    return is_cancelled;
+}
+
+static inline void chanserv_push_on_cancel(chanserv_pusher *pusher, chanserv_on_cancel *function, void *argument) {
+    pthread_mutex_lock(&pusher->lock);
+    chanserv_pushing_on_cancel(&pusher->side, function, argument);
+    pthread_mutex_unlock(&pusher->lock);
+}
+
+static inline void chanserv_push_source_on_cancel(chanserv_source *source, chanserv_on_cancel *function,
+                                                  void *argument) {
+    pthread_mutex_lock(&source->lock);
+    chanserv_pushing_on_cancel(&source->side, function, argument);
+    pthread_mutex_unlock(&source->lock);
+}
+
+/* ---- The host's side: what the descriptor names ---- */
+
+static inline chanserv_status chanserv_pushing_open(chanserv_instance *instance, const chanserv_request *request,
+                                                    chanserv_call **result, chanserv_error *error) {
+    const char *message = "out of memory";
+    size_t vaddr_size = strlen(request->vaddr) + 1, remote_size = strlen(request->remote_address) + 1;
+    struct chanserv_call *call =
+        (struct chanserv_call *)calloc(1, sizeof *call + request->body_size + vaddr_size + remote_size);
+    chanserv_status status = CHANSERV_ERROR_INTERNAL;
+    if (call == NULL || pthread_mutex_init(&call->lock, NULL) != 0) {
+        goto failed;
+    }
+    if (pthread_cond_init(&call->room, NULL) != 0) {
+        pthread_mutex_destroy(&call->lock);
+        goto failed;
+    }
+    call->instance = instance;
+    call->producers = (chanserv_producers *)(void *)instance;
+    call->side.references = 2;
+    {
+        char *copy = (char *)(call + 1);
+        call->request.struct_size = sizeof call->request;
+        call->request.body = copy;
+        call->request.body_size = request->body_size;
+        memcpy(copy, request->body, request->body_size);
+        copy += request->body_size;
+        call->request.vaddr = (const char *)memcpy(copy, request->vaddr, vaddr_size);
+        copy += vaddr_size;
+        call->request.remote_address = (const char *)memcpy(copy, request->remote_address, remote_size);
+    }
+    status = chanserv_pushing_start_thread(call->producers, 1, chanserv_pushing_run_call, call);
+    if (status == CHANSERV_READY) {
+        *result = call;
+        return CHANSERV_READY;
+    }
+    message = "as many requests are served as there may be threads";
+    pthread_cond_destroy(&call->room);
+    pthread_mutex_destroy(&call->lock);
+
+failed:
+    free(call);
+    if (error->capacity > strlen(message)) {
+        strcpy(error->message, message);
+    }
+    return status;
+}
+
+static inline chanserv_status chanserv_pushing_poll_sources(chanserv_call *call, chanserv_source_sink *sink,
+                                                            chanserv_error *error) {
+    chanserv_status status = CHANSERV_READY;
+    pthread_mutex_lock(&call->lock);
+    while (call->first != NULL && !call->side.is_cancelled) {
+        struct chanserv_source *source = call->first;
+        call->first = source->next; /* still counted */
+        /* Not under the lock: the host may poll the source at once, and that is another thread's work. */
+        pthread_mutex_unlock(&call->lock);
+        status = sink->add(sink, source + 1, source->header_size, source);
+        pthread_mutex_lock(&call->lock);
+        if (status != CHANSERV_READY) {
+            source->next = call->first;
+            call->last = call->first != NULL ? call->last : source;
+            call->first = source;
+            break;
+        }
+        call->sources--;
+        pthread_cond_broadcast(&call->room);
+    }
+    if (status == CHANSERV_READY) {
+        status = chanserv_pushing_answer(&call->side, sink->wake, error);
+    } else if (status == CHANSERV_FULL) {
+        status = CHANSERV_READY;
+    }
+    pthread_mutex_unlock(&call->lock);
+    return status;
+}
+
+static inline void chanserv_pushing_cancel_call(chanserv_call *call) {
+    pthread_mutex_lock(&call->lock);
+    chanserv_pushing_cancel(&call->side);
+    pthread_cond_broadcast(&call->room);
+    chanserv_pushing_wake(call->producers, &call->side);
+    pthread_mutex_unlock(&call->lock);
+}
+
+static inline void chanserv_pushing_cancel_source(chanserv_source *source) {
+    pthread_mutex_lock(&source->lock);
+    chanserv_pushing_cancel(&source->side);
+    pthread_cond_broadcast(&source->room);
+    chanserv_pushing_wake(source->call->producers, &source->side);
+    pthread_mutex_unlock(&source->lock);
+}
+
+static inline chanserv_status chanserv_pushing_poll_frames(chanserv_source *source, chanserv_frame_sink *sink,
+                                                           chanserv_error *error) {
+    for (;;) {
+        while (source->taken != NULL) {
+            struct chanserv_pushing_frame *frame = source->taken;
+            chanserv_status status = sink->append(sink, frame + 1, frame->size);
+            if (status != CHANSERV_READY) {
+                return status == CHANSERV_FULL ? CHANSERV_READY : status;
+            }
+            source->taken = frame->next;
+            free(frame);
+        }
+        pthread_mutex_lock(&source->lock);
+        source->taken = source->first;
+        source->first = NULL;
+        source->frames = 0;
+        source->bytes = 0;
+        if (source->taken == NULL || source->side.is_cancelled) {
+            chanserv_status status = chanserv_pushing_answer(&source->side, sink->wake, error);
+            pthread_mutex_unlock(&source->lock);
+            return status;
+        }
+        pthread_cond_broadcast(&source->room);
+        pthread_mutex_unlock(&source->lock);
+    }
+}
+
+static inline void chanserv_pushing_close_source(chanserv_source *source) {
+    pthread_mutex_lock(&source->lock);
+    source->side.is_waited_for = 0;
+    chanserv_pushing_cancel(&source->side);
+    pthread_cond_broadcast(&source->room);
+    pthread_mutex_unlock(&source->lock);
+    chanserv_pushing_free_frames(source->taken);
+    source->taken = NULL;
+    chanserv_pushing_release_source(source);
+}
+
+static inline void chanserv_pushing_close_call(chanserv_call *call) {
+    pthread_mutex_lock(&call->lock);
+    call->side.is_waited_for = 0;
+    chanserv_pushing_cancel(&call->side);
+    pthread_cond_broadcast(&call->room);
+    struct chanserv_source *source = call->first;
+    call->first = NULL;
+    call->sources = 0;
+    pthread_mutex_unlock(&call->lock);
+    while (source != NULL) { /* the host never had these */
+        struct chanserv_source *next = source->next;
+        chanserv_pushing_close_source(source);
+        source = next;
+    }
+    chanserv_pushing_release_call(call);
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* CHANSERV_PUSH_H */
+
+"""###,
+"module.modulemap": ###"""
+module CChanservPlugin {
+    // Only the contract: chanserv_push.h defines what is the plugin's own here.
+    header "chanserv_plugin.h"
+    export *
+}
+
+"""###,
     ]
 
     /// What the C target of the Swift SDK has beside them.
