@@ -92,11 +92,13 @@ let package = Package(
             swiftSettings: strict),
         // malloc's options, which Swift's Glibc module leaves out.
         .systemLibrary(name: "CMalloc"),
+        // A system call that it leaves out too.
+        .systemLibrary(name: "CScheduler"),
         .executableTarget(
             name: "ChanservCLI",
             dependencies: [
-                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", "CMalloc", logging, nioCore, nioConcurrency,
-                nioPosix,
+                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", "CMalloc", "CScheduler", logging, nioCore,
+                nioConcurrency, nioPosix,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],

@@ -26,6 +26,7 @@ struct ChanservCommand: AsyncParsableCommand {
 
     static func main() async {
         FreedMemory.keep()
+        ShortTurns.take()
         do {
             var command = try parseAsRoot()
             if var command = command as? any AsyncParsableCommand {

@@ -46,6 +46,8 @@ final class LinkHandler: ChannelInboundHandler {
     var isRetired = false
     private var idleSinceRetired = 0
     private var pingSentAt: UInt64?
+    /// How often the round trip is still to be measured at once.
+    private var probes = 8
     private var ticks: RepeatedTask?
     /// Completed when the link is up, failed when it goes before that.
     let up: EventLoopPromise<LinkUp>
@@ -224,6 +226,14 @@ final class LinkHandler: ChannelInboundHandler {
         }
     }
 
+    /// What the first PING took was spent on beginning: threads and memory that were cold. A round trip thought to be ten times as
+    /// long makes windows ten times as large (``WindowTuning``), and bytes that wait in the connection hold up everybody's.
+    private func probeAgain() {
+        guard probes > 0, handshake.abilities.contains(.window) else { return }
+        probes -= 1
+        sendPing()
+    }
+
     /// A retired link goes when it has had no streams for a while: the peer may dial over it until it knows the other one.
     private func closeIfUnused() {
         let isUsed =
@@ -326,6 +336,7 @@ final class LinkHandler: ChannelInboundHandler {
                 }
             }
             pingSentAt = nil
+            probeAgain()
         case .discover:
             if discovers.take(now: now) { node.answerDiscover(from: op.header.source.host, over: link) }
         case .follow:

@@ -64,6 +64,9 @@ final class PluginSource: FrameProducer {
 
     /// - Returns: what came of it, and whether a frame found no room beside the others, so that asking again is in vain,
     ///   and how long it took.
+    ///
+    /// Not inlined: what it needs would become part of what each source keeps that waits.
+    @inline(never)
     private func pollOnce(into batch: inout FrameBatch) -> (PolledObject.Step, isFull: Bool, nanoseconds: UInt64) {
         let start = monotonicNanoseconds()
         let context = object.context
