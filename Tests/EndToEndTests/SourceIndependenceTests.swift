@@ -34,6 +34,28 @@ extension EndToEnd {
             }
         }
 
+        @Test func anEndlessSourceNobodyReadsCostsTheHostNoMoreThanItsWindow() async throws {
+            try await ServedHost.serving(Self.configuration) { host in
+                try await host.withClient { client in
+                    let figures = ProcessFigures(host.process.pid)
+                    func readOthers() async throws {
+                        let sources = try await client.sources("drill", "count 200 100000\ncount 200 100000")
+                        for source in sources {
+                            #expect(try version(of: await source.frames.all(), count: 200, size: 100_000) == 0)
+                        }
+                    }
+                    // What a host has that is busy.
+                    try await readOthers()
+                    let before = try figures.peakMemory
+                    let unread = try await client.sources("drill", "forever 100000 unread")
+                    for _ in 0..<5 { try await readOthers() }
+                    // Whoever makes frames for nobody is stopped after a few, and not after the 200 MB that others took.
+                    #expect(try figures.peakMemory - before < 16 * 1_024)
+                    withExtendedLifetime(unread) {}
+                }
+            }
+        }
+
         @Test func aClientThatDisappearsFreesEverything() async throws {
             let request = "forever 1000 a\nforever 100000 b\ndeaf c\ncount 100000 1000"
             try await ServedHost.serving(Self.configuration) { host in
