@@ -18,8 +18,8 @@ struct ChanservCommand: AsyncParsableCommand {
             """,
         version: version,
         subcommands: [
-            Serve.self, Post.self, Check.self, Plugin.self, Router.self, Mesh.self, Bench.self, Status.self, Reload.self,
-            Drain.self, Enable.self, Worker.self,
+            Serve.self, Post.self, Check.self, Plugin.self, Router.self, Mesh.self, Bench.self, Status.self,
+            Reload.self, Drain.self, Enable.self, Worker.self,
         ])
 
     static let version = "0.1.0"
