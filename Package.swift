@@ -83,7 +83,7 @@ let package = Package(
         .target(
             name: "ChanservHost",
             dependencies: [
-                "AstraNet", "Chanserv", "ChanservAstraNet", "CChanservPlugin", "CProcess", "CYAML", logging,
+                "AstraNet", "Chanserv", "ChanservAstraNet", "CChanservPlugin", "CMalloc", "CProcess", "CYAML", logging,
                 nioConcurrency,
                 nioCore, nioPosix,
                 deque,

@@ -23,13 +23,13 @@ package struct PluginFile: Sendable {
     /// - Parameters:
     ///   - path: the library; its last component must not be a symbolic link.
     ///   - pin: what its SHA-256 must be.
-    ///   - permissions: whose files are trusted.
+    ///   - permissions: whose files are trusted; `nil` for those of anybody, where nothing of them is going to be loaded.
     ///   - maximumSize: in bytes, 1 GiB by default.
     /// - Throws: ``PluginLoadError``.
     package init(
         path: String,
         pin: PluginDigest? = nil,
-        permissions: PluginPermissions = .current,
+        permissions: PluginPermissions? = .current,
         maximumSize: Int = Self.maximumSize
     ) throws(PluginLoadError) {
         let (folder, name) = Self.split(path)
@@ -47,7 +47,7 @@ package struct PluginFile: Sendable {
         guard fstat(folderDescriptor, &status) == 0 else {
             throw Self.openError(errno, path: path, what: "its folder cannot be examined")
         }
-        if let problem = permissions.problem(with: folder, owner: status.st_uid, mode: status.st_mode) {
+        if let problem = permissions?.problem(with: folder, owner: status.st_uid, mode: status.st_mode) {
             throw PluginLoadError(.unsafePermissions, path: path, "its folder \(problem)")
         }
 
@@ -67,7 +67,7 @@ package struct PluginFile: Sendable {
         guard status.st_mode & S_IFMT == S_IFREG else {
             throw PluginLoadError(.notAFile, path: path, "is no regular file; name a shared library (.so)")
         }
-        if let problem = permissions.problem(with: path, owner: status.st_uid, mode: status.st_mode) {
+        if let problem = permissions?.problem(with: path, owner: status.st_uid, mode: status.st_mode) {
             throw PluginLoadError(.unsafePermissions, path: path, problem)
         }
         guard status.st_size <= maximumSize else {

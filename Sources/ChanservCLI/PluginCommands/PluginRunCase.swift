@@ -1,0 +1,15 @@
+import ArgumentParser
+import ChanservHost
+
+/// `chanserv plugin run-case`: one case, in the process that `chanserv plugin test` has started for it.
+struct PluginRunCase: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "run-case", shouldDisplay: false)
+
+    @Argument var name: String
+    @OptionGroup var subject: PluginSubject
+    @Option var memory: Int
+
+    func run() throws {
+        CaseProcess.run(name, try subject.order(), memory: memory)
+    }
+}

@@ -1,0 +1,86 @@
+internal import CMalloc
+internal import Glibc
+
+/// Something of which a process has a list.
+enum ProcessResource: String, Sendable, CustomStringConvertible {
+    case descriptors, threads
+
+    var description: String { rawValue }
+
+    private var folder: String {
+        switch self {
+        case .descriptors: "/proc/self/fd"
+        case .threads: "/proc/self/task"
+        }
+    }
+
+    /// The numbers of all there are.
+    var now: Set<Int> {
+        guard let list = opendir(folder) else { return [] }
+        defer { closedir(list) }
+        let own = self == .descriptors ? Int(dirfd(list)) : -1
+        var numbers: Set<Int> = []
+        while let entry = readdir(list) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            if let number = Int(name), number != own { numbers.insert(number) }
+        }
+        return numbers
+    }
+
+    /// The list, once it is as short as `count` or a second has passed: what was told to end needs a moment for it.
+    func settled(atMost count: Int) -> Set<Int> {
+        let deadline = monotonicTime(in: .seconds(1))
+        let quiet = Monitor(())
+        while true {
+            let list = now
+            if list.count <= count || monotonicNanoseconds() > deadline { return list }
+            let _: Void? = quiet.wait(until: monotonicTime(in: .milliseconds(5))) { _ in nil }
+        }
+    }
+
+    /// What one is, for a message.
+    func describe(_ number: Int) -> String {
+        switch self {
+        case .descriptors:
+            return Self.text(256) { readlink("/proc/self/fd/\(number)", $0, $1 - 1) } ?? "\(number)"
+        case .threads:
+            guard let file = fopen("/proc/self/task/\(number)/comm", "r") else { return "\(number)" }
+            defer { fclose(file) }
+            return Self.line(of: file) ?? "\(number)"
+        }
+    }
+
+    /// Up to `size` bytes that `read` writes.
+    private static func text(_ size: Int, _ read: (UnsafeMutablePointer<CChar>, Int) -> Int) -> String? {
+        withUnsafeTemporaryAllocation(of: CChar.self, capacity: size) { buffer in
+            let count = read(buffer.baseAddress!, buffer.count)
+            guard count > 0 else { return nil }
+            return String(decoding: UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(buffer)[..<count]), as: UTF8.self)
+        }
+    }
+
+    /// The first line, without its end.
+    fileprivate static func line(of file: UnsafeMutablePointer<FILE>) -> String? {
+        text(256) { fread($0, 1, $1, file) }.map { String($0.prefix { $0 != "\n" }) }
+    }
+}
+
+/// How much memory this process has.
+enum ProcessMemory {
+    /// Bytes that malloc has given out.
+    static var heap: Int {
+        let information = mallinfo2()
+        return Int(information.uordblks) + Int(information.hblkhd)
+    }
+
+    /// Bytes in memory.
+    static var resident: Int {
+        guard let file = fopen("/proc/self/statm", "r") else { return 0 }
+        defer { fclose(file) }
+        let words = ProcessResource.line(of: file)?.split(separator: " ") ?? []
+        let pages = words.dropFirst().first.flatMap { Int($0) } ?? 0
+        return pages * Int(getpagesize())
+    }
+}

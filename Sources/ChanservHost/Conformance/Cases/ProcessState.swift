@@ -1,0 +1,64 @@
+internal import Glibc
+internal import NIOConcurrencyHelpers
+
+/// What belongs to the whole process, as far as a plugin could change it.
+struct ProcessState: Sendable {
+    private var handlers: [Int32: UInt] = [:]
+    private let folder: String
+    private let mask: mode_t
+    private let environment: [String]
+    private let locale: String
+
+    /// As it was before the library was loaded.
+    static var beforeLoading: ProcessState {
+        get { stored.withLockedValue { $0 } ?? ProcessState() }
+        set { stored.withLockedValue { $0 = newValue } }
+    }
+
+    private static let stored = NIOLockedValueBox<ProcessState?>(nil)
+
+    init() {
+        for signal in Int32(1)...64 {
+            var action = sigaction()
+            guard sigaction(signal, nil, &action) == 0 else { continue }
+            handlers[signal] = unsafeBitCast(action.__sigaction_handler.sa_handler, to: UInt.self)
+        }
+        let path = getcwd(nil, 0)
+        folder = path.map { String(cString: $0) } ?? ""
+        free(path)
+        mask = umask(0)
+        umask(mask)
+        var environment: [String] = []
+        var entry = environ
+        while let text = entry.pointee {
+            environment.append(String(cString: text))
+            entry += 1
+        }
+        self.environment = environment.sorted()
+        locale = setlocale(LC_ALL, nil).map { String(cString: $0) } ?? ""
+    }
+
+    /// A sentence for each thing that is not as it was.
+    func changes(since before: ProcessState) -> [String] {
+        var changes: [String] = []
+        for signal in handlers.keys.sorted() where handlers[signal] != before.handlers[signal] {
+            changes.append("a handler for signal \(signal) was installed")
+        }
+        if folder != before.folder { changes.append("the working directory changed to \(folder)") }
+        if mask != before.mask {
+            changes.append("the umask changed from \(String(before.mask, radix: 8)) to \(String(mask, radix: 8))")
+        }
+        let different = Set(environment).symmetricDifference(before.environment)
+        let names = Set(different.map { String($0.prefix { $0 != "=" }) }).sorted()
+        if !names.isEmpty { changes.append("the environment changed: \(names.prefix(5).joined(separator: ", "))") }
+        if locale != before.locale { changes.append("the locale changed from \(before.locale) to \(locale)") }
+        return changes
+    }
+}
+
+extension DynamicSymbols {
+    /// Go's runtime installs handlers when its library is loaded, which its author cannot help.
+    var goRuntime: String? {
+        exported.contains { $0.name.hasPrefix("_cgo") || $0.name.hasPrefix("crosscall") } ? "Go's runtime does that" : nil
+    }
+}

@@ -1,0 +1,93 @@
+internal import Glibc
+
+extension ConformanceCase {
+    /// What must not grow.
+    static let resources = [
+        ConformanceCase("descriptors", "no descriptor is left open by requests and instances that are gone") { run in
+            try growth(.descriptors, run)
+        },
+        ConformanceCase("threads", "no thread is left running after destroy") { run in
+            try growth(.threads, run)
+        },
+        ConformanceCase("memory-of-requests", "memory does not grow with requests that are over") { run in
+            let instance = try run.create(run.plugin())
+            var options = ExchangeOptions()
+            options.time = .milliseconds(400)
+            // Many at a time, for plugins that take their time.
+            let bodies = (0..<16).map { run.requests[$0 % run.requests.count] }
+            let verdict = try slope(run, "16 requests", smallest: 16 * 16) { () throws(CaseEnd) in
+                _ = try Exchange.run(bodies, on: instance, options)
+            }
+            instance.destroy()
+            return verdict
+        },
+        ConformanceCase("memory-of-instances", "memory does not grow with instances that are destroyed") { run in
+            let plugin = try run.plugin()
+            // The test's own tables are kept for ever, as the host's are: about a kilobyte for each instance.
+            return try slope(run, "an instance", smallest: 3_072) { () throws(CaseEnd) in
+                try run.create(plugin).destroy()
+            }
+        },
+    ]
+
+    /// Looks whether something is left over by each instance that comes and goes.
+    private static func growth(_ resource: ProcessResource, _ run: CaseRun) throws(CaseEnd) -> Verdict {
+        let plugin = try run.plugin()
+        let start = resource.now
+        try run.exercise(plugin)
+        let before = resource.settled(atMost: start.count)
+        let rounds = 6
+        for _ in 0..<rounds {
+            let instance = try run.create(plugin)
+            var options = ExchangeOptions()
+            options.time = .milliseconds(200)
+            _ = try Exchange.run(run.requests, on: instance, options)
+            instance.destroy()
+        }
+        let after = resource.settled(atMost: start.count)
+        if after.count >= before.count + rounds {
+            return Verdict(
+                .fail, ["\(after.count - before.count) more \(resource) after \(rounds) instances came and went"])
+        }
+        let kept = after.subtracting(start)
+        guard !kept.isEmpty else { return Verdict(.pass) }
+        let what = kept.prefix(3).map(resource.describe).joined(separator: ", ")
+        return Verdict(
+            .warn,
+            ["\(kept.count) \(resource) stay when no instance is left (\(what)); they do not grow, so perhaps a runtime's"])
+    }
+
+    /// Looks whether memory grows each time that `body` is done often: what grows once is a cache.
+    ///
+    /// - Parameter smallest: how many bytes each time count as growth.
+    private static func slope(
+        _ run: CaseRun, _ what: String, smallest: Int, _ body: () throws(CaseEnd) -> Void
+    ) throws(CaseEnd) -> Verdict {
+        // Long enough to fill every cache; short for plugins that take their time.
+        var count = 0
+        let warmed = monotonicTime(in: .milliseconds(600))
+        while count < 60, monotonicNanoseconds() < warmed || count < 2 {
+            try body()
+            count += 1
+        }
+        var heap: [Int] = [ProcessMemory.heap]
+        var resident: [Int] = [ProcessMemory.resident]
+        for _ in 0..<5 {
+            for _ in 0..<count { try body() }
+            heap.append(ProcessMemory.heap)
+            resident.append(ProcessMemory.resident)
+        }
+        func steps(_ values: [Int]) -> [Int] { zip(values.dropFirst(), values).map { $0 - $1 } }
+        // A leak grows in every batch; anything else has a batch in which it does not.
+        let heapStep = (steps(heap).min() ?? 0) / count
+        if heapStep >= smallest {
+            return Verdict(.fail, ["after \(what) at least \(heapStep) bytes more are allocated than before, every time"])
+        }
+        // For allocators of their own: only in pages, and with noise.
+        let residentStep = (steps(resident).min() ?? 0) / count
+        if residentStep >= smallest + 4_096 {
+            return Verdict(.fail, ["after \(what) the process is at least \(residentStep) bytes larger than before, every time"])
+        }
+        return Verdict(.pass)
+    }
+}

@@ -1,0 +1,237 @@
+internal import CChanservPlugin
+internal import Glibc
+
+/// What the threads of an exchange do.
+extension Exchange {
+    /// The next unit for the thread with this number; `nil` when there will be none.
+    func next(for thread: Int, of threads: Int) -> Int? {
+        let next: Int?? = state.wait { state in
+            if state.isStopping { return .some(nil) }
+            let index = state.ready.firstIndex { unit in
+                !options.movesBetweenThreads || state.units[unit].polls % threads == thread
+            }
+            if let index {
+                let unit = state.ready.remove(at: index)
+                state.units[unit].phase = .running
+                state.busy += 1
+                return .some(unit)
+            }
+            return state.isSettled ? .some(nil) : nil
+        }
+        return next ?? nil
+    }
+
+    /// Opens or polls a unit once.
+    func work(on unit: Int) {
+        let (kind, answer) = state.with { ($0.units[unit].kind, $0.units[unit].answer) }
+        if case .request(let body) = kind {
+            open(unit, body, answer)
+        } else {
+            poll(unit, kind)
+        }
+        state.with { $0.busy -= 1 }
+    }
+
+    private func open(_ unit: Int, _ body: [UInt8], _ answer: Int) {
+        let (call, reply) = instance.open(body)
+        guard let call else {
+            state.with { state in
+                state.answers[answer].refusal = (reply.status, reply.message)
+                state.units[unit].phase = .finished
+            }
+            return
+        }
+        let handle = WakeHandles.insert { [weak self] in self?.wokeCall(unit) }
+        let sink = StrictSourceSink(options.sources, wakeHandle: handle, findings: plugin.findings) {
+            [weak self] pointer, header in self?.took(pointer, header, of: unit)
+        }
+        state.with { state in
+            state.units[unit].kind = .call(sink)
+            state.units[unit].pointer = call
+            state.units[unit].handle = handle
+        }
+        intervene(unit, after: nil)
+    }
+
+    private func wokeCall(_ unit: Int) {
+        state.with { state in
+            state.units[unit].wakes += 1
+            guard state.units[unit].phase == .waiting else { return }
+            state.units[unit].phase = .queued
+            state.ready.append(unit)
+        }
+    }
+
+    private func poll(_ unit: Int, _ kind: Kind) {
+        let (pointer, object, before) = state.with { state in
+            let before = state.units[unit].wakes
+            // Kept from the poll that was answered PENDING, where this one comes without a wake.
+            if !state.units[unit].isImpatient { state.units[unit].wakesBeforePoll = before }
+            return (state.units[unit].pointer, state.units[unit].object, before)
+        }
+        guard let pointer else { preconditionFailure("a unit is polled that nobody has opened") }
+        // The first intervention on a source comes before its first poll.
+        if !object.isCall, object.polls == 0, let plan = options.plan, plan(object) != .goOn {
+            return intervene(unit, after: nil)
+        }
+        let canceller: CaseThread? =
+            if options.cancelsDuringPoll?(object) == true {
+                CaseThread { [self] in for _ in 0..<2 { cancel(unit) } }
+            } else {
+                nil
+            }
+        let outcome = callPoll(kind, pointer)
+        canceller?.join()
+        if canceller != nil { state.with { $0.units[unit].pollsLeft = 3 } }
+        note(outcome, of: unit, wakesBefore: before)
+        intervene(unit, after: outcome)
+    }
+
+    /// One poll: what the plugin said and the sink took.
+    struct Outcome {
+        var reply: TestedPlugin.Reply
+        var frames: [Fingerprint] = []
+        var taken: Int
+        var wasFull: Bool
+        var refusedSize: Bool
+
+        var isPending: Bool { reply.status == CHANSERV_PENDING }
+        /// END, an error, or what counts as one.
+        var isOver: Bool { reply.status != CHANSERV_PENDING && reply.status != CHANSERV_READY }
+
+        var ending: Ending {
+            reply.status == CHANSERV_END ? .end : .failed(status: reply.status, message: reply.message)
+        }
+    }
+
+    private func callPoll(_ kind: Kind, _ pointer: PluginPointer) -> Outcome {
+        switch kind {
+        case .request:
+            preconditionFailure("a request is opened, not polled")
+        case .call(let sink):
+            let reply = instance.pollSources(pointer, sink)
+            return Outcome(reply: reply, taken: sink.count, wasFull: sink.wasFull, refusedSize: sink.refusedSize)
+        case .source(let sink, _):
+            let reply = instance.pollFrames(pointer, sink)
+            return Outcome(
+                reply: reply, frames: sink.frames, taken: sink.frames.count, wasFull: sink.wasFull,
+                refusedSize: sink.refusedSize)
+        }
+    }
+
+    /// Writes down what a poll brought, and what was wrong with it.
+    private func note(_ outcome: Outcome, of unit: Int, wakesBefore: Int) {
+        let isCall = state.with { state in
+            state.units[unit].polls += 1
+            let answer = state.units[unit].answer
+            if case .source(_, let number) = state.units[unit].kind {
+                state.answers[answer].sources[number].frames += outcome.frames
+                if outcome.isOver { state.answers[answer].sources[number].ending = outcome.ending }
+            } else if outcome.isOver {
+                state.answers[answer].ending = outcome.ending
+            }
+            state.frames += outcome.frames.count
+            state.bytes += outcome.frames.reduce(0) { $0 + $1.size }
+            if state.frames >= options.frameLimit || state.bytes >= options.byteLimit { state.isStopping = true }
+            if outcome.isPending { state.pendings += 1 }
+            return state.units[unit].call == nil
+        }
+        let name = isCall ? "poll_sources" : "poll_frames"
+        if outcome.wasFull, outcome.reply.status == CHANSERV_PENDING || outcome.reply.status == CHANSERV_END {
+            let answer = outcome.reply.status == CHANSERV_END ? "END" : "PENDING"
+            plugin.findings.saw(
+                .afterFull, "\(name) returned CHANSERV_\(answer) although the sink had said CHANSERV_FULL to what it offered")
+        }
+        noteMissedWake(outcome, of: unit, name)
+    }
+
+    /// A poll nobody asked for brought something: then a wake was owed, and may still be on its way.
+    private func noteMissedWake(_ outcome: Outcome, of unit: Int, _ name: String) {
+        let wasImpatient = state.with { state in
+            defer { state.units[unit].isImpatient = false }
+            return state.units[unit].isImpatient
+        }
+        guard wasImpatient, outcome.taken > 0 || outcome.isOver else { return }
+        let came: Bool? = state.wait(until: monotonicTime(in: .seconds(1))) { state in
+            state.units[unit].wakes > state.units[unit].wakesBeforePoll ? true : nil
+        }
+        if came == nil {
+            let what = outcome.taken > 0 ? "had more" : "had come to an end"
+            plugin.findings.saw(
+                .missedWake, "\(name) answered CHANSERV_PENDING, and later \(what), but nobody called host->wake")
+        }
+    }
+
+    /// What follows a poll, or comes before the first.
+    private func intervene(_ unit: Int, after outcome: Outcome?) {
+        let object = state.with { $0.units[unit].object }
+        let isCancelled = state.with { $0.units[unit].pollsLeft != nil }
+        let intervention = isCancelled ? .goOn : options.plan?(object) ?? .goOn
+        switch intervention {
+        case .goOn: break
+        case .close: return finish(unit)
+        case .cancelAndClose:
+            cancel(unit)
+            return finish(unit)
+        case .cancel:
+            cancel(unit)
+            state.with { $0.units[unit].pollsLeft = 3 }
+            if outcome?.isPending == true { awaitCancelWake(of: unit, object) }
+        }
+        guard outcome?.isOver != true else { return finish(unit) }
+        let isDone: Bool = state.with { state in
+            if outcome != nil, let left = state.units[unit].pollsLeft {
+                guard left > 0 else { return true }
+                state.units[unit].pollsLeft = left - 1
+            }
+            return false
+        }
+        if isDone { return finish(unit) }
+        goOn(unit, after: outcome)
+    }
+
+    private func goOn(_ unit: Int, after outcome: Outcome?) {
+        let isLivelock: Bool = state.with { state in
+            let wasWoken = state.units[unit].wakes > state.units[unit].wakesBeforePoll
+            if outcome?.isPending == true, !wasWoken {
+                guard options.pollsUnasked, state.units[unit].unaskedLeft > 0 else {
+                    state.units[unit].phase = .waiting
+                    state.units[unit].waitsSince = monotonicNanoseconds()
+                    state.units[unit].unaskedLeft = 3
+                    return false
+                }
+                state.units[unit].unaskedLeft -= 1
+            }
+            let isIdle = outcome.map { $0.reply.status == CHANSERV_READY && $0.taken == 0 } ?? false
+            state.units[unit].idleAnswers = isIdle ? state.units[unit].idleAnswers + 1 : 0
+            if state.units[unit].idleAnswers > 2_000 { return true }
+            state.units[unit].phase = .queued
+            state.ready.append(unit)
+            return false
+        }
+        guard isLivelock else { return }
+        plugin.findings.saw(
+            .livelock, "a poll returned CHANSERV_READY 2,000 times in a row without giving anything"
+                + (outcome?.refusedSize == true ? " but what the sink refuses as too large" : ""))
+        finish(unit)
+    }
+
+    private func awaitCancelWake(of unit: Int, _ object: ExchangeOptions.Object) {
+        let woken: Bool? = state.wait(until: monotonicTime(in: options.grace)) { state in
+            state.units[unit].wakes > state.units[unit].wakesBeforePoll ? true : nil
+        }
+        guard woken == nil else { return }
+        plugin.findings.saw(
+            .cancelWake,
+            """
+            \(object.isCall ? "a call" : "a source") that had answered CHANSERV_PENDING was cancelled, and host->wake was \
+            not called within \(options.grace)
+            """)
+    }
+
+    /// No poll follows: closes the unit now, or leaves that for the end.
+    private func finish(_ unit: Int) {
+        state.with { $0.units[unit].phase = .finished }
+        if !options.closesLate { close(unit) }
+    }
+}

@@ -1,0 +1,243 @@
+internal import CChanservPlugin
+internal import DequeModule
+
+/// Carries requests through an instance, as the host does and as it might: opens calls, polls, waits for wakes, cancels
+/// and closes, always in an order the header allows.
+final class Exchange: Sendable {
+    enum Kind: Sendable {
+        /// Nothing yet but a body.
+        case request([UInt8])
+        case call(StrictSourceSink)
+        /// Its number within its request.
+        case source(StrictFrameSink, number: Int)
+    }
+
+    enum Phase: Sendable {
+        case queued, running, waiting
+        /// No poll will follow; to be closed.
+        case finished
+        case closed
+    }
+
+    /// A request, which becomes a call, or a source.
+    struct Unit: Sendable {
+        var kind: Kind
+        /// The request's number.
+        let answer: Int
+        /// Which unit's source it is.
+        var call: Int?
+        var pointer: PluginPointer?
+        var phase = Phase.queued
+        var handle: UInt64 = 0
+        var polls = 0
+        /// All wakes so far, and as they were before the last poll.
+        var wakes = 0
+        var wakesBeforePoll = 0
+        var waitsSince: UInt64 = 0
+        /// The next poll comes without a wake, for the patience is over.
+        var isImpatient = false
+        var unaskedLeft = 3
+        /// Answers of READY in a row without anything.
+        var idleAnswers = 0
+        /// How many polls there still are once it was cancelled.
+        var pollsLeft: Int?
+        /// Cancels that run now: it may not be closed meanwhile.
+        var cancels = 0
+        var openSources = 0
+
+        var object: ExchangeOptions.Object {
+            if case .source(_, let number) = kind {
+                return ExchangeOptions.Object(isCall: false, number: number, polls: polls)
+            }
+            return ExchangeOptions.Object(isCall: true, number: 0, polls: polls)
+        }
+    }
+
+    struct State: Sendable {
+        var units: [Unit] = []
+        var ready: Deque<Int> = []
+        var answers: [Answer]
+        var isStopping = false
+        var frames = 0
+        var bytes = 0
+        var sources = 0
+        /// Units in a poll, in open or on their way to be closed.
+        var busy = 0
+        /// How often PENDING was answered, and was followed by nothing until its patience ended.
+        var pendings = 0
+
+        var isSettled: Bool {
+            busy == 0 && (isStopping || units.allSatisfy { $0.phase == .finished || $0.phase == .closed })
+        }
+    }
+
+    let instance: TestedInstance
+    let options: ExchangeOptions
+    let state: Monitor<State>
+
+    var plugin: TestedPlugin { instance.plugin }
+
+    /// Carries `bodies` through, all at the same time, until each is answered, or cut off by a limit.
+    ///
+    /// Everything is closed when it returns.
+    ///
+    /// - Throws: ``CaseEnd`` where a poll does not return: nothing can be closed then.
+    static func run(
+        _ bodies: [[UInt8]], on instance: TestedInstance, _ options: ExchangeOptions = ExchangeOptions()
+    ) throws(CaseEnd) -> (answers: [Answer], pendings: Int) {
+        let exchange = Exchange(bodies, instance, options)
+        try exchange.run()
+        return exchange.state.with { ($0.answers, $0.pendings) }
+    }
+
+    private init(_ bodies: [[UInt8]], _ instance: TestedInstance, _ options: ExchangeOptions) {
+        self.instance = instance
+        self.options = options
+        var state = State(answers: bodies.map { _ in Answer() })
+        state.units = bodies.enumerated().map { Unit(kind: .request($1), answer: $0) }
+        state.ready = Deque(bodies.indices)
+        self.state = Monitor(state)
+    }
+
+    private func run() throws(CaseEnd) {
+        // Polls of a plugin that blocks may hold a thread for as long as their object lives.
+        let threads = plugin.descriptor.isBlocking ? max(options.threads, 8) : options.threads
+        let workers = (0..<threads).map { number in
+            CaseThread { [self] in
+                while let unit = next(for: number, of: threads) { work(on: unit) }
+            }
+        }
+        let deadline = monotonicTime(in: options.time)
+        var isOver = false
+        while !isOver, monotonicNanoseconds() < deadline {
+            let step = options.patience == nil ? deadline : min(deadline, monotonicTime(in: .milliseconds(20)))
+            isOver = state.wait(until: step) { $0.isSettled ? true : nil } ?? false
+            if !isOver { hurryImpatient() }
+        }
+        if !isOver { try stop() }
+        for worker in workers { worker.join() }
+        closeRest()
+    }
+
+    /// Cancels what is not over, and waits for polls to return.
+    private func stop() throws(CaseEnd) {
+        let units: [Int] = state.with { state in
+            state.isStopping = true
+            let open = state.units.indices.filter {
+                state.units[$0].pointer != nil && state.units[$0].phase != .finished && state.units[$0].phase != .closed
+            }
+            for unit in open { state.units[unit].cancels += 1 }
+            return open
+        }
+        for unit in units { cancel(unit, isCounted: true) }
+        let settled = state.wait(until: monotonicTime(in: options.grace)) { $0.isSettled ? true : nil }
+        guard settled == nil else { return }
+        let what = plugin.record.running.map(\.name).joined(separator: ", ")
+        throw CaseEnd(.fail, "\(what) did not return within \(options.grace) after its object was cancelled")
+    }
+
+    /// Polls what has waited too long for a wake.
+    private func hurryImpatient() {
+        guard let patience = options.patience else { return }
+        let limit = nanoseconds(of: patience)
+        state.with { state in
+            let now = monotonicNanoseconds()
+            for unit in state.units.indices where state.units[unit].phase == .waiting {
+                guard now - state.units[unit].waitsSince > limit else { continue }
+                state.units[unit].isImpatient = true
+                state.units[unit].phase = .queued
+                state.ready.append(unit)
+            }
+        }
+    }
+
+    /// What nobody closed so far: sources last first, then calls.
+    private func closeRest() {
+        let units = state.with { state in
+            let open = state.units.indices.filter { state.units[$0].pointer != nil && state.units[$0].phase != .closed }
+            for unit in open { state.units[unit].phase = .closed }
+            let sources = open.filter { state.units[$0].call != nil }
+            return sources.reversed() + open.filter { state.units[$0].call == nil }
+        }
+        for unit in units { callClose(unit) }
+    }
+
+    // MARK: - Objects
+
+    /// Makes a source of call `call` known, at once: another thread may poll it before the poll that brought it returns.
+    func took(_ pointer: PluginPointer, _ header: Fingerprint, of call: Int) {
+        state.with { state in
+            let answer = state.units[call].answer
+            let unit = state.units.count
+            let number = state.answers[answer].sources.count
+            state.answers[answer].sources.append(Answer.Source(header: header))
+            let handle = WakeHandles.insert { [weak self] in self?.woke(unit) }
+            let sink = StrictFrameSink(options.frames, wakeHandle: handle, findings: plugin.findings)
+            var source = Unit(kind: .source(sink, number: number), answer: answer, call: call, pointer: pointer)
+            source.handle = handle
+            state.units.append(source)
+            state.units[call].openSources += 1
+            state.sources += 1
+            if state.sources >= options.sourceLimit { state.isStopping = true }
+            state.ready.append(unit)
+        }
+    }
+
+    private func woke(_ unit: Int) {
+        state.with { state in
+            state.units[unit].wakes += 1
+            guard state.units[unit].phase == .waiting else { return }
+            state.units[unit].phase = .queued
+            state.ready.append(unit)
+        }
+    }
+
+    /// - Parameter isCounted: the cancel is counted already, so that nobody closes the object.
+    func cancel(_ unit: Int, isCounted: Bool = false) {
+        let (kind, pointer) = state.with { state in
+            if !isCounted { state.units[unit].cancels += 1 }
+            return (state.units[unit].kind, state.units[unit].pointer)
+        }
+        if let pointer {
+            switch kind {
+            case .request: break
+            case .call: instance.cancelCall(pointer)
+            case .source: instance.cancelSource(pointer)
+            }
+        }
+        state.with { $0.units[unit].cancels -= 1 }
+    }
+
+    /// Closes a finished unit when nothing cancels it any more, and its call after the last of its sources.
+    func close(_ unit: Int) {
+        let isCall = state.with { $0.units[unit].call == nil }
+        let closes: Bool? = state.wait { state in
+            guard state.units[unit].cancels == 0 else { return nil }
+            guard state.units[unit].phase == .finished, state.units[unit].openSources == 0 else { return false }
+            state.units[unit].phase = .closed
+            return true
+        }
+        guard closes == true else { return }
+        callClose(unit)
+        guard !isCall else { return }
+        let call: Int? = state.with { state in
+            guard let call = state.units[unit].call else { return nil }
+            state.units[call].openSources -= 1
+            return state.units[call].openSources == 0 && state.units[call].phase == .finished ? call : nil
+        }
+        if let call { close(call) }
+    }
+
+    private func callClose(_ unit: Int) {
+        let (kind, pointer, handle) = state.with {
+            ($0.units[unit].kind, $0.units[unit].pointer, $0.units[unit].handle)
+        }
+        WakeHandles.remove(handle)
+        guard let pointer else { return }
+        switch kind {
+        case .request: break
+        case .call: instance.closeCall(pointer)
+        case .source: instance.closeSource(pointer)
+        }
+    }
+}

@@ -1,0 +1,105 @@
+internal import CChanservPlugin
+
+/// The getters of the host's table, as a plugin may ask for them.
+enum ConfigurationGetter: String, Sendable {
+    case json = "config_json"
+    case string = "config_string"
+    case integer = "config_integer"
+    case number = "config_number"
+    case boolean = "config_boolean"
+    case duration = "config_duration"
+    case size = "config_size"
+    case count = "config_count"
+    case only = "config_only"
+    case path = "config_path"
+}
+
+/// What a plugin did with its configuration, and what is to be done to it.
+struct ConfigurationUse: Sendable {
+    /// One question.
+    struct Question: Sendable, Hashable {
+        var getter: ConfigurationGetter
+        /// Empty where the getter takes none.
+        var path: String
+    }
+
+    /// What the getters do instead of answering.
+    enum Failure: Sendable {
+        /// The call with this number, from 0 on, answers CHANSERV_ERROR_BAD_REQUEST.
+        case refuses(call: Int)
+        /// Every key is absent.
+        case hasNothing
+    }
+
+    /// In the order in which they came.
+    var questions: [Question] = []
+    var failure: Failure?
+    /// Whether `failure` has come about.
+    var hasFailed = false
+    /// Whether create is running.
+    var isLent = false
+    /// What was handed out.
+    var loans: Loans?
+}
+
+extension ConformanceHost {
+    /// Lends `values` to the plugin for the time of `body`, and takes back what was handed out.
+    func lending<Result>(
+        _ values: PluginConfiguration, failure: ConfigurationUse.Failure?, _ body: (OpaquePointer) -> Result
+    ) -> Result {
+        let loans = Loans(lender)
+        configuration.withLockedValue { $0 = ConfigurationUse(failure: failure, isLent: true, loans: loans) }
+        defer {
+            configuration.withLockedValue {
+                $0.isLent = false
+                $0.loans = nil
+            }
+            loans.end()
+        }
+        return inner.context.lending(values, body)
+    }
+
+    /// Looks at the call of a getter, and answers it, unless `failure` says otherwise.
+    func ask(
+        _ getter: ConfigurationGetter, _ path: UnsafePointer<CChar>?, needsPath: Bool = true,
+        _ error: UnsafeMutablePointer<chanserv_error>?, value: UnsafeRawPointer?,
+        _ body: (UnsafePointer<chanserv_host>) -> chanserv_status
+    ) -> chanserv_status {
+        let isLent = configuration.withLockedValue { $0.isLent }
+        if !isLent { findings.saw(.hostTable, "host->\(getter.rawValue) was called when create was not running") }
+        if needsPath, path == nil { findings.saw(.hostTable, "host->\(getter.rawValue) was called with NULL as the path") }
+        if needsPath, value == nil { findings.saw(.hostTable, "host->\(getter.rawValue) was called with NULL for the value") }
+        guard isLent, !needsPath || (path != nil && value != nil) else {
+            return chanserv_status(CHANSERV_ERROR_BAD_REQUEST)
+        }
+        let question = ConfigurationUse.Question(getter: getter, path: path.map { String(cString: $0) } ?? "")
+        let instead: Int? = configuration.withLockedValue { use in
+            let number = use.questions.count
+            // Bounded: a plugin may ask for each of a long list.
+            if number < 10_000 { use.questions.append(question) }
+            switch use.failure {
+            case .refuses(let call) where call == number:
+                use.hasFailed = true
+                return CHANSERV_ERROR_BAD_REQUEST
+            case .hasNothing where needsPath:
+                use.hasFailed = true
+                return CHANSERV_ERROR_NOT_FOUND
+            default:
+                return nil
+            }
+        }
+        guard let instead else { return body(inner.pointer) }
+        if instead == CHANSERV_ERROR_BAD_REQUEST { error?.pointee.write("\(Self.refusal) of \(getter.rawValue)") }
+        return chanserv_status(instead)
+    }
+
+    /// What a getter that was made to refuse says.
+    static let refusal = "a refusal made up by the test"
+
+    /// Puts a copy of `text` in its place that goes when create has returned.
+    func replaceByLoan(_ value: UnsafeMutablePointer<UnsafePointer<CChar>?>?, size: Int) {
+        guard let value, let text = value.pointee, let loans = configuration.withLockedValue({ $0.loans }) else { return }
+        let loan = lender.lend(copying: UnsafeRawBufferPointer(start: text, count: size + 1))
+        value.pointee = UnsafePointer(loans.add(loan).assumingMemoryBound(to: CChar.self))
+    }
+}

@@ -1,0 +1,123 @@
+internal import CChanservPlugin
+internal import Logging
+internal import NIOConcurrencyHelpers
+
+/// The `struct chanserv_host` of an instance under test: it does what the host's does, and looks closely at how it is
+/// used.
+///
+/// Its memory is never freed, as the header promises of `wake` and `log`.
+final class ConformanceHost: Sendable {
+    private struct Layout {
+        /// First, so that the address of the one is that of the other.
+        var head: chanserv_host
+        var context: Unmanaged<ConformanceHost>
+    }
+
+    /// For the plugin.
+    ///
+    /// `nonisolated(unsafe)`: written before anybody knows the address, only read afterwards.
+    nonisolated(unsafe) private(set) var pointer: UnsafePointer<chanserv_host>
+    let findings: Findings
+    let lender: Lender
+    /// What answers the getters in the end.
+    let inner: HostTable
+    let configuration = NIOLockedValueBox(ConfigurationUse())
+
+    /// Every table there is, for plugins that mix them up.
+    private static let tables = NIOLockedValueBox<[UInt: ConformanceHost]>([:])
+
+    init(findings: Findings, lender: Lender) {
+        self.findings = findings
+        self.lender = lender
+        inner = HostTable(logger: Logger(label: "plugin", factory: { _ in SwiftLogNoOpLogHandler() }))
+        let memory = UnsafeMutablePointer<Layout>.allocate(capacity: 1)
+        pointer = UnsafeRawPointer(memory).assumingMemoryBound(to: chanserv_host.self)
+        memory.initialize(to: Layout(head: inner.pointer.pointee, context: .passRetained(self)))
+        memory.pointee.head.wake = { host, handle in
+            ConformanceHost.of(host, "wake")?.wake(handle)
+        }
+        memory.pointee.head.log = { host, _, message, size in
+            ConformanceHost.of(host, "log")?.log(message, size)
+        }
+        memory.pointee.head.fillWatchedGetters()
+        let address = UInt(bitPattern: memory)
+        Self.tables.withLockedValue { $0[address] = self }
+    }
+
+    /// Whose table `host` is; `nil`, and written down, where it is nobody's.
+    static func of(_ host: UnsafePointer<chanserv_host>?, _ function: String) -> ConformanceHost? {
+        tables.withLockedValue { tables in
+            if let known = tables[UInt(bitPattern: host)] { return known }
+            tables.values.first?.findings.saw(
+                .hostTable, "host->\(function) was called with \(host == nil ? "NULL" : "another pointer") as the host")
+            return nil
+        }
+    }
+
+    private func wake(_ handle: UInt64) {
+        switch WakeHandles.wake(handle) {
+        case .woken, .late: break
+        case .unknown:
+            findings.saw(.hostTable, "host->wake was called with \(handle), which no sink had as its handle")
+        }
+    }
+
+    private func log(_ message: UnsafePointer<CChar>?, _ size: Int) {
+        guard let message else {
+            if size > 0 { findings.saw(.hostTable, "host->log was called with NULL as a message of \(size) bytes") }
+            return
+        }
+        guard size >= 0, size <= 1 << 30 else {
+            findings.saw(.hostTable, "host->log was called with a message of \(UInt(bitPattern: size)) bytes")
+            return
+        }
+        let bytes = UnsafeRawBufferPointer(start: message, count: size)
+        if String(validating: bytes, as: UTF8.self) == nil {
+            findings.saw(.hostTable, "host->log was called with a message that is not UTF-8")
+        }
+    }
+}
+
+/// The handles of all polled objects, which are never used again.
+enum WakeHandles {
+    enum Result {
+        case woken
+        /// Of an object that is closed: harmless.
+        case late
+        /// Nobody's ever.
+        case unknown
+    }
+
+    private struct State {
+        var wakes: [UInt64: @Sendable () -> Void] = [:]
+        var last: UInt64 = 0
+    }
+
+    /// Far from small numbers, which plugins have reasons of their own to have, and from each other.
+    private static let first: UInt64 = 0x6368_616E_0000_0001
+    private static let step: UInt64 = 0x1_0001
+    private static let state = NIOLockedValueBox(State())
+
+    static func insert(_ wake: @escaping @Sendable () -> Void) -> UInt64 {
+        state.withLockedValue { state in
+            state.last += 1
+            let handle = first + state.last * step
+            state.wakes[handle] = wake
+            return handle
+        }
+    }
+
+    static func remove(_ handle: UInt64) {
+        state.withLockedValue { $0.wakes[handle] = nil }
+    }
+
+    static func wake(_ handle: UInt64) -> Result {
+        let (wake, wasGiven) = state.withLockedValue { state in
+            let distance = handle &- first
+            let number = distance / step
+            return (state.wakes[handle], distance % step == 0 && number >= 1 && number <= state.last)
+        }
+        wake?()
+        return wake != nil ? .woken : wasGiven ? .late : .unknown
+    }
+}

@@ -1,0 +1,26 @@
+extension PluginConfiguration {
+    /// The same with another key at the top; `nil` where there is one of that name.
+    func adding(key: String, value: YAMLNode.Content = .scalar(YAMLScalar(string: "x"))) -> PluginConfiguration? {
+        changing { entries in
+            guard !entries.contains(where: { $0.key == key }) else { return false }
+            entries.append(YAMLEntry(key: key, at: location, value: YAMLNode(value, at: location)))
+            return true
+        }
+    }
+
+    /// The same with `value` at the top-level key, whether it was there or not.
+    func setting(key: String, to value: YAMLNode.Content) -> PluginConfiguration? {
+        changing { entries in
+            entries.removeAll { $0.key == key }
+            entries.append(YAMLEntry(key: key, at: location, value: YAMLNode(value, at: location)))
+            return true
+        }
+    }
+
+    private func changing(_ change: (inout [YAMLEntry]) -> Bool) -> PluginConfiguration? {
+        var entries: [YAMLEntry] = []
+        if case .mapping(let known) = root.content { entries = known }
+        guard change(&entries) else { return nil }
+        return PluginConfiguration(YAMLNode(.mapping(entries), at: location), folder: folder)
+    }
+}

@@ -1,0 +1,180 @@
+internal import CChanservPlugin
+internal import Glibc
+
+/// Takes the frames of one source, poll by poll: `struct chanserv_frame_sink` with as little room as a case wants.
+///
+/// `@unchecked Sendable`: polls of one source never overlap, and each begins and ends under the lock of the exchange.
+final class StrictFrameSink: @unchecked Sendable {
+    /// How it is to behave.
+    struct Behaviour: Sendable {
+        /// It is full after so many frames of a poll.
+        var room = 64
+        /// Every other poll finds other frames in the batch already: nothing is taken.
+        var isFullEveryOtherPoll = false
+        /// Whatever is offered is larger than allowed.
+        var isEverythingTooLarge = false
+    }
+
+    private struct Layout {
+        /// First, so that the address of the one is that of the other.
+        var head: chanserv_frame_sink
+        var context: Unmanaged<StrictFrameSink>
+    }
+
+    private struct Reservation {
+        let memory: UnsafeMutableRawPointer
+        let capacity: Int
+    }
+
+    private let memory: UnsafeMutablePointer<Layout>
+    private let behaviour: Behaviour
+    private let findings: Findings
+    private var isOpen = false
+    private var polls = 0
+    private var isFullNow = false
+    private var reservation: Reservation?
+    /// Reservations that were enlarged: kept until the poll ends, for plugins that write to the old place.
+    private var outgrown: [UnsafeMutableRawPointer] = []
+
+    /// What was taken in this poll.
+    private(set) var frames: [Fingerprint] = []
+    /// In this poll something was offered and refused for want of room.
+    private(set) var wasFull = false
+    /// In this poll something was refused as too large.
+    private(set) var refusedSize = false
+
+    private static let canary = [UInt8](repeating: 0xC5, count: 64)
+
+    init(_ behaviour: Behaviour, wakeHandle: UInt64, findings: Findings) {
+        self.behaviour = behaviour
+        self.findings = findings
+        memory = .allocate(capacity: 1)
+        memory.initialize(to: Layout(head: chanserv_frame_sink(), context: .passUnretained(self)))
+        memory.pointee.head.struct_size = UInt32(MemoryLayout<chanserv_frame_sink>.size)
+        memory.pointee.head.wake = wakeHandle
+        memory.pointee.head.append = { sink, data, size in
+            StrictFrameSink.of(sink)?.append(data, size) ?? chanserv_status(CHANSERV_ERROR_BAD_REQUEST)
+        }
+        memory.pointee.head.reserve = { sink, minimum, capacity in
+            StrictFrameSink.of(sink)?.reserve(minimum, capacity)
+        }
+        memory.pointee.head.commit = { sink, size in
+            StrictFrameSink.of(sink)?.commit(size) ?? chanserv_status(CHANSERV_ERROR_BAD_REQUEST)
+        }
+    }
+
+    deinit { memory.deallocate() }
+
+    private static func of(_ sink: UnsafeMutablePointer<chanserv_frame_sink>?) -> StrictFrameSink? {
+        guard let sink else { return nil }
+        return UnsafeMutableRawPointer(sink).assumingMemoryBound(to: Layout.self).pointee.context.takeUnretainedValue()
+    }
+
+    /// Lends the sink for one poll, through memory of `lender`.
+    func lend(
+        _ lender: Lender, _ poll: (UnsafeMutablePointer<chanserv_frame_sink>) -> chanserv_status
+    ) -> chanserv_status {
+        frames = []
+        wasFull = false
+        refusedSize = false
+        isFullNow = behaviour.isFullEveryOtherPoll && polls % 2 == 0
+        polls += 1
+        isOpen = true
+        defer {
+            isOpen = false
+            drop()
+        }
+        guard lender.rule != .plain else {
+            return poll(UnsafeMutableRawPointer(memory).assumingMemoryBound(to: chanserv_frame_sink.self))
+        }
+        let loan = lender.lend(MemoryLayout<Layout>.size, isStruct: true)
+        defer { lender.end(loan) }
+        loan.start.copyMemory(from: memory, byteCount: MemoryLayout<Layout>.size)
+        return poll(loan.start.assumingMemoryBound(to: chanserv_frame_sink.self))
+    }
+
+    private func use(_ function: StaticString) -> Bool {
+        if !isOpen { findings.saw(.sink, "\(function) was called on a sink whose poll had returned") }
+        return isOpen
+    }
+
+    private var isFull: Bool { isFullNow || frames.count >= behaviour.room }
+
+    private func append(_ data: UnsafeRawPointer?, _ size: Int) -> chanserv_status {
+        guard use("append") else { return chanserv_status(CHANSERV_ERROR_BAD_REQUEST) }
+        guard size >= 0, size <= 104_857_600, !behaviour.isEverythingTooLarge else {
+            refusedSize = true
+            return chanserv_status(CHANSERV_ERROR_TOO_LARGE)
+        }
+        guard data != nil || size == 0 else {
+            findings.saw(.sink, "append was called with NULL as a frame of \(size) bytes")
+            return chanserv_status(CHANSERV_ERROR_BAD_REQUEST)
+        }
+        guard !isFull else {
+            wasFull = true
+            return chanserv_status(CHANSERV_FULL)
+        }
+        frames.append(Fingerprint(UnsafeRawBufferPointer(start: data, count: size)))
+        return chanserv_status(CHANSERV_READY)
+    }
+
+    /// Room of exactly `minimum` bytes, always at another address than before.
+    private func reserve(_ minimum: Int, _ capacity: UnsafeMutablePointer<Int>?) -> UnsafeMutableRawPointer? {
+        guard use("reserve") else { return nil }
+        guard minimum >= 0, minimum <= 104_857_600, !behaviour.isEverythingTooLarge else {
+            refusedSize = true
+            return nil
+        }
+        if capacity == nil { findings.saw(.sink, "reserve was called with NULL for the capacity") }
+        guard !isFull else {
+            wasFull = true
+            return nil
+        }
+        let room = max(minimum, 1)
+        let memory = malloc(room + Self.canary.count)!
+        memset(memory, 0xA5, room)
+        Self.canary.withUnsafeBytes { (memory + room).copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
+        if let old = reservation {
+            checkCanary(of: old)
+            memory.copyMemory(from: old.memory, byteCount: min(room, old.capacity))
+            memset(old.memory, 0xDD, old.capacity)
+            outgrown.append(old.memory)
+        }
+        reservation = Reservation(memory: memory, capacity: room)
+        capacity?.pointee = room
+        return memory
+    }
+
+    private func commit(_ size: Int) -> chanserv_status {
+        guard use("commit") else { return chanserv_status(CHANSERV_ERROR_BAD_REQUEST) }
+        guard let reserved = reservation else {
+            findings.saw(.room, "commit was called without a reservation")
+            return chanserv_status(CHANSERV_ERROR_BAD_REQUEST)
+        }
+        guard size >= 0, size <= reserved.capacity else {
+            findings.saw(.room, "commit of \(UInt(bitPattern: size)) bytes in a reservation of \(reserved.capacity)")
+            return chanserv_status(CHANSERV_ERROR_BAD_REQUEST)
+        }
+        checkCanary(of: reserved)
+        frames.append(Fingerprint(UnsafeRawBufferPointer(start: reserved.memory, count: size)))
+        free(reserved.memory)
+        reservation = nil
+        return chanserv_status(CHANSERV_READY)
+    }
+
+    private func checkCanary(of reserved: Reservation) {
+        let behind = UnsafeRawBufferPointer(start: reserved.memory + reserved.capacity, count: Self.canary.count)
+        guard !behind.elementsEqual(Self.canary) else { return }
+        findings.saw(.room, "bytes were written behind a reservation of \(reserved.capacity)")
+    }
+
+    private func drop() {
+        if let reserved = reservation {
+            checkCanary(of: reserved)
+            free(reserved.memory)
+            reservation = nil
+        }
+        for memory in outgrown { free(memory) }
+        outgrown = []
+    }
+}

@@ -1,0 +1,107 @@
+internal import CChanservPlugin
+internal import NIOConcurrencyHelpers
+
+/// An instance of the plugin under test.
+final class TestedInstance: Sendable {
+    let plugin: TestedPlugin
+    let host: ConformanceHost
+    private let pointer: PluginPointer
+    /// Held during each call, where the plugin says that none may overlap.
+    private let lane: NIOLock?
+
+    /// Calls create.
+    ///
+    /// - Parameter failure: what is to happen to the getters.
+    /// - Returns: the instance, or what create said instead, and how the configuration was used.
+    static func create(
+        _ plugin: TestedPlugin, _ values: PluginConfiguration, failure: ConfigurationUse.Failure? = nil
+    ) -> (instance: TestedInstance?, reply: TestedPlugin.Reply, use: ConfigurationUse) {
+        let host = ConformanceHost(findings: plugin.findings, lender: plugin.lender)
+        var pointer: OpaquePointer?
+        let reply = host.lending(values, failure: failure) { config in
+            plugin.callFailing(.create, allowed: [CHANSERV_READY]) { error in
+                plugin.descriptor.create(host.pointer, config, &pointer, error)
+            }
+        }
+        let use = host.configuration.withLockedValue { $0 }
+        guard reply.status == CHANSERV_READY else { return (nil, reply, use) }
+        guard let pointer else {
+            plugin.findings.saw(.status, "create returned CHANSERV_READY and made no instance (*instance is NULL)")
+            return (nil, TestedPlugin.Reply(status: Int32(CHANSERV_ERROR_INTERNAL), message: "no instance"), use)
+        }
+        return (TestedInstance(plugin, host, PluginPointer(raw: pointer)), reply, use)
+    }
+
+    private init(_ plugin: TestedPlugin, _ host: ConformanceHost, _ pointer: PluginPointer) {
+        self.plugin = plugin
+        self.host = host
+        self.pointer = pointer
+        lane = plugin.descriptor.isSerial ? NIOLock() : nil
+    }
+
+    func destroy() {
+        plugin.call(.destroy, lane: lane) { plugin.descriptor.destroy(pointer.raw) }
+    }
+
+    /// Calls open.
+    ///
+    /// - Returns: the call; `nil` where the plugin refused, with its reply.
+    func open(_ body: [UInt8]) -> (call: PluginPointer?, reply: TestedPlugin.Reply) {
+        let loans = Loans(plugin.lender)
+        defer { loans.end() }
+        func lend(_ text: String) -> UnsafePointer<CChar> {
+            let loan = Array(text.utf8CString).withUnsafeBytes { plugin.lender.lend(copying: $0) }
+            return UnsafePointer(loans.add(loan).assumingMemoryBound(to: CChar.self))
+        }
+        let request = loans.add(plugin.lender.lend(MemoryLayout<chanserv_request>.size, isStruct: true))
+            .bindMemory(to: chanserv_request.self, capacity: 1)
+        var plain = chanserv_request()
+        plain.struct_size = UInt32(MemoryLayout<chanserv_request>.size)
+        plain.body = UnsafeRawPointer(loans.add(body.withUnsafeBytes { plugin.lender.lend(copying: $0) }))
+        plain.body_size = body.count
+        plain.vaddr = lend("conformance")
+        plain.remote_address = lend("0123456789abcdef:1")
+        request.initialize(to: plain)
+
+        var pointer: OpaquePointer?
+        let reply = plugin.callFailing(.open, lane: lane, allowed: [CHANSERV_READY]) { error in
+            plugin.descriptor.open(self.pointer.raw, request, &pointer, error)
+        }
+        guard reply.status == CHANSERV_READY else { return (nil, reply) }
+        guard let pointer else {
+            plugin.findings.saw(.status, "open returned CHANSERV_READY and made no call (*call is NULL)")
+            return (nil, TestedPlugin.Reply(status: Int32(CHANSERV_ERROR_INTERNAL), message: "no call"))
+        }
+        return (PluginPointer(raw: pointer), reply)
+    }
+
+    private static let pollAnswers = [CHANSERV_READY, CHANSERV_PENDING, CHANSERV_END]
+
+    func pollSources(_ call: PluginPointer, _ sink: StrictSourceSink) -> TestedPlugin.Reply {
+        plugin.callFailing(.pollSources, lane: lane, allowed: Self.pollAnswers) { error in
+            sink.lend(plugin.lender) { plugin.descriptor.pollSources(call.raw, $0, error) }
+        }
+    }
+
+    func pollFrames(_ source: PluginPointer, _ sink: StrictFrameSink) -> TestedPlugin.Reply {
+        plugin.callFailing(.pollFrames, lane: lane, allowed: Self.pollAnswers) { error in
+            sink.lend(plugin.lender) { plugin.descriptor.pollFrames(source.raw, $0, error) }
+        }
+    }
+
+    func cancelCall(_ call: PluginPointer) {
+        plugin.call(.cancelCall, lane: lane) { plugin.descriptor.cancelCall(call.raw) }
+    }
+
+    func cancelSource(_ source: PluginPointer) {
+        plugin.call(.cancelSource, lane: lane) { plugin.descriptor.cancelSource(source.raw) }
+    }
+
+    func closeCall(_ call: PluginPointer) {
+        plugin.call(.closeCall, lane: lane) { plugin.descriptor.closeCall(call.raw) }
+    }
+
+    func closeSource(_ source: PluginPointer) {
+        plugin.call(.closeSource, lane: lane) { plugin.descriptor.closeSource(source.raw) }
+    }
+}
