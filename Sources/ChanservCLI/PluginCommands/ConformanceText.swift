@@ -5,11 +5,12 @@ enum ConformanceText {
     /// As wide as the longest name.
     private static let width = ConformanceCase.all.map(\.name.count).max() ?? 0
 
-    /// The line of a case, and what was seen where that is worth a line.
-    static func line(_ result: ConformanceRun.Result) -> String {
+    /// The line of a case, and what was seen, unless it is what the one before it was skipped for.
+    static func line(_ result: ConformanceRun.Result, after before: ConformanceRun.Result?) -> String {
         let outcome = result.verdict.outcome == .fail ? "FAIL" : result.verdict.outcome.rawValue
         let name = result.name + String(repeating: " ", count: width - result.name.count)
-        let seen = result.verdict.seen.map { "        \($0)\n" }
+        let isSaid = result.verdict.outcome == .skip && result.verdict == before?.verdict
+        let seen = isSaid ? [] : result.verdict.seen.map { "        \($0)\n" }
         return "\(outcome)  \(name)  \(result.rule)\n" + seen.joined()
     }
 

@@ -61,8 +61,10 @@ struct PluginTest: AsyncParsableCommand {
             let run = try ConformanceRun(order, limits: limits, program: "/proc/self/exe") { [subject, limits] name in
                 ["chanserv", "plugin", "run-case", name, "--memory", "\(limits.memory)"] + subject.arguments
             }
+            var before: ConformanceRun.Result?
             results = try await run.run(cases) { result in
-                if !json { print(ConformanceText.line(result), terminator: "") }
+                if !json { print(ConformanceText.line(result, after: before), terminator: "") }
+                before = result
             }
         } catch let error as PluginLoadError {
             StandardError.write("\(error)")

@@ -15,10 +15,11 @@ extension ConformanceCase {
             "many-instances", "an instance is created and destroyed any number of times, beside others, in any order"
         ) { run in
             let plugin = try run.plugin()
-            for _ in 0..<50 where run.hasTime { try run.create(plugin).destroy() }
+            try run.create(plugin).destroy()
+            for _ in 0..<50 where run.hasTime { try createAgain(run, plugin, "after others").destroy() }
             for reversed in [false, true] {
                 var instances: [TestedInstance] = []
-                for _ in 0..<8 { instances.append(try run.create(plugin)) }
+                for _ in 0..<8 { instances.append(try createAgain(run, plugin, "beside others")) }
                 for instance in reversed ? instances.reversed() : instances { instance.destroy() }
             }
             return Verdict(.pass)
@@ -45,7 +46,7 @@ extension ConformanceCase {
             var failures: [String] = []
             for reference in references {
                 for _ in 0..<3 {
-                    let new = try run.create(plugin)
+                    let new = try createAgain(run, plugin, "beside another")
                     for (name, instance) in [("the new", new), ("the old", old)] {
                         let answer = try Exchange.run([reference.body], on: instance).answers[0]
                         if let difference = answer.difference(from: reference.answer) {
@@ -63,4 +64,11 @@ extension ConformanceCase {
             return Verdict.judge(failures: failures)
         },
     ]
+
+    /// Makes an instance of a configuration that was taken before.
+    private static func createAgain(_ run: CaseRun, _ plugin: TestedPlugin, _ when: String) throws(CaseEnd) -> TestedInstance {
+        let (instance, reply, _) = TestedInstance.create(plugin, run.configuration)
+        guard let instance else { throw CaseEnd(.fail, "create failed \(when): \(reply.message)") }
+        return instance
+    }
 }

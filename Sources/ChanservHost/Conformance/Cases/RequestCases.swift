@@ -52,7 +52,6 @@ extension ConformanceCase {
         ConformanceCase("lifetimes", "the host's memory is not touched after its time: request, sinks, strings, messages") { run in
             let instance = try run.create(run.plugin(rule: .revoked))
             var options = ExchangeOptions()
-            options.frames.room = 4
             for body in run.requests { _ = try Exchange.run([body], on: instance, options) }
             instance.destroy()
             return Verdict(.pass)
@@ -61,6 +60,8 @@ extension ConformanceCase {
 }
 
 extension Answer {
+    private static func count(_ number: Int, _ what: String) -> String { "\(number) \(what)\(number == 1 ? "" : "s")" }
+
     /// In words, for the case that shows what came.
     var summary: String {
         if let refusal { return "refused: \(refusal.message.isEmpty ? "status \(refusal.status)" : refusal.message)" }
@@ -72,6 +73,6 @@ extension Answer {
             }
         let failed = sources.compactMap { if case .failed(_, let message) = $0.ending { message } else { nil } }.first
         let failure = failed.map { ", one failed: \($0)" } ?? ""
-        return "\(sources.count) sources, \(frameCount) frames\(failure), \(end)"
+        return "\(Self.count(sources.count, "source")), \(Self.count(frameCount, "frame"))\(failure), \(end)"
     }
 }

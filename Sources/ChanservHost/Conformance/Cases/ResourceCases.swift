@@ -85,7 +85,7 @@ extension ConformanceCase {
         }
         // For allocators of their own: only in pages, and with noise.
         let residentStep = (steps(resident).min() ?? 0) / count
-        if residentStep >= smallest + 4_096 {
+        if residentStep >= smallest + 65_536 {
             return Verdict(.fail, ["after \(what) the process is at least \(residentStep) bytes larger than before, every time"])
         }
         return Verdict(.pass)

@@ -6,6 +6,7 @@ extension ConformanceCase {
             let instance = try run.create(plugin)
             var options = ExchangeOptions()
             options.time = .seconds(4)
+            options.quiet = nil
             options.frameLimit = 200
             var pendings = 0
             // A wake that comes late by chance is not owed the next time: only what happens every time counts.
@@ -26,7 +27,6 @@ extension ConformanceCase {
             let instance = try run.create(run.plugin())
             var options = ExchangeOptions()
             options.pollsUnasked = true
-            options.frames.room = 2
             let failures = try run.compare(instance, options, what: "with polls that nobody had asked for")
             instance.destroy()
             return Verdict.judge(failures: failures)
@@ -36,7 +36,6 @@ extension ConformanceCase {
             var options = ExchangeOptions()
             options.threads = 4
             options.movesBetweenThreads = true
-            options.frames.room = 2
             let failures = try run.compare(instance, options, what: "with each poll on another thread")
             instance.destroy()
             return Verdict.judge(failures: failures)
@@ -47,7 +46,7 @@ extension ConformanceCase {
             let instance = try run.create(plugin)
             var options = ExchangeOptions()
             options.threads = 4
-            options.frames.room = 2
+            options.overlapsWithinCall = true
             var failures: [String] = []
             for _ in 0..<3 where run.hasTime && failures.isEmpty {
                 failures = try run.compare(instance, options, what: "with sources polled at the same time")

@@ -8,11 +8,15 @@ extension Exchange {
         let next: Int?? = state.wait { state in
             if state.isStopping { return .some(nil) }
             let index = state.ready.firstIndex { unit in
-                !options.movesBetweenThreads || state.units[unit].polls % threads == thread
+                if overlapsWithinCall || !state.units[family(of: unit, state)].isFamilyBusy {
+                    return !options.movesBetweenThreads || (state.busy == 0 && state.units[unit].polls % threads == thread)
+                }
+                return false
             }
             if let index {
                 let unit = state.ready.remove(at: index)
                 state.units[unit].phase = .running
+                state.units[family(of: unit, state)].isFamilyBusy = true
                 state.busy += 1
                 return .some(unit)
             }
@@ -29,8 +33,18 @@ extension Exchange {
         } else {
             poll(unit, kind)
         }
-        state.with { $0.busy -= 1 }
+        state.with { state in
+            state.busy -= 1
+            state.units[family(of: unit, state)].isFamilyBusy = false
+            state.lastEvent = monotonicNanoseconds()
+        }
     }
+
+    /// Polls of a plugin that blocks may last as long as their objects, so they have to overlap.
+    private var overlapsWithinCall: Bool { options.overlapsWithinCall || plugin.descriptor.isBlocking }
+
+    /// The call that a unit is, or belongs to.
+    private func family(of unit: Int, _ state: State) -> Int { state.units[unit].call ?? unit }
 
     private func open(_ unit: Int, _ body: [UInt8], _ answer: Int) {
         let (call, reply) = instance.open(body)
@@ -41,7 +55,7 @@ extension Exchange {
             }
             return
         }
-        let handle = WakeHandles.insert { [weak self] in self?.wokeCall(unit) }
+        let handle = WakeHandles.insert { [weak self] in self?.woke(unit) }
         let sink = StrictSourceSink(options.sources, wakeHandle: handle, findings: plugin.findings) {
             [weak self] pointer, header in self?.took(pointer, header, of: unit)
         }
@@ -53,21 +67,11 @@ extension Exchange {
         intervene(unit, after: nil)
     }
 
-    private func wokeCall(_ unit: Int) {
-        state.with { state in
-            state.units[unit].wakes += 1
-            guard state.units[unit].phase == .waiting else { return }
-            state.units[unit].phase = .queued
-            state.ready.append(unit)
-        }
-    }
-
     private func poll(_ unit: Int, _ kind: Kind) {
-        let (pointer, object, before) = state.with { state in
-            let before = state.units[unit].wakes
+        let (pointer, object) = state.with { state in
             // Kept from the poll that was answered PENDING, where this one comes without a wake.
-            if !state.units[unit].isImpatient { state.units[unit].wakesBeforePoll = before }
-            return (state.units[unit].pointer, state.units[unit].object, before)
+            if !state.units[unit].isImpatient { state.units[unit].wakesBeforePoll = state.units[unit].wakes }
+            return (state.units[unit].pointer, state.units[unit].object)
         }
         guard let pointer else { preconditionFailure("a unit is polled that nobody has opened") }
         // The first intervention on a source comes before its first poll.
@@ -83,7 +87,7 @@ extension Exchange {
         let outcome = callPoll(kind, pointer)
         canceller?.join()
         if canceller != nil { state.with { $0.units[unit].pollsLeft = 3 } }
-        note(outcome, of: unit, wakesBefore: before)
+        note(outcome, of: unit)
         intervene(unit, after: outcome)
     }
 
@@ -120,7 +124,7 @@ extension Exchange {
     }
 
     /// Writes down what a poll brought, and what was wrong with it.
-    private func note(_ outcome: Outcome, of unit: Int, wakesBefore: Int) {
+    private func note(_ outcome: Outcome, of unit: Int) {
         let isCall = state.with { state in
             state.units[unit].polls += 1
             let answer = state.units[unit].answer

@@ -44,6 +44,8 @@ final class Exchange: Sendable {
         /// Cancels that run now: it may not be closed meanwhile.
         var cancels = 0
         var openSources = 0
+        /// Of a call: whether it or one of its sources is polled.
+        var isFamilyBusy = false
 
         var object: ExchangeOptions.Object {
             if case .source(_, let number) = kind {
@@ -63,8 +65,15 @@ final class Exchange: Sendable {
         var sources = 0
         /// Units in a poll, in open or on their way to be closed.
         var busy = 0
-        /// How often PENDING was answered, and was followed by nothing until its patience ended.
+        /// How often PENDING was answered.
         var pendings = 0
+        /// When something happened last.
+        var lastEvent = monotonicNanoseconds()
+
+        /// There is something, and nobody does anything but wait, since `quiet` nanoseconds.
+        func isQuiet(for quiet: UInt64) -> Bool {
+            frames > 0 && busy == 0 && ready.isEmpty && monotonicNanoseconds() - lastEvent > quiet
+        }
 
         var isSettled: Bool {
             busy == 0 && (isStopping || units.allSatisfy { $0.phase == .finished || $0.phase == .closed })
@@ -110,9 +119,10 @@ final class Exchange: Sendable {
         let deadline = monotonicTime(in: options.time)
         var isOver = false
         while !isOver, monotonicNanoseconds() < deadline {
-            let step = options.patience == nil ? deadline : min(deadline, monotonicTime(in: .milliseconds(20)))
+            let step = min(deadline, monotonicTime(in: .milliseconds(20)))
             isOver = state.wait(until: step) { $0.isSettled ? true : nil } ?? false
             if !isOver { hurryImpatient() }
+            if !isOver, let quiet = options.quiet, state.with({ $0.isQuiet(for: nanoseconds(of: quiet)) }) { break }
         }
         if !isOver { try stop() }
         for worker in workers { worker.join() }
@@ -183,9 +193,10 @@ final class Exchange: Sendable {
         }
     }
 
-    private func woke(_ unit: Int) {
+    func woke(_ unit: Int) {
         state.with { state in
             state.units[unit].wakes += 1
+            state.lastEvent = monotonicNanoseconds()
             guard state.units[unit].phase == .waiting else { return }
             state.units[unit].phase = .queued
             state.ready.append(unit)

@@ -41,6 +41,10 @@ struct ExchangeOptions: Sendable {
     /// Asked before a poll: whether another thread is to cancel the object, twice, while it runs.
     var cancelsDuringPoll: (@Sendable (Object) -> Bool)?
 
+    /// Whether a call and its sources are polled at the same time, or one after the other, whatever the threads.
+    var overlapsWithinCall = false
+    /// With something received, and nothing but waiting for so long, the rest is cut off: an answer may be endless.
+    var quiet: Duration? = .milliseconds(300)
     /// For everything; what is not over then is cancelled and closed.
     var time = Duration.seconds(1)
     /// Of all requests together, after which the rest is cut off.

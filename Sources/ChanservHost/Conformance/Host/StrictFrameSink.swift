@@ -121,7 +121,9 @@ final class StrictFrameSink: @unchecked Sendable {
     /// Room of exactly `minimum` bytes, always at another address than before.
     private func reserve(_ minimum: Int, _ capacity: UnsafeMutablePointer<Int>?) -> UnsafeMutableRawPointer? {
         guard use("reserve") else { return nil }
-        guard minimum >= 0, minimum <= 104_857_600, !behaviour.isEverythingTooLarge else {
+        // NULL says two things, of which a plugin can tell the second by itself: even where everything is too large there
+        // is room, and commit refuses.
+        guard minimum >= 0, minimum <= 104_857_600 else {
             refusedSize = true
             return nil
         }
@@ -156,9 +158,15 @@ final class StrictFrameSink: @unchecked Sendable {
             return chanserv_status(CHANSERV_ERROR_BAD_REQUEST)
         }
         checkCanary(of: reserved)
+        defer {
+            free(reserved.memory)
+            reservation = nil
+        }
+        guard !behaviour.isEverythingTooLarge else {
+            refusedSize = true
+            return chanserv_status(CHANSERV_ERROR_TOO_LARGE)
+        }
         frames.append(Fingerprint(UnsafeRawBufferPointer(start: reserved.memory, count: size)))
-        free(reserved.memory)
-        reservation = nil
         return chanserv_status(CHANSERV_READY)
     }
 

@@ -8,7 +8,7 @@ final class Lender: Sendable {
         case plain
         /// In pages of its own, which cannot be touched after the loan: who does dies by SIGSEGV.
         case revoked
-        /// As `revoked`, and the bytes end where a page that cannot be touched begins.
+        /// In pages of its own, and the bytes end where one begins that cannot be touched.
         case bounded
     }
 
@@ -48,11 +48,8 @@ final class Lender: Sendable {
 
     /// The plugin may not touch it any more. Pages are kept until the process ends, so that no others come there.
     func end(_ loan: Loan) {
-        if let mapping = loan.mapping {
-            mprotect(mapping.start, mapping.size, PROT_NONE)
-        } else {
-            free(loan.start)
-        }
+        guard let mapping = loan.mapping else { return free(loan.start) }
+        if rule == .revoked { mprotect(mapping.start, mapping.size, PROT_NONE) }
     }
 }
 
