@@ -125,7 +125,7 @@ let package = Package(
         .testTarget(
             name: "ChanservCLITests",
             dependencies: ["ChanservCLI", "ChanservAstraNet", "TestSupport"],
-            swiftSettings: strict),
+            exclude: ["Plugins"], swiftSettings: strict),
         // The whole: the built command as a process, plugins, signals, clients of the library.
         .testTarget(
             name: "EndToEndTests",

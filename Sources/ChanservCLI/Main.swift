@@ -9,7 +9,8 @@ struct ChanservCommand: AsyncParsableCommand {
         discussion: """
             EXIT CODES
               0    all is well
-              1    'post' or 'bench': the request or one of its sources failed; 'drain': the route was enabled meanwhile
+              1    'post' or 'bench': the request or one of its sources failed; 'drain': the route was enabled meanwhile;
+                   'plugin test': a case failed
               64   the command line is wrong
               65   the configuration, or a plugin it names, is wrong
               69   an address is in use, nobody answers, or the like

@@ -17,7 +17,8 @@ enum ConformanceText {
     /// The last line.
     static func total(_ results: [ConformanceRun.Result]) -> String {
         let counts = ConformanceCounts(results)
-        return "\(counts.passed) passed, \(counts.failed) failed" + (counts.skipped > 0 ? ", \(counts.skipped) skipped\n" : "\n")
+        return "\(counts.passed) passed, \(counts.failed) failed"
+            + (counts.skipped > 0 ? ", \(counts.skipped) skipped\n" : "\n")
     }
 }
 

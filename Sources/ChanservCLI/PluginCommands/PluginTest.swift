@@ -40,7 +40,8 @@ struct PluginTest: AsyncParsableCommand {
     var json = false
 
     @Option(
-        help: ArgumentHelp("How long a case may take before it is ended and fails. (default: 20s)", valueName: "duration"),
+        help: ArgumentHelp(
+            "How long a case may take before it is ended and fails. (default: 20s)", valueName: "duration"),
         transform: { try ValueGrammar.duration($0) })
     var timeout = CaseProcess.Limits().time
 

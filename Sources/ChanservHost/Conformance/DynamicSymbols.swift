@@ -52,7 +52,8 @@ struct DynamicSymbols {
         guard offset <= file.count, UInt64(file.count) - offset >= size else { return nil }
         return Section(
             bytes: UnsafeRawBufferPointer(rebasing: file[Int(offset)..<Int(offset + size)]),
-            link: Int(header.little(at: 40, as: UInt32.self)), entrySize: Int(clamping: header.little(at: 56, as: UInt64.self)))
+            link: Int(header.little(at: 40, as: UInt32.self)),
+            entrySize: Int(clamping: header.little(at: 56, as: UInt64.self)))
     }
 
     private static func header(in file: UnsafeRawBufferPointer, number: Int) -> UnsafeRawBufferPointer? {
@@ -78,7 +79,9 @@ extension DynamicSymbols {
     }
 
     /// Names the linker defines by itself.
-    private static let linkers: Set<String> = ["_init", "_fini", "__bss_start", "_edata", "_end", "__end__", "end", "edata"]
+    private static let linkers: Set<String> = [
+        "_init", "_fini", "__bss_start", "_edata", "_end", "__end__", "end", "edata",
+    ]
 
     /// A plain name is the author's to hide; those of a language's own are worth no more than a warning.
     var verdict: Verdict {
@@ -87,7 +90,8 @@ extension DynamicSymbols {
         var warnings: [String] = []
         let byLanguage = Dictionary(grouping: others.compactMap { Self.origin(of: $0.name) }) { $0 }
         for (language, names) in byLanguage.sorted(by: { $0.key < $1.key }) {
-            warnings.append("\(names.count) names of \(language) are exported too; hide them with a version script if you can")
+            warnings.append(
+                "\(names.count) names of \(language) are exported too; hide them with a version script if you can")
         }
         if let unique = others.first(where: \.isUnique) {
             warnings.append(

@@ -33,6 +33,17 @@ import Testing
         }
     }
 
+    @Test func theFirstPluginKeepsTheRulesAsShown() async throws {
+        let folder = try TestFolder()
+        try CompiledPlugin.compile(try codeBlock("c", number: 0), to: folder.file("words.so"))
+        let exit = try await ChanservCommand.run("plugin", "test", folder.file("words.so"), "--request", "some words")
+        #expect(exit.code == 0)
+        let last = try #require(exit.lines.last)
+        #expect(
+            try readme().contains(
+                "$ chanserv plugin test Plugins/words.so --request 'some words' | tail -n 1\n\(last)\n"))
+    }
+
     @Test func theSamplesAnswerAsShown() async throws {
         let readme = try readme()
         try await TestHost.serving { host in

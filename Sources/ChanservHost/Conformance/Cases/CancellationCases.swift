@@ -4,12 +4,15 @@ extension ConformanceCase {
         ConformanceCase("cancel-sources", "a source may be cancelled before and after any poll") { run in
             try cancel(run) { !$0.isCall }
         },
-        ConformanceCase("cancel-calls", "a call may be cancelled before and after any poll, while its sources go on") { run in
+        ConformanceCase("cancel-calls", "a call may be cancelled before and after any poll, while its sources go on") {
+            run in
             try cancel(run) { $0.isCall }
         },
         ConformanceCase("cancel-overlapping", "cancel may come twice, from other threads, while a poll runs") { run in
             let plugin = try run.plugin()
-            if plugin.descriptor.isSerial { throw CaseEnd(.skip, "its functions never overlap (CHANSERV_PLUGIN_SERIAL)") }
+            if plugin.descriptor.isSerial {
+                throw CaseEnd(.skip, "its functions never overlap (CHANSERV_PLUGIN_SERIAL)")
+            }
             let instance = try run.create(plugin)
             for round in 0..<60 where run.hasTime {
                 var options = ExchangeOptions()

@@ -6,14 +6,17 @@ extension ConformanceCase {
         ConformanceCase("unknown-option", "a misspelt option is an error at start, with a message") { run in
             let plugin = try run.plugin()
             try run.create(plugin).destroy()
-            guard let spoilt = run.configuration.adding(key: CaseRun.unknownKey) else { throw CaseEnd(.skip, "it is known") }
+            guard let spoilt = run.configuration.adding(key: CaseRun.unknownKey) else {
+                throw CaseEnd(.skip, "it is known")
+            }
             let (instance, reply, _) = TestedInstance.create(plugin, spoilt)
             if let instance {
                 instance.destroy()
                 return Verdict(
                     .warn, ["create took a configuration with the key '\(CaseRun.unknownKey)'; use host->config_only"])
             }
-            return Verdict.judge(failures: [], warnings: reply.message.isEmpty ? ["it was refused without a message"] : [])
+            return Verdict.judge(
+                failures: [], warnings: reply.message.isEmpty ? ["it was refused without a message"] : [])
         },
         ConformanceCase("wrong-types", "values of the wrong type are an error at start, with a message") { run in
             let plugin = try run.plugin()
@@ -24,13 +27,15 @@ extension ConformanceCase {
             var tried = false
             for question in Set(use.questions).sorted(by: { $0.path < $1.path }) {
                 guard let key = question.path.split(separator: ".").first.map(String.init) else { continue }
-                for (what, value) in wrongValues(for: question.getter, at: run.configuration.location) where run.hasTime {
+                for (what, value) in wrongValues(for: question.getter, at: run.configuration.location) where run.hasTime
+                {
                     guard let spoilt = run.configuration.setting(key: key, to: value) else { continue }
                     tried = true
                     let (instance, reply, _) = TestedInstance.create(plugin, spoilt)
                     if let instance {
                         instance.destroy()
-                        warnings.append("create took \(what) as '\(key)', which it asks for with \(question.getter.rawValue)")
+                        warnings.append(
+                            "create took \(what) as '\(key)', which it asks for with \(question.getter.rawValue)")
                     } else if reply.message.isEmpty {
                         warnings.append("\(what) as '\(key)' was refused without a message")
                     }
@@ -39,7 +44,8 @@ extension ConformanceCase {
             guard tried else { throw CaseEnd(.skip, "it asks for no option by its name") }
             return Verdict.judge(failures: [], warnings: warnings)
         },
-        ConformanceCase("failing-getters", "create passes on what a getter refuses, and takes an absent key as it is") { run in
+        ConformanceCase("failing-getters", "create passes on what a getter refuses, and takes an absent key as it is") {
+            run in
             let plugin = try run.plugin()
             let (instance, _, use) = TestedInstance.create(plugin, run.configuration)
             guard let instance else { throw CaseEnd(.skip, "create refused the configuration") }
@@ -69,7 +75,8 @@ extension ConformanceCase {
         switch getter {
         case .json, .only: return []
         case .string, .path: return both + [("an integer", .scalar(YAMLScalar(plain: "12")))]
-        case .integer, .number: return both + [text, ("60 digits", .scalar(YAMLScalar(plain: String(repeating: "9", count: 60))))]
+        case .integer, .number:
+            return both + [text, ("60 digits", .scalar(YAMLScalar(plain: String(repeating: "9", count: 60))))]
         case .boolean: return both + [text, ("an integer", .scalar(YAMLScalar(plain: "1")))]
         case .duration, .size: return both + [text, ("a negative one", .scalar(YAMLScalar(string: "-5s")))]
         case .count: return [text, ("a mapping", .mapping([]))]

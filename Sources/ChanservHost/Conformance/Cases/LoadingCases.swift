@@ -33,7 +33,8 @@ extension ConformanceCase {
             if !bytes.elementsEqual(before) { failures.append("the descriptor's bytes changed while it was used") }
             return Verdict.judge(failures: failures)
         },
-        ConformanceCase("symbols", "nothing is exported but \(CHANSERV_ENTRY_NAME) and other names with chanserv_") { run in
+        ConformanceCase("symbols", "nothing is exported but \(CHANSERV_ENTRY_NAME) and other names with chanserv_") {
+            run in
             guard let symbols = run.library.file.bytes.withUnsafeBytes({ DynamicSymbols($0) }) else {
                 return Verdict(.warn, ["its dynamic symbols cannot be read: the file has no section headers"])
             }

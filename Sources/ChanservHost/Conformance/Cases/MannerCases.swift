@@ -9,7 +9,8 @@ extension ConformanceCase {
             return Verdict.judge(
                 failures: plugin.findings.of(.status), warnings: plugin.findings.of(.unknownError))
         },
-        ConformanceCase("error-messages", "error messages are UTF-8, end in a zero, and stay within their buffer") { run in
+        ConformanceCase("error-messages", "error messages are UTF-8, end in a zero, and stay within their buffer") {
+            run in
             var failures: [String] = []
             var warnings: [String] = []
             for capacity in [1024, 16, 2, 1] {
@@ -25,7 +26,8 @@ extension ConformanceCase {
             try run.exercise(plugin)
             return Verdict.judge(failures: plugin.findings.of([.hostTable, .sink]))
         },
-        ConformanceCase("budget", "functions return within a millisecond or so (unless CHANSERV_PLUGIN_BLOCKING)") { run in
+        ConformanceCase("budget", "functions return within a millisecond or so (unless CHANSERV_PLUGIN_BLOCKING)") {
+            run in
             let plugin = try run.plugin()
             if plugin.descriptor.isBlocking { throw CaseEnd(.skip, "it may block (CHANSERV_PLUGIN_BLOCKING)") }
             let instance = try run.create(plugin)
@@ -46,7 +48,8 @@ extension ConformanceCase {
             return Verdict.judge(failures: [], warnings: warnings)
         },
         // What was written is seen by the process that started this one.
-        ConformanceCase(silentName, "nothing is written to standard output and standard error (host->log is for that)") { run in
+        ConformanceCase(silentName, "nothing is written to standard output and standard error (host->log is for that)")
+        { run in
             try run.exercise(run.plugin())
             return Verdict(.pass)
         },
@@ -56,12 +59,14 @@ extension ConformanceCase {
             let plugin = try run.plugin(watchesThreads: true)
             try run.exercise(plugin)
             let changes = ProcessState().changes(since: ProcessState.beforeLoading)
-            let runtime = changes.isEmpty ? nil : run.library.file.bytes.withUnsafeBytes { DynamicSymbols($0) }?.goRuntime
+            let runtime =
+                changes.isEmpty ? nil : run.library.file.bytes.withUnsafeBytes { DynamicSymbols($0) }?.goRuntime
             if let runtime { return Verdict(.warn, changes.map { "\($0) (\(runtime))" }) }
             return Verdict.judge(failures: plugin.findings.of(.threadState) + changes)
         },
         // The process of this case ends as programs do, and the one that started it looks how.
-        ConformanceCase(exitName, "a process that has used the plugin ends well: handlers, destructors and threads too") { run in
+        ConformanceCase(exitName, "a process that has used the plugin ends well: handlers, destructors and threads too")
+        { run in
             try run.exercise(run.plugin())
             return Verdict(.pass)
         },

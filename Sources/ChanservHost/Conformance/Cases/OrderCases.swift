@@ -25,7 +25,8 @@ extension ConformanceCase {
             instance.destroy()
             return Verdict(.pass)
         },
-        ConformanceCase("close-late", "sources may be closed long after their ends, in any order, then their call") { run in
+        ConformanceCase("close-late", "sources may be closed long after their ends, in any order, then their call") {
+            run in
             let instance = try run.create(run.plugin())
             var options = ExchangeOptions()
             options.closesLate = true
@@ -33,7 +34,8 @@ extension ConformanceCase {
             instance.destroy()
             return Verdict(.pass)
         },
-        ConformanceCase("close-waiting", "what answered PENDING may be closed; what the plugin does later harms nobody") { run in
+        ConformanceCase("close-waiting", "what answered PENDING may be closed; what the plugin does later harms nobody")
+        { run in
             let plugin = try run.plugin()
             let instance = try run.create(plugin)
             var options = ExchangeOptions()

@@ -57,7 +57,8 @@ enum ProcessResource: String, Sendable, CustomStringConvertible {
         withUnsafeTemporaryAllocation(of: CChar.self, capacity: size) { buffer in
             let count = read(buffer.baseAddress!, buffer.count)
             guard count > 0 else { return nil }
-            return String(decoding: UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(buffer)[..<count]), as: UTF8.self)
+            return String(
+                decoding: UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(buffer)[..<count]), as: UTF8.self)
         }
     }
 
@@ -73,6 +74,15 @@ enum ProcessMemory {
     static var heap: Int {
         let information = mallinfo2()
         return Int(information.uordblks) + Int(information.hblkhd)
+    }
+
+    /// The least of several times: a thread that has just done its work may still be freeing.
+    static var settledHeap: Int {
+        let quiet = Monitor(())
+        return (0..<4).reduce(heap) { least, _ in
+            let _: Void? = quiet.wait(until: monotonicTime(in: .milliseconds(4))) { _ in nil }
+            return min(least, heap)
+        }
     }
 
     /// Bytes in memory.

@@ -11,7 +11,11 @@ extension ConformanceCase {
                 seen.append("\(run.describe(body)): \(answer.summary)")
             }
             instance.destroy()
-            return Verdict(isAnswered ? .pass : .warn, seen + (isAnswered ? [] : ["all cases were run on refusals only: give a request it can answer with --request"]))
+            return Verdict(
+                isAnswered ? .pass : .warn,
+                seen
+                    + (isAnswered
+                        ? [] : ["all cases were run on refusals only: give a request it can answer with --request"]))
         },
         ConformanceCase("requests-at-once", "requests that run at the same time do not disturb each other") { run in
             let instance = try run.create(run.plugin())
@@ -25,7 +29,9 @@ extension ConformanceCase {
                 let bodies = (0..<16).map { references[$0 % references.count] }
                 let answers = try Exchange.run(bodies.map(\.body), on: instance, options).answers
                 for (answer, reference) in zip(answers, bodies) {
-                    guard failures.count < 3, let difference = answer.difference(from: reference.answer) else { continue }
+                    guard failures.count < 3, let difference = answer.difference(from: reference.answer) else {
+                        continue
+                    }
                     failures.append("\(run.describe(reference.body)) beside 15 others: \(difference)")
                 }
             }
@@ -49,7 +55,9 @@ extension ConformanceCase {
             instance.destroy()
             return Verdict(.pass)
         },
-        ConformanceCase("lifetimes", "the host's memory is not touched after its time: request, sinks, strings, messages") { run in
+        ConformanceCase(
+            "lifetimes", "the host's memory is not touched after its time: request, sinks, strings, messages"
+        ) { run in
             let instance = try run.create(run.plugin(rule: .revoked))
             var options = ExchangeOptions()
             for body in run.requests { _ = try Exchange.run([body], on: instance, options) }

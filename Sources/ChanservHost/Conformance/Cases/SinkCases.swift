@@ -10,7 +10,8 @@ extension ConformanceCase {
             instance.destroy()
             return Verdict.judge(failures: failures)
         },
-        ConformanceCase("full-sinks", "what a sink did not take for want of room is offered again, after READY") { run in
+        ConformanceCase("full-sinks", "what a sink did not take for want of room is offered again, after READY") {
+            run in
             let plugin = try run.plugin()
             let instance = try run.create(plugin)
             var options = ExchangeOptions()
@@ -31,7 +32,9 @@ extension ConformanceCase {
             instance.destroy()
             return Verdict.judge(failures: plugin.findings.of(.room))
         },
-        ConformanceCase("too-large", "where a sink refuses something as too large, the plugin does not offer it for ever") { run in
+        ConformanceCase(
+            "too-large", "where a sink refuses something as too large, the plugin does not offer it for ever"
+        ) { run in
             let plugin = try run.plugin()
             let instance = try run.create(plugin)
             for refusesFrames in [true, false] {

@@ -40,9 +40,12 @@ extension ConformanceCase {
             instance.destroy()
             return Verdict.judge(failures: failures)
         },
-        ConformanceCase("parallel-sources", "sources are polled at the same time, and as soon as they are added") { run in
+        ConformanceCase("parallel-sources", "sources are polled at the same time, and as soon as they are added") {
+            run in
             let plugin = try run.plugin()
-            if plugin.descriptor.isSerial { throw CaseEnd(.skip, "its functions never overlap (CHANSERV_PLUGIN_SERIAL)") }
+            if plugin.descriptor.isSerial {
+                throw CaseEnd(.skip, "its functions never overlap (CHANSERV_PLUGIN_SERIAL)")
+            }
             let instance = try run.create(plugin)
             var options = ExchangeOptions()
             options.threads = 4

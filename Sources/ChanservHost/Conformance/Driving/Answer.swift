@@ -47,7 +47,8 @@ struct Answer: Sendable {
     /// The first thing in which this is not the same as `other`, as far as both were read; `nil` where there is none.
     func difference(from other: Answer) -> String? {
         if (refusal == nil) != (other.refusal == nil) {
-            return refusal == nil ? "the request is taken instead of refused" : "the request is refused instead of taken"
+            return refusal == nil
+                ? "the request is taken instead of refused" : "the request is refused instead of taken"
         }
         for (number, (one, two)) in zip(sources, other.sources).enumerated() {
             if let difference = one.difference(from: two) { return "source \(number): \(difference)" }

@@ -9,7 +9,8 @@ extension Exchange {
             if state.isStopping { return .some(nil) }
             let index = state.ready.firstIndex { unit in
                 if overlapsWithinCall || !state.units[family(of: unit, state)].isFamilyBusy {
-                    return !options.movesBetweenThreads || (state.busy == 0 && state.units[unit].polls % threads == thread)
+                    return !options.movesBetweenThreads
+                        || (state.busy == 0 && state.units[unit].polls % threads == thread)
                 }
                 return false
             }
@@ -68,14 +69,14 @@ extension Exchange {
     }
 
     private func poll(_ unit: Int, _ kind: Kind) {
-        let (pointer, object) = state.with { state in
+        let (pointer, object, isCancelled) = state.with { state in
             // Kept from the poll that was answered PENDING, where this one comes without a wake.
             if !state.units[unit].isImpatient { state.units[unit].wakesBeforePoll = state.units[unit].wakes }
-            return (state.units[unit].pointer, state.units[unit].object)
+            return (state.units[unit].pointer, state.units[unit].object, state.units[unit].pollsLeft != nil)
         }
         guard let pointer else { preconditionFailure("a unit is polled that nobody has opened") }
         // The first intervention on a source comes before its first poll.
-        if !object.isCall, object.polls == 0, let plan = options.plan, plan(object) != .goOn {
+        if !object.isCall, object.polls == 0, !isCancelled, let plan = options.plan, plan(object) != .goOn {
             return intervene(unit, after: nil)
         }
         let canceller: CaseThread? =
@@ -144,7 +145,8 @@ extension Exchange {
         if outcome.wasFull, outcome.reply.status == CHANSERV_PENDING || outcome.reply.status == CHANSERV_END {
             let answer = outcome.reply.status == CHANSERV_END ? "END" : "PENDING"
             plugin.findings.saw(
-                .afterFull, "\(name) returned CHANSERV_\(answer) although the sink had said CHANSERV_FULL to what it offered")
+                .afterFull,
+                "\(name) returned CHANSERV_\(answer) although the sink had said CHANSERV_FULL to what it offered")
         }
         noteMissedWake(outcome, of: unit, name)
     }
@@ -215,7 +217,8 @@ extension Exchange {
         }
         guard isLivelock else { return }
         plugin.findings.saw(
-            .livelock, "a poll returned CHANSERV_READY 2,000 times in a row without giving anything"
+            .livelock,
+            "a poll returned CHANSERV_READY 2,000 times in a row without giving anything"
                 + (outcome?.refusedSize == true ? " but what the sink refuses as too large" : ""))
         finish(unit)
     }

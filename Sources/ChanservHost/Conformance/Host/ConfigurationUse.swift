@@ -67,8 +67,12 @@ extension ConformanceHost {
     ) -> chanserv_status {
         let isLent = configuration.withLockedValue { $0.isLent }
         if !isLent { findings.saw(.hostTable, "host->\(getter.rawValue) was called when create was not running") }
-        if needsPath, path == nil { findings.saw(.hostTable, "host->\(getter.rawValue) was called with NULL as the path") }
-        if needsPath, value == nil { findings.saw(.hostTable, "host->\(getter.rawValue) was called with NULL for the value") }
+        if needsPath, path == nil {
+            findings.saw(.hostTable, "host->\(getter.rawValue) was called with NULL as the path")
+        }
+        if needsPath, value == nil {
+            findings.saw(.hostTable, "host->\(getter.rawValue) was called with NULL for the value")
+        }
         guard isLent, !needsPath || (path != nil && value != nil) else {
             return chanserv_status(CHANSERV_ERROR_BAD_REQUEST)
         }
@@ -98,7 +102,9 @@ extension ConformanceHost {
 
     /// Puts a copy of `text` in its place that goes when create has returned.
     func replaceByLoan(_ value: UnsafeMutablePointer<UnsafePointer<CChar>?>?, size: Int) {
-        guard let value, let text = value.pointee, let loans = configuration.withLockedValue({ $0.loans }) else { return }
+        guard let value, let text = value.pointee, let loans = configuration.withLockedValue({ $0.loans }) else {
+            return
+        }
         let loan = lender.lend(copying: UnsafeRawBufferPointer(start: text, count: size + 1))
         value.pointee = UnsafePointer(loans.add(loan).assumingMemoryBound(to: CChar.self))
     }

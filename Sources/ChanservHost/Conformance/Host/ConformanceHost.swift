@@ -16,7 +16,7 @@ final class ConformanceHost: Sendable {
     /// For the plugin.
     ///
     /// `nonisolated(unsafe)`: written before anybody knows the address, only read afterwards.
-    nonisolated(unsafe) private(set) var pointer: UnsafePointer<chanserv_host>
+    nonisolated(unsafe) let pointer: UnsafePointer<chanserv_host>
     let findings: Findings
     let lender: Lender
     /// What answers the getters in the end.

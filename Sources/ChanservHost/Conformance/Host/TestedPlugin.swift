@@ -81,7 +81,8 @@ final class TestedPlugin: Sendable {
         }
         if status < Int32(CHANSERV_ERROR_TOO_LARGE) {
             findings.saw(
-                .unknownError, "\(function.name) returned \(status), an error code the host does not know (it counts as internal)")
+                .unknownError,
+                "\(function.name) returned \(status), an error code the host does not know (it counts as internal)")
         }
         return Reply(status: status, message: message)
     }

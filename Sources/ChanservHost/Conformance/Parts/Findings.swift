@@ -26,8 +26,6 @@ final class Findings: Sendable {
         case cancelWake
         /// Something came although nobody was woken.
         case missedWake
-        /// A poll did not return after its object was cancelled.
-        case stuck
         /// What a thread of the host has for itself was changed.
         case threadState
     }

@@ -60,8 +60,6 @@ extension UnsafeMutableRawPointer {
 }
 
 /// Loans that end together.
-///
-/// `@unchecked Sendable` is not needed: the list is behind a lock.
 final class Loans: Sendable {
     private let lender: Lender
     private let loans = NIOLockedValueBox<[Lender.Loan]>([])

@@ -1,0 +1,4 @@
+/* Its constructor fails. */
+#include <stdlib.h>
+__attribute__((constructor)) static void begin(void) { abort(); }
+#include "conforming.c"

@@ -1,0 +1,6 @@
+/* Its descriptor is not constant. */
+#define DESCRIPTOR_STORAGE
+#define ON_CREATE(instance) descriptor.version = "2";
+#include "chanserv_plugin.h"
+static chanserv_plugin descriptor;
+#include "conforming.c"

@@ -1,0 +1,3 @@
+/* Nobody is woken but by cancel. */
+#define WAKE(host, handle) ((void)(host), (void)(handle))
+#include "conforming.c"

@@ -1,0 +1,4 @@
+/* A helper is visible to everybody. */
+__attribute__((visibility("default"))) int helper(void);
+int helper(void) { return 1; }
+#include "conforming.c"

@@ -1,0 +1,4 @@
+/* Its destructor fails. */
+#include <stdlib.h>
+__attribute__((destructor)) static void end(void) { abort(); }
+#include "conforming.c"

@@ -1,0 +1,4 @@
+/* It installs a signal handler. */
+#include <signal.h>
+#define ON_CREATE(instance) signal(SIGUSR1, SIG_IGN);
+#include "conforming.c"

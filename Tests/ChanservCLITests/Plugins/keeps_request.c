@@ -1,0 +1,5 @@
+/* It keeps the request's pointer. */
+#define CALL_FIELDS const volatile char *kept;
+#define ON_OPENED(call, request) (call)->kept = (request)->body;
+#define ON_CLOSE_CALL(call) (void)*(call)->kept;
+#include "conforming.c"

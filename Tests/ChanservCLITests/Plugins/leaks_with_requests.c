@@ -1,0 +1,5 @@
+/* Each request leaves some memory allocated. */
+#include <stdlib.h>
+static void *volatile leaked_bytes;
+#define ON_OPENED(call, request) leaked_bytes = malloc(64);
+#include "conforming.c"

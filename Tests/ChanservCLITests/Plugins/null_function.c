@@ -1,0 +1,4 @@
+/* One of its functions is NULL. */
+#define DESCRIPTOR_CLOSE_SOURCE NULL
+#define ON_ENTRY (void)close_source;
+#include "conforming.c"

@@ -1,0 +1,6 @@
+/* A source must be polled by one thread. */
+#define SOURCE_FIELDS pthread_t thread;
+#define ON_POLL_FRAMES(source) \
+    if (!(source)->polled) (source)->thread = pthread_self(); \
+    else if (!pthread_equal((source)->thread, pthread_self())) return fail(error, CHANSERV_ERROR_INTERNAL, "another thread");
+#include "conforming.c"

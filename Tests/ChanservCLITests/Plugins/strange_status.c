@@ -1,0 +1,3 @@
+/* It ends with a status that there is not. */
+#define LAST_STATUS 7
+#include "conforming.c"

@@ -1,0 +1,3 @@
+/* A misspelt option is not noticed. */
+#define ONLY(host, config, known, error) ((void)known, CHANSERV_READY)
+#include "conforming.c"
