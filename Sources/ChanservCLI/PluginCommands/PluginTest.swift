@@ -82,6 +82,7 @@ struct PluginSubject: ParsableArguments {
     var file: String
 
     @Option(
+        parsing: .unconditional,
         help: ArgumentHelp(
             "What would stand under 'config:' for it: a YAML file, or YAML itself. Nothing by default.",
             valueName: "yaml"))
@@ -103,6 +104,6 @@ struct PluginSubject: ParsableArguments {
 
     /// These again, for another process.
     var arguments: [String] {
-        [file] + (config.map { ["--config=\($0)"] } ?? []) + request.map { "--request=\($0)" }
+        [file] + (config.map { ["--config", $0] } ?? []) + request.flatMap { ["--request", $0] }
     }
 }

@@ -34,7 +34,7 @@ import Testing
     // MARK: - Plugins that keep the rules
 
     @Test(arguments: [
-        ["libEcho.so", "--request=hello", "--request="],
+        ["libEcho.so", "--request", "hello", "--request", "", "--request", "--dashes"],
         ["libFiles.so", "--config={root: \(CompiledPlugin.includeFolder)}", "--request=*.h"],
         [
             "libFiles.so", "--config={root: \(CompiledPlugin.includeFolder), unit: chunks, chunk_size: 1KiB}",
@@ -100,7 +100,7 @@ import Testing
         Broken("close_needs_poll", "open-and-close", says: "in close_call"),
         Broken("close_needs_end", "close-anywhere", says: "in close_source"),
         Broken("close_order", "close-late", says: "in close_source"),
-        Broken("loses_sources", "tiny-sinks", says: "1 source instead of 2"),
+        Broken("loses_sources", "tiny-sinks", says: "1 sources instead of 2"),
         Broken("waits_when_full", "full-sinks", says: "CHANSERV_PENDING although"),
         Broken("writes_beyond_reservation", "reservations", says: "behind a reservation"),
         Broken("offers_for_ever", "too-large", says: "2,000 times"),
