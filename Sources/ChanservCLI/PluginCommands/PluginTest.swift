@@ -59,7 +59,7 @@ struct PluginTest: AsyncParsableCommand {
         let cases = only.isEmpty ? ConformanceCase.all : ConformanceCase.all.filter { only.contains($0.name) }
         let results: [ConformanceRun.Result]
         do {
-            let run = try ConformanceRun(order, limits: limits, program: "/proc/self/exe") { [subject, limits] name in
+            let run = try ConformanceRun(order, limits: limits, program: OwnProgram.path) { [subject, limits] name in
                 ["chanserv", "plugin", "run-case", name, "--memory", "\(limits.memory)"] + subject.arguments
             }
             var before: ConformanceRun.Result?

@@ -7,7 +7,8 @@ internal import Glibc
 struct CaseLibrary: @unchecked Sendable {
     typealias Entry = @convention(c) () -> UnsafePointer<chanserv_plugin>?
 
-    let file: PluginFile
+    /// What it exports; `nil` where that cannot be told.
+    let symbols: DynamicSymbols?
     let entry: Entry
     /// What the entry returned.
     let pointer: UnsafePointer<chanserv_plugin>?
@@ -18,11 +19,12 @@ struct CaseLibrary: @unchecked Sendable {
     }
 
     init(path: String, record: CaseRecord) throws(Problem) {
-        let file: PluginFile
+        let symbols: DynamicSymbols?
         let copy: String
         let folder: PrivateFolder
         do throws(PluginLoadError) {
-            file = try PluginFile(path: path)
+            let file = try PluginFile(path: path)
+            symbols = DynamicSymbols(try PluginFile.library(file.bytes, path: path))
             folder = try PrivateFolder(for: path)
             copy = try folder.write(file, as: String(path.split(separator: "/").last ?? "plugin"))
         } catch {
@@ -40,7 +42,7 @@ struct CaseLibrary: @unchecked Sendable {
         guard let symbol = dlsym(handle, CHANSERV_ENTRY_NAME) else {
             throw Problem(message: "it does not export \(CHANSERV_ENTRY_NAME)")
         }
-        self.file = file
+        self.symbols = symbols
         entry = unsafeBitCast(symbol, to: Entry.self)
         record.entered(.entry)
         pointer = entry()

@@ -27,8 +27,8 @@ package enum CaseProcess {
             exit(64)
         }
         _ = chanserv_die_with_parent(SIGKILL)
-        _ = chanserv_limit(Int32(RLIMIT_CORE.rawValue), 0)
-        _ = chanserv_limit(Int32(RLIMIT_DATA.rawValue), UInt64(memory))
+        _ = chanserv_limit(Int32(RLIMIT_CORE.rawValue), 0, 0)
+        _ = chanserv_limit(Int32(RLIMIT_DATA.rawValue), UInt64(memory), UInt64(memory))
         // On a thread like those the host has for plugins, not on the first, which has a place of its own.
         CaseThread { record.finish(verdict(of: found, order, record)) }.join()
         if name == ConformanceCase.exitName { exit(0) }

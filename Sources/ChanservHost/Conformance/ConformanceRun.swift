@@ -26,11 +26,8 @@ package struct ConformanceRun: Sendable {
         arguments: @escaping @Sendable (String) -> [String]
     ) throws(PluginLoadError) {
         let file = try PluginFile(path: order.file)
-        let symbols = file.bytes.withUnsafeBytes { DynamicSymbols($0) }
-        if let symbols, !symbols.exported.contains(where: { $0.name == "chanserv_plugin_v1" }) {
-            throw PluginLoadError(
-                .noEntry, path: order.file,
-                "does not export chanserv_plugin_v1; define it with CHANSERV_EXPORT, as chanserv_plugin.h shows")
+        if let problem = try PluginFile.library(file.bytes, path: order.file).entry.problem {
+            throw PluginLoadError(.noEntry, path: order.file, problem)
         }
         self.order = order
         self.limits = limits

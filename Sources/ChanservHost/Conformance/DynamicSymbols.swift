@@ -1,4 +1,4 @@
-/// The names a shared library exports, read from its dynamic symbol table.
+/// The names a shared library exports.
 struct DynamicSymbols {
     struct Symbol: Hashable {
         var name: String
@@ -8,61 +8,16 @@ struct DynamicSymbols {
 
     private(set) var exported: [Symbol] = []
 
-    /// Reads a 64-bit little-endian ELF file; every number in it is checked before it is used.
-    ///
-    /// - Returns: `nil` where there is no such table.
-    init?(_ file: UnsafeRawBufferPointer) {
-        guard let table = Self.section(in: file, type: 11), table.entrySize == 24,
-            let names = Self.section(in: file, number: table.link)
-        else { return nil }
-        for index in 0..<table.bytes.count / 24 {
-            let entry = UnsafeRawBufferPointer(rebasing: table.bytes[index * 24..<index * 24 + 24])
-            let binding = entry[4] >> 4
-            let visibility = entry[5] & 3
-            let section = entry.little(at: 6, as: UInt16.self)
-            // Defined here; global, weak or unique; default or protected.
-            guard section != 0, [1, 2, 10].contains(binding), visibility == 0 || visibility == 3 else { continue }
-            let start = Int(entry.little(at: 0, as: UInt32.self))
-            guard start < names.bytes.count else { return nil }
-            let name = String(decoding: names.bytes[start...].prefix { $0 != 0 }, as: UTF8.self)
-            exported.append(Symbol(name: name, isUnique: binding == 10))
+    /// - Returns: `nil` where it has no table of them.
+    init?(_ library: ELFLibrary) {
+        guard let table = ELFSymbolTable(library.dynamic) else { return nil }
+        let _: Void? = table.first { symbol, names in
+            if symbol.isDefined, symbol.isVisible, let name = names.text(at: symbol.name) {
+                exported.append(Symbol(name: name, isUnique: symbol.isUnique))
+            }
+            return nil
         }
         exported.sort { $0.name < $1.name }
-    }
-
-    private struct Section {
-        var bytes: UnsafeRawBufferPointer
-        var link: Int
-        var entrySize: Int
-    }
-
-    private static func section(in file: UnsafeRawBufferPointer, type: UInt32) -> Section? {
-        guard file.count >= 64 else { return nil }
-        return (0..<Int(file.little(at: 60, as: UInt16.self))).lazy.compactMap { number in
-            header(in: file, number: number).flatMap { header in
-                header.little(at: 4, as: UInt32.self) == type ? section(in: file, number: number) : nil
-            }
-        }.first
-    }
-
-    private static func section(in file: UnsafeRawBufferPointer, number: Int) -> Section? {
-        guard let header = header(in: file, number: number) else { return nil }
-        let offset = header.little(at: 24, as: UInt64.self)
-        let size = header.little(at: 32, as: UInt64.self)
-        guard offset <= file.count, UInt64(file.count) - offset >= size else { return nil }
-        return Section(
-            bytes: UnsafeRawBufferPointer(rebasing: file[Int(offset)..<Int(offset + size)]),
-            link: Int(header.little(at: 40, as: UInt32.self)),
-            entrySize: Int(clamping: header.little(at: 56, as: UInt64.self)))
-    }
-
-    private static func header(in file: UnsafeRawBufferPointer, number: Int) -> UnsafeRawBufferPointer? {
-        let table = file.little(at: 40, as: UInt64.self)
-        let count = Int(file.little(at: 60, as: UInt16.self))
-        guard file.little(at: 58, as: UInt16.self) == 64, number < count, table <= file.count,
-            file.count - Int(table) >= count * 64
-        else { return nil }
-        return UnsafeRawBufferPointer(rebasing: file[(Int(table) + number * 64)...].prefix(64))
     }
 }
 
@@ -105,12 +60,5 @@ extension DynamicSymbols {
                 "\(plain.count == 1 ? "another name is" : "\(plain.count) other names are") exported: \(some); "
                     + "compile with -fvisibility=hidden, or make it static"
             ], warnings: warnings)
-    }
-}
-
-extension UnsafeRawBufferPointer {
-    /// The caller has checked that the value lies within the buffer.
-    fileprivate func little<Value: FixedWidthInteger>(at offset: Int, as type: Value.Type) -> Value {
-        Value(littleEndian: loadUnaligned(fromByteOffset: offset, as: Value.self))
     }
 }

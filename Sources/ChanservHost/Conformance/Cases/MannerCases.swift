@@ -60,7 +60,7 @@ extension ConformanceCase {
             try run.exercise(plugin)
             let changes = ProcessState().changes(since: ProcessState.beforeLoading)
             let runtime =
-                changes.isEmpty ? nil : run.library.file.bytes.withUnsafeBytes { DynamicSymbols($0) }?.goRuntime
+                changes.isEmpty ? nil : run.library.symbols?.goRuntime
             if let runtime { return Verdict(.warn, changes.map { "\($0) (\(runtime))" }) }
             return Verdict.judge(failures: plugin.findings.of(.threadState) + changes)
         },

@@ -24,6 +24,8 @@ package struct ELFSymbol: Hashable, Sendable {
     package var isDefined: Bool { section != 0 }
     /// Others can see it: global or weak, and neither hidden nor internal.
     package var isVisible: Bool { [1, 2, 10].contains(info >> 4) && [0, 3].contains(other & 3) }
+    /// There is one for the whole process, however its library was loaded (`STB_GNU_UNIQUE`).
+    package var isUnique: Bool { info >> 4 == 10 }
     /// It can be called: a function, one that is chosen when it is linked, or (in assembler) nothing in particular.
     package var isFunction: Bool { [2, 10, 0].contains(info & 15) }
 }
