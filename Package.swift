@@ -129,7 +129,9 @@ let package = Package(
         // The whole: the built command as a process, plugins, signals, clients of the library.
         .testTarget(
             name: "EndToEndTests",
-            dependencies: ["AstraNet", "Chanserv", "ChanservAstraNet", "ChanservCLI", "TestSupport", nioCore],
+            dependencies: [
+                "AstraNet", "CProcess", "Chanserv", "ChanservAstraNet", "ChanservCLI", "TestSupport", nioCore,
+            ],
             exclude: ["Plugins", "Namespaces"], swiftSettings: strict),
         // Whole meshes of real nodes under a virtual clock, run by scripts/simulate.
         .executableTarget(

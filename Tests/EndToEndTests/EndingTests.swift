@@ -7,13 +7,14 @@ import Testing
 extension EndToEnd {
     /// Issue: SIGTERM drains, a second one does not wait, a deadline cuts, and a host that is killed is no clean end.
     @Suite(.serialized, .timeLimit(.minutes(2))) struct Ending {
-        private static func configuration(drain: String) -> String {
-            ServedHost.drill.replacingOccurrences(of: "127.0.0.1:0", with: "127.0.0.1:0, drain: \(drain)")
+        private static func configuration(_ isolation: Isolation, drain: String) -> String {
+            isolation.applied(
+                to: ServedHost.drill.replacingOccurrences(of: "127.0.0.1:0", with: "127.0.0.1:0, drain: \(drain)"))
         }
 
-        @Test(arguments: [SIGTERM, SIGINT])
-        func streamsInFlightComplete(signal: Int32) async throws {
-            try await ServedHost.serving(Self.configuration(drain: "10m")) { host in
+        @Test(arguments: [SIGTERM, SIGINT], Isolation.allCases)
+        func streamsInFlightComplete(signal: Int32, isolation: Isolation) async throws {
+            try await ServedHost.serving(Self.configuration(isolation, drain: "10m")) { host in
                 try await host.withClient { client in
                     let late = try await TestClient(port: host.port) { $0.dialTimeout = .milliseconds(500) }
                     // Far more than windows and buffers hold, so that the host is in the middle of all of them.
@@ -46,8 +47,8 @@ extension EndToEnd {
             }
         }
 
-        @Test func aSecondSignalEndsAtOnce() async throws {
-            try await ServedHost.serving(Self.configuration(drain: "10m")) { host in
+        @Test(arguments: Isolation.allCases) func aSecondSignalEndsAtOnce(isolation: Isolation) async throws {
+            try await ServedHost.serving(Self.configuration(isolation, drain: "10m")) { host in
                 try await host.withClient { client in
                     var sources = try await client.begun("drill", "deaf a\nforever 1000 b")
                     try #require(sources.count == 2)
@@ -63,13 +64,13 @@ extension EndToEnd {
             }
         }
 
-        @Test(arguments: [SIGTERM, SIGINT])
-        func aStartWhoseCreateDoesNotReturnIsEndedAsWell(signal: Int32) async throws {
+        @Test(arguments: [SIGTERM, SIGINT], Isolation.allCases)
+        func aStartWhoseCreateDoesNotReturnIsEndedAsWell(signal: Int32, isolation: Isolation) async throws {
             let folder = try TestFolder()
             try DrillPlugin.write(version: 0, to: folder.file("drill.so"))
             try #require(mkfifo(folder.file("fifo"), 0o600) == 0)
-            let configuration = Self.configuration(drain: "10m").replacingOccurrences(
-                of: "drill.so}", with: "drill.so, preflight: false, config: {fifo: fifo}}")
+            let configuration = Self.configuration(isolation, drain: "10m").replacingOccurrences(
+                of: "drill.so}", with: "drill.so, startup: 10m, preflight: false, config: {fifo: fifo}}")
             try Data(configuration.utf8).write(to: URL(fileURLWithPath: folder.file("chanserv.yaml")))
             let process = try ChanservCommand.start("serve", "--config", folder.file("chanserv.yaml"))
             defer { process.end() }
@@ -81,8 +82,26 @@ extension EndToEnd {
             #expect(!exit.errors.contains("ready"))
         }
 
-        @Test func whatNeverEndsIsCutAtTheDrainDeadline() async throws {
-            try await ServedHost.serving(Self.configuration(drain: "300ms")) { host in
+        @Test(arguments: [SIGTERM, SIGINT]) func aPreflightThatDoesNotReturnIsEndedAsWell(signal: Int32) async throws {
+            let folder = try TestFolder()
+            try DrillPlugin.write(version: 0, to: folder.file("drill.so"))
+            let configuration = Self.configuration(.host, drain: "10m").replacingOccurrences(
+                of: "drill.so}", with: "drill.so, startup: 10m, config: {create: hang}}")
+            try Data(configuration.utf8).write(to: URL(fileURLWithPath: folder.file("chanserv.yaml")))
+            let process = try ChanservCommand.start("serve", "--config", folder.file("chanserv.yaml"))
+            defer { process.end() }
+            let preflight = try await ProcessFigures(process.pid).child { try $0.blocksSignals }
+            let ends = try ProcessEnds([preflight.pid])
+            process.kill(signal)
+            let exit = try await process.exit()
+            #expect(exit.code == 0)
+            #expect(exit.errors.contains("stopped") && !exit.errors.contains("ready"))
+            #expect(await ends.left().isEmpty)
+        }
+
+        @Test(arguments: Isolation.allCases)
+        func whatNeverEndsIsCutAtTheDrainDeadline(isolation: Isolation) async throws {
+            try await ServedHost.serving(Self.configuration(isolation, drain: "300ms")) { host in
                 try await host.withClient { client in
                     var sources = try await client.begun("drill", "deaf a\nforever 1000 b\ndeaf c")
                     try #require(sources.count == 3)
@@ -99,8 +118,8 @@ extension EndToEnd {
             }
         }
 
-        @Test func aHostThatIsKilledIsNoCleanEnd() async throws {
-            try await ServedHost.serving { host in
+        @Test(arguments: Isolation.allCases) func aHostThatIsKilledIsNoCleanEnd(isolation: Isolation) async throws {
+            try await ServedHost.serving(isolation.applied(to: ServedHost.drill)) { host in
                 try await host.withClient { client in
                     var sources = try await client.begun("drill", "forever 1000 a\ndeaf b\ncount 100000 1000")
                     try #require(sources.count == 3)

@@ -30,9 +30,9 @@ extension EndToEnd {
             }
         }
 
-        @Test(arguments: ["refuse told to fail", "fail told to fail"])
-        func theAddressIsWithdrawnAndComesBack(request: String) async throws {
-            try await ServedHost.serving(Self.configuration) { host in
+        @Test(arguments: ["refuse told to fail", "fail told to fail"], Isolation.allCases)
+        func theAddressIsWithdrawnAndComesBack(request: String, isolation: Isolation) async throws {
+            try await ServedHost.serving(isolation.applied(to: Self.configuration)) { host in
                 try await host.withClient { client in
                     #expect(try await isOffered(client))
                     try await fail(client, request, times: 3)

@@ -10,7 +10,8 @@ extension EndToEnd {
         struct Mistake: Sendable {
             var name: String
             var reason: String
-            var make: @Sendable (ServedHost) throws -> Void
+            /// Changes what the host finds, whose configuration is this.
+            var make: @Sendable (ServedHost, _ configuration: String) throws -> Void
         }
 
         static let configuration = """
@@ -24,31 +25,31 @@ extension EndToEnd {
             """
 
         static let mistakes = [
-            Mistake(name: "a YAML error", reason: "chanserv.yaml:9:") { host in
+            Mistake(name: "a YAML error", reason: "chanserv.yaml:10:") { host, configuration in
                 try host.configure(configuration + "\n  - {vaddr: [")
             },
-            Mistake(name: "an unknown key", reason: "chanserv.yaml:8:35: ") { host in
+            Mistake(name: "an unknown key", reason: "chanserv.yaml:9:35: ") { host, configuration in
                 try host.configure(configuration + "\n  - {vaddr: third, plugin: drill, compresion: true}")
             },
-            Mistake(name: "a missing file", reason: "missing.so") { host in
+            Mistake(name: "a missing file", reason: "missing.so") { host, configuration in
                 try host.configure(
                     configuration.replacingOccurrences(of: "path: other.so", with: "path: missing.so"))
             },
-            Mistake(name: "another ABI", reason: "major version 2") { host in
+            Mistake(name: "another ABI", reason: "major version 2") { host, _ in
                 let library = try DrillPlugin.compile(options: ["-DDRILL_ABI_MAJOR=2"])
                 try DrillPlugin.write(library, to: host.folder.file("other.so"))
             },
-            Mistake(name: "a create that fails", reason: "told to fail by the test") { host in
+            Mistake(name: "a create that fails", reason: "told to fail by the test") { host, configuration in
                 // The first of two new instances, the second of which can be made.
                 try host.configure(
                     configuration.replacingOccurrences(
                         of: "path: other.so", with: #"path: other.so, config: {fail: "told to fail by the test"}"#
                     ).replacingOccurrences(of: "path: drill.so", with: "path: drill.so, config: {label: x}"))
             },
-            Mistake(name: "no ELF file", reason: "is no shared library") { host in
+            Mistake(name: "no ELF file", reason: "is no shared library") { host, _ in
                 try DrillPlugin.write(Data("#!/bin/sh\necho hello\n".utf8), to: host.folder.file("other.so"))
             },
-            Mistake(name: "half an ELF file", reason: "ends before what its headers describe") { host in
+            Mistake(name: "half an ELF file", reason: "ends before what its headers describe") { host, _ in
                 try DrillPlugin.write(
                     DrillPlugin.bytes(version: 2).prefix(9_000), to: host.folder.file("other.so"))
             },
@@ -65,14 +66,15 @@ extension EndToEnd {
             },
         ]
 
-        @Test func everythingStaysAsItWas() async throws {
+        @Test(arguments: Isolation.allCases) func everythingStaysAsItWas(isolation: Isolation) async throws {
+            let configuration = isolation.applied(to: Self.configuration)
             try await ServedHost.serving(
-                Self.configuration, prepare: { try DrillPlugin.write(version: 1, to: $0.file("other.so")) }
+                configuration, prepare: { try DrillPlugin.write(version: 1, to: $0.file("other.so")) }
             ) { host in
                 try await host.withClient { client in
                     let held = try await client.sources("other", "count 2000 1000")
                     for mistake in Self.mistakes {
-                        try mistake.make(host)
+                        try mistake.make(host, configuration)
                         host.process.kill(SIGHUP)
                         let reason = try await host.process.errorLine(with: "error chanserv: reload: ")
                         #expect(reason.contains(mistake.reason), "\(mistake.name): \(reason)")
@@ -83,7 +85,7 @@ extension EndToEnd {
                             #expect(report["open_calls"] == (vAddr == "other" ? 1 : 0), "\(mistake.name)")
                         }
                         // Put right again, nothing is to be done.
-                        try host.configure(Self.configuration)
+                        try host.configure(configuration)
                         try DrillPlugin.write(version: 1, to: host.folder.file("other.so"))
                         let line = try await host.reload()
                         #expect(line.contains("nothing has changed"), "\(mistake.name): \(line)")

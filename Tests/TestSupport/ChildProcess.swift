@@ -107,6 +107,9 @@ package final class ChildProcess: Sendable {
         return line
     }
 
+    /// What it has written to standard error so far, and was read.
+    package var errorsSoFar: String { String(decoding: errors.soFar, as: UTF8.self) }
+
     /// All lines of standard error that have `text` in them, once there are `count`; passes over none.
     package func errorLines(with text: String, count: Int) async throws -> [String] {
         guard let lines = await errors.take({ collected, _ in Self.lines(in: collected, with: text, count: count) })

@@ -66,9 +66,10 @@ package final class ChildProcess: Sendable {
         let watch = DispatchSource.makeReadSource(fileDescriptor: descriptor, queue: Self.queue)
         self.watch = watch
         watch.setEventHandler {
-            guard let exit = Self.takeAway(descriptor) else { return }
-            // What it has started and left behind; the group is not another's as long as one of it is there.
+            guard let exit = Self.wait(for: descriptor, WEXITED | WNOHANG | WNOWAIT) else { return }
+            // What it has started and left behind; its number is not another group's as long as it was not taken away.
             _ = Glibc.kill(-id, SIGKILL)
+            _ = Self.wait(for: descriptor, WEXITED | WNOHANG)
             result.withLockedValue { $0 = exit }
             ended.happened()
             watch.cancel()
@@ -79,10 +80,10 @@ package final class ChildProcess: Sendable {
 
     private static let queue = DispatchQueue(label: "chanserv.children")
 
-    private static func takeAway(_ descriptor: Int32) -> ChildExit? {
+    private static func wait(for descriptor: Int32, _ options: Int32) -> ChildExit? {
         var information = siginfo_t()
-        var code = chanserv_pidfd_wait(descriptor, &information, WEXITED | WNOHANG)
-        while code != 0 && errno == EINTR { code = chanserv_pidfd_wait(descriptor, &information, WEXITED | WNOHANG) }
+        var code = chanserv_pidfd_wait(descriptor, &information, options)
+        while code != 0 && errno == EINTR { code = chanserv_pidfd_wait(descriptor, &information, options) }
         guard code == 0, information.si_signo == SIGCHLD else { return nil }
         let status = chanserv_exit_status(&information)
         return information.si_code == CLD_EXITED ? .exited(status) : .signalled(status)

@@ -184,7 +184,7 @@ final class WorkerInstance: ServingInstance {
                 state.past += process.statistics
                 return state.isRetiring
             }
-            if isRetiring { return }
+            if isRetiring { return await process.end() }
             var reason = await process.reasonForEnd(within: .zero)
             await process.end()
             var lifetime = ContinuousClock.now - ready
@@ -208,13 +208,15 @@ final class WorkerInstance: ServingInstance {
 
     /// - Returns: whether it is still wanted.
     private func takeOver(_ process: WorkerProcess, in number: Int) -> Bool {
-        state.withLockedValue { state in
+        let isWanted = state.withLockedValue { state in
             guard !state.isRetiring else { return false }
             state.slots[number].process = process
             state.slots[number].state = .serving
             state.slots[number].restarts += 1
             return true
         }
+        if isWanted { recipe.logger.info("plugin \(name): it serves again in process \(process.id)") }
+        return isWanted
     }
 
     private func tell(_ number: Int, _ reason: String, _ pause: Duration) {

@@ -31,7 +31,8 @@ final class WorkerProcess: Sendable {
     private let child: ChildProcess
     private let plugin: String
     private let node: Node
-    private let control: Int32
+    /// Closed when it is ended: whoever still holds this then holds no descriptor.
+    private let control: NIOLockedValueBox<Int32?>
     private let state = NIOLockedValueBox(State())
     /// It is ready, has refused, or has ended.
     private let settled = Event()
@@ -76,9 +77,15 @@ final class WorkerProcess: Sendable {
         let output: DescriptorPair
         do {
             control = try DescriptorPair.sockets()
+        } catch {
+            link.close()
+            throw error
+        }
+        do {
             output = try DescriptorPair.pipe()
         } catch {
             link.close()
+            control.close()
             throw error
         }
         var start = ChildProcess.Program(program, WorkerMain.arguments(plugin: assignment.plugin))
@@ -97,14 +104,14 @@ final class WorkerProcess: Sendable {
         var logger = logger
         logger[metadataKey: "process"] = "\(child.id)"
         let process = WorkerProcess(child, plugin: assignment.plugin, control: control.near, logger: logger)
-        process.listen(output: output.near, logger: logger)
+        process.listen(output: output.near, control: control.near, logger: logger)
         return (process, link.near)
     }
 
     private init(_ child: ChildProcess, plugin: String, control: Int32, logger: Logger) {
         self.child = child
         self.plugin = plugin
-        self.control = control
+        self.control = NIOLockedValueBox(control)
         // A network of its own: a worker meets its host and nobody else.
         node = Node(
             configuration: NodeConfiguration(),
@@ -112,7 +119,7 @@ final class WorkerProcess: Sendable {
         client = Client(multiplexer: AstraNetMultiplexer(node))
     }
 
-    private func listen(output descriptor: Int32, logger: Logger) {
+    private func listen(output descriptor: Int32, control: Int32, logger: Logger) {
         let lines = WorkerOutput(logger: logger)
         output.withLockedValue {
             $0 = LineReader(descriptor, limit: WorkerOutput.lineLimit, onLine: { lines.received($0) })
@@ -159,6 +166,10 @@ final class WorkerProcess: Sendable {
             }
         }
         let hasSettled = await settled.wait(until: deadline)
+        if hasSettled, child.exit != nil {
+            // What it said last is on its way.
+            await reports.withLockedValue { $0 }?.waitForEnd(until: .now + .milliseconds(500))
+        }
         let (introduction, refusal) = state.withLockedValue { ($0.introduction, $0.refusal) }
         if let refusal { throw PluginError(.internal, refusal) }
         if introduction != nil {
@@ -202,7 +213,10 @@ final class WorkerProcess: Sendable {
     private func send(_ command: WorkerCommand) {
         let bytes = WorkerLine.encode(command)
         // Commands are few and short, and the process reads them: there is room. Where it has ended nobody is told.
-        _ = bytes.withUnsafeBytes { Glibc.send(control, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+        control.withLockedValue { control in
+            guard let control else { return }
+            _ = bytes.withUnsafeBytes { Glibc.send(control, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+        }
     }
 
     /// The way to it is broken. A process that cannot be reached is of no use: it is ended where it has not by itself.
@@ -261,7 +275,12 @@ final class WorkerProcess: Sendable {
             await reader?.waitForEnd(until: .now + .milliseconds(200))
             reader?.cancel()
         }
+        closeControl()
     }
 
-    deinit { close(control) }
+    private func closeControl() {
+        if let control = control.withLockedValue({ $0.take() }) { close(control) }
+    }
+
+    deinit { closeControl() }
 }

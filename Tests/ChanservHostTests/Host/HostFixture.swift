@@ -2,28 +2,46 @@ import AstraNet
 import Chanserv
 import ChanservAstraNet
 import Foundation
+import Logging
 import NIOConcurrencyHelpers
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import ChanservHost
+
+typealias Isolation = IsolationOptions.Isolation
 
 /// A host on real sockets with the streamer plugin, and a client of it.
 final class HostFixture: Sendable {
     let folder: TestFolder
     let log = RecordingLog()
     let host: ChanservHost.Host
+    private let isolation: Isolation
+    private let defaults: String
+    /// With it a host can have processes, and tries libraries out.
+    private let program: String?
 
-    /// - Parameter network: instead of a real node.
-    init(network: (@Sendable (HostConfiguration.Node) -> any HostNetwork)? = nil) throws {
+    /// - Parameters:
+    ///   - isolation: where plugins run.
+    ///   - preflight: whether libraries are tried out first; elsewhere that would only take time.
+    ///   - network: instead of a real node.
+    init(
+        _ isolation: Isolation = .host, preflight: Bool = false,
+        network: (@Sendable (HostConfiguration.Node, Logger) -> any HostNetwork)? = nil
+    ) throws {
         folder = try TestFolder()
+        defaults = "defaults: {isolation: \(isolation.rawValue), preflight: \(preflight)}"
+        self.isolation = isolation
+        program = isolation == .process || preflight ? ChanservCommand.buildFolder + "/chanserv" : nil
         host =
             if let network {
-                ChanservHost.Host(configurationFile: folder.file("chanserv.yaml"), logger: log.logger) { node, _ in
-                    network(node)
-                }
+                ChanservHost.Host(
+                    configurationFile: folder.file("chanserv.yaml"), logger: log.logger, program: program,
+                    network: network)
             } else {
-                ChanservHost.Host(configurationFile: folder.file("chanserv.yaml"), logger: log.logger)
+                ChanservHost.Host(
+                    configurationFile: folder.file("chanserv.yaml"), logger: log.logger, program: program)
             }
     }
 
@@ -40,7 +58,7 @@ final class HostFixture: Sendable {
         top: String = "node: {listen: \"127.0.0.1:0\"}"
     ) throws {
         func indented(_ text: String) -> String { text.split(separator: "\n").map { "  \($0)\n" }.joined() }
-        try write("chanserv.yaml", "\(top)\nplugins:\n\(indented(plugins))routes:\n\(indented(routes))")
+        try write("chanserv.yaml", "\(top)\n\(defaults)\nplugins:\n\(indented(plugins))routes:\n\(indented(routes))")
     }
 
     func write(_ name: String, _ text: String) throws {
@@ -100,9 +118,16 @@ final class HostFixture: Sendable {
         }
     }
 
+    /// Checks how often plugins have logged something; what those in other processes say is on its way for a moment.
+    func expectSaid(_ text: String, times: Int, sourceLocation: SourceLocation = #_sourceLocation) async {
+        if isolation == .process { await log.wait(for: text, count: times, sourceLocation: sourceLocation) }
+        #expect(log.count(of: text) == times, sourceLocation: sourceLocation)
+    }
+
     /// What `check` says about the file.
     func check() async throws(HostError) -> [String] {
-        try await ChanservHost.Host.check(configurationFile: folder.file("chanserv.yaml"), logger: log.logger)
+        try await ChanservHost.Host.check(
+            configurationFile: folder.file("chanserv.yaml"), logger: log.logger, program: program)
     }
 
     // MARK: Requests

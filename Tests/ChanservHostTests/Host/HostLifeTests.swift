@@ -9,8 +9,10 @@ import Testing
 @Suite(.timeLimit(.minutes(2))) struct HostLifeTests {
     // MARK: Shutdown
 
-    @Test func aShutdownLetsStreamsEndAndTakesNoNewRequests() async throws {
-        let fixture = try HostFixture()
+    @Test(arguments: Isolation.allCases) func aShutdownLetsStreamsEndAndTakesNoNewRequests(isolation: Isolation)
+        async throws
+    {
+        let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
         try await fixture.host.start()
@@ -28,12 +30,14 @@ import Testing
             #expect(try await running.expectStream(from: 0, count: count) == "v1")
             await shutdown.value
         }
-        #expect(fixture.log.count(of: "destroyed v1") == 1)
+        await fixture.expectSaid("destroyed v1", times: 1)
         #expect(fixture.log.count(of: "info stopped") == 1)
     }
 
-    @Test func whatRunsAtTheDrainDeadlineOfAShutdownIsCancelled() async throws {
-        let fixture = try HostFixture()
+    @Test(arguments: Isolation.allCases) func whatRunsAtTheDrainDeadlineOfAShutdownIsCancelled(isolation: Isolation)
+        async throws
+    {
+        let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
         try await fixture.host.start()
@@ -43,11 +47,13 @@ import Testing
             await fixture.host.shutdown(drain: .milliseconds(50))
             await #expect(throws: ChanservError.self) { _ = try await frames.next() }
         }
-        #expect(fixture.log.count(of: "destroyed v1") == 1)
+        await fixture.expectSaid("destroyed v1", times: 1)
     }
 
-    @Test func cancellingAShutdownEndsTheDrainingAtOnce() async throws {
-        let fixture = try HostFixture()
+    @Test(arguments: Isolation.allCases) func cancellingAShutdownEndsTheDrainingAtOnce(isolation: Isolation)
+        async throws
+    {
+        let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure(routes: "- {vaddr: stream, plugin: a, drain: 1h}")
         try await fixture.host.start()
@@ -65,11 +71,14 @@ import Testing
             await #expect(throws: ChanservError.self) { _ = try await old.next() }
             await #expect(throws: ChanservError.self) { _ = try await new.next() }
         }
-        #expect(fixture.log.count(of: "destroyed v1") == 1 && fixture.log.count(of: "destroyed v2") == 1)
+        await fixture.expectSaid("destroyed v1", times: 1)
+        await fixture.expectSaid("destroyed v2", times: 1)
     }
 
-    @Test func aStoppedHostRefusesReloadsAndStopsOnlyOnce() async throws {
-        let fixture = try HostFixture()
+    @Test(arguments: Isolation.allCases) func aStoppedHostRefusesReloadsAndStopsOnlyOnce(isolation: Isolation)
+        async throws
+    {
+        let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
         try await fixture.host.start()
@@ -77,7 +86,8 @@ import Testing
         async let second: Void = fixture.host.shutdown(drain: .zero)
         _ = await (first, second)
         #expect(await fixture.host.reload().result == .refused)
-        #expect(fixture.log.count(of: "destroyed v1") == 1 && fixture.log.count(of: "info stopped") == 1)
+        await fixture.expectSaid("destroyed v1", times: 1)
+        await fixture.expectSaid("info stopped", times: 1)
     }
 
     @Test func aShutdownDuringTheStartUndoesItAndDoesNotWaitForACreateThatHangs() async throws {
@@ -95,18 +105,22 @@ import Testing
         }
         await fixture.log.wait(for: "waiting at")
         await fixture.host.shutdown(drain: .zero)
-        #expect(fixture.log.count(of: "info stopped") == 1 && fixture.log.count(of: "created") == 0)
+        await fixture.expectSaid("info stopped", times: 1)
+        await fixture.expectSaid("created", times: 0)
         // Whenever it returns, what it made is destroyed and nothing is served.
         try pipe.release()
         #expect(await start.value?.problems == ["the host is stopping"])
-        #expect(fixture.log.count(of: "created v1") == 1 && fixture.log.count(of: "destroyed v1") == 1)
+        await fixture.expectSaid("created v1", times: 1)
+        await fixture.expectSaid("destroyed v1", times: 1)
         #expect(fixture.log.count(of: "ready") == 0)
     }
 
     // MARK: Reloads that meet
 
-    @Test func reloadsAskedForDuringOneBecomeExactlyOneMore() async throws {
-        let fixture = try HostFixture()
+    @Test(arguments: Isolation.allCases) func reloadsAskedForDuringOneBecomeExactlyOneMore(isolation: Isolation)
+        async throws
+    {
+        let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
         try await fixture.serving { client in
@@ -121,7 +135,7 @@ import Testing
             #expect(await first.value.generation == 2)
             for other in others { #expect(await other.value.generation == 3) }
             #expect(await fixture.host.status.reloads == HostStatus.Reloads(changed: 2, unchanged: 0, refused: 0))
-            #expect(fixture.log.count(of: "created last") == 1)
+            await fixture.expectSaid("created last", times: 1)
             #expect(try await client.version() == "v1")
         }
     }
@@ -145,14 +159,18 @@ import Testing
         for outcome in next { #expect(await outcome.value.reasons == ["the host is stopping"]) }
         await shutdown.value
         // Two instances were made; both are gone, and so is the one that served.
-        #expect(fixture.log.count(of: "created first") == 2)
-        #expect(fixture.log.count(of: "destroyed first") == 2 && fixture.log.count(of: "destroyed v1") == 1)
+        await fixture.expectSaid("created first", times: 2)
+        await fixture.expectSaid("destroyed first", times: 2)
+        await fixture.expectSaid("destroyed v1", times: 1)
     }
 
-    @Test func aVAddrThatCannotBeBoundUndoesTheReload() async throws {
+    @Test(arguments: Isolation.allCases) func aVAddrThatCannotBeBoundUndoesTheReload(isolation: Isolation) async throws
+    {
         let node = Node()
-        let network = LocalHostNetwork(ChoosyMultiplexer(inner: AstraNetMultiplexer(node), refused: "taken"))
-        let fixture = try HostFixture { _ in network }
+        let multiplexer = ChoosyMultiplexer(AstraNetMultiplexer(node))
+        multiplexer.refuse("taken")
+        let network = LocalHostNetwork(multiplexer)
+        let fixture = try HostFixture(isolation) { _, _ in network }
         try fixture.install("v1")
         try fixture.configure()
         try await fixture.host.start()
@@ -162,7 +180,8 @@ import Testing
         let outcome = await fixture.host.reload()
         #expect(outcome.result == .refused && outcome.generation == 1)
         #expect(outcome.reasons.count == 1 && outcome.reasons[0].contains("'taken'"))
-        #expect(fixture.log.count(of: "created v2") == 1 && fixture.log.count(of: "destroyed v2") == 1)
+        await fixture.expectSaid("created v2", times: 1)
+        await fixture.expectSaid("destroyed v2", times: 1)
         #expect(await fixture.host.status.routes.map(\.vAddr) == ["stream"])
         // What was bound before the failure is free again.
         try node.bind("fine").close()
@@ -172,8 +191,10 @@ import Testing
 
     // MARK: Error mass
 
-    @Test func aRouteThatKeepsFailingIsWithdrawnAndOneSuccessRestoresIt() async throws {
-        let fixture = try HostFixture()
+    @Test(arguments: Isolation.allCases) func aRouteThatKeepsFailingIsWithdrawnAndOneSuccessRestoresIt(
+        isolation: Isolation
+    ) async throws {
+        let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure(
             routes: "- {vaddr: stream, plugin: a, error_mass: {limit: 3, pause: 100ms, max_pause: 100ms}}")
@@ -219,20 +240,5 @@ extension ChanservHost.Host {
         let tasks = (0..<count).map { _ in Task { await self.reload() } }
         while waiters.values.reduce(0, { $0 + $1.count }) < count { await Task.yield() }
         return tasks
-    }
-}
-
-/// A multiplexer that will not bind one name.
-private struct ChoosyMultiplexer: Multiplexer {
-    let inner: any Multiplexer
-    let refused: String
-
-    func bind(_ name: String, visibleTo peer: (any Connection)?) throws -> any ConnectionListener {
-        if name == refused { throw ConnectionError(.addressInUse, "somebody else has \(name)") }
-        return try inner.bind(name, visibleTo: peer)
-    }
-
-    func dial(_ name: String, bucket: String?, deadline: ContinuousClock.Instant) async throws -> any Connection {
-        try await inner.dial(name, bucket: bucket, deadline: deadline)
     }
 }

@@ -5,8 +5,8 @@ import Testing
 @testable import ChanservHost
 
 @Suite(.timeLimit(.minutes(2))) struct HostReloadTests {
-    @Test func servesWhatTheFileSaysAndSaysWhere() async throws {
-        let fixture = try HostFixture()
+    @Test(arguments: Isolation.allCases) func servesWhatTheFileSaysAndSaysWhere(isolation: Isolation) async throws {
+        let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
         try await fixture.serving { client in
@@ -15,15 +15,17 @@ import Testing
             #expect(status.generation == 1)
             #expect(status.routes.map(\.vAddr) == ["stream"])
             #expect(status.instances.map(\.version) == ["v1"])
-            #expect(status.retainedCopies == 1)
+            #expect(status.retainedCopies == (isolation == .host ? 1 : 0))
             let port = try #require(status.listening.first).port
             #expect(port != 0)
             #expect(fixture.log.count(of: "info ready: listening on 127.0.0.1:\(port), serving stream") == 1)
         }
     }
 
-    @Test func aNewFileIsServedAfterAReloadAndTheOldInstanceIsDestroyed() async throws {
-        let fixture = try HostFixture()
+    @Test(arguments: Isolation.allCases) func aNewFileIsServedAfterAReloadAndTheOldInstanceIsDestroyed(
+        isolation: Isolation
+    ) async throws {
+        let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
         try await fixture.serving { client in
@@ -39,11 +41,12 @@ import Testing
             #expect(fixture.log.count(of: "info reloading") == 1)
             #expect(fixture.log.count(of: "reload: repointed stream; created a@") == 1)
         }
-        #expect(fixture.log.count(of: "destroyed v2") == 1)
+        await fixture.expectSaid("destroyed v2", times: 1)
     }
 
-    @Test func aStreamThatRunsEndsOnTheCodeItBeganWith() async throws {
-        let fixture = try HostFixture()
+    @Test(arguments: Isolation.allCases) func aStreamThatRunsEndsOnTheCodeItBeganWith(isolation: Isolation) async throws
+    {
+        let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
         try await fixture.serving { client in
@@ -67,9 +70,9 @@ import Testing
         }
     }
 
-    @Test(arguments: ["CHANSERV_PLUGIN_SERIAL", "CHANSERV_PLUGIN_BLOCKING"])
-    func pluginsWithThreadsOfTheirOwnAreReplacedToo(flags: String) async throws {
-        let fixture = try HostFixture()
+    @Test(arguments: ["CHANSERV_PLUGIN_SERIAL", "CHANSERV_PLUGIN_BLOCKING"], Isolation.allCases)
+    func pluginsWithThreadsOfTheirOwnAreReplacedToo(flags: String, isolation: Isolation) async throws {
+        let fixture = try HostFixture(isolation)
         try fixture.install("v1", options: ["-DFLAGS=\(flags)"])
         try fixture.configure()
         try await fixture.serving { client in
@@ -82,8 +85,10 @@ import Testing
         }
     }
 
-    @Test func aRouteThatWasWithdrawnIsBackAtOnceWithTheNewCode() async throws {
-        let fixture = try HostFixture()
+    @Test(arguments: Isolation.allCases) func aRouteThatWasWithdrawnIsBackAtOnceWithTheNewCode(isolation: Isolation)
+        async throws
+    {
+        let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure(routes: "- {vaddr: stream, plugin: a, error_mass: {limit: 1, pause: 1h, max_pause: 1h}}")
         try await fixture.serving { client in
@@ -96,8 +101,8 @@ import Testing
         }
     }
 
-    @Test func nothingChangedTouchesNothing() async throws {
-        let fixture = try HostFixture()
+    @Test(arguments: Isolation.allCases) func nothingChangedTouchesNothing(isolation: Isolation) async throws {
+        let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
         try await fixture.serving { client in
@@ -106,21 +111,24 @@ import Testing
             try fixture.configure(plugins: "a: {config: {}, path: ./a.so}")
             let outcome = await fixture.host.reload()
             #expect(outcome.result == .unchanged && outcome.generation == 1)
-            #expect(fixture.log.count(of: "created") == 1 && fixture.log.count(of: "destroyed") == 0)
+            await fixture.expectSaid("created", times: 1)
+            await fixture.expectSaid("destroyed", times: 0)
             #expect(await fixture.host.status.instances.first?.openSources == 1)
             held.cancel()
         }
     }
 
-    @Test func routesThatDidNotChangeKeepTheirInstancesAndStreams() async throws {
-        let fixture = try HostFixture()
+    @Test(arguments: Isolation.allCases) func routesThatDidNotChangeKeepTheirInstancesAndStreams(isolation: Isolation)
+        async throws
+    {
+        let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.install("b1", as: "b.so")
         let plugins = "a: {path: a.so}\nb: {path: b.so, config: {label: bee}}"
         let routes = "- {vaddr: stream, plugin: a}\n- {vaddr: other, plugin: b}\n- {vaddr: third, plugin: b}"
         try fixture.configure(plugins: plugins, routes: routes)
         try await fixture.serving { client in
-            #expect(fixture.log.count(of: "created bee") == 1)
+            await fixture.expectSaid("created bee", times: 1)
             let held = try await client.source("other", "hold")
             var frames = held.frames.makeAsyncIterator()
             #expect(try await frames.next()?.string == "b1")
@@ -132,14 +140,15 @@ import Testing
                 #expect(try await client.version() == version)
                 #expect(try await client.version("third") == "b1")
             }
-            #expect(fixture.log.count(of: "created bee") == 1 && fixture.log.count(of: "destroyed bee") == 0)
+            await fixture.expectSaid("created bee", times: 1)
+            await fixture.expectSaid("destroyed bee", times: 0)
             #expect(await fixture.host.status.requestsByGeneration[1] == 1)
             held.cancel()
         }
     }
 
-    @Test func optionsChangeWithoutANewInstance() async throws {
-        let fixture = try HostFixture()
+    @Test(arguments: Isolation.allCases) func optionsChangeWithoutANewInstance(isolation: Isolation) async throws {
+        let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
         try await fixture.serving { client in
@@ -149,31 +158,37 @@ import Testing
             #expect(outcome.changes.updated == ["stream"] && outcome.changes.created.isEmpty)
             #expect(await fixture.host.routes.first?.service.configuration.compression == true)
             #expect(try await client.stream(count: 1000) == "v1")
-            #expect(fixture.log.count(of: "created") == 1 && fixture.log.count(of: "destroyed") == 0)
+            await fixture.expectSaid("created", times: 1)
+            await fixture.expectSaid("destroyed", times: 0)
             held.cancel()
         }
     }
 
-    @Test func aRouteWithItsOwnConfigHasItsOwnInstance() async throws {
-        let fixture = try HostFixture()
+    @Test(arguments: Isolation.allCases) func aRouteWithItsOwnConfigHasItsOwnInstance(isolation: Isolation) async throws
+    {
+        let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         let routes = "- {vaddr: stream, plugin: a}\n- {vaddr: twin, plugin: a}\n"
         try fixture.configure(routes: routes + "- {vaddr: own, plugin: a, config: {label: own}}")
         try await fixture.serving { client in
-            #expect(fixture.log.count(of: "created v1") == 1 && fixture.log.count(of: "created own") == 1)
+            await fixture.expectSaid("created v1", times: 1)
+            await fixture.expectSaid("created own", times: 1)
             try fixture.configure(routes: routes + "- {vaddr: own, plugin: a, config: {label: mine}}")
             let outcome = await fixture.host.reload()
             #expect(outcome.changes.repointed == ["own"])
             #expect(outcome.changes.untouched == ["stream", "twin"])
             await fixture.log.wait(for: "destroyed own")
-            #expect(fixture.log.count(of: "created mine") == 1 && fixture.log.count(of: "destroyed v1") == 0)
+            await fixture.expectSaid("created mine", times: 1)
+            await fixture.expectSaid("destroyed v1", times: 0)
             // The same bytes are not loaded again.
-            #expect(await fixture.host.status.retainedCopies == 1)
+            #expect(await fixture.host.status.retainedCopies == (isolation == .host ? 1 : 0))
         }
     }
 
-    @Test func aRemovedRouteIsWithdrawnAndItsStreamsEndWell() async throws {
-        let fixture = try HostFixture()
+    @Test(arguments: Isolation.allCases) func aRemovedRouteIsWithdrawnAndItsStreamsEndWell(isolation: Isolation)
+        async throws
+    {
+        let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.install("b1", as: "b.so")
         try fixture.configure(
@@ -195,8 +210,10 @@ import Testing
         }
     }
 
-    @Test func aRouteThatComesBackIsServedAgainBesideItsDrainingSelf() async throws {
-        let fixture = try HostFixture()
+    @Test(arguments: Isolation.allCases) func aRouteThatComesBackIsServedAgainBesideItsDrainingSelf(
+        isolation: Isolation
+    ) async throws {
+        let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         let other = "- {vaddr: other, plugin: a, config: {label: other}}"
         try fixture.configure(routes: "- {vaddr: stream, plugin: a}\n\(other)")
@@ -214,8 +231,10 @@ import Testing
         }
     }
 
-    @Test func whatDoesNotEndByTheDrainDeadlineIsCancelledAndSaysWhy() async throws {
-        let fixture = try HostFixture()
+    @Test(arguments: Isolation.allCases) func whatDoesNotEndByTheDrainDeadlineIsCancelledAndSaysWhy(
+        isolation: Isolation
+    ) async throws {
+        let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure(routes: "- {vaddr: stream, plugin: a, drain: 50ms}")
         try await fixture.serving { client in

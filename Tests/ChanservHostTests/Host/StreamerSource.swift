@@ -3,7 +3,8 @@
 ///
 /// Requests: `stream N` is one source of N frames `VERSION index`; `hold` is one frame, then nothing until cancelled;
 /// `fail` fails to open. Configuration: `label` for the log lines `created LABEL` and `destroyed LABEL`, `fail` makes
-/// create fail with that message, `fifo` makes it wait for somebody to open that pipe for writing.
+/// create fail with that message, `fifo` makes it wait for somebody to open that pipe for writing. A library built with CRASH
+/// is one that must not be loaded.
 let streamerSource = #"""
     #include <fcntl.h>
     #include <stdatomic.h>
@@ -109,6 +110,10 @@ let streamerSource = #"""
         source->host->wake(source->host, source->wake);
     }
     static void close_source(chanserv_source *source) { free(source); }
+
+    #ifdef CRASH
+    __attribute__((constructor)) static void crash(void) { abort(); }
+    #endif
 
     static const chanserv_plugin plugin = {
         CHANSERV_PLUGIN_MAGIC, MAJOR, CHANSERV_ABI_MINOR, sizeof(chanserv_plugin), FLAGS, "streamer", version,

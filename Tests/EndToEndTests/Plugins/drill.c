@@ -18,11 +18,17 @@
  *   deaf <tag>                             one frame, then PENDING without an end, cancelled or not
  *   fail <message>                         an error
  *   large <append|reserve>                 one frame, then one of 100 MiB + 1
+ *   ruin <way>                             see ruin.h; then an error where the process is still there
+ *
+ * The configuration: `fail` is a message with which create fails, `label` makes an instance another one, `fifo` is a pipe
+ * that create waits for, `create` and `destroy` are what these ruin. A library built with RUIN_LOADING is ruined by its
+ * constructor.
  *
  * A source's header is its number. Counts are those of one loaded copy of the library, so of one version; the requests
  * stats, idle and closed do not count themselves.
  */
 #include "chanserv_plugin.h"
+#include "ruin.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -46,6 +52,7 @@ enum { TAGS = 16, WAITERS = 64, NAME = 16, TEXT = 128 };
 
 struct chanserv_instance {
     const chanserv_host *host;
+    char ruin[16]; /* what destroy does */
 };
 
 struct chanserv_call {
@@ -58,7 +65,7 @@ struct chanserv_call {
     char body[];
 };
 
-enum verb { MAKE, COUNT, FOREVER, DEAF, FAIL, LARGE, STATS, IDLE, CLOSED };
+enum verb { MAKE, COUNT, FOREVER, DEAF, FAIL, LARGE, RUIN, STATS, IDLE, CLOSED };
 
 struct chanserv_source {
     const chanserv_host *host;
@@ -135,9 +142,10 @@ static chanserv_status report(chanserv_source *source, chanserv_frame_sink *sink
     }
     int size = snprintf(
         text, sizeof text,
-        "version=%s created=%ld destroyed=%ld open_calls=%ld open_sources=%ld calls=%ld sources=%ld polls=%ld", VERSION,
-        created, destroyed, open_calls, open_sources, all_calls, all_sources,
-        source->tag[0] == 0 ? 0 : find_tag(source->tag)->polls);
+        "version=%s created=%ld destroyed=%ld open_calls=%ld open_sources=%ld calls=%ld sources=%ld polls=%ld "
+        "process=%ld",
+        VERSION, created, destroyed, open_calls, open_sources, all_calls, all_sources,
+        source->tag[0] == 0 ? 0 : find_tag(source->tag)->polls, (long)getpid());
     pthread_mutex_unlock(&mutex);
     chanserv_status status = sink->append(sink, text, (size_t)size);
     return status == CHANSERV_READY ? CHANSERV_END : status;
@@ -244,6 +252,10 @@ static chanserv_status poll_frames(chanserv_source *source, chanserv_frame_sink 
     case FAIL:
         snprintf(error->message, error->capacity, "%s", source->message);
         return CHANSERV_ERROR_INTERNAL;
+    case RUIN:
+        ruin(source->kind);
+        snprintf(error->message, error->capacity, "ruin '%s' has left the process as it was", source->kind);
+        return CHANSERV_ERROR_INTERNAL;
     case DEAF:
     case LARGE: break;
     }
@@ -273,6 +285,8 @@ static bool parse(const char *line, chanserv_source *source) {
         source->verb = FAIL;
     } else if (sscanf(line, "large %15s", way) == 1) {
         source->verb = LARGE;
+    } else if (sscanf(line, "ruin %15s", source->kind) == 1) {
+        source->verb = RUIN;
     } else if (sscanf(line, "closed %15s %ld", source->tag, &source->count) == 2) {
         source->verb = CLOSED;
     } else if (strncmp(line, "stats", 5) == 0 || strncmp(line, "idle", 4) == 0) {
@@ -381,10 +395,10 @@ static void close_source(chanserv_source *source) {
 
 static chanserv_status create(const chanserv_host *host, const chanserv_config *config, chanserv_instance **instance,
                               chanserv_error *error) {
-    const char *const known[] = {"fail", "label", "fifo"};
+    const char *const known[] = {"fail", "label", "fifo", "create", "destroy"};
     const char *message = NULL;
     size_t size;
-    chanserv_status status = host->config_only(host, config, known, 3, error);
+    chanserv_status status = host->config_only(host, config, known, 5, error);
     if (status < 0) return status;
     status = host->config_string(host, config, "fail", &message, &size, error);
     if (status == CHANSERV_READY) {
@@ -396,8 +410,12 @@ static chanserv_status create(const chanserv_host *host, const chanserv_config *
         host->log(host, CHANSERV_LOG_INFO, "create waits", 12);
         close(open(message, O_RDONLY | O_CLOEXEC)); /* until somebody opens it for writing */
     }
-    *instance = malloc(sizeof **instance);
+    if (host->config_string(host, config, "create", &message, &size, error) == CHANSERV_READY) ruin(message);
+    *instance = calloc(1, sizeof **instance);
     (*instance)->host = host;
+    if (host->config_string(host, config, "destroy", &message, &size, error) == CHANSERV_READY) {
+        snprintf((*instance)->ruin, sizeof(*instance)->ruin, "%s", message);
+    }
     count(&created, 1);
     return CHANSERV_READY;
 }
@@ -407,8 +425,15 @@ static void destroy(chanserv_instance *instance) {
     int size = snprintf(text, sizeof text, "destroyed version %s", VERSION);
     instance->host->log(instance->host, CHANSERV_LOG_INFO, text, (size_t)size);
     count(&destroyed, 1);
+    ruin(instance->ruin);
     free(instance);
 }
+
+#ifdef RUIN_LOADING
+__attribute__((constructor)) static void ruin_loading(void) {
+    ruin(RUIN_LOADING);
+}
+#endif
 
 static const chanserv_plugin drill = {
     .magic = CHANSERV_PLUGIN_MAGIC,

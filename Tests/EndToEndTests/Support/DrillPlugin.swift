@@ -34,10 +34,11 @@ enum DrillPlugin {
     /// The library as built with other options.
     static func compile(options: [String] = []) throws -> Data {
         let folder = try TestFolder()
-        let source = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .appendingPathComponent("Plugins/drill.c")
+        let sources = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .appendingPathComponent("Plugins")
         try CompiledPlugin.compile(
-            String(contentsOf: source, encoding: .utf8), to: folder.file("drill.so"), options: ["-O1"] + options)
+            String(contentsOf: sources.appendingPathComponent("drill.c"), encoding: .utf8), to: folder.file("drill.so"),
+            options: ["-O1", "-I", sources.path] + options)
         return try Data(contentsOf: URL(fileURLWithPath: folder.file("drill.so")))
     }
 

@@ -1,0 +1,45 @@
+import Chanserv
+import NIOConcurrencyHelpers
+
+@testable import ChanservHost
+
+/// A multiplexer that will not bind one name.
+final class ChoosyMultiplexer: Multiplexer {
+    private let inner: any Multiplexer
+    private let refused = NIOLockedValueBox<String?>(nil)
+
+    init(_ inner: any Multiplexer) {
+        self.inner = inner
+    }
+
+    /// Refuses this name from now on, and no other.
+    func refuse(_ name: String?) { refused.withLockedValue { $0 = name } }
+
+    func bind(_ name: String, visibleTo peer: (any Connection)?) throws -> any ConnectionListener {
+        if name == refused.withLockedValue({ $0 }) {
+            throw ConnectionError(.addressInUse, "somebody else has \(name)")
+        }
+        return try inner.bind(name, visibleTo: peer)
+    }
+
+    func dial(_ name: String, bucket: String?, deadline: ContinuousClock.Instant) async throws -> any Connection {
+        try await inner.dial(name, bucket: bucket, deadline: deadline)
+    }
+}
+
+/// A real node that will not bind one name.
+struct ChoosyHostNetwork: HostNetwork {
+    let node: AstraNetHostNetwork
+    let choosy: ChoosyMultiplexer
+
+    init(_ node: AstraNetHostNetwork) {
+        self.node = node
+        choosy = ChoosyMultiplexer(node.multiplexer)
+    }
+
+    var multiplexer: any Multiplexer { choosy }
+
+    func listen(at address: HostAddress) async throws -> HostAddress { try await node.listen(at: address) }
+    func keepJoined(_ address: HostAddress) async { await node.keepJoined(address) }
+    func shutdown() async { await node.shutdown() }
+}

@@ -1,0 +1,156 @@
+import AstraNet
+import Chanserv
+import ChanservAstraNet
+import Foundation
+import NIOConcurrencyHelpers
+import Testing
+
+@testable import ChanservHost
+
+/// A reload that fails at any of its steps leaves no trace: what the host says of itself, and offers, is what it was.
+@Suite(.timeLimit(.minutes(2))) struct HostStateTests {
+    /// Where a reload fails that makes four instances, one of them for a route that is there, and binds three routes.
+    enum Step: Hashable, CustomStringConvertible {
+        case reading, validating, findingTheLibrary, checkingThePin, recognisingTheLibrary, readingTheDescriptor,
+            preflight
+        case creating(Int), binding(Int)
+
+        static let all: [Step] =
+            [.reading, .validating, .findingTheLibrary, .checkingThePin, .recognisingTheLibrary, .readingTheDescriptor]
+            + [.preflight] + (0...3).map(Step.creating) + (1...3).map(Step.binding)
+
+        var description: String {
+            switch self {
+            case .reading: "reading"
+            case .validating: "validating"
+            case .findingTheLibrary: "finding the library"
+            case .checkingThePin: "checking the pin"
+            case .recognisingTheLibrary: "recognising the library"
+            case .readingTheDescriptor: "reading the descriptor"
+            case .preflight: "preflight"
+            case .creating(let number): "creating instance \(number)"
+            case .binding(let number): "binding route \(number)"
+            }
+        }
+
+        /// What the host must say.
+        var reason: String {
+            switch self {
+            case .reading: "chanserv.yaml:"
+            case .validating: "plugn"
+            case .findingTheLibrary: "nowhere.so"
+            case .checkingThePin: "SHA-256"
+            case .recognisingTheLibrary: "ELF"
+            case .readingTheDescriptor: "ABI"
+            case .preflight: "SIGABRT"
+            case .creating(let number): "told to fail: at \(number)"
+            case .binding(let number): "somebody else has new\(number)"
+            }
+        }
+    }
+
+    /// All that a host has that no running request changes.
+    private struct Dump: Equatable {
+        var status: HostStatus
+        var offered: [String]
+
+        init(_ fixture: HostFixture, _ node: Node, _ client: Client) async throws {
+            // An answer comes behind what was said before it.
+            _ = try await client.version("other")
+            offered = node.services.map(\.name).filter { !$0.contains("master:") && !$0.contains("chan") }.sorted()
+            status = await fixture.host.status
+            for index in status.routes.indices where status.routes[index].vAddr == "other" {
+                // The request just made.
+                status.routes[index].counters.requestsTotal = 0
+                status.routes[index].counters.sourcesTotal = 0
+                status.routes[index].counters.sourcesOpen = 0
+            }
+            for index in status.instances.indices where status.instances[index].plugin == "b" {
+                status.instances[index].calls = 0
+                status.instances[index].frames = 0
+            }
+            status.reloads = HostStatus.Reloads()
+        }
+    }
+
+    @Test(arguments: Isolation.allCases) func aReloadThatFailsAnywhereChangesNothing(isolation: Isolation) async throws
+    {
+        let choosy = NIOLockedValueBox<ChoosyMultiplexer?>(nil)
+        let fixture = try HostFixture(isolation, preflight: true) { node, logger in
+            let network = ChoosyHostNetwork(AstraNetHostNetwork(node, logger: logger))
+            choosy.withLockedValue { $0 = network.choosy }
+            return network
+        }
+        try fixture.install("v1")
+        try fixture.install("b1", as: "b.so")
+        let before = (
+            plugins: "a: {path: a.so}\nb: {path: b.so}",
+            routes: "- {vaddr: stream, plugin: a}\n- {vaddr: other, plugin: b}"
+        )
+        try fixture.configure(plugins: before.plugins, routes: before.routes)
+        try await fixture.host.start()
+        let multiplexer = try #require(choosy.withLockedValue { $0 })
+        let node = try await fixture.connect()
+        let client = Client(multiplexer: AstraNetMultiplexer(node))
+        // Held by a request, so that whatever touched the instance would show.
+        let held = try await client.source("stream", "hold")
+        var frames = held.frames.makeAsyncIterator()
+        #expect(try await frames.next()?.string == "v1")
+        // Processes tell now and then what they have done.
+        while await fixture.host.status.instances.first?.openSources != 1 { await Task.yield() }
+        var expected = try await Dump(fixture, node, client)
+
+        for step in Step.all {
+            try makeFail(step, fixture, before)
+            multiplexer.refuse(nil)
+            if case .binding(let number) = step { multiplexer.refuse("new\(number)") }
+            let outcome = await fixture.host.reload()
+            #expect(outcome.result == .refused, "\(step)")
+            #expect(outcome.reasons.contains { $0.contains(step.reason) }, "\(step): \(outcome.reasons)")
+            let dump = try await Dump(fixture, node, client)
+            // What was loaded into the host stays, used or not.
+            expected.status.retainedCopies = dump.status.retainedCopies
+            expected.status.retainedBytes = dump.status.retainedBytes
+            #expect(dump == expected, "\(step)")
+            #expect(dump.status.retainedCopies <= (isolation == .host ? 2 + Step.all.count : 0), "\(step)")
+        }
+
+        // And once all is right, it is done.
+        multiplexer.refuse(nil)
+        try makeFail(nil, fixture, before)
+        let outcome = await fixture.host.reload()
+        #expect(outcome.result == .changed, "\(outcome.reasons)")
+        #expect(outcome.changes.added == ["new1", "new2", "new3"] && outcome.changes.repointed == ["stream"])
+        held.cancel()
+        await node.shutdown()
+        await fixture.host.shutdown(drain: .zero)
+        let created = fixture.log.count(of: "] created ")
+        await fixture.expectSaid("] destroyed ", times: created)
+    }
+
+    /// Writes what a reload is to find.
+    private func makeFail(_ step: Step?, _ fixture: HostFixture, _ before: (plugins: String, routes: String)) throws {
+        var plugins = before.plugins
+        var failing: Int?
+        try fixture.install("v\(step.map { 10 + (Step.all.firstIndex(of: $0) ?? 0) } ?? 2)")
+        switch step {
+        case .reading: return try fixture.write("chanserv.yaml", "routes: [")
+        case .validating: return try fixture.configure(plugins: plugins, routes: "- {vaddr: stream, plugn: a}")
+        case .findingTheLibrary: plugins = plugins.replacingOccurrences(of: "a.so", with: "nowhere.so")
+        case .checkingThePin:
+            plugins = plugins.replacingOccurrences(
+                of: "a.so", with: "a.so, sha256: \"\(String(repeating: "0", count: 64))\"")
+        case .recognisingTheLibrary: try fixture.write("a.so", "#!/bin/sh\n")
+        case .readingTheDescriptor: try fixture.install("v3", options: ["-DMAJOR=7"])
+        case .preflight: try fixture.install("v3", options: ["-DCRASH"])
+        case .creating(let number): failing = number
+        case .binding, nil: break
+        }
+        func config(_ number: Int) -> String {
+            failing == number ? "config: {fail: at \(number)}" : "config: {label: number \(number)}"
+        }
+        let added = (1...3).map { "- {vaddr: new\($0), plugin: a, \(config($0))}" }
+        let routes = ["- {vaddr: stream, plugin: a, \(config(0))}", "- {vaddr: other, plugin: b}"] + added
+        try fixture.configure(plugins: plugins, routes: routes.joined(separator: "\n"))
+    }
+}

@@ -1,0 +1,61 @@
+/*
+ * Ruin: what a plugin can do to the process it runs in.
+ *
+ *   abort       calls abort
+ *   null        writes to address zero
+ *   leak        allocates without end, and does not look whether there is any
+ *   loop        computes for ever
+ *   hang        blocks every signal and waits for ever
+ *   exit        calls exit
+ *   overflow    calls itself without end
+ *   close       closes every descriptor and goes on as if nothing were
+ *   fork        starts a process that stays, and aborts
+ *   session     the same, and the process is in a session of its own
+ *   trap        executes what no processor does
+ */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static int ruin_by_depth(int depth) {
+    volatile char room[4096];
+    room[0] = (char)depth;
+    return depth < 0 ? 0 : ruin_by_depth(depth + 1) + room[0];
+}
+
+static void ruin_wait(void) {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    for (;;) pause();
+}
+
+static void ruin(const char *way) {
+    static volatile int *volatile nowhere = NULL;
+    static volatile long turns;
+    if (strcmp(way, "abort") == 0) {
+        abort();
+    } else if (strcmp(way, "null") == 0) {
+        *nowhere = 1;
+    } else if (strcmp(way, "leak") == 0) {
+        for (;;) *(volatile char *)malloc(1 << 20) = 1;
+    } else if (strcmp(way, "loop") == 0) {
+        for (;;) turns++;
+    } else if (strcmp(way, "hang") == 0) {
+        ruin_wait();
+    } else if (strcmp(way, "exit") == 0) {
+        exit(3);
+    } else if (strcmp(way, "overflow") == 0) {
+        turns = ruin_by_depth(0);
+    } else if (strcmp(way, "close") == 0) {
+        syscall(SYS_close_range, 0u, ~0u, 0u);
+    } else if (strcmp(way, "fork") == 0 || strcmp(way, "session") == 0) {
+        if (fork() != 0) abort();
+        if (strcmp(way, "session") == 0) setsid();
+        ruin_wait();
+    } else if (strcmp(way, "trap") == 0) {
+        __builtin_trap();
+    }
+}

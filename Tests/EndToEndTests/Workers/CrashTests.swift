@@ -1,0 +1,87 @@
+import Chanserv
+import Foundation
+import TestSupport
+import Testing
+
+extension EndToEnd {
+    /// Issue: whatever a plugin in a process of its own does to that process, only its own streams end, and it comes back.
+    @Suite(.serialized, .timeLimit(.minutes(2))) struct Crash {
+        /// The plugin that is ruined, another in a process of its own, and one in the host's.
+        static let configuration = """
+            node: {listen: 127.0.0.1:0}
+            plugins:
+              ruined: {path: drill.so, isolation: process, kill_after: 1s, limits: {address_space: 1GiB}}
+              neighbour: {path: drill.so, isolation: process}
+              local: {path: drill.so}
+            routes:
+              - {vaddr: ruined, plugin: ruined}
+              - {vaddr: neighbour, plugin: neighbour}
+              - {vaddr: local, plugin: local}
+            """
+        static let others = ["neighbour", "local"]
+
+        @Test(arguments: Ruin.allCases)
+        func onlyThatPluginsStreamsEndAndItServesAgain(ruin: Ruin) async throws {
+            try await ServedHost.serving(Self.configuration) { host in
+                let figures = ProcessFigures(host.process.pid)
+                let before = try #require(await host.withClient { try await $0.report("ruined", "stats")["process"] })
+                defer { StrayProcesses.end(of: host) }
+                try await withThrowingTaskGroup(of: Void.self) { group in
+                    let isOver = ReloadClock()
+                    defer { isOver.end() }
+                    for vAddr in Self.others {
+                        // More than windows and buffers hold, so that the plugin is in its middle all the time.
+                        let client = try await host.connect()
+                        var held = try await client.begun(vAddr, "count 5000 2000")
+                        group.addTask {
+                            while !isOver.hasEnded {
+                                let frames = try await client.frames(vAddr, "count 50 1000")
+                                _ = try version(of: frames[0], count: 50, size: 1000)
+                            }
+                            _ = try version(of: await held[0].all(), count: 5000, size: 2000)
+                            await client.close()
+                        }
+                    }
+                    try await host.withClient { client in
+                        var victims = try await client.begun("ruined", "forever 1000 a\ndeaf b")
+                        let error = try await failure(of: { try await client.frames("ruined", "ruin \(ruin)") })
+                        Self.expect(error, saysOf: ruin)
+                        for index in victims.indices {
+                            Self.expect(try await failure(of: { try await victims[index].all() }), saysOf: ruin)
+                        }
+                        let after = try await Self.process(thatServesAgain: "ruined", client)
+                        #expect(after != before)
+                    }
+                }
+                let said = try await host.process.errorLine(with: "it is started again")
+                #expect(said.contains("plugin ruined: ") && said.contains(ruin.fate), "\(said)")
+                // One for each of the two plugins, and nothing of the one before is left.
+                let children = try figures.children
+                #expect(children.count == 2 && children.allSatisfy { !$0.isZombie }, "\(children)")
+                host.process.kill(SIGTERM)
+                #expect(try await host.process.exit().code == 0)
+            }
+        }
+
+        private static func expect(
+            _ error: ChanservError, saysOf ruin: Ruin, sourceLocation: SourceLocation = #_sourceLocation
+        ) {
+            #expect(error.code == .sourceFailed, "\(error)", sourceLocation: sourceLocation)
+            #expect(error.message.contains("plugin ruined ended: "), "\(error)", sourceLocation: sourceLocation)
+            #expect(error.message.contains(ruin.fate), "\(error)", sourceLocation: sourceLocation)
+        }
+
+        /// Asks until there is an answer; each refusal must say why.
+        ///
+        /// - Returns: the process that answers.
+        static func process(thatServesAgain vAddr: String, _ client: TestClient) async throws -> Int? {
+            while true {
+                do {
+                    return try await client.report(vAddr, "stats")["process"]
+                } catch let error as ChanservError {
+                    try #require(error.message.contains("plugin \(vAddr) "), "\(error)")
+                }
+            }
+        }
+    }
+}

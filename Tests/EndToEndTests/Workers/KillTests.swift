@@ -1,0 +1,134 @@
+import Chanserv
+import Foundation
+import NIOConcurrencyHelpers
+import TestSupport
+import Testing
+
+extension EndToEnd {
+    /// Issue: processes of a plugin that keep ending, under load.
+    ///
+    /// More by hand: `CHANSERV_TEST_KILLS=1000`.
+    @Suite(.serialized, .timeLimit(.minutes(60))) struct Kills {
+        static let clients = 20
+        static let kills = ProcessInfo.processInfo.environment["CHANSERV_TEST_KILLS"].flatMap(Int.init) ?? 30
+        static let processes = kills > 100 ? 24 : 10
+        /// What has lived for 10 s is started again soon, however often it ends; what has not has to wait ever longer.
+        static let age = kills > 100 ? Duration.seconds(11) : .zero
+
+        static let configuration = """
+            node: {listen: 127.0.0.1:0}
+            plugins:
+              killed: {path: drill.so, isolation: process, processes: \(processes)}
+              neighbour: {path: drill.so, isolation: process}
+              local: {path: drill.so}
+            routes:
+              - {vaddr: killed, plugin: killed}
+              - {vaddr: neighbour, plugin: neighbour}
+              - {vaddr: local, plugin: local}
+            """
+
+        /// What became of requests.
+        struct Tally {
+            var whole = 0
+            var failed = 0
+
+            static func += (left: inout Tally, right: Tally) {
+                left.whole += right.whole
+                left.failed += right.failed
+            }
+        }
+
+        @Test func noOtherPluginLosesAFrameAndNothingLeaks() async throws {
+            try await ServedHost.serving(Self.configuration) { host in
+                let figures = ProcessFigures(host.process.pid)
+                var clients: [TestClient] = []
+                for _ in 0..<Self.clients { clients.append(try await host.connect()) }
+                for client in clients {
+                    for vAddr in ["killed", "neighbour", "local"] {
+                        _ = try await client.frames(vAddr, "count 10 1000")
+                    }
+                }
+                let victims = try figures.children.filter { $0.arguments.contains("killed") }.map(\.pid)
+                try #require(victims.count == Self.processes)
+                let before = try (counts: figures.counts, memory: figures.memory)
+                let began = ContinuousClock.now
+
+                let isOver = ReloadClock()
+                var tallies = [String: Tally]()
+                try await withThrowingTaskGroup(of: (String, Tally).self) { group in
+                    // Whatever happens here, the clients end.
+                    defer { isOver.end() }
+                    for (index, client) in clients.enumerated() {
+                        let vAddr = index.isMultiple(of: 2) ? "killed" : index % 4 == 1 ? "neighbour" : "local"
+                        group.addTask { (vAddr, try await Self.stream(client, vAddr, until: isOver)) }
+                    }
+                    try await Self.kill(victims, of: host)
+                    isOver.end()
+                    for try await (vAddr, tally) in group { tallies[vAddr, default: Tally()] += tally }
+                }
+                #expect(tallies["neighbour"]?.failed == 0 && tallies["local"]?.failed == 0)
+                #expect(tallies["killed"].map { $0.whole > 0 } == true)
+                for (vAddr, tally) in tallies { print("kills: \(vAddr): \(tally)") }
+
+                let took = began.duration(to: .now)
+                let after = try (counts: await figures.counts(backTo: before.counts), memory: figures.memory)
+                #expect(after.counts.isWithin(before.counts), "\(before.counts) → \(after.counts)")
+                print(
+                    """
+                    kills: \(Self.kills) in \(took); \(before.counts) → \(after.counts), \
+                    memory \(before.memory) → \(after.memory) KiB
+                    """)
+                for client in clients { await client.close() }
+            }
+        }
+
+        /// Kills so many processes as wanted, the oldest first and at most half of all at a time, and waits until all are
+        /// back.
+        private static func kill(_ first: [pid_t], of host: ServedHost) async throws {
+            var pool = first.map { (process: $0, since: ContinuousClock.now) }
+            var missing = 0
+            for _ in 0..<kills {
+                if missing == processes / 2 {
+                    pool.append((try await next(of: host), .now))
+                    missing -= 1
+                }
+                let (process, since) = pool.removeFirst()
+                try await Task.sleep(until: since + age)
+                try #require(Foundation.kill(process, SIGKILL) == 0)
+                missing += 1
+            }
+            while missing > 0 {
+                _ = try await next(of: host)
+                missing -= 1
+            }
+        }
+
+        /// The next process that was started in the place of another.
+        private static func next(of host: ServedHost) async throws -> pid_t {
+            let line = try await host.process.errorLine(with: "plugin killed: it serves again in process ")
+            return try #require(
+                line.split(separator: " ").lastIndex(of: "process").flatMap { index in
+                    pid_t(line.split(separator: " ")[index + 1])
+                })
+        }
+
+        /// Posts and reads until all is over. What fails must say why; what ends well is whole.
+        private static func stream(
+            _ client: TestClient, _ vAddr: String, until isOver: ReloadClock
+        ) async throws -> Tally {
+            var tally = Tally()
+            while !isOver.hasEnded {
+                do {
+                    let frames = try await client.frames(vAddr, "count 200 2000")
+                    _ = try version(of: frames[0], count: 200, size: 2000)
+                    tally.whole += 1
+                } catch let error as ChanservError {
+                    try #require(error.code == .sourceFailed, "\(vAddr): \(error)")
+                    try #require(error.message.contains("plugin \(vAddr) "), "\(error)")
+                    tally.failed += 1
+                }
+            }
+            return tally
+        }
+    }
+}

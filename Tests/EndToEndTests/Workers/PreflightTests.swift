@@ -1,0 +1,107 @@
+import Foundation
+import TestSupport
+import Testing
+
+extension EndToEnd {
+    /// Issue: a library that crashes or hangs as soon as it is used never comes near a host.
+    @Suite(.serialized, .timeLimit(.minutes(2))) struct PreflightRefusal {
+        private static let broken = BrokenPlugin.all([.abort, .null, .hang])
+        private static let good = """
+            node: {listen: 127.0.0.1:0}
+            plugins:
+              drill: {path: drill.so}
+            routes:
+              - {vaddr: drill, plugin: drill}
+            """
+
+        /// The good configuration with all the broken plugins after it, run where `isolation` says.
+        private static func configuration(_ isolation: Isolation) -> String {
+            let lines = broken.map { broken in
+                let startup = broken.ruin == .hang ? ", startup: 2s" : ""
+                return "  \(broken): {path: \(broken).so, isolation: \(isolation)\(startup)\(broken.config)}\n"
+            }
+            let routes = broken.map { "  - {vaddr: \($0), plugin: \($0)}\n" }
+            return good.replacingOccurrences(of: "routes:\n", with: lines.joined() + "routes:\n" + routes.joined())
+        }
+
+        private static func write(_ folder: TestFolder) throws {
+            for broken in broken { try broken.write(to: folder.file("\(broken).so")) }
+        }
+
+        /// What is said of each broken plugin: its place in the file, its name and what it did.
+        private func expectRefusals(in text: String) {
+            for (index, broken) in Self.broken.enumerated() {
+                let name = "\(broken)"
+                let place = "chanserv.yaml:\(4 + index):\(name.count + 12): plugin '\(name)': "
+                let line = text.split(separator: "\n").first { $0.contains(place) }
+                let fate =
+                    broken.ruin == .hang
+                    ? "\(broken.place.name) did not return within 2.0 seconds"
+                    : "\(broken.ruin.fate)"
+                #expect(line?.contains(fate) == true, "\(name): \(line ?? "nothing") of\n\(text)")
+                #expect(line?.contains(broken.place.name) == true, "\(name): \(line ?? "nothing")")
+            }
+        }
+
+        @Test(arguments: Isolation.allCases) func checkRefusesIt(isolation: Isolation) async throws {
+            let folder = try TestFolder()
+            try DrillPlugin.write(version: 0, to: folder.file("drill.so"))
+            try Self.write(folder)
+            try Data(Self.configuration(isolation).utf8).write(
+                to: URL(fileURLWithPath: folder.file("chanserv.yaml")))
+            let check = try await ChanservCommand.run("check", "--config", folder.file("chanserv.yaml"))
+            #expect(check.code == 65)
+            expectRefusals(in: check.errors)
+        }
+
+        @Test(arguments: Isolation.allCases) func serveRefusesIt(isolation: Isolation) async throws {
+            let folder = try TestFolder()
+            try DrillPlugin.write(version: 0, to: folder.file("drill.so"))
+            try Self.write(folder)
+            try Data(Self.configuration(isolation).utf8).write(
+                to: URL(fileURLWithPath: folder.file("chanserv.yaml")))
+            let serve = try await ChanservCommand.run("serve", "--config", folder.file("chanserv.yaml"))
+            #expect(serve.code == 65)
+            #expect(!serve.errors.contains("ready"))
+            expectRefusals(in: serve.errors)
+        }
+
+        @Test(arguments: Isolation.allCases) func aReloadRefusesItAndTheRunningRoutesGoOn(isolation: Isolation)
+            async throws
+        {
+            try await ServedHost.serving(Self.good, prepare: Self.write) { host in
+                try await host.withClient { client in
+                    var held = try await client.begun("drill", "count 5000 2000")
+                    try host.configure(Self.configuration(isolation))
+                    #expect(try await host.reload().contains("reload refused"))
+                    expectRefusals(in: host.process.errorsSoFar)
+                    let report = try await client.report("drill", "stats")
+                    #expect(report["created"] == 1 && report["destroyed"] == 0)
+                    #expect(try version(of: await held[0].all(), count: 5000, size: 2000) == 0)
+                    #expect(try ProcessFigures(host.process.pid).children.isEmpty)
+                    // Put right again, nothing is to be done.
+                    try host.configure(Self.good)
+                    #expect(try await host.reload().contains("nothing has changed"))
+                }
+            }
+        }
+
+        /// Whoever sets no time has one nevertheless.
+        @Test func whatHangsIsRefusedWithoutBeingToldToo() async throws {
+            let broken = BrokenPlugin(place: .create, ruin: .loop)
+            let folder = try TestFolder()
+            try broken.write(to: folder.file("broken.so"))
+            let configuration = """
+                plugins:
+                  broken: {path: broken.so\(broken.config)}
+                routes:
+                  - {vaddr: broken, plugin: broken}
+                """
+            try Data(configuration.utf8).write(to: URL(fileURLWithPath: folder.file("chanserv.yaml")))
+            let check = try await ChanservCommand.run("check", "--config", folder.file("chanserv.yaml"))
+            #expect(check.code == 65)
+            #expect(check.errors.contains("chanserv.yaml:2:18: plugin 'broken': "), "\(check.errors)")
+            #expect(check.errors.contains("its create did not return within 10.0 seconds"), "\(check.errors)")
+        }
+    }
+}
