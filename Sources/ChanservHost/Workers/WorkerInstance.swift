@@ -240,12 +240,16 @@ final class WorkerInstance: ServingInstance {
     }
 
     var statistics: PluginStatistics {
-        let (past, processes, open, total) = state.withLockedValue { state in
-            (state.past, state.slots.compactMap(\.process), state.requests.count + state.opening, state.requestsTotal)
+        let (past, processes, requests, opening, total) = state.withLockedValue { state in
+            (
+                state.past, state.slots.compactMap(\.process), state.requests.values.map(\.request), state.opening,
+                state.requestsTotal
+            )
         }
         var all = processes.reduce(into: past) { $0 += $1.statistics }
         // These the host knows better: the processes tell theirs now and then, and none that has ended has one open.
-        all.openCalls = open
+        all.openCalls = requests.count + opening
+        all.openSources = requests.reduce(0) { $0 + $1.openSources }
         all.calls = total
         return all
     }

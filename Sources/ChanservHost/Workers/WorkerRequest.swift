@@ -28,6 +28,9 @@ final class WorkerRequest: Sendable {
         self.onEnd = onEnd
     }
 
+    /// Sources that were handed out and not closed.
+    var openSources: Int { state.withLockedValue { $0.sources.count } }
+
     /// A source as the server pulls from it: its bytes as the worker sends them.
     func relayed(_ source: ReceivedSource) -> Source {
         let (number, termination) = state.withLockedValue { state in
