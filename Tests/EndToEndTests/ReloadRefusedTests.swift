@@ -53,11 +53,11 @@ extension EndToEnd {
                 try DrillPlugin.write(
                     DrillPlugin.bytes(version: 2).prefix(9_000), to: host.folder.file("other.so"))
             },
-            Mistake(name: "an entry that is hidden", reason: "chanserv.yaml:4:17: ") { host in
+            Mistake(name: "an entry that is hidden", reason: "chanserv.yaml:5:17: ") { host, _ in
                 try CompiledPlugin.compile(
                     "int chanserv_plugin_v1(void) { return 0; }", to: host.folder.file("other.so"))
             },
-            Mistake(name: "a library it needs", reason: "libnowhere.so") { host in
+            Mistake(name: "a library it needs", reason: "libnowhere.so") { host, _ in
                 let needed = host.folder.file("libnowhere.so")
                 try CompiledPlugin.compile("int x;", to: needed, options: ["-Wl,-soname,libnowhere.so"])
                 try CompiledPlugin.compile(

@@ -65,13 +65,19 @@ struct Preparation: Sendable {
         }
     }
 
+    /// How many libraries are tried out at the same time: with all of many, each would get too little of the machine to be
+    /// done in its time.
+    private static let width = 8
+
     /// What instances of each plugin are made of. They are tried out at the same time: one that hangs takes as long as it may.
     private static func codes(
         of plugins: [(HostConfiguration.Plugin, PluginFile)], configurations: [String: [PluginConfiguration]],
         _ tools: Tools
     ) async -> [String: Result<InstanceRecipe.Code?, Problem>] {
         await withTaskGroup(of: (String, Result<InstanceRecipe.Code?, Problem>).self) { group in
-            for (plugin, file) in plugins {
+            var codes: [String: Result<InstanceRecipe.Code?, Problem>] = [:]
+            for (index, (plugin, file)) in plugins.enumerated() {
+                if index >= width, let (name, code) = await group.next() { codes[name] = code }
                 group.addTask {
                     do throws(Problem) {
                         let code = try await code(
@@ -82,7 +88,7 @@ struct Preparation: Sendable {
                     }
                 }
             }
-            return await group.reduce(into: [:]) { $0[$1.0] = $1.1 }
+            return await group.reduce(into: codes) { $0[$1.0] = $1.1 }
         }
     }
 
