@@ -24,13 +24,15 @@ enum ControlClient {
         return try await channel.executeThenClose { inbound in
             var lines = inbound.makeAsyncIterator()
             do {
-                try await channel.channel.writeAndFlush(ByteBuffer(bytes: request.line)).get()
+                // A host that is busy says so and closes, perhaps before it was asked: what it said counts then.
+                let unsent = await sendFailure(request, channel.channel)
                 while let line = try await next(&lines, channel.channel) {
                     let answer = try JSONDecoder().decode(answer, from: Data(line.readableBytesView))
                     if let error = answer.error { throw ControlFailure(error) }
                     if let result = answer.result { return result }
                     if let progress = answer.progress { try await onProgress(progress) }
                 }
+                if let unsent { throw unsent }
             } catch let error as DecodingError {
                 throw ControlFailure(
                     exitCode: 70, ["the host at '\(path)' answers nothing that is known here: \(error)"])
@@ -57,6 +59,15 @@ enum ControlClient {
                 }
         } catch {
             throw ControlFailure(exitCode: 69, ["no host answers at '\(path)': \(reason(error))"])
+        }
+    }
+
+    private static func sendFailure(_ request: ControlRequest, _ channel: any Channel) async -> (any Error)? {
+        do {
+            try await channel.writeAndFlush(ByteBuffer(bytes: request.line)).get()
+            return nil
+        } catch {
+            return error
         }
     }
 
