@@ -69,7 +69,10 @@ import Testing
                 status.instances[index].calls = 0
                 status.instances[index].frames = 0
             }
+            // What is said of reloads and of time is to change.
             status.reloads = HostStatus.Reloads()
+            status.lastReload = nil
+            status.uptime = nil
         }
     }
 
