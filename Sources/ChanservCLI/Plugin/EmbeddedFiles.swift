@@ -414,8 +414,9 @@ set -eu
 cd "$(dirname "$0")"
 umask go-w # the host loads nothing that others could change
 
+# Go exports a name for each of its own; the host is to see none but the entry.
 CGO_ENABLED=1 CC=${CC:-$(command -v cc || command -v clang || command -v gcc)} \
-    go build -buildmode=c-shared -o lib{{name}}.so.new .
+    go build -buildmode=c-shared -ldflags "-extldflags '\"-Wl,--version-script=$PWD/exports.map\"'" -o lib{{name}}.so.new .
 rm -f lib{{name}}.so.h lib{{name}}.so.new.h lib{{name}}.h
 # By a rename: whoever reads the old file meanwhile sees all of it.
 mv -f lib{{name}}.so.new lib{{name}}.so
@@ -623,6 +624,10 @@ func report(e *C.chanserv_error, err error) C.chanserv_status {
 	}
 	return C.CHANSERV_ERROR_INTERNAL
 }
+
+"""###,
+"go/exports.map": ###"""
+{ global: chanserv_plugin_v1; local: *; };
 
 """###,
 "go/glue.c": ###"""

@@ -9,6 +9,8 @@ struct CaseLibrary: @unchecked Sendable {
 
     /// What it exports; `nil` where that cannot be told.
     let symbols: DynamicSymbols?
+    /// Whether it brings Go's runtime along.
+    let isGo: Bool
     let entry: Entry
     /// What the entry returned.
     let pointer: UnsafePointer<chanserv_plugin>?
@@ -20,11 +22,13 @@ struct CaseLibrary: @unchecked Sendable {
 
     init(path: String, record: CaseRecord) throws(Problem) {
         let symbols: DynamicSymbols?
+        let isGo: Bool
         let copy: String
         let folder: PrivateFolder
         do throws(PluginLoadError) {
             let file = try PluginFile(path: path)
             symbols = DynamicSymbols(try PluginFile.library(file.bytes, path: path))
+            isGo = GoRuntime.isPart(of: file.bytes)
             folder = try PrivateFolder(for: path)
             copy = try folder.write(file, as: String(path.split(separator: "/").last ?? "plugin"))
         } catch {
@@ -43,6 +47,7 @@ struct CaseLibrary: @unchecked Sendable {
             throw Problem(message: "it does not export \(CHANSERV_ENTRY_NAME)")
         }
         self.symbols = symbols
+        self.isGo = isGo
         entry = unsafeBitCast(symbol, to: Entry.self)
         record.entered(.entry)
         pointer = entry()

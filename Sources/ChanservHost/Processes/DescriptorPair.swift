@@ -14,6 +14,7 @@ struct DescriptorPair {
         guard socketpair(AF_UNIX, kind, 0, &ends) == 0 else {
             throw ProcessError("cannot make a connection", code: errno)
         }
+        for end in ends { enlarge(end) }
         return DescriptorPair(near: ends[0], far: ends[1])
     }
 
@@ -25,6 +26,18 @@ struct DescriptorPair {
         guard Glibc.pipe(&ends) == 0 else { throw ProcessError("cannot make a pipe", code: errno) }
         for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
         return DescriptorPair(near: ends[0], far: ends[1])
+    }
+
+    /// Bytes that may be under way on a socket: 4 MiB where this process may have them, else what the system allows.
+    private static let underWay: Int32 = 4 << 20
+
+    private static func enlarge(_ socket: Int32) {
+        var size = underWay
+        let length = socklen_t(MemoryLayout<Int32>.size)
+        if setsockopt(socket, SOL_SOCKET, SO_SNDBUFFORCE, &size, length) != 0 {
+            // The system cuts it to its limit.
+            _ = setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &size, length)
+        }
     }
 
     func close() {

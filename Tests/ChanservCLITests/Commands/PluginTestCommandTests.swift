@@ -110,7 +110,7 @@ import Testing
         Broken("cancel_does_not_wake", "cancel-wakes", says: "host->wake was not called"),
         Broken("polled_only_when_woken", "unasked-polls", says: "in poll_frames"),
         Broken("one_thread", "requests-at-once", "moving-threads", "parallel-sources", says: "another thread"),
-        Broken("one_source_at_a_time", "parallel-sources", says: "in poll_frames"),
+        Broken("one_source_at_a_time", "parallel-sources", says: "poll_frames"),
         Broken("strange_status", "statuses", says: "poll_frames returned 7"),
         Broken("long_message", "error-messages", says: "beyond the 16 bytes"),
         Broken("wakes_anybody", "host-calls", says: "42"),

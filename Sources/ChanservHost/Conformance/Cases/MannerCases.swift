@@ -59,9 +59,9 @@ extension ConformanceCase {
             let plugin = try run.plugin(watchesThreads: true)
             try run.exercise(plugin)
             let changes = ProcessState().changes(since: ProcessState.beforeLoading)
-            let runtime =
-                changes.isEmpty ? nil : run.library.symbols?.goRuntime
-            if let runtime { return Verdict(.warn, changes.map { "\($0) (\(runtime))" }) }
+            if !changes.isEmpty, run.library.isGo {
+                return Verdict(.warn, changes.map { "\($0) (Go's runtime does that)" })
+            }
             return Verdict.judge(failures: plugin.findings.of(.threadState) + changes)
         },
         // The process of this case ends as programs do, and the one that started it looks how.

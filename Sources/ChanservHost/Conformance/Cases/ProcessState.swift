@@ -55,11 +55,3 @@ struct ProcessState: Sendable {
         return changes
     }
 }
-
-extension DynamicSymbols {
-    /// Go's runtime installs handlers when its library is loaded, which its author cannot help.
-    var goRuntime: String? {
-        exported.contains { $0.name.hasPrefix("_cgo") || $0.name.hasPrefix("crosscall") }
-            ? "Go's runtime does that" : nil
-    }
-}
