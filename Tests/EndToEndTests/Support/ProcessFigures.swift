@@ -87,9 +87,12 @@ struct ProcessFigures {
         var children: Int
         var zombies: Int
 
+        /// The threads of pools, which start and end one when it suits them. What leaks grows with all that is done, and by more.
+        private static let poolThreads = 3
+
         func isWithin(_ others: Counts) -> Bool {
-            descriptors <= others.descriptors && threads <= others.threads && children <= others.children
-                && zombies <= others.zombies
+            descriptors <= others.descriptors && threads <= others.threads + Self.poolThreads
+                && children <= others.children && zombies <= others.zombies
         }
     }
 
