@@ -55,5 +55,28 @@ extension EndToEnd {
                 }
             }
         }
+
+        @Test func aRouteWhosePluginDoesNotReturnIsWithdrawnAtOnceAndOthersAreServed() async throws {
+            let configuration = """
+                node: {listen: 127.0.0.1:0}
+                plugins:
+                  stuck: {path: drill.so, call_budget: 100ms}
+                  drill: {path: drill.so}
+                routes:
+                  - {vaddr: failing, plugin: stuck, error_mass: {pause: 10m, max_pause: 10m}}
+                  - {vaddr: other, plugin: drill}
+                """
+            try await ServedHost.serving(configuration) { host in
+                try await host.withClient { client in
+                    #expect(try await isOffered(client))
+                    let stuck = Task { try await client.frames("failing", "ruin hang") }
+                    defer { stuck.cancel() }
+                    let line = try await host.process.errorLine(with: "route 'failing' withdrawn for")
+                    #expect(line.contains("plugin stuck: poll_frames has not returned"), "\(line)")
+                    #expect(try await !isOffered(client))
+                    #expect(try await client.frames("other", "count 3 1").map(\.count) == [3])
+                }
+            }
+        }
     }
 }
