@@ -42,9 +42,15 @@ import Testing
         ],
         ["libLoad.so", "--request=3 50 300 text", "--request=2 4 2000 random 200"],
         ["libTicker.so", "--request=3 2ms 4"],
+        ["libExec.so", "--config={commands: {say: {run: [/bin/echo, hello]}}}", "--request=say"],
+        ["libSQLite.so", "--config={database: FOLDER/empty.db}", "--request=SELECT 1, 'a'; SELECT 2"],
     ])
     func theSamplePluginsKeepTheRules(_ plugin: [String]) async throws {
-        let (run, code) = try await Self.run("\(ChanservCommand.buildFolder)/\(plugin[0])", Array(plugin.dropFirst()))
+        let folder = try TestFolder()
+        // A database without a table is a file without a byte.
+        try Data().write(to: URL(fileURLWithPath: folder.file("empty.db")))
+        let arguments = plugin.dropFirst().map { $0.replacingOccurrences(of: "FOLDER", with: folder.path) }
+        let (run, code) = try await Self.run("\(ChanservCommand.buildFolder)/\(plugin[0])", arguments)
         #expect(run.names("fail") == [], "\(run.cases.filter { $0.outcome == "fail" })")
         #expect(code == 0)
         #expect(run.passed > 35)
