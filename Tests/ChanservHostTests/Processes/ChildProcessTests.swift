@@ -29,7 +29,7 @@ import Testing
 
     @Test func aProcessThatIsKilledIsGoneAndSoIsWhatItStarted() async throws {
         let ends = try Pipe()
-        let child = try await shell("trap '' TERM; sleep 1000 & cat") { $0.output = ends.writer }
+        let child = try await shell("trap '' TERM; sleep 1000 & wait") { $0.output = ends.writer }
         close(ends.writer)
         #expect(await child.waitForExit(until: .now) == nil)
         #expect(await child.kill() == .signalled(SIGKILL))
