@@ -100,7 +100,7 @@ import Testing
         var frames = held.frames.makeAsyncIterator()
         #expect(try await frames.next()?.string == "v1")
         // Processes tell now and then what they have done.
-        while await fixture.host.status.instances.first?.openSources != 1 { await Task.yield() }
+        while await fixture.host.status.instances.first?.frames != 1 { await Task.yield() }
         var expected = try await Dump(fixture, node, client)
 
         for step in Step.all {
