@@ -54,6 +54,7 @@ extension EndToEnd {
                 let before = try (counts: figures.counts, memory: figures.memory)
                 let held = try await watcher.sources("steady", "count 2000 1000")
                 let clock = ReloadClock()
+                var memory: [Int] = []
                 let began = ContinuousClock.now
 
                 let streams = try await withThrowingTaskGroup(of: Int.self) { group in
@@ -66,6 +67,7 @@ extension EndToEnd {
                     defer { clock.end() }
                     for version in 1...reloads {
                         try await reload(host, to: version, clock, watcher)
+                        if version.isMultiple(of: max(1, reloads / 10)) { memory.append(try figures.memory) }
                     }
                     clock.end()
                     return try await group.reduce(0, +)
@@ -88,7 +90,7 @@ extension EndToEnd {
                     """
                     reload under load (\(isolation)): \(reloads) reloads, \(streams) streams in \(began.duration(to: .now)); \
                     \(before.counts) → \(after.counts), \
-                    memory \(before.memory) → \(after.memory) KiB
+                    memory \(before.memory) → \(after.memory) KiB, on the way \(memory)
                     """)
                 for client in clients + [watcher] { await client.close() }
             }

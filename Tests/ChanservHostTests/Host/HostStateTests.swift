@@ -58,12 +58,17 @@ import Testing
             // An answer comes behind what was said before it.
             _ = try await client.version("other")
             offered = node.services.map(\.name).filter { !$0.contains("master:") && !$0.contains("chan") }.sorted()
-            status = await fixture.host.status
+            var status = await fixture.host.status
+            // The request just made has its answer, and ends.
+            while status.requestsByGeneration.values.reduce(0, +) > 1 || status.routes.contains(where: Self.isBusy) {
+                await Task.yield()
+                status = await fixture.host.status
+            }
             for index in status.routes.indices where status.routes[index].vAddr == "other" {
-                // The request just made.
                 status.routes[index].counters.requestsTotal = 0
                 status.routes[index].counters.sourcesTotal = 0
-                status.routes[index].counters.sourcesOpen = 0
+                status.routes[index].counters.frames = 0
+                status.routes[index].counters.bytes = 0
             }
             for index in status.instances.indices where status.instances[index].plugin == "b" {
                 status.instances[index].calls = 0
@@ -73,6 +78,11 @@ import Testing
             status.reloads = HostStatus.Reloads()
             status.lastReload = nil
             status.uptime = nil
+            self.status = status
+        }
+
+        private static func isBusy(_ route: HostStatus.Route) -> Bool {
+            route.vAddr == "other" && (route.counters.requestsOpen > 0 || route.counters.sourcesOpen > 0)
         }
     }
 

@@ -54,6 +54,7 @@ extension EndToEnd {
                 let began = ContinuousClock.now
 
                 let isOver = ReloadClock()
+                var memory: [Int] = []
                 var tallies = [String: Tally]()
                 try await withThrowingTaskGroup(of: (String, Tally).self) { group in
                     // Whatever happens here, the clients end.
@@ -62,7 +63,7 @@ extension EndToEnd {
                         let vAddr = index.isMultiple(of: 2) ? "killed" : index % 4 == 1 ? "neighbour" : "local"
                         group.addTask { (vAddr, try await Self.stream(client, vAddr, until: isOver)) }
                     }
-                    try await Self.kill(victims, of: host)
+                    memory = try await Self.kill(victims, of: host)
                     isOver.end()
                     for try await (vAddr, tally) in group { tallies[vAddr, default: Tally()] += tally }
                 }
@@ -76,7 +77,7 @@ extension EndToEnd {
                 print(
                     """
                     kills: \(Self.kills) in \(took); \(before.counts) → \(after.counts), \
-                    memory \(before.memory) → \(after.memory) KiB
+                    memory \(before.memory) → \(after.memory) KiB, on the way \(memory)
                     """)
                 for client in clients { await client.close() }
             }
@@ -84,10 +85,15 @@ extension EndToEnd {
 
         /// Kills so many processes as wanted, the oldest first and at most half of all at a time, and waits until all are
         /// back.
-        private static func kill(_ first: [pid_t], of host: ServedHost) async throws {
+        ///
+        /// - Returns: the memory of the host on the way, in KiB.
+        private static func kill(_ first: [pid_t], of host: ServedHost) async throws -> [Int] {
+            let figures = ProcessFigures(host.process.pid)
+            var memory: [Int] = []
             var pool = first.map { (process: $0, since: ContinuousClock.now) }
             var missing = 0
-            for _ in 0..<kills {
+            for number in 0..<kills {
+                if number.isMultiple(of: max(1, kills / 10)) { memory.append(try figures.memory) }
                 if missing == processes / 2 {
                     pool.append((try await next(of: host), .now))
                     missing -= 1
@@ -101,6 +107,7 @@ extension EndToEnd {
                 _ = try await next(of: host)
                 missing -= 1
             }
+            return memory
         }
 
         /// The next process that was started in the place of another.
