@@ -41,6 +41,16 @@ final class LineReader: Sendable {
         }
         let ended = ended
         source.setCancelHandler {
+            // What was written before the end of a process is here, also where nobody came to read it in time. No more than a
+            // pipe holds: another may go on writing.
+            var part = [UInt8](repeating: 0, count: 1 << 16)
+            let count = read(descriptor, &part, part.count)
+            if count > 0 {
+                rest.withLockedValue { rest in
+                    rest += part[..<count]
+                    Self.takeLines(&rest, limit: limit, onLine)
+                }
+            }
             close(descriptor)
             let last = rest.withLockedValue { rest in
                 defer { rest = [] }
