@@ -85,7 +85,7 @@ public actor Host {
         store = PluginStore(threads: threads, logger: logger)
     }
 
-    var tools: Preparation.Tools { Preparation.Tools(store: store, program: program, logger: logger) }
+    var tools: Preparation.Tools { Preparation.Tools(store: store, program: program) }
 
     func nextID() -> UInt64 {
         lastID += 1

@@ -1,5 +1,3 @@
-internal import Logging
-
 /// A configuration with its libraries read, tried out and loaded: all that can be found wrong before any instance is made.
 struct Preparation: Sendable {
     /// What it takes.
@@ -7,7 +5,6 @@ struct Preparation: Sendable {
         var store: PluginStore
         /// chanserv's own executable; without it nothing is tried out, and no plugin can have processes.
         var program: String?
-        var logger: Logger
     }
 
     /// The routes whose libraries could be loaded, in the order of the file.
@@ -111,7 +108,7 @@ struct Preparation: Sendable {
             }
         }
         if let program = tools.program, let examined, plugin.isolation.preflight {
-            let preflight = Preflight(program: program, logger: tools.logger)
+            let preflight = Preflight(program: program)
             let problem = await preflight.problem(
                 with: examined, plugin: plugin.name, configurations: configurations, threads: plugin.threads,
                 options: plugin.isolation)

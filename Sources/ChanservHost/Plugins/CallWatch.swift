@@ -68,7 +68,8 @@ enum CallWatch {
 
     /// Tells each context whose budget is over by `now`, once for each call.
     private static func report(now: UInt64) {
-        for record in records.withLockedValue({ Array($0.values) }) {
+        let all = records.withLockedValue { Array($0.values) }
+        for record in all {
             let overdue: Running? = record.running.withLockedValue { running in
                 // One that began after `now` was read is not overdue, and its time would be negative.
                 guard let call = running, !call.isReported, call.start < now,
@@ -80,7 +81,7 @@ enum CallWatch {
             guard let overdue else { continue }
             overdue.context.doesNotReturn(overdue.function, overdue.kind, after: now &- overdue.start)
         }
-        for record in records.withLockedValue({ Array($0.values) }) {
+        for record in all {
             guard let call = record.running.withLockedValue({ $0 }), let limit = call.context.killAfter,
                 call.kind != .unhurried, call.start < now, now - call.start > limit
             else { continue }

@@ -22,6 +22,12 @@ final class LineReader: Sendable {
             fileDescriptor: descriptor, queue: DispatchQueue(label: "chanserv.lines"))
         self.source = source
         let rest = NIOLockedValueBox<[UInt8]>([])
+        let take: @Sendable (ArraySlice<UInt8>) -> Void = { bytes in
+            rest.withLockedValue { rest in
+                rest += bytes
+                Self.takeLines(&rest, limit: limit, onLine)
+            }
+        }
         source.setEventHandler {
             var part = [UInt8](repeating: 0, count: 1 << 14)
             // A few times, then others get their turn: the source fires again while there is more.
@@ -33,10 +39,7 @@ final class LineReader: Sendable {
                     return
                 }
                 if count == 0 { return source.cancel() }
-                rest.withLockedValue { rest in
-                    rest += part[..<count]
-                    Self.takeLines(&rest, limit: limit, onLine)
-                }
+                take(part[..<count])
             }
         }
         let ended = ended
@@ -45,12 +48,7 @@ final class LineReader: Sendable {
             // pipe holds: another may go on writing.
             var part = [UInt8](repeating: 0, count: 1 << 16)
             let count = read(descriptor, &part, part.count)
-            if count > 0 {
-                rest.withLockedValue { rest in
-                    rest += part[..<count]
-                    Self.takeLines(&rest, limit: limit, onLine)
-                }
-            }
+            if count > 0 { take(part[..<count]) }
             close(descriptor)
             let last = rest.withLockedValue { rest in
                 defer { rest = [] }

@@ -7,7 +7,6 @@ internal import NIOConcurrencyHelpers
 struct Preflight: Sendable {
     /// chanserv's own executable.
     let program: String
-    let logger: Logger
 
     /// Private memory that a library may use: 4 GiB. Not address space, of which some runtimes reserve plenty and use none.
     static let dataLimit = 4 << 30
@@ -49,32 +48,11 @@ struct Preflight: Sendable {
     private func tryOut(
         _ assignment: WorkerAssignment, _ library: ExaminedLibrary, _ options: IsolationOptions
     ) async throws -> String? {
-        let told = try SealedFile(try assignment.encoded(), name: "assignment")
-        let control = try DescriptorPair.sockets()
-        let output: DescriptorPair
-        do {
-            output = try DescriptorPair.pipe()
-        } catch {
-            control.close()
-            throw error
-        }
-        var start = ChildProcess.Program(program, WorkerMain.arguments(plugin: assignment.plugin))
-        start.environment = options.processEnvironment
-        start.output = output.far
-        start.errors = output.far
-        start.descriptors = [control.far, control.far, library.image.descriptor, told.descriptor]
-        let child: ChildProcess
-        do {
-            child = try await ChildProcess.start(start)
-        } catch {
-            control.close()
-            output.close()
-            throw error
-        }
-        close(control.far)
-        close(output.far)
+        let launch = try await WorkerLaunch.start(program, assignment, library.image, options)
+        // Nobody is served here.
+        close(launch.link)
         let seen = NIOLockedValueBox(Seen())
-        let reports = LineReader(control.near, limit: WorkerLine.limit) { line in
+        let reports = LineReader(launch.control, limit: WorkerLine.limit) { line in
             guard let report = WorkerLine.decode(line, as: WorkerReport.self) else { return }
             seen.withLockedValue { seen in
                 switch report {
@@ -85,12 +63,12 @@ struct Preflight: Sendable {
                 }
             }
         }
-        let printed = LineReader(output.near, limit: Self.lineLimit) { line in
+        let printed = LineReader(launch.output, limit: Self.lineLimit) { line in
             let (_, text) = WorkerOutput.level(of: line)
             if !text.isEmpty { seen.withLockedValue { $0.lastLine = WorkerOutput.printable(text) } }
         }
-        let exit = await child.waitForExit(until: .now + options.startup)
-        if exit == nil { await child.kill() }
+        let exit = await launch.child.waitForExit(until: .now + options.startup)
+        if exit == nil { await launch.child.kill() }
         for reader in [reports, printed] {
             await reader.waitForEnd(until: .now + .milliseconds(500))
             reader.cancel()

@@ -1,5 +1,4 @@
 internal import Chanserv
-internal import DequeModule
 internal import Logging
 internal import NIOConcurrencyHelpers
 internal import NIOCore

@@ -137,7 +137,6 @@ package enum WorkerMain {
         } catch {
             refuse(error.message)
         }
-        // Ended by its process, not by a link that happens to be slow.
         let node = Node(
             configuration: NodeConfiguration(), logger: Logger(label: "worker") { _ in SwiftLogNoOpLogHandler() })
         let server = WorkerServer(instance, on: AstraNetMultiplexer(node))

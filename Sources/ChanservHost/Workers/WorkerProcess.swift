@@ -71,44 +71,15 @@ final class WorkerProcess: Sendable {
         _ program: String, _ assignment: WorkerAssignment, _ image: SealedFile, _ options: IsolationOptions,
         _ logger: Logger
     ) async throws -> (WorkerProcess, link: Int32) {
-        let told = try SealedFile(try assignment.encoded(), name: "assignment")
-        let link = try DescriptorPair.sockets()
-        let control: DescriptorPair
-        let output: DescriptorPair
-        do {
-            control = try DescriptorPair.sockets()
-        } catch {
-            link.close()
-            throw error
-        }
-        do {
-            output = try DescriptorPair.pipe()
-        } catch {
-            link.close()
-            control.close()
-            throw error
-        }
-        var start = ChildProcess.Program(program, WorkerMain.arguments(plugin: assignment.plugin))
-        start.environment = options.processEnvironment
-        start.output = output.far
-        start.errors = output.far
-        start.descriptors = [link.far, control.far, image.descriptor, told.descriptor]
-        defer { for descriptor in [link.far, control.far, output.far] { close(descriptor) } }
-        let child: ChildProcess
-        do {
-            child = try await ChildProcess.start(start)
-        } catch {
-            for descriptor in [link.near, control.near, output.near] { close(descriptor) }
-            throw error
-        }
+        let launch = try await WorkerLaunch.start(program, assignment, image, options)
         var logger = logger
-        logger[metadataKey: "process"] = "\(child.id)"
-        let process = WorkerProcess(child, plugin: assignment.plugin, control: control.near, logger: logger)
-        process.listen(output: output.near, control: control.near, logger: logger)
-        return (process, link.near)
+        logger[metadataKey: "process"] = "\(launch.child.id)"
+        let process = WorkerProcess(launch.child, plugin: assignment.plugin, control: launch.control)
+        process.listen(output: launch.output, control: launch.control, logger: logger)
+        return (process, launch.link)
     }
 
-    private init(_ child: ChildProcess, plugin: String, control: Int32, logger: Logger) {
+    private init(_ child: ChildProcess, plugin: String, control: Int32) {
         self.child = child
         self.plugin = plugin
         self.control = NIOLockedValueBox(control)
