@@ -100,7 +100,6 @@ final class CaseRun: Sendable {
             brief.frameLimit = 500
             brief.byteLimit = 1 << 20
             _ = try Exchange.run(Garbage.brief, on: instance, brief)
-            brief.grace = .milliseconds(300)
             for polls in 1..<3 {
                 brief.plan = { $0.polls == polls ? .cancel : .goOn }
                 _ = try Exchange.run(requests, on: instance, brief)

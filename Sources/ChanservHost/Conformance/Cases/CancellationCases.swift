@@ -29,6 +29,8 @@ extension ConformanceCase {
             var pendings = 0
             for polls in 1..<5 where run.hasTime {
                 var options = ExchangeOptions()
+                options.cancelPatience = .seconds(3)
+                options.time = options.cancelPatience + .seconds(1)
                 options.plan = { $0.polls == polls ? .cancel : .goOn }
                 pendings += try Exchange.run(run.requests, on: instance, options).pendings
             }
@@ -50,7 +52,6 @@ extension ConformanceCase {
                 var options = ExchangeOptions()
                 options.frames.room = 1
                 options.sources.room = 2
-                options.grace = .milliseconds(200)
                 options.plan = { which($0) && $0.polls == polls ? intervention : .goOn }
                 _ = try Exchange.run(run.requests, on: instance, options)
             }

@@ -224,15 +224,16 @@ extension Exchange {
     }
 
     private func awaitCancelWake(of unit: Int, _ object: ExchangeOptions.Object) {
-        let woken: Bool? = state.wait(until: monotonicTime(in: options.grace)) { state in
-            state.units[unit].wakes > state.units[unit].wakesBeforePoll ? true : nil
+        // What is cut off meanwhile is not judged: whoever ends the exchange waits for this thread.
+        let isWokenOrOver: Bool? = state.wait(until: monotonicTime(in: options.cancelPatience)) { state in
+            state.isStopping || state.units[unit].wakes > state.units[unit].wakesBeforePoll ? true : nil
         }
-        guard woken == nil else { return }
+        guard isWokenOrOver == nil else { return }
         plugin.findings.saw(
             .cancelWake,
             """
             \(object.isCall ? "a call" : "a source") that had answered CHANSERV_PENDING was cancelled, and host->wake was \
-            not called within \(options.grace)
+            not called within \(options.cancelPatience)
             """)
     }
 

@@ -51,6 +51,8 @@ struct ExchangeOptions: Sendable {
     var frameLimit = 4_000
     var byteLimit = 64 << 20
     var sourceLimit = 256
-    /// How long a poll may go on after its object was cancelled, and a cancelled object that waits, unwoken.
+    /// How long a poll may go on after its object was cancelled.
     var grace = Duration.seconds(3)
+    /// How long a wake is waited for after an object that had answered PENDING was cancelled, unless all is cut off first.
+    var cancelPatience = Duration.milliseconds(200)
 }
