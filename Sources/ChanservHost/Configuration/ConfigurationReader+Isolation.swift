@@ -1,7 +1,8 @@
 extension ConfigurationReader {
     /// The keys about where plugins run that may stand under `defaults` and in a plugin.
     static let isolationKeys = [
-        "isolation", "processes", "call_budget", "kill_after", "startup", "preflight", "nice", "environment",
+        "isolation", "processes", "call_budget", "kill_after", "heartbeat_timeout", "startup", "preflight", "nice",
+        "environment",
     ]
 
     /// `inherited` with what is in the entries of a plugin over it.
@@ -23,6 +24,10 @@ extension ConfigurationReader {
         }
         if let callBudget { options.callBudget = callBudget }
         if let killAfter = optionalDuration("kill_after", in: entries) { options.killAfter = killAfter }
+        let heartbeatTimeout = value("heartbeat_timeout", in: entries) { (node) throws(ConfigurationError) in
+            try node.heartbeatTimeout()
+        }
+        if let heartbeatTimeout { options.heartbeatTimeout = heartbeatTimeout }
         let startup = value("startup", in: entries) { (node) throws(ConfigurationError) in
             try node.positiveDuration("time to start")
         }
@@ -52,7 +57,9 @@ extension ConfigurationReader {
     /// What can only be done to a process is a mistake where there is none, not a wish that is passed over.
     private mutating func checkIsProcess(_ options: IsolationOptions, _ entries: Entries) {
         guard options.isolation == .host else { return }
-        for entry in ["processes", "kill_after", "nice", "environment", "limits"].compactMap({ entries[$0] }) {
+        for entry in ["processes", "kill_after", "heartbeat_timeout", "nice", "environment", "limits"].compactMap({
+            entries[$0]
+        }) {
             report("\(quoted(entry.key)) needs 'isolation: process'", at: entry.keyLocation)
         }
     }
@@ -66,6 +73,19 @@ extension YAMLNode {
             throw ConfigurationError("expected \(expected), found \(quoted(scalar.text))", at: location)
         }
         return isolation
+    }
+
+    /// Long enough for some heartbeats, or none.
+    fileprivate func heartbeatTimeout() throws(ConfigurationError) -> Duration? {
+        if saysNone { return nil }
+        let duration = try positiveDuration("timeout", "a duration such as 30s, or none")
+        guard duration >= HeartbeatWatch.shortestTimeout else {
+            throw ConfigurationError(
+                "processes report once a second: a timeout is at least "
+                    + ValueGrammar.text(HeartbeatWatch.shortestTimeout),
+                at: location)
+        }
+        return duration
     }
 
     /// Names of environment variables.

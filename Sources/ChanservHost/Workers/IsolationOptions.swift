@@ -21,6 +21,9 @@ public struct IsolationOptions: Sendable, Hashable {
     /// How long a call may take before its process is killed (`kill_after`); `nil`, the default, is for ever. Only in
     /// processes.
     public var killAfter: Duration?
+    /// How long a process may say nothing before it is killed (`heartbeat_timeout`): it reports once a second, whatever its
+    /// plugin does. 30 s by default, at least 4 s; `nil` is for ever.
+    public var heartbeatTimeout: Duration? = .seconds(30)
     /// How long a library may take to be loaded and to create its instance in a process, and to create and destroy it in
     /// the preflight (`startup`). 10 s by default.
     public var startup = Duration.seconds(10)

@@ -177,14 +177,11 @@ package enum WorkerMain {
         _exit(65)
     }
 
-    /// Tells what has changed, once a second.
+    /// Tells what was done so far, once a second, changed or not: it is the heartbeat too.
     private static func tellStatistics(of instance: PluginInstance) async {
-        var told = PluginStatistics.zero
         while !Task.isCancelled {
-            let statistics = instance.statistics
-            if statistics != told { say(.statistics(statistics)) }
-            told = statistics
-            do { try await Task.sleep(for: .seconds(1)) } catch { return }
+            say(.statistics(instance.statistics))
+            do { try await Task.sleep(for: HeartbeatWatch.reportInterval) } catch { return }
         }
     }
 

@@ -20,6 +20,8 @@ final class WorkerProcess: Sendable {
         /// Why it ends itself.
         var ending: String?
         var statistics = PluginStatistics.zero
+        /// Of any kind, so far.
+        var reports = 0
         var isDestroyed: Bool?
         /// The names under which it was told to offer the instance.
         var offers: Set<String> = []
@@ -38,6 +40,7 @@ final class WorkerProcess: Sendable {
     private let settled = Event()
     private let reports = NIOLockedValueBox<LineReader?>(nil)
     private let output = NIOLockedValueBox<LineReader?>(nil)
+    private let heartbeats = NIOLockedValueBox<Task<Void, Never>?>(nil)
 
     /// Starts a process and waits until it serves.
     ///
@@ -60,6 +63,7 @@ final class WorkerProcess: Sendable {
         }
         do {
             try await process.becomeReady(link: link, within: options.startup)
+            if let timeout = options.heartbeatTimeout { process.watchHeartbeats(timeout) }
             return process
         } catch {
             await process.end()
@@ -111,6 +115,7 @@ final class WorkerProcess: Sendable {
     private func received(_ line: ArraySlice<UInt8>) {
         guard let report = WorkerLine.decode(line, as: WorkerReport.self) else { return }
         state.withLockedValue { state in
+            state.reports += 1
             switch report {
             case .ready(let name, let version, _): state.introduction = Introduction(name: name, version: version)
             case .refused(let message): state.refusal = message
@@ -190,6 +195,28 @@ final class WorkerProcess: Sendable {
         }
     }
 
+    /// Kills it where it says nothing for so long: it is stopped, or has no thread left that runs.
+    private func watchHeartbeats(_ timeout: Duration) {
+        let watcher = Task { [weak self] in
+            var watch = HeartbeatWatch()
+            while true {
+                do { try await Task.sleep(for: HeartbeatWatch.interval(for: timeout)) } catch { return }
+                guard let self else { return }
+                guard watch.look(reports: state.withLockedValue { $0.reports }) else { continue }
+                state.withLockedValue { state in
+                    if state.ending == nil {
+                        state.ending =
+                            "its process has said nothing for \(ValueGrammar.text(timeout)), so it was killed (heartbeat_timeout)"
+                    }
+                }
+                return child.signal(SIGKILL)
+            }
+        }
+        heartbeats.withLockedValue { $0 = watcher }
+    }
+
+    private func stopWatchingHeartbeats() { heartbeats.withLockedValue { $0.take() }?.cancel() }
+
     /// The way to it is broken. A process that cannot be reached is of no use: it is ended where it has not by itself.
     func isLost() {
         let isFirst = state.withLockedValue { state in
@@ -229,6 +256,8 @@ final class WorkerProcess: Sendable {
     /// - Parameter grace: how long that may take before it is killed.
     /// - Returns: whether its destroy has returned.
     func retire(grace: Duration) async -> Bool {
+        // From now on it has its grace.
+        stopWatchingHeartbeats()
         send(.retire)
         let exit = await Task { await self.child.waitForExit(until: .now + grace) }.value
         let isDestroyed = exit?.isSuccess == true && state.withLockedValue { $0.isDestroyed } != false
@@ -238,6 +267,7 @@ final class WorkerProcess: Sendable {
 
     /// Ends it now. Repeating it does no harm.
     func end() async {
+        stopWatchingHeartbeats()
         await child.kill()
         await node.shutdown(grace: .zero)
         let readers = [reports.withLockedValue { $0.take() }, output.withLockedValue { $0.take() }]
@@ -253,5 +283,8 @@ final class WorkerProcess: Sendable {
         if let control = control.withLockedValue({ $0.take() }) { close(control) }
     }
 
-    deinit { closeControl() }
+    deinit {
+        stopWatchingHeartbeats()
+        closeControl()
+    }
 }

@@ -147,12 +147,12 @@ private func with(_ more: String) -> String {
             "[]",
             "1:11: expected a mapping with the defaults "
                 + "(compression, timeouts, error_mass, drain, batch_size, limits, "
-                + "isolation, processes, call_budget, kill_after, startup, preflight, nice, environment), found a list"
+                + "isolation, processes, call_budget, kill_after, heartbeat_timeout, startup, preflight, nice, environment), found a list"
         ),
         (
             "{vaddr: a}",
             "1:12: unknown key 'vaddr' (known: compression, timeouts, error_mass, drain, batch_size, limits, "
-                + "isolation, processes, call_budget, kill_after, startup, preflight, nice, environment)"
+                + "isolation, processes, call_budget, kill_after, heartbeat_timeout, startup, preflight, nice, environment)"
         ),
         ("{compression: 'true'}", "1:25: expected true or false, found the text 'true'"),
         ("{compression: yes}", "1:25: expected true or false, found the text 'yes'"),
@@ -207,7 +207,7 @@ private func with(_ more: String) -> String {
         (
             "plugins: {e: e.so}\n",
             "1:14: expected a mapping with a plugin (path, sha256, threads, config, limits, isolation, processes, "
-                + "call_budget, kill_after, startup, preflight, nice, environment), found the text 'e.so'"
+                + "call_budget, kill_after, heartbeat_timeout, startup, preflight, nice, environment), found the text 'e.so'"
         ),
         ("plugins: {e: }\n", "1:11: the plugin 'e' needs the key 'path'"),
         ("plugins: {e: {path: [a]}}\n", "1:21: expected a path, found a list"),

@@ -30,6 +30,7 @@ import Testing
         wanted.processes = 3
         wanted.callBudget = .milliseconds(50)
         wanted.killAfter = .seconds(5)
+        wanted.heartbeatTimeout = .seconds(7)
         wanted.startup = .seconds(20)
         wanted.preflight = false
         wanted.nice = 5
@@ -38,8 +39,8 @@ import Testing
         wanted.limits.cpu = 60
         wanted.limits.openFiles = 1_024
         let text = """
-            {path: e.so, isolation: process, processes: 3, call_budget: 50ms, kill_after: 5s, startup: 20s,
-             preflight: false, nice: 5, environment: [PATH, TOKEN],
+            {path: e.so, isolation: process, processes: 3, call_budget: 50ms, kill_after: 5s,
+             heartbeat_timeout: 7s, startup: 20s, preflight: false, nice: 5, environment: [PATH, TOKEN],
              limits: {address_space: 2GiB, cpu: 1m, open_files: 1024}}
             """
         #expect(try plugin(text).isolation == wanted)
@@ -51,6 +52,8 @@ import Testing
         #expect(isolation.isolation == .process)
         #expect(isolation.processes == 2)
         #expect(isolation.killAfter == nil)
+        let deaf = try plugin("{path: e.so, isolation: process, heartbeat_timeout: none}")
+        #expect(deaf.isolation.heartbeatTimeout == nil)
         // What holds for processes only is no mistake under the defaults of plugins that have none.
         #expect(try plugin("{path: e.so}", defaults: "{kill_after: 9s}").isolation.isolation == .host)
     }
@@ -74,6 +77,10 @@ import Testing
             "2:61: 'A=1' is no name of an environment variable"
         ),
         ("{path: e.so, isolation: process, nice: 20}", "2:53: 20 is not from 0 to 19"),
+        (
+            "{path: e.so, isolation: process, heartbeat_timeout: 3s}",
+            "2:66: processes report once a second: a timeout is at least 4s"
+        ),
         ("{path: e.so, call_budget: 0}", "2:40: a budget is more than 0"),
     ])
     func refuses(text: String, message: String) {

@@ -55,6 +55,22 @@ import Testing
         #expect(ErrorEnvelope.error(from: ErrorEnvelope.text(of: CancellationError())).code == .internal)
     }
 
+    @Test func aProcessIsGivenUpWhenNothingCameForSoManyLooks() {
+        var watch = HeartbeatWatch()
+        var reports = 1
+        for _ in 0..<10 {
+            for look in 1...HeartbeatWatch.patience {
+                let isOver = watch.look(reports: reports)
+                #expect(!isOver, "look \(look) after report \(reports)")
+            }
+            reports += 1
+        }
+        for look in 0...HeartbeatWatch.patience {
+            let isOver = watch.look(reports: reports)
+            #expect(isOver == (look == HeartbeatWatch.patience))
+        }
+    }
+
     @Test func reportsAndCommandsAreLines() {
         let reports: [WorkerReport] = [
             .ready(name: "n", version: "1\n2", isBlocking: true), .refused("x\ny"), .doing("its create"), .fine,

@@ -11,6 +11,7 @@
  *   close       closes every descriptor and goes on as if nothing were
  *   fork        starts a process that stays, and aborts
  *   session     the same, and the process is in a session of its own
+ *   stop        stops the process with SIGSTOP
  *   trap        executes what no processor does
  */
 #include <signal.h>
@@ -55,6 +56,8 @@ static void ruin(const char *way) {
         if (fork() != 0) abort();
         if (strcmp(way, "session") == 0) setsid();
         ruin_wait();
+    } else if (strcmp(way, "stop") == 0) {
+        kill(getpid(), SIGSTOP);
     } else if (strcmp(way, "trap") == 0) {
         __builtin_trap();
     }

@@ -1,6 +1,6 @@
 /// What the drill plugin can do to its process (Plugins/ruin.h), and what is said of it afterwards.
 enum Ruin: String, CaseIterable, Sendable {
-    case abort, null, leak, loop, hang, exit, overflow, close, fork, session, trap
+    case abort, null, leak, loop, hang, exit, overflow, close, fork, session, stop, trap
 
     /// What the error of a client says.
     var fate: String {
@@ -13,6 +13,7 @@ enum Ruin: String, CaseIterable, Sendable {
         case .exit: "exited with code 3"
         // Of what happens first: that is noticed here, or in the process by what runs without its descriptors.
         case .close: "it"
+        case .stop: "has said nothing for 4s, so it was killed"
         case .trap: "was killed by SIGILL"
         }
     }

@@ -10,7 +10,8 @@ extension EndToEnd {
         static let configuration = """
             node: {listen: 127.0.0.1:0}
             plugins:
-              ruined: {path: drill.so, isolation: process, kill_after: 1s, limits: {address_space: 1GiB}}
+              ruined:
+                {path: drill.so, isolation: process, kill_after: 1s, heartbeat_timeout: 4s, limits: {address_space: 1GiB}}
               neighbour: {path: drill.so, isolation: process}
               local: {path: drill.so}
             routes:
