@@ -52,8 +52,12 @@ final class LinkHandler: ChannelInboundHandler {
     /// Completed when the link is up, failed when it goes before that.
     let up: EventLoopPromise<LinkUp>
     private(set) var closeReason: AstraNetError?
-    /// The link closes as soon as all that was written to it is out.
-    private(set) var closesWhenFlushed = false
+    /// The link closes as soon as all that was written to it is out, at the latest then.
+    private(set) var closesWhenFlushed: NIODeadline?
+    /// Nothing runs over the link any more.
+    private var hasEnded = false
+    /// How long a peer has to close, too, a link that nothing uses.
+    private static let lastRead = TimeAmount.seconds(5)
 
     init(link: Link, up: EventLoopPromise<LinkUp>) {
         node = link.node
@@ -119,7 +123,16 @@ final class LinkHandler: ChannelInboundHandler {
     }
 
     func channelInactive(context: ChannelHandlerContext) {
-        let reason = closeReason ?? AstraNetError(.linkLost, "the connection to the peer broke")
+        end(closeReason ?? AstraNetError(.linkLost, "the connection to the peer broke"))
+        link.handler.value = nil
+        self.context = nil
+        context.fireChannelInactive()
+    }
+
+    /// Ends all that runs over the link, and takes it out of what the node knows.
+    private func end(_ reason: AstraNetError) {
+        guard !hasEnded else { return }
+        hasEnded = true
         state.closed()
         ticks?.cancel()
         ticks = nil
@@ -136,9 +149,6 @@ final class LinkHandler: ChannelInboundHandler {
         node.onLinkDown(link, lost)
         decoder = ByteBuffer()
         countRest()
-        link.handler.value = nil
-        self.context = nil
-        context.fireChannelInactive()
     }
 
     func handlerRemoved(context: ChannelHandlerContext) {
@@ -158,34 +168,53 @@ final class LinkHandler: ChannelInboundHandler {
 
     /// Ends the link and all that runs over it.
     func close(_ reason: AstraNetError) {
+        noteClosing(reason)
+        context?.close(promise: nil)
+    }
+
+    private func noteClosing(_ reason: AstraNetError) {
         guard closeReason == nil else { return }
         closeReason = reason
         log.debug("link closed", metadata: ["reason": "\(reason)"])
-        context?.close(promise: nil)
+    }
+
+    /// Ends the link and all that runs over it, as far as this node is concerned, so that the peer can still read what has
+    /// left here.
+    ///
+    /// Where a connection is closed with bytes that nobody has read, the system resets it, and what is under way is lost
+    /// (RFC 1122 section 4.2.2.13). So nothing more is sent, and what comes is thrown away, until the peer has closed too.
+    ///
+    /// - Parameter deadline: when it is closed without the peer.
+    private func closeOrderly(_ reason: AstraNetError, deadline: NIODeadline) {
+        guard let context, closeReason == nil else { return }
+        noteClosing(reason)
+        end(reason)
+        let link = link
+        context.eventLoop.scheduleTask(deadline: deadline) { link.handler.value?.close(reason) }
+        context.close(mode: .output).whenFailure { _ in link.handler.value?.close(reason) }
     }
 
     /// Closes the link once all that was written to closed streams is out, at the latest at the deadline.
     func closeWhenFlushed(deadline: NIODeadline) {
-        guard let context, closeReason == nil, !closesWhenFlushed else { return }
-        closesWhenFlushed = true
+        guard let context, closeReason == nil, closesWhenFlushed == nil else { return }
+        closesWhenFlushed = deadline
         let link = link
-        context.eventLoop.scheduleTask(deadline: deadline) {
-            link.handler.value?.close(AstraNetError(.closed, "the node is closed"))
-        }
+        context.eventLoop.scheduleTask(deadline: deadline) { link.handler.value?.close(Self.nodeIsClosed) }
         flush()
     }
 
     func closeIfFlushed() {
-        guard closesWhenFlushed, closeReason == nil, backlog.isEmpty, !streams.hasLingering, link.isOutboundEmpty else {
-            return
-        }
-        closesWhenFlushed = false
+        guard let deadline = closesWhenFlushed, closeReason == nil, backlog.isEmpty, !streams.hasLingering,
+            link.isOutboundEmpty
+        else { return }
         let link = link
         // Its promise comes after all that was written before it.
         context?.writeAndFlush(wrapOutboundOut(ByteBuffer())).whenComplete { _ in
-            link.handler.value?.close(AstraNetError(.closed, "the node is closed"))
+            link.handler.value?.closeOrderly(Self.nodeIsClosed, deadline: deadline)
         }
     }
+
+    private static let nodeIsClosed = AstraNetError(.closed, "the node is closed")
 
     /// A slow connection is not a stalled one: while it is full, what it still holds is compared with the last tick.
     private func noteProgress(now: UInt64) {
@@ -239,7 +268,10 @@ final class LinkHandler: ChannelInboundHandler {
         let isUsed =
             streams.count > 0 || link.hasForwarded.load(ordering: .relaxed) || node.hasScopedNames(on: link)
         idleSinceRetired = isUsed ? 0 : idleSinceRetired + 1
-        if idleSinceRetired >= 3 { close(AstraNetError(.closed, "another link leads to the same host")) }
+        guard idleSinceRetired >= 3 else { return }
+        closeOrderly(
+            AstraNetError(.closed, "another link leads to the same host"),
+            deadline: link.eventLoop.now + Self.lastRead)
     }
 
     // MARK: - Reading
