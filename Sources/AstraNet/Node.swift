@@ -183,7 +183,10 @@ public final class Node: Sendable {
     /// Stops listening, lets what was written to closed streams leave, closes all links and fails the streams that are
     /// still open. The node cannot be used again.
     ///
-    /// - Parameter grace: how long to wait for peers that do not take the last bytes.
+    /// Each link says that nothing more comes and is read until its peer has closed it too, so that no peer loses what was
+    /// said before.
+    ///
+    /// - Parameter grace: how long to wait for peers that do not take the last bytes, or do not close.
     public func shutdown(grace: Duration = .seconds(5)) async {
         let servers = servers.withLockedValue { servers in
             defer { servers = [] }
