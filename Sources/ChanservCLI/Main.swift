@@ -1,4 +1,5 @@
 import ArgumentParser
+import Glibc
 
 /// The `chanserv` command: each subcommand has a file of its own.
 @main
@@ -26,6 +27,8 @@ struct ChanservCommand: AsyncParsableCommand {
     static let version = "0.1.0"
 
     static func main() async {
+        // Whoever started this may ignore the ends of children, which is inherited, and then nobody learns how they ended.
+        signal(SIGCHLD, SIG_DFL)
         FreedMemory.keep()
         ShortTurns.take()
         do {

@@ -46,12 +46,12 @@ extension ConfigurationReader {
     private mutating func readLimits(_ node: YAMLNode, into limits: inout IsolationOptions.Limits) {
         let entries = section(node, "the limits of a process", known: ["address_space", "cpu", "open_files"])
         let addressSpace = value("address_space", in: entries) { (node) throws(ConfigurationError) in
-            try node.size(in: (64 << 20)...(1 << 50))
+            try node.size(in: (512 << 20)...(1 << 50))
         }
         if let addressSpace { limits.addressSpace = addressSpace }
         let cpu = value("cpu", in: entries) { (node) throws(ConfigurationError) in try node.wholeSeconds() }
         if let cpu { limits.cpu = cpu }
-        if let files = integer("open_files", in: entries, 16...1_000_000) { limits.openFiles = files }
+        if let files = integer("open_files", in: entries, 64...1_000_000) { limits.openFiles = files }
     }
 
     /// What can only be done to a process is a mistake where there is none, not a wish that is passed over.

@@ -110,7 +110,7 @@ package struct ConformanceRun: Sendable {
             switch exit {
             case .exited(let code):
                 return Verdict(.fail, ["the process was ended with exit code \(code) \(place)"] + said)
-            case .signalled:
+            case .signalled, .unknown:
                 return Verdict(.fail, ["the process \(exit) \(place)"] + said)
             }
         }

@@ -67,14 +67,13 @@ package struct PluginStatistics: Sendable, Hashable, Codable {
     static let zero = PluginStatistics(PluginCounters())
 
     /// Adds what another process has done; what is open there is not added up over time.
+    ///
+    /// What a process says of itself may be anything: numbers that are none, or too large, count as far as they can.
     static func += (total: inout Self, other: Self) {
-        total.openSources += other.openSources
-        total.sources += other.sources
-        total.frames += other.frames
-        total.bytes += other.bytes
-        total.polls += other.polls
-        total.emptyPolls += other.emptyPolls
-        total.overstays += other.overstays
+        for counter in [\Self.sources, \.frames, \.bytes, \.polls, \.emptyPolls, \.overstays] {
+            let (sum, overflows) = total[keyPath: counter].addingReportingOverflow(max(0, other[keyPath: counter]))
+            total[keyPath: counter] = overflows ? .max : sum
+        }
     }
 
     package init(_ counters: PluginCounters) {

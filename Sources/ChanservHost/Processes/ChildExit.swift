@@ -6,17 +6,20 @@ package enum ChildExit: Sendable, Hashable {
     case exited(Int32)
     /// By this signal.
     case signalled(Int32)
+    /// In a way that cannot be learnt: somebody else in this process has waited for it.
+    case unknown
 
     /// Whether it ended by itself and with 0.
     package var isSuccess: Bool { self == .exited(0) }
 }
 
 extension ChildExit: CustomStringConvertible {
-    /// Completes "the process …": `exited with code 3`, `was killed by SIGSEGV (invalid memory access)`.
+    /// Completes "the process …": `exited with code 3`, `was killed by SIGSEGV (invalid memory access)`, `ended`.
     package var description: String {
         switch self {
         case .exited(let code): "exited with code \(code)"
         case .signalled(let number): "was killed by \(Self.name(of: number))"
+        case .unknown: "ended"
         }
     }
 

@@ -67,9 +67,11 @@ package final class ChildProcess: Sendable {
         self.watch = watch
         watch.setEventHandler {
             guard let exit = Self.wait(for: descriptor, WEXITED | WNOHANG | WNOWAIT) else { return }
-            // What it has started and left behind; its number is not another group's as long as it was not taken away.
-            _ = Glibc.kill(-id, SIGKILL)
-            _ = Self.wait(for: descriptor, WEXITED | WNOHANG)
+            if exit != .unknown {
+                // What it has started and left behind; its number is not another group's as long as it was not taken away.
+                _ = Glibc.kill(-id, SIGKILL)
+                _ = Self.wait(for: descriptor, WEXITED | WNOHANG)
+            }
             result.withLockedValue { $0 = exit }
             ended.happened()
             watch.cancel()
@@ -80,10 +82,14 @@ package final class ChildProcess: Sendable {
 
     private static let queue = DispatchQueue(label: "chanserv.children")
 
+    /// - Returns: `nil` while it runs.
     private static func wait(for descriptor: Int32, _ options: Int32) -> ChildExit? {
         var information = siginfo_t()
         var code = chanserv_pidfd_wait(descriptor, &information, options)
         while code != 0 && errno == EINTR { code = chanserv_pidfd_wait(descriptor, &information, options) }
+        // The system takes children away by itself where SIGCHLD is ignored, and a library may wait for whatever ends. This is
+        // asked only when the pidfd says that the process has ended.
+        if code != 0 && errno == ECHILD { return .unknown }
         guard code == 0, information.si_signo == SIGCHLD else { return nil }
         let status = chanserv_exit_status(&information)
         return information.si_code == CLD_EXITED ? .exited(status) : .signalled(status)

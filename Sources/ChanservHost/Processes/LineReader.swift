@@ -66,14 +66,20 @@ final class LineReader: Sendable {
     ) {
         var start = 0
         while let end = rest[start...].firstIndex(of: UInt8(ascii: "\n")) {
+            takePieces(&start, upTo: end)
             onLine(rest[start..<end])
             start = end + 1
         }
-        while rest.count - start > limit {
-            onLine(rest[start..<start + limit])
-            start += limit
-        }
+        takePieces(&start, upTo: rest.count)
         rest.removeFirst(start)
+
+        /// Leaves no more than may be one line.
+        func takePieces(_ start: inout Int, upTo end: Int) {
+            while end - start > limit {
+                onLine(rest[start..<start + limit])
+                start += limit
+            }
+        }
     }
 
     /// Reads no more.

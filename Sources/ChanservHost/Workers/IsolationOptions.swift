@@ -29,7 +29,7 @@ public struct IsolationOptions: Sendable, Hashable {
     public var startup = Duration.seconds(10)
     /// Whether a library that was not loaded before is tried in a short-lived process first (`preflight`). By default.
     public var preflight = true
-    /// What is added to the niceness of the processes, 0 to 19 (`nice`). 0 by default.
+    /// What is added to the host's niceness for the processes, 0 to 19 (`nice`). 0 by default.
     public var nice = 0
     /// The environment variables that the processes get, where the host has them (`environment`).
     public var environment = Self.defaultEnvironment
@@ -51,6 +51,14 @@ public struct IsolationOptions: Sendable, Hashable {
         public var openFiles: Int?
 
         public init() {}
+
+        /// To be put behind the reason why a process could not start; empty where nothing is limited.
+        var hint: String {
+            let names = [addressSpace.map { _ in "address_space" }, openFiles.map { _ in "open_files" }].compactMap {
+                $0
+            }
+            return names.isEmpty ? "" : " (its limits may be too low for it: \(names.joined(separator: ", ")))"
+        }
     }
 
     public init() {}

@@ -38,12 +38,8 @@ struct Preflight: Sendable {
         var doing = "its constructors"
         var isFine = false
         var refusal: String?
-        /// What it printed last.
-        var lastLine: String?
+        var lastWords = LastWords()
     }
-
-    /// The longest line of output that a reason repeats, in bytes.
-    private static let lineLimit = 500
 
     private func tryOut(
         _ assignment: WorkerAssignment, _ library: ExaminedLibrary, _ options: IsolationOptions
@@ -58,14 +54,13 @@ struct Preflight: Sendable {
                 switch report {
                 case .doing(let what): seen.doing = what
                 case .fine: seen.isFine = true
-                case .refused(let message): seen.refusal = message
+                case .refused(let message): seen.refusal = WorkerLine.brief(message)
                 default: break
                 }
             }
         }
-        let printed = LineReader(launch.output, limit: Self.lineLimit) { line in
-            let (_, text) = WorkerOutput.level(of: line)
-            if !text.isEmpty { seen.withLockedValue { $0.lastLine = WorkerOutput.printable(text) } }
+        let printed = LineReader(launch.output, limit: LastWords.lineLimit) { line in
+            seen.withLockedValue { $0.lastWords.printed(line) }
         }
         let exit = await launch.child.waitForExit(until: .now + options.startup)
         if exit == nil { await launch.child.kill() }
@@ -80,7 +75,7 @@ struct Preflight: Sendable {
     private static func problem(_ seen: Seen, _ exit: ChildExit?, _ options: IsolationOptions) -> String? {
         if seen.isFine { return nil }
         if let refusal = seen.refusal { return refusal }
-        let said = seen.lastLine.map { "; the last it printed: \($0)" } ?? ""
+        let said = "\(seen.lastWords)\(options.limits.hint)"
         guard let exit else {
             return """
                 was tried out in a process of its own, where \(seen.doing) did not return within \(options.startup) (startup)\

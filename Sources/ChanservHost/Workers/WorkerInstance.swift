@@ -49,6 +49,10 @@ final class WorkerInstance: ServingInstance {
         /// What requests that are open, or come from now on, are ended with.
         var termination: PluginError?
         var supervisors: [Task<Void, Never>] = []
+        /// Where the search for the process with the fewest requests begins: of equals each has its turn.
+        var turn = 0
+        /// Happens when a process serves again, or none will.
+        var arrival = Event()
         /// What processes that have ended had done.
         var past = PluginStatistics.zero
         var requestsTotal = 0
@@ -108,7 +112,7 @@ final class WorkerInstance: ServingInstance {
     ) async throws(PluginError) -> Sources {
         let (number, process): (Int, WorkerProcess)
         do throws(PluginError) {
-            (number, process) = try begin()
+            (number, process) = try await place()
         } catch {
             onEnd()
             throw error
@@ -138,25 +142,58 @@ final class WorkerInstance: ServingInstance {
         }
     }
 
-    /// Takes a place in the process with the fewest requests.
-    private func begin() throws(PluginError) -> (Int, WorkerProcess) {
-        let result = state.withLockedValue { state -> Result<(Int, WorkerProcess), PluginError> in
-            if let termination = state.termination { return .failure(termination) }
-            if state.isRetiring { return .failure(PluginError(.withdrawn, "plugin \(name) is being replaced")) }
-            var best: Int?
-            for (number, slot) in state.slots.enumerated() where slot.process != nil {
-                if best.map({ slot.open < state.slots[$0].open }) ?? true { best = number }
+    /// How long a request waits for a process that is being started again. The first pauses are shorter; after that its
+    /// client had better go elsewhere.
+    private static let patience = Duration.seconds(1)
+
+    private enum Place {
+        case taken(Int, WorkerProcess)
+        case refused(PluginError)
+        /// There is no process now; when to look again, and why.
+        case none(Event, why: String)
+    }
+
+    /// Takes a place in the process with the fewest requests, waiting for one while there is none.
+    private func place() async throws(PluginError) -> (Int, WorkerProcess) {
+        let deadline = ContinuousClock.now + Self.patience
+        while true {
+            switch begin() {
+            case .taken(let number, let process): return (number, process)
+            case .refused(let error): throw error
+            case .none(let arrival, let why):
+                // It counts: routes whose plugin cannot be had are withdrawn, so that clients find others.
+                guard await arrival.wait(until: deadline) else { throw PluginError(.busy, why) }
             }
-            guard let best, let process = state.slots[best].process else {
+        }
+    }
+
+    private func begin() -> Place {
+        state.withLockedValue { state in
+            if let termination = state.termination { return .refused(termination) }
+            if state.isRetiring { return .refused(PluginError(.withdrawn, "plugin \(name) is being replaced")) }
+            let count = state.slots.count
+            let numbers = (0..<count).map { ($0 + state.turn) % count }.filter { state.slots[$0].process != nil }
+            guard let best = numbers.min(by: { state.slots[$0].open < state.slots[$1].open }),
+                let process = state.slots[best].process
+            else {
                 let why = state.slots.compactMap(\.lastEnd).first.map { ": \($0)" } ?? ""
-                return .failure(PluginError(.crashed, "plugin \(name) is being started again\(why)"))
+                return .none(state.arrival, why: "plugin \(name) is being started again\(why)")
             }
+            state.turn = (best + 1) % count
             state.slots[best].open += 1
             state.opening += 1
             state.requestsTotal += 1
-            return .success((best, process))
+            return .taken(best, process)
         }
-        return try result.get()
+    }
+
+    /// Those who wait for a process look again.
+    private func tellWaiting() {
+        let arrival = state.withLockedValue { state in
+            defer { state.arrival = Event() }
+            return state.arrival
+        }
+        arrival.happened()
     }
 
     /// Nothing of a request is open any more; `nil`: it never came to be.
@@ -184,7 +221,7 @@ final class WorkerInstance: ServingInstance {
                 return state.isRetiring
             }
             if isRetiring { return await process.end() }
-            var reason = await process.reasonForEnd(within: .zero)
+            var reason = await process.reasonForEnd(within: .zero) ?? "its process has ended"
             await process.end()
             var lifetime = ContinuousClock.now - ready
             while true {
@@ -214,6 +251,7 @@ final class WorkerInstance: ServingInstance {
             state.slots[number].restarts += 1
             return true
         }
+        tellWaiting()
         if isWanted { recipe.logger.info("plugin \(name): it serves again in process \(process.id)") }
         return isWanted
     }
@@ -263,6 +301,7 @@ final class WorkerInstance: ServingInstance {
             state.isRetiring = true
             return state.requests.isEmpty && state.opening == 0
         }
+        tellWaiting()
         if isDrained { drained.happened() }
         if await !drained.wait(until: deadline) {
             let error = PluginError(.withdrawn, reason ?? "plugin \(name) was replaced and its time to drain is over")

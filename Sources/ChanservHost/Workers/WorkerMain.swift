@@ -18,7 +18,8 @@ package enum WorkerMain {
 
     /// The command line of a worker, from its name on.
     static func arguments(plugin: String) -> [String] {
-        ["chanserv", "worker", plugin, "--host", "\(getpid())"]
+        // Not the host's name, or whoever looks for that finds these too.
+        ["chanserv-worker", "worker", plugin, "--host", "\(getpid())"]
     }
 
     /// - Parameter host: the process that started this one.
@@ -26,6 +27,10 @@ package enum WorkerMain {
         // First of all: whatever the library does, nothing outlives the host.
         guard chanserv_die_with_parent(SIGKILL) == 0, getppid() == host else { _exit(70) }
         signal(SIGPIPE, SIG_IGN)
+        // For the host, where somebody sends them to everything that is called chanserv. Not ignored, for that would be inherited
+        // by what a plugin starts.
+        for number in [SIGHUP, SIGUSR1, SIGUSR2] { signal(number) { _ in } }
+        _ = chanserv_name_thread("chanserv-worker")
         let assignment: WorkerAssignment
         do {
             assignment = try WorkerAssignment(decoding: try SealedFile.contents(of: Self.assignment))
@@ -48,7 +53,7 @@ package enum WorkerMain {
 
     /// Bounds this process before any code of the library runs.
     private static func limit(_ assignment: WorkerAssignment) {
-        if assignment.nice > 0 { _ = setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, Int32(assignment.nice)) }
+        if assignment.nice > 0 { beNicer(by: Int32(assignment.nice)) }
         // What a plugin's memory holds is nobody's to find on a disk.
         limit(RLIMIT_CORE, to: 0)
         if let bytes = assignment.limits.addressSpace { limit(RLIMIT_AS, to: bytes) }
@@ -56,6 +61,27 @@ package enum WorkerMain {
         if let seconds = assignment.limits.cpu { limit(RLIMIT_CPU, to: seconds, hard: seconds + 1) }
         if let files = assignment.limits.openFiles { limit(RLIMIT_NOFILE, to: files) }
         if let bytes = assignment.dataLimit { limit(RLIMIT_DATA, to: bytes) }
+    }
+
+    /// To Linux niceness is a thread's: those that are here already have to be told, too; later ones inherit it.
+    private static func beNicer(by more: Int32) {
+        let kind = __priority_which_t(PRIO_PROCESS.rawValue)
+        let niceness = min(19, getpriority(kind, 0) + more)
+        for thread in threads() { _ = setpriority(kind, thread, niceness) }
+    }
+
+    /// The numbers of this process's threads; at least the one that asks.
+    private static func threads() -> [id_t] {
+        guard let folder = opendir("/proc/self/task") else { return [0] }
+        defer { closedir(folder) }
+        var threads: [id_t] = [0]
+        while let entry = readdir(folder) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            if let number = id_t(name) { threads.append(number) }
+        }
+        return threads
     }
 
     private static func limit(_ resource: __rlimit_resource, to most: Int, hard: Int? = nil) {
@@ -138,7 +164,7 @@ package enum WorkerMain {
             refuse(error.message)
         }
         let node = Node(
-            configuration: NodeConfiguration(), logger: Logger(label: "worker") { _ in SwiftLogNoOpLogHandler() })
+            configuration: WorkerLink.configuration, logger: Logger(label: "worker") { _ in SwiftLogNoOpLogHandler() })
         let server = WorkerServer(instance, on: AstraNetMultiplexer(node))
         do {
             async let linked = node.attach(socket: link)

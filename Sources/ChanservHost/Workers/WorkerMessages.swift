@@ -31,6 +31,15 @@ enum WorkerLine {
     /// The longest line, in bytes: messages are bounded where they are made.
     static let limit = 1 << 16
 
+    /// The longest text of a worker's own that is kept, in bytes: it goes into logs, errors and the status.
+    private static let textLimit = 1_000
+
+    /// A worker's text as it is kept: printable, and not too long.
+    static func brief(_ text: String) -> String {
+        let bytes = Array(text.utf8)
+        return WorkerOutput.printable(bytes.prefix(textLimit)) + (bytes.count > textLimit ? "…" : "")
+    }
+
     static func encode(_ message: some Encodable) -> [UInt8] {
         // Plain values, which JSON can always say.
         guard let data = try? JSONEncoder().encode(message) else { return [] }

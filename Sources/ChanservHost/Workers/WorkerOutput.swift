@@ -8,13 +8,32 @@ internal import NIOConcurrencyHelpers
 final class WorkerOutput: Sendable {
     /// The longest line, in bytes; longer ones come in pieces.
     static let lineLimit = 16_384
-    /// So many lines are logged in a second; what goes beyond is counted and dropped, so that a plugin cannot fill the disk.
+    /// So many lines are logged in a second, and so many bytes; what goes beyond is counted and dropped.
     static let linesPerSecond = 1_000
+    static let bytesPerSecond = 1 << 20
 
     private struct Allowance {
         var second: UInt64 = 0
         var lines = 0
+        var bytes = 0
         var dropped = 0
+
+        /// - Returns: whether a line of so many bytes is logged, and how many were dropped before it that nobody was told of.
+        mutating func take(_ size: Int, in second: UInt64) -> (isLogged: Bool, dropped: Int) {
+            let dropped = begin(second)
+            lines += 1
+            bytes += size
+            let isLogged = lines <= WorkerOutput.linesPerSecond && bytes <= WorkerOutput.bytesPerSecond
+            if !isLogged { self.dropped += 1 }
+            return (isLogged, dropped)
+        }
+
+        /// - Returns: how many lines were dropped in the second before.
+        mutating func begin(_ second: UInt64) -> Int {
+            guard second != self.second else { return 0 }
+            defer { self = Allowance(second: second) }
+            return dropped
+        }
     }
 
     private let logger: Logger
@@ -25,26 +44,34 @@ final class WorkerOutput: Sendable {
     }
 
     func received(_ line: ArraySlice<UInt8>) {
-        let second = monotonicNanoseconds() / 1_000_000_000
-        let (isLogged, dropped) = allowance.withLockedValue { allowance -> (Bool, Int) in
-            var dropped = 0
-            if allowance.second != second {
-                dropped = allowance.dropped
-                allowance = Allowance(second: second)
-            }
-            allowance.lines += 1
-            if allowance.lines > Self.linesPerSecond { allowance.dropped += 1 }
-            return (allowance.lines <= Self.linesPerSecond, dropped)
-        }
-        if dropped > 0 {
-            logger.warning("\(dropped) lines of its output were dropped: more than \(Self.linesPerSecond) a second")
-        }
+        let second = Self.second
+        let (isLogged, dropped) = allowance.withLockedValue { $0.take(line.count, in: second) }
+        tell(dropped)
         guard isLogged else { return }
         let (level, rest) = Self.level(of: line)
         logger.log(level: level, "\(Self.printable(rest))")
     }
 
-    /// Text that does nothing to a terminal that shows it.
+    /// Says what was dropped, where the second is over in which it was. To be called now and then.
+    func tellDropped() {
+        let second = Self.second
+        tell(allowance.withLockedValue { $0.begin(second) })
+    }
+
+    /// No line will come.
+    func finish() {
+        tell(allowance.withLockedValue { $0.begin(.max) })
+    }
+
+    private static var second: UInt64 { monotonicNanoseconds() / 1_000_000_000 }
+
+    private func tell(_ dropped: Int) {
+        guard dropped > 0 else { return }
+        logger.warning(
+            "\(dropped) lines of its output were dropped: more than \(Self.linesPerSecond), or 1 MiB, in a second")
+    }
+
+    /// Text that does nothing to a terminal that shows it, and is one line on it.
     static func printable(_ line: ArraySlice<UInt8>) -> String {
         String(String(decoding: line, as: UTF8.self).map { $0.isControl ? "\u{FFFD}" : $0 })
     }
@@ -82,6 +109,14 @@ final class WorkerOutput: Sendable {
 
 extension Character {
     fileprivate var isControl: Bool {
-        unicodeScalars.contains { $0.properties.generalCategory == .control && $0 != "\t" }
+        unicodeScalars.contains {
+            switch $0.properties.generalCategory {
+            case .control: $0 != "\t"
+            case .lineSeparator, .paragraphSeparator: true
+            // Those that turn the direction of what follows round; others join letters.
+            case .format: ("\u{202A}"..."\u{202E}").contains($0) || ("\u{2066}"..."\u{2069}").contains($0)
+            default: false
+            }
+        }
     }
 }

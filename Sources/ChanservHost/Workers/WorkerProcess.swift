@@ -32,6 +32,7 @@ final class WorkerProcess: Sendable {
     let client: Client
     private let child: ChildProcess
     private let plugin: String
+    private let limits: IsolationOptions.Limits
     private let node: Node
     /// Closed when it is ended: whoever still holds this then holds no descriptor.
     private let control: NIOLockedValueBox<Int32?>
@@ -40,6 +41,7 @@ final class WorkerProcess: Sendable {
     private let settled = Event()
     private let reports = NIOLockedValueBox<LineReader?>(nil)
     private let output = NIOLockedValueBox<LineReader?>(nil)
+    private let lastWords = NIOLockedValueBox(LastWords())
     private let heartbeats = NIOLockedValueBox<Task<Void, Never>?>(nil)
 
     /// Starts a process and waits until it serves.
@@ -78,18 +80,19 @@ final class WorkerProcess: Sendable {
         let launch = try await WorkerLaunch.start(program, assignment, image, options)
         var logger = logger
         logger[metadataKey: "process"] = "\(launch.child.id)"
-        let process = WorkerProcess(launch.child, plugin: assignment.plugin, control: launch.control)
+        let process = WorkerProcess(
+            launch.child, plugin: assignment.plugin, limits: options.limits, control: launch.control)
         process.listen(output: launch.output, control: launch.control, logger: logger)
         return (process, launch.link)
     }
 
-    private init(_ child: ChildProcess, plugin: String, control: Int32) {
+    private init(_ child: ChildProcess, plugin: String, limits: IsolationOptions.Limits, control: Int32) {
         self.child = child
         self.plugin = plugin
+        self.limits = limits
         self.control = NIOLockedValueBox(control)
-        // A network of its own: a worker meets its host and nobody else.
         node = Node(
-            configuration: NodeConfiguration(),
+            configuration: WorkerLink.configuration,
             logger: Logger(label: "worker", factory: { _ in SwiftLogNoOpLogHandler() }))
         client = Client(multiplexer: AstraNetMultiplexer(node))
     }
@@ -97,12 +100,21 @@ final class WorkerProcess: Sendable {
     private func listen(output descriptor: Int32, control: Int32, logger: Logger) {
         let lines = WorkerOutput(logger: logger)
         output.withLockedValue {
-            $0 = LineReader(descriptor, limit: WorkerOutput.lineLimit, onLine: { lines.received($0) })
+            $0 = LineReader(
+                descriptor, limit: WorkerOutput.lineLimit,
+                onLine: { [lastWords] line in
+                    lines.received(line)
+                    lastWords.withLockedValue { $0.printed(line) }
+                }, onEnd: lines.finish)
         }
         let copy = fcntl(control, F_DUPFD_CLOEXEC, CInt(3))
         reports.withLockedValue {
             $0 = LineReader(
-                copy, limit: WorkerLine.limit, onLine: { [weak self] in self?.received($0) },
+                copy, limit: WorkerLine.limit,
+                onLine: { [weak self] line in
+                    lines.tellDropped()
+                    self?.received(line)
+                },
                 // Its end of the connection is gone: the process is, or has closed what it was given.
                 onEnd: { [weak self] in self?.isLost() })
         }
@@ -117,10 +129,11 @@ final class WorkerProcess: Sendable {
         state.withLockedValue { state in
             state.reports += 1
             switch report {
-            case .ready(let name, let version, _): state.introduction = Introduction(name: name, version: version)
-            case .refused(let message): state.refusal = message
+            case .ready(let name, let version, _):
+                state.introduction = Introduction(name: WorkerLine.brief(name), version: WorkerLine.brief(version))
+            case .refused(let message): state.refusal = WorkerLine.brief(message)
             case .statistics(let statistics): state.statistics = statistics
-            case .ending(let reason): state.ending = reason
+            case .ending(let reason): state.ending = WorkerLine.brief(reason)
             case .retired(let isDestroyed): state.isDestroyed = isDestroyed
             case .doing, .fine: break
             }
@@ -143,14 +156,17 @@ final class WorkerProcess: Sendable {
         }
         let hasSettled = await settled.wait(until: deadline)
         if hasSettled, child.exit != nil {
-            // What it said last is on its way.
-            await reports.withLockedValue { $0 }?.waitForEnd(until: .now + .milliseconds(500))
+            // What it said and printed last is on its way.
+            for reader in [reports, output] {
+                await reader.withLockedValue { $0 }?.waitForEnd(until: .now + .milliseconds(500))
+            }
         }
         let (introduction, refusal) = state.withLockedValue { ($0.introduction, $0.refusal) }
         if let refusal { throw PluginError(.internal, refusal) }
         if introduction != nil {
+            lastWords.withLockedValue { $0.hasStarted() }
             guard await attached.value else {
-                throw PluginError(.internal, "plugin \(plugin): \(await reasonForEnd(within: .seconds(1)))")
+                throw PluginError(.internal, await reasonForNotStarting())
             }
             return
         }
@@ -161,7 +177,12 @@ final class WorkerProcess: Sendable {
                 "plugin \(plugin): its process was not ready within \(time) (startup): its create, or a constructor of the library, does not return"
             )
         }
-        throw PluginError(.internal, "plugin \(plugin): \(await reasonForEnd(within: .seconds(1)))")
+        throw PluginError(.internal, await reasonForNotStarting())
+    }
+
+    private func reasonForNotStarting() async -> String {
+        let reason = await reasonForEnd(within: .seconds(1)) ?? "its process cannot be reached"
+        return "plugin \(plugin): \(reason)\(lastWords.withLockedValue { $0 })\(limits.hint)"
     }
 
     // MARK: While it runs
@@ -240,15 +261,16 @@ final class WorkerProcess: Sendable {
     func waitForEnd() async { _ = await child.waitForExit() }
 
     /// Why it ended, for operators and clients, waiting for it to end; it does not say the plugin's name.
-    func reasonForEnd(within time: Duration) async -> String {
+    ///
+    /// - Returns: `nil` where it has not ended.
+    func reasonForEnd(within time: Duration) async -> String? {
         // Not for one stream that broke: others may be fine.
         if node.linkCount == 0 { isLost() }
         let exit = await Task { await self.child.waitForExit(until: .now + time) }.value
         // What it said last is on its way.
         await reports.withLockedValue { $0 }?.waitForEnd(until: .now + .milliseconds(200))
         if let ending = state.withLockedValue({ $0.ending }) { return ending }
-        guard let exit else { return "its process cannot be reached" }
-        return "its process \(exit)"
+        return exit.map { "its process \($0)" }
     }
 
     /// Lets it destroy its instance and end.

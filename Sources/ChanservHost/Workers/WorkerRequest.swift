@@ -93,7 +93,12 @@ extension WorkerProcess {
         if error.cause is CancellationError { return CancellationError() }
         switch error.code {
         case .connectionLost, .notFound, .cancelled, .truncatedFrame:
-            return PluginError(.crashed, "plugin \(plugin) ended: \(await reasonForEnd(within: .milliseconds(500)))")
+            guard let reason = await reasonForEnd(within: .milliseconds(500)) else {
+                return PluginError(.internal, "plugin \(plugin) does not answer: its process \(id) cannot be reached")
+            }
+            return PluginError(.crashed, "plugin \(plugin) ended: \(reason)")
+        case .deadlineExceeded:
+            return PluginError(.internal, "plugin \(plugin): its process \(id) did not answer in time")
         default:
             return PluginError(.internal, "plugin \(plugin): \(error)")
         }

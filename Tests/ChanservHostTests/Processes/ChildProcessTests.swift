@@ -21,6 +21,16 @@ import Testing
         #expect(ChildExit.exited(3).description == "exited with code 3")
     }
 
+    /// The system takes children away by itself then, and so may a library that waits for whatever ends.
+    @Test func anEndThatSomebodyElseHasTakenAwayIsAnEnd() async throws {
+        let before = signal(SIGCHLD, SIG_IGN)
+        defer { signal(SIGCHLD, before) }
+        let child = try await shell("exit 3")
+        #expect(await child.waitForExit(until: .now + .seconds(30)) == .unknown)
+        #expect(await child.kill() == .unknown)
+        #expect(ChildExit.unknown.description == "ended")
+    }
+
     @Test func whatCannotBeStartedSaysWhy() async {
         await #expect(throws: ProcessError.self) {
             _ = try await ChildProcess.start(ChildProcess.Program("/nowhere/at/all", ["all"]))

@@ -71,6 +71,35 @@ import Testing
         }
     }
 
+    @Test func countsOfProcessesAddUpWhateverTheyAre() {
+        var total = PluginStatistics.zero
+        total.bytes = 3
+        var forged = PluginStatistics.zero
+        forged.frames = .max
+        forged.bytes = .min
+        for _ in 0..<2 { total += forged }
+        #expect(total.frames == .max)
+        #expect(total.bytes == 3)
+    }
+
+    @Test func aWorkersTextIsKeptPrintableAndBrief() {
+        #expect(WorkerLine.brief("a\u{1B}[31m\nb") == "a\u{FFFD}[31m\u{FFFD}b")
+        let long = WorkerLine.brief(String(repeating: "é", count: 100_000))
+        #expect(long.hasSuffix("…") && long.utf8.count < 1_100)
+    }
+
+    @Test func theLastWordsAreTheVerdictOrTheLastLine() {
+        var words = LastWords()
+        #expect("\(words)" == "")
+        for line in ["first", "", "<3>second"] { words.printed(Array(line.utf8)[...]) }
+        #expect("\(words)" == "; the last it printed: second")
+        for line in ["x.swift:3: Fatal error: no", "18 in main"] { words.printed(Array(line.utf8)[...]) }
+        #expect("\(words)" == "; the last it printed: x.swift:3: Fatal error: no")
+        words.hasStarted()
+        words.printed(Array("third".utf8)[...])
+        #expect("\(words)" == "")
+    }
+
     @Test func reportsAndCommandsAreLines() {
         let reports: [WorkerReport] = [
             .ready(name: "n", version: "1\n2", isBlocking: true), .refused("x\ny"), .doing("its create"), .fine,

@@ -51,6 +51,23 @@ struct ProcessFigures {
         }
     }
 
+    /// How nice the thread with that name is.
+    func niceness(ofThread name: String) throws -> Int {
+        for thread in try FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/task") {
+            // It may have ended between the listing and the reading.
+            guard let text = try? String(contentsOfFile: "/proc/\(pid)/task/\(thread)/stat", encoding: .utf8),
+                text.contains("(\(name))")
+            else { continue }
+            let fields = text[try #require(text.lastIndex(of: ")"))...].split(separator: " ")
+            return try #require(Int(fields[17]))
+        }
+        throw NoSuchThread(name: name)
+    }
+
+    private struct NoSuchThread: Error {
+        let name: String
+    }
+
     /// What its threads are called.
     var threadNames: [String] {
         get throws {

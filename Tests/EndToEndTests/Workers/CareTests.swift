@@ -1,0 +1,102 @@
+import Chanserv
+import Foundation
+import TestSupport
+import Testing
+
+extension EndToEnd {
+    /// What a host makes of processes that others signal, stop or take over.
+    @Suite(.serialized, .timeLimit(.minutes(2))) struct Care {
+        private static func configuration(_ options: String = "") -> String {
+            """
+            node: {listen: 127.0.0.1:0}
+            defaults: {error_mass: {limit: none}}
+            plugins:
+              drill: {path: drill.so, isolation: process\(options)}
+              local: {path: drill.so}
+            routes:
+              - {vaddr: drill, plugin: drill}
+              - {vaddr: local, plugin: local}
+            """
+        }
+
+        /// The processes of the drill plugin.
+        private static func workers(of host: ServedHost) throws -> [pid_t] {
+            try ProcessFigures(host.process.pid).children.filter { $0.arguments.contains("drill") }.map(\.pid)
+        }
+
+        @Test(arguments: [SIGHUP, SIGUSR1, SIGUSR2])
+        func aSignalThatIsMeantForTheHostDoesNotEndAWorker(number: Int32) async throws {
+            try await ServedHost.serving(Self.configuration()) { host in
+                let workers = try Self.workers(of: host)
+                for worker in workers { kill(worker, number) }
+                let answered = try await host.withClient { try await $0.report("drill", "stats")["process"] }
+                #expect(workers.map(Int.init) == [answered])
+            }
+        }
+
+        @Test func aStoppedProcessTakesNoRequestThatAnotherCouldHave() async throws {
+            try await ServedHost.serving(Self.configuration(", processes: 2, heartbeat_timeout: 4s")) { host in
+                let workers = try Self.workers(of: host)
+                try #require(workers.count == 2)
+                kill(workers[0], SIGSTOP)
+                try await host.withClient { client in
+                    // One of them meets the stopped one, until that is killed.
+                    var answers = 0
+                    for _ in 0..<2 {
+                        do {
+                            let answered = try await client.report("drill", "stats")["process"]
+                            #expect(answered != Int(workers[0]))
+                            answers += 1
+                        } catch let error as ChanservError {
+                            #expect(error.message.contains("has said nothing for 4s"), "\(error)")
+                        }
+                    }
+                    #expect(answers >= 1)
+                }
+                _ = try await host.process.errorLine(with: "it is started again")
+                _ = try await host.process.errorLine(with: "it serves again")
+            }
+        }
+
+        @Test func aRequestWaitsForAProcessThatIsBeingStartedAgain() async throws {
+            try await ServedHost.serving(Self.configuration()) { host in
+                kill(try #require(Self.workers(of: host).first), SIGKILL)
+                _ = try await host.process.errorLine(with: "it is started again")
+                let asked = ContinuousClock.now
+                do {
+                    _ = try await host.withClient { try await $0.report("drill", "stats") }
+                } catch let error as ChanservError {
+                    // On a machine that has much to do, that takes longer than a request waits.
+                    #expect(error.message.contains("is being started again"), "\(error)")
+                    #expect(ContinuousClock.now - asked >= .seconds(1))
+                }
+            }
+        }
+
+        @Test func whatAProcessSaysOfItselfHarmsNobody() async throws {
+            try await ServedHost.serving(Self.configuration(", processes: 2")) { host in
+                try await host.withClient { client in
+                    for _ in 0..<3 {
+                        let error = try await failure(of: { try await client.frames("drill", "ruin forge") })
+                        #expect(error.message.contains("exited with code 3"), "\(error)")
+                        _ = try await host.process.errorLine(with: "it serves again")
+                        _ = try await client.report("local", "stats")
+                    }
+                }
+                host.process.kill(SIGTERM)
+                #expect(try await host.process.exit().code == 0)
+            }
+        }
+
+        @Test func niceIsAddedToTheHosts() async throws {
+            try await ServedHost.serving(Self.configuration(", nice: 5")) { host in
+                let own = try ProcessFigures(host.process.pid).niceness(ofThread: "chanserv")
+                let worker = ProcessFigures(try #require(Self.workers(of: host).first))
+                _ = try await host.withClient { try await $0.report("drill", "stats") }
+                for name in ["chanserv-worker", "plugin-1"] {
+                    #expect(try worker.niceness(ofThread: name) == min(19, own + 5), "\(name)")
+                }
+            }
+        }
+    }
+}
