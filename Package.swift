@@ -47,7 +47,9 @@ let package = Package(
 
         // chanserv on any multiplexer, and the few lines that join it to AstraNet.
         .systemLibrary(name: "CLZ4", pkgConfig: "liblz4", providers: [.apt(["liblz4-dev"])]),
-        .target(name: "Chanserv", dependencies: ["CLZ4", nioCore, nioConcurrency, deque], swiftSettings: strict),
+        .target(
+            name: "Chanserv", dependencies: ["CLZ4", "CScheduler", nioCore, nioConcurrency, deque],
+            swiftSettings: strict),
         .target(name: "ChanservAstraNet", dependencies: ["AstraNet", "Chanserv"], swiftSettings: strict),
 
         // Plugins: the C ABI, the Swift SDK over it, and the samples.
@@ -97,7 +99,7 @@ let package = Package(
         .executableTarget(
             name: "ChanservCLI",
             dependencies: [
-                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", "CMalloc", "CScheduler", logging, nioCore,
+                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", "CMalloc", logging, nioCore,
                 nioConcurrency, nioPosix,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
@@ -114,7 +116,8 @@ let package = Package(
             dependencies: ["AstraNet", "Chanserv", "ChanservAstraNet", logging, nioConcurrency, nioCore, nioPosix],
             exclude: ["Fixtures"], swiftSettings: strict),
         .testTarget(
-            name: "ChanservTests", dependencies: ["Chanserv", "ChanservAstraNet", "AstraNet"], swiftSettings: strict),
+            name: "ChanservTests", dependencies: ["Chanserv", "ChanservAstraNet", "AstraNet", "CScheduler"],
+            swiftSettings: strict),
         .testTarget(
             name: "ChanservHostTests",
             dependencies: [

@@ -15,6 +15,8 @@ final class Compressor: @unchecked Sendable {
     private var hasState = false
     /// From how many bytes on a payload is a larger one.
     private static let large = 1_024
+    /// From how many bytes on one takes longer than a short turn on the processor.
+    static let long = 65_536
     /// Where a payload waits that cannot be compressed in place.
     var scratch = ByteBuffer()
 
@@ -43,7 +45,10 @@ final class Compressor: @unchecked Sendable {
         let size: Int32
         if payload.count >= Self.large {
             hasState = true
-            size = LZ4_compress_fast_extState(state, source, target, Int32(payload.count), Int32(block.count), 1)
+            let compress = { [state] in
+                LZ4_compress_fast_extState(state, source, target, Int32(payload.count), Int32(block.count), 1)
+            }
+            size = payload.count >= Self.long ? Turns.withLongOne(compress) : compress()
         } else {
             LZ4_resetStream_fast(stream)
             size = LZ4_compress_fast_continue(stream, source, target, Int32(payload.count), Int32(block.count), 1)
@@ -95,9 +100,12 @@ enum LZ4Block {
         var result = ByteBufferAllocator().buffer(capacity: size)
         let written = result.writeWithUnsafeMutableBytes(minimumWritableBytes: size) { target in
             block.withUnsafeReadableBytes { source in
-                let count = LZ4_decompress_safe(
-                    source.baseAddress?.assumingMemoryBound(to: CChar.self),
-                    target.baseAddress?.assumingMemoryBound(to: CChar.self), Int32(source.count), Int32(size))
+                let decompress = {
+                    LZ4_decompress_safe(
+                        source.baseAddress?.assumingMemoryBound(to: CChar.self),
+                        target.baseAddress?.assumingMemoryBound(to: CChar.self), Int32(source.count), Int32(size))
+                }
+                let count = size >= Compressor.long ? Turns.withLongOne(decompress) : decompress()
                 return max(0, Int(count))
             }
         }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Chanserv
 import Glibc
 
 /// The `chanserv` command: each subcommand has a file of its own.
@@ -30,7 +31,7 @@ struct ChanservCommand: AsyncParsableCommand {
         // Whoever started this may ignore the ends of children, which is inherited, and then nobody learns how they ended.
         signal(SIGCHLD, SIG_DFL)
         FreedMemory.keep()
-        ShortTurns.take()
+        Turns.shorten()
         do {
             var command = try parseAsRoot()
             if var command = command as? any AsyncParsableCommand {
