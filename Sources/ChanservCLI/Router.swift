@@ -45,7 +45,8 @@ struct Router: AsyncParsableCommand {
     var logFormat = LogFormat.text
 
     func run() async throws {
-        LineLogHandler.bootstrap(level: logLevel, format: logFormat)
+        let log = LineLogHandler.bootstrapBeside(level: logLevel, format: logFormat)
+        defer { log.flush() }
         let logger = Logger(label: "chanserv")
         var node = HostConfiguration.Node()
         node.role = .router
@@ -53,7 +54,9 @@ struct Router: AsyncParsableCommand {
         node.join = join
         node.environment = environment.isEmpty ? nil : environment
         do {
-            try await RouterSession(node, logger: logger, manager: ServiceManager.fromEnvironment(logger: logger)).run()
+            try await RouterSession(
+                node, logger: logger, log: log, manager: ServiceManager.fromEnvironment(logger: logger)
+            ).run()
         } catch {
             for problem in error.problems { logger.critical("\(problem)") }
             throw ExitCode(error.code.exitCode)

@@ -31,13 +31,14 @@ struct Serve: AsyncParsableCommand {
     var stopWithInput = false
 
     func run() async throws {
-        LineLogHandler.bootstrap(level: logLevel, format: logFormat)
+        let log = LineLogHandler.bootstrapBeside(level: logLevel, format: logFormat)
+        defer { log.flush() }
         let logger = Logger(label: "chanserv")
         let host = Host(
             configurationFile: config, logger: logger, program: OwnProgram.path,
             manager: ServiceManager.fromEnvironment(logger: logger))
         do {
-            try await ServeSession(host, stopsWithInput: stopWithInput).run()
+            try await ServeSession(host, log: log, stopsWithInput: stopWithInput).run()
         } catch {
             for problem in error.problems { logger.critical("\(problem)") }
             throw ExitCode(error.code.exitCode)

@@ -6,23 +6,26 @@ import Logging
 struct RouterSession {
     private let node: HostConfiguration.Node
     private let logger: Logger
+    private let log: LogWriter
     private let manager: ServiceManager?
 
     /// - Parameters:
     ///   - node: where it listens and what it joins.
     ///   - logger: gets a line when the router is ready and when it stops, and what the node has to say.
+    ///   - log: flushed where the process ends in here.
     ///   - manager: is told when the router is ready and when it stops.
-    init(_ node: HostConfiguration.Node, logger: Logger, manager: ServiceManager?) {
+    init(_ node: HostConfiguration.Node, logger: Logger, log: LogWriter, manager: ServiceManager?) {
         self.node = node
         self.manager = manager
         self.logger = logger
+        self.log = log
     }
 
     /// Routes until a signal says to stop.
     ///
     /// - Throws: ``HostError`` with code `unavailable` and every address that cannot be listened at.
     func run() async throws(HostError) {
-        let (logger, manager) = (logger, manager)
+        let (logger, log, manager) = (logger, log, manager)
         let (stops, stop) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         let signals = await SignalHandling(
             onReload: {
@@ -32,7 +35,10 @@ struct RouterSession {
                 manager?.tell(.ready(status: "routing"))
             },
             onStop: { stop.yield() },
-            onEndNow: { _exit(0) })
+            onEndNow: {
+                log.flush()
+                _exit(0)
+            })
         defer { signals.cancel() }
 
         let network = AstraNetHostNetwork(node, logger: logger, listenKey: "--listen")

@@ -13,12 +13,16 @@ struct ServeSession {
     private static let endNowGrace = DispatchTimeInterval.seconds(2)
 
     private let host: Host
+    private let log: LogWriter
     private let stopsWithInput: Bool
 
-    /// - Parameter stopsWithInput: for a host that is not to outlive the program that started it: to stop, as a signal
-    ///   would, when standard input ends.
-    init(_ host: Host, stopsWithInput: Bool = false) {
+    /// - Parameters:
+    ///   - log: flushed where the process ends in here.
+    ///   - stopsWithInput: for a host that is not to outlive the program that started it: to stop, as a signal
+    ///     would, when standard input ends.
+    init(_ host: Host, log: LogWriter, stopsWithInput: Bool = false) {
         self.host = host
+        self.log = log
         self.stopsWithInput = stopsWithInput
     }
 
@@ -29,12 +33,16 @@ struct ServeSession {
         // A stop is never lost, for nothing follows it; of the reloads that come together one is enough.
         let (events, told) = AsyncStream.makeStream(of: Event.self, bufferingPolicy: .bufferingNewest(2))
         let (endings, endNow) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+        let log = log
         let signals = await SignalHandling(
             onReload: { told.yield(.reload) },
             onStop: { told.yield(.stop) },
             onEndNow: {
                 endNow.yield()
-                DispatchQueue.global().asyncAfter(deadline: .now() + Self.endNowGrace) { _exit(0) }
+                DispatchQueue.global().asyncAfter(deadline: .now() + Self.endNowGrace) {
+                    log.flush()
+                    _exit(0)
+                }
             })
         defer { signals.cancel() }
         if stopsWithInput {

@@ -17,6 +17,7 @@
  *   forever <size> <tag>                   the same without an end, until it is cancelled
  *   deaf <tag>                             one frame, then PENDING without an end, cancelled or not
  *   fail <message>                         an error
+ *   log <n> <size>                         n lines "<version> line <index>" and stars up to <size> bytes, then a frame
  *   large <append|reserve>                 one frame, then one of 100 MiB + 1
  *   ruin <way>                             see ruin.h; then an error where the process is still there
  *
@@ -65,7 +66,7 @@ struct chanserv_call {
     char body[];
 };
 
-enum verb { MAKE, COUNT, FOREVER, DEAF, FAIL, LARGE, RUIN, STATS, IDLE, CLOSED };
+enum verb { MAKE, COUNT, FOREVER, DEAF, FAIL, LARGE, LOG, RUIN, STATS, IDLE, CLOSED };
 
 struct chanserv_source {
     const chanserv_host *host;
@@ -221,6 +222,20 @@ static chanserv_status number(chanserv_source *source, chanserv_frame_sink *sink
     return CHANSERV_END;
 }
 
+static chanserv_status write_log(chanserv_source *source, chanserv_frame_sink *sink) {
+    if (source->frame == NULL) source->frame = malloc(source->size + 64);
+    for (; source->index < source->count; source->index++) {
+        size_t size = (size_t)snprintf(source->frame, 64, "%s line %ld ", VERSION, source->index);
+        if (size < source->size) {
+            memset(source->frame + size, '*', source->size - size);
+            size = source->size;
+        }
+        source->host->log(source->host, CHANSERV_LOG_INFO, source->frame, size);
+    }
+    chanserv_status status = sink->append(sink, "logged", 6);
+    return status == CHANSERV_READY ? CHANSERV_END : status;
+}
+
 /* A frame of 100 MiB + 1: what the sink says to it is the message. */
 static chanserv_status too_large(chanserv_source *source, chanserv_frame_sink *sink, chanserv_error *error) {
     size_t size = CHANSERV_FRAME_SIZE_MAX + 1;
@@ -246,6 +261,7 @@ static chanserv_status poll_frames(chanserv_source *source, chanserv_frame_sink 
     case MAKE: return make(source, sink, error);
     case COUNT:
     case FOREVER: return number(source, sink, error);
+    case LOG: return write_log(source, sink);
     case STATS:
     case IDLE:
     case CLOSED: return report(source, sink);
@@ -283,6 +299,8 @@ static bool parse(const char *line, chanserv_source *source) {
         source->verb = DEAF;
     } else if (sscanf(line, "fail %127[^\n]", source->message) == 1) {
         source->verb = FAIL;
+    } else if (sscanf(line, "log %ld %zu", &source->count, &source->size) == 2) {
+        source->verb = LOG;
     } else if (sscanf(line, "large %15s", way) == 1) {
         source->verb = LARGE;
     } else if (sscanf(line, "ruin %15s", source->kind) == 1) {
