@@ -64,6 +64,13 @@ static inline int chanserv_memfd_seal(int memfd) {
     return fcntl(memfd, 1033 /* F_ADD_SEALS */, 1 | 2 | 4 | 8);
 }
 
+/* How many descriptors this process may have. */
+static inline unsigned long long chanserv_open_files_limit(void) {
+    struct rlimit limit = {0, 0};
+    getrlimit(RLIMIT_NOFILE, &limit);
+    return limit.rlim_cur;
+}
+
 /* As setrlimit(2), whose first parameter is an enumeration to C and not to C++. */
 static inline int chanserv_limit(int resource, unsigned long long soft, unsigned long long hard) {
     struct rlimit limit = {(rlim_t)soft, (rlim_t)hard};

@@ -15,7 +15,7 @@ struct ChanservCommand: AsyncParsableCommand {
                    'plugin test': a case failed
               64   the command line is wrong
               65   the configuration, or a plugin it names, is wrong
-              69   an address is in use, nobody answers, or the like
+              69   an address is in use, nobody answers, a limit is reached, a plugin does not start in time, or the like
               70   chanserv itself is at fault
               130  'post', 'mesh' or 'bench' was interrupted
             """,

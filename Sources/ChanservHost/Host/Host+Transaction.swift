@@ -5,8 +5,8 @@ extension Host {
     /// How a transaction ended.
     enum TransactionResult {
         case done
-        /// Nothing was changed; `atBinding`: because a vAddr could not be bound.
-        case refused([String], atBinding: Bool)
+        /// Nothing was changed; `mayPass`: another time it may go well, for neither the file nor a plugin is wrong.
+        case refused([String], mayPass: Bool)
     }
 
     /// What a transaction has made, to be taken over or undone.
@@ -26,7 +26,7 @@ extension Host {
             create: plan.create, bind: plan.add.map(\.vAddr), dryRun: dryRun || !preparation.problems.isEmpty)
         let added = Dictionary(uniqueKeysWithValues: plan.add.map { ($0.vAddr, $0) })
         var made = Made()
-        var atBinding = false
+        var mayPass = preparation.problems.allSatisfy(\.mayPass)
         var action = transaction.start()
         while true {
             if machine.isStopping, action.isForward { action = transaction.abandon("the host is stopping") }
@@ -36,14 +36,15 @@ extension Host {
                 case .success(let instance):
                     made.instances[key] = instance
                     action = transaction.succeeded()
-                case .failure(let refusal): action = transaction.failed(refusal.reason)
+                case .failure(let refusal):
+                    mayPass = mayPass && refusal.mayPass
+                    action = transaction.failed(refusal.reason)
                 }
             case .bind(let vAddr):
                 do {
                     made.routes[vAddr] = try bind(added[vAddr], made.instances)
                     action = transaction.succeeded()
                 } catch {
-                    atBinding = true
                     action = transaction.failed("route '\(vAddr)': \(error)")
                 }
             case .commit:
@@ -59,9 +60,10 @@ extension Host {
                 }
                 action = transaction.succeeded()
             case .finish:
-                return preparation.problems.isEmpty ? .done : .refused(preparation.problems, atBinding: false)
+                guard !preparation.problems.isEmpty else { return .done }
+                return .refused(preparation.problems.map(\.message), mayPass: mayPass)
             case .refuse(let reasons):
-                return .refused(preparation.problems + reasons, atBinding: atBinding)
+                return .refused(preparation.problems.map(\.message) + reasons, mayPass: mayPass)
             }
         }
     }

@@ -97,7 +97,8 @@ public actor Host {
     /// Reads the configuration, loads the plugins, makes their instances, binds the routes, and only then listens.
     ///
     /// - Throws: ``HostError`` with everything that is wrong; then nothing runs and nothing is bound. With code
-    ///   `badConfiguration` for the file and the plugins, `unavailable` for an address.
+    ///   `badConfiguration` for the file and the plugins, `unavailable` for an address, and where all that is wrong is that
+    ///   something was not to be had or took too long.
     public func start() async throws(HostError) {
         precondition(configuration == nil && network == nil, "a host starts once")
         guard case .begin(let number) = machine.requested() else {
@@ -128,9 +129,9 @@ public actor Host {
         let plan = ReloadPlan(running: [], wanted: preparation.routes)
         switch await carryOut(plan, preparation) {
         case .done: break
-        case .refused(let reasons, let atBinding):
+        case .refused(let reasons, let mayPass):
             await tearDown(deadline: .now)
-            return HostError(atBinding ? .unavailable : .badConfiguration, reasons)
+            return HostError(mayPass ? .unavailable : .badConfiguration, reasons)
         }
         self.configuration = configuration
         startedNode = configuration.node

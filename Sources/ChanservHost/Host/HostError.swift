@@ -8,7 +8,7 @@ public struct HostError: Error, Sendable, Hashable {
 
         /// The configuration file or a plugin it names is at fault: 65.
         public static let badConfiguration = Code(description: "bad configuration", exitCode: 65)
-        /// An address is in use, cannot be bound, or the like: 69.
+        /// An address is in use, something is not to be had, or took too long, and may go well another time: 69.
         public static let unavailable = Code(description: "unavailable", exitCode: 69)
         /// The host itself is at fault: 70.
         public static let internalFailure = Code(description: "internal failure", exitCode: 70)

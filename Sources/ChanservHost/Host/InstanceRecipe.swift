@@ -28,6 +28,8 @@ struct InstanceRecipe: Sendable {
     /// Why an instance could not be made.
     struct Refusal: Error {
         var reason: String
+        /// It may go well another time.
+        var mayPass: Bool
     }
 
     var key: InstanceKey
@@ -49,7 +51,9 @@ struct InstanceRecipe: Sendable {
             // A getter's message knows the place better than the route does.
             let file = route.location.file
             let place = error.message.hasPrefix("\(file):") ? "" : "\(route.location): "
-            throw Refusal(reason: "\(place)\(error.message) (plugin '\(key.plugin)', route '\(route.vAddr)')")
+            throw Refusal(
+                reason: "\(place)\(error.message) (plugin '\(key.plugin)', route '\(route.vAddr)')",
+                mayPass: error.code == .busy)
         }
     }
 

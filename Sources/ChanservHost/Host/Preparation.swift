@@ -11,8 +11,8 @@ struct Preparation: Sendable {
     private(set) var routes: [PlannedRoute<RouteOptions>] = []
     /// How to make the instances these need and nobody runs yet.
     private(set) var recipes: [InstanceKey: InstanceRecipe] = [:]
-    /// What could not be loaded, one line each.
-    private(set) var problems: [String] = []
+    /// What could not be loaded.
+    private(set) var problems: [Problem] = []
 
     /// Loads every plugin of `configuration`, those no route names too: a library that is named and broken is a
     /// mistake whoever uses it.
@@ -26,7 +26,7 @@ struct Preparation: Sendable {
                 let pin = plugin.sha256.flatMap { PluginDigest(hex: $0) }
                 files[plugin.name] = try await tools.store.read(plugin.path, pin: pin)
             } catch {
-                problems.append("\(plugin.pathLocation): plugin '\(plugin.name)': \(error)")
+                problems.append(Problem(error).of(plugin))
             }
         }
         var wanted: [String: [(key: InstanceKey, route: HostConfiguration.Route)]] = [:]
@@ -53,7 +53,7 @@ struct Preparation: Sendable {
                         key: key, code: code, configuration: route.configuration, route: route)
                 }
             case .failure(let problem):
-                problems.append("\(plugin.pathLocation): plugin '\(plugin.name)': \(problem.message)")
+                problems.append(problem.of(plugin))
                 // Without its instance there is nothing to lead to.
                 let lost = Set((wanted[plugin.name] ?? []).map(\.key))
                 routes.removeAll { lost.contains($0.instance) }
@@ -89,8 +89,25 @@ struct Preparation: Sendable {
         }
     }
 
-    private struct Problem: Error {
+    /// Why a library could not be loaded.
+    struct Problem: Error {
+        /// One line.
         var message: String
+        /// Neither the file nor the library is wrong: another time it may go well.
+        var mayPass = false
+
+        fileprivate init(message: String, mayPass: Bool = false) {
+            (self.message, self.mayPass) = (message, mayPass)
+        }
+
+        fileprivate init(_ error: PluginLoadError) {
+            self.init(message: "\(error)", mayPass: error.code == .outOfResources)
+        }
+
+        /// With its place in front.
+        fileprivate func of(_ plugin: HostConfiguration.Plugin) -> Problem {
+            Problem(message: "\(plugin.pathLocation): plugin '\(plugin.name)': \(message)", mayPass: mayPass)
+        }
     }
 
     /// What instances of a plugin are made of; `nil` where none is needed, and its code is known.
@@ -104,7 +121,7 @@ struct Preparation: Sendable {
         var examined: ExaminedLibrary?
         if isOwn || (plugin.isolation.preflight && tools.program != nil) {
             do throws(ProcessError) { examined = try ExaminedLibrary(file) } catch {
-                throw Problem(message: "\(error)")
+                throw Problem(message: "\(error)", mayPass: true)
             }
         }
         if let program = tools.program, let examined, plugin.isolation.preflight {
@@ -112,13 +129,13 @@ struct Preparation: Sendable {
             let problem = await preflight.problem(
                 with: examined, plugin: plugin.name, configurations: configurations, threads: plugin.threads,
                 options: plugin.isolation)
-            if let problem { throw Problem(message: "\(plugin.path) \(problem)") }
+            if let problem { throw Problem(message: "\(plugin.path) \(problem.message)", mayPass: problem.mayPass) }
         }
         if isOwn, let examined { return .examined(examined) }
         do throws(PluginLoadError) {
             return .loaded(try await tools.store.load(file))
         } catch {
-            throw Problem(message: "\(error)")
+            throw Problem(error)
         }
     }
 }

@@ -1,3 +1,4 @@
+internal import CProcess
 internal import Glibc
 
 /// A library's bytes, read once and checked: what is hashed is what is loaded, whatever happens to the file meanwhile.
@@ -166,16 +167,21 @@ package struct PluginFile: Sendable {
     }
 
     private static func openError(_ code: Int32, path: String, what: String) -> PluginLoadError {
-        PluginLoadError(.unreadable, path: path, "\(what): \(systemMessage(code))")
+        let isPassing = [EMFILE, ENFILE, ENOMEM].contains(code)
+        return PluginLoadError(
+            isPassing ? .outOfResources : .unreadable, path: path, "\(what): \(systemMessage(code))")
     }
 }
 
-/// What the system says about an `errno`.
+/// What the system says about an `errno`, and the way out where it is not to be guessed.
 package func systemMessage(_ code: Int32) -> String {
-    withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { buffer in
+    let text = withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { buffer in
         guard strerror_r(code, buffer.baseAddress!, buffer.count) == 0 else { return "error \(code)" }
         return String(cString: buffer.baseAddress!)
     }
+    guard code == EMFILE else { return text }
+    return
+        "\(text); the limit of \(chanserv_open_files_limit()) is too low (LimitNOFILE= of a service, ulimit -n of a shell)"
 }
 
 /// `O_PATH`, which the C library's headers show to GNU sources only: a folder need not be readable to be checked.

@@ -6,6 +6,8 @@ package struct PluginLoadError: Error, Sendable, Hashable {
 
         /// There is no such file, or it cannot be opened.
         package static let unreadable = Code(description: "unreadable")
+        /// The process or the system is out of descriptors or memory.
+        package static let outOfResources = Code(description: "out of resources")
         /// The path ends in a symbolic link.
         package static let symbolicLink = Code(description: "symbolic link")
         /// A folder, a device, a pipe.

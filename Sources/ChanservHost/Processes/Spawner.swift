@@ -44,6 +44,9 @@ enum Spawner {
         return try result.get()
     }
 
+    /// Where the copies of what a process inherits begin: more than it inherits.
+    private static let lowestCopy: Int32 = 64
+
     private static func spawnHere(_ program: ChildProcess.Program) throws(ProcessError) -> pid_t {
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
@@ -57,8 +60,12 @@ enum Spawner {
                 continue
             }
             // A copy out of the way: what is to become 3 may be 4 here, and what is to become 4 may be 3.
-            let copy = fcntl(descriptor, F_DUPFD_CLOEXEC, CInt(64))
-            guard copy >= 0 else { throw ProcessError("cannot hand descriptors to \(program.path)", code: errno) }
+            let copy = fcntl(descriptor, F_DUPFD_CLOEXEC, lowestCopy)
+            guard copy >= 0 else {
+                // Where no descriptor may have that number, the system calls the number wrong.
+                let code = errno == EINVAL ? EMFILE : errno
+                throw ProcessError("cannot hand descriptors to \(program.path)", code: code)
+            }
             copies.append(copy)
             posix_spawn_file_actions_adddup2(&actions, copy, Int32(index))
         }

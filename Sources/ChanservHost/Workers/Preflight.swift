@@ -17,11 +17,11 @@ struct Preflight: Sendable {
     ///   - configurations: of each instance that is to be made.
     ///   - threads: how many threads an instance of a library that blocks gets.
     ///   - options: how the plugin is run.
-    /// - Returns: what is wrong, for the operator; `nil` where nothing is.
+    /// - Returns: what is wrong; `nil` where nothing is.
     func problem(
         with library: ExaminedLibrary, plugin: String, configurations: [PluginConfiguration], threads: Int?,
         options: IsolationOptions
-    ) async -> String? {
+    ) async -> Problem? {
         var assignment = WorkerAssignment(
             .preflight, of: library, plugin: plugin, configurations: configurations, threads: threads, options: options,
             logLevel: Logger.Level.critical.rawValue)
@@ -30,8 +30,16 @@ struct Preflight: Sendable {
         do {
             return try await tryOut(assignment, library, options)
         } catch {
-            return "it cannot be tried out: \(error)"
+            return Problem(message: "cannot be tried out: \(error)", mayPass: true)
         }
+    }
+
+    /// Why a library is refused.
+    struct Problem {
+        /// What is to be said of the library, behind its name.
+        var message: String
+        /// Nothing says that the library is wrong: another time it may go well.
+        var mayPass: Bool
     }
 
     private struct Seen {
@@ -43,7 +51,7 @@ struct Preflight: Sendable {
 
     private func tryOut(
         _ assignment: WorkerAssignment, _ library: ExaminedLibrary, _ options: IsolationOptions
-    ) async throws -> String? {
+    ) async throws -> Problem? {
         let launch = try await WorkerLaunch.start(program, assignment, library.image, options)
         // Nobody is served here.
         close(launch.link)
@@ -72,16 +80,19 @@ struct Preflight: Sendable {
     }
 
     /// - Parameter exit: how it ended; `nil` where it was killed because its time was over.
-    private static func problem(_ seen: Seen, _ exit: ChildExit?, _ options: IsolationOptions) -> String? {
+    private static func problem(_ seen: Seen, _ exit: ChildExit?, _ options: IsolationOptions) -> Problem? {
         if seen.isFine { return nil }
-        if let refusal = seen.refusal { return refusal }
+        if let refusal = seen.refusal { return Problem(message: refusal, mayPass: false) }
         let said = "\(seen.lastWords)\(options.limits.hint)"
         guard let exit else {
-            return """
-                was tried out in a process of its own, where \(seen.doing) did not return within \(options.startup) (startup)\
-                \(said)
-                """
+            // A busy machine may be all that is wrong.
+            return Problem(
+                message: """
+                    was tried out in a process of its own, where \(seen.doing) did not return within \(options.startup) \
+                    (startup)\(said)
+                    """, mayPass: true)
         }
-        return "was tried out in a process of its own, which \(exit) in \(seen.doing)\(said)"
+        return Problem(
+            message: "was tried out in a process of its own, which \(exit) in \(seen.doing)\(said)", mayPass: false)
     }
 }

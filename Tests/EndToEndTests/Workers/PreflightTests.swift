@@ -103,5 +103,44 @@ extension EndToEnd {
             #expect(check.errors.contains("chanserv.yaml:2:18: plugin 'broken': "), "\(check.errors)")
             #expect(check.errors.contains("its create did not return within 10.0 seconds"), "\(check.errors)")
         }
+
+        /// A busy machine may be all that is wrong: whoever starts services is to try it again.
+        @Test func aStartThatTakesTooLongMayBeTriedAgain() async throws {
+            let broken = BrokenPlugin(place: .create, ruin: .hang)
+            let folder = try TestFolder()
+            try broken.write(to: folder.file("broken.so"))
+            let configuration = """
+                plugins:
+                  broken: {path: broken.so, startup: 1s\(broken.config)}
+                routes:
+                  - {vaddr: broken, plugin: broken}
+                """
+            try Data(configuration.utf8).write(to: URL(fileURLWithPath: folder.file("chanserv.yaml")))
+            let serve = try await ChanservCommand.run("serve", "--config", folder.file("chanserv.yaml"))
+            #expect(serve.code == 69)
+            #expect(serve.errors.contains("its create did not return within 1.0 seconds"), "\(serve.errors)")
+        }
+
+        /// Whatever it is that cannot be had first.
+        @Test(arguments: [60, 30], Isolation.allCases)
+        func aStartWithTooFewDescriptorsMayBeTriedAgain(limit: Int, isolation: Isolation) async throws {
+            let folder = try TestFolder()
+            try DrillPlugin.write(version: 0, to: folder.file("drill.so"))
+            try Data(isolation.applied(to: Self.good).utf8).write(
+                to: URL(fileURLWithPath: folder.file("chanserv.yaml")))
+            let chanserv = ChanservCommand.buildFolder + "/chanserv"
+            let serve = try await ChildProcess(
+                "/bin/sh",
+                [
+                    "-c", "ulimit -n \(limit) && exec \"$0\" serve --config \"$1\"", chanserv,
+                    folder.file("chanserv.yaml"),
+                ]
+            ).exit()
+            #expect(serve.code == 69)
+            #expect(serve.errors.contains("drill.so cannot be tried out: cannot "), "\(serve.errors)")
+            #expect(
+                serve.errors.contains("Too many open files; the limit of \(limit) is too low (LimitNOFILE="),
+                "\(serve.errors)")
+        }
     }
 }
