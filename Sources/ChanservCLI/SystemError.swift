@@ -40,10 +40,13 @@ func writeAll(_ bytes: UnsafeRawBufferPointer, to descriptor: Int32, name: Strin
 }
 
 enum StandardError {
-    /// Writes a line, whole. Where standard error is closed or full there is nobody left to tell.
-    static func write(_ line: String, terminator: String = "\n") {
-        var line = line + terminator
-        line.withUTF8 { bytes in
+    /// Writes a line, whole, and visible, for it may repeat what others said.
+    static func write(_ line: String) { draw(line.visible + "\n") }
+
+    /// Writes what moves the cursor, or is not a whole line. Where standard error is closed or full there is nobody left to tell.
+    static func draw(_ text: String) {
+        var text = text
+        text.withUTF8 { bytes in
             do throws(SystemError) {
                 try writeAll(UnsafeRawBufferPointer(bytes), to: STDERR_FILENO, name: "standard error")
             } catch {}

@@ -25,14 +25,14 @@ enum StatusText {
     private static func reload(_ last: StatusReport.LastReload) -> String {
         let lines = last.outcome.reasons + last.outcome.warnings.map { "warning: \($0)" }
         return "last reload \(age(last.ageMilliseconds)) ago: \(Reload.text(last.outcome))\n"
-            + lines.map { "  \(visible($0))\n" }.joined()
+            + lines.map { "  \($0.visible)\n" }.joined()
     }
 
     private static func routes(_ routes: [StatusReport.Route]) -> [[String]] {
         [["ROUTE", "PLUGIN", "STATE", "REQUESTS", "SOURCES", "FRAMES", "BYTES", "FAILURES"]]
             + routes.map { route in
                 [
-                    visible(route.vaddr), "\(visible(route.plugin))@\(route.digest.prefix(8))", state(route),
+                    route.vaddr.visible, "\(route.plugin.visible)@\(route.digest.prefix(8))", state(route),
                     "\(route.requestsOpen) / \(route.requestsTotal)",
                     "\(route.sourcesOpen + route.sourcesWaiting) / \(route.sourcesTotal)", "\(route.frames)",
                     "\(ByteCount(route.bytes))", "\(route.errorMass) / \(route.failures)",
@@ -49,7 +49,7 @@ enum StatusText {
         [["PLUGIN", "VERSION", "STATE", "CALLS", "SOURCES", "FRAMES", "OVERSTAYS"]]
             + plugins.map { plugin in
                 [
-                    "\(visible(plugin.plugin))@\(plugin.digest.prefix(8))", visible(plugin.version),
+                    "\(plugin.plugin.visible)@\(plugin.digest.prefix(8))", plugin.version.visible,
                     plugin.draining ? "old" : "current", "\(plugin.callsOpen) / \(plugin.callsTotal)",
                     "\(plugin.sourcesOpen)", "\(plugin.frames)", "\(plugin.overstays)",
                 ]
@@ -62,9 +62,9 @@ enum StatusText {
                 plugin.workers.map { worker in
                     let left = worker.pausingMilliseconds.map { " for \(age($0))" } ?? ""
                     return [
-                        "\(visible(plugin.plugin))@\(plugin.digest.prefix(8))", worker.pid.map { "\($0)" } ?? "-",
+                        "\(plugin.plugin.visible)@\(plugin.digest.prefix(8))", worker.pid.map { "\($0)" } ?? "-",
                         worker.state.rawValue + left, "\(worker.requestsOpen)", "\(worker.restarts)",
-                        worker.lastEnd.map(visible) ?? "-",
+                        worker.lastEnd.map(\.visible) ?? "-",
                     ]
                 }
             }
@@ -93,11 +93,4 @@ enum StatusText {
         }
     }
 
-    /// Names are the file's and the plugins': control characters would command the terminal.
-    private static func visible(_ text: String) -> String {
-        text.unicodeScalars.reduce(into: "") { result, scalar in
-            let isControl = scalar.properties.generalCategory == .control
-            result += isControl ? scalar.escaped(asASCII: true) : String(scalar)
-        }
-    }
 }

@@ -7,7 +7,7 @@ enum MeshText {
         for host in picture.hosts {
             if host.services.isEmpty { rows.append([host.id, "-", "direct"] + way(host.links)) }
             for service in host.services {
-                rows.append([host.id, visible(service.name), path(service)] + way(links(of: service, host, picture)))
+                rows.append([host.id, service.name.visible, path(service)] + way(links(of: service, host, picture)))
             }
         }
         let widths = rows[0].indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
@@ -54,13 +54,6 @@ enum MeshText {
         return "\(padded.dropLast(digits)).\(padded.suffix(digits))"
     }
 
-    /// Names come from other nodes: control characters would command the terminal.
-    private static func visible(_ name: String) -> String {
-        name.unicodeScalars.reduce(into: "") { result, scalar in
-            let isControl = scalar.properties.generalCategory == .control
-            result += isControl ? scalar.escaped(asASCII: true) : String(scalar)
-        }
-    }
 }
 
 extension String {

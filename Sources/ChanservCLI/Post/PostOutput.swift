@@ -31,10 +31,10 @@ final class PostOutput: Sendable {
         }
     }
 
-    /// Writes a line to standard error.
+    /// Writes a line to standard error, visible, for it may repeat what a plugin said.
     func report(_ line: String) async {
         await writeError {
-            self.clearProgress(); return "chanserv: \(line)\n"
+            self.clearProgress(); return "chanserv: \(line.visible)\n"
         }
     }
 
@@ -54,7 +54,7 @@ final class PostOutput: Sendable {
 
     private func writeError(_ text: @escaping @Sendable () -> String) async {
         do {
-            try await thread.runIfActive { StandardError.write(text(), terminator: "") }
+            try await thread.runIfActive { StandardError.draw(text()) }
         } catch {
             // The task was cancelled before it was its turn: nobody waits for the line any more.
         }
@@ -62,7 +62,7 @@ final class PostOutput: Sendable {
 
     private func clearProgress() {
         guard progressIsShown.withLockedValue({ exchange(&$0, with: false) }) else { return }
-        StandardError.write("\r\u{1B}[K", terminator: "")
+        StandardError.draw("\r\u{1B}[K")
     }
 
     private static func terminalWidth() -> Int {

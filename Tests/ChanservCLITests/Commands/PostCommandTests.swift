@@ -93,6 +93,15 @@ import Testing
         }
     }
 
+    @Test func whatAHostSaysCommandsNoTerminal() async throws {
+        try await TestServer.serving({ _ in throw Loud() }) { server in
+            let exit = try await ChanservCommand.run("post", "test", "--join", server.address)
+            #expect(exit.code == 1)
+            #expect(exit.errors.contains(#"\u{1B}[31m\nforged"#))
+            #expect(exit.errors.unicodeScalars.count { $0 == "\n" || $0 == "\u{1B}" } == 1, "\(exit.errors)")
+        }
+    }
+
     @Test func anAddressThatNobodyOffersIsUnavailable() async throws {
         try await TestServer.serving(Self.echo) { server in
             let exit = try await ChanservCommand.run("post", "other", "--join", server.address, "--timeout", "300ms")
@@ -231,6 +240,8 @@ import Testing
     private static let endless: SourceFunc = { _ in SourceList([Source(header: "", frames: Endless())]) }
 
     private struct OnFire: Error, CustomStringConvertible { let description = "the disk is on fire" }
+    /// What would command a terminal.
+    private struct Loud: Error, CustomStringConvertible { let description = "\u{1B}[31m\nforged" }
 
     /// Some frames, then an error.
     private struct Failing: AsyncSequence, Sendable {

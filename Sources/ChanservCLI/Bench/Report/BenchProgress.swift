@@ -38,7 +38,7 @@ final class BenchProgress: Sendable {
             guard let timer = state.timer else { return }
             timer.cancel()
             state.timer = nil
-            StandardError.write("\r\u{1B}[K", terminator: "")
+            StandardError.draw("\r\u{1B}[K")
         }
     }
 
@@ -48,7 +48,7 @@ final class BenchProgress: Sendable {
             let line =
                 "\(name): run \(state.run) of \(runs)  requests: \(tally.requests)  frames: \(tally.frames)"
                 + "  bytes: \(ByteCount(tally.bytes))"
-            StandardError.write("\r\(line.prefix(79))\u{1B}[K", terminator: "")
+            StandardError.draw("\r\(line.prefix(79))\u{1B}[K")
         }
     }
 }
