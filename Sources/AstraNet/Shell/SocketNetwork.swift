@@ -90,6 +90,15 @@ package struct SocketNetwork: LinkNetwork {
         input: CInt, output: CInt, on eventLoop: any EventLoop,
         initializer: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
     ) -> EventLoopFuture<any Channel> {
+        if input == output, isSocket(input) {
+            // As a socket, of which one direction can be ended: as two pipes it would be held open by the other.
+            return ClientBootstrap(group: eventLoop)
+                .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: readSize))
+                .channelOption(.maxMessagesPerRead, value: 4)
+                .channelOption(.writeBufferWaterMark, value: waterMark)
+                .channelInitializer(initializer)
+                .withConnectedSocket(input)
+        }
         let bootstrap = NIOPipeBootstrap(group: eventLoop)
             .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: readSize))
             .channelOption(.maxMessagesPerRead, value: 4)
@@ -98,6 +107,11 @@ package struct SocketNetwork: LinkNetwork {
         return input == output
             ? bootstrap.takingOwnershipOfDescriptor(inputOutput: input)
             : bootstrap.takingOwnershipOfDescriptors(input: input, output: output)
+    }
+
+    private static func isSocket(_ descriptor: CInt) -> Bool {
+        var status = stat()
+        return fstat(descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFSOCK
     }
 
     /// The kind of an error of listening.
