@@ -36,15 +36,7 @@ struct Reload: AsyncParsableCommand {
         switch report.result {
         case .unchanged: return "nothing has changed: still generation \(report.generation)"
         case .refused: return "refused: everything goes on as it was, in generation \(report.generation)"
-        case .changed:
-            let changes = report.changes
-            let lists = [
-                ("added", changes.added), ("updated", changes.updated), ("repointed", changes.repointed),
-                ("removed", changes.removed), ("created", changes.created), ("retired", changes.retired),
-            ]
-            let parts = lists.filter { !$0.1.isEmpty }.map { "\($0.0) \($0.1.joined(separator: ", "))" }
-            let all = parts + ["\(changes.untouched.count) untouched"]
-            return "generation \(report.generation): \(all.joined(separator: "; "))"
+        case .changed: return "generation \(report.generation): \(report.changes)"
         }
     }
 }

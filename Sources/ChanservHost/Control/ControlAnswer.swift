@@ -38,6 +38,8 @@ package struct ReloadReport: Codable, Sendable, Hashable {
         package var untouched: [String]
         package var created: [String]
         package var retired: [String]
+        /// A host of before has none.
+        package var node: [String]?
     }
 
     package init(_ outcome: ReloadOutcome) {
@@ -51,9 +53,25 @@ package struct ReloadReport: Codable, Sendable, Hashable {
         let from = outcome.changes
         changes = Changes(
             added: from.added, updated: from.updated, repointed: from.repointed, removed: from.removed,
-            untouched: from.untouched, created: from.created, retired: from.retired)
+            untouched: from.untouched, created: from.created, retired: from.retired, node: from.node)
         reasons = outcome.reasons
         warnings = outcome.warnings
+    }
+}
+
+extension ReloadReport.Changes: CustomStringConvertible {
+    /// As ``ReloadChanges``.
+    package var description: String {
+        var changes = ReloadChanges()
+        changes.added = added
+        changes.updated = updated
+        changes.repointed = repointed
+        changes.removed = removed
+        changes.untouched = untouched
+        changes.created = created
+        changes.retired = retired
+        changes.node = node ?? []
+        return changes.description
     }
 }
 

@@ -76,9 +76,11 @@ extension Host {
         let preparation = await Preparation(
             configuration, running: Set(routes.map(\.planned.instance)), tools: tools)
         let plan = ReloadPlan(running: routes.map(\.planned), wanted: preparation.routes)
+        let node = configuration.node.changesTakenOver(since: self.configuration?.node ?? startedNode)
         var outcome: ReloadOutcome
         if plan.isEmpty, preparation.problems.isEmpty {
-            outcome = ReloadOutcome(.unchanged, generation: table.generation)
+            outcome = ReloadOutcome(node.isEmpty ? .unchanged : .changed, generation: table.generation)
+            outcome.changes = ReloadChanges(plan)
         } else {
             switch await carryOut(plan, preparation) {
             case .refused(let reasons, _):
@@ -94,7 +96,10 @@ extension Host {
             + disabledRoutes.map {
                 "route '\($0)' stays drained, as it was told: 'chanserv enable \($0)' brings it back"
             }
-        if outcome.result != .refused { self.configuration = configuration }
+        if outcome.result != .refused {
+            outcome.changes.node = node
+            self.configuration = configuration
+        }
         return outcome
     }
 }

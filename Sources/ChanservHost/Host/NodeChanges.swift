@@ -31,6 +31,13 @@ extension HostConfiguration.Node {
         return changes
     }
 
+    /// What of this a running host takes over: the keys.
+    ///
+    /// - Parameter running: what was in force before.
+    func changesTakenOver(since running: Self) -> [String] {
+        drain == running.drain ? [] : ["drain"]
+    }
+
     private static let limits: [(String, KeyPath<Limits, Int> & Sendable)] = [
         ("links", \.links), ("streams", \.streams), ("half_open", \.halfOpen),
         ("services", \.services), ("buffer", \.buffer),

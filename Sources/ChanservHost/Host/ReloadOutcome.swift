@@ -13,7 +13,7 @@ public struct ReloadOutcome: Sendable, Hashable {
     public var result: Result
     /// The generation that serves new requests now.
     public var generation: UInt64
-    /// What was done; empty unless the result is `changed`.
+    /// What was done, and what was left as it was; empty where the reload was refused.
     public var changes = ReloadChanges()
     /// Why nothing was done, one line each; empty unless the result is `refused`.
     public var reasons: [String] = []
@@ -42,6 +42,8 @@ public struct ReloadChanges: Sendable, Hashable {
     public var created: [String] = []
     /// Plugins of which instances were retired: they end with their last request, or at the drain deadline.
     public var retired: [String] = []
+    /// Keys of `node` whose new values count from now on.
+    public var node: [String] = []
 
     package init() {}
 
@@ -59,9 +61,18 @@ public struct ReloadChanges: Sendable, Hashable {
 extension ReloadChanges: CustomStringConvertible {
     /// One line for the log, e.g. `repointed logs, files; added quotes; 3 untouched`.
     public var description: String {
+        var (created, restarted, retired) = ([String](), [String](), self.retired)
+        // What goes and comes back under the same name has other options, and is not two things to whoever reads this.
+        for name in self.created {
+            if let index = retired.firstIndex(of: name) {
+                restarted.append(retired.remove(at: index))
+            } else {
+                created.append(name)
+            }
+        }
         let lists = [
-            ("added", added), ("updated", updated), ("repointed", repointed), ("removed", removed),
-            ("created", created), ("retired", retired),
+            ("changed", node.map { "node.\($0)" }), ("added", added), ("updated", updated), ("repointed", repointed),
+            ("removed", removed), ("created", created), ("restarted", restarted), ("retired", retired),
         ]
         let parts = lists.filter { !$0.1.isEmpty }.map { "\($0.0) \($0.1.joined(separator: ", "))" }
         return (parts + ["\(untouched.count) untouched"]).joined(separator: "; ")

@@ -111,6 +111,7 @@ import Testing
             try fixture.configure(plugins: "a: {config: {}, path: ./a.so}")
             let outcome = await fixture.host.reload()
             #expect(outcome.result == .unchanged && outcome.generation == 1)
+            #expect(outcome.changes.untouched == ["stream"])
             await fixture.expectSaid("created", times: 1)
             await fixture.expectSaid("destroyed", times: 0)
             #expect(await fixture.host.status.instances.first?.openSources == 1)
@@ -161,6 +162,35 @@ import Testing
             await fixture.expectSaid("created", times: 1)
             await fixture.expectSaid("destroyed", times: 0)
             held.cancel()
+        }
+    }
+
+    @Test func theDrainOfTheNodeIsTakenOver() async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        try fixture.configure()
+        try await fixture.serving { _ in
+            try fixture.configure(top: "node: {listen: \"127.0.0.1:0\", drain: 7s}")
+            let outcome = await fixture.host.reload()
+            #expect(outcome.result == .changed && outcome.generation == 1)
+            #expect(outcome.warnings.isEmpty, "\(outcome.warnings)")
+            #expect("\(outcome.changes)" == "changed node.drain; 1 untouched")
+            #expect(await fixture.host.configuration?.node.drain == .seconds(7))
+            #expect(await fixture.host.reload().result == .unchanged)
+        }
+    }
+
+    @Test func anInstanceThatComesBackUnderItsNameWasRestarted() async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        try fixture.configure()
+        try await fixture.serving { _ in
+            try fixture.configure(plugins: "a: {path: a.so, config: {label: other}}")
+            let outcome = await fixture.host.reload()
+            let name = try #require(outcome.changes.created.first)
+            #expect(outcome.changes.retired == [name])
+            #expect("\(outcome.changes)" == "repointed stream; restarted \(name); 0 untouched")
+            #expect("\(ReloadReport(outcome).changes)" == "\(outcome.changes)")
         }
     }
 
