@@ -11,9 +11,16 @@ internal import NIOPosix
 final class ControlServer: Sendable {
     typealias Child = NIOAsyncChannel<ByteBuffer, Never>
 
+    private struct State {
+        var isLetGo = false
+        var hasEnded = false
+    }
+
     private let file: ControlSocketFile
+    private let listener: any Channel
     private let threads: PluginThreads
     private let logger: Logger
+    private let state: NIOLockedValueBox<State>
     private let serving: Task<Void, Never>
 
     /// Listens at `path`.
@@ -59,11 +66,41 @@ final class ControlServer: Sendable {
         self.file = file
         self.threads = threads
         self.logger = logger
-        serving = Task { await Self.serve(channel, host, logger, limits) }
+        listener = channel.channel
+        let state = NIOLockedValueBox(State())
+        self.state = state
+        serving = Task {
+            await Self.serve(channel, host, logger, limits, state)
+            state.withLockedValue { $0.hasEnded = true }
+        }
     }
+
+    /// Whether clients find it at its path.
+    var isInPlace: Bool {
+        get async {
+            let file = file
+            return await threads.run { file.isInPlace }
+        }
+    }
+
+    /// Takes no more connections. Those that are there go on, and the file is not its own any more.
+    func letGo() {
+        state.withLockedValue { $0.isLetGo = true }
+        listener.close(promise: nil)
+    }
+
+    /// Whether it was let go, or failed, and its last connection has ended.
+    var hasEnded: Bool { state.withLockedValue { $0.hasEnded } }
 
     /// Ends all connections and removes the socket.
     func stop() async {
+        // The number of a file that was let go may be another's by now.
+        if !state.withLockedValue({ $0.isLetGo }) { await removeFile() }
+        serving.cancel()
+        await serving.value
+    }
+
+    private func removeFile() async {
         let file = file
         let result = await threads.run { () -> Result<Void, ControlSocketError> in
             do throws(ControlSocketError) {
@@ -73,12 +110,11 @@ final class ControlServer: Sendable {
             }
         }
         if case .failure(let error) = result { logger.warning("\(error)") }
-        serving.cancel()
-        await serving.value
     }
 
     private static func serve(
-        _ channel: NIOAsyncChannel<Child, Never>, _ host: Host, _ logger: Logger, _ limits: ControlLimits
+        _ channel: NIOAsyncChannel<Child, Never>, _ host: Host, _ logger: Logger, _ limits: ControlLimits,
+        _ state: NIOLockedValueBox<State>
     ) async {
         do {
             try await channel.executeThenClose { inbound in
@@ -97,8 +133,8 @@ final class ControlServer: Sendable {
                     } catch {
                         logger.error("the control socket takes no more connections: \(error)")
                     }
-                    // Those that are open end with the server, which has none to take any more only when it stops.
-                    group.cancelAll()
+                    // Those that are open end with the server, unless it only takes no more.
+                    if !state.withLockedValue({ $0.isLetGo }) { group.cancelAll() }
                 }
             }
         } catch {

@@ -12,6 +12,18 @@ package struct ControlSocketError: Error, Hashable, CustomStringConvertible {
     init(_ what: String) {
         self.init(what, String(cString: strerror(errno)))
     }
+
+    /// Where the folder of a socket is at fault, in most cases.
+    fileprivate init(_ what: String, folderOf path: String, code: Int32) {
+        let folder = quoted(ControlSocketFile.folder(of: path))
+        switch code {
+        case ENOENT: self.init(what, "its folder \(folder) does not exist: make it, or choose another path")
+        case ENOTDIR: self.init(what, "\(folder) is no folder: choose another path")
+        case EACCES, EPERM, EROFS:
+            self.init(what, "its folder \(folder) cannot be written to (\(systemMessage(code))): choose another path")
+        default: self.init(what, systemMessage(code))
+        }
+    }
 }
 
 /// A Unix socket in the file system that only its owner can connect to, from its first moment on.
@@ -35,7 +47,7 @@ package struct ControlSocketFile: Sendable {
     ///
     /// - Throws: where something else stands there that is no left-over, or the path cannot be bound.
     init(binding path: String) throws(ControlSocketError) {
-        let what = "cannot make the control socket \(quoted(path))"
+        let what = Self.cannotMake(path)
         self.path = path
         let lock = try FolderLock(of: path, what)
         defer { lock.unlock() }
@@ -48,7 +60,9 @@ package struct ControlSocketFile: Sendable {
         // On Linux the file takes its mode from the socket, so there is no moment in which others could connect; the umask
         // can only take rights away.
         guard fchmod(descriptor, 0o600) == 0 else { throw ControlSocketError(what) }
-        guard withSocketAddress(path, { bind(descriptor, $0, $1) }) == 0 else { throw ControlSocketError(what) }
+        guard withSocketAddress(path, { bind(descriptor, $0, $1) }) == 0 else {
+            throw ControlSocketError(what, folderOf: path, code: errno)
+        }
         var status = stat()
         guard lstat(path, &status) == 0, listen(descriptor, Self.backlog) == 0 else {
             let error = ControlSocketError(what)
@@ -58,6 +72,40 @@ package struct ControlSocketFile: Sendable {
         (device, inode) = (status.st_dev, status.st_ino)
         self.descriptor = descriptor
         isDone = true
+    }
+
+    /// What would keep a host from binding `path`, as far as it can be seen without doing it. A socket that stands there is
+    /// none of it: it may be that of the host that runs. Blocks on the file system.
+    package static func problem(with path: String) -> ControlSocketError? {
+        let what = cannotMake(path)
+        let folder = folder(of: path)
+        var status = stat()
+        guard stat(folder, &status) == 0 else { return ControlSocketError(what, folderOf: path, code: errno) }
+        guard status.st_mode & S_IFMT == S_IFDIR else {
+            return ControlSocketError(what, folderOf: path, code: ENOTDIR)
+        }
+        guard access(folder, R_OK | W_OK | X_OK) == 0 else {
+            return ControlSocketError(what, folderOf: path, code: errno)
+        }
+        guard lstat(path, &status) == 0 else { return errno == ENOENT ? nil : ControlSocketError(what) }
+        return status.st_mode & S_IFMT == S_IFSOCK ? nil : noSocket(what)
+    }
+
+    /// Whether the file at the path is this one. Blocks on the file system. To be asked while the descriptor is open: until
+    /// then no other file gets the number of this one.
+    var isInPlace: Bool {
+        var status = stat()
+        return lstat(path, &status) == 0 && status.st_dev == device && status.st_ino == inode
+    }
+
+    private static func cannotMake(_ path: String) -> String { "cannot make the control socket \(quoted(path))" }
+
+    private static func noSocket(_ what: String) -> ControlSocketError {
+        ControlSocketError(what, "something else than a socket stands there, and is not replaced: choose another path")
+    }
+
+    fileprivate static func folder(of path: String) -> String {
+        path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
     }
 
     /// Removes the file, unless another has taken its place. Blocks on the file system. To be called before the descriptor
@@ -84,7 +132,7 @@ package struct ControlSocketFile: Sendable {
             throw ControlSocketError(what)
         }
         guard status.st_mode & S_IFMT == S_IFSOCK else {
-            throw ControlSocketError(what, "something else than a socket stands there, and is not replaced")
+            throw noSocket(what)
         }
         guard try !answers(path, what) else {
             throw ControlSocketError(what, "another host answers there: end it, or choose another path")
@@ -131,9 +179,8 @@ private struct FolderLock {
     private let descriptor: Int32
 
     init(of path: String, _ what: String) throws(ControlSocketError) {
-        let folder = path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
-        descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw ControlSocketError(what) }
+        descriptor = open(ControlSocketFile.folder(of: path), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw ControlSocketError(what, folderOf: path, code: errno) }
         // Whoever may read the folder may lock it: to wait for ever would leave the start to them.
         for _ in 0..<Self.attempts {
             if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { return }

@@ -22,11 +22,17 @@ extension Host {
         } catch {
             throw HostError(.badConfiguration, error.errors.map(\.description))
         }
+        var problems: [String] = []
         let preparation = await Preparation(configuration, tools: host.tools)
         let plan = ReloadPlan(running: [], wanted: preparation.routes)
-        if case .refused(let reasons, _) = await host.carryOut(plan, preparation, dryRun: true) {
-            throw HostError(.badConfiguration, reasons)
+        if case .refused(let reasons, _) = await host.carryOut(plan, preparation, dryRun: true) { problems = reasons }
+        if let path = configuration.node.control,
+            let problem = await host.threads.run({ ControlSocketFile.problem(with: path) })
+        {
+            problems.append(
+                "\(configuration.node.controlLocation ?? ConfigurationLocation(file: configurationFile)): \(problem)")
         }
+        guard problems.isEmpty else { throw HostError(.badConfiguration, problems) }
         return configuration.warnings.map(\.description)
     }
 }

@@ -41,6 +41,7 @@ extension Host {
     private func reloadOnce() async -> ReloadOutcome {
         logger.info("reloading \(file)", metadata: ["generation": "\(table.generation)"])
         if !machine.isStopping { manager?.tellReloading() }
+        await keepControlSocket()
         let outcome = await readAndApply()
         lastReload = (outcome, .now)
         // Refused or not, the host serves.

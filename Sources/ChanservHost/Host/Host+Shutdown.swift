@@ -61,6 +61,8 @@ extension Host {
         await network.take()?.shutdown()
         // Last: how the rest ends can be watched.
         await control.take()?.stop()
+        for former in formerControls { await former.stop() }
+        formerControls = []
         watchdog?.cancel()
         await manager?.flush()
         threads.retire()

@@ -35,6 +35,8 @@ public actor Host {
     var watchdog: Task<Void, Never>?
     /// Where commands come in; `nil` where the configuration names no socket.
     var control: ControlServer?
+    /// Those before it, whose sockets were removed by somebody, as long as clients have connections to them.
+    var formerControls: [ControlServer] = []
     var joins: [Task<Void, Never>] = []
     /// In the order of the file.
     var routes: [RunningRoute] = []

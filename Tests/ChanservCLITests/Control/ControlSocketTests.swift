@@ -76,6 +76,73 @@ import Testing
         }
     }
 
+    @Test func aSocketThatWasRemovedIsMadeAgainAtAReloadAndWhoIsConnectedStaysSo() async throws {
+        try await TestHost.serving(TestHost.controlled) { host in
+            let before = try RawControlClient(host.socketPath)
+            before.send("{\"command\":\"status\"}\n")
+            #expect(try await before.object()["result"] != nil)
+            for _ in 0..<2 {
+                #expect(unlink(host.socketPath) == 0)
+                #expect(try await host.control("status").code == 69)
+                host.process.kill(SIGHUP)
+                _ = try await host.process.errorLine(with: "' was removed by somebody: it was made again")
+                _ = try await host.process.errorLine(with: "nothing has changed")
+                #expect(try await host.control("status").code == 0)
+                let mode = try mode(host.socketPath)
+                #expect(mode & 0o7777 == 0o600)
+            }
+            var answer: [String: Any] = [:]
+            // Over the one that has no name any more, the socket being there and being gone.
+            before.send("{\"command\":\"reload\"}\n")
+            repeat { answer = try await before.object() } while answer["progress"] != nil
+            #expect(answer["result"] != nil, "\(answer)")
+            #expect(unlink(host.socketPath) == 0)
+            before.send("{\"command\":\"reload\"}\n")
+            repeat { answer = try await before.object() } while answer["progress"] != nil
+            #expect(answer["result"] != nil, "\(answer)")
+            #expect(try await host.control("status").code == 0)
+            host.process.kill(SIGTERM)
+            #expect(try await host.process.exit().code == 0)
+            #expect(!exists(host.socketPath))
+        }
+    }
+
+    @Test func aSocketThatIsAnothersByNowIsNotTakenAwayAtAReload() async throws {
+        try await TestHost.serving(TestHost.controlled) { host in
+            #expect(unlink(host.socketPath) == 0)
+            try "another's".write(toFile: host.socketPath, atomically: false, encoding: .utf8)
+            host.process.kill(SIGHUP)
+            _ = try await host.process.errorLine(with: "removed by somebody, and cannot make the control socket ")
+            _ = try await host.process.errorLine(with: "nothing has changed")
+            #expect(try String(contentsOfFile: host.socketPath, encoding: .utf8) == "another's")
+        }
+    }
+
+    @Test(arguments: [
+        ("none/c.sock", "its folder '*' does not exist: make it, or choose another path"),
+        ("chanserv.yaml/c.sock", " is no folder: choose another path"),
+        ("folder", "something else than a socket stands there, and is not replaced: choose another path"),
+    ])
+    func aSocketThatCannotBeMadeIsSeenByCheckToo(path: String, reason: String) async throws {
+        let configuration = TestHost.controlled.replacingOccurrences(of: "c.sock", with: path)
+        try await TestHost.withFolder(configuration) { folder in
+            try FileManager.default.createDirectory(atPath: folder + "/folder", withIntermediateDirectories: false)
+            for (command, code) in [("check", 65), ("serve", 69)] {
+                let exit = try await ChanservCommand.run(command, "--config", folder + "/chanserv.yaml")
+                #expect(exit.code == Int32(code))
+                #expect(exit.errors.contains("chanserv.yaml:2:12: cannot make the control socket '"), "\(exit.errors)")
+                for part in reason.split(separator: "*") { #expect(exit.errors.contains(part), "\(exit.errors)") }
+            }
+        }
+    }
+
+    @Test func checkIsContentWithTheSocketOfTheHostThatRuns() async throws {
+        try await TestHost.serving(TestHost.controlled) { host in
+            let exit = try await host.control("check")
+            #expect(exit.code == 0, "\(exit.errors)")
+        }
+    }
+
     @Test func aPathThatIsTooLongIsAnErrorOfTheConfiguration() async throws {
         let name = String(repeating: "x", count: 120)
         let long = TestHost.samples.replacingOccurrences(of: "node:\n", with: "node:\n  control: \(name)\n")

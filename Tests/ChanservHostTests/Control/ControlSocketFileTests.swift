@@ -71,7 +71,7 @@ import Testing
                 return
             }
             #expect(error.description.hasPrefix("cannot make the control socket '"))
-            #expect(error.description.hasSuffix(": No such file or directory"))
+            #expect(error.description.hasSuffix(" does not exist: make it, or choose another path"))
         }
     }
 
