@@ -131,8 +131,8 @@ final class RequestServing: Sendable {
         case (.clientGone, _):
             master.close()
             return .neutral
-        case (.stopped, _):
-            master.fail("the server stopped serving the request")
+        case (.stopped(let why), _):
+            master.fail(why ?? "the server stopped serving the request")
             return .neutral
         case (.deadline(let what), _):
             error = ChanservError(.deadlineExceeded, what, cause: thrown)

@@ -177,22 +177,26 @@ public final class Service: Sendable {
     ///   - generation: only those that began no later; `nil` is all.
     ///   - deadline: when to cancel what is left.
     ///   - grace: how long what was cancelled may take to end. Default 1 s.
+    ///   - reason: as for ``cancelAll(_:reason:)``.
     /// - Returns: how many have not ended even then, because their code ignores cancellation.
     @discardableResult
     public func drain(
-        _ generation: Generation? = nil, until deadline: ContinuousClock.Instant, grace: Duration = .seconds(1)
+        _ generation: Generation? = nil, until deadline: ContinuousClock.Instant, grace: Duration = .seconds(1),
+        reason: String? = nil
     ) async -> Int {
         let last = generation?.number ?? .max
         if await work.waitUntilIdle(through: last, deadline: deadline) == 0 { return 0 }
-        cancelAll(generation)
+        cancelAll(generation, reason: reason)
         // In a task of its own: a cancelled caller has no grace of its own left to wait with.
         return await Task { await self.work.waitUntilIdle(through: last, deadline: .now + grace) }.value
     }
 
     /// Cancels requests and sources; their clients get an error.
     ///
-    /// - Parameter generation: only those that began no later; `nil` is all, with those that a withdrawn name still lets in.
-    public func cancelAll(_ generation: Generation? = nil) {
+    /// - Parameters:
+    ///   - generation: only those that began no later; `nil` is all, with those that a withdrawn name still lets in.
+    ///   - reason: what the clients are told, e.g. `the host is stopping`; `nil`, the default, is that the server stopped.
+    public func cancelAll(_ generation: Generation? = nil, reason: String? = nil) {
         if generation == nil {
             let (listener, finished) = inside.withLockedValue { inside in
                 inside.door.isFinishing ? inside.dropListener() : (nil, nil)
@@ -200,7 +204,7 @@ public final class Service: Sendable {
             listener?.close()
             if let finished { work.ended(finished) }
         }
-        work.cancelAll(through: generation?.number ?? .max)
+        work.cancelAll(through: generation?.number ?? .max, reason: reason)
     }
 
     /// What serves the requests failed by itself, outside of any of them: one failure more in a row.

@@ -9,8 +9,8 @@ final class ServiceWork: Sendable {
         case clientGone
         /// A deadline passed, which the text names.
         case deadline(String)
-        /// The service's owner wants it to end.
-        case stopped
+        /// The service's owner wants it to end, for this reason if it gave one.
+        case stopped(String?)
     }
 
     enum Kind: Sendable {
@@ -138,11 +138,11 @@ final class ServiceWork: Sendable {
 
     // MARK: All of it
 
-    func cancelAll(through generation: UInt64) {
+    func cancelAll(through generation: UInt64, reason: String?) {
         let tasks = inside.withLockedValue { inside in
             var tasks: [Task<Void, Never>] = []
             for (id, entry) in inside.entries where entry.generation <= generation && entry.reason == nil {
-                inside.entries[id]?.reason = .stopped
+                inside.entries[id]?.reason = .stopped(reason)
                 if let task = entry.task { tasks.append(task) }
             }
             return tasks

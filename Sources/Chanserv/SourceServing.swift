@@ -120,8 +120,8 @@ final class SourceServing: Sendable {
         case (.clientGone, _):
             connection.close()
             return .neutral
-        case (.stopped, _):
-            connection.fail("the server stopped serving the source")
+        case (.stopped(let why), _):
+            connection.fail(why ?? "the server stopped serving the source")
             return .neutral
         case (.deadline(let what), _):
             error = ChanservError(.deadlineExceeded, what, cause: thrown)

@@ -109,7 +109,7 @@ extension EndToEnd {
                     for index in sources.indices {
                         let error = try await failure(of: { try await sources[index].all() })
                         #expect(error.code == .sourceFailed, "\(error)")
-                        #expect(error.message.contains("stopped"), "\(error)")
+                        #expect(error.message.contains("the host stopped and its time to drain is over"), "\(error)")
                     }
                     let exit = try await host.process.exit()
                     #expect(exit.code == 0)

@@ -56,7 +56,7 @@ extension Host {
         if Task.isCancelled { return DrainOutcome(result: .givenUp, cancelled: 0) }
         let cancelled = isLate ? route.service.counters.open : 0
         if isLate {
-            route.service.cancelAll()
+            route.service.cancelAll(reason: "the route was drained and its time for that is over")
             let left = await route.service.drain(until: .now)
             if left > 0 {
                 logger.warning("route '\(vAddr)': \(left) requests ignore that they were cancelled")

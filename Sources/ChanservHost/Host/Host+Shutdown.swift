@@ -32,10 +32,9 @@ extension Host {
 
     /// Ends everything that runs.
     func tearDown(deadline: ContinuousClock.Instant) async {
-        for route in routes { remove(route, deadline: deadline) }
-        for instance in table.publish([:]) {
-            retire(instance, deadline: deadline, reason: "the host stopped and its time to drain is over")
-        }
+        let reason = "the host stopped and its time to drain is over"
+        for route in routes { remove(route, deadline: deadline, reason: reason) }
+        for instance in table.publish([:]) { retire(instance, deadline: deadline, reason: reason) }
         for drain in drains.values { drain.cancel() }
         drains = [:]
         routes = []

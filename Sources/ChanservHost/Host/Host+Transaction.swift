@@ -166,10 +166,15 @@ extension Host {
     }
 
     /// Withdraws a route at once and lets its requests end until `deadline`.
-    func remove(_ route: RunningRoute, deadline: ContinuousClock.Instant) {
+    ///
+    /// - Parameter reason: what clients are told whose requests it cuts off.
+    func remove(
+        _ route: RunningRoute, deadline: ContinuousClock.Instant,
+        reason: String = "the route was removed and its time to drain is over"
+    ) {
         route.service.stopAccepting()
         leaving[route.id] = Task {
-            let left = await route.service.drain(until: deadline)
+            let left = await route.service.drain(until: deadline, reason: reason)
             if left > 0 {
                 logger.warning("route '\(route.planned.vAddr)': \(left) requests ignore that they were cancelled")
             }
