@@ -50,8 +50,8 @@ extension ConfigurationReader {
         limits.buffer = buffer ?? min(limits.buffer, limits.totalBuffer)
         guard limits.buffer > limits.totalBuffer, let entry = entries["buffer"] else { return }
         report(
-            "the buffer of one link (\(limits.buffer) bytes) is larger than total_buffer, that of all together "
-                + "(\(limits.totalBuffer) bytes)", at: entry.value.location)
+            "the buffer of one link (\(ValueGrammar.text(bytes: limits.buffer))) is larger than total_buffer, that of all together "
+                + "(\(ValueGrammar.text(bytes: limits.totalBuffer)))", at: entry.value.location)
     }
 
     /// A client announces nothing: routes of one would be there for nobody, which cannot be meant.

@@ -41,7 +41,10 @@ extension ConfigurationReader {
     }
 
     private mutating func readLimits(_ node: YAMLNode, into limits: inout RouteOptions.Limits) {
-        let entries = section(node, "limits", known: ["requests", "unaccepted_sources"])
+        let place = "under 'limits' of a plugin"
+        let entries = section(
+            node, "limits", known: ["requests", "unaccepted_sources"],
+            elsewhere: ["address_space": place, "cpu": place, "open_files": place])
         if let value = integer("requests", in: entries, 1...1_000_000) { limits.requests = value }
         if let value = integer("unaccepted_sources", in: entries, 1...1_000_000) { limits.unacceptedSources = value }
     }

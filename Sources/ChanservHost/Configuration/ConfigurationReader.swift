@@ -38,7 +38,11 @@ struct ConfigurationReader {
 
     /// The entries of a mapping that has only keys of `known`; each other one is reported. Empty where the node is
     /// null (a section with everything commented out); empty and reported where it is no mapping.
-    mutating func section(_ node: YAMLNode, _ name: String, known: [String]) -> Entries {
+    ///
+    /// - Parameter elsewhere: keys that are known in another place, with the words that say in which.
+    mutating func section(
+        _ node: YAMLNode, _ name: String, known: [String], elsewhere: [String: String] = [:]
+    ) -> Entries {
         if case .unusable = node.content { return [:] }
         if node.isNull { return [:] }
         let expected = "a mapping with \(name) (\(known.joined(separator: ", ")))"
@@ -49,6 +53,7 @@ struct ConfigurationReader {
                 result[entry.key] = entry
             } else {
                 var hint = NearestKey.hint(entry.key, among: known)
+                if let place = elsewhere[entry.key] { hint = ": it belongs \(place)" }
                 if hint.isEmpty { hint = " (known: \(known.joined(separator: ", ")))" }
                 report("unknown key \(quoted(entry.key))" + hint, at: entry.keyLocation)
             }
@@ -97,10 +102,11 @@ extension YAMLNode {
 
     /// A size of the host's own keys, in bytes.
     func size(in range: ClosedRange<Int>) throws(ConfigurationError) -> Int {
-        let value = try size()
-        guard let value = Int(exactly: value), range.contains(value) else {
+        let bytes = try size()
+        guard let value = Int(exactly: bytes), range.contains(value) else {
             throw ConfigurationError(
-                "\(value) is not from \(range.lowerBound) to \(range.upperBound) bytes", at: location)
+                "\(ValueGrammar.text(bytes: bytes)) is not from \(ValueGrammar.text(bytes: range.lowerBound)) to "
+                    + ValueGrammar.text(bytes: range.upperBound), at: location)
         }
         return value
     }

@@ -147,7 +147,14 @@ private func problemOfFile(_ path: String) -> String? {
     }
     switch status.st_mode & S_IFMT {
     case S_IFREG: return nil
-    case S_IFLNK: return "is a symbolic link, which is not followed"
+    case S_IFLNK:
+        let target = realpath(path, nil)
+        defer { free(target) }
+        guard let target else {
+            return "is a symbolic link, which is not followed, and leads nowhere: put the library there itself"
+        }
+        return "is a symbolic link, which is not followed: put the library there itself, or configure "
+            + "'\(String(cString: target))'"
     default: return "is no regular file"
     }
 }

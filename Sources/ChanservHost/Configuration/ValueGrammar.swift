@@ -89,6 +89,16 @@ public enum ValueGrammar {
         return text.isEmpty ? "0" : text
     }
 
+    /// A size as ``size(_:)`` reads it, in the longest unit that it is a whole number of: `64KiB`, `3MB`, `1234B`, `0`.
+    public static func text(bytes: some BinaryInteger) -> String {
+        let bytes = UInt64(clamping: bytes)
+        if bytes == 0 { return "0" }
+        let exact = sizeUnits.filter { bytes.isMultiple(of: $0.bytes) }
+        // Not empty: a byte is a unit.
+        guard let unit = exact.max(by: { $0.bytes < $1.bytes }) else { return "\(bytes)B" }
+        return "\(bytes / unit.bytes)\(unit.name)"
+    }
+
     /// Takes a run of ASCII digits and the letters behind it from the front of `rest`.
     private static func component(_ rest: inout Substring) throws(Problem) -> (digits: Substring, unit: Substring) {
         let digits = rest.prefix(while: \.isDigit)

@@ -23,10 +23,10 @@ extension HostConfiguration.Node {
         if control != running.control {
             changes.append(Self.warning("control", control ?? "none", stays: running.control ?? "none"))
         }
-        for (key, path) in Self.limits where limits[keyPath: path] != running.limits[keyPath: path] {
+        for (key, path, text) in Self.limits where limits[keyPath: path] != running.limits[keyPath: path] {
             changes.append(
                 Self.warning(
-                    "limits.\(key)", "\(limits[keyPath: path])", stays: "\(running.limits[keyPath: path])"))
+                    "limits.\(key)", text(limits[keyPath: path]), stays: text(running.limits[keyPath: path])))
         }
         return changes
     }
@@ -38,10 +38,10 @@ extension HostConfiguration.Node {
         drain == running.drain ? [] : ["drain"]
     }
 
-    private static let limits: [(String, KeyPath<Limits, Int> & Sendable)] = [
-        ("links", \.links), ("streams", \.streams), ("half_open", \.halfOpen),
-        ("services", \.services), ("buffer", \.buffer),
-        ("total_buffer", \.totalBuffer),
+    private static let limits: [(String, KeyPath<Limits, Int> & Sendable, @Sendable (Int) -> String)] = [
+        ("links", \.links, { "\($0)" }), ("streams", \.streams, { "\($0)" }), ("half_open", \.halfOpen, { "\($0)" }),
+        ("services", \.services, { "\($0)" }), ("buffer", \.buffer, { ValueGrammar.text(bytes: $0) }),
+        ("total_buffer", \.totalBuffer, { ValueGrammar.text(bytes: $0) }),
     ]
 
     private static func warning(_ key: String, _ new: String, stays running: String) -> String {

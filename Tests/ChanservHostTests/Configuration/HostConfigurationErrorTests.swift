@@ -95,7 +95,11 @@ private func with(_ more: String) -> String {
         ("node: {limits: {links: 0}}", "1:24: 0 is not from 1 to 16777216"),
         ("node: {limits: {half_open: 16777217}}", "1:28: 16777217 is not from 1 to 16777216"),
         ("node: {limits: {services: many}}", "1:27: expected an integer, found the text 'many'"),
-        ("node: {limits: {buffer: 64KiB}}", "1:25: 65536 is not from 1048576 to 1099511627776 bytes"),
+        ("node: {limits: {buffer: 64KiB}}", "1:25: 64KiB is not from 1MiB to 1TiB"),
+        (
+            "defaults: {limits: {address_space: 1GiB}}",
+            "1:21: unknown key 'address_space': it belongs under 'limits' of a plugin"
+        ),
         (
             "node: {limits: {total_buffer: 2PiB}}",
             "1:31: expected a size such as 64KiB: '2PiB' has an unknown unit "
@@ -103,8 +107,8 @@ private func with(_ more: String) -> String {
         ),
         (
             "node: {limits: {total_buffer: 2MiB, buffer: 3MiB}}",
-            "1:45: the buffer of one link (3145728 bytes) is larger than total_buffer, that of all together "
-                + "(2097152 bytes)"
+            "1:45: the buffer of one link (3MiB) is larger than total_buffer, that of all together "
+                + "(2MiB)"
         ),
         ("node: {control: }", "1:17: expected a path, found nothing"),
         ("node: {control: ''}", "1:17: expected a path, found the text ''"),
@@ -183,8 +187,8 @@ private func with(_ more: String) -> String {
             "1:24: expected a size such as 64KiB: '64kb' has an unknown unit "
                 + "(known: B, KiB, MiB, GiB, TiB, kB, MB, GB, TB)"
         ),
-        ("{batch_size: 0}", "1:24: 0 is not from 1 to 67108864 bytes"),
-        ("{batch_size: 65MiB}", "1:24: 68157440 is not from 1 to 67108864 bytes"),
+        ("{batch_size: 0}", "1:24: 0 is not from 1B to 64MiB"),
+        ("{batch_size: 65MiB}", "1:24: 65MiB is not from 1B to 64MiB"),
         ("{limits: {requests: 0}}", "1:31: 0 is not from 1 to 1000000"),
         ("{limits: {request: 1}}", "1:21: unknown key 'request'; did you mean 'requests'?"),
     ])

@@ -70,7 +70,7 @@ import Testing
         ),
         (
             "{path: e.so, isolation: process, limits: {address_space: 1MiB}}",
-            "2:71: 1048576 is not from 536870912 to 1125899906842624 bytes"
+            "2:71: 1MiB is not from 512MiB to 1024TiB"
         ),
         (
             "{path: e.so, isolation: process, environment: [A=1]}",

@@ -75,7 +75,7 @@ import Testing
             wanted.changesThatNeedARestart(since: running) == [
                 "node.role is now router in the file, but changing it needs a restart: it stays peer",
                 "node.limits.links is now 11 in the file, but changing it needs a restart: it stays 10",
-                "node.limits.buffer is now 1048576 in the file, but changing it needs a restart: it stays 268435456",
+                "node.limits.buffer is now 1MiB in the file, but changing it needs a restart: it stays 256MiB",
             ])
         #expect(running.changesThatNeedARestart(since: running) == [])
     }

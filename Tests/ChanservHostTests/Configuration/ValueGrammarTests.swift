@@ -63,6 +63,11 @@ import Testing
         #expect(throws: ValueGrammar.Problem(message)) { try ValueGrammar.size(text) }
     }
 
+    @Test(arguments: ["0", "1B", "1023B", "64KiB", "65MiB", "1GiB", "1024TiB", "64kB", "3MB", "2TB"])
+    func writesASizeAsItReadsIt(text: String) throws {
+        #expect(ValueGrammar.text(bytes: try ValueGrammar.size(text)) == text)
+    }
+
     @Test(arguments: ["0", "1ns", "250ms", "30s", "1m30s", "1h1ms", "2562047h47m16s854ms775us807ns"])
     func writesADurationAsItReadsIt(text: String) throws {
         #expect(ValueGrammar.text(try ValueGrammar.duration(text)) == text)

@@ -112,7 +112,7 @@ private func notation(_ node: YAMLNode) -> String {
         }
         let problems = read(text).problems
         #expect(problems.count == 1)
-        #expect(problems.first?.hasSuffix("the aliases expand the file to more than 33554432 bytes") == true)
+        #expect(problems.first?.hasSuffix("the aliases expand the file to more than 32MiB") == true)
     }
 
     @Test func boundsLongTextsBehindAliases() {
@@ -121,7 +121,7 @@ private func notation(_ node: YAMLNode) -> String {
         var limits = YAMLLimits()
         limits.expandedWeight = 50_000
         #expect(read(text).problems == [])
-        #expect(read(text, limits: limits).problems.map { $0.hasSuffix("more than 50000 bytes") } == [true])
+        #expect(read(text, limits: limits).problems.map { $0.hasSuffix("more than 50kB") } == [true])
     }
 
     @Test func neverRefusesAFileWithoutAliasesForWhatItExpandsTo() {
@@ -145,7 +145,7 @@ private func notation(_ node: YAMLNode) -> String {
 
     @Test func refusesAFileThatIsTooLarge() {
         let text = String(repeating: "#", count: (1 << 20) + 1)
-        #expect(read(text).problems == ["f.yaml: the file is larger than 1048576 bytes"])
+        #expect(read(text).problems == ["f.yaml: the file is larger than 1MiB"])
         #expect(read(String(text.dropLast())).problems == [])
     }
 

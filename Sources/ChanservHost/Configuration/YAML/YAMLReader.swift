@@ -15,7 +15,7 @@ package enum YAMLReader {
     ) -> (root: YAMLNode?, problems: [ConfigurationError]) {
         var builder = YAMLTreeBuilder(file: file, limits: limits)
         guard bytes.count <= limits.fileSize else {
-            let problem = "the file is larger than \(limits.fileSize) bytes"
+            let problem = "the file is larger than \(ValueGrammar.text(bytes: limits.fileSize))"
             return (nil, [ConfigurationError(problem, at: ConfigurationLocation(file: file))])
         }
         guard !bytes.isEmpty else { return (nil, []) }

@@ -99,7 +99,9 @@ struct YAMLTreeBuilder {
             return fail("more than \(limits.depth) levels of lists and mappings, aliases followed", at: location)
         }
         guard anchored.weight <= limits.expandedWeight - weight else {
-            return fail("the aliases expand the file to more than \(limits.expandedWeight) bytes", at: location)
+            return fail(
+                "the aliases expand the file to more than \(ValueGrammar.text(bytes: limits.expandedWeight))",
+                at: location)
         }
         weight += anchored.weight
         place(node, height: anchored.height, keyText: nil)
@@ -198,7 +200,7 @@ struct YAMLTreeBuilder {
     private mutating func add(_ bytes: Int, at location: ConfigurationLocation) {
         weight += YAMLLimits.valueWeight + bytes
         if weight > limits.expandedWeight, !failed {
-            fail("the file expands to more than \(limits.expandedWeight) bytes", at: location)
+            fail("the file expands to more than \(ValueGrammar.text(bytes: limits.expandedWeight))", at: location)
         }
     }
 
