@@ -3,9 +3,17 @@ internal import Glibc
 /// What a service manager says in the environment of a process that it starts (sd_notify(3), sd_watchdog_enabled(3)).
 package struct NotifyEnvironment: Sendable, Hashable {
     /// Where it listens: a path, or an abstract name behind `@`.
-    package enum Address: Sendable, Hashable {
+    package enum Address: Sendable, Hashable, CustomStringConvertible {
         case path(String)
         case abstract(String)
+
+        /// As the variable has it.
+        package var description: String {
+            switch self {
+            case .path(let path): path
+            case .abstract(let name): "@\(name)"
+            }
+        }
     }
 
     package var address: Address

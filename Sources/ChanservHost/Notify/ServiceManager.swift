@@ -87,7 +87,10 @@ public final class ServiceManager: Sendable {
             sendto(descriptor, text, text.count, Int32(MSG_NOSIGNAL), address, length)
         }
         if count != text.count {
-            logger.warning("the service manager was not told '\(message)': \(String(cString: strerror(errno)))")
+            let reason = systemMessage(errno)
+            let message = message.text.split(separator: "\n").joined(separator: " ")
+            logger.warning(
+                "the service manager was not told '\(message)' at NOTIFY_SOCKET=\(environment.address): \(reason)")
         }
     }
 

@@ -141,6 +141,21 @@ import Testing
         }
     }
 
+    @Test func whatCouldNotBeToldIsInTheLogAsItWasToBeTold() async throws {
+        let process = try ChildProcess(
+            "/usr/bin/env",
+            [
+                "NOTIFY_SOCKET=/none/notify", ChanservCommand.buildFolder + "/chanserv", "router", "--listen",
+                "127.0.0.1:0",
+            ])
+        defer { process.end() }
+        _ = try await process.errorLine(
+            with: """
+                the service manager was not told 'READY=1 STATUS=routing' at NOTIFY_SOCKET=/none/notify: No such file or \
+                directory
+                """)
+    }
+
     @Test func pluginsAndChildrenDoNotInheritTheVariables() async throws {
         let source = """
             #include "chanserv_plugin.h"
