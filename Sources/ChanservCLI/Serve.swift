@@ -38,7 +38,7 @@ struct Serve: AsyncParsableCommand {
             configurationFile: config, logger: logger, program: OwnProgram.path,
             manager: ServiceManager.fromEnvironment(logger: logger))
         do {
-            try await ServeSession(host, log: log, stopsWithInput: stopWithInput).run()
+            try await ServeSession(host, logger: logger, log: log, stopsWithInput: stopWithInput).run()
         } catch {
             for problem in error.problems { logger.critical("\(problem)") }
             throw ExitCode(error.code.exitCode)

@@ -38,7 +38,8 @@ struct RouterSession {
             onEndNow: {
                 log.flush()
                 _exit(0)
-            })
+            },
+            onOther: { name in logger.warning("\(name) says nothing here and is ignored: SIGTERM stops") })
         defer { signals.cancel() }
 
         let network = AstraNetHostNetwork(node, logger: logger, listenKey: "--listen")

@@ -1,6 +1,7 @@
 import ChanservHost
 import Dispatch
 import Glibc
+import Logging
 
 /// A host from its start to its end, steered by signals.
 struct ServeSession {
@@ -13,15 +14,18 @@ struct ServeSession {
     private static let endNowGrace = DispatchTimeInterval.seconds(2)
 
     private let host: Host
+    private let logger: Logger
     private let log: LogWriter
     private let stopsWithInput: Bool
 
     /// - Parameters:
+    ///   - logger: gets what signals give cause for.
     ///   - log: flushed where the process ends in here.
     ///   - stopsWithInput: for a host that is not to outlive the program that started it: to stop, as a signal
     ///     would, when standard input ends.
-    init(_ host: Host, log: LogWriter, stopsWithInput: Bool = false) {
+    init(_ host: Host, logger: Logger, log: LogWriter, stopsWithInput: Bool = false) {
         self.host = host
+        self.logger = logger
         self.log = log
         self.stopsWithInput = stopsWithInput
     }
@@ -43,6 +47,13 @@ struct ServeSession {
                     log.flush()
                     _exit(0)
                 }
+            },
+            onOther: { [logger] name in
+                logger.warning(
+                    """
+                    \(name) says nothing here and is ignored: SIGHUP or 'chanserv reload' reads the configuration again, \
+                    'chanserv status' shows what is served, SIGTERM stops
+                    """)
             })
         defer { signals.cancel() }
         if stopsWithInput {

@@ -82,6 +82,17 @@ import Testing
         }
     }
 
+    @Test func aSignalThatSaysNothingIsAnsweredInTheLogAndEndsNothing() async throws {
+        try await TestHost.serving { host in
+            for (signal, name) in [(SIGUSR1, "SIGUSR1"), (SIGUSR2, "SIGUSR2")] {
+                host.process.kill(signal)
+                let line = try await host.process.errorLine(with: name)
+                #expect(line.contains(" warning ") && line.contains("'chanserv reload'"), "\(line)")
+            }
+            #expect(try await host.post("echo", "--body", "y").text == "[0] y\n")
+        }
+    }
+
     @Test func aHangUpSignalServesWhatTheFileSaysNow() async throws {
         try await TestHost.serving { host in
             let more = TestHost.samples + "  - {vaddr: parrot, plugin: echo}\n"
