@@ -1,5 +1,6 @@
 import ChanservHost
 import FoundationEssentials
+import Glibc
 import NIOCore
 import NIOPosix
 
@@ -58,8 +59,16 @@ enum ControlClient {
                     }
                 }
         } catch {
-            throw ControlFailure(exitCode: 69, ["no host answers at '\(path)': \(reason(error))"])
+            throw ControlFailure(exitCode: 69, [problem(with: path, error)])
         }
+    }
+
+    /// Why nobody could be reached at a path.
+    static func problem(with path: String, _ error: any Error) -> String {
+        if let error = error as? IOError, error.errnoCode == EACCES {
+            return "'\(path)' is not to be used by this user: only by the one that the host runs as, and by root"
+        }
+        return "no host answers at '\(path)': \(reason(error))"
     }
 
     private static func sendFailure(_ request: ControlRequest, _ channel: any Channel) async -> (any Error)? {

@@ -5,8 +5,12 @@ import Glibc
 /// How the commands for a running host find it, and how they answer.
 struct ControlOptions: ParsableArguments {
     @Option(
-        help: ArgumentHelp("The host's configuration file, whose 'node.control' names the socket.", valueName: "file"))
-    var config = HostConfiguration.defaultFile
+        help: ArgumentHelp(
+            """
+            The host's configuration file, whose 'node.control' names the socket. \
+            (default: \(HostConfiguration.defaultFile))
+            """, valueName: "file"))
+    var config: String?
 
     @Option(help: ArgumentHelp("The host's control socket, instead of a configuration file.", valueName: "path"))
     var socket: String?
@@ -14,11 +18,18 @@ struct ControlOptions: ParsableArguments {
     @Flag(help: "Write JSON to standard output: one object on one line.")
     var json = false
 
+    func validate() throws {
+        if config != nil, socket != nil {
+            throw ValidationError("--config and --socket both say which host is meant: give one of the two")
+        }
+    }
+
     /// The path of the socket.
     ///
     /// - Throws: ``ControlFailure``.
     func socketPath() throws(ControlFailure) -> String {
         if let socket { return socket }
+        let config = config ?? HostConfiguration.defaultFile
         do throws(ConfigurationErrors) {
             if let path = try HostConfiguration.controlSocket(of: config) { return path }
         } catch {

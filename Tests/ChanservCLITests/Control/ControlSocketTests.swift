@@ -1,6 +1,9 @@
 import Foundation
+import NIOCore
 import TestSupport
 import Testing
+
+@testable import ChanservCLI
 
 /// The socket itself: who may use it, whose it is, and what strangers can do to it.
 @Suite struct ControlSocketTests {
@@ -141,6 +144,23 @@ import Testing
             let exit = try await host.control("check")
             #expect(exit.code == 0, "\(exit.errors)")
         }
+    }
+
+    @Test func aFileAndASocketTogetherAreOneTooMany() async throws {
+        for command in [["status"], ["reload"], ["drain", "echo"], ["enable", "echo"]] {
+            let exit = try await ChanservCommand.run(command + ["--config", "a.yaml", "--socket", "b.sock"])
+            #expect(exit.code == 64)
+            #expect(exit.errors.contains("--config and --socket both say which host is meant"), "\(exit.errors)")
+        }
+    }
+
+    @Test func whoMayNotUseItIsToldSoAndNotThatThereIsNoHost() {
+        let refused = ControlClient.problem(with: "/run/c.sock", IOError(errnoCode: EACCES, reason: "connect"))
+        #expect(
+            refused
+                == "'/run/c.sock' is not to be used by this user: only by the one that the host runs as, and by root")
+        let gone = ControlClient.problem(with: "/run/c.sock", IOError(errnoCode: ECONNREFUSED, reason: "connect"))
+        #expect(gone == "no host answers at '/run/c.sock': Connection refused")
     }
 
     @Test func aPathThatIsTooLongIsAnErrorOfTheConfiguration() async throws {
