@@ -10,9 +10,12 @@ struct Check: AsyncParsableCommand {
             Reads the configuration, loads each plugin and creates its instances, and destroys them again. Every \
             problem is a line on standard error, file:line:column: message. Exits with 0 or 65.
 
+            Once it is content, 'chanserv reload', 'systemctl reload chanserv' or SIGHUP to the host's own process (kill \
+            -HUP PID; 'chanserv status' has its number) makes a host that runs read the file again.
+
             EXAMPLES
               chanserv check
-              chanserv check --config /etc/chanserv.yaml && kill -HUP "$(pidof chanserv)"
+              chanserv check --config /etc/chanserv.yaml && chanserv reload --config /etc/chanserv.yaml
             """)
 
     @Option(help: ArgumentHelp("The configuration file.", valueName: "file"))
