@@ -168,10 +168,7 @@ package enum WorkerMain {
         let server = WorkerServer(instance, on: AstraNetMultiplexer(node))
         do {
             async let linked = node.attach(socket: link)
-            say(
-                .ready(
-                    name: library.descriptor.name, version: library.descriptor.version,
-                    isBlocking: library.descriptor.isBlocking))
+            say(.ready(name: library.descriptor.name, version: library.descriptor.version))
             _ = try await linked
         } catch {
             say(.ending("it cannot reach its host: \(error)"))

@@ -11,7 +11,7 @@ enum WorkerCommand: Codable, Sendable, Hashable {
 /// What a worker tells its host: a line of JSON on their control connection.
 enum WorkerReport: Codable, Sendable, Hashable {
     /// The instance is there, and so is its node.
-    case ready(name: String, version: String, isBlocking: Bool)
+    case ready(name: String, version: String)
     /// Loading the library, or creating an instance, was refused.
     case refused(String)
     /// What the preflight does next, so that a crash or a time-out can be put down to it.

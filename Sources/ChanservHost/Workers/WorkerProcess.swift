@@ -129,7 +129,7 @@ final class WorkerProcess: Sendable {
         state.withLockedValue { state in
             state.reports += 1
             switch report {
-            case .ready(let name, let version, _):
+            case .ready(let name, let version):
                 state.introduction = Introduction(name: WorkerLine.brief(name), version: WorkerLine.brief(version))
             case .refused(let message): state.refusal = WorkerLine.brief(message)
             case .statistics(let statistics): state.statistics = statistics

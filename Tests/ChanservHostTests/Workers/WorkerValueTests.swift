@@ -102,7 +102,7 @@ import Testing
 
     @Test func reportsAndCommandsAreLines() {
         let reports: [WorkerReport] = [
-            .ready(name: "n", version: "1\n2", isBlocking: true), .refused("x\ny"), .doing("its create"), .fine,
+            .ready(name: "n", version: "1\n2"), .refused("x\ny"), .doing("its create"), .fine,
             .statistics(.zero), .ending("why"), .retired(isDestroyed: true),
         ]
         for report in reports {
