@@ -2,7 +2,7 @@ extension LibrarySearch {
     /// What is wrong with what a plugin needs, in one message with the way out; `nil` when nothing is.
     package var problem: String? {
         if missing.isEmpty { return nil }
-        let names = missing.map { library in
+        let names = missing.prefix(Self.namesSaid).map { library in
             var text = library.name
             if let path = library.neededBy { text += " (for \(path))" }
             if let path = library.besideThePlugin { text += " (there is \(path))" }
@@ -10,6 +10,7 @@ extension LibrarySearch {
             return text
         }
         let what = missing.count == 1 ? "a library that is" : "\(missing.count) libraries that are"
+        let more = missing.count > names.count ? " and \(missing.count - names.count) more" : ""
         let ways =
             missing.contains { $0.besideThePlugin != nil }
             ? """
@@ -20,8 +21,11 @@ extension LibrarySearch {
             install what is missing, link it statically, set an absolute rpath (-Wl,-rpath,/its/folder), or start the \
             host with LD_LIBRARY_PATH
             """
-        return "needs \(what) not found: \(names.joined(separator: ", ")); \(ways)"
+        return "needs \(what) not found: \(names.joined(separator: ", "))\(more); \(ways)"
     }
+
+    /// So many are named in one message.
+    private static let namesSaid = 20
 
     /// Why a search path of the plugin is dangerous; `nil` when it is not.
     ///

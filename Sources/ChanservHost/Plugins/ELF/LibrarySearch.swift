@@ -1,3 +1,5 @@
+internal import DequeModule
+
 /// Where the dynamic linker looks for the libraries that a library needs (ld.so(8)), and which of them it will not find.
 ///
 /// It is for the message's sake: the linker would refuse the plugin as well, but names one library a time, and the
@@ -9,6 +11,8 @@ package struct LibrarySearch {
         case library(ELFLibrary)
         /// A file the linker does not take, and why.
         case refused(String)
+        /// A file that is too large to be looked at here, or one too many.
+        case unread
     }
 
     /// What there is outside of the library: handed in, so that the rules can be tested without it.
@@ -42,11 +46,22 @@ package struct LibrarySearch {
 
     /// One library whose needs are looked at.
     private struct Needing {
-        var library: ELFLibrary
+        var needed: [String]
+        var rPath: [String]
+        var runPath: [String]
         /// `nil` is the plugin.
         var path: String?
         /// The DT_RPATHs of those through which it came, expanded, nearest first.
         var inheritedPath: [Place]
+
+        /// What matters of the library, and not its bytes.
+        init(_ library: ELFLibrary, path: String? = nil, inheritedPath: [Place] = []) {
+            needed = library.dynamic.neededLibraries
+            rPath = library.dynamic.rPath
+            runPath = library.dynamic.runPath
+            self.path = path
+            self.inheritedPath = inheritedPath
+        }
     }
 
     /// An entry of a search path.
@@ -63,28 +78,55 @@ package struct LibrarySearch {
     let origin: String
     package private(set) var missing: [Missing] = []
     private var seen: Set<String> = []
+    /// So many files more are asked for: the libraries of a file that was made to keep somebody busy count as found.
+    private var placesLeft = Self.maximumPlaces
+
+    /// Large programs need some hundred libraries, each of which stands in one of some dozen places.
+    package static let maximumPlaces = 50_000
+    /// So many entries of a search path are looked at.
+    private static let maximumEntries = 256
 
     /// Looks for what `plugin` needs, for what that needs, and so on.
     package init(for plugin: ELFLibrary, in folder: String, _ surroundings: Surroundings) {
         self.surroundings = surroundings
         origin = folder
         // First come, first looked at, as the linker does: the first that needs a library decides where it comes from.
-        var waiting = [Needing(library: plugin, path: nil, inheritedPath: [])]
-        while !waiting.isEmpty {
-            let needing = waiting.removeFirst()
-            for name in needing.library.dynamic.neededLibraries where seen.insert(name).inserted {
+        var waiting = Deque([Needing(plugin)])
+        while let needing = waiting.popFirst(), placesLeft > 0 {
+            // Those that every name is looked for in.
+            let own = searchPath(needing.rPath, for: needing)
+            let inherited = needing.runPath.isEmpty ? Self.bounded(own + needing.inheritedPath) : []
+            let run = searchPath(needing.runPath, for: needing)
+            for name in needing.needed where placesLeft > 0 && seen.insert(name).inserted {
                 if surroundings.isLoaded(name) { continue }
-                if let found = search(name, for: needing) { waiting.append(found) }
+                if let found = search(name, for: needing, inherited, run) { waiting.append(found) }
             }
         }
     }
 
+    /// The entries of a search path, each once. Where there are too many the rest is not known.
+    private func searchPath(_ entries: [String], for needing: Needing) -> [Place] {
+        var places: [Place] = []
+        var seen: Set<Place> = []
+        for place in entries.lazy.flatMap({ self.place($0, for: needing) }) where seen.insert(place).inserted {
+            places.append(place)
+            if places.count > Self.maximumEntries { break }
+        }
+        return Self.bounded(places)
+    }
+
+    private static func bounded(_ places: [Place]) -> [Place] {
+        places.count > maximumEntries ? places.prefix(maximumEntries) + [.unknown] : places
+    }
+
     /// - Returns: what is found and can be looked at in turn.
-    private mutating func search(_ name: String, for needing: Needing) -> Needing? {
-        let ownPath = needing.library.dynamic.rPath.flatMap { place($0, for: needing) }
-        let inherited = needing.library.dynamic.runPath.isEmpty ? ownPath + needing.inheritedPath : []
+    private mutating func search(
+        _ name: String, for needing: Needing, _ inherited: [Place], _ run: [Place]
+    ) -> Needing? {
         var result = Missing(name: name, neededBy: needing.path)
-        for place in places(of: name, for: needing, inherited) {
+        for place in places(of: name, for: needing, inherited, run) {
+            placesLeft -= 1
+            guard placesLeft > 0 else { return nil }
             switch place {
             case .unknown:
                 return nil
@@ -97,7 +139,9 @@ package struct LibrarySearch {
                 case .nothing:
                     break
                 case .library(let library):
-                    return Needing(library: library, path: path, inheritedPath: inherited)
+                    return Needing(library, path: path, inheritedPath: inherited)
+                case .unread:
+                    return nil
                 case .refused(let why):
                     result.refused.append("\(path): \(why)")
                 }
@@ -109,7 +153,9 @@ package struct LibrarySearch {
     }
 
     /// The files the linker tries, in its order.
-    private func places(of name: String, for needing: Needing, _ inherited: [Place]) -> [Place] {
+    private func places(
+        of name: String, for needing: Needing, _ inherited: [Place], _ run: [Place]
+    ) -> [Place] {
         if name.contains("/") { return place(name, for: needing) }
         func files(_ folders: [Place]) -> [Place] {
             folders.flatMap { folder -> [Place] in
@@ -122,7 +168,7 @@ package struct LibrarySearch {
         }
         return files(inherited)
             + files(surroundings.libraryPath.map { .folder($0.isEmpty ? "." : $0) })
-            + files(needing.library.dynamic.runPath.flatMap { place($0, for: needing) })
+            + files(run)
             + (surroundings.cache?.paths(of: name) ?? []).map { .folder($0) }
             + files(surroundings.defaultFolders.map { .folder($0) })
     }

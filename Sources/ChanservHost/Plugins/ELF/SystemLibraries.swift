@@ -3,7 +3,8 @@ internal import Glibc
 /// The dynamic linker's surroundings as they are on this machine.
 extension LibrarySearch.Surroundings {
     package static func system() -> Self {
-        var surroundings = Self(isLoaded: isLoaded, candidate: candidate)
+        var bytesLeft = readLimit
+        var surroundings = Self(isLoaded: isLoaded) { candidate($0, &bytesLeft) }
         if let value = getenv("LD_LIBRARY_PATH"), value.pointee != 0 {
             let folders = String(cString: value).split(omittingEmptySubsequences: false) { $0 == ":" || $0 == ";" }
             surroundings.libraryPath = folders.map(String.init)
@@ -27,9 +28,13 @@ extension LibrarySearch.Surroundings {
         return true
     }
 
-    private static func candidate(_ path: String) -> LibrarySearch.Candidate {
-        switch readWhole(path, maximumSize: PluginFile.maximumSize) {
+    /// So many bytes of libraries are read in one search, 512 MiB; what is beyond is the linker's to look at.
+    private static let readLimit = 512 << 20
+
+    private static func candidate(_ path: String, _ bytesLeft: inout Int) -> LibrarySearch.Candidate {
+        switch readWhole(path, maximumSize: bytesLeft) {
         case .success(let bytes):
+            bytesLeft -= bytes.count
             do throws(ELFProblem) {
                 return .library(try ELFLibrary(bytes))
             } catch {
@@ -40,8 +45,11 @@ extension LibrarySearch.Surroundings {
                 }
             }
         case .failure(let failure):
-            return failure.code == ENOENT || failure.code == ENOTDIR
-                ? .nothing : .refused(systemMessage(failure.code))
+            switch failure.code {
+            case ENOENT, ENOTDIR: return .nothing
+            case EFBIG: return .unread
+            default: return .refused(systemMessage(failure.code))
+            }
         }
     }
 }

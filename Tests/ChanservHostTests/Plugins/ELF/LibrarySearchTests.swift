@@ -56,6 +56,34 @@ import Testing
         #expect(search(unknown).problem == nil, "only the linker knows what $LIB is")
     }
 
+    @Test(arguments: ["-Wl,--enable-new-dtags", "-Wl,--disable-new-dtags"])
+    func aLibraryThatWasMadeToKeepTheSearchBusyIsTheLinkersToRefuse(tags: String) throws {
+        let rpath = (0..<8_000).map { "/\($0)" }.joined(separator: ":")
+        let plugin = try library(needs: (0..<60).map { "lib\($0).so" }, "-Wl,-rpath,\(rpath)", tags)
+        var asked = 0
+        let surroundings = LibrarySearch.Surroundings(isLoaded: isLoaded) { _ in
+            asked += 1
+            return .nothing
+        }
+        #expect(LibrarySearch(for: plugin, in: "/plugins", surroundings).problem == nil)
+        #expect(asked > 1_000 && asked <= LibrarySearch.maximumPlaces)
+        // The same folder again and again is one.
+        let repeated = try library(needs: ["liba.so"], "-Wl,-rpath,\(String(repeating: "/r:", count: 10_000))", tags)
+        let search = search(repeated)
+        #expect(search.missing.map(\.name) == ["liba.so"])
+    }
+
+    @Test func aFileThatIsTooLargeToBeReadHereIsTheLinkersToLookAt() throws {
+        let folder = try TestFolder()
+        let descriptor = open(folder.file("liblarge.so"), O_CREAT | O_WRONLY | O_CLOEXEC, 0o600)
+        defer { close(descriptor) }
+        try #require(descriptor >= 0 && ftruncate(descriptor, 1 << 40) == 0)
+        guard case .unread = LibrarySearch.Surroundings.system().candidate(folder.file("liblarge.so")) else {
+            Issue.record("it was read")
+            return
+        }
+    }
+
     @Test func whatItsLibrariesNeedIsLookedForTooWithTheFirstRpathButNotTheRunpath() throws {
         let leaf = try library(needs: [])
         let middle = try library(needs: ["libleaf.so"])
