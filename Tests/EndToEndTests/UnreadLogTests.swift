@@ -49,6 +49,8 @@ extension EndToEnd {
                 try await host.withClient { client in
                     _ = try await client.frames("drill", "log \(count) 200")
                 }
+                // What a process prints is on its way when its answer is there, and the host's end does not wait for it.
+                if isolation == .process { _ = try await host.process.errorLine(with: "line \(count - 1) ") }
                 host.process.kill(SIGTERM)
                 let exit = try await host.process.exit()
                 #expect(exit.code == 0)

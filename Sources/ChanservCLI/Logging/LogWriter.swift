@@ -59,7 +59,11 @@ final class LogWriter: Sendable {
     /// Waits until all lines are written that were queued before, or for a moment where nobody reads them. Blocks.
     func flush(within time: DispatchTimeInterval = flushTime) {
         let done = DispatchSemaphore(value: 0)
-        queue.async { done.signal() }
+        queue.async {
+            // Whoever is to begin with it may not have come that far, while lines of others rely on it.
+            self.writeAllThatWait()
+            done.signal()
+        }
         _ = done.wait(timeout: .now() + time)
     }
 
