@@ -67,10 +67,12 @@ final class RunningProcess: Sendable {
 
     var isOver: Bool { state.withLock { $0.isOver } }
 
-    /// Sends a signal to the whole group, unless it is gone.
+    /// Sends a signal to the whole group, and to the command, which may have left it, unless it is gone.
     private func signal(_ number: Int32) {
         state.withLock { state in
-            if !state.isOver { _ = kill(-id, number) }
+            guard !state.isOver else { return }
+            _ = kill(-id, number)
+            _ = kill(id, number)
         }
     }
 
@@ -81,6 +83,7 @@ final class RunningProcess: Sendable {
             guard !state.isOver else { return state.status }
             // While the status is there, no other group can have the number.
             _ = kill(-id, SIGKILL)
+            _ = kill(id, SIGKILL)
             var status: Int32 = 0
             var taken: pid_t
             repeat { taken = waitpid(id, &status, 0) } while taken < 0 && errno == EINTR

@@ -1,4 +1,5 @@
 internal import Glibc
+internal import NIOConcurrencyHelpers
 
 /// The pipe into which a child's standard output and error go, of which the beginning is kept.
 ///
@@ -8,6 +9,10 @@ final class ChildOutput: @unchecked Sendable {
     private let reader: Int32
     private(set) var writer: Int32
     private static let limit = 4_096
+    /// On the monotonic clock: when nothing more is read, whoever still has the writing end.
+    private let end = NIOLockedValueBox<UInt64?>(nil)
+    /// How long what a child wrote last may be on its way.
+    private static let patience = Duration.milliseconds(500)
 
     init() throws(ProcessError) {
         var ends: [Int32] = [0, 0]
@@ -22,13 +27,21 @@ final class ChildOutput: @unchecked Sendable {
         writer = -1
     }
 
-    /// Reads until everybody who has the writing end is gone, so that nobody waits to write; keeps some KiB.
+    /// The child has ended; what it has started may go on, and write on.
+    func childHasEnded() {
+        end.withLockedValue { $0 = monotonicTime(in: Self.patience) }
+    }
+
+    /// Reads until everybody who has the writing end is gone, or until shortly after ``childHasEnded()``, so that the child
+    /// does not wait to write; keeps some KiB.
     func collect() async -> [UInt8] {
         await withUnsafeContinuation { continuation in
-            let thread = CaseThread { [reader] in
+            let thread = CaseThread { [reader, end] in
                 var kept: [UInt8] = []
                 var part = [UInt8](repeating: 0, count: 4_096)
-                while true {
+                while end.withLockedValue({ $0.map { monotonicNanoseconds() < $0 } ?? true }) {
+                    var readiness = pollfd(fd: reader, events: Int16(POLLIN), revents: 0)
+                    guard poll(&readiness, 1, 50) != 0 else { continue }
                     let count = read(reader, &part, part.count)
                     if count < 0, errno == EINTR { continue }
                     guard count > 0 else { break }

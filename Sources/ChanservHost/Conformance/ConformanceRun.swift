@@ -75,6 +75,7 @@ package struct ConformanceRun: Sendable {
         let written = Task { await output.collect() }
         let exit = await process.waitForExit(until: .now + limits.time)
         if exit == nil { await process.kill() }
+        output.childHasEnded()
         return verdict(of: found, exit, record, await written.value)
     }
 

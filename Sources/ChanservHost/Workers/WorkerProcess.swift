@@ -61,7 +61,7 @@ final class WorkerProcess: Sendable {
         do {
             (process, link) = try await launch(program, assignment, image, options, logger)
         } catch {
-            throw PluginError(.internal, "plugin \(assignment.plugin): its process cannot be started: \(error)")
+            throw PluginError(.busy, "plugin \(assignment.plugin): its process cannot be started: \(error)")
         }
         do {
             try await process.becomeReady(link: link, within: options.startup)
@@ -173,7 +173,7 @@ final class WorkerProcess: Sendable {
         if Task.isCancelled { throw PluginError(.withdrawn, "the host is stopping") }
         guard hasSettled else {
             throw PluginError(
-                .internal,
+                .busy,
                 "plugin \(plugin): its process was not ready within \(time) (startup): its create, or a constructor of the library, does not return"
             )
         }

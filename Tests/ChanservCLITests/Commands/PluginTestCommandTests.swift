@@ -172,6 +172,22 @@ import Testing
         #expect(run.passed == 3 && run.warned == 1)
     }
 
+    /// What a case's process has started, and what holds its output open, is not waited for.
+    @Test func aProcessThatAPluginLeavesBehindHoldsNobodyUp() async throws {
+        let folder = try TestFolder()
+        let source = try String(contentsOfFile: "\(Self.pluginFolder)/leaves_a_process.c", encoding: .utf8)
+        try CompiledPlugin.compile(
+            source, to: folder.file("p.so"),
+            options: ["-I", Self.pluginFolder, "-DSTRAY=\"\(folder.file("stray"))\""])
+        let (run, _) = try await Self.run(folder.file("p.so"), ["--request=2 3", "--only", "load"])
+        let strays = try String(contentsOfFile: folder.file("stray"), encoding: .utf8).split(separator: "\n")
+        #expect(run.names("pass") == ["load"])
+        for stray in strays {
+            #expect(kill(try #require(pid_t(stray)), SIGKILL) == 0, "it was waited for")
+        }
+        #expect(!strays.isEmpty)
+    }
+
     @Test func aPluginThatKeepsAllRulesPassesAllCases() async throws {
         let folder = try TestFolder()
         let (run, code) = try await Self.run(

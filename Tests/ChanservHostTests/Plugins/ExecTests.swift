@@ -193,6 +193,24 @@ struct ExecTests {
         }
     }
 
+    @Test func aCommandThatHasGoneIntoAnotherGroupIsEndedAllTheSame() async throws {
+        let script = "setpgrp(0, getpgrp(getppid)); $| = 1; print \"$$\\n\"; sleep 100"
+        try await run("{commands: {leave: {run: [/usr/bin/perl, -e, '\(script)']}}}") { exec in
+            let call = try await exec.instance.open("leave")
+            var sources = call.makeAsyncIterator()
+            let stdout = try #require(try await sources.next())
+            let process = try ProcessWatch(try #require(try await exec.numbers(1, from: stdout.producer).first))
+            let listing = Task { [sources] in
+                var sources = sources
+                while try await sources.next() != nil {}
+            }
+            listing.cancel()
+            try process.waitForEnd()
+            stdout.producer.close()
+            _ = await listing.result
+        }
+    }
+
     @Test func anInstanceThatGoesTakesItsCommandsAlong() async throws {
         let exec = try await Exec(
             "{grace: 1h, commands: {stay: {run: [/bin/sh, -c, 'trap \"\" TERM; echo $$; while :; do sleep 1000; done']}}}"
