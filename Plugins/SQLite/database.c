@@ -3,6 +3,7 @@
 
 #include "authorize.h"
 #include "fail.h"
+#include "limits.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -10,10 +11,8 @@
 #include <string.h>
 #include <time.h>
 
-/* How many of SQLite's instructions run between two looks at the clock: some microseconds. */
+/* How many of SQLite's instructions run between two looks at the clock: some microseconds, but for functions. */
 #define INSTRUCTIONS 1000
-/* The least bound on a text: the schema is read as texts too. */
-#define LENGTH_MIN (1 << 20)
 /* How long a statement waits for somebody who writes. */
 #define BUSY_LIMIT INT64_C(5000000000)
 
@@ -24,19 +23,22 @@ int64_t monotonic_now(void) {
 }
 
 /* Whether to stop: SQLite's own flag for an interrupt is lost where no statement runs at the moment. */
-static int must_stop(void *argument) {
-    struct connection *connection = argument;
+bool connection_must_stop(struct connection *connection) {
     int64_t limit = connection->database->time_limit;
     if (limit > 0 && connection->used + monotonic_now() - connection->begun > limit) {
         connection->is_over_time = true;
-        return 1;
+        return true;
     }
     return atomic_load(&connection->cancelled);
 }
 
+static int must_stop(void *argument) {
+    return connection_must_stop(argument);
+}
+
 static int wait_for_writer(void *argument, int attempts) {
     struct connection *connection = argument;
-    if (must_stop(connection) || monotonic_now() - connection->begun > BUSY_LIMIT) {
+    if (connection_must_stop(connection) || monotonic_now() - connection->begun > BUSY_LIMIT) {
         return 0;
     }
     struct timespec pause = {.tv_nsec = attempts < 10 ? 1000000 : 10000000};
@@ -77,10 +79,7 @@ chanserv_status connection_open(struct connection *connection, const struct data
         sqlite3_extended_result_codes(handle, 1);
         sqlite3_progress_handler(handle, INSTRUCTIONS, must_stop, connection);
         sqlite3_busy_handler(handle, wait_for_writer, connection);
-        sqlite3_limit(handle, SQLITE_LIMIT_ATTACHED, 0);
-        sqlite3_limit(handle, SQLITE_LIMIT_WORKER_THREADS, 0);
-        sqlite3_limit(handle, SQLITE_LIMIT_LENGTH,
-                      database->row_size > LENGTH_MIN ? (int)database->row_size : LENGTH_MIN);
+        limit_statements(handle, database->row_size);
         sqlite3_db_config(handle, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
         sqlite3_db_config(handle, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
         sqlite3_db_config(handle, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0, NULL);
@@ -160,6 +159,10 @@ chanserv_status connection_fail(struct connection *connection, int code, size_t 
     if (connection->refused != NULL) {
         return fail(error, CHANSERV_ERROR_BAD_REQUEST, "%s is refused: the database is served to be read",
                     connection->refused);
+    }
+    if ((code & 0xFF) == SQLITE_NOMEM) {
+        return fail(error, CHANSERV_ERROR_BUSY, "no memory: SQLite may use %" PRIu64 " bytes (memory) for all requests",
+                    connection->database->memory);
     }
     const char *message = connection->handle != NULL ? sqlite3_errmsg(connection->handle) : sqlite3_errstr(code);
     int at = connection->handle != NULL ? error_offset(connection->handle) : -1;

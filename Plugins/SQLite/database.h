@@ -7,6 +7,7 @@
 #include <sqlite3.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 /* What the configuration says. */
 struct database {
@@ -15,6 +16,7 @@ struct database {
     int64_t time_limit; /* nanoseconds, 0 is none */
     size_t statements;  /* of a request */
     size_t row_size;    /* bytes of a row as JSON */
+    uint64_t memory;    /* bytes, of all in the process */
 };
 
 /* A connection, used by one thread at a time but for connection_interrupt. */
@@ -35,6 +37,8 @@ void connection_close(struct connection *connection);
 void connection_begin(struct connection *connection);
 void connection_rest(struct connection *connection);
 
+/* Whether what runs is to end: it was cancelled, or is over its time. In its own thread. */
+bool connection_must_stop(struct connection *connection);
 /* Makes what runs, and all that is begun later, end at once. Any thread, but not while it is closed. */
 void connection_interrupt(struct connection *connection);
 

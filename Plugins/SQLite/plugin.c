@@ -7,7 +7,8 @@
  * UTF-8 text: one or more SQL statements with semicolons between them, at most 1 MiB and `statements` of them. SELECT,
  * VALUES, WITH, EXPLAIN, and pragmas that tell of the schema (authorize.c lists them). Whatever would change something,
  * attach another database, begin a transaction or load an extension is a bad request, and so is what SQLite does not
- * understand, with its message and the byte of the request it is about. All statements are looked at before any runs.
+ * understand, with its message and the byte of the request it is about. All statements are prepared before any row is
+ * read; only what tells of the schema (a pragma, also as a table) has SQLite work before that.
  *
  * Answer
  * ------
@@ -41,7 +42,8 @@
  *                                   a slow reader takes does not count (a route's `timeouts` are for that)
  *   statements  integer   16        statements of a request, 1 to 1,000; each is a connection while it is read
  *   row_size    size      4MiB      bytes of a row as JSON, 1KiB to 100MiB; also of a text or blob on the way to it, which
-                                   may always have 1MiB
+ *                                   may always have 1MiB
+ *   memory      size      64MiB     what SQLite may use in this process, 16MiB to 64GiB
  *
  * While a statement is read the file is locked for reading: without WAL mode who writes waits for a slow reader.
  *
@@ -51,14 +53,17 @@
  * Memory
  * ------
  *
- * Of each source that is open: a page cache of at most 2 MiB and one row. Sorting what is larger goes through SQLite's
- * temporary files.
+ * Of each source that is open: a page cache of at most 2 MiB, one row, and what the statement is compiled to, which can be
+ * far more than its text: names of WITH that are used twice each double it. Sorting what is larger goes through SQLite's
+ * temporary files. All of that together, of all instances in the process, stays below `memory`: of several instances the
+ * largest is what holds, until the process ends. What finds no memory fails as busy, whichever request it is of.
  */
 #define _GNU_SOURCE
 #include "chanserv_plugin.h"
 #include "database.h"
 #include "fail.h"
 #include "json.h"
+#include "limits.h"
 #include "source.h"
 #include "utf8.h"
 
@@ -66,7 +71,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REQUEST_SIZE_MAX ((size_t)1 << 20)
+#define MEMORY_DEFAULT (UINT64_C(64) << 20)
+#define MEMORY_MIN (UINT64_C(16) << 20)
+#define MEMORY_MAX (UINT64_C(64) << 30)
 
 struct chanserv_instance {
     struct database database;
@@ -89,10 +96,10 @@ static bool read_well(chanserv_status *status) {
 
 static chanserv_status configure(struct database *database, const chanserv_host *host, const chanserv_config *config,
                                  chanserv_error *error) {
-    static const char *const known[] = {"database", "immutable", "time_limit", "statements", "row_size"};
+    static const char *const known[] = {"database", "immutable", "time_limit", "statements", "row_size", "memory"};
     int32_t immutable = 0;
     int64_t time_limit = INT64_C(30000000000), statements = 16;
-    uint64_t row_size = 4 << 20;
+    uint64_t row_size = 4 << 20, memory = MEMORY_DEFAULT;
     chanserv_status status = host->config_only(host, config, known, sizeof known / sizeof *known, error);
     if (status != CHANSERV_READY) {
         return status;
@@ -123,6 +130,15 @@ static chanserv_status configure(struct database *database, const chanserv_host 
         return fail(error, CHANSERV_ERROR_BAD_REQUEST, "row_size: %" PRIu64 " bytes are not between 1KiB and 100MiB",
                     row_size);
     }
+    status = host->config_size(host, config, "memory", &memory, error);
+    if (!read_well(&status)) {
+        return status;
+    }
+    if (memory < MEMORY_MIN || memory > MEMORY_MAX) {
+        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "memory: %" PRIu64 " bytes are not between 16MiB and 64GiB",
+                    memory);
+    }
+    database->memory = memory;
     database->immutable = immutable != 0;
     database->time_limit = time_limit;
     database->statements = (size_t)statements;
@@ -170,6 +186,7 @@ static chanserv_status sqlite_create(const chanserv_host *host, const chanserv_c
     }
     chanserv_status status = configure(&(*instance)->database, host, config, error);
     if (status == CHANSERV_READY) {
+        limit_memory((*instance)->database.memory);
         status = try_out(&(*instance)->database, error);
     }
     if (status != CHANSERV_READY) {

@@ -45,4 +45,6 @@ final class SQLiteDatabase {
 
     /// What SQLite has allocated in this process, by the plugin's connections as well: there is one library.
     static var memory: Int64 { sqlite3_memory_used() }
+    /// The most it ever was.
+    static var highest: Int64 { sqlite3_memory_highwater(0) }
 }

@@ -119,6 +119,7 @@ import Testing
                 (["database": .string(database.folder.file("folder"))], "folder: "),
                 (["statements": .integer(0)], "statements: 0 is not between 1 and 1000"),
                 (["row_size": .size(1)], "row_size: 1 bytes are not between"),
+                (["memory": .size(1)], "memory: 1 bytes are not between"),
                 (["time_limit": .duration(nanoseconds: -1)], "time_limit is not between"),
                 (["databse": .string("x")], "databse"),
             ] as [([String: ConfigurationValue], String)] {
