@@ -3,6 +3,7 @@
 
 #include "authorize.h"
 #include "fail.h"
+#include "instr.h"
 #include "limits.h"
 
 #include <inttypes.h>
@@ -85,6 +86,9 @@ chanserv_status connection_open(struct connection *connection, const struct data
         sqlite3_db_config(handle, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0, NULL);
         /* The second reads the file's head: until then SQLite has not noticed whether it is a database. */
         code = sqlite3_exec(handle, "PRAGMA query_only = 1; PRAGMA schema_version", NULL, NULL, NULL);
+    }
+    if (code == SQLITE_OK) {
+        code = replace_instr(connection);
     }
     if (code == SQLITE_OK) {
         code = sqlite3_set_authorizer(connection->handle, authorize, connection);

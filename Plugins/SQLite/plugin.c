@@ -57,6 +57,15 @@
  * far more than its text: names of WITH that are used twice each double it. Sorting what is larger goes through SQLite's
  * temporary files. All of that together, of all instances in the process, stays below `memory`: of several instances the
  * largest is what holds, until the process ends. What finds no memory fails as busy, whichever request it is of.
+ *
+ * Time
+ * ----
+ *
+ * `time_limit` and a cancel are looked at between SQLite's instructions, so not within one: a function over a large text
+ * is one instruction. instr, which may take a time that is the product of two lengths, is replaced by one that does not
+ * and looks at the limit; patterns of LIKE and GLOB are bounded, and so are texts (row_size) and the depth of an
+ * expression. What is left (replace, trim) can still take seconds past the limit. Where SQL comes from those who are not
+ * trusted, serve it with `isolation: process`: kill_after is the limit that holds, and limits.address_space.
  */
 #define _GNU_SOURCE
 #include "chanserv_plugin.h"

@@ -38,4 +38,33 @@ import Testing
             }
         }
     }
+
+    @Test func instrAnswersAsSQLiteDoes() async throws {
+        let sql = """
+            SELECT instr('abc', 'c'), instr('häuser', 'user'), instr('abc', 'x'), instr('abc', ''), instr('', ''),
+            instr('', 'a'), instr(NULL, 'a'), instr('a', NULL), instr(x'c3a461', x'61'), instr('ä' || 'a', 'a'),
+            instr(1234, 3), instr('aaab', 'aab'), instr(CAST(x'c3a4a461' AS TEXT), CAST(x'a461' AS TEXT)),
+            instr(x'', x''), instr(x'', x'01')
+            """
+        try await SQLiteDatabase.serving { _, instance in
+            let frames = try instance.sources(sql)[0].frames()
+            #expect(text(frames) == ["[3,3,0,1,1,0,null,null,3,2,3,2,0,1,0]"])
+        }
+    }
+
+    @Test func theTimeLimitHoldsInAnExpressionOfFunctions() async throws {
+        // No loop is in it, so SQLite itself never looks whether to stop.
+        let terms = (0..<20).map { "instr(s, substr(s, 1, \(500_000 - $0)) || 'b')" }.joined(separator: " + ")
+        let sql = "WITH x(s) AS (SELECT replace(hex(zeroblob(250000)), '0', 'a')) SELECT \(terms) FROM x"
+        try await SQLiteDatabase.serving("", ["time_limit": .duration(nanoseconds: 1)]) { _, instance in
+            let refusal = #expect(throws: Refusal.self) {
+                _ = try instance.sources(sql).map { try $0.frames() }
+            }
+            #expect(refusal?.message.contains("time limit") == true, "\(refusal?.message ?? "served")")
+        }
+        try await SQLiteDatabase.serving { _, instance in
+            let frames = try instance.sources(sql)[0].frames()
+            #expect(text(frames) == ["[0]"])
+        }
+    }
 }
