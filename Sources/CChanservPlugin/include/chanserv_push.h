@@ -68,7 +68,8 @@
  * ----------
  *
  * - A request has a thread, made in `open`, which runs your function. Past `threads` of them at once a request fails with
- *   CHANSERV_ERROR_BUSY. A source may have a thread of its own besides (chanserv_push_source_on_thread).
+ *   CHANSERV_ERROR_BUSY. A source may have a thread of its own besides (chanserv_push_source_on_thread), and a request
+ *   counts until its last thread has ended: there are at most `threads` x (1 + `source_threads`) in all.
  * - Each source has a queue with a bound. A push waits while it is full and goes on when the host has taken what is in it,
  *   so memory is bounded: at most twice `bytes` a source, or twice the largest frame where that is more.
  * - Many clients ask for all sources first and read them then. The list is complete when your function returns or calls
@@ -126,7 +127,7 @@ typedef struct chanserv_push_options {
     size_t frames;         /* frames that wait in the queue of a source: 256 */
     size_t bytes;          /* their bytes: 256 KiB; a larger frame waits alone */
     size_t sources;        /* sources of a request that the host has not taken yet: 64 */
-    size_t threads;        /* requests at once: 64 */
+    size_t threads;        /* requests at once, each until its last thread has ended: 64 */
     size_t source_threads; /* threads of sources at once, of each request: 16 */
 } chanserv_push_options;
 
@@ -137,7 +138,7 @@ typedef struct chanserv_producers {
     chanserv_push_options options;
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t idle;
-    size_t requests;  /* whose function runs */
+    size_t requests;  /* that have a thread */
     size_t running;   /* threads in all */
     pthread_t ended;  /* the thread that ended last: each joins the one before it */
     int has_ended;
@@ -263,6 +264,7 @@ struct chanserv_call {
     size_t sources;
     struct chanserv_source *open; /* of chanserv_push_source and not ended yet */
     size_t source_threads;
+    int has_thread; /* its own, which runs the function */
 };
 
 /* ---- Both sides of a call or a source; the lock is held ---- */
@@ -372,13 +374,13 @@ static inline void chanserv_pushing_thread_begins(void) {
 }
 
 /* Each joins the one that ended before it and leaves itself to the next, the last one to chanserv_producers_stop. */
-static inline void chanserv_pushing_thread_ends(chanserv_producers *producers, int was_request) {
+static inline void chanserv_pushing_thread_ends(chanserv_producers *producers, int was_last_of_request) {
     pthread_mutex_lock(&producers->lock);
     pthread_t before = producers->ended;
     int joins = producers->has_ended;
     producers->ended = pthread_self();
     producers->has_ended = 1;
-    producers->requests -= was_request ? 1 : 0;
+    producers->requests -= was_last_of_request ? 1 : 0;
     if (--producers->running == 0) {
         pthread_cond_broadcast(&producers->idle);
     }
@@ -439,9 +441,11 @@ static inline void *chanserv_pushing_run_call(void *argument) {
     call->side.on_cancel = NULL;
     chanserv_pushing_over(&call->side, status, message);
     chanserv_pushing_wake(producers, &call->side);
+    call->has_thread = 0; /* and no source gets one any more */
+    int is_last = call->source_threads == 0;
     pthread_mutex_unlock(&call->lock);
     chanserv_pushing_release_call(call);
-    chanserv_pushing_thread_ends(producers, 1);
+    chanserv_pushing_thread_ends(producers, is_last);
     return NULL;
 }
 
@@ -456,10 +460,11 @@ static inline void *chanserv_pushing_run_source(void *argument) {
     /* Before the source goes, which may take the call with it. */
     pthread_mutex_lock(&call->lock);
     call->source_threads--;
+    int is_last = call->source_threads == 0 && !call->has_thread;
     pthread_cond_broadcast(&call->room);
     pthread_mutex_unlock(&call->lock);
     chanserv_pushing_end_source(source, status, message);
-    chanserv_pushing_thread_ends(producers, 0);
+    chanserv_pushing_thread_ends(producers, is_last);
     return NULL;
 }
 
@@ -680,6 +685,7 @@ static inline chanserv_status chanserv_pushing_open(chanserv_instance *instance,
     call->instance = instance;
     call->producers = (chanserv_producers *)(void *)instance;
     call->side.references = 2;
+    call->has_thread = 1;
     {
         char *copy = (char *)(call + 1);
         call->request.struct_size = sizeof call->request;

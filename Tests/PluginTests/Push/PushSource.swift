@@ -160,6 +160,9 @@ let pushSource = #"""
         if (host->config_integer(host, config, "threads", &number, error) == CHANSERV_READY) {
             options.threads = options.source_threads = number;
         }
+        if (host->config_integer(host, config, "source_threads", &number, error) == CHANSERV_READY) {
+            options.source_threads = number;
+        }
         return chanserv_producers_start(&(*instance)->producers, host, produce, &options);
     }
 

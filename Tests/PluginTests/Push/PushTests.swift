@@ -206,6 +206,34 @@ import Testing
         }
     }
 
+    @Test func aRequestCountsUntilTheLastThreadOfItsSourcesHasEnded() async throws {
+        try await onThread {
+            let instance = try instance(["threads": 2, "source_threads": 16, "frames": 1, "tag": 78])
+            var calls: [Call] = []
+            for number in 1...2 {
+                calls.append(try instance.open("threads 16 -1"))
+                // The function has returned; its sources go on, for nobody reads them.
+                try instance.host.wait { log in log.count { $0 == "left 0" } == number }
+                try until { try threads(78) == number * 16 }
+            }
+            for _ in 0..<10 { #expect(throws: Refusal.self) { try instance.open("threads 16 -1") } }
+            #expect(try threads(78) == 32)
+            calls.removeFirst()
+            // Its threads end a moment after the close.
+            try until { (try? instance.open("frames 0 0")) != nil }
+            withExtendedLifetime(calls) {}
+        }
+    }
+
+    /// Asks until it is so.
+    private func until(_ condition: () throws -> Bool) throws {
+        let deadline = ContinuousClock.now + .seconds(60)
+        while try !condition() {
+            guard ContinuousClock.now < deadline else { throw Failure("it never came to be") }
+            sched_yield()
+        }
+    }
+
     @Test func noThreadIsLeftWhenTheInstanceIsDestroyed() async throws {
         try await onThread {
             var instance: Instance? = try instance(["frames": 2, "tag": 77])

@@ -39,6 +39,16 @@ final class TestHost: @unchecked Sendable {
         }
     }
 
+    /// Waits until the log is as it is to be.
+    func wait(_ matches: ([String]) -> Bool) throws {
+        let deadline = Date(timeIntervalSinceNow: 60)
+        try lock.withLock {
+            while !matches(lines) {
+                guard lock.wait(until: deadline) else { throw Failure("not logged; but \(lines)") }
+            }
+        }
+    }
+
     fileprivate func value(_ path: UnsafePointer<CChar>?) -> ConfigurationValue? {
         path.flatMap { configuration[String(cString: $0)] }
     }
