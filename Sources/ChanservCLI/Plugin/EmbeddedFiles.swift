@@ -2284,6 +2284,15 @@ failed:
     return status;
 }
 
+/* Releases whoever pushes to it. */
+static inline void chanserv_pushing_stop_source(chanserv_source *source) {
+    pthread_mutex_lock(&source->lock);
+    chanserv_pushing_cancel(&source->side);
+    pthread_cond_broadcast(&source->room);
+    chanserv_pushing_wake(source->call->producers, &source->side);
+    pthread_mutex_unlock(&source->lock);
+}
+
 static inline chanserv_status chanserv_pushing_poll_sources(chanserv_call *call, chanserv_source_sink *sink,
                                                             chanserv_error *error) {
     chanserv_status status = CHANSERV_READY;
@@ -2299,6 +2308,9 @@ static inline chanserv_status chanserv_pushing_poll_sources(chanserv_call *call,
             source->next = call->first;
             call->last = call->first != NULL ? call->last : source;
             call->first = source;
+            if (call->side.is_cancelled) { /* meanwhile, when it was not in the list */
+                chanserv_pushing_stop_source(source);
+            }
             break;
         }
         call->sources--;
@@ -2317,16 +2329,15 @@ static inline void chanserv_pushing_cancel_call(chanserv_call *call) {
     pthread_mutex_lock(&call->lock);
     chanserv_pushing_cancel(&call->side);
     pthread_cond_broadcast(&call->room);
+    for (struct chanserv_source *source = call->first; source != NULL; source = source->next) {
+        chanserv_pushing_stop_source(source); /* the host never gets these, so it cannot cancel them */
+    }
     chanserv_pushing_wake(call->producers, &call->side);
     pthread_mutex_unlock(&call->lock);
 }
 
 static inline void chanserv_pushing_cancel_source(chanserv_source *source) {
-    pthread_mutex_lock(&source->lock);
-    chanserv_pushing_cancel(&source->side);
-    pthread_cond_broadcast(&source->room);
-    chanserv_pushing_wake(source->call->producers, &source->side);
-    pthread_mutex_unlock(&source->lock);
+    chanserv_pushing_stop_source(source);
 }
 
 static inline chanserv_status chanserv_pushing_poll_frames(chanserv_source *source, chanserv_frame_sink *sink,

@@ -234,6 +234,25 @@ import Testing
         }
     }
 
+    @Test func aPushToASourceThatNobodyTookFailsWhenTheRequestIsCancelled() async throws {
+        try await onThread {
+            let instance = try instance(["frames": 4])
+            let call = try instance.open("slow -1 0")
+            _ = try instance.host.waitForLine { $0 == "pushed 4" }
+            call.cancel()
+            _ = try instance.host.waitForLine { $0 == "left -100" }
+            #expect(call.poll().items.isEmpty)
+
+            // And when the cancel comes while the host is about to refuse it.
+            let other = try self.instance(["frames": 4])
+            let refused = try other.open("slow -1 0")
+            _ = try other.host.waitForLine { $0 == "pushed 4" }
+            #expect(refused.poll(limit: 0, whenFull: { refused.cancel() }).items.isEmpty)
+            _ = try other.host.waitForLine { $0 == "left -100" }
+            #expect(refused.poll().status == internalError)
+        }
+    }
+
     @Test func noThreadIsLeftWhenTheInstanceIsDestroyed() async throws {
         try await onThread {
             var instance: Instance? = try instance(["frames": 2, "tag": 77])

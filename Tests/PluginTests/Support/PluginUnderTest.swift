@@ -125,8 +125,9 @@ final class Call: @unchecked Sendable {
         bell.remove()
     }
 
-    func poll(limit: Int = .max) -> Answer<Stream> {
-        let sink = SourceSink(limit: limit, wake: bell.handle)
+    /// - Parameter whenFull: called in the sink, each time before it refuses a source.
+    func poll(limit: Int = .max, whenFull: @escaping () -> Void = {}) -> Answer<Stream> {
+        let sink = SourceSink(limit: limit, wake: bell.handle, whenFull: whenFull)
         let (status, message) = withError { error in
             sink.poll { instance.plugin.poll_sources(pointer, $0, error) }
         }

@@ -107,10 +107,12 @@ final class SourceSink {
 
     private let limit: Int
     private let box: UnsafeMutablePointer<Box>
+    private let whenFull: () -> Void
     private(set) var sources: [(header: [UInt8], source: OpaquePointer)] = []
 
-    init(limit: Int, wake: UInt64) {
+    init(limit: Int, wake: UInt64, whenFull: @escaping () -> Void) {
         self.limit = limit
+        self.whenFull = whenFull
         box = .allocate(capacity: 1)
         let sink = chanserv_source_sink(
             struct_size: UInt32(MemoryLayout<chanserv_source_sink>.size), reserved: 0, wake: wake,
@@ -131,7 +133,10 @@ final class SourceSink {
     }
 
     private func add(_ header: UnsafeRawBufferPointer, _ source: OpaquePointer) -> chanserv_status {
-        guard sources.count < limit else { return chanserv_status(CHANSERV_FULL) }
+        guard sources.count < limit else {
+            whenFull()
+            return chanserv_status(CHANSERV_FULL)
+        }
         sources.append(([UInt8](header), source))
         return chanserv_status(CHANSERV_READY)
     }
