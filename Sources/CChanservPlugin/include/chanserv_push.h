@@ -80,7 +80,9 @@
  * - Where your code waits for something else than a push, say how to end that with chanserv_push_on_cancel, or look at
  *   chanserv_push_is_cancelled now and then. A function that does neither keeps its thread, and keeps
  *   chanserv_producers_stop (and so `destroy`, a reload and the end of the host) waiting for it.
- * - The threads have all signals blocked. None is left when chanserv_producers_stop has returned.
+ * - The threads have all signals blocked but those that tell of a fault in the code itself (SIGSEGV, SIGBUS, SIGFPE,
+ *   SIGILL, SIGTRAP, SIGSYS), which crash reporters and runtimes want. A program that you start from one inherits that: reset
+ *   its mask (POSIX_SPAWN_SETSIGMASK). None of the threads is left when chanserv_producers_stop has returned.
  * - Define CHANSERV_PUSH_… nothing: there are no options but those of chanserv_push_options. Include the header in one
  *   source file: it defines struct chanserv_call and struct chanserv_source, which are yours to define otherwise.
  */
@@ -367,10 +369,18 @@ static inline void chanserv_pushing_release_source(struct chanserv_source *sourc
 
 /* ---- Threads ---- */
 
-static inline void chanserv_pushing_thread_begins(void) {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, NULL);
+/* The mask is the creator's for a moment, so that the thread never runs without it. */
+static inline int chanserv_pushing_create_thread(pthread_t *thread, void *(*run)(void *), void *argument) {
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
+    sigset_t blocked, before;
+    sigfillset(&blocked);
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        sigdelset(&blocked, faults[i]);
+    }
+    pthread_sigmask(SIG_SETMASK, &blocked, &before);
+    int failed = pthread_create(thread, NULL, run, argument);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return failed;
 }
 
 /* Each joins the one that ended before it and leaves itself to the next, the last one to chanserv_producers_stop. */
@@ -398,7 +408,7 @@ static inline chanserv_status chanserv_pushing_start_thread(chanserv_producers *
     pthread_mutex_lock(&producers->lock);
     if (is_request && producers->requests >= producers->options.threads) {
         status = CHANSERV_ERROR_BUSY;
-    } else if (pthread_create(&thread, NULL, run, argument) != 0) {
+    } else if (chanserv_pushing_create_thread(&thread, run, argument) != 0) {
         status = CHANSERV_ERROR_BUSY;
     } else {
         producers->requests += is_request ? 1 : 0;
@@ -432,7 +442,6 @@ static inline void *chanserv_pushing_run_call(void *argument) {
     chanserv_producers *producers = call->producers;
     char message[CHANSERV_PUSH_MESSAGE_MAX] = "";
     chanserv_error error = {message, sizeof message};
-    chanserv_pushing_thread_begins();
     chanserv_status status = producers->produce(call->instance, &call->request, call, &error);
     while (call->open != NULL) { /* only this thread adds to it, and others have ended by contract */
         chanserv_pushing_end_source(call->open, status, message);
@@ -455,7 +464,6 @@ static inline void *chanserv_pushing_run_source(void *argument) {
     chanserv_producers *producers = call->producers;
     char message[CHANSERV_PUSH_MESSAGE_MAX] = "";
     chanserv_error error = {message, sizeof message};
-    chanserv_pushing_thread_begins();
     chanserv_status status = source->produce(source->argument, source, &error);
     /* Before the source goes, which may take the call with it. */
     pthread_mutex_lock(&call->lock);

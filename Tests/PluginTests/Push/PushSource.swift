@@ -137,6 +137,13 @@ let pushSource = #"""
             chanserv_push_on_cancel(pusher, NULL, NULL);
             say(instance, "call cancelled", chanserv_push_is_cancelled(pusher));
             status = chanserv_push_source(pusher, "", 0, &source);
+        } else if (strcmp(command, "mask") == 0) {
+            static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
+            sigset_t mask;
+            pthread_sigmask(SIG_BLOCK, NULL, &mask);
+            for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) count += sigismember(&mask, faults[i]);
+            say(instance, "faults blocked", count);
+            say(instance, "ends blocked", sigismember(&mask, SIGTERM) + sigismember(&mask, SIGINT));
         } else if (strcmp(command, "large") == 0) {
             chanserv_push_source(pusher, "", 0, &source);
             status = chanserv_push(source, NULL, CHANSERV_FRAME_SIZE_MAX + 1);

@@ -253,6 +253,20 @@ import Testing
         }
     }
 
+    @Test func signalsOfFaultsReachTheThreadsAndOthersDoNot() async throws {
+        try await onThread {
+            var before = sigset_t()
+            var after = sigset_t()
+            pthread_sigmask(SIG_BLOCK, nil, &before)
+            let instance = try instance()
+            _ = try instance.sources("mask")
+            _ = try instance.host.waitForLine { $0 == "faults blocked 0" }
+            _ = try instance.host.waitForLine { $0 == "ends blocked 2" }
+            pthread_sigmask(SIG_BLOCK, nil, &after)
+            #expect((1...64).allSatisfy { sigismember(&before, $0) == sigismember(&after, $0) })
+        }
+    }
+
     @Test func noThreadIsLeftWhenTheInstanceIsDestroyed() async throws {
         try await onThread {
             var instance: Instance? = try instance(["frames": 2, "tag": 77])
