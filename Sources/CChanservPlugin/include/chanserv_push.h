@@ -11,27 +11,46 @@
  * A whole plugin
  * --------------
  *
- * Its request names a file or a pipe; the answer is one source with a frame for each line.
+ * Its request names a text file; the answer is one source with a frame for each line.
  *
  * [sample]
+ * #define _POSIX_C_SOURCE 200809L // open, fstat and fdopen, also where the compiler is asked for plain C
  * #include "chanserv_push.h"
  *
+ * #include <fcntl.h>
  * #include <stdio.h>
  * #include <stdlib.h>
  * #include <string.h>
+ * #include <sys/stat.h>
+ * #include <unistd.h>
  *
  * struct chanserv_instance {
  *     chanserv_producers producers; // first
  * };
  *
+ * // Nothing but a file: reading a pipe could wait for ever, and then chanserv_push_on_cancel would have to end that.
+ * static FILE *open_file(const char *path) {
+ *     struct stat about;
+ *     int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // no wait for who writes to a pipe either
+ *     if (descriptor < 0) return NULL;
+ *     FILE *file = fstat(descriptor, &about) == 0 && S_ISREG(about.st_mode) ? fdopen(descriptor, "r") : NULL;
+ *     if (file == NULL) close(descriptor);
+ *     return file;
+ * }
+ *
  * static chanserv_status produce(chanserv_instance *instance, const chanserv_request *request,
  *                                chanserv_pusher *pusher, chanserv_error *error) {
  *     (void)instance;
  *     char path[256], line[4096];
- *     snprintf(path, sizeof path, "%.*s", (int)request->body_size, (const char *)request->body);
- *     FILE *file = fopen(path, "r");
- *     if (file == NULL) {
- *         snprintf(error->message, error->capacity, "%s cannot be opened", path);
+ *     if (request->body_size >= sizeof path || memchr(request->body, 0, request->body_size) != NULL) {
+ *         snprintf(error->message, error->capacity, "the request is not a path of at most %zu bytes", sizeof path - 1);
+ *         return CHANSERV_ERROR_BAD_REQUEST;
+ *     }
+ *     memcpy(path, request->body, request->body_size);
+ *     path[request->body_size] = '\0';
+ *     FILE *file = open_file(path);
+ *     if (file == NULL) { // without the path: a message is UTF-8, and a request is what its client likes
+ *         snprintf(error->message, error->capacity, "there is no such file that can be read");
  *         return CHANSERV_ERROR_NOT_FOUND;
  *     }
  *     chanserv_source *source;
@@ -39,6 +58,10 @@
  *     chanserv_push_listed(pusher); // it is the only one
  *     while (status == CHANSERV_READY && fgets(line, sizeof line, file) != NULL) {
  *         status = chanserv_push(source, line, strlen(line)); // waits while the reader is slow
+ *     }
+ *     if (status == CHANSERV_READY && ferror(file)) {
+ *         snprintf(error->message, error->capacity, "the file cannot be read to its end");
+ *         status = CHANSERV_ERROR_INTERNAL;
  *     }
  *     fclose(file);
  *     return status; // and with it the source ends
@@ -48,9 +71,15 @@
  *                               chanserv_instance **instance, chanserv_error *error) {
  *     chanserv_status status = host->config_only(host, config, NULL, 0, error);
  *     if (status < 0) return status;
- *     *instance = (chanserv_instance *)calloc(1, sizeof **instance);
- *     if (*instance == NULL) return CHANSERV_ERROR_INTERNAL;
- *     return chanserv_producers_start(&(*instance)->producers, host, produce, NULL);
+ *     chanserv_instance *made = (chanserv_instance *)calloc(1, sizeof *made);
+ *     if (made == NULL) return CHANSERV_ERROR_INTERNAL;
+ *     status = chanserv_producers_start(&made->producers, host, produce, NULL);
+ *     if (status < 0) {
+ *         free(made); // after an error there is nothing to destroy
+ *         return status;
+ *     }
+ *     *instance = made;
+ *     return status;
  * }
  *
  * static void destroy(chanserv_instance *instance) {

@@ -58,6 +58,19 @@ import Testing
         #expect(run.passed + run.failed + run.skipped == run.cases.count)
     }
 
+    /// What stands in the header is copied, with what is wrong with it.
+    @Test func theSampleOfThePushHeaderKeepsTheRules() async throws {
+        let folder = try TestFolder()
+        try CompiledPlugin.compile(CompiledPlugin.pushSample(), to: folder.file("lines.so"))
+        let file = "\(CompiledPlugin.includeFolder)/chanserv_push.h"
+        // A file with lines, and none: what is refused has a message too.
+        let (run, code) = try await Self.run(
+            folder.file("lines.so"), ["--request", file, "--request", folder.file("none")])
+        #expect(run.names("fail") == [], "\(run.cases.filter { $0.outcome == "fail" })")
+        #expect(code == 0)
+        #expect(run.cases.first { $0.name == "requests" }?.outcome == "pass", "the requests must be ones it answers")
+    }
+
     // MARK: - Plugins that break them
 
     private static let pluginFolder: String = {

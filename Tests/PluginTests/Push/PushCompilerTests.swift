@@ -19,7 +19,15 @@ import Testing
             #expect(try text(sources[0].frames(Room(frames: 100))) == lines)
             let missing = try instance.open(folder.file("none")).collect().last
             #expect(missing.status == notFound)
-            #expect(missing.message == "\(folder.file("none")) cannot be opened")
+            #expect(missing.message == "there is no such file that can be read")
+            // Nobody writes to it: to open it would wait for ever.
+            try #require(mkfifo(folder.file("pipe"), 0o600) == 0)
+            #expect(try instance.open(folder.file("pipe")).collect().last.status == notFound)
+            #expect(try instance.open(folder.path).collect().last.status == notFound)
+            #expect(try instance.open(folder.file("text") + "\0").collect().last.status == badRequest)
+            let long = String(repeating: "/", count: 256 - folder.file("text").utf8.count) + folder.file("text")
+            #expect(try instance.open(long).collect().last.status == badRequest)
+            #expect(try text(instance.sources(String(long.dropFirst()))[0].frames()).count == lines.count)
         }
     }
 
