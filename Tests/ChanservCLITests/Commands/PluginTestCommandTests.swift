@@ -142,6 +142,9 @@ import Testing
         Broken("leaks_threads", "threads", says: "more threads"),
         Broken("leaks_with_requests", "memory-of-requests", says: "bytes more are allocated"),
         Broken("leaks_with_instances", "memory-of-instances", says: "bytes more are allocated"),
+        Broken("leaks_descriptors_when_left", "descriptors", says: "more descriptors"),
+        Broken("leaks_when_left", "memory-of-requests", says: "bytes more are allocated"),
+        Broken("leaks_when_refusing", "memory-of-requests", says: "bytes more are allocated"),
     ]
 
     /// Cases that are run with each broken plugin beside its own, to see that they are none the worse for it.

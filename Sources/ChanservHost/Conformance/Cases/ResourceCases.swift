@@ -11,12 +11,10 @@ extension ConformanceCase {
         },
         ConformanceCase("memory-of-requests", "memory does not grow with requests that are over") { run in
             let instance = try run.create(run.plugin())
-            var options = ExchangeOptions()
-            options.time = .milliseconds(400)
             // Many at a time, for plugins that take their time.
             let bodies = (0..<16).map { run.requests[$0 % run.requests.count] }
             let verdict = try slope(run, "16 requests", smallest: 16 * 16) { () throws(CaseEnd) in
-                _ = try Exchange.run(bodies, on: instance, options)
+                try run.comeAndGo(bodies, on: instance, within: .milliseconds(400))
             }
             instance.destroy()
             return verdict
@@ -39,9 +37,7 @@ extension ConformanceCase {
         let rounds = 6
         for _ in 0..<rounds {
             let instance = try run.create(plugin)
-            var options = ExchangeOptions()
-            options.time = .milliseconds(200)
-            _ = try Exchange.run(run.requests, on: instance, options)
+            try run.comeAndGo(run.requests, on: instance, within: .milliseconds(200))
             instance.destroy()
         }
         let after = resource.settled(atMost: start.count)
