@@ -27,4 +27,22 @@ extension CaseRun {
             _ = try Exchange.run(bodies, on: instance, options)
         }
     }
+
+    /// Has create refuse the configuration: an option that no plugin has, and each getter it asks in turn.
+    ///
+    /// - Returns: how often it refused.
+    func createInVain(_ plugin: TestedPlugin) -> Int {
+        var refusals = 0
+        func attempt(_ values: PluginConfiguration, _ failure: ConfigurationUse.Failure?) -> Int {
+            let (instance, _, use) = TestedInstance.create(plugin, values, failure: failure)
+            instance?.destroy()
+            refusals += instance == nil ? 1 : 0
+            return use.questions.count
+        }
+        if let spoilt = configuration.adding(key: Self.unknownKey) { _ = attempt(spoilt, nil) }
+        // The number of questions grows while they are answered, so the first that is not asked is the last.
+        var number = 0
+        while number < 16, attempt(configuration, .refuses(call: number)) > number { number += 1 }
+        return refusals
+    }
 }

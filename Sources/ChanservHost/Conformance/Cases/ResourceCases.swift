@@ -26,6 +26,17 @@ extension ConformanceCase {
                 try run.create(plugin).destroy()
             }
         },
+        ConformanceCase("memory-of-refusals", "memory does not grow with instances that create refuses to make") {
+            run in
+            let plugin = try run.plugin()
+            try run.create(plugin).destroy()
+            let refusals = run.createInVain(plugin)
+            if refusals == 0 { throw CaseEnd(.skip, "create refuses nothing") }
+            // As above, for each; what is lost at one of several refusals is lost every time all the same.
+            return try slope(run, "\(refusals) refusals", smallest: 1_536 * refusals + 1_536) { () throws(CaseEnd) in
+                _ = run.createInVain(plugin)
+            }
+        },
     ]
 
     /// Looks whether something is left over by each instance that comes and goes.
