@@ -19,7 +19,11 @@ package struct NotifyEnvironment: Sendable, Hashable {
     package var address: Address
     /// How often to say that the process is alive: twice in the time after which it is taken for dead. `nil`: not at all.
     package var watchdogInterval: Duration?
+    /// What is wrong with what is said of the watchdog; the rest counts all the same.
+    package var watchdogProblem: String?
 
+    /// A manager that wants to hear more often hears this often. 10 ms.
+    package static let shortestInterval = Duration.milliseconds(10)
     private static let names = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"]
     /// As of any Unix socket; an abstract name has its zero byte in front instead of behind.
     private static let longestAddress = 107
@@ -28,7 +32,7 @@ package struct NotifyEnvironment: Sendable, Hashable {
     ///   - variables: the environment.
     ///   - pid: this process.
     /// - Returns: `nil` where no manager asks to be told.
-    /// - Throws: where a value makes no sense.
+    /// - Throws: where the address makes no sense.
     package init?(_ variables: [String: String], pid: Int32) throws(NotifyError) {
         guard let text = variables["NOTIFY_SOCKET"], !text.isEmpty else { return nil }
         guard text.utf8.count <= Self.longestAddress, text.utf8.count > 1 else {
@@ -42,10 +46,11 @@ package struct NotifyEnvironment: Sendable, Hashable {
         // Meant for the process with that number: a child that inherited the variable is another.
         if let theirs = variables["WATCHDOG_PID"], theirs != "\(pid)" { return }
         guard let time = variables["WATCHDOG_USEC"] else { return }
-        guard let microseconds = Int64(time), microseconds > 1 else {
-            throw NotifyError("WATCHDOG_USEC is no time in microseconds: \(quoted(time))")
+        guard let microseconds = Int64(time), microseconds > 0 else {
+            watchdogProblem = "WATCHDOG_USEC is no time in microseconds: \(quoted(time))"
+            return
         }
-        watchdogInterval = .microseconds(microseconds / 2)
+        watchdogInterval = max(.microseconds(microseconds / 2), Self.shortestInterval)
     }
 
     /// Takes the variables out of this process's environment, so that its children do not take themselves for it.

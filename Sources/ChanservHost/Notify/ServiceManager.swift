@@ -2,6 +2,7 @@
 internal import Glibc
 public import Logging
 internal import NIOPosix
+internal import Synchronization
 
 /// The service manager that started this process, such as systemd, which is told when the host is ready, reloads and ends.
 ///
@@ -15,6 +16,8 @@ public final class ServiceManager: Sendable {
     private let descriptor: Int32
     private let logger: Logger
     private let queue = DispatchQueue(label: "chanserv.notify")
+    /// The last message could not be sent.
+    private let isFailing = Atomic(false)
 
     /// Looks for the manager in the environment (`NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`), and takes these variables
     /// out of it. To be called first of all, before anything else looks at the environment.
@@ -25,6 +28,9 @@ public final class ServiceManager: Sendable {
         let variables = NotifyEnvironment.take()
         do throws(NotifyError) {
             guard let environment = try NotifyEnvironment(variables, pid: getpid()) else { return nil }
+            if let problem = environment.watchdogProblem {
+                logger.error("the watchdog is not told anything: \(problem)")
+            }
             return try ServiceManager(environment, logger: logger)
         } catch {
             // To serve is more than to be watched; the manager sees by itself that it is not told.
@@ -86,8 +92,13 @@ public final class ServiceManager: Sendable {
         let count = withAddress { address, length in
             sendto(descriptor, text, text.count, Int32(MSG_NOSIGNAL), address, length)
         }
-        if count != text.count {
+        if count == text.count {
+            isFailing.store(false, ordering: .relaxed)
+        } else {
             let reason = systemMessage(errno)
+            let wasFailing = isFailing.exchange(true, ordering: .relaxed)
+            // The watchdog's pings would fill the log.
+            if wasFailing, message == .watchdog { return }
             let message = message.text.split(separator: "\n").joined(separator: " ")
             logger.warning(
                 "the service manager was not told '\(message)' at NOTIFY_SOCKET=\(environment.address): \(reason)")

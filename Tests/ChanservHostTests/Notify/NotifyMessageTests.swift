@@ -41,8 +41,13 @@ import Testing
         #expect(try environment(time)?.watchdogInterval == .milliseconds(1_500))
         #expect(try environment(time.merging(["WATCHDOG_PID": "42"]) { $1 })?.watchdogInterval == .milliseconds(1_500))
         #expect(try environment(time.merging(["WATCHDOG_PID": "43"]) { $1 })?.watchdogInterval == nil)
-        for wrong in ["", "x", "-1", "0", "1", "99999999999999999999"] {
-            #expect(throws: NotifyError.self) { try environment(socket.merging(["WATCHDOG_USEC": wrong]) { $1 }) }
+        let often = socket.merging(["WATCHDOG_USEC": "2"]) { $1 }
+        #expect(try environment(often)?.watchdogInterval == NotifyEnvironment.shortestInterval)
+        // The manager is told all else.
+        for wrong in ["", "x", "-1", "0", "99999999999999999999"] {
+            let environment = try #require(try environment(socket.merging(["WATCHDOG_USEC": wrong]) { $1 }))
+            #expect(environment.watchdogInterval == nil)
+            #expect(environment.watchdogProblem?.contains("WATCHDOG_USEC") == true)
         }
     }
 }
