@@ -94,7 +94,9 @@ final class Reactor: Sendable {
             }
             let count = poll(
                 &polled, nfds_t(polled.count), Self.milliseconds(to: waits.values.compactMap(\.deadline).min()))
-            guard count >= 0 || errno == EINTR else { continue }
+            // No memory, or more descriptors than may be polled at once: that passes, and asking on without a break would
+            // only take the processor from those it waits for. Nothing is ready then, but deadlines still count.
+            if count < 0, errno != EINTR { usleep(10_000) }
             if polled[0].revents != 0 { _ = read(bell.reader.number, &bytes, bytes.count) }
             var ready: Set<UInt64> = []
             for (owner, entry) in zip(owners, polled.dropFirst()) where entry.revents != 0 { ready.insert(owner) }
