@@ -109,6 +109,7 @@
  * - Where your code waits for something else than a push, say how to end that with chanserv_push_on_cancel, or look at
  *   chanserv_push_is_cancelled now and then. A function that does neither keeps its thread, and keeps
  *   chanserv_producers_stop (and so `destroy`, a reload and the end of the host) waiting for it.
+ * - A C++ exception must not leave your functions: nothing on their threads catches it, and the host ends with it.
  * - The threads have all signals blocked but those that tell of a fault in the code itself (SIGSEGV, SIGBUS, SIGFPE,
  *   SIGILL, SIGTRAP, SIGSYS), which crash reporters and runtimes want. A program that you start from one inherits that: reset
  *   its mask (POSIX_SPAWN_SETSIGMASK). None of the threads is left when chanserv_producers_stop has returned.
@@ -429,15 +430,18 @@ static inline void chanserv_pushing_thread_ends(chanserv_producers *producers, i
     }
 }
 
-/* 0, or CHANSERV_ERROR_BUSY. */
+/* 0, or CHANSERV_ERROR_BUSY and why. */
 static inline chanserv_status chanserv_pushing_start_thread(chanserv_producers *producers, int is_request,
-                                                            void *(*run)(void *), void *argument) {
+                                                            void *(*run)(void *), void *argument,
+                                                            const char **message) {
     pthread_t thread;
     chanserv_status status = CHANSERV_READY;
     pthread_mutex_lock(&producers->lock);
     if (is_request && producers->requests >= producers->options.threads) {
+        *message = "as many requests are served as there may be threads";
         status = CHANSERV_ERROR_BUSY;
     } else if (chanserv_pushing_create_thread(&thread, run, argument) != 0) {
+        *message = "the system has no thread for it";
         status = CHANSERV_ERROR_BUSY;
     } else {
         producers->requests += is_request ? 1 : 0;
@@ -574,6 +578,7 @@ static inline chanserv_status chanserv_pushing_add(chanserv_pusher *call, const 
         memcpy(source + 1, header, size);
     }
 
+    const char *message; /* the status says it as well here */
     chanserv_status status = CHANSERV_READY;
     pthread_mutex_lock(&call->lock);
     while (!call->side.is_cancelled && !call->side.is_over &&
@@ -586,7 +591,7 @@ static inline chanserv_status chanserv_pushing_add(chanserv_pusher *call, const 
     } else if (call->side.is_over) {
         status = CHANSERV_ERROR_BAD_REQUEST;
     } else if (produce != NULL) {
-        status = chanserv_pushing_start_thread(call->producers, 0, chanserv_pushing_run_source, source);
+        status = chanserv_pushing_start_thread(call->producers, 0, chanserv_pushing_run_source, source, &message);
     }
     if (status == CHANSERV_READY) {
         call->side.references++;
@@ -734,12 +739,11 @@ static inline chanserv_status chanserv_pushing_open(chanserv_instance *instance,
         copy += vaddr_size;
         call->request.remote_address = (const char *)memcpy(copy, request->remote_address, remote_size);
     }
-    status = chanserv_pushing_start_thread(call->producers, 1, chanserv_pushing_run_call, call);
+    status = chanserv_pushing_start_thread(call->producers, 1, chanserv_pushing_run_call, call, &message);
     if (status == CHANSERV_READY) {
         *result = call;
         return CHANSERV_READY;
     }
-    message = "as many requests are served as there may be threads";
     pthread_cond_destroy(&call->room);
     pthread_mutex_destroy(&call->lock);
 

@@ -201,7 +201,8 @@ import Testing
         try await onThread {
             let instance = try instance(["threads": 2])
             let calls = [try instance.open("slow -1 0"), try instance.open("slow -1 0")]
-            #expect(throws: Refusal.self) { try instance.open("frames 1 1") }
+            let refusal = #expect(throws: Refusal.self) { try instance.open("frames 1 1") }
+            #expect(refusal?.message == "as many requests are served as there may be threads")
             withExtendedLifetime(calls) {}
         }
     }
