@@ -44,7 +44,7 @@ final class LinkHandler: ChannelInboundHandler {
     var extraWindow = 0
     /// Another link leads to the same host: this one closes as soon as it has no streams.
     var isRetired = false
-    private var idleSinceRetired = 0
+    var idleSinceRetired = 0
     private var pingSentAt: UInt64?
     /// How often the round trip is still to be measured at once.
     private var probes = 8
@@ -53,11 +53,9 @@ final class LinkHandler: ChannelInboundHandler {
     let up: EventLoopPromise<LinkUp>
     private(set) var closeReason: AstraNetError?
     /// The link closes as soon as all that was written to it is out, at the latest then.
-    private(set) var closesWhenFlushed: NIODeadline?
+    var closesWhenFlushed: NIODeadline?
     /// Nothing runs over the link any more.
     private var hasEnded = false
-    /// How long a peer has to close, too, a link that nothing uses.
-    private static let lastRead = TimeAmount.seconds(5)
 
     init(link: Link, up: EventLoopPromise<LinkUp>) {
         node = link.node
@@ -130,7 +128,7 @@ final class LinkHandler: ChannelInboundHandler {
     }
 
     /// Ends all that runs over the link, and takes it out of what the node knows.
-    private func end(_ reason: AstraNetError) {
+    func end(_ reason: AstraNetError) {
         guard !hasEnded else { return }
         hasEnded = true
         state.closed()
@@ -172,49 +170,11 @@ final class LinkHandler: ChannelInboundHandler {
         context?.close(promise: nil)
     }
 
-    private func noteClosing(_ reason: AstraNetError) {
+    func noteClosing(_ reason: AstraNetError) {
         guard closeReason == nil else { return }
         closeReason = reason
         log.debug("link closed", metadata: ["reason": "\(reason)"])
     }
-
-    /// Ends the link and all that runs over it, as far as this node is concerned, so that the peer can still read what has
-    /// left here.
-    ///
-    /// Where a connection is closed with bytes that nobody has read, the system resets it, and what is under way is lost
-    /// (RFC 1122 section 4.2.2.13). So nothing more is sent, and what comes is thrown away, until the peer has closed too.
-    ///
-    /// - Parameter deadline: when it is closed without the peer.
-    private func closeOrderly(_ reason: AstraNetError, deadline: NIODeadline) {
-        guard let context, closeReason == nil else { return }
-        noteClosing(reason)
-        end(reason)
-        let link = link
-        context.eventLoop.scheduleTask(deadline: deadline) { link.handler.value?.close(reason) }
-        context.close(mode: .output).whenFailure { _ in link.handler.value?.close(reason) }
-    }
-
-    /// Closes the link once all that was written to closed streams is out, at the latest at the deadline.
-    func closeWhenFlushed(deadline: NIODeadline) {
-        guard let context, closeReason == nil, closesWhenFlushed == nil else { return }
-        closesWhenFlushed = deadline
-        let link = link
-        context.eventLoop.scheduleTask(deadline: deadline) { link.handler.value?.close(Self.nodeIsClosed) }
-        flush()
-    }
-
-    func closeIfFlushed() {
-        guard let deadline = closesWhenFlushed, closeReason == nil, backlog.isEmpty, !streams.hasLingering,
-            link.isOutboundEmpty
-        else { return }
-        let link = link
-        // Its promise comes after all that was written before it.
-        context?.writeAndFlush(wrapOutboundOut(ByteBuffer())).whenComplete { _ in
-            link.handler.value?.closeOrderly(Self.nodeIsClosed, deadline: deadline)
-        }
-    }
-
-    private static let nodeIsClosed = AstraNetError(.closed, "the node is closed")
 
     /// A slow connection is not a stalled one: while it is full, what it still holds is compared with the last tick.
     private func noteProgress(now: UInt64) {
@@ -261,17 +221,6 @@ final class LinkHandler: ChannelInboundHandler {
         guard probes > 0, handshake.abilities.contains(.window) else { return }
         probes -= 1
         sendPing()
-    }
-
-    /// A retired link goes when it has had no streams for a while: the peer may dial over it until it knows the other one.
-    private func closeIfUnused() {
-        let isUsed =
-            streams.count > 0 || link.hasForwarded.load(ordering: .relaxed) || node.hasScopedNames(on: link)
-        idleSinceRetired = isUsed ? 0 : idleSinceRetired + 1
-        guard idleSinceRetired >= 3 else { return }
-        closeOrderly(
-            AstraNetError(.closed, "another link leads to the same host"),
-            deadline: link.eventLoop.now + Self.lastRead)
     }
 
     // MARK: - Reading

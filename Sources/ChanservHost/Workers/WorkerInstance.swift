@@ -32,7 +32,7 @@ final class WorkerInstance: ServingInstance {
     }
 
     /// A place for a process.
-    private struct Slot {
+    struct Slot {
         var process: WorkerProcess?
         var state = WorkerStatus.State.starting
         var restarts = 0
@@ -40,7 +40,7 @@ final class WorkerInstance: ServingInstance {
         var open = 0
     }
 
-    private struct State {
+    struct State {
         var slots: [Slot]
         var requests: [ObjectIdentifier: (request: WorkerRequest, slot: Int)] = [:]
         /// Requests that are on their way into ``requests``.
@@ -59,9 +59,9 @@ final class WorkerInstance: ServingInstance {
     }
 
     let version: String
-    private let recipe: Recipe
-    private let onCrash: @Sendable (String) -> Void
-    private let state: NIOLockedValueBox<State>
+    let recipe: Recipe
+    let onCrash: @Sendable (String) -> Void
+    let state: NIOLockedValueBox<State>
     private let drained = Event()
 
     var name: String { recipe.plugin }
@@ -188,7 +188,7 @@ final class WorkerInstance: ServingInstance {
     }
 
     /// Those who wait for a process look again.
-    private func tellWaiting() {
+    func tellWaiting() {
         let arrival = state.withLockedValue { state in
             defer { state.arrival = Event() }
             return state.arrival
@@ -206,65 +206,7 @@ final class WorkerInstance: ServingInstance {
         if isDrained { drained.happened() }
     }
 
-    // MARK: Processes
-
-    /// Starts a process again whenever it ends, until it is not wanted any more.
-    private func supervise(_ number: Int, _ first: WorkerProcess) async {
-        var process = first
-        var backoff = RestartBackoff()
-        while true {
-            let ready = ContinuousClock.now
-            await process.waitForEnd()
-            let isRetiring = state.withLockedValue { state in
-                state.slots[number].process = nil
-                state.past += process.statistics
-                return state.isRetiring
-            }
-            if isRetiring { return await process.end() }
-            var reason = await process.reasonForEnd(within: .zero) ?? "its process has ended"
-            await process.end()
-            var lifetime = ContinuousClock.now - ready
-            while true {
-                let pause = backoff.ended(after: lifetime, chance: .random(in: 0...1))
-                tell(number, reason, pause)
-                do { try await Task.sleep(for: pause) } catch { return }
-                do throws(PluginError) {
-                    let next = try await recipe.start()
-                    guard takeOver(next, in: number) else { return await next.end() }
-                    process = next
-                    break
-                } catch {
-                    if state.withLockedValue({ $0.isRetiring }) { return }
-                    reason = error.message
-                    lifetime = .zero
-                }
-            }
-        }
-    }
-
-    /// - Returns: whether it is still wanted.
-    private func takeOver(_ process: WorkerProcess, in number: Int) -> Bool {
-        let isWanted = state.withLockedValue { state in
-            guard !state.isRetiring else { return false }
-            state.slots[number].process = process
-            state.slots[number].state = .serving
-            state.slots[number].restarts += 1
-            return true
-        }
-        tellWaiting()
-        if isWanted { recipe.logger.info("plugin \(name): it serves again in process \(process.id)") }
-        return isWanted
-    }
-
-    private func tell(_ number: Int, _ reason: String, _ pause: Duration) {
-        state.withLockedValue { state in
-            state.slots[number].state = .pausing(until: .now + pause)
-            state.slots[number].lastEnd = reason
-        }
-        let milliseconds = Int((pause / .milliseconds(1)).rounded())
-        recipe.logger.error("plugin \(name): \(reason); it is started again in \(milliseconds) ms")
-        onCrash("plugin \(name): \(reason)")
-    }
+    // MARK: What it has done
 
     var workers: [WorkerStatus] {
         state.withLockedValue { state in

@@ -1,0 +1,60 @@
+/// Starting processes again.
+extension WorkerInstance {
+    /// Starts a process again whenever it ends, until it is not wanted any more.
+    func supervise(_ number: Int, _ first: WorkerProcess) async {
+        var process = first
+        var backoff = RestartBackoff()
+        while true {
+            let ready = ContinuousClock.now
+            await process.waitForEnd()
+            let isRetiring = state.withLockedValue { state in
+                state.slots[number].process = nil
+                state.past += process.statistics
+                return state.isRetiring
+            }
+            if isRetiring { return await process.end() }
+            var reason = await process.reasonForEnd(within: .zero) ?? "its process has ended"
+            await process.end()
+            var lifetime = ContinuousClock.now - ready
+            while true {
+                let pause = backoff.ended(after: lifetime, chance: .random(in: 0...1))
+                tell(number, reason, pause)
+                do { try await Task.sleep(for: pause) } catch { return }
+                do throws(PluginError) {
+                    let next = try await recipe.start()
+                    guard takeOver(next, in: number) else { return await next.end() }
+                    process = next
+                    break
+                } catch {
+                    if state.withLockedValue({ $0.isRetiring }) { return }
+                    reason = error.message
+                    lifetime = .zero
+                }
+            }
+        }
+    }
+
+    /// - Returns: whether it is still wanted.
+    private func takeOver(_ process: WorkerProcess, in number: Int) -> Bool {
+        let isWanted = state.withLockedValue { state in
+            guard !state.isRetiring else { return false }
+            state.slots[number].process = process
+            state.slots[number].state = .serving
+            state.slots[number].restarts += 1
+            return true
+        }
+        tellWaiting()
+        if isWanted { recipe.logger.info("plugin \(name): it serves again in process \(process.id)") }
+        return isWanted
+    }
+
+    private func tell(_ number: Int, _ reason: String, _ pause: Duration) {
+        state.withLockedValue { state in
+            state.slots[number].state = .pausing(until: .now + pause)
+            state.slots[number].lastEnd = reason
+        }
+        let milliseconds = Int((pause / .milliseconds(1)).rounded())
+        recipe.logger.error("plugin \(name): \(reason); it is started again in \(milliseconds) ms")
+        onCrash("plugin \(name): \(reason)")
+    }
+}
