@@ -18,8 +18,9 @@ final class LineReader: Sendable {
         onEnd: @escaping @Sendable () -> Void = {}
     ) {
         _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK)
+        // On the threads that are there anyway: with a queue of its own each reader would keep one more busy now and then.
         let source = DispatchSource.makeReadSource(
-            fileDescriptor: descriptor, queue: DispatchQueue(label: "chanserv.lines"))
+            fileDescriptor: descriptor, queue: DispatchQueue(label: "chanserv.lines", target: .global()))
         self.source = source
         let rest = NIOLockedValueBox<[UInt8]>([])
         let take: @Sendable (ArraySlice<UInt8>) -> Void = { bytes in
