@@ -2,12 +2,22 @@
 #include <stdio.h>
 #include <unistd.h>
 static __attribute__((constructor)) void leave(void) {
-    if (fork() != 0) return;
+    int ends[2];
+    char byte;
+    if (pipe(ends) != 0) return;
+    if (fork() != 0) {
+        /* Until it is on its own: with this process's group it would be ended. */
+        close(ends[1]);
+        if (read(ends[0], &byte, 1) < 0) perror("read");
+        close(ends[0]);
+        return;
+    }
     setsid();
     FILE *file = fopen(STRAY, "a");
     if (file == NULL) _exit(1);
     fprintf(file, "%d\n", (int)getpid());
     fclose(file);
+    close(ends[1]);
     sleep(60);
     _exit(0);
 }

@@ -25,7 +25,11 @@ import Testing
     @Test func anEndThatSomebodyElseHasTakenAwayIsAnEnd() async throws {
         let before = signal(SIGCHLD, SIG_IGN)
         defer { signal(SIGCHLD, before) }
-        let child = try await shell("exit 3")
+        // It goes on until it is held, for nobody can hold what was taken away.
+        let input = try Pipe()
+        let child = try await shell("read line; exit 3") { $0.input = input.reader }
+        close(input.reader)
+        close(input.writer)
         #expect(await child.waitForExit(until: .now + .seconds(30)) == .unknown)
         #expect(await child.kill() == .unknown)
         #expect(ChildExit.unknown.description == "ended")
