@@ -11,34 +11,37 @@ extension LinkHandler {
     ///
     /// Where a connection is closed with bytes that nobody has read, the system resets it, and what is under way is lost
     /// (RFC 1122 section 4.2.2.13). So nothing more is sent, and what comes is thrown away, until the peer has closed too.
-    ///
-    /// - Parameter deadline: when it is closed without the peer.
-    private func closeOrderly(_ reason: AstraNetError, deadline: NIODeadline) {
+    /// Whoever calls this sees to it that it is closed without the peer in the end.
+    private func closeOrderly(_ reason: AstraNetError) {
         guard let context, closeReason == nil else { return }
         noteClosing(reason)
         end(reason)
         let link = link
-        context.eventLoop.scheduleTask(deadline: deadline) { link.handler.value?.close(reason) }
         context.close(mode: .output).whenFailure { _ in link.handler.value?.close(reason) }
     }
 
     /// Closes the link once all that was written to closed streams is out, at the latest at the deadline.
     func closeWhenFlushed(deadline: NIODeadline) {
-        guard let context, closeReason == nil, closesWhenFlushed == nil else { return }
-        closesWhenFlushed = deadline
-        let link = link
-        context.eventLoop.scheduleTask(deadline: deadline) { link.handler.value?.close(Self.nodeIsClosed) }
+        guard context != nil, closeReason == nil, !closesWhenFlushed else { return }
+        closesWhenFlushed = true
+        close(Self.nodeIsClosed, at: deadline)
         flush()
     }
 
+    private func close(_ reason: AstraNetError, at deadline: NIODeadline) {
+        let link = link
+        link.eventLoop.scheduleTask(deadline: deadline) { link.handler.value?.close(reason) }
+    }
+
     func closeIfFlushed() {
-        guard let deadline = closesWhenFlushed, closeReason == nil, backlog.isEmpty, !streams.hasLingering,
-            link.isOutboundEmpty
-        else { return }
+        guard closesWhenFlushed, closeReason == nil, backlog.isEmpty, !streams.hasLingering, link.isOutboundEmpty else {
+            return
+        }
+        closesWhenFlushed = false
         let link = link
         // Its promise comes after all that was written before it.
         context?.writeAndFlush(wrapOutboundOut(ByteBuffer())).whenComplete { _ in
-            link.handler.value?.closeOrderly(Self.nodeIsClosed, deadline: deadline)
+            link.handler.value?.closeOrderly(Self.nodeIsClosed)
         }
     }
 
@@ -48,8 +51,8 @@ extension LinkHandler {
             streams.count > 0 || link.hasForwarded.load(ordering: .relaxed) || node.hasScopedNames(on: link)
         idleSinceRetired = isUsed ? 0 : idleSinceRetired + 1
         guard idleSinceRetired >= 3 else { return }
-        closeOrderly(
-            AstraNetError(.closed, "another link leads to the same host"),
-            deadline: link.eventLoop.now + Self.lastRead)
+        let reason = AstraNetError(.closed, "another link leads to the same host")
+        close(reason, at: link.eventLoop.now + Self.lastRead)
+        closeOrderly(reason)
     }
 }

@@ -21,7 +21,7 @@ extension LinkHandler {
         var packer = OpPacker(allocator: context.channel.allocator) { self.send($0) }
         let outbound = link.takeOutbound(
             isWritable: context.channel.isWritable,
-            isJoined: closesWhenFlushed != nil || !backlog.isEmpty || !forwardBacklog.isEmpty)
+            isJoined: closesWhenFlushed || !backlog.isEmpty || !forwardBacklog.isEmpty)
         packer.write(outbound.control)
         for stream in outbound.opening {
             guard streams[stream.key] == nil else {

@@ -52,8 +52,8 @@ final class LinkHandler: ChannelInboundHandler {
     /// Completed when the link is up, failed when it goes before that.
     let up: EventLoopPromise<LinkUp>
     private(set) var closeReason: AstraNetError?
-    /// The link closes as soon as all that was written to it is out, at the latest then.
-    var closesWhenFlushed: NIODeadline?
+    /// The link closes as soon as all that was written to it is out.
+    var closesWhenFlushed = false
     /// Nothing runs over the link any more.
     private var hasEnded = false
 

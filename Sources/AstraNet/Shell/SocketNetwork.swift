@@ -60,14 +60,20 @@ package struct SocketNetwork: LinkNetwork {
         to address: SocketAddress, timeout: TimeAmount, on eventLoop: any EventLoop,
         initializer: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
     ) -> EventLoopFuture<any Channel> {
-        ClientBootstrap(group: eventLoop)
+        Self.client(on: eventLoop, initializer)
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: Self.readSize))
-            .channelOption(.maxMessagesPerRead, value: 4)
-            .channelOption(.writeBufferWaterMark, value: Self.waterMark)
             .connectTimeout(timeout)
-            .channelInitializer(initializer)
             .connect(to: address)
+    }
+
+    private static func client(
+        on eventLoop: any EventLoop, _ initializer: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
+    ) -> ClientBootstrap {
+        ClientBootstrap(group: eventLoop)
+            .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: readSize))
+            .channelOption(.maxMessagesPerRead, value: 4)
+            .channelOption(.writeBufferWaterMark, value: waterMark)
+            .channelInitializer(initializer)
     }
 
     package func listen(
@@ -92,12 +98,7 @@ package struct SocketNetwork: LinkNetwork {
     ) -> EventLoopFuture<any Channel> {
         if input == output, isSocket(input) {
             // As a socket, of which one direction can be ended: as two pipes it would be held open by the other.
-            return ClientBootstrap(group: eventLoop)
-                .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: readSize))
-                .channelOption(.maxMessagesPerRead, value: 4)
-                .channelOption(.writeBufferWaterMark, value: waterMark)
-                .channelInitializer(initializer)
-                .withConnectedSocket(input)
+            return client(on: eventLoop, initializer).withConnectedSocket(input)
         }
         let bootstrap = NIOPipeBootstrap(group: eventLoop)
             .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: readSize))

@@ -53,7 +53,6 @@ enum MeshText {
         let padded = String(repeating: "0", count: max(0, digits + 1 - text.count)) + text
         return "\(padded.dropLast(digits)).\(padded.suffix(digits))"
     }
-
 }
 
 extension String {

@@ -105,7 +105,7 @@ package struct ControlSocketFile: Sendable {
     }
 
     fileprivate static func folder(of path: String) -> String {
-        path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+        PluginFile.split(path).folder
     }
 
     /// Removes the file, unless another has taken its place. Blocks on the file system. To be called before the descriptor

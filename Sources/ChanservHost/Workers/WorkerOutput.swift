@@ -108,15 +108,5 @@ final class WorkerOutput: Sendable {
 }
 
 extension Character {
-    fileprivate var isControl: Bool {
-        unicodeScalars.contains {
-            switch $0.properties.generalCategory {
-            case .control: $0 != "\t"
-            case .lineSeparator, .paragraphSeparator: true
-            // Those that turn the direction of what follows round; others join letters.
-            case .format: ("\u{202A}"..."\u{202E}").contains($0) || ("\u{2066}"..."\u{2069}").contains($0)
-            default: false
-            }
-        }
-    }
+    fileprivate var isControl: Bool { unicodeScalars.contains { $0.commandsTerminals && $0 != "\t" } }
 }

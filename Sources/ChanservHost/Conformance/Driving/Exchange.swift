@@ -140,14 +140,11 @@ final class Exchange: Sendable {
             return open
         }
         for unit in units { cancel(unit, isCounted: true) }
-        var settled: Bool?
-        while settled == nil {
-            settled = state.wait(until: monotonicTime(in: options.grace)) { $0.isSettled ? true : nil }
-            let running = plugin.record.running.map(\.name)
+        while state.wait(until: monotonicTime(in: options.grace), { $0.isSettled ? true : nil }) == nil {
+            let running = plugin.record.running.map(\.name).joined(separator: ", ")
             // A thread that is in none of the plugin's functions is on its way, on a machine that has much to do.
-            guard settled == nil, !running.isEmpty else { continue }
-            let what = running.joined(separator: ", ")
-            throw CaseEnd(.fail, "\(what) did not return within \(options.grace) after its object was cancelled")
+            if running.isEmpty { continue }
+            throw CaseEnd(.fail, "\(running) did not return within \(options.grace) after its object was cancelled")
         }
     }
 

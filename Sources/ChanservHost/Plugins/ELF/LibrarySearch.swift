@@ -186,8 +186,7 @@ package struct LibrarySearch {
 
     /// All but the last component; "." where there is only one.
     package static func folder(of path: String) -> String {
-        guard let slash = path.lastIndex(of: "/") else { return "." }
-        return slash == path.startIndex ? "/" : String(path[..<slash])
+        PluginFile.split(path).folder
     }
 
     /// Below each folder of a search path, for processors that can do more than the least. Whether this one can only
