@@ -42,6 +42,12 @@ final class Compressor: @unchecked Sendable {
             payload.baseAddress?.assumingMemoryBound(to: CChar.self),
             block.baseAddress?.assumingMemoryBound(to: CChar.self)
         )
+        if payload.count >= CompressedPieces.minimum {
+            hasState = true
+            let size = CompressedPieces.compress(payload, into: block, state: state, between: Turns.giveWay)
+            // In one piece it needs no more than LZ4's bound.
+            if let size { return size }
+        }
         let size: Int32
         if payload.count >= Self.large {
             hasState = true
