@@ -116,12 +116,14 @@ public final class Node: Sendable {
 
     /// Makes a link of a connection that is there already: a socket, one of a pair for example.
     ///
-    /// - Parameter socket: a connected stream socket, which the node owns from now on.
+    /// - Parameters:
+    ///   - socket: a connected stream socket, which the node owns from now on.
+    ///   - memory: that both ends share, for the bytes in one direction; `nil`, the default, where there is none.
     /// - Returns: the identity of the node at the other end, once the link is up.
     /// - Throws: ``AstraNetError``, where it is no such socket or the handshake failed.
     @discardableResult
-    public func attach(socket: CInt) async throws -> HostID {
-        try await attach(input: socket, output: socket)
+    public func attach(socket: CInt, memory: SharedMemory? = nil) async throws -> HostID {
+        try await attach(input: socket, output: socket, memory: memory)
     }
 
     /// Makes a link of two descriptors, those of two pipes for example.
@@ -129,15 +131,18 @@ public final class Node: Sendable {
     /// - Parameters:
     ///   - input: what the other node writes can be read here.
     ///   - output: what is written here the other node reads. The node owns both from now on.
+    ///   - peerMemory: as in ``attach(socket:memory:)``.
     /// - Returns: the identity of the node at the other end, once the link is up.
     /// - Throws: ``AstraNetError``, where they cannot be used or the handshake failed.
     @discardableResult
-    public func attach(input: CInt, output: CInt) async throws -> HostID {
+    public func attach(
+        input: CInt, output: CInt, memory: SharedMemory? = nil
+    ) async throws -> HostID {
         let core = core
         let eventLoop = core.group.next()
         let up = eventLoop.makePromise(of: LinkUp.self)
         let attached = SocketNetwork.attach(input: input, output: output, on: eventLoop) { channel in
-            core.makeLink(of: channel, isDialled: false, up: up)
+            core.makeLink(of: channel, isDialled: false, memory: memory, up: up)
         }
         attached.whenFailure { up.fail($0) }
         do {

@@ -64,6 +64,12 @@ static inline int chanserv_memfd_seal(int memfd) {
     return fcntl(memfd, 1033 /* F_ADD_SEALS */, 1 | 2 | 4 | 8);
 }
 
+/* It keeps its size from now on. */
+static inline int chanserv_memfd_seal_size(int memfd) {
+    extern int fcntl(int, int, ...);
+    return fcntl(memfd, 1033 /* F_ADD_SEALS */, 1 | 2 | 4);
+}
+
 /* How many descriptors this process may have. */
 static inline unsigned long long chanserv_open_files_limit(void) {
     struct rlimit limit = {0, 0};

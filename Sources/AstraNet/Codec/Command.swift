@@ -44,6 +44,12 @@ public struct Command: RawRepresentable, Hashable, Sendable {
     public static let discover = Command(rawValue: 195)
     /// All streams with the source host over this link are dead.
     public static let rst = Command(rawValue: 196)
+    /// The source reads what both ends share: bytes may come as SHARED (``SharedMemory``).
+    static let reads = Command(rawValue: 240)
+    /// As DATA, with the place of the bytes in what is shared.
+    static let shared = Command(rawValue: 241)
+    /// So many SHARED were read.
+    static let taken = Command(rawValue: 242)
 }
 
 extension Command: CustomStringConvertible {
@@ -51,7 +57,7 @@ extension Command: CustomStringConvertible {
         .syn: "SYN", .ack: "ACK", .synAck: "SYN_ACK", .fin1: "FIN1", .fin2: "FIN2", .err: "ERR",
         .forceClosed: "FORCE_CLOSED", .data: "DATA", .windowSize: "WND_SIZE", .rewind: "REWIND", .ping: "PING",
         .pong: "PONG", .dial: "DIAL", .handshake: "HANDSHAKE", .service: "SERVICE", .noService: "NO_SERVICE",
-        .follow: "FOLLOW", .discover: "DISCOVER", .rst: "RST",
+        .follow: "FOLLOW", .discover: "DISCOVER", .rst: "RST", .reads: "READS", .shared: "SHARED", .taken: "TAKEN",
     ]
 
     public var description: String { Self.names[self] ?? "command \(rawValue)" }

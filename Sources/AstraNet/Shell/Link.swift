@@ -12,6 +12,8 @@ final class Link: Sendable {
     let channel: any Channel
     /// Whether this node made the connection.
     let isDialled: Bool
+    /// What both ends share.
+    let memory: SharedMemory?
     /// Those of waits for this link's streams.
     let deadlines: Deadlines
     /// Tasks that wait for this link's streams, once they go on.
@@ -65,11 +67,14 @@ final class Link: Sendable {
         eventLoop.execute { self.handler.value?.closeWhenFlushed(deadline: deadline) }
     }
 
-    init(id: ServiceRegistry.LinkID, node: NodeCore, channel: any Channel, isDialled: Bool) {
+    init(
+        id: ServiceRegistry.LinkID, node: NodeCore, channel: any Channel, isDialled: Bool, memory: SharedMemory?
+    ) {
         self.id = id
         self.node = node
         self.channel = channel
         self.isDialled = isDialled
+        self.memory = memory
         deadlines = Deadlines(on: channel.eventLoop)
         tasks = node.executor.queue(of: channel.eventLoop)
         buffered = BufferBudget(limit: node.configuration.maximumBufferedPerLink, parent: node.buffered)

@@ -40,7 +40,8 @@ extension LinkHandler {
         link.sendControl { $0.writeOp(OpHeader(.err, to: remote, from: local), text: message) }
     }
 
-    func takeStreamOp(_ op: Op) {
+    /// - Parameter shared: where the bytes of a DATA are that it does not carry.
+    func takeStreamOp(_ op: Op, shared: (place: SharedPlace, memory: SharedMemory)? = nil) {
         let key = StreamTable.Key(remote: op.header.source, localPort: op.header.destination.port)
         guard let stream = streams[key] else { return passToSiblings(op) }
         var queueWake = false
@@ -50,6 +51,7 @@ extension LinkHandler {
         var isForgotten = false
         var isOverfull = false
         var reply: Command?
+        var lost: AstraNetError?
         stream.withStorage { storage in
             func take(_ action: StreamState.PeerEndAction) {
                 guard action != .doNothing else { return }
@@ -66,12 +68,20 @@ extension LinkHandler {
                 }
             }
             switch op.header.command {
-            case .data where op.payload.readableBytes > 0:
-                switch storage.state.receivedData(op.payload.readableBytes) {
+            case .data where op.payload.readableBytes > 0 || shared != nil:
+                switch storage.state.receivedData(shared?.place.count ?? op.payload.readableBytes) {
                 case .drop: break
                 case .failStream(let error): failure = error
                 case .deliver:
                     var unread = op.payload
+                    if let (place, memory) = shared {
+                        do throws(AstraNetError) {
+                            unread = try Self.read(place, of: memory)
+                        } catch {
+                            lost = error
+                            break
+                        }
+                    }
                     if storage.desk?.work.filling != nil {
                         unread = storage.fill(unread)
                         if storage.filled != nil { queueWake = storage.queueWake() }
@@ -116,6 +126,7 @@ extension LinkHandler {
             default: break
             }
         }
+        if let lost { return close(lost) }
         if isForgotten { remove(stream) }
         if let reply {
             link.sendControl { $0.writeOp(OpHeader(reply, to: stream.remoteAddress, from: stream.localAddress)) }

@@ -131,9 +131,13 @@ extension LinkHandler {
             while left > 0 {
                 let desk = storage.atDesk()
                 let size = min(left, desk.work.outbox[0].readableBytes)
-                packer.write(
-                    OpHeader(.data, to: stream.remoteAddress, from: stream.localAddress),
-                    payload: desk.work.outbox[0].readSlice(length: size)!)
+                let bytes = desk.work.outbox[0].readSlice(length: size)!
+                if stream.remoteAddress.host == peer, let place = share(bytes) {
+                    packer.write(OpHeader(.shared, to: stream.remoteAddress, from: stream.localAddress), place)
+                } else {
+                    packer.write(
+                        OpHeader(.data, to: stream.remoteAddress, from: stream.localAddress), payload: bytes)
+                }
                 if desk.work.outbox[0].readableBytes == 0 { desk.work.outbox.removeFirst() }
                 storage.state.sent(size)
                 left -= size

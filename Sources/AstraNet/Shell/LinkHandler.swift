@@ -29,6 +29,10 @@ final class LinkHandler: ChannelInboundHandler {
     /// What the peer said about itself.
     private var handshake = Handshake(remoteAddress: "")
     var context: ChannelHandlerContext?
+    /// What is free of the memory that this end writes to; `nil` where the peer has not asked for it.
+    var space: RingSpace?
+    /// How many SHARED were read that the peer was not told of.
+    var takenPlaces: UInt32 = 0
     /// Ops from other links that could not be sent because the connection took no more.
     var forwardBacklog: Deque<Link.Forwarded> = []
     /// Where ops for other hosts go, as far as this link has asked.
@@ -255,6 +259,7 @@ final class LinkHandler: ChannelInboundHandler {
             close(error)
         }
         finish(&run, of: whole)
+        tellTaken()
         // Nobody would give back what is counted of a link that is gone.
         guard closeReason == nil else { return }
         let isSame = isContinued && bytes.readerIndex == start
@@ -328,6 +333,9 @@ final class LinkHandler: ChannelInboundHandler {
             takeService(op, peer: peer)
         case .dial:
             takeDial(op)
+        case .reads, .shared, .taken:
+            // From elsewhere than the other end they are as any op that nobody knows.
+            if op.header.source.host == peer { takeSharing(op) }
         case .rst:
             let lost = AstraNetError(.linkLost, "the route to \(op.header.source.host) broke")
             for stream in streams.all(of: op.header.source.host) { forget(stream, lost) }
@@ -352,6 +360,7 @@ final class LinkHandler: ChannelInboundHandler {
                 }
                 up.succeed(LinkUp(link: link, peer: peer, isRetired: result == .retire(link.id)))
                 sendPing()
+                askForSharing()
             }
         } catch {
             close(error)

@@ -216,9 +216,12 @@ extension NodeCore {
     }
 
     /// Puts a link's handler into a new connection.
-    func makeLink(of channel: any Channel, isDialled: Bool, up: EventLoopPromise<LinkUp>) -> EventLoopFuture<Void> {
+    func makeLink(
+        of channel: any Channel, isDialled: Bool, memory: SharedMemory? = nil, up: EventLoopPromise<LinkUp>
+    ) -> EventLoopFuture<Void> {
         channel.eventLoop.makeCompletedFuture {
-            let link = Link(id: self.takeLinkID(), node: self, channel: channel, isDialled: isDialled)
+            let link = Link(
+                id: self.takeLinkID(), node: self, channel: channel, isDialled: isDialled, memory: memory)
             do {
                 try channel.pipeline.syncOperations.addHandler(LinkHandler(link: link, up: up))
             } catch {

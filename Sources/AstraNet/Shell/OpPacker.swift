@@ -39,6 +39,11 @@ struct OpPacker {
         packed.writeOp(header, number: number)
     }
 
+    mutating func write(_ header: OpHeader, _ place: SharedPlace) {
+        written += OpHeader.size + SharedPlace.size
+        packed.writeOp(header, place)
+    }
+
     mutating func write(_ header: OpHeader, payload: ByteBuffer) {
         written += OpHeader.size + payload.readableBytes
         packed.writeOpHeader(header, payloadLength: payload.readableBytes)

@@ -31,6 +31,8 @@ struct WorkerAssignment: Codable, Sendable {
     var limits: IsolationOptions.Limits
     /// Bytes of private memory, for a preflight.
     var dataLimit: Int?
+    /// Whether there is memory that it shares with its host.
+    var sharesFrames = false
     /// The lowest level of the host's log, so that what it leaves out is not sent.
     var logLevel: String
 

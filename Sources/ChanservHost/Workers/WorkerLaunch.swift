@@ -1,3 +1,4 @@
+internal import AstraNet
 internal import Glibc
 
 /// A worker process that was just started, and this process's ends of what joins the two; they are the caller's to close.
@@ -9,6 +10,8 @@ struct WorkerLaunch {
     let control: Int32
     /// A pipe with what it prints.
     let output: Int32
+    /// What it writes the bytes of its streams to; `nil` where there is none, and all of them come over the link.
+    let memory: SharedMemory?
 
     /// - Parameters:
     ///   - program: chanserv's own executable.
@@ -19,6 +22,9 @@ struct WorkerLaunch {
     static func start(
         _ program: String, _ assignment: WorkerAssignment, _ image: SealedFile, _ options: IsolationOptions
     ) async throws -> WorkerLaunch {
+        let frames = assignment.purpose == .serve ? SharedFile(size: WorkerLink.sharedSize, name: "frames") : nil
+        var assignment = assignment
+        assignment.sharesFrames = frames != nil
         let told = try SealedFile(try assignment.encoded(), name: "assignment")
         var pairs: [DescriptorPair] = []
         do {
@@ -33,9 +39,11 @@ struct WorkerLaunch {
             start.output = output.far
             start.errors = output.far
             start.descriptors = [link.far, control.far, image.descriptor, told.descriptor]
+            if let frames { start.descriptors.append(frames.descriptor) }
             let child = try await ChildProcess.start(start)
             for pair in pairs { close(pair.far) }
-            return WorkerLaunch(child: child, link: link.near, control: control.near, output: output.near)
+            return WorkerLaunch(child: child, link: link.near, control: control.near, output: output.near,
+                memory: frames.flatMap { WorkerLink.memory(of: $0.descriptor, .reads) })
         } catch {
             for pair in pairs { pair.close() }
             throw error

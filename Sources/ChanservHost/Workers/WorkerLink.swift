@@ -10,4 +10,16 @@ enum WorkerLink {
         configuration.maximumLinks = 1
         return configuration
     }
+
+    /// How much memory the two share for the frames that the worker has made, in bytes: as much as stays in a processor's caches.
+    static let sharedSize = 1 << 20
+
+    /// - Returns: `nil` where it cannot be had; then all frames go over the link.
+    static func memory(of descriptor: Int32, _ use: SharedMemory.Use) -> SharedMemory? {
+        do throws(AstraNetError) {
+            return try SharedMemory(descriptor: descriptor, use: use)
+        } catch {
+            return nil
+        }
+    }
 }

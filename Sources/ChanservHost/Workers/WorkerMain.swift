@@ -8,13 +8,15 @@ internal import NIOConcurrencyHelpers
 
 /// What a worker process does (`chanserv worker`, which only a host starts).
 ///
-/// It inherits the link to its host, the control connection, the library and its assignment as descriptors 3 to 6, dies with
-/// its host, and ends when it is told to, or when it cannot do what it is there for.
+/// It inherits the link to its host, the control connection, the library and its assignment as descriptors 3 to 6, and as 7 the
+/// memory that it shares with its host, where there is any. It dies with its host, and ends when it is told to, or when it cannot do
+/// what it is there for.
 package enum WorkerMain {
     private static let link: Int32 = 3
     private static let control: Int32 = 4
     private static let library: Int32 = 5
     private static let assignment: Int32 = 6
+    private static let frames: Int32 = 7
 
     /// The command line of a worker, from its name on.
     static func arguments(plugin: String) -> [String] {
@@ -93,7 +95,7 @@ package enum WorkerMain {
     /// What the host says. Its end is the end of this process too, whatever a plugin's threads are doing.
     private static func watchHost() -> AsyncStream<WorkerCommand> {
         let (commands, told) = AsyncStream.makeStream(of: WorkerCommand.self, bufferingPolicy: .bufferingOldest(1_024))
-        let copy = fcntl(control, F_DUPFD_CLOEXEC, CInt(7))
+        let copy = fcntl(control, F_DUPFD_CLOEXEC, CInt(8))
         let reader = LineReader(
             copy, limit: WorkerLine.limit,
             onLine: { line in
@@ -163,11 +165,12 @@ package enum WorkerMain {
         } catch {
             refuse(error.message)
         }
+        let memory = assignment.sharesFrames ? sharedFrames() : nil
         let node = Node(
             configuration: WorkerLink.configuration, logger: Logger(label: "worker") { _ in SwiftLogNoOpLogHandler() })
         let server = WorkerServer(instance, on: AstraNetMultiplexer(node))
         do {
-            async let linked = node.attach(socket: link)
+            async let linked = node.attach(socket: link, memory: memory)
             say(.ready(name: library.descriptor.name, version: library.descriptor.version))
             _ = try await linked
         } catch {
@@ -193,6 +196,11 @@ package enum WorkerMain {
             }
         }
         _exit(0)
+    }
+
+    private static func sharedFrames() -> SharedMemory? {
+        defer { close(frames) }
+        return WorkerLink.memory(of: frames, .writes)
     }
 
     private static func refuse(_ message: String) -> Never {

@@ -57,14 +57,14 @@ final class WorkerProcess: Sendable {
         program: String, assignment: WorkerAssignment, image: SealedFile, options: IsolationOptions, logger: Logger
     ) async throws(PluginError) -> WorkerProcess {
         let process: WorkerProcess
-        let link: Int32
+        let launched: WorkerLaunch
         do {
-            (process, link) = try await launch(program, assignment, image, options, logger)
+            (process, launched) = try await launch(program, assignment, image, options, logger)
         } catch {
             throw PluginError(.busy, "plugin \(assignment.plugin): its process cannot be started: \(error)")
         }
         do {
-            try await process.becomeReady(link: link, within: options.startup)
+            try await process.becomeReady(link: launched.link, memory: launched.memory, within: options.startup)
             if let timeout = options.heartbeatTimeout { process.watchHeartbeats(timeout) }
             return process
         } catch {
@@ -76,14 +76,14 @@ final class WorkerProcess: Sendable {
     private static func launch(
         _ program: String, _ assignment: WorkerAssignment, _ image: SealedFile, _ options: IsolationOptions,
         _ logger: Logger
-    ) async throws -> (WorkerProcess, link: Int32) {
+    ) async throws -> (WorkerProcess, WorkerLaunch) {
         let launch = try await WorkerLaunch.start(program, assignment, image, options)
         var logger = logger
         logger[metadataKey: "process"] = "\(launch.child.id)"
         let process = WorkerProcess(
             launch.child, plugin: assignment.plugin, limits: options.limits, control: launch.control)
         process.listen(output: launch.output, control: launch.control, logger: logger)
-        return (process, launch.link)
+        return (process, launch)
     }
 
     private init(_ child: ChildProcess, plugin: String, limits: IsolationOptions.Limits, control: Int32) {
@@ -144,11 +144,13 @@ final class WorkerProcess: Sendable {
         }
     }
 
-    private func becomeReady(link: Int32, within time: Duration) async throws(PluginError) {
+    private func becomeReady(
+        link: Int32, memory: SharedMemory?, within time: Duration
+    ) async throws(PluginError) {
         let deadline = ContinuousClock.now + time
         let attached = Task { [node] in
             do {
-                try await node.attach(socket: link)
+                try await node.attach(socket: link, memory: memory)
                 return true
             } catch {
                 return false

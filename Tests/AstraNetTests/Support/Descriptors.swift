@@ -17,4 +17,21 @@ enum Descriptors {
         guard socketpair(AF_UNIX, CInt(SOCK_STREAM.rawValue), 0, &ends) == 0 else { throw Failure() }
         return (ends[0], ends[1])
     }
+
+    /// A file of zeros that has no name any more, for two ends to share.
+    static func file(size: Int) throws -> CInt {
+        let path = FileManager.default.temporaryDirectory.appendingPathComponent("shared-\(UUID())").path
+        let descriptor = Foundation.open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else { throw Failure() }
+        unlink(path)
+        guard ftruncate(descriptor, off_t(size)) == 0 else { throw Failure() }
+        return descriptor
+    }
+
+    /// What is in a file.
+    static func contents(of descriptor: CInt, count: Int, at offset: Int = 0) -> [UInt8] {
+        [UInt8](unsafeUninitializedCapacity: count) { buffer, size in
+            size = max(0, pread(descriptor, buffer.baseAddress, count, off_t(offset)))
+        }
+    }
 }

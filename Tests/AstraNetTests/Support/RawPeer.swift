@@ -26,17 +26,29 @@ final class RawPeer: Sendable {
         receive: (@Sendable (WireOp) -> Void)? = nil
     ) async throws -> RawPeer {
         let ops = EventQueue<WireOp>()
-        let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+        let channel = try await bootstrap(receive: receive ?? { ops.append($0) }, finish: ops.finish)
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
             .channelOption(.autoRead, value: reads)
-            .channelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(
-                        OpCollector(receive: receive ?? { ops.append($0) }, finish: ops.finish))
-                }
-            }
             .connect(to: address).get()
         return RawPeer(channel: channel, host: host, ops: ops)
+    }
+
+    /// The other end of a socket that a node is attached to.
+    static func attached(to socket: CInt, host: HostID = .random()) async throws -> RawPeer {
+        let ops = EventQueue<WireOp>()
+        let channel = try await bootstrap(receive: { ops.append($0) }, finish: ops.finish)
+            .withConnectedSocket(socket).get()
+        return RawPeer(channel: channel, host: host, ops: ops)
+    }
+
+    private static func bootstrap(
+        receive: @escaping @Sendable (WireOp) -> Void, finish: @escaping @Sendable () -> Void
+    ) -> ClientBootstrap {
+        ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton).channelInitializer { channel in
+            channel.eventLoop.makeCompletedFuture {
+                try channel.pipeline.syncOperations.addHandler(OpCollector(receive: receive, finish: finish))
+            }
+        }
     }
 
     /// Listens where a node can join; each one that does becomes a peer.

@@ -29,6 +29,14 @@ struct ProcessFigures {
         get throws { try status("Threads:") }
     }
 
+    /// How many pieces of memory it shares with processes of plugins.
+    var sharedMemories: Int {
+        get throws {
+            let maps = try String(contentsOfFile: "/proc/\(pid)/maps", encoding: .utf8)
+            return maps.split(separator: "\n").count { $0.contains("/memfd:frames") }
+        }
+    }
+
     /// Whether one of its threads lets no signal come, as what hangs after `ruin hang` does.
     var blocksSignals: Bool {
         get throws {
@@ -103,6 +111,7 @@ struct ProcessFigures {
         var threads: Int
         var children: Int
         var zombies: Int
+        var sharedMemories: Int
 
         /// The threads of pools, which start and end one when it suits them. What leaks grows with all that is done, and by more.
         private static let poolThreads = 3
@@ -110,6 +119,7 @@ struct ProcessFigures {
         func isWithin(_ others: Counts) -> Bool {
             descriptors <= others.descriptors && threads <= others.threads + Self.poolThreads
                 && children <= others.children && zombies <= others.zombies
+                && sharedMemories <= others.sharedMemories
         }
     }
 
@@ -118,7 +128,7 @@ struct ProcessFigures {
             let children = try children
             return Counts(
                 descriptors: try descriptors, threads: try threads, children: children.count,
-                zombies: children.count { $0.isZombie })
+                zombies: children.count { $0.isZombie }, sharedMemories: try sharedMemories)
         }
     }
 

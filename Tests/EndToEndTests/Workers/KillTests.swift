@@ -50,6 +50,7 @@ extension EndToEnd {
                 }
                 let victims = try figures.children.filter { $0.arguments.contains("killed") }.map(\.pid)
                 try #require(victims.count == Self.processes)
+                #expect(try figures.sharedMemories == Self.processes + 1)
                 let before = try (counts: figures.counts, memory: figures.memory)
                 let began = ContinuousClock.now
 

@@ -1,0 +1,22 @@
+internal import CProcess
+internal import Glibc
+
+/// Memory in a file without a name, whose size nobody can change any more: for processes that inherit it to write to.
+final class SharedFile: Sendable {
+    let descriptor: Int32
+
+    /// - Parameters:
+    ///   - size: in bytes, all zero; it takes memory as it is written to.
+    ///   - name: what tools show of it.
+    /// - Returns: `nil` where the system has no such files, or no room for it.
+    init?(size: Int, name: String) {
+        descriptor = chanserv_memfd_create(name)
+        guard descriptor >= 0 else { return nil }
+        guard ftruncate(descriptor, off_t(size)) == 0, chanserv_memfd_seal_size(descriptor) == 0 else {
+            close(descriptor)
+            return nil
+        }
+    }
+
+    deinit { close(descriptor) }
+}
