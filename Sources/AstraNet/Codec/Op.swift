@@ -77,6 +77,20 @@ extension ByteBuffer {
         writeImmutableBuffer(op.payload)
     }
 
+    /// How many bytes are missing of the op at the front, as far as can be told: of its header while that is not all there.
+    ///
+    /// - Throws: as ``readOp(maximumPayload:)``.
+    func missingOfOp(maximumPayload: Int) throws(AstraNetError) -> Int {
+        guard let length = getInteger(at: readerIndex + OpHeader.size - 4, as: UInt32.self) else {
+            return OpHeader.size - readableBytes
+        }
+        guard length <= maximumPayload else {
+            throw AstraNetError.opTooLarge(
+                Command(rawValue: getInteger(at: readerIndex) ?? 0), length, maximum: maximumPayload)
+        }
+        return max(0, OpHeader.size + Int(length) - readableBytes)
+    }
+
     /// Takes one whole op off the front; `nil`, and nothing taken, while it is not all there.
     ///
     /// - Throws: ``AstraNetError`` with code `protocolViolation` where the length is beyond `maximumPayload`, as soon as
@@ -94,9 +108,7 @@ extension ByteBuffer {
             )
         }
         guard length <= maximumPayload else {
-            throw AstraNetError(
-                .protocolViolation,
-                "\(Command(rawValue: command)) op of \(length) payload bytes, at most \(maximumPayload) are allowed")
+            throw AstraNetError.opTooLarge(Command(rawValue: command), length, maximum: maximumPayload)
         }
         guard let payload = getSlice(at: readerIndex + OpHeader.size, length: Int(length)) else { return nil }
         moveReaderIndex(forwardBy: OpHeader.size + Int(length))
@@ -106,5 +118,12 @@ extension ByteBuffer {
                 to: Address(host: HostID(rawValue: destinationHost), port: destinationPort),
                 from: Address(host: HostID(rawValue: sourceHost), port: sourcePort)),
             payload: payload)
+    }
+}
+
+extension AstraNetError {
+    fileprivate static func opTooLarge(_ command: Command, _ length: UInt32, maximum: Int) -> AstraNetError {
+        AstraNetError(
+            .protocolViolation, "\(command) op of \(length) payload bytes, at most \(maximum) are allowed")
     }
 }

@@ -231,47 +231,62 @@ final class LinkHandler: ChannelInboundHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         var bytes = unwrapInboundIn(data)
-        let isContinued = decoder.readableBytes > 0
-        if isContinued {
-            decoder.writeImmutableBuffer(bytes)
-            swap(&decoder, &bytes)
-            decoder = ByteBuffer()
-        }
-        // Slices are taken from this one: of what is behind the reader index there are none.
-        let whole = bytes
-        let start = bytes.readerIndex
         state.received(now: now)
-        var run = ForwardRun()
         do {
-            while closeReason == nil {
-                let start = bytes.readerIndex
-                // Before its handshake the peer cannot know of more than Go's limit.
-                let limit = peer == nil ? Op.maximumPayload : Op.largePayload
-                guard let op = try bytes.readOp(maximumPayload: limit) else { break }
-                if peer != nil, op.header.destination.host != .peer, op.header.destination.host != node.id {
-                    forward(op, from: start, to: bytes.readerIndex, of: whole, &run)
-                } else {
-                    take(op)
-                }
+            if decoder.readableBytes > 0 {
+                guard try joinCutOp(from: &bytes) else { return countRest(isSame: true) }
+                var op = ByteBuffer()
+                swap(&op, &decoder)
+                try takeOps(from: &op)
             }
+            try takeOps(from: &bytes)
         } catch {
             log.warning("peer broke the protocol", metadata: ["error": "\(error)"])
             close(error)
         }
-        finish(&run, of: whole)
         tellTaken()
         // Nobody would give back what is counted of a link that is gone.
         guard closeReason == nil else { return }
-        let isSame = isContinued && bytes.readerIndex == start
-        if isSame {
-            // Still not whole: kept where it is, or an op that comes byte by byte would be copied with each of them.
-            swap(&decoder, &bytes)
-        } else if bytes.readableBytes > 0 {
+        if bytes.readableBytes > 0 {
             // A copy, so that the few bytes of a split op do not pin the whole read.
             decoder = context.channel.allocator.buffer(capacity: bytes.readableBytes)
             decoder.writeImmutableBuffer(bytes)
         }
-        countRest(isSame: isSame)
+        countRest()
+    }
+
+    /// Before its handshake the peer cannot know of more than Go's limit.
+    private var payloadLimit: Int { peer == nil ? Op.maximumPayload : Op.largePayload }
+
+    /// Moves what is missing of the op that is cut, and no more than that: what is behind it can be taken where it lies.
+    ///
+    /// - Returns: whether it is whole.
+    private func joinCutOp(from bytes: inout ByteBuffer) throws(AstraNetError) -> Bool {
+        while true {
+            let missing = try decoder.missingOfOp(maximumPayload: payloadLimit)
+            guard missing > 0 else { return true }
+            guard let part = bytes.readSlice(length: min(missing, bytes.readableBytes)), part.readableBytes > 0 else {
+                return false
+            }
+            decoder.writeImmutableBuffer(part)
+        }
+    }
+
+    /// Takes all ops that are whole.
+    private func takeOps(from bytes: inout ByteBuffer) throws(AstraNetError) {
+        // Slices are taken from this one: of what is behind the reader index there are none.
+        let whole = bytes
+        var run = ForwardRun()
+        defer { finish(&run, of: whole) }
+        while closeReason == nil {
+            let start = bytes.readerIndex
+            guard let op = try bytes.readOp(maximumPayload: payloadLimit) else { break }
+            if peer != nil, op.header.destination.host != .peer, op.header.destination.host != node.id {
+                forward(op, from: start, to: bytes.readerIndex, of: whole, &run)
+            } else {
+                take(op)
+            }
+        }
     }
 
     /// Once for each read: what is left of it counts as what peers make this node hold.
