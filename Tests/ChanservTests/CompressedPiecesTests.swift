@@ -18,7 +18,9 @@ import Testing
         var length: Int?
         let block = [UInt8](unsafeUninitializedCapacity: room ?? Compressor.bound(payload.count)) { block, count in
             length = payload.withUnsafeBytes { payload in
-                CompressedPieces.compress(payload, into: UnsafeMutableRawBufferPointer(block), state: state) { pieces += 1 }
+                CompressedPieces.compress(payload, into: UnsafeMutableRawBufferPointer(block), state: state) {
+                    pieces += 1
+                }
             }
             count = length ?? 0
         }
@@ -45,7 +47,8 @@ import Testing
                 Int(
                     LZ4_compress_default(
                         payload.baseAddress?.assumingMemoryBound(to: CChar.self),
-                        block.baseAddress?.assumingMemoryBound(to: CChar.self), Int32(payload.count), Int32(block.count)))
+                        block.baseAddress?.assumingMemoryBound(to: CChar.self), Int32(payload.count), Int32(block.count)
+                    ))
             }
         }
     }
@@ -76,7 +79,10 @@ import Testing
     @Test(arguments: Stretch.allCases)
     func aPayloadOfAnySizeIsOneBlockThatGivesItBack(of stretch: Stretch) throws {
         let piece = CompressedPieces.minimum / 2
-        let sizes = [2 * piece, 2 * piece + 3, 2 * piece + 4, 2 * piece + 5, 3 * piece - 1, 3 * piece + 9, 1 << 20, (1 << 22) + 1]
+        let sizes = [
+            2 * piece, 2 * piece + 3, 2 * piece + 4, 2 * piece + 5, 3 * piece - 1, 3 * piece + 9, 1 << 20,
+            (1 << 22) + 1,
+        ]
         for size in sizes {
             var random = Random(seed: UInt64(size))
             let payload = stretch.bytes(size, &random)

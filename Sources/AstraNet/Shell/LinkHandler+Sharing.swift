@@ -13,7 +13,9 @@ extension LinkHandler {
     /// The peer is there: it may share its bytes.
     func askForSharing() {
         guard link.memory?.use == .reads else { return }
-        link.sendControl { $0.writeOp(OpHeader(.reads, to: Address(host: .peer, port: 0), from: self.node.address(port: 0))) }
+        link.sendControl {
+            $0.writeOp(OpHeader(.reads, to: Address(host: .peer, port: 0), from: self.node.address(port: 0)))
+        }
     }
 
     /// Takes the ops that are about shared memory.
@@ -58,7 +60,8 @@ extension LinkHandler {
         let count = takenPlaces
         takenPlaces = 0
         link.sendControlPatiently {
-            $0.writeOp(OpHeader(.taken, to: Address(host: .peer, port: 0), from: self.node.address(port: 0)), number: count)
+            $0.writeOp(
+                OpHeader(.taken, to: Address(host: .peer, port: 0), from: self.node.address(port: 0)), number: count)
         }
     }
 

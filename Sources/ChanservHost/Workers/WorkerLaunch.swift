@@ -42,7 +42,8 @@ struct WorkerLaunch {
             if let frames { start.descriptors.append(frames.descriptor) }
             let child = try await ChildProcess.start(start)
             for pair in pairs { close(pair.far) }
-            return WorkerLaunch(child: child, link: link.near, control: control.near, output: output.near,
+            return WorkerLaunch(
+                child: child, link: link.near, control: control.near, output: output.near,
                 memory: frames.flatMap { WorkerLink.memory(of: $0.descriptor, .reads) })
         } catch {
             for pair in pairs { pair.close() }

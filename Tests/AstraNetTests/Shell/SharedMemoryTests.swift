@@ -108,7 +108,9 @@ import Testing
         }
 
         func shared(_ offset: UInt32, _ count: UInt32, from port: UInt32 = 5) -> WireOp {
-            let place = [offset, count].flatMap { number in [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: number >> $0) } }
+            let place = [offset, count].flatMap { number in
+                [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: number >> $0) }
+            }
             return peer.op(.shared, to: siege.target.address, from: port, payload: place)
         }
 
@@ -137,10 +139,11 @@ import Testing
         try await shared.end()
     }
 
-    @Test(arguments: [
-        (0, 0), (0, 262_145), (0, UInt32.max), (299_999, 2), (300_000, 1), (UInt32.max, 1), (UInt32.max, 65_536),
-        (290_000, 10_001),
-    ] as [(UInt32, UInt32)])
+    @Test(
+        arguments: [
+            (0, 0), (0, 262_145), (0, UInt32.max), (299_999, 2), (300_000, 1), (UInt32.max, 1), (UInt32.max, 65_536),
+            (290_000, 10_001),
+        ] as [(UInt32, UInt32)])
     func aPlaceThatIsNotThereEndsTheLink(offset: UInt32, count: UInt32) async throws {
         let shared = try await Shared(.reads)
         await shared.peer.open(shared.siege.target.address, from: 5)
@@ -151,7 +154,8 @@ import Testing
 
     @Test func aPlaceThatIsNoneEndsTheLink() async throws {
         let shared = try await Shared(.reads)
-        shared.peer.send(shared.peer.op(.shared, to: shared.siege.target.address, from: 5, payload: [0, 0, 0, 0, 0, 0, 1]))
+        shared.peer.send(
+            shared.peer.op(.shared, to: shared.siege.target.address, from: 5, payload: [0, 0, 0, 0, 0, 0, 1]))
         await shared.peer.closed()
         try await shared.end()
     }
