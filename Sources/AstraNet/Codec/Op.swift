@@ -122,6 +122,7 @@ extension ByteBuffer {
 }
 
 extension AstraNetError {
+    @inline(never)
     fileprivate static func opTooLarge(_ command: Command, _ length: UInt32, maximum: Int) -> AstraNetError {
         AstraNetError(
             .protocolViolation, "\(command) op of \(length) payload bytes, at most \(maximum) are allowed")

@@ -46,8 +46,8 @@ extension LinkHandler {
         var bytes = ByteBufferAllocator().buffer(capacity: place.count)
         var isThere = false
         bytes.writeWithUnsafeMutableBytes(minimumWritableBytes: place.count) { target in
-            isThere = memory.read(
-                at: place.offset, into: UnsafeMutableRawBufferPointer(rebasing: target.prefix(place.count)))
+            let room = UnsafeMutableRawBufferPointer(start: target.baseAddress, count: place.count)
+            isThere = memory.read(at: place.offset, into: room)
             return isThere ? place.count : 0
         }
         guard isThere else { throw AstraNetError(.protocolViolation, "the peer shares what is not there") }
