@@ -131,7 +131,7 @@ public final class Node: Sendable {
     /// - Parameters:
     ///   - input: what the other node writes can be read here.
     ///   - output: what is written here the other node reads. The node owns both from now on.
-    ///   - peerMemory: as in ``attach(socket:memory:)``.
+    ///   - memory: as in ``attach(socket:memory:)``.
     /// - Returns: the identity of the node at the other end, once the link is up.
     /// - Throws: ``AstraNetError``, where they cannot be used or the handshake failed.
     @discardableResult

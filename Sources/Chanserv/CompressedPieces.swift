@@ -21,7 +21,7 @@ enum CompressedPieces {
 
     /// Compresses `payload` into one block.
     ///
-    /// Where nothing repeats no piece can end, and all is one: then LZ4 is through at once.
+    /// Where nothing repeats no piece can end, and all is one: then LZ4 is through at once, as a rule.
     ///
     /// - Parameters:
     ///   - payload: at least ``minimum`` bytes.
@@ -38,9 +38,13 @@ enum CompressedPieces {
             let end = end(of: start, in: payload)
             let piece = UnsafeRawBufferPointer(rebasing: payload[start..<(end?.position ?? payload.count)])
             let room = UnsafeMutableRawBufferPointer(rebasing: block[written...])
-            let length = LZ4_compress_fast_extState(
-                state, piece.baseAddress?.assumingMemoryBound(to: CChar.self),
-                room.baseAddress?.assumingMemoryBound(to: CChar.self), Int32(piece.count), Int32(room.count), 1)
+            let compress = {
+                LZ4_compress_fast_extState(
+                    state, piece.baseAddress?.assumingMemoryBound(to: CChar.self),
+                    room.baseAddress?.assumingMemoryBound(to: CChar.self), Int32(piece.count), Int32(room.count), 1)
+            }
+            // Several in one: the end of a piece was not found, though there may be much to compress.
+            let length = piece.count > minimum ? Turns.withLongOne(compress) : compress()
             guard length > 0 else { return nil }
             written += Int(length)
             guard let end else { return written }

@@ -23,7 +23,7 @@ extension LinkHandler {
         guard let memory = link.memory else { return }
         switch (op.header.command, memory.use) {
         case (.reads, .writes):
-            space = RingSpace(size: memory.size)
+            if space == nil { space = RingSpace(size: memory.size) }
         case (.taken, .writes):
             guard let count = op.payload.number, space?.giveBack(Int(count)) == true else {
                 return close(AstraNetError(.protocolViolation, "the peer has taken more than was shared"))
@@ -33,6 +33,12 @@ extension LinkHandler {
                 return close(AstraNetError(.protocolViolation, "the peer does not say what it shares"))
             }
             takenPlaces += 1
+            takenBytes += place.count
+            // None of these can have been told of yet, so that they are all there at once: whoever names places twice would have
+            // this loop copy for as long as streams have room, for a few bytes on the connection.
+            guard takenBytes <= memory.size else {
+                return close(AstraNetError(.protocolViolation, "the peer shares more than there is room for"))
+            }
             let header = OpHeader(.data, to: op.header.destination, from: op.header.source)
             takeStreamOp(Op(header: header), shared: (place, memory))
         default: break
@@ -59,6 +65,7 @@ extension LinkHandler {
         guard takenPlaces > 0 else { return }
         let count = takenPlaces
         takenPlaces = 0
+        takenBytes = 0
         link.sendControlPatiently {
             $0.writeOp(
                 OpHeader(.taken, to: Address(host: .peer, port: 0), from: self.node.address(port: 0)), number: count)

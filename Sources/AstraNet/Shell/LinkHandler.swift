@@ -33,6 +33,8 @@ final class LinkHandler: ChannelInboundHandler {
     var space: RingSpace?
     /// How many SHARED were read that the peer was not told of.
     var takenPlaces: UInt32 = 0
+    /// How many bytes those were.
+    var takenBytes = 0
     /// Ops from other links that could not be sent because the connection took no more.
     var forwardBacklog: Deque<Link.Forwarded> = []
     /// Where ops for other hosts go, as far as this link has asked.

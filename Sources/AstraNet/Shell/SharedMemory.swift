@@ -7,9 +7,9 @@
 #endif
 
 /// Memory that the processes at both ends of a link have in common, for the bytes of the streams that run from the one to the other:
-/// written there and read there they are copied twice as well, but not by the system, which takes several times as long.
+/// these are then copied by the two, and not by the system, which takes several times as long.
 ///
-/// ``Node/attach(socket:memory:)`` gives it to a link.
+/// One link's alone, to which ``Node/attach(socket:memory:)`` gives it.
 public final class SharedMemory: Sendable {
     /// What a node does with it.
     public enum Use: Sendable {
@@ -27,8 +27,8 @@ public final class SharedMemory: Sendable {
     /// Maps all of a file that both processes have.
     ///
     /// - Parameters:
-    ///   - descriptor: of the file, which can be closed afterwards. It must keep its size, of at most 4 GiB:
-    ///     where the other process makes it shorter, this one ends with SIGBUS.
+    ///   - descriptor: of the file, which can be closed afterwards. It must keep its size, of at most 4 GiB: where the other process
+    ///     makes it shorter, or the system has no memory for a part that was never written to, this one ends with SIGBUS.
     ///   - use: what this end does with it; the other end does the opposite.
     /// - Throws: ``AstraNetError`` with code `unreachable`.
     public init(descriptor: CInt, use: Use) throws(AstraNetError) {

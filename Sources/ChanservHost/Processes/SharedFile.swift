@@ -6,13 +6,13 @@ final class SharedFile: Sendable {
     let descriptor: Int32
 
     /// - Parameters:
-    ///   - size: in bytes, all zero; it takes memory as it is written to.
+    ///   - size: in bytes, all zero. The system sets so much memory aside at once, so that nobody who uses it finds none.
     ///   - name: what tools show of it.
     /// - Returns: `nil` where the system has no such files, or no room for it.
     init?(size: Int, name: String) {
         descriptor = chanserv_memfd_create(name)
         guard descriptor >= 0 else { return nil }
-        guard ftruncate(descriptor, off_t(size)) == 0, chanserv_memfd_seal_size(descriptor) == 0 else {
+        guard posix_fallocate(descriptor, 0, off_t(size)) == 0, chanserv_memfd_seal_size(descriptor) == 0 else {
             close(descriptor)
             return nil
         }

@@ -44,7 +44,9 @@ struct WorkerLaunch {
             for pair in pairs { close(pair.far) }
             return WorkerLaunch(
                 child: child, link: link.near, control: control.near, output: output.near,
-                memory: frames.flatMap { WorkerLink.memory(of: $0.descriptor, .reads) })
+                memory: frames.flatMap { frames in
+                    withExtendedLifetime(frames) { WorkerLink.memory(of: frames.descriptor, .reads) }
+                })
         } catch {
             for pair in pairs { pair.close() }
             throw error

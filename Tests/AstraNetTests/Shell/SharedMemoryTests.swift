@@ -171,6 +171,17 @@ import Testing
         try await shared.end()
     }
 
+    /// It would cost the node a copy for each of a few bytes on the connection.
+    @Test func placesThatAreNamedAgainBeforeTheyAreTakenEndTheLink() async throws {
+        let shared = try await Shared(.reads)
+        let ports = Array(5...10 as ClosedRange<UInt32>)
+        for port in ports { await shared.peer.open(shared.siege.target.address, from: port) }
+        // In one piece, as one read; more than there is in all.
+        shared.peer.send(ports.map { shared.shared(0, 60_000, from: $0) })
+        await shared.peer.closed()
+        try await shared.end()
+    }
+
     @Test func moreTakenThanWasSharedEndsTheLink() async throws {
         let shared = try await Shared(.writes)
         let reads = WireOp(.reads, to: .otherEnd, from: Address(shared.peer.host, 0))
