@@ -58,16 +58,10 @@ static inline int chanserv_memfd_create(const char *name) {
     return (int)syscall(SYS_memfd_create, name, 3u /* MFD_CLOEXEC | MFD_ALLOW_SEALING */);
 }
 
-/* No byte of it changes from now on, nor does its size, nor this promise. */
-static inline int chanserv_memfd_seal(int memfd) {
+/* Its size does not change from now on, nor does this promise, nor any byte of it unless it stays writable. */
+static inline int chanserv_memfd_seal(int memfd, int stays_writable) {
     extern int fcntl(int, int, ...);
-    return fcntl(memfd, 1033 /* F_ADD_SEALS */, 1 | 2 | 4 | 8);
-}
-
-/* It keeps its size from now on. */
-static inline int chanserv_memfd_seal_size(int memfd) {
-    extern int fcntl(int, int, ...);
-    return fcntl(memfd, 1033 /* F_ADD_SEALS */, 1 | 2 | 4);
+    return fcntl(memfd, 1033 /* F_ADD_SEALS */, 1 | 2 | 4 | (stays_writable ? 0 : 8));
 }
 
 /* How many descriptors this process may have. */

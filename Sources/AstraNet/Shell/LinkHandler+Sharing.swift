@@ -13,9 +13,7 @@ extension LinkHandler {
     /// The peer is there: it may share its bytes.
     func askForSharing() {
         guard link.memory?.use == .reads else { return }
-        link.sendControl {
-            $0.writeOp(OpHeader(.reads, to: Address(host: .peer, port: 0), from: self.node.address(port: 0)))
-        }
+        link.sendControl { $0.writeOp(self.header(.reads)) }
     }
 
     /// Takes the ops that are about shared memory.
@@ -66,10 +64,7 @@ extension LinkHandler {
         let count = takenPlaces
         takenPlaces = 0
         takenBytes = 0
-        link.sendControlPatiently {
-            $0.writeOp(
-                OpHeader(.taken, to: Address(host: .peer, port: 0), from: self.node.address(port: 0)), number: count)
-        }
+        link.sendControlPatiently { $0.writeOp(self.header(.taken), number: count) }
     }
 
     /// Shares `bytes` with the peer.

@@ -80,6 +80,11 @@ final class LinkHandler: ChannelInboundHandler {
         host == peer && handshake.abilities.contains(ability)
     }
 
+    /// Of an op between the two ends of the link, and no streams of theirs.
+    func header(_ command: Command) -> OpHeader {
+        OpHeader(command, to: Address(host: .peer, port: 0), from: node.address(port: 0))
+    }
+
     /// How many bytes one DATA op to `host` may carry.
     func payloadLimit(for host: HostID) -> Int {
         host == peer ? min(handshake.maximumPayload, Op.largePayload) : Op.maximumPayload
@@ -120,7 +125,7 @@ final class LinkHandler: ChannelInboundHandler {
         var ops = context.channel.allocator.buffer(capacity: 128)
         ops.writeOp(
             Op(
-                header: OpHeader(.handshake, to: Address(host: .peer, port: 0), from: node.address(port: 0)),
+                header: header(.handshake),
                 payload: handshake.encoded()))
         send(ops)
         context.flush()
@@ -216,9 +221,7 @@ final class LinkHandler: ChannelInboundHandler {
 
     private func sendPing() {
         pingSentAt = now
-        link.sendControl {
-            $0.writeOp(OpHeader(.ping, to: Address(host: .peer, port: 0), from: self.node.address(port: 0)))
-        }
+        link.sendControl { $0.writeOp(self.header(.ping)) }
     }
 
     /// What the first PING took was spent on beginning: threads and memory that were cold. A round trip thought to be ten times as

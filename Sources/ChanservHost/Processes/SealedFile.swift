@@ -23,7 +23,7 @@ final class SealedFile: Sendable {
                 throw ProcessError("cannot write a file in memory", code: code)
             }
         }
-        guard chanserv_memfd_seal(descriptor) == 0 else {
+        guard chanserv_memfd_seal(descriptor, 0) == 0 else {
             let code = errno
             close(descriptor)
             throw ProcessError("cannot seal a file in memory", code: code)

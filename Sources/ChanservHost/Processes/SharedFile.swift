@@ -12,7 +12,7 @@ final class SharedFile: Sendable {
     init?(size: Int, name: String) {
         descriptor = chanserv_memfd_create(name)
         guard descriptor >= 0 else { return nil }
-        guard posix_fallocate(descriptor, 0, off_t(size)) == 0, chanserv_memfd_seal_size(descriptor) == 0 else {
+        guard posix_fallocate(descriptor, 0, off_t(size)) == 0, chanserv_memfd_seal(descriptor, 1) == 0 else {
             close(descriptor)
             return nil
         }

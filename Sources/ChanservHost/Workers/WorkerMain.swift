@@ -152,6 +152,8 @@ package enum WorkerMain {
     private static func serve(
         _ assignment: WorkerAssignment, threads: PluginThreads, logger: Logger, commands: AsyncStream<WorkerCommand>
     ) async -> Never {
+        // Before any code of the library runs, which may do what it likes with descriptors.
+        let memory = assignment.sharesFrames ? sharedFrames() : nil
         let library: PluginLibrary
         switch await threads.run({ load(assignment) }) {
         case .success(let loaded): library = loaded
@@ -165,7 +167,6 @@ package enum WorkerMain {
         } catch {
             refuse(error.message)
         }
-        let memory = assignment.sharesFrames ? sharedFrames() : nil
         let node = Node(
             configuration: WorkerLink.configuration, logger: Logger(label: "worker") { _ in SwiftLogNoOpLogHandler() })
         let server = WorkerServer(instance, on: AstraNetMultiplexer(node))
