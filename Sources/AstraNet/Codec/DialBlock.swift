@@ -1,0 +1,223 @@
+package import NIOCore
+
+/// The dial block: the optional payload of DIAL, SYN and ACK between nodes that push sources (docs/protocol.md §6).
+///
+/// One version byte, then entries of type (u8), length (u16 big-endian) and value. Entries of unknown type are skipped.
+package struct DialBlock: Hashable, Sendable {
+    /// Permission to push sources of the request that this DIAL opens; entry 1.
+    package var push: Push?
+    /// Proof that the client receives at its host id; entry 2.
+    package var cookie: UInt64?
+    /// Time left for the request, in milliseconds; entry 3.
+    package var deadlineMilliseconds: UInt32?
+    /// The request's meta tag; entry 4.
+    package var meta: String?
+    /// The request's bucket tag; entry 5.
+    package var bucket: String?
+    /// The W3C trace context of the request; entry 6. ASCII.
+    package var traceParent: String?
+    /// The request and position that a pushed source belongs to; entry 16.
+    package var source: Source?
+
+    /// Permission to push sources, as granted by the client.
+    package struct Push: Hashable, Sendable {
+        /// An unpredictable number that every pushed source of the request repeats.
+        package var nonce: UInt64
+        /// Maximum number of pushed sources that the client has not accepted yet.
+        package var maximumSources: UInt16
+        /// Maximum DATA bytes of one pushed source before the client accepts it.
+        package var window: UInt32
+
+        package init(nonce: UInt64, maximumSources: UInt16, window: UInt32) {
+            self.nonce = nonce
+            self.maximumSources = maximumSources
+            self.window = window
+        }
+    }
+
+    /// The request and position that a pushed source belongs to.
+    package struct Source: Hashable, Sendable {
+        /// The nonce of the request's ``Push``.
+        package var nonce: UInt64
+        /// The service port of the request's master stream.
+        package var streamPort: UInt32
+        /// Position of the source among the sources of the request, from 0.
+        package var index: UInt32
+
+        package init(nonce: UInt64, streamPort: UInt32, index: UInt32) {
+            self.nonce = nonce
+            self.streamPort = streamPort
+            self.index = index
+        }
+    }
+
+    /// Maximum size of an encoded block in bytes.
+    package static let maximumSize = 4_096
+
+    private static let version: UInt8 = 1
+    private static let entryHeaderSize = 3
+
+    private enum EntryType {
+        static let push: UInt8 = 1
+        static let cookie: UInt8 = 2
+        static let deadline: UInt8 = 3
+        static let meta: UInt8 = 4
+        static let bucket: UInt8 = 5
+        static let traceParent: UInt8 = 6
+        static let source: UInt8 = 16
+    }
+
+    package init(
+        push: Push? = nil, cookie: UInt64? = nil, deadlineMilliseconds: UInt32? = nil, meta: String? = nil,
+        bucket: String? = nil, traceParent: String? = nil, source: Source? = nil
+    ) {
+        self.push = push
+        self.cookie = cookie
+        self.deadlineMilliseconds = deadlineMilliseconds
+        self.meta = meta
+        self.bucket = bucket
+        self.traceParent = traceParent
+        self.source = source
+    }
+}
+
+// MARK: - Decoding
+
+extension DialBlock {
+    /// Decodes the payload of a DIAL, SYN or ACK.
+    ///
+    /// Returns `nil` if the receiver must ignore the block: it is empty, larger than ``maximumSize``, of another version,
+    /// truncated, has a type twice, or has a value of the wrong length or encoding.
+    package init?(decoding payload: ByteBuffer) {
+        var bytes = payload
+        guard bytes.readableBytes <= Self.maximumSize, bytes.readInteger(as: UInt8.self) == Self.version else {
+            return nil
+        }
+        self.init()
+        var seen = SeenTypes()
+        while bytes.readableBytes > 0 {
+            guard let (type, length) = bytes.readMultipleIntegers(as: (UInt8, UInt16).self), seen.insert(type),
+                let value = bytes.readSlice(length: Int(length)), take(type, value)
+            else { return nil }
+        }
+    }
+
+    /// Stores the value of one entry. Returns `false` if the value is malformed.
+    private mutating func take(_ type: UInt8, _ value: ByteBuffer) -> Bool {
+        switch type {
+        case EntryType.push:
+            push = value.only(as: (UInt64, UInt16, UInt32).self).map {
+                Push(nonce: $0.0, maximumSources: $0.1, window: $0.2)
+            }
+            return push != nil
+        case EntryType.cookie:
+            cookie = value.only(as: UInt64.self)
+            return cookie != nil
+        case EntryType.deadline:
+            deadlineMilliseconds = value.only(as: UInt32.self)
+            return deadlineMilliseconds != nil
+        case EntryType.meta:
+            meta = String(validating: value.readableBytesView, as: UTF8.self)
+            return meta != nil
+        case EntryType.bucket:
+            bucket = String(validating: value.readableBytesView, as: UTF8.self)
+            return bucket != nil
+        case EntryType.traceParent:
+            traceParent = String(validating: value.readableBytesView, as: Unicode.ASCII.self)
+            return traceParent != nil
+        case EntryType.source:
+            source = value.only(as: (UInt64, UInt32, UInt32).self).map {
+                Source(nonce: $0.0, streamPort: $0.1, index: $0.2)
+            }
+            return source != nil
+        default:
+            return true
+        }
+    }
+
+    /// The entry types read so far, one bit per type. A `Set` would allocate for every request.
+    private struct SeenTypes {
+        private var bits = SIMD4<UInt64>()
+
+        /// Returns `false` if `type` was inserted before.
+        mutating func insert(_ type: UInt8) -> Bool {
+            let word = Int(type / 64)
+            let bit: UInt64 = 1 << UInt64(type % 64)
+            guard bits[word] & bit == 0 else { return false }
+            bits[word] |= bit
+            return true
+        }
+    }
+}
+
+extension ByteBuffer {
+    /// The integer that makes up the whole buffer; `nil` if the buffer has another length.
+    fileprivate func only<Value: FixedWidthInteger>(as type: Value.Type) -> Value? {
+        readableBytes == MemoryLayout<Value>.size ? getInteger(at: readerIndex) : nil
+    }
+
+    /// The three integers that make up the whole buffer; `nil` if the buffer has another length.
+    fileprivate func only<A: FixedWidthInteger, B: FixedWidthInteger, C: FixedWidthInteger>(
+        as types: (A, B, C).Type
+    ) -> (A, B, C)? {
+        var bytes = self
+        guard let values = bytes.readMultipleIntegers(as: types), bytes.readableBytes == 0 else { return nil }
+        return values
+    }
+}
+
+// MARK: - Encoding
+
+extension DialBlock {
+    /// Size of the encoded block in bytes.
+    package var encodedSize: Int {
+        var size = 1
+        if push != nil { size += Self.entryHeaderSize + 14 }
+        if cookie != nil { size += Self.entryHeaderSize + 8 }
+        if deadlineMilliseconds != nil { size += Self.entryHeaderSize + 4 }
+        for text in [meta, bucket, traceParent] {
+            if let text { size += Self.entryHeaderSize + text.utf8.count }
+        }
+        if source != nil { size += Self.entryHeaderSize + 16 }
+        return size
+    }
+
+    /// Appends the encoded block to `buffer`, entries in ascending order of their types.
+    ///
+    /// - Throws: ``AstraNetError`` with code `limitReached` if the block is larger than ``maximumSize``, and with code
+    ///   `protocolViolation` if the trace parent is not ASCII. `buffer` is unchanged then.
+    package func encode(into buffer: inout ByteBuffer) throws(AstraNetError) {
+        let size = encodedSize
+        guard size <= Self.maximumSize else {
+            throw AstraNetError(
+                .limitReached,
+                "the request's tags and trace parent need a dial block of \(size) bytes, at most \(Self.maximumSize) are "
+                    + "allowed; shorten them")
+        }
+        guard traceParent?.utf8.allSatisfy({ $0 < 0x80 }) ?? true else {
+            throw AstraNetError(.protocolViolation, "the trace parent is not ASCII")
+        }
+        buffer.reserveCapacity(minimumWritableBytes: size)
+        buffer.writeInteger(Self.version)
+        if let push {
+            buffer.writeMultipleIntegers(EntryType.push, UInt16(14), push.nonce, push.maximumSources, push.window)
+        }
+        if let cookie { buffer.writeMultipleIntegers(EntryType.cookie, UInt16(8), cookie) }
+        if let deadlineMilliseconds {
+            buffer.writeMultipleIntegers(EntryType.deadline, UInt16(4), deadlineMilliseconds)
+        }
+        if let meta { buffer.writeEntry(EntryType.meta, meta) }
+        if let bucket { buffer.writeEntry(EntryType.bucket, bucket) }
+        if let traceParent { buffer.writeEntry(EntryType.traceParent, traceParent) }
+        if let source {
+            buffer.writeMultipleIntegers(EntryType.source, UInt16(16), source.nonce, source.streamPort, source.index)
+        }
+    }
+}
+
+extension ByteBuffer {
+    fileprivate mutating func writeEntry(_ type: UInt8, _ text: String) {
+        writeMultipleIntegers(type, UInt16(text.utf8.count))
+        writeString(text)
+    }
+}
