@@ -11,6 +11,7 @@ let nioConcurrency: Target.Dependency = .product(name: "NIOConcurrencyHelpers", 
 let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let deque: Target.Dependency = .product(name: "DequeModule", package: "swift-collections")
+let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
 
 let package = Package(
     name: "chanserv",
@@ -39,7 +40,8 @@ let package = Package(
     targets: [
         // The network: the AstraNet multiplexer, a library of its own.
         .target(
-            name: "AstraNet", dependencies: [nioCore, nioPosix, nioConcurrency, deque, logging], swiftSettings: strict),
+            name: "AstraNet", dependencies: [nioCore, nioPosix, nioConcurrency, deque, logging, crypto],
+            swiftSettings: strict),
 
         .executableTarget(
             name: "IdleStreams", dependencies: ["AstraNet", nioCore], path: "Tests/Benchmarks/IdleStreams",
@@ -89,7 +91,7 @@ let package = Package(
                 nioConcurrency,
                 nioCore, nioPosix,
                 deque,
-                .product(name: "Crypto", package: "swift-crypto"),
+                crypto,
             ],
             swiftSettings: strict),
         // malloc's options, which Swift's Glibc module leaves out.

@@ -54,7 +54,7 @@ public struct ListingChanges: AsyncSequence, Sendable {
 final class ListingWatchers: Sendable {
     private struct Entry {
         var hasChanged = false
-        var waiter: Waiter<Bool>?
+        var waiter: Waiter?
         var lastWait: UInt64 = 0
     }
 
@@ -62,6 +62,16 @@ final class ListingWatchers: Sendable {
         var entries: [UInt64: Entry] = [:]
         var lastID: UInt64 = 0
         var isOver = false
+
+        /// Whether the listing has changed since `watcher` looked last; `nil` to wait. And the number of the wait.
+        mutating func look(_ watcher: UInt64) -> (Bool?, UInt64) {
+            guard var entry = entries[watcher] else { return (false, 0) }
+            entry.lastWait += 1
+            defer { entries[watcher] = entry }
+            guard entry.hasChanged else { return (nil, entry.lastWait) }
+            entry.hasChanged = false
+            return (true, entry.lastWait)
+        }
     }
 
     private let inside = NIOLockedValueBox(Inside())
@@ -82,16 +92,14 @@ final class ListingWatchers: Sendable {
         // changed has made the flag known here.
         guard isWatched.load(ordering: .relaxed) else { return }
         let waiters = inside.withLockedValue { inside in
-            inside.entries.keys.compactMap { id -> Waiter<Bool>? in
-                guard let waiter = inside.entries[id]?.waiter else {
-                    inside.entries[id]?.hasChanged = true
-                    return nil
-                }
+            inside.entries.keys.compactMap { id -> Waiter? in
+                let waiter = inside.entries[id]?.waiter
+                inside.entries[id]?.hasChanged = true
                 inside.entries[id]?.waiter = nil
                 return waiter
             }
         }
-        for waiter in waiters { waiter.resume(with: .success(true)) }
+        for waiter in waiters { waiter.resume() }
     }
 
     /// There will be no more changes.
@@ -101,7 +109,7 @@ final class ListingWatchers: Sendable {
             defer { inside.entries = [:] }
             return inside.entries.values.compactMap(\.waiter)
         }
-        for waiter in waiters { waiter.resume(with: .success(false)) }
+        for waiter in waiters { waiter.resume() }
     }
 
     /// How many watch.
@@ -126,32 +134,30 @@ final class ListingWatchers: Sendable {
 
     /// Waits for a change; `false` when there will be none.
     private func change(for watcher: UInt64, deadline: ContinuousClock.Instant?) async throws -> Bool {
-        let wait = inside.withLockedValue { inside -> UInt64 in
-            inside.entries[watcher]?.lastWait += 1
-            return inside.entries[watcher]?.lastWait ?? 0
-        }
-        return try await waitForEvent(
-            id: wait, within: deadlines, until: deadline.map { surroundings.deadline($0, on: timers) },
-            timeoutMessage: { "nothing has changed" },
-            install: { (waiter: Waiter<Bool>) in
-                self.inside.withLockedValue { inside in
-                    guard let entry = inside.entries[watcher] else { return .success(false) }
-                    if entry.hasChanged {
-                        inside.entries[watcher]?.hasChanged = false
-                        return .success(true)
-                    }
+        let instant = deadline.map { surroundings.deadline($0, on: timers) }
+        while true {
+            let (result, id) = inside.withLockedValue { $0.look(watcher) }
+            if let result { return result }
+            let reason = await suspend(id: id, within: deadlines, until: instant) { waiter in
+                inside.withLockedValue { inside in
+                    guard let entry = inside.entries[watcher], !entry.hasChanged else { return false }
                     precondition(entry.waiter == nil, "two tasks wait on one iterator")
                     inside.entries[watcher]?.waiter = waiter
-                    return nil
+                    return true
                 }
-            },
-            remove: { id in
+            } remove: { id in
                 self.inside.withLockedValue { inside in
                     guard inside.entries[watcher]?.waiter?.id == id else { return nil }
                     defer { inside.entries[watcher]?.waiter = nil }
                     return inside.entries[watcher]?.waiter
                 }
-            })
+            }
+            switch reason {
+            case .ready, .gone: continue
+            case .expired: throw AstraNetError(.deadlineExceeded, "nothing has changed")
+            case .cancelled: throw CancellationError()
+            }
+        }
     }
 
     /// One who watches, for as long as it is kept.

@@ -178,6 +178,18 @@ public final class Node: Sendable {
         try core.bind(name, visibility: peer.map { .peer($0.way) } ?? .everybody, answersSoon: answersSoon)
     }
 
+    /// As ``bind(_:visibleTo:answersSoon:)``, for a service that takes its streams on the event loop of their link.
+    ///
+    /// - Parameter onStream: called for each stream when it is dialled, before any of its bytes are there; it must return at
+    ///   once.
+    package func bind(
+        _ name: String, visibleTo peer: Stream? = nil, answersSoon: Bool = false,
+        onStream: @escaping @Sendable (Stream) -> Acceptance
+    ) throws(AstraNetError) -> Listener {
+        try core.bind(
+            name, visibility: peer.map { .peer($0.way) } ?? .everybody, answersSoon: answersSoon, onStream: onStream)
+    }
+
     /// All that other nodes offer, as far as this node has heard.
     public var services: [ServiceOffer] {
         ServiceRegistry.ordered(core.shared.withLockedValue { $0.registry.routes }).map(\.offer)

@@ -19,6 +19,8 @@ struct Handshake: Hashable, Sendable {
         case eager
         /// WND_SIZE is understood, so that a window may grow.
         case window
+        /// DIAL may carry a block, and the sources of a request may be pushed (`docs/protocol.md` §6).
+        case push
     }
 
     /// The payload.

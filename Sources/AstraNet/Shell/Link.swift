@@ -24,6 +24,8 @@ final class Link: Sendable {
     /// link may hold.
     let forwarding: BufferBudget
     let halfOp = HalfOp()
+    /// What requests of this node have granted to servers for sources that they push: at most a quarter of ``buffered``.
+    let pushGrants: BufferBudget
     var eventLoop: any EventLoop { channel.eventLoop }
 
     /// The peer and what it can do, once the handshake is done.
@@ -78,6 +80,7 @@ final class Link: Sendable {
         deadlines = Deadlines(on: channel.eventLoop)
         tasks = node.executor.queue(of: channel.eventLoop)
         buffered = BufferBudget(limit: node.configuration.maximumBufferedPerLink, parent: node.buffered)
+        pushGrants = BufferBudget(limit: node.configuration.maximumBufferedPerLink / 4, parent: nil)
         forwarding = BufferBudget(limit: node.configuration.maximumBufferedPerLink / 4, parent: nil)
         handler = NIOLoopBoundBox.makeEmptyBox(valueType: LinkHandler.self, eventLoop: channel.eventLoop)
     }
@@ -125,6 +128,11 @@ final class Link: Sendable {
     /// A stream has something to send; called once until the event loop has looked at it.
     func markDirty(_ stream: Stream) {
         schedule { $0.dirty.append(stream) }
+    }
+
+    /// The delegate of a stream is to be called on the event loop.
+    func wakeSoon(_ stream: Stream) {
+        schedule { $0.toWake.append(stream) }
     }
 
     enum Forwarding { case done, full, sourceIsFull, closed }
@@ -259,6 +267,16 @@ final class Link: Sendable {
     var heldAnnouncements: Int { outbox.withLockedValue { $0.heldCount } }
 
     // MARK: - The event loop's side
+
+    /// Bytes are about to be read: everything that is sent until ``takeOutbound(isWritable:isJoined:)`` leaves together.
+    func holdUntilReadEnds() {
+        outbox.withLockedValue { $0.holdUntilReadEnds() }
+    }
+
+    /// Takes the streams whose delegate other threads want to be called.
+    func takeToWake() -> [Stream] {
+        outbox.withLockedValue { $0.takeToWake() }
+    }
 
     /// Takes all there is to send, but for held announcements only as many as go to the connection at once.
     ///

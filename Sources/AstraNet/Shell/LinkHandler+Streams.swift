@@ -1,49 +1,103 @@
+internal import DequeModule
 internal import NIOCore
 
-/// Ops of streams: dials are answered, the rest goes to the stream's state machine, and what that asks for is done.
+/// Ops of streams: the handler answers dials, passes the other ops to the stream's state machine, and performs its actions.
 extension LinkHandler {
+    /// DIAL: a new stream for a listener, or a source that a server pushes to a request of ours.
     func takeDial(_ op: Op) {
+        let block = op.payload.readableBytes > 0 ? DialBlock(decoding: op.payload) : nil
+        if let source = block?.source { return takePush(op, source) }
         let local = node.address(port: op.header.destination.port)
         let remote = op.header.source
         let key = StreamTable.Key(remote: remote, localPort: local.port)
         guard streams[key] == nil else { return }
+        // A node behind a router that sends a block is one of this library.
+        let understandsError = remote.host == peer ? can(.refuse, with: remote.host) : block != nil
         guard let listener = node.listener(on: local.port, for: remote.host, over: link) else {
-            return refuse(remote, local, "nobody listens on \(local)")
+            return refuse(remote, local, "nobody listens on \(local)", understands: understandsError)
         }
         guard streams.halfOpenCount < node.configuration.maximumHalfOpenPerLink else {
             node.counters.refusedStreams.add(1, ordering: .relaxed)
-            return refuse(remote, local, "\(local.host) takes no more dials of this link before others are confirmed")
+            return refuse(
+                remote, local, "\(local.host) takes no more dials of this link before others are confirmed",
+                understands: understandsError)
+        }
+        if let cookie = block?.cookie, remote.host != peer, cookie != node.cookies.make(for: remote.host) {
+            return refuse(remote, local, PushCookies.wrongCookie, understands: true)
         }
         guard link.takeStreamPlace() else {
-            return refuse(remote, local, "\(local.host) takes no more streams of this link")
+            return refuse(
+                remote, local, "\(local.host) takes no more streams of this link", understands: understandsError)
         }
-        let isEager = can(.eager, with: remote.host)
+        let isEager = remote.host == peer ? can(.eager, with: remote.host) : block?.cookie != nil
         let stream = Stream(state: .listener(isEager: isEager), localPort: local.port, remote: remote, link: link)
+        if let block { stream.keep(block, mayPush: isEager && (remote.host != peer || can(.push, with: remote.host))) }
         streams.insert(stream, halfOpenSince: isEager ? nil : now)
-        guard !isEager || listener.accept(stream) else {
+        if isEager, case .refused(let message) = listener.accept(stream) {
             node.counters.refusedStreams.add(1, ordering: .relaxed)
             remove(stream)
-            return refuse(remote, local, "\(local) has as many streams as it may have that nobody has taken yet")
+            failLocally(stream, AstraNetError(.closed, message))
+            return refuse(remote, local, message, understands: understandsError)
         }
-        // Whatever the one who took it says leaves behind this.
         let syn = OpHeader(.syn, to: remote, from: local)
         if isEager, listener.answersSoon {
+            // It leaves with what the listener answers.
             link.sendControlPatiently { $0.writeOp(syn) }
+        } else if !isEager, block?.push != nil, remote.host != peer {
+            link.sendControl { $0.writeOp(syn, DialBlock(cookie: self.node.cookies.make(for: remote.host))) }
         } else {
             link.sendControl { $0.writeOp(syn) }
         }
     }
 
-    /// Answers a dial that leads nowhere, where the dialer understands that.
-    private func refuse(_ remote: Address, _ local: Address, _ message: String) {
-        guard can(.refuse, with: remote.host) else { return }
+    /// Answers a dial that is refused, if the dialer understands ERR as an answer.
+    private func refuse(_ remote: Address, _ local: Address, _ message: String, understands: Bool = true) {
+        guard understands else { return }
         link.sendControl { $0.writeOp(OpHeader(.err, to: remote, from: local), text: message) }
     }
 
-    /// - Parameter shared: where the bytes of a DATA are that it does not carry.
+    // MARK: - Pushed sources
+
+    /// DIAL of a pushed source: taken only if a request of ours granted it (`docs/protocol.md` §6); otherwise answered with ERR.
+    private func takePush(_ op: Op, _ source: DialBlock.Source) {
+        let remote = op.header.source
+        let local = node.address(port: op.header.destination.port)
+        let masterKey = StreamTable.Key(
+            remote: Address(host: remote.host, port: source.streamPort), localPort: local.port)
+        guard let master = streams[masterKey] else {
+            // A router with two links here may answer over either.
+            if !passToSiblings(op) { refuse(remote, local, "no request waits for this source") }
+            return
+        }
+        let key = StreamTable.Key(remote: remote, localPort: local.port)
+        let isFresh = streams[key] == nil
+        switch master.withStorage({ $0.receivePush(source, isFresh: isFresh) }) {
+        case .refuse(let message):
+            refuse(remote, local, message)
+        case .failRequest(let message):
+            refuse(remote, local, message)
+            tellFailure(of: master, message)
+            forget(master, AstraNetError(.protocolViolation, message))
+        case .take(let window):
+            guard link.takeStreamPlace() else {
+                return refuse(remote, local, "\(local.host) takes no more streams of this link")
+            }
+            let stream = Stream(state: .pushed(window: window), localPort: local.port, remote: remote, link: link)
+            streams.insert(stream, halfOpenSince: nil)
+            let queueWake = master.withStorage { $0.offer(stream) }
+            if queueWake { toWake.append(master) }
+        }
+    }
+
+    // MARK: - Ops of streams
+
+    /// - Parameter shared: the place of the bytes of a DATA op that does not carry them.
     func takeStreamOp(_ op: Op, shared: (place: SharedPlace, memory: SharedMemory)? = nil) {
         let key = StreamTable.Key(remote: op.header.source, localPort: op.header.destination.port)
-        guard let stream = streams[key] else { return passToSiblings(op) }
+        guard let stream = streams[key] else {
+            passToSiblings(op)
+            return
+        }
         var queueWake = false
         var queueFlush = false
         var failure: AstraNetError?
@@ -51,12 +105,17 @@ extension LinkHandler {
         var isForgotten = false
         var isOverfull = false
         var reply: Command?
+        var replyBlock: DialBlock?
         var lost: AstraNetError?
+        var settlesOffer = false
+        // Released outside the lock: it may be a plugin's memory.
+        var dropped = Deque<ByteBuffer>()
         stream.withStorage { storage in
+            let wasOffered = storage.state.offer == .made
             func take(_ action: StreamState.PeerEndAction) {
                 guard action != .doNothing else { return }
                 isForgotten = action == .forget
-                if storage.state.queued == 0 { storage.desk?.work.outbox.removeAll() }
+                if storage.state.queued == 0, let active = storage.active { swap(&dropped, &active.state.outbox) }
                 queueWake = storage.queueWake()
                 queueFlush = !isForgotten && storage.markDirty()
             }
@@ -82,7 +141,7 @@ extension LinkHandler {
                             break
                         }
                     }
-                    if storage.desk?.work.filling != nil {
+                    if storage.active?.state.filling != nil {
                         unread = storage.fill(unread)
                         if storage.filled != nil { queueWake = storage.queueWake() }
                         queueFlush = storage.creditIsDue(isDry: false)
@@ -93,9 +152,8 @@ extension LinkHandler {
                         failure = AstraNetError(.limitReached, "too many bytes wait to be read on this node")
                         break
                     }
-                    let desk = storage.atDesk()
-                    desk.work.inbox.writeImmutableBuffer(unread)
-                    if desk.work.reader != nil { queueWake = storage.queueWake() }
+                    storage.activate().state.inbox.writeImmutableBuffer(unread)
+                    if storage.isReadAwaited { queueWake = storage.queueWake() }
                 }
             case .rewind:
                 guard let count = op.payload.number else { break }
@@ -104,11 +162,27 @@ extension LinkHandler {
                 guard let size = op.payload.number else { break }
                 take(storage.state.receivedWindowSize(size))
             case .syn:
-                let action = storage.state.receivedSyn()
-                if action != .doNothing {
-                    if action == .sendAck { reply = .ack }
+                switch storage.state.receivedSyn() {
+                case .doNothing: break
+                case .sendAck:
+                    reply = .ack
+                    if case .receiving = storage.active?.state.pushes, stream.remoteAddress.host != peer,
+                        let cookie = DialBlock(decoding: op.payload)?.cookie
+                    {
+                        storage.state.peerUnderstandsPush()
+                        replyBlock = DialBlock(cookie: cookie)
+                    }
                     queueWake = storage.queueWake()
                     queueFlush = storage.sendingIsDue()
+                case .confirm:
+                    queueWake = storage.queueWake()
+                    queueFlush = storage.sendingIsDue()
+                case .resumeSending:
+                    queueWake = storage.queueWake()
+                    queueFlush = storage.sendingIsDue()
+                case .forget:
+                    isForgotten = true
+                    queueWake = storage.queueWake()
                 }
             case .ack:
                 if storage.state.receivedAck() == .sendSynAckAndAccept {
@@ -125,15 +199,30 @@ extension LinkHandler {
                 failure = AstraNetError(.failedByPeer, "the peer closed the stream by force")
             default: break
             }
+            settlesOffer = wasOffered && storage.state.offer != .made
         }
+        withExtendedLifetime(dropped) {}
         if let lost { return close(lost) }
+        if settlesOffer { settleOffer(of: stream) }
         if isForgotten { remove(stream) }
         if let reply {
-            link.sendControl { $0.writeOp(OpHeader(reply, to: stream.remoteAddress, from: stream.localAddress)) }
+            let header = OpHeader(reply, to: stream.remoteAddress, from: stream.localAddress)
+            link.sendControl { ops in
+                if let replyBlock { ops.writeOp(header, replyBlock) } else { ops.writeOp(header) }
+            }
+            if let cookie = replyBlock?.cookie { node.cookies.keep(cookie, of: stream.remoteAddress.host) }
         }
         if accept {
             streams.opened(stream)
-            if !node.accept(stream) { stream.fail("nobody listens on \(stream.localAddress)") }
+            if let cookie = DialBlock(decoding: op.payload)?.cookie,
+                cookie == node.cookies.make(for: stream.remoteAddress.host)
+            {
+                stream.mayPush()
+            }
+            switch node.accept(stream) {
+            case .accepted: break
+            case .refused(let message): stream.fail(message)
+            }
         }
         if let failure {
             if isOverfull {
@@ -149,6 +238,11 @@ extension LinkHandler {
         if queueFlush { link.markDirty(stream) }
     }
 
+    /// A pushed source of this node was accepted or has ended.
+    func settleOffer(of stream: Stream) {
+        if let master = stream.settleOffer() { toWake.append(master) }
+    }
+
     /// How many links to one host are asked for a stream.
     private static let siblings = 4
 
@@ -157,14 +251,20 @@ extension LinkHandler {
     ///
     /// What waits for the event loops of the others counts as what is forwarded does, and as there the stream fails whose bytes are
     /// too many.
-    private func passToSiblings(_ op: Op) {
-        guard let peer, op.header.source.host != peer else { return }
+    ///
+    /// - Returns: whether another link may know the stream.
+    @discardableResult
+    private func passToSiblings(_ op: Op) -> Bool {
+        guard let peer, op.header.source.host != peer else { return false }
         let siblings = node.links(to: peer, except: link, atMost: Self.siblings)
-        guard !siblings.isEmpty else { return }
+        guard !siblings.isEmpty else { return false }
         let size = (Self.passedSize + op.payload.readableBytes) * siblings.count
         let isBytes = op.header.command == .data
         guard link.takePassing(size, isUrgent: !isBytes) else {
-            guard isBytes else { return close(AstraNetError(.limitReached, "the peer sends more than is taken")) }
+            guard isBytes else {
+                close(AstraNetError(.limitReached, "the peer sends more than is taken"))
+                return true
+            }
             let message = "too many bytes wait to be taken on this node"
             link.sendControl { $0.writeFailure(message, to: op.header.source, from: op.header.destination) }
             let failure = OpHeader(.err, to: op.header.destination, from: op.header.source)
@@ -180,15 +280,26 @@ extension LinkHandler {
                 sibling.handler.value?.takeFromSibling(passed)
             }
         }
+        return true
     }
 
     /// What an op takes that waits for another link's event loop, besides its payload.
     private static let passedSize = 512
 
     private func takeFromSibling(_ op: Op) {
-        let key = StreamTable.Key(remote: op.header.source, localPort: op.header.destination.port)
-        guard streams[key] != nil else { return }
-        takeStreamOp(op)
+        if op.header.command == .dial {
+            guard let source = DialBlock(decoding: op.payload)?.source,
+                streams[
+                    StreamTable.Key(
+                        remote: Address(host: op.header.source.host, port: source.streamPort),
+                        localPort: op.header.destination.port)] != nil
+            else { return }
+            takePush(op, source)
+        } else {
+            let key = StreamTable.Key(remote: op.header.source, localPort: op.header.destination.port)
+            guard streams[key] != nil else { return }
+            takeStreamOp(op)
+        }
         wakeAll()
         flush()
     }
@@ -203,14 +314,16 @@ extension LinkHandler {
     func remove(_ stream: Stream) {
         guard streams.remove(stream) else { return }
         link.giveStreamPlace()
+        settleOffer(of: stream)
         let limit = stream.withStorage { $0.state.receiveWindow.limit }
         extraWindow -= Int(limit - SendWindow.initialSize)
     }
 
     func failLocally(_ stream: Stream, _ error: AstraNetError) {
+        var dropped = Deque<ByteBuffer>()
         let queueWake = stream.withStorage { storage -> Bool in
             guard storage.state.fail(error) != .doNothing else { return false }
-            storage.desk?.work.outbox.removeAll()
+            if let active = storage.active { swap(&dropped, &active.state.outbox) }
             return storage.queueWake()
         }
         if queueWake { toWake.append(stream) }
@@ -220,12 +333,32 @@ extension LinkHandler {
         link.sendControl { $0.writeFailure(message, to: stream.remoteAddress, from: stream.localAddress) }
     }
 
+    /// How long delegates may run before the event loop looks at its sockets again: 200 µs.
+    private static let turn: UInt64 = 200_000
+
+    /// Wakes the tasks and calls the delegates of the streams on which something happened, for at most a turn. The rest has
+    /// its turn after the event loop has looked at its sockets.
     func wakeAll() {
-        // Waking runs other code only in other tasks, except for onPeerGone's, which may queue more.
-        while !toWake.isEmpty {
-            var streams: [Stream] = []
-            swap(&streams, &toWake)
-            for stream in streams { stream.wake() }
+        guard !isWaking, !toWake.isEmpty else { return }
+        isWaking = true
+        defer { isWaking = false }
+        let end = now &+ Self.turn
+        var count = 0
+        while let stream = toWake.popFirst() {
+            stream.wake()
+            count += 1
+            // Looks at the clock only for every fourth stream.
+            if count & 3 == 0, now > end { break }
+        }
+        guard !toWake.isEmpty, !isTurnScheduled else { return }
+        isTurnScheduled = true
+        let link = link
+        // Not `execute`: an event loop runs all that it was told to, also what it is told meanwhile, before its sockets.
+        link.eventLoop.scheduleTask(in: .microseconds(50)) {
+            guard let handler = link.handler.value else { return }
+            handler.isTurnScheduled = false
+            handler.wakeAll()
+            handler.flush()
         }
     }
 }
@@ -246,6 +379,12 @@ extension ByteBuffer {
     /// The first `length` bytes, or all where there are fewer.
     func prefix(_ length: Int) -> ByteBuffer {
         getSlice(at: readerIndex, length: min(length, readableBytes))!
+    }
+
+    /// Appends an op whose payload is a dial block, which is known to fit.
+    mutating func writeOp(_ header: OpHeader, _ block: DialBlock) {
+        writeOpHeader(header, payloadLength: block.encodedSize)
+        block.encode(into: &self)
     }
 
     /// ERR with a message, then FIN1 and FIN2: a Go peer does not end a read at ERR.

@@ -1,3 +1,4 @@
+internal import DequeModule
 internal import NIOCore
 
 /// What leaves: control ops first, then announcements that were held, then the bytes of the dirty streams in turn, in rounds as
@@ -15,26 +16,18 @@ extension LinkHandler {
         context.fireChannelWritabilityChanged()
     }
 
-    /// Sends what there is: control ops, then bytes of the dirty streams in turn, up to what the connection takes.
+    /// Calls the delegates that other threads want to be called, and sends what there is: control ops, then the DIALs of new
+    /// streams, then bytes of the dirty streams in turn, up to what the connection takes.
     func flush() {
         guard let context else { return }
+        toWake.append(contentsOf: link.takeToWake())
+        wakeAll()
         var packer = OpPacker(allocator: context.channel.allocator) { self.send($0) }
         let outbound = link.takeOutbound(
             isWritable: context.channel.isWritable,
-            isJoined: closesWhenFlushed || !backlog.isEmpty || !forwardBacklog.isEmpty)
+            isJoined: closesWhenFlushed || !backlog.isEmpty || !opening.isEmpty || !forwardBacklog.isEmpty)
         packer.write(outbound.control)
-        for stream in outbound.opening {
-            guard streams[stream.key] == nil else {
-                // The ports have come round, and a stream of the last round is still there.
-                link.giveStreamPlace()
-                failLocally(stream, AstraNetError(.refused, "\(stream.localAddress) is in use"))
-                continue
-            }
-            streams.insert(stream, halfOpenSince: nil)
-            packer.write(OpHeader(.dial, to: stream.remoteAddress, from: stream.localAddress))
-            // What an eager stream says first goes right behind.
-            if stream.withStorage({ $0.sendingIsDue() }) { backlog.append(stream) }
-        }
+        opening.append(contentsOf: outbound.opening)
         backlog += outbound.dirty
         forwardBacklog += outbound.forwarded
         guard context.channel.isWritable else {
@@ -49,9 +42,11 @@ extension LinkHandler {
             hasWritten(to: context)
             return flushAgain(context)
         }
+        while packer.written < Self.bytesPerRound, let stream = opening.popFirst() { open(stream, &packer) }
         forward(into: &packer)
         var next = 0
-        while next < backlog.count, packer.written < Self.bytesPerRound {
+        // A stream's bytes and its end come behind its DIAL, and the end of a request behind the DIALs of its sources.
+        while opening.isEmpty, next < backlog.count, packer.written < Self.bytesPerRound {
             let stream = backlog[next]
             next += 1
             switch drain(stream, into: &packer) {
@@ -66,7 +61,21 @@ extension LinkHandler {
         if next > 0 { link.hurryAfterBytes() }
         wakeAll()
         closeIfFlushed()
-        if !backlog.isEmpty || !forwardBacklog.isEmpty { flushAgain(context) }
+        if !backlog.isEmpty || !opening.isEmpty || !forwardBacklog.isEmpty { flushAgain(context) }
+    }
+
+    /// Sends the DIAL of a new stream. The bytes of an eager stream follow at once.
+    private func open(_ stream: Stream, _ packer: inout OpPacker) {
+        guard streams[stream.key] == nil else {
+            // The port numbers have wrapped around, and an old stream has this one.
+            link.giveStreamPlace()
+            return failLocally(stream, AstraNetError(.refused, "\(stream.localAddress) is in use"))
+        }
+        streams.insert(stream, halfOpenSince: nil)
+        let (block, isDirty) = stream.withStorage { ($0.dialBlock, $0.sendingIsDue()) }
+        let header = OpHeader(.dial, to: stream.remoteAddress, from: stream.localAddress)
+        if let block { packer.write(header, block) } else { packer.write(header) }
+        if isDirty { backlog.append(stream) }
     }
 
     private func hasWritten(to context: ChannelHandlerContext) {
@@ -110,6 +119,8 @@ extension LinkHandler {
     private func drain(_ stream: Stream, into packer: inout OpPacker) -> Drained {
         var wakes = false
         var lingers = false
+        // Released outside the lock: it may be a plugin's memory.
+        var spent = Deque<ByteBuffer>()
         let result = stream.withStorage { storage -> Drained in
             storage.isDirty = false
             let credit = storage.state.takeCredit()
@@ -129,21 +140,29 @@ extension LinkHandler {
             }
             var left = min(storage.state.sendable, payloadLimit(for: stream.remoteAddress.host))
             while left > 0 {
-                let desk = storage.atDesk()
-                let size = min(left, desk.work.outbox[0].readableBytes)
-                let bytes = desk.work.outbox[0].readSlice(length: size)!
+                let active = storage.activate()
+                let size = min(left, active.state.outbox[0].readableBytes)
+                let bytes = active.state.outbox[0].readSlice(length: size)!
                 if stream.remoteAddress.host == peer, let place = share(bytes) {
                     packer.write(OpHeader(.shared, to: stream.remoteAddress, from: stream.localAddress), place)
                 } else {
                     packer.write(
                         OpHeader(.data, to: stream.remoteAddress, from: stream.localAddress), payload: bytes)
                 }
-                if desk.work.outbox[0].readableBytes == 0 { desk.work.outbox.removeFirst() }
+                if active.state.outbox[0].readableBytes == 0 {
+                    let last = active.state.outbox.removeFirst()
+                    if last.storageCapacity >= OpPacker.copyLimit { spent.append(last) }
+                }
                 storage.state.sent(size)
                 left -= size
             }
-            wakes = storage.desk?.work.writer != nil && storage.queueWake()
-            storage.leaveDesk()
+            if let active = storage.active, storage.hasRoom,
+                active.state.reportsRoom || active.state.waiters[.writing] != nil
+            {
+                active.state.reportsRoom = false
+                wakes = storage.queueWake()
+            }
+            storage.deactivateIfIdle()
             switch storage.state.takeEnding() {
             case .wait:
                 lingers = storage.state.isLingering
@@ -155,6 +174,10 @@ extension LinkHandler {
                 packer.write(OpHeader(.fin1, to: stream.remoteAddress, from: stream.localAddress))
                 packer.write(OpHeader(.fin2, to: stream.remoteAddress, from: stream.localAddress))
                 return .ended
+            case .sendFin1AndFin2:
+                packer.write(OpHeader(.fin1, to: stream.remoteAddress, from: stream.localAddress))
+                packer.write(OpHeader(.fin2, to: stream.remoteAddress, from: stream.localAddress))
+                return .idle
             case .sendErrAndForget(let message):
                 var ops = ByteBuffer()
                 ops.writeFailure(message, to: stream.remoteAddress, from: stream.localAddress)
@@ -162,6 +185,7 @@ extension LinkHandler {
                 return .ended
             }
         }
+        withExtendedLifetime(spent) {}
         if wakes { toWake.append(stream) }
         if lingers {
             streams.lingers(stream, since: now)

@@ -18,10 +18,16 @@ final class LinkHandler: ChannelInboundHandler {
     /// How many bytes of it the link's budget holds.
     private var countedRest = 0
     var streams = StreamTable()
-    /// Streams whose waiters must be told at the end of the read.
-    var toWake: [Stream] = []
+    /// Streams whose tasks and delegates are to be told of events, at the end of the read.
+    var toWake = Deque<Stream>()
+    /// ``wakeAll()`` runs.
+    var isWaking = false
+    /// The streams that are still to be woken have a turn of their own.
+    var isTurnScheduled = false
     /// Streams that could not send because the connection took no more.
     var backlog: [Stream] = []
+    /// New streams whose DIAL could not be sent because the connection took no more.
+    var opening = Deque<Stream>()
     /// Bytes of control ops written while the connection takes no more.
     var stalledControl = 0
     /// What the full connection held at the last tick.
@@ -147,7 +153,11 @@ final class LinkHandler: ChannelInboundHandler {
         ticks = nil
         let unsent = link.closeOutbound()
         let lost = node.linkDown(link, reason: reason)
-        for stream in unsent.opening { failLocally(stream, reason) }
+        for stream in unsent.opening + opening {
+            link.giveStreamPlace()
+            failLocally(stream, reason)
+        }
+        opening = []
         for stream in streams.removeAll() { failLocally(stream, reason) }
         wakeAll()
         backlog = []
@@ -237,6 +247,7 @@ final class LinkHandler: ChannelInboundHandler {
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         var bytes = unwrapInboundIn(data)
         state.received(now: now)
+        link.holdUntilReadEnds()
         do {
             if decoder.readableBytes > 0 {
                 guard try joinCutOp(from: &bytes) else { return countRest(isSame: true) }

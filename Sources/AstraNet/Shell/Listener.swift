@@ -2,6 +2,13 @@ internal import DequeModule
 internal import NIOConcurrencyHelpers
 internal import NIOCore
 
+/// What a listener does with a stream.
+package enum Acceptance: Sendable {
+    case accepted
+    /// The dialer gets this error, and tries another offer if there is one.
+    case refused(String)
+}
+
 /// A service bound on this node, from which accepted streams come.
 public final class Listener: Sendable {
     /// The service's full name, environment suffix included.
@@ -10,65 +17,75 @@ public final class Listener: Sendable {
     public let address: Address
 
     let visibility: Visibility
-    /// Streams that come from it are answered as a rule as soon as they are there.
+    /// Whether its streams are answered as a rule as soon as they are there.
     let answersSoon: Bool
     private let node: NodeCore
+    /// Takes streams on the event loop of their link; `nil` if they wait for ``nextStream(deadline:)``.
+    private let onStream: (@Sendable (Stream) -> Acceptance)?
     private let storage = NIOLockedValueBox(Storage())
 
-    /// Who hears of it.
+    /// Which nodes the name is announced to.
     enum Visibility: Hashable, Sendable {
         case everybody
         case peer(NodeCore.Way)
 
-        /// The only one who hears of it, if so.
+        /// The only node that it is announced to, if there is one.
         var way: NodeCore.Way? {
             guard case .peer(let way) = self else { return nil }
             return way
         }
     }
 
-    private struct Storage {
+    fileprivate struct Storage {
         var accepted = Deque<Stream>()
-        var waiters = Deque<Waiter<Stream>>()
+        var waiters = Deque<Waiter>()
         var lastWaiter: UInt64 = 0
         var isClosed = false
     }
 
-    init(name: String, address: Address, visibility: Visibility, answersSoon: Bool, node: NodeCore) {
+    init(
+        name: String, address: Address, visibility: Visibility, answersSoon: Bool, node: NodeCore,
+        onStream: (@Sendable (Stream) -> Acceptance)?
+    ) {
         self.name = name
         self.address = address
         self.visibility = visibility
         self.answersSoon = answersSoon
         self.node = node
+        self.onStream = onStream
     }
 
-    /// The next stream, in the order in which they were dialled.
+    /// Returns the next stream, in the order in which they were dialled.
     ///
     /// - Parameter deadline: when to give up, `nil` for never.
     /// - Throws: ``AstraNetError`` with code `deadlineExceeded`, or `closed` once the listener is closed;
     ///   `CancellationError`.
     public func nextStream(deadline: ContinuousClock.Instant? = nil) async throws -> Stream {
-        let id = storage.withLockedValue { storage in
-            storage.lastWaiter += 1
-            return storage.lastWaiter
-        }
-        return try await waitForEvent(
-            id: id, within: node.deadlines, until: deadline.map { node.surroundings.deadline($0, on: node.timers) },
-            timeoutMessage: { "nobody dialled '\(self.name)' in time" },
-            install: { (waiter: Waiter<Stream>) in
-                self.storage.withLockedValue { storage in
-                    if let stream = storage.accepted.popFirst() { return .success(stream) }
-                    if storage.isClosed { return .failure(AstraNetError(.closed, "the listener is closed")) }
+        let instant = deadline.map { node.surroundings.deadline($0, on: node.timers) }
+        while true {
+            let (result, id) = storage.withLockedValue { storage -> (Result<Stream, AstraNetError>?, UInt64) in
+                storage.lastWaiter += 1
+                return (storage.next(), storage.lastWaiter)
+            }
+            if let result { return try result.get() }
+            let reason = await suspend(id: id, within: node.deadlines, until: instant) { waiter in
+                storage.withLockedValue { storage in
+                    guard storage.accepted.isEmpty, !storage.isClosed else { return false }
                     storage.waiters.append(waiter)
-                    return nil
+                    return true
                 }
-            },
-            remove: { id in
+            } remove: { id in
                 self.storage.withLockedValue { storage in
                     guard let index = storage.waiters.firstIndex(where: { $0.id == id }) else { return nil }
                     return storage.waiters.remove(at: index)
                 }
-            })
+            }
+            switch reason {
+            case .ready, .gone: continue
+            case .expired: throw AstraNetError(.deadlineExceeded, "nobody dialled '\(name)' in time")
+            case .cancelled: throw CancellationError()
+            }
+        }
     }
 
     /// Withdraws the service. Streams that were dialled before can still be taken; after the last of them
@@ -80,11 +97,11 @@ public final class Listener: Sendable {
             defer { storage.waiters = [] }
             return storage.waiters
         }
-        for waiter in waiters { waiter.resume(with: .failure(AstraNetError(.closed, "the listener is closed"))) }
+        for waiter in waiters { waiter.resume() }
     }
 
-    /// Withdraws the service and fails streams that nobody accepted yet. Streams accepted before go on. Repeating it
-    /// does nothing.
+    /// Withdraws the service and fails streams that were not taken yet. Streams taken before go on. Repeating it does
+    /// nothing.
     public func close() {
         node.unbind(self)
         let (streams, waiters) = storage.withLockedValue { storage in
@@ -96,19 +113,29 @@ public final class Listener: Sendable {
             return (storage.accepted, storage.waiters)
         }
         for stream in streams { stream.fail("'\(name)' was withdrawn") }
-        for waiter in waiters { waiter.resume(with: .failure(AstraNetError(.closed, "the listener is closed"))) }
+        for waiter in waiters { waiter.resume() }
     }
 
-    /// Takes a stream from a link; `false` when it is closed or its backlog is full.
-    func accept(_ stream: Stream) -> Bool {
-        let (isTaken, waiter) = storage.withLockedValue { storage -> (Bool, Waiter<Stream>?) in
-            if storage.isClosed { return (false, nil) }
-            if let waiter = storage.waiters.popFirst() { return (true, waiter) }
-            guard storage.accepted.count < node.configuration.maximumBacklog else { return (false, nil) }
+    /// Takes a stream from a link, on its event loop.
+    func accept(_ stream: Stream) -> Acceptance {
+        let (acceptance, waiter) = storage.withLockedValue { storage -> (Acceptance?, Waiter?) in
+            if storage.isClosed { return (.refused("'\(name)' was withdrawn"), nil) }
+            if onStream != nil { return (nil, nil) }
+            guard storage.accepted.count < node.configuration.maximumBacklog else {
+                return (.refused("\(address) has as many streams as it may have that were not taken yet"), nil)
+            }
             storage.accepted.append(stream)
-            return (true, nil)
+            return (.accepted, storage.waiters.popFirst())
         }
-        waiter?.resume(with: .success(stream))
-        return isTaken
+        waiter?.resume()
+        return acceptance ?? onStream?(stream) ?? .accepted
+    }
+}
+
+extension Listener.Storage {
+    /// The next stream, or why there will be none; `nil` to wait.
+    fileprivate mutating func next() -> Result<Stream, AstraNetError>? {
+        if let stream = accepted.popFirst() { return .success(stream) }
+        return isClosed ? .failure(AstraNetError(.closed, "the listener is closed")) : nil
     }
 }

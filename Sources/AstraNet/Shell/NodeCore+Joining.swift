@@ -8,7 +8,7 @@ extension NodeCore {
     struct Joining {
         var plan = JoinPlan()
         /// Who keeps what joined, to be told when the node is closed.
-        var keepers: [UInt64: Waiter<Void>] = [:]
+        var keepers: [UInt64: Waiter] = [:]
         var lastKeeper: UInt64 = 0
         var ticks: RepeatedTask?
         var tickCount = 0
@@ -30,19 +30,14 @@ extension NodeCore {
             return joining.lastKeeper
         }
         change { $0.add(target, now: now) }
-        do {
-            try await waitForEvent(
-                id: id, within: deadlines, until: nil, timeoutMessage: { "" },
-                install: { (waiter: Waiter<Void>) in
-                    self.joining.withLockedValue { $0.keepers[id] = waiter }
-                    // Closed before or meanwhile; whoever takes it out answers it.
-                    guard self.isClosed else { return nil }
-                    let isMine = self.joining.withLockedValue { $0.keepers.removeValue(forKey: id) != nil }
-                    return isMine ? .success(()) : nil
-                },
-                remove: { id in self.joining.withLockedValue { $0.keepers.removeValue(forKey: id) } })
-        } catch {
-            // Cancelled, which is how this ends.
+        // Until the node is closed or the task is cancelled.
+        _ = await suspend(id: id, within: deadlines, until: nil) { waiter in
+            joining.withLockedValue { $0.keepers[id] = waiter }
+            // The node may have been closed before that. Only the code that takes the waiter out resumes it.
+            guard isClosed else { return true }
+            return joining.withLockedValue { $0.keepers.removeValue(forKey: id) } == nil
+        } remove: { id in
+            self.joining.withLockedValue { $0.keepers.removeValue(forKey: id) }
         }
         perform(joining.withLockedValue { $0.plan.remove(target) })
     }
@@ -111,7 +106,7 @@ extension NodeCore {
             return (joining.ticks, joining.keepers.values)
         }
         ticks?.cancel()
-        for keeper in keepers { keeper.resume(with: .success(())) }
+        for keeper in keepers { keeper.resume() }
     }
 
     // MARK: - Done

@@ -6,7 +6,8 @@ extension NodeCore {
 
     /// Binds a name to a fresh port and announces it.
     func bind(
-        _ name: String, visibility: Listener.Visibility, answersSoon: Bool
+        _ name: String, visibility: Listener.Visibility, answersSoon: Bool,
+        onStream: (@Sendable (Stream) -> Acceptance)? = nil
     ) throws(AstraNetError) -> Listener {
         let fullName = configuration.fullName(name)
         guard !name.isEmpty, fullName.utf8.count <= configuration.maximumServiceName else {
@@ -21,7 +22,7 @@ extension NodeCore {
             }
             let listener = Listener(
                 name: fullName, address: address(port: shared.takePort()), visibility: visibility,
-                answersSoon: answersSoon, node: self)
+                answersSoon: answersSoon, node: self, onStream: onStream)
             shared.listeners[listener.address.port] = listener
             shared.portsByName[fullName] = listener.address.port
             if let way = visibility.way { shared.scoped[way, default: []].insert(listener.address.port) }
@@ -59,10 +60,10 @@ extension NodeCore {
         shared.withLockedValue { $0.scoped.keys.contains { $0.link == link.id } }
     }
 
-    /// Hands a stream to the listener of its port; `false` when there is none or its backlog is full.
-    func accept(_ stream: Stream) -> Bool {
-        let listener = shared.withLockedValue { $0.listeners[stream.localAddress.port] }
-        return listener?.accept(stream) ?? false
+    /// Hands a stream to the listener of its port.
+    func accept(_ stream: Stream) -> Acceptance {
+        let listener = shared.withLockedValue { $0.listeners[stream.localPort] }
+        return listener?.accept(stream) ?? .refused("nobody listens on \(stream.localAddress)")
     }
 
     // MARK: - Who is told
@@ -141,7 +142,7 @@ extension NodeCore {
             if offer.isRelayed { discover(offer, from: link, &shared) }
             return (result, shared.waiters.removeValue(forKey: offer.name) ?? [])
         }
-        for waiting in waiters { waiting.waiter.resume(with: .success(())) }
+        for waiting in waiters { waiting.waiter.resume() }
         if case .added = result { watchers.changed() }
         if result == .limitReached { counters.refusedServices.add(1, ordering: .relaxed) }
         return result != .limitReached
@@ -171,7 +172,7 @@ extension NodeCore {
         watchers.changed()
         unfollow(unheard)
         for listener in orphans { listener.close() }
-        for waiter in waiters { waiter.resume(with: .failure(Self.wayGone)) }
+        for waiter in waiters { waiter.resume(.gone) }
     }
 
     /// Whether somebody offers `name` now.
@@ -213,23 +214,20 @@ extension NodeCore {
     /// - Parameter way: when this one is gone there is nothing to wait for.
     /// - Throws: ``AstraNetError`` with code `deadlineExceeded`, `linkLost` or `closed`; `CancellationError`.
     func waitForOffer(of name: String, from way: Way?, deadline: ContinuousClock.Instant) async throws {
-        let id = shared.withLockedValue { shared in
-            shared.lastWaiter += 1
-            return shared.lastWaiter
-        }
-        try await waitForEvent(
-            id: id, within: deadlines, until: surroundings.deadline(deadline, on: timers),
-            timeoutMessage: { "nobody offers '\(name)'" },
-            install: { (waiter: Waiter<Void>) in
-                self.shared.withLockedValue { shared in
-                    if shared.isClosed { return .failure(AstraNetError(.closed, "the node is closed")) }
-                    if shared.registry.hasOffer(of: name) { return .success(()) }
-                    if let way, shared.links[way.link] == nil { return .failure(Self.wayGone) }
+        let instant = surroundings.deadline(deadline, on: timers)
+        while true {
+            let (result, id) = shared.withLockedValue { shared -> (Result<Void, AstraNetError>?, UInt64) in
+                shared.lastWaiter += 1
+                return (shared.offerState(of: name, from: way), shared.lastWaiter)
+            }
+            if let result { return try result.get() }
+            let reason = await suspend(id: id, within: deadlines, until: instant) { waiter in
+                shared.withLockedValue { shared in
+                    guard shared.offerState(of: name, from: way) == nil else { return false }
                     shared.waiters[name, default: []].append(OfferWaiter(waiter: waiter, way: way))
-                    return nil
+                    return true
                 }
-            },
-            remove: { id in
+            } remove: { id in
                 self.shared.withLockedValue { shared in
                     guard let index = shared.waiters[name]?.firstIndex(where: { $0.waiter.id == id }) else {
                         return nil
@@ -238,7 +236,24 @@ extension NodeCore {
                     if shared.waiters[name]?.isEmpty == true { shared.waiters[name] = nil }
                     return waiting?.waiter
                 }
-            })
+            }
+            switch reason {
+            case .ready: continue
+            case .gone: throw isClosed ? AstraNetError(.closed, "the node is closed") : Self.wayGone
+            case .expired: throw AstraNetError(.deadlineExceeded, "nobody offers '\(name)'")
+            case .cancelled: throw CancellationError()
+            }
+        }
+    }
+}
+
+extension NodeCore.Shared {
+    /// The end of a wait for an offer of `name`; `nil` while there is none.
+    fileprivate func offerState(of name: String, from way: NodeCore.Way?) -> Result<Void, AstraNetError>? {
+        if isClosed { return .failure(AstraNetError(.closed, "the node is closed")) }
+        if registry.hasOffer(of: name) { return .success(()) }
+        if let way, links[way.link] == nil { return .failure(NodeCore.wayGone) }
+        return nil
     }
 }
 

@@ -18,6 +18,7 @@ final class NodeCore: Sendable {
     let executor: LoopExecutor
     let buffered: BufferBudget
     let counters = NodeCounters()
+    let cookies: PushCookies
     let watchers: ListingWatchers
     let shared: NIOLockedValueBox<Shared>
     let joining = NIOLockedValueBox(Joining())
@@ -46,7 +47,7 @@ final class NodeCore: Sendable {
     }
 
     struct OfferWaiter {
-        var waiter: Waiter<Void>
+        var waiter: Waiter
         /// The wait is over when the way to this peer is gone, if any.
         var way: Way?
     }
@@ -67,6 +68,7 @@ final class NodeCore: Sendable {
         self.surroundings = surroundings
         watchers = ListingWatchers(deadlines, surroundings, on: timers)
         buffered = BufferBudget(limit: configuration.maximumBuffered, parent: nil)
+        cookies = PushCookies(random: surroundings.random)
         id = HostID(rawValue: max(1, surroundings.random() >> 1))
         shared = NIOLockedValueBox(Shared(peers: PeerTable(localHost: id)))
     }
@@ -151,7 +153,7 @@ final class NodeCore: Sendable {
         watchers.changed()
         unfollow(unheard)
         for listener in orphans { listener.close() }
-        for waiter in waiters { waiter.resume(with: .failure(Self.wayGone)) }
+        for waiter in waiters { waiter.resume(.gone) }
         log.debug("link down", metadata: ["link": "\(link.id)", "reason": "\(reason)"])
         return lost
     }
@@ -172,7 +174,7 @@ final class NodeCore: Sendable {
             let links = Array(shared.links.values) + Array(shared.handshaking.values)
             return (links, Array(shared.listeners.values), shared.waiters.values.flatMap { $0.map(\.waiter) })
         }
-        for waiter in waiters { waiter.resume(with: .failure(AstraNetError(.closed, "the node is closed"))) }
+        for waiter in waiters { waiter.resume(.gone) }
         watchers.finish()
         stopJoining()
         return (links, listeners)
@@ -192,8 +194,8 @@ extension NodeCore.Shared {
     }
 
     /// Takes out the dials that wait for something from somewhere that is gone.
-    mutating func takeWaiters(where isGone: (NodeCore.Way) -> Bool) -> [Waiter<Void>] {
-        var taken: [Waiter<Void>] = []
+    mutating func takeWaiters(where isGone: (NodeCore.Way) -> Bool) -> [Waiter] {
+        var taken: [Waiter] = []
         for (name, waiting) in waiters where waiting.contains(where: { $0.way.map(isGone) ?? false }) {
             let (left, gone) = waiting.partitioned { $0.way.map(isGone) ?? false }
             taken += gone.map(\.waiter)

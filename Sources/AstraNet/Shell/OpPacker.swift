@@ -3,7 +3,7 @@ internal import NIOCore
 /// Packs ops into as few buffers as possible: small ones side by side, large payloads without a copy.
 struct OpPacker {
     /// Payloads up to this size are copied beside their header: cheaper than one more entry for the kernel.
-    private static let copyLimit = 8_192
+    static let copyLimit = 8_192
 
     private let allocator: ByteBufferAllocator
     private let emit: (ByteBuffer) -> Void
@@ -32,6 +32,11 @@ struct OpPacker {
     mutating func write(_ header: OpHeader) {
         written += OpHeader.size
         packed.writeOp(header)
+    }
+
+    mutating func write(_ header: OpHeader, _ block: DialBlock) {
+        written += OpHeader.size + block.encodedSize
+        packed.writeOp(header, block)
     }
 
     mutating func write(_ header: OpHeader, number: UInt32) {

@@ -13,8 +13,10 @@ struct Outbox {
     struct Outbound {
         /// Whole ops that go ahead of all DATA.
         var control = ByteBuffer()
-        /// Dialled streams whose DIAL must go out.
+        /// Dialled and pushed streams whose DIAL must go out, in their order.
         var opening: [Stream] = []
+        /// Streams whose delegate is to be called.
+        var toWake: [Stream] = []
         /// Streams with bytes, credit or an ending to send.
         var dirty: [Stream] = []
         /// Whole ops from other links, in their order.
@@ -22,7 +24,9 @@ struct Outbox {
         /// Some announcements are still held: they go ahead of all DATA that is taken with this.
         var isBehind = false
 
-        var isEmpty: Bool { control.readableBytes == 0 && opening.isEmpty && dirty.isEmpty && forwarded.isEmpty }
+        var isEmpty: Bool {
+            control.readableBytes == 0 && opening.isEmpty && toWake.isEmpty && dirty.isEmpty && forwarded.isEmpty
+        }
     }
 
     var outbound = Outbound()
@@ -49,6 +53,11 @@ struct Outbox {
         guard !isScheduled else { return false }
         isScheduled = true
         return true
+    }
+
+    /// A read has begun: everything leaves at its end, and the event loop need not be told.
+    mutating func holdUntilReadEnds() {
+        isScheduled = true
     }
 
     /// A control op was put in that may wait for others to leave with. Whether somebody must see to it that it does not wait for
@@ -86,6 +95,14 @@ struct Outbox {
     /// The connection takes no more.
     mutating func hold() {
         isHolding = true
+    }
+
+    /// Takes the streams whose delegate is to be called.
+    mutating func takeToWake() -> [Stream] {
+        guard !outbound.toWake.isEmpty else { return [] }
+        var taken: [Stream] = []
+        swap(&taken, &outbound.toWake)
+        return taken
     }
 
     /// Takes all there is, but for held announcements, and nothing where all of it may wait.

@@ -1,11 +1,12 @@
 public import NIOCore
 
-/// Reading into memory of the reader's own: for those who know how much they wait for.
+/// Reads into a buffer of the reader's: for a reader that knows how many bytes it waits for.
 extension Stream {
     /// Appends bytes to `buffer` until there are `count` more, waiting for them; fewer at the end of file.
     ///
-    /// They are put there as they come, and their credit returned without waiting for the reader, a quarter of the window at a
-    /// time: the reader wakes once for all of them, and each is copied once. What came stays in `buffer` where this throws.
+    /// The event loop puts them there as they come, and returns their credit without waiting for the reader, a quarter of the
+    /// window at a time: the reader wakes once for all of them, and each byte is copied once. Bytes that came stay in `buffer`
+    /// if this throws.
     ///
     /// - Parameters:
     ///   - count: how many bytes, at least 1.
@@ -23,13 +24,15 @@ extension Stream {
         }
         defer { withStorage { $0.endFilling(&buffer) } }
         if needsFlush { link.markDirty(self) }
-        try await wait(
-            for: \.filler, deadline: deadline, timeoutMessage: { "not enough came from \(self.remoteAddress) in time" },
-            ready: { $0.filled })
-        return count - (end - withStorage { $0.desk?.work.filling?.buffer.writerIndex ?? end })
+        try await wait(for: .filling, deadline: deadline) { storage in
+            storage.filled
+        } timeoutMessage: {
+            "not enough came from \(self.remoteAddress) in time"
+        }
+        return count - (end - withStorage { $0.active?.state.filling?.buffer.writerIndex ?? end })
     }
 
-    /// A reader's buffer, while the stream fills it.
+    /// A reader's buffer while the stream fills it.
     struct Filling {
         var buffer: ByteBuffer
         /// How many bytes it still waits for.
@@ -38,45 +41,46 @@ extension Stream {
 }
 
 extension Stream.Storage {
-    /// Takes over the reader's buffer, and puts into it what is there already; whether the caller must tell the link.
+    /// Takes over the reader's buffer and puts the bytes that are there into it. Returns whether the caller must tell the link.
     fileprivate mutating func beginFilling(_ buffer: inout ByteBuffer, _ count: Int, _ budget: BufferBudget) -> Bool {
-        let desk = atDesk()
-        precondition(desk.work.filling == nil && desk.work.reader == nil, "two tasks read from one stream")
+        let active = activate()
+        precondition(
+            active.state.filling == nil && active.state.waiters[.reading] == nil, "two tasks read from one stream")
         var lent = ByteBuffer()
         swap(&lent, &buffer)
-        desk.work.filling = Stream.Filling(buffer: lent, missing: count)
-        let unread = desk.work.inbox.readableBytes
-        if unread > 0, let bytes = desk.work.inbox.readSlice(length: min(count, unread)) {
-            // What is left of it must not hold on to what has been taken.
-            if bytes.readableBytes == unread { desk.work.inbox = ByteBuffer() }
+        active.state.filling = Stream.Filling(buffer: lent, missing: count)
+        let unread = active.state.inbox.readableBytes
+        if unread > 0, let bytes = active.state.inbox.readSlice(length: min(count, unread)) {
+            // The rest must not keep the memory of the bytes that were taken.
+            if bytes.readableBytes == unread { active.state.inbox = ByteBuffer() }
             budget.give(bytes.readableBytes)
             _ = fill(bytes)
         }
-        // Also for what was taken before: nobody else looks at it until more comes.
+        // Also for bytes that were taken before: no other code looks at their credit until more bytes come.
         return creditIsDue(isDry: false)
     }
 
     fileprivate mutating func endFilling(_ buffer: inout ByteBuffer) {
-        guard let desk, var filling = desk.work.filling else { return }
-        desk.work.filling = nil
+        guard let active, var filling = active.state.filling else { return }
+        active.state.filling = nil
         swap(&filling.buffer, &buffer)
-        leaveDesk()
+        deactivateIfIdle()
     }
 
     /// Gives the reader as many of `bytes` as it waits for, and returns the rest.
     mutating func fill(_ bytes: ByteBuffer) -> ByteBuffer {
-        guard let desk, let missing = desk.work.filling?.missing, missing > 0 else { return bytes }
+        guard let active, let missing = active.state.filling?.missing, missing > 0 else { return bytes }
         var rest = bytes
         guard let part = rest.readSlice(length: min(missing, bytes.readableBytes)) else { return bytes }
-        desk.work.filling?.buffer.writeImmutableBuffer(part)
-        desk.work.filling?.missing = missing - part.readableBytes
+        active.state.filling?.buffer.writeImmutableBuffer(part)
+        active.state.filling?.missing = missing - part.readableBytes
         state.took(part.readableBytes)
         return rest
     }
 
-    /// What became of the wait for bytes; `nil` while some are missing that may come.
+    /// The result of the wait for bytes; `nil` while bytes are missing that may come.
     var filled: Result<Void, any Error>? {
-        guard let missing = desk?.work.filling?.missing else { return nil }
+        guard let missing = active?.state.filling?.missing else { return nil }
         if missing == 0 { return .success(()) }
         switch state.reading {
         case .open: return nil

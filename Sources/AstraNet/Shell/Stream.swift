@@ -7,7 +7,7 @@ public import NIOCore
 /// One task may read while another writes; two reads or two writes at the same time are a programming error. End every
 /// stream with ``close()`` or ``fail(_:)``.
 public final class Stream: Sendable {
-    /// The other end.
+    /// The peer's end.
     public let remoteAddress: Address
     /// This end.
     public var localAddress: Address { link.node.address(port: localPort) }
@@ -15,24 +15,24 @@ public final class Stream: Sendable {
     let localPort: UInt32
     let link: Link
     /// Unsafe for the compiler, which does not know that only ``withStorage(_:)`` touches it, under the lock, and `deinit`, when
-    /// nobody else has the stream.
+    /// no other reference exists.
     @exclusivity(unchecked) private nonisolated(unsafe) var storage: Storage
 
-    /// Beyond this many queued bytes a writer waits. What is queued waits for credit, and so much of it is enough to go on with
-    /// when that comes.
-    static let writeHighWater = 32_768
-    /// Written buffers smaller than this are packed together.
+    /// Beyond this many queued bytes a writer waits: 32 KiB. Queued bytes wait for credit, and this is enough to go on with
+    /// when it comes.
+    package static let writeHighWater = 32_768
+    /// Written buffers smaller than this are packed together: 4 KiB.
     private static let packingLimit = 4_096
 
     /// What every stream has. In the order in which it takes the least memory: with it a stream is 120 bytes.
     struct Storage {
-        /// What a stream at rest does without.
-        var desk: Desk?
+        /// `nil` while the stream is idle.
+        var active: Active?
         var tuning = WindowTuning()
         var state: StreamState
         /// On the link's list of streams with something to send.
         var isDirty = false
-        /// On the event loop's list of streams whose waiters must be told at the end of the read.
+        /// On the event loop's list of streams to wake at the end of the read.
         var isWakeQueued = false
         private var lastWaiterID: UInt32 = 0
 
@@ -40,7 +40,7 @@ public final class Stream: Sendable {
             self.state = state
         }
 
-        /// It begins anew after four billion waits; nothing that late knows of the one with the same number.
+        /// The number of a wait. Numbers repeat after four billion waits; no deadline or cancellation is that late.
         mutating func nextWaiterID() -> UInt64 {
             lastWaiterID &+= 1
             return UInt64(lastWaiterID)
@@ -56,9 +56,11 @@ public final class Stream: Sendable {
 
     deinit {
         link.buffered.give(storage.unread)
+        if case .receiving(let receiver) = storage.active?.state.pushes { link.pushGrants.give(receiver.reserved) }
     }
 
-    /// Runs `body` on what the lock guards. It may not touch another stream, nor run or drop what is not ours.
+    /// Runs `body` on the state that the lock guards. `body` may not touch another stream, nor run or release code that is not
+    /// this library's.
     func withStorage<Result>(_ body: (inout Storage) throws -> Result) rethrows -> Result {
         try link.lock(of: self).withLock { try body(&storage) }
     }
@@ -68,69 +70,98 @@ public final class Stream: Sendable {
 
     // MARK: - Opening
 
-    /// Waits until the other side has accepted.
+    /// Waits until the peer has accepted the stream.
     func opened(deadline: ContinuousClock.Instant) async throws {
-        try await wait(
-            for: \.opener, deadline: deadline, timeoutMessage: { "\(self.remoteAddress) did not answer the dial" }
-        ) { storage in
+        try await wait(for: .opening, deadline: deadline) { storage in
             storage.opening
+        } timeoutMessage: {
+            "\(self.remoteAddress) did not answer the dial"
         }
     }
 
     // MARK: - Reading
 
-    /// All the bytes that came since the last read, waiting while there are none; `nil` at the end of file. Taking them
+    /// The result of ``takeReceived()``.
+    package enum Received: Sendable {
+        case bytes(ByteBuffer)
+        /// Nothing has come since the last call.
+        case nothing
+        /// End of file.
+        case finished
+        case failed(AstraNetError)
+    }
+
+    /// Takes the bytes that came since the last call, without waiting. Taking them returns their credit to the peer.
+    package func takeReceived() -> Received {
+        let (received, needsFlush) = withStorage { storage -> (Received, Bool) in
+            if storage.unread > 0 {
+                return (.bytes(storage.takeInbox(link.buffered)), storage.creditIsDue(isDry: false))
+            }
+            switch storage.state.reading {
+            case .open: return (.nothing, storage.creditIsDue(isDry: true))
+            case .finished: return (.finished, false)
+            case .failed(let error): return (.failed(error), false)
+            }
+        }
+        if needsFlush { link.markDirty(self) }
+        return received
+    }
+
+    /// Returns all the bytes that came since the last read, and waits if there are none; `nil` at the end of file. Taking them
     /// returns their credit to the peer.
     ///
     /// - Parameter deadline: when to give up, `nil` for never.
     /// - Throws: ``AstraNetError`` with code `failedByPeer`, `linkLost` or `protocolViolation` (after all bytes that came
     ///   before), `deadlineExceeded` (the stream stays usable), or `closed`; `CancellationError`.
     public nonisolated(nonsending) func receive(deadline: ContinuousClock.Instant? = nil) async throws -> ByteBuffer? {
-        if let bytes = takeAvailable() { return bytes }
-        return try await waitToRead(deadline: deadline)
-    }
-
-    /// What ``receive(deadline:)`` would return without waiting, `nil` where it would wait, end or throw.
-    private func takeAvailable() -> ByteBuffer? {
-        let (bytes, needsFlush) = withStorage { storage -> (ByteBuffer?, Bool) in
-            guard storage.unread > 0 else { return (nil, false) }
-            return (storage.takeInbox(link.buffered), storage.creditIsDue(isDry: false))
+        switch takeReceived() {
+        case .bytes(let bytes): return bytes
+        case .finished: return nil
+        case .failed(let error): throw error
+        case .nothing: return try await waitToRead(deadline: deadline)
         }
-        if needsFlush { link.markDirty(self) }
-        return bytes
     }
 
     @inline(never)
-    private func waitToRead(deadline: ContinuousClock.Instant?) async throws -> ByteBuffer? {
-        if withStorage({ $0.creditIsDue(isDry: true) }) { link.markDirty(self) }
-        return try await wait(
-            for: \.reader, deadline: deadline, timeoutMessage: { "nothing came from \(self.remoteAddress) in time" }
-        ) { storage in
+    private nonisolated(nonsending) func waitToRead(deadline: ContinuousClock.Instant?) async throws -> ByteBuffer? {
+        try await wait(for: .reading, deadline: deadline) { storage in
             if storage.unread > 0 { return .success(storage.takeInbox(self.link.buffered)) }
             switch storage.state.reading {
             case .open: return nil
             case .finished: return .success(nil)
             case .failed(let error): return .failure(error)
             }
+        } timeoutMessage: {
+            "nothing came from \(self.remoteAddress) in time"
         }
     }
 
     // MARK: - Writing
 
-    /// Queues what goes out with the DIAL where both ends can have that, or else as soon as the other side has accepted. Before
+    /// Queues the bytes that follow the DIAL at once if both nodes can do that, or else as soon as the peer has accepted. Before
     /// the stream is known to its link.
     func queueFirst(_ bytes: ByteBuffer) throws(AstraNetError) {
         guard bytes.readableBytes > 0 else { return }
-        let result = withStorage { storage -> Result<Void, AstraNetError> in
-            do throws(AstraNetError) {
-                try storage.state.enqueue(bytes.readableBytes)
-                storage.queue(bytes, packingLimit: Self.packingLimit)
-                return .success(())
-            } catch {
-                return .failure(error)
-            }
-        }
+        let result = withStorage { storage in storage.enqueue(bytes, packingLimit: Self.packingLimit) }
         try result.get()
+    }
+
+    /// Queues `bytes` without waiting.
+    ///
+    /// - Returns: whether there is room for more; if not, the delegate is told when there is.
+    /// - Throws: as ``send(_:deadline:)``, without `deadlineExceeded`.
+    @discardableResult
+    package func write(_ bytes: ByteBuffer) throws(AstraNetError) -> Bool {
+        let (result, hasRoom, needsFlush) = withStorage { storage -> (Result<Void, AstraNetError>, Bool, Bool) in
+            let result = storage.enqueue(bytes, packingLimit: Self.packingLimit)
+            guard case .success = result else { return (result, false, false) }
+            let hasRoom = storage.hasRoom
+            if !hasRoom { storage.active?.state.reportsRoom = true }
+            return (result, hasRoom, storage.sendingIsDue())
+        }
+        if needsFlush { link.markDirty(self) }
+        try result.get()
+        return hasRoom
     }
 
     /// Queues `bytes`, and waits while more than 32 KiB are queued.
@@ -141,24 +172,21 @@ public final class Stream: Sendable {
     public nonisolated(nonsending) func send(_ bytes: ByteBuffer, deadline: ContinuousClock.Instant? = nil) async throws
     {
         guard bytes.readableBytes > 0 else { return }
-        let (hasRoom, needsFlush) = try withStorage { storage in
-            try storage.state.enqueue(bytes.readableBytes)
-            storage.queue(bytes, packingLimit: Self.packingLimit)
-            return (storage.state.queued <= Self.writeHighWater, storage.sendingIsDue())
-        }
-        if needsFlush { link.markDirty(self) }
-        if !hasRoom { try await waitForRoom(deadline: deadline) }
+        if try !write(bytes) { try await waitForRoom(deadline: deadline) }
     }
 
+    /// Waits until at most 32 KiB are queued.
     @inline(never)
-    private func waitForRoom(deadline: ContinuousClock.Instant?) async throws {
-        try await wait(
-            for: \.writer, deadline: deadline, timeoutMessage: { "\(self.remoteAddress) took no bytes in time" }
-        ) { storage in
+    package nonisolated(nonsending) func waitForRoom(deadline: ContinuousClock.Instant?) async throws {
+        try await wait(for: .writing, deadline: deadline) { storage -> Result<Void, any Error>? in
             switch storage.state.writing {
             case .over(let error): return .failure(error)
-            case .open, .ending: return storage.state.queued <= Self.writeHighWater ? .success(()) : nil
+            case .ending(let ending) where ending != .finish:
+                return .failure(AstraNetError(.closed, "this end of the stream is closed"))
+            case .open, .ending: return storage.hasRoom ? .success(()) : nil
             }
+        } timeoutMessage: {
+            "\(self.remoteAddress) took no bytes in time"
         }
     }
 
@@ -167,8 +195,8 @@ public final class Stream: Sendable {
     /// Says that no more bytes come from this end, behind those queued. Reading goes on.
     public func finish() { end(.finish) }
 
-    /// Ends both directions well: the peer reads what was queued, then the end of file. Unread bytes are dropped.
-    /// Does nothing on a stream that has ended.
+    /// Ends both directions well: the peer reads what was queued, then the end of file. Unread bytes are dropped, and pushed
+    /// sources that were not taken are given up. Does nothing on a stream that has ended.
     public func close() { end(.close) }
 
     /// Ends both directions with a failure: the peer reads what was queued, then an error with this message, of which
@@ -183,99 +211,149 @@ public final class Stream: Sendable {
     }
 
     private func end(_ ending: StreamState.Ending, dropsQueued: Bool = false) {
-        // What it holds is dropped outside the lock.
-        var onPeerGone: (@Sendable () -> Void)?
-        let (needsFlush, waiters) = withStorage { storage -> (Bool, StreamWaiters) in
+        // What the stream holds is released outside the lock.
+        var dropped = Dropped()
+        let (needsFlush, waiters) = withStorage { storage -> (Bool, WaiterList) in
+            if ending != .finish { dropped.offered = storage.takeOffered() }
             if dropsQueued, case .fail(let message) = ending { storage.state.dropQueued(saying: message) }
-            guard storage.state.end(ending) == .flush || dropsQueued else { return (false, StreamWaiters()) }
-            if ending != .finish, let desk = storage.desk {
-                link.buffered.give(desk.work.inbox.readableBytes)
-                desk.work.inbox = ByteBuffer()
-                swap(&onPeerGone, &desk.work.onPeerGone)
-                if storage.state.queued == 0 { desk.work.outbox.removeAll() }
+            guard storage.state.end(ending) == .flush || dropsQueued else { return (false, WaiterList()) }
+            if ending != .finish, let active = storage.active {
+                link.buffered.give(active.state.inbox.readableBytes)
+                active.state.inbox = ByteBuffer()
+                swap(&dropped.onPeerGone, &active.state.onPeerGone)
+                swap(&dropped.delegate, &active.state.delegate)
+                if storage.state.queued == 0 { swap(&dropped.outbox, &active.state.outbox) }
             }
-            return (storage.markDirty(), storage.takeWaiters(link.buffered))
+            return (storage.markDirty(), storage.takeWaiters())
         }
-        withExtendedLifetime(onPeerGone) {}
+        for stream in dropped.offered { stream.decline() }
         if needsFlush { link.markDirty(self) }
         waiters.resume()
+        withExtendedLifetime(dropped) {}
     }
 
     /// Calls `body` once, from any thread, when the peer has finished, stopped or failed the stream or the link broke, at
-    /// once where that has happened already. ``close()`` and ``fail(_:)`` of this end drop it.
+    /// once if that has happened already. ``close()`` and ``fail(_:)`` of this end drop it.
     public func onPeerGone(_ body: @escaping @Sendable () -> Void) {
         var earlier: (@Sendable () -> Void)?
         let callNow = withStorage { storage -> Bool in
             if storage.isEndedHere { return false }
             if storage.state.isPeerGone { return true }
-            let desk = storage.atDesk()
-            earlier = desk.work.onPeerGone
-            desk.work.onPeerGone = body
+            let active = storage.activate()
+            earlier = active.state.onPeerGone
+            active.state.onPeerGone = body
             return false
         }
         withExtendedLifetime(earlier) {}
         if callNow { body() }
     }
 
+    /// Whether the peer has finished, stopped or failed the stream, or the link broke.
+    package var isPeerGone: Bool { withStorage { $0.state.isPeerGone } }
+
+    // MARK: - Delegate
+
+    /// Reports what happens to the stream to `delegate` from now on, until this end closes or fails the stream. The stream holds
+    /// the delegate until then.
+    package func setDelegate(_ delegate: any StreamDelegate) {
+        withStorage { storage in
+            // Nothing more happens to an ended stream: the caller looks at what has come.
+            guard !storage.isEndedHere, storage.state.phase != .ended else { return }
+            storage.activate().state.delegate = delegate
+        }
+    }
+
+    /// Calls the delegate on the event loop of the link, soon. From any thread.
+    package func callDelegateSoon() {
+        if withStorage({ $0.queueWake() }) { link.wakeSoon(self) }
+    }
+
+    /// Whether the calling code runs on the event loop of the link.
+    package var isOnEventLoop: Bool { link.eventLoop.inEventLoop }
+
     // MARK: - Waiting
 
-    func wait<Value: Sendable>(
-        for slot: WritableKeyPath<Work, Waiter<Value>?> & Sendable, deadline: ContinuousClock.Instant?,
-        timeoutMessage: @escaping @Sendable () -> String,
-        ready: @escaping @Sendable (inout Storage) -> Result<Value, any Error>?
+    /// Waits until `ready` returns something. `ready` runs under the stream's lock.
+    nonisolated(nonsending) func wait<Value>(
+        for kind: Wait, deadline: ContinuousClock.Instant?,
+        ready: (inout Storage) -> Result<Value, any Error>?, timeoutMessage: () -> String
     ) async throws -> Value {
-        let id = withStorage { $0.nextWaiterID() }
-        return try await waitForEvent(
-            id: id, within: link.deadlines, until: link.deadline(deadline), timeoutMessage: timeoutMessage,
-            install: { waiter in
-                self.withStorage { storage in
-                    if let result = ready(&storage) { return result }
-                    let desk = storage.atDesk()
-                    precondition(desk.work[keyPath: slot] == nil, "two tasks wait on one direction of a stream")
-                    desk.work[keyPath: slot] = waiter
-                    return nil
+        while true {
+            let (result, id) = withStorage { storage -> (Result<Value, any Error>?, UInt64) in
+                (ready(&storage), storage.nextWaiterID())
+            }
+            if let result { return try result.get() }
+            let reason = await suspend(id: id, within: link.deadlines, until: link.deadline(deadline)) { waiter in
+                withStorage { storage in
+                    // Events between the look above and here: the task looks again.
+                    if storage.isReady(kind) { return false }
+                    let active = storage.activate()
+                    precondition(active.state.waiters[kind] == nil, "two tasks wait on one direction of a stream")
+                    active.state.waiters[kind] = waiter
+                    return true
                 }
-            },
-            remove: { id in
+            } remove: { id in
                 self.withStorage { storage in
-                    guard let desk = storage.desk, desk.work[keyPath: slot]?.id == id else { return nil }
-                    var waiter: Waiter<Value>?
-                    swap(&waiter, &desk.work[keyPath: slot])
-                    storage.leaveDesk()
+                    guard let active = storage.active, active.state.waiters[kind]?.id == id else { return nil }
+                    let waiter = active.state.waiters[kind]
+                    active.state.waiters[kind] = nil
+                    storage.deactivateIfIdle()
                     return waiter
                 }
-            })
+            }
+            switch reason {
+            case .ready, .gone: continue
+            case .expired: throw AstraNetError(.deadlineExceeded, timeoutMessage())
+            case .cancelled: throw CancellationError()
+            }
+        }
     }
 
     // MARK: - The event loop's side
 
-    /// Tells whoever waits what has become of the stream. For the end of a read, when all ops are taken in.
+    /// Wakes the tasks and calls the delegate. At the end of a read, when all its ops have been taken.
     func wake() {
-        let (waiters, onPeerGone, needsFlush) = withStorage { storage in
+        let (waiters, onPeerGone, delegate, needsFlush) = withStorage { storage in
             storage.isWakeQueued = false
             var onPeerGone: (@Sendable () -> Void)?
-            if storage.state.isPeerGone, let desk = storage.desk { swap(&onPeerGone, &desk.work.onPeerGone) }
-            let waiters = storage.takeWaiters(link.buffered)
-            return (waiters, onPeerGone, storage.creditIsDue(isDry: waiters.read != nil))
+            if storage.state.isPeerGone, let active = storage.active { swap(&onPeerGone, &active.state.onPeerGone) }
+            let delegate = storage.active?.state.delegate
+            if storage.state.phase == .ended, let active = storage.active {
+                // Nothing more happens to the stream: this is the last call.
+                active.state.delegate = nil
+            }
+            let waiters = storage.takeWaiters()
+            return (waiters, onPeerGone, delegate, storage.creditIsDue(isDry: waiters.hasReader))
         }
         if needsFlush { link.markDirty(self) }
         waiters.resume()
         onPeerGone?()
+        delegate?.streamChanged(self)
+    }
+
+    /// What is released outside the lock.
+    private struct Dropped {
+        var onPeerGone: (@Sendable () -> Void)?
+        var delegate: (any StreamDelegate)?
+        var outbox = Deque<ByteBuffer>()
+        var offered = Deque<Stream>()
     }
 }
 
-/// The waiters of a stream whose wait is over, each with its answer, to be resumed outside the lock.
-struct StreamWaiters {
-    var opened: (Waiter<Void>, Result<Void, any Error>)?
-    var read: (Waiter<ByteBuffer?>, Result<ByteBuffer?, any Error>)?
-    var filled: (Waiter<Void>, Result<Void, any Error>)?
-    var written: (Waiter<Void>, Result<Void, any Error>)?
+/// The tasks of a stream whose wait is over, to be resumed outside the lock.
+struct WaiterList {
+    private var first: Waiter?
+    private var others: [Waiter] = []
+    /// One of them reads.
+    fileprivate(set) var hasReader = false
+
+    mutating func append(_ waiter: Waiter) {
+        if first == nil { first = waiter } else { others.append(waiter) }
+    }
 
     func resume() {
-        if let opened { opened.0.resume(with: opened.1) }
-        if let read { read.0.resume(with: read.1) }
-        if let filled { filled.0.resume(with: filled.1) }
-        if let written { written.0.resume(with: written.1) }
+        first?.resume()
+        for waiter in others { waiter.resume() }
     }
 }
 
@@ -293,14 +371,17 @@ extension Stream.Storage {
         return state.reading.error?.code == .closed
     }
 
-    /// How many bytes came that nobody has taken.
-    var unread: Int { desk?.work.inbox.readableBytes ?? 0 }
+    /// How many bytes came that were not taken.
+    var unread: Int { active?.state.inbox.readableBytes ?? 0 }
+
+    /// Whether a writer need not wait.
+    var hasRoom: Bool { state.queued <= Stream.writeHighWater }
 
     /// Takes all unread bytes.
     mutating func takeInbox(_ buffered: BufferBudget) -> ByteBuffer {
         var bytes = ByteBuffer()
-        if let desk { swap(&bytes, &desk.work.inbox) }
-        leaveDesk()
+        if let active { swap(&bytes, &active.state.inbox) }
+        deactivateIfIdle()
         state.took(bytes.readableBytes)
         buffered.give(bytes.readableBytes)
         return bytes
@@ -321,57 +402,60 @@ extension Stream.Storage {
         state.sendable > 0 ? markDirty() : false
     }
 
-    mutating func queue(_ bytes: ByteBuffer, packingLimit: Int) {
-        let desk = atDesk()
-        let count = desk.work.outbox.count
-        if bytes.readableBytes < packingLimit, count > 0, desk.work.outbox[count - 1].readableBytes < packingLimit {
-            desk.work.outbox[count - 1].writeImmutableBuffer(bytes)
-        } else {
-            desk.work.outbox.append(bytes)
+    mutating func enqueue(_ bytes: ByteBuffer, packingLimit: Int) -> Result<Void, AstraNetError> {
+        do throws(AstraNetError) {
+            try state.enqueue(bytes.readableBytes)
+        } catch {
+            return .failure(error)
         }
+        guard bytes.readableBytes > 0 else { return .success(()) }
+        let active = activate()
+        let count = active.state.outbox.count
+        if bytes.readableBytes < packingLimit, count > 0,
+            active.state.outbox[count - 1].readableBytes < packingLimit
+        {
+            active.state.outbox[count - 1].writeImmutableBuffer(bytes)
+        } else {
+            active.state.outbox.append(bytes)
+        }
+        return .success(())
     }
 
-    /// What became of our dial; `nil` while it has no answer.
+    /// The peer's answer to our DIAL; `nil` while there is none.
     var opening: Result<Void, any Error>? {
-        // A short answer may have come in one piece with the acceptance: it is there to be read, with its end.
+        // A short answer may have come together with the acceptance: it is there to be read, with its end.
         if state.wasAccepted { return .success(()) }
         if let error = state.reading.error { return .failure(error) }
         return state.phase == .ended ? .failure(AstraNetError(.closed, "closed")) : nil
     }
 
-    /// Takes out the waiters that have an answer now.
-    mutating func takeWaiters(_ buffered: BufferBudget) -> StreamWaiters {
-        var waiters = StreamWaiters()
-        guard let desk else { return waiters }
-        if let waiter = desk.work.opener, let result = opening {
-            waiters.opened = (waiter, result)
-            desk.work.opener = nil
-        }
-        if let waiter = desk.work.reader {
-            if desk.work.inbox.readableBytes > 0 {
-                waiters.read = (waiter, .success(takeInbox(buffered)))
-            } else if state.reading == .finished {
-                waiters.read = (waiter, .success(nil))
-            } else if let error = state.reading.error {
-                waiters.read = (waiter, .failure(error))
+    /// Whether a task with this wait need not wait any more.
+    func isReady(_ wait: Stream.Wait) -> Bool {
+        switch wait {
+        case .opening: return opening != nil
+        case .reading: return unread > 0 || state.reading != .open
+        case .filling: return filled != nil
+        case .writing:
+            switch state.writing {
+            case .over: return true
+            case .ending(let ending) where ending != .finish: return true
+            case .open, .ending: return hasRoom
             }
-            if waiters.read != nil { desk.work.reader = nil }
+        case .news: return unread > 0 || hasOffered || state.reading != .open
         }
-        if let waiter = desk.work.filler, let result = filled {
-            waiters.filled = (waiter, result)
-            desk.work.filler = nil
+    }
+
+    /// Takes out the tasks whose wait is over.
+    mutating func takeWaiters() -> WaiterList {
+        var list = WaiterList()
+        guard let active, !active.state.waiters.isEmpty else { return list }
+        for wait in Stream.Wait.all {
+            guard let waiter = active.state.waiters[wait], isReady(wait) else { continue }
+            active.state.waiters[wait] = nil
+            list.append(waiter)
+            if wait == .reading { list.hasReader = true }
         }
-        if let waiter = desk.work.writer {
-            if case .over(let error) = state.writing {
-                waiters.written = (waiter, .failure(error))
-            } else if case .ending(let ending) = state.writing, ending != .finish {
-                waiters.written = (waiter, .failure(AstraNetError(.closed, "this end of the stream is closed")))
-            } else if state.queued <= Stream.writeHighWater {
-                waiters.written = (waiter, .success(()))
-            }
-            if waiters.written != nil { desk.work.writer = nil }
-        }
-        leaveDesk()
-        return waiters
+        deactivateIfIdle()
+        return list
     }
 }

@@ -21,7 +21,7 @@ package struct Surroundings: Sendable {
 
     /// The real world: the system's clock and random numbers, and TCP.
     package static let real = Surroundings(
-        now: { .now }, random: { .random(in: 0...UInt64.max) }, network: SocketNetwork())
+        now: { .now }, random: { BufferedRandom.next() }, network: SocketNetwork())
 
     /// The moment of `instant` on the clock of `eventLoop`.
     func deadline(_ instant: ContinuousClock.Instant, on eventLoop: any EventLoop) -> NIODeadline {

@@ -1,66 +1,69 @@
 internal import NIOCore
 
-/// A task that waits for one event of a stream, a listener or the registry, until a deadline or its cancellation.
+/// Why a suspended task runs again.
+enum WakeReason: Sendable {
+    /// What it waits for may have happened: it looks again.
+    case ready
+    /// What it waits for cannot happen any more.
+    case gone
+    case expired
+    case cancelled
+}
+
+/// A suspended task, stored under its owner's lock.
 ///
-/// A waiter is stored under the owner's lock and resumed outside it, once, by whoever took it out.
-struct Waiter<Value: Sendable>: Sendable {
-    /// Tells this wait from earlier and later ones of the same owner, for a deadline or a cancellation that comes late.
+/// The code that takes it out of its place resumes it, once, outside the lock.
+struct Waiter: Sendable {
+    /// Distinguishes this wait from earlier and later ones of the same owner, for a deadline or a cancellation that comes late.
     let id: UInt64
-    /// Unchecked: a checked one is an opaque type, whose every copy costs a look-up at run time. That it is resumed once comes
-    /// from the owner's lock: whoever takes the waiter out resumes it.
-    private let continuation: UnsafeContinuation<Value, any Error>
-    /// Of the wait's deadline, where it has one.
+    /// Unsafe, because a checked continuation costs a type look-up for each copy. The owner's lock proves that it is resumed
+    /// once: only the code that takes the waiter out of its place resumes it.
+    private let continuation: UnsafeContinuation<WakeReason, Never>
+    /// The deadline of the wait, if it has one.
     private let alarm: Alarm?
 
-    init(id: UInt64, continuation: UnsafeContinuation<Value, any Error>, alarm: Alarm?) {
+    init(id: UInt64, continuation: UnsafeContinuation<WakeReason, Never>, alarm: Alarm?) {
         self.id = id
         self.continuation = continuation
         self.alarm = alarm
     }
 
     /// Ends the wait.
-    func resume(with result: Result<Value, any Error>) {
+    func resume(_ reason: WakeReason = .ready) {
         alarm?.switchOff()
-        continuation.resume(with: result)
+        continuation.resume(returning: reason)
     }
 }
 
-/// Waits under one protocol for all owners: `install` puts the waiter in place (or answers at once), `remove` takes it
-/// out if it is still there.
+/// Suspends the task until its waiter is resumed, the deadline passes or the task is cancelled.
+///
+/// This is the only way in which a task of this library waits. The caller looks at the state again when it returns `ready`.
 ///
 /// - Parameters:
-///   - id: the wait's number.
+///   - id: the number of the wait.
 ///   - deadlines: where the deadline is kept.
-///   - deadline: when to give up, `nil` for never.
-///   - timeoutMessage: what the error says then.
-///   - install: called once, holding no lock; returns the result if there is one already, in which case the waiter was
-///     not put in place.
-///   - remove: takes the waiter out if it is still in place.
-func waitForEvent<Value: Sendable>(
-    id: UInt64, within deadlines: Deadlines, until deadline: NIODeadline?,
-    timeoutMessage: @escaping @Sendable () -> String,
-    install: @Sendable (Waiter<Value>) -> Result<Value, any Error>?,
-    remove: @escaping @Sendable (UInt64) -> Waiter<Value>?
-) async throws -> Value {
-    try await withTaskCancellationHandler {
-        try await withUnsafeThrowingContinuation { (continuation: UnsafeContinuation<Value, any Error>) in
+///   - deadline: when to give up; `nil` for never.
+///   - install: called once, with no lock held; puts the waiter in its place, or returns `false` if there is nothing to wait
+///     for.
+///   - remove: takes the waiter out if it is still in its place.
+nonisolated(nonsending) func suspend(
+    id: UInt64, within deadlines: Deadlines, until deadline: NIODeadline?, install: (Waiter) -> Bool,
+    remove: @escaping @Sendable (UInt64) -> Waiter?
+) async -> WakeReason {
+    await withTaskCancellationHandler {
+        await withUnsafeContinuation { (continuation: UnsafeContinuation<WakeReason, Never>) in
             let alarm = deadline.map { _ in Alarm() }
             let waiter = Waiter(id: id, continuation: continuation, alarm: alarm)
-            if let result = install(waiter) {
-                waiter.resume(with: result)
-                return
-            }
-            // A cancellation before the waiter was in place found nothing to remove.
+            guard install(waiter) else { return waiter.resume() }
+            // A cancellation before the waiter was in its place found nothing to remove.
             if Task.isCancelled {
-                remove(id)?.resume(with: .failure(CancellationError()))
+                remove(id)?.resume(.cancelled)
                 return
             }
             guard let deadline, let alarm else { return }
-            deadlines.add(alarm, at: deadline) {
-                remove(id)?.resume(with: .failure(AstraNetError(.deadlineExceeded, timeoutMessage())))
-            }
+            deadlines.add(alarm, at: deadline) { remove(id)?.resume(.expired) }
         }
     } onCancel: {
-        remove(id)?.resume(with: .failure(CancellationError()))
+        remove(id)?.resume(.cancelled)
     }
 }

@@ -36,11 +36,15 @@ struct SendWindow: Hashable, Sendable {
 ///
 /// Invariant: `unread + owed` is what the peer has in flight as it sees it, at most `limit`.
 struct ReceiveWindow: Hashable, Sendable {
-    private(set) var limit = SendWindow.initialSize
+    private(set) var limit: UInt32
     /// Bytes received that nobody has taken yet.
     private(set) var unread: UInt32 = 0
     /// Bytes taken whose credit has not been returned yet.
     private(set) var owed: UInt32 = 0
+
+    init(limit: UInt32 = SendWindow.initialSize) {
+        self.limit = limit
+    }
 
     /// Bytes came in; `false`, and nothing changed, where the peer had no credit for them.
     mutating func receive(_ count: Int) -> Bool {

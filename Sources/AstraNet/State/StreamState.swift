@@ -1,7 +1,7 @@
-/// One end of a stream (protocol section 4): what may be read and written, and what to say to the peer.
+/// State machine of one end of a stream (`docs/protocol.md` §4, §6): what may be read and written, and what to send.
 ///
-/// Pure: it counts bytes but holds none, and knows neither links nor clocks. Local calls and received ops go in; what
-/// the shell must do comes out.
+/// It counts bytes but holds none, and knows neither links nor clocks. Local calls and received ops go in; what the
+/// shell must do comes out.
 package struct StreamState: Hashable, Sendable {
     /// How far the opening has come.
     enum Phase: Hashable, Sendable {
@@ -41,6 +41,16 @@ package struct StreamState: Hashable, Sendable {
         indirect case fail(message: String)
     }
 
+    /// What a pushed stream waits for (`docs/protocol.md` §6).
+    enum Offer: UInt8, Hashable, Sendable {
+        /// Nothing: it was accepted, or it is not a pushed stream.
+        case none
+        /// The server's end waits for the client's SYN.
+        case made
+        /// The client's end waits for its consumer.
+        case received
+    }
+
     // In the order in which they take the least memory, as does what is indirect above: a node may have a million of these.
 
     private(set) var reading = ReadSide.open
@@ -49,13 +59,7 @@ package struct StreamState: Hashable, Sendable {
     private(set) var sendWindow = SendWindow()
     private(set) var receiveWindow = ReceiveWindow()
     private(set) var phase: Phase
-    /// FIN1 came.
-    private var isStoppedByPeer = false
-    /// Whether the other side took our DIAL, whatever became of the stream since.
-    private(set) var wasAccepted = false
-    /// Whether the opening waits for nothing: bytes follow our DIAL at once, or we take the peer's DIAL for a stream that is
-    /// open. For two nodes that both said they can.
-    let isEager: Bool
+    private var flags = Flags()
     private(set) var writing = WriteSide.open
 
     /// A stream that begins with our DIAL.
@@ -64,10 +68,64 @@ package struct StreamState: Hashable, Sendable {
     package static func listener(isEager: Bool = false) -> StreamState {
         StreamState(phase: isEager ? .open : .accepting, isEager: isEager)
     }
+    /// The server's end of a pushed stream: it may send `window` bytes before the client accepts it.
+    package static func pushing(window: UInt32) -> StreamState {
+        var state = StreamState(phase: .open, isEager: true)
+        state.offer = .made
+        state.sendWindow.resize(to: min(window, SendWindow.initialSize))
+        return state
+    }
+    /// The client's end of a pushed stream, for which it granted `window` bytes before it accepts.
+    package static func pushed(window: UInt32) -> StreamState {
+        var state = StreamState(phase: .open, isEager: true)
+        state.offer = .received
+        state.receiveWindow = ReceiveWindow(limit: min(window, SendWindow.initialSize))
+        return state
+    }
 
     private init(phase: Phase, isEager: Bool) {
         self.phase = phase
         self.isEager = isEager
+    }
+
+    /// What would take a byte each.
+    private struct Flags: OptionSet, Hashable, Sendable {
+        let rawValue: UInt8
+
+        static let stoppedByPeer = Flags(rawValue: 1)
+        static let accepted = Flags(rawValue: 2)
+        static let eager = Flags(rawValue: 4)
+        static let offerMade = Flags(rawValue: 8)
+        static let offerReceived = Flags(rawValue: 16)
+
+        mutating func set(_ flag: Flags, _ isSet: Bool) {
+            if isSet { insert(flag) } else { remove(flag) }
+        }
+    }
+
+    /// FIN1 came.
+    private var isStoppedByPeer: Bool {
+        get { flags.contains(.stoppedByPeer) }
+        set { flags.set(.stoppedByPeer, newValue) }
+    }
+    /// Whether the peer accepted our DIAL, whatever happened to the stream since.
+    private(set) var wasAccepted: Bool {
+        get { flags.contains(.accepted) }
+        set { flags.set(.accepted, newValue) }
+    }
+    /// Whether the stream opens without a round trip: bytes follow our DIAL at once, or the peer's DIAL opens the stream.
+    /// Both nodes have said that they can do this.
+    private(set) var isEager: Bool {
+        get { flags.contains(.eager) }
+        set { flags.set(.eager, newValue) }
+    }
+    /// Whether this is a pushed stream that the client has not accepted yet.
+    private(set) var offer: Offer {
+        get { flags.contains(.offerMade) ? .made : flags.contains(.offerReceived) ? .received : .none }
+        set {
+            flags.set(.offerMade, newValue == .made)
+            flags.set(.offerReceived, newValue == .received)
+        }
     }
 
     /// Whether a peer's end makes further writing pointless: it finished, failed or stopped us, or the link broke.
@@ -79,16 +137,38 @@ package struct StreamState: Hashable, Sendable {
 
     // MARK: - Opening
 
-    enum ReceivedSynAction: Hashable { case sendAck, confirm, doNothing }
+    enum ReceivedSynAction: Hashable {
+        case sendAck, confirm, doNothing
+        /// The client accepted a pushed stream that goes on.
+        case resumeSending
+        /// The client accepted a pushed stream that has ended here: the link forgets it.
+        case forget
+    }
 
-    /// SYN: the listener's side has accepted. DATA may go right behind our ACK (a Go listener accepts that), so SYN_ACK
-    /// is not waited for.
+    /// SYN: the listener accepted our DIAL, or the client accepted a pushed stream. DATA may follow our ACK at once (a Go
+    /// listener accepts that), so the stream does not wait for SYN_ACK.
     mutating func receivedSyn() -> ReceivedSynAction {
+        if offer == .made, phase == .open {
+            offer = .none
+            sendWindow.resize(to: SendWindow.initialSize)
+            guard isEndedHere else { return .resumeSending }
+            phase = .ended
+            return .forget
+        }
         guard phase == .dialing else { return .doNothing }
         phase = .open
         wasAccepted = true
         // An eager listener knows already.
         return isEager ? .confirm : .sendAck
+    }
+
+    /// The client accepts a pushed stream; the peer may send a whole window from now on. Returns whether to send SYN.
+    package mutating func accept() -> Bool {
+        guard offer == .received else { return false }
+        offer = .none
+        receiveWindow.grow(to: SendWindow.initialSize)
+        // The server keeps the source, and counts it, until it hears of the acceptance, also if everything has come.
+        return true
     }
 
     enum ReceivedAckAction: Hashable { case sendSynAckAndAccept, doNothing }
@@ -211,6 +291,8 @@ package struct StreamState: Hashable, Sendable {
         case sendFin2
         /// FIN1, FIN2, and the link forgets the stream.
         case sendFin1AndFin2AndForget
+        /// FIN1, FIN2; the link keeps the stream until the client accepts it.
+        case sendFin1AndFin2
         /// ERR with the message, FIN1, FIN2 (a Go peer does not end a read at ERR), and the link forgets the stream.
         case sendErrAndForget(message: String)
     }
@@ -224,6 +306,10 @@ package struct StreamState: Hashable, Sendable {
             writing = .over(AstraNetError(.closed, "this end of the stream is finished"))
             return .sendFin2
         case .close:
+            if offer == .made {
+                writing = .over(AstraNetError(.closed, "this end of the stream is closed"))
+                return .sendFin1AndFin2
+            }
             phase = .ended
             return .sendFin1AndFin2AndForget
         case .fail(let message):
@@ -232,9 +318,16 @@ package struct StreamState: Hashable, Sendable {
         }
     }
 
-    /// Bytes queued before a `close` or `fail` wait for credit that may never come.
+    /// A close of this end has been sent.
+    private var isEndedHere: Bool {
+        guard case .over(let error) = writing else { return false }
+        return error.code == .closed && reading.error?.code == .closed
+    }
+
+    /// Bytes queued before a `close` or `fail` wait for credit that may never come. A stream that is offered has a
+    /// deadline of its own.
     var isLingering: Bool {
-        guard phase != .ended, queued > 0, case .ending(let ending) = writing else { return false }
+        guard phase != .ended, offer != .made, queued > 0, case .ending(let ending) = writing else { return false }
         return ending != .finish
     }
 
@@ -251,6 +344,11 @@ package struct StreamState: Hashable, Sendable {
     /// FIN1: the peer takes no more bytes. Those queued are dropped.
     mutating func receivedFin1() -> PeerEndAction {
         guard phase != .ended else { return .doNothing }
+        if offer == .made {
+            // The client gives the source up.
+            offer = .none
+            if isEndedHere { return fail(AstraNetError(.closedByPeer, "the client does not want the source")) }
+        }
         let action = stopWriting(AstraNetError(.closedByPeer, "the peer wants no more bytes"))
         return endsWithPeer() ? .forget : action
     }
@@ -289,6 +387,10 @@ package struct StreamState: Hashable, Sendable {
         if case .over = writing {} else { writing = .over(error) }
         return .forget
     }
+
+    /// The dialer got a cookie with SYN, so that both ends know each other's abilities: from now on the stream ends as one
+    /// between two nodes of this library (`docs/protocol.md` §6).
+    mutating func peerUnderstandsPush() { isEager = true }
 
     private mutating func stopWriting(_ error: AstraNetError) -> PeerEndAction {
         queued = 0

@@ -98,7 +98,7 @@ import Testing
         }
         try await server.send(ByteBuffer(string: "half"))
         // Its credit goes back as it is taken.
-        try await eventually { client.withStorage { $0.desk?.work.filling?.missing } == 6 }
+        try await eventually { client.withStorage { $0.active?.state.filling?.missing } == 6 }
         reading.cancel()
         #expect(await reading.value == ByteBuffer(string: "half"))
         client.close()
@@ -114,7 +114,7 @@ import Testing
             return try await client.receive(60_000, into: &buffer, deadline: .soon)
         }
         try await server.send(Self.bytes(50_000), deadline: .soon)
-        try await eventually { client.withStorage { $0.desk?.work.filling?.missing } == 10_000 }
+        try await eventually { client.withStorage { $0.active?.state.filling?.missing } == 10_000 }
         #expect(pair.client.bufferedBytes == 0)
         try await server.send(Self.bytes(20_000), deadline: .soon)
         #expect(try await reading.value == 60_000)

@@ -31,7 +31,7 @@ import Testing
         await #expect(throws: AstraNetError.self) { try await server.receive(deadline: .now) }
         try await server.expectRest()
         client.onPeerGone {}
-        #expect(client.withStorage { $0.desk != nil })
+        #expect(client.withStorage { $0.active != nil })
         client.close()
         server.close()
         try await client.expectRest()
@@ -44,7 +44,7 @@ extension AstraNet.Stream {
     /// Waits for what the event loop still has to do.
     fileprivate func expectRest(sourceLocation: SourceLocation = #_sourceLocation) async throws {
         let deadline = ContinuousClock.Instant.soon
-        while withStorage({ $0.desk != nil }), .now < deadline { await Task.yield() }
-        #expect(withStorage { $0.desk == nil }, sourceLocation: sourceLocation)
+        while withStorage({ $0.active != nil }), .now < deadline { await Task.yield() }
+        #expect(withStorage { $0.active == nil }, sourceLocation: sourceLocation)
     }
 }

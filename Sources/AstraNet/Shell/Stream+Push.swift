@@ -1,0 +1,348 @@
+internal import DequeModule
+package import NIOCore
+
+/// Pushed streams (`docs/protocol.md` §6): the server opens a stream for each source of a request towards the client, on the
+/// link of the request's stream, the *master*.
+extension Stream {
+    /// What a stream has to do with pushed sources.
+    enum PushState {
+        /// A request of ours: what it granted, and the sources that came.
+        case receiving(PushReceiver)
+        /// A request of a peer: what may be pushed to it.
+        case sending(PushSender)
+        /// A source that was pushed to the peer and is not accepted yet, of this request.
+        case offered(by: Stream, as: DialBlock.Source)
+    }
+
+    /// The client's side of a request that accepts pushed sources.
+    struct PushReceiver {
+        var grant: DialBlock.Push
+        var nextIndex: UInt32 = 0
+        /// Sources that came and were not taken.
+        var offered = Deque<Stream>()
+        /// Bytes that are reserved of the link's budget for unaccepted sources.
+        var reserved: Int
+        /// Acceptances that may still wait for other ops to leave with.
+        var untold = 0
+
+        /// After this many acceptances the server is told at once, so that it need not pause.
+        var tellsAfter: Int { max(1, Int(grant.maximumSources) / 4) }
+    }
+
+    /// The server's side of such a request.
+    struct PushSender {
+        var grant: DialBlock.Push
+        var nextIndex: UInt32 = 0
+        /// Sources that were pushed and not accepted.
+        var unaccepted = 0
+    }
+
+    // MARK: - The client
+
+    /// What comes next on a request's stream.
+    package enum News: Sendable {
+        case pushed(Stream)
+        /// Bytes: the server announces sources by name.
+        case bytes(ByteBuffer)
+        case finished
+        case failed(AstraNetError)
+        case nothing
+    }
+
+    /// Returns what came on a request's stream, without waiting: a pushed source, which it accepts, or bytes, or the end, in
+    /// this order.
+    package func takeNews() -> News {
+        let (pushed, tellsNow) = withStorage { storage -> (Stream?, Bool) in
+            guard let active = storage.active, case .receiving(var receiver) = active.state.pushes else {
+                return (nil, false)
+            }
+            active.state.pushes = nil
+            let pushed = receiver.offered.popFirst()
+            var tellsNow = false
+            if pushed != nil {
+                receiver.untold += 1
+                tellsNow = receiver.untold >= receiver.tellsAfter && storage.state.reading == .open
+                if tellsNow { receiver.untold = 0 }
+            }
+            active.state.pushes = .receiving(receiver)
+            return (pushed, tellsNow)
+        }
+        if let pushed {
+            pushed.accept(tellsNow: tellsNow)
+            return .pushed(pushed)
+        }
+        switch takeReceived() {
+        case .bytes(let bytes): return .bytes(bytes)
+        case .nothing: return .nothing
+        case .finished: return .finished
+        case .failed(let error): return .failed(error)
+        }
+    }
+
+    /// As ``takeNews()``, and waits while there is nothing.
+    package nonisolated(nonsending) func nextNews(deadline: ContinuousClock.Instant?) async throws -> News {
+        while true {
+            let news = takeNews()
+            guard case .nothing = news else { return news }
+            // The server may wait for these before it pushes more.
+            tellAcceptances()
+            try await wait(for: .news, deadline: deadline) { storage in
+                storage.isReady(.news) ? .success(()) : nil
+            } timeoutMessage: {
+                "nothing came from \(self.remoteAddress) in time"
+            }
+        }
+    }
+
+    private func tellAcceptances() {
+        let isUntold = withStorage { storage -> Bool in
+            guard let active = storage.active, case .receiving(var receiver) = active.state.pushes,
+                receiver.untold > 0
+            else { return false }
+            receiver.untold = 0
+            active.state.pushes = .receiving(receiver)
+            return true
+        }
+        if isUntold { link.sendControl { _ in } }
+    }
+
+    /// The consumer takes the source.
+    private func accept(tellsNow: Bool) {
+        guard withStorage({ $0.state.accept() }) else { return }
+        let syn = OpHeader(.syn, to: remoteAddress, from: localAddress)
+        if tellsNow {
+            link.sendControl { $0.writeOp(syn) }
+        } else {
+            link.sendControlPatiently { $0.writeOp(syn) }
+        }
+    }
+
+    /// Gives up a pushed source that the consumer has not taken.
+    func decline() {
+        let hasEnded = withStorage { $0.state.phase == .ended }
+        guard hasEnded else { return close() }
+        // Everything has come, but the server keeps the source until it hears from this end.
+        link.sendControlPatiently { ops in
+            ops.writeOp(OpHeader(.fin1, to: self.remoteAddress, from: self.localAddress))
+            ops.writeOp(OpHeader(.fin2, to: self.remoteAddress, from: self.localAddress))
+        }
+    }
+
+    /// No more is taken of a request whose server has ended it: what was reserved for its sources is free again.
+    package func releaseGrant() {
+        let reserved = withStorage { storage -> Int in
+            guard let active = storage.active, case .receiving(let receiver) = active.state.pushes,
+                receiver.offered.isEmpty
+            else { return 0 }
+            active.state.pushes = nil
+            storage.deactivateIfIdle()
+            return receiver.reserved
+        }
+        link.pushGrants.give(reserved)
+    }
+
+    /// The dialer grants pushed sources of the request that this stream is. Before the stream is known to its link.
+    func grantPush(_ grant: DialBlock.Push, reserved: Int) {
+        withStorage { storage in
+            storage.activate().state.pushes = .receiving(PushReceiver(grant: grant, reserved: reserved))
+        }
+    }
+
+    /// Deadline and tags that our DIAL carries. Before the stream is known to its link.
+    func setContext(_ block: DialBlock) {
+        withStorage { $0.activate().state.dialContext = DialContext(block) }
+    }
+
+    // MARK: - The server
+
+    /// Keeps the block of a DIAL, which says what may be pushed, until the stream is accepted.
+    ///
+    /// - Parameter mayPush: whether the dialer is known to receive at its address.
+    func keep(_ block: DialBlock, mayPush: Bool) {
+        withStorage { storage in
+            let active = storage.activate()
+            active.state.dialContext = DialContext(block)
+            if mayPush, let grant = block.push, grant.maximumSources > 0 {
+                active.state.pushes = .sending(PushSender(grant: grant))
+            }
+        }
+    }
+
+    /// The dialer has proved that it receives at its address.
+    func mayPush() {
+        withStorage { storage in
+            guard let active = storage.active, let grant = active.state.dialContext?.block.push,
+                grant.maximumSources > 0
+            else { return }
+            active.state.pushes = .sending(PushSender(grant: grant))
+        }
+    }
+
+    /// The block of the peer's DIAL: deadline and tags of a request. Empty after the first call.
+    package func takeDialBlock() -> DialBlock? {
+        withStorage { storage in
+            guard let active = storage.active, let context = active.state.dialContext else { return nil }
+            active.state.dialContext = nil
+            return context.block
+        }
+    }
+
+    /// What came of ``push()``.
+    package enum Push: Sendable {
+        case opened(Stream)
+        /// As many sources as the client granted wait to be accepted, or the link has as many streams as it may have. The
+        /// delegate of the request's stream is called when a source is accepted.
+        case noRoom
+        /// The client does not accept pushed sources.
+        case notGranted
+        /// The request has ended.
+        case ended
+    }
+
+    /// How many bytes a pushed source may send before the client accepts it; `nil` if the client accepts no pushed sources.
+    package var pushWindow: Int? {
+        withStorage { storage in
+            guard case .sending(let sender) = storage.active?.state.pushes else { return nil }
+            return Int(sender.grant.window)
+        }
+    }
+
+    /// Opens a pushed source of this request. Only one thread at a time may push sources of one request.
+    package func push() -> Push {
+        let index: UInt32
+        let grant: DialBlock.Push
+        switch withStorage({ $0.beginPush() }) {
+        case .failure(let reason):
+            return reason.push
+        case .success(let begun): (grant, index) = begun
+        }
+        guard link.takeStreamPlace() else {
+            withStorage { $0.cancelPush() }
+            return .noRoom
+        }
+        let stream = Stream(
+            state: .pushing(window: grant.window), localPort: link.node.takePort(), remote: remoteAddress, link: link)
+        stream.withStorage { storage in
+            storage.activate().state.pushes = .offered(
+                by: self, as: DialBlock.Source(nonce: grant.nonce, streamPort: localPort, index: index))
+        }
+        do throws(AstraNetError) {
+            try link.open(stream)
+        } catch {
+            link.giveStreamPlace()
+            return .ended
+        }
+        return .opened(stream)
+    }
+
+    /// A pushed source was accepted or has ended: the request may push another one.
+    func settleOffer() -> Stream? {
+        let master = withStorage { storage -> Stream? in
+            guard let active = storage.active, case .offered(let master, _) = active.state.pushes else { return nil }
+            active.state.pushes = nil
+            storage.deactivateIfIdle()
+            return master
+        }
+        guard let master else { return nil }
+        let wakes = master.withStorage { storage -> Bool in
+            storage.cancelPush(keepsIndex: true)
+            return storage.active?.state.delegate != nil && storage.queueWake()
+        }
+        return wakes ? master : nil
+    }
+
+    /// Whether the client has not accepted this pushed source yet.
+    package var isOffered: Bool { withStorage { $0.state.offer == .made } }
+}
+
+private struct NoPush: Error {
+    let push: Stream.Push
+}
+
+extension Stream.Storage {
+    /// Whether a pushed source waits to be taken.
+    var hasOffered: Bool {
+        guard case .receiving(let receiver) = active?.state.pushes else { return false }
+        return !receiver.offered.isEmpty
+    }
+
+    /// Takes out the pushed sources that were not taken: they are given up.
+    mutating func takeOffered() -> Deque<Stream> {
+        guard let active, case .receiving(var receiver) = active.state.pushes else { return [] }
+        active.state.pushes = nil
+        var offered = Deque<Stream>()
+        swap(&offered, &receiver.offered)
+        active.state.pushes = .receiving(receiver)
+        return offered
+    }
+
+    /// The block of our DIAL; `nil` for none.
+    var dialBlock: DialBlock? {
+        guard let state = active?.state else { return nil }
+        switch state.pushes {
+        case .offered(_, let source): return DialBlock(source: source)
+        case .receiving(let receiver):
+            var block = state.dialContext?.block ?? DialBlock()
+            block.push = receiver.grant
+            return block
+        case .sending, nil: return state.dialContext?.block
+        }
+    }
+
+    /// What to do about the DIAL of a pushed source.
+    enum PushAction {
+        /// Take it; it may send this many bytes before it is accepted.
+        case take(window: UInt32)
+        /// Answer ERR.
+        case refuse(String)
+        /// Answer ERR, and fail the request: its server broke the rules.
+        case failRequest(String)
+    }
+
+    mutating func receivePush(_ source: DialBlock.Source, isFresh: Bool) -> PushAction {
+        guard let active, case .receiving(var receiver) = active.state.pushes, receiver.grant.nonce == source.nonce,
+            state.reading == .open
+        else { return .refuse("no request waits for this source") }
+        guard isFresh, source.index == receiver.nextIndex else {
+            return .refuse("the source is not the next one of its request")
+        }
+        guard receiver.offered.count < Int(receiver.grant.maximumSources) else {
+            return .failRequest("the server pushed more sources than it was granted")
+        }
+        active.state.pushes = nil
+        receiver.nextIndex &+= 1
+        let window = receiver.grant.window
+        active.state.pushes = .receiving(receiver)
+        return .take(window: window)
+    }
+
+    /// Adds a pushed source for the consumer; whether the caller must put this stream on the list of those to wake.
+    mutating func offer(_ stream: Stream) -> Bool {
+        guard let active, case .receiving(var receiver) = active.state.pushes else { return false }
+        active.state.pushes = nil
+        receiver.offered.append(stream)
+        active.state.pushes = .receiving(receiver)
+        return queueWake()
+    }
+
+    fileprivate mutating func beginPush() -> Result<(DialBlock.Push, index: UInt32), NoPush> {
+        guard state.phase == .open, state.writing == .open else { return .failure(NoPush(push: .ended)) }
+        guard let active, case .sending(var sender) = active.state.pushes else {
+            return .failure(NoPush(push: .notGranted))
+        }
+        guard sender.unaccepted < Int(sender.grant.maximumSources) else { return .failure(NoPush(push: .noRoom)) }
+        let index = sender.nextIndex
+        sender.nextIndex &+= 1
+        sender.unaccepted += 1
+        active.state.pushes = .sending(sender)
+        return .success((sender.grant, index))
+    }
+
+    /// - Parameter keepsIndex: whether the source was pushed, so that its index is used up.
+    fileprivate mutating func cancelPush(keepsIndex: Bool = false) {
+        guard let active, case .sending(var sender) = active.state.pushes else { return }
+        sender.unaccepted -= 1
+        if !keepsIndex { sender.nextIndex &-= 1 }
+        active.state.pushes = .sending(sender)
+    }
+}
