@@ -107,4 +107,104 @@ import Testing
         let all = batch.take()
         #expect(all.readableBytes == 9 + 8 + FrameBatch.maxFrameSize)
     }
+
+    // MARK: Lent frames
+
+    private func parts(_ batch: inout FrameBatch) -> [ByteBuffer] {
+        var parts: [ByteBuffer] = []
+        batch.takeParts { parts.append($0) }
+        return parts
+    }
+
+    private func address(_ buffer: ByteBuffer) -> UnsafeRawPointer? {
+        buffer.withUnsafeReadableBytes { $0.baseAddress }
+    }
+
+    @Test func `lent frames go out between the copied ones in the order of the appends`() throws {
+        let first = ByteBuffer(repeating: 1, count: 8_192)
+        let second = ByteBuffer(repeating: 2, count: 10_000)
+        var batch = FrameBatch()
+        try batch.append([7])
+        try batch.append(lent: first)
+        try batch.append(lent: second)
+        try batch.append([8])
+        try batch.append([9])
+        #expect(batch.count == 5)
+        #expect(batch.byteCount == 5 * 8 + 3 + 8_192 + 10_000)
+        let parts = parts(&batch)
+        #expect(parts.map(\.readableBytes) == [8 + 1 + 8, 8_192, 8, 10_000, 2 * 9])
+        #expect(address(parts[1]) == address(first))
+        #expect(address(parts[3]) == address(second))
+        var joined = ByteBuffer()
+        for part in parts { joined.writeImmutableBuffer(part) }
+        let frames = try FrameDecoder.decodeAll(joined) { $0.readSlice(length: $0.readableBytes) }
+        #expect(frames == [[7], Array(first.readableBytesView), Array(second.readableBytesView), [8], [9]])
+        #expect(batch.isEmpty == true)
+        #expect(batch.byteCount == 0)
+    }
+
+    @Test func `one buffer of a batch with lent frames has the same bytes`() throws {
+        let lent = ByteBuffer(repeating: 1, count: 20_000)
+        for leading in [true, false] {
+            var batch = FrameBatch()
+            if leading { try batch.append([7]) }
+            try batch.append(lent: lent)
+            let expected: [[UInt8]] = (leading ? [[7]] : []) + [Array(lent.readableBytesView)]
+            #expect(try frames(&batch) == expected)
+            #expect(batch.isEmpty == true)
+            // The next batch is not affected.
+            try batch.append([3])
+            #expect(try frames(&batch) == [[3]])
+        }
+    }
+
+    @Test func `the pieces of a lent frame are one frame`() throws {
+        let pieces = [ByteBuffer(repeating: 1, count: 9_000), ByteBuffer(repeating: 2, count: 5)]
+        var batch = FrameBatch()
+        batch.append(lent: pieces)
+        #expect(batch.count == 1)
+        #expect(parts(&batch).map(\.readableBytes) == [8, 9_000, 5])
+        batch.append(lent: pieces)
+        #expect(
+            try frames(&batch) == [[UInt8](repeating: 1, count: 9_000) + [UInt8](repeating: 2, count: 5)])
+    }
+
+    @Test func `small, compressed and marked payloads are copied although they were lent`() throws {
+        let small = ByteBuffer(repeating: 1, count: 8_191)
+        let large = ByteBuffer(repeating: 1, count: 8_192)
+        var marked = ByteBuffer(string: "lz4!")
+        marked.writeRepeatingByte(1, count: 8_192)
+        for (compression, payload) in [(false, small), (true, large), (false, marked)] {
+            var batch = FrameBatch(compression: compression)
+            try batch.append(lent: payload)
+            #expect(parts(&batch).count == 1)
+            try batch.append(lent: payload)
+            #expect(try frames(&batch) == [Array(payload.readableBytesView)])
+        }
+    }
+
+    @Test func `a lent frame fills the batch, drops a reservation, and may not be too large`() throws {
+        let lent = ByteBuffer(repeating: 1, count: 9_000)
+        var batch = FrameBatch(target: 9_008)
+        _ = try room(in: &batch, 100)
+        try batch.append(lent: lent)
+        #expect(batch.isFull == true)
+        #expect(batch.hasRoom(for: 0) == false)
+        #expect(parts(&batch).map(\.readableBytes) == [8, 9_000])
+        let tooLarge = ByteBuffer(repeating: 1, count: FrameBatch.maxFrameSize + 1)
+        #expect(code { () throws(ChanservError) in try batch.append(lent: tooLarge) } == .wrongFrameSize)
+        #expect(batch.isEmpty == true)
+        #expect(parts(&batch).isEmpty)
+    }
+
+    @Test func `a reservation behind a lent frame counts from the copied bytes`() throws {
+        let lent = ByteBuffer(repeating: 1, count: 9_000)
+        var batch = FrameBatch()
+        try batch.append(lent: lent)
+        let room = try room(in: &batch, 3)
+        #expect(batch.byteCount == 9_008)
+        for index in 0..<3 { room[index] = 5 }
+        try batch.commit(size: 3)
+        #expect(try frames(&batch) == [Array(lent.readableBytesView), [5, 5, 5]])
+    }
 }

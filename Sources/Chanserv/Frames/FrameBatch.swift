@@ -1,9 +1,9 @@
 import NIOCore
 
-/// Frames on their way out, encoded as they are appended into one buffer.
+/// Frames on their way out, encoded as they are appended.
 ///
-/// A producer appends until the batch ``isFull``; the server writes the batch to the connection in one piece. It cannot
-/// be copied. A plain function pointer (the C ABI's sink) reaches it through `withUnsafeMutablePointer(to:)`.
+/// A producer appends until the batch ``isFull``; the server then writes the batch to the connection. Frames are copied
+/// into one buffer, except those that ``append(lent:)`` takes as they are. A batch cannot be copied. A plain function pointer (the C ABI's sink) reaches it through `withUnsafeMutablePointer(to:)`.
 public struct FrameBatch: ~Copyable, Sendable {
     /// The largest payload of a frame: 104,857,600 bytes, 100 MiB (protocol section 5).
     public static let maxFrameSize = WireFormat.maxFrameSize
@@ -17,7 +17,21 @@ public struct FrameBatch: ~Copyable, Sendable {
     /// Whether there are bytes of frames that were encoded elsewhere, perhaps of a part of one.
     private var isAdopted = false
 
+    /// A frame, or a part of one, that was not copied: it goes out between the bytes of `buffer`.
+    private struct LentPart {
+        /// How many bytes of `buffer` go out before it, as an index into that buffer.
+        let position: Int
+        let bytes: ByteBuffer
+        /// The bytes of the lent parts up to this one and with it.
+        let total: Int
+    }
+
+    /// A lent frame of fewer bytes is copied: 8 KiB. A part of its own costs more than that copy.
+    public static let lentSizeMin = 8_192
+
     private var buffer = ByteBuffer()
+    /// In the order in which they go out.
+    private var lentParts: [LentPart] = []
     /// Where the next copied frame goes: free memory of `buffer` behind its writer index, held on to so that a small
     /// frame costs no more than its copy. Safe to send along: the memory is this batch's alone, and is let go of by
     /// `settle()` before `buffer` is touched in any other way.
@@ -52,8 +66,9 @@ public struct FrameBatch: ~Copyable, Sendable {
 
     /// How many encoded bytes are in it.
     public var byteCount: Int {
-        if let reservation, !compression { return reservation }
-        return buffer.readableBytes + unsettled
+        let lent = lentParts.last?.total ?? 0
+        if let reservation, !compression { return reservation + lent }
+        return buffer.readableBytes + unsettled + lent
     }
 
     /// Whether the producer should stop appending. Appending to a full batch works, it only makes a larger one.
@@ -118,6 +133,46 @@ public struct FrameBatch: ~Copyable, Sendable {
             }
         }
         appendRaw(bytes)
+    }
+
+    // MARK: Lent frames
+
+    /// Whether a payload would be sent without a copy by ``append(lent:)``: it has at least ``lentSizeMin`` bytes, is not
+    /// to be compressed and does not begin with the mark of compressed ones.
+    package func isSentAsIs(_ payload: UnsafeRawBufferPointer) -> Bool {
+        payload.count >= Self.lentSizeMin && !compression
+            && payload.loadUnaligned(as: UInt32.self) != WireFormat.compressedMark.littleEndian
+    }
+
+    /// Appends a frame whose payload is the readable bytes of `payload`, which is kept until it is sent instead of being
+    /// copied. Small payloads, and those that are compressed, are copied.
+    ///
+    /// - Throws: as ``append(_:)``.
+    public mutating func append(lent payload: ByteBuffer) throws(ChanservError) {
+        guard payload.readableBytes <= Self.maxFrameSize else { throw Self.tooLarge(payload.readableBytes) }
+        if payload.withUnsafeReadableBytes({ isSentAsIs($0) }) {
+            append(lent: CollectionOfOne(payload))
+        } else {
+            try append(payload)
+        }
+    }
+
+    /// Appends one frame, whose payload is the readable bytes of `pieces` in order.
+    ///
+    /// - Parameter pieces: what ``isSentAsIs(_:)`` as a whole, at most ``maxFrameSize`` bytes.
+    package mutating func append(lent pieces: some Collection<ByteBuffer>) {
+        dropReservation()
+        let size = pieces.reduce(0) { $0 + $1.readableBytes }
+        precondition(size <= Self.maxFrameSize && !compression, "a frame was lent that cannot be sent as it is")
+        let room = roomForFrame(WireFormat.lengthSize)
+        room.storeBytes(of: UInt64(size).littleEndian, as: UInt64.self)
+        count += 1
+        let position = buffer.writerIndex + unsettled
+        var total = lentParts.last?.total ?? 0
+        for piece in pieces {
+            total += piece.readableBytes
+            lentParts.append(LentPart(position: position, bytes: piece, total: total))
+        }
     }
 
     // MARK: Frames of unknown length
@@ -192,8 +247,32 @@ public struct FrameBatch: ~Copyable, Sendable {
 
     // MARK: Out
 
-    /// Hands over the encoded frames and empties the batch.
+    /// Hands over the encoded frames as one buffer and empties the batch. Lent frames are copied into it.
     package mutating func take() -> ByteBuffer {
+        guard !lentParts.isEmpty else { return takeBuffer() }
+        var joined = ByteBufferAllocator().buffer(capacity: byteCount)
+        takeParts { joined.writeImmutableBuffer($0) }
+        return joined
+    }
+
+    /// Hands over the encoded frames and empties the batch.
+    ///
+    /// - Parameter emit: called with the parts in the order in which they go out, none of them empty. Parts that were lent
+    ///   must only be read.
+    package mutating func takeParts(_ emit: (ByteBuffer) -> Void) {
+        let lentParts = self.lentParts
+        self.lentParts = []
+        var copied = takeBuffer()
+        for part in lentParts {
+            let size = part.position - copied.readerIndex
+            if size > 0, let slice = copied.readSlice(length: size) { emit(slice) }
+            emit(part.bytes)
+        }
+        if copied.readableBytes > 0 { emit(copied) }
+    }
+
+    /// Hands over what was copied and empties the batch, except for lent parts.
+    private mutating func takeBuffer() -> ByteBuffer {
         dropReservation()
         settle()
         if let compressor {
@@ -291,17 +370,23 @@ public struct FrameBatch: ~Copyable, Sendable {
     }
 
     private mutating func appendRaw(_ bytes: UnsafeRawBufferPointer) {
-        let total = WireFormat.lengthSize + bytes.count
-        if total > free { acquireRoom(total) }
-        guard let room else { preconditionFailure("room was acquired") }
+        let room = roomForFrame(WireFormat.lengthSize + bytes.count)
         room.storeBytes(of: UInt64(bytes.count).littleEndian, as: UInt64.self)
         if let source = bytes.baseAddress {
             (room + WireFormat.lengthSize).copyMemory(from: source, byteCount: bytes.count)
         }
-        self.room = room + total
-        free -= total
-        unsettled += total
         count += 1
+    }
+
+    /// The next `size` bytes, which count as written from now on.
+    @inline(__always)
+    private mutating func roomForFrame(_ size: Int) -> UnsafeMutableRawPointer {
+        if size > free { acquireRoom(size) }
+        guard let room else { preconditionFailure("room was acquired") }
+        self.room = room + size
+        free -= size
+        unsettled += size
+        return room
     }
 
     private mutating func acquireRoom(_ size: Int) {

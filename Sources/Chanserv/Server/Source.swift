@@ -31,12 +31,18 @@ public struct Request: Sendable {
     public var meta: SourceMeta
     /// The tags the multiplexer brought along. AstraNet brings none: its protocol has no place for them.
     public var tags: RequestTags
+    /// What the client and the connection say about it.
+    public var context: RequestContext
 
-    public init(body: ByteBuffer, vAddr: String, meta: SourceMeta, tags: RequestTags = [:]) {
+    public init(
+        body: ByteBuffer, vAddr: String, meta: SourceMeta, tags: RequestTags = [:],
+        context: RequestContext = RequestContext()
+    ) {
         self.body = body
         self.vAddr = vAddr
         self.meta = meta
         self.tags = tags
+        self.context = context
     }
 }
 

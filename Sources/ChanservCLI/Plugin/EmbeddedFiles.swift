@@ -1228,7 +1228,7 @@ mv -f lib{{name}}.so.new lib{{name}}.so
     static let include: [String: String] = [
 "chanserv_plugin.h": ###"""
 /*
- * chanserv_plugin.h: the whole contract between the chanserv host and a plugin, ABI version 1.
+ * chanserv_plugin.h: the whole contract between the chanserv host and a plugin, ABI version 1.1.
  *
  * A plugin is a shared library that exports one function, CHANSERV_ENTRY, which returns a pointer to a constant
  * descriptor (struct chanserv_plugin). Everything else is reached through tables of function pointers. Plain C11,
@@ -1256,14 +1256,21 @@ mv -f lib{{name}}.so.new lib{{name}}.so
  * Threads
  * -------
  *
- * - Every function of the descriptor is called from threads of the host made for plugins, never from an event loop.
- *   Different calls and sources are polled at the same time from different threads; all calls on *one* call or *one*
+ * - The host calls the functions of the descriptor from threads that it keeps for plugins, and never from an event
+ *   loop. CHANSERV_PLUGIN_INLINE is the only exception. Different calls and sources are polled at the same time from different threads; all calls on *one* call or *one*
  *   source are serialised (with the memory ordering that implies), but may move between threads from one to the next.
  *   The exceptions are cancel_call and cancel_source: they may overlap anything but the close of the same object.
- * - CHANSERV_PLUGIN_SERIAL: no two functions of an instance of this library ever overlap (cancel included).
+ * - CHANSERV_PLUGIN_SERIAL: no two functions of an instance of this library ever overlap (cancel included). The
+ *   release functions of lent frames are not functions of the descriptor and may overlap any of them.
  * - CHANSERV_PLUGIN_BLOCKING: polls may block (a database driver, say); the library gets threads of its own.
  *   Without this flag a function should return within a millisecond or so; what needs longer answers PENDING and
  *   calls wake from a thread of its own.
+ * - CHANSERV_PLUGIN_INLINE: open, poll_sources, poll_frames, close_source and close_call return within microseconds.
+ *   The host may call them on a network event loop, where nothing else happens until they return. It need not: it may
+ *   call them on its other threads at any time, so the rules above hold as well. They must not block, wait for a lock
+ *   that another thread holds for long, read files, or compute for long; a large answer is given over many polls. The
+ *   host never calls create, destroy, cancel_call and cancel_source on an event loop. With CHANSERV_PLUGIN_SERIAL the
+ *   flag is allowed; with CHANSERV_PLUGIN_BLOCKING it is a contradiction, and the host refuses to load the plugin.
  *
  *
  * What a plugin must not do
@@ -1280,6 +1287,17 @@ mv -f lib{{name}}.so.new lib{{name}}.so
  * The name of the entry carries the major version. Both tables begin with the same head; each side reads only the
  * smaller of the two struct_size values, and fields are only ever appended. A descriptor with a wrong magic, another
  * major version or a struct_size smaller than version 1.0 is refused with a message that says which and why.
+ *
+ * A field "since 1.1" is there only if the struct_size of the struct says so; a host of version 1.0 does not have it.
+ * CHANSERV_HAS tests for it:
+ *
+ *     if (CHANSERV_HAS(sink, chanserv_frame_sink, lend)) { ... sink->lend(...) ... } else { ... sink->append(...) ... }
+ *
+ * The flags of the descriptor are different: a host refuses a descriptor with a flag that it does not know, and the
+ * entry cannot ask which host calls it. A plugin with CHANSERV_PLUGIN_INLINE therefore does not load in a 1.0 host.
+ * A plugin that must load there sets the flag in one build only: write `.flags = MY_FLAGS` and build the library twice,
+ * once with -DMY_FLAGS=CHANSERV_PLUGIN_INLINE and once with -DMY_FLAGS=0. Everything else of version 1.1 works in one
+ * library for both hosts. A plugin that was built with the header of version 1.0 runs unchanged in a 1.1 host.
  */
 #ifndef CHANSERV_PLUGIN_H
 #define CHANSERV_PLUGIN_H
@@ -1298,7 +1316,7 @@ extern "C" {
 #endif
 
 #define CHANSERV_ABI_MAJOR 1
-#define CHANSERV_ABI_MINOR 0
+#define CHANSERV_ABI_MINOR 1
 
 /* First field of struct chanserv_plugin: the bytes "CHSP" in memory on a little-endian machine. */
 #define CHANSERV_PLUGIN_MAGIC UINT32_C(0x50534843)
@@ -1308,6 +1326,13 @@ extern "C" {
 /* The exported function's name, as an identifier and as the string to look up. */
 #define CHANSERV_ENTRY chanserv_plugin_v1
 #define CHANSERV_ENTRY_NAME "chanserv_plugin_v1"
+
+/*
+ * Whether the struct at `pointer`, a `struct type` of the host's, has the field `field`: false for a field that was
+ * appended in a later version than the host's.
+ */
+#define CHANSERV_HAS(pointer, type, field) \
+    ((pointer)->struct_size >= offsetof(struct type, field) + sizeof((pointer)->field))
 
 /* The largest frame, header or request: 100 MiB (the wire's limit). */
 #define CHANSERV_FRAME_SIZE_MAX ((size_t)104857600)
@@ -1440,6 +1465,17 @@ typedef struct chanserv_host {
      */
     chanserv_status (*config_path)(const struct chanserv_host *host, const chanserv_config *config,
                                    const char *path, const char **value, size_t *size, chanserv_error *error);
+
+    /* Since 1.1. The host's own; a plugin neither reads nor writes it. */
+    void *context;
+    /*
+     * Since 1.1. The keys of a map, in the order in which the configuration file has them; the empty `path` is the
+     * whole configuration. Sets *keys to an array of *count zero-terminated strings. Array and strings are the host's
+     * and live until create returns. A key that contains a dot cannot be part of a `path`.
+     */
+    chanserv_status (*config_keys)(const struct chanserv_host *host, const chanserv_config *config,
+                                   const char *path, const char *const **keys, size_t *count,
+                                   chanserv_error *error);
 } chanserv_host;
 
 /* ---------------------------------------------------------------------------------------------------------------
@@ -1454,6 +1490,19 @@ typedef struct chanserv_request {
     size_t body_size; /* at most CHANSERV_FRAME_SIZE_MAX */
     const char *vaddr;          /* the route's virtual address, zero-terminated */
     const char *remote_address; /* the client's, in AstraNet notation, zero-terminated */
+
+    /*
+     * Since 1.1: what the client and the connection say about the request. Strings are zero-terminated. Everything but
+     * peer_address comes from the client and is not verified.
+     */
+    int64_t deadline;         /* nanoseconds until the client gives up, from the call of open on; -1: no deadline */
+    const char *meta;         /* the tag "meta", free text about the request; NULL: not set */
+    const char *bucket;       /* the tag "bucket", by which the client chose among several hosts; NULL: not set */
+    const char *traceparent;  /* W3C Trace Context; NULL: not set */
+    const char *peer_address; /* `ip:port` of the client, or of the router the request came through; may be "" */
+    const char *identity;     /* the verified identity of the client; always "" in this version */
+    uint32_t flags;           /* 0 in this version; ignore bits you do not know */
+    uint32_t reserved_1;
 } chanserv_request;
 
 /* Takes the sources of one poll_sources. The host's; lives until that poll returns. */
@@ -1469,6 +1518,9 @@ typedef struct chanserv_source_sink {
      */
     chanserv_status (*add)(struct chanserv_source_sink *sink, const void *header, size_t header_size,
                            chanserv_source *source);
+
+    /* Since 1.1. The host's own; a plugin neither reads nor writes it. */
+    void *context;
 } chanserv_source_sink;
 
 /* Takes the frames of one poll_frames. The host's; lives until that poll returns. */
@@ -1493,6 +1545,30 @@ typedef struct chanserv_frame_sink {
     void *(*reserve)(struct chanserv_frame_sink *sink, size_t minimum, size_t *capacity);
     /* Makes the first `size` bytes of the reservation a frame. `size` must not exceed the capacity. */
     chanserv_status (*commit)(struct chanserv_frame_sink *sink, size_t size);
+
+    /* Since 1.1. The host's own; a plugin neither reads nor writes it. */
+    void *context;
+    /*
+     * Since 1.1. Adds a frame as `append` does, but the host sends it from the plugin's memory instead of copying it.
+     *
+     * CHANSERV_READY: taken. The `size` bytes at `data` must stay where they are and must not change until the host has
+     * called `release(context)`. It calls it exactly once: perhaps before `lend` returns, perhaps long after
+     * close_source and close_call of the source, but always before destroy of the instance. Any thread may call it, at
+     * the same time as any other function of the plugin (also with CHANSERV_PLUGIN_SERIAL) and as other releases.
+     * `release` must return as quickly as a poll, and must not call the sink. It may call host->wake.
+     * CHANSERV_FULL, CHANSERV_ERROR_TOO_LARGE: as `append`. CHANSERV_ERROR_BAD_REQUEST: `data` or `release` is NULL.
+     * After any answer but CHANSERV_READY nothing was lent: `release` is not called, and the memory is the plugin's.
+     *
+     * The same memory may be lent any number of times, each with a release of its own. The host copies the frame and
+     * releases it at once if that is cheaper or necessary: below 8 KiB, if it compresses the source, if the frame
+     * begins with "lz4!", and if the instance has lent 64 MiB already. A plugin must not wait for a release inside one of
+     * its functions: return CHANSERV_PENDING, and call wake in `release`.
+     *
+     * Never lend a file mapping (mmap of a file): if another process truncates the file, reading the mapping raises
+     * SIGBUS, which ends the host. Read the file into memory and lend that.
+     */
+    chanserv_status (*lend)(struct chanserv_frame_sink *sink, const void *data, size_t size,
+                            void (*release)(void *context), void *context);
 } chanserv_frame_sink;
 
 /* ---------------------------------------------------------------------------------------------------------------
@@ -1501,8 +1577,13 @@ typedef struct chanserv_frame_sink {
 
 /* Descriptor flags; the host refuses a descriptor with flags it does not know. */
 enum {
-    CHANSERV_PLUGIN_SERIAL = 1 << 0,  /* calls into one instance must never overlap */
-    CHANSERV_PLUGIN_BLOCKING = 1 << 1 /* functions may block; use threads of their own */
+    CHANSERV_PLUGIN_SERIAL = 1 << 0,   /* calls into one instance must never overlap */
+    CHANSERV_PLUGIN_BLOCKING = 1 << 1, /* functions may block; use threads of their own */
+    /*
+     * Since 1.1. My open, poll and close functions return within microseconds: the host may call them on a network
+     * event loop. Not together with CHANSERV_PLUGIN_BLOCKING. A 1.0 host refuses it; see "Versions" above.
+     */
+    CHANSERV_PLUGIN_INLINE = 1 << 2
 };
 
 /* What CHANSERV_ENTRY returns: constant, and valid for as long as the process lives. No function may be NULL. */
@@ -1522,7 +1603,10 @@ typedef struct chanserv_plugin {
      */
     chanserv_status (*create)(const chanserv_host *host, const chanserv_config *config,
                               chanserv_instance **instance, chanserv_error *error);
-    /* Frees an instance, exactly once, after the last close_call. May block while it joins its threads. */
+    /*
+     * Frees an instance, exactly once, after the last close_call and the last release of what it lent. May block while
+     * it joins its threads.
+     */
     void (*destroy)(chanserv_instance *instance);
 
     /*
@@ -2456,17 +2540,26 @@ module CChanservPlugin {
     /// What the C target of the Swift SDK has beside them.
     static let sdkC: [String: String] = [
 "layout.c": ###"""
-/* Pins the layout of ABI 1.0: a change that would break compiled plugins does not compile. */
+/* Pins the layout of ABI 1.0 and 1.1: a change that would break compiled plugins does not compile. */
 #include "chanserv_plugin.h"
 
 #if UINTPTR_MAX == UINT64_MAX
+/* 1.0: the first field of 1.1 begins where the struct of 1.0 ended. */
 _Static_assert(sizeof(chanserv_plugin) == 104, "struct chanserv_plugin only ever grows at its end");
 _Static_assert(offsetof(chanserv_plugin, close_source) == 96, "fields of struct chanserv_plugin never move");
-_Static_assert(sizeof(chanserv_host) == 112, "struct chanserv_host only ever grows at its end");
 _Static_assert(offsetof(chanserv_host, config_path) == 104, "fields of struct chanserv_host never move");
-_Static_assert(sizeof(chanserv_request) == 40, "struct chanserv_request only ever grows at its end");
-_Static_assert(sizeof(chanserv_source_sink) == 24, "struct chanserv_source_sink only ever grows at its end");
-_Static_assert(sizeof(chanserv_frame_sink) == 40, "struct chanserv_frame_sink only ever grows at its end");
+_Static_assert(offsetof(chanserv_host, context) == 112, "struct chanserv_host only ever grows at its end");
+_Static_assert(offsetof(chanserv_request, deadline) == 40, "struct chanserv_request only ever grows at its end");
+_Static_assert(offsetof(chanserv_source_sink, context) == 24, "struct chanserv_source_sink only ever grows at its end");
+_Static_assert(offsetof(chanserv_frame_sink, context) == 40, "struct chanserv_frame_sink only ever grows at its end");
+/* 1.1. */
+_Static_assert(sizeof(chanserv_host) == 128, "struct chanserv_host only ever grows at its end");
+_Static_assert(offsetof(chanserv_host, config_keys) == 120, "fields of struct chanserv_host never move");
+_Static_assert(sizeof(chanserv_request) == 96, "struct chanserv_request only ever grows at its end");
+_Static_assert(offsetof(chanserv_request, flags) == 88, "fields of struct chanserv_request never move");
+_Static_assert(sizeof(chanserv_source_sink) == 32, "struct chanserv_source_sink only ever grows at its end");
+_Static_assert(sizeof(chanserv_frame_sink) == 56, "struct chanserv_frame_sink only ever grows at its end");
+_Static_assert(offsetof(chanserv_frame_sink, lend) == 48, "fields of struct chanserv_frame_sink never move");
 #endif
 
 """###,

@@ -87,6 +87,11 @@ public struct PluginConfiguration: Sendable {
         try node(at: path)?.list().count
     }
 
+    /// Returns the keys of the mapping at `path`, in the order of the file. See ``string(at:)``.
+    public func keys(at path: String) throws(ConfigurationError) -> [String]? {
+        try node(at: path)?.mapping().map(\.key)
+    }
+
     /// Refuses top-level keys that are not in `known`.
     ///
     /// - Throws: at the first such key in the file, with the nearest known one; the message names the others too.

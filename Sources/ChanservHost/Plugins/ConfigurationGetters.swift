@@ -47,6 +47,14 @@ extension chanserv_host {
         config_count = { host, config, path, value, error in
             get(host, config, error) { set(value, try $0.values.count(at: string(path))) }
         }
+        config_keys = { host, config, path, keys, count, error in
+            get(host, config, error) { lease in
+                guard let found = try lease.values.keys(at: string(path)) else { return false }
+                keys?.pointee = lease.copy(found)
+                count?.pointee = found.count
+                return true
+            }
+        }
         config_only = { host, config, known, count, error in
             get(host, config, error) { lease in
                 try lease.values.only(known: (0..<max(0, count)).map { string(known?[$0]) })

@@ -1,11 +1,10 @@
 internal import CChanservPlugin
 internal import Chanserv
 
-/// What poll_frames adds to: `struct chanserv_frame_sink` with the outgoing batch behind it.
+/// Adds the frames of one poll_frames to a batch through a `struct chanserv_frame_sink`.
 struct FrameSink {
-    /// First, so that the address of the one is that of the other.
-    private var head = chanserv_frame_sink()
     private let batch: UnsafeMutablePointer<FrameBatch>
+    private let context: PluginContext
     private var capacity: Int?
     /// Frames taken, and their bytes.
     private(set) var frames = 0
@@ -13,36 +12,70 @@ struct FrameSink {
     /// A frame was offered and not taken: there is no room beside those in the batch.
     private(set) var isFull = false
 
-    /// - Parameter batch: must stay valid for as long as the sink is lent.
-    init(_ batch: UnsafeMutablePointer<FrameBatch>) {
+    /// - Parameters:
+    ///   - batch: must stay valid for as long as the sink is lent.
+    ///   - context: of the instance that is polled.
+    init(_ batch: UnsafeMutablePointer<FrameBatch>, context: PluginContext) {
         self.batch = batch
+        self.context = context
     }
 
     /// Lends the sink to the plugin for one poll.
     mutating func withPointer<Result>(
         wakeHandle: UInt64, _ body: (UnsafeMutablePointer<chanserv_frame_sink>) -> Result
     ) -> Result {
-        head.struct_size = UInt32(MemoryLayout<chanserv_frame_sink>.size)
-        head.wake = wakeHandle
-        head.append = { sink, data, size in
-            guard let sink else { return chanserv_status(CHANSERV_ERROR_BAD_REQUEST) }
-            return FrameSink.of(sink).pointee.append(data, size)
+        var table = chanserv_frame_sink()
+        table.struct_size = UInt32(MemoryLayout<chanserv_frame_sink>.size)
+        table.wake = wakeHandle
+        table.append = { table, data, size in
+            guard let sink = FrameSink.of(table) else { return chanserv_status(CHANSERV_ERROR_BAD_REQUEST) }
+            return sink.pointee.append(data, size)
         }
-        head.reserve = { sink, minimum, capacity in
-            guard let sink else { return nil }
-            return FrameSink.of(sink).pointee.reserve(minimum, capacity)
+        table.reserve = { table, minimum, capacity in
+            guard let sink = FrameSink.of(table) else { return nil }
+            return sink.pointee.reserve(minimum, capacity)
         }
-        head.commit = { sink, size in
-            guard let sink else { return chanserv_status(CHANSERV_ERROR_BAD_REQUEST) }
-            return FrameSink.of(sink).pointee.commit(size)
+        table.commit = { table, size in
+            guard let sink = FrameSink.of(table) else { return chanserv_status(CHANSERV_ERROR_BAD_REQUEST) }
+            return sink.pointee.commit(size)
         }
-        return withUnsafeMutablePointer(to: &self) { pointer in
-            body(UnsafeMutableRawPointer(pointer).assumingMemoryBound(to: chanserv_frame_sink.self))
+        table.lend = { table, data, size, release, argument in
+            guard let sink = FrameSink.of(table) else { return chanserv_status(CHANSERV_ERROR_BAD_REQUEST) }
+            return sink.pointee.lend(data, size, release, argument)
+        }
+        return withUnsafeMutablePointer(to: &self) { sink in
+            table.context = UnsafeMutableRawPointer(sink)
+            return body(&table)
         }
     }
 
-    private static func of(_ sink: UnsafeMutablePointer<chanserv_frame_sink>) -> UnsafeMutablePointer<FrameSink> {
-        UnsafeMutableRawPointer(sink).assumingMemoryBound(to: FrameSink.self)
+    /// The sink behind `table`: its `context` is the address of a value that stays in place until `withPointer` returns.
+    private static func of(_ table: UnsafeMutablePointer<chanserv_frame_sink>?) -> UnsafeMutablePointer<FrameSink>? {
+        table?.pointee.context?.assumingMemoryBound(to: FrameSink.self)
+    }
+
+    private mutating func lend(
+        _ data: UnsafeRawPointer?, _ size: Int, _ release: Lease.Release?, _ argument: UnsafeMutableRawPointer?
+    ) -> chanserv_status {
+        guard size >= 0, size <= FrameBatch.maxFrameSize else { return chanserv_status(CHANSERV_ERROR_TOO_LARGE) }
+        guard let release, data != nil || size == 0 else { return chanserv_status(CHANSERV_ERROR_BAD_REQUEST) }
+        guard batch.pointee.hasRoom(for: size) else {
+            isFull = true
+            return chanserv_status(CHANSERV_FULL)
+        }
+        if batch.pointee.isSentAsIs(UnsafeRawBufferPointer(start: data, count: size)), let data,
+            let buffers = context.lent.lend(data, size: size, context: context, release: release, argument: argument)
+        {
+            capacity = nil
+            batch.pointee.append(lent: buffers)
+            frames += 1
+            bytes += size
+            return chanserv_status(CHANSERV_READY)
+        }
+        let status = append(data, size)
+        // In place: this is the plugin's own call, and the host holds no lock during a poll.
+        if status == CHANSERV_READY { release(argument) }
+        return status
     }
 
     private mutating func append(_ data: UnsafeRawPointer?, _ size: Int) -> chanserv_status {

@@ -7,12 +7,6 @@ internal import NIOConcurrencyHelpers
 /// Its memory is never freed: the header lets plugins call `wake` and `log` until the process ends. It is some hundred
 /// bytes for each instance ever made, nothing beside the library that stays loaded for the same reason.
 struct HostTable {
-    private struct Layout {
-        /// First, so that the address of the one is that of the other.
-        var head: chanserv_host
-        var context: Unmanaged<HostContext>
-    }
-
     /// `CHANSERV_HOST_MAGIC`, a macro Swift does not import.
     static let magic: UInt32 = 0x4853_4843
 
@@ -25,24 +19,27 @@ struct HostTable {
     /// - Parameter logger: where `host->log` goes.
     init(logger: Logger) {
         context = HostContext(logger: logger)
-        let memory = UnsafeMutablePointer<Layout>.allocate(capacity: 1)
-        memory.initialize(to: Layout(head: chanserv_host(), context: .passRetained(context)))
-        memory.pointee.head.magic = Self.magic
-        memory.pointee.head.abi_major = UInt16(CHANSERV_ABI_MAJOR)
-        memory.pointee.head.abi_minor = UInt16(CHANSERV_ABI_MINOR)
-        memory.pointee.head.struct_size = UInt32(MemoryLayout<chanserv_host>.size)
-        memory.pointee.head.wake = { _, handle in WakeTable.wake(handle) }
-        memory.pointee.head.log = { host, level, message, size in
+        var table = chanserv_host()
+        table.magic = Self.magic
+        table.abi_major = UInt16(CHANSERV_ABI_MAJOR)
+        table.abi_minor = UInt16(CHANSERV_ABI_MINOR)
+        table.struct_size = UInt32(MemoryLayout<chanserv_host>.size)
+        table.wake = { _, handle in WakeTable.wake(handle) }
+        table.log = { host, level, message, size in
             HostTable.context(of: host)?.log(level: level, message: message, size: size)
         }
-        memory.pointee.head.fillConfigurationGetters()
-        pointer = UnsafeRawPointer(memory).assumingMemoryBound(to: chanserv_host.self)
+        table.fillConfigurationGetters()
+        // Retained for as long as the memory, which is never freed.
+        table.context = Unmanaged.passRetained(context).toOpaque()
+        let memory = UnsafeMutablePointer<chanserv_host>.allocate(capacity: 1)
+        memory.initialize(to: table)
+        pointer = UnsafePointer(memory)
     }
 
-    /// What a plugin's call brought along; `nil` where it passed NULL.
+    /// The context of the table that a plugin passed; `nil` if it passed NULL.
     static func context(of host: UnsafePointer<chanserv_host>?) -> HostContext? {
-        guard let host else { return nil }
-        return UnsafeRawPointer(host).assumingMemoryBound(to: Layout.self).pointee.context.takeUnretainedValue()
+        guard let context = host?.pointee.context else { return nil }
+        return Unmanaged<HostContext>.fromOpaque(context).takeUnretainedValue()
     }
 }
 
@@ -54,10 +51,14 @@ final class HostContext: Sendable {
     final class Lease: @unchecked Sendable {
         let values: PluginConfiguration
         private var copies: [UnsafeMutablePointer<CChar>] = []
+        private var lists: [UnsafeMutablePointer<UnsafePointer<CChar>?>] = []
 
         init(_ values: PluginConfiguration) { self.values = values }
 
-        deinit { for copy in copies { copy.deallocate() } }
+        deinit {
+            for copy in copies { copy.deallocate() }
+            for list in lists { list.deallocate() }
+        }
 
         /// A copy that ends in a zero byte and lives as long as the lease.
         func copy(_ text: String) -> (start: UnsafePointer<CChar>, size: Int) {
@@ -67,6 +68,16 @@ final class HostContext: Sendable {
             copy[size] = 0
             copies.append(copy)
             return (UnsafePointer(copy), size)
+        }
+
+        /// Copies of `texts`, each with a zero byte at its end, as an array that lives as long as the lease.
+        func copy(_ texts: [String]) -> UnsafePointer<UnsafePointer<CChar>?> {
+            let list = UnsafeMutablePointer<UnsafePointer<CChar>?>.allocate(capacity: max(1, texts.count))
+            // One place even for an empty list, so that the array's address is never NULL.
+            list.initialize(repeating: nil, count: max(1, texts.count))
+            for (index, text) in texts.enumerated() { list[index] = copy(text).start }
+            lists.append(list)
+            return UnsafePointer(list)
         }
     }
 

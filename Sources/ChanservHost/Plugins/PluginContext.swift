@@ -10,6 +10,8 @@ final class PluginContext: Sendable {
     let executor: any PluginExecutor
     let logger: Logger
     let counters = PluginCounters()
+    /// What the instance has lent to the host. destroy is called only after its `end()` and `allReturned`.
+    let lent: LentFrames
     /// In nanoseconds, as the other.
     private let callBudget: UInt64
     private let lifeBudget: UInt64
@@ -26,6 +28,7 @@ final class PluginContext: Sendable {
         self.descriptor = descriptor
         self.executor = executor
         self.logger = logger
+        lent = LentFrames(bytesLimit: configuration.lentBytesLimit)
         callBudget = Self.nanoseconds(configuration.callBudget)
         lifeBudget = Self.nanoseconds(configuration.lifeBudget)
         killAfter = configuration.killAfter.map { Self.nanoseconds($0) }
@@ -63,6 +66,11 @@ final class PluginContext: Sendable {
     /// Calls one of the two cancel functions, which may not block in any plugin and run where urgent work does.
     func callUrgently(_ function: StaticString, _ body: (PluginDescriptor) -> Void) {
         timed(function, .urgent, body)
+    }
+
+    /// Calls the release function of a lent frame, which any thread may call.
+    func callRelease(_ release: () -> Void) {
+        timed("release", .prompt) { _ in release() }
     }
 
     private func timed<Result>(
@@ -126,6 +134,11 @@ final class PluginContext: Sendable {
 }
 
 extension PluginContext {
+    /// How many frames the instance has lent and not got back.
+    var lentFrames: Int { lent.frames }
+    /// How many bytes they have.
+    var lentBytes: Int { lent.bytes }
+
     /// A function has been running for so long that nobody believes in its return any more.
     func isHopeless(_ function: StaticString, after duration: UInt64) {
         onHopeless?("\(function) has not returned for \(duration / 1_000_000) ms")

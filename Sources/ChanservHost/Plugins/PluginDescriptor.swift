@@ -13,6 +13,8 @@ package struct PluginDescriptor: @unchecked Sendable {
     package let isSerial: Bool
     /// Functions may block.
     package let isBlocking: Bool
+    /// The open, poll and close functions return within microseconds: they may be called on an event loop.
+    package let isInline: Bool
 
     let create:
         @convention(c) (
@@ -45,7 +47,8 @@ package struct PluginDescriptor: @unchecked Sendable {
 
     /// `CHANSERV_PLUGIN_MAGIC`, a macro Swift does not import.
     private static let magic: UInt32 = 0x5053_4843
-    private static let knownFlags = UInt32(CHANSERV_PLUGIN_SERIAL | CHANSERV_PLUGIN_BLOCKING)
+    private static let knownFlags = UInt32(
+        CHANSERV_PLUGIN_SERIAL | CHANSERV_PLUGIN_BLOCKING | CHANSERV_PLUGIN_INLINE)
     /// `sizeof(struct chanserv_plugin)` of version 1.0, which never grows; that of this host's header may.
     private static let sizeOfVersion10 = 104
     private static let nameLimit = 256
@@ -79,19 +82,27 @@ package struct PluginDescriptor: @unchecked Sendable {
                 message: "its descriptor has struct_size \(size), version 1.0 has \(Self.sizeOfVersion10); "
                     + "set it to sizeof(struct chanserv_plugin)")
         }
-        let unknownFlags = head.load(fromByteOffset: 12, as: UInt32.self) & ~Self.knownFlags
+        let flags = head.load(fromByteOffset: 12, as: UInt32.self)
+        let unknownFlags = flags & ~Self.knownFlags
         guard unknownFlags == 0 else {
             throw Refusal(
                 message: "its descriptor has flags this host does not know (0x\(String(unknownFlags, radix: 16))); "
                     + "it needs a newer host")
+        }
+        let contradiction = UInt32(CHANSERV_PLUGIN_BLOCKING | CHANSERV_PLUGIN_INLINE)
+        guard flags & contradiction != contradiction else {
+            throw Refusal(
+                message: "its descriptor has both CHANSERV_PLUGIN_BLOCKING (functions may block) and "
+                    + "CHANSERV_PLUGIN_INLINE (functions return within microseconds); remove one of the two flags")
         }
         // Every field of version 1.0 is there now, and the header of this host has no others.
         let plugin = pointer.pointee
         name = try Self.text(plugin.name, field: "name")
         version = try Self.text(plugin.version, field: "version")
         guard !name.isEmpty else { throw Refusal(message: "its descriptor's name is empty") }
-        isSerial = plugin.flags & UInt32(CHANSERV_PLUGIN_SERIAL) != 0
-        isBlocking = plugin.flags & UInt32(CHANSERV_PLUGIN_BLOCKING) != 0
+        isSerial = flags & UInt32(CHANSERV_PLUGIN_SERIAL) != 0
+        isBlocking = flags & UInt32(CHANSERV_PLUGIN_BLOCKING) != 0
+        isInline = flags & UInt32(CHANSERV_PLUGIN_INLINE) != 0
         create = try Self.present(plugin.create, field: "create")
         destroy = try Self.present(plugin.destroy, field: "destroy")
         open = try Self.present(plugin.open, field: "open")

@@ -2,7 +2,6 @@ internal import CChanservPlugin
 package import Chanserv
 package import Logging
 internal import NIOConcurrencyHelpers
-internal import NIOCore
 
 /// A plugin that runs with one configuration: what routes send their requests to.
 package final class PluginInstance: Sendable {
@@ -12,6 +11,8 @@ package final class PluginInstance: Sendable {
         package var callBudget: Duration = .seconds(1)
         /// The same for create and destroy, which may take their time. The default is 5 s.
         package var lifeBudget: Duration = .seconds(5)
+        /// How many bytes of frames may be lent to the host at the same time; 0 to copy all frames. The default is 64 MiB.
+        package var lentBytesLimit = LentFrames.bytesLimit
         /// How many threads a `CHANSERV_PLUGIN_BLOCKING` plugin gets. The default is 16.
         package var blockingThreads = 16
         /// Called once for each function that has not returned within its budget, with a line for the operator; from any
@@ -161,20 +162,9 @@ package final class PluginInstance: Sendable {
 
     private func openHere(_ request: Request) -> Result<PluginPointer, PluginError> {
         var pointer: OpaquePointer?
-        let (status, message) = request.body.withUnsafeReadableBytes { body in
-            request.vAddr.withCString { vAddr in
-                request.meta.remoteAddress.withCString { remoteAddress in
-                    var plain = chanserv_request()
-                    plain.struct_size = UInt32(MemoryLayout<chanserv_request>.size)
-                    // Never NULL; where there is nothing to read any address will do.
-                    plain.body = body.baseAddress ?? UnsafeRawPointer(vAddr)
-                    plain.body_size = body.count
-                    plain.vaddr = vAddr
-                    plain.remote_address = remoteAddress
-                    return context.callFailing("open") { descriptor, error in
-                        descriptor.open(self.pointer.raw, &plain, &pointer, error)
-                    }
-                }
+        let (status, message) = request.withPluginRequest { plain in
+            context.callFailing("open") { descriptor, error in
+                descriptor.open(self.pointer.raw, plain, &pointer, error)
             }
         }
         guard status == CHANSERV_READY else {
@@ -221,6 +211,12 @@ package final class PluginInstance: Sendable {
             await Task { _ = await self.drained.wait(until: .now + grace) }.value
         }
         guard drained.hasHappened else { return leak("a function of it did not return") }
+        // What it lent is the host's until it is released, and destroy frees it.
+        context.lent.end()
+        await Task { _ = await self.context.lent.allReturned.wait(until: .now + grace) }.value
+        guard context.lent.allReturned.hasHappened else {
+            return leak("\(context.lentFrames) frames that it lent were not sent or dropped")
+        }
         let destroyed = Event()
         context.executor.submit { [context, pointer] in
             context.call("destroy", .unhurried) { $0.destroy(pointer.raw) }

@@ -73,7 +73,7 @@ final class PluginSource: FrameProducer {
         var isFull = false
         let step = object.poll { pointer, handle in
             withUnsafeMutablePointer(to: &batch) { batch in
-                var sink = FrameSink(batch)
+                var sink = FrameSink(batch, context: context)
                 let (status, message) = sink.withPointer(wakeHandle: handle) { sinkPointer in
                     context.callFailing("poll_frames") { descriptor, error in
                         descriptor.pollFrames(pointer, sinkPointer, error)

@@ -3,10 +3,8 @@ internal import Chanserv
 internal import DequeModule
 internal import NIOCore
 
-/// What poll_sources adds to: `struct chanserv_source_sink` with the sources behind it.
+/// Collects the sources that one poll_sources adds through a `struct chanserv_source_sink`.
 struct SourceSink {
-    /// First, so that the address of the one is that of the other.
-    private var head = chanserv_source_sink()
     private let call: PluginCall
     private(set) var sources: Deque<Source> = []
     private var headerBytes = 0
@@ -24,15 +22,18 @@ struct SourceSink {
     mutating func withPointer<Result>(
         wakeHandle: UInt64, _ body: (UnsafeMutablePointer<chanserv_source_sink>) -> Result
     ) -> Result {
-        head.struct_size = UInt32(MemoryLayout<chanserv_source_sink>.size)
-        head.wake = wakeHandle
-        head.add = { sink, header, headerSize, source in
-            guard let sink else { return chanserv_status(CHANSERV_ERROR_BAD_REQUEST) }
-            return UnsafeMutableRawPointer(sink).assumingMemoryBound(to: SourceSink.self).pointee
+        var table = chanserv_source_sink()
+        table.struct_size = UInt32(MemoryLayout<chanserv_source_sink>.size)
+        table.wake = wakeHandle
+        table.add = { table, header, headerSize, source in
+            guard let sink = table?.pointee.context else { return chanserv_status(CHANSERV_ERROR_BAD_REQUEST) }
+            // `context` is the address of this value, which stays in place until `withPointer` returns.
+            return sink.assumingMemoryBound(to: SourceSink.self).pointee
                 .add(header: header, size: headerSize, source: source)
         }
-        return withUnsafeMutablePointer(to: &self) { pointer in
-            body(UnsafeMutableRawPointer(pointer).assumingMemoryBound(to: chanserv_source_sink.self))
+        return withUnsafeMutablePointer(to: &self) { sink in
+            table.context = UnsafeMutableRawPointer(sink)
+            return body(&table)
         }
     }
 

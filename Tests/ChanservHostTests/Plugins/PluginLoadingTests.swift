@@ -53,6 +53,9 @@ struct PluginLoadingTests {
         // What a newer header appended is not looked at.
         #expect(try await refusal(host, "descriptor->struct_size += 64; descriptor->abi_minor = 9") == "accepted")
         #expect(try await refusal(host, "descriptor->flags = 3") == "accepted")
+        // INLINE, alone and with SERIAL.
+        #expect(try await refusal(host, "descriptor->flags = 4") == "accepted")
+        #expect(try await refusal(host, "descriptor->flags = 5") == "accepted")
     }
 
     @Test func everyBadDescriptorIsRefusedWithItsReason() async throws {
@@ -66,7 +69,9 @@ struct PluginLoadingTests {
             ("descriptor->abi_major = 0", "major version 0"),
             ("descriptor->struct_size = 103", "struct_size 103, version 1.0 has 104"),
             ("descriptor->struct_size = 0", "struct_size 0"),
-            ("descriptor->flags = 4", "flags this host does not know (0x4)"),
+            ("descriptor->flags = 8", "flags this host does not know (0x8)"),
+            ("descriptor->flags = 6", "both CHANSERV_PLUGIN_BLOCKING (functions may block) and CHANSERV_PLUGIN_INLINE"),
+            ("descriptor->flags = 7", "both CHANSERV_PLUGIN_BLOCKING"),
             ("descriptor->name = NULL", "name is NULL"),
             ("descriptor->name = \"\"", "name is empty"),
             ("descriptor->name = \"\\xff\"", "name is not UTF-8"),

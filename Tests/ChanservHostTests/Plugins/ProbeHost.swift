@@ -31,15 +31,24 @@ final class ProbeHost: Sendable {
         return folder.file(name)
     }
 
+    /// Compiles the probe with the header of version 1.0.
+    func compileWithABI10() throws -> String {
+        // Found before that of the package, because it is in the folder of the source.
+        try Data(abi10Header.utf8).write(to: URL(fileURLWithPath: folder.file("chanserv_plugin.h")))
+        try CompiledPlugin.compile(probeSource, to: folder.file("old.so"), options: ["-DABI_1_0"])
+        return folder.file("old.so")
+    }
+
     func instance(
         of path: String? = nil, flags: String = "0", yaml: String = "", callBudget: Duration = .seconds(60),
-        lifeBudget: Duration = .seconds(60), blockingThreads: Int = 16
+        lifeBudget: Duration = .seconds(60), blockingThreads: Int = 16, lentBytesLimit: Int = LentFrames.bytesLimit
     ) async throws -> PluginInstance {
         let path = try path ?? compile(flags: flags)
         var configuration = PluginInstance.Configuration()
         configuration.callBudget = callBudget
         configuration.lifeBudget = lifeBudget
         configuration.blockingThreads = blockingThreads
+        configuration.lentBytesLimit = lentBytesLimit
         return try await PluginInstance.create(
             name: "probe", library: store.load(path), values: PluginConfiguration(yaml: yaml), threads: threads,
             logger: log.logger, configuration: configuration)
@@ -48,10 +57,11 @@ final class ProbeHost: Sendable {
 
 extension PluginInstance {
     /// A request of the probe's, as from a client.
-    func open(_ command: String) async throws -> PluginSources {
+    func open(_ command: String, context: RequestContext = RequestContext()) async throws -> PluginSources {
         let addresses = ConnectionAddresses(local: "here:1", remote: "there:2", network: "test")
         return try await open(
-            Request(body: ByteBuffer(string: command), vAddr: "probe", meta: SourceMeta(addresses)))
+            Request(
+                body: ByteBuffer(string: command), vAddr: "probe", meta: SourceMeta(addresses), context: context))
     }
 
     /// The only source of a request.

@@ -20,10 +20,10 @@ let probeSource = #"""
     #define VERSION "1"
     #endif
 
-    struct chanserv_instance { const chanserv_host *host; char report[2048]; char hangs_in[16]; };
+    struct chanserv_instance { const chanserv_host *host; char report[2048]; char hangs_in[16]; char keys[256]; };
     struct chanserv_call {
         chanserv_instance *instance; char command[32]; long number;
-        atomic_int polling, cancels, closed, open_sources; long added;
+        atomic_int polling, cancels, closed, open_sources; long added; char context[400];
     };
     struct chanserv_source {
         chanserv_call *call; long index, next; uint64_t wake;
@@ -36,6 +36,8 @@ let probeSource = #"""
     static pthread_mutex_t global_mutex = PTHREAD_MUTEX_INITIALIZER;
     static pthread_cond_t global_condition = PTHREAD_COND_INITIALIZER;
     static bool global_release;
+    static atomic_int lends, releases, early_releases, releases_after_destroy;
+    static _Thread_local bool is_lending;
 
     static void enter(void) { if (atomic_fetch_add(&inside, 1) > 0) overlaps++; }
     static void leave(void) { inside--; }
@@ -55,8 +57,8 @@ let probeSource = #"""
         const char *text = "unset", *path = "unset", *json; size_t size, json_size;
         int64_t integer = -1, duration = -1; double number = -1; int32_t boolean = -1; uint64_t bytes = 0; size_t count = 0;
         const char *known[] = {"fail", "text", "integer", "number", "boolean", "duration", "size", "list", "path",
-                               "hang"};
-        chanserv_status status = host->config_only(host, config, known, 10, error);
+                               "hang", "map"};
+        chanserv_status status = host->config_only(host, config, known, 11, error);
         if (status == CHANSERV_READY) status = host->config_string(host, config, "text", &text, &size, error);
         if (status >= 0 || status == CHANSERV_ERROR_NOT_FOUND) status = host->config_integer(host, config, "integer", &integer, error);
         if (status >= 0 || status == CHANSERV_ERROR_NOT_FOUND) {
@@ -69,6 +71,18 @@ let probeSource = #"""
             host->config_json(host, config, &json, &json_size);
             snprintf(self->report, sizeof self->report, "%s|%lld|%g|%d|%lld|%llu|%zu|%s|%s", text, (long long)integer, number,
                      boolean, (long long)duration, (unsigned long long)bytes, count, path, json);
+    #if CHANSERV_ABI_MINOR >= 1
+            const char *paths[] = {"", "map", "map.none", "text"};
+            for (int i = 0; i < 4; i++) {
+                const char *const *keys = NULL; size_t keys_count = 77; char message[100] = "";
+                chanserv_error keys_error = {message, sizeof message};
+                chanserv_status found = host->config_keys(host, config, paths[i], &keys, &keys_count, &keys_error);
+                size_t at = strlen(self->keys);
+                at += (size_t)snprintf(self->keys + at, sizeof self->keys - at, "%s%d", i > 0 ? "|" : "", found);
+                for (size_t j = 0; found == CHANSERV_READY && j < keys_count; j++)
+                    at += (size_t)snprintf(self->keys + at, sizeof self->keys - at, " %s", keys[j]);
+            }
+    #endif
             const char *fail = NULL, *hangs_in;
             if (host->config_string(host, config, "hang", &hangs_in, &size, NULL) == CHANSERV_READY) {
                 snprintf(self->hangs_in, sizeof self->hangs_in, "%s", hangs_in);
@@ -113,6 +127,15 @@ let probeSource = #"""
             pthread_cond_broadcast(&global_condition);
             pthread_mutex_unlock(&global_mutex);
         }
+    #if CHANSERV_ABI_MINOR >= 1
+        const char *known_or[] = {request->meta, request->bucket, request->traceparent};
+        for (int i = 0; i < 3; i++) if (known_or[i] == NULL) known_or[i] = "NULL";
+        snprintf(self->context, sizeof self->context, "%u %s %s|%s|%s|%s|%s|%s|%u", request->struct_size,
+                 request->deadline < 0 ? "none" : request->deadline == 0 ? "over"
+                 : request->deadline <= 3600000000000 ? "soon" : "late",
+                 known_or[0], known_or[1], known_or[2], request->peer_address, request->identity, request->vaddr,
+                 request->flags);
+    #endif
         opens++;
         *call = self;
         leave();
@@ -198,6 +221,29 @@ let probeSource = #"""
         return sink->append(sink, text, strlen(text));
     }
 
+    #if CHANSERV_ABI_MINOR >= 1
+    struct lent { size_t size; unsigned char bytes[]; };
+    static void release_lent(void *context) {
+        struct lent *lent = context;
+        if (is_lending) early_releases++;
+        if (destroys > 0) releases_after_destroy++;
+        releases++;
+        memset(lent->bytes, 0xDD, lent->size); /* seen by a host that still reads */
+        free(lent);
+    }
+    static chanserv_status lend(chanserv_frame_sink *sink, size_t size, const char *start) {
+        struct lent *lent = malloc(sizeof *lent + size);
+        lent->size = size;
+        for (size_t i = 0; i < size; i++) lent->bytes[i] = (unsigned char)(i * 31 >> 3);
+        memcpy(lent->bytes, start, strlen(start) < size ? strlen(start) : size);
+        is_lending = true;
+        chanserv_status status = sink->lend(sink, lent->bytes, size, release_lent, lent);
+        is_lending = false;
+        if (status == CHANSERV_READY) lends++; else free(lent);
+        return status;
+    }
+    #endif
+
     static chanserv_status answer(chanserv_source *source, chanserv_frame_sink *sink, chanserv_error *error) {
         chanserv_call *call = source->call;
         const char *command = call->command;
@@ -254,6 +300,36 @@ let probeSource = #"""
             }
             return sink->commit(sink, written) == CHANSERV_READY ? CHANSERV_END : CHANSERV_ERROR_INTERNAL;
         }
+    #if CHANSERV_ABI_MINOR >= 1
+        if (strcmp(command, "lend") == 0 || strcmp(command, "lendmarked") == 0) {
+            /* A small frame, five lent ones, each as large as asked for, and a small one. */
+            if (source->next == 0) { text_frame(sink, "first"); source->next = 1; }
+            while (source->next <= 5) {
+                chanserv_status status = lend(sink, (size_t)number, command[4] != 0 ? "lz4!" : "");
+                if (status == CHANSERV_FULL) { stops++; return CHANSERV_READY; }
+                if (status != CHANSERV_READY) return status;
+                source->next++;
+            }
+            return text_frame(sink, "last") == CHANSERV_READY ? CHANSERV_END : CHANSERV_READY;
+        }
+        if (strcmp(command, "badlend") == 0) {
+            chanserv_status answers[] = {
+                sink->lend(sink, text, CHANSERV_FRAME_SIZE_MAX + 1, release_lent, NULL),
+                sink->lend(sink, NULL, 10000, release_lent, NULL), sink->lend(sink, text, 10, NULL, NULL),
+                sink->lend(NULL, text, 10, release_lent, NULL),
+            };
+            snprintf(text, sizeof text, "%d %d %d %d", answers[0], answers[1], answers[2], answers[3]);
+            text_frame(sink, text);
+            return CHANSERV_END;
+        }
+        if (strcmp(command, "lends") == 0) {
+            snprintf(text, sizeof text, "lends=%d releases=%d early=%d", lends, releases, early_releases);
+            text_frame(sink, text);
+            return CHANSERV_END;
+        }
+        if (strcmp(command, "keys") == 0) { text_frame(sink, call->instance->keys); return CHANSERV_END; }
+        if (strcmp(command, "context") == 0) { text_frame(sink, call->context); return CHANSERV_END; }
+    #endif
         if (strcmp(command, "uncommitted") == 0) {
             size_t capacity;
             if (source->next++ > 0) return text_frame(sink, "second") == CHANSERV_READY ? CHANSERV_END : CHANSERV_READY;
@@ -367,9 +443,9 @@ let probeSource = #"""
         if (strcmp(command, "stats") == 0) {
             snprintf(text, sizeof text,
                      "opens=%d closes=%d source_closes=%d violations=%d call_cancels=%d source_cancels=%d late_wakes=%d "
-                     "overlaps=%d destroys=%d blocked=%d stops=%d",
+                     "overlaps=%d destroys=%d blocked=%d stops=%d late_releases=%d",
                      opens, closes, source_closes, violations, call_cancels, source_cancels, late_wakes, overlaps, destroys,
-                     blocked, stops);
+                     blocked, stops, releases_after_destroy);
             text_frame(sink, text);
         }
         return CHANSERV_END;

@@ -8,6 +8,9 @@ let badRequest = chanserv_status(CHANSERV_ERROR_BAD_REQUEST)
 let notFound = chanserv_status(CHANSERV_ERROR_NOT_FOUND)
 let internalError = chanserv_status(CHANSERV_ERROR_INTERNAL)
 
+/// `sizeof(struct chanserv_request)` in version 1.0.
+private let sizeOfRequest10: UInt32 = 40
+
 /// Runs a test's body on a thread of its own: plugins are not called on Swift's pool, whose threads must not wait.
 func onThread<Result: Sendable>(_ body: @escaping @Sendable () throws -> Result) async throws -> Result {
     try await withCheckedThrowingContinuation { continuation in
@@ -58,6 +61,8 @@ final class Instance: @unchecked Sendable {
     let plugin: chanserv_plugin
     let host: TestHost
     fileprivate let pointer: OpaquePointer
+    /// What sources lent that are closed.
+    fileprivate let lent = LentFrames()
 
     init(_ plugin: chanserv_plugin, _ configuration: [String: ConfigurationValue] = [:]) throws {
         self.plugin = plugin
@@ -71,15 +76,17 @@ final class Instance: @unchecked Sendable {
     }
 
     deinit {
+        lent.endAll()
         plugin.destroy(pointer)
     }
 
-    func open(_ request: String) throws -> Call {
-        try open([UInt8](request.utf8))
+    func open(_ request: String, _ context: Context? = Context()) throws -> Call {
+        try open([UInt8](request.utf8), context)
     }
 
-    func open(_ request: [UInt8]) throws -> Call {
-        try Call(self, request)
+    /// - Parameter context: `nil` for a request of version 1.0.
+    func open(_ request: [UInt8], _ context: Context? = Context()) throws -> Call {
+        try Call(self, request, context)
     }
 
     /// All sources of a request that is expected to end well.
@@ -91,6 +98,38 @@ final class Instance: @unchecked Sendable {
     }
 }
 
+/// What version 1.1 appended to a request.
+struct Context: Sendable {
+    var deadline: Int64 = -1
+    var meta: String?
+    var bucket: String?
+    var traceparent: String?
+    var peerAddress = ""
+    var identity = ""
+}
+
+/// Frames that the host still uses.
+final class LentFrames: @unchecked Sendable {
+    // Sendable: the list is only touched under the lock.
+    private let lock = NSLock()
+    private var frames: [LentFrame] = []
+
+    func add(_ more: [LentFrame]) {
+        lock.withLock { frames += more }
+    }
+
+    func takeAll() -> [LentFrame] {
+        lock.withLock {
+            defer { frames = [] }
+            return frames
+        }
+    }
+
+    func endAll() {
+        for frame in takeAll() { frame.end() }
+    }
+}
+
 /// A call, closed when the last reference is gone: after its sources, which hold one.
 final class Call: @unchecked Sendable {
     // Sendable: as Instance; a test polls a call from one thread at a time.
@@ -98,7 +137,7 @@ final class Call: @unchecked Sendable {
     fileprivate let pointer: OpaquePointer
     let bell = Bell()
 
-    fileprivate init(_ instance: Instance, _ body: [UInt8]) throws {
+    fileprivate init(_ instance: Instance, _ body: [UInt8], _ context: Context?) throws {
         self.instance = instance
         var call: OpaquePointer?
         // A copy that is gone when open returns.
@@ -107,9 +146,27 @@ final class Call: @unchecked Sendable {
         copy.copyBytes(from: body)
         let (status, message) = withError { error in
             "test".withCString { text in
-                var request = chanserv_request(
-                    struct_size: UInt32(MemoryLayout<chanserv_request>.size), reserved: 0, body: copy.baseAddress,
-                    body_size: body.count, vaddr: text, remote_address: text)
+                var request = chanserv_request()
+                request.struct_size = sizeOfRequest10
+                request.body = UnsafeRawPointer(copy.baseAddress)
+                request.body_size = body.count
+                request.vaddr = text
+                request.remote_address = text
+                var strings: [UnsafeMutablePointer<CChar>?] = []
+                // Gone when open returns, as the body.
+                defer { for string in strings { free(string) } }
+                if let context {
+                    strings = [
+                        context.meta, context.bucket, context.traceparent, context.peerAddress, context.identity,
+                    ].map { $0.map { strdup($0) } }
+                    request.struct_size = UInt32(MemoryLayout<chanserv_request>.size)
+                    request.deadline = context.deadline
+                    request.meta = UnsafePointer(strings[0])
+                    request.bucket = UnsafePointer(strings[1])
+                    request.traceparent = UnsafePointer(strings[2])
+                    request.peer_address = UnsafePointer(strings[3])
+                    request.identity = UnsafePointer(strings[4])
+                }
                 return instance.plugin.open(instance.pointer, &request, &call, error)
             }
         }
@@ -160,6 +217,8 @@ final class Stream: @unchecked Sendable {
     private let pointer: OpaquePointer
     let header: [UInt8]
     let bell = Bell()
+    /// What it lent in its last poll; the rest is released.
+    private let lent = LentFrames()
 
     fileprivate init(_ call: Call, _ pointer: OpaquePointer, _ header: [UInt8]) {
         self.call = call
@@ -170,15 +229,19 @@ final class Stream: @unchecked Sendable {
     deinit {
         call.instance.plugin.close_source(pointer)
         bell.remove()
+        call.instance.lent.add(lent.takeAll())
     }
 
     func poll(_ room: Room = Room()) -> Answer<[UInt8]> {
+        lent.endAll()
         let sink = FrameSink(room, wake: bell.handle)
         let (status, message) = withError { error in
             sink.poll { call.instance.plugin.poll_frames(pointer, $0, error) }
         }
+        lent.add(sink.lent)
         return Answer(
-            status: status, items: sink.frames, message: message, largestReservation: sink.largestReservation)
+            status: status, items: sink.frames, message: message, largestReservation: sink.largestReservation,
+            lent: sink.lent.count)
     }
 
     func cancel() {

@@ -5,6 +5,8 @@ import Foundation
 struct Room: Sendable {
     var frames = Int.max
     var bytes = 1 << 20
+    /// The sink is one of version 1.0: it ends before `lend`.
+    var isVersion10 = false
 
     static let one = Room(frames: 1)
 }
@@ -16,18 +18,33 @@ struct Answer<Item> {
     var message: String
     /// The largest room that was reserved, bytes.
     var largestReservation = 0
+    /// How many of the frames were lent.
+    var lent = 0
 }
+
+/// A frame that a plugin lent: what it was then, and what to call.
+struct LentFrame {
+    let bytes: UnsafeRawBufferPointer
+    let copy: [UInt8]
+    let release: @convention(c) (UnsafeMutableRawPointer?) -> Void
+    let context: UnsafeMutableRawPointer?
+
+    /// Releases the frame, whose memory must be as it was when it was lent.
+    func end() {
+        guard bytes.elementsEqual(copy) else { fatalError("lent memory was changed before its release") }
+        release(context)
+    }
+}
+
+/// `sizeof(struct chanserv_frame_sink)` in version 1.0.
+private let sizeOfFrameSink10: UInt32 = 40
 
 /// A frame sink that keeps to the contract as narrowly as it can: each reservation is exactly as large as asked for, and
 /// moves when it grows.
 final class FrameSink {
-    private struct Box {
-        var sink: chanserv_frame_sink
-        var owner: Unmanaged<FrameSink>
-    }
-
     private let room: Room
-    private let box: UnsafeMutablePointer<Box>
+    private let table: UnsafeMutablePointer<chanserv_frame_sink>
+    private(set) var lent: [LentFrame] = []
     private(set) var frames: [[UInt8]] = []
     private(set) var largestReservation = 0
     private var bytes = 0
@@ -35,29 +52,51 @@ final class FrameSink {
 
     init(_ room: Room, wake: UInt64) {
         self.room = room
-        box = .allocate(capacity: 1)
-        let sink = chanserv_frame_sink(
-            struct_size: UInt32(MemoryLayout<chanserv_frame_sink>.size), reserved: 0, wake: wake,
-            append: { FrameSink.of($0).append(UnsafeRawBufferPointer(start: $1, count: $2)) },
-            reserve: { FrameSink.of($0).reserve($1, $2) },
-            commit: { FrameSink.of($0).commit($1) })
-        box.initialize(to: Box(sink: sink, owner: .passUnretained(self)))
+        table = .allocate(capacity: 1)
+        table.initialize(to: chanserv_frame_sink())
+        table.pointee.struct_size =
+            room.isVersion10 ? sizeOfFrameSink10 : UInt32(MemoryLayout<chanserv_frame_sink>.size)
+        table.pointee.wake = wake
+        table.pointee.append = { FrameSink.of($0).append(UnsafeRawBufferPointer(start: $1, count: $2)) }
+        table.pointee.reserve = { FrameSink.of($0).reserve($1, $2) }
+        table.pointee.commit = { FrameSink.of($0).commit($1) }
+        if room.isVersion10 {
+            // Nothing of the plugin's business, which a sink of version 1.0 may have there.
+            table.pointee.lend = { _, _, _, _, _ in fatalError("a sink of version 1.0 has no lend") }
+        } else {
+            table.pointee.lend = {
+                FrameSink.of($0).lend(UnsafeRawBufferPointer(start: $1, count: $2), $3!, $4)
+            }
+        }
+        table.pointee.context = Unmanaged.passUnretained(self).toOpaque()
     }
 
     deinit {
         reservation?.deallocate()
-        box.deallocate()
+        table.deallocate()
     }
 
-    private static func of(_ sink: UnsafeMutablePointer<chanserv_frame_sink>?) -> FrameSink {
-        UnsafeMutableRawPointer(sink!).assumingMemoryBound(to: Box.self).pointee.owner.takeUnretainedValue()
+    private static func of(_ table: UnsafeMutablePointer<chanserv_frame_sink>?) -> FrameSink {
+        Unmanaged<FrameSink>.fromOpaque(table!.pointee.context).takeUnretainedValue()
     }
 
     /// Runs a poll with this sink.
     func poll(_ body: (UnsafeMutablePointer<chanserv_frame_sink>) -> chanserv_status) -> chanserv_status {
-        let status = UnsafeMutableRawPointer(box).withMemoryRebound(to: chanserv_frame_sink.self, capacity: 1, body)
+        let status = body(table)
         // A plugin that kept the sink would be seen at once.
-        box.pointee.sink.append = { _, _, _ in fatalError("the sink is used after its poll") }
+        table.pointee.append = { _, _, _ in fatalError("the sink is used after its poll") }
+        table.pointee.lend = { _, _, _, _, _ in fatalError("the sink is used after its poll") }
+        return status
+    }
+
+    private func lend(
+        _ frame: UnsafeRawBufferPointer, _ release: @escaping @convention(c) (UnsafeMutableRawPointer?) -> Void,
+        _ context: UnsafeMutableRawPointer?
+    ) -> chanserv_status {
+        let status = append(frame)
+        if status == ready {
+            lent.append(LentFrame(bytes: frame, copy: [UInt8](frame), release: release, context: context))
+        }
         return status
     }
 
@@ -100,36 +139,31 @@ final class FrameSink {
 
 /// A source sink; what it took is the test's to close.
 final class SourceSink {
-    private struct Box {
-        var sink: chanserv_source_sink
-        var owner: Unmanaged<SourceSink>
-    }
-
     private let limit: Int
-    private let box: UnsafeMutablePointer<Box>
+    private let table: UnsafeMutablePointer<chanserv_source_sink>
     private let whenFull: () -> Void
     private(set) var sources: [(header: [UInt8], source: OpaquePointer)] = []
 
     init(limit: Int, wake: UInt64, whenFull: @escaping () -> Void) {
         self.limit = limit
         self.whenFull = whenFull
-        box = .allocate(capacity: 1)
-        let sink = chanserv_source_sink(
-            struct_size: UInt32(MemoryLayout<chanserv_source_sink>.size), reserved: 0, wake: wake,
-            add: { sink, header, size, source in
-                let owner = UnsafeMutableRawPointer(sink!).assumingMemoryBound(to: Box.self).pointee.owner
-                    .takeUnretainedValue()
-                return owner.add(UnsafeRawBufferPointer(start: header, count: size), source!)
-            })
-        box.initialize(to: Box(sink: sink, owner: .passUnretained(self)))
+        table = .allocate(capacity: 1)
+        table.initialize(to: chanserv_source_sink())
+        table.pointee.struct_size = UInt32(MemoryLayout<chanserv_source_sink>.size)
+        table.pointee.wake = wake
+        table.pointee.add = { table, header, size, source in
+            Unmanaged<SourceSink>.fromOpaque(table!.pointee.context).takeUnretainedValue()
+                .add(UnsafeRawBufferPointer(start: header, count: size), source!)
+        }
+        table.pointee.context = Unmanaged.passUnretained(self).toOpaque()
     }
 
     deinit {
-        box.deallocate()
+        table.deallocate()
     }
 
     func poll(_ body: (UnsafeMutablePointer<chanserv_source_sink>) -> chanserv_status) -> chanserv_status {
-        UnsafeMutableRawPointer(box).withMemoryRebound(to: chanserv_source_sink.self, capacity: 1, body)
+        body(table)
     }
 
     private func add(_ header: UnsafeRawBufferPointer, _ source: OpaquePointer) -> chanserv_status {

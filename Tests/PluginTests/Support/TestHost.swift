@@ -202,7 +202,9 @@ private func makeTable() -> chanserv_host {
             }
             return refuse(error, "unknown key \(unknown)")
         },
-        config_path: { table, _, path, value, size, error in giveText(table, path, value, size, error) }
+        config_path: { table, _, path, value, size, error in giveText(table, path, value, size, error) },
+        context: nil,
+        config_keys: { _, _, _, _, _, _ in chanserv_status(CHANSERV_ERROR_NOT_FOUND) }
     )
 }
 
