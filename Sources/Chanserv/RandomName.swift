@@ -3,10 +3,9 @@ enum RandomName {
     private static let digits: [UInt8] = Array("0123456789abcdef".utf8)
 
     /// A fresh UUID, version 4, in lower case: what Go servers announce.
-    static func uuid() -> String {
-        var random = SystemRandomNumberGenerator()
-        let high = random.next() & 0xffff_ffff_ffff_0fff | 0x4000
-        let low = random.next() & 0x3fff_ffff_ffff_ffff | 0x8000_0000_0000_0000
+    static func uuid(_ random: () -> UInt64) -> String {
+        let high = random() & 0xffff_ffff_ffff_0fff | 0x4000
+        let low = random() & 0x3fff_ffff_ffff_ffff | 0x8000_0000_0000_0000
         return String(unsafeUninitializedCapacity: 36) { text in
             var at = 0
             for nibble in 0..<32 {

@@ -18,32 +18,45 @@ public struct Client: Sendable {
     /// - Parameters:
     ///   - vAddr: the virtual address.
     ///   - body: the request, at most 100 MiB.
-    ///   - tags: ``RequestTag/bucket`` chooses among several offers of the name.
-    /// - Returns: the sources, as the service announces them. Dropping it, or ``ReceivedSources/cancel()``, ends the
+    ///   - tags: ``RequestTag/bucket`` chooses among several offers of the name, ``RequestTag/meta`` is free text. Servers
+    ///     of this library get both; Go servers do not.
+    ///   - deadline: when the client gives up; servers of this library end the request then. `nil`, the default, for none.
+    ///   - traceParent: a W3C `traceparent` for the server; `nil`, the default, for none.
+    /// - Returns: the sources, in the order of the service. Dropping it, or ``ReceivedSources/cancel()``, ends the
     ///   request; sources handed out before go on.
     /// - Throws: ``ChanservError`` with code `notFound`, `deadlineExceeded`, `refused`, `connectionLost`,
-    ///   `wrongFrameSize`, `cancelled`, or `sourceFailed` where the service refused the request.
-    public func lookupAndPost(
-        _ vAddr: String, body: some Frame, tags: RequestTags = [:]
+    ///   `wrongFrameSize`, `limitReached` (for tags that are too long), `cancelled`, or `sourceFailed` where the service
+    ///   refused the request.
+    public nonisolated(nonsending) func lookupAndPost(
+        _ vAddr: String, body: some Frame, tags: RequestTags = [:], deadline: ContinuousClock.Instant? = nil,
+        traceParent: String? = nil
     ) async throws -> ReceivedSources {
         var batch = FrameBatch()
         try batch.append(uncompressed: body)
         let bytes = batch.take()
+        let options = DialOptions(
+            bucket: tags[.bucket], first: bytes,
+            context: RequestContext(
+                deadline: deadline, meta: tags[.meta], bucket: tags[.bucket], traceParent: traceParent),
+            maximumPushedSources: configuration.acceptsPushedSources ? max(1, configuration.sourceBuffer) : 0)
         do {
-            let (master, isSent) = try await multiplexer.dial(
-                vAddr, bucket: tags[.bucket], sending: bytes, deadline: .now + configuration.dialTimeout)
+            let now = multiplexer.surroundings.now()
+            let (connection, isSent) = try await multiplexer.dial(
+                vAddr, options, deadline: min(now + configuration.dialTimeout, deadline ?? now + configuration.dialTimeout))
             var unsent: ChanservError?
             do {
-                if !isSent { try await master.write(bytes, deadline: configuration.masterWriteTimeout.deadline) }
+                if !isSent, try !connection.write(bytes) {
+                    try await connection.waitForRoom(deadline: configuration.masterWriteTimeout.deadline)
+                }
             } catch let error as ConnectionError where error.code == .closedByPeer {
                 // A server may answer without the end of the request. If it did not answer, this is the reason.
                 unsent = ChanservError(error, while: "posting to \(vAddr)")
             } catch {
-                // Half a request is of no use to anybody.
-                master.abort("the client gave the request up")
+                // Half a request is of no use to the server.
+                connection.abort("the client gave the request up")
                 throw error
             }
-            return ReceivedSources(RequestReceiver(master, multiplexer, configuration, unsent: unsent))
+            return ReceivedSources(PostedRequest(connection, multiplexer, configuration, unsent: unsent))
         } catch {
             let failure = ChanservError(error, while: "posting to \(vAddr)")
             if failure.code != .cancelled { configuration.onError(failure) }

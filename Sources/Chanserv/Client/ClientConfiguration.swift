@@ -3,8 +3,11 @@ extension Client {
     public struct Configuration: Sendable {
         /// How long dialling a name may take, a service's or a source's. Default 10 s.
         public var dialTimeout = Duration.seconds(10)
-        /// How many sources are dialled ahead of the one that is taken. Default 128.
+        /// Maximum sources that a server may push, or that are dialled, ahead of the one that is taken. Default 128.
         public var sourceBuffer = 128
+        /// Whether servers may push sources, which saves a round trip. Default `true`; without it they are fetched by name, as
+        /// from Go servers.
+        public var acceptsPushedSources = true
         /// How many frames ``ReceivedFrames/Iterator/nextBatch()`` hands over at most. Default 1,024.
         ///
         /// What comes before it is asked for waits undecoded in the stream's window, 64 KiB with a Go server.

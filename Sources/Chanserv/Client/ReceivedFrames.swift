@@ -18,9 +18,6 @@ public struct ReceivedFrames: AsyncSequence, Sendable {
         self.batchLimit = Swift.max(1, batchLimit)
     }
 
-    /// Where the bytes come from, for who passes them on.
-    var receiver: SourceReceiver { lease.receiver }
-
     /// Gives the source up, at both ends and at once. Repeating it does nothing.
     public func cancel() {
         lease.receiver.cancel()
@@ -32,7 +29,7 @@ public struct ReceivedFrames: AsyncSequence, Sendable {
 
     /// Hands out the frames.
     public struct Iterator: AsyncIteratorProtocol {
-        @usableFromInline var decoder = FrameDecoder(decompresses: true)
+        @usableFromInline var decoder: FrameDecoder
         /// `nil` at the end, or in a second iterator.
         @usableFromInline var claim: Claim?
         private let batchLimit: Int
@@ -42,6 +39,8 @@ public struct ReceivedFrames: AsyncSequence, Sendable {
             self.claim = claim
             self.batchLimit = batchLimit
             isSecond = claim == nil
+            // What came behind the header.
+            decoder = claim?.receiver.takeDecoder() ?? FrameDecoder(decompresses: true)
         }
 
         /// The next frame; `nil` when the server has no more. Does not suspend while there are frames at hand.
@@ -57,7 +56,7 @@ public struct ReceivedFrames: AsyncSequence, Sendable {
         }
 
         @inlinable
-        public mutating func next() async throws(ChanservError) -> ReceivedFrame? {
+        public nonisolated(nonsending) mutating func next() async throws(ChanservError) -> ReceivedFrame? {
             if let bytes = decoder.nextAtHand() { return ReceivedFrame(bytes) }
             return try await nextWaiting()
         }

@@ -8,24 +8,23 @@ public struct ReceivedSources: AsyncSequence, Sendable {
     public typealias Element = ReceivedSource
     public typealias Failure = ChanservError
 
-    private let lease: Lease
+    private let request: PostedRequest
 
-    init(_ receiver: RequestReceiver) {
-        lease = Lease(receiver)
-        receiver.start()
+    init(_ request: PostedRequest) {
+        self.request = request
     }
 
     /// Ends the request: sources that were not handed out are given up, those that were go on. Repeating it does
     /// nothing.
     public func cancel() {
-        lease.receiver.cancel()
+        request.cancel()
     }
 
-    public func makeAsyncIterator() -> Iterator { Iterator(lease: lease) }
+    public func makeAsyncIterator() -> Iterator { Iterator(request: request) }
 
     /// Hands out the sources. Several iterators share them.
     public struct Iterator: AsyncIteratorProtocol {
-        fileprivate let lease: Lease
+        fileprivate let request: PostedRequest
 
         /// The next source; `nil` when the service has no more.
         ///
@@ -34,23 +33,12 @@ public struct ReceivedSources: AsyncSequence, Sendable {
         public mutating func next(
             isolation actor: isolated (any Actor)? = #isolation
         ) async throws(ChanservError) -> ReceivedSource? {
-            try await lease.receiver.next()
+            try await request.next()
         }
 
-        public mutating func next() async throws(ChanservError) -> ReceivedSource? {
-            try await lease.receiver.next()
+        public nonisolated(nonsending) mutating func next() async throws(ChanservError) -> ReceivedSource? {
+            try await request.next()
         }
-    }
-
-    /// Ends the request with its last holder.
-    fileprivate final class Lease: Sendable {
-        let receiver: RequestReceiver
-
-        init(_ receiver: RequestReceiver) {
-            self.receiver = receiver
-        }
-
-        deinit { receiver.cancel() }
     }
 }
 
@@ -59,7 +47,8 @@ public struct ReceivedSource: Sendable {
     /// What the service says about it; may be empty.
     public let header: ByteBuffer
     /// Where it comes from: the ends of the request's connection, as with the Go package.
-    public let meta: SourceMeta
+    public var meta: SourceMeta { SourceMeta(connection.addresses) }
+    let connection: any Connection
     /// What it consists of. Can be iterated once.
     public let frames: ReceivedFrames
 

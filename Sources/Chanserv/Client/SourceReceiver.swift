@@ -1,76 +1,210 @@
-import NIOConcurrencyHelpers
 import NIOCore
+import Synchronization
 
-/// The connection of one source at the client: being dialled, read, ended.
-final class SourceReceiver: Sendable {
+/// One source at the client: its connection, which is pushed or being dialled, read, and ended.
+final class SourceReceiver: ConnectionDelegate {
     private enum Phase {
-        /// With the reader that waits for it.
-        case dialling(UnsafeContinuation<Void, Never>?)
+        /// No host offers the name yet.
+        case waiting
+        /// Dialled, until then, and not answered.
+        case opening(any Connection, deadline: ContinuousClock.Instant)
         case open(any Connection)
+        /// Given up before the server answered the dial.
+        case abandoned(any Connection)
         case failed(any Error)
         case ended
     }
 
+    private struct Inside: ~Copyable {
+        var phase: Phase
+        /// Bytes that came behind the header.
+        var decoder = FrameDecoder(decompresses: true)
+        var onDialled: (@Sendable () -> Void)?
+    }
+
     let frameReadTimeout: Duration?
     private let name: String
+    private let dialTimeout: Duration
     private let onError: @Sendable (ChanservError) -> Void
-    private let phase: NIOLockedValueBox<Phase>
+    private let news = Event()
+    private let inside: Mutex<Inside>
 
-    /// Dials `name`, which was announced on `master`, at once.
+    /// A source that the server pushed.
+    init(_ connection: any Connection, _ configuration: Client.Configuration) {
+        name = ""
+        frameReadTimeout = configuration.frameReadTimeout
+        dialTimeout = configuration.dialTimeout
+        onError = configuration.onError
+        inside = Mutex(Inside(phase: .open(connection)))
+    }
+
+    /// A source that is fetched by its name.
     ///
-    /// The dial goes on when the source is given up: a server whose name is never fetched would keep the source until its
-    /// chan accept timeout, while one that is fetched and closed is free at once.
-    ///
-    /// - Parameter dialled: called once, when the connection has come or will not come.
-    init(
-        _ name: String, from master: any Connection, _ multiplexer: any Multiplexer,
-        _ configuration: Client.Configuration, dialled: @escaping @Sendable () -> Void
-    ) {
+    /// - Parameter onDialled: called once, when the server has answered the dial or will not.
+    init(_ name: String, _ configuration: Client.Configuration, onDialled: @escaping @Sendable () -> Void) {
         self.name = name
         frameReadTimeout = configuration.frameReadTimeout
+        dialTimeout = configuration.dialTimeout
         onError = configuration.onError
-        let phase = NIOLockedValueBox(Phase.dialling(nil))
-        self.phase = phase
-        // The task must not hold the receiver, which is to be freed while it dials.
-        Task.immediate(executorPreference: multiplexer.executor) {
-            defer { dialled() }
-            let arrived: Phase
-            do {
-                arrived = .open(
-                    try await multiplexer.dial(
-                        name, learntFrom: master, deadline: .now + configuration.dialTimeout))
-            } catch {
-                arrived = .failed(error)
+        inside = Mutex(Inside(phase: .waiting, onDialled: onDialled))
+    }
+
+    // MARK: - Dialling
+
+    /// Dials the name, which was announced on `master`.
+    ///
+    /// The dial goes on if the source is given up: a server whose name is never fetched would keep the source until its accept
+    /// timeout, while one that is fetched and closed is free at once.
+    func dial(from master: any Connection, _ multiplexer: any Multiplexer) {
+        let deadline = multiplexer.surroundings.now() + dialTimeout
+        do throws(ConnectionError) {
+            if let connection = try multiplexer.dialNow(name, learntFrom: master, delegate: self) {
+                opening(connection, deadline, multiplexer.surroundings)
+                return
             }
-            let (isWanted, reader) = phase.withLockedValue { phase -> (Bool, UnsafeContinuation<Void, Never>?) in
-                guard case .dialling(let reader) = phase else { return (false, nil) }
-                phase = arrived
-                return (true, reader)
-            }
-            if !isWanted, case .open(let connection) = arrived { connection.close() }
-            reader?.resume()
+        } catch {
+            return arrived(.failed(error))
         }
+        // No host offers the name yet: the announcement is still on its way.
+        Task.immediate {
+            do {
+                self.arrived(.open(try await multiplexer.dial(self.name, learntFrom: master, deadline: deadline)))
+            } catch {
+                self.arrived(.failed(error))
+            }
+        }
+    }
+
+    private func opening(
+        _ connection: any Connection, _ deadline: ContinuousClock.Instant, _ surroundings: NetworkSurroundings
+    ) {
+        inside.withLock { inside in
+            if case .waiting = inside.phase {
+                inside.phase = .opening(connection, deadline: deadline)
+            } else {
+                inside.phase = .abandoned(connection)
+            }
+        }
+        // A server that does not answer must not keep a connection that nothing waits for.
+        surroundings.schedule(deadline) { [weak self] in self?.isOverdue() }
+        if connection.isAnswered { connectionChanged() }
+        news.signal()
+    }
+
+    private func isOverdue() {
+        let abandoned = inside.withLock { inside -> (any Connection)? in
+            guard case .abandoned(let connection) = inside.phase else { return nil }
+            inside.phase = .ended
+            return connection
+        }
+        abandoned?.close()
+        if abandoned != nil { dialled() }
+    }
+
+    func connectionChanged() {
+        enum Step { case nothing, open(any Connection), close(any Connection) }
+        let step = inside.withLock { inside -> Step in
+            switch inside.phase {
+            case .opening(let connection, _) where connection.isAnswered:
+                inside.phase = .open(connection)
+                return .open(connection)
+            case .abandoned(let connection) where connection.isAnswered:
+                inside.phase = .ended
+                return .close(connection)
+            case .waiting, .opening, .open, .abandoned, .failed, .ended: return .nothing
+            }
+        }
+        switch step {
+        case .nothing: return
+        case .open(let connection): connection.setDelegate(nil)
+        case .close(let connection): connection.close()
+        }
+        dialled()
+    }
+
+    private func arrived(_ phase: Phase) {
+        let isWanted = inside.withLock { inside -> Bool in
+            guard case .waiting = inside.phase else { return false }
+            inside.phase = phase
+            return true
+        }
+        if !isWanted, case .open(let connection) = phase { connection.close() }
+        news.signal()
+        dialled()
+    }
+
+    private func dialled() {
+        let onDialled = inside.withLock { $0.onDialled.take() }
+        onDialled?()
     }
 
     /// Ends the source at both ends.
     func cancel() {
-        let before = phase.withLockedValue { phase in
-            defer { phase = .ended }
-            return phase
+        let before = inside.withLock { inside -> Phase in
+            let before = inside.phase
+            if case .opening(let connection, _) = before {
+                inside.phase = .abandoned(connection)
+            } else if case .abandoned = before {
+                return before
+            } else {
+                inside.phase = .ended
+            }
+            return before
         }
         switch before {
-        case .dialling(let reader): reader?.resume()
         case .open(let connection): connection.close()
-        case .failed, .ended: break
+        case .opening:
+            // The answer may have come meanwhile.
+            connectionChanged()
+        case .waiting: news.signal()
+        case .abandoned, .failed, .ended: break
         }
     }
 
-    /// What came, waiting for it; `nil` when the server has no more. Frees the connection with the end.
+    // MARK: - Reading
+
+    /// Reads the header of a pushed source, which is its first frame.
+    nonisolated(nonsending) func readHeader(deadline: ContinuousClock.Instant?) async throws(ChanservError) -> ByteBuffer {
+        var decoder = takeDecoder()
+        decoder.decompresses = false
+        do throws(ChanservError) {
+            while true {
+                if let header = try decoder.next() {
+                    decoder.decompresses = true
+                    keep(decoder)
+                    return header
+                }
+                guard let bytes = try await read(deadline: deadline) else {
+                    try decoder.finish()
+                    throw ChanservError(.truncatedFrame, "the source ended before its header")
+                }
+                decoder.append(bytes)
+            }
+        } catch {
+            keep(decoder)
+            throw error
+        }
+    }
+
+    func takeDecoder() -> FrameDecoder {
+        inside.withLock { inside in
+            let decoder = inside.decoder
+            inside.decoder = FrameDecoder(decompresses: true)
+            return decoder
+        }
+    }
+
+    private func keep(_ decoder: consuming FrameDecoder) {
+        let decoder = decoder
+        inside.withLock { $0.decoder = decoder }
+    }
+
+    /// Returns what came, waiting for it; `nil` when the server has no more. Frees the connection with the end.
     nonisolated(nonsending) func read(
         deadline: ContinuousClock.Instant?
     ) async throws(ChanservError) -> ByteBuffer? {
         do {
-            let connection = try await dialled()
+            let connection = try await opened()
             let bytes = try await connection.read(deadline: deadline)
             if bytes == nil { cancel() }
             return bytes
@@ -85,7 +219,7 @@ final class SourceReceiver: Sendable {
         _ count: Int, into buffer: inout ByteBuffer, deadline: ContinuousClock.Instant?
     ) async throws(ChanservError) -> Int {
         do {
-            let connection = try await dialled()
+            let connection = try await opened()
             let came = try await connection.read(count, into: &buffer, deadline: deadline)
             if came < count { cancel() }
             return came
@@ -97,7 +231,7 @@ final class SourceReceiver: Sendable {
     private static func explained(_ error: any Error) -> ChanservError {
         switch error {
         case is CancellationError:
-            // The connection is as it was; whoever was cancelled decides what becomes of it.
+            // The connection is as it was: the caller decides what becomes of it.
             ChanservError(.cancelled, "waiting for a frame", cause: error)
         case let error as ConnectionError where error.code == .deadlineExceeded:
             ChanservError(error, while: "frame read timeout")
@@ -106,37 +240,50 @@ final class SourceReceiver: Sendable {
         }
     }
 
-    /// Gives the source up because of `error`, and says so.
+    /// Gives the source up because of `error`, and reports it.
     func failed(_ error: ChanservError) -> ChanservError {
         cancel()
         if error.code != .cancelled { onError(error) }
         return error
     }
 
-    /// The connection, waiting until it is there. A reader that is cancelled meanwhile gives the source up.
-    nonisolated(nonsending) private func dialled() async throws -> any Connection {
+    /// The connection, waiting until it is open. A reader that is cancelled meanwhile gives the source up.
+    nonisolated(nonsending) private func opened() async throws -> any Connection {
         while true {
-            switch phase.withLockedValue({ $0 }) {
+            let phase = inside.withLock { $0.phase }
+            switch phase {
             case .open(let connection): return connection
             case .failed(let error): throw ChanservError(error, while: "fetching the source \(name)")
-            case .ended: throw ChanservError(.cancelled, "the source was cancelled")
-            case .dialling: await waitUntilDialled()
+            case .abandoned, .ended: throw ChanservError(.cancelled, "the source was cancelled")
+            case .opening(let connection, let deadline): try await waitUntilOpen(connection, deadline)
+            case .waiting:
+                if await news.wait() == .cancelled { cancel() }
             }
         }
     }
 
-    nonisolated(nonsending) private func waitUntilDialled() async {
-        await withTaskCancellationHandler {
-            await withUnsafeContinuation { continuation in
-                let isOver = phase.withLockedValue { phase in
-                    guard case .dialling = phase else { return true }
-                    phase = .dialling(continuation)
-                    return false
-                }
-                if isOver { continuation.resume() }
-            }
-        } onCancel: {
+    nonisolated(nonsending) private func waitUntilOpen(
+        _ connection: any Connection, _ deadline: ContinuousClock.Instant
+    ) async throws {
+        do {
+            try await connection.opened(deadline: deadline)
+            arrivedOpen(connection)
+        } catch is CancellationError {
             cancel()
+        } catch {
+            connection.close()
+            inside.withLock { inside in
+                if case .opening = inside.phase { inside.phase = .failed(error) }
+            }
+            dialled()
         }
+    }
+
+    private func arrivedOpen(_ connection: any Connection) {
+        inside.withLock { inside in
+            if case .opening = inside.phase { inside.phase = .open(connection) }
+        }
+        connection.setDelegate(nil)
+        dialled()
     }
 }

@@ -17,7 +17,7 @@ struct FrameDecoder: Sendable {
     private(set) var partial = ByteBuffer()
     private var claimed: Int?
     /// Whether payloads with the mark are decompressed: true for sources only (protocol section 5).
-    @usableFromInline let decompresses: Bool
+    @usableFromInline var decompresses: Bool
     /// The largest frame to take.
     private let limit: Int
 

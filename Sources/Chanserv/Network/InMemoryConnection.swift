@@ -1,8 +1,310 @@
+import DequeModule
 import NIOConcurrencyHelpers
 import NIOCore
 
-/// One end of a connection of an ``InMemoryMultiplexer``.
-struct InMemoryConnection: Connection {
+/// The two ends of a connection inside one process, and the bytes between them.
+///
+/// It behaves as an AstraNet stream does: a bounded window in each direction; ends and failures arrive behind the bytes before
+/// them; events are reported one after the other.
+final class InMemoryPair: Sendable {
+    enum Side: Int, Sendable {
+        case dialler
+        case listener
+
+        var other: Side { self == .dialler ? .listener : .dialler }
+    }
+
+    /// How one end ended.
+    enum End: Sendable, Hashable {
+        case closed
+        case failed(String)
+    }
+
+    /// One direction, as far as its reader and its writer know.
+    private struct Direction {
+        /// Under way: what the reader takes next. At most the window.
+        var arrived = ByteBuffer()
+        /// What the writer has queued beyond that.
+        var queued = Deque<ByteBuffer>()
+        var queuedBytes = 0
+        /// The writer's end: the reader learns of it behind the bytes.
+        var end: End?
+        /// A write found no room.
+        var reportsRoom = false
+
+        mutating func advance(_ window: Int) {
+            while arrived.readableBytes < window, var next = queued.popFirst() {
+                let part = min(window - arrived.readableBytes, next.readableBytes)
+                if var bytes = next.readSlice(length: part) { arrived.writeBuffer(&bytes) }
+                queuedBytes -= part
+                if next.readableBytes > 0 { queued.prepend(next) }
+            }
+        }
+    }
+
+    private struct Inside {
+        /// By the side that writes.
+        var directions = [Direction(), Direction()]
+        var delegates: [(any ConnectionDelegate)?] = [nil, nil]
+        var ends: [End?] = [nil, nil]
+        var isAnswered = false
+        var isLost = false
+        var refusal: String?
+        var context = RequestContext()
+        var isQueued = [false, false]
+        var waiters: [[Event]] = [[], []]
+    }
+
+    private let window: Int
+    private let network: InMemoryTurns
+    private let port: Int
+    private let over: @Sendable (InMemoryPair) -> Void
+    private let inside: NIOLockedValueBox<Inside>
+
+    /// - Parameter over: called when both ends have ended.
+    init(
+        window: Int, port: Int, context: RequestContext, network: InMemoryTurns,
+        over: @escaping @Sendable (InMemoryPair) -> Void
+    ) {
+        self.window = window
+        self.port = port
+        self.network = network
+        self.over = over
+        inside = NIOLockedValueBox(Inside(context: context))
+    }
+
+    func addresses(of side: Side) -> ConnectionAddresses {
+        let own = port + side.rawValue
+        let other = port + side.other.rawValue
+        return ConnectionAddresses(local: "memory:\(own)", remote: "memory:\(other)", network: "memory")
+    }
+
+    func takeContext() -> RequestContext {
+        inside.withLockedValue { inside in
+            defer { inside.context = RequestContext() }
+            return inside.context
+        }
+    }
+
+    // MARK: - Events
+
+    func setDelegate(_ delegate: (any ConnectionDelegate)?, of side: Side) {
+        inside.withLockedValue { inside in
+            guard inside.ends[side.rawValue] == nil else { return }
+            inside.delegates[side.rawValue] = delegate
+        }
+    }
+
+    /// Something happened for `side`.
+    func changed(_ side: Side) {
+        let (isNews, waiters) = inside.withLockedValue { inside -> (Bool, [Event]) in
+            let waiters = inside.waiters[side.rawValue]
+            inside.waiters[side.rawValue] = []
+            guard !inside.isQueued[side.rawValue] else { return (false, waiters) }
+            inside.isQueued[side.rawValue] = true
+            return (true, waiters)
+        }
+        for waiter in waiters { waiter.signal() }
+        if isNews { network.run { self.tell(side) } }
+    }
+
+    private func tell(_ side: Side) {
+        let delegate = inside.withLockedValue { inside in
+            inside.isQueued[side.rawValue] = false
+            return inside.delegates[side.rawValue]
+        }
+        delegate?.connectionChanged()
+    }
+
+    /// Waits for an event of `side`.
+    ///
+    /// - Parameter isReady: looked at under the lock; `true` for no wait.
+    nonisolated(nonsending) private func wait(
+        _ side: Side, deadline: ContinuousClock.Instant?, _ isReady: (borrowing Inside) -> Bool
+    ) async throws {
+        let event = Event()
+        let waits = inside.withLockedValue { inside in
+            if isReady(inside) { return false }
+            inside.waiters[side.rawValue].append(event)
+            return true
+        }
+        guard waits else { return }
+        switch await event.wait(deadline: deadline) {
+        case .signalled: return
+        case .expired: throw ConnectionError(.deadlineExceeded, "nothing happened in time")
+        case .cancelled: throw CancellationError()
+        }
+    }
+
+    func accept() {
+        inside.withLockedValue { $0.isAnswered = true }
+        changed(.dialler)
+    }
+
+    /// The listener does not take the connection.
+    func refuse(_ message: String) {
+        inside.withLockedValue { inside in
+            inside.refusal = message
+            inside.isAnswered = true
+        }
+        end(.listener, .failed(message))
+    }
+
+    var refusal: String? { inside.withLockedValue { $0.refusal } }
+
+    var isAnswered: Bool { inside.withLockedValue { $0.isAnswered || $0.isLost } }
+
+    func isPeerGone(of side: Side) -> Bool {
+        inside.withLockedValue { $0.isLost || $0.ends[side.other.rawValue] != nil }
+    }
+
+    // MARK: - Bytes
+
+    func take(_ side: Side, atMost limit: Int = .max) -> ReceivedBytes {
+        let (received, madeRoom) = inside.withLockedValue { inside -> (ReceivedBytes, Bool) in
+            let from = side.other.rawValue
+            if inside.ends[side.rawValue] != nil {
+                return (.failed(ConnectionError(.closed, "this end closed the connection")), false)
+            }
+            if inside.directions[from].arrived.readableBytes > 0 {
+                let count = min(limit, inside.directions[from].arrived.readableBytes)
+                guard let bytes = inside.directions[from].arrived.readSlice(length: count) else {
+                    return (.nothing, false)
+                }
+                if inside.directions[from].arrived.readableBytes == 0 {
+                    inside.directions[from].arrived = ByteBuffer()
+                }
+                inside.directions[from].advance(window)
+                let reports = inside.directions[from].reportsRoom && inside.directions[from].queuedBytes == 0
+                if reports { inside.directions[from].reportsRoom = false }
+                return (.bytes(bytes), reports)
+            }
+            if inside.isLost { return (.failed(ConnectionError(.connectionLost, "the network broke")), false) }
+            switch inside.directions[from].end {
+            case nil: return (.nothing, false)
+            case .closed: return (.finished, false)
+            case .failed(let message): return (.failed(ConnectionError(.failedByPeer, message)), false)
+            }
+        }
+        if madeRoom { changed(side.other) }
+        return received
+    }
+
+    func write(_ bytes: ByteBuffer, from side: Side) throws(ConnectionError) -> Bool {
+        let result = inside.withLockedValue { inside -> Result<(hasRoom: Bool, isNews: Bool), ConnectionError> in
+            if inside.ends[side.rawValue] != nil {
+                return .failure(ConnectionError(.closed, "this end closed the connection"))
+            }
+            if inside.isLost { return .failure(ConnectionError(.connectionLost, "the network broke")) }
+            switch inside.ends[side.other.rawValue] {
+            case nil: break
+            case .closed: return .failure(ConnectionError(.closedByPeer, "the peer wants no more"))
+            case .failed(let message): return .failure(ConnectionError(.failedByPeer, message))
+            }
+            var direction = inside.directions[side.rawValue]
+            let hadNone = direction.arrived.readableBytes == 0
+            if bytes.readableBytes > 0 {
+                direction.queued.append(bytes)
+                direction.queuedBytes += bytes.readableBytes
+            }
+            direction.advance(window)
+            let hasRoom = direction.queuedBytes == 0
+            if !hasRoom { direction.reportsRoom = true }
+            inside.directions[side.rawValue] = direction
+            return .success((hasRoom, hadNone && direction.arrived.readableBytes > 0))
+        }
+        let (hasRoom, isNews) = try result.get()
+        if isNews { changed(side.other) }
+        return hasRoom
+    }
+
+    nonisolated(nonsending) func read(
+        _ side: Side, atMost limit: Int = .max, deadline: ContinuousClock.Instant?
+    ) async throws -> ByteBuffer? {
+        while true {
+            try Task.checkCancellation()
+            switch take(side, atMost: limit) {
+            case .bytes(let bytes): return bytes
+            case .finished: return nil
+            case .failed(let error): throw error
+            case .nothing: break
+            }
+            do {
+                try await wait(side, deadline: deadline) { $0.isReadable(by: side) }
+            } catch let error as ConnectionError where error.code == .deadlineExceeded {
+                throw ConnectionError(.deadlineExceeded, "nothing came to read")
+            }
+        }
+    }
+
+    nonisolated(nonsending) func waitForRoom(_ side: Side, deadline: ContinuousClock.Instant?) async throws {
+        while try !write(ByteBuffer(), from: side) {
+            do {
+                try await wait(side, deadline: deadline) { $0.isWritable(by: side) }
+            } catch let error as ConnectionError where error.code == .deadlineExceeded {
+                throw ConnectionError(.deadlineExceeded, "the peer does not read")
+            }
+        }
+    }
+
+    nonisolated(nonsending) func waitForAnswer(deadline: ContinuousClock.Instant) async throws {
+        while !isAnswered { try await wait(.dialler, deadline: deadline) { $0.isAnswered || $0.isLost } }
+    }
+
+    // MARK: - Ending
+
+    func end(_ side: Side, _ end: End, dropsQueued: Bool = false) {
+        var delegate: (any ConnectionDelegate)?
+        let (isNews, isOver) = inside.withLockedValue { inside -> (Bool, Bool) in
+            guard inside.ends[side.rawValue] == nil else { return (false, false) }
+            inside.ends[side.rawValue] = end
+            swap(&delegate, &inside.delegates[side.rawValue])
+            if dropsQueued {
+                inside.directions[side.rawValue].queued = []
+                inside.directions[side.rawValue].queuedBytes = 0
+            }
+            inside.directions[side.rawValue].end = end
+            // Nothing more is read here, and the peer's writes are in vain.
+            inside.directions[side.other.rawValue].arrived = ByteBuffer()
+            inside.directions[side.other.rawValue].queued = []
+            inside.directions[side.other.rawValue].queuedBytes = 0
+            return (true, inside.ends[side.other.rawValue] != nil || inside.isLost)
+        }
+        withExtendedLifetime(delegate) {}
+        guard isNews else { return }
+        changed(side.other)
+        changed(side)
+        if isOver { over(self) }
+    }
+
+    /// Ends the connection at both ends as if the network had broken.
+    func lose() {
+        inside.withLockedValue { inside in
+            inside.isLost = true
+            for side in [0, 1] {
+                inside.directions[side].queued = []
+                inside.directions[side].queuedBytes = 0
+            }
+        }
+        changed(.dialler)
+        changed(.listener)
+        over(self)
+    }
+}
+
+extension InMemoryPair.Inside {
+    fileprivate func isReadable(by side: InMemoryPair.Side) -> Bool {
+        let from = directions[side.other.rawValue]
+        return from.arrived.readableBytes > 0 || from.end != nil || isLost || ends[side.rawValue] != nil
+    }
+
+    fileprivate func isWritable(by side: InMemoryPair.Side) -> Bool {
+        directions[side.rawValue].queuedBytes == 0 || isLost || ends[0] != nil || ends[1] != nil
+    }
+}
+
+/// One end of a connection inside one process.
+final class InMemoryConnection: Connection {
     let pair: InMemoryPair
     private let side: InMemoryPair.Side
 
@@ -11,114 +313,78 @@ struct InMemoryConnection: Connection {
         self.side = side
     }
 
-    var addresses: ConnectionAddresses {
-        ConnectionAddresses(
-            local: "memory:\(pair.port + side.rawValue)", remote: "memory:\(pair.port + side.other.rawValue)",
-            network: "memory")
-    }
+    var addresses: ConnectionAddresses { pair.addresses(of: side) }
+    var peerDescription: String { addresses.remote }
+    var isPeerGone: Bool { pair.isPeerGone(of: side) }
+    var isAnswered: Bool { pair.isAnswered }
+    // Sources are fetched by name here.
+    var expectsPush: Bool { false }
+    var pushWindow: Int? { nil }
+    var isOffered: Bool { false }
+    var wasTaken: Bool { true }
+
+    func takeContext() -> RequestContext { pair.takeContext() }
+    func setDelegate(_ delegate: (any ConnectionDelegate)?) { pair.setDelegate(delegate, of: side) }
+    func callDelegateSoon() { pair.changed(side) }
+    func take() -> ReceivedBytes { pair.take(side) }
+    func write(_ bytes: ByteBuffer) throws(ConnectionError) -> Bool { try pair.write(bytes, from: side) }
+    func push() -> PushedConnection { .notGranted }
+    func releaseGrant() {}
 
     func read(deadline: ContinuousClock.Instant?) async throws -> ByteBuffer? {
-        try await pair.pipe(to: side).read(deadline: deadline)
+        try await pair.read(side, deadline: deadline)
     }
 
     func read(
         _ count: Int, into buffer: inout ByteBuffer, deadline: ContinuousClock.Instant?
     ) async throws -> Int {
-        var missing = count
-        while missing > 0, let bytes = try await pair.pipe(to: side).read(atMost: missing, deadline: deadline) {
-            missing -= bytes.readableBytes
-            buffer.writeImmutableBuffer(bytes)
+        var came = 0
+        while came < count {
+            guard var bytes = try await pair.read(side, atMost: count - came, deadline: deadline) else { break }
+            came += buffer.writeBuffer(&bytes)
         }
-        return count - missing
+        return came
     }
 
-    func write(_ bytes: ByteBuffer, deadline: ContinuousClock.Instant?) async throws {
-        try await pair.pipe(to: side.other).write(bytes, deadline: deadline)
+    func waitForRoom(deadline: ContinuousClock.Instant?) async throws {
+        try await pair.waitForRoom(side, deadline: deadline)
     }
 
-    func close() {
-        pair.end(side, .closed)
+    func opened(deadline: ContinuousClock.Instant) async throws { try await pair.waitForAnswer(deadline: deadline) }
+
+    func nextNews(deadline: ContinuousClock.Instant?) async throws -> ConnectionNews {
+        try await read(deadline: deadline).map { .bytes($0) } ?? .finished
     }
 
-    func fail(_ message: String) {
-        pair.end(side, .failed(String(decoding: message.utf8.prefix(1024), as: UTF8.self)))
-    }
-
-    func abort(_ message: String) {
-        pair.pipe(to: side.other).dropQueued()
-        fail(message)
-    }
-
-    func onPeerClosed(_ body: @escaping @Sendable () -> Void) {
-        pair.onPeerClosed(of: side, body)
-    }
+    func close() { pair.end(side, .closed) }
+    func fail(_ message: String) { pair.end(side, .failed(message)) }
+    func abort(_ message: String) { pair.end(side, .failed(message), dropsQueued: true) }
 }
 
-/// Both ends of a connection and the pipes between them.
-final class InMemoryPair: Sendable {
-    enum Side: Int, Sendable {
-        case listener = 0
-        case dialler = 1
-
-        var other: Side { self == .listener ? .dialler : .listener }
+/// Runs closures one after the other, on the thread that brings the first of them: the network's thread.
+final class InMemoryTurns: Sendable {
+    private struct Inside {
+        var waiting = Deque<@Sendable () -> Void>()
+        var isRunning = false
     }
 
-    private struct End {
-        var ended = false
-        var onPeerClosed: (@Sendable () -> Void)?
-    }
+    private let inside = NIOLockedValueBox(Inside())
 
-    let port: Int
-    private let toListener: InMemoryPipe
-    private let toDialler: InMemoryPipe
-    private let ends = NIOLockedValueBox((listener: End(), dialler: End()))
-    private let over: @Sendable (InMemoryPair) -> Void
-
-    init(window: Int, port: Int, over: @escaping @Sendable (InMemoryPair) -> Void) {
-        self.port = port
-        self.over = over
-        toListener = InMemoryPipe(window: window)
-        toDialler = InMemoryPipe(window: window)
-    }
-
-    func pipe(to side: Side) -> InMemoryPipe { side == .listener ? toListener : toDialler }
-
-    /// Ends the connection at `side`, in both directions.
-    func end(_ side: Side, _ end: InMemoryPipe.End) {
-        let (body, both) =
-            ends.withLockedValue { ends -> ((@Sendable () -> Void)?, Bool)? in
-                let own = side == .listener ? \(listener: End, dialler: End).listener : \.dialler
-                let others = side == .listener ? \(listener: End, dialler: End).dialler : \.listener
-                guard !ends[keyPath: own].ended else { return nil }
-                ends[keyPath: own] = End(ended: true, onPeerClosed: nil)
-                return (ends[keyPath: others].onPeerClosed.take(), ends[keyPath: others].ended)
-            } ?? (nil, false)
-        pipe(to: side.other).finish(end)
-        pipe(to: side).abandon(end)
-        body?()
-        if both { over(self) }
-    }
-
-    /// Ends the connection at both sides as if the network had broken.
-    func lose() {
-        let bodies = ends.withLockedValue { ends in
-            defer { ends = (End(ended: ends.listener.ended), End(ended: ends.dialler.ended)) }
-            return [ends.listener.onPeerClosed, ends.dialler.onPeerClosed]
+    func run(_ body: @escaping @Sendable () -> Void) {
+        let isFirst = inside.withLockedValue { inside in
+            inside.waiting.append(body)
+            defer { inside.isRunning = true }
+            return !inside.isRunning
         }
-        for pipe in [toListener, toDialler] { pipe.lose() }
-        for body in bodies { body?() }
-        over(self)
-    }
-
-    func onPeerClosed(of side: Side, _ body: @escaping @Sendable () -> Void) {
-        let isLost = pipe(to: side).isOver
-        let now = ends.withLockedValue { ends -> Bool in
-            let (own, other) = side == .listener ? (ends.listener, ends.dialler) : (ends.dialler, ends.listener)
-            if own.ended { return false }
-            if other.ended || isLost { return true }
-            if side == .listener { ends.listener.onPeerClosed = body } else { ends.dialler.onPeerClosed = body }
-            return false
+        guard isFirst else { return }
+        while true {
+            let next = inside.withLockedValue { inside in
+                let next = inside.waiting.popFirst()
+                if next == nil { inside.isRunning = false }
+                return next
+            }
+            guard let next else { return }
+            next()
         }
-        if now { body() }
     }
 }

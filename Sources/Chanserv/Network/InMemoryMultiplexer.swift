@@ -1,21 +1,29 @@
 import NIOConcurrencyHelpers
+import NIOCore
 
 /// A network inside one process: for tests, and for a client and a server that live together.
 ///
 /// It behaves as AstraNet does: bounded windows in each direction, names that can be waited for, ends and failures that
-/// arrive behind the bytes before them. Every name is visible to everybody, whoever it was bound for; a bucket has no
-/// meaning, because a name has one offer.
+/// arrive behind the bytes before them. Every name is visible everywhere; a bucket has no meaning, because a name has one
+/// offer; sources are fetched by name.
 public final class InMemoryMultiplexer: Multiplexer {
+    private struct Bound {
+        var number: Int
+        var onConnection: @Sendable (any Connection) -> Admission
+    }
+
     private struct Inside {
-        var listeners: [String: InMemoryListener] = [:]
+        var names: [String: Bound] = [:]
+        var lastNumber = 0
         var diallers: [String: [Event]] = [:]
         var connections: [ObjectIdentifier: InMemoryPair] = [:]
-        var closed = false
+        var isClosed = false
         var nextPort = 1
     }
 
     /// How many bytes a connection may have under way in each direction.
     public let window: Int
+    private let turns = InMemoryTurns()
     private let inside = NIOLockedValueBox(Inside())
 
     /// Makes a network without names.
@@ -25,41 +33,51 @@ public final class InMemoryMultiplexer: Multiplexer {
         self.window = max(1, window)
     }
 
-    public func bind(_ name: String, visibleTo peer: (any Connection)?) throws -> any ConnectionListener {
-        let listener = InMemoryListener { [weak self] in self?.unbind(name) }
-        let diallers = try inside.withLockedValue { inside in
-            if inside.closed { throw ConnectionError(.closed, "the network was shut down") }
-            if inside.listeners[name] != nil { throw ConnectionError(.addressInUse, name) }
-            inside.listeners[name] = listener
-            return inside.diallers.removeValue(forKey: name) ?? []
-        }
-        for dialler in diallers { dialler.signal() }
-        return listener
+    /// A bound name.
+    private final class Name: Binding {
+        private let unbind: @Sendable () -> Void
+
+        init(_ unbind: @escaping @Sendable () -> Void) { self.unbind = unbind }
+
+        func close() { unbind() }
     }
 
-    public func dial(
-        _ name: String, bucket: String?, deadline: ContinuousClock.Instant
-    ) async throws -> any Connection {
+    public func bind(
+        _ name: String, visibleTo peer: (any Connection)?,
+        onConnection: @escaping @Sendable (any Connection) -> Admission
+    ) throws(ConnectionError) -> any Binding {
+        let result = inside.withLockedValue { inside -> Result<(Int, [Event]), ConnectionError> in
+            if inside.isClosed { return .failure(ConnectionError(.closed, "the network was shut down")) }
+            if inside.names[name] != nil { return .failure(ConnectionError(.addressInUse, name)) }
+            inside.lastNumber += 1
+            inside.names[name] = Bound(number: inside.lastNumber, onConnection: onConnection)
+            return .success((inside.lastNumber, inside.diallers.removeValue(forKey: name) ?? []))
+        }
+        let (number, diallers) = try result.get()
+        for dialler in diallers { dialler.signal() }
+        return Name { [weak self] in self?.unbind(name, number) }
+    }
+
+    public nonisolated(nonsending) func dial(
+        _ name: String, _ request: DialOptions, deadline: ContinuousClock.Instant
+    ) async throws -> (connection: any Connection, isSent: Bool) {
         while true {
             try Task.checkCancellation()
+            if let connection = try connect(name, request.context) {
+                try await connection.opened(deadline: deadline)
+                if let refusal = connection.pair.refusal {
+                    connection.close()
+                    throw ConnectionError(.refused, refusal)
+                }
+                return (connection, false)
+            }
             let offered = Event()
-            let (listener, pair) = try inside.withLockedValue { inside in
-                if inside.closed { throw ConnectionError(.closed, "the network was shut down") }
-                guard let listener = inside.listeners[name] else {
-                    inside.diallers[name, default: []].append(offered)
-                    return (nil as InMemoryListener?, nil as InMemoryPair?)
-                }
-                let pair = InMemoryPair(window: window, port: inside.nextPort) { [weak self] pair in
-                    self?.forget(pair)
-                }
-                inside.nextPort += 2
-                inside.connections[ObjectIdentifier(pair)] = pair
-                return (listener, pair)
+            let mustWait = inside.withLockedValue { inside in
+                guard inside.names[name] == nil, !inside.isClosed else { return false }
+                inside.diallers[name, default: []].append(offered)
+                return true
             }
-            if let listener, let pair {
-                try listener.offer(InMemoryConnection(pair, .listener))
-                return InMemoryConnection(pair, .dialler)
-            }
+            guard mustWait else { continue }
             switch await offered.wait(deadline: deadline) {
             case .signalled: continue
             case .expired:
@@ -72,11 +90,49 @@ public final class InMemoryMultiplexer: Multiplexer {
         }
     }
 
+    public nonisolated(nonsending) func dial(
+        _ name: String, learntFrom peer: any Connection, deadline: ContinuousClock.Instant
+    ) async throws -> any Connection {
+        try await dial(name, DialOptions(), deadline: deadline).connection
+    }
+
+    public func dialNow(
+        _ name: String, learntFrom peer: any Connection, delegate: any ConnectionDelegate
+    ) throws(ConnectionError) -> (any Connection)? {
+        guard let connection = try connect(name, RequestContext()) else { return nil }
+        connection.setDelegate(delegate)
+        return connection
+    }
+
+    /// Makes a connection to a name; `nil` if it is not bound.
+    private func connect(_ name: String, _ context: RequestContext) throws(ConnectionError) -> InMemoryConnection? {
+        let result = inside.withLockedValue {
+            inside -> Result<(Bound, InMemoryPair)?, ConnectionError> in
+            if inside.isClosed { return .failure(ConnectionError(.closed, "the network was shut down")) }
+            guard let bound = inside.names[name] else { return .success(nil) }
+            let pair = InMemoryPair(window: window, port: inside.nextPort, context: context, network: turns) {
+                [weak self] pair in
+                self?.forget(pair)
+            }
+            inside.nextPort += 2
+            inside.connections[ObjectIdentifier(pair)] = pair
+            return .success((bound, pair))
+        }
+        guard let (bound, pair) = try result.get() else { return nil }
+        turns.run {
+            switch bound.onConnection(InMemoryConnection(pair, .listener)) {
+            case .accepted: pair.accept()
+            case .refused(let message): pair.refuse(message)
+            }
+        }
+        return InMemoryConnection(pair, .dialler)
+    }
+
     /// How many connections have not been ended by both sides.
     public var connectionCount: Int { inside.withLockedValue { $0.connections.count } }
 
     /// The names that can be dialled.
-    public var names: Set<String> { inside.withLockedValue { Set($0.listeners.keys) } }
+    public var names: Set<String> { inside.withLockedValue { Set($0.names.keys) } }
 
     /// Loses every connection, as when a network breaks. Names stay.
     public func breakConnections() {
@@ -89,18 +145,20 @@ public final class InMemoryMultiplexer: Multiplexer {
 
     /// Ends it all: names are withdrawn, connections lost, and nothing can be bound or dialled any more.
     public func shutDown() {
-        let (listeners, diallers) = inside.withLockedValue { inside in
-            inside.closed = true
+        let diallers = inside.withLockedValue { inside in
+            inside.isClosed = true
+            inside.names = [:]
             defer { inside.diallers = [:] }
-            return (inside.listeners.values, inside.diallers.values)
+            return inside.diallers.values
         }
-        for listener in listeners { listener.close() }
         for dialler in diallers.joined() { dialler.signal() }
         breakConnections()
     }
 
-    private func unbind(_ name: String) {
-        inside.withLockedValue { $0.listeners[name] = nil }
+    private func unbind(_ name: String, _ number: Int) {
+        inside.withLockedValue { inside in
+            if inside.names[name]?.number == number { inside.names[name] = nil }
+        }
     }
 
     private func forget(_ pair: InMemoryPair) {

@@ -115,8 +115,12 @@ public protocol Connection: AnyObject, Sendable {
     /// Deadline, tags and trace parent that came with the dial. Only the first call returns them.
     func takeContext() -> RequestContext
 
-    /// Reports events to `delegate` from now on, until this end ends the connection. The connection holds the delegate.
-    func setDelegate(_ delegate: any ConnectionDelegate)
+    /// The other end in the network's own notation.
+    var peerDescription: String { get }
+
+    /// Reports events to `delegate` from now on, until this end ends the connection; to none for `nil`. The connection holds
+    /// the delegate.
+    func setDelegate(_ delegate: (any ConnectionDelegate)?)
 
     /// Calls the delegate soon, on the network's thread.
     func callDelegateSoon()
@@ -174,6 +178,9 @@ public protocol Connection: AnyObject, Sendable {
 
     // MARK: Pushed sources
 
+    /// Whether the request of this connection, which this end dialled, lets the server push sources.
+    var expectsPush: Bool { get }
+
     /// How many bytes a source that this end pushes may send before the peer takes it; `nil` if the peer takes no pushed
     /// sources.
     var pushWindow: Int? { get }
@@ -183,6 +190,9 @@ public protocol Connection: AnyObject, Sendable {
 
     /// Whether the peer has not taken this pushed source yet.
     var isOffered: Bool { get }
+
+    /// Whether the peer has taken this pushed source.
+    var wasTaken: Bool { get }
 
     /// Returns what came on the connection of a request: a pushed source, bytes, or the end, and waits if there is nothing.
     nonisolated(nonsending) func nextNews(deadline: ContinuousClock.Instant?) async throws -> ConnectionNews

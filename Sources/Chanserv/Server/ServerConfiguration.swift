@@ -40,10 +40,19 @@ extension Server {
 
         // MARK: Bounds
 
-        /// How many requests are listed at the same time; further ones wait in the multiplexer. Default 4,096.
+        /// Maximum requests whose sources are being listed; further requests queue. Default 4,096.
         public var maxConcurrentRequests = 4096
+        /// Maximum open requests, those that are only streaming included; further requests are refused as busy, so that their
+        /// clients try another host. Default `nil`: no limit.
+        public var maxOpenRequests: Int?
         /// How many sources of a request may be announced and not fetched; further ones wait. Default 256.
         public var maxUnacceptedSources = 256
+
+        // MARK: End
+
+        /// How long ``Server/run()`` and ``Server/listenAndServe(_:_:)`` wait for open requests before they cancel them. Default
+        /// 30 s.
+        public var drainTimeout = Duration.seconds(30)
 
         // MARK: Where code runs
 

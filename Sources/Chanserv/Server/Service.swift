@@ -1,9 +1,11 @@
+import DequeModule
 import NIOConcurrencyHelpers
+import Synchronization
 
 /// A name that is being served.
 ///
-/// Made by ``Server/listenAndServe(_:_:)``. What it does can be swapped while it runs: requests that have begun end as
-/// they began, and the name stays bound throughout.
+/// Made by ``Server/serve(_:_:)``. What it does can be swapped while it runs: requests that have begun end as they began, and the
+/// name stays bound throughout.
 public final class Service: Sendable {
     /// What the service does at the moment.
     public enum State: Sendable, Hashable {
@@ -19,84 +21,104 @@ public final class Service: Sendable {
         case stopped
     }
 
-    /// Stands for the requests that began before an ``update(configuration:sourceFunc:)``.
+    /// Stands for the requests that began before an ``update(configuration:sourceFunc:forgivesFailures:)``.
     public struct Generation: Sendable, Hashable {
         let number: UInt64
     }
 
+    /// How requests are served: what a request keeps from the moment its body is there.
+    struct Recipe: Sendable {
+        var configuration: Server.Configuration
+        var handler: any RequestHandler
+        var generation: UInt64
+    }
+
+    /// How many requests may wait to be listed: 16,384. Further ones are refused.
+    private static let maximumWaiting = 16_384
+
     /// The virtual address.
     public let vAddr: String
     let multiplexer: any Multiplexer
-    let work = ServiceWork()
+    /// The open requests of this service, and of others of the same server.
+    let open: OpenRequests
+    let totals = ServiceTotals()
     private let inside: NIOLockedValueBox<Inside>
 
     private struct Inside {
         var recipe: Recipe
-        var mass: ErrorMass
-        var listener: (any ConnectionListener)?
-        var door = ServiceDoor()
-        /// Stands among the service's work for those who dialled before the name was withdrawn and were not accepted yet.
-        var finishing: ServiceWork.ID?
-        /// The accept loop's sleep; cancelling it makes the loop look again.
-        var alarm: Task<Void, any Error>?
-        /// Requests whose sources are still being listed.
-        var listing = 0
-        /// After a failed accept: when to try again at the earliest.
-        var retry: ContinuousClock.Instant?
-        /// Changes with `listener`, so that a failed accept knows whether it is news.
-        var listenerNumber = 0
-
-        /// Takes the listener away, to be closed; nobody can come from it any more.
-        ///
-        /// - Returns: it, and what stood for those who waited in it.
-        mutating func dropListener() -> (listener: (any ConnectionListener)?, finished: ServiceWork.ID?) {
-            listenerNumber += 1
-            // What the door asks for, binding, is what comes next in the accept loop anyway.
-            _ = door.emptied()
-            alarm?.cancel()
-            return (listener.take(), finishing.take())
-        }
-
-        mutating func setAlarm(_ until: ContinuousClock.Instant) -> Task<Void, any Error> {
-            let alarm = Task { try await Task.sleep(until: until, clock: .continuous) }
-            self.alarm = alarm
-            return alarm
-        }
+        var state: ServiceState
+        var binding: (any Binding)?
+        /// Changes with each bind, so that a name that comes late is known as such.
+        var bindNumber = 0
+        /// Requests that wait to be listed.
+        var waiting = Deque<any Connection>()
     }
 
-    init(_ vAddr: String, on multiplexer: any Multiplexer, _ recipe: Recipe) {
+    init(
+        _ vAddr: String, on multiplexer: any Multiplexer, open: OpenRequests, _ configuration: Server.Configuration,
+        _ handler: any RequestHandler
+    ) {
         self.vAddr = vAddr
         self.multiplexer = multiplexer
-        let configuration = recipe.configuration
+        self.open = open
         let mass = ErrorMass(
             limit: configuration.maxErrorMass, pause: configuration.errorPause, maxPause: configuration.maxErrorPause)
-        inside = NIOLockedValueBox(Inside(recipe: recipe, mass: mass))
+        inside = NIOLockedValueBox(
+            Inside(
+                recipe: Recipe(configuration: configuration, handler: handler, generation: 0),
+                state: ServiceState(mass: mass)))
     }
 
-    // MARK: For its owner
+    private var now: ContinuousClock.Instant { open.surroundings.now() }
+
+    /// Binds the name and begins to accept requests.
+    ///
+    /// - Throws: ``ChanservError`` with code `addressInUse`, or `cancelled` after the multiplexer was shut down.
+    func start() throws(ChanservError) {
+        let number = inside.withLockedValue { inside in
+            _ = inside.state.start()
+            inside.bindNumber += 1
+            return inside.bindNumber
+        }
+        do throws(ConnectionError) {
+            try bind(number)
+        } catch {
+            throw ChanservError(error, while: "binding \(vAddr)")
+        }
+    }
+
+    // MARK: - For its owner
 
     /// What the service does at the moment.
     public var state: State {
         inside.withLockedValue { inside in
-            switch (inside.door.state, inside.mass.state) {
-            case (.stopped, _): return .stopped
-            case (.closing, _), (.closed, _): return .disabled
-            case (.open, .serving), (.reopening, .serving): return .serving
-            case (.open, .withdrawn(let until)), (.reopening, .withdrawn(let until)): return .withdrawn(until: until)
-            case (.open, _), (.reopening, _): return .probing
+            switch (inside.state.wish, inside.state.mass.state) {
+            case (.stopped, _): .stopped
+            case (.disabled, _): .disabled
+            case (.enabled, .serving): .serving
+            case (.enabled, .withdrawn(let until)): .withdrawn(until: until)
+            case (.enabled, .awaitingProbe), (.enabled, .probing): .probing
             }
         }
     }
 
-    /// How much has happened.
+    /// How much has happened, and what is open.
     public var counters: Counters {
-        var counters = work.counters
-        counters.errorMass = inside.withLockedValue { $0.mass.mass }
+        var counters = totals.counters
+        counters.errorMass = inside.withLockedValue { $0.state.mass.mass }
+        counters.requestsOpen = open.openCount(of: self)
+        for scope in open.requests(.service(ObjectIdentifier(self))) {
+            let sources = scope.sourceCounts
+            counters.sourcesOpen += sources.open
+            counters.sourcesWaiting += sources.waiting
+        }
         return counters
     }
 
     /// What requests that come from now on are served with.
     public var configuration: Server.Configuration { inside.withLockedValue { $0.recipe.configuration } }
+
+    var recipe: Recipe { inside.withLockedValue { $0.recipe } }
 
     /// Serves requests that come from now on in another way. Those that have begun keep what they began with, and the
     /// name stays bound: no dial fails because of it.
@@ -107,69 +129,57 @@ public final class Service: Sendable {
     ///   - forgivesFailures: whether the failures so far say nothing about the new function: they are forgotten, and a
     ///     name that was withdrawn because of them is bound again at once. `false` by default: the count and a pause
     ///     that has begun stay.
-    /// - Returns: what stands for the requests that began before, for ``drain(_:until:grace:)``.
+    /// - Returns: what stands for the requests that began before, for ``drain(_:until:grace:reason:)``.
     @discardableResult
     public func update(
         configuration: Server.Configuration, sourceFunc: @escaping SourceFunc, forgivesFailures: Bool = false
     ) -> Generation {
+        update(
+            configuration: configuration, handler: AsyncRequestHandler(sourceFunc, configuration),
+            forgivesFailures: forgivesFailures)
+    }
+
+    /// As ``update(configuration:sourceFunc:forgivesFailures:)``, for code that does not wait.
+    @discardableResult
+    package func update(
+        configuration: Server.Configuration, handler: any RequestHandler, forgivesFailures: Bool = false
+    ) -> Generation {
         var old: UInt64 = 0
         change(after: nil) { inside in
             old = inside.recipe.generation
-            inside.recipe = Recipe(configuration, sourceFunc, generation: old + 1)
-            // What the accept loop waits for, such as room for a request, may have changed.
-            inside.alarm?.cancel()
-            let action = inside.mass.reconfigure(
+            inside.recipe = Recipe(configuration: configuration, handler: handler, generation: old + 1)
+            return inside.state.reconfigure(
                 limit: configuration.maxErrorMass, pause: configuration.errorPause,
-                maxPause: configuration.maxErrorPause)
-            // After a forgiving reconfiguration there is nothing left to forgive.
-            return forgivesFailures && action == .doNothing ? inside.mass.forgive() : action
+                maxPause: configuration.maxErrorPause, forgives: forgivesFailures)
         }
         return Generation(number: old)
     }
 
     /// Withdraws the name for good. Requests that have begun go on. Repeating it does nothing.
     public func stopAccepting() {
-        let (listener, finished) = inside.withLockedValue { inside in
-            _ = inside.door.stop()
-            inside.alarm?.cancel()
-            return inside.dropListener()
-        }
-        listener?.close()
-        if let finished { work.ended(finished) }
+        change(after: nil) { $0.state.stop() }
     }
 
-    /// Withdraws the name until ``restore()``. Requests that have begun go on, and so do those whose clients have dialled
-    /// already: no client is turned away that was let in before.
+    /// Withdraws the name until ``restore()``. Requests that were accepted go on.
     public func withdraw() {
-        let listener = inside.withLockedValue { inside -> (any ConnectionListener)? in
-            let action = inside.door.withdraw(isBound: inside.listener != nil)
-            inside.alarm?.cancel()
-            guard case .finishListener = action else { return nil }
-            // Under the lock: who waits for the service to be idle finds it.
-            inside.finishing = work.add(.accepting, generation: inside.recipe.generation)
-            return inside.listener
-        }
-        listener?.finish()
+        change(after: nil) { $0.state.withdraw() }
     }
 
     /// Binds a withdrawn name again, whether its owner withdrew it or too many failures did; these are forgotten. Does
-    /// nothing where the name is there, or gone for good.
+    /// nothing if the name is there, or gone for good.
     public func restore() {
-        change(after: nil) { inside in
-            _ = inside.door.restore()
-            inside.alarm?.cancel()
-            return inside.mass.state == .serving ? .doNothing : inside.mass.forgive()
-        }
+        change(after: nil) { $0.state.restore() }
     }
 
-    /// Waits until requests and sources have ended, and cancels nothing. Cancelling the task that waits ends the wait.
+    /// Waits until the requests have ended with their sources, and cancels nothing. Cancelling the task that waits ends the
+    /// wait.
     ///
-    /// - Returns: how much is left at the deadline.
-    public func waitUntilIdle(until deadline: ContinuousClock.Instant) async -> Int {
-        await work.waitUntilIdle(through: .max, deadline: deadline)
+    /// - Returns: how many are left at the deadline.
+    public nonisolated(nonsending) func waitUntilIdle(until deadline: ContinuousClock.Instant) async -> Int {
+        await open.wait(untilNone: .service(ObjectIdentifier(self)), deadline: deadline)
     }
 
-    /// Waits until requests and sources have ended, and cancels those that have not at the deadline.
+    /// Waits until requests have ended with their sources, and cancels those that have not at the deadline.
     ///
     /// To end a whole service call ``stopAccepting()`` before. Cancelling the task that waits makes it the deadline.
     ///
@@ -180,206 +190,224 @@ public final class Service: Sendable {
     ///   - reason: as for ``cancelAll(_:reason:)``.
     /// - Returns: how many have not ended even then, because their code ignores cancellation.
     @discardableResult
-    public func drain(
+    public nonisolated(nonsending) func drain(
         _ generation: Generation? = nil, until deadline: ContinuousClock.Instant, grace: Duration = .seconds(1),
         reason: String? = nil
     ) async -> Int {
-        let last = generation?.number ?? .max
-        if await work.waitUntilIdle(through: last, deadline: deadline) == 0 { return 0 }
+        let question = question(generation)
+        if await open.wait(untilNone: question, deadline: deadline) == 0 { return 0 }
         cancelAll(generation, reason: reason)
         // In a task of its own: a cancelled caller has no grace of its own left to wait with.
-        return await Task { await self.work.waitUntilIdle(through: last, deadline: .now + grace) }.value
+        let end = now + grace
+        return await Task { [open] in await open.wait(untilNone: question, deadline: end) }.value
     }
 
-    /// Cancels requests and sources; their clients get an error.
+    /// Cancels requests with their sources; their clients get an error.
     ///
     /// - Parameters:
-    ///   - generation: only those that began no later; `nil` is all, with those that a withdrawn name still lets in.
+    ///   - generation: only those that began no later; `nil` is all, with those that wait to be let in.
     ///   - reason: what the clients are told, e.g. `the host is stopping`; `nil`, the default, is that the server stopped.
     public func cancelAll(_ generation: Generation? = nil, reason: String? = nil) {
-        if generation == nil {
-            let (listener, finished) = inside.withLockedValue { inside in
-                inside.door.isFinishing ? inside.dropListener() : (nil, nil)
-            }
-            listener?.close()
-            if let finished { work.ended(finished) }
-        }
-        work.cancelAll(through: generation?.number ?? .max, reason: reason)
+        if generation == nil { refuseWaiting(reason ?? "the server stopped serving the request") }
+        open.cancel(question(generation), reason: reason)
+    }
+
+    private func question(_ generation: Generation?) -> OpenRequests.Question {
+        let id = ObjectIdentifier(self)
+        return generation.map { .generation(id, through: $0.number) } ?? .service(id)
     }
 
     /// What serves the requests failed by itself, outside of any of them: one failure more in a row.
     package func reportFailure(_ error: ChanservError) {
-        work.countFailure()
-        change(after: error) { $0.mass.failed(now: .now) }
+        totals.addFailure()
+        let now = now
+        change(after: error) { $0.state.failed(now: now) }
     }
 
     /// What serves the requests cannot serve more of them for the time being: the name is withdrawn for its pause at once,
     /// however few failures there were, unless it is never to be (a limit of 0).
     package func withdraw(because error: ChanservError) {
-        work.countFailure()
-        change(after: error) { $0.mass.exhausted(now: .now) }
+        totals.addFailure()
+        let now = now
+        change(after: error) { $0.state.exhausted(now: now) }
     }
 
-    // MARK: Results of requests
+    // MARK: - Results of requests
 
     func succeeded(_ ticket: ErrorMass.Ticket) {
-        change(after: nil) { $0.mass.succeeded(ticket) }
+        change(after: nil) { $0.state.succeeded(ticket) }
     }
 
     func failed(_ ticket: ErrorMass.Ticket, _ error: ChanservError) {
-        work.countFailure()
-        change(after: error) { $0.mass.failed(ticket, now: .now) }
+        totals.addFailure()
+        let now = now
+        change(after: error) { $0.state.failed(ticket, now: now) }
     }
 
     func undecided(_ ticket: ErrorMass.Ticket) {
-        change(after: nil) { $0.mass.undecided(ticket) }
+        change(after: nil) { $0.state.undecided(ticket) }
     }
 
     /// A request is listed no longer: there is room for another.
-    func stoppedListing() {
-        inside.withLockedValue { inside in
-            inside.listing -= 1
-            inside.alarm?.cancel()
+    func listingEnded() {
+        if inside.withLockedValue({ !$0.waiting.isEmpty }) { admitWaiting() }
+    }
+
+    // MARK: - Actions
+
+    /// Changes the state under the lock, and performs outside of it what comes of that.
+    private func change(after error: ChanservError?, _ body: (inout Inside) -> [ServiceState.Action]) {
+        for action in inside.withLockedValue({ body(&$0) }) { perform(action, after: error) }
+    }
+
+    private func perform(_ action: ServiceState.Action, after error: ChanservError?) {
+        switch action {
+        case .bind:
+            let number = inside.withLockedValue { inside in
+                inside.bindNumber += 1
+                return inside.bindNumber
+            }
+            do throws(ConnectionError) {
+                try bind(number)
+            } catch {
+                bindingFailed(ChanservError(error, while: "binding \(vAddr) again"))
+            }
+        case .unbind:
+            let binding = inside.withLockedValue { inside in
+                inside.bindNumber += 1
+                return inside.binding.take()
+            }
+            binding?.close()
+        case .refuseWaiting: refuseWaiting("busy: \(vAddr) takes no requests at the moment")
+        case .admitWaiting: admitWaiting()
+        case .reportMass(let mass):
+            recipe.configuration.onMaxErrorMass(mass, error ?? ChanservError(.sourceFailed, "unknown"))
+        case .wake(let instant):
+            open.surroundings.schedule(instant) { [weak self] in
+                guard let self else { return }
+                change(after: nil) { $0.state.tick(now: max(self.now, instant)) }
+            }
         }
     }
 
-    /// Changes the state under the lock and does outside of it what comes of that.
-    private func change(after error: ChanservError?, _ body: (inout Inside) -> ErrorMass.Action) {
-        let (action, listener, finished, configuration) = inside.withLockedValue { inside in
-            let action = body(&inside)
-            var listener: (any ConnectionListener)?
-            var finished: ServiceWork.ID?
-            if action != .doNothing { inside.alarm?.cancel() }
-            if case .withdraw = action { (listener, finished) = inside.dropListener() }
-            return (action, listener, finished, inside.recipe.configuration)
+    private func bind(_ number: Int) throws(ConnectionError) {
+        let binding = try multiplexer.bind(vAddr, visibleTo: nil) { [weak self] connection in
+            self?.received(connection) ?? .refused("the service is gone")
         }
-        guard case .withdraw(_, let mass) = action else { return }
-        listener?.close()
-        if let finished { work.ended(finished) }
-        configuration.onMaxErrorMass(mass, error ?? ChanservError(.sourceFailed, "unknown"))
-    }
-
-    // MARK: The accept loop
-
-    /// Binds the name and starts to accept.
-    func start() throws {
-        do {
-            let listener = try multiplexer.bind(vAddr, visibleTo: nil)
-            inside.withLockedValue { $0.listener = listener }
-        } catch {
-            throw ChanservError(error, while: "binding \(vAddr)")
+        let isWanted = inside.withLockedValue { inside in
+            guard inside.bindNumber == number else { return false }
+            inside.binding = binding
+            return true
         }
-        Task(executorPreference: multiplexer.executor) { await self.acceptLoop() }
+        if !isWanted { binding.close() }
     }
 
-    private enum Step {
-        case stop
-        case bind
-        case accept(any ConnectionListener, number: Int)
-        case wait(Task<Void, any Error>)
+    private func bindingFailed(_ error: ChanservError) {
+        recipe.configuration.onError(error)
+        totals.addFailure()
+        let now = now
+        // After a shutdown of the network there is nothing to try again.
+        change(after: error) { error.code == .cancelled ? $0.state.stop() : $0.state.bindingFailed(now: now) }
     }
 
-    private func acceptLoop() async {
+    // MARK: - Requests
+
+    private enum Decision {
+        case begin(RequestScope)
+        case wait
+        case refuse(String)
+    }
+
+    /// A request was dialled. On a thread of the network.
+    private func received(_ connection: any Connection) -> Admission {
+        let now = now
+        let (decision, actions) = inside.withLockedValue { inside -> (Decision, [ServiceState.Action]) in
+            // Those that came before go first.
+            let (decision, actions) =
+                inside.waiting.isEmpty
+                ? decide(connection, &inside, now) : (inside.state.wish == .stopped ? .refuse(busy) : .wait, [])
+            guard case .wait = decision else { return (decision, actions) }
+            guard inside.waiting.count < Self.maximumWaiting else { return (.refuse(busy), actions) }
+            inside.waiting.append(connection)
+            return (.wait, actions)
+        }
+        for action in actions { perform(action, after: nil) }
+        switch decision {
+        case .begin(let scope):
+            scope.start()
+            return .accepted
+        case .wait: return .accepted
+        case .refuse(let message):
+            totals.addRefusal()
+            return .refused(message)
+        }
+    }
+
+    private var busy: String { "busy: \(vAddr) takes no requests at the moment" }
+
+    private func decide(
+        _ connection: any Connection, _ inside: inout Inside, _ now: ContinuousClock.Instant
+    ) -> (Decision, [ServiceState.Action]) {
+        let configuration = inside.recipe.configuration
+        if let most = configuration.maxOpenRequests, open.openCount(of: self) >= most {
+            return (.refuse("busy: \(vAddr) has \(most) open requests, as many as it may have"), [])
+        }
+        guard open.mayList(self, atMost: configuration.maxConcurrentRequests) else { return (.wait, []) }
+        switch inside.state.receivedRequest(now: now) {
+        case .refuse: return (.refuse(busy), [])
+        case .wait: return (.wait, [])
+        case .serve(let ticket):
+            let scope = RequestScope(connection, of: self, configuration, ticket)
+            // Under the lock of the service: a caller that drains it from now on finds the request.
+            open.begin(scope)
+            totals.addRequest()
+            return (.begin(scope), ticket.isProbe ? inside.state.probeBegan() : [])
+        }
+    }
+
+    /// Lets in requests that wait, as long as there is room.
+    private func admitWaiting() {
         while true {
-            switch nextStep() {
-            case .stop: return
-            case .wait(let alarm): _ = await alarm.result
-            case .bind: bindAgain()
-            case .accept(let listener, let number): await accept(from: listener, number)
+            let now = now
+            let step = inside.withLockedValue {
+                inside -> (connection: any Connection, decision: Decision, actions: [ServiceState.Action])? in
+                guard let connection = inside.waiting.first else { return nil }
+                let (decision, actions) = decide(connection, &inside, now)
+                if case .wait = decision { return nil }
+                inside.waiting.removeFirst()
+                return (connection, decision, actions)
+            }
+            guard let step else { return }
+            for action in step.actions { perform(action, after: nil) }
+            switch step.decision {
+            case .begin(let scope):
+                scope.start()
+                step.connection.callDelegateSoon()
+            case .refuse(let message): step.connection.fail(message)
+            case .wait: return
             }
         }
     }
 
-    private func nextStep() -> Step {
-        inside.withLockedValue { inside in
-            switch inside.door.state {
-            case .stopped: return .stop
-            case .closed: return .wait(inside.setAlarm(.now + .seconds(3600)))
-            case .open, .closing, .reopening: break
-            }
-            // What a tick asks for, binding or accepting again, is what comes next here anyway.
-            _ = inside.mass.tick(now: .now)
-            switch inside.mass.state {
-            case .withdrawn(let until), .probing(let until):
-                return .wait(inside.setAlarm(until))
-            case .serving, .awaitingProbe:
-                if let retry = inside.retry, retry > .now { return .wait(inside.setAlarm(retry)) }
-                guard let listener = inside.listener else { return .bind }
-                guard inside.listing < inside.recipe.configuration.maxConcurrentRequests else {
-                    return .wait(inside.setAlarm(.now + .seconds(3600)))
-                }
-                return .accept(listener, number: inside.listenerNumber)
-            }
+    private func refuseWaiting(_ message: String) {
+        let waiting = inside.withLockedValue { inside in
+            defer { inside.waiting = [] }
+            return inside.waiting
         }
-    }
-
-    private func bindAgain() {
-        do {
-            let listener = try multiplexer.bind(vAddr, visibleTo: nil)
-            let unwanted = inside.withLockedValue { inside -> Bool in
-                guard inside.door.state == .open else { return true }
-                inside.listener = listener
-                inside.listenerNumber += 1
-                return false
-            }
-            if unwanted { listener.close() }
-        } catch {
-            acceptFailed(ChanservError(error, while: "binding \(vAddr) again"))
-        }
-    }
-
-    private func accept(from listener: any ConnectionListener, _ number: Int) async {
-        let connection: any Connection
-        do {
-            connection = try await listener.accept(deadline: nil)
-        } catch {
-            // Not a failure where this service closed the listener itself, or has nobody left to take from it.
-            let (isExpected, finished) = inside.withLockedValue { inside -> (Bool, ServiceWork.ID?) in
-                guard inside.listenerNumber == number else { return (true, nil) }
-                guard inside.door.isFinishing else { return (false, nil) }
-                return (true, inside.dropListener().finished)
-            }
-            if let finished { work.ended(finished) }
-            if isExpected { return }
-            acceptFailed(ChanservError(error, while: "accepting on \(vAddr)"))
-            return
-        }
-        let admitted = inside.withLockedValue { inside -> (Recipe, ErrorMass.Ticket, ServiceWork.ID)? in
-            guard inside.door.state != .stopped, case .serve(let ticket) = inside.mass.receivedRequest(now: .now) else {
-                return nil
-            }
-            inside.listing += 1
-            // Under the lock: whoever drains this generation from now on finds it.
-            return (inside.recipe, ticket, work.add(.request, generation: inside.recipe.generation))
-        }
-        guard let (recipe, ticket, id) = admitted else {
-            connection.fail("busy: \(vAddr) takes no requests at the moment")
-            return
-        }
-        RequestServing(connection, of: self, recipe, ticket, id).start()
-    }
-
-    private func acceptFailed(_ error: ChanservError) {
-        inside.withLockedValue { $0.recipe.configuration }.onError(error)
-        work.countFailure()
-        change(after: error) { inside in
-            // A closed listener stays closed: the multiplexer was shut down.
-            if error.code == .cancelled { _ = inside.door.stop() }
-            // Where the mass does not make it wait, a failure that repeats must not spin.
-            inside.retry = .now + .milliseconds(100)
-            return inside.mass.failed(now: .now)
-        }
+        for connection in waiting { connection.fail(message) }
     }
 }
 
 extension Service {
-    /// How much has happened in a service.
+    /// How much has happened in a service, and what is open.
     public struct Counters: Sendable, Hashable {
-        /// Requests whose sources are being listed.
+        /// Requests that are not answered: their sources are being added or sent.
         public var requestsOpen = 0
         /// All requests since the start.
         public var requestsTotal = 0
-        /// Sources announced that no client has fetched yet.
+        /// Requests that were refused because of a limit or because the name was withdrawn, since the start.
+        public var requestsRefused = 0
+        /// Sources that no client has taken yet.
         public var sourcesWaiting = 0
         /// Sources being sent.
         public var sourcesOpen = 0
@@ -393,5 +421,36 @@ extension Service {
         public var failures = 0
         /// Failures in a row at the moment.
         public var errorMass = 0
+    }
+}
+
+/// Totals of a service since its start.
+final class ServiceTotals: Sendable {
+    private let requests = Atomic<Int>(0)
+    private let refusals = Atomic<Int>(0)
+    private let sources = Atomic<Int>(0)
+    private let frames = Atomic<Int>(0)
+    private let bytes = Atomic<Int>(0)
+    private let failures = Atomic<Int>(0)
+
+    func addRequest() { requests.add(1, ordering: .relaxed) }
+    func addRefusal() { refusals.add(1, ordering: .relaxed) }
+    func addSource() { sources.add(1, ordering: .relaxed) }
+    func addFailure() { failures.add(1, ordering: .relaxed) }
+
+    func add(frames: Int, bytes: Int) {
+        self.frames.add(frames, ordering: .relaxed)
+        self.bytes.add(bytes, ordering: .relaxed)
+    }
+
+    var counters: Service.Counters {
+        var counters = Service.Counters()
+        counters.requestsTotal = requests.load(ordering: .relaxed)
+        counters.requestsRefused = refusals.load(ordering: .relaxed)
+        counters.sourcesTotal = sources.load(ordering: .relaxed)
+        counters.frames = frames.load(ordering: .relaxed)
+        counters.bytes = bytes.load(ordering: .relaxed)
+        counters.failures = failures.load(ordering: .relaxed)
+        return counters
     }
 }

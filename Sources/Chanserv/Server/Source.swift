@@ -27,12 +27,36 @@ public struct Request: Sendable {
     public var body: ByteBuffer
     /// The virtual address it was posted to.
     public var vAddr: String
-    /// Where it came from.
-    public var meta: SourceMeta
-    /// The tags the multiplexer brought along. AstraNet brings none: its protocol has no place for them.
+    /// The client's tags. Go clients send none.
     public var tags: RequestTags
     /// What the client and the connection say about it.
     public var context: RequestContext
+    private var origin: Origin
+
+    /// Printing addresses takes longer than serving a small request, and few source functions look at them.
+    private enum Origin {
+        case connection(any Connection)
+        case known(SourceMeta)
+    }
+
+    /// Where it came from.
+    public var meta: SourceMeta {
+        get {
+            switch origin {
+            case .connection(let connection): SourceMeta(connection.addresses)
+            case .known(let meta): meta
+            }
+        }
+        set { origin = .known(newValue) }
+    }
+
+    /// The client in the network's notation, e.g. `EjRWeBI0VngA:16777217`.
+    public var remoteAddress: String {
+        switch origin {
+        case .connection(let connection): connection.peerDescription
+        case .known(let meta): meta.remoteAddress
+        }
+    }
 
     public init(
         body: ByteBuffer, vAddr: String, meta: SourceMeta, tags: RequestTags = [:],
@@ -40,8 +64,16 @@ public struct Request: Sendable {
     ) {
         self.body = body
         self.vAddr = vAddr
-        self.meta = meta
+        origin = .known(meta)
         self.tags = tags
+        self.context = context
+    }
+
+    init(body: ByteBuffer, vAddr: String, from connection: any Connection, _ context: RequestContext) {
+        self.body = body
+        self.vAddr = vAddr
+        origin = .connection(connection)
+        tags = RequestTags(context)
         self.context = context
     }
 }

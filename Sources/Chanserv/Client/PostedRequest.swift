@@ -1,0 +1,162 @@
+import NIOCore
+import Synchronization
+
+/// One request at the client: where its sources come from, and how it ended.
+///
+/// A server pushes its sources, or announces them by name (``NamedSources``). It decides that with the first one
+/// (`docs/protocol.md` §6). Nothing runs here but the consumer: pushed sources wait in the connection until it takes them.
+final class PostedRequest: Sendable {
+    private enum Stage {
+        /// Nothing has come that says how the sources come.
+        case undecided
+        case pushed
+        case named(NamedSources)
+        case failed(ChanservError)
+        case finished
+        case cancelled
+    }
+
+    private struct Inside: ~Copyable {
+        var stage = Stage.undecided
+        /// A source that was taken, and whose header has not come yet.
+        var pending: SourceReceiver?
+    }
+
+    private let connection: any Connection
+    private let multiplexer: any Multiplexer
+    private let configuration: Client.Configuration
+    /// Why the request was not sent in full; what an answer without sources means then.
+    private let unsent: ChanservError?
+    private let inside: Mutex<Inside>
+
+    init(
+        _ connection: any Connection, _ multiplexer: any Multiplexer, _ configuration: Client.Configuration,
+        unsent: ChanservError?
+    ) {
+        self.connection = connection
+        self.multiplexer = multiplexer
+        self.configuration = configuration
+        self.unsent = unsent
+        guard connection.expectsPush else {
+            let named = NamedSources(connection, multiplexer, configuration, first: nil)
+            inside = Mutex(Inside(stage: .named(named)))
+            named.start()
+            return
+        }
+        inside = Mutex(Inside())
+    }
+
+    deinit { cancel() }
+
+    /// Returns the next source; `nil` if there are no more.
+    nonisolated(nonsending) func next() async throws(ChanservError) -> ReceivedSource? {
+        while true {
+            let (stage, pending) = inside.withLock { ($0.stage, $0.pending.take()) }
+            switch stage {
+            case .named(let named): return try await nextNamed(named)
+            case .finished: return nil
+            case .failed(let error):
+                // Once: as with every sequence, there is nothing after the error.
+                inside.withLock { $0.stage = .finished }
+                throw error
+            case .cancelled: throw ChanservError(.cancelled, "the request was cancelled")
+            case .undecided, .pushed: break
+            }
+            if let pending { return try await handOver(pending) }
+            switch try await news() {
+            case .pushed(let pushed):
+                inside.withLock { inside in
+                    if case .undecided = inside.stage { inside.stage = .pushed }
+                }
+                return try await handOver(SourceReceiver(pushed, configuration))
+            case .bytes(let bytes):
+                guard case .undecided = stage else {
+                    throw fail(ChanservError(.wrongAnnouncement, "the server pushed sources, and then named one"))
+                }
+                let named = NamedSources(connection, multiplexer, configuration, first: bytes)
+                let isWanted = inside.withLock { inside -> Bool in
+                    guard case .undecided = inside.stage else { return false }
+                    inside.stage = .named(named)
+                    return true
+                }
+                if isWanted { named.start() }
+            case .finished:
+                connection.releaseGrant()
+                connection.close()
+                inside.withLock { inside in
+                    if case .cancelled = inside.stage { return }
+                    inside.stage = .finished
+                }
+                if case .undecided = stage, let unsent { throw unsent }
+                return nil
+            }
+        }
+    }
+
+    private nonisolated(nonsending) func nextNamed(_ named: NamedSources) async throws(ChanservError) -> ReceivedSource? {
+        let source = try await named.next()
+        if source == nil, !named.hasAnswered, let unsent { throw unsent }
+        return source
+    }
+
+    private nonisolated(nonsending) func news() async throws(ChanservError) -> ConnectionNews {
+        do {
+            return try await connection.nextNews(deadline: configuration.masterReadTimeout.deadline)
+        } catch is CancellationError {
+            throw ChanservError(.cancelled, "waiting for a source", cause: CancellationError())
+        } catch {
+            if case .cancelled = inside.withLock({ $0.stage }) {
+                throw ChanservError(.cancelled, "the request was cancelled")
+            }
+            let what =
+                (error as? ConnectionError)?.code == .deadlineExceeded
+                ? "waiting for a source: master read timeout" : "waiting for a source"
+            throw fail(ChanservError(error, while: what))
+        }
+    }
+
+    /// Reads the header of a source, which comes before its frames.
+    private nonisolated(nonsending) func handOver(_ receiver: SourceReceiver) async throws(ChanservError) -> ReceivedSource {
+        do throws(ChanservError) {
+            let header = try await receiver.readHeader(deadline: configuration.masterReadTimeout.deadline)
+            return ReceivedSource(
+                header: header, connection: connection,
+                frames: ReceivedFrames(receiver, batchLimit: configuration.frameBuffer))
+        } catch {
+            if error.cause is CancellationError {
+                // The request goes on, and this source is the next one.
+                inside.withLock { $0.pending = receiver }
+                throw error
+            }
+            throw fail(error)
+        }
+    }
+
+    private func fail(_ error: ChanservError) -> ChanservError {
+        let pending = inside.withLock { inside in
+            inside.stage = .finished
+            return inside.pending.take()
+        }
+        pending?.cancel()
+        connection.close()
+        configuration.onError(error)
+        return error
+    }
+
+    /// Ends the request: sources that were not handed out are given up, the others go on.
+    func cancel() {
+        let (named, pending, closes) = inside.withLock { inside -> (NamedSources?, SourceReceiver?, Bool) in
+            let pending = inside.pending.take()
+            switch inside.stage {
+            case .named(let named): return (named, pending, false)
+            case .finished, .failed, .cancelled: return (nil, pending, false)
+            case .undecided, .pushed:
+                inside.stage = .cancelled
+                return (nil, pending, true)
+            }
+        }
+        pending?.cancel()
+        named?.cancel()
+        if closes { connection.close() }
+    }
+}

@@ -1,0 +1,224 @@
+import NIOCore
+import Synchronization
+
+/// Serves requests with an asynchronous source function: a task for the listing, and one for each source.
+struct AsyncRequestHandler: RequestHandler {
+    private let sourceFunc: SourceFunc
+    private let executor: (any TaskExecutor)?
+
+    init(_ sourceFunc: @escaping SourceFunc, _ configuration: Server.Configuration) {
+        self.sourceFunc = sourceFunc
+        executor = configuration.executor
+    }
+
+    func begin(_ request: Request, in scope: RequestScope) {
+        AsyncRequestWork(scope, executor).start(request, sourceFunc)
+    }
+}
+
+/// The tasks of one request.
+private final class AsyncRequestWork: RequestWork {
+    private struct Inside: ~Copyable {
+        /// The listing, and the sources that have not ended.
+        var open = 1
+        var task: Task<Void, Never>?
+        var isCancelled = false
+    }
+
+    private let scope: RequestScope
+    private let executor: (any TaskExecutor)?
+    private let room = Event()
+    private let inside = Mutex(Inside())
+
+    init(_ scope: RequestScope, _ executor: (any TaskExecutor)?) {
+        self.scope = scope
+        self.executor = executor
+    }
+
+    func start(_ request: Request, _ sourceFunc: @escaping SourceFunc) {
+        guard scope.attach(self) else { return partEnded() }
+        let task = Task(executorPreference: executor) {
+            await self.list(request, sourceFunc)
+            self.partEnded()
+        }
+        let isCancelled = inside.withLock { inside in
+            inside.task = task
+            return inside.isCancelled
+        }
+        if isCancelled { task.cancel() }
+    }
+
+    func resume() { room.signal() }
+
+    func cancel() {
+        let task = inside.withLock { inside in
+            inside.isCancelled = true
+            return inside.task
+        }
+        task?.cancel()
+    }
+
+    /// The listing or a source has ended.
+    func partEnded() {
+        let isOver = inside.withLock { inside in
+            inside.open -= 1
+            return inside.open == 0
+        }
+        if isOver { scope.released() }
+    }
+
+    private func list(_ request: Request, _ sourceFunc: SourceFunc) async {
+        do {
+            let sources = try await sourceFunc(request)
+            try await add(sources)
+            // A function that ends early because it was cancelled has not ended well.
+            try Task.checkCancellation()
+            scope.finish(nil)
+        } catch {
+            scope.finish(error)
+        }
+    }
+
+    private func add(_ sources: some AsyncSequence<Source, any Error>) async throws {
+        var iterator = sources.makeAsyncIterator()
+        while let source = try await iterator.next() {
+            inside.withLock { $0.open += 1 }
+            let work = AsyncSourceWork(source.producer, of: self, executor)
+            adding: while true {
+                let added = scope.add(header: source.header) { output in
+                    work.setOutput(output)
+                    return work
+                }
+                switch added {
+                case .added(let source):
+                    source.start()
+                    break adding
+                case .noRoom:
+                    if await room.wait() == .cancelled {
+                        work.cancel()
+                        throw CancellationError()
+                    }
+                case .ended:
+                    work.cancel()
+                    throw CancellationError()
+                }
+            }
+        }
+    }
+}
+
+/// The task of one source.
+private final class AsyncSourceWork: SourceWork {
+    private enum Stage {
+        /// No frames were asked for.
+        case idle
+        case running(Task<Void, Never>)
+        case ended
+    }
+
+    private struct Inside: ~Copyable {
+        var stage = Stage.idle
+        var output: (any SourceOutput)?
+    }
+
+    private let producer: any FrameProducer
+    private let request: AsyncRequestWork
+    private let executor: (any TaskExecutor)?
+    private let room = Event()
+    private let inside = Mutex(Inside())
+
+    init(_ producer: any FrameProducer, of request: AsyncRequestWork, _ executor: (any TaskExecutor)?) {
+        self.producer = producer
+        self.request = request
+        self.executor = executor
+    }
+
+    func setOutput(_ output: any SourceOutput) {
+        inside.withLock { $0.output = output }
+    }
+
+    func resume() {
+        let isRunning = inside.withLock { inside -> Bool in
+            guard case .idle = inside.stage, let output = inside.output else { return true }
+            inside.stage = .running(Task(executorPreference: executor) { await self.run(output) })
+            return false
+        }
+        if isRunning { room.signal() }
+    }
+
+    func cancel() {
+        enum Step { case close, cancel(Task<Void, Never>), nothing }
+        let step = inside.withLock { inside -> Step in
+            switch inside.stage {
+            case .idle:
+                inside.stage = .ended
+                inside.output = nil
+                return .close
+            case .running(let task): return .cancel(task)
+            case .ended: return .nothing
+            }
+        }
+        switch step {
+        case .close: close()
+        case .cancel(let task): task.cancel()
+        case .nothing: break
+        }
+    }
+
+    private func close() {
+        producer.close()
+        request.partEnded()
+    }
+
+    private func run(_ output: any SourceOutput) async {
+        do {
+            try await send(to: output)
+            close(output, nil)
+        } catch {
+            close(output, error)
+        }
+    }
+
+    private func close(_ output: any SourceOutput, _ error: (any Error)?) {
+        inside.withLock { inside in
+            inside.stage = .ended
+            inside.output = nil
+        }
+        producer.close()
+        output.finish(error)
+        request.partEnded()
+    }
+
+    private func send(to output: any SourceOutput) async throws {
+        var more = true
+        while more {
+            let encoding = output.encoding
+            var batch = FrameBatch(compression: encoding.compression, target: encoding.batchSize)
+            var failure: (any Error)?
+            do {
+                more = try await producer.produce(into: &batch)
+            } catch {
+                failure = error
+            }
+            if batch.isEmpty {
+                if failure == nil, more { await Task.yield() }
+            } else if output.write(&batch) == .full, failure == nil {
+                try await waitForRoom(output)
+            }
+            if let failure { throw failure }
+            if more { try Task.checkCancellation() }
+        }
+        // A producer that ends early because it was cancelled has not ended well.
+        try Task.checkCancellation()
+    }
+
+    private func waitForRoom(_ output: any SourceOutput) async throws {
+        while true {
+            switch output.room {
+            case .free: return
+            case .ended: throw CancellationError()
+            case .full: if await room.wait() == .cancelled { throw CancellationError() }
+            }
+        }
+    }
+}

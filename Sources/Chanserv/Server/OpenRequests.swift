@@ -1,0 +1,259 @@
+import NIOConcurrencyHelpers
+import Synchronization
+
+/// The open requests of one or more services: what is open is recorded here, under one lock, and nowhere else.
+///
+/// Draining a route, retiring a plugin's instance, status, limits, operators' commands and shutdown are questions to this set.
+/// It also keeps the deadlines of the requests.
+package final class OpenRequests: Sendable {
+    /// Which requests a question is about.
+    package enum Question: Sendable, Hashable {
+        case all
+        /// Those of a service.
+        case service(ObjectIdentifier)
+        /// Those of a service that began no later than this generation.
+        case generation(ObjectIdentifier, through: UInt64)
+        /// Those that use this instance.
+        case lease(UInt64)
+    }
+
+    fileprivate struct Entry {
+        let scope: RequestScope
+        let service: ObjectIdentifier
+        /// `nil` while the body is coming.
+        var generation: UInt64?
+        var lease: UInt64?
+        var isListing = true
+        var isAnswered = false
+
+        func isMeant(by question: Question) -> Bool {
+            switch question {
+            case .all: true
+            case .service(let service): self.service == service
+            case .generation(let service, let last):
+                // A request whose body is still coming will begin on a later one.
+                self.service == service && (generation.map { $0 <= last } ?? (last == .max))
+            case .lease(let lease): self.lease == lease
+            }
+        }
+    }
+
+    fileprivate struct Counts {
+        var open = 0
+        var listing = 0
+    }
+
+    fileprivate struct Inside {
+        var entries: [UInt64: Entry] = [:]
+        var counts: [ObjectIdentifier: Counts] = [:]
+        /// Instances that take no more requests.
+        var closedLeases: Set<UInt64> = []
+        var waiters: [(question: Question, event: Event)] = []
+        /// When the deadlines are looked at next.
+        var nextLook: ContinuousClock.Instant?
+    }
+
+    let surroundings: NetworkSurroundings
+    private let lastID = Atomic<UInt64>(0)
+    private let inside = NIOLockedValueBox(Inside())
+
+    package init(surroundings: NetworkSurroundings) {
+        self.surroundings = surroundings
+    }
+
+    // MARK: - Life of a request
+
+    /// Whether another request of the service may be listed.
+    func mayList(_ service: Service, atMost most: Int) -> Bool {
+        inside.withLockedValue { $0.counts[ObjectIdentifier(service)]?.listing ?? 0 < most }
+    }
+
+    /// A request begins.
+    func begin(_ scope: RequestScope) {
+        let service = ObjectIdentifier(scope.service)
+        inside.withLockedValue { inside in
+            inside.counts[service, default: Counts()].open += 1
+            inside.counts[service, default: Counts()].listing += 1
+            inside.entries[scope.id] = Entry(scope: scope, service: service)
+        }
+    }
+
+    /// A number for a request, never used again.
+    func nextID() -> UInt64 { lastID.add(1, ordering: .relaxed).newValue }
+
+    /// How many requests of a service are open.
+    func openCount(of service: Service) -> Int {
+        inside.withLockedValue { $0.counts[ObjectIdentifier(service)]?.open ?? 0 }
+    }
+
+    /// The body is there: the request belongs to this generation of its service.
+    func bodyCame(_ scope: RequestScope, generation: UInt64) {
+        inside.withLockedValue { $0.entries[scope.id]?.generation = generation }
+    }
+
+    /// The request uses an instance until it is released.
+    ///
+    /// - Returns: `false`, and nothing changed, if the instance takes no more requests.
+    package func lease(_ lease: UInt64, for scope: RequestScope) -> Bool {
+        inside.withLockedValue { inside in
+            guard !inside.closedLeases.contains(lease) else { return false }
+            inside.entries[scope.id]?.lease = lease
+            return true
+        }
+    }
+
+    /// The instance takes no more requests.
+    package func close(lease: UInt64) {
+        inside.withLockedValue { _ = $0.closedLeases.insert(lease) }
+    }
+
+    /// The instance is gone.
+    package func forget(lease: UInt64) {
+        inside.withLockedValue { _ = $0.closedLeases.remove(lease) }
+    }
+
+    /// All sources of the request are known.
+    func listed(_ scope: RequestScope) {
+        inside.withLockedValue { inside in
+            guard inside.entries[scope.id]?.isListing == true else { return }
+            inside.entries[scope.id]?.isListing = false
+            inside.counts[ObjectIdentifier(scope.service)]?.listing -= 1
+        }
+    }
+
+    /// The request is answered; code may still work on it.
+    func answered(_ scope: RequestScope, isOver: Bool) {
+        end(scope) { entry in
+            entry.isAnswered = true
+            return isOver
+        }
+    }
+
+    /// No code works on the request any more, and it was answered.
+    func over(_ scope: RequestScope) {
+        end(scope) { _ in true }
+    }
+
+    private func end(_ scope: RequestScope, _ change: (inout Entry) -> Bool) {
+        let ready = inside.withLockedValue { inside -> [Event] in
+            guard var entry = inside.entries[scope.id] else { return [] }
+            let wasAnswered = entry.isAnswered
+            let isOver = change(&entry)
+            if entry.isAnswered, !wasAnswered {
+                inside.counts[entry.service]?.open -= 1
+                if inside.counts[entry.service]?.open == 0 { inside.counts[entry.service] = nil }
+            }
+            inside.entries[scope.id] = isOver ? nil : entry
+            guard isOver, !inside.waiters.isEmpty else { return [] }
+            return inside.takeReady(after: entry)
+        }
+        for event in ready { event.signal() }
+    }
+
+    // MARK: - Questions
+
+    /// How many requests are meant.
+    package func count(_ question: Question) -> Int {
+        inside.withLockedValue { $0.count(question) }
+    }
+
+    /// The requests that are meant, oldest first.
+    package func requests(_ question: Question = .all) -> [RequestScope] {
+        inside.withLockedValue { inside in
+            inside.entries.values.filter { $0.isMeant(by: question) }.map(\.scope)
+        }.sorted { $0.id < $1.id }
+    }
+
+    /// How many requests each generation of a service has, as numbered by ``lease(_:for:)``.
+    package var countByLease: [UInt64: Int] {
+        inside.withLockedValue { inside in
+            inside.entries.values.reduce(into: [:]) { counts, entry in
+                if let lease = entry.lease { counts[lease, default: 0] += 1 }
+            }
+        }
+    }
+
+    /// Waits until none of the requests that are meant is left, until the deadline, or until the task is cancelled.
+    ///
+    /// - Returns: how many are left.
+    package nonisolated(nonsending) func wait(
+        untilNone question: Question, deadline: ContinuousClock.Instant
+    ) async -> Int {
+        let event = Event()
+        let mustWait = inside.withLockedValue { inside in
+            guard inside.count(question) > 0 else { return false }
+            inside.waiters.append((question, event))
+            return true
+        }
+        guard mustWait else { return 0 }
+        _ = await event.wait(deadline: deadline)
+        return inside.withLockedValue { inside in
+            inside.waiters.removeAll { $0.event === event }
+            return inside.count(question)
+        }
+    }
+
+    /// Ends the requests that are meant; their clients get an error.
+    package func cancel(_ question: Question, reason: String?) {
+        for scope in requests(question) { scope.cancel(.stopped(reason)) }
+    }
+
+    /// Ends one request.
+    ///
+    /// - Returns: whether it was open.
+    package func cancel(id: UInt64, reason: String?) -> Bool {
+        guard let scope = inside.withLockedValue({ $0.entries[id]?.scope }) else { return false }
+        scope.cancel(.stopped(reason))
+        return true
+    }
+
+    // MARK: - Deadlines
+
+    /// Deadlines are kept to within this time: 10 ms.
+    private static let precision = Duration.milliseconds(10)
+
+    /// A request has a deadline at `instant`.
+    func note(deadline instant: ContinuousClock.Instant) {
+        let mustSchedule = inside.withLockedValue { inside in
+            if let next = inside.nextLook, next <= instant { return false }
+            inside.nextLook = instant
+            return true
+        }
+        if mustSchedule { surroundings.schedule(instant) { [weak self] in self?.look(at: instant) } }
+    }
+
+    private func look(at instant: ContinuousClock.Instant) {
+        let scopes = inside.withLockedValue { inside -> [RequestScope] in
+            // An earlier deadline came meanwhile, and its look schedules the next one.
+            guard inside.nextLook == instant else { return [] }
+            inside.nextLook = nil
+            return inside.entries.values.map(\.scope)
+        }
+        let now = surroundings.now()
+        var next: ContinuousClock.Instant?
+        for scope in scopes {
+            if let deadline = scope.expire(now: now) { next = min(next ?? deadline, deadline) }
+        }
+        if let next { note(deadline: max(next, now + Self.precision)) }
+    }
+}
+
+extension OpenRequests.Inside {
+    fileprivate func count(_ question: OpenRequests.Question) -> Int {
+        if question == .all { return entries.count }
+        return entries.values.reduce(0) { $0 + ($1.isMeant(by: question) ? 1 : 0) }
+    }
+
+    /// Takes out the waits for questions that nothing is meant by any more.
+    fileprivate mutating func takeReady(after ended: OpenRequests.Entry) -> [Event] {
+        var ready: [Event] = []
+        let entries = entries
+        waiters.removeAll { waiter in
+            guard ended.isMeant(by: waiter.question),
+                !entries.values.contains(where: { $0.isMeant(by: waiter.question) }) else { return false }
+            ready.append(waiter.event)
+            return true
+        }
+        return ready
+    }
+}

@@ -1,0 +1,580 @@
+package import NIOCore
+import Synchronization
+
+/// One request at the server, from its dial to its last byte: its connection, body, context, sources, counters and deadlines,
+/// the ticket of the error mass, and the reason of its cancellation.
+///
+/// The decisions are made by ``RequestState``; this carries them out. A task exists only if the code that serves the request
+/// needs one.
+package final class RequestScope: ConnectionDelegate {
+    /// Unique among the requests of this process.
+    package let id: UInt64
+    package let service: Service
+    package let context: RequestContext
+    /// The present and the deadlines are of this clock.
+    private let surroundings: NetworkSurroundings
+    private let began: ContinuousClock.Instant
+    private let ticket: ErrorMass.Ticket
+    private let connection: any Connection
+    private let inside: Mutex<Inside>
+
+    private struct Inside: ~Copyable {
+        var state = RequestState()
+        /// Reads the body; `nil` when it is there.
+        var decoder: FrameDecoder? = FrameDecoder(decompresses: false)
+        var configuration: Server.Configuration
+        var work: (any RequestWork)?
+        var sources: [SourceScope] = []
+        /// How sources reach the client, decided with the first one.
+        var delivery: Delivery?
+        /// The request's connection takes no more announcements at the moment.
+        var isFull = false
+        /// The next source waits for the client.
+        var isBlocked = false
+        /// When a source was taken last.
+        var lastAccept: ContinuousClock.Instant
+        /// Encoded bytes of sources that were not taken, beyond which no further ones are begun.
+        var unacceptedBytes = 0
+        var deadlines = Deadlines()
+        var frames = 0
+        var bytes = 0
+    }
+
+    private enum Delivery { case pushed(window: Int), named }
+
+    private struct Deadlines {
+        var body: ContinuousClock.Instant?
+        /// Of the listing as a whole.
+        var serving: ContinuousClock.Instant?
+        /// For the next source.
+        var sourcing: ContinuousClock.Instant?
+        /// For the client to make room for an announcement.
+        var announcing: ContinuousClock.Instant?
+        /// The client's own.
+        var client: ContinuousClock.Instant?
+
+        var next: ContinuousClock.Instant? {
+            [body, serving, sourcing, announcing, client].compactMap { $0 }.min()
+        }
+    }
+
+    /// Sources that were not taken may have this many encoded bytes together before no further ones are begun: 1 MiB.
+    private static let unacceptedLimit = 1 << 20
+
+    init(
+        _ connection: any Connection, of service: Service, _ configuration: Server.Configuration,
+        _ ticket: ErrorMass.Ticket
+    ) {
+        id = service.open.nextID()
+        self.service = service
+        self.connection = connection
+        self.ticket = ticket
+        surroundings = service.open.surroundings
+        began = surroundings.now()
+        context = connection.takeContext()
+        var deadlines = Deadlines()
+        deadlines.body = configuration.masterReadTimeout.map { [began] in began + $0 }
+        deadlines.serving = configuration.servingTimeout.map { [began] in began + $0 }
+        deadlines.client = context.deadline
+        inside = Mutex(Inside(configuration: configuration, lastAccept: began, deadlines: deadlines))
+    }
+
+    /// Where the two ends of the request's connection are.
+    package var addresses: ConnectionAddresses { connection.addresses }
+
+    /// Begins to read the body. On a thread of the network.
+    func start() {
+        connection.setDelegate(self)
+        noteDeadline()
+        if connection.isPeerGone { connection.callDelegateSoon() }
+    }
+
+    // MARK: - Events of the connection
+
+    package func connectionChanged() {
+        if inside.withLock({ $0.decoder != nil }) { readBody() }
+        if connection.isPeerGone, inside.withLock({ $0.state.stage != .listed }) {
+            cancel(.clientGone)
+        } else if let work = inside.withLock({ inside -> (any RequestWork)? in
+            guard inside.state.isListing else { return nil }
+            inside.isFull = false
+            inside.isBlocked = false
+            inside.deadlines.announcing = nil
+            return inside.work
+        }) {
+            work.resume()
+        }
+    }
+
+    private func readBody() {
+        while true {
+            let received = connection.take()
+            let result = inside.withLock { inside -> Result<ByteBuffer?, ChanservError>? in
+                guard inside.decoder != nil else { return .success(nil) }
+                do throws(ChanservError) {
+                    switch received {
+                    case .nothing: return .success(nil)
+                    case .bytes(let bytes):
+                        inside.decoder?.append(bytes)
+                        return try inside.decoder?.next().map { .success($0) }
+                    case .finished:
+                        try inside.decoder?.finish()
+                        throw ChanservError(.truncatedFrame, "the client closed before it sent its request")
+                    case .failed(let error):
+                        throw ChanservError(error, while: "reading the request")
+                    }
+                } catch {
+                    return .failure(error)
+                }
+            }
+            switch result {
+            case nil: continue
+            case .success(nil): return
+            case .success(let body?): return begin(body)
+            case .failure(let error): return bodyFailed(error)
+            }
+        }
+    }
+
+    private func bodyFailed(_ error: ChanservError) {
+        if connection.isPeerGone { return cancel(.clientGone) }
+        report(error)
+        connection.fail(error.description)
+        endListing(.neutral)
+    }
+
+    private func begin(_ body: ByteBuffer) {
+        let recipe = service.recipe
+        let action = inside.withLock { inside in
+            inside.decoder = nil
+            inside.deadlines.body = nil
+            inside.configuration = recipe.configuration
+            inside.deadlines.sourcing = recipe.configuration.sourcingTimeout.map { surroundings.now() + $0 }
+            return inside.state.receivedBody()
+        }
+        switch action {
+        case .drop: return
+        case .begin: break
+        }
+        service.open.bodyCame(self, generation: recipe.generation)
+        noteDeadline()
+        recipe.handler.begin(
+            Request(body: body, vAddr: service.vAddr, from: connection, context), in: self)
+    }
+
+    // MARK: - For the code that serves the request
+
+    /// The code that serves the request, which is told when there is room, and when the request ends.
+    ///
+    /// - Returns: whether the request goes on.
+    package func attach(_ work: any RequestWork) -> Bool {
+        inside.withLock { inside in
+            guard inside.state.isListing else { return false }
+            inside.work = work
+            return true
+        }
+    }
+
+    /// The result of ``add(header:_:)``.
+    package enum Added: Sendable {
+        case added(SourceScope)
+        /// Later: ``RequestWork/resume()`` is called.
+        case noRoom
+        /// The request has ended.
+        case ended
+    }
+
+    /// Adds a source and tells the client. The caller calls ``SourceScope/start()`` next. One thread at a time.
+    ///
+    /// - Parameter makeWork: makes the code that makes its frames. Called only if the source is added.
+    package func add(header: ByteBuffer, _ makeWork: (SourceScope) -> any SourceWork) -> Added {
+        enum Step { case ended, full, pushed, named, unknown }
+        let step = inside.withLock { inside -> Step in
+            guard inside.state.isListing else { return .ended }
+            guard inside.state.unacceptedSources < max(1, inside.configuration.maxUnacceptedSources), !inside.isFull
+            else {
+                inside.isBlocked = true
+                inside.deadlines.sourcing = nil
+                return .full
+            }
+            switch inside.delivery {
+            case .pushed: return .pushed
+            case .named: return .named
+            case nil: return .unknown
+            }
+        }
+        switch step {
+        case .ended: return .ended
+        case .full: return .noRoom
+        case .unknown:
+            let window = connection.pushWindow
+            inside.withLock { $0.delivery = window.map { .pushed(window: $0) } ?? .named }
+            return add(header: header, makeWork)
+        case .pushed:
+            switch connection.push() {
+            case .opened(let pushed):
+                let source = SourceScope(self, pushed)
+                guard register(source, makeWork) else { return .ended }
+                source.send(header: header)
+                return .added(source)
+            case .noRoom:
+                inside.withLock { inside in
+                    inside.isBlocked = true
+                    inside.deadlines.sourcing = nil
+                }
+                return .noRoom
+            case .notGranted, .ended: return .ended
+            }
+        case .named:
+            return addNamed(header: header, makeWork)
+        }
+    }
+
+    /// Adds a source that the client fetches by a name, as from Go servers (`docs/protocol.md` §5).
+    private func addNamed(header: ByteBuffer, _ makeWork: (SourceScope) -> any SourceWork) -> Added {
+        let name = RandomName.uuid(surroundings.random)
+        let source = SourceScope(self, nil)
+        do throws(ChanservError) {
+            var announcement = FrameBatch()
+            try announcement.append(uncompressed: header)
+            try announcement.append(uncompressed: name)
+            do throws(ConnectionError) {
+                let binding = try service.multiplexer.bind(name, visibleTo: connection) { [weak source] connection in
+                    source?.connected(connection) ?? .refused("the source was given up")
+                }
+                source.setBinding(binding)
+                guard register(source, makeWork) else { return .ended }
+                let hasRoom = try connection.write(announcement.take())
+                if !hasRoom {
+                    let deadline = configuration.masterWriteTimeout.map { surroundings.now() + $0 }
+                    inside.withLock { inside in
+                        inside.isFull = true
+                        inside.deadlines.announcing = deadline
+                    }
+                    if let deadline { note(deadline: deadline) }
+                }
+            } catch {
+                throw ChanservError(error, while: "announcing a source")
+            }
+        } catch {
+            source.cancel(.clientGone)
+            fail(listing: SourceFuncError(error, isNetworks: true))
+            return .ended
+        }
+        return .added(source)
+    }
+
+    /// Makes a new source known.
+    private func register(_ source: SourceScope, _ makeWork: (SourceScope) -> any SourceWork) -> Bool {
+        let work = makeWork(source)
+        source.setWork(work)
+        let sourcing = configuration.sourcingTimeout.map { surroundings.now() + $0 }
+        let isWanted = inside.withLock { inside -> Bool in
+            guard inside.state.isListing else { return false }
+            inside.state.addedSource()
+            source.index = inside.sources.count
+            inside.sources.append(source)
+            inside.isBlocked = false
+            inside.deadlines.sourcing = sourcing
+            return true
+        }
+        guard isWanted else {
+            source.drop()
+            return false
+        }
+        service.totals.addSource()
+        noteDeadline()
+        return true
+    }
+
+    /// There will be no more sources: all were added, or `error` ended the request.
+    package func finish(_ error: (any Error)?) {
+        guard let error else {
+            let ends = inside.withLock { $0.state.isListing }
+            if ends {
+                connection.close()
+                endListing(.well)
+            }
+            return
+        }
+        fail(listing: SourceFuncError(error))
+    }
+
+    private func fail(listing error: SourceFuncError) {
+        guard inside.withLock({ $0.state.isListing }) else { return }
+        if error.isNetworks, connection.isPeerGone { return cancel(.clientGone) }
+        let failure =
+            error.isNetworks
+            ? error.cause as? ChanservError ?? ChanservError(.sourceFailed, "\(error.cause)", cause: error.cause)
+            : ChanservError(.sourceFailed, "\(error.cause)", cause: error.cause)
+        connection.fail(failure.code == .sourceFailed ? failure.message : failure.description)
+        report(failure)
+        endListing(error.counts ? .failed(failure) : .neutral)
+    }
+
+    /// The code that serves the request needs it no more. Once, after ``RequestHandler/begin(_:in:)``.
+    package func released() {
+        let isOver = inside.withLock { inside in
+            inside.work = nil
+            return inside.state.released()
+        }
+        if isOver { service.open.over(self) }
+    }
+
+    // MARK: - Ends
+
+    /// Ends the request before its time. A client that has gone ends the listing and the sources that it has not taken; any
+    /// other reason ends all of it.
+    package func cancel(_ cancellation: RequestState.Cancellation) {
+        let (isNews, wasListing, work, sources) = inside.withLock { inside in
+            (
+                inside.state.cancel(cancellation), inside.state.stage != .listed, inside.work,
+                inside.sources.filter { cancellation != .clientGone || !$0.isAccepted }
+            )
+        }
+        guard isNews else { return }
+        var end = RequestState.End.neutral
+        switch cancellation {
+        case .clientGone:
+            connection.close()
+        case .stopped(let reason):
+            connection.fail(reason ?? "the server stopped serving the request")
+        case .deadline(let what):
+            let error = ChanservError(.deadlineExceeded, what)
+            connection.abort(error.description)
+            if wasListing {
+                report(error)
+                // Only time that the server's code has taken speaks against it.
+                let isOwn = what == Self.sourcingTimeout || what == Self.servingTimeout
+                if isOwn, !inside.withLock({ $0.isBlocked }) { end = .failed(error) }
+            }
+        }
+        if wasListing { endListing(end) }
+        for source in sources { source.cancel(cancellation) }
+        work?.cancel()
+    }
+
+    static let sourcingTimeout = "sourcing timeout"
+    static let servingTimeout = "serving timeout"
+
+    private func endListing(_ end: RequestState.End) {
+        let settlement = inside.withLock { inside in
+            inside.decoder = nil
+            inside.deadlines = Deadlines(client: inside.deadlines.client)
+            return inside.state.endedListing(end)
+        }
+        guard let settlement else { return }
+        service.open.listed(self)
+        // Before this one ends: a caller that waits for all of them finds the next one.
+        service.listingEnded()
+        settle(settlement)
+    }
+
+    func ended(_ source: SourceScope, _ end: RequestState.End, wasAccepted: Bool) {
+        let (settlement, work) = inside.withLock { inside in
+            let last = inside.sources.removeLast()
+            if last !== source {
+                last.index = source.index
+                inside.sources[source.index] = last
+            }
+            if !wasAccepted { inside.unacceptedBytes -= source.sentBytes }
+            return (
+                inside.state.endedSource(end, wasAccepted: wasAccepted), inside.state.isListing ? inside.work : nil
+            )
+        }
+        settle(settlement)
+        work?.resume()
+    }
+
+    private func settle(_ settlement: RequestState.Settlement) {
+        if let failure = settlement.failure { service.failed(ticket, failure) }
+        switch settlement.verdict {
+        case .succeeded: service.succeeded(ticket)
+        case .undecided: service.undecided(ticket)
+        case nil: break
+        }
+        // Last: a caller that waits for this finds the result counted.
+        if settlement.isAnswered { service.open.answered(self, isOver: settlement.isOver) }
+    }
+
+    private func report(_ error: ChanservError) {
+        inside.withLock { $0.configuration.onError }(error)
+    }
+
+    // MARK: - For its sources
+
+    func accepted(_ source: SourceScope) {
+        let (work, held) = inside.withLock { inside -> ((any RequestWork)?, [SourceScope]) in
+            inside.state.acceptedSource()
+            inside.lastAccept = surroundings.now()
+            inside.unacceptedBytes -= source.sentBytes
+            let held = inside.unacceptedBytes < Self.unacceptedLimit ? inside.sources.filter(\.isHeld) : []
+            return (inside.state.isListing ? inside.work : nil, held)
+        }
+        for source in held { source.release() }
+        work?.resume()
+    }
+
+    /// Counts frames of a source.
+    func sent(frames: Int, bytes: Int, isAccepted: Bool) {
+        service.totals.add(frames: frames, bytes: bytes)
+        let proves = inside.withLock { inside -> Bool in
+            inside.frames += frames
+            inside.bytes += bytes
+            if !isAccepted { inside.unacceptedBytes += bytes }
+            // A probe proves the service with its first frames, any other request when it has gone on for a while.
+            guard ticket.isProbe || began.duration(to: surroundings.now()) > ErrorMass.probeTime else { return false }
+            return inside.state.provedWell()
+        }
+        if proves { service.succeeded(ticket) }
+    }
+
+    /// Whether a source that is not taken yet may be begun.
+    var mayBegin: Bool { inside.withLock { $0.unacceptedBytes < Self.unacceptedLimit } }
+
+    /// How many bytes a pushed source may send before the client takes it.
+    var pushWindow: Int {
+        inside.withLock { inside in
+            if case .pushed(let window) = inside.delivery { window } else { 0 }
+        }
+    }
+
+    var configuration: Server.Configuration { inside.withLock { $0.configuration } }
+
+    var now: ContinuousClock.Instant { surroundings.now() }
+
+    // MARK: - Deadlines
+
+    private func noteDeadline() {
+        if let next = nextDeadline { service.open.note(deadline: next) }
+    }
+
+    func note(deadline: ContinuousClock.Instant) { service.open.note(deadline: deadline) }
+
+    private var nextDeadline: ContinuousClock.Instant? {
+        inside.withLock { inside in
+            var next = inside.deadlines.next
+            for source in inside.sources {
+                if let deadline = source.deadline(after: inside.lastAccept, inside.configuration) {
+                    next = min(next ?? deadline, deadline)
+                }
+            }
+            return next
+        }
+    }
+
+    /// Acts on the deadlines that have passed.
+    ///
+    /// - Returns: the next one.
+    func expire(now: ContinuousClock.Instant) -> ContinuousClock.Instant? {
+        let (what, sources) = inside.withLock { inside -> (String?, [SourceScope]) in
+            func isOver(_ deadline: ContinuousClock.Instant?) -> Bool { deadline.map { $0 <= now } ?? false }
+            let what: String? =
+                if isOver(inside.deadlines.body) {
+                    "reading the request: master read timeout"
+                } else if isOver(inside.deadlines.sourcing) {
+                    Self.sourcingTimeout
+                } else if isOver(inside.deadlines.announcing) {
+                    "announcing a source: master write timeout"
+                } else if isOver(inside.deadlines.serving) {
+                    Self.servingTimeout
+                } else if isOver(inside.deadlines.client) {
+                    "the client's deadline"
+                } else {
+                    nil
+                }
+            let sources = inside.sources.filter {
+                isOver($0.deadline(after: inside.lastAccept, inside.configuration))
+            }
+            return (what, sources)
+        }
+        if let what { cancel(.deadline(what)) }
+        for source in sources { source.expired(now: now) }
+        return nextDeadline
+    }
+
+    // MARK: - Status
+
+    /// What the request is doing.
+    package var status: OpenRequest {
+        inside.withLock { inside in
+            let state: OpenRequest.State =
+                if inside.state.stage == .readingBody {
+                    .readingBody
+                } else if inside.state.cancellation != nil || inside.state.stage == .listed && inside.sources.isEmpty {
+                    .ending
+                } else if inside.isFull || inside.state.unacceptedSources > 0 && inside.state.stage == .listed {
+                    .waitingForClient
+                } else if inside.state.stage == .listing && inside.sources.isEmpty {
+                    .waitingForSources
+                } else {
+                    inside.sources.contains { $0.isFull } ? .waitingForClient : .sending
+                }
+            return OpenRequest(
+                id: id, vAddr: service.vAddr, client: connection.peerDescription,
+                age: began.duration(to: surroundings.now()), sourcesOpen: inside.state.openSources,
+                sourcesTotal: inside.state.sourcesTotal, frames: inside.frames, bytes: inside.bytes, state: state)
+        }
+    }
+
+    /// Sources that are sent, and sources that the client has not taken.
+    package var sourceCounts: (open: Int, waiting: Int) {
+        inside.withLock { inside in
+            (inside.state.openSources - inside.state.unacceptedSources, inside.state.unacceptedSources)
+        }
+    }
+}
+
+/// What an open request is doing.
+public struct OpenRequest: Sendable, Hashable {
+    public enum State: String, Sendable, Hashable {
+        /// The body is still coming.
+        case readingBody = "reading the request"
+        /// The plugin has named no source yet.
+        case waitingForSources = "waiting for the plugin"
+        /// Frames are sent as they come.
+        case sending
+        /// The client takes no more at the moment.
+        case waitingForClient = "waiting for the client"
+        /// It was answered or cancelled, and the plugin has not let go of it.
+        case ending
+    }
+
+    /// Unique among the requests of the process.
+    public var id: UInt64
+    public var vAddr: String
+    /// The client's address in the network's notation.
+    public var client: String
+    /// Since it was dialled.
+    public var age: Duration
+    /// Sources that have not ended.
+    public var sourcesOpen: Int
+    public var sourcesTotal: Int
+    public var frames: Int
+    /// Encoded bytes of frames.
+    public var bytes: Int
+    public var state: State
+}
+
+/// What the author's code threw.
+struct SourceFuncError: Error {
+    let cause: any Error
+    /// Whether the network threw it instead.
+    let isNetworks: Bool
+
+    init(_ cause: any Error, isNetworks: Bool = false) {
+        self.cause = cause
+        self.isNetworks = isNetworks
+    }
+
+    /// Whether it speaks against the server.
+    var counts: Bool { (cause as? any ServingError)?.countsAsFailure ?? true }
+}
+
+extension RequestTags {
+    init(_ context: RequestContext) {
+        self.init()
+        self[.meta] = context.meta
+        self[.bucket] = context.bucket
+    }
+}
