@@ -193,13 +193,12 @@ import Testing
     /// The entries of a valid block, each with its header.
     private static func entriesOf(_ block: [UInt8]) throws -> [[UInt8]] {
         var entries: [[UInt8]] = []
-        var rest = block.dropFirst()
-        while let type = rest.popFirst() {
-            let high = try #require(rest.popFirst())
-            let low = try #require(rest.popFirst())
-            let length = Int(high) << 8 | Int(low)
-            entries.append([type, high, low] + rest.prefix(length))
-            rest = rest.dropFirst(length)
+        var rest = Array(block.dropFirst())
+        while !rest.isEmpty {
+            try #require(rest.count >= 3)
+            let size = 3 + (Int(rest[1]) << 8 | Int(rest[2]))
+            entries.append(Array(rest.prefix(size)))
+            rest.removeFirst(min(size, rest.count))
         }
         return entries
     }
