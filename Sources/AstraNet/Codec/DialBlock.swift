@@ -182,21 +182,26 @@ extension DialBlock {
         return size
     }
 
-    /// Appends the encoded block to `buffer`, entries in ascending order of their types.
+    /// Checks what ``encode(into:)`` needs: the tags and the trace parent are the caller's.
     ///
-    /// - Throws: ``AstraNetError`` with code `limitReached` if the block is larger than ``maximumSize``, and with code
-    ///   `protocolViolation` if the trace parent is not ASCII. `buffer` is unchanged then.
-    package func encode(into buffer: inout ByteBuffer) throws(AstraNetError) {
-        let size = encodedSize
-        guard size <= Self.maximumSize else {
+    /// - Throws: ``AstraNetError`` with code `limitReached` if the block is larger than ``maximumSize`` or the trace parent is
+    ///   not ASCII.
+    package func validate() throws(AstraNetError) {
+        guard encodedSize <= Self.maximumSize else {
             throw AstraNetError(
                 .limitReached,
-                "the request's tags and trace parent need a dial block of \(size) bytes, at most \(Self.maximumSize) are "
-                    + "allowed; shorten them")
+                "the request's tags and trace parent need a dial block of \(encodedSize) bytes, at most "
+                    + "\(Self.maximumSize) are allowed; shorten them")
         }
         guard traceParent?.utf8.allSatisfy({ $0 < 0x80 }) ?? true else {
-            throw AstraNetError(.protocolViolation, "the trace parent is not ASCII")
+            throw AstraNetError(.limitReached, "the trace parent is not ASCII")
         }
+    }
+
+    /// Appends the encoded block to `buffer`, entries in ascending order of their types. The block must be valid
+    /// (``validate()``).
+    package func encode(into buffer: inout ByteBuffer) {
+        let size = encodedSize
         buffer.reserveCapacity(minimumWritableBytes: size)
         buffer.writeInteger(Self.version)
         if let push {
