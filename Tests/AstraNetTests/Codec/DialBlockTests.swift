@@ -139,7 +139,7 @@ import Testing
 
     // MARK: - Size
 
-    @Test func `a block of the maximum size is valid, a larger one is not`() throws {
+    @Test func `a block of the maximum size is encoded and decoded, a larger one is not`() throws {
         // Version, header of the entry, text.
         var block = DialBlock(meta: String(repeating: "m", count: 4_092))
         let bytes = try Self.encoded(block)
@@ -155,7 +155,7 @@ import Testing
         }
     }
 
-    @Test func `a trace parent that is not ASCII is not valid`() {
+    @Test func `a trace parent that is not ASCII is invalid`() {
         let error = #expect(throws: AstraNetError.self) { try DialBlock(traceParent: "é").validate() }
         #expect(error?.code == .limitReached)
     }
@@ -190,12 +190,13 @@ import Testing
     /// The entries of a valid block, each with its header.
     private static func entriesOf(_ block: [UInt8]) throws -> [[UInt8]] {
         var entries: [[UInt8]] = []
-        var rest = Array(block.dropFirst())
-        while !rest.isEmpty {
-            try #require(rest.count >= 3)
-            let size = 3 + (Int(rest[1]) << 8 | Int(rest[2]))
-            entries.append(Array(rest.prefix(size)))
-            rest.removeFirst(min(size, rest.count))
+        var rest = block.dropFirst()
+        while let type = rest.popFirst() {
+            let bytes = (rest.popFirst(), rest.popFirst())
+            let (high, low) = (try #require(bytes.0), try #require(bytes.1))
+            let length = Int(high) << 8 | Int(low)
+            entries.append([type, high, low] + rest.prefix(length))
+            rest = rest.dropFirst(length)
         }
         return entries
     }
