@@ -105,7 +105,7 @@ public final class Node: Sendable {
 
     /// Joins every address of a name, and joins each again whenever its link is gone, with an exponential back-off of up to
     /// one minute, until the task is cancelled or the node is shut down. The name is looked up anew every 10 s
-    /// (protocol section 3). An address that leads to a host which is linked already is left alone for as long as it is.
+    /// (`docs/protocol.md` §3). An address that leads to a host which is linked already is left alone for as long as it is.
     ///
     /// - Parameters:
     ///   - host: a name or an IP address.

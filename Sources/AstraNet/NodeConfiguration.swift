@@ -1,7 +1,7 @@
 /// How a ``Node`` behaves. The defaults are those of the Go implementation where it has them.
 public struct NodeConfiguration: Sendable {
     /// The environment, e.g. `staging`: each service name this node binds or looks up gets `.staging` appended
-    /// (protocol section 3). Empty, the default, for none.
+    /// (`docs/protocol.md` §3). Empty, the default, for none.
     public var environment: String = ""
     /// What the node does for others. ``Role/peer`` by default.
     public var role = Role.peer

@@ -31,7 +31,7 @@ public struct AstraNetMultiplexer: Multiplexer {
         try await mapping { try await node.dial(name, bucket: bucket, deadline: deadline) }
     }
 
-    /// What is sent along with a dial at most, in bytes: no more than every stream's first credit (protocol section 4).
+    /// What is sent along with a dial at most, in bytes: no more than every stream's first credit (`docs/protocol.md` §4).
     private static let longestFirst = 60_000
 
     public func dial(

@@ -2,7 +2,7 @@
 public struct Address: Hashable, Sendable {
     /// The node.
     public var host: HostID
-    /// The port on it. Fixed ones lie below 2^24, those handed out count up from 2^24 + 1 (protocol section 1).
+    /// The port on it. Fixed ones lie below 2^24, those handed out count up from 2^24 + 1 (`docs/protocol.md` §1).
     public var port: UInt32
 
     public init(host: HostID, port: UInt32) {

@@ -1,4 +1,4 @@
-/// What an op asks for (protocol section 1). Commands a node does not know are kept as they are, and ignored.
+/// What an op asks for (`docs/protocol.md` §1). Commands a node does not know are kept as they are, and ignored.
 public struct Command: RawRepresentable, Hashable, Sendable {
     public var rawValue: UInt8
 

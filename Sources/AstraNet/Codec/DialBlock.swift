@@ -1,6 +1,6 @@
 package import NIOCore
 
-/// The dial block: the optional payload of DIAL, SYN and ACK between nodes that push sources (docs/protocol.md §6).
+/// The dial block: the optional payload of DIAL, SYN and ACK between nodes that push sources (`docs/protocol.md` §6).
 ///
 /// One version byte, then entries of type (u8), length (u16 big-endian) and value. Entries of unknown type are skipped.
 package struct DialBlock: Hashable, Sendable {

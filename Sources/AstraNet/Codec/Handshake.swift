@@ -1,6 +1,6 @@
 internal import NIOCore
 
-/// The payload of HANDSHAKE, the first op from each side (protocol section 2): JSON with the address the sender sees the
+/// The payload of HANDSHAKE, the first op from each side (`docs/protocol.md` §2): JSON with the address the sender sees the
 /// receiver at, and, in keys that Go nodes ignore, what the sender can do beyond the protocol they know.
 struct Handshake: Hashable, Sendable {
     /// `ip:port` of the receiver as the sender sees it.

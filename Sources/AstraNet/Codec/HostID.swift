@@ -1,7 +1,7 @@
 /// The number that names one node (one process) on the mesh: random and new at each start.
 ///
 /// Go draws 63 bits, so ours do too. 0 on the wire means "whoever is at the other end of this link" and names nobody
-/// (protocol section 1).
+/// (`docs/protocol.md` §1).
 public struct HostID: Hashable, Sendable {
     /// The number as it stands on the wire.
     public var rawValue: UInt64
@@ -20,7 +20,7 @@ public struct HostID: Hashable, Sendable {
 }
 
 /// Printed as base64url without padding of the 8 big-endian bytes and one zero byte, twelve characters
-/// (protocol section 3), e.g. `EjRWeBI0VngA`.
+/// (`docs/protocol.md` §3), e.g. `EjRWeBI0VngA`.
 extension HostID: LosslessStringConvertible {
     private static let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".utf8)
 

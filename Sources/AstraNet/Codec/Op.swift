@@ -1,6 +1,6 @@
 public import NIOCore
 
-/// The fixed part of an op: 29 bytes, big-endian (protocol section 1).
+/// The fixed part of an op: 29 bytes, big-endian (`docs/protocol.md` §1).
 public struct OpHeader: Hashable, Sendable {
     /// What it asks for.
     public var command: Command
@@ -31,7 +31,7 @@ public struct Op: Hashable, Sendable {
     }
 
     /// The largest payload a node may send to one that has not said otherwise: Go nodes read through a buffer of this
-    /// size, and a larger op would break the link (protocol section 1).
+    /// size, and a larger op would break the link (`docs/protocol.md` §1).
     public static let maximumPayload = 65_536
 
     /// The largest payload that this library takes from a node that knows so.

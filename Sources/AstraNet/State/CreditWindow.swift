@@ -1,4 +1,4 @@
-/// How much a stream may still send (protocol section 4): a sender never has more unacknowledged bytes out than the
+/// How much a stream may still send (`docs/protocol.md` §4): a sender never has more unacknowledged bytes out than the
 /// receiver's window.
 ///
 /// Invariant: `inFlight` counts exactly the bytes that were sent and not given back, and only ``reserve(_:)`` raises it,

@@ -1,5 +1,5 @@
 /// Which hosts behind a router to ask for their addresses (DISCOVER), and whose answers (FOLLOW) to believe
-/// (protocol section 3).
+/// (`docs/protocol.md` §3).
 struct Discovery: Sendable {
     /// A host that is still out of direct reach is asked again after this many nanoseconds.
     private static let interval: UInt64 = 60_000_000_000

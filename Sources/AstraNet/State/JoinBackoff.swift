@@ -1,5 +1,5 @@
 /// How long to wait before an address is joined again: exponential, with jitter, up to a minute, for ever
-/// (protocol section 3).
+/// (`docs/protocol.md` §3).
 struct JoinBackoff: Hashable, Sendable {
     private static let first: Duration = .milliseconds(250)
     private static let longest: Duration = .seconds(60)

@@ -1,7 +1,7 @@
 internal import NIOCore
 
 /// When to look which name up, and when to connect to which address: for names that are to be joined for as long as the node
-/// lives, and for addresses of hosts behind a router (protocol section 3).
+/// lives, and for addresses of hosts behind a router (`docs/protocol.md` §3).
 ///
 /// Pure: times are nanoseconds of one clock, jitter comes in, and what is to be done comes out.
 struct JoinPlan {

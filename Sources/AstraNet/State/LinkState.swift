@@ -1,4 +1,4 @@
-/// One link's handshake and keep-alive (protocol section 2), without I/O or a clock: times come in as nanoseconds of any
+/// One link's handshake and keep-alive (`docs/protocol.md` §2), without I/O or a clock: times come in as nanoseconds of any
 /// clock that only goes forward.
 struct LinkState: Hashable, Sendable {
     /// How long things may take; the defaults are the protocol's.

@@ -1,4 +1,4 @@
-/// Picks among several offers of one name (protocol section 3).
+/// Picks among several offers of one name (`docs/protocol.md` §3).
 enum OfferSelection {
     /// - Parameters:
     ///   - offers: the candidates.

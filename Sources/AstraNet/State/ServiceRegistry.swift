@@ -4,11 +4,11 @@ public struct ServiceOffer: Hashable, Sendable {
     public var name: String
     /// Where to dial it.
     public var address: Address
-    /// Whether it came through a router instead of from the host itself (protocol section 3).
+    /// Whether it came through a router instead of from the host itself (`docs/protocol.md` §3).
     public var isRelayed: Bool
 }
 
-/// Who offers what: all SERVICEs learnt on all links (protocol section 3).
+/// Who offers what: all SERVICEs learnt on all links (`docs/protocol.md` §3).
 struct ServiceRegistry: Sendable {
     /// Tells links apart; handed out by the node.
     typealias LinkID = UInt64
@@ -182,7 +182,7 @@ struct ServiceRegistry: Sendable {
     /// Whether somebody offers `name`.
     func hasOffer(of name: String) -> Bool { offers[name]?.hasWay(except: leaving) ?? false }
 
-    /// Who offers `name`, each host and port once: a direct offer wins over a relayed one of the same (protocol section 3).
+    /// Who offers `name`, each host and port once: a direct offer wins over a relayed one of the same (`docs/protocol.md` §3).
     func candidates(for name: String) -> NamedOffers { offers[name] ?? NamedOffers() }
 
     /// All offers, each as often as links brought it, in no order.

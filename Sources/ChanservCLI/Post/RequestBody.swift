@@ -7,7 +7,7 @@ enum RequestBody: Sendable, Equatable {
     case file(String)
     case standardInput
 
-    /// What one frame can carry (protocol section 5).
+    /// What one frame can carry (`docs/protocol.md` §5).
     static let sizeMax = 104_857_600
 
     /// The bytes. Blocks while reading.

@@ -1,5 +1,5 @@
 extension HostConfiguration.Node {
-    /// What a node does for others (protocol section 3).
+    /// What a node does for others (`docs/protocol.md` §3).
     public enum Role: String, Sendable, CaseIterable {
         /// Uses what others offer and announces nothing, so that it cannot have routes.
         case client
