@@ -73,7 +73,7 @@ extension Node {
                     link.giveStreamPlace()
                     throw error
                 }
-                try await stream.opened(deadline: patience)
+                try await stream.waitUntilOpen(deadline: patience)
                 core.forgive(offer.address)
                 return stream
             } catch {

@@ -158,6 +158,17 @@ public final class Node: Sendable {
     /// streams. They must not block nor compute for long, or all that runs over these links waits.
     public var executor: any TaskExecutor { core.executor }
 
+    /// The present on the node's clock.
+    package var now: @Sendable () -> ContinuousClock.Instant { core.surroundings.now }
+
+    /// The node's source of unpredictable numbers.
+    package var random: @Sendable () -> UInt64 { core.surroundings.random }
+
+    /// Runs `body` at an instant on an event loop of the node. It must return at once.
+    package func schedule(at instant: ContinuousClock.Instant, _ body: @escaping @Sendable () -> Void) {
+        core.timers.scheduleTask(deadline: core.surroundings.deadline(instant, on: core.timers)) { body() }
+    }
+
     /// How many links are up.
     public var linkCount: Int { core.linkCount }
 

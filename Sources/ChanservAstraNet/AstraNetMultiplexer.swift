@@ -10,54 +10,96 @@ public import NIOCore
 public struct AstraNetMultiplexer: Multiplexer {
     /// The node whose services are bound and dialled. Its owner joins, listens and shuts down.
     public let node: Node
+    public let surroundings: NetworkSurroundings
 
     public init(_ node: Node) {
         self.node = node
+        surroundings = NetworkSurroundings(
+            now: node.now, random: node.random, schedule: { [node] instant, body in node.schedule(at: instant, body) })
     }
 
-    public var executor: (any TaskExecutor)? { node.executor }
-
-    public func bind(_ name: String, visibleTo peer: (any Connection)?) throws -> any ConnectionListener {
-        do {
-            return try node.bind(name, visibleTo: peer as? AstraNet.Stream, answersSoon: true)
+    public func bind(
+        _ name: String, visibleTo peer: (any Connection)?,
+        onConnection: @escaping @Sendable (any Connection) -> Admission
+    ) throws(ConnectionError) -> any Binding {
+        do throws(AstraNetError) {
+            return try node.bind(name, visibleTo: peer as? AstraNet.Stream, answersSoon: true) { stream in
+                switch onConnection(stream) {
+                case .accepted: .accepted
+                case .refused(let message): .refused(message)
+                }
+            }
         } catch {
             throw ConnectionError(error)
         }
     }
 
-    public func dial(
-        _ name: String, bucket: String?, deadline: ContinuousClock.Instant
-    ) async throws -> any Connection {
-        try await mapping { try await node.dial(name, bucket: bucket, deadline: deadline) }
-    }
-
-    /// What is sent along with a dial at most, in bytes: no more than every stream's first credit (`docs/protocol.md` §4).
+    /// Maximum bytes that are sent with a dial: no more than the first credit of every stream (`docs/protocol.md` §4).
     private static let longestFirst = 60_000
 
-    public func dial(
-        _ name: String, bucket: String?, sending first: ByteBuffer, deadline: ContinuousClock.Instant
+    public nonisolated(nonsending) func dial(
+        _ name: String, _ options: DialOptions, deadline: ContinuousClock.Instant
     ) async throws -> (connection: any Connection, isSent: Bool) {
-        guard first.readableBytes <= Self.longestFirst else {
-            return (try await dial(name, bucket: bucket, deadline: deadline), false)
+        let isSent = options.first.readableBytes <= Self.longestFirst
+        let request = DialRequest(
+            bucket: options.bucket, first: isSent ? options.first : ByteBuffer(),
+            context: DialBlock(
+                meta: options.context.meta, bucket: options.context.bucket, traceParent: options.context.traceParent),
+            deadline: options.context.deadline, maximumPushedSources: options.maximumPushedSources)
+        do {
+            return (try await node.dial(name, request, deadline: deadline), isSent)
+        } catch let error as AstraNetError {
+            throw ConnectionError(error)
         }
-        let stream = try await mapping {
-            try await node.dial(name, bucket: bucket, sending: first, deadline: deadline)
-        }
-        return (stream, true)
     }
 
-    public func dial(
+    public nonisolated(nonsending) func dial(
         _ name: String, learntFrom peer: any Connection, deadline: ContinuousClock.Instant
     ) async throws -> any Connection {
-        try await mapping { try await node.dial(name, learntFrom: peer as? AstraNet.Stream, deadline: deadline) }
+        do {
+            return try await node.dial(name, DialRequest(peer: peer as? AstraNet.Stream), deadline: deadline)
+        } catch let error as AstraNetError {
+            throw ConnectionError(error)
+        }
+    }
+
+    public func dialNow(
+        _ name: String, learntFrom peer: any Connection, delegate: any ConnectionDelegate
+    ) throws(ConnectionError) -> (any Connection)? {
+        do throws(AstraNetError) {
+            return try node.dialNow(
+                name, DialRequest(peer: peer as? AstraNet.Stream), delegate: StreamEvents(delegate))
+        } catch {
+            throw ConnectionError(error)
+        }
+    }
+
+    /// Opens a request to a name that some node offers now, without waiting for the answer, which is reported to `delegate`.
+    ///
+    /// - Returns: `nil` if no node offers the name.
+    package func requestNow(
+        _ name: String, _ options: DialOptions, delegate: any ConnectionDelegate
+    ) throws(ConnectionError) -> (any Connection)? {
+        let request = DialRequest(
+            first: options.first, deadline: options.context.deadline,
+            maximumPushedSources: options.maximumPushedSources)
+        do throws(AstraNetError) {
+            return try node.dialNow(name, request, delegate: StreamEvents(delegate))
+        } catch {
+            throw ConnectionError(error)
+        }
     }
 }
 
-extension Listener: ConnectionListener {
-    public func accept(deadline: ContinuousClock.Instant?) async throws -> any Connection {
-        let stream: AstraNet.Stream = try await mapping { try await self.nextStream(deadline: deadline) }
-        return stream
-    }
+extension Listener: Binding {}
+
+/// Passes the events of a stream on.
+private final class StreamEvents: StreamDelegate {
+    private let delegate: any ConnectionDelegate
+
+    init(_ delegate: any ConnectionDelegate) { self.delegate = delegate }
+
+    func streamChanged(_ stream: AstraNet.Stream) { delegate.connectionChanged() }
 }
 
 extension AstraNet.Stream: Connection {
@@ -66,11 +108,45 @@ extension AstraNet.Stream: Connection {
             local: localAddress.description, remote: remoteAddress.description, network: "astranet")
     }
 
-    public func read(deadline: ContinuousClock.Instant?) async throws -> ByteBuffer? {
-        try await mapping { try await self.receive(deadline: deadline) }
+    public var peerDescription: String { remoteAddress.description }
+
+    public func takeContext() -> RequestContext {
+        guard let block = takeDialBlock() else { return RequestContext(peerAddress: peerSocketAddress) }
+        return RequestContext(
+            deadline: block.deadlineMilliseconds.map { now + .milliseconds(Int64($0)) }, meta: block.meta,
+            bucket: block.bucket, traceParent: block.traceParent, peerAddress: peerSocketAddress)
     }
 
-    public func read(
+    public func setDelegate(_ delegate: (any ConnectionDelegate)?) {
+        setDelegate(delegate.map { StreamEvents($0) } as (any StreamDelegate)?)
+    }
+
+    public func take() -> ReceivedBytes {
+        switch takeReceived() {
+        case .bytes(let bytes): .bytes(bytes)
+        case .nothing: .nothing
+        case .finished: .finished
+        case .failed(let error): .failed(ConnectionError(error))
+        }
+    }
+
+    public func write(_ bytes: ByteBuffer) throws(ConnectionError) -> Bool {
+        do throws(AstraNetError) {
+            return try send(now: bytes)
+        } catch {
+            throw ConnectionError(error)
+        }
+    }
+
+    public nonisolated(nonsending) func read(deadline: ContinuousClock.Instant?) async throws -> ByteBuffer? {
+        do {
+            return try await receive(deadline: deadline)
+        } catch let error as AstraNetError {
+            throw ConnectionError(error)
+        }
+    }
+
+    public nonisolated(nonsending) func read(
         _ count: Int, into buffer: inout ByteBuffer, deadline: ContinuousClock.Instant?
     ) async throws -> Int {
         do {
@@ -80,23 +156,45 @@ extension AstraNet.Stream: Connection {
         }
     }
 
-    public func write(_ bytes: ByteBuffer, deadline: ContinuousClock.Instant?) async throws {
-        try await mapping { try await self.send(bytes, deadline: deadline) }
+    public nonisolated(nonsending) func waitForRoom(deadline: ContinuousClock.Instant?) async throws {
+        do {
+            try await waitUntilRoom(deadline: deadline)
+        } catch let error as AstraNetError {
+            throw ConnectionError(error)
+        }
     }
 
-    public func onPeerClosed(_ body: @escaping @Sendable () -> Void) {
-        onPeerGone(body)
+    public nonisolated(nonsending) func opened(deadline: ContinuousClock.Instant) async throws {
+        do {
+            try await waitUntilOpen(deadline: deadline)
+        } catch let error as AstraNetError {
+            throw ConnectionError(error)
+        }
     }
-}
 
-/// Runs `body` and throws its AstraNet errors as chanserv's.
-private nonisolated(nonsending) func mapping<Value>(
-    _ body: nonisolated(nonsending) () async throws -> Value
-) async throws -> Value {
-    do {
-        return try await body()
-    } catch let error as AstraNetError {
-        throw ConnectionError(error)
+    public func push() -> PushedConnection {
+        switch pushSource() {
+        case .opened(let stream): .opened(stream)
+        case .noRoom: .noRoom
+        case .notGranted: .notGranted
+        case .ended: .ended
+        }
+    }
+
+    public nonisolated(nonsending) func nextNews(
+        deadline: ContinuousClock.Instant?
+    ) async throws -> ConnectionNews {
+        do {
+            switch try await nextNews(deadline: deadline) as News {
+            case .pushed(let stream): return .pushed(stream)
+            case .bytes(let bytes): return .bytes(bytes)
+            case .finished: return .finished
+            case .failed(let error): throw error
+            case .nothing: preconditionFailure("it waits while there is nothing")
+            }
+        } catch let error as AstraNetError {
+            throw ConnectionError(error)
+        }
     }
 }
 

@@ -26,6 +26,8 @@ final class Link: Sendable {
     let halfOp = HalfOp()
     /// What requests of this node have granted to servers for sources that they push: at most a quarter of ``buffered``.
     let pushGrants: BufferBudget
+    /// `ip:port` of the peer; empty if there is no such address.
+    let peerSocketAddress = NIOLockedValueBox("")
     var eventLoop: any EventLoop { channel.eventLoop }
 
     /// The peer and what it can do, once the handshake is done.

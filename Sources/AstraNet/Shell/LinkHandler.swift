@@ -119,6 +119,7 @@ final class LinkHandler: ChannelInboundHandler {
         guard ticks == nil, let context else { return }
         let remote = context.remoteAddress?.printed ?? ""
         log[metadataKey: "link"] = "\(remote)"
+        link.peerSocketAddress.withLockedValue { $0 = remote }
         guard node.linkBegins(link) else {
             return close(AstraNetError(.limitReached, "this node is closed or has as many links as it may have"))
         }

@@ -39,6 +39,13 @@ extension Stream {
 
     // MARK: - The client
 
+    /// Whether this is a request of ours that lets the server push its sources.
+    public var expectsPush: Bool {
+        withStorage { storage in
+            if case .receiving = storage.active?.state.pushes { true } else { false }
+        }
+    }
+
     /// What comes next on a request's stream.
     package enum News: Sendable {
         case pushed(Stream)
@@ -129,7 +136,7 @@ extension Stream {
     }
 
     /// No more is taken of a request whose server has ended it: what was reserved for its sources is free again.
-    package func releaseGrant() {
+    public func releaseGrant() {
         let reserved = withStorage { storage -> Int in
             guard let active = storage.active, case .receiving(let receiver) = active.state.pushes,
                 receiver.offered.isEmpty
@@ -187,7 +194,7 @@ extension Stream {
         }
     }
 
-    /// What came of ``push()``.
+    /// What came of ``pushSource()``.
     package enum Push: Sendable {
         case opened(Stream)
         /// As many sources as the client granted wait to be accepted, or the link has as many streams as it may have. The
@@ -200,7 +207,7 @@ extension Stream {
     }
 
     /// How many bytes a pushed source may send before the client accepts it; `nil` if the client accepts no pushed sources.
-    package var pushWindow: Int? {
+    public var pushWindow: Int? {
         withStorage { storage in
             guard case .sending(let sender) = storage.active?.state.pushes else { return nil }
             return Int(sender.grant.window)
@@ -208,7 +215,7 @@ extension Stream {
     }
 
     /// Opens a pushed source of this request. Only one thread at a time may push sources of one request.
-    package func push() -> Push {
+    package func pushSource() -> Push {
         let index: UInt32
         let grant: DialBlock.Push
         switch withStorage({ $0.beginPush() }) {
@@ -252,7 +259,10 @@ extension Stream {
     }
 
     /// Whether the client has not accepted this pushed source yet.
-    package var isOffered: Bool { withStorage { $0.state.offer == .made } }
+    public var isOffered: Bool { withStorage { $0.state.offer == .made } }
+
+    /// Whether the client has accepted this pushed stream.
+    public var wasTaken: Bool { withStorage { $0.state.wasAccepted } }
 }
 
 private struct NoPush: Error {
@@ -295,19 +305,20 @@ extension Stream.Storage {
         case take(window: UInt32)
         /// Answer ERR.
         case refuse(String)
-        /// Answer ERR, and fail the request: its server broke the rules.
-        case failRequest(String)
+        /// As many sources are unaccepted as were granted, unless some of these have failed.
+        case full(Deque<Stream>)
     }
 
-    mutating func receivePush(_ source: DialBlock.Source, isFresh: Bool) -> PushAction {
+    /// - Parameter allowsFailed: whether sources were found that failed before they were accepted, and do not count.
+    mutating func receivePush(_ source: DialBlock.Source, isFresh: Bool, allowsFailed: Bool = false) -> PushAction {
         guard let active, case .receiving(var receiver) = active.state.pushes, receiver.grant.nonce == source.nonce,
             state.reading == .open
         else { return .refuse("no request waits for this source") }
         guard isFresh, source.index == receiver.nextIndex else {
             return .refuse("the source is not the next one of its request")
         }
-        guard receiver.offered.count < Int(receiver.grant.maximumSources) else {
-            return .failRequest("the server pushed more sources than it was granted")
+        guard allowsFailed || receiver.offered.count < Int(receiver.grant.maximumSources) else {
+            return .full(receiver.offered)
         }
         active.state.pushes = nil
         receiver.nextIndex &+= 1

@@ -71,7 +71,7 @@ public final class Stream: Sendable {
     // MARK: - Opening
 
     /// Waits until the peer has accepted the stream.
-    func opened(deadline: ContinuousClock.Instant) async throws {
+    package nonisolated(nonsending) func waitUntilOpen(deadline: ContinuousClock.Instant) async throws {
         try await wait(for: .opening, deadline: deadline) { storage in
             storage.opening
         } timeoutMessage: {
@@ -151,7 +151,7 @@ public final class Stream: Sendable {
     /// - Returns: whether there is room for more; if not, the delegate is told when there is.
     /// - Throws: as ``send(_:deadline:)``, without `deadlineExceeded`.
     @discardableResult
-    package func write(_ bytes: ByteBuffer) throws(AstraNetError) -> Bool {
+    package func send(now bytes: ByteBuffer) throws(AstraNetError) -> Bool {
         let (result, hasRoom, needsFlush) = withStorage { storage -> (Result<Void, AstraNetError>, Bool, Bool) in
             let result = storage.enqueue(bytes, packingLimit: Self.packingLimit)
             guard case .success = result else { return (result, false, false) }
@@ -172,12 +172,12 @@ public final class Stream: Sendable {
     public nonisolated(nonsending) func send(_ bytes: ByteBuffer, deadline: ContinuousClock.Instant? = nil) async throws
     {
         guard bytes.readableBytes > 0 else { return }
-        if try !write(bytes) { try await waitForRoom(deadline: deadline) }
+        if try !send(now: bytes) { try await waitUntilRoom(deadline: deadline) }
     }
 
     /// Waits until at most 32 KiB are queued.
     @inline(never)
-    package nonisolated(nonsending) func waitForRoom(deadline: ContinuousClock.Instant?) async throws {
+    package nonisolated(nonsending) func waitUntilRoom(deadline: ContinuousClock.Instant?) async throws {
         try await wait(for: .writing, deadline: deadline) { storage -> Result<Void, any Error>? in
             switch storage.state.writing {
             case .over(let error): return .failure(error)
@@ -221,7 +221,8 @@ public final class Stream: Sendable {
                 link.buffered.give(active.state.inbox.readableBytes)
                 active.state.inbox = ByteBuffer()
                 swap(&dropped.onPeerGone, &active.state.onPeerGone)
-                swap(&dropped.delegate, &active.state.delegate)
+                // The end of an offer is still to be reported.
+                if storage.state.offer != .made { swap(&dropped.delegate, &active.state.delegate) }
                 if storage.state.queued == 0 { swap(&dropped.outbox, &active.state.outbox) }
             }
             return (storage.markDirty(), storage.takeWaiters())
@@ -249,27 +250,40 @@ public final class Stream: Sendable {
     }
 
     /// Whether the peer has finished, stopped or failed the stream, or the link broke.
-    package var isPeerGone: Bool { withStorage { $0.state.isPeerGone } }
+    public var isPeerGone: Bool { withStorage { $0.state.isPeerGone } }
 
     // MARK: - Delegate
 
     /// Reports what happens to the stream to `delegate` from now on, until this end closes or fails the stream. The stream holds
     /// the delegate until then.
-    package func setDelegate(_ delegate: any StreamDelegate) {
+    ///
+    /// - Parameter delegate: `nil` for none.
+    package func setDelegate(_ delegate: (any StreamDelegate)?) {
+        var delegate = delegate
         withStorage { storage in
             // Nothing more happens to an ended stream: the caller looks at what has come.
-            guard !storage.isEndedHere, storage.state.phase != .ended else { return }
-            storage.activate().state.delegate = delegate
+            guard delegate == nil || !storage.isEndedHere && storage.state.phase != .ended else { return }
+            guard delegate != nil || storage.active != nil else { return }
+            // The earlier one is released outside the lock.
+            swap(&delegate, &storage.activate().state.delegate)
+            storage.deactivateIfIdle()
         }
+        withExtendedLifetime(delegate) {}
     }
 
+    /// Whether the peer has answered our DIAL, or the stream has failed.
+    public var isAnswered: Bool { withStorage { $0.opening != nil } }
+
     /// Calls the delegate on the event loop of the link, soon. From any thread.
-    package func callDelegateSoon() {
+    public func callDelegateSoon() {
         if withStorage({ $0.queueWake() }) { link.wakeSoon(self) }
     }
 
-    /// Whether the calling code runs on the event loop of the link.
-    package var isOnEventLoop: Bool { link.eventLoop.inEventLoop }
+    /// The present on the node's clock.
+    package var now: ContinuousClock.Instant { link.node.surroundings.now() }
+
+    /// `ip:port` of the peer on the link; empty if the link has no such address.
+    package var peerSocketAddress: String { link.peerSocketAddress.withLockedValue { $0 } }
 
     // MARK: - Waiting
 
@@ -369,6 +383,12 @@ extension Stream.Storage {
     var isEndedHere: Bool {
         if case .ending(let ending) = state.writing { return ending != .finish }
         return state.reading.error?.code == .closed
+    }
+
+    /// The peer or the network ended the stream with an error.
+    var hasFailed: Bool {
+        guard let error = state.reading.error else { return false }
+        return error.code != .closed
     }
 
     /// How many bytes came that were not taken.

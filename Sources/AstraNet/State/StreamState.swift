@@ -150,6 +150,7 @@ package struct StreamState: Hashable, Sendable {
     mutating func receivedSyn() -> ReceivedSynAction {
         if offer == .made, phase == .open {
             offer = .none
+            wasAccepted = true
             sendWindow.resize(to: SendWindow.initialSize)
             guard isEndedHere else { return .resumeSending }
             phase = .ended

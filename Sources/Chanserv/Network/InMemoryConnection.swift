@@ -21,7 +21,7 @@ final class InMemoryPair: Sendable {
     }
 
     /// One direction, as far as its reader and its writer know.
-    private struct Direction {
+    fileprivate struct Direction {
         /// Under way: what the reader takes next. At most the window.
         var arrived = ByteBuffer()
         /// What the writer has queued beyond that.
@@ -42,7 +42,7 @@ final class InMemoryPair: Sendable {
         }
     }
 
-    private struct Inside {
+    fileprivate struct Inside {
         /// By the side that writes.
         var directions = [Direction(), Direction()]
         var delegates: [(any ConnectionDelegate)?] = [nil, nil]
@@ -363,7 +363,7 @@ final class InMemoryConnection: Connection {
 
 /// Runs closures one after the other, on the thread that brings the first of them: the network's thread.
 final class InMemoryTurns: Sendable {
-    private struct Inside {
+    fileprivate struct Inside {
         var waiting = Deque<@Sendable () -> Void>()
         var isRunning = false
     }

@@ -1,5 +1,3 @@
-package import NIOCore
-
 /// Serves the requests of a service without waiting: a plugin's instance, a worker, or an asynchronous source function.
 package protocol RequestHandler: Sendable {
     /// Begins to serve a request whose body is there.

@@ -2,7 +2,7 @@
 ///
 /// A request has two ends. It is *answered* when its sources are all known and each has ended: error mass, limits and status
 /// are about that. It is *released* when the code that serves it needs nothing more: then what it runs on may go.
-struct RequestState: Sendable {
+package struct RequestState: Sendable {
     /// How far the request is.
     enum Stage: Sendable, Hashable {
         /// The body is still coming.
@@ -14,7 +14,7 @@ struct RequestState: Sendable {
     }
 
     /// Why the request was ended before its time.
-    enum Cancellation: Sendable, Hashable {
+    package enum Cancellation: Sendable, Hashable {
         /// The client ended the request's connection.
         case clientGone
         /// A deadline passed, which the text names.

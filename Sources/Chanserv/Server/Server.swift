@@ -1,5 +1,5 @@
-package import ServiceLifecycle
 import NIOConcurrencyHelpers
+public import ServiceLifecycle
 
 /// Offers services on a network: names to which clients post requests, and which answer with sources.
 ///

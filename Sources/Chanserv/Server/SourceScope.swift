@@ -1,4 +1,4 @@
-package import NIOCore
+import NIOCore
 import Synchronization
 
 /// One source of a request at the server: its connection, once there is one, and the code that makes its frames.
