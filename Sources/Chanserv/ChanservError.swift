@@ -50,7 +50,7 @@ public struct ChanservError: Error, Sendable {
     }
 
     /// Wraps what a multiplexer threw while doing `what`, e.g. `reading a frame`.
-    init(_ error: any Error, while what: String) {
+    package init(_ error: any Error, while what: String) {
         switch error {
         case let error as ChanservError:
             self = error

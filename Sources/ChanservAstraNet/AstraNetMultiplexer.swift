@@ -181,19 +181,29 @@ extension AstraNet.Stream: Connection {
         }
     }
 
+    public func takeNews() -> ConnectionNews { ConnectionNews(takeStreamNews()) }
+
     public nonisolated(nonsending) func nextNews(
         deadline: ContinuousClock.Instant?
     ) async throws -> ConnectionNews {
         do {
-            switch try await nextNews(deadline: deadline) as News {
-            case .pushed(let stream): return .pushed(stream)
-            case .bytes(let bytes): return .bytes(bytes)
-            case .finished: return .finished
-            case .failed(let error): throw error
-            case .nothing: preconditionFailure("it waits while there is nothing")
-            }
+            let news = ConnectionNews(try await nextStreamNews(deadline: deadline))
+            if case .failed(let error) = news { throw error }
+            return news
         } catch let error as AstraNetError {
             throw ConnectionError(error)
+        }
+    }
+}
+
+extension ConnectionNews {
+    fileprivate init(_ news: AstraNet.Stream.News) {
+        switch news {
+        case .pushed(let stream): self = .pushed(stream)
+        case .bytes(let bytes): self = .bytes(bytes)
+        case .finished: self = .finished
+        case .failed(let error): self = .failed(ConnectionError(error))
+        case .nothing: self = .nothing
         }
     }
 }

@@ -134,7 +134,12 @@ final class Link: Sendable {
 
     /// The delegate of a stream is to be called on the event loop.
     func wakeSoon(_ stream: Stream) {
-        schedule { $0.toWake.append(stream) }
+        schedule { $0.turns.append(.wake(stream)) }
+    }
+
+    /// Runs `body` on the event loop, in turn with the delegates of the streams.
+    func runSoon(_ body: @escaping @Sendable () -> Void) {
+        if !schedule({ $0.turns.append(.run(body)) }) { eventLoop.execute(body) }
     }
 
     enum Forwarding { case done, full, sourceIsFull, closed }
@@ -275,9 +280,9 @@ final class Link: Sendable {
         outbox.withLockedValue { $0.holdUntilReadEnds() }
     }
 
-    /// Takes the streams whose delegate other threads want to be called.
-    func takeToWake() -> [Stream] {
-        outbox.withLockedValue { $0.takeToWake() }
+    /// Takes the work for the event loop.
+    func takeTurns() -> [Outbox.Turn] {
+        outbox.withLockedValue { $0.takeTurns() }
     }
 
     /// Takes all there is to send, but for held announcements only as many as go to the connection at once.

@@ -95,7 +95,7 @@ extension LinkHandler {
             let stream = Stream(state: .pushed(window: window), localPort: local.port, remote: remote, link: link)
             streams.insert(stream, halfOpenSince: nil)
             let queueWake = master.withStorage { $0.offer(stream) }
-            if queueWake { toWake.append(master) }
+            if queueWake { toWake.append(.wake(master)) }
         }
     }
 
@@ -244,13 +244,13 @@ extension LinkHandler {
             }
             forget(stream, failure)
         }
-        if queueWake { toWake.append(stream) }
+        if queueWake { toWake.append(.wake(stream)) }
         if queueFlush { link.markDirty(stream) }
     }
 
     /// A pushed source of this node was accepted or has ended.
     func settleOffer(of stream: Stream) {
-        if let master = stream.settleOffer() { toWake.append(master) }
+        if let master = stream.settleOffer() { toWake.append(.wake(master)) }
     }
 
     /// How many links to one host are asked for a stream.
@@ -336,7 +336,7 @@ extension LinkHandler {
             if let active = storage.active { swap(&dropped, &active.state.outbox) }
             return storage.queueWake()
         }
-        if queueWake { toWake.append(stream) }
+        if queueWake { toWake.append(.wake(stream)) }
     }
 
     func tellFailure(of stream: Stream, _ message: String) {
@@ -354,8 +354,11 @@ extension LinkHandler {
         defer { isWaking = false }
         let end = now &+ Self.turn
         var count = 0
-        while let stream = toWake.popFirst() {
-            stream.wake()
+        while let turn = toWake.popFirst() {
+            switch turn {
+            case .wake(let stream): stream.wake()
+            case .run(let body): body()
+            }
             count += 1
             // Looks at the clock only for every fourth stream.
             if count & 3 == 0, now > end { break }

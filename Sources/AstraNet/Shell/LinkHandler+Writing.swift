@@ -20,7 +20,7 @@ extension LinkHandler {
     /// streams, then bytes of the dirty streams in turn, up to what the connection takes.
     func flush() {
         guard let context else { return }
-        toWake.append(contentsOf: link.takeToWake())
+        toWake.append(contentsOf: link.takeTurns())
         wakeAll()
         var packer = OpPacker(allocator: context.channel.allocator) { self.send($0) }
         let outbound = link.takeOutbound(
@@ -186,7 +186,7 @@ extension LinkHandler {
             }
         }
         withExtendedLifetime(spent) {}
-        if wakes { toWake.append(stream) }
+        if wakes { toWake.append(.wake(stream)) }
         if lingers {
             streams.lingers(stream, since: now)
         }

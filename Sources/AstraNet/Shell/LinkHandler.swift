@@ -19,7 +19,7 @@ final class LinkHandler: ChannelInboundHandler {
     private var countedRest = 0
     var streams = StreamTable()
     /// Streams whose tasks and delegates are to be told of events, at the end of the read.
-    var toWake = Deque<Stream>()
+    var toWake = Deque<Outbox.Turn>()
     /// ``wakeAll()`` runs.
     var isWaking = false
     /// The streams that are still to be woken have a turn of their own.

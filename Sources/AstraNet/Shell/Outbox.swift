@@ -9,14 +9,21 @@ struct Outbox {
     /// So many bytes of announcements go to the connection at once.
     private static let announcedAtOnce = 256 * 1_024
 
+    /// Work for the event loop at the end of a read.
+    enum Turn {
+        /// Wake the tasks and call the delegate of a stream.
+        case wake(Stream)
+        case run(@Sendable () -> Void)
+    }
+
     /// What the event loop takes at once.
     struct Outbound {
         /// Whole ops that go ahead of all DATA.
         var control = ByteBuffer()
         /// Dialled and pushed streams whose DIAL must go out, in their order.
         var opening: [Stream] = []
-        /// Streams whose delegate is to be called.
-        var toWake: [Stream] = []
+        /// Streams whose delegate is to be called, and other work for the event loop.
+        var turns: [Turn] = []
         /// Streams with bytes, credit or an ending to send.
         var dirty: [Stream] = []
         /// Whole ops from other links, in their order.
@@ -25,7 +32,7 @@ struct Outbox {
         var isBehind = false
 
         var isEmpty: Bool {
-            control.readableBytes == 0 && opening.isEmpty && toWake.isEmpty && dirty.isEmpty && forwarded.isEmpty
+            control.readableBytes == 0 && opening.isEmpty && turns.isEmpty && dirty.isEmpty && forwarded.isEmpty
         }
     }
 
@@ -97,11 +104,11 @@ struct Outbox {
         isHolding = true
     }
 
-    /// Takes the streams whose delegate is to be called.
-    mutating func takeToWake() -> [Stream] {
-        guard !outbound.toWake.isEmpty else { return [] }
-        var taken: [Stream] = []
-        swap(&taken, &outbound.toWake)
+    /// Takes the work for the event loop.
+    mutating func takeTurns() -> [Turn] {
+        guard !outbound.turns.isEmpty else { return [] }
+        var taken: [Turn] = []
+        swap(&taken, &outbound.turns)
         return taken
     }
 

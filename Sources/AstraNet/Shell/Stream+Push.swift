@@ -58,7 +58,7 @@ extension Stream {
 
     /// Returns what came on a request's stream, without waiting: a pushed source, which it accepts, or bytes, or the end, in
     /// this order.
-    package func takeNews() -> News {
+    package func takeStreamNews() -> News {
         let (pushed, tellsNow) = withStorage { storage -> (Stream?, Bool) in
             guard let active = storage.active, case .receiving(var receiver) = active.state.pushes else {
                 return (nil, false)
@@ -86,10 +86,10 @@ extension Stream {
         }
     }
 
-    /// As ``takeNews()``, and waits while there is nothing.
-    package nonisolated(nonsending) func nextNews(deadline: ContinuousClock.Instant?) async throws -> News {
+    /// As ``takeStreamNews()``, and waits while there is nothing.
+    package nonisolated(nonsending) func nextStreamNews(deadline: ContinuousClock.Instant?) async throws -> News {
         while true {
-            let news = takeNews()
+            let news = takeStreamNews()
             guard case .nothing = news else { return news }
             // The server may wait for these before it pushes more.
             tellAcceptances()

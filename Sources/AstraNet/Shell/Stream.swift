@@ -279,6 +279,12 @@ public final class Stream: Sendable {
         if withStorage({ $0.queueWake() }) { link.wakeSoon(self) }
     }
 
+    /// Whether the caller runs on the event loop of the link.
+    public var isOnNetworkThread: Bool { link.eventLoop.inEventLoop }
+
+    /// Runs `body` soon on the event loop of the link, in turn with the delegates of its streams.
+    public func runSoon(_ body: @escaping @Sendable () -> Void) { link.runSoon(body) }
+
     /// The present on the node's clock.
     package var now: ContinuousClock.Instant { link.node.surroundings.now() }
 

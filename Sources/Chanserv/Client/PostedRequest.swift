@@ -80,6 +80,8 @@ final class PostedRequest: Sendable {
                     return true
                 }
                 if isWanted { named.start() }
+            case .failed(let error): throw fail(ChanservError(error, while: "waiting for a source"))
+            case .nothing: continue
             case .finished:
                 connection.releaseGrant()
                 connection.close()

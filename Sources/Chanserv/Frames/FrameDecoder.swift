@@ -5,7 +5,7 @@ public import NIOCore
 /// Whole frames are slices of the bytes they came in; only a frame that is cut is copied, into a buffer of its own that grows
 /// with the bytes that have come, never far ahead of them, whatever length is claimed.
 @usableFromInline
-struct FrameDecoder: Sendable {
+package struct FrameDecoder: Sendable {
     /// Bytes that came and were not looked at yet.
     @usableFromInline var chunk = ByteBuffer()
     /// Where the memory of `chunk` begins, so that a length is one load. Valid for as long as `chunk` is the buffer that it was
@@ -27,15 +27,21 @@ struct FrameDecoder: Sendable {
     /// system's to provide when they come.
     private static let ahead = 1 << 20
 
-    init(decompresses: Bool, limit: Int = WireFormat.maxFrameSize) {
+    package init(decompresses: Bool, limit: Int = WireFormat.maxFrameSize) {
         self.decompresses = decompresses
         self.limit = limit
     }
 
     /// Adds bytes that came. Those before must have been used up: ``next()`` answered `nil`.
-    mutating func append(_ bytes: ByteBuffer) {
+    package mutating func append(_ bytes: ByteBuffer) {
         assert(chunk.readableBytes == 0)
         take(bytes)
+    }
+
+    /// Takes the bytes that were not looked at. After a whole frame only.
+    package mutating func takeRest() -> ByteBuffer {
+        defer { chunk = ByteBuffer() }
+        return chunk
     }
 
     /// The next frame if it is whole, small work and at hand; `nil` says to ask ``next()``, not that there is none.
@@ -62,7 +68,7 @@ struct FrameDecoder: Sendable {
     /// The next frame, or `nil` when more bytes are needed for it.
     ///
     /// - Throws: `wrongFrameSize`, `wrongUncompressedFrameSize` or `corruptCompression`; the stream cannot be used on.
-    mutating func next() throws(ChanservError) -> ByteBuffer? {
+    package mutating func next() throws(ChanservError) -> ByteBuffer? {
         guard let frame = try nextRaw() else { return nil }
         guard decompresses, frame.readableBytes > WireFormat.compressedHead,
             frame.getInteger(at: frame.readerIndex, endianness: .little, as: UInt32.self) == WireFormat.compressedMark

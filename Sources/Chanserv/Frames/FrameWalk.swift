@@ -1,19 +1,21 @@
-import NIOCore
+package import NIOCore
 
 /// Finds where frames end in a stream of bytes that is passed on as it is.
-struct FrameWalk: Sendable {
+package struct FrameWalk: Sendable {
     /// The bytes of a length that came so far, and how many.
     private var length: UInt64 = 0
     private var lengthBytes = 0
     /// What is still to come of the frame whose length is known.
     private var rest = 0
 
+    package init() {}
+
     /// Whether the bytes so far end with a whole frame.
-    var isBetweenFrames: Bool { rest == 0 && lengthBytes == 0 }
+    package var isBetweenFrames: Bool { rest == 0 && lengthBytes == 0 }
 
     /// - Returns: how many frames end in `bytes`.
     /// - Throws: ``ChanservError`` with code `wrongFrameSize`.
-    mutating func ends(in bytes: ByteBuffer) throws(ChanservError) -> Int {
+    package mutating func ends(in bytes: ByteBuffer) throws(ChanservError) -> Int {
         let result = bytes.withUnsafeReadableBytes { walk($0) }
         guard let result else {
             throw ChanservError(.wrongFrameSize, "\(length) bytes, at most \(WireFormat.maxFrameSize) can be sent")

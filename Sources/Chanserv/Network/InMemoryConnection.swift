@@ -108,6 +108,8 @@ final class InMemoryPair: Sendable {
         if isNews { network.run { self.tell(side) } }
     }
 
+    func run(_ body: @escaping @Sendable () -> Void) { network.run(body) }
+
     private func tell(_ side: Side) {
         let delegate = inside.withLockedValue { inside in
             inside.isQueued[side.rawValue] = false
@@ -326,6 +328,9 @@ final class InMemoryConnection: Connection {
     func takeContext() -> RequestContext { pair.takeContext() }
     func setDelegate(_ delegate: (any ConnectionDelegate)?) { pair.setDelegate(delegate, of: side) }
     func callDelegateSoon() { pair.changed(side) }
+    // Events come on the threads of their callers.
+    var isOnNetworkThread: Bool { false }
+    func runSoon(_ body: @escaping @Sendable () -> Void) { pair.run(body) }
     func take() -> ReceivedBytes { pair.take(side) }
     func write(_ bytes: ByteBuffer) throws(ConnectionError) -> Bool { try pair.write(bytes, from: side) }
     func push() -> PushedConnection { .notGranted }
@@ -351,6 +356,15 @@ final class InMemoryConnection: Connection {
     }
 
     func opened(deadline: ContinuousClock.Instant) async throws { try await pair.waitForAnswer(deadline: deadline) }
+
+    func takeNews() -> ConnectionNews {
+        switch take() {
+        case .bytes(let bytes): .bytes(bytes)
+        case .nothing: .nothing
+        case .finished: .finished
+        case .failed(let error): .failed(error)
+        }
+    }
 
     func nextNews(deadline: ContinuousClock.Instant?) async throws -> ConnectionNews {
         try await read(deadline: deadline).map { .bytes($0) } ?? .finished

@@ -125,6 +125,12 @@ public protocol Connection: AnyObject, Sendable {
     /// Calls the delegate soon, on the network's thread.
     func callDelegateSoon()
 
+    /// Whether the caller runs on the network's thread of this connection.
+    var isOnNetworkThread: Bool { get }
+
+    /// Runs `body` soon, on the network's thread of this connection.
+    func runSoon(_ body: @escaping @Sendable () -> Void)
+
     /// Whether the peer has ended the connection in a way that makes writing pointless: it closed or failed it, or the network
     /// between the two ends broke.
     var isPeerGone: Bool { get }
@@ -194,7 +200,12 @@ public protocol Connection: AnyObject, Sendable {
     /// Whether the peer has taken this pushed source.
     var wasTaken: Bool { get }
 
-    /// Returns what came on the connection of a request: a pushed source, bytes, or the end, and waits if there is nothing.
+    /// Returns what came on the connection of a request, without waiting: a pushed source, bytes, or the end.
+    func takeNews() -> ConnectionNews
+
+    /// As ``takeNews()``, and waits while there is nothing.
+    ///
+    /// - Throws: as ``read(deadline:)``, instead of returning a failure.
     nonisolated(nonsending) func nextNews(deadline: ContinuousClock.Instant?) async throws -> ConnectionNews
 
     /// The peer has ended the request, and its sources were taken: memory that was set aside for them is free.
@@ -244,6 +255,9 @@ public enum ConnectionNews: Sendable {
     /// The server announces its sources by name.
     case bytes(ByteBuffer)
     case finished
+    case failed(ConnectionError)
+    /// Nothing has come since the last call.
+    case nothing
 }
 
 /// Time and chance as a network has them: the system's, or a simulation's.

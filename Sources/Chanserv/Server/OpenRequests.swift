@@ -23,6 +23,8 @@ package final class OpenRequests: Sendable {
         /// `nil` while the body is coming.
         var generation: UInt64?
         var lease: UInt64?
+        /// Of the whole host, when the instance was leased.
+        var hostGeneration: UInt64?
         var isListing = true
         var isAnswered = false
 
@@ -94,10 +96,11 @@ package final class OpenRequests: Sendable {
     /// The request uses an instance until it is released.
     ///
     /// - Returns: `false`, and nothing changed, if the instance takes no more requests.
-    package func lease(_ lease: UInt64, for scope: RequestScope) -> Bool {
+    package func lease(_ lease: UInt64, generation: UInt64 = 0, for scope: RequestScope) -> Bool {
         inside.withLockedValue { inside in
             guard !inside.closedLeases.contains(lease) else { return false }
             inside.entries[scope.id]?.lease = lease
+            inside.entries[scope.id]?.hostGeneration = generation
             return true
         }
     }
@@ -164,11 +167,11 @@ package final class OpenRequests: Sendable {
         }.sorted { $0.id < $1.id }
     }
 
-    /// How many requests each generation of a service has, as numbered by ``lease(_:for:)``.
-    package var countByLease: [UInt64: Int] {
+    /// How many requests each generation of the host has, as numbered by ``lease(_:generation:for:)``.
+    package var countByGeneration: [UInt64: Int] {
         inside.withLockedValue { inside in
             inside.entries.values.reduce(into: [:]) { counts, entry in
-                if let lease = entry.lease { counts[lease, default: 0] += 1 }
+                if let generation = entry.hostGeneration { counts[generation, default: 0] += 1 }
             }
         }
     }

@@ -89,6 +89,19 @@ package final class RequestScope: ConnectionDelegate {
         if connection.isPeerGone { connection.callDelegateSoon() }
     }
 
+    // MARK: - Where code runs
+
+    /// Whether the caller runs on the network's thread of the request's connection.
+    package var isOnNetworkThread: Bool { connection.isOnNetworkThread }
+
+    /// Runs `body` soon, on the network's thread of the request's connection.
+    package func runSoon(_ body: @escaping @Sendable () -> Void) { connection.runSoon(body) }
+
+    /// Runs `body` after a delay, on any thread.
+    package func after(_ delay: Duration, _ body: @escaping @Sendable () -> Void) {
+        surroundings.schedule(surroundings.now() + delay, body)
+    }
+
     // MARK: - Events of the connection
 
     package func connectionChanged() {
@@ -307,7 +320,8 @@ package final class RequestScope: ConnectionDelegate {
             error.isNetworks
             ? error.cause as? ChanservError ?? ChanservError(.sourceFailed, "\(error.cause)", cause: error.cause)
             : ChanservError(.sourceFailed, "\(error.cause)", cause: error.cause)
-        connection.fail(failure.code == .sourceFailed ? failure.message : failure.description)
+        let text = failure.code == .sourceFailed ? failure.message : failure.description
+        connection.fail(configuration.errorText?(error.cause) ?? text)
         report(failure)
         endListing(error.counts ? .failed(failure) : .neutral)
     }

@@ -54,6 +54,9 @@ extension Server {
         /// 30 s.
         public var drainTimeout = Duration.seconds(30)
 
+        /// What the client is told about an error of a source function or a source; `nil` is its description.
+        package var errorText: (@Sendable (any Error) -> String)?
+
         // MARK: Where code runs
 
         /// Where source functions and frame producers run. Default `nil`: Swift's own pool.

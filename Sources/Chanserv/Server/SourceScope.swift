@@ -232,9 +232,10 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             end.connection?.close()
             return request.ended(self, .well, wasAccepted: end.wasAccepted)
         }
+        let configuration = request.configuration
         let failure = ChanservError(.sourceFailed, "\(error)", cause: error)
-        end.connection?.fail(failure.message)
-        request.configuration.onChanError(failure)
+        end.connection?.fail(configuration.errorText?(error) ?? failure.message)
+        configuration.onChanError(failure)
         request.ended(
             self, SourceFuncError(error).counts ? .failed(failure) : .neutral, wasAccepted: end.wasAccepted)
     }

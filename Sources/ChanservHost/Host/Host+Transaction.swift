@@ -56,7 +56,8 @@ extension Host {
             case .destroy(let key):
                 if let instance = made.instances.removeValue(forKey: key) {
                     table.forget(instance)
-                    _ = await instance.plugin.retire(deadline: .now, reason: "its reload was undone")
+                    _ = await instance.plugin.retire(
+                        instance.id, in: table.open, deadline: .now, reason: "its reload was undone")
                 }
                 action = transaction.succeeded()
             case .finish:
@@ -72,7 +73,7 @@ extension Host {
         guard let recipe else { preconditionFailure("a plan names an instance nobody knows how to make") }
         let id = nextID()
         let surroundings = InstanceRecipe.Surroundings(
-            threads: threads, logger: logger, program: program, executor: network?.multiplexer.executor,
+            threads: threads, logger: logger, program: program,
             onCrash: { [weak self] reason in Task { await self?.instanceFailed(id, reason, isOver: false) } },
             onStuck: { [weak self] reason in Task { await self?.instanceFailed(id, reason, isOver: true) } })
         do throws(InstanceRecipe.Refusal) {
@@ -103,10 +104,12 @@ extension Host {
         let id = nextID()
         let log = RouteLog(planned.vAddr, logger: logger)
         table.prepare(id, instance)
-        let configuration = Server.Configuration(planned.options, executor: instance.plugin.taskExecutor, log: log)
-        let server = Server(multiplexer: network.multiplexer, configuration: configuration)
+        let server = Server(
+            multiplexer: network.multiplexer, configuration: Server.Configuration(planned.options, log: log),
+            open: table.open)
         do {
-            let service = try server.listenAndServe(planned.vAddr, table.sourceFunc(for: id, options: planned.options))
+            let service = try server.serve(
+                planned.vAddr, handler: table.handler(for: id, options: planned.options))
             log.attach(service)
             return RunningRoute(id: id, planned: planned, service: service, log: log)
         } catch {
@@ -141,10 +144,9 @@ extension Host {
         let repointed = Set(plan.repoint.map(\.vAddr))
         let touched = repointed.union(plan.update.map(\.vAddr))
         for route in routes where touched.contains(route.planned.vAddr) {
-            let executor = serving(route.planned.instance).plugin.taskExecutor
             route.service.update(
-                configuration: Server.Configuration(route.planned.options, executor: executor, log: route.log),
-                sourceFunc: table.sourceFunc(for: route.id, options: route.planned.options),
+                configuration: Server.Configuration(route.planned.options, log: route.log),
+                handler: table.handler(for: route.id, options: route.planned.options),
                 // What failed was the instance before.
                 forgivesFailures: repointed.contains(route.planned.vAddr))
         }
@@ -190,9 +192,9 @@ extension Host {
     /// - Parameter reason: what clients are told whose requests it cuts off; `nil` is that the plugin was replaced.
     func retire(_ instance: RunningInstance, deadline: ContinuousClock.Instant, reason: String? = nil) {
         let task = Task {
-            // Requests on their way to the instance hold it too; only then may it refuse what comes.
+            // Routes that are being unbound may still lead requests to it.
             _ = await instance.released.wait(until: deadline)
-            let end = await instance.plugin.retire(deadline: deadline, reason: reason)
+            let end = await instance.plugin.retire(instance.id, in: table.open, deadline: deadline, reason: reason)
             logger.debug("instance \(instance.key) retired", metadata: ["result": "\(end)"])
             retiring[instance.id] = nil
         }

@@ -22,7 +22,8 @@ public actor Host {
     let store: PluginStore
     /// chanserv's own executable, which is started for plugins that have processes and to try libraries out.
     let program: String?
-    let table = ServingTable()
+    /// The open requests, and where new ones are led.
+    let table: ServingTable
 
     /// What runs; `nil` before the start.
     var configuration: HostConfiguration?
@@ -85,6 +86,7 @@ public actor Host {
         makeNetwork = network
         threads = PluginThreads(name: "plugin", limit: PluginThreads.defaultSharedLimit)
         store = PluginStore(threads: threads, logger: logger)
+        table = ServingTable(open: OpenRequests(surroundings: .system))
     }
 
     var tools: Preparation.Tools { Preparation.Tools(store: store, program: program) }
@@ -198,14 +200,14 @@ public actor Host {
         let current = serving.filter { seen.insert($0.id).inserted }
         let draining = retiring.sorted { $0.key < $1.key }.map(\.value.instance)
         return HostStatus(
-            listening: listening, generation: table.generation, requestsByGeneration: table.requestsByGeneration,
+            listening: listening, generation: table.generation, requestsByGeneration: table.open.countByGeneration,
             routes: routes.map {
                 HostStatus.Route(
                     vAddr: $0.planned.vAddr, plugin: $0.planned.instance.plugin, digest: $0.planned.instance.digest,
                     state: $0.service.state, counters: $0.service.counters)
             },
-            instances: current.map { HostStatus.Instance($0, isDraining: false) }
-                + draining.map { HostStatus.Instance($0, isDraining: true) },
+            instances: current.map { HostStatus.Instance($0, in: table.open, isDraining: false) }
+                + draining.map { HostStatus.Instance($0, in: table.open, isDraining: true) },
             retainedCopies: store.statistics.copies, retainedBytes: store.statistics.bytes, reloads: reloadCounts,
             lastReload: lastReload.map { HostStatus.LastReload(outcome: $0.outcome, age: $0.time.duration(to: .now)) },
             uptime: readySince.map { $0.duration(to: .now) })

@@ -83,12 +83,15 @@ public struct HostStatus: Sendable, Hashable {
 }
 
 extension HostStatus.Instance {
-    init(_ instance: RunningInstance, isDraining: Bool) {
+    init(_ instance: RunningInstance, in open: OpenRequests, isDraining: Bool) {
         let statistics = instance.plugin.statistics
+        let requests = open.requests(.lease(instance.id))
         self.init(
             plugin: instance.key.plugin, version: instance.plugin.version,
             digest: instance.key.digest, config: instance.key.config, isDraining: isDraining,
-            openCalls: statistics.openCalls, openSources: statistics.openSources, calls: statistics.calls,
+            openCalls: requests.count,
+            openSources: requests.reduce(0) { $0 + $1.sourceCounts.open + $1.sourceCounts.waiting },
+            calls: statistics.calls,
             frames: statistics.frames, overstays: statistics.overstays,
             workers: instance.plugin.workers)
     }

@@ -17,8 +17,6 @@ struct InstanceRecipe: Sendable {
         var logger: Logger
         /// chanserv's own executable, for processes.
         var program: String?
-        /// Where requests that only pass through are served best.
-        var executor: (any TaskExecutor)?
         /// The instance failed by itself, outside of any request: why.
         var onCrash: @Sendable (String) -> Void
         /// A function of it does not return: which.
@@ -80,7 +78,7 @@ struct InstanceRecipe: Sendable {
         return try await WorkerInstance.create(
             WorkerInstance.Recipe(
                 plugin: key.plugin, program: program, library: library, configuration: configuration,
-                threads: key.threads, options: key.isolation, logger: logger, executor: surroundings.executor),
+                threads: key.threads, options: key.isolation, logger: logger),
             onCrash: surroundings.onCrash)
     }
 }

@@ -12,7 +12,7 @@ struct RunningRoute: Sendable {
 
 extension Server.Configuration {
     /// What the file says about a route, with its failures going to the log.
-    init(_ options: RouteOptions, executor: (any TaskExecutor)?, log: RouteLog) {
+    init(_ options: RouteOptions, log: RouteLog) {
         self.init()
         maxErrorMass = options.errorMass.limit ?? 0
         errorPause = options.errorMass.pause
@@ -27,7 +27,6 @@ extension Server.Configuration {
         batchSize = options.batchSize
         maxConcurrentRequests = options.limits.requests
         maxUnacceptedSources = options.limits.unacceptedSources
-        self.executor = executor
         onError = { log.failed("request", $0) }
         onChanError = { log.failed("source", $0) }
         onMaxErrorMass = { log.withdrawn(after: $0, last: $1) }

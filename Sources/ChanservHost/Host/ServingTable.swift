@@ -12,7 +12,7 @@ final class RunningInstance: Sendable {
     let id: InstanceID
     let key: InstanceKey
     let plugin: any ServingInstance
-    /// No request holds it and none ever will.
+    /// No route leads to it any more.
     let released = Event()
 
     init(id: InstanceID, key: InstanceKey, plugin: any ServingInstance) {
@@ -22,27 +22,60 @@ final class RunningInstance: Sendable {
     }
 }
 
-/// Leads requests, on whatever thread they come, to the instance that is current when they begin.
+/// Leads requests, from any thread, to the instance that is current when their body has come.
 final class ServingTable: Sendable {
     typealias Ledger = Generations<RouteID, InstanceID>
 
     private struct State {
         var ledger = Ledger()
-        /// Every instance that a request could be led to or that one holds.
+        /// Every instance that a route leads to.
         var instances: [InstanceID: RunningInstance] = [:]
     }
 
+    /// The open requests of the host.
+    let open: OpenRequests
     private let state = NIOLockedValueBox(State())
+
+    init(open: OpenRequests) {
+        self.open = open
+    }
 
     /// What a bound route answers with, now and after every swap.
     ///
     /// - Parameter options: of the route.
-    func sourceFunc(for route: RouteID, options: RouteOptions) -> SourceFunc {
-        { request in
-            guard let (hold, instance) = self.begin(on: route) else {
-                throw PluginError(.withdrawn, "\(request.vAddr) is not served any more")
+    func handler(for route: RouteID, options: RouteOptions) -> some RequestHandler {
+        RouteHandler(table: self, route: route, options: options)
+    }
+
+    /// Serves the requests of one route.
+    private struct RouteHandler: RequestHandler {
+        let table: ServingTable
+        let route: RouteID
+        let options: RouteOptions
+
+        func begin(_ request: Request, in scope: RequestScope) {
+            guard let instance = table.lease(on: route, for: scope) else {
+                scope.finish(PluginError(.withdrawn, "\(request.vAddr) is not served any more"))
+                return scope.released()
             }
-            return try await instance.plugin.serve(request, options: options) { self.end(hold) }
+            instance.plugin.begin(request, in: scope, options: options)
+        }
+    }
+
+    /// Leads a request to an instance, which it then uses until it is released.
+    private func lease(on route: RouteID, for scope: RequestScope) -> RunningInstance? {
+        var refused: InstanceID?
+        while true {
+            let found = state.withLockedValue { state -> (Ledger.Lead, RunningInstance)? in
+                guard let lead = state.ledger.lead(route), let instance = state.instances[lead.instance] else {
+                    return nil
+                }
+                return (lead, instance)
+            }
+            guard let (lead, instance) = found, lead.instance != refused else { return nil }
+            // It may have been retired since it was looked up; then another one is current.
+            if open.lease(lead.instance, generation: lead.generation, for: scope) { return instance }
+            refused = lead.instance
         }
     }
 
@@ -94,22 +127,6 @@ final class ServingTable: Sendable {
 
     /// The number of the current generation.
     var generation: UInt64 { state.withLockedValue { $0.ledger.current.number } }
-
-    /// How many requests hold each generation.
-    var requestsByGeneration: [UInt64: Int] { state.withLockedValue { $0.ledger.requestsByGeneration } }
-
-    private func begin(on route: RouteID) -> (Ledger.Hold, RunningInstance)? {
-        state.withLockedValue { state in
-            guard let hold = state.ledger.begin(on: route), let instance = state.instances[hold.instance] else {
-                return nil
-            }
-            return (hold, instance)
-        }
-    }
-
-    private func end(_ hold: Ledger.Hold) {
-        perform { $0.end(hold) }
-    }
 
     private func perform(_ body: (inout Ledger) -> Ledger.Action?) {
         let released = state.withLockedValue { state -> RunningInstance? in

@@ -1,6 +1,7 @@
 internal import CChanservPlugin
 internal import Glibc
 internal import Logging
+internal import NIOConcurrencyHelpers
 
 /// What every call into one instance needs: the functions, where they run, and how their time is watched.
 final class PluginContext: Sendable {
@@ -12,6 +13,10 @@ final class PluginContext: Sendable {
     let counters = PluginCounters()
     /// What the instance has lent to the host. destroy is called only after its `end()` and `allReturned`.
     let lent: LentFrames
+    /// How long an object is served before others have their turn, in nanoseconds: 200 µs.
+    static let turn: UInt64 = 200_000
+    /// Whether calls may run on the network's threads: `nil` if the plugin or the operator does not allow it.
+    private let inlineCalls: NIOLockedValueBox<InlineCalls>?
     /// In nanoseconds, as the other.
     private let callBudget: UInt64
     private let lifeBudget: UInt64
@@ -29,11 +34,34 @@ final class PluginContext: Sendable {
         self.executor = executor
         self.logger = logger
         lent = LentFrames(bytesLimit: configuration.lentBytesLimit)
+        inlineCalls =
+            descriptor.isInline && configuration.allowsInline ? NIOLockedValueBox(InlineCalls()) : nil
         callBudget = Self.nanoseconds(configuration.callBudget)
         lifeBudget = Self.nanoseconds(configuration.lifeBudget)
         killAfter = configuration.killAfter.map { Self.nanoseconds($0) }
         onStuck = configuration.onStuck
         onHopeless = configuration.onHopeless
+    }
+
+    /// Whether the plugin and the operator allow calls on the network's threads.
+    var allowsInline: Bool { inlineCalls != nil }
+
+    /// Whether a call may run on a network thread now.
+    var mayRunInline: Bool {
+        guard let inlineCalls else { return false }
+        return inlineCalls.withLockedValue { $0.isAllowed(now: monotonicNanoseconds()) }
+    }
+
+    /// A call on a network thread has returned.
+    private func tookInline(_ function: StaticString, _ duration: UInt64) {
+        guard duration > InlineCalls.longest, let inlineCalls else { return }
+        let pause = inlineCalls.withLockedValue { $0.took(duration, now: monotonicNanoseconds()) }
+        guard let pause else { return }
+        logger.warning(
+            """
+            plugin \(name): \(function) took \(duration / 1_000) us on a network thread; the plugin runs on threads of its \
+            own for \(pause / 1_000_000) ms. A plugin with CHANSERV_PLUGIN_INLINE returns within microseconds
+            """)
     }
 
     private static func nanoseconds(_ duration: Duration) -> UInt64 {
@@ -77,6 +105,7 @@ final class PluginContext: Sendable {
         _ function: StaticString, _ kind: CallKind, _ body: (PluginDescriptor) -> Result
     ) -> Result {
         let (result, duration, wasReported) = CallWatch.watching(self, function, kind) { body(descriptor) }
+        if CurrentPluginExecutor.isOnNetworkThread { tookInline(function, duration) }
         if wasReported { executor.stuckCallReturned(isUrgent: kind == .urgent) }
         if duration > budget(of: kind) { overstayed(function, kind, duration, isCounted: wasReported) }
         return result

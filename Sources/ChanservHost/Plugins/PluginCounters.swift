@@ -2,8 +2,6 @@ internal import Synchronization
 
 /// What an instance has done, counted as it happens: every counter is one relaxed atomic, for polls must not meet at a lock.
 package final class PluginCounters: Sendable {
-    fileprivate let openCalls = Atomic<Int>(0)
-    fileprivate let openSources = Atomic<Int>(0)
     fileprivate let calls = Atomic<Int>(0)
     fileprivate let sources = Atomic<Int>(0)
     fileprivate let frames = Atomic<Int>(0)
@@ -14,19 +12,9 @@ package final class PluginCounters: Sendable {
 
     package init() {}
 
-    func callOpened() {
-        openCalls.add(1, ordering: .relaxed)
-        calls.add(1, ordering: .relaxed)
-    }
+    func callOpened() { calls.add(1, ordering: .relaxed) }
 
-    func callClosed() { openCalls.subtract(1, ordering: .relaxed) }
-
-    func sourceOpened() {
-        openSources.add(1, ordering: .relaxed)
-        sources.add(1, ordering: .relaxed)
-    }
-
-    func sourceClosed() { openSources.subtract(1, ordering: .relaxed) }
+    func sourceOpened() { sources.add(1, ordering: .relaxed) }
 
     func framesPolled(_ count: Int, bytes size: Int) {
         polls.add(1, ordering: .relaxed)
@@ -44,10 +32,6 @@ package final class PluginCounters: Sendable {
 
 /// The counters at one moment, each by itself: they are not taken at the same instant.
 package struct PluginStatistics: Sendable, Hashable, Codable {
-    /// Calls opened and not closed yet.
-    package var openCalls: Int
-    /// Sources added and not closed yet.
-    package var openSources: Int
     /// Calls opened since the beginning.
     package var calls: Int
     /// Sources added since the beginning.
@@ -66,7 +50,7 @@ package struct PluginStatistics: Sendable, Hashable, Codable {
     /// Nothing yet.
     static let zero = PluginStatistics(PluginCounters())
 
-    /// Adds what another process has done; what is open there is not added up over time.
+    /// Adds what another process has done.
     ///
     /// What a process says of itself may be anything: numbers that are none, or too large, count as far as they can.
     static func += (total: inout Self, other: Self) {
@@ -77,8 +61,6 @@ package struct PluginStatistics: Sendable, Hashable, Codable {
     }
 
     package init(_ counters: PluginCounters) {
-        openCalls = counters.openCalls.load(ordering: .relaxed)
-        openSources = counters.openSources.load(ordering: .relaxed)
         calls = counters.calls.load(ordering: .relaxed)
         sources = counters.sources.load(ordering: .relaxed)
         frames = counters.frames.load(ordering: .relaxed)

@@ -1,4 +1,5 @@
 internal import Glibc
+internal import NIOPosix
 
 /// Where the functions of a plugin run: threads made for plugins, never an event loop nor Swift's cooperative pool
 /// (design section 5).
@@ -14,6 +15,11 @@ package protocol PluginExecutor: TaskExecutor {
 
     /// Runs `work` even when all threads are held up in blocking calls: a cancellation must get past them.
     func submitUrgent(_ work: @escaping @Sendable () -> Void)
+
+    /// Runs `work` on this thread, which is not the executor's, as if it were, if nothing that runs on the executor forbids it.
+    ///
+    /// - Returns: whether it ran.
+    func tryRunInPlace(_ work: () -> Void) -> Bool
 
     /// Whether jobs wait for a thread, so that one that goes on and on should give way now and then. A hint.
     var isBehind: Bool { get }
@@ -45,6 +51,16 @@ extension PluginExecutor {
     }
 }
 
+extension PluginExecutor {
+    /// Runs `work` on a network thread as if it were one of the executor's.
+    func runInPlace(_ work: () -> Void) {
+        let outer = CurrentPluginExecutor.identity
+        CurrentPluginExecutor.identity = Unmanaged.passUnretained(self).toOpaque()
+        defer { CurrentPluginExecutor.identity = outer }
+        work()
+    }
+}
+
 /// Which executor runs on this thread, held where only this thread sees it.
 enum CurrentPluginExecutor {
     private static let key: pthread_key_t = {
@@ -53,6 +69,9 @@ enum CurrentPluginExecutor {
         precondition(result == 0, "no thread-specific key: \(systemMessage(result))")
         return key
     }()
+
+    /// Whether this is a network thread that runs a plugin's function in place.
+    static var isOnNetworkThread: Bool { MultiThreadedEventLoopGroup.currentEventLoop != nil }
 
     /// The executor's address, never followed.
     static var identity: UnsafeMutableRawPointer? {

@@ -13,6 +13,8 @@ package final class PluginInstance: Sendable {
         package var lifeBudget: Duration = .seconds(5)
         /// How many bytes of frames may be lent to the host at the same time; 0 to copy all frames. The default is 64 MiB.
         package var lentBytesLimit = LentFrames.bytesLimit
+        /// Whether a `CHANSERV_PLUGIN_INLINE` plugin may be called on the network's threads. The default is `true`.
+        package var allowsInline = true
         /// How many threads a `CHANSERV_PLUGIN_BLOCKING` plugin gets. The default is 16.
         package var blockingThreads = 16
         /// Called once for each function that has not returned within its budget, with a line for the operator; from any
@@ -36,13 +38,6 @@ package final class PluginInstance: Sendable {
         case killed(openCalls: Int)
     }
 
-    private struct State {
-        var life = InstanceLife()
-        var calls: [ObjectIdentifier: PluginCall] = [:]
-        /// What calls that open from now on are ended with at once.
-        var termination: PluginError?
-    }
-
     /// As the configuration names the plugin.
     package var name: String { context.name }
     /// What it is an instance of.
@@ -54,8 +49,6 @@ package final class PluginInstance: Sendable {
     private let sharedThreads: PluginThreads
     /// Its own threads, `nil` where they are shared.
     private let ownThreads: PluginThreads?
-    private let state = NIOLockedValueBox(State())
-    private let drained = Event()
 
     /// Makes an instance by calling the plugin's create.
     ///
@@ -116,106 +109,40 @@ package final class PluginInstance: Sendable {
         self.ownThreads = ownThreads
     }
 
-    /// Where tasks that serve its requests are best run: the shared threads, so that a poll is a plain call. Polls of a
-    /// plugin that blocks, or is serial, hop from there to where it runs, so that they hold up nothing else of a request.
-    package var executor: any PluginExecutor { sharedThreads }
-
-    /// Whether requests can be opened: until ``retire(deadline:grace:reason:)`` has begun.
-    package var isServing: Bool { state.withLockedValue { $0.life.phase == .serving } }
-
     /// What it has done so far.
     package var statistics: PluginStatistics { PluginStatistics(context.counters) }
 
+    /// The largest body of a request that is served on the network's thread: 64 KiB.
+    private static let inlineBody = 65_536
+
     /// Serves a request.
-    ///
-    /// - Parameter onEnd: called once when nothing of the request is left in the plugin, also where this throws.
-    /// - Throws: ``PluginError``: the plugin's, or `withdrawn` once ``retire(deadline:grace:reason:)`` has begun.
-    package func open(
-        _ request: Request, onEnd: @escaping @Sendable () -> Void = {}
-    ) async throws(PluginError) -> PluginSources {
-        guard state.withLockedValue({ $0.life.beginCall() }) else {
-            onEnd()
-            throw state.withLockedValue { $0.termination }
-                ?? PluginError(.withdrawn, "plugin \(name) is being replaced")
+    package func begin(_ request: Request, in scope: RequestScope, compression: Bool) {
+        // Compressing takes too long for an event loop.
+        let isInline =
+            context.allowsInline && !compression && request.body.readableBytes <= Self.inlineBody
+        let work = PluginRequest(scope, context, isInline: isInline)
+        let instance = pointer
+        if isInline, context.mayRunInline, scope.isOnNetworkThread,
+            context.executor.tryRunInPlace({ work.open(request, of: instance) })
+        {
+            return
         }
-        let executor = context.executor
-        let opened =
-            if executor.isCurrent { openHere(request) } else { await executor.run { self.openHere(request) } }
-        switch opened {
-        case .failure(let error):
-            callEnded(nil)
-            onEnd()
-            throw error
-        case .success(let pointer):
-            let call = PluginCall(pointer, context: context) { call in
-                self.callEnded(call)
-                onEnd()
-            }
-            let termination = state.withLockedValue { state in
-                state.calls[ObjectIdentifier(call)] = call
-                return state.termination
-            }
-            if let termination { call.terminate(termination) }
-            return PluginSources(call)
-        }
+        context.executor.submit { work.open(request, of: instance) }
     }
 
-    private func openHere(_ request: Request) -> Result<PluginPointer, PluginError> {
-        var pointer: OpaquePointer?
-        let (status, message) = request.withPluginRequest { plain in
-            context.callFailing("open") { descriptor, error in
-                descriptor.open(self.pointer.raw, plain, &pointer, error)
-            }
-        }
-        guard status == CHANSERV_READY else {
-            return .failure(PluginError(status: status, function: "open", message: message))
-        }
-        guard let pointer else { return .failure(PluginError(.internal, "open made no call")) }
-        return .success(PluginPointer(raw: pointer))
-    }
-
-    private func callEnded(_ call: PluginCall?) {
-        let isDrained = state.withLockedValue { state in
-            if let call { state.calls[ObjectIdentifier(call)] = nil }
-            return state.life.endCall()
-        }
-        if isDrained { drained.happened() }
-    }
-
-    /// Takes the instance out of service: lets no new calls begin, waits for the open ones, ends them at the deadline,
-    /// and destroys it. Call it once.
+    /// Destroys the instance, when its requests are closed. Call it once.
     ///
     /// - Parameters:
-    ///   - deadline: when open calls are ended with an error; a cancelled task ends them at once.
-    ///   - grace: how long the plugin then has to return from the functions it is in, and from destroy. Default 10 s.
-    ///   - reason: for the clients whose requests are ended.
-    package func retire(
-        deadline: ContinuousClock.Instant, grace: Duration = .seconds(10), reason: String? = nil
-    ) async -> Retirement {
-        let isDrained = state.withLockedValue { state in
-            precondition(state.life.phase == .serving, "plugin \(name) is retired twice")
-            state.life.drain()
-            return state.life.isDrained
+    ///   - openRequests: how many requests did not end: then it is left in memory, for ever.
+    ///   - grace: how long the plugin has to return from destroy.
+    package func destroy(openRequests: Int, grace: Duration) async -> Retirement {
+        guard openRequests == 0 else {
+            return leak("a function of it did not return", openRequests: openRequests)
         }
-        if isDrained { drained.happened() }
-        if await !drained.wait(until: deadline) {
-            let error = PluginError(
-                .withdrawn, reason ?? "plugin \(name) was replaced and its time to drain is over")
-            let calls = state.withLockedValue { state in
-                state.life.end()
-                state.termination = error
-                return Array(state.calls.values)
-            }
-            for call in calls { call.terminate(error) }
-            // Not cut short by this task's cancellation: what was asked for is an orderly end.
-            await Task { _ = await self.drained.wait(until: .now + grace) }.value
-        }
-        guard drained.hasHappened else { return leak("a function of it did not return") }
-        // What it lent is the host's until it is released, and destroy frees it.
         context.lent.end()
-        await Task { _ = await self.context.lent.allReturned.wait(until: .now + grace) }.value
+        await Task { [context] in _ = await context.lent.allReturned.wait(until: .now + grace) }.value
         guard context.lent.allReturned.hasHappened else {
-            return leak("\(context.lentFrames) frames that it lent were not sent or dropped")
+            return leak("frames that it lent were not sent", openRequests: 0)
         }
         let destroyed = Event()
         context.executor.submit { [context, pointer] in
@@ -223,20 +150,17 @@ package final class PluginInstance: Sendable {
             destroyed.happened()
         }
         await Task { _ = await destroyed.wait(until: .now + grace) }.value
-        guard destroyed.hasHappened else { return leak("its destroy did not return") }
-        state.withLockedValue { $0.life.finish() }
+        guard destroyed.hasHappened else { return leak("its destroy did not return", openRequests: 0) }
         ownThreads?.retire()
         return .destroyed
     }
 
-    private func leak(_ reason: String) -> Retirement {
-        let calls = state.withLockedValue { state in
-            state.life.finish()
-            return state.life.calls
-        }
+    private func leak(_ reason: String, openRequests: Int) -> Retirement {
         ownThreads?.retire()
         context.logger.error(
-            "plugin \(name): \(reason) in time, so it is left in memory with \(calls) open calls and what they hold")
-        return .leaked(openCalls: calls)
+            """
+            plugin \(name): \(reason) in time, so it is left in memory with \(openRequests) open calls and what they hold
+            """)
+        return .leaked(openCalls: openRequests)
     }
 }

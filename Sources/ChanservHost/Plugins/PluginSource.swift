@@ -1,74 +1,97 @@
 internal import Chanserv
+internal import Synchronization
 
-/// A source of a plugin, as the server pulls from it.
-///
-/// Dropping it closes it too, so that a source nobody took is closed in any case.
-final class PluginSource: FrameProducer {
+/// A source of a plugin: it polls the plugin for frames and sends them.
+final class PluginSource: SourceWork, PolledOwner {
     private let object: PolledObject
+    private let request: PluginRequest
+    private let output = Mutex<(any SourceOutput)?>(nil)
+    /// Polls in a row that brought nothing. Used in turns only, which do not overlap.
+    private nonisolated(unsafe) var idlePolls = IdlePolls()
 
-    init(_ object: PolledObject) {
-        self.object = object
+    var scope: RequestScope { request.scope }
+
+    init(_ pointer: PluginPointer, of request: PluginRequest) {
+        self.request = request
+        object = PolledObject(.source, pointer, context: request.context, isInline: request.isInline)
+        object.register(self)
     }
 
-    deinit { object.close() }
+    func setOutput(_ output: any SourceOutput) {
+        self.output.withLock { $0 = output }
+    }
 
-    func produce(into batch: inout FrameBatch) async throws -> Bool {
-        try await withTaskCancellationHandler {
-            try await pollUntilFrames(into: &batch)
-        } onCancel: {
-            object.cancel()
+    // MARK: - SourceWork
+
+    func resume() { object.turn() }
+
+    func cancel() {
+        output.withLock { $0 = nil }
+        object.stop()
+    }
+
+    // MARK: - Turns
+
+    /// Polls until there is no more room, nothing to send, or the end.
+    func takeTurn() -> Bool {
+        guard let output = output.withLock({ $0 }) else { return false }
+        guard output.room == .free else { return false }
+        let begin = monotonicNanoseconds()
+        let encoding = output.encoding
+        var batch = FrameBatch(compression: encoding.compression, target: encoding.batchSize)
+        while true {
+            let before = batch.count
+            let (step, isFull) = poll(into: &batch)
+            let now = monotonicNanoseconds()
+            switch step {
+            case .end:
+                send(&batch, to: output)
+                finish(output, nil)
+                return false
+            case .failed(let error):
+                send(&batch, to: output)
+                finish(output, error)
+                return false
+            case .stopped: return false
+            case .pending, .wait:
+                send(&batch, to: output)
+                return false
+            case .ready where batch.count == before:
+                object.context.counters.emptyPoll()
+                guard batch.isEmpty else {
+                    return send(&batch, to: output)
+                }
+                return idlePolls.next(object, function: "poll_frames", in: scope)
+            case .ready:
+                idlePolls = IdlePolls()
+                // Frames that are there wait for more from further polls, so that a plugin that hands out one frame at a poll
+                // does not cost a write each. Not of a plugin that blocks: the next poll may take long.
+                if isFull || batch.isFull || object.context.descriptor.isBlocking || now &- begin > PluginContext.turn {
+                    guard send(&batch, to: output) else { return false }
+                }
+            }
+            if now &- begin > PluginContext.turn || object.context.executor.isBehind && !object.isInline { return true }
         }
     }
 
-    func close() {
+    /// - Returns: whether there is room for more.
+    @discardableResult
+    private func send(_ batch: inout FrameBatch, to output: any SourceOutput) -> Bool {
+        batch.isEmpty || output.write(&batch) == .free
+    }
+
+    private func finish(_ output: any SourceOutput, _ error: PluginError?) {
+        self.output.withLock { $0 = nil }
+        output.finish(error)
         object.close()
     }
 
-    /// Polls until there are frames or an end, and on while more come without delay and there is room.
-    private func pollUntilFrames(into batch: inout FrameBatch) async throws -> Bool {
-        let executor = object.context.executor
-        // A source that always has frames, read by a client that always takes them, would keep its thread for ever.
-        if executor.isBehind { await Task.yield() }
-        let start = monotonicNanoseconds()
-        var idling = IdlePolls()
-        while true {
-            let before = batch.count
-            let (step, isFull, duration) =
-                if executor.isCurrent {
-                    pollOnce(into: &batch)
-                } else {
-                    await withTaskExecutorPreference(executor, isolation: nil) { pollOnce(into: &batch) }
-                }
-            switch step {
-            case .end: return false
-            case .failed(let error): throw error
-            case .stopped: throw object.stopReason
-            case .ready where batch.count == before:
-                object.context.counters.emptyPoll()
-                if !batch.isEmpty { return true }
-                await idling.pause(object, function: "poll_frames", pollTook: duration)
-            case .ready:
-                guard !isFull, !batch.isFull, !object.context.descriptor.isBlocking,
-                    monotonicNanoseconds() &- start < Self.gatheringTime
-                else { return true }
-            case .pending, .wait:
-                if !batch.isEmpty { return true }
-                await object.waitForWake()
-            }
-        }
+    func closed() {
+        object.callClose(in: scope) { [request] in request.sourceClosed() }
     }
 
-    /// How long frames that are there wait for more from further polls: 200 µs, so that a plugin that hands out one
-    /// frame at a poll does not cost a write each, and nobody notices the delay.
-    private static let gatheringTime: UInt64 = 200_000
-
-    /// - Returns: what came of it, and whether a frame found no room beside the others, so that asking again is in vain,
-    ///   and how long it took.
-    ///
-    /// Not inlined: what it needs would become part of what each source keeps that waits.
-    @inline(never)
-    private func pollOnce(into batch: inout FrameBatch) -> (PolledObject.Step, isFull: Bool, nanoseconds: UInt64) {
-        let start = monotonicNanoseconds()
+    /// - Returns: what came of it, and whether a frame found no room beside the others, so that asking again is in vain.
+    private func poll(into batch: inout FrameBatch) -> (PolledObject.Step, isFull: Bool) {
         let context = object.context
         var isFull = false
         let step = object.poll { pointer, handle in
@@ -84,6 +107,6 @@ final class PluginSource: FrameProducer {
                 return PluginAnswer(poll: status, function: "poll_frames", message: message)
             }
         }
-        return (step, isFull, monotonicNanoseconds() &- start)
+        return (step, isFull)
     }
 }

@@ -92,6 +92,11 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
         urgent?.retire()
     }
 
+    package func tryRunInPlace(_ work: () -> Void) -> Bool {
+        runInPlace(work)
+        return true
+    }
+
     package var isBehind: Bool { backlog.load(ordering: .relaxed) }
 
     package func callIsStuck(isUrgent: Bool) {

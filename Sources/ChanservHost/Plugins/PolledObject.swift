@@ -1,44 +1,93 @@
+internal import Chanserv
 internal import NIOConcurrencyHelpers
+internal import Synchronization
 
-/// A call or a source of a plugin: the shell around its ``PolledState``.
+/// Takes the turns of a polled object, and is told when it is closed.
+protocol PolledOwner: AnyObject, Sendable {
+    /// Where the object's turns may run besides the plugin's threads.
+    var scope: RequestScope { get }
+    /// Does what there is to do, for a turn at most. Runs where the plugin's functions may be called.
+    ///
+    /// - Returns: whether there is more to do.
+    func takeTurn() -> Bool
+    /// The plugin has closed the object.
+    func closed()
+}
+
+/// A call or a source of a plugin: its ``PolledState`` and its turns, and where they run.
 final class PolledObject: Sendable {
-    /// What the pointer is, and whom to tell when it is closed.
-    enum Kind: Sendable {
-        case call(PluginCall)
-        case source(of: PluginCall)
-    }
+    enum Kind: Sendable { case call, source }
 
-    private struct State {
+    private struct State: ~Copyable {
         var polled = PolledState()
-        /// Who waits for a wake. Only where `polled` is pending.
-        var waiter: UnsafeContinuation<Void, Never>?
-        /// What polls throw after the host ended the object.
-        var termination: PluginError?
-        /// For the sink; 0 before ``register(as:)`` and after the close.
-        var wakeHandle: UInt64 = 0
+        var turns = TurnState()
         /// Until the close, so that the two do not keep each other alive after it.
-        var kind: Kind?
+        var owner: (any PolledOwner)?
     }
 
     let context: PluginContext
+    /// Whether turns may run on the network's thread.
+    let isInline: Bool
+    private let kind: Kind
     private let pointer: PluginPointer
-    private let state = NIOLockedValueBox(State())
+    private let state: Mutex<State>
+    /// For the sink; constant once ``register(_:)`` has returned, which comes before the first poll.
+    private nonisolated(unsafe) var wakeHandle: UInt64 = 0
 
-    init(_ pointer: PluginPointer, context: PluginContext) {
+    init(_ kind: Kind, _ pointer: PluginPointer, context: PluginContext, isInline: Bool) {
+        self.kind = kind
         self.pointer = pointer
         self.context = context
+        self.isInline = isInline
+        state = Mutex(State())
     }
 
-    /// Makes the object known to wakes. Once, before the first poll.
-    func register(as kind: Kind) {
-        let handle = WakeTable.insert(self)
-        state.withLockedValue { state in
-            state.kind = kind
-            state.wakeHandle = handle
+    /// Makes the object known to wakes. Once, before the first turn.
+    func register(_ owner: any PolledOwner) {
+        state.withLock { $0.owner = owner }
+        wakeHandle = WakeTable.insert(self)
+    }
+
+    // MARK: - Turns
+
+    /// Something happened: a turn looks at it, here and now if this is the right thread.
+    ///
+    /// - Parameter inPlace: `false` if the caller may be in the middle of a plugin's function.
+    func turn(inPlace: Bool = true) {
+        let (request, owner) = state.withLock { ($0.turns.request(), $0.owner) }
+        guard request == .schedule, let owner else { return }
+        if inPlace, context.executor.isCurrent, !context.descriptor.isBlocking {
+            run(owner)
+        } else if inPlace, isInline, owner.scope.isOnNetworkThread {
+            runInline(owner)
+        } else {
+            schedule(owner)
         }
     }
 
-    // MARK: Polling
+    /// Begins a turn soon, on the thread where it belongs.
+    private func schedule(_ owner: any PolledOwner) {
+        if isInline, context.mayRunInline {
+            owner.scope.runSoon { [self] in runInline(owner) }
+        } else {
+            context.executor.submit { [self] in run(owner) }
+        }
+    }
+
+    /// On the network's thread.
+    private func runInline(_ owner: any PolledOwner) {
+        guard context.mayRunInline, context.executor.tryRunInPlace({ run(owner, isInline: true) }) else {
+            return context.executor.submit { [self] in run(owner) }
+        }
+    }
+
+    private func run(_ owner: any PolledOwner, isInline: Bool = false) {
+        state.withLock { $0.turns.begin() }
+        let wantsMore = owner.takeTurn()
+        if state.withLock({ $0.turns.end(wantsMore: wantsMore) }) == .schedule { schedule(owner) }
+    }
+
+    // MARK: - Polling
 
     /// What to do instead of polling, or the outcome of a poll.
     enum Step: Sendable {
@@ -46,30 +95,30 @@ final class PolledObject: Sendable {
         case pending
         case end
         case failed(PluginError)
+        /// The last poll answered PENDING, and no wake has come.
         case wait
-        /// Cancelled or ended by the host.
+        /// The host ended the object.
         case stopped
     }
 
-    /// Polls once if it may be. Must run on the plugin's executor.
+    /// Polls once if it may be. In a turn.
     ///
     /// - Parameter poll: calls the plugin with the pointer and the handle for the sink.
     func poll(_ poll: (_ pointer: OpaquePointer, _ wakeHandle: UInt64) -> PluginAnswer) -> Step {
-        let (action, handle) = state.withLockedValue { ($0.polled.beginPoll(), $0.wakeHandle) }
-        switch action {
+        switch state.withLock({ $0.polled.beginPoll() }) {
         case .wait: return .wait
         case .reportEnd: return .end
         case .reportStop: return .stopped
         case .poll: break
         }
-        let answer = poll(pointer.raw, handle)
+        let answer = poll(pointer.raw, wakeHandle)
         let outcome: PolledState.Outcome =
             switch answer {
             case .ready: .ready
             case .pending: .pending
             case .end, .failed: .finished
             }
-        let (closeAction, isStopped) = state.withLockedValue { state in
+        let (closeAction, isStopped) = state.withLock { state in
             (state.polled.pollReturned(outcome), state.polled.isStopped)
         }
         perform(closeAction)
@@ -82,117 +131,76 @@ final class PolledObject: Sendable {
         }
     }
 
-    /// Waits for a wake, a cancellation or the host's end of the object, whichever comes first; not at all where one
-    /// has come already.
-    func waitForWake() async {
-        await withUnsafeContinuation { continuation in
-            let resumes = state.withLockedValue { state in
-                precondition(state.waiter == nil, "two waits for one object")
-                if state.polled.beginWaiting() == .doNotWait { return true }
-                state.waiter = continuation
-                return false
-            }
-            if resumes { continuation.resume() }
-        }
-    }
-
-    /// What to throw after ``Step/stopped``.
-    var stopReason: any Error {
-        state.withLockedValue { $0.termination } ?? CancellationError()
-    }
-
-    // MARK: From any thread
+    // MARK: - From any thread
 
     /// `host->wake` was called.
     func receivedWake() {
-        let waiter: UnsafeContinuation<Void, Never>? = state.withLockedValue { state in
-            guard state.polled.receivedWake() == .resume else { return nil }
-            return state.waiter.take()
-        }
-        waiter?.resume()
-    }
-
-    /// The task that polls was cancelled.
-    func cancel() {
-        let (action, waiter) = state.withLockedValue { ($0.polled.receivedCancel(), $0.waiter.take()) }
-        if action == .callCancel { callCancel() }
-        waiter?.resume()
-    }
-
-    /// The owner needs the object no more. Repeating it does nothing.
-    func close() {
-        perform(state.withLockedValue { $0.polled.requestClose() })
-    }
-
-    /// Ends the object from the host's side: polls throw `error` from now on, and it is closed as soon as it may be,
-    /// without waiting for its owner.
-    func terminate(_ error: PluginError) {
-        let (action, waiter) = state.withLockedValue { state in
-            if state.termination == nil { state.termination = error }
-            return (state.polled.terminate(), state.waiter.take())
-        }
+        let action = state.withLock { $0.polled.receivedWake() }
         switch action {
-        case .callCancel: callCancel()
-        case .close: perform(.close)
+        case .resume: turn(inPlace: false)
         case .doNothing: break
         }
-        waiter?.resume()
     }
 
-    // MARK: Inside
+    /// The object is not needed any more. Repeating it does nothing.
+    func close() {
+        perform(state.withLock { $0.polled.requestClose() })
+    }
+
+    /// Ends the object from the host's side: the plugin is asked to let a poll that runs return, and the object is closed as
+    /// soon as it may be.
+    func stop() {
+        let (cancelAction, closeAction) = state.withLock { state in
+            (state.polled.receivedCancel(), state.polled.requestClose())
+        }
+        switch cancelAction {
+        case .callCancel: callCancel()
+        case .doNothing: break
+        }
+        perform(closeAction)
+    }
+
+    // MARK: - Closing
 
     private func callCancel() {
         // Never in place: this may be an event loop, or a thread in the middle of a poll.
         context.executor.submitUrgent { [self] in
-            let isSource = state.withLockedValue { state in
-                if case .source = state.kind { true } else { false }
+            context.callUrgently(kind == .source ? "cancel_source" : "cancel_call") { descriptor in
+                kind == .source ? descriptor.cancelSource(pointer.raw) : descriptor.cancelCall(pointer.raw)
             }
-            context.callUrgently(isSource ? "cancel_source" : "cancel_call") { descriptor in
-                isSource ? descriptor.cancelSource(pointer.raw) : descriptor.cancelCall(pointer.raw)
-            }
-            perform(state.withLockedValue { $0.polled.cancelReturned() })
+            perform(state.withLock { $0.polled.cancelReturned() })
         }
     }
 
     private func perform(_ action: PolledState.CloseAction) {
-        guard action == .close else { return }
-        let (kind, handle) = state.withLockedValue { state in
-            defer { state.kind = nil }
-            return (state.kind, state.wakeHandle)
+        switch action {
+        case .doNothing: return
+        case .close: break
         }
-        WakeTable.remove(handle)
-        switch kind {
-        case .call(let call):
-            call.pollingIsOver()
-        case .source(let call):
-            // Never in place: this may be in the middle of the poll that added the source.
-            submitClose { [self] in
-                context.call("close_source") { $0.closeSource(pointer.raw) }
-                call.sourceClosed(self)
-            }
-        case nil:
-            preconditionFailure("closed twice, or never registered")
-        }
+        let owner = state.withLock { $0.owner.take() }
+        WakeTable.remove(wakeHandle)
+        guard let owner else { preconditionFailure("closed twice, or never registered") }
+        owner.closed()
     }
 
-    /// Calls close_call, when ``PluginCall`` says it is time.
-    func closeCall(then done: @escaping @Sendable () -> Void) {
-        submitClose { [self] in
-            context.call("close_call") { $0.closeCall(pointer.raw) }
+    /// Calls the plugin's close function, here and now if this is the right thread, and `then` after it. Not during a poll.
+    func callClose(in scope: RequestScope, then done: @escaping @Sendable () -> Void) {
+        let close: @Sendable () -> Void = { [self] in
+            switch kind {
+            case .call: context.call("close_call") { $0.closeCall(pointer.raw) }
+            case .source: context.call("close_source") { $0.closeSource(pointer.raw) }
+            }
             done()
         }
-    }
-
-    private func submitClose(_ close: @escaping @Sendable () -> Void) {
-        if context.descriptor.isBlocking {
-            context.executor.submit(close)
-        } else {
-            context.executor.submitUnhurried(close)
-        }
+        let executor = context.executor
+        if context.descriptor.isBlocking { return executor.submit(close) }
+        if executor.isCurrent { return close() }
+        if isInline, scope.isOnNetworkThread, context.mayRunInline, executor.tryRunInPlace(close) { return }
+        executor.submitUnhurried(close)
     }
 }
 
 extension PolledState {
-    /// Whether nobody is interested in the outcome of polls any more.
+    /// Whether the outcome of polls does not matter any more.
     var isStopped: Bool { cancellation != .none || isCloseRequested }
 }

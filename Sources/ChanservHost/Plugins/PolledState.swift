@@ -64,16 +64,6 @@ package struct PolledState: Sendable, Hashable {
         }
     }
 
-    /// Whether somebody who was told to wait still has to.
-    package enum WaitAction: Sendable, Hashable {
-        case wait
-        case doNotWait
-    }
-
-    package func beginWaiting() -> WaitAction {
-        phase == .pending && cancellation == .none && !isCloseRequested ? .wait : .doNotWait
-    }
-
     /// What a poll came to.
     package enum Outcome: Sendable, Hashable {
         case ready
@@ -146,24 +136,6 @@ package struct PolledState: Sendable, Hashable {
     package mutating func requestClose() -> CloseAction {
         isCloseRequested = true
         return closeIfPossible()
-    }
-
-    /// What ending an object from the host's side asks for; a waiting caller has to be resumed with each.
-    package enum TerminateAction: Sendable, Hashable {
-        /// A poll runs: call cancel to make it return; close follows.
-        case callCancel
-        case close
-        case doNothing
-    }
-
-    /// Ends the object now, whatever its owner is doing: a poll that runs is cancelled, else it is closed straight away.
-    package mutating func terminate() -> TerminateAction {
-        if case .polling = phase, cancellation == .none {
-            isCloseRequested = true
-            cancellation = .running
-            return .callCancel
-        }
-        return requestClose() == .close ? .close : .doNothing
     }
 
     private mutating func closeIfPossible() -> CloseAction {

@@ -9,7 +9,7 @@ extension Request {
     func withPluginRequest<Result>(_ body: (UnsafePointer<chanserv_request>) -> Result) -> Result {
         self.body.withUnsafeReadableBytes { bytes in
             vAddr.withCString { vAddr in
-                meta.remoteAddress.withCString { remoteAddress in
+                remoteAddress.withCString { remoteAddress in
                     var request = chanserv_request()
                     request.struct_size = UInt32(MemoryLayout<chanserv_request>.size)
                     // Never NULL; any address will do for an empty body.

@@ -39,6 +39,23 @@ package final class SerialLane: PluginExecutor {
         push(.closure(work))
     }
 
+    /// Only while the lane is free: calls of a serial plugin must not overlap.
+    package func tryRunInPlace(_ work: () -> Void) -> Bool {
+        let isFree = state.withLockedValue { state in
+            guard !state.isBusy else { return false }
+            state.isBusy = true
+            return true
+        }
+        guard isFree else { return false }
+        runInPlace(work)
+        let hasMore = state.withLockedValue { state in
+            state.isBusy = !state.queue.isEmpty
+            return state.isBusy
+        }
+        if hasMore { threads.submit { self.takeTurn() } }
+        return true
+    }
+
     package var isBehind: Bool { threads.isBehind }
 
     /// Urgent work runs on the same threads as all other.

@@ -6,50 +6,57 @@ package protocol ServingInstance: Sendable {
     var name: String { get }
     /// What the library says of itself.
     var version: String { get }
-    /// Where tasks that serve its requests are best run; `nil` is Swift's own pool.
-    var taskExecutor: (any TaskExecutor)? { get }
     /// What it has done so far.
     var statistics: PluginStatistics { get }
     /// The processes it runs in, if it has its own.
     var workers: [WorkerStatus] { get }
 
-    /// Serves a request.
+    /// Begins to serve a request. On a thread of the network; it returns at once. The instance calls
+    /// ``RequestScope/released()`` once when it needs the request no more.
     ///
-    /// - Parameters:
-    ///   - options: of the route; those of its frames' encoding are what an instance elsewhere needs to know.
-    ///   - onEnd: called once when nothing of the request is left in the instance, also where this throws.
-    /// - Throws: ``PluginError``.
-    func serve(
-        _ request: Request, options: RouteOptions, onEnd: @escaping @Sendable () -> Void
-    ) async throws(PluginError) -> Sources
+    /// - Parameter options: of the route; those of its frames' encoding are what an instance elsewhere needs to know.
+    func begin(_ request: Request, in scope: RequestScope, options: RouteOptions)
 
-    /// Takes the instance out of service: lets no new requests begin, waits for the open ones, ends them at the deadline,
-    /// and destroys it. Call it once.
+    /// Destroys the instance, which gets no more requests. Call it once.
     ///
     /// - Parameters:
-    ///   - deadline: when open requests are ended with an error; a cancelled task ends them at once.
-    ///   - grace: how long the plugin then has to let go.
-    ///   - reason: for the clients whose requests are ended; `nil` is that it was replaced.
-    func retire(deadline: ContinuousClock.Instant, grace: Duration, reason: String?) async -> PluginInstance.Retirement
+    ///   - openRequests: how many requests it has not let go of, although they were ended.
+    ///   - grace: how long the plugin has to return.
+    func destroy(openRequests: Int, grace: Duration) async -> PluginInstance.Retirement
 }
 
 extension ServingInstance {
-    /// As ``retire(deadline:grace:reason:)`` with the usual 10 s of grace.
+    /// Takes the instance out of service: lets no new requests begin, waits for the open ones, ends them at the deadline, and
+    /// destroys it. Call it once.
+    ///
+    /// - Parameters:
+    ///   - lease: what stands for the instance in `open`.
+    ///   - open: the requests of the host.
+    ///   - deadline: when open requests are ended with an error; a cancelled task ends them at once.
+    ///   - grace: how long the plugin then has to let go, and to return from destroy. Default 10 s.
+    ///   - reason: for the clients whose requests are ended; `nil` is that it was replaced.
     package func retire(
-        deadline: ContinuousClock.Instant, reason: String? = nil
+        _ lease: UInt64, in open: OpenRequests, deadline: ContinuousClock.Instant, grace: Duration = .seconds(10),
+        reason: String? = nil
     ) async -> PluginInstance.Retirement {
-        await retire(deadline: deadline, grace: .seconds(10), reason: reason)
+        open.close(lease: lease)
+        defer { open.forget(lease: lease) }
+        var left = await open.wait(untilNone: .lease(lease), deadline: deadline)
+        if left > 0 {
+            open.cancel(
+                .lease(lease), reason: reason ?? "plugin \(name) was replaced and its time to drain is over")
+            // Not cut short by this task's cancellation: what was asked for is an orderly end.
+            left = await Task { await open.wait(untilNone: .lease(lease), deadline: .now + grace) }.value
+        }
+        return await destroy(openRequests: left, grace: grace)
     }
 }
 
 extension PluginInstance: ServingInstance {
     package var version: String { library.descriptor.version }
-    package var taskExecutor: (any TaskExecutor)? { executor }
     package var workers: [WorkerStatus] { [] }
 
-    package func serve(
-        _ request: Request, options: RouteOptions, onEnd: @escaping @Sendable () -> Void
-    ) async throws(PluginError) -> Sources {
-        try await open(request, onEnd: onEnd)
+    package func begin(_ request: Request, in scope: RequestScope, options: RouteOptions) {
+        begin(request, in: scope, compression: options.compression)
     }
 }

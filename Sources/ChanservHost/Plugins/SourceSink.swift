@@ -5,8 +5,8 @@ internal import NIOCore
 
 /// Collects the sources that one poll_sources adds through a `struct chanserv_source_sink`.
 struct SourceSink {
-    private let call: PluginCall
-    private(set) var sources: Deque<Source> = []
+    private let request: PluginRequest
+    private(set) var sources = Deque<(header: ByteBuffer, source: PluginSource)>()
     private var headerBytes = 0
 
     /// Full after so many sources …
@@ -14,8 +14,8 @@ struct SourceSink {
     /// … or so many bytes of headers.
     private static let headerLimit = 1 << 20
 
-    init(call: PluginCall) {
-        self.call = call
+    init(request: PluginRequest) {
+        self.request = request
     }
 
     /// Lends the sink to the plugin for one poll.
@@ -45,8 +45,7 @@ struct SourceSink {
         }
         headerBytes += size
         let bytes = ByteBuffer(bytes: UnsafeRawBufferPointer(start: header, count: size))
-        let producer = PluginSource(call.add(PluginPointer(raw: source)))
-        sources.append(Source(header: bytes, producer: producer))
+        sources.append((bytes, request.add(PluginPointer(raw: source))))
         return chanserv_status(CHANSERV_READY)
     }
 }

@@ -1,41 +1,71 @@
+internal import Chanserv
 internal import NIOCore
 
 /// A request on its way from a host to its worker: what the worker cannot see for itself, in front of the body.
 ///
-/// `vaddr length u16 | vaddr | remote address length u16 | remote address | body`, big-endian.
+/// Texts of a u16 length each: vAddr, remote address, peer address, identity, meta, bucket, trace parent; then i64 nanoseconds
+/// that are left (-1 for no deadline), and the body. All integers are big-endian. A tag that is missing has the length 65,535.
 struct RequestEnvelope: Hashable {
     var vAddr: String
     var remoteAddress: String
+    var context = RequestContext()
     var body: ByteBuffer
 
+    private static let missing = UInt16.max
+
+    init(vAddr: String, remoteAddress: String, context: RequestContext = RequestContext(), body: ByteBuffer) {
+        self.vAddr = vAddr
+        self.remoteAddress = remoteAddress
+        self.context = context
+        self.body = body
+    }
+
+    init(_ request: Request) {
+        self.init(
+            vAddr: request.vAddr, remoteAddress: request.remoteAddress, context: request.context, body: request.body)
+    }
+
     func write(into buffer: inout ByteBuffer) {
-        for text in [vAddr, remoteAddress] {
-            // Both are far shorter: names of services have at most 1,024 bytes.
-            let bytes = text.utf8.prefix(Int(UInt16.max))
+        let texts: [String?] = [
+            vAddr, remoteAddress, context.peerAddress, context.identity, context.meta, context.bucket,
+            context.traceParent,
+        ]
+        for text in texts {
+            guard let text else {
+                buffer.writeInteger(Self.missing)
+                continue
+            }
+            // All are far shorter: names have at most 1,024 bytes, a dial block has 4,096.
+            let bytes = text.utf8.prefix(Int(Self.missing) - 1)
             buffer.writeInteger(UInt16(bytes.count))
             buffer.writeBytes(bytes)
         }
+        let left = context.deadline.map { max(0, ContinuousClock.now.duration(to: $0) / .nanoseconds(1)) }
+        buffer.writeInteger(left.map { Int64(min($0, 9e18)) } ?? -1)
         buffer.writeImmutableBuffer(body)
     }
 
     /// `nil` where it is none.
     init?(reading buffer: ByteBuffer) {
         var rest = buffer
-        guard let vAddr = Self.readText(&rest), let remoteAddress = Self.readText(&rest) else { return nil }
-        self.vAddr = vAddr
-        self.remoteAddress = remoteAddress
-        body = rest
+        guard let vAddr = Self.readText(&rest) ?? nil, let remoteAddress = Self.readText(&rest) ?? nil,
+            let peerAddress = Self.readText(&rest) ?? nil, let identity = Self.readText(&rest) ?? nil,
+            let meta = Self.readText(&rest), let bucket = Self.readText(&rest), let traceParent = Self.readText(&rest),
+            let left: Int64 = rest.readInteger()
+        else { return nil }
+        self.init(
+            vAddr: vAddr, remoteAddress: remoteAddress,
+            context: RequestContext(
+                deadline: left < 0 ? nil : .now + .nanoseconds(left), meta: meta, bucket: bucket,
+                traceParent: traceParent, peerAddress: peerAddress, identity: identity),
+            body: rest)
     }
 
-    init(vAddr: String, remoteAddress: String, body: ByteBuffer) {
-        self.vAddr = vAddr
-        self.remoteAddress = remoteAddress
-        self.body = body
-    }
-
-    private static func readText(_ buffer: inout ByteBuffer) -> String? {
+    /// - Returns: `.some(nil)` for a text that is missing, `nil` if there is none to read.
+    private static func readText(_ buffer: inout ByteBuffer) -> String?? {
         guard let length: UInt16 = buffer.readInteger() else { return nil }
-        return buffer.readString(length: Int(length))
+        if length == missing { return .some(nil) }
+        return buffer.readString(length: Int(length)).map { .some($0) }
     }
 }
 

@@ -18,8 +18,6 @@ final class WorkerInstance: ServingInstance {
         var threads: Int?
         var options: IsolationOptions
         var logger: Logger
-        /// Where requests are served best: where their bytes come from.
-        var executor: (any TaskExecutor)?
 
         func start() async throws(PluginError) -> WorkerProcess {
             let assignment = WorkerAssignment(
@@ -42,12 +40,7 @@ final class WorkerInstance: ServingInstance {
 
     struct State {
         var slots: [Slot]
-        var requests: [ObjectIdentifier: (request: WorkerRequest, slot: Int)] = [:]
-        /// Requests that are on their way into ``requests``.
-        var opening = 0
         var isRetiring = false
-        /// What requests that are open, or come from now on, are ended with.
-        var termination: PluginError?
         var supervisors: [Task<Void, Never>] = []
         /// Where the search for the process with the fewest requests begins: of equals each has its turn.
         var turn = 0
@@ -62,10 +55,8 @@ final class WorkerInstance: ServingInstance {
     let recipe: Recipe
     let onCrash: @Sendable (String) -> Void
     let state: NIOLockedValueBox<State>
-    private let drained = Event()
 
     var name: String { recipe.plugin }
-    var taskExecutor: (any TaskExecutor)? { recipe.executor }
 
     /// Starts its processes and waits until each of them serves.
     ///
@@ -107,39 +98,32 @@ final class WorkerInstance: ServingInstance {
 
     // MARK: Requests
 
-    func serve(
-        _ request: Request, options: RouteOptions, onEnd: @escaping @Sendable () -> Void
-    ) async throws(PluginError) -> Sources {
-        let (number, process): (Int, WorkerProcess)
-        do throws(PluginError) {
-            (number, process) = try await place()
-        } catch {
-            onEnd()
-            throw error
-        }
-        let envelope = RequestEnvelope(
-            vAddr: request.vAddr, remoteAddress: request.meta.remoteAddress, body: request.body)
-        do {
-            let received = try await process.client.lookupAndPost(
-                process.name(for: options), body: EnvelopeFrame(envelope))
-            let serving = WorkerRequest(received, from: process, plugin: name) { serving in
-                self.ended(serving, in: number)
-                onEnd()
+    func begin(_ request: Request, in scope: RequestScope, options: RouteOptions) {
+        switch takePlace() {
+        case .taken(let number, let process): relay(request, scope, options, number, process)
+        case .refused(let error): refuse(scope, error)
+        case .none:
+            Task {
+                do throws(PluginError) {
+                    let (number, process) = try await place()
+                    relay(request, scope, options, number, process)
+                } catch {
+                    refuse(scope, error)
+                }
             }
-            let termination = state.withLockedValue { state in
-                state.opening -= 1
-                state.requests[ObjectIdentifier(serving)] = (serving, number)
-                return state.termination
-            }
-            if let termination { serving.terminate(termination) }
-            return WorkerSources(serving, received)
-        } catch {
-            ended(nil, in: number)
-            onEnd()
-            let error = error as? ChanservError ?? ChanservError(.connectionLost, "\(error)", cause: error)
-            throw await process.explain(error, plugin: name) as? PluginError
-                ?? PluginError(.withdrawn, "the request was given up")
         }
+    }
+
+    private func relay(
+        _ request: Request, _ scope: RequestScope, _ options: RouteOptions, _ number: Int, _ process: WorkerProcess
+    ) {
+        let relay = WorkerRelay(scope, to: process, plugin: name) { self.ended(in: number) }
+        relay.start(request, options: options)
+    }
+
+    private func refuse(_ scope: RequestScope, _ error: PluginError) {
+        scope.finish(error)
+        scope.released()
     }
 
     /// How long a request waits for a process that is being started again. The first pauses are shorter; after that its
@@ -157,7 +141,7 @@ final class WorkerInstance: ServingInstance {
     private func place() async throws(PluginError) -> (Int, WorkerProcess) {
         let deadline = ContinuousClock.now + Self.patience
         while true {
-            switch begin() {
+            switch takePlace() {
             case .taken(let number, let process): return (number, process)
             case .refused(let error): throw error
             case .none(let arrival, let why):
@@ -167,9 +151,8 @@ final class WorkerInstance: ServingInstance {
         }
     }
 
-    private func begin() -> Place {
+    private func takePlace() -> Place {
         state.withLockedValue { state in
-            if let termination = state.termination { return .refused(termination) }
             if state.isRetiring { return .refused(PluginError(.withdrawn, "plugin \(name) is being replaced")) }
             let count = state.slots.count
             let numbers = (0..<count).map { ($0 + state.turn) % count }.filter { state.slots[$0].process != nil }
@@ -181,7 +164,6 @@ final class WorkerInstance: ServingInstance {
             }
             state.turn = (best + 1) % count
             state.slots[best].open += 1
-            state.opening += 1
             state.requestsTotal += 1
             return .taken(best, process)
         }
@@ -196,14 +178,9 @@ final class WorkerInstance: ServingInstance {
         arrival.happened()
     }
 
-    /// Nothing of a request is open any more; `nil`: it never came to be.
-    private func ended(_ request: WorkerRequest?, in number: Int) {
-        let isDrained = state.withLockedValue { state in
-            if let request { state.requests[ObjectIdentifier(request)] = nil } else { state.opening -= 1 }
-            state.slots[number].open -= 1
-            return state.isRetiring && state.requests.isEmpty && state.opening == 0
-        }
-        if isDrained { drained.happened() }
+    /// Nothing of a request is open any more.
+    private func ended(in number: Int) {
+        state.withLockedValue { $0.slots[number].open -= 1 }
     }
 
     // MARK: What it has done
@@ -219,46 +196,26 @@ final class WorkerInstance: ServingInstance {
     }
 
     var statistics: PluginStatistics {
-        let (past, processes, requests, opening, total) = state.withLockedValue { state in
-            (
-                state.past, state.slots.compactMap(\.process), state.requests.values.map(\.request), state.opening,
-                state.requestsTotal
-            )
+        let (past, processes, total) = state.withLockedValue { state in
+            (state.past, state.slots.compactMap(\.process), state.requestsTotal)
         }
         var all = processes.reduce(into: past) { $0 += $1.statistics }
-        // These the host knows better: the processes tell theirs now and then, and none that has ended has one open.
-        all.openCalls = requests.count + opening
-        all.openSources = requests.reduce(0) { $0 + $1.openSources }
+        // The host knows this better: the processes report theirs now and then.
         all.calls = total
         return all
     }
 
     // MARK: End
 
-    func retire(
-        deadline: ContinuousClock.Instant, grace: Duration, reason: String?
-    ) async -> PluginInstance.Retirement {
-        let isDrained = state.withLockedValue { state in
+    func destroy(openRequests: Int, grace: Duration) async -> PluginInstance.Retirement {
+        let (processes, supervisors) = state.withLockedValue { state in
             precondition(!state.isRetiring, "plugin \(name) is retired twice")
             state.isRetiring = true
-            return state.requests.isEmpty && state.opening == 0
-        }
-        tellWaiting()
-        if isDrained { drained.happened() }
-        if await !drained.wait(until: deadline) {
-            let error = PluginError(.withdrawn, reason ?? "plugin \(name) was replaced and its time to drain is over")
-            let requests = state.withLockedValue { state in
-                state.termination = error
-                return state.requests.values.map(\.request)
-            }
-            for request in requests { request.terminate(error) }
-            await Task { _ = await self.drained.wait(until: .now + .seconds(1)) }.value
-        }
-        let (processes, supervisors, left) = state.withLockedValue { state in
             let processes = state.slots.compactMap(\.process)
             for number in state.slots.indices { state.slots[number].state = .retired }
-            return (processes, state.supervisors, state.requests.count + state.opening)
+            return (processes, state.supervisors)
         }
+        tellWaiting()
         for supervisor in supervisors { supervisor.cancel() }
         let allDestroyed = await withTaskGroup(of: Bool.self) { group in
             for process in processes { group.addTask { await process.retire(grace: grace) } }
@@ -268,15 +225,6 @@ final class WorkerInstance: ServingInstance {
         if !allDestroyed {
             recipe.logger.error("plugin \(name): it did not end in time, so its process was killed")
         }
-        return left == 0 && allDestroyed ? .destroyed : .killed(openCalls: left)
+        return openRequests == 0 && allDestroyed ? .destroyed : .killed(openCalls: openRequests)
     }
-}
-
-/// An envelope as the one frame of a request.
-private struct EnvelopeFrame: Frame {
-    let envelope: RequestEnvelope
-
-    init(_ envelope: RequestEnvelope) { self.envelope = envelope }
-
-    func write(into buffer: inout ByteBuffer) { envelope.write(into: &buffer) }
 }

@@ -191,7 +191,7 @@ package enum WorkerMain {
             case .retire:
                 telling.cancel()
                 say(.statistics(instance.statistics))
-                let end = await instance.retire(deadline: .now)
+                let end = await instance.retire(WorkerServer.lease, in: server.open, deadline: .now)
                 say(.retired(isDestroyed: end == .destroyed))
                 _exit(0)
             }
@@ -235,7 +235,7 @@ package enum WorkerMain {
                     name: assignment.plugin, library: library, values: configuration, threads: threads, logger: logger,
                     configuration: options(assignment))
                 say(.doing("its destroy"))
-                _ = await instance.retire(deadline: .now, grace: .seconds(3600))
+                _ = await instance.destroy(openRequests: 0, grace: .seconds(3600))
             } catch {
                 continue
             }

@@ -29,7 +29,7 @@ final class WorkerProcess: Sendable {
     }
 
     /// For requests.
-    let client: Client
+    let multiplexer: AstraNetMultiplexer
     private let child: ChildProcess
     private let plugin: String
     private let limits: IsolationOptions.Limits
@@ -94,7 +94,7 @@ final class WorkerProcess: Sendable {
         node = Node(
             configuration: WorkerLink.configuration,
             logger: Logger(label: "worker", factory: { _ in SwiftLogNoOpLogHandler() }))
-        client = Client(multiplexer: AstraNetMultiplexer(node))
+        multiplexer = AstraNetMultiplexer(node)
     }
 
     private func listen(output descriptor: Int32, control: Int32, logger: Logger) {

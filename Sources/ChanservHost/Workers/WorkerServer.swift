@@ -8,11 +8,17 @@ internal import NIOCore
 final class WorkerServer: Sendable {
     private let instance: PluginInstance
     private let multiplexer: any Multiplexer
+    /// The requests that are open in this process.
+    let open: OpenRequests
     private let services = NIOLockedValueBox<[Service]>([])
+
+    /// Stands for the instance, the only one of this process.
+    static let lease: UInt64 = 1
 
     init(_ instance: PluginInstance, on multiplexer: any Multiplexer) {
         self.instance = instance
         self.multiplexer = multiplexer
+        open = OpenRequests(surroundings: multiplexer.surroundings)
     }
 
     /// - Throws: where the name cannot be bound.
@@ -21,72 +27,37 @@ final class WorkerServer: Sendable {
         configuration.maxErrorMass = 0
         configuration.compression = compression
         configuration.batchSize = batchSize
-        // A year: the host fetches or gives up every source it was told of.
+        // A year: the host takes or gives up every source that it was told of.
         configuration.chanAcceptTimeout = .seconds(365 * 24 * 3_600)
         configuration.maxConcurrentRequests = 1 << 20
-        configuration.executor = instance.executor
-        let instance = instance
-        let service = try Server(multiplexer: multiplexer, configuration: configuration).listenAndServe(name) {
-            request in
-            guard let envelope = RequestEnvelope(reading: request.body) else {
-                throw EnvelopedError(PluginError(.internal, "a request without an envelope"))
-            }
-            var request = request
-            request.body = envelope.body
-            request.vAddr = envelope.vAddr
-            request.meta.remoteAddress = envelope.remoteAddress
-            do throws(PluginError) {
-                return EnvelopingSources(try await instance.open(request))
-            } catch {
-                throw EnvelopedError(error)
-            }
-        }
+        configuration.errorText = { ErrorEnvelope.text(of: $0) }
+        let server = Server(multiplexer: multiplexer, configuration: configuration, open: open)
+        let service = try server.serve(
+            name, handler: EnvelopeHandler(instance: instance, open: open, compression: compression))
         services.withLockedValue { $0.append(service) }
     }
 }
 
-/// An error with its code in front, as ``ErrorEnvelope`` says.
-private struct EnvelopedError: Error, CustomStringConvertible {
-    let description: String
+/// Opens the envelopes of requests.
+private struct EnvelopeHandler: RequestHandler {
+    let instance: PluginInstance
+    let open: OpenRequests
+    let compression: Bool
 
-    init(_ error: any Error) { description = ErrorEnvelope.text(of: error) }
-}
-
-/// Sources whose errors are enveloped.
-private struct EnvelopingSources: AsyncSequence, Sendable {
-    typealias Element = Source
-
-    let sources: PluginSources
-
-    init(_ sources: PluginSources) { self.sources = sources }
-
-    func makeAsyncIterator() -> Iterator { Iterator(sources: sources.makeAsyncIterator()) }
-
-    struct Iterator: AsyncIteratorProtocol {
-        var sources: PluginSources.Iterator
-
-        mutating func next() async throws -> Source? {
-            do {
-                guard let source = try await sources.next() else { return nil }
-                return Source(header: source.header, producer: EnvelopingFrames(inner: source.producer))
-            } catch {
-                throw EnvelopedError(error)
-            }
+    func begin(_ request: Request, in scope: RequestScope) {
+        guard let envelope = RequestEnvelope(reading: request.body) else {
+            scope.finish(PluginError(.internal, "a request without an envelope"))
+            return scope.released()
         }
-    }
-}
-
-/// Frames whose errors are enveloped.
-private struct EnvelopingFrames: FrameProducer {
-    let inner: any FrameProducer
-
-    func produce(into batch: inout FrameBatch) async throws -> Bool {
-        do {
-            return try await inner.produce(into: &batch)
-        } catch {
-            throw EnvelopedError(error)
+        guard open.lease(WorkerServer.lease, for: scope) else {
+            scope.finish(PluginError(.withdrawn, "the plugin is being replaced"))
+            return scope.released()
         }
+        var meta = request.meta
+        meta.remoteAddress = envelope.remoteAddress
+        instance.begin(
+            Request(
+                body: envelope.body, vAddr: envelope.vAddr, meta: meta, tags: request.tags,
+                context: envelope.context), in: scope, compression: compression)
     }
-
-    func close() { inner.close() }
 }
