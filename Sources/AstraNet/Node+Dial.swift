@@ -28,7 +28,7 @@ extension Node {
     package nonisolated(nonsending) func dial(
         _ name: String, _ request: DialRequest, deadline: ContinuousClock.Instant
     ) async throws -> Stream {
-        try request.context.validate()
+        try request.validate()
         let fullName = core.configuration.fullName(name)
         // Offers that are out of the question for this dial, and the last reason.
         var failed: Set<Address> = []
@@ -57,6 +57,7 @@ extension Node {
                 continue
             }
             let (stream, isEager) = core.makeDialer(of: offer, over: link, request, deadline: deadline)
+            let sentCookie = stream.withStorage { $0.dialBlock?.cookie != nil }
             // A node that does not answer is not waited for to the end if there is another one. But bytes that were sent to it
             // may have been received, and must not be sent twice.
             let isSent = isEager && request.first.readableBytes > 0
@@ -82,9 +83,8 @@ extension Node {
                 guard let error = error as? AstraNetError, core.surroundings.now() < deadline else { throw error }
                 switch error.code {
                 case .refused:
-                    if error.message == PushCookies.wrongCookie, offer.isRelayed {
-                        // The server was started again, and has heard nothing of the request.
-                        core.cookies.forget(offer.address.host)
+                    if error.message == PushCookies.wrongCookie, sentCookie {
+                        // The server was started again, and has heard nothing of the request. The link has forgotten the cookie.
                         continue
                     }
                 case .linkLost, .deadlineExceeded:
@@ -108,7 +108,7 @@ extension Node {
     package func dialNow(_ name: String, _ request: DialRequest, delegate: (any StreamDelegate)?) throws(AstraNetError)
         -> Stream?
     {
-        try request.context.validate()
+        try request.validate()
         guard
             let (link, offer, _) = try core.pickOffer(
                 of: core.configuration.fullName(name), bucket: request.bucket, except: [])
@@ -154,6 +154,20 @@ package struct DialRequest: Sendable {
         self.context = context
         self.deadline = deadline
         self.maximumPushedSources = maximumPushedSources
+    }
+
+    /// Checks that the block of the DIAL fits, with all that may be added to the context.
+    ///
+    /// - Throws: ``AstraNetError`` with code `limitReached`.
+    fileprivate func validate() throws(AstraNetError) {
+        guard context != DialBlock() else { return }
+        var block = context
+        if maximumPushedSources > 0 {
+            block.push = DialBlock.Push(nonce: 0, maximumSources: 0, window: 0)
+            block.cookie = 0
+        }
+        if deadline != nil { block.deadlineMilliseconds = 0 }
+        try block.validate()
     }
 }
 

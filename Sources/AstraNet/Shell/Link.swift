@@ -38,6 +38,9 @@ final class Link: Sendable {
     let roundTrip = Atomic<UInt64>(0)
     /// How many streams end here that run over it, those included whose DIAL is still to go out.
     private let streamCount = Atomic<Int>(0)
+    /// Requests whose next source found no place for its stream.
+    private let placeWaiters = NIOLockedValueBox<[ObjectIdentifier: Stream]>([:])
+    private let hasPlaceWaiters = Atomic<Bool>(false)
 
     /// Of the streams, which share them: a lock of its own takes as much memory as the rest of a stream, and there are never more
     /// streams at work at a time than there are threads.
@@ -108,15 +111,51 @@ final class Link: Sendable {
 
     /// One more stream runs over the link; `false`, and nothing changed, where it has as many as it may have.
     func takeStreamPlace() -> Bool {
-        if streamCount.add(1, ordering: .relaxed).newValue <= node.configuration.maximumStreamsPerLink { return true }
-        giveStreamPlace()
+        if takePlace() { return true }
         node.counters.refusedStreams.add(1, ordering: .relaxed)
+        return false
+    }
+
+    /// As ``takeStreamPlace()``; if there is none, the delegate of `request` is called when there may be one.
+    func takeStreamPlace(orCall request: Stream) -> Bool {
+        if takePlace() { return true }
+        placeWaiters.withLockedValue { $0[ObjectIdentifier(request)] = request }
+        hasPlaceWaiters.store(true, ordering: .sequentiallyConsistent)
+        // A place may have been given back meanwhile.
+        return takePlace()
+    }
+
+    /// Never counts more streams than there may be, not even for a moment: another thread would find no place, and nobody would
+    /// tell it of the one that there is.
+    private func takePlace() -> Bool {
+        var count = streamCount.load(ordering: .sequentiallyConsistent)
+        while count < node.configuration.maximumStreamsPerLink {
+            let (isTaken, present) = streamCount.weakCompareExchange(
+                expected: count, desired: count + 1, ordering: .sequentiallyConsistent)
+            if isTaken { return true }
+            count = present
+        }
         return false
     }
 
     /// A stream runs over the link no longer.
     func giveStreamPlace() {
-        streamCount.subtract(1, ordering: .relaxed)
+        streamCount.subtract(1, ordering: .sequentiallyConsistent)
+        guard hasPlaceWaiters.load(ordering: .sequentiallyConsistent) else { return }
+        hasPlaceWaiters.store(false, ordering: .sequentiallyConsistent)
+        for request in forgetPlaceWaiters() { request.callDelegateSoon() }
+    }
+
+    /// How many streams hold a place.
+    var takenStreamPlaces: Int { streamCount.load(ordering: .relaxed) }
+
+    /// The requests that wait for a place wait no longer.
+    @discardableResult
+    func forgetPlaceWaiters() -> [Stream] {
+        placeWaiters.withLockedValue { waiters in
+            defer { waiters = [:] }
+            return Array(waiters.values)
+        }
     }
 
     /// Sends the DIAL of a stream, whose place is taken, and lets the link know it.
@@ -134,7 +173,8 @@ final class Link: Sendable {
 
     /// The delegate of a stream is to be called on the event loop.
     func wakeSoon(_ stream: Stream) {
-        schedule { $0.turns.append(.wake(stream)) }
+        // The link may be gone; its event loop is not.
+        if !schedule({ $0.turns.append(.wake(stream)) }) { eventLoop.execute { stream.wake() } }
     }
 
     /// Runs `body` on the event loop, in turn with the delegates of the streams.

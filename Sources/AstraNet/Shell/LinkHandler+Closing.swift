@@ -34,9 +34,9 @@ extension LinkHandler {
     }
 
     func closeIfFlushed() {
-        guard closesWhenFlushed, closeReason == nil, backlog.isEmpty, !streams.hasLingering, link.isOutboundEmpty else {
-            return
-        }
+        guard closesWhenFlushed, closeReason == nil, opening.isEmpty, backlog.isEmpty, !streams.hasLingering,
+            link.isOutboundEmpty
+        else { return }
         closesWhenFlushed = false
         let link = link
         // Its promise comes after all that was written before it.

@@ -1,4 +1,5 @@
 internal import DequeModule
+internal import NIOConcurrencyHelpers
 internal import NIOCore
 
 /// Ops of streams: the handler answers dials, passes the other ops to the stream's state machine, and performs its actions.
@@ -66,7 +67,7 @@ extension LinkHandler {
             remote: Address(host: remote.host, port: source.streamPort), localPort: local.port)
         guard let master = streams[masterKey] else {
             // A router with two links here may answer over either.
-            if !passToSiblings(op) { refuse(remote, local, "no request waits for this source") }
+            if !passToSiblings(op) { refuse(remote, local, Self.noRequest) }
             return
         }
         let key = StreamTable.Key(remote: remote, localPort: local.port)
@@ -94,8 +95,20 @@ extension LinkHandler {
             }
             let stream = Stream(state: .pushed(window: window), localPort: local.port, remote: remote, link: link)
             streams.insert(stream, halfOpenSince: nil)
-            let queueWake = master.withStorage { $0.offer(stream) }
+            guard let queueWake = master.withStorage({ $0.offer(stream) }) else { return stream.decline() }
             if queueWake { toWake.append(.wake(master)) }
+        }
+    }
+
+    /// The request that a pushed source belongs to which is not accepted yet.
+    private func master(of stream: Stream) -> Stream? {
+        // Both are at the same port of this node, and no other request is.
+        streams.all(of: stream.remoteAddress.host).first { other in
+            other.localPort == stream.localPort
+                && other.withStorage {
+                    guard case .receiving = $0.active?.state.pushes else { return false }
+                    return true
+                }
         }
     }
 
@@ -118,10 +131,13 @@ extension LinkHandler {
         var replyBlock: DialBlock?
         var lost: AstraNetError?
         var settlesOffer = false
+        var isOffered = false
+        var tellsDecline = false
         // Released outside the lock: it may be a plugin's memory.
         var dropped = Deque<ByteBuffer>()
         stream.withStorage { storage in
             let wasOffered = storage.state.offer == .made
+            isOffered = storage.state.offer == .received
             func take(_ action: StreamState.PeerEndAction) {
                 guard action != .doNothing else { return }
                 isForgotten = action == .forget
@@ -205,6 +221,8 @@ extension LinkHandler {
             case .err:
                 let code: AstraNetError.Code = storage.state.phase == .dialing ? .refused : .failedByPeer
                 failure = AstraNetError(code, String(buffer: op.payload.prefix(1_024)))
+                // Its FIN1 and FIN2 do not leave any more.
+                tellsDecline = isOffered && storage.isEndedHere
             case .forceClosed:
                 failure = AstraNetError(.failedByPeer, "the peer closed the stream by force")
             default: break
@@ -241,8 +259,16 @@ extension LinkHandler {
             } else if failure.code == .protocolViolation {
                 log.warning("peer broke a stream's rules", metadata: ["error": "\(failure)"])
                 tellFailure(of: stream, failure.message)
+                if isOffered, let master = master(of: stream) {
+                    tellFailure(of: master, failure.message)
+                    forget(master, failure)
+                }
+            } else if failure.code == .refused, failure.message == PushCookies.wrongCookie {
+                // The next dial asks for a new one.
+                node.cookies.forget(stream.remoteAddress.host)
             }
             forget(stream, failure)
+            if tellsDecline { stream.tellDecline() }
         }
         if queueWake { toWake.append(.wake(stream)) }
         if queueFlush { link.markDirty(stream) }
@@ -284,10 +310,20 @@ extension LinkHandler {
         let passed = Op(header: op.header, payload: ByteBuffer(copying: op.payload))
         let link = link
         let share = size / siblings.count
+        // The last one that does not know the request of a pushed source says so.
+        let unasked = op.header.command == .dial ? NIOLockedValueBox(siblings.count) : nil
         for sibling in siblings {
             sibling.eventLoop.execute {
                 link.givePassing(share)
-                sibling.handler.value?.takeFromSibling(passed)
+                let isTaken = sibling.handler.value?.takeFromSibling(passed) ?? false
+                guard let unasked, !isTaken else { return }
+                let isLast = unasked.withLockedValue { count in
+                    count -= 1
+                    return count == 0
+                }
+                guard isLast else { return }
+                let failure = OpHeader(.err, to: passed.header.source, from: passed.header.destination)
+                link.sendControl { $0.writeOp(failure, text: Self.noRequest) }
             }
         }
         return true
@@ -296,22 +332,26 @@ extension LinkHandler {
     /// What an op takes that waits for another link's event loop, besides its payload.
     private static let passedSize = 512
 
-    private func takeFromSibling(_ op: Op) {
+    private static let noRequest = "no request waits for this source"
+
+    /// - Returns: whether the op was taken.
+    private func takeFromSibling(_ op: Op) -> Bool {
         if op.header.command == .dial {
             guard let source = DialBlock(decoding: op.payload)?.source,
                 streams[
                     StreamTable.Key(
                         remote: Address(host: op.header.source.host, port: source.streamPort),
                         localPort: op.header.destination.port)] != nil
-            else { return }
+            else { return false }
             takePush(op, source)
         } else {
             let key = StreamTable.Key(remote: op.header.source, localPort: op.header.destination.port)
-            guard streams[key] != nil else { return }
+            guard streams[key] != nil else { return false }
             takeStreamOp(op)
         }
         wakeAll()
         flush()
+        return true
     }
 
     /// The stream is over on this side of the link; its waiters are told at the end of the read.
@@ -326,7 +366,8 @@ extension LinkHandler {
         link.giveStreamPlace()
         settleOffer(of: stream)
         let limit = stream.withStorage { $0.state.receiveWindow.limit }
-        extraWindow -= Int(limit - SendWindow.initialSize)
+        // A pushed stream that was not accepted has a smaller one.
+        extraWindow -= max(0, Int(limit) - Int(SendWindow.initialSize))
     }
 
     func failLocally(_ stream: Stream, _ error: AstraNetError) {
@@ -360,8 +401,8 @@ extension LinkHandler {
             case .run(let body): body()
             }
             count += 1
-            // Looks at the clock only for every fourth stream.
-            if count & 3 == 0, now > end { break }
+            // Looks at the clock only for every fourth stream. A link that has ended has no later turn.
+            if count & 3 == 0, !hasEnded, now > end { break }
         }
         guard !toWake.isEmpty, !isTurnScheduled else { return }
         isTurnScheduled = true

@@ -69,10 +69,18 @@ extension LinkHandler {
         guard streams[stream.key] == nil else {
             // The port numbers have wrapped around, and an old stream has this one.
             link.giveStreamPlace()
+            settleOffer(of: stream)
             return failLocally(stream, AstraNetError(.refused, "\(stream.localAddress) is in use"))
         }
         streams.insert(stream, halfOpenSince: nil)
-        let (block, isDirty) = stream.withStorage { ($0.dialBlock, $0.sendingIsDue()) }
+        let (block, isDirty) = stream.withStorage { storage -> (DialBlock?, Bool) in
+            let block = storage.dialBlock
+            if let active = storage.active, active.state.dialContext != nil {
+                active.state.dialContext = nil
+                storage.deactivateIfIdle()
+            }
+            return (block, storage.sendingIsDue())
+        }
         let header = OpHeader(.dial, to: stream.remoteAddress, from: stream.localAddress)
         if let block { packer.write(header, block) } else { packer.write(header) }
         if isDirty { backlog.append(stream) }
@@ -119,6 +127,7 @@ extension LinkHandler {
     private func drain(_ stream: Stream, into packer: inout OpPacker) -> Drained {
         var wakes = false
         var lingers = false
+        var isKept = false
         // Released outside the lock: it may be a plugin's memory.
         var spent = Deque<ByteBuffer>()
         let result = stream.withStorage { storage -> Drained in
@@ -177,17 +186,20 @@ extension LinkHandler {
             case .sendFin1AndFin2:
                 packer.write(OpHeader(.fin1, to: stream.remoteAddress, from: stream.localAddress))
                 packer.write(OpHeader(.fin2, to: stream.remoteAddress, from: stream.localAddress))
+                isKept = true
                 return .idle
             case .sendErrAndForget(let message):
-                var ops = ByteBuffer()
-                ops.writeFailure(message, to: stream.remoteAddress, from: stream.localAddress)
-                packer.write(ops)
+                packer.writeFailure(message, of: stream)
                 return .ended
+            case .sendErr(let message):
+                packer.writeFailure(message, of: stream)
+                isKept = true
+                return .idle
             }
         }
         withExtendedLifetime(spent) {}
         if wakes { toWake.append(.wake(stream)) }
-        if lingers {
+        if lingers || isKept {
             streams.lingers(stream, since: now)
         }
         return result
@@ -206,5 +218,14 @@ extension LinkHandler {
 
     func send(_ bytes: ByteBuffer) {
         context?.write(wrapOutboundOut(bytes), promise: nil)
+    }
+}
+
+extension OpPacker {
+    /// ERR with a message, then FIN1 and FIN2.
+    fileprivate mutating func writeFailure(_ message: String, of stream: Stream) {
+        var ops = ByteBuffer()
+        ops.writeFailure(message, to: stream.remoteAddress, from: stream.localAddress)
+        write(ops)
     }
 }

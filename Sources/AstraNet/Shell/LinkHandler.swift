@@ -67,7 +67,7 @@ final class LinkHandler: ChannelInboundHandler {
     /// The link closes as soon as all that was written to it is out.
     var closesWhenFlushed = false
     /// Nothing runs over the link any more.
-    private var hasEnded = false
+    private(set) var hasEnded = false
 
     init(link: Link, up: EventLoopPromise<LinkUp>) {
         node = link.node
@@ -153,6 +153,8 @@ final class LinkHandler: ChannelInboundHandler {
         ticks?.cancel()
         ticks = nil
         let unsent = link.closeOutbound()
+        link.forgetPlaceWaiters()
+        toWake.append(contentsOf: unsent.toWake)
         let lost = node.linkDown(link, reason: reason)
         for stream in unsent.opening + opening {
             link.giveStreamPlace()

@@ -126,9 +126,16 @@ extension Stream {
 
     /// Gives up a pushed source that the consumer has not taken.
     func decline() {
-        let hasEnded = withStorage { $0.state.phase == .ended }
-        guard hasEnded else { return close() }
-        // Everything has come, but the server keeps the source until it hears from this end.
+        close()
+        let endedBefore = withStorage { storage -> Bool in
+            guard storage.state.phase == .ended, case .over = storage.state.writing else { return false }
+            return true
+        }
+        if endedBefore { tellDecline() }
+    }
+
+    /// Everything has come of a pushed source that is not wanted, but the server keeps it until it hears from this end.
+    func tellDecline() {
         link.sendControlPatiently { ops in
             ops.writeOp(OpHeader(.fin1, to: self.remoteAddress, from: self.localAddress))
             ops.writeOp(OpHeader(.fin2, to: self.remoteAddress, from: self.localAddress))
@@ -178,6 +185,7 @@ extension Stream {
     /// The dialer has proved that it receives at its address.
     func mayPush() {
         withStorage { storage in
+            storage.state.peerUnderstandsPush()
             guard let active = storage.active, let grant = active.state.dialContext?.block.push,
                 grant.maximumSources > 0
             else { return }
@@ -198,7 +206,7 @@ extension Stream {
     package enum Push: Sendable {
         case opened(Stream)
         /// As many sources as the client granted wait to be accepted, or the link has as many streams as it may have. The
-        /// delegate of the request's stream is called when a source is accepted.
+        /// delegate of the request's stream is called when a source is accepted, or when the link has a place.
         case noRoom
         /// The client does not accept pushed sources.
         case notGranted
@@ -223,7 +231,7 @@ extension Stream {
             return reason.push
         case .success(let begun): (grant, index) = begun
         }
-        guard link.takeStreamPlace() else {
+        guard link.takeStreamPlace(orCall: self) else {
             withStorage { $0.cancelPush() }
             return .noRoom
         }
@@ -276,14 +284,13 @@ extension Stream.Storage {
         return !receiver.offered.isEmpty
     }
 
-    /// Takes out the pushed sources that were not taken: they are given up.
-    mutating func takeOffered() -> Deque<Stream> {
-        guard let active, case .receiving(var receiver) = active.state.pushes else { return [] }
+    /// Takes out the pushed sources that were not taken, and the bytes that are reserved for such: all of them are given up, and
+    /// no more are taken.
+    mutating func takeOffered() -> (sources: Deque<Stream>, reserved: Int) {
+        guard let active, case .receiving(let receiver) = active.state.pushes else { return ([], 0) }
         active.state.pushes = nil
-        var offered = Deque<Stream>()
-        swap(&offered, &receiver.offered)
-        active.state.pushes = .receiving(receiver)
-        return offered
+        deactivateIfIdle()
+        return (receiver.offered, receiver.reserved)
     }
 
     /// The block of our DIAL; `nil` for none.
@@ -327,9 +334,12 @@ extension Stream.Storage {
         return .take(window: window)
     }
 
-    /// Adds a pushed source for the consumer; whether the caller must put this stream on the list of those to wake.
-    mutating func offer(_ stream: Stream) -> Bool {
-        guard let active, case .receiving(var receiver) = active.state.pushes else { return false }
+    /// Adds a pushed source for the consumer; whether the caller must put this stream on the list of those to wake. `nil` if the
+    /// request was ended by another thread meanwhile: then nobody takes the source.
+    mutating func offer(_ stream: Stream) -> Bool? {
+        guard state.reading == .open, let active, case .receiving(var receiver) = active.state.pushes else {
+            return nil
+        }
         active.state.pushes = nil
         receiver.offered.append(stream)
         active.state.pushes = .receiving(receiver)

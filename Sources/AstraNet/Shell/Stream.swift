@@ -214,7 +214,11 @@ public final class Stream: Sendable {
         // What the stream holds is released outside the lock.
         var dropped = Dropped()
         let (needsFlush, waiters) = withStorage { storage -> (Bool, WaiterList) in
-            if ending != .finish { dropped.offered = storage.takeOffered() }
+            if ending != .finish {
+                let (sources, reserved) = storage.takeOffered()
+                dropped.offered = sources
+                link.pushGrants.give(reserved)
+            }
             if dropsQueued, case .fail(let message) = ending { storage.state.dropQueued(saying: message) }
             guard storage.state.end(ending) == .flush || dropsQueued else { return (false, WaiterList()) }
             if ending != .finish, let active = storage.active {

@@ -97,6 +97,7 @@ package struct StreamState: Hashable, Sendable {
         static let eager = Flags(rawValue: 4)
         static let offerMade = Flags(rawValue: 8)
         static let offerReceived = Flags(rawValue: 16)
+        static let endingSent = Flags(rawValue: 32)
 
         mutating func set(_ flag: Flags, _ isSet: Bool) {
             if isSet { insert(flag) } else { remove(flag) }
@@ -127,6 +128,15 @@ package struct StreamState: Hashable, Sendable {
             flags.set(.offerReceived, newValue == .received)
         }
     }
+
+    /// A close or failure of this end was sent on a pushed stream that the client had not accepted: the link keeps the stream
+    /// until it hears from the client.
+    private(set) var isEndedHere: Bool {
+        get { flags.contains(.endingSent) }
+        set { flags.set(.endingSent, newValue) }
+    }
+    /// Whether only the client's answer to a pushed stream is missing.
+    var isKept: Bool { isEndedHere && offer == .made && phase != .ended }
 
     /// Whether a peer's end makes further writing pointless: it finished, failed or stopped us, or the link broke.
     var isPeerGone: Bool {
@@ -253,7 +263,8 @@ package struct StreamState: Hashable, Sendable {
 
     /// WND_SIZE.
     mutating func receivedWindowSize(_ size: UInt32) -> ReceivedCreditAction {
-        guard phase != .ended else { return .doNothing }
+        // What a pushed stream may send before it is accepted was said in the grant.
+        guard phase != .ended, offer != .made else { return .doNothing }
         sendWindow.resize(to: size)
         return sendable > 0 ? .resumeSending : .doNothing
     }
@@ -265,6 +276,11 @@ package struct StreamState: Hashable, Sendable {
     /// This end finishes, closes or fails the stream. The first `close` or `fail` counts; `finish` may come before.
     mutating func end(_ ending: Ending) -> EndAction {
         guard phase != .ended else { return .doNothing }
+        if isEndedHere {
+            // The stream is only kept for the client's answer, which a failure no longer waits for.
+            guard case .fail = ending else { return .doNothing }
+            offer = .none
+        }
         switch (writing, ending) {
         case (.open, _), (.ending(.finish), .close), (.ending(.finish), .fail), (.over, .close), (.over, .fail):
             writing = .ending(ending)
@@ -281,6 +297,8 @@ package struct StreamState: Hashable, Sendable {
 
     /// What is queued will not be sent. Where a close was waiting behind it, the peer must not take that for the end.
     mutating func dropQueued(saying message: String) {
+        // Nor does a pushed stream wait for the client any longer.
+        if offer == .made, phase != .ended { offer = .none }
         if queued > 0, case .ending(.close) = writing { writing = .ending(.fail(message: message)) }
         queued = 0
     }
@@ -296,6 +314,9 @@ package struct StreamState: Hashable, Sendable {
         case sendFin1AndFin2
         /// ERR with the message, FIN1, FIN2 (a Go peer does not end a read at ERR), and the link forgets the stream.
         case sendErrAndForget(message: String)
+        /// The same ops; the link keeps the stream until the client accepts it. A source that failed counts as unaccepted, or
+        /// many that fail at once would be more than the client granted.
+        case sendErr(message: String)
     }
 
     /// What to send once the bytes queued before an ending are gone.
@@ -307,22 +328,22 @@ package struct StreamState: Hashable, Sendable {
             writing = .over(AstraNetError(.closed, "this end of the stream is finished"))
             return .sendFin2
         case .close:
-            if offer == .made {
-                writing = .over(AstraNetError(.closed, "this end of the stream is closed"))
-                return .sendFin1AndFin2
+            guard offer == .made else {
+                phase = .ended
+                return .sendFin1AndFin2AndForget
             }
-            phase = .ended
-            return .sendFin1AndFin2AndForget
+            isEndedHere = true
+            writing = .over(AstraNetError(.closed, "this end of the stream is closed"))
+            return .sendFin1AndFin2
         case .fail(let message):
-            phase = .ended
-            return .sendErrAndForget(message: message)
+            guard offer == .made else {
+                phase = .ended
+                return .sendErrAndForget(message: message)
+            }
+            isEndedHere = true
+            writing = .over(AstraNetError(.closed, "this end of the stream is closed"))
+            return .sendErr(message: message)
         }
-    }
-
-    /// A close of this end has been sent.
-    private var isEndedHere: Bool {
-        guard case .over(let error) = writing else { return false }
-        return error.code == .closed && reading.error?.code == .closed
     }
 
     /// Bytes queued before a `close` or `fail` wait for credit that may never come. A stream that is offered has a
@@ -383,6 +404,7 @@ package struct StreamState: Hashable, Sendable {
     mutating func fail(_ error: AstraNetError) -> PeerEndAction {
         guard phase != .ended else { return .doNothing }
         phase = .ended
+        if offer == .made { offer = .none }
         queued = 0
         if reading == .open { reading = .failed(error) }
         if case .over = writing {} else { writing = .over(error) }

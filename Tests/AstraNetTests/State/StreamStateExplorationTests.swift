@@ -9,7 +9,8 @@ import Testing
     private static func events(in state: StreamState) -> [StreamEvent] {
         var events: [StreamEvent] = [
             .syn, .ack, .fin1, .fin2, .err, .finish, .close, .fail, .takeEnding, .takeCredit, .data(half),
-            .data(65_537), .rewind(UInt32(half)), .windowSize(0), .windowSize(65_536), .windowSize(131_072),
+            .data(65_537), .rewind(UInt32(half)), .windowSize(0), .windowSize(65_536), .windowSize(131_072), .accept,
+            .abort,
         ]
         if state.queued <= 2 * half { events.append(.enqueue(half)) }
         if state.sendable >= half { events.append(.sent(half)) }
@@ -21,6 +22,7 @@ import Testing
     static let reachable: [StreamState: [StreamEvent]] = {
         var found: [StreamState: [StreamEvent]] = [
             .dialer(): [], .listener(): [], .dialer(isEager: true): [], .listener(isEager: true): [],
+            .pushing(window: UInt32(half)): [], .pushed(window: UInt32(half)): [],
         ]
         var frontier = Array(found.keys)
         while let state = frontier.popLast() {
@@ -55,6 +57,8 @@ import Testing
     @Test func theExplorationGoesFar() {
         #expect(Self.reachable.count > 1_000)
         #expect(Set(Self.reachable.keys.map(\.phase)) == [.dialing, .accepting, .open, .ended])
+        #expect(Set(Self.reachable.keys.map(\.offer)) == [.none, .made, .received])
+        #expect(Self.reachable.keys.contains { $0.isKept })
     }
 
     @Test func creditNeverExceedsTheWindow() async {
@@ -73,6 +77,10 @@ import Testing
             case .take: return new.receiveWindow.unread + UInt32(Self.half) == old.receiveWindow.unread
             case .enqueue: return new == old && answer is AstraNetError.Code
             case .takeCredit: return new == old && answer == AnyHashable(UInt32(0))
+            case .accept:
+                // Also what has ended is taken by the consumer, and the server is told.
+                return answer == AnyHashable(old.offer == .received) && new.phase == .ended && new.offer == .none
+                    && new.reading == old.reading && new.writing == old.writing
             default: return new == old && ["doNothing", "drop", "wait"].contains("\(answer)")
             }
         }
@@ -116,14 +124,75 @@ import Testing
         await forEveryStep { old, event, new, answer in
             let ends = old.phase != .ended && new.phase == .ended
             switch event {
-            case .syn, .ack, .data, .rewind, .windowSize, .take, .takeCredit, .enqueue, .sent, .finish, .close, .fail:
+            case .ack, .data, .rewind, .windowSize, .take, .takeCredit, .enqueue, .sent, .finish, .close, .fail,
+                .accept,
+                .abort:
                 return !ends
+            case .syn: return ends == (answer == AnyHashable(StreamState.ReceivedSynAction.forget))
             case .fin1, .fin2, .err:
                 return ends == (answer == AnyHashable(StreamState.PeerEndAction.forget))
             case .takeEnding:
-                let forgets = answer as? StreamState.EndingStep
-                return ends == (forgets != .wait && forgets != .sendFin2)
+                switch answer as? StreamState.EndingStep {
+                case .sendFin1AndFin2AndForget, .sendErrAndForget: return ends
+                case .wait, .sendFin2, .sendFin1AndFin2, .sendErr: return !ends
+                case nil: return false
+                }
             }
+        }
+    }
+
+    @Test func `before its acceptance a pushed stream carries at most the granted window`() async {
+        await forEveryStep { old, _, new, _ in
+            let sends = new.sendWindow.inFlight > old.sendWindow.inFlight
+            return (new.offer != .made || new.sendWindow.inFlight <= Self.half && new.sendWindow.limit == Self.half)
+                && (new.offer != .received || new.receiveWindow.unread + new.receiveWindow.owed <= UInt32(Self.half))
+                && (!sends || new.sendWindow.inFlight <= new.sendWindow.limit)
+        }
+    }
+
+    @Test func `acceptance opens the usual window and counts the bytes under way`() async {
+        await forEveryStep { old, event, new, answer in
+            if event == .syn, old.offer == .made, old.phase == .open {
+                return new.offer == .none && new.wasAccepted && new.sendWindow.limit == SendWindow.initialSize
+                    && new.sendWindow.inFlight == old.sendWindow.inFlight
+            }
+            if event == .accept, old.offer == .received {
+                return answer == AnyHashable(true) && new.offer == .none
+                    && new.receiveWindow.limit == ReceiveWindow().limit
+                    && new.receiveWindow.unread == old.receiveWindow.unread
+            }
+            return event != .accept || answer == AnyHashable(false) && new == old
+        }
+    }
+
+    @Test func `an offer that is over is never made again`() async {
+        await forEveryStep { old, _, new, _ in new.offer == old.offer || new.offer == .none }
+    }
+
+    @Test func `a pushed stream that has ended is kept until SYN, FIN1, ERR or a failure of its own`() async {
+        await forEveryStep { old, event, new, answer in
+            guard old.isKept else {
+                let step = answer as? StreamState.EndingStep
+                let begins = step == .sendFin1AndFin2 || step == .sendErr(message: "no more")
+                return new.isKept == begins
+            }
+            switch event {
+            case .syn: return new.phase == .ended && answer == AnyHashable(StreamState.ReceivedSynAction.forget)
+            case .fin1, .err: return new.phase == .ended && answer == AnyHashable(StreamState.PeerEndAction.forget)
+            case .fail, .abort:
+                var last = new
+                guard case .sendErrAndForget = last.takeEnding() else { return false }
+                return new.phase == .open && last.phase == .ended
+            case .finish, .close: return new == old
+            default: return new.isKept && new.writing == old.writing && new.reading == old.reading
+            }
+        }
+    }
+
+    @Test func `a pushed stream is only over for its server once the client has answered, or it has given up`() async {
+        await forEveryStep { old, event, new, _ in
+            guard old.offer == .made, old.phase == .open, new.phase == .ended else { return true }
+            return [.syn, .fin1, .fin2, .err].contains(event)
         }
     }
 
@@ -140,6 +209,9 @@ import Testing
             var read = state
             _ = read.end(.close)
             var stopped = read
+            _ = read.receivedWindowSize(.max)
+            // A pushed stream waits for its client.
+            if read.offer == .made { _ = read.receivedSyn() }
             _ = read.receivedWindowSize(.max)
             if read.sendable > 0 { read.sent(read.sendable) }
             if read.phase == .open || read.queued == 0 { _ = read.takeEnding() }

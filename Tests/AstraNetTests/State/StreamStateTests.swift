@@ -6,6 +6,8 @@ import Testing
 enum StreamEvent: Hashable, Sendable {
     case syn, ack, data(Int), rewind(UInt32), windowSize(UInt32), fin1, fin2, err
     case take(Int), takeCredit, enqueue(Int), sent(Int), finish, close, fail, takeEnding
+    /// The consumer takes a pushed source; the server gives up without what is queued.
+    case accept, abort
 
     static let failure = AstraNetError(.failedByPeer, "it broke")
 
@@ -38,6 +40,10 @@ enum StreamEvent: Hashable, Sendable {
         case .close: return state.end(.close)
         case .fail: return state.end(.fail(message: "no more"))
         case .takeEnding: return state.takeEnding()
+        case .accept: return state.accept()
+        case .abort:
+            state.dropQueued(saying: "too slow")
+            return state.end(.fail(message: "too slow"))
         }
     }
 }

@@ -1,0 +1,684 @@
+import NIOConcurrencyHelpers
+import NIOCore
+import NIOPosix
+import Testing
+
+@testable import AstraNet
+
+/// Sources that a server pushes, between two nodes with a link (docs/protocol.md §6).
+@Suite(.timeLimit(.minutes(5))) struct PushedSourceTests {
+    // MARK: - A request
+
+    @Test func `a small answer is there when the dial returns`() async throws {
+        let server = Node.patient(.server)
+        let client = Node.patient(.client)
+        let answering = ChangeHandler { request in
+            guard case .bytes(let body) = request.takeReceived(), case .opened(let source) = request.pushSource() else {
+                return
+            }
+            do {
+                try source.send(now: body)
+            } catch {
+                Issue.record(error)
+            }
+            source.close()
+            request.close()
+        }
+        let listener = try server.bind("push", answersSoon: true) { request in
+            request.setDelegate(answering)
+            return .accepted
+        }
+        try await client.join(try await server.listening())
+        for _ in 0..<20 {
+            let request = DialRequest(first: ByteBuffer(string: "body"), maximumPushedSources: 4)
+            let master = try await client.dial("push", request, deadline: .soon)
+            // Nothing of this suspends.
+            guard case .pushed(let source) = master.takeStreamNews(), case .bytes(let bytes) = source.takeReceived(),
+                case .finished = source.takeReceived(), case .finished = master.takeStreamNews()
+            else {
+                Issue.record("something had not come yet")
+                break
+            }
+            #expect(String(buffer: bytes) == "body")
+            master.close()
+        }
+        try await client.expectNothingLeft()
+        try await server.expectNothingLeft()
+        listener.close()
+        await client.shutdown()
+        await server.shutdown()
+    }
+
+    @Test func `sources come in the order in which they were pushed, ahead of the end of the request`() async throws {
+        let pair = try await PushPair()
+        let (client, server) = try await pair.request(3)
+        let next = NIOLockedValueBox(0)
+        let pushing = ChangeHandler { request in
+            while next.withLockedValue({ $0 }) < 50, case .opened(let source) = request.pushSource() {
+                let index = next.withLockedValue { index in
+                    defer { index += 1 }
+                    return index
+                }
+                do {
+                    try source.send(now: ByteBuffer(string: "\(index)"))
+                } catch {
+                    Issue.record(error)
+                }
+                source.close()
+            }
+            if next.withLockedValue({ $0 }) == 50 { request.close() }
+        }
+        server.setDelegate(pushing)
+        server.callDelegateSoon()
+        var received: [String] = []
+        while case .pushed(let source) = try await client.nextStreamNews(deadline: .soon) {
+            received.append(try await source.readText())
+        }
+        #expect(received == (0..<50).map { "\($0)" })
+        client.close()
+        try await pair.end()
+    }
+
+    @Test func `a request can be answered by bytes instead`() async throws {
+        let pair = try await PushPair()
+        let (client, server) = try await pair.request()
+        try server.send(now: ByteBuffer(string: "a name"))
+        server.close()
+        guard case .bytes(let bytes) = try await client.nextStreamNews(deadline: .soon) else {
+            Issue.record("no bytes came")
+            return
+        }
+        #expect(String(buffer: bytes) == "a name")
+        try await client.expectFinished()
+        client.close()
+        try await pair.end()
+    }
+
+    @Test func `the request's body arrives, and the server can push while it does`() async throws {
+        let pair = try await PushPair()
+        let (client, server) = try await pair.request()
+        try server.pushWhole("early")
+        #expect(try await client.nextPushed().readText() == "early")
+        client.finish()
+        #expect(try await server.readText() == "body")
+        try server.pushWhole("late")
+        server.close()
+        #expect(try await client.nextPushed().readText() == "late")
+        try await client.expectFinished()
+        client.close()
+        try await pair.end()
+    }
+
+    @Test func `deadline and tags reach the server`() async throws {
+        let pair = try await PushPair()
+        var request = DialRequest(maximumPushedSources: 2)
+        request.context = DialBlock(meta: "m", bucket: "b", traceParent: "t")
+        request.deadline = .now + .seconds(60)
+        let dialled = try await pair.client.dial("push", request, deadline: .soon)
+        let served = try #require(await pair.requests.next())
+        let block = try #require(served.takeDialBlock())
+        #expect(block.meta == "m" && block.bucket == "b" && block.traceParent == "t")
+        let left = try #require(block.deadlineMilliseconds)
+        #expect(left > 0 && left <= 60_000)
+        #expect(block.push?.maximumSources == 2 && block.push?.window == 16_384)
+        #expect(served.pushWindow == 16_384)
+        #expect(served.takeDialBlock() == nil, "it is taken once")
+        dialled.close()
+        served.close()
+        // One whose time is over already says so.
+        request.deadline = .now - .seconds(1)
+        let late = try await pair.client.dial("push", request, deadline: .soon)
+        let lateServed = try #require(await pair.requests.next())
+        #expect(lateServed.takeDialBlock()?.deadlineMilliseconds == 0)
+        late.close()
+        lateServed.close()
+        try await pair.end()
+    }
+
+    @Test func `the dialer's stream does not keep the tags that it sent`() async throws {
+        let pair = try await PushPair()
+        var request = DialRequest()
+        request.context = DialBlock(meta: "m")
+        let dialled = try await pair.client.dial("push", request, deadline: .soon)
+        #expect(dialled.takeDialBlock() == nil)
+        #expect(dialled.withStorage { $0.active == nil })
+        let served = try #require(await pair.requests.next())
+        #expect(served.takeDialBlock() == DialBlock(meta: "m"))
+        dialled.close()
+        served.close()
+        try await pair.end()
+    }
+
+    @Test func `a block that is too large fails the dial`() async throws {
+        let pair = try await PushPair()
+        // Version and the header of the tag; behind it what grant, cookie and deadline may need.
+        let room = DialBlock.maximumSize - 4
+        for (size, fits) in [(room - 35, true), (room - 34, false), (room, false), (70_000, false)] {
+            var request = DialRequest(deadline: .soon, maximumPushedSources: 2)
+            request.context = DialBlock(meta: String(repeating: "m", count: size))
+            do {
+                guard let stream = try pair.client.dialNow("push", request, delegate: nil) else {
+                    Issue.record("nobody offers it")
+                    break
+                }
+                #expect(fits, "\(size) bytes")
+                let served = try #require(await pair.requests.next())
+                #expect(served.takeDialBlock()?.meta?.utf8.count == size)
+                #expect(served.pushWindow != nil)
+                stream.close()
+                served.close()
+            } catch let error as AstraNetError {
+                #expect(!fits && error.code == .limitReached, "\(size) bytes: \(error)")
+            }
+        }
+        var plain = DialRequest()
+        plain.context = DialBlock(meta: String(repeating: "m", count: room + 1))
+        let error = await #expect(throws: AstraNetError.self) {
+            try await pair.client.dial("push", plain, deadline: .soon)
+        }
+        #expect(error?.code == .limitReached)
+        try await pair.end()
+    }
+
+    // MARK: - Limits
+
+    @Test func `a server pauses at the granted number of sources and goes on when one is taken`() async throws {
+        let pair = try await PushPair()
+        let (client, server) = try await pair.request(2)
+        let recorder = ChangeRecorder()
+        server.setDelegate(recorder)
+        for text in ["one", "two"] { try server.pushWhole(text) }
+        for _ in 0..<3 {
+            guard case .noRoom = server.pushSource() else {
+                Issue.record("more than two sources")
+                break
+            }
+        }
+        for (text, more) in [("one", "three"), ("two", "four")] {
+            #expect(try await client.nextPushed().readText() == text)
+            let source = try await server.pushed(waitingFor: recorder)
+            try source.send(now: ByteBuffer(string: more))
+            source.close()
+        }
+        for text in ["three", "four"] { #expect(try await client.nextPushed().readText() == text) }
+        client.close()
+        server.close()
+        try await pair.end()
+    }
+
+    @Test func `a source sends the granted window before it is taken, and the rest afterwards`() async throws {
+        let pair = try await PushPair()
+        let (client, server) = try await pair.request()
+        let source = try server.pushed()
+        let sent = ByteBuffer(bytes: (0..<200_000).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) })
+        try source.send(now: sent)
+        source.close()
+        // What comes behind it has come.
+        try server.pushWhole("behind")
+        try await eventually { source.inFlight == 16_384 }
+        let held = pair.client.links[0].buffered
+        try await eventually { held.held == 16_384 + 6 }
+        #expect(source.isOffered && source.inFlight == 16_384)
+        let taken = try await client.nextPushed()
+        #expect(try await taken.readAll() == sent)
+        #expect(try await client.nextPushed().readText() == "behind")
+        client.close()
+        server.close()
+        try await pair.end()
+    }
+
+    @Test func `a source that is not read holds back only itself`() async throws {
+        let pair = try await PushPair()
+        let (client, server) = try await pair.request()
+        let (large, other) = (try server.pushed(), try server.pushed())
+        let bytes = ByteBuffer(repeating: 7, count: 1_000_000)
+        try large.send(now: bytes)
+        large.close()
+        let unread = try await client.nextPushed()
+        let read = try await client.nextPushed()
+        for count in [1, 65_536, 500_000] {
+            try other.send(now: ByteBuffer(repeating: 1, count: count))
+            var received = ByteBuffer()
+            #expect(try await read.receive(count, into: &received, deadline: .soon) == count)
+        }
+        #expect(large.inFlight == 65_536)
+        other.close()
+        #expect(try await read.readText() == "")
+        #expect(try await unread.readAll() == bytes)
+        client.close()
+        server.close()
+        try await pair.end()
+    }
+
+    @Test func `a source that failed counts until it is taken`() async throws {
+        let pair = try await PushPair()
+        let (client, server) = try await pair.request(2)
+        let recorder = ChangeRecorder()
+        server.setDelegate(recorder)
+        for index in 0..<20 {
+            if index >= 2 {
+                guard case .noRoom = server.pushSource() else {
+                    Issue.record("a source that failed does not count")
+                    break
+                }
+                let source = try await client.nextPushed()
+                #expect(try await source.receive(deadline: .soon) == ByteBuffer(string: "\(index - 2)"))
+                #expect(await source.failure()?.message == "broken \(index - 2)")
+            }
+            let source = try await server.pushed(waitingFor: recorder)
+            try source.send(now: ByteBuffer(string: "\(index)"))
+            source.fail("broken \(index)")
+        }
+        server.close()
+        // The last two are still there.
+        for _ in 0..<2 { #expect(try await client.nextPushed().failure()?.code == .failedByPeer) }
+        try await client.expectFinished()
+        client.close()
+        try await pair.end()
+    }
+
+    @Test func `a source that is aborted is no longer waited for`() async throws {
+        let pair = try await PushPair()
+        let (client, server) = try await pair.request(1)
+        let source = try server.pushed()
+        try source.send(now: ByteBuffer(repeating: 7, count: 100_000))
+        source.close()
+        try await eventually { source.inFlight == 16_384 }
+        source.abort("too slow")
+        try await eventually { !source.isOffered && source.phase == .ended }
+        let taken = try await client.nextPushed()
+        #expect(await taken.failure()?.message == "too slow")
+        try server.pushWhole("next")
+        #expect(try await client.nextPushed().readText() == "next")
+        client.close()
+        server.close()
+        try await pair.end()
+    }
+
+    @Test func `a source that is kept goes at the latest when closed streams do`() async throws {
+        let pair = try await PushPair(server: { $0.lingerTimeout = .milliseconds(1) })
+        let (client, server) = try await pair.request(2)
+        let closed = try server.pushed()
+        try closed.send(now: ByteBuffer(string: "whole"))
+        closed.close()
+        let failed = try server.pushed()
+        failed.fail("broken")
+        try await eventually { closed.phase == .ended && failed.phase == .ended }
+        // What came before is as it was.
+        #expect(try await client.nextPushed().readText() == "whole")
+        #expect(try await client.nextPushed().failure()?.message == "broken")
+        client.close()
+        server.close()
+        try await pair.end()
+    }
+
+    @Test func `a shutdown does not wait for sources that are kept`() async throws {
+        let pair = try await PushPair()
+        let (client, server) = try await pair.request(2)
+        try server.pushWhole("whole")
+        server.close()
+        try await eventually { server.phase == .ended }
+        await pair.server.shutdown(grace: .seconds(3_600))
+        #expect(try await client.nextPushed().readText() == "whole")
+        try await client.expectFinished()
+        client.close()
+        await pair.client.shutdown()
+    }
+
+    @Test func `a request without a grant has no pushed sources`() async throws {
+        let pair = try await PushPair()
+        let (client, server) = try await pair.request(0)
+        guard case .notGranted = server.pushSource() else {
+            Issue.record("it was pushed")
+            return
+        }
+        #expect(server.pushWindow == nil)
+        server.close()
+        guard case .ended = server.pushSource() else {
+            Issue.record("it was pushed")
+            return
+        }
+        try await client.expectFinished()
+        client.close()
+        try await pair.end()
+    }
+
+    @Test func `nothing is granted once the link's quarter is used up, and less before`() async throws {
+        let pair = try await PushPair(client: { $0.maximumBufferedPerLink = 1 << 20 })
+        // A quarter of it, but for the eighth that is kept: 14 sources of 16 KiB, one for each request.
+        let grants = pair.client.links[0].pushGrants
+        var masters: [AstraNet.Stream] = []
+        for index in 0..<16 {
+            let (client, server) = try await pair.request(100)
+            #expect((server.pushWindow != nil) == (index < 14))
+            #expect(server.pushAll().count == (index < 14 ? 1 : 0))
+            #expect(grants.held == min(index + 1, 14) * 16_384)
+            server.close()
+            masters.append(client)
+        }
+        for client in masters { client.close() }
+        let (client, server) = try await pair.request(1)
+        #expect(server.pushWindow == 16_384)
+        client.close()
+        server.close()
+        try await pair.end()
+    }
+
+    @Test func `a grant is given back once its server has ended the request and its sources are taken`() async throws {
+        let pair = try await PushPair()
+        let (client, server) = try await pair.request(2)
+        let grants = pair.client.links[0].pushGrants
+        #expect(grants.held == 2 * 16_384)
+        try server.pushWhole("one")
+        server.close()
+        try await eventually { client.phase == .ended }
+        client.releaseGrant()
+        #expect(grants.held == 2 * 16_384, "a source waits")
+        let source = try await client.nextPushed()
+        client.releaseGrant()
+        client.releaseGrant()
+        #expect(grants.held == 0)
+        #expect(try await source.readText() == "one")
+        try await client.expectFinished()
+        client.close()
+        try await pair.end()
+    }
+
+    @Test func `a source waits for a place of the link and goes on when there is one`() async throws {
+        let pair = try await PushPair(server: { $0.maximumStreamsPerLink = 3 })
+        let (client, server) = try await pair.request()
+        let (otherClient, otherServer) = try await pair.request(0)
+        let recorder = ChangeRecorder()
+        server.setDelegate(recorder)
+        try server.pushWhole("one")
+        guard case .noRoom = server.pushSource() else {
+            Issue.record("there was a place")
+            return
+        }
+        otherClient.close()
+        otherServer.close()
+        let source = try await server.pushed(waitingFor: recorder)
+        try source.send(now: ByteBuffer(string: "two"))
+        source.close()
+        server.close()
+        #expect(try await client.nextPushed().readText() == "one")
+        #expect(try await client.nextPushed().readText() == "two", "the order is as if nothing had waited")
+        try await client.expectFinished()
+        client.close()
+        try await pair.end()
+    }
+
+    @Test func `a client without a place refuses the source and nothing else`() async throws {
+        let pair = try await PushPair(client: { $0.maximumStreamsPerLink = 2 })
+        let (client, server) = try await pair.request()
+        let taken = try server.pushed()
+        let source = try await client.nextPushed()
+        let refused = try server.pushed()
+        #expect(await refused.failure()?.code == .failedByPeer)
+        try taken.send(now: ByteBuffer(string: "whole"))
+        taken.close()
+        #expect(try await source.readText() == "whole")
+        try await eventually { pair.client.links[0].takenStreamPlaces == 1 }
+        try server.pushWhole("next")
+        #expect(try await client.nextPushed().readText() == "next")
+        client.close()
+        server.close()
+        try await pair.end()
+    }
+
+    // MARK: - Ends
+
+    @Test func `cancelling the request ends its offered sources at both ends, and those taken go on`() async throws {
+        let pair = try await PushPair()
+        let (client, server) = try await pair.request()
+        let (taken, offered, whole) = (try server.pushed(), try server.pushed(), try server.pushed())
+        try whole.send(now: ByteBuffer(string: "whole"))
+        whole.close()
+        let failed = try server.pushed()
+        failed.fail("broken")
+        try offered.send(now: ByteBuffer(repeating: 7, count: 100_000))
+        let source = try await client.nextPushed()
+        // All of them have come.
+        try await eventually { pair.client.links[0].takenStreamPlaces == 3 }
+        client.close()
+        for stream in [offered, whole, failed, server] {
+            try await eventually { stream.phase == .ended }
+            #expect(!stream.isOffered && !stream.withStorage { $0.state.wasAccepted })
+        }
+        #expect(offered.isPeerGone)
+        guard case .ended = server.pushSource() else {
+            Issue.record("the request goes on")
+            return
+        }
+        try taken.send(now: ByteBuffer(repeating: 1, count: 300_000))
+        taken.close()
+        #expect(try await source.readAll().readableBytes == 300_000)
+        server.close()
+        offered.close()
+        try await pair.end()
+    }
+
+    @Test func `sources that are under way when the request is cancelled end, too`() async throws {
+        let pair = try await PushPair()
+        for index in 0..<50 {
+            let (client, server) = try await pair.request(8)
+            async let pushing = Task.detached { server.pushAll(limit: index % 9) }.value
+            client.close()
+            for source in await pushing {
+                try await eventually { source.phase == .ended || source.isPeerGone }
+                source.close()
+            }
+            server.close()
+        }
+        try await pair.end()
+    }
+
+    @Test func `a source that comes while another thread ends its request is given up`() async throws {
+        let pair = try await PushPair()
+        let (client, server) = try await pair.request()
+        let source = try server.pushed()
+        let offered = try await client.nextPushed()
+        client.close()
+        // As the event loop does when it has found the request open just before.
+        let isOffered = client.withStorage { storage in storage.offer(offered) }
+        #expect(isOffered == nil)
+        offered.close()
+        source.close()
+        server.close()
+        try await pair.end()
+    }
+
+    @Test func `the loss of the link ends the request and all of its sources`() async throws {
+        let pair = try await PushPair()
+        let (client, server) = try await pair.request()
+        let (taken, offered) = (try server.pushed(), try server.pushed())
+        try server.pushWhole("whole")
+        try taken.send(now: ByteBuffer(string: "some"))
+        let source = try await client.nextPushed()
+        #expect(try await source.receive(deadline: .soon) == ByteBuffer(string: "some"))
+        try await eventually { pair.client.links[0].takenStreamPlaces == 3 }
+        let link = pair.client.links[0]
+        await pair.server.shutdown(grace: .zero)
+        #expect(await source.failure()?.code == .linkLost)
+        // What had come can be taken all the same.
+        #expect(try await client.nextPushed().failure()?.code == .linkLost)
+        #expect(try await client.nextPushed().readText() == "whole")
+        #expect(try await client.newsFailure()?.code == .linkLost)
+        for stream in [server, taken, offered] {
+            try await eventually { stream.phase == .ended }
+            #expect(!stream.isOffered)
+        }
+        client.close()
+        #expect(link.pushGrants.held == 0)
+        await pair.client.shutdown()
+    }
+
+    @Test func `a client that fails the request tells the server`() async throws {
+        let pair = try await PushPair()
+        let (client, server) = try await pair.request()
+        let source = try server.pushed()
+        try await eventually { pair.client.links[0].takenStreamPlaces == 2 }
+        client.fail("no longer")
+        #expect(await server.failure()?.message == "no longer")
+        try await eventually { source.phase == .ended }
+        try await pair.end()
+    }
+
+    @Test func `a taken source that its reader gives up ends at the server`() async throws {
+        let pair = try await PushPair()
+        let (client, server) = try await pair.request()
+        let source = try server.pushed()
+        try source.send(now: ByteBuffer(repeating: 7, count: 500_000))
+        let taken = try await client.nextPushed()
+        #expect(try await taken.receive(deadline: .soon) != nil)
+        taken.close()
+        try await eventually { source.phase == .ended }
+        #expect(throws: AstraNetError.self) { try source.send(now: ByteBuffer(string: "more")) }
+        client.close()
+        server.close()
+        try await pair.end()
+    }
+
+    @Test func `a wait for news ends with its task`() async throws {
+        let pair = try await PushPair()
+        let (client, server) = try await pair.request()
+        let waiting = Task { try await client.nextStreamNews(deadline: .soon) }
+        waiting.cancel()
+        await #expect(throws: CancellationError.self) { try await waiting.value }
+        let error = await #expect(throws: AstraNetError.self) { try await client.nextStreamNews(deadline: .now) }
+        #expect(error?.code == .deadlineExceeded)
+        // The request is as good as before.
+        try server.pushWhole("source")
+        #expect(try await client.nextPushed().readText() == "source")
+        client.close()
+        server.close()
+        try await pair.end()
+    }
+
+    // MARK: - Listeners
+
+    @Test func `a listener that refuses is left for the next offer, and nothing was accepted`() async throws {
+        let (full, ready) = (Node.patient(.server), Node.patient(.server))
+        let client = Node.patient(.client)
+        let refused = NIOLockedValueBox(0)
+        let accepted = EventQueue<AstraNet.Stream>()
+        _ = try full.bind("push") { _ in
+            refused.withLockedValue { $0 += 1 }
+            return .refused("as many requests as it may have")
+        }
+        try await client.join(try await full.listening())
+        let error = await #expect(throws: AstraNetError.self) {
+            try await client.dial("push", DialRequest(maximumPushedSources: 2), deadline: .soon)
+        }
+        #expect(error?.code == .refused)
+        #expect(error?.message == "as many requests as it may have")
+        let delegate = ChangeRecorder()
+        let stream = try #require(
+            try client.dialNow("push", DialRequest(first: ByteBuffer(string: "body")), delegate: delegate))
+        _ = await delegate.changes.next()
+        #expect(!stream.withStorage { $0.state.wasAccepted })
+        guard case .failed(let failure) = stream.takeReceived() else {
+            Issue.record("it was accepted")
+            return
+        }
+        #expect(failure.code == .refused)
+        stream.close()
+        _ = try ready.bind("push") { stream in
+            accepted.append(stream)
+            return .accepted
+        }
+        try await client.join(try await ready.listening())
+        try await eventually { client.services.count == 2 }
+        for _ in 0..<10 {
+            let request = DialRequest(first: ByteBuffer(string: "body"), maximumPushedSources: 2)
+            let stream = try await client.dial("push", request, deadline: .soon)
+            let served = try #require(await accepted.next())
+            try served.pushWhole("source")
+            #expect(try await stream.nextPushed().readText() == "source")
+            stream.close()
+            served.close()
+        }
+        #expect(refused.withLockedValue { $0 } >= 2)
+        for node in [client, full, ready] { try await node.expectNothingLeft() }
+        for node in [client, full, ready] { await node.shutdown() }
+    }
+
+    @Test func `a listener can push and end the request at once`() async throws {
+        let server = Node.patient(.server)
+        let client = Node.patient(.client)
+        _ = try server.bind("push") { request in
+            do {
+                try request.pushWhole("at once")
+            } catch {
+                Issue.record(error)
+            }
+            request.close()
+            return .accepted
+        }
+        try await client.join(try await server.listening())
+        for _ in 0..<20 {
+            let request = DialRequest(maximumPushedSources: 2)
+            let master = try await client.dial("push", request, deadline: .soon)
+            #expect(try await master.nextPushed().readText() == "at once")
+            try await master.expectFinished()
+            master.close()
+        }
+        for node in [client, server] { try await node.expectNothingLeft() }
+        for node in [client, server] { await node.shutdown() }
+    }
+
+    // MARK: - Delegates
+
+    @Test func `a delegate that waits for its turn is called when the link ends`() async throws {
+        let pair = try await PushPair()
+        let (client, server) = try await pair.request()
+        let recorder = ChangeRecorder()
+        client.setDelegate(recorder)
+        let link = client.link
+        // In one turn of the event loop: the call is queued, and the link ends before it is made.
+        try await link.eventLoop.submit {
+            client.callDelegateSoon()
+            link.handler.value?.close(AstraNetError(.linkLost, "it ends"))
+        }.get()
+        _ = await recorder.changes.next()
+        #expect(await client.failure()?.code == .linkLost)
+        client.close()
+        server.close()
+        await pair.client.shutdown()
+        await pair.server.shutdown()
+    }
+
+    @Test func `a delegate can be called after the link has ended`() async throws {
+        let pair = try await PushPair()
+        let (client, server) = try await pair.request()
+        let link = client.link
+        let recorder = ChangeRecorder()
+        client.setDelegate(recorder)
+        // Before the event loop has told the stream.
+        try await link.eventLoop.submit {
+            _ = link.closeOutbound()
+            client.callDelegateSoon()
+        }.get()
+        _ = await recorder.changes.next()
+        client.close()
+        server.close()
+        await pair.client.shutdown(grace: .zero)
+        await pair.server.shutdown(grace: .zero)
+    }
+
+    @Test func `every task of a link that ends goes on`() async throws {
+        let pair = try await PushPair()
+        var streams: [(client: AstraNet.Stream, server: AstraNet.Stream)] = []
+        for _ in 0..<3_000 { streams.append(try await pair.request(0)) }
+        let calls = NIOLockedValueBox(0)
+        let counting = ChangeHandler { _ in calls.withLockedValue { $0 += 1 } }
+        // Far more than one turn of the event loop has time for.
+        for stream in streams { stream.client.setDelegate(counting) }
+        let link = pair.client.links[0]
+        link.close(AstraNetError(.linkLost, "it ends"))
+        try await eventually { calls.withLockedValue { $0 } >= 3_000 }
+        #expect(streams.allSatisfy { $0.client.phase == .ended })
+        await pair.client.shutdown()
+        await pair.server.shutdown()
+    }
+}

@@ -1,0 +1,279 @@
+import NIOConcurrencyHelpers
+import NIOCore
+import Testing
+
+@testable import AstraNet
+
+/// Requests whose clients and servers do something at random: what is read is what was written, and nothing is left.
+@Suite(.timeLimit(.minutes(10))) struct RandomPushTests {
+    /// SplitMix64.
+    private struct Random: RandomNumberGenerator {
+        var state: UInt64
+
+        mutating func next() -> UInt64 {
+            state &+= 0x9E37_79B9_7F4A_7C15
+            var z = state
+            z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
+            z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
+            return z ^ z >> 31
+        }
+    }
+
+    /// What a server does with a source.
+    private enum Ending: UInt8, CaseIterable, Sendable {
+        case close, fail, abort
+        /// It closes the source when the client has taken it or given it up.
+        case closeOnceTaken
+    }
+
+    /// How a client takes a source.
+    private enum Reading: CaseIterable { case whole, intoBuffer, first, nothing, failed }
+
+    private struct Source: Sendable {
+        var ending: Ending
+        var size: Int
+
+        static func header(_ index: Int, _ source: Source) -> ByteBuffer {
+            var header = ByteBuffer()
+            header.writeInteger(UInt32(index))
+            header.writeInteger(UInt32(source.size))
+            header.writeInteger(source.ending.rawValue)
+            return header
+        }
+
+        static let headerSize = 9
+
+        static func bytes(_ index: Int, _ count: Int) -> ByteBuffer {
+            ByteBuffer(bytes: (0..<count).map { UInt8(truncatingIfNeeded: ($0 &* 31 &+ $0 >> 8) ^ index) })
+        }
+    }
+
+    /// Serves one request.
+    private final class Serving: StreamDelegate {
+        private struct Inside {
+            var plan: [Source]
+            var next = 0
+        }
+
+        private let inside: NIOLockedValueBox<Inside>
+        private let failsAtEnd: Bool
+
+        init(_ plan: [Source], failsAtEnd: Bool) {
+            inside = NIOLockedValueBox(Inside(plan: plan))
+            self.failsAtEnd = failsAtEnd
+        }
+
+        func streamChanged(_ request: AstraNet.Stream) {
+            while true {
+                let (index, source) = inside.withLockedValue { inside in
+                    (inside.next, inside.next < inside.plan.count ? inside.plan[inside.next] : nil)
+                }
+                guard let source else {
+                    if failsAtEnd { request.fail("at the end") } else { request.close() }
+                    return
+                }
+                switch request.pushSource() {
+                case .opened(let stream):
+                    inside.withLockedValue { $0.next += 1 }
+                    serve(stream, index, source)
+                case .noRoom: return
+                case .notGranted, .ended: return request.close()
+                }
+            }
+        }
+
+        private func serve(_ stream: AstraNet.Stream, _ index: Int, _ source: Source) {
+            do {
+                try stream.send(now: Source.header(index, source))
+                try stream.send(now: Source.bytes(index, source.size))
+            } catch {
+                // The client has given it up already.
+                return stream.close()
+            }
+            switch source.ending {
+            case .close: stream.close()
+            case .fail: stream.fail("source \(index)")
+            case .abort: stream.abort("source \(index)")
+            case .closeOnceTaken:
+                stream.setDelegate(ChangeHandler { if !$0.isOffered || $0.isPeerGone { $0.close() } })
+                stream.callDelegateSoon()
+            }
+        }
+    }
+
+    /// Reads a taken source, in some way; what was wrong.
+    private static func read(_ stream: AstraNet.Stream, _ index: Int, _ reading: Reading) async -> String? {
+        defer { if reading != .failed { stream.close() } }
+        var received = ByteBuffer()
+        var error: AstraNetError?
+        do {
+            switch reading {
+            case .nothing: return nil
+            case .failed:
+                stream.fail("not wanted")
+                return nil
+            case .first:
+                if let bytes = try await stream.receive(deadline: .soon) { received = bytes }
+            case .whole: received = try await stream.readAll()
+            case .intoBuffer:
+                while try await stream.receive(5_000, into: &received, deadline: .soon) == 5_000 {}
+            }
+        } catch let failure as AstraNetError {
+            error = failure
+        } catch {
+            return "\(error)"
+        }
+        guard error == nil || error?.code == .failedByPeer else { return "source \(index): \(error!)" }
+        guard received.readableBytes >= Source.headerSize else {
+            // Aborted before the header left.
+            return error == nil ? "source \(index) has no header" : nil
+        }
+        let (number, size, kind) = received.readMultipleIntegers(as: (UInt32, UInt32, UInt8).self)!
+        guard number == index, let ending = Ending(rawValue: kind) else { return "source \(index) is \(number)" }
+        guard received == Source.bytes(index, Int(size)).getSlice(at: 0, length: received.readableBytes) else {
+            return "source \(index) is not what was sent"
+        }
+        guard reading != .first else { return nil }
+        switch ending {
+        case .close, .closeOnceTaken:
+            return error == nil && received.readableBytes == size
+                ? nil : "source \(index) ended with \(received.readableBytes) of \(size) bytes: \(error as Any)"
+        case .fail:
+            return error?.message == "source \(index)" && received.readableBytes == size
+                ? nil : "source \(index) failed with \(received.readableBytes) of \(size) bytes: \(error as Any)"
+        case .abort: return error?.message == "source \(index)" ? nil : "source \(index) was aborted: \(error as Any)"
+        }
+    }
+
+    private struct Plan {
+        var sources: [Source]
+        var granted: Int
+        var failsAtEnd: Bool
+        /// After so many sources the client gives up.
+        var taken: Int
+        var readings: [Reading]
+        var readsAtOnce: Bool
+        var delay: Int
+
+        init(_ random: inout Random) {
+            sources = (0..<Int.random(in: 0...6, using: &random)).map { _ in
+                let limit = [1, 100, 16_385, 70_000, 200_000].randomElement(using: &random)!
+                return Source(
+                    ending: Ending.allCases.randomElement(using: &random)!,
+                    size: Int.random(in: 0..<limit, using: &random))
+            }
+            granted = Int.random(in: 1...4, using: &random)
+            failsAtEnd = Int.random(in: 0..<8, using: &random) == 0
+            taken = Bool.random(using: &random) ? .max : Int.random(in: 0...6, using: &random)
+            let gentle = Bool.random(using: &random)
+            readings = sources.indices.map { _ in
+                gentle ? .whole : Reading.allCases.randomElement(using: &random)!
+            }
+            readsAtOnce = Bool.random(using: &random)
+            delay = Int.random(in: 0..<3, using: &random)
+        }
+    }
+
+    /// One request; what was wrong.
+    private static func round(_ client: Node, _ plans: PlanTable, _ id: Int, _ plan: Plan) async throws -> [String] {
+        plans.add(plan.sources, plan.failsAtEnd, id)
+        var body = ByteBuffer()
+        body.writeInteger(UInt32(id))
+        let request = DialRequest(first: body, maximumPushedSources: plan.granted)
+        let master = try await client.dial("push", request, deadline: .soon)
+        for _ in 0..<plan.delay { await Task.yield() }
+        return try await withThrowingTaskGroup(of: String?.self) { group in
+            var wrong: [String] = []
+            var count = 0
+            taking: while count < plan.taken {
+                switch try await master.nextStreamNews(deadline: .soon) {
+                case .pushed(let stream):
+                    let (index, reading) = (count, plan.readings[count])
+                    count += 1
+                    if plan.readsAtOnce {
+                        group.addTask { await Self.read(stream, index, reading) }
+                    } else if let problem = await Self.read(stream, index, reading) {
+                        wrong.append(problem)
+                    }
+                case .finished:
+                    if plan.failsAtEnd || count != plan.sources.count {
+                        wrong.append("finished after \(count) sources")
+                    }
+                    break taking
+                case .failed(let error):
+                    if !plan.failsAtEnd || count != plan.sources.count {
+                        wrong.append("after \(count) sources: \(error)")
+                    }
+                    break taking
+                case .bytes, .nothing:
+                    wrong.append("bytes came")
+                    break taking
+                }
+            }
+            master.close()
+            for try await problem in group { if let problem { wrong.append(problem) } }
+            return wrong.map { "request \(id): \($0)" }
+        }
+    }
+
+    /// What the server does with each request, by its body.
+    private final class PlanTable: Sendable {
+        private let plans = NIOLockedValueBox<[UInt32: ([Source], Bool)]>([:])
+
+        func add(_ sources: [Source], _ failsAtEnd: Bool, _ id: Int) {
+            plans.withLockedValue { $0[UInt32(id)] = (sources, failsAtEnd) }
+        }
+
+        /// Reads the body and goes on with the plan.
+        var delegate: any StreamDelegate {
+            ChangeHandler { request in
+                guard case .bytes(var body) = request.takeReceived(), let id = body.readInteger(as: UInt32.self),
+                    let (sources, failsAtEnd) = self.plans.withLockedValue({ $0.removeValue(forKey: id) })
+                else {
+                    if request.isPeerGone { request.close() }
+                    return
+                }
+                let serving = Serving(sources, failsAtEnd: failsAtEnd)
+                request.setDelegate(serving)
+                serving.streamChanged(request)
+            }
+        }
+    }
+
+    @Test(arguments: [false, true])
+    func `whatever both sides do, sources are what was sent and nothing is left`(isRouted: Bool) async throws {
+        let server = Node.patient(.server)
+        let client = Node.patient(.server)
+        let router = Node.patient(.router)
+        let plans = PlanTable()
+        let listener = try server.bind("push", answersSoon: true) { request in
+            request.setDelegate(plans.delegate)
+            return .accepted
+        }
+        if isRouted {
+            let address = try await router.listening()
+            try await server.join(address)
+            try await client.join(address)
+        } else {
+            try await client.join(try await server.listening())
+        }
+        let seed = UInt64.random(in: 0 ... .max)
+        var random = Random(state: seed)
+        let rounds = isRouted ? 500 : 2_000
+        var wrong: [String] = []
+        try await withThrowingTaskGroup(of: [String].self) { group in
+            for id in 0..<rounds {
+                if id >= 8 { wrong += try await group.next() ?? [] }
+                let plan = Plan(&random)
+                group.addTask { try await Self.round(client, plans, id, plan) }
+            }
+            for try await problems in group { wrong += problems }
+        }
+        #expect(wrong == [], "seed \(seed)")
+        try await client.expectNothingLeft()
+        try await server.expectNothingLeft()
+        try await eventually { router.core.buffered.held == 0 }
+        listener.close()
+        for node in [client, server, router] { await node.shutdown() }
+    }
+}

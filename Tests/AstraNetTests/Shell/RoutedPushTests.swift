@@ -1,0 +1,430 @@
+import NIOConcurrencyHelpers
+import NIOCore
+import NIOPosix
+import Testing
+
+@testable import AstraNet
+
+/// Pushed sources through routers (docs/protocol.md §6).
+@Suite(.timeLimit(.minutes(5))) struct RoutedPushTests {
+    /// A client and a server that know each other only through a router of ours.
+    private struct Mesh {
+        let router = Node.patient(.router)
+        let server = Node.patient(.server)
+        let client = Node.patient(.server)
+        let address: SocketAddress
+        let requests = EventQueue<AstraNet.Stream>()
+        /// Every request that came, with what was to be read of it first.
+        let listener: Listener
+
+        init() async throws {
+            address = try await router.listening()
+            let requests = requests
+            listener = try server.bind("push") { stream in
+                requests.append(stream)
+                return .accepted
+            }
+            try await server.join(address)
+            try await client.join(address)
+            let client = client
+            try await eventually { client.services.contains { $0.isRelayed } }
+        }
+
+        var cookie: UInt64? { client.core.cookies.cookie(of: server.id) }
+
+        func request(_ sources: Int = 2) async throws -> (client: AstraNet.Stream, server: AstraNet.Stream) {
+            let request = DialRequest(first: ByteBuffer(string: "body"), maximumPushedSources: sources)
+            let dialled = try await client.dial("push", request, deadline: .soon)
+            return (dialled, try #require(await requests.next()))
+        }
+
+        /// A request that gets a source.
+        func expectServed(isEager: Bool) async throws {
+            let (client, server) = try await request()
+            #expect(server.withStorage { $0.active?.state.dialContext?.block.cookie != nil } == isEager)
+            client.finish()
+            #expect(try await server.readText() == "body")
+            try server.pushWhole("source")
+            server.close()
+            #expect(try await client.nextPushed().readText() == "source")
+            try await client.expectFinished()
+            client.close()
+        }
+
+        func end() async throws {
+            for node in [client, server] { try await node.expectNothingLeft() }
+            #expect(requests.waiting.isEmpty)
+            let router = router
+            try await eventually { router.core.buffered.held == 0 }
+            listener.close()
+            for node in [client, server, router] { await node.shutdown() }
+        }
+    }
+
+    @Test func `the first request learns a cookie, and the next ones send their body at once`() async throws {
+        let mesh = try await Mesh()
+        #expect(mesh.cookie == nil)
+        try await mesh.expectServed(isEager: false)
+        #expect(mesh.cookie == mesh.server.core.cookies.make(for: mesh.client.id))
+        for _ in 0..<3 { try await mesh.expectServed(isEager: true) }
+        try await mesh.end()
+    }
+
+    @Test func `a request without a grant neither learns nor sends a cookie`() async throws {
+        let mesh = try await Mesh()
+        for _ in 0..<2 {
+            let (client, server) = try await mesh.request(0)
+            #expect(mesh.cookie == nil)
+            guard case .notGranted = server.pushSource() else {
+                Issue.record("it pushes")
+                return
+            }
+            client.close()
+            server.close()
+        }
+        try await mesh.end()
+    }
+
+    @Test func `deadline and tags reach a server behind a router`() async throws {
+        let mesh = try await Mesh()
+        for sources in [0, 2, 2] {
+            var request = DialRequest(maximumPushedSources: sources)
+            request.context = DialBlock(meta: "m", bucket: "b")
+            request.deadline = .soon
+            let dialled = try await mesh.client.dial("push", request, deadline: .soon)
+            let served = try #require(await mesh.requests.next())
+            let block = try #require(served.takeDialBlock())
+            #expect(block.meta == "m" && block.bucket == "b" && block.deadlineMilliseconds != nil)
+            dialled.close()
+            served.close()
+        }
+        try await mesh.end()
+    }
+
+    @Test func `a server that was started with another key is dialled again, and gets the body once`() async throws {
+        let mesh = try await Mesh()
+        try await mesh.expectServed(isEager: false)
+        let right = try #require(mesh.cookie)
+        mesh.client.core.cookies.keep(right &+ 1, of: mesh.server.id)
+        let (client, server) = try await mesh.request()
+        #expect(mesh.cookie == right)
+        client.finish()
+        #expect(try await server.readText() == "body")
+        try server.pushWhole("source")
+        #expect(try await client.nextPushed().readText() == "source")
+        client.close()
+        server.close()
+        #expect(mesh.requests.waiting.isEmpty, "it was posted once")
+        try await mesh.expectServed(isEager: true)
+        try await mesh.end()
+    }
+
+    @Test func `a dial that does not wait forgets a wrong cookie, too`() async throws {
+        let mesh = try await Mesh()
+        mesh.client.core.cookies.keep(1, of: mesh.server.id)
+        let recorder = ChangeRecorder()
+        let request = DialRequest(first: ByteBuffer(string: "body"), maximumPushedSources: 2)
+        let stream = try #require(try mesh.client.dialNow("push", request, delegate: recorder))
+        _ = await recorder.changes.next()
+        guard case .failed(let error) = stream.takeReceived() else {
+            Issue.record("it was not refused")
+            return
+        }
+        #expect(error.code == .refused && error.message == PushCookies.wrongCookie)
+        stream.close()
+        #expect(mesh.cookie == nil)
+        try await mesh.expectServed(isEager: false)
+        try await mesh.end()
+    }
+
+    @Test func `a server that always refuses the cookie is not dialled without end`() async throws {
+        let router = Node.patient(.router)
+        let address = try await router.listening()
+        let client = Node.patient(.server)
+        try await client.join(address)
+        let peer = try await RawPeer.connect(to: address)
+        #expect(await peer.handshake(RawPeer.ourHandshake) == router.id)
+        peer.send(WireOp(.service, to: .otherEnd, from: Address(peer.host, 9), text: "push"))
+        try await eventually { client.services.contains { $0.isRelayed } }
+        client.core.cookies.keep(1, of: peer.host)
+        let dialled = Task { try await client.dial("push", DialRequest(maximumPushedSources: 2), deadline: .soon) }
+        for hasCookie in [true, false] {
+            let dial = try #require(await peer.first(.dial))
+            #expect((dial.block?.cookie != nil) == hasCookie)
+            peer.send(WireOp(.err, to: dial.source, from: dial.destination, text: PushCookies.wrongCookie))
+        }
+        let error = await #expect(throws: AstraNetError.self) { _ = try await dialled.value }
+        #expect(error?.code == .refused)
+        #expect(await peer.opsUntilPong().filter { $0.command == .dial } == [])
+        await peer.close()
+        try await client.expectNothingLeft()
+        await client.shutdown()
+        await router.shutdown()
+    }
+
+    @Test func `many sources of many sizes come whole through a router`() async throws {
+        let mesh = try await Mesh()
+        let (client, server) = try await mesh.request(3)
+        let sizes = [0, 1, 16_384, 16_385, 65_536, 65_537, 1_000_000]
+        let recorder = ChangeRecorder()
+        server.setDelegate(recorder)
+        async let serving: Void = {
+            for size in sizes {
+                let source = try await server.pushed(waitingFor: recorder)
+                try source.send(now: ByteBuffer(repeating: UInt8(truncatingIfNeeded: size), count: size))
+                source.close()
+            }
+            server.close()
+        }()
+        for size in sizes {
+            let source = try await client.nextPushed()
+            #expect(try await source.readAll() == ByteBuffer(repeating: UInt8(truncatingIfNeeded: size), count: size))
+        }
+        try await serving
+        try await client.expectFinished()
+        client.close()
+        try await mesh.end()
+    }
+
+    @Test func `a request that its client ends through a router ends its sources`() async throws {
+        let mesh = try await Mesh()
+        for _ in 0..<2 {
+            let (client, server) = try await mesh.request()
+            let (taken, offered) = (try server.pushed(), try server.pushed())
+            let source = try await client.nextPushed()
+            client.close()
+            for stream in [server, offered] {
+                try await eventually { stream.phase == .ended }
+            }
+            try taken.send(now: ByteBuffer(string: "goes on"))
+            taken.close()
+            #expect(try await source.readText() == "goes on")
+        }
+        try await mesh.end()
+    }
+
+    @Test func `a server behind a router that dies ends its sources`() async throws {
+        let mesh = try await Mesh()
+        let (client, server) = try await mesh.request()
+        try server.pushWhole("whole")
+        let open = try server.pushed()
+        let whole = try await client.nextPushed()
+        #expect(try await whole.readText() == "whole")
+        let taken = try await client.nextPushed()
+        await mesh.server.shutdown(grace: .zero)
+        #expect(await taken.failure()?.code == .linkLost)
+        #expect(try await client.newsFailure()?.code == .linkLost)
+        #expect(open.phase == .ended)
+        client.close()
+        try await mesh.client.expectNothingLeft()
+        for node in [mesh.client, mesh.router] { await node.shutdown() }
+    }
+
+    // MARK: - Go-like nodes
+
+    @Test func `a Go-like server behind our router reads no block and answers as ever`() async throws {
+        let router = Node.patient(.router)
+        let address = try await router.listening()
+        let client = Node.patient(.server)
+        try await client.join(address)
+        let go = try await GoLikePeer.join(address, behindRouter: true)
+        let (_, streams) = go.bind("push")
+        for _ in 0..<2 {
+            var request = DialRequest(first: ByteBuffer(string: "body"), maximumPushedSources: 2)
+            request.context = DialBlock(meta: "m")
+            let stream = try await client.dial("push", request, deadline: .soon)
+            let served = try #require(await streams.next())
+            #expect(try await served.read(4) == Array("body".utf8))
+            try await served.send(now: [1, 2])
+            served.close()
+            guard case .bytes(let bytes) = try await stream.nextStreamNews(deadline: .soon) else {
+                Issue.record("no bytes came")
+                break
+            }
+            #expect(bytes == ByteBuffer(bytes: [1, 2]))
+            try await stream.expectFinished()
+            stream.close()
+        }
+        #expect(client.core.cookies.cookie(of: go.host) == nil)
+        #expect(go.broken == [])
+        try await client.expectNothingLeft()
+        await go.close()
+        await client.shutdown()
+        await router.shutdown()
+    }
+
+    @Test func `a Go-like client behind our router is served as ever`() async throws {
+        let mesh = try await Mesh()
+        let go = try await GoLikePeer.join(mesh.address, behindRouter: true)
+        let stream = try #require(await go.dial("push"))
+        let served = try #require(await mesh.requests.next())
+        guard case .notGranted = served.pushSource() else {
+            Issue.record("it pushes")
+            return
+        }
+        try served.send(now: ByteBuffer(string: "answer"))
+        served.close()
+        #expect(try await stream.read(100) == Array("answer".utf8))
+        stream.close()
+        #expect(go.broken == [])
+        await go.close()
+        try await mesh.end()
+    }
+
+    @Test func `a Go-like router passes requests and sources on as they are`() async throws {
+        let router = try await GoLikeRouter()
+        let (server, client) = (Node.patient(.server), Node.patient(.server))
+        let requests = EventQueue<AstraNet.Stream>()
+        _ = try server.bind("push") { stream in
+            requests.append(stream)
+            return .accepted
+        }
+        for node in [server, client] { try await node.join(host: "127.0.0.1", port: router.port, deadline: .soon) }
+        try await eventually { client.services.count == 1 }
+        for index in 0..<2 {
+            let request = DialRequest(first: ByteBuffer(string: "body"), maximumPushedSources: 2)
+            let master = try await client.dial("push", request, deadline: .soon)
+            let served = try #require(await requests.next())
+            try served.pushWhole("source")
+            served.close()
+            #expect(try await master.nextPushed().readText() == "source")
+            try await master.expectFinished()
+            master.close()
+            let dials = router.sent(to: server.id).filter { $0.command == .dial }
+            #expect(dials.count == index + 1)
+            #expect((dials.last?.block?.cookie != nil) == (index > 0))
+        }
+        #expect(router.broken == [])
+        for node in [client, server] { try await node.expectNothingLeft() }
+        for node in [client, server] { await node.shutdown() }
+        try await router.close()
+    }
+
+    @Test func `on a link to a Go-like node the bytes of a dial are as before`() async throws {
+        let node = Node.patient(.client)
+        let peer = try await RawPeer.connect(to: try await node.listening())
+        #expect(await peer.handshake() == node.id)
+        peer.send(WireOp(.service, to: .otherEnd, from: Address(peer.host, 9), text: "push"))
+        _ = await peer.opsUntilPong()
+        var request = DialRequest(first: ByteBuffer(string: "body"), maximumPushedSources: 2)
+        request.context = DialBlock(meta: "m")
+        request.deadline = .soon
+        async let dialled = node.dial("push", request, deadline: .soon)
+        let dial = try #require(await peer.first(.dial))
+        #expect(dial == WireOp(.dial, to: Address(peer.host, 9), from: dial.source))
+        #expect(await peer.opsUntilPong() == [], "the body waits for SYN")
+        // A cookie that a Go node cannot have made is not answered.
+        peer.send(
+            WireOp(.syn, to: dial.source, from: dial.destination, payload: DialBlock(cookie: 1).bytes))
+        let stream = try await dialled
+        let answers = await peer.opsUntilPong()
+        #expect(answers.first == WireOp(.ack, to: dial.destination, from: dial.source))
+        #expect(answers.dropFirst().map(\.text) == ["body"])
+        #expect(node.core.cookies.cookie(of: peer.host) == nil)
+        stream.close()
+        try await node.expectNothingLeft()
+        await peer.close()
+        await node.shutdown()
+    }
+
+    // MARK: - Two links to one router
+
+    /// A node with two links to one raw router, on event loops of their own, and a request over one of them.
+    private struct Siblings {
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: 2)
+        let node: Node
+        let server = Address(.random(), 9)
+        let dial: WireOp
+        let master: AstraNet.Stream
+        /// The router's end of the link with the request, and of the other one.
+        let near: RawPeer
+        let far: RawPeer
+
+        init() async throws {
+            let node = Node(configuration: .patient(), group: group, logger: .silent)
+            self.node = node
+            let address = try await node.listening()
+            let router = HostID.random()
+            var peers: [RawPeer] = []
+            for _ in 0..<2 {
+                let peer = try await RawPeer.connect(to: address, host: router)
+                #expect(await peer.handshake() == node.id)
+                peer.send(WireOp(.service, to: .otherEnd, from: server, text: "push"))
+                _ = await peer.opsUntilPong()
+                peers.append(peer)
+            }
+            async let dialled = node.dial("push", DialRequest(maximumPushedSources: 2), deadline: .soon)
+            let dialledOver = EventQueue<(Int, WireOp)>()
+            let asking = (0..<2).map { index in
+                Task { [peers] in
+                    if let op = await peers[index].first(.dial) { dialledOver.append((index, op)) }
+                }
+            }
+            let (index, dial) = try #require(await dialledOver.next())
+            for task in asking { task.cancel() }
+            for task in asking { await task.value }
+            self.dial = dial
+            near = peers[index]
+            far = peers[1 - index]
+            near.send(
+                WireOp(.syn, to: dial.source, from: dial.destination, payload: DialBlock(cookie: 1).bytes))
+            master = try await dialled
+            _ = await near.opsUntilPong()
+        }
+
+        func push(_ index: UInt32, from port: UInt32, nonce: UInt64? = nil) throws -> WireOp {
+            let grant = try #require(dial.block?.push)
+            let source = DialBlock.Source(nonce: nonce ?? grant.nonce, streamPort: server.port, index: index)
+            return WireOp(
+                .dial, to: dial.source, from: Address(server.host, port), payload: DialBlock(source: source).bytes)
+        }
+
+        func op(_ command: Command, from port: UInt32, _ text: String = "") -> WireOp {
+            WireOp(command, to: dial.source, from: Address(server.host, port), text: text)
+        }
+
+        func end() async throws {
+            master.close()
+            try await node.expectNothingLeft()
+            for peer in [near, far] { await peer.close() }
+            await node.shutdown()
+            try await group.shutdownGracefully()
+        }
+    }
+
+    @Test func `a source that comes over another link to the router reaches its request`() async throws {
+        let siblings = try await Siblings()
+        siblings.far.send([
+            try siblings.push(0, from: 20), siblings.op(.data, from: 20, "source"), siblings.op(.fin1, from: 20),
+            siblings.op(.fin2, from: 20),
+        ])
+        #expect(try await siblings.master.nextPushed().readText() == "source")
+        // The answer leaves over the link of the request.
+        #expect(await siblings.near.first(.syn)?.destination == Address(siblings.server.host, 20))
+        // The next one comes over the other.
+        siblings.near.send([try siblings.push(1, from: 21), siblings.op(.data, from: 21, "next")])
+        let next = try await siblings.master.nextPushed()
+        siblings.far.send(siblings.op(.data, from: 21, " part"))
+        var received = ByteBuffer()
+        #expect(try await next.receive(9, into: &received, deadline: .soon) == 9)
+        #expect(received == ByteBuffer(string: "next part"))
+        next.close()
+        try await siblings.end()
+    }
+
+    @Test func `a source that no link knows is refused once`() async throws {
+        let siblings = try await Siblings()
+        let stranger = Address(.random(), 20)
+        for peer in [siblings.near, siblings.far] {
+            var op = try siblings.push(0, from: 20)
+            op.source = stranger
+            peer.send(op)
+            #expect(await peer.first(.err)?.destination == stranger)
+        }
+        // Over the other link, where the request is known.
+        siblings.far.send(try siblings.push(0, from: 20, nonce: 0))
+        #expect(await siblings.near.first(.err)?.destination == Address(siblings.server.host, 20))
+        for peer in [siblings.near, siblings.far] { #expect(await peer.opsUntilPong() == []) }
+        try await siblings.end()
+    }
+}
