@@ -154,7 +154,7 @@ final class LinkHandler: ChannelInboundHandler {
         ticks = nil
         let unsent = link.closeOutbound()
         link.forgetPlaceWaiters()
-        toWake.append(contentsOf: unsent.toWake)
+        toWake.append(contentsOf: unsent.turns)
         let lost = node.linkDown(link, reason: reason)
         for stream in unsent.opening + opening {
             link.giveStreamPlace()
