@@ -129,9 +129,9 @@ import Testing
     }
 
     @Test(arguments: [
-        ("", "it is not SOURCES FRAMES SIZE KIND [RATE], such as "),
-        ("1 1 1", "it is not SOURCES FRAMES SIZE KIND [RATE], such as "),
-        ("1 1 1 zero 1 1", "it is not SOURCES FRAMES SIZE KIND [RATE], such as "),
+        ("", "it is not SOURCES FRAMES SIZE KIND [RATE] [lend], such as "),
+        ("1 1 1", "it is not SOURCES FRAMES SIZE KIND [RATE] [lend], such as "),
+        ("1 1 1 zero 1 1", "it is not SOURCES FRAMES SIZE KIND [RATE] [lend], such as "),
         ("x 1 1 zero", "SOURCES is 'x', not a whole number from 0 to 1000000"),
         ("-1 1 1 zero", "SOURCES is '-1', not a whole number from 0 to 1000000"),
         ("1000001 1 1 zero", "SOURCES is '1000001', not a whole number from 0 to 1000000"),
