@@ -356,13 +356,13 @@ private struct Second: Plugin {
         var queue = FrameQueue()
         #expect(write([1], to: &machine) == "accepted")
         #expect(name(machine.take(into: &queue, wake: 9)) == "drain")
-        queue.drain(take: { _ in true }, fill: { _, _ in true })
+        queue.drain(take: { _ in true }, lend: { _, _ in true }, fill: { _, _ in true })
         #expect(name(machine.take(into: &queue, wake: 9)) == "wait")
         #expect(write([1], to: &machine) == "wake 9")
         #expect(write([1], to: &machine) == "accepted")
         #expect(machine.finish(.success(())) == nil)
         #expect(name(machine.take(into: &queue, wake: 9)) == "drain")
-        queue.drain(take: { _ in true }, fill: { _, _ in true })
+        queue.drain(take: { _ in true }, lend: { _, _ in true }, fill: { _, _ in true })
         #expect(name(machine.take(into: &queue, wake: 9)) == "end")
     }
 
