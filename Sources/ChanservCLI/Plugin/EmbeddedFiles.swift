@@ -137,6 +137,7 @@ static const chanserv_plugin plugin = {
     .magic = CHANSERV_PLUGIN_MAGIC,
     .abi_major = CHANSERV_ABI_MAJOR,
     .abi_minor = CHANSERV_ABI_MINOR,
+    .flags = 0, /* CHANSERV_PLUGIN_INLINE where every function returns within microseconds, see the header */
     .struct_size = sizeof(chanserv_plugin),
     .name = "{{name}}",
     .version = "0.1.0",
@@ -374,7 +375,7 @@ const chanserv_plugin plugin = {
     CHANSERV_ABI_MAJOR,
     CHANSERV_ABI_MINOR,
     sizeof(chanserv_plugin),
-    0, // flags
+    0, // flags: CHANSERV_PLUGIN_INLINE where every function returns within microseconds, see the header
     "{{name}}",
     "0.1.0",
     create,
@@ -849,8 +850,11 @@ mv -f lib{{name}}.so.new lib{{name}}.so
 
 """###,
 "rust/src/chanserv.rs": ###"""
-//! `chanserv_plugin.h`, ABI 1.0, as Rust, written by hand: the layouts have to be those of the header. Everything that the
+//! `chanserv_plugin.h`, ABI 1.1, as Rust, written by hand: the layouts have to be those of the header. Everything that the
 //! comments there say holds here.
+//!
+//! A host of version 1.0 has structs that end before the fields "since 1.1": compare `struct_size` before such a field is
+//! read, as `FrameSink::lend_function` does, and never make a reference to a whole struct of the host's.
 #![allow(dead_code)]
 
 use std::ffi::{c_char, c_void, CStr};
@@ -875,9 +879,11 @@ pub const LOG_ERROR: i32 = 3;
 
 pub const PLUGIN_MAGIC: u32 = 0x5053_4843;
 pub const ABI_MAJOR: u16 = 1;
-pub const ABI_MINOR: u16 = 0;
+pub const ABI_MINOR: u16 = 1;
 pub const PLUGIN_SERIAL: u32 = 1;
 pub const PLUGIN_BLOCKING: u32 = 2;
+/// Every function but create, destroy and the cancels returns within microseconds. A 1.0 host refuses it.
+pub const PLUGIN_INLINE: u32 = 4;
 
 #[repr(C)]
 pub struct ErrorMessage {
@@ -915,6 +921,11 @@ pub struct Host {
     pub config_only:
         unsafe extern "C" fn(*const Host, *const Config, *const *const c_char, usize, *mut ErrorMessage) -> Status,
     pub config_path: GetText,
+    // Since 1.1.
+    pub context: *mut c_void,
+    pub config_keys: unsafe extern "C" fn(
+        *const Host, *const Config, *const c_char, *mut *const *const c_char, *mut usize, *mut ErrorMessage,
+    ) -> Status,
 }
 
 #[repr(C)]
@@ -925,6 +936,15 @@ pub struct Request {
     pub body_size: usize,
     pub vaddr: *const c_char,
     pub remote_address: *const c_char,
+    // Since 1.1.
+    pub deadline: i64,
+    pub meta: *const c_char,
+    pub bucket: *const c_char,
+    pub traceparent: *const c_char,
+    pub peer_address: *const c_char,
+    pub identity: *const c_char,
+    pub flags: u32,
+    pub reserved_1: u32,
 }
 
 #[repr(C)]
@@ -933,6 +953,8 @@ pub struct SourceSink {
     pub reserved: u32,
     pub wake: u64,
     pub add: unsafe extern "C" fn(*mut SourceSink, *const c_void, usize, *mut c_void) -> Status,
+    // Since 1.1.
+    pub context: *mut c_void,
 }
 
 #[repr(C)]
@@ -943,6 +965,21 @@ pub struct FrameSink {
     pub append: unsafe extern "C" fn(*mut FrameSink, *const c_void, usize) -> Status,
     pub reserve: unsafe extern "C" fn(*mut FrameSink, usize, *mut usize) -> *mut c_void,
     pub commit: unsafe extern "C" fn(*mut FrameSink, usize) -> Status,
+    // Since 1.1.
+    pub context: *mut c_void,
+    pub lend: Lend,
+}
+
+pub type Lend = unsafe extern "C" fn(
+    *mut FrameSink, *const c_void, usize, Option<unsafe extern "C" fn(*mut c_void)>, *mut c_void,
+) -> Status;
+
+impl FrameSink {
+    /// `lend`, where the host has it.
+    pub unsafe fn lend_function(sink: *const FrameSink) -> Option<Lend> {
+        let needed = std::mem::offset_of!(FrameSink, lend) + std::mem::size_of::<Lend>();
+        if (*sink).struct_size as usize >= needed { Some((*sink).lend) } else { None }
+    }
 }
 
 #[repr(C)]
@@ -1144,7 +1181,7 @@ static PLUGIN: Plugin = Plugin {
     abi_major: ABI_MAJOR,
     abi_minor: ABI_MINOR,
     struct_size: std::mem::size_of::<Plugin>() as u32,
-    flags: 0,
+    flags: 0, // PLUGIN_INLINE where every function returns within microseconds: see chanserv_plugin.h
     name: c"{{name}}".as_ptr(),
     version: c"0.1.0".as_ptr(),
     create,
