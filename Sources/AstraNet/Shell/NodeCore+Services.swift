@@ -51,7 +51,7 @@ extension NodeCore {
         guard let way = listener.visibility.way else { return listener }
         // A name that was told to one peer is not for others, who may guess its port.
         // Over another link to the same host it may come all the same: who claims to be behind one may not.
-        let isTheirs = way.host == remote && (way.link == link.id || link.direct.withLockedValue { $0?.host } == remote)
+        let isTheirs = way.host == remote && (way.link == link.id || link.peer?.host == remote)
         return isTheirs ? listener : nil
     }
 
@@ -283,12 +283,5 @@ extension NodeCore.Shared {
     fileprivate func preferredLink(for route: ServiceRegistry.Route) -> NodeCore.LinkID {
         let preferred = peers.host(of: route.link).flatMap { peers.link(to: $0) } ?? route.link
         return registry.leaving.contains(preferred) ? route.link : preferred
-    }
-}
-
-extension ByteBuffer {
-    /// Appends SERVICE or NO_SERVICE.
-    mutating func writeService(_ command: Command, _ name: String, at address: Address, to host: HostID = .peer) {
-        writeOp(OpHeader(command, to: Address(host: host, port: 0), from: address), text: name)
     }
 }
