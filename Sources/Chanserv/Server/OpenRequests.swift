@@ -27,6 +27,8 @@ package final class OpenRequests: Sendable {
         var hostGeneration: UInt64?
         var isListing = true
         var isAnswered = false
+        /// No code works on it any more.
+        var isReleased = false
 
         func isMeant(by question: Question) -> Bool {
             switch question {
@@ -128,24 +130,26 @@ package final class OpenRequests: Sendable {
     func answered(_ scope: RequestScope, isOver: Bool) {
         end(scope) { entry in
             entry.isAnswered = true
-            return isOver
+            if isOver { entry.isReleased = true }
         }
     }
 
-    /// No code works on the request any more, and it was answered.
+    /// No code works on the request any more, and it was answered. Another thread may still be about to say so with
+    /// ``answered(_:isOver:)``: the request is here until then, so that its result is counted when it is gone.
     func over(_ scope: RequestScope) {
-        end(scope) { _ in true }
+        end(scope) { $0.isReleased = true }
     }
 
-    private func end(_ scope: RequestScope, _ change: (inout Entry) -> Bool) {
+    private func end(_ scope: RequestScope, _ change: (inout Entry) -> Void) {
         let ready = inside.withLockedValue { inside -> [Event] in
             guard var entry = inside.entries[scope.id] else { return [] }
             let wasAnswered = entry.isAnswered
-            let isOver = change(&entry)
+            change(&entry)
             if entry.isAnswered, !wasAnswered {
                 inside.counts[entry.service]?.open -= 1
                 if inside.counts[entry.service]?.open == 0 { inside.counts[entry.service] = nil }
             }
+            let isOver = entry.isAnswered && entry.isReleased
             inside.entries[scope.id] = isOver ? nil : entry
             guard isOver, !inside.waiters.isEmpty else { return [] }
             return inside.takeReady(after: entry)
