@@ -50,8 +50,8 @@ package final class OpenRequests: Sendable {
     fileprivate struct Inside {
         var entries: [UInt64: Entry] = [:]
         var counts: [ObjectIdentifier: Counts] = [:]
-        /// Instances that take no more requests.
-        var closedLeases: Set<UInt64> = []
+        /// Instances that take requests.
+        var openLeases: Set<UInt64> = []
         var waiters: [(question: Question, event: Event)] = []
         /// When the deadlines are looked at next.
         var nextLook: ContinuousClock.Instant?
@@ -97,24 +97,25 @@ package final class OpenRequests: Sendable {
 
     /// The request uses an instance until it is released.
     ///
-    /// - Returns: `false`, and nothing changed, if the instance takes no more requests.
+    /// - Returns: `false`, and nothing changed, if the instance takes no requests: ``open(lease:)`` was not called, or
+    ///   ``close(lease:)`` was.
     package func lease(_ lease: UInt64, generation: UInt64 = 0, for scope: RequestScope) -> Bool {
         inside.withLockedValue { inside in
-            guard !inside.closedLeases.contains(lease) else { return false }
+            guard inside.openLeases.contains(lease) else { return false }
             inside.entries[scope.id]?.lease = lease
             inside.entries[scope.id]?.hostGeneration = generation
             return true
         }
     }
 
-    /// The instance takes no more requests.
-    package func close(lease: UInt64) {
-        inside.withLockedValue { _ = $0.closedLeases.insert(lease) }
+    /// The instance takes requests from now on. Repeating it does nothing.
+    package func open(lease: UInt64) {
+        inside.withLockedValue { _ = $0.openLeases.insert(lease) }
     }
 
-    /// The instance is gone.
-    package func forget(lease: UInt64) {
-        inside.withLockedValue { _ = $0.closedLeases.remove(lease) }
+    /// The instance takes no more requests.
+    package func close(lease: UInt64) {
+        inside.withLockedValue { _ = $0.openLeases.remove(lease) }
     }
 
     /// All sources of the request are known.
@@ -257,7 +258,8 @@ extension OpenRequests.Inside {
         let entries = entries
         waiters.removeAll { waiter in
             guard ended.isMeant(by: waiter.question),
-                !entries.values.contains(where: { $0.isMeant(by: waiter.question) }) else { return false }
+                !entries.values.contains(where: { $0.isMeant(by: waiter.question) })
+            else { return false }
             ready.append(waiter.event)
             return true
         }
