@@ -50,7 +50,9 @@ struct Post: AsyncParsableCommand {
         help: "Requests of the same bucket go to the same host, while the hosts that offer the address stay the same.")
     var bucket: String?
 
-    @Option(help: ArgumentHelp("Free text about the request, which plugins can read. Go servers do not get it.", valueName: "text"))
+    @Option(
+        help: ArgumentHelp(
+            "Free text about the request, which plugins can read. Go servers do not get it.", valueName: "text"))
     var meta: String?
 
     @Option(
@@ -86,7 +88,10 @@ struct Post: AsyncParsableCommand {
         if [standardInput, body, bodyFile].filter({ $0 != nil }).count > 1 {
             throw ValidationError("only one of '-', --body and --body-file can be given")
         }
-        if let deadline, deadline <= .zero { throw ValidationError("--deadline is longer than nothing") }
+        // 32 bits of milliseconds on the wire (`docs/protocol.md` §6).
+        if let deadline, deadline <= .zero || deadline > .seconds(49 * 86_400) {
+            throw ValidationError("--deadline is more than 0, at most 1176h")
+        }
         if save != nil && output == .raw {
             throw ValidationError("--output raw writes the frames that --save takes: give one of the two")
         }

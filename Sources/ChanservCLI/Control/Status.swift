@@ -41,7 +41,8 @@ struct Status: AsyncParsableCommand {
     func run() async throws {
         try await options.run { path in
             guard watch else {
-                return try show(try await ControlClient.ask(.status(every: nil), at: path, as: StatusAnswer.self), after: "")
+                return try show(
+                    try await ControlClient.ask(.status(every: nil), at: path, as: StatusAnswer.self), after: "")
             }
             try await options.watch(.status(every: .seconds(1)), at: path, as: StatusAnswer.self) { report, separator in
                 try show(report, after: separator)

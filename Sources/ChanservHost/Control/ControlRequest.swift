@@ -134,13 +134,12 @@ package enum ControlRequest: Sendable, Hashable {
         }
 
         func request() throws(ControlError) -> ControlRequest {
-            guard let command = Command(rawValue: command) else {
+            guard let known = Command(rawValue: command) else {
                 throw ControlError(
-                    .unknownCommand,
-                    Self.unknown("command", command, among: Command.allCases.map(\.rawValue)))
+                    .unknownCommand, Self.unknown("command", command, among: Command.allCases.map(\.rawValue)))
             }
-            if let key = given.first(where: { !command.keys.contains($0) }) { throw misplaced(key) }
-            switch command {
+            if let key = given.first(where: { !known.keys.contains($0) }) { throw misplaced(key) }
+            switch known {
             case .status: return .status(every: try watchInterval())
             case .requests: return .requests(try givenVAddr(), every: try watchInterval())
             case .cancel:

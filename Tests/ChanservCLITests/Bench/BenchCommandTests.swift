@@ -78,7 +78,8 @@ import Testing
 
     @Test func `the summary says what is not as usual`() async throws {
         let usual = try await Bench.run(["connect", "--seconds", "0.1", "--callers", "1"])
-        #expect(usual.lines.first == "connect: 1 callers, one request with one empty frame after the other, for 0.100 s")
+        #expect(
+            usual.lines.first == "connect: 1 callers, one request with one empty frame after the other, for 0.100 s")
         let other = try await Bench.run(["connect", "--seconds", "0.1", "--callers", "1", "--named", "--threaded"])
         #expect(
             other.lines.first?.hasSuffix(" for 0.100 s, sources fetched by name, plugin on threads of its own") == true)
@@ -177,7 +178,7 @@ import Testing
         ["connect", "--timeout", "0"], ["connect", "--timeout", "1"], ["connect", "--vaddr", "x"],
         ["connect", "--join", "here"], ["connect", "--join", "127.0.0.1:0"],
         ["connect", "--join", "127.0.0.1:1", "--plugin", "x"], ["connect", "--join", "127.0.0.1:1", "--threaded"],
-         ["flood", "--sources", "0"],
+        ["flood", "--sources", "0"],
         ["flood", "--size", "101MiB"],
         ["flood", "--kind", "wood"], ["heavy", "--frames", "4294967296"], ["idle", "--streams", "1000001"],
         ["heavy", "--join", "127.0.0.1:1", "--compression"], ["mixed", "--join", "127.0.0.1:1"],

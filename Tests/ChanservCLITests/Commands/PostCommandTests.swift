@@ -151,7 +151,9 @@ import Testing
             let left = request.context.deadline.map { ContinuousClock.now.duration(to: $0) }
             let isInTime = left.map { $0 > .seconds(3_000) && $0 <= .seconds(3_600) }
             let tags = [RequestTag.meta, .bucket].map { request.tags[$0] ?? "none" }
-            return SourceList([Source(header: "", frames: [tags + [isInTime.map { "\($0)" } ?? "none"]].map { "\($0)" })])
+            return SourceList([
+                Source(header: "", frames: [tags + [isInTime.map { "\($0)" } ?? "none"]].map { "\($0)" })
+            ])
         }) { server in
             let post = ["post", "test", "--join", server.address]
             let none = try await ChanservCommand.run(post)
@@ -261,6 +263,7 @@ import Testing
         ["post"], ["post", ""], ["post", "x", "y"], ["post", "x", "-", "--body", "z"],
         ["post", "x", "--body", "a", "--body-file", "b"], ["post", "x", "--output", "xml"],
         ["post", "x", "--timeout", "5"], ["post", "x", "--deadline", "5"], ["post", "x", "--deadline", "0"],
+        ["post", "x", "--deadline", "1177h"],
         ["post", "x", "--join", "nowhere"], ["post", "x", "--output", "raw", "--save", "d"],
         ["post", "x", "--nonsense"],
     ]) func aWrongCommandLineIsExplained(arguments: [String]) async throws {

@@ -147,7 +147,9 @@ import Testing
     }
 
     @Test func aFileAndASocketTogetherAreOneTooMany() async throws {
-        for command in [["status"], ["reload"], ["drain", "echo"], ["enable", "echo"], ["requests"], ["cancel", "1"]] {
+        for command in [
+            ["status"], ["reload"], ["drain", "echo"], ["enable", "echo"], ["requests"], ["cancel", "1"],
+        ] {
             let exit = try await ChanservCommand.run(command + ["--config", "a.yaml", "--socket", "b.sock"])
             #expect(exit.code == 64)
             #expect(exit.errors.contains("--config and --socket both say which host is meant"), "\(exit.errors)")

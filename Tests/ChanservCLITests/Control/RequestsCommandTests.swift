@@ -127,7 +127,8 @@ import Testing
 
     @Test func `a watch goes on when a reload removes its route`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
-            let watch = try ChanservCommand.start("requests", "ticker", "--watch", "--json", "--config", host.configurationFile)
+            let watch = try ChanservCommand.start(
+                "requests", "ticker", "--watch", "--json", "--config", host.configurationFile)
             defer { watch.end() }
             _ = try await watch.outputLines(with: #"{"requests":[],"total":0}"#, count: 1)
             try host.configure(
@@ -259,7 +260,8 @@ import Testing
             let refused = try await host.post("ticker", "--body", "1 1ms 1")
             #expect(refused.code == 69)
             #expect(
-                refused.errors.contains("busy: ticker has 2 open requests, as many as it may have"), "\(refused.errors)")
+                refused.errors.contains("busy: ticker has 2 open requests, as many as it may have"), "\(refused.errors)"
+            )
             #expect(try await host.post("echo", "--body", "x").code == 0)
             let route = try await host.route("ticker")
             #expect(route["requests_open"] as? Int == 2)

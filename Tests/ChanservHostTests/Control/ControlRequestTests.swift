@@ -44,7 +44,8 @@ import Testing
         #expect(
             error(#"{"command":"reload","vaddr":"x"}"#)?.message
                 == "'reload' is for the whole host and takes no 'vaddr'")
-        #expect(error(#"{"command":"enable","vaddr":"x","id":1}"#)?.message == "'enable' takes no 'id': it is for 'cancel'")
+        #expect(
+            error(#"{"command":"enable","vaddr":"x","id":1}"#)?.message == "'enable' takes no 'id': it is for 'cancel'")
         #expect(error(#"{"command":"requests","interval_ms":500}"#)?.message == "'interval_ms' needs 'watch'")
         #expect(error(#"{"command":"requests","vaddr":""}"#)?.message == "'requests' needs the key 'vaddr'")
         #expect(error(#"{"command":"cancel"}"#)?.message == "'cancel' needs the key 'id'")
@@ -52,7 +53,8 @@ import Testing
         #expect(error(#"{"command":"cancel","id":-1}"#)?.code == .badRequest)
         #expect(error(#"{"command":"cancel","id":1,"reason":""}"#)?.message == "'reason' has from 1 to 1024 bytes")
         let long = String(repeating: "x", count: 1_025)
-        #expect(error(#"{"command":"cancel","id":1,"reason":"\#(long)"}"#)?.message == "'reason' has from 1 to 1024 bytes")
+        #expect(
+            error(#"{"command":"cancel","id":1,"reason":"\#(long)"}"#)?.message == "'reason' has from 1 to 1024 bytes")
         #expect(error("{")?.message.hasSuffix("this is no JSON") == true)
     }
 
