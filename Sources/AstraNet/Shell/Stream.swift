@@ -253,8 +253,9 @@ public final class Stream: Sendable {
         if callNow { body() }
     }
 
-    /// Whether the peer has finished, stopped or failed the stream, or the link broke.
-    public var isPeerGone: Bool { withStorage { $0.state.isPeerGone } }
+    /// Whether the peer has finished, stopped or failed the stream, or the link broke. `false` once this end has closed or failed
+    /// it.
+    public var isPeerGone: Bool { withStorage { $0.state.isPeerGone && !$0.isEndedHere } }
 
     // MARK: - Delegate
 

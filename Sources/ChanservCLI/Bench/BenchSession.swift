@@ -138,7 +138,7 @@ final class BenchSession: Sendable {
 
     private func contents() -> [LoadKind: LoadContent] {
         let kinds = Set(workload.kinds + [LoadRequest.smallest.kind])
-        return Dictionary(uniqueKeysWithValues: kinds.map { ($0, LoadContent($0)) })
+        return Dictionary(uniqueKeysWithValues: kinds.map { ($0, LoadContent($0, lends: workload.lends)) })
     }
 
     /// The first request: nobody offers the address, or something else than the Load plugin answers there.

@@ -13,7 +13,7 @@ struct PluginABI11Tests {
     init() throws { host = try ProbeHost() }
 
     private func pattern(_ size: Int, start: String = "") -> [UInt8] {
-        let bytes = (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31 >> 3) }
+        let bytes = (0..<size).map { UInt8(truncatingIfNeeded: ($0 &* 31) >> 3) }
         return Array(start.utf8) + bytes.dropFirst(start.utf8.count)
     }
 

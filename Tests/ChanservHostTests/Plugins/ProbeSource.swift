@@ -36,8 +36,11 @@ let probeSource = #"""
     static pthread_mutex_t global_mutex = PTHREAD_MUTEX_INITIALIZER;
     static pthread_cond_t global_condition = PTHREAD_COND_INITIALIZER;
     static bool global_release;
-    static atomic_int lends, releases, early_releases, releases_after_destroy;
+    static atomic_int releases_after_destroy;
+    #if CHANSERV_ABI_MINOR >= 1
+    static atomic_int lends, releases, early_releases;
     static _Thread_local bool is_lending;
+    #endif
 
     static void enter(void) { if (atomic_fetch_add(&inside, 1) > 0) overlaps++; }
     static void leave(void) { inside--; }
