@@ -172,6 +172,11 @@ package final class OpenRequests: Sendable {
         }.sorted { $0.id < $1.id }
     }
 
+    /// The request with this number; `nil` if it is not open.
+    package func request(id: UInt64) -> RequestScope? {
+        inside.withLockedValue { $0.entries[id]?.scope }
+    }
+
     /// How many requests each generation of the host has, as numbered by ``lease(_:generation:for:)``.
     package var countByGeneration: [UInt64: Int] {
         inside.withLockedValue { inside in
@@ -210,7 +215,7 @@ package final class OpenRequests: Sendable {
     ///
     /// - Returns: whether it was open.
     package func cancel(id: UInt64, reason: String?) -> Bool {
-        guard let scope = inside.withLockedValue({ $0.entries[id]?.scope }) else { return false }
+        guard let scope = request(id: id) else { return false }
         scope.cancel(.stopped(reason))
         return true
     }
