@@ -52,11 +52,20 @@ final class PluginContext: Sendable {
         return inlineCalls.withLockedValue { $0.isAllowed(now: monotonicNanoseconds()) }
     }
 
-    /// A call on a network thread has returned.
-    private func tookInline(_ function: StaticString, _ duration: UInt64) {
-        guard duration > InlineCalls.longest, let inlineCalls else { return }
-        let pause = inlineCalls.withLockedValue { $0.took(duration, now: monotonicNanoseconds()) }
-        guard let pause else { return }
+    private var isWatched: Bool {
+        inlineCalls?.withLockedValue { $0.isWatched(now: monotonicNanoseconds()) } ?? false
+    }
+
+    /// A call on a network thread has taken longer than it may.
+    ///
+    /// - Parameter before: what the thread had used when the call began; `nil` if that was not measured.
+    private func tookInline(_ function: StaticString, _ duration: UInt64, since before: ThreadUsage?) {
+        guard let inlineCalls else { return }
+        let now = monotonicNanoseconds()
+        guard let before else { return inlineCalls.withLockedValue { $0.watch(now: now) } }
+        let used = ThreadUsage.now
+        let own = used.waits > before.waits ? duration : used.processorTime &- before.processorTime
+        guard let pause = inlineCalls.withLockedValue({ $0.took(own, now: now) }) else { return }
         logger.warning(
             """
             plugin \(name): \(function) took \(duration / 1_000) us on a network thread; the plugin runs on threads of its \
@@ -104,8 +113,10 @@ final class PluginContext: Sendable {
     private func timed<Result>(
         _ function: StaticString, _ kind: CallKind, _ body: (PluginDescriptor) -> Result
     ) -> Result {
+        let isInline = inlineCalls != nil && CurrentPluginExecutor.isOnNetworkThread
+        let before = isInline && isWatched ? ThreadUsage.now : nil
         let (result, duration, wasReported) = CallWatch.watching(self, function, kind) { body(descriptor) }
-        if CurrentPluginExecutor.isOnNetworkThread { tookInline(function, duration) }
+        if isInline, duration > InlineCalls.longest { tookInline(function, duration, since: before) }
         if wasReported { executor.stuckCallReturned(isUrgent: kind == .urgent) }
         if duration > budget(of: kind) { overstayed(function, kind, duration, isCounted: wasReported) }
         return result
@@ -171,6 +182,25 @@ extension PluginContext {
     /// A function has been running for so long that nobody believes in its return any more.
     func isHopeless(_ function: StaticString, after duration: UInt64) {
         onHopeless?("\(function) has not returned for \(duration / 1_000_000) ms")
+    }
+}
+
+/// What a thread has used so far.
+private struct ThreadUsage {
+    /// Processor time in nanoseconds.
+    var processorTime: UInt64
+    /// How often it gave the processor up to wait for something.
+    var waits: Int
+
+    /// Of the thread that asks.
+    static var now: ThreadUsage {
+        var usage = rusage()
+        // RUSAGE_THREAD, which the C library shows to GNU sources only. It cannot fail for the calling thread.
+        _ = getrusage(__rusage_who_t(1), &usage)
+        let microseconds =
+            (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1_000_000 + usage.ru_utime.tv_usec
+            + usage.ru_stime.tv_usec
+        return ThreadUsage(processorTime: UInt64(clamping: microseconds) * 1_000, waits: usage.ru_nvcsw)
     }
 }
 
