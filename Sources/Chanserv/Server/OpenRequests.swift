@@ -257,7 +257,8 @@ extension OpenRequests.Inside {
         let entries = entries
         waiters.removeAll { waiter in
             guard ended.isMeant(by: waiter.question),
-                !entries.values.contains(where: { $0.isMeant(by: waiter.question) }) else { return false }
+                !entries.values.contains(where: { $0.isMeant(by: waiter.question) })
+            else { return false }
             ready.append(waiter.event)
             return true
         }

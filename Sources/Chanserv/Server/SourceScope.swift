@@ -300,7 +300,8 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     func cancel(_ cancellation: RequestState.Cancellation) {
         guard let end = end() else { return }
         switch cancellation {
-        case .clientGone: if end.wasSent { end.connection?.abort("the request has ended") } else { end.connection?.close() }
+        case .clientGone:
+            if end.wasSent { end.connection?.abort("the request has ended") } else { end.connection?.close() }
         case .stopped(let reason): end.connection?.fail(reason ?? "the server stopped serving the source")
         case .deadline(let what): end.connection?.abort(ChanservError(.deadlineExceeded, what).description)
         }
