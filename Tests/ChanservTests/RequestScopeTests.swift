@@ -346,6 +346,9 @@ import Testing
         let bytes = connection.pushed.map(\.writtenBytes).reduce(0, +)
         // A source that is the last to begin brings its window along.
         #expect(bytes >= Self.mebibyte - 65_536 && bytes < Self.mebibyte + 2 * 16_384)
+        // Room alone is no reason to begin.
+        connection.pushed[148].changed()
+        #expect(sources[148].resumed == 0)
         // One that waits and is taken begins, whatever the others hold.
         connection.pushed[149].accept()
         #expect(sources[149].resumed == 1)
