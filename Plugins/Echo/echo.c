@@ -117,7 +117,8 @@ static const chanserv_plugin echo_plugin = {
     .abi_major = CHANSERV_ABI_MAJOR,
     .abi_minor = CHANSERV_ABI_MINOR,
     .struct_size = sizeof(chanserv_plugin),
-    .flags = 0,
+    /* Every function does no more than allocate, copy the request or free: it may run on an event loop. */
+    .flags = CHANSERV_PLUGIN_INLINE,
     .name = "echo",
     .version = "1.0.0",
     .create = echo_create,

@@ -14,6 +14,12 @@
 /* Of one read, and the memory a poll needs, but for a line longer than that. */
 #define BUFFER_SIZE ((size_t)65536)
 
+/*
+ * Chunks from this size on are read into memory of their own and lent to the host. One fills a batch of the host's usual
+ * size, so that it is not read in vain because there is no room.
+ */
+#define LENT_MIN ((size_t)65536)
+
 /* ---- Opening ---- */
 
 static bool is_gone(int code) {
@@ -211,6 +217,32 @@ static enum read_result read_lines(struct reader *reader, const struct cut *cut,
     return READ_MORE;
 }
 
+/*
+ * Reads a whole chunk into memory of its own and lends that. Never a mapping of the file: the file may be truncated, and
+ * then reading the mapping would end the host.
+ */
+static enum read_result lend_chunk(struct reader *reader, const struct cut *cut, size_t *budget,
+                                   chanserv_frame_sink *sink, chanserv_status *failure, chanserv_error *error) {
+    char *chunk = malloc(cut->chunk_size);
+    if (chunk == NULL) {
+        return read_failed(reader, ENOMEM, failure, error);
+    }
+    ssize_t count = read_at(reader->file, chunk, cut->chunk_size, reader->offset);
+    if (count <= 0) {
+        int code = errno;
+        free(chunk);
+        return count == 0 ? READ_END : read_failed(reader, code, failure, error);
+    }
+    spend(budget, (size_t)count);
+    chanserv_status taken = sink->lend(sink, chunk, (size_t)count, free, chunk);
+    if (taken != CHANSERV_READY) {
+        free(chunk); /* not lent */
+        return not_taken(reader, taken, failure, error);
+    }
+    reader->offset += count;
+    return (size_t)count < cut->chunk_size ? READ_END : READ_MORE;
+}
+
 static enum read_result read_chunks(struct reader *reader, const struct cut *cut, size_t *budget,
                                     chanserv_frame_sink *sink, chanserv_status *failure, chanserv_error *error) {
     struct stat status;
@@ -221,6 +253,10 @@ static enum read_result read_chunks(struct reader *reader, const struct cut *cut
         /* One byte more than should be there, to see the end at once; a small file does not ask for a large chunk. */
         off_t left = status.st_size > reader->offset ? status.st_size - reader->offset : 0;
         size_t wanted = left < (off_t)cut->chunk_size ? (size_t)left + 1 : cut->chunk_size;
+        if (wanted == cut->chunk_size && wanted >= LENT_MIN && CHANSERV_HAS(sink, chanserv_frame_sink, lend)) {
+            /* One in a poll: whether there is room for another is not known before it is read. */
+            return lend_chunk(reader, cut, budget, sink, failure, error);
+        }
         size_t filled = 0, capacity;
         for (;;) {
             char *room = sink->reserve(sink, wanted, &capacity);

@@ -108,20 +108,26 @@ static size_t put_head(enum content_kind kind, uint64_t source, uint64_t number,
     return mark + 16;
 }
 
-void content_write(const struct content *content, enum content_kind kind, uint64_t source, uint64_t number,
-                   unsigned char *frame, size_t size) {
+/* The result is the length of the head in the frame. */
+static size_t write_head(enum content_kind kind, uint64_t source, uint64_t number, unsigned char *frame, size_t size) {
+    unsigned char head[20];
+    size_t length = put_head(kind, source, number, head);
+    if (length > size) {
+        length = size;
+    }
+    memcpy(frame, head, length);
+    return length;
+}
+
+static void write_frame(const struct content *content, enum content_kind kind, uint64_t source, uint64_t number,
+                        size_t offset, unsigned char *frame, size_t size) {
     if (kind == CONTENT_ZERO) {
         memset(frame, 0, size);
         return;
     }
-    unsigned char head[20];
-    size_t done = put_head(kind, source, number, head);
-    if (done > size) {
-        done = size;
-    }
-    memcpy(frame, head, done);
+    size_t done = write_head(kind, source, number, frame, size);
     const unsigned char *block = kind == CONTENT_TEXT ? content->text : content->random;
-    size_t at = (content_offset(source, number) + done) % CONTENT_BLOCK;
+    size_t at = (offset + done) % CONTENT_BLOCK;
     while (done < size) {
         size_t part = CONTENT_BLOCK - at;
         if (part > size - done) {
@@ -130,5 +136,21 @@ void content_write(const struct content *content, enum content_kind kind, uint64
         memcpy(frame + done, block + at, part);
         done += part;
         at = 0;
+    }
+}
+
+void content_write(const struct content *content, enum content_kind kind, uint64_t source, uint64_t number,
+                   unsigned char *frame, size_t size) {
+    write_frame(content, kind, source, number, content_offset(source, number), frame, size);
+}
+
+void content_write_lent(const struct content *content, enum content_kind kind, uint64_t source, uint64_t number,
+                        unsigned char *frame, size_t size) {
+    write_frame(content, kind, source, number, 0, frame, size);
+}
+
+void content_change_head(enum content_kind kind, uint64_t source, uint64_t number, unsigned char *frame, size_t size) {
+    if (kind != CONTENT_ZERO) {
+        write_head(kind, source, number, frame, size);
     }
 }

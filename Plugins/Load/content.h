@@ -9,6 +9,8 @@
  *   magic: as random, with the four bytes `lz4!` before the numbers.
  *   text: the head is both numbers as 8 hexadecimal digits each; the block is lines of a log.
  *
+ * In a request with `lend` every stretch begins at 0, so that frames differ in their heads only.
+ *
  * A frame that is smaller than its head is the beginning of it.
  */
 #ifndef LOAD_CONTENT_H
@@ -37,5 +39,10 @@ void content_fill(struct content *content);
 /* Writes a frame of `size` bytes to `frame`. */
 void content_write(const struct content *content, enum content_kind kind, uint64_t source, uint64_t number,
                    unsigned char *frame, size_t size);
+/* The same for a request with `lend`. */
+void content_write_lent(const struct content *content, enum content_kind kind, uint64_t source, uint64_t number,
+                        unsigned char *frame, size_t size);
+/* Makes `frame`, which content_write_lent has written for another source or number, that of these. */
+void content_change_head(enum content_kind kind, uint64_t source, uint64_t number, unsigned char *frame, size_t size);
 
 #endif

@@ -1,15 +1,17 @@
 /*
  * Load: sources of frames by the number, to measure and to test with. `chanserv bench` asks it.
  *
- * Request: SOURCES FRAMES SIZE KIND [RATE], e.g. `10 500 1048576 random`: so many sources with so many frames of so many
+ * Request: SOURCES FRAMES SIZE KIND [RATE] [lend], e.g. `10 500 1048576 random`: so many sources with so many frames of so many
  * bytes each. KIND is zero, text (compresses well), random (does not compress) or magic (as random, and begins with
  * `lz4!`, as compressed frames do). RATE is in frames a second of each source, the first at once; without it, or with 0,
- * frames come as fast as they are asked for.
+ * frames come as fast as they are asked for. With the word lend, frames of 8 KiB and more are lent to the host instead of
+ * written into its buffer.
  * Answer: the header of each source is its number, from 0 on; content.h says what is in a frame.
  * Configuration: none; any key is refused.
  */
 #include "chanserv_plugin.h"
 #include "content.h"
+#include "pool.h"
 #include "request.h"
 #include "source.h"
 #include "timer.h"
@@ -20,6 +22,7 @@
 
 struct chanserv_instance {
     struct timer *timer;
+    struct pool *pool;
     struct content content;
 };
 
@@ -43,14 +46,19 @@ static chanserv_status load_create(const chanserv_host *host, const chanserv_con
     }
     chanserv_instance *new = malloc(sizeof *new);
     struct timer *timer = timer_new(host);
-    if (new == NULL || timer == NULL) {
+    struct pool *pool = new != NULL ? pool_new(&new->content) : NULL;
+    if (timer == NULL || pool == NULL) {
         if (timer != NULL) {
             timer_free(timer);
+        }
+        if (pool != NULL) {
+            pool_free(pool);
         }
         free(new);
         return no_memory(error, CHANSERV_ERROR_INTERNAL);
     }
     new->timer = timer;
+    new->pool = pool;
     content_fill(&new->content);
     *instance = new;
     return CHANSERV_READY;
@@ -58,6 +66,7 @@ static chanserv_status load_create(const chanserv_host *host, const chanserv_con
 
 static void load_destroy(chanserv_instance *instance) {
     timer_free(instance->timer);
+    pool_free(instance->pool);
     free(instance);
 }
 
@@ -79,7 +88,8 @@ static chanserv_status load_open(chanserv_instance *instance, const chanserv_req
 static chanserv_status load_poll_sources(chanserv_call *call, chanserv_source_sink *sink, chanserv_error *error) {
     while (call->next < call->request.sources) {
         chanserv_source *source =
-            source_new(&call->request, call->next, &call->instance->content, call->instance->timer);
+            source_new(&call->request, call->next, &call->instance->content, call->instance->pool,
+                       call->instance->timer);
         if (source == NULL) {
             return no_memory(error, CHANSERV_ERROR_BUSY);
         }
@@ -109,7 +119,8 @@ static const chanserv_plugin load_plugin = {
     .abi_major = CHANSERV_ABI_MAJOR,
     .abi_minor = CHANSERV_ABI_MINOR,
     .struct_size = sizeof(chanserv_plugin),
-    .flags = 0,
+    /* A poll makes at most a batch of frames; locks are held for some list or heap operations. */
+    .flags = CHANSERV_PLUGIN_INLINE,
     .name = "load",
     .version = "1.0.0",
     .create = load_create,

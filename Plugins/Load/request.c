@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define WORDS_MAX 5
+#define WORDS_MAX 6
 /* Of a word, in a message. */
 #define SHOWN_MAX 24
 
@@ -28,6 +28,10 @@ static chanserv_status bad_request(chanserv_error *error, const char *what, stru
 
 static bool is_blank(char byte) {
     return byte == ' ' || byte == '\t' || byte == '\n' || byte == '\r';
+}
+
+static bool is_word(struct word word, const char *name) {
+    return strlen(name) == word.size && memcmp(name, word.text, word.size) == 0;
 }
 
 /* How many words there are, at most WORDS_MAX + 1. */
@@ -93,7 +97,7 @@ static chanserv_status parse_rate(double *rate, struct word word, chanserv_error
 
 static chanserv_status parse_kind(enum content_kind *kind, struct word word, chanserv_error *error) {
     for (int i = 0; i < CONTENT_KINDS; i++) {
-        if (strlen(content_names[i]) == word.size && memcmp(content_names[i], word.text, word.size) == 0) {
+        if (is_word(word, content_names[i])) {
             *kind = (enum content_kind)i;
             return CHANSERV_READY;
         }
@@ -104,9 +108,11 @@ static chanserv_status parse_kind(enum content_kind *kind, struct word word, cha
 chanserv_status request_parse(struct load_request *request, const char *text, size_t size, chanserv_error *error) {
     struct word words[WORDS_MAX];
     size_t count = split(text, size, words);
-    if (count < 4 || count > WORDS_MAX) {
-        snprintf(error->message, error->capacity, "bad request: it is not SOURCES FRAMES SIZE KIND [RATE], such as "
-                                                  "'10 500 1048576 random' or '3 100 64 text 10'");
+    request->lends = count > 4 && count <= WORDS_MAX && is_word(words[count - 1], "lend");
+    count -= request->lends;
+    if (count < 4 || count > 5) {
+        snprintf(error->message, error->capacity, "bad request: it is not SOURCES FRAMES SIZE KIND [RATE] [lend], such "
+                                                  "as '10 500 1048576 random lend' or '3 100 64 text 10'");
         return CHANSERV_ERROR_BAD_REQUEST;
     }
     uint64_t frame_size;
@@ -122,7 +128,7 @@ chanserv_status request_parse(struct load_request *request, const char *text, si
         status = parse_kind(&request->kind, words[3], error);
     }
     request->rate = 0;
-    if (status == CHANSERV_READY && count == WORDS_MAX) {
+    if (status == CHANSERV_READY && count == 5) {
         status = parse_rate(&request->rate, words[4], error);
     }
     return status;

@@ -1,5 +1,5 @@
 /*
- * A request: SOURCES FRAMES SIZE KIND [RATE], separated by blanks.
+ * A request: SOURCES FRAMES SIZE KIND [RATE] [lend], separated by blanks.
  */
 #ifndef LOAD_REQUEST_H
 #define LOAD_REQUEST_H
@@ -7,6 +7,7 @@
 #include "chanserv_plugin.h"
 #include "content.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define SOURCES_MAX UINT64_C(1000000)
@@ -20,6 +21,7 @@ struct load_request {
     size_t size;     /* of each frame, bytes */
     enum content_kind kind;
     double rate; /* frames a second of each source; 0: as fast as they are asked for */
+    bool lends;  /* frames of LENT_MIN bytes and more are lent to the host */
 };
 
 /* CHANSERV_READY, or CHANSERV_ERROR_BAD_REQUEST and a message. */

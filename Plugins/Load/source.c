@@ -4,11 +4,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* Frames from this size on are lent where the request asks for it: the host would copy smaller ones. */
+#define LENT_MIN 8192
 /* Frames up to this size are made on the stack and appended, one call; larger ones in the host's buffer. */
 #define APPENDED_MAX 512
 
 struct chanserv_source {
     const struct content *content;
+    struct pool *pool;
     struct timer *timer;
     const struct load_request *request; /* the call's, which is closed after its sources */
     uint64_t number;
@@ -19,12 +22,13 @@ struct chanserv_source {
 };
 
 chanserv_source *source_new(const struct load_request *request, uint64_t number, const struct content *content,
-                            struct timer *timer) {
+                            struct pool *pool, struct timer *timer) {
     chanserv_source *source = calloc(1, sizeof *source);
     if (source == NULL) {
         return NULL;
     }
     source->content = content;
+    source->pool = pool;
     source->timer = timer;
     source->request = request;
     source->number = number;
@@ -35,12 +39,40 @@ chanserv_source *source_new(const struct load_request *request, uint64_t number,
     return source;
 }
 
+/* As send_frame, from memory of the plugin. */
+static chanserv_status lend_frame(chanserv_source *source, chanserv_frame_sink *sink) {
+    size_t size = source->request->size;
+    struct block *block = pool_take(source->pool, source->request->kind, size);
+    if (block == NULL) {
+        return CHANSERV_ERROR_BUSY;
+    }
+    content_change_head(source->request->kind, source->number, source->sent, block->bytes, size);
+    if (CHANSERV_HAS(sink, chanserv_frame_sink, lend)) {
+        chanserv_status status = sink->lend(sink, block->bytes, size, pool_give_back, block);
+        if (status != CHANSERV_READY) {
+            pool_give_back(block); /* not lent */
+        }
+        return status;
+    }
+    chanserv_status status = sink->append(sink, block->bytes, size); /* a host of version 1.0 */
+    pool_give_back(block);
+    return status;
+}
+
+static void write_frame(const chanserv_source *source, unsigned char *frame, size_t size) {
+    (source->request->lends ? content_write_lent : content_write)(source->content, source->request->kind,
+                                                                  source->number, source->sent, frame, size);
+}
+
 /* CHANSERV_READY: the next frame was taken. */
 static chanserv_status send_frame(chanserv_source *source, chanserv_frame_sink *sink) {
     size_t size = source->request->size;
+    if (source->request->lends && size >= LENT_MIN) {
+        return lend_frame(source, sink);
+    }
     if (size <= APPENDED_MAX) {
         unsigned char frame[APPENDED_MAX];
-        content_write(source->content, source->request->kind, source->number, source->sent, frame, size);
+        write_frame(source, frame, size);
         return sink->append(sink, frame, size);
     }
     size_t capacity;
@@ -48,7 +80,7 @@ static chanserv_status send_frame(chanserv_source *source, chanserv_frame_sink *
     if (frame == NULL) {
         return CHANSERV_FULL;
     }
-    content_write(source->content, source->request->kind, source->number, source->sent, frame, size);
+    write_frame(source, frame, size);
     return sink->commit(sink, size);
 }
 
@@ -78,6 +110,9 @@ chanserv_status source_poll(chanserv_source *source, chanserv_frame_sink *sink, 
             return CHANSERV_ERROR_BUSY;
         }
         chanserv_status status = send_frame(source, sink);
+        if (status == CHANSERV_ERROR_BUSY) {
+            snprintf(error->message, error->capacity, "out of memory");
+        }
         if (status != CHANSERV_READY) {
             return status == CHANSERV_FULL ? CHANSERV_READY : status;
         }

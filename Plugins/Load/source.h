@@ -6,12 +6,13 @@
 
 #include "chanserv_plugin.h"
 #include "content.h"
+#include "pool.h"
 #include "request.h"
 #include "timer.h"
 
 /* NULL where there is no memory. The other arguments outlive the source. */
 chanserv_source *source_new(const struct load_request *request, uint64_t number, const struct content *content,
-                            struct timer *timer);
+                            struct pool *pool, struct timer *timer);
 chanserv_status source_poll(chanserv_source *source, chanserv_frame_sink *sink, chanserv_error *error);
 void source_cancel(chanserv_source *source);
 void source_free(chanserv_source *source);

@@ -21,6 +21,8 @@ import ChanservPlugin
 struct Ticker: Plugin {
     static let name = "ticker"
     static let version = "1.0.0"
+    /// Frames are a few bytes, and what waits for the clock is a task.
+    static let isInline = true
 
     private let defaults: Ticks
 

@@ -11,7 +11,7 @@ extension Plugin {
                 return exported.type == Self.self ? UnsafePointer(bitPattern: exported.table) : nil
             }
             let table = UnsafeMutablePointer<chanserv_plugin>.allocate(capacity: 1)
-            table.initialize(to: makeTable(name: constant(name), version: constant(version)))
+            table.initialize(to: makeTable(name: constant(name), version: constant(version), isInline: isInline))
             exported = (Self.self, UInt(bitPattern: table))
             return UnsafePointer(table)
         }
@@ -28,14 +28,16 @@ private func constant(_ text: String) -> UnsafePointer<CChar> {
     return UnsafePointer(copy.baseAddress!)
 }
 
-private func makeTable(name: UnsafePointer<CChar>, version: UnsafePointer<CChar>) -> chanserv_plugin {
+private func makeTable(
+    name: UnsafePointer<CChar>, version: UnsafePointer<CChar>, isInline: Bool
+) -> chanserv_plugin {
     chanserv_plugin(
         // The macro CHANSERV_PLUGIN_MAGIC, which Swift cannot read: "CHSP".
         magic: 0x5053_4843,
         abi_major: UInt16(CHANSERV_ABI_MAJOR),
         abi_minor: UInt16(CHANSERV_ABI_MINOR),
         struct_size: UInt32(MemoryLayout<chanserv_plugin>.size),
-        flags: 0,
+        flags: isInline ? UInt32(CHANSERV_PLUGIN_INLINE) : 0,
         name: name,
         version: version,
         create: { host, config, instance, buffer in
@@ -54,7 +56,7 @@ private func makeTable(name: UnsafePointer<CChar>, version: UnsafePointer<CChar>
         },
         open: { instance, request, call, error in
             guard let request, let call else { return chanserv_status(CHANSERV_ERROR_INTERNAL) }
-            call.pointee = handOut(Call(borrow(instance, as: Instance.self), Request(request.pointee)))
+            call.pointee = handOut(Call(borrow(instance, as: Instance.self), Request(request)))
             return chanserv_status(CHANSERV_READY)
         },
         poll_sources: { call, sink, error in

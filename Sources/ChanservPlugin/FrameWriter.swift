@@ -13,6 +13,24 @@ public struct FrameWriter: Sendable {
         try await pipe.write(size: frame.count) { $0.append(sharing: frame) }
     }
 
+    /// Writes a frame that the host sends from the plugin's memory: nothing of it is copied, neither here nor there, if it
+    /// has 8 KiB or more. The same frame may be lent any number of times, to any sources.
+    public func lend(_ frame: FrameBuffer) async throws {
+        try await lend(frame.bytes, owner: frame)
+    }
+
+    /// Writes a frame that the host sends from memory that the plugin manages itself.
+    ///
+    /// - Parameters:
+    ///   - bytes: must stay where they are and must not change for as long as `owner` is referred to. Never a file mapping:
+    ///     when the file is truncated, reading it ends the host.
+    ///   - owner: kept until the host does not need the bytes any more, perhaps long after the source has ended; at once if
+    ///     the host copied them. Its `deinit` runs on any thread and must be as quick as a poll.
+    public func lend(_ bytes: UnsafeRawBufferPointer, owner: some AnyObject & Sendable) async throws {
+        try checkSize(bytes.count, "frame")
+        try await pipe.write(size: bytes.count) { $0.append(lending: bytes, of: owner) }
+    }
+
     /// Writes bytes as a frame, from wherever they are: no array is made of them.
     public func write(_ frame: RawSpan) async throws {
         try checkSize(frame.byteCount, "frame")

@@ -105,12 +105,35 @@ final class Stream: @unchecked Sendable {
         }
     }
 
+    /// How large a frame sink is that has `lend`.
+    private static let sizeWithLend =
+        UInt32(MemoryLayout<chanserv_frame_sink>.offset(of: \.lend)! + MemoryLayout<UnsafeRawPointer>.size)
+
+    /// Lends a frame, or has it copied by a host of version 1.0.
+    private func lend(
+        _ frame: UnsafeRawBufferPointer, of owner: AnyObject, to sink: UnsafeMutablePointer<chanserv_frame_sink>
+    ) -> chanserv_status {
+        let start = frame.baseAddress ?? UnsafeRawPointer(sink)
+        guard sink.pointee.struct_size >= Self.sizeWithLend, let lend = sink.pointee.lend else {
+            return sink.pointee.append(sink, start, frame.count)
+        }
+        let context = Unmanaged.passRetained(owner)
+        let status = lend(
+            sink, start, frame.count, { Unmanaged<AnyObject>.fromOpaque($0!).release() }, context.toOpaque())
+        if status != CHANSERV_READY { context.release() }
+        return status
+    }
+
     /// Hands frames to the host: what it said to the last one.
     private func drain(into sink: UnsafeMutablePointer<chanserv_frame_sink>) throws -> chanserv_status {
         var status = chanserv_status(CHANSERV_READY)
         try queue.drain(
             take: { frame in
                 status = sink.pointee.append(sink, frame.baseAddress ?? UnsafeRawPointer(sink), frame.count)
+                return status == CHANSERV_READY
+            },
+            lend: { frame, owner in
+                status = lend(frame, of: owner, to: sink)
                 return status == CHANSERV_READY
             },
             fill: { capacity, fill in

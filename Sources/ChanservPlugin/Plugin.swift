@@ -41,6 +41,13 @@ public protocol Plugin: Sendable {
     static var name: String { get }
     /// Free form.
     static var version: String { get }
+    /// Whether the host may poll the plugin on a network event loop (`CHANSERV_PLUGIN_INLINE`). `false` by default.
+    ///
+    /// Your functions run as tasks on Swift's pool in any case. What runs on the loop is the SDK's hand-over of the frames
+    /// that they wrote, which returns within microseconds if the frames are small or lent, and the functions that
+    /// ``FrameWriter/write(upTo:_:)`` was given. It saves the host two changes of threads for a request. A host of
+    /// version 1.0 of the ABI refuses to load a plugin with it.
+    static var isInline: Bool { get }
 
     /// Makes an instance; there may be several at once. Check the whole configuration here. May block, but a start or a
     /// reload of the host waits for it.
@@ -59,5 +66,7 @@ public protocol Plugin: Sendable {
 }
 
 extension Plugin {
+    public static var isInline: Bool { false }
+
     public func stop() {}
 }

@@ -14,6 +14,7 @@ struct FrameQueue: PipeQueue {
 
     private enum Large {
         case bytes([UInt8])
+        case lent(UnsafeRawBufferPointer, owner: AnyObject)
         case fill(Fill, capacity: Int)
     }
 
@@ -55,6 +56,13 @@ struct FrameQueue: PipeQueue {
         size += frame.count
     }
 
+    /// A frame in memory that stays as it is while `owner` lives.
+    mutating func append(lending frame: UnsafeRawBufferPointer, of owner: AnyObject) {
+        frames.append(~large.count)
+        large.append(.lent(frame, owner: owner))
+        size += frame.count
+    }
+
     mutating func append(capacity: Int, _ fill: @escaping Fill) {
         frames.append(~large.count)
         large.append(.fill(fill, capacity: capacity))
@@ -65,9 +73,11 @@ struct FrameQueue: PipeQueue {
     ///
     /// - Parameters:
     ///   - take: whether it took the frame.
+    ///   - lend: whether it took the frame, perhaps only for as long as it keeps the owner.
     ///   - fill: whether it had so much room, and let the frame be made in it.
     mutating func drain(
-        take: (UnsafeRawBufferPointer) -> Bool, fill: (_ capacity: Int, Fill) throws -> Bool
+        take: (UnsafeRawBufferPointer) -> Bool, lend: (UnsafeRawBufferPointer, _ owner: AnyObject) -> Bool,
+        fill: (_ capacity: Int, Fill) throws -> Bool
     ) rethrows {
         try bytes.withUnsafeBytes { bytes in
             while taken < frames.count {
@@ -78,6 +88,7 @@ struct FrameQueue: PipeQueue {
                 } else {
                     switch large[~frame] {
                     case .bytes(let bytes): guard bytes.withUnsafeBytes(take) else { return }
+                    case .lent(let bytes, let owner): guard lend(bytes, owner) else { return }
                     case .fill(let body, let capacity): guard try fill(capacity, body) else { return }
                     }
                 }

@@ -72,6 +72,8 @@ import Testing
         #expect(works.map(\.cancelled) == [0, 1, 0] && new.cancelled == 0)
         works[1].scope.released()
         #expect(!host.open.cancel(id: works[1].scope.id, reason: nil))
+        #expect(host.open.request(id: works[1].scope.id) == nil)
+        #expect(host.open.request(id: works[0].scope.id) === works[0].scope)
         host.open.cancel(.generation(id, through: old.number), reason: nil)
         #expect(works.map(\.cancelled) == [1, 1, 1] && new.cancelled == 0)
     }
@@ -92,9 +94,13 @@ import Testing
 
     // MARK: Leases
 
-    @Test func `an instance is leased until the request is released, and a closed one is not leased`() throws {
+    @Test func `an instance is leased while it is open, until the request is released`() throws {
         let host = try ManualService()
         let (first, second) = (try host.request(FakeConnection()), try host.request(FakeConnection()))
+        #expect(!host.open.lease(7, generation: 3, for: first.scope))
+        #expect(host.open.count(.lease(7)) == 0 && host.open.countByGeneration.isEmpty)
+        host.open.open(lease: 7)
+        host.open.open(lease: 8)
         #expect(host.open.lease(7, generation: 3, for: first.scope))
         #expect(host.open.count(.lease(7)) == 1 && host.open.count(.lease(8)) == 0)
         #expect(host.open.countByGeneration == [3: 1])
@@ -106,7 +112,7 @@ import Testing
         #expect(host.open.count(.lease(7)) == 1)
         first.scope.released()
         #expect(host.open.count(.lease(7)) == 0 && host.open.countByGeneration == [4: 1])
-        host.open.forget(lease: 7)
+        host.open.open(lease: 7)
         #expect(host.open.lease(7, for: second.scope))
     }
 
@@ -136,6 +142,7 @@ import Testing
     @Test func `each wait ends with the last request that it is about`() async throws {
         let host = try ManualService()
         let works = try (0..<3).map { _ in try host.request(FakeConnection()) }
+        host.open.open(lease: 1)
         #expect(host.open.lease(1, for: works[0].scope))
         #expect(host.open.lease(1, for: works[1].scope))
         async let leased = host.open.wait(untilNone: .lease(1), deadline: .soon)

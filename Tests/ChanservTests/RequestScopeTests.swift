@@ -302,7 +302,7 @@ import Testing
         #expect(source.cancelled == 0)
         host.service.cancelAll(reason: reason)
         #expect(source.cancelled == 1 && work.cancelled == 1)
-        #expect(connection.pushed[0].end == .failed(reason ?? "the server stopped serving the source"))
+        #expect(connection.pushed[0].end == .aborted(reason ?? "the server stopped serving the source"))
         work.scope.released()
         #expect(await host.service.drain(until: .soon) == 0)
     }

@@ -60,6 +60,30 @@ import Testing
         }
     }
 
+    @Test func `whole chunks of 64 KiB and more are lent, and outlive the file and the source`() async throws {
+        try await onThread {
+            let folder = try Folder()
+            for (size, isLent) in [(65_535, false), (65_536, true), (1 << 20, true)] {
+                let instance = try folder.instance(["unit": .string("chunks"), "chunk_size": .size(UInt64(size))])
+                let content = (0..<(size * 2 + 10)).map { UInt8(truncatingIfNeeded: $0 &* 31) }
+                try folder.write("file", content)
+                let source = try instance.sources("file")[0]
+                let first = source.poll(.one)
+                #expect(first.lent == (isLent ? 1 : 0))
+                #expect(first.items == [Array(content.prefix(size))])
+                let rest = try source.frames()
+                #expect(rest == [Array(content[size..<(2 * size)]), Array(content.suffix(10))])
+                // The sink of a host of version 1.0 has no lend.
+                let old = try instance.sources("file")[0].frames(Room(isVersion10: true))
+                #expect(old.flatMap { $0 } == content)
+                // Lent memory is no mapping: it does not change with the file. The test's host compares it.
+                let kept = try instance.sources("file")[0].poll(.one)
+                #expect(kept.lent == (isLent ? 1 : 0))
+                try folder.write("file", [])
+            }
+        }
+    }
+
     @Test func aLineOfFiftyMebibytesIsOneFrame() async throws {
         try await onThread {
             let folder = try Folder()

@@ -36,6 +36,59 @@ import Testing
         }
     }
 
+    @Test func `frames of 8 KiB and more are lent where the request asks for it, and begin at the same place`()
+        async throws
+    {
+        try await onThread {
+            let instance = try Instance(descriptor(ofProduct: "Load"))
+            for kind in ["random", "text", "magic", "zero"] {
+                let lent = try instance.sources("2 5 10000 \(kind) lend")[1]
+                // What was lent in a poll is released before the next one, unchanged, and used again.
+                var frames: [[UInt8]] = []
+                var status = ready
+                while status == ready {
+                    let answer = lent.poll(Room(frames: 2))
+                    #expect(answer.lent == answer.items.count)
+                    frames += answer.items
+                    status = answer.status
+                }
+                #expect(status == end)
+                #expect(frames.count == 5)
+                // The heads differ, nothing else does.
+                #expect(Set(frames.map { Array($0.dropFirst(20)) }).count == 1)
+                #expect(Set(frames).count == (kind == "zero" ? 1 : 5))
+                // A host of version 1.0 gets the same.
+                let old = try instance.sources("2 5 10000 \(kind) lend")[1]
+                #expect(try old.frames(Room(isVersion10: true)) == frames)
+                // With a rate too, and beside frames of another size.
+                #expect(try instance.sources("2 5 10000 \(kind) 1000000 lend")[1].frames() == frames)
+                let small = try instance.sources("2 5 8191 \(kind) lend")[1].poll()
+                #expect(small.lent == 0)
+                #expect(small.items == frames.map { Array($0.prefix(8_191)) })
+            }
+        }
+    }
+
+    @Test func `lent frames outlive their source and call`() async throws {
+        try await onThread {
+            let instance = try Instance(descriptor(ofProduct: "Load"))
+            for _ in 0..<3 {
+                // Closed at the end of the line; released when the instance goes, and compared with what they were.
+                let answer = try instance.sources("1 8 100000 random lend")[0].poll()
+                #expect(answer.lent == 8)
+            }
+        }
+    }
+
+    @Test func `functions return at once, says the descriptor`() throws {
+        for product in ["Load", "Echo", "Ticker"] {
+            #expect(try descriptor(ofProduct: product).flags == UInt32(CHANSERV_PLUGIN_INLINE))
+        }
+        for product in ["Files", "Exec", "SQLite"] {
+            #expect(try descriptor(ofProduct: product).flags & UInt32(CHANSERV_PLUGIN_INLINE) == 0)
+        }
+    }
+
     @Test func framesAreWhatTheirKindSays() async throws {
         try await onThread {
             let instance = try Instance(descriptor(ofProduct: "Load"))
@@ -129,9 +182,9 @@ import Testing
     }
 
     @Test(arguments: [
-        ("", "it is not SOURCES FRAMES SIZE KIND [RATE], such as "),
-        ("1 1 1", "it is not SOURCES FRAMES SIZE KIND [RATE], such as "),
-        ("1 1 1 zero 1 1", "it is not SOURCES FRAMES SIZE KIND [RATE], such as "),
+        ("", "it is not SOURCES FRAMES SIZE KIND [RATE] [lend], such as "),
+        ("1 1 1", "it is not SOURCES FRAMES SIZE KIND [RATE] [lend], such as "),
+        ("1 1 1 zero 1 1", "it is not SOURCES FRAMES SIZE KIND [RATE] [lend], such as "),
         ("x 1 1 zero", "SOURCES is 'x', not a whole number from 0 to 1000000"),
         ("-1 1 1 zero", "SOURCES is '-1', not a whole number from 0 to 1000000"),
         ("1000001 1 1 zero", "SOURCES is '1000001', not a whole number from 0 to 1000000"),

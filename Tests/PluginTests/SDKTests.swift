@@ -74,6 +74,25 @@ private struct Probe: Plugin {
                         throw error
                     }
                 })
+        case "lent":
+            let log = log
+            try await sources.add(
+                Source(header: "") { frames in
+                    let shared = FrameBuffer([UInt8](repeating: 9, count: 20_000))
+                    for _ in 0..<3 { try await frames.lend(shared) }
+                    let made = FrameBuffer(capacity: 100) { $0.append(repeating: 5, count: 10, as: UInt8.self) }
+                    try await frames.lend(made)
+                    try await frames.write("between")
+                    try await frames.lend(FrameBuffer([]))
+                    let owner = Owner(log)
+                    try await frames.lend(owner.bytes, owner: owner)
+                })
+        case "context":
+            let text =
+                "\(request.meta ?? "none") \(request.bucket ?? "none") \(request.traceParent ?? "none") "
+                + "'\(request.peerAddress)' '\(request.identity)' "
+                + (request.deadline.map { $0 > .now ? "later" : "over" } ?? "none")
+            try await sources.add(Source(header: "") { try await $0.write(text) })
         case "too large":
             try await sources.add(
                 Source(header: "") { try await $0.write([UInt8](repeating: 0, count: 104_857_601)) })
@@ -116,6 +135,24 @@ private struct Probe: Plugin {
         default:
             throw PluginError(.badRequest, "what is \(request.text)?")
         }
+    }
+}
+
+/// Memory that a plugin manages itself.
+private final class Owner: Sendable {
+    nonisolated(unsafe) let bytes: UnsafeRawBufferPointer
+    private let log: Log
+
+    init(_ log: Log) {
+        let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: 3, alignment: 1)
+        memory.copyBytes(from: [1, 2, 3])
+        bytes = UnsafeRawBufferPointer(memory)
+        self.log = log
+    }
+
+    deinit {
+        bytes.deallocate()
+        log.info("released")
     }
 }
 
@@ -217,6 +254,57 @@ private struct Second: Plugin {
             let expected = [1, 3, 300_000, 5_000_000, 64].flatMap { [$0, $0, $0] }
             #expect(frames.map(\.count) == expected + [0])
             #expect(zip(frames, expected).allSatisfy { frame, size in frame.allSatisfy { $0 == size % 251 } })
+        }
+    }
+
+    @Test(arguments: [false, true]) func `lent frames come in their order, and their owners are let go of once`(
+        isVersion10: Bool
+    ) async throws {
+        try await onProbe { probe in
+            let expected =
+                Array(repeating: [UInt8](repeating: 9, count: 20_000), count: 3)
+                + [[UInt8](repeating: 5, count: 10), Array("between".utf8), [], [1, 2, 3]]
+            for room in [Room(isVersion10: isVersion10), Room(frames: 1, isVersion10: isVersion10)] {
+                let source = try probe.sources("lent")[0]
+                #expect(try source.frames(room) == expected)
+            }
+            probe.releaseLent()
+            try probe.host.wait { $0.filter { $0 == "released" }.count == 2 }
+        }
+    }
+
+    @Test func `an owner is kept while the host has the frame, also after the source is closed`() async throws {
+        try await onProbe { probe in
+            var source: PluginTests.Stream? = try probe.sources("lent")[0]
+            var frames: [[UInt8]] = []
+            while frames.last != [1, 2, 3] {
+                let answer = try #require(source).poll(.one)
+                #expect(answer.lent == (answer.items.isEmpty || answer.items == [Array("between".utf8)] ? 0 : 1))
+                frames += answer.items
+                if answer.status == pending, frames.last != [1, 2, 3] { try #require(source).bell.wait() }
+            }
+            source = nil
+            #expect(!probe.host.log.contains("released"))
+            probe.releaseLent()
+            try probe.host.wait { $0.contains("released") }
+        }
+    }
+
+    @Test func `a request has what the client says of it, or nothing in a host of version 1.0`() async throws {
+        try await onProbe { probe in
+            func answer(_ context: Context?) throws -> String {
+                let source = try #require(try probe.open("context", context).collect().sources.first)
+                return try text(source.frames())[0]
+            }
+            let full = Context(
+                deadline: 3_600_000_000_000, meta: "m", bucket: "b", traceparent: "t", peerAddress: "1.2.3.4:5",
+                identity: "i")
+            let answers = try [full, Context(deadline: 0), Context(), nil].map(answer)
+            #expect(
+                answers == [
+                    "m b t '1.2.3.4:5' 'i' later", "none none none '' '' over", "none none none '' '' none",
+                    "none none none '' '' none",
+                ])
         }
     }
 
@@ -356,13 +444,13 @@ private struct Second: Plugin {
         var queue = FrameQueue()
         #expect(write([1], to: &machine) == "accepted")
         #expect(name(machine.take(into: &queue, wake: 9)) == "drain")
-        queue.drain(take: { _ in true }, fill: { _, _ in true })
+        queue.drain(take: { _ in true }, lend: { _, _ in true }, fill: { _, _ in true })
         #expect(name(machine.take(into: &queue, wake: 9)) == "wait")
         #expect(write([1], to: &machine) == "wake 9")
         #expect(write([1], to: &machine) == "accepted")
         #expect(machine.finish(.success(())) == nil)
         #expect(name(machine.take(into: &queue, wake: 9)) == "drain")
-        queue.drain(take: { _ in true }, fill: { _, _ in true })
+        queue.drain(take: { _ in true }, lend: { _, _ in true }, fill: { _, _ in true })
         #expect(name(machine.take(into: &queue, wake: 9)) == "end")
     }
 

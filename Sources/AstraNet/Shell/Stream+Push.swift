@@ -78,11 +78,15 @@ extension Stream {
             pushed.accept(tellsNow: tellsNow)
             return .pushed(pushed)
         }
-        switch takeReceived() {
+        let received = takeReceived()
+        switch received {
         case .bytes(let bytes): return .bytes(bytes)
         case .nothing: return .nothing
-        case .finished: return .finished
-        case .failed(let error): return .failed(error)
+        case .finished, .failed:
+            // Sources that came together with the end, after the look above, come before it.
+            if withStorage({ $0.hasOffered }) { return takeStreamNews() }
+            guard case .failed(let error) = received else { return .finished }
+            return .failed(error)
         }
     }
 

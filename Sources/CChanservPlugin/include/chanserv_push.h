@@ -223,6 +223,14 @@ static inline void chanserv_push_listed(chanserv_pusher *pusher);
  * thread; frames of one source that several threads push come in any order.
  */
 static inline chanserv_status chanserv_push(chanserv_source *source, const void *data, size_t size);
+/*
+ * As chanserv_push, but the frame is not copied: after CHANSERV_READY the memory must stay as it is until
+ * `release(context)` is called, exactly once, from any thread; after any other answer it is not called. What
+ * chanserv_plugin.h says of `lend` holds: the source may be closed before, destroy comes after, and the memory must not be a
+ * file mapping. A host of version 1.0 copies the frame when it takes it. CHANSERV_ERROR_BAD_REQUEST: `release` is NULL.
+ */
+static inline chanserv_status chanserv_push_lent(chanserv_source *source, const void *data, size_t size,
+                                                 void (*release)(void *context), void *context);
 
 /* Ends a source of chanserv_push_source: it is complete, and no longer yours. The reader gets all that was pushed. */
 static inline void chanserv_push_end(chanserv_source *source);
@@ -251,8 +259,14 @@ static inline void chanserv_push_source_on_cancel(chanserv_source *source, chans
 
 struct chanserv_pushing_frame {
     struct chanserv_pushing_frame *next;
-    size_t size; /* the bytes follow */
+    size_t size;
+    const void *bytes;
+    void (*release)(void *context); /* of a lent frame; NULL: the bytes follow the struct */
+    void *context;
 };
+
+/* Copies of this size and more are lent to the host, which would copy smaller ones. */
+#define CHANSERV_PUSHING_LENT_MIN ((size_t)8192)
 
 /* How the producing side ended, and what wakes the host for it. */
 struct chanserv_pushing_side {
@@ -378,6 +392,9 @@ static inline void chanserv_pushing_release_call(struct chanserv_call *call) {
 static inline void chanserv_pushing_free_frames(struct chanserv_pushing_frame *frame) {
     while (frame != NULL) {
         struct chanserv_pushing_frame *next = frame->next;
+        if (frame->release != NULL) {
+            frame->release(frame->context);
+        }
         free(frame);
         frame = next;
     }
@@ -639,8 +656,28 @@ static inline void chanserv_push_listed(chanserv_pusher *pusher) {
     pthread_mutex_unlock(&pusher->lock);
 }
 
-static inline chanserv_status chanserv_push(chanserv_source *source, const void *data, size_t size) {
+/* Adds a frame to the queue when there is room. CHANSERV_READY: it is the queue's. */
+static inline chanserv_status chanserv_pushing_add_frame(chanserv_source *source,
+                                                         struct chanserv_pushing_frame *frame) {
     const chanserv_push_options *options = &source->call->producers->options;
+    pthread_mutex_lock(&source->lock);
+    while (!source->side.is_cancelled && source->frames > 0 &&
+           (source->frames >= options->frames || source->bytes + frame->size > options->bytes)) {
+        pthread_cond_wait(&source->room, &source->lock);
+    }
+    int is_cancelled = source->side.is_cancelled;
+    if (!is_cancelled) {
+        *(source->first != NULL ? &source->last->next : &source->first) = frame;
+        source->last = frame;
+        source->frames++;
+        source->bytes += frame->size;
+        chanserv_pushing_wake(source->call->producers, &source->side);
+    }
+    pthread_mutex_unlock(&source->lock);
+    return is_cancelled ? (chanserv_status)CHANSERV_PUSH_CANCELLED : (chanserv_status)CHANSERV_READY;
+}
+
+static inline chanserv_status chanserv_push(chanserv_source *source, const void *data, size_t size) {
     if (size > CHANSERV_FRAME_SIZE_MAX) {
         return CHANSERV_ERROR_TOO_LARGE;
     }
@@ -650,27 +687,41 @@ static inline chanserv_status chanserv_push(chanserv_source *source, const void 
     }
     frame->next = NULL;
     frame->size = size;
+    frame->bytes = frame + 1;
+    frame->release = NULL;
+    frame->context = NULL;
     if (size > 0) {
         memcpy(frame + 1, data, size);
     }
-    pthread_mutex_lock(&source->lock);
-    while (!source->side.is_cancelled && source->frames > 0 &&
-           (source->frames >= options->frames || source->bytes + size > options->bytes)) {
-        pthread_cond_wait(&source->room, &source->lock);
-    }
-    int is_cancelled = source->side.is_cancelled;
-    if (!is_cancelled) {
-        *(source->first != NULL ? &source->last->next : &source->first) = frame;
-        source->last = frame;
-        source->frames++;
-        source->bytes += size;
-        chanserv_pushing_wake(source->call->producers, &source->side);
-    }
-    pthread_mutex_unlock(&source->lock);
-    if (is_cancelled) {
+    chanserv_status status = chanserv_pushing_add_frame(source, frame);
+    if (status != CHANSERV_READY) {
         free(frame);
     }
-    return is_cancelled ? (chanserv_status)CHANSERV_PUSH_CANCELLED : (chanserv_status)CHANSERV_READY;
+    return status;
+}
+
+static inline chanserv_status chanserv_push_lent(chanserv_source *source, const void *data, size_t size,
+                                                 void (*release)(void *context), void *context) {
+    if (size > CHANSERV_FRAME_SIZE_MAX) {
+        return CHANSERV_ERROR_TOO_LARGE;
+    }
+    if (release == NULL) {
+        return CHANSERV_ERROR_BAD_REQUEST;
+    }
+    struct chanserv_pushing_frame *frame = (struct chanserv_pushing_frame *)malloc(sizeof *frame);
+    if (frame == NULL) {
+        return CHANSERV_ERROR_INTERNAL;
+    }
+    frame->next = NULL;
+    frame->size = size;
+    frame->bytes = data;
+    frame->release = release;
+    frame->context = context;
+    chanserv_status status = chanserv_pushing_add_frame(source, frame);
+    if (status != CHANSERV_READY) {
+        free(frame);
+    }
+    return status;
 }
 
 static inline void chanserv_push_end(chanserv_source *source) {
@@ -710,12 +761,29 @@ static inline void chanserv_push_source_on_cancel(chanserv_source *source, chans
 
 /* ---- The host's side: what the descriptor names ---- */
 
+/* A request with all fields of this header; what a host of version 1.0 does not say is as if the client had not. */
+static inline chanserv_request chanserv_pushing_full(const chanserv_request *request) {
+    chanserv_request full;
+    memset(&full, 0, sizeof full);
+    full.deadline = -1;
+    full.peer_address = "";
+    full.identity = "";
+    memcpy(&full, request, request->struct_size < sizeof full ? request->struct_size : sizeof full);
+    full.struct_size = sizeof full;
+    return full;
+}
+
 static inline chanserv_status chanserv_pushing_open(chanserv_instance *instance, const chanserv_request *request,
                                                     chanserv_call **result, chanserv_error *error) {
     const char *message = "out of memory";
-    size_t vaddr_size = strlen(request->vaddr) + 1, remote_size = strlen(request->remote_address) + 1;
-    struct chanserv_call *call =
-        (struct chanserv_call *)calloc(1, sizeof *call + request->body_size + vaddr_size + remote_size);
+    chanserv_request copy = chanserv_pushing_full(request);
+    const char **texts[] = {&copy.vaddr, &copy.remote_address, &copy.meta,    &copy.bucket,
+                            &copy.traceparent, &copy.peer_address, &copy.identity};
+    size_t count = sizeof texts / sizeof *texts, size = request->body_size;
+    for (size_t i = 0; i < count; i++) {
+        size += *texts[i] != NULL ? strlen(*texts[i]) + 1 : 0;
+    }
+    struct chanserv_call *call = (struct chanserv_call *)calloc(1, sizeof *call + size);
     chanserv_status status = CHANSERV_ERROR_INTERNAL;
     if (call == NULL || pthread_mutex_init(&call->lock, NULL) != 0) {
         goto failed;
@@ -729,15 +797,17 @@ static inline chanserv_status chanserv_pushing_open(chanserv_instance *instance,
     call->side.references = 2;
     call->has_thread = 1;
     {
-        char *copy = (char *)(call + 1);
-        call->request.struct_size = sizeof call->request;
-        call->request.body = copy;
-        call->request.body_size = request->body_size;
-        memcpy(copy, request->body, request->body_size);
-        copy += request->body_size;
-        call->request.vaddr = (const char *)memcpy(copy, request->vaddr, vaddr_size);
-        copy += vaddr_size;
-        call->request.remote_address = (const char *)memcpy(copy, request->remote_address, remote_size);
+        char *place = (char *)(call + 1);
+        copy.body = memcpy(place, request->body, request->body_size);
+        place += request->body_size;
+        for (size_t i = 0; i < count; i++) {
+            if (*texts[i] != NULL) {
+                size_t text_size = strlen(*texts[i]) + 1;
+                *texts[i] = (const char *)memcpy(place, *texts[i], text_size);
+                place += text_size;
+            }
+        }
+        call->request = copy;
     }
     status = chanserv_pushing_start_thread(call->producers, 1, chanserv_pushing_run_call, call, &message);
     if (status == CHANSERV_READY) {
@@ -811,17 +881,36 @@ static inline void chanserv_pushing_cancel_source(chanserv_source *source) {
     chanserv_pushing_stop_source(source);
 }
 
+/* Gives a frame to the host. CHANSERV_READY: it was taken, and its struct may be freed already. */
+static inline chanserv_status chanserv_pushing_offer(struct chanserv_pushing_frame *frame,
+                                                     chanserv_frame_sink *sink) {
+    int lends = CHANSERV_HAS(sink, chanserv_frame_sink, lend);
+    if (frame->release == NULL && lends && frame->size >= CHANSERV_PUSHING_LENT_MIN) {
+        return sink->lend(sink, frame->bytes, frame->size, free, frame);
+    }
+    chanserv_status status = frame->release != NULL && lends
+                                 ? sink->lend(sink, frame->bytes, frame->size, frame->release, frame->context)
+                                 : sink->append(sink, frame->bytes, frame->size);
+    if (status != CHANSERV_READY) {
+        return status;
+    }
+    if (frame->release != NULL && !lends) {
+        frame->release(frame->context);
+    }
+    free(frame);
+    return CHANSERV_READY;
+}
+
 static inline chanserv_status chanserv_pushing_poll_frames(chanserv_source *source, chanserv_frame_sink *sink,
                                                            chanserv_error *error) {
     for (;;) {
         while (source->taken != NULL) {
-            struct chanserv_pushing_frame *frame = source->taken;
-            chanserv_status status = sink->append(sink, frame + 1, frame->size);
+            struct chanserv_pushing_frame *next = source->taken->next;
+            chanserv_status status = chanserv_pushing_offer(source->taken, sink);
             if (status != CHANSERV_READY) {
                 return status == CHANSERV_FULL ? CHANSERV_READY : status;
             }
-            source->taken = frame->next;
-            free(frame);
+            source->taken = next;
         }
         pthread_mutex_lock(&source->lock);
         source->taken = source->first;

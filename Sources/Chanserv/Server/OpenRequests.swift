@@ -50,8 +50,8 @@ package final class OpenRequests: Sendable {
     fileprivate struct Inside {
         var entries: [UInt64: Entry] = [:]
         var counts: [ObjectIdentifier: Counts] = [:]
-        /// Instances that take no more requests.
-        var closedLeases: Set<UInt64> = []
+        /// Instances that take requests.
+        var openLeases: Set<UInt64> = []
         var waiters: [(question: Question, event: Event)] = []
         /// When the deadlines are looked at next.
         var nextLook: ContinuousClock.Instant?
@@ -97,24 +97,25 @@ package final class OpenRequests: Sendable {
 
     /// The request uses an instance until it is released.
     ///
-    /// - Returns: `false`, and nothing changed, if the instance takes no more requests.
+    /// - Returns: `false`, and nothing changed, if the instance takes no requests: ``open(lease:)`` was not called, or
+    ///   ``close(lease:)`` was.
     package func lease(_ lease: UInt64, generation: UInt64 = 0, for scope: RequestScope) -> Bool {
         inside.withLockedValue { inside in
-            guard !inside.closedLeases.contains(lease) else { return false }
+            guard inside.openLeases.contains(lease) else { return false }
             inside.entries[scope.id]?.lease = lease
             inside.entries[scope.id]?.hostGeneration = generation
             return true
         }
     }
 
-    /// The instance takes no more requests.
-    package func close(lease: UInt64) {
-        inside.withLockedValue { _ = $0.closedLeases.insert(lease) }
+    /// The instance takes requests from now on. Repeating it does nothing.
+    package func open(lease: UInt64) {
+        inside.withLockedValue { _ = $0.openLeases.insert(lease) }
     }
 
-    /// The instance is gone.
-    package func forget(lease: UInt64) {
-        inside.withLockedValue { _ = $0.closedLeases.remove(lease) }
+    /// The instance takes no more requests.
+    package func close(lease: UInt64) {
+        inside.withLockedValue { _ = $0.openLeases.remove(lease) }
     }
 
     /// All sources of the request are known.
@@ -171,6 +172,11 @@ package final class OpenRequests: Sendable {
         }.sorted { $0.id < $1.id }
     }
 
+    /// The request with this number; `nil` if it is not open.
+    package func request(id: UInt64) -> RequestScope? {
+        inside.withLockedValue { $0.entries[id]?.scope }
+    }
+
     /// How many requests each generation of the host has, as numbered by ``lease(_:generation:for:)``.
     package var countByGeneration: [UInt64: Int] {
         inside.withLockedValue { inside in
@@ -209,7 +215,7 @@ package final class OpenRequests: Sendable {
     ///
     /// - Returns: whether it was open.
     package func cancel(id: UInt64, reason: String?) -> Bool {
-        guard let scope = inside.withLockedValue({ $0.entries[id]?.scope }) else { return false }
+        guard let scope = request(id: id) else { return false }
         scope.cancel(.stopped(reason))
         return true
     }

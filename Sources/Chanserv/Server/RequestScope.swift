@@ -162,9 +162,10 @@ package final class RequestScope: ConnectionDelegate {
 
     private func bodyFailed(_ error: ChanservError) {
         if connection.isPeerGone { return cancel(.clientGone) }
-        report(error)
-        connection.fail(error.description)
-        endListing(.neutral)
+        endListing(.neutral) {
+            connection.fail(error.description)
+            report(error)
+        }
     }
 
     private func begin(_ body: ByteBuffer) {
@@ -334,10 +335,7 @@ package final class RequestScope: ConnectionDelegate {
     package func finish(_ error: (any Error)?) {
         guard let error else {
             let ends = inside.withLock { $0.state.isListing }
-            if ends {
-                connection.close()
-                endListing(.well)
-            }
+            if ends { endListing(.well) { connection.close() } }
             return
         }
         fail(listing: SourceFuncError(error))
@@ -351,9 +349,11 @@ package final class RequestScope: ConnectionDelegate {
             ? error.cause as? ChanservError ?? ChanservError(.sourceFailed, "\(error.cause)", cause: error.cause)
             : ChanservError(.sourceFailed, "\(error.cause)", cause: error.cause)
         let text = failure.code == .sourceFailed ? failure.message : failure.description
-        connection.fail(configuration.errorText?(error.cause) ?? text)
-        report(failure)
-        endListing(error.counts ? .failed(failure) : .neutral)
+        let told = configuration.errorText?(error.cause) ?? text
+        endListing(error.counts ? .failed(failure) : .neutral) {
+            connection.fail(told)
+            report(failure)
+        }
     }
 
     /// The code that serves the request needs it no more. Once, after ``RequestHandler/begin(_:in:)``.
@@ -402,7 +402,9 @@ package final class RequestScope: ConnectionDelegate {
     static let sourcingTimeout = "sourcing timeout"
     static let servingTimeout = "serving timeout"
 
-    private func endListing(_ end: RequestState.End) {
+    /// - Parameter tell: tells the client. After the state has changed, so that the end of the connection is not taken for the
+    ///   client's, and before the request is answered.
+    private func endListing(_ end: RequestState.End, _ tell: () -> Void = {}) {
         let settlement = inside.withLock { inside in
             inside.decoder = nil
             let settlement = inside.state.endedListing(end)
@@ -412,6 +414,7 @@ package final class RequestScope: ConnectionDelegate {
             return settlement
         }
         guard let settlement else { return }
+        tell()
         service.open.listed(self)
         // Before this one ends: a caller that waits for all of them finds the next one.
         service.listingEnded()

@@ -302,7 +302,8 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         switch cancellation {
         case .clientGone:
             if end.wasSent { end.connection?.abort("the request has ended") } else { end.connection?.close() }
-        case .stopped(let reason): end.connection?.fail(reason ?? "the server stopped serving the source")
+        // What is queued goes: it may lie in memory of the code that is to end.
+        case .stopped(let reason): end.connection?.abort(reason ?? "the server stopped serving the source")
         case .deadline(let what): end.connection?.abort(ChanservError(.deadlineExceeded, what).description)
         }
         request.ended(self, end.failure, end)

@@ -137,6 +137,7 @@ static const chanserv_plugin plugin = {
     .magic = CHANSERV_PLUGIN_MAGIC,
     .abi_major = CHANSERV_ABI_MAJOR,
     .abi_minor = CHANSERV_ABI_MINOR,
+    .flags = 0, /* CHANSERV_PLUGIN_INLINE where every function returns within microseconds, see the header */
     .struct_size = sizeof(chanserv_plugin),
     .name = "{{name}}",
     .version = "0.1.0",
@@ -374,7 +375,7 @@ const chanserv_plugin plugin = {
     CHANSERV_ABI_MAJOR,
     CHANSERV_ABI_MINOR,
     sizeof(chanserv_plugin),
-    0, // flags
+    0, // flags: CHANSERV_PLUGIN_INLINE where every function returns within microseconds, see the header
     "{{name}}",
     "0.1.0",
     create,
@@ -849,8 +850,11 @@ mv -f lib{{name}}.so.new lib{{name}}.so
 
 """###,
 "rust/src/chanserv.rs": ###"""
-//! `chanserv_plugin.h`, ABI 1.0, as Rust, written by hand: the layouts have to be those of the header. Everything that the
+//! `chanserv_plugin.h`, ABI 1.1, as Rust, written by hand: the layouts have to be those of the header. Everything that the
 //! comments there say holds here.
+//!
+//! A host of version 1.0 has structs that end before the fields "since 1.1": compare `struct_size` before such a field is
+//! read, as `FrameSink::lend_function` does, and never make a reference to a whole struct of the host's.
 #![allow(dead_code)]
 
 use std::ffi::{c_char, c_void, CStr};
@@ -875,9 +879,11 @@ pub const LOG_ERROR: i32 = 3;
 
 pub const PLUGIN_MAGIC: u32 = 0x5053_4843;
 pub const ABI_MAJOR: u16 = 1;
-pub const ABI_MINOR: u16 = 0;
+pub const ABI_MINOR: u16 = 1;
 pub const PLUGIN_SERIAL: u32 = 1;
 pub const PLUGIN_BLOCKING: u32 = 2;
+/// Every function but create, destroy and the cancels returns within microseconds. A 1.0 host refuses it.
+pub const PLUGIN_INLINE: u32 = 4;
 
 #[repr(C)]
 pub struct ErrorMessage {
@@ -915,6 +921,11 @@ pub struct Host {
     pub config_only:
         unsafe extern "C" fn(*const Host, *const Config, *const *const c_char, usize, *mut ErrorMessage) -> Status,
     pub config_path: GetText,
+    // Since 1.1.
+    pub context: *mut c_void,
+    pub config_keys: unsafe extern "C" fn(
+        *const Host, *const Config, *const c_char, *mut *const *const c_char, *mut usize, *mut ErrorMessage,
+    ) -> Status,
 }
 
 #[repr(C)]
@@ -925,6 +936,15 @@ pub struct Request {
     pub body_size: usize,
     pub vaddr: *const c_char,
     pub remote_address: *const c_char,
+    // Since 1.1.
+    pub deadline: i64,
+    pub meta: *const c_char,
+    pub bucket: *const c_char,
+    pub traceparent: *const c_char,
+    pub peer_address: *const c_char,
+    pub identity: *const c_char,
+    pub flags: u32,
+    pub reserved_1: u32,
 }
 
 #[repr(C)]
@@ -933,6 +953,8 @@ pub struct SourceSink {
     pub reserved: u32,
     pub wake: u64,
     pub add: unsafe extern "C" fn(*mut SourceSink, *const c_void, usize, *mut c_void) -> Status,
+    // Since 1.1.
+    pub context: *mut c_void,
 }
 
 #[repr(C)]
@@ -943,6 +965,21 @@ pub struct FrameSink {
     pub append: unsafe extern "C" fn(*mut FrameSink, *const c_void, usize) -> Status,
     pub reserve: unsafe extern "C" fn(*mut FrameSink, usize, *mut usize) -> *mut c_void,
     pub commit: unsafe extern "C" fn(*mut FrameSink, usize) -> Status,
+    // Since 1.1.
+    pub context: *mut c_void,
+    pub lend: Lend,
+}
+
+pub type Lend = unsafe extern "C" fn(
+    *mut FrameSink, *const c_void, usize, Option<unsafe extern "C" fn(*mut c_void)>, *mut c_void,
+) -> Status;
+
+impl FrameSink {
+    /// `lend`, where the host has it.
+    pub unsafe fn lend_function(sink: *const FrameSink) -> Option<Lend> {
+        let needed = std::mem::offset_of!(FrameSink, lend) + std::mem::size_of::<Lend>();
+        if (*sink).struct_size as usize >= needed { Some((*sink).lend) } else { None }
+    }
 }
 
 #[repr(C)]
@@ -1144,7 +1181,7 @@ static PLUGIN: Plugin = Plugin {
     abi_major: ABI_MAJOR,
     abi_minor: ABI_MINOR,
     struct_size: std::mem::size_of::<Plugin>() as u32,
-    flags: 0,
+    flags: 0, // PLUGIN_INLINE where every function returns within microseconds: see chanserv_plugin.h
     name: c"{{name}}".as_ptr(),
     version: c"0.1.0".as_ptr(),
     create,
@@ -1877,6 +1914,14 @@ static inline void chanserv_push_listed(chanserv_pusher *pusher);
  * thread; frames of one source that several threads push come in any order.
  */
 static inline chanserv_status chanserv_push(chanserv_source *source, const void *data, size_t size);
+/*
+ * As chanserv_push, but the frame is not copied: after CHANSERV_READY the memory must stay as it is until
+ * `release(context)` is called, exactly once, from any thread; after any other answer it is not called. What
+ * chanserv_plugin.h says of `lend` holds: the source may be closed before, destroy comes after, and the memory must not be a
+ * file mapping. A host of version 1.0 copies the frame when it takes it. CHANSERV_ERROR_BAD_REQUEST: `release` is NULL.
+ */
+static inline chanserv_status chanserv_push_lent(chanserv_source *source, const void *data, size_t size,
+                                                 void (*release)(void *context), void *context);
 
 /* Ends a source of chanserv_push_source: it is complete, and no longer yours. The reader gets all that was pushed. */
 static inline void chanserv_push_end(chanserv_source *source);
@@ -1905,8 +1950,14 @@ static inline void chanserv_push_source_on_cancel(chanserv_source *source, chans
 
 struct chanserv_pushing_frame {
     struct chanserv_pushing_frame *next;
-    size_t size; /* the bytes follow */
+    size_t size;
+    const void *bytes;
+    void (*release)(void *context); /* of a lent frame; NULL: the bytes follow the struct */
+    void *context;
 };
+
+/* Copies of this size and more are lent to the host, which would copy smaller ones. */
+#define CHANSERV_PUSHING_LENT_MIN ((size_t)8192)
 
 /* How the producing side ended, and what wakes the host for it. */
 struct chanserv_pushing_side {
@@ -2032,6 +2083,9 @@ static inline void chanserv_pushing_release_call(struct chanserv_call *call) {
 static inline void chanserv_pushing_free_frames(struct chanserv_pushing_frame *frame) {
     while (frame != NULL) {
         struct chanserv_pushing_frame *next = frame->next;
+        if (frame->release != NULL) {
+            frame->release(frame->context);
+        }
         free(frame);
         frame = next;
     }
@@ -2293,8 +2347,28 @@ static inline void chanserv_push_listed(chanserv_pusher *pusher) {
     pthread_mutex_unlock(&pusher->lock);
 }
 
-static inline chanserv_status chanserv_push(chanserv_source *source, const void *data, size_t size) {
+/* Adds a frame to the queue when there is room. CHANSERV_READY: it is the queue's. */
+static inline chanserv_status chanserv_pushing_add_frame(chanserv_source *source,
+                                                         struct chanserv_pushing_frame *frame) {
     const chanserv_push_options *options = &source->call->producers->options;
+    pthread_mutex_lock(&source->lock);
+    while (!source->side.is_cancelled && source->frames > 0 &&
+           (source->frames >= options->frames || source->bytes + frame->size > options->bytes)) {
+        pthread_cond_wait(&source->room, &source->lock);
+    }
+    int is_cancelled = source->side.is_cancelled;
+    if (!is_cancelled) {
+        *(source->first != NULL ? &source->last->next : &source->first) = frame;
+        source->last = frame;
+        source->frames++;
+        source->bytes += frame->size;
+        chanserv_pushing_wake(source->call->producers, &source->side);
+    }
+    pthread_mutex_unlock(&source->lock);
+    return is_cancelled ? (chanserv_status)CHANSERV_PUSH_CANCELLED : (chanserv_status)CHANSERV_READY;
+}
+
+static inline chanserv_status chanserv_push(chanserv_source *source, const void *data, size_t size) {
     if (size > CHANSERV_FRAME_SIZE_MAX) {
         return CHANSERV_ERROR_TOO_LARGE;
     }
@@ -2304,27 +2378,41 @@ static inline chanserv_status chanserv_push(chanserv_source *source, const void 
     }
     frame->next = NULL;
     frame->size = size;
+    frame->bytes = frame + 1;
+    frame->release = NULL;
+    frame->context = NULL;
     if (size > 0) {
         memcpy(frame + 1, data, size);
     }
-    pthread_mutex_lock(&source->lock);
-    while (!source->side.is_cancelled && source->frames > 0 &&
-           (source->frames >= options->frames || source->bytes + size > options->bytes)) {
-        pthread_cond_wait(&source->room, &source->lock);
-    }
-    int is_cancelled = source->side.is_cancelled;
-    if (!is_cancelled) {
-        *(source->first != NULL ? &source->last->next : &source->first) = frame;
-        source->last = frame;
-        source->frames++;
-        source->bytes += size;
-        chanserv_pushing_wake(source->call->producers, &source->side);
-    }
-    pthread_mutex_unlock(&source->lock);
-    if (is_cancelled) {
+    chanserv_status status = chanserv_pushing_add_frame(source, frame);
+    if (status != CHANSERV_READY) {
         free(frame);
     }
-    return is_cancelled ? (chanserv_status)CHANSERV_PUSH_CANCELLED : (chanserv_status)CHANSERV_READY;
+    return status;
+}
+
+static inline chanserv_status chanserv_push_lent(chanserv_source *source, const void *data, size_t size,
+                                                 void (*release)(void *context), void *context) {
+    if (size > CHANSERV_FRAME_SIZE_MAX) {
+        return CHANSERV_ERROR_TOO_LARGE;
+    }
+    if (release == NULL) {
+        return CHANSERV_ERROR_BAD_REQUEST;
+    }
+    struct chanserv_pushing_frame *frame = (struct chanserv_pushing_frame *)malloc(sizeof *frame);
+    if (frame == NULL) {
+        return CHANSERV_ERROR_INTERNAL;
+    }
+    frame->next = NULL;
+    frame->size = size;
+    frame->bytes = data;
+    frame->release = release;
+    frame->context = context;
+    chanserv_status status = chanserv_pushing_add_frame(source, frame);
+    if (status != CHANSERV_READY) {
+        free(frame);
+    }
+    return status;
 }
 
 static inline void chanserv_push_end(chanserv_source *source) {
@@ -2364,12 +2452,29 @@ static inline void chanserv_push_source_on_cancel(chanserv_source *source, chans
 
 /* ---- The host's side: what the descriptor names ---- */
 
+/* A request with all fields of this header; what a host of version 1.0 does not say is as if the client had not. */
+static inline chanserv_request chanserv_pushing_full(const chanserv_request *request) {
+    chanserv_request full;
+    memset(&full, 0, sizeof full);
+    full.deadline = -1;
+    full.peer_address = "";
+    full.identity = "";
+    memcpy(&full, request, request->struct_size < sizeof full ? request->struct_size : sizeof full);
+    full.struct_size = sizeof full;
+    return full;
+}
+
 static inline chanserv_status chanserv_pushing_open(chanserv_instance *instance, const chanserv_request *request,
                                                     chanserv_call **result, chanserv_error *error) {
     const char *message = "out of memory";
-    size_t vaddr_size = strlen(request->vaddr) + 1, remote_size = strlen(request->remote_address) + 1;
-    struct chanserv_call *call =
-        (struct chanserv_call *)calloc(1, sizeof *call + request->body_size + vaddr_size + remote_size);
+    chanserv_request copy = chanserv_pushing_full(request);
+    const char **texts[] = {&copy.vaddr, &copy.remote_address, &copy.meta,    &copy.bucket,
+                            &copy.traceparent, &copy.peer_address, &copy.identity};
+    size_t count = sizeof texts / sizeof *texts, size = request->body_size;
+    for (size_t i = 0; i < count; i++) {
+        size += *texts[i] != NULL ? strlen(*texts[i]) + 1 : 0;
+    }
+    struct chanserv_call *call = (struct chanserv_call *)calloc(1, sizeof *call + size);
     chanserv_status status = CHANSERV_ERROR_INTERNAL;
     if (call == NULL || pthread_mutex_init(&call->lock, NULL) != 0) {
         goto failed;
@@ -2383,15 +2488,17 @@ static inline chanserv_status chanserv_pushing_open(chanserv_instance *instance,
     call->side.references = 2;
     call->has_thread = 1;
     {
-        char *copy = (char *)(call + 1);
-        call->request.struct_size = sizeof call->request;
-        call->request.body = copy;
-        call->request.body_size = request->body_size;
-        memcpy(copy, request->body, request->body_size);
-        copy += request->body_size;
-        call->request.vaddr = (const char *)memcpy(copy, request->vaddr, vaddr_size);
-        copy += vaddr_size;
-        call->request.remote_address = (const char *)memcpy(copy, request->remote_address, remote_size);
+        char *place = (char *)(call + 1);
+        copy.body = memcpy(place, request->body, request->body_size);
+        place += request->body_size;
+        for (size_t i = 0; i < count; i++) {
+            if (*texts[i] != NULL) {
+                size_t text_size = strlen(*texts[i]) + 1;
+                *texts[i] = (const char *)memcpy(place, *texts[i], text_size);
+                place += text_size;
+            }
+        }
+        call->request = copy;
     }
     status = chanserv_pushing_start_thread(call->producers, 1, chanserv_pushing_run_call, call, &message);
     if (status == CHANSERV_READY) {
@@ -2465,17 +2572,36 @@ static inline void chanserv_pushing_cancel_source(chanserv_source *source) {
     chanserv_pushing_stop_source(source);
 }
 
+/* Gives a frame to the host. CHANSERV_READY: it was taken, and its struct may be freed already. */
+static inline chanserv_status chanserv_pushing_offer(struct chanserv_pushing_frame *frame,
+                                                     chanserv_frame_sink *sink) {
+    int lends = CHANSERV_HAS(sink, chanserv_frame_sink, lend);
+    if (frame->release == NULL && lends && frame->size >= CHANSERV_PUSHING_LENT_MIN) {
+        return sink->lend(sink, frame->bytes, frame->size, free, frame);
+    }
+    chanserv_status status = frame->release != NULL && lends
+                                 ? sink->lend(sink, frame->bytes, frame->size, frame->release, frame->context)
+                                 : sink->append(sink, frame->bytes, frame->size);
+    if (status != CHANSERV_READY) {
+        return status;
+    }
+    if (frame->release != NULL && !lends) {
+        frame->release(frame->context);
+    }
+    free(frame);
+    return CHANSERV_READY;
+}
+
 static inline chanserv_status chanserv_pushing_poll_frames(chanserv_source *source, chanserv_frame_sink *sink,
                                                            chanserv_error *error) {
     for (;;) {
         while (source->taken != NULL) {
-            struct chanserv_pushing_frame *frame = source->taken;
-            chanserv_status status = sink->append(sink, frame + 1, frame->size);
+            struct chanserv_pushing_frame *next = source->taken->next;
+            chanserv_status status = chanserv_pushing_offer(source->taken, sink);
             if (status != CHANSERV_READY) {
                 return status == CHANSERV_FULL ? CHANSERV_READY : status;
             }
-            source->taken = frame->next;
-            free(frame);
+            source->taken = next;
         }
         pthread_mutex_lock(&source->lock);
         source->taken = source->first;
@@ -3417,7 +3543,7 @@ extension Plugin {
                 return exported.type == Self.self ? UnsafePointer(bitPattern: exported.table) : nil
             }
             let table = UnsafeMutablePointer<chanserv_plugin>.allocate(capacity: 1)
-            table.initialize(to: makeTable(name: constant(name), version: constant(version)))
+            table.initialize(to: makeTable(name: constant(name), version: constant(version), isInline: isInline))
             exported = (Self.self, UInt(bitPattern: table))
             return UnsafePointer(table)
         }
@@ -3434,14 +3560,16 @@ private func constant(_ text: String) -> UnsafePointer<CChar> {
     return UnsafePointer(copy.baseAddress!)
 }
 
-private func makeTable(name: UnsafePointer<CChar>, version: UnsafePointer<CChar>) -> chanserv_plugin {
+private func makeTable(
+    name: UnsafePointer<CChar>, version: UnsafePointer<CChar>, isInline: Bool
+) -> chanserv_plugin {
     chanserv_plugin(
         // The macro CHANSERV_PLUGIN_MAGIC, which Swift cannot read: "CHSP".
         magic: 0x5053_4843,
         abi_major: UInt16(CHANSERV_ABI_MAJOR),
         abi_minor: UInt16(CHANSERV_ABI_MINOR),
         struct_size: UInt32(MemoryLayout<chanserv_plugin>.size),
-        flags: 0,
+        flags: isInline ? UInt32(CHANSERV_PLUGIN_INLINE) : 0,
         name: name,
         version: version,
         create: { host, config, instance, buffer in
@@ -3460,7 +3588,7 @@ private func makeTable(name: UnsafePointer<CChar>, version: UnsafePointer<CChar>
         },
         open: { instance, request, call, error in
             guard let request, let call else { return chanserv_status(CHANSERV_ERROR_INTERNAL) }
-            call.pointee = handOut(Call(borrow(instance, as: Instance.self), Request(request.pointee)))
+            call.pointee = handOut(Call(borrow(instance, as: Instance.self), Request(request)))
             return chanserv_status(CHANSERV_READY)
         },
         poll_sources: { call, sink, error in
@@ -3500,6 +3628,47 @@ func takeBack<Object: AnyObject>(_ pointer: OpaquePointer?, as type: Object.Type
 }
 
 """###,
+"FrameBuffer.swift": ###"""
+/// Memory of a frame that can be lent to the host any number of times, without a copy: see ``FrameWriter/lend(_:)``.
+///
+/// It does not change after it was made, and is freed when nobody refers to it any more, the host included.
+public final class FrameBuffer: Sendable {
+    /// The frame.
+    ///
+    /// Safe to share: written by the initialiser only, before there is another reference.
+    nonisolated(unsafe) let bytes: UnsafeRawBufferPointer
+
+    /// Makes a frame in place.
+    ///
+    /// - Parameters:
+    ///   - capacity: how many bytes it has at most.
+    ///   - fill: what it has written when it returns is the frame.
+    public init(capacity: Int, _ fill: (_ room: inout OutputRawSpan) throws -> Void) rethrows {
+        let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, capacity), alignment: 16)
+        do {
+            var span = OutputRawSpan(buffer: memory, initializedCount: 0)
+            try fill(&span)
+            bytes = UnsafeRawBufferPointer(rebasing: memory[..<span.finalize(for: memory)])
+        } catch {
+            memory.deallocate()
+            throw error
+        }
+    }
+
+    /// Makes a frame that is a copy of `bytes`.
+    public init(_ bytes: some Collection<UInt8>) {
+        let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, bytes.count), alignment: 16)
+        memory.copyBytes(from: bytes)
+        self.bytes = UnsafeRawBufferPointer(rebasing: memory[..<bytes.count])
+    }
+
+    deinit { bytes.deallocate() }
+
+    /// How many bytes the frame has.
+    public var count: Int { bytes.count }
+}
+
+"""###,
 "FrameWriter.swift": ###"""
 /// Where the frames of a source go.
 ///
@@ -3514,6 +3683,24 @@ public struct FrameWriter: Sendable {
         guard frame.count >= FrameQueue.largeSize else { return try await write(frame.span.bytes) }
         try checkSize(frame.count, "frame")
         try await pipe.write(size: frame.count) { $0.append(sharing: frame) }
+    }
+
+    /// Writes a frame that the host sends from the plugin's memory: nothing of it is copied, neither here nor there, if it
+    /// has 8 KiB or more. The same frame may be lent any number of times, to any sources.
+    public func lend(_ frame: FrameBuffer) async throws {
+        try await lend(frame.bytes, owner: frame)
+    }
+
+    /// Writes a frame that the host sends from memory that the plugin manages itself.
+    ///
+    /// - Parameters:
+    ///   - bytes: must stay where they are and must not change for as long as `owner` is referred to. Never a file mapping:
+    ///     when the file is truncated, reading it ends the host.
+    ///   - owner: kept until the host does not need the bytes any more, perhaps long after the source has ended; at once if
+    ///     the host copied them. Its `deinit` runs on any thread and must be as quick as a poll.
+    public func lend(_ bytes: UnsafeRawBufferPointer, owner: some AnyObject & Sendable) async throws {
+        try checkSize(bytes.count, "frame")
+        try await pipe.write(size: bytes.count) { $0.append(lending: bytes, of: owner) }
     }
 
     /// Writes bytes as a frame, from wherever they are: no array is made of them.
@@ -3766,12 +3953,35 @@ final class Stream: @unchecked Sendable {
         }
     }
 
+    /// How large a frame sink is that has `lend`.
+    private static let sizeWithLend =
+        UInt32(MemoryLayout<chanserv_frame_sink>.offset(of: \.lend)! + MemoryLayout<UnsafeRawPointer>.size)
+
+    /// Lends a frame, or has it copied by a host of version 1.0.
+    private func lend(
+        _ frame: UnsafeRawBufferPointer, of owner: AnyObject, to sink: UnsafeMutablePointer<chanserv_frame_sink>
+    ) -> chanserv_status {
+        let start = frame.baseAddress ?? UnsafeRawPointer(sink)
+        guard sink.pointee.struct_size >= Self.sizeWithLend, let lend = sink.pointee.lend else {
+            return sink.pointee.append(sink, start, frame.count)
+        }
+        let context = Unmanaged.passRetained(owner)
+        let status = lend(
+            sink, start, frame.count, { Unmanaged<AnyObject>.fromOpaque($0!).release() }, context.toOpaque())
+        if status != CHANSERV_READY { context.release() }
+        return status
+    }
+
     /// Hands frames to the host: what it said to the last one.
     private func drain(into sink: UnsafeMutablePointer<chanserv_frame_sink>) throws -> chanserv_status {
         var status = chanserv_status(CHANSERV_READY)
         try queue.drain(
             take: { frame in
                 status = sink.pointee.append(sink, frame.baseAddress ?? UnsafeRawPointer(sink), frame.count)
+                return status == CHANSERV_READY
+            },
+            lend: { frame, owner in
+                status = lend(frame, of: owner, to: sink)
                 return status == CHANSERV_READY
             },
             fill: { capacity, fill in
@@ -4056,6 +4266,13 @@ public protocol Plugin: Sendable {
     static var name: String { get }
     /// Free form.
     static var version: String { get }
+    /// Whether the host may poll the plugin on a network event loop (`CHANSERV_PLUGIN_INLINE`). `false` by default.
+    ///
+    /// Your functions run as tasks on Swift's pool in any case. What runs on the loop is the SDK's hand-over of the frames
+    /// that they wrote, which returns within microseconds if the frames are small or lent, and the functions that
+    /// ``FrameWriter/write(upTo:_:)`` was given. It saves the host two changes of threads for a request. A host of
+    /// version 1.0 of the ABI refuses to load a plugin with it.
+    static var isInline: Bool { get }
 
     /// Makes an instance; there may be several at once. Check the whole configuration here. May block, but a start or a
     /// reload of the host waits for it.
@@ -4074,6 +4291,8 @@ public protocol Plugin: Sendable {
 }
 
 extension Plugin {
+    public static var isInline: Bool { false }
+
     public func stop() {}
 }
 
@@ -4155,6 +4374,7 @@ struct FrameQueue: PipeQueue {
 
     private enum Large {
         case bytes([UInt8])
+        case lent(UnsafeRawBufferPointer, owner: AnyObject)
         case fill(Fill, capacity: Int)
     }
 
@@ -4196,6 +4416,13 @@ struct FrameQueue: PipeQueue {
         size += frame.count
     }
 
+    /// A frame in memory that stays as it is while `owner` lives.
+    mutating func append(lending frame: UnsafeRawBufferPointer, of owner: AnyObject) {
+        frames.append(~large.count)
+        large.append(.lent(frame, owner: owner))
+        size += frame.count
+    }
+
     mutating func append(capacity: Int, _ fill: @escaping Fill) {
         frames.append(~large.count)
         large.append(.fill(fill, capacity: capacity))
@@ -4206,9 +4433,11 @@ struct FrameQueue: PipeQueue {
     ///
     /// - Parameters:
     ///   - take: whether it took the frame.
+    ///   - lend: whether it took the frame, perhaps only for as long as it keeps the owner.
     ///   - fill: whether it had so much room, and let the frame be made in it.
     mutating func drain(
-        take: (UnsafeRawBufferPointer) -> Bool, fill: (_ capacity: Int, Fill) throws -> Bool
+        take: (UnsafeRawBufferPointer) -> Bool, lend: (UnsafeRawBufferPointer, _ owner: AnyObject) -> Bool,
+        fill: (_ capacity: Int, Fill) throws -> Bool
     ) rethrows {
         try bytes.withUnsafeBytes { bytes in
             while taken < frames.count {
@@ -4219,6 +4448,7 @@ struct FrameQueue: PipeQueue {
                 } else {
                     switch large[~frame] {
                     case .bytes(let bytes): guard bytes.withUnsafeBytes(take) else { return }
+                    case .lent(let bytes, let owner): guard lend(bytes, owner) else { return }
                     case .fill(let body, let capacity): guard try fill(capacity, body) else { return }
                     }
                 }
@@ -4274,15 +4504,45 @@ public struct Request: Sendable {
     public let vAddr: String
     /// Where the client is, in AstraNet notation.
     public let remoteAddress: String
+    /// When the client gives up; `nil` for no deadline. Whoever cannot be done by then need not begin.
+    public let deadline: ContinuousClock.Instant?
+    /// The tag `meta` of the client: free text about the request.
+    public let meta: String?
+    /// The tag `bucket` of the client, by which it chose among several hosts.
+    public let bucket: String?
+    /// The `traceparent` of W3C Trace Context, for spans of the plugin's own.
+    public let traceParent: String?
+    /// `ip:port` of the client, or of the router the request came through; may be empty.
+    public let peerAddress: String
+    /// The verified identity of the client. Always empty in this version.
+    public let identity: String
 
     /// The body as text; bytes that are not UTF-8 become U+FFFD.
     public var text: String { String(decoding: body, as: UTF8.self) }
 
-    init(_ request: chanserv_request) {
-        body = [UInt8](UnsafeRawBufferPointer(start: request.body, count: request.body_size))
-        vAddr = request.vaddr.map { String(cString: $0) } ?? ""
-        remoteAddress = request.remote_address.map { String(cString: $0) } ?? ""
+    /// - Parameter request: only its first `struct_size` bytes are there; a host of version 1.0 has no more than the first
+    ///   three properties.
+    init(_ request: UnsafePointer<chanserv_request>) {
+        body = [UInt8](UnsafeRawBufferPointer(start: request.pointee.body, count: request.pointee.body_size))
+        vAddr = request.pointee.vaddr.map { String(cString: $0) } ?? ""
+        remoteAddress = request.pointee.remote_address.map { String(cString: $0) } ?? ""
+        guard request.pointee.struct_size >= Self.sizeOfVersion11 else {
+            deadline = nil
+            (meta, bucket, traceParent) = (nil, nil, nil)
+            (peerAddress, identity) = ("", "")
+            return
+        }
+        let left = request.pointee.deadline
+        deadline = left < 0 ? nil : .now.advanced(by: .nanoseconds(left))
+        meta = request.pointee.meta.map { String(cString: $0) }
+        bucket = request.pointee.bucket.map { String(cString: $0) }
+        traceParent = request.pointee.traceparent.map { String(cString: $0) }
+        peerAddress = request.pointee.peer_address.map { String(cString: $0) } ?? ""
+        identity = request.pointee.identity.map { String(cString: $0) } ?? ""
     }
+
+    /// How large `struct chanserv_request` is in version 1.1, with the last field that is read here.
+    private static let sizeOfVersion11 = UInt32(MemoryLayout<chanserv_request>.offset(of: \.flags)!)
 }
 
 """###,

@@ -21,12 +21,14 @@ final class CaseRun: Sendable {
 
     /// Reads the descriptor.
     func plugin(
-        errorCapacity: Int = 1024, rule: Lender.Rule = .plain, watchesThreads: Bool = false
+        errorCapacity: Int = 1024, rule: Lender.Rule = .plain, watchesThreads: Bool = false,
+        isVersion10: Bool = false
     ) throws(CaseEnd) -> TestedPlugin {
         do throws(PluginDescriptor.Refusal) {
             let descriptor = try PluginDescriptor(library.pointer)
             return TestedPlugin(
-                descriptor, record: record, errorCapacity: errorCapacity, rule: rule, watchesThreads: watchesThreads)
+                descriptor, record: record, errorCapacity: errorCapacity, rule: rule, watchesThreads: watchesThreads,
+                isVersion10: isVersion10)
         } catch {
             throw CaseEnd(.skip, "the descriptor is refused")
         }

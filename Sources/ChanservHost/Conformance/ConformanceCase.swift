@@ -14,7 +14,8 @@ package struct ConformanceCase: Sendable {
 
     /// All cases, in the order in which they are run.
     package static let all: [ConformanceCase] =
-        loading + instances + configurations + requests + order + sinks + cancellation + wakes + manners + resources
+        loading + instances + configurations + requests + order + sinks + lending + versions
+        + cancellation + wakes + manners + resources
 
     /// The first that is run: without it nothing else makes sense.
     static let loadName = "load"

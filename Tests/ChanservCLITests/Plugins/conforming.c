@@ -2,7 +2,7 @@
  * A plugin that keeps every rule, and the frame of those that break one each: these define a hook and include this file.
  *
  * Request: SOURCES FRAMES, e.g. `2 3`. Answer: so many sources with so many frames; each source has its number as its
- * header, waits once before its first frame, and makes every other frame in the host's buffer.
+ * header, waits once before its first frame, makes every other frame in the host's buffer, and lends each fourth one.
  * Configuration: `prefix`, a text before each frame, and `limit`, the largest number of frames.
  */
 #define _GNU_SOURCE
@@ -163,10 +163,34 @@ static chanserv_status poll_sources(chanserv_call *call, chanserv_source_sink *s
     return CHANSERV_END;
 }
 
+/* A frame that is lent. */
+struct lent {
+    char text[64];
+};
+
+static void release_lent(void *context) {
+    struct lent *lent = context;
+    ON_RELEASE(lent)
+    free(lent);
+}
+
+static chanserv_status lend_frame(chanserv_frame_sink *sink, const char *text, int size) {
+    if (!(HAS_LEND(sink))) return sink->append(sink, text, (size_t)size);
+    struct lent *lent = malloc(sizeof *lent);
+    if (lent == NULL) return CHANSERV_ERROR_INTERNAL;
+    memcpy(lent->text, text, sizeof lent->text);
+    ON_LEND(lent)
+    chanserv_status status = sink->lend(sink, lent->text, (size_t)size, release_lent, lent);
+    ON_LENT(lent, status)
+    if (status != CHANSERV_READY) free(lent);
+    return status;
+}
+
 /* One frame; every other one in place. */
 static chanserv_status send_frame(chanserv_source *source, chanserv_frame_sink *sink) {
-    char text[64];
+    char text[64] = "";
     int size = snprintf(text, sizeof text, "%s %d", source->call->instance->prefix, source->sent);
+    if (source->sent % 4 == 2) return lend_frame(sink, text, size);
     if (source->sent % 2 == 0) return sink->append(sink, text, (size_t)size);
     size_t capacity;
     char *place = sink->reserve(sink, 2, &capacity);
@@ -233,6 +257,7 @@ static DESCRIPTOR_STORAGE chanserv_plugin descriptor = {
     .abi_major = CHANSERV_ABI_MAJOR,
     .abi_minor = CHANSERV_ABI_MINOR,
     .struct_size = sizeof(chanserv_plugin),
+    .flags = DESCRIPTOR_FLAGS,
     .name = "conforming",
     .version = "1",
     .create = create,

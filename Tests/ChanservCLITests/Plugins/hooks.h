@@ -83,3 +83,20 @@
 #ifndef ON_ENTRY
 #define ON_ENTRY
 #endif
+#ifndef DESCRIPTOR_FLAGS
+#define DESCRIPTOR_FLAGS CHANSERV_PLUGIN_INLINE
+#endif
+/* Whether frames may be lent. */
+#ifndef HAS_LEND
+#define HAS_LEND(sink) CHANSERV_HAS(sink, chanserv_frame_sink, lend)
+#endif
+/* Before and after the call of lend. */
+#ifndef ON_LEND
+#define ON_LEND(lent)
+#endif
+#ifndef ON_LENT
+#define ON_LENT(lent, status)
+#endif
+#ifndef ON_RELEASE
+#define ON_RELEASE(lent)
+#endif

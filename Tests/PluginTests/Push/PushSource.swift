@@ -71,6 +71,16 @@ let pushSource = #"""
         pthread_mutex_unlock(&door->lock);
     }
 
+    struct lent {
+        chanserv_instance *instance; /* the bytes follow */
+    };
+
+    static void release_lent(void *context) {
+        struct lent *lent = (struct lent *)context;
+        say(lent->instance, "released", 1);
+        free(lent);
+    }
+
     static chanserv_status produce(chanserv_instance *instance, const chanserv_request *request,
                                    chanserv_pusher *pusher, chanserv_error *error) {
         char text[64], command[32] = "", name[16];
@@ -104,6 +114,25 @@ let pushSource = #"""
                 }
                 if (status == CHANSERV_READY) say(instance, "added", i + 1);
             }
+        } else if (strcmp(command, "lend") == 0 || strcmp(command, "lendlisted") == 0) {
+            /* Frames of `size` bytes from memory of its own, each of another letter. */
+            status = chanserv_push_source(pusher, text, strlen(text), &source);
+            if (command[4] != 0) chanserv_push_listed(pusher);
+            for (int i = 0; i < count && status == CHANSERV_READY; i++) {
+                struct lent *lent = (struct lent *)malloc(sizeof *lent + (size_t)size);
+                lent->instance = instance;
+                memset(lent + 1, 'a' + i % 26, (size_t)size);
+                status = chanserv_push_lent(source, lent + 1, (size_t)size, release_lent, lent);
+                if (status != CHANSERV_READY) free(lent);
+            }
+        } else if (strcmp(command, "context") == 0) {
+            char line[200];
+            snprintf(line, sizeof line, "%s %s %s '%s' '%s' %s", request->meta != NULL ? request->meta : "none",
+                     request->bucket != NULL ? request->bucket : "none",
+                     request->traceparent != NULL ? request->traceparent : "none", request->peer_address,
+                     request->identity, request->deadline < 0 ? "none" : "some");
+            status = chanserv_push_source(pusher, text, strlen(text), &source);
+            if (status == CHANSERV_READY) status = chanserv_push(source, line, strlen(line));
         } else if (strcmp(command, "refuse") == 0) {
             snprintf(error->message, error->capacity, "refused by the test");
             return CHANSERV_ERROR_BAD_REQUEST;

@@ -40,6 +40,74 @@ import Testing
         }
     }
 
+    @Test(arguments: [false, true]) func `lent frames come in order and are released once, however they are taken`(
+        isVersion10: Bool
+    ) async throws {
+        try await onThread {
+            let instance = try instance(["frames": 7])
+            for (size, count) in [(10, 30), (20_000, 30)] {
+                let expected = (0..<count).map { [UInt8](repeating: UInt8(97 + $0 % 26), count: size) }
+                for room in [Room(isVersion10: isVersion10), Room(frames: 3, isVersion10: isVersion10)] {
+                    #expect(
+                        try #require(instance.sources("lendlisted \(count) \(size)").first).frames(room) == expected)
+                }
+            }
+            instance.releaseLent()
+            try instance.host.wait { $0.filter { $0.hasPrefix("released") }.count == 120 }
+        }
+    }
+
+    @Test func `lent frames that nobody takes are released when their source is closed`() async throws {
+        try await onThread {
+            let instance = try instance(["frames": 7])
+            let call = try instance.open("lend 7 20000")
+            let (sources, last) = try call.collect()
+            #expect(last.status == end)
+            // The list ends when the function has returned: all seven frames wait.
+            #expect(sources.count == 1)
+            #expect(!instance.host.log.contains("released 1"))
+            withExtendedLifetime(sources) {}
+        }
+        try await onThread {
+            let instance = try instance(["frames": 7])
+            do { _ = try instance.sources("lend 7 20000") }
+            try instance.host.wait { $0.filter { $0 == "released 1" }.count == 7 }
+        }
+    }
+
+    @Test func `copied frames of 8 KiB and more are lent, smaller ones are not`() async throws {
+        try await onThread {
+            let instance = try instance(["frames": 7])
+            for (size, isLent) in [(8_191, false), (8_192, true)] {
+                let source = try instance.sources("frames 1 \(size)")[0]
+                var answer = source.poll()
+                while answer.items.isEmpty {
+                    try source.bell.wait()
+                    answer = source.poll()
+                }
+                #expect(answer.items.map(\.count) == [size])
+                #expect(answer.lent == (isLent ? 1 : 0))
+            }
+        }
+    }
+
+    @Test func `the function of a request has what the client says of it, or nothing in a host of version 1.0`()
+        async throws
+    {
+        try await onThread {
+            let instance = try instance()
+            func answer(_ context: Context?) throws -> String {
+                let source = try #require(try instance.open("context", context).collect().sources.first)
+                return try text(source.frames())[0]
+            }
+            let full = Context(
+                deadline: 5, meta: "m", bucket: "b", traceparent: "t", peerAddress: "1.2.3.4:5", identity: "i")
+            #expect(try answer(full) == "m b t '1.2.3.4:5' 'i' some")
+            #expect(try answer(Context()) == "none none none '' '' none")
+            #expect(try answer(nil) == "none none none '' '' none")
+        }
+    }
+
     @Test func aSlowReaderHoldsThePusherBack() async throws {
         try await onThread {
             let instance = try instance(["frames": 4])

@@ -80,6 +80,9 @@ final class Instance: @unchecked Sendable {
         plugin.destroy(pointer)
     }
 
+    /// Releases what closed sources have lent.
+    func releaseLent() { lent.endAll() }
+
     func open(_ request: String, _ context: Context? = Context()) throws -> Call {
         try open([UInt8](request.utf8), context)
     }

@@ -11,6 +11,7 @@ struct BenchHeavy: AsyncParsableCommand {
 
             EXAMPLES
               chanserv bench heavy
+              chanserv bench heavy --lend
               chanserv bench heavy --kind text --compression
               chanserv bench heavy --sources 1 --frames 100 --size 100MiB
             """)
@@ -18,12 +19,15 @@ struct BenchHeavy: AsyncParsableCommand {
     @OptionGroup var transfer: TransferOptions
     @OptionGroup var options: BenchOptions
 
+    @Flag(help: "Let the plugin lend its frames to the host instead of copying them into the host's buffer.")
+    var lend = false
+
     func validate() throws {
         if transfer.compression { try options.validateCompression() }
     }
 
     func run() async throws {
-        let usual = LoadRequest(sources: 10, frames: 500, size: 1 << 20, kind: .random)
+        let usual = LoadRequest(sources: 10, frames: 500, size: 1 << 20, kind: .random, lends: lend)
         try await options.run(transfer.workload("heavy", usual: usual))
     }
 }

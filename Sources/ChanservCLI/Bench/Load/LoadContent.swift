@@ -6,11 +6,14 @@ struct LoadContent: Sendable {
     private static let blockSize = 1 << 20
 
     let kind: LoadKind
+    /// Whether the frames are those of a request with ``LoadRequest/lends``, which all begin at the same place.
+    let lends: Bool
     /// What frames are stretches of, after their heads.
     private let block: [UInt8]
 
-    init(_ kind: LoadKind) {
+    init(_ kind: LoadKind, lends: Bool = false) {
         self.kind = kind
+        self.lends = lends
         switch kind {
         case .zero: block = Array(repeating: 0, count: Self.blockSize)
         case .text: block = Self.textBlock()
@@ -61,6 +64,7 @@ struct LoadContent: Sendable {
     }
 
     private func offset(source: UInt64, number: UInt64) -> Int {
+        if lends { return 0 }
         let mixed = source &* 0x9E37_79B9_7F4A_7C15 &+ number &* 0xC2B2_AE3D_27D4_EB4F
         return Int(mixed >> 50) * 64
     }

@@ -8,6 +8,8 @@ struct LoadRequest: Sendable, Equatable {
     var kind: LoadKind
     /// Frames a second of each source as a decimal number, the first at once; `nil` for as fast as they are asked for.
     var rate: String?
+    /// Whether frames of 8 KiB and more are lent to the host instead of copied into its buffer.
+    var lends = false
 
     /// The largest numbers the plugin takes.
     static let sourcesMax = 1_000_000
@@ -18,7 +20,9 @@ struct LoadRequest: Sendable, Equatable {
     static let smallest = LoadRequest(sources: 1, frames: 1, size: 0, kind: .zero)
 
     /// As it is posted.
-    var body: String { "\(sources) \(frames) \(size) \(kind.rawValue)" + (rate.map { " \($0)" } ?? "") }
+    var body: String {
+        "\(sources) \(frames) \(size) \(kind.rawValue)" + (rate.map { " \($0)" } ?? "") + (lends ? " lend" : "")
+    }
 }
 
 /// What frames consist of.

@@ -9,16 +9,18 @@ struct TransferWorkload: Workload {
 
     var summary: String {
         "\(request.sources) sources of \(request.frames) frames of \(request.size) bytes of \(request.kind.rawValue)"
-            + (compression ? ", compressed" : "")
+            + (compression ? ", compressed" : "") + (request.lends ? ", lent" : "")
     }
     var parameters: [String: BenchParameter] {
         [
             "sources": .integer(request.sources), "frames": .integer(request.frames), "size": .integer(request.size),
             "kind": .text(request.kind.rawValue), "compression": .flag(compression),
+            "lend": .flag(request.lends),
         ]
     }
 
     var kinds: [LoadKind] { [request.kind] }
+    var lends: Bool { request.lends }
 
     func run(_ bench: BenchContext) async throws -> [Figure] {
         let reader = AnswerReader(request, at: compression ? bench.compressedVAddr : bench.vAddr, bench)

@@ -11,9 +11,15 @@ protocol Workload: Sendable {
     var parameters: [String: BenchParameter] { get }
     /// The kinds of frames that come.
     var kinds: [LoadKind] { get }
+    /// Whether its requests have ``LoadRequest/lends``.
+    var lends: Bool { get }
 
     /// - Throws: ``BenchError`` where what came is not what was asked for; errors of the client.
     func run(_ bench: BenchContext) async throws -> [Figure]
+}
+
+extension Workload {
+    var lends: Bool { false }
 }
 
 /// What workloads work with.

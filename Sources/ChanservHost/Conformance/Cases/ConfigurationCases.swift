@@ -80,6 +80,7 @@ extension ConformanceCase {
         case .boolean: return both + [text, ("an integer", .scalar(YAMLScalar(plain: "1")))]
         case .duration, .size: return both + [text, ("a negative one", .scalar(YAMLScalar(string: "-5s")))]
         case .count: return [text, ("a mapping", .mapping([]))]
+        case .keys: return [text, ("a list", list)]
         }
     }
 }

@@ -127,6 +127,8 @@ final class Exchange: Sendable {
         if !isOver { try stop() }
         for worker in workers { worker.join() }
         closeRest()
+        // Any thread may release, and long after the close.
+        CaseThread { [instance, plugin] in instance.leases.end(plugin) }.join()
     }
 
     /// Cancels what is not over, and waits for polls to return.

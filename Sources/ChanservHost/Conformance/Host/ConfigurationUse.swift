@@ -10,6 +10,7 @@ enum ConfigurationGetter: String, Sendable {
     case duration = "config_duration"
     case size = "config_size"
     case count = "config_count"
+    case keys = "config_keys"
     case only = "config_only"
     case path = "config_path"
 }

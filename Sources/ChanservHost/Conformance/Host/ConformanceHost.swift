@@ -1,4 +1,5 @@
 internal import CChanservPlugin
+internal import Glibc
 internal import Logging
 internal import NIOConcurrencyHelpers
 
@@ -7,12 +8,6 @@ internal import NIOConcurrencyHelpers
 ///
 /// Its memory is never freed, as the header promises of `wake` and `log`.
 final class ConformanceHost: Sendable {
-    private struct Layout {
-        /// First, so that the address of the one is that of the other.
-        var head: chanserv_host
-        var context: Unmanaged<ConformanceHost>
-    }
-
     /// For the plugin.
     ///
     /// `nonisolated(unsafe)`: written before anybody knows the address, only read afterwards.
@@ -23,23 +18,32 @@ final class ConformanceHost: Sendable {
     let inner: HostTable
     let configuration = NIOLockedValueBox(ConfigurationUse())
 
+    /// `sizeof(struct chanserv_host)` in version 1.0, which never grows.
+    private static let sizeOfVersion10 = 112
+
     /// Every table there is, for plugins that mix them up.
     private static let tables = NIOLockedValueBox<[UInt: ConformanceHost]>([:])
 
-    init(findings: Findings, lender: Lender) {
+    /// - Parameter isVersion10: the table ends where that of version 1.0 of the ABI does.
+    init(findings: Findings, lender: Lender, isVersion10: Bool) {
         self.findings = findings
         self.lender = lender
         inner = HostTable(logger: Logger(label: "plugin", factory: { _ in SwiftLogNoOpLogHandler() }))
-        let memory = UnsafeMutablePointer<Layout>.allocate(capacity: 1)
-        pointer = UnsafeRawPointer(memory).assumingMemoryBound(to: chanserv_host.self)
-        memory.initialize(to: Layout(head: inner.pointer.pointee, context: .passRetained(self)))
-        memory.pointee.head.wake = { host, handle in
+        var table = inner.pointer.pointee
+        table.wake = { host, handle in
             ConformanceHost.of(host, "wake")?.wake(handle)
         }
-        memory.pointee.head.log = { host, _, message, size in
+        table.log = { host, _, message, size in
             ConformanceHost.of(host, "log")?.log(message, size)
         }
-        memory.pointee.head.fillWatchedGetters()
+        table.fillWatchedGetters()
+        let size = isVersion10 ? Self.sizeOfVersion10 : MemoryLayout<chanserv_host>.size
+        table.struct_size = UInt32(size)
+        if isVersion10 { table.abi_minor = 0 }
+        let memory = isVersion10 ? lender.lend(size, isExact: true).start : malloc(size)!
+        memory.copyMemory(from: &table, byteCount: size)
+        // Typed although a table of version 1.0 has the first fields only: they are all that is read there.
+        pointer = UnsafeRawPointer(memory).assumingMemoryBound(to: chanserv_host.self)
         let address = UInt(bitPattern: memory)
         Self.tables.withLockedValue { $0[address] = self }
     }

@@ -13,12 +13,18 @@ final class StrictFrameSink: @unchecked Sendable {
         var isFullEveryOtherPoll = false
         /// Whatever is offered is larger than allowed.
         var isEverythingTooLarge = false
+        /// Every other lend is refused for want of room, and only lends are.
+        var refusesEveryOtherLend = false
+        /// When lent frames are released.
+        var releases = Release.afterPoll
     }
 
-    private struct Layout {
-        /// First, so that the address of the one is that of the other.
-        var head: chanserv_frame_sink
-        var context: Unmanaged<StrictFrameSink>
+    enum Release: Sendable {
+        /// Before lend returns.
+        case atOnce
+        case afterPoll
+        /// When everything of the exchange is closed.
+        case afterClose
     }
 
     private struct Reservation {
@@ -26,7 +32,7 @@ final class StrictFrameSink: @unchecked Sendable {
         let capacity: Int
     }
 
-    private let memory: UnsafeMutablePointer<Layout>
+    private let memory: UnsafeMutablePointer<chanserv_frame_sink>
     private let behaviour: Behaviour
     private let findings: Findings
     private var isOpen = false
@@ -35,6 +41,10 @@ final class StrictFrameSink: @unchecked Sendable {
     private var reservation: Reservation?
     /// Reservations that were enlarged: kept until the poll ends, for plugins that write to the old place.
     private var outgrown: [UnsafeMutableRawPointer] = []
+
+    /// Lent in this poll, to be released after it.
+    private var leases: [TestedLeases.Lease] = []
+    private var lends = 0
 
     /// What was taken in this poll.
     private(set) var frames: [Fingerprint] = []
@@ -49,16 +59,21 @@ final class StrictFrameSink: @unchecked Sendable {
         self.behaviour = behaviour
         self.findings = findings
         memory = .allocate(capacity: 1)
-        memory.initialize(to: Layout(head: chanserv_frame_sink(), context: .passUnretained(self)))
-        memory.pointee.head.struct_size = UInt32(MemoryLayout<chanserv_frame_sink>.size)
-        memory.pointee.head.wake = wakeHandle
-        memory.pointee.head.append = { sink, data, size in
+        memory.initialize(to: chanserv_frame_sink())
+        memory.pointee.struct_size = UInt32(MemoryLayout<chanserv_frame_sink>.size)
+        memory.pointee.wake = wakeHandle
+        memory.pointee.context = Unmanaged.passUnretained(self).toOpaque()
+        memory.pointee.lend = { sink, data, size, release, argument in
+            StrictFrameSink.of(sink)?.lend(data, size, release, argument)
+                ?? chanserv_status(CHANSERV_ERROR_BAD_REQUEST)
+        }
+        memory.pointee.append = { sink, data, size in
             StrictFrameSink.of(sink)?.append(data, size) ?? chanserv_status(CHANSERV_ERROR_BAD_REQUEST)
         }
-        memory.pointee.head.reserve = { sink, minimum, capacity in
+        memory.pointee.reserve = { sink, minimum, capacity in
             StrictFrameSink.of(sink)?.reserve(minimum, capacity)
         }
-        memory.pointee.head.commit = { sink, size in
+        memory.pointee.commit = { sink, size in
             StrictFrameSink.of(sink)?.commit(size) ?? chanserv_status(CHANSERV_ERROR_BAD_REQUEST)
         }
     }
@@ -67,12 +82,18 @@ final class StrictFrameSink: @unchecked Sendable {
 
     private static func of(_ sink: UnsafeMutablePointer<chanserv_frame_sink>?) -> StrictFrameSink? {
         guard let sink else { return nil }
-        return UnsafeMutableRawPointer(sink).assumingMemoryBound(to: Layout.self).pointee.context.takeUnretainedValue()
+        guard sink.pointee.struct_size > UInt32(Sinks10.frameSinkSize) else {
+            return Sinks10.owner(of: sink) as? StrictFrameSink
+        }
+        return Unmanaged<StrictFrameSink>.fromOpaque(sink.pointee.context).takeUnretainedValue()
     }
 
-    /// Lends the sink for one poll, through memory of `lender`.
+    /// Lends the sink for one poll, through memory of the plugin's lender.
+    ///
+    /// - Parameter kept: where frames go that are released when everything is closed.
     func lend(
-        _ lender: Lender, _ poll: (UnsafeMutablePointer<chanserv_frame_sink>) -> chanserv_status
+        _ plugin: TestedPlugin, _ kept: TestedLeases,
+        _ poll: (UnsafeMutablePointer<chanserv_frame_sink>) -> chanserv_status
     ) -> chanserv_status {
         frames = []
         wasFull = false
@@ -83,13 +104,21 @@ final class StrictFrameSink: @unchecked Sendable {
         defer {
             isOpen = false
             drop()
+            for lease in leases {
+                if behaviour.releases == .afterClose { kept.add(lease) } else { lease.end(plugin) }
+            }
+            leases = []
         }
-        guard lender.rule != .plain else {
-            return poll(UnsafeMutableRawPointer(memory).assumingMemoryBound(to: chanserv_frame_sink.self))
+        let lender = plugin.lender
+        if plugin.isVersion10 {
+            memory.pointee.struct_size = UInt32(Sinks10.frameSinkSize)
+            return Sinks10.lend(memory.pointee, size: Sinks10.frameSinkSize, of: self, lender, poll)
         }
-        let loan = lender.lend(MemoryLayout<Layout>.size, isStruct: true)
+        guard lender.rule != .plain else { return poll(memory) }
+        let size = MemoryLayout<chanserv_frame_sink>.size
+        let loan = lender.lend(size, isStruct: true)
         defer { lender.end(loan) }
-        loan.start.copyMemory(from: memory, byteCount: MemoryLayout<Layout>.size)
+        loan.start.copyMemory(from: memory, byteCount: size)
         return poll(loan.start.assumingMemoryBound(to: chanserv_frame_sink.self))
     }
 
@@ -99,6 +128,29 @@ final class StrictFrameSink: @unchecked Sendable {
     }
 
     private var isFull: Bool { isFullNow || frames.count >= behaviour.room }
+
+    private func lend(
+        _ data: UnsafeRawPointer?, _ size: Int, _ release: TestedLeases.Lease.Release?,
+        _ argument: UnsafeMutableRawPointer?
+    ) -> chanserv_status {
+        guard use("lend") else { return chanserv_status(CHANSERV_ERROR_BAD_REQUEST) }
+        guard let release else {
+            findings.saw(.sink, "lend was called with NULL as the function that releases the frame")
+            return chanserv_status(CHANSERV_ERROR_BAD_REQUEST)
+        }
+        lends += 1
+        // Only beside other frames: an empty sink takes any frame.
+        if behaviour.refusesEveryOtherLend, lends % 2 == 0, !frames.isEmpty {
+            wasFull = true
+            return chanserv_status(CHANSERV_FULL)
+        }
+        let status = append(data, size)
+        guard status == CHANSERV_READY, let fingerprint = frames.last else { return status }
+        let bytes = UnsafeRawBufferPointer(start: data, count: size)
+        let lease = TestedLeases.Lease(bytes: bytes, fingerprint: fingerprint, release: release, argument: argument)
+        if behaviour.releases == .atOnce { release(argument) } else { leases.append(lease) }
+        return status
+    }
 
     private func append(_ data: UnsafeRawPointer?, _ size: Int) -> chanserv_status {
         guard use("append") else { return chanserv_status(CHANSERV_ERROR_BAD_REQUEST) }

@@ -4,13 +4,7 @@ internal import CChanservPlugin
 ///
 /// `@unchecked Sendable`: polls of one call never overlap, and each begins and ends under the lock of the exchange.
 final class StrictSourceSink: @unchecked Sendable {
-    private struct Layout {
-        /// First, so that the address of the one is that of the other.
-        var head: chanserv_source_sink
-        var context: Unmanaged<StrictSourceSink>
-    }
-
-    private let memory: UnsafeMutablePointer<Layout>
+    private let memory: UnsafeMutablePointer<chanserv_source_sink>
     /// How it is to behave; room is counted in sources.
     private let behaviour: StrictFrameSink.Behaviour
     private let findings: Findings
@@ -35,21 +29,28 @@ final class StrictSourceSink: @unchecked Sendable {
         self.findings = findings
         self.take = take
         memory = .allocate(capacity: 1)
-        memory.initialize(to: Layout(head: chanserv_source_sink(), context: .passUnretained(self)))
-        memory.pointee.head.struct_size = UInt32(MemoryLayout<chanserv_source_sink>.size)
-        memory.pointee.head.wake = wakeHandle
-        memory.pointee.head.add = { sink, header, size, source in
-            guard let sink else { return chanserv_status(CHANSERV_ERROR_BAD_REQUEST) }
-            return UnsafeMutableRawPointer(sink).assumingMemoryBound(to: Layout.self).pointee.context
-                .takeUnretainedValue().add(header, size, source)
+        memory.initialize(to: chanserv_source_sink())
+        memory.pointee.struct_size = UInt32(MemoryLayout<chanserv_source_sink>.size)
+        memory.pointee.wake = wakeHandle
+        memory.pointee.context = Unmanaged.passUnretained(self).toOpaque()
+        memory.pointee.add = { sink, header, size, source in
+            StrictSourceSink.of(sink)?.add(header, size, source) ?? chanserv_status(CHANSERV_ERROR_BAD_REQUEST)
         }
     }
 
     deinit { memory.deallocate() }
 
-    /// Lends the sink for one poll, through memory of `lender`.
+    private static func of(_ sink: UnsafeMutablePointer<chanserv_source_sink>?) -> StrictSourceSink? {
+        guard let sink else { return nil }
+        guard sink.pointee.struct_size > UInt32(Sinks10.sourceSinkSize) else {
+            return Sinks10.owner(of: sink) as? StrictSourceSink
+        }
+        return Unmanaged<StrictSourceSink>.fromOpaque(sink.pointee.context).takeUnretainedValue()
+    }
+
+    /// Lends the sink for one poll, through memory of the plugin's lender.
     func lend(
-        _ lender: Lender, _ poll: (UnsafeMutablePointer<chanserv_source_sink>) -> chanserv_status
+        _ plugin: TestedPlugin, _ poll: (UnsafeMutablePointer<chanserv_source_sink>) -> chanserv_status
     ) -> chanserv_status {
         count = 0
         wasFull = false
@@ -58,12 +59,16 @@ final class StrictSourceSink: @unchecked Sendable {
         polls += 1
         isOpen = true
         defer { isOpen = false }
-        guard lender.rule != .plain else {
-            return poll(UnsafeMutableRawPointer(memory).assumingMemoryBound(to: chanserv_source_sink.self))
+        let lender = plugin.lender
+        if plugin.isVersion10 {
+            memory.pointee.struct_size = UInt32(Sinks10.sourceSinkSize)
+            return Sinks10.lend(memory.pointee, size: Sinks10.sourceSinkSize, of: self, lender, poll)
         }
-        let loan = lender.lend(MemoryLayout<Layout>.size, isStruct: true)
+        guard lender.rule != .plain else { return poll(memory) }
+        let size = MemoryLayout<chanserv_source_sink>.size
+        let loan = lender.lend(size, isStruct: true)
         defer { lender.end(loan) }
-        loan.start.copyMemory(from: memory, byteCount: MemoryLayout<Layout>.size)
+        loan.start.copyMemory(from: memory, byteCount: size)
         return poll(loan.start.assumingMemoryBound(to: chanserv_source_sink.self))
     }
 

@@ -1,5 +1,6 @@
 internal import CChanservPlugin
 internal import NIOConcurrencyHelpers
+internal import Synchronization
 
 /// An instance of the plugin under test.
 final class TestedInstance: Sendable {
@@ -8,6 +9,8 @@ final class TestedInstance: Sendable {
     private let pointer: PluginPointer
     /// Held during each call, where the plugin says that none may overlap.
     private let lane: NIOLock?
+    /// Frames that the plugin lent and that are kept beyond the end of their sources.
+    let leases = TestedLeases()
 
     /// Calls create.
     ///
@@ -16,7 +19,8 @@ final class TestedInstance: Sendable {
     static func create(
         _ plugin: TestedPlugin, _ values: PluginConfiguration, failure: ConfigurationUse.Failure? = nil
     ) -> (instance: TestedInstance?, reply: TestedPlugin.Reply, use: ConfigurationUse) {
-        let host = ConformanceHost(findings: plugin.findings, lender: plugin.lender)
+        let host = ConformanceHost(
+            findings: plugin.findings, lender: plugin.lender, isVersion10: plugin.isVersion10)
         var pointer: OpaquePointer?
         let reply = host.lending(values, failure: failure) { config in
             plugin.callFailing(.create, allowed: [CHANSERV_READY]) { error in
@@ -40,6 +44,7 @@ final class TestedInstance: Sendable {
     }
 
     func destroy() {
+        leases.end(plugin)
         plugin.call(.destroy, lane: lane) { plugin.descriptor.destroy(pointer.raw) }
     }
 
@@ -53,19 +58,30 @@ final class TestedInstance: Sendable {
             let loan = Array(text.utf8CString).withUnsafeBytes { plugin.lender.lend(copying: $0) }
             return UnsafePointer(loans.add(loan).assumingMemoryBound(to: CChar.self))
         }
-        let request = loans.add(plugin.lender.lend(MemoryLayout<chanserv_request>.size, isStruct: true))
-            .bindMemory(to: chanserv_request.self, capacity: 1)
+        let size = plugin.isVersion10 ? Self.sizeOfRequest10 : MemoryLayout<chanserv_request>.size
+        let request = loans.add(plugin.lender.lend(size, isStruct: true, isExact: plugin.isVersion10))
         var plain = chanserv_request()
-        plain.struct_size = UInt32(MemoryLayout<chanserv_request>.size)
+        plain.struct_size = UInt32(size)
         plain.body = UnsafeRawPointer(loans.add(body.withUnsafeBytes { plugin.lender.lend(copying: $0) }))
         plain.body_size = body.count
         plain.vaddr = lend("conformance")
         plain.remote_address = lend("0123456789abcdef:1")
-        request.initialize(to: plain)
+        // Now and then a client says nothing about its request.
+        plain.deadline = -1
+        if openings.wrappingAdd(1, ordering: .relaxed).oldValue % 3 != 2 {
+            plain.deadline = 60_000_000_000
+            plain.meta = lend("conformance test")
+            plain.bucket = lend("7")
+            plain.traceparent = lend("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+        }
+        plain.peer_address = lend("127.0.0.1:4242")
+        plain.identity = lend("")
+        request.copyMemory(from: &plain, byteCount: size)
 
         var pointer: OpaquePointer?
         let reply = plugin.callFailing(.open, lane: lane, allowed: [CHANSERV_READY]) { error in
-            plugin.descriptor.open(self.pointer.raw, request, &pointer, error)
+            plugin.descriptor.open(
+                self.pointer.raw, request.assumingMemoryBound(to: chanserv_request.self), &pointer, error)
         }
         guard reply.status == CHANSERV_READY else { return (nil, reply) }
         guard let pointer else {
@@ -75,17 +91,21 @@ final class TestedInstance: Sendable {
         return (PluginPointer(raw: pointer), reply)
     }
 
+    /// `sizeof(struct chanserv_request)` in version 1.0, which never grows.
+    private static let sizeOfRequest10 = 40
+    private let openings = Atomic<Int>(0)
+
     private static let pollAnswers = [CHANSERV_READY, CHANSERV_PENDING, CHANSERV_END]
 
     func pollSources(_ call: PluginPointer, _ sink: StrictSourceSink) -> TestedPlugin.Reply {
         plugin.callFailing(.pollSources, lane: lane, allowed: Self.pollAnswers) { error in
-            sink.lend(plugin.lender) { plugin.descriptor.pollSources(call.raw, $0, error) }
+            sink.lend(plugin) { plugin.descriptor.pollSources(call.raw, $0, error) }
         }
     }
 
     func pollFrames(_ source: PluginPointer, _ sink: StrictFrameSink) -> TestedPlugin.Reply {
         plugin.callFailing(.pollFrames, lane: lane, allowed: Self.pollAnswers) { error in
-            sink.lend(plugin.lender) { plugin.descriptor.pollFrames(source.raw, $0, error) }
+            sink.lend(plugin, leases) { plugin.descriptor.pollFrames(source.raw, $0, error) }
         }
     }
 

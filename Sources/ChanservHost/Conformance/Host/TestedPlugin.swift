@@ -13,6 +13,8 @@ final class TestedPlugin: Sendable {
     let lender: Lender
     /// Whether each call is to leave the thread as it was: two system calls more.
     let watchesThreads: Bool
+    /// Whether the host is one of version 1.0 of the ABI: its structs end where those of 1.0 do.
+    let isVersion10: Bool
 
     struct Timing: Sendable {
         var calls = 0
@@ -23,13 +25,14 @@ final class TestedPlugin: Sendable {
 
     init(
         _ descriptor: PluginDescriptor, record: CaseRecord, errorCapacity: Int = 1024, rule: Lender.Rule = .plain,
-        watchesThreads: Bool = false
+        watchesThreads: Bool = false, isVersion10: Bool = false
     ) {
         self.descriptor = descriptor
         self.record = record
         self.errorCapacity = errorCapacity
         lender = Lender(rule)
         self.watchesThreads = watchesThreads
+        self.isVersion10 = isVersion10
     }
 
     /// The longest call of each function since this was asked last.

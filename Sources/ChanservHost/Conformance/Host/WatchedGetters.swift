@@ -75,6 +75,12 @@ extension chanserv_host {
                 $0.pointee.config_count($0, config, path, value, error)
             }
         }
+        config_keys = { host, config, path, keys, count, error in
+            guard let test = ConformanceHost.of(host, "config_keys") else { return refused }
+            return test.ask(.keys, path, error, value: keys) {
+                $0.pointee.config_keys($0, config, path, keys, count, error)
+            }
+        }
         config_only = { host, config, known, count, error in
             guard let test = ConformanceHost.of(host, "config_only") else { return refused }
             if known == nil, count > 0 {

@@ -18,6 +18,8 @@ final class Findings: Sendable {
         case room
         /// A sink was used after its poll, or with what it cannot take.
         case sink
+        /// A lent frame changed before its release, or was lent without a function to release it.
+        case lent
         /// A function of the host's table was not used as the header says.
         case hostTable
         /// READY over and over again, without ever giving anything.

@@ -24,16 +24,18 @@ final class Lender: Sendable {
 
     /// Lends `size` bytes.
     ///
-    /// - Parameter isStruct: aligned for every type, at the cost of some bytes up to the end of the page.
-    func lend(_ size: Int, isStruct: Bool = false) -> Loan {
-        guard rule != .plain else { return Loan(start: malloc(max(size, 1) + 16)!, mapping: nil) }
+    /// - Parameters:
+    ///   - isStruct: aligned for every type, at the cost of some bytes up to the end of the page.
+    ///   - isExact: whatever the rule, the bytes end where a page begins that cannot be touched. Aligned as `size` is.
+    func lend(_ size: Int, isStruct: Bool = false, isExact: Bool = false) -> Loan {
+        guard rule != .plain || isExact else { return Loan(start: malloc(max(size, 1) + 16)!, mapping: nil) }
         let page = Int(getpagesize())
         let room = (max(size, 1) + 15 + page - 1) / page * page
         let mapping = mmap(nil, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
         guard let mapping, mapping != MAP_FAILED, mprotect(mapping + room, page, PROT_NONE) == 0 else {
             fatalError("no memory to lend: \(systemMessage(errno))")
         }
-        let start = rule == .bounded && !isStruct ? mapping + (room - size) : mapping
+        let start = isExact || (rule == .bounded && !isStruct) ? mapping + (room - size) : mapping
         return Loan(start: start, mapping: (mapping, room))
     }
 
@@ -49,7 +51,11 @@ final class Lender: Sendable {
     /// The plugin may not touch it any more. Pages are kept until the process ends, so that no others come there.
     func end(_ loan: Loan) {
         guard let mapping = loan.mapping else { return free(loan.start) }
-        if rule == .revoked { mprotect(mapping.start, mapping.size, PROT_NONE) }
+        switch rule {
+        case .revoked: mprotect(mapping.start, mapping.size, PROT_NONE)
+        case .plain: munmap(mapping.start, mapping.size + Int(getpagesize()))
+        case .bounded: break
+        }
     }
 }
 

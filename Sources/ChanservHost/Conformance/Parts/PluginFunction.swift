@@ -1,6 +1,7 @@
 /// The functions of a plugin, for messages and for the record of what was running when a process died.
 enum PluginFunction: Int, CaseIterable, Sendable {
     case link, entry, create, destroy, open, pollSources, cancelCall, closeCall, pollFrames, cancelSource, closeSource
+    case release
 
     /// As the header calls it.
     var name: String {
@@ -16,6 +17,7 @@ enum PluginFunction: Int, CaseIterable, Sendable {
         case .pollFrames: "poll_frames"
         case .cancelSource: "cancel_source"
         case .closeSource: "close_source"
+        case .release: "the release function of a lent frame"
         }
     }
 }

@@ -1,0 +1,3 @@
+/* It does not look whether the host has lend. */
+#define HAS_LEND(sink) true
+#include "conforming.c"
