@@ -154,7 +154,9 @@ import Testing
     @Test(arguments: Delivery.allCases)
     func aPeerThatJustClosesASourceEndsItsProducer(over delivery: Delivery) async throws {
         let journal = Journal()
-        let pair = try await Pair(over: delivery) { _ in SourceList([Source(header: "", producer: TestProducer.silent(journal))]) }
+        let pair = try await Pair(over: delivery) { _ in
+            SourceList([Source(header: "", producer: TestProducer.silent(journal))])
+        }
         let master = try await pair.network.client.dial("svc", deadline: .soon)
         try await master.write(ByteBuffer(repeating: 0, count: 8), deadline: nil)
         var decoder = FrameDecoder(decompresses: false)

@@ -32,7 +32,8 @@ import Testing
 
     @Test(arguments: Delivery.allCases)
     func aServerThatAnnouncesNothingIsGivenUpAfterTheMasterReadTimeout(over delivery: Delivery) async throws {
-        let pair = try await Pair(over: delivery, client: configuration { $0.masterReadTimeout = .milliseconds(20) }) { [journal] _ in
+        let pair = try await Pair(over: delivery, client: configuration { $0.masterReadTimeout = .milliseconds(20) }) {
+            [journal] _ in
             do { try await never() } catch { journal.add("function cancelled") }
             return SourceList([])
         }
@@ -59,7 +60,8 @@ import Testing
 
     @Test(arguments: Delivery.allCases)
     func aSourceThatIsSilentTooLongIsGivenUpAfterTheFrameReadTimeout(over delivery: Delivery) async throws {
-        let pair = try await Pair(over: delivery, client: configuration { $0.frameReadTimeout = .milliseconds(20) }) { [journal] _ in
+        let pair = try await Pair(over: delivery, client: configuration { $0.frameReadTimeout = .milliseconds(20) }) {
+            [journal] _ in
             SourceList([
                 Source(
                     header: "",

@@ -116,7 +116,9 @@ import Testing
 
     @Test func aFrameOfManyWindowsStreamsThroughASmallOne() async throws {
         let payload = Payloads.make(.random, 1 << 20)
-        let pair = try await Pair(window: 1000) { _ in SourceList([Source(header: payload, frames: [payload, payload])]) }
+        let pair = try await Pair(window: 1000) { _ in
+            SourceList([Source(header: payload, frames: [payload, payload])])
+        }
         let source = try await pair.post(payload).first()
         #expect(Array(source.header.readableBytesView) == payload)
         let frames = try await source.frames.collect()

@@ -167,8 +167,10 @@ import Testing
         let result: Result<[ReceivedSource], any Error>
         do {
             result = .success(
-                try await Client(multiplexer: network.client, configuration: configuration).lookupAndPost("svc", body: "")
-                    .collect())
+                try await Client(multiplexer: network.client, configuration: configuration).lookupAndPost(
+                    "svc", body: ""
+                )
+                .collect())
         } catch {
             result = .failure(error)
         }
@@ -223,7 +225,8 @@ import Testing
         var configuration = Client.Configuration()
         configuration.dialTimeout = .milliseconds(50)
         configuration.onError = { journal.add("\($0.code)") }
-        async let posted = Client(multiplexer: network.client, configuration: configuration).lookupAndPost("svc", body: "")
+        async let posted = Client(multiplexer: network.client, configuration: configuration).lookupAndPost(
+            "svc", body: "")
         let master = try await listener.accept()
         try await master.write(ByteBuffer(bytes: Self.announcement), deadline: nil)
         master.close()

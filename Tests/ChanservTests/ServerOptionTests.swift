@@ -30,7 +30,8 @@ import Testing
 
     @Test(arguments: Delivery.allCases)
     func aSourceNobodyFetchesIsGivenUpAfterTheChanAcceptTimeout(over delivery: Delivery) async throws {
-        let pair = try await Pair(over: delivery, configuration { $0.chanAcceptTimeout = .milliseconds(20) }) { [journal] _ in
+        let pair = try await Pair(over: delivery, configuration { $0.chanAcceptTimeout = .milliseconds(20) }) {
+            [journal] _ in
             SourceList([Source(header: "", producer: TestProducer.endless(journal))])
         }
         let master = try await pair.network.client.dial("svc", deadline: .soon)
@@ -46,7 +47,8 @@ import Testing
 
     @Test(arguments: Delivery.allCases)
     func aSourceThatIsReadTooSlowlyEndsAfterTheFrameWriteTimeout(over delivery: Delivery) async throws {
-        let pair = try await Pair(over: delivery, configuration { $0.frameWriteTimeout = .milliseconds(20) }) { [journal] _ in
+        let pair = try await Pair(over: delivery, configuration { $0.frameWriteTimeout = .milliseconds(20) }) {
+            [journal] _ in
             SourceList([Source(header: "", producer: TestProducer.endless(journal))])
         }
         let source = try await pair.post().first()
@@ -60,7 +62,8 @@ import Testing
 
     @Test(arguments: Delivery.allCases)
     func aSourceIsServedNoLongerThanTheServingTimeout(over delivery: Delivery) async throws {
-        let pair = try await Pair(over: delivery, configuration { $0.servingTimeout = .milliseconds(50) }) { [journal] _ in
+        let pair = try await Pair(over: delivery, configuration { $0.servingTimeout = .milliseconds(50) }) {
+            [journal] _ in
             SourceList([Source(header: "", producer: TestProducer.silent(journal))])
         }
         let source = try await pair.post().first()
@@ -91,7 +94,8 @@ import Testing
     @Test(arguments: Delivery.allCases)
     func aFunctionThatIgnoresItsCancellationCannotKeepTheClient(over delivery: Delivery) async throws {
         let (stream, feed) = AsyncThrowingStream<Int, any Error>.makeStream()
-        let pair = try await Pair(over: delivery, configuration { $0.servingTimeout = .milliseconds(20) }) { [journal] _ in
+        let pair = try await Pair(over: delivery, configuration { $0.servingTimeout = .milliseconds(20) }) {
+            [journal] _ in
             // A task of its own hears of no cancellation.
             try await Task { for try await _ in stream {} }.value
             journal.add("woke")
@@ -107,7 +111,9 @@ import Testing
 
     @Test(arguments: Delivery.allCases)
     func aRequestThatDoesNotComeEndsAfterTheMasterReadTimeout(over delivery: Delivery) async throws {
-        let pair = try await Pair(over: delivery, configuration { $0.masterReadTimeout = .milliseconds(20) }) { _ in SourceList([]) }
+        let pair = try await Pair(over: delivery, configuration { $0.masterReadTimeout = .milliseconds(20) }) { _ in
+            SourceList([])
+        }
         let master = try await pair.network.client.dial("svc", deadline: .soon)
         try await master.write(ByteBuffer(bytes: [5, 0]), deadline: nil)
         await #expect(throws: ConnectionError.self) { try await master.read(deadline: nil) }

@@ -13,7 +13,8 @@ struct Pair {
 
     /// - Parameter delivery: how sources reach the client; a network within the process by default.
     init(
-        over delivery: Delivery = .memory, _ server: Server.Configuration = .init(), client: Client.Configuration = .init(),
+        over delivery: Delivery = .memory, _ server: Server.Configuration = .init(),
+        client: Client.Configuration = .init(),
         window: Int = 65_536, _ sourceFunc: @escaping SourceFunc
     ) async throws {
         try await self.init(

@@ -42,7 +42,8 @@ public struct Client: Sendable {
         do {
             let now = multiplexer.surroundings.now()
             let (connection, isSent) = try await multiplexer.dial(
-                vAddr, options, deadline: min(now + configuration.dialTimeout, deadline ?? now + configuration.dialTimeout))
+                vAddr, options,
+                deadline: min(now + configuration.dialTimeout, deadline ?? now + configuration.dialTimeout))
             var unsent: ChanservError?
             do {
                 if !isSent, try !connection.write(bytes) {

@@ -95,7 +95,8 @@ final class PostedRequest: Sendable {
         }
     }
 
-    private nonisolated(nonsending) func nextNamed(_ named: NamedSources) async throws(ChanservError) -> ReceivedSource? {
+    private nonisolated(nonsending) func nextNamed(_ named: NamedSources) async throws(ChanservError) -> ReceivedSource?
+    {
         let source = try await named.next()
         if source == nil, !named.hasAnswered, let unsent { throw unsent }
         return source
@@ -118,7 +119,9 @@ final class PostedRequest: Sendable {
     }
 
     /// Reads the header of a source, which comes before its frames.
-    private nonisolated(nonsending) func handOver(_ receiver: SourceReceiver) async throws(ChanservError) -> ReceivedSource {
+    private nonisolated(nonsending) func handOver(_ receiver: SourceReceiver) async throws(ChanservError)
+        -> ReceivedSource
+    {
         do throws(ChanservError) {
             let header = try await receiver.readHeader(deadline: configuration.masterReadTimeout.deadline)
             return ReceivedSource(

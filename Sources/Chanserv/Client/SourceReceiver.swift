@@ -164,7 +164,9 @@ final class SourceReceiver: ConnectionDelegate {
     // MARK: - Reading
 
     /// Reads the header of a pushed source, which is its first frame.
-    nonisolated(nonsending) func readHeader(deadline: ContinuousClock.Instant?) async throws(ChanservError) -> ByteBuffer {
+    nonisolated(nonsending) func readHeader(deadline: ContinuousClock.Instant?) async throws(ChanservError)
+        -> ByteBuffer
+    {
         var decoder = takeDecoder()
         decoder.decompresses = false
         do throws(ChanservError) {

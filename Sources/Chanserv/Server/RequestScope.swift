@@ -371,9 +371,11 @@ package final class RequestScope: ConnectionDelegate {
     /// other reason ends all of it.
     package func cancel(_ cancellation: RequestState.Cancellation) {
         let (isNews, wasListing, work, sources) = inside.withLock { inside in
+            // A second reason is for the sources that the client took before it went.
+            let work = inside.state.cancellation == nil ? inside.work : nil
             let isNews = inside.state.cancel(cancellation)
             if isNews, cancellation != .clientGone { inside.deadlines.client = nil }
-            return (isNews, inside.state.stage != .listed, inside.work, inside.sources)
+            return (isNews, inside.state.stage != .listed, work, inside.sources)
         }
         guard isNews else { return }
         var end = RequestState.End.neutral
@@ -591,7 +593,7 @@ package final class RequestScope: ConnectionDelegate {
             let state: OpenRequest.State =
                 if inside.state.stage == .readingBody {
                     .readingBody
-                } else if inside.state.cancellation != nil || inside.state.stage == .listed && inside.sources.isEmpty {
+                } else if inside.state.isEnding || inside.state.stage == .listed && inside.sources.isEmpty {
                     .ending
                 } else if inside.isFull || inside.state.unacceptedSources > 0 && inside.state.stage == .listed {
                     .waitingForClient

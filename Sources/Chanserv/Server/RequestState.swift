@@ -72,6 +72,9 @@ package struct RequestState: Sendable {
     /// Whether sources may be added.
     var isListing: Bool { stage == .listing && cancellation == nil }
 
+    /// Whether the request was ended before its time with all its sources. Those that a client took before it went go on.
+    var isEnding: Bool { cancellation != nil && cancellation != .clientGone }
+
     /// A source was added.
     mutating func addedSource() {
         precondition(stage == .listing, "a source was added to a request that is not listed")
@@ -143,7 +146,10 @@ package struct RequestState: Sendable {
         isAnswered = true
         settlement.isAnswered = true
         settlement.isOver = !isInUse
-        if !hasFailed, !isReported { settlement.verdict = wentWell ? .succeeded : .undecided }
+        if !hasFailed, !isReported {
+            settlement.verdict = wentWell ? .succeeded : .undecided
+            isReported = true
+        }
         return settlement
     }
 }

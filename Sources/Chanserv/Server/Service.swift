@@ -71,6 +71,11 @@ public final class Service: Sendable {
                 state: ServiceState(mass: mass)))
     }
 
+    /// A service that nobody holds serves no more: its name is withdrawn.
+    deinit {
+        inside.withLockedValue { $0.binding.take() }?.close()
+    }
+
     private var now: ContinuousClock.Instant { open.surroundings.now() }
 
     /// Binds the name and begins to accept requests.
@@ -387,7 +392,8 @@ public final class Service: Sendable {
 
     /// Whether there are as many requests, with those that wait, as there may be.
     private func isFull(_ inside: Inside) -> Bool {
-        inside.recipe.configuration.maxOpenRequests.map { open.openCount(of: self) + inside.waiting.count >= $0 } ?? false
+        inside.recipe.configuration.maxOpenRequests.map { open.openCount(of: self) + inside.waiting.count >= $0 }
+            ?? false
     }
 
     /// Lets in requests that wait, as long as there is room.

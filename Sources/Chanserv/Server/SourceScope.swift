@@ -20,7 +20,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         var binding: (any Binding)?
         /// Bytes that were sent before the client took the source.
         var offeredBytes = 0
-        /// It waits until other sources of the request were taken.
+        /// It is pushed, and waits for the request to let it begin.
         var isHeld = false
         /// It was begun, and has sent no frames yet: the request has set something aside for it.
         var isBeginning = false
@@ -39,7 +39,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     init(_ request: RequestScope, _ connection: (any Connection)?) {
         self.request = request
         addedAt = request.now
-        inside = Mutex(Inside(connection: connection))
+        inside = Mutex(Inside(connection: connection, isHeld: connection != nil))
     }
 
     func setWork(_ work: any SourceWork) {
@@ -66,7 +66,6 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         guard let connection else { return }
         connection.setDelegate(self)
         if connection.isPeerGone || !connection.isOffered { return connectionChanged() }
-        inside.withLock { if case .waiting = $0.stage { $0.isHeld = true } }
         request.hold(self)
     }
 
@@ -106,16 +105,17 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         let connection = inside.withLock { $0.connection }
         guard let connection else { return }
         let isOffered = connection.isOffered
+        let wasTaken = connection.wasTaken
         let isGone = connection.isPeerGone
         let step = inside.withLock { inside -> Step in
             switch inside.stage {
             case .ended: return .ignore
             case .sent(let outcome):
                 if isOffered { return .ignore }
-                return connection.wasTaken ? .sentAndTaken(outcome) : .gone
+                return wasTaken ? .sentAndTaken(outcome) : .gone
             case .waiting:
                 if isGone { return .gone }
-                if isOffered { return .room }
+                if isOffered { return inside.isHeld ? .ignore : .room }
                 inside.stage = .accepted
                 inside.isHeld = false
                 return .accepted

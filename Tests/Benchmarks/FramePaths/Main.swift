@@ -31,6 +31,7 @@ enum FramePaths {
         Path(name: "stream", unit: "64KiB", count: 400, run: stream),
         Path(name: "hand-over", unit: "frame", count: 200_000, run: handOver),
         Path(name: "request", unit: "request", count: 400, run: requests),
+        Path(name: "request-inline", unit: "request", count: 400, run: requestsWithoutTasks),
     ]
 
     static func main() {

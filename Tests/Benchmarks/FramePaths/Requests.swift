@@ -22,16 +22,55 @@ func handOver(_ count: Int) throws {
 func requests(_ count: Int) throws {
     let world = try World()
     try world.serve { Source(header: "", frames: [ByteBuffer()]) }
-    for _ in 0..<count {
-        try world.run { client in
-            var frames = 0
-            for try await source in try await client.lookupAndPost(World.name, body: ByteBuffer()) {
-                for try await _ in source.frames { frames += 1 }
-            }
-            try expect(frames, 1, "frames of a request")
+    try world.post(count)
+}
+
+/// As ``requests(_:)``, answered without a task, as a plugin is that may be called on the event loop.
+func requestsWithoutTasks(_ count: Int) throws {
+    let world = try World()
+    try world.serve(handler: OneFrame())
+    try world.post(count)
+}
+
+/// Answers each request with one source of one empty frame, at once.
+private struct OneFrame: RequestHandler {
+    func begin(_ request: Request, in scope: RequestScope) {
+        let work = OneFrameWork()
+        guard scope.attach(work) else { return scope.released() }
+        if case .added(let source) = scope.add(header: ByteBuffer(), { OneFrameSource($0) }) {
+            source.start()
+            scope.finish(nil)
+        } else {
+            scope.finish(Failure("the first source of a request was not taken"))
         }
-        world.pass(.milliseconds(1))
+        scope.released()
     }
+}
+
+/// Its only source is added at once: there is nothing to go on with.
+private final class OneFrameWork: RequestWork {
+    func resume() {}
+    func cancel() {}
+}
+
+private final class OneFrameSource: SourceWork {
+    private let output: SourceScope
+
+    init(_ output: SourceScope) { self.output = output }
+
+    func resume() {
+        var batch = FrameBatch()
+        do {
+            try batch.append(ByteBuffer())
+        } catch {
+            return output.finish(error)
+        }
+        // The client may have given the source up: the output knows.
+        _ = output.write(&batch)
+        output.finish(nil)
+    }
+
+    func cancel() {}
 }
 
 /// 64 KiB at a time over a stream between two nodes.
@@ -77,13 +116,15 @@ private final class SmallFrames: FrameProducer, @unchecked Sendable {
 }
 
 /// A server's node and a client's, linked, with all that runs on them on the main thread.
-private struct World {
+private final class World {
     static let name = "frames"
 
     let loop = EmbeddedEventLoop()
     let thread = OneThread()
     let server: Node
     let client: Node
+    /// Serves for as long as it is held.
+    private var host: Server?
 
     init() throws {
         let wire = Wire(on: loop)
@@ -108,10 +149,33 @@ private struct World {
     }
 
     func serve(_ source: @escaping @Sendable () -> Source) throws {
+        _ = try makeHost().serve(Self.name) { _ in SourceList([source()]) }
+    }
+
+    func serve(handler: some RequestHandler) throws {
+        _ = try makeHost().serve(Self.name, handler: handler)
+    }
+
+    private func makeHost() -> Server {
         var configuration = Server.Configuration()
         configuration.executor = thread
-        let server = Server(multiplexer: AstraNetMultiplexer(server), configuration: configuration)
-        _ = try server.serve(Self.name) { _ in SourceList([source()]) }
+        let host = Server(multiplexer: AstraNetMultiplexer(server), configuration: configuration)
+        self.host = host
+        return host
+    }
+
+    /// Posts requests one after the other, and reads the one frame of each.
+    func post(_ count: Int) throws {
+        for _ in 0..<count {
+            try run { client in
+                var frames = 0
+                for try await source in try await client.lookupAndPost(World.name, body: ByteBuffer()) {
+                    for try await _ in source.frames { frames += 1 }
+                }
+                try expect(frames, 1, "frames of a request")
+            }
+            pass(.milliseconds(1))
+        }
     }
 
     /// Runs `body` to its end, with whatever the nodes have to do for it.

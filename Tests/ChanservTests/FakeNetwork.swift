@@ -1,0 +1,405 @@
+import NIOConcurrencyHelpers
+import NIOCore
+import Testing
+
+@testable import Chanserv
+
+/// A clock that stands still until a test advances it.
+final class ManualClock: Sendable {
+    private struct Inside {
+        var now = ContinuousClock.now
+        var scheduled: [(at: ContinuousClock.Instant, body: @Sendable () -> Void)] = []
+        var random: UInt64 = 0
+    }
+
+    private let inside = NIOLockedValueBox(Inside())
+
+    var now: ContinuousClock.Instant { inside.withLockedValue { $0.now } }
+
+    /// How many closures wait for their time.
+    var scheduledCount: Int { inside.withLockedValue { $0.scheduled.count } }
+
+    var surroundings: NetworkSurroundings {
+        NetworkSurroundings(
+            now: { self.now },
+            random: {
+                self.inside.withLockedValue { inside in
+                    inside.random += 1
+                    return inside.random
+                }
+            },
+            schedule: { instant, body in
+                self.inside.withLockedValue { $0.scheduled.append((instant, body)) }
+            })
+    }
+
+    /// Runs what is scheduled until then, in order.
+    func advance(by duration: Duration) {
+        let end = now + duration
+        while true {
+            let next = inside.withLockedValue { inside -> (@Sendable () -> Void)? in
+                guard
+                    let index = inside.scheduled.indices.min(by: { inside.scheduled[$0].at < inside.scheduled[$1].at }),
+                    inside.scheduled[index].at <= end
+                else {
+                    inside.now = end
+                    return nil
+                }
+                let next = inside.scheduled.remove(at: index)
+                inside.now = max(inside.now, next.at)
+                return next.body
+            }
+            guard let next else { return }
+            next()
+        }
+    }
+}
+
+/// A network whose requests come from the test: each is a ``FakeConnection``.
+final class FakeNetwork: Multiplexer {
+    let clock = ManualClock()
+    private let bound = NIOLockedValueBox<[String: @Sendable (any Connection) -> Admission]>([:])
+    /// Called when a name is about to be bound; it may throw.
+    private let onBind = NIOLockedValueBox<@Sendable (String) throws(ConnectionError) -> Void>({ _ in })
+
+    var surroundings: NetworkSurroundings { clock.surroundings }
+
+    var names: Set<String> { bound.withLockedValue { Set($0.keys) } }
+
+    func whenBinding(_ body: @escaping @Sendable (String) throws(ConnectionError) -> Void) {
+        onBind.withLockedValue { $0 = body }
+    }
+
+    private struct Name: Binding {
+        let unbind: @Sendable () -> Void
+
+        func close() { unbind() }
+    }
+
+    func bind(
+        _ name: String, visibleTo peer: (any Connection)?,
+        onConnection: @escaping @Sendable (any Connection) -> Admission
+    ) throws(ConnectionError) -> any Binding {
+        try onBind.withLockedValue { $0 }(name)
+        bound.withLockedValue { $0[name] = onConnection }
+        return Name { [bound] in bound.withLockedValue { $0[name] = nil } }
+    }
+
+    /// Dials a name for a client.
+    @discardableResult
+    func request(_ connection: FakeConnection, to name: String = "svc") throws -> Admission {
+        try #require(bound.withLockedValue { $0[name] })(connection)
+    }
+
+    nonisolated(nonsending) func dial(
+        _ name: String, _ request: DialOptions, deadline: ContinuousClock.Instant
+    ) async throws -> (connection: any Connection, isSent: Bool) {
+        throw ConnectionError(.notFound, "nothing is dialled here")
+    }
+
+    nonisolated(nonsending) func dial(
+        _ name: String, learntFrom peer: any Connection, deadline: ContinuousClock.Instant
+    ) async throws -> any Connection {
+        throw ConnectionError(.notFound, "nothing is dialled here")
+    }
+}
+
+/// The server's end of a connection, whose other end is the test.
+final class FakeConnection: Connection {
+    enum End: Hashable {
+        case closed
+        case failed(String)
+        case aborted(String)
+    }
+
+    private struct Inside {
+        var incoming = ByteBuffer()
+        var written = ByteBuffer()
+        var end: End?
+        var delegate: (any ConnectionDelegate)?
+        var isPeerGone = false
+        var isOffered = false
+        var wasTaken = false
+        var hasRoom = true
+        var context = RequestContext()
+        var grant: Int?
+        var window: Int?
+        var pushed: [FakeConnection] = []
+    }
+
+    private let inside: NIOLockedValueBox<Inside>
+
+    /// The connection of a request.
+    ///
+    /// - Parameters:
+    ///   - body: what the client sends, whole; `nil` for nothing yet.
+    ///   - sources: how many sources may be pushed that the client has not taken; `nil` for named sources.
+    ///   - window: how many bytes of such a source.
+    init(
+        body: String? = "", sources: Int? = nil, window: Int = 16_384, context: RequestContext = RequestContext()
+    ) {
+        var incoming = ByteBuffer()
+        if let body {
+            incoming.writeInteger(UInt64(body.utf8.count), endianness: .little)
+            incoming.writeString(body)
+        }
+        inside = NIOLockedValueBox(
+            Inside(incoming: incoming, context: context, grant: sources, window: sources.map { _ in window }))
+    }
+
+    /// A pushed source.
+    private init(offered: Void) {
+        inside = NIOLockedValueBox(Inside(isOffered: true))
+    }
+
+    // MARK: The test's side
+
+    var end: End? { inside.withLockedValue { $0.end } }
+    var writtenBytes: Int { inside.withLockedValue { $0.written.readableBytes } }
+    /// The frames that were written, with the header of a pushed source.
+    var frames: [String] {
+        get throws {
+            try FrameDecoder.decodeAll(inside.withLockedValue { $0.written }) {
+                $0.readSlice(length: $0.readableBytes)
+            }.map { String(decoding: $0, as: UTF8.self) }
+        }
+    }
+    var pushed: [FakeConnection] { inside.withLockedValue { $0.pushed } }
+
+    private func change(_ body: (inout Inside) -> Void) {
+        let delegate = inside.withLockedValue { inside in
+            body(&inside)
+            return inside.delegate
+        }
+        delegate?.connectionChanged()
+    }
+
+    func receive(_ bytes: [UInt8]) { change { $0.incoming.writeBytes(bytes) } }
+
+    /// The client takes a pushed source.
+    func accept() {
+        change { inside in
+            inside.isOffered = false
+            inside.wasTaken = true
+        }
+    }
+
+    /// The client takes a pushed source, and the server has not been told.
+    func acceptSilently() {
+        inside.withLockedValue { inside in
+            inside.isOffered = false
+            inside.wasTaken = true
+        }
+    }
+
+    /// The client ends the connection.
+    func leave() {
+        change { inside in
+            inside.isOffered = false
+            inside.isPeerGone = true
+        }
+    }
+
+    /// The client ends the connection, and the server has not been told.
+    func leaveSilently() { inside.withLockedValue { $0.isPeerGone = true } }
+
+    func setRoom(_ hasRoom: Bool) {
+        guard hasRoom else { return inside.withLockedValue { $0.hasRoom = false } }
+        change { $0.hasRoom = true }
+    }
+
+    func changed() { change { _ in } }
+
+    // MARK: The server's side
+
+    var addresses: ConnectionAddresses { ConnectionAddresses(local: "server", remote: "client", network: "fake") }
+    var peerDescription: String { "client" }
+
+    func takeContext() -> RequestContext { inside.withLockedValue { $0.context } }
+
+    func setDelegate(_ delegate: (any ConnectionDelegate)?) {
+        inside.withLockedValue { inside in
+            if inside.end == nil || inside.isOffered { inside.delegate = delegate }
+        }
+    }
+
+    func callDelegateSoon() { changed() }
+
+    var isOnNetworkThread: Bool { false }
+
+    func runSoon(_ body: @escaping @Sendable () -> Void) { body() }
+
+    var isPeerGone: Bool { inside.withLockedValue { $0.isPeerGone } }
+
+    func take() -> ReceivedBytes {
+        inside.withLockedValue { inside in
+            guard inside.incoming.readableBytes > 0 else { return inside.isPeerGone ? .finished : .nothing }
+            defer { inside.incoming = ByteBuffer() }
+            return .bytes(inside.incoming)
+        }
+    }
+
+    func write(_ bytes: ByteBuffer) throws(ConnectionError) -> Bool {
+        let result = inside.withLockedValue { inside -> Result<Bool, ConnectionError> in
+            if inside.end != nil { return .failure(ConnectionError(.closed, "closed")) }
+            if inside.isPeerGone { return .failure(ConnectionError(.closedByPeer, "the client wants no more")) }
+            inside.written.writeImmutableBuffer(bytes)
+            return .success(inside.hasRoom)
+        }
+        return try result.get()
+    }
+
+    func push() -> PushedConnection {
+        inside.withLockedValue { inside in
+            guard let grant = inside.grant else { return .notGranted }
+            guard !inside.isPeerGone, inside.end == nil else { return .ended }
+            guard inside.pushed.count(where: \.isOffered) < grant else { return .noRoom }
+            let pushed = FakeConnection(offered: ())
+            inside.pushed.append(pushed)
+            return .opened(pushed)
+        }
+    }
+
+    private func end(_ end: End) {
+        let delegate = inside.withLockedValue { inside -> (any ConnectionDelegate)? in
+            guard inside.end == nil || inside.isOffered else { return nil }
+            inside.end = end
+            // A source that was sent and not taken is kept until the client says something.
+            if inside.isOffered, case .closed = end { return nil }
+            if inside.isOffered, case .failed = end { return nil }
+            defer { inside.delegate = nil }
+            return inside.delegate
+        }
+        withExtendedLifetime(delegate) {}
+    }
+
+    func close() { end(.closed) }
+    func fail(_ message: String) { end(.failed(message)) }
+    func abort(_ message: String) { end(.aborted(message)) }
+
+    var isAnswered: Bool { true }
+    var expectsPush: Bool { false }
+    var pushWindow: Int? { inside.withLockedValue { $0.window } }
+    var isOffered: Bool { inside.withLockedValue { $0.isOffered } }
+    var wasTaken: Bool { inside.withLockedValue { $0.wasTaken } }
+    func releaseGrant() {}
+
+    // Nothing waits at the server's end.
+
+    private struct NotUsed: Error {}
+
+    nonisolated(nonsending) func read(deadline: ContinuousClock.Instant?) async throws -> ByteBuffer? {
+        throw NotUsed()
+    }
+    nonisolated(nonsending) func read(
+        _ count: Int, into buffer: inout ByteBuffer, deadline: ContinuousClock.Instant?
+    ) async throws -> Int { throw NotUsed() }
+    nonisolated(nonsending) func waitForRoom(deadline: ContinuousClock.Instant?) async throws { throw NotUsed() }
+    nonisolated(nonsending) func opened(deadline: ContinuousClock.Instant) async throws { throw NotUsed() }
+    func takeNews() -> ConnectionNews { .nothing }
+    nonisolated(nonsending) func nextNews(deadline: ContinuousClock.Instant?) async throws -> ConnectionNews {
+        throw NotUsed()
+    }
+}
+
+/// Serves requests as the test says: a stand-in for a plugin.
+final class ManualHandler: RequestHandler {
+    private let begun = NIOLockedValueBox<[ManualWork]>([])
+
+    var requests: [ManualWork] { begun.withLockedValue { $0 } }
+
+    func begin(_ request: Request, in scope: RequestScope) {
+        let work = ManualWork(request, scope)
+        begun.withLockedValue { $0.append(work) }
+        #expect(scope.attach(work))
+    }
+}
+
+/// One request of a ``ManualHandler``.
+final class ManualWork: RequestWork {
+    let request: Request
+    let scope: RequestScope
+    private let calls = NIOLockedValueBox((resumed: 0, cancelled: 0))
+
+    init(_ request: Request, _ scope: RequestScope) {
+        self.request = request
+        self.scope = scope
+    }
+
+    var resumed: Int { calls.withLockedValue { $0.resumed } }
+    var cancelled: Int { calls.withLockedValue { $0.cancelled } }
+    func resume() { calls.withLockedValue { $0.resumed += 1 } }
+    func cancel() { calls.withLockedValue { $0.cancelled += 1 } }
+
+    /// Adds a source, which must be possible, and starts it.
+    func add(header: String = "", onResume: @escaping @Sendable (SourceScope) -> Void = { _ in }) throws
+        -> ManualSource
+    {
+        let made = NIOLockedValueBox<ManualSource?>(nil)
+        let added = scope.add(header: ByteBuffer(string: header)) { output in
+            let work = ManualSource(output, onResume)
+            made.withLockedValue { $0 = work }
+            return work
+        }
+        guard case .added(let source) = added else { throw ChanservError(.cancelled, "not added: \(added)") }
+        source.start()
+        return try #require(made.withLockedValue { $0 })
+    }
+}
+
+/// One source of a ``ManualWork``.
+final class ManualSource: SourceWork {
+    let output: SourceScope
+    private let onResume: @Sendable (SourceScope) -> Void
+    private let calls = NIOLockedValueBox((resumed: 0, cancelled: 0))
+
+    init(_ output: SourceScope, _ onResume: @escaping @Sendable (SourceScope) -> Void) {
+        self.output = output
+        self.onResume = onResume
+    }
+
+    var resumed: Int { calls.withLockedValue { $0.resumed } }
+    var cancelled: Int { calls.withLockedValue { $0.cancelled } }
+
+    func resume() {
+        calls.withLockedValue { $0.resumed += 1 }
+        onResume(output)
+    }
+
+    func cancel() { calls.withLockedValue { $0.cancelled += 1 } }
+
+    /// Sends one frame of so many bytes.
+    @discardableResult
+    func send(_ size: Int) throws -> SourceRoom {
+        var batch = FrameBatch()
+        try batch.append([UInt8](repeating: 7, count: size))
+        return output.write(&batch)
+    }
+}
+
+/// A service on a ``FakeNetwork`` whose requests the test serves.
+struct ManualService {
+    let network = FakeNetwork()
+    let handler = ManualHandler()
+    let server: Server
+    let service: Service
+    let journal = Journal()
+
+    init(_ change: (inout Server.Configuration) -> Void = { _ in }) throws {
+        var configuration = Server.Configuration()
+        configuration.onError = { [journal] in journal.add("request: \($0)") }
+        configuration.onChanError = { [journal] in journal.add("source: \($0)") }
+        change(&configuration)
+        server = Server(multiplexer: network, configuration: configuration)
+        service = try server.serve("svc", handler: handler)
+    }
+
+    var open: OpenRequests { server.open }
+
+    /// A client's request, whose body is there.
+    func request(_ connection: FakeConnection) throws -> ManualWork {
+        #expect(try network.request(connection) == .accepted)
+        connection.changed()
+        return try #require(handler.requests.last)
+    }
+}

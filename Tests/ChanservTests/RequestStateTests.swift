@@ -1,0 +1,170 @@
+import Testing
+
+@testable import Chanserv
+
+/// Every event of a request in every stage of it.
+@Suite struct RequestStateTests {
+    enum Stage: CaseIterable {
+        case readingBody, listing, listingWithSource, streaming, answered, cancelled
+
+        /// A request at this stage. Streaming is with one source that was taken.
+        var state: RequestState {
+            var state = RequestState()
+            guard self != .readingBody else { return state }
+            _ = state.receivedBody()
+            switch self {
+            case .readingBody, .listing: break
+            case .listingWithSource: state.addedSource()
+            case .streaming:
+                state.addedSource()
+                state.acceptedSource()
+                _ = state.endedListing(.well)
+            case .answered: _ = state.endedListing(.well)
+            case .cancelled:
+                state.addedSource()
+                _ = state.cancel(.stopped("the test ends it"))
+            }
+            return state
+        }
+    }
+
+    private let failure = RequestState.End.failed(ChanservError(.sourceFailed, "broken"))
+
+    @Test(arguments: Stage.allCases) func `the body begins a request once, and none that was ended`(stage: Stage) {
+        var state = stage.state
+        #expect(state.receivedBody() == (stage == .readingBody ? .begin : .drop))
+        guard stage == .readingBody else { return }
+        #expect(state.stage == .listing && state.isListing && state.isInUse)
+        #expect(state.receivedBody() == .drop)
+    }
+
+    @Test func `the body of a request that was ended before is dropped`() {
+        var state = RequestState()
+        #expect(state.cancel(.clientGone))
+        #expect(state.receivedBody() == .drop)
+        #expect(!state.isInUse)
+    }
+
+    @Test(arguments: Stage.allCases) func `sources are added while a request is listed`(stage: Stage) {
+        let state = stage.state
+        #expect(state.isListing == (stage == .listing || stage == .listingWithSource))
+        guard state.isListing else { return }
+        var more = state
+        more.addedSource()
+        #expect(more.openSources == state.openSources + 1 && more.unacceptedSources == state.unacceptedSources + 1)
+        #expect(more.sourcesTotal == state.sourcesTotal + 1)
+        more.acceptedSource()
+        #expect(more.openSources == state.openSources + 1 && more.unacceptedSources == state.unacceptedSources)
+        #expect(more.sourcesTotal == state.sourcesTotal + 1)
+    }
+
+    @Test(arguments: Stage.allCases) func `the listing ends once`(stage: Stage) throws {
+        var state = stage.state
+        let settlement = state.endedListing(.well)
+        #expect(state.stage == .listed)
+        let endedBefore = stage == .streaming || stage == .answered
+        #expect((settlement == nil) == endedBefore)
+        #expect(state.endedListing(failure) == nil)
+        guard let settlement else { return }
+        // What has a source is answered with its end.
+        let hasSource = stage == .listingWithSource || stage == .cancelled
+        #expect(settlement.isAnswered == !hasSource)
+        #expect(settlement.isOver == (stage == .readingBody))
+        #expect(settlement.verdict == (hasSource ? nil : .succeeded))
+    }
+
+    @Test(arguments: [Stage.listingWithSource, .streaming, .cancelled])
+    func `a source ends, and with the last one of a listed request the request is answered`(stage: Stage) {
+        var state = stage.state
+        let settlement = state.endedSource(.well, wasAccepted: stage == .streaming)
+        #expect(state.openSources == 0 && state.unacceptedSources == 0 && state.sourcesTotal == 1)
+        #expect(settlement.isAnswered == (stage == .streaming))
+        #expect(settlement.verdict == (stage == .streaming ? .succeeded : nil))
+        #expect(!settlement.isOver && settlement.failure == nil)
+        if stage == .streaming {
+            #expect(state.released())
+        } else {
+            #expect(state.endedListing(.neutral)?.verdict == .succeeded)
+        }
+    }
+
+    @Test(arguments: Stage.allCases) func `a request is ended before its time once`(stage: Stage) {
+        var state = stage.state
+        let isFirst = stage != .answered && stage != .cancelled
+        #expect(state.cancel(.stopped(nil)) == isFirst)
+        #expect(!state.isListing)
+        #expect(!state.cancel(.deadline("late")))
+        #expect(!state.cancel(.clientGone))
+        switch stage {
+        case .answered: #expect(state.cancellation == nil)
+        case .cancelled: #expect(state.cancellation == .stopped("the test ends it"))
+        default: #expect(state.cancellation == .stopped(nil))
+        }
+    }
+
+    @Test(arguments: [RequestState.Cancellation.deadline("late"), .stopped("by an operator")])
+    func `the sources that a client took before it went are ended for another reason`(
+        reason: RequestState.Cancellation
+    ) {
+        var state = Stage.listingWithSource.state
+        state.acceptedSource()
+        #expect(state.cancel(.clientGone))
+        #expect(!state.cancel(.clientGone))
+        #expect(state.endedListing(.neutral)?.isAnswered == false)
+        #expect(state.cancel(reason))
+        #expect(state.cancellation == reason)
+        #expect(!state.cancel(reason) && !state.cancel(.clientGone))
+        #expect(state.cancellation == reason)
+    }
+
+    @Test(arguments: Stage.allCases) func `success is reported once while frames are sent`(stage: Stage) {
+        var state = stage.state
+        // It was reported with the answer.
+        #expect(state.provedWell() == (stage != .answered))
+        #expect(!state.provedWell())
+        guard stage == .streaming else { return }
+        let settlement = state.endedSource(.well, wasAccepted: true)
+        #expect(settlement.isAnswered && settlement.verdict == nil)
+    }
+
+    @Test(arguments: Stage.allCases.filter { $0 != .readingBody })
+    func `a request is over when it is answered and released`(stage: Stage) {
+        var state = stage.state
+        #expect(state.released() == (stage == .answered))
+        #expect(!state.isInUse)
+        guard stage == .streaming else { return }
+        let settlement = state.endedSource(.well, wasAccepted: true)
+        #expect(settlement.isAnswered && settlement.isOver)
+    }
+
+    @Test func `many failures of a request count once, and it does not succeed`() {
+        var state = RequestState()
+        _ = state.receivedBody()
+        for _ in 0..<3 { state.addedSource() }
+        #expect(state.endedSource(failure, wasAccepted: false).failure?.message == "broken")
+        #expect(state.endedSource(failure, wasAccepted: false).failure == nil)
+        #expect(!state.provedWell())
+        #expect(state.endedListing(failure)?.failure == nil)
+        let last = state.endedSource(.well, wasAccepted: false)
+        #expect(last.isAnswered && last.verdict == nil && last.failure == nil)
+    }
+
+    @Test func `a failure after success was reported still counts`() {
+        var state = Stage.streaming.state
+        #expect(state.provedWell())
+        let settlement = state.endedSource(failure, wasAccepted: true)
+        #expect(settlement.failure?.message == "broken" && settlement.isAnswered && settlement.verdict == nil)
+    }
+
+    @Test func `a request of which nothing ended well or failed is undecided`() {
+        var state = Stage.listingWithSource.state
+        #expect(state.cancel(.clientGone))
+        #expect(state.endedListing(.neutral)?.isAnswered == false)
+        #expect(state.endedSource(.neutral, wasAccepted: false).verdict == .undecided)
+
+        var unread = RequestState()
+        #expect(unread.cancel(.clientGone))
+        let settlement = unread.endedListing(.neutral)
+        #expect(settlement?.isAnswered == true && settlement?.isOver == true && settlement?.verdict == .undecided)
+    }
+}

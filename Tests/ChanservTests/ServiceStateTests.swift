@@ -1,0 +1,194 @@
+import Testing
+
+@testable import Chanserv
+
+/// The name of a service: every event in every state.
+@Suite struct ServiceStateTests {
+    private static let start = ContinuousClock.now
+
+    private static func at(_ seconds: Double) -> ServiceState.Instant { start + .seconds(seconds) }
+    private func at(_ seconds: Double) -> ServiceState.Instant { Self.at(seconds) }
+
+    enum Begin: CaseIterable {
+        case serving, withdrawn, awaitingProbe, probing, retrying, disabled, disabledAndWithdrawn, stopped
+
+        /// A service that withdraws for ten seconds at the second failure, in this state.
+        var state: ServiceState {
+            var state = ServiceState(mass: ErrorMass(limit: 2, pause: .seconds(10), maxPause: .seconds(60)))
+            #expect(state.start() == [.bind])
+            let now = ServiceStateTests.start
+            switch self {
+            case .serving: break
+            case .withdrawn, .awaitingProbe, .probing, .disabledAndWithdrawn:
+                for _ in 0..<2 { _ = state.failed(now: now) }
+                if self == .disabledAndWithdrawn { _ = state.withdraw() }
+                guard self == .awaitingProbe || self == .probing else { break }
+                _ = state.tick(now: ServiceStateTests.at(10))
+                if self == .probing { _ = state.receivedRequest(now: ServiceStateTests.at(10)) }
+            case .retrying: _ = state.bindingFailed(now: now)
+            case .disabled: _ = state.withdraw()
+            case .stopped: _ = state.stop()
+            }
+            return state
+        }
+
+        var isBound: Bool { self == .serving || self == .awaitingProbe || self == .probing }
+    }
+
+    @Test(arguments: Begin.allCases) func `the name is bound while requests are wanted`(begin: Begin) {
+        #expect(begin.state.isBound == begin.isBound)
+    }
+
+    @Test(arguments: Begin.allCases) func `its owner withdraws the name`(begin: Begin) {
+        var state = begin.state
+        #expect(state.withdraw() == (begin.isBound ? [.unbind] : []))
+        #expect(!state.isBound)
+        #expect(state.wish == (begin == .stopped ? .stopped : .disabled))
+        #expect(state.withdraw() == [])
+    }
+
+    @Test(arguments: Begin.allCases) func `its owner restores the name, and failures are forgotten`(begin: Begin) {
+        var state = begin.state
+        let actions = state.restore()
+        switch begin {
+        case .serving, .stopped: #expect(actions == [])
+        case .withdrawn, .disabled, .disabledAndWithdrawn: #expect(actions == [.bind])
+        // The name is there; those that waited for the probe are let in.
+        case .awaitingProbe, .probing: #expect(actions == [.admitWaiting])
+        // It is tried again in its time.
+        case .retrying: #expect(actions == [])
+        }
+        #expect(state.wish == (begin == .stopped ? .stopped : .enabled))
+        if begin != .stopped, begin != .retrying { #expect(state.isBound && state.mass.mass == 0) }
+        #expect(state.restore() == [])
+    }
+
+    @Test(arguments: Begin.allCases) func `its owner stops the service for good`(begin: Begin) {
+        var state = begin.state
+        let actions = state.stop()
+        #expect(actions == (begin == .stopped ? [] : (begin.isBound ? [.unbind] : []) + [.refuseWaiting]))
+        #expect(state.wish == .stopped && !state.isBound)
+        #expect(state.restore() == [] && state.withdraw() == [] && state.stop() == [])
+        #expect(state.receivedRequest(now: at(100)) == .refuse)
+        #expect(state.tick(now: at(100)) == [])
+    }
+
+    @Test(arguments: Begin.allCases) func `a request is served, waits or is refused`(begin: Begin) {
+        var state = begin.state
+        let admission = state.receivedRequest(now: at(10))
+        switch (begin, admission) {
+        // A request that was dialled before the name went is served.
+        case (.serving, .serve(let ticket)), (.retrying, .serve(let ticket)), (.disabled, .serve(let ticket)):
+            #expect(!ticket.isProbe && state.probeBegan() == [])
+        case (.awaitingProbe, .serve(let ticket)):
+            #expect(ticket.isProbe)
+            #expect(state.probeBegan() == [.wake(at(10) + ErrorMass.probeTime)])
+            #expect(state.receivedRequest(now: at(10)) == .wait)
+        case (.probing, .wait), (.withdrawn, .refuse), (.disabledAndWithdrawn, .refuse), (.stopped, .refuse): break
+        default: Issue.record("\(begin): \(admission)")
+        }
+    }
+
+    @Test(arguments: Begin.allCases) func `failures withdraw the name, then tell its owner`(begin: Begin) {
+        var state = begin.state
+        let actions = (0..<2).map { _ in state.failed(now: at(10)) }
+        switch begin {
+        case .serving:
+            #expect(actions == [[], [.unbind, .refuseWaiting, .reportMass(2), .wake(at(20))]])
+        case .disabled:
+            #expect(actions == [[], [.refuseWaiting, .reportMass(2), .wake(at(20))]])
+        case .retrying:
+            // The bind that failed is the first of the two.
+            #expect(actions == [[.refuseWaiting, .reportMass(2), .wake(at(20))], []])
+        case .awaitingProbe, .probing:
+            #expect(actions == [[.unbind, .refuseWaiting, .reportMass(3), .wake(at(30))], []])
+        case .withdrawn, .disabledAndWithdrawn: #expect(actions == [[], []])
+        case .stopped: #expect(actions == [[], [.refuseWaiting, .reportMass(2), .wake(at(20))]])
+        }
+        #expect(!state.isBound)
+    }
+
+    @Test(arguments: Begin.allCases) func `a service that can serve no more withdraws at once`(begin: Begin) {
+        var state = begin.state
+        let actions = state.exhausted(now: at(10))
+        let isWithdrawn = begin == .withdrawn || begin == .disabledAndWithdrawn
+        #expect(actions.contains(.unbind) == begin.isBound)
+        #expect(actions.contains(.refuseWaiting) == !isWithdrawn)
+        #expect(!state.isBound)
+    }
+
+    @Test(arguments: Begin.allCases) func `the pause ends, and a bind that failed is tried again`(begin: Begin) {
+        var state = begin.state
+        let actions = state.tick(now: at(10))
+        switch begin {
+        case .withdrawn, .retrying: #expect(actions == [.bind])
+        case .serving, .awaitingProbe, .probing, .disabled, .disabledAndWithdrawn, .stopped: #expect(actions == [])
+        }
+        // The probe has taken too long: the others are let in.
+        if begin == .probing { #expect(state.tick(now: at(15)) == [.admitWaiting]) }
+        // After the pause the name is back when its owner wants it.
+        if begin == .disabledAndWithdrawn { #expect(state.restore().contains(.bind)) }
+    }
+
+    @Test func `a bind that failed counts and waits before the next one`() {
+        var state = Begin.serving.state
+        let until = at(1) + ServiceState.retryPause
+        #expect(state.bindingFailed(now: at(1)) == [.wake(until)])
+        #expect(!state.isBound && state.mass.mass == 1)
+        #expect(state.tick(now: at(1)) == [])
+        #expect(state.tick(now: until) == [.bind])
+        #expect(state.isBound)
+        // The second failure is too many.
+        #expect(
+            state.bindingFailed(now: at(2)) == [
+                .refuseWaiting, .reportMass(2), .wake(at(12)), .wake(at(2) + ServiceState.retryPause),
+            ])
+        #expect(state.tick(now: at(3)) == [])
+        #expect(state.tick(now: at(12)) == [.bind])
+    }
+
+    @Test func `a probe decides`() throws {
+        for (result, actions) in [
+            ("succeeded", [ServiceState.Action.admitWaiting]), ("undecided", [.admitWaiting]),
+            ("failed", [.unbind, .refuseWaiting, .reportMass(3), .wake(at(31))]),
+        ] {
+            var state = Begin.awaitingProbe.state
+            guard case .serve(let ticket) = state.receivedRequest(now: at(10)) else {
+                Issue.record("the probe was not let in")
+                return
+            }
+            switch result {
+            case "succeeded": #expect(state.succeeded(ticket) == actions)
+            case "undecided": #expect(state.undecided(ticket) == actions)
+            default: #expect(state.failed(ticket, now: at(11)) == actions)
+            }
+            #expect(state.isBound == (result != "failed"))
+            guard result == "undecided" else { continue }
+            guard case .serve(let next) = state.receivedRequest(now: at(12)), next.isProbe else {
+                Issue.record("the next request is not the probe")
+                return
+            }
+        }
+    }
+
+    @Test(arguments: Begin.allCases) func `new numbers let in those that wait, and may forgive`(begin: Begin) {
+        var kept = begin.state
+        let bound = kept.isBound
+        #expect(
+            kept.reconfigure(limit: 5, pause: .seconds(1), maxPause: .seconds(2), forgives: false) == [.admitWaiting])
+        #expect(kept.isBound == bound)
+
+        var forgiven = begin.state
+        let actions = forgiven.reconfigure(limit: 5, pause: .seconds(1), maxPause: .seconds(2), forgives: true)
+        #expect(actions.last == .admitWaiting)
+        #expect(actions.contains(.bind) == (begin == .withdrawn))
+        #expect(forgiven.mass.mass == 0 && forgiven.mass.state == .serving)
+    }
+
+    @Test func `only binding and withdrawing change the name`() {
+        let actions: [ServiceState.Action] = [
+            .bind, .unbind, .refuseWaiting, .admitWaiting, .reportMass(1), .wake(at(0)),
+        ]
+        #expect(actions.filter(\.changesName) == [.bind, .unbind])
+    }
+}
