@@ -26,15 +26,28 @@ import Testing
     }
 
     /// Waits until nothing is open in the host nor, as far as the host knows, in the worker.
-    private func idle(_ fixture: HostFixture) async {
-        while true {
+    private func idle(_ fixture: HostFixture) async throws {
+        try await eventually {
             let status = await fixture.host.status
-            let isOpen =
-                status.instances.contains { $0.openCalls > 0 || $0.workers.contains { $0.openRequests > 0 } }
-                || status.routes.contains { $0.counters.requestsOpen > 0 }
-            if !isOpen { return }
-            await Task.yield()
+            return status.instances.allSatisfy { $0.openCalls == 0 && $0.workers.allSatisfy { $0.openRequests == 0 } }
+                && status.routes.allSatisfy { $0.counters.requestsOpen == 0 }
         }
+    }
+
+    /// Waits until so many requests are open.
+    private func open(_ count: Int, _ fixture: HostFixture) async throws {
+        try await eventually { await fixture.host.status.instances.first?.openCalls == count }
+    }
+
+    /// Waits until the worker's plugin has closed all requests; the worker's end of a request comes later than the host's.
+    private func closed(_ client: Client) async throws -> [String: Int] {
+        var counts: [String: Int] = [:]
+        try await eventually {
+            counts = try await self.counts(client)
+            // This request itself is open.
+            return counts["closes"]! + 1 >= counts["opens"]!
+        }
+        return counts
     }
 
     /// What the probe counted.
@@ -70,7 +83,7 @@ import Testing
                 let refusal = await error(client, "refuse \(code)")
                 #expect(refusal?.code == .sourceFailed)
                 #expect(refusal?.message.hasPrefix("refused stream from ") == true, "\(refusal as Any)")
-                await idle(fixture)
+                try await idle(fixture)
                 #expect(try await counters(fixture).failures == before + (counts ? 1 : 0), "\(code)")
             }
         }
@@ -84,7 +97,7 @@ import Testing
                 #expect(try await frames.next()?.string == "before")
                 let error = await #expect(throws: ChanservError.self) { _ = try await frames.next() }
                 #expect(error?.message == "told to answer \(code)")
-                await idle(fixture)
+                try await idle(fixture)
                 #expect(try await counters(fixture).failures == before + (counts ? 1 : 0), "\(code)")
             }
         }
@@ -97,7 +110,7 @@ import Testing
             let error = await #expect(throws: ChanservError.self) { _ = try await sources.next() }
             #expect(error?.message == "no more sources")
             for try await _ in source.frames {}
-            await idle(fixture)
+            try await idle(fixture)
             #expect(try await counters(fixture).failures == 1)
         }
     }
@@ -118,7 +131,7 @@ import Testing
                 headers.append(String(buffer: source.header))
             }
             #expect(headers == (0..<300).map { "source \($0)" })
-            await idle(fixture)
+            try await idle(fixture)
             let counters = try await counters(fixture)
             #expect(counters.requestsTotal == 2 && counters.sourcesTotal == 301)
             #expect(counters.frames == 100_300)
@@ -132,7 +145,7 @@ import Testing
             let command = "frames 3 "
             let body = command + String(repeating: " ", count: size - command.utf8.count)
             try await numbers(client.source("stream", body), 3)
-            await idle(fixture)
+            try await idle(fixture)
         }
     }
 
@@ -158,7 +171,7 @@ import Testing
             let unread = try await client.source("stream", "frames 1000000000")
             for _ in 0..<3 { try await numbers(client.source("stream", "frames 200000"), 200_000) }
             unread.cancel()
-            await idle(fixture)
+            try await idle(fixture)
             #expect(try await counts(client)["violations"] == 0)
         }
     }
@@ -170,11 +183,9 @@ import Testing
             for command in ["never", "frames 1000000000", "block"] {
                 let source = try await client.source("stream", command)
                 source.cancel()
-                await idle(fixture)
+                try await idle(fixture)
             }
-            // The worker's own end of it comes a little later.
-            var counts = try await counts(client)
-            while counts["source_closes"]! < 3 { counts = try await self.counts(client) }
+            let counts = try await closed(client)
             #expect(counts["source_cancels"] == 3)
             #expect(counts["violations"] == 0)
             #expect(try await counters(fixture).failures == 0)
@@ -184,11 +195,10 @@ import Testing
     @Test func `a listing that the client gives up is cancelled and closed in the worker`() async throws {
         try await serving { fixture, client in
             let sources = try await client.lookupAndPost("stream", body: "sourceless")
-            while await fixture.host.status.instances.first?.openCalls == 0 { await Task.yield() }
+            try await open(1, fixture)
             sources.cancel()
-            await idle(fixture)
-            var counts = try await counts(client)
-            while counts["closes"]! + 1 < counts["opens"]! { counts = try await self.counts(client) }
+            try await idle(fixture)
+            let counts = try await closed(client)
             #expect(counts["violations"] == 0)
             #expect(try await counters(fixture).failures == 0)
         }
@@ -200,7 +210,7 @@ import Testing
             let held = try await client.source("stream", "never")
             let endless = try await client.source("stream", "frames 1000000000")
             let listing = try await client.lookupAndPost("stream", body: "sourceless")
-            while await fixture.host.status.instances.first?.openCalls != 3 { await Task.yield() }
+            try await open(3, fixture)
             let outcome = try await fixture.host.drain("stream")
             #expect(outcome.result == .drained)
             #expect(outcome.cancelled > 0)
@@ -209,10 +219,9 @@ import Testing
                 #expect(error?.message.contains("its time for that is over") == true, "\(error as Any)")
             }
             await #expect(throws: ChanservError.self) { for try await _ in listing {} }
-            await idle(fixture)
+            try await idle(fixture)
             try await fixture.host.enable("stream")
-            var counts = try await counts(client)
-            while counts["closes"]! + 1 < counts["opens"]! { counts = try await self.counts(client) }
+            let counts = try await closed(client)
             #expect(counts["violations"] == 0)
         }
     }
@@ -226,7 +235,7 @@ import Testing
             let held = try await client.source("stream", "never")
             let endless = try await client.source("stream", "frames 1000000000")
             let listing = try await client.lookupAndPost("stream", body: "sourceless")
-            while await fixture.host.status.instances.first?.openCalls != 3 { await Task.yield() }
+            try await open(3, fixture)
             let process = try #require(await fixture.host.status.instances.first?.workers.first?.process)
             try #require(kill(process, SIGKILL) == 0)
             for source in [held, endless] {
@@ -236,7 +245,7 @@ import Testing
             }
             let error = await #expect(throws: ChanservError.self) { for try await _ in listing {} }
             #expect(error?.message.contains("plugin a ended: ") == true, "\(error as Any)")
-            await idle(fixture)
+            try await idle(fixture)
             // One for the process itself, whatever it took along.
             #expect(try await counters(fixture).failures == 1)
             try await numbers(client.source("stream", "frames 3"), 3)

@@ -74,8 +74,8 @@ struct ServingTableTests {
     }
 
     /// Waits until the instance has begun so many requests.
-    private func begun(_ count: Int, _ instance: HoldingInstance) async {
-        while instance.count < count { await Task.yield() }
+    private func begun(_ count: Int, _ instance: HoldingInstance) async throws {
+        try await eventually { instance.count >= count }
     }
 
     @Test func `a request holds its instance until the instance lets go of it, not until it is answered`() async throws
@@ -84,7 +84,7 @@ struct ServingTableTests {
         _ = table.publish([1: running])
         let service = try bind("x", 1)
         let answer = post("x")
-        await begun(1, plugin)
+        try await begun(1, plugin)
         #expect(open.count(.lease(7)) == 1)
         #expect(open.countByGeneration == [1: 1])
         plugin.end(0, releases: false)
@@ -102,10 +102,10 @@ struct ServingTableTests {
         _ = table.publish([1: first])
         _ = try bind("x", 1)
         let old = post("x")
-        await begun(1, plugin)
+        try await begun(1, plugin)
         _ = table.publish([1: first, 2: second])
         let new = post("x")
-        await begun(2, plugin)
+        try await begun(2, plugin)
         #expect(open.countByGeneration == [1: 1, 2: 1])
         #expect(open.count(.lease(7)) == 2)
         for index in 0..<2 { plugin.end(index) }
@@ -124,7 +124,7 @@ struct ServingTableTests {
         #expect(try await post("x").value == "x is not served any more")
         #expect(table.publish([1: new]).map(\.id) == [7])
         let answer = post("x")
-        await begun(1, newPlugin)
+        try await begun(1, newPlugin)
         newPlugin.end(0)
         #expect(try await answer.value == "new")
         #expect(oldPlugin.count == 0)
@@ -149,7 +149,7 @@ struct ServingTableTests {
         #expect(table.publish([:]).map(\.id) == [7])
         #expect(!running.released.hasHappened)
         let late = post("x")
-        await begun(1, plugin)
+        try await begun(1, plugin)
         #expect(open.countByGeneration == [2: 1])
         table.left(1)
         #expect(running.released.hasHappened)
@@ -164,7 +164,7 @@ struct ServingTableTests {
         table.prepare(1, running)
         _ = try bind("x", 1)
         let early = post("x")
-        await begun(1, plugin)
+        try await begun(1, plugin)
         #expect(open.countByGeneration == [1: 1])
         #expect(table.generation == 0)
         _ = table.publish([1: running])
@@ -183,7 +183,7 @@ struct ServingTableTests {
         _ = table.publish([1: running])
         _ = try bind("x", 1)
         let (first, second) = (post("x"), post("x"))
-        await begun(2, plugin)
+        try await begun(2, plugin)
         let waiting = Task { [open] in await running.plugin.retire(7, in: open, deadline: .now + .seconds(50)) }
         plugin.end(0)
         plugin.end(1)
@@ -194,7 +194,7 @@ struct ServingTableTests {
         let (next, nextPlugin) = instance(8, "b")
         _ = table.publish([1: next])
         let third = post("x")
-        await begun(1, nextPlugin)
+        try await begun(1, nextPlugin)
         let end = await next.plugin.retire(8, in: open, deadline: .now, grace: .zero, reason: "it was time")
         #expect(end == .leaked(openCalls: 1))
         #expect(try await third.value == "it was time")

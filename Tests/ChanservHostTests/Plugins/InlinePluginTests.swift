@@ -33,7 +33,7 @@ struct InlinePluginTests {
     private func expectInline(
         _ instance: ProbeInstance, _ command: String = "thread", _ way: ProbeInstance.Way = .init()
     ) async throws {
-        while try await !isInline(instance, command, way) {}
+        try await eventually { try await isInline(instance, command, way) }
     }
 
     private func expectOnThreads(
@@ -98,10 +98,13 @@ struct InlinePluginTests {
     @Test func `a call above a millisecond moves the plugin to threads for a pause, with a warning`() async throws {
         try await withInstance { instance in
             // A pause may be over before the next request comes; but each is longer than the one before.
-            repeat { #expect(try await instance.texts("slow 1500") == []) } while try await isInline(instance)
+            try await eventually {
+                let texts = try await instance.texts("slow 1500")
+                #expect(texts == [])
+                return try await !isInline(instance)
+            }
             #expect(host.log.count(of: "us on a network thread; the plugin runs on threads of its own for 100 ms") == 1)
-            // The suite's time limit is the deadline.
-            while try await !isInline(instance) {}
+            try await expectInline(instance)
         }
     }
 

@@ -94,7 +94,7 @@ struct PluginABI11Tests {
         let lent = ByteBuffer(bytes: pattern(10_000))
         #expect(try await source.drain().filter { $0.readableBytes == 10_000 } == Array(repeating: lent, count: 5))
         // The memory of an instance that was left in place is still released.
-        while try await other.texts("lends") != ["lends=5 releases=5 early=0"] { await Task.yield() }
+        try await eventually { try await other.texts("lends") == ["lends=5 releases=5 early=0"] }
     }
 
     @Test func `an instance is destroyed after the last release`() async throws {

@@ -91,7 +91,7 @@ struct PluginWakeTests {
         let host = try ProbeHost()
         let instance = try await host.instance()
         let sources = try await instance.open("sourceless")
-        while instance.statistics.polls == 0 { await Task.yield() }
+        try await eventually { instance.statistics.polls > 0 }
         sources.cancel()
         await instance.idle()
         let counts = try await instance.probeCounts()
@@ -188,7 +188,7 @@ struct PluginWakeTests {
         let tasks = [Task { try await waiting.drain() }, Task { try await blocking.drain() }]
         await host.log.wait(for: "pending")
         await host.log.wait(for: "blocked")
-        while instance.statistics.calls < 4 { await Task.yield() }
+        try await eventually { instance.statistics.calls >= 4 }
         #expect(await instance.retire(deadline: .now, grace: .seconds(50)) == .destroyed)
         let reason = "plugin probe was replaced and its time to drain is over"
         for task in tasks {

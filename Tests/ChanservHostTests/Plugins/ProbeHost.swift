@@ -301,6 +301,14 @@ final class ProbeSource: @unchecked Sendable {
     func cancel() { source.cancel() }
 }
 
+/// Waits until something is so. The test's time limit ends the wait.
+func eventually(_ condition: () async throws -> Bool) async throws {
+    while try await !condition() {
+        try Task.checkCancellation()
+        await Task.yield()
+    }
+}
+
 extension ChanservError {
     /// The plugin's error, if a plugin gave it; otherwise this one.
     fileprivate var asThePluginGaveIt: any Error {
