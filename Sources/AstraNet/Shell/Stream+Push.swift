@@ -316,20 +316,20 @@ extension Stream.Storage {
         case take(window: UInt32)
         /// Answer ERR.
         case refuse(String)
-        /// As many sources are unaccepted as were granted, unless some of these have failed.
-        case full(Deque<Stream>)
+        /// Answer ERR, and fail the request: its server broke the rules.
+        case failRequest(String)
     }
 
-    /// - Parameter allowsFailed: whether sources were found that failed before they were accepted, and do not count.
-    mutating func receivePush(_ source: DialBlock.Source, isFresh: Bool, allowsFailed: Bool = false) -> PushAction {
+    mutating func receivePush(_ source: DialBlock.Source, isFresh: Bool) -> PushAction {
         guard let active, case .receiving(var receiver) = active.state.pushes, receiver.grant.nonce == source.nonce,
             state.reading == .open
         else { return .refuse("no request waits for this source") }
         guard isFresh, source.index == receiver.nextIndex else {
             return .refuse("the source is not the next one of its request")
         }
-        guard allowsFailed || receiver.offered.count < Int(receiver.grant.maximumSources) else {
-            return .full(receiver.offered)
+        // A source that failed counts until it is taken, at both ends.
+        guard receiver.offered.count < Int(receiver.grant.maximumSources) else {
+            return .failRequest("the server pushed more sources than it was granted")
         }
         active.state.pushes = nil
         receiver.nextIndex &+= 1

@@ -155,23 +155,13 @@ final class LinkStreams {
         }
         let key = StreamTable.Key(remote: remote, localPort: local.port)
         let isFresh = table[key] == nil
-        var action = master.withStorage { $0.receivePush(source, isFresh: isFresh) }
-        if case .full(let offered) = action {
-            // A source that failed before it was accepted is not counted any more at the server.
-            let live = offered.count { $0.withStorage { !$0.hasFailed } }
-            guard live < offered.count else {
-                let message = "the server pushed more sources than it was granted"
-                refuse(remote, local, message)
-                tellFailure(of: master, message)
-                return forget(master, AstraNetError(.protocolViolation, message))
-            }
-            action = master.withStorage { $0.receivePush(source, isFresh: isFresh, allowsFailed: true) }
-        }
-        switch action {
+        switch master.withStorage({ $0.receivePush(source, isFresh: isFresh) }) {
         case .refuse(let message):
             refuse(remote, local, message)
-        case .full:
-            preconditionFailure("sources that failed are allowed")
+        case .failRequest(let message):
+            refuse(remote, local, message)
+            tellFailure(of: master, message)
+            forget(master, AstraNetError(.protocolViolation, message))
         case .take(let window):
             guard link.takeStreamPlace() else {
                 return refuse(remote, local, "\(local.host) takes no more streams of this link")
