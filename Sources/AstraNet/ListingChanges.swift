@@ -55,7 +55,7 @@ final class ListingWatchers: Sendable {
     private struct Entry {
         var hasChanged = false
         var waiter: Waiter?
-        var lastWait: UInt64 = 0
+        var lastWait: UInt32 = 0
     }
 
     private struct Inside {
@@ -64,9 +64,9 @@ final class ListingWatchers: Sendable {
         var isOver = false
 
         /// Whether the listing has changed since `watcher` looked last; `nil` to wait. And the number of the wait.
-        mutating func look(_ watcher: UInt64) -> (Bool?, UInt64) {
+        mutating func look(_ watcher: UInt64) -> (Bool?, UInt32) {
             guard var entry = entries[watcher] else { return (false, 0) }
-            entry.lastWait += 1
+            entry.lastWait &+= 1
             defer { entries[watcher] = entry }
             guard entry.hasChanged else { return (nil, entry.lastWait) }
             entry.hasChanged = false
@@ -138,24 +138,34 @@ final class ListingWatchers: Sendable {
         while true {
             let (result, id) = inside.withLockedValue { $0.look(watcher) }
             if let result { return result }
-            let reason = await suspend(id: id, within: deadlines, until: instant) { waiter in
-                inside.withLockedValue { inside in
-                    guard let entry = inside.entries[watcher], !entry.hasChanged else { return false }
-                    precondition(entry.waiter == nil, "two tasks wait on one iterator")
-                    inside.entries[watcher]?.waiter = waiter
-                    return true
-                }
-            } remove: { id in
-                self.inside.withLockedValue { inside in
-                    guard inside.entries[watcher]?.waiter?.id == id else { return nil }
-                    defer { inside.entries[watcher]?.waiter = nil }
-                    return inside.entries[watcher]?.waiter
-                }
-            }
-            switch reason {
+            let place = WaitForChange(watchers: self, watcher: watcher)
+            switch await suspend(in: place, id: id, within: deadlines, until: instant) {
             case .ready, .gone: continue
             case .expired: throw AstraNetError(.deadlineExceeded, "nothing has changed")
             case .cancelled: throw CancellationError()
+            }
+        }
+    }
+
+    /// Where a watcher waits for a change.
+    private struct WaitForChange: WaitPlace {
+        let watchers: ListingWatchers
+        let watcher: UInt64
+
+        func put(_ waiter: Waiter) -> Bool {
+            watchers.inside.withLockedValue { inside in
+                guard let entry = inside.entries[watcher], !entry.hasChanged else { return false }
+                precondition(entry.waiter == nil, "two tasks wait on one iterator")
+                inside.entries[watcher]?.waiter = waiter
+                return true
+            }
+        }
+
+        func takeWaiter(_ id: UInt32) -> Waiter? {
+            watchers.inside.withLockedValue { inside in
+                guard let waiter = inside.entries[watcher]?.waiter, waiter.id == id else { return nil }
+                inside.entries[watcher]?.waiter = nil
+                return waiter
             }
         }
     }

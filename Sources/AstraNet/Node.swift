@@ -224,7 +224,7 @@ public final class Node: Sendable {
         let (links, listeners) = core.close()
         for listener in listeners { listener.close() }
         for link in links {
-            link.closeWhenFlushed(deadline: link.eventLoop.now + .nanoseconds(Int64(clamping: grace.nanoseconds)))
+            link.finish(deadline: link.eventLoop.now + .nanoseconds(Int64(clamping: grace.nanoseconds)))
         }
         for link in links { await Self.waitUntilClosed(link.channel) }
         core.executor.retire()

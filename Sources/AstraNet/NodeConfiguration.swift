@@ -63,8 +63,8 @@ public struct NodeConfiguration: Sendable {
         var joinsOthers: Bool { self != .server }
     }
 
-    var link: LinkState.Limits {
-        LinkState.Limits(
+    var link: KeepAlive.Limits {
+        KeepAlive.Limits(
             handshake: handshakeTimeout.nanoseconds, idleWrite: pingInterval.nanoseconds,
             silence: silenceTimeout.nanoseconds, stalledWrite: stalledWriteTimeout.nanoseconds)
     }

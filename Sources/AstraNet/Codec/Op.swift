@@ -77,6 +77,37 @@ extension ByteBuffer {
         writeImmutableBuffer(op.payload)
     }
 
+    /// Appends an op whose payload is a dial block, which is known to fit.
+    mutating func writeOp(_ header: OpHeader, _ block: DialBlock) {
+        writeOpHeader(header, payloadLength: block.encodedSize)
+        block.encode(into: &self)
+    }
+
+    /// Appends ERR with a message, then FIN1 and FIN2: a Go peer does not end a read at ERR.
+    mutating func writeFailure(_ message: String, to remote: Address, from local: Address) {
+        writeOp(OpHeader(.err, to: remote, from: local), text: message)
+        writeOp(OpHeader(.fin1, to: remote, from: local))
+        writeOp(OpHeader(.fin2, to: remote, from: local))
+    }
+
+    /// Appends RST: `host` is lost to `peer`.
+    mutating func writeReset(of host: HostID, to peer: HostID) {
+        writeOp(OpHeader(.rst, to: Address(host: peer, port: 0), from: Address(host: host, port: 0)))
+    }
+
+    /// Appends SERVICE or NO_SERVICE.
+    mutating func writeService(_ command: Command, _ name: String, at address: Address, to host: HostID = .peer) {
+        writeOp(OpHeader(command, to: Address(host: host, port: 0), from: address), text: name)
+    }
+
+    /// The number that is the payload of REWIND, WND_SIZE or TAKEN; `nil` if the payload is something else.
+    var number: UInt32? { readableBytes == 4 ? getInteger(at: readerIndex) : nil }
+
+    /// The first `length` bytes, or all if there are fewer.
+    func prefix(_ length: Int) -> ByteBuffer {
+        getSlice(at: readerIndex, length: min(length, readableBytes))!
+    }
+
     /// How many bytes are missing of the op at the front, as far as can be told: of its header while that is not all there.
     ///
     /// - Throws: as ``readOp(maximumPayload:)``.

@@ -1,25 +1,67 @@
 internal import NIOConcurrencyHelpers
 internal import NIOCore
-internal import Synchronization
 
-/// The deadlines of many waits, of which hardly any is ever reached.
+/// The deadlines of many waits. Hardly any of them is ever reached.
 ///
-/// A timer of the event loop costs more than most waits take. So a deadline that is far off is only written down; once a
-/// second the list is looked through, what is over by then is dropped, and only what is due soon gets a timer.
+/// A timer of the event loop costs more than most waits take. So a far deadline is only written down, in a slot that is used
+/// again for later waits. Once a second the slots are looked through, and only what is due soon gets a timer.
 final class Deadlines: Sendable {
-    /// Between two looks at the list.
+    /// Time between two looks at the slots: 1 s.
     private static let interval = TimeAmount.seconds(1)
-    /// What is due within this time gets a timer at once.
+    /// A deadline within this time gets a timer at once: 1.5 s.
     private static let soon = TimeAmount.milliseconds(1_500)
+    /// Time until an expired wait is looked for again whose waiter is not in its place: 5 ms.
+    private static let retry = TimeAmount.milliseconds(5)
+    /// The memory of more free slots than this is returned as soon as no slot is used.
+    private static let keptSlots = 1_024
 
-    private struct Entry: Sendable {
-        let deadline: NIODeadline
-        let alarm: Alarm
+    /// The number of a slot.
+    typealias Slot = UInt32
+
+    private struct Entry {
+        var deadline: NIODeadline
+        /// `nil` while the slot is free.
+        var place: (any WaitPlace)?
+        /// The number of the wait in its place.
+        var wait: UInt32
+        /// Distinguishes this use of the slot from others, for a timer that comes late.
+        var use: UInt64
+        var hasTimer: Bool
     }
 
     private struct Inside {
         var entries: [Entry] = []
+        var free: [Slot] = []
+        var lastUse: UInt64 = 0
         var isWatched = false
+
+        var isEmpty: Bool { free.count == entries.count }
+
+        mutating func add(_ entry: Entry) -> Slot {
+            if let slot = free.popLast() {
+                entries[Int(slot)] = entry
+                return slot
+            }
+            entries.append(entry)
+            return Slot(entries.count - 1)
+        }
+
+        /// - Returns: what the slot held, to be released outside the lock.
+        mutating func remove(_ slot: Slot) -> (any WaitPlace)? {
+            let place = entries[Int(slot)].place
+            entries[Int(slot)].place = nil
+            free.append(slot)
+            if isEmpty, entries.count > Deadlines.keptSlots {
+                entries = []
+                free = []
+            }
+            return place
+        }
+
+        /// Whether the slot still belongs to this use of it.
+        func isUsed(_ slot: Slot, by use: UInt64) -> Bool {
+            Int(slot) < entries.count && entries[Int(slot)].use == use && entries[Int(slot)].place != nil
+        }
     }
 
     private let eventLoop: any EventLoop
@@ -29,23 +71,41 @@ final class Deadlines: Sendable {
         self.eventLoop = eventLoop
     }
 
-    /// Calls `expire` on the event loop at `deadline`, unless `alarm` is switched off before.
-    func add(_ alarm: Alarm, at deadline: NIODeadline, expire: @escaping @Sendable () -> Void) {
-        guard alarm.switchOn(expire) else { return }
-        let entry = Entry(deadline: deadline, alarm: alarm)
-        if deadline - eventLoop.now <= Self.soon { return schedule(entry) }
-        let begins = inside.withLockedValue { inside in
-            inside.entries.append(entry)
-            defer { inside.isWatched = true }
-            return !inside.isWatched
+    /// Ends the wait `wait` of `place` on the event loop at `deadline`, unless ``remove(_:)`` is called before.
+    func add(_ place: some WaitPlace, _ wait: UInt32, at deadline: NIODeadline) -> Slot {
+        let isSoon = deadline - eventLoop.now <= Self.soon
+        let (slot, use, begins) = inside.withLockedValue { inside -> (Slot, UInt64, Bool) in
+            inside.lastUse += 1
+            let slot = inside.add(
+                Entry(deadline: deadline, place: place, wait: wait, use: inside.lastUse, hasTimer: isSoon))
+            guard !isSoon, !inside.isWatched else { return (slot, inside.lastUse, false) }
+            inside.isWatched = true
+            return (slot, inside.lastUse, true)
         }
+        if isSoon { schedule(slot, use, at: deadline) }
         if begins { lookAgain() }
+        return slot
     }
 
-    private func schedule(_ entry: Entry) {
-        eventLoop.scheduleTask(deadline: entry.deadline) {
-            entry.alarm.ring()
+    /// The wait is over. Called once for each slot.
+    func remove(_ slot: Slot) {
+        let place = inside.withLockedValue { $0.remove(slot) }
+        withExtendedLifetime(place) {}
+    }
+
+    private func schedule(_ slot: Slot, _ use: UInt64, at deadline: NIODeadline) {
+        eventLoop.scheduleTask(deadline: deadline) { self.expire(slot, use) }
+    }
+
+    private func expire(_ slot: Slot, _ use: UInt64) {
+        let expired = inside.withLockedValue { inside -> (place: any WaitPlace, wait: UInt32)? in
+            guard inside.isUsed(slot, by: use), let place = inside.entries[Int(slot)].place else { return nil }
+            return (place, inside.entries[Int(slot)].wait)
         }
+        guard let expired else { return }
+        if let waiter = expired.place.takeWaiter(expired.wait) { return waiter.resume(.expired) }
+        // Another thread has not put the waiter into its place yet, or has just taken it out.
+        schedule(slot, use, at: eventLoop.now + Self.retry)
     }
 
     private func lookAgain() {
@@ -55,59 +115,17 @@ final class Deadlines: Sendable {
     private func look() {
         let soon = eventLoop.now + Self.soon
         let (due, isOver) = inside.withLockedValue { inside in
-            var due: [Entry] = []
-            inside.entries.removeAll { entry in
-                guard entry.alarm.isOn else { return true }
-                guard entry.deadline <= soon else { return false }
-                due.append(entry)
-                return true
+            var due: [(Slot, UInt64, NIODeadline)] = []
+            for index in inside.entries.indices {
+                let entry = inside.entries[index]
+                guard entry.place != nil, !entry.hasTimer, entry.deadline <= soon else { continue }
+                inside.entries[index].hasTimer = true
+                due.append((Slot(index), entry.use, entry.deadline))
             }
-            inside.isWatched = !inside.entries.isEmpty
-            return (due, inside.entries.isEmpty)
+            inside.isWatched = !inside.isEmpty
+            return (due, inside.isEmpty)
         }
-        for entry in due { schedule(entry) }
+        for (slot, use, deadline) in due { schedule(slot, use, at: deadline) }
         if !isOver { lookAgain() }
-    }
-}
-
-/// Whether a deadline still matters to somebody, and what happens at it.
-///
-/// What the closure holds is given back as soon as it does not: a look at the list is far off for who waits a hundred thousand
-/// times a second.
-final class Alarm: Sendable {
-    private static let new: UInt8 = 0
-    private static let on: UInt8 = 1
-    private static let off: UInt8 = 2
-
-    private let state = Atomic<UInt8>(Alarm.new)
-    /// Unsafe for the compiler, which does not know that before ``on`` only ``switchOn(_:)`` touches it, and afterwards only
-    /// whoever made that ``off``.
-    @exclusivity(unchecked) private nonisolated(unsafe) var expire: (@Sendable () -> Void)?
-
-    var isOn: Bool { state.load(ordering: .relaxed) == Self.on }
-
-    /// - Returns: `false` where it was switched off already.
-    func switchOn(_ expire: @escaping @Sendable () -> Void) -> Bool {
-        self.expire = expire
-        if state.compareExchange(expected: Self.new, desired: Self.on, ordering: .acquiringAndReleasing).exchanged {
-            return true
-        }
-        self.expire = nil
-        return false
-    }
-
-    func switchOff() {
-        _ = takeExpire()
-    }
-
-    /// The deadline has come.
-    func ring() {
-        takeExpire()?()
-    }
-
-    private func takeExpire() -> (@Sendable () -> Void)? {
-        guard state.exchange(Self.off, ordering: .acquiringAndReleasing) == Self.on else { return nil }
-        defer { expire = nil }
-        return expire
     }
 }

@@ -39,7 +39,7 @@ public final class Listener: Sendable {
     fileprivate struct Storage {
         var accepted = Deque<Stream>()
         var waiters = Deque<Waiter>()
-        var lastWaiter: UInt64 = 0
+        var lastWaiter: UInt32 = 0
         var isClosed = false
     }
 
@@ -63,27 +63,35 @@ public final class Listener: Sendable {
     public func nextStream(deadline: ContinuousClock.Instant? = nil) async throws -> Stream {
         let instant = deadline.map { node.surroundings.deadline($0, on: node.timers) }
         while true {
-            let (result, id) = storage.withLockedValue { storage -> (Result<Stream, AstraNetError>?, UInt64) in
-                storage.lastWaiter += 1
+            let (result, id) = storage.withLockedValue { storage -> (Result<Stream, AstraNetError>?, UInt32) in
+                storage.lastWaiter &+= 1
                 return (storage.next(), storage.lastWaiter)
             }
             if let result { return try result.get() }
-            let reason = await suspend(id: id, within: node.deadlines, until: instant) { waiter in
-                storage.withLockedValue { storage in
-                    guard storage.accepted.isEmpty, !storage.isClosed else { return false }
-                    storage.waiters.append(waiter)
-                    return true
-                }
-            } remove: { id in
-                self.storage.withLockedValue { storage in
-                    guard let index = storage.waiters.firstIndex(where: { $0.id == id }) else { return nil }
-                    return storage.waiters.remove(at: index)
-                }
-            }
-            switch reason {
+            switch await suspend(in: WaitForStream(listener: self), id: id, within: node.deadlines, until: instant) {
             case .ready, .gone: continue
             case .expired: throw AstraNetError(.deadlineExceeded, "nobody dialled '\(name)' in time")
             case .cancelled: throw CancellationError()
+            }
+        }
+    }
+
+    /// Where a task waits for a stream.
+    private struct WaitForStream: WaitPlace {
+        let listener: Listener
+
+        func put(_ waiter: Waiter) -> Bool {
+            listener.storage.withLockedValue { storage in
+                guard storage.accepted.isEmpty, !storage.isClosed else { return false }
+                storage.waiters.append(waiter)
+                return true
+            }
+        }
+
+        func takeWaiter(_ id: UInt32) -> Waiter? {
+            listener.storage.withLockedValue { storage in
+                guard let index = storage.waiters.firstIndex(where: { $0.id == id }) else { return nil }
+                return storage.waiters.remove(at: index)
             }
         }
     }

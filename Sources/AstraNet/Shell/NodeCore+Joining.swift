@@ -8,8 +8,8 @@ extension NodeCore {
     struct Joining {
         var plan = JoinPlan()
         /// Who keeps what joined, to be told when the node is closed.
-        var keepers: [UInt64: Waiter] = [:]
-        var lastKeeper: UInt64 = 0
+        var keepers: [UInt32: Waiter] = [:]
+        var lastKeeper: UInt32 = 0
         var ticks: RepeatedTask?
         var tickCount = 0
     }
@@ -26,20 +26,28 @@ extension NodeCore {
     /// Joins `target` until the task is cancelled or the node is closed.
     func keepJoined(_ target: JoinPlan.Target) async {
         let id = joining.withLockedValue { joining in
-            joining.lastKeeper += 1
+            joining.lastKeeper &+= 1
             return joining.lastKeeper
         }
         change { $0.add(target, now: now) }
         // Until the node is closed or the task is cancelled.
-        _ = await suspend(id: id, within: deadlines, until: nil) { waiter in
-            joining.withLockedValue { $0.keepers[id] = waiter }
-            // The node may have been closed before that. Only the code that takes the waiter out resumes it.
-            guard isClosed else { return true }
-            return joining.withLockedValue { $0.keepers.removeValue(forKey: id) } == nil
-        } remove: { id in
-            self.joining.withLockedValue { $0.keepers.removeValue(forKey: id) }
-        }
+        _ = await suspend(in: WaitForClose(core: self), id: id, within: deadlines, until: nil)
         perform(joining.withLockedValue { $0.plan.remove(target) })
+    }
+
+    /// Where a task waits for the node to be closed.
+    private struct WaitForClose: WaitPlace {
+        let core: NodeCore
+
+        func put(_ waiter: Waiter) -> Bool {
+            core.joining.withLockedValue { $0.keepers[waiter.id] = waiter }
+            // The node may have been closed before that. Only the code that takes the waiter out resumes it.
+            return !core.isClosed || takeWaiter(waiter.id) == nil
+        }
+
+        func takeWaiter(_ id: UInt32) -> Waiter? {
+            core.joining.withLockedValue { $0.keepers.removeValue(forKey: id) }
+        }
     }
 
     /// FOLLOW: `host` says over `link` that it can be reached at `text`.

@@ -125,10 +125,3 @@ extension NodeCore {
         shared.withLockedValue { $0.peers.isLinked(to: host) }
     }
 }
-
-extension ByteBuffer {
-    /// Appends RST: `host` is lost to `peer`.
-    mutating func writeReset(of host: HostID, to peer: HostID) {
-        writeOp(OpHeader(.rst, to: Address(host: peer, port: 0), from: Address(host: host, port: 0)))
-    }
-}

@@ -51,7 +51,7 @@ extension NodeCore {
         guard let way = listener.visibility.way else { return listener }
         // A name that was told to one peer is not for others, who may guess its port.
         // Over another link to the same host it may come all the same: who claims to be behind one may not.
-        let isTheirs = way.host == remote && (way.link == link.id || link.direct.withLockedValue { $0?.host } == remote)
+        let isTheirs = way.host == remote && (way.link == link.id || link.peer?.host == remote)
         return isTheirs ? listener : nil
     }
 
@@ -216,33 +216,54 @@ extension NodeCore {
     func waitForOffer(of name: String, from way: Way?, deadline: ContinuousClock.Instant) async throws {
         let instant = surroundings.deadline(deadline, on: timers)
         while true {
-            let (result, id) = shared.withLockedValue { shared -> (Result<Void, AstraNetError>?, UInt64) in
-                shared.lastWaiter += 1
+            let (result, id) = shared.withLockedValue { shared -> (Result<Void, AstraNetError>?, UInt32) in
+                shared.lastWaiter &+= 1
                 return (shared.offerState(of: name, from: way), shared.lastWaiter)
             }
             if let result { return try result.get() }
-            let reason = await suspend(id: id, within: deadlines, until: instant) { waiter in
-                shared.withLockedValue { shared in
-                    guard shared.offerState(of: name, from: way) == nil else { return false }
-                    shared.waiters[name, default: []].append(OfferWaiter(waiter: waiter, way: way))
-                    return true
-                }
-            } remove: { id in
-                self.shared.withLockedValue { shared in
-                    guard let index = shared.waiters[name]?.firstIndex(where: { $0.waiter.id == id }) else {
-                        return nil
-                    }
-                    let waiting = shared.waiters[name]?.remove(at: index)
-                    if shared.waiters[name]?.isEmpty == true { shared.waiters[name] = nil }
-                    return waiting?.waiter
-                }
-            }
-            switch reason {
+            let place = WaitForOffer(wait: OfferWait(core: self, name: name, way: way))
+            switch await suspend(in: place, id: id, within: deadlines, until: instant) {
             case .ready: continue
             case .gone: throw isClosed ? AstraNetError(.closed, "the node is closed") : Self.wayGone
             case .expired: throw AstraNetError(.deadlineExceeded, "nobody offers '\(name)'")
             case .cancelled: throw CancellationError()
             }
+        }
+    }
+}
+
+/// A wait for an offer of a name. On the heap: a wait for a host to come is rare and long.
+private final class OfferWait: Sendable {
+    let core: NodeCore
+    let name: String
+    /// The wait is over when the way to this peer is gone, if any.
+    let way: NodeCore.Way?
+
+    init(core: NodeCore, name: String, way: NodeCore.Way?) {
+        self.core = core
+        self.name = name
+        self.way = way
+    }
+}
+
+/// Where a dial waits for an offer.
+private struct WaitForOffer: WaitPlace {
+    let wait: OfferWait
+
+    func put(_ waiter: Waiter) -> Bool {
+        wait.core.shared.withLockedValue { shared in
+            guard shared.offerState(of: wait.name, from: wait.way) == nil else { return false }
+            shared.waiters[wait.name, default: []].append(NodeCore.OfferWaiter(waiter: waiter, way: wait.way))
+            return true
+        }
+    }
+
+    func takeWaiter(_ id: UInt32) -> Waiter? {
+        wait.core.shared.withLockedValue { shared in
+            guard let index = shared.waiters[wait.name]?.firstIndex(where: { $0.waiter.id == id }) else { return nil }
+            let waiting = shared.waiters[wait.name]?.remove(at: index)
+            if shared.waiters[wait.name]?.isEmpty == true { shared.waiters[wait.name] = nil }
+            return waiting?.waiter
         }
     }
 }
@@ -262,12 +283,5 @@ extension NodeCore.Shared {
     fileprivate func preferredLink(for route: ServiceRegistry.Route) -> NodeCore.LinkID {
         let preferred = peers.host(of: route.link).flatMap { peers.link(to: $0) } ?? route.link
         return registry.leaving.contains(preferred) ? route.link : preferred
-    }
-}
-
-extension ByteBuffer {
-    /// Appends SERVICE or NO_SERVICE.
-    mutating func writeService(_ command: Command, _ name: String, at address: Address, to host: HostID = .peer) {
-        writeOp(OpHeader(command, to: Address(host: host, port: 0), from: address), text: name)
     }
 }

@@ -26,7 +26,7 @@ final class NodeCore: Sendable {
     struct Shared {
         var lastPort = Address.firstDynamicPort - 1
         var lastLink: LinkID = 0
-        var lastWaiter: UInt64 = 0
+        var lastWaiter: UInt32 = 0
         var links: [LinkID: Link] = [:]
         /// Links whose handshake is not done.
         var handshaking: [LinkID: Link] = [:]

@@ -1,3 +1,5 @@
+internal import NIOCore
+
 #if canImport(Glibc)
     internal import Glibc
 #elseif canImport(Musl)
@@ -53,6 +55,21 @@ public final class SharedMemory: Sendable {
         precondition(use == .writes && offset >= 0 && bytes.count <= size - offset, "beyond what is shared")
         guard let source = bytes.baseAddress else { return }
         UnsafeMutableRawPointer(bitPattern: address + UInt(offset))?.copyMemory(from: source, byteCount: bytes.count)
+    }
+
+    /// Copies the bytes at `place`; the other end may change them meanwhile.
+    ///
+    /// - Throws: ``AstraNetError`` with code `protocolViolation` if there are no such bytes.
+    func bytes(at place: SharedPlace) throws(AstraNetError) -> ByteBuffer {
+        var bytes = ByteBufferAllocator().buffer(capacity: place.count)
+        var isThere = false
+        bytes.writeWithUnsafeMutableBytes(minimumWritableBytes: place.count) { target in
+            let room = UnsafeMutableRawBufferPointer(start: target.baseAddress, count: place.count)
+            isThere = read(at: place.offset, into: room)
+            return isThere ? place.count : 0
+        }
+        guard isThere else { throw AstraNetError(.protocolViolation, "the peer shares what is not there") }
+        return bytes
     }
 
     /// Copies what is there; the other end may change it meanwhile.

@@ -40,10 +40,10 @@ public final class Stream: Sendable {
             self.state = state
         }
 
-        /// The number of a wait. Numbers repeat after four billion waits; no deadline or cancellation is that late.
-        mutating func nextWaiterID() -> UInt64 {
+        /// The number of a wait.
+        mutating func nextWaiterID() -> UInt32 {
             lastWaiterID &+= 1
-            return UInt64(lastWaiterID)
+            return lastWaiterID
         }
     }
 
@@ -304,29 +304,12 @@ public final class Stream: Sendable {
         ready: (inout Storage) -> Result<Value, any Error>?, timeoutMessage: () -> String
     ) async throws -> Value {
         while true {
-            let (result, id) = withStorage { storage -> (Result<Value, any Error>?, UInt64) in
+            let (result, id) = withStorage { storage -> (Result<Value, any Error>?, UInt32) in
                 (ready(&storage), storage.nextWaiterID())
             }
             if let result { return try result.get() }
-            let reason = await suspend(id: id, within: link.deadlines, until: link.deadline(deadline)) { waiter in
-                withStorage { storage in
-                    // Events between the look above and here: the task looks again.
-                    if storage.isReady(kind) { return false }
-                    let active = storage.activate()
-                    precondition(active.state.waiters[kind] == nil, "two tasks wait on one direction of a stream")
-                    active.state.waiters[kind] = waiter
-                    return true
-                }
-            } remove: { id in
-                self.withStorage { storage in
-                    guard let active = storage.active, active.state.waiters[kind]?.id == id else { return nil }
-                    let waiter = active.state.waiters[kind]
-                    active.state.waiters[kind] = nil
-                    storage.deactivateIfIdle()
-                    return waiter
-                }
-            }
-            switch reason {
+            let place = StreamWaitPlace(stream: self, kind: kind)
+            switch await suspend(in: place, id: id, within: link.deadlines, until: link.deadline(deadline)) {
             case .ready, .gone: continue
             case .expired: throw AstraNetError(.deadlineExceeded, timeoutMessage())
             case .cancelled: throw CancellationError()
@@ -362,6 +345,34 @@ public final class Stream: Sendable {
         var delegate: (any StreamDelegate)?
         var outbox = Deque<ByteBuffer>()
         var offered = Deque<Stream>()
+    }
+}
+
+/// Where a task waits on a stream.
+private struct StreamWaitPlace: WaitPlace {
+    let stream: Stream
+    let kind: Stream.Wait
+
+    func put(_ waiter: Waiter) -> Bool {
+        stream.withStorage { storage in
+            // Events between the task's look at the stream and here: the task looks again.
+            if storage.isReady(kind) { return false }
+            let active = storage.activate()
+            precondition(active.state.waiters[kind] == nil, "two tasks wait on one direction of a stream")
+            active.state.waiters[kind] = waiter
+            return true
+        }
+    }
+
+    func takeWaiter(_ id: UInt32) -> Waiter? {
+        stream.withStorage { storage in
+            guard let active = storage.active, let waiter = active.state.waiters[kind], waiter.id == id else {
+                return nil
+            }
+            active.state.waiters[kind] = nil
+            storage.deactivateIfIdle()
+            return waiter
+        }
     }
 }
 

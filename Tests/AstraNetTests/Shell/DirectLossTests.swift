@@ -27,7 +27,7 @@ import Testing
         var streams: [HostID: AstraNet.Stream] = [:]
         while streams.count < 2 {
             let stream = try await client.dial("echo", deadline: .soon)
-            #expect(stream.link.direct.withLockedValue { $0?.host } == stream.remoteAddress.host)
+            #expect(stream.link.peer?.host == stream.remoteAddress.host)
             streams[stream.remoteAddress.host] = stream
         }
         for stream in streams.values { try await stream.expectEcho(count: 1_000) }

@@ -14,7 +14,7 @@ import Testing
             for client in [mesh.direct, mesh.routed] {
                 #expect(try await client.post(name, Self.body) == name)
                 let stream = try await client.dial("echo-\(name)", deadline: .soon)
-                let way = try #require(stream.link.direct.withLockedValue { $0?.host })
+                let way = try #require(stream.link.peer?.host)
                 #expect((way == stream.remoteAddress.host) == (client === mesh.direct))
                 try await stream.expectEcho(count: 200_000)
                 stream.close()

@@ -7,13 +7,12 @@ import Testing
     private static let header = OpHeader(
         .data, to: Address(HostID(rawValue: 1), 2), from: Address(HostID(rawValue: 3), 4))
 
-    /// What a packer emits for `write`, and what it counted.
+    /// The buffers of a packer for `write`, and what it counted.
     private func packed(_ write: (inout OpPacker) -> Void) -> (buffers: [ByteBuffer], written: Int) {
-        var buffers: [ByteBuffer] = []
-        var packer = OpPacker(allocator: ByteBufferAllocator()) { buffers.append($0) }
+        var packer = OpPacker(allocator: ByteBufferAllocator())
         write(&packer)
-        packer.finish()
-        return (buffers, packer.written)
+        let written = packer.written
+        return (packer.takeBuffers(), written)
     }
 
     @Test func nothingIsEmittedForNothing() {

@@ -1,72 +1,95 @@
 internal import NIOCore
 
-/// Ops that are back to back in what was read and go to the same link, so that they leave as one piece.
-struct ForwardRun {
-    var way: Link?
-    var start = 0
-    var end = 0
-}
+/// A router's work: ops for other hosts go to their links as they are. Belongs to the event loop of the link that they come from.
+///
+/// Pieces of a quarter of a read and more are passed on without a copy.
+final class LinkForwarder {
+    /// Ops that are back to back in what was read and go to the same link, so that they leave as one piece.
+    struct Run {
+        fileprivate var way: Link?
+        fileprivate var start = 0
+        fileprivate var end = 0
+    }
 
-/// A router's work: ops for other hosts go to their links as they are, without a copy of what is large, a quarter of a read and more.
-extension LinkHandler {
+    private let node: NodeCore
+    private let link: Link
+    /// Where ops for other hosts go, as far as this link has asked.
+    private var routes: [HostID: Link] = [:]
+    /// With so many routes those whose link is closed are looked for.
+    private var sweepsAt = LinkForwarder.fewestRoutes
+
+    private static let fewestRoutes = 64
+
+    init(_ link: Link) {
+        node = link.node
+        self.link = link
+    }
+
     /// Takes an op for another host, which stands at `start..<end` of what was read.
-    func forward(_ op: Op, from start: Int, to end: Int, of bytes: ByteBuffer, _ run: inout ForwardRun) {
+    ///
+    /// - Returns: why the link must be closed; `nil` as a rule.
+    func take(
+        _ op: Op, at range: Range<Int>, of bytes: ByteBuffer, from peer: LinkPeer, _ run: inout Run
+    ) -> AstraNetError? {
         let host = op.header.destination.host
-        // Nobody speaks for others behind a router, and abilities end at it.
-        guard op.header.source.host == peer, op.payload.readableBytes <= Op.maximumPayload else { return }
+        // No peer speaks for others behind a router, and abilities end at it.
+        guard op.header.source.host == peer.host, op.payload.readableBytes <= Op.maximumPayload else { return nil }
         guard let way = way(to: host) else {
             if node.configuration.role == .router, op.header.command != .rst {
                 link.sendControl { $0.writeReset(of: host, to: op.header.source.host) }
             }
-            return
+            return nil
         }
-        if run.way === way, run.end == start {
-            run.end = end
-        } else {
-            finish(&run, of: bytes)
-            run = ForwardRun(way: way, start: start, end: end)
+        if run.way === way, run.end == range.lowerBound {
+            run.end = range.upperBound
+            return nil
         }
+        let failure = finish(&run, of: bytes)
+        run = Run(way: way, start: range.lowerBound, end: range.upperBound)
+        return failure
     }
 
     /// Hands over what has been collected.
-    func finish(_ run: inout ForwardRun, of bytes: ByteBuffer) {
-        guard let way = run.way, let slice = bytes.getSlice(at: run.start, length: run.end - run.start) else { return }
+    ///
+    /// - Returns: why the link must be closed; `nil` as a rule.
+    func finish(_ run: inout Run, of bytes: ByteBuffer) -> AstraNetError? {
+        guard let way = run.way, let slice = bytes.getSlice(at: run.start, length: run.end - run.start) else {
+            return nil
+        }
         run.way = nil
         // A slice holds on to all that was read, so what is a small part of that is copied.
         let ops = slice.readableBytes >= bytes.storageCapacity / 4 ? slice : ByteBuffer(copying: slice)
         switch way.forward(ops, from: link) {
         case .done: break
-        case .full, .sourceIsFull: refuseToForward(ops, to: way)
+        case .full, .sourceIsFull: return refuse(ops, to: way)
         case .closed: routes = routes.filter { $0.value !== way }
         }
+        return nil
     }
 
-    private static func readAgain(_ ops: inout ByteBuffer) -> Op? {
-        do {
-            return try ops.readOp()
-        } catch {
-            preconditionFailure("it was read once already: \(error)")
-        }
+    /// The link is gone.
+    func end() {
+        routes = [:]
     }
 
     private func way(to host: HostID) -> Link? {
         if let known = routes[host], !known.isClosed { return known }
         let found = node.route(from: link, to: host)
         routes[host] = found
-        if routes.count >= routeSweep {
+        if routes.count >= sweepsAt {
             // Hosts come and go, and a route to one that has gone is never asked for again.
             routes = routes.filter { !$0.value.isClosed }
-            routeSweep = max(64, 2 * routes.count)
+            sweepsAt = max(Self.fewestRoutes, 2 * routes.count)
         }
         return found
     }
 
     /// The link to the destination has as much to send as it may: the streams whose bytes come now fail at both ends, the
     /// others go on. What is no stream's bytes keeps its place behind those, or a stream could seem to end before them.
-    private func refuseToForward(_ ops: ByteBuffer, to way: Link) {
+    private func refuse(_ ops: ByteBuffer, to way: Link) -> AstraNetError? {
         var ops = ops
         var failed: Set<StreamTable.Key> = []
-        while closeReason == nil, let op = Self.readAgain(&ops) {
+        while let op = Self.readAgain(&ops) {
             let key = StreamTable.Key(remote: op.header.source, localPort: op.header.destination.port)
             guard !failed.contains(key) else { continue }
             var urgent = ByteBuffer()
@@ -81,10 +104,19 @@ extension LinkHandler {
             }
             switch way.forward(urgent, from: link, isUrgent: true) {
             case .done, .closed: break
-            // Nobody who heeds credit comes here, and with anything less than its end some stream would wait for ever.
-            case .sourceIsFull: close(AstraNetError(.limitReached, "the peer sends more than others take"))
+            // A peer that heeds credit does not come here, and with anything less than its end some stream would wait for ever.
+            case .sourceIsFull: return AstraNetError(.limitReached, "the peer sends more than others take")
             case .full: way.close(AstraNetError(.limitReached, "too much waits for the peer"))
             }
+        }
+        return nil
+    }
+
+    private static func readAgain(_ ops: inout ByteBuffer) -> Op? {
+        do {
+            return try ops.readOp()
+        } catch {
+            preconditionFailure("it was read once already: \(error)")
         }
     }
 }

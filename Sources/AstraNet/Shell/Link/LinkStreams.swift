@@ -1,39 +1,122 @@
 internal import DequeModule
+internal import Logging
 internal import NIOConcurrencyHelpers
 internal import NIOCore
 
-/// Ops of streams: the handler answers dials, passes the other ops to the stream's state machine, and performs its actions.
-extension LinkHandler {
+/// The streams of a link: answers dials, passes other ops to the state machine of their stream, performs its actions, and wakes the
+/// tasks and delegates that wait for table. Belongs to the event loop of its link.
+final class LinkStreams {
+    private let node: NodeCore
+    private let link: Link
+    var log: Logger
+    private var table = StreamTable()
+    /// Streams whose tasks and delegates are to be told of events, and other work, at the end of the read.
+    private var toWake = Deque<Outbox.Turn>()
+    /// ``wakeAll()`` runs.
+    private var isWaking = false
+    /// The streams that are still to be woken have a turn of their own.
+    private var isTurnScheduled = false
+    /// The link is gone.
+    private var hasEnded = false
+    /// How much larger than the protocol's the windows of all streams are, in bytes.
+    private var extraWindow = 0
+
+    init(_ link: Link, log: Logger) {
+        node = link.node
+        self.link = link
+        self.log = log
+    }
+
+    /// How many streams there are.
+    var count: Int { table.count }
+
+    /// Whether some closed stream still has bytes to send.
+    var hasLingering: Bool { table.hasLingering }
+
+    /// The stream with this name.
+    subscript(key: StreamTable.Key) -> Stream? { table[key] }
+
+    // MARK: - Beginning and end
+
+    /// Knows a stream of this node from now on, whose DIAL leaves. Returns `false`, and fails the stream, if an old stream has its
+    /// port: port numbers have wrapped around.
+    func begin(_ stream: Stream) -> Bool {
+        guard table[stream.key] == nil else {
+            link.giveStreamPlace()
+            settleOffer(of: stream)
+            failLocally(stream, AstraNetError(.refused, "\(stream.localAddress) is in use"))
+            return false
+        }
+        table.insert(stream, halfOpenSince: nil)
+        return true
+    }
+
+    /// The link is gone, and so are all its streams and those whose DIAL did not leave.
+    func end(_ unsent: [Stream], _ reason: AstraNetError) {
+        hasEnded = true
+        for stream in unsent {
+            link.giveStreamPlace()
+            failLocally(stream, reason)
+        }
+        for stream in table.removeAll() { failLocally(stream, reason) }
+    }
+
+    /// The peer, a router, has lost `host`.
+    func loseRoute(to host: HostID) {
+        let lost = AstraNetError(.linkLost, "the route to \(host) broke")
+        for stream in table.all(of: host) { forget(stream, lost) }
+    }
+
+    /// Fails the streams that were waited for too long.
+    func failOverdue() {
+        for (stream, error) in table.takeOverdue(now: link.now, limits: node.configuration.streams) {
+            tellFailure(of: stream, error.message)
+            forget(stream, error)
+        }
+    }
+
+    /// A closed stream has bytes that wait for credit, or is a pushed one that waits for the client's answer.
+    func lingers(_ stream: Stream) {
+        table.lingers(stream, since: link.now)
+    }
+
+    // MARK: - Dials
+
     /// DIAL: a new stream for a listener, or a source that a server pushes to a request of ours.
-    func takeDial(_ op: Op) {
+    ///
+    /// - Throws: why the link must be closed.
+    func takeDial(_ op: Op, from peer: LinkPeer) throws(AstraNetError) {
         let block = op.payload.readableBytes > 0 ? DialBlock(decoding: op.payload) : nil
-        if let source = block?.source { return takePush(op, source) }
+        if let source = block?.source { return try takePush(op, source, from: peer) }
         let local = node.address(port: op.header.destination.port)
         let remote = op.header.source
         let key = StreamTable.Key(remote: remote, localPort: local.port)
-        guard streams[key] == nil else { return }
+        guard table[key] == nil else { return }
         // A node behind a router that sends a block is one of this library.
-        let understandsError = remote.host == peer ? can(.refuse, with: remote.host) : block != nil
+        let understandsError = remote.host == peer.host ? peer.can(.refuse, with: remote.host) : block != nil
         guard let listener = node.listener(on: local.port, for: remote.host, over: link) else {
             return refuse(remote, local, "nobody listens on \(local)", understands: understandsError)
         }
-        guard streams.halfOpenCount < node.configuration.maximumHalfOpenPerLink else {
+        guard table.halfOpenCount < node.configuration.maximumHalfOpenPerLink else {
             node.counters.refusedStreams.add(1, ordering: .relaxed)
             return refuse(
                 remote, local, "\(local.host) takes no more dials of this link before others are confirmed",
                 understands: understandsError)
         }
-        if let cookie = block?.cookie, remote.host != peer, cookie != node.cookies.make(for: remote.host) {
+        if let cookie = block?.cookie, remote.host != peer.host, cookie != node.cookies.make(for: remote.host) {
             return refuse(remote, local, PushCookies.wrongCookie, understands: true)
         }
         guard link.takeStreamPlace() else {
             return refuse(
                 remote, local, "\(local.host) takes no more streams of this link", understands: understandsError)
         }
-        let isEager = remote.host == peer ? can(.eager, with: remote.host) : block?.cookie != nil
+        let isEager = remote.host == peer.host ? peer.can(.eager, with: remote.host) : block?.cookie != nil
         let stream = Stream(state: .listener(isEager: isEager), localPort: local.port, remote: remote, link: link)
-        if let block { stream.keep(block, mayPush: isEager && (remote.host != peer || can(.push, with: remote.host))) }
-        streams.insert(stream, halfOpenSince: isEager ? nil : now)
+        if let block {
+            let mayPush = isEager && (remote.host != peer.host || peer.can(.push, with: remote.host))
+            stream.keep(block, mayPush: mayPush)
+        }
+        table.insert(stream, halfOpenSince: isEager ? nil : link.now)
         if isEager, case .refused(let message) = listener.accept(stream) {
             node.counters.refusedStreams.add(1, ordering: .relaxed)
             remove(stream)
@@ -44,7 +127,7 @@ extension LinkHandler {
         if isEager, listener.answersSoon {
             // It leaves with what the listener answers.
             link.sendControlPatiently { $0.writeOp(syn) }
-        } else if !isEager, block?.push != nil, remote.host != peer {
+        } else if !isEager, block?.push != nil, remote.host != peer.host {
             link.sendControl { $0.writeOp(syn, DialBlock(cookie: self.node.cookies.make(for: remote.host))) }
         } else {
             link.sendControl { $0.writeOp(syn) }
@@ -60,18 +143,18 @@ extension LinkHandler {
     // MARK: - Pushed sources
 
     /// DIAL of a pushed source: taken only if a request of ours granted it (`docs/protocol.md` §6); otherwise answered with ERR.
-    private func takePush(_ op: Op, _ source: DialBlock.Source) {
+    private func takePush(_ op: Op, _ source: DialBlock.Source, from peer: LinkPeer) throws(AstraNetError) {
         let remote = op.header.source
         let local = node.address(port: op.header.destination.port)
         let masterKey = StreamTable.Key(
             remote: Address(host: remote.host, port: source.streamPort), localPort: local.port)
-        guard let master = streams[masterKey] else {
+        guard let master = table[masterKey] else {
             // A router with two links here may answer over either.
-            if !passToSiblings(op) { refuse(remote, local, Self.noRequest) }
+            if try !passToSiblings(op, from: peer) { refuse(remote, local, Self.noRequest) }
             return
         }
         let key = StreamTable.Key(remote: remote, localPort: local.port)
-        let isFresh = streams[key] == nil
+        let isFresh = table[key] == nil
         var action = master.withStorage { $0.receivePush(source, isFresh: isFresh) }
         if case .full(let offered) = action {
             // A source that failed before it was accepted is not counted any more at the server.
@@ -94,16 +177,16 @@ extension LinkHandler {
                 return refuse(remote, local, "\(local.host) takes no more streams of this link")
             }
             let stream = Stream(state: .pushed(window: window), localPort: local.port, remote: remote, link: link)
-            streams.insert(stream, halfOpenSince: nil)
+            table.insert(stream, halfOpenSince: nil)
             guard let queueWake = master.withStorage({ $0.offer(stream) }) else { return stream.decline() }
-            if queueWake { toWake.append(.wake(master)) }
+            if queueWake { mustWake(master) }
         }
     }
 
-    /// The request that a pushed source belongs to which is not accepted yet.
+    /// The request of a pushed source that is not accepted yet.
     private func master(of stream: Stream) -> Stream? {
         // Both are at the same port of this node, and no other request is.
-        streams.all(of: stream.remoteAddress.host).first { other in
+        table.all(of: stream.remoteAddress.host).first { other in
             other.localPort == stream.localPort
                 && other.withStorage {
                     guard case .receiving = $0.active?.state.pushes else { return false }
@@ -114,11 +197,25 @@ extension LinkHandler {
 
     // MARK: - Ops of streams
 
+    /// SHARED: as DATA, with the bytes in memory that both nodes have.
+    ///
+    /// - Throws: why the link must be closed.
+    func takeShared(_ header: OpHeader, _ place: SharedPlace, from peer: LinkPeer) throws(AstraNetError) {
+        guard let memory = link.memory else { return }
+        let header = OpHeader(.data, to: header.destination, from: header.source)
+        try take(Op(header: header), from: peer, shared: (place, memory))
+    }
+
+    /// Takes an op of a stream.
+    ///
     /// - Parameter shared: the place of the bytes of a DATA op that does not carry them.
-    func takeStreamOp(_ op: Op, shared: (place: SharedPlace, memory: SharedMemory)? = nil) {
+    /// - Throws: why the link must be closed.
+    func take(
+        _ op: Op, from peer: LinkPeer, shared: (place: SharedPlace, memory: SharedMemory)? = nil
+    ) throws(AstraNetError) {
         let key = StreamTable.Key(remote: op.header.source, localPort: op.header.destination.port)
-        guard let stream = streams[key] else {
-            passToSiblings(op)
+        guard let stream = table[key] else {
+            _ = try passToSiblings(op, from: peer)
             return
         }
         var queueWake = false
@@ -161,7 +258,7 @@ extension LinkHandler {
                     var unread = op.payload
                     if let (place, memory) = shared {
                         do throws(AstraNetError) {
-                            unread = try Self.read(place, of: memory)
+                            unread = try memory.bytes(at: place)
                         } catch {
                             lost = error
                             break
@@ -192,7 +289,7 @@ extension LinkHandler {
                 case .doNothing: break
                 case .sendAck:
                     reply = .ack
-                    if case .receiving = storage.active?.state.pushes, stream.remoteAddress.host != peer,
+                    if case .receiving = storage.active?.state.pushes, stream.remoteAddress.host != peer.host,
                         let cookie = DialBlock(decoding: op.payload)?.cookie
                     {
                         storage.state.peerUnderstandsPush()
@@ -230,7 +327,7 @@ extension LinkHandler {
             settlesOffer = wasOffered && storage.state.offer != .made
         }
         withExtendedLifetime(dropped) {}
-        if let lost { return close(lost) }
+        if let lost { throw lost }
         if settlesOffer { settleOffer(of: stream) }
         if isForgotten { remove(stream) }
         if let reply {
@@ -241,7 +338,7 @@ extension LinkHandler {
             if let cookie = replyBlock?.cookie { node.cookies.keep(cookie, of: stream.remoteAddress.host) }
         }
         if accept {
-            streams.opened(stream)
+            table.opened(stream)
             if let cookie = DialBlock(decoding: op.payload)?.cookie,
                 cookie == node.cookies.make(for: stream.remoteAddress.host)
             {
@@ -270,13 +367,13 @@ extension LinkHandler {
             forget(stream, failure)
             if tellsDecline { stream.tellDecline() }
         }
-        if queueWake { toWake.append(.wake(stream)) }
+        if queueWake { mustWake(stream) }
         if queueFlush { link.markDirty(stream) }
     }
 
     /// A pushed source of this node was accepted or has ended.
-    func settleOffer(of stream: Stream) {
-        if let master = stream.settleOffer() { toWake.append(.wake(master)) }
+    private func settleOffer(of stream: Stream) {
+        if let master = stream.settleOffer() { mustWake(master) }
     }
 
     /// How many links to one host are asked for a stream.
@@ -289,22 +386,19 @@ extension LinkHandler {
     /// too many.
     ///
     /// - Returns: whether another link may know the stream.
-    @discardableResult
-    private func passToSiblings(_ op: Op) -> Bool {
-        guard let peer, op.header.source.host != peer else { return false }
-        let siblings = node.links(to: peer, except: link, atMost: Self.siblings)
+    /// - Throws: why the link must be closed.
+    private func passToSiblings(_ op: Op, from peer: LinkPeer) throws(AstraNetError) -> Bool {
+        guard op.header.source.host != peer.host else { return false }
+        let siblings = node.links(to: peer.host, except: link, atMost: Self.siblings)
         guard !siblings.isEmpty else { return false }
         let size = (Self.passedSize + op.payload.readableBytes) * siblings.count
         let isBytes = op.header.command == .data
         guard link.takePassing(size, isUrgent: !isBytes) else {
-            guard isBytes else {
-                close(AstraNetError(.limitReached, "the peer sends more than is taken"))
-                return true
-            }
+            guard isBytes else { throw AstraNetError(.limitReached, "the peer sends more than is taken") }
             let message = "too many bytes wait to be taken on this node"
             link.sendControl { $0.writeFailure(message, to: op.header.source, from: op.header.destination) }
             let failure = OpHeader(.err, to: op.header.destination, from: op.header.source)
-            return passToSiblings(Op(header: failure, payload: ByteBuffer(string: message)))
+            return try passToSiblings(Op(header: failure, payload: ByteBuffer(string: message)), from: peer)
         }
         // What waits must not hold on to all that was read with it.
         let passed = Op(header: op.header, payload: ByteBuffer(copying: op.payload))
@@ -334,35 +428,35 @@ extension LinkHandler {
 
     private static let noRequest = "no request waits for this source"
 
-    /// - Returns: whether the op was taken.
-    private func takeFromSibling(_ op: Op) -> Bool {
+    /// Takes an op that came over another link to the same host, if it is for a stream of this link.
+    ///
+    /// - Returns: whether it is.
+    /// - Throws: why the link must be closed.
+    func takeFromSibling(_ op: Op, from peer: LinkPeer) throws(AstraNetError) -> Bool {
+        let local = op.header.destination.port
         if op.header.command == .dial {
-            guard let source = DialBlock(decoding: op.payload)?.source,
-                streams[
-                    StreamTable.Key(
-                        remote: Address(host: op.header.source.host, port: source.streamPort),
-                        localPort: op.header.destination.port)] != nil
-            else { return false }
-            takePush(op, source)
+            guard let source = DialBlock(decoding: op.payload)?.source else { return false }
+            let master = Address(host: op.header.source.host, port: source.streamPort)
+            guard table[StreamTable.Key(remote: master, localPort: local)] != nil else { return false }
+            try takePush(op, source, from: peer)
         } else {
-            let key = StreamTable.Key(remote: op.header.source, localPort: op.header.destination.port)
-            guard streams[key] != nil else { return false }
-            takeStreamOp(op)
+            guard table[StreamTable.Key(remote: op.header.source, localPort: local)] != nil else { return false }
+            try take(op, from: peer)
         }
-        wakeAll()
-        flush()
         return true
     }
 
+    // MARK: - Endings
+
     /// The stream is over on this side of the link; its waiters are told at the end of the read.
-    func forget(_ stream: Stream, _ error: AstraNetError) {
+    private func forget(_ stream: Stream, _ error: AstraNetError) {
         remove(stream)
         failLocally(stream, error)
     }
 
     /// The link knows the stream no longer.
     func remove(_ stream: Stream) {
-        guard streams.remove(stream) else { return }
+        guard table.remove(stream) else { return }
         link.giveStreamPlace()
         settleOffer(of: stream)
         let limit = stream.withStorage { $0.state.receiveWindow.limit }
@@ -370,30 +464,64 @@ extension LinkHandler {
         extraWindow -= max(0, Int(limit) - Int(SendWindow.initialSize))
     }
 
-    func failLocally(_ stream: Stream, _ error: AstraNetError) {
+    private func failLocally(_ stream: Stream, _ error: AstraNetError) {
         var dropped = Deque<ByteBuffer>()
         let queueWake = stream.withStorage { storage -> Bool in
             guard storage.state.fail(error) != .doNothing else { return false }
             if let active = storage.active { swap(&dropped, &active.state.outbox) }
             return storage.queueWake()
         }
-        if queueWake { toWake.append(.wake(stream)) }
+        if queueWake { mustWake(stream) }
     }
 
-    func tellFailure(of stream: Stream, _ message: String) {
+    private func tellFailure(of stream: Stream, _ message: String) {
         link.sendControl { $0.writeFailure(message, to: stream.remoteAddress, from: stream.localAddress) }
     }
+
+    // MARK: - Windows
+
+    /// The larger window that a stream should have, which WND_SIZE tells its peer; `nil` if it keeps what it has. Under the
+    /// stream's lock.
+    ///
+    /// - Parameter credit: the credit that is returned now.
+    func largerWindow(for storage: inout Stream.Storage, credit: UInt32) -> UInt32? {
+        let window = storage.state.receiveWindow
+        let largest = UInt32(clamping: max(node.configuration.maximumWindow, Int(SendWindow.initialSize)))
+        guard
+            let larger = storage.tuning.credited(
+                credit, unread: window.unread, limit: window.limit, largest: largest, now: link.now,
+                roundTrip: link.roundTrip.load(ordering: .relaxed))
+        else { return nil }
+        // Windows beyond what the protocol gives every stream may grow to a quarter of what the link may hold.
+        let more = Int(larger - window.limit)
+        guard extraWindow + more <= node.configuration.maximumBufferedPerLink / 4 else { return nil }
+        extraWindow += more
+        storage.state.growReceiveWindow(to: larger)
+        return larger
+    }
+
+    // MARK: - Waking
 
     /// How long delegates may run before the event loop looks at its sockets again: 200 µs.
     private static let turn: UInt64 = 200_000
 
-    /// Wakes the tasks and calls the delegates of the streams on which something happened, for at most a turn. The rest has
-    /// its turn after the event loop has looked at its sockets.
+    /// The stream is to be woken at the next ``wakeAll()``.
+    func mustWake(_ stream: Stream) {
+        toWake.append(.wake(stream))
+    }
+
+    /// The work that other threads want to be done is done at the next ``wakeAll()``.
+    func mustTake(_ turns: [Outbox.Turn]) {
+        toWake.append(contentsOf: turns)
+    }
+
+    /// Wakes the tasks and calls the delegates of the streams on which something happened, and does what other threads want to be
+    /// done, for at most a turn. The rest has its turn after the event loop has looked at its sockets.
     func wakeAll() {
         guard !isWaking, !toWake.isEmpty else { return }
         isWaking = true
         defer { isWaking = false }
-        let end = now &+ Self.turn
+        let end = link.now &+ Self.turn
         var count = 0
         while let turn = toWake.popFirst() {
             switch turn {
@@ -401,19 +529,21 @@ extension LinkHandler {
             case .run(let body): body()
             }
             count += 1
-            // Looks at the clock only for every fourth stream. A link that has ended has no later turn.
-            if count & 3 == 0, !hasEnded, now > end { break }
+            // Looks at the clock only for every fourth stream. The event loop of a link that has ended may have no later turn.
+            if count & 3 == 0, !hasEnded, link.now > end { break }
         }
         guard !toWake.isEmpty, !isTurnScheduled else { return }
         isTurnScheduled = true
-        let link = link
         // Not `execute`: an event loop runs all that it was told to, also what it is told meanwhile, before its sockets.
-        link.eventLoop.scheduleTask(in: .microseconds(50)) {
-            guard let handler = link.handler.value else { return }
-            handler.isTurnScheduled = false
-            handler.wakeAll()
-            handler.flush()
-        }
+        let turn = NIOLoopBound(self, eventLoop: link.eventLoop)
+        link.eventLoop.scheduleTask(in: .microseconds(50)) { turn.value.takeTurn() }
+    }
+
+    /// Also for a link that is gone: tasks wait for its streams.
+    private func takeTurn() {
+        isTurnScheduled = false
+        wakeAll()
+        link.handler.value?.flush()
     }
 }
 
@@ -423,28 +553,5 @@ extension Stream.Storage {
         guard !isWakeQueued else { return false }
         isWakeQueued = true
         return true
-    }
-}
-
-extension ByteBuffer {
-    /// The number that is the payload of REWIND and WND_SIZE; `nil` where it is something else.
-    var number: UInt32? { readableBytes == 4 ? getInteger(at: readerIndex) : nil }
-
-    /// The first `length` bytes, or all where there are fewer.
-    func prefix(_ length: Int) -> ByteBuffer {
-        getSlice(at: readerIndex, length: min(length, readableBytes))!
-    }
-
-    /// Appends an op whose payload is a dial block, which is known to fit.
-    mutating func writeOp(_ header: OpHeader, _ block: DialBlock) {
-        writeOpHeader(header, payloadLength: block.encodedSize)
-        block.encode(into: &self)
-    }
-
-    /// ERR with a message, then FIN1 and FIN2: a Go peer does not end a read at ERR.
-    mutating func writeFailure(_ message: String, to remote: Address, from local: Address) {
-        writeOp(OpHeader(.err, to: remote, from: local), text: message)
-        writeOp(OpHeader(.fin1, to: remote, from: local))
-        writeOp(OpHeader(.fin2, to: remote, from: local))
     }
 }

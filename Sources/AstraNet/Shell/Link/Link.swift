@@ -30,8 +30,8 @@ final class Link: Sendable {
     let peerSocketAddress = NIOLockedValueBox("")
     var eventLoop: any EventLoop { channel.eventLoop }
 
-    /// The peer and what it can do, once the handshake is done.
-    let direct = NIOLockedValueBox<(host: HostID, abilities: Set<Handshake.Ability>)?>(nil)
+    /// Set once: looked at by each dial, and so without a lock.
+    private let knownPeer = AtomicLazyReference<KnownPeer>()
     /// Streams between others have run over it, of which nobody here knows whether they still do.
     let hasForwarded = Atomic<Bool>(false)
     /// The shortest round trip, in nanoseconds; 0 while none was measured.
@@ -69,9 +69,10 @@ final class Link: Sendable {
         }
     }
 
-    /// Closes the connection once all that was written to closed streams is out, at the latest at the deadline.
-    func closeWhenFlushed(deadline: NIODeadline) {
-        eventLoop.execute { self.handler.value?.closeWhenFlushed(deadline: deadline) }
+    private final class KnownPeer: Sendable {
+        let peer: LinkPeer
+
+        init(_ peer: LinkPeer) { self.peer = peer }
     }
 
     init(
@@ -222,20 +223,36 @@ final class Link: Sendable {
         eventLoop.execute { self.handler.value?.close(reason) }
     }
 
-    /// Whether this node and `host` can both do something over this link; only what is direct can.
+    /// Closes the connection once all that was written to closed streams is out, at the latest at the deadline.
+    func finish(deadline: NIODeadline) {
+        eventLoop.execute { self.handler.value?.finish(deadline: deadline) }
+    }
+
+    /// The peer, once the handshake is done.
+    var peer: LinkPeer? { knownPeer.load()?.peer }
+
+    /// The handshake is done.
+    func learned(_ peer: LinkPeer) {
+        _ = knownPeer.storeIfNil(KnownPeer(peer))
+    }
+
+    /// Whether this node and `host` both have the ability over this link. Abilities end at the peer.
     func can(_ ability: Handshake.Ability, with host: HostID) -> Bool {
-        direct.withLockedValue { $0?.host == host && $0?.abilities.contains(ability) == true }
+        peer?.can(ability, with: host) ?? false
     }
 
     /// Takes no new streams from now on, and closes when it has none.
     func retire() {
-        eventLoop.execute { self.handler.value?.isRetired = true }
+        eventLoop.execute { self.handler.value?.retire() }
     }
 
     /// The link that it was retired for is gone.
     func reinstate() {
-        eventLoop.execute { self.handler.value?.isRetired = false }
+        eventLoop.execute { self.handler.value?.reinstate() }
     }
+
+    /// The present on the event loop's clock, in nanoseconds.
+    var now: UInt64 { eventLoop.now.uptimeNanoseconds }
 
     /// The moment of `instant` on the clock of the event loop.
     func deadline(_ instant: ContinuousClock.Instant?) -> NIODeadline? {

@@ -1,7 +1,7 @@
 internal import DequeModule
 
 /// Who has which part of a ring of bytes: taken at one end, given back at the other, in the same order.
-struct RingSpace: Hashable {
+struct RingSpace: Hashable, Sendable {
     /// In bytes.
     let size: Int
     /// Those that are taken, the oldest first: how many bytes each, with those behind it that were too few for the next.

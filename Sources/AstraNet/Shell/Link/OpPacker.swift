@@ -6,15 +6,13 @@ struct OpPacker {
     static let copyLimit = 8_192
 
     private let allocator: ByteBufferAllocator
-    private let emit: (ByteBuffer) -> Void
-    private var packed: ByteBuffer
-    /// Bytes written so far.
+    private var packed = ByteBuffer()
+    private var buffers: [ByteBuffer] = []
+    /// Bytes written since the buffers were taken.
     private(set) var written = 0
 
-    init(allocator: ByteBufferAllocator, emit: @escaping (ByteBuffer) -> Void) {
+    init(allocator: ByteBufferAllocator) {
         self.allocator = allocator
-        self.emit = emit
-        packed = ByteBuffer()
     }
 
     /// Ops that are encoded already.
@@ -22,8 +20,8 @@ struct OpPacker {
         guard ops.readableBytes > 0 else { return }
         written += ops.readableBytes
         if ops.readableBytes > Self.copyLimit {
-            emitPacked()
-            emit(ops)
+            finishPacked()
+            buffers.append(ops)
         } else {
             packed.writeImmutableBuffer(ops)
         }
@@ -53,21 +51,31 @@ struct OpPacker {
         written += OpHeader.size + payload.readableBytes
         packed.writeOpHeader(header, payloadLength: payload.readableBytes)
         if payload.readableBytes > Self.copyLimit {
-            emitPacked()
-            emit(payload)
+            finishPacked()
+            buffers.append(payload)
         } else {
             packed.writeImmutableBuffer(payload)
         }
     }
 
-    /// Emits what is still here.
-    mutating func finish() {
-        emitPacked()
+    /// Takes the buffers, and begins anew.
+    mutating func takeBuffers() -> [ByteBuffer] {
+        finishPacked()
+        written = 0
+        var taken: [ByteBuffer] = []
+        swap(&taken, &buffers)
+        return taken
     }
 
-    private mutating func emitPacked() {
+    /// Keeps the memory of an array of buffers that were taken and are not needed any more.
+    mutating func reuse(_ taken: consuming [ByteBuffer]) {
+        taken.removeAll(keepingCapacity: true)
+        buffers = taken
+    }
+
+    private mutating func finishPacked() {
         guard packed.readableBytes > 0 else { return }
-        emit(packed)
-        packed = allocator.buffer(capacity: 4_096)
+        buffers.append(packed)
+        packed = buffers.count > 1 ? allocator.buffer(capacity: 4_096) : ByteBuffer()
     }
 }

@@ -1,0 +1,391 @@
+internal import Logging
+internal import NIOCore
+
+/// The event loop's side of a link: decodes ops, feeds ``LinkMachine``, and performs its actions.
+///
+/// Lives on one event loop and is never touched from elsewhere; other threads speak to it through ``Link``.
+final class LinkHandler: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    private let node: NodeCore
+    private let link: Link
+    private var log: Logger {
+        didSet { streams.log = log }
+    }
+    private var machine: LinkMachine
+    let streams: LinkStreams
+    private let reader: LinkReader
+    private let writer: LinkWriter
+    private let forwarder: LinkForwarder
+    private var context: ChannelHandlerContext?
+    private var ticks: RepeatedTask?
+    /// Completed when the link is up, failed when it goes before that.
+    private let up: EventLoopPromise<LinkUp>
+
+    init(link: Link, up: EventLoopPromise<LinkUp>) {
+        node = link.node
+        self.link = link
+        self.up = up
+        log = node.log
+        machine = LinkMachine(
+            localHost: node.id, maximumServiceName: node.configuration.maximumServiceName,
+            memory: SharedMemoryLedger(link.memory?.use, size: link.memory?.size ?? 0), now: link.now,
+            limits: node.configuration.link)
+        streams = LinkStreams(link, log: node.log)
+        reader = LinkReader(link)
+        writer = LinkWriter(link, streams)
+        forwarder = LinkForwarder(link)
+    }
+
+    /// The reason why the link takes no more ops; `nil` while it does.
+    var closeReason: AstraNetError? { machine.closeReason }
+
+    // MARK: - Actions
+
+    private func perform(_ action: LinkMachine.Action) {
+        switch action {
+        case .doNothing:
+            break
+        case .sendHandshake:
+            sendHandshake()
+        case .join(let peer, let address):
+            join(peer, seenAt: address)
+        case .greet(let sendsReads):
+            sendBetweenEnds(.ping)
+            if sendsReads { sendBetweenEnds(.reads) }
+        case .sendPing:
+            sendBetweenEnds(.ping)
+        case .sendPong(let remote, let local):
+            link.sendControl { $0.writeOp(OpHeader(.pong, to: remote, from: local)) }
+        case .notePong(let roundTrip, let sendsPing):
+            if let roundTrip {
+                link.roundTrip.store(roundTrip, ordering: .relaxed)
+                node.watchers.changed()
+            }
+            if sendsPing { sendBetweenEnds(.ping) }
+        case .answerDiscover(let host):
+            node.answerDiscover(from: host, over: link)
+        case .follow(let host, let address):
+            node.followed(host, to: address, over: link)
+        case .addOffer(let offer, let isTold):
+            if !node.add(offer, from: link, isTold: isTold) { perform(machine.refusedOffer(name: offer.name)) }
+        case .removeOffer(let offer):
+            node.remove(offer, from: link)
+        case .logRefusedOffer(let name):
+            log.warning("too many services on one link, the newest are ignored", metadata: ["service": "\(name)"])
+        case .takeDial(let op, let peer):
+            closingOnFailure { () throws(AstraNetError) in try streams.takeDial(op, from: peer) }
+        case .takeShared(let header, let place, let peer):
+            closingOnFailure { () throws(AstraNetError) in try streams.takeShared(header, place, from: peer) }
+        case .sendTaken(let count):
+            // At the latest a millisecond later: credit leaves about as often.
+            let header = betweenEnds(.taken)
+            link.sendControlPatiently { $0.writeOp(header, number: count) }
+        case .loseRoute(let host):
+            streams.loseRoute(to: host)
+            node.routeLost(to: host, over: link)
+        case .flush(let deadline):
+            close(LinkMachine.nodeIsClosed, at: deadline)
+            flush()
+        case .awaitWritten:
+            awaitWritten()
+        case .drain(let reason, let deadline):
+            logClosing(reason)
+            if let deadline { close(reason, at: deadline) }
+            end(reason)
+            closeOutput(reason)
+        case .close(let reason):
+            logClosing(reason)
+            context?.close(promise: nil)
+        case .closeConnection:
+            context?.close(promise: nil)
+        case .end(let reason):
+            end(reason)
+        }
+    }
+
+    private func closingOnFailure(_ body: () throws(AstraNetError) -> Void) {
+        do throws(AstraNetError) {
+            try body()
+        } catch {
+            close(error)
+        }
+    }
+
+    private func logClosing(_ reason: AstraNetError) {
+        log.debug("link closed", metadata: ["reason": "\(reason)"])
+    }
+
+    /// The header of an op between the two ends of the link, and no streams of theirs.
+    private func betweenEnds(_ command: Command) -> OpHeader {
+        OpHeader(command, to: Address(host: .peer, port: 0), from: node.address(port: 0))
+    }
+
+    private func sendBetweenEnds(_ command: Command) {
+        let header = betweenEnds(command)
+        link.sendControl { $0.writeOp(header) }
+    }
+
+    private func sendHandshake() {
+        guard let context else { return }
+        ticks = context.eventLoop.scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { [link] _ in
+            link.handler.value?.tick()
+        }
+        let handshake = Handshake(
+            remoteAddress: context.remoteAddress?.printed ?? "", abilities: Set(Handshake.Ability.allCases),
+            maximumPayload: Op.largePayload)
+        var ops = context.channel.allocator.buffer(capacity: 128)
+        ops.writeOp(Op(header: betweenEnds(.handshake), payload: handshake.encoded()))
+        context.write(wrapOutboundOut(ops), promise: nil)
+        context.flush()
+    }
+
+    private func join(_ peer: LinkPeer, seenAt address: String) {
+        log[metadataKey: "peer"] = "\(peer.host)"
+        link.learned(peer)
+        let result = node.linkUp(link, peer: peer.host, seenAt: address)
+        if let result {
+            up.succeed(LinkUp(link: link, peer: peer.host, isRetired: result == .retire(link.id)))
+        }
+        perform(machine.joined(isWelcome: result != nil, now: link.now))
+    }
+
+    /// Waits until all that was written has left.
+    private func awaitWritten() {
+        // The promise of a write comes after all that was written before it.
+        context?.writeAndFlush(wrapOutboundOut(ByteBuffer())).whenComplete { [link] _ in
+            guard let handler = link.handler.value else { return }
+            handler.perform(handler.machine.written())
+        }
+    }
+
+    private func closeOutput(_ reason: AstraNetError) {
+        context?.close(mode: .output).whenFailure { [link] _ in link.handler.value?.close(reason) }
+    }
+
+    private func close(_ reason: AstraNetError, at deadline: UInt64) {
+        let deadline = NIODeadline.uptimeNanoseconds(deadline)
+        link.eventLoop.scheduleTask(deadline: deadline) { [link] in link.handler.value?.close(reason) }
+    }
+
+    /// Ends all that runs over the link, and takes it out of what the node knows.
+    private func end(_ reason: AstraNetError) {
+        ticks?.cancel()
+        ticks = nil
+        let unsent = link.closeOutbound()
+        link.forgetPlaceWaiters()
+        streams.mustTake(unsent.turns)
+        let lost = node.linkDown(link, reason: reason)
+        streams.end(writer.end(unsent), reason)
+        streams.wakeAll()
+        forwarder.end()
+        up.fail(reason)
+        node.onLinkDown(link, lost)
+        reader.end()
+    }
+
+    // MARK: - Events of the node
+
+    /// Ends the link and all that runs over it.
+    func close(_ reason: AstraNetError) {
+        perform(machine.close(reason))
+    }
+
+    /// Closes the link once all that was written to closed streams is out, at the latest at the deadline.
+    func finish(deadline: NIODeadline) {
+        perform(machine.finish(deadline: deadline.uptimeNanoseconds))
+    }
+
+    /// Takes no new streams, and closes when it has none: another link leads to the same host.
+    func retire() { machine.retire() }
+
+    /// The link that it was retired for is gone.
+    func reinstate() { machine.reinstate() }
+
+    /// Takes an op that came over another link to the same host.
+    ///
+    /// - Returns: whether it is for a stream of this link.
+    func takeFromSibling(_ op: Op) -> Bool {
+        guard let peer = machine.peer else { return false }
+        do throws(AstraNetError) {
+            guard try streams.takeFromSibling(op, from: peer) else { return false }
+        } catch {
+            close(error)
+        }
+        streams.wakeAll()
+        flush()
+        return true
+    }
+
+    private func tick() {
+        let isUsed =
+            machine.isRetired
+            && (streams.count > 0 || link.hasForwarded.load(ordering: .relaxed) || node.hasScopedNames(on: link))
+        perform(machine.tick(now: link.now, buffered: bufferedBytes, isUsed: isUsed))
+        streams.failOverdue()
+        streams.wakeAll()
+        // Last: what is sent may begin waits that are later than this tick's time.
+        link.flushIfPatienceIsOver()
+    }
+
+    /// The bytes that a full connection holds; `nil` if it is not full, or cannot tell.
+    private var bufferedBytes: Int? {
+        guard let context, !context.channel.isWritable else { return nil }
+        do {
+            return try context.channel.syncOptions?.getOption(.bufferedWritableBytes)
+        } catch {
+            // Whether such a connection makes progress is judged by whether it can be written to.
+            return nil
+        }
+    }
+
+    // MARK: - Events of the connection
+
+    func handlerAdded(context: ChannelHandlerContext) {
+        self.context = context
+        link.handler.value = self
+        if context.channel.isActive { connected(context) }
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+        connected(context)
+        context.fireChannelActive()
+    }
+
+    private func connected(_ context: ChannelHandlerContext) {
+        guard ticks == nil else { return }
+        let remote = context.remoteAddress?.printed ?? ""
+        log[metadataKey: "link"] = "\(remote)"
+        link.peerSocketAddress.withLockedValue { $0 = remote }
+        perform(machine.connected(isWelcome: node.linkBegins(link)))
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        perform(machine.disconnected())
+        link.handler.value = nil
+        self.context = nil
+        context.fireChannelInactive()
+    }
+
+    func handlerRemoved(context: ChannelHandlerContext) {
+        // A connection that was never established has not become inactive either. Why, the code that connects is told.
+        if let closeReason {
+            up.fail(closeReason)
+        } else if !link.isDialled {
+            up.fail(AstraNetError(.linkLost, "the connection was not established"))
+        }
+        link.handler.value = nil
+        self.context = nil
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        close(AstraNetError(.linkLost, "the connection to the peer broke: \(error)"))
+    }
+
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        if context.channel.isWritable {
+            machine.unstalled()
+            flush()
+        } else {
+            machine.wrote(now: link.now, isStalled: true)
+            link.holdAnnouncements()
+        }
+        context.fireChannelWritabilityChanged()
+    }
+
+    // MARK: - Reading
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        // What comes while the link is drained is thrown away.
+        guard machine.isOpen else { return }
+        var bytes = unwrapInboundIn(data)
+        machine.received(now: link.now)
+        link.holdUntilReadEnds()
+        do throws(AstraNetError) {
+            if reader.hasPart {
+                guard var op = try reader.join(from: &bytes, payloadLimit: machine.payloadLimit) else { return }
+                try takeOps(from: &op)
+            }
+            try takeOps(from: &bytes)
+            perform(machine.readEnded())
+            // No code would give back what is counted of a link that is gone.
+            if machine.isOpen { try reader.keep(bytes, context.channel.allocator) }
+        } catch {
+            if error.code == .protocolViolation {
+                log.warning("peer broke the protocol", metadata: ["error": "\(error)"])
+            }
+            close(error)
+        }
+    }
+
+    /// Takes all ops that are whole.
+    private func takeOps(from bytes: inout ByteBuffer) throws(AstraNetError) {
+        // Slices are taken from this one: of what is behind the reader index there are none.
+        let whole = bytes
+        var run = LinkForwarder.Run()
+        defer {
+            if let failure = forwarder.finish(&run, of: whole) { close(failure) }
+        }
+        while machine.isOpen, let op = try bytes.readOp(maximumPayload: machine.payloadLimit) {
+            switch machine.destination(of: op.header) {
+            case .stream(let peer):
+                try streams.take(op, from: peer)
+            case .otherNode(let peer):
+                let size = OpHeader.size + op.payload.readableBytes
+                let range = bytes.readerIndex - size..<bytes.readerIndex
+                if let failure = forwarder.take(op, at: range, of: whole, from: peer, &run) { throw failure }
+            case .link:
+                perform(machine.received(op, now: link.now))
+            case .none:
+                return
+            }
+        }
+    }
+
+    func channelReadComplete(context: ChannelHandlerContext) {
+        streams.wakeAll()
+        // What was woken here says what it has to say now, and it leaves with the rest.
+        node.executor.runWaiting(on: link.tasks)
+        flush()
+        context.fireChannelReadComplete()
+    }
+
+    // MARK: - Writing
+
+    /// Calls the delegates that other threads want to be called, and sends what there is, up to what the connection takes.
+    func flush() {
+        streams.mustTake(link.takeTurns())
+        streams.wakeAll()
+        guard let context, machine.isOpen else { return }
+        let isWritable = context.channel.isWritable
+        let round = writer.pack(isWritable: isWritable, &machine)
+        if round.size > 0 { write(to: context) }
+        guard isWritable else {
+            return perform(machine.wroteWhileFull(round.size))
+        }
+        if round.size > 0 { machine.wrote(now: link.now, isStalled: !context.channel.isWritable) }
+        if round.isBehind { return flushAgain(context) }
+        if round.hasStreams { link.hurryAfterBytes() }
+        streams.wakeAll()
+        if machine.isFlushing, !writer.hasBacklog, !streams.hasLingering, link.isOutboundEmpty {
+            perform(machine.flushed())
+        }
+        if writer.hasMore { flushAgain(context) }
+    }
+
+    private func write(to context: ChannelHandlerContext) {
+        let buffers = writer.takeBuffers()
+        for buffer in buffers { context.write(wrapOutboundOut(buffer), promise: nil) }
+        context.flush()
+        writer.reuse(buffers)
+    }
+
+    /// Sends what is left in another round, after what else the event loop was told to do; a full connection tells when it takes
+    /// more. What comes in waits until then: a loop does all that it was told, what it is told meanwhile included, before it looks
+    /// at its sockets. It is not for long: without credit that comes in, streams have nothing left to send.
+    private func flushAgain(_ context: ChannelHandlerContext) {
+        guard context.channel.isWritable else { return }
+        context.eventLoop.execute { [link] in link.handler.value?.flush() }
+    }
+}

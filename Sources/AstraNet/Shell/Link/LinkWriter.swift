@@ -1,0 +1,224 @@
+internal import DequeModule
+internal import NIOCore
+
+/// What leaves a link: control ops first, then announcements that were held, then the DIALs of new streams, then the bytes of the
+/// streams in turn, in rounds as large as the connection takes. Belongs to the event loop of its link.
+final class LinkWriter {
+    /// What a round has brought.
+    struct Round {
+        /// Bytes to be written to the connection, or more where the connection is full: ``LinkWriter/takeBuffers()``.
+        var size = 0
+        /// Announcements are still held. Streams had to wait: a name must be announced before the bytes that tell it.
+        var isBehind = false
+        /// Bytes of streams are among them.
+        var hasStreams = false
+    }
+
+    /// The connection gets this many bytes before it is asked again whether it takes more: 1 MiB.
+    private static let bytesPerRound = 1 << 20
+
+    private let link: Link
+    private let streams: LinkStreams
+    /// Streams that could not send because the connection took no more.
+    private var backlog: [Stream] = []
+    /// New streams whose DIAL could not be sent because the connection took no more.
+    private var opening = Deque<Stream>()
+    /// Ops from other links that could not be sent because the connection took no more.
+    private var forwarded: Deque<Link.Forwarded> = []
+    private var packer: OpPacker
+
+    init(_ link: Link, _ streams: LinkStreams) {
+        self.link = link
+        self.streams = streams
+        packer = OpPacker(allocator: link.channel.allocator)
+    }
+
+    /// Whether streams, DIALs or forwarded ops wait for the next round.
+    var hasMore: Bool { hasBacklog || !forwarded.isEmpty }
+
+    /// Whether streams or DIALs wait for the next round.
+    var hasBacklog: Bool { !backlog.isEmpty || !opening.isEmpty }
+
+    /// Packs what leaves now.
+    ///
+    /// - Parameter isWritable: whether the connection takes more. If not, only control ops are packed.
+    func pack(isWritable: Bool, _ machine: inout LinkMachine) -> Round {
+        let outbound = link.takeOutbound(isWritable: isWritable, isJoined: machine.isFlushing || hasMore)
+        var round = Round(isBehind: outbound.isBehind)
+        packer.write(outbound.control)
+        opening.append(contentsOf: outbound.opening)
+        backlog += outbound.dirty
+        forwarded += outbound.forwarded
+        // Those that other threads asked for since they were taken last.
+        streams.mustTake(outbound.turns)
+        if isWritable, !outbound.isBehind, hasMore, let peer = machine.peer {
+            // The packer is moved out and back: access to a local value is not checked at run time.
+            var packer = OpPacker(allocator: link.channel.allocator)
+            swap(&packer, &self.packer)
+            while packer.written < Self.bytesPerRound, let stream = opening.popFirst() { open(stream, &packer) }
+            forward(into: &packer)
+            round.hasStreams = drainBacklog(into: &packer, peer, &machine)
+            swap(&packer, &self.packer)
+        }
+        round.size = packer.written
+        return round
+    }
+
+    /// Takes the buffers of a round.
+    func takeBuffers() -> [ByteBuffer] { packer.takeBuffers() }
+
+    /// The buffers were written: the memory of the array is used again.
+    func reuse(_ buffers: consuming [ByteBuffer]) { packer.reuse(buffers) }
+
+    /// The link is gone.
+    ///
+    /// - Parameter unsent: what was not taken by a round.
+    /// - Returns: the streams whose DIAL did not leave.
+    func end(_ unsent: Outbox.Outbound) -> [Stream] {
+        defer {
+            opening = []
+            backlog = []
+            forwarded = []
+        }
+        for ops in unsent.forwarded + forwarded { ops.give(by: link) }
+        return unsent.opening + opening
+    }
+
+    /// Sends the DIAL of a new stream. The bytes of an eager stream follow at once.
+    private func open(_ stream: Stream, _ packer: inout OpPacker) {
+        guard streams.begin(stream) else { return }
+        let (block, isDirty) = stream.withStorage { storage -> (DialBlock?, Bool) in
+            let block = storage.dialBlock
+            if let active = storage.active, active.state.dialContext != nil {
+                active.state.dialContext = nil
+                storage.deactivateIfIdle()
+            }
+            return (block, storage.sendingIsDue())
+        }
+        let header = OpHeader(.dial, to: stream.remoteAddress, from: stream.localAddress)
+        if let block { packer.write(header, block) } else { packer.write(header) }
+        if isDirty { backlog.append(stream) }
+    }
+
+    /// Ops from other links, at most half of a round, so that this node's own streams have their turn.
+    private func forward(into packer: inout OpPacker) {
+        while packer.written < Self.bytesPerRound / 2, let ops = forwarded.popFirst() {
+            ops.give(by: link)
+            packer.write(ops.ops)
+        }
+    }
+
+    /// Sends bytes of the streams that have some, in turn. Returns whether there were any.
+    private func drainBacklog(into packer: inout OpPacker, _ peer: LinkPeer, _ machine: inout LinkMachine) -> Bool {
+        var next = 0
+        // A stream's bytes and its end come behind its DIAL, and the end of a request behind the DIALs of its sources.
+        while opening.isEmpty, next < backlog.count, packer.written < Self.bytesPerRound {
+            let stream = backlog[next]
+            next += 1
+            switch drain(stream, into: &packer, peer, &machine) {
+            case .idle: break
+            case .more: backlog.append(stream)
+            case .ended: streams.remove(stream)
+            }
+        }
+        backlog.removeFirst(next)
+        return next > 0
+    }
+
+    private enum Drained { case idle, more, ended }
+
+    /// Sends a stream's credit, an op's worth of its bytes, and its ending when all bytes are gone.
+    private func drain(
+        _ stream: Stream, into packer: inout OpPacker, _ peer: LinkPeer, _ machine: inout LinkMachine
+    ) -> Drained {
+        let remote = stream.remoteAddress
+        let local = stream.localAddress
+        var wakes = false
+        var lingers = false
+        var isKept = false
+        // Released outside the lock: it may be a plugin's memory.
+        var spent = Deque<ByteBuffer>()
+        let result = stream.withStorage { storage -> Drained in
+            storage.isDirty = false
+            let credit = storage.state.takeCredit()
+            if credit > 0 {
+                if peer.can(.window, with: remote.host),
+                    let larger = streams.largerWindow(for: &storage, credit: credit)
+                {
+                    packer.write(OpHeader(.windowSize, to: remote, from: local), number: larger)
+                }
+                packer.write(OpHeader(.rewind, to: remote, from: local), number: credit)
+            }
+            var left = min(storage.state.sendable, peer.payloadLimit(for: remote.host))
+            while left > 0 {
+                let active = storage.activate()
+                let size = min(left, active.state.outbox[0].readableBytes)
+                let bytes = active.state.outbox[0].readSlice(length: size)!
+                if remote.host == peer.host, let place = share(bytes, &machine) {
+                    packer.write(OpHeader(.shared, to: remote, from: local), place)
+                } else {
+                    packer.write(OpHeader(.data, to: remote, from: local), payload: bytes)
+                }
+                if active.state.outbox[0].readableBytes == 0 {
+                    let last = active.state.outbox.removeFirst()
+                    if last.storageCapacity >= OpPacker.copyLimit { spent.append(last) }
+                }
+                storage.state.sent(size)
+                left -= size
+            }
+            if let active = storage.active, storage.hasRoom,
+                active.state.reportsRoom || active.state.waiters[.writing] != nil
+            {
+                active.state.reportsRoom = false
+                wakes = storage.queueWake()
+            }
+            storage.deactivateIfIdle()
+            switch storage.state.takeEnding() {
+            case .wait:
+                lingers = storage.state.isLingering
+                return storage.state.sendable > 0 && storage.markDirty() ? .more : .idle
+            case .sendFin2:
+                packer.write(OpHeader(.fin2, to: remote, from: local))
+                return .idle
+            case .sendFin1AndFin2AndForget:
+                packer.write(OpHeader(.fin1, to: remote, from: local))
+                packer.write(OpHeader(.fin2, to: remote, from: local))
+                return .ended
+            case .sendFin1AndFin2:
+                packer.write(OpHeader(.fin1, to: remote, from: local))
+                packer.write(OpHeader(.fin2, to: remote, from: local))
+                isKept = true
+                return .idle
+            case .sendErrAndForget(let message):
+                packer.writeFailure(message, to: remote, from: local)
+                return .ended
+            case .sendErr(let message):
+                packer.writeFailure(message, to: remote, from: local)
+                isKept = true
+                return .idle
+            }
+        }
+        withExtendedLifetime(spent) {}
+        if wakes { streams.mustWake(stream) }
+        if lingers || isKept { streams.lingers(stream) }
+        return result
+    }
+
+    /// Puts `bytes` into the memory that the peer reads.
+    ///
+    /// - Returns: where they are; `nil` if they must be sent.
+    private func share(_ bytes: ByteBuffer, _ machine: inout LinkMachine) -> SharedPlace? {
+        guard let memory = link.memory, let offset = machine.share(bytes.readableBytes) else { return nil }
+        bytes.withUnsafeReadableBytes { memory.write($0, at: offset) }
+        return SharedPlace(offset: offset, count: bytes.readableBytes)
+    }
+}
+
+extension OpPacker {
+    /// ERR with a message, then FIN1 and FIN2.
+    fileprivate mutating func writeFailure(_ message: String, to remote: Address, from local: Address) {
+        var ops = ByteBuffer()
+        ops.writeFailure(message, to: remote, from: local)
+        write(ops)
+    }
+}
