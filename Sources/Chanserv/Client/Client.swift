@@ -46,7 +46,8 @@ public struct Client: Sendable {
             var unsent: ChanservError?
             do {
                 if !isSent, try !connection.write(bytes) {
-                    try await connection.waitForRoom(deadline: configuration.masterWriteTimeout.deadline)
+                    try await connection.waitForRoom(
+                        deadline: configuration.masterWriteTimeout.map { multiplexer.surroundings.now() + $0 })
                 }
             } catch let error as ConnectionError where error.code == .closedByPeer {
                 // A server may answer without the end of the request. If it did not answer, this is the reason.

@@ -61,7 +61,8 @@ final class NamedSources: ConnectionDelegate {
     // MARK: - The consumer
 
     nonisolated(nonsending) func next() async throws(ChanservError) -> ReceivedSource? {
-        let deadline = configuration.masterReadTimeout.deadline
+        let surroundings = multiplexer.surroundings
+        let deadline = configuration.masterReadTimeout.map { surroundings.now() + $0 }
         while true {
             let (source, phase, wasFull) = inside.withLock { inside in
                 let wasFull = inside.isFull(configuration)
@@ -82,7 +83,7 @@ final class NamedSources: ConnectionDelegate {
             case .cancelled: throw ChanservError(.cancelled, "the request was cancelled")
             case .receiving: break
             }
-            switch await news.wait(deadline: deadline) {
+            switch await news.wait(deadline: deadline, surroundings) {
             case .signalled: continue
             case .cancelled: throw ChanservError(.cancelled, "waiting for a source", cause: CancellationError())
             case .expired:
@@ -171,7 +172,7 @@ final class NamedSources: ConnectionDelegate {
             inside.dialling += 1
             inside.hasAnswered = true
         }
-        let receiver = SourceReceiver(name, configuration) { [self] in
+        let receiver = SourceReceiver(name, multiplexer, configuration) { [self] in
             let closes = inside.withLock { inside -> Bool in
                 inside.dialling -= 1
                 guard case .cancelled = inside.phase else { return false }
@@ -179,7 +180,7 @@ final class NamedSources: ConnectionDelegate {
             }
             if closes { master.close() }
         }
-        receiver.dial(from: master, multiplexer)
+        receiver.dial(from: master)
         let source = ReceivedSource(
             header: header, connection: master,
             frames: ReceivedFrames(receiver, batchLimit: configuration.frameBuffer))

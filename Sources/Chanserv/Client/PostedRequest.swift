@@ -68,7 +68,7 @@ final class PostedRequest: Sendable {
                 inside.withLock { inside in
                     if case .undecided = inside.stage { inside.stage = .pushed }
                 }
-                return try await handOver(SourceReceiver(pushed, configuration))
+                return try await handOver(SourceReceiver(pushed, multiplexer, configuration))
             case .bytes(let bytes):
                 guard case .undecided = stage else {
                     throw fail(ChanservError(.wrongAnnouncement, "the server pushed sources, and then named one"))
@@ -101,9 +101,14 @@ final class PostedRequest: Sendable {
         return source
     }
 
+    /// When what is waited for now must be there; `nil` for never.
+    private var readDeadline: ContinuousClock.Instant? {
+        configuration.masterReadTimeout.map { multiplexer.surroundings.now() + $0 }
+    }
+
     private nonisolated(nonsending) func news() async throws(ChanservError) -> ConnectionNews {
         do {
-            return try await connection.nextNews(deadline: configuration.masterReadTimeout.deadline)
+            return try await connection.nextNews(deadline: readDeadline)
         } catch is CancellationError {
             throw ChanservError(.cancelled, "waiting for a source", cause: CancellationError())
         } catch {
@@ -120,7 +125,7 @@ final class PostedRequest: Sendable {
     /// Reads the header of a source, which comes before its frames.
     private nonisolated(nonsending) func handOver(_ receiver: SourceReceiver) async throws(ChanservError) -> ReceivedSource {
         do throws(ChanservError) {
-            let header = try await receiver.readHeader(deadline: configuration.masterReadTimeout.deadline)
+            let header = try await receiver.readHeader(deadline: readDeadline)
             return ReceivedSource(
                 header: header, connection: connection,
                 frames: ReceivedFrames(receiver, batchLimit: configuration.frameBuffer))

@@ -22,7 +22,8 @@ final class SourceReceiver: ConnectionDelegate {
         var onDialled: (@Sendable () -> Void)?
     }
 
-    let frameReadTimeout: Duration?
+    private let frameReadTimeout: Duration?
+    private let multiplexer: any Multiplexer
     private let name: String
     private let dialTimeout: Duration
     private let onError: @Sendable (ChanservError) -> Void
@@ -30,7 +31,8 @@ final class SourceReceiver: ConnectionDelegate {
     private let inside: Mutex<Inside>
 
     /// A source that the server pushed.
-    init(_ connection: any Connection, _ configuration: Client.Configuration) {
+    init(_ connection: any Connection, _ multiplexer: any Multiplexer, _ configuration: Client.Configuration) {
+        self.multiplexer = multiplexer
         name = ""
         frameReadTimeout = configuration.frameReadTimeout
         dialTimeout = configuration.dialTimeout
@@ -41,7 +43,11 @@ final class SourceReceiver: ConnectionDelegate {
     /// A source that is fetched by its name.
     ///
     /// - Parameter onDialled: called once, when the server has answered the dial or will not.
-    init(_ name: String, _ configuration: Client.Configuration, onDialled: @escaping @Sendable () -> Void) {
+    init(
+        _ name: String, _ multiplexer: any Multiplexer, _ configuration: Client.Configuration,
+        onDialled: @escaping @Sendable () -> Void
+    ) {
+        self.multiplexer = multiplexer
         self.name = name
         frameReadTimeout = configuration.frameReadTimeout
         dialTimeout = configuration.dialTimeout
@@ -55,7 +61,7 @@ final class SourceReceiver: ConnectionDelegate {
     ///
     /// The dial goes on if the source is given up: a server whose name is never fetched would keep the source until its accept
     /// timeout, while one that is fetched and closed is free at once.
-    func dial(from master: any Connection, _ multiplexer: any Multiplexer) {
+    func dial(from master: any Connection) {
         let deadline = multiplexer.surroundings.now() + dialTimeout
         do throws(ConnectionError) {
             if let connection = try multiplexer.dialNow(name, learntFrom: master, delegate: self) {
@@ -66,7 +72,7 @@ final class SourceReceiver: ConnectionDelegate {
             return arrived(.failed(error))
         }
         // No host offers the name yet: the announcement is still on its way.
-        Task.immediate {
+        Task.immediate(executorPreference: multiplexer.surroundings.executor) {
             do {
                 self.arrived(.open(try await multiplexer.dial(self.name, learntFrom: master, deadline: deadline)))
             } catch {
@@ -86,7 +92,7 @@ final class SourceReceiver: ConnectionDelegate {
             }
         }
         // A server that does not answer must not keep a connection that nothing waits for.
-        surroundings.schedule(deadline) { [weak self] in self?.isOverdue() }
+        _ = surroundings.schedule(deadline) { [weak self] in self?.isOverdue() }
         if connection.isAnswered { connectionChanged() }
         news.signal()
     }
@@ -162,6 +168,11 @@ final class SourceReceiver: ConnectionDelegate {
     }
 
     // MARK: - Reading
+
+    /// When a frame that is asked for now must be there; `nil` for never.
+    var frameDeadline: ContinuousClock.Instant? {
+        frameReadTimeout.map { multiplexer.surroundings.now() + $0 }
+    }
 
     /// Reads the header of a pushed source, which is its first frame.
     nonisolated(nonsending) func readHeader(deadline: ContinuousClock.Instant?) async throws(ChanservError) -> ByteBuffer {
