@@ -17,6 +17,7 @@ struct Bench: AsyncParsableCommand {
 
             EXAMPLES
               chanserv bench connect --seconds 10
+              chanserv bench connect --callers 1 --threaded
               chanserv bench flood --verify
               chanserv bench heavy --kind text --compression --runs 5
               chanserv bench mixed --json | jq .figures.ratio_p99.median

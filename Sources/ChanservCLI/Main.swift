@@ -12,7 +12,7 @@ struct ChanservCommand: AsyncParsableCommand {
             EXIT CODES
               0    all is well
               1    'post' or 'bench': the request or one of its sources failed; 'drain': the route was enabled meanwhile;
-                   'plugin test': a case failed
+                   'cancel': no such request is open; 'plugin test': a case failed
               64   the command line is wrong
               65   the configuration, or a plugin it names, is wrong
               69   an address is in use, nobody answers, a limit is reached, a plugin does not start in time, or the like
@@ -22,7 +22,7 @@ struct ChanservCommand: AsyncParsableCommand {
         version: version,
         subcommands: [
             Serve.self, Post.self, Check.self, Plugin.self, Router.self, Mesh.self, Bench.self, Status.self,
-            Reload.self, Drain.self, Enable.self, Worker.self,
+            Requests.self, Cancel.self, Reload.self, Drain.self, Enable.self, Worker.self,
         ])
 
     static let version = "0.1.0"

@@ -50,6 +50,19 @@ struct Post: AsyncParsableCommand {
         help: "Requests of the same bucket go to the same host, while the hosts that offer the address stay the same.")
     var bucket: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "Free text about the request, which plugins can read. Go servers do not get it.", valueName: "text"))
+    var meta: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "How long the request may take in all once it is posted, such as 30s. The server gets it and ends the request then; "
+                + "Go servers do not. (default: no limit)",
+            valueName: "duration"),
+        transform: { try ValueGrammar.duration($0) })
+    var deadline: Duration?
+
     @Option(help: "The environment the address is in.")
     var environment = ""
 
@@ -75,6 +88,10 @@ struct Post: AsyncParsableCommand {
         if [standardInput, body, bodyFile].filter({ $0 != nil }).count > 1 {
             throw ValidationError("only one of '-', --body and --body-file can be given")
         }
+        // 32 bits of milliseconds on the wire (`docs/protocol.md` §6).
+        if let deadline, deadline <= .zero || deadline > .seconds(49 * 86_400) {
+            throw ValidationError("--deadline is more than 0, at most 1176h")
+        }
         if save != nil && output == .raw {
             throw ValidationError("--output raw writes the frames that --save takes: give one of the two")
         }
@@ -85,8 +102,8 @@ struct Post: AsyncParsableCommand {
             PostRequest(
                 vAddr: vAddr,
                 joins: join.isEmpty ? [HostAddress(host: "127.0.0.1", port: 5555)] : join,
-                body: requestBody, bucket: bucket, environment: environment, timeout: timeout,
-                format: output, saveFolder: save))
+                body: requestBody, bucket: bucket, meta: meta, deadline: deadline, environment: environment,
+                timeout: timeout, format: output, saveFolder: save))
         let outcome = await session.run()
         if outcome != .complete { throw ExitCode(outcome.exitCode) }
     }

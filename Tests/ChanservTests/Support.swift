@@ -6,28 +6,64 @@ import Testing
 
 /// A server and a client on a network of their own.
 struct Pair {
-    let network: InMemoryMultiplexer
+    let network: TestNetwork
+    let server: Server
     let service: Service
     let client: Client
 
+    /// - Parameter delivery: how sources reach the client; a network within the process by default.
     init(
-        _ server: Server.Configuration = .init(), client: Client.Configuration = .init(), window: Int = 65_536,
-        network: InMemoryMultiplexer? = nil, _ sourceFunc: @escaping SourceFunc
-    ) throws {
-        let network = network ?? InMemoryMultiplexer(window: window)
-        self.network = network
-        service = try Server(multiplexer: network, configuration: server).listenAndServe("svc", sourceFunc)
-        self.client = Client(multiplexer: network, configuration: client)
+        over delivery: Delivery = .memory, _ server: Server.Configuration = .init(), client: Client.Configuration = .init(),
+        window: Int = 65_536, _ sourceFunc: @escaping SourceFunc
+    ) async throws {
+        try await self.init(
+            on: TestNetwork.make(delivery, window: window), server, client: client, sourceFunc)
     }
 
-    func post(_ body: some Frame = "", tags: RequestTags = [:]) async throws -> ReceivedSources {
-        try await client.lookupAndPost("svc", body: body, tags: tags)
+    init(
+        on network: TestNetwork, _ server: Server.Configuration = .init(), client: Client.Configuration = .init(),
+        _ sourceFunc: @escaping SourceFunc
+    ) throws {
+        self.network = network
+        self.server = Server(multiplexer: network.server, configuration: server)
+        service = try self.server.serve("svc", sourceFunc)
+        var client = client
+        if network.delivery == .named { client.acceptsPushedSources = false }
+        self.client = Client(multiplexer: network.client, configuration: client)
+    }
+
+    func post(
+        _ body: some Frame = "", tags: RequestTags = [:], deadline: ContinuousClock.Instant? = nil,
+        traceParent: String? = nil
+    ) async throws -> ReceivedSources {
+        try await client.lookupAndPost("svc", body: body, tags: tags, deadline: deadline, traceParent: traceParent)
+    }
+
+    /// Posts `body`, and returns all frames of all sources as one text.
+    func ask(_ body: String = "") async throws -> String {
+        var text = ""
+        for try await source in try await post(body) {
+            for try await frame in source.frames { text += frame.string }
+        }
+        return text
+    }
+
+    /// A client of the service that writes `bytes` where a request should be, and gets sources by name.
+    func dial(sending bytes: [UInt8] = [UInt8](repeating: 0, count: 8)) async throws -> any Connection {
+        let connection = try await network.client.dial("svc", deadline: .soon)
+        try await connection.write(ByteBuffer(bytes: bytes), deadline: nil)
+        return connection
     }
 
     /// Waits until the service has nothing left to do, at most two minutes.
     func idle() async -> Int {
-        await service.drain(until: .now + .seconds(120))
+        await service.drain(until: .soon)
     }
+}
+
+extension ContinuousClock.Instant {
+    /// A deadline that only a hang meets: in two minutes.
+    static var soon: ContinuousClock.Instant { .now + .seconds(120) }
 }
 
 /// What happened, and a way to wait for it.
@@ -46,7 +82,7 @@ final class Journal: Sendable {
 
     /// Waits for `entry` to have been added `times` times.
     func wait(for entry: String, times: Int = 1) async throws {
-        let deadline = ContinuousClock.now + .seconds(120)
+        let deadline = ContinuousClock.Instant.soon
         while count(entry) < times {
             guard await news.wait(deadline: deadline) == .signalled else {
                 throw ChanservError(.deadlineExceeded, "no \(entry) in \(all)")

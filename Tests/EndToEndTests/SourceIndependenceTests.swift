@@ -16,8 +16,12 @@ extension EndToEnd {
               - {vaddr: drill, plugin: drill}
             """
 
-        @Test func aSourceNobodyReadsLeavesTheOthersWhole() async throws {
-            try await ServedHost.serving(Self.configuration) { host in
+        @Test(arguments: Isolation.allCases)
+        func aSourceNobodyReadsLeavesTheOthersWhole(isolation: Isolation) async throws {
+            // The configuration has defaults of its own.
+            let configuration = Self.configuration.replacingOccurrences(
+                of: "defaults: {", with: "defaults: {isolation: \(isolation.rawValue), ")
+            try await ServedHost.serving(configuration) { host in
                 try await host.withClient { client in
                     var sources = try await client.sources(
                         "drill", "count 2000 1000\nforever 1000 unread\ncount 2000 1000")

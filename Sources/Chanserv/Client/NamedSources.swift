@@ -52,8 +52,7 @@ final class NamedSources: ConnectionDelegate {
     func start() {
         master.setDelegate(self)
         // What has come already.
-        master.callDelegateSoon()
-        if master.isPeerGone { connectionChanged() }
+        readSoon()
     }
 
     var hasAnswered: Bool { inside.withLock { $0.hasAnswered } }
@@ -71,7 +70,7 @@ final class NamedSources: ConnectionDelegate {
                 return (source, inside.phase, wasFull)
             }
             if let source {
-                if wasFull { master.callDelegateSoon() }
+                if wasFull { readSoon() }
                 return source
             }
             switch phase {
@@ -107,6 +106,12 @@ final class NamedSources: ConnectionDelegate {
     }
 
     // MARK: - The network
+
+    /// Looks at what came, on the network's thread.
+    private func readSoon() {
+        // A connection that has ended calls no delegate.
+        master.runSoon { self.connectionChanged() }
+    }
 
     func connectionChanged() {
         while true {

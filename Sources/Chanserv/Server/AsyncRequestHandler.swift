@@ -112,6 +112,8 @@ private final class AsyncSourceWork: SourceWork {
     private enum Stage {
         /// No frames were asked for.
         case idle
+        /// Its task is being made.
+        case beginning(isCancelled: Bool)
         case running(Task<Void, Never>)
         case ended
     }
@@ -138,12 +140,20 @@ private final class AsyncSourceWork: SourceWork {
     }
 
     func resume() {
-        let isRunning = inside.withLock { inside -> Bool in
-            guard case .idle = inside.stage, let output = inside.output else { return true }
-            inside.stage = .running(Task(executorPreference: executor) { await self.run(output) })
-            return false
+        let output = inside.withLock { inside -> (any SourceOutput)? in
+            guard case .idle = inside.stage, let output = inside.output else { return nil }
+            inside.stage = .beginning(isCancelled: false)
+            return output
         }
-        if isRunning { room.signal() }
+        guard let output else { return room.signal() }
+        let task = Task(executorPreference: executor) { await self.run(output) }
+        let isCancelled = inside.withLock { inside -> Bool in
+            // It may have ended already.
+            guard case .beginning(let isCancelled) = inside.stage else { return false }
+            inside.stage = .running(task)
+            return isCancelled
+        }
+        if isCancelled { task.cancel() }
     }
 
     func cancel() {
@@ -154,6 +164,9 @@ private final class AsyncSourceWork: SourceWork {
                 inside.stage = .ended
                 inside.output = nil
                 return .close
+            case .beginning:
+                inside.stage = .beginning(isCancelled: true)
+                return .nothing
             case .running(let task): return .cancel(task)
             case .ended: return .nothing
             }

@@ -27,6 +27,8 @@ package final class OpenRequests: Sendable {
         var hostGeneration: UInt64?
         var isListing = true
         var isAnswered = false
+        /// No code works on it any more.
+        var isReleased = false
 
         func isMeant(by question: Question) -> Bool {
             switch question {
@@ -48,8 +50,8 @@ package final class OpenRequests: Sendable {
     fileprivate struct Inside {
         var entries: [UInt64: Entry] = [:]
         var counts: [ObjectIdentifier: Counts] = [:]
-        /// Instances that take no more requests.
-        var closedLeases: Set<UInt64> = []
+        /// Instances that take requests.
+        var openLeases: Set<UInt64> = []
         var waiters: [(question: Question, event: Event)] = []
         /// When the deadlines are looked at next.
         var nextLook: ContinuousClock.Instant?
@@ -95,24 +97,25 @@ package final class OpenRequests: Sendable {
 
     /// The request uses an instance until it is released.
     ///
-    /// - Returns: `false`, and nothing changed, if the instance takes no more requests.
+    /// - Returns: `false`, and nothing changed, if the instance takes no requests: ``open(lease:)`` was not called, or
+    ///   ``close(lease:)`` was.
     package func lease(_ lease: UInt64, generation: UInt64 = 0, for scope: RequestScope) -> Bool {
         inside.withLockedValue { inside in
-            guard !inside.closedLeases.contains(lease) else { return false }
+            guard inside.openLeases.contains(lease) else { return false }
             inside.entries[scope.id]?.lease = lease
             inside.entries[scope.id]?.hostGeneration = generation
             return true
         }
     }
 
-    /// The instance takes no more requests.
-    package func close(lease: UInt64) {
-        inside.withLockedValue { _ = $0.closedLeases.insert(lease) }
+    /// The instance takes requests from now on. Repeating it does nothing.
+    package func open(lease: UInt64) {
+        inside.withLockedValue { _ = $0.openLeases.insert(lease) }
     }
 
-    /// The instance is gone.
-    package func forget(lease: UInt64) {
-        inside.withLockedValue { _ = $0.closedLeases.remove(lease) }
+    /// The instance takes no more requests.
+    package func close(lease: UInt64) {
+        inside.withLockedValue { _ = $0.openLeases.remove(lease) }
     }
 
     /// All sources of the request are known.
@@ -128,24 +131,26 @@ package final class OpenRequests: Sendable {
     func answered(_ scope: RequestScope, isOver: Bool) {
         end(scope) { entry in
             entry.isAnswered = true
-            return isOver
+            if isOver { entry.isReleased = true }
         }
     }
 
-    /// No code works on the request any more, and it was answered.
+    /// No code works on the request any more, and it was answered. Another thread may still be about to say so with
+    /// ``answered(_:isOver:)``: the request is here until then, so that its result is counted when it is gone.
     func over(_ scope: RequestScope) {
-        end(scope) { _ in true }
+        end(scope) { $0.isReleased = true }
     }
 
-    private func end(_ scope: RequestScope, _ change: (inout Entry) -> Bool) {
+    private func end(_ scope: RequestScope, _ change: (inout Entry) -> Void) {
         let ready = inside.withLockedValue { inside -> [Event] in
             guard var entry = inside.entries[scope.id] else { return [] }
             let wasAnswered = entry.isAnswered
-            let isOver = change(&entry)
+            change(&entry)
             if entry.isAnswered, !wasAnswered {
                 inside.counts[entry.service]?.open -= 1
                 if inside.counts[entry.service]?.open == 0 { inside.counts[entry.service] = nil }
             }
+            let isOver = entry.isAnswered && entry.isReleased
             inside.entries[scope.id] = isOver ? nil : entry
             guard isOver, !inside.waiters.isEmpty else { return [] }
             return inside.takeReady(after: entry)
@@ -165,6 +170,11 @@ package final class OpenRequests: Sendable {
         inside.withLockedValue { inside in
             inside.entries.values.filter { $0.isMeant(by: question) }.map(\.scope)
         }.sorted { $0.id < $1.id }
+    }
+
+    /// The request with this number; `nil` if it is not open.
+    package func request(id: UInt64) -> RequestScope? {
+        inside.withLockedValue { $0.entries[id]?.scope }
     }
 
     /// How many requests each generation of the host has, as numbered by ``lease(_:generation:for:)``.
@@ -205,7 +215,7 @@ package final class OpenRequests: Sendable {
     ///
     /// - Returns: whether it was open.
     package func cancel(id: UInt64, reason: String?) -> Bool {
-        guard let scope = inside.withLockedValue({ $0.entries[id]?.scope }) else { return false }
+        guard let scope = request(id: id) else { return false }
         scope.cancel(.stopped(reason))
         return true
     }
@@ -253,7 +263,8 @@ extension OpenRequests.Inside {
         let entries = entries
         waiters.removeAll { waiter in
             guard ended.isMeant(by: waiter.question),
-                !entries.values.contains(where: { $0.isMeant(by: waiter.question) }) else { return false }
+                !entries.values.contains(where: { $0.isMeant(by: waiter.question) })
+            else { return false }
             ready.append(waiter.event)
             return true
         }

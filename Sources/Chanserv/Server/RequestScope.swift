@@ -1,3 +1,4 @@
+import DequeModule
 package import NIOCore
 import Synchronization
 
@@ -33,8 +34,14 @@ package final class RequestScope: ConnectionDelegate {
         var isBlocked = false
         /// When a source was taken last.
         var lastAccept: ContinuousClock.Instant
-        /// Encoded bytes of sources that were not taken, beyond which no further ones are begun.
+        /// Encoded bytes of sources that were not taken.
         var unacceptedBytes = 0
+        /// Sources that were begun, are not taken, and have sent no frames yet.
+        var beginning = 0
+        /// Sources that wait for ``unacceptedBytes`` to be fewer before they are begun.
+        var held = Deque<SourceScope>()
+        /// A thread begins sources that were held.
+        var isReleasing = false
         var deadlines = Deadlines()
         var frames = 0
         var bytes = 0
@@ -60,6 +67,9 @@ package final class RequestScope: ConnectionDelegate {
 
     /// Sources that were not taken may have this many encoded bytes together before no further ones are begun: 1 MiB.
     private static let unacceptedLimit = 1 << 20
+    /// What a source that has begun, and has sent nothing, counts for meanwhile: 64 KiB. So few make their first frames at a
+    /// time, which may be large.
+    private static let beginningAllowance = 65_536
 
     init(
         _ connection: any Connection, of service: Service, _ configuration: Server.Configuration,
@@ -86,7 +96,8 @@ package final class RequestScope: ConnectionDelegate {
     func start() {
         connection.setDelegate(self)
         noteDeadline()
-        if connection.isPeerGone { connection.callDelegateSoon() }
+        // A connection that has ended calls no delegate.
+        if connection.isPeerGone { connection.runSoon { self.connectionChanged() } }
     }
 
     // MARK: - Where code runs
@@ -158,7 +169,7 @@ package final class RequestScope: ConnectionDelegate {
     }
 
     private func begin(_ body: ByteBuffer) {
-        let recipe = service.recipe
+        let recipe = service.recipe(for: self)
         let action = inside.withLock { inside in
             inside.decoder = nil
             inside.deadlines.body = nil
@@ -170,7 +181,6 @@ package final class RequestScope: ConnectionDelegate {
         case .drop: return
         case .begin: break
         }
-        service.open.bodyCame(self, generation: recipe.generation)
         noteDeadline()
         recipe.handler.begin(
             Request(body: body, vAddr: service.vAddr, from: connection, context), in: self)
@@ -203,6 +213,9 @@ package final class RequestScope: ConnectionDelegate {
     /// - Parameter makeWork: makes the code that makes its frames. Called only if the source is added.
     package func add(header: ByteBuffer, _ makeWork: (SourceScope) -> any SourceWork) -> Added {
         enum Step { case ended, full, pushed, named, unknown }
+        guard header.readableBytes <= FrameBatch.maxFrameSize else {
+            return notAdded(ChanservError(.wrongFrameSize, "a header of \(header.readableBytes) bytes"))
+        }
         let step = inside.withLock { inside -> Step in
             guard inside.state.isListing else { return .ended }
             guard inside.state.unacceptedSources < max(1, inside.configuration.maxUnacceptedSources), !inside.isFull
@@ -229,7 +242,13 @@ package final class RequestScope: ConnectionDelegate {
             case .opened(let pushed):
                 let source = SourceScope(self, pushed)
                 guard register(source, makeWork) else { return .ended }
-                source.send(header: header)
+                var batch = FrameBatch()
+                do throws(ChanservError) {
+                    try batch.append(uncompressed: header)
+                } catch {
+                    preconditionFailure("a header of a size that fits was refused: \(error)")
+                }
+                source.send(header: batch.take())
                 return .added(source)
             case .noRoom:
                 inside.withLock { inside in
@@ -237,17 +256,24 @@ package final class RequestScope: ConnectionDelegate {
                     inside.deadlines.sourcing = nil
                 }
                 return .noRoom
-            case .notGranted, .ended: return .ended
+            case .notGranted, .ended: return notAdded(ChanservError(.connectionLost, "adding a source"))
             }
         case .named:
             return addNamed(header: header, makeWork)
         }
     }
 
+    /// The network does not take a source: this ends the request.
+    private func notAdded(_ error: ChanservError) -> Added {
+        fail(listing: SourceFuncError(error, isNetworks: true))
+        return .ended
+    }
+
     /// Adds a source that the client fetches by a name, as from Go servers (`docs/protocol.md` §5).
     private func addNamed(header: ByteBuffer, _ makeWork: (SourceScope) -> any SourceWork) -> Added {
         let name = RandomName.uuid(surroundings.random)
         let source = SourceScope(self, nil)
+        var isRegistered = false
         do throws(ChanservError) {
             var announcement = FrameBatch()
             try announcement.append(uncompressed: header)
@@ -257,7 +283,8 @@ package final class RequestScope: ConnectionDelegate {
                     source?.connected(connection) ?? .refused("the source was given up")
                 }
                 source.setBinding(binding)
-                guard register(source, makeWork) else { return .ended }
+                isRegistered = register(source, makeWork)
+                guard isRegistered else { return .ended }
                 let hasRoom = try connection.write(announcement.take())
                 if !hasRoom {
                     let deadline = configuration.masterWriteTimeout.map { surroundings.now() + $0 }
@@ -271,9 +298,8 @@ package final class RequestScope: ConnectionDelegate {
                 throw ChanservError(error, while: "announcing a source")
             }
         } catch {
-            source.cancel(.clientGone)
-            fail(listing: SourceFuncError(error, isNetworks: true))
-            return .ended
+            if isRegistered { source.cancel(.clientGone) } else { source.drop() }
+            return notAdded(error)
         }
         return .added(source)
     }
@@ -282,7 +308,9 @@ package final class RequestScope: ConnectionDelegate {
     private func register(_ source: SourceScope, _ makeWork: (SourceScope) -> any SourceWork) -> Bool {
         let work = makeWork(source)
         source.setWork(work)
-        let sourcing = configuration.sourcingTimeout.map { surroundings.now() + $0 }
+        let configuration = configuration
+        let now = surroundings.now()
+        let sourcing = configuration.sourcingTimeout.map { now + $0 }
         let isWanted = inside.withLock { inside -> Bool in
             guard inside.state.isListing else { return false }
             inside.state.addedSource()
@@ -297,7 +325,9 @@ package final class RequestScope: ConnectionDelegate {
             return false
         }
         service.totals.addSource()
-        noteDeadline()
+        // Those of the sources before were noted with them.
+        let accept = now + configuration.chanAcceptTimeout
+        note(deadline: min(sourcing ?? accept, accept))
         return true
     }
 
@@ -341,10 +371,9 @@ package final class RequestScope: ConnectionDelegate {
     /// other reason ends all of it.
     package func cancel(_ cancellation: RequestState.Cancellation) {
         let (isNews, wasListing, work, sources) = inside.withLock { inside in
-            (
-                inside.state.cancel(cancellation), inside.state.stage != .listed, inside.work,
-                inside.sources.filter { cancellation != .clientGone || !$0.isAccepted }
-            )
+            let isNews = inside.state.cancel(cancellation)
+            if isNews, cancellation != .clientGone { inside.deadlines.client = nil }
+            return (isNews, inside.state.stage != .listed, inside.work, inside.sources)
         }
         guard isNews else { return }
         var end = RequestState.End.neutral
@@ -364,7 +393,7 @@ package final class RequestScope: ConnectionDelegate {
             }
         }
         if wasListing { endListing(end) }
-        for source in sources { source.cancel(cancellation) }
+        for source in sources where cancellation != .clientGone || !source.isTaken { source.cancel(cancellation) }
         work?.cancel()
     }
 
@@ -376,8 +405,11 @@ package final class RequestScope: ConnectionDelegate {
     private func endListing(_ end: RequestState.End, _ tell: () -> Void = {}) {
         let settlement = inside.withLock { inside in
             inside.decoder = nil
-            inside.deadlines = Deadlines(client: inside.deadlines.client)
-            return inside.state.endedListing(end)
+            let settlement = inside.state.endedListing(end)
+            let isOver = settlement?.isAnswered ?? true
+            // Sources that were taken go on, until the client gives up.
+            inside.deadlines = Deadlines(client: isOver ? nil : inside.deadlines.client)
+            return settlement
         }
         guard let settlement else { return }
         tell()
@@ -387,19 +419,24 @@ package final class RequestScope: ConnectionDelegate {
         settle(settlement)
     }
 
-    func ended(_ source: SourceScope, _ end: RequestState.End, wasAccepted: Bool) {
+    func ended(_ source: SourceScope, _ end: RequestState.End, _ ended: SourceScope.Ended) {
         let (settlement, work) = inside.withLock { inside in
             let last = inside.sources.removeLast()
             if last !== source {
                 last.index = source.index
                 inside.sources[source.index] = last
             }
-            if !wasAccepted { inside.unacceptedBytes -= source.sentBytes }
-            return (
-                inside.state.endedSource(end, wasAccepted: wasAccepted), inside.state.isListing ? inside.work : nil
-            )
+            inside.unacceptedBytes -= ended.offeredBytes
+            if ended.wasBeginning { inside.beginning -= 1 }
+            let settlement = inside.state.endedSource(end, wasAccepted: ended.wasAccepted)
+            if settlement.isAnswered {
+                inside.deadlines = Deadlines()
+                inside.held = []
+            }
+            return (settlement, inside.state.isListing ? inside.work : nil)
         }
         settle(settlement)
+        releaseHeld()
         work?.resume()
     }
 
@@ -421,33 +458,69 @@ package final class RequestScope: ConnectionDelegate {
     // MARK: - For its sources
 
     func accepted(_ source: SourceScope) {
-        let (work, held) = inside.withLock { inside -> ((any RequestWork)?, [SourceScope]) in
+        let offer = source.settleOffer()
+        let now = surroundings.now()
+        let work = inside.withLock { inside -> (any RequestWork)? in
             inside.state.acceptedSource()
-            inside.lastAccept = surroundings.now()
-            inside.unacceptedBytes -= source.sentBytes
-            let held = inside.unacceptedBytes < Self.unacceptedLimit ? inside.sources.filter(\.isHeld) : []
-            return (inside.state.isListing ? inside.work : nil, held)
+            inside.lastAccept = now
+            inside.unacceptedBytes -= offer.bytes
+            if offer.wasBeginning { inside.beginning -= 1 }
+            return inside.state.isListing ? inside.work : nil
         }
-        for source in held { source.release() }
+        releaseHeld()
         work?.resume()
     }
 
+    /// A source that was not taken waits to be begun. It is begun at once if few bytes of such sources are there.
+    func hold(_ source: SourceScope) {
+        inside.withLock { $0.held.append(source) }
+        releaseHeld()
+    }
+
+    /// A source that was not taken has sent its first frames, or all of them.
+    func hasBegun() {
+        inside.withLock { $0.beginning -= 1 }
+        releaseHeld()
+    }
+
+    /// Counts bytes of a source that was not taken.
+    func offered(_ bytes: Int) {
+        inside.withLock { $0.unacceptedBytes += bytes }
+    }
+
+    /// Begins sources that were held, as far as the bytes of those that were not taken allow it.
+    private func releaseHeld() {
+        while true {
+            let next = inside.withLock { inside -> SourceScope? in
+                // That thread looks again. A source that sends at once comes here from inside it.
+                guard !inside.isReleasing else { return nil }
+                let counted = inside.unacceptedBytes + inside.beginning * Self.beginningAllowance
+                guard counted < Self.unacceptedLimit, let next = inside.held.popFirst() else { return nil }
+                inside.beginning += 1
+                inside.isReleasing = true
+                return next
+            }
+            guard let next else { return }
+            let begins = next.release()
+            inside.withLock { inside in
+                inside.isReleasing = false
+                if !begins { inside.beginning -= 1 }
+            }
+        }
+    }
+
     /// Counts frames of a source.
-    func sent(frames: Int, bytes: Int, isAccepted: Bool) {
+    func sent(frames: Int, bytes: Int) {
         service.totals.add(frames: frames, bytes: bytes)
         let proves = inside.withLock { inside -> Bool in
             inside.frames += frames
             inside.bytes += bytes
-            if !isAccepted { inside.unacceptedBytes += bytes }
             // A probe proves the service with its first frames, any other request when it has gone on for a while.
             guard ticket.isProbe || began.duration(to: surroundings.now()) > ErrorMass.probeTime else { return false }
             return inside.state.provedWell()
         }
         if proves { service.succeeded(ticket) }
     }
-
-    /// Whether a source that is not taken yet may be begun.
-    var mayBegin: Bool { inside.withLock { $0.unacceptedBytes < Self.unacceptedLimit } }
 
     /// How many bytes a pushed source may send before the client takes it.
     var pushWindow: Int {

@@ -100,11 +100,13 @@ package struct RequestState: Sendable {
         return settle(end)
     }
 
-    /// Ends the request before its time. The first reason stays.
+    /// Ends the request before its time. The first reason stays, except for a client that has gone: the sources that it took
+    /// go on, and any other reason still ends them.
     ///
-    /// - Returns: whether this is the first.
+    /// - Returns: whether there is anything to end for this reason.
     mutating func cancel(_ cancellation: Cancellation) -> Bool {
-        guard self.cancellation == nil, !isAnswered else { return false }
+        guard !isAnswered, self.cancellation == nil || self.cancellation == .clientGone && cancellation != .clientGone
+        else { return false }
         self.cancellation = cancellation
         return true
     }

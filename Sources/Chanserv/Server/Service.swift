@@ -48,8 +48,10 @@ public final class Service: Sendable {
         var recipe: Recipe
         var state: ServiceState
         var binding: (any Binding)?
-        /// Changes with each bind, so that a name that comes late is known as such.
-        var bindNumber = 0
+        /// Changes of the name that were decided, in order, and not performed yet.
+        var nameChanges = Deque<ServiceState.Action>()
+        /// A thread performs them.
+        var changesName = false
         /// Requests that wait to be listed.
         var waiting = Deque<any Connection>()
     }
@@ -75,13 +77,10 @@ public final class Service: Sendable {
     ///
     /// - Throws: ``ChanservError`` with code `addressInUse`, or `cancelled` after the multiplexer was shut down.
     func start() throws(ChanservError) {
-        let number = inside.withLockedValue { inside in
-            _ = inside.state.start()
-            inside.bindNumber += 1
-            return inside.bindNumber
-        }
+        let actions = inside.withLockedValue { $0.state.start() }
+        precondition(actions == [.bind], "a service that begins does something else than to bind its name")
         do throws(ConnectionError) {
-            try bind(number)
+            try bind()
         } catch {
             throw ChanservError(error, while: "binding \(vAddr)")
         }
@@ -118,7 +117,16 @@ public final class Service: Sendable {
     /// What requests that come from now on are served with.
     public var configuration: Server.Configuration { inside.withLockedValue { $0.recipe.configuration } }
 
-    var recipe: Recipe { inside.withLockedValue { $0.recipe } }
+    private var recipe: Recipe { inside.withLockedValue { $0.recipe } }
+
+    /// How to serve a request whose body is there, which is recorded.
+    func recipe(for scope: RequestScope) -> Recipe {
+        inside.withLockedValue { inside in
+            // Under the lock: a caller that replaces the recipe and drains the requests before finds this one.
+            open.bodyCame(scope, generation: inside.recipe.generation)
+            return inside.recipe
+        }
+    }
 
     /// Serves requests that come from now on in another way. Those that have begun keep what they began with, and the
     /// name stays bound: no dial fails because of it.
@@ -174,9 +182,11 @@ public final class Service: Sendable {
     /// Waits until the requests have ended with their sources, and cancels nothing. Cancelling the task that waits ends the
     /// wait.
     ///
-    /// - Returns: how many are left at the deadline.
+    /// - Returns: how many are left at the deadline, with those that wait to be let in.
     public nonisolated(nonsending) func waitUntilIdle(until deadline: ContinuousClock.Instant) async -> Int {
-        await open.wait(untilNone: .service(ObjectIdentifier(self)), deadline: deadline)
+        let left = await open.wait(untilNone: .service(ObjectIdentifier(self)), deadline: deadline)
+        // The last request lets in those that wait before it ends: none wait if none is left.
+        return left == 0 ? 0 : left + inside.withLockedValue { $0.waiting.count }
     }
 
     /// Waits until requests have ended with their sources, and cancels those that have not at the deadline.
@@ -257,27 +267,42 @@ public final class Service: Sendable {
 
     /// Changes the state under the lock, and performs outside of it what comes of that.
     private func change(after error: ChanservError?, _ body: (inout Inside) -> [ServiceState.Action]) {
-        for action in inside.withLockedValue({ body(&$0) }) { perform(action, after: error) }
+        let actions = inside.withLockedValue { inside in
+            let actions = body(&inside)
+            // Threads that bind and withdraw the name do so in the order in which that was decided.
+            inside.nameChanges += actions.filter(\.changesName)
+            return actions
+        }
+        for action in actions { perform(action, after: error) }
+    }
+
+    /// Binds and withdraws the name as was decided. If another thread does, it does this as well.
+    private func changeName() {
+        while true {
+            let next = inside.withLockedValue { inside -> ServiceState.Action? in
+                guard !inside.changesName, let next = inside.nameChanges.popFirst() else { return nil }
+                inside.changesName = true
+                return next
+            }
+            guard let next else { return }
+            var failure: ChanservError?
+            if next == .bind {
+                do throws(ConnectionError) {
+                    try bind()
+                } catch {
+                    failure = ChanservError(error, while: "binding \(vAddr) again")
+                }
+            } else {
+                inside.withLockedValue { $0.binding.take() }?.close()
+            }
+            inside.withLockedValue { $0.changesName = false }
+            if let failure { bindingFailed(failure) }
+        }
     }
 
     private func perform(_ action: ServiceState.Action, after error: ChanservError?) {
         switch action {
-        case .bind:
-            let number = inside.withLockedValue { inside in
-                inside.bindNumber += 1
-                return inside.bindNumber
-            }
-            do throws(ConnectionError) {
-                try bind(number)
-            } catch {
-                bindingFailed(ChanservError(error, while: "binding \(vAddr) again"))
-            }
-        case .unbind:
-            let binding = inside.withLockedValue { inside in
-                inside.bindNumber += 1
-                return inside.binding.take()
-            }
-            binding?.close()
+        case .bind, .unbind: changeName()
         case .refuseWaiting: refuseWaiting("busy: \(vAddr) takes no requests at the moment")
         case .admitWaiting: admitWaiting()
         case .reportMass(let mass):
@@ -290,16 +315,11 @@ public final class Service: Sendable {
         }
     }
 
-    private func bind(_ number: Int) throws(ConnectionError) {
+    private func bind() throws(ConnectionError) {
         let binding = try multiplexer.bind(vAddr, visibleTo: nil) { [weak self] connection in
             self?.received(connection) ?? .refused("the service is gone")
         }
-        let isWanted = inside.withLockedValue { inside in
-            guard inside.bindNumber == number else { return false }
-            inside.binding = binding
-            return true
-        }
-        if !isWanted { binding.close() }
+        inside.withLockedValue { $0.binding = binding }
     }
 
     private func bindingFailed(_ error: ChanservError) {
@@ -324,7 +344,7 @@ public final class Service: Sendable {
         let (decision, actions) = inside.withLockedValue { inside -> (Decision, [ServiceState.Action]) in
             // Those that came before go first.
             let (decision, actions) =
-                inside.waiting.isEmpty
+                inside.waiting.isEmpty || isFull(inside)
                 ? decide(connection, &inside, now) : (inside.state.wish == .stopped ? .refuse(busy) : .wait, [])
             guard case .wait = decision else { return (decision, actions) }
             guard inside.waiting.count < Self.maximumWaiting else { return (.refuse(busy), actions) }
@@ -349,7 +369,7 @@ public final class Service: Sendable {
         _ connection: any Connection, _ inside: inout Inside, _ now: ContinuousClock.Instant
     ) -> (Decision, [ServiceState.Action]) {
         let configuration = inside.recipe.configuration
-        if let most = configuration.maxOpenRequests, open.openCount(of: self) >= most {
+        if let most = configuration.maxOpenRequests, isFull(inside) {
             return (.refuse("busy: \(vAddr) has \(most) open requests, as many as it may have"), [])
         }
         guard open.mayList(self, atMost: configuration.maxConcurrentRequests) else { return (.wait, []) }
@@ -365,16 +385,23 @@ public final class Service: Sendable {
         }
     }
 
+    /// Whether there are as many requests, with those that wait, as there may be.
+    private func isFull(_ inside: Inside) -> Bool {
+        inside.recipe.configuration.maxOpenRequests.map { open.openCount(of: self) + inside.waiting.count >= $0 } ?? false
+    }
+
     /// Lets in requests that wait, as long as there is room.
     private func admitWaiting() {
         while true {
             let now = now
             let step = inside.withLockedValue {
                 inside -> (connection: any Connection, decision: Decision, actions: [ServiceState.Action])? in
-                guard let connection = inside.waiting.first else { return nil }
+                guard let connection = inside.waiting.popFirst() else { return nil }
                 let (decision, actions) = decide(connection, &inside, now)
-                if case .wait = decision { return nil }
-                inside.waiting.removeFirst()
+                if case .wait = decision {
+                    inside.waiting.prepend(connection)
+                    return nil
+                }
                 return (connection, decision, actions)
             }
             guard let step else { return }
@@ -383,7 +410,9 @@ public final class Service: Sendable {
             case .begin(let scope):
                 scope.start()
                 step.connection.callDelegateSoon()
-            case .refuse(let message): step.connection.fail(message)
+            case .refuse(let message):
+                totals.addRefusal()
+                step.connection.fail(message)
             case .wait: return
             }
         }
@@ -394,7 +423,10 @@ public final class Service: Sendable {
             defer { inside.waiting = [] }
             return inside.waiting
         }
-        for connection in waiting { connection.fail(message) }
+        for connection in waiting {
+            totals.addRefusal()
+            connection.fail(message)
+        }
     }
 }
 

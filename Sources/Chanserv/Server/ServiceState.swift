@@ -12,7 +12,7 @@ package struct ServiceState: Sendable {
     }
 
     package enum Action: Sendable, Hashable {
-        /// Bind the name, and say how it went: ``bound()`` or ``bindingFailed(now:)``.
+        /// Bind the name, and call ``bindingFailed(now:)`` if that fails.
         case bind
         /// Withdraw the name.
         case unbind
@@ -24,6 +24,9 @@ package struct ServiceState: Sendable {
         case reportMass(Int)
         /// Call ``tick(now:)`` then.
         case wake(Instant)
+
+        /// Whether it binds or withdraws the name.
+        package var changesName: Bool { self == .bind || self == .unbind }
     }
 
     /// What becomes of a request that was dialled.

@@ -6,8 +6,8 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     private enum Stage {
         /// The client has not taken it.
         case waiting
-        /// As `waiting`, and everything was sent.
-        case sent
+        /// As `waiting`, and everything was sent: how the source ends once the client has taken it.
+        case sent(RequestState.End)
         case accepted
         case ended
     }
@@ -18,9 +18,12 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         var work: (any SourceWork)?
         /// The name under which the client fetches it, if it is not pushed.
         var binding: (any Binding)?
-        var sentBytes = 0
+        /// Bytes that were sent before the client took the source.
+        var offeredBytes = 0
         /// It waits until other sources of the request were taken.
         var isHeld = false
+        /// It was begun, and has sent no frames yet: the request has set something aside for it.
+        var isBeginning = false
         /// The connection took no more.
         var isFull = false
         var writeDeadline: ContinuousClock.Instant?
@@ -51,37 +54,34 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         inside.withLock { $0.binding = binding }
     }
 
+    /// Sends the header of a pushed source, encoded as a frame.
     func send(header: ByteBuffer) {
-        var batch = FrameBatch()
-        do throws(ChanservError) {
-            try batch.append(uncompressed: header)
-            _ = write(batch.take())
-        } catch {
-            // The header is larger than a frame may be: the source fails at the client.
-            finish(error)
-        }
+        // A source that has ended meanwhile says so by itself.
+        _ = write(header)
     }
 
     /// Lets the code make frames: at once if the source is pushed, or when the client has fetched it.
     package func start() {
-        let connection = inside.withLock { $0.stage == .ended ? nil : $0.connection }
+        let connection = inside.withLock { $0.connection }
         guard let connection else { return }
         connection.setDelegate(self)
         if connection.isPeerGone || !connection.isOffered { return connectionChanged() }
-        if !request.mayBegin {
-            inside.withLock { $0.isHeld = true }
-            return
-        }
-        resumeWork()
+        inside.withLock { if case .waiting = $0.stage { $0.isHeld = true } }
+        request.hold(self)
     }
 
-    /// Other sources of the request were taken: this one may be begun.
-    func release() {
-        let wasHeld = inside.withLock { inside in
-            defer { inside.isHeld = false }
-            return inside.isHeld
+    /// The request lets the source begin, and has set something aside for its first frames.
+    ///
+    /// - Returns: whether the source still needs that.
+    func release() -> Bool {
+        let begins = inside.withLock { inside in
+            guard inside.isHeld, case .waiting = inside.stage else { return false }
+            inside.isHeld = false
+            inside.isBeginning = true
+            return true
         }
-        if wasHeld { resumeWork() }
+        if begins { resumeWork() }
+        return begins
     }
 
     // MARK: - The client
@@ -89,7 +89,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     /// The client fetches the source by its name.
     func connected(_ connection: any Connection) -> Admission {
         let binding = inside.withLock { inside -> (any Binding)? in
-            guard inside.stage == .waiting, inside.connection == nil else { return nil }
+            guard case .waiting = inside.stage, inside.connection == nil else { return nil }
             inside.connection = connection
             return inside.binding.take()
         }
@@ -102,17 +102,17 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     }
 
     package func connectionChanged() {
-        enum Step { case ignore, room, accepted, sentAndTaken, gone }
-        let connection = inside.withLock { $0.stage == .ended ? nil : $0.connection }
+        enum Step { case ignore, room, accepted, sentAndTaken(RequestState.End), gone }
+        let connection = inside.withLock { $0.connection }
         guard let connection else { return }
         let isOffered = connection.isOffered
         let isGone = connection.isPeerGone
         let step = inside.withLock { inside -> Step in
             switch inside.stage {
             case .ended: return .ignore
-            case .sent:
+            case .sent(let outcome):
                 if isOffered { return .ignore }
-                return connection.wasTaken ? .sentAndTaken : .gone
+                return connection.wasTaken ? .sentAndTaken(outcome) : .gone
             case .waiting:
                 if isGone { return .gone }
                 if isOffered { return .room }
@@ -137,13 +137,13 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             }
             request.accepted(self)
             resumeWork()
-        case .sentAndTaken:
+        case .sentAndTaken(let outcome):
             guard let end = end() else { return }
-            request.ended(self, .well, wasAccepted: end.wasAccepted)
+            request.ended(self, outcome, end)
         case .gone:
             guard let end = end() else { return }
             end.connection?.close()
-            request.ended(self, .neutral, wasAccepted: end.wasAccepted)
+            request.ended(self, end.failure, end)
             end.work?.cancel()
         }
     }
@@ -159,22 +159,40 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
 
     package func write(_ batch: inout FrameBatch) -> SourceRoom {
         let (frames, bytes) = (batch.count, batch.byteCount)
-        let isAccepted = self.isAccepted
         var room = SourceRoom.ended
         batch.takeParts { room = write($0) }
-        if room != .ended { request.sent(frames: frames, bytes: bytes, isAccepted: isAccepted) }
+        if room != .ended { request.sent(frames: frames, bytes: bytes) }
+        hasBegun()
         return room
     }
 
     package var room: SourceRoom { write(ByteBuffer()) }
 
     private func write(_ bytes: ByteBuffer) -> SourceRoom {
-        let (connection, mayGoOn) = inside.withLock { inside -> ((any Connection)?, Bool) in
-            guard inside.stage != .ended else { return (nil, false) }
-            inside.sentBytes += bytes.readableBytes
-            return (inside.connection, inside.stage == .accepted || !inside.isHeld)
+        enum Step { case ended, notFetched, offered(any Connection, mayGoOn: Bool), accepted(any Connection) }
+        let step = inside.withLock { inside -> Step in
+            switch inside.stage {
+            case .ended, .sent: return .ended
+            case .accepted:
+                guard let connection = inside.connection else { return .ended }
+                return .accepted(connection)
+            case .waiting:
+                guard let connection = inside.connection else { return .notFetched }
+                inside.offeredBytes += bytes.readableBytes
+                return .offered(connection, mayGoOn: !inside.isHeld)
+            }
         }
-        guard let connection else { return isEnded ? .ended : .full }
+        let connection: any Connection
+        var mayGoOn = true
+        switch step {
+        case .ended: return .ended
+        case .notFetched: return .full
+        case .accepted(let accepted): connection = accepted
+        case .offered(let offered, let may):
+            connection = offered
+            mayGoOn = may
+            if bytes.readableBytes > 0 { request.offered(bytes.readableBytes) }
+        }
         let hasRoom: Bool
         do throws(ConnectionError) {
             hasRoom = try connection.write(bytes)
@@ -190,7 +208,11 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     /// What the client granted for a source that it has not taken is used up.
     private var isBeyondWindow: Bool {
         let window = request.pushWindow
-        return inside.withLock { $0.stage == .waiting && $0.connection?.isOffered == true && $0.sentBytes >= window }
+        let (connection, offeredBytes) = inside.withLock { inside -> ((any Connection)?, Int) in
+            guard case .waiting = inside.stage else { return (nil, 0) }
+            return (inside.connection, inside.offeredBytes)
+        }
+        return offeredBytes >= window && connection?.isOffered == true
     }
 
     private func noteFull() {
@@ -211,45 +233,65 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         let failure = ChanservError(error, while: "sending frames")
         if error.isPeersDoing {
             end.connection?.close()
-            request.ended(self, .neutral, wasAccepted: end.wasAccepted)
+            request.ended(self, .neutral, end)
         } else {
             end.connection?.fail(failure.description)
             request.configuration.onChanError(failure)
-            request.ended(self, .failed(failure), wasAccepted: end.wasAccepted)
+            request.ended(self, .failed(failure), end)
         }
         end.work?.cancel()
     }
 
     package func finish(_ error: (any Error)?) {
-        if error == nil, let connection = sentAll() {
+        var outcome = RequestState.End.well
+        var failure: ChanservError?
+        if let error {
+            let sourceFailed = ChanservError(.sourceFailed, "\(error)", cause: error)
+            failure = sourceFailed
+            outcome = SourceFuncError(error).counts ? .failed(sourceFailed) : .neutral
+        }
+        let configuration = request.configuration
+        let text = failure.map { failure in
+            failure.cause.flatMap { configuration.errorText?($0) } ?? failure.message
+        }
+        if let connection = sentAll(outcome) {
             // The client has to take it: until then it counts as a source that waits.
-            connection.close()
+            if let text { connection.fail(text) } else { connection.close() }
+            if let failure { configuration.onChanError(failure) }
+            hasBegun()
             if !connection.isOffered { connectionChanged() }
             return
         }
         guard let end = end() else { return }
-        guard let error else {
-            end.connection?.close()
-            return request.ended(self, .well, wasAccepted: end.wasAccepted)
-        }
-        let configuration = request.configuration
-        let failure = ChanservError(.sourceFailed, "\(error)", cause: error)
-        end.connection?.fail(configuration.errorText?(error) ?? failure.message)
-        configuration.onChanError(failure)
-        request.ended(
-            self, SourceFuncError(error).counts ? .failed(failure) : .neutral, wasAccepted: end.wasAccepted)
+        if let text { end.connection?.fail(text) } else { end.connection?.close() }
+        if let failure { configuration.onChanError(failure) }
+        request.ended(self, outcome, end)
     }
 
     /// Everything of a pushed source was sent before the client took it.
     ///
     /// - Returns: its connection, `nil` if it was taken, or has ended.
-    private func sentAll() -> (any Connection)? {
-        inside.withLock { inside in
-            guard inside.stage == .waiting, let connection = inside.connection, connection.isOffered else { return nil }
-            inside.stage = .sent
+    private func sentAll(_ outcome: RequestState.End) -> (any Connection)? {
+        let connection = inside.withLock { inside -> (any Connection)? in
+            guard case .waiting = inside.stage else { return nil }
+            return inside.connection
+        }
+        guard let connection, connection.isOffered else { return nil }
+        return inside.withLock { inside in
+            guard case .waiting = inside.stage else { return nil }
+            inside.stage = .sent(outcome)
             inside.work = nil
             return connection
         }
+    }
+
+    /// The source has sent all that it sends before it is taken.
+    private func hasBegun() {
+        let wasBeginning = inside.withLock { inside in
+            defer { inside.isBeginning = false }
+            return inside.isBeginning
+        }
+        if wasBeginning { request.hasBegun() }
     }
 
     // MARK: - Ends
@@ -258,11 +300,13 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     func cancel(_ cancellation: RequestState.Cancellation) {
         guard let end = end() else { return }
         switch cancellation {
-        case .clientGone: if end.wasSent { end.connection?.abort("the request has ended") } else { end.connection?.close() }
-        case .stopped(let reason): end.connection?.fail(reason ?? "the server stopped serving the source")
+        case .clientGone:
+            if end.wasSent { end.connection?.abort("the request has ended") } else { end.connection?.close() }
+        // What is queued goes: it may lie in memory of the code that is to end.
+        case .stopped(let reason): end.connection?.abort(reason ?? "the server stopped serving the source")
         case .deadline(let what): end.connection?.abort(ChanservError(.deadlineExceeded, what).description)
         }
-        request.ended(self, .neutral, wasAccepted: end.wasAccepted)
+        request.ended(self, end.failure, end)
         end.work?.cancel()
     }
 
@@ -278,7 +322,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
                 : isLateWrite ? "sending frames: frame write timeout" : RequestScope.servingTimeout)
         end.connection?.abort(error.description)
         request.configuration.onChanError(error)
-        request.ended(self, .neutral, wasAccepted: end.wasAccepted)
+        request.ended(self, end.failure, end)
         end.work?.cancel()
     }
 
@@ -290,23 +334,41 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     }
 
     /// What is left of a source that has ended.
-    private struct Ended {
-        var connection: (any Connection)?
-        var work: (any SourceWork)?
+    struct Ended {
+        fileprivate var connection: (any Connection)?
+        fileprivate var work: (any SourceWork)?
         /// Whether the client had taken it.
         var wasAccepted: Bool
         /// Whether everything had been sent before.
-        var wasSent: Bool
+        fileprivate var wasSent: Bool
+        /// How the source had ended before the client took it, if it failed; otherwise neutral.
+        fileprivate var failure = RequestState.End.neutral
+        /// Bytes that were sent before the client took it, and that the request still counts.
+        var offeredBytes: Int
+        /// Whether the request has set something aside for it.
+        var wasBeginning: Bool
     }
 
     /// Ends the source, once; `nil` if it has ended already.
     private func end() -> Ended? {
         let (ended, binding) = inside.withLock { inside -> (Ended?, (any Binding)?) in
-            guard inside.stage != .ended else { return (nil, nil) }
-            let ended = Ended(
-                connection: inside.connection.take(), work: inside.work.take(),
-                wasAccepted: inside.stage == .accepted, wasSent: inside.stage == .sent)
+            var ended = Ended(
+                connection: nil, work: nil, wasAccepted: false, wasSent: false, offeredBytes: inside.offeredBytes,
+                wasBeginning: inside.isBeginning)
+            switch inside.stage {
+            case .ended: return (nil, nil)
+            case .waiting: break
+            case .accepted: ended.wasAccepted = true
+            case .sent(let outcome):
+                ended.wasSent = true
+                if case .failed = outcome { ended.failure = outcome }
+            }
+            ended.connection = inside.connection.take()
+            ended.work = inside.work.take()
             inside.stage = .ended
+            inside.isHeld = false
+            inside.isBeginning = false
+            inside.offeredBytes = 0
             return (ended, inside.binding.take())
         }
         binding?.close()
@@ -315,11 +377,36 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
 
     // MARK: - State
 
-    var isAccepted: Bool { inside.withLock { $0.stage == .accepted } }
-    var isHeld: Bool { inside.withLock { $0.isHeld } }
+    /// Whether the client has taken it, also if the source has not been told yet.
+    var isTaken: Bool {
+        let (isAccepted, connection) = inside.withLock { inside -> (Bool, (any Connection)?) in
+            switch inside.stage {
+            case .accepted: (true, nil)
+            case .waiting, .sent: (false, inside.connection)
+            case .ended: (false, nil)
+            }
+        }
+        guard let connection else { return isAccepted }
+        return !connection.isOffered && !connection.isPeerGone
+    }
+
+    /// Takes out what the request counts for a source that was not taken.
+    func settleOffer() -> (bytes: Int, wasBeginning: Bool) {
+        inside.withLock { inside in
+            defer {
+                inside.offeredBytes = 0
+                inside.isBeginning = false
+            }
+            return (inside.offeredBytes, inside.isBeginning)
+        }
+    }
+
+    private var isAccepted: Bool {
+        inside.withLock { inside in
+            if case .accepted = inside.stage { true } else { false }
+        }
+    }
     var isFull: Bool { inside.withLock { $0.isFull } }
-    var sentBytes: Int { inside.withLock { $0.sentBytes } }
-    private var isEnded: Bool { inside.withLock { $0.stage == .ended } }
 
     /// When the source is given up if nothing happens.
     ///

@@ -31,6 +31,16 @@ struct BenchOptions: ParsableArguments {
     @Option(help: "Where the plugin of the host that is started runs: in the host, or in a process of its own.")
     var isolation = IsolationOptions.Isolation.host
 
+    @Flag(help: "Have the sources announced by name and fetch them, as Go clients do, instead of having them pushed.")
+    var named = false
+
+    @Flag(
+        help: """
+            Run the plugin of the host that is started on threads of its own ('inline: false'), not on the threads of \
+            the network.
+            """)
+    var threaded = false
+
     @Flag(help: "Compare the content of every frame with what it should be; costs the client time.")
     var verify = false
 
@@ -54,6 +64,9 @@ struct BenchOptions: ParsableArguments {
         if !join.isEmpty && isolation != .host {
             throw ValidationError("--isolation is for the host that is started; with --join there is none")
         }
+        if !join.isEmpty && threaded {
+            throw ValidationError("--threaded is for the host that is started; with --join there is none")
+        }
         if join.isEmpty && (compressedVaddr != nil || vaddr != "load" || !environment.isEmpty) {
             throw ValidationError("--vaddr, --compressed-vaddr and --environment go with --join")
         }
@@ -67,6 +80,14 @@ struct BenchOptions: ParsableArguments {
                 "whether frames are compressed is the host's choice: with --join, name a route that compresses with "
                     + "--compressed-vaddr")
         }
+    }
+
+    /// What every workload was measured with, for programs.
+    var parameters: [String: BenchParameter] { ["named": .flag(named), "threaded": .flag(threaded)] }
+
+    /// What is not as usual, for people: to be put behind the summary of a workload.
+    var summary: String {
+        (named ? ", sources fetched by name" : "") + (threaded ? ", plugin on threads of its own" : "")
     }
 
     func run(_ workload: any Workload) async throws {

@@ -77,7 +77,8 @@ final class BenchSession: Sendable {
             return try await measure(joining: options.join, host: nil)
         }
         let plugin = try LoadPlugin.path(options.plugin)
-        let host = try await BenchHost.start(plugin: plugin, isolation: options.isolation) { process in
+        let host = try await BenchHost.start(plugin: plugin, isolation: options.isolation, threaded: options.threaded) {
+            process in
             state.withLockedValue { $0.process = process }
         }
         do {
@@ -112,8 +113,10 @@ final class BenchSession: Sendable {
         let failures = await node.joinAll(addresses, deadline: .now + Self.joinPatience)
         try Task.checkCancellation()
         guard failures.isEmpty else { throw BenchError(.unavailable, failures.joined(separator: "; ")) }
+        var configuration = Client.Configuration()
+        configuration.acceptsPushedSources = !options.named
         let bench = BenchContext(
-            client: Client(multiplexer: AstraNetMultiplexer(node)),
+            client: Client(multiplexer: AstraNetMultiplexer(node), configuration: configuration),
             vAddr: host == nil ? options.vaddr : BenchHost.vAddr,
             compressedVAddr: host == nil ? options.compressedVaddr ?? options.vaddr : BenchHost.compressedVAddr,
             contents: options.verify ? contents() : nil, hostID: host?.id, tally: tally)
@@ -122,7 +125,8 @@ final class BenchSession: Sendable {
         let progress = BenchProgress(workload.name, runs: options.runs, tally)
         defer { progress.end() }
         var report = BenchReport(
-            workload: workload.name, summary: workload.summary, parameters: workload.parameters,
+            workload: workload.name, summary: workload.summary + options.summary,
+            parameters: workload.parameters.merging(options.parameters) { workloads, _ in workloads },
             isVerified: options.verify, ownHost: host != nil, runs: [])
         for run in 1...options.runs {
             progress.begin(run: run)

@@ -60,6 +60,7 @@ struct ControlFailure: Error {
         exitCode =
             switch error.code {
             case .unknownVAddr: 64
+            case .unknownRequest: 1
             case .busy, .forbidden, .stopping, .timeout: 69
             // This command said something the host does not understand: one of the two is another version.
             case .badRequest, .unknownCommand, .tooLong: 70

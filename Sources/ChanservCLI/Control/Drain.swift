@@ -45,7 +45,7 @@ struct Drain: AsyncParsableCommand {
     static func text(_ report: DrainReport) -> String {
         switch report.result {
         case .drained where report.cancelled > 0:
-            "\(report.vaddr) is drained; \(report.cancelled) requests and sources did not end in time and were cancelled"
+            "\(report.vaddr) is drained; \(report.cancelled) requests did not end in time and were cancelled"
         case .drained: "\(report.vaddr) is drained"
         case .givenUp: "\(report.vaddr) is not drained: it was enabled meanwhile, or the host is stopping"
         }

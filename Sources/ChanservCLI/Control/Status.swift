@@ -1,6 +1,5 @@
 import ArgumentParser
 import ChanservHost
-import Glibc
 
 /// `chanserv status`: what a running host does.
 struct Status: AsyncParsableCommand {
@@ -10,7 +9,8 @@ struct Status: AsyncParsableCommand {
             COLUMNS OF ROUTES
               STATE       serving; withdrawn by its failures, and for how long; probing, when one request decides \
             whether it is back; draining or drained, by 'chanserv drain'
-              REQUESTS    open / in all
+              REQUESTS    open, until the last of their sources has ended / in all
+              REFUSED     requests that were refused because of a limit, or because the route was withdrawn
               SOURCES     open, with those that wait for their client / in all
               FRAMES, BYTES   sent, as they went over the wire
               FAILURES    in a row / in all
@@ -40,34 +40,21 @@ struct Status: AsyncParsableCommand {
 
     func run() async throws {
         try await options.run { path in
-            if watch { return try await watch(path) }
-            try show(try await ControlClient.ask(.status(every: nil), at: path, as: StatusAnswer.self), page: "")
-        }
-    }
-
-    private func watch(_ path: String) async throws {
-        let redraws = isatty(STDOUT_FILENO) == 1 && !options.json
-        let work = Task {
-            var isFirst = true
-            _ = try await ControlClient.ask(.status(every: .seconds(1)), at: path, as: StatusAnswer.self) { report in
-                // Home, the tables, and nothing below them.
-                try show(report, page: redraws ? "\u{1B}[H\u{1B}[2J" : isFirst || options.json ? "" : "\n")
-                isFirst = false
+            guard watch else {
+                return try show(
+                    try await ControlClient.ask(.status(every: nil), at: path, as: StatusAnswer.self), after: "")
+            }
+            try await options.watch(.status(every: .seconds(1)), at: path, as: StatusAnswer.self) { report, separator in
+                try show(report, after: separator)
             }
         }
-        let signals = await SignalHandling(
-            onReload: { work.cancel() }, onStop: { work.cancel() }, onEndNow: { _exit(0) })
-        defer { signals.cancel() }
-        do {
-            try await work.value
-        } catch is CancellationError {
-            // Ctrl-C is how a watch is meant to end.
-        } catch let error as SystemError where error.code == EPIPE {
-            // Whoever read the tables does not any more.
-        }
     }
 
-    private func show(_ report: StatusReport, page: String) throws {
-        if options.json { try options.write(report) } else { try options.write(text: page + StatusText.render(report)) }
+    private func show(_ report: StatusReport, after separator: String) throws {
+        if options.json {
+            try options.write(report)
+        } else {
+            try options.write(text: separator + StatusText.render(report))
+        }
     }
 }

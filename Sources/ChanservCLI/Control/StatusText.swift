@@ -7,10 +7,10 @@ enum StatusText {
         var text = "host \(report.pid), up \(age(report.uptimeMilliseconds)), generation \(report.generation), "
         text += "listening \(listening)\n"
         if let last = report.lastReload { text += reload(last) }
-        text += "\n" + table(routes(report.routes))
-        if !report.plugins.isEmpty { text += "\n" + table(plugins(report.plugins)) }
+        text += "\n" + TextTable.render(routes(report.routes))
+        if !report.plugins.isEmpty { text += "\n" + TextTable.render(plugins(report.plugins)) }
         let workers = workers(report.plugins)
-        if workers.count > 1 { text += "\n" + table(workers) }
+        if workers.count > 1 { text += "\n" + TextTable.render(workers) }
         let generations = report.requestsByGeneration.filter { $0.generation != report.generation }
         if !generations.isEmpty {
             let parts = generations.map { "\($0.requests) of generation \($0.generation)" }
@@ -29,11 +29,11 @@ enum StatusText {
     }
 
     private static func routes(_ routes: [StatusReport.Route]) -> [[String]] {
-        [["ROUTE", "PLUGIN", "STATE", "REQUESTS", "SOURCES", "FRAMES", "BYTES", "FAILURES"]]
+        [["ROUTE", "PLUGIN", "STATE", "REQUESTS", "REFUSED", "SOURCES", "FRAMES", "BYTES", "FAILURES"]]
             + routes.map { route in
                 [
                     route.vaddr.visible, "\(route.plugin.visible)@\(route.digest.prefix(8))", state(route),
-                    "\(route.requestsOpen) / \(route.requestsTotal)",
+                    "\(route.requestsOpen) / \(route.requestsTotal)", "\(route.requestsRefused)",
                     "\(route.sourcesOpen + route.sourcesWaiting) / \(route.sourcesTotal)", "\(route.frames)",
                     "\(ByteCount(route.bytes))", "\(route.errorMass) / \(route.failures)",
                 ]
@@ -70,17 +70,6 @@ enum StatusText {
             }
     }
 
-    /// Columns as wide as they need to be.
-    private static func table(_ rows: [[String]]) -> String {
-        let widths = rows[0].indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
-        return rows.map { row in
-            let cells = zip(row, widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }
-            var line = cells.joined(separator: "  ")
-            while line.last == " " { line.removeLast() }
-            return line + "\n"
-        }.joined()
-    }
-
     /// `850 ms`, `12 s`, `3 min 20 s`, `5 h 2 min`, `12 d 3 h`.
     static func age(_ milliseconds: Int) -> String {
         let seconds = milliseconds / 1_000
@@ -92,5 +81,4 @@ enum StatusText {
         default: return "\(seconds / 86_400) d \(seconds / 3_600 % 24) h"
         }
     }
-
 }

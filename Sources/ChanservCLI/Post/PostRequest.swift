@@ -8,6 +8,10 @@ struct PostRequest: Sendable {
     var body: RequestBody
     /// Requests of the same bucket go to the same offer; `nil` for any.
     var bucket: String?
+    /// Free text for the server; `nil` for none.
+    var meta: String?
+    /// How long the request may take in all, which the server is told; `nil` for no limit.
+    var deadline: Duration?
     /// Empty for none.
     var environment: String
     /// For joining, for finding the address, and for opening each source.

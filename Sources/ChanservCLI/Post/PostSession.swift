@@ -104,8 +104,11 @@ final class PostSession: Sendable {
         let client = Client(multiplexer: AstraNetMultiplexer(node), configuration: configuration)
         let sources: ReceivedSources
         do {
-            let tags: RequestTags = request.bucket.map { [.bucket: $0] } ?? [:]
-            sources = try await client.lookupAndPost(request.vAddr, body: body, tags: tags)
+            var tags: RequestTags = [:]
+            tags[.bucket] = request.bucket
+            tags[.meta] = request.meta
+            sources = try await client.lookupAndPost(
+                request.vAddr, body: body, tags: tags, deadline: request.deadline.map { .now + $0 })
         } catch {
             return await requestFailed(error)
         }

@@ -43,16 +43,20 @@ extension ConfigurationReader {
     private mutating func readLimits(_ node: YAMLNode, into limits: inout RouteOptions.Limits) {
         let place = "under 'limits' of a plugin"
         let entries = section(
-            node, "limits", known: ["requests", "unaccepted_sources"],
+            node, "limits", known: ["requests", "concurrent", "unaccepted_sources"],
             elsewhere: ["address_space": place, "cpu": place, "open_files": place])
         if let value = integer("requests", in: entries, 1...1_000_000) { limits.requests = value }
+        let concurrent = value("concurrent", in: entries) { (node) throws(ConfigurationError) in
+            try node.integerOrNone(in: 1...1_000_000)
+        }
+        if let concurrent { limits.concurrent = concurrent }
         if let value = integer("unaccepted_sources", in: entries, 1...1_000_000) { limits.unacceptedSources = value }
     }
 
     private mutating func readErrorMass(_ node: YAMLNode, into errorMass: inout RouteOptions.ErrorMass) {
         let entries = section(node, "the error mass", known: ["limit", "pause", "max_pause"])
-        let limit = value("limit", in: entries) { (node) throws(ConfigurationError) -> Int? in
-            node.saysNone ? nil : try node.integer(in: 1...1_000_000, "an integer, or none")
+        let limit = value("limit", in: entries) { (node) throws(ConfigurationError) in
+            try node.integerOrNone(in: 1...1_000_000)
         }
         if let limit { errorMass.limit = limit }
         let pause = value("pause", in: entries) { (node) throws(ConfigurationError) in
@@ -70,5 +74,12 @@ extension ConfigurationReader {
         report(
             "the pause (\(ValueGrammar.text(errorMass.pause))) is longer than max_pause "
                 + "(\(ValueGrammar.text(errorMass.maxPause)))", at: entry.value.location)
+    }
+}
+
+extension YAMLNode {
+    /// An integer within the bounds; `nil` for `none` or `off`.
+    fileprivate func integerOrNone(in bounds: ClosedRange<Int>) throws(ConfigurationError) -> Int? {
+        saysNone ? nil : try integer(in: bounds, "an integer, or none")
     }
 }

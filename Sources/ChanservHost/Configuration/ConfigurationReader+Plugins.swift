@@ -35,9 +35,12 @@ extension ConfigurationReader {
         if case .unusable = entry.value.content { return nil }
         let problemsBefore = problems.count
         let entries = section(
-            entry.value, "a plugin", known: ["path", "sha256", "threads", "config", "limits"] + Self.isolationKeys)
+            entry.value, "a plugin",
+            known: ["path", "sha256", "threads", "inline", "config", "limits"] + Self.isolationKeys)
         let sha256 = value("sha256", in: entries) { (node) throws(ConfigurationError) in try node.sha256() }
         let threads = integer("threads", in: entries, 1...1_024)
+        let allowsInline =
+            value("inline", in: entries) { (node) throws(ConfigurationError) in try node.boolean() } ?? true
         let isolation = self.isolation(entries, over: isolation)
         let empty = YAMLNode(.mapping([]), at: entry.value.location)
         let configuration = pluginConfiguration(entries["config"]?.value ?? empty)
@@ -56,8 +59,9 @@ extension ConfigurationReader {
             report("the plugin's file \(quoted(path)) \(problem)", at: pathEntry.value.location)
         }
         let plugin = HostConfiguration.Plugin(
-            name: entry.key, path: path, sha256: sha256, threads: threads, isolation: isolation,
-            configuration: PluginConfiguration(configuration, folder: folder), location: entry.keyLocation,
+            name: entry.key, path: path, sha256: sha256, threads: threads, allowsInline: allowsInline,
+            isolation: isolation, configuration: PluginConfiguration(configuration, folder: folder),
+            location: entry.keyLocation,
             pathLocation: pathEntry.value.location)
         return (plugin, configuration)
     }

@@ -47,6 +47,8 @@ public struct HostConfiguration: Sendable, Hashable {
         public var sha256: String?
         /// How many threads a library that blocks gets (`threads`); `nil` leaves it to the host.
         public var threads: Int?
+        /// Whether a library that allows it is called on the network's threads (`inline`). `true` by default.
+        public var allowsInline = true
         /// Where its instances run, and within which bounds (`isolation`, `processes`, `limits` …).
         public var isolation = IsolationOptions()
         /// Its configuration (`config`) without any route's.

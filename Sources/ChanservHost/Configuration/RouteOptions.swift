@@ -20,6 +20,9 @@ public struct RouteOptions: Sendable, Hashable {
     public struct Limits: Sendable, Hashable {
         /// Requests that are listed at the same time (`requests`); further ones wait. 4,096 by default.
         public var requests = 4_096
+        /// Maximum open requests, those that are only streaming included (`concurrent`); further ones are refused as busy, so that
+        /// clients try another host. `nil`, the default, is no limit.
+        public var concurrent: Int?
         /// Sources of a request that are announced and not fetched yet (`unaccepted_sources`); further ones wait.
         /// 256 by default.
         public var unacceptedSources = 256

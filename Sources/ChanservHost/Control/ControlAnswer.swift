@@ -13,6 +13,8 @@ package struct ControlAnswer<Progress: Codable & Sendable, Result: Codable & Sen
 package struct Nothing: Codable, Sendable, Hashable {}
 
 package typealias StatusAnswer = ControlAnswer<StatusReport, StatusReport>
+package typealias RequestsAnswer = ControlAnswer<RequestsReport, RequestsReport>
+package typealias CancelAnswer = ControlAnswer<Nothing, CancelReport>
 package typealias ReloadAnswer = ControlAnswer<Nothing, ReloadReport>
 package typealias DrainAnswer = ControlAnswer<DrainReport.Progress, DrainReport>
 package typealias EnableAnswer = ControlAnswer<Nothing, EnableReport>
@@ -86,7 +88,7 @@ package struct DrainReport: Codable, Sendable, Hashable {
 
     package var vaddr: String
     package var result: Result
-    /// Requests and sources that were cut off at the deadline.
+    /// Requests that were cut off at the deadline, with their sources.
     package var cancelled: Int
 
     /// What has not ended yet.

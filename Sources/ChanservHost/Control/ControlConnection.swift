@@ -92,11 +92,25 @@ struct ControlConnection: Sendable {
             case .status(nil):
                 try await send(StatusAnswer.result(StatusReport(await host.status)))
             case .status(let interval?):
-                // Until the client is gone, which the next line notices.
-                while true {
-                    try await send(StatusAnswer.progress(StatusReport(await host.status)))
-                    try await Task.sleep(for: interval)
+                try await repeating(every: interval) { StatusAnswer.progress(StatusReport(await host.status)) }
+            case .requests(let vAddr, nil):
+                try await send(RequestsAnswer.result(try await report(requestsOf: vAddr)))
+            case .requests(let vAddr, let interval?):
+                // A route that a reload removes meanwhile has no requests; that does not end the watch.
+                _ = try await report(requestsOf: vAddr)
+                try await repeating(every: interval) {
+                    do throws(RouteError) {
+                        return RequestsAnswer.progress(try await report(requestsOf: vAddr))
+                    } catch {
+                        return RequestsAnswer.progress(RequestsReport(requests: [], total: 0))
+                    }
                 }
+            case .cancel(let id, let reason):
+                guard let vAddr = await host.cancelRequest(id, reason: reason) else {
+                    let error = ControlError(.unknownRequest, "there is no open request \(id)")
+                    return try await send(CancelAnswer.error(error))
+                }
+                try await send(CancelAnswer.result(CancelReport(id: id, vaddr: vAddr)))
             case .reload:
                 let reload = Task { await host.reload() }
                 let outcome = try await waiting(for: reload) { ReloadAnswer.progress(Nothing()) }
@@ -113,6 +127,20 @@ struct ControlConnection: Sendable {
             }
         } catch let error as RouteError {
             try await send(StatusAnswer.error(ControlError(error)))
+        }
+    }
+
+    private func report(requestsOf vAddr: String?) async throws(RouteError) -> RequestsReport {
+        RequestsReport(try await host.openRequests(of: vAddr, limit: RequestsReport.longest))
+    }
+
+    /// Sends an answer again and again.
+    ///
+    /// - Throws: when the client is gone, which the next line that is sent notices, or the host is stopping.
+    private func repeating(every interval: Duration, _ answer: () async -> some Encodable) async throws -> Never {
+        while true {
+            try await send(await answer())
+            try await Task.sleep(for: interval)
         }
     }
 

@@ -4,6 +4,10 @@ internal import FoundationEssentials
 package enum ControlRequest: Sendable, Hashable {
     /// What the host is doing; again and again in this interval, or once.
     case status(every: Duration?)
+    /// Which requests are open, of one vAddr or of all; again and again in this interval, or once.
+    case requests(String?, every: Duration?)
+    /// End an open request; its client is told the reason.
+    case cancel(UInt64, reason: String?)
     /// Read the configuration and the plugins again.
     case reload
     /// Withdraw a vAddr and let its requests end.
@@ -14,7 +18,10 @@ package enum ControlRequest: Sendable, Hashable {
     /// A line may be this long, in bytes without its end.
     package static let longestLine = 16 << 10
 
-    /// How often a status may come, in milliseconds.
+    /// How long the reason of a cancellation may be, in bytes.
+    package static let reasonLengths = 1...1_024
+
+    /// How often a watch may send an answer, in milliseconds.
     private static let intervals = 100...3_600_000
 
     /// - Throws: ``ControlError`` with code `badRequest` or `unknownCommand`.
@@ -37,10 +44,11 @@ package enum ControlRequest: Sendable, Hashable {
         switch self {
         case .status(let interval):
             fields.command = "status"
-            if let interval {
-                fields.watch = true
-                fields.interval = Int(interval / .milliseconds(1))
-            }
+            fields.setWatch(interval)
+        case .requests(let vAddr, let interval):
+            (fields.command, fields.vAddr) = ("requests", vAddr)
+            fields.setWatch(interval)
+        case .cancel(let id, let reason): (fields.command, fields.id, fields.reason) = ("cancel", id, reason)
         case .reload: fields.command = "reload"
         case .drain(let vAddr): (fields.command, fields.vAddr) = ("drain", vAddr)
         case .enable(let vAddr): (fields.command, fields.vAddr) = ("enable", vAddr)
@@ -63,12 +71,30 @@ package enum ControlRequest: Sendable, Hashable {
         var vAddr: String?
         var watch: Bool?
         var interval: Int?
+        var id: UInt64?
+        var reason: String?
 
         enum CodingKeys: String, CodingKey, CaseIterable {
             case command
             case vAddr = "vaddr"
             case watch
             case interval = "interval_ms"
+            case id, reason
+        }
+
+        enum Command: String, CaseIterable {
+            case status, requests, cancel, reload, drain, enable
+
+            /// The keys that it may have besides its name.
+            var keys: Set<CodingKeys> {
+                switch self {
+                case .status: [.watch, .interval]
+                case .requests: [.vAddr, .watch, .interval]
+                case .cancel: [.id, .reason]
+                case .reload: []
+                case .drain, .enable: [.vAddr]
+                }
+            }
         }
 
         init() {}
@@ -88,36 +114,76 @@ package enum ControlRequest: Sendable, Hashable {
             vAddr = try container.decodeIfPresent(String.self, forKey: .vAddr)
             watch = try container.decodeIfPresent(Bool.self, forKey: .watch)
             interval = try container.decodeIfPresent(Int.self, forKey: .interval)
+            id = try container.decodeIfPresent(UInt64.self, forKey: .id)
+            reason = try container.decodeIfPresent(String.self, forKey: .reason)
+        }
+
+        mutating func setWatch(_ interval: Duration?) {
+            guard let interval else { return }
+            watch = true
+            self.interval = Int(interval / .milliseconds(1))
+        }
+
+        /// The keys that have a value, in the order of ``CodingKeys``.
+        private var given: [CodingKeys] {
+            let keys: [CodingKeys: Bool] = [
+                .vAddr: vAddr != nil, .watch: watch != nil, .interval: interval != nil, .id: id != nil,
+                .reason: reason != nil,
+            ]
+            return CodingKeys.allCases.filter { keys[$0] == true }
         }
 
         func request() throws(ControlError) -> ControlRequest {
-            let request: ControlRequest
-            switch command {
-            case "status":
-                guard watch == true || interval == nil else {
-                    throw ControlError(.badRequest, "'interval_ms' needs 'watch'")
-                }
-                let interval = interval ?? 1_000
-                guard intervals.contains(interval) else {
-                    throw ControlError(
-                        .badRequest, "'interval_ms' is from \(intervals.lowerBound) to \(intervals.upperBound)")
-                }
-                request = .status(every: watch == true ? .milliseconds(interval) : nil)
-            case "reload": request = .reload
-            case "drain": request = .drain(try neededVAddr())
-            case "enable": request = .enable(try neededVAddr())
-            default:
+            guard let known = Command(rawValue: command) else {
                 throw ControlError(
-                    .unknownCommand,
-                    Self.unknown("command", command, among: ["status", "reload", "drain", "enable"]))
+                    .unknownCommand, Self.unknown("command", command, among: Command.allCases.map(\.rawValue)))
             }
-            if vAddr != nil, command == "status" || command == "reload" {
-                throw ControlError(.badRequest, "'\(command)' is for the whole host and takes no 'vaddr'")
+            if let key = given.first(where: { !known.keys.contains($0) }) { throw misplaced(key) }
+            switch known {
+            case .status: return .status(every: try watchInterval())
+            case .requests: return .requests(try givenVAddr(), every: try watchInterval())
+            case .cancel:
+                guard let id else { throw ControlError(.badRequest, "'cancel' needs the key 'id'") }
+                return .cancel(id, reason: try givenReason())
+            case .reload: return .reload
+            case .drain: return .drain(try neededVAddr())
+            case .enable: return .enable(try neededVAddr())
             }
-            if watch != nil || interval != nil, command != "status" {
-                throw ControlError(.badRequest, "'watch' and 'interval_ms' are for 'status'")
+        }
+
+        /// A key of another command.
+        private func misplaced(_ key: CodingKeys) -> ControlError {
+            if key == .vAddr, command == "status" || command == "reload" {
+                return ControlError(.badRequest, "'\(command)' is for the whole host and takes no 'vaddr'")
             }
-            return request
+            let owners = Command.allCases.filter { $0.keys.contains(key) }.map { "'\($0.rawValue)'" }
+            return ControlError(
+                .badRequest, "'\(command)' takes no '\(key.rawValue)': it is for \(owners.joined(separator: " and "))")
+        }
+
+        private func watchInterval() throws(ControlError) -> Duration? {
+            guard watch == true || interval == nil else {
+                throw ControlError(.badRequest, "'interval_ms' needs 'watch'")
+            }
+            let interval = interval ?? 1_000
+            guard intervals.contains(interval) else {
+                throw ControlError(
+                    .badRequest, "'interval_ms' is from \(intervals.lowerBound) to \(intervals.upperBound)")
+            }
+            return watch == true ? .milliseconds(interval) : nil
+        }
+
+        private func givenReason() throws(ControlError) -> String? {
+            guard let reason else { return nil }
+            guard ControlRequest.reasonLengths.contains(reason.utf8.count) else {
+                throw ControlError(
+                    .badRequest, "'reason' has from 1 to \(ControlRequest.reasonLengths.upperBound) bytes")
+            }
+            return reason
+        }
+
+        private func givenVAddr() throws(ControlError) -> String? {
+            vAddr == nil ? nil : try neededVAddr()
         }
 
         private static func unknown(_ what: String, _ word: String, among known: [String]) -> String {
@@ -152,6 +218,8 @@ package struct ControlError: Error, Sendable, Hashable, Codable {
         case unknownCommand = "unknown_command"
         /// There is no such route.
         case unknownVAddr = "unknown_vaddr"
+        /// No request with this number is open.
+        case unknownRequest = "unknown_request"
         /// The line is longer than may be.
         case tooLong = "too_long"
         /// The request did not come in time.

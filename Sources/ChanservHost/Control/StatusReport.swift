@@ -52,6 +52,7 @@ package struct StatusReport: Codable, Sendable, Hashable {
         package var withdrawnMilliseconds: Int?
         package var requestsOpen: Int
         package var requestsTotal: Int
+        package var requestsRefused: Int
         package var sourcesWaiting: Int
         package var sourcesOpen: Int
         package var sourcesTotal: Int
@@ -65,6 +66,7 @@ package struct StatusReport: Codable, Sendable, Hashable {
             case withdrawnMilliseconds = "withdrawn_ms"
             case requestsOpen = "requests_open"
             case requestsTotal = "requests_total"
+            case requestsRefused = "requests_refused"
             case sourcesWaiting = "sources_waiting"
             case sourcesOpen = "sources_open"
             case sourcesTotal = "sources_total"
@@ -183,12 +185,13 @@ extension StatusReport.Route {
             state = .withdrawn
             left = max(0, ContinuousClock.now.duration(to: until).wholeMilliseconds)
         case .probing: state = .probing
-        case .disabled: state = counters.open > 0 ? .draining : .drained
+        case .disabled: state = counters.requestsOpen > 0 ? .draining : .drained
         case .stopped: state = .stopped
         }
         self.init(
             vaddr: route.vAddr, plugin: route.plugin, digest: route.digest, state: state, withdrawnMilliseconds: left,
             requestsOpen: counters.requestsOpen, requestsTotal: counters.requestsTotal,
+            requestsRefused: counters.requestsRefused,
             sourcesWaiting: counters.sourcesWaiting, sourcesOpen: counters.sourcesOpen,
             sourcesTotal: counters.sourcesTotal, frames: counters.frames, bytes: counters.bytes,
             failures: counters.failures, errorMass: counters.errorMass)

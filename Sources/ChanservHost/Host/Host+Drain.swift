@@ -54,7 +54,7 @@ extension Host {
         let isLate = await route.service.waitUntilIdle(until: deadline) > 0
         // There is no suspension between this and the cancelling: an enable came before, or it comes too late.
         if Task.isCancelled { return DrainOutcome(result: .givenUp, cancelled: 0) }
-        let cancelled = isLate ? route.service.counters.open : 0
+        let cancelled = isLate ? route.service.counters.requestsOpen : 0
         if isLate {
             route.service.cancelAll(reason: "the route was drained and its time for that is over")
             let left = await route.service.drain(until: .now)
@@ -64,7 +64,7 @@ extension Host {
         }
         // One that was enabled meanwhile may drain again.
         if !Task.isCancelled { drains[route.id] = nil }
-        let rest = cancelled > 0 ? ", \(cancelled) requests and sources were cancelled" : ""
+        let rest = cancelled > 0 ? ", \(cancelled) requests were cancelled" : ""
         logger.info("route '\(vAddr)': drained\(rest)", metadata: ["route": "\(vAddr)"])
         return DrainOutcome(result: .drained, cancelled: cancelled)
     }
@@ -88,7 +88,7 @@ public struct DrainOutcome: Sendable, Hashable {
     }
 
     public var result: Result
-    /// How many requests and sources had not ended in time and were cancelled.
+    /// How many requests had not ended in time and were cancelled, with their sources.
     public var cancelled: Int
 }
 
@@ -119,9 +119,4 @@ extension RouteError: CustomStringConvertible {
         case .stopping: "the host is stopping"
         }
     }
-}
-
-extension Service.Counters {
-    /// Requests and sources that have not ended.
-    var open: Int { requestsOpen + sourcesWaiting + sourcesOpen }
 }

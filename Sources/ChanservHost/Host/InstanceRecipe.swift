@@ -61,6 +61,7 @@ struct InstanceRecipe: Sendable {
         var options = PluginInstance.Configuration()
         options.callBudget = key.isolation.callBudget
         options.onStuck = surroundings.onStuck
+        options.allowsInline = key.allowsInline
         if let count = key.threads { options.blockingThreads = count }
         return try await PluginInstance.create(
             name: key.plugin, library: library, values: configuration, threads: surroundings.threads,
@@ -78,7 +79,7 @@ struct InstanceRecipe: Sendable {
         return try await WorkerInstance.create(
             WorkerInstance.Recipe(
                 plugin: key.plugin, program: program, library: library, configuration: configuration,
-                threads: key.threads, options: key.isolation, logger: logger),
+                threads: key.threads, allowsInline: key.allowsInline, options: key.isolation, logger: logger),
             onCrash: surroundings.onCrash)
     }
 }

@@ -36,7 +36,7 @@ struct Preparation: Sendable {
             }
             let key = InstanceKey(
                 plugin: route.plugin, digest: file.digest.description, config: route.configuration.json,
-                threads: plugin.threads, isolation: plugin.isolation)
+                threads: plugin.threads, allowsInline: plugin.allowsInline, isolation: plugin.isolation)
             routes.append(PlannedRoute(vAddr: route.vAddr, instance: key, options: route.options))
             if !running.contains(key), !(wanted[route.plugin] ?? []).contains(where: { $0.key == key }) {
                 wanted[route.plugin, default: []].append((key, route))

@@ -13,17 +13,20 @@ package struct InstanceKey: Hashable, Sendable {
     package var config: String
     /// How many threads an instance of a library that blocks gets, `nil` for the default.
     package var threads: Int?
+    /// Whether it may be called on the network's threads.
+    package var allowsInline: Bool
     /// Where and within which bounds it runs.
     package var isolation: IsolationOptions
 
     package init(
-        plugin: String, digest: String, config: String, threads: Int? = nil,
+        plugin: String, digest: String, config: String, threads: Int? = nil, allowsInline: Bool = true,
         isolation: IsolationOptions = IsolationOptions()
     ) {
         self.plugin = plugin
         self.digest = digest
         self.config = config
         self.threads = threads
+        self.allowsInline = allowsInline
         self.isolation = isolation
     }
 }

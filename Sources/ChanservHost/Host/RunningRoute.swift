@@ -26,6 +26,7 @@ extension Server.Configuration {
         compression = options.compression
         batchSize = options.batchSize
         maxConcurrentRequests = options.limits.requests
+        maxOpenRequests = options.limits.concurrent
         maxUnacceptedSources = options.limits.unacceptedSources
         onError = { log.failed("request", $0) }
         onChanError = { log.failed("source", $0) }

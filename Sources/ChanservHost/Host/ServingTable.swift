@@ -81,6 +81,8 @@ final class ServingTable: Sendable {
 
     /// A route of the next generation is about to be bound.
     func prepare(_ route: RouteID, _ instance: RunningInstance) {
+        // An instance is found only when it can be leased.
+        open.open(lease: instance.id)
         state.withLockedValue { state in
             state.instances[instance.id] = instance
             state.ledger.prepare(route, instance.id)
@@ -101,6 +103,7 @@ final class ServingTable: Sendable {
     ///
     /// - Returns: the instances that no route names any more, to be retired.
     func publish(_ routes: [RouteID: RunningInstance]) -> [RunningInstance] {
+        for instance in routes.values { open.open(lease: instance.id) }
         let (gone, released) = state.withLockedValue { state in
             for instance in routes.values { state.instances[instance.id] = instance }
             var gone: [RunningInstance] = []

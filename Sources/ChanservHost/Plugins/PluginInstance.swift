@@ -142,7 +142,7 @@ package final class PluginInstance: Sendable {
         context.lent.end()
         await Task { [context] in _ = await context.lent.allReturned.wait(until: .now + grace) }.value
         guard context.lent.allReturned.hasHappened else {
-            return leak("frames that it lent were not sent", openRequests: 0)
+            return leak("\(context.lentFrames) frames that it lent were not sent or dropped", openRequests: 0)
         }
         let destroyed = Event()
         context.executor.submit { [context, pointer] in

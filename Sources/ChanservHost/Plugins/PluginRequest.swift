@@ -19,6 +19,8 @@ final class PluginRequest: RequestWork, PolledOwner {
         var openSources = 0
         /// close_call may be called when they are.
         var isPollingOver = false
+        /// The request was cancelled: sources that were not added are closed.
+        var isCancelled = false
     }
 
     let scope: RequestScope
@@ -70,6 +72,7 @@ final class PluginRequest: RequestWork, PolledOwner {
         let (object, ready) = state.withLock { state in
             var ready = Deque<(header: ByteBuffer, source: PluginSource)>()
             swap(&ready, &state.ready)
+            state.isCancelled = true
             return (state.object, ready)
         }
         for (_, source) in ready { source.cancel() }
@@ -82,7 +85,7 @@ final class PluginRequest: RequestWork, PolledOwner {
         guard let object = state.withLock({ $0.object }) else { return false }
         let begin = monotonicNanoseconds()
         while true {
-            guard addReady() else { return false }
+            guard addReady(since: begin) else { return false }
             if let end = state.withLock({ $0.end }) {
                 finish(end)
                 return false
@@ -90,7 +93,9 @@ final class PluginRequest: RequestWork, PolledOwner {
             switch poll(object) {
             case .end: state.withLock { $0.end = .success(()) }
             case .failed(let error): state.withLock { $0.end = .failure(error) }
-            case .pending, .wait: return addReady() && state.withLock { $0.end != nil }
+            case .wait: return false
+            case .pending(let isWoken):
+                guard addReady(since: begin), isWoken else { return false }
             case .stopped: return false
             case .ready:
                 if state.withLock({ $0.ready.isEmpty }) {
@@ -105,19 +110,27 @@ final class PluginRequest: RequestWork, PolledOwner {
 
     /// Adds the sources that were polled to the request, and begins each.
     ///
+    /// - Parameter begin: when the turn began.
     /// - Returns: whether there is room for more.
-    private func addReady() -> Bool {
-        while let (header, source) = state.withLock({ $0.ready.first }) {
+    private func addReady(since begin: UInt64) -> Bool {
+        while let (header, source, isLast) = state.withLock({ $0.takeReady() }) {
             let added = scope.add(header: header) { output in
                 source.setOutput(output)
                 return source
             }
             switch added {
             case .added(let output):
-                state.withLock { _ = $0.ready.popFirst() }
+                // Sources are polled at the same time. The last one of a poll has its first turn here, which saves a change
+                // of threads, and so have all that are called on the network's thread, as long as the turn is short.
+                let isLate = monotonicNanoseconds() &- begin > PluginContext.turn
+                if isLate || !isLast && !isInline { source.startElsewhere() }
                 output.start()
-            case .noRoom: return false
+            case .noRoom:
+                // A cancellation that came meanwhile has not seen this one.
+                if !state.withLock({ $0.putBack(header, source) }) { source.cancel() }
+                return false
             case .ended:
+                source.cancel()
                 cancel()
                 return false
             }
@@ -148,7 +161,11 @@ final class PluginRequest: RequestWork, PolledOwner {
             for (_, source) in sink.sources { source.cancel() }
         } else if !sink.sources.isEmpty {
             let sources = sink.sources
-            state.withLock { $0.ready.append(contentsOf: sources) }
+            let isWanted = state.withLock { state in
+                if !state.isCancelled { state.ready.append(contentsOf: sources) }
+                return !state.isCancelled
+            }
+            if !isWanted { for (_, source) in sources { source.cancel() } }
         }
         return step
     }
@@ -187,6 +204,19 @@ final class PluginRequest: RequestWork, PolledOwner {
 }
 
 extension PluginRequest.State {
+    /// Takes out the next source to be added; `isLast`: there are no others.
+    fileprivate mutating func takeReady() -> (header: ByteBuffer, source: PluginSource, isLast: Bool)? {
+        ready.popFirst().map { ($0.header, $0.source, ready.isEmpty) }
+    }
+
+    /// There was no room for a source.
+    ///
+    /// - Returns: whether it will be added later.
+    fileprivate mutating func putBack(_ header: ByteBuffer, _ source: PluginSource) -> Bool {
+        if !isCancelled { ready.prepend((header, source)) }
+        return !isCancelled
+    }
+
     /// Whether close_call is to be called now: once, after close_source of each source (chanserv_plugin.h, close_call).
     fileprivate func takesClose() -> Bool { isPollingOver && openSources == 0 }
 }

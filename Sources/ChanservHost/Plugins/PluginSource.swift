@@ -8,6 +8,8 @@ final class PluginSource: SourceWork, PolledOwner {
     private let output = Mutex<(any SourceOutput)?>(nil)
     /// Polls in a row that brought nothing. Used in turns only, which do not overlap.
     private nonisolated(unsafe) var idlePolls = IdlePolls()
+    /// Whether the first turn waits for a thread, so that the one that adds sources goes on with the next.
+    private let startsElsewhere = Atomic<Bool>(false)
 
     var scope: RequestScope { request.scope }
 
@@ -23,7 +25,12 @@ final class PluginSource: SourceWork, PolledOwner {
 
     // MARK: - SourceWork
 
-    func resume() { object.turn() }
+    func resume() {
+        object.turn(inPlace: !startsElsewhere.exchange(false, ordering: .relaxed))
+    }
+
+    /// The next turn is not taken on the thread that asks for it.
+    func startElsewhere() { startsElsewhere.store(true, ordering: .relaxed) }
 
     func cancel() {
         output.withLock { $0 = nil }
@@ -53,11 +60,14 @@ final class PluginSource: SourceWork, PolledOwner {
                 finish(output, error)
                 return false
             case .stopped: return false
-            case .pending, .wait:
+            case .wait:
                 send(&batch, to: output)
                 return false
+            case .pending(let isWoken):
+                // What came with it does not wait for more.
+                guard send(&batch, to: output), isWoken else { return false }
             case .ready where batch.count == before:
-                object.context.counters.emptyPoll()
+                if !isFull { object.context.counters.emptyPoll() }
                 guard batch.isEmpty else {
                     return send(&batch, to: output)
                 }
@@ -70,7 +80,9 @@ final class PluginSource: SourceWork, PolledOwner {
                     guard send(&batch, to: output) else { return false }
                 }
             }
-            if now &- begin > PluginContext.turn || object.context.executor.isBehind && !object.isInline { return true }
+            if now &- begin > PluginContext.turn || object.context.executor.isBehind && !object.isInline {
+                return send(&batch, to: output)
+            }
         }
     }
 

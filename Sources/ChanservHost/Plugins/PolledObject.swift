@@ -92,7 +92,8 @@ final class PolledObject: Sendable {
     /// What to do instead of polling, or the outcome of a poll.
     enum Step: Sendable {
         case ready
-        case pending
+        /// `isWoken`: a wake has come since the poll began, so that another poll may bring something at once.
+        case pending(isWoken: Bool)
         case end
         case failed(PluginError)
         /// The last poll answered PENDING, and no wake has come.
@@ -118,14 +119,14 @@ final class PolledObject: Sendable {
             case .pending: .pending
             case .end, .failed: .finished
             }
-        let (closeAction, isStopped) = state.withLock { state in
-            (state.polled.pollReturned(outcome), state.polled.isStopped)
+        let (closeAction, isStopped, isWoken) = state.withLock { state in
+            (state.polled.pollReturned(outcome), state.polled.isStopped, state.polled.phase == .idle)
         }
         perform(closeAction)
         if isStopped { return .stopped }
         return switch answer {
         case .ready: .ready
-        case .pending: .pending
+        case .pending: .pending(isWoken: isWoken)
         case .end: .end
         case .failed(let error): .failed(error)
         }

@@ -40,7 +40,6 @@ extension ServingInstance {
         reason: String? = nil
     ) async -> PluginInstance.Retirement {
         open.close(lease: lease)
-        defer { open.forget(lease: lease) }
         var left = await open.wait(untilNone: .lease(lease), deadline: deadline)
         if left > 0 {
             open.cancel(

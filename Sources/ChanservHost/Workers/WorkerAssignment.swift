@@ -23,6 +23,8 @@ struct WorkerAssignment: Codable, Sendable {
     var configurations: [PluginConfiguration]
     /// How many threads an instance of a library that blocks gets.
     var threads: Int?
+    /// Whether the instance may be called on the network's threads.
+    var allowsInline = true
     /// Nanoseconds.
     var callBudget: Int64
     /// Nanoseconds.
@@ -46,7 +48,7 @@ struct WorkerAssignment: Codable, Sendable {
 extension WorkerAssignment {
     init(
         _ purpose: Purpose, of library: ExaminedLibrary, plugin: String, configurations: [PluginConfiguration],
-        threads: Int?, options: IsolationOptions, logLevel: String
+        threads: Int?, allowsInline: Bool = true, options: IsolationOptions, logLevel: String
     ) {
         self.purpose = purpose
         self.plugin = plugin
@@ -55,6 +57,7 @@ extension WorkerAssignment {
         size = library.size
         self.configurations = configurations
         self.threads = threads
+        self.allowsInline = allowsInline
         callBudget = Int64(clamping: options.callBudget.wholeNanoseconds)
         killAfter = options.killAfter.map { Int64(clamping: $0.wholeNanoseconds) }
         nice = options.nice

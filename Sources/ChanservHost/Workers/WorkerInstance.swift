@@ -16,14 +16,14 @@ final class WorkerInstance: ServingInstance {
         var library: ExaminedLibrary
         var configuration: PluginConfiguration
         var threads: Int?
+        var allowsInline: Bool
         var options: IsolationOptions
         var logger: Logger
 
         func start() async throws(PluginError) -> WorkerProcess {
             let assignment = WorkerAssignment(
                 .serve, of: library, plugin: plugin, configurations: [configuration], threads: threads,
-                options: options,
-                logLevel: logger.logLevel.rawValue)
+                allowsInline: allowsInline, options: options, logLevel: logger.logLevel.rawValue)
             return try await WorkerProcess.start(
                 program: program, assignment: assignment, image: library.image, options: options, logger: logger)
         }

@@ -136,6 +136,7 @@ package enum WorkerMain {
         var options = PluginInstance.Configuration()
         options.callBudget = .nanoseconds(assignment.callBudget)
         if let threads = assignment.threads { options.blockingThreads = threads }
+        options.allowsInline = assignment.allowsInline
         if let nanoseconds = assignment.killAfter {
             options.killAfter = .nanoseconds(nanoseconds)
             options.onHopeless = { what in

@@ -16,6 +16,14 @@ final class WorkerRelay: RequestWork, ConnectionDelegate {
         /// The listing, and the sources that have not ended.
         var open = 1
         var isListingOver = false
+
+        /// There was no room for a source, or its header has not come.
+        ///
+        /// - Returns: whether it will be added later.
+        mutating func putBack(_ source: RelayedSource) -> Bool {
+            if !isListingOver { pending = source }
+            return !isListingOver
+        }
     }
 
     let scope: RequestScope
@@ -49,7 +57,7 @@ final class WorkerRelay: RequestWork, ConnectionDelegate {
         } catch {
             return failed(PluginError(.badRequest, "\(error)"))
         }
-        guard scope.attach(self) else { return listingEnded() }
+        guard scope.attach(self) else { return endListing {} }
         let name = process.name(for: options)
         do throws(ConnectionError) {
             if dial.first.readableBytes <= 32_768,
@@ -92,14 +100,7 @@ final class WorkerRelay: RequestWork, ConnectionDelegate {
 
     func resume() { turn() }
 
-    func cancel() {
-        let (connection, pending) = state.withLock { state in
-            (state.connection.take(), state.pending.take())
-        }
-        pending?.cancel()
-        connection?.close()
-        listingEnded()
-    }
+    func cancel() { endListing {} }
 
     private func turn() {
         guard state.withLock({ $0.turns.request() }) == .schedule else { return }
@@ -111,48 +112,58 @@ final class WorkerRelay: RequestWork, ConnectionDelegate {
 
     private func takeTurn() {
         while let connection = state.withLock({ $0.connection }) {
-            if let pending = state.withLock({ $0.pending }) {
-                switch add(pending) {
-                case .added: continue
-                case .waits: return
-                }
+            if let pending = state.withLock({ $0.pending.take() }) {
+                guard add(pending) else { return }
+                continue
             }
             switch connection.takeNews() {
             case .nothing: return
             case .pushed(let pushed):
-                state.withLock { state in
-                    state.open += 1
-                    state.pending = RelayedSource(pushed, of: self)
+                let isWanted = state.withLock { state in
+                    if !state.isListingOver { state.open += 1 }
+                    return !state.isListingOver
                 }
+                guard isWanted else { return pushed.close() }
+                putBack(RelayedSource(pushed, of: self))
             case .bytes: return lost(ChanservError(.wrongAnnouncement, "the worker names its sources"))
             case .finished:
                 connection.releaseGrant()
-                connection.close()
-                scope.finish(nil)
-                return listingEnded()
+                return endListing { scope.finish(nil) }
             case .failed(let error):
                 return lost(ChanservError(error, while: "waiting for a source of the worker"))
             }
         }
     }
 
-    private enum Addition { case added, waits }
-
     /// Adds a source to the client's request once its header is there.
-    private func add(_ source: RelayedSource) -> Addition {
-        guard let header = source.readHeader() else { return .waits }
+    ///
+    /// - Returns: whether it was added.
+    private func add(_ source: RelayedSource) -> Bool {
+        guard let header = source.readHeader() else {
+            putBack(source)
+            return false
+        }
         let added = scope.add(header: header) { output in
             source.setOutput(output)
             return source
         }
         switch added {
-        case .noRoom: return .waits
-        case .ended: return .waits
+        case .noRoom:
+            putBack(source)
+            return false
+        case .ended:
+            source.cancel()
+            cancel()
+            return false
         case .added(let output):
-            state.withLock { $0.pending = nil }
             output.start()
-            return .added
+            return true
         }
+    }
+
+    /// A source is added later, unless the request was cancelled meanwhile.
+    private func putBack(_ source: RelayedSource) {
+        if !state.withLock({ $0.putBack(source) }) { source.cancel() }
     }
 
     // MARK: - Ends
@@ -169,12 +180,19 @@ final class WorkerRelay: RequestWork, ConnectionDelegate {
         if isOver { released() }
     }
 
-    private func listingEnded() {
-        let isNews = state.withLock { state in
+    /// No more sources come. Repeating it does nothing.
+    ///
+    /// - Parameter tell: tells the client's request.
+    private func endListing(_ tell: () -> Void) {
+        let (connection, pending, isNews) = state.withLock { state in
             defer { state.isListingOver = true }
-            return !state.isListingOver
+            return (state.connection.take(), state.pending.take(), !state.isListingOver)
         }
-        if isNews { sourceEnded() }
+        guard isNews else { return }
+        pending?.cancel()
+        connection?.close()
+        tell()
+        sourceEnded()
     }
 
     private func released() {
@@ -182,18 +200,11 @@ final class WorkerRelay: RequestWork, ConnectionDelegate {
         scope.released()
     }
 
-    private func failed(_ error: any Error) {
-        let (connection, pending) = state.withLock { state in
-            (state.connection.take(), state.pending.take())
-        }
-        pending?.cancel()
-        connection?.close()
-        scope.finish(error)
-        listingEnded()
-    }
+    private func failed(_ error: any Error) { endListing { scope.finish(error) } }
 
     /// The worker failed the request, or cannot be reached.
     private func lost(_ error: ChanservError) {
+        if state.withLock({ $0.isListingOver }) { return }
         explain(error) { self.failed($0) }
     }
 

@@ -19,6 +19,7 @@ final class WorkerServer: Sendable {
         self.instance = instance
         self.multiplexer = multiplexer
         open = OpenRequests(surroundings: multiplexer.surroundings)
+        open.open(lease: Self.lease)
     }
 
     /// - Throws: where the name cannot be bound.

@@ -62,6 +62,29 @@ import Testing
         #expect(report.figures["seconds"]!.min > 0)
     }
 
+    @Test(arguments: workloads.dropLast(), [["--named"], ["--threaded"], ["--named", "--threaded"]])
+    func `sources can be fetched by name and the plugin kept off the network's threads`(
+        workload: [String], options: [String]
+    ) async throws {
+        let exit = try await Bench.run(workload + options + ["--json", "--verify"])
+        #expect(exit.errors == "")
+        #expect(exit.code == 0)
+        let report = try JSONSerialization.jsonObject(with: exit.output) as? [String: Any]
+        let parameters = try #require(report?["parameters"] as? [String: Any])
+        #expect(parameters["named"] as? Bool == options.contains("--named"))
+        #expect(parameters["threaded"] as? Bool == options.contains("--threaded"))
+        #expect(parameters.count > 2)
+    }
+
+    @Test func `the summary says what is not as usual`() async throws {
+        let usual = try await Bench.run(["connect", "--seconds", "0.1", "--callers", "1"])
+        #expect(
+            usual.lines.first == "connect: 1 callers, one request with one empty frame after the other, for 0.100 s")
+        let other = try await Bench.run(["connect", "--seconds", "0.1", "--callers", "1", "--named", "--threaded"])
+        #expect(
+            other.lines.first?.hasSuffix(" for 0.100 s, sources fetched by name, plugin on threads of its own") == true)
+    }
+
     @Test(arguments: ["zero", "text", "random", "magic"], ["1", "18", "64", "1200000"])
     func thePluginAndTheDefinitionAgree(kind: String, size: String) async throws {
         for compression in [[], ["--compression"]] {
@@ -154,7 +177,8 @@ import Testing
         ["connect", "--callers", "0"], ["connect", "--seconds", "0"], ["connect", "--runs", "0"],
         ["connect", "--timeout", "0"], ["connect", "--timeout", "1"], ["connect", "--vaddr", "x"],
         ["connect", "--join", "here"], ["connect", "--join", "127.0.0.1:0"],
-        ["connect", "--join", "127.0.0.1:1", "--plugin", "x"], ["flood", "--sources", "0"],
+        ["connect", "--join", "127.0.0.1:1", "--plugin", "x"], ["connect", "--join", "127.0.0.1:1", "--threaded"],
+        ["flood", "--sources", "0"],
         ["flood", "--size", "101MiB"],
         ["flood", "--kind", "wood"], ["heavy", "--frames", "4294967296"], ["idle", "--streams", "1000001"],
         ["heavy", "--join", "127.0.0.1:1", "--compression"], ["mixed", "--join", "127.0.0.1:1"],

@@ -146,6 +146,44 @@ import Testing
         }
     }
 
+    @Test func `the server gets the tags and the deadline`() async throws {
+        try await TestServer.serving({ request in
+            let left = request.context.deadline.map { ContinuousClock.now.duration(to: $0) }
+            let isInTime = left.map { $0 > .seconds(3_000) && $0 <= .seconds(3_600) }
+            let tags = [RequestTag.meta, .bucket].map { request.tags[$0] ?? "none" }
+            return SourceList([
+                Source(header: "", frames: [tags + [isInTime.map { "\($0)" } ?? "none"]].map { "\($0)" })
+            ])
+        }) { server in
+            let post = ["post", "test", "--join", server.address]
+            let none = try await ChanservCommand.run(post)
+            #expect(none.text == #"[0] ["none", "none", "none"]"# + "\n", "\(none.errors)")
+            let all = try await ChanservCommand.run(
+                post + ["--meta", "for the \u{1F4C8} report", "--bucket", "b", "--deadline", "1h"])
+            #expect(all.text == "[0] [\"for the \u{1F4C8} report\", \"b\", \"true\"]\n", "\(all.errors)")
+        }
+    }
+
+    @Test func `tags that are too long are refused`() async throws {
+        try await TestServer.serving(Self.echo) { server in
+            let exit = try await ChanservCommand.run(
+                "post", "test", "--join", server.address, "--meta", String(repeating: "x", count: 5_000))
+            #expect(exit.code == 1)
+            #expect(exit.text == "")
+            #expect(exit.errors.contains("limit reached"), "\(exit.errors)")
+        }
+    }
+
+    @Test func `a request that goes on past its deadline is ended by the server`() async throws {
+        try await TestServer.serving(Self.endless) { server in
+            let exit = try await ChanservCommand.run(
+                "post", "test", "--join", server.address, "--deadline", "300ms", "--output", "raw")
+            #expect(exit.code == 1)
+            #expect(exit.errors.contains("deadline exceeded: the client's deadline"), "\(exit.errors)")
+            #expect(!exit.output.isEmpty)
+        }
+    }
+
     @Test func savedFilesAreThoseOfTheSourcesByteForByte() async throws {
         try await withTemporaryFolder { folder in
             let count = 3_000
@@ -224,7 +262,8 @@ import Testing
     @Test(arguments: [
         ["post"], ["post", ""], ["post", "x", "y"], ["post", "x", "-", "--body", "z"],
         ["post", "x", "--body", "a", "--body-file", "b"], ["post", "x", "--output", "xml"],
-        ["post", "x", "--timeout", "5"],
+        ["post", "x", "--timeout", "5"], ["post", "x", "--deadline", "5"], ["post", "x", "--deadline", "0"],
+        ["post", "x", "--deadline", "1177h"],
         ["post", "x", "--join", "nowhere"], ["post", "x", "--output", "raw", "--save", "d"],
         ["post", "x", "--nonsense"],
     ]) func aWrongCommandLineIsExplained(arguments: [String]) async throws {

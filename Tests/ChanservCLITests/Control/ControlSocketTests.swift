@@ -147,7 +147,9 @@ import Testing
     }
 
     @Test func aFileAndASocketTogetherAreOneTooMany() async throws {
-        for command in [["status"], ["reload"], ["drain", "echo"], ["enable", "echo"]] {
+        for command in [
+            ["status"], ["reload"], ["drain", "echo"], ["enable", "echo"], ["requests"], ["cancel", "1"],
+        ] {
             let exit = try await ChanservCommand.run(command + ["--config", "a.yaml", "--socket", "b.sock"])
             #expect(exit.code == 64)
             #expect(exit.errors.contains("--config and --socket both say which host is meant"), "\(exit.errors)")
@@ -189,6 +191,9 @@ import Testing
         ("nonsense", "bad_request"), ("", "bad_request"), ("[]", "bad_request"), ("3", "bad_request"),
         ("{}", "bad_request"), (#"{"command":7}"#, "bad_request"), (#"{"command":"statsu"}"#, "unknown_command"),
         (#"{"command":"status","wacth":true}"#, "bad_request"), (#"{"command":"drain"}"#, "bad_request"),
+        (#"{"command":"cancel"}"#, "bad_request"), (#"{"command":"cancel","id":1.5}"#, "bad_request"),
+        (#"{"command":"cancel","id":18446744073709551615}"#, "unknown_request"),
+        (#"{"command":"requests","vaddr":"none"}"#, "unknown_vaddr"),
         (#"{"command":"reload","vaddr":"echo"}"#, "bad_request"),
         (#"{"command":"status","watch":true,"interval_ms":1}"#, "bad_request"),
         (#"{"command":"drain","vaddr":"none"}"#, "unknown_vaddr"), ("\u{0}\u{1}\u{FF}", "bad_request"),

@@ -33,7 +33,7 @@ import Testing
             // It waited, and the stream was whole.
             #expect(drain.code == 0)
             #expect(drain.text == "ticker is drained\n")
-            #expect(drain.errors.contains("waiting for 0 requests and 1 source\n"))
+            #expect(drain.errors.contains("waiting for 1 request and 1 source\n"))
             let exit = try await post.exit()
             #expect(exit.code == 0)
             #expect(exit.lines.last == "[0] tick 100")

@@ -12,6 +12,7 @@ import Testing
             let echo = try await host.route("echo")
             #expect(echo["requests_total"] as? Int == 3)
             #expect(echo["requests_open"] as? Int == 0)
+            #expect(echo["requests_refused"] as? Int == 0)
             #expect(echo["sources_total"] as? Int == 3)
             #expect(echo["frames"] as? Int == 3)
             // Each with its length in front.
@@ -32,6 +33,8 @@ import Testing
             _ = try await post.outputLines(with: "[1]", count: 1)
             let ticker = try await host.route("ticker")
             #expect(ticker["sources_open"] as? Int == 2)
+            // It is only streaming.
+            #expect(ticker["requests_open"] as? Int == 1)
             let status = try await host.controlJSON("status")
             #expect(status["pid"] as? Int == Int(host.process.pid))
             #expect(status["listening"] as? [String] == [host.address])
@@ -52,7 +55,7 @@ import Testing
             #expect(exit.code == 0)
             #expect(exit.lines[0].hasPrefix("host \(host.process.pid), up "))
             #expect(exit.lines[0].hasSuffix("generation 1, listening on \(host.address)"))
-            #expect(exit.text.contains(#/\necho +echo@[0-9a-f]{8} +serving +0 / 1 +0 / 1 +1 +9 B +0 / 0\n/#))
+            #expect(exit.text.contains(#/\necho +echo@[0-9a-f]{8} +serving +0 / 1 +0 +0 / 1 +1 +9 B +0 / 0\n/#))
             #expect(exit.text.contains(#/\necho@[0-9a-f]{8} +[^ ]+ +current +0 / 1 +0 +1 +0\n/#))
             #expect(exit.text.contains("libraries in memory: 3, "))
         }

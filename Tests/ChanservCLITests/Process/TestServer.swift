@@ -18,7 +18,7 @@ struct TestServer {
     ) async throws {
         let node = Node(configuration: NodeConfiguration(environment: environment))
         let bound = try await node.listen(host: "127.0.0.1", port: 0)
-        let service = try Server(multiplexer: AstraNetMultiplexer(node)).listenAndServe("test", sourceFunc)
+        let service = try Server(multiplexer: AstraNetMultiplexer(node)).serve("test", sourceFunc)
         let server = TestServer(node: node, service: service, address: "127.0.0.1:\(bound.port!)")
         do {
             try await body(server)

@@ -190,6 +190,10 @@ private func with(_ more: String) -> String {
         ("{batch_size: 0}", "1:24: 0 is not from 1B to 64MiB"),
         ("{batch_size: 65MiB}", "1:24: 65MiB is not from 1B to 64MiB"),
         ("{limits: {requests: 0}}", "1:31: 0 is not from 1 to 1000000"),
+        ("{limits: {concurrent: 0}}", "1:33: 0 is not from 1 to 1000000"),
+        ("{limits: {concurrent: 1000001}}", "1:33: 1000001 is not from 1 to 1000000"),
+        ("{limits: {concurrent: many}}", "1:33: expected an integer, or none, found the text 'many'"),
+        ("{limits: {concurent: 1}}", "1:21: unknown key 'concurent'; did you mean 'concurrent'?"),
         ("{limits: {request: 1}}", "1:21: unknown key 'request'; did you mean 'requests'?"),
     ])
     func refusesOptions(text: String, message: String) {
@@ -210,7 +214,7 @@ private func with(_ more: String) -> String {
         ("plugins: []\n", "1:10: expected a mapping from names to plugins, found a list"),
         (
             "plugins: {e: e.so}\n",
-            "1:14: expected a mapping with a plugin (path, sha256, threads, config, limits, isolation, processes, "
+            "1:14: expected a mapping with a plugin (path, sha256, threads, inline, config, limits, isolation, processes, "
                 + "call_budget, kill_after, heartbeat_timeout, startup, preflight, nice, environment), found the text 'e.so'"
         ),
         ("plugins: {e: }\n", "1:11: the plugin 'e' needs the key 'path'"),
@@ -221,6 +225,8 @@ private func with(_ more: String) -> String {
         ("plugins: {\"a\\n\": {path: a}}\n", "1:11: 'a\\u{a}' has a control character in it"),
         ("plugins: {e: {path: a, threads: 0}}\n", "1:33: 0 is not from 1 to 1024"),
         ("plugins: {e: {path: a, threads: many}}\n", "1:33: expected an integer, found the text 'many'"),
+        ("plugins: {e: {path: a, inline: no}}\n", "1:32: expected true or false, found the text 'no'"),
+        ("plugins: {e: {path: a, inlin: true}}\n", "1:24: unknown key 'inlin'; did you mean 'inline'?"),
         ("plugins: {e: {path: a, config: [1]}}\n", "1:32: expected a mapping with the plugin's keys, found a list"),
         ("plugins: {e: {path: a, config: {x: [.nan]}}}\n", "1:37: expected a finite number, found the number .nan"),
         ("plugins: {e: {path: a, sha256: }}\n", "1:32: expected a SHA-256 of 64 hexadecimal digits, found nothing"),

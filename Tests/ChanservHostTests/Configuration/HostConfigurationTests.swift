@@ -15,12 +15,13 @@ import Testing
           error_mass: {limit: 3, pause: 1s, max_pause: 2s}
           drain: 8s
           batch_size: 1MiB
-          limits: {requests: 10, unaccepted_sources: 20}
+          limits: {requests: 10, concurrent: 100, unaccepted_sources: 20}
         plugins:
           files:
             path: Plugins/libFiles.so
             sha256: 9F86D081884C7D659A2FEAA0C55AD015A3BF4F1B2B0B822CD15D6C15B0F00A08
             threads: 4
+            inline: false
             config: {root: /var/log, deep: {a: 1, b: [1, 2]}}
           echo: {path: /opt/libEcho.so}
         routes:
@@ -32,7 +33,7 @@ import Testing
             error_mass: {limit: none}
             drain: 0
             batch_size: 512
-            limits: {requests: 11}
+            limits: {requests: 11, concurrent: none}
           - {vaddr: echo, plugin: echo}
         """
 
@@ -50,6 +51,8 @@ import Testing
         #expect(files.path == "/etc/chanserv/Plugins/libFiles.so")
         #expect(files.sha256 == "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")
         #expect(files.threads == 4)
+        #expect(!files.allowsInline)
+        #expect(configuration.plugins[1].allowsInline)
         #expect(files.configuration.json == #"{"deep":{"a":1,"b":[1,2]},"root":"/var/log"}"#)
         #expect(files.location.description == "c.yaml:14:3")
         #expect(files.pathLocation.description == "c.yaml:15:11")
@@ -59,8 +62,8 @@ import Testing
 
         #expect(configuration.routes.map(\.vAddr) == ["logs", "echo"])
         #expect(configuration.routes.map(\.plugin) == ["files", "echo"])
-        #expect(configuration.routes[0].location.description == "c.yaml:21:5")
-        #expect(configuration.routes[0].vAddrLocation.description == "c.yaml:21:12")
+        #expect(configuration.routes[0].location.description == "c.yaml:22:5")
+        #expect(configuration.routes[0].vAddrLocation.description == "c.yaml:22:12")
     }
 
     @Test func mergesARoutesConfigurationOverItsPlugins() throws {
@@ -85,6 +88,7 @@ import Testing
         defaults.drain = .seconds(8)
         defaults.batchSize = 1 << 20
         defaults.limits.requests = 10
+        defaults.limits.concurrent = 100
         defaults.limits.unacceptedSources = 20
         #expect(routes[1].options == defaults)
 
@@ -97,6 +101,7 @@ import Testing
         logs.drain = .zero
         logs.batchSize = 512
         logs.limits.requests = 11
+        logs.limits.concurrent = nil
         #expect(routes[0].options == logs)
     }
 
@@ -115,9 +120,11 @@ import Testing
         #expect(options.errorMass.pause == .seconds(30))
         #expect(options.errorMass.maxPause == .seconds(300))
         #expect(options.drain == .seconds(30))
+        #expect(options.limits.concurrent == nil)
         #expect(configuration.plugins[0].path == "/e.so")
         #expect(configuration.plugins[0].sha256 == nil)
         #expect(configuration.plugins[0].threads == nil)
+        #expect(configuration.plugins[0].allowsInline)
     }
 
     @Test func takesASectionWithEverythingCommentedOutForAnEmptyOne() throws {

@@ -46,7 +46,7 @@ import Testing
         let keys = [
             "join", "role", "drain", "half_open", "total_buffer", "compression", "frame_write", "max_pause",
             "batch_size",
-            "unaccepted_sources",
+            "concurrent", "unaccepted_sources",
         ]
         for key in keys {
             #expect(uncommented.contains { $0.contains("\(key):") }, "\(key) is not shown")

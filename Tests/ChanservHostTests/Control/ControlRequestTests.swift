@@ -7,6 +7,8 @@ import Testing
 @Suite struct ControlRequestTests {
     @Test(arguments: [
         ControlRequest.status(every: nil), .status(every: .milliseconds(100)), .status(every: .seconds(3600)), .reload,
+        .requests(nil, every: nil), .requests("echo", every: nil), .requests(nil, every: .seconds(1)),
+        .requests("echo", every: .milliseconds(100)), .cancel(0, reason: nil), .cancel(.max, reason: "a \"reason\"\n"),
         .drain("echo"), .enable("a \"quoted\"\n\u{1F600} name"),
     ])
     func aRequestIsALineAndBack(request: ControlRequest) throws {
@@ -33,7 +35,26 @@ import Testing
         #expect(error(#"{"command":"drain","vaddr":""}"#)?.message == "'drain' needs the key 'vaddr'")
         #expect(error(#"{"command":"drain","vaddr":3}"#)?.code == .badRequest)
         #expect(error(#"{"command":"status","interval_ms":500}"#)?.message == "'interval_ms' needs 'watch'")
-        #expect(error(#"{"command":"reload","watch":true}"#)?.message == "'watch' and 'interval_ms' are for 'status'")
+        #expect(
+            error(#"{"command":"reload","watch":true}"#)?.message
+                == "'reload' takes no 'watch': it is for 'status' and 'requests'")
+        #expect(
+            error(#"{"command":"drain","vaddr":"x","interval_ms":500}"#)?.message
+                == "'drain' takes no 'interval_ms': it is for 'status' and 'requests'")
+        #expect(
+            error(#"{"command":"reload","vaddr":"x"}"#)?.message
+                == "'reload' is for the whole host and takes no 'vaddr'")
+        #expect(
+            error(#"{"command":"enable","vaddr":"x","id":1}"#)?.message == "'enable' takes no 'id': it is for 'cancel'")
+        #expect(error(#"{"command":"requests","interval_ms":500}"#)?.message == "'interval_ms' needs 'watch'")
+        #expect(error(#"{"command":"requests","vaddr":""}"#)?.message == "'requests' needs the key 'vaddr'")
+        #expect(error(#"{"command":"cancel"}"#)?.message == "'cancel' needs the key 'id'")
+        #expect(error(#"{"command":"cancel","id":"1"}"#)?.code == .badRequest)
+        #expect(error(#"{"command":"cancel","id":-1}"#)?.code == .badRequest)
+        #expect(error(#"{"command":"cancel","id":1,"reason":""}"#)?.message == "'reason' has from 1 to 1024 bytes")
+        let long = String(repeating: "x", count: 1_025)
+        #expect(
+            error(#"{"command":"cancel","id":1,"reason":"\#(long)"}"#)?.message == "'reason' has from 1 to 1024 bytes")
         #expect(error("{")?.message.hasSuffix("this is no JSON") == true)
     }
 

@@ -15,15 +15,34 @@ final class ChoosyMultiplexer: Multiplexer {
     /// Refuses this name from now on, and no other.
     func refuse(_ name: String?) { refused.withLockedValue { $0 = name } }
 
-    func bind(_ name: String, visibleTo peer: (any Connection)?) throws -> any ConnectionListener {
+    var surroundings: NetworkSurroundings { inner.surroundings }
+
+    func bind(
+        _ name: String, visibleTo peer: (any Connection)?,
+        onConnection: @escaping @Sendable (any Connection) -> Admission
+    ) throws(ConnectionError) -> any Binding {
         if name == refused.withLockedValue({ $0 }) {
             throw ConnectionError(.addressInUse, "somebody else has \(name)")
         }
-        return try inner.bind(name, visibleTo: peer)
+        return try inner.bind(name, visibleTo: peer, onConnection: onConnection)
     }
 
-    func dial(_ name: String, bucket: String?, deadline: ContinuousClock.Instant) async throws -> any Connection {
-        try await inner.dial(name, bucket: bucket, deadline: deadline)
+    func dial(
+        _ name: String, _ request: DialOptions, deadline: ContinuousClock.Instant
+    ) async throws -> (connection: any Connection, isSent: Bool) {
+        try await inner.dial(name, request, deadline: deadline)
+    }
+
+    func dial(
+        _ name: String, learntFrom peer: any Connection, deadline: ContinuousClock.Instant
+    ) async throws -> any Connection {
+        try await inner.dial(name, learntFrom: peer, deadline: deadline)
+    }
+
+    func dialNow(
+        _ name: String, learntFrom peer: any Connection, delegate: any ConnectionDelegate
+    ) throws(ConnectionError) -> (any Connection)? {
+        try inner.dialNow(name, learntFrom: peer, delegate: delegate)
     }
 }
 

@@ -50,6 +50,14 @@ import Testing
         #expect(plan.update.isEmpty && plan.add.isEmpty && plan.remove.isEmpty)
     }
 
+    @Test func `a change of the permission for inline calls replaces the instance`() {
+        let threaded = InstanceKey(plugin: "a", digest: "1", config: "{}", allowsInline: false)
+        let plan = Plan(running: [route("x", Self.a1)], wanted: [route("x", threaded)])
+        #expect(plan.create == [threaded])
+        #expect(plan.repoint == [route("x", threaded)])
+        #expect(plan.retire == [Self.a1])
+    }
+
     @Test func anInstanceThatOneOfItsRoutesStillNamesStays() {
         let plan = Plan(
             running: [route("x", Self.a1), route("y", Self.a1)],

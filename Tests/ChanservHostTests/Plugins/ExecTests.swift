@@ -156,16 +156,11 @@ struct ExecTests {
             var sources = call.makeAsyncIterator()
             let stdout = try #require(try await sources.next())
             let stderr = try #require(try await sources.next())
-            let processes = try await exec.numbers(2, from: stdout.producer).map { try ProcessWatch($0) }
-            let listing = Task { [sources] in
-                var sources = sources
-                return try await sources.next() == nil
-            }
-            listing.cancel()
+            let processes = try await exec.numbers(2, from: stdout).map { try ProcessWatch($0) }
+            call.cancel()
             for process in processes { try process.waitForEnd() }
-            stdout.producer.close()
-            stderr.producer.close()
-            _ = await listing.result
+            stdout.cancel()
+            stderr.cancel()
         }
     }
 
@@ -175,11 +170,11 @@ struct ExecTests {
             var sources = call.makeAsyncIterator()
             let stdout = try #require(try await sources.next())
             // It holds the pipe open, and ends all the same.
-            let frames = try await stdout.producer.drain()
+            let frames = try await stdout.drain()
             let left = try #require(frames.first.flatMap { Int32(String(buffer: $0).dropLast()) })
             #expect(try ProcessWatch.isGone(left))
             var last = 0
-            while let source = try await sources.next() { last += try await source.producer.drain().count }
+            while let source = try await sources.next() { last += try await source.drain().count }
             #expect(last == 1)
         }
     }
@@ -199,15 +194,10 @@ struct ExecTests {
             let call = try await exec.instance.open("leave")
             var sources = call.makeAsyncIterator()
             let stdout = try #require(try await sources.next())
-            let process = try ProcessWatch(try #require(try await exec.numbers(1, from: stdout.producer).first))
-            let listing = Task { [sources] in
-                var sources = sources
-                while try await sources.next() != nil {}
-            }
-            listing.cancel()
+            let process = try ProcessWatch(try #require(try await exec.numbers(1, from: stdout).first))
+            call.cancel()
             try process.waitForEnd()
-            stdout.producer.close()
-            _ = await listing.result
+            stdout.cancel()
         }
     }
 
@@ -218,11 +208,11 @@ struct ExecTests {
         let call = try await exec.instance.open("stay")
         var sources = call.makeAsyncIterator()
         let stdout = try #require(try await sources.next())
-        let process = try ProcessWatch(try await exec.numbers(1, from: stdout.producer)[0])
+        let process = try ProcessWatch(try await exec.numbers(1, from: stdout)[0])
         let retirement = await exec.instance.retireNow()
         #expect(retirement == .destroyed)
         try process.waitForEnd()
-        stdout.producer.close()
+        stdout.cancel()
     }
 
     @Test func noMoreRunThanAllowed() async throws {
@@ -235,11 +225,11 @@ struct ExecTests {
             let error = try await #require(throws: PluginError.self) { try await exec.answer("quick") }
             #expect(error == PluginError(.busy, "1 commands are running already"))
             // A reader that goes is a pipe that breaks: the command ends, and makes room.
-            stdout.producer.close()
+            stdout.cancel()
             let stderr = try #require(try await sources.next())
-            #expect(try await stderr.producer.drain().isEmpty)
+            #expect(try await stderr.drain().isEmpty)
             let exit = try #require(try await sources.next())
-            #expect(try await exit.producer.drain().map { String(buffer: $0) } == ["{\"signal\":13}"])
+            #expect(try await exit.drain().map { String(buffer: $0) } == ["{\"signal\":13}"])
             #expect(try await sources.next() == nil)
             #expect(try await exec.answer("quick")["exit"] == ["{\"exit\":0}"])
         }
@@ -251,18 +241,17 @@ struct ExecTests {
         ) { exec in
             let call = try await exec.instance.open("flood")
             var sources = call.makeAsyncIterator()
-            let producer = try #require(try await sources.next()).producer
+            let source = try #require(try await sources.next())
             var read = 0
             for _ in 0..<200 {
-                var batch = FrameBatch(target: 65_536)
-                _ = try await producer.produce(into: &batch)
-                read += batch.takeFrames().map(\.readableBytes).reduce(0, +)
-                // In the pipe, in the reader's hand, and in the two queues of the SDK.
-                let bound = read + 65_536 + 65_536 + 2 * 262_144 + 131_072
+                read += try await source.next()?.readableBytes ?? 0
+                // In the pipe, in the plugin's hand, in the two queues of the SDK, in a batch that is being sent, on the way,
+                // and with the client.
+                let bound = read + 65_536 + 65_536 + 2 * 262_144 + 131_072 + 131_072 + 65_536 + 65_536
                 let written = try #require(try exec.written())
                 #expect(written <= bound, "\(written) bytes were written when \(read) had been read")
             }
-            producer.close()
+            source.cancel()
         }
     }
 
@@ -281,8 +270,8 @@ struct ExecTests {
                 let call = try await exec.instance.open("wait")
                 var sources = call.makeAsyncIterator()
                 let stdout = try #require(try await sources.next())
-                _ = try await exec.frames(1, from: stdout.producer)
-                stdout.producer.close()
+                _ = try await exec.frames(1, from: stdout)
+                stdout.cancel()
             }
         }
         #expect(try children().isEmpty)
@@ -325,7 +314,7 @@ private let notFound = PluginError.Code.notFound
 /// An instance of Exec.
 private struct Exec {
     let host: ProbeHost
-    let instance: PluginInstance
+    let instance: ProbeInstance
 
     init(_ yaml: String) async throws {
         host = try ProbeHost()
@@ -340,7 +329,7 @@ private struct Exec {
         try await withThrowingTaskGroup(of: (String, [String]).self) { group in
             for try await source in try await instance.open(request) {
                 group.addTask {
-                    (String(buffer: source.header), try await source.producer.drain().map { String(buffer: $0) })
+                    (String(buffer: source.header), try await source.drain().map { String(buffer: $0) })
                 }
             }
             return try await group.reduce(into: [:]) { $0[$1.0] = $1.1 }
@@ -348,19 +337,14 @@ private struct Exec {
     }
 
     /// The first frames of a source that goes on.
-    func frames(_ count: Int, from producer: any FrameProducer) async throws -> [String] {
+    func frames(_ count: Int, from source: ProbeSource) async throws -> [String] {
         var frames: [String] = []
-        while frames.count < count {
-            var batch = FrameBatch(target: 1)
-            let more = try await producer.produce(into: &batch)
-            frames += batch.takeFrames().map { String(buffer: $0) }
-            if !more { break }
-        }
+        while frames.count < count, let frame = try await source.text() { frames.append(frame) }
         return frames
     }
 
-    func numbers(_ count: Int, from producer: any FrameProducer) async throws -> [pid_t] {
-        try await frames(count, from: producer).map { try #require(pid_t($0.dropLast())) }
+    func numbers(_ count: Int, from source: ProbeSource) async throws -> [pid_t] {
+        try await frames(count, from: source).map { try #require(pid_t($0.dropLast())) }
     }
 
     /// How many bytes the only command that runs has written.

@@ -49,33 +49,22 @@ struct PluginABI11Tests {
         command: String, compression: Bool
     ) async throws {
         let instance = try await host.instance()
-        let producer = try await instance.source(command)
-        var count = 0
-        var more = true
-        while more {
-            var batch = FrameBatch(compression: compression)
-            more = try await producer.produce(into: &batch)
-            count += batch.count
-            _ = batch.take()
-        }
-        producer.close()
-        #expect(count == 7)
+        let frames = try await instance.frames(command, .init(compression: compression))
+        #expect(frames.count == 7)
         #expect(try await instance.texts("lends") == ["lends=5 releases=5 early=5"])
     }
 
     @Test func `what is beyond the limit of lent bytes is copied`() async throws {
-        let instance = try await host.instance(lentBytesLimit: 25_000)
-        let producer = try await instance.source("lend 10000")
-        var batch = FrameBatch()
-        #expect(try await producer.produce(into: &batch) == false)
-        producer.close()
+        // With a small window nothing that was sent is released until the client reads.
+        let instance = try await host.instance(lentBytesLimit: 25_000, on: .memory(window: 64))
+        let source = try await instance.source("lend 10000")
         #expect(try await instance.texts("lends") == ["lends=5 releases=3 early=3"])
-        #expect(batch.takeFrames().map(\.readableBytes) == [5] + Array(repeating: 10_000, count: 5) + [4])
+        #expect(try await source.drain().map(\.readableBytes) == [5] + Array(repeating: 10_000, count: 5) + [4])
     }
 
     @Test func `a lend that finds no room beside other frames is not taken and not released`() async throws {
         let instance = try await host.instance()
-        let frames = try await instance.frames("lend 30000", target: 50_000)
+        let frames = try await instance.frames("lend 30000", .init(batchSize: 50_000))
         #expect(frames.map(\.readableBytes) == [5] + Array(repeating: 30_000, count: 5) + [4])
         #expect(frames[5] == ByteBuffer(bytes: pattern(30_000)))
         let stops = try #require(try await instance.probeCounts()["stops"])
@@ -92,36 +81,30 @@ struct PluginABI11Tests {
 
     @Test func `lent frames outlive their source and call, and destroy waits for their release`() async throws {
         let path = try host.compile()
-        let instance = try await host.instance(of: path)
-        let producer = try await instance.source("lend 10000")
-        var batch = FrameBatch()
-        #expect(try await producer.produce(into: &batch) == false)
-        producer.close()
-        var parts: [ByteBuffer] = []
-        batch.takeParts { parts.append($0) }
+        // What does not fit into the window waits for the client, in the memory of the plugin.
+        let instance = try await host.instance(of: path, on: .memory(window: 64))
+        let source = try await instance.source("lend 10000")
+        await instance.idle()
         let retirement = await instance.retire(deadline: .now, grace: .milliseconds(10))
         #expect(retirement == .leaked(openCalls: 0))
         #expect(host.log.lines.contains { $0.contains("5 frames that it lent were not sent or dropped") })
-        let lent = ByteBuffer(bytes: pattern(10_000))
-        #expect(parts.filter { $0.readableBytes == 10_000 } == Array(repeating: lent, count: 5))
         let other = try await host.instance(of: path)
         #expect(try await other.probeCounts()["destroys"] == 0)
         #expect(try await other.texts("lends") == ["lends=5 releases=0 early=0"])
+        let lent = ByteBuffer(bytes: pattern(10_000))
+        #expect(try await source.drain().filter { $0.readableBytes == 10_000 } == Array(repeating: lent, count: 5))
         // The memory of an instance that was left in place is still released.
-        parts = []
         while try await other.texts("lends") != ["lends=5 releases=5 early=0"] { await Task.yield() }
     }
 
     @Test func `an instance is destroyed after the last release`() async throws {
         let path = try host.compile()
-        let instance = try await host.instance(of: path)
-        let producer = try await instance.source("lend 10000")
-        var batch = FrameBatch()
-        #expect(try await producer.produce(into: &batch) == false)
-        producer.close()
+        let instance = try await host.instance(of: path, on: .memory(window: 64))
+        let source = try await instance.source("lend 10000")
+        await instance.idle()
         let retirement = Task { await instance.retire(deadline: .now, grace: .seconds(50)) }
         // Whatever the retirement has reached by now, it cannot end before this.
-        _ = batch.take()
+        source.cancel()
         #expect(await retirement.value == .destroyed)
         let other = try await host.instance(of: path)
         #expect(try await other.probeCounts()["late_releases"] == 0)
@@ -134,7 +117,7 @@ struct PluginABI11Tests {
         let instance = try await host.instance()
         var iterator = try await instance.open("context", context: context).makeAsyncIterator()
         let source = try #require(try await iterator.next())
-        return try await source.producer.drain().first.map { String(buffer: $0) }
+        return try await source.drain().first.map { String(buffer: $0) }
     }
 
     @Test func `a request without a context has no deadline, no tags and empty addresses`() async throws {

@@ -149,8 +149,8 @@ struct PluginThreadsTests {
         let host = try ProbeHost(threads: 1)
         let hanging = try await host.instance(of: host.compile("a.so"), callBudget: .milliseconds(10))
         let other = try await host.instance(of: host.compile("b.so", version: "2"))
-        let producer = try await hanging.source("hang")
-        let task = Task { try await producer.drain() }
+        let source = try await hanging.source("hang")
+        let task = Task { try await source.drain() }
         await host.log.wait(for: "blocked")
         #expect(try await other.texts("frames 3") == ["0", "1", "2"])
         _ = try await hanging.texts("release")
@@ -179,18 +179,17 @@ struct PluginThreadsTests {
         let path = try host.compile("a.so")
         let hanging = try await host.instance(of: path, yaml: "hang: cancel", callBudget: .milliseconds(10))
         let first = try await hanging.source("never")
-        let task = Task { try await first.drain() }
         await host.log.wait(for: "pending")
-        task.cancel()
+        first.cancel()
         await host.log.wait(for: "blocked")
         // Only its cancel ends this poll.
-        let second = try await host.instance(of: host.compile("b.so", version: "2")).source("block")
-        let other = Task { try await second.drain() }
+        let other = try await host.instance(of: host.compile("b.so", version: "2"))
+        let second = try await other.source("block")
         await host.log.wait(for: "blocked", count: 2)
-        other.cancel()
-        _ = await other.result
+        second.cancel()
+        await other.idle()
         _ = try await host.instance(of: path).texts("release")
-        _ = await task.result
+        await hanging.idle()
         #expect(await hanging.retireNow() == .destroyed)
     }
 
@@ -198,14 +197,11 @@ struct PluginThreadsTests {
         let host = try ProbeHost(threads: 1)
         let instance = try await host.instance()
         let endless = try await instance.source("frames 1000000000")
-        let task = Task(executorPreference: instance.executor) {
-            var batch = FrameBatch()
-            while try await endless.produce(into: &batch) { _ = batch.takeFrames() }
-        }
+        let task = Task { while try await endless.next() != nil {} }
         #expect(try await instance.texts("frames 3") == ["0", "1", "2"])
-        task.cancel()
+        endless.cancel()
         _ = await task.result
-        endless.close()
+        await instance.idle()
     }
 
     // MARK: what the flags mean
@@ -242,13 +238,13 @@ struct PluginThreadsTests {
             for round in 0..<20 {
                 group.addTask {
                     let sources = try await instance.open(round % 2 == 0 ? "wakes 50" : "sources 20")
-                    let task = Task { try await drainAll(sources) }
-                    if round % 5 == 0 { task.cancel() }
-                    _ = await task.result
+                    if round % 5 == 0 { return sources.cancel() }
+                    try await drainAll(sources)
                 }
             }
             try await group.waitForAll()
         }
+        await instance.idle()
         #expect(await instance.retireNow() == .destroyed)
         let counts = try await host.instance(of: host.folder.file("probe.so")).probeCounts()
         #expect(counts["overlaps"] == 0)
@@ -260,22 +256,21 @@ struct PluginThreadsTests {
         let blocking = try await host.instance(
             of: host.compile("blocking.so", flags: "CHANSERV_PLUGIN_BLOCKING"), blockingThreads: 2)
         let ordinary = try await host.instance(of: host.compile("ordinary.so"))
-        let producers = [try await blocking.source("block"), try await blocking.source("block")]
-        let tasks = producers.map { producer in Task { try await producer.drain() } }
+        let sources = [try await blocking.source("block"), try await blocking.source("block")]
         await host.log.wait(for: "blocked", count: 2)
         // Both of its threads are held up now.
         #expect(try await ordinary.texts("frames 3") == ["0", "1", "2"])
-        for task in tasks { task.cancel() }
-        for task in tasks { _ = await task.result }
+        for source in sources { source.cancel() }
+        await blocking.idle()
         #expect(try await blocking.texts("thread").first?.hasPrefix("probe-") == true)
         #expect(await blocking.retireNow() == .destroyed)
     }
 }
 
 /// Reads all sources to their ends, all at the same time.
-private func drainAll(_ sources: PluginSources) async throws {
+private func drainAll(_ sources: ProbeSources) async throws {
     try await withThrowingTaskGroup(of: Void.self) { group in
-        for try await source in sources { group.addTask { _ = try await source.producer.drain() } }
+        for try await source in sources { group.addTask { _ = try await source.drain() } }
         try await group.waitForAll()
     }
 }

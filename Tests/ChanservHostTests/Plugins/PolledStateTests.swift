@@ -52,11 +52,9 @@ struct PolledStateTests {
         case .requestClose:
             close(next.state.requestClose(), &next)
         case .terminate:
-            switch next.state.terminate() {
-            case .callCancel: cancel(&next)
-            case .close: close(.close, &next)
-            case .doNothing: break
-            }
+            // As the shell does it: both at once.
+            if next.state.receivedCancel() == .callCancel { cancel(&next) }
+            close(next.state.requestClose(), &next)
         }
         return next
     }
@@ -136,7 +134,7 @@ struct PolledStateTests {
         #expect(step2 == .doNothing)
         let step3 = state.pollReturned(.pending)
         #expect(step3 == .doNothing)
-        #expect(state.beginWaiting() == .doNotWait)
+        #expect(state.phase == .idle)
         let step4 = state.beginPoll()
         #expect(step4 == .poll)
         // It was for that one PENDING only.
@@ -144,7 +142,7 @@ struct PolledStateTests {
         #expect(step5 == .doNothing)
         let step6 = state.beginPoll()
         #expect(step6 == .wait)
-        #expect(state.beginWaiting() == .wait)
+        #expect(state.phase == .pending)
     }
 
     @Test func aWakeBetweenAPollAndTheWaitIsNotLost() {
@@ -155,7 +153,6 @@ struct PolledStateTests {
         #expect(step7 == .wait)
         let step8 = state.receivedWake()
         #expect(step8 == .resume)
-        #expect(state.beginWaiting() == .doNotWait)
         let step9 = state.beginPoll()
         #expect(step9 == .poll)
     }
@@ -182,10 +179,8 @@ struct PolledStateTests {
         var state = PolledState()
         _ = state.beginPoll()
         _ = state.pollReturned(.pending)
-        #expect(state.beginWaiting() == .wait)
         let step15 = state.receivedCancel()
         #expect(step15 == .callCancel)
-        #expect(state.beginWaiting() == .doNotWait)
         let step16 = state.beginPoll()
         #expect(step16 == .reportStop)
     }
@@ -196,78 +191,5 @@ struct PolledStateTests {
         _ = state.pollReturned(.finished)
         let step17 = state.receivedCancel()
         #expect(step17 == .doNothing)
-    }
-}
-
-@Suite("Call life")
-struct CallLifeTests {
-    @Test func aCallIsClosedAfterItsLastSource() {
-        var life = CallLife()
-        life.sourceAdded()
-        life.sourceAdded()
-        let step18 = life.sourceClosed()
-        #expect(!step18)
-        let step19 = life.pollingIsOver()
-        #expect(!step19)
-        let step20 = life.sourceClosed()
-        #expect(step20)
-        #expect(life.openSources == 0)
-    }
-
-    @Test func aCallWhoseSourcesAreGoneIsClosedWhenItsPollsAreOver() {
-        var life = CallLife()
-        life.sourceAdded()
-        let step21 = life.sourceClosed()
-        #expect(!step21)
-        let step22 = life.pollingIsOver()
-        #expect(step22)
-    }
-
-    @Test func aCallIsClosedOnce() {
-        var life = CallLife()
-        let step23 = life.pollingIsOver()
-        #expect(step23)
-        let step24 = life.pollingIsOver()
-        #expect(!step24)
-    }
-}
-
-@Suite("Instance life")
-struct InstanceLifeTests {
-    @Test func aDrainingInstanceOpensNothingAndIsDrainedWithItsLastCall() {
-        var life = InstanceLife()
-        let began = [life.beginCall(), life.beginCall()]
-        #expect(began == [true, true])
-        life.drain()
-        let beganLate = life.beginCall()
-        #expect(!beganLate)
-        let drained = [life.endCall(), life.endCall()]
-        #expect(drained == [false, true])
-    }
-
-    @Test func aServingInstanceIsNotDrainedWhenItsLastCallEnds() {
-        var life = InstanceLife()
-        _ = life.beginCall()
-        let drained = life.endCall()
-        #expect(!drained)
-        let began = life.beginCall()
-        #expect(began)
-    }
-
-    @Test func anIdleInstanceIsDrainedAtOnce() {
-        var life = InstanceLife()
-        life.drain()
-        #expect(life.isDrained)
-    }
-
-    @Test func nothingBringsAnInstanceBack() {
-        var life = InstanceLife()
-        life.drain()
-        life.end()
-        life.drain()
-        #expect(life.phase == .ending)
-        life.finish()
-        life.end()
-        #expect(life.phase == .over)
     }
 }

@@ -1,12 +1,15 @@
+import AstraNet
 import Chanserv
+import ChanservAstraNet
 import Foundation
 import Logging
+import NIOConcurrencyHelpers
 import NIOCore
 import Testing
 
 @testable import ChanservHost
 
-/// The host's side of the probe plugin: a store, threads, instances, and requests whose frames are collected.
+/// The host's side of the probe plugin: a store, threads, and instances that are served.
 final class ProbeHost: Sendable {
     let folder: TestFolder
     let log = RecordingLog()
@@ -39,48 +42,182 @@ final class ProbeHost: Sendable {
         return folder.file("old.so")
     }
 
+    /// Makes an instance and serves it.
+    ///
+    /// - Parameter network: how its client reaches it.
     func instance(
         of path: String? = nil, flags: String = "0", yaml: String = "", callBudget: Duration = .seconds(60),
-        lifeBudget: Duration = .seconds(60), blockingThreads: Int = 16, lentBytesLimit: Int = LentFrames.bytesLimit
-    ) async throws -> PluginInstance {
+        lifeBudget: Duration = .seconds(60), blockingThreads: Int = 16, lentBytesLimit: Int = LentFrames.bytesLimit,
+        allowsInline: Bool = true, on network: ProbeNetwork = .memory()
+    ) async throws -> ProbeInstance {
         let path = try path ?? compile(flags: flags)
         var configuration = PluginInstance.Configuration()
         configuration.callBudget = callBudget
         configuration.lifeBudget = lifeBudget
         configuration.blockingThreads = blockingThreads
         configuration.lentBytesLimit = lentBytesLimit
-        return try await PluginInstance.create(
-            name: "probe", library: store.load(path), values: PluginConfiguration(yaml: yaml), threads: threads,
-            logger: log.logger, configuration: configuration)
+        configuration.allowsInline = allowsInline
+        return ProbeInstance(
+            try await PluginInstance.create(
+                name: "probe", library: store.load(path), values: PluginConfiguration(yaml: yaml), threads: threads,
+                logger: log.logger, configuration: configuration), on: network)
     }
 }
 
-extension PluginInstance {
-    /// A request of the probe's, as from a client.
-    func open(_ command: String, context: RequestContext = RequestContext()) async throws -> PluginSources {
-        let addresses = ConnectionAddresses(local: "here:1", remote: "there:2", network: "test")
-        return try await open(
-            Request(
-                body: ByteBuffer(string: command), vAddr: "probe", meta: SourceMeta(addresses), context: context))
+/// The way between an instance that is served and its client.
+struct ProbeNetwork: Sendable {
+    let server: any Multiplexer
+    let client: any Multiplexer
+
+    /// Inside this process; sources are fetched by name, and no code runs on a network thread.
+    ///
+    /// - Parameter window: how many bytes a source may have under way.
+    static func memory(window: Int = 65_536) -> ProbeNetwork {
+        let network = InMemoryMultiplexer(window: window)
+        return ProbeNetwork(server: network, client: network)
+    }
+
+    /// Two nodes with a link between them; sources are pushed.
+    static func withNodes<Result>(_ body: (ProbeNetwork) async throws -> Result) async throws -> Result {
+        let (server, client) = (Node(), Node())
+        let result: Swift.Result<Result, any Error>
+        do {
+            let address = try await server.listen(host: "127.0.0.1", port: 0)
+            try await client.join(host: "127.0.0.1", port: address.port, deadline: .now + .seconds(20))
+            result = .success(
+                try await body(
+                    ProbeNetwork(server: AstraNetMultiplexer(server), client: AstraNetMultiplexer(client))))
+        } catch {
+            result = .failure(error)
+        }
+        await client.shutdown()
+        await server.shutdown()
+        return try result.get()
+    }
+}
+
+/// An instance behind a server, as routes have it, and a client of it.
+final class ProbeInstance: Sendable {
+    /// How frames are sent. Each way has a name of its own.
+    struct Way: Hashable {
+        var batchSize = 65_536
+        var compression = false
+        var acceptsPushedSources = true
+    }
+
+    let plugin: PluginInstance
+    let network: ProbeNetwork
+    /// The requests that are open.
+    let requests: OpenRequests
+    private let services = NIOLockedValueBox<[Way: Service]>([:])
+    private let handler: Handler
+
+    /// Stands for the instance in ``requests``.
+    static let lease: UInt64 = 1
+
+    init(_ plugin: PluginInstance, on network: ProbeNetwork) {
+        self.plugin = plugin
+        self.network = network
+        requests = OpenRequests(surroundings: network.server.surroundings)
+        requests.open(lease: Self.lease)
+        handler = Handler(plugin: plugin, requests: requests)
+    }
+
+    /// Serves requests as a route does; what the connection says about them is of the test's choice.
+    private final class Handler: RequestHandler {
+        let plugin: PluginInstance
+        let requests: OpenRequests
+        let context = NIOLockedValueBox<RequestContext?>(nil)
+        let compression: Bool
+
+        init(plugin: PluginInstance, requests: OpenRequests, compression: Bool = false) {
+            self.plugin = plugin
+            self.requests = requests
+            self.compression = compression
+        }
+
+        func begin(_ request: Request, in scope: RequestScope) {
+            guard requests.lease(ProbeInstance.lease, for: scope) else {
+                scope.finish(PluginError(.withdrawn, "the probe is not served any more"))
+                return scope.released()
+            }
+            var request = Request(
+                body: request.body, vAddr: "probe",
+                meta: SourceMeta(ConnectionAddresses(local: "here:1", remote: "there:2", network: "test")),
+                context: request.context)
+            request.context = context.withLockedValue { $0 } ?? request.context
+            plugin.begin(request, in: scope, compression: compression)
+        }
+    }
+
+    var library: PluginLibrary { plugin.library }
+    var statistics: PluginStatistics { plugin.statistics }
+    /// Requests that were opened in the plugin and that it has not closed, and those that were not answered.
+    var openRequests: Int { requests.count(.all) }
+
+    /// The service that sends frames in this way, made when it is first asked for.
+    func service(_ way: Way = Way()) throws -> Service {
+        try services.withLockedValue { services in
+            if let service = services[way] { return service }
+            var configuration = Server.Configuration()
+            configuration.batchSize = way.batchSize
+            configuration.compression = way.compression
+            configuration.maxErrorMass = 0
+            configuration.errorText = { "!" + ErrorEnvelope.text(of: $0) }
+            let server = Server(multiplexer: network.server, configuration: configuration, open: requests)
+            let handler =
+                way.compression ? Handler(plugin: plugin, requests: requests, compression: true) : handler
+            let service = try server.serve("probe-\(services.count)", handler: handler)
+            services[way] = service
+            return service
+        }
+    }
+
+    /// A request of the probe's.
+    ///
+    /// - Parameter context: instead of what the client's and the connection's is.
+    func open(
+        _ command: String, context: RequestContext? = nil, _ way: Way = Way()
+    ) async throws -> ProbeSources {
+        handler.context.withLockedValue { $0 = context }
+        let service = try service(way)
+        var configuration = Client.Configuration()
+        configuration.acceptsPushedSources = way.acceptsPushedSources
+        let client = Client(multiplexer: network.client, configuration: configuration)
+        return ProbeSources(sources: try await client.lookupAndPost(service.vAddr, body: ByteBuffer(string: command)))
     }
 
     /// The only source of a request.
-    func source(_ command: String) async throws -> any FrameProducer {
-        var iterator = try await open(command).makeAsyncIterator()
+    func source(_ command: String, _ way: Way = Way()) async throws -> ProbeSource {
+        var iterator = try await open(command, way).makeAsyncIterator()
         let source = try #require(try await iterator.next())
         let rest = try await iterator.next()
         #expect(rest == nil)
-        return source.producer
+        return source
     }
 
     /// The frames of the only source of a request.
-    func frames(_ command: String, target: Int = 65_536) async throws -> [ByteBuffer] {
-        try await source(command).drain(target: target)
+    func frames(_ command: String, _ way: Way = Way()) async throws -> [ByteBuffer] {
+        try await source(command, way).drain()
     }
 
     /// The same as text.
-    func texts(_ command: String, target: Int = 65_536) async throws -> [String] {
-        try await frames(command, target: target).map { String(buffer: $0) }
+    func texts(_ command: String, _ way: Way = Way()) async throws -> [String] {
+        try await frames(command, way).map { String(buffer: $0) }
+    }
+
+    /// The same, sent in batches of this size.
+    func texts(_ command: String, target: Int) async throws -> [String] {
+        try await texts(command, Way(batchSize: target))
+    }
+
+    /// Posts a request whose listing fails, and returns its error.
+    func failure(
+        of command: String, sourceLocation: SourceLocation = #_sourceLocation
+    ) async throws -> PluginError? {
+        await #expect(throws: PluginError.self, sourceLocation: sourceLocation) {
+            for try await source in try await self.open(command) { source.cancel() }
+        }
     }
 
     /// What the probe counted.
@@ -90,36 +227,84 @@ extension PluginInstance {
         return Dictionary(uniqueKeysWithValues: pairs.map { (String($0[0]), Int($0[1]) ?? -1) })
     }
 
-    func retireNow() async -> Retirement { await retire(deadline: .now, grace: .seconds(50)) }
+    /// Waits until the plugin has closed all requests, which were answered.
+    func idle(sourceLocation: SourceLocation = #_sourceLocation) async {
+        let left = await requests.wait(untilNone: .all, deadline: .now + .seconds(50))
+        #expect(left == 0, sourceLocation: sourceLocation)
+    }
+
+    func retire(
+        deadline: ContinuousClock.Instant, grace: Duration = .seconds(10)
+    ) async -> PluginInstance.Retirement {
+        await plugin.retire(Self.lease, in: requests, deadline: deadline, grace: grace)
+    }
+
+    func retireNow() async -> PluginInstance.Retirement { await retire(deadline: .now, grace: .seconds(50)) }
 }
 
-extension FrameProducer {
-    /// All frames to the end; closes the producer whatever happens.
-    func drain(target: Int = 65_536) async throws -> [ByteBuffer] {
-        defer { close() }
-        var frames: [ByteBuffer] = []
-        var more = true
-        while more {
-            var batch = FrameBatch(target: target)
-            more = try await produce(into: &batch)
-            frames += batch.takeFrames()
+/// The sources of one request, with errors as the plugin gave them.
+struct ProbeSources: AsyncSequence, Sendable {
+    let sources: ReceivedSources
+
+    /// Ends the request.
+    func cancel() { sources.cancel() }
+
+    func makeAsyncIterator() -> Iterator { Iterator(sources: sources.makeAsyncIterator()) }
+
+    struct Iterator: AsyncIteratorProtocol {
+        fileprivate var sources: ReceivedSources.Iterator
+
+        mutating func next() async throws -> ProbeSource? {
+            do throws(ChanservError) {
+                return try await sources.next().map { ProbeSource($0) }
+            } catch {
+                throw error.asThePluginGaveIt
+            }
         }
-        return frames
     }
 }
 
-extension FrameBatch {
-    /// The payloads in it.
-    mutating func takeFrames() -> [ByteBuffer] {
-        var bytes = take()
-        var frames: [ByteBuffer] = []
-        while let size = bytes.readInteger(endianness: .little, as: UInt64.self) {
-            guard let frame = bytes.readSlice(length: Int(size)) else {
-                Issue.record("a batch ends within a frame")
-                break
-            }
-            frames.append(frame)
+/// One source, with errors as the plugin gave them.
+///
+/// `@unchecked Sendable`: `frames` is used by the one task that reads the source.
+final class ProbeSource: @unchecked Sendable {
+    private let source: ReceivedSource
+    private var frames: ReceivedFrames.Iterator
+
+    var header: ByteBuffer { source.header }
+
+    init(_ source: ReceivedSource) {
+        self.source = source
+        frames = source.frames.makeAsyncIterator()
+    }
+
+    /// The next frame; `nil` at the end.
+    func next() async throws -> ByteBuffer? {
+        do throws(ChanservError) {
+            return try await frames.next()?.bytes
+        } catch {
+            throw error.asThePluginGaveIt
         }
-        return frames
+    }
+
+    /// The next frame as text.
+    func text() async throws -> String? { try await next().map { String(buffer: $0) } }
+
+    /// All frames to the end.
+    func drain() async throws -> [ByteBuffer] {
+        var all: [ByteBuffer] = []
+        while let frame = try await next() { all.append(frame) }
+        return all
+    }
+
+    /// Gives the source up, at both ends.
+    func cancel() { source.cancel() }
+}
+
+extension ChanservError {
+    /// The plugin's error, if a plugin gave it; otherwise this one.
+    fileprivate var asThePluginGaveIt: any Error {
+        guard code == .sourceFailed, message.hasPrefix("!") else { return self }
+        return ErrorEnvelope.error(from: String(message.dropFirst()))
     }
 }

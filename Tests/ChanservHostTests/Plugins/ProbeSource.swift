@@ -10,6 +10,7 @@ let probeSource = #"""
     #include <stdio.h>
     #include <stdlib.h>
     #include <string.h>
+    #include <time.h>
     #include <unistd.h>
     #include "chanserv_plugin.h"
 
@@ -37,6 +38,8 @@ let probeSource = #"""
     static pthread_cond_t global_condition = PTHREAD_COND_INITIALIZER;
     static bool global_release;
     static atomic_int releases_after_destroy;
+    static _Atomic uint64_t sleeper;
+    static char cancel_thread[16];
     #if CHANSERV_ABI_MINOR >= 1
     static atomic_int lends, releases, early_releases;
     static _Thread_local bool is_lending;
@@ -392,6 +395,38 @@ let probeSource = #"""
             host->wake(host, sink->wake);
             return CHANSERV_PENDING;
         }
+        if (strcmp(command, "sleeper") == 0) {
+            /* Waits for a wake from elsewhere, which names no thread that polls it. */
+            if (source->next++ == 0) {
+                sleeper = sink->wake;
+                host->log(host, CHANSERV_LOG_INFO, "sleeping", 8);
+                return CHANSERV_PENDING;
+            }
+            text_frame(sink, "woken");
+            return CHANSERV_END;
+        }
+        if (strcmp(command, "waker") == 0) {
+            /* Wakes another object while it is being polled itself. */
+            for (long i = 0; i < 100; i++) host->wake(host, sleeper);
+            text_frame(sink, "wakes");
+            return CHANSERV_END;
+        }
+        if (strcmp(command, "wokenthread") == 0) {
+            if (source->next++ == 0) { spawn(wake_now, source, sink->wake, 1); return CHANSERV_PENDING; }
+            char name[16] = "";
+            pthread_getname_np(pthread_self(), name, sizeof name);
+            text_frame(sink, name);
+            return CHANSERV_END;
+        }
+        if (strcmp(command, "slow") == 0) {
+            /* Takes so many microseconds. */
+            struct timespec start, now;
+            clock_gettime(CLOCK_MONOTONIC, &start);
+            do clock_gettime(CLOCK_MONOTONIC, &now);
+            while ((now.tv_sec - start.tv_sec) * 1000000L + (now.tv_nsec - start.tv_nsec) / 1000 < number);
+            return CHANSERV_END;
+        }
+        if (strcmp(command, "cancelthread") == 0) { text_frame(sink, cancel_thread); return CHANSERV_END; }
         if (strcmp(command, "late") == 0) {
             spawn(wake_late, source, sink->wake, 1000);
             text_frame(sink, "only");
@@ -401,6 +436,10 @@ let probeSource = #"""
             if (source->next++ == 0) { text_frame(sink, "early"); spawn(wake_now, source, sink->wake, 1); return CHANSERV_PENDING; }
             text_frame(sink, "late");
             return CHANSERV_END;
+        }
+        if (strcmp(command, "frameandnever") == 0) {
+            if (source->next++ == 0) text_frame(sink, "early");
+            return CHANSERV_PENDING;
         }
         if (strcmp(command, "status") == 0) {
             text_frame(sink, "before");
@@ -465,6 +504,7 @@ let probeSource = #"""
     static void cancel_source(chanserv_source *source) {
         enter();
         source_cancels++;
+        pthread_getname_np(pthread_self(), cancel_thread, sizeof cancel_thread);
         if (source->closed || atomic_fetch_add(&source->cancels, 1) > 0) violations++;
         if (strcmp(source->call->instance->hangs_in, "cancel") == 0) hang(source->call->instance->host);
         pthread_mutex_lock(&source->mutex);

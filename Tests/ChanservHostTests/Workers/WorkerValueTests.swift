@@ -26,7 +26,18 @@ import Testing
             #expect(error.location.description == "p.yaml:3:12")
         }
         #expect(received.threads == 3)
+        #expect(received.allowsInline)
         #expect(received.callBudget == 1_000_000_000)
+    }
+
+    @Test(arguments: [true, false]) func `a worker learns whether its instance may be called inline`(inline: Bool)
+        throws
+    {
+        let sent = WorkerAssignment(
+            .serve, of: try ExaminedLibrary(PluginFile.testing([1])), plugin: "p",
+            configurations: [try PluginConfiguration(yaml: "")], threads: nil, allowsInline: inline,
+            options: IsolationOptions(), logLevel: "info")
+        #expect(try WorkerAssignment(decoding: try sent.encoded()).allowsInline == inline)
     }
 
     @Test(arguments: ["", "body", String(repeating: "x", count: 100_000)])

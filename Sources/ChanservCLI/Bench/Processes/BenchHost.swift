@@ -29,16 +29,17 @@ final class BenchHost: Sendable {
     /// - Parameters:
     ///   - plugin: the library.
     ///   - isolation: where it runs.
+    ///   - threaded: whether it must not be called on the threads of the network.
     ///   - started: called with its process as soon as there is one.
     /// - Throws: ``BenchError``, or `CancellationError`; then it has ended.
     static func start(
-        plugin: String, isolation: IsolationOptions.Isolation, started: (SpawnedProcess) -> Void
+        plugin: String, isolation: IsolationOptions.Isolation, threaded: Bool, started: (SpawnedProcess) -> Void
     ) async throws -> BenchHost {
         let folder = try makeFolder()
         defer { removeFolder(folder) }
         let file = folder + "/chanserv.yaml"
         do {
-            try write(configuration(plugin: plugin, isolation), to: file)
+            try write(configuration(plugin: plugin, isolation, threaded: threaded), to: file)
             let process = try SpawnedProcess("/proc/self/exe", ["serve", "--stop-with-input", "--config", file])
             started(process)
             return try await ready(process)
@@ -110,7 +111,9 @@ final class BenchHost: Sendable {
     // MARK: Its configuration
 
     /// The defaults, but for the number of streams: a benchmark may want more of them on one link than anybody should.
-    private static func configuration(plugin: String, _ isolation: IsolationOptions.Isolation) -> String {
+    private static func configuration(
+        plugin: String, _ isolation: IsolationOptions.Isolation, threaded: Bool
+    ) -> String {
         // Quoted for YAML, where a backslash and a quote are all that matters in a path without control characters.
         let path = plugin.reduce(into: "") { $0 += $1 == "\\" || $1 == "\"" ? "\\\($1)" : String($1) }
         return """
@@ -119,7 +122,7 @@ final class BenchHost: Sendable {
               drain: 1s
               limits: {streams: 16777216, half_open: 16777216, services: 16777216}
             plugins:
-              load: {path: "\(path)", isolation: \(isolation.rawValue)}
+              load: {path: "\(path)", isolation: \(isolation.rawValue), inline: \(!threaded)}
             routes:
               - {vaddr: \(vAddr), plugin: load}
               - {vaddr: \(compressedVAddr), plugin: load, compression: true}

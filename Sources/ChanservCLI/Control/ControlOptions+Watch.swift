@@ -1,0 +1,36 @@
+import ChanservHost
+import Glibc
+
+extension ControlOptions {
+    /// Sends `request`, and shows each answer until Ctrl-C, or until the reader of standard output is gone.
+    ///
+    /// - Parameters:
+    ///   - answer: the form of its answers.
+    ///   - show: writes one answer, after the text that separates it from the previous one.
+    func watch<Report: Codable & Sendable>(
+        _ request: ControlRequest, at path: String, as answer: ControlAnswer<Report, Report>.Type,
+        _ show: @escaping @Sendable (Report, _ separator: String) throws -> Void
+    ) async throws {
+        let isTerminal = isatty(STDOUT_FILENO) == 1
+        let json = json
+        let work = Task {
+            var isFirst = true
+            _ = try await ControlClient.ask(request, at: path, as: answer) { report in
+                // On a terminal: to the top left, and clear the screen.
+                let separator = json ? "" : isTerminal ? "\u{1B}[H\u{1B}[2J" : isFirst ? "" : "\n"
+                try show(report, separator)
+                isFirst = false
+            }
+        }
+        let signals = await SignalHandling(
+            onReload: { work.cancel() }, onStop: { work.cancel() }, onEndNow: { _exit(0) })
+        defer { signals.cancel() }
+        do {
+            try await work.value
+        } catch is CancellationError {
+            // Ctrl-C is how a watch is meant to end.
+        } catch let error as SystemError where error.code == EPIPE {
+            // The reader of standard output has closed it.
+        }
+    }
+}

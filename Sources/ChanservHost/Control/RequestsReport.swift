@@ -1,0 +1,76 @@
+internal import Chanserv
+
+/// The open requests of a host as they go over the control socket.
+package struct RequestsReport: Codable, Sendable, Hashable {
+    /// Maximum requests in one report; the oldest ones are listed.
+    package static let longest = 10_000
+
+    /// Oldest first.
+    package var requests: [Request]
+    /// How many requests are open, those beyond ``longest`` included.
+    package var total: Int
+
+    /// See ``OpenRequest``.
+    package struct Request: Codable, Sendable, Hashable {
+        package enum State: String, Codable, Sendable {
+            /// The body of the request is still coming.
+            case readingBody = "reading_body"
+            /// The plugin has not named a source.
+            case waitingForPlugin = "waiting_for_plugin"
+            /// Frames are sent as they come.
+            case sending
+            /// The client does not take more at the moment.
+            case waitingForClient = "waiting_for_client"
+            /// The request was answered or cancelled, and the plugin still uses it.
+            case ending
+        }
+
+        package var id: UInt64
+        package var vaddr: String
+        package var client: String
+        package var ageMilliseconds: Int
+        package var state: State
+        package var sourcesOpen: Int
+        package var sourcesTotal: Int
+        package var frames: Int
+        package var bytes: Int
+
+        enum CodingKeys: String, CodingKey {
+            case id, vaddr, client
+            case ageMilliseconds = "age_ms"
+            case state
+            case sourcesOpen = "sources_open"
+            case sourcesTotal = "sources_total"
+            case frames, bytes
+        }
+    }
+}
+
+/// The request that `cancel` ended.
+package struct CancelReport: Codable, Sendable, Hashable {
+    package var id: UInt64
+    package var vaddr: String
+}
+
+extension RequestsReport {
+    init(_ requests: HostRequests) {
+        self.init(requests: requests.oldest.map(Request.init), total: requests.total)
+    }
+}
+
+extension RequestsReport.Request {
+    init(_ request: OpenRequest) {
+        let state: State =
+            switch request.state {
+            case .readingBody: .readingBody
+            case .waitingForSources: .waitingForPlugin
+            case .sending: .sending
+            case .waitingForClient: .waitingForClient
+            case .ending: .ending
+            }
+        self.init(
+            id: request.id, vaddr: request.vAddr, client: request.client,
+            ageMilliseconds: request.age.wholeMilliseconds, state: state, sourcesOpen: request.sourcesOpen,
+            sourcesTotal: request.sourcesTotal, frames: request.frames, bytes: request.bytes)
+    }
+}

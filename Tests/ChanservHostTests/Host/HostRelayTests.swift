@@ -1,0 +1,245 @@
+import Chanserv
+import ChanservAstraNet
+import Foundation
+import NIOCore
+import TestSupport
+import Testing
+
+@testable import ChanservHost
+
+/// Requests on their way to a worker, and what comes back.
+@Suite("Worker relay", .timeLimit(.minutes(2))) struct HostRelayTests {
+    /// A host that serves the probe in one process, at the address `stream`.
+    private func serving(
+        route: String = "{vaddr: stream, plugin: a, error_mass: {limit: 1000}}",
+        _ body: (HostFixture, Client) async throws -> Void
+    ) async throws {
+        let fixture = try HostFixture(.process)
+        try CompiledPlugin.compile(
+            probeSource, to: fixture.folder.file("a.so"), options: ["-DFLAGS=0", "-DVERSION=\"1\""])
+        try fixture.configure(routes: "- \(route)")
+        try await fixture.serving { client in try await body(fixture, client) }
+    }
+
+    private func counters(_ fixture: HostFixture) async throws -> Service.Counters {
+        try #require(await fixture.host.status.routes.first).counters
+    }
+
+    /// Waits until nothing is open in the host nor, as far as the host knows, in the worker.
+    private func idle(_ fixture: HostFixture) async {
+        while true {
+            let status = await fixture.host.status
+            let isOpen =
+                status.instances.contains { $0.openCalls > 0 || $0.workers.contains { $0.openRequests > 0 } }
+                || status.routes.contains { $0.counters.requestsOpen > 0 }
+            if !isOpen { return }
+            await Task.yield()
+        }
+    }
+
+    /// What the probe counted.
+    private func counts(_ client: Client) async throws -> [String: Int] {
+        let source = try await client.source("stream", "stats")
+        var frames = source.frames.makeAsyncIterator()
+        let text = try #require(try await frames.next()).string
+        let pairs = text.split(separator: " ").map { $0.split(separator: "=") }
+        return Dictionary(uniqueKeysWithValues: pairs.map { (String($0[0]), Int($0[1]) ?? -1) })
+    }
+
+    private func error(_ client: Client, _ command: String) async -> ChanservError? {
+        await #expect(throws: ChanservError.self) {
+            for try await source in try await client.lookupAndPost("stream", body: command) {
+                for try await _ in source.frames {}
+            }
+        }
+    }
+
+    private func numbers(_ source: ReceivedSource, _ count: Int) async throws {
+        var index = 0
+        for try await frame in source.frames {
+            if frame.string != "\(index)" { try #require(frame.string == "\(index)") }
+            index += 1
+        }
+        #expect(index == count)
+    }
+
+    @Test func `a refusal arrives with its message, and its code decides whether it counts`() async throws {
+        try await serving { fixture, client in
+            for (code, counts) in [(-1, false), (-2, false), (-3, true), (-4, true), (-99, true)] {
+                let before = try await counters(fixture).failures
+                let refusal = await error(client, "refuse \(code)")
+                #expect(refusal?.code == .sourceFailed)
+                #expect(refusal?.message.hasPrefix("refused stream from ") == true, "\(refusal as Any)")
+                await idle(fixture)
+                #expect(try await counters(fixture).failures == before + (counts ? 1 : 0), "\(code)")
+            }
+        }
+    }
+
+    @Test func `an error of a source comes behind its frames, and its code decides whether it counts`() async throws {
+        try await serving { fixture, client in
+            for (code, counts) in [(-1, false), (-2, false), (-3, true), (-4, true)] {
+                let before = try await counters(fixture).failures
+                var frames = try await client.source("stream", "status \(code)").frames.makeAsyncIterator()
+                #expect(try await frames.next()?.string == "before")
+                let error = await #expect(throws: ChanservError.self) { _ = try await frames.next() }
+                #expect(error?.message == "told to answer \(code)")
+                await idle(fixture)
+                #expect(try await counters(fixture).failures == before + (counts ? 1 : 0), "\(code)")
+            }
+        }
+    }
+
+    @Test func `a listing that fails after a source ends with the plugin's error`() async throws {
+        try await serving { fixture, client in
+            var sources = try await client.lookupAndPost("stream", body: "failsources -3").makeAsyncIterator()
+            let source = try #require(try await sources.next())
+            let error = await #expect(throws: ChanservError.self) { _ = try await sources.next() }
+            #expect(error?.message == "no more sources")
+            for try await _ in source.frames {}
+            await idle(fixture)
+            #expect(try await counters(fixture).failures == 1)
+        }
+    }
+
+    @Test(arguments: [true, false])
+    func `frames, sources and requests are counted by the host`(acceptsPushedSources: Bool) async throws {
+        try await serving { fixture, client in
+            var configuration = client.configuration
+            configuration.acceptsPushedSources = acceptsPushedSources
+            let client = Client(multiplexer: client.multiplexer, configuration: configuration)
+            try await numbers(client.source("stream", "frames 100000"), 100_000)
+            var headers: [String] = []
+            for try await source in try await client.lookupAndPost("stream", body: "sources 300") {
+                var frames = source.frames.makeAsyncIterator()
+                #expect(try await frames.next()?.string == "frame of \(headers.count)")
+                let end = try await frames.next()
+                #expect(end == nil)
+                headers.append(String(buffer: source.header))
+            }
+            #expect(headers == (0..<300).map { "source \($0)" })
+            await idle(fixture)
+            let counters = try await counters(fixture)
+            #expect(counters.requestsTotal == 2 && counters.sourcesTotal == 301)
+            #expect(counters.frames == 100_300)
+            #expect(counters.failures == 0 && counters.sourcesOpen == 0 && counters.sourcesWaiting == 0)
+        }
+    }
+
+    @Test(arguments: [32_700, 32_768, 60_000, 70_000, 5 << 20])
+    func `a body of any size reaches the worker`(size: Int) async throws {
+        try await serving { fixture, client in
+            let command = "frames 3 "
+            let body = command + String(repeating: " ", count: size - command.utf8.count)
+            try await numbers(client.source("stream", body), 3)
+            await idle(fixture)
+        }
+    }
+
+    @Test func `the worker's plugin gets what the client and the connection say about a request`() async throws {
+        try await serving { _, client in
+            let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+            let sources = try await client.lookupAndPost(
+                "stream", body: "context", tags: [.meta: "about", .bucket: "7"], deadline: .now + .seconds(3_000),
+                traceParent: trace)
+            var iterator = sources.makeAsyncIterator()
+            let source = try #require(try await iterator.next())
+            var frames = source.frames.makeAsyncIterator()
+            let text = try #require(try await frames.next()).string
+            #expect(text.hasPrefix("96 soon about|7|\(trace)|127.0.0.1:"), "\(text)")
+            #expect(text.hasSuffix("||stream|0"), "\(text)")
+        }
+    }
+
+    // MARK: - Flow
+
+    @Test func `a source that the client does not read holds up no other source of the worker`() async throws {
+        try await serving { fixture, client in
+            let unread = try await client.source("stream", "frames 1000000000")
+            for _ in 0..<3 { try await numbers(client.source("stream", "frames 200000"), 200_000) }
+            unread.cancel()
+            await idle(fixture)
+            #expect(try await counts(client)["violations"] == 0)
+        }
+    }
+
+    // MARK: - Cancellation
+
+    @Test func `a source that the client gives up is cancelled and closed in the worker`() async throws {
+        try await serving { fixture, client in
+            for command in ["never", "frames 1000000000", "block"] {
+                let source = try await client.source("stream", command)
+                source.cancel()
+                await idle(fixture)
+            }
+            // The worker's own end of it comes a little later.
+            var counts = try await counts(client)
+            while counts["source_closes"]! < 3 { counts = try await self.counts(client) }
+            #expect(counts["source_cancels"] == 3)
+            #expect(counts["violations"] == 0)
+            #expect(try await counters(fixture).failures == 0)
+        }
+    }
+
+    @Test func `a listing that the client gives up is cancelled and closed in the worker`() async throws {
+        try await serving { fixture, client in
+            let sources = try await client.lookupAndPost("stream", body: "sourceless")
+            while await fixture.host.status.instances.first?.openCalls == 0 { await Task.yield() }
+            sources.cancel()
+            await idle(fixture)
+            var counts = try await counts(client)
+            while counts["closes"]! + 1 < counts["opens"]! { counts = try await self.counts(client) }
+            #expect(counts["violations"] == 0)
+            #expect(try await counters(fixture).failures == 0)
+        }
+    }
+
+    @Test func `a drain ends what is open in the worker at its deadline, and the client gets the reason`() async throws
+    {
+        try await serving(route: "{vaddr: stream, plugin: a, drain: 50ms}") { fixture, client in
+            let held = try await client.source("stream", "never")
+            let endless = try await client.source("stream", "frames 1000000000")
+            let listing = try await client.lookupAndPost("stream", body: "sourceless")
+            while await fixture.host.status.instances.first?.openCalls != 3 { await Task.yield() }
+            let outcome = try await fixture.host.drain("stream")
+            #expect(outcome.result == .drained)
+            #expect(outcome.cancelled > 0)
+            for source in [held, endless] {
+                let error = await #expect(throws: ChanservError.self) { for try await _ in source.frames {} }
+                #expect(error?.message.contains("its time for that is over") == true, "\(error as Any)")
+            }
+            await #expect(throws: ChanservError.self) { for try await _ in listing {} }
+            await idle(fixture)
+            try await fixture.host.enable("stream")
+            var counts = try await counts(client)
+            while counts["closes"]! + 1 < counts["opens"]! { counts = try await self.counts(client) }
+            #expect(counts["violations"] == 0)
+        }
+    }
+
+    // MARK: - The end of the process
+
+    @Test func `the end of the process in the middle of streams is the crash error, and is no failure of a request`()
+        async throws
+    {
+        try await serving { fixture, client in
+            let held = try await client.source("stream", "never")
+            let endless = try await client.source("stream", "frames 1000000000")
+            let listing = try await client.lookupAndPost("stream", body: "sourceless")
+            while await fixture.host.status.instances.first?.openCalls != 3 { await Task.yield() }
+            let process = try #require(await fixture.host.status.instances.first?.workers.first?.process)
+            try #require(kill(process, SIGKILL) == 0)
+            for source in [held, endless] {
+                let error = await #expect(throws: ChanservError.self) { for try await _ in source.frames {} }
+                #expect(error?.code == .sourceFailed)
+                #expect(error?.message.contains("plugin a ended: ") == true, "\(error as Any)")
+            }
+            let error = await #expect(throws: ChanservError.self) { for try await _ in listing {} }
+            #expect(error?.message.contains("plugin a ended: ") == true, "\(error as Any)")
+            await idle(fixture)
+            // One for the process itself, whatever it took along.
+            #expect(try await counters(fixture).failures == 1)
+            try await numbers(client.source("stream", "frames 3"), 3)
+        }
+    }
+}

@@ -1,0 +1,204 @@
+import Chanserv
+import NIOConcurrencyHelpers
+import NIOCore
+import Testing
+
+@testable import ChanservHost
+
+/// How requests are led to instances, and how long they hold them.
+@Suite("Serving table", .timeLimit(.minutes(1)))
+struct ServingTableTests {
+    /// An instance that keeps its requests open until it is told to end them.
+    private final class HoldingInstance: ServingInstance {
+        let name: String
+        let destroyed = NIOLockedValueBox<Int?>(nil)
+        private let scopes = NIOLockedValueBox<[RequestScope]>([])
+
+        init(_ name: String) { self.name = name }
+
+        var version: String { "" }
+        var statistics: PluginStatistics { PluginStatistics(PluginCounters()) }
+        var workers: [WorkerStatus] { [] }
+        /// How many requests began.
+        var count: Int { scopes.withLockedValue { $0.count } }
+
+        func begin(_ request: Request, in scope: RequestScope, options: RouteOptions) {
+            scopes.withLockedValue { $0.append(scope) }
+        }
+
+        /// Ends a request; `releases`: the instance needs it no more.
+        func end(_ index: Int, releases: Bool = true) {
+            let scope = scopes.withLockedValue { $0[index] }
+            scope.finish(PluginError(.notFound, name))
+            if releases { scope.released() }
+        }
+
+        func destroy(openRequests: Int, grace: Duration) async -> PluginInstance.Retirement {
+            destroyed.withLockedValue { $0 = openRequests }
+            return openRequests == 0 ? .destroyed : .leaked(openCalls: openRequests)
+        }
+    }
+
+    private let network = InMemoryMultiplexer()
+    private let open: OpenRequests
+    private let table: ServingTable
+    private let client: Client
+
+    init() {
+        open = OpenRequests(surroundings: network.surroundings)
+        table = ServingTable(open: open)
+        client = Client(multiplexer: network)
+    }
+
+    private func instance(_ id: InstanceID, _ name: String) -> (RunningInstance, HoldingInstance) {
+        let plugin = HoldingInstance(name)
+        let key = InstanceKey(plugin: name, digest: "", config: "")
+        return (RunningInstance(id: id, key: key, plugin: plugin), plugin)
+    }
+
+    private func bind(_ name: String, _ route: RouteID) throws -> Service {
+        try Server(multiplexer: network, configuration: Server.Configuration(), open: open)
+            .serve(name, handler: table.handler(for: route, options: RouteOptions()))
+    }
+
+    /// Posts a request and returns what its listing ends with.
+    private func post(_ name: String) -> Task<String, any Error> {
+        Task { [client] in
+            do throws(ChanservError) {
+                for try await _ in try await client.lookupAndPost(name, body: "") {}
+                return "well"
+            } catch {
+                return error.message
+            }
+        }
+    }
+
+    /// Waits until the instance has begun so many requests.
+    private func begun(_ count: Int, _ instance: HoldingInstance) async {
+        while instance.count < count { await Task.yield() }
+    }
+
+    @Test func `a request holds its instance until the instance lets go of it, not until it is answered`() async throws
+    {
+        let (running, plugin) = instance(7, "a")
+        _ = table.publish([1: running])
+        let service = try bind("x", 1)
+        let answer = post("x")
+        await begun(1, plugin)
+        #expect(open.count(.lease(7)) == 1)
+        #expect(open.countByGeneration == [1: 1])
+        plugin.end(0, releases: false)
+        #expect(try await answer.value == "a")
+        #expect(service.counters.requestsOpen == 0)
+        #expect(open.count(.lease(7)) == 1)
+        #expect(await running.plugin.retire(7, in: open, deadline: .now, grace: .zero) == .leaked(openCalls: 1))
+        open.requests(.lease(7)).first?.released()
+        #expect(open.count(.all) == 0)
+    }
+
+    @Test func `requests of several generations can hold one instance`() async throws {
+        let (first, plugin) = instance(7, "a")
+        let (second, _) = instance(8, "b")
+        _ = table.publish([1: first])
+        _ = try bind("x", 1)
+        let old = post("x")
+        await begun(1, plugin)
+        _ = table.publish([1: first, 2: second])
+        let new = post("x")
+        await begun(2, plugin)
+        #expect(open.countByGeneration == [1: 1, 2: 1])
+        #expect(open.count(.lease(7)) == 2)
+        for index in 0..<2 { plugin.end(index) }
+        _ = try await (old.value, new.value)
+    }
+
+    @Test func `a request that found its instance before a retirement closed it is led to the one that is current`()
+        async throws
+    {
+        let (old, oldPlugin) = instance(7, "old")
+        let (new, newPlugin) = instance(8, "new")
+        _ = table.publish([1: old])
+        _ = try bind("x", 1)
+        // As if the retirement of the old one had come between look-up and lease.
+        open.close(lease: 7)
+        #expect(try await post("x").value == "x is not served any more")
+        #expect(table.publish([1: new]).map(\.id) == [7])
+        let answer = post("x")
+        await begun(1, newPlugin)
+        newPlugin.end(0)
+        #expect(try await answer.value == "new")
+        #expect(oldPlugin.count == 0)
+    }
+
+    @Test func `an instance that was destroyed is never leased again`() async throws {
+        let (old, oldPlugin) = instance(7, "old")
+        _ = table.publish([1: old])
+        let service = try bind("x", 1)
+        _ = table.publish([:])
+        // Its route still leads to it.
+        #expect(await old.plugin.retire(7, in: open, deadline: .now, grace: .zero) == .destroyed)
+        #expect(try await post("x").value == "x is not served any more")
+        #expect(oldPlugin.count == 0)
+        #expect(service.counters.failures == 0)
+    }
+
+    @Test func `a leaving route leads requests to its instance until it has left`() async throws {
+        let (running, plugin) = instance(7, "a")
+        _ = table.publish([1: running])
+        _ = try bind("x", 1)
+        #expect(table.publish([:]).map(\.id) == [7])
+        #expect(!running.released.hasHappened)
+        let late = post("x")
+        await begun(1, plugin)
+        #expect(open.countByGeneration == [2: 1])
+        table.left(1)
+        #expect(running.released.hasHappened)
+        #expect(try await post("x").value == "x is not served any more")
+        plugin.end(0)
+        #expect(try await late.value == "a")
+        #expect(await running.plugin.retire(7, in: open, deadline: .now) == .destroyed)
+    }
+
+    @Test func `a prepared route serves before the swap as part of the next generation`() async throws {
+        let (running, plugin) = instance(7, "a")
+        table.prepare(1, running)
+        _ = try bind("x", 1)
+        let early = post("x")
+        await begun(1, plugin)
+        #expect(open.countByGeneration == [1: 1])
+        #expect(table.generation == 0)
+        _ = table.publish([1: running])
+        plugin.end(0)
+        #expect(try await early.value == "a")
+        let (other, otherPlugin) = instance(8, "b")
+        table.prepare(2, other)
+        table.abandon(2)
+        _ = try bind("y", 2)
+        #expect(try await post("y").value == "y is not served any more")
+        #expect(otherPlugin.count == 0)
+    }
+
+    @Test func `a retirement waits for its requests, and cancels them at the deadline with the reason`() async throws {
+        let (running, plugin) = instance(7, "a")
+        _ = table.publish([1: running])
+        _ = try bind("x", 1)
+        let (first, second) = (post("x"), post("x"))
+        await begun(2, plugin)
+        let waiting = Task { [open] in await running.plugin.retire(7, in: open, deadline: .now + .seconds(50)) }
+        plugin.end(0)
+        plugin.end(1)
+        #expect(await waiting.value == .destroyed)
+        #expect(plugin.destroyed.withLockedValue { $0 } == 0)
+        _ = try await (first.value, second.value)
+
+        let (next, nextPlugin) = instance(8, "b")
+        _ = table.publish([1: next])
+        let third = post("x")
+        await begun(1, nextPlugin)
+        let end = await next.plugin.retire(8, in: open, deadline: .now, grace: .zero, reason: "it was time")
+        #expect(end == .leaked(openCalls: 1))
+        #expect(try await third.value == "it was time")
+        nextPlugin.end(0)
+        #expect(open.count(.all) == 0)
+    }
+}
