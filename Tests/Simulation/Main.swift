@@ -56,7 +56,8 @@ struct Main {
             say("progress \(index + 1)")
         }
         say(
-            "done \(figures.seeds) \(figures.posts) \(figures.failed) \(figures.virtualTime / World.second) \(figures.longest / World.second)"
+            "done \(figures.seeds) \(figures.posts) \(figures.failed) \(figures.virtualTime / World.second) "
+                + "\(figures.longest / World.second) \(figures.requests) \(figures.failedRequests)"
         )
     }
 
@@ -97,6 +98,8 @@ struct Figures {
     var seeds = 0
     var posts = 0
     var failed = 0
+    var requests = 0
+    var failedRequests = 0
     var virtualTime: UInt64 = 0
     var longest: UInt64 = 0
 
@@ -104,6 +107,8 @@ struct Figures {
         seeds += 1
         posts += run.posts
         failed += run.failedPosts
+        requests += run.requests
+        failedRequests += run.failedRequests
         virtualTime += run.ended
         longest = max(longest, run.convergence)
     }

@@ -34,17 +34,20 @@ final class NamedSources: ConnectionDelegate {
     private let master: any Connection
     private let multiplexer: any Multiplexer
     private let configuration: Client.Configuration
+    /// Of the request.
+    private let deadline: ContinuousClock.Instant?
     private let inside: Mutex<Inside>
     /// For the consumer: there is a source, or there will be none.
     private let news = Event()
 
     init(
         _ master: any Connection, _ multiplexer: any Multiplexer, _ configuration: Client.Configuration,
-        first: ByteBuffer?
+        deadline: ContinuousClock.Instant?, first: ByteBuffer?
     ) {
         self.master = master
         self.multiplexer = multiplexer
         self.configuration = configuration
+        self.deadline = deadline
         inside = Mutex(Inside())
         if let first { inside.withLock { $0.decoder.append(first) } }
     }
@@ -61,7 +64,8 @@ final class NamedSources: ConnectionDelegate {
 
     nonisolated(nonsending) func next() async throws(ChanservError) -> ReceivedSource? {
         let surroundings = multiplexer.surroundings
-        let deadline = configuration.masterReadTimeout.map { surroundings.now() + $0 }
+        let deadline =
+            configuration.masterReadTimeout.map { (surroundings.now() + $0).orEarlier(self.deadline) } ?? self.deadline
         while true {
             let (source, phase, wasFull) = inside.withLock { inside in
                 let wasFull = inside.isFull(configuration)
@@ -86,7 +90,9 @@ final class NamedSources: ConnectionDelegate {
             case .signalled: continue
             case .cancelled: throw ChanservError(.cancelled, "waiting for a source", cause: CancellationError())
             case .expired:
-                ended(.failed(ChanservError(.deadlineExceeded, "waiting for a source: master read timeout")))
+                let isRequests = self.deadline.map { $0 <= surroundings.now() } ?? false
+                let what = isRequests ? "the deadline of the request" : "master read timeout"
+                ended(.failed(ChanservError(.deadlineExceeded, "waiting for a source: \(what)")))
             }
         }
     }
@@ -177,7 +183,7 @@ final class NamedSources: ConnectionDelegate {
             inside.dialling += 1
             inside.hasAnswered = true
         }
-        let receiver = SourceReceiver(name, multiplexer, configuration) { [self] in
+        let receiver = SourceReceiver(name, multiplexer, configuration, deadline: deadline) { [self] in
             let closes = inside.withLock { inside -> Bool in
                 inside.dialling -= 1
                 guard case .cancelled = inside.phase else { return false }

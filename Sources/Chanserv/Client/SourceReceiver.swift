@@ -24,6 +24,8 @@ final class SourceReceiver: ConnectionDelegate {
 
     private let frameReadTimeout: Duration?
     private let multiplexer: any Multiplexer
+    /// Of the request.
+    private let deadline: ContinuousClock.Instant?
     private let name: String
     private let dialTimeout: Duration
     private let onError: @Sendable (ChanservError) -> Void
@@ -31,8 +33,12 @@ final class SourceReceiver: ConnectionDelegate {
     private let inside: Mutex<Inside>
 
     /// A source that the server pushed.
-    init(_ connection: any Connection, _ multiplexer: any Multiplexer, _ configuration: Client.Configuration) {
+    init(
+        _ connection: any Connection, _ multiplexer: any Multiplexer, _ configuration: Client.Configuration,
+        deadline: ContinuousClock.Instant?
+    ) {
         self.multiplexer = multiplexer
+        self.deadline = deadline
         name = ""
         frameReadTimeout = configuration.frameReadTimeout
         dialTimeout = configuration.dialTimeout
@@ -45,9 +51,10 @@ final class SourceReceiver: ConnectionDelegate {
     /// - Parameter onDialled: called once, when the server has answered the dial or will not.
     init(
         _ name: String, _ multiplexer: any Multiplexer, _ configuration: Client.Configuration,
-        onDialled: @escaping @Sendable () -> Void
+        deadline: ContinuousClock.Instant?, onDialled: @escaping @Sendable () -> Void
     ) {
         self.multiplexer = multiplexer
+        self.deadline = deadline
         self.name = name
         frameReadTimeout = configuration.frameReadTimeout
         dialTimeout = configuration.dialTimeout
@@ -62,7 +69,7 @@ final class SourceReceiver: ConnectionDelegate {
     /// The dial goes on if the source is given up: a server whose name is never fetched would keep the source until its accept
     /// timeout, while one that is fetched and closed is free at once.
     func dial(from master: any Connection) {
-        let deadline = multiplexer.surroundings.now() + dialTimeout
+        let deadline = (multiplexer.surroundings.now() + dialTimeout).orEarlier(deadline)
         do throws(ConnectionError) {
             if let connection = try multiplexer.dialNow(name, learntFrom: master, delegate: self) {
                 opening(connection, deadline, multiplexer.surroundings)
@@ -171,11 +178,13 @@ final class SourceReceiver: ConnectionDelegate {
 
     /// When a frame that is asked for now must be there; `nil` for never.
     var frameDeadline: ContinuousClock.Instant? {
-        frameReadTimeout.map { multiplexer.surroundings.now() + $0 }
+        frameReadTimeout.map { (multiplexer.surroundings.now() + $0).orEarlier(deadline) } ?? deadline
     }
 
     /// Reads the header of a pushed source, which is its first frame.
-    nonisolated(nonsending) func readHeader(deadline: ContinuousClock.Instant?) async throws(ChanservError) -> ByteBuffer {
+    nonisolated(nonsending) func readHeader(deadline: ContinuousClock.Instant?) async throws(ChanservError)
+        -> ByteBuffer
+    {
         var decoder = takeDecoder()
         decoder.decompresses = false
         do throws(ChanservError) {
@@ -220,7 +229,7 @@ final class SourceReceiver: ConnectionDelegate {
             if bytes == nil { cancel() }
             return bytes
         } catch {
-            throw Self.explained(error)
+            throw explained(error)
         }
     }
 
@@ -235,17 +244,20 @@ final class SourceReceiver: ConnectionDelegate {
             if came < count { cancel() }
             return came
         } catch {
-            throw Self.explained(error)
+            throw explained(error)
         }
     }
 
-    private static func explained(_ error: any Error) -> ChanservError {
+    private func explained(_ error: any Error) -> ChanservError {
         switch error {
         case is CancellationError:
             // The connection is as it was: the caller decides what becomes of it.
             ChanservError(.cancelled, "waiting for a frame", cause: error)
         case let error as ConnectionError where error.code == .deadlineExceeded:
-            ChanservError(error, while: "frame read timeout")
+            ChanservError(
+                error,
+                while: deadline.map { $0 <= multiplexer.surroundings.now() } ?? false
+                    ? "the deadline of the request" : "frame read timeout")
         default:
             ChanservError(error, while: "reading a source")
         }

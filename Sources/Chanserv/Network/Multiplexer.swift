@@ -267,8 +267,7 @@ public struct NetworkSurroundings: Sendable {
     /// An unpredictable number.
     public var random: @Sendable () -> UInt64
     /// Runs a closure at an instant, on any thread; it must return at once. Returns a closure that cancels that.
-    public var schedule:
-        @Sendable (ContinuousClock.Instant, @escaping @Sendable () -> Void) -> @Sendable () -> Void
+    public var schedule: @Sendable (ContinuousClock.Instant, @escaping @Sendable () -> Void) -> @Sendable () -> Void
     /// Runs the tasks that this library starts; `nil` for Swift's own pool.
     public var executor: (any TaskExecutor)?
 
