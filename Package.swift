@@ -120,7 +120,10 @@ let package = Package(
             dependencies: ["AstraNet", "Chanserv", "ChanservAstraNet", logging, nioConcurrency, nioCore, nioPosix],
             exclude: ["Fixtures"], swiftSettings: strict),
         .testTarget(
-            name: "ChanservTests", dependencies: ["Chanserv", "ChanservAstraNet", "AstraNet", "CScheduler"],
+            name: "ChanservTests",
+            dependencies: [
+                "Chanserv", "ChanservAstraNet", "AstraNet", "CScheduler", logging, nioConcurrency, nioCore,
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "ChanservHostTests",

@@ -14,8 +14,9 @@ import Testing
         return configuration
     }
 
-    @Test func noMoreSourcesAreFetchedAheadThanTheSourceBuffer() async throws {
-        let pair = try Pair(client: configuration { $0.sourceBuffer = 3 }) { [journal] _ in
+    @Test(arguments: Delivery.allCases)
+    func noMoreSourcesAreFetchedAheadThanTheSourceBuffer(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery, client: configuration { $0.sourceBuffer = 3 }) { [journal] _ in
             SourceList((0..<50).map { Source(header: "", producer: TestProducer.endless(journal, "\($0)")) })
         }
         var sources = try await pair.post().makeAsyncIterator()
@@ -29,8 +30,9 @@ import Testing
         #expect(journal.count("23 polled") == 0)
     }
 
-    @Test func aServerThatAnnouncesNothingIsGivenUpAfterTheMasterReadTimeout() async throws {
-        let pair = try Pair(client: configuration { $0.masterReadTimeout = .milliseconds(20) }) { [journal] _ in
+    @Test(arguments: Delivery.allCases)
+    func aServerThatAnnouncesNothingIsGivenUpAfterTheMasterReadTimeout(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery, client: configuration { $0.masterReadTimeout = .milliseconds(20) }) { [journal] _ in
             do { try await never() } catch { journal.add("function cancelled") }
             return SourceList([])
         }
@@ -44,19 +46,20 @@ import Testing
 
     @Test func aServerThatDoesNotTakeTheRequestIsGivenUpAfterTheMasterWriteTimeout() async throws {
         let network = InMemoryMultiplexer(window: 10)
-        let listener = try network.bind("svc", visibleTo: nil)
+        let listener = try network.listen("svc")
         let client = Client(
             multiplexer: network, configuration: configuration { $0.masterWriteTimeout = .milliseconds(20) })
         let error = await failure { try await client.lookupAndPost("svc", body: "more than ten bytes") }
         #expect(error?.code == .deadlineExceeded)
         #expect(journal.all == ["deadline exceeded"])
-        let master = try await listener.accept(deadline: nil)
+        let master = try await listener.accept()
         master.close()
         #expect(network.connectionCount == 0)
     }
 
-    @Test func aSourceThatIsSilentTooLongIsGivenUpAfterTheFrameReadTimeout() async throws {
-        let pair = try Pair(client: configuration { $0.frameReadTimeout = .milliseconds(20) }) { [journal] _ in
+    @Test(arguments: Delivery.allCases)
+    func aSourceThatIsSilentTooLongIsGivenUpAfterTheFrameReadTimeout(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery, client: configuration { $0.frameReadTimeout = .milliseconds(20) }) { [journal] _ in
             SourceList([
                 Source(
                     header: "",
@@ -76,8 +79,9 @@ import Testing
         #expect(journal.count("deadline exceeded") == 1)
     }
 
-    @Test func whatThisSideCancelsIsNoError() async throws {
-        let pair = try Pair(client: configuration { _ in }) { [journal] _ in
+    @Test(arguments: Delivery.allCases)
+    func whatThisSideCancelsIsNoError(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery, client: configuration { _ in }) { [journal] _ in
             SourceList([Source(header: "", producer: TestProducer.silent(journal))])
         }
         let sources = try await pair.post()

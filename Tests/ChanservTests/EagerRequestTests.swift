@@ -1,5 +1,3 @@
-import AstraNet
-import ChanservAstraNet
 import NIOConcurrencyHelpers
 import NIOCore
 import Testing
@@ -8,25 +6,30 @@ import Testing
 
 /// A request that is sent along with the dial, and one that is too large for it.
 @Suite struct EagerRequestTests {
-    /// Counts what goes through the connection's own `write`.
+    /// Counts the requests that are sent along with their dial.
     private struct Counting: Multiplexer {
-        let inner: AstraNetMultiplexer
+        let inner: any Multiplexer
         let sent = NIOLockedValueBox<[Bool]>([])
 
-        func bind(_ name: String, visibleTo peer: (any Connection)?) throws -> any ConnectionListener {
-            try inner.bind(name, visibleTo: peer)
+        func bind(
+            _ name: String, visibleTo peer: (any Connection)?,
+            onConnection: @escaping @Sendable (any Connection) -> Admission
+        ) throws(ConnectionError) -> any Binding {
+            try inner.bind(name, visibleTo: peer, onConnection: onConnection)
         }
 
-        func dial(_ name: String, bucket: String?, deadline: ContinuousClock.Instant) async throws -> any Connection {
-            try await inner.dial(name, bucket: bucket, deadline: deadline)
-        }
-
-        func dial(
-            _ name: String, bucket: String?, sending first: ByteBuffer, deadline: ContinuousClock.Instant
+        nonisolated(nonsending) func dial(
+            _ name: String, _ request: DialOptions, deadline: ContinuousClock.Instant
         ) async throws -> (connection: any Connection, isSent: Bool) {
-            let result = try await inner.dial(name, bucket: bucket, sending: first, deadline: deadline)
+            let result = try await inner.dial(name, request, deadline: deadline)
             sent.withLockedValue { $0.append(result.isSent) }
             return result
+        }
+
+        nonisolated(nonsending) func dial(
+            _ name: String, learntFrom peer: any Connection, deadline: ContinuousClock.Instant
+        ) async throws -> any Connection {
+            try await inner.dial(name, learntFrom: peer, deadline: deadline)
         }
     }
 
@@ -35,24 +38,15 @@ import Testing
         _ answer: @escaping SourceFunc = { SourceList([Source(header: "h", frames: [$0.body])]) },
         _ body: (Client, Counting) async throws -> Void
     ) async throws {
-        let (near, far) = (Node(), Node())
-        let address = try await far.listen(host: "127.0.0.1", port: 0)
-        let service = try Server(multiplexer: AstraNetMultiplexer(far)).listenAndServe("svc", answer)
-        try await near.join(host: "127.0.0.1", port: address.port!, deadline: .now + .seconds(120))
-        let network = Counting(inner: AstraNetMultiplexer(near))
-        func stop() async {
+        let network = try await TestNetwork.make(.pushed)
+        let server = Server(multiplexer: network.server)
+        let service = try server.serve("svc", answer)
+        let counting = Counting(inner: network.client)
+        defer {
             service.stopAccepting()
             service.cancelAll()
-            await near.shutdown(grace: .zero)
-            await far.shutdown(grace: .zero)
         }
-        do {
-            try await body(Client(multiplexer: network), network)
-        } catch {
-            await stop()
-            throw error
-        }
-        await stop()
+        try await body(Client(multiplexer: counting), counting)
     }
 
     @Test(arguments: [0, 1, 59_992, 59_993, 65_528, 65_536, 1_000_000])
@@ -89,13 +83,13 @@ import Testing
 
     @Test func whoSendsNothingAlongLeavesItToTheCaller() async throws {
         let network = InMemoryMultiplexer()
-        let listener = try network.bind("svc", visibleTo: nil)
+        let listener = try network.listen("svc")
         let (connection, isSent) = try await network.dial(
-            "svc", bucket: nil, sending: ByteBuffer(string: "x"), deadline: .now + .seconds(120))
+            "svc", DialOptions(first: ByteBuffer(string: "x")), deadline: .soon)
         #expect(!isSent)
         connection.close()
-        let accepted = try await listener.accept(deadline: .now + .seconds(120))
-        #expect(try await accepted.read(deadline: .now + .seconds(120)) == nil)
+        let accepted = try await listener.accept()
+        #expect(try await accepted.read(deadline: .soon) == nil)
         accepted.close()
         listener.close()
     }

@@ -8,7 +8,7 @@ import Testing
     func everyPayloadArrivesAsItWasSent(compression: Bool) async throws {
         var configuration = Server.Configuration()
         configuration.compression = compression
-        let pair = try Pair(configuration) { request in
+        let pair = try await Pair(configuration) { request in
             let kind = try #require(Payloads.Kind(rawValue: String(buffer: request.body)))
             return SourceList([Source(header: request.body, frames: Payloads.sizes.map { Payloads.make(kind, $0) })])
         }
@@ -32,7 +32,7 @@ import Testing
         let payload = Payloads.make(kind, 5_000)
         var configuration = Server.Configuration()
         configuration.compression = true
-        let pair = try Pair(configuration) { request in
+        let pair = try await Pair(configuration) { request in
             #expect(Array(request.body.readableBytesView) == payload)
             return SourceList([Source(header: request.body, frames: [[UInt8]]())])
         }
@@ -41,9 +41,11 @@ import Testing
         #expect(try await source.frames.collect().isEmpty)
     }
 
-    @Test func aRequestKnowsItsBodyItsNameAndWhereItCameFrom() async throws {
-        let pair = try Pair { request in
-            #expect(request.meta.remoteNetwork == "memory" && request.meta.localNetwork == "memory")
+    @Test(arguments: Delivery.allCases)
+    func aRequestKnowsItsBodyItsNameAndWhereItCameFrom(over delivery: Delivery) async throws {
+        let network = delivery == .memory ? "memory" : "astranet"
+        let pair = try await Pair(over: delivery) { request in
+            #expect(request.meta.remoteNetwork == network && request.meta.localNetwork == network)
             #expect(request.meta.remoteAddress != request.meta.localAddress)
             return SourceList([
                 Source(header: request.meta.remoteAddress, frames: [request.vAddr, String(buffer: request.body)])
@@ -55,14 +57,16 @@ import Testing
         #expect(frames == [Array("svc".utf8), Array("hello".utf8)])
     }
 
-    @Test func aRequestWithoutSourcesEndsWell() async throws {
-        let pair = try Pair { _ in SourceList([]) }
+    @Test(arguments: Delivery.allCases)
+    func aRequestWithoutSourcesEndsWell(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery) { _ in SourceList([]) }
         let sources = try await pair.post().collect()
         #expect(sources.isEmpty)
     }
 
-    @Test func sourcesComeInTheirOrderAndEmptyOnesEndAtOnce() async throws {
-        let pair = try Pair { _ in
+    @Test(arguments: Delivery.allCases)
+    func sourcesComeInTheirOrderAndEmptyOnesEndAtOnce(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery) { _ in
             SourceList((0..<500).map { Source(header: "\($0)", frames: [[UInt8]](repeating: [1], count: $0 % 3)) })
         }
         var index = 0
@@ -75,9 +79,10 @@ import Testing
         #expect(index == 500)
     }
 
-    @Test func framesOfAnAsyncSequenceArriveAsTheyCome() async throws {
+    @Test(arguments: Delivery.allCases)
+    func framesOfAnAsyncSequenceArriveAsTheyCome(over delivery: Delivery) async throws {
         let (stream, feed) = AsyncThrowingStream<String, any Error>.makeStream()
-        let pair = try Pair { _ in SourceList([Source(header: "", frames: stream)]) }
+        let pair = try await Pair(over: delivery) { _ in SourceList([Source(header: "", frames: stream)]) }
         let source = try await pair.post().first()
         var iterator = source.frames.makeAsyncIterator()
         for index in 0..<20 {
@@ -92,9 +97,10 @@ import Testing
         #expect(after == nil)
     }
 
-    @Test func sourcesMayComeWithTime() async throws {
+    @Test(arguments: Delivery.allCases)
+    func sourcesMayComeWithTime(over delivery: Delivery) async throws {
         let (stream, feed) = AsyncThrowingStream<Source, any Error>.makeStream()
-        let pair = try Pair { _ in stream }
+        let pair = try await Pair(over: delivery) { _ in stream }
         var sources = try await pair.post().makeAsyncIterator()
         for index in 0..<20 {
             feed.yield(Source(header: "\(index)", frames: ["x"]))
@@ -110,17 +116,18 @@ import Testing
 
     @Test func aFrameOfManyWindowsStreamsThroughASmallOne() async throws {
         let payload = Payloads.make(.random, 1 << 20)
-        let pair = try Pair(window: 1000) { _ in SourceList([Source(header: payload, frames: [payload, payload])]) }
+        let pair = try await Pair(window: 1000) { _ in SourceList([Source(header: payload, frames: [payload, payload])]) }
         let source = try await pair.post(payload).first()
         #expect(Array(source.header.readableBytesView) == payload)
         let frames = try await source.frames.collect()
         #expect(frames == [payload, payload])
     }
 
-    @Test func batchesHoldWhatIsAtHandUpToTheFrameBuffer() async throws {
+    @Test(arguments: Delivery.allCases)
+    func batchesHoldWhatIsAtHandUpToTheFrameBuffer(over delivery: Delivery) async throws {
         var configuration = Client.Configuration()
         configuration.frameBuffer = 10
-        let pair = try Pair(client: configuration) { _ in
+        let pair = try await Pair(over: delivery, client: configuration) { _ in
             SourceList([Source(header: "", frames: (0..<95).map { "\($0)" })])
         }
         var frames = try await pair.post().first().frames.makeAsyncIterator()
@@ -134,8 +141,9 @@ import Testing
         #expect(all == (0..<95).map { "\($0)" })
     }
 
-    @Test func tenThousandSourcesInOneRequest() async throws {
-        let pair = try Pair { _ in
+    @Test(arguments: Delivery.allCases)
+    func tenThousandSourcesInOneRequest(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery) { _ in
             SourceList((0..<10_000).map { Source(header: "\($0)", frames: ["a\($0)", "b\($0)"]) })
         }
         var index = 0
@@ -149,8 +157,9 @@ import Testing
         #expect(pair.network.names == ["svc"])
     }
 
-    @Test func aHundredRequestsAtOnceOfAHundredSourcesEach() async throws {
-        let pair = try Pair { request in
+    @Test(arguments: Delivery.allCases)
+    func aHundredRequestsAtOnceOfAHundredSourcesEach(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery) { request in
             let body = String(buffer: request.body)
             return SourceList((0..<100).map { Source(header: "\($0)", frames: ["\(body)/\($0)"]) })
         }
@@ -172,8 +181,9 @@ import Testing
         #expect(await pair.idle() == 0)
     }
 
-    @Test func aSourceNobodyReadsHoldsUpNoOther() async throws {
-        let pair = try Pair { _ in
+    @Test(arguments: Delivery.allCases)
+    func aSourceNobodyReadsHoldsUpNoOther(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery) { _ in
             SourceList(
                 (0..<3).map { index in
                     Source(header: "\(index)", frames: (0..<300).map { _ in Payloads.make(.random, 10_000) })

@@ -5,11 +5,12 @@ import Testing
 
 /// An end is told apart from a failure, and every failure says which.
 @Suite(.timeLimit(.minutes(5))) struct FailureTests {
-    @Test func aSourceFunctionThatThrowsFailsTheRequestWithItsMessage() async throws {
+    @Test(arguments: Delivery.allCases)
+    func aSourceFunctionThatThrowsFailsTheRequestWithItsMessage(over delivery: Delivery) async throws {
         let journal = Journal()
         var configuration = Server.Configuration()
         configuration.onError = { journal.add("\($0)") }
-        let pair = try Pair(configuration) { _ in throw TestError("no such table") }
+        let pair = try await Pair(over: delivery, configuration) { _ in throw TestError("no such table") }
         let sources = try await pair.post()
         let error = await failure { try await sources.collect() }
         #expect(error?.code == .sourceFailed)
@@ -19,11 +20,12 @@ import Testing
         #expect(pair.service.counters.failures == 1)
     }
 
-    @Test func sourcesAnnouncedBeforeTheFailureAreWhole() async throws {
+    @Test(arguments: Delivery.allCases)
+    func sourcesAnnouncedBeforeTheFailureAreWhole(over delivery: Delivery) async throws {
         let (stream, feed) = AsyncThrowingStream<Source, any Error>.makeStream()
         feed.yield(Source(header: "good", frames: ["a", "b"]))
         feed.finish(throwing: TestError("half way"))
-        let pair = try Pair { _ in stream }
+        let pair = try await Pair(over: delivery) { _ in stream }
         var sources = try await pair.post().makeAsyncIterator()
         let source = try await sources.next()
         let error = await failure { try await sources.next() }
@@ -34,13 +36,14 @@ import Testing
         #expect(end == nil)
     }
 
-    @Test func framesBeforeAFailureArriveAndThenTheFailure() async throws {
+    @Test(arguments: Delivery.allCases)
+    func framesBeforeAFailureArriveAndThenTheFailure(over delivery: Delivery) async throws {
         let journal = Journal()
         var configuration = Server.Configuration()
         configuration.onChanError = { journal.add("server: \($0)") }
         var clientConfiguration = Client.Configuration()
         clientConfiguration.onError = { journal.add("client: \($0)") }
-        let pair = try Pair(configuration, client: clientConfiguration) { _ in
+        let pair = try await Pair(over: delivery, configuration, client: clientConfiguration) { _ in
             SourceList([
                 Source(
                     header: "",
@@ -62,11 +65,12 @@ import Testing
         #expect(pair.service.counters.failures == 1)
     }
 
-    @Test func aBrokenNetworkIsNotAnEnd() async throws {
+    @Test(arguments: Delivery.allCases)
+    func aBrokenNetworkIsNotAnEnd(over delivery: Delivery) async throws {
         let journal = Journal()
         let (stream, feed) = AsyncThrowingStream<Source, any Error>.makeStream()
         feed.yield(Source(header: "", producer: TestProducer.silent(journal)))
-        let pair = try Pair { _ in stream }
+        let pair = try await Pair(over: delivery) { _ in stream }
         var sources = try await pair.post().makeAsyncIterator()
         let source = try #require(try await sources.next())
         try await journal.wait(for: "source polled")
@@ -88,9 +92,10 @@ import Testing
         #expect(error?.code == .notFound)
     }
 
-    @Test func aNameThatIsBoundCannotBeServedTwice() throws {
-        let pair = try Pair { _ in SourceList([]) }
-        #expect { try Server(multiplexer: pair.network).listenAndServe("svc") { _ in SourceList([]) } } throws: {
+    @Test(arguments: Delivery.allCases)
+    func aNameThatIsBoundCannotBeServedTwice(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery) { _ in SourceList([]) }
+        #expect { try Server(multiplexer: pair.network.server).serve("svc") { _ in SourceList([]) } } throws: {
             ($0 as? ChanservError)?.code == .addressInUse
         }
     }
@@ -106,14 +111,15 @@ import Testing
 
     /// A client of the service that writes `bytes` where a request should be.
     private func send(_ bytes: [UInt8], to pair: Pair, close: Bool = false) async throws -> any Connection {
-        let connection = try await pair.network.dial("svc", bucket: nil, deadline: .now + .seconds(120))
+        let connection = try await pair.network.client.dial("svc", deadline: .soon)
         try await connection.write(ByteBuffer(bytes: bytes), deadline: nil)
         if close { connection.close() }
         return connection
     }
 
-    @Test func aRequestThatClaimsTooMuchIsRefusedAndDoesNotCountAsAFailure() async throws {
-        let pair = try Pair { _ in SourceList([]) }
+    @Test(arguments: Delivery.allCases)
+    func aRequestThatClaimsTooMuchIsRefusedAndDoesNotCountAsAFailure(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery) { _ in SourceList([]) }
         let connection = try await send([1, 0, 0x40, 6, 0, 0, 0, 0], to: pair)
         let error = await failure {
             do { return try await connection.read(deadline: nil) } catch { throw ChanservError(error, while: "") }
@@ -125,30 +131,33 @@ import Testing
         #expect(pair.service.counters.failures == 0)
     }
 
-    @Test func aRequestThatIsCutOffFreesEverything() async throws {
+    @Test(arguments: Delivery.allCases)
+    func aRequestThatIsCutOffFreesEverything(over delivery: Delivery) async throws {
         let journal = Journal()
         var configuration = Server.Configuration()
         configuration.onError = { journal.add("\($0.code)") }
-        let pair = try Pair(configuration) { _ in SourceList([]) }
+        let pair = try await Pair(over: delivery, configuration) { _ in SourceList([]) }
         _ = try await send([5, 0, 0, 0, 0, 0, 0, 0, 1], to: pair, close: true)
         _ = try await pair.post().collect()
         #expect(await pair.idle() == 0)
         #expect(pair.service.counters.requestsTotal == 2)
         #expect(pair.service.counters.failures == 0)
-        #expect(pair.network.connectionCount == 0)
+        try await pair.network.expectNothingLeft()
     }
 
     /// Answers one request with `bytes` and, where dialled, one source with `source`.
-    private func answer(_ bytes: [UInt8], source: [UInt8]? = nil) async throws -> [ReceivedSource] {
-        let network = InMemoryMultiplexer()
-        let listener = try network.bind("svc", visibleTo: nil)
-        let sourceListener = try network.bind("s", visibleTo: nil)
+    private func answer(
+        _ bytes: [UInt8], source: [UInt8]? = nil, over delivery: Delivery
+    ) async throws -> [ReceivedSource] {
+        let network = try await TestNetwork.make(delivery)
+        let listener = try network.server.listen("svc")
+        let sourceListener = try network.server.listen("s")
         async let served: Void = {
-            let master = try await listener.accept(deadline: .now + .seconds(120))
+            let master = try await listener.accept()
             try await master.write(ByteBuffer(bytes: bytes), deadline: nil)
             master.close()
             if let source {
-                let connection = try await sourceListener.accept(deadline: .now + .seconds(120))
+                let connection = try await sourceListener.accept()
                 try await connection.write(ByteBuffer(bytes: source), deadline: nil)
                 connection.close()
             }
@@ -158,7 +167,7 @@ import Testing
         let result: Result<[ReceivedSource], any Error>
         do {
             result = .success(
-                try await Client(multiplexer: network, configuration: configuration).lookupAndPost("svc", body: "")
+                try await Client(multiplexer: network.client, configuration: configuration).lookupAndPost("svc", body: "")
                     .collect())
         } catch {
             result = .failure(error)
@@ -169,7 +178,8 @@ import Testing
 
     private static let announcement: [UInt8] = [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, UInt8(ascii: "s")]
 
-    @Test func announcementsThatCannotBeAreTypedErrors() async throws {
+    @Test(arguments: [Delivery.memory, .named])
+    func announcementsThatCannotBeAreTypedErrors(over delivery: Delivery) async throws {
         let length: (Int) -> [UInt8] = { size in withUnsafeBytes(of: UInt64(size).littleEndian) { Array($0) } }
         for (bytes, code) in [
             (length(104_857_601), ChanservError.Code.wrongFrameSize),
@@ -179,12 +189,13 @@ import Testing
             (length(0) + length(2) + [0xff, 0xfe], .wrongAnnouncement),
             (length(0) + length(5000) + [UInt8](repeating: 65, count: 5000), .wrongAnnouncement),
         ] {
-            let error = await failure { try await answer(bytes) }
+            let error = await failure { try await answer(bytes, over: delivery) }
             #expect(error?.code == code, "\(bytes.prefix(20))")
         }
     }
 
-    @Test func framesThatCannotBeAreTypedErrors() async throws {
+    @Test(arguments: [Delivery.memory, .named])
+    func framesThatCannotBeAreTypedErrors(over delivery: Delivery) async throws {
         let length: (Int) -> [UInt8] = { size in withUnsafeBytes(of: UInt64(size).littleEndian) { Array($0) } }
         for (bytes, code) in [
             (length(104_857_601) + [1], ChanservError.Code.wrongFrameSize),
@@ -193,7 +204,7 @@ import Testing
             (length(20) + Array("lz4!".utf8) + length(209_715_200) + length(0), .wrongUncompressedFrameSize),
             (length(20) + Array("lz4!".utf8) + length(100) + length(.max), .corruptCompression),
         ] {
-            let sources = try await answer(Self.announcement, source: length(1) + [7] + bytes)
+            let sources = try await answer(Self.announcement, source: length(1) + [7] + bytes, over: delivery)
             var frames = try #require(sources.first).frames.makeAsyncIterator()
             let first = try await frames.next()
             #expect(first?.array == [7])
@@ -204,15 +215,16 @@ import Testing
         }
     }
 
-    @Test func aSourceThatCannotBeFetchedFailsAndItsSiblingsDoNot() async throws {
+    @Test(arguments: [Delivery.memory, .named])
+    func aSourceThatCannotBeFetchedFailsAndItsSiblingsDoNot(over delivery: Delivery) async throws {
         let journal = Journal()
-        let network = InMemoryMultiplexer()
-        let listener = try network.bind("svc", visibleTo: nil)
+        let network = try await TestNetwork.make(delivery)
+        let listener = try network.server.listen("svc")
         var configuration = Client.Configuration()
         configuration.dialTimeout = .milliseconds(50)
         configuration.onError = { journal.add("\($0.code)") }
-        async let posted = Client(multiplexer: network, configuration: configuration).lookupAndPost("svc", body: "")
-        let master = try await listener.accept(deadline: .now + .seconds(120))
+        async let posted = Client(multiplexer: network.client, configuration: configuration).lookupAndPost("svc", body: "")
+        let master = try await listener.accept()
         try await master.write(ByteBuffer(bytes: Self.announcement), deadline: nil)
         master.close()
         let source = try await posted.first()

@@ -8,10 +8,10 @@ import Testing
     private let soon = Duration.milliseconds(20)
 
     private func connect() async throws -> (near: any Connection, far: any Connection) {
-        let listener = try network.bind("name", visibleTo: nil)
+        let listener = try network.listen("name")
         defer { listener.close() }
-        let near = try await network.dial("name", bucket: nil, deadline: .now + .seconds(120))
-        return (near, try await listener.accept(deadline: .now + .seconds(120)))
+        let near = try await network.dial("name", deadline: .soon)
+        return (near, try await listener.accept())
     }
 
     private func code(_ body: () async throws -> Void) async -> ConnectionError.Code? {
@@ -26,26 +26,24 @@ import Testing
     private func bytes(_ count: Int) -> ByteBuffer { ByteBuffer(repeating: 7, count: count) }
 
     @Test func aNameIsBoundOnceAndAgainAfterItWasClosed() throws {
-        let first = try network.bind("name", visibleTo: nil)
-        #expect(throws: ConnectionError.self) { try network.bind("name", visibleTo: nil) }
+        let first = try network.listen("name")
+        #expect(throws: ConnectionError.self) { try network.listen("name") }
         first.close()
         first.close()
-        try network.bind("name", visibleTo: nil).close()
+        try network.listen("name").close()
         #expect(network.names.isEmpty)
     }
 
     @Test func aDialWaitsForTheNameUntilItsDeadline() async throws {
-        #expect(await code { _ = try await network.dial("late", bucket: nil, deadline: .now + soon) } == .notFound)
-        async let dialled = network.dial("late", bucket: nil, deadline: .now + .seconds(120))
-        let listener = try network.bind("late", visibleTo: nil)
-        let far = try await listener.accept(deadline: .now + .seconds(120))
+        #expect(await code { _ = try await network.dial("late", deadline: .now + soon) } == .notFound)
+        async let dialled = network.dial("late", deadline: .soon)
+        let listener = try network.listen("late")
+        let far = try await listener.accept()
         let near = try await dialled
         #expect(near.addresses.local == far.addresses.remote && near.addresses.remote == far.addresses.local)
     }
 
     @Test func waitsEndAtTheirDeadlineAndTheConnectionStaysUsable() async throws {
-        let listener = try network.bind("other", visibleTo: nil)
-        #expect(await code { _ = try await listener.accept(deadline: .now + soon) } == .deadlineExceeded)
         let (near, far) = try await connect()
         #expect(await code { _ = try await far.read(deadline: .now + soon) } == .deadlineExceeded)
         #expect(await code { try await near.write(bytes(150), deadline: .now + soon) } == .deadlineExceeded)
@@ -54,14 +52,12 @@ import Testing
     }
 
     @Test func cancellationEndsEveryWait() async throws {
-        let listener = try network.bind("other", visibleTo: nil)
         let (near, far) = try await connect()
         // One after the other: at the same time the read would get what the write brings.
         let waits: [@Sendable () async throws -> Void] = [
-            { _ = try await listener.accept(deadline: nil) },
             { _ = try await far.read(deadline: nil) },
             { try await near.write(bytes(150), deadline: nil) },
-            { [network] in _ = try await network.dial("nobody", bucket: nil, deadline: .now + .seconds(120)) },
+            { [network] in _ = try await network.dial("nobody", deadline: .soon) },
         ]
         for wait in waits {
             let task = Task { try await wait() }
@@ -72,9 +68,9 @@ import Testing
 
     @Test func noMoreThanTheWindowIsUnderWay() async throws {
         let (near, far) = try await connect()
-        async let written: Void = near.write(bytes(1050), deadline: .now + .seconds(120))
+        async let written: Void = near.write(bytes(1050), deadline: .soon)
         var sizes: [Int] = []
-        while sizes.reduce(0, +) < 1050, let part = try await far.read(deadline: .now + .seconds(120)) {
+        while sizes.reduce(0, +) < 1050, let part = try await far.read(deadline: .soon) {
             sizes.append(part.readableBytes)
         }
         try await written
@@ -102,34 +98,98 @@ import Testing
         #expect(network.connectionCount == 0)
     }
 
+    /// Notes in a journal that something happened, and whether the peer is gone.
+    private final class Watcher: ConnectionDelegate {
+        private let journal: Journal
+        private let name: String
+        private let connection: any Connection
+
+        init(_ journal: Journal, _ name: String, _ connection: any Connection) {
+            self.journal = journal
+            self.name = name
+            self.connection = connection
+            connection.setDelegate(self)
+        }
+
+        func connectionChanged() { journal.add(connection.isPeerGone ? "\(name): gone" : name) }
+    }
+
     @Test func thePeersEndIsToldOnceAndOnesOwnIsNot() async throws {
         let journal = Journal()
         let (near, far) = try await connect()
-        near.onPeerClosed { journal.add("near") }
-        far.onPeerClosed { journal.add("far") }
+        let watchers = (Watcher(journal, "near", near), Watcher(journal, "far", far))
         near.close()
         near.fail("too late")
-        #expect(journal.all == ["far"])
+        #expect(journal.all == ["far: gone"])
         far.close()
-        #expect(journal.all == ["far"])
+        #expect(journal.all == ["far: gone"])
         let (third, fourth) = try await connect()
         third.fail("x")
-        fourth.onPeerClosed { journal.add("at once") }
-        #expect(journal.all == ["far", "at once"])
+        #expect(fourth.isPeerGone && !third.isPeerGone)
         let (fifth, sixth) = try await connect()
-        fifth.onPeerClosed { journal.add("lost") }
-        sixth.onPeerClosed { journal.add("lost") }
+        let others = (Watcher(journal, "fifth", fifth), Watcher(journal, "sixth", sixth))
         network.breakConnections()
-        #expect(journal.count("lost") == 2)
+        #expect(journal.all == ["far: gone", "fifth: gone", "sixth: gone"])
         #expect(await code { _ = try await fifth.read(deadline: nil) } == .connectionLost)
         #expect(await code { try await sixth.write(bytes(1), deadline: nil) } == .connectionLost)
+        withExtendedLifetime((watchers, others)) {}
     }
 
-    @Test func connectionsThatWereNotAcceptedAreRefusedWithTheName() async throws {
-        let listener = try network.bind("name", visibleTo: nil)
-        let waiting = try await network.dial("name", bucket: nil, deadline: .now + .seconds(120))
-        listener.close()
-        #expect(await code { _ = try await waiting.read(deadline: nil) } == .failedByPeer)
-        #expect(await code { _ = try await listener.accept(deadline: nil) } == .closed)
+    @Test func `the delegate hears of bytes, of room and of what came before it`() async throws {
+        let journal = Journal()
+        let (near, far) = try await connect()
+        #expect(try !near.write(bytes(150)))
+        let watchers = (Watcher(journal, "near", near), Watcher(journal, "far", far))
+        #expect(journal.all.isEmpty)
+        far.callDelegateSoon()
+        #expect(journal.all == ["far"])
+        guard case .bytes(let first) = far.take() else {
+            Issue.record("no bytes were there")
+            return
+        }
+        #expect(first == bytes(100))
+        // Half of what was queued has moved into the window: there is room again.
+        #expect(journal.all == ["far", "near"])
+        #expect(try near.write(bytes(50)))
+        guard case .bytes(let second) = far.take(), case .nothing = far.take() else {
+            Issue.record("the rest is not there, or there is more")
+            return
+        }
+        #expect(second == bytes(100))
+        #expect(try near.write(bytes(1)))
+        #expect(journal.all == ["far", "near", "far"])
+        withExtendedLifetime(watchers) {}
+    }
+
+    @Test func `a connection that is refused fails the dial with the reason`() async throws {
+        let binding = try network.bind("name", visibleTo: nil) { _ in .refused("busy") }
+        do {
+            _ = try await network.dial("name", deadline: .soon)
+            Issue.record("the connection was accepted")
+        } catch let error as ConnectionError {
+            #expect(error.code == .refused && error.message == "busy")
+        }
+        #expect(network.connectionCount == 0)
+        binding.close()
+    }
+
+    @Test func `a dial without waiting needs the name, and is answered`() async throws {
+        let journal = Journal()
+        final class Counter: ConnectionDelegate {
+            let journal: Journal
+            init(_ journal: Journal) { self.journal = journal }
+            func connectionChanged() { journal.add("changed") }
+        }
+        let (near, far) = try await connect()
+        #expect(try network.dialNow("absent", learntFrom: near, delegate: Counter(journal)) == nil)
+        let listener = try network.listen("present")
+        let dialled = try #require(
+            try network.dialNow("present", learntFrom: near, delegate: Counter(journal)))
+        #expect(dialled.isAnswered)
+        let accepted = try await listener.accept()
+        try await accepted.write(bytes(1), deadline: nil)
+        #expect(journal.all == ["changed"])
+        for connection in [near, far, dialled, accepted] { connection.close() }
+        #expect(network.connectionCount == 0)
     }
 }

@@ -28,11 +28,12 @@ import Testing
         #expect(client.masterReadTimeout == nil && client.masterWriteTimeout == nil && client.frameReadTimeout == nil)
     }
 
-    @Test func aSourceNobodyFetchesIsGivenUpAfterTheChanAcceptTimeout() async throws {
-        let pair = try Pair(configuration { $0.chanAcceptTimeout = .milliseconds(20) }) { [journal] _ in
+    @Test(arguments: Delivery.allCases)
+    func aSourceNobodyFetchesIsGivenUpAfterTheChanAcceptTimeout(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery, configuration { $0.chanAcceptTimeout = .milliseconds(20) }) { [journal] _ in
             SourceList([Source(header: "", producer: TestProducer.endless(journal))])
         }
-        let master = try await pair.network.dial("svc", bucket: nil, deadline: .now + .seconds(120))
+        let master = try await pair.network.client.dial("svc", deadline: .soon)
         try await master.write(ByteBuffer(repeating: 0, count: 8), deadline: nil)
         try await journal.wait(for: "source: deadline exceeded")
         try await journal.wait(for: "source closed")
@@ -43,8 +44,9 @@ import Testing
         master.close()
     }
 
-    @Test func aSourceThatIsReadTooSlowlyEndsAfterTheFrameWriteTimeout() async throws {
-        let pair = try Pair(configuration { $0.frameWriteTimeout = .milliseconds(20) }) { [journal] _ in
+    @Test(arguments: Delivery.allCases)
+    func aSourceThatIsReadTooSlowlyEndsAfterTheFrameWriteTimeout(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery, configuration { $0.frameWriteTimeout = .milliseconds(20) }) { [journal] _ in
             SourceList([Source(header: "", producer: TestProducer.endless(journal))])
         }
         let source = try await pair.post().first()
@@ -56,8 +58,9 @@ import Testing
         #expect(pair.service.counters.failures == 0)
     }
 
-    @Test func aSourceIsServedNoLongerThanTheServingTimeout() async throws {
-        let pair = try Pair(configuration { $0.servingTimeout = .milliseconds(50) }) { [journal] _ in
+    @Test(arguments: Delivery.allCases)
+    func aSourceIsServedNoLongerThanTheServingTimeout(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery, configuration { $0.servingTimeout = .milliseconds(50) }) { [journal] _ in
             SourceList([Source(header: "", producer: TestProducer.silent(journal))])
         }
         let source = try await pair.post().first()
@@ -67,10 +70,11 @@ import Testing
         #expect(journal.count("source: deadline exceeded") == 1)
     }
 
-    @Test func aFunctionThatIsSilentTooLongEndsTheRequestAfterTheSourcingTimeout() async throws {
+    @Test(arguments: Delivery.allCases)
+    func aFunctionThatIsSilentTooLongEndsTheRequestAfterTheSourcingTimeout(over delivery: Delivery) async throws {
         let (stream, feed) = AsyncThrowingStream<Source, any Error>.makeStream()
         feed.yield(Source(header: "", frames: ["x"]))
-        let pair = try Pair(configuration { $0.sourcingTimeout = .milliseconds(50) }) { request in
+        let pair = try await Pair(over: delivery, configuration { $0.sourcingTimeout = .milliseconds(50) }) { request in
             if request.body.readableBytes > 0 { try await never() }
             return stream
         }
@@ -84,9 +88,10 @@ import Testing
         #expect(pair.service.counters.failures == 2)
     }
 
-    @Test func aFunctionThatIgnoresItsCancellationCannotKeepTheClient() async throws {
+    @Test(arguments: Delivery.allCases)
+    func aFunctionThatIgnoresItsCancellationCannotKeepTheClient(over delivery: Delivery) async throws {
         let (stream, feed) = AsyncThrowingStream<Int, any Error>.makeStream()
-        let pair = try Pair(configuration { $0.servingTimeout = .milliseconds(20) }) { [journal] _ in
+        let pair = try await Pair(over: delivery, configuration { $0.servingTimeout = .milliseconds(20) }) { [journal] _ in
             // A task of its own hears of no cancellation.
             try await Task { for try await _ in stream {} }.value
             journal.add("woke")
@@ -100,9 +105,10 @@ import Testing
         #expect(await pair.idle() == 0)
     }
 
-    @Test func aRequestThatDoesNotComeEndsAfterTheMasterReadTimeout() async throws {
-        let pair = try Pair(configuration { $0.masterReadTimeout = .milliseconds(20) }) { _ in SourceList([]) }
-        let master = try await pair.network.dial("svc", bucket: nil, deadline: .now + .seconds(120))
+    @Test(arguments: Delivery.allCases)
+    func aRequestThatDoesNotComeEndsAfterTheMasterReadTimeout(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery, configuration { $0.masterReadTimeout = .milliseconds(20) }) { _ in SourceList([]) }
+        let master = try await pair.network.client.dial("svc", deadline: .soon)
         try await master.write(ByteBuffer(bytes: [5, 0]), deadline: nil)
         await #expect(throws: ConnectionError.self) { try await master.read(deadline: nil) }
         #expect(await pair.idle() == 0)
@@ -112,38 +118,38 @@ import Testing
     }
 
     @Test func announcementsNobodyReadsEndTheRequestAfterTheMasterWriteTimeout() async throws {
-        let pair = try Pair(configuration { $0.masterWriteTimeout = .milliseconds(20) }, window: 100) {
+        let pair = try await Pair(configuration { $0.masterWriteTimeout = .milliseconds(20) }, window: 100) {
             [journal] _ in
             SourceList((0..<10).map { _ in Source(header: "header", producer: TestProducer.endless(journal)) })
         }
-        let master = try await pair.network.dial("svc", bucket: nil, deadline: .now + .seconds(120))
+        let master = try await pair.network.client.dial("svc", deadline: .soon)
         try await master.write(ByteBuffer(repeating: 0, count: 8), deadline: nil)
         try await journal.wait(for: "request: deadline exceeded")
         master.close()
         pair.service.cancelAll()
         #expect(await pair.idle() == 0)
         #expect(journal.count("source closed") == pair.service.counters.sourcesTotal)
-        #expect(pair.network.connectionCount == 0)
+        try await pair.network.expectNothingLeft()
     }
 
-    @Test func noMoreSourcesWaitThanAllowed() async throws {
+    @Test(arguments: Delivery.allCases)
+    func noMoreSourcesWaitThanAllowed(over delivery: Delivery) async throws {
         let names = NIOLockedValueBox(0)
-        let pair = try Pair(configuration { $0.maxUnacceptedSources = 3 }) { [journal] _ in
+        let pair = try await Pair(over: delivery, configuration { $0.maxUnacceptedSources = 3 }) { [journal] _ in
             SourceList((0..<10).map { _ in Source(header: "", producer: TestProducer.endless(journal)) })
         }
-        let master = try await pair.network.dial("svc", bucket: nil, deadline: .now + .seconds(120))
+        let master = try await pair.network.client.dial("svc", deadline: .soon)
         try await master.write(ByteBuffer(repeating: 0, count: 8), deadline: nil)
         var decoder = FrameDecoder(decompresses: false)
         var fetched: [any Connection] = []
-        while let bytes = try await master.read(deadline: .now + .seconds(120)) {
+        while let bytes = try await master.read(deadline: .soon) {
             decoder.append(bytes)
             while let frame = try decoder.next() {
                 guard frame.readableBytes > 0 else { continue }
                 #expect(pair.service.counters.sourcesWaiting <= 3)
                 names.withLockedValue { $0 += 1 }
                 fetched.append(
-                    try await pair.network.dial(
-                        String(buffer: frame), bucket: nil, deadline: .now + .seconds(120)))
+                    try await pair.network.client.dial(String(buffer: frame), deadline: .soon))
             }
         }
         #expect(fetched.count == 10)
@@ -151,8 +157,9 @@ import Testing
         #expect(await pair.idle() == 0)
     }
 
-    @Test func noMoreRequestsAreListedThanAllowedAndTheRestWait() async throws {
-        let pair = try Pair(configuration { $0.maxConcurrentRequests = 2 }) { [journal] request in
+    @Test(arguments: Delivery.allCases)
+    func noMoreRequestsAreListedThanAllowedAndTheRestWait(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery, configuration { $0.maxConcurrentRequests = 2 }) { [journal] request in
             journal.add("began")
             if request.body.readableBytes > 0 { try await never() }
             return SourceList([])
@@ -168,9 +175,10 @@ import Testing
         #expect(await pair.idle() == 0)
     }
 
-    @Test func functionsAndProducersRunWhereTheyAreTold() async throws {
+    @Test(arguments: Delivery.allCases)
+    func functionsAndProducersRunWhereTheyAreTold(over delivery: Delivery) async throws {
         let executor = QueueExecutor()
-        let pair = try Pair(configuration { $0.executor = executor }) { [journal] _ in
+        let pair = try await Pair(over: delivery, configuration { $0.executor = executor }) { [journal] _ in
             journal.add("function \(executor.isCurrent)")
             let (stream, feed) = AsyncThrowingStream<Source, any Error>.makeStream()
             feed.yield(
@@ -190,9 +198,10 @@ import Testing
         #expect(journal.all == ["function true", "producer true"])
     }
 
-    @Test func batchesAreSentAtTheBatchSize() async throws {
+    @Test(arguments: Delivery.allCases)
+    func batchesAreSentAtTheBatchSize(over delivery: Delivery) async throws {
         let sizes = NIOLockedValueBox<[Int]>([])
-        let pair = try Pair(configuration { $0.batchSize = 1000 }) { _ in
+        let pair = try await Pair(over: delivery, configuration { $0.batchSize = 1000 }) { _ in
             SourceList([
                 Source(
                     header: "",

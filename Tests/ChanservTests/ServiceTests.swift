@@ -26,15 +26,16 @@ import Testing
         return configuration
     }
 
-    @Test func aServiceThatFailsEveryRequestIsWithdrawnAndASuccessBringsItBack() async throws {
+    @Test(arguments: Delivery.allCases)
+    func aServiceThatFailsEveryRequestIsWithdrawnAndASuccessBringsItBack(over delivery: Delivery) async throws {
         let broken = Journal()
         broken.add("yes")
-        let network = InMemoryMultiplexer()
+        let network = try await TestNetwork.make(delivery)
         var configuration = failing(pause: .milliseconds(50))
         configuration.onMaxErrorMass = { [journal] in
             journal.add("mass \($0): \($1.message); still there: \(network.names)")
         }
-        let pair = try Pair(configuration, network: network) { request in
+        let pair = try Pair(on: network, configuration) { request in
             if broken.count("no") == 0 { throw TestError("broken") }
             return SourceList([Source(header: "", frames: ["fine"])])
         }
@@ -55,10 +56,11 @@ import Testing
         #expect(pair.network.names == ["svc"])
     }
 
-    @Test func aWithdrawnServiceSaysSoAndIsNotThere() async throws {
+    @Test(arguments: Delivery.allCases)
+    func aWithdrawnServiceSaysSoAndIsNotThere(over delivery: Delivery) async throws {
         var configuration = failing(pause: .seconds(3600))
         configuration.maxErrorMass = 1
-        let pair = try Pair(configuration) { _ in throw TestError("broken") }
+        let pair = try await Pair(over: delivery, configuration) { _ in throw TestError("broken") }
         _ = await failure { try await ask(pair) }
         try await journal.wait(for: "mass 1: broken")
         guard case .withdrawn(let until) = pair.service.state else {
@@ -71,8 +73,9 @@ import Testing
         #expect(pair.service.state == .stopped)
     }
 
-    @Test func aWithdrawnServiceWaitsOutItsPauseUnlessAnUpdateForgivesIt() async throws {
-        let pair = try Pair(failing(pause: .seconds(3600))) { _ in throw TestError("broken") }
+    @Test(arguments: Delivery.allCases)
+    func aWithdrawnServiceWaitsOutItsPauseUnlessAnUpdateForgivesIt(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery, failing(pause: .seconds(3600))) { _ in throw TestError("broken") }
         for _ in 0..<3 { _ = await failure { try await ask(pair) } }
         try await journal.wait(for: "mass 3: broken")
         let withdrawn = pair.service.state
@@ -86,9 +89,10 @@ import Testing
         #expect(answer == "new")
     }
 
-    @Test func othersWaitWhileOneRequestProbes() async throws {
+    @Test(arguments: Delivery.allCases)
+    func othersWaitWhileOneRequestProbes(over delivery: Delivery) async throws {
         let (gate, open) = AsyncThrowingStream<Int, any Error>.makeStream()
-        let pair = try Pair(failing(pause: .milliseconds(20))) { [journal] request in
+        let pair = try await Pair(over: delivery, failing(pause: .milliseconds(20))) { [journal] request in
             journal.add(String(buffer: request.body))
             if request.body.readableBytes == 0 { throw TestError("broken") }
             if String(buffer: request.body) == "probe" { for try await _ in gate {} }
@@ -108,8 +112,9 @@ import Testing
         #expect(order.first == "probe")
     }
 
-    @Test func sourcesThatFailCountOnceARequestAndSuccessesInBetweenClear() async throws {
-        let pair = try Pair(failing(pause: .seconds(100))) { request in
+    @Test(arguments: Delivery.allCases)
+    func sourcesThatFailCountOnceARequestAndSuccessesInBetweenClear(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery, failing(pause: .seconds(100))) { request in
             let good = request.body.readableBytes > 0
             return SourceList(
                 (0..<5).map { _ in
@@ -138,8 +143,9 @@ import Testing
         }
     }
 
-    @Test func whatIsTheClientsFaultDoesNotCount() async throws {
-        let pair = try Pair(failing(pause: .seconds(100))) { _ in
+    @Test(arguments: Delivery.allCases)
+    func whatIsTheClientsFaultDoesNotCount(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery, failing(pause: .seconds(100))) { _ in
             throw TestError("no such file", countsAsFailure: false)
         }
         for _ in 0..<10 {
@@ -151,8 +157,9 @@ import Testing
         #expect(journal.all.isEmpty)
     }
 
-    @Test func aProbeWhoseClientLeavesDecidesNothingAndTheNextOneProbes() async throws {
-        let pair = try Pair(failing(pause: .milliseconds(20))) { [journal] request in
+    @Test(arguments: Delivery.allCases)
+    func aProbeWhoseClientLeavesDecidesNothingAndTheNextOneProbes(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery, failing(pause: .milliseconds(20))) { [journal] request in
             let body = String(buffer: request.body)
             journal.add(body)
             if body.isEmpty { throw TestError("broken") }
@@ -170,8 +177,9 @@ import Testing
         #expect(pair.service.state == .serving && pair.service.counters.errorMass == 0)
     }
 
-    @Test func aProbeThatNeverEndsIsASuccessWithItsFirstFrames() async throws {
-        let pair = try Pair(failing(pause: .milliseconds(20))) { [journal] request in
+    @Test(arguments: Delivery.allCases)
+    func aProbeThatNeverEndsIsASuccessWithItsFirstFrames(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery, failing(pause: .milliseconds(20))) { [journal] request in
             if request.body.readableBytes == 0 { throw TestError("broken") }
             return SourceList([Source(header: "", producer: TestProducer.endless(journal))])
         }
@@ -188,9 +196,10 @@ import Testing
 
     // MARK: Hot swap
 
-    @Test func anUpdateServesNewRequestsAndLeavesRunningOnesAlone() async throws {
+    @Test(arguments: Delivery.allCases)
+    func anUpdateServesNewRequestsAndLeavesRunningOnesAlone(over delivery: Delivery) async throws {
         let (stream, feed) = AsyncThrowingStream<String, any Error>.makeStream()
-        let pair = try Pair { _ in SourceList([Source(header: "", frames: stream)]) }
+        let pair = try await Pair(over: delivery) { _ in SourceList([Source(header: "", frames: stream)]) }
         var old = try await pair.post().first().frames.makeAsyncIterator()
         feed.yield("old 1")
         _ = try await old.next()
@@ -205,15 +214,16 @@ import Testing
         let second = try await old.next()
         #expect(second?.string == "old 2")
 
-        async let drained = pair.service.drain(generation, until: .now + .seconds(120))
+        async let drained = pair.service.drain(generation, until: .soon)
         feed.finish()
         let end = try await old.next()
         #expect(end == nil)
         #expect(await drained == 0)
     }
 
-    @Test func noDialFailsWhileTheServiceIsSwappedUnderLoad() async throws {
-        let pair = try Pair(Server.Configuration(), sourceFunc(0))
+    @Test(arguments: Delivery.allCases)
+    func noDialFailsWhileTheServiceIsSwappedUnderLoad(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery, Server.Configuration(), sourceFunc(0))
         let seen = try await withThrowingTaskGroup(of: Bool.self) { group in
             for _ in 0..<4 {
                 group.addTask {
@@ -247,8 +257,9 @@ import Testing
 
     // MARK: The end
 
-    @Test func drainWaitsForWhatRunsAndThenCancelsIt() async throws {
-        let pair = try Pair { [journal] _ in
+    @Test(arguments: Delivery.allCases)
+    func drainWaitsForWhatRunsAndThenCancelsIt(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery) { [journal] _ in
             SourceList([Source(header: "", producer: TestProducer.silent(journal))])
         }
         let source = try await pair.post().first()
@@ -264,8 +275,9 @@ import Testing
         #expect(pair.service.counters.failures == 0)
     }
 
-    @Test func aCancelledDrainCancelsWhatRunsAtOnce() async throws {
-        let pair = try Pair { [journal] _ in
+    @Test(arguments: Delivery.allCases)
+    func aCancelledDrainCancelsWhatRunsAtOnce(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery) { [journal] _ in
             SourceList([Source(header: "", producer: TestProducer.silent(journal))])
         }
         let source = try await pair.post().first()
@@ -277,8 +289,9 @@ import Testing
         source.cancel()
     }
 
-    @Test func onlyOlderGenerationsAreDrained() async throws {
-        let pair = try Pair { [journal] _ in
+    @Test(arguments: Delivery.allCases)
+    func onlyOlderGenerationsAreDrained(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery) { [journal] _ in
             SourceList([Source(header: "", producer: TestProducer.silent(journal, "old"))])
         }
         let old = try await pair.post().first()
@@ -296,15 +309,16 @@ import Testing
         #expect(await pair.idle() == 0)
     }
 
-    @Test func aServiceWhoseNetworkIsShutDownStops() async throws {
+    @Test(arguments: Delivery.allCases)
+    func aServiceWhoseNetworkIsShutDownStops(over delivery: Delivery) async throws {
         var configuration = Server.Configuration()
         configuration.onError = { [journal] in journal.add("\($0.code)") }
-        let pair = try Pair(configuration, answers("x"))
+        let pair = try await Pair(over: delivery, configuration, answers("x"))
         _ = try await ask(pair)
-        pair.network.shutDown()
+        await pair.network.shutDown()
         try await journal.wait(for: "cancelled")
         #expect(pair.service.state == .stopped)
-        #expect { try pair.network.bind("other", visibleTo: nil) } throws: {
+        #expect { try pair.network.server.listen("other") } throws: {
             ($0 as? ConnectionError)?.code == .closed
         }
     }

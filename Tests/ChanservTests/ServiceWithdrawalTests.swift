@@ -11,17 +11,10 @@ import Testing
         { _ in SourceList([Source(header: "", frames: [text])]) }
     }
 
-    private func ask(_ pair: Pair, _ body: String = "") async throws -> String {
-        var text = ""
-        for try await source in try await pair.post(body) {
-            for try await frame in source.frames { text += frame.string }
-        }
-        return text
-    }
-
-    @Test func aWithdrawnNameIsGoneAndWhatRunsGoesOn() async throws {
+    @Test(arguments: Delivery.allCases)
+    func aWithdrawnNameIsGoneAndWhatRunsGoesOn(over delivery: Delivery) async throws {
         let (stream, feed) = AsyncThrowingStream<String, any Error>.makeStream()
-        let pair = try Pair { _ in SourceList([Source(header: "", frames: stream)]) }
+        let pair = try await Pair(over: delivery) { _ in SourceList([Source(header: "", frames: stream)]) }
         var frames = try await pair.post().first().frames.makeAsyncIterator()
         feed.yield("one")
         _ = try await frames.next()
@@ -35,7 +28,7 @@ import Testing
         feed.yield("two")
         let second = try await frames.next()
         #expect(second?.string == "two")
-        async let idle = pair.service.waitUntilIdle(until: .now + .seconds(120))
+        async let idle = pair.service.waitUntilIdle(until: .soon)
         feed.finish()
         let end = try await frames.next()
         #expect(end == nil)
@@ -43,35 +36,37 @@ import Testing
         #expect(pair.service.state == .disabled)
     }
 
-    @Test func aRestoredNameServesAgainAndADialThatWaitedIsServed() async throws {
-        let pair = try Pair(.init(), answers("here"))
+    @Test(arguments: Delivery.allCases)
+    func aRestoredNameServesAgainAndADialThatWaitedIsServed(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery, .init(), answers("here"))
         pair.service.withdraw()
-        #expect(await pair.service.waitUntilIdle(until: .now + .seconds(120)) == 0)
-        async let waiting = ask(pair)
+        #expect(await pair.service.waitUntilIdle(until: .soon) == 0)
+        async let waiting = pair.ask()
         pair.service.restore()
         pair.service.restore()
         #expect(try await waiting == "here")
         #expect(pair.service.state == .serving)
-        #expect(try await ask(pair) == "here")
+        #expect(try await pair.ask() == "here")
     }
 
-    @Test func whoDialledBeforeTheNameWentIsServed() async throws {
+    @Test(arguments: Delivery.allCases)
+    func whoDialledBeforeTheNameWentIsServed(over delivery: Delivery) async throws {
         // One is listed at a time, so that the others wait in the listener.
         var configuration = Server.Configuration()
         configuration.maxConcurrentRequests = 1
         // Nobody fetches what those who are late are answered.
         configuration.chanAcceptTimeout = .milliseconds(50)
         let (gate, open) = AsyncThrowingStream<Int, any Error>.makeStream()
-        let pair = try Pair(configuration) { [journal] request in
+        let pair = try await Pair(over: delivery, configuration) { [journal] request in
             journal.add("opened")
             for try await _ in gate {}
             return SourceList([Source(header: "", frames: [String(buffer: request.body)])])
         }
-        async let first = ask(pair, "first")
+        async let first = pair.ask("first")
         try await journal.wait(for: "opened")
         let connections = try await [
-            pair.network.dial("svc", bucket: nil, deadline: .now + .seconds(120)),
-            pair.network.dial("svc", bucket: nil, deadline: .now + .seconds(120)),
+            pair.network.client.dial("svc", deadline: .soon),
+            pair.network.client.dial("svc", deadline: .soon),
         ]
         pair.service.withdraw()
         #expect(pair.network.names.isEmpty)
@@ -80,85 +75,90 @@ import Testing
         for connection in connections {
             var body = FrameBatch()
             try body.append(uncompressed: "late")
-            try await connection.write(body.take(), deadline: .now + .seconds(120))
+            try await connection.write(body.take(), deadline: .soon)
         }
         #expect(try await first == "first")
         try await journal.wait(for: "opened", times: 3)
         for connection in connections { connection.close() }
-        #expect(await pair.service.waitUntilIdle(until: .now + .seconds(120)) == 0)
+        #expect(await pair.service.waitUntilIdle(until: .soon) == 0)
         #expect(pair.service.counters.requestsTotal == 3)
     }
 
-    @Test func whoHasDialledAndWaitsIsToldAtTheDeadline() async throws {
+    @Test(arguments: Delivery.allCases)
+    func whoHasDialledAndWaitsIsToldAtTheDeadline(over delivery: Delivery) async throws {
         var configuration = Server.Configuration()
         configuration.maxConcurrentRequests = 1
-        let pair = try Pair(configuration) { [journal] _ in
+        let pair = try await Pair(over: delivery, configuration) { [journal] _ in
             journal.add("opened")
             try await never()
             return SourceList([Source(header: "", frames: ["never"])])
         }
-        async let first = failure { try await ask(pair, "first") }
+        async let first = failure { try await pair.ask("first") }
         try await journal.wait(for: "opened")
-        let late = try await pair.network.dial("svc", bucket: nil, deadline: .now + .seconds(120))
+        let late = try await pair.network.client.dial("svc", deadline: .soon)
         pair.service.withdraw()
         // The one that runs, and whoever waits.
         #expect(await pair.service.waitUntilIdle(until: .now) == 2)
         pair.service.cancelAll()
         #expect(await first?.message.contains("stopped") == true)
-        let told = await failure { try await late.read(deadline: .now + .seconds(120)) }
+        let told = await failure { try await late.read(deadline: .soon) }
         #expect(told != nil)
         late.close()
-        #expect(await pair.service.waitUntilIdle(until: .now + .seconds(120)) == 0)
+        #expect(await pair.service.waitUntilIdle(until: .soon) == 0)
         #expect(journal.count("opened") == 1)
     }
 
-    @Test func restoringForgivesTheFailuresThatWithdrewTheName() async throws {
+    @Test(arguments: Delivery.allCases)
+    func restoringForgivesTheFailuresThatWithdrewTheName(over delivery: Delivery) async throws {
         var configuration = Server.Configuration()
         configuration.maxErrorMass = 1
         configuration.errorPause = .seconds(3600)
         configuration.maxErrorPause = .seconds(3600)
         configuration.onMaxErrorMass = { [journal] _, _ in journal.add("mass") }
-        let pair = try Pair(configuration) { request in
+        let pair = try await Pair(over: delivery, configuration) { request in
             if request.body.readableBytes == 0 { throw TestError("broken") }
             return SourceList([Source(header: "", frames: ["fine"])])
         }
-        _ = await failure { try await ask(pair) }
+        _ = await failure { try await pair.ask() }
         try await journal.wait(for: "mass")
         #expect(pair.network.names.isEmpty)
         pair.service.restore()
-        #expect(try await ask(pair, "x") == "fine")
+        #expect(try await pair.ask("x") == "fine")
         #expect(pair.service.state == .serving && pair.service.counters.errorMass == 0)
 
         // Withdrawn by both: one word brings it back.
-        _ = await failure { try await ask(pair) }
+        _ = await failure { try await pair.ask() }
         try await journal.wait(for: "mass", times: 2)
         pair.service.withdraw()
         #expect(pair.service.state == .disabled)
         pair.service.restore()
-        #expect(try await ask(pair, "x") == "fine")
+        #expect(try await pair.ask("x") == "fine")
     }
 
-    @Test func anUpdateDoesNotBringAWithdrawnNameBack() async throws {
-        let pair = try Pair(.init(), answers("old"))
+    @Test(arguments: Delivery.allCases)
+    func anUpdateDoesNotBringAWithdrawnNameBack(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery, .init(), answers("old"))
         pair.service.withdraw()
-        #expect(await pair.service.waitUntilIdle(until: .now + .seconds(120)) == 0)
+        #expect(await pair.service.waitUntilIdle(until: .soon) == 0)
         pair.service.update(configuration: .init(), sourceFunc: answers("new"), forgivesFailures: true)
         #expect(pair.service.state == .disabled)
         pair.service.restore()
-        #expect(try await ask(pair) == "new")
+        #expect(try await pair.ask() == "new")
     }
 
-    @Test func aWithdrawnNameCanBeStopped() async throws {
-        let pair = try Pair(.init(), answers("x"))
+    @Test(arguments: Delivery.allCases)
+    func aWithdrawnNameCanBeStopped(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery, .init(), answers("x"))
         pair.service.withdraw()
         pair.service.stopAccepting()
         pair.service.restore()
         #expect(pair.service.state == .stopped && pair.network.names.isEmpty)
-        #expect(await pair.service.drain(until: .now + .seconds(120)) == 0)
+        #expect(await pair.service.drain(until: .soon) == 0)
     }
 
-    @Test func everyRequestIsAnsweredWhileTheNameComesAndGoes() async throws {
-        let pair = try Pair(.init(), answers("x"))
+    @Test(arguments: Delivery.allCases)
+    func everyRequestIsAnsweredWhileTheNameComesAndGoes(over delivery: Delivery) async throws {
+        let pair = try await Pair(over: delivery, .init(), answers("x"))
         let clients = Task {
             try await withThrowingTaskGroup(of: Bool.self) { group in
                 for _ in 0..<4 {
@@ -166,7 +166,7 @@ import Testing
                         for _ in 0..<200 {
                             // A dial at the very moment is refused; one that was taken is answered.
                             do {
-                                if try await ask(pair) != "x" { return false }
+                                if try await pair.ask() != "x" { return false }
                             } catch let error as ChanservError
                                 where (error.cause as? ConnectionError)?.code == .refused
                                 // One that met the name between its binding and a withdrawal that came before it was served.

@@ -26,7 +26,7 @@ struct RecordingTool {
         var configuration = Server.Configuration.patient
         configuration.compression = compression
         _ = try Server(multiplexer: AstraNetMultiplexer(node), configuration: configuration)
-            .listenAndServe("service") { _ in
+            .serve("service") { _ in
                 SourceList(sources.map { Source(header: $0.header, frames: $0.frames) })
             }
         return node

@@ -22,7 +22,7 @@ import Testing
         var configuration = Server.Configuration.patient
         configuration.compression = compression
         let server = Server(multiplexer: AstraNetMultiplexer(node), configuration: configuration)
-        let service = try server.listenAndServe("service") { request in
+        let service = try server.serve("service") { request in
             SourceList(
                 [Source(header: request.body, frames: [ByteBuffer]())]
                     + Self.sources.map { Source(header: $0.header, frames: $0.frames) })
@@ -56,7 +56,7 @@ import Testing
         var configuration = Server.Configuration.patient
         configuration.compression = compression
         let service = try Server(multiplexer: AstraNetMultiplexer(node), configuration: configuration)
-            .listenAndServe("service") { _ in SourceList([Source(header: "h", frames: Self.trickyFrames)]) }
+            .serve("service") { _ in SourceList([Source(header: "h", frames: Self.trickyFrames)]) }
         let go = try await GoLikePeer.join(try await node.listen(host: "127.0.0.1", port: 0))
         let sources = try await go.post("service", [])
         // As the Go client: what is long enough and bears the mark is a block.
@@ -190,7 +190,7 @@ import Testing
         let closed = EventQueue<Void>()
         let node = Node.patient()
         let service = try Server(multiplexer: AstraNetMultiplexer(node), configuration: .patient)
-            .listenAndServe("endless") { _ in
+            .serve("endless") { _ in
                 SourceList([Source(header: "", producer: Endless(closed: closed))])
             }
         let go = try await GoLikePeer.join(try await node.listen(host: "127.0.0.1", port: 0))

@@ -235,7 +235,7 @@ import Testing
             let stream = try await client.dial("push", request, deadline: .soon)
             let served = try #require(await streams.next())
             #expect(try await served.read(4) == Array("body".utf8))
-            try await served.send(now: [1, 2])
+            try await served.write([1, 2])
             served.close()
             guard case .bytes(let bytes) = try await stream.nextStreamNews(deadline: .soon) else {
                 Issue.record("no bytes came")

@@ -86,7 +86,7 @@ struct OurServer {
         address = try await node.listening()
         let server = Server(multiplexer: AstraNetMultiplexer(node), configuration: .patient)
         services = try [name, "ours"].map { service in
-            try server.listenAndServe(service) { SourceList([Source(header: name, frames: [$0.body])]) }
+            try server.serve(service) { SourceList([Source(header: name, frames: [$0.body])]) }
         }
         echo = try node.echo("echo-\(name)")
         try await node.join(router)

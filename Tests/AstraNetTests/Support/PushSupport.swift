@@ -67,7 +67,7 @@ extension AstraNet.Stream {
 
     /// Pushes a source, which must be possible.
     func pushed() throws -> AstraNet.Stream {
-        let result = push()
+        let result = pushSource()
         guard case .opened(let stream) = result else { throw Unexpected(what: "\(result)") }
         return stream
     }
@@ -75,7 +75,7 @@ extension AstraNet.Stream {
     /// Pushes a source as soon as there is room; `recorder` is the delegate.
     func pushed(waitingFor recorder: ChangeRecorder) async throws -> AstraNet.Stream {
         while true {
-            switch push() {
+            switch pushSource() {
             case .opened(let stream): return stream
             case .noRoom: _ = await recorder.changes.next()
             case let result: throw Unexpected(what: "\(result)")
@@ -93,7 +93,7 @@ extension AstraNet.Stream {
     /// Pushes until the client's grant is used up; how many sources that were.
     func pushAll(limit: Int = 100) -> [AstraNet.Stream] {
         var streams: [AstraNet.Stream] = []
-        while streams.count < limit, case .opened(let stream) = push() { streams.append(stream) }
+        while streams.count < limit, case .opened(let stream) = pushSource() { streams.append(stream) }
         return streams
     }
 

@@ -19,7 +19,7 @@ func decodeLarge(_ count: Int) throws {
 /// Reads `count` frames of `size` bytes, which come in pieces, through the client's public face: `for try await`.
 private func decode(_ count: Int, of size: Int, inPiecesOf piece: Int) throws {
     let thread = OneThread()
-    let client = Client(multiplexer: Recording(executor: thread, count: count, size: size, piece: piece))
+    let client = Client(multiplexer: Recording(count: count, size: size, piece: piece))
     try thread.run {
         var frames = 0
         var bytes = 0
@@ -36,24 +36,31 @@ private func decode(_ count: Int, of size: Int, inPiecesOf piece: Int) throws {
 
 /// A network on which one source can be had, of which all bytes are there at once: what it costs is the client's alone.
 private struct Recording: Multiplexer {
-    var executor: (any TaskExecutor)?
     let count: Int
     let size: Int
     let piece: Int
 
-    func bind(_ name: String, visibleTo peer: (any Connection)?) throws -> any ConnectionListener {
+    func bind(
+        _ name: String, visibleTo peer: (any Connection)?,
+        onConnection: @escaping @Sendable (any Connection) -> Admission
+    ) throws(ConnectionError) -> any Binding {
         throw ConnectionError(.closed, "nothing is served here")
     }
 
-    func dial(_ name: String, bucket: String?, deadline: ContinuousClock.Instant) async throws -> any Connection {
-        if name == "recording" {
-            // The announcement: an empty header, and the source's name.
-            var announcement = ByteBuffer()
-            announcement.writeInteger(UInt64(0))
-            announcement.writeInteger(UInt64(6), endianness: .little)
-            announcement.writeString("source")
-            return Tape([announcement], length: announcement.readableBytes)
-        }
+    func dial(
+        _ name: String, _ request: DialOptions, deadline: ContinuousClock.Instant
+    ) async throws -> (connection: any Connection, isSent: Bool) {
+        (Tape([], length: 0, pushing: source()), true)
+    }
+
+    func dial(
+        _ name: String, learntFrom peer: any Connection, deadline: ContinuousClock.Instant
+    ) async throws -> any Connection {
+        throw ConnectionError(.notFound, "sources are pushed here")
+    }
+
+    /// An empty header, then the frames.
+    private func source() -> Tape {
         var frame = ByteBuffer()
         frame.writeInteger(UInt64(size), endianness: .little)
         frame.writeRepeatingByte(0x5A, count: size)
@@ -66,7 +73,7 @@ private struct Recording: Multiplexer {
             // Of its own, as what a socket reads is.
             pieces.append(ByteBuffer(bytes: part.readableBytesView))
         }
-        return Tape(pieces, length: count * frame.readableBytes)
+        return Tape(pieces, length: count * frame.readableBytes, before: ByteBuffer(repeating: 0, count: 8))
     }
 
     private func greatestCommonDivisor(_ first: Int, _ second: Int) -> Int {
@@ -83,12 +90,39 @@ private final class Tape: Connection, @unchecked Sendable {
     private var left: Int
     private var next = 0
     /// What is left of a piece that was taken in part.
-    private var rest = ByteBuffer()
+    private var rest: ByteBuffer
+    /// The source that is pushed on it.
+    private var pushed: Tape?
 
-    init(_ pieces: [ByteBuffer], length: Int) {
+    init(_ pieces: [ByteBuffer], length: Int, before: ByteBuffer = ByteBuffer(), pushing pushed: Tape? = nil) {
         self.pieces = pieces
         left = length
+        rest = before
+        self.pushed = pushed
+        expectsPush = pushed != nil
     }
+
+    let expectsPush: Bool
+    var peerDescription: String { addresses.remote }
+    var isPeerGone: Bool { false }
+    var isAnswered: Bool { true }
+    var isOnNetworkThread: Bool { false }
+    var pushWindow: Int? { nil }
+    var isOffered: Bool { false }
+    var wasTaken: Bool { true }
+
+    func takeNews() -> ConnectionNews { pushed.take().map { .pushed($0) } ?? .finished }
+    func nextNews(deadline: ContinuousClock.Instant?) async throws -> ConnectionNews { takeNews() }
+    func takeContext() -> RequestContext { RequestContext() }
+    func setDelegate(_ delegate: (any ConnectionDelegate)?) {}
+    func callDelegateSoon() {}
+    func runSoon(_ body: @escaping @Sendable () -> Void) { body() }
+    func take() -> ReceivedBytes { .nothing }
+    func write(_ bytes: ByteBuffer) throws(ConnectionError) -> Bool { true }
+    func waitForRoom(deadline: ContinuousClock.Instant?) async throws {}
+    func opened(deadline: ContinuousClock.Instant) async throws {}
+    func push() -> PushedConnection { .notGranted }
+    func releaseGrant() {}
 
     func read(deadline: ContinuousClock.Instant?) async throws -> ByteBuffer? {
         var piece = rest
@@ -121,9 +155,7 @@ private final class Tape: Connection, @unchecked Sendable {
         return piece
     }
 
-    func write(_ bytes: ByteBuffer, deadline: ContinuousClock.Instant?) async throws {}
     func close() {}
     func fail(_ message: String) {}
     func abort(_ message: String) {}
-    func onPeerClosed(_ body: @escaping @Sendable () -> Void) {}
 }

@@ -111,7 +111,7 @@ private struct World {
         var configuration = Server.Configuration()
         configuration.executor = thread
         let server = Server(multiplexer: AstraNetMultiplexer(server), configuration: configuration)
-        _ = try server.listenAndServe(Self.name) { _ in SourceList([source()]) }
+        _ = try server.serve(Self.name) { _ in SourceList([source()]) }
     }
 
     /// Runs `body` to its end, with whatever the nodes have to do for it.

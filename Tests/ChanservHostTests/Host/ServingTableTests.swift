@@ -64,10 +64,10 @@ struct ServingTableTests {
     /// Posts a request and returns what its listing ends with.
     private func post(_ name: String) -> Task<String, any Error> {
         Task { [client] in
-            do throws(ChanservError) {
+            do {
                 for try await _ in try await client.lookupAndPost(name, body: "") {}
                 return "well"
-            } catch {
+            } catch let error as ChanservError {
                 return error.message
             }
         }

@@ -36,6 +36,14 @@ struct InlinePluginTests {
         while try await !isInline(instance, command, way) {}
     }
 
+    private func expectOnThreads(
+        _ instance: ProbeInstance, _ command: String = "thread", _ way: ProbeInstance.Way = .init(),
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) async throws {
+        let isInline = try await isInline(instance, command, way)
+        #expect(!isInline, sourceLocation: sourceLocation)
+    }
+
     /// Whether the functions of a request run on a network thread.
     private func isInline(
         _ instance: ProbeInstance, _ command: String = "thread", _ way: ProbeInstance.Way = .init()
@@ -58,15 +66,15 @@ struct InlinePluginTests {
 
     @Test func `an ordinary plugin is not called on the network thread`() async throws {
         try await withInstance(flags: "0") { instance in
-            #expect(try await !isInline(instance))
-            #expect(try await !isInline(instance, "wokenthread"))
+            try await expectOnThreads(instance)
+            try await expectOnThreads(instance, "wokenthread")
         }
     }
 
     @Test func `an inline plugin runs on threads where frames are compressed`() async throws {
         try await withInstance { instance in
-            #expect(try await !isInline(instance, "thread", .init(compression: true)))
-            #expect(try await !isInline(instance, "wokenthread", .init(compression: true)))
+            try await expectOnThreads(instance, "thread", .init(compression: true))
+            try await expectOnThreads(instance, "wokenthread", .init(compression: true))
         }
     }
 
@@ -75,15 +83,15 @@ struct InlinePluginTests {
             let command = "thread 0 "
             let longest = command + String(repeating: " ", count: 65_536 - command.utf8.count)
             try await expectInline(instance, longest)
-            #expect(try await !isInline(instance, longest + " "))
-            #expect(try await !isInline(instance, "wokenthread" + longest))
+            try await expectOnThreads(instance, longest + " ")
+            try await expectOnThreads(instance, "wokenthread" + longest)
         }
     }
 
     @Test func `an inline plugin runs on threads where the operator does not allow it`() async throws {
         try await withInstance(allowsInline: false) { instance in
-            #expect(try await !isInline(instance))
-            #expect(try await !isInline(instance, "wokenthread"))
+            try await expectOnThreads(instance)
+            try await expectOnThreads(instance, "wokenthread")
         }
     }
 

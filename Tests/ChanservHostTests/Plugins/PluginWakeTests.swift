@@ -106,7 +106,7 @@ struct PluginWakeTests {
         let service = try instance.service()
         // By hand, because the client of this library fetches ahead.
         var body = FrameBatch()
-        try body.append(uncompressed: ByteBuffer(string: "frames 10"))
+        try body.append(ByteBuffer(string: "frames 10"))
         let (connection, _) = try await instance.network.client.dial(
             service.vAddr, DialOptions(), deadline: .now + .seconds(50))
         _ = try connection.write(body.take())

@@ -83,7 +83,7 @@ struct ProbeNetwork: Sendable {
         let result: Swift.Result<Result, any Error>
         do {
             let address = try await server.listen(host: "127.0.0.1", port: 0)
-            try await client.join(host: "127.0.0.1", port: address.port, deadline: .now + .seconds(20))
+            try await client.join(host: "127.0.0.1", port: try #require(address.port), deadline: .now + .seconds(20))
             result = .success(
                 try await body(
                     ProbeNetwork(server: AstraNetMultiplexer(server), client: AstraNetMultiplexer(client))))
