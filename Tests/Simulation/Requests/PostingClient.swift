@@ -204,7 +204,7 @@ final class PostingClient: @unchecked Sendable {
             received.sourceFailed(index)
             workload.judge(error, of: request.id, "source \(index)")
             if readerFailure == nil { readerFailure = error }
-            if (error as? ChanservError)?.cause is CancellationError { return }
+            if error.cause is CancellationError { return }
             do {
                 if try await iterator.next() != nil {
                     world.broken("request \(request.id): a frame behind the failure of source \(index)")
