@@ -138,7 +138,9 @@ struct Answer {
 extension Answer.Source {
     fileprivate init(isFew: Bool, isCalm: Bool, _ random: inout SeededRandom) {
         if isFew {
-            self.init(headerSize: random.pick(0...20), frameSizes: [random.pick(0...50)], end: .well)
+            headerSize = random.pick(0...20)
+            frameSizes = [random.pick(0...50)]
+            end = .well
             return
         }
         headerSize = random.chance(95) || isCalm ? random.pick(0...50) : random.pick(10_000...40_000)

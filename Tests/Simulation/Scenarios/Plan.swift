@@ -50,18 +50,18 @@ struct Plan {
                 blocked.insert(Internet.Pair(from: from, to: to))
             }
         }
+        // A generator of its own, so that what is drawn above stays as it is.
+        var requests = SeededRandom(seed, 22)
+        let answers = (0..<requests.pick(1...3)).map { "answers-\($0)" }
+        for host in hosts.indices where hosts[host].kind.role != .client {
+            hosts[host].answers = answers.filter { _ in
+                requests.chance(hosts[host].kind.role == .router ? 20 : 60)
+            }
+        }
         self.hosts = hosts
         self.names = names
         self.blocked = blocked
         self.services = services
-        // A generator of its own, so that what is drawn above stays as it is.
-        var requests = SeededRandom(seed, 22)
-        let answers = (0..<requests.pick(1...3)).map { "answers-\($0)" }
-        for host in self.hosts.indices where self.hosts[host].kind.role != .client {
-            self.hosts[host].answers = answers.filter { _ in
-                requests.chance(self.hosts[host].kind.role == .router ? 20 : 60)
-            }
-        }
         self.answers = answers
         let events = Event.drawn(hosts: count, services: services, &random)
         self.events = (events + Event.drawn(hosts: count, answers: answers, &requests)).sorted { $0.at < $1.at }
