@@ -13,11 +13,13 @@ struct Main {
         var from: UInt64 = 1
         var step: UInt64 = 1
         var isTraced = false
+        var isBrief = false
         var scenario: String?
         var arguments = CommandLine.arguments.dropFirst()
         while let argument = arguments.popFirst() {
             switch argument {
             case "--trace": isTraced = true
+            case "--brief": isBrief = true
             case "--large", "--round-trips": scenario = argument
             case "--seeds", "--from", "--step":
                 guard let value = arguments.popFirst().flatMap(UInt64.init), value > 0 else {
@@ -36,17 +38,21 @@ struct Main {
         Watch.begin()
         if scenario == "--large" { return LargeMesh.run() }
         if scenario == "--round-trips" { return roundTrips() }
-        runSeeds(from: from, count: seeds, step: step, isTraced: isTraced)
+        runSeeds(from: from, count: seeds, step: step, isTraced: isTraced, isBrief: isBrief)
     }
 
-    private static func runSeeds(from: UInt64, count: UInt64, step: UInt64, isTraced: Bool) {
+    private static func runSeeds(from: UInt64, count: UInt64, step: UInt64, isTraced: Bool, isBrief: Bool) {
         var figures = Figures()
         for index in 0..<count {
             let seed = from + index * step
             Watch.seed(seed)
             let run = Run(Plan(seed: seed), isTraced: isTraced)
             if isTraced { for line in run.trace { say(line) } }
-            if run.violation != nil { return report(seed) }
+            if let violation = run.violation {
+                guard isBrief else { return report(seed) }
+                say("seed \(seed): \(violation)")
+                continue
+            }
             // The first few twice: what cannot be repeated is of no use.
             if index < 10, Run(Plan(seed: seed)).digest != run.digest {
                 say("seed \(seed): two runs differ")

@@ -177,16 +177,9 @@ final class PostingClient: @unchecked Sendable {
         var count = 0
         do {
             while count < most {
-                let began = world.now
-                defer { checkTime(began, timeouts.dial + timeouts.frame, "a frame") }
-                if usesBatches {
-                    let batch = try await iterator.nextBatch()
-                    for frame in batch { received.frame(frame.bytes, of: index) }
-                    if batch.isEmpty { break }
-                } else {
-                    guard let frame = try await iterator.next() else { break }
-                    received.frame(frame.bytes, of: index)
-                }
+                let frames = try await nextFrames(&iterator, usesBatches)
+                for frame in frames { received.frame(frame.bytes, of: index) }
+                if frames.isEmpty { break }
                 count += 1
                 if request.behaviour == .slow, random.chance(30) {
                     await world.sleep(random.next() % (100 * World.millisecond))
@@ -213,6 +206,15 @@ final class PostingClient: @unchecked Sendable {
                 world.broken("request \(request.id): source \(index) failed twice: \(error)")
             }
         }
+    }
+
+    /// The next frame, or all that are at hand; none at the end.
+    private func nextFrames(
+        _ iterator: inout ReceivedFrames.Iterator, _ usesBatches: Bool
+    ) async throws(ChanservError) -> [ReceivedFrame] {
+        let began = world.now
+        defer { checkTime(began, timeouts.dial + timeouts.frame, "a frame") }
+        return usesBatches ? try await iterator.nextBatch() : try await iterator.next().map { [$0] } ?? []
     }
 
     // MARK: - Time

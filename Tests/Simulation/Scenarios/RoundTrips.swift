@@ -56,7 +56,7 @@ enum RoundTrips {
     /// Round trips of a first request and of the next one.
     private static func countRequests(_ server: NodeKind, _ router: NodeKind?, pushed: Bool) -> [Double] {
         let world = World(seed: 1, isTraced: false)
-        let nodes = mesh(.ours(.client), server, router, world)
+        let nodes = mesh(.ours(.server), server, router, world)
         let workload = RequestWorkload(world: world)
         nodes[0].serve("answers", for: workload)
         world.run(until: 5 * World.second)

@@ -70,8 +70,8 @@ struct Run {
         for host in mesh.nodes.indices {
             guard let node = mesh.ours(host) else { continue }
             let names = Set(node.services.map(\.name)).sorted()
-            for name in names
-            where name.hasPrefix("service") && mesh.nodes.count < 8 || random.chance(200 / mesh.nodes.count) {
+            for name in names where name.hasPrefix("service") {
+                guard mesh.nodes.count < 8 || random.chance(200 / mesh.nodes.count) else { continue }
                 id += 1
                 let post = Post(
                     id: id, host: host, service: name, behaviour: .patient, requestSize: random.pick(0...2_000),
