@@ -145,7 +145,8 @@ let package = Package(
             exclude: ["Plugins", "Namespaces"], swiftSettings: strict),
         // Whole meshes of real nodes under a virtual clock, run by scripts/simulate.
         .executableTarget(
-            name: "AstraNetSimulation", dependencies: ["AstraNet", logging, nioCore, nioEmbedded, deque],
+            name: "AstraNetSimulation",
+            dependencies: ["AstraNet", "Chanserv", "ChanservAstraNet", logging, nioCore, nioEmbedded, deque],
             path: "Tests/Simulation", swiftSettings: strict),
         // One path of a frame at a time, of which scripts/guard counts the instructions.
         .executableTarget(

@@ -165,9 +165,19 @@ public final class Node: Sendable {
     package var random: @Sendable () -> UInt64 { core.surroundings.random }
 
     /// Runs `body` at an instant on an event loop of the node. It must return at once.
-    package func schedule(at instant: ContinuousClock.Instant, _ body: @escaping @Sendable () -> Void) {
-        core.timers.scheduleTask(deadline: core.surroundings.deadline(instant, on: core.timers)) { body() }
+    ///
+    /// - Returns: a closure that cancels that.
+    package func schedule(
+        at instant: ContinuousClock.Instant, _ body: @escaping @Sendable () -> Void
+    ) -> @Sendable () -> Void {
+        let scheduled = core.timers.scheduleTask(deadline: core.surroundings.deadline(instant, on: core.timers)) {
+            body()
+        }
+        return { scheduled.cancel() }
     }
+
+    /// Runs the tasks that libraries on top of this one start; `nil` for Swift's own pool.
+    package var taskExecutor: (any TaskExecutor)? { core.surroundings.executor }
 
     /// How many links are up.
     public var linkCount: Int { core.linkCount }

@@ -18,6 +18,8 @@ final class Event: Sendable {
         var waiter: UnsafeContinuation<Outcome, Never>?
         /// Tells one wait from the next, for an alarm that rings late.
         var waits: UInt64 = 0
+        /// The wait whose alarm rang before its task was suspended.
+        var expiredEarly: UInt64?
     }
 
     private let inside = NIOLockedValueBox(Inside())
@@ -33,7 +35,11 @@ final class Event: Sendable {
     }
 
     /// Waits for a signal, the deadline (`nil` is never) or the task's cancellation.
-    nonisolated(nonsending) func wait(deadline: ContinuousClock.Instant? = nil) async -> Outcome {
+    ///
+    /// - Parameter surroundings: the clock of the deadline.
+    nonisolated(nonsending) func wait(
+        deadline: ContinuousClock.Instant? = nil, _ surroundings: NetworkSurroundings = .system
+    ) async -> Outcome {
         let number = inside.withLockedValue { inside -> UInt64? in
             if inside.signalled {
                 inside.signalled = false
@@ -43,13 +49,10 @@ final class Event: Sendable {
             return inside.waits
         }
         guard let number else { return Task.isCancelled ? .cancelled : .signalled }
-        let alarm = deadline.map { deadline in
-            Task {
-                do { try await Task.sleep(until: deadline, clock: .continuous) } catch { return }
-                self.end(wait: number, .expired)
-            }
+        let cancelAlarm = deadline.map { deadline in
+            surroundings.schedule(deadline) { self.end(wait: number, .expired) }
         }
-        defer { alarm?.cancel() }
+        defer { cancelAlarm?() }
         return await withTaskCancellationHandler {
             await withUnsafeContinuation { continuation in
                 let outcome = inside.withLockedValue { inside -> Outcome? in
@@ -58,7 +61,7 @@ final class Event: Sendable {
                         inside.signalled = false
                         return .signalled
                     }
-                    if let deadline, deadline <= .now { return .expired }
+                    if inside.expiredEarly == number { return .expired }
                     precondition(inside.waiter == nil, "two tasks wait for the same thing")
                     inside.waiter = continuation
                     return nil
@@ -71,7 +74,11 @@ final class Event: Sendable {
     }
 
     private func end(wait number: UInt64, _ outcome: Outcome) {
-        let waiter = inside.withLockedValue { $0.waits == number ? $0.waiter.take() : nil }
+        let waiter = inside.withLockedValue { inside -> UnsafeContinuation<Outcome, Never>? in
+            guard inside.waits == number else { return nil }
+            if inside.waiter == nil, case .expired = outcome { inside.expiredEarly = number }
+            return inside.waiter.take()
+        }
         waiter?.resume(returning: outcome)
     }
 }

@@ -15,7 +15,8 @@ public struct AstraNetMultiplexer: Multiplexer {
     public init(_ node: Node) {
         self.node = node
         surroundings = NetworkSurroundings(
-            now: node.now, random: node.random, schedule: { [node] instant, body in node.schedule(at: instant, body) })
+            now: node.now, random: node.random, schedule: { [node] instant, body in node.schedule(at: instant, body) },
+            executor: node.taskExecutor)
     }
 
     public func bind(

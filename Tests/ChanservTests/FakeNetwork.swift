@@ -88,7 +88,8 @@ final class FakeNetwork: Multiplexer {
     /// Dials a name for a client.
     @discardableResult
     func request(_ connection: FakeConnection, to name: String = "svc") throws -> Admission {
-        try #require(bound.withLockedValue { $0[name] })(connection)
+        let onConnection = try #require(bound.withLockedValue { $0[name] })
+        return onConnection(connection)
     }
 
     nonisolated(nonsending) func dial(

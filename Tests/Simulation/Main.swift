@@ -13,11 +13,13 @@ struct Main {
         var from: UInt64 = 1
         var step: UInt64 = 1
         var isTraced = false
+        var isBrief = false
         var scenario: String?
         var arguments = CommandLine.arguments.dropFirst()
         while let argument = arguments.popFirst() {
             switch argument {
             case "--trace": isTraced = true
+            case "--brief": isBrief = true
             case "--large", "--round-trips": scenario = argument
             case "--seeds", "--from", "--step":
                 guard let value = arguments.popFirst().flatMap(UInt64.init), value > 0 else {
@@ -36,17 +38,21 @@ struct Main {
         Watch.begin()
         if scenario == "--large" { return LargeMesh.run() }
         if scenario == "--round-trips" { return roundTrips() }
-        runSeeds(from: from, count: seeds, step: step, isTraced: isTraced)
+        runSeeds(from: from, count: seeds, step: step, isTraced: isTraced, isBrief: isBrief)
     }
 
-    private static func runSeeds(from: UInt64, count: UInt64, step: UInt64, isTraced: Bool) {
+    private static func runSeeds(from: UInt64, count: UInt64, step: UInt64, isTraced: Bool, isBrief: Bool) {
         var figures = Figures()
         for index in 0..<count {
             let seed = from + index * step
             Watch.seed(seed)
             let run = Run(Plan(seed: seed), isTraced: isTraced)
             if isTraced { for line in run.trace { say(line) } }
-            if run.violation != nil { return report(seed) }
+            if let violation = run.violation {
+                guard isBrief else { return report(seed) }
+                say("seed \(seed): \(violation)")
+                continue
+            }
             // The first few twice: what cannot be repeated is of no use.
             if index < 10, Run(Plan(seed: seed)).digest != run.digest {
                 say("seed \(seed): two runs differ")
@@ -56,7 +62,8 @@ struct Main {
             say("progress \(index + 1)")
         }
         say(
-            "done \(figures.seeds) \(figures.posts) \(figures.failed) \(figures.virtualTime / World.second) \(figures.longest / World.second)"
+            "done \(figures.seeds) \(figures.posts) \(figures.failed) \(figures.virtualTime / World.second) "
+                + "\(figures.longest / World.second) \(figures.requests) \(figures.failedRequests)"
         )
     }
 
@@ -97,6 +104,8 @@ struct Figures {
     var seeds = 0
     var posts = 0
     var failed = 0
+    var requests = 0
+    var failedRequests = 0
     var virtualTime: UInt64 = 0
     var longest: UInt64 = 0
 
@@ -104,6 +113,8 @@ struct Figures {
         seeds += 1
         posts += run.posts
         failed += run.failedPosts
+        requests += run.requests
+        failedRequests += run.failedRequests
         virtualTime += run.ended
         longest = max(longest, run.convergence)
     }

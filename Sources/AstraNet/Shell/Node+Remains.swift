@@ -14,6 +14,14 @@ extension Node {
 
     /// How many streams its links know. Only where all links' event loops are the caller's.
     package var streamCount: Int {
-        core.shared.withLockedValue { Array($0.links.values) }.reduce(0) { $0 + ($1.handler.value?.streams.count ?? 0) }
+        links.reduce(0) { $0 + ($1.handler.value?.streams.count ?? 0) }
     }
+
+    /// How many streams hold a place on its links.
+    package var takenStreamPlaces: Int { links.reduce(0) { $0 + $1.takenStreamPlaces } }
+
+    /// How many bytes it has granted to sources that servers may push.
+    package var grantedBytes: Int { links.reduce(0) { $0 + $1.pushGrants.held } }
+
+    private var links: [Link] { core.shared.withLockedValue { Array($0.links.values) } }
 }

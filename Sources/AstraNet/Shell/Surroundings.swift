@@ -1,6 +1,6 @@
 package import NIOCore
 
-/// What a node takes from the world outside: time, chance and connections. The simulation brings its own, so nothing else in
+/// What a node takes from the world outside: time, chance, connections and the executor of tasks. The simulation brings its own, so nothing else in
 /// this library reads a clock or draws a number.
 package struct Surroundings: Sendable {
     /// The present, on the clock of all deadlines. Event loops have their own, which need only go equally fast.
@@ -9,14 +9,17 @@ package struct Surroundings: Sendable {
     package var random: @Sendable () -> UInt64
     /// Where names are looked up and connections come from.
     package var network: any LinkNetwork
+    /// Runs the tasks that libraries on top of this one start; `nil` for Swift's own pool.
+    package var executor: (any TaskExecutor)?
 
     package init(
         now: @escaping @Sendable () -> ContinuousClock.Instant, random: @escaping @Sendable () -> UInt64,
-        network: any LinkNetwork
+        network: any LinkNetwork, executor: (any TaskExecutor)? = nil
     ) {
         self.now = now
         self.random = random
         self.network = network
+        self.executor = executor
     }
 
     /// The real world: the system's clock and random numbers, and TCP.

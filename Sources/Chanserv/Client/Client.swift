@@ -20,7 +20,8 @@ public struct Client: Sendable {
     ///   - body: the request, at most 100 MiB.
     ///   - tags: ``RequestTag/bucket`` chooses among several offers of the name, ``RequestTag/meta`` is free text. Servers
     ///     of this library get both; Go servers do not.
-    ///   - deadline: when the client gives up; servers of this library end the request then. `nil`, the default, for none.
+    ///   - deadline: when the client gives the request up, with sources that are still coming; servers of this library end the
+    ///     request then. `nil`, the default, for none.
     ///   - traceParent: a W3C `traceparent` for the server; `nil`, the default, for none.
     /// - Returns: the sources, in the order of the service. Dropping it, or ``ReceivedSources/cancel()``, ends the
     ///   request; sources handed out before go on.
@@ -40,14 +41,14 @@ public struct Client: Sendable {
                 deadline: deadline, meta: tags[.meta], bucket: tags[.bucket], traceParent: traceParent),
             maximumPushedSources: configuration.acceptsPushedSources ? max(1, configuration.sourceBuffer) : 0)
         do {
-            let now = multiplexer.surroundings.now()
+            let now = multiplexer.surroundings.now
             let (connection, isSent) = try await multiplexer.dial(
-                vAddr, options,
-                deadline: min(now + configuration.dialTimeout, deadline ?? now + configuration.dialTimeout))
+                vAddr, options, deadline: (now() + configuration.dialTimeout).orEarlier(deadline))
             var unsent: ChanservError?
             do {
                 if !isSent, try !connection.write(bytes) {
-                    try await connection.waitForRoom(deadline: configuration.masterWriteTimeout.deadline)
+                    try await connection.waitForRoom(
+                        deadline: configuration.masterWriteTimeout.map { (now() + $0).orEarlier(deadline) } ?? deadline)
                 }
             } catch let error as ConnectionError where error.code == .closedByPeer {
                 // A server may answer without the end of the request. If it did not answer, this is the reason.
@@ -57,11 +58,17 @@ public struct Client: Sendable {
                 connection.abort("the client gave the request up")
                 throw error
             }
-            return ReceivedSources(PostedRequest(connection, multiplexer, configuration, unsent: unsent))
+            return ReceivedSources(
+                PostedRequest(connection, multiplexer, configuration, deadline: deadline, unsent: unsent))
         } catch {
             let failure = ChanservError(error, while: "posting to \(vAddr)")
             if failure.code != .cancelled { configuration.onError(failure) }
             throw failure
         }
     }
+}
+
+extension ContinuousClock.Instant {
+    /// The earlier one of two deadlines.
+    func orEarlier(_ other: ContinuousClock.Instant?) -> ContinuousClock.Instant { other.map { min(self, $0) } ?? self }
 }

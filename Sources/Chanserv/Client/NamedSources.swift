@@ -34,17 +34,20 @@ final class NamedSources: ConnectionDelegate {
     private let master: any Connection
     private let multiplexer: any Multiplexer
     private let configuration: Client.Configuration
+    /// Of the request.
+    private let deadline: ContinuousClock.Instant?
     private let inside: Mutex<Inside>
     /// For the consumer: there is a source, or there will be none.
     private let news = Event()
 
     init(
         _ master: any Connection, _ multiplexer: any Multiplexer, _ configuration: Client.Configuration,
-        first: ByteBuffer?
+        deadline: ContinuousClock.Instant?, first: ByteBuffer?
     ) {
         self.master = master
         self.multiplexer = multiplexer
         self.configuration = configuration
+        self.deadline = deadline
         inside = Mutex(Inside())
         if let first { inside.withLock { $0.decoder.append(first) } }
     }
@@ -60,7 +63,9 @@ final class NamedSources: ConnectionDelegate {
     // MARK: - The consumer
 
     nonisolated(nonsending) func next() async throws(ChanservError) -> ReceivedSource? {
-        let deadline = configuration.masterReadTimeout.deadline
+        let surroundings = multiplexer.surroundings
+        let deadline =
+            configuration.masterReadTimeout.map { (surroundings.now() + $0).orEarlier(self.deadline) } ?? self.deadline
         while true {
             let (source, phase, wasFull) = inside.withLock { inside in
                 let wasFull = inside.isFull(configuration)
@@ -81,11 +86,13 @@ final class NamedSources: ConnectionDelegate {
             case .cancelled: throw ChanservError(.cancelled, "the request was cancelled")
             case .receiving: break
             }
-            switch await news.wait(deadline: deadline) {
+            switch await news.wait(deadline: deadline, surroundings) {
             case .signalled: continue
             case .cancelled: throw ChanservError(.cancelled, "waiting for a source", cause: CancellationError())
             case .expired:
-                ended(.failed(ChanservError(.deadlineExceeded, "waiting for a source: master read timeout")))
+                let isRequests = self.deadline.map { $0 <= surroundings.now() } ?? false
+                let what = isRequests ? "the deadline of the request" : "master read timeout"
+                ended(.failed(ChanservError(.deadlineExceeded, "waiting for a source: \(what)")))
             }
         }
     }
@@ -176,7 +183,7 @@ final class NamedSources: ConnectionDelegate {
             inside.dialling += 1
             inside.hasAnswered = true
         }
-        let receiver = SourceReceiver(name, configuration) { [self] in
+        let receiver = SourceReceiver(name, multiplexer, configuration, deadline: deadline) { [self] in
             let closes = inside.withLock { inside -> Bool in
                 inside.dialling -= 1
                 guard case .cancelled = inside.phase else { return false }
@@ -184,7 +191,7 @@ final class NamedSources: ConnectionDelegate {
             }
             if closes { master.close() }
         }
-        receiver.dial(from: master, multiplexer)
+        receiver.dial(from: master)
         let source = ReceivedSource(
             header: header, connection: master,
             frames: ReceivedFrames(receiver, batchLimit: configuration.frameBuffer))

@@ -25,20 +25,22 @@ final class PostedRequest: Sendable {
     private let connection: any Connection
     private let multiplexer: any Multiplexer
     private let configuration: Client.Configuration
+    private let deadline: ContinuousClock.Instant?
     /// Why the request was not sent in full; what an answer without sources means then.
     private let unsent: ChanservError?
     private let inside: Mutex<Inside>
 
     init(
         _ connection: any Connection, _ multiplexer: any Multiplexer, _ configuration: Client.Configuration,
-        unsent: ChanservError?
+        deadline: ContinuousClock.Instant?, unsent: ChanservError?
     ) {
         self.connection = connection
         self.multiplexer = multiplexer
         self.configuration = configuration
+        self.deadline = deadline
         self.unsent = unsent
         guard connection.expectsPush else {
-            let named = NamedSources(connection, multiplexer, configuration, first: nil)
+            let named = NamedSources(connection, multiplexer, configuration, deadline: deadline, first: nil)
             inside = Mutex(Inside(stage: .named(named)))
             named.start()
             return
@@ -68,12 +70,13 @@ final class PostedRequest: Sendable {
                 inside.withLock { inside in
                     if case .undecided = inside.stage { inside.stage = .pushed }
                 }
-                return try await handOver(SourceReceiver(pushed, configuration))
+                return try await handOver(SourceReceiver(pushed, multiplexer, configuration, deadline: deadline))
             case .bytes(let bytes):
                 guard case .undecided = stage else {
                     throw fail(ChanservError(.wrongAnnouncement, "the server pushed sources, and then named one"))
                 }
-                let named = NamedSources(connection, multiplexer, configuration, first: bytes)
+                let named = NamedSources(
+                    connection, multiplexer, configuration, deadline: deadline, first: bytes)
                 let isWanted = inside.withLock { inside -> Bool in
                     guard case .undecided = inside.stage else { return false }
                     inside.stage = .named(named)
@@ -102,19 +105,28 @@ final class PostedRequest: Sendable {
         return source
     }
 
+    /// When what is waited for now must be there; `nil` for never.
+    private var readDeadline: ContinuousClock.Instant? {
+        configuration.masterReadTimeout.map { (multiplexer.surroundings.now() + $0).orEarlier(deadline) } ?? deadline
+    }
+
+    /// The name of the deadline that passed; empty for another error.
+    private func reason(for error: any Error) -> String {
+        guard (error as? ConnectionError)?.code == .deadlineExceeded else { return "" }
+        let isRequests = deadline.map { $0 <= multiplexer.surroundings.now() } ?? false
+        return isRequests ? ": the deadline of the request" : ": master read timeout"
+    }
+
     private nonisolated(nonsending) func news() async throws(ChanservError) -> ConnectionNews {
         do {
-            return try await connection.nextNews(deadline: configuration.masterReadTimeout.deadline)
+            return try await connection.nextNews(deadline: readDeadline)
         } catch is CancellationError {
             throw ChanservError(.cancelled, "waiting for a source", cause: CancellationError())
         } catch {
             if case .cancelled = inside.withLock({ $0.stage }) {
                 throw ChanservError(.cancelled, "the request was cancelled")
             }
-            let what =
-                (error as? ConnectionError)?.code == .deadlineExceeded
-                ? "waiting for a source: master read timeout" : "waiting for a source"
-            throw fail(ChanservError(error, while: what))
+            throw fail(ChanservError(error, while: "waiting for a source" + reason(for: error)))
         }
     }
 
@@ -123,7 +135,7 @@ final class PostedRequest: Sendable {
         -> ReceivedSource
     {
         do throws(ChanservError) {
-            let header = try await receiver.readHeader(deadline: configuration.masterReadTimeout.deadline)
+            let header = try await receiver.readHeader(deadline: readDeadline)
             return ReceivedSource(
                 header: header, connection: connection,
                 frames: ReceivedFrames(receiver, batchLimit: configuration.frameBuffer))

@@ -81,7 +81,7 @@ public struct ReceivedFrames: AsyncSequence, Sendable {
                 return nil
             }
             do throws(ChanservError) {
-                let deadline = receiver.frameReadTimeout.deadline
+                let deadline = receiver.frameDeadline
                 while true {
                     if let bytes = try decoder.next() { return ReceivedFrame(bytes) }
                     if let missing = decoder.missing {

@@ -22,7 +22,10 @@ final class SourceReceiver: ConnectionDelegate {
         var onDialled: (@Sendable () -> Void)?
     }
 
-    let frameReadTimeout: Duration?
+    private let frameReadTimeout: Duration?
+    private let multiplexer: any Multiplexer
+    /// Of the request.
+    private let deadline: ContinuousClock.Instant?
     private let name: String
     private let dialTimeout: Duration
     private let onError: @Sendable (ChanservError) -> Void
@@ -30,7 +33,12 @@ final class SourceReceiver: ConnectionDelegate {
     private let inside: Mutex<Inside>
 
     /// A source that the server pushed.
-    init(_ connection: any Connection, _ configuration: Client.Configuration) {
+    init(
+        _ connection: any Connection, _ multiplexer: any Multiplexer, _ configuration: Client.Configuration,
+        deadline: ContinuousClock.Instant?
+    ) {
+        self.multiplexer = multiplexer
+        self.deadline = deadline
         name = ""
         frameReadTimeout = configuration.frameReadTimeout
         dialTimeout = configuration.dialTimeout
@@ -41,7 +49,12 @@ final class SourceReceiver: ConnectionDelegate {
     /// A source that is fetched by its name.
     ///
     /// - Parameter onDialled: called once, when the server has answered the dial or will not.
-    init(_ name: String, _ configuration: Client.Configuration, onDialled: @escaping @Sendable () -> Void) {
+    init(
+        _ name: String, _ multiplexer: any Multiplexer, _ configuration: Client.Configuration,
+        deadline: ContinuousClock.Instant?, onDialled: @escaping @Sendable () -> Void
+    ) {
+        self.multiplexer = multiplexer
+        self.deadline = deadline
         self.name = name
         frameReadTimeout = configuration.frameReadTimeout
         dialTimeout = configuration.dialTimeout
@@ -55,8 +68,8 @@ final class SourceReceiver: ConnectionDelegate {
     ///
     /// The dial goes on if the source is given up: a server whose name is never fetched would keep the source until its accept
     /// timeout, while one that is fetched and closed is free at once.
-    func dial(from master: any Connection, _ multiplexer: any Multiplexer) {
-        let deadline = multiplexer.surroundings.now() + dialTimeout
+    func dial(from master: any Connection) {
+        let deadline = (multiplexer.surroundings.now() + dialTimeout).orEarlier(deadline)
         do throws(ConnectionError) {
             if let connection = try multiplexer.dialNow(name, learntFrom: master, delegate: self) {
                 opening(connection, deadline, multiplexer.surroundings)
@@ -66,7 +79,7 @@ final class SourceReceiver: ConnectionDelegate {
             return arrived(.failed(error))
         }
         // No host offers the name yet: the announcement is still on its way.
-        Task.immediate {
+        Task.immediate(executorPreference: multiplexer.surroundings.executor) {
             do {
                 self.arrived(.open(try await multiplexer.dial(self.name, learntFrom: master, deadline: deadline)))
             } catch {
@@ -86,7 +99,7 @@ final class SourceReceiver: ConnectionDelegate {
             }
         }
         // A server that does not answer must not keep a connection that nothing waits for.
-        surroundings.schedule(deadline) { [weak self] in self?.isOverdue() }
+        _ = surroundings.schedule(deadline) { [weak self] in self?.isOverdue() }
         if connection.isAnswered { connectionChanged() }
         news.signal()
     }
@@ -163,6 +176,11 @@ final class SourceReceiver: ConnectionDelegate {
 
     // MARK: - Reading
 
+    /// When a frame that is asked for now must be there; `nil` for never.
+    var frameDeadline: ContinuousClock.Instant? {
+        frameReadTimeout.map { (multiplexer.surroundings.now() + $0).orEarlier(deadline) } ?? deadline
+    }
+
     /// Reads the header of a pushed source, which is its first frame.
     nonisolated(nonsending) func readHeader(deadline: ContinuousClock.Instant?) async throws(ChanservError)
         -> ByteBuffer
@@ -211,7 +229,7 @@ final class SourceReceiver: ConnectionDelegate {
             if bytes == nil { cancel() }
             return bytes
         } catch {
-            throw Self.explained(error)
+            throw explained(error)
         }
     }
 
@@ -226,17 +244,20 @@ final class SourceReceiver: ConnectionDelegate {
             if came < count { cancel() }
             return came
         } catch {
-            throw Self.explained(error)
+            throw explained(error)
         }
     }
 
-    private static func explained(_ error: any Error) -> ChanservError {
+    private func explained(_ error: any Error) -> ChanservError {
         switch error {
         case is CancellationError:
             // The connection is as it was: the caller decides what becomes of it.
             ChanservError(.cancelled, "waiting for a frame", cause: error)
         case let error as ConnectionError where error.code == .deadlineExceeded:
-            ChanservError(error, while: "frame read timeout")
+            ChanservError(
+                error,
+                while: deadline.map { $0 <= multiplexer.surroundings.now() } ?? false
+                    ? "the deadline of the request" : "frame read timeout")
         default:
             ChanservError(error, while: "reading a source")
         }

@@ -79,7 +79,7 @@ package struct FrameDecoder: Sendable {
     /// The stream has ended.
     ///
     /// - Throws: `truncatedFrame` where that was in the middle of a frame.
-    func finish() throws(ChanservError) {
+    package func finish() throws(ChanservError) {
         let left = partial.readableBytes + chunk.readableBytes + (claimed == nil ? 0 : WireFormat.lengthSize)
         guard left == 0 else {
             throw ChanservError(.truncatedFrame, "the stream ended after \(left) bytes of a frame and its length")

@@ -5,7 +5,7 @@ public import NIOCore
 /// AstraNet's node conforms through `AstraNetMultiplexer` (library ChanservAstraNet); `InMemoryMultiplexer` is for tests
 /// and for a client and a server in one process. Every failure is thrown as a ``ConnectionError``.
 public protocol Multiplexer: Sendable {
-    /// Time and chance. The default is the system's.
+    /// Time, chance and the executor of tasks. The default is the system's.
     var surroundings: NetworkSurroundings { get }
 
     /// Binds `name` and announces it, so that it can be dialled from now on.
@@ -260,33 +260,38 @@ public enum ConnectionNews: Sendable {
     case nothing
 }
 
-/// Time and chance as a network has them: the system's, or a simulation's.
+/// Time, chance and tasks as a network has them: the system's, or a simulation's.
 public struct NetworkSurroundings: Sendable {
     /// The present.
     public var now: @Sendable () -> ContinuousClock.Instant
     /// An unpredictable number.
     public var random: @Sendable () -> UInt64
-    /// Runs a closure at an instant, on any thread; it must return at once.
-    public var schedule: @Sendable (ContinuousClock.Instant, @escaping @Sendable () -> Void) -> Void
+    /// Runs a closure at an instant, on any thread; it must return at once. Returns a closure that cancels that.
+    public var schedule: @Sendable (ContinuousClock.Instant, @escaping @Sendable () -> Void) -> @Sendable () -> Void
+    /// Runs the tasks that this library starts; `nil` for Swift's own pool.
+    public var executor: (any TaskExecutor)?
 
     public init(
         now: @escaping @Sendable () -> ContinuousClock.Instant, random: @escaping @Sendable () -> UInt64,
-        schedule: @escaping @Sendable (ContinuousClock.Instant, @escaping @Sendable () -> Void) -> Void
+        schedule: @escaping @Sendable (ContinuousClock.Instant, @escaping @Sendable () -> Void) -> @Sendable () -> Void,
+        executor: (any TaskExecutor)? = nil
     ) {
         self.now = now
         self.random = random
         self.schedule = schedule
+        self.executor = executor
     }
 
     /// The system's clock, random numbers and Swift's own pool.
     public static let system = NetworkSurroundings(
         now: { .now }, random: { .random(in: 0...UInt64.max) },
         schedule: { instant, body in
-            Task {
-                // A task that nothing cancels: the sleep ends at the instant.
-                do { try await Task.sleep(until: instant, clock: .continuous) } catch {}
+            let task = Task {
+                // Only the cancellation of the closure ends the sleep early.
+                do { try await Task.sleep(until: instant, clock: .continuous) } catch { return }
                 body()
             }
+            return { task.cancel() }
         })
 }
 

@@ -199,7 +199,7 @@ package final class OpenRequests: Sendable {
             return true
         }
         guard mustWait else { return 0 }
-        _ = await event.wait(deadline: deadline)
+        _ = await event.wait(deadline: deadline, surroundings)
         return inside.withLockedValue { inside in
             inside.waiters.removeAll { $0.event === event }
             return inside.count(question)
@@ -232,7 +232,7 @@ package final class OpenRequests: Sendable {
             inside.nextLook = instant
             return true
         }
-        if mustSchedule { surroundings.schedule(instant) { [weak self] in self?.look(at: instant) } }
+        if mustSchedule { _ = surroundings.schedule(instant) { [weak self] in self?.look(at: instant) } }
     }
 
     private func look(at instant: ContinuousClock.Instant) {

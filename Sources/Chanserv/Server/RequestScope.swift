@@ -110,7 +110,7 @@ package final class RequestScope: ConnectionDelegate {
 
     /// Runs `body` after a delay, on any thread.
     package func after(_ delay: Duration, _ body: @escaping @Sendable () -> Void) {
-        surroundings.schedule(surroundings.now() + delay, body)
+        _ = surroundings.schedule(surroundings.now() + delay, body)
     }
 
     // MARK: - Events of the connection

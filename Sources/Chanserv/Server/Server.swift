@@ -84,7 +84,7 @@ public final class Server: ServiceLifecycle.Service {
         for service in services { service.stopAccepting() }
         let deadline = multiplexer.surroundings.now() + configuration.drainTimeout
         // In tasks of their own: a cancelled caller has no time left to wait with.
-        await Task {
+        await Task(executorPreference: multiplexer.surroundings.executor) {
             await withTaskGroup(of: Void.self) { group in
                 for service in services { group.addTask { await service.drain(until: deadline) } }
             }

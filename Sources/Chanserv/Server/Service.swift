@@ -214,7 +214,7 @@ public final class Service: Sendable {
         cancelAll(generation, reason: reason)
         // In a task of its own: a cancelled caller has no grace of its own left to wait with.
         let end = now + grace
-        return await Task { [open] in await open.wait(untilNone: question, deadline: end) }.value
+        return await Task(executorPreference: open.surroundings.executor) { [open] in await open.wait(untilNone: question, deadline: end) }.value
     }
 
     /// Cancels requests with their sources; their clients get an error.
@@ -313,7 +313,7 @@ public final class Service: Sendable {
         case .reportMass(let mass):
             recipe.configuration.onMaxErrorMass(mass, error ?? ChanservError(.sourceFailed, "unknown"))
         case .wake(let instant):
-            open.surroundings.schedule(instant) { [weak self] in
+            _ = open.surroundings.schedule(instant) { [weak self] in
                 guard let self else { return }
                 change(after: nil) { $0.state.tick(now: max(self.now, instant)) }
             }

@@ -1,7 +1,9 @@
 import AstraNet
+import DequeModule
 import NIOCore
 
-/// A Go-like node's end of a connection: handshake, keep-alive, and the check that what comes fits its reader.
+/// A Go-like node's end of a connection: handshake, keep-alive, two queues of ops, and the check that what comes fits its
+/// reader.
 final class GoLikeLink: Endpoint {
     let connection: Connection
     let side: Int
@@ -16,6 +18,11 @@ final class GoLikeLink: Endpoint {
     private var lastReceived: UInt64
     private var lastWritten: UInt64
     private var fullSince: UInt64?
+    /// Go's two queues: what is in the first leaves before what is in the second (`docs/protocol.md` §1).
+    private var controlOps: Deque<WireOp> = []
+    private var dataOps: Deque<WireOp> = []
+    private var isWriting = false
+    private var random: SeededRandom
     private let startedAt: UInt64
 
     init(_ connection: Connection, side: Int, node: GoLikeNode) {
@@ -23,6 +30,7 @@ final class GoLikeLink: Endpoint {
         self.side = side
         self.node = node
         startedAt = connection.world.now
+        random = SeededRandom(connection.world.seed, 21, UInt64(connection.id), UInt64(side))
         lastReceived = startedAt
         lastWritten = startedAt
         connection.attach(self, side: side)
@@ -36,10 +44,29 @@ final class GoLikeLink: Endpoint {
 
     func send(_ op: WireOp) {
         guard isOpen else { return }
-        lastWritten = connection.world.now
-        var bytes = ByteBuffer()
-        op.write(to: &bytes)
-        connection.write(bytes, from: side)
+        if Self.isControl(op.command) { controlOps.append(op) } else { dataOps.append(op) }
+        guard !isWriting else { return }
+        isWriting = true
+        // The task that writes gets its turn after some time; without jitter, at once.
+        let delay = connection.hasJitter ? random.next() % World.millisecond : 0
+        connection.world.after(delay) { [self] in write() }
+    }
+
+    private static func isControl(_ command: Command) -> Bool {
+        switch command {
+        case .dial, .syn, .ack, .synAck, .rewind, .handshake, .rst: true
+        default: false
+        }
+    }
+
+    private func write() {
+        isWriting = false
+        while isOpen, fullSince == nil, let op = controlOps.popFirst() ?? dataOps.popFirst() {
+            lastWritten = connection.world.now
+            var bytes = ByteBuffer()
+            op.write(to: &bytes)
+            connection.write(bytes, from: side)
+        }
     }
 
     /// SERVICE and NO_SERVICE leave once in 50 ms.
@@ -96,6 +123,7 @@ final class GoLikeLink: Endpoint {
 
     func writabilityChanged(_ isWritable: Bool) {
         fullSince = isWritable ? nil : connection.world.now
+        if isWritable { write() }
     }
 
     func disconnected() {

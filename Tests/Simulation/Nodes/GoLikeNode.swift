@@ -164,6 +164,18 @@ final class GoLikeNode: SimulatedNode, @unchecked Sendable {
         for link in links { link.announce(WireOp(.noService, to: .nobody, from: address(port), text: name)) }
     }
 
+    // MARK: - Requests
+
+    func serve(_ name: String, for workload: RequestWorkload) {
+        GoLikeServer(node: self, workload: workload).serve(name)
+    }
+
+    func stopServing(_ name: String) { unbind(name) }
+
+    func run(_ request: SimulatedRequest, for workload: RequestWorkload) async -> RequestWorkload.Outcome {
+        await GoLikeClient(request, workload, self).run()
+    }
+
     private func relay(_ command: Command, _ offer: Offer) {
         for link in links where link.peer != offer.address.host {
             link.announce(WireOp(command, to: .nobody, from: offer.address, text: offer.name))

@@ -37,6 +37,8 @@ final class GoLikeStream: SimulatedStream, @unchecked Sendable {
         if link.isOpen { link.send(op) }
     }
 
+    var isPeerGone: Bool { isStopped || isClosed || failure != nil }
+
     func opened(deadline: UInt64) async throws {
         while !isOpen {
             if let failure { throw Failed(reason: failure) }

@@ -1,4 +1,5 @@
 import AstraNet
+import Chanserv
 import Logging
 import NIOCore
 
@@ -11,10 +12,14 @@ final class OurNode: SimulatedNode, @unchecked Sendable {
     private let network: SimulatedNetwork
     private var tasks: [Task<Void, Never>] = []
     private var listeners: [String: Listener] = [:]
+    private let ports: NamedPorts
+    private let plan: (host: Int, incarnation: Int)
+    /// Made with the first name that it serves.
+    private var answering: AnsweringServer?
     private(set) var isGone = false
 
     var hostID: HostID { node.id }
-    var bound: [String: UInt32] { listeners.mapValues(\.address.port) }
+    var bound: [String: UInt32] { listeners.mapValues(\.address.port).merging(ports.bound) { $1 } }
 
     init(_ plan: HostPlan, host: Int, incarnation: Int, internet: Internet) {
         let world = internet.world
@@ -30,6 +35,8 @@ final class OurNode: SimulatedNode, @unchecked Sendable {
         node = Node(
             configuration: configuration, group: world.loop, logger: logger,
             surroundings: world.surroundings(host, incarnation: incarnation, network: network))
+        ports = NamedPorts(node)
+        self.plan = (host, incarnation)
         let node = node
         // Some listen at every address, and must learn theirs from others.
         let ip = host % 2 == 0 ? Internet.ip(of: host) : "0.0.0.0"
@@ -78,6 +85,54 @@ final class OurNode: SimulatedNode, @unchecked Sendable {
         OurStream(try await node.dial(name, sending: first, deadline: world.instant(at: deadline)), world)
     }
 
+    // MARK: - Requests
+
+    func serve(_ name: String, for workload: RequestWorkload) {
+        guard !isGone else { return }
+        let answering = self.answering ?? makeServer(workload)
+        answering.serve(name)
+    }
+
+    private func makeServer(_ workload: RequestWorkload) -> AnsweringServer {
+        var random = SeededRandom(world.seed, 20, UInt64(plan.host), UInt64(plan.incarnation))
+        let server = AnsweringServer(ports, workload, &random)
+        workload.add(server)
+        answering = server
+        return server
+    }
+
+    func stopServing(_ name: String) { answering?.stop(name) }
+
+    func run(_ request: SimulatedRequest, for workload: RequestWorkload) async -> RequestWorkload.Outcome {
+        await PostingClient(request, workload, ports).run()
+    }
+
+    /// Posts a request, and reads one source with one frame to its last byte.
+    ///
+    /// - Returns: the time that this took, in nanoseconds.
+    func roundTrip(_ name: String, pushed: Bool, for workload: RequestWorkload) async throws -> UInt64 {
+        let began = world.now
+        var configuration = Client.Configuration()
+        configuration.acceptsPushedSources = pushed
+        let client = Client(multiplexer: ports, configuration: configuration)
+        var random = SeededRandom(began, 24)
+        var request = SimulatedRequest.calm(id: began, host: plan.host, name: name, &random)
+        while !Answer(id: request.id, seed: request.seed).isOneFrame { request.seed = random.next() }
+        request.bodySize = 7
+        var sources = try await client.lookupAndPost(name, body: RequestBody.bytes(of: request)).makeAsyncIterator()
+        guard let source = try await sources.next() else { throw AnswerFailure() }
+        var frames = source.frames.makeAsyncIterator()
+        guard let frame = try await frames.next(),
+            Answer(id: request.id, seed: request.seed).isRight(frame.bytes, frame: 0, of: 0, of: request.id)
+        else { throw AnswerFailure() }
+        let time = world.now - began
+        guard try await frames.next() == nil, try await sources.next() == nil else { throw AnswerFailure() }
+        return time
+    }
+
+    /// Cancels one of the requests that it serves.
+    func cancelServed(_ pick: Int) { answering?.cancel(pick) }
+
     func crash() {
         isGone = true
         network.isGone = true
@@ -109,6 +164,8 @@ final class OurStream: SimulatedStream, @unchecked Sendable {
     }
 
     func close() { stream.close() }
+
+    var isPeerGone: Bool { stream.isPeerGone }
 }
 
 /// A node's log as lines of the trace.

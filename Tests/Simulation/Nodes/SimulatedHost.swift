@@ -7,6 +7,8 @@ protocol SimulatedStream: AnyObject, Sendable {
     func receive(deadline: UInt64) async throws -> ByteBuffer?
     func send(_ bytes: ByteBuffer, deadline: UInt64) async throws
     func close()
+    /// Whether the peer takes nothing more.
+    var isPeerGone: Bool { get }
 }
 
 /// A node of either kind, from start to crash.
@@ -18,6 +20,11 @@ protocol SimulatedNode: AnyObject, Sendable {
     /// The names bound now, with their ports.
     var bound: [String: UInt32] { get }
     func dial(_ name: String, first: ByteBuffer, deadline: UInt64) async throws -> any SimulatedStream
+    /// Serves requests under a name, for as long as the node runs or until ``stopServing(_:)``.
+    func serve(_ name: String, for workload: RequestWorkload)
+    func stopServing(_ name: String)
+    /// Posts a request and reads its answer to the end.
+    func run(_ request: SimulatedRequest, for workload: RequestWorkload) async -> RequestWorkload.Outcome
     /// It vanishes, as in a power cut.
     func crash()
 }
@@ -45,6 +52,8 @@ struct HostPlan {
     var joins: [String]
     /// Names bound at each start.
     var services: [String]
+    /// Names at each start under which requests are answered.
+    var answers: [String] = []
     /// Nanoseconds.
     var startsAt: UInt64
 }

@@ -9,10 +9,12 @@ final class Mesh: @unchecked Sendable {
     let world: World
     let internet: Internet
     let workload: Workload
+    let requests: RequestWorkload
     private(set) var nodes: [(any SimulatedNode)?]
     private var incarnations: [Int]
     /// What each host serves when it is up.
     private var services: [Set<String>]
+    private var answers: [Set<String>]
     private var posts: [[Task<Void, Never>]]
     /// Everything that crashed comes back at once from now on, and nothing breaks any more.
     private var isQuiet = false
@@ -24,10 +26,12 @@ final class Mesh: @unchecked Sendable {
         internet.names = plan.names
         internet.blocked = plan.blocked
         workload = Workload(world: world)
+        requests = RequestWorkload(world: world)
         nodes = plan.hosts.map { _ in nil }
         incarnations = plan.hosts.map { _ in 0 }
         posts = plan.hosts.map { _ in [] }
         services = plan.hosts.map { Set($0.services) }
+        answers = plan.hosts.map { Set($0.answers) }
         for (host, hostPlan) in plan.hosts.enumerated() {
             world.after(hostPlan.startsAt) { self.start(host) }
         }
@@ -47,6 +51,7 @@ final class Mesh: @unchecked Sendable {
         world.note("n\(host) starts as \(hostPlan.kind), host \(node.hostID), joins \(hostPlan.joins)")
         nodes[host] = node
         for name in services[host].sorted() { node.bind(name) { self.workload.serve($0) } }
+        for name in answers[host].sorted() { node.serve(name, for: requests) }
     }
 
     private func crash(_ host: Int) {
@@ -60,6 +65,7 @@ final class Mesh: @unchecked Sendable {
 
     private func perform(_ event: Event) {
         if case .post = event.kind {} else { world.note("EVENT \(event.kind)") }
+        requests.check()
         switch event.kind {
         case .post(let post):
             guard let node = nodes[post.host] else { return }
@@ -84,6 +90,16 @@ final class Mesh: @unchecked Sendable {
         case .unbind(let host, let name):
             services[host].remove(name)
             nodes[host]?.unbind(name)
+        case .request(let request):
+            guard let node = nodes[request.host] else { return }
+            posts[request.host].append(requests.post(request, through: node))
+        case .cancelServed(let host, let pick): (nodes[host] as? OurNode)?.cancelServed(pick)
+        case .serve(let host, let name):
+            answers[host].insert(name)
+            nodes[host]?.serve(name, for: requests)
+        case .stopServing(let host, let name):
+            answers[host].remove(name)
+            nodes[host]?.stopServing(name)
         }
     }
 

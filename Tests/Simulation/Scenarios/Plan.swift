@@ -9,6 +9,7 @@ struct Plan {
     var blocked: Set<Internet.Pair>
     var events: [Event]
     let services: [String]
+    let answers: [String]
 
     /// Faults and requests happen until then; after it everything must come to rest.
     static let quietAt = 15 * World.second
@@ -49,11 +50,21 @@ struct Plan {
                 blocked.insert(Internet.Pair(from: from, to: to))
             }
         }
+        // A generator of its own, so that what is drawn above stays as it is.
+        var requests = SeededRandom(seed, 22)
+        let answers = (0..<requests.pick(1...3)).map { "answers-\($0)" }
+        for host in hosts.indices where hosts[host].kind.role != .client {
+            hosts[host].answers = answers.filter { _ in
+                requests.chance(hosts[host].kind.role == .router ? 20 : 60)
+            }
+        }
         self.hosts = hosts
         self.names = names
         self.blocked = blocked
         self.services = services
-        events = Event.drawn(hosts: count, services: services, &random)
+        self.answers = answers
+        let events = Event.drawn(hosts: count, services: services, &random)
+        self.events = (events + Event.drawn(hosts: count, answers: answers, &requests)).sorted { $0.at < $1.at }
     }
 
     private static func joins(of host: Int, count: Int, routers: Int, _ random: inout SeededRandom) -> [String] {
@@ -75,6 +86,11 @@ struct Event: CustomStringConvertible {
         case isolate(host: Int, nanoseconds: UInt64)
         case bind(host: Int, name: String)
         case unbind(host: Int, name: String)
+        case request(SimulatedRequest)
+        /// A server ends one of its requests.
+        case cancelServed(host: Int, pick: Int)
+        case serve(host: Int, name: String)
+        case stopServing(host: Int, name: String)
     }
 
     /// Nanoseconds since the beginning.
@@ -82,6 +98,27 @@ struct Event: CustomStringConvertible {
     var kind: Kind
 
     var description: String { "\(Double(at / World.millisecond) / 1_000) s: \(kind)" }
+
+    /// Requests, and what happens to their servers.
+    static func drawn(hosts: Int, answers: [String], _ random: inout SeededRandom) -> [Event] {
+        let faultiness = random.pick([0, 10, 30])
+        let count = random.pick(5...25) + hosts / 2
+        return (0..<count).map { id in
+            let at = World.second / 2 + random.next() % (Plan.quietAt - World.second)
+            let host = random.pick(0...hosts - 1)
+            let name = random.pick(answers)
+            guard random.chance(faultiness) else {
+                return Event(
+                    at: at,
+                    kind: .request(SimulatedRequest.drawn(id: UInt64(id) + 1, host: host, name: name, &random)))
+            }
+            switch random.pick(0...3) {
+            case 0, 1: return Event(at: at, kind: .cancelServed(host: host, pick: random.pick(0...1_000)))
+            case 2: return Event(at: at, kind: .serve(host: host, name: name))
+            default: return Event(at: at, kind: .stopServing(host: host, name: name))
+            }
+        }
+    }
 
     static func drawn(hosts: Int, services: [String], _ random: inout SeededRandom) -> [Event] {
         let faultiness = random.pick([0, 20, 50])

@@ -1,7 +1,8 @@
 import AstraNet
 import NIOCore
 
-/// How many round trips pass from a dial with its request to the first byte of the answer.
+/// How many round trips pass from a dial with its request to the first byte of the answer, and from a chanserv request to the
+/// last byte of an answer of one frame.
 enum RoundTrips {
     struct Result {
         var path: String
@@ -16,7 +17,7 @@ enum RoundTrips {
     static func all() -> [Result] {
         let ours = NodeKind.ours(.peer)
         let goLike = NodeKind.goLike(.server)
-        return [
+        return requests() + [
             Result(path: "ours to ours", roundTrips: count(ours, ours), expected: 1),
             Result(path: "ours to Go-like", roundTrips: count(ours, goLike), expected: 2),
             Result(path: "Go-like to ours", roundTrips: count(.goLike(.client), ours), expected: 3),
@@ -29,20 +30,81 @@ enum RoundTrips {
         ]
     }
 
-    private static func count(_ client: NodeKind, _ server: NodeKind, router: NodeKind? = nil) -> Double {
+    private static func requests() -> [Result] {
+        let server = NodeKind.ours(.server)
+        let ours = NodeKind.ours(.router)
+        let goLike = NodeKind.goLike(.router)
+        let direct = countRequests(server, nil, pushed: true)
+        let named = countRequests(server, nil, pushed: false)
+        let routed = countRequests(server, ours, pushed: true)
+        let routedNamed = countRequests(server, ours, pushed: false)
+        let goRouted = countRequests(server, goLike, pushed: true)
+        let goServed = countRequests(.goLike(.server), nil, pushed: true)
+        return [
+            Result(path: "request, direct", roundTrips: direct[0], expected: 1),
+            Result(path: "request, direct, the next one", roundTrips: direct[1], expected: 1),
+            Result(path: "request through our router, the first one", roundTrips: routed[0], expected: 2),
+            Result(path: "request through our router, the next one", roundTrips: routed[1], expected: 1),
+            Result(path: "request through a Go-like router, the first one", roundTrips: goRouted[0], expected: 2),
+            Result(path: "request through a Go-like router, the next one", roundTrips: goRouted[1], expected: 1),
+            Result(path: "request, direct, named sources", roundTrips: named[0], expected: 2),
+            Result(path: "request through our router, named sources", roundTrips: routedNamed[1], expected: 4),
+            Result(path: "request to a Go-like server", roundTrips: goServed[1], expected: nil),
+        ]
+    }
+
+    /// Round trips of a first request and of the next one.
+    private static func countRequests(_ server: NodeKind, _ router: NodeKind?, pushed: Bool) -> [Double] {
         let world = World(seed: 1, isTraced: false)
+        let nodes = mesh(.ours(.server), server, router, world)
+        let workload = RequestWorkload(world: world)
+        nodes[0].serve("answers", for: workload)
+        world.run(until: 5 * World.second)
+        let clock = Stopwatch()
+        guard let client = nodes[1] as? OurNode else { return [] }
+        for _ in 0..<2 {
+            let began = world.now
+            world.task {
+                do {
+                    clock.laps.append(try await client.roundTrip("answers", pushed: pushed, for: workload))
+                } catch {
+                    world.broken("round trip: \(error)")
+                }
+            }
+            world.run(until: began + 5 * World.second)
+        }
+        if let violation = world.violation { say(violation) }
+        end(nodes, world)
+        let trip = Double(2 * latency * (router == nil ? 1 : 2))
+        return (clock.laps + [0, 0]).map { $0 == 0 ? .infinity : Double($0) / trip }
+    }
+
+    private static func mesh(
+        _ client: NodeKind, _ server: NodeKind, _ router: NodeKind?, _ world: World
+    ) -> [any SimulatedNode] {
         let kinds = [server, client] + (router.map { [$0] } ?? [])
         let internet = Internet(world: world, hostCount: kinds.count)
         internet.profile = .plain(latency: latency)
         for host in kinds.indices { internet.names["n\(host)"] = [host] }
         let hub = kinds.count == 3 ? 2 : 0
-        let nodes = kinds.enumerated().map { host, kind -> any SimulatedNode in
+        return kinds.enumerated().map { host, kind -> any SimulatedNode in
             let plan = HostPlan(
                 kind: kind, joins: host == hub ? [] : ["n\(hub)"], services: [], startsAt: 0)
             return kind.isOurs
                 ? OurNode(plan, host: host, incarnation: 1, internet: internet)
                 : GoLikeNode(plan, host: host, incarnation: 1, internet: internet)
         }
+    }
+
+    private static func end(_ nodes: [any SimulatedNode], _ world: World) {
+        for node in nodes { node.crash() }
+        world.run(until: world.now + World.second)
+        world.end()
+    }
+
+    private static func count(_ client: NodeKind, _ server: NodeKind, router: NodeKind? = nil) -> Double {
+        let world = World(seed: 1, isTraced: false)
+        let nodes = mesh(client, server, router, world)
         nodes[0].bind("echo") { stream in
             world.task {
                 do {
@@ -70,9 +132,7 @@ enum RoundTrips {
             }
         }
         world.run(until: began + 12 * World.second)
-        for node in nodes { node.crash() }
-        world.run(until: world.now + World.second)
-        world.end()
+        end(nodes, world)
         let hops: UInt64 = router == nil ? 1 : 2
         // Two turns of the event loop are no time, but the answer to a missing one must not be 0.
         guard let nanoseconds = clock.nanoseconds else { return .infinity }
@@ -82,5 +142,6 @@ enum RoundTrips {
     /// `@unchecked Sendable`: see ``World``.
     private final class Stopwatch: @unchecked Sendable {
         var nanoseconds: UInt64?
+        var laps: [UInt64] = []
     }
 }

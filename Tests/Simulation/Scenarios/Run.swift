@@ -8,6 +8,8 @@ struct Run {
     var digest: UInt64
     var posts: Int
     var failedPosts: Int
+    var requests: Int
+    var failedRequests: Int
     /// Virtual time at the end, nanoseconds.
     var ended: UInt64
     /// From the last fault until everything had converged, nanoseconds.
@@ -22,6 +24,7 @@ struct Run {
         world.run(until: Plan.quietAt)
         mesh.quieten()
         convergence = Self.converge(mesh)
+        Self.settleRequests(mesh)
         Self.finalPosts(mesh)
         Self.rest(mesh)
         violation = world.violation
@@ -29,6 +32,8 @@ struct Run {
         digest = world.digest
         posts = mesh.workload.completed + mesh.workload.failed
         failedPosts = mesh.workload.failed
+        requests = mesh.requests.completed + mesh.requests.failed
+        failedRequests = mesh.requests.failed
         ended = world.now
         mesh.end()
         world.end()
@@ -46,6 +51,16 @@ struct Run {
         return world.now - Plan.quietAt
     }
 
+    /// The requests of the time of faults end: what hangs at a server would hold up others.
+    private static func settleRequests(_ mesh: Mesh) {
+        let world = mesh.world
+        let end = world.now + 60 * World.second
+        while world.violation == nil, world.now < end, !mesh.requests.open.isEmpty || mesh.requests.leftovers() != nil {
+            world.run(until: world.now + World.second / 2)
+            mesh.requests.check()
+        }
+    }
+
     /// Everybody reaches everything that it knows of.
     private static func finalPosts(_ mesh: Mesh) {
         let world = mesh.world
@@ -55,7 +70,8 @@ struct Run {
         for host in mesh.nodes.indices {
             guard let node = mesh.ours(host) else { continue }
             let names = Set(node.services.map(\.name)).sorted()
-            for name in names where mesh.nodes.count < 8 || random.chance(200 / mesh.nodes.count) {
+            for name in names where name.hasPrefix("service") {
+                guard mesh.nodes.count < 8 || random.chance(200 / mesh.nodes.count) else { continue }
                 id += 1
                 let post = Post(
                     id: id, host: host, service: name, behaviour: .patient, requestSize: random.pick(0...2_000),
@@ -68,8 +84,31 @@ struct Run {
                 }
             }
         }
+        finalRequests(mesh)
         world.run(until: world.now + 2 * World.second)
     }
+
+    private static func finalRequests(_ mesh: Mesh) {
+        let world = mesh.world
+        var random = SeededRandom(world.seed, 23)
+        var id: UInt64 = 0
+        for host in mesh.nodes.indices {
+            let ours = mesh.ours(host)
+            let names = ours.map { Set($0.services.map(\.name)).sorted() } ?? mesh.plan.answers
+            for name in names where name.hasPrefix("answers") && random.chance(200 / max(4, mesh.nodes.count)) {
+                id += 1
+                let request = SimulatedRequest.calm(id: id, host: host, name: name, &random)
+                world.after(random.next() % World.second) {
+                    mesh.requests.post(request, through: mesh.nodes[host]!) { outcome in
+                        guard case .failed(let error) = outcome, ours != nil, !isBusy(error) else { return }
+                        world.broken("n\(host) gets no answer from \(name) although nothing breaks: \(error)")
+                    }
+                }
+            }
+        }
+    }
+
+    private static func isBusy(_ error: any Error) -> Bool { "\(error)".contains("busy: ") }
 
     /// Everything ends.
     private static func rest(_ mesh: Mesh) {
@@ -79,8 +118,10 @@ struct Run {
         repeat {
             world.run(until: world.now + 2 * World.second)
             problem =
-                mesh.workload.open.isEmpty
-                ? Invariants(mesh: mesh).leftovers() : "posts hang: \(mesh.workload.open.sorted())"
+                !mesh.workload.open.isEmpty
+                ? "posts hang: \(mesh.workload.open.sorted())"
+                : !mesh.requests.open.isEmpty
+                    ? "requests hang: \(mesh.requests.open.sorted())" : Invariants(mesh: mesh).leftovers()
         } while problem != nil && world.now < end && world.violation == nil
         if let problem { world.broken(problem) }
     }

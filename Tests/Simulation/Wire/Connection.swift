@@ -83,6 +83,9 @@ final class Connection {
 
     func hasEndpoint(_ side: Int) -> Bool { endpoints[side] != nil }
 
+    /// Whether bytes take differently long.
+    var hasJitter: Bool { directions.contains { $0.profile.jitter > 0 } }
+
     /// Both ends have heard each other's handshake, and neither has closed.
     var isUp: Bool { isOpen && endpoints[0] != nil && endpoints[1] != nil && monitor.isUp }
 

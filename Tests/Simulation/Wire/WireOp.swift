@@ -11,6 +11,9 @@ struct WireOp {
     var text: String { String(buffer: payload) }
     var number: UInt32? { payload.readableBytes == 4 ? payload.getInteger(at: payload.readerIndex) : nil }
 
+    /// The block of a DIAL, SYN or ACK.
+    var block: DialBlock? { payload.readableBytes > 0 ? DialBlock(decoding: payload) : nil }
+
     init(_ command: Command, to destination: Address, from source: Address, payload: ByteBuffer = ByteBuffer()) {
         self.command = command
         self.destination = destination
@@ -40,9 +43,22 @@ extension WireOp: CustomStringConvertible {
         case .service, .noService, .follow, .handshake, .err:
             "\(command) '\(text)' \(source) > \(destination)"
         case .rewind, .windowSize: "\(command) \(number.map(String.init) ?? "?") \(source) > \(destination)"
+        case .dial, .syn, .ack:
+            "\(command) \(source) > \(destination)" + (block.map { " \($0.text)" } ?? "")
         case .data: "\(command) \(payload.readableBytes) bytes \(source) > \(destination)"
         default: "\(command) \(source) > \(destination)"
         }
+    }
+}
+
+extension DialBlock {
+    fileprivate var text: String {
+        var parts: [String] = []
+        if let push { parts.append("push(N \(push.maximumSources), W \(push.window))") }
+        if let cookie { parts.append("cookie(\(cookie % 10_000))") }
+        if let deadlineMilliseconds { parts.append("deadline(\(deadlineMilliseconds) ms)") }
+        if let source { parts.append("source(\(source.index) of port \(source.streamPort))") }
+        return parts.joined(separator: ", ")
     }
 }
 

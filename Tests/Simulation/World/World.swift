@@ -86,7 +86,7 @@ final class World: @unchecked Sendable {
     /// The surroundings of one incarnation of a node.
     func surroundings(_ host: Int, incarnation: Int, network: SimulatedNetwork) -> Surroundings {
         let chance = NodeChance(SeededRandom(seed, 2, UInt64(host), UInt64(incarnation)))
-        return Surroundings(now: { self.instant }, random: { chance.next() }, network: network)
+        return Surroundings(now: { self.instant }, random: { chance.next() }, network: network, executor: executor)
     }
 
     /// Ends it all: what still waits is told so.

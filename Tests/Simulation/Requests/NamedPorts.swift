@@ -1,0 +1,57 @@
+import AstraNet
+import Chanserv
+import ChanservAstraNet
+import NIOCore
+
+/// A node as the network of its chanserv server and clients, which knows the ports of the names that everybody hears of.
+///
+/// `@unchecked Sendable`: see ``World``.
+final class NamedPorts: Multiplexer, @unchecked Sendable {
+    private let inner: AstraNetMultiplexer
+    /// Ports by name.
+    private(set) var bound: [String: UInt32] = [:]
+
+    var surroundings: NetworkSurroundings { inner.surroundings }
+
+    init(_ node: Node) {
+        inner = AstraNetMultiplexer(node)
+    }
+
+    func bind(
+        _ name: String, visibleTo peer: (any Chanserv.Connection)?,
+        onConnection: @escaping @Sendable (any Chanserv.Connection) -> Admission
+    ) throws(ConnectionError) -> any Binding {
+        let binding = try inner.bind(name, visibleTo: peer, onConnection: onConnection)
+        guard peer == nil, let listener = binding as? Listener else { return binding }
+        let port = listener.address.port
+        bound[name] = port
+        return Name { [weak self] in
+            if self?.bound[name] == port { self?.bound[name] = nil }
+            binding.close()
+        }
+    }
+
+    private final class Name: Binding {
+        private let unbind: @Sendable () -> Void
+        init(_ unbind: @escaping @Sendable () -> Void) { self.unbind = unbind }
+        func close() { unbind() }
+    }
+
+    nonisolated(nonsending) func dial(
+        _ name: String, _ request: DialOptions, deadline: ContinuousClock.Instant
+    ) async throws -> (connection: any Chanserv.Connection, isSent: Bool) {
+        try await inner.dial(name, request, deadline: deadline)
+    }
+
+    nonisolated(nonsending) func dial(
+        _ name: String, learntFrom peer: any Chanserv.Connection, deadline: ContinuousClock.Instant
+    ) async throws -> any Chanserv.Connection {
+        try await inner.dial(name, learntFrom: peer, deadline: deadline)
+    }
+
+    func dialNow(
+        _ name: String, learntFrom peer: any Chanserv.Connection, delegate: any ConnectionDelegate
+    ) throws(ConnectionError) -> (any Chanserv.Connection)? {
+        try inner.dialNow(name, learntFrom: peer, delegate: delegate)
+    }
+}
