@@ -211,17 +211,19 @@ extension LinkHandler {
             case .err:
                 let code: AstraNetError.Code = storage.state.phase == .dialing ? .refused : .failedByPeer
                 failure = AstraNetError(code, String(buffer: op.payload.prefix(1_024)))
+                settlesOffer = wasOffered
                 // Its FIN1 and FIN2 do not leave any more.
                 tellsDecline = isOffered && storage.isEndedHere
             case .forceClosed:
+                settlesOffer = wasOffered
                 failure = AstraNetError(.failedByPeer, "the peer closed the stream by force")
             default: break
             }
-            settlesOffer = wasOffered && storage.state.offer != .made
+            if wasOffered, storage.state.offer != .made { settlesOffer = true }
         }
         withExtendedLifetime(dropped) {}
         if let lost { return close(lost) }
-        if settlesOffer { settleOffer(of: stream) }
+        if settlesOffer { settleOffer(of: stream, isAnswered: true) }
         if isForgotten { remove(stream) }
         if let reply {
             let header = OpHeader(reply, to: stream.remoteAddress, from: stream.localAddress)
@@ -264,9 +266,9 @@ extension LinkHandler {
         if queueFlush { link.markDirty(stream) }
     }
 
-    /// A pushed source of this node was accepted or has ended.
-    func settleOffer(of stream: Stream) {
-        if let master = stream.settleOffer() { toWake.append(master) }
+    /// A pushed source of this node was accepted or given up by the client, or given up here.
+    func settleOffer(of stream: Stream, isAnswered: Bool) {
+        if let master = stream.settleOffer(isAnswered: isAnswered) { toWake.append(master) }
     }
 
     /// How many links to one host are asked for a stream.
@@ -354,7 +356,7 @@ extension LinkHandler {
     func remove(_ stream: Stream) {
         guard streams.remove(stream) else { return }
         link.giveStreamPlace()
-        settleOffer(of: stream)
+        settleOffer(of: stream, isAnswered: false)
         let limit = stream.withStorage { $0.state.receiveWindow.limit }
         // A pushed stream that was not accepted has a smaller one.
         extraWindow -= max(0, Int(limit) - Int(SendWindow.initialSize))

@@ -69,7 +69,7 @@ extension LinkHandler {
         guard streams[stream.key] == nil else {
             // The port numbers have wrapped around, and an old stream has this one.
             link.giveStreamPlace()
-            settleOffer(of: stream)
+            settleOffer(of: stream, isAnswered: true)
             return failLocally(stream, AstraNetError(.refused, "\(stream.localAddress) is in use"))
         }
         streams.insert(stream, halfOpenSince: nil)

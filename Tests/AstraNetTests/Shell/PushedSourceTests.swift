@@ -151,6 +151,7 @@ import Testing
 
     @Test func `a block that is too large fails the dial`() async throws {
         let pair = try await PushPair()
+        try await eventually { pair.client.services.count == 1 }
         // Version and the header of the tag; behind it what grant, cookie and deadline may need.
         let room = DialBlock.maximumSize - 4
         for (size, fits) in [(room - 35, true), (room - 34, false), (room, false), (70_000, false)] {
@@ -277,21 +278,65 @@ import Testing
         try await pair.end()
     }
 
-    @Test func `a source that is aborted is no longer waited for`() async throws {
+    @Test func `a source that is aborted counts until it is taken`() async throws {
         let pair = try await PushPair()
         let (client, server) = try await pair.request(1)
+        let recorder = ChangeRecorder()
+        server.setDelegate(recorder)
         let source = try server.pushed()
         try source.write(ByteBuffer(repeating: 7, count: 100_000))
         source.close()
         try await eventually { source.inFlight == 16_384 }
         source.abort("too slow")
-        try await eventually { !source.isOffered && source.phase == .ended }
+        try await eventually { source.isPeerGone && source.withStorage { $0.state.isKept } }
+        guard case .noRoom = server.push() else {
+            Issue.record("the client counts it, too")
+            return
+        }
         let taken = try await client.nextPushed()
         #expect(await taken.failure()?.message == "too slow")
-        try server.pushWhole("next")
+        let next = try await server.pushed(waitingFor: recorder)
+        #expect(source.phase == .ended && !source.isOffered)
+        try next.write(ByteBuffer(string: "next"))
+        next.close()
         #expect(try await client.nextPushed().readText() == "next")
         client.close()
         server.close()
+        try await pair.end()
+    }
+
+    @Test func `a request whose sources were all given up before the client took one has ended`() async throws {
+        let pair = try await PushPair()
+        let (client, server) = try await pair.request(2)
+        let recorder = ChangeRecorder()
+        server.setDelegate(recorder)
+        let sources = [try server.pushed(), try server.pushed()]
+        for source in sources {
+            source.close()
+            try await eventually { source.withStorage { $0.state.isKept } }
+            guard case .noRoom = server.push() else {
+                Issue.record("the client counts it, too")
+                return
+            }
+            source.abort("not taken in time")
+            try await eventually { source.phase == .ended }
+            #expect(!source.isOffered)
+        }
+        // The delegate is called for what it waits for in vain.
+        var result = server.push()
+        while case .noRoom = result {
+            _ = await recorder.changes.next()
+            result = server.push()
+        }
+        guard case .ended = result else {
+            Issue.record("\(result)")
+            return
+        }
+        server.fail("not taken in time")
+        // What the client has is as it was.
+        for _ in 0..<2 { #expect(try await client.nextPushed().readText() == "") }
+        #expect(try await client.newsFailure()?.message == "not taken in time")
+        client.close()
         try await pair.end()
     }
 
@@ -453,6 +498,7 @@ import Testing
         try taken.write(ByteBuffer(repeating: 1, count: 300_000))
         taken.close()
         #expect(try await source.readAll().readableBytes == 300_000)
+        #expect(try await server.receive() == ByteBuffer(string: "body"))
         server.close()
         offered.close()
         try await pair.end()
