@@ -30,6 +30,11 @@ extension LinkHandler {
         opening.append(contentsOf: outbound.opening)
         backlog += outbound.dirty
         forwardBacklog += outbound.forwarded
+        if !outbound.toWake.isEmpty {
+            // Those that were queued meanwhile, by the delegates that were just called or by another thread.
+            toWake.append(contentsOf: outbound.toWake)
+            wakeAll()
+        }
         guard context.channel.isWritable else {
             packer.finish()
             context.flush()

@@ -242,7 +242,8 @@ import Testing
         await request.expectRefused([request.push(from: 20, 0), request.op(.data, from: 20, [1])], from: 20)
         #expect((try await request.master.newsFailure() == nil) == (ending.last == .fin2))
         request.master.close()
-        _ = await request.peer.opsUntilPong()
+        // Where the server has not ended both directions, the client's end is still to come.
+        if ending == [.fin2] { #expect(await request.peer.first(.fin2) != nil) }
         try await victim.end()
     }
 
@@ -492,6 +493,7 @@ import Testing
             return
         }
         source.abort("enough")
+        try await eventually { source.withStorage { $0.state.isKept } }
         source.abort("enough")
         request.close()
         try await server.end()
