@@ -119,6 +119,7 @@ final class Link: Sendable {
         if takePlace() { return true }
         placeWaiters.withLockedValue { $0[ObjectIdentifier(request)] = request }
         hasPlaceWaiters.store(true, ordering: .sequentiallyConsistent)
+        if isClosed { forgetPlaceWaiters() }
         // A place may have been given back meanwhile.
         return takePlace()
     }

@@ -132,7 +132,6 @@ extension LinkHandler {
     private func drain(_ stream: Stream, into packer: inout OpPacker) -> Drained {
         var wakes = false
         var lingers = false
-        var isKept = false
         // Released outside the lock: it may be a plugin's memory.
         var spent = Deque<ByteBuffer>()
         let result = stream.withStorage { storage -> Drained in
@@ -191,20 +190,20 @@ extension LinkHandler {
             case .sendFin1AndFin2:
                 packer.write(OpHeader(.fin1, to: stream.remoteAddress, from: stream.localAddress))
                 packer.write(OpHeader(.fin2, to: stream.remoteAddress, from: stream.localAddress))
-                isKept = true
                 return .idle
             case .sendErrAndForget(let message):
                 packer.writeFailure(message, of: stream)
                 return .ended
             case .sendErr(let message):
                 packer.writeFailure(message, of: stream)
-                isKept = true
+                // Its owner may have forgotten it.
+                lingers = true
                 return .idle
             }
         }
         withExtendedLifetime(spent) {}
         if wakes { toWake.append(stream) }
-        if lingers || isKept {
+        if lingers {
             streams.lingers(stream, since: now)
         }
         return result
