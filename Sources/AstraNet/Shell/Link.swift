@@ -332,6 +332,9 @@ final class Link: Sendable {
     /// Nothing can be sent any more.
     var isClosed: Bool { outbox.withLockedValue { $0.isClosed } }
 
+    /// Whether DIALs wait to be taken.
+    var hasStreamsToOpen: Bool { outbox.withLockedValue { !$0.outbound.opening.isEmpty } }
+
     /// Nothing waits to be taken.
     var isOutboundEmpty: Bool { outbox.withLockedValue { $0.isEmpty } }
 

@@ -50,6 +50,7 @@ extension LinkHandler {
         while packer.written < Self.bytesPerRound, let stream = opening.popFirst() { open(stream, &packer) }
         forward(into: &packer)
         var next = 0
+        var later: [Stream] = []
         // A stream's bytes and its end come behind its DIAL, and the end of a request behind the DIALs of its sources.
         while opening.isEmpty, next < backlog.count, packer.written < Self.bytesPerRound {
             let stream = backlog[next]
@@ -57,10 +58,12 @@ extension LinkHandler {
             switch drain(stream, into: &packer) {
             case .idle: break
             case .more: backlog.append(stream)
+            case .later: later.append(stream)
             case .ended: remove(stream)
             }
         }
         backlog.removeFirst(next)
+        backlog += later
         packer.finish()
         if packer.written > 0 { hasWritten(to: context) }
         if next > 0 { link.hurryAfterBytes() }
@@ -126,7 +129,11 @@ extension LinkHandler {
         }
     }
 
-    private enum Drained { case idle, more, ended }
+    private enum Drained {
+        case idle, more, ended
+        /// Its end waits for DIALs that leave with the next flush.
+        case later
+    }
 
     /// Sends a stream's credit, an op's worth of its bytes, and its ending when all bytes are gone.
     private func drain(_ stream: Stream, into packer: inout OpPacker) -> Drained {
@@ -176,6 +183,12 @@ extension LinkHandler {
                 wakes = storage.queueWake()
             }
             storage.deactivateIfIdle()
+            // Another thread pushed sources of this request and ended it after the streams to open were taken, and the request was
+            // on the list already.
+            if storage.endsPushing, link.hasStreamsToOpen {
+                storage.isDirty = true
+                return .later
+            }
             switch storage.state.takeEnding() {
             case .wait:
                 lingers = storage.state.isLingering

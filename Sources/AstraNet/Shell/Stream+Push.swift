@@ -288,6 +288,12 @@ extension Stream.Storage {
         return (receiver.offered, receiver.reserved)
     }
 
+    /// Whether this is a request to which sources were pushed, and its end is due.
+    var endsPushing: Bool {
+        guard case .ending = state.writing, case .sending = active?.state.pushes else { return false }
+        return true
+    }
+
     /// The block of our DIAL; `nil` for none.
     var dialBlock: DialBlock? {
         guard let state = active?.state else { return nil }

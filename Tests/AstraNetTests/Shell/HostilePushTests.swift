@@ -454,6 +454,7 @@ import Testing
         let server = try await Server()
         let request = try await server.request(sources: 1)
         let (one, _) = (try request.pushed(), request.push())
+        #expect(await server.peer.first(.dial) != nil)
         for _ in 0..<3 { server.peer.send(server.op(.syn, for: one)) }
         server.peer.send(server.peer.op(.syn, to: Address(server.node.id, 77_777), from: 5))
         _ = await server.peer.opsUntilPong()
@@ -520,6 +521,7 @@ import Testing
         let server = try await Server()
         let request = try await server.request()
         let (broken, whole) = (try request.pushed(), try request.pushed())
+        for _ in 0..<2 { #expect(await server.peer.first(.dial) != nil) }
         server.peer.send(server.op(.rewind, for: broken, [0, 0, 0, 1]))
         #expect(await server.peer.first(.err)?.source == broken.localAddress)
         #expect(await broken.failure()?.code == .protocolViolation)

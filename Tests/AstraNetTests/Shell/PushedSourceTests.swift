@@ -79,6 +79,37 @@ import Testing
         try await pair.end()
     }
 
+    @Test(arguments: [false, true])
+    func `the end of a request does not overtake its sources`(fails: Bool) async throws {
+        let pair = try await PushPair()
+        let (client, server) = try await pair.request()
+        let calls = NIOLockedValueBox(0)
+        server.setDelegate(
+            ChangeHandler { request in
+                let count = calls.withLockedValue { calls in
+                    calls += 1
+                    return calls
+                }
+                do {
+                    if count == 1 {
+                        // The flush that called takes the request as one with something to send, and calls again.
+                        if request.withStorage({ $0.markDirty() }) { request.link.markDirty(request) }
+                        request.callDelegateSoon()
+                    } else if count == 2 {
+                        for text in ["one", "two"] { try request.pushWhole(text) }
+                        if fails { request.fail("over") } else { request.close() }
+                    }
+                } catch {
+                    Issue.record(error)
+                }
+            })
+        server.callDelegateSoon()
+        for text in ["one", "two"] { #expect(try await client.nextPushed().readText() == text) }
+        #expect(try await client.newsFailure()?.message == (fails ? "over" : nil))
+        client.close()
+        try await pair.end()
+    }
+
     @Test func `a request can be answered by bytes instead`() async throws {
         let pair = try await PushPair()
         let (client, server) = try await pair.request()
