@@ -56,8 +56,7 @@ extension Node {
                 failed.insert(offer.address)
                 continue
             }
-            let (stream, isEager) = core.makeDialer(of: offer, over: link, request, deadline: deadline)
-            let sentCookie = stream.withStorage { $0.dialBlock?.cookie != nil }
+            let (stream, isEager, hasCookie) = core.makeDialer(of: offer, over: link, request, deadline: deadline)
             // A node that does not answer is not waited for to the end if there is another one. But bytes that were sent to it
             // may have been received, and must not be sent twice.
             let isSent = isEager && request.first.readableBytes > 0
@@ -83,7 +82,7 @@ extension Node {
                 guard let error = error as? AstraNetError, core.surroundings.now() < deadline else { throw error }
                 switch error.code {
                 case .refused:
-                    if error.message == PushCookies.wrongCookie, sentCookie {
+                    if error.message == PushCookies.wrongCookie, hasCookie {
                         // The server was started again, and has heard nothing of the request. The link has forgotten the cookie.
                         continue
                     }
@@ -116,7 +115,7 @@ extension Node {
         guard link.takeStreamPlace() else {
             throw AstraNetError(.limitReached, "the link has the most streams that it may have")
         }
-        let (stream, _) = core.makeDialer(of: offer, over: link, request, deadline: nil)
+        let (stream, _, _) = core.makeDialer(of: offer, over: link, request, deadline: nil)
         if let delegate { stream.setDelegate(delegate) }
         try stream.queueFirst(request.first)
         do throws(AstraNetError) {
@@ -177,17 +176,17 @@ extension NodeCore {
 
     /// Makes the stream of a dial. It takes the stream place that the caller holds.
     ///
-    /// - Returns: the stream, and whether its first bytes go out with the DIAL.
+    /// - Returns: the stream, whether its first bytes go out with the DIAL, and whether that says a cookie.
     fileprivate func makeDialer(
         of offer: ServiceOffer, over link: Link, _ request: DialRequest, deadline: ContinuousClock.Instant?
-    ) -> (Stream, isEager: Bool) {
+    ) -> (Stream, isEager: Bool, hasCookie: Bool) {
         let host = offer.address.host
         let understandsBlock = offer.isRelayed || link.can(.push, with: host)
         let cookie = offer.isRelayed && request.maximumPushedSources > 0 ? cookies.cookie(of: host) : nil
         let isEager = cookie != nil || link.can(.eager, with: host)
         let stream = Stream(
             state: .dialer(isEager: isEager), localPort: takePort(), remote: offer.address, link: link)
-        guard understandsBlock else { return (stream, isEager) }
+        guard understandsBlock else { return (stream, isEager, false) }
         if request.maximumPushedSources > 0, let (sources, reserved) = link.reservePushes(request.maximumPushedSources)
         {
             let grant = DialBlock.Push(
@@ -201,7 +200,7 @@ extension NodeCore {
             context.deadlineMilliseconds = UInt32(max(0, min(left, Double(UInt32.max))))
         }
         if context != DialBlock() { stream.setContext(context) }
-        return (stream, isEager)
+        return (stream, isEager, cookie != nil)
     }
 }
 

@@ -8,7 +8,8 @@ import Testing
 final class ManualClock: Sendable {
     private struct Inside {
         var now = ContinuousClock.now
-        var scheduled: [(at: ContinuousClock.Instant, body: @Sendable () -> Void)] = []
+        var scheduled: [(id: UInt64, at: ContinuousClock.Instant, body: @Sendable () -> Void)] = []
+        var lastID: UInt64 = 0
         var random: UInt64 = 0
     }
 
@@ -29,7 +30,12 @@ final class ManualClock: Sendable {
                 }
             },
             schedule: { instant, body in
-                self.inside.withLockedValue { $0.scheduled.append((instant, body)) }
+                let id = self.inside.withLockedValue { inside in
+                    inside.lastID += 1
+                    inside.scheduled.append((inside.lastID, instant, body))
+                    return inside.lastID
+                }
+                return { self.inside.withLockedValue { $0.scheduled.removeAll { $0.id == id } } }
             })
     }
 

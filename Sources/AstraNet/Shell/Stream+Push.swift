@@ -33,8 +33,10 @@ extension Stream {
     struct PushSender {
         var grant: DialBlock.Push
         var nextIndex: UInt32 = 0
-        /// Sources that were pushed and not accepted.
+        /// Sources that were pushed and for which the client has not answered: as many as it counts, or more.
         var unaccepted = 0
+        /// Those of them that were given up here, so that an answer would not be heard.
+        var abandoned = 0
     }
 
     // MARK: - The client
@@ -214,7 +216,7 @@ extension Stream {
         case noRoom
         /// The client does not accept pushed sources.
         case notGranted
-        /// The request has ended.
+        /// The request has ended, or all sources that the client may have at a time were given up here before it took any.
         case ended
     }
 
@@ -254,8 +256,11 @@ extension Stream {
         return .opened(stream)
     }
 
-    /// A pushed source was accepted or has ended: the request may push another one.
-    func settleOffer() -> Stream? {
+    /// The client has accepted or given up a pushed source, so that the request may push another one; or this end has given it
+    /// up, and the client still counts it.
+    ///
+    /// - Returns: the request's stream, if the caller must put it on the list of those to wake.
+    func settleOffer(isAnswered: Bool) -> Stream? {
         let master = withStorage { storage -> Stream? in
             guard let active = storage.active, case .offered(let master, _) = active.state.pushes else { return nil }
             active.state.pushes = nil
@@ -264,7 +269,7 @@ extension Stream {
         }
         guard let master else { return nil }
         let wakes = master.withStorage { storage -> Bool in
-            storage.cancelPush(keepsIndex: true)
+            storage.settlePush(isAnswered: isAnswered)
             return storage.active?.state.delegate != nil && storage.queueWake()
         }
         return wakes ? master : nil
@@ -295,6 +300,12 @@ extension Stream.Storage {
         active.state.pushes = nil
         deactivateIfIdle()
         return (receiver.offered, receiver.reserved)
+    }
+
+    /// Whether this is a request to which sources were pushed, and its end is due.
+    var endsPushing: Bool {
+        guard case .ending = state.writing, case .sending = active?.state.pushes else { return false }
+        return true
     }
 
     /// The block of our DIAL; `nil` for none.
@@ -355,7 +366,9 @@ extension Stream.Storage {
         guard let active, case .sending(var sender) = active.state.pushes else {
             return .failure(NoPush(push: .notGranted))
         }
-        guard sender.unaccepted < Int(sender.grant.maximumSources) else { return .failure(NoPush(push: .noRoom)) }
+        guard sender.unaccepted < Int(sender.grant.maximumSources) else {
+            return .failure(NoPush(push: sender.abandoned < sender.unaccepted ? .noRoom : .ended))
+        }
         let index = sender.nextIndex
         sender.nextIndex &+= 1
         sender.unaccepted += 1
@@ -363,11 +376,17 @@ extension Stream.Storage {
         return .success((sender.grant, index))
     }
 
-    /// - Parameter keepsIndex: whether the source was pushed, so that its index is used up.
-    fileprivate mutating func cancelPush(keepsIndex: Bool = false) {
+    /// The source was not pushed after all.
+    fileprivate mutating func cancelPush() {
         guard let active, case .sending(var sender) = active.state.pushes else { return }
         sender.unaccepted -= 1
-        if !keepsIndex { sender.nextIndex &-= 1 }
+        sender.nextIndex &-= 1
+        active.state.pushes = .sending(sender)
+    }
+
+    fileprivate mutating func settlePush(isAnswered: Bool) {
+        guard let active, case .sending(var sender) = active.state.pushes else { return }
+        if isAnswered { sender.unaccepted -= 1 } else { sender.abandoned += 1 }
         active.state.pushes = .sending(sender)
     }
 }

@@ -297,8 +297,6 @@ package struct StreamState: Hashable, Sendable {
 
     /// What is queued will not be sent. Where a close was waiting behind it, the peer must not take that for the end.
     mutating func dropQueued(saying message: String) {
-        // Nor does a pushed stream wait for the client any longer.
-        if offer == .made, phase != .ended { offer = .none }
         if queued > 0, case .ending(.close) = writing { writing = .ending(.fail(message: message)) }
         queued = 0
     }

@@ -79,6 +79,37 @@ import Testing
         try await pair.end()
     }
 
+    @Test(arguments: [false, true])
+    func `the end of a request does not overtake its sources`(fails: Bool) async throws {
+        let pair = try await PushPair()
+        let (client, server) = try await pair.request()
+        let calls = NIOLockedValueBox(0)
+        server.setDelegate(
+            ChangeHandler { request in
+                let count = calls.withLockedValue { calls in
+                    calls += 1
+                    return calls
+                }
+                do {
+                    if count == 1 {
+                        // The flush that called takes the request as one with something to send, and calls again.
+                        if request.withStorage({ $0.markDirty() }) { request.link.markDirty(request) }
+                        request.callDelegateSoon()
+                    } else if count == 2 {
+                        for text in ["one", "two"] { try request.pushWhole(text) }
+                        if fails { request.fail("over") } else { request.close() }
+                    }
+                } catch {
+                    Issue.record(error)
+                }
+            })
+        server.callDelegateSoon()
+        for text in ["one", "two"] { #expect(try await client.nextPushed().readText() == text) }
+        #expect(try await client.newsFailure()?.message == (fails ? "over" : nil))
+        client.close()
+        try await pair.end()
+    }
+
     @Test func `a request can be answered by bytes instead`() async throws {
         let pair = try await PushPair()
         let (client, server) = try await pair.request()
@@ -96,7 +127,7 @@ import Testing
 
     @Test func `the request's body arrives, and the server can push while it does`() async throws {
         let pair = try await PushPair()
-        let (client, server) = try await pair.request()
+        let (client, server) = try await pair.request(body: "body")
         try server.pushWhole("early")
         #expect(try await client.nextPushed().readText() == "early")
         client.finish()
@@ -151,6 +182,7 @@ import Testing
 
     @Test func `a block that is too large fails the dial`() async throws {
         let pair = try await PushPair()
+        try await eventually { pair.client.services.count == 1 }
         // Version and the header of the tag; behind it what grant, cookie and deadline may need.
         let room = DialBlock.maximumSize - 4
         for (size, fits) in [(room - 35, true), (room - 34, false), (room, false), (70_000, false)] {
@@ -277,36 +309,79 @@ import Testing
         try await pair.end()
     }
 
-    @Test func `a source that is aborted is no longer waited for`() async throws {
+    @Test func `a source that is aborted counts until it is taken`() async throws {
         let pair = try await PushPair()
         let (client, server) = try await pair.request(1)
+        let recorder = ChangeRecorder()
+        server.setDelegate(recorder)
         let source = try server.pushed()
         try source.send(now: ByteBuffer(repeating: 7, count: 100_000))
         source.close()
         try await eventually { source.inFlight == 16_384 }
         source.abort("too slow")
-        try await eventually { !source.isOffered && source.phase == .ended }
+        try await eventually { source.isPeerGone && source.withStorage { $0.state.isKept } }
+        guard case .noRoom = server.pushSource() else {
+            Issue.record("the client counts it, too")
+            return
+        }
         let taken = try await client.nextPushed()
         #expect(await taken.failure()?.message == "too slow")
-        try server.pushWhole("next")
+        let next = try await server.pushed(waitingFor: recorder)
+        #expect(source.phase == .ended && !source.isOffered)
+        try next.send(now: ByteBuffer(string: "next"))
+        next.close()
         #expect(try await client.nextPushed().readText() == "next")
         client.close()
         server.close()
         try await pair.end()
     }
 
-    @Test func `a source that is kept goes at the latest when closed streams do`() async throws {
+    @Test func `a request whose sources were all given up before the client took one has ended`() async throws {
+        let pair = try await PushPair()
+        let (client, server) = try await pair.request(2)
+        let recorder = ChangeRecorder()
+        server.setDelegate(recorder)
+        let sources = [try server.pushed(), try server.pushed()]
+        for source in sources {
+            source.close()
+            try await eventually { source.withStorage { $0.state.isKept } }
+            guard case .noRoom = server.pushSource() else {
+                Issue.record("the client counts it, too")
+                return
+            }
+            source.abort("not taken in time")
+            try await eventually { source.phase == .ended }
+            #expect(!source.isOffered)
+        }
+        // The delegate is called for what it waits for in vain.
+        var result = server.pushSource()
+        while case .noRoom = result {
+            _ = await recorder.changes.next()
+            result = server.pushSource()
+        }
+        guard case .ended = result else {
+            Issue.record("\(result)")
+            return
+        }
+        server.fail("not taken in time")
+        // What the client has is as it was.
+        for _ in 0..<2 { #expect(try await client.nextPushed().readText() == "") }
+        #expect(try await client.newsFailure()?.message == "not taken in time")
+        client.close()
+        try await pair.end()
+    }
+
+    @Test func `a source that failed is kept at the latest for as long as closed streams are`() async throws {
         let pair = try await PushPair(server: { $0.lingerTimeout = .milliseconds(1) })
         let (client, server) = try await pair.request(2)
-        let closed = try server.pushed()
-        try closed.send(now: ByteBuffer(string: "whole"))
-        closed.close()
         let failed = try server.pushed()
+        try failed.send(now: ByteBuffer(string: "some"))
         failed.fail("broken")
-        try await eventually { closed.phase == .ended && failed.phase == .ended }
+        try await eventually { failed.phase == .ended }
         // What came before is as it was.
-        #expect(try await client.nextPushed().readText() == "whole")
-        #expect(try await client.nextPushed().failure()?.message == "broken")
+        let source = try await client.nextPushed()
+        #expect(try await source.receive(deadline: .soon) == ByteBuffer(string: "some"))
+        #expect(await source.failure()?.message == "broken")
         client.close()
         server.close()
         try await pair.end()
@@ -628,6 +703,26 @@ import Testing
     }
 
     // MARK: - Delegates
+
+    @Test func `a delegate that asks for another call gets one`() async throws {
+        let pair = try await PushPair()
+        let (client, server) = try await pair.request(0)
+        let calls = NIOLockedValueBox(0)
+        let done = EventQueue<Void>()
+        client.setDelegate(
+            ChangeHandler { stream in
+                let count = calls.withLockedValue { calls in
+                    calls += 1
+                    return calls
+                }
+                if count < 1_000 { stream.callDelegateSoon() } else { done.append(()) }
+            })
+        client.callDelegateSoon()
+        _ = await done.next()
+        client.close()
+        server.close()
+        try await pair.end()
+    }
 
     @Test func `a delegate that waits for its turn is called when the link ends`() async throws {
         let pair = try await PushPair()

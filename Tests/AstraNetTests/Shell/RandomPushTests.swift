@@ -43,8 +43,12 @@ import Testing
 
         static let headerSize = 9
 
+        /// Made once: it takes long in a debug build.
+        private static let pattern = ByteBuffer(
+            bytes: (0..<201_000).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) })
+
         static func bytes(_ index: Int, _ count: Int) -> ByteBuffer {
-            ByteBuffer(bytes: (0..<count).map { UInt8(truncatingIfNeeded: ($0 &* 31 &+ $0 >> 8) ^ index) })
+            pattern.getSlice(at: index * 101, length: count)!
         }
     }
 

@@ -173,7 +173,11 @@ import Testing
         await forEveryStep { old, event, new, answer in
             guard old.isKept else {
                 let step = answer as? StreamState.EndingStep
-                let begins = step == .sendFin1AndFin2 || step == .sendErr(message: "no more")
+                let begins =
+                    switch step {
+                    case .sendFin1AndFin2, .sendErr: true
+                    default: false
+                    }
                 return new.isKept == begins
             }
             switch event {

@@ -28,9 +28,13 @@ struct PushPair {
 
     /// Both ends of a new request.
     ///
-    /// - Parameter sources: how many unaccepted sources the client grants.
-    func request(_ sources: Int = 4) async throws -> (client: AstraNet.Stream, server: AstraNet.Stream) {
-        let request = DialRequest(first: ByteBuffer(string: "body"), maximumPushedSources: sources)
+    /// - Parameters:
+    ///   - sources: how many unaccepted sources the client grants.
+    ///   - body: what goes out with the dial; nothing by default.
+    func request(_ sources: Int = 4, body: String = "") async throws -> (
+        client: AstraNet.Stream, server: AstraNet.Stream
+    ) {
+        let request = DialRequest(first: ByteBuffer(string: body), maximumPushedSources: sources)
         let dialled = try await client.dial("push", request, deadline: .soon)
         return (dialled, try #require(await requests.next()))
     }
@@ -150,7 +154,7 @@ extension Node {
             }
             if left.isEmpty { return }
             try #require(.now < deadline, "\(left)", sourceLocation: sourceLocation)
-            await Task.yield()
+            try await Task.sleep(for: .milliseconds(5))
         }
     }
 

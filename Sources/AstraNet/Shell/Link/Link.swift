@@ -122,6 +122,7 @@ final class Link: Sendable {
         if takePlace() { return true }
         placeWaiters.withLockedValue { $0[ObjectIdentifier(request)] = request }
         hasPlaceWaiters.store(true, ordering: .sequentiallyConsistent)
+        if isClosed { forgetPlaceWaiters() }
         // A place may have been given back meanwhile.
         return takePlace()
     }
@@ -353,6 +354,9 @@ final class Link: Sendable {
 
     /// Nothing can be sent any more.
     var isClosed: Bool { outbox.withLockedValue { $0.isClosed } }
+
+    /// Whether DIALs wait to be taken.
+    var hasStreamsToOpen: Bool { outbox.withLockedValue { !$0.outbound.opening.isEmpty } }
 
     /// Nothing waits to be taken.
     var isOutboundEmpty: Bool { outbox.withLockedValue { $0.isEmpty } }

@@ -43,7 +43,7 @@ final class LinkStreams {
     func begin(_ stream: Stream) -> Bool {
         guard table[stream.key] == nil else {
             link.giveStreamPlace()
-            settleOffer(of: stream)
+            settleOffer(of: stream, isAnswered: true)
             failLocally(stream, AstraNetError(.refused, "\(stream.localAddress) is in use"))
             return false
         }
@@ -308,17 +308,19 @@ final class LinkStreams {
             case .err:
                 let code: AstraNetError.Code = storage.state.phase == .dialing ? .refused : .failedByPeer
                 failure = AstraNetError(code, String(buffer: op.payload.prefix(1_024)))
+                settlesOffer = wasOffered
                 // Its FIN1 and FIN2 do not leave any more.
                 tellsDecline = isOffered && storage.isEndedHere
             case .forceClosed:
+                settlesOffer = wasOffered
                 failure = AstraNetError(.failedByPeer, "the peer closed the stream by force")
             default: break
             }
-            settlesOffer = wasOffered && storage.state.offer != .made
+            if wasOffered, storage.state.offer != .made { settlesOffer = true }
         }
         withExtendedLifetime(dropped) {}
         if let lost { throw lost }
-        if settlesOffer { settleOffer(of: stream) }
+        if settlesOffer { settleOffer(of: stream, isAnswered: true) }
         if isForgotten { remove(stream) }
         if let reply {
             let header = OpHeader(reply, to: stream.remoteAddress, from: stream.localAddress)
@@ -361,9 +363,9 @@ final class LinkStreams {
         if queueFlush { link.markDirty(stream) }
     }
 
-    /// A pushed source of this node was accepted or has ended.
-    private func settleOffer(of stream: Stream) {
-        if let master = stream.settleOffer() { mustWake(master) }
+    /// A pushed source of this node was accepted or given up by the client, or given up here.
+    private func settleOffer(of stream: Stream, isAnswered: Bool) {
+        if let master = stream.settleOffer(isAnswered: isAnswered) { mustWake(master) }
     }
 
     /// How many links to one host are asked for a stream.
@@ -448,7 +450,7 @@ final class LinkStreams {
     func remove(_ stream: Stream) {
         guard table.remove(stream) else { return }
         link.giveStreamPlace()
-        settleOffer(of: stream)
+        settleOffer(of: stream, isAnswered: false)
         let limit = stream.withStorage { $0.state.receiveWindow.limit }
         // A pushed stream that was not accepted has a smaller one.
         extraWindow -= max(0, Int(limit) - Int(SendWindow.initialSize))

@@ -111,6 +111,7 @@ final class LinkWriter {
     /// Sends bytes of the streams that have some, in turn. Returns whether there were any.
     private func drainBacklog(into packer: inout OpPacker, _ peer: LinkPeer, _ machine: inout LinkMachine) -> Bool {
         var next = 0
+        var later: [Stream] = []
         // A stream's bytes and its end come behind its DIAL, and the end of a request behind the DIALs of its sources.
         while opening.isEmpty, next < backlog.count, packer.written < Self.bytesPerRound {
             let stream = backlog[next]
@@ -118,14 +119,20 @@ final class LinkWriter {
             switch drain(stream, into: &packer, peer, &machine) {
             case .idle: break
             case .more: backlog.append(stream)
+            case .later: later.append(stream)
             case .ended: streams.remove(stream)
             }
         }
         backlog.removeFirst(next)
+        backlog += later
         return next > 0
     }
 
-    private enum Drained { case idle, more, ended }
+    private enum Drained {
+        case idle, more, ended
+        /// Its end waits for DIALs that leave with the next flush.
+        case later
+    }
 
     /// Sends a stream's credit, an op's worth of its bytes, and its ending when all bytes are gone.
     private func drain(
@@ -135,7 +142,6 @@ final class LinkWriter {
         let local = stream.localAddress
         var wakes = false
         var lingers = false
-        var isKept = false
         // Released outside the lock: it may be a plugin's memory.
         var spent = Deque<ByteBuffer>()
         let result = stream.withStorage { storage -> Drained in
@@ -173,6 +179,12 @@ final class LinkWriter {
                 wakes = storage.queueWake()
             }
             storage.deactivateIfIdle()
+            // Another thread pushed sources of this request and ended it after the streams to open were taken, and the request was
+            // on the list already.
+            if storage.endsPushing, link.hasStreamsToOpen {
+                storage.isDirty = true
+                return .later
+            }
             switch storage.state.takeEnding() {
             case .wait:
                 lingers = storage.state.isLingering
@@ -187,20 +199,20 @@ final class LinkWriter {
             case .sendFin1AndFin2:
                 packer.write(OpHeader(.fin1, to: remote, from: local))
                 packer.write(OpHeader(.fin2, to: remote, from: local))
-                isKept = true
                 return .idle
             case .sendErrAndForget(let message):
                 packer.writeFailure(message, to: remote, from: local)
                 return .ended
             case .sendErr(let message):
                 packer.writeFailure(message, to: remote, from: local)
-                isKept = true
+                // Its owner may have forgotten it.
+                lingers = true
                 return .idle
             }
         }
         withExtendedLifetime(spent) {}
         if wakes { streams.mustWake(stream) }
-        if lingers || isKept { streams.lingers(stream) }
+        if lingers { streams.lingers(stream) }
         return result
     }
 

@@ -20,7 +20,7 @@ struct StreamTable {
     private var halfOpen = Deque<(key: Key, since: UInt64)>()
     private(set) var halfOpenCount = 0
     private var halfOpenKeys: Set<Key> = []
-    /// Closed streams with unsent bytes, since when, and how many bytes were left then; and pushed streams that have ended but
+    /// Closed streams with unsent bytes, since when, and how many bytes were left then; and pushed streams that have failed but
     /// wait for the client's answer, with no bytes left.
     private var lingering: [Key: (since: UInt64, queued: Int)] = [:]
 
@@ -47,7 +47,7 @@ struct StreamTable {
         if halfOpenKeys.remove(stream.key) != nil { halfOpenCount -= 1 }
     }
 
-    /// The stream is closed but has bytes that wait for credit, or is a pushed one that waits for the client's answer.
+    /// The stream is closed but has bytes that wait for credit, or is a pushed one that failed and waits for the client's answer.
     mutating func lingers(_ stream: Stream, since now: UInt64) {
         lingering[stream.key] = (now, stream.withStorage { $0.state.queued })
     }
