@@ -355,13 +355,14 @@ import Testing
         request.peer.send(request.push(from: 20, 0))
         _ = await request.peer.opsUntilPong()
         let master = request.master
+        let peer = try #require(master.link.peer)
         let failure = Op(
             header: OpHeader(.err, to: request.dial.source, from: Address(request.peer.host, 20)),
             payload: ByteBuffer(string: "broken"))
         // In one turn of the event loop, before the end of the source has left.
         try await master.link.eventLoop.submit {
             master.close()
-            master.link.handler.value?.takeStreamOp(failure)
+            try master.link.handler.value?.streams.take(failure, from: peer)
         }.get()
         let answers = await request.peer.opsUntilPong()
         #expect(answers.filter { $0.destination.port == 20 }.map(\.command) == [.fin1, .fin2])
