@@ -40,7 +40,8 @@ import Testing
 
     @Test func `the body of a request that was ended before is dropped`() {
         var state = RequestState()
-        #expect(state.cancel(.clientGone))
+        let answer1 = state.cancel(.clientGone)
+        #expect(answer1)
         #expect(state.receivedBody() == .drop)
         #expect(!state.isInUse)
     }
@@ -82,7 +83,8 @@ import Testing
         #expect(settlement.verdict == (stage == .streaming ? .succeeded : nil))
         #expect(!settlement.isOver && settlement.failure == nil)
         if stage == .streaming {
-            #expect(state.released())
+            let answer2 = state.released()
+            #expect(answer2)
         } else {
             #expect(state.endedListing(.neutral)?.verdict == .succeeded)
         }
@@ -93,8 +95,10 @@ import Testing
         let isFirst = stage != .answered && stage != .cancelled
         #expect(state.cancel(.stopped(nil)) == isFirst)
         #expect(!state.isListing)
-        #expect(!state.cancel(.deadline("late")))
-        #expect(!state.cancel(.clientGone))
+        let answer3 = state.cancel(.deadline("late"))
+        #expect(!answer3)
+        let answer4 = state.cancel(.clientGone)
+        #expect(!answer4)
         switch stage {
         case .answered: #expect(state.cancellation == nil)
         case .cancelled: #expect(state.cancellation == .stopped("the test ends it"))
@@ -108,20 +112,26 @@ import Testing
     ) {
         var state = Stage.listingWithSource.state
         state.acceptedSource()
-        #expect(state.cancel(.clientGone))
-        #expect(!state.cancel(.clientGone))
+        let answer5 = state.cancel(.clientGone)
+        #expect(answer5)
+        let answer6 = state.cancel(.clientGone)
+        #expect(!answer6)
         #expect(state.endedListing(.neutral)?.isAnswered == false)
-        #expect(state.cancel(reason))
+        let answer7 = state.cancel(reason)
+        #expect(answer7)
         #expect(state.cancellation == reason)
-        #expect(!state.cancel(reason) && !state.cancel(.clientGone))
+        let answer8 = state.cancel(reason) && !state.cancel(.clientGone)
+        #expect(!answer8)
         #expect(state.cancellation == reason)
     }
 
     @Test(arguments: Stage.allCases) func `success is reported once while frames are sent`(stage: Stage) {
         var state = stage.state
         // It was reported with the answer.
-        #expect(state.provedWell() == (stage != .answered))
-        #expect(!state.provedWell())
+        let answer9 = state.provedWell() == (stage != .answered)
+        #expect(answer9)
+        let answer10 = state.provedWell()
+        #expect(!answer10)
         guard stage == .streaming else { return }
         let settlement = state.endedSource(.well, wasAccepted: true)
         #expect(settlement.isAnswered && settlement.verdict == nil)
@@ -130,7 +140,8 @@ import Testing
     @Test(arguments: Stage.allCases.filter { $0 != .readingBody })
     func `a request is over when it is answered and released`(stage: Stage) {
         var state = stage.state
-        #expect(state.released() == (stage == .answered))
+        let answer11 = state.released() == (stage == .answered)
+        #expect(answer11)
         #expect(!state.isInUse)
         guard stage == .streaming else { return }
         let settlement = state.endedSource(.well, wasAccepted: true)
@@ -143,7 +154,8 @@ import Testing
         for _ in 0..<3 { state.addedSource() }
         #expect(state.endedSource(failure, wasAccepted: false).failure?.message == "broken")
         #expect(state.endedSource(failure, wasAccepted: false).failure == nil)
-        #expect(!state.provedWell())
+        let answer12 = state.provedWell()
+        #expect(!answer12)
         #expect(state.endedListing(failure)?.failure == nil)
         let last = state.endedSource(.well, wasAccepted: false)
         #expect(last.isAnswered && last.verdict == nil && last.failure == nil)
@@ -151,19 +163,22 @@ import Testing
 
     @Test func `a failure after success was reported still counts`() {
         var state = Stage.streaming.state
-        #expect(state.provedWell())
+        let answer13 = state.provedWell()
+        #expect(answer13)
         let settlement = state.endedSource(failure, wasAccepted: true)
         #expect(settlement.failure?.message == "broken" && settlement.isAnswered && settlement.verdict == nil)
     }
 
     @Test func `a request of which nothing ended well or failed is undecided`() {
         var state = Stage.listingWithSource.state
-        #expect(state.cancel(.clientGone))
+        let answer14 = state.cancel(.clientGone)
+        #expect(answer14)
         #expect(state.endedListing(.neutral)?.isAnswered == false)
         #expect(state.endedSource(.neutral, wasAccepted: false).verdict == .undecided)
 
         var unread = RequestState()
-        #expect(unread.cancel(.clientGone))
+        let answer15 = unread.cancel(.clientGone)
+        #expect(answer15)
         let settlement = unread.endedListing(.neutral)
         #expect(settlement?.isAnswered == true && settlement?.isOver == true && settlement?.verdict == .undecided)
     }
