@@ -214,7 +214,9 @@ public final class Service: Sendable {
         cancelAll(generation, reason: reason)
         // In a task of its own: a cancelled caller has no grace of its own left to wait with.
         let end = now + grace
-        return await Task(executorPreference: open.surroundings.executor) { [open] in await open.wait(untilNone: question, deadline: end) }.value
+        return await Task(executorPreference: open.surroundings.executor) { [open] in
+            await open.wait(untilNone: question, deadline: end)
+        }.value
     }
 
     /// Cancels requests with their sources; their clients get an error.
