@@ -285,15 +285,7 @@ package final class RequestScope: ConnectionDelegate {
                 source.setBinding(binding)
                 isRegistered = register(source, makeWork)
                 guard isRegistered else { return .ended }
-                let hasRoom = try connection.write(announcement.take())
-                if !hasRoom {
-                    let deadline = configuration.masterWriteTimeout.map { surroundings.now() + $0 }
-                    inside.withLock { inside in
-                        inside.isFull = true
-                        inside.deadlines.announcing = deadline
-                    }
-                    if let deadline { note(deadline: deadline) }
-                }
+                if try !connection.write(announcement.take()) { try noteFull() }
             } catch {
                 throw ChanservError(error, while: "announcing a source")
             }
@@ -302,6 +294,24 @@ package final class RequestScope: ConnectionDelegate {
             return notAdded(error)
         }
         return .added(source)
+    }
+
+    /// The connection takes no more announcements, until ``connectionChanged()`` says that it does.
+    private func noteFull() throws(ConnectionError) {
+        let deadline = configuration.masterWriteTimeout.map { surroundings.now() + $0 }
+        inside.withLock { inside in
+            inside.isFull = true
+            inside.deadlines.announcing = deadline
+        }
+        // The room may have come, and been reported, before it was noted here that there was none.
+        guard try connection.write(ByteBuffer()) else {
+            if let deadline { note(deadline: deadline) }
+            return
+        }
+        inside.withLock { inside in
+            inside.isFull = false
+            inside.deadlines.announcing = nil
+        }
     }
 
     /// Makes a new source known.

@@ -201,8 +201,24 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             return .ended
         }
         guard !hasRoom || !mayGoOn || isBeyondWindow else { return .free }
-        if isAccepted, !hasRoom { noteFull() }
-        return .full
+        guard isAccepted, !hasRoom else { return .full }
+        noteFull()
+        // The room may have come, and been reported, before it was noted here that there was none.
+        do throws(ConnectionError) {
+            guard try connection.write(ByteBuffer()) else { return .full }
+        } catch {
+            failed(error)
+            return .ended
+        }
+        noteRoom()
+        return .free
+    }
+
+    private func noteRoom() {
+        inside.withLock { inside in
+            inside.isFull = false
+            inside.writeDeadline = nil
+        }
     }
 
     /// What the client granted for a source that it has not taken is used up.
