@@ -232,7 +232,7 @@ public final class Node: Sendable {
         }
         for server in servers { await Self.closed(server) }
         let (links, listeners) = core.close()
-        for listener in listeners { listener.close() }
+        for listener in listeners { listener.withdraw() }
         for link in links {
             link.finish(deadline: link.eventLoop.now + .nanoseconds(Int64(clamping: grace.nanoseconds)))
         }

@@ -1,3 +1,4 @@
+import NIOConcurrencyHelpers
 import NIOCore
 import Testing
 
@@ -145,11 +146,15 @@ import Testing
         try await pair.network.expectNothingLeft()
     }
 
+    /// Those of the test: frames are read after the answer has been received.
+    private let networks = NIOLockedValueBox<[TestNetwork]>([])
+
     /// Answers one request with `bytes` and, where dialled, one source with `source`.
     private func answer(
         _ bytes: [UInt8], source: [UInt8]? = nil, over delivery: Delivery
     ) async throws -> [ReceivedSource] {
         let network = try await TestNetwork.make(delivery)
+        networks.withLockedValue { $0.append(network) }
         let listener = try network.server.listen("svc")
         let sourceListener = try network.server.listen("s")
         async let served: Void = {

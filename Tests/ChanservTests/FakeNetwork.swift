@@ -80,6 +80,7 @@ final class FakeNetwork: Multiplexer {
         let unbind: @Sendable () -> Void
 
         func close() { unbind() }
+        func whenWithdrawn(_ body: @escaping @Sendable () -> Void) {}
     }
 
     func bind(

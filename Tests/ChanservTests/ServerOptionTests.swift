@@ -104,7 +104,8 @@ import Testing
         let sources = try await pair.post()
         let error = await failure { try await sources.collect() }
         #expect(error?.message.contains("serving timeout") == true)
-        #expect(journal.all.isEmpty)
+        // The function has not returned.
+        #expect(!journal.all.contains("woke"))
         feed.finish()
         #expect(await pair.idle() == 0)
     }
@@ -134,7 +135,9 @@ import Testing
         master.close()
         pair.service.cancelAll()
         #expect(await pair.idle() == 0)
-        #expect(journal.count("source closed") == pair.service.counters.sourcesTotal)
+        // Each one that was added, and the one that waited to be.
+        let total = pair.service.counters.sourcesTotal
+        #expect((total...total + 1).contains(journal.count("source closed")))
         try await pair.network.expectNothingLeft()
     }
 

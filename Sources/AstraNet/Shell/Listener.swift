@@ -41,6 +41,9 @@ public final class Listener: Sendable {
         var waiters = Deque<Waiter>()
         var lastWaiter: UInt32 = 0
         var isClosed = false
+        /// The node has closed the listener, not its owner.
+        var isWithdrawn = false
+        var onWithdrawal: (@Sendable () -> Void)?
     }
 
     init(
@@ -117,11 +120,32 @@ public final class Listener: Sendable {
             defer {
                 storage.accepted = []
                 storage.waiters = []
+                storage.onWithdrawal = nil
             }
             return (storage.accepted, storage.waiters)
         }
         for stream in streams { stream.fail("'\(name)' was withdrawn") }
         for waiter in waiters { waiter.resume() }
+    }
+
+    /// Closes the listener because the node is shut down, or because the way to the only peer that knows it is gone.
+    func withdraw() {
+        let onWithdrawal = storage.withLockedValue { storage -> (@Sendable () -> Void)? in
+            guard !storage.isClosed else { return nil }
+            storage.isWithdrawn = true
+            return storage.onWithdrawal.take()
+        }
+        close()
+        onWithdrawal?()
+    }
+
+    /// Calls `body` once when the node closes the listener before its owner does; at once if it has done so.
+    public func whenWithdrawn(_ body: @escaping @Sendable () -> Void) {
+        let isWithdrawn = storage.withLockedValue { storage in
+            if !storage.isClosed, !storage.isWithdrawn { storage.onWithdrawal = body }
+            return storage.isWithdrawn
+        }
+        if isWithdrawn { body() }
     }
 
     /// Takes a stream from a link, on its event loop.

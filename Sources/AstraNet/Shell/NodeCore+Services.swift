@@ -171,7 +171,7 @@ extension NodeCore {
         }
         watchers.changed()
         unfollow(unheard)
-        for listener in orphans { listener.close() }
+        for listener in orphans { listener.withdraw() }
         for waiter in waiters { waiter.resume(.gone) }
     }
 

@@ -152,7 +152,7 @@ final class NodeCore: Sendable {
         }
         watchers.changed()
         unfollow(unheard)
-        for listener in orphans { listener.close() }
+        for listener in orphans { listener.withdraw() }
         for waiter in waiters { waiter.resume(.gone) }
         log.debug("link down", metadata: ["link": "\(link.id)", "reason": "\(reason)"])
         return lost

@@ -9,6 +9,7 @@ import NIOCore
 public final class InMemoryMultiplexer: Multiplexer {
     private struct Bound {
         var number: Int
+        var onWithdrawal: (@Sendable () -> Void)?
         var onConnection: @Sendable (any Connection) -> Admission
     }
 
@@ -35,11 +36,18 @@ public final class InMemoryMultiplexer: Multiplexer {
 
     /// A bound name.
     private final class Name: Binding {
-        private let unbind: @Sendable () -> Void
+        private let network: InMemoryMultiplexer
+        private let name: String
+        private let number: Int
 
-        init(_ unbind: @escaping @Sendable () -> Void) { self.unbind = unbind }
+        init(_ network: InMemoryMultiplexer, _ name: String, _ number: Int) {
+            self.network = network
+            self.name = name
+            self.number = number
+        }
 
-        func close() { unbind() }
+        func close() { network.unbind(name, number) }
+        func whenWithdrawn(_ body: @escaping @Sendable () -> Void) { network.whenWithdrawn(name, number, body) }
     }
 
     public func bind(
@@ -55,7 +63,7 @@ public final class InMemoryMultiplexer: Multiplexer {
         }
         let (number, diallers) = try result.get()
         for dialler in diallers { dialler.signal() }
-        return Name { [weak self] in self?.unbind(name, number) }
+        return Name(self, name, number)
     }
 
     public nonisolated(nonsending) func dial(
@@ -145,14 +153,25 @@ public final class InMemoryMultiplexer: Multiplexer {
 
     /// Ends it all: names are withdrawn, connections lost, and nothing can be bound or dialled any more.
     public func shutDown() {
-        let diallers = inside.withLockedValue { inside in
+        let (diallers, bound) = inside.withLockedValue { inside in
             inside.isClosed = true
-            inside.names = [:]
-            defer { inside.diallers = [:] }
-            return inside.diallers.values
+            defer {
+                inside.names = [:]
+                inside.diallers = [:]
+            }
+            return (inside.diallers.values, inside.names.values)
         }
         for dialler in diallers.joined() { dialler.signal() }
+        for name in bound { name.onWithdrawal?() }
         breakConnections()
+    }
+
+    private func whenWithdrawn(_ name: String, _ number: Int, _ body: @escaping @Sendable () -> Void) {
+        let isWithdrawn = inside.withLockedValue { inside in
+            if inside.names[name]?.number == number { inside.names[name]?.onWithdrawal = body }
+            return inside.isClosed
+        }
+        if isWithdrawn { body() }
     }
 
     private func unbind(_ name: String, _ number: Int) {

@@ -93,6 +93,10 @@ public enum Admission: Sendable, Hashable {
 public protocol Binding: Sendable {
     /// Withdraws the name. Connections that were accepted go on. Repeating it does nothing.
     func close()
+
+    /// Calls `body` once when the network withdraws the name because it is shut down; at once if it has done so. Not called
+    /// after ``close()``.
+    func whenWithdrawn(_ body: @escaping @Sendable () -> Void)
 }
 
 /// Receives the events of a connection.

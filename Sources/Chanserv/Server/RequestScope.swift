@@ -116,18 +116,19 @@ package final class RequestScope: ConnectionDelegate {
     // MARK: - Events of the connection
 
     package func connectionChanged() {
-        if inside.withLock({ $0.decoder != nil }) { readBody() }
-        if connection.isPeerGone, inside.withLock({ $0.state.stage != .listed }) {
-            cancel(.clientGone)
-        } else if let work = inside.withLock({ inside -> (any RequestWork)? in
+        let wasReadingBody = inside.withLock { $0.decoder != nil }
+        if wasReadingBody { readBody() }
+        if connection.isPeerGone, inside.withLock({ $0.state.stage != .listed }) { return cancel(.clientGone) }
+        // Code that has begun just now adds what it can by itself.
+        guard !wasReadingBody else { return }
+        let work = inside.withLock { inside -> (any RequestWork)? in
             guard inside.state.isListing else { return nil }
             inside.isFull = false
             inside.isBlocked = false
             inside.deadlines.announcing = nil
             return inside.work
-        }) {
-            work.resume()
         }
+        work?.resume()
     }
 
     private func readBody() {

@@ -327,6 +327,9 @@ public final class Service: Sendable {
             self?.received(connection) ?? .refused("the service is gone")
         }
         inside.withLockedValue { $0.binding = binding }
+        binding.whenWithdrawn { [weak self] in
+            self?.bindingFailed(ChanservError(.cancelled, "the network was shut down"))
+        }
     }
 
     private func bindingFailed(_ error: ChanservError) {

@@ -151,7 +151,8 @@ package struct ServiceState: Sendable {
             // The name is gone before the owner hears of it.
             adjustName() + [.refuseWaiting, .reportMass(mass), .wake(until)]
         case .announce: adjustName()
-        case .probeAgain, .restore: adjustName() + [.admitWaiting]
+        // A service that was stopped has turned away all that waited.
+        case .probeAgain, .restore: adjustName() + (wish == .stopped ? [] : [.admitWaiting])
         }
     }
 }

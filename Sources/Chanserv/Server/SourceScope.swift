@@ -259,6 +259,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     }
 
     package func finish(_ error: (any Error)?) {
+        guard !hasSentAll else { return }
         var outcome = RequestState.End.well
         var failure: ChanservError?
         if let error {
@@ -298,6 +299,12 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             inside.stage = .sent(outcome)
             inside.work = nil
             return connection
+        }
+    }
+
+    private var hasSentAll: Bool {
+        inside.withLock { inside in
+            if case .sent = inside.stage { true } else { false }
         }
     }
 

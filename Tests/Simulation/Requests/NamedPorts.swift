@@ -25,16 +25,26 @@ final class NamedPorts: Multiplexer, @unchecked Sendable {
         guard peer == nil, let listener = binding as? Listener else { return binding }
         let port = listener.address.port
         bound[name] = port
-        return Name { [weak self] in
+        return Name(binding) { [weak self] in
             if self?.bound[name] == port { self?.bound[name] = nil }
-            binding.close()
         }
     }
 
     private final class Name: Binding {
-        private let unbind: @Sendable () -> Void
-        init(_ unbind: @escaping @Sendable () -> Void) { self.unbind = unbind }
-        func close() { unbind() }
+        private let binding: any Binding
+        private let forget: @Sendable () -> Void
+
+        init(_ binding: any Binding, _ forget: @escaping @Sendable () -> Void) {
+            self.binding = binding
+            self.forget = forget
+        }
+
+        func close() {
+            forget()
+            binding.close()
+        }
+
+        func whenWithdrawn(_ body: @escaping @Sendable () -> Void) { binding.whenWithdrawn(body) }
     }
 
     nonisolated(nonsending) func dial(
