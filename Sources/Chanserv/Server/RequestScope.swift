@@ -286,7 +286,7 @@ package final class RequestScope: ConnectionDelegate {
                 source.setBinding(binding)
                 isRegistered = register(source, makeWork)
                 guard isRegistered else { return .ended }
-                if try !connection.write(announcement.take()) { try noteFull() }
+                if try !connection.write(announcement.take()) { noteFull() }
             } catch {
                 throw ChanservError(error, while: "announcing a source")
             }
@@ -298,15 +298,21 @@ package final class RequestScope: ConnectionDelegate {
     }
 
     /// The connection takes no more announcements, until ``connectionChanged()`` says that it does.
-    private func noteFull() throws(ConnectionError) {
+    private func noteFull() {
         let deadline = configuration.masterWriteTimeout.map { surroundings.now() + $0 }
         inside.withLock { inside in
             inside.isFull = true
             inside.deadlines.announcing = deadline
         }
         // The room may have come, and been reported, before it was noted here that there was none.
-        guard try connection.write(ByteBuffer()) else {
-            if let deadline { note(deadline: deadline) }
+        do throws(ConnectionError) {
+            guard try connection.write(ByteBuffer()) else {
+                if let deadline { note(deadline: deadline) }
+                return
+            }
+        } catch {
+            // The announcement was sent: the end of the connection is reported by itself, and a source that the client has
+            // taken goes on.
             return
         }
         inside.withLock { inside in
