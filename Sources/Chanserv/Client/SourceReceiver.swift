@@ -72,7 +72,7 @@ final class SourceReceiver: ConnectionDelegate {
         let deadline = (multiplexer.surroundings.now() + dialTimeout).orEarlier(deadline)
         do throws(ConnectionError) {
             if let connection = try multiplexer.dialNow(name, learntFrom: master, delegate: self) {
-                opening(connection, deadline, multiplexer.surroundings)
+                opening(connection, deadline)
                 return
             }
         } catch {
@@ -88,20 +88,23 @@ final class SourceReceiver: ConnectionDelegate {
         }
     }
 
-    private func opening(
-        _ connection: any Connection, _ deadline: ContinuousClock.Instant, _ surroundings: NetworkSurroundings
-    ) {
-        inside.withLock { inside in
+    private func opening(_ connection: any Connection, _ deadline: ContinuousClock.Instant) {
+        let isAbandoned = inside.withLock { inside -> Bool in
             if case .waiting = inside.phase {
                 inside.phase = .opening(connection, deadline: deadline)
-            } else {
-                inside.phase = .abandoned(connection)
+                return false
             }
+            inside.phase = .abandoned(connection)
+            return true
         }
-        // A server that does not answer must not keep a connection that nothing waits for.
-        _ = surroundings.schedule(deadline) { [weak self] in self?.isOverdue() }
+        if isAbandoned { limitWait(deadline) }
         if connection.isAnswered { connectionChanged() }
         news.signal()
+    }
+
+    /// A server that does not answer must not keep a connection that nothing waits for.
+    private func limitWait(_ deadline: ContinuousClock.Instant) {
+        _ = multiplexer.surroundings.schedule(deadline) { [weak self] in self?.isOverdue() }
     }
 
     private func isOverdue() {
@@ -166,7 +169,8 @@ final class SourceReceiver: ConnectionDelegate {
         }
         switch before {
         case .open(let connection): connection.close()
-        case .opening:
+        case .opening(_, let deadline):
+            limitWait(deadline)
             // The answer may have come meanwhile.
             connectionChanged()
         case .waiting: news.signal()

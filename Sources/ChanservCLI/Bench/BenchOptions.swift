@@ -41,6 +41,13 @@ struct BenchOptions: ParsableArguments {
             """)
     var threaded = false
 
+    @Flag(
+        help: """
+            Show the warnings of the host that is started, for example that the plugin was too slow for the threads of the \
+            network. Its errors are always shown.
+            """)
+    var verbose = false
+
     @Flag(help: "Compare the content of every frame with what it should be; costs the client time.")
     var verify = false
 
@@ -66,6 +73,9 @@ struct BenchOptions: ParsableArguments {
         }
         if !join.isEmpty && threaded {
             throw ValidationError("--threaded is for the host that is started; with --join there is none")
+        }
+        if !join.isEmpty && verbose {
+            throw ValidationError("--verbose is for the host that is started; with --join there is none")
         }
         if join.isEmpty && (compressedVaddr != nil || vaddr != "load" || !environment.isEmpty) {
             throw ValidationError("--vaddr, --compressed-vaddr and --environment go with --join")

@@ -77,8 +77,9 @@ final class BenchSession: Sendable {
             return try await measure(joining: options.join, host: nil)
         }
         let plugin = try LoadPlugin.path(options.plugin)
-        let host = try await BenchHost.start(plugin: plugin, isolation: options.isolation, threaded: options.threaded) {
-            process in
+        let host = try await BenchHost.start(
+            plugin: plugin, isolation: options.isolation, threaded: options.threaded, showsWarnings: options.verbose
+        ) { process in
             state.withLockedValue { $0.process = process }
         }
         do {

@@ -16,6 +16,8 @@ final class WorkerRelay: RequestWork, ConnectionDelegate {
         /// The listing, and the sources that have not ended.
         var open = 1
         var isListingOver = false
+        /// The worker failed the request, or is gone: nothing more is taken of it while the reason is found out.
+        var isLost = false
 
         /// There was no room for a source, or its header has not come.
         ///
@@ -111,7 +113,7 @@ final class WorkerRelay: RequestWork, ConnectionDelegate {
     }
 
     private func takeTurn() {
-        while let connection = state.withLock({ $0.connection }) {
+        while let connection = state.withLock({ $0.isLost ? nil : $0.connection }) {
             if let pending = state.withLock({ $0.pending.take() }) {
                 guard add(pending) else { return }
                 continue
@@ -135,12 +137,21 @@ final class WorkerRelay: RequestWork, ConnectionDelegate {
         }
     }
 
-    /// Adds a source to the client's request once its header is there.
+    /// Adds a source to the client's request once its header is there. Without a header there is nothing to announce, and so the
+    /// request fails.
     ///
     /// - Returns: whether it was added.
     private func add(_ source: RelayedSource) -> Bool {
-        guard let header = source.readHeader() else {
-            putBack(source)
+        let header: ByteBuffer
+        do throws(ChanservError) {
+            guard let whole = try source.readHeader() else {
+                putBack(source)
+                return false
+            }
+            header = whole
+        } catch {
+            source.cancel()
+            lost(error)
             return false
         }
         let added = scope.add(header: header) { output in
@@ -204,7 +215,11 @@ final class WorkerRelay: RequestWork, ConnectionDelegate {
 
     /// The worker failed the request, or cannot be reached.
     private func lost(_ error: ChanservError) {
-        if state.withLock({ $0.isListingOver }) { return }
+        let isNews = state.withLock { state in
+            defer { state.isLost = true }
+            return !state.isLost && !state.isListingOver
+        }
+        guard isNews else { return }
         explain(error) { self.failed($0) }
     }
 
@@ -230,8 +245,6 @@ final class RelayedSource: SourceWork, ConnectionDelegate {
         /// Bytes that came behind the header.
         var rest = ByteBuffer()
         var walk = FrameWalk()
-        /// The connection failed before its header was there.
-        var failure: ChanservError?
         var isOver = false
     }
 
@@ -251,28 +264,19 @@ final class RelayedSource: SourceWork, ConnectionDelegate {
     // MARK: - Header
 
     /// Returns the header if it is there.
-    func readHeader() -> ByteBuffer? {
+    ///
+    /// - Throws: why it will not come.
+    func readHeader() throws(ChanservError) -> ByteBuffer? {
         while true {
             if let header = state.withLock({ $0.header }) { return header }
             guard let connection = state.withLock({ $0.connection }) else { return nil }
-            let failure: ChanservError
             switch connection.take() {
             case .nothing: return nil
             case .bytes(let bytes):
-                do throws(ChanservError) {
-                    let result = state.withLock { $0.append(bytes) }
-                    try result.get()
-                    continue
-                } catch {
-                    failure = error
-                }
-            case .finished: failure = ChanservError(.truncatedFrame, "the source ended before its header")
-            case .failed(let error): failure = ChanservError(error, while: "reading a source's header")
-            }
-            // The client gets a source without a header, which fails.
-            state.withLock { state in
-                state.failure = failure
-                state.header = ByteBuffer()
+                let result = state.withLock { $0.append(bytes) }
+                try result.get()
+            case .finished: throw ChanservError(.truncatedFrame, "the source ended before its header")
+            case .failed(let error): throw ChanservError(error, while: "reading a source's header")
             }
         }
     }
@@ -304,7 +308,6 @@ final class RelayedSource: SourceWork, ConnectionDelegate {
 
     private func takeTurn() {
         guard let output = state.withLock({ $0.output }) else { return }
-        if let failure = state.withLock({ $0.failure.take() }) { return failed(failure, output) }
         while let connection = state.withLock({ $0.connection }), output.room == .free {
             let rest = state.withLock { state in
                 var rest = ByteBuffer()

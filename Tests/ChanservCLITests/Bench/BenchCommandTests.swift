@@ -173,11 +173,80 @@ import Testing
         }
     }
 
+    /// Answers the smallest request as the Load plugin does, and logs a warning and an error with each.
+    private static let complaining = #"""
+        #include "chanserv_plugin.h"
+
+        #include <stdlib.h>
+
+        struct chanserv_instance { const chanserv_host *host; };
+        struct chanserv_call { chanserv_instance *instance; int listed; };
+        struct chanserv_source { int sent; };
+
+        static chanserv_status create(const chanserv_host *host, const chanserv_config *config,
+                                      chanserv_instance **instance, chanserv_error *error) {
+            chanserv_status status = host->config_only(host, config, NULL, 0, error);
+            if (status < 0) return status;
+            *instance = calloc(1, sizeof **instance);
+            (*instance)->host = host;
+            return CHANSERV_READY;
+        }
+        static void destroy(chanserv_instance *instance) { free(instance); }
+        static chanserv_status open_call(chanserv_instance *instance, const chanserv_request *request,
+                                         chanserv_call **call, chanserv_error *error) {
+            (void)request, (void)error;
+            instance->host->log(instance->host, CHANSERV_LOG_WARNING, "too slow", 8);
+            instance->host->log(instance->host, CHANSERV_LOG_ERROR, "broken", 6);
+            *call = calloc(1, sizeof **call);
+            return CHANSERV_READY;
+        }
+        static chanserv_status poll_sources(chanserv_call *call, chanserv_source_sink *sink, chanserv_error *error) {
+            (void)error;
+            if (call->listed) return CHANSERV_END;
+            chanserv_source *source = calloc(1, sizeof *source);
+            if (sink->add(sink, "0", 1, source) != CHANSERV_READY) { free(source); return CHANSERV_READY; }
+            call->listed = 1;
+            return CHANSERV_END;
+        }
+        static void cancel_call(chanserv_call *call) { (void)call; }
+        static void close_call(chanserv_call *call) { free(call); }
+        static chanserv_status poll_frames(chanserv_source *source, chanserv_frame_sink *sink, chanserv_error *error) {
+            (void)error;
+            if (source->sent) return CHANSERV_END;
+            if (sink->append(sink, "", 0) != CHANSERV_READY) return CHANSERV_READY;
+            source->sent = 1;
+            return CHANSERV_END;
+        }
+        static void cancel_source(chanserv_source *source) { (void)source; }
+        static void close_source(chanserv_source *source) { free(source); }
+
+        static const chanserv_plugin plugin = {
+            CHANSERV_PLUGIN_MAGIC, CHANSERV_ABI_MAJOR, CHANSERV_ABI_MINOR, sizeof(chanserv_plugin),
+            0, "complaining", "1",
+            create, destroy, open_call, poll_sources, cancel_call, close_call, poll_frames, cancel_source, close_source,
+        };
+        CHANSERV_EXPORT const chanserv_plugin *CHANSERV_ENTRY(void) { return &plugin; }
+        """#
+
+    @Test func `errors of the host are always shown and its warnings on request`() async throws {
+        let folder = try TestFolder()
+        try CompiledPlugin.compile(Self.complaining, to: folder.file("complaining.so"))
+        let connect = ["connect", "--seconds", "0.05", "--callers", "1", "--plugin", folder.file("complaining.so")]
+        for (options, shown) in [([], ["error"]), (["--verbose"], ["error", "warning"])] {
+            let exit = try await Bench.run(connect + options)
+            #expect(exit.code == 0)
+            let lines = exit.errors.split(separator: "\n")
+            #expect(lines.allSatisfy { $0.hasPrefix("host: ") })
+            #expect(Set(lines.map { $0.split(separator: " ").dropFirst(2).first ?? "" }) == Set(shown.map { $0[...] }))
+        }
+    }
+
     @Test(arguments: [
         ["connect", "--callers", "0"], ["connect", "--seconds", "0"], ["connect", "--runs", "0"],
         ["connect", "--timeout", "0"], ["connect", "--timeout", "1"], ["connect", "--vaddr", "x"],
         ["connect", "--join", "here"], ["connect", "--join", "127.0.0.1:0"],
         ["connect", "--join", "127.0.0.1:1", "--plugin", "x"], ["connect", "--join", "127.0.0.1:1", "--threaded"],
+        ["connect", "--join", "127.0.0.1:1", "--verbose"],
         ["flood", "--sources", "0"],
         ["flood", "--size", "101MiB"],
         ["flood", "--kind", "wood"], ["heavy", "--frames", "4294967296"], ["idle", "--streams", "1000001"],

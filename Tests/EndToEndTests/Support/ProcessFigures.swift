@@ -32,7 +32,9 @@ struct ProcessFigures {
     /// How many pieces of memory it shares with processes of plugins.
     var sharedMemories: Int {
         get throws {
-            let maps = try String(contentsOfFile: "/proc/\(pid)/maps", encoding: .utf8)
+            // `String(contentsOfFile:)` ends at the first read that returns less than a page, and this file is longer.
+            let file = try FileHandle(forReadingFrom: URL(fileURLWithPath: "/proc/\(pid)/maps"))
+            let maps = String(decoding: try file.readToEnd() ?? Data(), as: UTF8.self)
             return maps.split(separator: "\n").count { $0.contains("/memfd:frames") }
         }
     }

@@ -30,10 +30,12 @@ final class BenchHost: Sendable {
     ///   - plugin: the library.
     ///   - isolation: where it runs.
     ///   - threaded: whether it must not be called on the threads of the network.
+    ///   - showsWarnings: whether warnings of the host are passed on to standard error; its errors always are.
     ///   - started: called with its process as soon as there is one.
     /// - Throws: ``BenchError``, or `CancellationError`; then it has ended.
     static func start(
-        plugin: String, isolation: IsolationOptions.Isolation, threaded: Bool, started: (SpawnedProcess) -> Void
+        plugin: String, isolation: IsolationOptions.Isolation, threaded: Bool, showsWarnings: Bool,
+        started: (SpawnedProcess) -> Void
     ) async throws -> BenchHost {
         let folder = try makeFolder()
         defer { removeFolder(folder) }
@@ -42,18 +44,18 @@ final class BenchHost: Sendable {
             try write(configuration(plugin: plugin, isolation, threaded: threaded), to: file)
             let process = try SpawnedProcess("/proc/self/exe", ["serve", "--stop-with-input", "--config", file])
             started(process)
-            return try await ready(process)
+            return try await ready(process, showsWarnings: showsWarnings)
         } catch let error as SystemError {
             throw BenchError(.unavailable, "\(error)")
         }
     }
 
-    private static func ready(_ process: SpawnedProcess) async throws -> BenchHost {
+    private static func ready(_ process: SpawnedProcess, showsWarnings: Bool) async throws -> BenchHost {
         let (lines, told) = AsyncStream.makeStream(of: String.self, bufferingPolicy: .bufferingNewest(64))
         let ended = Task {
             await withCheckedContinuation { continuation in
                 DispatchQueue(label: "chanserv.bench.host").async {
-                    follow(process, until: told)
+                    follow(process, until: told, showsWarnings: showsWarnings)
                     continuation.resume(returning: process.wait())
                 }
             }
@@ -77,8 +79,10 @@ final class BenchHost: Sendable {
             code == 65 ? .configuration : .unavailable, "the host did not start: \(reasons)")
     }
 
-    /// Hands over the lines up to the one that says *ready*; afterwards only warnings matter, and they are passed on.
-    private static func follow(_ process: SpawnedProcess, until told: AsyncStream<String>.Continuation) {
+    /// Hands over the lines up to the one that says *ready*. Afterwards it passes on errors, and warnings if they are shown.
+    private static func follow(
+        _ process: SpawnedProcess, until told: AsyncStream<String>.Continuation, showsWarnings: Bool
+    ) {
         var rest: [UInt8] = []
         var isReady = false
         while let line = process.readLine(&rest) {
@@ -86,11 +90,21 @@ final class BenchHost: Sendable {
                 told.yield(line)
                 isReady = line.contains(" ready: ")
                 if isReady { told.finish() }
-            } else if !line.contains(" info ") {
+            } else if isShown(line, showsWarnings: showsWarnings) {
                 StandardError.write("host: \(line)")
             }
         }
         told.finish()
+    }
+
+    /// Whether a line of the host that is ready is passed on. A log line is `TIME LEVEL LABEL: …`; any other line comes from a
+    /// crash.
+    private static func isShown(_ line: String, showsWarnings: Bool) -> Bool {
+        switch line.split(separator: " ", maxSplits: 2).dropFirst().first {
+        case "trace", "debug", "info", "notice": false
+        case "warning": showsWarnings
+        default: true
+        }
     }
 
     /// Ends it, and returns when it is gone.
