@@ -328,7 +328,7 @@ final class InMemoryConnection: Connection {
     func takeContext() -> RequestContext { pair.takeContext() }
     func setDelegate(_ delegate: (any ConnectionDelegate)?) { pair.setDelegate(delegate, of: side) }
     func callDelegateSoon() { pair.changed(side) }
-    // There is no thread on which a plugin's functions could be called.
+    // Events come on the threads of their callers.
     var isOnNetworkThread: Bool { false }
     func runSoon(_ body: @escaping @Sendable () -> Void) { pair.run(body) }
     func take() -> ReceivedBytes { pair.take(side) }
@@ -375,10 +375,7 @@ final class InMemoryConnection: Connection {
     func abort(_ message: String) { pair.end(side, .failed(message), dropsQueued: true) }
 }
 
-/// Runs closures one after the other, in a task: the network's thread.
-///
-/// Never on the thread that brings them: it may be in the middle of a plugin's function, which a delegate would then find itself
-/// inside of, and for as long as that function does not return nothing would happen in the network.
+/// Runs closures one after the other, on the thread that brings the first of them: the network's thread.
 final class InMemoryTurns: Sendable {
     fileprivate struct Inside {
         var waiting = Deque<@Sendable () -> Void>()
@@ -393,10 +390,7 @@ final class InMemoryTurns: Sendable {
             defer { inside.isRunning = true }
             return !inside.isRunning
         }
-        if isFirst { Task.detached { self.runAll() } }
-    }
-
-    private func runAll() {
+        guard isFirst else { return }
         while true {
             let next = inside.withLockedValue { inside in
                 let next = inside.waiting.popFirst()
