@@ -285,7 +285,7 @@ package final class RequestScope: ConnectionDelegate {
                 source.setBinding(binding)
                 isRegistered = register(source, makeWork)
                 guard isRegistered else { return .ended }
-                if try !connection.write(announcement.take()) { try noteFull() }
+                if try !connection.write(announcement.take()) { noteFull() }
             } catch {
                 throw ChanservError(error, while: "announcing a source")
             }
@@ -297,14 +297,21 @@ package final class RequestScope: ConnectionDelegate {
     }
 
     /// The connection takes no more announcements, until ``connectionChanged()`` says that it does.
-    private func noteFull() throws(ConnectionError) {
+    private func noteFull() {
         let deadline = configuration.masterWriteTimeout.map { surroundings.now() + $0 }
         inside.withLock { inside in
             inside.isFull = true
             inside.deadlines.announcing = deadline
         }
         // The room may have come, and been reported, before it was noted here that there was none.
-        guard try connection.write(ByteBuffer()) else {
+        let hasRoom: Bool
+        do throws(ConnectionError) {
+            hasRoom = try connection.write(ByteBuffer())
+        } catch {
+            // The source was announced: the client may have taken it, and then ended the request. The connection reports that.
+            return
+        }
+        guard hasRoom else {
             if let deadline { note(deadline: deadline) }
             return
         }
