@@ -305,14 +305,15 @@ package final class RequestScope: ConnectionDelegate {
             inside.deadlines.announcing = deadline
         }
         // The room may have come, and been reported, before it was noted here that there was none.
+        let hasRoom: Bool
         do throws(ConnectionError) {
-            guard try connection.write(ByteBuffer()) else {
-                if let deadline { note(deadline: deadline) }
-                return
-            }
+            hasRoom = try connection.write(ByteBuffer())
         } catch {
-            // The announcement was sent: the end of the connection is reported by itself, and a source that the client has
-            // taken goes on.
+            // The source was announced: the client may have taken it, and then ended the request. The connection reports that.
+            return
+        }
+        guard hasRoom else {
+            if let deadline { note(deadline: deadline) }
             return
         }
         inside.withLock { inside in

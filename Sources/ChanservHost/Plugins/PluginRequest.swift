@@ -65,7 +65,8 @@ final class PluginRequest: RequestWork, PolledOwner {
     // MARK: - RequestWork
 
     func resume() {
-        state.withLock { $0.object }?.turn()
+        // Not on a plugin thread that happens to bring the news, e.g. in the middle of a source's turn.
+        state.withLock { $0.object }?.turn(inPlace: scope.isOnNetworkThread)
     }
 
     func cancel() {
@@ -123,8 +124,7 @@ final class PluginRequest: RequestWork, PolledOwner {
                 // Sources are polled at the same time. The last one of a poll has its first turn here, which saves a change
                 // of threads, and so have all that are called on the network's thread, as long as the turn is short.
                 let isLate = monotonicNanoseconds() &- begin > PluginContext.turn
-                if isLate || !isLast && !isInline { source.startElsewhere() }
-                output.start()
+                source.start(output, inPlace: !isLate && (isLast || isInline))
             case .noRoom:
                 // A cancellation that came meanwhile has not seen this one.
                 if !state.withLock({ $0.putBack(header, source) }) { source.cancel() }

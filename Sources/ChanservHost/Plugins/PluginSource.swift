@@ -8,8 +8,16 @@ final class PluginSource: SourceWork, PolledOwner {
     private let output = Mutex<(any SourceOutput)?>(nil)
     /// Polls in a row that brought nothing. Used in turns only, which do not overlap.
     private nonisolated(unsafe) var idlePolls = IdlePolls()
-    /// Whether the first turn waits for a thread, so that the one that adds sources goes on with the next.
-    private let startsElsewhere = Atomic<Bool>(false)
+    /// Whether turns wait until the source was added; see ``start(_:inPlace:)``.
+    private let beginning = Atomic<Beginning>(.over)
+
+    private enum Beginning: UInt8, AtomicRepresentable {
+        case over
+        /// It is being added.
+        case adding
+        /// As `adding`, and there is room for frames.
+        case wanted
+    }
 
     var scope: RequestScope { request.scope }
 
@@ -26,11 +34,21 @@ final class PluginSource: SourceWork, PolledOwner {
     // MARK: - SourceWork
 
     func resume() {
-        object.turn(inPlace: !startsElsewhere.exchange(false, ordering: .relaxed))
+        guard beginning.compareExchange(expected: .adding, desired: .wanted, ordering: .relaxed).original == .over
+        else { return }
+        // Not on a plugin thread that happens to bring the news: it holds what it is in the middle of, e.g. other sources of the
+        // request, for as long as the plugin does not return.
+        object.turn(inPlace: scope.isOnNetworkThread)
     }
 
-    /// The next turn is not taken on the thread that asks for it.
-    func startElsewhere() { startsElsewhere.store(true, ordering: .relaxed) }
+    /// Starts the source, which was added to the request.
+    ///
+    /// - Parameter inPlace: whether the first turn is taken here, after all else, if this is the right thread.
+    func start(_ output: SourceScope, inPlace: Bool) {
+        beginning.store(.adding, ordering: .relaxed)
+        output.start()
+        if beginning.exchange(.over, ordering: .relaxed) == .wanted { object.turn(inPlace: inPlace) }
+    }
 
     func cancel() {
         output.withLock { $0 = nil }

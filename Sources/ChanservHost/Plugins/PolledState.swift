@@ -114,9 +114,10 @@ package struct PolledState: Sendable, Hashable {
         case doNothing
     }
 
-    /// The client is gone: nobody will poll any more.
+    /// The object will not be polled any more. A poll that runs is asked to return, also if the close was requested before: the
+    /// close waits for it.
     package mutating func receivedCancel() -> CancelAction {
-        guard cancellation == .none, !isCloseRequested else { return .doNothing }
+        guard cancellation == .none else { return .doNothing }
         switch phase {
         case .idle, .polling, .pending:
             cancellation = .running

@@ -43,6 +43,8 @@ struct ServingTableTests {
     private let open: OpenRequests
     private let table: ServingTable
     private let client: Client
+    /// A service that nothing holds withdraws its name.
+    private let services = NIOLockedValueBox<[Service]>([])
 
     init() {
         open = OpenRequests(surroundings: network.surroundings)
@@ -56,9 +58,12 @@ struct ServingTableTests {
         return (RunningInstance(id: id, key: key, plugin: plugin), plugin)
     }
 
+    @discardableResult
     private func bind(_ name: String, _ route: RouteID) throws -> Service {
-        try Server(multiplexer: network, configuration: Server.Configuration(), open: open)
+        let service = try Server(multiplexer: network, configuration: Server.Configuration(), open: open)
             .serve(name, handler: table.handler(for: route, options: RouteOptions()))
+        services.withLockedValue { $0.append(service) }
+        return service
     }
 
     /// Posts a request and returns what its listing ends with.
@@ -100,7 +105,7 @@ struct ServingTableTests {
         let (first, plugin) = instance(7, "a")
         let (second, _) = instance(8, "b")
         _ = table.publish([1: first])
-        _ = try bind("x", 1)
+        try bind("x", 1)
         let old = post("x")
         try await begun(1, plugin)
         _ = table.publish([1: first, 2: second])
@@ -118,7 +123,7 @@ struct ServingTableTests {
         let (old, oldPlugin) = instance(7, "old")
         let (new, newPlugin) = instance(8, "new")
         _ = table.publish([1: old])
-        _ = try bind("x", 1)
+        try bind("x", 1)
         // As if the retirement of the old one had come between look-up and lease.
         open.close(lease: 7)
         #expect(try await post("x").value == "x is not served any more")
@@ -145,7 +150,7 @@ struct ServingTableTests {
     @Test func `a leaving route leads requests to its instance until it has left`() async throws {
         let (running, plugin) = instance(7, "a")
         _ = table.publish([1: running])
-        _ = try bind("x", 1)
+        try bind("x", 1)
         #expect(table.publish([:]).map(\.id) == [7])
         #expect(!running.released.hasHappened)
         let late = post("x")
@@ -162,7 +167,7 @@ struct ServingTableTests {
     @Test func `a prepared route serves before the swap as part of the next generation`() async throws {
         let (running, plugin) = instance(7, "a")
         table.prepare(1, running)
-        _ = try bind("x", 1)
+        try bind("x", 1)
         let early = post("x")
         try await begun(1, plugin)
         #expect(open.countByGeneration == [1: 1])
@@ -173,7 +178,7 @@ struct ServingTableTests {
         let (other, otherPlugin) = instance(8, "b")
         table.prepare(2, other)
         table.abandon(2)
-        _ = try bind("y", 2)
+        try bind("y", 2)
         #expect(try await post("y").value == "y is not served any more")
         #expect(otherPlugin.count == 0)
     }
@@ -181,7 +186,7 @@ struct ServingTableTests {
     @Test func `a retirement waits for its requests, and cancels them at the deadline with the reason`() async throws {
         let (running, plugin) = instance(7, "a")
         _ = table.publish([1: running])
-        _ = try bind("x", 1)
+        try bind("x", 1)
         let (first, second) = (post("x"), post("x"))
         try await begun(2, plugin)
         let waiting = Task { [open] in await running.plugin.retire(7, in: open, deadline: .now + .seconds(50)) }

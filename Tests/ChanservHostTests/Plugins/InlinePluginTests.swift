@@ -84,7 +84,7 @@ struct InlinePluginTests {
             let longest = command + String(repeating: " ", count: 65_536 - command.utf8.count)
             try await expectInline(instance, longest)
             try await expectOnThreads(instance, longest + " ")
-            try await expectOnThreads(instance, "wokenthread" + longest)
+            try await expectOnThreads(instance, "wokenthread " + longest)
         }
     }
 

@@ -58,6 +58,7 @@ struct PluginABI11Tests {
         // With a small window nothing that was sent is released until the client reads.
         let instance = try await host.instance(lentBytesLimit: 25_000, on: .memory(window: 64))
         let source = try await instance.source("lend 10000")
+        await instance.idle()
         #expect(try await instance.texts("lends") == ["lends=5 releases=3 early=3"])
         #expect(try await source.drain().map(\.readableBytes) == [5] + Array(repeating: 10_000, count: 5) + [4])
     }

@@ -36,10 +36,13 @@ final class ProbeHost: Sendable {
 
     /// Compiles the probe with the header of version 1.0.
     func compileWithABI10() throws -> String {
-        // Found before that of the package, because it is in the folder of the source.
-        try Data(abi10Header.utf8).write(to: URL(fileURLWithPath: folder.file("chanserv_plugin.h")))
-        try CompiledPlugin.compile(probeSource, to: folder.file("old.so"), options: ["-DABI_1_0"])
-        return folder.file("old.so")
+        // Found before that of the package, because it is in the folder of the source: in one of its own, for no other compilation
+        // is to find it.
+        let own = folder.file("abi10")
+        try FileManager.default.createDirectory(atPath: own, withIntermediateDirectories: true)
+        try Data(abi10Header.utf8).write(to: URL(fileURLWithPath: own + "/chanserv_plugin.h"))
+        try CompiledPlugin.compile(probeSource, to: own + "/old.so", options: ["-DABI_1_0"])
+        return own + "/old.so"
     }
 
     /// Makes an instance and serves it.
