@@ -46,7 +46,7 @@ extension Node {
     /// What this node knows of the mesh now.
     public var listing: MeshListing {
         let (links, routes, peers) = core.shared.withLockedValue { shared in
-            (Array(shared.links.values), shared.registry.routes, shared.peers)
+            (Array(shared.links.up.values), shared.offers.registry.routes, shared.links.peers)
         }
         let counters = core.counters
         return MeshListing(

@@ -62,7 +62,7 @@ public final class Node: Sendable {
             }
             let address = server.localAddress ?? addresses[0]
             core.shared.withLockedValue {
-                $0.ownAddresses.listens(at: address.ipAddress ?? host, port: address.port ?? port)
+                $0.offers.ownAddresses.listens(at: address.ipAddress ?? host, port: address.port ?? port)
             }
             return address
         } catch {
@@ -213,7 +213,7 @@ public final class Node: Sendable {
 
     /// All that other nodes offer, as far as this node has heard.
     public var services: [ServiceOffer] {
-        ServiceRegistry.ordered(core.shared.withLockedValue { $0.registry.routes }).map(\.offer)
+        ServiceRegistry.ordered(core.shared.withLockedValue { $0.offers.registry.routes }).map(\.offer)
     }
 
     // MARK: - End

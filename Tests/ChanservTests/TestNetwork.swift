@@ -71,7 +71,7 @@ final class TestNetwork: Sendable {
     var names: Set<String> {
         switch kind {
         case .memory(let network): network.names
-        case .nodes(let server, _): Set(server.core.shared.withLockedValue { $0.portsByName.keys })
+        case .nodes(let server, _): Set(server.core.shared.withLockedValue { $0.bound.portsByName.keys })
         }
     }
 
@@ -104,7 +104,7 @@ final class TestNetwork: Sendable {
 
 extension Node {
     /// The links that are up.
-    fileprivate var links: [Link] { core.shared.withLockedValue { Array($0.links.values) } }
+    fileprivate var links: [Link] { core.shared.withLockedValue { Array($0.links.up.values) } }
 
     /// Waits until no link knows a stream, and nothing is counted for one.
     fileprivate func expectNothingLeft(_ sourceLocation: SourceLocation) async throws {

@@ -8,7 +8,7 @@ extension Node {
     /// How many offers its registry holds, each as often as links brought it.
     package var offerCount: Int {
         core.shared.withLockedValue { shared in
-            shared.links.keys.reduce(0) { $0 + shared.registry.count(on: $1) }
+            shared.links.up.keys.reduce(0) { $0 + shared.offers.registry.count(on: $1) }
         }
     }
 
@@ -23,5 +23,5 @@ extension Node {
     /// How many bytes it has granted to sources that servers may push.
     package var grantedBytes: Int { links.reduce(0) { $0 + $1.pushGrants.held } }
 
-    private var links: [Link] { core.shared.withLockedValue { Array($0.links.values) } }
+    private var links: [Link] { core.shared.withLockedValue { Array($0.links.up.values) } }
 }

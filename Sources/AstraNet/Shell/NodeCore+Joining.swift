@@ -135,7 +135,7 @@ extension NodeCore {
             case .lookUp(let target): lookUp(target)
             case .connect(let address, let hosts): connect(to: address, expecting: hosts)
             case .close(let id):
-                let link = shared.withLockedValue { $0.links[id] }
+                let link = shared.withLockedValue { $0.links.up[id] }
                 link?.close(AstraNetError(.closed, "it is to be joined no longer"))
             }
         }

@@ -17,15 +17,13 @@ extension NodeCore {
         }
         let result = shared.withLockedValue { shared -> Result<Listener, AstraNetError> in
             guard !shared.isClosed else { return .failure(AstraNetError(.closed, "the node is closed")) }
-            guard shared.portsByName[fullName] == nil else {
+            guard shared.bound.portsByName[fullName] == nil else {
                 return .failure(AstraNetError(.serviceInUse, "'\(fullName)' is bound already"))
             }
             let listener = Listener(
-                name: fullName, address: address(port: shared.takePort()), visibility: visibility,
+                name: fullName, address: address(port: shared.bound.takePort()), visibility: visibility,
                 answersSoon: answersSoon, node: self, onStream: onStream)
-            shared.listeners[listener.address.port] = listener
-            shared.portsByName[fullName] = listener.address.port
-            if let way = visibility.way { shared.scoped[way, default: []].insert(listener.address.port) }
+            shared.bound.add(listener)
             announce(.service, of: listener, &shared)
             return .success(listener)
         }
@@ -35,19 +33,13 @@ extension NodeCore {
     /// Withdraws a name.
     func unbind(_ listener: Listener) {
         shared.withLockedValue { shared in
-            guard shared.listeners.removeValue(forKey: listener.address.port) != nil else { return }
-            shared.portsByName[listener.name] = nil
-            if let way = listener.visibility.way {
-                shared.scoped[way]?.remove(listener.address.port)
-                if shared.scoped[way]?.isEmpty == true { shared.scoped[way] = nil }
-            }
-            announce(.noService, of: listener, &shared)
+            if shared.bound.remove(listener) { announce(.noService, of: listener, &shared) }
         }
     }
 
     /// Whom a DIAL from `remote` over `link` reaches at `port`; `nil` where that is nobody.
     func listener(on port: UInt32, for remote: HostID, over link: Link) -> Listener? {
-        guard let listener = shared.withLockedValue({ $0.listeners[port] }) else { return nil }
+        guard let listener = shared.withLockedValue({ $0.bound.listeners[port] }) else { return nil }
         guard let way = listener.visibility.way else { return listener }
         // A name that was told to one peer is not for others, who may guess its port.
         // Over another link to the same host it may come all the same: who claims to be behind one may not.
@@ -57,12 +49,12 @@ extension NodeCore {
 
     /// Whether names were told over `link` to one peer alone: sources that are still to be fetched.
     func hasScopedNames(on link: Link) -> Bool {
-        shared.withLockedValue { $0.scoped.keys.contains { $0.link == link.id } }
+        shared.withLockedValue { $0.bound.scoped.keys.contains { $0.link == link.id } }
     }
 
     /// Hands a stream to the listener of its port.
     func accept(_ stream: Stream) -> Acceptance {
-        let listener = shared.withLockedValue { $0.listeners[stream.localPort] }
+        let listener = shared.withLockedValue { $0.bound.listeners[stream.localPort] }
         return listener?.accept(stream) ?? .refused("nobody listens on \(stream.localAddress)")
     }
 
@@ -73,13 +65,13 @@ extension NodeCore {
         switch listener.visibility {
         case .everybody:
             guard configuration.role.announces else { return }
-            for link in shared.links.values {
+            for link in shared.links.up.values {
                 link.announce(command, listener.name, at: listener.address)
             }
         case .peer(let way):
-            guard let link = shared.links[way.link] else { return }
+            guard let link = shared.links.up[way.link] else { return }
             // Addressed to the host, a router passes it on to that host alone, as it does with every op.
-            let isDirect = shared.peers.host(of: way.link) == way.host
+            let isDirect = shared.links.peers.host(of: way.link) == way.host
             // It is told to the peer over this link, behind the announcement, and withdrawn when it was fetched.
             link.announce(
                 command, listener.name, at: listener.address, to: isDirect ? .peer : way.host, isPatient: true)
@@ -89,8 +81,8 @@ extension NodeCore {
     /// Tells a new link of all there is.
     func announceAll(to link: Link, peer: HostID, _ shared: inout Shared) {
         guard configuration.role.announces else { return }
-        let own = shared.listeners.values.filter { $0.visibility == .everybody }
-        let others = configuration.role == .router ? shared.registry.directOffers(except: peer) : []
+        let own = shared.bound.listeners.values.filter { $0.visibility == .everybody }
+        let others = configuration.role == .router ? shared.offers.registry.directOffers(except: peer) : []
         guard !own.isEmpty || !others.isEmpty else { return }
         link.announce(.service, all: own.lazy.map { ($0.name, $0.address) })
         link.announce(.service, all: others.lazy.map { ($0.name, $0.address) })
@@ -99,8 +91,8 @@ extension NodeCore {
     /// A router passes on what its direct peers offer to all others (protocol section 3).
     private func relay(_ command: Command, _ offer: ServiceOffer, _ shared: inout Shared) {
         guard configuration.role == .router, !offer.isRelayed else { return }
-        for id in shared.peers.links(except: offer.address.host) {
-            shared.links[id]?.announce(command, offer.name, at: offer.address)
+        for id in shared.links.peers.links(except: offer.address.host) {
+            shared.links.up[id]?.announce(command, offer.name, at: offer.address)
         }
     }
 
@@ -120,7 +112,7 @@ extension NodeCore {
         var unheard: [HostID] = []
         gone.inPieces(of: max(1, Self.withdrawnAtOnce / (1 + listeners))) { offers in
             unheard += shared.withLockedValue { shared in
-                let removals = shared.registry.drop(offers, from: link.id)
+                let removals = shared.offers.registry.drop(offers, from: link.id)
                 relay(withdrawn: removals, &shared)
                 return forgetUnheard(removals, &shared)
             }
@@ -135,12 +127,12 @@ extension NodeCore {
     /// - Parameter isTold: whether it was addressed to this node alone.
     func add(_ offer: ServiceOffer, from link: Link, isTold: Bool) -> Bool {
         let (result, waiters) = shared.withLockedValue { shared in
-            let result = shared.registry.add(
+            let result = shared.offers.registry.add(
                 offer, from: link.id, limit: configuration.maximumServicesPerLink, isTold: isTold)
-            guard case .added(let isFirst) = result else { return (result, [OfferWaiter]()) }
+            guard case .added(let isFirst) = result else { return (result, [RemoteOffers.OfferWaiter]()) }
             if isFirst { relay(.service, offer, &shared) }
             if offer.isRelayed { discover(offer, from: link, &shared) }
-            return (result, shared.waiters.removeValue(forKey: offer.name) ?? [])
+            return (result, shared.offers.waiters.removeValue(forKey: offer.name) ?? [])
         }
         for waiting in waiters { waiting.waiter.resume() }
         if case .added = result { watchers.changed() }
@@ -151,7 +143,7 @@ extension NodeCore {
     /// NO_SERVICE.
     func remove(_ offer: ServiceOffer, from link: Link) {
         let unheard = shared.withLockedValue { shared -> [HostID] in
-            guard let removal = shared.registry.remove(offer, from: link.id) else { return [] }
+            guard let removal = shared.offers.registry.remove(offer, from: link.id) else { return [] }
             relay(withdrawn: [removal], &shared)
             return forgetUnheard([removal], &shared)
         }
@@ -162,12 +154,11 @@ extension NodeCore {
     /// RST: a router said that it can no longer reach `host`.
     func routeLost(to host: HostID, over link: Link) {
         let (unheard, orphans, waiters) = shared.withLockedValue { shared in
-            let removals = shared.registry.remove(toldBy: host, over: link.id)
+            let removals = shared.offers.registry.remove(toldBy: host, over: link.id)
             relay(withdrawn: removals, &shared)
             let unheard = forgetUnheard(removals, &shared)
             let way = Way(host: host, link: link.id)
-            let orphans = (shared.scoped[way] ?? []).compactMap { shared.listeners[$0] }
-            return (unheard, orphans, shared.takeWaiters { $0 == way })
+            return (unheard, shared.bound.listeners(scopedTo: { $0 == way }), shared.offers.takeWaiters { $0 == way })
         }
         watchers.changed()
         unfollow(unheard)
@@ -177,7 +168,7 @@ extension NodeCore {
 
     /// Whether somebody offers `name` now.
     func hasOffer(of name: String) -> Bool {
-        shared.withLockedValue { $0.registry.hasOffer(of: name) }
+        shared.withLockedValue { $0.offers.registry.hasOffer(of: name) }
     }
 
     /// Picks an offer of `name` now; `nil` when there is none but the refused ones.
@@ -188,11 +179,11 @@ extension NodeCore {
         let now = now
         let result = shared.withLockedValue { shared -> Result<(Link, ServiceOffer, Bool)?, AstraNetError> in
             guard !shared.isClosed else { return .failure(AstraNetError(.closed, "the node is closed")) }
-            let candidates = shared.registry.candidates(for: name)
+            let candidates = shared.offers.registry.candidates(for: name)
             let route = OfferSelection.pick(
                 among: candidates, name: name, bucket: bucket, draw: draw, except: refused,
-                leaving: shared.registry.leaving, avoiding: { shared.penalties.isAvoided($0, now: now) })
-            guard let route, let link = shared.links[shared.preferredLink(for: route)] else { return .success(nil) }
+                leaving: shared.offers.registry.leaving, avoiding: { shared.offers.penalties.isAvoided($0, now: now) })
+            guard let route, let link = shared.links.up[shared.preferredLink(for: route)] else { return .success(nil) }
             return .success((link, route.offer, candidates.count <= refused.count + 1))
         }
         return try result.get()
@@ -200,12 +191,12 @@ extension NodeCore {
 
     /// A dial of `address` failed in a way that speaks against it.
     func penalize(_ address: Address) {
-        shared.withLockedValue { $0.penalties.failed(address, now: now) }
+        shared.withLockedValue { $0.offers.penalties.failed(address, now: now) }
     }
 
     func forgive(_ address: Address) {
         shared.withLockedValue { shared in
-            if !shared.penalties.isEmpty { shared.penalties.succeeded(address) }
+            if !shared.offers.penalties.isEmpty { shared.offers.penalties.succeeded(address) }
         }
     }
 
@@ -217,8 +208,7 @@ extension NodeCore {
         let instant = surroundings.deadline(deadline, on: timers)
         while true {
             let (result, id) = shared.withLockedValue { shared -> (Result<Void, AstraNetError>?, UInt32) in
-                shared.lastWaiter &+= 1
-                return (shared.offerState(of: name, from: way), shared.lastWaiter)
+                (shared.offerState(of: name, from: way), shared.offers.takeWaiterID())
             }
             if let result { return try result.get() }
             let place = WaitForOffer(wait: OfferWait(core: self, name: name, way: way))
@@ -253,18 +243,13 @@ private struct WaitForOffer: WaitPlace {
     func put(_ waiter: Waiter) -> Bool {
         wait.core.shared.withLockedValue { shared in
             guard shared.offerState(of: wait.name, from: wait.way) == nil else { return false }
-            shared.waiters[wait.name, default: []].append(NodeCore.OfferWaiter(waiter: waiter, way: wait.way))
+            shared.offers.wait(for: wait.name, waiter, way: wait.way)
             return true
         }
     }
 
     func takeWaiter(_ id: UInt32) -> Waiter? {
-        wait.core.shared.withLockedValue { shared in
-            guard let index = shared.waiters[wait.name]?.firstIndex(where: { $0.waiter.id == id }) else { return nil }
-            let waiting = shared.waiters[wait.name]?.remove(at: index)
-            if shared.waiters[wait.name]?.isEmpty == true { shared.waiters[wait.name] = nil }
-            return waiting?.waiter
-        }
+        wait.core.shared.withLockedValue { $0.offers.takeWaiter(id, for: wait.name) }
     }
 }
 
@@ -272,8 +257,8 @@ extension NodeCore.Shared {
     /// The end of a wait for an offer of `name`; `nil` while there is none.
     fileprivate func offerState(of name: String, from way: NodeCore.Way?) -> Result<Void, AstraNetError>? {
         if isClosed { return .failure(AstraNetError(.closed, "the node is closed")) }
-        if registry.hasOffer(of: name) { return .success(()) }
-        if let way, links[way.link] == nil { return .failure(NodeCore.wayGone) }
+        if offers.registry.hasOffer(of: name) { return .success(()) }
+        if let way, links.up[way.link] == nil { return .failure(NodeCore.wayGone) }
         return nil
     }
 }
@@ -281,7 +266,7 @@ extension NodeCore.Shared {
 extension NodeCore.Shared {
     /// The link to dial a route over: of several that lead to its host or its router, the one that stays.
     fileprivate func preferredLink(for route: ServiceRegistry.Route) -> NodeCore.LinkID {
-        let preferred = peers.host(of: route.link).flatMap { peers.link(to: $0) } ?? route.link
-        return registry.leaving.contains(preferred) ? route.link : preferred
+        let preferred = links.peers.host(of: route.link).flatMap { links.peers.link(to: $0) } ?? route.link
+        return offers.registry.leaving.contains(preferred) ? route.link : preferred
     }
 }

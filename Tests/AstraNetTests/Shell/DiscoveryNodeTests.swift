@@ -176,7 +176,7 @@ import Testing
         let used = try #require(client.listing.links.first?.address)
         let index = try #require(ports.firstIndex { used.hasSuffix(":\($0)") })
         try await proxies[index].close()
-        let link = try #require(client.core.shared.withLockedValue { $0.links.values.first })
+        let link = try #require(client.core.shared.withLockedValue { $0.links.up.values.first })
         link.close(AstraNetError(.linkLost, "cut"))
         try await eventually { client.listing.links.contains { $0.address.hasSuffix(":\(ports[1 - index])") } }
         try await client.expectEcho("echo")

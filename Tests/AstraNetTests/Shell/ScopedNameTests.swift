@@ -108,7 +108,7 @@ import Testing
         try await server.join(address)
         try await eventually { client.services.count == 2 }
         while !client.core.shared.withLockedValue({
-            $0.penalties.isAvoided(Address(silent.host, 9), now: client.core.now)
+            $0.offers.penalties.isAvoided(Address(silent.host, 9), now: client.core.now)
         }) {
             try await client.expectEcho("echo")
         }

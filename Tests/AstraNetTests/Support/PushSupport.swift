@@ -139,7 +139,7 @@ extension AstraNet.Stream {
 
 extension Node {
     /// The links that are up.
-    var links: [Link] { core.shared.withLockedValue { Array($0.links.values) } }
+    var links: [Link] { core.shared.withLockedValue { Array($0.links.up.values) } }
 
     /// Waits until no link knows a stream, and nothing is counted for one.
     func expectNothingLeft(sourceLocation: SourceLocation = #_sourceLocation) async throws {

@@ -36,12 +36,10 @@ extension NodeCore {
         let (total, heaviest) = shared.withLockedValue { shared in
             var total = 0
             var heaviest: (link: Link, weight: Double)?
-            for links in [shared.links.values, shared.handshaking.values] {
-                for other in links {
-                    total += other.halfOp.count
-                    let weight = other.halfOp.weight(now: now)
-                    if weight > heaviest?.weight ?? 0 { heaviest = (other, weight) }
-                }
+            for other in shared.links.all {
+                total += other.halfOp.count
+                let weight = other.halfOp.weight(now: now)
+                if weight > heaviest?.weight ?? 0 { heaviest = (other, weight) }
             }
             return (total, heaviest?.link)
         }

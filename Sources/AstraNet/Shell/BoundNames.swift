@@ -1,0 +1,41 @@
+/// The services that are bound on a node, and its port numbers.
+struct BoundNames {
+    /// By port.
+    private(set) var listeners: [UInt32: Listener] = [:]
+    private(set) var portsByName: [String: UInt32] = [:]
+    /// The ports of listeners that are announced to one peer only.
+    private(set) var scoped: [NodeCore.Way: Set<UInt32>] = [:]
+    private var lastPort = Address.firstDynamicPort - 1
+
+    /// Returns the next port that no listener has.
+    mutating func takePort() -> UInt32 {
+        repeat {
+            lastPort = lastPort == .max ? Address.firstDynamicPort : lastPort + 1
+        } while listeners[lastPort] != nil
+        return lastPort
+    }
+
+    mutating func add(_ listener: Listener) {
+        listeners[listener.address.port] = listener
+        portsByName[listener.name] = listener.address.port
+        if let way = listener.visibility.way { scoped[way, default: []].insert(listener.address.port) }
+    }
+
+    /// Removes a listener.
+    ///
+    /// - Returns: whether it was there.
+    mutating func remove(_ listener: Listener) -> Bool {
+        guard listeners.removeValue(forKey: listener.address.port) != nil else { return false }
+        portsByName[listener.name] = nil
+        if let way = listener.visibility.way {
+            scoped[way]?.remove(listener.address.port)
+            if scoped[way]?.isEmpty == true { scoped[way] = nil }
+        }
+        return true
+    }
+
+    /// Returns the listeners that are announced only to peers for which `isMeant` holds.
+    func listeners(scopedTo isMeant: (NodeCore.Way) -> Bool) -> [Listener] {
+        scoped.filter { isMeant($0.key) }.flatMap(\.value).compactMap { listeners[$0] }
+    }
+}
