@@ -362,10 +362,15 @@ final class LinkHandler: ChannelInboundHandler {
         let round = writer.pack(isWritable: isWritable, &machine)
         if round.size > 0 { write(to: context) }
         guard isWritable else {
-            return perform(machine.wroteWhileFull(round.size))
+            perform(machine.wroteWhileFull(round.size))
+            // What other threads asked for since the turns were taken does not wait until the connection takes more.
+            return streams.wakeAll()
         }
         if round.size > 0 { machine.wrote(now: link.now, isStalled: !context.channel.isWritable) }
-        if round.isBehind { return flushAgain(context) }
+        if round.isBehind {
+            streams.wakeAll()
+            return flushAgain(context)
+        }
         if round.hasStreams { link.hurryAfterBytes() }
         streams.wakeAll()
         if machine.isFlushing, !writer.hasBacklog, !streams.hasLingering, link.isOutboundEmpty {
