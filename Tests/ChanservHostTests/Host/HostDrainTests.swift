@@ -33,7 +33,7 @@ import Testing
         }
         try await offers("stream", of: node, count: 2)
         let client = Client(multiplexer: AstraNetMultiplexer(node))
-        let isOver = Event()
+        let (isUnderWay, isOver) = (Event(), Event())
         let clients = Task {
             try await withThrowingTaskGroup(of: Int.self) { group in
                 for _ in 0..<4 {
@@ -42,6 +42,7 @@ import Testing
                         while !isOver.hasHappened {
                             try await client.stream(count: 20)
                             count += 1
+                            isUnderWay.happened()
                         }
                         return count
                     }
@@ -49,6 +50,8 @@ import Testing
                 return try await group.reduce(0, +)
             }
         }
+        // Otherwise all drains may be over before the first client began.
+        _ = await isUnderWay.wait(until: .now + .seconds(60))
         for _ in 0..<20 {
             let outcome = try await one.host.drain("stream")
             #expect(outcome == DrainOutcome(result: .drained, cancelled: 0))

@@ -187,7 +187,13 @@ final class ProbeInstance: Sendable {
         var configuration = Client.Configuration()
         configuration.acceptsPushedSources = way.acceptsPushedSources
         let client = Client(multiplexer: network.client, configuration: configuration)
-        return ProbeSources(sources: try await client.lookupAndPost(service.vAddr, body: ByteBuffer(string: command)))
+        do {
+            return ProbeSources(
+                sources: try await client.lookupAndPost(service.vAddr, body: ByteBuffer(string: command)))
+        } catch let error as ChanservError {
+            // A refusal of a large request may come before the client has noticed that all of it was sent.
+            throw error.asThePluginGaveIt
+        }
     }
 
     /// The only source of a request.
