@@ -30,7 +30,9 @@ extension NodeCore {
         for id in talkers {
             shared.links.talkers[id]?.remove(lost)
             if shared.links.talkers[id]?.isEmpty == true { shared.links.talkers[id] = nil }
-            guard let link = shared.links.up[id], let peer = shared.links.peers.host(of: id), peer != host else { continue }
+            guard let link = shared.links.up[id], let peer = shared.links.peers.host(of: id), peer != host else {
+                continue
+            }
             var ops = ByteBuffer()
             ops.writeReset(of: host, to: peer)
             // Behind what is still to be forwarded: a stream that ended well before stays one.
@@ -43,7 +45,9 @@ extension NodeCore {
     /// Other links to `host` than `link`, of many some.
     func links(to host: HostID, except link: Link, atMost count: Int) -> [Link] {
         shared.withLockedValue { shared in
-            shared.links.peers.links(to: host).lazy.filter { $0 != link.id }.prefix(count).compactMap { shared.links.up[$0] }
+            shared.links.peers.links(to: host).lazy.filter { $0 != link.id }.prefix(count).compactMap {
+                shared.links.up[$0]
+            }
         }
     }
 
@@ -95,8 +99,8 @@ extension NodeCore {
     /// - Returns: these hosts.
     func forgetUnheard(_ removals: [ServiceRegistry.Removal], _ shared: inout Shared) -> [HostID] {
         var unheard: Set<HostID> = []
-        for removal in removals where removal.offer.isRelayed && !shared.offers.registry.isRelayed(removal.offer.address.host)
-        {
+        for removal in removals
+        where removal.offer.isRelayed && !shared.offers.registry.isRelayed(removal.offer.address.host) {
             unheard.insert(removal.offer.address.host)
         }
         for host in unheard { shared.offers.discovery.forget(host) }

@@ -146,7 +146,10 @@ final class NodeCore: Sendable {
         let (links, listeners, waiters) = shared.withLockedValue { shared in
             shared.isClosed = true
             defer { shared.offers.waiters = [:] }
-            return (shared.links.all, Array(shared.bound.listeners.values), shared.offers.waiters.values.flatMap { $0.map(\.waiter) })
+            return (
+                shared.links.all, Array(shared.bound.listeners.values),
+                shared.offers.waiters.values.flatMap { $0.map(\.waiter) }
+            )
         }
         for waiter in waiters { waiter.resume(.gone) }
         watchers.finish()

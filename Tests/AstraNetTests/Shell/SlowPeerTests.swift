@@ -40,7 +40,9 @@ import Testing
     private func link(of node: Node, to host: HostID) async throws -> Link {
         try await eventually { node.peers.contains(host) }
         return try #require(
-            node.core.shared.withLockedValue { shared in shared.links.peers.link(to: host).flatMap { shared.links.up[$0] } })
+            node.core.shared.withLockedValue { shared in
+                shared.links.peers.link(to: host).flatMap { shared.links.up[$0] }
+            })
     }
 
     @Test func aRouterWithVeryManyServicesTellsAPeerThatReadsSlowlyAllOfThem() async throws {
