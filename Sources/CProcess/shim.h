@@ -5,6 +5,8 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -75,4 +77,30 @@ static inline unsigned long long chanserv_open_files_limit(void) {
 static inline int chanserv_limit(int resource, unsigned long long soft, unsigned long long hard) {
     struct rlimit limit = {(rlim_t)soft, (rlim_t)hard};
     return setrlimit((__rlimit_resource_t)resource, &limit);
+}
+
+/* Reports one event of a descriptor to an epoll instance: bytes to read, or their end. Then it rests until it is rearmed. */
+static inline int chanserv_epoll_control(int epoll, int operation, int descriptor, uint64_t number) {
+    struct epoll_event event;
+    event.events = EPOLLIN | EPOLLONESHOT;
+    event.data.u64 = number;
+    return epoll_ctl(epoll, operation, descriptor, &event);
+}
+static inline int chanserv_epoll_create(void) { return epoll_create1(EPOLL_CLOEXEC); }
+static inline int chanserv_epoll_add(int epoll, int descriptor, uint64_t number) {
+    return chanserv_epoll_control(epoll, EPOLL_CTL_ADD, descriptor, number);
+}
+static inline int chanserv_epoll_rearm(int epoll, int descriptor, uint64_t number) {
+    return chanserv_epoll_control(epoll, EPOLL_CTL_MOD, descriptor, number);
+}
+static inline int chanserv_epoll_remove(int epoll, int descriptor) {
+    return chanserv_epoll_control(epoll, EPOLL_CTL_DEL, descriptor, 0);
+}
+
+/* Waits for events and puts the numbers of their descriptors into `numbers`, at most 32. */
+static inline int chanserv_epoll_wait(int epoll, uint64_t numbers[32]) {
+    struct epoll_event events[32];
+    int count = epoll_wait(epoll, events, 32, -1);
+    for (int i = 0; i < count; i++) numbers[i] = events[i].data.u64;
+    return count;
 }

@@ -37,7 +37,7 @@ package final class ChildProcess: Sendable {
     /// Its number. It is another's once the process was taken away: never signal it, use ``signal(_:)``.
     package let id: Int32
     private let descriptor: Int32
-    private let watch: any DispatchSourceRead
+    private let watch: ReadSource
     private let ended = Event()
     private let result: NIOLockedValueBox<ChildExit?>
 
@@ -51,33 +51,41 @@ package final class ChildProcess: Sendable {
     private init(holding id: pid_t, of program: Program) throws(ProcessError) {
         self.id = id
         descriptor = chanserv_pidfd_open(id)
-        guard descriptor >= 0 else {
-            // Only where the system is out of descriptors: what cannot be held must not be left alone.
-            let code = errno
-            _ = Glibc.kill(-id, SIGKILL)
-            var status: Int32 = 0
-            while waitpid(id, &status, 0) < 0 && errno == EINTR {}
-            throw ProcessError("cannot hold \(program.path)", code: code)
-        }
+        guard descriptor >= 0 else { throw Self.end(id, ProcessError("cannot hold \(program.path)", code: errno)) }
         let descriptor = descriptor
         let result = NIOLockedValueBox<ChildExit?>(nil)
         let ended = ended
         self.result = result
-        let watch = DispatchSource.makeReadSource(fileDescriptor: descriptor, queue: Self.queue)
-        self.watch = watch
-        watch.setEventHandler {
-            guard let exit = Self.wait(for: descriptor, WEXITED | WNOHANG | WNOWAIT) else { return }
-            if exit != .unknown {
-                // What it has started and left behind; its number is not another group's as long as it was not taken away.
-                _ = Glibc.kill(-id, SIGKILL)
-                _ = Self.wait(for: descriptor, WEXITED | WNOHANG)
-            }
-            result.withLockedValue { $0 = exit }
-            ended.happened()
+        watch = ReadSource(
+            descriptor, on: Self.queue,
+            onReadable: { watch in
+                guard let exit = Self.wait(for: descriptor, WEXITED | WNOHANG | WNOWAIT) else { return }
+                if exit != .unknown {
+                    // What it has started and left behind; its number is not another group's as long as it was not taken away.
+                    _ = Glibc.kill(-id, SIGKILL)
+                    _ = Self.wait(for: descriptor, WEXITED | WNOHANG)
+                }
+                result.withLockedValue { $0 = exit }
+                ended.happened()
+                watch.cancel()
+            },
+            onCancel: { close(descriptor) })
+        do throws(ProcessError) {
+            try watch.activate()
+        } catch {
             watch.cancel()
+            throw Self.end(id, error)
         }
-        watch.setCancelHandler { close(descriptor) }
-        watch.activate()
+    }
+
+    /// Ends a process that cannot be held, because the system is out of descriptors or memory: it must not be left alone.
+    ///
+    /// - Returns: `error`.
+    private static func end(_ id: pid_t, _ error: ProcessError) -> ProcessError {
+        _ = Glibc.kill(-id, SIGKILL)
+        var status: Int32 = 0
+        while waitpid(id, &status, 0) < 0 && errno == EINTR {}
+        return error
     }
 
     private static let queue = DispatchQueue(label: "chanserv.children")

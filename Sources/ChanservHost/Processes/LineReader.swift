@@ -5,7 +5,7 @@ internal import NIOConcurrencyHelpers
 /// Reads lines from a pipe or a socket as they come. A line that is too long is handed over in pieces, so that whatever
 /// writes there cannot make this hold more than one.
 final class LineReader: Sendable {
-    private let source: any DispatchSourceRead
+    private let source: ReadSource
     private let ended = Event()
 
     /// - Parameters:
@@ -19,9 +19,7 @@ final class LineReader: Sendable {
     ) {
         _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK)
         // On the threads that are there anyway: with a queue of its own each reader would keep one more busy now and then.
-        let source = DispatchSource.makeReadSource(
-            fileDescriptor: descriptor, queue: DispatchQueue(label: "chanserv.lines", target: .global()))
-        self.source = source
+        let queue = DispatchQueue(label: "chanserv.lines", target: .global())
         let rest = NIOLockedValueBox<[UInt8]>([])
         let take: @Sendable (ArraySlice<UInt8>) -> Void = { bytes in
             rest.withLockedValue { rest in
@@ -29,7 +27,7 @@ final class LineReader: Sendable {
                 Self.takeLines(&rest, limit: limit, onLine)
             }
         }
-        source.setEventHandler {
+        let onReadable: @Sendable (ReadSource) -> Void = { source in
             var part = [UInt8](repeating: 0, count: 1 << 14)
             // A few times, then others get their turn: the source fires again while there is more.
             for _ in 0..<4 {
@@ -44,7 +42,7 @@ final class LineReader: Sendable {
             }
         }
         let ended = ended
-        source.setCancelHandler {
+        source = ReadSource(descriptor, on: queue, onReadable: onReadable) {
             // What was written before the end of a process is here, also where nobody came to read it in time. No more than a
             // pipe holds: another may go on writing.
             var part = [UInt8](repeating: 0, count: 1 << 16)
@@ -59,7 +57,12 @@ final class LineReader: Sendable {
             onEnd()
             ended.happened()
         }
-        source.activate()
+        do throws(ProcessError) {
+            try source.activate()
+        } catch {
+            // The system is out of memory for it. What cannot be read has ended: the callers end the process at the other end.
+            source.cancel()
+        }
     }
 
     private static func takeLines(
