@@ -186,7 +186,7 @@ final class NamedSources: ConnectionDelegate {
         let receiver = SourceReceiver(name, multiplexer, configuration, deadline: deadline) { [self] in
             let closes = inside.withLock { inside -> Bool in
                 inside.dialling -= 1
-                guard case .cancelled = inside.phase else { return false }
+                if case .receiving = inside.phase { return false }
                 return inside.dialling == 0
             }
             if closes { master.close() }
@@ -205,14 +205,16 @@ final class NamedSources: ConnectionDelegate {
     }
 
     private func ended(_ phase: Phase) {
-        let isNews = inside.withLock { inside -> Bool in
-            guard case .receiving = inside.phase else { return false }
+        let (isNews, closes) = inside.withLock { inside -> (Bool, Bool) in
+            guard case .receiving = inside.phase else { return (false, false) }
             inside.phase = phase
-            return true
+            return (true, inside.dialling == 0)
         }
         news.signal()
         guard isNews else { return }
-        master.close()
+        // Otherwise with the last dial: a server drops names that are not dialled yet when its client ends the request
+        // (`docs/protocol.md` §5).
+        if closes { master.close() }
         if case .failed(let error) = phase { configuration.onError(error) }
     }
 }
