@@ -40,8 +40,9 @@ final class RequestWorkload: @unchecked Sendable {
 
     func add(_ server: AnsweringServer) { servers.append(server) }
 
-    /// What is still open although every request has ended at its client.
-    func leftovers() -> String? {
+    /// What has not ended, at clients or at servers.
+    func unsettled() -> String? {
+        if !open.isEmpty { return "requests hang: \(open.sorted())" }
         for server in servers {
             if let problem = server.leftovers() { return problem }
         }

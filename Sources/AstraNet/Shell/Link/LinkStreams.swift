@@ -118,7 +118,6 @@ final class LinkStreams {
         }
         table.insert(stream, halfOpenSince: isEager ? nil : link.now)
         if isEager, case .refused(let message) = listener.accept(stream) {
-            node.counters.refusedStreams.add(1, ordering: .relaxed)
             remove(stream)
             failLocally(stream, AstraNetError(.closed, message))
             return refuse(remote, local, message, understands: understandsError)
