@@ -309,7 +309,7 @@ final class LinkStreams {
                 failure = AstraNetError(code, String(buffer: op.payload.prefix(1_024)))
                 settlesOffer = wasOffered
                 // Its FIN1 and FIN2 do not leave any more.
-                tellsDecline = isOffered && storage.isEndedHere
+                tellsDecline = isOffered && storage.state.isClosedHere
             case .forceClosed:
                 settlesOffer = wasOffered
                 failure = AstraNetError(.failedByPeer, "the peer closed the stream by force")
