@@ -28,7 +28,7 @@ public struct MeshListing: Sendable, Hashable {
         public var links = 0
         /// SERVICEs beyond `maximumServicesPerLink`.
         public var services = 0
-        /// Dials beyond `maximumStreamsPerLink` or `maximumHalfOpenPerLink`.
+        /// Dials beyond `maximumStreamsPerLink`, `maximumHalfOpenPerLink` or `maximumBacklog`.
         public var streams = 0
         /// Streams that failed because of `maximumBufferedPerLink` or `maximumBuffered`.
         public var overfull = 0

@@ -154,6 +154,7 @@ public final class Listener: Sendable {
             if storage.isClosed { return (.refused("'\(name)' was withdrawn"), nil) }
             if onStream != nil { return (nil, nil) }
             guard storage.accepted.count < node.configuration.maximumBacklog else {
+                node.counters.refusedStreams.add(1, ordering: .relaxed)
                 return (.refused("\(address) has as many streams as it may have that were not taken yet"), nil)
             }
             storage.accepted.append(stream)

@@ -242,7 +242,7 @@ public final class Stream: Sendable {
     public func onPeerGone(_ body: @escaping @Sendable () -> Void) {
         var earlier: (@Sendable () -> Void)?
         let callNow = withStorage { storage -> Bool in
-            if storage.isEndedHere { return false }
+            if storage.state.isClosedHere { return false }
             if storage.state.isPeerGone { return true }
             let active = storage.activate()
             earlier = active.state.onPeerGone
@@ -255,7 +255,7 @@ public final class Stream: Sendable {
 
     /// Whether the peer has finished, stopped or failed the stream, or the link broke. `false` once this end has closed or failed
     /// it.
-    public var isPeerGone: Bool { withStorage { $0.state.isPeerGone && !$0.isEndedHere } }
+    public var isPeerGone: Bool { withStorage { $0.state.isPeerGone && !$0.state.isClosedHere } }
 
     // MARK: - Delegate
 
@@ -267,7 +267,7 @@ public final class Stream: Sendable {
         var delegate = delegate
         withStorage { storage in
             // Nothing more happens to an ended stream: the caller looks at what has come.
-            guard delegate == nil || !storage.isEndedHere && storage.state.phase != .ended else { return }
+            guard delegate == nil || !storage.state.isClosedHere && storage.state.phase != .ended else { return }
             guard delegate != nil || storage.active != nil else { return }
             // The earlier one is released outside the lock.
             swap(&delegate, &storage.activate().state.delegate)
@@ -401,18 +401,6 @@ extension StreamState.ReadSide {
 }
 
 extension Stream.Storage {
-    /// This end closed or failed the stream itself.
-    var isEndedHere: Bool {
-        if case .ending(let ending) = state.writing { return ending != .finish }
-        return state.reading.error?.code == .closed
-    }
-
-    /// The peer or the network ended the stream with an error.
-    var hasFailed: Bool {
-        guard let error = state.reading.error else { return false }
-        return error.code != .closed
-    }
-
     /// How many bytes came that were not taken.
     var unread: Int { active?.state.inbox.readableBytes ?? 0 }
 

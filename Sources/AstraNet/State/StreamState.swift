@@ -98,6 +98,7 @@ package struct StreamState: Hashable, Sendable {
         static let offerMade = Flags(rawValue: 8)
         static let offerReceived = Flags(rawValue: 16)
         static let endingSent = Flags(rawValue: 32)
+        static let closedHere = Flags(rawValue: 64)
 
         mutating func set(_ flag: Flags, _ isSet: Bool) {
             if isSet { insert(flag) } else { remove(flag) }
@@ -134,6 +135,11 @@ package struct StreamState: Hashable, Sendable {
     private(set) var isEndedHere: Bool {
         get { flags.contains(.endingSent) }
         set { flags.set(.endingSent, newValue) }
+    }
+    /// This end closed or failed the stream itself. Not read from the error: a link that this node closed has the same code.
+    private(set) var isClosedHere: Bool {
+        get { flags.contains(.closedHere) }
+        set { flags.set(.closedHere, newValue) }
     }
     /// Whether only the client's answer to a pushed stream is missing.
     var isKept: Bool { isEndedHere && offer == .made && phase != .ended }
@@ -288,6 +294,7 @@ package struct StreamState: Hashable, Sendable {
             return .doNothing
         }
         if ending != .finish {
+            isClosedHere = true
             // Nobody reads any more. A dialer or acceptor whose stream never opened has nothing to wait for either.
             if reading == .open { reading = .failed(AstraNetError(.closed, "this end of the stream is closed")) }
             if phase != .open { queued = 0 }

@@ -449,10 +449,11 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
 }
 
 extension ConnectionError {
-    /// Whether the peer, or the way to it, caused the error.
+    /// Whether the peer, or the way to it, caused the error. `closed` is the network of this end being shut down: a source that
+    /// ends its connection itself writes no more to it.
     var isPeersDoing: Bool {
         switch code {
-        case .failedByPeer, .closedByPeer, .connectionLost, .deadlineExceeded, .protocolViolation: true
+        case .failedByPeer, .closedByPeer, .connectionLost, .deadlineExceeded, .protocolViolation, .closed: true
         default: false
         }
     }

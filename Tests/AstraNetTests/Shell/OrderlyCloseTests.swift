@@ -53,4 +53,18 @@ import Testing
         #expect(peer.channel.isActive)
         await peer.close()
     }
+
+    /// Its error has the code that the owner gets after a close of its own, which says nothing of the peer.
+    @Test func `a stream over a link that this node closes is gone for its owner`() async throws {
+        let node = Node.patient()
+        let target = try node.bind("target")
+        let peer = try await RawPeer.connect(to: try await node.listening())
+        peer.sendHandshake()
+        peer.send([peer.op(.dial, to: target.address, from: 1), peer.op(.ack, to: target.address, from: 1)])
+        let stream = try await target.nextStream(deadline: .soon)
+        #expect(!stream.isPeerGone)
+        await node.shutdown(grace: .zero)
+        #expect(stream.isPeerGone)
+        await peer.close()
+    }
 }

@@ -17,6 +17,7 @@ final class Signal: @unchecked Sendable {
     func fire() {
         let woken = waiters
         waiters = []
+        world.waits -= woken.count
         for waiter in woken { waiter.continuation.resume() }
     }
 
@@ -27,6 +28,7 @@ final class Signal: @unchecked Sendable {
             try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
                 if Task.isCancelled { return continuation.resume(throwing: CancellationError()) }
                 waiters.append((id, continuation))
+                world.waits += 1
                 world.after(deadline > world.now ? deadline - world.now : 0) {
                     self.take(id)?.resume(throwing: DeadlinePassed())
                 }
@@ -38,6 +40,7 @@ final class Signal: @unchecked Sendable {
 
     private func take(_ id: Int) -> CheckedContinuation<Void, any Error>? {
         guard let index = waiters.firstIndex(where: { $0.id == id }) else { return nil }
+        world.waits -= 1
         return waiters.remove(at: index).continuation
     }
 }

@@ -14,15 +14,17 @@ final class AnsweringServer: @unchecked Sendable {
     init(_ multiplexer: any Multiplexer, _ workload: RequestWorkload, _ random: inout SeededRandom) {
         self.workload = workload
         server = Server(
-            multiplexer: multiplexer, configuration: Self.configuration(workload.world, &random))
+            multiplexer: multiplexer, configuration: Self.configuration(workload, &random))
     }
 
-    private static func configuration(_ world: World, _ random: inout SeededRandom) -> Server.Configuration {
+    private static func configuration(
+        _ workload: RequestWorkload, _ random: inout SeededRandom
+    ) -> Server.Configuration {
         func timeout(_ percent: Int, _ range: ClosedRange<Int>) -> Duration? {
             random.chance(percent) ? .milliseconds(random.pick(range)) : nil
         }
         var configuration = Server.Configuration()
-        configuration.executor = world.executor
+        configuration.executor = workload.world.executor
         configuration.maxErrorMass = random.pick([0, 3, 10])
         configuration.errorPause = .seconds(1)
         configuration.chanAcceptTimeout = .milliseconds(random.pick(4_000...20_000))
@@ -36,6 +38,7 @@ final class AnsweringServer: @unchecked Sendable {
         configuration.maxConcurrentRequests = random.pick([1, 4, 4_096])
         configuration.maxOpenRequests = random.chance(10) ? 3 : nil
         configuration.maxUnacceptedSources = random.pick([1, 4, 256])
+        if workload.losesClientsSilently { configuration.servingTimeout = configuration.servingTimeout ?? .seconds(30) }
         return configuration
     }
 

@@ -73,6 +73,7 @@ final class GoLikeClient: @unchecked Sendable {
     private let workload: RequestWorkload
     private let received: ReceivedAnswer
     private var failure: (any Error)?
+    private var readers: [Task<Void, Never>] = []
     private var openReaders = 0
     private var isGivenUp = false
 
@@ -86,13 +87,18 @@ final class GoLikeClient: @unchecked Sendable {
     }
 
     func run() async -> RequestWorkload.Outcome {
-        do {
-            try await post()
-        } catch {
-            workload.judge(error, of: request.id, "a Go-like client")
-            failure = failure ?? error
+        // A source whose name the server has dropped keeps its reader for 10 s, and there may be hundreds of them.
+        await withTaskCancellationHandler {
+            do {
+                try await post()
+            } catch {
+                workload.judge(error, of: request.id, "a Go-like client")
+                failure = failure ?? error
+            }
+            while openReaders > 0 { await world.sleep(10 * World.millisecond) }
+        } onCancel: {
+            for reader in readers { reader.cancel() }
         }
-        while openReaders > 0 { await world.sleep(10 * World.millisecond) }
         if isGivenUp || Task.isCancelled { return .givenUp }
         return failure.map { .failed($0) } ?? .whole
     }
@@ -108,7 +114,7 @@ final class GoLikeClient: @unchecked Sendable {
         let frames = GoLikeFrames(stream, world, decompresses: false)
         let most = request.behaviour == .stopsEarly ? random.pick(0...3) : Int.max
         var count = 0
-        while count < most {
+        while count < most, !Task.isCancelled {
             guard let header = try await frames.next(within: 15 * World.second) else {
                 received.ended()
                 return
@@ -125,6 +131,8 @@ final class GoLikeClient: @unchecked Sendable {
                 await self.read(String(buffer: name), index, SeededRandom(seed))
                 self.openReaders -= 1
             }
+            readers.append(reader)
+            if Task.isCancelled { reader.cancel() }
             if request.behaviour == .slow { await world.sleep(random.next() % (300 * World.millisecond)) }
             if request.behaviour == .inOrder { await reader.value }
         }

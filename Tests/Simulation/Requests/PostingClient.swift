@@ -116,7 +116,11 @@ final class PostingClient: @unchecked Sendable {
                 continue
             }
             read(next, index)
-            if request.behaviour == .slow { await dawdle() }
+            if request.behaviour == .slow {
+                await dawdle()
+                // Hundreds of sources may be at hand, which are handed out to a cancelled task as well.
+                if Task.isCancelled { break }
+            }
             // The others read each source in its turn.
             if request.behaviour != .atOnce, request.behaviour != .cancelsRequest { await join() }
         }

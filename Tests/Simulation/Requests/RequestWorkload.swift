@@ -7,6 +7,9 @@ import NIOCore
 /// `@unchecked Sendable`: see ``World``.
 final class RequestWorkload: @unchecked Sendable {
     let world: World
+    /// There is a Go-like router. One that has two links to a host says nothing when it loses the one with the host's streams, so
+    /// that only a timeout of their server ends them.
+    var losesClientsSilently = false
     /// Requests that have begun and not ended at their clients.
     private(set) var open: Set<UInt64> = []
     /// Requests that code of a server works on.
@@ -40,8 +43,9 @@ final class RequestWorkload: @unchecked Sendable {
 
     func add(_ server: AnsweringServer) { servers.append(server) }
 
-    /// What is still open although every request has ended at its client.
-    func leftovers() -> String? {
+    /// What has not ended, at clients or at servers.
+    func unsettled() -> String? {
+        if !open.isEmpty { return "requests hang: \(open.sorted())" }
         for server in servers {
             if let problem = server.leftovers() { return problem }
         }

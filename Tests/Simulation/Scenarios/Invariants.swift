@@ -87,6 +87,7 @@ struct Invariants {
 
     /// What is still held or open although nobody uses it.
     func leftovers() -> String? {
+        if let problem = mesh.requests.unsettled() { return problem }
         for host in mesh.nodes.indices {
             guard let node = mesh.ours(host) else { continue }
             if node.bufferedBytes != 0 { return "n\(host) still holds \(node.bufferedBytes) bytes" }
@@ -98,6 +99,6 @@ struct Invariants {
                 return "n\(host) refused something because of a limit: \(refused)"
             }
         }
-        return mesh.requests.leftovers()
+        return nil
     }
 }

@@ -27,6 +27,7 @@ final class Mesh: @unchecked Sendable {
         internet.blocked = plan.blocked
         workload = Workload(world: world)
         requests = RequestWorkload(world: world)
+        requests.losesClientsSilently = plan.hosts.contains { $0.kind == .goLike(.router) }
         nodes = plan.hosts.map { _ in nil }
         incarnations = plan.hosts.map { _ in 0 }
         posts = plan.hosts.map { _ in [] }

@@ -54,8 +54,9 @@ struct Run {
     /// The requests of the time of faults end: what hangs at a server would hold up others.
     private static func settleRequests(_ mesh: Mesh) {
         let world = mesh.world
-        let end = world.now + 60 * World.second
-        while world.violation == nil, world.now < end, !mesh.requests.open.isEmpty || mesh.requests.leftovers() != nil {
+        let end = world.now + 120 * World.second
+        while world.violation == nil, let problem = mesh.requests.unsettled() {
+            if world.now >= end { return world.broken("120 s after the last fault \(problem)") }
             world.run(until: world.now + World.second / 2)
             mesh.requests.check()
         }
@@ -120,8 +121,7 @@ struct Run {
             problem =
                 !mesh.workload.open.isEmpty
                 ? "posts hang: \(mesh.workload.open.sorted())"
-                : !mesh.requests.open.isEmpty
-                    ? "requests hang: \(mesh.requests.open.sorted())" : Invariants(mesh: mesh).leftovers()
+                : Invariants(mesh: mesh).leftovers()
         } while problem != nil && world.now < end && world.violation == nil
         if let problem { world.broken(problem) }
     }

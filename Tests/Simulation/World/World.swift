@@ -15,6 +15,8 @@ final class World: @unchecked Sendable {
     let trace: Trace
     /// The first broken rule; the run ends at it.
     private(set) var violation: String?
+    /// Tasks that wait for the clock.
+    var waits = 0
     /// All that was sent, in one number: two runs of one seed have the same.
     var digest: UInt64 = 0xCBF2_9CE4_8422_2325
 
@@ -45,9 +47,11 @@ final class World: @unchecked Sendable {
 
     /// Lets time pass, until `end` or a broken rule.
     func run(until end: UInt64) {
-        while now < end, violation == nil {
-            loop.advanceTime(to: .uptimeNanoseconds(min(end, now + 10 * Self.millisecond)))
-        }
+        while now < end, violation == nil { advance(until: end) }
+    }
+
+    private func advance(until end: UInt64) {
+        loop.advanceTime(to: .uptimeNanoseconds(min(end, now + 10 * Self.millisecond)))
     }
 
     static let millisecond: UInt64 = 1_000_000
@@ -56,7 +60,11 @@ final class World: @unchecked Sendable {
     /// Waits; a cancelled task waits to the end all the same.
     func sleep(_ nanoseconds: UInt64) async {
         await withCheckedContinuation { continuation in
-            after(nanoseconds) { continuation.resume() }
+            waits += 1
+            after(nanoseconds) {
+                self.waits -= 1
+                continuation.resume()
+            }
         }
     }
 
@@ -89,8 +97,10 @@ final class World: @unchecked Sendable {
         return Surroundings(now: { self.instant }, random: { chance.next() }, network: network, executor: executor)
     }
 
-    /// Ends it all: what still waits is told so.
+    /// Ends it all, also after a broken rule: lets time pass while tasks wait for it, or they would never be freed.
     func end() {
+        let end = now + 60 * Self.second
+        while waits > 0, now < end { advance(until: end) }
         loop.shutdownGracefully(queue: .global()) { _ in }
     }
 }

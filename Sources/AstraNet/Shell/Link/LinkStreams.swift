@@ -118,7 +118,6 @@ final class LinkStreams {
         }
         table.insert(stream, halfOpenSince: isEager ? nil : link.now)
         if isEager, case .refused(let message) = listener.accept(stream) {
-            node.counters.refusedStreams.add(1, ordering: .relaxed)
             remove(stream)
             failLocally(stream, AstraNetError(.closed, message))
             return refuse(remote, local, message, understands: understandsError)
@@ -310,7 +309,7 @@ final class LinkStreams {
                 failure = AstraNetError(code, String(buffer: op.payload.prefix(1_024)))
                 settlesOffer = wasOffered
                 // Its FIN1 and FIN2 do not leave any more.
-                tellsDecline = isOffered && storage.isEndedHere
+                tellsDecline = isOffered && storage.state.isClosedHere
             case .forceClosed:
                 settlesOffer = wasOffered
                 failure = AstraNetError(.failedByPeer, "the peer closed the stream by force")
