@@ -104,14 +104,23 @@ final class SourceReceiver: ConnectionDelegate {
         news.signal()
     }
 
+    /// The server has not answered in time. A source that is not read is ended as well: a caller that gives it up later would
+    /// wait for an answer without a deadline.
     private func isOverdue() {
-        let abandoned = inside.withLock { inside -> (any Connection)? in
-            guard case .abandoned(let connection) = inside.phase else { return nil }
-            inside.phase = .ended
-            return connection
+        let unanswered = inside.withLock { inside -> (any Connection)? in
+            switch inside.phase {
+            case .abandoned(let connection):
+                inside.phase = .ended
+                return connection
+            case .opening(let connection, _) where !connection.isAnswered:
+                inside.phase = .failed(
+                    ConnectionError(.deadlineExceeded, "\(connection.peerDescription) did not answer the dial"))
+                return connection
+            case .waiting, .opening, .open, .failed, .ended: return nil
+            }
         }
-        abandoned?.close()
-        if abandoned != nil { dialled() }
+        unanswered?.close()
+        if unanswered != nil { dialled() }
     }
 
     func connectionChanged() {
