@@ -110,9 +110,23 @@ final class FakeNetwork: Multiplexer {
     ) async throws -> any Connection {
         throw ConnectionError(.notFound, "nothing is dialled here")
     }
+
+    private let sources = NIOLockedValueBox<[FakeConnection]>([])
+
+    /// Sources that a client has dialled. None is answered before ``FakeConnection/answer()``.
+    var dialled: [FakeConnection] { sources.withLockedValue { $0 } }
+
+    func dialNow(
+        _ name: String, learntFrom peer: any Connection, delegate: any ConnectionDelegate
+    ) throws(ConnectionError) -> (any Connection)? {
+        let connection = FakeConnection(dialled: ())
+        connection.setDelegate(delegate)
+        sources.withLockedValue { $0.append(connection) }
+        return connection
+    }
 }
 
-/// The server's end of a connection, whose other end is the test.
+/// The server's end of a connection, or a client's end of a source. Its other end is the test.
 final class FakeConnection: Connection {
     enum End: Hashable {
         case closed
@@ -128,6 +142,7 @@ final class FakeConnection: Connection {
         var isPeerGone = false
         var isOffered = false
         var wasTaken = false
+        var isAnswered = true
         var hasRoom = true
         var context = RequestContext()
         var grant: Int?
@@ -158,6 +173,11 @@ final class FakeConnection: Connection {
     /// A pushed source.
     private init(offered: Void) {
         inside = NIOLockedValueBox(Inside(isOffered: true))
+    }
+
+    /// A source that a client dials.
+    init(dialled: Void) {
+        inside = NIOLockedValueBox(Inside(isAnswered: false))
     }
 
     // MARK: The test's side
@@ -215,6 +235,9 @@ final class FakeConnection: Connection {
         guard hasRoom else { return inside.withLockedValue { $0.hasRoom = false } }
         change { $0.hasRoom = true }
     }
+
+    /// The server answers the dial.
+    func answer() { change { $0.isAnswered = true } }
 
     func changed() { change { _ in } }
 
@@ -285,7 +308,7 @@ final class FakeConnection: Connection {
     func fail(_ message: String) { end(.failed(message)) }
     func abort(_ message: String) { end(.aborted(message)) }
 
-    var isAnswered: Bool { true }
+    var isAnswered: Bool { inside.withLockedValue { $0.isAnswered } }
     var expectsPush: Bool { false }
     var pushWindow: Int? { inside.withLockedValue { $0.window } }
     var isOffered: Bool { inside.withLockedValue { $0.isOffered } }

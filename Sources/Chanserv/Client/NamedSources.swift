@@ -98,17 +98,25 @@ final class NamedSources: ConnectionDelegate {
     }
 
     func cancel() {
-        let (dropped, closes) = inside.withLock { inside -> (Deque<ReceivedSource>, Bool) in
+        let (dropped, isEnding, closes) = inside.withLock { inside -> (Deque<ReceivedSource>, Bool, Bool) in
             var dropped = Deque<ReceivedSource>()
             swap(&dropped, &inside.ready)
             // Announced to the end: sources that were not taken are given up, and that is all.
-            guard case .receiving = inside.phase else { return (dropped, false) }
+            guard case .receiving = inside.phase else { return (dropped, false, false) }
             inside.phase = .cancelled
-            return (dropped, inside.dialling == 0)
+            return (dropped, true, inside.dialling == 0)
         }
         for source in dropped { source.cancel() }
         news.signal()
-        if closes { master.close() }
+        if isEnding { closeMaster(now: closes) }
+    }
+
+    /// Ends the request's connection now, or with the answer to the last dial: a server drops names that are not dialled yet
+    /// when its client ends the request (`docs/protocol.md` §5). Dials that are not answered in time are not waited for.
+    private func closeMaster(now closesNow: Bool) {
+        guard !closesNow else { return master.close() }
+        let surroundings = multiplexer.surroundings
+        _ = surroundings.schedule(surroundings.now() + configuration.dialTimeout) { [master] in master.close() }
     }
 
     // MARK: - The network
@@ -212,9 +220,7 @@ final class NamedSources: ConnectionDelegate {
         }
         news.signal()
         guard isNews else { return }
-        // Otherwise with the last dial: a server drops names that are not dialled yet when its client ends the request
-        // (`docs/protocol.md` §5).
-        if closes { master.close() }
+        closeMaster(now: closes)
         if case .failed(let error) = phase { configuration.onError(error) }
     }
 }

@@ -168,7 +168,11 @@ final class WireMonitor {
 
     private func lookAtData(_ op: WireOp, _ side: Int) {
         let key = key(op, side)
-        guard var stream = book.streams[key] else { return breaks(side, "DATA of a stream nobody dialled: \(op)") }
+        guard var stream = book.streams[key] else {
+            // A router forwards what it gets, also where it could not forward the DIAL: the sender is yet to hear of that.
+            guard op.source.host == identities[side]?.host else { return }
+            return breaks(side, "DATA of a stream nobody dialled: \(op)")
+        }
         let isDirect = isDirect(op, side)
         let isEager =
             stream.isEager || stream.hasCookie
