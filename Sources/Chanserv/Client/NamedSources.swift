@@ -216,6 +216,8 @@ final class NamedSources: ConnectionDelegate {
         let (isNews, closes) = inside.withLock { inside -> (Bool, Bool) in
             guard case .receiving = inside.phase else { return (false, false) }
             inside.phase = phase
+            // A server that has named all sources drops no name when its client ends the request.
+            if case .finished = phase { return (true, true) }
             return (true, inside.dialling == 0)
         }
         news.signal()
