@@ -81,16 +81,22 @@ public struct ReceivedFrames: AsyncSequence, Sendable {
                 return nil
             }
             do throws(ChanservError) {
-                let deadline = receiver.frameDeadline
+                // The time begins with the first wait.
+                lazy var deadline = receiver.frameDeadline
                 while true {
                     if let bytes = try decoder.next() { return ReceivedFrame(bytes) }
+                    if decoder.missing == nil, let bytes = receiver.bytesAtHand() {
+                        decoder.append(bytes)
+                        continue
+                    }
+                    let limit = deadline
                     if let missing = decoder.missing {
                         let came = try await decoder.read(missing) { buffer throws(ChanservError) in
-                            try await receiver.read(missing, into: &buffer, deadline: deadline)
+                            try await receiver.read(missing, into: &buffer, deadline: limit)
                         }
                         if came < missing { break }
                     } else {
-                        guard let bytes = try await receiver.read(deadline: deadline) else { break }
+                        guard let bytes = try await receiver.read(deadline: limit) else { break }
                         decoder.append(bytes)
                     }
                 }

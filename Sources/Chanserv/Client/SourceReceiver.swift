@@ -198,6 +198,10 @@ final class SourceReceiver: ConnectionDelegate {
                     keep(decoder)
                     return header
                 }
+                if let bytes = bytesAtHand() {
+                    decoder.append(bytes)
+                    continue
+                }
                 guard let bytes = try await read(deadline: deadline) else {
                     try decoder.finish()
                     throw ChanservError(.truncatedFrame, "the source ended before its header")
@@ -221,6 +225,15 @@ final class SourceReceiver: ConnectionDelegate {
     private func keep(_ decoder: consuming FrameDecoder) {
         let decoder = decoder
         inside.withLock { $0.decoder = decoder }
+    }
+
+    /// Returns bytes that have come, without waiting; `nil` if there are none at hand, or the source has ended.
+    ///
+    /// Each asynchronous call costs a frame of its own, and most reads find bytes.
+    func bytesAtHand() -> ByteBuffer? {
+        guard case .open(let connection) = inside.withLock({ $0.phase }) else { return nil }
+        guard case .bytes(let bytes) = connection.take() else { return nil }
+        return bytes
     }
 
     /// Returns what came, waiting for it; `nil` when the server has no more. Frees the connection with the end.

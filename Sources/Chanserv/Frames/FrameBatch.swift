@@ -22,8 +22,6 @@ public struct FrameBatch: ~Copyable, Sendable {
         /// How many bytes of `buffer` go out before it, as an index into that buffer.
         let position: Int
         let bytes: ByteBuffer
-        /// The bytes of the lent parts up to this one and with it.
-        let total: Int
     }
 
     /// A lent frame of fewer bytes is copied: 8 KiB. A part of its own costs more than that copy.
@@ -32,6 +30,8 @@ public struct FrameBatch: ~Copyable, Sendable {
     private var buffer = ByteBuffer()
     /// In the order in which they go out.
     private var lentParts: [LentPart] = []
+    /// How many bytes they have together.
+    private var lentBytes = 0
     /// Where the next copied frame goes: free memory of `buffer` behind its writer index, held on to so that a small
     /// frame costs no more than its copy. Safe to send along: the memory is this batch's alone, and is let go of by
     /// `settle()` before `buffer` is touched in any other way.
@@ -66,9 +66,8 @@ public struct FrameBatch: ~Copyable, Sendable {
 
     /// How many encoded bytes are in it.
     public var byteCount: Int {
-        let lent = lentParts.last?.total ?? 0
-        if let reservation, !compression { return reservation + lent }
-        return buffer.readableBytes + unsettled + lent
+        if let reservation, !compression { return reservation + lentBytes }
+        return buffer.readableBytes + unsettled + lentBytes
     }
 
     /// Whether the producer should stop appending. Appending to a full batch works, it only makes a larger one.
@@ -164,15 +163,12 @@ public struct FrameBatch: ~Copyable, Sendable {
         dropReservation()
         let size = pieces.reduce(0) { $0 + $1.readableBytes }
         precondition(size <= Self.maxFrameSize && !compression, "a frame was lent that cannot be sent as it is")
-        let room = roomForFrame(WireFormat.lengthSize)
-        room.storeBytes(of: UInt64(size).littleEndian, as: UInt64.self)
+        settle()
+        prepareRoom()
+        buffer.writeInteger(UInt64(size), endianness: .little)
         count += 1
-        let position = buffer.writerIndex + unsettled
-        var total = lentParts.last?.total ?? 0
-        for piece in pieces {
-            total += piece.readableBytes
-            lentParts.append(LentPart(position: position, bytes: piece, total: total))
-        }
+        lentBytes += size
+        for piece in pieces { lentParts.append(LentPart(position: buffer.writerIndex, bytes: piece)) }
     }
 
     // MARK: Frames of unknown length
@@ -262,6 +258,7 @@ public struct FrameBatch: ~Copyable, Sendable {
     package mutating func takeParts(_ emit: (ByteBuffer) -> Void) {
         let lentParts = self.lentParts
         self.lentParts = []
+        lentBytes = 0
         var copied = takeBuffer()
         for part in lentParts {
             let size = part.position - copied.readerIndex
@@ -370,23 +367,17 @@ public struct FrameBatch: ~Copyable, Sendable {
     }
 
     private mutating func appendRaw(_ bytes: UnsafeRawBufferPointer) {
-        let room = roomForFrame(WireFormat.lengthSize + bytes.count)
+        let total = WireFormat.lengthSize + bytes.count
+        if total > free { acquireRoom(total) }
+        guard let room else { preconditionFailure("room was acquired") }
         room.storeBytes(of: UInt64(bytes.count).littleEndian, as: UInt64.self)
         if let source = bytes.baseAddress {
             (room + WireFormat.lengthSize).copyMemory(from: source, byteCount: bytes.count)
         }
+        self.room = room + total
+        free -= total
+        unsettled += total
         count += 1
-    }
-
-    /// The next `size` bytes, which count as written from now on.
-    @inline(__always)
-    private mutating func roomForFrame(_ size: Int) -> UnsafeMutableRawPointer {
-        if size > free { acquireRoom(size) }
-        guard let room else { preconditionFailure("room was acquired") }
-        self.room = room + size
-        free -= size
-        unsettled += size
-        return room
     }
 
     private mutating func acquireRoom(_ size: Int) {

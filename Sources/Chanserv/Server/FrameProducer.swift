@@ -1,7 +1,7 @@
 /// A source of frames that fills batches: what a server pulls from.
 ///
-/// An `AsyncSequence` of frames is adapted to this by ``Source/init(header:frames:)``; conform directly where many frames
-/// come at once, such as from a plugin.
+/// An `AsyncSequence` of frames is adapted to this by ``Source/init(header:frames:)``. Conform directly where many frames
+/// come at once.
 public protocol FrameProducer: Sendable {
     /// Appends frames to `batch`, waiting only while it is empty and there is none.
     ///

@@ -2,7 +2,7 @@ internal import Logging
 
 extension Host {
     /// Reads the configuration and the plugins again and serves what they say from now on: all of it or, when anything
-    /// is wrong, nothing (design section 5). Whatever did not change is not touched, and no dial fails because of it.
+    /// is wrong, nothing. Whatever did not change is not touched, and no dial fails because of it.
     ///
     /// Calls that come during a reload share the one that follows it.
     ///

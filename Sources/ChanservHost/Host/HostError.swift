@@ -1,6 +1,6 @@
 /// Why a host could not start or check its configuration: everything that was found, not only the first thing.
 public struct HostError: Error, Sendable, Hashable {
-    /// The kind of failure, each with the exit code a command ends with (sysexits.h; design section 5).
+    /// The kind of failure, each with the exit code a command ends with (sysexits.h).
     public struct Code: Sendable, Hashable, CustomStringConvertible {
         public let description: String
         /// What the process ends with.

@@ -1,6 +1,6 @@
 package import CChanservPlugin
 
-/// A plugin's descriptor, copied once it was found to be one (design section 4).
+/// A plugin's descriptor, copied once it was found to be one.
 ///
 /// `@unchecked Sendable`: the fields are function pointers and constants of a library that is never unloaded; nothing
 /// writes them after initialisation.

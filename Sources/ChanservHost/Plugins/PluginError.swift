@@ -29,7 +29,7 @@ package struct PluginError: ServingError, Sendable, Hashable {
     }
 
     /// Whether this says something about the plugin's health rather than about one request: a client that asks for
-    /// what does not exist must not take a route down (design section 5, error mass).
+    /// what does not exist must not take a route down.
     package var countsAsFailure: Bool {
         switch code {
         case .badRequest, .notFound, .withdrawn, .crashed: false

@@ -1,10 +1,7 @@
 internal import Glibc
 internal import NIOPosix
 
-/// Where the functions of a plugin run: threads made for plugins, never an event loop nor Swift's cooperative pool
-/// (design section 5).
-///
-/// As a task executor it also runs the tasks that serve requests, so that a poll is a plain synchronous call.
+/// Runs the functions of a plugin on threads made for plugins, never on an event loop or Swift's cooperative pool.
 package protocol PluginExecutor: TaskExecutor {
     /// Runs `work` soon, in the order of submission as far as this executor has an order.
     func submit(_ work: @escaping @Sendable () -> Void)

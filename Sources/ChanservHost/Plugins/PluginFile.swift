@@ -19,7 +19,7 @@ package struct PluginFile: Sendable {
     /// The largest library that is read: 1 GiB. More is surely a mistake, and it is held in memory while it is loaded.
     package static let maximumSize = 1 << 30
 
-    /// Reads and checks a file (design section 5, "Loading").
+    /// Reads and checks a file.
     ///
     /// - Parameters:
     ///   - path: the library; its last component must not be a symbolic link.

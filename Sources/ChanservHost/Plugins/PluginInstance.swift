@@ -46,7 +46,6 @@ package final class PluginInstance: Sendable {
     private let context: PluginContext
     private let host: HostTable
     private let pointer: PluginPointer
-    private let sharedThreads: PluginThreads
     /// Its own threads, `nil` where they are shared.
     private let ownThreads: PluginThreads?
 
@@ -89,8 +88,7 @@ package final class PluginInstance: Sendable {
         switch created {
         case .success(let pointer):
             return PluginInstance(
-                library: library, context: context, host: host, pointer: pointer, sharedThreads: threads,
-                ownThreads: ownThreads)
+                library: library, context: context, host: host, pointer: pointer, ownThreads: ownThreads)
         case .failure(let error):
             ownThreads?.retire()
             throw error
@@ -99,13 +97,12 @@ package final class PluginInstance: Sendable {
 
     private init(
         library: PluginLibrary, context: PluginContext, host: HostTable, pointer: PluginPointer,
-        sharedThreads: PluginThreads, ownThreads: PluginThreads?
+        ownThreads: PluginThreads?
     ) {
         self.library = library
         self.context = context
         self.host = host
         self.pointer = pointer
-        self.sharedThreads = sharedThreads
         self.ownThreads = ownThreads
     }
 

@@ -3,7 +3,7 @@ internal import Glibc
 package import Logging
 internal import NIOConcurrencyHelpers
 
-/// Loads libraries and keeps count of them (design section 5, "Loading").
+/// Loads libraries and keeps count of them.
 ///
 /// A library is loaded from a private copy, under a name that is never used again, and never unloaded. Bytes that are
 /// loaded already are not loaded again, whatever file they come from: another instance is made of the same library.

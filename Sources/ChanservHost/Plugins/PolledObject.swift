@@ -10,7 +10,7 @@ protocol PolledOwner: AnyObject, Sendable {
     ///
     /// - Returns: whether there is more to do.
     func takeTurn() -> Bool
-    /// The plugin has closed the object.
+    /// The object is not polled any more, and no cancel runs: the plugin's close function may be called.
     func closed()
 }
 

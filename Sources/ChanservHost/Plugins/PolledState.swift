@@ -39,7 +39,7 @@ package struct PolledState: Sendable, Hashable {
     package enum PollAction: Sendable, Hashable {
         /// Poll, then tell ``pollReturned(_:)``.
         case poll
-        /// Wait for a wake (``beginWaiting()``), then ask again.
+        /// Ask again after a wake.
         case wait
         /// There is no more.
         case reportEnd
@@ -88,7 +88,7 @@ package struct PolledState: Sendable, Hashable {
         return closeIfPossible()
     }
 
-    /// Whether somebody who waits has to be resumed.
+    /// Whether the object needs another turn.
     package enum WakeAction: Sendable, Hashable {
         case resume
         case doNothing
@@ -107,7 +107,7 @@ package struct PolledState: Sendable, Hashable {
         }
     }
 
-    /// What a cancellation asks for; a waiting caller has to be resumed with either.
+    /// What a cancellation asks for.
     package enum CancelAction: Sendable, Hashable {
         /// Call the plugin's cancel, then tell ``cancelReturned()``.
         case callCancel

@@ -3,7 +3,7 @@ internal import Logging
 internal import NIOConcurrencyHelpers
 internal import NIOCore
 
-/// An instance whose code runs in processes of its own (design section 6).
+/// An instance whose code runs in processes of its own.
 ///
 /// The host serves the routes itself and passes requests on to the processes over links of their own, so that the mesh sees
 /// one host: error mass, limits, counters and drain are the host's, in either mode. Frames pass through encoded as they are.

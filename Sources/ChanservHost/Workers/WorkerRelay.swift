@@ -4,7 +4,7 @@ internal import NIOCore
 internal import Synchronization
 
 /// Passes one request on to a worker: its body goes there, and the sources that the worker pushes go on to the client as they
-/// are. Only their ends are looked at.
+/// are. It looks at headers, ends and the boundaries of frames, and decodes no frame.
 ///
 /// It has no task. Its turns run on the thread of whichever network brings something.
 final class WorkerRelay: RequestWork, ConnectionDelegate {

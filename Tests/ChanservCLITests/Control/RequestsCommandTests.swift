@@ -51,7 +51,8 @@ import Testing
 
             let text = try await host.control("requests").text
             #expect(text.hasPrefix("ID "))
-            #expect(text.contains(#/\n\d+ +ticker +\w+:\d+ +[0-9]+ \w+ +3 \/ 3 +\d+ +\d+ \w+ +sending\n$/#), "\(text)")
+            #expect(
+                text.contains(#/\n\d+ +ticker +\w+:\d+ +[0-9]+ \w+ +3 \/ 3 +\d+ +[\d.]+ \w+ +sending\n$/#), "\(text)")
 
             #expect(try await host.route("ticker")["requests_open"] as? Int == 1)
             post.kill(SIGINT)

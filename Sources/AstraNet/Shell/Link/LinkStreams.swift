@@ -4,7 +4,7 @@ internal import NIOConcurrencyHelpers
 internal import NIOCore
 
 /// The streams of a link: answers dials, passes other ops to the state machine of their stream, performs its actions, and wakes the
-/// tasks and delegates that wait for table. Belongs to the event loop of its link.
+/// tasks and delegates that wait for them. Belongs to the event loop of its link.
 final class LinkStreams {
     private let node: NodeCore
     private let link: Link

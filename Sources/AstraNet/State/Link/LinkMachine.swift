@@ -54,7 +54,7 @@ struct LinkMachine: Hashable, Sendable {
         case loseRoute(HostID)
         /// Closes the link at the deadline, and sends what streams have to send.
         case flush(deadline: UInt64)
-        /// Reports ``LinkMachine/written(now:)`` when all written bytes have left.
+        /// Reports ``LinkMachine/written()`` when all written bytes have left.
         case awaitWritten
         /// Ends what runs over the link, and closes the direction to the peer. Closes the connection at the deadline, if there is
         /// one.
