@@ -112,9 +112,9 @@ extension AstraNet.Stream: Connection {
     public var peerDescription: String { remoteAddress.description }
 
     public func takeContext() -> RequestContext {
-        guard let block = takeDialBlock() else { return RequestContext(peerAddress: peerSocketAddress) }
+        guard let (block, deadline) = takeDial() else { return RequestContext(peerAddress: peerSocketAddress) }
         return RequestContext(
-            deadline: block.deadlineMilliseconds.map { now + .milliseconds(Int64($0)) }, meta: block.meta,
+            deadline: deadline, meta: block.meta,
             bucket: block.bucket, traceParent: block.traceParent, peerAddress: peerSocketAddress)
     }
 

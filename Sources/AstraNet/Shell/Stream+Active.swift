@@ -37,8 +37,13 @@ extension Stream {
     /// A dial block on the heap: few streams have one, and it is large.
     final class DialContext: Sendable {
         let block: DialBlock
+        /// The deadline that the peer's block says, which counts from its receipt.
+        let deadline: ContinuousClock.Instant?
 
-        init(_ block: DialBlock) { self.block = block }
+        init(_ block: DialBlock, deadline: ContinuousClock.Instant? = nil) {
+            self.block = block
+            self.deadline = deadline
+        }
     }
 
     /// What a task can wait for.

@@ -179,9 +179,10 @@ extension Stream {
     ///
     /// - Parameter mayPush: whether the dialer is known to receive at its address.
     func keep(_ block: DialBlock, mayPush: Bool) {
+        let deadline = block.deadlineMilliseconds.map { now + .milliseconds(Int64($0)) }
         withStorage { storage in
             let active = storage.activate()
-            active.state.dialContext = DialContext(block)
+            active.state.dialContext = DialContext(block, deadline: deadline)
             if mayPush, let grant = block.push, grant.maximumSources > 0 {
                 active.state.pushes = .sending(PushSender(grant: grant))
             }
@@ -199,12 +200,12 @@ extension Stream {
         }
     }
 
-    /// The block of the peer's DIAL: deadline and tags of a request. Empty after the first call.
-    package func takeDialBlock() -> DialBlock? {
+    /// Returns the block of the peer's DIAL, and the deadline of the request; `nil` after the first call.
+    package func takeDial() -> (block: DialBlock, deadline: ContinuousClock.Instant?)? {
         withStorage { storage in
             guard let active = storage.active, let context = active.state.dialContext else { return nil }
             active.state.dialContext = nil
-            return context.block
+            return (context.block, context.deadline)
         }
     }
 

@@ -11,7 +11,6 @@ final class PostedRequest: Sendable {
         case undecided
         case pushed
         case named(NamedSources)
-        case failed(ChanservError)
         case finished
         case cancelled
     }
@@ -57,10 +56,6 @@ final class PostedRequest: Sendable {
             switch stage {
             case .named(let named): return try await nextNamed(named)
             case .finished: return nil
-            case .failed(let error):
-                // Once: as with every sequence, there is nothing after the error.
-                inside.withLock { $0.stage = .finished }
-                throw error
             case .cancelled: throw ChanservError(.cancelled, "the request was cancelled")
             case .undecided, .pushed: break
             }
@@ -142,9 +137,17 @@ final class PostedRequest: Sendable {
         } catch {
             if error.cause is CancellationError {
                 // The request goes on, and this source is the next one.
-                inside.withLock { $0.pending = receiver }
+                let isWanted = inside.withLock { inside -> Bool in
+                    switch inside.stage {
+                    case .undecided, .pushed: inside.pending = receiver
+                    case .named, .finished, .cancelled: return false
+                    }
+                    return true
+                }
+                if !isWanted { receiver.cancel() }
                 throw error
             }
+            receiver.cancel()
             throw fail(error)
         }
     }
@@ -166,7 +169,7 @@ final class PostedRequest: Sendable {
             let pending = inside.pending.take()
             switch inside.stage {
             case .named(let named): return (named, pending, false)
-            case .finished, .failed, .cancelled: return (nil, pending, false)
+            case .finished, .cancelled: return (nil, pending, false)
             case .undecided, .pushed:
                 inside.stage = .cancelled
                 return (nil, pending, true)

@@ -257,7 +257,15 @@ package final class RequestScope: ConnectionDelegate {
                     inside.deadlines.sourcing = nil
                 }
                 return .noRoom
-            case .notGranted, .ended: return notAdded(ChanservError(.connectionLost, "adding a source"))
+            case .notGranted: return notAdded(ChanservError(.connectionLost, "adding a source"))
+            case .ended:
+                if connection.isPeerGone { return notAdded(ChanservError(.connectionLost, "adding a source")) }
+                // The client took none of the sources in time, as many as it granted: that says nothing about the service.
+                endListing(.neutral) {
+                    connection.fail(
+                        ChanservError(.deadlineExceeded, "chan accept timeout: the client took no source").description)
+                }
+                return .ended
             }
         case .named:
             return addNamed(header: header, makeWork)
@@ -440,6 +448,7 @@ package final class RequestScope: ConnectionDelegate {
     }
 
     func ended(_ source: SourceScope, _ end: RequestState.End, _ ended: SourceScope.Ended) {
+        let now = surroundings.now()
         let (settlement, work) = inside.withLock { inside in
             let last = inside.sources.removeLast()
             if last !== source {
@@ -448,6 +457,7 @@ package final class RequestScope: ConnectionDelegate {
             }
             inside.unacceptedBytes -= ended.offeredBytes
             if ended.wasBeginning { inside.beginning -= 1 }
+            if ended.wasTaken { inside.lastAccept = now }
             let settlement = inside.state.endedSource(end, wasAccepted: ended.wasAccepted)
             if settlement.isAnswered {
                 inside.deadlines = Deadlines()

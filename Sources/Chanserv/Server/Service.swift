@@ -408,6 +408,8 @@ public final class Service: Sendable {
             let step = inside.withLockedValue {
                 inside -> (connection: any Connection, decision: Decision, actions: [ServiceState.Action])? in
                 guard let connection = inside.waiting.popFirst() else { return nil }
+                // A client that has gone needs no answer, and no plugin is called for it.
+                if connection.isPeerGone { return (connection, .refuse("the client has gone"), []) }
                 let (decision, actions) = decide(connection, &inside, now)
                 if case .wait = decision {
                     inside.waiting.prepend(connection)

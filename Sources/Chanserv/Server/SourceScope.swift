@@ -138,11 +138,13 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             request.accepted(self)
             resumeWork()
         case .sentAndTaken(let outcome):
-            guard let end = end() else { return }
+            guard var end = end() else { return }
+            end.wasTaken = true
             request.ended(self, outcome, end)
         case .gone:
             guard let end = end() else { return }
-            end.connection?.close()
+            // A client that has not answered the offer may never do: what is queued goes, and the stream with it.
+            if isOffered { connection.abort("the client has ended the source") } else { connection.close() }
             request.ended(self, end.failure, end)
             end.work?.cancel()
         }
@@ -279,7 +281,9 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             if !connection.isOffered { connectionChanged() }
             return
         }
-        guard let end = end() else { return }
+        guard var end = end() else { return }
+        // Taken, and the source has not been told yet.
+        end.wasTaken = !end.wasAccepted && end.connection?.wasTaken == true
         if let text { end.connection?.fail(text) } else { end.connection?.close() }
         if let failure { configuration.onChanError(failure) }
         request.ended(self, outcome, end)
@@ -323,8 +327,8 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     func cancel(_ cancellation: RequestState.Cancellation) {
         guard let end = end() else { return }
         switch cancellation {
-        case .clientGone:
-            if end.wasSent { end.connection?.abort("the request has ended") } else { end.connection?.close() }
+        // Not closed: a client that has not answered the offer may never do, and what is queued would stay.
+        case .clientGone: end.connection?.abort("the request has ended")
         // What is queued goes: it may lie in memory of the code that is to end.
         case .stopped(let reason): end.connection?.abort(reason ?? "the server stopped serving the source")
         case .deadline(let what): end.connection?.abort(ChanservError(.deadlineExceeded, what).description)
@@ -352,7 +356,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     /// The source was not added after all.
     func drop() {
         guard let end = end() else { return }
-        end.connection?.close()
+        end.connection?.abort("the request has ended")
         end.work?.cancel()
     }
 
@@ -360,8 +364,10 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     struct Ended {
         fileprivate var connection: (any Connection)?
         fileprivate var work: (any SourceWork)?
-        /// Whether the client had taken it.
+        /// Whether the client had taken it, and the request knew.
         var wasAccepted: Bool
+        /// The client took it after everything had been sent: the others have their time anew.
+        var wasTaken = false
         /// Whether everything had been sent before.
         fileprivate var wasSent: Bool
         /// How the source had ended before the client took it, if it failed; otherwise neutral.

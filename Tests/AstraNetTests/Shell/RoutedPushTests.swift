@@ -93,7 +93,7 @@ import Testing
             request.deadline = .soon
             let dialled = try await mesh.client.dial("push", request, deadline: .soon)
             let served = try #require(await mesh.requests.next())
-            let block = try #require(served.takeDialBlock())
+            let block = try #require(served.takeDial()?.block)
             #expect(block.meta == "m" && block.bucket == "b" && block.deadlineMilliseconds != nil)
             dialled.close()
             served.close()

@@ -117,7 +117,15 @@ private final class Tape: Connection, @unchecked Sendable {
     func setDelegate(_ delegate: (any ConnectionDelegate)?) {}
     func callDelegateSoon() {}
     func runSoon(_ body: @escaping @Sendable () -> Void) { body() }
-    func take() -> ReceivedBytes { .nothing }
+    func take() -> ReceivedBytes {
+        var piece = rest
+        rest = ByteBuffer()
+        if piece.readableBytes == 0 {
+            guard left > 0 else { return .finished }
+            piece = takePiece()
+        }
+        return .bytes(piece)
+    }
     func write(_ bytes: ByteBuffer) throws(ConnectionError) -> Bool { true }
     func waitForRoom(deadline: ContinuousClock.Instant?) async throws {}
     func opened(deadline: ContinuousClock.Instant) async throws {}
@@ -125,13 +133,7 @@ private final class Tape: Connection, @unchecked Sendable {
     func releaseGrant() {}
 
     func read(deadline: ContinuousClock.Instant?) async throws -> ByteBuffer? {
-        var piece = rest
-        rest = ByteBuffer()
-        if piece.readableBytes == 0 {
-            guard left > 0 else { return nil }
-            piece = takePiece()
-        }
-        return piece
+        if case .bytes(let piece) = take() { piece } else { nil }
     }
 
     func read(_ count: Int, into buffer: inout ByteBuffer, deadline: ContinuousClock.Instant?) async throws -> Int {

@@ -49,6 +49,8 @@ struct StreamTable {
 
     /// The stream is closed but has bytes that wait for credit, or is a pushed one that failed and waits for the client's answer.
     mutating func lingers(_ stream: Stream, since now: UInt64) {
+        // Once: credit that comes drop by drop would begin the time anew.
+        guard lingering[stream.key] == nil else { return }
         lingering[stream.key] = (now, stream.withStorage { $0.state.queued })
     }
 
