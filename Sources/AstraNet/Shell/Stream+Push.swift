@@ -309,6 +309,18 @@ extension Stream.Storage {
         return true
     }
 
+    /// How many sources were pushed; `nil` if none were.
+    var pushedCount: UInt32? {
+        guard case .sending(let sender) = active?.state.pushes, sender.nextIndex > 0 else { return nil }
+        return sender.nextIndex
+    }
+
+    /// Whether sources of this request have not come, of which its server has pushed `count`.
+    func lacksSources(of count: UInt32) -> Bool {
+        guard state.reading == .open, case .receiving(let receiver) = active?.state.pushes else { return false }
+        return receiver.nextIndex != count
+    }
+
     /// The block of our DIAL; `nil` for none.
     var dialBlock: DialBlock? {
         guard let state = active?.state else { return nil }

@@ -412,7 +412,7 @@ private struct DocumentedOp {
     /// The op in bytes: the header from the document, the payload from what the codec read of it.
     func encoded(payload: ByteBuffer) -> [UInt8] {
         var buffer = ByteBuffer()
-        if let number = payload.number, [.rewind, .windowSize, .taken].contains(header.command) {
+        if let number = payload.number, [.rewind, .windowSize, .taken, .fin2].contains(header.command) {
             buffer.writeOp(header, number: number)
         } else if let block = DialBlock(decoding: payload), [.dial, .syn, .ack].contains(header.command) {
             var encoded = ByteBuffer()
@@ -436,7 +436,7 @@ private struct DocumentedOp {
             return nil
         case .dial, .syn, .ack:
             return try #require(DialBlock(decoding: payload)).documented
-        case .rewind, .windowSize, .taken:
+        case .rewind, .windowSize, .taken, .fin2:
             return "number \(try #require(payload.number))"
         case .shared:
             let place = try #require(SharedPlace(payload))

@@ -412,6 +412,25 @@ import Testing
         try await siblings.end()
     }
 
+    /// A router may lose a source with one link, and pass the end of the request on over the other.
+    @Test(arguments: [1, 2] as [UInt32]) func `a request fails behind its sources if there were more than came`(
+        count: UInt32
+    ) async throws {
+        let siblings = try await Siblings()
+        siblings.near.send([
+            try siblings.push(0, from: 20), siblings.op(.data, from: 20, "source"), siblings.op(.fin1, from: 20),
+            siblings.op(.fin2, from: 20), siblings.op(.fin1, from: siblings.server.port),
+            WireOp(.fin2, to: siblings.dial.source, from: siblings.server, number: count),
+        ])
+        #expect(try await siblings.master.nextPushed().readText() == "source")
+        switch try await siblings.master.nextStreamNews(deadline: .soon) {
+        case .finished: #expect(count == 1)
+        case .failed(let error): #expect(count == 2 && error.code == .linkLost)
+        case let news: Issue.record("\(news)")
+        }
+        try await siblings.end()
+    }
+
     @Test func `a source that no link knows is refused once`() async throws {
         let siblings = try await Siblings()
         let stranger = Address(.random(), 20)

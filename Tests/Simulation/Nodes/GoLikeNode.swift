@@ -16,12 +16,6 @@ final class GoLikeNode: SimulatedNode, @unchecked Sendable {
         var to: Address
     }
 
-    /// From a host to an address: the sources of a request go where the request does.
-    private struct HostPath: Hashable {
-        var from: HostID
-        var to: Address
-    }
-
     private struct Key: Hashable {
         var local: UInt32
         var remote: Address
@@ -51,7 +45,6 @@ final class GoLikeNode: SimulatedNode, @unchecked Sendable {
     /// For a router: by host, the links that talked to it.
     private var talkers: [HostID: [HostID]] = [:]
     private var ways: [Path: GoLikeLink] = [:]
-    private var hostWays: [HostPath: GoLikeLink] = [:]
 
     init(_ plan: HostPlan, host: Int, incarnation: Int, internet: Internet) {
         self.internet = internet
@@ -284,11 +277,7 @@ final class GoLikeNode: SimulatedNode, @unchecked Sendable {
         let destination = op.destination.host
         // A stream stays on the links it was dialled over.
         ways[Path(from: op.destination, to: op.source)] = link
-        hostWays[HostPath(from: op.destination.host, to: op.source)] = link
-        let known = [
-            ways[Path(from: op.source, to: op.destination)],
-            hostWays[HostPath(from: op.source.host, to: op.destination)],
-        ].lazy.compactMap(\.self).first(where: \.isOpen)
+        let known = ways[Path(from: op.source, to: op.destination)].flatMap { $0.isOpen ? $0 : nil }
         guard let way = known ?? links.first(where: { $0.peer == destination }) else {
             if op.command != .rst {
                 link.send(

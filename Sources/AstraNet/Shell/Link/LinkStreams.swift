@@ -303,7 +303,12 @@ final class LinkStreams {
                     queueFlush = storage.sendingIsDue()
                 }
             case .fin1: take(storage.state.receivedFin1())
-            case .fin2: take(storage.state.receivedFin2())
+            case .fin2:
+                if let count = op.payload.number, storage.lacksSources(of: count) {
+                    failure = AstraNetError(.linkLost, "sources of the request were lost on their way")
+                } else {
+                    take(storage.state.receivedFin2())
+                }
             case .err:
                 let code: AstraNetError.Code = storage.state.phase == .dialing ? .refused : .failedByPeer
                 failure = AstraNetError(code, String(buffer: op.payload.prefix(1_024)))

@@ -194,7 +194,12 @@ final class LinkWriter {
                 return .idle
             case .sendFin1AndFin2AndForget:
                 packer.write(OpHeader(.fin1, to: remote, from: local))
-                packer.write(OpHeader(.fin2, to: remote, from: local))
+                let fin2 = OpHeader(.fin2, to: remote, from: local)
+                if remote.host != peer.host, let count = storage.pushedCount {
+                    packer.write(fin2, number: count)
+                } else {
+                    packer.write(fin2)
+                }
                 return .ended
             case .sendFin1AndFin2:
                 packer.write(OpHeader(.fin1, to: remote, from: local))
