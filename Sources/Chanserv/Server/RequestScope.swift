@@ -332,8 +332,6 @@ package final class RequestScope: ConnectionDelegate {
 
     /// Makes a new source known.
     private func register(_ source: SourceScope, _ makeWork: (SourceScope) -> any SourceWork) -> Bool {
-        let work = makeWork(source)
-        source.setWork(work)
         let configuration = configuration
         let now = surroundings.now()
         let sourcing = configuration.sourcingTimeout.map { now + $0 }
@@ -350,6 +348,9 @@ package final class RequestScope: ConnectionDelegate {
             source.drop()
             return false
         }
+        // Only now: the work may use the source at once, and end it.
+        let work = makeWork(source)
+        if !source.setWork(work) { work.cancel() }
         service.totals.addSource()
         // Those of the sources before were noted with them.
         let accept = now + configuration.chanAcceptTimeout

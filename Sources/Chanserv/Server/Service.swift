@@ -346,6 +346,8 @@ public final class Service: Sendable {
         case begin(RequestScope)
         case wait
         case refuse(String)
+        /// The client has gone while its request waited.
+        case drop
     }
 
     /// A request was dialled. On a thread of the network.
@@ -370,6 +372,7 @@ public final class Service: Sendable {
         case .refuse(let message):
             totals.addRefusal()
             return .refused(message)
+        case .drop: preconditionFailure("a request that has just come does not wait")
         }
     }
 
@@ -409,7 +412,7 @@ public final class Service: Sendable {
                 inside -> (connection: any Connection, decision: Decision, actions: [ServiceState.Action])? in
                 guard let connection = inside.waiting.popFirst() else { return nil }
                 // A client that has gone needs no answer, and no plugin is called for it.
-                if connection.isPeerGone { return (connection, .refuse("the client has gone"), []) }
+                if connection.isPeerGone { return (connection, .drop, []) }
                 let (decision, actions) = decide(connection, &inside, now)
                 if case .wait = decision {
                     inside.waiting.prepend(connection)
@@ -426,6 +429,7 @@ public final class Service: Sendable {
             case .refuse(let message):
                 totals.addRefusal()
                 step.connection.fail(message)
+            case .drop: step.connection.close()
             case .wait: return
             }
         }

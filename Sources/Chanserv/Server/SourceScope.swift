@@ -42,8 +42,15 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         inside = Mutex(Inside(connection: connection, isHeld: connection != nil))
     }
 
-    func setWork(_ work: any SourceWork) {
-        inside.withLock { $0.work = work }
+    /// Sets the code that makes the frames.
+    ///
+    /// - Returns: whether the source has not ended meanwhile.
+    func setWork(_ work: any SourceWork) -> Bool {
+        inside.withLock { inside in
+            if case .ended = inside.stage { return false }
+            inside.work = work
+            return true
+        }
     }
 
     private func resumeWork() {
