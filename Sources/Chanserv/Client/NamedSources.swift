@@ -111,8 +111,9 @@ final class NamedSources: ConnectionDelegate {
         if isEnding { closeMaster(now: closes) }
     }
 
-    /// Ends the request's connection now, or with the answer to the last dial: a server drops names that are not dialled yet
-    /// when its client ends the request (`docs/protocol.md` §5). Dials that are not answered in time are not waited for.
+    /// Closes the request's connection now, or when the last dial is answered, at the latest after the dial timeout.
+    ///
+    /// A server drops names that are not dialled yet when its client ends the request (`docs/protocol.md` §5).
     private func closeMaster(now closesNow: Bool) {
         guard !closesNow else { return master.close() }
         let surroundings = multiplexer.surroundings

@@ -317,7 +317,7 @@ package final class RequestScope: ConnectionDelegate {
         do throws(ConnectionError) {
             hasRoom = try connection.write(ByteBuffer())
         } catch {
-            // The source was announced: the client may have taken it, and then ended the request. The connection reports that.
+            // The source was announced. The client may have taken it and ended the request, which the connection reports.
             return
         }
         guard hasRoom else {
@@ -449,7 +449,8 @@ package final class RequestScope: ConnectionDelegate {
     }
 
     func ended(_ source: SourceScope, _ end: RequestState.End, _ ended: SourceScope.Ended) {
-        let now = surroundings.now()
+        // The clock is read for the few sources that need it.
+        let takenAt = ended.wasTaken ? surroundings.now() : nil
         let (settlement, work) = inside.withLock { inside in
             let last = inside.sources.removeLast()
             if last !== source {
@@ -458,7 +459,7 @@ package final class RequestScope: ConnectionDelegate {
             }
             inside.unacceptedBytes -= ended.offeredBytes
             if ended.wasBeginning { inside.beginning -= 1 }
-            if ended.wasTaken { inside.lastAccept = now }
+            if let takenAt { inside.lastAccept = takenAt }
             let settlement = inside.state.endedSource(end, wasAccepted: ended.wasAccepted)
             if settlement.isAnswered {
                 inside.deadlines = Deadlines()

@@ -462,8 +462,8 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
 }
 
 extension ConnectionError {
-    /// Whether the peer, or the way to it, caused the error. `closed` is the network of this end being shut down: a source that
-    /// ends its connection itself writes no more to it.
+    /// Whether the peer, or the way to it, caused the error. `closed` means that the network of this end was shut down: a
+    /// source that ended its connection itself does not write to it again.
     var isPeersDoing: Bool {
         switch code {
         case .failedByPeer, .closedByPeer, .connectionLost, .deadlineExceeded, .protocolViolation, .closed: true

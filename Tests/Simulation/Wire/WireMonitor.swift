@@ -175,7 +175,7 @@ final class WireMonitor {
         guard var stream = book.streams[key] else {
             // A router forwards what it gets, also where it could not forward the DIAL: the sender is yet to hear of that.
             guard op.source.host == identities[side]?.host else { return }
-            return breaks(side, "DATA of a stream nobody dialled: \(op)")
+            return breaks(side, "DATA of a stream that no node dialled: \(op)")
         }
         let isDirect = isDirect(op, side)
         let isEager =
