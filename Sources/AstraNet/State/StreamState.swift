@@ -136,7 +136,8 @@ package struct StreamState: Hashable, Sendable {
         get { flags.contains(.endingSent) }
         set { flags.set(.endingSent, newValue) }
     }
-    /// This end closed or failed the stream itself. Not read from the error: a link that this node closed has the same code.
+    /// Whether this end closed or failed the stream itself. The error does not tell: a link that this node closed has the same
+    /// code.
     private(set) var isClosedHere: Bool {
         get { flags.contains(.closedHere) }
         set { flags.set(.closedHere, newValue) }

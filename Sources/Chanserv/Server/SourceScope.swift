@@ -268,7 +268,6 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     }
 
     package func finish(_ error: (any Error)?) {
-        guard !hasSentAll else { return }
         var outcome = RequestState.End.well
         var failure: ChanservError?
         if let error {
@@ -288,7 +287,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             if !connection.isOffered { connectionChanged() }
             return
         }
-        guard var end = end() else { return }
+        guard var end = end(unlessSent: true) else { return }
         // Taken, and the source has not been told yet.
         end.wasTaken = !end.wasAccepted && end.connection?.wasTaken == true
         if let text { end.connection?.fail(text) } else { end.connection?.close() }
@@ -310,12 +309,6 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             inside.stage = .sent(outcome)
             inside.work = nil
             return connection
-        }
-    }
-
-    private var hasSentAll: Bool {
-        inside.withLock { inside in
-            if case .sent = inside.stage { true } else { false }
         }
     }
 
@@ -386,7 +379,9 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     }
 
     /// Ends the source, once; `nil` if it has ended already.
-    private func end() -> Ended? {
+    ///
+    /// - Parameter unlessSent: whether a source that was sent in full, and is not taken, goes on. Default `false`.
+    private func end(unlessSent: Bool = false) -> Ended? {
         let (ended, binding) = inside.withLock { inside -> (Ended?, (any Binding)?) in
             var ended = Ended(
                 connection: nil, work: nil, wasAccepted: false, wasSent: false, offeredBytes: inside.offeredBytes,
@@ -395,6 +390,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             case .ended: return (nil, nil)
             case .waiting: break
             case .accepted: ended.wasAccepted = true
+            case .sent where unlessSent: return (nil, nil)
             case .sent(let outcome):
                 ended.wasSent = true
                 if case .failed = outcome { ended.failure = outcome }
