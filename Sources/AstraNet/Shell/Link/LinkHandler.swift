@@ -20,6 +20,8 @@ final class LinkHandler: ChannelInboundHandler {
     private let forwarder: LinkForwarder
     private var context: ChannelHandlerContext?
     private var ticks: RepeatedTask?
+    /// When the answers to a read began to be made that have not left.
+    private var answersBegan: UInt64 = 0
     /// Completed when the link is up, failed when it goes before that.
     private let up: EventLoopPromise<LinkUp>
 
@@ -344,11 +346,24 @@ final class LinkHandler: ChannelInboundHandler {
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {
-        streams.wakeAll()
+        answersBegan = link.now
+        streams.wakeAll { self.flushIfDue() }
         // What was woken here says what it has to say now, and it leaves with the rest.
-        node.executor.runWaiting(on: link.tasks)
+        node.executor.runWaiting(on: link.tasks) { self.flushIfDue() }
         flush()
         context.fireChannelReadComplete()
+    }
+
+    /// While a read is answered, the first answers leave after this time, so that the peer works on them meanwhile: 10 µs.
+    private static let answerTime: UInt64 = 10_000
+
+    private func flushIfDue() {
+        let now = link.now
+        guard now &- answersBegan > Self.answerTime, !link.isOutboundEmpty else { return }
+        answersBegan = now
+        flush()
+        // The rest of the read's answers leave together again.
+        link.holdUntilReadEnds()
     }
 
     // MARK: - Writing
