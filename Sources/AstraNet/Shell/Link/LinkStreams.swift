@@ -5,21 +5,25 @@ internal import NIOCore
 
 /// The streams of a link: answers dials, passes other ops to the state machine of their stream, performs its actions, and wakes the
 /// tasks and delegates that wait for them. Belongs to the event loop of its link.
+///
+/// Its variables are exempt from the run-time check for overlapping accesses (see ``LinkHandler``). No accesses overlap: all are
+/// made on the event loop, and each ends before code of another type is called. ``StreamTable`` calls nothing but
+/// `Stream.withStorage`, whose bodies may not call out, and a waiter or a delegate is called after it was taken out of ``toWake``.
 final class LinkStreams {
     private let node: NodeCore
     private let link: Link
-    var log: Logger
-    private var table = StreamTable()
+    @exclusivity(unchecked) var log: Logger
+    @exclusivity(unchecked) private var table = StreamTable()
     /// Streams whose tasks and delegates are to be told of events, and other work, at the end of the read.
-    private var toWake = Deque<Outbox.Turn>()
+    @exclusivity(unchecked) private var toWake = Deque<Outbox.Turn>()
     /// ``wakeAll()`` runs.
-    private var isWaking = false
+    @exclusivity(unchecked) private var isWaking = false
     /// The streams that are still to be woken have a turn of their own.
-    private var isTurnScheduled = false
+    @exclusivity(unchecked) private var isTurnScheduled = false
     /// The link is gone.
-    private var hasEnded = false
+    @exclusivity(unchecked) private var hasEnded = false
     /// How much larger than the protocol's the windows of all streams are, in bytes.
-    private var extraWindow = 0
+    @exclusivity(unchecked) private var extraWindow = 0
 
     init(_ link: Link, log: Logger) {
         node = link.node

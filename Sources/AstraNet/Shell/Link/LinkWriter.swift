@@ -3,6 +3,10 @@ internal import NIOCore
 
 /// What leaves a link: control ops first, then announcements that were held, then the DIALs of new streams, then the bytes of the
 /// streams in turn, in rounds as large as the connection takes. Belongs to the event loop of its link.
+///
+/// Its variables are exempt from the run-time check for overlapping accesses (see ``LinkHandler``). No accesses overlap: all are
+/// made on the event loop. ``packer`` is changed in place while ``backlog`` and ``opening`` are read and appended to, which are
+/// other variables, and no code called meanwhile calls this writer.
 final class LinkWriter {
     /// What a round has brought.
     struct Round {
@@ -20,12 +24,12 @@ final class LinkWriter {
     private let link: Link
     private let streams: LinkStreams
     /// Streams that could not send because the connection took no more.
-    private var backlog: [Stream] = []
+    @exclusivity(unchecked) private var backlog: [Stream] = []
     /// New streams whose DIAL could not be sent because the connection took no more.
-    private var opening = Deque<Stream>()
+    @exclusivity(unchecked) private var opening = Deque<Stream>()
     /// Ops from other links that could not be sent because the connection took no more.
-    private var forwarded: Deque<Link.Forwarded> = []
-    private var packer: OpPacker
+    @exclusivity(unchecked) private var forwarded: Deque<Link.Forwarded> = []
+    @exclusivity(unchecked) private var packer: OpPacker
 
     init(_ link: Link, _ streams: LinkStreams) {
         self.link = link
