@@ -159,7 +159,7 @@ package struct DialRequest: Sendable {
     ///
     /// - Throws: ``AstraNetError`` with code `limitReached`.
     fileprivate func validate() throws(AstraNetError) {
-        guard context != DialBlock() else { return }
+        guard !context.isEmpty else { return }
         var block = context
         if maximumPushedSources > 0 {
             block.push = DialBlock.Push(nonce: 0, maximumSources: 0, window: 0)
@@ -199,7 +199,7 @@ extension NodeCore {
             let left = surroundings.now().duration(to: end) / .milliseconds(1)
             context.deadlineMilliseconds = UInt32(max(0, min(left, Double(UInt32.max))))
         }
-        if context != DialBlock() { stream.setContext(context) }
+        if !context.isEmpty { stream.setContext(context) }
         return (stream, isEager, cookie != nil)
     }
 }

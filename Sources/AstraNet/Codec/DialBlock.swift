@@ -67,6 +67,12 @@ package struct DialBlock: Hashable, Sendable {
         static let source: UInt8 = 16
     }
 
+    /// Whether it says nothing.
+    package var isEmpty: Bool {
+        push == nil && cookie == nil && deadlineMilliseconds == nil && source == nil && meta == nil && bucket == nil
+            && traceParent == nil
+    }
+
     package init(
         push: Push? = nil, cookie: UInt64? = nil, deadlineMilliseconds: UInt32? = nil, meta: String? = nil,
         bucket: String? = nil, traceParent: String? = nil, source: Source? = nil
@@ -175,9 +181,9 @@ extension DialBlock {
         if push != nil { size += Self.entryHeaderSize + 14 }
         if cookie != nil { size += Self.entryHeaderSize + 8 }
         if deadlineMilliseconds != nil { size += Self.entryHeaderSize + 4 }
-        for text in [meta, bucket, traceParent] {
-            if let text { size += Self.entryHeaderSize + text.utf8.count }
-        }
+        if let meta { size += Self.entryHeaderSize + meta.utf8.count }
+        if let bucket { size += Self.entryHeaderSize + bucket.utf8.count }
+        if let traceParent { size += Self.entryHeaderSize + traceParent.utf8.count }
         if source != nil { size += Self.entryHeaderSize + 16 }
         return size
     }
@@ -201,7 +207,11 @@ extension DialBlock {
     /// Appends the encoded block to `buffer`, entries in ascending order of their types. The block must be valid
     /// (``validate()``).
     package func encode(into buffer: inout ByteBuffer) {
-        let size = encodedSize
+        encode(into: &buffer, size: encodedSize)
+    }
+
+    /// As ``encode(into:)``, where the caller knows the ``encodedSize``.
+    func encode(into buffer: inout ByteBuffer, size: Int) {
         buffer.reserveCapacity(minimumWritableBytes: size)
         buffer.writeInteger(Self.version)
         if let push {

@@ -78,9 +78,14 @@ extension ByteBuffer {
     }
 
     /// Appends an op whose payload is a dial block, which is known to fit.
-    mutating func writeOp(_ header: OpHeader, _ block: DialBlock) {
-        writeOpHeader(header, payloadLength: block.encodedSize)
-        block.encode(into: &self)
+    ///
+    /// - Returns: how many bytes the op takes.
+    @discardableResult
+    mutating func writeOp(_ header: OpHeader, _ block: DialBlock) -> Int {
+        let size = block.encodedSize
+        writeOpHeader(header, payloadLength: size)
+        block.encode(into: &self, size: size)
+        return OpHeader.size + size
     }
 
     /// Appends ERR with a message, then FIN1 and FIN2: a Go peer does not end a read at ERR.

@@ -28,6 +28,19 @@ extension Stream {
         var dialContext: DialContext?
         var pushes: PushState?
 
+        /// Whether a delegate or a task wants to know of received bytes.
+        var isReadAwaited: Bool {
+            delegate != nil || waiters[.reading] != nil || waiters[.news] != nil
+        }
+
+        /// Takes out what is queued, to be released outside the lock; `nil` if nothing is.
+        mutating func takeOutbox() -> Deque<ByteBuffer>? {
+            guard !outbox.isEmpty else { return nil }
+            var taken = Deque<ByteBuffer>()
+            swap(&taken, &outbox)
+            return taken
+        }
+
         fileprivate var isIdle: Bool {
             outbox.isEmpty && inbox.readableBytes == 0 && waiters.isEmpty && filling == nil && delegate == nil
                 && onPeerGone == nil && dialContext == nil && pushes == nil
@@ -115,9 +128,4 @@ extension Stream.Storage {
         if let active, active.state.isIdle { self.active = nil }
     }
 
-    /// Whether somebody wants to know of received bytes.
-    var isReadAwaited: Bool {
-        guard let state = active?.state else { return false }
-        return state.delegate != nil || state.waiters[.reading] != nil || state.waiters[.news] != nil
-    }
 }

@@ -85,7 +85,7 @@ extension Stream.Storage {
         switch state.reading {
         case .open: return nil
         case .finished: return .success(())
-        case .failed(let error): return .failure(error)
+        case .failed(let failure): return .failure(failure.error)
         }
     }
 }

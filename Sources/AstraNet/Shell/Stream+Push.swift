@@ -257,23 +257,15 @@ extension Stream {
         return .opened(stream)
     }
 
-    /// The client has accepted or given up a pushed source, so that the request may push another one; or this end has given it
-    /// up, and the client still counts it.
+    /// The client has accepted or given up a pushed source of this request, which may push another one now; or this end has given
+    /// it up, and the client still counts it.
     ///
-    /// - Returns: the request's stream, if the caller must put it on the list of those to wake.
-    func settleOffer(isAnswered: Bool) -> Stream? {
-        let master = withStorage { storage -> Stream? in
-            guard let active = storage.active, case .offered(let master, _) = active.state.pushes else { return nil }
-            active.state.pushes = nil
-            storage.deactivateIfIdle()
-            return master
-        }
-        guard let master else { return nil }
-        let wakes = master.withStorage { storage -> Bool in
+    /// - Returns: whether the caller must put this stream on the list of those to wake.
+    func settlePush(isAnswered: Bool) -> Bool {
+        withStorage { storage -> Bool in
             storage.settlePush(isAnswered: isAnswered)
             return storage.active?.state.delegate != nil && storage.queueWake()
         }
-        return wakes ? master : nil
     }
 
     /// ``isPeerGone``, ``isOffered`` and ``wasTaken`` at one moment.
@@ -305,18 +297,26 @@ extension Stream.Storage {
     }
 
     /// Takes out the pushed sources that were not taken, and the bytes that are reserved for such: all of them are given up, and
-    /// no more are taken.
-    mutating func takeOffered() -> (sources: Deque<Stream>, reserved: Int) {
-        guard let active, case .receiving(let receiver) = active.state.pushes else { return ([], 0) }
+    /// no more are taken. `nil` if this is no request of ours.
+    mutating func takeReceiver() -> Stream.PushReceiver? {
+        guard let active, case .receiving(let receiver) = active.state.pushes else { return nil }
         active.state.pushes = nil
         deactivateIfIdle()
-        return (receiver.offered, receiver.reserved)
+        return receiver
     }
 
     /// Whether this is a request to which sources were pushed, and its end is due.
     var endsPushing: Bool {
         guard case .ending = state.writing, case .sending = active?.state.pushes else { return false }
         return true
+    }
+
+    /// Takes out the request of a pushed source that the client has not accepted; `nil` if this is none.
+    mutating func takeMaster() -> Stream? {
+        guard let active, case .offered(let master, _) = active.state.pushes else { return nil }
+        active.state.pushes = nil
+        deactivateIfIdle()
+        return master
     }
 
     /// How many sources were pushed; `nil` if none were.

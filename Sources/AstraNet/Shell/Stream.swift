@@ -100,7 +100,7 @@ public final class Stream: Sendable {
             switch storage.state.reading {
             case .open: return (.nothing, storage.creditIsDue(isDry: true))
             case .finished: return (.finished, false)
-            case .failed(let error): return (.failed(error), false)
+            case .failed(let failure): return (.failed(failure.error), false)
             }
         }
         if needsFlush { link.markDirty(self) }
@@ -129,7 +129,7 @@ public final class Stream: Sendable {
             switch storage.state.reading {
             case .open: return nil
             case .finished: return .success(nil)
-            case .failed(let error): return .failure(error)
+            case .failed(let failure): return .failure(failure.error)
             }
         } timeoutMessage: {
             "nothing came from \(self.remoteAddress) in time"
@@ -180,9 +180,9 @@ public final class Stream: Sendable {
     package nonisolated(nonsending) func waitUntilRoom(deadline: ContinuousClock.Instant?) async throws {
         try await wait(for: .writing, deadline: deadline) { storage -> Result<Void, any Error>? in
             switch storage.state.writing {
-            case .over(let error): return .failure(error)
+            case .over(let failure): return .failure(failure.error)
             case .ending(let ending) where ending != .finish:
-                return .failure(AstraNetError(.closed, "this end of the stream is closed"))
+                return .failure(StreamState.Failure.closedHere.error)
             case .open, .ending: return storage.hasRoom ? .success(()) : nil
             }
         } timeoutMessage: {
@@ -215,23 +215,28 @@ public final class Stream: Sendable {
         var dropped = Dropped()
         let (needsFlush, waiters) = withStorage { storage -> (Bool, WaiterList) in
             if ending != .finish {
-                let (sources, reserved) = storage.takeOffered()
-                dropped.offered = sources
-                link.pushGrants.give(reserved)
+                if let receiver = storage.takeReceiver() {
+                    dropped.offered = receiver.offered
+                    link.pushGrants.give(receiver.reserved)
+                }
             }
             if dropsQueued, case .fail(let message) = ending { storage.state.dropQueued(saying: message) }
             guard storage.state.end(ending) == .flush || dropsQueued else { return (false, WaiterList()) }
             if ending != .finish, let active = storage.active {
-                link.buffered.give(active.state.inbox.readableBytes)
-                active.state.inbox = ByteBuffer()
+                if active.state.inbox.readableBytes > 0 {
+                    link.buffered.give(active.state.inbox.readableBytes)
+                    active.state.inbox = ByteBuffer()
+                }
                 swap(&dropped.onPeerGone, &active.state.onPeerGone)
                 // The end of an offer is still to be reported.
                 if storage.state.offer != .made { swap(&dropped.delegate, &active.state.delegate) }
-                if storage.state.queued == 0 { swap(&dropped.outbox, &active.state.outbox) }
+                if storage.state.queued == 0 { dropped.outbox = active.state.takeOutbox() }
             }
             return (storage.markDirty(), storage.takeWaiters())
         }
-        for stream in dropped.offered { stream.decline() }
+        if let offered = dropped.offered {
+            for stream in offered { stream.decline() }
+        }
         if needsFlush { link.markDirty(self) }
         waiters.resume()
         withExtendedLifetime(dropped) {}
@@ -343,8 +348,8 @@ public final class Stream: Sendable {
     private struct Dropped {
         var onPeerGone: (@Sendable () -> Void)?
         var delegate: (any StreamDelegate)?
-        var outbox = Deque<ByteBuffer>()
-        var offered = Deque<Stream>()
+        var outbox: Deque<ByteBuffer>?
+        var offered: Deque<Stream>?
     }
 }
 
@@ -395,8 +400,8 @@ struct WaiterList {
 
 extension StreamState.ReadSide {
     var error: AstraNetError? {
-        guard case .failed(let error) = self else { return nil }
-        return error
+        guard case .failed(let failure) = self else { return nil }
+        return failure.error
     }
 }
 

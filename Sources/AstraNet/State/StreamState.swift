@@ -20,7 +20,7 @@ package struct StreamState: Hashable, Sendable {
         case open
         /// FIN2 came: the end of file.
         case finished
-        indirect case failed(AstraNetError)
+        case failed(Failure)
     }
 
     /// What a writer may do.
@@ -28,7 +28,27 @@ package struct StreamState: Hashable, Sendable {
         case open
         /// The ending goes out behind what is still queued.
         case ending(Ending)
-        indirect case over(AstraNetError)
+        case over(Failure)
+    }
+
+    /// Why a direction is over. The reasons that streams without a failure have take no memory: a request needs five of them.
+    enum Failure: Hashable, Sendable {
+        /// This end closed or failed the stream.
+        case closedHere
+        /// This end finished writing.
+        case finishedHere
+        /// FIN1 came.
+        case stoppedByPeer
+        indirect case other(AstraNetError)
+
+        var error: AstraNetError {
+            switch self {
+            case .closedHere: AstraNetError(.closed, "this end of the stream is closed")
+            case .finishedHere: AstraNetError(.closed, "this end of the stream is finished")
+            case .stoppedByPeer: AstraNetError(.closedByPeer, "the peer wants no more bytes")
+            case .other(let error): error
+            }
+        }
     }
 
     /// How this end ends a stream.
@@ -241,8 +261,8 @@ package struct StreamState: Hashable, Sendable {
     package mutating func enqueue(_ count: Int) throws(AstraNetError) {
         switch writing {
         case .open: queued += count
-        case .ending: throw AstraNetError(.closed, "this end of the stream is closed")
-        case .over(let error): throw error
+        case .ending: throw Failure.closedHere.error
+        case .over(let failure): throw failure.error
         }
     }
 
@@ -297,7 +317,7 @@ package struct StreamState: Hashable, Sendable {
         if ending != .finish {
             isClosedHere = true
             // Nobody reads any more. A dialer or acceptor whose stream never opened has nothing to wait for either.
-            if reading == .open { reading = .failed(AstraNetError(.closed, "this end of the stream is closed")) }
+            if reading == .open { reading = .failed(.closedHere) }
             if phase != .open { queued = 0 }
         }
         return .flush
@@ -331,7 +351,7 @@ package struct StreamState: Hashable, Sendable {
         switch ending {
         case .finish:
             guard phase == .open else { return .wait }
-            writing = .over(AstraNetError(.closed, "this end of the stream is finished"))
+            writing = .over(.finishedHere)
             return .sendFin2
         case .close:
             guard offer == .made else {
@@ -339,7 +359,7 @@ package struct StreamState: Hashable, Sendable {
                 return .sendFin1AndFin2AndForget
             }
             isEndedHere = true
-            writing = .over(AstraNetError(.closed, "this end of the stream is closed"))
+            writing = .over(.closedHere)
             return .sendFin1AndFin2
         case .fail(let message):
             guard offer == .made else {
@@ -347,7 +367,7 @@ package struct StreamState: Hashable, Sendable {
                 return .sendErrAndForget(message: message)
             }
             isEndedHere = true
-            writing = .over(AstraNetError(.closed, "this end of the stream is closed"))
+            writing = .over(.closedHere)
             return .sendErr(message: message)
         }
     }
@@ -377,7 +397,7 @@ package struct StreamState: Hashable, Sendable {
             offer = .none
             if isEndedHere { return fail(AstraNetError(.closedByPeer, "the client does not want the source")) }
         }
-        let action = stopWriting(AstraNetError(.closedByPeer, "the peer wants no more bytes"))
+        let action = stopWriting()
         return endsWithPeer() ? .forget : action
     }
 
@@ -412,8 +432,9 @@ package struct StreamState: Hashable, Sendable {
         phase = .ended
         if offer == .made { offer = .none }
         queued = 0
-        if reading == .open { reading = .failed(error) }
-        if case .over = writing {} else { writing = .over(error) }
+        let failure = Failure.other(error)
+        if reading == .open { reading = .failed(failure) }
+        if case .over = writing {} else { writing = .over(failure) }
         return .forget
     }
 
@@ -421,12 +442,12 @@ package struct StreamState: Hashable, Sendable {
     /// between two nodes of this library (`docs/protocol.md` §6).
     mutating func peerUnderstandsPush() { isEager = true }
 
-    private mutating func stopWriting(_ error: AstraNetError) -> PeerEndAction {
+    private mutating func stopWriting() -> PeerEndAction {
         queued = 0
         isStoppedByPeer = true
         switch writing {
         case .open, .ending(.finish):
-            writing = .over(error)
+            writing = .over(.stoppedByPeer)
             return .notify
         case .ending, .over:
             // A close or fail of ours was waiting behind the bytes just dropped, and can go now.

@@ -115,7 +115,7 @@ import Testing
         #expect(state.takeCredit() == 0)
         var failed = StreamState(.pushed(window: 100), .data(7), .err)
         #expect(failed.accept() == true)
-        #expect(failed.reading == .failed(StreamEvent.failure))
+        #expect(failed.reading.error == StreamEvent.failure)
     }
 
     @Test(arguments: [StreamEvent.close, .fail])

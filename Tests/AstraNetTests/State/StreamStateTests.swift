@@ -353,7 +353,7 @@ extension StreamState {
         var state = StreamState(.dialer(), .syn, .enqueue(65_536), .sent(65_536), .enqueue(1))
         #expect(state.end(.close) == .flush)
         #expect(state.isLingering)
-        #expect(state.reading == .failed(AstraNetError(.closed, "this end of the stream is closed")))
+        #expect(state.reading.error == AstraNetError(.closed, "this end of the stream is closed"))
         #expect(state.takeEnding() == .wait)
         #expect(state.receivedRewind(1) == .resumeSending)
         state.sent(1)
@@ -382,14 +382,14 @@ extension StreamState {
         var state = StreamState(.dialer(), .syn, .data(5), .fin2)
         #expect(state.fail(AstraNetError(.linkLost, "")) == .forget)
         #expect(state.reading == .finished)
-        #expect(state.writing == .over(AstraNetError(.linkLost, "")))
+        #expect(state.writing == .over(.other(AstraNetError(.linkLost, ""))))
         state.took(5)
         #expect(state.receiveWindow.unread == 0)
     }
 
     @Test func bytesInFrontOfAFailureStayReadable() {
         var state = StreamState(.dialer(), .syn, .data(5), .err)
-        #expect(state.reading == .failed(StreamEvent.failure))
+        #expect(state.reading.error == StreamEvent.failure)
         #expect(state.receiveWindow.unread == 5)
         state.took(5)
         #expect(state.takeCredit() == 0, "nobody is left to return credit to")

@@ -30,8 +30,9 @@ final class Link: Sendable {
     let peerSocketAddress = NIOLockedValueBox("")
     var eventLoop: any EventLoop { channel.eventLoop }
 
-    /// Set once: looked at by each dial, and so without a lock.
-    private let knownPeer = AtomicLazyReference<KnownPeer>()
+    /// Written once, by the event loop and before ``isPeerKnown``, and read only after that: each dial reads it, so there is no lock.
+    @exclusivity(unchecked) private nonisolated(unsafe) var knownPeer: LinkPeer?
+    private let isPeerKnown = Atomic<Bool>(false)
     /// Streams between others have run over it, of which nobody here knows whether they still do.
     let hasForwarded = Atomic<Bool>(false)
     /// The shortest round trip, in nanoseconds; 0 while none was measured.
@@ -67,12 +68,6 @@ final class Link: Sendable {
             link.buffered.give(ops.readableBytes)
             source?.forwarding.give(ops.readableBytes)
         }
-    }
-
-    private final class KnownPeer: Sendable {
-        let peer: LinkPeer
-
-        init(_ peer: LinkPeer) { self.peer = peer }
     }
 
     init(
@@ -230,11 +225,13 @@ final class Link: Sendable {
     }
 
     /// The peer, once the handshake is done.
-    var peer: LinkPeer? { knownPeer.load()?.peer }
+    var peer: LinkPeer? { isPeerKnown.load(ordering: .acquiring) ? knownPeer : nil }
 
     /// The handshake is done.
     func learned(_ peer: LinkPeer) {
-        _ = knownPeer.storeIfNil(KnownPeer(peer))
+        guard !isPeerKnown.load(ordering: .relaxed) else { return }
+        knownPeer = peer
+        isPeerKnown.store(true, ordering: .releasing)
     }
 
     /// Whether this node and `host` both have the ability over this link. Abilities end at the peer.
@@ -333,7 +330,7 @@ final class Link: Sendable {
 
     // MARK: - The event loop's side
 
-    /// Bytes are about to be read: everything that is sent until ``takeOutbound(isWritable:isJoined:)`` leaves together.
+    /// Bytes are about to be read: everything that is sent until ``takeOutbound(into:isWritable:isJoined:)`` leaves together.
     func holdUntilReadEnds() {
         outbox.withLockedValue { $0.holdUntilReadEnds() }
     }
@@ -346,10 +343,11 @@ final class Link: Sendable {
     /// Takes all there is to send, but for held announcements only as many as go to the connection at once.
     ///
     /// - Parameters:
+    ///   - taken: gets it; empty before.
     ///   - isWritable: whether the connection takes more; where it does not, they stay held.
     ///   - isJoined: whether there is something else to leave with, for what waits for that.
-    func takeOutbound(isWritable: Bool, isJoined: Bool) -> Outbox.Outbound {
-        outbox.withLockedValue { $0.take(releasesHeld: isWritable, isJoined: isJoined) }
+    func takeOutbound(into taken: inout Outbox.Outbound, isWritable: Bool, isJoined: Bool) {
+        outbox.withLockedValue { $0.take(into: &taken, releasesHeld: isWritable, isJoined: isJoined) }
     }
 
     /// Nothing can be sent any more.

@@ -1,11 +1,14 @@
 internal import NIOCore
 
 /// The part of an op whose rest has not come, and what the node counts of it. Belongs to the event loop of its link.
+///
+/// Its variables are exempt from the run-time check for overlapping accesses (see ``LinkHandler``). No accesses overlap: all are
+/// made on the event loop, and no other code is called while one of them is changed in place.
 final class LinkReader {
     private let link: Link
-    private var part = ByteBuffer()
+    @exclusivity(unchecked) private var part = ByteBuffer()
     /// How many bytes of it the link's budget holds.
-    private var counted = 0
+    @exclusivity(unchecked) private var counted = 0
 
     init(_ link: Link) {
         self.link = link

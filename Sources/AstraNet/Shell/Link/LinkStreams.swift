@@ -5,21 +5,25 @@ internal import NIOCore
 
 /// The streams of a link: answers dials, passes other ops to the state machine of their stream, performs its actions, and wakes the
 /// tasks and delegates that wait for them. Belongs to the event loop of its link.
+///
+/// Its variables are exempt from the run-time check for overlapping accesses (see ``LinkHandler``). No accesses overlap: all are
+/// made on the event loop, and each ends before code of another type is called. ``StreamTable`` calls nothing but
+/// `Stream.withStorage`, whose bodies may not call out, and a waiter or a delegate is called after it was taken out of ``toWake``.
 final class LinkStreams {
     private let node: NodeCore
     private let link: Link
-    var log: Logger
-    private var table = StreamTable()
+    @exclusivity(unchecked) var log: Logger
+    @exclusivity(unchecked) private var table = StreamTable()
     /// Streams whose tasks and delegates are to be told of events, and other work, at the end of the read.
-    private var toWake = Deque<Outbox.Turn>()
+    @exclusivity(unchecked) private var toWake = Deque<Outbox.Turn>()
     /// ``wakeAll()`` runs.
-    private var isWaking = false
+    @exclusivity(unchecked) private var isWaking = false
     /// The streams that are still to be woken have a turn of their own.
-    private var isTurnScheduled = false
+    @exclusivity(unchecked) private var isTurnScheduled = false
     /// The link is gone.
-    private var hasEnded = false
+    @exclusivity(unchecked) private var hasEnded = false
     /// How much larger than the protocol's the windows of all streams are, in bytes.
-    private var extraWindow = 0
+    @exclusivity(unchecked) private var extraWindow = 0
 
     init(_ link: Link, log: Logger) {
         node = link.node
@@ -207,169 +211,198 @@ final class LinkStreams {
             _ = try passToSiblings(op, from: peer)
             return
         }
-        var queueWake = false
-        var queueFlush = false
-        var failure: AstraNetError?
-        var accept = false
+        let effects = stream.withStorage { storage in
+            self.effects(of: op, on: stream, &storage, from: peer, shared: shared)
+        }
+        if let lost = effects.lost { throw lost }
+        if effects.settlesOffer { settleOffer(of: stream, isAnswered: true) }
+        if effects.isForgotten { remove(stream) }
+        if let reply = effects.reply { answer(stream, reply, effects.cookie) }
+        if effects.accepts { accept(stream, op) }
+        if let failure = effects.failure { fail(stream, failure, effects) }
+        if effects.queuesWake { mustWake(stream) }
+        if effects.queuesFlush { link.markDirty(stream) }
+    }
+
+    /// What is to be done about an op of a stream once the stream's lock is released.
+    fileprivate struct Effects {
+        var queuesWake = false
+        var queuesFlush = false
         var isForgotten = false
-        var isOverfull = false
-        var reply: Command?
-        var replyBlock: DialBlock?
-        var lost: AstraNetError?
         var settlesOffer = false
+        /// The peer confirmed the dial: the listener gets the stream.
+        var accepts = false
+        var reply: Command?
+        /// The reply says that this cookie came.
+        var cookie: UInt64?
+        /// Why the stream fails.
+        var failure: AstraNetError?
+        /// The stream fails because too much is unread on this node.
+        var isOverfull = false
+        /// The stream is a pushed one that this node has not accepted.
         var isOffered = false
+        /// The server must hear that this node has given up a pushed source.
         var tellsDecline = false
-        // Released outside the lock: it may be a plugin's memory.
-        var dropped = Deque<ByteBuffer>()
-        stream.withStorage { storage in
-            let wasOffered = storage.state.offer == .made
-            isOffered = storage.state.offer == .received
-            func take(_ action: StreamState.PeerEndAction) {
-                guard action != .doNothing else { return }
-                isForgotten = action == .forget
-                if storage.state.queued == 0, let active = storage.active { swap(&dropped, &active.state.outbox) }
-                queueWake = storage.queueWake()
-                queueFlush = !isForgotten && storage.markDirty()
+        /// Why the link must be closed.
+        var lost: AstraNetError?
+        /// Released outside the lock: it may be a plugin's memory.
+        var dropped: Deque<ByteBuffer>?
+    }
+
+    /// Gives an op to the state machine of its stream. Under the stream's lock.
+    private func effects(
+        of op: borrowing Op, on stream: Stream, _ storage: inout Stream.Storage, from peer: LinkPeer,
+        shared: (place: SharedPlace, memory: SharedMemory)?
+    ) -> Effects {
+        var effects = Effects()
+        let wasOffered = storage.state.offer == .made
+        effects.isOffered = storage.state.offer == .received
+        switch op.header.command {
+        case .data where op.payload.readableBytes > 0 || shared != nil:
+            takeData(op.payload, &storage, &effects, shared)
+        case .rewind:
+            guard let count = op.payload.number else { break }
+            effects.take(storage.state.receivedRewind(count), &storage)
+        case .windowSize:
+            guard let size = op.payload.number else { break }
+            effects.take(storage.state.receivedWindowSize(size), &storage)
+        case .syn:
+            switch storage.state.receivedSyn() {
+            case .doNothing: break
+            case .sendAck:
+                effects.reply = .ack
+                if case .receiving = storage.active?.state.pushes, stream.remoteAddress.host != peer.host,
+                    let cookie = DialBlock(decoding: op.payload)?.cookie
+                {
+                    storage.state.peerUnderstandsPush()
+                    effects.cookie = cookie
+                }
+                effects.queuesWake = storage.queueWake()
+                effects.queuesFlush = storage.sendingIsDue()
+            case .confirm, .resumeSending:
+                effects.queuesWake = storage.queueWake()
+                effects.queuesFlush = storage.sendingIsDue()
+            case .forget:
+                effects.isForgotten = true
+                effects.queuesWake = storage.queueWake()
             }
-            func take(_ action: StreamState.ReceivedCreditAction) {
-                switch action {
-                case .doNothing: break
-                case .resumeSending: queueFlush = storage.sendingIsDue()
-                case .failStream(let error): failure = error
-                }
+        case .ack:
+            if storage.state.receivedAck() == .sendSynAckAndAccept {
+                effects.reply = .synAck
+                effects.accepts = true
+                effects.queuesFlush = storage.sendingIsDue()
             }
-            switch op.header.command {
-            case .data where op.payload.readableBytes > 0 || shared != nil:
-                switch storage.state.receivedData(shared?.place.count ?? op.payload.readableBytes) {
-                case .drop: break
-                case .failStream(let error): failure = error
-                case .deliver:
-                    var unread = op.payload
-                    if let (place, memory) = shared {
-                        do throws(AstraNetError) {
-                            unread = try memory.bytes(at: place)
-                        } catch {
-                            lost = error
-                            break
-                        }
-                    }
-                    if storage.active?.state.filling != nil {
-                        unread = storage.fill(unread)
-                        if storage.filled != nil { queueWake = storage.queueWake() }
-                        queueFlush = storage.creditIsDue(isDry: false)
-                        if unread.readableBytes == 0 { break }
-                    }
-                    guard link.buffered.take(unread.readableBytes) else {
-                        isOverfull = true
-                        failure = AstraNetError(.limitReached, "too many bytes wait to be read on this node")
-                        break
-                    }
-                    storage.activate().state.inbox.writeImmutableBuffer(unread)
-                    if storage.isReadAwaited { queueWake = storage.queueWake() }
-                }
-            case .rewind:
-                guard let count = op.payload.number else { break }
-                take(storage.state.receivedRewind(count))
-            case .windowSize:
-                guard let size = op.payload.number else { break }
-                take(storage.state.receivedWindowSize(size))
-            case .syn:
-                switch storage.state.receivedSyn() {
-                case .doNothing: break
-                case .sendAck:
-                    reply = .ack
-                    if case .receiving = storage.active?.state.pushes, stream.remoteAddress.host != peer.host,
-                        let cookie = DialBlock(decoding: op.payload)?.cookie
-                    {
-                        storage.state.peerUnderstandsPush()
-                        replyBlock = DialBlock(cookie: cookie)
-                    }
-                    queueWake = storage.queueWake()
-                    queueFlush = storage.sendingIsDue()
-                case .confirm:
-                    queueWake = storage.queueWake()
-                    queueFlush = storage.sendingIsDue()
-                case .resumeSending:
-                    queueWake = storage.queueWake()
-                    queueFlush = storage.sendingIsDue()
-                case .forget:
-                    isForgotten = true
-                    queueWake = storage.queueWake()
-                }
-            case .ack:
-                if storage.state.receivedAck() == .sendSynAckAndAccept {
-                    reply = .synAck
-                    accept = true
-                    queueFlush = storage.sendingIsDue()
-                }
-            case .fin1: take(storage.state.receivedFin1())
-            case .fin2:
-                if let count = op.payload.number, storage.lacksSources(of: count) {
-                    failure = AstraNetError(.linkLost, "sources of the request were lost on their way")
-                } else {
-                    take(storage.state.receivedFin2())
-                }
-            case .err:
-                let code: AstraNetError.Code = storage.state.phase == .dialing ? .refused : .failedByPeer
-                failure = AstraNetError(code, String(buffer: op.payload.prefix(1_024)))
-                settlesOffer = wasOffered
-                // Its FIN1 and FIN2 do not leave any more.
-                tellsDecline = isOffered && storage.state.isClosedHere
-            case .forceClosed:
-                settlesOffer = wasOffered
-                failure = AstraNetError(.failedByPeer, "the peer closed the stream by force")
-            default: break
+        case .fin1: effects.take(storage.state.receivedFin1(), &storage)
+        case .fin2:
+            if let count = op.payload.number, storage.lacksSources(of: count) {
+                effects.failure = AstraNetError(.linkLost, "sources of the request were lost on their way")
+            } else {
+                effects.take(storage.state.receivedFin2(), &storage)
             }
-            if wasOffered, storage.state.offer != .made { settlesOffer = true }
+        case .err:
+            let code: AstraNetError.Code = storage.state.phase == .dialing ? .refused : .failedByPeer
+            effects.failure = AstraNetError(code, String(buffer: op.payload.prefix(1_024)))
+            effects.settlesOffer = wasOffered
+            // Its FIN1 and FIN2 do not leave any more.
+            effects.tellsDecline = effects.isOffered && storage.state.isClosedHere
+        case .forceClosed:
+            effects.settlesOffer = wasOffered
+            effects.failure = AstraNetError(.failedByPeer, "the peer closed the stream by force")
+        default: break
         }
-        withExtendedLifetime(dropped) {}
-        if let lost { throw lost }
-        if settlesOffer { settleOffer(of: stream, isAnswered: true) }
-        if isForgotten { remove(stream) }
-        if let reply {
-            let header = OpHeader(reply, to: stream.remoteAddress, from: stream.localAddress)
-            link.sendControl { ops in
-                if let replyBlock { ops.writeOp(header, replyBlock) } else { ops.writeOp(header) }
-            }
-            if let cookie = replyBlock?.cookie { node.cookies.keep(cookie, of: stream.remoteAddress.host) }
+        if wasOffered, storage.state.offer != .made { effects.settlesOffer = true }
+        return effects
+    }
+
+    /// DATA or SHARED: bytes for the stream's reader. Under the stream's lock.
+    private func takeData(
+        _ payload: borrowing ByteBuffer, _ storage: inout Stream.Storage, _ effects: inout Effects,
+        _ shared: (place: SharedPlace, memory: SharedMemory)?
+    ) {
+        switch storage.state.receivedData(shared?.place.count ?? payload.readableBytes) {
+        case .drop: return
+        case .failStream(let error):
+            effects.failure = error
+            return
+        case .deliver: break
         }
-        if accept {
-            table.opened(stream)
-            if let cookie = DialBlock(decoding: op.payload)?.cookie,
-                cookie == node.cookies.make(for: stream.remoteAddress.host)
-            {
-                stream.mayPush()
-            }
-            switch node.accept(stream) {
-            case .accepted: break
-            case .refused(let message): stream.fail(message)
+        var unread = copy payload
+        if let (place, memory) = shared {
+            do throws(AstraNetError) {
+                unread = try memory.bytes(at: place)
+            } catch {
+                effects.lost = error
+                return
             }
         }
-        if let failure {
-            if isOverfull {
-                node.counters.overfullStreams.add(1, ordering: .relaxed)
-                tellFailure(of: stream, failure.message)
-            } else if failure.code == .protocolViolation {
-                log.warning("peer broke a stream's rules", metadata: ["error": "\(failure)"])
-                tellFailure(of: stream, failure.message)
-                if isOffered, let master = master(of: stream) {
-                    tellFailure(of: master, failure.message)
-                    forget(master, failure)
-                }
-            } else if failure.code == .refused, failure.message == PushCookies.wrongCookie {
-                // The next dial asks for a new one.
-                node.cookies.forget(stream.remoteAddress.host)
-            }
-            forget(stream, failure)
-            if tellsDecline { stream.tellDecline() }
+        if storage.active?.state.filling != nil {
+            unread = storage.fill(unread)
+            if storage.filled != nil { effects.queuesWake = storage.queueWake() }
+            effects.queuesFlush = storage.creditIsDue(isDry: false)
+            if unread.readableBytes == 0 { return }
         }
-        if queueWake { mustWake(stream) }
-        if queueFlush { link.markDirty(stream) }
+        guard link.buffered.take(unread.readableBytes) else {
+            effects.isOverfull = true
+            effects.failure = AstraNetError(.limitReached, "too many bytes wait to be read on this node")
+            return
+        }
+        let active = storage.activate()
+        active.state.inbox.writeImmutableBuffer(unread)
+        if active.state.isReadAwaited { effects.queuesWake = storage.queueWake() }
+    }
+
+    /// Answers SYN or ACK.
+    ///
+    /// - Parameter cookie: came with SYN and is to be kept and repeated; `nil` for none.
+    private func answer(_ stream: Stream, _ reply: Command, _ cookie: UInt64?) {
+        let header = OpHeader(reply, to: stream.remoteAddress, from: stream.localAddress)
+        link.sendControl { ops in
+            if let cookie { ops.writeOp(header, DialBlock(cookie: cookie)) } else { ops.writeOp(header) }
+        }
+        if let cookie { node.cookies.keep(cookie, of: stream.remoteAddress.host) }
+    }
+
+    /// ACK: the listener gets the stream.
+    private func accept(_ stream: Stream, _ op: Op) {
+        table.opened(stream)
+        if let cookie = DialBlock(decoding: op.payload)?.cookie,
+            cookie == node.cookies.make(for: stream.remoteAddress.host)
+        {
+            stream.mayPush()
+        }
+        switch node.accept(stream) {
+        case .accepted: break
+        case .refused(let message): stream.fail(message)
+        }
+    }
+
+    /// An op has failed its stream.
+    private func fail(_ stream: Stream, _ failure: AstraNetError, _ effects: Effects) {
+        if effects.isOverfull {
+            node.counters.overfullStreams.add(1, ordering: .relaxed)
+            tellFailure(of: stream, failure.message)
+        } else if failure.code == .protocolViolation {
+            log.warning("peer broke a stream's rules", metadata: ["error": "\(failure)"])
+            tellFailure(of: stream, failure.message)
+            if effects.isOffered, let master = master(of: stream) {
+                tellFailure(of: master, failure.message)
+                forget(master, failure)
+            }
+        } else if failure.code == .refused, failure.message == PushCookies.wrongCookie {
+            // The next dial asks for a new one.
+            node.cookies.forget(stream.remoteAddress.host)
+        }
+        forget(stream, failure)
+        if effects.tellsDecline { stream.tellDecline() }
     }
 
     /// A pushed source of this node was accepted or given up by the client, or given up here.
     private func settleOffer(of stream: Stream, isAnswered: Bool) {
-        if let master = stream.settleOffer(isAnswered: isAnswered) { mustWake(master) }
+        if let master = stream.withStorage({ $0.takeMaster() }) { settlePush(of: master, isAnswered: isAnswered) }
+    }
+
+    private func settlePush(of master: Stream, isAnswered: Bool) {
+        if master.settlePush(isAnswered: isAnswered) { mustWake(master) }
     }
 
     /// How many links to one host are asked for a stream.
@@ -454,19 +487,19 @@ final class LinkStreams {
     func remove(_ stream: Stream) {
         guard table.remove(stream) else { return }
         link.giveStreamPlace()
-        settleOffer(of: stream, isAnswered: false)
-        let limit = stream.withStorage { $0.state.receiveWindow.limit }
+        let (master, limit) = stream.withStorage { ($0.takeMaster(), $0.state.receiveWindow.limit) }
+        if let master { settlePush(of: master, isAnswered: false) }
         // A pushed stream that was not accepted has a smaller one.
         extraWindow -= max(0, Int(limit) - Int(SendWindow.initialSize))
     }
 
     private func failLocally(_ stream: Stream, _ error: AstraNetError) {
-        var dropped = Deque<ByteBuffer>()
-        let queueWake = stream.withStorage { storage -> Bool in
-            guard storage.state.fail(error) != .doNothing else { return false }
-            if let active = storage.active { swap(&dropped, &active.state.outbox) }
-            return storage.queueWake()
+        let (queueWake, dropped) = stream.withStorage { storage -> (Bool, Deque<ByteBuffer>?) in
+            guard storage.state.fail(error) != .doNothing else { return (false, nil) }
+            let dropped = storage.active?.state.takeOutbox()
+            return (storage.queueWake(), dropped)
         }
+        withExtendedLifetime(dropped) {}
         if queueWake { mustWake(stream) }
     }
 
@@ -508,7 +541,7 @@ final class LinkStreams {
 
     /// The work that other threads want to be done is done at the next ``wakeAll()``.
     func mustTake(_ turns: [Outbox.Turn]) {
-        toWake.append(contentsOf: turns)
+        if !turns.isEmpty { toWake.append(contentsOf: turns) }
     }
 
     /// Wakes the tasks and calls the delegates of the streams on which something happened, and does what other threads want to be
@@ -543,6 +576,24 @@ final class LinkStreams {
         isTurnScheduled = false
         wakeAll()
         link.handler.value?.flush()
+    }
+}
+
+extension LinkStreams.Effects {
+    fileprivate mutating func take(_ action: StreamState.PeerEndAction, _ storage: inout Stream.Storage) {
+        guard action != .doNothing else { return }
+        isForgotten = action == .forget
+        if storage.state.queued == 0 { dropped = storage.active?.state.takeOutbox() }
+        queuesWake = storage.queueWake()
+        queuesFlush = !isForgotten && storage.markDirty()
+    }
+
+    fileprivate mutating func take(_ action: StreamState.ReceivedCreditAction, _ storage: inout Stream.Storage) {
+        switch action {
+        case .doNothing: break
+        case .resumeSending: queuesFlush = storage.sendingIsDue()
+        case .failStream(let error): failure = error
+        }
     }
 }
 

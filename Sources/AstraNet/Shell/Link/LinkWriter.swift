@@ -3,6 +3,10 @@ internal import NIOCore
 
 /// What leaves a link: control ops first, then announcements that were held, then the DIALs of new streams, then the bytes of the
 /// streams in turn, in rounds as large as the connection takes. Belongs to the event loop of its link.
+///
+/// Its variables are exempt from the run-time check for overlapping accesses (see ``LinkHandler``). No accesses overlap: all are
+/// made on the event loop. ``packer`` is changed in place while ``backlog`` and ``opening`` are read and appended to, which are
+/// other variables, and no code called meanwhile calls this writer.
 final class LinkWriter {
     /// What a round has brought.
     struct Round {
@@ -16,16 +20,20 @@ final class LinkWriter {
 
     /// The connection gets this many bytes before it is asked again whether it takes more: 1 MiB.
     private static let bytesPerRound = 1 << 20
+    /// A backlog of at most this many streams keeps its memory for the next round: 256.
+    private static let keptBacklog = 256
 
     private let link: Link
     private let streams: LinkStreams
     /// Streams that could not send because the connection took no more.
-    private var backlog: [Stream] = []
+    @exclusivity(unchecked) private var backlog: [Stream] = []
     /// New streams whose DIAL could not be sent because the connection took no more.
-    private var opening = Deque<Stream>()
+    @exclusivity(unchecked) private var opening = Deque<Stream>()
     /// Ops from other links that could not be sent because the connection took no more.
-    private var forwarded: Deque<Link.Forwarded> = []
-    private var packer: OpPacker
+    @exclusivity(unchecked) private var forwarded: Deque<Link.Forwarded> = []
+    @exclusivity(unchecked) private var packer: OpPacker
+    /// What a round takes from the link; empty between two rounds.
+    @exclusivity(unchecked) private var outbound = Outbox.Outbound()
 
     init(_ link: Link, _ streams: LinkStreams) {
         self.link = link
@@ -43,22 +51,20 @@ final class LinkWriter {
     ///
     /// - Parameter isWritable: whether the connection takes more. If not, only control ops are packed.
     func pack(isWritable: Bool, _ machine: inout LinkMachine) -> Round {
-        let outbound = link.takeOutbound(isWritable: isWritable, isJoined: machine.isFlushing || hasMore)
+        link.takeOutbound(into: &outbound, isWritable: isWritable, isJoined: machine.isFlushing || hasMore)
         var round = Round(isBehind: outbound.isBehind)
-        packer.write(outbound.control)
-        opening.append(contentsOf: outbound.opening)
-        backlog += outbound.dirty
-        forwarded += outbound.forwarded
+        packer.begin(with: &outbound.control)
+        if !outbound.opening.isEmpty { opening.append(contentsOf: outbound.opening) }
+        if backlog.isEmpty { swap(&backlog, &outbound.dirty) } else { backlog += outbound.dirty }
+        if !outbound.forwarded.isEmpty { forwarded += outbound.forwarded }
         // Those that other threads asked for since they were taken last.
         streams.mustTake(outbound.turns)
-        if isWritable, !outbound.isBehind, hasMore, let peer = machine.peer {
-            // The packer is moved out and back: access to a local value is not checked at run time.
-            var packer = OpPacker(allocator: link.channel.allocator)
-            swap(&packer, &self.packer)
+        outbound.emptyLists()
+        outbound.isBehind = false
+        if isWritable, !round.isBehind, hasMore, let peer = machine.peer {
             while packer.written < Self.bytesPerRound, let stream = opening.popFirst() { open(stream, &packer) }
             forward(into: &packer)
             round.hasStreams = drainBacklog(into: &packer, peer, &machine)
-            swap(&packer, &self.packer)
         }
         round.size = packer.written
         return round
@@ -67,7 +73,7 @@ final class LinkWriter {
     /// Takes the buffers of a round.
     func takeBuffers() -> [ByteBuffer] { packer.takeBuffers() }
 
-    /// The buffers were written: the memory of the array is used again.
+    /// The buffers were written: the memory of the array and of a small buffer is used again.
     func reuse(_ buffers: consuming [ByteBuffer]) { packer.reuse(buffers) }
 
     /// The link is gone.
@@ -123,7 +129,11 @@ final class LinkWriter {
             case .ended: streams.remove(stream)
             }
         }
-        backlog.removeFirst(next)
+        if next == backlog.count {
+            backlog.removeAll(keepingCapacity: next <= Self.keptBacklog)
+        } else {
+            backlog.removeFirst(next)
+        }
         backlog += later
         return next > 0
     }
@@ -143,7 +153,7 @@ final class LinkWriter {
         var wakes = false
         var lingers = false
         // Released outside the lock: it may be a plugin's memory.
-        var spent = Deque<ByteBuffer>()
+        var spent: [ByteBuffer] = []
         let result = stream.withStorage { storage -> Drained in
             storage.isDirty = false
             let credit = storage.state.takeCredit()

@@ -4,6 +4,8 @@ internal import NIOCore
 struct OpPacker {
     /// Payloads up to this size are copied beside their header: cheaper than one more entry for the kernel.
     static let copyLimit = 8_192
+    /// A buffer of at most this size is used again after it was written: 2 KiB. A link holds up to three of them.
+    private static let keptCapacity = 2_048
 
     private let allocator: ByteBufferAllocator
     private var packed = ByteBuffer()
@@ -13,6 +15,19 @@ struct OpPacker {
 
     init(allocator: ByteBufferAllocator) {
         self.allocator = allocator
+    }
+
+    /// Begins a round with ops that are encoded already, and leaves an empty buffer in their place. The first ones are not copied:
+    /// other ops are put behind them.
+    mutating func begin(with ops: inout ByteBuffer) {
+        guard ops.readableBytes > 0 else { return }
+        if packed.readableBytes == 0, ops.readableBytes <= Self.copyLimit {
+            swap(&packed, &ops)
+            written += packed.readableBytes
+        } else {
+            write(ops)
+            ops = ByteBuffer()
+        }
     }
 
     /// Ops that are encoded already.
@@ -33,8 +48,7 @@ struct OpPacker {
     }
 
     mutating func write(_ header: OpHeader, _ block: DialBlock) {
-        written += OpHeader.size + block.encodedSize
-        packed.writeOp(header, block)
+        written += packed.writeOp(header, block)
     }
 
     mutating func write(_ header: OpHeader, number: UInt32) {
@@ -67,8 +81,13 @@ struct OpPacker {
         return taken
     }
 
-    /// Keeps the memory of an array of buffers that were taken and are not needed any more.
+    /// Keeps the memory of an array of buffers that were taken and are not needed any more, and that of a small buffer.
     mutating func reuse(_ taken: consuming [ByteBuffer]) {
+        if var last = taken.popLast(), last.storageCapacity <= Self.keptCapacity, packed.storageCapacity == 0 {
+            // Where the connection still holds the buffer, this makes a new one of the same size.
+            last.clear()
+            packed = last
+        }
         taken.removeAll(keepingCapacity: true)
         buffers = taken
     }

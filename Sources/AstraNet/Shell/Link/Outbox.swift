@@ -34,6 +34,17 @@ struct Outbox {
         var isEmpty: Bool {
             control.readableBytes == 0 && opening.isEmpty && turns.isEmpty && dirty.isEmpty && forwarded.isEmpty
         }
+
+        /// Lists of at most this many elements keep their memory for the next round: 256.
+        private static let keptElements = 256
+
+        /// Empties the lists of streams and work, after the event loop has taken what was in them.
+        mutating func emptyLists() {
+            if !opening.isEmpty { opening.removeAll(keepingCapacity: opening.count <= Self.keptElements) }
+            if !turns.isEmpty { turns.removeAll(keepingCapacity: turns.count <= Self.keptElements) }
+            if !dirty.isEmpty { dirty.removeAll(keepingCapacity: dirty.count <= Self.keptElements) }
+            if !forwarded.isEmpty { forwarded = [] }
+        }
     }
 
     var outbound = Outbound()
@@ -115,13 +126,13 @@ struct Outbox {
     /// Takes all there is, but for held announcements, and nothing where all of it may wait.
     ///
     /// - Parameters:
+    ///   - taken: gets what is taken. It is empty, and its memory is used for what is put in from now on.
     ///   - releasesHeld: whether the connection takes more: then as many of those as go to it at once come along.
     ///   - isJoined: whether there is something else to leave with.
-    mutating func take(releasesHeld: Bool, isJoined: Bool) -> Outbound {
+    mutating func take(into taken: inout Outbound, releasesHeld: Bool, isJoined: Bool) {
         isScheduled = false
-        if isPatient, !isJoined, !isHolding { return Outbound() }
+        if isPatient, !isJoined, !isHolding { return }
         isPatient = true
-        var taken = Outbound()
         swap(&taken, &outbound)
         if isHolding, releasesHeld {
             let end = taken.control.writerIndex + Self.announcedAtOnce
@@ -132,6 +143,5 @@ struct Outbox {
             isHolding = !held.isEmpty
             taken.isBehind = isHolding
         }
-        return taken
     }
 }

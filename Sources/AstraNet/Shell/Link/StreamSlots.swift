@@ -5,12 +5,12 @@ protocol AddressedByOps: AnyObject {
 
 /// Streams by what names them, eight bytes for each place: the name is looked up in the stream itself.
 ///
-/// Open addressing with linear probing. Peers choose the names, so where one belongs comes from the standard library's keyed
-/// hash, whose key is drawn anew in each process.
+/// Open addressing with linear probing. Peers choose the names, so where one belongs comes from a hash with a secret key.
 struct StreamSlots<Stream: AddressedByOps> {
     /// A power of two of places, of which at most three in four are taken: there is always an empty one to end a search.
     private var slots: [Stream?] = []
     private(set) var count = 0
+    private let key = SlotKey()
 
     private static var fewest: Int { 16 }
 
@@ -39,7 +39,7 @@ struct StreamSlots<Stream: AddressedByOps> {
         let mask = slots.count - 1
         var next = (gap + 1) & mask
         while let stream = slots[next] {
-            let home = stream.key.hash & mask
+            let home = self.key.hash(of: stream.key) & mask
             if (next - home) & mask >= (next - gap) & mask {
                 slots[gap] = stream
                 gap = next
@@ -56,7 +56,7 @@ struct StreamSlots<Stream: AddressedByOps> {
     /// Where the stream with this name is, or else the empty place where it would be.
     private func slot(of key: StreamTable.Key) -> Int {
         let mask = slots.count - 1
-        var slot = key.hash & mask
+        var slot = self.key.hash(of: key) & mask
         while let stream = slots[slot], stream.key != key {
             slot = (slot + 1) & mask
         }
@@ -70,12 +70,31 @@ struct StreamSlots<Stream: AddressedByOps> {
     }
 }
 
-extension StreamTable.Key {
-    /// In two steps rather than one for each field.
-    fileprivate var hash: Int {
-        var hasher = Hasher()
-        hasher.combine(remote.host.rawValue)
-        hasher.combine(UInt64(remote.port) << 32 | UInt64(localPort))
-        return hasher.finalize()
+/// The secret key of the hash of names, and the hash: two multiplications whose halves are folded, as in wyhash. `Hasher` takes
+/// ten times as many instructions, and each op looks up its stream.
+private struct SlotKey {
+    private let host: UInt64
+    private let ports: UInt64
+    private let multiplier: UInt64
+
+    /// Derives the key from the standard library's, which is drawn anew in each process. A simulation fixes that one.
+    init() {
+        func word(_ index: Int) -> UInt64 { UInt64(truncatingIfNeeded: index.hashValue) }
+        host = word(0)
+        ports = word(1)
+        multiplier = word(2) | 1
+    }
+
+    @inline(__always)
+    func hash(of name: StreamTable.Key) -> Int {
+        let ports = UInt64(name.remote.port) << 32 | UInt64(name.localPort)
+        let folded = Self.fold(name.remote.host.rawValue &+ host, ports &+ self.ports)
+        return Int(truncatingIfNeeded: Self.fold(folded, multiplier))
+    }
+
+    @inline(__always)
+    private static func fold(_ a: UInt64, _ b: UInt64) -> UInt64 {
+        let product = a.multipliedFullWidth(by: b)
+        return product.high ^ product.low
     }
 }

@@ -15,7 +15,7 @@ struct StreamTable {
 
     private var streams = StreamSlots<Stream>()
     /// How many streams there are with each host.
-    private var countByHost: [HostID: Int] = [:]
+    private var countByHost = HostCounts()
     /// Accepted dials whose ACK has not come, oldest first; those that opened meanwhile are skipped.
     private var halfOpen = Deque<(key: Key, since: UInt64)>()
     private(set) var halfOpenCount = 0
@@ -34,7 +34,7 @@ struct StreamTable {
     /// - Parameter halfOpenSince: for a stream that waits for its ACK, the time.
     mutating func insert(_ stream: Stream, halfOpenSince: UInt64?) {
         let key = stream.key
-        if streams.insert(stream) == nil { countByHost[key.remote.host, default: 0] += 1 }
+        if streams.insert(stream) == nil { countByHost.add(key.remote.host) }
         if let halfOpenSince {
             halfOpen.append((key, halfOpenSince))
             halfOpenKeys.insert(key)
@@ -60,9 +60,10 @@ struct StreamTable {
         let key = stream.key
         guard streams[key] === stream else { return false }
         streams.remove(key)
-        if let count = countByHost[key.remote.host] { countByHost[key.remote.host] = count > 1 ? count - 1 : nil }
-        lingering[key] = nil
-        if halfOpenKeys.remove(key) != nil { halfOpenCount -= 1 }
+        countByHost.remove(key.remote.host)
+        // A look-up hashes the key even if nothing is there, and there seldom is.
+        if !lingering.isEmpty { lingering[key] = nil }
+        if !halfOpenKeys.isEmpty, halfOpenKeys.remove(key) != nil { halfOpenCount -= 1 }
         return true
     }
 
@@ -74,7 +75,7 @@ struct StreamTable {
     /// The streams with `host`.
     func all(of host: HostID) -> [Stream] {
         // Whoever resets hosts without end must not make this node look through all streams each time.
-        guard countByHost[host] != nil else { return [] }
+        guard countByHost.contains(host) else { return [] }
         return streams.all.filter { $0.remoteAddress.host == host }
     }
 
@@ -103,6 +104,36 @@ struct StreamTable {
             }
         }
         return overdue
+    }
+}
+
+/// How many streams there are with each host. As a rule all are with the first one, which is the peer: that one needs no
+/// dictionary.
+private struct HostCounts {
+    private var first: (host: HostID, count: Int)?
+    private var others: [HostID: Int] = [:]
+
+    func contains(_ host: HostID) -> Bool {
+        if let first, first.host == host { return first.count > 0 }
+        return others[host] != nil
+    }
+
+    mutating func add(_ host: HostID) {
+        let first = first ?? (host, 0)
+        if first.host == host {
+            self.first = (host, first.count + 1)
+        } else {
+            others[host, default: 0] += 1
+        }
+    }
+
+    /// One of the streams with `host` is gone.
+    mutating func remove(_ host: HostID) {
+        if let first, first.host == host {
+            self.first = (host, first.count - 1)
+        } else if let count = others[host] {
+            others[host] = count > 1 ? count - 1 : nil
+        }
     }
 }
 

@@ -141,7 +141,7 @@ struct LinkMachine: Hashable, Sendable {
     }
 
     /// Whether the link closes when all bytes have left.
-    var isFlushing: Bool { isOpen && finishing == .flushing }
+    var isFlushing: Bool { finishing == .flushing && isOpen }
 
     /// The largest payload of an op that may come. Before the peer's HANDSHAKE this is Go's limit: the peer cannot know of a larger
     /// one.
