@@ -48,6 +48,17 @@ package final class RequestScope: ConnectionDelegate {
         var deadlines = Deadlines()
         var frames = 0
         var bytes = 0
+
+        /// Whether another source that was held may be begun. A thread that begins one looks again afterwards: a source that
+        /// sends at once comes here from inside it.
+        var beginsMore: Bool {
+            !isReleasing && unacceptedBytes + beginning * RequestScope.beginningAllowance < RequestScope.unacceptedLimit
+        }
+
+        mutating func beginRelease() {
+            beginning += 1
+            isReleasing = true
+        }
     }
 
     private enum Delivery { case pushed(window: Int), named }
@@ -206,7 +217,7 @@ package final class RequestScope: ConnectionDelegate {
         }
     }
 
-    /// The result of ``add(header:_:)``.
+    /// The result of ``add(_:_:)``.
     package enum Added: Sendable {
         case added(SourceScope)
         /// Later: ``RequestWork/resume()`` is called.
@@ -215,14 +226,19 @@ package final class RequestScope: ConnectionDelegate {
         case ended
     }
 
-    /// Adds a source and tells the client. The caller calls ``SourceScope/start()`` next. One thread at a time.
-    ///
-    /// - Parameter makeWork: makes the code that makes its frames. Called only if the source is added.
+    /// As ``add(_:_:)``. A header that is too large ends the request.
     package func add(header: ByteBuffer, _ makeWork: (SourceScope) -> any SourceWork) -> Added {
-        enum Step { case ended, full, pushed(window: Int), named, unknown }
         guard header.readableBytes <= FrameBatch.maxFrameSize else {
             return notAdded(ChanservError(.wrongFrameSize, "a header of \(header.readableBytes) bytes"))
         }
+        return add(SourceHeader(header), makeWork)
+    }
+
+    /// Adds a source and tells the client. The caller calls ``SourceScope/start()`` next. One thread at a time.
+    ///
+    /// - Parameter makeWork: makes the code that makes its frames. Called only if the source is added.
+    package func add(_ header: SourceHeader, _ makeWork: (SourceScope) -> any SourceWork) -> Added {
+        enum Step { case ended, full, pushed(window: Int), named, unknown }
         let step = inside.withLock { inside -> Step in
             guard inside.state.isListing else { return .ended }
             guard inside.state.unacceptedSources < max(1, inside.recipe.configuration.maxUnacceptedSources), !inside.isFull
@@ -243,19 +259,13 @@ package final class RequestScope: ConnectionDelegate {
         case .unknown:
             let window = connection.pushWindow
             inside.withLock { $0.delivery = window.map { .pushed(window: $0) } ?? .named }
-            return add(header: header, makeWork)
+            return add(header, makeWork)
         case .pushed(let window):
             switch connection.push() {
             case .opened(let pushed):
                 let source = SourceScope(self, pushed, window: window)
                 guard register(source, makeWork) else { return .ended }
-                var batch = FrameBatch()
-                do throws(ChanservError) {
-                    try batch.append(uncompressed: header)
-                } catch {
-                    preconditionFailure("a header of a size that fits was refused: \(error)")
-                }
-                source.send(header: batch.take())
+                source.send(header: header.frame)
                 return .added(source)
             case .noRoom:
                 inside.withLock { inside in
@@ -274,7 +284,7 @@ package final class RequestScope: ConnectionDelegate {
                 return .ended
             }
         case .named:
-            return addNamed(header: header, makeWork)
+            return addNamed(header, makeWork)
         }
     }
 
@@ -285,13 +295,13 @@ package final class RequestScope: ConnectionDelegate {
     }
 
     /// Adds a source that the client fetches by a name, as from Go servers (`docs/protocol.md` §5).
-    private func addNamed(header: ByteBuffer, _ makeWork: (SourceScope) -> any SourceWork) -> Added {
+    private func addNamed(_ header: SourceHeader, _ makeWork: (SourceScope) -> any SourceWork) -> Added {
         let name = RandomName.uuid(surroundings.random)
         let source = SourceScope(self, nil, window: 0)
         var isRegistered = false
         do throws(ChanservError) {
             var announcement = FrameBatch()
-            try announcement.append(uncompressed: header)
+            announcement.adopt(header.frame, frames: 1)
             try announcement.append(uncompressed: name)
             do throws(ConnectionError) {
                 let binding = try service.multiplexer.bind(name, visibleTo: connection) { [weak source] connection in
@@ -511,7 +521,15 @@ package final class RequestScope: ConnectionDelegate {
 
     /// A source that was not taken waits to be begun. It is begun at once if few bytes of such sources are there.
     func hold(_ source: SourceScope) {
-        inside.withLock { $0.held.append(source) }
+        let begins = inside.withLock { inside -> Bool in
+            guard inside.held.isEmpty, inside.beginsMore else {
+                inside.held.append(source)
+                return false
+            }
+            inside.beginRelease()
+            return true
+        }
+        if begins { release(source) }
         releaseHeld()
     }
 
@@ -530,20 +548,20 @@ package final class RequestScope: ConnectionDelegate {
     private func releaseHeld() {
         while true {
             let next = inside.withLock { inside -> SourceScope? in
-                // That thread looks again. A source that sends at once comes here from inside it.
-                guard !inside.isReleasing else { return nil }
-                let counted = inside.unacceptedBytes + inside.beginning * Self.beginningAllowance
-                guard counted < Self.unacceptedLimit, let next = inside.held.popFirst() else { return nil }
-                inside.beginning += 1
-                inside.isReleasing = true
+                guard inside.beginsMore, let next = inside.held.popFirst() else { return nil }
+                inside.beginRelease()
                 return next
             }
             guard let next else { return }
-            let begins = next.release()
-            inside.withLock { inside in
-                inside.isReleasing = false
-                if !begins { inside.beginning -= 1 }
-            }
+            release(next)
+        }
+    }
+
+    private func release(_ source: SourceScope) {
+        let begins = source.release()
+        inside.withLock { inside in
+            inside.isReleasing = false
+            if !begins { inside.beginning -= 1 }
         }
     }
 
