@@ -296,7 +296,7 @@ package final class RequestScope: ConnectionDelegate {
 
     /// Adds a source that the client fetches by a name, as from Go servers (`docs/protocol.md` §5).
     private func addNamed(_ header: SourceHeader, _ makeWork: (SourceScope) -> any SourceWork) -> Added {
-        let name = RandomName.uuid(surroundings.random)
+        let name = RandomName.uuid(service.multiplexer.surroundings.random)
         let source = SourceScope(self, nil, window: 0)
         var isRegistered = false
         do throws(ChanservError) {

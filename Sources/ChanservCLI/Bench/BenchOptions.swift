@@ -43,8 +43,8 @@ struct BenchOptions: ParsableArguments {
 
     @Flag(
         help: """
-            Read the answers on Swift's own threads, where tasks run by default, not on the thread of the link that they \
-            come over ('Node.executor').
+            Run the callers of small requests on Swift's own threads, where tasks run by default, not on the thread of the \
+            link ('Node.executor').
             """)
     var pool = false
 

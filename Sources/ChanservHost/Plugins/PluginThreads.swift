@@ -21,6 +21,9 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
         var threads = 0
         /// Threads in `pthread_cond_wait`, including those signalled that have not woken yet.
         var waiting = 0
+        /// One of them was signalled and has not woken yet. It wakes the next one if there is more to do than it takes itself: of
+        /// many small jobs that come at once, the first thread does most before a second one could run.
+        var isSignalled = false
         var started = 0
         /// Threads that plugins do not give back, for each of which there may be one more.
         var stuck = 0
@@ -133,13 +136,23 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
     private func push(_ work: Work, wakesOthers: Bool = true) {
         let helper: Helper = withState { state in
             state.queue.append(work)
-            guard wakesOthers else { return .none }
-            if state.queue.count <= state.waiting { return .waiting }
-            return nextThread(&state).map { .new($0) } ?? .none
+            return wakesOthers ? nextHelper(&state) : .none
         }
+        call(helper)
+    }
+
+    /// Who is to help with the queue, which is not empty.
+    private func nextHelper(_ state: inout State) -> Helper {
+        guard !state.isSignalled else { return .none }
+        guard state.waiting > 0 else { return nextThread(&state).map { .new($0) } ?? .none }
+        state.isSignalled = true
+        return .waiting
+    }
+
+    /// Without the lock, which the thread that wakes needs at once.
+    private func call(_ helper: Helper) {
         switch helper {
         case .none: break
-        // Without the lock, which the thread that wakes needs at once.
         case .waiting: pthread_cond_signal(condition)
         case .new(let number): startThread(number)
         }
@@ -204,20 +217,24 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
 
     /// The next job, waiting for one; `nil` when the thread is to end.
     private func next() -> Work? {
-        withState { state in
+        let (work, helper) = withState { state -> (Work?, Helper) in
             while true {
-                if state.threads <= limit + state.stuck, let work = state.queue.popFirst() { return work }
+                if state.threads <= limit + state.stuck, let work = state.queue.popFirst() {
+                    return (work, state.queue.isEmpty ? .none : nextHelper(&state))
+                }
                 guard !state.isRetired, state.threads <= limit + state.stuck else {
                     state.threads -= 1
                     // A signal that was meant for another.
-                    if !state.queue.isEmpty { pthread_cond_signal(condition) }
-                    return nil
+                    return (nil, state.queue.isEmpty || state.waiting == 0 ? .none : nextHelper(&state))
                 }
                 state.waiting += 1
                 pthread_cond_wait(condition, mutex)
                 state.waiting -= 1
+                state.isSignalled = false
             }
         }
+        call(helper)
+        return work
     }
 
     private func withState<Result>(_ body: (inout State) -> Result) -> Result {

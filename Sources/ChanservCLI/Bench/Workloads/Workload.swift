@@ -35,7 +35,7 @@ struct BenchContext: Sendable {
     var hostID: Int32?
     /// What came so far, for whoever looks on.
     var tally: Tally
-    /// Where requests are posted and answers read; `nil` for Swift's own pool.
+    /// Where callers of small requests run; `nil` for Swift's own pool. Large answers would hold up what else the links carry.
     var executor: (any TaskExecutor)?
 }
 
