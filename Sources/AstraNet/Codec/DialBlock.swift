@@ -212,27 +212,61 @@ extension DialBlock {
 
     /// As ``encode(into:)``, where the caller knows the ``encodedSize``.
     func encode(into buffer: inout ByteBuffer, size: Int) {
-        buffer.reserveCapacity(minimumWritableBytes: size)
-        buffer.writeInteger(Self.version)
-        if let push {
-            buffer.writeMultipleIntegers(EntryType.push, UInt16(14), push.nonce, push.maximumSources, push.window)
-        }
-        if let cookie { buffer.writeMultipleIntegers(EntryType.cookie, UInt16(8), cookie) }
-        if let deadlineMilliseconds {
-            buffer.writeMultipleIntegers(EntryType.deadline, UInt16(4), deadlineMilliseconds)
-        }
-        if let meta { buffer.writeEntry(EntryType.meta, meta) }
-        if let bucket { buffer.writeEntry(EntryType.bucket, bucket) }
-        if let traceParent { buffer.writeEntry(EntryType.traceParent, traceParent) }
-        if let source {
-            buffer.writeMultipleIntegers(EntryType.source, UInt16(16), source.nonce, source.streamPort, source.index)
+        buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: size) { bytes in
+            // Not one `writeInteger` for each field: that costs ten times as many instructions.
+            var writer = EntryWriter(bytes: bytes)
+            writer.put(Self.version)
+            if let push {
+                writer.begin(EntryType.push, length: 14)
+                writer.put(push.nonce)
+                writer.put(push.maximumSources)
+                writer.put(push.window)
+            }
+            if let cookie {
+                writer.begin(EntryType.cookie, length: 8)
+                writer.put(cookie)
+            }
+            if let deadlineMilliseconds {
+                writer.begin(EntryType.deadline, length: 4)
+                writer.put(deadlineMilliseconds)
+            }
+            if let meta { writer.put(EntryType.meta, meta) }
+            if let bucket { writer.put(EntryType.bucket, bucket) }
+            if let traceParent { writer.put(EntryType.traceParent, traceParent) }
+            if let source {
+                writer.begin(EntryType.source, length: 16)
+                writer.put(source.nonce)
+                writer.put(source.streamPort)
+                writer.put(source.index)
+            }
+            precondition(writer.count == size, "a dial block of another size than said")
+            return size
         }
     }
 }
 
-extension ByteBuffer {
-    fileprivate mutating func writeEntry(_ type: UInt8, _ text: String) {
-        writeMultipleIntegers(type, UInt16(text.utf8.count))
-        writeString(text)
+/// Writes the entries of a block one behind the other, into memory that is large enough for all.
+private struct EntryWriter {
+    let bytes: UnsafeMutableRawBufferPointer
+    private(set) var count = 0
+
+    init(bytes: UnsafeMutableRawBufferPointer) {
+        self.bytes = bytes
+    }
+
+    mutating func begin(_ type: UInt8, length: Int) {
+        put(type)
+        put(UInt16(length))
+    }
+
+    mutating func put(_ value: some FixedWidthInteger) {
+        bytes.storeBytes(of: value.bigEndian, toByteOffset: count, as: type(of: value))
+        count += value.bitWidth / 8
+    }
+
+    mutating func put(_ type: UInt8, _ text: String) {
+        begin(type, length: text.utf8.count)
+        UnsafeMutableRawBufferPointer(rebasing: bytes[count...]).copyBytes(from: text.utf8)
+        count += text.utf8.count
     }
 }

@@ -28,11 +28,6 @@ extension Stream {
         var dialContext: DialContext?
         var pushes: PushState?
 
-        /// Whether a delegate or a task wants to know of received bytes.
-        var isReadAwaited: Bool {
-            delegate != nil || waiters[.reading] != nil || waiters[.news] != nil
-        }
-
         /// Takes out what is queued, to be released outside the lock; `nil` if nothing is.
         mutating func takeOutbox() -> Deque<ByteBuffer>? {
             guard !outbox.isEmpty else { return nil }
@@ -83,6 +78,9 @@ extension Stream {
         private var writing: Waiter?
         private var news: Waiter?
 
+        /// Whether a task wants to know of received bytes.
+        var awaitsBytes: Bool { reading != nil || news != nil }
+
         var isEmpty: Bool { opening == nil && reading == nil && filling == nil && writing == nil && news == nil }
 
         subscript(wait: Wait) -> Waiter? {
@@ -111,6 +109,9 @@ extension Stream {
     /// find nothing, and cost more than the rest of an access.
     final class Active {
         @exclusivity(unchecked) var state = ActiveState()
+
+        /// Whether a delegate or a task wants to know of received bytes. Not a property of the state, which would be copied for it.
+        var isReadAwaited: Bool { state.delegate != nil || state.waiters.awaitsBytes }
     }
 }
 

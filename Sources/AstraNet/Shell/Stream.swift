@@ -61,8 +61,9 @@ public final class Stream: Sendable {
 
     /// Runs `body` on the state that the lock guards. `body` may not touch another stream, nor run or release code that is not
     /// this library's.
-    func withStorage<Result>(_ body: (inout Storage) throws -> Result) rethrows -> Result {
-        try link.lock(of: self).withLock { try body(&storage) }
+    @inline(__always)
+    func withStorage<Result>(_ body: (inout Storage) -> Result) -> Result {
+        link.locks.withLock(of: self) { body(&storage) }
     }
 
     /// Where a name can be dialled that was learnt on this stream.

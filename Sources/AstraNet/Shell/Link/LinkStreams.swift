@@ -211,9 +211,8 @@ final class LinkStreams {
             _ = try passToSiblings(op, from: peer)
             return
         }
-        let effects = stream.withStorage { storage in
-            self.effects(of: op, on: stream, &storage, from: peer, shared: shared)
-        }
+        var effects = Effects()
+        stream.withStorage { perform(op, on: stream, &$0, &effects, from: peer, shared: shared) }
         if let lost = effects.lost { throw lost }
         if effects.settlesOffer { settleOffer(of: stream, isAnswered: true) }
         if effects.isForgotten { remove(stream) }
@@ -250,11 +249,10 @@ final class LinkStreams {
     }
 
     /// Gives an op to the state machine of its stream. Under the stream's lock.
-    private func effects(
-        of op: borrowing Op, on stream: Stream, _ storage: inout Stream.Storage, from peer: LinkPeer,
-        shared: (place: SharedPlace, memory: SharedMemory)?
-    ) -> Effects {
-        var effects = Effects()
+    private func perform(
+        _ op: borrowing Op, on stream: Stream, _ storage: inout Stream.Storage, _ effects: inout Effects,
+        from peer: LinkPeer, shared: (place: SharedPlace, memory: SharedMemory)?
+    ) {
         let wasOffered = storage.state.offer == .made
         effects.isOffered = storage.state.offer == .received
         switch op.header.command {
@@ -311,7 +309,6 @@ final class LinkStreams {
         default: break
         }
         if wasOffered, storage.state.offer != .made { effects.settlesOffer = true }
-        return effects
     }
 
     /// DATA or SHARED: bytes for the stream's reader. Under the stream's lock.
@@ -348,7 +345,7 @@ final class LinkStreams {
         }
         let active = storage.activate()
         active.state.inbox.writeImmutableBuffer(unread)
-        if active.state.isReadAwaited { effects.queuesWake = storage.queueWake() }
+        if active.isReadAwaited { effects.queuesWake = storage.queueWake() }
     }
 
     /// Answers SYN or ACK.

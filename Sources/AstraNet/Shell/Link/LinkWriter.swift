@@ -16,6 +16,8 @@ final class LinkWriter {
         var isBehind = false
         /// Bytes of streams are among them.
         var hasStreams = false
+        /// The link closes once all bytes have left.
+        var isFlushing = false
     }
 
     /// The connection gets this many bytes before it is asked again whether it takes more: 1 MiB.
@@ -52,7 +54,7 @@ final class LinkWriter {
     /// - Parameter isWritable: whether the connection takes more. If not, only control ops are packed.
     func pack(isWritable: Bool, _ machine: inout LinkMachine) -> Round {
         link.takeOutbound(into: &outbound, isWritable: isWritable, isJoined: machine.isFlushing || hasMore)
-        var round = Round(isBehind: outbound.isBehind)
+        var round = Round(isBehind: outbound.isBehind, isFlushing: machine.isFlushing)
         packer.begin(with: &outbound.control)
         if !outbound.opening.isEmpty { opening.append(contentsOf: outbound.opening) }
         if backlog.isEmpty { swap(&backlog, &outbound.dirty) } else { backlog += outbound.dirty }
@@ -203,17 +205,17 @@ final class LinkWriter {
                 packer.write(OpHeader(.fin2, to: remote, from: local))
                 return .idle
             case .sendFin1AndFin2AndForget:
-                packer.write(OpHeader(.fin1, to: remote, from: local))
+                let fin1 = OpHeader(.fin1, to: remote, from: local)
                 let fin2 = OpHeader(.fin2, to: remote, from: local)
                 if remote.host != peer.host, let count = storage.pushedCount {
+                    packer.write(fin1)
                     packer.write(fin2, number: count)
                 } else {
-                    packer.write(fin2)
+                    packer.write(fin1, fin2)
                 }
                 return .ended
             case .sendFin1AndFin2:
-                packer.write(OpHeader(.fin1, to: remote, from: local))
-                packer.write(OpHeader(.fin2, to: remote, from: local))
+                packer.write(OpHeader(.fin1, to: remote, from: local), OpHeader(.fin2, to: remote, from: local))
                 return .idle
             case .sendErrAndForget(let message):
                 packer.writeFailure(message, to: remote, from: local)

@@ -78,10 +78,11 @@ struct Outbox {
         isScheduled = true
     }
 
-    /// A control op was put in that may wait for others to leave with. Whether somebody must see to it that it does not wait for
-    /// longer than ``Link/patience``.
+    /// Returns whether the caller must start the timer that ends the wait of control ops for others to leave with
+    /// (``Link/patience``). Asked after such an op was put in, and after the event loop has taken what it takes: while the event
+    /// loop is told, no timer is needed yet, and as a rule the ops leave with what the event loop finds.
     mutating func mustWatch() -> Bool {
-        guard isPatient, !isWatched else { return false }
+        guard isPatient, !isWatched, !isScheduled, outbound.control.readableBytes > 0 else { return false }
         isWatched = true
         return true
     }
