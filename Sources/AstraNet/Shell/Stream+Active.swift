@@ -1,4 +1,3 @@
-internal import DequeModule
 internal import NIOCore
 
 /// Receives the events of a stream on the event loop of its link.
@@ -16,7 +15,7 @@ extension Stream {
     /// Allocated on first use, so that an idle stream stays small: most streams of a busy node are idle.
     struct ActiveState {
         var inbox = ByteBuffer()
-        var outbox = Deque<ByteBuffer>()
+        var outbox = ShortQueue<ByteBuffer>()
         var waiters = Waiters()
         /// A reader's buffer that is filled as bytes come.
         var filling: Filling?
@@ -29,9 +28,9 @@ extension Stream {
         var pushes: PushState?
 
         /// Takes out what is queued, to be released outside the lock; `nil` if nothing is.
-        mutating func takeOutbox() -> Deque<ByteBuffer>? {
+        mutating func takeOutbox() -> ShortQueue<ByteBuffer>? {
             guard !outbox.isEmpty else { return nil }
-            var taken = Deque<ByteBuffer>()
+            var taken = ShortQueue<ByteBuffer>()
             swap(&taken, &outbox)
             return taken
         }

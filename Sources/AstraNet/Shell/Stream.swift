@@ -1,4 +1,3 @@
-internal import DequeModule
 internal import NIOConcurrencyHelpers
 public import NIOCore
 
@@ -235,9 +234,7 @@ public final class Stream: Sendable {
             }
             return (storage.markDirty(), storage.takeWaiters())
         }
-        if let offered = dropped.offered {
-            for stream in offered { stream.decline() }
-        }
+        while let stream = dropped.offered.popFirst() { stream.decline() }
         if needsFlush { link.markDirty(self) }
         waiters.resume()
         withExtendedLifetime(dropped) {}
@@ -349,8 +346,8 @@ public final class Stream: Sendable {
     private struct Dropped {
         var onPeerGone: (@Sendable () -> Void)?
         var delegate: (any StreamDelegate)?
-        var outbox: Deque<ByteBuffer>?
-        var offered: Deque<Stream>?
+        var outbox: ShortQueue<ByteBuffer>?
+        var offered = ShortQueue<Stream>()
     }
 }
 
@@ -446,11 +443,8 @@ extension Stream.Storage {
         }
         guard bytes.readableBytes > 0 else { return .success(()) }
         let active = activate()
-        let count = active.state.outbox.count
-        if bytes.readableBytes < packingLimit, count > 0,
-            active.state.outbox[count - 1].readableBytes < packingLimit
-        {
-            active.state.outbox[count - 1].writeImmutableBuffer(bytes)
+        if bytes.readableBytes < packingLimit, let last = active.state.outbox.last?.readableBytes, last < packingLimit {
+            active.state.outbox.changeLast { _ = $0.writeImmutableBuffer(bytes) }
         } else {
             active.state.outbox.append(bytes)
         }

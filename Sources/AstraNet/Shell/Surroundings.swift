@@ -27,6 +27,9 @@ package struct Surroundings: Sendable {
         now: { .now }, random: { BufferedRandom.next() }, network: SocketNetwork())
 
     /// The moment of `instant` on the clock of `eventLoop`.
+    ///
+    /// Not inlined: the compiler does not know the size of an instant, and in an async function each one is an allocation.
+    @inline(never)
     func deadline(_ instant: ContinuousClock.Instant, on eventLoop: any EventLoop) -> NIODeadline {
         let (seconds, attoseconds) = now().duration(to: instant).components
         // A century is for ever, and far from what nanoseconds in an Int64 can hold.

@@ -242,6 +242,9 @@ final class Link: Sendable {
     var now: UInt64 { eventLoop.now.uptimeNanoseconds }
 
     /// The moment of `instant` on the clock of the event loop.
+    ///
+    /// Not inlined, as ``Surroundings/deadline(_:on:)``.
+    @inline(never)
     func deadline(_ instant: ContinuousClock.Instant?) -> NIODeadline? {
         instant.map { node.surroundings.deadline($0, on: eventLoop) }
     }

@@ -245,7 +245,7 @@ final class LinkStreams {
         /// Why the link must be closed.
         var lost: AstraNetError?
         /// Released outside the lock: it may be a plugin's memory.
-        var dropped: Deque<ByteBuffer>?
+        var dropped: ShortQueue<ByteBuffer>?
     }
 
     /// Gives an op to the state machine of its stream. Under the stream's lock.
@@ -344,7 +344,12 @@ final class LinkStreams {
             return
         }
         let active = storage.activate()
-        active.state.inbox.writeImmutableBuffer(unread)
+        // A copy, so that a few bytes do not keep the memory of all that was read with them.
+        if active.state.inbox.readableBytes == 0 {
+            active.state.inbox = ByteBuffer(copying: unread)
+        } else {
+            active.state.inbox.writeImmutableBuffer(unread)
+        }
         if active.isReadAwaited { effects.queuesWake = storage.queueWake() }
     }
 
@@ -491,7 +496,7 @@ final class LinkStreams {
     }
 
     private func failLocally(_ stream: Stream, _ error: AstraNetError) {
-        let (queueWake, dropped) = stream.withStorage { storage -> (Bool, Deque<ByteBuffer>?) in
+        let (queueWake, dropped) = stream.withStorage { storage -> (Bool, ShortQueue<ByteBuffer>?) in
             guard storage.state.fail(error) != .doNothing else { return (false, nil) }
             let dropped = storage.active?.state.takeOutbox()
             return (storage.queueWake(), dropped)

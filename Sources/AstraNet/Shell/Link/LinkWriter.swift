@@ -22,8 +22,6 @@ final class LinkWriter {
 
     /// The connection gets this many bytes before it is asked again whether it takes more: 1 MiB.
     private static let bytesPerRound = 1 << 20
-    /// A backlog of at most this many streams keeps its memory for the next round: 256.
-    private static let keptBacklog = 256
 
     private let link: Link
     private let streams: LinkStreams
@@ -56,7 +54,7 @@ final class LinkWriter {
         link.takeOutbound(into: &outbound, isWritable: isWritable, isJoined: machine.isFlushing || hasMore)
         var round = Round(isBehind: outbound.isBehind, isFlushing: machine.isFlushing)
         packer.begin(with: &outbound.control)
-        if !outbound.opening.isEmpty { opening.append(contentsOf: outbound.opening) }
+        for stream in outbound.opening { opening.append(stream) }
         if backlog.isEmpty { swap(&backlog, &outbound.dirty) } else { backlog += outbound.dirty }
         if !outbound.forwarded.isEmpty { forwarded += outbound.forwarded }
         // Those that other threads asked for since they were taken last.
@@ -131,11 +129,7 @@ final class LinkWriter {
             case .ended: streams.remove(stream)
             }
         }
-        if next == backlog.count {
-            backlog.removeAll(keepingCapacity: next <= Self.keptBacklog)
-        } else {
-            backlog.removeFirst(next)
-        }
+        if next == backlog.count { backlog.empty() } else { backlog.removeFirst(next) }
         backlog += later
         return next > 0
     }
@@ -170,19 +164,20 @@ final class LinkWriter {
             var left = min(storage.state.sendable, peer.payloadLimit(for: remote.host))
             while left > 0 {
                 let active = storage.activate()
-                let size = min(left, active.state.outbox[0].readableBytes)
-                let bytes = active.state.outbox[0].readSlice(length: size)!
+                let (bytes, isLast) = active.state.outbox.changeFirst { buffer in
+                    let size = min(left, buffer.readableBytes)
+                    return (buffer.readSlice(length: size)!, buffer.readableBytes == 0)
+                }
                 if remote.host == peer.host, let place = share(bytes, &machine) {
                     packer.write(OpHeader(.shared, to: remote, from: local), place)
                 } else {
                     packer.write(OpHeader(.data, to: remote, from: local), payload: bytes)
                 }
-                if active.state.outbox[0].readableBytes == 0 {
-                    let last = active.state.outbox.removeFirst()
-                    if last.storageCapacity >= OpPacker.copyLimit { spent.append(last) }
+                if isLast, let last = active.state.outbox.popFirst(), last.storageCapacity >= OpPacker.copyLimit {
+                    spent.append(last)
                 }
-                storage.state.sent(size)
-                left -= size
+                storage.state.sent(bytes.readableBytes)
+                left -= bytes.readableBytes
             }
             if let active = storage.active, storage.hasRoom,
                 active.state.reportsRoom || active.state.waiters[.writing] != nil

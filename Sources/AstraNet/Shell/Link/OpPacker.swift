@@ -94,7 +94,7 @@ struct OpPacker {
             last.clear()
             packed = last
         }
-        taken.removeAll(keepingCapacity: true)
+        taken.empty()
         buffers = taken
     }
 
