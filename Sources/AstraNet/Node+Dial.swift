@@ -171,7 +171,7 @@ extension NodeCore {
     /// Returns until when a dial waits for the answer of a node. One that does not answer is not waited for to the end, unless
     /// it is the last to try.
     ///
-    /// Not inlined, as ``Surroundings/deadline(_:on:)``.
+    /// Not inlined, as ``Link/deadline(_:)``.
     @inline(never)
     fileprivate func answerDeadline(_ isLast: Bool, _ deadline: ContinuousClock.Instant) -> ContinuousClock.Instant {
         guard !isLast else { return deadline }

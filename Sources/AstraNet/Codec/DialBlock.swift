@@ -208,48 +208,48 @@ extension DialBlock {
     /// Appends the encoded block to `buffer`, entries in ascending order of their types. The block must be valid
     /// (``validate()``).
     package func encode(into buffer: inout ByteBuffer) {
-        encode(into: &buffer, size: encodedSize)
+        let size = encodedSize
+        buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: size) { bytes in
+            encode(into: bytes)
+            return size
+        }
     }
 
-    /// As ``encode(into:)``, where the caller knows the ``encodedSize``.
-    func encode(into buffer: inout ByteBuffer, size: Int) {
-        buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: size) { bytes in
-            // Not one `writeInteger` for each field: that costs ten times as many instructions.
-            var writer = EntryWriter(bytes: bytes)
-            writer.put(Self.version)
-            if let push {
-                writer.begin(EntryType.push, length: 14)
-                writer.put(push.nonce)
-                writer.put(push.maximumSources)
-                writer.put(push.window)
-            }
-            if let cookie {
-                writer.begin(EntryType.cookie, length: 8)
-                writer.put(cookie)
-            }
-            if let deadlineMilliseconds {
-                writer.begin(EntryType.deadline, length: 4)
-                writer.put(deadlineMilliseconds)
-            }
-            if let meta { writer.put(EntryType.meta, meta) }
-            if let bucket { writer.put(EntryType.bucket, bucket) }
-            if let traceParent { writer.put(EntryType.traceParent, traceParent) }
-            if let source {
-                writer.begin(EntryType.source, length: 16)
-                writer.put(source.nonce)
-                writer.put(source.streamPort)
-                writer.put(source.index)
-            }
-            precondition(writer.count == size, "a dial block of another size than said")
-            return size
+    /// Writes the encoded block to the front of `bytes`, which are at least ``encodedSize``.
+    func encode(into bytes: UnsafeMutableRawBufferPointer) {
+        // Not one `ByteBuffer.writeInteger` for each field: that costs ten times as many instructions.
+        var writer = EntryWriter(bytes: bytes)
+        writer.put(Self.version)
+        if let push {
+            writer.begin(EntryType.push, length: 14)
+            writer.put(push.nonce)
+            writer.put(push.maximumSources)
+            writer.put(push.window)
+        }
+        if let cookie {
+            writer.begin(EntryType.cookie, length: 8)
+            writer.put(cookie)
+        }
+        if let deadlineMilliseconds {
+            writer.begin(EntryType.deadline, length: 4)
+            writer.put(deadlineMilliseconds)
+        }
+        if let meta { writer.put(EntryType.meta, meta) }
+        if let bucket { writer.put(EntryType.bucket, bucket) }
+        if let traceParent { writer.put(EntryType.traceParent, traceParent) }
+        if let source {
+            writer.begin(EntryType.source, length: 16)
+            writer.put(source.nonce)
+            writer.put(source.streamPort)
+            writer.put(source.index)
         }
     }
 }
 
-/// Writes the entries of a block one behind the other, into memory that is large enough for all.
+/// Writes the entries of a block one behind the other.
 private struct EntryWriter {
     let bytes: UnsafeMutableRawBufferPointer
-    private(set) var count = 0
+    private var count = 0
 
     init(bytes: UnsafeMutableRawBufferPointer) {
         self.bytes = bytes
@@ -261,12 +261,14 @@ private struct EntryWriter {
     }
 
     mutating func put(_ value: some FixedWidthInteger) {
+        precondition(count + value.bitWidth / 8 <= bytes.count, "a dial block is larger than its encoded size")
         bytes.storeBytes(of: value.bigEndian, toByteOffset: count, as: type(of: value))
         count += value.bitWidth / 8
     }
 
     mutating func put(_ type: UInt8, _ text: String) {
         begin(type, length: text.utf8.count)
+        precondition(count + text.utf8.count <= bytes.count, "a dial block is larger than its encoded size")
         UnsafeMutableRawBufferPointer(rebasing: bytes[count...]).copyBytes(from: text.utf8)
         count += text.utf8.count
     }

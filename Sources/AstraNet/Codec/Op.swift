@@ -109,10 +109,12 @@ extension ByteBuffer {
     /// - Returns: how many bytes the op takes.
     @discardableResult
     mutating func writeOp(_ header: OpHeader, _ block: DialBlock) -> Int {
-        let size = block.encodedSize
-        writeOpHeader(header, payloadLength: size)
-        block.encode(into: &self, size: size)
-        return OpHeader.size + size
+        let length = block.encodedSize
+        return writeWithUnsafeMutableBytes(minimumWritableBytes: OpHeader.size + length) { bytes in
+            header.encode(into: bytes, payloadLength: length)
+            block.encode(into: UnsafeMutableRawBufferPointer(rebasing: bytes[OpHeader.size...]))
+            return OpHeader.size + length
+        }
     }
 
     /// Appends ERR with a message, then FIN1 and FIN2: a Go peer does not end a read at ERR.

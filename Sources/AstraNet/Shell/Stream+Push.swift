@@ -116,7 +116,9 @@ extension Stream {
 
     private func tellAcceptances() {
         let isUntold = withStorage { storage -> Bool in
-            guard case .receiving(let receiver) = storage.active?.state.pushes, receiver.untold > 0 else { return false }
+            guard case .receiving(let receiver) = storage.active?.state.pushes, receiver.untold > 0 else {
+                return false
+            }
             receiver.untold = 0
             return true
         }

@@ -243,10 +243,11 @@ final class Link: Sendable {
 
     /// The moment of `instant` on the clock of the event loop.
     ///
-    /// Not inlined, as ``Surroundings/deadline(_:on:)``.
+    /// Not inlined: the compiler does not know the size of an instant, and in an async function each one is an allocation.
     @inline(never)
     func deadline(_ instant: ContinuousClock.Instant?) -> NIODeadline? {
-        instant.map { node.surroundings.deadline($0, on: eventLoop) }
+        // Not a method of the surroundings, which would be copied for it.
+        instant.map { eventLoop.deadline(in: node.surroundings.now().duration(to: $0)) }
     }
 
     @discardableResult

@@ -313,7 +313,7 @@ final class LinkHandler: ChannelInboundHandler {
                 try takeOps(from: &op)
             }
             try takeOps(from: &bytes)
-            perform(machine.readEnded())
+            if link.memory != nil { perform(machine.readEnded()) }
             // No code would give back what is counted of a link that is gone.
             if machine.isOpen { try reader.keep(bytes) }
         } catch {

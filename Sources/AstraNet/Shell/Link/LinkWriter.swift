@@ -93,16 +93,15 @@ final class LinkWriter {
     /// Sends the DIAL of a new stream. The bytes of an eager stream follow at once.
     private func open(_ stream: Stream, _ packer: inout OpPacker) {
         guard streams.begin(stream) else { return }
-        let (block, isDirty) = stream.withStorage { storage -> (DialBlock?, Bool) in
-            let block = storage.dialBlock
+        let header = OpHeader(.dial, to: stream.remoteAddress, from: stream.localAddress)
+        let isDirty = stream.withStorage { storage -> Bool in
+            if let block = storage.dialBlock { packer.write(header, block) } else { packer.write(header) }
             if let active = storage.active, active.state.dialContext != nil {
                 active.state.dialContext = nil
                 storage.deactivateIfIdle()
             }
-            return (block, storage.sendingIsDue())
+            return storage.sendingIsDue()
         }
-        let header = OpHeader(.dial, to: stream.remoteAddress, from: stream.localAddress)
-        if let block { packer.write(header, block) } else { packer.write(header) }
         if isDirty { backlog.append(stream) }
     }
 
