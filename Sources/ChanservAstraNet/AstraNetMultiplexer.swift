@@ -111,6 +111,11 @@ extension AstraNet.Stream: Connection {
 
     public var peerDescription: String { remoteAddress.description }
 
+    public var progress: ConnectionProgress {
+        let (isPeerGone, isOffered, wasTaken) = offerProgress
+        return ConnectionProgress(isPeerGone: isPeerGone, isOffered: isOffered, wasTaken: wasTaken)
+    }
+
     public func takeContext() -> RequestContext {
         guard let (block, deadline) = takeDial() else { return RequestContext(peerAddress: peerSocketAddress) }
         return RequestContext(

@@ -260,7 +260,11 @@ final class FakeConnection: Connection {
 
     func runSoon(_ body: @escaping @Sendable () -> Void) { body() }
 
-    var isPeerGone: Bool { inside.withLockedValue { $0.isPeerGone } }
+    var progress: ConnectionProgress {
+        inside.withLockedValue {
+            ConnectionProgress(isPeerGone: $0.isPeerGone, isOffered: $0.isOffered, wasTaken: $0.wasTaken)
+        }
+    }
 
     func take() -> ReceivedBytes {
         inside.withLockedValue { inside in
@@ -284,7 +288,7 @@ final class FakeConnection: Connection {
         inside.withLockedValue { inside in
             guard let grant = inside.grant else { return .notGranted }
             guard !inside.isPeerGone, inside.end == nil else { return .ended }
-            guard inside.pushed.count(where: \.isOffered) < grant else { return .noRoom }
+            guard inside.pushed.count(where: \.progress.isOffered) < grant else { return .noRoom }
             let pushed = FakeConnection(offered: ())
             inside.pushed.append(pushed)
             return .opened(pushed)
@@ -311,8 +315,6 @@ final class FakeConnection: Connection {
     var isAnswered: Bool { inside.withLockedValue { $0.isAnswered } }
     var expectsPush: Bool { false }
     var pushWindow: Int? { inside.withLockedValue { $0.window } }
-    var isOffered: Bool { inside.withLockedValue { $0.isOffered } }
-    var wasTaken: Bool { inside.withLockedValue { $0.wasTaken } }
     func releaseGrant() {}
 
     // Nothing waits at the server's end.

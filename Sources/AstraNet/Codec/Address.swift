@@ -16,7 +16,26 @@ public struct Address: Hashable, Sendable {
 
 /// Printed as `<host>:<port>`, e.g. `EjRWeBI0VngA:16777217`.
 extension Address: LosslessStringConvertible {
-    public var description: String { "\(host):\(port)" }
+    public var description: String {
+        // Each request prints one: without strings in between.
+        String(unsafeUninitializedCapacity: HostID.digitCount + 11) { buffer in
+            var end = host.write(into: buffer)
+            buffer[end] = UInt8(ascii: ":")
+            var digits = 1
+            var rest = port / 10
+            while rest > 0 {
+                digits += 1
+                rest /= 10
+            }
+            end += 1 + digits
+            rest = port
+            for index in 1...digits {
+                buffer[end - index] = UInt8(ascii: "0") + UInt8(rest % 10)
+                rest /= 10
+            }
+            return end
+        }
+    }
 
     /// Parses what ``description`` prints; `nil` for anything else.
     public init?(_ description: String) {

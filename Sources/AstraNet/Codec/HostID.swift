@@ -24,16 +24,26 @@ public struct HostID: Hashable, Sendable {
 extension HostID: LosslessStringConvertible {
     private static let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".utf8)
 
+    /// The number of digits.
+    static let digitCount = 12
+
     public var description: String {
+        String(unsafeUninitializedCapacity: Self.digitCount) { write(into: $0) }
+    }
+
+    /// Writes the ``digitCount`` digits.
+    ///
+    /// - Returns: how many.
+    func write(into buffer: UnsafeMutableBufferPointer<UInt8>) -> Int {
         // 72 bits, the last 8 of them zero, in 12 digits of 6 bits: the digits of rawValue << 8.
-        var digits: [UInt8] = []
-        digits.reserveCapacity(12)
-        for index in 0..<12 {
-            let lowBit = 66 - 6 * index - 8
-            let digit = lowBit >= 0 ? rawValue >> UInt64(lowBit) : rawValue << UInt64(-lowBit)
-            digits.append(Self.alphabet[Int(digit & 0x3F)])
+        Self.alphabet.withUnsafeBufferPointer { alphabet in
+            for index in 0..<Self.digitCount {
+                let lowBit = 66 - 6 * index - 8
+                let digit = lowBit >= 0 ? rawValue >> UInt64(lowBit) : rawValue << UInt64(-lowBit)
+                buffer[index] = alphabet[Int(digit & 0x3F)]
+            }
         }
-        return String(decoding: digits, as: UTF8.self)
+        return Self.digitCount
     }
 
     /// Parses what ``description`` prints; `nil` for anything else.

@@ -30,7 +30,7 @@ final class LoopExecutor: TaskExecutor {
         /// So many jobs run before the event loop has its turn again.
         private static let atOnce = 256
 
-        fileprivate func run(_ executor: LoopExecutor, isScheduledTurn: Bool) {
+        fileprivate func run(_ executor: LoopExecutor, isScheduledTurn: Bool, afterEach: () -> Void = {}) {
             for _ in 0..<Self.atOnce {
                 let job = jobs.withLockedValue { jobs in
                     let job = jobs.waiting.popFirst()
@@ -40,6 +40,7 @@ final class LoopExecutor: TaskExecutor {
                 }
                 guard let job else { return }
                 job.runSynchronously(on: executor.asUnownedTaskExecutor())
+                afterEach()
             }
             // Not `execute`: a loop runs all that it was told to, what is told it meanwhile included, before it looks at its sockets.
             if isScheduledTurn {
@@ -77,7 +78,9 @@ final class LoopExecutor: TaskExecutor {
     }
 
     /// Runs what is waiting on `queue` now. On its event loop only.
-    func runWaiting(on queue: Queue?) {
-        queue?.run(self, isScheduledTurn: false)
+    ///
+    /// - Parameter afterEach: called after each of them.
+    func runWaiting(on queue: Queue?, afterEach: () -> Void = {}) {
+        queue?.run(self, isScheduledTurn: false, afterEach: afterEach)
     }
 }

@@ -274,6 +274,16 @@ extension Stream {
         }
     }
 
+    /// ``isPeerGone``, ``isOffered`` and ``wasTaken`` at one moment.
+    package var offerProgress: (isPeerGone: Bool, isOffered: Bool, wasTaken: Bool) {
+        withStorage { storage in
+            (
+                storage.state.isPeerGone && !storage.state.isClosedHere, storage.state.offer == .made,
+                storage.state.wasAccepted
+            )
+        }
+    }
+
     /// Whether the client has not accepted this pushed source yet.
     public var isOffered: Bool { withStorage { $0.state.offer == .made } }
 

@@ -1,5 +1,5 @@
-import NIOConcurrencyHelpers
 import NIOCore
+import Synchronization
 
 /// The frames of one source.
 ///
@@ -116,15 +116,18 @@ public struct ReceivedFrames: AsyncSequence, Sendable {
     /// Ends the source with its last holder.
     fileprivate final class Lease: Sendable {
         let receiver: SourceReceiver
-        private let claimed = ClaimFlag()
+        private let isClaimed = Atomic(false)
 
         init(_ receiver: SourceReceiver) {
             self.receiver = receiver
         }
 
-        deinit { if !claimed.isSet { receiver.cancel() } }
+        deinit { if !isClaimed.load(ordering: .relaxed) { receiver.cancel() } }
 
-        func claim() -> Claim? { claimed.set() ? Claim(receiver) : nil }
+        /// Returns the claim the first time, `nil` after that.
+        func claim() -> Claim? {
+            isClaimed.exchange(true, ordering: .relaxed) ? nil : Claim(receiver)
+        }
     }
 
     /// What an iterator holds: ends the source when it is dropped.
@@ -137,20 +140,5 @@ public struct ReceivedFrames: AsyncSequence, Sendable {
         }
 
         deinit { receiver.cancel() }
-    }
-}
-
-/// Set once.
-private final class ClaimFlag: Sendable {
-    private let value = NIOLockedValueBox(false)
-
-    var isSet: Bool { value.withLockedValue { $0 } }
-
-    /// - Returns: whether it was not set before.
-    func set() -> Bool {
-        value.withLockedValue { value in
-            defer { value = true }
-            return !value
-        }
     }
 }

@@ -29,7 +29,8 @@ final class SourceReceiver: ConnectionDelegate {
     private let name: String
     private let dialTimeout: Duration
     private let onError: @Sendable (ChanservError) -> Void
-    private let news = Event()
+    /// Of a source that is fetched by its name: something happened to its dial.
+    private let news: Event?
     private let inside: Mutex<Inside>
 
     /// A source that the server pushed.
@@ -40,6 +41,7 @@ final class SourceReceiver: ConnectionDelegate {
         self.multiplexer = multiplexer
         self.deadline = deadline
         name = ""
+        news = nil
         frameReadTimeout = configuration.frameReadTimeout
         dialTimeout = configuration.dialTimeout
         onError = configuration.onError
@@ -56,6 +58,7 @@ final class SourceReceiver: ConnectionDelegate {
         self.multiplexer = multiplexer
         self.deadline = deadline
         self.name = name
+        news = Event()
         frameReadTimeout = configuration.frameReadTimeout
         dialTimeout = configuration.dialTimeout
         onError = configuration.onError
@@ -99,7 +102,7 @@ final class SourceReceiver: ConnectionDelegate {
         }
         if isAbandoned { limitWait(deadline) }
         if connection.isAnswered { connectionChanged() }
-        news.signal()
+        news?.signal()
     }
 
     /// A server that does not answer must not keep a connection that nothing waits for.
@@ -145,7 +148,7 @@ final class SourceReceiver: ConnectionDelegate {
             return true
         }
         if !isWanted, case .open(let connection) = phase { connection.close() }
-        news.signal()
+        news?.signal()
         dialled()
     }
 
@@ -173,7 +176,7 @@ final class SourceReceiver: ConnectionDelegate {
             limitWait(deadline)
             // The answer may have come meanwhile.
             connectionChanged()
-        case .waiting: news.signal()
+        case .waiting: news?.signal()
         case .abandoned, .failed, .ended: break
         }
     }
@@ -297,6 +300,7 @@ final class SourceReceiver: ConnectionDelegate {
             case .abandoned, .ended: throw ChanservError(.cancelled, "the source was cancelled")
             case .opening(let connection, let deadline): try await waitUntilOpen(connection, deadline)
             case .waiting:
+                guard let news else { preconditionFailure("a pushed source waits for its dial") }
                 if await news.wait() == .cancelled { cancel() }
             }
         }

@@ -317,13 +317,11 @@ final class InMemoryConnection: Connection {
 
     var addresses: ConnectionAddresses { pair.addresses(of: side) }
     var peerDescription: String { addresses.remote }
-    var isPeerGone: Bool { pair.isPeerGone(of: side) }
+    var progress: ConnectionProgress { ConnectionProgress(isPeerGone: pair.isPeerGone(of: side)) }
     var isAnswered: Bool { pair.isAnswered }
     // Sources are fetched by name here.
     var expectsPush: Bool { false }
     var pushWindow: Int? { nil }
-    var isOffered: Bool { false }
-    var wasTaken: Bool { true }
 
     func takeContext() -> RequestContext { pair.takeContext() }
     func setDelegate(_ delegate: (any ConnectionDelegate)?) { pair.setDelegate(delegate, of: side) }

@@ -135,9 +135,8 @@ public protocol Connection: AnyObject, Sendable {
     /// Runs `body` soon, on the network's thread of this connection.
     func runSoon(_ body: @escaping @Sendable () -> Void)
 
-    /// Whether the peer has ended the connection in a way that makes writing pointless: it closed or failed it, or the network
-    /// between the two ends broke.
-    var isPeerGone: Bool { get }
+    /// How far the connection is, at one moment.
+    var progress: ConnectionProgress { get }
 
     // MARK: Without waiting
 
@@ -198,12 +197,6 @@ public protocol Connection: AnyObject, Sendable {
     /// Opens a source of the request that came on this connection, towards the peer. One thread at a time.
     func push() -> PushedConnection
 
-    /// Whether the peer has not taken this pushed source yet.
-    var isOffered: Bool { get }
-
-    /// Whether the peer has taken this pushed source.
-    var wasTaken: Bool { get }
-
     /// Returns what came on the connection of a request, without waiting: a pushed source, bytes, or the end.
     func takeNews() -> ConnectionNews
 
@@ -230,6 +223,29 @@ public protocol Connection: AnyObject, Sendable {
     /// As ``fail(_:)``, without what is queued: for a peer that does not take its bytes in time.
     func abort(_ message: String)
 }
+
+extension Connection {
+    /// As ``ConnectionProgress/isPeerGone``.
+    var isPeerGone: Bool { progress.isPeerGone }
+}
+
+/// How far a connection is.
+public struct ConnectionProgress: Sendable, Hashable {
+    /// Whether the peer has ended the connection in a way that makes writing pointless: it closed or failed it, or the network
+    /// between the two ends broke. Default `false`.
+    public var isPeerGone: Bool
+    /// Whether this is a pushed source that the peer has not taken yet. Default `false`.
+    public var isOffered: Bool
+    /// Whether the peer has taken this pushed source. Default `true`: a connection that was dialled is taken.
+    public var wasTaken: Bool
+
+    public init(isPeerGone: Bool = false, isOffered: Bool = false, wasTaken: Bool = true) {
+        self.isPeerGone = isPeerGone
+        self.isOffered = isOffered
+        self.wasTaken = wasTaken
+    }
+}
+
 
 /// The result of ``Connection/take()``.
 public enum ReceivedBytes: Sendable {

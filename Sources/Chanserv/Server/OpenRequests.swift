@@ -19,7 +19,6 @@ package final class OpenRequests: Sendable {
 
     fileprivate struct Entry {
         let scope: RequestScope
-        let service: ObjectIdentifier
         /// `nil` while the body is coming.
         var generation: UInt64?
         var lease: UInt64?
@@ -33,25 +32,28 @@ package final class OpenRequests: Sendable {
         func isMeant(by question: Question) -> Bool {
             switch question {
             case .all: true
-            case .service(let service): self.service == service
+            case .service(let service): ObjectIdentifier(scope.service) == service
             case .generation(let service, let last):
                 // A request whose body is still coming will begin on a later one.
-                self.service == service && (generation.map { $0 <= last } ?? (last == .max))
+                ObjectIdentifier(scope.service) == service && (generation.map { $0 <= last } ?? (last == .max))
             case .lease(let lease): self.lease == lease
             }
         }
     }
 
-    fileprivate struct Counts {
-        var open = 0
-        var listing = 0
+    /// How many requests of a service are open. Unsafe for the compiler: it is used under the lock of its ``OpenRequests`` only.
+    final class Counts: Sendable {
+        fileprivate nonisolated(unsafe) var open = 0
+        fileprivate nonisolated(unsafe) var listing = 0
     }
 
     fileprivate struct Inside {
-        var entries: [UInt64: Entry] = [:]
-        var counts: [ObjectIdentifier: Counts] = [:]
-        /// Instances that take requests.
-        var openLeases: Set<UInt64> = []
+        /// Each at the ``RequestScope/place`` of its request; `nil` where there is none. Looking one up costs no hash.
+        var entries: [Entry?] = []
+        /// Places without an entry.
+        var free: [Int] = []
+        /// Instances that take requests: a few.
+        var openLeases: [UInt64] = []
         var waiters: [(question: Question, event: Event)] = []
         /// When the deadlines are looked at next.
         var nextLook: ContinuousClock.Instant?
@@ -69,16 +71,21 @@ package final class OpenRequests: Sendable {
 
     /// Whether another request of the service may be listed.
     func mayList(_ service: Service, atMost most: Int) -> Bool {
-        inside.withLockedValue { $0.counts[ObjectIdentifier(service)]?.listing ?? 0 < most }
+        inside.withLockedValue { _ in service.counts.listing < most }
     }
 
     /// A request begins.
     func begin(_ scope: RequestScope) {
-        let service = ObjectIdentifier(scope.service)
         inside.withLockedValue { inside in
-            inside.counts[service, default: Counts()].open += 1
-            inside.counts[service, default: Counts()].listing += 1
-            inside.entries[scope.id] = Entry(scope: scope, service: service)
+            scope.service.counts.open += 1
+            scope.service.counts.listing += 1
+            if let place = inside.free.popLast() {
+                scope.place = place
+                inside.entries[place] = Entry(scope: scope)
+            } else {
+                scope.place = inside.entries.count
+                inside.entries.append(Entry(scope: scope))
+            }
         }
     }
 
@@ -87,12 +94,12 @@ package final class OpenRequests: Sendable {
 
     /// How many requests of a service are open.
     func openCount(of service: Service) -> Int {
-        inside.withLockedValue { $0.counts[ObjectIdentifier(service)]?.open ?? 0 }
+        inside.withLockedValue { _ in service.counts.open }
     }
 
     /// The body is there: the request belongs to this generation of its service.
     func bodyCame(_ scope: RequestScope, generation: UInt64) {
-        inside.withLockedValue { $0.entries[scope.id]?.generation = generation }
+        inside.withLockedValue { $0.change(scope) { $0.generation = generation } }
     }
 
     /// The request uses an instance until it is released.
@@ -102,28 +109,34 @@ package final class OpenRequests: Sendable {
     package func lease(_ lease: UInt64, generation: UInt64 = 0, for scope: RequestScope) -> Bool {
         inside.withLockedValue { inside in
             guard inside.openLeases.contains(lease) else { return false }
-            inside.entries[scope.id]?.lease = lease
-            inside.entries[scope.id]?.hostGeneration = generation
+            inside.change(scope) { entry in
+                entry.lease = lease
+                entry.hostGeneration = generation
+            }
             return true
         }
     }
 
     /// The instance takes requests from now on. Repeating it does nothing.
     package func open(lease: UInt64) {
-        inside.withLockedValue { _ = $0.openLeases.insert(lease) }
+        inside.withLockedValue { inside in
+            if !inside.openLeases.contains(lease) { inside.openLeases.append(lease) }
+        }
     }
 
     /// The instance takes no more requests.
     package func close(lease: UInt64) {
-        inside.withLockedValue { _ = $0.openLeases.remove(lease) }
+        inside.withLockedValue { $0.openLeases.removeAll { $0 == lease } }
     }
 
     /// All sources of the request are known.
     func listed(_ scope: RequestScope) {
         inside.withLockedValue { inside in
-            guard inside.entries[scope.id]?.isListing == true else { return }
-            inside.entries[scope.id]?.isListing = false
-            inside.counts[ObjectIdentifier(scope.service)]?.listing -= 1
+            inside.change(scope) { entry in
+                guard entry.isListing else { return }
+                entry.isListing = false
+                scope.service.counts.listing -= 1
+            }
         }
     }
 
@@ -143,16 +156,14 @@ package final class OpenRequests: Sendable {
 
     private func end(_ scope: RequestScope, _ change: (inout Entry) -> Void) {
         let ready = inside.withLockedValue { inside -> [Event] in
-            guard var entry = inside.entries[scope.id] else { return [] }
-            let wasAnswered = entry.isAnswered
-            change(&entry)
-            if entry.isAnswered, !wasAnswered {
-                inside.counts[entry.service]?.open -= 1
-                if inside.counts[entry.service]?.open == 0 { inside.counts[entry.service] = nil }
+            var ended = false
+            inside.change(scope) { entry in
+                let wasAnswered = entry.isAnswered
+                change(&entry)
+                if entry.isAnswered, !wasAnswered { scope.service.counts.open -= 1 }
+                ended = entry.isAnswered && entry.isReleased
             }
-            let isOver = entry.isAnswered && entry.isReleased
-            inside.entries[scope.id] = isOver ? nil : entry
-            guard isOver, !inside.waiters.isEmpty else { return [] }
+            guard ended, let entry = inside.remove(scope), !inside.waiters.isEmpty else { return [] }
             return inside.takeReady(after: entry)
         }
         for event in ready { event.signal() }
@@ -168,19 +179,19 @@ package final class OpenRequests: Sendable {
     /// The requests that are meant, oldest first.
     package func requests(_ question: Question = .all) -> [RequestScope] {
         inside.withLockedValue { inside in
-            inside.entries.values.filter { $0.isMeant(by: question) }.map(\.scope)
+            inside.present.filter { $0.isMeant(by: question) }.map(\.scope)
         }.sorted { $0.id < $1.id }
     }
 
     /// The request with this number; `nil` if it is not open.
     package func request(id: UInt64) -> RequestScope? {
-        inside.withLockedValue { $0.entries[id]?.scope }
+        inside.withLockedValue { $0.present.first { $0.scope.id == id }?.scope }
     }
 
     /// How many requests each generation of the host has, as numbered by ``lease(_:generation:for:)``.
     package var countByGeneration: [UInt64: Int] {
         inside.withLockedValue { inside in
-            inside.entries.values.reduce(into: [:]) { counts, entry in
+            inside.present.reduce(into: [:]) { counts, entry in
                 if let generation = entry.hostGeneration { counts[generation, default: 0] += 1 }
             }
         }
@@ -240,7 +251,7 @@ package final class OpenRequests: Sendable {
             // An earlier deadline came meanwhile, and its look schedules the next one.
             guard inside.nextLook == instant else { return [] }
             inside.nextLook = nil
-            return inside.entries.values.map(\.scope)
+            return inside.present.map(\.scope)
         }
         let now = surroundings.now()
         var next: ContinuousClock.Instant?
@@ -252,9 +263,27 @@ package final class OpenRequests: Sendable {
 }
 
 extension OpenRequests.Inside {
+    /// The entries there are.
+    fileprivate var present: some Sequence<OpenRequests.Entry> { entries.lazy.compactMap { $0 } }
+
+    /// Changes the entry of a request, if it is there.
+    fileprivate mutating func change(_ scope: RequestScope, _ body: (inout OpenRequests.Entry) -> Void) {
+        let place = scope.place
+        guard place < entries.count, entries[place]?.scope === scope else { return }
+        body(&entries[place]!)
+    }
+
+    /// Takes out the entry of a request.
+    fileprivate mutating func remove(_ scope: RequestScope) -> OpenRequests.Entry? {
+        let place = scope.place
+        guard place < entries.count, entries[place]?.scope === scope else { return nil }
+        free.append(place)
+        return entries[place].take()
+    }
+
     fileprivate func count(_ question: OpenRequests.Question) -> Int {
-        if question == .all { return entries.count }
-        return entries.values.reduce(0) { $0 + ($1.isMeant(by: question) ? 1 : 0) }
+        if question == .all { return entries.count - free.count }
+        return present.reduce(0) { $0 + ($1.isMeant(by: question) ? 1 : 0) }
     }
 
     /// Takes out the waits for questions that nothing is meant by any more.
@@ -263,7 +292,7 @@ extension OpenRequests.Inside {
         let entries = entries
         waiters.removeAll { waiter in
             guard ended.isMeant(by: waiter.question),
-                !entries.values.contains(where: { $0.isMeant(by: waiter.question) })
+                !entries.lazy.compactMap({ $0 }).contains(where: { $0.isMeant(by: waiter.question) })
             else { return false }
             ready.append(waiter.event)
             return true

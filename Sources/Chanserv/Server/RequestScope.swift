@@ -11,6 +11,8 @@ package final class RequestScope: ConnectionDelegate {
     /// Unique among the requests of this process.
     package let id: UInt64
     package let service: Service
+    /// Its place among the open requests. Unsafe for the compiler: it is used under the lock of ``OpenRequests`` only.
+    nonisolated(unsafe) var place = 0
     package let context: RequestContext
     /// The present and the deadlines are of this clock.
     private let surroundings: NetworkSurroundings
@@ -23,7 +25,8 @@ package final class RequestScope: ConnectionDelegate {
         var state = RequestState()
         /// Reads the body; `nil` when it is there.
         var decoder: FrameDecoder? = FrameDecoder(decompresses: false)
-        var configuration: Server.Configuration
+        /// How the request is served: until its body is there, as requests were when it came.
+        var recipe: Service.Recipe
         var work: (any RequestWork)?
         var sources: [SourceScope] = []
         /// How sources reach the client, decided with the first one.
@@ -45,6 +48,17 @@ package final class RequestScope: ConnectionDelegate {
         var deadlines = Deadlines()
         var frames = 0
         var bytes = 0
+
+        /// Whether another source that was held may be begun. A thread that begins one looks again afterwards: a source that
+        /// sends at once comes here from inside it.
+        var beginsMore: Bool {
+            !isReleasing && unacceptedBytes + beginning * RequestScope.beginningAllowance < RequestScope.unacceptedLimit
+        }
+
+        mutating func beginRelease() {
+            beginning += 1
+            isReleasing = true
+        }
     }
 
     private enum Delivery { case pushed(window: Int), named }
@@ -61,7 +75,10 @@ package final class RequestScope: ConnectionDelegate {
         var client: ContinuousClock.Instant?
 
         var next: ContinuousClock.Instant? {
-            [body, serving, sourcing, announcing, client].compactMap { $0 }.min()
+            var next = earlier(body, serving)
+            next = earlier(next, sourcing)
+            next = earlier(next, announcing)
+            return earlier(next, client)
         }
     }
 
@@ -72,8 +89,7 @@ package final class RequestScope: ConnectionDelegate {
     private static let beginningAllowance = 65_536
 
     init(
-        _ connection: any Connection, of service: Service, _ configuration: Server.Configuration,
-        _ ticket: ErrorMass.Ticket
+        _ connection: any Connection, of service: Service, _ recipe: Service.Recipe, _ ticket: ErrorMass.Ticket
     ) {
         id = service.open.nextID()
         self.service = service
@@ -83,10 +99,10 @@ package final class RequestScope: ConnectionDelegate {
         began = surroundings.now()
         context = connection.takeContext()
         var deadlines = Deadlines()
-        deadlines.body = configuration.masterReadTimeout.map { [began] in began + $0 }
-        deadlines.serving = configuration.servingTimeout.map { [began] in began + $0 }
+        deadlines.body = recipe.configuration.masterReadTimeout.map { [began] in began + $0 }
+        deadlines.serving = recipe.configuration.servingTimeout.map { [began] in began + $0 }
         deadlines.client = context.deadline
-        inside = Mutex(Inside(configuration: configuration, lastAccept: began, deadlines: deadlines))
+        inside = Mutex(Inside(recipe: recipe, lastAccept: began, deadlines: deadlines))
     }
 
     /// Where the two ends of the request's connection are.
@@ -95,7 +111,7 @@ package final class RequestScope: ConnectionDelegate {
     /// Begins to read the body. On a thread of the network.
     func start() {
         connection.setDelegate(self)
-        noteDeadline()
+        if let next = inside.withLock({ $0.deadlines.next }) { note(deadline: next) }
         // A connection that has ended calls no delegate.
         if connection.isPeerGone { connection.runSoon { self.connectionChanged() } }
     }
@@ -171,18 +187,19 @@ package final class RequestScope: ConnectionDelegate {
 
     private func begin(_ body: ByteBuffer) {
         let recipe = service.recipe(for: self)
+        let sourcing = recipe.configuration.sourcingTimeout.map { surroundings.now() + $0 }
         let action = inside.withLock { inside in
             inside.decoder = nil
             inside.deadlines.body = nil
-            inside.configuration = recipe.configuration
-            inside.deadlines.sourcing = recipe.configuration.sourcingTimeout.map { surroundings.now() + $0 }
+            inside.recipe = recipe
+            inside.deadlines.sourcing = sourcing
             return inside.state.receivedBody()
         }
         switch action {
         case .drop: return
         case .begin: break
         }
-        noteDeadline()
+        if let sourcing { note(deadline: sourcing) }
         recipe.handler.begin(
             Request(body: body, vAddr: service.vAddr, from: connection, context), in: self)
     }
@@ -200,7 +217,7 @@ package final class RequestScope: ConnectionDelegate {
         }
     }
 
-    /// The result of ``add(header:_:)``.
+    /// The result of ``add(_:_:)``.
     package enum Added: Sendable {
         case added(SourceScope)
         /// Later: ``RequestWork/resume()`` is called.
@@ -209,24 +226,29 @@ package final class RequestScope: ConnectionDelegate {
         case ended
     }
 
-    /// Adds a source and tells the client. The caller calls ``SourceScope/start()`` next. One thread at a time.
-    ///
-    /// - Parameter makeWork: makes the code that makes its frames. Called only if the source is added.
+    /// As ``add(_:_:)``. A header that is too large ends the request.
     package func add(header: ByteBuffer, _ makeWork: (SourceScope) -> any SourceWork) -> Added {
-        enum Step { case ended, full, pushed, named, unknown }
         guard header.readableBytes <= FrameBatch.maxFrameSize else {
             return notAdded(ChanservError(.wrongFrameSize, "a header of \(header.readableBytes) bytes"))
         }
+        return add(SourceHeader(header), makeWork)
+    }
+
+    /// Adds a source and tells the client. The caller calls ``SourceScope/start()`` next. One thread at a time.
+    ///
+    /// - Parameter makeWork: makes the code that makes its frames. Called only if the source is added.
+    package func add(_ header: SourceHeader, _ makeWork: (SourceScope) -> any SourceWork) -> Added {
+        enum Step { case ended, full, pushed(window: Int), named, unknown }
         let step = inside.withLock { inside -> Step in
             guard inside.state.isListing else { return .ended }
-            guard inside.state.unacceptedSources < max(1, inside.configuration.maxUnacceptedSources), !inside.isFull
+            guard inside.state.unacceptedSources < max(1, inside.recipe.configuration.maxUnacceptedSources), !inside.isFull
             else {
                 inside.isBlocked = true
                 inside.deadlines.sourcing = nil
                 return .full
             }
             switch inside.delivery {
-            case .pushed: return .pushed
+            case .pushed(let window): return .pushed(window: window)
             case .named: return .named
             case nil: return .unknown
             }
@@ -237,19 +259,13 @@ package final class RequestScope: ConnectionDelegate {
         case .unknown:
             let window = connection.pushWindow
             inside.withLock { $0.delivery = window.map { .pushed(window: $0) } ?? .named }
-            return add(header: header, makeWork)
-        case .pushed:
+            return add(header, makeWork)
+        case .pushed(let window):
             switch connection.push() {
             case .opened(let pushed):
-                let source = SourceScope(self, pushed)
+                let source = SourceScope(self, pushed, window: window)
                 guard register(source, makeWork) else { return .ended }
-                var batch = FrameBatch()
-                do throws(ChanservError) {
-                    try batch.append(uncompressed: header)
-                } catch {
-                    preconditionFailure("a header of a size that fits was refused: \(error)")
-                }
-                source.send(header: batch.take())
+                source.send(header: header.frame)
                 return .added(source)
             case .noRoom:
                 inside.withLock { inside in
@@ -268,7 +284,7 @@ package final class RequestScope: ConnectionDelegate {
                 return .ended
             }
         case .named:
-            return addNamed(header: header, makeWork)
+            return addNamed(header, makeWork)
         }
     }
 
@@ -279,13 +295,13 @@ package final class RequestScope: ConnectionDelegate {
     }
 
     /// Adds a source that the client fetches by a name, as from Go servers (`docs/protocol.md` §5).
-    private func addNamed(header: ByteBuffer, _ makeWork: (SourceScope) -> any SourceWork) -> Added {
+    private func addNamed(_ header: SourceHeader, _ makeWork: (SourceScope) -> any SourceWork) -> Added {
         let name = RandomName.uuid(surroundings.random)
-        let source = SourceScope(self, nil)
+        let source = SourceScope(self, nil, window: 0)
         var isRegistered = false
         do throws(ChanservError) {
             var announcement = FrameBatch()
-            try announcement.append(uncompressed: header)
+            announcement.adopt(header.frame, frames: 1)
             try announcement.append(uncompressed: name)
             do throws(ConnectionError) {
                 let binding = try service.multiplexer.bind(name, visibleTo: connection) { [weak source] connection in
@@ -307,7 +323,7 @@ package final class RequestScope: ConnectionDelegate {
 
     /// The connection takes no more announcements, until ``connectionChanged()`` says that it does.
     private func noteFull() {
-        let deadline = configuration.masterWriteTimeout.map { surroundings.now() + $0 }
+        let deadline = recipe.configuration.masterWriteTimeout.map { surroundings.now() + $0 }
         inside.withLock { inside in
             inside.isFull = true
             inside.deadlines.announcing = deadline
@@ -332,9 +348,9 @@ package final class RequestScope: ConnectionDelegate {
 
     /// Makes a new source known.
     private func register(_ source: SourceScope, _ makeWork: (SourceScope) -> any SourceWork) -> Bool {
-        let configuration = configuration
+        let recipe = recipe
         let now = surroundings.now()
-        let sourcing = configuration.sourcingTimeout.map { now + $0 }
+        let sourcing = recipe.configuration.sourcingTimeout.map { now + $0 }
         let isWanted = inside.withLock { inside -> Bool in
             guard inside.state.isListing else { return false }
             inside.state.addedSource()
@@ -353,7 +369,7 @@ package final class RequestScope: ConnectionDelegate {
         if !source.setWork(work) { work.cancel() }
         service.totals.addSource()
         // Those of the sources before were noted with them.
-        let accept = now + configuration.chanAcceptTimeout
+        let accept = now + recipe.configuration.chanAcceptTimeout
         note(deadline: min(sourcing ?? accept, accept))
         return true
     }
@@ -376,7 +392,7 @@ package final class RequestScope: ConnectionDelegate {
             ? error.cause as? ChanservError ?? ChanservError(.sourceFailed, "\(error.cause)", cause: error.cause)
             : ChanservError(.sourceFailed, "\(error.cause)", cause: error.cause)
         let text = failure.code == .sourceFailed ? failure.message : failure.description
-        let told = configuration.errorText?(error.cause) ?? text
+        let told = recipe.configuration.errorText?(error.cause) ?? text
         endListing(error.counts ? .failed(failure) : .neutral) {
             connection.fail(told)
             report(failure)
@@ -484,7 +500,7 @@ package final class RequestScope: ConnectionDelegate {
     }
 
     private func report(_ error: ChanservError) {
-        inside.withLock { $0.configuration.onError }(error)
+        recipe.configuration.onError(error)
     }
 
     // MARK: - For its sources
@@ -505,7 +521,15 @@ package final class RequestScope: ConnectionDelegate {
 
     /// A source that was not taken waits to be begun. It is begun at once if few bytes of such sources are there.
     func hold(_ source: SourceScope) {
-        inside.withLock { $0.held.append(source) }
+        let begins = inside.withLock { inside -> Bool in
+            guard inside.held.isEmpty, inside.beginsMore else {
+                inside.held.append(source)
+                return false
+            }
+            inside.beginRelease()
+            return true
+        }
+        if begins { release(source) }
         releaseHeld()
     }
 
@@ -524,20 +548,20 @@ package final class RequestScope: ConnectionDelegate {
     private func releaseHeld() {
         while true {
             let next = inside.withLock { inside -> SourceScope? in
-                // That thread looks again. A source that sends at once comes here from inside it.
-                guard !inside.isReleasing else { return nil }
-                let counted = inside.unacceptedBytes + inside.beginning * Self.beginningAllowance
-                guard counted < Self.unacceptedLimit, let next = inside.held.popFirst() else { return nil }
-                inside.beginning += 1
-                inside.isReleasing = true
+                guard inside.beginsMore, let next = inside.held.popFirst() else { return nil }
+                inside.beginRelease()
                 return next
             }
             guard let next else { return }
-            let begins = next.release()
-            inside.withLock { inside in
-                inside.isReleasing = false
-                if !begins { inside.beginning -= 1 }
-            }
+            release(next)
+        }
+    }
+
+    private func release(_ source: SourceScope) {
+        let begins = source.release()
+        inside.withLock { inside in
+            inside.isReleasing = false
+            if !begins { inside.beginning -= 1 }
         }
     }
 
@@ -554,30 +578,21 @@ package final class RequestScope: ConnectionDelegate {
         if proves { service.succeeded(ticket) }
     }
 
-    /// How many bytes a pushed source may send before the client takes it.
-    var pushWindow: Int {
-        inside.withLock { inside in
-            if case .pushed(let window) = inside.delivery { window } else { 0 }
-        }
-    }
-
-    var configuration: Server.Configuration { inside.withLock { $0.configuration } }
+    /// How the request is served.
+    var recipe: Service.Recipe { inside.withLock { $0.recipe } }
 
     var now: ContinuousClock.Instant { surroundings.now() }
 
     // MARK: - Deadlines
-
-    private func noteDeadline() {
-        if let next = nextDeadline { service.open.note(deadline: next) }
-    }
 
     func note(deadline: ContinuousClock.Instant) { service.open.note(deadline: deadline) }
 
     private var nextDeadline: ContinuousClock.Instant? {
         inside.withLock { inside in
             var next = inside.deadlines.next
+            let acceptTimeout = inside.recipe.configuration.chanAcceptTimeout
             for source in inside.sources {
-                if let deadline = source.deadline(after: inside.lastAccept, inside.configuration) {
+                if let deadline = source.deadline(after: inside.lastAccept, acceptTimeout: acceptTimeout) {
                     next = min(next ?? deadline, deadline)
                 }
             }
@@ -605,8 +620,9 @@ package final class RequestScope: ConnectionDelegate {
                 } else {
                     nil
                 }
+            let acceptTimeout = inside.recipe.configuration.chanAcceptTimeout
             let sources = inside.sources.filter {
-                isOver($0.deadline(after: inside.lastAccept, inside.configuration))
+                isOver($0.deadline(after: inside.lastAccept, acceptTimeout: acceptTimeout))
             }
             return (what, sources)
         }
@@ -699,4 +715,10 @@ extension RequestTags {
         self[.meta] = context.meta
         self[.bucket] = context.bucket
     }
+}
+
+/// The earlier one of two instants; `nil` is never.
+func earlier(_ one: ContinuousClock.Instant?, _ other: ContinuousClock.Instant?) -> ContinuousClock.Instant? {
+    guard let one else { return other }
+    return other.map { min(one, $0) } ?? one
 }

@@ -27,10 +27,18 @@ public final class Service: Sendable {
     }
 
     /// How requests are served: what a request keeps from the moment its body is there.
-    struct Recipe: Sendable {
-        var configuration: Server.Configuration
-        var handler: any RequestHandler
-        var generation: UInt64
+    ///
+    /// An object, because each request holds it: copying a configuration takes a retain for each of its closures.
+    final class Recipe: Sendable {
+        let configuration: Server.Configuration
+        let handler: any RequestHandler
+        let generation: UInt64
+
+        init(configuration: Server.Configuration, handler: any RequestHandler, generation: UInt64) {
+            self.configuration = configuration
+            self.handler = handler
+            self.generation = generation
+        }
     }
 
     /// How many requests may wait to be listed: 16,384. Further ones are refused.
@@ -42,6 +50,8 @@ public final class Service: Sendable {
     /// The open requests of this service, and of others of the same server.
     let open: OpenRequests
     let totals = ServiceTotals()
+    /// Of its open requests.
+    let counts = OpenRequests.Counts()
     private let inside: NIOLockedValueBox<Inside>
 
     private struct Inside {
@@ -276,6 +286,7 @@ public final class Service: Sendable {
     private func change(after error: ChanservError?, _ body: (inout Inside) -> [ServiceState.Action]) {
         let actions = inside.withLockedValue { inside in
             let actions = body(&inside)
+            guard !actions.isEmpty else { return actions }
             // Threads that bind and withdraw the name do so in the order in which that was decided.
             inside.nameChanges += actions.filter(\.changesName)
             return actions
@@ -381,16 +392,16 @@ public final class Service: Sendable {
     private func decide(
         _ connection: any Connection, _ inside: inout Inside, _ now: ContinuousClock.Instant
     ) -> (Decision, [ServiceState.Action]) {
-        let configuration = inside.recipe.configuration
-        if let most = configuration.maxOpenRequests, isFull(inside) {
+        let recipe = inside.recipe
+        if let most = recipe.configuration.maxOpenRequests, isFull(inside) {
             return (.refuse("busy: \(vAddr) has \(most) open requests, as many as it may have"), [])
         }
-        guard open.mayList(self, atMost: configuration.maxConcurrentRequests) else { return (.wait, []) }
+        guard open.mayList(self, atMost: recipe.configuration.maxConcurrentRequests) else { return (.wait, []) }
         switch inside.state.receivedRequest(now: now) {
         case .refuse: return (.refuse(busy), [])
         case .wait: return (.wait, [])
         case .serve(let ticket):
-            let scope = RequestScope(connection, of: self, configuration, ticket)
+            let scope = RequestScope(connection, of: self, recipe, ticket)
             // Under the lock of the service: a caller that drains it from now on finds the request.
             open.begin(scope)
             totals.addRequest()

@@ -31,13 +31,18 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     }
 
     let request: RequestScope
+    private let window: Int
     private let addedAt: ContinuousClock.Instant
     private let inside: Mutex<Inside>
     /// Its place among the sources of the request. Unsafe for the compiler: it is used under the lock of the request only.
     nonisolated(unsafe) var index = 0
 
-    init(_ request: RequestScope, _ connection: (any Connection)?) {
+    /// - Parameters:
+    ///   - connection: of a pushed source; `nil` for one that the client fetches.
+    ///   - window: how many bytes a pushed source may send before the client takes it.
+    init(_ request: RequestScope, _ connection: (any Connection)?, window: Int) {
         self.request = request
+        self.window = window
         addedAt = request.now
         inside = Mutex(Inside(connection: connection, isHeld: connection != nil))
     }
@@ -72,7 +77,8 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         let connection = inside.withLock { $0.connection }
         guard let connection else { return }
         connection.setDelegate(self)
-        if connection.isPeerGone || !connection.isOffered { return connectionChanged() }
+        let progress = connection.progress
+        if progress.isPeerGone || !progress.isOffered { return connectionChanged() }
         request.hold(self)
     }
 
@@ -111,23 +117,21 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         enum Step { case ignore, room, accepted, sentAndTaken(RequestState.End), gone }
         let connection = inside.withLock { $0.connection }
         guard let connection else { return }
-        let isOffered = connection.isOffered
-        let wasTaken = connection.wasTaken
-        let isGone = connection.isPeerGone
+        let progress = connection.progress
         let step = inside.withLock { inside -> Step in
             switch inside.stage {
             case .ended: return .ignore
             case .sent(let outcome):
-                if isOffered { return .ignore }
-                return wasTaken ? .sentAndTaken(outcome) : .gone
+                if progress.isOffered { return .ignore }
+                return progress.wasTaken ? .sentAndTaken(outcome) : .gone
             case .waiting:
-                if isGone { return .gone }
-                if isOffered { return inside.isHeld ? .ignore : .room }
+                if progress.isPeerGone { return .gone }
+                if progress.isOffered { return inside.isHeld ? .ignore : .room }
                 inside.stage = .accepted
                 inside.isHeld = false
                 return .accepted
             case .accepted:
-                if isGone { return .gone }
+                if progress.isPeerGone { return .gone }
                 inside.isFull = false
                 inside.writeDeadline = nil
                 return .room
@@ -137,7 +141,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         case .ignore: break
         case .room: resumeWork()
         case .accepted:
-            if let timeout = request.configuration.servingTimeout {
+            if let timeout = request.recipe.configuration.servingTimeout {
                 let deadline = request.now + timeout
                 inside.withLock { $0.servingDeadline = deadline }
                 request.note(deadline: deadline)
@@ -151,7 +155,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         case .gone:
             guard let end = end() else { return }
             // A client that has not answered the offer may never do: what is queued goes, and the stream with it.
-            if isOffered { connection.abort("the client has ended the source") } else { connection.close() }
+            if progress.isOffered { connection.abort("the client has ended the source") } else { connection.close() }
             request.ended(self, end.failure, end)
             end.work?.cancel()
         }
@@ -160,10 +164,10 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     // MARK: - Frames
 
     package var encoding: SourceEncoding {
-        let configuration = request.configuration
-        let window = isAccepted ? Int.max : request.pushWindow
+        let recipe = request.recipe
+        let window = isAccepted ? Int.max : window
         return SourceEncoding(
-            compression: configuration.compression, batchSize: min(configuration.batchSize, window))
+            compression: recipe.configuration.compression, batchSize: min(recipe.configuration.batchSize, window))
     }
 
     package func write(_ batch: inout FrameBatch) -> SourceRoom {
@@ -178,7 +182,11 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     package var room: SourceRoom { write(ByteBuffer()) }
 
     private func write(_ bytes: ByteBuffer) -> SourceRoom {
-        enum Step { case ended, notFetched, offered(any Connection, mayGoOn: Bool), accepted(any Connection) }
+        enum Step {
+            case ended, notFetched, accepted(any Connection)
+            /// `isUsedUp`: what the client granted for a source that it has not taken.
+            case offered(any Connection, mayGoOn: Bool, isUsedUp: Bool)
+        }
         let step = inside.withLock { inside -> Step in
             switch inside.stage {
             case .ended, .sent: return .ended
@@ -188,18 +196,20 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             case .waiting:
                 guard let connection = inside.connection else { return .notFetched }
                 inside.offeredBytes += bytes.readableBytes
-                return .offered(connection, mayGoOn: !inside.isHeld)
+                return .offered(connection, mayGoOn: !inside.isHeld, isUsedUp: inside.offeredBytes >= window)
             }
         }
         let connection: any Connection
         var mayGoOn = true
+        var isUsedUp = false
         switch step {
         case .ended: return .ended
         case .notFetched: return .full
         case .accepted(let accepted): connection = accepted
-        case .offered(let offered, let may):
+        case .offered(let offered, let may, let used):
             connection = offered
             mayGoOn = may
+            isUsedUp = used
             if bytes.readableBytes > 0 { request.offered(bytes.readableBytes) }
         }
         let hasRoom: Bool
@@ -209,7 +219,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             failed(error)
             return .ended
         }
-        guard !hasRoom || !mayGoOn || isBeyondWindow else { return .free }
+        guard !hasRoom || !mayGoOn || isUsedUp && connection.progress.isOffered else { return .free }
         guard isAccepted, !hasRoom else { return .full }
         noteFull()
         // The room may have come, and been reported, before it was noted here that there was none.
@@ -230,18 +240,8 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         }
     }
 
-    /// What the client granted for a source that it has not taken is used up.
-    private var isBeyondWindow: Bool {
-        let window = request.pushWindow
-        let (connection, offeredBytes) = inside.withLock { inside -> ((any Connection)?, Int) in
-            guard case .waiting = inside.stage else { return (nil, 0) }
-            return (inside.connection, inside.offeredBytes)
-        }
-        return offeredBytes >= window && connection?.isOffered == true
-    }
-
     private func noteFull() {
-        let timeout = request.configuration.frameWriteTimeout
+        let timeout = request.recipe.configuration.frameWriteTimeout
         let deadline = timeout.map { request.now + $0 }
         let isNews = inside.withLock { inside -> Bool in
             let isNews = !inside.isFull
@@ -261,7 +261,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             request.ended(self, .neutral, end)
         } else {
             end.connection?.fail(failure.description)
-            request.configuration.onChanError(failure)
+            request.recipe.configuration.onChanError(failure)
             request.ended(self, .failed(failure), end)
         }
         end.work?.cancel()
@@ -275,23 +275,23 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             failure = sourceFailed
             outcome = SourceFuncError(error).counts ? .failed(sourceFailed) : .neutral
         }
-        let configuration = request.configuration
+        let recipe = request.recipe
         let text = failure.map { failure in
-            failure.cause.flatMap { configuration.errorText?($0) } ?? failure.message
+            failure.cause.flatMap { recipe.configuration.errorText?($0) } ?? failure.message
         }
         if let connection = sentAll(outcome) {
             // The client has to take it: until then it counts as a source that waits.
             if let text { connection.fail(text) } else { connection.close() }
-            if let failure { configuration.onChanError(failure) }
+            if let failure { recipe.configuration.onChanError(failure) }
             hasBegun()
-            if !connection.isOffered { connectionChanged() }
+            if !connection.progress.isOffered { connectionChanged() }
             return
         }
         guard var end = end(unlessSent: true) else { return }
         // Taken, and the source has not been told yet.
-        end.wasTaken = !end.wasAccepted && end.connection?.wasTaken == true
+        end.wasTaken = !end.wasAccepted && end.connection?.progress.wasTaken == true
         if let text { end.connection?.fail(text) } else { end.connection?.close() }
-        if let failure { configuration.onChanError(failure) }
+        if let failure { recipe.configuration.onChanError(failure) }
         request.ended(self, outcome, end)
     }
 
@@ -303,7 +303,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             guard case .waiting = inside.stage else { return nil }
             return inside.connection
         }
-        guard let connection, connection.isOffered else { return nil }
+        guard let connection, connection.progress.isOffered else { return nil }
         return inside.withLock { inside in
             guard case .waiting = inside.stage else { return nil }
             inside.stage = .sent(outcome)
@@ -341,14 +341,14 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     func expired(now: ContinuousClock.Instant) {
         let isLateWrite = inside.withLock { inside in inside.writeDeadline.map { $0 <= now } ?? false }
         guard let end = end() else { return }
-        let timeout = request.configuration.chanAcceptTimeout
+        let timeout = request.recipe.configuration.chanAcceptTimeout
         let error = ChanservError(
             .deadlineExceeded,
             !end.wasAccepted
                 ? "chan accept timeout: the client did not take the source in \(timeout)"
                 : isLateWrite ? "sending frames: frame write timeout" : RequestScope.servingTimeout)
         end.connection?.abort(error.description)
-        request.configuration.onChanError(error)
+        request.recipe.configuration.onChanError(error)
         request.ended(self, end.failure, end)
         end.work?.cancel()
     }
@@ -419,7 +419,8 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             }
         }
         guard let connection else { return isAccepted }
-        return !connection.isOffered && !connection.isPeerGone
+        let progress = connection.progress
+        return !progress.isOffered && !progress.isPeerGone
     }
 
     /// Takes out what the request counts for a source that was not taken.
@@ -442,15 +443,17 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
 
     /// When the source is given up if nothing happens.
     ///
-    /// - Parameter lastAccept: when a source of the request was taken last, which gives the others their time anew.
+    /// - Parameters:
+    ///   - lastAccept: when a source of the request was taken last, which gives the others their time anew.
+    ///   - acceptTimeout: how long the client may take to take it.
     func deadline(
-        after lastAccept: ContinuousClock.Instant, _ configuration: Server.Configuration
+        after lastAccept: ContinuousClock.Instant, acceptTimeout: Duration
     ) -> ContinuousClock.Instant? {
         inside.withLock { inside in
             switch inside.stage {
-            case .waiting, .sent: return max(addedAt, lastAccept) + configuration.chanAcceptTimeout
+            case .waiting, .sent: return max(addedAt, lastAccept) + acceptTimeout
             case .accepted:
-                return [inside.writeDeadline, inside.servingDeadline].compactMap { $0 }.min()
+                return earlier(inside.writeDeadline, inside.servingDeadline)
             case .ended: return nil
             }
         }

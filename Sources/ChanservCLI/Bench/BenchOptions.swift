@@ -43,6 +43,13 @@ struct BenchOptions: ParsableArguments {
 
     @Flag(
         help: """
+            Read the answers on Swift's own threads, where tasks run by default, not on the thread of the link that they \
+            come over ('Node.executor').
+            """)
+    var pool = false
+
+    @Flag(
+        help: """
             Show the warnings of the host that is started, for example that the plugin was too slow for the threads of the \
             network. Its errors are always shown.
             """)

@@ -120,7 +120,8 @@ final class BenchSession: Sendable {
             client: Client(multiplexer: AstraNetMultiplexer(node), configuration: configuration),
             vAddr: host == nil ? options.vaddr : BenchHost.vAddr,
             compressedVAddr: host == nil ? options.compressedVaddr ?? options.vaddr : BenchHost.compressedVAddr,
-            contents: options.verify ? contents() : nil, hostID: host?.id, tally: tally)
+            contents: options.verify ? contents() : nil, hostID: host?.id, tally: tally,
+            executor: options.pool ? nil : node.executor)
         for vAddr in Set([bench.vAddr, bench.compressedVAddr]).sorted() { try await probe(vAddr, bench) }
 
         let progress = BenchProgress(workload.name, runs: options.runs, tally)

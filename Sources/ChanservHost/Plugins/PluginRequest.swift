@@ -12,7 +12,7 @@ final class PluginRequest: RequestWork, PolledOwner {
     fileprivate struct State: ~Copyable {
         var object: PolledObject?
         /// Sources that were polled and are not added to the request yet, at most what one poll gives.
-        var ready = Deque<(header: ByteBuffer, source: PluginSource)>()
+        var ready = Deque<(header: SourceHeader, source: PluginSource)>()
         /// The plugin has no more sources, or failed.
         var end: Result<Void, PluginError>?
         /// Sources that are not closed.
@@ -71,7 +71,7 @@ final class PluginRequest: RequestWork, PolledOwner {
 
     func cancel() {
         let (object, ready) = state.withLock { state in
-            var ready = Deque<(header: ByteBuffer, source: PluginSource)>()
+            var ready = Deque<(header: SourceHeader, source: PluginSource)>()
             swap(&ready, &state.ready)
             state.isCancelled = true
             return (state.object, ready)
@@ -115,7 +115,7 @@ final class PluginRequest: RequestWork, PolledOwner {
     /// - Returns: whether there is room for more.
     private func addReady(since begin: UInt64) -> Bool {
         while let (header, source, isLast) = state.withLock({ $0.takeReady() }) {
-            let added = scope.add(header: header) { output in
+            let added = scope.add(header) { output in
                 source.setOutput(output)
                 return source
             }
@@ -162,8 +162,9 @@ final class PluginRequest: RequestWork, PolledOwner {
         } else if !sink.sources.isEmpty {
             let sources = sink.sources
             let isWanted = state.withLock { state in
-                if !state.isCancelled { state.ready.append(contentsOf: sources) }
-                return !state.isCancelled
+                guard !state.isCancelled else { return false }
+                if state.ready.isEmpty { state.ready = sources } else { state.ready.append(contentsOf: sources) }
+                return true
             }
             if !isWanted { for (_, source) in sources { source.cancel() } }
         }
@@ -205,14 +206,14 @@ final class PluginRequest: RequestWork, PolledOwner {
 
 extension PluginRequest.State {
     /// Takes out the next source to be added; `isLast`: there are no others.
-    fileprivate mutating func takeReady() -> (header: ByteBuffer, source: PluginSource, isLast: Bool)? {
+    fileprivate mutating func takeReady() -> (header: SourceHeader, source: PluginSource, isLast: Bool)? {
         ready.popFirst().map { ($0.header, $0.source, ready.isEmpty) }
     }
 
     /// There was no room for a source.
     ///
     /// - Returns: whether it will be added later.
-    fileprivate mutating func putBack(_ header: ByteBuffer, _ source: PluginSource) -> Bool {
+    fileprivate mutating func putBack(_ header: SourceHeader, _ source: PluginSource) -> Bool {
         if !isCancelled { ready.prepend((header, source)) }
         return !isCancelled
     }

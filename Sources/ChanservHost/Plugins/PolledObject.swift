@@ -186,18 +186,19 @@ final class PolledObject: Sendable {
 
     /// Calls the plugin's close function, here and now if this is the right thread, and `then` after it. Not during a poll.
     func callClose(in scope: RequestScope, then done: @escaping @Sendable () -> Void) {
-        let close: @Sendable () -> Void = { [self] in
-            switch kind {
-            case .call: context.call("close_call") { $0.closeCall(pointer.raw) }
-            case .source: context.call("close_source") { $0.closeSource(pointer.raw) }
-            }
-            done()
-        }
         let executor = context.executor
-        if context.descriptor.isBlocking { return executor.submit(close) }
-        if executor.isCurrent { return close() }
-        if isInline, scope.isOnNetworkThread, context.mayRunInline, executor.tryRunInPlace(close) { return }
-        executor.submitUnhurried(close)
+        if context.descriptor.isBlocking { return executor.submit { [self] in close(done) } }
+        if executor.isCurrent { return close(done) }
+        if isInline, scope.isOnNetworkThread, context.mayRunInline, executor.tryRunInPlace({ close(done) }) { return }
+        executor.submitUnhurried { [self] in close(done) }
+    }
+
+    private func close(_ done: () -> Void) {
+        switch kind {
+        case .call: context.call("close_call") { $0.closeCall(pointer.raw) }
+        case .source: context.call("close_source") { $0.closeSource(pointer.raw) }
+        }
+        done()
     }
 }
 

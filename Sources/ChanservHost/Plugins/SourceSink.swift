@@ -6,7 +6,7 @@ internal import NIOCore
 /// Collects the sources that one poll_sources adds through a `struct chanserv_source_sink`.
 struct SourceSink {
     private let request: PluginRequest
-    private(set) var sources = Deque<(header: ByteBuffer, source: PluginSource)>()
+    private(set) var sources = Deque<(header: SourceHeader, source: PluginSource)>()
     private var headerBytes = 0
 
     /// Full after so many sources …
@@ -44,8 +44,8 @@ struct SourceSink {
             return chanserv_status(CHANSERV_FULL)
         }
         headerBytes += size
-        let bytes = ByteBuffer(bytes: UnsafeRawBufferPointer(start: header, count: size))
-        sources.append((bytes, request.add(PluginPointer(raw: source))))
+        let header = SourceHeader(copying: UnsafeRawBufferPointer(start: header, count: size))
+        sources.append((header, request.add(PluginPointer(raw: source))))
         return chanserv_status(CHANSERV_READY)
     }
 }

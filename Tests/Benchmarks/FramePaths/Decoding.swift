@@ -104,12 +104,10 @@ private final class Tape: Connection, @unchecked Sendable {
 
     let expectsPush: Bool
     var peerDescription: String { addresses.remote }
-    var isPeerGone: Bool { false }
+    var progress: ConnectionProgress { ConnectionProgress() }
     var isAnswered: Bool { true }
     var isOnNetworkThread: Bool { false }
     var pushWindow: Int? { nil }
-    var isOffered: Bool { false }
-    var wasTaken: Bool { true }
 
     func takeNews() -> ConnectionNews { pushed.take().map { .pushed($0) } ?? .finished }
     func nextNews(deadline: ContinuousClock.Instant?) async throws -> ConnectionNews { takeNews() }

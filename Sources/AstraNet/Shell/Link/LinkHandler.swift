@@ -25,6 +25,8 @@ final class LinkHandler: ChannelInboundHandler {
     private let forwarder: LinkForwarder
     @exclusivity(unchecked) private var context: ChannelHandlerContext?
     @exclusivity(unchecked) private var ticks: RepeatedTask?
+    /// When the answers to a read began to be made that have not left.
+    @exclusivity(unchecked) private var answersBegan: UInt64 = 0
     /// Completed when the link is up, failed when it goes before that.
     private let up: EventLoopPromise<LinkUp>
 
@@ -349,11 +351,24 @@ final class LinkHandler: ChannelInboundHandler {
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {
-        streams.wakeAll()
+        answersBegan = link.now
+        streams.wakeAll { self.flushIfDue() }
         // What was woken here says what it has to say now, and it leaves with the rest.
-        node.executor.runWaiting(on: link.tasks)
+        node.executor.runWaiting(on: link.tasks) { self.flushIfDue() }
         flush()
         context.fireChannelReadComplete()
+    }
+
+    /// While a read is answered, the first answers leave after this time, so that the peer works on them meanwhile: 10 µs.
+    private static let answerTime: UInt64 = 10_000
+
+    private func flushIfDue() {
+        let now = link.now
+        guard now &- answersBegan > Self.answerTime, !link.isOutboundEmpty else { return }
+        answersBegan = now
+        flush()
+        // The rest of the read's answers leave together again.
+        link.holdUntilReadEnds()
     }
 
     // MARK: - Writing

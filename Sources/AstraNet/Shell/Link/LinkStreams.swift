@@ -548,7 +548,9 @@ final class LinkStreams {
 
     /// Wakes the tasks and calls the delegates of the streams on which something happened, and does what other threads want to be
     /// done, for at most a turn. The rest has its turn after the event loop has looked at its sockets.
-    func wakeAll() {
+    ///
+    /// - Parameter afterEach: called after each of them.
+    func wakeAll(afterEach: () -> Void = {}) {
         guard !isWaking, !toWake.isEmpty else { return }
         isWaking = true
         defer { isWaking = false }
@@ -559,6 +561,7 @@ final class LinkStreams {
             case .wake(let stream): stream.wake()
             case .run(let body): body()
             }
+            afterEach()
             count += 1
             // Looks at the clock only for every fourth stream. The event loop of a link that has ended may have no later turn.
             if count & 3 == 0, !hasEnded, link.now > end { break }

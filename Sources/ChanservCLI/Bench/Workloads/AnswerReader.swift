@@ -9,6 +9,7 @@ struct AnswerReader: Sendable {
     let content: LoadContent?
     private let client: Client
     private let tally: Tally
+    private let executor: (any TaskExecutor)?
 
     /// So many bytes are read between two additions to the tally.
     private static let reported = 1 << 18
@@ -19,6 +20,7 @@ struct AnswerReader: Sendable {
         // A kind that is missing there would not be compared, and nobody would know.
         content = bench.contents.map { $0[request.kind]! }
         client = bench.client
+        executor = bench.executor
         self.tally = tally ?? bench.tally
     }
 
@@ -31,7 +33,7 @@ struct AnswerReader: Sendable {
                 let number = count
                 count += 1
                 try check(header: source, number: number)
-                group.addTask { try await read(source, number: number) }
+                group.addTask(executorPreference: executor) { try await read(source, number: number) }
             }
             try check(sources: count)
             try await group.waitForAll()

@@ -26,7 +26,7 @@ struct ConnectWorkload: Workload {
         var latencies = Latencies()
         try await withThrowingTaskGroup(of: Latencies.self) { group in
             for _ in 0..<callers {
-                group.addTask {
+                group.addTask(executorPreference: bench.executor) {
                     var latencies = Latencies()
                     var now = ContinuousClock.now
                     while now < end {

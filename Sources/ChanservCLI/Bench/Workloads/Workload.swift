@@ -35,6 +35,8 @@ struct BenchContext: Sendable {
     var hostID: Int32?
     /// What came so far, for whoever looks on.
     var tally: Tally
+    /// Where requests are posted and answers read; `nil` for Swift's own pool.
+    var executor: (any TaskExecutor)?
 }
 
 /// Counts that one task adds to and another looks at.
