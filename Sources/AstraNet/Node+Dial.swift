@@ -57,14 +57,8 @@ extension Node {
                 continue
             }
             let (stream, isEager, hasCookie) = core.makeDialer(of: offer, over: link, request, deadline: deadline)
-            // A node that does not answer is not waited for to the end if there is another one. But bytes that were sent to it
-            // may have been received, and must not be sent twice.
+            // Bytes that were sent to a node may have been received, and must not be sent twice.
             let isSent = isEager && request.first.readableBytes > 0
-            var patience = deadline
-            if !isOnly, !isSent {
-                let now = core.surroundings.now()
-                patience = min(deadline, now + min(core.configuration.answerTimeout, (deadline - now) / 2))
-            }
             do {
                 try stream.queueFirst(request.first)
                 do throws(AstraNetError) {
@@ -73,13 +67,13 @@ extension Node {
                     link.giveStreamPlace()
                     throw error
                 }
-                try await stream.waitUntilOpen(deadline: patience)
+                try await stream.waitUntilOpen(deadline: core.answerDeadline(isOnly || isSent, deadline))
                 core.forgive(offer.address)
                 return stream
             } catch {
                 stream.close()
                 if let error = error as? AstraNetError, error.code == .deadlineExceeded { core.penalize(offer.address) }
-                guard let error = error as? AstraNetError, core.surroundings.now() < deadline else { throw error }
+                guard let error = error as? AstraNetError, core.isAhead(deadline) else { throw error }
                 switch error.code {
                 case .refused:
                     if error.message == PushCookies.wrongCookie, hasCookie {
@@ -173,6 +167,20 @@ package struct DialRequest: Sendable {
 extension NodeCore {
     /// Bytes that a pushed source may send before it is accepted: 16 KiB.
     fileprivate static let pushWindow = 16_384
+
+    /// Returns until when a dial waits for the answer of a node. One that does not answer is not waited for to the end, unless
+    /// it is the last to try.
+    ///
+    /// Not inlined, as ``Link/deadline(_:)``.
+    @inline(never)
+    fileprivate func answerDeadline(_ isLast: Bool, _ deadline: ContinuousClock.Instant) -> ContinuousClock.Instant {
+        guard !isLast else { return deadline }
+        let now = surroundings.now()
+        return min(deadline, now + min(configuration.answerTimeout, (deadline - now) / 2))
+    }
+
+    @inline(never)
+    fileprivate func isAhead(_ deadline: ContinuousClock.Instant) -> Bool { surroundings.now() < deadline }
 
     /// Makes the stream of a dial. It takes the stream place that the caller holds.
     ///

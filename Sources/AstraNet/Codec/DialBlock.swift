@@ -95,50 +95,59 @@ extension DialBlock {
     /// Returns `nil` if the receiver must ignore the block: it is empty, larger than ``maximumSize``, of another version,
     /// truncated, has a type twice, or has a value of the wrong length or encoding.
     package init?(decoding payload: ByteBuffer) {
-        var bytes = payload
-        guard bytes.readableBytes <= Self.maximumSize, bytes.readInteger(as: UInt8.self) == Self.version else {
-            return nil
-        }
         self.init()
-        var seen = SeenTypes()
-        while bytes.readableBytes > 0 {
-            guard let (type, length) = bytes.readMultipleIntegers(as: (UInt8, UInt16).self), seen.insert(type),
-                let value = bytes.readSlice(length: Int(length)), take(type, value)
-            else { return nil }
+        guard payload.readableBytes <= Self.maximumSize, payload.withUnsafeReadableBytes({ decode($0) }) else {
+            return nil
         }
     }
 
+    /// Stores all entries. Returns `false` if the block must be ignored.
+    private mutating func decode(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        guard bytes.first == Self.version else { return false }
+        var rest = bytes.dropFirst()
+        var seen = SeenTypes()
+        while let type = rest.first {
+            guard rest.count >= Self.entryHeaderSize, seen.insert(type) else { return false }
+            let length = Int(rest[rest.startIndex + 1]) << 8 | Int(rest[rest.startIndex + 2])
+            rest = rest.dropFirst(Self.entryHeaderSize)
+            guard rest.count >= length, take(type, UnsafeRawBufferPointer(rebasing: rest.prefix(length))) else {
+                return false
+            }
+            rest = rest.dropFirst(length)
+        }
+        return true
+    }
+
     /// Stores the value of one entry. Returns `false` if the value is malformed.
-    private mutating func take(_ type: UInt8, _ value: ByteBuffer) -> Bool {
+    private mutating func take(_ type: UInt8, _ value: UnsafeRawBufferPointer) -> Bool {
         switch type {
         case EntryType.push:
-            push = value.only(as: (UInt64, UInt16, UInt32).self).map {
-                Push(nonce: $0.0, maximumSources: $0.1, window: $0.2)
-            }
-            return push != nil
+            guard value.count == 14 else { return false }
+            push = Push(
+                nonce: value.bigEndian(at: 0), maximumSources: value.bigEndian(at: 8), window: value.bigEndian(at: 10))
         case EntryType.cookie:
-            cookie = value.only(as: UInt64.self)
-            return cookie != nil
+            guard value.count == 8 else { return false }
+            cookie = value.bigEndian(at: 0)
         case EntryType.deadline:
-            deadlineMilliseconds = value.only(as: UInt32.self)
-            return deadlineMilliseconds != nil
+            guard value.count == 4 else { return false }
+            deadlineMilliseconds = value.bigEndian(at: 0)
         case EntryType.meta:
-            meta = String(validating: value.readableBytesView, as: UTF8.self)
+            meta = String(validating: value, as: UTF8.self)
             return meta != nil
         case EntryType.bucket:
-            bucket = String(validating: value.readableBytesView, as: UTF8.self)
+            bucket = String(validating: value, as: UTF8.self)
             return bucket != nil
         case EntryType.traceParent:
-            traceParent = String(validating: value.readableBytesView, as: Unicode.ASCII.self)
+            traceParent = String(validating: value, as: Unicode.ASCII.self)
             return traceParent != nil
         case EntryType.source:
-            source = value.only(as: (UInt64, UInt32, UInt32).self).map {
-                Source(nonce: $0.0, streamPort: $0.1, index: $0.2)
-            }
-            return source != nil
+            guard value.count == 16 else { return false }
+            source = Source(
+                nonce: value.bigEndian(at: 0), streamPort: value.bigEndian(at: 8), index: value.bigEndian(at: 12))
         default:
-            return true
+            break
         }
+        return true
     }
 
     /// The entry types read so far, one bit per type. A `Set` would allocate for every request.
@@ -156,19 +165,11 @@ extension DialBlock {
     }
 }
 
-extension ByteBuffer {
-    /// The integer that makes up the whole buffer; `nil` if the buffer has another length.
-    fileprivate func only<Value: FixedWidthInteger>(as type: Value.Type) -> Value? {
-        readableBytes == MemoryLayout<Value>.size ? getInteger(at: readerIndex) : nil
-    }
-
-    /// The three integers that make up the whole buffer; `nil` if the buffer has another length.
-    fileprivate func only<A: FixedWidthInteger, B: FixedWidthInteger, C: FixedWidthInteger>(
-        as types: (A, B, C).Type
-    ) -> (A, B, C)? {
-        var bytes = self
-        guard let values = bytes.readMultipleIntegers(as: types), bytes.readableBytes == 0 else { return nil }
-        return values
+extension UnsafeRawBufferPointer {
+    /// The big-endian integer at `offset`, which is within the bytes.
+    fileprivate func bigEndian<Value: FixedWidthInteger & BitwiseCopyable>(at offset: Int) -> Value {
+        precondition(offset + MemoryLayout<Value>.size <= count, "beyond the value of an entry")
+        return Value(bigEndian: loadUnaligned(fromByteOffset: offset, as: Value.self))
     }
 }
 
@@ -207,32 +208,68 @@ extension DialBlock {
     /// Appends the encoded block to `buffer`, entries in ascending order of their types. The block must be valid
     /// (``validate()``).
     package func encode(into buffer: inout ByteBuffer) {
-        encode(into: &buffer, size: encodedSize)
+        let size = encodedSize
+        buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: size) { bytes in
+            encode(into: bytes)
+            return size
+        }
     }
 
-    /// As ``encode(into:)``, where the caller knows the ``encodedSize``.
-    func encode(into buffer: inout ByteBuffer, size: Int) {
-        buffer.reserveCapacity(minimumWritableBytes: size)
-        buffer.writeInteger(Self.version)
+    /// Writes the encoded block to the front of `bytes`, which are at least ``encodedSize``.
+    func encode(into bytes: UnsafeMutableRawBufferPointer) {
+        // Not one `ByteBuffer.writeInteger` for each field: that costs ten times as many instructions.
+        var writer = EntryWriter(bytes: bytes)
+        writer.put(Self.version)
         if let push {
-            buffer.writeMultipleIntegers(EntryType.push, UInt16(14), push.nonce, push.maximumSources, push.window)
+            writer.begin(EntryType.push, length: 14)
+            writer.put(push.nonce)
+            writer.put(push.maximumSources)
+            writer.put(push.window)
         }
-        if let cookie { buffer.writeMultipleIntegers(EntryType.cookie, UInt16(8), cookie) }
+        if let cookie {
+            writer.begin(EntryType.cookie, length: 8)
+            writer.put(cookie)
+        }
         if let deadlineMilliseconds {
-            buffer.writeMultipleIntegers(EntryType.deadline, UInt16(4), deadlineMilliseconds)
+            writer.begin(EntryType.deadline, length: 4)
+            writer.put(deadlineMilliseconds)
         }
-        if let meta { buffer.writeEntry(EntryType.meta, meta) }
-        if let bucket { buffer.writeEntry(EntryType.bucket, bucket) }
-        if let traceParent { buffer.writeEntry(EntryType.traceParent, traceParent) }
+        if let meta { writer.put(EntryType.meta, meta) }
+        if let bucket { writer.put(EntryType.bucket, bucket) }
+        if let traceParent { writer.put(EntryType.traceParent, traceParent) }
         if let source {
-            buffer.writeMultipleIntegers(EntryType.source, UInt16(16), source.nonce, source.streamPort, source.index)
+            writer.begin(EntryType.source, length: 16)
+            writer.put(source.nonce)
+            writer.put(source.streamPort)
+            writer.put(source.index)
         }
     }
 }
 
-extension ByteBuffer {
-    fileprivate mutating func writeEntry(_ type: UInt8, _ text: String) {
-        writeMultipleIntegers(type, UInt16(text.utf8.count))
-        writeString(text)
+/// Writes the entries of a block one behind the other.
+private struct EntryWriter {
+    let bytes: UnsafeMutableRawBufferPointer
+    private var count = 0
+
+    init(bytes: UnsafeMutableRawBufferPointer) {
+        self.bytes = bytes
+    }
+
+    mutating func begin(_ type: UInt8, length: Int) {
+        put(type)
+        put(UInt16(length))
+    }
+
+    mutating func put(_ value: some FixedWidthInteger) {
+        precondition(count + value.bitWidth / 8 <= bytes.count, "a dial block is larger than its encoded size")
+        bytes.storeBytes(of: value.bigEndian, toByteOffset: count, as: type(of: value))
+        count += value.bitWidth / 8
+    }
+
+    mutating func put(_ type: UInt8, _ text: String) {
+        begin(type, length: text.utf8.count)
+        precondition(count + text.utf8.count <= bytes.count, "a dial block is larger than its encoded size")
+        UnsafeMutableRawBufferPointer(rebasing: bytes[count...]).copyBytes(from: text.utf8)
+        count += text.utf8.count
     }
 }

@@ -1,4 +1,3 @@
-internal import DequeModule
 internal import NIOCore
 
 /// Receives the events of a stream on the event loop of its link.
@@ -16,7 +15,7 @@ extension Stream {
     /// Allocated on first use, so that an idle stream stays small: most streams of a busy node are idle.
     struct ActiveState {
         var inbox = ByteBuffer()
-        var outbox = Deque<ByteBuffer>()
+        var outbox = ShortQueue<ByteBuffer>()
         var waiters = Waiters()
         /// A reader's buffer that is filled as bytes come.
         var filling: Filling?
@@ -28,15 +27,10 @@ extension Stream {
         var dialContext: DialContext?
         var pushes: PushState?
 
-        /// Whether a delegate or a task wants to know of received bytes.
-        var isReadAwaited: Bool {
-            delegate != nil || waiters[.reading] != nil || waiters[.news] != nil
-        }
-
         /// Takes out what is queued, to be released outside the lock; `nil` if nothing is.
-        mutating func takeOutbox() -> Deque<ByteBuffer>? {
+        mutating func takeOutbox() -> ShortQueue<ByteBuffer>? {
             guard !outbox.isEmpty else { return nil }
-            var taken = Deque<ByteBuffer>()
+            var taken = ShortQueue<ByteBuffer>()
             swap(&taken, &outbox)
             return taken
         }
@@ -83,6 +77,9 @@ extension Stream {
         private var writing: Waiter?
         private var news: Waiter?
 
+        /// Whether a task wants to know of received bytes.
+        var awaitsBytes: Bool { reading != nil || news != nil }
+
         var isEmpty: Bool { opening == nil && reading == nil && filling == nil && writing == nil && news == nil }
 
         subscript(wait: Wait) -> Waiter? {
@@ -111,6 +108,9 @@ extension Stream {
     /// find nothing, and cost more than the rest of an access.
     final class Active {
         @exclusivity(unchecked) var state = ActiveState()
+
+        /// Whether a delegate or a task wants to know of received bytes. Not a property of the state, which would be copied for it.
+        var isReadAwaited: Bool { state.delegate != nil || state.waiters.awaitsBytes }
     }
 }
 

@@ -1,4 +1,3 @@
-internal import DequeModule
 package import NIOCore
 
 /// Pushed streams (`docs/protocol.md` §6): the server opens a stream for each source of a request towards the client, on the
@@ -14,16 +13,22 @@ extension Stream {
         case offered(by: Stream, as: DialBlock.Source)
     }
 
-    /// The client's side of a request that accepts pushed sources.
-    struct PushReceiver {
-        var grant: DialBlock.Push
-        var nextIndex: UInt32 = 0
+    /// The client's side of a request that accepts pushed sources. It belongs to one stream and is used under that stream's lock,
+    /// which is why the run-time check for overlapping accesses is off. On the heap, because it is changed in place.
+    final class PushReceiver {
+        let grant: DialBlock.Push
+        @exclusivity(unchecked) var nextIndex: UInt32 = 0
         /// Sources that came and were not taken.
-        var offered = Deque<Stream>()
+        @exclusivity(unchecked) var offered = ShortQueue<Stream>()
         /// Bytes that are reserved of the link's budget for unaccepted sources.
-        var reserved: Int
+        let reserved: Int
         /// Acceptances that may still wait for other ops to leave with.
-        var untold = 0
+        @exclusivity(unchecked) var untold = 0
+
+        init(grant: DialBlock.Push, reserved: Int) {
+            self.grant = grant
+            self.reserved = reserved
+        }
 
         /// After this many acceptances the server is told at once, so that it need not pause.
         var tellsAfter: Int { max(1, Int(grant.maximumSources) / 4) }
@@ -62,18 +67,12 @@ extension Stream {
     /// this order.
     package func takeStreamNews() -> News {
         let (pushed, tellsNow) = withStorage { storage -> (Stream?, Bool) in
-            guard let active = storage.active, case .receiving(var receiver) = active.state.pushes else {
-                return (nil, false)
-            }
-            active.state.pushes = nil
-            let pushed = receiver.offered.popFirst()
-            var tellsNow = false
-            if pushed != nil {
-                receiver.untold += 1
-                tellsNow = receiver.untold >= receiver.tellsAfter && storage.state.reading == .open
-                if tellsNow { receiver.untold = 0 }
-            }
-            active.state.pushes = .receiving(receiver)
+            guard case .receiving(let receiver) = storage.active?.state.pushes,
+                let pushed = receiver.offered.popFirst()
+            else { return (nil, false) }
+            receiver.untold += 1
+            let tellsNow = receiver.untold >= receiver.tellsAfter && storage.state.reading == .open
+            if tellsNow { receiver.untold = 0 }
             return (pushed, tellsNow)
         }
         if let pushed {
@@ -94,9 +93,15 @@ extension Stream {
 
     /// As ``takeStreamNews()``, and waits while there is nothing.
     package nonisolated(nonsending) func nextStreamNews(deadline: ContinuousClock.Instant?) async throws -> News {
+        let news = takeStreamNews()
+        guard case .nothing = news else { return news }
+        return try await waitForNews(deadline: deadline)
+    }
+
+    /// Not inlined: what a wait allocates is not needed where something has come.
+    @inline(never)
+    private nonisolated(nonsending) func waitForNews(deadline: ContinuousClock.Instant?) async throws -> News {
         while true {
-            let news = takeStreamNews()
-            guard case .nothing = news else { return news }
             // The server may wait for these before it pushes more.
             tellAcceptances()
             try await wait(for: .news, deadline: deadline) { storage in
@@ -104,16 +109,17 @@ extension Stream {
             } timeoutMessage: {
                 "nothing came from \(self.remoteAddress) in time"
             }
+            let news = takeStreamNews()
+            guard case .nothing = news else { return news }
         }
     }
 
     private func tellAcceptances() {
         let isUntold = withStorage { storage -> Bool in
-            guard let active = storage.active, case .receiving(var receiver) = active.state.pushes,
-                receiver.untold > 0
-            else { return false }
+            guard case .receiving(let receiver) = storage.active?.state.pushes, receiver.untold > 0 else {
+                return false
+            }
             receiver.untold = 0
-            active.state.pushes = .receiving(receiver)
             return true
         }
         if isUntold { link.sendControl { _ in } }
@@ -355,7 +361,7 @@ extension Stream.Storage {
     }
 
     mutating func receivePush(_ source: DialBlock.Source, isFresh: Bool) -> PushAction {
-        guard let active, case .receiving(var receiver) = active.state.pushes, receiver.grant.nonce == source.nonce,
+        guard case .receiving(let receiver) = active?.state.pushes, receiver.grant.nonce == source.nonce,
             state.reading == .open
         else { return .refuse("no request waits for this source") }
         guard isFresh, source.index == receiver.nextIndex else {
@@ -365,22 +371,15 @@ extension Stream.Storage {
         guard receiver.offered.count < Int(receiver.grant.maximumSources) else {
             return .failRequest("the server pushed more sources than it was granted")
         }
-        active.state.pushes = nil
         receiver.nextIndex &+= 1
-        let window = receiver.grant.window
-        active.state.pushes = .receiving(receiver)
-        return .take(window: window)
+        return .take(window: receiver.grant.window)
     }
 
     /// Adds a pushed source for the consumer; whether the caller must put this stream on the list of those to wake. `nil` if the
     /// request was ended by another thread meanwhile: then nobody takes the source.
     mutating func offer(_ stream: Stream) -> Bool? {
-        guard state.reading == .open, let active, case .receiving(var receiver) = active.state.pushes else {
-            return nil
-        }
-        active.state.pushes = nil
+        guard state.reading == .open, case .receiving(let receiver) = active?.state.pushes else { return nil }
         receiver.offered.append(stream)
-        active.state.pushes = .receiving(receiver)
         return queueWake()
     }
 

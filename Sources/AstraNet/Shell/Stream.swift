@@ -1,4 +1,3 @@
-internal import DequeModule
 internal import NIOConcurrencyHelpers
 public import NIOCore
 
@@ -61,8 +60,9 @@ public final class Stream: Sendable {
 
     /// Runs `body` on the state that the lock guards. `body` may not touch another stream, nor run or release code that is not
     /// this library's.
-    func withStorage<Result>(_ body: (inout Storage) throws -> Result) rethrows -> Result {
-        try link.lock(of: self).withLock { try body(&storage) }
+    @inline(__always)
+    func withStorage<Result>(_ body: (inout Storage) -> Result) -> Result {
+        link.locks.withLock(of: self) { body(&storage) }
     }
 
     /// Where a name can be dialled that was learnt on this stream.
@@ -234,9 +234,7 @@ public final class Stream: Sendable {
             }
             return (storage.markDirty(), storage.takeWaiters())
         }
-        if let offered = dropped.offered {
-            for stream in offered { stream.decline() }
-        }
+        while let stream = dropped.offered.popFirst() { stream.decline() }
         if needsFlush { link.markDirty(self) }
         waiters.resume()
         withExtendedLifetime(dropped) {}
@@ -348,8 +346,8 @@ public final class Stream: Sendable {
     private struct Dropped {
         var onPeerGone: (@Sendable () -> Void)?
         var delegate: (any StreamDelegate)?
-        var outbox: Deque<ByteBuffer>?
-        var offered: Deque<Stream>?
+        var outbox: ShortQueue<ByteBuffer>?
+        var offered = ShortQueue<Stream>()
     }
 }
 
@@ -445,11 +443,8 @@ extension Stream.Storage {
         }
         guard bytes.readableBytes > 0 else { return .success(()) }
         let active = activate()
-        let count = active.state.outbox.count
-        if bytes.readableBytes < packingLimit, count > 0,
-            active.state.outbox[count - 1].readableBytes < packingLimit
-        {
-            active.state.outbox[count - 1].writeImmutableBuffer(bytes)
+        if bytes.readableBytes < packingLimit, let last = active.state.outbox.last?.readableBytes, last < packingLimit {
+            active.state.outbox.changeLast { _ = $0.writeImmutableBuffer(bytes) }
         } else {
             active.state.outbox.append(bytes)
         }

@@ -28,11 +28,17 @@ package struct Surroundings: Sendable {
 
     /// The moment of `instant` on the clock of `eventLoop`.
     func deadline(_ instant: ContinuousClock.Instant, on eventLoop: any EventLoop) -> NIODeadline {
-        let (seconds, attoseconds) = now().duration(to: instant).components
+        eventLoop.deadline(in: now().duration(to: instant))
+    }
+}
+
+extension EventLoop {
+    /// The moment `duration` from now.
+    func deadline(in duration: Duration) -> NIODeadline {
+        let (seconds, attoseconds) = duration.components
         // A century is for ever, and far from what nanoseconds in an Int64 can hold.
         let bounded = max(min(seconds, 3_155_760_000), -1)
-        return eventLoop.now
-            + .nanoseconds(bounded * 1_000_000_000 + (bounded == seconds ? attoseconds / 1_000_000_000 : 0))
+        return now + .nanoseconds(bounded * 1_000_000_000 + (bounded == seconds ? attoseconds / 1_000_000_000 : 0))
     }
 }
 

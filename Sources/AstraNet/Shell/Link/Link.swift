@@ -28,7 +28,8 @@ final class Link: Sendable {
     let pushGrants: BufferBudget
     /// `ip:port` of the peer; empty if there is no such address.
     let peerSocketAddress = NIOLockedValueBox("")
-    var eventLoop: any EventLoop { channel.eventLoop }
+    /// That of ``channel``, whose own look-up costs more than reading the clock.
+    let eventLoop: any EventLoop
 
     /// Written once, by the event loop and before ``isPeerKnown``, and read only after that: each dial reads it, so there is no lock.
     @exclusivity(unchecked) private nonisolated(unsafe) var knownPeer: LinkPeer?
@@ -43,15 +44,7 @@ final class Link: Sendable {
     private let placeWaiters = NIOLockedValueBox<[ObjectIdentifier: Stream]>([:])
     private let hasPlaceWaiters = Atomic<Bool>(false)
 
-    /// Of the streams, which share them: a lock of its own takes as much memory as the rest of a stream, and there are never more
-    /// streams at work at a time than there are threads.
-    private let locks = (0..<Link.lockCount).map { _ in NIOLock() }
-    #if DEBUG
-        /// One, so that who takes the lock of a second stream inside that of a first is found every time.
-        private static let lockCount = 1
-    #else
-        private static let lockCount = 64
-    #endif
+    let locks = StreamLocks()
 
     private let outbox = NIOLockedValueBox(Outbox())
     /// `nil` once the connection is gone. Event loop only.
@@ -76,6 +69,7 @@ final class Link: Sendable {
         self.id = id
         self.node = node
         self.channel = channel
+        eventLoop = channel.eventLoop
         self.isDialled = isDialled
         self.memory = memory
         deadlines = Deadlines(on: channel.eventLoop)
@@ -84,11 +78,6 @@ final class Link: Sendable {
         pushGrants = BufferBudget(limit: node.configuration.maximumBufferedPerLink / 4, parent: nil)
         forwarding = BufferBudget(limit: node.configuration.maximumBufferedPerLink / 4, parent: nil)
         handler = NIOLoopBoundBox.makeEmptyBox(valueType: LinkHandler.self, eventLoop: channel.eventLoop)
-    }
-
-    /// What guards a stream's storage. Both ends count their ports up, so neighbours do not share one.
-    func lock(of stream: Stream) -> NIOLock {
-        locks[Int((stream.localPort ^ stream.remoteAddress.port) % UInt32(Self.lockCount))]
     }
 
     /// Queues ops ahead of all DATA.
@@ -253,8 +242,12 @@ final class Link: Sendable {
     var now: UInt64 { eventLoop.now.uptimeNanoseconds }
 
     /// The moment of `instant` on the clock of the event loop.
+    ///
+    /// Not inlined: the compiler does not know the size of an instant, and in an async function each one is an allocation.
+    @inline(never)
     func deadline(_ instant: ContinuousClock.Instant?) -> NIODeadline? {
-        instant.map { node.surroundings.deadline($0, on: eventLoop) }
+        // Not a method of the surroundings, which would be copied for it.
+        instant.map { eventLoop.deadline(in: node.surroundings.now().duration(to: $0)) }
     }
 
     @discardableResult
@@ -274,7 +267,10 @@ final class Link: Sendable {
             change(&outbox)
             return outbox.mustWatch()
         }
-        guard mustWatch else { return }
+        if mustWatch { flushAfterPatience() }
+    }
+
+    private func flushAfterPatience() {
         eventLoop.scheduleTask(in: Self.patience) { self.flushIfPatienceIsOver() }
     }
 
@@ -347,7 +343,11 @@ final class Link: Sendable {
     ///   - isWritable: whether the connection takes more; where it does not, they stay held.
     ///   - isJoined: whether there is something else to leave with, for what waits for that.
     func takeOutbound(into taken: inout Outbox.Outbound, isWritable: Bool, isJoined: Bool) {
-        outbox.withLockedValue { $0.take(into: &taken, releasesHeld: isWritable, isJoined: isJoined) }
+        let mustWatch = outbox.withLockedValue { outbox -> Bool in
+            outbox.take(into: &taken, releasesHeld: isWritable, isJoined: isJoined)
+            return outbox.mustWatch()
+        }
+        if mustWatch { flushAfterPatience() }
     }
 
     /// Nothing can be sent any more.

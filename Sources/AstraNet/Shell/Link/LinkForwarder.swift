@@ -125,6 +125,11 @@ extension ByteBuffer {
     /// The same bytes in a place of their own.
     init(copying bytes: ByteBuffer) {
         self = ByteBufferAllocator().buffer(capacity: bytes.readableBytes)
-        writeImmutableBuffer(bytes)
+        bytes.withUnsafeReadableBytes { source in
+            _ = writeWithUnsafeMutableBytes(minimumWritableBytes: source.count) { target in
+                target.copyMemory(from: source)
+                return source.count
+            }
+        }
     }
 }

@@ -315,9 +315,9 @@ final class LinkHandler: ChannelInboundHandler {
                 try takeOps(from: &op)
             }
             try takeOps(from: &bytes)
-            perform(machine.readEnded())
+            if link.memory != nil { perform(machine.readEnded()) }
             // No code would give back what is counted of a link that is gone.
-            if machine.isOpen { try reader.keep(bytes, context.channel.allocator) }
+            if machine.isOpen { try reader.keep(bytes) }
         } catch {
             if error.code == .protocolViolation {
                 log.warning("peer broke the protocol", metadata: ["error": "\(error)"])
@@ -378,7 +378,8 @@ final class LinkHandler: ChannelInboundHandler {
         streams.mustTake(link.takeTurns())
         streams.wakeAll()
         guard let context, machine.isOpen else { return }
-        let isWritable = context.channel.isWritable
+        let channel = link.channel
+        let isWritable = channel.isWritable
         let round = writer.pack(isWritable: isWritable, &machine)
         if round.size > 0 { write(to: context) }
         guard isWritable else {
@@ -386,14 +387,14 @@ final class LinkHandler: ChannelInboundHandler {
             // What other threads asked for since the turns were taken does not wait until the connection takes more.
             return streams.wakeAll()
         }
-        if round.size > 0 { machine.wrote(now: link.now, isStalled: !context.channel.isWritable) }
+        if round.size > 0 { machine.wrote(now: link.now, isStalled: !channel.isWritable) }
         if round.isBehind {
             streams.wakeAll()
             return flushAgain(context)
         }
         if round.hasStreams { link.hurryAfterBytes() }
         streams.wakeAll()
-        if machine.isFlushing, !writer.hasBacklog, !streams.hasLingering, link.isOutboundEmpty {
+        if round.isFlushing, !writer.hasBacklog, !streams.hasLingering, link.isOutboundEmpty {
             perform(machine.flushed())
         }
         if writer.hasMore { flushAgain(context) }

@@ -39,10 +39,10 @@ final class LinkReader {
     /// Keeps what is left of a read. Called once for each read, also if nothing is left.
     ///
     /// - Throws: ``AstraNetError`` with code `limitReached` if the node cannot hold it.
-    func keep(_ rest: ByteBuffer, _ allocator: ByteBufferAllocator) throws(AstraNetError) {
+    func keep(_ rest: ByteBuffer) throws(AstraNetError) {
         if rest.readableBytes > 0 {
             // A copy, so that the few bytes of a split op do not pin the whole read.
-            part = allocator.buffer(capacity: rest.readableBytes)
+            part = link.channel.allocator.buffer(capacity: rest.readableBytes)
             part.writeImmutableBuffer(rest)
         }
         try count(isSame: false)

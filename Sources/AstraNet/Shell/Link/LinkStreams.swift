@@ -211,9 +211,8 @@ final class LinkStreams {
             _ = try passToSiblings(op, from: peer)
             return
         }
-        let effects = stream.withStorage { storage in
-            self.effects(of: op, on: stream, &storage, from: peer, shared: shared)
-        }
+        var effects = Effects()
+        stream.withStorage { perform(op, on: stream, &$0, &effects, from: peer, shared: shared) }
         if let lost = effects.lost { throw lost }
         if effects.settlesOffer { settleOffer(of: stream, isAnswered: true) }
         if effects.isForgotten { remove(stream) }
@@ -246,15 +245,14 @@ final class LinkStreams {
         /// Why the link must be closed.
         var lost: AstraNetError?
         /// Released outside the lock: it may be a plugin's memory.
-        var dropped: Deque<ByteBuffer>?
+        var dropped: ShortQueue<ByteBuffer>?
     }
 
     /// Gives an op to the state machine of its stream. Under the stream's lock.
-    private func effects(
-        of op: borrowing Op, on stream: Stream, _ storage: inout Stream.Storage, from peer: LinkPeer,
-        shared: (place: SharedPlace, memory: SharedMemory)?
-    ) -> Effects {
-        var effects = Effects()
+    private func perform(
+        _ op: borrowing Op, on stream: Stream, _ storage: inout Stream.Storage, _ effects: inout Effects,
+        from peer: LinkPeer, shared: (place: SharedPlace, memory: SharedMemory)?
+    ) {
         let wasOffered = storage.state.offer == .made
         effects.isOffered = storage.state.offer == .received
         switch op.header.command {
@@ -311,7 +309,6 @@ final class LinkStreams {
         default: break
         }
         if wasOffered, storage.state.offer != .made { effects.settlesOffer = true }
-        return effects
     }
 
     /// DATA or SHARED: bytes for the stream's reader. Under the stream's lock.
@@ -347,8 +344,13 @@ final class LinkStreams {
             return
         }
         let active = storage.activate()
-        active.state.inbox.writeImmutableBuffer(unread)
-        if active.state.isReadAwaited { effects.queuesWake = storage.queueWake() }
+        // A copy, so that a few bytes do not keep the memory of all that was read with them.
+        if active.state.inbox.readableBytes == 0 {
+            active.state.inbox = ByteBuffer(copying: unread)
+        } else {
+            active.state.inbox.writeImmutableBuffer(unread)
+        }
+        if active.isReadAwaited { effects.queuesWake = storage.queueWake() }
     }
 
     /// Answers SYN or ACK.
@@ -494,7 +496,7 @@ final class LinkStreams {
     }
 
     private func failLocally(_ stream: Stream, _ error: AstraNetError) {
-        let (queueWake, dropped) = stream.withStorage { storage -> (Bool, Deque<ByteBuffer>?) in
+        let (queueWake, dropped) = stream.withStorage { storage -> (Bool, ShortQueue<ByteBuffer>?) in
             guard storage.state.fail(error) != .doNothing else { return (false, nil) }
             let dropped = storage.active?.state.takeOutbox()
             return (storage.queueWake(), dropped)

@@ -16,12 +16,12 @@ final class LinkWriter {
         var isBehind = false
         /// Bytes of streams are among them.
         var hasStreams = false
+        /// The link closes once all bytes have left.
+        var isFlushing = false
     }
 
     /// The connection gets this many bytes before it is asked again whether it takes more: 1 MiB.
     private static let bytesPerRound = 1 << 20
-    /// A backlog of at most this many streams keeps its memory for the next round: 256.
-    private static let keptBacklog = 256
 
     private let link: Link
     private let streams: LinkStreams
@@ -52,9 +52,9 @@ final class LinkWriter {
     /// - Parameter isWritable: whether the connection takes more. If not, only control ops are packed.
     func pack(isWritable: Bool, _ machine: inout LinkMachine) -> Round {
         link.takeOutbound(into: &outbound, isWritable: isWritable, isJoined: machine.isFlushing || hasMore)
-        var round = Round(isBehind: outbound.isBehind)
+        var round = Round(isBehind: outbound.isBehind, isFlushing: machine.isFlushing)
         packer.begin(with: &outbound.control)
-        if !outbound.opening.isEmpty { opening.append(contentsOf: outbound.opening) }
+        for stream in outbound.opening { opening.append(stream) }
         if backlog.isEmpty { swap(&backlog, &outbound.dirty) } else { backlog += outbound.dirty }
         if !outbound.forwarded.isEmpty { forwarded += outbound.forwarded }
         // Those that other threads asked for since they were taken last.
@@ -93,16 +93,15 @@ final class LinkWriter {
     /// Sends the DIAL of a new stream. The bytes of an eager stream follow at once.
     private func open(_ stream: Stream, _ packer: inout OpPacker) {
         guard streams.begin(stream) else { return }
-        let (block, isDirty) = stream.withStorage { storage -> (DialBlock?, Bool) in
-            let block = storage.dialBlock
+        let header = OpHeader(.dial, to: stream.remoteAddress, from: stream.localAddress)
+        let isDirty = stream.withStorage { storage -> Bool in
+            if let block = storage.dialBlock { packer.write(header, block) } else { packer.write(header) }
             if let active = storage.active, active.state.dialContext != nil {
                 active.state.dialContext = nil
                 storage.deactivateIfIdle()
             }
-            return (block, storage.sendingIsDue())
+            return storage.sendingIsDue()
         }
-        let header = OpHeader(.dial, to: stream.remoteAddress, from: stream.localAddress)
-        if let block { packer.write(header, block) } else { packer.write(header) }
         if isDirty { backlog.append(stream) }
     }
 
@@ -129,11 +128,7 @@ final class LinkWriter {
             case .ended: streams.remove(stream)
             }
         }
-        if next == backlog.count {
-            backlog.removeAll(keepingCapacity: next <= Self.keptBacklog)
-        } else {
-            backlog.removeFirst(next)
-        }
+        if next == backlog.count { backlog.empty() } else { backlog.removeFirst(next) }
         backlog += later
         return next > 0
     }
@@ -168,19 +163,20 @@ final class LinkWriter {
             var left = min(storage.state.sendable, peer.payloadLimit(for: remote.host))
             while left > 0 {
                 let active = storage.activate()
-                let size = min(left, active.state.outbox[0].readableBytes)
-                let bytes = active.state.outbox[0].readSlice(length: size)!
+                let (bytes, isLast) = active.state.outbox.changeFirst { buffer in
+                    let size = min(left, buffer.readableBytes)
+                    return (buffer.readSlice(length: size)!, buffer.readableBytes == 0)
+                }
                 if remote.host == peer.host, let place = share(bytes, &machine) {
                     packer.write(OpHeader(.shared, to: remote, from: local), place)
                 } else {
                     packer.write(OpHeader(.data, to: remote, from: local), payload: bytes)
                 }
-                if active.state.outbox[0].readableBytes == 0 {
-                    let last = active.state.outbox.removeFirst()
-                    if last.storageCapacity >= OpPacker.copyLimit { spent.append(last) }
+                if isLast, let last = active.state.outbox.popFirst(), last.storageCapacity >= OpPacker.copyLimit {
+                    spent.append(last)
                 }
-                storage.state.sent(size)
-                left -= size
+                storage.state.sent(bytes.readableBytes)
+                left -= bytes.readableBytes
             }
             if let active = storage.active, storage.hasRoom,
                 active.state.reportsRoom || active.state.waiters[.writing] != nil
@@ -203,17 +199,17 @@ final class LinkWriter {
                 packer.write(OpHeader(.fin2, to: remote, from: local))
                 return .idle
             case .sendFin1AndFin2AndForget:
-                packer.write(OpHeader(.fin1, to: remote, from: local))
+                let fin1 = OpHeader(.fin1, to: remote, from: local)
                 let fin2 = OpHeader(.fin2, to: remote, from: local)
                 if remote.host != peer.host, let count = storage.pushedCount {
+                    packer.write(fin1)
                     packer.write(fin2, number: count)
                 } else {
-                    packer.write(fin2)
+                    packer.write(fin1, fin2)
                 }
                 return .ended
             case .sendFin1AndFin2:
-                packer.write(OpHeader(.fin1, to: remote, from: local))
-                packer.write(OpHeader(.fin2, to: remote, from: local))
+                packer.write(OpHeader(.fin1, to: remote, from: local), OpHeader(.fin2, to: remote, from: local))
                 return .idle
             case .sendErrAndForget(let message):
                 packer.writeFailure(message, to: remote, from: local)

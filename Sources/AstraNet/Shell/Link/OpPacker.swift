@@ -47,6 +47,12 @@ struct OpPacker {
         packed.writeOp(header)
     }
 
+    /// Two ops that have no payload.
+    mutating func write(_ first: OpHeader, _ second: OpHeader) {
+        written += 2 * OpHeader.size
+        packed.writeOps(first, second)
+    }
+
     mutating func write(_ header: OpHeader, _ block: DialBlock) {
         written += packed.writeOp(header, block)
     }
@@ -63,12 +69,12 @@ struct OpPacker {
 
     mutating func write(_ header: OpHeader, payload: ByteBuffer) {
         written += OpHeader.size + payload.readableBytes
-        packed.writeOpHeader(header, payloadLength: payload.readableBytes)
         if payload.readableBytes > Self.copyLimit {
+            packed.writeOpHeader(header, payloadLength: payload.readableBytes)
             finishPacked()
             buffers.append(payload)
         } else {
-            packed.writeImmutableBuffer(payload)
+            packed.writeOp(header, copying: payload)
         }
     }
 
@@ -88,7 +94,7 @@ struct OpPacker {
             last.clear()
             packed = last
         }
-        taken.removeAll(keepingCapacity: true)
+        taken.empty()
         buffers = taken
     }
 

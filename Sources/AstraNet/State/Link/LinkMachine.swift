@@ -125,6 +125,7 @@ struct LinkMachine: Hashable, Sendable {
     }
 
     /// Whether ops are taken and sent.
+    @inline(__always)
     var isOpen: Bool {
         switch phase {
         case .handshaking, .up: true

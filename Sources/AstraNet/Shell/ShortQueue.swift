@@ -1,0 +1,39 @@
+internal import DequeModule
+
+/// A queue that holds its first element itself. It takes memory of its own only while it has a second one, which most queues of
+/// a stream never have.
+struct ShortQueue<Element> {
+    private(set) var first: Element?
+    /// The elements behind the first.
+    private var others: Deque<Element>?
+
+    var count: Int { first == nil ? 0 : 1 + (others?.count ?? 0) }
+
+    var isEmpty: Bool { first == nil }
+
+    var last: Element? { others?.last ?? first }
+
+    mutating func append(_ element: Element) {
+        guard first != nil else { return first = element }
+        if others == nil { others = [] }
+        others?.append(element)
+    }
+
+    mutating func popFirst() -> Element? {
+        guard let popped = first.take() else { return nil }
+        first = others?.popFirst()
+        return popped
+    }
+
+    /// Changes the first element in place. There must be one.
+    mutating func changeFirst<Result>(_ body: (inout Element) -> Result) -> Result {
+        body(&first!)
+    }
+
+    /// Changes the last element in place. There must be one.
+    mutating func changeLast(_ body: (inout Element) -> Void) {
+        if let count = others?.count, count > 0 { body(&others![count - 1]) } else { body(&first!) }
+    }
+}
+
+extension ShortQueue: Sendable where Element: Sendable {}
