@@ -220,8 +220,8 @@ package final class RequestScope: ConnectionDelegate {
     /// The result of ``add(_:_:)``.
     package enum Added: Sendable {
         case added(SourceScope)
-        /// Later: ``RequestWork/resume()`` is called.
-        case noRoom
+        /// Later: ``RequestWork/resume()`` is called. The header comes back.
+        case noRoom(SourceHeader)
         /// The request has ended.
         case ended
     }
@@ -237,7 +237,7 @@ package final class RequestScope: ConnectionDelegate {
     /// Adds a source and tells the client. The caller calls ``SourceScope/start()`` next. One thread at a time.
     ///
     /// - Parameter makeWork: makes the code that makes its frames. Called only if the source is added.
-    package func add(_ header: SourceHeader, _ makeWork: (SourceScope) -> any SourceWork) -> Added {
+    package func add(_ header: consuming SourceHeader, _ makeWork: (SourceScope) -> any SourceWork) -> Added {
         enum Step { case ended, full, pushed(window: Int), named, unknown }
         let step = inside.withLock { inside -> Step in
             guard inside.state.isListing else { return .ended }
@@ -255,7 +255,7 @@ package final class RequestScope: ConnectionDelegate {
         }
         switch step {
         case .ended: return .ended
-        case .full: return .noRoom
+        case .full: return .noRoom(header)
         case .unknown:
             let window = connection.pushWindow
             inside.withLock { $0.delivery = window.map { .pushed(window: $0) } ?? .named }
@@ -265,14 +265,16 @@ package final class RequestScope: ConnectionDelegate {
             case .opened(let pushed):
                 let source = SourceScope(self, pushed, window: window)
                 guard register(source, makeWork) else { return .ended }
-                source.send(header: header.frame)
+                // The connection alone holds the buffer then, and packs small frames into it.
+                let frame = (consume header).frame
+                source.send(header: consume frame)
                 return .added(source)
             case .noRoom:
                 inside.withLock { inside in
                     inside.isBlocked = true
                     inside.deadlines.sourcing = nil
                 }
-                return .noRoom
+                return .noRoom(header)
             case .notGranted: return notAdded(ChanservError(.connectionLost, "adding a source"))
             case .ended:
                 if connection.isPeerGone { return notAdded(ChanservError(.connectionLost, "adding a source")) }

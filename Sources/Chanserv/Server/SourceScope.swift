@@ -67,7 +67,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     }
 
     /// Sends the header of a pushed source, encoded as a frame.
-    func send(header: ByteBuffer) {
+    func send(header: consuming ByteBuffer) {
         // A source that has ended meanwhile says so by itself.
         _ = write(header)
     }

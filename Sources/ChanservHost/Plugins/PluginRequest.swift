@@ -115,7 +115,7 @@ final class PluginRequest: RequestWork, PolledOwner {
     /// - Returns: whether there is room for more.
     private func addReady(since begin: UInt64) -> Bool {
         while let (header, source, isLast) = state.withLock({ $0.takeReady() }) {
-            let added = scope.add(header) { output in
+            let added = scope.add(consume header) { output in
                 source.setOutput(output)
                 return source
             }
@@ -125,7 +125,7 @@ final class PluginRequest: RequestWork, PolledOwner {
                 // of threads, and so have all that are called on the network's thread, as long as the turn is short.
                 let isLate = monotonicNanoseconds() &- begin > PluginContext.turn
                 source.start(output, inPlace: !isLate && (isLast || isInline))
-            case .noRoom:
+            case .noRoom(let header):
                 // A cancellation that came meanwhile has not seen this one.
                 if !state.withLock({ $0.putBack(header, source) }) { source.cancel() }
                 return false
