@@ -443,7 +443,7 @@ extension Stream.Storage {
         }
         guard bytes.readableBytes > 0 else { return .success(()) }
         let active = activate()
-        if bytes.readableBytes < packingLimit, let last = active.state.outbox.last?.readableBytes, last < packingLimit {
+        if bytes.readableBytes < packingLimit, active.state.outbox.last?.takesSmall(below: packingLimit) ?? false {
             active.state.outbox.changeLast { _ = $0.writeImmutableBuffer(bytes) }
         } else {
             active.state.outbox.append(bytes)
@@ -487,5 +487,13 @@ extension Stream.Storage {
         }
         deactivateIfIdle()
         return list
+    }
+}
+
+extension ByteBuffer {
+    /// Whether small bytes may be packed behind these. Not behind the rest of a large buffer: writing to one that others read, or
+    /// that is full, copies all of it, and one that was lent is not to be written to.
+    fileprivate func takesSmall(below packingLimit: Int) -> Bool {
+        readableBytes < packingLimit && storageCapacity <= 4 * packingLimit
     }
 }
