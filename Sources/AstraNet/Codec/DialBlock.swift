@@ -11,13 +11,24 @@ package struct DialBlock: Hashable, Sendable {
     /// Time left for the request, in milliseconds; entry 3.
     package var deadlineMilliseconds: UInt32?
     /// The request's meta tag; entry 4.
-    package var meta: String?
+    package var meta: String? {
+        get { texts?.meta }
+        set { texts = Texts.of(meta: newValue, bucket: bucket, traceParent: traceParent) }
+    }
     /// The request's bucket tag; entry 5.
-    package var bucket: String?
+    package var bucket: String? {
+        get { texts?.bucket }
+        set { texts = Texts.of(meta: meta, bucket: newValue, traceParent: traceParent) }
+    }
     /// The W3C trace context of the request; entry 6. ASCII.
-    package var traceParent: String?
+    package var traceParent: String? {
+        get { texts?.traceParent }
+        set { texts = Texts.of(meta: meta, bucket: bucket, traceParent: newValue) }
+    }
     /// The request and position that a pushed source belongs to; entry 16.
     package var source: Source?
+    /// Meta tag, bucket tag and trace parent; `nil` if there is none. One reference, because a block is copied ten times a request.
+    private var texts: Texts?
 
     /// Permission to push sources, as granted by the client.
     package struct Push: Hashable, Sendable {
@@ -69,8 +80,7 @@ package struct DialBlock: Hashable, Sendable {
 
     /// Whether it says nothing.
     package var isEmpty: Bool {
-        push == nil && cookie == nil && deadlineMilliseconds == nil && source == nil && meta == nil && bucket == nil
-            && traceParent == nil
+        push == nil && cookie == nil && deadlineMilliseconds == nil && source == nil && texts == nil
     }
 
     package init(
@@ -80,10 +90,36 @@ package struct DialBlock: Hashable, Sendable {
         self.push = push
         self.cookie = cookie
         self.deadlineMilliseconds = deadlineMilliseconds
-        self.meta = meta
-        self.bucket = bucket
-        self.traceParent = traceParent
         self.source = source
+        texts = Texts.of(meta: meta, bucket: bucket, traceParent: traceParent)
+    }
+
+    private final class Texts: Hashable, Sendable {
+        let meta: String?
+        let bucket: String?
+        let traceParent: String?
+
+        /// Returns `nil` if there is no text. Not a failable initializer, which would allocate first.
+        static func of(meta: String?, bucket: String?, traceParent: String?) -> Texts? {
+            if meta == nil, bucket == nil, traceParent == nil { return nil }
+            return Texts(meta: meta, bucket: bucket, traceParent: traceParent)
+        }
+
+        private init(meta: String?, bucket: String?, traceParent: String?) {
+            self.meta = meta
+            self.bucket = bucket
+            self.traceParent = traceParent
+        }
+
+        static func == (a: Texts, b: Texts) -> Bool {
+            a === b || a.meta == b.meta && a.bucket == b.bucket && a.traceParent == b.traceParent
+        }
+
+        func hash(into hasher: inout Hasher) {
+            hasher.combine(meta)
+            hasher.combine(bucket)
+            hasher.combine(traceParent)
+        }
     }
 }
 
@@ -132,14 +168,14 @@ extension DialBlock {
             guard value.count == 4 else { return false }
             deadlineMilliseconds = value.bigEndian(at: 0)
         case EntryType.meta:
-            meta = String(validating: value, as: UTF8.self)
-            return meta != nil
+            guard let text = String(validating: value, as: UTF8.self) else { return false }
+            meta = text
         case EntryType.bucket:
-            bucket = String(validating: value, as: UTF8.self)
-            return bucket != nil
+            guard let text = String(validating: value, as: UTF8.self) else { return false }
+            bucket = text
         case EntryType.traceParent:
-            traceParent = String(validating: value, as: Unicode.ASCII.self)
-            return traceParent != nil
+            guard let text = String(validating: value, as: Unicode.ASCII.self) else { return false }
+            traceParent = text
         case EntryType.source:
             guard value.count == 16 else { return false }
             source = Source(
@@ -182,9 +218,11 @@ extension DialBlock {
         if push != nil { size += Self.entryHeaderSize + 14 }
         if cookie != nil { size += Self.entryHeaderSize + 8 }
         if deadlineMilliseconds != nil { size += Self.entryHeaderSize + 4 }
-        if let meta { size += Self.entryHeaderSize + meta.utf8.count }
-        if let bucket { size += Self.entryHeaderSize + bucket.utf8.count }
-        if let traceParent { size += Self.entryHeaderSize + traceParent.utf8.count }
+        if let texts {
+            if let meta = texts.meta { size += Self.entryHeaderSize + meta.utf8.count }
+            if let bucket = texts.bucket { size += Self.entryHeaderSize + bucket.utf8.count }
+            if let traceParent = texts.traceParent { size += Self.entryHeaderSize + traceParent.utf8.count }
+        }
         if source != nil { size += Self.entryHeaderSize + 16 }
         return size
     }
@@ -234,9 +272,11 @@ extension DialBlock {
             writer.begin(EntryType.deadline, length: 4)
             writer.put(deadlineMilliseconds)
         }
-        if let meta { writer.put(EntryType.meta, meta) }
-        if let bucket { writer.put(EntryType.bucket, bucket) }
-        if let traceParent { writer.put(EntryType.traceParent, traceParent) }
+        if let texts {
+            if let meta = texts.meta { writer.put(EntryType.meta, meta) }
+            if let bucket = texts.bucket { writer.put(EntryType.bucket, bucket) }
+            if let traceParent = texts.traceParent { writer.put(EntryType.traceParent, traceParent) }
+        }
         if let source {
             writer.begin(EntryType.source, length: 16)
             writer.put(source.nonce)

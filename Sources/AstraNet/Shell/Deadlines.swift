@@ -48,8 +48,8 @@ final class Deadlines: Sendable {
 
         /// - Returns: what the slot held, to be released outside the lock.
         mutating func remove(_ slot: Slot) -> (any WaitPlace)? {
-            let place = entries[Int(slot)].place
-            entries[Int(slot)].place = nil
+            var place: (any WaitPlace)?
+            swap(&place, &entries[Int(slot)].place)
             free.append(slot)
             if isEmpty, entries.count > Deadlines.keptSlots {
                 entries = []

@@ -63,4 +63,40 @@ import Testing
         }
         #expect(same == true)
     }
+
+    @Test(arguments: [1, 8_192, 8_193])
+    func `ops that begin a round leave ahead of others, and an empty buffer stays in their place`(size: Int) {
+        let (buffers, written) = packed {
+            var first = ByteBuffer(repeating: 5, count: size)
+            $0.begin(with: &first)
+            #expect(first.readableBytes == 0)
+            $0.write(Self.header, Self.header)
+        }
+        var all = ByteBuffer()
+        for buffer in buffers { all.writeImmutableBuffer(buffer) }
+        #expect(written == size + 2 * OpHeader.size && all.readableBytes == written)
+        #expect(all.readSlice(length: size) == ByteBuffer(repeating: 5, count: size))
+    }
+
+    @Test(arguments: [false, true])
+    func `a buffer that is used again does not change what was written with it`(isHeld: Bool) throws {
+        var packer = OpPacker(allocator: ByteBufferAllocator())
+        packer.write(Self.header, number: 1)
+        var buffers = packer.takeBuffers()
+        let written = isHeld ? buffers : []
+        packer.reuse(buffers)
+        packer.write(Self.header, number: 2)
+        buffers = packer.takeBuffers()
+        #expect(try buffers.map { try $0.only()?.payload.number } == [2])
+        if isHeld { #expect(try written.map { try $0.only()?.payload.number } == [1]) }
+    }
+}
+
+extension ByteBuffer {
+    /// The op that makes up the whole buffer.
+    fileprivate func only() throws -> Op? {
+        var bytes = self
+        let op = try bytes.readOp()
+        return bytes.readableBytes == 0 ? op : nil
+    }
 }

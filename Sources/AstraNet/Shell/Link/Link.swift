@@ -343,9 +343,8 @@ final class Link: Sendable {
     ///   - isWritable: whether the connection takes more; where it does not, they stay held.
     ///   - isJoined: whether there is something else to leave with, for what waits for that.
     func takeOutbound(into taken: inout Outbox.Outbound, isWritable: Bool, isJoined: Bool) {
-        let mustWatch = outbox.withLockedValue { outbox -> Bool in
-            outbox.take(into: &taken, releasesHeld: isWritable, isJoined: isJoined)
-            return outbox.mustWatch()
+        let mustWatch = outbox.withLockedValue {
+            $0.take(into: &taken, releasesHeld: isWritable, isJoined: isJoined)
         }
         if mustWatch { flushAfterPatience() }
     }

@@ -50,8 +50,10 @@ struct Outbox {
     private var isScheduled = false
     /// There is nothing but control ops that wait for others to leave with.
     private var isPatient = true
-    /// Somebody sees to it that they do not wait for longer.
+    /// The timer runs that ends their wait.
     private var isWatched = false
+    /// The timer is to be started if they do not leave when the event loop looks at them next.
+    private var isWatchDue = false
     /// Announcements are held: the connection takes no more, or what was held is not all on its way yet.
     private var isHolding = false
     /// Later than those in ``Outbound/control``.
@@ -75,13 +77,14 @@ struct Outbox {
         isScheduled = true
     }
 
-    /// Returns whether the caller must start the timer that ends the wait of control ops for others to leave with
-    /// (``Link/patience``). Asked after such an op was put in, and after the event loop has taken what it takes: while the event
-    /// loop is told, no timer is needed yet, and as a rule the ops leave with what the event loop finds.
+    /// A control op was put in that may wait for others to leave with. Returns whether the caller must start the timer that ends
+    /// the wait (``Link/patience``). While the event loop is told, it decides that when it has looked at what there is: as a rule
+    /// the op leaves then.
     mutating func mustWatch() -> Bool {
-        guard isPatient, !isWatched, !isScheduled, outbound.control.readableBytes > 0 else { return false }
-        isWatched = true
-        return true
+        guard isPatient, !isWatched else { return false }
+        isWatched = !isScheduled
+        isWatchDue = isScheduled
+        return isWatched
     }
 
     /// What waited has waited long enough. Whether there is something to send.
@@ -127,10 +130,12 @@ struct Outbox {
     ///   - taken: gets what is taken. It is empty, and its memory is used for what is put in from now on.
     ///   - releasesHeld: whether the connection takes more: then as many of those as go to it at once come along.
     ///   - isJoined: whether there is something else to leave with.
-    mutating func take(into taken: inout Outbound, releasesHeld: Bool, isJoined: Bool) {
+    /// - Returns: whether the caller must start the timer for what still waits.
+    mutating func take(into taken: inout Outbound, releasesHeld: Bool, isJoined: Bool) -> Bool {
         isScheduled = false
-        if isPatient, !isJoined, !isHolding { return }
+        if isPatient, !isJoined, !isHolding { return isWatchDue && mustWatch() }
         isPatient = true
+        isWatchDue = false
         swap(&taken, &outbound)
         if isHolding, releasesHeld {
             let end = taken.control.writerIndex + Self.announcedAtOnce
@@ -141,6 +146,7 @@ struct Outbox {
             isHolding = !held.isEmpty
             taken.isBehind = isHolding
         }
+        return false
     }
 }
 

@@ -1,0 +1,54 @@
+import NIOCore
+import Testing
+
+@testable import AstraNet
+
+@Suite struct OutboxTests {
+    private static let op = OpHeader(.syn, to: Address(HostID(rawValue: 1), 2), from: Address(HostID(rawValue: 3), 4))
+
+    /// Takes what is there, and compares the bytes of its control ops and whether the timer must be started.
+    private func expectTaken(_ bytes: Int, mustWatch: Bool = false, from outbox: inout Outbox) {
+        var taken = Outbox.Outbound()
+        let watches = outbox.take(into: &taken, releasesHeld: true, isJoined: false)
+        #expect(taken.control.readableBytes == bytes && watches == mustWatch)
+    }
+
+    private func expect(_ value: Bool, _ isExpected: Bool = true) {
+        #expect(value == isExpected)
+    }
+
+    @Test func `an op that may wait starts the timer at once while the event loop is not told`() {
+        var outbox = Outbox()
+        outbox.outbound.control.writeOp(Self.op)
+        expect(outbox.mustWatch())
+        expect(outbox.mustWatch(), false)
+        expectTaken(0, from: &outbox)
+        expect(outbox.patienceIsOver())
+        expectTaken(OpHeader.size, from: &outbox)
+    }
+
+    @Test func `an op that is put in during a read starts the timer only if it stays behind`() {
+        var outbox = Outbox()
+        outbox.holdUntilReadEnds()
+        outbox.outbound.control.writeOp(Self.op)
+        expect(outbox.mustWatch(), false)
+        expectTaken(0, mustWatch: true, from: &outbox)
+        expect(outbox.patienceIsOver())
+        expectTaken(OpHeader.size, from: &outbox)
+
+        outbox.holdUntilReadEnds()
+        outbox.outbound.control.writeOp(Self.op)
+        expect(outbox.mustWatch(), false)
+        outbox.outbound.control.writeOp(Self.op)
+        expect(outbox.mustTell(), false)
+        expectTaken(2 * OpHeader.size, from: &outbox)
+        expectTaken(0, from: &outbox)
+    }
+
+    @Test func `an announcement that may wait starts no timer`() {
+        var outbox = Outbox()
+        outbox.holdUntilReadEnds()
+        outbox.announce(.service, "name", at: Address(HostID(rawValue: 3), 4), to: .peer)
+        expectTaken(0, from: &outbox)
+    }
+}
