@@ -81,28 +81,16 @@ public struct ReceivedFrames: AsyncSequence, Sendable {
                 return nil
             }
             do throws(ChanservError) {
-                // The time begins with the first wait.
-                lazy var deadline = receiver.frameDeadline
                 while true {
                     if let bytes = try decoder.next() { return ReceivedFrame(bytes) }
-                    if decoder.missing == nil, let bytes = receiver.bytesAtHand() {
-                        decoder.append(bytes)
-                        continue
-                    }
-                    let limit = deadline
-                    if let missing = decoder.missing {
-                        let came = try await decoder.read(missing) { buffer throws(ChanservError) in
-                            try await receiver.read(missing, into: &buffer, deadline: limit)
-                        }
-                        if came < missing { break }
-                    } else {
-                        guard let bytes = try await receiver.read(deadline: limit) else { break }
-                        decoder.append(bytes)
+                    switch decoder.missing == nil ? receiver.takeAtHand() : .nothing {
+                    case .bytes(let bytes): decoder.append(bytes)
+                    case .ended:
+                        try finish()
+                        return nil
+                    case .nothing: return try await read(receiver)
                     }
                 }
-                try decoder.finish()
-                claim = nil
-                return nil
             } catch {
                 // A wait that was cancelled leaves the source as it is; after any other error there is nothing more.
                 if error.cause is CancellationError { throw error }
@@ -110,6 +98,34 @@ public struct ReceivedFrames: AsyncSequence, Sendable {
                 decoder = FrameDecoder(decompresses: true)
                 throw receiver.failed(error)
             }
+        }
+
+        /// Waits for a frame. A function of its own: one that waits with a deadline takes memory of its task even where it does not
+        /// come to that.
+        nonisolated(nonsending) private mutating func read(
+            _ receiver: SourceReceiver
+        ) async throws(ChanservError) -> ReceivedFrame? {
+            let deadline = receiver.frameDeadline
+            while true {
+                if let missing = decoder.missing {
+                    let came = try await decoder.read(missing) { buffer throws(ChanservError) in
+                        try await receiver.read(missing, into: &buffer, deadline: deadline)
+                    }
+                    if came < missing { break }
+                } else {
+                    guard let bytes = try await receiver.read(deadline: deadline) else { break }
+                    decoder.append(bytes)
+                }
+                if let bytes = try decoder.next() { return ReceivedFrame(bytes) }
+            }
+            try finish()
+            return nil
+        }
+
+        /// The server has no more.
+        private mutating func finish() throws(ChanservError) {
+            try decoder.finish()
+            claim = nil
         }
     }
 

@@ -201,15 +201,17 @@ final class SourceReceiver: ConnectionDelegate {
                     keep(decoder)
                     return header
                 }
-                if let bytes = bytesAtHand() {
-                    decoder.append(bytes)
-                    continue
-                }
-                guard let bytes = try await read(deadline: deadline) else {
+                let came: ByteBuffer? =
+                    switch takeAtHand() {
+                    case .bytes(let bytes): bytes
+                    case .ended: nil
+                    case .nothing: try await read(deadline: deadline)
+                    }
+                guard let came else {
                     try decoder.finish()
                     throw ChanservError(.truncatedFrame, "the source ended before its header")
                 }
-                decoder.append(bytes)
+                decoder.append(came)
             }
         } catch {
             keep(decoder)
@@ -230,13 +232,34 @@ final class SourceReceiver: ConnectionDelegate {
         inside.withLock { $0.decoder = decoder }
     }
 
-    /// Returns bytes that have come, without waiting; `nil` if there are none at hand, or the source has ended.
+    /// The result of ``takeAtHand()``.
+    enum AtHand {
+        case bytes(ByteBuffer)
+        /// The server has no more.
+        case ended
+        /// Nothing has come, or the source failed: ``read(deadline:)`` waits, or says why.
+        case nothing
+    }
+
+    /// Returns what has come, without waiting. Frees the connection with the end.
     ///
-    /// Each asynchronous call costs a frame of its own, and most reads find bytes.
-    func bytesAtHand() -> ByteBuffer? {
-        guard case .open(let connection) = inside.withLock({ $0.phase }) else { return nil }
-        guard case .bytes(let bytes) = connection.take() else { return nil }
-        return bytes
+    /// Each asynchronous call takes memory of its own, and most reads find something.
+    func takeAtHand() -> AtHand {
+        guard let connection = openConnection else { return .nothing }
+        switch connection.take() {
+        case .bytes(let bytes): return .bytes(bytes)
+        case .finished:
+            cancel()
+            return .ended
+        case .nothing, .failed: return .nothing
+        }
+    }
+
+    /// The connection if it is open.
+    private var openConnection: (any Connection)? {
+        inside.withLock { inside in
+            if case .open(let connection) = inside.phase { connection } else { nil }
+        }
     }
 
     /// Returns what came, waiting for it; `nil` when the server has no more. Frees the connection with the end.
@@ -244,7 +267,7 @@ final class SourceReceiver: ConnectionDelegate {
         deadline: ContinuousClock.Instant?
     ) async throws(ChanservError) -> ByteBuffer? {
         do {
-            let connection = try await opened()
+            let connection = if let open = openConnection { open } else { try await opened() }
             let bytes = try await connection.read(deadline: deadline)
             if bytes == nil { cancel() }
             return bytes
@@ -259,7 +282,7 @@ final class SourceReceiver: ConnectionDelegate {
         _ count: Int, into buffer: inout ByteBuffer, deadline: ContinuousClock.Instant?
     ) async throws(ChanservError) -> Int {
         do {
-            let connection = try await opened()
+            let connection = if let open = openConnection { open } else { try await opened() }
             let came = try await connection.read(count, into: &buffer, deadline: deadline)
             if came < count { cancel() }
             return came
