@@ -22,6 +22,7 @@ struct ShortQueue<Element> {
     mutating func popFirst() -> Element? {
         guard let popped = first.take() else { return nil }
         first = others?.popFirst()
+        if others?.isEmpty ?? false { others = nil }
         return popped
     }
 

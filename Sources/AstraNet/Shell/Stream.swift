@@ -443,10 +443,12 @@ extension Stream.Storage {
         }
         guard bytes.readableBytes > 0 else { return .success(()) }
         let active = activate()
-        if bytes.readableBytes < packingLimit, active.state.outbox.last?.takesSmall(below: packingLimit) ?? false {
+        let isSmall = bytes.readableBytes < packingLimit
+        if isSmall, active.state.outbox.last?.takesSmall(below: packingLimit) ?? false {
             active.state.outbox.changeLast { _ = $0.writeImmutableBuffer(bytes) }
         } else {
-            active.state.outbox.append(bytes)
+            // A few bytes do not pin a large buffer, and others can be packed behind the copy.
+            active.state.outbox.append(isSmall && bytes.isMuch(for: packingLimit) ? ByteBuffer(copying: bytes) : bytes)
         }
         return .success(())
     }
@@ -492,8 +494,11 @@ extension Stream.Storage {
 
 extension ByteBuffer {
     /// Whether small bytes may be packed behind these. Not behind the rest of a large buffer: writing to one that others read, or
-    /// that is full, copies all of it, and one that was lent is not to be written to.
+    /// that is full, copies all of it.
     fileprivate func takesSmall(below packingLimit: Int) -> Bool {
-        readableBytes < packingLimit && storageCapacity <= 4 * packingLimit
+        readableBytes < packingLimit && !isMuch(for: packingLimit)
     }
+
+    /// Whether the memory is much more than small bytes need.
+    fileprivate func isMuch(for packingLimit: Int) -> Bool { storageCapacity > 4 * packingLimit }
 }

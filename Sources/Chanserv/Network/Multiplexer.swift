@@ -246,7 +246,6 @@ public struct ConnectionProgress: Sendable, Hashable {
     }
 }
 
-
 /// The result of ``Connection/take()``.
 public enum ReceivedBytes: Sendable {
     case bytes(ByteBuffer)

@@ -89,6 +89,9 @@ package final class OpenRequests: Sendable {
         }
     }
 
+    /// More places than this are given up when no request is open.
+    fileprivate static let keptPlaces = 1_024
+
     /// A number for a request, never used again.
     func nextID() -> UInt64 { lastID.add(1, ordering: .relaxed).newValue }
 
@@ -277,8 +280,14 @@ extension OpenRequests.Inside {
     fileprivate mutating func remove(_ scope: RequestScope) -> OpenRequests.Entry? {
         let place = scope.place
         guard place < entries.count, entries[place]?.scope === scope else { return nil }
+        let entry = entries[place].take()
         free.append(place)
-        return entries[place].take()
+        // The memory of a peak is returned as soon as no request is open.
+        if free.count == entries.count, entries.count > OpenRequests.keptPlaces {
+            entries = []
+            free = []
+        }
+        return entry
     }
 
     fileprivate func count(_ question: OpenRequests.Question) -> Int {

@@ -241,7 +241,8 @@ package final class RequestScope: ConnectionDelegate {
         enum Step { case ended, full, pushed(window: Int), named, unknown }
         let step = inside.withLock { inside -> Step in
             guard inside.state.isListing else { return .ended }
-            guard inside.state.unacceptedSources < max(1, inside.recipe.configuration.maxUnacceptedSources), !inside.isFull
+            guard inside.state.unacceptedSources < max(1, inside.recipe.configuration.maxUnacceptedSources),
+                !inside.isFull
             else {
                 inside.isBlocked = true
                 inside.deadlines.sourcing = nil

@@ -43,7 +43,7 @@ struct BenchOptions: ParsableArguments {
 
     @Flag(
         help: """
-            Run the callers of small requests on Swift's own threads, where tasks run by default, not on the thread of the \
+            'connect' and 'mixed': run the callers of small requests on Swift's own threads, where tasks run by default, not on the thread of the \
             link ('Node.executor').
             """)
     var pool = false
@@ -100,11 +100,14 @@ struct BenchOptions: ParsableArguments {
     }
 
     /// What every workload was measured with, for programs.
-    var parameters: [String: BenchParameter] { ["named": .flag(named), "threaded": .flag(threaded)] }
+    var parameters: [String: BenchParameter] {
+        ["named": .flag(named), "threaded": .flag(threaded), "pool": .flag(pool)]
+    }
 
     /// What is not as usual, for people: to be put behind the summary of a workload.
     var summary: String {
         (named ? ", sources fetched by name" : "") + (threaded ? ", plugin on threads of its own" : "")
+            + (pool ? ", callers on Swift's pool" : "")
     }
 
     func run(_ workload: any Workload) async throws {

@@ -104,12 +104,12 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
 
     package func callIsStuck(isUrgent: Bool) {
         if isUrgent, let urgent { return urgent.callIsStuck(isUrgent: false) }
-        let threadNumber: Int? = withState { state in
-            guard state.stuck < Self.stuckLimit else { return nil }
+        let helper: Helper = withState { state in
+            guard state.stuck < Self.stuckLimit else { return .none }
             state.stuck += 1
-            return state.queue.count > state.waiting ? nextThread(&state) : nil
+            return state.queue.isEmpty ? .none : nextHelper(&state)
         }
-        if let threadNumber { startThread(threadNumber) }
+        call(helper)
     }
 
     package func stuckCallReturned(isUrgent: Bool) {
@@ -224,7 +224,7 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
                 }
                 guard !state.isRetired, state.threads <= limit + state.stuck else {
                     state.threads -= 1
-                    // A signal that was meant for another.
+                    // This thread ends: another one takes what is queued.
                     return (nil, state.queue.isEmpty || state.waiting == 0 ? .none : nextHelper(&state))
                 }
                 state.waiting += 1

@@ -355,6 +355,9 @@ final class Link: Sendable {
     /// Whether DIALs wait to be taken.
     var hasStreamsToOpen: Bool { outbox.withLockedValue { !$0.outbound.opening.isEmpty } }
 
+    /// Something waits to be taken that does not wait for others to leave with.
+    var hasUrgentOutbound: Bool { outbox.withLockedValue { $0.isUrgent } }
+
     /// Nothing waits to be taken.
     var isOutboundEmpty: Bool { outbox.withLockedValue { $0.isEmpty } }
 

@@ -25,7 +25,7 @@ final class LinkHandler: ChannelInboundHandler {
     private let forwarder: LinkForwarder
     @exclusivity(unchecked) private var context: ChannelHandlerContext?
     @exclusivity(unchecked) private var ticks: RepeatedTask?
-    /// When the answers to a read began to be made that have not left.
+    /// When the oldest answer of this read that has not left may have been made.
     @exclusivity(unchecked) private var answersBegan: UInt64 = 0
     /// Completed when the link is up, failed when it goes before that.
     private let up: EventLoopPromise<LinkUp>
@@ -351,23 +351,33 @@ final class LinkHandler: ChannelInboundHandler {
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {
-        answersBegan = link.now
-        streams.wakeAll { self.flushIfDue() }
+        wakeStreams()
         // What was woken here says what it has to say now, and it leaves with the rest.
         node.executor.runWaiting(on: link.tasks) { self.flushIfDue() }
         flush()
         context.fireChannelReadComplete()
     }
 
-    /// While a read is answered, the first answers leave after this time, so that the peer works on them meanwhile: 10 µs.
+    /// Another turn for streams that had none at the end of the read.
+    func takeTurn() {
+        wakeStreams()
+        flush()
+    }
+
+    private func wakeStreams() {
+        answersBegan = link.now
+        streams.wakeAll { self.flushIfDue() }
+    }
+
+    /// While a read is answered, answers leave after this time, so that the peer works on them meanwhile: 10 µs.
     private static let answerTime: UInt64 = 10_000
 
     private func flushIfDue() {
         let now = link.now
-        guard now &- answersBegan > Self.answerTime, !link.isOutboundEmpty else { return }
+        guard now &- answersBegan > Self.answerTime, link.hasUrgentOutbound else { return }
         answersBegan = now
         flush()
-        // The rest of the read's answers leave together again.
+        // Ops from now on wait for the next 10 µs, or for the end of the read.
         link.holdUntilReadEnds()
     }
 
@@ -394,7 +404,8 @@ final class LinkHandler: ChannelInboundHandler {
         }
         if round.hasStreams { link.hurryAfterBytes() }
         streams.wakeAll()
-        if round.isFlushing, !writer.hasBacklog, !streams.hasLingering, link.isOutboundEmpty {
+        // Streams that have not been woken may have bytes to send.
+        if round.isFlushing, !writer.hasBacklog, !streams.hasLingering, !streams.hasToWake, link.isOutboundEmpty {
             perform(machine.flushed())
         }
         if writer.hasMore { flushAgain(context) }

@@ -576,9 +576,12 @@ final class LinkStreams {
     /// Also for a link that is gone: tasks wait for its streams.
     private func takeTurn() {
         isTurnScheduled = false
-        wakeAll()
-        link.handler.value?.flush()
+        guard let handler = link.handler.value else { return wakeAll() }
+        handler.takeTurn()
     }
+
+    /// Whether delegates are still to be called, or other threads' work is to be done.
+    var hasToWake: Bool { !toWake.isEmpty }
 }
 
 extension LinkStreams.Effects {

@@ -4,7 +4,7 @@ internal import NIOCore
 struct OpPacker {
     /// Payloads up to this size are copied beside their header: cheaper than one more entry for the kernel.
     static let copyLimit = 8_192
-    /// A buffer of at most this size is used again after it was written: 2 KiB. A link holds up to three of them.
+    /// A buffer of at most this size is used again after it was written: 2 KiB. A link holds up to three, of up to 4 KiB each.
     private static let keptCapacity = 2_048
 
     private let allocator: ByteBufferAllocator

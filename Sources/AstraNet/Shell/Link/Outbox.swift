@@ -61,6 +61,9 @@ struct Outbox {
 
     var isEmpty: Bool { outbound.isEmpty && held.isEmpty }
 
+    /// Whether there is something that does not wait for others to leave with.
+    var isUrgent: Bool { !isPatient && !outbound.isEmpty }
+
     /// How many announcements are held.
     var heldCount: Int { held.count }
 
@@ -153,7 +156,7 @@ struct Outbox {
 extension Array {
     /// Removes all elements. The memory is kept for the next round if there are at most 64.
     mutating func empty() {
-        guard count <= 64 else { return self = [] }
+        guard capacity <= 128 else { return self = [] }
         // For a few elements this takes a third of the instructions of `removeAll(keepingCapacity: true)`.
         while popLast() != nil {}
     }
