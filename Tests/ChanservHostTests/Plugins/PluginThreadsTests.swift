@@ -145,6 +145,45 @@ struct PluginThreadsTests {
         threads.retire()
     }
 
+    @Test func whatAHungJobLeftToItsOwnThreadIsDoneByAThreadThatWaits() async {
+        let threads = PluginThreads(name: "left", limit: 2)
+        // Two threads, both of which wait for work afterwards.
+        let both = NIOLockedValueBox(0)
+        await withTaskGroup(of: Void.self) { group in
+            for _ in 0..<2 {
+                group.addTask {
+                    await threads.run {
+                        both.withLockedValue { $0 += 1 }
+                        while both.withLockedValue({ $0 }) < 2 {}
+                    }
+                }
+            }
+        }
+        let passed = Event()
+        let gate = ConditionLock(value: 0)
+        threads.submit {
+            threads.submitUnhurried { passed.happened() }
+            threads.callIsStuck(isUrgent: false)
+            gate.lock(whenValue: 1)
+            gate.unlock()
+        }
+        await passed.wait()
+        gate.lock()
+        gate.unlock(withValue: 1)
+        threads.stuckCallReturned(isUrgent: false)
+        threads.retire()
+    }
+
+    @Test func manyJobsAtOnceAreAllDoneThoughOneThreadAtATimeIsWoken() async {
+        let threads = PluginThreads(name: "burst", limit: 4)
+        for _ in 0..<200 {
+            await withTaskGroup(of: Void.self) { group in
+                for _ in 0..<20 { group.addTask { await threads.run {} } }
+            }
+        }
+        threads.retire()
+    }
+
     @Test func aPluginThatHangsDoesNotTakeTheOthersWithIt() async throws {
         let host = try ProbeHost(threads: 1)
         let hanging = try await host.instance(of: host.compile("a.so"), callBudget: .milliseconds(10))

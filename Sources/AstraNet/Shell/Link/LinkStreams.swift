@@ -240,7 +240,7 @@ final class LinkStreams {
         var isOverfull = false
         /// The stream is a pushed one that this node has not accepted.
         var isOffered = false
-        /// The server must hear that this node has given up a pushed source.
+        /// If this node has given up the pushed source, the server must hear of it: its FIN1 and FIN2 do not leave any more.
         var tellsDecline = false
         /// Why the link must be closed.
         var lost: AstraNetError?
@@ -301,8 +301,7 @@ final class LinkStreams {
             let code: AstraNetError.Code = storage.state.phase == .dialing ? .refused : .failedByPeer
             effects.failure = AstraNetError(code, String(buffer: op.payload.prefix(1_024)))
             effects.settlesOffer = wasOffered
-            // Its FIN1 and FIN2 do not leave any more.
-            effects.tellsDecline = effects.isOffered && storage.state.isClosedHere
+            effects.tellsDecline = effects.isOffered
         case .forceClosed:
             effects.settlesOffer = wasOffered
             effects.failure = AstraNetError(.failedByPeer, "the peer closed the stream by force")
@@ -394,8 +393,8 @@ final class LinkStreams {
             // The next dial asks for a new one.
             node.cookies.forget(stream.remoteAddress.host)
         }
-        forget(stream, failure)
-        if effects.tellsDecline { stream.tellDecline() }
+        let isClosedHere = forget(stream, failure)
+        if effects.tellsDecline, isClosedHere { stream.tellDecline() }
     }
 
     /// A pushed source of this node was accepted or given up by the client, or given up here.
@@ -480,9 +479,13 @@ final class LinkStreams {
     // MARK: - Endings
 
     /// The stream is over on this side of the link; its waiters are told at the end of the read.
-    private func forget(_ stream: Stream, _ error: AstraNetError) {
+    ///
+    /// - Returns: whether this end had closed or failed the stream before. Another thread may do that at any time, so it is found
+    ///   out under the lock that ends the stream.
+    @discardableResult
+    private func forget(_ stream: Stream, _ error: AstraNetError) -> Bool {
         remove(stream)
-        failLocally(stream, error)
+        return failLocally(stream, error)
     }
 
     /// The link knows the stream no longer.
@@ -495,14 +498,19 @@ final class LinkStreams {
         extraWindow -= max(0, Int(limit) - Int(SendWindow.initialSize))
     }
 
-    private func failLocally(_ stream: Stream, _ error: AstraNetError) {
-        let (queueWake, dropped) = stream.withStorage { storage -> (Bool, ShortQueue<ByteBuffer>?) in
-            guard storage.state.fail(error) != .doNothing else { return (false, nil) }
+    /// - Returns: as ``forget(_:_:)``.
+    @discardableResult
+    private func failLocally(_ stream: Stream, _ error: AstraNetError) -> Bool {
+        let (isClosedHere, queueWake, dropped) = stream.withStorage {
+            storage -> (Bool, Bool, ShortQueue<ByteBuffer>?) in
+            let isClosedHere = storage.state.isClosedHere
+            guard storage.state.fail(error) != .doNothing else { return (isClosedHere, false, nil) }
             let dropped = storage.active?.state.takeOutbox()
-            return (storage.queueWake(), dropped)
+            return (isClosedHere, storage.queueWake(), dropped)
         }
         withExtendedLifetime(dropped) {}
         if queueWake { mustWake(stream) }
+        return isClosedHere
     }
 
     private func tellFailure(of stream: Stream, _ message: String) {
