@@ -168,8 +168,9 @@ extension NodeCore {
     /// Bytes that a pushed source may send before it is accepted: 16 KiB.
     fileprivate static let pushWindow = 16_384
 
-    /// Returns until when a dial waits for the answer of a node. One that does not answer is not waited for to the end, unless
-    /// it is the last to try.
+    /// Returns the deadline for the answer of one node to a dial.
+    ///
+    /// It is earlier than the dial's own deadline if other nodes are left to try.
     ///
     /// Not inlined, as ``Link/deadline(_:)``.
     @inline(never)

@@ -27,7 +27,9 @@ package struct DialBlock: Hashable, Sendable {
     }
     /// The request and position that a pushed source belongs to; entry 16.
     package var source: Source?
-    /// Meta tag, bucket tag and trace parent; `nil` if there is none. One reference, because a block is copied ten times a request.
+    /// Meta tag, bucket tag and trace parent; `nil` if there is none.
+    ///
+    /// One reference, because a request copies its block ten times.
     private var texts: Texts?
 
     /// Permission to push sources, as granted by the client.

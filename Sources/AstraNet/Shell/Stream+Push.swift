@@ -274,7 +274,7 @@ extension Stream {
         }
     }
 
-    /// ``isPeerGone``, ``isOffered`` and ``wasTaken`` at one moment.
+    /// Returns ``isPeerGone``, ``isOffered``, and whether the client has accepted this pushed stream, at one moment.
     package var offerProgress: (isPeerGone: Bool, isOffered: Bool, wasTaken: Bool) {
         withStorage { storage in
             (
@@ -287,8 +287,6 @@ extension Stream {
     /// Whether the client has not accepted this pushed source yet.
     public var isOffered: Bool { withStorage { $0.state.offer == .made } }
 
-    /// Whether the client has accepted this pushed stream.
-    public var wasTaken: Bool { withStorage { $0.state.wasAccepted } }
 }
 
 private struct NoPush: Error {

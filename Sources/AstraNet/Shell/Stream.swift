@@ -493,12 +493,13 @@ extension Stream.Storage {
 }
 
 extension ByteBuffer {
-    /// Whether small bytes may be packed behind these. Not behind the rest of a large buffer: writing to one that others read, or
-    /// that is full, copies all of it.
+    /// Whether small bytes may be packed behind these.
+    ///
+    /// `false` for the rest of a large buffer: writing to a shared or full buffer copies all of it.
     fileprivate func takesSmall(below packingLimit: Int) -> Bool {
         readableBytes < packingLimit && !isMuch(for: packingLimit)
     }
 
-    /// Whether the memory is much more than small bytes need.
+    /// Whether the buffer's memory is too large to be kept for a few bytes.
     fileprivate func isMuch(for packingLimit: Int) -> Bool { storageCapacity > 4 * packingLimit }
 }

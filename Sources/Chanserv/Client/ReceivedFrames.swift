@@ -100,8 +100,9 @@ public struct ReceivedFrames: AsyncSequence, Sendable {
             }
         }
 
-        /// Waits for a frame. A function of its own: one that waits with a deadline takes memory of its task even where it does not
-        /// come to that.
+        /// Waits for a frame.
+        ///
+        /// A separate function: an async function that has a deadline allocates memory even if it does not wait.
         nonisolated(nonsending) private mutating func read(
             _ receiver: SourceReceiver
         ) async throws(ChanservError) -> ReceivedFrame? {

@@ -41,7 +41,7 @@ package final class OpenRequests: Sendable {
         }
     }
 
-    /// How many requests of a service are open. Unsafe for the compiler: it is used under the lock of its ``OpenRequests`` only.
+    /// Number of open requests of a service. Unsafe for the compiler: used under the lock of its ``OpenRequests`` only.
     final class Counts: Sendable {
         fileprivate nonisolated(unsafe) var open = 0
         fileprivate nonisolated(unsafe) var listing = 0

@@ -720,8 +720,7 @@ extension RequestTags {
     }
 }
 
-/// The earlier one of two instants; `nil` is never.
+/// Returns the earlier one of two deadlines; `nil` is no deadline.
 func earlier(_ one: ContinuousClock.Instant?, _ other: ContinuousClock.Instant?) -> ContinuousClock.Instant? {
-    guard let one else { return other }
-    return other.map { min(one, $0) } ?? one
+    one.map { $0.orEarlier(other) } ?? other
 }

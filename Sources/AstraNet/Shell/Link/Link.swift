@@ -31,7 +31,10 @@ final class Link: Sendable {
     /// That of ``channel``, whose own look-up costs more than reading the clock.
     let eventLoop: any EventLoop
 
-    /// Written once, by the event loop and before ``isPeerKnown``, and read only after that: each dial reads it, so there is no lock.
+    /// Peer of the link. Unsafe for the compiler.
+    ///
+    /// The event loop writes it once, before it sets ``isPeerKnown``. Other threads read it only after that flag is set.
+    /// Each dial reads it, so it has no lock.
     @exclusivity(unchecked) private nonisolated(unsafe) var knownPeer: LinkPeer?
     private let isPeerKnown = Atomic<Bool>(false)
     /// Streams between others have run over it, of which nobody here knows whether they still do.
@@ -326,7 +329,7 @@ final class Link: Sendable {
 
     // MARK: - The event loop's side
 
-    /// Bytes are about to be read: everything that is sent until ``takeOutbound(into:isWritable:isJoined:)`` leaves together.
+    /// Begins a read. Ops that are queued from now on leave together at the next ``takeOutbound(into:isWritable:isJoined:)``.
     func holdUntilReadEnds() {
         outbox.withLockedValue { $0.holdUntilReadEnds() }
     }

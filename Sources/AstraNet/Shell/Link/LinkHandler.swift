@@ -5,10 +5,14 @@ internal import NIOCore
 ///
 /// Lives on one event loop and is never touched from elsewhere; other threads speak to it through ``Link``.
 ///
-/// Its variables are exempt from the run-time check for overlapping accesses, which took 6 % of the instructions of a request.
-/// No accesses overlap: all are made on the event loop, and a mutating method of ``LinkMachine`` calls no code outside it.
-/// ``LinkWriter/pack(isWritable:_:)`` changes the machine in place while it runs, and calls nothing that calls this handler:
-/// what it does to streams and links reaches the handler through `EventLoop.execute`, in a later turn.
+/// Its variables have no run-time check for overlapping accesses, which took 6 % of the instructions of a request.
+/// Accesses do not overlap:
+/// - All of them are made on the event loop.
+/// - A mutating method of ``LinkMachine`` calls no code outside the machine.
+/// - ``LinkWriter/pack(isWritable:_:)`` changes the machine in place and does not call this handler. Its effects on streams and
+///   links reach the handler in a later turn, through `EventLoop.execute`.
+/// - NIO may call this handler again inside ``write(to:)``, when a write fails or the connection becomes writable. No variable
+///   is being changed at that point.
 final class LinkHandler: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
@@ -25,7 +29,7 @@ final class LinkHandler: ChannelInboundHandler {
     private let forwarder: LinkForwarder
     @exclusivity(unchecked) private var context: ChannelHandlerContext?
     @exclusivity(unchecked) private var ticks: RepeatedTask?
-    /// When the oldest answer of this read that has not left may have been made.
+    /// Earliest time at which an unsent answer of this read was made, on the event loop's clock in nanoseconds.
     @exclusivity(unchecked) private var answersBegan: UInt64 = 0
     /// Completed when the link is up, failed when it goes before that.
     private let up: EventLoopPromise<LinkUp>
@@ -358,26 +362,28 @@ final class LinkHandler: ChannelInboundHandler {
         context.fireChannelReadComplete()
     }
 
-    /// Another turn for streams that had none at the end of the read.
+    /// Wakes the streams that the last turn left over, and sends what they queue.
     func takeTurn() {
         wakeStreams()
         flush()
     }
 
+    /// Wakes the streams that have news. Sends their answers every ``answerTime``.
     private func wakeStreams() {
         answersBegan = link.now
         streams.wakeAll { self.flushIfDue() }
     }
 
-    /// While a read is answered, answers leave after this time, so that the peer works on them meanwhile: 10 µs.
+    /// Time after which answers are sent although more streams are still to be woken: 10 µs. The peer works on them meanwhile.
     private static let answerTime: UInt64 = 10_000
 
+    /// Sends the answers that have waited for ``answerTime``.
     private func flushIfDue() {
         let now = link.now
         guard now &- answersBegan > Self.answerTime, link.hasUrgentOutbound else { return }
         answersBegan = now
         flush()
-        // Ops from now on wait for the next 10 µs, or for the end of the read.
+        // Later ops wait again, so that a flush that comes soon sends them together.
         link.holdUntilReadEnds()
     }
 

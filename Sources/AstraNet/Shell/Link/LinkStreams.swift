@@ -240,7 +240,7 @@ final class LinkStreams {
         var isOverfull = false
         /// The stream is a pushed one that this node has not accepted.
         var isOffered = false
-        /// If this node has given up the pushed source, the server must hear of it: its FIN1 and FIN2 do not leave any more.
+        /// The server must be told if this node has given up the pushed source: the FIN1 and FIN2 of this node are not sent.
         var tellsDecline = false
         /// Why the link must be closed.
         var lost: AstraNetError?
@@ -480,8 +480,8 @@ final class LinkStreams {
 
     /// The stream is over on this side of the link; its waiters are told at the end of the read.
     ///
-    /// - Returns: whether this end had closed or failed the stream before. Another thread may do that at any time, so it is found
-    ///   out under the lock that ends the stream.
+    /// - Returns: whether this node had closed or failed the stream before. Another thread may do that at any time, so this is
+    ///   read under the lock that ends the stream.
     @discardableResult
     private func forget(_ stream: Stream, _ error: AstraNetError) -> Bool {
         remove(stream)

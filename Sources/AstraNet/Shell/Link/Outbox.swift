@@ -154,7 +154,7 @@ struct Outbox {
 }
 
 extension Array {
-    /// Removes all elements. The memory is kept for the next round if there are at most 64.
+    /// Removes all elements. Keeps the memory for the next round if it holds at most 128 elements.
     mutating func empty() {
         guard capacity <= 128 else { return self = [] }
         // For a few elements this takes a third of the instructions of `removeAll(keepingCapacity: true)`.
