@@ -198,7 +198,7 @@ import Testing
             #expect(connections.indices.filter { connections[$0].end != nil } == ended)
         }
         #expect(works.map(\.cancelled) == [1, 1, 1])
-        #expect(host.journal.all == [String](repeating: "request: deadline exceeded: the client's deadline", count: 3))
+        #expect(host.journal.all == [String](repeating: "request: deadline exceeded: the deadline of the request", count: 3))
         // It is the client's: it says nothing about the server.
         #expect(host.service.counters.failures == 0)
     }
@@ -213,7 +213,7 @@ import Testing
         connection.leave()
         #expect(sources.map(\.cancelled) == [0, 1])
         host.network.clock.advance(by: .seconds(10))
-        #expect(connection.pushed[0].end == .aborted("deadline exceeded: the client's deadline"))
+        #expect(connection.pushed[0].end == .aborted("deadline exceeded: the deadline of the request"))
         #expect(sources.map(\.cancelled) == [1, 1])
     }
 

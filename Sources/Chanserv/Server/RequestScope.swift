@@ -447,6 +447,8 @@ package final class RequestScope: ConnectionDelegate {
 
     static let sourcingTimeout = "sourcing timeout"
     static let servingTimeout = "serving timeout"
+    /// The same words as in the error of a client that finds the deadline over by itself.
+    static let clientDeadline = "the deadline of the request"
 
     /// - Parameter tell: tells the client. After the state has changed, so that the end of the connection is not taken for the
     ///   client's, and before the request is answered.
@@ -619,7 +621,7 @@ package final class RequestScope: ConnectionDelegate {
                 } else if isOver(inside.deadlines.serving) {
                     Self.servingTimeout
                 } else if isOver(inside.deadlines.client) {
-                    "the client's deadline"
+                    Self.clientDeadline
                 } else {
                     nil
                 }
