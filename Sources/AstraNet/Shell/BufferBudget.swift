@@ -1,28 +1,30 @@
 internal import Synchronization
 
-/// How many bytes may be held at a time: for one link, and for all of a node's.
+/// A limit for the number of bytes that are buffered for one link, or for all links of a node.
 ///
-/// Counts what peers make this node hold: received bytes that nobody has read yet, ops that wait to be forwarded, and what has
-/// come of an op whose rest has not. What a writer queues is its own, and bounded for each stream.
+/// It counts the bytes that peers make this node buffer: received bytes that have not been read, ops to be forwarded,
+/// and the received part of incomplete ops. It does not count the bytes that writers queue, which are limited for each
+/// stream.
 final class BufferBudget: Sendable {
     private let limit: Int
     private let parent: BufferBudget?
     private let used = Atomic<Int>(0)
 
     /// - Parameters:
-    ///   - limit: in bytes.
-    ///   - parent: a budget that this one is a part of.
+    ///   - limit: the maximum number of bytes.
+    ///   - parent: a larger budget that contains this one.
     init(limit: Int, parent: BufferBudget?) {
         self.limit = limit
         self.parent = parent
     }
 
-    /// How many bytes are held.
+    /// The number of buffered bytes.
     var held: Int { used.load(ordering: .relaxed) }
 
-    /// `count` more bytes are held; `false`, and nothing changed, where that is beyond the limit.
+    /// Reserves `count` bytes. Returns `false` and changes nothing if they exceed the limit.
     ///
-    /// - Parameter isUrgent: for what must not be dropped: an eighth of the limit is kept for it.
+    /// - Parameter isUrgent: whether the bytes may use the last eighth of the limit. It is reserved for bytes that must
+    ///   not be dropped.
     func take(_ count: Int, isUrgent: Bool = false) -> Bool {
         let after = used.add(count, ordering: .relaxed).newValue
         let bound = isUrgent ? limit : limit - limit / 8
@@ -31,23 +33,25 @@ final class BufferBudget: Sendable {
         return false
     }
 
-    /// `count` more bytes are held that were received already and are no stream's: for a link, whose own limit is that of its
-    /// streams, so that only the limit of all may say no, and the little that is kept for what must not be dropped is used.
+    /// Reserves `count` bytes that a link has received and that belong to no stream.
     ///
-    /// - Returns: `false`, and nothing changed, where that is beyond the limit of all.
+    /// They may exceed the link's own limit, which is for its streams. They may use the last eighth of the limit of all
+    /// links.
+    ///
+    /// - Returns: `false`, with nothing changed, if they exceed the limit of all links.
     func takeReceived(_ count: Int) -> Bool {
         guard parent?.take(count, isUrgent: true) ?? true else { return false }
         used.add(count, ordering: .relaxed)
         return true
     }
 
-    /// As ``takeReceived(_:)``, beyond any limit: for what room is made for elsewhere.
+    /// Reserves `count` bytes as ``takeReceived(_:)`` does, without any limit. The caller frees other bytes instead.
     func takeAnyway(_ count: Int) {
         used.add(count, ordering: .relaxed)
         parent?.takeAnyway(count)
     }
 
-    /// `count` bytes are held no longer.
+    /// Releases `count` bytes.
     func give(_ count: Int) {
         guard count > 0 else { return }
         used.subtract(count, ordering: .relaxed)

@@ -1,18 +1,18 @@
 internal import NIOConcurrencyHelpers
 internal import NIOCore
 
-/// The deadlines of many waits. Hardly any of them is ever reached.
+/// The deadlines of many waits. Very few of them are reached.
 ///
-/// A timer of the event loop costs more than most waits take. So a far deadline is only written down, in a slot that is used
-/// again for later waits. Once a second the slots are looked through, and only what is due soon gets a timer.
+/// A timer of the event loop costs more than most waits last. So a distant deadline is only stored in a slot, and slots
+/// are reused. The slots are scanned once a second, and only deadlines that are near get a timer.
 final class Deadlines: Sendable {
-    /// Time between two looks at the slots: 1 s.
+    /// The time between two scans of the slots: 1 s.
     private static let interval = TimeAmount.seconds(1)
-    /// A deadline within this time gets a timer at once: 1.5 s.
+    /// A deadline nearer than this gets a timer at once: 1.5 s.
     private static let soon = TimeAmount.milliseconds(1_500)
-    /// Time until an expired wait is looked for again whose waiter is not in its place: 5 ms.
+    /// The time until an expired wait is checked again if its waiter was not in its place: 5 ms.
     private static let retry = TimeAmount.milliseconds(5)
-    /// The memory of more free slots than this is returned as soon as no slot is used.
+    /// Above this number of slots their memory is freed when no slot is in use.
     private static let keptSlots = 1_024
 
     /// The number of a slot.
@@ -22,18 +22,18 @@ final class Deadlines: Sendable {
         var deadline: NIODeadline
         /// `nil` while the slot is free.
         var place: (any WaitPlace)?
-        /// The number of the wait in its place.
+        /// The number of the wait.
         var wait: UInt32
-        /// Distinguishes this use of the slot from others, for a timer that comes late.
+        /// Distinguishes this use of the slot from others, for a late timer.
         var use: UInt64
         var hasTimer: Bool
     }
 
-    private struct Inside {
+    private struct State {
         var entries: [Entry] = []
         var free: [Slot] = []
         var lastUse: UInt64 = 0
-        var isWatched = false
+        var isScanning = false
 
         var isEmpty: Bool { free.count == entries.count }
 
@@ -46,7 +46,7 @@ final class Deadlines: Sendable {
             return Slot(entries.count - 1)
         }
 
-        /// - Returns: what the slot held, to be released outside the lock.
+        /// - Returns: the content of the slot, which must be released outside the lock.
         mutating func remove(_ slot: Slot) -> (any WaitPlace)? {
             var place: (any WaitPlace)?
             swap(&place, &entries[Int(slot)].place)
@@ -58,38 +58,39 @@ final class Deadlines: Sendable {
             return place
         }
 
-        /// Whether the slot still belongs to this use of it.
+        /// Whether the slot is still in the given use.
         func isUsed(_ slot: Slot, by use: UInt64) -> Bool {
             Int(slot) < entries.count && entries[Int(slot)].use == use && entries[Int(slot)].place != nil
         }
     }
 
     private let eventLoop: any EventLoop
-    private let inside = NIOLockedValueBox(Inside())
+    private let state = NIOLockedValueBox(State())
 
     init(on eventLoop: any EventLoop) {
         self.eventLoop = eventLoop
     }
 
-    /// Ends the wait `wait` of `place` on the event loop at `deadline`, unless ``remove(_:)`` is called before.
+    /// Adds a deadline. When it passes, the wait `wait` of `place` ends on the event loop, unless ``remove(_:)`` is
+    /// called first.
     func add(_ place: some WaitPlace, _ wait: UInt32, at deadline: NIODeadline) -> Slot {
         let isSoon = deadline - eventLoop.now <= Self.soon
-        let (slot, use, begins) = inside.withLockedValue { inside -> (Slot, UInt64, Bool) in
-            inside.lastUse += 1
-            let slot = inside.add(
-                Entry(deadline: deadline, place: place, wait: wait, use: inside.lastUse, hasTimer: isSoon))
-            guard !isSoon, !inside.isWatched else { return (slot, inside.lastUse, false) }
-            inside.isWatched = true
-            return (slot, inside.lastUse, true)
+        let (slot, use, startsScanning) = state.withLockedValue { state -> (Slot, UInt64, Bool) in
+            state.lastUse += 1
+            let slot = state.add(
+                Entry(deadline: deadline, place: place, wait: wait, use: state.lastUse, hasTimer: isSoon))
+            guard !isSoon, !state.isScanning else { return (slot, state.lastUse, false) }
+            state.isScanning = true
+            return (slot, state.lastUse, true)
         }
         if isSoon { schedule(slot, use, at: deadline) }
-        if begins { lookAgain() }
+        if startsScanning { scheduleScan() }
         return slot
     }
 
-    /// The wait is over. Called once for each slot.
+    /// Removes the deadline of a wait that has ended. The caller must call it exactly once for each slot.
     func remove(_ slot: Slot) {
-        let place = inside.withLockedValue { $0.remove(slot) }
+        let place = state.withLockedValue { $0.remove(slot) }
         withExtendedLifetime(place) {}
     }
 
@@ -98,34 +99,34 @@ final class Deadlines: Sendable {
     }
 
     private func expire(_ slot: Slot, _ use: UInt64) {
-        let expired = inside.withLockedValue { inside -> (place: any WaitPlace, wait: UInt32)? in
-            guard inside.isUsed(slot, by: use), let place = inside.entries[Int(slot)].place else { return nil }
-            return (place, inside.entries[Int(slot)].wait)
+        let expired = state.withLockedValue { state -> (place: any WaitPlace, wait: UInt32)? in
+            guard state.isUsed(slot, by: use), let place = state.entries[Int(slot)].place else { return nil }
+            return (place, state.entries[Int(slot)].wait)
         }
         guard let expired else { return }
         if let waiter = expired.place.takeWaiter(expired.wait) { return waiter.resume(.expired) }
-        // Another thread has not put the waiter into its place yet, or has just taken it out.
+        // Another thread has not stored the waiter yet, or has just removed it.
         schedule(slot, use, at: eventLoop.now + Self.retry)
     }
 
-    private func lookAgain() {
-        eventLoop.scheduleTask(in: Self.interval) { self.look() }
+    private func scheduleScan() {
+        eventLoop.scheduleTask(in: Self.interval) { self.scan() }
     }
 
-    private func look() {
+    private func scan() {
         let soon = eventLoop.now + Self.soon
-        let (due, isOver) = inside.withLockedValue { inside in
+        let (due, isDone) = state.withLockedValue { state in
             var due: [(Slot, UInt64, NIODeadline)] = []
-            for index in inside.entries.indices {
-                let entry = inside.entries[index]
+            for index in state.entries.indices {
+                let entry = state.entries[index]
                 guard entry.place != nil, !entry.hasTimer, entry.deadline <= soon else { continue }
-                inside.entries[index].hasTimer = true
+                state.entries[index].hasTimer = true
                 due.append((Slot(index), entry.use, entry.deadline))
             }
-            inside.isWatched = !inside.isEmpty
-            return (due, inside.isEmpty)
+            state.isScanning = !state.isEmpty
+            return (due, state.isEmpty)
         }
         for (slot, use, deadline) in due { schedule(slot, use, at: deadline) }
-        if !isOver { lookAgain() }
+        if !isDone { scheduleScan() }
     }
 }

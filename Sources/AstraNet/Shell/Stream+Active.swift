@@ -2,32 +2,34 @@ internal import NIOCore
 
 /// Receives the events of a stream on the event loop of its link.
 package protocol StreamDelegate: AnyObject, Sendable {
-    /// Bytes came, there is room to write again, the peer accepted or ended the stream, or a source was pushed.
+    /// Called when bytes have arrived, when more bytes may be queued, when the peer has accepted or ended the stream,
+    /// or when a source was pushed.
     ///
-    /// Called at the end of a read, when all its ops have been taken, and with no lock held. Events that come together are
-    /// reported once; the delegate looks at the state of the stream.
+    /// The link calls it at the end of a read, after all ops of the read have been processed, and holds no lock.
+    /// Several events may cause one call, so the delegate must check the state of the stream.
     func streamChanged(_ stream: Stream)
 }
 
 extension Stream {
-    /// State of an active stream: buffered bytes, suspended tasks, the delegate.
+    /// State of an active stream: buffered bytes, suspended tasks, and the delegate.
     ///
-    /// Allocated on first use, so that an idle stream stays small: most streams of a busy node are idle.
+    /// Allocated on first use. This keeps idle streams small, and most streams of a busy node are idle.
     struct ActiveState {
         var inbox = ByteBuffer()
         var outbox = ShortQueue<ByteBuffer>()
         var waiters = Waiters()
-        /// A reader's buffer that is filled as bytes come.
+        /// The reader's buffer of ``Stream/receive(_:into:deadline:)``, filled as bytes arrive.
         var filling: Filling?
         var delegate: (any StreamDelegate)?
-        /// A write found no room: the delegate is told when there is some.
+        /// Whether the last write reached the high-water mark, so that the delegate must be called when more bytes may
+        /// be queued.
         var reportsRoom = false
         var onPeerGone: (@Sendable () -> Void)?
-        /// Deadline and tags for our DIAL, or the block of a DIAL that came and is not accepted yet.
+        /// The block of this node's DIAL, or the block of the peer's DIAL until the stream is accepted.
         var dialContext: DialContext?
         var pushes: PushState?
 
-        /// Takes out what is queued, to be released outside the lock; `nil` if nothing is.
+        /// Removes the queued buffers, which must be released outside the lock. Returns `nil` if there are none.
         mutating func takeOutbox() -> ShortQueue<ByteBuffer>? {
             guard !outbox.isEmpty else { return nil }
             var taken = ShortQueue<ByteBuffer>()
@@ -41,10 +43,10 @@ extension Stream {
         }
     }
 
-    /// A dial block on the heap: few streams have one, and it is large.
+    /// A dial block on the heap, because it is large and few streams have one.
     final class DialContext: Sendable {
         let block: DialBlock
-        /// The deadline that the peer's block says, which counts from its receipt.
+        /// The deadline from the peer's block. It counts from the receipt of the DIAL.
         let deadline: ContinuousClock.Instant?
 
         init(_ block: DialBlock, deadline: ContinuousClock.Instant? = nil) {
@@ -53,17 +55,17 @@ extension Stream {
         }
     }
 
-    /// What a task can wait for.
+    /// A condition that a task can wait for.
     enum Wait: Sendable {
-        /// The peer's answer to our DIAL.
+        /// The peer has answered this node's DIAL.
         case opening
-        /// Bytes, or the end of them.
+        /// Bytes or the end of file have arrived.
         case reading
-        /// A buffer that is full.
+        /// The reader's buffer is full.
         case filling
-        /// Room for more bytes.
+        /// More bytes may be queued.
         case writing
-        /// Bytes, a pushed source, or the end.
+        /// Bytes, a pushed source or the end have arrived.
         case news
 
         static let all: [Wait] = [.opening, .reading, .filling, .writing, .news]
@@ -77,7 +79,7 @@ extension Stream {
         private var writing: Waiter?
         private var news: Waiter?
 
-        /// Whether a task wants to know of received bytes.
+        /// Whether a task waits for received bytes.
         var awaitsBytes: Bool { reading != nil || news != nil }
 
         var isEmpty: Bool { opening == nil && reading == nil && filling == nil && writing == nil && news == nil }
@@ -104,18 +106,19 @@ extension Stream {
         }
     }
 
-    /// Holds the state. It belongs to one stream and is used under that stream's lock: the compiler's checks at run time would
-    /// find nothing, and cost more than the rest of an access.
+    /// A reference to the state. It belongs to one stream and is accessed under that stream's lock. The exclusivity
+    /// check at run time is off, because it can find nothing and costs more than the rest of an access.
     final class Active {
         @exclusivity(unchecked) var state = ActiveState()
 
-        /// Whether a delegate or a task wants to know of received bytes. Not a property of the state, which would be copied for it.
+        /// Whether a delegate or a task waits for received bytes. It is not a property of the state, because calling
+        /// that would copy the state.
         var isReadAwaited: Bool { state.delegate != nil || state.waiters.awaitsBytes }
     }
 }
 
 extension Stream.Storage {
-    /// The state of the stream while it is active.
+    /// Returns the active state. Allocates it if the stream is idle.
     mutating func activate() -> Stream.Active {
         if let active { return active }
         let new = Stream.Active()
@@ -123,7 +126,7 @@ extension Stream.Storage {
         return new
     }
 
-    /// Frees the state if nothing is left in it.
+    /// Frees the active state if it is empty.
     mutating func deactivateIfIdle() {
         if let active, active.state.isIdle { self.active = nil }
     }

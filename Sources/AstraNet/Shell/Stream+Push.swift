@@ -1,28 +1,28 @@
 package import NIOCore
 
-/// Pushed streams (`docs/protocol.md` §6): the server opens a stream for each source of a request towards the client, on the
-/// link of the request's stream, the *master*.
+/// Pushed streams (`docs/protocol.md` §6). The server opens a stream to the client for each source of a request, on the
+/// link of the request's stream. That stream is called the *master* stream.
 extension Stream {
-    /// What a stream has to do with pushed sources.
+    /// The part that a stream has in a request with pushed sources.
     enum PushState {
-        /// A request of ours: what it granted, and the sources that came.
+        /// The master stream of a request of this node: its grant and the received sources.
         case receiving(PushReceiver)
-        /// A request of a peer: what may be pushed to it.
+        /// The master stream of a request of a peer: its grant and the pushed sources.
         case sending(PushSender)
-        /// A source that was pushed to the peer and is not accepted yet, of this request.
+        /// A source that this node pushed to a client, which has not accepted it yet. `by` is its master stream.
         case offered(by: Stream, as: DialBlock.Source)
     }
 
-    /// The client's side of a request that accepts pushed sources. It belongs to one stream and is used under that stream's lock,
-    /// which is why the run-time check for overlapping accesses is off. On the heap, because it is changed in place.
+    /// The client's state of a request that accepts pushed sources. It belongs to one stream and is accessed under that
+    /// stream's lock, so the exclusivity checks at run time are off. It is a class so that it can be changed in place.
     final class PushReceiver {
         let grant: DialBlock.Push
         @exclusivity(unchecked) var nextIndex: UInt32 = 0
-        /// Sources that came and were not taken.
+        /// Received sources that the consumer has not taken.
         @exclusivity(unchecked) var offered = ShortQueue<Stream>()
-        /// Bytes that are reserved of the link's budget for unaccepted sources.
+        /// The bytes that are reserved for unaccepted sources in the link's budget.
         let reserved: Int
-        /// Acceptances that may still wait for other ops to leave with.
+        /// The number of acceptances whose SYN may wait to be sent together with later ops.
         @exclusivity(unchecked) var untold = 0
 
         init(grant: DialBlock.Push, reserved: Int) {
@@ -30,53 +30,54 @@ extension Stream {
             self.reserved = reserved
         }
 
-        /// After this many acceptances the server is told at once, so that it need not pause.
+        /// After this number of acceptances the SYNs are sent at once, so that the server need not pause.
         var tellsAfter: Int { max(1, Int(grant.maximumSources) / 4) }
     }
 
-    /// The server's side of such a request.
+    /// The server's state of a request with pushed sources.
     struct PushSender {
         var grant: DialBlock.Push
         var nextIndex: UInt32 = 0
-        /// Sources that were pushed and for which the client has not answered: as many as it counts, or more.
+        /// The number of pushed sources that the client has not answered. It is never smaller than the client's own
+        /// count.
         var unaccepted = 0
-        /// Those of them that were given up here, so that an answer would not be heard.
+        /// The number of those sources that this node gave up, so that it ignores the client's answer.
         var abandoned = 0
     }
 
     // MARK: - The client
 
-    /// Whether this is a request of ours that lets the server push its sources.
+    /// Whether this is the master stream of a request of this node that lets the server push sources.
     public var expectsPush: Bool {
         withStorage { storage in
             if case .receiving = storage.active?.state.pushes { true } else { false }
         }
     }
 
-    /// What comes next on a request's stream.
+    /// An event of a master stream, as the client sees it.
     package enum News: Sendable {
         case pushed(Stream)
-        /// Bytes: the server announces sources by name.
+        /// Bytes in which the server announces named sources.
         case bytes(ByteBuffer)
         case finished
         case failed(AstraNetError)
         case nothing
     }
 
-    /// Returns what came on a request's stream, without waiting: a pushed source, which it accepts, or bytes, or the end, in
-    /// this order.
+    /// Takes the next event of a master stream without waiting. Pushed sources come first, then bytes, then the end.
+    /// Accepts the pushed source that it returns.
     package func takeStreamNews() -> News {
-        let (pushed, tellsNow) = withStorage { storage -> (Stream?, Bool) in
+        let (pushed, flushesNow) = withStorage { storage -> (Stream?, Bool) in
             guard case .receiving(let receiver) = storage.active?.state.pushes,
                 let pushed = receiver.offered.popFirst()
             else { return (nil, false) }
             receiver.untold += 1
-            let tellsNow = receiver.untold >= receiver.tellsAfter && storage.state.reading == .open
-            if tellsNow { receiver.untold = 0 }
-            return (pushed, tellsNow)
+            let flushesNow = receiver.untold >= receiver.tellsAfter && storage.state.reading == .open
+            if flushesNow { receiver.untold = 0 }
+            return (pushed, flushesNow)
         }
         if let pushed {
-            pushed.accept(tellsNow: tellsNow)
+            pushed.accept(flushesNow: flushesNow)
             return .pushed(pushed)
         }
         let received = takeReceived()
@@ -84,52 +85,52 @@ extension Stream {
         case .bytes(let bytes): return .bytes(bytes)
         case .nothing: return .nothing
         case .finished, .failed:
-            // Sources that came together with the end, after the look above, come before it.
+            // A source may have arrived together with the end, after the check above. It comes before the end.
             if withStorage({ $0.hasOffered }) { return takeStreamNews() }
             guard case .failed(let error) = received else { return .finished }
             return .failed(error)
         }
     }
 
-    /// As ``takeStreamNews()``, and waits while there is nothing.
+    /// Takes the next event as ``takeStreamNews()`` does, and waits if there is none.
     package nonisolated(nonsending) func nextStreamNews(deadline: ContinuousClock.Instant?) async throws -> News {
         let news = takeStreamNews()
         guard case .nothing = news else { return news }
         return try await waitForNews(deadline: deadline)
     }
 
-    /// Not inlined: what a wait allocates is not needed where something has come.
+    /// Not inlined, because only the waiting path needs its allocations.
     @inline(never)
     private nonisolated(nonsending) func waitForNews(deadline: ContinuousClock.Instant?) async throws -> News {
         while true {
-            // The server may wait for these before it pushes more.
-            tellAcceptances()
+            // The server may be waiting for these acceptances before it pushes more sources.
+            flushAcceptances()
             try await wait(for: .news, deadline: deadline) { storage in
                 storage.isReady(.news) ? .success(()) : nil
             } timeoutMessage: {
-                "nothing came from \(self.remoteAddress) in time"
+                "received nothing from \(self.remoteAddress)"
             }
             let news = takeStreamNews()
             guard case .nothing = news else { return news }
         }
     }
 
-    private func tellAcceptances() {
-        let isUntold = withStorage { storage -> Bool in
+    private func flushAcceptances() {
+        let isPending = withStorage { storage -> Bool in
             guard case .receiving(let receiver) = storage.active?.state.pushes, receiver.untold > 0 else {
                 return false
             }
             receiver.untold = 0
             return true
         }
-        if isUntold { link.sendControl { _ in } }
+        if isPending { link.sendControl { _ in } }
     }
 
-    /// The consumer takes the source.
-    private func accept(tellsNow: Bool) {
+    /// Accepts this pushed source, because the consumer takes it. Sends SYN.
+    private func accept(flushesNow: Bool) {
         guard withStorage({ $0.state.accept() }) else { return }
         let syn = OpHeader(.syn, to: remoteAddress, from: localAddress)
-        if tellsNow {
+        if flushesNow {
             link.sendControl { $0.writeOp(syn) }
         } else {
             link.sendControlPatiently { $0.writeOp(syn) }
@@ -146,7 +147,8 @@ extension Stream {
         if endedBefore { tellDecline() }
     }
 
-    /// Everything has come of a pushed source that is not wanted, but the server keeps it until it hears from this end.
+    /// Sends FIN1 and FIN2 for an unwanted pushed source that has arrived in full. The server keeps the source until
+    /// the client answers.
     func tellDecline() {
         link.sendControlPatiently { ops in
             ops.writeOp(OpHeader(.fin1, to: self.remoteAddress, from: self.localAddress))
@@ -154,7 +156,8 @@ extension Stream {
         }
     }
 
-    /// No more is taken of a request whose server has ended it: what was reserved for its sources is free again.
+    /// Releases the memory that is reserved for pushed sources, if none is left to take. Called when the server has
+    /// ended the request.
     public func releaseGrant() {
         let reserved = withStorage { storage -> Int in
             guard let active = storage.active, case .receiving(let receiver) = active.state.pushes,
@@ -167,23 +170,23 @@ extension Stream {
         link.pushGrants.give(reserved)
     }
 
-    /// The dialer grants pushed sources of the request that this stream is. Before the stream is known to its link.
+    /// Makes this the master stream of a request that accepts pushed sources. Called before the link knows the stream.
     func grantPush(_ grant: DialBlock.Push, reserved: Int) {
         withStorage { storage in
             storage.activate().state.pushes = .receiving(PushReceiver(grant: grant, reserved: reserved))
         }
     }
 
-    /// Deadline and tags that our DIAL carries. Before the stream is known to its link.
+    /// Sets the dial block with deadline and tags for this node's DIAL. Called before the link knows the stream.
     func setContext(_ block: DialBlock) {
         withStorage { $0.activate().state.dialContext = DialContext(block) }
     }
 
     // MARK: - The server
 
-    /// Keeps the block of a DIAL, which says what may be pushed, until the stream is accepted.
+    /// Keeps the block of the peer's DIAL until the stream is accepted. The block may grant pushed sources.
     ///
-    /// - Parameter mayPush: whether the dialer is known to receive at its address.
+    /// - Parameter mayPush: whether the dialer is proved to receive at its address.
     func keep(_ block: DialBlock, mayPush: Bool) {
         let deadline = block.deadlineMilliseconds.map { now + .milliseconds(Int64($0)) }
         withStorage { storage in
@@ -195,7 +198,7 @@ extension Stream {
         }
     }
 
-    /// The dialer has proved that it receives at its address.
+    /// Allows pushed sources, because the dialer has proved that it receives at its address.
     func mayPush() {
         withStorage { storage in
             storage.state.peerUnderstandsPush()
@@ -206,7 +209,7 @@ extension Stream {
         }
     }
 
-    /// Returns the block of the peer's DIAL, and the deadline of the request; `nil` after the first call.
+    /// Returns the block of the peer's DIAL and the deadline of the request on the first call, then `nil`.
     package func takeDial() -> (block: DialBlock, deadline: ContinuousClock.Instant?)? {
         withStorage { storage in
             guard let active = storage.active, let context = active.state.dialContext else { return nil }
@@ -215,19 +218,20 @@ extension Stream {
         }
     }
 
-    /// What came of ``pushSource()``.
+    /// The result of ``pushSource()``.
     package enum Push: Sendable {
         case opened(Stream)
-        /// As many sources as the client granted wait to be accepted, or the link has as many streams as it may have. The
-        /// delegate of the request's stream is called when a source is accepted, or when the link has a place.
+        /// The granted number of sources is unaccepted, or the link has its maximum number of streams. The delegate of
+        /// the master stream is called when a source is accepted or the link has a place for a stream.
         case noRoom
         /// The client does not accept pushed sources.
         case notGranted
-        /// The request has ended, or all sources that the client may have at a time were given up here before it took any.
+        /// The request has ended, or this node has given up all sources that the client may have at a time.
         case ended
     }
 
-    /// How many bytes a pushed source may send before the client accepts it; `nil` if the client accepts no pushed sources.
+    /// The maximum number of unacknowledged bytes of a pushed source before the client accepts it; `nil` if the client
+    /// does not accept pushed sources.
     public var pushWindow: Int? {
         withStorage { storage in
             guard case .sending(let sender) = storage.active?.state.pushes else { return nil }
@@ -235,7 +239,7 @@ extension Stream {
         }
     }
 
-    /// Opens a pushed source of this request. Only one thread at a time may push sources of one request.
+    /// Opens a pushed source of this request. Only one thread may do so at a time for one request.
     package func pushSource() -> Push {
         let index: UInt32
         let grant: DialBlock.Push
@@ -263,10 +267,10 @@ extension Stream {
         return .opened(stream)
     }
 
-    /// The client has accepted or given up a pushed source of this request, which may push another one now; or this end has given
-    /// it up, and the client still counts it.
+    /// Records that the client has accepted or given up a pushed source of this request, so that another one may be
+    /// pushed; or that this node has given it up while the client still counts it.
     ///
-    /// - Returns: whether the caller must put this stream on the list of those to wake.
+    /// - Returns: whether the caller must put this stream on the list of streams to wake.
     func settlePush(isAnswered: Bool) -> Bool {
         withStorage { storage -> Bool in
             storage.settlePush(isAnswered: isAnswered)
@@ -274,7 +278,8 @@ extension Stream {
         }
     }
 
-    /// Returns ``isPeerGone``, ``isOffered``, and whether the client has accepted this pushed stream, at one moment.
+    /// Returns ``isPeerGone``, ``isOffered``, and whether the client has accepted this pushed stream, in one atomic
+    /// read.
     package var offerProgress: (isPeerGone: Bool, isOffered: Bool, wasTaken: Bool) {
         withStorage { storage in
             (
@@ -289,19 +294,20 @@ extension Stream {
 
 }
 
-private struct NoPush: Error {
+private struct PushFailure: Error {
     let push: Stream.Push
 }
 
 extension Stream.Storage {
-    /// Whether a pushed source waits to be taken.
+    /// Whether a pushed source waits for the consumer.
     var hasOffered: Bool {
         guard case .receiving(let receiver) = active?.state.pushes else { return false }
         return !receiver.offered.isEmpty
     }
 
-    /// Takes out the pushed sources that were not taken, and the bytes that are reserved for such: all of them are given up, and
-    /// no more are taken. `nil` if this is no request of ours.
+    /// Removes the client's push state, with the sources that the consumer has not taken and the reserved bytes. No
+    /// more sources are received afterwards. Returns `nil` if this is not a request of this node that accepts pushed
+    /// sources.
     mutating func takeReceiver() -> Stream.PushReceiver? {
         guard let active, case .receiving(let receiver) = active.state.pushes else { return nil }
         active.state.pushes = nil
@@ -309,13 +315,14 @@ extension Stream.Storage {
         return receiver
     }
 
-    /// Whether this is a request to which sources were pushed, and its end is due.
+    /// Whether this is a master stream with pushed sources whose end is to be sent.
     var endsPushing: Bool {
         guard case .ending = state.writing, case .sending = active?.state.pushes else { return false }
         return true
     }
 
-    /// Takes out the request of a pushed source that the client has not accepted; `nil` if this is none.
+    /// Removes and returns the master stream of a pushed source that the client has not accepted; `nil` if this is not
+    /// such a source.
     mutating func takeMaster() -> Stream? {
         guard let active, case .offered(let master, _) = active.state.pushes else { return nil }
         active.state.pushes = nil
@@ -323,19 +330,19 @@ extension Stream.Storage {
         return master
     }
 
-    /// How many sources were pushed; `nil` if none were.
+    /// The number of pushed sources; `nil` if there are none.
     var pushedCount: UInt32? {
         guard case .sending(let sender) = active?.state.pushes, sender.nextIndex > 0 else { return nil }
         return sender.nextIndex
     }
 
-    /// Whether sources of this request have not come, of which its server has pushed `count`.
+    /// Whether the number of received sources differs from `count`, the number that the server reports.
     func lacksSources(of count: UInt32) -> Bool {
         guard state.reading == .open, case .receiving(let receiver) = active?.state.pushes else { return false }
         return receiver.nextIndex != count
     }
 
-    /// The block of our DIAL; `nil` for none.
+    /// The block of this node's DIAL; `nil` for none.
     var dialBlock: DialBlock? {
         guard let state = active?.state else { return nil }
         switch state.pushes {
@@ -348,13 +355,13 @@ extension Stream.Storage {
         }
     }
 
-    /// What to do about the DIAL of a pushed source.
+    /// The reaction to the DIAL of a pushed source.
     enum PushAction {
-        /// Take it; it may send this many bytes before it is accepted.
+        /// Take the source. `window` is the maximum number of unacknowledged bytes before it is accepted.
         case take(window: UInt32)
-        /// Answer ERR.
+        /// Answer ERR with this text.
         case refuse(String)
-        /// Answer ERR, and fail the request: its server broke the rules.
+        /// Answer ERR, and fail the request because the server broke its grant.
         case failRequest(String)
     }
 
@@ -365,7 +372,7 @@ extension Stream.Storage {
         guard isFresh, source.index == receiver.nextIndex else {
             return .refuse("the source is not the next one of its request")
         }
-        // A source that failed counts until it is taken, at both ends.
+        // Both ends count a failed source until the consumer takes it.
         guard receiver.offered.count < Int(receiver.grant.maximumSources) else {
             return .failRequest("the server pushed more sources than it was granted")
         }
@@ -373,21 +380,23 @@ extension Stream.Storage {
         return .take(window: receiver.grant.window)
     }
 
-    /// Adds a pushed source for the consumer; whether the caller must put this stream on the list of those to wake. `nil` if the
-    /// request was ended by another thread meanwhile: then nobody takes the source.
+    /// Adds a pushed source for the consumer.
+    ///
+    /// - Returns: whether the caller must put this stream on the list of streams to wake; `nil` if another thread has
+    ///   ended the request, so that no consumer takes the source.
     mutating func offer(_ stream: Stream) -> Bool? {
         guard state.reading == .open, case .receiving(let receiver) = active?.state.pushes else { return nil }
         receiver.offered.append(stream)
         return queueWake()
     }
 
-    fileprivate mutating func beginPush() -> Result<(DialBlock.Push, index: UInt32), NoPush> {
-        guard state.phase == .open, state.writing == .open else { return .failure(NoPush(push: .ended)) }
+    fileprivate mutating func beginPush() -> Result<(DialBlock.Push, index: UInt32), PushFailure> {
+        guard state.phase == .open, state.writing == .open else { return .failure(PushFailure(push: .ended)) }
         guard let active, case .sending(var sender) = active.state.pushes else {
-            return .failure(NoPush(push: .notGranted))
+            return .failure(PushFailure(push: .notGranted))
         }
         guard sender.unaccepted < Int(sender.grant.maximumSources) else {
-            return .failure(NoPush(push: sender.abandoned < sender.unaccepted ? .noRoom : .ended))
+            return .failure(PushFailure(push: sender.abandoned < sender.unaccepted ? .noRoom : .ended))
         }
         let index = sender.nextIndex
         sender.nextIndex &+= 1
@@ -396,7 +405,7 @@ extension Stream.Storage {
         return .success((sender.grant, index))
     }
 
-    /// The source was not pushed after all.
+    /// Undoes ``beginPush()``, because the source was not pushed.
     fileprivate mutating func cancelPush() {
         guard let active, case .sending(var sender) = active.state.pushes else { return }
         sender.unaccepted -= 1

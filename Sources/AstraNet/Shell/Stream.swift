@@ -1,37 +1,37 @@
 internal import NIOConcurrencyHelpers
 public import NIOCore
 
-/// A stream between two nodes: bytes in each direction with flow control, whose directions end separately.
+/// A bidirectional byte stream between two nodes, with flow control. Each direction ends separately.
 ///
-/// One task may read while another writes; two reads or two writes at the same time are a programming error. End every
-/// stream with ``close()`` or ``fail(_:)``.
+/// One task may read while another one writes. Two simultaneous reads or two simultaneous writes are a programming
+/// error. The owner must end every stream with ``close()`` or ``fail(_:)``.
 public final class Stream: Sendable {
-    /// The peer's end.
+    /// The address of the peer's end.
     public let remoteAddress: Address
-    /// This end.
+    /// The address of this end.
     public var localAddress: Address { link.node.address(port: localPort) }
 
     let localPort: UInt32
     let link: Link
-    /// Unsafe for the compiler, which does not know that only ``withStorage(_:)`` touches it, under the lock, and `deinit`, when
-    /// no other reference exists.
+    /// Marked unsafe because the compiler cannot prove exclusive access. Only ``withStorage(_:)`` accesses it, under
+    /// the lock, and `deinit`, when no other reference exists.
     @exclusivity(unchecked) private nonisolated(unsafe) var storage: Storage
 
-    /// Beyond this many queued bytes a writer waits: 32 KiB. Queued bytes wait for credit, and this is enough to go on with
-    /// when it comes.
+    /// A writer waits while more bytes than this are queued: 32 KiB. This is enough data to send when credit arrives.
     package static let writeHighWater = 32_768
-    /// Written buffers smaller than this are packed together: 4 KiB.
+    /// Written buffers smaller than this are combined into larger ones: 4 KiB.
     private static let packingLimit = 4_096
 
-    /// What every stream has. In the order in which it takes the least memory: with it a stream is 120 bytes.
+    /// State of every stream, idle or active. The order of the properties minimizes the size: a stream takes 120 bytes
+    /// with it.
     struct Storage {
         /// `nil` while the stream is idle.
         var active: Active?
         var tuning = WindowTuning()
         var state: StreamState
-        /// On the link's list of streams with something to send.
+        /// Whether the stream is on the link's list of streams with something to send.
         var isDirty = false
-        /// On the event loop's list of streams to wake at the end of the read.
+        /// Whether the stream is on the event loop's list of streams to wake at the end of the read.
         var isWakeQueued = false
         private var lastWaiterID: UInt32 = 0
 
@@ -39,7 +39,7 @@ public final class Stream: Sendable {
             self.state = state
         }
 
-        /// The number of a wait.
+        /// Returns a number for a new wait.
         mutating func nextWaiterID() -> UInt32 {
             lastWaiterID &+= 1
             return lastWaiterID
@@ -58,14 +58,14 @@ public final class Stream: Sendable {
         if case .receiving(let receiver) = storage.active?.state.pushes { link.pushGrants.give(receiver.reserved) }
     }
 
-    /// Runs `body` on the state that the lock guards. `body` may not touch another stream, nor run or release code that is not
-    /// this library's.
+    /// Runs `body` on the state under the stream's lock. `body` must not access another stream, and must not run or
+    /// release code from outside this library.
     @inline(__always)
     func withStorage<Result>(_ body: (inout Storage) -> Result) -> Result {
         link.locks.withLock(of: self) { body(&storage) }
     }
 
-    /// Where a name can be dialled that was learnt on this stream.
+    /// The route to the peer, for dialling a name that the peer sent on this stream.
     var way: NodeCore.Way { NodeCore.Way(host: remoteAddress.host, link: link.id) }
 
     // MARK: - Opening
@@ -91,7 +91,7 @@ public final class Stream: Sendable {
         case failed(AstraNetError)
     }
 
-    /// Takes the bytes that came since the last call, without waiting. Taking them returns their credit to the peer.
+    /// Takes the bytes that have arrived since the last call, without waiting. Returns their credit to the peer.
     package func takeReceived() -> Received {
         let (received, needsFlush) = withStorage { storage -> (Received, Bool) in
             if storage.unread > 0 {
@@ -107,12 +107,13 @@ public final class Stream: Sendable {
         return received
     }
 
-    /// Returns all the bytes that came since the last read, and waits if there are none; `nil` at the end of file. Taking them
-    /// returns their credit to the peer.
+    /// Takes all bytes that have arrived since the last read. Waits if there are none. Returns their credit to the
+    /// peer.
     ///
-    /// - Parameter deadline: when to give up, `nil` for never.
-    /// - Throws: ``AstraNetError`` with code `failedByPeer`, `linkLost` or `protocolViolation` (after all bytes that came
-    ///   before), `deadlineExceeded` (the stream stays usable), or `closed`; `CancellationError`.
+    /// - Parameter deadline: the deadline of the wait; `nil` for none.
+    /// - Returns: the bytes; `nil` at the end of file.
+    /// - Throws: ``AstraNetError`` with code `failedByPeer`, `linkLost` or `protocolViolation` after all bytes that
+    ///   arrived before the failure; `deadlineExceeded` (the stream stays usable); `closed`. `CancellationError`.
     public nonisolated(nonsending) func receive(deadline: ContinuousClock.Instant? = nil) async throws -> ByteBuffer? {
         switch takeReceived() {
         case .bytes(let bytes): return bytes
@@ -132,14 +133,14 @@ public final class Stream: Sendable {
             case .failed(let failure): return .failure(failure.error)
             }
         } timeoutMessage: {
-            "nothing came from \(self.remoteAddress) in time"
+            "received nothing from \(self.remoteAddress)"
         }
     }
 
     // MARK: - Writing
 
-    /// Queues the bytes that follow the DIAL at once if both nodes can do that, or else as soon as the peer has accepted. Before
-    /// the stream is known to its link.
+    /// Queues the first bytes of the stream. They are sent right after the DIAL if both nodes support it, otherwise
+    /// when the peer has accepted the stream. Called before the link knows the stream.
     func queueFirst(_ bytes: ByteBuffer) throws(AstraNetError) {
         guard bytes.readableBytes > 0 else { return }
         let result = withStorage { storage in storage.enqueue(bytes, packingLimit: Self.packingLimit) }
@@ -148,7 +149,7 @@ public final class Stream: Sendable {
 
     /// Queues `bytes` without waiting.
     ///
-    /// - Returns: whether there is room for more; if not, the delegate is told when there is.
+    /// - Returns: whether more bytes may be queued. If not, the delegate is called when they may.
     /// - Throws: as ``send(_:deadline:)``, without `deadlineExceeded`.
     @discardableResult
     package func send(now bytes: ByteBuffer) throws(AstraNetError) -> Bool {
@@ -164,11 +165,11 @@ public final class Stream: Sendable {
         return hasRoom
     }
 
-    /// Queues `bytes`, and waits while more than 32 KiB are queued.
+    /// Queues `bytes`, then waits while more than 32 KiB are queued.
     ///
-    /// - Parameter deadline: when to give up waiting, `nil` for never; the bytes stay queued.
-    /// - Throws: ``AstraNetError`` with code `closedByPeer`, `failedByPeer`, `linkLost`, `deadlineExceeded` or `closed`;
-    ///   `CancellationError`.
+    /// - Parameter deadline: the deadline of the wait, `nil` for none. The bytes stay queued when it passes.
+    /// - Throws: ``AstraNetError`` with code `closedByPeer`, `failedByPeer`, `linkLost`, `deadlineExceeded` or
+    ///   `closed`; `CancellationError`.
     public nonisolated(nonsending) func send(_ bytes: ByteBuffer, deadline: ContinuousClock.Instant? = nil) async throws
     {
         guard bytes.readableBytes > 0 else { return }
@@ -186,32 +187,32 @@ public final class Stream: Sendable {
             case .open, .ending: return storage.hasRoom ? .success(()) : nil
             }
         } timeoutMessage: {
-            "\(self.remoteAddress) took no bytes in time"
+            "\(self.remoteAddress) does not take the queued bytes"
         }
     }
 
     // MARK: - Ending
 
-    /// Says that no more bytes come from this end, behind those queued. Reading goes on.
+    /// Ends this node's direction after the queued bytes. Reading goes on.
     public func finish() { end(.finish) }
 
-    /// Ends both directions well: the peer reads what was queued, then the end of file. Unread bytes are dropped, and pushed
-    /// sources that were not taken are given up. Does nothing on a stream that has ended.
+    /// Ends both directions normally. The peer reads the queued bytes, then the end of file. Unread bytes are dropped,
+    /// and pushed sources that the consumer has not taken are given up. Does nothing if the stream has ended.
     public func close() { end(.close) }
 
-    /// Ends both directions with a failure: the peer reads what was queued, then an error with this message, of which
-    /// at most 1,024 bytes are sent. Does nothing on a stream that has ended.
+    /// Ends both directions with an error. The peer reads the queued bytes, then an error with this message. The
+    /// message is cut after 1,024 bytes. Does nothing if the stream has ended.
     public func fail(_ message: String) {
         end(.fail(message: String(decoding: message.utf8.prefix(1_024), as: UTF8.self)))
     }
 
-    /// As ``fail(_:)``, without what is queued: for a peer that does not take its bytes in time.
+    /// Fails the stream as ``fail(_:)`` does, and drops the queued bytes. For a peer that does not read them in time.
     public func abort(_ message: String) {
         end(.fail(message: String(decoding: message.utf8.prefix(1_024), as: UTF8.self)), dropsQueued: true)
     }
 
     private func end(_ ending: StreamState.Ending, dropsQueued: Bool = false) {
-        // What the stream holds is released outside the lock.
+        // These objects must be released outside the lock.
         var dropped = Dropped()
         let (needsFlush, waiters) = withStorage { storage -> (Bool, WaiterList) in
             if ending != .finish {
@@ -228,7 +229,7 @@ public final class Stream: Sendable {
                     active.state.inbox = ByteBuffer()
                 }
                 swap(&dropped.onPeerGone, &active.state.onPeerGone)
-                // The end of an offer is still to be reported.
+                // The delegate stays: it must still learn the outcome of the offer.
                 if storage.state.offer != .made { swap(&dropped.delegate, &active.state.delegate) }
                 if storage.state.queued == 0 { dropped.outbox = active.state.takeOutbox() }
             }
@@ -240,8 +241,8 @@ public final class Stream: Sendable {
         withExtendedLifetime(dropped) {}
     }
 
-    /// Calls `body` once, from any thread, when the peer has finished, stopped or failed the stream or the link broke, at
-    /// once if that has happened already. ``close()`` and ``fail(_:)`` of this end drop it.
+    /// Sets a closure that is called once, on any thread, when the peer finishes, stops or fails the stream or the link
+    /// is lost. If that has already happened, `body` is called at once. ``close()`` and ``fail(_:)`` remove it.
     public func onPeerGone(_ body: @escaping @Sendable () -> Void) {
         var earlier: (@Sendable () -> Void)?
         let callNow = withStorage { storage -> Bool in
@@ -256,52 +257,52 @@ public final class Stream: Sendable {
         if callNow { body() }
     }
 
-    /// Whether the peer has finished, stopped or failed the stream, or the link broke. `false` once this end has closed or failed
-    /// it.
+    /// Whether the peer has finished, stopped or failed the stream, or the link is lost. `false` once this node has
+    /// closed or failed the stream.
     public var isPeerGone: Bool { withStorage { $0.state.isPeerGone && !$0.state.isClosedHere } }
 
     // MARK: - Delegate
 
-    /// Reports what happens to the stream to `delegate` from now on, until this end closes or fails the stream. The stream holds
-    /// the delegate until then.
+    /// Sets the delegate. It receives the stream's events until this node closes or fails the stream. The stream holds
+    /// a strong reference to it until then.
     ///
-    /// - Parameter delegate: `nil` for none.
+    /// - Parameter delegate: the delegate; `nil` for none.
     package func setDelegate(_ delegate: (any StreamDelegate)?) {
         var delegate = delegate
         withStorage { storage in
-            // Nothing more happens to an ended stream: the caller looks at what has come.
+            // An ended stream has no more events. The caller must look at what it has received.
             guard delegate == nil || !storage.state.isClosedHere && storage.state.phase != .ended else { return }
             guard delegate != nil || storage.active != nil else { return }
-            // The earlier one is released outside the lock.
+            // The previous delegate is released outside the lock.
             swap(&delegate, &storage.activate().state.delegate)
             storage.deactivateIfIdle()
         }
         withExtendedLifetime(delegate) {}
     }
 
-    /// Whether the peer has answered our DIAL, or the stream has failed.
+    /// Whether the peer has answered this node's DIAL, or the stream has failed.
     public var isAnswered: Bool { withStorage { $0.opening != nil } }
 
-    /// Calls the delegate on the event loop of the link, soon. From any thread.
+    /// Schedules a call of the delegate on the event loop of the link. May be called on any thread.
     public func callDelegateSoon() {
         if withStorage({ $0.queueWake() }) { link.wakeSoon(self) }
     }
 
-    /// Whether the caller runs on the event loop of the link.
+    /// Whether the current thread is the event loop of the link.
     public var isOnNetworkThread: Bool { link.eventLoop.inEventLoop }
 
-    /// Runs `body` soon on the event loop of the link, in turn with the delegates of its streams.
+    /// Schedules `body` on the event loop of the link, in order with the calls of the delegates of its streams.
     public func runSoon(_ body: @escaping @Sendable () -> Void) { link.runSoon(body) }
 
-    /// The present on the node's clock.
+    /// The current time of the node's clock.
     package var now: ContinuousClock.Instant { link.node.surroundings.now() }
 
-    /// `ip:port` of the peer on the link; empty if the link has no such address.
+    /// The `ip:port` of the peer of the link; empty if the link has no such address.
     package var peerSocketAddress: String { link.peerSocketAddress.withLockedValue { $0 } }
 
     // MARK: - Waiting
 
-    /// Waits until `ready` returns something. `ready` runs under the stream's lock.
+    /// Waits until `ready` returns a result. `ready` runs under the stream's lock.
     nonisolated(nonsending) func wait<Value>(
         for kind: Wait, deadline: ContinuousClock.Instant?,
         ready: (inout Storage) -> Result<Value, any Error>?, timeoutMessage: () -> String
@@ -320,9 +321,9 @@ public final class Stream: Sendable {
         }
     }
 
-    // MARK: - The event loop's side
+    // MARK: - Called on the event loop
 
-    /// Wakes the tasks and calls the delegate. At the end of a read, when all its ops have been taken.
+    /// Wakes the tasks and calls the delegate. Called at the end of a read, after all its ops have been processed.
     func wake() {
         let (waiters, onPeerGone, delegate, needsFlush) = withStorage { storage in
             storage.isWakeQueued = false
@@ -330,7 +331,7 @@ public final class Stream: Sendable {
             if storage.state.isPeerGone, let active = storage.active { swap(&onPeerGone, &active.state.onPeerGone) }
             let delegate = storage.active?.state.delegate
             if storage.state.phase == .ended, let active = storage.active {
-                // Nothing more happens to the stream: this is the last call.
+                // An ended stream has no more events: this is the last call of the delegate.
                 active.state.delegate = nil
             }
             let waiters = storage.takeWaiters()
@@ -342,7 +343,7 @@ public final class Stream: Sendable {
         delegate?.streamChanged(self)
     }
 
-    /// What is released outside the lock.
+    /// Objects that are released outside the lock.
     private struct Dropped {
         var onPeerGone: (@Sendable () -> Void)?
         var delegate: (any StreamDelegate)?
@@ -351,14 +352,14 @@ public final class Stream: Sendable {
     }
 }
 
-/// Where a task waits on a stream.
+/// The place of a task's wait for a stream.
 private struct StreamWaitPlace: WaitPlace {
     let stream: Stream
     let kind: Stream.Wait
 
     func put(_ waiter: Waiter) -> Bool {
         stream.withStorage { storage in
-            // Events between the task's look at the stream and here: the task looks again.
+            // If an event came after the task's check, the task checks again.
             if storage.isReady(kind) { return false }
             let active = storage.activate()
             precondition(active.state.waiters[kind] == nil, "two tasks wait on one direction of a stream")
@@ -379,11 +380,11 @@ private struct StreamWaitPlace: WaitPlace {
     }
 }
 
-/// The tasks of a stream whose wait is over, to be resumed outside the lock.
+/// The tasks of a stream whose waits are over. They are resumed outside the lock.
 struct WaiterList {
     private var first: Waiter?
     private var others: [Waiter] = []
-    /// One of them reads.
+    /// Whether one of the tasks is a reader.
     fileprivate(set) var hasReader = false
 
     mutating func append(_ waiter: Waiter) {
@@ -404,10 +405,10 @@ extension StreamState.ReadSide {
 }
 
 extension Stream.Storage {
-    /// How many bytes came that were not taken.
+    /// The number of received bytes that the reader has not taken.
     var unread: Int { active?.state.inbox.readableBytes ?? 0 }
 
-    /// Whether a writer need not wait.
+    /// Whether a writer may go on without waiting.
     var hasRoom: Bool { state.queued <= Stream.writeHighWater }
 
     /// Takes all unread bytes.
@@ -420,7 +421,7 @@ extension Stream.Storage {
         return bytes
     }
 
-    /// Puts the stream on the dirty list; whether the caller must tell the link.
+    /// Marks the stream as dirty. Returns whether the caller must add it to the link's list.
     mutating func markDirty() -> Bool {
         guard !isDirty else { return false }
         isDirty = true
@@ -447,21 +448,21 @@ extension Stream.Storage {
         if isSmall, active.state.outbox.last?.takesSmall(below: packingLimit) ?? false {
             active.state.outbox.changeLast { _ = $0.writeImmutableBuffer(bytes) }
         } else {
-            // A few bytes do not pin a large buffer, and others can be packed behind the copy.
+            // A copy keeps a few bytes from pinning a large buffer, and leaves room for later small writes.
             active.state.outbox.append(isSmall && bytes.isMuch(for: packingLimit) ? ByteBuffer(copying: bytes) : bytes)
         }
         return .success(())
     }
 
-    /// The peer's answer to our DIAL; `nil` while there is none.
+    /// The result of this node's DIAL; `nil` before the peer has answered.
     var opening: Result<Void, any Error>? {
-        // A short answer may have come together with the acceptance: it is there to be read, with its end.
+        // The peer may have sent a short answer and its end together with the acceptance. They can still be read.
         if state.wasAccepted { return .success(()) }
         if let error = state.reading.error { return .failure(error) }
         return state.phase == .ended ? .failure(AstraNetError(.closed, "closed")) : nil
     }
 
-    /// Whether a task with this wait need not wait any more.
+    /// Whether a task with this wait may go on.
     func isReady(_ wait: Stream.Wait) -> Bool {
         switch wait {
         case .opening: return opening != nil
@@ -477,7 +478,7 @@ extension Stream.Storage {
         }
     }
 
-    /// Takes out the tasks whose wait is over.
+    /// Removes and returns the tasks whose waits are over.
     mutating func takeWaiters() -> WaiterList {
         var list = WaiterList()
         guard let active, !active.state.waiters.isEmpty else { return list }
@@ -493,13 +494,13 @@ extension Stream.Storage {
 }
 
 extension ByteBuffer {
-    /// Whether small bytes may be packed behind these.
+    /// Whether small writes may be appended to this buffer.
     ///
-    /// `false` for the rest of a large buffer: writing to a shared or full buffer copies all of it.
+    /// `false` for the rest of a large buffer: a write to a shared or full buffer copies all of it.
     fileprivate func takesSmall(below packingLimit: Int) -> Bool {
         readableBytes < packingLimit && !isMuch(for: packingLimit)
     }
 
-    /// Whether the buffer's memory is too large to be kept for a few bytes.
+    /// Whether the buffer's memory is too large to keep for a few bytes.
     fileprivate func isMuch(for packingLimit: Int) -> Bool { storageCapacity > 4 * packingLimit }
 }

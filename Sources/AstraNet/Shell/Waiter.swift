@@ -1,10 +1,10 @@
 internal import NIOCore
 
-/// Why a suspended task runs again.
+/// The reason why a suspended task resumes.
 enum WakeReason: Sendable {
-    /// What it waits for may have happened: it looks again.
+    /// The condition may be true now. The task checks it again.
     case ready
-    /// What it waits for cannot happen any more.
+    /// The condition cannot become true any more.
     case gone
     case expired
     case cancelled
@@ -12,16 +12,16 @@ enum WakeReason: Sendable {
 
 /// A suspended task, stored under its owner's lock.
 ///
-/// The code that takes it out of its place resumes it, once, outside the lock.
+/// The code that removes it from its place must resume it once, outside the lock.
 struct Waiter: Sendable {
-    /// Unsafe, because a checked continuation costs a type look-up for each copy. The owner's lock proves that it is resumed
-    /// once: only the code that takes the waiter out of its place resumes it.
+    /// Unsafe, because a checked continuation costs a type look-up for each copy. It is resumed exactly once: only the
+    /// code that removes the waiter from its place, under the owner's lock, resumes it.
     private let continuation: UnsafeContinuation<WakeReason, Never>
-    /// Where the deadline of the wait is kept, if it has one.
+    /// The deadlines that contain the deadline of the wait; `nil` if it has none.
     private let deadlines: Deadlines?
     private let slot: Deadlines.Slot
-    /// Distinguishes this wait from earlier and later ones of the same owner, for a deadline or a cancellation that comes late.
-    /// Numbers repeat after four billion waits; no deadline or cancellation is that late.
+    /// Distinguishes this wait from other waits of the same owner, for a late deadline or cancellation. The numbers
+    /// repeat after 2^32 waits, and no deadline or cancellation is that late.
     let id: UInt32
 
     fileprivate init(
@@ -40,24 +40,27 @@ struct Waiter: Sendable {
     }
 }
 
-/// Where the waiter of a wait is stored. At most three words, so that a deadline holds it without an allocation.
+/// The place where the waiter of a wait is stored. A place has at most three words, so that a deadline stores it
+/// without an allocation.
 protocol WaitPlace: Sendable {
-    /// Stores the waiter, under the owner's lock; `false` if there is nothing to wait for any more.
+    /// Stores the waiter under the owner's lock. Returns `false` if the task need not wait any more.
     func put(_ waiter: Waiter) -> Bool
 
-    /// Takes out the waiter of the wait `id`; `nil` if it is not there.
+    /// Removes and returns the waiter of the wait `id`; `nil` if it is not there.
     func takeWaiter(_ id: UInt32) -> Waiter?
 }
 
 /// Suspends the task until its waiter is resumed, the deadline passes or the task is cancelled.
 ///
-/// This is the only way in which a task of this library waits. The caller looks at the state again when it returns `ready`.
+/// This is the only way in which tasks of this library wait. When it returns `ready`, the caller must check its
+/// condition again.
 ///
 /// - Parameters:
-///   - place: where the waiter is stored. Its methods are called with no lock held.
+///   - place: the place where the waiter is stored. Its methods are called with no lock held.
 ///   - id: the number of the wait.
-///   - deadlines: where the deadline is kept.
-///   - deadline: when to give up; `nil` for never.
+///   - deadlines: the deadlines to which the deadline is added.
+///   - deadline: the deadline of the wait; `nil` for none.
+/// - Returns: the reason why the task resumes.
 nonisolated(nonsending) func suspend(
     in place: some WaitPlace, id: UInt32, within deadlines: Deadlines, until deadline: NIODeadline?
 ) async -> WakeReason {
@@ -67,7 +70,7 @@ nonisolated(nonsending) func suspend(
             let waiter = Waiter(
                 id: id, continuation: continuation, deadlines: slot == nil ? nil : deadlines, slot: slot ?? 0)
             guard place.put(waiter) else { return waiter.resume() }
-            // A cancellation before the waiter was in its place found nothing to take out.
+            // A cancellation before `put` found no waiter to resume.
             if Task.isCancelled { place.takeWaiter(id)?.resume(.cancelled) }
         }
     } onCancel: {
