@@ -1,13 +1,13 @@
 /// The services that are bound on a node, and its port numbers.
 struct BoundNames {
-    /// By port.
+    /// The listeners, by port.
     private(set) var listeners: [UInt32: Listener] = [:]
     private(set) var portsByName: [String: UInt32] = [:]
-    /// The ports of listeners that are announced to one peer only.
+    /// The ports of listeners that are announced to only one peer.
     private(set) var scoped: [NodeCore.Way: Set<UInt32>] = [:]
     private var lastPort = Address.firstDynamicPort - 1
 
-    /// Returns the next port that no listener has.
+    /// Returns the next port that is not a listener's.
     mutating func takePort() -> UInt32 {
         repeat {
             lastPort = lastPort == .max ? Address.firstDynamicPort : lastPort + 1
@@ -23,7 +23,7 @@ struct BoundNames {
 
     /// Removes a listener.
     ///
-    /// - Returns: whether it was there.
+    /// - Returns: whether it was bound.
     mutating func remove(_ listener: Listener) -> Bool {
         guard listeners.removeValue(forKey: listener.address.port) != nil else { return false }
         portsByName[listener.name] = nil
@@ -34,7 +34,7 @@ struct BoundNames {
         return true
     }
 
-    /// Returns the listeners that are announced only to peers for which `isMeant` holds.
+    /// Returns the listeners that are announced to only one peer, for the peers that match `isMeant`.
     func listeners(scopedTo isMeant: (NodeCore.Way) -> Bool) -> [Listener] {
         scoped.filter { isMeant($0.key) }.flatMap(\.value).compactMap { listeners[$0] }
     }

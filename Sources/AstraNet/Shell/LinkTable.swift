@@ -1,13 +1,13 @@
-/// The links of a node, and the hosts that they lead to.
+/// The links of a node and the hosts that they lead to.
 struct LinkTable {
     typealias LinkID = ServiceRegistry.LinkID
 
-    /// Links whose handshake is done.
+    /// The links whose handshake is complete.
     var up: [LinkID: Link] = [:]
-    /// Links whose handshake is not done.
+    /// The links whose handshake is not complete.
     var handshaking: [LinkID: Link] = [:]
     var peers: PeerTable
-    /// For each link that ops were forwarded to or from: the links at the other end.
+    /// For each link that this router has forwarded ops from or to: the links at the other side of the forwarding.
     var talkers: [LinkID: Set<LinkID>] = [:]
     private var lastID: LinkID = 0
 

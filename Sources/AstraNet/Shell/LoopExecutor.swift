@@ -4,10 +4,11 @@ internal import NIOCore
 internal import NIOPosix
 internal import Synchronization
 
-/// Runs tasks on a node's event loops: those that mostly wait for its streams and do little when something comes.
+/// A task executor on a node's event loops, for tasks that mostly wait for streams and then do little work.
 ///
-/// A task that is resumed by what a link has read goes on right there, before the answers to that read leave. Elsewhere each
-/// resumption would wake a thread, whose answer would wake the event loop again, which takes longer than what such tasks do.
+/// A task that a read of a link resumes runs on the same event loop, before the answers to that read are sent. On other
+/// threads, each resumption would wake a thread, and its answer would wake the event loop again. Both together take
+/// longer than the work of such tasks.
 final class LoopExecutor: TaskExecutor {
     /// The jobs of one event loop.
     final class Queue: Sendable {
@@ -19,22 +20,22 @@ final class LoopExecutor: TaskExecutor {
         }
 
         fileprivate func append(_ job: UnownedJob, of executor: LoopExecutor) {
-            let mustTell = jobs.withLockedValue { jobs in
+            let mustSchedule = jobs.withLockedValue { jobs in
                 jobs.waiting.append(job)
                 defer { jobs.isScheduled = true }
                 return !jobs.isScheduled
             }
-            if mustTell { eventLoop.execute { self.run(executor, isScheduledTurn: true) } }
+            if mustSchedule { eventLoop.execute { self.run(executor, isScheduledTurn: true) } }
         }
 
-        /// So many jobs run before the event loop has its turn again.
-        private static let atOnce = 256
+        /// The maximum number of jobs in one turn. Then the event loop does other work.
+        private static let maximumJobsPerTurn = 256
 
         fileprivate func run(_ executor: LoopExecutor, isScheduledTurn: Bool, afterEach: () -> Void = {}) {
-            for _ in 0..<Self.atOnce {
+            for _ in 0..<Self.maximumJobsPerTurn {
                 let job = jobs.withLockedValue { jobs in
                     let job = jobs.waiting.popFirst()
-                    // Who finds nothing is done; the turn that was asked for may still come, and find nothing either.
+                    // The queue is empty. A turn that is already scheduled still runs, and finds nothing.
                     if job == nil, isScheduledTurn { jobs.isScheduled = false }
                     return job
                 }
@@ -42,7 +43,8 @@ final class LoopExecutor: TaskExecutor {
                 job.runSynchronously(on: executor.asUnownedTaskExecutor())
                 afterEach()
             }
-            // Not `execute`: a loop runs all that it was told to, what is told it meanwhile included, before it looks at its sockets.
+            // `execute` would starve the sockets: an event loop runs all executed closures, including new ones, before
+            // it polls them.
             if isScheduledTurn {
                 eventLoop.scheduleTask(in: .microseconds(50)) { self.run(executor, isScheduledTurn: true) }
             }
@@ -51,19 +53,19 @@ final class LoopExecutor: TaskExecutor {
 
     private let queues: [Queue]
     private let home: Queue
-    /// The node is closed: its event loops may be gone at any time.
+    /// Whether the node is closed, so that its event loops may stop at any time.
     private let isRetired = Atomic<Bool>(false)
 
     /// - Parameters:
     ///   - group: the event loops.
-    ///   - home: the one of them for what is resumed elsewhere.
+    ///   - home: the event loop for tasks that are resumed on other threads.
     init(_ group: any EventLoopGroup, home: any EventLoop) {
         let queues = group.makeIterator().map { Queue($0) }
         self.queues = queues
         self.home = queues.first { $0.eventLoop === home } ?? Queue(home)
     }
 
-    /// What goes on from now on does so on Swift's own pool.
+    /// Makes all later jobs run on Swift's global pool.
     func retire() { isRetired.store(true, ordering: .relaxed) }
 
     func enqueue(_ job: consuming ExecutorJob) {
@@ -72,14 +74,14 @@ final class LoopExecutor: TaskExecutor {
         (current ?? home).append(UnownedJob(job), of: self)
     }
 
-    /// The jobs of `eventLoop`, `nil` where it is not one of these.
+    /// Returns the queue of `eventLoop`; `nil` if the executor does not use that event loop.
     func queue(of eventLoop: any EventLoop) -> Queue? {
         queues.first { $0.eventLoop === eventLoop }
     }
 
-    /// Runs what is waiting on `queue` now. On its event loop only.
+    /// Runs the waiting jobs of `queue` now. Must be called on the queue's event loop.
     ///
-    /// - Parameter afterEach: called after each of them.
+    /// - Parameter afterEach: called after each job.
     func runWaiting(on queue: Queue?, afterEach: () -> Void = {}) {
         queue?.run(self, isScheduledTurn: false, afterEach: afterEach)
     }

@@ -2,12 +2,12 @@ internal import Logging
 internal import NIOConcurrencyHelpers
 internal import NIOCore
 
-/// The links this node makes itself: to what it was told to join, and to hosts it heard of through a router.
+/// The links that this node dials: to the addresses that it joins, and to hosts behind a router.
 extension NodeCore {
-    /// What is shared about joining.
+    /// State of joining, under one lock.
     struct Joining {
         var plan = JoinPlan()
-        /// Who keeps what joined, to be told when the node is closed.
+        /// The tasks in ``NodeCore/keepJoined(_:)``, which resume when the node is closed.
         var keepers: [UInt32: Waiter] = [:]
         var lastKeeper: UInt32 = 0
         var ticks: RepeatedTask?
@@ -16,12 +16,12 @@ extension NodeCore {
 
     private static let tickInterval = TimeAmount.milliseconds(250)
     private static let connectTimeout = TimeAmount.seconds(20)
-    /// Addresses that hosts behind routers name often lead nowhere.
+    /// Shorter than for joins, because addresses that hosts behind routers announce are often unreachable.
     private static let followTimeout = TimeAmount.seconds(5)
 
     private var jitter: Double { Double(surroundings.random() >> 11) / Double(1 << 53) }
 
-    // MARK: - Wanted
+    // MARK: - Targets
 
     /// Joins `target` until the task is cancelled or the node is closed.
     func keepJoined(_ target: JoinPlan.Target) async {
@@ -30,18 +30,18 @@ extension NodeCore {
             return joining.lastKeeper
         }
         change { $0.add(target, now: now) }
-        // Until the node is closed or the task is cancelled.
+        // Resumes when the node is closed or the task is cancelled.
         _ = await suspend(in: WaitForClose(core: self), id: id, within: deadlines, until: nil)
         perform(joining.withLockedValue { $0.plan.remove(target) })
     }
 
-    /// Where a task waits for the node to be closed.
+    /// The place of a task that waits until the node is closed.
     private struct WaitForClose: WaitPlace {
         let core: NodeCore
 
         func put(_ waiter: Waiter) -> Bool {
             core.joining.withLockedValue { $0.keepers[waiter.id] = waiter }
-            // The node may have been closed before that. Only the code that takes the waiter out resumes it.
+            // The node may have been closed before this. Only the code that removes the waiter resumes it.
             return !core.isClosed || takeWaiter(waiter.id) == nil
         }
 
@@ -50,42 +50,46 @@ extension NodeCore {
         }
     }
 
-    /// FOLLOW: `host` says over `link` that it can be reached at `text`.
+    /// Handles FOLLOW: `host` announces over `link` that it accepts links at `text`.
     func followed(_ host: HostID, to text: String, over link: Link) {
         guard let place = HostPort(text), place.port > 0, believesFollow(from: host) else { return }
         let address: SocketAddress
         do {
             address = try SocketAddress(ipAddress: place.host, port: place.port)
         } catch {
-            // Go nodes name IP addresses; a name would make this node look up whatever others like.
+            // Go nodes send IP addresses. With a name, a peer could make this node look up any name.
             log.debug("FOLLOW without an IP address", metadata: ["address": "\(text)", "peer": "\(host)"])
             return
         }
         change { $0.follow(host, at: address, over: link.id, now: now) }
     }
 
-    /// Nobody speaks of these hosts any more: where they said they can be reached is not tried again.
+    /// Drops the announced addresses of hosts that no router offers any more.
     func unfollow(_ hosts: [HostID]) {
         guard !hosts.isEmpty else { return }
         perform(joining.withLockedValue { joining in hosts.flatMap { joining.plan.unfollow($0) } })
     }
 
-    /// A link is gone; `lost` is the host it led to where it was the last one.
+    /// Handles the loss of a link.
+    ///
+    /// - Parameters:
+    ///   - link: the lost link.
+    ///   - lost: the host of the link if this was the last link to it.
     func onLinkDown(_ link: Link, _ lost: HostID?) {
         let jitter = jitter
-        let again = joining.withLockedValue { joining in
+        let retry = joining.withLockedValue { joining in
             if let lost { joining.plan.hostLost(lost, now: now) }
             return joining.plan.linkDown(link.id, now: now, jitter: jitter)
         }
-        guard let (address, pause) = again, !isClosed else { return }
+        guard let (address, pause) = retry, !isClosed else { return }
         log.info(
-            "not joined",
+            "join failed",
             metadata: [
-                "address": "\(address.printed)", "reason": "the link was closed", "again in": "\(pause.inMilliseconds)",
+                "address": "\(address.printed)", "reason": "the link was closed", "retry in": "\(pause.inMilliseconds)",
             ])
     }
 
-    /// Changes the plan, and begins to act on it.
+    /// Changes the plan. Starts the timer that performs it if necessary.
     private func change(_ body: (inout JoinPlan) -> Void) {
         let isFirst = joining.withLockedValue { joining in
             body(&joining.plan)
@@ -104,7 +108,7 @@ extension NodeCore {
         }
     }
 
-    /// Nothing is joined any more.
+    /// Stops all joins.
     func stopJoining() {
         let (ticks, keepers) = joining.withLockedValue { joining in
             defer {
@@ -117,7 +121,7 @@ extension NodeCore {
         for keeper in keepers { keeper.resume() }
     }
 
-    // MARK: - Done
+    // MARK: - Actions
 
     private func tick() {
         let now = now
@@ -136,7 +140,7 @@ extension NodeCore {
             case .connect(let address, let hosts): connect(to: address, expecting: hosts)
             case .close(let id):
                 let link = shared.withLockedValue { $0.links.up[id] }
-                link?.close(AstraNetError(.closed, "it is to be joined no longer"))
+                link?.close(AstraNetError(.closed, "the link is not needed any more"))
             }
         }
     }
@@ -151,7 +155,7 @@ extension NodeCore {
             case .failure(let error):
                 self.joining.withLockedValue { $0.plan.lookedUp(target, nil, now: now, jitter: jitter) }
                 self.log.info(
-                    "not joined",
+                    "join failed",
                     metadata: [
                         "address": "\(target.host):\(target.port)", "reason": "\(SocketNetwork.reason(error))",
                     ])
@@ -160,7 +164,9 @@ extension NodeCore {
         }
     }
 
-    /// - Parameter hosts: of which one must answer; empty where anybody may.
+    /// Connects to an address.
+    ///
+    /// - Parameter hosts: the hosts of which one must answer; empty if any host may answer.
     private func connect(to address: SocketAddress, expecting hosts: Set<HostID>) {
         open(address, timeout: hosts.isEmpty ? Self.connectTimeout : Self.followTimeout).whenComplete { result in
             let failure: any Error
@@ -171,14 +177,14 @@ extension NodeCore {
                         joining.plan.connected(address, up.link.id, coveredBy: up.isRetired ? up.peer : nil)
                     }
                     guard isWanted else {
-                        return up.link.close(AstraNetError(.closed, "it is to be joined no longer"))
+                        return up.link.close(AstraNetError(.closed, "the link is not needed any more"))
                     }
                     self.log.info("joined", metadata: ["address": "\(address.printed)", "peer": "\(up.peer)"])
-                    // It may have gone before the plan knew of it.
+                    // The link may have been lost before the plan knew it.
                     if up.link.isClosed { self.onLinkDown(up.link, nil) }
                     return
                 }
-                let other = AstraNetError(.unreachable, "another host answers there: \(up.peer)")
+                let other = AstraNetError(.unreachable, "another host accepts links there: \(up.peer)")
                 up.link.close(other)
                 failure = other
             case .failure(let error):
@@ -189,15 +195,15 @@ extension NodeCore {
             let pause = self.joining.withLockedValue { $0.plan.failed(address, now: now, jitter: jitter) }
             guard !self.isClosed else { return }
             self.log.log(
-                level: hosts.isEmpty ? .info : .debug, "not joined",
+                level: hosts.isEmpty ? .info : .debug, "join failed",
                 metadata: [
                     "address": "\(address.printed)", "reason": "\(SocketNetwork.reason(failure))",
-                    "again in": "\(pause.inMilliseconds)",
+                    "retry in": "\(pause.inMilliseconds)",
                 ])
         }
     }
 
-    /// Connects to an address and waits for the handshake.
+    /// Connects to an address. The future succeeds when the handshake is complete.
     func open(_ address: SocketAddress, timeout: TimeAmount) -> EventLoopFuture<LinkUp> {
         let eventLoop = group.next()
         let up = eventLoop.makePromise(of: LinkUp.self)
@@ -218,7 +224,7 @@ extension NodeCore {
         return up.futureResult
     }
 
-    /// Puts a link's handler into a new connection.
+    /// Adds a link's handler to a new connection.
     func makeLink(
         of channel: any Channel, isDialled: Bool, memory: SharedMemory? = nil, up: EventLoopPromise<LinkUp>
     ) -> EventLoopFuture<Void> {
@@ -228,7 +234,7 @@ extension NodeCore {
             do {
                 try channel.pipeline.syncOperations.addHandler(LinkHandler(link: link, up: up))
             } catch {
-                // It is closed already, and there is no handler to say so.
+                // The channel is already closed, and no handler reports it.
                 up.fail(error)
                 throw error
             }
@@ -237,7 +243,7 @@ extension NodeCore {
 }
 
 extension SocketAddress {
-    /// `ip:port` as Go prints it, e.g. `127.0.0.1:5555` or `[::1]:5555`; empty where there is none.
+    /// The address as `ip:port` in Go's format, e.g. `127.0.0.1:5555` or `[::1]:5555`; empty if there is none.
     var printed: String {
         guard let ipAddress, let port else { return "" }
         return HostPort(host: ipAddress, port: port).description
@@ -245,6 +251,6 @@ extension SocketAddress {
 }
 
 extension Duration {
-    /// For a person, e.g. `1595 ms`.
+    /// The duration as text, e.g. `1595 ms`.
     fileprivate var inMilliseconds: String { "\(Int64((self / .milliseconds(1)).rounded())) ms" }
 }

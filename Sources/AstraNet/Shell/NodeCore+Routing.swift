@@ -1,12 +1,14 @@
 internal import NIOCore
 internal import Synchronization
 
-/// The way to hosts behind this node and behind others: forwarding, resets, direct paths (protocol section 3).
+/// Routes to hosts behind this node and behind other routers: forwarding, RST and direct paths (`docs/protocol.md` §3).
 extension NodeCore {
     // MARK: - Forwarding
 
-    /// The link to forward an op over that came from `link` and is for `host`; `nil` where this node does not forward or has
-    /// no link there: one router between two nodes is the limit.
+    /// Returns the link over which to forward an op from `link` to `host`.
+    ///
+    /// Returns `nil` if this node is not a router or has no direct link to the host. At most one router may be between
+    /// two nodes.
     func route(from link: Link, to host: HostID) -> Link? {
         guard configuration.role == .router else { return nil }
         return shared.withLockedValue { shared in
@@ -14,7 +16,7 @@ extension NodeCore {
                 let id = shared.links.peers.link(to: host, preferring: shared.links.talkers[link.id] ?? []),
                 let way = shared.links.up[id]
             else { return nil }
-            // Both ends are told when the other is lost.
+            // When one of the two is lost, the other one receives an RST.
             shared.links.talkers[id, default: []].insert(link.id)
             shared.links.talkers[link.id, default: []].insert(id)
             for used in [link, way] { used.hasForwarded.store(true, ordering: .relaxed) }
@@ -22,9 +24,11 @@ extension NodeCore {
         }
     }
 
-    /// The link `lost` to `host` is gone: tells all who talked to it over that link through this node that their streams are,
-    /// too. What it offers is withdrawn apart from this, and only where no other link leads there: said here as well, it could
-    /// come behind its own withdrawal, which does not wait for what is to be forwarded.
+    /// Sends RST to all hosts that have talked to `host` over the lost link through this node.
+    ///
+    /// The offers of the host are withdrawn separately, and only if no other link leads to it. They must not be
+    /// withdrawn here: a NO_SERVICE does not wait for ops to be forwarded, so an RST could arrive after a newer SERVICE
+    /// and remove it.
     func resetTalkers(with host: HostID, over lost: LinkID, _ shared: inout Shared) {
         guard let talkers = shared.links.talkers.removeValue(forKey: lost) else { return }
         for id in talkers {
@@ -35,14 +39,14 @@ extension NodeCore {
             }
             var ops = ByteBuffer()
             ops.writeReset(of: host, to: peer)
-            // Behind what is still to be forwarded: a stream that ended well before stays one.
+            // RST queues behind the ops to be forwarded, so that streams that ended well before are not failed.
             if link.forward(ops, from: nil, isUrgent: true) == .full {
                 link.sendControl { $0.writeImmutableBuffer(ops) }
             }
         }
     }
 
-    /// Other links to `host` than `link`, of many some.
+    /// Returns other links to `host` than `link`, at most `count` of them.
     func links(to host: HostID, except link: Link, atMost count: Int) -> [Link] {
         shared.withLockedValue { shared in
             shared.links.peers.links(to: host).lazy.filter { $0 != link.id }.prefix(count).compactMap {
@@ -53,7 +57,7 @@ extension NodeCore {
 
     // MARK: - Direct paths
 
-    /// Asks a host that was heard of through a router where it can be reached.
+    /// Asks a host behind a router for its addresses (DISCOVER).
     func discover(_ offer: ServiceOffer, from link: Link, _ shared: inout Shared) {
         guard offer.name.hasSuffix(configuration.environmentSuffix) else { return }
         discover(offer.address.host, over: link, &shared)
@@ -68,7 +72,8 @@ extension NodeCore {
         }
     }
 
-    /// The last direct link to `host` is gone: where a router speaks of it, the host is asked anew.
+    /// Handles the loss of the last direct link to `host`. If a router still offers the host, asks it for its addresses
+    /// again.
     func rediscover(_ host: HostID, _ shared: inout Shared) {
         guard shared.offers.registry.isRelayed(host),
             let router = shared.offers.registry.router(of: host).flatMap({ shared.links.up[$0] })
@@ -76,7 +81,7 @@ extension NodeCore {
         discover(host, over: router, &shared)
     }
 
-    /// Asks again those that are still out of direct reach.
+    /// Repeats DISCOVER to the hosts that still have no direct link.
     func discoverAgain() {
         guard configuration.role.joinsOthers else { return }
         shared.withLockedValue { shared in
@@ -94,20 +99,20 @@ extension NodeCore {
         }
     }
 
-    /// Hosts nobody speaks of any more need no direct path.
+    /// Stops DISCOVER for hosts that no router offers any more.
     ///
     /// - Returns: these hosts.
     func forgetUnheard(_ removals: [ServiceRegistry.Removal], _ shared: inout Shared) -> [HostID] {
-        var unheard: Set<HostID> = []
+        var hostsWithoutOffers: Set<HostID> = []
         for removal in removals
         where removal.offer.isRelayed && !shared.offers.registry.isRelayed(removal.offer.address.host) {
-            unheard.insert(removal.offer.address.host)
+            hostsWithoutOffers.insert(removal.offer.address.host)
         }
-        for host in unheard { shared.offers.discovery.forget(host) }
-        return Array(unheard)
+        for host in hostsWithoutOffers { shared.offers.discovery.forget(host) }
+        return Array(hostsWithoutOffers)
     }
 
-    /// DISCOVER: where this node can be reached.
+    /// Answers DISCOVER with the addresses at which this node accepts links.
     func answerDiscover(from host: HostID, over link: Link) {
         guard configuration.role.announces else { return }
         let addresses = shared.withLockedValue { $0.offers.ownAddresses.all }
@@ -119,7 +124,7 @@ extension NodeCore {
         }
     }
 
-    /// FOLLOW: whether to believe that `host` can be reached there.
+    /// Whether to accept a FOLLOW from `host`.
     func believesFollow(from host: HostID) -> Bool {
         configuration.role.joinsOthers && host != id
             && shared.withLockedValue { $0.offers.discovery.hasAsked(host) && !$0.links.peers.isLinked(to: host) }

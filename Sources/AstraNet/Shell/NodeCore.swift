@@ -2,7 +2,8 @@ internal import Logging
 internal import NIOConcurrencyHelpers
 internal import NIOCore
 
-/// What a node's links share: who is linked, who is bound here, who offers what elsewhere, and who waits for an offer.
+/// The state that all links of a node share: the links, the bound services, the offers of other nodes, and the dials
+/// that wait for an offer.
 final class NodeCore: Sendable {
     typealias LinkID = ServiceRegistry.LinkID
 
@@ -11,10 +12,10 @@ final class NodeCore: Sendable {
     let log: Logger
     let surroundings: Surroundings
     let group: any EventLoopGroup
-    /// Where deadlines and joins run that belong to no link.
+    /// The event loop for deadlines and joins, which belong to no link.
     let timers: any EventLoop
     let deadlines: Deadlines
-    /// Where tasks run that wait for streams.
+    /// The executor for tasks that wait for streams.
     let executor: LoopExecutor
     let buffered: BufferBudget
     let counters = NodeCounters()
@@ -23,7 +24,7 @@ final class NodeCore: Sendable {
     let shared: NIOLockedValueBox<Shared>
     let joining = NIOLockedValueBox(Joining())
 
-    /// State under one lock, so that a SERVICE is never overtaken by its NO_SERVICE.
+    /// State under one lock. The lock keeps a NO_SERVICE from overtaking its SERVICE.
     struct Shared {
         var links: LinkTable
         var bound = BoundNames()
@@ -31,7 +32,7 @@ final class NodeCore: Sendable {
         var isClosed = false
     }
 
-    /// A host, and the link that leads to it.
+    /// A host and the link that leads to it.
     struct Way: Hashable, Sendable {
         var host: HostID
         var link: LinkID
@@ -54,12 +55,12 @@ final class NodeCore: Sendable {
 
     func address(port: UInt32) -> Address { Address(host: id, port: port) }
 
-    /// The next port that is handed out.
+    /// Returns the next free port.
     func takePort() -> UInt32 {
         shared.withLockedValue { $0.bound.takePort() }
     }
 
-    /// The present on the clock of ``timers``, in nanoseconds.
+    /// The current time of the clock of ``timers``, in nanoseconds.
     var now: UInt64 { timers.now.uptimeNanoseconds }
 
     // MARK: - Links
@@ -68,20 +69,24 @@ final class NodeCore: Sendable {
         shared.withLockedValue { $0.links.takeID() }
     }
 
-    /// A connection is there, its handshake is not. `false` when there are too many or the node is closed.
+    /// Registers a new connection whose handshake is still to come.
+    ///
+    /// - Returns: `false` if there are too many links or the node is closed.
     func linkBegins(_ link: Link) -> Bool {
-        let isWelcome = shared.withLockedValue { shared in
+        let isAccepted = shared.withLockedValue { shared in
             guard !shared.isClosed, shared.links.count < configuration.maximumLinks else {
                 return false
             }
             shared.links.handshaking[link.id] = link
             return true
         }
-        if !isWelcome { counters.refusedLinks.add(1, ordering: .relaxed) }
-        return isWelcome
+        if !isAccepted { counters.refusedLinks.add(1, ordering: .relaxed) }
+        return isAccepted
     }
 
-    /// The link's handshake is done: it gets all services that are for everybody. `nil` when the node is closed.
+    /// Registers a link whose handshake is complete. Announces all public services to it.
+    ///
+    /// - Returns: the result of the peer table; `nil` if the node is closed.
     func linkUp(_ link: Link, peer: HostID, seenAt address: String) -> PeerTable.LinkUpResult? {
         let result = shared.withLockedValue { shared -> PeerTable.LinkUpResult? in
             guard !shared.isClosed else { return nil }
@@ -89,7 +94,7 @@ final class NodeCore: Sendable {
             shared.links.up[link.id] = link
             let result = shared.links.peers.linkUp(link.id, to: peer, isDialled: link.isDialled)
             shared.offers.discovery.forget(peer)
-            // A name would make others look up whatever this peer likes.
+            // Only IP addresses count: other nodes would look a name up, so a peer could make them look up any name.
             if let ip = HostPort(address)?.host, (try? SocketAddress(ipAddress: ip, port: 0)) != nil {
                 shared.offers.ownAddresses.seen(at: ip, by: link.id)
             }
@@ -103,14 +108,14 @@ final class NodeCore: Sendable {
         return result
     }
 
-    /// The link is gone, with what came over it, and what was bound or awaited for it alone.
+    /// Removes a closed link, the offers that it brought, and the listeners and dials that depend on it.
     ///
-    /// - Returns: the host it led to, where it was the last link there.
+    /// - Returns: the host of the link if this was the last link to it.
     @discardableResult
     func linkDown(_ link: Link, reason: AstraNetError) -> HostID? {
         let gone = shared.withLockedValue { $0.offers.registry.leaves(link.id) }
-        let unheard = withdraw(gone, from: link)
-        let (lost, orphans, waiters) = shared.withLockedValue { shared in
+        let hostsWithoutOffers = withdraw(gone, from: link)
+        let (lost, listeners, waiters) = shared.withLockedValue { shared in
             shared.links.up[link.id] = nil
             shared.links.handshaking[link.id] = nil
             shared.offers.registry.hasLeft(link.id)
@@ -126,22 +131,23 @@ final class NodeCore: Sendable {
             )
         }
         watchers.changed()
-        unfollow(unheard)
-        for listener in orphans { listener.withdraw() }
+        unfollow(hostsWithoutOffers)
+        for listener in listeners { listener.withdraw() }
         for waiter in waiters { waiter.resume(.gone) }
         log.debug("link down", metadata: ["link": "\(link.id)", "reason": "\(reason)"])
         return lost
     }
 
     static var wayGone: AstraNetError {
-        AstraNetError(.linkLost, "the way to the host from which the name was learnt is gone")
+        AstraNetError(.linkLost, "the route to the host that sent the name is lost")
     }
 
     var isClosed: Bool { shared.withLockedValue { $0.isClosed } }
 
     var linkCount: Int { shared.withLockedValue { $0.links.up.count } }
 
-    /// Marks the node closed; returns the links and listeners that must be closed, and fails all who wait for offers.
+    /// Marks the node as closed, and ends all waits for offers. Returns the links and listeners that the caller must
+    /// close.
     func close() -> (links: [Link], listeners: [Listener]) {
         let (links, listeners, waiters) = shared.withLockedValue { shared in
             shared.isClosed = true

@@ -1,10 +1,10 @@
 internal import Synchronization
 
-/// What a node has refused because of its limits, since its start.
+/// Counts of what a node has refused because of its limits, since its start.
 final class NodeCounters: Sendable {
     let refusedLinks = Atomic<Int>(0)
     let refusedServices = Atomic<Int>(0)
     let refusedStreams = Atomic<Int>(0)
-    /// Streams that were failed because too many bytes were held.
+    /// Streams that failed because too many bytes were buffered.
     let overfullStreams = Atomic<Int>(0)
 }

@@ -1,8 +1,8 @@
-/// The services that other nodes offer, how their hosts are reached, and the dials that wait for an offer.
+/// The offers of other nodes, the penalties and addresses of their hosts, and the dials that wait for an offer.
 struct RemoteOffers {
     struct OfferWaiter {
         var waiter: Waiter
-        /// The wait ends when the way to this peer is gone.
+        /// The route whose loss ends the wait; `nil` for none.
         var way: NodeCore.Way?
     }
 
@@ -14,7 +14,7 @@ struct RemoteOffers {
     var waiters: [String: [OfferWaiter]] = [:]
     private var lastWaiter: UInt32 = 0
 
-    /// Returns the number of the next wait.
+    /// Returns a number for a new wait.
     mutating func takeWaiterID() -> UInt32 {
         lastWaiter &+= 1
         return lastWaiter
@@ -31,7 +31,7 @@ struct RemoteOffers {
         return waiting?.waiter
     }
 
-    /// Takes out the dials that wait for a peer whose way is gone.
+    /// Removes and returns the dials that wait for an offer from a lost route.
     mutating func takeWaiters(where isGone: (NodeCore.Way) -> Bool) -> [Waiter] {
         var taken: [Waiter] = []
         for (name, waiting) in waiters where waiting.contains(where: { $0.way.map(isGone) ?? false }) {

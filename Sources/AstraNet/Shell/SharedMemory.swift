@@ -8,30 +8,31 @@ internal import NIOCore
     internal import Darwin
 #endif
 
-/// Memory that the processes at both ends of a link have in common, for the bytes of the streams that run from the one to the other:
-/// these are then copied by the two, and not by the system, which takes several times as long.
+/// Memory that the processes at both ends of a link share, for the bytes of the streams in one direction.
 ///
-/// One link's alone, to which ``Node/attach(socket:memory:)`` gives it.
+/// The two processes copy these bytes themselves. Without it the system copies them, which takes several times longer.
+/// The memory belongs to one link, the one that ``Node/attach(socket:memory:)`` makes.
 public final class SharedMemory: Sendable {
-    /// What a node does with it.
+    /// The direction in which a node uses the memory.
     public enum Use: Sendable {
-        /// It takes out what the other has put there.
+        /// The node reads bytes that the peer has written.
         case reads
-        /// It puts bytes there.
+        /// The node writes bytes.
         case writes
     }
 
     let use: Use
-    /// In bytes.
+    /// The size in bytes.
     let size: Int
     private let address: UInt
 
-    /// Maps all of a file that both processes have.
+    /// Maps a whole file that both processes have open.
     ///
     /// - Parameters:
-    ///   - descriptor: of the file, which can be closed afterwards. It must keep its size, of at most 4 GiB: where the other process
-    ///     makes it shorter, or the system has no memory for a part that was never written to, this one ends with SIGBUS.
-    ///   - use: what this end does with it; the other end does the opposite.
+    ///   - descriptor: a descriptor of the file. The caller may close it afterwards. The file must keep its size, which
+    ///     is at most 4 GiB. If the other process truncates it, or the system has no memory for a part that was never
+    ///     written, this process ends with SIGBUS.
+    ///   - use: the direction in which this node uses the memory. The peer uses the opposite one.
     /// - Throws: ``AstraNetError`` with code `unreachable`.
     public init(descriptor: CInt, use: Use) throws(AstraNetError) {
         var status = stat()
@@ -39,7 +40,7 @@ public final class SharedMemory: Sendable {
         guard fstat(descriptor, &status) == 0, let size = UInt32(exactly: status.st_size),
             let memory = mmap(nil, Int(size), access, MAP_SHARED, descriptor, 0), memory != MAP_FAILED
         else {
-            throw AstraNetError(.unreachable, "memory cannot be shared: \(String(cString: strerror(errno)))")
+            throw AstraNetError(.unreachable, "cannot map the shared memory: \(String(cString: strerror(errno)))")
         }
         self.use = use
         self.size = Int(size)
@@ -48,18 +49,19 @@ public final class SharedMemory: Sendable {
 
     deinit { munmap(UnsafeMutableRawPointer(bitPattern: address), size) }
 
-    /// Puts `bytes` there.
+    /// Writes `bytes` to the memory.
     ///
-    /// - Parameter offset: where, so that they fit in.
+    /// - Parameter offset: the position of the first byte. The bytes must fit behind it.
     func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) {
-        precondition(use == .writes && offset >= 0 && bytes.count <= size - offset, "beyond what is shared")
+        precondition(
+            use == .writes && offset >= 0 && bytes.count <= size - offset, "write outside of the shared memory")
         guard let source = bytes.baseAddress else { return }
         UnsafeMutableRawPointer(bitPattern: address + UInt(offset))?.copyMemory(from: source, byteCount: bytes.count)
     }
 
-    /// Copies the bytes at `place`; the other end may change them meanwhile.
+    /// Copies the bytes at `place`. The peer may change them during the copy.
     ///
-    /// - Throws: ``AstraNetError`` with code `protocolViolation` if there are no such bytes.
+    /// - Throws: ``AstraNetError`` with code `protocolViolation` if the place is not inside the memory.
     func bytes(at place: SharedPlace) throws(AstraNetError) -> ByteBuffer {
         var bytes = ByteBufferAllocator().buffer(capacity: place.count)
         var isThere = false
@@ -68,13 +70,15 @@ public final class SharedMemory: Sendable {
             isThere = read(at: place.offset, into: room)
             return isThere ? place.count : 0
         }
-        guard isThere else { throw AstraNetError(.protocolViolation, "the peer shares what is not there") }
+        guard isThere else {
+            throw AstraNetError(.protocolViolation, "the peer refers to bytes outside of the shared memory")
+        }
         return bytes
     }
 
-    /// Copies what is there; the other end may change it meanwhile.
+    /// Copies bytes from the memory to `target`. The peer may change them during the copy.
     ///
-    /// - Returns: whether there is so much.
+    /// - Returns: `false` if the bytes are not all inside the memory.
     func read(at offset: Int, into target: UnsafeMutableRawBufferPointer) -> Bool {
         guard offset >= 0, target.count <= size, offset <= size - target.count else { return false }
         guard let source = UnsafeRawPointer(bitPattern: address + UInt(offset)) else { return false }
