@@ -94,7 +94,7 @@ final class Link: Sendable {
 
     /// As ``sendControl(_:)``, for ops that may leave with others, at the latest after ``patience``.
     func sendControlPatiently(_ write: (inout ByteBuffer) -> Void) {
-        schedulePatiently { write(&$0.outbound.control) }
+        scheduleDeferred { write(&$0.outbound.control) }
     }
 
     /// One more stream runs over the link; `false`, and nothing changed, where it has as many as it may have.
@@ -255,25 +255,25 @@ final class Link: Sendable {
 
     @discardableResult
     private func schedule(_ change: (inout Outbox.Outbound) -> Void) -> Bool {
-        let (isOpen, mustTell) = outbox.withLockedValue { outbox -> (Bool, Bool) in
+        let (isOpen, needsFlush) = outbox.withLockedValue { outbox -> (Bool, Bool) in
             guard !outbox.isClosed else { return (false, false) }
             change(&outbox.outbound)
             return (true, outbox.mustTell())
         }
-        if mustTell { tell() }
+        if needsFlush { scheduleFlush() }
         return isOpen
     }
 
-    private func schedulePatiently(_ change: (inout Outbox) -> Void) {
-        let mustWatch = outbox.withLockedValue { outbox -> Bool in
+    private func scheduleDeferred(_ change: (inout Outbox) -> Void) {
+        let needsTimer = outbox.withLockedValue { outbox -> Bool in
             guard !outbox.isClosed else { return false }
             change(&outbox)
             return outbox.mustWatch()
         }
-        if mustWatch { flushAfterPatience() }
+        if needsTimer { startFlushTimer() }
     }
 
-    private func flushAfterPatience() {
+    private func startFlushTimer() {
         eventLoop.scheduleTask(in: Self.patience) { self.flushIfPatienceIsOver() }
     }
 
@@ -284,11 +284,11 @@ final class Link: Sendable {
 
     /// Bytes of streams have left: what was said meanwhile must not wait for others.
     func hurryAfterBytes() {
-        if outbox.withLockedValue({ $0.patienceIsPointless() }) { tell() }
+        if outbox.withLockedValue({ $0.patienceIsPointless() }) { scheduleFlush() }
     }
 
     /// In the event loop this comes after the current read, so that all its answers leave together.
-    private func tell() {
+    private func scheduleFlush() {
         eventLoop.execute { self.handler.value?.flush() }
     }
 
@@ -301,22 +301,22 @@ final class Link: Sendable {
     func announce(
         _ command: Command, _ name: String, at address: Address, to host: HostID = .peer, isPatient: Bool = false
     ) {
-        let mustTell = outbox.withLockedValue { outbox -> Bool in
+        let needsFlush = outbox.withLockedValue { outbox -> Bool in
             guard !outbox.isClosed else { return false }
             outbox.announce(command, name, at: address, to: host)
             return !isPatient && outbox.mustTell()
         }
-        if mustTell { tell() }
+        if needsFlush { scheduleFlush() }
     }
 
     /// As ``announce(_:_:at:to:)`` for each of many services.
     func announce(_ command: Command, all services: some Sequence<(name: String, address: Address)>) {
-        let mustTell = outbox.withLockedValue { outbox -> Bool in
+        let needsFlush = outbox.withLockedValue { outbox -> Bool in
             guard !outbox.isClosed else { return false }
             for service in services { outbox.announce(command, service.name, at: service.address, to: .peer) }
             return outbox.mustTell()
         }
-        if mustTell { tell() }
+        if needsFlush { scheduleFlush() }
     }
 
     /// The connection takes no more: announcements are held until all is on its way again.
@@ -346,10 +346,10 @@ final class Link: Sendable {
     ///   - isWritable: whether the connection takes more; where it does not, they stay held.
     ///   - isJoined: whether there is something else to leave with, for what waits for that.
     func takeOutbound(into taken: inout Outbox.Outbound, isWritable: Bool, isJoined: Bool) {
-        let mustWatch = outbox.withLockedValue {
+        let needsTimer = outbox.withLockedValue {
             $0.take(into: &taken, releasesHeld: isWritable, isJoined: isJoined)
         }
-        if mustWatch { flushAfterPatience() }
+        if needsTimer { startFlushTimer() }
     }
 
     /// Nothing can be sent any more.

@@ -16,9 +16,9 @@ final class LinkForwarder {
     /// Where ops for other hosts go, as far as this link has asked.
     private var routes: [HostID: Link] = [:]
     /// With so many routes those whose link is closed are looked for.
-    private var sweepsAt = LinkForwarder.fewestRoutes
+    private var sweepsAt = LinkForwarder.minimumSweepCount
 
-    private static let fewestRoutes = 64
+    private static let minimumSweepCount = 64
 
     init(_ link: Link) {
         node = link.node
@@ -79,7 +79,7 @@ final class LinkForwarder {
         if routes.count >= sweepsAt {
             // Hosts come and go, and a route to one that has gone is never asked for again.
             routes = routes.filter { !$0.value.isClosed }
-            sweepsAt = max(Self.fewestRoutes, 2 * routes.count)
+            sweepsAt = max(Self.minimumSweepCount, 2 * routes.count)
         }
         return found
     }
@@ -89,7 +89,7 @@ final class LinkForwarder {
     private func refuse(_ ops: ByteBuffer, to way: Link) -> AstraNetError? {
         var ops = ops
         var failed: Set<StreamTable.Key> = []
-        while let op = Self.readAgain(&ops) {
+        while let op = Self.decodeAgain(&ops) {
             let key = StreamTable.Key(remote: op.header.source, localPort: op.header.destination.port)
             guard !failed.contains(key) else { continue }
             var urgent = ByteBuffer()
@@ -112,7 +112,7 @@ final class LinkForwarder {
         return nil
     }
 
-    private static func readAgain(_ ops: inout ByteBuffer) -> Op? {
+    private static func decodeAgain(_ ops: inout ByteBuffer) -> Op? {
         do {
             return try ops.readOp()
         } catch {

@@ -7,7 +7,7 @@ internal import NIOCore
 /// peer is to hear in the end, which cannot grow beyond the number of services, and leave in pieces once it takes more.
 struct Outbox {
     /// So many bytes of announcements go to the connection at once.
-    private static let announcedAtOnce = 256 * 1_024
+    private static let announcementBatch = 256 * 1_024
 
     /// Work for the event loop at the end of a read.
     enum Turn {
@@ -49,11 +49,11 @@ struct Outbox {
     /// The event loop has been told.
     private var isScheduled = false
     /// There is nothing but control ops that wait for others to leave with.
-    private var isPatient = true
+    private var isDeferred = true
     /// The timer runs that ends their wait.
-    private var isWatched = false
+    private var hasFlushTimer = false
     /// The timer is to be started if they do not leave when the event loop looks at them next.
-    private var isWatchDue = false
+    private var needsFlushTimer = false
     /// Announcements are held: the connection takes no more, or what was held is not all on its way yet.
     private var isHolding = false
     /// Later than those in ``Outbound/control``.
@@ -62,14 +62,14 @@ struct Outbox {
     var isEmpty: Bool { outbound.isEmpty && held.isEmpty }
 
     /// Whether there is something that does not wait for others to leave with.
-    var isUrgent: Bool { !isPatient && !outbound.isEmpty }
+    var isUrgent: Bool { !isDeferred && !outbound.isEmpty }
 
     /// How many announcements are held.
     var heldCount: Int { held.count }
 
     /// Something was put in. Whether the event loop must be told.
     mutating func mustTell() -> Bool {
-        isPatient = false
+        isDeferred = false
         guard !isScheduled else { return false }
         isScheduled = true
         return true
@@ -84,29 +84,29 @@ struct Outbox {
     /// the wait (``Link/patience``). While the event loop is told, it decides that when it has looked at what there is: as a rule
     /// the op leaves then.
     mutating func mustWatch() -> Bool {
-        guard isPatient, !isWatched else { return false }
-        isWatched = !isScheduled
-        isWatchDue = isScheduled
-        return isWatched
+        guard isDeferred, !hasFlushTimer else { return false }
+        hasFlushTimer = !isScheduled
+        needsFlushTimer = isScheduled
+        return hasFlushTimer
     }
 
     /// What waited has waited long enough. Whether there is something to send.
     mutating func patienceIsOver() -> Bool {
-        isWatched = false
-        if outbound.control.readableBytes > 0 { isPatient = false }
-        return !isPatient
+        hasFlushTimer = false
+        if outbound.control.readableBytes > 0 { isDeferred = false }
+        return !isDeferred
     }
 
     /// Bytes have left, and a control op was put in meanwhile that may have to be known with them. Whether the event loop must be
     /// told.
     mutating func patienceIsPointless() -> Bool {
-        guard isPatient, outbound.control.readableBytes > 0 else { return false }
+        guard isDeferred, outbound.control.readableBytes > 0 else { return false }
         return mustTell()
     }
 
     /// SERVICE or NO_SERVICE.
     mutating func announce(_ command: Command, _ name: String, at address: Address, to host: HostID) {
-        if !isHolding, outbound.control.readableBytes < Self.announcedAtOnce {
+        if !isHolding, outbound.control.readableBytes < Self.announcementBatch {
             return outbound.control.writeService(command, name, at: address, to: host)
         }
         isHolding = true
@@ -136,12 +136,12 @@ struct Outbox {
     /// - Returns: whether the caller must start the timer for what still waits.
     mutating func take(into taken: inout Outbound, releasesHeld: Bool, isJoined: Bool) -> Bool {
         isScheduled = false
-        if isPatient, !isJoined, !isHolding { return isWatchDue && mustWatch() }
-        isPatient = true
-        isWatchDue = false
+        if isDeferred, !isJoined, !isHolding { return needsFlushTimer && mustWatch() }
+        isDeferred = true
+        needsFlushTimer = false
         swap(&taken, &outbound)
         if isHolding, releasesHeld {
-            let end = taken.control.writerIndex + Self.announcedAtOnce
+            let end = taken.control.writerIndex + Self.announcementBatch
             while taken.control.writerIndex < end, let (subject, isOffered) = held.popFirst() {
                 taken.control.writeService(
                     isOffered ? .service : .noService, subject.name, at: subject.address, to: subject.destination)

@@ -12,7 +12,7 @@ struct StreamSlots<Stream: AddressedByOps> {
     private(set) var count = 0
     private let key = SlotKey()
 
-    private static var fewest: Int { 16 }
+    private static var minimumSlots: Int { 16 }
 
     subscript(key: StreamTable.Key) -> Stream? {
         guard count > 0 else { return nil }
@@ -22,7 +22,7 @@ struct StreamSlots<Stream: AddressedByOps> {
     /// - Returns: the stream whose place it took.
     @discardableResult
     mutating func insert(_ stream: Stream) -> Stream? {
-        if (count + 1) * 4 > slots.count * 3 { resize(to: max(Self.fewest, slots.count * 2)) }
+        if (count + 1) * 4 > slots.count * 3 { resize(to: max(Self.minimumSlots, slots.count * 2)) }
         let slot = slot(of: stream.key)
         let old = slots[slot]
         slots[slot] = stream
@@ -48,7 +48,7 @@ struct StreamSlots<Stream: AddressedByOps> {
         }
         slots[gap] = nil
         // A link that had a million streams once does not keep their places.
-        if slots.count > Self.fewest, count * 8 < slots.count { resize(to: slots.count / 4) }
+        if slots.count > Self.minimumSlots, count * 8 < slots.count { resize(to: slots.count / 4) }
     }
 
     var all: some Sequence<Stream> { slots.lazy.compactMap { $0 } }
@@ -65,7 +65,7 @@ struct StreamSlots<Stream: AddressedByOps> {
 
     private mutating func resize(to size: Int) {
         let old = slots
-        slots = Array(repeating: nil, count: max(Self.fewest, size))
+        slots = Array(repeating: nil, count: max(Self.minimumSlots, size))
         for case let stream? in old { slots[slot(of: stream.key)] = stream }
     }
 }
