@@ -26,9 +26,8 @@ extension NodeCore {
 
     /// Sends RST to all hosts that have talked to `host` over the lost link through this node.
     ///
-    /// The offers of the host are withdrawn separately, and only if no other link leads to it. They must not be
-    /// withdrawn here: a NO_SERVICE does not wait for ops to be forwarded, so an RST could arrive after a newer SERVICE
-    /// and remove it.
+    /// The offers of the host are withdrawn separately, and only if no other link leads to it. If they were withdrawn
+    /// here as well, these ops would wait behind ops to be forwarded, and could arrive after the separate ones.
     func resetTalkers(with host: HostID, over lost: LinkID, _ shared: inout Shared) {
         guard let talkers = shared.links.talkers.removeValue(forKey: lost) else { return }
         for id in talkers {

@@ -42,8 +42,8 @@ extension NodeCore {
         guard let listener = shared.withLockedValue({ $0.bound.listeners[port] }) else { return nil }
         guard let way = listener.visibility.way else { return listener }
         // Other hosts may guess the port of a name that was announced to one peer only, so they are refused.
-        // The DIAL may arrive over another direct link to the peer, but not through a router, where the source may be
-        // forged.
+        // The DIAL may arrive over another direct link to the same host, but not through another router, where its
+        // source may be forged.
         let isTheirs = way.host == remote && (way.link == link.id || link.peer?.host == remote)
         return isTheirs ? listener : nil
     }

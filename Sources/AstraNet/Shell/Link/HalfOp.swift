@@ -1,23 +1,24 @@
 internal import Synchronization
 
-/// What has come of an op whose rest has not, on one link: written by its event loop, and looked at by others where all links
-/// together hold as much as they may.
+/// The received part of an incomplete op on one link. The event loop of the link writes it. Other event loops read it
+/// when the buffer limit of all links is reached.
 final class HalfOp: Sendable {
     private let bytes = Atomic<Int>(0)
     private let since = Atomic<UInt64>(0)
 
-    /// How many bytes there are.
+    /// The number of received bytes.
     var count: Int { bytes.load(ordering: .relaxed) }
 
-    /// There are `count` bytes now.
+    /// Sets the number of received bytes.
     ///
-    /// - Parameter isSame: whether they are of the op of which there were some before.
+    /// - Parameter isSame: whether the bytes belong to the same op as before.
     func become(_ count: Int, now: UInt64, isSame: Bool) {
         if !isSame { since.store(now, ordering: .relaxed) }
         bytes.store(count, ordering: .relaxed)
     }
 
-    /// Bytes by nanoseconds: an op on its way weighs little, one that never ends more and more.
+    /// The received bytes times the nanoseconds since their arrival. An op that is arriving weighs little; one that
+    /// never completes weighs more and more.
     func weight(now: UInt64) -> Double {
         let since = since.load(ordering: .relaxed)
         return Double(count) * Double(now > since ? now - since : 1)
@@ -25,12 +26,12 @@ final class HalfOp: Sendable {
 }
 
 extension NodeCore {
-    /// More of an op has come over `link` than all links together may make this node hold.
+    /// Makes room for a part of an op that exceeds the buffer limit of all links.
     ///
-    /// Whatever fills that, half ops may have an eighth of it for themselves: a link must not go because of what others hold.
-    /// Beyond that the one goes which has held the most for the longest.
+    /// Incomplete ops may use up to an eighth of that limit in addition, so that no link is closed because of what
+    /// other links buffer. Beyond that, the link with the largest weight is closed.
     ///
-    /// - Returns: whether `link` may hold what has come.
+    /// - Returns: whether `link` may keep the bytes; `false` if it is the link with the largest weight.
     func makeRoom(forHalfOpOf link: Link) -> Bool {
         let now = now
         let (total, heaviest) = shared.withLockedValue { shared in
@@ -47,13 +48,13 @@ extension NodeCore {
             return true
         }
         if heaviest === link { return false }
-        // It goes when its event loop comes to it; until then it is not to be chosen again.
+        // The link closes later, on its event loop. Until then it must not be chosen again.
         heaviest.halfOp.become(0, now: now, isSame: false)
         heaviest.close(Self.tooManyHalfOps)
         return true
     }
 
     static var tooManyHalfOps: AstraNetError {
-        AstraNetError(.limitReached, "this node holds as many bytes as it may, and of an op only a part came for long")
+        AstraNetError(.limitReached, "the buffer limit of this node is reached, and an op on this link is incomplete")
     }
 }

@@ -4,62 +4,67 @@ internal import NIOConcurrencyHelpers
 internal import NIOCore
 internal import Synchronization
 
-/// One connection to another node, as seen from any thread: what goes out is collected here, and the event loop is told
-/// once for each change from idle to busy. Everything else of a link belongs to its event loop (``LinkHandler``).
+/// The thread-safe side of a link, a connection to another node.
+///
+/// It collects outgoing ops and notifies the event loop once for each change from idle to busy. The event loop owns all
+/// other state of the link (``LinkHandler``).
 final class Link: Sendable {
     let id: ServiceRegistry.LinkID
     let node: NodeCore
     let channel: any Channel
-    /// Whether this node made the connection.
+    /// Whether this node dialled the link.
     let isDialled: Bool
-    /// What both ends share.
+    /// The memory that both ends share; `nil` for none.
     let memory: SharedMemory?
-    /// Those of waits for this link's streams.
+    /// The deadlines of waits for this link's streams.
     let deadlines: Deadlines
-    /// Tasks that wait for this link's streams, once they go on.
+    /// The queue of resumed tasks that waited for this link's streams.
     let tasks: LoopExecutor.Queue?
-    /// What the peer makes this node hold.
+    /// The bytes that the peer makes this node buffer.
     let buffered: BufferBudget
-    /// What came from this link and waits on others to be forwarded: who heeds no credit fills only a part of what another
-    /// link may hold.
+    /// The bytes from this link that wait on other links to be forwarded. The limit keeps a peer that ignores credit
+    /// from filling the buffer of another link.
     let forwarding: BufferBudget
     let halfOp = HalfOp()
-    /// What requests of this node have granted to servers for sources that they push: at most a quarter of ``buffered``.
+    /// The bytes that requests of this node have granted for pushed sources. They take at most a quarter of
+    /// ``buffered``.
     let pushGrants: BufferBudget
-    /// `ip:port` of the peer; empty if there is no such address.
+    /// The `ip:port` of the peer; empty if there is no such address.
     let peerSocketAddress = NIOLockedValueBox("")
-    /// That of ``channel``, whose own look-up costs more than reading the clock.
+    /// The event loop of ``channel``. It is stored because the channel's own look-up costs more than reading the clock.
     let eventLoop: any EventLoop
 
-    /// Peer of the link. Unsafe for the compiler.
+    /// The peer of the link.
     ///
-    /// The event loop writes it once, before it sets ``isPeerKnown``. Other threads read it only after that flag is set.
-    /// Each dial reads it, so it has no lock.
+    /// Marked unsafe because the compiler cannot prove exclusive access. The event loop writes it once, before it sets
+    /// ``isPeerKnown``. Other threads read it only after they have seen that flag. It has no lock, because each dial
+    /// reads it.
     @exclusivity(unchecked) private nonisolated(unsafe) var knownPeer: LinkPeer?
     private let isPeerKnown = Atomic<Bool>(false)
-    /// Streams between others have run over it, of which nobody here knows whether they still do.
+    /// Whether this node has forwarded ops over the link. A router does not know whether the streams of these ops still
+    /// exist.
     let hasForwarded = Atomic<Bool>(false)
-    /// The shortest round trip, in nanoseconds; 0 while none was measured.
+    /// The shortest measured round trip, in nanoseconds; 0 before the first measurement.
     let roundTrip = Atomic<UInt64>(0)
-    /// How many streams end here that run over it, those included whose DIAL is still to go out.
+    /// The number of streams that end at this node, including those whose DIAL is still to be sent.
     private let streamCount = Atomic<Int>(0)
-    /// Requests whose next source found no place for its stream.
+    /// Requests whose next pushed source found no place for its stream.
     private let placeWaiters = NIOLockedValueBox<[ObjectIdentifier: Stream]>([:])
     private let hasPlaceWaiters = Atomic<Bool>(false)
 
     let locks = StreamLocks()
 
     private let outbox = NIOLockedValueBox(Outbox())
-    /// `nil` once the connection is gone. Event loop only.
+    /// The event loop's side of the link; `nil` when the connection is closed. May be used only on the event loop.
     let handler: NIOLoopBoundBox<LinkHandler?>
 
-    /// Whole ops that came from another link.
+    /// Complete ops from another link, to be forwarded.
     struct Forwarded {
         var ops: ByteBuffer
-        /// Where they came from; `nil` for what this node has to say itself in their midst.
+        /// The link that they came from; `nil` for ops of this node that must stay in order with forwarded ops.
         var source: Link?
 
-        /// They are held no longer.
+        /// Releases the ops in the buffer budgets.
         func give(by link: Link) {
             link.buffered.give(ops.readableBytes)
             source?.forwarding.give(ops.readableBytes)
@@ -83,39 +88,39 @@ final class Link: Sendable {
         handler = NIOLoopBoundBox.makeEmptyBox(valueType: LinkHandler.self, eventLoop: channel.eventLoop)
     }
 
-    /// Queues ops ahead of all DATA.
+    /// Queues control ops. They are sent ahead of all DATA.
     func sendControl(_ write: (inout ByteBuffer) -> Void) {
         schedule { write(&$0.control) }
     }
 
-    /// For so long an op nobody waits for may wait for others to leave with: 1 ms. A write of its own, and the read at the other
-    /// end, cost more than all else about it.
+    /// Maximum delay before a non-urgent op is flushed: 1 ms. Batching it with later ops saves a write here and a read
+    /// at the peer, which cost more than the op itself.
     static let patience = TimeAmount.milliseconds(1)
 
-    /// As ``sendControl(_:)``, for ops that may leave with others, at the latest after ``patience``.
+    /// Queues control ops that may wait for later ops, at most for ``patience``.
     func sendControlPatiently(_ write: (inout ByteBuffer) -> Void) {
         scheduleDeferred { write(&$0.outbound.control) }
     }
 
-    /// One more stream runs over the link; `false`, and nothing changed, where it has as many as it may have.
+    /// Reserves a place for a stream. Returns `false` if the link has its maximum number of streams.
     func takeStreamPlace() -> Bool {
         if takePlace() { return true }
         node.counters.refusedStreams.add(1, ordering: .relaxed)
         return false
     }
 
-    /// As ``takeStreamPlace()``; if there is none, the delegate of `request` is called when there may be one.
+    /// Reserves a place for a stream. If there is none, the delegate of `request` is called when there may be one.
     func takeStreamPlace(orCall request: Stream) -> Bool {
         if takePlace() { return true }
         placeWaiters.withLockedValue { $0[ObjectIdentifier(request)] = request }
         hasPlaceWaiters.store(true, ordering: .sequentiallyConsistent)
         if isClosed { forgetPlaceWaiters() }
-        // A place may have been given back meanwhile.
+        // Another thread may have released a place in the meantime.
         return takePlace()
     }
 
-    /// Never counts more streams than there may be, not even for a moment: another thread would find no place, and nobody would
-    /// tell it of the one that there is.
+    /// The count never exceeds the limit, not even for a moment. Otherwise another thread could fail at that moment,
+    /// although a place is free, and would not be notified of it.
     private func takePlace() -> Bool {
         var count = streamCount.load(ordering: .sequentiallyConsistent)
         while count < node.configuration.maximumStreamsPerLink {
@@ -127,7 +132,7 @@ final class Link: Sendable {
         return false
     }
 
-    /// A stream runs over the link no longer.
+    /// Releases the place of a stream.
     func giveStreamPlace() {
         streamCount.subtract(1, ordering: .sequentiallyConsistent)
         guard hasPlaceWaiters.load(ordering: .sequentiallyConsistent) else { return }
@@ -135,10 +140,10 @@ final class Link: Sendable {
         for request in forgetPlaceWaiters() { request.callDelegateSoon() }
     }
 
-    /// How many streams hold a place.
+    /// The number of reserved stream places.
     var takenStreamPlaces: Int { streamCount.load(ordering: .relaxed) }
 
-    /// The requests that wait for a place wait no longer.
+    /// Removes and returns the requests that wait for a place.
     @discardableResult
     func forgetPlaceWaiters() -> [Stream] {
         placeWaiters.withLockedValue { waiters in
@@ -147,37 +152,38 @@ final class Link: Sendable {
         }
     }
 
-    /// Sends the DIAL of a stream, whose place is taken, and lets the link know it.
+    /// Adds a stream to the link and sends its DIAL. The caller has reserved its place.
     ///
-    /// - Throws: ``AstraNetError`` with code `linkLost` where the link is gone.
+    /// - Throws: ``AstraNetError`` with code `linkLost` if the link is closed.
     func open(_ stream: Stream) throws(AstraNetError) {
         let isOpen = schedule { $0.opening.append(stream) }
-        guard isOpen else { throw AstraNetError(.linkLost, "the link to \(stream.remoteAddress.host) is gone") }
+        guard isOpen else { throw AstraNetError(.linkLost, "the link to \(stream.remoteAddress.host) is lost") }
     }
 
-    /// A stream has something to send; called once until the event loop has looked at it.
+    /// Queues a stream that has something to send. The stream is queued at most once until the event loop has processed
+    /// it.
     func markDirty(_ stream: Stream) {
         schedule { $0.dirty.append(stream) }
     }
 
-    /// The delegate of a stream is to be called on the event loop.
+    /// Schedules a call of the stream's delegate on the event loop.
     func wakeSoon(_ stream: Stream) {
-        // The link may be gone; its event loop is not.
+        // When the link is closed, its event loop still runs.
         if !schedule({ $0.turns.append(.wake(stream)) }) { eventLoop.execute { stream.wake() } }
     }
 
-    /// Runs `body` on the event loop, in turn with the delegates of the streams.
+    /// Schedules `body` on the event loop, in order with the calls of the streams' delegates.
     func runSoon(_ body: @escaping @Sendable () -> Void) {
         if !schedule({ $0.turns.append(.run(body)) }) { eventLoop.execute(body) }
     }
 
     enum Forwarding { case done, full, sourceIsFull, closed }
 
-    /// Queues whole ops, behind those that were forwarded before.
+    /// Queues complete ops behind those that were forwarded before.
     ///
     /// - Parameters:
-    ///   - source: the link they came from; `nil` where they are this node's own.
-    ///   - isUrgent: whether they may use what is kept free for ops that must not be lost.
+    ///   - source: the link that the ops came from; `nil` for ops of this node.
+    ///   - isUrgent: whether the ops may use the part of the budget that is reserved for ops that must not be dropped.
     func forward(_ ops: ByteBuffer, from source: Link?, isUrgent: Bool = false) -> Forwarding {
         guard source?.forwarding.take(ops.readableBytes, isUrgent: isUrgent) ?? true else { return .sourceIsFull }
         guard buffered.take(ops.readableBytes, isUrgent: isUrgent) else {
@@ -192,7 +198,8 @@ final class Link: Sendable {
         return .done
     }
 
-    /// `size` bytes came that wait for another link to the same host; `false`, and nothing changed, where that is too much.
+    /// Reserves `size` bytes for an op that is passed to another link of the same host. Returns `false` if they exceed
+    /// a budget.
     func takePassing(_ size: Int, isUrgent: Bool) -> Bool {
         guard forwarding.take(size, isUrgent: isUrgent) else { return false }
         if buffered.take(size, isUrgent: isUrgent) { return true }
@@ -200,56 +207,58 @@ final class Link: Sendable {
         return false
     }
 
-    /// They wait no longer.
+    /// Releases bytes that ``takePassing(_:isUrgent:)`` has reserved.
     func givePassing(_ size: Int) {
         forwarding.give(size)
         buffered.give(size)
     }
 
-    /// Ends the link and all that runs over it.
+    /// Closes the link and ends its streams.
     func close(_ reason: AstraNetError) {
         eventLoop.execute { self.handler.value?.close(reason) }
     }
 
-    /// Closes the connection once all that was written to closed streams is out, at the latest at the deadline.
+    /// Closes the link after the queued bytes of closed streams are flushed, at the latest at the deadline.
     func finish(deadline: NIODeadline) {
         eventLoop.execute { self.handler.value?.finish(deadline: deadline) }
     }
 
-    /// The peer, once the handshake is done.
+    /// The peer; `nil` before the handshake is complete.
     var peer: LinkPeer? { isPeerKnown.load(ordering: .acquiring) ? knownPeer : nil }
 
-    /// The handshake is done.
+    /// Stores the peer when the handshake is complete.
     func learned(_ peer: LinkPeer) {
         guard !isPeerKnown.load(ordering: .relaxed) else { return }
         knownPeer = peer
         isPeerKnown.store(true, ordering: .releasing)
     }
 
-    /// Whether this node and `host` both have the ability over this link. Abilities end at the peer.
+    /// Whether this node and `host` both announced the ability on this link. Abilities do not apply to hosts behind a
+    /// router.
     func can(_ ability: Handshake.Ability, with host: HostID) -> Bool {
         peer?.can(ability, with: host) ?? false
     }
 
-    /// Takes no new streams from now on, and closes when it has none.
+    /// Makes the link take no new streams and close when it has none.
     func retire() {
         eventLoop.execute { self.handler.value?.retire() }
     }
 
-    /// The link that it was retired for is gone.
+    /// Makes a retired link usable again, because the link that replaced it is lost.
     func reinstate() {
         eventLoop.execute { self.handler.value?.reinstate() }
     }
 
-    /// The present on the event loop's clock, in nanoseconds.
+    /// The current time of the event loop's clock, in nanoseconds.
     var now: UInt64 { eventLoop.now.uptimeNanoseconds }
 
-    /// The moment of `instant` on the clock of the event loop.
+    /// Converts `instant` to the clock of the event loop.
     ///
-    /// Not inlined: the compiler does not know the size of an instant, and in an async function each one is an allocation.
+    /// Not inlined: the compiler does not know the size of an instant, so each instant in an async function is an
+    /// allocation.
     @inline(never)
     func deadline(_ instant: ContinuousClock.Instant?) -> NIODeadline? {
-        // Not a method of the surroundings, which would be copied for it.
+        // Not a method of `Surroundings`, because the call would copy it.
         instant.map { eventLoop.deadline(in: node.surroundings.now().duration(to: $0)) }
     }
 
@@ -277,27 +286,28 @@ final class Link: Sendable {
         eventLoop.scheduleTask(in: Self.patience) { self.flushIfPatienceIsOver() }
     }
 
-    /// Sends what has waited for others to leave with. Event loop only.
+    /// Flushes the ops that were deferred. Must be called on the event loop.
     func flushIfPatienceIsOver() {
         if outbox.withLockedValue({ $0.patienceIsOver() }) { handler.value?.flush() }
     }
 
-    /// Bytes of streams have left: what was said meanwhile must not wait for others.
+    /// Flushes deferred ops after bytes of streams were sent, because the peer may need these ops together with the
+    /// bytes.
     func hurryAfterBytes() {
         if outbox.withLockedValue({ $0.patienceIsPointless() }) { scheduleFlush() }
     }
 
-    /// In the event loop this comes after the current read, so that all its answers leave together.
+    /// Schedules a flush. On the event loop it runs after the current read, so that all answers are flushed together.
     private func scheduleFlush() {
         eventLoop.execute { self.handler.value?.flush() }
     }
 
     // MARK: - Announcements
 
-    /// Queues SERVICE or NO_SERVICE ahead of all DATA, or keeps in mind that it is to be said where the connection takes no more.
+    /// Queues SERVICE or NO_SERVICE ahead of all DATA. Holds the announcement back while the connection is full.
     ///
-    /// - Parameter isPatient: whether it matters only to what is said after it on this link, and so may wait for that; it leaves
-    ///   with the next tick where nothing is said.
+    /// - Parameter isPatient: whether the announcement may wait for the next op on this link. If no op comes, it is
+    ///   sent with the next tick.
     func announce(
         _ command: Command, _ name: String, at address: Address, to host: HostID = .peer, isPatient: Bool = false
     ) {
@@ -309,7 +319,7 @@ final class Link: Sendable {
         if needsFlush { scheduleFlush() }
     }
 
-    /// As ``announce(_:_:at:to:)`` for each of many services.
+    /// Announces many services as ``announce(_:_:at:to:isPatient:)`` does.
     func announce(_ command: Command, all services: some Sequence<(name: String, address: Address)>) {
         let needsFlush = outbox.withLockedValue { outbox -> Bool in
             guard !outbox.isClosed else { return false }
@@ -319,32 +329,33 @@ final class Link: Sendable {
         if needsFlush { scheduleFlush() }
     }
 
-    /// The connection takes no more: announcements are held until all is on its way again.
+    /// Holds announcements back, because the connection is full, until all of them have been sent.
     func holdAnnouncements() {
         outbox.withLockedValue { $0.hold() }
     }
 
-    /// How many announcements are held.
+    /// The number of announcements that are held back.
     var heldAnnouncements: Int { outbox.withLockedValue { $0.heldCount } }
 
-    // MARK: - The event loop's side
+    // MARK: - Called on the event loop
 
-    /// Begins a read. Ops that are queued from now on leave together at the next ``takeOutbound(into:isWritable:isJoined:)``.
+    /// Begins a read. Ops that are queued from now on are sent together at the next
+    /// ``takeOutbound(into:isWritable:isJoined:)``.
     func holdUntilReadEnds() {
         outbox.withLockedValue { $0.holdUntilReadEnds() }
     }
 
-    /// Takes the work for the event loop.
+    /// Takes the queued work for the event loop.
     func takeTurns() -> [Outbox.Turn] {
         outbox.withLockedValue { $0.takeTurns() }
     }
 
-    /// Takes all there is to send, but for held announcements only as many as go to the connection at once.
+    /// Takes everything that is to be sent, except that held announcements are taken in batches.
     ///
     /// - Parameters:
-    ///   - taken: gets it; empty before.
-    ///   - isWritable: whether the connection takes more; where it does not, they stay held.
-    ///   - isJoined: whether there is something else to leave with, for what waits for that.
+    ///   - taken: receives the ops and streams. It must be empty.
+    ///   - isWritable: whether the connection is writable. If not, announcements stay held.
+    ///   - isJoined: whether the caller has something else to send, so that deferred ops are sent with it.
     func takeOutbound(into taken: inout Outbox.Outbound, isWritable: Bool, isJoined: Bool) {
         let needsTimer = outbox.withLockedValue {
             $0.take(into: &taken, releasesHeld: isWritable, isJoined: isJoined)
@@ -352,19 +363,19 @@ final class Link: Sendable {
         if needsTimer { startFlushTimer() }
     }
 
-    /// Nothing can be sent any more.
+    /// Whether the link is closed for sending.
     var isClosed: Bool { outbox.withLockedValue { $0.isClosed } }
 
-    /// Whether DIALs wait to be taken.
+    /// Whether streams wait for their DIAL to be taken.
     var hasStreamsToOpen: Bool { outbox.withLockedValue { !$0.outbound.opening.isEmpty } }
 
-    /// Something waits to be taken that does not wait for others to leave with.
+    /// Whether ops are queued that are not deferred.
     var hasUrgentOutbound: Bool { outbox.withLockedValue { $0.isUrgent } }
 
-    /// Nothing waits to be taken.
+    /// Whether nothing is queued.
     var isOutboundEmpty: Bool { outbox.withLockedValue { $0.isEmpty } }
 
-    /// Refuses whatever comes from now on, and returns what was not sent.
+    /// Closes the link for sending. Returns what was not sent.
     func closeOutbound() -> Outbox.Outbound {
         outbox.withLockedValue { outbox in
             var closed = Outbox()
@@ -375,11 +386,11 @@ final class Link: Sendable {
     }
 }
 
-/// A link whose handshake is done.
+/// A link whose handshake is complete.
 struct LinkUp: Sendable {
     var link: Link
-    /// The host it leads to.
+    /// The host of the link.
     var peer: HostID
-    /// Whether another link led there already, so that this one will be closed.
+    /// Whether another link already led to the host, so that this one will be closed.
     var isRetired: Bool
 }

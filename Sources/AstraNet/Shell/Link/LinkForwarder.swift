@@ -1,10 +1,11 @@
 internal import NIOCore
 
-/// A router's work: ops for other hosts go to their links as they are. Belongs to the event loop of the link that they come from.
+/// The forwarding of a router: passes ops for other hosts unchanged to their links. Belongs to the event loop of the
+/// link that the ops come from.
 ///
-/// Pieces of a quarter of a read and more are passed on without a copy.
+/// Pieces of at least a quarter of a read are passed on without a copy.
 final class LinkForwarder {
-    /// Ops that are back to back in what was read and go to the same link, so that they leave as one piece.
+    /// Consecutive ops of a read that go to the same link and are forwarded as one piece.
     struct Run {
         fileprivate var way: Link?
         fileprivate var start = 0
@@ -13,9 +14,9 @@ final class LinkForwarder {
 
     private let node: NodeCore
     private let link: Link
-    /// Where ops for other hosts go, as far as this link has asked.
+    /// The links to other hosts that this link has looked up.
     private var routes: [HostID: Link] = [:]
-    /// With so many routes those whose link is closed are looked for.
+    /// At this number of routes, those of closed links are removed.
     private var sweepsAt = LinkForwarder.minimumSweepCount
 
     private static let minimumSweepCount = 64
@@ -25,14 +26,15 @@ final class LinkForwarder {
         self.link = link
     }
 
-    /// Takes an op for another host, which stands at `start..<end` of what was read.
+    /// Forwards an op for another host. The op is at `range` of the read bytes.
     ///
-    /// - Returns: why the link must be closed; `nil` as a rule.
+    /// - Returns: the reason why the link must be closed; usually `nil`.
     func take(
         _ op: Op, at range: Range<Int>, of bytes: ByteBuffer, from peer: LinkPeer, _ run: inout Run
     ) -> AstraNetError? {
         let host = op.header.destination.host
-        // No peer speaks for others behind a router, and abilities end at it.
+        // The source must be the peer itself. Abilities such as larger payloads end at the peer (`docs/protocol.md`
+        // §3).
         guard op.header.source.host == peer.host, op.payload.readableBytes <= Op.maximumPayload else { return nil }
         guard let way = way(to: host) else {
             if node.configuration.role == .router, op.header.command != .rst {
@@ -49,15 +51,15 @@ final class LinkForwarder {
         return failure
     }
 
-    /// Hands over what has been collected.
+    /// Forwards the collected ops.
     ///
-    /// - Returns: why the link must be closed; `nil` as a rule.
+    /// - Returns: the reason why the link must be closed; usually `nil`.
     func finish(_ run: inout Run, of bytes: ByteBuffer) -> AstraNetError? {
         guard let way = run.way, let slice = bytes.getSlice(at: run.start, length: run.end - run.start) else {
             return nil
         }
         run.way = nil
-        // A slice holds on to all that was read, so what is a small part of that is copied.
+        // A slice keeps the memory of the whole read, so small pieces are copied.
         let ops = slice.readableBytes >= bytes.storageCapacity / 4 ? slice : ByteBuffer(copying: slice)
         switch way.forward(ops, from: link) {
         case .done: break
@@ -67,7 +69,7 @@ final class LinkForwarder {
         return nil
     }
 
-    /// The link is gone.
+    /// Drops all routes, because the link is closed.
     func end() {
         routes = [:]
     }
@@ -77,15 +79,15 @@ final class LinkForwarder {
         let found = node.route(from: link, to: host)
         routes[host] = found
         if routes.count >= sweepsAt {
-            // Hosts come and go, and a route to one that has gone is never asked for again.
+            // Hosts come and go, and the route to a lost host is never looked up again.
             routes = routes.filter { !$0.value.isClosed }
             sweepsAt = max(Self.minimumSweepCount, 2 * routes.count)
         }
         return found
     }
 
-    /// The link to the destination has as much to send as it may: the streams whose bytes come now fail at both ends, the
-    /// others go on. What is no stream's bytes keeps its place behind those, or a stream could seem to end before them.
+    /// Handles ops that exceed the budget of the destination's link. Streams whose DATA is among them fail at both
+    /// ends. Other ops are queued as urgent in their order, because an end must not overtake DATA.
     private func refuse(_ ops: ByteBuffer, to way: Link) -> AstraNetError? {
         var ops = ops
         var failed: Set<StreamTable.Key> = []
@@ -104,9 +106,9 @@ final class LinkForwarder {
             }
             switch way.forward(urgent, from: link, isUrgent: true) {
             case .done, .closed: break
-            // A peer that heeds credit does not come here, and with anything less than its end some stream would wait for ever.
-            case .sourceIsFull: return AstraNetError(.limitReached, "the peer sends more than others take")
-            case .full: way.close(AstraNetError(.limitReached, "too much waits for the peer"))
+            // A peer that respects credit does not get here. Without a full stop some stream would wait for ever.
+            case .sourceIsFull: return AstraNetError(.limitReached, "the peer sends more than other nodes take")
+            case .full: way.close(AstraNetError(.limitReached, "the peer does not take the bytes to be forwarded"))
             }
         }
         return nil
@@ -116,13 +118,13 @@ final class LinkForwarder {
         do {
             return try ops.readOp()
         } catch {
-            preconditionFailure("it was read once already: \(error)")
+            preconditionFailure("the ops were decoded before: \(error)")
         }
     }
 }
 
 extension ByteBuffer {
-    /// The same bytes in a place of their own.
+    /// Copies `bytes` to a buffer of its own.
     init(copying bytes: ByteBuffer) {
         self = ByteBufferAllocator().buffer(capacity: bytes.readableBytes)
         bytes.withUnsafeReadableBytes { source in

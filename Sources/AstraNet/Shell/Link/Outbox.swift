@@ -1,12 +1,13 @@
 internal import DequeModule
 internal import NIOCore
 
-/// What waits for a link's event loop to be sent.
+/// The ops, streams and work that wait for a link's event loop.
 ///
-/// Announcements are ops like others for as long as the connection takes them. While it takes no more they are held as what the
-/// peer is to hear in the end, which cannot grow beyond the number of services, and leave in pieces once it takes more.
+/// While the connection is writable, announcements are queued as ops. While it is full, they are held in a table with
+/// the latest state of each service, so that they cannot take more memory than there are services. They are sent in
+/// batches when the connection is writable again.
 struct Outbox {
-    /// So many bytes of announcements go to the connection at once.
+    /// The maximum number of bytes of announcements that are passed to the connection at a time: 256 KiB.
     private static let announcementBatch = 256 * 1_024
 
     /// Work for the event loop at the end of a read.
@@ -16,26 +17,26 @@ struct Outbox {
         case run(@Sendable () -> Void)
     }
 
-    /// What the event loop takes at once.
+    /// Everything that the event loop takes at once.
     struct Outbound {
-        /// Whole ops that go ahead of all DATA.
+        /// Complete ops that are sent ahead of all DATA.
         var control = ByteBuffer()
-        /// Dialled and pushed streams whose DIAL must go out, in their order.
+        /// Dialled and pushed streams whose DIAL is to be sent, in order.
         var opening: [Stream] = []
-        /// Streams whose delegate is to be called, and other work for the event loop.
+        /// Streams whose delegate is to be called, and other work for the event loop, in order.
         var turns: [Turn] = []
         /// Streams with bytes, credit or an ending to send.
         var dirty: [Stream] = []
-        /// Whole ops from other links, in their order.
+        /// Complete ops from other links, in order.
         var forwarded: Deque<Link.Forwarded> = []
-        /// Some announcements are still held: they go ahead of all DATA that is taken with this.
+        /// Whether announcements are still held. They must be sent ahead of all DATA that is taken with this.
         var isBehind = false
 
         var isEmpty: Bool {
             control.readableBytes == 0 && opening.isEmpty && turns.isEmpty && dirty.isEmpty && forwarded.isEmpty
         }
 
-        /// Empties the lists of streams and work, after the event loop has taken what was in them.
+        /// Empties the lists after the event loop has taken their elements.
         mutating func emptyLists() {
             opening.empty()
             turns.empty()
@@ -46,28 +47,28 @@ struct Outbox {
 
     var outbound = Outbound()
     var isClosed = false
-    /// The event loop has been told.
+    /// Whether a flush is scheduled on the event loop.
     private var isScheduled = false
-    /// There is nothing but control ops that wait for others to leave with.
+    /// Whether the outbox contains only deferred control ops.
     private var isDeferred = true
-    /// The timer runs that ends their wait.
+    /// Whether the timer that flushes deferred ops runs.
     private var hasFlushTimer = false
-    /// The timer is to be started if they do not leave when the event loop looks at them next.
+    /// Whether that timer must be started if the deferred ops are not sent by the scheduled flush.
     private var needsFlushTimer = false
-    /// Announcements are held: the connection takes no more, or what was held is not all on its way yet.
+    /// Whether announcements are held, because the connection is full or not all of them have been sent since then.
     private var isHolding = false
-    /// Later than those in ``Outbound/control``.
+    /// Held announcements. They are newer than those in ``Outbound/control``.
     private var held = HeldAnnouncements()
 
     var isEmpty: Bool { outbound.isEmpty && held.isEmpty }
 
-    /// Whether there is something that does not wait for others to leave with.
+    /// Whether something is queued that is not deferred.
     var isUrgent: Bool { !isDeferred && !outbound.isEmpty }
 
-    /// How many announcements are held.
+    /// The number of held announcements.
     var heldCount: Int { held.count }
 
-    /// Something was put in. Whether the event loop must be told.
+    /// Records that something was queued. Returns whether the caller must schedule a flush.
     mutating func mustTell() -> Bool {
         isDeferred = false
         guard !isScheduled else { return false }
@@ -75,14 +76,15 @@ struct Outbox {
         return true
     }
 
-    /// A read has begun: everything leaves at its end, and the event loop need not be told.
+    /// Records that a read has begun. A flush follows at its end, so none need be scheduled.
     mutating func holdUntilReadEnds() {
         isScheduled = true
     }
 
-    /// A control op was put in that may wait for others to leave with. Returns whether the caller must start the timer that ends
-    /// the wait (``Link/patience``). While the event loop is told, it decides that when it has looked at what there is: as a rule
-    /// the op leaves then.
+    /// Records that a deferred control op was queued. Returns whether the caller must start the timer of
+    /// ``Link/patience``.
+    ///
+    /// If a flush is scheduled, that flush decides about the timer, because it usually sends the op.
     mutating func mustWatch() -> Bool {
         guard isDeferred, !hasFlushTimer else { return false }
         hasFlushTimer = !isScheduled
@@ -90,21 +92,21 @@ struct Outbox {
         return hasFlushTimer
     }
 
-    /// What waited has waited long enough. Whether there is something to send.
+    /// Ends the delay of deferred ops. Returns whether there is something to send.
     mutating func patienceIsOver() -> Bool {
         hasFlushTimer = false
         if outbound.control.readableBytes > 0 { isDeferred = false }
         return !isDeferred
     }
 
-    /// Bytes have left, and a control op was put in meanwhile that may have to be known with them. Whether the event loop must be
-    /// told.
+    /// Ends the delay of deferred ops after bytes were sent, because the peer may need these ops together with the
+    /// bytes. Returns whether the caller must schedule a flush.
     mutating func patienceIsPointless() -> Bool {
         guard isDeferred, outbound.control.readableBytes > 0 else { return false }
         return mustTell()
     }
 
-    /// SERVICE or NO_SERVICE.
+    /// Queues or holds a SERVICE or NO_SERVICE.
     mutating func announce(_ command: Command, _ name: String, at address: Address, to host: HostID) {
         if !isHolding, outbound.control.readableBytes < Self.announcementBatch {
             return outbound.control.writeService(command, name, at: address, to: host)
@@ -114,12 +116,12 @@ struct Outbox {
         if command == .service { held.offered(subject) } else { held.withdrawn(subject) }
     }
 
-    /// The connection takes no more.
+    /// Holds announcements from now on, because the connection is full.
     mutating func hold() {
         isHolding = true
     }
 
-    /// Takes the work for the event loop.
+    /// Takes the queued work for the event loop.
     mutating func takeTurns() -> [Turn] {
         guard !outbound.turns.isEmpty else { return [] }
         var taken: [Turn] = []
@@ -127,12 +129,12 @@ struct Outbox {
         return taken
     }
 
-    /// Takes all there is, but for held announcements, and nothing where all of it may wait.
+    /// Takes everything except held announcements. Takes nothing if all of it may wait.
     ///
     /// - Parameters:
-    ///   - taken: gets what is taken. It is empty, and its memory is used for what is put in from now on.
-    ///   - releasesHeld: whether the connection takes more: then as many of those as go to it at once come along.
-    ///   - isJoined: whether there is something else to leave with.
+    ///   - taken: receives the content. It must be empty, and its memory is used for what is queued next.
+    ///   - releasesHeld: whether the connection is writable, so that one batch of held announcements is taken too.
+    ///   - isJoined: whether the caller has something else to send, so that deferred ops are sent with it.
     /// - Returns: whether the caller must start the timer for what still waits.
     mutating func take(into taken: inout Outbound, releasesHeld: Bool, isJoined: Bool) -> Bool {
         isScheduled = false
@@ -154,10 +156,10 @@ struct Outbox {
 }
 
 extension Array {
-    /// Removes all elements. Keeps the memory for the next round if it holds at most 128 elements.
+    /// Removes all elements. Keeps the memory if it holds at most 128 elements.
     mutating func empty() {
         guard capacity <= 128 else { return self = [] }
-        // For a few elements this takes a third of the instructions of `removeAll(keepingCapacity: true)`.
+        // For few elements this takes a third of the instructions of `removeAll(keepingCapacity: true)`.
         while popLast() != nil {}
     }
 }

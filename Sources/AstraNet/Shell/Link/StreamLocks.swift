@@ -1,15 +1,16 @@
 internal import Synchronization
 
-/// The locks that guard the streams of a link. Streams share them: there are never more streams at work at a time than threads.
+/// The locks of the streams of a link. The streams share 64 locks, because only as many streams as threads are accessed
+/// at a time.
 struct StreamLocks: ~Copyable, Sendable {
     #if DEBUG
-        /// One, so that taking the lock of a second stream inside that of a first is found every time.
+        /// A single lock, so that taking the lock of a second stream inside that of a first one is always found.
         private typealias Locks = InlineArray<1, PaddedLock>
     #else
         private typealias Locks = InlineArray<64, PaddedLock>
     #endif
 
-    /// Alone on its cache line, so that threads that take different locks do not slow each other down.
+    /// A lock on its own cache line, so that threads that take different locks do not slow each other down.
     private struct PaddedLock: ~Copyable, Sendable {
         let mutex = Mutex(())
         private let padding = InlineArray<15, UInt32>(repeating: 0)
@@ -17,12 +18,12 @@ struct StreamLocks: ~Copyable, Sendable {
 
     private let locks = Locks { _ in PaddedLock() }
 
-    /// Runs `body` under the lock of a stream.
+    /// Runs `body` under the lock of `stream`.
     @inline(__always)
     func withLock<Value>(of stream: Stream, _ body: () -> Value) -> Value {
-        // Both ends count their ports up, so neighbours do not share a lock.
+        // Port numbers count up at both ends, so consecutive streams do not share a lock.
         let index = Int(truncatingIfNeeded: (stream.localPort ^ stream.remoteAddress.port) % UInt32(locks.count))
-        // Not `withLock`: its closure is not inlined, which takes as many instructions as the lock.
+        // `withLock` is not used: its closure is not inlined, which costs as many instructions as the lock.
         locks[index].mutex._unsafeLock()
         defer { locks[index].mutex._unsafeUnlock() }
         return body()

@@ -1,13 +1,13 @@
-/// What an op's addresses name.
+/// An object that ops refer to by a key of addresses.
 protocol AddressedByOps: AnyObject {
     var key: StreamTable.Key { get }
 }
 
-/// Streams by what names them, eight bytes for each place: the name is looked up in the stream itself.
+/// A hash table of streams by key, with 8 bytes for each slot. The key is stored only in the stream.
 ///
-/// Open addressing with linear probing. Peers choose the names, so where one belongs comes from a hash with a secret key.
+/// It uses open addressing with linear probing. Peers choose the keys, so the hash has a secret key.
 struct StreamSlots<Stream: AddressedByOps> {
-    /// A power of two of places, of which at most three in four are taken: there is always an empty one to end a search.
+    /// The slots, a power of two. At most three in four are used, so that each search ends at an empty slot.
     private var slots: [Stream?] = []
     private(set) var count = 0
     private let key = SlotKey()
@@ -19,7 +19,7 @@ struct StreamSlots<Stream: AddressedByOps> {
         return slots[slot(of: key)]
     }
 
-    /// - Returns: the stream whose place it took.
+    /// - Returns: the stream with the same key that it replaced.
     @discardableResult
     mutating func insert(_ stream: Stream) -> Stream? {
         if (count + 1) * 4 > slots.count * 3 { resize(to: max(Self.minimumSlots, slots.count * 2)) }
@@ -35,7 +35,7 @@ struct StreamSlots<Stream: AddressedByOps> {
         var gap = slot(of: key)
         guard slots[gap] != nil else { return }
         count -= 1
-        // Those behind it move up until there is one that is nearer to where it belongs than the gap.
+        // Moves later streams into the gap, unless a stream's home slot is behind the gap.
         let mask = slots.count - 1
         var next = (gap + 1) & mask
         while let stream = slots[next] {
@@ -47,13 +47,13 @@ struct StreamSlots<Stream: AddressedByOps> {
             next = (next + 1) & mask
         }
         slots[gap] = nil
-        // A link that had a million streams once does not keep their places.
+        // Shrinks, so that a link that once had a million streams does not keep their slots.
         if slots.count > Self.minimumSlots, count * 8 < slots.count { resize(to: slots.count / 4) }
     }
 
     var all: some Sequence<Stream> { slots.lazy.compactMap { $0 } }
 
-    /// Where the stream with this name is, or else the empty place where it would be.
+    /// Returns the slot of the stream with this key, or the empty slot where it belongs.
     private func slot(of key: StreamTable.Key) -> Int {
         let mask = slots.count - 1
         var slot = self.key.hash(of: key) & mask
@@ -70,14 +70,14 @@ struct StreamSlots<Stream: AddressedByOps> {
     }
 }
 
-/// The secret key of the hash of names, and the hash: two multiplications whose halves are folded, as in wyhash. `Hasher` takes
-/// ten times as many instructions, and each op looks up its stream.
+/// A secret key and the hash of stream keys. The hash is two multiplications with folded halves, as in wyhash. `Hasher`
+/// takes ten times as many instructions, and each op looks its stream up.
 private struct SlotKey {
     private let host: UInt64
     private let ports: UInt64
     private let multiplier: UInt64
 
-    /// Derives the key from the standard library's, which is drawn anew in each process. A simulation fixes that one.
+    /// Derives the key from the standard library's seed, which is new in each process. The simulation fixes that seed.
     init() {
         func word(_ index: Int) -> UInt64 { UInt64(truncatingIfNeeded: index.hashValue) }
         host = word(0)
