@@ -1,18 +1,18 @@
 internal import Logging
 internal import NIOCore
 
-/// The event loop's side of a link: decodes ops, feeds ``LinkMachine``, and performs its actions.
+/// The channel handler of a link. It decodes ops, passes them to ``LinkMachine`` and performs its actions.
 ///
-/// Lives on one event loop and is never touched from elsewhere; other threads speak to it through ``Link``.
+/// It may be used only on its event loop. Other threads use ``Link``.
 ///
-/// Its variables have no run-time check for overlapping accesses, which took 6 % of the instructions of a request.
-/// Accesses do not overlap:
-/// - All of them are made on the event loop.
+/// The exclusivity checks of its variables are off, because they took 6 % of the instructions of a request. Accesses do
+/// not overlap:
+/// - All of them are on the event loop.
 /// - A mutating method of ``LinkMachine`` calls no code outside the machine.
-/// - ``LinkWriter/pack(isWritable:_:)`` changes the machine in place and does not call this handler. Its effects on streams and
-///   links reach the handler in a later turn, through `EventLoop.execute`.
-/// - NIO may call this handler again inside ``write(to:)``, when a write fails or the connection becomes writable. No variable
-///   is being changed at that point.
+/// - ``LinkWriter/pack(isWritable:_:)`` changes the machine in place and does not call this handler. Its effects on
+///   streams and links reach the handler in a later turn, through `EventLoop.execute`.
+/// - NIO may call this handler again inside ``write(to:)``, when a write fails or the connection becomes writable. No
+///   variable is being changed at that point.
 final class LinkHandler: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
@@ -29,9 +29,9 @@ final class LinkHandler: ChannelInboundHandler {
     private let forwarder: LinkForwarder
     @exclusivity(unchecked) private var context: ChannelHandlerContext?
     @exclusivity(unchecked) private var ticks: RepeatedTask?
-    /// Earliest time at which an unsent answer of this read was made, on the event loop's clock in nanoseconds.
+    /// The time at which the oldest unsent answer of this read was made, in nanoseconds of the event loop's clock.
     @exclusivity(unchecked) private var answersBegan: UInt64 = 0
-    /// Completed when the link is up, failed when it goes before that.
+    /// Succeeds when the handshake is complete. Fails when the link closes before that.
     private let up: EventLoopPromise<LinkUp>
 
     init(link: Link, up: EventLoopPromise<LinkUp>) {
@@ -84,13 +84,13 @@ final class LinkHandler: ChannelInboundHandler {
         case .removeOffer(let offer):
             node.remove(offer, from: link)
         case .logRefusedOffer(let name):
-            log.warning("too many services on one link, the newest are ignored", metadata: ["service": "\(name)"])
+            log.warning("service ignored: too many services on this link", metadata: ["service": "\(name)"])
         case .takeDial(let op, let peer):
             closingOnFailure { () throws(AstraNetError) in try streams.takeDial(op, from: peer) }
         case .takeShared(let header, let place, let peer):
             closingOnFailure { () throws(AstraNetError) in try streams.takeShared(header, place, from: peer) }
         case .sendTaken(let count):
-            // At the latest a millisecond later: credit leaves about as often.
+            // TAKEN may wait, because credit also returns about once per millisecond.
             let header = betweenEnds(.taken)
             link.sendControlPatiently { $0.writeOp(header, number: count) }
         case .loseRoute(let host):
@@ -128,7 +128,7 @@ final class LinkHandler: ChannelInboundHandler {
         log.debug("link closed", metadata: ["reason": "\(reason)"])
     }
 
-    /// The header of an op between the two ends of the link, and no streams of theirs.
+    /// Returns the header of an op between the two nodes of the link that belongs to no stream.
     private func betweenEnds(_ command: Command) -> OpHeader {
         OpHeader(command, to: Address(host: .peer, port: 0), from: node.address(port: 0))
     }
@@ -162,9 +162,9 @@ final class LinkHandler: ChannelInboundHandler {
         perform(machine.joined(isWelcome: result != nil, now: link.now))
     }
 
-    /// Waits until all that was written has left.
+    /// Waits until everything that was written before has been sent.
     private func awaitWritten() {
-        // The promise of a write comes after all that was written before it.
+        // NIO completes the promise of a write after all earlier writes.
         context?.writeAndFlush(wrapOutboundOut(ByteBuffer())).whenComplete { [link] _ in
             guard let handler = link.handler.value else { return }
             handler.perform(handler.machine.written())
@@ -180,7 +180,7 @@ final class LinkHandler: ChannelInboundHandler {
         link.eventLoop.scheduleTask(deadline: deadline) { [link] in link.handler.value?.close(reason) }
     }
 
-    /// Ends all that runs over the link, and takes it out of what the node knows.
+    /// Ends all streams of the link, and removes the link from the node.
     private func end(_ reason: AstraNetError) {
         ticks?.cancel()
         ticks = nil
@@ -198,25 +198,25 @@ final class LinkHandler: ChannelInboundHandler {
 
     // MARK: - Events of the node
 
-    /// Ends the link and all that runs over it.
+    /// Closes the link and ends its streams.
     func close(_ reason: AstraNetError) {
         perform(machine.close(reason))
     }
 
-    /// Closes the link once all that was written to closed streams is out, at the latest at the deadline.
+    /// Closes the link after the queued bytes of closed streams are flushed, at the latest at the deadline.
     func finish(deadline: NIODeadline) {
         perform(machine.finish(deadline: deadline.uptimeNanoseconds))
     }
 
-    /// Takes no new streams, and closes when it has none: another link leads to the same host.
+    /// Makes the link take no new streams and close when it has none, because another link leads to the same host.
     func retire() { machine.retire() }
 
-    /// The link that it was retired for is gone.
+    /// Makes a retired link usable again, because the link that replaced it is lost.
     func reinstate() { machine.reinstate() }
 
-    /// Takes an op that came over another link to the same host.
+    /// Handles an op that arrived on another link to the same host.
     ///
-    /// - Returns: whether it is for a stream of this link.
+    /// - Returns: whether it belongs to a stream of this link.
     func takeFromSibling(_ op: Op) -> Bool {
         guard let peer = machine.peer else { return false }
         do throws(AstraNetError) {
@@ -236,17 +236,18 @@ final class LinkHandler: ChannelInboundHandler {
         perform(machine.tick(now: link.now, buffered: bufferedBytes, isUsed: isUsed))
         streams.failOverdue()
         streams.wakeAll()
-        // Last: what is sent may begin waits that are later than this tick's time.
+        // This comes last: the flush may start waits that begin after the time of this tick.
         link.flushIfPatienceIsOver()
     }
 
-    /// The bytes that a full connection holds; `nil` if it is not full, or cannot tell.
+    /// The number of bytes that a full connection buffers; `nil` if the connection is not full or the number is
+    /// unknown.
     private var bufferedBytes: Int? {
         guard let context, !context.channel.isWritable else { return nil }
         do {
             return try context.channel.syncOptions?.getOption(.bufferedWritableBytes)
         } catch {
-            // Whether such a connection makes progress is judged by whether it can be written to.
+            // Without the number, the link's progress is judged by the connection's writability.
             return nil
         }
     }
@@ -280,7 +281,8 @@ final class LinkHandler: ChannelInboundHandler {
     }
 
     func handlerRemoved(context: ChannelHandlerContext) {
-        // A connection that was never established has not become inactive either. Why, the code that connects is told.
+        // A connection that was never established does not become inactive. For a dialled link, the dialling code
+        // reports the error.
         if let closeReason {
             up.fail(closeReason)
         } else if !link.isDialled {
@@ -291,7 +293,7 @@ final class LinkHandler: ChannelInboundHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        close(AstraNetError(.linkLost, "the connection to the peer broke: \(error)"))
+        close(AstraNetError(.linkLost, "the connection to the peer failed: \(error)"))
     }
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
@@ -308,7 +310,7 @@ final class LinkHandler: ChannelInboundHandler {
     // MARK: - Reading
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        // What comes while the link is drained is thrown away.
+        // Bytes that arrive while the link drains are dropped.
         guard machine.isOpen else { return }
         var bytes = unwrapInboundIn(data)
         machine.received(now: link.now)
@@ -320,19 +322,19 @@ final class LinkHandler: ChannelInboundHandler {
             }
             try takeOps(from: &bytes)
             if link.memory != nil { perform(machine.readEnded()) }
-            // No code would give back what is counted of a link that is gone.
+            // A closed link has already released its bytes in the budget, so nothing must be counted after that.
             if machine.isOpen { try reader.keep(bytes) }
         } catch {
             if error.code == .protocolViolation {
-                log.warning("peer broke the protocol", metadata: ["error": "\(error)"])
+                log.warning("protocol violation by the peer", metadata: ["error": "\(error)"])
             }
             close(error)
         }
     }
 
-    /// Takes all ops that are whole.
+    /// Handles all complete ops.
     private func takeOps(from bytes: inout ByteBuffer) throws(AstraNetError) {
-        // Slices are taken from this one: of what is behind the reader index there are none.
+        // Pieces are sliced from this copy, because `bytes` loses what is before its reader index.
         let whole = bytes
         var run = LinkForwarder.Run()
         defer {
@@ -356,40 +358,41 @@ final class LinkHandler: ChannelInboundHandler {
 
     func channelReadComplete(context: ChannelHandlerContext) {
         wakeStreams()
-        // What was woken here says what it has to say now, and it leaves with the rest.
+        // The tasks that this read has resumed run now, so that what they send leaves with the other answers.
         node.executor.runWaiting(on: link.tasks) { self.flushIfDue() }
         flush()
         context.fireChannelReadComplete()
     }
 
-    /// Wakes the streams that the last turn left over, and sends what they queue.
+    /// Wakes the streams that the last turn did not reach, and sends what they queue.
     func takeTurn() {
         wakeStreams()
         flush()
     }
 
-    /// Wakes the streams that have news. Sends their answers every ``answerTime``.
+    /// Wakes the streams that have events. Sends their answers every ``answerTime``.
     private func wakeStreams() {
         answersBegan = link.now
         streams.wakeAll { self.flushIfDue() }
     }
 
-    /// Time after which answers are sent although more streams are still to be woken: 10 µs. The peer works on them meanwhile.
+    /// The time after which answers are sent although more streams are still to be woken: 10 µs. The peer processes
+    /// them in the meantime.
     private static let answerTime: UInt64 = 10_000
 
-    /// Sends the answers that have waited for ``answerTime``.
+    /// Sends the answers that are older than ``answerTime``.
     private func flushIfDue() {
         let now = link.now
         guard now &- answersBegan > Self.answerTime, link.hasUrgentOutbound else { return }
         answersBegan = now
         flush()
-        // Later ops wait again, so that a flush that comes soon sends them together.
+        // Later ops are deferred again, so that the next flush sends them together.
         link.holdUntilReadEnds()
     }
 
     // MARK: - Writing
 
-    /// Calls the delegates that other threads want to be called, and sends what there is, up to what the connection takes.
+    /// Does the queued work of other threads, then sends everything that the connection takes.
     func flush() {
         streams.mustTake(link.takeTurns())
         streams.wakeAll()
@@ -400,7 +403,7 @@ final class LinkHandler: ChannelInboundHandler {
         if round.size > 0 { write(to: context) }
         guard isWritable else {
             perform(machine.wroteWhileFull(round.size))
-            // What other threads asked for since the turns were taken does not wait until the connection takes more.
+            // Work that other threads have queued in the meantime must not wait until the connection is writable.
             return streams.wakeAll()
         }
         if round.size > 0 { machine.wrote(now: link.now, isStalled: !channel.isWritable) }
@@ -410,7 +413,7 @@ final class LinkHandler: ChannelInboundHandler {
         }
         if round.hasStreams { link.hurryAfterBytes() }
         streams.wakeAll()
-        // Streams that have not been woken may have bytes to send.
+        // Streams that have not been woken yet may have bytes to send.
         if round.isFlushing, !writer.hasBacklog, !streams.hasLingering, !streams.hasToWake, link.isOutboundEmpty {
             perform(machine.flushed())
         }
@@ -424,9 +427,12 @@ final class LinkHandler: ChannelInboundHandler {
         writer.reuse(buffers)
     }
 
-    /// Sends what is left in another round, after what else the event loop was told to do; a full connection tells when it takes
-    /// more. What comes in waits until then: a loop does all that it was told, what it is told meanwhile included, before it looks
-    /// at its sockets. It is not for long: without credit that comes in, streams have nothing left to send.
+    /// Schedules another round for what is left. If the connection is full, its writability event starts the next round
+    /// instead.
+    ///
+    /// An event loop runs all executed closures, including new ones, before it polls its sockets. So nothing is read
+    /// between the rounds. This does not last long: without new credit from the peer, the streams run out of bytes to
+    /// send.
     private func flushAgain(_ context: ChannelHandlerContext) {
         guard context.channel.isWritable else { return }
         context.eventLoop.execute { [link] in link.handler.value?.flush() }

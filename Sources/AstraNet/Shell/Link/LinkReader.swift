@@ -1,26 +1,27 @@
 internal import NIOCore
 
-/// The part of an op whose rest has not come, and what the node counts of it. Belongs to the event loop of its link.
+/// The received part of an incomplete op, and its share of the buffer budget. Belongs to the event loop of its link.
 ///
-/// Its variables are exempt from the run-time check for overlapping accesses (see ``LinkHandler``). No accesses overlap: all are
-/// made on the event loop, and no other code is called while one of them is changed in place.
+/// The exclusivity checks of its variables are off (see ``LinkHandler``). Accesses do not overlap: all are on the event
+/// loop, and no other code is called while a variable is changed in place.
 final class LinkReader {
     private let link: Link
     @exclusivity(unchecked) private var part = ByteBuffer()
-    /// How many bytes of it the link's budget holds.
+    /// The number of its bytes that are reserved in the link's budget.
     @exclusivity(unchecked) private var counted = 0
 
     init(_ link: Link) {
         self.link = link
     }
 
-    /// Whether a part of an op has come.
+    /// Whether there is a part of an op.
     var hasPart: Bool { part.readableBytes > 0 }
 
-    /// Moves what is missing of the op that is cut, and no more than that: the ops behind it can be taken where they lie.
+    /// Moves the missing bytes of the incomplete op from `bytes`, and no more. The ops after it can then be decoded
+    /// without a copy.
     ///
-    /// - Returns: the op once it is whole, `nil` before.
-    /// - Throws: ``AstraNetError`` with code `protocolViolation`, or `limitReached` if the node cannot hold more.
+    /// - Returns: the complete op; `nil` while bytes are missing.
+    /// - Throws: ``AstraNetError`` with code `protocolViolation`, or `limitReached` if the node may not buffer more.
     func join(from bytes: inout ByteBuffer, payloadLimit: Int) throws(AstraNetError) -> ByteBuffer? {
         while true {
             let missing = try part.missingOfOp(maximumPayload: payloadLimit)
@@ -36,19 +37,19 @@ final class LinkReader {
         return op
     }
 
-    /// Keeps what is left of a read. Called once for each read, also if nothing is left.
+    /// Keeps the rest of a read. Called once for each read, even if nothing is left.
     ///
-    /// - Throws: ``AstraNetError`` with code `limitReached` if the node cannot hold it.
+    /// - Throws: ``AstraNetError`` with code `limitReached` if the node may not buffer it.
     func keep(_ rest: ByteBuffer) throws(AstraNetError) {
         if rest.readableBytes > 0 {
-            // A copy, so that the few bytes of a split op do not pin the whole read.
+            // A copy, so that the few bytes of an incomplete op do not keep the memory of the whole read.
             part = link.channel.allocator.buffer(capacity: rest.readableBytes)
             part.writeImmutableBuffer(rest)
         }
         try count(isSame: false)
     }
 
-    /// Gives back what is counted.
+    /// Releases the reserved bytes.
     func end() {
         part = ByteBuffer()
         link.halfOp.become(0, now: link.now, isSame: false)
@@ -56,9 +57,9 @@ final class LinkReader {
         counted = 0
     }
 
-    /// What is left of a read counts as what peers make this node hold.
+    /// Updates the bytes that are reserved in the link's budget.
     ///
-    /// - Parameter isSame: whether it is of the op of which something was left before.
+    /// - Parameter isSame: whether the bytes belong to the same op as before.
     private func count(isSame: Bool) throws(AstraNetError) {
         let more = part.readableBytes - counted
         guard more != 0 || counted > 0 else { return }

@@ -3,26 +3,28 @@ internal import Logging
 internal import NIOConcurrencyHelpers
 internal import NIOCore
 
-/// The streams of a link: answers dials, passes other ops to the state machine of their stream, performs its actions, and wakes the
-/// tasks and delegates that wait for them. Belongs to the event loop of its link.
+/// The streams of a link. Belongs to the event loop of its link.
 ///
-/// Its variables are exempt from the run-time check for overlapping accesses (see ``LinkHandler``). No accesses overlap: all are
-/// made on the event loop, and each ends before code of another type is called. ``StreamTable`` calls nothing but
-/// `Stream.withStorage`, whose bodies may not call out, and a waiter or a delegate is called after it was taken out of ``toWake``.
+/// It answers dials, passes other ops to the state machine of their stream, performs its actions, and wakes the tasks
+/// and delegates of the streams.
+///
+/// The exclusivity checks of its variables are off (see ``LinkHandler``). Accesses do not overlap: all are on the event
+/// loop, and each ends before code of another type is called. ``StreamTable`` calls only `Stream.withStorage`, whose
+/// bodies must not call other code. A waiter or a delegate is called after it was removed from ``toWake``.
 final class LinkStreams {
     private let node: NodeCore
     private let link: Link
     @exclusivity(unchecked) var log: Logger
     @exclusivity(unchecked) private var table = StreamTable()
-    /// Streams whose tasks and delegates are to be told of events, and other work, at the end of the read.
+    /// Streams whose tasks and delegates are to be woken, and other work, at the end of the read.
     @exclusivity(unchecked) private var toWake = Deque<Outbox.Turn>()
-    /// ``wakeAll()`` runs.
+    /// Whether ``wakeAll()`` runs.
     @exclusivity(unchecked) private var isWaking = false
-    /// The streams that are still to be woken have a turn of their own.
+    /// Whether another turn is scheduled for the streams that are still to be woken.
     @exclusivity(unchecked) private var isTurnScheduled = false
-    /// The link is gone.
+    /// Whether the link is closed.
     @exclusivity(unchecked) private var hasEnded = false
-    /// How much larger than the protocol's the windows of all streams are, in bytes.
+    /// The sum of the bytes by which the streams' windows exceed the protocol's initial window.
     @exclusivity(unchecked) private var extraWindow = 0
 
     init(_ link: Link, log: Logger) {
@@ -31,19 +33,21 @@ final class LinkStreams {
         self.log = log
     }
 
-    /// How many streams there are.
+    /// The number of streams.
     var count: Int { table.count }
 
-    /// Whether some closed stream still has bytes to send.
+    /// Whether a closed stream has bytes to send.
     var hasLingering: Bool { table.hasLingering }
 
-    /// The stream with this name.
+    /// Returns the stream with this key.
     subscript(key: StreamTable.Key) -> Stream? { table[key] }
 
     // MARK: - Beginning and end
 
-    /// Knows a stream of this node from now on, whose DIAL leaves. Returns `false`, and fails the stream, if an old stream has its
-    /// port: port numbers have wrapped around.
+    /// Adds a stream of this node whose DIAL is about to be sent.
+    ///
+    /// - Returns: `false`, after failing the stream, if an old stream has its port because port numbers have wrapped
+    ///   around.
     func begin(_ stream: Stream) -> Bool {
         guard table[stream.key] == nil else {
             link.giveStreamPlace()
@@ -55,7 +59,9 @@ final class LinkStreams {
         return true
     }
 
-    /// The link is gone, and so are all its streams and those whose DIAL did not leave.
+    /// Fails all streams, because the link is closed.
+    ///
+    /// - Parameter unsent: the streams whose DIAL was not sent.
     func end(_ unsent: [Stream], _ reason: AstraNetError) {
         hasEnded = true
         for stream in unsent {
@@ -65,13 +71,13 @@ final class LinkStreams {
         for stream in table.removeAll() { failLocally(stream, reason) }
     }
 
-    /// The peer, a router, has lost `host`.
+    /// Fails the streams with `host`, because the peer, a router, has lost it.
     func loseRoute(to host: HostID) {
-        let lost = AstraNetError(.linkLost, "the route to \(host) broke")
+        let lost = AstraNetError(.linkLost, "the route to \(host) is lost")
         for stream in table.all(of: host) { forget(stream, lost) }
     }
 
-    /// Fails the streams that were waited for too long.
+    /// Fails the streams whose timeout has passed.
     func failOverdue() {
         for (stream, error) in table.takeOverdue(now: link.now, limits: node.configuration.streams) {
             tellFailure(of: stream, error.message)
@@ -79,16 +85,17 @@ final class LinkStreams {
         }
     }
 
-    /// A closed stream has bytes that wait for credit, or is a pushed one that waits for the client's answer.
+    /// Starts the timeout of a closed stream whose bytes wait for credit, or of a pushed stream that waits for the
+    /// client's answer.
     func lingers(_ stream: Stream) {
         table.lingers(stream, since: link.now)
     }
 
     // MARK: - Dials
 
-    /// DIAL: a new stream for a listener, or a source that a server pushes to a request of ours.
+    /// Handles DIAL: a new stream for a listener, or a source that a server pushes for a request of this node.
     ///
-    /// - Throws: why the link must be closed.
+    /// - Throws: the reason why the link must be closed.
     func takeDial(_ op: Op, from peer: LinkPeer) throws(AstraNetError) {
         let block = op.payload.readableBytes > 0 ? DialBlock(decoding: op.payload) : nil
         if let source = block?.source { return try takePush(op, source, from: peer) }
@@ -96,7 +103,7 @@ final class LinkStreams {
         let remote = op.header.source
         let key = StreamTable.Key(remote: remote, localPort: local.port)
         guard table[key] == nil else { return }
-        // A node behind a router that sends a block is one of this library.
+        // A node behind a router that sends a dial block is of this library, so it understands ERR.
         let understandsError = remote.host == peer.host ? peer.can(.refuse, with: remote.host) : block != nil
         guard let listener = node.listener(on: local.port, for: remote.host, over: link) else {
             return refuse(remote, local, "nobody listens on \(local)", understands: understandsError)
@@ -128,7 +135,7 @@ final class LinkStreams {
         }
         let syn = OpHeader(.syn, to: remote, from: local)
         if isEager, listener.answersSoon {
-            // It leaves with what the listener answers.
+            // The SYN is sent together with the listener's answer.
             link.sendControlPatiently { $0.writeOp(syn) }
         } else if !isEager, block?.push != nil, remote.host != peer.host {
             link.sendControl { $0.writeOp(syn, DialBlock(cookie: self.node.cookies.make(for: remote.host))) }
@@ -137,7 +144,7 @@ final class LinkStreams {
         }
     }
 
-    /// Answers a dial that is refused, if the dialer understands ERR as an answer.
+    /// Refuses a dial with ERR, if the dialer understands ERR as an answer.
     private func refuse(_ remote: Address, _ local: Address, _ message: String, understands: Bool = true) {
         guard understands else { return }
         link.sendControl { $0.writeOp(OpHeader(.err, to: remote, from: local), text: message) }
@@ -145,14 +152,15 @@ final class LinkStreams {
 
     // MARK: - Pushed sources
 
-    /// DIAL of a pushed source: taken only if a request of ours granted it (`docs/protocol.md` §6); otherwise answered with ERR.
+    /// Handles the DIAL of a pushed source. Takes it if a request of this node granted it (`docs/protocol.md` §6.4),
+    /// otherwise answers with ERR.
     private func takePush(_ op: Op, _ source: DialBlock.Source, from peer: LinkPeer) throws(AstraNetError) {
         let remote = op.header.source
         let local = node.address(port: op.header.destination.port)
         let masterKey = StreamTable.Key(
             remote: Address(host: remote.host, port: source.streamPort), localPort: local.port)
         guard let master = table[masterKey] else {
-            // A router with two links here may answer over either.
+            // A router that has two links to this node may use either of them.
             if try !passToSiblings(op, from: peer) { refuse(remote, local, Self.noRequest) }
             return
         }
@@ -176,9 +184,9 @@ final class LinkStreams {
         }
     }
 
-    /// The request of a pushed source that is not accepted yet.
+    /// Returns the master stream of a pushed source that is not accepted yet.
     private func master(of stream: Stream) -> Stream? {
-        // Both are at the same port of this node, and no other request is.
+        // Both streams have the same port of this node, and no other master stream has it.
         table.all(of: stream.remoteAddress.host).first { other in
             other.localPort == stream.localPort
                 && other.withStorage {
@@ -190,19 +198,19 @@ final class LinkStreams {
 
     // MARK: - Ops of streams
 
-    /// SHARED: as DATA, with the bytes in memory that both nodes have.
+    /// Handles SHARED: like DATA, but the bytes are in the shared memory.
     ///
-    /// - Throws: why the link must be closed.
+    /// - Throws: the reason why the link must be closed.
     func takeShared(_ header: OpHeader, _ place: SharedPlace, from peer: LinkPeer) throws(AstraNetError) {
         guard let memory = link.memory else { return }
         let header = OpHeader(.data, to: header.destination, from: header.source)
         try take(Op(header: header), from: peer, shared: (place, memory))
     }
 
-    /// Takes an op of a stream.
+    /// Handles an op of a stream.
     ///
-    /// - Parameter shared: the place of the bytes of a DATA op that does not carry them.
-    /// - Throws: why the link must be closed.
+    /// - Parameter shared: the place of the bytes in the shared memory, for an op that does not carry them.
+    /// - Throws: the reason why the link must be closed.
     func take(
         _ op: Op, from peer: LinkPeer, shared: (place: SharedPlace, memory: SharedMemory)? = nil
     ) throws(AstraNetError) {
@@ -223,32 +231,33 @@ final class LinkStreams {
         if effects.queuesFlush { link.markDirty(stream) }
     }
 
-    /// What is to be done about an op of a stream once the stream's lock is released.
+    /// The effects of an op that are performed after the stream's lock is released.
     fileprivate struct Effects {
         var queuesWake = false
         var queuesFlush = false
         var isForgotten = false
         var settlesOffer = false
-        /// The peer confirmed the dial: the listener gets the stream.
+        /// The peer has confirmed the dial, so the listener receives the stream.
         var accepts = false
         var reply: Command?
-        /// The reply says that this cookie came.
+        /// The cookie that the reply must contain.
         var cookie: UInt64?
-        /// Why the stream fails.
+        /// The error that fails the stream.
         var failure: AstraNetError?
-        /// The stream fails because too much is unread on this node.
+        /// The stream fails because too many unread bytes are buffered on this node.
         var isOverfull = false
-        /// The stream is a pushed one that this node has not accepted.
+        /// The stream is a pushed source that this node has not accepted.
         var isOffered = false
-        /// The server must be told if this node has given up the pushed source: the FIN1 and FIN2 of this node are not sent.
+        /// The server must receive FIN1 and FIN2 if this node has given up the pushed source, because the failed stream
+        /// does not send them itself.
         var tellsDecline = false
-        /// Why the link must be closed.
+        /// The reason why the link must be closed.
         var lost: AstraNetError?
-        /// Released outside the lock: it may be a plugin's memory.
+        /// Released outside the lock, because it may be memory of a plugin.
         var dropped: ShortQueue<ByteBuffer>?
     }
 
-    /// Gives an op to the state machine of its stream. Under the stream's lock.
+    /// Passes an op to the state machine of its stream. Called under the stream's lock.
     private func perform(
         _ op: borrowing Op, on stream: Stream, _ storage: inout Stream.Storage, _ effects: inout Effects,
         from peer: LinkPeer, shared: (place: SharedPlace, memory: SharedMemory)?
@@ -293,7 +302,7 @@ final class LinkStreams {
         case .fin1: effects.take(storage.state.receivedFin1(), &storage)
         case .fin2:
             if let count = op.payload.number, storage.lacksSources(of: count) {
-                effects.failure = AstraNetError(.linkLost, "sources of the request were lost on their way")
+                effects.failure = AstraNetError(.linkLost, "sources of the request were lost on a router")
             } else {
                 effects.take(storage.state.receivedFin2(), &storage)
             }
@@ -304,13 +313,13 @@ final class LinkStreams {
             effects.tellsDecline = effects.isOffered
         case .forceClosed:
             effects.settlesOffer = wasOffered
-            effects.failure = AstraNetError(.failedByPeer, "the peer closed the stream by force")
+            effects.failure = AstraNetError(.failedByPeer, "the peer force-closed the stream")
         default: break
         }
         if wasOffered, storage.state.offer != .made { effects.settlesOffer = true }
     }
 
-    /// DATA or SHARED: bytes for the stream's reader. Under the stream's lock.
+    /// Handles DATA or SHARED: passes bytes to the stream's reader. Called under the stream's lock.
     private func takeData(
         _ payload: borrowing ByteBuffer, _ storage: inout Stream.Storage, _ effects: inout Effects,
         _ shared: (place: SharedPlace, memory: SharedMemory)?
@@ -343,7 +352,7 @@ final class LinkStreams {
             return
         }
         let active = storage.activate()
-        // A copy, so that a few bytes do not keep the memory of all that was read with them.
+        // A copy, so that a few bytes do not keep the memory of the whole read.
         if active.state.inbox.readableBytes == 0 {
             active.state.inbox = ByteBuffer(copying: unread)
         } else {
@@ -354,7 +363,7 @@ final class LinkStreams {
 
     /// Answers SYN or ACK.
     ///
-    /// - Parameter cookie: came with SYN and is to be kept and repeated; `nil` for none.
+    /// - Parameter cookie: the cookie of the SYN, which is stored and sent back; `nil` for none.
     private func answer(_ stream: Stream, _ reply: Command, _ cookie: UInt64?) {
         let header = OpHeader(reply, to: stream.remoteAddress, from: stream.localAddress)
         link.sendControl { ops in
@@ -363,7 +372,7 @@ final class LinkStreams {
         if let cookie { node.cookies.keep(cookie, of: stream.remoteAddress.host) }
     }
 
-    /// ACK: the listener gets the stream.
+    /// Handles ACK: passes the stream to its listener.
     private func accept(_ stream: Stream, _ op: Op) {
         table.opened(stream)
         if let cookie = DialBlock(decoding: op.payload)?.cookie,
@@ -377,27 +386,28 @@ final class LinkStreams {
         }
     }
 
-    /// An op has failed its stream.
+    /// Fails a stream because of an op.
     private func fail(_ stream: Stream, _ failure: AstraNetError, _ effects: Effects) {
         if effects.isOverfull {
             node.counters.overfullStreams.add(1, ordering: .relaxed)
             tellFailure(of: stream, failure.message)
         } else if failure.code == .protocolViolation {
-            log.warning("peer broke a stream's rules", metadata: ["error": "\(failure)"])
+            log.warning("protocol violation on a stream", metadata: ["error": "\(failure)"])
             tellFailure(of: stream, failure.message)
             if effects.isOffered, let master = master(of: stream) {
                 tellFailure(of: master, failure.message)
                 forget(master, failure)
             }
         } else if failure.code == .refused, failure.message == PushCookies.wrongCookie {
-            // The next dial asks for a new one.
+            // The next dial has no cookie, and so obtains a new one.
             node.cookies.forget(stream.remoteAddress.host)
         }
         let isClosedHere = forget(stream, failure)
         if effects.tellsDecline, isClosedHere { stream.tellDecline() }
     }
 
-    /// A pushed source of this node was accepted or given up by the client, or given up here.
+    /// Records that the client has accepted or given up a pushed source of this node, or that this node has given it
+    /// up.
     private func settleOffer(of stream: Stream, isAnswered: Bool) {
         if let master = stream.withStorage({ $0.takeMaster() }) { settlePush(of: master, isAnswered: isAnswered) }
     }
@@ -406,17 +416,19 @@ final class LinkStreams {
         if master.settlePush(isAnswered: isAnswered) { mustWake(master) }
     }
 
-    /// How many links to one host are asked for a stream.
+    /// The maximum number of other links to the same host that are asked for a stream.
     private static let siblings = 4
 
-    /// An op for a stream that this link does not know. A router with two links here may answer over either, whichever the
-    /// stream was dialled over; what comes late, for a stream that has ended, is nobody's.
+    /// Passes an op of an unknown stream to other links to the same router.
     ///
-    /// What waits for the event loops of the others counts as what is forwarded does, and as there the stream fails whose bytes are
-    /// too many.
+    /// A router that has two links to this node may send the ops of a stream on either of them. Late ops, of a stream
+    /// that has ended, belong to no link.
+    ///
+    /// Ops that wait for the event loops of other links use the same budget as forwarded ops. If it is exceeded, the
+    /// stream of the bytes fails.
     ///
     /// - Returns: whether another link may know the stream.
-    /// - Throws: why the link must be closed.
+    /// - Throws: the reason why the link must be closed.
     private func passToSiblings(_ op: Op, from peer: LinkPeer) throws(AstraNetError) -> Bool {
         guard op.header.source.host != peer.host else { return false }
         let siblings = node.links(to: peer.host, except: link, atMost: Self.siblings)
@@ -430,11 +442,12 @@ final class LinkStreams {
             let failure = OpHeader(.err, to: op.header.destination, from: op.header.source)
             return try passToSiblings(Op(header: failure, payload: ByteBuffer(string: message)), from: peer)
         }
-        // What waits must not hold on to all that was read with it.
+        // A copy, so that a waiting op does not keep the memory of the whole read.
         let passed = Op(header: op.header, payload: ByteBuffer(copying: op.payload))
         let link = link
         let share = size / siblings.count
-        // The last one that does not know the request of a pushed source says so.
+        // Counts the links that have not answered. The last one that does not know the request of a pushed source
+        // answers with ERR.
         let unasked = op.header.command == .dial ? NIOLockedValueBox(siblings.count) : nil
         for sibling in siblings {
             sibling.eventLoop.execute {
@@ -453,15 +466,15 @@ final class LinkStreams {
         return true
     }
 
-    /// What an op takes that waits for another link's event loop, besides its payload.
+    /// The estimated memory of a waiting op besides its payload, in bytes.
     private static let passedSize = 512
 
     private static let noRequest = "no request waits for this source"
 
-    /// Takes an op that came over another link to the same host, if it is for a stream of this link.
+    /// Handles an op that arrived on another link to the same host, if it belongs to a stream of this link.
     ///
-    /// - Returns: whether it is.
-    /// - Throws: why the link must be closed.
+    /// - Returns: whether it does.
+    /// - Throws: the reason why the link must be closed.
     func takeFromSibling(_ op: Op, from peer: LinkPeer) throws(AstraNetError) -> Bool {
         let local = op.header.destination.port
         if op.header.command == .dial {
@@ -478,23 +491,23 @@ final class LinkStreams {
 
     // MARK: - Endings
 
-    /// The stream is over on this side of the link; its waiters are told at the end of the read.
+    /// Removes a stream and fails it locally. Its waiters are resumed at the end of the read.
     ///
-    /// - Returns: whether this node had closed or failed the stream before. Another thread may do that at any time, so this is
-    ///   read under the lock that ends the stream.
+    /// - Returns: whether this node had closed or failed the stream before. Another thread may do that at any time, so
+    ///   the value is read under the lock that ends the stream.
     @discardableResult
     private func forget(_ stream: Stream, _ error: AstraNetError) -> Bool {
         remove(stream)
         return failLocally(stream, error)
     }
 
-    /// The link knows the stream no longer.
+    /// Removes a stream from the link.
     func remove(_ stream: Stream) {
         guard table.remove(stream) else { return }
         link.giveStreamPlace()
         let (master, limit) = stream.withStorage { ($0.takeMaster(), $0.state.receiveWindow.limit) }
         if let master { settlePush(of: master, isAnswered: false) }
-        // A pushed stream that was not accepted has a smaller one.
+        // An unaccepted pushed stream has a window below the initial one.
         extraWindow -= max(0, Int(limit) - Int(SendWindow.initialSize))
     }
 
@@ -519,10 +532,10 @@ final class LinkStreams {
 
     // MARK: - Windows
 
-    /// The larger window that a stream should have, which WND_SIZE tells its peer; `nil` if it keeps what it has. Under the
-    /// stream's lock.
+    /// Returns the larger window that a stream should get, to be sent in WND_SIZE; `nil` if its window stays. Called
+    /// under the stream's lock.
     ///
-    /// - Parameter credit: the credit that is returned now.
+    /// - Parameter credit: the credit that is about to be returned.
     func largerWindow(for storage: inout Stream.Storage, credit: UInt32) -> UInt32? {
         let window = storage.state.receiveWindow
         let largest = UInt32(clamping: max(node.configuration.maximumWindow, Int(SendWindow.initialSize)))
@@ -531,7 +544,7 @@ final class LinkStreams {
                 credit, unread: window.unread, limit: window.limit, largest: largest, now: link.now,
                 roundTrip: link.roundTrip.load(ordering: .relaxed))
         else { return nil }
-        // Windows beyond what the protocol gives every stream may grow to a quarter of what the link may hold.
+        // All windows together may exceed the protocol's initial windows by a quarter of the link's buffer limit.
         let more = Int(larger - window.limit)
         guard extraWindow + more <= node.configuration.maximumBufferedPerLink / 4 else { return nil }
         extraWindow += more
@@ -541,23 +554,23 @@ final class LinkStreams {
 
     // MARK: - Waking
 
-    /// How long delegates may run before the event loop looks at its sockets again: 200 µs.
+    /// The maximum time for which delegates run before the event loop polls its sockets: 200 µs.
     private static let turn: UInt64 = 200_000
 
-    /// The stream is to be woken at the next ``wakeAll()``.
+    /// Queues the stream for the next ``wakeAll()``.
     func mustWake(_ stream: Stream) {
         toWake.append(.wake(stream))
     }
 
-    /// The work that other threads want to be done is done at the next ``wakeAll()``.
+    /// Queues the work of other threads for the next ``wakeAll()``.
     func mustTake(_ turns: [Outbox.Turn]) {
         if !turns.isEmpty { toWake.append(contentsOf: turns) }
     }
 
-    /// Wakes the tasks and calls the delegates of the streams on which something happened, and does what other threads want to be
-    /// done, for at most a turn. The rest has its turn after the event loop has looked at its sockets.
+    /// Wakes the queued streams and does the queued work, for at most one turn. The rest follows after the event loop
+    /// has polled its sockets.
     ///
-    /// - Parameter afterEach: called after each of them.
+    /// - Parameter afterEach: called after each piece of work.
     func wakeAll(afterEach: () -> Void = {}) {
         guard !isWaking, !toWake.isEmpty else { return }
         isWaking = true
@@ -571,24 +584,26 @@ final class LinkStreams {
             }
             afterEach()
             count += 1
-            // Looks at the clock only for every fourth stream. The event loop of a link that has ended may have no later turn.
+            // The clock is read only after every fourth stream. After the link has ended, the event loop may run no
+            // later turn.
             if count & 3 == 0, !hasEnded, link.now > end { break }
         }
         guard !toWake.isEmpty, !isTurnScheduled else { return }
         isTurnScheduled = true
-        // Not `execute`: an event loop runs all that it was told to, also what it is told meanwhile, before its sockets.
+        // `execute` would starve the sockets: an event loop runs all executed closures, including new ones, before it
+        // polls them.
         let turn = NIOLoopBound(self, eventLoop: link.eventLoop)
         link.eventLoop.scheduleTask(in: .microseconds(50)) { turn.value.takeTurn() }
     }
 
-    /// Also for a link that is gone: tasks wait for its streams.
+    /// Runs the next turn. Also runs for a closed link, because tasks may still wait for its streams.
     private func takeTurn() {
         isTurnScheduled = false
         guard let handler = link.handler.value else { return wakeAll() }
         handler.takeTurn()
     }
 
-    /// Whether delegates are still to be called, or other threads' work is to be done.
+    /// Whether streams are still to be woken or work is to be done.
     var hasToWake: Bool { !toWake.isEmpty }
 }
 
@@ -611,7 +626,7 @@ extension LinkStreams.Effects {
 }
 
 extension Stream.Storage {
-    /// Puts the stream on the list of those to wake; whether the caller must do it.
+    /// Marks the stream as queued for waking. Returns whether the caller must queue it.
     mutating func queueWake() -> Bool {
         guard !isWakeQueued else { return false }
         isWakeQueued = true

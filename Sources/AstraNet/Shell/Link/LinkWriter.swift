@@ -1,38 +1,41 @@
 internal import DequeModule
 internal import NIOCore
 
-/// What leaves a link: control ops first, then announcements that were held, then the DIALs of new streams, then the bytes of the
-/// streams in turn, in rounds as large as the connection takes. Belongs to the event loop of its link.
+/// The writing side of a link. Belongs to the event loop of its link.
 ///
-/// Its variables are exempt from the run-time check for overlapping accesses (see ``LinkHandler``). No accesses overlap: all are
-/// made on the event loop. ``packer`` is changed in place while ``backlog`` and ``opening`` are read and appended to, which are
-/// other variables, and no code called meanwhile calls this writer.
+/// It packs control ops first, then held announcements, then the DIALs of new streams, then forwarded ops, then the
+/// bytes of the streams in turn. It works in rounds of the size that the connection takes.
+///
+/// The exclusivity checks of its variables are off (see ``LinkHandler``). Accesses do not overlap: all are on the event
+/// loop. While ``packer`` is changed in place, the other variables ``backlog`` and ``opening`` are read and appended
+/// to, and no code that is called then calls this writer.
 final class LinkWriter {
-    /// What a round has brought.
+    /// The result of a round.
     struct Round {
-        /// Bytes to be written to the connection, or more where the connection is full: ``LinkWriter/takeBuffers()``.
+        /// The number of bytes in ``LinkWriter/takeBuffers()``.
         var size = 0
-        /// Announcements are still held. Streams had to wait: a name must be announced before the bytes that tell it.
+        /// Whether announcements are still held. Streams must wait for them, because a name must be announced before
+        /// the bytes that contain it.
         var isBehind = false
-        /// Bytes of streams are among them.
+        /// Whether the round contains bytes of streams.
         var hasStreams = false
-        /// The link closes once all bytes have left.
+        /// Whether the link closes when everything is flushed.
         var isFlushing = false
     }
 
-    /// The connection gets this many bytes before it is asked again whether it takes more: 1 MiB.
+    /// The number of bytes after which the writability of the connection is checked again: 1 MiB.
     private static let bytesPerRound = 1 << 20
 
     private let link: Link
     private let streams: LinkStreams
-    /// Streams that could not send because the connection took no more.
+    /// Streams that wait because the connection is full.
     @exclusivity(unchecked) private var backlog: [Stream] = []
-    /// New streams whose DIAL could not be sent because the connection took no more.
+    /// New streams whose DIAL waits because the connection is full.
     @exclusivity(unchecked) private var opening = Deque<Stream>()
-    /// Ops from other links that could not be sent because the connection took no more.
+    /// Ops from other links that wait because the connection is full.
     @exclusivity(unchecked) private var forwarded: Deque<Link.Forwarded> = []
     @exclusivity(unchecked) private var packer: OpPacker
-    /// What a round takes from the link; empty between two rounds.
+    /// The content that a round takes from the link; empty between two rounds.
     @exclusivity(unchecked) private var outbound = Outbox.Outbound()
 
     init(_ link: Link, _ streams: LinkStreams) {
@@ -47,9 +50,9 @@ final class LinkWriter {
     /// Whether streams or DIALs wait for the next round.
     var hasBacklog: Bool { !backlog.isEmpty || !opening.isEmpty }
 
-    /// Packs what leaves now.
+    /// Packs the next round.
     ///
-    /// - Parameter isWritable: whether the connection takes more. If not, only control ops are packed.
+    /// - Parameter isWritable: whether the connection is writable. If not, only control ops are packed.
     func pack(isWritable: Bool, _ machine: inout LinkMachine) -> Round {
         link.takeOutbound(into: &outbound, isWritable: isWritable, isJoined: machine.isFlushing || hasMore)
         var round = Round(isBehind: outbound.isBehind, isFlushing: machine.isFlushing)
@@ -57,7 +60,7 @@ final class LinkWriter {
         for stream in outbound.opening { opening.append(stream) }
         if backlog.isEmpty { swap(&backlog, &outbound.dirty) } else { backlog += outbound.dirty }
         if !outbound.forwarded.isEmpty { forwarded += outbound.forwarded }
-        // Those that other threads asked for since they were taken last.
+        // Other threads may have queued this work since the last `takeTurns`.
         streams.mustTake(outbound.turns)
         outbound.emptyLists()
         outbound.isBehind = false
@@ -73,13 +76,13 @@ final class LinkWriter {
     /// Takes the buffers of a round.
     func takeBuffers() -> [ByteBuffer] { packer.takeBuffers() }
 
-    /// The buffers were written: the memory of the array and of a small buffer is used again.
+    /// Returns the buffers of a round after they were written. The memory of the array and of a small buffer is reused.
     func reuse(_ buffers: consuming [ByteBuffer]) { packer.reuse(buffers) }
 
-    /// The link is gone.
+    /// Drops everything that waits, because the link is closed.
     ///
-    /// - Parameter unsent: what was not taken by a round.
-    /// - Returns: the streams whose DIAL did not leave.
+    /// - Parameter unsent: the content that no round has taken.
+    /// - Returns: the streams whose DIAL was not sent.
     func end(_ unsent: Outbox.Outbound) -> [Stream] {
         defer {
             opening = []
@@ -90,7 +93,7 @@ final class LinkWriter {
         return unsent.opening + opening
     }
 
-    /// Sends the DIAL of a new stream. The bytes of an eager stream follow at once.
+    /// Packs the DIAL of a new stream. The bytes of an eager stream follow at once.
     private func open(_ stream: Stream, _ packer: inout OpPacker) {
         guard streams.begin(stream) else { return }
         let header = OpHeader(.dial, to: stream.remoteAddress, from: stream.localAddress)
@@ -105,7 +108,8 @@ final class LinkWriter {
         if isDirty { backlog.append(stream) }
     }
 
-    /// Ops from other links, at most half of a round, so that this node's own streams have their turn.
+    /// Packs ops from other links. They take at most half of a round, so that the streams of this node have their
+    /// share.
     private func forward(into packer: inout OpPacker) {
         while packer.written < Self.bytesPerRound / 2, let ops = forwarded.popFirst() {
             ops.give(by: link)
@@ -113,11 +117,12 @@ final class LinkWriter {
         }
     }
 
-    /// Sends bytes of the streams that have some, in turn. Returns whether there were any.
+    /// Packs bytes of the waiting streams in turn. Returns whether there were such streams.
     private func drainBacklog(into packer: inout OpPacker, _ peer: LinkPeer, _ machine: inout LinkMachine) -> Bool {
         var next = 0
         var later: [Stream] = []
-        // A stream's bytes and its end come behind its DIAL, and the end of a request behind the DIALs of its sources.
+        // DIALs go first: the bytes of a stream must follow its DIAL, and the end of a request must follow the DIALs of
+        // its sources.
         while opening.isEmpty, next < backlog.count, packer.written < Self.bytesPerRound {
             let stream = backlog[next]
             next += 1
@@ -135,11 +140,11 @@ final class LinkWriter {
 
     private enum Drained {
         case idle, more, ended
-        /// Its end waits for DIALs that leave with the next flush.
+        /// The end of the stream must wait for DIALs of the next flush.
         case later
     }
 
-    /// Sends a stream's credit, an op's worth of its bytes, and its ending when all bytes are gone.
+    /// Packs a stream's credit, one op of its bytes, and its end if no bytes are left.
     private func drain(
         _ stream: Stream, into packer: inout OpPacker, _ peer: LinkPeer, _ machine: inout LinkMachine
     ) -> Drained {
@@ -147,7 +152,7 @@ final class LinkWriter {
         let local = stream.localAddress
         var wakes = false
         var lingers = false
-        // Released outside the lock: it may be a plugin's memory.
+        // Released outside the lock, because it may be memory of a plugin.
         var spent: [ByteBuffer] = []
         let result = stream.withStorage { storage -> Drained in
             storage.isDirty = false
@@ -185,8 +190,8 @@ final class LinkWriter {
                 wakes = storage.queueWake()
             }
             storage.deactivateIfIdle()
-            // Another thread pushed sources of this request and ended it after the streams to open were taken, and the request was
-            // on the list already.
+            // Another thread has pushed sources of this request and ended it after this round took its DIALs. The
+            // request was already in the list of this round.
             if storage.endsPushing, link.hasStreamsToOpen {
                 storage.isDirty = true
                 return .later
@@ -216,7 +221,7 @@ final class LinkWriter {
                 return .ended
             case .sendErr(let message):
                 packer.writeFailure(message, to: remote, from: local)
-                // Its owner may have forgotten it.
+                // The timeout must run, because the owner may have released the stream.
                 lingers = true
                 return .idle
             }
@@ -227,9 +232,9 @@ final class LinkWriter {
         return result
     }
 
-    /// Puts `bytes` into the memory that the peer reads.
+    /// Writes `bytes` to the memory that the peer reads.
     ///
-    /// - Returns: where they are; `nil` if they must be sent.
+    /// - Returns: their place; `nil` if they must be sent as DATA.
     private func share(_ bytes: ByteBuffer, _ machine: inout LinkMachine) -> SharedPlace? {
         guard let memory = link.memory, let offset = machine.share(bytes.readableBytes) else { return nil }
         bytes.withUnsafeReadableBytes { memory.write($0, at: offset) }
@@ -238,7 +243,7 @@ final class LinkWriter {
 }
 
 extension OpPacker {
-    /// ERR with a message, then FIN1 and FIN2.
+    /// Packs ERR with a message, then FIN1 and FIN2.
     fileprivate mutating func writeFailure(_ message: String, to remote: Address, from local: Address) {
         var ops = ByteBuffer()
         ops.writeFailure(message, to: remote, from: local)

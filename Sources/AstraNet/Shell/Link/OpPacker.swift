@@ -1,24 +1,25 @@
 internal import NIOCore
 
-/// Packs ops into as few buffers as possible: small ones side by side, large payloads without a copy.
+/// Packs ops into a minimum of buffers: small ops are copied side by side, large payloads keep their own buffers.
 struct OpPacker {
-    /// Payloads up to this size are copied beside their header: cheaper than one more entry for the kernel.
+    /// Payloads up to this size are copied next to their header: 8 KiB. The copy is cheaper than another buffer for the
+    /// kernel.
     static let copyLimit = 8_192
-    /// A buffer of at most this size is used again after it was written: 2 KiB. A link holds up to three, of up to 4 KiB each.
+    /// A written buffer of at most this size is reused: 2 KiB. A link holds up to three, of up to 4 KiB each.
     private static let keptCapacity = 2_048
 
     private let allocator: ByteBufferAllocator
     private var packed = ByteBuffer()
     private var buffers: [ByteBuffer] = []
-    /// Bytes written since the buffers were taken.
+    /// The number of bytes since the buffers were taken.
     private(set) var written = 0
 
     init(allocator: ByteBufferAllocator) {
         self.allocator = allocator
     }
 
-    /// Begins a round with ops that are encoded already, and leaves an empty buffer in their place. The first ones are not copied:
-    /// other ops are put behind them.
+    /// Begins a round with encoded ops, and leaves an empty buffer in their place. If they are few, they are not
+    /// copied: later ops are appended to their buffer.
     mutating func begin(with ops: inout ByteBuffer) {
         guard ops.readableBytes > 0 else { return }
         if packed.readableBytes == 0, ops.readableBytes <= Self.copyLimit {
@@ -30,7 +31,7 @@ struct OpPacker {
         }
     }
 
-    /// Ops that are encoded already.
+    /// Packs encoded ops.
     mutating func write(_ ops: ByteBuffer) {
         guard ops.readableBytes > 0 else { return }
         written += ops.readableBytes
@@ -47,7 +48,7 @@ struct OpPacker {
         packed.writeOp(header)
     }
 
-    /// Two ops that have no payload.
+    /// Packs two ops without payload.
     mutating func write(_ first: OpHeader, _ second: OpHeader) {
         written += 2 * OpHeader.size
         packed.writeOps(first, second)
@@ -78,7 +79,7 @@ struct OpPacker {
         }
     }
 
-    /// Takes the buffers, and begins anew.
+    /// Takes the buffers and starts a new round.
     mutating func takeBuffers() -> [ByteBuffer] {
         finishPacked()
         written = 0
@@ -87,10 +88,10 @@ struct OpPacker {
         return taken
     }
 
-    /// Keeps the memory of an array of buffers that were taken and are not needed any more, and that of a small buffer.
+    /// Keeps the memory of a written array of buffers, and that of its last buffer if it is small.
     mutating func reuse(_ taken: consuming [ByteBuffer]) {
         if var last = taken.popLast(), last.storageCapacity <= Self.keptCapacity, packed.storageCapacity == 0 {
-            // Where the connection still holds the buffer, this makes a new one of the same size.
+            // If the connection still holds the buffer, this allocates a new one of the same size.
             last.clear()
             packed = last
         }

@@ -50,7 +50,7 @@ struct Outbox {
     /// Whether a flush is scheduled on the event loop.
     private var isScheduled = false
     /// Whether the outbox contains only deferred control ops.
-    private var isDeferred = true
+    private var containsOnlyDeferred = true
     /// Whether the timer that flushes deferred ops runs.
     private var hasFlushTimer = false
     /// Whether that timer must be started if the deferred ops are not sent by the scheduled flush.
@@ -63,14 +63,14 @@ struct Outbox {
     var isEmpty: Bool { outbound.isEmpty && held.isEmpty }
 
     /// Whether something is queued that is not deferred.
-    var isUrgent: Bool { !isDeferred && !outbound.isEmpty }
+    var isUrgent: Bool { !containsOnlyDeferred && !outbound.isEmpty }
 
     /// The number of held announcements.
     var heldCount: Int { held.count }
 
     /// Records that something was queued. Returns whether the caller must schedule a flush.
     mutating func mustTell() -> Bool {
-        isDeferred = false
+        containsOnlyDeferred = false
         guard !isScheduled else { return false }
         isScheduled = true
         return true
@@ -86,7 +86,7 @@ struct Outbox {
     ///
     /// If a flush is scheduled, that flush decides about the timer, because it usually sends the op.
     mutating func mustWatch() -> Bool {
-        guard isDeferred, !hasFlushTimer else { return false }
+        guard containsOnlyDeferred, !hasFlushTimer else { return false }
         hasFlushTimer = !isScheduled
         needsFlushTimer = isScheduled
         return hasFlushTimer
@@ -95,14 +95,14 @@ struct Outbox {
     /// Ends the delay of deferred ops. Returns whether there is something to send.
     mutating func patienceIsOver() -> Bool {
         hasFlushTimer = false
-        if outbound.control.readableBytes > 0 { isDeferred = false }
-        return !isDeferred
+        if outbound.control.readableBytes > 0 { containsOnlyDeferred = false }
+        return !containsOnlyDeferred
     }
 
     /// Ends the delay of deferred ops after bytes were sent, because the peer may need these ops together with the
     /// bytes. Returns whether the caller must schedule a flush.
     mutating func patienceIsPointless() -> Bool {
-        guard isDeferred, outbound.control.readableBytes > 0 else { return false }
+        guard containsOnlyDeferred, outbound.control.readableBytes > 0 else { return false }
         return mustTell()
     }
 
@@ -138,8 +138,8 @@ struct Outbox {
     /// - Returns: whether the caller must start the timer for what still waits.
     mutating func take(into taken: inout Outbound, releasesHeld: Bool, isJoined: Bool) -> Bool {
         isScheduled = false
-        if isDeferred, !isJoined, !isHolding { return needsFlushTimer && mustWatch() }
-        isDeferred = true
+        if containsOnlyDeferred, !isJoined, !isHolding { return needsFlushTimer && mustWatch() }
+        containsOnlyDeferred = true
         needsFlushTimer = false
         swap(&taken, &outbound)
         if isHolding, releasesHeld {

@@ -1,8 +1,8 @@
 internal import DequeModule
 
-/// The streams of one link, by the addresses that name them in an op, and those that somebody is waiting for.
+/// The streams of a link by their addresses, and the streams for which a timeout runs.
 struct StreamTable {
-    /// What names a stream: the four values of an op without our own host id (protocol section 4).
+    /// The name of a stream in ops: its four values without this node's own host id (`docs/protocol.md` §4).
     struct Key: Hashable {
         var remote: Address
         var localPort: UInt32
@@ -14,24 +14,24 @@ struct StreamTable {
     }
 
     private var streams = StreamSlots<Stream>()
-    /// How many streams there are with each host.
+    /// The number of streams with each host.
     private var countByHost = HostCounts()
-    /// Accepted dials whose ACK has not come, oldest first; those that opened meanwhile are skipped.
+    /// Accepted dials without ACK, oldest first. Streams that have opened since are skipped.
     private var halfOpen = Deque<(key: Key, since: UInt64)>()
     private(set) var halfOpenCount = 0
     private var halfOpenKeys: Set<Key> = []
-    /// Closed streams with unsent bytes, since when, and how many bytes were left then; and pushed streams that have failed but
-    /// wait for the client's answer, with no bytes left.
+    /// Closed streams with unsent bytes: the start of the timeout, and the unsent bytes at that time. Also failed
+    /// pushed streams that wait for the client's answer and have no bytes left.
     private var lingering: [Key: (since: UInt64, queued: Int)] = [:]
 
-    /// Some closed stream still has bytes to send.
+    /// Whether a closed stream has bytes to send.
     var hasLingering: Bool { lingering.values.contains { $0.queued > 0 } }
 
     var count: Int { streams.count }
 
     subscript(key: Key) -> Stream? { streams[key] }
 
-    /// - Parameter halfOpenSince: for a stream that waits for its ACK, the time.
+    /// - Parameter halfOpenSince: the time of the DIAL if the stream waits for its ACK.
     mutating func insert(_ stream: Stream, halfOpenSince: UInt64?) {
         let key = stream.key
         if streams.insert(stream) == nil { countByHost.add(key.remote.host) }
@@ -42,26 +42,27 @@ struct StreamTable {
         }
     }
 
-    /// The stream's ACK came.
+    /// Records that the ACK of the stream has arrived.
     mutating func opened(_ stream: Stream) {
         if halfOpenKeys.remove(stream.key) != nil { halfOpenCount -= 1 }
     }
 
-    /// The stream is closed but has bytes that wait for credit, or is a pushed one that failed and waits for the client's answer.
+    /// Starts the timeout of a closed stream whose bytes wait for credit, or of a failed pushed stream that waits for
+    /// the client's answer.
     mutating func lingers(_ stream: Stream, since now: UInt64) {
-        // Once: credit that comes drop by drop would begin the time anew.
+        // Only once: otherwise credit in tiny amounts would restart the timeout each time.
         guard lingering[stream.key] == nil else { return }
         lingering[stream.key] = (now, stream.withStorage { $0.state.queued })
     }
 
-    /// - Returns: whether it was there.
+    /// - Returns: whether the stream was in the table.
     @discardableResult
     mutating func remove(_ stream: Stream) -> Bool {
         let key = stream.key
         guard streams[key] === stream else { return false }
         streams.remove(key)
         countByHost.remove(key.remote.host)
-        // A look-up hashes the key even if nothing is there, and there seldom is.
+        // A look-up hashes the key even in an empty dictionary, and both collections are usually empty.
         if !lingering.isEmpty { lingering[key] = nil }
         if !halfOpenKeys.isEmpty, halfOpenKeys.remove(key) != nil { halfOpenCount -= 1 }
         return true
@@ -72,14 +73,14 @@ struct StreamTable {
         return Array(streams.all)
     }
 
-    /// The streams with `host`.
+    /// Returns the streams with `host`.
     func all(of host: HostID) -> [Stream] {
-        // Whoever resets hosts without end must not make this node look through all streams each time.
+        // Without this check, a peer that sends many RSTs would make this node scan all streams each time.
         guard countByHost.contains(host) else { return [] }
         return streams.all.filter { $0.remoteAddress.host == host }
     }
 
-    /// Takes out the streams that were waited for too long, each with the error that ends it.
+    /// Returns the streams whose timeout has passed, each with the error that ends it.
     mutating func takeOverdue(now: UInt64, limits: StreamLimits) -> [(Stream, AstraNetError)] {
         var overdue: [(Stream, AstraNetError)] = []
         while let first = halfOpen.first,
@@ -95,19 +96,20 @@ struct StreamTable {
                 continue
             }
             let queued = stream.withStorage { $0.state.queued }
-            // Credit that comes drop by drop is no progress, or a few bytes a minute would hold the rest for ever.
+            // Less credit than a window is not counted as progress. Otherwise a few bytes a minute would hold the rest
+            // for ever.
             if waited.queued - queued >= Int(SendWindow.initialSize) {
                 lingering[key] = (now, queued)
             } else if now - waited.since >= limits.lingerNanoseconds {
                 overdue.append(
-                    (stream, AstraNetError(.deadlineExceeded, "the rest of the stream was not read in time")))
+                    (stream, AstraNetError(.deadlineExceeded, "the peer did not read the rest of the stream in time")))
             }
         }
         return overdue
     }
 }
 
-/// How many streams there are with each host. As a rule all are with the first one, which is the peer: that one needs no
+/// The number of streams with each host. Usually all streams are with the first host, the peer, which needs no
 /// dictionary.
 private struct HostCounts {
     private var first: (host: HostID, count: Int)?
@@ -127,7 +129,7 @@ private struct HostCounts {
         }
     }
 
-    /// One of the streams with `host` is gone.
+    /// Counts one stream with `host` less.
     mutating func remove(_ host: HostID) {
         if let first, first.host == host {
             self.first = (host, first.count - 1)
