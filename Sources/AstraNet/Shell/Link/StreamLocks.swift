@@ -1,7 +1,7 @@
 internal import Synchronization
 
-/// The locks of the streams of a link. The streams share 64 locks, because only as many streams as threads are accessed
-/// at a time.
+/// The locks of the streams of a link. The streams share 64 locks, because threads access at most one stream each at a
+/// time.
 struct StreamLocks: ~Copyable, Sendable {
     #if DEBUG
         /// A single lock, so that taking the lock of a second stream inside that of a first one is always found.
@@ -23,7 +23,7 @@ struct StreamLocks: ~Copyable, Sendable {
     func withLock<Value>(of stream: Stream, _ body: () -> Value) -> Value {
         // Port numbers count up at both ends, so consecutive streams do not share a lock.
         let index = Int(truncatingIfNeeded: (stream.localPort ^ stream.remoteAddress.port) % UInt32(locks.count))
-        // `withLock` is not used: its closure is not inlined, which costs as many instructions as the lock.
+        // `withLock` is not used: its closure is not inlined, which costs the instructions of a second lock.
         locks[index].mutex._unsafeLock()
         defer { locks[index].mutex._unsafeUnlock() }
         return body()

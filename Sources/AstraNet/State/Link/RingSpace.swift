@@ -6,7 +6,7 @@ struct RingSpace: Hashable, Sendable {
     let size: Int
     /// The sizes of the allocated blocks, oldest first. A size includes the bytes before the block that were skipped at
     /// the end of the ring.
-    private var taken: Deque<Int> = []
+    private var blocks: Deque<Int> = []
     /// The offset at which the next block begins if it fits there.
     private var end = 0
     /// The number of free bytes.
@@ -26,7 +26,7 @@ struct RingSpace: Hashable, Sendable {
         // A block does not wrap around. If it does not fit before the end of the ring, these bytes are skipped.
         let (start, skipped) = fits ? (end, 0) : (0, size - end)
         guard skipped + count <= free else { return nil }
-        taken.append(skipped + count)
+        blocks.append(skipped + count)
         free -= skipped + count
         end = start + count
         return start
@@ -36,11 +36,11 @@ struct RingSpace: Hashable, Sendable {
     ///
     /// - Returns: `false` if there are fewer blocks.
     mutating func giveBack(_ count: Int) -> Bool {
-        guard count <= taken.count else { return false }
-        for bytes in taken.prefix(count) { free += bytes }
-        taken.removeFirst(count)
+        guard count <= blocks.count else { return false }
+        for bytes in blocks.prefix(count) { free += bytes }
+        blocks.removeFirst(count)
         // The ring is empty, so the next block may use all of it in one piece.
-        if taken.isEmpty { end = 0 }
+        if blocks.isEmpty { end = 0 }
         return true
     }
 }
