@@ -48,7 +48,7 @@ public struct Command: RawRepresentable, Hashable, Sendable {
     static let reads = Command(rawValue: 240)
     /// Like DATA, but with the place of the bytes in the shared memory.
     static let shared = Command(rawValue: 241)
-    /// The number of SHARED ops that the sender has read.
+    /// Reports the number of SHARED ops that the sender has read.
     static let taken = Command(rawValue: 242)
 }
 

@@ -21,7 +21,7 @@ public struct OpHeader: Hashable, Sendable {
     /// Writes the 29 header bytes for a payload of `payloadLength` bytes to the start of `bytes`.
     @inline(__always)
     fileprivate func encode(into bytes: UnsafeMutableRawBufferPointer, payloadLength: Int) {
-        // One write for all six integers. Single `ByteBuffer` writes cost several times more.
+        // One write for all six integers. Six `ByteBuffer` writes would cost several times more.
         bytes[0] = command.rawValue
         bytes.storeBytes(of: destination.host.rawValue.bigEndian, toByteOffset: 1, as: UInt64.self)
         bytes.storeBytes(of: source.host.rawValue.bigEndian, toByteOffset: 9, as: UInt64.self)
