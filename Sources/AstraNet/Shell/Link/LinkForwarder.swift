@@ -106,7 +106,7 @@ final class LinkForwarder {
             }
             switch way.forward(urgent, from: link, isUrgent: true) {
             case .done, .closed: break
-            // A peer that respects credit does not get here. Without a full stop some stream would wait for ever.
+            // A peer that respects credit does not get here. If an op were only dropped, a stream could wait for ever.
             case .sourceIsFull: return AstraNetError(.limitReached, "the peer sends more than other nodes take")
             case .full: way.close(AstraNetError(.limitReached, "the peer does not take the bytes to be forwarded"))
             }

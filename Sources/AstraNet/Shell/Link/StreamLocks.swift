@@ -1,7 +1,7 @@
 internal import Synchronization
 
-/// The locks of the streams of a link. The streams share 64 locks, because threads access at most one stream each at a
-/// time.
+/// The locks of the streams of a link. The streams share 64 locks. These are enough, because a thread holds the lock of
+/// only one stream at a time.
 struct StreamLocks: ~Copyable, Sendable {
     #if DEBUG
         /// A single lock, so that taking the lock of a second stream inside that of a first one is always found.
