@@ -52,7 +52,7 @@ public struct ConfigurationErrors: Error, Sendable, Hashable {
 
     /// - Parameter errors: at least one, in any order; duplicates are dropped.
     public init(_ errors: [ConfigurationError]) {
-        precondition(!errors.isEmpty, "an empty list of configuration errors is no error")
+        precondition(!errors.isEmpty, "ConfigurationErrors needs at least one error")
         self.errors = Self.sorted(errors)
     }
 

@@ -61,7 +61,7 @@ struct ServedHost: Sendable {
     func reload() async throws -> String {
         process.kill(SIGHUP)
         // A refused one has its reasons in lines before, which differ in their level.
-        return try await process.errorLine(withOneOf: ["info chanserv: reload: ", "reload refused"])
+        return try await process.errorLine(withOneOf: ["info chanserv: reload: ", "reload rejected"])
     }
 
     /// A client with a node and a link of its own.
