@@ -108,9 +108,14 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],
-            // scripts/embed puts them into EmbeddedFiles.swift.
+            // EmbedFiles compiles them in.
             exclude: ["Plugin/Templates"],
-            swiftSettings: strict),
+            swiftSettings: strict, plugins: ["EmbedFilesPlugin"]),
+        // The build tool that generates the dictionaries of files which the command writes.
+        .executableTarget(name: "EmbedFiles", swiftSettings: strict),
+        .plugin(
+            name: "EmbedFilesPlugin", capability: .buildTool(), dependencies: ["EmbedFiles"],
+            path: "Sources/EmbedFilesPlugin"),
 
         // What several test targets use: programs as processes, plugins compiled from C.
         .target(
