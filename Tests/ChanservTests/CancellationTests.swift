@@ -117,9 +117,9 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func `cancelling a task ends its wait for a frame and the source stays readable`(over delivery: Delivery)
-        async throws
-    {
+    func `cancelling a task ends its wait for a frame and the source stays readable`(
+        over delivery: Delivery
+    ) async throws {
         let (stream, feed) = AsyncThrowingStream<String, any Error>.makeStream()
         let pair = try await Pair(over: delivery) { _ in SourceList([Source(header: "", frames: stream)]) }
         let source = try await pair.post().first()

@@ -7,9 +7,9 @@ import Testing
 /// Failures of requests and sources: each one reaches the client as its own error and never looks like a normal end.
 @Suite(.timeLimit(.minutes(5))) struct FailureTests {
     @Test(arguments: Delivery.allCases)
-    func `a request fails with the message of the error that its source function throws`(over delivery: Delivery)
-        async throws
-    {
+    func `a request fails with the message of the error that its source function throws`(
+        over delivery: Delivery
+    ) async throws {
         let journal = Journal()
         var configuration = Server.Configuration()
         configuration.onError = { journal.add("\($0)") }

@@ -30,9 +30,8 @@ import Testing
 
     private let failure = RequestState.End.failed(ChanservError(.sourceFailed, "broken"))
 
-    @Test(arguments: Stage.allCases) func `the body begins a request once and only in the stage readingBody`(
-        stage: Stage
-    ) {
+    @Test(arguments: Stage.allCases)
+    func `the body begins a request once and only in the stage readingBody`(stage: Stage) {
         var state = stage.state
         #expect(state.receivedBody() == (stage == .readingBody ? .begin : .drop))
         guard stage == .readingBody else { return }

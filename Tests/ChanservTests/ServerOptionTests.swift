@@ -74,9 +74,9 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func `a source function without a source ends its request at the sourcing timeout`(over delivery: Delivery)
-        async throws
-    {
+    func `a source function without a source ends its request at the sourcing timeout`(
+        over delivery: Delivery
+    ) async throws {
         let (stream, feed) = AsyncThrowingStream<Source, any Error>.makeStream()
         feed.yield(Source(header: "", frames: ["x"]))
         let pair = try await Pair(over: delivery, configuration { $0.sourcingTimeout = .milliseconds(50) }) { request in
@@ -94,9 +94,9 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func `a source function that ignores its cancellation does not delay the client`(over delivery: Delivery)
-        async throws
-    {
+    func `a source function that ignores its cancellation does not delay the client`(
+        over delivery: Delivery
+    ) async throws {
         let (stream, feed) = AsyncThrowingStream<Int, any Error>.makeStream()
         let pair = try await Pair(over: delivery, configuration { $0.servingTimeout = .milliseconds(20) }) {
             [journal] _ in
@@ -172,9 +172,9 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func `at most maxConcurrentRequests requests list their sources, and the others wait`(over delivery: Delivery)
-        async throws
-    {
+    func `at most maxConcurrentRequests requests list their sources, and the others wait`(
+        over delivery: Delivery
+    ) async throws {
         let pair = try await Pair(over: delivery, configuration { $0.maxConcurrentRequests = 2 }) { [journal] request in
             journal.add("began")
             if request.body.readableBytes > 0 { try await never() }

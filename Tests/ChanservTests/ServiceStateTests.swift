@@ -73,9 +73,8 @@ import Testing
         #expect(state.tick(now: at(100)) == [])
     }
 
-    @Test(arguments: Begin.allCases) func `the state decides whether a request is served, waits or is refused`(
-        begin: Begin
-    ) {
+    @Test(arguments: Begin.allCases)
+    func `the state decides whether a request is served, waits or is refused`(begin: Begin) {
         var state = begin.state
         let admission = state.receivedRequest(now: at(10))
         switch (begin, admission) {
@@ -91,9 +90,8 @@ import Testing
         }
     }
 
-    @Test(arguments: Begin.allCases) func `failures up to the limit unbind the name and report the error mass`(
-        begin: Begin
-    ) {
+    @Test(arguments: Begin.allCases)
+    func `failures up to the limit unbind the name and report the error mass`(begin: Begin) {
         var state = begin.state
         let actions = (0..<2).map { _ in state.failed(now: at(10)) }
         switch begin {
@@ -175,9 +173,8 @@ import Testing
         }
     }
 
-    @Test(arguments: Begin.allCases) func `reconfiguring admits waiting requests and can clear the error mass`(
-        begin: Begin
-    ) {
+    @Test(arguments: Begin.allCases)
+    func `reconfiguring admits waiting requests and can clear the error mass`(begin: Begin) {
         var kept = begin.state
         let bound = kept.isBound
         #expect(

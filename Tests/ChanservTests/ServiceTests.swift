@@ -27,9 +27,9 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func `a service that fails every request is withdrawn, and a successful probe restores it`(over delivery: Delivery)
-        async throws
-    {
+    func `a service that fails every request is withdrawn, and a successful probe restores it`(
+        over delivery: Delivery
+    ) async throws {
         let broken = Journal()
         broken.add("yes")
         let network = try await TestNetwork.make(delivery)
@@ -115,9 +115,9 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func `failed sources count once per request, and a success clears the error mass`(over delivery: Delivery)
-        async throws
-    {
+    func `failed sources count once per request, and a success clears the error mass`(
+        over delivery: Delivery
+    ) async throws {
         let pair = try await Pair(over: delivery, failing(pause: .seconds(100))) { request in
             let good = request.body.readableBytes > 0
             return SourceList(
@@ -162,9 +162,9 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func `a probe whose client leaves decides nothing, and the next request probes`(over delivery: Delivery)
-        async throws
-    {
+    func `a probe whose client leaves decides nothing, and the next request probes`(
+        over delivery: Delivery
+    ) async throws {
         let pair = try await Pair(over: delivery, failing(pause: .milliseconds(20))) { [journal] request in
             let body = String(buffer: request.body)
             journal.add(body)

@@ -12,8 +12,9 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func `withdrawing a service unbinds its name and leaves open requests running`(over delivery: Delivery) async throws
-    {
+    func `withdrawing a service unbinds its name and leaves open requests running`(
+        over delivery: Delivery
+    ) async throws {
         let (stream, feed) = AsyncThrowingStream<String, any Error>.makeStream()
         let pair = try await Pair(over: delivery) { _ in SourceList([Source(header: "", frames: stream)]) }
         var frames = try await pair.post().first().frames.makeAsyncIterator()
@@ -38,9 +39,9 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func `a restored service serves new requests and a dial that waited for its name`(over delivery: Delivery)
-        async throws
-    {
+    func `a restored service serves new requests and a dial that waited for its name`(
+        over delivery: Delivery
+    ) async throws {
         let pair = try await Pair(over: delivery, .init(), answers("here"))
         pair.service.withdraw()
         #expect(await pair.service.waitUntilIdle(until: .soon) == 0)
@@ -88,8 +89,9 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func `a request that waits for admission fails when the service is cancelled`(over delivery: Delivery) async throws
-    {
+    func `a request that waits for admission fails when the service is cancelled`(
+        over delivery: Delivery
+    ) async throws {
         var configuration = Server.Configuration()
         configuration.maxConcurrentRequests = 1
         let pair = try await Pair(over: delivery, configuration) { [journal] _ in
@@ -161,9 +163,9 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func `every accepted request is answered while the service is withdrawn and restored`(over delivery: Delivery)
-        async throws
-    {
+    func `every accepted request is answered while the service is withdrawn and restored`(
+        over delivery: Delivery
+    ) async throws {
         let pair = try await Pair(over: delivery, .init(), answers("x"))
         let clients = Task {
             try await withThrowingTaskGroup(of: Bool.self) { group in

@@ -39,9 +39,7 @@ import Testing
     }
 
     @Test(arguments: [true, false])
-    func `a source that is cancelled while it dials ends with the answer or at the deadline`(
-        isAnswered: Bool
-    ) throws {
+    func `a source that is cancelled while it dials ends with the answer or at the deadline`(isAnswered: Bool) throws {
         let source = try Dialled()
         source.receiver.cancel()
         #expect(source.connection.end == nil && source.journal.all.isEmpty)

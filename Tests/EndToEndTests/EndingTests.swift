@@ -49,9 +49,8 @@ extension EndToEnd {
             }
         }
 
-        @Test(arguments: Isolation.allCases) func `a second SIGTERM ends the host at once`(isolation: Isolation)
-            async throws
-        {
+        @Test(arguments: Isolation.allCases)
+        func `a second SIGTERM ends the host at once`(isolation: Isolation) async throws {
             try await ServedHost.serving(Self.configuration(isolation, drain: "10m")) { host in
                 try await host.withClient { client in
                     var sources = try await client.begun("drill", "deaf a\nforever 1000 b")
@@ -86,9 +85,8 @@ extension EndToEnd {
             #expect(!exit.errors.contains("ready"))
         }
 
-        @Test(arguments: [SIGTERM, SIGINT]) func `a signal ends a start whose preflight does not return`(signal: Int32)
-            async throws
-        {
+        @Test(arguments: [SIGTERM, SIGINT])
+        func `a signal ends a start whose preflight does not return`(signal: Int32) async throws {
             let folder = try TestFolder()
             try DrillPlugin.write(version: 0, to: folder.file("drill.so"))
             let configuration = Self.configuration(.host, drain: "10m").replacingOccurrences(
@@ -124,9 +122,8 @@ extension EndToEnd {
             }
         }
 
-        @Test(arguments: Isolation.allCases) func `clients of a killed host get a lost connection and no normal end`(
-            isolation: Isolation
-        ) async throws {
+        @Test(arguments: Isolation.allCases)
+        func `clients of a killed host get a lost connection and no normal end`(isolation: Isolation) async throws {
             try await ServedHost.serving(isolation.applied(to: ServedHost.drill)) { host in
                 try await host.withClient { client in
                     var sources = try await client.begun("drill", "forever 1000 a\ndeaf b\ncount 100000 1000")

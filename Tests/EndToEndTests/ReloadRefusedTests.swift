@@ -66,9 +66,8 @@ extension EndToEnd {
             },
         ]
 
-        @Test(arguments: Isolation.allCases) func `a refused reload keeps the running generation and logs the reason`(
-            isolation: Isolation
-        ) async throws {
+        @Test(arguments: Isolation.allCases)
+        func `a refused reload keeps the running generation and logs the reason`(isolation: Isolation) async throws {
             let configuration = isolation.applied(to: Self.configuration)
             try await ServedHost.serving(
                 configuration, prepare: { try DrillPlugin.write(version: 1, to: $0.file("other.so")) }

@@ -36,9 +36,8 @@ extension EndToEnd {
             case copy, move, truncate
         }
 
-        @Test(arguments: Isolation.allCases) func `during reloads under load each stream is whole and of one version`(
-            isolation: Isolation
-        ) async throws {
+        @Test(arguments: Isolation.allCases)
+        func `during reloads under load each stream is whole and of one version`(isolation: Isolation) async throws {
             let reloads = Self.reloads(isolation)
             try await ServedHost.serving(
                 isolation.applied(to: Self.configuration),

@@ -32,8 +32,9 @@ import Testing
     @Test(arguments: [
         ("", "", 0), ("", "abc", 3), ("abc", "", 3), ("ca", "ac", 1), ("kitten", "sitting", 3), ("abcd", "badc", 2),
     ])
-    func `the distance counts insertions, deletions, replacements and swaps`(left: String, right: String, distance: Int)
-    {
+    func `the distance counts insertions, deletions, replacements and swaps`(
+        left: String, right: String, distance: Int
+    ) {
         #expect(NearestKey.distance(Array(left), Array(right)) == distance)
     }
 }

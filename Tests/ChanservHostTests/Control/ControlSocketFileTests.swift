@@ -27,9 +27,8 @@ import Testing
         }
     }
 
-    @Test(arguments: [false, true]) func `one of many hosts that bind the same path at once succeeds`(leftOver: Bool)
-        async throws
-    {
+    @Test(arguments: [false, true])
+    func `one of many hosts that bind the same path at once succeeds`(leftOver: Bool) async throws {
         try await withFolder { folder in
             let path = folder.file("c.sock")
             if leftOver { close(try await bind(path).get().descriptor) }

@@ -88,9 +88,8 @@ import Testing
     }
 
     /// Random histories. Each instance is released exactly once, when no route uses it.
-    @Test(arguments: 0..<200) func `no instance is released while a route uses it, and all are released in the end`(
-        seed: UInt64
-    ) {
+    @Test(arguments: 0..<200)
+    func `no instance is released while a route uses it, and all are released in the end`(seed: UInt64) {
         var random = SplitMix(state: seed)
         var ledger = Ledger()
         var leaving: Set<String> = []

@@ -9,11 +9,8 @@ import Testing
 @Suite(.timeLimit(.minutes(2))) struct HostLifeTests {
     // MARK: Shutdown
 
-    @Test(arguments: Isolation.allCases) func `a shutdown lets streams end and accepts no new requests`(
-        isolation: Isolation
-    )
-        async throws
-    {
+    @Test(arguments: Isolation.allCases)
+    func `a shutdown lets streams end and accepts no new requests`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
@@ -36,11 +33,8 @@ import Testing
         #expect(fixture.log.count(of: "info stopped") == 1)
     }
 
-    @Test(arguments: Isolation.allCases) func `a shutdown cancels the streams that run at its drain deadline`(
-        isolation: Isolation
-    )
-        async throws
-    {
+    @Test(arguments: Isolation.allCases)
+    func `a shutdown cancels the streams that run at its drain deadline`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
@@ -54,9 +48,8 @@ import Testing
         await fixture.expectSaid("destroyed v1", times: 1)
     }
 
-    @Test(arguments: Isolation.allCases) func `cancelling a shutdown ends its drain at once`(isolation: Isolation)
-        async throws
-    {
+    @Test(arguments: Isolation.allCases)
+    func `cancelling a shutdown ends its drain at once`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure(routes: "- {vaddr: stream, plugin: a, drain: 1h}")
@@ -79,9 +72,8 @@ import Testing
         await fixture.expectSaid("destroyed v2", times: 1)
     }
 
-    @Test(arguments: Isolation.allCases) func `a stopped host refuses reloads and stops only once`(isolation: Isolation)
-        async throws
-    {
+    @Test(arguments: Isolation.allCases)
+    func `a stopped host refuses reloads and stops only once`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
@@ -121,11 +113,8 @@ import Testing
 
     // MARK: Concurrent reloads
 
-    @Test(arguments: Isolation.allCases) func `reloads requested during a reload become exactly one more`(
-        isolation: Isolation
-    )
-        async throws
-    {
+    @Test(arguments: Isolation.allCases)
+    func `reloads requested during a reload become exactly one more`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
@@ -170,9 +159,8 @@ import Testing
         await fixture.expectSaid("destroyed v1", times: 1)
     }
 
-    @Test(arguments: Isolation.allCases) func `a vAddr that cannot be bound undoes the reload`(isolation: Isolation)
-        async throws
-    {
+    @Test(arguments: Isolation.allCases)
+    func `a vAddr that cannot be bound undoes the reload`(isolation: Isolation) async throws {
         let node = Node()
         let multiplexer = ChoosyMultiplexer(AstraNetMultiplexer(node))
         multiplexer.refuse("taken")
@@ -198,9 +186,8 @@ import Testing
 
     // MARK: Error mass
 
-    @Test(arguments: Isolation.allCases) func `a route that keeps failing is withdrawn and one success restores it`(
-        isolation: Isolation
-    ) async throws {
+    @Test(arguments: Isolation.allCases)
+    func `a route that keeps failing is withdrawn and one success restores it`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure(

@@ -44,9 +44,9 @@ import Testing
     }
 
     @Test(arguments: Mistake.allCases, Isolation.allCases)
-    func `a refused reload keeps the running generation and reports the reason`(mistake: Mistake, isolation: Isolation)
-        async throws
-    {
+    func `a refused reload keeps the running generation and reports the reason`(
+        mistake: Mistake, isolation: Isolation
+    ) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
@@ -73,9 +73,9 @@ import Testing
     }
 
     @Test(arguments: Mistake.allCases, Isolation.allCases)
-    func `a start with a mistake ends with exit code 65 and leaves no instance`(mistake: Mistake, isolation: Isolation)
-        async throws
-    {
+    func `a start with a mistake ends with exit code 65 and leaves no instance`(
+        mistake: Mistake, isolation: Isolation
+    ) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()

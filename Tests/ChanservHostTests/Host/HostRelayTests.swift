@@ -229,9 +229,7 @@ import Testing
 
     // MARK: - The end of the process
 
-    @Test func `a killed worker fails its requests with the crash error and counts as one failure`()
-        async throws
-    {
+    @Test func `a killed worker fails its requests with the crash error and counts as one failure`() async throws {
         try await serving { fixture, client in
             let held = try await client.source("stream", "never")
             let endless = try await client.source("stream", "frames 1000000000")

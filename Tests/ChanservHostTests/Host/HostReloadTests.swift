@@ -5,9 +5,8 @@ import Testing
 @testable import ChanservHost
 
 @Suite(.timeLimit(.minutes(2))) struct HostReloadTests {
-    @Test(arguments: Isolation.allCases) func `a host serves the configured routes and logs its address`(
-        isolation: Isolation
-    ) async throws {
+    @Test(arguments: Isolation.allCases)
+    func `a host serves the configured routes and logs its address`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
@@ -24,9 +23,8 @@ import Testing
         }
     }
 
-    @Test(arguments: Isolation.allCases) func `a reload serves a new library and destroys the old instance`(
-        isolation: Isolation
-    ) async throws {
+    @Test(arguments: Isolation.allCases)
+    func `a reload serves a new library and destroys the old instance`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
@@ -46,9 +44,8 @@ import Testing
         await fixture.expectSaid("destroyed v2", times: 1)
     }
 
-    @Test(arguments: Isolation.allCases) func `a running stream ends on the library that it began with`(
-        isolation: Isolation
-    ) async throws {
+    @Test(arguments: Isolation.allCases)
+    func `a running stream ends on the library that it began with`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
@@ -88,11 +85,8 @@ import Testing
         }
     }
 
-    @Test(arguments: Isolation.allCases) func `a reload with a new library restores a withdrawn route at once`(
-        isolation: Isolation
-    )
-        async throws
-    {
+    @Test(arguments: Isolation.allCases)
+    func `a reload with a new library restores a withdrawn route at once`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure(routes: "- {vaddr: stream, plugin: a, error_mass: {limit: 1, pause: 1h, max_pause: 1h}}")
@@ -106,9 +100,8 @@ import Testing
         }
     }
 
-    @Test(arguments: Isolation.allCases) func `a reload without changes touches nothing`(isolation: Isolation)
-        async throws
-    {
+    @Test(arguments: Isolation.allCases)
+    func `a reload without changes touches nothing`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
@@ -126,9 +119,8 @@ import Testing
         }
     }
 
-    @Test(arguments: Isolation.allCases) func `unchanged routes keep their instances and streams`(isolation: Isolation)
-        async throws
-    {
+    @Test(arguments: Isolation.allCases)
+    func `unchanged routes keep their instances and streams`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.install("b1", as: "b.so")
@@ -155,9 +147,8 @@ import Testing
         }
     }
 
-    @Test(arguments: Isolation.allCases) func `changed options apply without a new instance`(isolation: Isolation)
-        async throws
-    {
+    @Test(arguments: Isolation.allCases)
+    func `changed options apply without a new instance`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
@@ -203,9 +194,8 @@ import Testing
         }
     }
 
-    @Test(arguments: Isolation.allCases) func `a route with its own config has its own instance`(isolation: Isolation)
-        async throws
-    {
+    @Test(arguments: Isolation.allCases)
+    func `a route with its own config has its own instance`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         let routes = "- {vaddr: stream, plugin: a}\n- {vaddr: twin, plugin: a}\n"
@@ -225,11 +215,8 @@ import Testing
         }
     }
 
-    @Test(arguments: Isolation.allCases) func `a removed route is withdrawn and its streams end without an error`(
-        isolation: Isolation
-    )
-        async throws
-    {
+    @Test(arguments: Isolation.allCases)
+    func `a removed route is withdrawn and its streams end without an error`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.install("b1", as: "b.so")
@@ -252,9 +239,8 @@ import Testing
         }
     }
 
-    @Test(arguments: Isolation.allCases) func `a route that is added again is served while its old instance drains`(
-        isolation: Isolation
-    ) async throws {
+    @Test(arguments: Isolation.allCases)
+    func `a route that is added again is served while its old instance drains`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         let other = "- {vaddr: other, plugin: a, config: {label: other}}"
@@ -273,9 +259,8 @@ import Testing
         }
     }
 
-    @Test(arguments: Isolation.allCases) func `streams that run at the drain deadline are cancelled with the reason`(
-        isolation: Isolation
-    ) async throws {
+    @Test(arguments: Isolation.allCases)
+    func `streams that run at the drain deadline are cancelled with the reason`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure(routes: "- {vaddr: stream, plugin: a, drain: 50ms}")

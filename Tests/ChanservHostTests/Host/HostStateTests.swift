@@ -87,9 +87,8 @@ import Testing
         }
     }
 
-    @Test(arguments: Isolation.allCases) func `a reload that fails at any step changes nothing`(isolation: Isolation)
-        async throws
-    {
+    @Test(arguments: Isolation.allCases)
+    func `a reload that fails at any step changes nothing`(isolation: Isolation) async throws {
         let choosy = NIOLockedValueBox<ChoosyMultiplexer?>(nil)
         let fixture = try HostFixture(isolation, preflight: true) { node, logger in
             let network = ChoosyHostNetwork(AstraNetHostNetwork(node, logger: logger))

@@ -118,9 +118,7 @@ struct ServingTableTests {
         _ = try await (old.value, new.value)
     }
 
-    @Test func `a request whose instance retires before the lease goes to the current instance`()
-        async throws
-    {
+    @Test func `a request whose instance retires before the lease goes to the current instance`() async throws {
         let (old, oldPlugin) = instance(7, "old")
         let (new, newPlugin) = instance(8, "new")
         _ = table.publish([1: old])

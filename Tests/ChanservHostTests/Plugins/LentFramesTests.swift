@@ -85,9 +85,7 @@ struct LentFramesTests {
         buffer.withUnsafeReadableBytes { $0.baseAddress }
     }
 
-    @Test func `a lent buffer is plugin memory and is released once when its last slice is dropped`()
-        async throws
-    {
+    @Test func `a lent buffer is plugin memory and is released once when its last slice is dropped`() async throws {
         let context = try await context()
         let memory = Memory(100_000)
         var buffers = try #require(memory.lend(10..<90_010, 1, context))
@@ -132,9 +130,7 @@ struct LentFramesTests {
         #expect(memory.counts == Dictionary(uniqueKeysWithValues: (0..<300).map { ($0, 1) }))
     }
 
-    @Test func `a large frame is lent in pieces of plugin memory and released once`()
-        async throws
-    {
+    @Test func `a large frame is lent in pieces of plugin memory and released once`() async throws {
         let context = try await context()
         let size = 20 << 20
         let memory = Memory(size)

@@ -197,9 +197,7 @@ struct PluginThreadsTests {
     }
 
     @Test(arguments: ["create", "destroy"])
-    func `a create or destroy that hangs is logged and does not block other instances`(
-        function: String
-    ) async throws {
+    func `a create or destroy that hangs is logged and does not block other instances`(function: String) async throws {
         let host = try ProbeHost(threads: 1)
         let path = try host.compile()
         let other = try await host.instance(of: path)

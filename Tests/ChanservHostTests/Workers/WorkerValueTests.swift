@@ -30,9 +30,8 @@ import Testing
         #expect(received.callBudget == 1_000_000_000)
     }
 
-    @Test(arguments: [true, false]) func `an assignment says whether the instance may be called inline`(inline: Bool)
-        throws
-    {
+    @Test(arguments: [true, false])
+    func `an assignment says whether the instance may be called inline`(inline: Bool) throws {
         let sent = WorkerAssignment(
             .serve, of: try ExaminedLibrary(PluginFile.testing([1])), plugin: "p",
             configurations: [try PluginConfiguration(yaml: "")], threads: nil, allowsInline: inline,

@@ -43,9 +43,8 @@ extension EndToEnd {
             }
         }
 
-        @Test(arguments: Isolation.allCases) func `check refuses a library that crashes or hangs`(isolation: Isolation)
-            async throws
-        {
+        @Test(arguments: Isolation.allCases)
+        func `check refuses a library that crashes or hangs`(isolation: Isolation) async throws {
             let folder = try TestFolder()
             try DrillPlugin.write(version: 0, to: folder.file("drill.so"))
             try Self.write(folder)
@@ -56,9 +55,8 @@ extension EndToEnd {
             expectRefusals(in: check.errors)
         }
 
-        @Test(arguments: Isolation.allCases) func `serve refuses a library that crashes or hangs`(isolation: Isolation)
-            async throws
-        {
+        @Test(arguments: Isolation.allCases)
+        func `serve refuses a library that crashes or hangs`(isolation: Isolation) async throws {
             let folder = try TestFolder()
             try DrillPlugin.write(version: 0, to: folder.file("drill.so"))
             try Self.write(folder)
@@ -71,9 +69,9 @@ extension EndToEnd {
         }
 
         @Test(arguments: Isolation.allCases)
-        func `a reload refuses a library that crashes or hangs and the running routes continue`(isolation: Isolation)
-            async throws
-        {
+        func `a reload refuses a library that crashes or hangs and the running routes continue`(
+            isolation: Isolation
+        ) async throws {
             try await ServedHost.serving(Self.good, prepare: Self.write) { host in
                 try await host.withClient { client in
                     var held = try await client.begun("drill", "count 5000 2000")
