@@ -83,7 +83,7 @@ final class Journal: Sendable {
 
     func count(_ entry: String) -> Int { all.filter { $0 == entry }.count }
 
-    /// Waits for `entry` to have been added `times` times.
+    /// Waits until `entry` was added `times` times.
     func wait(for entry: String, times: Int = 1) async throws {
         let deadline = ContinuousClock.Instant.soon
         while count(entry) < times {

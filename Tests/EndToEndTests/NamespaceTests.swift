@@ -7,9 +7,9 @@ extension EndToEnd {
     @Suite(.serialized, .timeLimit(.minutes(5))) struct Namespaces {
         private static let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
             .appendingPathComponent("Namespaces/mesh.sh").path
-        /// The options of `unshare`. With a new process namespace, all processes of a run end with its first process. The
-        /// namespace needs its own `/proc`: Swift's thread pool reads `/proc/<thread>/stat` of its threads, and traps if
-        /// one is missing.
+        /// The options of `unshare`. With a new process namespace, all processes of a run end with its first process.
+        /// The namespace needs its own `/proc`: Swift's thread pool reads `/proc/<thread>/stat` of its threads, and
+        /// traps if one is missing.
         private static let own = [
             "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
         ]

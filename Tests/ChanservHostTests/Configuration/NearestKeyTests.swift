@@ -6,9 +6,9 @@ import Testing
 
     @Test(arguments: [
         ("compresion", "compression"),  // a letter missing
-        ("commpression", "compression"),  // one too many
-        ("comprezsion", "compression"),  // another one
-        ("rdain", "drain"),  // two swapped
+        ("commpression", "compression"),  // a letter too many
+        ("comprezsion", "compression"),  // a wrong letter
+        ("rdain", "drain"),  // two letters swapped
         ("Drain", "drain"),  // case only
         ("errormass", "error_mass"),
         ("error-mass", "error_mass"),

@@ -302,7 +302,7 @@ struct ExecTests {
                 return try String(contentsOfFile: "/proc/self/task/\(thread)/children", encoding: .utf8)
                     .split(separator: " ").map(String.init)
             } catch CocoaError.fileReadNoSuchFile {
-                return []  // a thread that has ended meanwhile
+                return []  // the thread has ended
             }
         }
     }

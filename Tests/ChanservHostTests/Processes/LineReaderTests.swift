@@ -59,7 +59,7 @@ import Testing
         close(ends.writer)
     }
 
-    /// Dispatch's own read sources crash here (swift-corelibs-libdispatch, issue 949).
+    /// The read sources of Dispatch crash in this case (swift-corelibs-libdispatch issue 949).
     @Test func `readers can begin and end concurrently on several threads`() async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
             for task in 0..<8 {

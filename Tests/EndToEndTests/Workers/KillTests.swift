@@ -84,8 +84,8 @@ extension EndToEnd {
             }
         }
 
-        /// Kills ``kills`` workers, the oldest first, and waits until all are restarted. At most half of the workers are
-        /// missing at a time.
+        /// Kills ``kills`` workers, the oldest first, and waits until all are restarted. At most half of the workers
+        /// are missing at a time.
         ///
         /// - Returns: samples of the host's memory during the kills, in KiB.
         private static func kill(_ first: [pid_t], of host: ServedHost) async throws -> [Int] {
