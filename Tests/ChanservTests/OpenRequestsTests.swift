@@ -186,7 +186,7 @@ import Testing
         #expect(connection.end == nil && host.open.count(.all) == 1)
     }
 
-    @Test func `each request ends at its own deadline, in whatever order they arrive`() throws {
+    @Test func `each request ends at its own deadline, in any order of arrival`() throws {
         let host = try ManualService()
         let start = host.network.clock.now
         let connections = [30.0, 10, 20].map {

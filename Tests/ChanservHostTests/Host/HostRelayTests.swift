@@ -205,8 +205,7 @@ import Testing
         }
     }
 
-    @Test func `a drain ends what is open in the worker at its deadline, and the client gets the reason`() async throws
-    {
+    @Test func `a drain ends the open requests of a worker at its deadline with the reason`() async throws {
         try await serving(route: "{vaddr: stream, plugin: a, drain: 50ms}") { fixture, client in
             let held = try await client.source("stream", "never")
             let endless = try await client.source("stream", "frames 1000000000")
