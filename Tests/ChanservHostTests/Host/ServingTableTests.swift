@@ -118,7 +118,7 @@ struct ServingTableTests {
         _ = try await (old.value, new.value)
     }
 
-    @Test func `a request whose instance retires before the lease goes to the current instance`() async throws {
+    @Test func `a route whose instance has retired refuses requests until a current one is published`() async throws {
         let (old, oldPlugin) = instance(7, "old")
         let (new, newPlugin) = instance(8, "new")
         _ = table.publish([1: old])
