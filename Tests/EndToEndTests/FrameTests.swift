@@ -56,8 +56,8 @@ extension EndToEnd {
             }
         }
 
-        /// A frame that begins with the lz4 mark must be sent as a block. At the size limit, a block of random bytes is too
-        /// large, so the host refuses that frame.
+        /// A frame that begins with the lz4 mark must be sent as a block. At the size limit, a block of random bytes is
+        /// too large, so the host refuses that frame.
         @Test(arguments: ["plain", "packed"])
         func `frames at the size limit arrive unchanged`(vAddr: String) async throws {
             let size = 100 << 20

@@ -1,7 +1,7 @@
 /// A plugin in C that runs the command of the request and counts violations of the rules of chanserv_plugin.h.
 ///
-/// The request is `COMMAND NUMBER`. The request `stats` has one frame `key=value …`. The plugin frees no object, so that
-/// a call on a closed object is counted and does not crash.
+/// The request is `COMMAND NUMBER`. The request `stats` has one frame `key=value …`. The plugin frees no object, so
+/// that a call on a closed object is counted and does not crash.
 let probeSource = #"""
     #define _GNU_SOURCE
     #include <pthread.h>
