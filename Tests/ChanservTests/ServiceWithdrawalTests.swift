@@ -3,7 +3,7 @@ import Testing
 
 @testable import Chanserv
 
-/// A name that its owner takes away for a while.
+/// Withdrawing the name of a service and restoring it.
 @Suite struct ServiceWithdrawalTests {
     private let journal = Journal()
 
@@ -12,7 +12,9 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aWithdrawnNameIsGoneAndWhatRunsGoesOn(over delivery: Delivery) async throws {
+    func `withdrawing a service unbinds its name and leaves open requests running`(
+        over delivery: Delivery
+    ) async throws {
         let (stream, feed) = AsyncThrowingStream<String, any Error>.makeStream()
         let pair = try await Pair(over: delivery) { _ in SourceList([Source(header: "", frames: stream)]) }
         var frames = try await pair.post().first().frames.makeAsyncIterator()
@@ -37,7 +39,9 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aRestoredNameServesAgainAndADialThatWaitedIsServed(over delivery: Delivery) async throws {
+    func `a restored service serves new requests and a dial that waited for its name`(
+        over delivery: Delivery
+    ) async throws {
         let pair = try await Pair(over: delivery, .init(), answers("here"))
         pair.service.withdraw()
         #expect(await pair.service.waitUntilIdle(until: .soon) == 0)
@@ -50,11 +54,11 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func whoDialledBeforeTheNameWentIsServed(over delivery: Delivery) async throws {
-        // One is listed at a time, so that the others wait in the listener.
+    func `requests dialled before the withdrawal are served`(over delivery: Delivery) async throws {
+        // Only one request lists at a time, so the others wait for admission.
         var configuration = Server.Configuration()
         configuration.maxConcurrentRequests = 1
-        // Nobody fetches what those who are late are answered.
+        // The late clients do not dial their sources. A short accept timeout ends these.
         configuration.chanAcceptTimeout = .milliseconds(50)
         let (gate, open) = AsyncThrowingStream<Int, any Error>.makeStream()
         let pair = try await Pair(over: delivery, configuration) { [journal] request in
@@ -71,7 +75,7 @@ import Testing
         pair.service.withdraw()
         #expect(pair.network.names.isEmpty)
         open.finish()
-        // What is idle has let everybody in who had dialled.
+        // These clients dialled before the withdrawal, so the service still admits their requests.
         for connection in connections {
             var body = FrameBatch()
             try body.append(uncompressed: "late")
@@ -85,7 +89,9 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func whoHasDialledAndWaitsIsToldAtTheDeadline(over delivery: Delivery) async throws {
+    func `a request that waits for admission fails when the service is cancelled`(
+        over delivery: Delivery
+    ) async throws {
         var configuration = Server.Configuration()
         configuration.maxConcurrentRequests = 1
         let pair = try await Pair(over: delivery, configuration) { [journal] _ in
@@ -97,7 +103,7 @@ import Testing
         try await journal.wait(for: "opened")
         let late = try await pair.network.client.dial("svc", deadline: .soon)
         pair.service.withdraw()
-        // The one that runs, and whoever waits.
+        // One request runs and one waits for admission.
         #expect(await pair.service.waitUntilIdle(until: .now) == 2)
         pair.service.cancelAll()
         #expect(await first?.message.contains("stopped") == true)
@@ -109,7 +115,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func restoringForgivesTheFailuresThatWithdrewTheName(over delivery: Delivery) async throws {
+    func `restoring a service clears its error mass`(over delivery: Delivery) async throws {
         var configuration = Server.Configuration()
         configuration.maxErrorMass = 1
         configuration.errorPause = .seconds(3600)
@@ -126,7 +132,7 @@ import Testing
         #expect(try await pair.ask("x") == "fine")
         #expect(pair.service.state == .serving && pair.service.counters.errorMass == 0)
 
-        // Withdrawn by both: one word brings it back.
+        // Withdrawn by its failures and by its owner: one call of restore() binds the name again.
         _ = await failure { try await pair.ask() }
         try await journal.wait(for: "mass", times: 2)
         pair.service.withdraw()
@@ -136,7 +142,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func anUpdateDoesNotBringAWithdrawnNameBack(over delivery: Delivery) async throws {
+    func `an update does not restore a withdrawn service`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery, .init(), answers("old"))
         pair.service.withdraw()
         #expect(await pair.service.waitUntilIdle(until: .soon) == 0)
@@ -147,7 +153,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aWithdrawnNameCanBeStopped(over delivery: Delivery) async throws {
+    func `a withdrawn service can be stopped`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery, .init(), answers("x"))
         pair.service.withdraw()
         pair.service.stopAccepting()
@@ -157,19 +163,21 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func everyRequestIsAnsweredWhileTheNameComesAndGoes(over delivery: Delivery) async throws {
+    func `every accepted request is answered while the service is withdrawn and restored`(
+        over delivery: Delivery
+    ) async throws {
         let pair = try await Pair(over: delivery, .init(), answers("x"))
         let clients = Task {
             try await withThrowingTaskGroup(of: Bool.self) { group in
                 for _ in 0..<4 {
                     group.addTask {
                         for _ in 0..<200 {
-                            // A dial at the very moment is refused; one that was taken is answered.
+                            // A dial during a withdrawal may be refused. A request that was accepted must be answered.
                             do {
                                 if try await pair.ask() != "x" { return false }
                             } catch let error as ChanservError
                                 where (error.cause as? ConnectionError)?.code == .refused
-                                // One that met the name between its binding and a withdrawal that came before it was served.
+                                // The name was bound when it was dialled, and withdrawn before the request was served.
                                 || error.message.hasPrefix("refused: ")
                             {}
                         }

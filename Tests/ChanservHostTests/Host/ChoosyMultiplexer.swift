@@ -3,7 +3,7 @@ import NIOConcurrencyHelpers
 
 @testable import ChanservHost
 
-/// A multiplexer that will not bind one name.
+/// A multiplexer that refuses to bind one name.
 final class ChoosyMultiplexer: Multiplexer {
     private let inner: any Multiplexer
     private let refused = NIOLockedValueBox<String?>(nil)
@@ -12,7 +12,7 @@ final class ChoosyMultiplexer: Multiplexer {
         self.inner = inner
     }
 
-    /// Refuses this name from now on, and no other.
+    /// Refuses to bind this name from now on; `nil` refuses no name.
     func refuse(_ name: String?) { refused.withLockedValue { $0 = name } }
 
     var surroundings: NetworkSurroundings { inner.surroundings }
@@ -22,7 +22,7 @@ final class ChoosyMultiplexer: Multiplexer {
         onConnection: @escaping @Sendable (any Connection) -> Admission
     ) throws(ConnectionError) -> any Binding {
         if name == refused.withLockedValue({ $0 }) {
-            throw ConnectionError(.addressInUse, "somebody else has \(name)")
+            throw ConnectionError(.addressInUse, "the test refuses \(name)")
         }
         return try inner.bind(name, visibleTo: peer, onConnection: onConnection)
     }
@@ -46,7 +46,7 @@ final class ChoosyMultiplexer: Multiplexer {
     }
 }
 
-/// A real node that will not bind one name.
+/// The network of a host: a real node that refuses to bind one name.
 struct ChoosyHostNetwork: HostNetwork {
     let node: AstraNetHostNetwork
     let choosy: ChoosyMultiplexer
