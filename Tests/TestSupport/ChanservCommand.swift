@@ -2,8 +2,9 @@ import Foundation
 
 /// The built `chanserv`, beside the tests in the build folder.
 package enum ChanservCommand {
-    /// The folder with everything that was built, the plugins as well.
+    /// The folder of the built command and plugins: `CHANSERV_TEST_FOLDER`, or that of the running tests if it is not set.
     package static let buildFolder: String = {
+        if let folder = ProcessInfo.processInfo.environment["CHANSERV_TEST_FOLDER"] { return folder }
         do {
             let tests = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
             return URL(fileURLWithPath: tests).deletingLastPathComponent().path
