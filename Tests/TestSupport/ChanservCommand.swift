@@ -1,18 +1,18 @@
 import Foundation
 
-/// The built `chanserv`, beside the tests in the build folder.
+/// The built `chanserv` command. The build puts it beside the tests.
 package enum ChanservCommand {
-    /// The folder with everything that was built, the plugins as well.
+    /// The folder of all build products, including plugins.
     package static let buildFolder: String = {
         do {
             let tests = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
             return URL(fileURLWithPath: tests).deletingLastPathComponent().path
         } catch {
-            fatalError("the build folder cannot be found: \(error)")
+            fatalError("cannot find the build folder: \(error)")
         }
     }()
 
-    /// Starts it.
+    /// Starts the command.
     package static func start(
         _ arguments: String..., folder: String? = nil, input: String? = nil, errors: FileHandle? = nil,
         keepsOutput: Bool = true
@@ -22,7 +22,7 @@ package enum ChanservCommand {
             keepsOutput: keepsOutput)
     }
 
-    /// Runs it to its end.
+    /// Runs the command and waits for its exit.
     package static func run(_ arguments: String..., folder: String? = nil, input: String? = nil) async throws
         -> ChildProcess.Exit
     {
