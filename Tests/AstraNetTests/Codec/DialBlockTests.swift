@@ -10,7 +10,7 @@ import Testing
         traceParent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         source: DialBlock.Source(nonce: 0x2122_2324_2526_2728, streamPort: 16_777_217, index: 7))
 
-    /// Each field alone, with the bytes of its entry.
+    /// A block for each field, with the bytes of its entry.
     private static let entries: [(DialBlock, [UInt8])] = [
         (
             DialBlock(push: DialBlock.Push(nonce: 0x0102_0304_0506_0708, maximumSources: 0x1112, window: 0x2122_2324)),

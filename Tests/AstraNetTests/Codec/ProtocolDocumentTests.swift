@@ -131,7 +131,7 @@ import Testing
         let grant = try #require(blocks[0]?.push)
         #expect(request.header.command == .dial)
 
-        // What the cookie proves, and when the body goes out.
+        // The cookie, and the ops before the body.
         let body = try #require(conversation.ops.firstIndex { $0.sender == "C" && $0.header.command == .data })
         let commands = conversation.ops.prefix(body).map(\.header.command)
         if name == "push-router-first" {
@@ -209,7 +209,7 @@ import Testing
             try batch.append(payload)
             let encoded = batch.take()
             #expect(try Self.frame(of: Array(encoded.readableBytesView)) == ByteBuffer(string: payload))
-            // What a version of LZ4 makes of bytes that repeat is its own business.
+            // The block for a long repetition depends on the version of LZ4.
             if payload.utf8.count < 100 { #expect(encoded == ByteBuffer(bytes: line.bytes)) }
         }
     }
@@ -235,7 +235,7 @@ import Testing
 
 // MARK: - Reading the document
 
-/// `docs/protocol.md`, taken apart.
+/// The parsed `docs/protocol.md`.
 private struct ProtocolDocument {
     struct Malformed: Error, CustomStringConvertible {
         var description: String
@@ -285,7 +285,7 @@ private struct ProtocolDocument {
             })
     }
 
-    /// The titles of the sections, without what stands in parentheses.
+    /// The titles of the sections.
     var sections: [String] {
         text.split(separator: "\n").filter { $0.hasPrefix("## ") }.map { String($0.dropFirst(3)) }
     }
@@ -299,7 +299,7 @@ private struct ProtocolDocument {
         }
     }
 
-    /// The lines of a block of bytes in hex, each with a text behind it. `-` stands for no bytes.
+    /// The lines of a fenced block: bytes in hex, then a text. `-` means no bytes.
     func lines(of kind: String, _ name: String) throws -> [(bytes: [UInt8], text: String)] {
         guard let fence = fences.first(where: { $0.kind == kind && $0.name == name }) else {
             throw Malformed(description: "no \(kind) \(name)")
@@ -321,7 +321,7 @@ private struct ProtocolDocument {
         }
     }
 
-    /// What a quoted text stands for.
+    /// The content of a quoted text.
     static func unquoted(_ text: some StringProtocol) throws -> String {
         guard case .string(let string) = JSONValue(text.utf8) else {
             throw Malformed(description: "not a quoted text: \(text)")
@@ -352,7 +352,7 @@ private struct ProtocolDocument {
         }
     }
 
-    /// `S DIAL to C:1 from S:2`.
+    /// Parses a line such as `S DIAL to C:1 from S:2`.
     private func readOp(_ line: Substring) throws -> DocumentedOp {
         let words = line.split(separator: " ")
         let commands = (UInt8.min...UInt8.max).map(Command.init(rawValue:))
@@ -364,7 +364,7 @@ private struct ProtocolDocument {
             header: OpHeader(command, to: try readAddress(words[3]), from: try readAddress(words[5])))
     }
 
-    /// `frames to C:1 from S:2: "a" "b"`.
+    /// Parses a line such as `frames to C:1 from S:2: "a" "b"`.
     private func readFrames(_ line: Substring) throws -> (Conversation.Way, [String]) {
         let words = line.split(separator: " ", maxSplits: 5)
         guard words.count == 6, words[1] == "to", words[3] == "from", words[4].hasSuffix(":") else {
@@ -393,11 +393,11 @@ private struct ProtocolDocument {
     }
 }
 
-/// An op as the document has it.
+/// An op of the document.
 private struct DocumentedOp {
     var sender: String
     var header: OpHeader
-    /// What the payload is, `nil` for none and for DATA.
+    /// The documented description of the payload; `nil` for DATA and for an op without payload.
     var description: String?
     var bytes: [UInt8] = []
 
@@ -409,7 +409,7 @@ private struct DocumentedOp {
         return op
     }
 
-    /// The op in bytes: the header from the document, the payload from what the codec read of it.
+    /// The encoded op: the header of the document and the payload that the codec decoded, encoded again.
     func encoded(payload: ByteBuffer) -> [UInt8] {
         var buffer = ByteBuffer()
         if let number = payload.number, [.rewind, .windowSize, .taken, .fin2].contains(header.command) {
@@ -428,7 +428,7 @@ private struct DocumentedOp {
         return Array(buffer.readableBytesView)
     }
 
-    /// What the codec reads in the payload, in the words of the document.
+    /// Describes the payload as decoded by the codec, in the format of the document.
     func describePayload(_ payload: ByteBuffer) throws -> String? {
         guard payload.readableBytes > 0 else { return nil }
         switch header.command {
@@ -447,7 +447,7 @@ private struct DocumentedOp {
     }
 }
 
-/// Ops in the order in which a recorder between the two ends could see them.
+/// Ops in an order in which a recorder between the two ends could see them.
 private struct Conversation {
     /// One direction of a stream.
     struct Way: Hashable {
@@ -480,7 +480,7 @@ private struct Conversation {
 }
 
 extension DialBlock {
-    /// In the words of the document.
+    /// The block in the format of the document.
     fileprivate var documented: String {
         func hex(_ number: UInt64) -> String {
             let digits = String(number, radix: 16)
