@@ -1,13 +1,13 @@
 import Glibc
 import NIOCore
 
-/// Runs seeds; scripts/simulate starts it, in several processes.
+/// Runs seeds of the simulation. `scripts/simulate` starts it in several processes and reads its output.
 @main
 struct Main {
     static func main() {
         guard getenv("SWIFT_DETERMINISTIC_HASHING") != nil else {
             return fail(
-                "SWIFT_DETERMINISTIC_HASHING=1 must be set, or no run can be repeated; scripts/simulate does it")
+                "SWIFT_DETERMINISTIC_HASHING=1 is not set, so runs cannot be repeated: use scripts/simulate")
         }
         var seeds: UInt64 = 100
         var from: UInt64 = 1
@@ -23,7 +23,7 @@ struct Main {
             case "--large", "--round-trips": scenario = argument
             case "--seeds", "--from", "--step":
                 guard let value = arguments.popFirst().flatMap(UInt64.init), value > 0 else {
-                    return fail("\(argument) takes a number from 1 up")
+                    return fail("\(argument) needs a number of at least 1")
                 }
                 if argument == "--seeds" {
                     seeds = value
@@ -53,7 +53,7 @@ struct Main {
                 say("seed \(seed): \(violation)")
                 continue
             }
-            // The first few twice: what cannot be repeated is of no use.
+            // The first ten seeds run twice, to check that a run can be repeated.
             if index < 10, Run(Plan(seed: seed)).digest != run.digest {
                 say("seed \(seed): two runs differ")
                 exit(1)
@@ -72,24 +72,24 @@ struct Main {
         for result in RoundTrips.all() {
             let isRight = result.expected.map { $0 == result.roundTrips } ?? true
             isWrong = isWrong || !isRight
-            let remark = isRight ? "" : ", WRONG: \(result.expected ?? 0) are expected"
+            let remark = isRight ? "" : ", WRONG: expected \(result.expected ?? 0)"
             say("\(result.path): \(result.roundTrips) round trips from the dial to the answer\(remark)")
         }
         if isWrong { exit(1) }
     }
 
     private static func report(_ seed: UInt64) {
-        say("seed \(seed) FAILS: \(Run(Plan(seed: seed)).violation ?? "not again")")
-        say("Looking for a shorter way there …")
+        say("seed \(seed) FAILS: \(Run(Plan(seed: seed)).violation ?? "it did not fail when repeated")")
+        say("Looking for the shortest list of events that fails …")
         let plan = Shrinking.shrink(Plan(seed: seed))
         let run = Run(plan, isTraced: true)
         say("\(plan.hosts.count) hosts, \(plan.events.count) events:")
         for (host, hostPlan) in plan.hosts.enumerated() { say("  n\(host): \(hostPlan)") }
         for event in plan.events { say("  \(event)") }
-        say("What happened, its last 100 lines:")
+        say("The last 100 lines of the trace:")
         for line in run.trace.suffix(100) { say("  \(line.prefix(220))") }
-        say("seed \(seed): \(run.violation ?? "did not fail again")")
-        say("To see it all: scripts/simulate --from \(seed) --seeds 1 --trace")
+        say("seed \(seed): \(run.violation ?? "it did not fail when repeated")")
+        say("For the full trace run: scripts/simulate --from \(seed) --seeds 1 --trace")
         exit(1)
     }
 
@@ -99,7 +99,7 @@ struct Main {
     }
 }
 
-/// What all runs of a process came to.
+/// Totals of all runs of a process.
 struct Figures {
     var seeds = 0
     var posts = 0

@@ -198,8 +198,8 @@ package final class ChildProcess: Sendable {
         for (number, handle) in [input, output, errors].enumerated() {
             posix_spawn_file_actions_adddup2(&actions, handle.fileDescriptor, Int32(number))
         }
-        // Not all descriptors of the tests are close-on-exec, for example those of network connections. An inherited one
-        // would keep a port in use or a link alive.
+        // Not all descriptors of the tests are close-on-exec, for example those of network connections. An inherited
+        // one would keep a port in use or a link alive.
         for descriptor in 3...(try highestDescriptor() + 256) {
             posix_spawn_file_actions_addclose(&actions, descriptor)
         }

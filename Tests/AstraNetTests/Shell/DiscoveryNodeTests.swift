@@ -151,8 +151,8 @@ import Testing
         let echo = try two.echo("echo")
         let stream = try await one.dial("echo", deadline: .soon)
         try await stream.expectEcho(count: 10)
-        // The stream may use the link that is retired, and keeps that link open. An end that has seen only one link cannot
-        // know that there will be a second one.
+        // The stream may use the link that is retired, and keeps that link open. An end that has seen only one link
+        // cannot know that there will be a second one.
         stream.close()
         try await eventually { one.linkCount == 1 && two.linkCount == 1 }
         try await one.expectEcho("echo", count: 100_000)

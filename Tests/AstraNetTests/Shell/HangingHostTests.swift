@@ -4,8 +4,8 @@ import Testing
 
 /// A host that offers a service and does not answer because it hangs.
 @Suite(.timeLimit(.minutes(5))) struct HangingHostTests {
-    /// The hanging host may have received the request, so the node does not send it to another host. Later requests avoid
-    /// the hanging host.
+    /// The hanging host may have received the request, so the node does not send it to another host. Later requests
+    /// avoid the hanging host.
     @Test func `a host that does not answer a request is tried last`() async throws {
         let (client, server) = (Node.patient(), Node.patient())
         let hanging = try await RawPeer.listen()

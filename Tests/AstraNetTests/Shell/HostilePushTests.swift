@@ -3,8 +3,8 @@ import Testing
 
 @testable import AstraNet
 
-/// Peers that violate the rules of pushed sources (docs/protocol.md §6). Only the affected request or source fails, and no
-/// resources stay in use.
+/// Peers that violate the rules of pushed sources (docs/protocol.md §6). Only the affected request or source fails, and
+/// no resources stay in use.
 @Suite(.timeLimit(.minutes(5))) struct HostilePushTests {
     // MARK: - A hostile server
 

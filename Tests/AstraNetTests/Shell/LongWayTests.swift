@@ -32,7 +32,8 @@ import Testing
                 return source.withStorage { $0.state.sendWindow.limit }
             }
         }
-        // This takes longer on a loaded machine: the window grows only after the reader has kept up for several windows.
+        // This takes longer on a loaded machine: the window grows only after the reader has kept up for several
+        // windows.
         while windows(proxy).count < 3, try await stream.receive(deadline: .soon) != nil {}
         let window = stream.withStorage { $0.state.receiveWindow.limit }
         #expect(window >= 524_288)

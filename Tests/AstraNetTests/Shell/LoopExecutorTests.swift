@@ -25,8 +25,8 @@ import Testing
             for loop in loops {
                 let place = await Task(executorPreference: executor) {
                     await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
-                        // Through the home loop, which is busy until the task has suspended. A task that is resumed before
-                        // it suspends stays on the home loop.
+                        // Through the home loop, which is busy until the task has suspended. A task that is resumed
+                        // before it suspends stays on the home loop.
                         loops[0].execute { loop.execute { continuation.resume() } }
                     }
                     return Self.current

@@ -5,8 +5,8 @@ import Testing
 
 /// A shutdown loses no bytes that the node has sent.
 @Suite(.timeLimit(.minutes(2))) struct OrderlyCloseTests {
-    /// If a connection is closed while received bytes are unread, the operating system discards the bytes in flight. So the
-    /// node must read on while it closes.
+    /// If a connection is closed while received bytes are unread, the operating system discards the bytes in flight. So
+    /// the node must read on while it closes.
     @Test func `a peer that keeps sending still receives all streams that ended before the shutdown`() async throws {
         let node = Node.patient()
         let target = try node.bind("target")

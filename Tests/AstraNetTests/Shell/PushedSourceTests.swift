@@ -92,8 +92,8 @@ import Testing
                 }
                 do {
                     if count == 1 {
-                        // Marks the request as having bytes to send, so that the flush that called the delegate takes it,
-                        // and asks for another call.
+                        // Marks the request as having bytes to send, so that the flush that called the delegate takes
+                        // it, and asks for another call.
                         if request.withStorage({ $0.markDirty() }) { request.link.markDirty(request) }
                         request.callDelegateSoon()
                     } else if count == 2 {

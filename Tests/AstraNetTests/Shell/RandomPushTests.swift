@@ -4,8 +4,8 @@ import Testing
 
 @testable import AstraNet
 
-/// Requests with random behaviour of client and server. The client reads what the server wrote, and no resources stay in
-/// use.
+/// Requests with random behaviour of client and server. The client reads what the server wrote, and no resources stay
+/// in use.
 @Suite(.timeLimit(.minutes(10))) struct RandomPushTests {
     /// SplitMix64.
     private struct Random: RandomNumberGenerator {

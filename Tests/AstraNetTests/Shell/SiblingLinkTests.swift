@@ -7,7 +7,8 @@ import Testing
 
 /// Ops for streams of another link to the same host, while the event loop of that link is blocked.
 @Suite(.timeLimit(.minutes(5))) struct SiblingLinkTests {
-    /// A node with two links to one router, each on its own event loop. The event loop of the first is blocked until `end`.
+    /// A node with two links to one router, each on its own event loop. The event loop of the first is blocked until
+    /// `end`.
     private struct BlockedLink {
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 2)
         let node: Node

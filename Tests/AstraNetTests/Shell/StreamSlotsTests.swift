@@ -17,7 +17,8 @@ import Testing
         }
     }
 
-    /// Few enough keys that most are near each other in the table, and enough steps that each is inserted and removed often.
+    /// Few enough keys that most are near each other in the table, and enough steps that each is inserted and removed
+    /// often.
     @Test(arguments: [1, 10, 100, 1_000, 10_000])
     func `the table behaves like a dictionary in random operations`(names: Int) {
         let entries = (0..<names).map(Entry.init)

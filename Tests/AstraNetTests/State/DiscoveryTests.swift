@@ -82,8 +82,8 @@ import Testing
 @Suite struct WindowTuningTests {
     private static let second: UInt64 = 1_000_000_000
 
-    /// The window sizes that result from `windows` full windows. The reader takes each at once, one per second, over a link
-    /// with the given round trip.
+    /// The window sizes that result from `windows` full windows. The reader takes each at once, one per second, over a
+    /// link with the given round trip.
     private static func tuned(
         windows: Int, roundTrip: UInt64, unread: UInt32 = 0, limit: UInt32 = 65_536, largest: UInt32 = 1 << 20
     ) -> [UInt32] {

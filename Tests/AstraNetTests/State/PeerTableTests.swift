@@ -86,8 +86,8 @@ import Testing
         #expect(table.link(to: Self.large) == 2)
     }
 
-    /// The link of the host with the larger id breaks and is dialled again. The other host sees the new link before it sees
-    /// that the old one is lost.
+    /// The link of the host with the larger id breaks and is dialled again. The other host sees the new link before it
+    /// sees that the old one is lost.
     @Test func `an end that detects a lost link late uses the same link as its peer`() {
         var (small, large) = (End(isLarge: false), End(isLarge: true))
         for index in [1, 2] as [UInt64] {

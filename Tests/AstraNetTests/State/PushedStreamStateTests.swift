@@ -6,8 +6,8 @@ import Testing
 @Suite struct PushedStreamStateTests {
     /// A named state and the events that lead to it. The granted window is 100 bytes.
     enum Start: String, CaseIterable, Sendable {
-        // The server's end: offered; the window is used up and 5 bytes are queued; the same with a close behind the bytes; a
-        // close was sent; a failure was sent.
+        // The server's end: offered; the window is used up and 5 bytes are queued; the same with a close behind the
+        // bytes; a close was sent; a failure was sent.
         case offered, offeredFull, offeredClosing, offeredClosed, offeredFailed
         // The client's end: not taken; not taken and received in full; declined.
         case received, receivedWhole, declined

@@ -263,8 +263,8 @@ extension StreamState {
         #expect(state.receivedAck() == .doNothing)
     }
 
-    /// A peer that ends both directions of an eager stream forgets it. A Go node keeps a stream for 10 s; its streams are
-    /// never eager.
+    /// A peer that ends both directions of an eager stream forgets it. A Go node keeps a stream for 10 s; its streams
+    /// are never eager.
     @Test(arguments: [true, false]) func `only an eager stream is forgotten when the peer has ended both directions`(
         isEager: Bool
     ) throws {

@@ -2,8 +2,8 @@ import AstraNet
 import NIOCore
 import Testing
 
-/// A node under attack. A well-behaved peer uses its echo service over one link; the test connects hostile peers on other
-/// links.
+/// A node under attack. A well-behaved peer uses its echo service over one link; the test connects hostile peers on
+/// other links.
 struct Besieged {
     let node: Node
     let address: SocketAddress

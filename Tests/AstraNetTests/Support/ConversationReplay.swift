@@ -4,9 +4,9 @@ import Testing
 
 /// Plays one side of a recording over a socket against a live node that has the other role.
 ///
-/// The recorded side keeps its host id and ports. The node chooses its own, and the replay maps them. It sends a recorded
-/// op as soon as everything that the op depends on has arrived: the earlier ops of the other side on the stream, the offer
-/// for a DIAL, the credit for DATA.
+/// The recorded side keeps its host id and ports. The node chooses its own, and the replay maps them. It sends a
+/// recorded op as soon as everything that the op depends on has arrived: the earlier ops of the other side on the
+/// stream, the offer for a DIAL, the credit for DATA.
 struct ConversationReplay {
     typealias Role = WireConversation.Role
 

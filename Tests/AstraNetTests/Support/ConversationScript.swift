@@ -15,8 +15,8 @@ struct ConversationScript: Sendable {
 
     /// What one side sent on a stream, independent of how it divided bytes and credit into ops.
     struct Said: Sendable, Hashable {
-        /// Ops other than DATA, REWIND and FIN1. FIN1 is left out because a Go node closes with FIN2 alone, and a node of
-        /// this library with FIN1 and FIN2.
+        /// Ops other than DATA, REWIND and FIN1. FIN1 is left out because a Go node closes with FIN2 alone, and a node
+        /// of this library with FIN1 and FIN2.
         var controls: [Command] = []
         var bytes: [UInt8] = []
         var credit = 0

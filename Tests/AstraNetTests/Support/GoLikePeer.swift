@@ -2,11 +2,11 @@ import AstraNet
 import NIOConcurrencyHelpers
 import NIOCore
 
-/// A peer that implements exactly the behaviour of a Go node, and records each op with which the node under test relies on
-/// anything else.
+/// A peer that implements exactly the behaviour of a Go node, and records each op with which the node under test relies
+/// on anything else.
 ///
-/// It reads through a 64 KiB buffer, waits for SYN_ACK before it writes, returns credit after each read, announces services
-/// every 50 ms, closes with FIN2 alone, and ignores ERR and unknown keys.
+/// It reads through a 64 KiB buffer, waits for SYN_ACK before it writes, returns credit after each read, announces
+/// services every 50 ms, closes with FIN2 alone, and ignores ERR and unknown keys.
 final class GoLikePeer: Sendable {
     let raw: RawPeer
     var host: HostID { raw.host }

@@ -2,8 +2,9 @@ import AstraNet
 import NIOConcurrencyHelpers
 import NIOCore
 
-/// A router that implements exactly the behaviour of a Go router. It forwards every op whose destination is neither 0 nor
-/// its own id unchanged, passes on the SERVICEs of its direct peers every 50 ms, and sends RST when it loses a host.
+/// A router that implements exactly the behaviour of a Go router. It forwards every op whose destination is neither 0
+/// nor its own id unchanged, passes on the SERVICEs of its direct peers every 50 ms, and sends RST when it loses a
+/// host.
 final class GoLikeRouter: Sendable {
     let host = HostID.random()
     private let listener: RawListener

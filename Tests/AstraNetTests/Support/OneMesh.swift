@@ -99,8 +99,8 @@ struct OurServer {
     }
 }
 
-/// Two Go-like servers and two of this library at one router, with clients of both kinds, through the router and on direct
-/// links.
+/// Two Go-like servers and two of this library at one router, with clients of both kinds, through the router and on
+/// direct links.
 struct OneMesh {
     enum RouterKind: String, CaseIterable { case ours, goLike }
 

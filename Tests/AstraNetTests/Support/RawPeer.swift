@@ -110,7 +110,8 @@ final class RawPeer: Sendable {
         return await first { $0.command == .handshake }?.source.host
     }
 
-    /// Waits for an op that satisfies `condition` and drops the ops before it. Returns `nil` at the end of the connection.
+    /// Waits for an op that satisfies `condition` and drops the ops before it. Returns `nil` at the end of the
+    /// connection.
     func first(where condition: (WireOp) -> Bool) async -> WireOp? {
         while let op = await ops.next() {
             if condition(op) { return op }

@@ -4,8 +4,8 @@ import NIOConcurrencyHelpers
 import NIOCore
 import NIOPosix
 
-/// A proxy between two nodes. It forwards every byte, with a delay if the test wants one, and records ops in the format of
-/// the recordings.
+/// A proxy between two nodes. It forwards every byte, with a delay if the test wants one, and records ops in the format
+/// of the recordings.
 final class RecordingProxy: Sendable {
     private let server: any Channel
     private let lines: NIOLockedValueBox<[WireConversation.Line]>

@@ -18,7 +18,8 @@ func handOver(_ count: Int) throws {
     }
 }
 
-/// Whole requests, one after the other. Each answer has one source with one empty frame, and the client reads all of it.
+/// Whole requests, one after the other. Each answer has one source with one empty frame, and the client reads all of
+/// it.
 func requests(_ count: Int) throws {
     let world = try NodePair()
     try world.serve { Source(header: "", frames: [ByteBuffer()]) }
