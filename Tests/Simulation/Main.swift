@@ -25,8 +25,8 @@ struct Main {
         }
     }
 
-    /// Starts the program again with `SWIFT_DETERMINISTIC_HASHING` set. Without it, the order of dictionaries differs in
-    /// each process, and runs cannot be repeated.
+    /// Starts the program again with `SWIFT_DETERMINISTIC_HASHING` set. Without it, the order of dictionaries differs
+    /// in each process, and runs cannot be repeated.
     private static func repeatWithStableHashing() {
         guard getenv("SWIFT_DETERMINISTIC_HASHING") == nil else { return }
         setenv("SWIFT_DETERMINISTIC_HASHING", "1", 1)

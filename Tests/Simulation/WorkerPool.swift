@@ -3,12 +3,12 @@ import Synchronization
 
 /// Runs seeds in one child process for each processor.
 ///
-/// Each child gets a chunk of seeds. It writes the line `progress` after each seed and `done` with the figures at its end.
-/// All other lines describe a failing seed. A child that outlives the pool ends at its next line, because nothing reads its
-/// pipe.
+/// Each child gets a chunk of seeds. It writes the line `progress` after each seed and `done` with the figures at its
+/// end. All other lines describe a failing seed. A child that outlives the pool ends at its next line, because nothing
+/// reads its pipe.
 struct WorkerPool {
-    /// Seeds of one child. A simulated mesh that ends early leaves suspended tasks behind, about 200 KB of memory for each seed,
-    /// so a child must not run too many.
+    /// Seeds of one child. A simulated mesh that ends early leaves suspended tasks behind, about 200 KB of memory for
+    /// each seed, so a child must not run too many.
     private static let chunk: UInt64 = 500
 
     private struct State {

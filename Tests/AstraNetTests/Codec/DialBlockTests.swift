@@ -70,7 +70,7 @@ import Testing
         #expect(DialBlock(decoding: buffer) == DialBlock(cookie: 5))
     }
 
-    @Test func `extreme numbers survive`() throws {
+    @Test func `extreme numbers are encoded and decoded`() throws {
         let block = DialBlock(
             push: DialBlock.Push(nonce: .max, maximumSources: .max, window: .max), cookie: 0,
             deadlineMilliseconds: .max,
@@ -116,7 +116,7 @@ import Testing
         #expect(Self.decoded([version]) == nil)
     }
 
-    @Test func `an empty payload is no block`() {
+    @Test func `an empty payload is not a block`() {
         #expect(Self.decoded([]) == nil)
     }
 
@@ -162,7 +162,7 @@ import Testing
 
     // MARK: - Random bytes
 
-    @Test func `random bytes and changed blocks are decoded to what encodes again, or are invalid`() throws {
+    @Test func `random bytes and changed blocks are invalid or decode to a block that encodes again`() throws {
         var random = SplitMix(state: 10)
         let whole = try Self.encoded(Self.full)
         var valid = 0

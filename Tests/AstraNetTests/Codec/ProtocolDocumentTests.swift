@@ -51,7 +51,7 @@ import Testing
         #expect(documented.isSuperset(of: Handshake.Ability.allCases.map(\.rawValue)))
     }
 
-    @Test func `the document has the numbers of the code`() throws {
+    @Test func `the limits in the document match the code`() throws {
         let text = try document.text
         #expect(Op.maximumPayload == 65_536 && text.contains("Maximum payload: 65,536 bytes"))
         #expect(Op.largePayload == 262_144 && text.contains("announces 262,144"))
@@ -67,7 +67,7 @@ import Testing
 
     // MARK: - Ops
 
-    @Test func `the ops of each conversation are what the document says, and encode to the same bytes`() throws {
+    @Test func `the ops of each conversation match their descriptions and encode to the same bytes`() throws {
         for conversation in try document.conversations {
             for documented in conversation.ops {
                 let op = try documented.decoded()
@@ -79,7 +79,7 @@ import Testing
         }
     }
 
-    @Test func `the handshakes are what nodes announce`() throws {
+    @Test func `the handshakes match those that nodes send`() throws {
         let handshakes = try document.conversations.flatMap(\.ops).filter { $0.header.command == .handshake }
         #expect(handshakes.count == 4)
         for documented in handshakes {
@@ -104,14 +104,14 @@ import Testing
         }
     }
 
-    @Test func `the frames of each conversation are what the document says`() throws {
+    @Test func `the frames of each conversation match the document`() throws {
         for conversation in try document.conversations {
             let frames = try conversation.frames()
             #expect(frames == conversation.documentedFrames, "\(conversation.name)")
         }
     }
 
-    @Test func `the named conversation is the recorded one`() throws {
+    @Test func `the conversation with named sources matches the recording`() throws {
         let named = try #require(try document.conversations.first { $0.name == "named" })
         guard let recorded = WireConversation.shared.first(where: { $0.name == "echo" }) else { return }
         let left: Set<Command> = [.handshake, .follow]
@@ -161,7 +161,7 @@ import Testing
         }
         #expect(bytes <= Int(grant.window))
 
-        // The end of the request stays behind the DIAL, and the acceptance comes last.
+        // The end of the request follows the DIAL, and the SYN of the acceptance is the last op.
         let end = try #require(
             conversation.ops.firstIndex {
                 $0.header.command == .fin2 && $0.header.source == request.header.destination
@@ -174,7 +174,7 @@ import Testing
     // MARK: - Dial blocks
 
     @Test(arguments: ["valid", "skipped"])
-    func `the dial blocks are what the document says`(name: String) throws {
+    func `the dial blocks match their descriptions`(name: String) throws {
         for line in try document.lines(of: "blocks", name) {
             let block = try #require(DialBlock(decoding: ByteBuffer(bytes: line.bytes)), "\(line.text)")
             #expect(block.documented == line.text)
@@ -195,7 +195,7 @@ import Testing
     // MARK: - Frames
 
     @Test(arguments: ["raw", "compressed"])
-    func `the frames are what the document says`(name: String) throws {
+    func `the frames match their descriptions`(name: String) throws {
         for line in try document.lines(of: "frames", name) {
             var payload = line.text
             if payload.hasSuffix(" 300 times") {
@@ -405,7 +405,7 @@ private struct DocumentedOp {
         var buffer = ByteBuffer(bytes: bytes)
         let read = try buffer.readOp()
         let op = try #require(read, "cut: \(self)")
-        #expect(buffer.readableBytes == 0, "bytes behind the op: \(self)")
+        #expect(buffer.readableBytes == 0, "bytes after the op: \(self)")
         return op
     }
 

@@ -333,7 +333,7 @@ import Testing
         var streams: [AstraNet.Stream] = []
         for host in far {
             peer.send(WireOp(.service, to: .otherEnd, from: Address(host, 3), text: "service"))
-            peer.send(WireOp(.service, to: Address(harness.node.id, 0), from: Address(host, 4), text: "told"))
+            peer.send(WireOp(.service, to: Address(harness.node.id, 0), from: Address(host, 4), text: "private"))
             peer.send(WireOp(.dial, to: harness.target.address, from: Address(host, 5)))
             peer.send(WireOp(.ack, to: harness.target.address, from: Address(host, 5)))
             streams.append(try await harness.target.nextStream(deadline: .soon))

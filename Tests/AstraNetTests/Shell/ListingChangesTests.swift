@@ -29,7 +29,7 @@ import Testing
         peer.send(offer)
         peer.send(WireOp(.noService, to: .otherEnd, from: Address(peer.host, 9), text: "thing"))
         try await wait(&changes) { node.services.isEmpty }
-        peer.send(WireOp(.service, to: Address(node.id, 0), from: Address(.random(), 9), text: "told"))
+        peer.send(WireOp(.service, to: Address(node.id, 0), from: Address(.random(), 9), text: "private"))
         try await wait(&changes) { node.services.count == 1 }
         let far = try #require(node.services.first).address.host
         peer.send(WireOp(.rst, to: Address(node.id, 0), from: Address(far, 0)))

@@ -27,7 +27,7 @@ import Testing
         expectTaken(OpHeader.size, from: &outbox)
     }
 
-    @Test func `a deferrable op that is added during a read starts the timer only if it stays behind`() {
+    @Test func `a deferrable op that is added during a read starts the timer only if the read does not send it`() {
         var outbox = Outbox()
         outbox.holdUntilReadEnds()
         outbox.outbound.control.writeOp(Self.op)

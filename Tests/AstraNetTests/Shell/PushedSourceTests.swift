@@ -337,7 +337,7 @@ import Testing
         try await pair.end()
     }
 
-    @Test func `a request ends when the server gives up all sources before the client accepts one`() async throws {
+    @Test func `a request ends when the server aborts all sources before the client accepts one`() async throws {
         let pair = try await PushPair()
         let (client, server) = try await pair.request(2)
         let recorder = ChangeRecorder()

@@ -219,7 +219,8 @@ extension ServiceRegistry {
         #expect(Self.flood(&registry, from: 3) == 16)
         #expect(Self.flood(&registry, from: 4, count: 1) == 1)
         #expect(registry.add(Self.offer("other", 1), from: 1, limit: .max) == .added(isFirst: true))
-        // Removed offers free space. A link gets as many as it leaves free for others.
+        // Removed offers free space. A new link may take half of the free space, because it must leave the same for
+        // others.
         registry.removeAll(from: 1)
         #expect(Self.flood(&registry, from: 5) == 40)
         #expect(registry.routes(for: "echo").count == 89)

@@ -379,7 +379,7 @@ extension StreamState {
         #expect(state.phase == .ended)
     }
 
-    @Test func `an end of file stays one after a later failure`() {
+    @Test func `a later failure does not replace an end of file`() {
         var state = StreamState(.dialer(), .syn, .data(5), .fin2)
         #expect(state.fail(AstraNetError(.linkLost, "")) == .forget)
         #expect(state.reading == .finished)
@@ -396,7 +396,7 @@ extension StreamState {
         #expect(state.takeCredit() == 0, "no credit is returned on a failed stream")
     }
 
-    @Test func `FIN1 of the peer stops writing and not reading`() throws {
+    @Test func `FIN1 of the peer ends writing but not reading`() throws {
         var state = StreamState(.dialer(), .syn, .enqueue(5))
         #expect(state.receivedFin1() == .notify)
         #expect(state.isPeerGone)

@@ -26,7 +26,7 @@ struct ConversationScript: Sendable {
             switch op.command {
             case .data:
                 bytes += op.payload
-                if controls.contains(.fin2) { return "DATA behind FIN2" }
+                if controls.contains(.fin2) { return "DATA after FIN2" }
                 if op.payload.isEmpty || op.payload.count > 65_536 { return "DATA of \(op.payload.count) bytes" }
             case .rewind: credit += Int(op.number ?? 0)
             case .fin1: break

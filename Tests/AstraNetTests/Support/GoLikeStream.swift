@@ -102,7 +102,7 @@ final class GoLikeStream: Sendable {
         storage.withLockedValue { storage in
             switch op.command {
             case .data:
-                if storage.finished { return "DATA behind FIN2" }
+                if storage.finished { return "DATA after FIN2" }
                 if op.payload.isEmpty { return "DATA without bytes" }
                 storage.outstanding += op.payload.count
                 if storage.outstanding > 65_536 { return "\(storage.outstanding) unacknowledged bytes" }
