@@ -2,16 +2,16 @@ import AstraNet
 import NIOCore
 import Testing
 
-/// A service that is withdrawn, and those who dialled it before.
+/// `Listener.finish`: the service is withdrawn, and streams that were dialled before stay usable.
 @Suite struct FinishedListenerTests {
-    @Test func whatWasDialledBeforeCanBeTakenAndNothingComesAfterIt() async throws {
+    @Test func `streams dialled before a finish can be accepted, then the listener reports its end`() async throws {
         let pair = try await Pair()
         let listener = try pair.server.bind("service")
         let first = try await pair.client.dial("service", deadline: .soon)
         let second = try await pair.client.dial("service", deadline: .soon)
         listener.finish()
         listener.finish()
-        // The name is free at once.
+        // The name can be bound again at once.
         let next = try pair.server.bind("service")
         let third = try await pair.client.dial("service", deadline: .soon)
 
@@ -30,7 +30,7 @@ import Testing
         await pair.shutdown()
     }
 
-    @Test func whoeverWaitsForAStreamHearsOfTheEnd() async throws {
+    @Test func `a finish ends a pending wait for a stream`() async throws {
         let pair = try await Pair()
         let listener = try pair.server.bind("service")
         let waiting = Task { try await listener.nextStream() }
@@ -39,7 +39,7 @@ import Testing
         await pair.shutdown()
     }
 
-    @Test func aCloseAfterItFailsWhatNobodyTook() async throws {
+    @Test func `a close after a finish fails the streams that were not accepted`() async throws {
         let pair = try await Pair()
         let listener = try pair.server.bind("service")
         let dialled = try await pair.client.dial("service", deadline: .soon)

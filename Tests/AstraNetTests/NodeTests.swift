@@ -16,7 +16,7 @@ struct Pair {
         #expect(peer == server.id)
     }
 
-    /// A stream and its other end, dialled by the client.
+    /// Both ends of a stream that the client dialled.
     func stream(_ name: String = "service") async throws -> (client: AstraNet.Stream, server: AstraNet.Stream) {
         let listener = try server.bind(name)
         let dialled = try await client.dial(name, deadline: .soon)
@@ -41,7 +41,7 @@ extension AstraNet.Stream {
 }
 
 @Suite struct NodeTests {
-    @Test func aDialledStreamCarriesBytesBothWays() async throws {
+    @Test func `a dialled stream carries bytes in both directions`() async throws {
         let pair = try await Pair()
         let (client, server) = try await pair.stream()
         try await client.send(ByteBuffer(string: "ping"))
@@ -54,7 +54,7 @@ extension AstraNet.Stream {
     }
 
     @Test(arguments: [1, 65_535, 65_536, 65_537, 10_000_000])
-    func aStreamCarriesMoreThanItsWindow(size: Int) async throws {
+    func `a stream carries more bytes than its window`(size: Int) async throws {
         let pair = try await Pair()
         let (client, server) = try await pair.stream()
         let sent = ByteBuffer(bytes: (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) })
@@ -66,7 +66,7 @@ extension AstraNet.Stream {
         await pair.shutdown()
     }
 
-    @Test func aFailureIsToldApartFromAnEndAndComesBehindTheBytes() async throws {
+    @Test func `a failure arrives after the bytes and is not an end of file`() async throws {
         let pair = try await Pair()
         let (client, server) = try await pair.stream()
         try await server.send(ByteBuffer(string: "some"))
@@ -78,23 +78,23 @@ extension AstraNet.Stream {
         await pair.shutdown()
     }
 
-    @Test func nothingListensBehindAShutdown() async throws {
+    @Test func `a node that was shut down refuses to listen`() async throws {
         let node = Node(configuration: .patient())
         await node.shutdown()
         let error = await #expect(throws: AstraNetError.self) { try await node.listen(host: "127.0.0.1", port: 0) }
         #expect(error?.message.contains("the node is closed") == true)
     }
 
-    @Test func anAbortedStreamHoldsNothingForAPeerThatDoesNotRead() async throws {
+    @Test func `an aborted stream keeps no bytes for a peer that does not read`() async throws {
         let pair = try await Pair()
         let (client, server) = try await pair.stream()
-        // Returns when the first window is under way.
+        // Returns once the first window is in flight.
         try await server.send(ByteBuffer(repeating: 1, count: 90_000), deadline: .soon)
         await #expect(throws: AstraNetError.self) {
             try await server.send(ByteBuffer(repeating: 1, count: 100_000), deadline: .now + .milliseconds(1))
         }
         server.abort("too slow")
-        // What was under way comes, and then the failure at once, though no credit was given for what was queued.
+        // The bytes in flight arrive, then the failure. The failure does not wait for credit for the queued bytes.
         var received = 0
         await #expect(throws: AstraNetError(.failedByPeer, "too slow")) {
             while let bytes = try await client.receive(deadline: .soon) { received += bytes.readableBytes }
@@ -103,7 +103,7 @@ extension AstraNet.Stream {
         await pair.shutdown()
     }
 
-    @Test func aReaderThatClosesStopsTheWriter() async throws {
+    @Test func `a reader that closes stops the writer`() async throws {
         let pair = try await Pair()
         let (client, server) = try await pair.stream()
         let gone = AsyncStream<Void> { continuation in server.onPeerGone { continuation.finish() } }
@@ -116,7 +116,7 @@ extension AstraNet.Stream {
         await pair.shutdown()
     }
 
-    @Test func aLinkThatBreaksFailsItsStreams() async throws {
+    @Test func `a broken link fails its streams`() async throws {
         let pair = try await Pair()
         let (client, _) = try await pair.stream()
         let outcome = Task { try await client.receive(deadline: .soon) }
@@ -126,7 +126,7 @@ extension AstraNet.Stream {
         await pair.client.shutdown()
     }
 
-    @Test func aDialWaitsForItsServiceToAppear() async throws {
+    @Test func `a dial waits until its service is announced`() async throws {
         let pair = try await Pair()
         async let dialled = pair.client.dial("late", deadline: .soon)
         let listener = try pair.server.bind("late")
@@ -135,7 +135,7 @@ extension AstraNet.Stream {
         await pair.shutdown()
     }
 
-    @Test func aDialOfWhatNobodyOffersEndsAtItsDeadline() async throws {
+    @Test func `a dial of a name without offers fails at its deadline`() async throws {
         let pair = try await Pair()
         let error = await #expect(throws: AstraNetError.self) {
             try await pair.client.dial("nothing", deadline: .now + .milliseconds(20))
@@ -144,7 +144,7 @@ extension AstraNet.Stream {
         await pair.shutdown()
     }
 
-    @Test func aWaitEndsWhenItsTaskIsCancelled() async throws {
+    @Test func `a wait ends when its task is cancelled`() async throws {
         let pair = try await Pair()
         let (client, _) = try await pair.stream()
         let reading = Task { try await client.receive() }
@@ -156,24 +156,24 @@ extension AstraNet.Stream {
         await pair.shutdown()
     }
 
-    @Test func aNameVisibleToOneLinkIsKnownOnlyThere() async throws {
+    @Test func `a name visible to one link is known only there`() async throws {
         let pair = try await Pair()
         let other = Node()
         let address = try await pair.server.listen(host: "127.0.0.1", port: 0)
         try await other.join(host: "127.0.0.1", port: address.port!, deadline: .soon)
         let (_, server) = try await pair.stream()
         let scoped = try pair.server.bind("scoped", visibleTo: server)
-        let everybody = try pair.server.bind("everybody")
+        let unrestricted = try pair.server.bind("public")
         _ = try await pair.client.dial("scoped", deadline: .soon)
-        _ = try await other.dial("everybody", deadline: .soon)
+        _ = try await other.dial("public", deadline: .soon)
         #expect(!other.services.contains { $0.name == "scoped" })
         scoped.close()
-        everybody.close()
+        unrestricted.close()
         await other.shutdown()
         await pair.shutdown()
     }
 
-    @Test func aNameVisibleToOneLinkEndsWithTheLink() async throws {
+    @Test func `a name visible to one link ends with the link`() async throws {
         let pair = try await Pair()
         let (_, server) = try await pair.stream()
         let scoped = try pair.server.bind("scoped", visibleTo: server)
@@ -184,7 +184,7 @@ extension AstraNet.Stream {
         await pair.server.shutdown()
     }
 
-    @Test func namesInAnEnvironmentAreSuffixedOnTheWire() async throws {
+    @Test func `names in an environment have its suffix on the wire`() async throws {
         let pair = try await Pair(environment: "a.b")
         let (_, _) = try await pair.stream("echo")
         let listener = try pair.server.bind("other")
@@ -194,7 +194,7 @@ extension AstraNet.Stream {
         await pair.shutdown()
     }
 
-    @Test func aNodeDoesNotJoinItself() async throws {
+    @Test func `a node does not join itself`() async throws {
         let node = Node()
         let address = try await node.listen(host: "127.0.0.1", port: 0)
         await #expect(throws: AstraNetError.self) {
@@ -203,7 +203,7 @@ extension AstraNet.Stream {
         await node.shutdown()
     }
 
-    @Test func anAddressInUseIsAnErrorThatNamesIt() async throws {
+    @Test func `the error for an address in use contains the address`() async throws {
         let node = Node()
         let address = try await node.listen(host: "127.0.0.1", port: 0)
         let error = await #expect(throws: AstraNetError.self) {
@@ -214,8 +214,8 @@ extension AstraNet.Stream {
         await node.shutdown()
     }
 
-    @Test func aNodeThatKeepsJoinedComesBackAfterALostLink() async throws {
-        // An address of its own: connections of other tests, all from 127.0.0.1, could take the port in between.
+    @Test func `a node that keeps joined connects again after a lost link`() async throws {
+        // Not 127.0.0.1: a connection of another test could take the port between the two listeners.
         let host = "127.0.0.2"
         let client = Node()
         let first = Node()
@@ -234,7 +234,7 @@ extension AstraNet.Stream {
         await second.shutdown()
     }
 
-    @Test func manyStreamsAtOnceEachGetTheirOwnBytes() async throws {
+    @Test func `200 concurrent streams each carry their own bytes`() async throws {
         let pair = try await Pair()
         let listener = try pair.server.bind("echo")
         let serving = Task {

@@ -25,8 +25,8 @@ struct Main {
         }
     }
 
-    /// Starts the program again with `SWIFT_DETERMINISTIC_HASHING` set. Without it, each process has another order of dictionaries, and
-    /// no run could be repeated.
+    /// Starts the program again with `SWIFT_DETERMINISTIC_HASHING` set. Without it, the order of dictionaries differs
+    /// in each process, and runs cannot be repeated.
     private static func repeatWithStableHashing() {
         guard getenv("SWIFT_DETERMINISTIC_HASHING") == nil else { return }
         setenv("SWIFT_DETERMINISTIC_HASHING", "1", 1)
@@ -71,7 +71,7 @@ struct Main {
         for result in RoundTrips.all() {
             let isRight = result.expected.map { $0 == result.roundTrips } ?? true
             isWrong = isWrong || !isRight
-            let remark = isRight ? "" : ", WRONG: \(result.expected ?? 0) are expected"
+            let remark = isRight ? "" : ", WRONG: expected \(result.expected ?? 0)"
             say("\(result.path): \(result.roundTrips) round trips from the dial to the answer\(remark)")
         }
         if isWrong { exit(1) }

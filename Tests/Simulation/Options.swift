@@ -1,13 +1,13 @@
 import Glibc
 
-/// What the command line asks for.
+/// The options of the command line.
 struct Options {
     enum Mode {
         /// Runs the seeds in one process for each processor.
         case pool
         /// Runs the seeds in this process and reports each of them to the pool.
         case worker
-        /// Prints all that happens in the seeds.
+        /// Prints the traces of the seeds.
         case trace
         /// Runs 1,000 nodes behind 10 routers and prints figures.
         case large
@@ -18,7 +18,7 @@ struct Options {
     var mode = Mode.pool
     var seeds: UInt64 = 2_000
     var first: UInt64 = 1
-    /// A seed that fails is one line, and the next seeds still run.
+    /// Whether a failing seed is reported in one line and the next seeds still run.
     var isBrief = false
 
     static let usage =
@@ -43,7 +43,7 @@ struct Options {
 
     private static func number(_ name: String, _ arguments: inout ArraySlice<String>) throws(UsageError) -> UInt64 {
         guard let value = arguments.popFirst().flatMap(UInt64.init), (1...1_000_000_000).contains(value) else {
-            throw UsageError(description: "\(name) takes a number from 1 to 1,000,000,000")
+            throw UsageError(description: "\(name) needs a number from 1 to 1,000,000,000")
         }
         return value
     }

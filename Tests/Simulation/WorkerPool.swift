@@ -3,11 +3,12 @@ import Synchronization
 
 /// Runs seeds in one child process for each processor.
 ///
-/// Each child gets a chunk of seeds and writes a line for each event: `progress` after a seed, `done` with the figures at its end,
-/// anything else about a seed that fails. A child that outlives the pool ends at its next line, because nothing reads its pipe.
+/// Each child gets a chunk of seeds. It writes the line `progress` after each seed and `done` with the figures at its
+/// end. All other lines describe a failing seed. A child that outlives the pool ends at its next line, because nothing
+/// reads its pipe.
 struct WorkerPool {
-    /// Seeds of one child. A simulated mesh that ends early leaves suspended tasks behind, about 200 KB of memory for each seed,
-    /// so a child must not run too many.
+    /// Seeds of one child. A simulated mesh that ends early leaves suspended tasks behind, about 200 KB of memory for
+    /// each seed, so a child must not run too many.
     private static let chunk: UInt64 = 500
 
     private struct State {
@@ -51,7 +52,7 @@ struct WorkerPool {
         return (state.next, count)
     }
 
-    /// Runs one child to its end and adds up what it reports.
+    /// Runs one child to its end and adds its figures to the totals.
     private func runChild(first: UInt64, count: UInt64, _ state: borrowing Mutex<State>) {
         let child = Process()
         let output = Pipe()
@@ -114,9 +115,8 @@ struct WorkerPool {
         }
         let figures = state.figures
         let virtual = figures.virtualTime / World.second
-        say(
-            "\(figures.seeds) seeds passed in \(began.duration(to: .now).components.seconds) s of \(virtual) s of virtual time."
-        )
+        let seconds = began.duration(to: .now).components.seconds
+        say("\(figures.seeds) seeds passed in \(seconds) s, \(virtual) s of virtual time.")
         say(
             "\(figures.posts) streams, of which \(figures.failed) met a fault; "
                 + "\(figures.requests) requests, of which \(figures.failedRequests) met one.")

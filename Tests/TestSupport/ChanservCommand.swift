@@ -1,6 +1,6 @@
 import Foundation
 
-/// The built `chanserv`, beside the tests in the build folder.
+/// The built `chanserv` command.
 package enum ChanservCommand {
     /// The folder of the built command and plugins: `CHANSERV_TEST_FOLDER`, or that of the running tests if it is not set.
     package static let buildFolder: String = {
@@ -9,11 +9,11 @@ package enum ChanservCommand {
             let tests = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
             return URL(fileURLWithPath: tests).deletingLastPathComponent().path
         } catch {
-            fatalError("the build folder cannot be found: \(error)")
+            fatalError("cannot find the build folder: \(error)")
         }
     }()
 
-    /// Starts it.
+    /// Starts the command.
     package static func start(
         _ arguments: String..., folder: String? = nil, input: String? = nil, errors: FileHandle? = nil,
         keepsOutput: Bool = true
@@ -23,7 +23,7 @@ package enum ChanservCommand {
             keepsOutput: keepsOutput)
     }
 
-    /// Runs it to its end.
+    /// Runs the command and waits for its exit.
     package static func run(_ arguments: String..., folder: String? = nil, input: String? = nil) async throws
         -> ChildProcess.Exit
     {

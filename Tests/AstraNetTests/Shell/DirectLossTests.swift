@@ -3,9 +3,9 @@ import Testing
 
 @testable import AstraNet
 
-/// A host that is known through a router and directly, and dies.
+/// The loss of a host that is reachable through a router and directly.
 @Suite(.timeLimit(.minutes(5))) struct DirectLossTests {
-    @Test func aServerThatDiesWhileLinkedDirectlyEndsItsStreamsAloneAndAnotherTakesOver() async throws {
+    @Test func `a lost direct server ends only its own streams, and another server takes over`() async throws {
         let router = Node.patient(.router)
         let address = try await router.listening()
         let servers = [Node.patient(.server), Node.patient(.server)]
@@ -17,7 +17,7 @@ import Testing
         }
         let client = Node.patient {
             $0.role = .client
-            // What is dialled in vain must be known to be gone: nothing is found out by waiting.
+            // A dial of a lost host must fail because the loss is detected, not by this timeout.
             $0.answerTimeout = .seconds(3_600)
         }
         try await client.join(address)

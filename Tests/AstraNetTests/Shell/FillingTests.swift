@@ -3,14 +3,14 @@ import Testing
 
 @testable import AstraNet
 
-/// Reading into memory of the reader's own.
+/// Reading into a buffer of the caller.
 @Suite(.timeLimit(.minutes(5))) struct FillingTests {
     private static func bytes(_ count: Int) -> ByteBuffer {
         ByteBuffer(bytes: (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) })
     }
 
     @Test(arguments: [1, 1_000, 65_536, 65_537, 3_000_000])
-    func aReaderGetsAsManyBytesAsItAskedForAndNoMore(count: Int) async throws {
+    func `a reader gets exactly the number of bytes that it asks for`(count: Int) async throws {
         let pair = try await Pair()
         let (client, server) = try await pair.stream()
         let sent = Self.bytes(count + 500)
@@ -28,15 +28,15 @@ import Testing
         await pair.shutdown()
     }
 
-    /// Bytes that were taken while nobody looked at the credit must not keep the sender waiting for it.
-    @Test func aWholeWindowThatWasReadBeforeDoesNotLeaveTheReaderWaiting() async throws {
+    /// Bytes that were taken before must not leave the sender without credit.
+    @Test func `reading a whole window before does not leave the reader waiting`() async throws {
         let pair = try await Pair()
         let (client, server) = try await pair.stream()
         let sent = Self.bytes(1_000_000)
         async let sending: Void = server.send(sent, deadline: .soon)
         var received = ByteBuffer()
         while received.readableBytes < sent.readableBytes {
-            // By turns, so that each way of reading comes behind a window that the other one has emptied.
+            // Alternates, so that each way of reading follows a window that the other one has emptied.
             received.writeImmutableBuffer(try #require(try await client.receive(deadline: .soon)))
             let left = sent.readableBytes - received.readableBytes
             guard left > 0 else { break }
@@ -49,7 +49,7 @@ import Testing
         await pair.shutdown()
     }
 
-    @Test func theEndOfFileComesBehindTheBytesThatThereAre() async throws {
+    @Test func `the end of file comes after the available bytes`() async throws {
         let pair = try await Pair()
         let (client, server) = try await pair.stream()
         try await server.send(Self.bytes(90_000), deadline: .soon)
@@ -62,7 +62,7 @@ import Testing
         await pair.shutdown()
     }
 
-    @Test func whatCameBeforeAFailureOrADeadlineStaysInTheBuffer() async throws {
+    @Test func `bytes received before a failure or a deadline stay in the buffer`() async throws {
         let pair = try await Pair()
         let (client, server) = try await pair.stream()
         try await server.send(ByteBuffer(string: "some"))
@@ -76,7 +76,7 @@ import Testing
         }
         #expect(error?.code == .deadlineExceeded)
         #expect(buffer == ByteBuffer(string: "some more"))
-        // It goes on after that.
+        // Reading continues after a deadline.
         try await server.send(ByteBuffer(string: " again"))
         #expect(try await client.receive(6, into: &buffer, deadline: .soon) == 6)
         server.fail("the disk is full")
@@ -88,7 +88,7 @@ import Testing
         await pair.shutdown()
     }
 
-    @Test func aReaderThatIsCancelledGetsWhatCame() async throws {
+    @Test func `a cancelled reader keeps the received bytes`() async throws {
         let pair = try await Pair()
         let (client, server) = try await pair.stream()
         let reading = Task {
@@ -97,7 +97,7 @@ import Testing
             return buffer
         }
         try await server.send(ByteBuffer(string: "half"))
-        // Its credit goes back as it is taken.
+        // `missing` becomes 6 when the node has copied the four bytes into the caller's buffer.
         try await eventually { client.withStorage { $0.active?.state.filling?.missing } == 6 }
         reading.cancel()
         #expect(await reading.value == ByteBuffer(string: "half"))
@@ -106,7 +106,7 @@ import Testing
         await pair.shutdown()
     }
 
-    @Test func bytesOfAReaderThatWaitsForThemAreNotHeldByTheNode() async throws {
+    @Test func `bytes for a waiting reader do not count as buffered`() async throws {
         let pair = try await Pair()
         let (client, server) = try await pair.stream()
         let reading = Task {

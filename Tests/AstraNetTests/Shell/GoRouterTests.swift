@@ -3,11 +3,11 @@ import Testing
 
 @testable import AstraNet
 
-/// Routers of ours between Go-like nodes, and a Go-like router between nodes of ours.
+/// Routers of this library between Go-like nodes, and a Go-like router between nodes of this library.
 @Suite(.timeLimit(.minutes(5))) struct GoRouterTests {
     private static let bytes = (0..<300_000).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) }
 
-    /// Reads from `stream` until there are `count` bytes.
+    /// Reads `count` bytes from `stream`.
     private func read(_ stream: GoLikeStream, _ count: Int) async throws -> [UInt8] {
         var all: [UInt8] = []
         while all.count < count {
@@ -18,7 +18,7 @@ import Testing
         return all
     }
 
-    @Test func aGoClientReachesOurServerThroughOurRouter() async throws {
+    @Test func `a Go client reaches our server through our router`() async throws {
         let mesh = try await RouterTests.Mesh()
         let go = try await GoLikePeer.join(mesh.address, behindRouter: true)
         let stream = try #require(await go.dial("echo"))
@@ -26,7 +26,7 @@ import Testing
         #expect(try await read(stream, Self.bytes.count) == Self.bytes)
         try await writing
         let lost = try #require(await go.dial("echo"))
-        // Taken by its server, which would otherwise refuse it as it goes.
+        // Waits until the server has accepted the stream. Otherwise the shutdown would refuse it.
         try await lost.write([1])
         #expect(try await read(lost, 1) == [1])
         await mesh.server.shutdown(grace: .zero)
@@ -36,7 +36,7 @@ import Testing
         await mesh.end()
     }
 
-    @Test func ourClientReachesAGoServerThroughOurRouter() async throws {
+    @Test func `our client reaches a Go server through our router`() async throws {
         let router = Node.patient(.router)
         let address = try await router.listening()
         let client = Node.patient(.client)
@@ -64,7 +64,7 @@ import Testing
         await router.shutdown()
     }
 
-    @Test func aGoClientReachesAGoServerThroughOurRouterWholly() async throws {
+    @Test func `a Go client gets all sources of a Go server through our router`() async throws {
         let router = Node.patient(.router)
         let address = try await router.listening()
         let server = try await GoLikePeer.join(address, behindRouter: true)
@@ -80,7 +80,7 @@ import Testing
         await router.shutdown()
     }
 
-    @Test func ourNodesReachEachOtherThroughAGoRouter() async throws {
+    @Test func `our nodes reach each other through a Go router`() async throws {
         let router = try await GoLikeRouter()
         let (server, client) = (Node.patient(.server), Node.patient(.client))
         let echo = try server.echo("echo")
@@ -106,7 +106,7 @@ import Testing
         try await router.close()
     }
 
-    @Test func aGoRouterThatDiesEndsItsStreams() async throws {
+    @Test func `the loss of a Go router ends its streams`() async throws {
         let router = try await GoLikeRouter()
         let (server, client) = (Node.patient(.server), Node.patient(.client))
         let echo = try server.echo("echo")

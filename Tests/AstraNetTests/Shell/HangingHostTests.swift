@@ -2,10 +2,11 @@ import AstraNet
 import NIOCore
 import Testing
 
-/// A host that offers a service and answers nothing: stopped, or hung.
+/// A host that offers a service and does not answer because it hangs.
 @Suite(.timeLimit(.minutes(5))) struct HangingHostTests {
-    /// The request may have been heard, so it is not said to another host; but the next ones are spared.
-    @Test func aHostThatDoesNotAnswerARequestIsTriedLast() async throws {
+    /// The hanging host may have received the request, so the node does not send it to another host. Later requests
+    /// avoid the hanging host.
+    @Test func `a host that does not answer a request is tried last`() async throws {
         let (client, server) = (Node.patient(), Node.patient())
         let hanging = try await RawPeer.listen()
         async let joining = client.join(host: "127.0.0.1", port: hanging.port, deadline: .soon)
@@ -19,7 +20,7 @@ import Testing
         try await client.join(server.listening())
         try await eventually { client.services.count == 2 }
 
-        /// Whether the request was answered.
+        /// Posts a request. Returns whether it was answered.
         func ask() async throws -> Bool {
             do {
                 let stream = try await client.dial(
@@ -31,7 +32,7 @@ import Testing
                 return false
             }
         }
-        // Both are as good at first, and one in two is tried.
+        // At first each host is picked with the same probability.
         while try await ask() {}
         for _ in 0..<20 { #expect(try await ask()) }
         echo.close()

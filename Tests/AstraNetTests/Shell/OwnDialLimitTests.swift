@@ -3,7 +3,7 @@ import Testing
 
 @testable import AstraNet
 
-/// A node holds itself to the streams that a link may have, as it holds its peers.
+/// The limit of streams per link also applies to streams that the node dials.
 @Suite(.timeLimit(.minutes(5))) struct OwnDialLimitTests {
     /// A client whose links may have two streams each.
     private static func client() -> Node {
@@ -13,7 +13,7 @@ import Testing
         }
     }
 
-    @Test func aDialBeyondTheLimitFailsAtOnceAndNobodyHearsOfIt() async throws {
+    @Test func `a dial beyond the limit fails at once and sends nothing`() async throws {
         let (server, client) = (Node.patient(.server), Self.client())
         let listener = try server.bind("thing")
         try await client.join(try await server.listening())
@@ -29,7 +29,7 @@ import Testing
             #expect(client.listing.refused.streams == refused)
         }
         for _ in streams { _ = try await listener.nextStream(deadline: .soon) }
-        // One that ends makes room for another.
+        // A stream that ends frees its place.
         streams[0].close()
         let link = streams[1].link
         try await eventually { link.takesStream }
@@ -41,7 +41,7 @@ import Testing
         for node in [client, server] { await node.shutdown() }
     }
 
-    @Test func aDialBeyondTheLimitOfOneLinkGoesOnOverAnother() async throws {
+    @Test func `a dial beyond the limit of one link uses another link`() async throws {
         let (one, two, client) = (Node.patient(.server), Node.patient(.server), Self.client())
         let first = try one.bind("thing")
         try await client.join(try await one.listening())
@@ -49,7 +49,7 @@ import Testing
         let second = try two.bind("thing")
         try await client.join(try await two.listening())
         try await eventually { client.services.count == 2 }
-        // With a bucket each dial would pick the same offer, and that of the full link for some.
+        // The bucket determines the offer that a dial tries first, and for some buckets it is that of the full link.
         for index in 0..<2 {
             let stream = try await client.dial("thing", bucket: "\(index)", deadline: .soon)
             #expect(stream.remoteAddress.host == two.id)
@@ -62,28 +62,28 @@ import Testing
         for node in [client, two, one] { await node.shutdown() }
     }
 
-    @Test func dialsThatComeAndThoseThatGoShareTheLimit() async throws {
-        let siege = try await Besieged { $0.maximumStreamsPerLink = 2 }
-        let peer = try await siege.handshaken(#"{"RAddr":"","Abilities":["refuse"]}"#)
+    @Test func `incoming and outgoing streams share the limit`() async throws {
+        let harness = try await Besieged { $0.maximumStreamsPerLink = 2 }
+        let peer = try await harness.handshaken(#"{"RAddr":"","Abilities":["refuse"]}"#)
         peer.send(WireOp(.service, to: .otherEnd, from: Address(peer.host, 9), text: "thing"))
-        async let dialled = siege.node.dial("thing", deadline: .soon)
+        async let dialled = harness.node.dial("thing", deadline: .soon)
         let dial = try #require(await peer.first(.dial))
         peer.send(WireOp(.syn, to: dial.source, from: dial.destination))
         let stream = try await dialled
-        await peer.open(siege.target.address, from: 5)
-        peer.send(peer.op(.dial, to: siege.target.address, from: 6))
+        await peer.open(harness.target.address, from: 5)
+        peer.send(peer.op(.dial, to: harness.target.address, from: 6))
         #expect(await peer.opsUntilPong().map(\.command) == [.err])
-        let error = await #expect(throws: AstraNetError.self) { try await siege.node.dial("thing", deadline: .soon) }
+        let error = await #expect(throws: AstraNetError.self) { try await harness.node.dial("thing", deadline: .soon) }
         #expect(error?.code == .limitReached)
         #expect(await peer.opsUntilPong() == [])
         stream.close()
         await peer.close()
-        try await siege.end()
+        try await harness.end()
     }
 }
 
 extension Link {
-    /// Whether a stream has a place, which it does not keep.
+    /// Whether the link has a place for another stream. Takes a place and returns it.
     fileprivate var takesStream: Bool {
         guard takeStreamPlace() else { return false }
         giveStreamPlace()

@@ -3,9 +3,9 @@ import Testing
 
 @testable import AstraNet
 
-/// Ops that nobody waits for leave with others, and by themselves when there are none.
+/// Non-urgent ops leave together with other ops, or alone after a short delay.
 @Suite(.timeLimit(.minutes(5))) struct PatientOpsTests {
-    /// A socket that says it is a node of this library, and has heard of the node's services.
+    /// A raw peer that announces the abilities of a node of this library, after the announcements of the node.
     private func eagerPeer(of node: Node) async throws -> RawPeer {
         let peer = try await RawPeer.connect(to: try await node.listening())
         #expect(
@@ -15,7 +15,7 @@ import Testing
         return peer
     }
 
-    @Test func anAcceptanceComesWithoutAnAnswerWhereThereIsNone() async throws {
+    @Test func `a SYN leaves without an answer if there is none`() async throws {
         let node = Node.patient()
         let listener = try node.bind("soon", answersSoon: true)
         let peer = try await eagerPeer(of: node)
@@ -26,7 +26,7 @@ import Testing
         await node.shutdown()
     }
 
-    @Test func anAcceptanceLeavesAheadOfTheAnswer() async throws {
+    @Test func `a SYN leaves before the answer`() async throws {
         let node = Node.patient()
         let listener = try node.bind("soon", answersSoon: true)
         let peer = try await eagerPeer(of: node)
@@ -41,8 +41,8 @@ import Testing
         await node.shutdown()
     }
 
-    /// The name is told on the stream, so it must be known by then.
-    @Test func aNameIsAnnouncedAheadOfTheBytesThatTellIt() async throws {
+    /// The peer reads the name on the stream and then dials it, so the SERVICE must come first.
+    @Test func `a private name is announced before the bytes that contain it`() async throws {
         let node = Node.patient()
         let listener = try node.bind("service")
         let peer = try await eagerPeer(of: node)
@@ -61,7 +61,7 @@ import Testing
         await node.shutdown()
     }
 
-    @Test func aNameThatIsToldToOnePeerIsAnnouncedAndWithdrawnThoughNothingElseIsSaid() async throws {
+    @Test func `a private name is announced and withdrawn without other traffic`() async throws {
         let node = Node.patient()
         let listener = try node.bind("service")
         let peer = try await eagerPeer(of: node)
@@ -75,14 +75,14 @@ import Testing
         await node.shutdown()
     }
 
-    @Test func aStreamThatOneOfOursHasEndedIsForgottenUnread() async throws {
+    @Test func `both ends forget a stream that the server closed, before it is read`() async throws {
         let pair = try await Pair()
         let (client, server) = try await pair.stream()
         try await server.send(ByteBuffer(string: "the end"))
         server.close()
         for node in [pair.client, pair.server] {
             let link = try #require(node.core.shared.withLockedValue { $0.links.up.values.first })
-            // The suite's time limit ends a wait in vain.
+            // The time limit of the suite ends a wait that never succeeds.
             while try await link.eventLoop.submit({ link.handler.value?.streams.count ?? 0 }).get() > 0 {
                 await Task.yield()
             }

@@ -3,18 +3,18 @@ import Testing
 
 @testable import AstraNet
 
-/// A stream on which nothing happens keeps nothing but what it needs to go on.
+/// An idle stream uses little memory.
 @Suite struct RestingStreamTests {
-    @Test func itIsSmall() {
+    @Test func `the storage of an idle stream has at most 80 bytes`() {
         #expect(MemoryLayout<AstraNet.Stream.Storage>.size <= 80)
     }
 
-    @Test func whatWorkTookIsGivenBackOnceItIsDone() async throws {
+    @Test func `a stream releases its active state when its work is done`() async throws {
         let pair = try await Pair()
         let (client, server) = try await pair.stream()
         for size in [1, 1_000, 1_000_000] {
-            try await client.expectRest()
-            try await server.expectRest()
+            try await client.expectIdle()
+            try await server.expectIdle()
             let bytes = ByteBuffer(repeating: 7, count: size)
             async let sending: Void = client.send(bytes, deadline: .soon)
             var received = ByteBuffer()
@@ -26,23 +26,23 @@ import Testing
             #expect(received == bytes)
             try await sending
         }
-        try await client.expectRest()
-        // It has work for as long as somebody waits for it.
+        try await client.expectIdle()
+        // A stream with a waiting reader is active.
         await #expect(throws: AstraNetError.self) { try await server.receive(deadline: .now) }
-        try await server.expectRest()
+        try await server.expectIdle()
         client.onPeerGone {}
         #expect(client.withStorage { $0.active != nil })
         client.close()
         server.close()
-        try await client.expectRest()
-        try await server.expectRest()
+        try await client.expectIdle()
+        try await server.expectIdle()
         await pair.shutdown()
     }
 }
 
 extension AstraNet.Stream {
-    /// Waits for what the event loop still has to do.
-    fileprivate func expectRest(sourceLocation: SourceLocation = #_sourceLocation) async throws {
+    /// Waits until the event loop has finished its work, and checks that the stream is idle.
+    fileprivate func expectIdle(sourceLocation: SourceLocation = #_sourceLocation) async throws {
         let deadline = ContinuousClock.Instant.soon
         while withStorage({ $0.active != nil }), .now < deadline { await Task.yield() }
         #expect(withStorage { $0.active == nil }, sourceLocation: sourceLocation)

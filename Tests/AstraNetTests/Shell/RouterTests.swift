@@ -3,9 +3,9 @@ import Testing
 
 @testable import AstraNet
 
-/// Streams through a router of ours.
+/// Streams through a router of this library.
 @Suite(.timeLimit(.minutes(5))) struct RouterTests {
-    /// A client and a server that know each other only through a router.
+    /// A client and a server that reach each other only through a router.
     struct Mesh {
         let router = Node.patient(.router)
         let server = Node.patient(.server)
@@ -27,7 +27,7 @@ import Testing
     }
 
     @Test(arguments: [1, 65_536, 10_000_000])
-    func bytesGoBothWaysThroughARouter(count: Int) async throws {
+    func `bytes pass in both directions through a router`(count: Int) async throws {
         let mesh = try await Mesh()
         try await mesh.client.expectEcho("echo", count: count)
         #expect(mesh.client.services.map(\.isRelayed) == [true])
@@ -35,7 +35,7 @@ import Testing
         await mesh.end()
     }
 
-    @Test func manyStreamsGoThroughARouterAtOnce() async throws {
+    @Test func `200 concurrent streams pass through a router`() async throws {
         let mesh = try await Mesh()
         try await withThrowingDiscardingTaskGroup { group in
             for index in 0..<200 {
@@ -47,7 +47,7 @@ import Testing
         await mesh.end()
     }
 
-    @Test func aServerThatDiesEndsItsStreamsAtOnceAndAnotherTakesOver() async throws {
+    @Test func `the loss of a server ends its streams at once, and another server takes over`() async throws {
         let mesh = try await Mesh()
         let other = Node.patient(.server)
         try await other.join(mesh.address)
@@ -66,7 +66,7 @@ import Testing
         await mesh.end()
     }
 
-    @Test func aClientThatDiesEndsItsStreamsAtTheServerAtOnce() async throws {
+    @Test func `the loss of a client ends its streams at the server at once`() async throws {
         let mesh = try await Mesh()
         let target = try mesh.server.bind("target")
         let other = Node.patient(.client)
@@ -82,7 +82,7 @@ import Testing
         await mesh.end()
     }
 
-    @Test func aRouterThatDiesEndsTheStreamsThroughItAndAnotherTakesOver() async throws {
+    @Test func `the loss of a router ends its streams, and another router takes over`() async throws {
         let mesh = try await Mesh()
         let stream = try await mesh.client.dial("echo", deadline: .soon)
         try await stream.expectEcho(count: 10)
@@ -97,7 +97,7 @@ import Testing
         await mesh.end()
     }
 
-    @Test func whatEndedWellBeforeItsHostWentStaysWhole() async throws {
+    @Test func `a stream that ended before its host shut down stays complete`() async throws {
         let mesh = try await Mesh()
         let target = try mesh.server.bind("target")
         let stream = try await mesh.client.dial("target", deadline: .soon)
@@ -110,7 +110,7 @@ import Testing
         await mesh.end()
     }
 
-    @Test func aDialThroughARouterToAPortNobodyListensOnGoesOnWithTheNextOffer() async throws {
+    @Test func `a dial that gets no answer through a router uses the next offer`() async throws {
         let router = Node.patient(.router)
         let address = try await router.listening()
         let silent = try await RawPeer.connect(to: address)
@@ -132,7 +132,7 @@ import Testing
         for node in [client, server, router] { await node.shutdown() }
     }
 
-    @Test func servicesComeAndGoThroughARouterForThoseThatJoinBeforeAndAfter() async throws {
+    @Test func `a router announces and withdraws services to earlier and later nodes`() async throws {
         let mesh = try await Mesh()
         let one = try mesh.server.echo("one")
         try await mesh.client.expectEcho("one")
@@ -140,7 +140,7 @@ import Testing
         try await late.join(mesh.address)
         try await late.expectEcho("one")
         one.close()
-        // Announced behind the withdrawal.
+        // The announcement follows the withdrawal of "one".
         let two = try mesh.server.echo("two")
         for node in [mesh.client, late] {
             try await node.expectEcho("two")
@@ -151,7 +151,7 @@ import Testing
         await mesh.end()
     }
 
-    @Test func aNodeThatIsNoRouterForwardsAndPassesOnNothing() async throws {
+    @Test func `a node that is not a router forwards no ops and relays no offers`() async throws {
         for role in [NodeConfiguration.Role.client, .server, .peer] {
             let middle = Node.patient(role)
             let address = try await middle.listening()
@@ -170,7 +170,7 @@ import Testing
         }
     }
 
-    @Test func twoRoutersDoNotPassOnWhatWasPassedOn() async throws {
+    @Test func `a router does not relay relayed offers`() async throws {
         let (left, right) = (Node.patient(.router), Node.patient(.router))
         let address = try await left.listening()
         try await right.join(address)

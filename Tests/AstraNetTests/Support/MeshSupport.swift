@@ -3,10 +3,10 @@ import NIOCore
 import Testing
 
 extension Node {
-    /// A node of a role, without limits of time.
+    /// A node with a role, without timeouts.
     static func patient(_ role: NodeConfiguration.Role) -> Node { .patient { $0.role = role } }
 
-    /// Listens on loopback.
+    /// Listens on a free port of the loopback address.
     @discardableResult
     func listening() async throws -> SocketAddress { try await listen(host: "127.0.0.1", port: 0) }
 
@@ -15,7 +15,7 @@ extension Node {
         try await join(host: address.ipAddress!, port: address.port!, deadline: .soon)
     }
 
-    /// Binds `name` and sends back what comes, for each stream on its own.
+    /// Binds `name` and sends back the bytes of each stream.
     func echo(_ name: String) throws -> Listener {
         let listener = try bind(name)
         Task {
@@ -26,7 +26,7 @@ extension Node {
                         do {
                             while let bytes = try await stream.receive() { try await stream.send(bytes) }
                         } catch {
-                            // The test that broke the stream looks at the other end.
+                            // A test that breaks the stream checks the error at the client's end.
                         }
                     }
                 }
@@ -35,7 +35,7 @@ extension Node {
         return listener
     }
 
-    /// Dials an echo and gets back what it sends.
+    /// Dials an echo service and checks that it sends the bytes back.
     func expectEcho(_ name: String, count: Int = 100, sourceLocation: SourceLocation = #_sourceLocation) async throws {
         let stream = try await dial(name, deadline: .soon)
         try await stream.expectEcho(count: count, sourceLocation: sourceLocation)
@@ -44,12 +44,12 @@ extension Node {
         stream.close()
     }
 
-    /// The hosts this node has links to.
+    /// The hosts that this node has links to.
     var peers: Set<HostID> { Set(listing.links.map(\.peer)) }
 }
 
 extension AstraNet.Stream {
-    /// Sends bytes and reads as many, which must be the same.
+    /// Sends `count` bytes and checks that the peer sends them back.
     func expectEcho(count: Int, sourceLocation: SourceLocation = #_sourceLocation) async throws {
         let sent = ByteBuffer(bytes: (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) })
         async let sending: Void = send(sent, deadline: .soon)
@@ -61,7 +61,7 @@ extension AstraNet.Stream {
         #expect(received == sent, sourceLocation: sourceLocation)
     }
 
-    /// The error that reading ends with.
+    /// Reads until an error and returns it.
     func failure() async -> AstraNetError? {
         await #expect(throws: AstraNetError.self) {
             while try await receive(deadline: .soon) != nil {}
@@ -70,13 +70,13 @@ extension AstraNet.Stream {
     }
 }
 
-/// Waits for what no event tells of: which links a node has made by itself, and what it has counted.
+/// Waits until `condition` is true, for state that causes no event: links that a node makes by itself, and counters.
 func eventually(
     _ condition: @Sendable () -> Bool, sourceLocation: SourceLocation = #_sourceLocation
 ) async throws {
     let deadline = ContinuousClock.Instant.soon
     while !condition() {
-        try #require(.now < deadline, "it never came to that", sourceLocation: sourceLocation)
+        try #require(.now < deadline, "the condition did not become true in time", sourceLocation: sourceLocation)
         try await Task.sleep(for: .milliseconds(5))
     }
 }

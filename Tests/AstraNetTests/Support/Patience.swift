@@ -3,12 +3,12 @@ import Chanserv
 import Logging
 
 extension ContinuousClock.Instant {
-    /// Later than anything that works, also on a machine that has much else to do.
+    /// A deadline that only a hang reaches, even on a loaded machine.
     static var soon: Self { .now + .seconds(90) }
 }
 
 extension NodeConfiguration {
-    /// No limits of time: where a test is about none, a machine that has much else to do must not bring one in.
+    /// A configuration without timeouts, for tests that do not test them: on a loaded machine a timeout could expire.
     static func patient(environment: String = "") -> NodeConfiguration {
         var configuration = NodeConfiguration(environment: environment)
         configuration.handshakeTimeout = .seconds(3_600)
@@ -20,7 +20,7 @@ extension NodeConfiguration {
 }
 
 extension Node {
-    /// A node without limits of time and without a word in the log.
+    /// A node without timeouts that logs nothing.
     static func patient(_ configure: (inout NodeConfiguration) -> Void = { _ in }) -> Node {
         var configuration = NodeConfiguration.patient()
         configure(&configuration)
@@ -45,6 +45,6 @@ extension Client.Configuration {
 }
 
 extension Logger {
-    /// For tests in which much is meant to go wrong.
+    /// A logger without output, for tests that cause many errors.
     static let silent = Logger(label: "silent") { _ in SwiftLogNoOpLogHandler() }
 }

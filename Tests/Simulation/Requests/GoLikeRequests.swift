@@ -2,12 +2,13 @@ import AstraNet
 import Chanserv
 import NIOCore
 
-/// The chanserv server of a Go-like node: named sources, and the end of a stream as the only way to say anything else.
+/// The chanserv server of a Go-like node. It has named sources only, and it reports a failure only by the end of a
+/// stream.
 struct GoLikeServer: Sendable {
     let node: GoLikeNode
     let workload: RequestWorkload
 
-    /// A source that is not fetched is dropped after this time.
+    /// Time after which a source that is not fetched is dropped.
     private static let acceptTimeout = 10 * World.second
 
     func serve(_ name: String) {
@@ -87,7 +88,8 @@ final class GoLikeClient: @unchecked Sendable {
     }
 
     func run() async -> RequestWorkload.Outcome {
-        // A source whose name the server has dropped keeps its reader for 10 s, and there may be hundreds of them.
+        // On cancellation the readers must be cancelled: a dial of a dropped name takes 10 s, and there may be
+        // hundreds.
         await withTaskCancellationHandler {
             do {
                 try await post()
@@ -121,7 +123,7 @@ final class GoLikeClient: @unchecked Sendable {
             }
             let index = received.source(header: header)
             guard let name = try await frames.next(within: 15 * World.second) else {
-                world.broken("request \(request.id): a header without a name")
+                world.broken("request \(request.id): end of file between header and name")
                 return
             }
             count += 1

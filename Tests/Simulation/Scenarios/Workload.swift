@@ -1,7 +1,7 @@
 import AstraNet
 import NIOCore
 
-/// The clients and the servers on the mesh's nodes, each of which knows what it must get.
+/// The clients and servers of streams on the nodes of the mesh. Each knows the bytes that it must receive.
 ///
 /// `@unchecked Sendable`: see ``World``.
 final class Workload: @unchecked Sendable {
@@ -14,7 +14,7 @@ final class Workload: @unchecked Sendable {
     /// How a post ended.
     enum Outcome {
         case whole
-        /// As its client wanted.
+        /// Ended early by its client.
         case givenUp
         case failed(any Error)
     }
@@ -84,7 +84,7 @@ final class Workload: @unchecked Sendable {
             let bytes = try await onTime(deadline, "receive") { try await stream.receive(deadline: deadline) }
             guard let bytes else {
                 if received != post.answerSize {
-                    world.broken("post \(post.id): an end of file after \(received) of \(post.answerSize) bytes")
+                    world.broken("post \(post.id): end of file after \(received) of \(post.answerSize) bytes")
                 }
                 return .whole
             }
@@ -98,23 +98,24 @@ final class Workload: @unchecked Sendable {
         }
     }
 
-    /// Nothing may return after its deadline.
+    /// Checks that `body` returns by its deadline.
     private func onTime<Value: Sendable>(
-        _ deadline: UInt64, _ what: String, _ body: @Sendable () async throws -> Value
+        _ deadline: UInt64, _ operation: String, _ body: @Sendable () async throws -> Value
     ) async throws -> Value {
         defer {
             if world.now > deadline + World.millisecond {
-                world.broken("a \(what) returned \((world.now - deadline) / World.millisecond) ms after its deadline")
+                world.broken(
+                    "'\(operation)' returned \((world.now - deadline) / World.millisecond) ms after its deadline")
             }
         }
         return try await body()
     }
 
-    /// Between nodes that keep the rules, nobody finds that one was broken.
-    private func judge(_ error: any Error, _ what: String) {
+    /// Records a protocol violation or an exceeded limit as broken: correct nodes never report one.
+    private func judge(_ error: any Error, _ context: String) {
         guard let error = error as? AstraNetError else { return }
         if error.code == .protocolViolation || error.code == .limitReached {
-            world.broken("\(what): \(error)")
+            world.broken("\(context): \(error)")
         }
     }
 
