@@ -23,12 +23,14 @@ let package = Package(
         .library(name: "ChanservAstraNet", targets: ["ChanservAstraNet"]),
         .library(name: "ChanservHost", targets: ["ChanservHost"]),
         .library(name: "ChanservPlugin", targets: ["ChanservPlugin"]),
-        .library(name: "Echo", type: .dynamic, targets: ["Echo"]),
-        .library(name: "Exec", type: .dynamic, targets: ["Exec"]),
-        .library(name: "Files", type: .dynamic, targets: ["Files"]),
-        .library(name: "Load", type: .dynamic, targets: ["Load"]),
-        .library(name: "SQLite", type: .dynamic, targets: ["SQLite"]),
-        .library(name: "Ticker", type: .dynamic, targets: ["Ticker"]),
+        // The sample plugins. Their names must not collide with products of other packages; scripts/run installs them as libEcho.so
+        // and so on.
+        .library(name: "ChanservEcho", type: .dynamic, targets: ["ChanservEcho"]),
+        .library(name: "ChanservExec", type: .dynamic, targets: ["ChanservExec"]),
+        .library(name: "ChanservFiles", type: .dynamic, targets: ["ChanservFiles"]),
+        .library(name: "ChanservLoad", type: .dynamic, targets: ["ChanservLoad"]),
+        .library(name: "ChanservSQLite", type: .dynamic, targets: ["ChanservSQLite"]),
+        .library(name: "ChanservTicker", type: .dynamic, targets: ["ChanservTicker"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -63,23 +65,23 @@ let package = Package(
             cSettings: [.enableWarning("all"), .enableWarning("extra"), .treatAllWarnings(as: .error)]),
         .target(name: "ChanservPlugin", dependencies: ["CChanservPlugin"], swiftSettings: strict),
         .target(
-            name: "Echo", dependencies: ["CChanservPlugin"], path: "Plugins/Echo", publicHeadersPath: ".",
+            name: "ChanservEcho", dependencies: ["CChanservPlugin"], path: "Plugins/Echo", publicHeadersPath: ".",
             cSettings: strictC),
         .target(
-            name: "Exec", dependencies: ["CChanservPlugin", "ChanservPlugin", "CProcess"], path: "Plugins/Exec",
+            name: "ChanservExec", dependencies: ["CChanservPlugin", "ChanservPlugin", "CProcess"], path: "Plugins/Exec",
             swiftSettings: strict),
         .target(
-            name: "Files", dependencies: ["CChanservPlugin"], path: "Plugins/Files", publicHeadersPath: ".",
+            name: "ChanservFiles", dependencies: ["CChanservPlugin"], path: "Plugins/Files", publicHeadersPath: ".",
             cSettings: strictC),
         .target(
-            name: "Load", dependencies: ["CChanservPlugin"], path: "Plugins/Load", publicHeadersPath: ".",
+            name: "ChanservLoad", dependencies: ["CChanservPlugin"], path: "Plugins/Load", publicHeadersPath: ".",
             cSettings: strictC),
         .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
         .target(
-            name: "SQLite", dependencies: ["CChanservPlugin", "CSQLite"], path: "Plugins/SQLite",
+            name: "ChanservSQLite", dependencies: ["CChanservPlugin", "CSQLite"], path: "Plugins/SQLite",
             publicHeadersPath: ".", cSettings: strictC, linkerSettings: [.linkedLibrary("sqlite3")]),
         .target(
-            name: "Ticker", dependencies: ["CChanservPlugin", "ChanservPlugin"], path: "Plugins/Ticker",
+            name: "ChanservTicker", dependencies: ["CChanservPlugin", "ChanservPlugin"], path: "Plugins/Ticker",
             swiftSettings: strict),
 
         // The host and its command line.

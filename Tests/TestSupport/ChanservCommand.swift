@@ -13,6 +13,14 @@ package enum ChanservCommand {
         }
     }()
 
+    /// The built library of a sample plugin.
+    ///
+    /// - Parameter name: `Echo`, or `libEcho.so`, its name where it is installed.
+    package static func plugin(_ name: String) -> String {
+        let name = name.hasPrefix("lib") && name.hasSuffix(".so") ? String(name.dropFirst(3).dropLast(3)) : name
+        return "\(buildFolder)/libChanserv\(name).so"
+    }
+
     /// Starts the command.
     package static func start(
         _ arguments: String..., folder: String? = nil, input: String? = nil, errors: FileHandle? = nil,

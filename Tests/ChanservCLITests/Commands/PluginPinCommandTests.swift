@@ -6,7 +6,7 @@ import Testing
 @Suite struct PluginPinCommandTests {
     private static func copyOfEcho(in folder: TestFolder) throws -> String {
         let file = folder.file("echo.so")
-        try FileManager.default.copyItem(atPath: "\(ChanservCommand.buildFolder)/libEcho.so", toPath: file)
+        try FileManager.default.copyItem(atPath: ChanservCommand.plugin("Echo"), toPath: file)
         chmod(file, 0o755)
         return file
     }

@@ -319,7 +319,7 @@ private struct Exec {
     init(_ yaml: String) async throws {
         host = try ProbeHost()
         let library = host.folder.file("libExec.so")
-        try FileManager.default.copyItem(atPath: ChanservCommand.buildFolder + "/libExec.so", toPath: library)
+        try FileManager.default.copyItem(atPath: ChanservCommand.plugin("Exec"), toPath: library)
         try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: library)
         instance = try await host.instance(of: library, yaml: yaml)
     }

@@ -46,7 +46,7 @@ struct ServedHost: Sendable {
 
     /// Copies a built plugin into a folder. Only its owner can write it, whatever the umask.
     static func copyBuilt(_ name: String, to folder: TestFolder) throws {
-        try FileManager.default.copyItem(atPath: "\(ChanservCommand.buildFolder)/\(name)", toPath: folder.file(name))
+        try FileManager.default.copyItem(atPath: ChanservCommand.plugin(name), toPath: folder.file(name))
         try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: folder.file(name))
     }
 
