@@ -119,6 +119,18 @@ let package = Package(
             name: "EmbedFilesPlugin", capability: .buildTool(), dependencies: ["EmbedFiles"],
             path: "Sources/EmbedFilesPlugin"),
 
+        // The examples of the documentation, compiled with the package.
+        .executableTarget(
+            name: "PostRequestExample", dependencies: ["AstraNet", "Chanserv", "ChanservAstraNet"],
+            path: "Examples/PostRequest", swiftSettings: strict),
+        .executableTarget(
+            name: "ServeRequestsExample",
+            dependencies: ["AstraNet", "Chanserv", "ChanservAstraNet", lifecycle, logging],
+            path: "Examples/ServeRequests", swiftSettings: strict),
+        .executableTarget(
+            name: "DialStreamExample", dependencies: ["AstraNet", nioCore], path: "Examples/DialStream",
+            swiftSettings: strict),
+
         // What several test targets use: programs as processes, plugins compiled from C.
         .target(
             name: "TestSupport", dependencies: [nioConcurrency], path: "Tests/TestSupport", swiftSettings: strict),
