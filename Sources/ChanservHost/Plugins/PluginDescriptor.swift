@@ -87,8 +87,8 @@ package struct PluginDescriptor: @unchecked Sendable {
         let unknownFlags = flags & ~Self.knownFlags
         guard unknownFlags == 0 else {
             throw Refusal(
-                message: "its descriptor has flags that this host does not know (0x\(String(unknownFlags, radix: 16))); "
-                    + "it needs a newer host")
+                message: "its descriptor has flags that this host does not know "
+                    + "(0x\(String(unknownFlags, radix: 16))); it needs a newer host")
         }
         let contradiction = UInt32(CHANSERV_PLUGIN_BLOCKING | CHANSERV_PLUGIN_INLINE)
         guard flags & contradiction != contradiction else {

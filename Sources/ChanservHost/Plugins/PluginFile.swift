@@ -115,8 +115,8 @@ package struct PluginFile: Sendable {
             case .truncated:
                 throw PluginLoadError(
                     .incomplete, path: path,
-                    "is truncated: its headers describe more bytes than it has; copy the file again to another name in the "
-                        + "same folder, then rename it (mv)"
+                    "is truncated: it ends before the data that its headers describe; copy the file again to another name "
+                        + "in the same folder, then rename it (mv)"
                 )
             case .notALibrary(let why):
                 throw PluginLoadError(.notALibrary, path: path, "is not a shared library: \(why)")

@@ -176,7 +176,7 @@ package final class PluginStore: Sendable {
         do throws(PluginDescriptor.Refusal) {
             return try PluginDescriptor(unsafeBitCast(entry, to: Entry.self)())
         } catch {
-            throw PluginLoadError(.badDescriptor, path: path, "is rejected: \(error.message)")
+            throw PluginLoadError(.badDescriptor, path: path, "is refused: \(error.message)")
         }
     }
 

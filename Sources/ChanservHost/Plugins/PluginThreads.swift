@@ -187,8 +187,8 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
             &thread, nil,
             { argument in
                 guard let argument else { return nil }
-                let argument = Unmanaged<StartArgument>.fromOpaque(argument).takeRetainedValue()
-                argument.threads.runThread(argument.number)
+                let start = Unmanaged<StartArgument>.fromOpaque(argument).takeRetainedValue()
+                start.threads.runThread(start.number)
                 return nil
             }, argument.toOpaque())
         if result == 0 {
