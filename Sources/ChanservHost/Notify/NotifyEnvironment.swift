@@ -30,8 +30,8 @@ package struct NotifyEnvironment: Sendable, Hashable {
     private static let longestAddress = 107
 
     /// - Parameters:
-    /// - variables: the environment.
-    /// - pid: id of this process.
+    ///   - variables: the environment.
+    ///   - pid: id of this process.
     /// - Returns: `nil` if no manager requests notifications.
     /// - Throws: ``NotifyError`` if the address is invalid.
     package init?(_ variables: [String: String], pid: Int32) throws(NotifyError) {

@@ -23,7 +23,7 @@ public final class ServiceManager: Sendable {
     /// variables. Must be called before any other code reads the environment.
     ///
     /// - Parameter logger: receives errors.
-    /// - Returns: `nil` if there is no manager or if its address is invalid.
+    /// - Returns: `nil` if there is no manager or if it cannot be notified.
     public static func fromEnvironment(logger: Logger) -> ServiceManager? {
         let variables = NotifyEnvironment.take()
         do throws(NotifyError) {

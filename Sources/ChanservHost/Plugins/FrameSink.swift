@@ -13,8 +13,8 @@ struct FrameSink {
     private(set) var isFull = false
 
     /// - Parameters:
-    /// - batch: must stay valid while the plugin has the sink.
-    /// - context: context of the instance that is polled.
+    ///   - batch: must stay valid while the plugin has the sink.
+    ///   - context: context of the instance that is polled.
     init(_ batch: UnsafeMutablePointer<FrameBatch>, context: PluginContext) {
         self.batch = batch
         self.context = context

@@ -36,10 +36,10 @@ final class LentFrames: Sendable {
     /// Begins a lease on `size` bytes at `data`.
     ///
     /// - Parameters:
-    /// - size: size in bytes, larger than 0.
-    /// - context: context of the instance that owns this object.
-    /// - release: function of the plugin. The host calls it once, when the buffers are no longer used.
-    /// - argument: argument of `release`.
+    ///   - size: size in bytes, larger than 0.
+    ///   - context: context of the instance that owns this object.
+    ///   - release: function of the plugin. The host calls it once, when the buffers are no longer used.
+    ///   - argument: argument of `release`.
     /// - Returns: buffers over the memory, in order. `nil` if the frame must be copied; no lease has begun then.
     func lend(
         _ data: UnsafeRawPointer, size: Int, context: PluginContext, release: @escaping Lease.Release,

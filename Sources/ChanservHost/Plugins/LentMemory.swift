@@ -8,13 +8,13 @@ internal import NIOConcurrencyHelpers
 /// lease, although a plugin may lend the same memory several times at once. Therefore each buffer gets its own base
 /// address:
 ///
-/// - A lease occupies a slot. The base address is the nearest address below the memory whose lowest 20 bits are `2 *
-///   slot + 1`. Leases that are open at the same time have different slots and so different base addresses. The slot
-///   follows from the base address alone.
+/// - A lease occupies a slot. The base address is the nearest address below the memory whose lowest 20 bits are
+///   `2 * slot + 1`. Leases that are open at the same time have different slots and so different base addresses. The
+///   slot follows from the base address alone.
 /// - Base addresses of leases are odd. NIO copies a buffer with the allocator of the original, so storage from
 ///   ``allocate`` reaches the same ``deallocate``. But that storage comes from `malloc`, whose addresses are multiples
 ///   of at least 8. So the two kinds cannot be confused.
-/// - The bytes between the base address and the memory do not belong to the plugin and may not be mapped. They are
+/// - The bytes between the base address and the memory do not belong to the plugin and may be unmapped. They are
 ///   never accessed. The caller gets a slice that begins at the memory, and NIO reads, slices and copies a buffer only
 ///   within its slice. The base address is at least one byte below the memory, so the slice never begins at 0. That is
 ///   the only case in which NIO reallocates the whole storage instead of copying the slice (``reallocate`` is correct
@@ -70,8 +70,8 @@ enum LentMemory {
     /// Creates the buffers over the memory of a lease, in order.
     ///
     /// - Parameters:
-    /// - data: must stay valid and unchanged until the lease ends.
-    /// - size: size in bytes, larger than 0.
+    ///   - data: must stay valid and unchanged until the lease ends.
+    ///   - size: size in bytes, larger than 0.
     /// - Returns: `nil` if no slot is free, or if no base address exists below `data`. The lease has then not begun.
     static func buffers(over data: UnsafeRawPointer, size: Int, for lease: Lease) -> [ByteBuffer]? {
         guard UInt(bitPattern: data) > UInt(window) else { return nil }

@@ -52,8 +52,8 @@ package enum PluginAnswer: Sendable, Hashable {
     /// Interprets the status of a poll, for which the header documents all three answers.
     ///
     /// - Parameters:
-    /// - function: name of the function, for messages.
-    /// - message: text that the plugin wrote into the error buffer.
+    ///   - function: name of the function, for messages.
+    ///   - message: text that the plugin wrote into the error buffer.
     init(poll status: chanserv_status, function: StaticString, message: String) {
         switch status {
         case chanserv_status(CHANSERV_READY): self = .ready

@@ -23,10 +23,10 @@ package struct PluginFile: Sendable {
     /// Reads and checks a file.
     ///
     /// - Parameters:
-    /// - path: path of the library. Its last component must not be a symbolic link.
-    /// - pin: the SHA-256 that the file must have; `nil` accepts any.
-    /// - permissions: the owners and modes to accept; `nil` skips this check, for a file that will not be loaded.
-    /// - maximumSize: maximum size in bytes. The default is 1 GiB.
+    ///   - path: path of the library. Its last component must not be a symbolic link.
+    ///   - pin: the SHA-256 that the file must have; `nil` accepts any.
+    ///   - permissions: the owners and modes to accept; `nil` skips this check, for a file that will not be loaded.
+    ///   - maximumSize: maximum size in bytes. The default is 1 GiB.
     /// - Throws: ``PluginLoadError``.
     package init(
         path: String,

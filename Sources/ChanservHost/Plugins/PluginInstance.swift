@@ -55,11 +55,11 @@ package final class PluginInstance: Sendable {
     /// Creates an instance by calling the plugin's create.
     ///
     /// - Parameters:
-    /// - name: name of the plugin in the configuration, for logs and messages.
-    /// - library: the library to instantiate.
-    /// - values: configuration of the instance (the content of `config:`).
-    /// - threads: threads that non-blocking plugins share.
-    /// - logger: receives the plugin's log messages with the metadata `plugin`.
+    ///   - name: name of the plugin in the configuration, for logs and messages.
+    ///   - library: the library to instantiate.
+    ///   - values: configuration of the instance (the content of `config:`).
+    ///   - threads: threads that non-blocking plugins share.
+    ///   - logger: receives the plugin's log messages with the metadata `plugin`.
     /// - Throws: ``PluginError`` with the plugin's message.
     package static func create(
         name: String, library: PluginLibrary, values: PluginConfiguration, threads: PluginThreads,
@@ -135,8 +135,8 @@ package final class PluginInstance: Sendable {
     /// Destroys the instance after its requests are closed. Call it once.
     ///
     /// - Parameters:
-    /// - openRequests: number of requests that did not end. If it is not 0, the instance stays in memory for ever.
-    /// - grace: maximum time to wait for lent frames, and then for destroy.
+    ///   - openRequests: number of requests that did not end. If it is not 0, the instance stays in memory for ever.
+    ///   - grace: maximum time to wait for lent frames, and then for destroy.
     package func destroy(openRequests: Int, grace: Duration) async -> Retirement {
         guard openRequests == 0 else {
             return leak("a function did not return in time", openRequests: openRequests)

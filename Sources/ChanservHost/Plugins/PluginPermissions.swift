@@ -24,9 +24,9 @@ package struct PluginPermissions: Sendable {
     /// Returns the problem with a file or folder and its remedy, or `nil` if there is none.
     ///
     /// - Parameters:
-    /// - name: name of the file or folder in the message and in the command.
-    /// - owner: owner of the file or folder.
-    /// - mode: mode bits of the file or folder.
+    ///   - name: name of the file or folder in the message and in the command.
+    ///   - owner: owner of the file or folder.
+    ///   - mode: mode bits of the file or folder.
     package func problem(with name: String, owner: uid_t, mode: mode_t) -> String? {
         guard owner == 0 || owner == user || owner == sudoUser else {
             return "\(name) belongs to user \(owner), which could replace code that runs as user \(user); "

@@ -122,8 +122,8 @@ final class PluginRequest: RequestWork, PolledOwner {
             }
             switch added {
             case .added(let output):
-                // Sources are polled in parallel. The last source of a poll runs its first turn here, which saves a
-                // change of threads. Inline sources do so too, as long as the turn is short.
+                // Sources are polled in parallel. While this turn is short, the last source of a poll and all inline
+                // sources run their first turn here, which saves a change of threads.
                 let isLate = monotonicNanoseconds() &- begin > PluginContext.turn
                 source.start(output, inPlace: !isLate && (isLast || isInline))
             case .noRoom(let header):
@@ -231,7 +231,7 @@ struct IdlePolls: Sendable {
     /// Records a poll without a result.
     ///
     /// - Parameters:
-    /// - function: name of the function, for the log.
+    ///   - function: name of the function, for the log.
     /// - Returns: whether the caller polls again soon. If not, a turn is scheduled after a delay.
     mutating func next(_ object: PolledObject, function: StaticString, in scope: RequestScope) -> Bool {
         count += 1

@@ -6,7 +6,7 @@ internal import NIOConcurrencyHelpers
 /// Loads libraries and counts the copies in memory.
 ///
 /// Each library is loaded from a private copy with a new name and is never unloaded. Bytes that are already loaded are
-/// not loaded again, from whatever file they come; the existing library is reused.
+/// not loaded again, even from another file; the existing library is reused.
 package final class PluginStore: Sendable {
     /// Settings for loading libraries.
     package struct Configuration: Sendable {
@@ -60,8 +60,8 @@ package final class PluginStore: Sendable {
     /// Loads a library, or returns it if it is already loaded.
     ///
     /// - Parameters:
-    /// - path: path of the file.
-    /// - pin: the SHA-256 that the file must have; `nil` accepts any.
+    ///   - path: path of the file.
+    ///   - pin: the SHA-256 that the file must have; `nil` accepts any.
     /// - Throws: ``PluginLoadError``.
     package func load(_ path: String, pin: PluginDigest? = nil) async throws(PluginLoadError) -> PluginLibrary {
         try await load(try await read(path, pin: pin))
@@ -70,8 +70,8 @@ package final class PluginStore: Sendable {
     /// Reads and checks a library without running any of its code.
     ///
     /// - Parameters:
-    /// - path: path of the file.
-    /// - pin: the SHA-256 that the file must have; `nil` accepts any.
+    ///   - path: path of the file.
+    ///   - pin: the SHA-256 that the file must have; `nil` accepts any.
     /// - Throws: ``PluginLoadError``.
     package func read(_ path: String, pin: PluginDigest? = nil) async throws(PluginLoadError) -> PluginFile {
         try await lane.run { () -> Result<PluginFile, PluginLoadError> in
@@ -211,8 +211,8 @@ package final class PluginStore: Sendable {
     /// Returns the error for the dynamic linker's last failure.
     ///
     /// - Parameters:
-    /// - path: path of the file.
-    /// - copy: path of the private copy. The message shows `path` instead.
+    ///   - path: path of the file.
+    ///   - copy: path of the private copy. The message shows `path` instead.
     static func linkFailure(_ path: String, copy: String) -> PluginLoadError {
         let reason = dlerror().map { String(cString: $0) } ?? "unknown error"
         let hint =

@@ -48,8 +48,8 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
     package static var defaultSharedLimit: Int { max(4, 2 * sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
 
     /// - Parameters:
-    /// - name: prefix of the thread names `name-1`, `name-2` …, which are cut to 15 bytes, the limit of the system.
-    /// - limit: maximum number of threads, at least 1.
+    ///   - name: prefix of the thread names `name-1`, `name-2` …, which are cut to 15 bytes, the limit of the system.
+    ///   - limit: maximum number of threads, at least 1.
     package convenience init(name: String, limit: Int) {
         self.init(name: name, limit: limit, urgent: PluginThreads(name: "\(name)!", limit: 1, urgent: nil))
     }

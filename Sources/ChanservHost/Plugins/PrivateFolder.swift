@@ -19,8 +19,8 @@ package struct PrivateFolder: Sendable {
     /// Creates the folder in the first candidate that allows execution.
     ///
     /// - Parameters:
-    /// - candidates: absolute paths.
-    /// - library: the library that needs the folder, for the message.
+    ///   - candidates: absolute paths.
+    ///   - library: the library that needs the folder, for the message.
     /// - Throws: ``PluginLoadError`` with code `noPrivateFolder`. It gives the reason for each candidate.
     package init(in candidates: [String] = Self.defaultCandidates, for library: String) throws(PluginLoadError) {
         var reasons: [String] = []

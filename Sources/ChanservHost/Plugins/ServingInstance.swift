@@ -20,8 +20,8 @@ package protocol ServingInstance: Sendable {
     /// Destroys the instance, which gets no more requests. Call it once.
     ///
     /// - Parameters:
-    /// - openRequests: number of requests that the instance has not released although they were ended.
-    /// - grace: maximum time for the plugin to return.
+    ///   - openRequests: number of requests that the instance has not released although they were ended.
+    ///   - grace: maximum time for the plugin to return.
     func destroy(openRequests: Int, grace: Duration) async -> PluginInstance.Retirement
 }
 
@@ -30,12 +30,12 @@ extension ServingInstance {
     /// destroys the instance. Call it once.
     ///
     /// - Parameters:
-    /// - lease: lease that represents the instance in `open`.
-    /// - open: open requests of the host.
-    /// - deadline: time at which open requests are ended with an error. Cancelling the task ends them at once.
-    /// - grace: maximum time for the plugin to release its requests, and then to return from destroy. The default is 10
-    ///     s.
-    /// - reason: error text for the clients of ended requests. `nil` states that the plugin was replaced.
+    ///   - lease: lease that represents the instance in `open`.
+    ///   - open: open requests of the host.
+    ///   - deadline: time at which open requests are ended with an error. Cancelling the task ends them at once.
+    ///   - grace: maximum time for the plugin to release its requests, and then to return from destroy. The default is
+    ///     10 s.
+    ///   - reason: error text for the clients of ended requests. `nil` states that the plugin was replaced.
     package func retire(
         _ lease: UInt64, in open: OpenRequests, deadline: ContinuousClock.Instant, grace: Duration = .seconds(10),
         reason: String? = nil

@@ -66,7 +66,7 @@ enum WakeTable {
         // Objects close in memory, such as the sources of one call, should go to different shards.
         let shard = UInt(bitPattern: ObjectIdentifier(object).hashValue) & UInt(shards.count - 1)
         let handle = shards[Int(shard)].withLockedValue { $0.insert(object) }
-        // The number of the shard is stored in the top bits of the slot number, which are always free.
+        // The number of the shard is stored in the top bits of the slot number, which the precondition keeps free.
         precondition(handle & 0xFFFF_FFFF < 1 << (32 - shardBits), "too many polled objects")
         return handle | UInt64(shard) << (32 - shardBits)
     }

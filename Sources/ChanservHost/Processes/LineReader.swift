@@ -9,10 +9,10 @@ final class LineReader: Sendable {
     private let ended = Event()
 
     /// - Parameters:
-    /// - descriptor: the reader owns it from now on and reads without blocking.
-    /// - limit: maximum length of a line in bytes, without its newline.
-    /// - onLine: receives each line without its newline, one after the other.
-    /// - onEnd: called once after the last line, also after ``cancel()``.
+    ///   - descriptor: the reader owns it from now on and reads without blocking.
+    ///   - limit: maximum length of a line in bytes, without its newline.
+    ///   - onLine: receives each line without its newline, one after the other.
+    ///   - onEnd: called once after the last line, also after ``cancel()``.
     init(
         _ descriptor: Int32, limit: Int, onLine: @escaping @Sendable (ArraySlice<UInt8>) -> Void,
         onEnd: @escaping @Sendable () -> Void = {}

@@ -24,10 +24,10 @@ final class ReadSource: Sendable {
     private let state = NIOLockedValueBox(State())
 
     /// - Parameters:
-    /// - descriptor: a pipe, a socket or a pidfd. It must stay open until `onCancel` is called.
-    /// - queue: serial queue that runs both handlers.
-    /// - onReadable: called while the descriptor is readable or has ended.
-    /// - onCancel: called once after ``cancel()``. `onReadable` is not called after it.
+    ///   - descriptor: a pipe, a socket or a pidfd. It must stay open until `onCancel` is called.
+    ///   - queue: serial queue that runs both handlers.
+    ///   - onReadable: called while the descriptor is readable or has ended.
+    ///   - onCancel: called once after ``cancel()``. `onReadable` is not called after it.
     init(
         _ descriptor: Int32, on queue: DispatchQueue, onReadable: @escaping @Sendable (ReadSource) -> Void,
         onCancel: @escaping @Sendable () -> Void

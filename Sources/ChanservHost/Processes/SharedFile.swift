@@ -6,9 +6,9 @@ final class SharedFile: Sendable {
     let descriptor: Int32
 
     /// - Parameters:
-    /// - size: size in bytes. The bytes are zero. The system reserves the memory at once, so that later accesses cannot
-    ///     fail.
-    /// - name: name of the file in system tools.
+    ///   - size: size in bytes. The bytes are zero. The system reserves the memory at once, so that later accesses
+    ///     cannot fail.
+    ///   - name: name of the file in system tools.
     /// - Returns: `nil` if the system does not support such files or has no memory for it.
     init?(size: Int, name: String) {
         descriptor = chanserv_memfd_create(name)

@@ -15,11 +15,11 @@ struct Preflight: Sendable {
     /// Runs the preflight.
     ///
     /// - Parameters:
-    /// - library: the library to test.
-    /// - plugin: name of the plugin in the configuration.
-    /// - configurations: configuration of each instance that will be created.
-    /// - threads: number of threads of an instance of a blocking library.
-    /// - options: isolation options of the plugin.
+    ///   - library: the library to test.
+    ///   - plugin: name of the plugin in the configuration.
+    ///   - configurations: configuration of each instance that will be created.
+    ///   - threads: number of threads of an instance of a blocking library.
+    ///   - options: isolation options of the plugin.
     /// - Returns: the problem, or `nil` if there is none.
     func problem(
         with library: ExaminedLibrary, plugin: String, configurations: [PluginConfiguration], threads: Int?,

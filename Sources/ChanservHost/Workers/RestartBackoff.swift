@@ -14,8 +14,8 @@ struct RestartBackoff: Sendable, Hashable {
     /// Records the end of the process.
     ///
     /// - Parameters:
-    /// - lifetime: time for which the process was ready; zero if it never was.
-    /// - chance: random number from 0 to 1. It spreads the restarts of processes that ended at the same time.
+    ///   - lifetime: time for which the process was ready; zero if it never was.
+    ///   - chance: random number from 0 to 1. It spreads the restarts of processes that ended at the same time.
     /// - Returns: the pause before the restart.
     mutating func ended(after lifetime: Duration, chance: Double) -> Duration {
         if lifetime >= Self.recovery { ends = 0 }

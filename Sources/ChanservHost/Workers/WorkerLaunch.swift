@@ -17,10 +17,10 @@ struct WorkerLaunch {
     /// Starts the process.
     ///
     /// - Parameters:
-    /// - program: path of chanserv's own executable.
-    /// - assignment: assignment of the worker.
-    /// - image: the library.
-    /// - options: options of the process.
+    ///   - program: path of chanserv's own executable.
+    ///   - assignment: assignment of the worker.
+    ///   - image: the library.
+    ///   - options: options of the process.
     /// - Throws: ``ProcessError``, or the error of encoding the assignment. All descriptors are closed then.
     static func start(
         _ program: String, _ assignment: WorkerAssignment, _ image: SealedFile, _ options: IsolationOptions

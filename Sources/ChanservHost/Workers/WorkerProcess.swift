@@ -47,11 +47,11 @@ final class WorkerProcess: Sendable {
     /// Starts a process and waits until it serves.
     ///
     /// - Parameters:
-    /// - program: path of chanserv's own executable.
-    /// - assignment: assignment of the worker.
-    /// - image: the library.
-    /// - options: options of the process.
-    /// - logger: receives the output of the process.
+    ///   - program: path of chanserv's own executable.
+    ///   - assignment: assignment of the worker.
+    ///   - image: the library.
+    ///   - options: options of the process.
+    ///   - logger: receives the output of the process.
     /// - Throws: ``PluginError``: the refusal of the worker, the end of the process, or a timeout.
     static func start(
         program: String, assignment: WorkerAssignment, image: SealedFile, options: IsolationOptions, logger: Logger
