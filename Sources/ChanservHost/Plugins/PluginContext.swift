@@ -68,8 +68,9 @@ final class PluginContext: Sendable {
         guard let pause = inlineCalls.withLockedValue({ $0.took(own, now: now) }) else { return }
         logger.warning(
             """
-            plugin \(name): \(function) took \(duration / 1_000) us on a network thread; the plugin runs on plugin threads \
-            for \(pause / 1_000_000) ms; functions of a CHANSERV_PLUGIN_INLINE plugin must return within microseconds
+            plugin \(name): \(function) took \(duration / 1_000) us on a network thread; the plugin runs on plugin \
+            threads for \(pause / 1_000_000) ms; functions of a CHANSERV_PLUGIN_INLINE plugin must return within \
+            microseconds
             """)
     }
 

@@ -93,8 +93,8 @@ package struct PluginFile: Sendable {
         if let pin, pin != digest {
             throw PluginLoadError(
                 .wrongDigest, path: path,
-                "has SHA-256 \(digest), but the pinned one is \(pin); install the pinned file or change the pin (sha256)"
-            )
+                "has SHA-256 \(digest), but the pinned one is \(pin); "
+                    + "install the pinned file or change the pin (sha256)")
         }
         _ = try Self.library(bytes, path: path)
         self.path = path
@@ -115,8 +115,8 @@ package struct PluginFile: Sendable {
             case .truncated:
                 throw PluginLoadError(
                     .incomplete, path: path,
-                    "is truncated: it ends before the data that its headers describe; copy the file again to another name "
-                        + "in the same folder, then rename it (mv)"
+                    "is truncated: it ends before the data that its headers describe; copy the file again to another "
+                        + "name in the same folder, then rename it (mv)"
                 )
             case .notALibrary(let why):
                 throw PluginLoadError(.notALibrary, path: path, "is not a shared library: \(why)")
@@ -172,9 +172,9 @@ package struct PluginFile: Sendable {
     }
 
     private static func openError(_ code: Int32, path: String, what: String) -> PluginLoadError {
-        let isPassing = [EMFILE, ENFILE, ENOMEM].contains(code)
+        let isTemporary = [EMFILE, ENFILE, ENOMEM].contains(code)
         return PluginLoadError(
-            isPassing ? .outOfResources : .unreadable, path: path, "\(what): \(systemMessage(code))")
+            isTemporary ? .outOfResources : .unreadable, path: path, "\(what): \(systemMessage(code))")
     }
 }
 
@@ -185,8 +185,8 @@ package func systemMessage(_ code: Int32) -> String {
         return String(cString: buffer.baseAddress!)
     }
     guard code == EMFILE else { return text }
-    return
-        "\(text); the limit of \(chanserv_open_files_limit()) is too low (LimitNOFILE= of a service, ulimit -n of a shell)"
+    let limit = chanserv_open_files_limit()
+    return "\(text); the limit of \(limit) is too low (LimitNOFILE= of a service, ulimit -n of a shell)"
 }
 
 /// `O_PATH`, which glibc declares only with `_GNU_SOURCE`. It lets the host check a folder that it cannot read.

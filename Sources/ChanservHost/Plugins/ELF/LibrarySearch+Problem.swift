@@ -42,8 +42,8 @@ extension LibrarySearch {
             }), !needed.isEmpty
         else { return nil }
         return """
-            looks for \(needed.joined(separator: ", ")) in '\(path)'; a plugin is loaded from a private copy, so $ORIGIN \
-            is not its folder, and every user may place libraries above the copy: set an absolute rpath instead
+            looks for \(needed.joined(separator: ", ")) in '\(path)'; a plugin is loaded from a private copy, so \
+            $ORIGIN is not its folder, and every user may place libraries above the copy: set an absolute rpath instead
             """
     }
 }
