@@ -70,7 +70,8 @@ public final class ServiceManager: Sendable {
     }
 
     /// Sends watchdog messages at the manager's interval until the task is cancelled. Sends none if the manager
-    /// requests none. Each message requires that every event loop responds, and Swift's pool, which runs this function.
+    /// requests none. Each message requires that every event loop responds, and also Swift's pool, which runs this
+    /// function.
     ///
     /// - Parameter isAlive: an additional check before each message. The default always succeeds.
     package func keepWatchdog(isAlive: @Sendable () async -> Bool = { true }) async {

@@ -5,7 +5,7 @@
 struct HeartbeatWatch: Sendable, Hashable {
     /// Interval of a worker's reports.
     static let reportInterval = Duration.seconds(1)
-    /// Maximum number of consecutive checks without a report.
+    /// Number of consecutive checks without a report after which the process is considered dead.
     static let patience = 4
     /// Minimum timeout. With it, the interval between two checks contains a report.
     static let shortestTimeout = reportInterval * patience

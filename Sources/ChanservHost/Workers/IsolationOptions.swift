@@ -16,8 +16,7 @@ public struct IsolationOptions: Sendable, Hashable {
     public var isolation = Isolation.host
     /// Number of processes of an instance, which share its requests (`processes`). The default is 1.
     public var processes = 1
-    /// Maximum duration of a call into the plugin before the host logs and counts it (`call_budget`). The default is 1
-    /// s.
+    /// Maximum duration of a call into the plugin before it is logged and counted (`call_budget`). The default is 1 s.
     public var callBudget = Duration.seconds(1)
     /// Maximum duration of a call before its process is killed (`kill_after`). `nil`, the default, is unlimited.
     /// Applies only to worker processes.

@@ -229,9 +229,9 @@ final class WorkerProcess: Sendable {
                 do { try await Task.sleep(for: HeartbeatWatch.interval(for: timeout)) } catch { return }
                 guard let self else { return }
                 guard watch.look(reports: state.withLockedValue { $0.reports }) else { continue }
+                let time = ValueGrammar.text(timeout)
                 state.withLockedValue { state in
                     if state.ending == nil {
-                        let time = ValueGrammar.text(timeout)
                         state.ending = "its process sent no report for \(time) and was killed (heartbeat_timeout)"
                     }
                 }
