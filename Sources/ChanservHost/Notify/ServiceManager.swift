@@ -118,7 +118,7 @@ public final class ServiceManager: Sendable {
     }
 }
 
-/// Reports liveness while checks succeed.
+/// Loop that reports liveness while checks succeed.
 enum Watchdog {
     /// Calls `ping` at each tick if `isAlive` returns `true`.
     static func run(

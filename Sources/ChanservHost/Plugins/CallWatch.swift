@@ -11,7 +11,7 @@ enum CallKind: Sendable {
     case unhurried
 }
 
-/// Detects plugin functions that do not return. A function that returns is timed afterwards; a function that hangs
+/// Detection of plugin functions that do not return. A function that returns is timed afterwards; a function that hangs
 /// would stay unnoticed.
 ///
 /// Each thread that calls a plugin has a record of its current call. One task checks all records every second.

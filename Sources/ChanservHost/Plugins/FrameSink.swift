@@ -1,7 +1,7 @@
 internal import CChanservPlugin
 internal import Chanserv
 
-/// Adds the frames of one poll_frames to a batch through a `struct chanserv_frame_sink`.
+/// Sink that adds the frames of one poll_frames to a batch through a `struct chanserv_frame_sink`.
 struct FrameSink {
     private let batch: UnsafeMutablePointer<FrameBatch>
     private let context: PluginContext

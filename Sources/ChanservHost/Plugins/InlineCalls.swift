@@ -1,6 +1,6 @@
 internal import NIOConcurrencyHelpers
 
-/// Decides whether the calls into one instance may run on event loops (`CHANSERV_PLUGIN_INLINE`).
+/// State that decides whether the calls into one instance may run on event loops (`CHANSERV_PLUGIN_INLINE`).
 ///
 /// A call that computes for more than 1 ms, or that blocks, is a strike. After a strike the instance runs on plugin
 /// threads for a pause, which doubles with each strike that follows soon. The pause is temporary because a large frame

@@ -2,7 +2,7 @@ internal import Glibc
 internal import NIOConcurrencyHelpers
 @_spi(CustomByteBufferAllocator) internal import NIOCore
 
-/// Creates `ByteBuffer`s over memory that belongs to a plugin, and detects when the last use of them ends.
+/// Factory of `ByteBuffer`s over memory that belongs to a plugin. It detects when the last use of such a buffer ends.
 ///
 /// NIO passes only the base address of freed storage to an allocator. So the base address alone must identify the
 /// lease, although a plugin may lend the same memory several times at once. Therefore each buffer gets its own base

@@ -1,8 +1,8 @@
 internal import Glibc
 internal import NIOPosix
 
-/// Runs the functions of a plugin on threads reserved for plugins, never on an event loop or on Swift's cooperative
-/// pool.
+/// Executor that runs the functions of a plugin on threads reserved for plugins. It never uses an event loop or Swift's
+/// cooperative pool, except through ``tryRunInPlace(_:)``.
 package protocol PluginExecutor: TaskExecutor {
     /// Runs `work` soon. Work runs in the order of submission if this executor keeps an order.
     func submit(_ work: @escaping @Sendable () -> Void)

@@ -3,7 +3,7 @@ internal import Glibc
 package import Logging
 internal import NIOConcurrencyHelpers
 
-/// Loads libraries and counts the copies in memory.
+/// Loader of libraries, which counts the copies in memory.
 ///
 /// Each library is loaded from a private copy with a new name and is never unloaded. Bytes that are already loaded are
 /// not loaded again, even from another file; the existing library is reused.

@@ -3,7 +3,7 @@ internal import Chanserv
 internal import DequeModule
 internal import NIOCore
 
-/// Collects the sources that one poll_sources adds through a `struct chanserv_source_sink`.
+/// Sink for the sources that one poll_sources adds through a `struct chanserv_source_sink`.
 struct SourceSink {
     private let request: PluginRequest
     private(set) var sources = Deque<(header: SourceHeader, source: PluginSource)>()

@@ -2,8 +2,8 @@
 internal import Glibc
 internal import NIOConcurrencyHelpers
 
-/// Reads lines from a pipe or a socket as they arrive. It splits lines that are too long, so that a writer cannot make
-/// it buffer more than one line.
+/// Reader of lines from a pipe or a socket as they arrive. It splits lines that are too long, so that a writer cannot
+/// make it buffer more than one line.
 final class LineReader: Sendable {
     private let source: ReadSource
     private let ended = Event()

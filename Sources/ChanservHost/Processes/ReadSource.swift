@@ -3,7 +3,7 @@ internal import CProcess
 internal import Glibc
 internal import NIOConcurrencyHelpers
 
-/// Calls a handler each time a descriptor is readable or has ended, until it is cancelled.
+/// Event source that calls a handler each time a descriptor is readable or has ended, until it is cancelled.
 ///
 /// It replaces Dispatch's read source, which is unsafe on Linux. When a descriptor hangs up, libdispatch frees its
 /// record on one thread while its manager thread still uses that record (swift-corelibs-libdispatch issue 949). That

@@ -4,8 +4,8 @@ internal import DequeModule
 internal import Glibc
 internal import NIOConcurrencyHelpers
 
-/// Starts processes on a thread that lives as long as this process. `PR_SET_PDEATHSIG` refers to the end of the
-/// *thread* that started the child, and all other threads of this process may end earlier.
+/// Thread that starts processes and lives as long as this process. `PR_SET_PDEATHSIG` refers to the end of the *thread*
+/// that started the child, and all other threads of this process may end earlier.
 enum Spawner {
     private static let jobs = NIOLockedValueBox<Deque<@Sendable () -> Void>>([])
     private static let available = DispatchSemaphore(value: 0)

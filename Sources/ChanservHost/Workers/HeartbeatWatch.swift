@@ -1,4 +1,4 @@
-/// Decides when a process without reports is considered dead. The caller checks at regular intervals.
+/// State that decides when a process without reports is considered dead. The caller checks at regular intervals.
 ///
 /// It counts checks without a report, not time. If the host itself pauses (a suspended machine, a debugger), no checks
 /// take place, and the reports of that time are read before the next check.

@@ -2,8 +2,8 @@ internal import Glibc
 internal import Logging
 internal import NIOConcurrencyHelpers
 
-/// Tests a library in a short-lived process before any of its code runs elsewhere. A library that crashes or hangs in a
-/// constructor, in create or in destroy is refused.
+/// Test of a library in a short-lived process before any of its code runs elsewhere. A library that crashes or hangs in
+/// a constructor, in create or in destroy is refused.
 struct Preflight: Sendable {
     /// Path of chanserv's own executable.
     let program: String

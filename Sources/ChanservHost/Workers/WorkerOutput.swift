@@ -1,7 +1,7 @@
 internal import Logging
 internal import NIOConcurrencyHelpers
 
-/// Converts the standard output and standard error of a worker process to log lines of its plugin.
+/// Converter of a worker process's standard output and standard error to log lines of its plugin.
 ///
 /// A line may begin with its level, `<0>` to `<7>`, in the notation of sd-daemon(3). The worker's own log does this.
 /// The plugin or its runtime printed all other lines; they are logged at level info.

@@ -3,8 +3,8 @@ internal import ChanservAstraNet
 internal import NIOCore
 internal import Synchronization
 
-/// Relays one request to a worker. Sends the body to the worker, and copies the sources that the worker pushes to the
-/// client. It examines headers, ends and the boundaries of frames, and decodes no frame.
+/// Relay of one request to a worker. It sends the body to the worker, and copies the sources that the worker pushes to
+/// the client. It examines headers, ends and the boundaries of frames, and decodes no frame.
 ///
 /// It has no task. Its turns run on the thread that delivers an event from either connection.
 final class WorkerRelay: RequestWork, ConnectionDelegate {

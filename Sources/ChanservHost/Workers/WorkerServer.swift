@@ -2,7 +2,7 @@ internal import Chanserv
 internal import NIOConcurrencyHelpers
 internal import NIOCore
 
-/// Serves an instance to the host of this process, under one name for each encoding of frames.
+/// Server of the instance in this process, for the host. It offers one name for each encoding of frames.
 ///
 /// The host enforces deadlines, error mass and limits. The worker enforces none, so that a request ends in one way
 /// only.
@@ -42,7 +42,7 @@ final class WorkerServer: Sendable {
     }
 }
 
-/// Unpacks the envelopes of requests.
+/// Request handler that unpacks the envelopes of requests.
 private struct EnvelopeHandler: RequestHandler {
     let instance: PluginInstance
     let open: OpenRequests

@@ -1,4 +1,4 @@
-/// Finds a symbol by its name as `dlsym` does: through the hash table, which contains only exported symbols.
+/// Symbol lookup by name, as `dlsym` does it: through the hash table, which contains only exported symbols.
 package struct ELFSymbolTable: Sendable {
     private let symbols: ELFBytes
     private let strings: ELFBytes

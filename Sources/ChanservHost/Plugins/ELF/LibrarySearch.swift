@@ -1,7 +1,7 @@
 internal import DequeModule
 
-/// Simulates how the dynamic linker searches for the libraries that a library needs (ld.so(8)), and reports those it
-/// will not find.
+/// Simulation of the dynamic linker's search for the libraries that a library needs (ld.so(8)). It reports the
+/// libraries that the linker will not find.
 ///
 /// It only improves the error message. The linker would reject the plugin as well, but its message names one library at
 /// a time, and the private copy instead of the plugin. In case of doubt a library counts as found, and the linker
