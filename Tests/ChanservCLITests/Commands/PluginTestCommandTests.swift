@@ -250,7 +250,7 @@ import Testing
         try Data("text".utf8).write(to: URL(fileURLWithPath: folder.file("text.so")))
         chmod(folder.file("text.so"), 0o644)
         for (name, says) in [
-            ("other.so", "does not export chanserv_plugin_v1"), ("text.so", "is no shared library"),
+            ("other.so", "does not export chanserv_plugin_v1"), ("text.so", "is not a shared library"),
             ("none.so", "No such file"),
         ] {
             let exit = try await ChanservCommand.run("plugin", "test", folder.file(name))

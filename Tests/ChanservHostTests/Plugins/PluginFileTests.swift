@@ -108,9 +108,9 @@ struct PluginFileTests {
             return failure(folder.file("changed.so"))?.message ?? "accepted"
         }
         #expect(try message { _ in } == "accepted")
-        #expect(try message { $0 = [] } == "is no shared library: it is empty")
-        #expect(try message { $0 = Array("#!/bin/sh\n".utf8) } == "is no shared library: it is no ELF file")
-        #expect(try message { $0[4] = 1 }.hasPrefix("is no shared library: it is not a 64-bit"))
+        #expect(try message { $0 = [] } == "is not a shared library: it is empty")
+        #expect(try message { $0 = Array("#!/bin/sh\n".utf8) } == "is not a shared library: it is not an ELF file")
+        #expect(try message { $0[4] = 1 }.hasPrefix("is not a shared library: it is not a 64-bit"))
         #expect(try message { $0[16] = 1 }.contains("object file"))
         #expect(try message { $0[18] = 243 }.contains("RISC-V"))
         // A truncated file is refused, unless it still has all bytes that are mapped.

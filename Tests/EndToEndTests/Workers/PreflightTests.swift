@@ -140,7 +140,7 @@ extension EndToEnd {
                 ]
             ).exit()
             #expect(serve.code == 69)
-            #expect(serve.errors.contains("drill.so cannot be tried out: cannot "), "\(serve.errors)")
+            #expect(serve.errors.contains("drill.so cannot be tested in a worker process: cannot "), "\(serve.errors)")
             #expect(
                 serve.errors.contains("Too many open files; the limit of \(limit) is too low (LimitNOFILE="),
                 "\(serve.errors)")
