@@ -82,7 +82,7 @@ struct PluginFileTests {
         let path = try library(in: folder)
         let error = try #require(failure(path, maximumSize: 100))
         #expect(error.code == .tooLarge)
-        #expect(error.message.contains("more than the 100"))
+        #expect(error.message.contains("maximum for a plugin is 100"))
     }
 
     @Test func `a wrong pin is refused and both digests are reported`() throws {
@@ -143,6 +143,6 @@ struct PluginFileTests {
         #expect(sudo.problem(with: "x", owner: 1000, mode: 0o755) == nil)
         #expect(sudo.problem(with: "x", owner: 1001, mode: 0o755) != nil)
         #expect(sudo.problem(with: "x", owner: 1000, mode: 0o775)?.contains("chmod go-w") == true)
-        #expect(plain.problem(with: "/tmp", owner: 0, mode: 0o1777)?.contains("everybody") == true)
+        #expect(plain.problem(with: "/tmp", owner: 0, mode: 0o1777)?.contains("all users") == true)
     }
 }
