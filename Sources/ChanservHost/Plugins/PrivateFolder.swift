@@ -83,8 +83,9 @@ package struct PrivateFolder: Sendable {
             }
             if result > 0 {
                 written += result
-            } else if errno != EINTR {
-                let code = errno
+            } else if result == 0 || errno != EINTR {
+                // A write of 0 bytes sets no error. It would repeat for ever.
+                let code = result == 0 ? EIO : errno
                 close(descriptor)
                 unlink(copy)
                 throw failure(code)

@@ -63,7 +63,7 @@ struct Preflight: Sendable {
             guard let report = WorkerLine.decode(line, as: WorkerReport.self) else { return }
             progress.withLockedValue { progress in
                 switch report {
-                case .doing(let what): progress.doing = what
+                case .doing(let what): progress.doing = WorkerLine.brief(what)
                 case .fine: progress.isFine = true
                 case .refused(let message): progress.refusal = WorkerLine.brief(message)
                 default: break
