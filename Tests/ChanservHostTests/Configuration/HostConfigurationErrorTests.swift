@@ -1,7 +1,7 @@
 import ChanservHost
 import Testing
 
-/// The errors `text` is refused with, one a line.
+/// The descriptions of the errors with which `text` is refused.
 private func errors(_ text: String, fileProblem: (String) -> String? = { _ in nil }) -> [String] {
     do {
         _ = try HostConfiguration.parse(Array(text.utf8), file: "c.yaml", folder: "/etc", fileProblem: fileProblem)
@@ -11,13 +11,13 @@ private func errors(_ text: String, fileProblem: (String) -> String? = { _ in ni
     }
 }
 
-/// A file with one plugin and one route, and `more` in front of it.
+/// A file with `more`, one plugin and one route.
 private func with(_ more: String) -> String {
     more + "\nplugins: {e: {path: e.so}}\nroutes: [{vaddr: e, plugin: e}]\n"
 }
 
 @Suite struct HostConfigurationErrorTests {
-    @Test func reportsEverythingAtOnceInTheOrderOfTheFile() {
+    @Test func `all errors are reported at once in the order of the file`() {
         let text = """
             nodes: {}
             node: {listen: [127.0.0.1, 127.0.0.1:1, 127.0.0.1:1], join: 5, drain: [1]}
@@ -145,7 +145,7 @@ private func with(_ more: String) -> String {
             "1:21: expected an environment such as staging, found the integer 1; put it in quotes"
         ),
     ])
-    func refusesANode(text: String, message: String) {
+    func `an invalid node section is refused with the location and the reason`(text: String, message: String) {
         #expect(errors(with(text)) == ["c.yaml:" + message])
     }
 
@@ -199,11 +199,11 @@ private func with(_ more: String) -> String {
         ("{limits: {concurent: 1}}", "1:21: unknown key 'concurent'; did you mean 'concurrent'?"),
         ("{limits: {request: 1}}", "1:21: unknown key 'request'; did you mean 'requests'?"),
     ])
-    func refusesOptions(text: String, message: String) {
+    func `invalid options are refused with the location and the reason`(text: String, message: String) {
         #expect(errors(with("defaults: " + text)) == ["c.yaml:" + message])
     }
 
-    @Test func reportsAContradictionOfPausesOnlyWhereItIsWritten() {
+    @Test func `a pause longer than max_pause is reported only where it is written`() {
         let text = """
             plugins: {e: {path: e.so}}
             routes:
@@ -234,11 +234,11 @@ private func with(_ more: String) -> String {
         ("plugins: {e: {path: a, config: {x: [.nan]}}}\n", "1:37: expected a finite number, found the number .nan"),
         ("plugins: {e: {path: a, sha256: }}\n", "1:32: expected a SHA-256 of 64 hexadecimal digits, found nothing"),
     ])
-    func refusesAPlugin(text: String, message: String) {
+    func `an invalid plugin is refused with the location and the reason`(text: String, message: String) {
         #expect(errors(text) == ["c.yaml:" + message])
     }
 
-    @Test func takesAPinOfDigitsOnlyForText() throws {
+    @Test func `a sha256 that has only digits is read as text`() throws {
         let pin = String(repeating: "1", count: 64)
         let configuration = try HostConfiguration.parse(
             "plugins: {e: {path: a, sha256: \(pin)}}", file: "c.yaml", folder: "/")
@@ -265,11 +265,11 @@ private func with(_ more: String) -> String {
             "1:44: expected a finite number, found the number -.inf"
         ),
     ])
-    func refusesARoute(text: String, message: String) {
+    func `an invalid route is refused with the location and the reason`(text: String, message: String) {
         #expect(errors(text + "\nplugins: {echo: {path: a}, e: {path: a}}\n") == ["c.yaml:" + message])
     }
 
-    @Test func boundsAVirtualAddressByItsBytes() {
+    @Test func `the length of a vAddr is limited in bytes and includes the environment`() {
         func route(_ name: String, _ node: String = "node: {}") -> [String] {
             errors("\(node)\nplugins: {e: {path: a}}\nroutes: [{vaddr: \(name), plugin: e}]\n")
         }
@@ -285,13 +285,13 @@ private func with(_ more: String) -> String {
             ])
     }
 
-    @Test func doesNotBlameARouteForItsPluginsProblems() {
+    @Test func `an error of a plugin is not reported again for its route`() {
         #expect(
             errors("plugins: {e: {path: 5}}\nroutes: [{vaddr: a, plugin: e}]")
                 == ["c.yaml:1:21: expected a path, found the integer 5; put it in quotes"])
     }
 
-    @Test func saysNothingMoreAboutAValueTheReaderRefused() {
+    @Test func `a value that the YAML reader refuses has no further errors`() {
         #expect(
             errors("node: *x\ndefaults: !a {}\nplugins: {e: {path: *y}}\nroutes: [*z, {vaddr: *v, plugin: e}]") == [
                 "c.yaml:1:7: undefined alias *x: no anchor &x before it",
@@ -303,33 +303,33 @@ private func with(_ more: String) -> String {
     }
 
     @Test(arguments: ["", "# nothing\n", "\n\n"])
-    func refusesAFileThatSaysNothing(text: String) {
+    func `an empty file is refused`(text: String) {
         #expect(
             errors(text) == [
                 "c.yaml: configuration file is empty: add the sections 'plugins' and 'routes' (docs/configuration.md)"
             ])
     }
 
-    @Test func refusesARootThatIsNoMapping() {
+    @Test func `a root that is not a mapping is refused`() {
         #expect(
             errors("- a\n") == [
                 "c.yaml:1:1: expected a mapping with the configuration (node, defaults, plugins, routes), found a list"
             ])
     }
 
-    @Test func reportsASyntaxErrorAlone() {
+    @Test func `a syntax error is reported alone`() {
         #expect(
             errors("nodes: {}\nnode: [\n") == [
                 "c.yaml:3:1: did not find expected node content (while parsing a flow node)"
             ])
     }
 
-    @Test func breaksNoLogLineWhateverTheFileSays() {
+    @Test func `control characters in a file are escaped in its errors`() {
         let text = errors("\"a\\nb\\u001b[31m\\u202e\": 1").joined()
         #expect(text.hasPrefix(#"c.yaml:1:1: unknown key 'a\u{a}b\u{1b}[31m\u{202e}'"#))
     }
 
-    @Test func readsOrRefusesInPlaceWhateverAFileBecomes() {
+    @Test func `every damaged file is either accepted or refused with a valid location`() {
         let whole = Array(
             """
             node: {listen: [127.0.0.1:1, '[::1]:2'], environment: é}
@@ -359,7 +359,7 @@ private func with(_ more: String) -> String {
         }
     }
 
-    /// Where the first problem of a file is, `nil` where it has none.
+    /// The location of the first error of a file; `nil` if it has none.
     private func place(of bytes: [UInt8]) -> ConfigurationLocation? {
         do {
             _ = try HostConfiguration.parse(bytes, file: "c.yaml", folder: "/", fileProblem: { _ in nil })

@@ -1,7 +1,7 @@
 import ChanservHost
 import Testing
 
-/// Where plugins run, as the file says it.
+/// The isolation options of plugins in the configuration file.
 @Suite struct IsolationOptionsTests {
     private func plugin(_ text: String, defaults: String = "{}") throws -> HostConfiguration.Plugin {
         let whole = "defaults: \(defaults)\nplugins: {e: \(text)}\nroutes: [{vaddr: e, plugin: e}]\n"
@@ -19,12 +19,12 @@ import Testing
         }
     }
 
-    @Test func aPluginRunsInTheHostByDefault() throws {
+    @Test func `a plugin runs in the host by default`() throws {
         #expect(try plugin("{path: e.so}").isolation == IsolationOptions())
         #expect(IsolationOptions().isolation == .host)
     }
 
-    @Test func everythingIsRead() throws {
+    @Test func `all isolation options are read`() throws {
         var wanted = IsolationOptions()
         wanted.isolation = .process
         wanted.processes = 3
@@ -46,7 +46,7 @@ import Testing
         #expect(try plugin(text).isolation == wanted)
     }
 
-    @Test func aPluginsOwnWordGoesBeforeTheDefaults() throws {
+    @Test func `the options of a plugin override the defaults`() throws {
         let defaults = "{isolation: process, processes: 4, kill_after: 9s}"
         let isolation = try plugin("{path: e.so, processes: 2, kill_after: none}", defaults: defaults).isolation
         #expect(isolation.isolation == .process)
@@ -54,7 +54,7 @@ import Testing
         #expect(isolation.killAfter == nil)
         let deaf = try plugin("{path: e.so, isolation: process, heartbeat_timeout: none}")
         #expect(deaf.isolation.heartbeatTimeout == nil)
-        // What holds for processes only is no mistake under the defaults of plugins that have none.
+        // Options for worker processes are allowed in `defaults` even if a plugin runs in the host.
         #expect(try plugin("{path: e.so}", defaults: "{kill_after: 9s}").isolation.isolation == .host)
     }
 
@@ -83,7 +83,7 @@ import Testing
         ),
         ("{path: e.so, call_budget: 0}", "2:40: the budget must be more than 0"),
     ])
-    func refuses(text: String, message: String) {
+    func `invalid isolation options are refused with the location and the reason`(text: String, message: String) {
         #expect(errors(text) == ["c.yaml:" + message])
     }
 }
