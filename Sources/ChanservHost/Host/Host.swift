@@ -27,7 +27,7 @@ public actor Host {
 
     /// The configuration in force; `nil` before the start.
     var configuration: HostConfiguration?
-    /// The `node` section at the start. A reload changes only its `drain`.
+    /// The `node` section at the start. Except for `drain` it stays in force until a restart.
     var startedNode: HostConfiguration.Node?
     var network: (any HostNetwork)?
     var listening: [HostAddress] = []
