@@ -11,8 +11,8 @@ extension HostConfiguration.Node {
         case router
     }
 
-    /// Limits on the resources that other nodes can use. Beyond a limit the newest link, dial or service is refused, and
-    /// a stream that needs more buffer fails. Everything else continues.
+    /// Limits on the resources that other nodes can use. Beyond a limit the newest link, dial or service is refused,
+    /// and a stream that needs more buffer fails. Everything else continues.
     public struct Limits: Sendable, Hashable {
         /// Maximum links to other nodes (`links`). 65,536 by default.
         public var links = 65_536

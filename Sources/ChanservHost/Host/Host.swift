@@ -46,7 +46,7 @@ public actor Host {
     var retiring: [InstanceID: (instance: RunningInstance, task: Task<Void, Never>)] = [:]
     /// Removed routes, until their requests have ended.
     var leaving: [RouteID: Task<Void, Never>] = [:]
-    /// Draining routes.
+    /// The running drains, by route.
     var drains: [RouteID: Task<DrainOutcome, Never>] = [:]
     private var lastID: UInt64 = 0
 
@@ -151,8 +151,9 @@ public actor Host {
         readySince = .now
         let served = configuration.routes.map(\.vAddr).joined(separator: ", ")
         if !served.isEmpty || work.isEmpty { work.append("serving \(served.isEmpty ? "nothing" : served)") }
+        let addresses = listening.map(\.description).joined(separator: ", ")
         logger.info(
-            "ready: listening on \(listening.map(\.description).joined(separator: ", ")), \(work.joined(separator: " and "))",
+            "ready: listening on \(addresses), \(work.joined(separator: " and "))",
             metadata: ["generation": "\(table.generation)"])
         tellServing(isReady: true)
         return nil

@@ -9,7 +9,8 @@ package enum YAMLReader {
     ///   - file: the name of the file in positions.
     ///   - limits: limits on the resources that reading can use.
     /// - Returns: the root, or `nil` for a file without a document (empty, or only comments), and the errors. The tree
-    ///   contains ``YAMLNode/Content/unusable`` in place of wrong values. After an error that stops the parser the root may be `nil`.
+    ///   contains ``YAMLNode/Content/unusable`` in place of wrong values. After an error that stops the parser
+    ///   the root may be `nil`.
     package static func read(
         _ bytes: [UInt8], file: String, limits: YAMLLimits = YAMLLimits()
     ) -> (root: YAMLNode?, problems: [ConfigurationError]) {

@@ -63,7 +63,8 @@ extension ConformanceCase {
         return Verdict(
             .warn,
             [
-                "\(kept.count) \(resource) remain without an instance (\(what)); they do not grow and may be a runtime's"
+                "\(kept.count) \(resource) remain after all instances (\(what)); "
+                    + "they do not grow, and may be a runtime's"
             ])
     }
 
