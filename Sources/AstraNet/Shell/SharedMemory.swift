@@ -53,7 +53,7 @@ public final class SharedMemory: Sendable {
     ///
     /// - Parameter offset: the position in bytes. The bytes must fit behind it.
     func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) {
-        precondition(use == .writes && offset >= 0 && bytes.count <= size - offset, "write outside of the shared memory")
+        precondition(use == .writes && offset >= 0 && bytes.count <= size - offset, "write outside the shared memory")
         guard let source = bytes.baseAddress else { return }
         UnsafeMutableRawPointer(bitPattern: address + UInt(offset))?.copyMemory(from: source, byteCount: bytes.count)
     }
