@@ -2,8 +2,8 @@ internal import Synchronization
 
 /// A limit for the bytes that this node buffers because of its peers. There is one for each link and one for all links.
 ///
-/// It counts received bytes that were not read yet, ops that wait to be forwarded, and partly received ops. It does not count
-/// bytes that local writers queue. Those have a limit for each stream.
+/// It counts received bytes that were not read yet, ops that wait to be forwarded, and partly received ops. It does not
+/// count bytes that local writers queue. Those have a limit for each stream.
 final class BufferBudget: Sendable {
     private let limit: Int
     private let parent: BufferBudget?
@@ -24,8 +24,8 @@ final class BufferBudget: Sendable {
 
     /// Reserves `count` bytes. Returns `false` if that exceeds a limit.
     ///
-    /// - Parameter isUrgent: whether the bytes belong to ops that must not be dropped. An eighth of the limit is kept free for
-    ///   them.
+    /// - Parameter isUrgent: whether the bytes belong to ops that must not be dropped. An eighth of the limit is kept
+    ///   free for them.
     func take(_ count: Int, isUrgent: Bool = false) -> Bool {
         let after = used.add(count, ordering: .relaxed).newValue
         let bound = isUrgent ? limit : limit - limit / 8
@@ -36,8 +36,8 @@ final class BufferBudget: Sendable {
 
     /// Reserves `count` bytes of a partly received op in a link's budget.
     ///
-    /// The link's own limit is for its streams and does not apply. The limit of all links applies, including the part that is kept
-    /// for ops that must not be dropped.
+    /// The link's own limit is for its streams and does not apply. The limit of all links applies, including the part
+    /// that is kept for ops that must not be dropped.
     ///
     /// - Returns: `false` if the bytes exceed the limit of all links.
     func takeReceived(_ count: Int) -> Bool {
@@ -46,8 +46,8 @@ final class BufferBudget: Sendable {
         return true
     }
 
-    /// Reserves `count` bytes regardless of limits. The caller has closed another link to compensate for them, or they are within
-    /// the part of the limit that partly received ops may always use.
+    /// Reserves `count` bytes regardless of limits. The caller has closed another link to compensate for them, or they
+    /// are within the part of the limit that partly received ops may always use.
     func takeAnyway(_ count: Int) {
         used.add(count, ordering: .relaxed)
         parent?.takeAnyway(count)

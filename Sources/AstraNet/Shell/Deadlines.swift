@@ -3,8 +3,8 @@ internal import NIOCore
 
 /// The deadlines of many waits, of which few are ever reached.
 ///
-/// A timer of the event loop costs more than most waits take. Therefore a distant deadline is only stored, in a reusable slot.
-/// A scan once a second creates timers for the deadlines that are near.
+/// A timer of the event loop costs more than most waits take. Therefore a distant deadline is only stored, in a
+/// reusable slot. A scan once a second creates timers for the deadlines that are near.
 final class Deadlines: Sendable {
     /// Time between two scans of the slots (1 s).
     private static let scanInterval = TimeAmount.seconds(1)
@@ -73,8 +73,8 @@ final class Deadlines: Sendable {
         self.eventLoop = eventLoop
     }
 
-    /// Adds a deadline: the wait with ID `wait` in `place` expires at `deadline`, on the event loop, unless ``remove(_:)`` is called
-    /// before.
+    /// Adds a deadline: the wait with ID `wait` in `place` expires at `deadline`, on the event loop, unless
+    /// ``remove(_:)`` is called before.
     func add(_ place: some WaitPlace, _ wait: UInt32, at deadline: NIODeadline) -> Slot {
         let isNear = deadline - eventLoop.now <= Self.timerHorizon
         let (slot, use, needsScan) = state.withLockedValue { state -> (Slot, UInt64, Bool) in

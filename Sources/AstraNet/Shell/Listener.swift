@@ -142,8 +142,8 @@ public final class Listener: Sendable {
         onWithdrawal?()
     }
 
-    /// Calls `body` once when the node closes the listener before its owner does. If that has already happened, the call is
-    /// immediate.
+    /// Calls `body` once when the node closes the listener before its owner does. If that has already happened, the
+    /// call is immediate.
     public func whenWithdrawn(_ body: @escaping @Sendable () -> Void) {
         let isWithdrawn = storage.withLockedValue { storage in
             if !storage.isClosed, !storage.isWithdrawn { storage.onWithdrawal = body }

@@ -4,11 +4,12 @@ internal import NIOCore
 internal import NIOPosix
 internal import Synchronization
 
-/// A task executor that runs tasks on a node's event loops. It is meant for tasks that mostly wait for streams and do little work.
+/// A task executor that runs tasks on a node's event loops. It is meant for tasks that mostly wait for streams and do
+/// little work.
 ///
-/// When a read resumes such a task, the task runs on the same event loop before the answers to the read are sent. On another
-/// thread, each resumption would wake that thread and its answer would wake the event loop. The two wakes take longer than the
-/// work of such tasks.
+/// When a read resumes such a task, the task runs on the same event loop before the answers to the read are sent. On
+/// another thread, each resumption would wake that thread and its answer would wake the event loop. The two wakes take
+/// longer than the work of such tasks.
 final class LoopExecutor: TaskExecutor {
     /// The jobs of one event loop.
     final class Queue: Sendable {
@@ -35,7 +36,8 @@ final class LoopExecutor: TaskExecutor {
             for _ in 0..<Self.batchSize {
                 let job = jobs.withLockedValue { jobs in
                     let job = jobs.waiting.popFirst()
-                    // If the queue is empty and this is not the scheduled turn, that turn may still run. It then does nothing.
+                    // If the queue is empty and this is not the scheduled turn, that turn may still run. It then does
+                    // nothing.
                     if job == nil, isScheduledTurn { jobs.isScheduled = false }
                     return job
                 }

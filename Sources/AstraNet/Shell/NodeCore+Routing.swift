@@ -7,7 +7,8 @@ extension NodeCore {
 
     /// Returns the link to which ops from `link` for `host` are forwarded.
     ///
-    /// It is `nil` if this node is not a router or has no link to `host`. There is at most one router between two nodes.
+    /// It is `nil` if this node is not a router or has no link to `host`. There is at most one router between two
+    /// nodes.
     func route(from link: Link, to host: HostID) -> Link? {
         guard configuration.role == .router else { return nil }
         return shared.withLockedValue { shared in
@@ -25,8 +26,8 @@ extension NodeCore {
 
     /// Sends RST to all hosts that exchanged ops with `host` over the lost link through this node.
     ///
-    /// The offers of `host` are withdrawn elsewhere, and only if there is no other link to it. NO_SERVICE is not sent here:
-    /// behind forwarded ops it could arrive after a later SERVICE of the same name.
+    /// The offers of `host` are withdrawn elsewhere, and only if there is no other link to it. NO_SERVICE is not sent
+    /// here: behind forwarded ops it could arrive after a later SERVICE of the same name.
     func resetTalkers(with host: HostID, over lost: LinkID, _ shared: inout Shared) {
         guard let talkers = shared.links.talkers.removeValue(forKey: lost) else { return }
         for id in talkers {

@@ -39,18 +39,20 @@ extension NodeCore {
         }
     }
 
-    /// Returns the listener for a DIAL of `port` that `remote` sent over `link`; `nil` if there is none for this dialer.
+    /// Returns the listener for a DIAL of `port` that `remote` sent over `link`; `nil` if there is none for this
+    /// dialer.
     func listener(on port: UInt32, for remote: HostID, over link: Link) -> Listener? {
         guard let listener = shared.withLockedValue({ $0.bound.listeners[port] }) else { return nil }
         guard let way = listener.visibility.way else { return listener }
-        // Only the host to which a name was announced may dial it. Other hosts could guess its port.
-        // The host may use another direct link. A DIAL that a router forwards must come over the announcing link, because a
-        // router may forward a forged source.
+        // Only the host to which a name was announced may dial it. Other hosts could guess its port. The host may use
+        // another direct link. A DIAL that a router forwards must come over the announcing link, because a router may
+        // forward a forged source.
         let isAllowed = way.host == remote && (way.link == link.id || link.peer?.host == remote)
         return isAllowed ? listener : nil
     }
 
-    /// Returns whether names are bound that were announced over `link` to one host only: sources that the client has not dialled.
+    /// Returns whether names are bound that were announced over `link` to one host only: sources that the client has
+    /// not dialled.
     func hasScopedNames(on link: Link) -> Bool {
         shared.withLockedValue { $0.bound.scoped.keys.contains { $0.link == link.id } }
     }
@@ -63,8 +65,8 @@ extension NodeCore {
 
     // MARK: - Announcements
 
-    /// Announces a listener to the nodes of its visibility. The caller holds the lock, so that NO_SERVICE never overtakes the
-    /// SERVICE before it.
+    /// Announces a listener to the nodes of its visibility. The caller holds the lock, so that NO_SERVICE never
+    /// overtakes the SERVICE before it.
     private func announce(_ command: Command, of listener: Listener, _ shared: inout Shared) {
         switch listener.visibility {
         case .everybody:
@@ -76,8 +78,8 @@ extension NodeCore {
             guard let link = shared.links.up[way.link] else { return }
             // A router forwards an op with a destination host to that host only.
             let isDirect = shared.links.peers.host(of: way.link) == way.host
-            // No flush is needed: this node sends the name later on the same link, and withdraws it after the client has
-            // dialled it.
+            // No flush is needed: this node sends the name later on the same link, and withdraws it after the client
+            // has dialled it.
             link.announce(
                 command, listener.name, at: listener.address, to: isDirect ? .peer : way.host, isPatient: true)
         }
@@ -110,7 +112,8 @@ extension NodeCore {
 
     /// Withdraws the offers of a lost link in batches.
     ///
-    /// The withdrawal of 250,000 services takes tenths of a second. In one batch it would block all other work of the node.
+    /// The withdrawal of 250,000 services takes tenths of a second. In one batch it would block all other work of the
+    /// node.
     ///
     /// - Returns: the hosts of which no relayed offer is left.
     func withdraw(_ gone: ServiceRegistry.Gone, from link: Link) -> [HostID] {
@@ -157,7 +160,8 @@ extension NodeCore {
         unfollow(unknownHosts)
     }
 
-    /// Handles RST: a router has lost its link to `host`. Removes the private offers of that host and ends what depends on it.
+    /// Handles RST: a router has lost its link to `host`. Removes the private offers of that host and ends what depends
+    /// on it.
     func routeLost(to host: HostID, over link: Link) {
         let (unknownHosts, orphans, waiters) = shared.withLockedValue { shared in
             let removals = shared.offers.registry.remove(toldBy: host, over: link.id)
@@ -279,7 +283,8 @@ extension NodeCore.Shared {
 }
 
 extension NodeCore.Shared {
-    /// Returns the link over which a route is dialled. Of several links to the same host or router, it is the one that stays open.
+    /// Returns the link over which a route is dialled. Of several links to the same host or router, it is the one that
+    /// stays open.
     fileprivate func preferredLink(for route: ServiceRegistry.Route) -> NodeCore.LinkID {
         let preferred = links.peers.host(of: route.link).flatMap { links.peers.link(to: $0) } ?? route.link
         return offers.registry.leaving.contains(preferred) ? route.link : preferred

@@ -81,7 +81,8 @@ final class NodeCore: Sendable {
         return isAccepted
     }
 
-    /// Registers a link after its handshake and announces all public services to the peer. Returns `nil` if the node is closed.
+    /// Registers a link after its handshake and announces all public services to the peer. Returns `nil` if the node is
+    /// closed.
     ///
     /// - Parameter address: this node's address as the peer sees it (`RAddr` of the HANDSHAKE).
     func linkUp(_ link: Link, peer: HostID, seenAt address: String) -> PeerTable.LinkUpResult? {

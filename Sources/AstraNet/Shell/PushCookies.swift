@@ -2,15 +2,17 @@ internal import Crypto
 internal import Foundation
 internal import NIOConcurrencyHelpers
 
-/// The cookies of requests with pushed sources. A cookie proves to a server that a client behind a router receives at the host id
-/// that it claims (`docs/protocol.md` §6.3).
+/// The cookies of requests with pushed sources. A cookie proves to a server that a client behind a router receives at
+/// the host id that it claims (`docs/protocol.md` §6.3).
 ///
-/// A Go router does not check the source of ops. Without cookies, a forged DIAL could make a server push to a third node.
+/// A Go router does not check the source of ops. Without cookies, a forged DIAL could make a server push to a third
+/// node.
 final class PushCookies: Sendable {
-    /// Maximum number of cookies from other hosts that are kept (4,096). If the oldest is dropped, its next request takes one more
-    /// round trip.
+    /// Maximum number of cookies from other hosts that are kept (4,096). If the oldest is dropped, its next request
+    /// takes one more round trip.
     private static let limit = 4_096
-    /// Text of the ERR for a wrong cookie, for example after the server has restarted. The client then dials without a cookie.
+    /// Text of the ERR for a wrong cookie, for example after the server has restarted. The client then dials without a
+    /// cookie.
     static let wrongCookie = "wrong cookie"
 
     private struct State {

@@ -10,8 +10,8 @@ internal import NIOCore
 
 /// Memory shared by the two processes of a link (`docs/protocol.md` §7). It carries bytes of streams in one direction.
 ///
-/// The processes copy the bytes to and from this memory. A copy by the kernel through the socket takes several times as long.
-/// Each link needs its own memory; see ``Node/attach(socket:memory:)``.
+/// The processes copy the bytes to and from this memory. A copy by the kernel through the socket takes several times as
+/// long. Each link needs its own memory; see ``Node/attach(socket:memory:)``.
 public final class SharedMemory: Sendable {
     /// The role of a node in using the memory.
     public enum Use: Sendable {
@@ -29,9 +29,9 @@ public final class SharedMemory: Sendable {
     /// Maps a file that both processes have open.
     ///
     /// - Parameters:
-    ///   - descriptor: the file descriptor, which the caller may close afterwards. The file must have at most 4 GiB and keep
-    ///     its size. If the other process truncates it, or the system has no memory for a page that was never written, this
-    ///     process ends with SIGBUS.
+    ///   - descriptor: the file descriptor, which the caller may close afterwards. The file must have at most 4 GiB and
+    ///     keep its size. If the other process truncates it, or the system has no memory for a page that was never
+    ///     written, this process ends with SIGBUS.
     ///   - use: the role of this node. The peer has the other role.
     /// - Throws: ``AstraNetError`` with code `unreachable` if the file cannot be mapped.
     public init(descriptor: CInt, use: Use) throws(AstraNetError) {

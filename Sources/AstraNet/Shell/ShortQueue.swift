@@ -1,7 +1,7 @@
 internal import DequeModule
 
-/// A queue that stores its first element inline. It allocates memory only for further elements, which most queues of a stream never
-/// have.
+/// A queue that stores its first element inline. It allocates memory only for further elements, which most queues of a
+/// stream never have.
 struct ShortQueue<Element> {
     private(set) var first: Element?
     /// The elements behind the first.

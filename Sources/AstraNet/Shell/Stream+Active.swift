@@ -2,11 +2,11 @@ internal import NIOCore
 
 /// A receiver of stream events, which is called on the event loop of the stream's link.
 package protocol StreamDelegate: AnyObject, Sendable {
-    /// Handles one or more events: bytes arrived, writing is possible again, the peer accepted or ended the stream, or the server
-    /// pushed a source.
+    /// Handles one or more events: bytes arrived, writing is possible again, the peer accepted or ended the stream, or
+    /// the server pushed a source.
     ///
-    /// The event loop calls this at the end of a read, after all ops of the read, and without a lock. Several events lead to one
-    /// call, so the delegate must inspect the stream.
+    /// The event loop calls this at the end of a read, after all ops of the read, and without a lock. Several events
+    /// lead to one call, so the delegate must inspect the stream.
     func streamChanged(_ stream: Stream)
 }
 
@@ -107,12 +107,13 @@ extension Stream {
 
     /// Heap storage for the state of an active stream.
     ///
-    /// It belongs to one stream and is used only under that stream's lock, so accesses cannot overlap. The run-time check for
-    /// overlapping accesses would cost more than the rest of an access.
+    /// It belongs to one stream and is used only under that stream's lock, so accesses cannot overlap. The run-time
+    /// check for overlapping accesses would cost more than the rest of an access.
     final class Active {
         @exclusivity(unchecked) var state = ActiveState()
 
-        /// Whether a delegate or a task waits for received bytes. As a property of ``ActiveState`` it would copy the state.
+        /// Whether a delegate or a task waits for received bytes. As a property of ``ActiveState`` it would copy the
+        /// state.
         var isReadAwaited: Bool { state.delegate != nil || state.waiters.awaitsBytes }
     }
 }

@@ -4,9 +4,9 @@ public import NIOCore
 extension Stream {
     /// Waits for `count` bytes and appends them to `buffer`.
     ///
-    /// The event loop appends bytes when they arrive, and returns their credit without waiting for the reader, a quarter of the
-    /// window at a time. So the reader is resumed once for all bytes, and each byte is copied once. If this throws, the bytes
-    /// that arrived are in `buffer`.
+    /// The event loop appends bytes when they arrive, and returns their credit without waiting for the reader, a
+    /// quarter of the window at a time. So the reader is resumed once for all bytes, and each byte is copied once. If
+    /// this throws, the bytes that arrived are in `buffer`.
     ///
     /// - Parameters:
     ///   - count: the number of bytes, at least 1.
@@ -41,8 +41,8 @@ extension Stream {
 }
 
 extension Stream.Storage {
-    /// Takes over the reader's buffer and appends the bytes that have arrived. Returns whether the caller must queue the stream
-    /// with ``Link/markDirty(_:)``.
+    /// Takes over the reader's buffer and appends the bytes that have arrived. Returns whether the caller must queue
+    /// the stream with ``Link/markDirty(_:)``.
     fileprivate mutating func beginFilling(_ buffer: inout ByteBuffer, _ count: Int, _ budget: BufferBudget) -> Bool {
         let active = activate()
         precondition(

@@ -16,8 +16,8 @@ extension Stream {
 
     /// The client's state of a request that accepts pushed sources.
     ///
-    /// It belongs to one stream and is used only under that stream's lock, so the run-time check for overlapping accesses is
-    /// off. It is on the heap because it is changed in place.
+    /// It belongs to one stream and is used only under that stream's lock, so the run-time check for overlapping
+    /// accesses is off. It is on the heap because it is changed in place.
     final class PushReceiver {
         let grant: DialBlock.Push
         @exclusivity(unchecked) var nextIndex: UInt32 = 0
@@ -43,7 +43,8 @@ extension Stream {
         var nextIndex: UInt32 = 0
         /// Number of pushed sources without an answer by the client. It is never less than the client's own count.
         var unaccepted = 0
-        /// Number of those sources that this node gave up. Their streams are removed, so an answer would not be received.
+        /// Number of those sources that this node gave up. Their streams are removed, so an answer would not be
+        /// received.
         var abandoned = 0
     }
 
@@ -66,8 +67,8 @@ extension Stream {
         case nothing
     }
 
-    /// Returns the next event of a master stream without waiting: a pushed source, else bytes, else the end. A returned source is
-    /// accepted.
+    /// Returns the next event of a master stream without waiting: a pushed source, else bytes, else the end. A returned
+    /// source is accepted.
     package func takeStreamNews() -> News {
         let (pushed, flushesNow) = withStorage { storage -> (Stream?, Bool) in
             guard case .receiving(let receiver) = storage.active?.state.pushes,
@@ -152,7 +153,8 @@ extension Stream {
         if endedBefore { tellDecline() }
     }
 
-    /// Sends FIN1 and FIN2 for a declined source that has already ended. The server keeps such a source until the client answers.
+    /// Sends FIN1 and FIN2 for a declined source that has already ended. The server keeps such a source until the
+    /// client answers.
     func tellDecline() {
         link.sendControlPatiently { ops in
             ops.writeOp(OpHeader(.fin1, to: self.remoteAddress, from: self.localAddress))
@@ -160,8 +162,8 @@ extension Stream {
         }
     }
 
-    /// Releases the bytes that were reserved for pushed sources. Call it after the server has ended the request. Does nothing while
-    /// received sources are not taken.
+    /// Releases the bytes that were reserved for pushed sources. Call it after the server has ended the request. Does
+    /// nothing while received sources are not taken.
     public func releaseGrant() {
         let reserved = withStorage { storage -> Int in
             guard let active = storage.active, case .receiving(let receiver) = active.state.pushes,
@@ -190,7 +192,8 @@ extension Stream {
 
     /// Stores the block of a received DIAL until ``takeDial()``.
     ///
-    /// - Parameter mayPush: whether this node may push sources at once, because the dialer is known to receive at its address.
+    /// - Parameter mayPush: whether this node may push sources at once, because the dialer is known to receive at its
+    ///   address.
     func keep(_ block: DialBlock, mayPush: Bool) {
         let deadline = block.deadlineMilliseconds.map { now + .milliseconds(Int64($0)) }
         withStorage { storage in
@@ -225,8 +228,8 @@ extension Stream {
     /// The result of ``pushSource()``.
     package enum Push: Sendable {
         case opened(Stream)
-        /// The number of unaccepted sources has reached the client's grant, or the link is at its stream limit. The delegate of the
-        /// master stream is called when a source is accepted or a stream slot is free.
+        /// The number of unaccepted sources has reached the client's grant, or the link is at its stream limit. The
+        /// delegate of the master stream is called when a source is accepted or a stream slot is free.
         case noRoom
         /// The client does not accept pushed sources.
         case notGranted
@@ -234,8 +237,8 @@ extension Stream {
         case ended
     }
 
-    /// Maximum number of bytes that a pushed source may send before the client accepts it; `nil` if the client accepts no pushed
-    /// sources.
+    /// Maximum number of bytes that a pushed source may send before the client accepts it; `nil` if the client accepts
+    /// no pushed sources.
     public var pushWindow: Int? {
         withStorage { storage in
             guard case .sending(let sender) = storage.active?.state.pushes else { return nil }
@@ -273,8 +276,8 @@ extension Stream {
 
     /// Settles a pushed source of this request.
     ///
-    /// - Parameter isAnswered: whether the client accepted or gave up the source, so that another one may be pushed. `false` if this
-    ///   node gave it up: then the client still counts it.
+    /// - Parameter isAnswered: whether the client accepted or gave up the source, so that another one may be pushed.
+    ///   `false` if this node gave it up: then the client still counts it.
     /// - Returns: whether the caller must queue a wake of this stream.
     func settlePush(isAnswered: Bool) -> Bool {
         withStorage { storage -> Bool in
@@ -309,8 +312,8 @@ extension Stream.Storage {
         return !receiver.offered.isEmpty
     }
 
-    /// Removes and returns the client's push state, so that the caller can decline its sources and release its reserved bytes. Later
-    /// sources are refused. `nil` if this is not a request of this node that accepts pushed sources.
+    /// Removes and returns the client's push state, so that the caller can decline its sources and release its reserved
+    /// bytes. Later sources are refused. `nil` if this is not a request of this node that accepts pushed sources.
     mutating func takeReceiver() -> Stream.PushReceiver? {
         guard let active, case .receiving(let receiver) = active.state.pushes else { return nil }
         active.state.pushes = nil
@@ -324,7 +327,8 @@ extension Stream.Storage {
         return true
     }
 
-    /// Removes and returns the master stream of a pushed source that the client has not accepted; `nil` for other streams.
+    /// Removes and returns the master stream of a pushed source that the client has not accepted; `nil` for other
+    /// streams.
     mutating func takeMaster() -> Stream? {
         guard let active, case .offered(let master, _) = active.state.pushes else { return nil }
         active.state.pushes = nil
@@ -385,8 +389,8 @@ extension Stream.Storage {
 
     /// Adds a pushed source for the consumer.
     ///
-    /// - Returns: whether the caller must queue a wake of this stream; `nil` if another thread has ended the request, so that the
-    ///   caller must decline the source.
+    /// - Returns: whether the caller must queue a wake of this stream; `nil` if another thread has ended the request,
+    ///   so that the caller must decline the source.
     mutating func offer(_ stream: Stream) -> Bool? {
         guard state.reading == .open, case .receiving(let receiver) = active?.state.pushes else { return nil }
         receiver.offered.append(stream)

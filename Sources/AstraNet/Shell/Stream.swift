@@ -3,8 +3,8 @@ public import NIOCore
 
 /// A byte stream between two nodes, with flow control. Its two directions end separately.
 ///
-/// One task may read while another one writes. Two reads or two writes at the same time are a programming error. End every
-/// stream with ``close()`` or ``fail(_:)``.
+/// One task may read while another one writes. Two reads or two writes at the same time are a programming error. End
+/// every stream with ``close()`` or ``fail(_:)``.
 public final class Stream: Sendable {
     /// Address of the stream at the remote node.
     public let remoteAddress: Address
@@ -13,8 +13,8 @@ public final class Stream: Sendable {
 
     let localPort: UInt32
     let link: Link
-    /// State of the stream. It is safe without compiler checks: only ``withStorage(_:)`` accesses it, under the lock, and `deinit`,
-    /// when no other reference exists.
+    /// State of the stream. It is safe without compiler checks: only ``withStorage(_:)`` accesses it, under the lock,
+    /// and `deinit`, when no other reference exists.
     @exclusivity(unchecked) private nonisolated(unsafe) var storage: Storage
 
     /// Maximum number of queued bytes before a writer must wait (32 KiB).
@@ -59,8 +59,8 @@ public final class Stream: Sendable {
         if case .receiving(let receiver) = storage.active?.state.pushes { link.pushGrants.give(receiver.reserved) }
     }
 
-    /// Runs `body` on the state while it holds the lock. `body` must not access another stream. It must not call foreign code or
-    /// release objects of foreign code.
+    /// Runs `body` on the state while it holds the lock. `body` must not access another stream. It must not call
+    /// foreign code or release objects of foreign code.
     @inline(__always)
     func withStorage<Result>(_ body: (inout Storage) -> Result) -> Result {
         link.locks.withLock(of: self) { body(&storage) }
@@ -73,7 +73,8 @@ public final class Stream: Sendable {
 
     /// Waits until the peer has accepted the stream.
     ///
-    /// - Throws: ``AstraNetError`` with code `deadlineExceeded`, or the error that failed the stream; `CancellationError`.
+    /// - Throws: ``AstraNetError`` with code `deadlineExceeded`, or the error that failed the stream;
+    ///   `CancellationError`.
     package nonisolated(nonsending) func waitUntilOpen(deadline: ContinuousClock.Instant) async throws {
         try await wait(for: .opening, deadline: deadline) { storage in
             storage.opening
@@ -110,12 +111,13 @@ public final class Stream: Sendable {
         return received
     }
 
-    /// Returns the bytes that arrived since the last read, and waits if there are none. This returns their credit to the peer.
+    /// Returns the bytes that arrived since the last read, and waits if there are none. This returns their credit to
+    /// the peer.
     ///
     /// - Parameter deadline: the time at which the wait ends with an error; `nil` for none.
     /// - Returns: the bytes; `nil` at the end of file.
-    /// - Throws: ``AstraNetError`` with code `failedByPeer`, `linkLost` or `protocolViolation` (after all bytes that arrived
-    ///   before), `deadlineExceeded` (the stream stays usable), or `closed`; `CancellationError`.
+    /// - Throws: ``AstraNetError`` with code `failedByPeer`, `linkLost` or `protocolViolation` (after all bytes that
+    ///   arrived before), `deadlineExceeded` (the stream stays usable), or `closed`; `CancellationError`.
     public nonisolated(nonsending) func receive(deadline: ContinuousClock.Instant? = nil) async throws -> ByteBuffer? {
         switch takeReceived() {
         case .bytes(let bytes): return bytes
@@ -143,8 +145,8 @@ public final class Stream: Sendable {
 
     /// Queues the first bytes of a dialled stream. The caller must do so before ``Link/open(_:)``.
     ///
-    /// The bytes follow the DIAL at once if the stream is opened eagerly (`docs/protocol.md` §4). Otherwise they follow when the
-    /// peer has accepted the stream.
+    /// The bytes follow the DIAL at once if the stream is opened eagerly (`docs/protocol.md` §4). Otherwise they follow
+    /// when the peer has accepted the stream.
     func queueFirst(_ bytes: ByteBuffer) throws(AstraNetError) {
         guard bytes.readableBytes > 0 else { return }
         let result = withStorage { storage in storage.enqueue(bytes, packingLimit: Self.packingLimit) }
@@ -172,8 +174,8 @@ public final class Stream: Sendable {
     /// Queues `bytes`, then waits while more than 32 KiB are queued.
     ///
     /// - Parameter deadline: the time at which the wait ends with an error; `nil` for none. The bytes stay queued.
-    /// - Throws: ``AstraNetError`` with code `closedByPeer`, `failedByPeer`, `linkLost`, `deadlineExceeded` or `closed`;
-    ///   `CancellationError`.
+    /// - Throws: ``AstraNetError`` with code `closedByPeer`, `failedByPeer`, `linkLost`, `deadlineExceeded` or
+    ///   `closed`; `CancellationError`.
     public nonisolated(nonsending) func send(_ bytes: ByteBuffer, deadline: ContinuousClock.Instant? = nil) async throws
     {
         guard bytes.readableBytes > 0 else { return }
@@ -202,7 +204,8 @@ public final class Stream: Sendable {
 
     /// Ends both directions without an error. The peer reads the queued bytes, then the end of file.
     ///
-    /// Unread bytes are dropped. Pushed sources that were not taken are declined. Does nothing on a stream that has ended.
+    /// Unread bytes are dropped. Pushed sources that were not taken are declined. Does nothing on a stream that has
+    /// ended.
     public func close() { end(.close) }
 
     /// Ends both directions with a failure. The peer reads the queued bytes, then an error with this message.
@@ -264,13 +267,14 @@ public final class Stream: Sendable {
         if callNow { body() }
     }
 
-    /// Whether the peer has finished, stopped or failed the stream, or the link is lost. `false` after this node has closed or
-    /// failed the stream.
+    /// Whether the peer has finished, stopped or failed the stream, or the link is lost. `false` after this node has
+    /// closed or failed the stream.
     public var isPeerGone: Bool { withStorage { $0.state.isPeerGone && !$0.state.isClosedHere } }
 
     // MARK: - Delegate
 
-    /// Sets the delegate, which receives events until this node closes or fails the stream. The stream retains it until then.
+    /// Sets the delegate, which receives events until this node closes or fails the stream. The stream retains it until
+    /// then.
     ///
     /// - Parameter delegate: the delegate; `nil` to remove it.
     package func setDelegate(_ delegate: (any StreamDelegate)?) {
@@ -329,7 +333,8 @@ public final class Stream: Sendable {
 
     // MARK: - Calls by the event loop
 
-    /// Resumes the waiting tasks and calls the delegate. The event loop calls this at the end of a read, after all ops of the read.
+    /// Resumes the waiting tasks and calls the delegate. The event loop calls this at the end of a read, after all ops
+    /// of the read.
     func wake() {
         let (waiters, onPeerGone, delegate, needsFlush) = withStorage { storage in
             storage.isWakeQueued = false
@@ -463,7 +468,8 @@ extension Stream.Storage {
 
     /// The peer's answer to this node's DIAL; `nil` before it arrives.
     var opening: Result<Void, any Error>? {
-        // The stream may have ended already if a short answer arrived together with the acceptance. The answer can still be read.
+        // The stream may have ended already if a short answer arrived together with the acceptance. The answer can
+        // still be read.
         if state.wasAccepted { return .success(()) }
         if let error = state.reading.error { return .failure(error) }
         return state.phase == .ended ? .failure(AstraNetError(.closed, "closed")) : nil

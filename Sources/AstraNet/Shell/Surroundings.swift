@@ -4,7 +4,8 @@ package import NIOCore
 ///
 /// The simulation replaces them, so no other code of this library reads a clock or generates random numbers.
 package struct Surroundings: Sendable {
-    /// Returns the current time on the clock of all deadlines. Event loops have their own clock, which must run at the same speed.
+    /// Returns the current time on the clock of all deadlines. Event loops have their own clock, which must run at the
+    /// same speed.
     package var now: @Sendable () -> ContinuousClock.Instant
     /// Returns a random number.
     package var random: @Sendable () -> UInt64
@@ -60,7 +61,8 @@ package protocol LinkNetwork: Sendable {
 
     /// Accepts connections at an address.
     ///
-    /// - Parameter initializer: a closure that adds the handlers of a link to an accepted channel before the first read.
+    /// - Parameter initializer: a closure that adds the handlers of a link to an accepted channel before the first
+    ///   read.
     /// - Returns: the listening channel.
     func listen(
         at address: SocketAddress, on group: any EventLoopGroup,

@@ -16,13 +16,14 @@ enum WakeReason: Sendable {
 struct Waiter: Sendable {
     /// Continuation of the task. It is unsafe because a checked continuation costs a type look-up for each copy.
     ///
-    /// It is resumed exactly once: only the code that removes the waiter from its place resumes it, and the owner's lock allows
-    /// only one removal.
+    /// It is resumed exactly once: only the code that removes the waiter from its place resumes it, and the owner's
+    /// lock allows only one removal.
     private let continuation: UnsafeContinuation<WakeReason, Never>
     /// Store of the wait's deadline; `nil` if it has none.
     private let deadlines: Deadlines?
     private let slot: Deadlines.Slot
-    /// ID that distinguishes this wait from other waits of the same owner, so that a late deadline or cancellation is ignored.
+    /// ID that distinguishes this wait from other waits of the same owner, so that a late deadline or cancellation is
+    /// ignored.
     ///
     /// IDs repeat after four billion waits. No deadline or cancellation is that late.
     let id: UInt32

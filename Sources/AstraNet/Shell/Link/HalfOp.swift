@@ -2,7 +2,8 @@ internal import Synchronization
 
 /// The size and age of a partly received op of one link.
 ///
-/// The link's event loop writes it. The event loops of other links read it when all links together have reached their limit.
+/// The link's event loop writes it. The event loops of other links read it when all links together have reached their
+/// limit.
 final class HalfOp: Sendable {
     private let bytes = Atomic<Int>(0)
     private let since = Atomic<UInt64>(0)
@@ -12,14 +13,15 @@ final class HalfOp: Sendable {
 
     /// Sets the number of received bytes.
     ///
-    /// - Parameter isSame: whether the bytes belong to the same op as before. If not, the age starts at `now` (nanoseconds).
+    /// - Parameter isSame: whether the bytes belong to the same op as before. If not, the age starts at `now`
+    ///   (nanoseconds).
     func become(_ count: Int, now: UInt64, isSame: Bool) {
         if !isSame { since.store(now, ordering: .relaxed) }
         bytes.store(count, ordering: .relaxed)
     }
 
-    /// Returns the number of bytes times their age in nanoseconds. An op that arrives at normal speed has a small weight. The weight
-    /// of an op that never ends grows without limit.
+    /// Returns the number of bytes times their age in nanoseconds. An op that arrives at normal speed has a small
+    /// weight. The weight of an op that never ends grows without limit.
     func weight(now: UInt64) -> Double {
         let since = since.load(ordering: .relaxed)
         return Double(count) * Double(now > since ? now - since : 1)
@@ -29,8 +31,8 @@ final class HalfOp: Sendable {
 extension NodeCore {
     /// Decides which link must close when bytes of a partly received op on `link` exceed the node's buffer limit.
     ///
-    /// Partly received ops may always use an eighth of the limit, so that a link does not close because of bytes that other links
-    /// hold. Beyond that, the link whose op has the largest weight (bytes times age) closes.
+    /// Partly received ops may always use an eighth of the limit, so that a link does not close because of bytes that
+    /// other links hold. Beyond that, the link whose op has the largest weight (bytes times age) closes.
     ///
     /// - Returns: whether `link` may hold the bytes. If `false`, the caller closes `link`.
     func makeRoom(forHalfOpOf link: Link) -> Bool {

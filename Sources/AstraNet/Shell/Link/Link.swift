@@ -6,8 +6,8 @@ internal import Synchronization
 
 /// The thread-safe side of a link, which is one connection to another node.
 ///
-/// Any thread queues outbound work here. The first item that is queued on an idle link schedules a flush on the event loop.
-/// All other state of a link belongs to its event loop (``LinkHandler``).
+/// Any thread queues outbound work here. The first item that is queued on an idle link schedules a flush on the event
+/// loop. All other state of a link belongs to its event loop (``LinkHandler``).
 final class Link: Sendable {
     let id: ServiceRegistry.LinkID
     let node: NodeCore
@@ -18,7 +18,8 @@ final class Link: Sendable {
     let memory: SharedMemory?
     /// Deadlines of tasks that wait on this link's streams.
     let deadlines: Deadlines
-    /// Queue of tasks that resume after they waited on this link's streams. `nil` if the executor has none for the event loop.
+    /// Queue of tasks that resume after they waited on this link's streams. `nil` if the executor has none for the
+    /// event loop.
     let tasks: LoopExecutor.Queue?
     /// Budget for the bytes that the peer makes this node hold.
     let buffered: BufferBudget
@@ -27,7 +28,8 @@ final class Link: Sendable {
     /// A peer that ignores credit therefore fills only a part of another link's budget.
     let forwarding: BufferBudget
     let halfOp = HalfOp()
-    /// Budget for the bytes that this node's requests granted to servers for pushed sources: a quarter of ``buffered``'s limit.
+    /// Budget for the bytes that this node's requests granted to servers for pushed sources: a quarter of
+    /// ``buffered``'s limit.
     let pushGrants: BufferBudget
     /// `ip:port` of the peer; empty if the peer has no such address.
     let peerSocketAddress = NIOLockedValueBox("")
@@ -36,8 +38,8 @@ final class Link: Sendable {
 
     /// Peer of the link. Unsafe for the compiler.
     ///
-    /// The event loop writes it once, before it sets ``isPeerKnown``. Other threads read it only after that flag is set.
-    /// Each dial reads it, so it has no lock.
+    /// The event loop writes it once, before it sets ``isPeerKnown``. Other threads read it only after that flag is
+    /// set. Each dial reads it, so it has no lock.
     @exclusivity(unchecked) private nonisolated(unsafe) var knownPeer: LinkPeer?
     private let isPeerKnown = Atomic<Bool>(false)
     /// Whether this node forwarded ops over the link. It does not know whether the streams of those ops still exist.
@@ -108,8 +110,8 @@ final class Link: Sendable {
         return false
     }
 
-    /// Reserves a stream slot. If the link is at its stream limit, returns `false` and later calls the delegate of `request`,
-    /// when a slot may be free.
+    /// Reserves a stream slot. If the link is at its stream limit, returns `false` and later calls the delegate of
+    /// `request`, when a slot may be free.
     func takeStreamPlace(orCall request: Stream) -> Bool {
         if reserveSlot() { return true }
         slotWaiters.withLockedValue { $0[ObjectIdentifier(request)] = request }
@@ -121,8 +123,8 @@ final class Link: Sendable {
 
     /// Reserves a stream slot if one is free.
     ///
-    /// The count never exceeds the limit, not even temporarily. Otherwise another thread could see a full link and wait for a
-    /// slot although one is free.
+    /// The count never exceeds the limit, not even temporarily. Otherwise another thread could see a full link and wait
+    /// for a slot although one is free.
     private func reserveSlot() -> Bool {
         var count = streamCount.load(ordering: .sequentiallyConsistent)
         while count < node.configuration.maximumStreamsPerLink {
@@ -162,8 +164,8 @@ final class Link: Sendable {
         guard isOpen else { throw AstraNetError(.linkLost, "the link to \(stream.remoteAddress.host) is closed") }
     }
 
-    /// Queues a stream that has bytes, credit or an end to send. The caller does not queue it again before the event loop has
-    /// taken it.
+    /// Queues a stream that has bytes, credit or an end to send. The caller does not queue it again before the event
+    /// loop has taken it.
     func markDirty(_ stream: Stream) {
         schedule { $0.dirty.append(stream) }
     }
@@ -200,7 +202,8 @@ final class Link: Sendable {
         return .done
     }
 
-    /// Reserves `size` bytes for an op that waits for another link to the same host. Returns `false` if that exceeds a limit.
+    /// Reserves `size` bytes for an op that waits for another link to the same host. Returns `false` if that exceeds a
+    /// limit.
     func takePassing(_ size: Int, isUrgent: Bool) -> Bool {
         guard forwarding.take(size, isUrgent: isUrgent) else { return false }
         if buffered.take(size, isUrgent: isUrgent) { return true }
@@ -240,7 +243,7 @@ final class Link: Sendable {
         peer?.can(ability, with: host) ?? false
     }
 
-    /// Retires the link because another link leads to the same host. The link closes when it has had no streams for 3 s.
+    /// Retires the link because another link leads to the same host. It closes when it has had no streams for 3 s.
     func retire() {
         eventLoop.execute { self.handler.value?.retire() }
     }
@@ -255,8 +258,8 @@ final class Link: Sendable {
 
     /// Converts `instant` to the event loop's clock.
     ///
-    /// The function is not inlined. The compiler does not know the size of an instant, so in an async function each instant
-    /// is a heap allocation.
+    /// The function is not inlined. The compiler does not know the size of an instant, so in an async function each
+    /// instant is a heap allocation.
     @inline(never)
     func deadline(_ instant: ContinuousClock.Instant?) -> NIODeadline? {
         // A method of `surroundings` would copy them.
@@ -297,7 +300,8 @@ final class Link: Sendable {
         if outbox.withLockedValue({ $0.patienceIsPointless() }) { scheduleFlush() }
     }
 
-    /// Schedules a flush on the event loop. During a read it runs after the read, so that all answers are sent together.
+    /// Schedules a flush on the event loop. During a read it runs after the read, so that all answers are sent
+    /// together.
     private func scheduleFlush() {
         eventLoop.execute { self.handler.value?.flush() }
     }
@@ -306,8 +310,8 @@ final class Link: Sendable {
 
     /// Queues SERVICE or NO_SERVICE ahead of all DATA. Holds it back while the connection is full.
     ///
-    /// - Parameter isPatient: whether no flush is scheduled for it. Use `true` if the announcement matters only to later ops of
-    ///   this link: it is sent with the next flush, at the latest with the next tick (1 s).
+    /// - Parameter isPatient: whether no flush is scheduled for it. Use `true` if the announcement matters only to
+    ///   later ops of this link: it is sent with the next flush, at the latest with the next tick (1 s).
     func announce(
         _ command: Command, _ name: String, at address: Address, to host: HostID = .peer, isPatient: Bool = false
     ) {

@@ -1,7 +1,7 @@
 internal import NIOCore
 
-/// Forwards ops for other hosts, unchanged, to the links of those hosts. Belongs to the event loop of the link that the ops come
-/// from.
+/// Forwards ops for other hosts, unchanged, to the links of those hosts. Belongs to the event loop of the link that the
+/// ops come from.
 ///
 /// Runs of at least a quarter of the read buffer are forwarded without a copy.
 final class LinkForwarder {
@@ -31,13 +31,15 @@ final class LinkForwarder {
     /// - Parameters:
     ///   - range: the position of the op in `bytes`.
     ///   - bytes: the read buffer.
-    ///   - run: the current run, to which the op is appended if possible. Otherwise the run is sent and a new one begins.
+    ///   - run: the current run, to which the op is appended if possible. Otherwise the run is sent and a new one
+    ///     begins.
     /// - Returns: the error that must close the link; usually `nil`.
     func take(
         _ op: Op, at range: Range<Int>, of bytes: ByteBuffer, from peer: LinkPeer, _ run: inout Run
     ) -> AstraNetError? {
         let host = op.header.destination.host
-        // A peer must not send ops in the name of other hosts. Larger payloads are an ability that does not pass a router.
+        // A peer must not send ops in the name of other hosts. Larger payloads are an ability that does not pass a
+        // router.
         guard op.header.source.host == peer.host, op.payload.readableBytes <= Op.maximumPayload else { return nil }
         guard let target = route(to: host) else {
             if node.configuration.role == .router, op.header.command != .rst {
@@ -89,7 +91,8 @@ final class LinkForwarder {
         return found
     }
 
-    /// Handles ops that exceed a forwarding limit: fails the streams of the DATA ops at both ends, and forwards the other ops.
+    /// Handles ops that exceed a forwarding limit: fails the streams of the DATA ops at both ends, and forwards the
+    /// other ops.
     ///
     /// The other ops are queued behind earlier DATA. Otherwise a stream could seem to end before its last bytes.
     ///
@@ -112,8 +115,8 @@ final class LinkForwarder {
             }
             switch target.forward(urgent, from: link, isUrgent: true) {
             case .done, .closed: break
-            // Only a peer that ignores credit fills the reserve too. Dropping the op would leave a stream waiting for ever, so
-            // the link must be closed.
+            // Only a peer that ignores credit fills the reserve too. Dropping the op would leave a stream waiting for
+            // ever, so the link must be closed.
             case .sourceIsFull: return AstraNetError(.limitReached, "the peer sends more than its receivers read")
             case .full: target.close(AstraNetError(.limitReached, "too many forwarded bytes wait for the peer"))
             }

@@ -9,10 +9,10 @@ internal import NIOCore
 /// Accesses do not overlap:
 /// - All of them are made on the event loop.
 /// - A mutating method of ``LinkMachine`` calls no code outside the machine.
-/// - ``LinkWriter/pack(isWritable:_:)`` changes the machine in place and does not call this handler. Its effects on streams and
-///   links reach the handler in a later turn, through `EventLoop.execute`.
-/// - NIO may call this handler again inside ``write(to:)``, when a write fails or the connection becomes writable. No variable
-///   is being changed at that point.
+/// - ``LinkWriter/pack(isWritable:_:)`` changes the machine in place and does not call this handler. Its effects on
+///   streams and links reach the handler in a later turn, through `EventLoop.execute`.
+/// - NIO may call this handler again inside ``write(to:)``, when a write fails or the connection becomes writable. No
+///   variable is being changed at that point.
 final class LinkHandler: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
@@ -29,8 +29,8 @@ final class LinkHandler: ChannelInboundHandler {
     private let forwarder: LinkForwarder
     @exclusivity(unchecked) private var context: ChannelHandlerContext?
     @exclusivity(unchecked) private var ticks: RepeatedTask?
-    /// Time from which ``answerTime`` counts, on the event loop's clock in nanoseconds: the start of waking, or the last flush
-    /// since then.
+    /// Time from which ``answerTime`` counts, on the event loop's clock in nanoseconds: the start of waking, or the
+    /// last flush since then.
     @exclusivity(unchecked) private var answersBegan: UInt64 = 0
     /// Promise that succeeds when the link is up and fails if the link ends before that.
     private let up: EventLoopPromise<LinkUp>
@@ -209,7 +209,7 @@ final class LinkHandler: ChannelInboundHandler {
         perform(machine.finish(deadline: deadline.uptimeNanoseconds))
     }
 
-    /// Retires the link because another link leads to the same host. The link closes when it has had no streams for 3 s.
+    /// Retires the link because another link leads to the same host. It closes when it has had no streams for 3 s.
     func retire() { machine.retire() }
 
     /// Makes a retired link usable again because the link that replaced it is closed.
@@ -281,8 +281,8 @@ final class LinkHandler: ChannelInboundHandler {
     }
 
     func handlerRemoved(context: ChannelHandlerContext) {
-        // `channelInactive` is not called for a connection that was never established. If this node dialled it, the code that
-        // connects reports the failure.
+        // `channelInactive` is not called for a connection that was never established. If this node dialled it, the
+        // code that connects reports the failure.
         if let closeReason {
             up.fail(closeReason)
         } else if !link.isDialled {
@@ -404,7 +404,8 @@ final class LinkHandler: ChannelInboundHandler {
         if round.size > 0 { write(to: context) }
         guard isWritable else {
             perform(machine.wroteWhileFull(round.size))
-            // Other threads may have queued wakes since `takeTurns`. They must not wait until the connection is writable.
+            // Other threads may have queued wakes since `takeTurns`. They must not wait until the connection is
+            // writable.
             return streams.wakeAll()
         }
         if round.size > 0 { machine.wrote(now: link.now, isStalled: !channel.isWritable) }
@@ -430,9 +431,9 @@ final class LinkHandler: ChannelInboundHandler {
 
     /// Schedules another round for the remaining work, behind the other tasks of the event loop.
     ///
-    /// A full connection needs no round: `channelWritabilityChanged` flushes. The event loop runs all tasks, including those
-    /// added meanwhile, before it reads its sockets, so reads wait. The wait is short: streams cannot send more than their
-    /// credit, and new credit arrives only with a read.
+    /// A full connection needs no round: `channelWritabilityChanged` flushes. The event loop runs all tasks, including
+    /// those added meanwhile, before it reads its sockets, so reads wait. The wait is short: streams cannot send more
+    /// than their credit, and new credit arrives only with a read.
     private func flushAgain(_ context: ChannelHandlerContext) {
         guard context.channel.isWritable else { return }
         context.eventLoop.execute { [link] in link.handler.value?.flush() }

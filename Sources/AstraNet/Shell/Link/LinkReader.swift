@@ -2,8 +2,8 @@ internal import NIOCore
 
 /// The buffer for a partly received op, and its share of the link's budget. Belongs to the event loop of its link.
 ///
-/// Its variables have no run-time check for overlapping accesses (see ``LinkHandler``). Accesses do not overlap: all of them
-/// are made on the event loop, and no other code is called while a variable is changed in place.
+/// Its variables have no run-time check for overlapping accesses (see ``LinkHandler``). Accesses do not overlap: all of
+/// them are made on the event loop, and no other code is called while a variable is changed in place.
 final class LinkReader {
     private let link: Link
     @exclusivity(unchecked) private var part = ByteBuffer()
@@ -17,7 +17,8 @@ final class LinkReader {
     /// Whether a part of an op is buffered.
     var hasPart: Bool { part.readableBytes > 0 }
 
-    /// Moves the missing bytes of the partly received op from `bytes` to the buffer. Later ops stay in `bytes` without a copy.
+    /// Moves the missing bytes of the partly received op from `bytes` to the buffer. Later ops stay in `bytes` without
+    /// a copy.
     ///
     /// - Returns: the op if it is whole; otherwise `nil`.
     /// - Throws: ``AstraNetError`` with code `protocolViolation`, or `limitReached` if the node cannot hold more bytes.

@@ -5,8 +5,8 @@ internal import NIOCore
 
 /// The streams of a link. Belongs to the event loop of its link.
 ///
-/// It answers dials, passes other ops to the state machine of their stream, performs the machine's actions, and wakes the tasks
-/// and delegates that wait on streams.
+/// It answers dials, passes other ops to the state machine of their stream, performs the machine's actions, and wakes
+/// the tasks and delegates that wait on streams.
 ///
 /// Its variables have no run-time check for overlapping accesses (see ``LinkHandler``). Accesses do not overlap:
 /// - All of them are made on the event loop, and each ends before code of another type is called.
@@ -45,8 +45,8 @@ final class LinkStreams {
 
     // MARK: - Beginning and end
 
-    /// Adds a stream of this node whose DIAL is sent now. Returns `false` and fails the stream if an older stream has the same
-    /// port, which happens after port numbers have wrapped around.
+    /// Adds a stream of this node whose DIAL is sent now. Returns `false` and fails the stream if an older stream has
+    /// the same port, which happens after port numbers have wrapped around.
     func begin(_ stream: Stream) -> Bool {
         guard table[stream.key] == nil else {
             link.giveStreamPlace()
@@ -84,8 +84,8 @@ final class LinkStreams {
         }
     }
 
-    /// Starts the timeout of a closed stream that has bytes waiting for credit, or of a failed pushed source that waits for the
-    /// client's answer.
+    /// Starts the timeout of a closed stream that has bytes waiting for credit, or of a failed pushed source that waits
+    /// for the client's answer.
     func lingers(_ stream: Stream) {
         table.lingers(stream, since: link.now)
     }
@@ -102,7 +102,8 @@ final class LinkStreams {
         let remote = op.header.source
         let key = StreamTable.Key(remote: remote, localPort: local.port)
         guard table[key] == nil else { return }
-        // Only nodes with this project's abilities send a dial block, so a dialer behind a router that sent one understands ERR.
+        // Only nodes with this project's abilities send a dial block, so a dialer behind a router that sent one
+        // understands ERR.
         let understandsError = remote.host == peer.host ? peer.can(.refuse, with: remote.host) : block != nil
         guard let listener = node.listener(on: local.port, for: remote.host, over: link) else {
             return refuse(remote, local, "nobody listens on \(local)", understands: understandsError)
@@ -151,7 +152,8 @@ final class LinkStreams {
 
     // MARK: - Pushed sources
 
-    /// Handles the DIAL of a pushed source (`docs/protocol.md` §6). Refuses it with ERR unless a request of this node granted it.
+    /// Handles the DIAL of a pushed source (`docs/protocol.md` §6). Refuses it with ERR unless a request of this node
+    /// granted it.
     private func takePush(_ op: Op, _ source: DialBlock.Source, from peer: LinkPeer) throws(AstraNetError) {
         let remote = op.header.source
         let local = node.address(port: op.header.destination.port)
@@ -246,8 +248,8 @@ final class LinkStreams {
         var isOverfull = false
         /// Whether the stream is a pushed source that this node has not accepted.
         var isOffered = false
-        /// Whether the server needs a decline if this node has given up the pushed source. The stream fails before its FIN1 and
-        /// FIN2 are sent, so they do not inform the server.
+        /// Whether the server needs a decline if this node has given up the pushed source. The stream fails before its
+        /// FIN1 and FIN2 are sent, so they do not inform the server.
         var sendsDecline = false
         /// Error that must close the link.
         var linkFailure: AstraNetError?
@@ -361,7 +363,8 @@ final class LinkStreams {
 
     /// Answers SYN or ACK.
     ///
-    /// - Parameter cookie: the cookie that arrived with SYN. The answer repeats it and the node stores it. `nil` for none.
+    /// - Parameter cookie: the cookie that arrived with SYN. The answer repeats it and the node stores it. `nil` for
+    ///   none.
     private func answer(_ stream: Stream, _ reply: Command, _ cookie: UInt64?) {
         let header = OpHeader(reply, to: stream.remoteAddress, from: stream.localAddress)
         link.sendControl { ops in
@@ -418,11 +421,11 @@ final class LinkStreams {
 
     /// Passes an op of an unknown stream to the other links to the same peer.
     ///
-    /// A router that has two links to this node may use either for an op, regardless of the link that the stream was dialled on.
-    /// A late op of an ended stream finds no stream and is ignored.
+    /// A router that has two links to this node may use either for an op, regardless of the link that the stream was
+    /// dialled on. A late op of an ended stream finds no stream and is ignored.
     ///
-    /// Ops that wait for the event loops of other links count against the forwarding budget. As with forwarded ops, the stream
-    /// fails if its bytes exceed the budget.
+    /// Ops that wait for the event loops of other links count against the forwarding budget. As with forwarded ops, the
+    /// stream fails if its bytes exceed the budget.
     ///
     /// - Returns: whether there is another link that may have the stream.
     /// - Throws: the error that must close the link.
@@ -489,8 +492,8 @@ final class LinkStreams {
 
     /// Removes a stream from the link and fails it. Its tasks and delegate are woken at the end of the read.
     ///
-    /// - Returns: whether this node had closed or failed the stream before. Another thread may do so at any time, so the value is
-    ///   read under the same lock that ends the stream.
+    /// - Returns: whether this node had closed or failed the stream before. Another thread may do so at any time, so
+    ///   the value is read under the same lock that ends the stream.
     @discardableResult
     private func forget(_ stream: Stream, _ error: AstraNetError) -> Bool {
         remove(stream)
@@ -565,7 +568,8 @@ final class LinkStreams {
         if !turns.isEmpty { toWake.append(contentsOf: turns) }
     }
 
-    /// Runs the queued wakes and closures for at most ``turnTime``. The rest runs after the event loop has read its sockets.
+    /// Runs the queued wakes and closures for at most ``turnTime``. The rest runs after the event loop has read its
+    /// sockets.
     ///
     /// - Parameter afterEach: a closure that is called after each item.
     func wakeAll(afterEach: () -> Void = {}) {
@@ -581,8 +585,8 @@ final class LinkStreams {
             }
             afterEach()
             count += 1
-            // The clock is read only for every fourth item, to save time. After the link has ended, all items run now because
-            // its event loop may shut down before a later turn.
+            // The clock is read only for every fourth item, to save time. After the link has ended, all items run now
+            // because its event loop may shut down before a later turn.
             if count & 3 == 0, !hasEnded, link.now > end { break }
         }
         guard !toWake.isEmpty, !isTurnScheduled else { return }

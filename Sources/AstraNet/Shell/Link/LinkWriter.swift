@@ -3,19 +3,19 @@ internal import NIOCore
 
 /// The writer of a link: packs outbound ops into rounds. Belongs to the event loop of its link.
 ///
-/// A round has control ops, held announcements, the DIALs of new streams, forwarded ops and the bytes of streams in turn, in this
-/// order.
+/// A round has control ops, held announcements, the DIALs of new streams, forwarded ops and the bytes of streams in
+/// turn, in this order.
 ///
-/// Its variables have no run-time check for overlapping accesses (see ``LinkHandler``). Accesses do not overlap: all of them
-/// are made on the event loop. While ``packer`` is changed in place, only other variables (``backlog``, ``opening``) are
-/// accessed, and no called code calls this writer.
+/// Its variables have no run-time check for overlapping accesses (see ``LinkHandler``). Accesses do not overlap: all of
+/// them are made on the event loop. While ``packer`` is changed in place, only other variables (``backlog``,
+/// ``opening``) are accessed, and no called code calls this writer.
 final class LinkWriter {
     /// The result of packing one round.
     struct Round {
         /// Number of packed bytes, which ``LinkWriter/takeBuffers()`` returns.
         var size = 0
-        /// Whether announcements are still held. Then the round has no bytes of streams, because a name must be announced
-        /// before the bytes that contain it.
+        /// Whether announcements are still held. Then the round has no bytes of streams, because a name must be
+        /// announced before the bytes that contain it.
         var isBehind = false
         /// Whether the round processed streams that had something to send.
         var hasStreams = false
@@ -120,7 +120,8 @@ final class LinkWriter {
     private func drainBacklog(into packer: inout OpPacker, _ peer: LinkPeer, _ machine: inout LinkMachine) -> Bool {
         var next = 0
         var later: [Stream] = []
-        // All DIALs come first: a stream's bytes must follow its DIAL, and a request's end must follow the DIALs of its sources.
+        // All DIALs come first: a stream's bytes must follow its DIAL, and a request's end must follow the DIALs of its
+        // sources.
         while opening.isEmpty, next < backlog.count, packer.written < Self.bytesPerRound {
             let stream = backlog[next]
             next += 1

@@ -1,13 +1,14 @@
 internal import NIOCore
 
-/// Packs ops into as few buffers as possible. Small ops share a buffer. Large payloads keep their own buffers and are not copied.
+/// Packs ops into as few buffers as possible. Small ops share a buffer. Large payloads keep their own buffers and are
+/// not copied.
 struct OpPacker {
     /// Maximum size of a payload that is copied behind its header, in bytes (8 KiB).
     ///
     /// Copying it is cheaper than one more buffer in the `writev`.
     static let copyLimit = 8_192
-    /// Maximum capacity of a buffer that is reused after it was written, in bytes (2 KiB). A link holds up to three buffers of up to
-    /// 4 KiB each.
+    /// Maximum capacity of a buffer that is reused after it was written, in bytes (2 KiB). A link holds up to three
+    /// buffers of up to 4 KiB each.
     private static let keptCapacity = 2_048
 
     private let allocator: ByteBufferAllocator
@@ -22,7 +23,8 @@ struct OpPacker {
 
     /// Begins a round with encoded ops and leaves an empty buffer in their place.
     ///
-    /// Ops of at most ``copyLimit`` bytes are not copied if nothing is packed yet: later ops are appended to their buffer.
+    /// Ops of at most ``copyLimit`` bytes are not copied if nothing is packed yet: later ops are appended to their
+    /// buffer.
     mutating func begin(with ops: inout ByteBuffer) {
         guard ops.readableBytes > 0 else { return }
         if packed.readableBytes == 0, ops.readableBytes <= Self.copyLimit {

@@ -3,9 +3,9 @@ internal import NIOCore
 
 /// The queue of outbound work that waits for a link's event loop.
 ///
-/// While the connection is writable, announcements are queued as ops. While it is full, the queue holds only the latest state of
-/// each service, so its size is bounded by the number of services. Held announcements are sent in batches when the connection is
-/// writable again.
+/// While the connection is writable, announcements are queued as ops. While it is full, the queue holds only the latest
+/// state of each service, so its size is bounded by the number of services. Held announcements are sent in batches when
+/// the connection is writable again.
 struct Outbox {
     /// Maximum size of a batch of announcements, in bytes.
     private static let announcementBatchSize = 256 * 1_024
@@ -81,7 +81,8 @@ struct Outbox {
         isFlushScheduled = true
     }
 
-    /// Records that a non-urgent control op was queued. Returns whether the caller must start the flush timer of the link.
+    /// Records that a non-urgent control op was queued. Returns whether the caller must start the flush timer of the
+    /// link.
     ///
     /// If a flush is scheduled, the timer starts only if that flush does not send the op. It usually does.
     mutating func mustWatch() -> Bool {
@@ -98,8 +99,8 @@ struct Outbox {
         return !hasOnlyNonUrgent
     }
 
-    /// Makes the control ops urgent that were queued while bytes of streams were sent. The peer may need them together with
-    /// those bytes. Returns whether the caller must schedule a flush.
+    /// Makes the control ops urgent that were queued while bytes of streams were sent. The peer may need them together
+    /// with those bytes. Returns whether the caller must schedule a flush.
     mutating func patienceIsPointless() -> Bool {
         guard hasOnlyNonUrgent, outbound.control.readableBytes > 0 else { return false }
         return mustTell()
@@ -128,8 +129,8 @@ struct Outbox {
         return taken
     }
 
-    /// Takes all queued work and at most one batch of held announcements. Takes nothing if only non-urgent ops are queued and
-    /// `isJoined` is `false`.
+    /// Takes all queued work and at most one batch of held announcements. Takes nothing if only non-urgent ops are
+    /// queued and `isJoined` is `false`.
     ///
     /// - Parameters:
     ///   - taken: receives the work. It is empty before the call, and its memory is reused for later work.

@@ -1,6 +1,7 @@
 internal import Synchronization
 
-/// The locks that guard the streams of a link. Streams share locks, because at most one stream per thread is locked at a time.
+/// The locks that guard the streams of a link. Streams share locks, because at most one stream per thread is locked at
+/// a time.
 struct StreamLocks: ~Copyable, Sendable {
     #if DEBUG
         /// Debug builds have one lock, so that locking a second stream while a first is locked always fails.

@@ -80,7 +80,8 @@ private struct SlotKey {
     private let ports: UInt64
     private let multiplier: UInt64
 
-    /// Derives the secret from the standard library's hash seed, which is random in each process. The simulation fixes that seed.
+    /// Derives the secret from the standard library's hash seed, which is random in each process. The simulation fixes
+    /// that seed.
     init() {
         func word(_ index: Int) -> UInt64 { UInt64(truncatingIfNeeded: index.hashValue) }
         host = word(0)

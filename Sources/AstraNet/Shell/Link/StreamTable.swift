@@ -20,7 +20,8 @@ struct StreamTable {
     private var halfOpen = Deque<(key: Key, since: UInt64)>()
     private(set) var halfOpenCount = 0
     private var halfOpenKeys: Set<Key> = []
-    /// Closed streams that have unsent bytes, and failed pushed sources that wait for the client's answer (0 unsent bytes).
+    /// Closed streams that have unsent bytes, and failed pushed sources that wait for the client's answer (0 unsent
+    /// bytes).
     ///
     /// Each entry has the time of the last progress and the number of unsent bytes at that time.
     private var lingering: [Key: (since: UInt64, queued: Int)] = [:]
@@ -50,8 +51,8 @@ struct StreamTable {
         if halfOpenKeys.remove(stream.key) != nil { halfOpenCount -= 1 }
     }
 
-    /// Starts the timeout of a closed stream that has bytes waiting for credit, or of a failed pushed source that waits for the
-    /// client's answer.
+    /// Starts the timeout of a closed stream that has bytes waiting for credit, or of a failed pushed source that waits
+    /// for the client's answer.
     mutating func lingers(_ stream: Stream, since now: UInt64) {
         // A running timeout is not restarted. Otherwise a peer could extend it for ever with small amounts of credit.
         guard lingering[stream.key] == nil else { return }
@@ -101,7 +102,8 @@ struct StreamTable {
                 continue
             }
             let queued = stream.withStorage { $0.state.queued }
-            // Only 64 KiB count as progress. Otherwise a peer that grants a few bytes a minute could keep the rest for ever.
+            // Only 64 KiB count as progress. Otherwise a peer that grants a few bytes a minute could keep the rest for
+            // ever.
             if waited.queued - queued >= Int(SendWindow.initialSize) {
                 lingering[key] = (now, queued)
             } else if now - waited.since >= limits.lingerNanoseconds {
@@ -113,7 +115,8 @@ struct StreamTable {
     }
 }
 
-/// The number of streams with each host. Usually all streams are with the first host, the peer, which needs no dictionary.
+/// The number of streams with each host. Usually all streams are with the first host, the peer, which needs no
+/// dictionary.
 private struct HostCounts {
     private var first: (host: HostID, count: Int)?
     private var others: [HostID: Int] = [:]
