@@ -159,7 +159,7 @@ public final class Listener: Sendable {
             if onStream != nil { return (nil, nil) }
             guard storage.accepted.count < node.configuration.maximumBacklog else {
                 node.counters.refusedStreams.add(1, ordering: .relaxed)
-                return (.refused("\(address) has too many streams that were not taken yet"), nil)
+                return (.refused("\(address) has as many streams as it may have that were not taken yet"), nil)
             }
             storage.accepted.append(stream)
             return (.accepted, storage.waiters.popFirst())

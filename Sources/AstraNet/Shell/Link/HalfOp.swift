@@ -29,7 +29,8 @@ final class HalfOp: Sendable {
 }
 
 extension NodeCore {
-    /// Decides which link must close when bytes of a partly received op on `link` exceed the node's buffer limit.
+    /// Decides which link, if any, must close when bytes of a partly received op on `link` exceed the node's buffer
+    /// limit.
     ///
     /// Partly received ops may always use an eighth of the limit, so that a link does not close because of bytes that
     /// other links hold. Beyond that, the link whose op has the largest weight (bytes times age) closes.

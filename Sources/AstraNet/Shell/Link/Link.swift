@@ -311,7 +311,7 @@ final class Link: Sendable {
     /// Queues SERVICE or NO_SERVICE ahead of all DATA. Holds it back while the connection is full.
     ///
     /// - Parameter isPatient: whether no flush is scheduled for it. Use `true` if the announcement matters only to
-    ///   later ops of this link: it is sent with the next flush, at the latest with the next tick (1 s).
+    ///   later ops of this link: it is sent together with those, at the latest with the next tick (1 s).
     func announce(
         _ command: Command, _ name: String, at address: Address, to host: HostID = .peer, isPatient: Bool = false
     ) {

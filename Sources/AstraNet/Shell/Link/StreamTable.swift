@@ -94,7 +94,7 @@ struct StreamTable {
         {
             halfOpen.removeFirst()
             guard halfOpenKeys.contains(first.key), let stream = streams[first.key] else { continue }
-            overdue.append((stream, AstraNetError(.deadlineExceeded, "the dialer did not confirm the stream in time")))
+            overdue.append((stream, AstraNetError(.deadlineExceeded, "the dialer never confirmed the stream")))
         }
         for (key, waited) in lingering {
             guard let stream = streams[key] else {
