@@ -23,21 +23,23 @@ let package = Package(
         .library(name: "ChanservAstraNet", targets: ["ChanservAstraNet"]),
         .library(name: "ChanservHost", targets: ["ChanservHost"]),
         .library(name: "ChanservPlugin", targets: ["ChanservPlugin"]),
-        .library(name: "Echo", type: .dynamic, targets: ["Echo"]),
-        .library(name: "Exec", type: .dynamic, targets: ["Exec"]),
-        .library(name: "Files", type: .dynamic, targets: ["Files"]),
-        .library(name: "Load", type: .dynamic, targets: ["Load"]),
-        .library(name: "SQLite", type: .dynamic, targets: ["SQLite"]),
-        .library(name: "Ticker", type: .dynamic, targets: ["Ticker"]),
+        // The sample plugins. Their names must not collide with products of other packages; scripts/run installs them as libEcho.so
+        // and so on.
+        .library(name: "ChanservEcho", type: .dynamic, targets: ["ChanservEcho"]),
+        .library(name: "ChanservExec", type: .dynamic, targets: ["ChanservExec"]),
+        .library(name: "ChanservFiles", type: .dynamic, targets: ["ChanservFiles"]),
+        .library(name: "ChanservLoad", type: .dynamic, targets: ["ChanservLoad"]),
+        .library(name: "ChanservSQLite", type: .dynamic, targets: ["ChanservSQLite"]),
+        .library(name: "ChanservTicker", type: .dynamic, targets: ["ChanservTicker"]),
     ],
     dependencies: [
-        .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
-        .package(url: "https://github.com/apple/swift-collections", exact: "1.6.0"),
-        .package(url: "https://github.com/apple/swift-crypto", exact: "4.5.2"),
-        .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
-        .package(url: "https://github.com/apple/swift-nio", exact: "2.101.2"),
-        .package(url: "https://github.com/swift-server/swift-service-lifecycle", exact: "2.13.0"),
-        .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", exact: "0.2.0"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+        .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
     ],
     targets: [
         // The network: the AstraNet multiplexer, a library of its own.
@@ -63,23 +65,23 @@ let package = Package(
             cSettings: [.enableWarning("all"), .enableWarning("extra"), .treatAllWarnings(as: .error)]),
         .target(name: "ChanservPlugin", dependencies: ["CChanservPlugin"], swiftSettings: strict),
         .target(
-            name: "Echo", dependencies: ["CChanservPlugin"], path: "Plugins/Echo", publicHeadersPath: ".",
+            name: "ChanservEcho", dependencies: ["CChanservPlugin"], path: "Plugins/Echo", publicHeadersPath: ".",
             cSettings: strictC),
         .target(
-            name: "Exec", dependencies: ["CChanservPlugin", "ChanservPlugin", "CProcess"], path: "Plugins/Exec",
+            name: "ChanservExec", dependencies: ["CChanservPlugin", "ChanservPlugin", "CProcess"], path: "Plugins/Exec",
             swiftSettings: strict),
         .target(
-            name: "Files", dependencies: ["CChanservPlugin"], path: "Plugins/Files", publicHeadersPath: ".",
+            name: "ChanservFiles", dependencies: ["CChanservPlugin"], path: "Plugins/Files", publicHeadersPath: ".",
             cSettings: strictC),
         .target(
-            name: "Load", dependencies: ["CChanservPlugin"], path: "Plugins/Load", publicHeadersPath: ".",
+            name: "ChanservLoad", dependencies: ["CChanservPlugin"], path: "Plugins/Load", publicHeadersPath: ".",
             cSettings: strictC),
         .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
         .target(
-            name: "SQLite", dependencies: ["CChanservPlugin", "CSQLite"], path: "Plugins/SQLite",
+            name: "ChanservSQLite", dependencies: ["CChanservPlugin", "CSQLite"], path: "Plugins/SQLite",
             publicHeadersPath: ".", cSettings: strictC, linkerSettings: [.linkedLibrary("sqlite3")]),
         .target(
-            name: "Ticker", dependencies: ["CChanservPlugin", "ChanservPlugin"], path: "Plugins/Ticker",
+            name: "ChanservTicker", dependencies: ["CChanservPlugin", "ChanservPlugin"], path: "Plugins/Ticker",
             swiftSettings: strict),
 
         // The host and its command line.
@@ -108,8 +110,25 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],
-            // scripts/embed puts them into EmbeddedFiles.swift.
+            // EmbedFiles compiles them in.
             exclude: ["Plugin/Templates"],
+            swiftSettings: strict, plugins: ["EmbedFilesPlugin"]),
+        // The build tool that generates the dictionaries of files which the command writes.
+        .executableTarget(name: "EmbedFiles", swiftSettings: strict),
+        .plugin(
+            name: "EmbedFilesPlugin", capability: .buildTool(), dependencies: ["EmbedFiles"],
+            path: "Sources/EmbedFilesPlugin"),
+
+        // The examples of the documentation, compiled with the package.
+        .executableTarget(
+            name: "PostRequestExample", dependencies: ["AstraNet", "Chanserv", "ChanservAstraNet"],
+            path: "Examples/PostRequest", swiftSettings: strict),
+        .executableTarget(
+            name: "ServeRequestsExample",
+            dependencies: ["AstraNet", "Chanserv", "ChanservAstraNet", lifecycle, logging],
+            path: "Examples/ServeRequests", swiftSettings: strict),
+        .executableTarget(
+            name: "DialStreamExample", dependencies: ["AstraNet", nioCore], path: "Examples/DialStream",
             swiftSettings: strict),
 
         // What several test targets use: programs as processes, plugins compiled from C.

@@ -112,11 +112,11 @@ unpack_package() {
 # `swift build` in the repository, from wherever this was called.
 swift_build() { swift build --package-path "$root" "$@"; }
 
-# The sample plugins, by the names of their products.
+# The sample plugins. The product of Echo is ChanservEcho, and scripts/run installs it as libEcho.so.
 readonly plugins=(Echo Exec Files Load SQLite Ticker)
 
 # Builds what users run: the command and the plugins, optimised, without anything that only tests need.
 build_release() {
     local product
-    for product in chanserv "${plugins[@]}"; do swift_build -c release --product "$product"; done
+    for product in chanserv "${plugins[@]/#/Chanserv}"; do swift_build -c release --product "$product"; done
 }

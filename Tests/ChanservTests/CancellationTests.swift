@@ -3,9 +3,9 @@ import Testing
 
 @testable import Chanserv
 
-/// Whatever is given up is freed at once at both ends, and nothing else is.
+/// Cancelling a request or a source releases it at once at both ends and affects no other.
 @Suite(.timeLimit(.minutes(5))) struct CancellationTests {
-    /// Takes an iterator from task to task. `@unchecked Sendable`: each waits for the one before to end.
+    /// Passes an iterator from task to task. `@unchecked Sendable`: each task starts after the previous one has ended.
     private final class Reader: @unchecked Sendable {
         private var frames: ReceivedFrames.Iterator
 
@@ -14,7 +14,7 @@ import Testing
         func next() async throws -> ReceivedFrame? { try await frames.next() }
     }
 
-    /// Three sources: `0` and `2` endless, `1` of 200 frames.
+    /// Serves three sources: `0` sends frames without end, `1` has 200 frames, `2` never sends a frame.
     private func three(_ journal: Journal, _ delivery: Delivery) async throws -> Pair {
         try await Pair(over: delivery) { _ in
             SourceList([
@@ -26,7 +26,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aCancelledSourceIsPolledNoMoreAndItsSiblingsGoOn(over delivery: Delivery) async throws {
+    func `a cancelled source is no longer polled and the other sources continue`(over delivery: Delivery) async throws {
         let journal = Journal()
         let pair = try await three(journal, delivery)
         let sources = try await pair.post().collect()
@@ -47,7 +47,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func leavingALoopFreesTheSource(over delivery: Delivery) async throws {
+    func `leaving the loop over its frames cancels a source`(over delivery: Delivery) async throws {
         let journal = Journal()
         let pair = try await three(journal, delivery)
         let sources = try await pair.post().collect()
@@ -61,7 +61,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func droppingASourceFreesItWhetherOrNotItWasRead(over delivery: Delivery) async throws {
+    func `dropping a source releases it, whether it was read or not`(over delivery: Delivery) async throws {
         let journal = Journal()
         let pair = try await three(journal, delivery)
         do {
@@ -77,10 +77,10 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aSourceReadsOnAfterItsSourcesWereDropped(over delivery: Delivery) async throws {
+    func `a source stays readable after its request was dropped`(over delivery: Delivery) async throws {
         let journal = Journal()
         let pair = try await Pair(over: delivery) { _ in
-            // The server alone holds it: wherever in the listing it stops, the stream is freed and says so.
+            // Only the server holds this stream. When the listing stops, the stream is released and reports it.
             AsyncThrowingStream<Source, any Error> { feed in
                 feed.onTermination = { _ in journal.add("listing over") }
                 feed.yield(Source(header: "", frames: (0..<500).map { _ in [UInt8](repeating: 1, count: 1000) }))
@@ -88,7 +88,7 @@ import Testing
             }
         }
         let source = try await pair.post().first()
-        // Nobody holds the sources any more, so the server stops listing and sending what was not handed out.
+        // The client has dropped the request, so the server stops the listing and ends the sources that were not taken.
         try await journal.wait(for: "listing over")
         let frames = try await source.frames.collect()
         #expect(frames.count == 500)
@@ -99,7 +99,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func cancellingTheSourcesEndsAWaitForOne(over delivery: Delivery) async throws {
+    func `cancelling a request ends a wait for its next source`(over delivery: Delivery) async throws {
         let (stream, feed) = AsyncThrowingStream<Source, any Error>.makeStream()
         defer { feed.finish() }
         let journal = Journal()
@@ -117,7 +117,9 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aCancelledTaskWaitsNoLongerAndTheSourceCanBeReadOn(over delivery: Delivery) async throws {
+    func `cancelling a task ends its wait for a frame and the source stays readable`(
+        over delivery: Delivery
+    ) async throws {
         let (stream, feed) = AsyncThrowingStream<String, any Error>.makeStream()
         let pair = try await Pair(over: delivery) { _ in SourceList([Source(header: "", frames: stream)]) }
         let source = try await pair.post().first()
@@ -125,7 +127,7 @@ import Testing
         feed.yield("first")
         _ = try await reader.next()
         for _ in 0..<50 {
-            // A task that is cancelled while it waits, or before: no frame is lost by it.
+            // The task is cancelled before or during its wait. No frame may get lost.
             let waiting = Task { await failure { try await reader.next() } }
             waiting.cancel()
             #expect(await waiting.value?.code == .cancelled)
@@ -136,7 +138,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aClientThatLeavesWhileTheFunctionWorksCancelsIt(over delivery: Delivery) async throws {
+    func `a client that leaves cancels the running source function`(over delivery: Delivery) async throws {
         let journal = Journal()
         let pair = try await Pair(over: delivery) { _ in
             journal.add("asked")
@@ -152,23 +154,23 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aPeerThatJustClosesASourceEndsItsProducer(over delivery: Delivery) async throws {
+    func `a peer that closes the stream of a source ends its producer`(over delivery: Delivery) async throws {
         let journal = Journal()
         let pair = try await Pair(over: delivery) { _ in
             SourceList([Source(header: "", producer: TestProducer.silent(journal))])
         }
-        let master = try await pair.network.client.dial("svc", deadline: .soon)
+        let master = try await pair.network.client.dial("svc", deadline: .testDeadline)
         try await master.write(ByteBuffer(repeating: 0, count: 8), deadline: nil)
         var decoder = FrameDecoder(decompresses: false)
         var name: String?
-        while name == nil, let bytes = try await master.read(deadline: .soon) {
+        while name == nil, let bytes = try await master.read(deadline: .testDeadline) {
             decoder.append(bytes)
             while let frame = try decoder.next() { name = String(buffer: frame) }
         }
         master.close()
         let uuid = try #require(name)
         #expect(uuid.count == 36 && Array(uuid)[14] == "4")
-        let connection = try await pair.network.client.dial(uuid, deadline: .soon)
+        let connection = try await pair.network.client.dial(uuid, deadline: .testDeadline)
         try await journal.wait(for: "source polled")
         connection.close()
         try await journal.wait(for: "source closed")

@@ -3,7 +3,7 @@ import Testing
 
 @testable import Chanserv
 
-/// Every option of the client does what its comment says.
+/// Each option of `Client.Configuration` has its documented effect.
 @Suite(.timeLimit(.minutes(5))) struct ClientOptionTests {
     private let journal = Journal()
 
@@ -15,7 +15,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func noMoreSourcesAreFetchedAheadThanTheSourceBuffer(over delivery: Delivery) async throws {
+    func `the client fetches at most sourceBuffer sources ahead`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery, client: configuration { $0.sourceBuffer = 3 }) { [journal] _ in
             SourceList((0..<50).map { Source(header: "", producer: TestProducer.endless(journal, "\($0)")) })
         }
@@ -23,7 +23,7 @@ import Testing
         var held: [ReceivedSource] = []
         for index in 0..<20 {
             held.append(try #require(try await sources.next()))
-            // The one taken and three ahead; one more is announced, and waits for room undialled.
+            // One source taken and three ahead. One more is announced, but not dialled before there is room.
             #expect(pair.service.counters.sourcesOpen <= index + 1 + 3)
         }
         try await journal.wait(for: "22 polled")
@@ -31,7 +31,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aServerThatAnnouncesNothingIsGivenUpAfterTheMasterReadTimeout(over delivery: Delivery) async throws {
+    func `a request without announcements fails at the master read timeout`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery, client: configuration { $0.masterReadTimeout = .milliseconds(20) }) {
             [journal] _ in
             do { try await never() } catch { journal.add("function cancelled") }
@@ -45,7 +45,7 @@ import Testing
         #expect(await pair.idle() == 0)
     }
 
-    @Test func aServerThatDoesNotTakeTheRequestIsGivenUpAfterTheMasterWriteTimeout() async throws {
+    @Test func `a request that the server does not read fails at the master write timeout`() async throws {
         let network = InMemoryMultiplexer(window: 10)
         let listener = try network.listen("svc")
         let client = Client(
@@ -59,7 +59,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aSourceThatIsSilentTooLongIsGivenUpAfterTheFrameReadTimeout(over delivery: Delivery) async throws {
+    func `a source without frames fails at the frame read timeout`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery, client: configuration { $0.frameReadTimeout = .milliseconds(20) }) {
             [journal] _ in
             SourceList([
@@ -82,7 +82,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func whatThisSideCancelsIsNoError(over delivery: Delivery) async throws {
+    func `a cancellation by the client is not reported as an error`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery, client: configuration { _ in }) { [journal] _ in
             SourceList([Source(header: "", producer: TestProducer.silent(journal))])
         }

@@ -3,11 +3,11 @@ import Testing
 
 @testable import Chanserv
 
-/// Large payloads that are compressed piece by piece.
+/// Compression of large payloads in pieces.
 @Suite struct CompressedPiecesTests {
     private struct Compressed {
         var block: [UInt8]
-        /// How many pieces it was made in.
+        /// The number of pieces in which the payload was compressed.
         var pieces: Int
     }
 
@@ -27,7 +27,7 @@ import Testing
         return length == nil ? nil : Compressed(block: block, pieces: pieces)
     }
 
-    /// With LZ4's own function, which checks every byte.
+    /// Decompresses with the bounds-checked function of LZ4.
     private static func decompress(_ block: [UInt8], to size: Int) -> [UInt8] {
         [UInt8](unsafeUninitializedCapacity: size) { target, count in
             let length = block.withUnsafeBytes { block in
@@ -53,10 +53,10 @@ import Testing
         }
     }
 
-    /// What is in a payload, made of stretches of so many bytes.
+    /// The kinds of content that payloads consist of.
     enum Stretch: CaseIterable {
         case zeros, random, words
-        /// What comes again, but not within the reach of a piece's end.
+        /// Content that repeats every 20,000 bytes. A piece can end only at a repetition within 8,192 bytes.
         case farRepeats
 
         func bytes(_ count: Int, _ random: inout Random) -> [UInt8] {
@@ -77,7 +77,7 @@ import Testing
     }
 
     @Test(arguments: Stretch.allCases)
-    func aPayloadOfAnySizeIsOneBlockThatGivesItBack(of stretch: Stretch) throws {
+    func `a payload of any size is compressed to one block that decompresses to it`(of stretch: Stretch) throws {
         let piece = CompressedPieces.minimum / 2
         let sizes = [
             2 * piece, 2 * piece + 3, 2 * piece + 4, 2 * piece + 5, 3 * piece - 1, 3 * piece + 9, 1 << 20,
@@ -91,7 +91,7 @@ import Testing
         }
     }
 
-    @Test func payloadsOfAllKindsOfStretchesGiveBackWhatTheyWere() throws {
+    @Test func `payloads of mixed content decompress to the original`() throws {
         for seed in 1...150 as ClosedRange<UInt64> {
             var random = Random(seed: seed)
             var payload: [UInt8] = []
@@ -106,16 +106,17 @@ import Testing
         }
     }
 
-    @Test func othersHaveTheProcessorBetweenThePiecesOfWhatTakesLong() throws {
+    @Test func `a compressible payload is compressed in several pieces`() throws {
         var random = Random(seed: 1)
         let payload = Stretch.words.bytes(1 << 20, &random)
         let compressed = try #require(Self.compress(payload))
-        // Where the four bytes behind a piece were not there before, it is twice as long: more often here than in most text.
+        // A piece is longer if the four bytes after it do not occur shortly before. Here that is more frequent than in
+        // most text.
         #expect((3...8).contains(compressed.pieces))
         #expect(Double(compressed.block.count) < Double(Self.lengthInOnePiece(payload)) * 1.03)
     }
 
-    @Test func whatDoesNotRepeatIsOnePieceAndNoLarger() throws {
+    @Test func `an incompressible payload is one piece of the same size as one LZ4 call makes`() throws {
         var random = Random(seed: 2)
         let payload = Stretch.random.bytes(1 << 20, &random)
         let compressed = try #require(Self.compress(payload))
@@ -123,7 +124,7 @@ import Testing
         #expect(compressed.block.count == Self.lengthInOnePiece(payload))
     }
 
-    @Test func aBlockThatIsTooSmallIsNotWrittenBeyond() throws {
+    @Test func `compression into a buffer that is too small returns nil`() throws {
         var random = Random(seed: 3)
         let payload = Stretch.words.bytes(400_000, &random)
         let whole = try #require(Self.compress(payload)).block.count

@@ -4,11 +4,11 @@ import Testing
 
 @testable import Chanserv
 
-/// What holds however sources are delivered.
+/// Behaviour that does not depend on how sources are delivered.
 @Suite(.timeLimit(.minutes(5))) struct DeliveryTests {
     private let journal = Journal()
 
-    // MARK: What the server is told
+    // MARK: Context of a request
 
     @Test(arguments: Delivery.allCases)
     func `deadline, tags and trace parent reach the source function`(over delivery: Delivery) async throws {
@@ -28,7 +28,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func `a request without tags and deadline has none`(over delivery: Delivery) async throws {
+    func `a request without tags and deadline has an empty context`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery) { request in
             let context = request.context
             #expect(request.tags.isEmpty && context.deadline == nil && context.traceParent == nil)
@@ -54,7 +54,7 @@ import Testing
     }
 
     @Test(arguments: [Delivery.pushed, .named])
-    func `tags that are too long for a request are refused before it is sent`(over delivery: Delivery) async throws {
+    func `tags that exceed a dial block are refused before the request is sent`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery) { _ in SourceList([]) }
         let error = await failure { try await pair.post(tags: [.meta: String(repeating: "x", count: 5_000)]) }
         #expect(error?.code == .limitReached)
@@ -78,7 +78,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func `many large headers arrive in their order`(over delivery: Delivery) async throws {
+    func `large headers arrive in order`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery) { _ in
             SourceList(
                 (0..<40).map { Source(header: [UInt8](repeating: UInt8($0), count: 300_000 + $0), frames: ["\($0)"]) })
@@ -95,7 +95,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func `large first frames arrive whole, and few are made before they are asked for`(
+    func `large first frames arrive whole, and few are produced before the client takes their sources`(
         over delivery: Delivery
     ) async throws {
         let frame = ByteBuffer(bytes: Payloads.make(.random, 2 << 20))
@@ -118,7 +118,7 @@ import Testing
             #expect(frames.count == 1 && frames[0].count == frame.readableBytes)
             index += 1
             guard delivery == .pushed else { continue }
-            // Sixteen may begin beyond the one that reaches the limit of what is not taken.
+            // Sixteen sources may begin besides the one that reaches the limit of unaccepted bytes.
             #expect(journal.all.count { $0.hasSuffix("polled") } <= index + 18)
         }
         #expect(index == 60)
@@ -128,7 +128,7 @@ import Testing
     // MARK: Backpressure
 
     @Test(arguments: Delivery.allCases)
-    func `a source that is not taken or not read holds back only itself`(over delivery: Delivery) async throws {
+    func `a source that is not accepted or not read blocks no other source`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery) { [journal] _ in
             SourceList([
                 Source(header: "unread", producer: TestProducer.endless(journal, "unread")),
@@ -141,7 +141,7 @@ import Testing
         let unread = try #require(try await sources.next())
         let read = try #require(try await sources.next())
         #expect(try await read.frames.collect().count == 2_000)
-        // Ten megabytes were read meanwhile, and the others have sent what their windows and a batch or two hold.
+        // Ten megabytes were read. The other sources have sent at most their windows and a batch or two.
         #expect(pair.service.counters.bytes < 2_000 * 5_008 + 2 * 1_000_000)
         var frames = unread.frames.makeAsyncIterator()
         for _ in 0..<1_000 { #expect(try await frames.next()?.count == 1_000) }
@@ -156,7 +156,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func `a client that takes no source holds the listing back`(over delivery: Delivery) async throws {
+    func `the listing pauses while the client takes no source`(over delivery: Delivery) async throws {
         var configuration = Client.Configuration()
         configuration.sourceBuffer = 4
         let pair = try await Pair(over: delivery, client: configuration) { [journal] _ in
@@ -169,7 +169,7 @@ import Testing
             }
         }
         let posted = try await pair.post()
-        // Those that may be offered, and the next one, which waits. Names are announced while the stream takes them.
+        // The sources that may be offered, and the next one, which waits. Named sources only need room on the stream.
         try await journal.wait(for: "listed", times: 5)
         if delivery == .pushed { #expect(pair.service.counters.sourcesTotal == 4) }
         var index = 0
@@ -183,7 +183,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func `no more sources wait for the client than the server allows`(over delivery: Delivery) async throws {
+    func `at most maxUnacceptedSources sources wait for the client`(over delivery: Delivery) async throws {
         var configuration = Server.Configuration()
         configuration.maxUnacceptedSources = 3
         let pair = try await Pair(over: delivery, configuration) { _ in
@@ -199,7 +199,7 @@ import Testing
         #expect(await pair.idle() == 0)
     }
 
-    @Test func `a pushed source that is not taken in time fails by itself`() async throws {
+    @Test func `a pushed source that is not accepted in time fails alone`() async throws {
         var configuration = Server.Configuration()
         configuration.chanAcceptTimeout = .milliseconds(50)
         configuration.onChanError = { [journal] in journal.add("\($0.code)") }
@@ -225,7 +225,7 @@ import Testing
     // MARK: Ends
 
     @Test(arguments: Delivery.allCases)
-    func `a request that is dropped unread frees all its sources`(over delivery: Delivery) async throws {
+    func `dropping an unread request releases all its sources`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery) { [journal] _ in
             SourceList((0..<20).map { _ in Source(header: "", producer: TestProducer.endless(journal)) })
         }
@@ -235,7 +235,7 @@ import Testing
             withExtendedLifetime(posted) {}
         }
         #expect(await pair.idle() == 0)
-        // Each one that was added, and the one that was about to be.
+        // Every added source was closed, and possibly one that was about to be added.
         let (closed, total) = (journal.count("source closed"), pair.service.counters.sourcesTotal)
         #expect((total...total + 1).contains(closed) || delivery != .pushed, "\(closed) of \(total)")
         #expect(pair.service.counters.failures == 0 && pair.network.names == ["svc"])
@@ -277,7 +277,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func `open requests beyond the limit are refused as busy, and room makes room`(
+    func `requests beyond maxOpenRequests are refused as busy until an open one ends`(
         over delivery: Delivery
     ) async throws {
         var configuration = Server.Configuration()
@@ -299,7 +299,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func `errors of sources arrive behind their frames, and say what happened`(over delivery: Delivery) async throws {
+    func `the error of a source arrives after its frames, with its message`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery) { _ in
             SourceList(
                 (0..<30).map { index in
@@ -311,7 +311,7 @@ import Testing
                         })
                 })
         }
-        // All are taken first: what they failed with waits for whoever reads.
+        // The client takes all sources first. Their errors wait until it reads them.
         let sources = try await pair.post().collect()
         #expect(sources.count == 30)
         for (index, source) in sources.enumerated() {
@@ -325,7 +325,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func `a lost network ends everything at both ends`(over delivery: Delivery) async throws {
+    func `a lost connection ends requests and sources at both ends`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery) { [journal] request in
             if request.body.readableBytes > 0 { try await never() }
             return SourceList((0..<10).map { _ in Source(header: "", producer: TestProducer.endless(journal)) })
@@ -373,7 +373,7 @@ import Testing
         try await pair.network.expectNothingLeft()
     }
 
-    /// Posts a request and gives it up at some point, in one of the ways there are.
+    /// Posts a request and gives it up at a random point, in one of four ways.
     private static func postAndLeave(_ pair: Pair, _ random: inout Random) async throws {
         let posted = try await pair.post([UInt8](repeating: 0, count: Int(random.next() >> 33) % 50))
         let taken = Int(random.next() >> 33) % 8

@@ -4,9 +4,9 @@ import Testing
 
 @testable import Chanserv
 
-/// A request that is sent along with the dial, and one that is too large for it.
+/// Requests whose body is sent with the dial, and requests whose body is too large for that.
 @Suite struct EagerRequestTests {
-    /// Counts the requests that are sent along with their dial.
+    /// Records for each dial whether the body was sent with it.
     private struct Counting: Multiplexer {
         let inner: any Multiplexer
         let sent = NIOLockedValueBox<[Bool]>([])
@@ -33,7 +33,7 @@ import Testing
         }
     }
 
-    /// Calls `body` with a client of a server that answers with the request, unless it is told otherwise.
+    /// Calls `body` with a client of a server that runs `answer`. By default the server echoes the request.
     private func echoing(
         _ answer: @escaping SourceFunc = { SourceList([Source(header: "h", frames: [$0.body])]) },
         _ body: (Client, Counting) async throws -> Void
@@ -50,17 +50,17 @@ import Testing
     }
 
     @Test(arguments: [0, 1, 59_992, 59_993, 65_528, 65_536, 1_000_000])
-    func everySizeArrivesWhole(size: Int) async throws {
+    func `a body of any size arrives whole and is sent with the dial up to 59,992 bytes`(size: Int) async throws {
         try await echoing { client, network in
             let request = (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31) }
             let source = try await client.lookupAndPost("svc", body: request).first()
             #expect(try await source.frames.collect() == [request])
-            // The length before the body counts as well.
+            // The 8 bytes of the frame length count too.
             #expect(network.sent.withLockedValue { $0 } == [size <= 59_992])
         }
     }
 
-    @Test func aShortAnswerThatFailsComesWithWhatWasSentBefore() async throws {
+    @Test func `frames of a short answer arrive before its error`() async throws {
         let failing: SourceFunc = { _ in
             SourceList([
                 Source(
@@ -72,7 +72,7 @@ import Testing
             ])
         }
         try await echoing(failing) { client, _ in
-            // All of it often comes in one piece with the acceptance of the dial. After ten the service would pause.
+            // Often the whole answer arrives in one read with the SYN. Ten failures in a row would withdraw the name.
             for _ in 0..<8 {
                 var frames = try await client.lookupAndPost("svc", body: "").first().frames.makeAsyncIterator()
                 #expect(try await frames.next()?.string == "before")
@@ -81,24 +81,24 @@ import Testing
         }
     }
 
-    @Test func whoSendsNothingAlongLeavesItToTheCaller() async throws {
+    @Test func `a multiplexer that sends no body with the dial leaves that to the caller`() async throws {
         let network = InMemoryMultiplexer()
         let listener = try network.listen("svc")
         let (connection, isSent) = try await network.dial(
-            "svc", DialOptions(first: ByteBuffer(string: "x")), deadline: .soon)
+            "svc", DialOptions(first: ByteBuffer(string: "x")), deadline: .testDeadline)
         #expect(!isSent)
         connection.close()
         let accepted = try await listener.accept()
-        #expect(try await accepted.read(deadline: .soon) == nil)
+        #expect(try await accepted.read(deadline: .testDeadline) == nil)
         accepted.close()
         listener.close()
     }
 
-    @Test func aRequestNobodyOffersToAnswerIsNotFound() async throws {
+    @Test func `a request for a name that is not offered fails as not found`() async throws {
         try await echoing { client, _ in
-            var impatient = client.configuration
-            impatient.dialTimeout = .milliseconds(50)
-            let client = Client(multiplexer: client.multiplexer, configuration: impatient)
+            var configuration = client.configuration
+            configuration.dialTimeout = .milliseconds(50)
+            let client = Client(multiplexer: client.multiplexer, configuration: configuration)
             #expect(await failure { try await client.lookupAndPost("other", body: "x") }?.code == .notFound)
         }
     }

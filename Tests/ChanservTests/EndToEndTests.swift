@@ -5,7 +5,7 @@ import Testing
 
 @Suite(.timeLimit(.minutes(5))) struct EndToEndTests {
     @Test(arguments: [false, true])
-    func everyPayloadArrivesAsItWasSent(compression: Bool) async throws {
+    func `payloads of every kind and size arrive unchanged`(compression: Bool) async throws {
         var configuration = Server.Configuration()
         configuration.compression = compression
         let pair = try await Pair(configuration) { request in
@@ -26,9 +26,10 @@ import Testing
         #expect(pair.network.names == ["svc"])
     }
 
-    /// The mark means nothing on a master stream: a peer would take the wrapping for the payload.
+    /// The lz4 mark has no meaning on a master stream: a peer would take a compressed block for the payload
+    /// (docs/protocol.md §5).
     @Test(arguments: Payloads.Kind.allCases)
-    func bodiesAndHeadersAreNeverCompressed(kind: Payloads.Kind) async throws {
+    func `bodies and headers are never compressed`(kind: Payloads.Kind) async throws {
         let payload = Payloads.make(kind, 5_000)
         var configuration = Server.Configuration()
         configuration.compression = true
@@ -42,7 +43,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aRequestKnowsItsBodyItsNameAndWhereItCameFrom(over delivery: Delivery) async throws {
+    func `a request has its body, its vAddr and the addresses of its connection`(over delivery: Delivery) async throws {
         let network = delivery == .memory ? "memory" : "astranet"
         let pair = try await Pair(over: delivery) { request in
             #expect(request.meta.remoteNetwork == network && request.meta.localNetwork == network)
@@ -58,14 +59,14 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aRequestWithoutSourcesEndsWell(over delivery: Delivery) async throws {
+    func `a request without sources ends without an error`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery) { _ in SourceList([]) }
         let sources = try await pair.post().collect()
         #expect(sources.isEmpty)
     }
 
     @Test(arguments: Delivery.allCases)
-    func sourcesComeInTheirOrderAndEmptyOnesEndAtOnce(over delivery: Delivery) async throws {
+    func `sources arrive in order, and a source may have no frames`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery) { _ in
             SourceList((0..<500).map { Source(header: "\($0)", frames: [[UInt8]](repeating: [1], count: $0 % 3)) })
         }
@@ -80,7 +81,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func framesOfAnAsyncSequenceArriveAsTheyCome(over delivery: Delivery) async throws {
+    func `frames of an async sequence arrive as it yields them`(over delivery: Delivery) async throws {
         let (stream, feed) = AsyncThrowingStream<String, any Error>.makeStream()
         let pair = try await Pair(over: delivery) { _ in SourceList([Source(header: "", frames: stream)]) }
         let source = try await pair.post().first()
@@ -98,7 +99,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func sourcesMayComeWithTime(over delivery: Delivery) async throws {
+    func `sources arrive as the source function yields them`(over delivery: Delivery) async throws {
         let (stream, feed) = AsyncThrowingStream<Source, any Error>.makeStream()
         let pair = try await Pair(over: delivery) { _ in stream }
         var sources = try await pair.post().makeAsyncIterator()
@@ -114,7 +115,7 @@ import Testing
         #expect(end == nil)
     }
 
-    @Test func aFrameOfManyWindowsStreamsThroughASmallOne() async throws {
+    @Test func `a frame larger than the window arrives whole`() async throws {
         let payload = Payloads.make(.random, 1 << 20)
         let pair = try await Pair(window: 1000) { _ in
             SourceList([Source(header: payload, frames: [payload, payload])])
@@ -126,7 +127,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func batchesHoldWhatIsAtHandUpToTheFrameBuffer(over delivery: Delivery) async throws {
+    func `nextBatch returns at most frameBuffer frames`(over delivery: Delivery) async throws {
         var configuration = Client.Configuration()
         configuration.frameBuffer = 10
         let pair = try await Pair(over: delivery, client: configuration) { _ in
@@ -144,7 +145,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func tenThousandSourcesInOneRequest(over delivery: Delivery) async throws {
+    func `one request delivers 10,000 sources`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery) { _ in
             SourceList((0..<10_000).map { Source(header: "\($0)", frames: ["a\($0)", "b\($0)"]) })
         }
@@ -160,7 +161,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aHundredRequestsAtOnceOfAHundredSourcesEach(over delivery: Delivery) async throws {
+    func `a hundred concurrent requests deliver a hundred sources each`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery) { request in
             let body = String(buffer: request.body)
             return SourceList((0..<100).map { Source(header: "\($0)", frames: ["\(body)/\($0)"]) })
@@ -184,7 +185,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aSourceNobodyReadsHoldsUpNoOther(over delivery: Delivery) async throws {
+    func `a source that is not read blocks no other source`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery) { _ in
             SourceList(
                 (0..<3).map { index in

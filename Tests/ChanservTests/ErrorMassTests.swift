@@ -14,7 +14,7 @@ import Testing
         return ticket
     }
 
-    /// A mass of limit 3 in each state, with the ticket of a request let through there, or the last one before.
+    /// An error mass with limit 3 in the named state, and the ticket of the last request that it admitted.
     private func mass(_ name: String) throws -> (ErrorMass, ErrorMass.Ticket) {
         var mass = ErrorMass(limit: 3, pause: .seconds(10), maxPause: .seconds(60))
         var last = try ticket(&mass)
@@ -27,7 +27,7 @@ import Testing
         return (mass, last)
     }
 
-    @Test func failuresInARowUpToTheLimitWithdraw() throws {
+    @Test func `failures in a row up to the limit withdraw the service`() throws {
         var mass = ErrorMass()
         let request = try ticket(&mass)
         for count in 1..<10 {
@@ -38,7 +38,7 @@ import Testing
         #expect(mass.state == .withdrawn(until: at(30)))
     }
 
-    @Test func oneSuccessClearsTheMass() throws {
+    @Test func `one success clears the error mass`() throws {
         var mass = ErrorMass(limit: 3)
         let request = try ticket(&mass)
         for _ in 0..<5 {
@@ -49,7 +49,7 @@ import Testing
         }
     }
 
-    @Test func whoIsExhaustedWithdrawsAtTheFirstFailure() throws {
+    @Test func `an exhausted service withdraws at once`() throws {
         var mass = ErrorMass(limit: 3, pause: .seconds(10), maxPause: .seconds(60))
         _ = try ticket(&mass)
         #expect(mass.exhausted(now: at(0)) == .withdraw(until: at(10), mass: 3))
@@ -60,7 +60,7 @@ import Testing
         #expect(never.exhausted(now: at(0)) == .doNothing)
     }
 
-    @Test func aLimitOfZeroNeverWithdraws() throws {
+    @Test func `a limit of zero never withdraws`() throws {
         var mass = ErrorMass(limit: 0)
         let request = try ticket(&mass)
         for _ in 0..<1000 { #expect(mass.failed(request, now: at(0)) == .doNothing) }
@@ -68,7 +68,9 @@ import Testing
         #expect(mass.state == .serving && mass.mass == 0)
     }
 
-    @Test func everyStateAnswersARequest() throws {
+    @Test func `a withdrawn or probing service refuses requests, and the first one after the pause is the probe`()
+        throws
+    {
         for (name, serves, probe) in [
             ("serving", true, false), ("withdrawn", false, false), ("awaitingProbe", true, true),
             ("probing", false, false),
@@ -81,7 +83,7 @@ import Testing
         }
     }
 
-    @Test func everyStateTakesASuccess() throws {
+    @Test func `only the success of the probe restores the service`() throws {
         for (name, action, state) in [
             ("serving", ErrorMass.Action.doNothing, ErrorMass.State.serving),
             ("withdrawn", .doNothing, .withdrawn(until: at(10))),
@@ -93,7 +95,7 @@ import Testing
         }
     }
 
-    @Test func everyStateTakesAFailureOfARequest() throws {
+    @Test func `one failed request withdraws the service only if it is the probe`() throws {
         for (name, action, state) in [
             ("serving", ErrorMass.Action.doNothing, ErrorMass.State.serving),
             ("withdrawn", .doNothing, .withdrawn(until: at(10))), ("awaitingProbe", .doNothing, .awaitingProbe),
@@ -105,7 +107,7 @@ import Testing
         }
     }
 
-    @Test func everyStateTakesAFailureOfTheServiceItself() throws {
+    @Test func `a failure of the service itself withdraws it while it awaits or runs a probe`() throws {
         for (name, action) in [
             ("serving", ErrorMass.Action.doNothing), ("withdrawn", .doNothing),
             ("awaitingProbe", .withdraw(until: at(31), mass: 4)), ("probing", .withdraw(until: at(31), mass: 4)),
@@ -115,7 +117,7 @@ import Testing
         }
     }
 
-    @Test func everyStateTakesAResultThatSaysNothing() throws {
+    @Test func `an undecided probe is repeated, and other undecided requests change nothing`() throws {
         for (name, action, state) in [
             ("serving", ErrorMass.Action.doNothing, ErrorMass.State.serving),
             ("withdrawn", .doNothing, .withdrawn(until: at(10))), ("awaitingProbe", .doNothing, .awaitingProbe),
@@ -127,7 +129,7 @@ import Testing
         }
     }
 
-    @Test func everyStateLetsTimePass() throws {
+    @Test func `a tick announces the service after its pause and restores it after the probe time`() throws {
         for (name, early, late) in [
             ("serving", ErrorMass.Action.doNothing, ErrorMass.Action.doNothing), ("withdrawn", .doNothing, .announce),
             ("awaitingProbe", .doNothing, .doNothing), ("probing", .doNothing, .restore),
@@ -138,7 +140,7 @@ import Testing
         }
     }
 
-    @Test func everyStateIsReconfigured() throws {
+    @Test func `reconfiguring keeps the state unless the new limit is zero`() throws {
         for (name, off) in [
             ("serving", ErrorMass.Action.doNothing), ("withdrawn", .announce), ("awaitingProbe", .restore),
             ("probing", .restore),
@@ -152,7 +154,7 @@ import Testing
         }
     }
 
-    @Test func everyStateIsForgivenAndWhatBeganBeforeDecidesNothing() throws {
+    @Test func `forgiving restores the service, and requests that began before do not count`() throws {
         for (name, action) in [
             ("serving", ErrorMass.Action.doNothing), ("withdrawn", .announce), ("awaitingProbe", .restore),
             ("probing", .restore),
@@ -167,7 +169,7 @@ import Testing
         }
     }
 
-    @Test func onlyOneRequestProbesAndItsSuccessClosesAndClears() throws {
+    @Test func `only one request probes, and its success clears the error mass`() throws {
         var (mass, probe) = try mass("probing")
         #expect(mass.receivedRequest(now: at(10)) == .refuse)
         #expect(mass.succeeded(probe) == .restore)
@@ -177,7 +179,7 @@ import Testing
         #expect(mass.mass == 1)
     }
 
-    @Test func whatBeganBeforeAWithdrawalDecidesNothingAfterIt() throws {
+    @Test func `requests that began before a withdrawal do not count after it`() throws {
         var (mass, old) = try mass("withdrawn")
         _ = mass.tick(now: at(10))
         let probe = try ticket(&mass, 10)
@@ -189,7 +191,7 @@ import Testing
         #expect(mass.mass == 0)
     }
 
-    @Test func thePauseDoublesWithTheMassUpToTheLongest() throws {
+    @Test func `the pause doubles with each withdrawal up to maxPause`() throws {
         var (mass, _) = try mass("withdrawn")
         var now = 10.0
         for pause in [20.0, 40, 60, 60, 60] {
@@ -200,13 +202,13 @@ import Testing
         }
     }
 
-    @Test func aPauseLongerThanTheLongestIsNotShortened() throws {
+    @Test func `a pause longer than maxPause is not shortened`() throws {
         var mass = ErrorMass(limit: 1, pause: .seconds(10), maxPause: .seconds(5))
         let request = try ticket(&mass)
         #expect(mass.failed(request, now: at(0)) == .withdraw(until: at(10), mass: 1))
     }
 
-    @Test func aProbeThatIsSlowDecidesNothingAndItsFailureStillWithdraws() throws {
+    @Test func `a slow probe restores the service, and its later failure withdraws it`() throws {
         var (mass, probe) = try mass("probing")
         #expect(mass.tick(now: at(15)) == .restore)
         #expect(mass.state == .serving)

@@ -4,10 +4,12 @@ import Testing
 
 @testable import Chanserv
 
-/// An end is told apart from a failure, and every failure says which.
+/// Failures of requests and sources: each one reaches the client as its own error and never looks like a normal end.
 @Suite(.timeLimit(.minutes(5))) struct FailureTests {
     @Test(arguments: Delivery.allCases)
-    func aSourceFunctionThatThrowsFailsTheRequestWithItsMessage(over delivery: Delivery) async throws {
+    func `a request fails with the message of the error that its source function throws`(
+        over delivery: Delivery
+    ) async throws {
         let journal = Journal()
         var configuration = Server.Configuration()
         configuration.onError = { journal.add("\($0)") }
@@ -22,7 +24,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func sourcesAnnouncedBeforeTheFailureAreWhole(over delivery: Delivery) async throws {
+    func `sources announced before a request fails arrive whole`(over delivery: Delivery) async throws {
         let (stream, feed) = AsyncThrowingStream<Source, any Error>.makeStream()
         feed.yield(Source(header: "good", frames: ["a", "b"]))
         feed.finish(throwing: TestError("half way"))
@@ -38,7 +40,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func framesBeforeAFailureArriveAndThenTheFailure(over delivery: Delivery) async throws {
+    func `frames sent before a source fails arrive before its error`(over delivery: Delivery) async throws {
         let journal = Journal()
         var configuration = Server.Configuration()
         configuration.onChanError = { journal.add("server: \($0)") }
@@ -67,7 +69,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aBrokenNetworkIsNotAnEnd(over delivery: Delivery) async throws {
+    func `a lost connection is an error and not a normal end`(over delivery: Delivery) async throws {
         let journal = Journal()
         let (stream, feed) = AsyncThrowingStream<Source, any Error>.makeStream()
         feed.yield(Source(header: "", producer: TestProducer.silent(journal)))
@@ -85,41 +87,43 @@ import Testing
         #expect(pair.service.counters.failures == 0)
     }
 
-    @Test func aNameNobodyOffersIsNotFound() async throws {
+    @Test func `a request for a name that is not offered fails as not found`() async throws {
         var configuration = Client.Configuration()
         configuration.dialTimeout = .milliseconds(20)
         let client = Client(multiplexer: InMemoryMultiplexer(), configuration: configuration)
-        let error = await failure { try await client.lookupAndPost("nobody", body: "") }
+        let error = await failure { try await client.lookupAndPost("absent", body: "") }
         #expect(error?.code == .notFound)
     }
 
     @Test(arguments: Delivery.allCases)
-    func aNameThatIsBoundCannotBeServedTwice(over delivery: Delivery) async throws {
+    func `serving a name that is already bound throws address in use`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery) { _ in SourceList([]) }
         #expect { try Server(multiplexer: pair.network.server).serve("svc") { _ in SourceList([]) } } throws: {
             ($0 as? ChanservError)?.code == .addressInUse
         }
     }
 
-    @Test func aBodyPastTheLimitIsRefusedBeforeAnythingIsDialled() async throws {
+    @Test func `a body above the size limit is refused before the dial`() async throws {
         let client = Client(multiplexer: InMemoryMultiplexer())
         let body = ByteBuffer(repeating: 0, count: FrameBatch.maxFrameSize + 1)
-        let error = await failure { try await client.lookupAndPost("nobody", body: body) }
+        let error = await failure { try await client.lookupAndPost("absent", body: body) }
         #expect(error?.code == .wrongFrameSize)
     }
 
-    // MARK: Peers that break the rules
+    // MARK: Peers that violate the protocol
 
-    /// A client of the service that writes `bytes` where a request should be.
+    /// Dials the service and writes `bytes` in place of a request.
     private func send(_ bytes: [UInt8], to pair: Pair, close: Bool = false) async throws -> any Connection {
-        let connection = try await pair.network.client.dial("svc", deadline: .soon)
+        let connection = try await pair.network.client.dial("svc", deadline: .testDeadline)
         try await connection.write(ByteBuffer(bytes: bytes), deadline: nil)
         if close { connection.close() }
         return connection
     }
 
     @Test(arguments: Delivery.allCases)
-    func aRequestThatClaimsTooMuchIsRefusedAndDoesNotCountAsAFailure(over delivery: Delivery) async throws {
+    func `a request that claims a frame above the limit is refused and does not count as a failure`(
+        over delivery: Delivery
+    ) async throws {
         let pair = try await Pair(over: delivery) { _ in SourceList([]) }
         let connection = try await send([1, 0, 0x40, 6, 0, 0, 0, 0], to: pair)
         let error = await failure {
@@ -133,7 +137,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aRequestThatIsCutOffFreesEverything(over delivery: Delivery) async throws {
+    func `a truncated request releases all its resources`(over delivery: Delivery) async throws {
         let journal = Journal()
         var configuration = Server.Configuration()
         configuration.onError = { journal.add("\($0.code)") }
@@ -146,10 +150,10 @@ import Testing
         try await pair.network.expectNothingLeft()
     }
 
-    /// Those of the test: frames are read after the answer has been received.
+    /// Keeps the networks alive: frames are read after ``answer(_:source:over:)`` has returned.
     private let networks = NIOLockedValueBox<[TestNetwork]>([])
 
-    /// Answers one request with `bytes` and, where dialled, one source with `source`.
+    /// Answers one request with `bytes`. If `source` is given, it answers one dial of the name `s` with these bytes.
     private func answer(
         _ bytes: [UInt8], source: [UInt8]? = nil, over delivery: Delivery
     ) async throws -> [ReceivedSource] {
@@ -186,7 +190,7 @@ import Testing
     private static let announcement: [UInt8] = [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, UInt8(ascii: "s")]
 
     @Test(arguments: [Delivery.memory, .named])
-    func announcementsThatCannotBeAreTypedErrors(over delivery: Delivery) async throws {
+    func `invalid announcements fail with the matching error code`(over delivery: Delivery) async throws {
         let length: (Int) -> [UInt8] = { size in withUnsafeBytes(of: UInt64(size).littleEndian) { Array($0) } }
         for (bytes, code) in [
             (length(104_857_601), ChanservError.Code.wrongFrameSize),
@@ -202,7 +206,7 @@ import Testing
     }
 
     @Test(arguments: [Delivery.memory, .named])
-    func framesThatCannotBeAreTypedErrors(over delivery: Delivery) async throws {
+    func `invalid frames fail with the matching error code`(over delivery: Delivery) async throws {
         let length: (Int) -> [UInt8] = { size in withUnsafeBytes(of: UInt64(size).littleEndian) { Array($0) } }
         for (bytes, code) in [
             (length(104_857_601) + [1], ChanservError.Code.wrongFrameSize),
@@ -223,7 +227,7 @@ import Testing
     }
 
     @Test(arguments: [Delivery.memory, .named])
-    func aSourceThatCannotBeFetchedFailsAndItsSiblingsDoNot(over delivery: Delivery) async throws {
+    func `a named source that cannot be dialled fails as not found`(over delivery: Delivery) async throws {
         let journal = Journal()
         let network = try await TestNetwork.make(delivery)
         let listener = try network.server.listen("svc")

@@ -4,7 +4,7 @@ import Testing
 
 @testable import Chanserv
 
-/// A clock that stands still until a test advances it.
+/// A clock that moves only when a test advances it.
 final class ManualClock: Sendable {
     private struct Inside {
         var now = ContinuousClock.now
@@ -17,7 +17,7 @@ final class ManualClock: Sendable {
 
     var now: ContinuousClock.Instant { inside.withLockedValue { $0.now } }
 
-    /// How many closures wait for their time.
+    /// The number of scheduled closures.
     var scheduledCount: Int { inside.withLockedValue { $0.scheduled.count } }
 
     var surroundings: NetworkSurroundings {
@@ -39,7 +39,7 @@ final class ManualClock: Sendable {
             })
     }
 
-    /// Runs what is scheduled until then, in order.
+    /// Advances the clock and runs the closures that become due, in order.
     func advance(by duration: Duration) {
         let end = now + duration
         while true {
@@ -61,11 +61,11 @@ final class ManualClock: Sendable {
     }
 }
 
-/// A network whose requests come from the test: each is a ``FakeConnection``.
+/// A network whose requests come from the test, each on a ``FakeConnection``.
 final class FakeNetwork: Multiplexer {
     let clock = ManualClock()
     private let bound = NIOLockedValueBox<[String: @Sendable (any Connection) -> Admission]>([:])
-    /// Called when a name is about to be bound; it may throw.
+    /// Called before a name is bound. It may throw.
     private let onBind = NIOLockedValueBox<@Sendable (String) throws(ConnectionError) -> Void>({ _ in })
 
     var surroundings: NetworkSurroundings { clock.surroundings }
@@ -92,7 +92,7 @@ final class FakeNetwork: Multiplexer {
         return Name { [bound] in bound.withLockedValue { $0[name] = nil } }
     }
 
-    /// Dials a name for a client.
+    /// Dials a name as a client.
     @discardableResult
     func request(_ connection: FakeConnection, to name: String = "svc") throws -> Admission {
         let onConnection = try #require(bound.withLockedValue { $0[name] })
@@ -113,7 +113,7 @@ final class FakeNetwork: Multiplexer {
 
     private let sources = NIOLockedValueBox<[FakeConnection]>([])
 
-    /// Sources that a client has dialled. None is answered before ``FakeConnection/answer()``.
+    /// The sources that a client has dialled. ``FakeConnection/answer()`` answers a dial.
     var dialled: [FakeConnection] { sources.withLockedValue { $0 } }
 
     func dialNow(
@@ -126,7 +126,7 @@ final class FakeNetwork: Multiplexer {
     }
 }
 
-/// The server's end of a connection, or a client's end of a source. Its other end is the test.
+/// The server's end of a connection, or the client's end of a named source. The test is the peer.
 final class FakeConnection: Connection {
     enum End: Hashable {
         case closed
@@ -155,9 +155,9 @@ final class FakeConnection: Connection {
     /// The connection of a request.
     ///
     /// - Parameters:
-    ///   - body: what the client sends, whole; `nil` for nothing yet.
-    ///   - sources: how many sources may be pushed that the client has not taken; `nil` for named sources.
-    ///   - window: how many bytes of such a source.
+    ///   - body: the complete body that the client sends; `nil` if it sends nothing yet.
+    ///   - sources: maximum number of pushed sources that the client has not accepted; `nil` for named sources.
+    ///   - window: maximum number of bytes of such a source.
     init(
         body: String? = "", sources: Int? = nil, window: Int = 16_384, context: RequestContext = RequestContext()
     ) {
@@ -184,7 +184,7 @@ final class FakeConnection: Connection {
 
     var end: End? { inside.withLockedValue { $0.end } }
     var writtenBytes: Int { inside.withLockedValue { $0.written.readableBytes } }
-    /// The frames that were written, with the header of a pushed source.
+    /// The written frames. The first frame of a pushed source is its header.
     var frames: [String] {
         get throws {
             try FrameDecoder.decodeAll(inside.withLockedValue { $0.written }) {
@@ -204,7 +204,7 @@ final class FakeConnection: Connection {
 
     func receive(_ bytes: [UInt8]) { change { $0.incoming.writeBytes(bytes) } }
 
-    /// The client takes a pushed source.
+    /// The client accepts a pushed source.
     func accept() {
         change { inside in
             inside.isOffered = false
@@ -212,7 +212,7 @@ final class FakeConnection: Connection {
         }
     }
 
-    /// The client takes a pushed source, and the server has not been told.
+    /// The client accepts a pushed source, and the delegate is not called.
     func acceptSilently() {
         inside.withLockedValue { inside in
             inside.isOffered = false
@@ -228,8 +228,8 @@ final class FakeConnection: Connection {
         }
     }
 
-    /// The client ends the connection, and the server has not been told.
-    func leaveSilently() { inside.withLockedValue { $0.isPeerGone = true } }
+    /// The client ends the connection, and the delegate is not called.
+    func closeByPeerSilently() { inside.withLockedValue { $0.isPeerGone = true } }
 
     func setRoom(_ hasRoom: Bool) {
         guard hasRoom else { return inside.withLockedValue { $0.hasRoom = false } }
@@ -299,7 +299,7 @@ final class FakeConnection: Connection {
         let delegate = inside.withLockedValue { inside -> (any ConnectionDelegate)? in
             guard inside.end == nil || inside.isOffered else { return nil }
             inside.end = end
-            // A source that was sent and not taken is kept until the client says something.
+            // A source that was sent in full stays until the client accepts it or gives it up.
             if inside.isOffered, case .closed = end { return nil }
             if inside.isOffered, case .failed = end { return nil }
             defer { inside.delegate = nil }
@@ -317,7 +317,7 @@ final class FakeConnection: Connection {
     var pushWindow: Int? { inside.withLockedValue { $0.window } }
     func releaseGrant() {}
 
-    // Nothing waits at the server's end.
+    // The server's end never waits.
 
     private struct NotUsed: Error {}
 
@@ -335,7 +335,7 @@ final class FakeConnection: Connection {
     }
 }
 
-/// Serves requests as the test says: a stand-in for a plugin.
+/// A request handler that the test controls, in place of a plugin.
 final class ManualHandler: RequestHandler {
     private let begun = NIOLockedValueBox<[ManualWork]>([])
 
@@ -364,7 +364,7 @@ final class ManualWork: RequestWork {
     func resume() { calls.withLockedValue { $0.resumed += 1 } }
     func cancel() { calls.withLockedValue { $0.cancelled += 1 } }
 
-    /// Adds a source, which must be possible, and starts it.
+    /// Adds a source and starts it. Throws if the source cannot be added.
     func add(header: String = "", onResume: @escaping @Sendable (SourceScope) -> Void = { _ in }) throws
         -> ManualSource
     {
@@ -401,7 +401,7 @@ final class ManualSource: SourceWork {
 
     func cancel() { calls.withLockedValue { $0.cancelled += 1 } }
 
-    /// Sends one frame of so many bytes.
+    /// Sends one frame of `size` bytes.
     @discardableResult
     func send(_ size: Int) throws -> SourceRoom {
         var batch = FrameBatch()
@@ -410,7 +410,7 @@ final class ManualSource: SourceWork {
     }
 }
 
-/// A service on a ``FakeNetwork`` whose requests the test serves.
+/// A service on a ``FakeNetwork``. The test serves its requests.
 struct ManualService {
     let network = FakeNetwork()
     let handler = ManualHandler()
@@ -429,7 +429,7 @@ struct ManualService {
 
     var open: OpenRequests { server.open }
 
-    /// A client's request, whose body is there.
+    /// Sends a request whose body has arrived.
     func request(_ connection: FakeConnection) throws -> ManualWork {
         #expect(try network.request(connection) == .accepted)
         connection.changed()

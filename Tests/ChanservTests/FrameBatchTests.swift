@@ -4,7 +4,7 @@ import Testing
 @testable import Chanserv
 
 @Suite struct FrameBatchTests {
-    /// As `ByteBuffer`, but without copying it first.
+    /// A frame of zero bytes that is written into the batch directly, without a copy.
     private struct Zeroes: Frame {
         let count: Int
 
@@ -27,7 +27,7 @@ import Testing
         return nil
     }
 
-    @Test func aBatchIsFullAtItsTargetAndEmptyOnceTaken() throws {
+    @Test func `a batch is full at its target size and empty after take`() throws {
         var batch = FrameBatch(target: 100)
         #expect(batch.isFull == false)
         try batch.append([UInt8](repeating: 1, count: 91))
@@ -40,7 +40,7 @@ import Testing
         #expect(batch.byteCount == 0)
     }
 
-    @Test func anEmptyBatchHasRoomForAnyFrameAndAnotherOnlyBelowItsTarget() throws {
+    @Test func `an empty batch has room for any frame, another one only up to its target size`() throws {
         var batch = FrameBatch(target: 100)
         #expect(batch.hasRoom(for: FrameBatch.maxFrameSize) == true)
         #expect(batch.hasRoom(for: FrameBatch.maxFrameSize + 1) == false)
@@ -53,7 +53,7 @@ import Testing
     }
 
     @Test(arguments: [false, true])
-    func aReservationThatGrowsKeepsWhatWasWritten(compression: Bool) throws {
+    func `a reservation that grows keeps the bytes written before`(compression: Bool) throws {
         var batch = FrameBatch(compression: compression)
         try batch.append([1, 2, 3])
         var size = 10
@@ -70,7 +70,7 @@ import Testing
     }
 
     @Test(arguments: [false, true])
-    func whatIsReservedAndNotCommittedIsDropped(compression: Bool) throws {
+    func `a reservation that is not committed is dropped`(compression: Bool) throws {
         var batch = FrameBatch(compression: compression)
         let first = try room(in: &batch, 100)
         first[0] = 9
@@ -86,7 +86,7 @@ import Testing
     }
 
     @Test(arguments: [false, true])
-    func committingMoreThanWasReservedIsAnErrorAndDropsTheReservation(compression: Bool) throws {
+    func `committing more than was reserved throws and drops the reservation`(compression: Bool) throws {
         var batch = FrameBatch(compression: compression)
         let room = try room(in: &batch, 100)
         let tooMuch = room.count + 1
@@ -96,7 +96,7 @@ import Testing
         #expect(rest.readableBytes == 0)
     }
 
-    @Test func theLargestFrameIsTakenAndOneByteMoreIsATypedErrorThatLeavesTheBatchAsItWas() throws {
+    @Test func `the largest frame is accepted, and one byte more throws and leaves the batch unchanged`() throws {
         var batch = FrameBatch()
         try batch.append([1])
         #expect(
@@ -120,7 +120,7 @@ import Testing
         buffer.withUnsafeReadableBytes { $0.baseAddress }
     }
 
-    @Test func `lent frames go out between the copied ones in the order of the appends`() throws {
+    @Test func `lent and copied frames keep the order in which they were appended`() throws {
         let first = ByteBuffer(repeating: 1, count: 8_192)
         let second = ByteBuffer(repeating: 2, count: 10_000)
         var batch = FrameBatch()
@@ -143,7 +143,7 @@ import Testing
         #expect(batch.byteCount == 0)
     }
 
-    @Test func `one buffer of a batch with lent frames has the same bytes`() throws {
+    @Test func `take returns a batch with lent frames as one buffer`() throws {
         let lent = ByteBuffer(repeating: 1, count: 20_000)
         for leading in [true, false] {
             var batch = FrameBatch()
@@ -158,7 +158,7 @@ import Testing
         }
     }
 
-    @Test func `the pieces of a lent frame are one frame`() throws {
+    @Test func `a frame that is lent in pieces is one frame`() throws {
         let pieces = [ByteBuffer(repeating: 1, count: 9_000), ByteBuffer(repeating: 2, count: 5)]
         var batch = FrameBatch()
         batch.append(lent: pieces)
@@ -169,7 +169,7 @@ import Testing
             try frames(&batch) == [[UInt8](repeating: 1, count: 9_000) + [UInt8](repeating: 2, count: 5)])
     }
 
-    @Test func `small, compressed and marked payloads are copied although they were lent`() throws {
+    @Test func `small, compressed and marked payloads are copied even if they are lent`() throws {
         let small = ByteBuffer(repeating: 1, count: 8_191)
         let large = ByteBuffer(repeating: 1, count: 8_192)
         var marked = ByteBuffer(string: "lz4!")
@@ -183,7 +183,7 @@ import Testing
         }
     }
 
-    @Test func `a lent frame fills the batch, drops a reservation, and may not be too large`() throws {
+    @Test func `a lent frame fills the batch, drops a reservation and respects the size limit`() throws {
         let lent = ByteBuffer(repeating: 1, count: 9_000)
         var batch = FrameBatch(target: 9_008)
         _ = try room(in: &batch, 100)
@@ -197,7 +197,7 @@ import Testing
         #expect(parts(&batch).isEmpty)
     }
 
-    @Test func `a reservation behind a lent frame counts from the copied bytes`() throws {
+    @Test func `a frame can be reserved and committed after a lent frame`() throws {
         let lent = ByteBuffer(repeating: 1, count: 9_000)
         var batch = FrameBatch()
         try batch.append(lent: lent)

@@ -13,7 +13,7 @@ import Testing
     }
 
     @Test(arguments: Payloads.Kind.allCases, [false, true])
-    func framesOfEverySizeAndKindComeBackAsTheyWere(kind: Payloads.Kind, compression: Bool) throws {
+    func `frames of every size and kind decode to what was encoded`(kind: Payloads.Kind, compression: Bool) throws {
         let payloads = Payloads.sizes.map { Payloads.make(kind, $0) }
         let bytes = try Self.encode(payloads, compression: compression)
         let frames = try FrameDecoder.decodeAll(bytes) { $0.readSlice(length: $0.readableBytes) }
@@ -21,7 +21,7 @@ import Testing
     }
 
     @Test(arguments: Payloads.Kind.allCases, [false, true])
-    func copiedAndReservedFramesAreEncodedAsAppendedOnesAre(kind: Payloads.Kind, compression: Bool) throws {
+    func `copied and reserved frames are encoded like appended ones`(kind: Payloads.Kind, compression: Bool) throws {
         for size in Payloads.sizes {
             let payload = Payloads.make(kind, size)
             var copied = FrameBatch(compression: compression)
@@ -39,7 +39,7 @@ import Testing
     }
 
     @Test(arguments: [false, true])
-    func aStreamCutAtEveryPositionDecodesTheSame(compression: Bool) throws {
+    func `a stream split at any position decodes to the same frames`(compression: Bool) throws {
         let payloads = [0, 1, 12, 13, 40].flatMap { size in Payloads.Kind.allCases.map { Payloads.make($0, size) } }
         let bytes = try Self.encode(payloads, compression: compression)
         for position in 0...bytes.readableBytes {
@@ -54,7 +54,7 @@ import Testing
         #expect(byBytes == payloads)
     }
 
-    @Test func aLargeFrameInPartsOfAnySizeDecodesTheSame() throws {
+    @Test func `a large frame in parts of any size decodes to the same frame`() throws {
         let payloads = [Payloads.make(.random, 1 << 20), Payloads.make(.random, 100_000), [1]]
         let bytes = try Self.encode(payloads, compression: false)
         for part in [1000, 4096, 65_536, 65_537, 300_000] {
@@ -63,12 +63,12 @@ import Testing
         }
     }
 
-    @Test func theWireIsALengthInEightBytesAndThePayload() throws {
+    @Test func `a frame on the wire is an 8-byte little-endian length and the payload`() throws {
         let bytes = try Self.encode([[7, 8, 9], []], compression: false)
         #expect(Array(bytes.readableBytesView) == [3, 0, 0, 0, 0, 0, 0, 0, 7, 8, 9, 0, 0, 0, 0, 0, 0, 0, 0])
     }
 
-    @Test func onlyPayloadsOfMoreThanTwelveBytesThatShrinkAreCompressed() throws {
+    @Test func `only payloads of more than 12 bytes that shrink are compressed`() throws {
         func wire(_ payload: [UInt8]) throws -> [UInt8] {
             Array(try Self.encode([payload], compression: true).readableBytesView.dropFirst(8))
         }
@@ -82,7 +82,7 @@ import Testing
     }
 
     @Test(arguments: [false, true])
-    func aPayloadThatBeginsWithTheMarkIsABlockWhateverTheSettingAndItsSize(compression: Bool) throws {
+    func `a payload that begins with the lz4 mark is always encoded as a block`(compression: Bool) throws {
         for size in [13, 14, 1000, 65_537] {
             let payload = Payloads.make(.marked, size)
             let wire = Array(try Self.encode([payload], compression: compression).readableBytesView.dropFirst(8))
@@ -95,7 +95,7 @@ import Testing
         #expect(Array(try Self.encode([short], compression: compression).readableBytesView.dropFirst(8)) == short)
     }
 
-    @Test func framesOfTheMasterStreamAreNeverDecompressed() throws {
+    @Test func `frames of the master stream are never decompressed`() throws {
         var batch = FrameBatch(compression: true)
         try batch.append([UInt8](repeating: 0, count: 1000))
         let bytes = batch.take()

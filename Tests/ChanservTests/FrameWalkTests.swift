@@ -3,7 +3,7 @@ import Testing
 
 @testable import Chanserv
 
-/// Frames that are passed on are counted wherever their bytes are cut.
+/// `FrameWalk` counts the frames in forwarded bytes, wherever these are split.
 @Suite struct FrameWalkTests {
     private static let sizes = [0, 1, 7, 8, 9, 0, 0, 300, 2]
 
@@ -16,13 +16,13 @@ import Testing
         return buffer
     }
 
-    @Test func allAtOnce() throws {
+    @Test func `frames in one buffer are counted`() throws {
         var walk = FrameWalk()
         #expect(try walk.ends(in: Self.encoded()) == Self.sizes.count)
         #expect(walk.isBetweenFrames)
     }
 
-    @Test func cutAnywhere() throws {
+    @Test func `frames are counted wherever the bytes are split`() throws {
         let all = Self.encoded()
         for first in 0...all.readableBytes {
             for step in [1, 3, 8, 64] {
@@ -38,7 +38,7 @@ import Testing
         }
     }
 
-    @Test func anEndInTheMiddleIsSeen() throws {
+    @Test func `an end inside a frame is detected`() throws {
         var all = Self.encoded()
         all.moveWriterIndex(to: all.writerIndex - 1)
         var walk = FrameWalk()
@@ -50,7 +50,7 @@ import Testing
     }
 
     @Test(arguments: [UInt64(WireFormat.maxFrameSize) + 1, .max])
-    func aFrameThatIsTooLargeIsRefused(size: UInt64) {
+    func `a frame above the size limit is refused`(size: UInt64) {
         var buffer = ByteBuffer()
         buffer.writeInteger(size, endianness: .little)
         var walk = FrameWalk()

@@ -28,11 +28,11 @@ import Testing
     }
 
     @Test(arguments: [104_857_601, 1 << 32, 1 << 63, UInt64.max], [1, Int.max])
-    func aLengthPastTheLimitIsRefusedWhereverItIsCut(length: UInt64, part: Int) {
+    func `a frame length above the limit is refused wherever the bytes are split`(length: UInt64, part: Int) {
         #expect(code(bytes(length, [1, 2, 3]), part: part) == .wrongFrameSize)
     }
 
-    @Test func aClaimIsNotMemory() throws {
+    @Test func `a claimed frame length allocates no memory before the bytes arrive`() throws {
         var decoder = FrameDecoder(decompresses: true)
         decoder.append(bytes(104_857_600, [1, 2, 3]))
         let atHand = decoder.nextAtHand()
@@ -45,7 +45,7 @@ import Testing
         #expect(throws: ChanservError.self) { try decoder.finish() }
     }
 
-    @Test func anEndInsideAFrameIsNoEnd() {
+    @Test func `an end inside a frame is a truncated frame`() {
         let whole = bytes(5, [1, 2, 3, 4, 5])
         for length in 1..<whole.readableBytes {
             #expect(code(whole.getSlice(at: 0, length: length) ?? ByteBuffer()) == .truncatedFrame)
@@ -55,16 +55,16 @@ import Testing
     }
 
     @Test(arguments: [209_715_201, 1 << 32, 1 << 63, UInt64.max])
-    func anUncompressedSizePastTheLimitIsRefused(size: UInt64) {
+    func `an uncompressed size above the limit is refused`(size: UInt64) {
         #expect(code(block(claiming: size, [UInt8](repeating: 0, count: 1000))) == .wrongUncompressedFrameSize)
     }
 
-    @Test func aSmallBlockThatClaimsMuchIsRefusedBeforeAnythingIsAllocated() {
+    @Test func `an uncompressed size that the block cannot hold is refused`() {
         #expect(code(block(claiming: 209_715_200, [UInt8](repeating: 0, count: 20))) == .wrongUncompressedFrameSize)
         #expect(code(block(claiming: 256, [0])) == .wrongUncompressedFrameSize)
     }
 
-    @Test func aBlockThatIsNotWhatItClaimsIsCorrupt() throws {
+    @Test func `a block that does not decompress to its claimed size is corrupt compression`() throws {
         var batch = FrameBatch(compression: true)
         try batch.append([UInt8](repeating: 5, count: 5000))
         let good = batch.take()
@@ -82,7 +82,7 @@ import Testing
         }
     }
 
-    @Test func aBlockThatStandsForNothingIsAnEmptyFrame() throws {
+    @Test func `a block that decompresses to nothing is an empty frame`() throws {
         let frames = try FrameDecoder.decodeAll(block(claiming: 0, [0])) { $0.readSlice(length: $0.readableBytes) }
         #expect(frames == [[]])
     }

@@ -10,7 +10,7 @@ import Testing
     private func connect() async throws -> (near: any Connection, far: any Connection) {
         let listener = try network.listen("name")
         defer { listener.close() }
-        let near = try await network.dial("name", deadline: .soon)
+        let near = try await network.dial("name", deadline: .testDeadline)
         return (near, try await listener.accept())
     }
 
@@ -25,7 +25,7 @@ import Testing
 
     private func bytes(_ count: Int) -> ByteBuffer { ByteBuffer(repeating: 7, count: count) }
 
-    @Test func aNameIsBoundOnceAndAgainAfterItWasClosed() throws {
+    @Test func `a name can be bound once, and again after its binding is closed`() throws {
         let first = try network.listen("name")
         #expect(throws: ConnectionError.self) { try network.listen("name") }
         first.close()
@@ -34,16 +34,16 @@ import Testing
         #expect(network.names.isEmpty)
     }
 
-    @Test func aDialWaitsForTheNameUntilItsDeadline() async throws {
+    @Test func `a dial waits for its name until the deadline`() async throws {
         #expect(await code { _ = try await network.dial("late", deadline: .now + soon) } == .notFound)
-        async let dialled = network.dial("late", deadline: .soon)
+        async let dialled = network.dial("late", deadline: .testDeadline)
         let listener = try network.listen("late")
         let far = try await listener.accept()
         let near = try await dialled
         #expect(near.addresses.local == far.addresses.remote && near.addresses.remote == far.addresses.local)
     }
 
-    @Test func waitsEndAtTheirDeadlineAndTheConnectionStaysUsable() async throws {
+    @Test func `a wait ends at its deadline and the connection stays usable`() async throws {
         let (near, far) = try await connect()
         #expect(await code { _ = try await far.read(deadline: .now + soon) } == .deadlineExceeded)
         #expect(await code { try await near.write(bytes(150), deadline: .now + soon) } == .deadlineExceeded)
@@ -51,13 +51,13 @@ import Testing
         #expect(try await far.read(deadline: nil) == bytes(50))
     }
 
-    @Test func cancellationEndsEveryWait() async throws {
+    @Test func `cancelling the task ends reads, writes and dials`() async throws {
         let (near, far) = try await connect()
-        // One after the other: at the same time the read would get what the write brings.
+        // One after the other, because a concurrent read would receive the bytes of the write.
         let waits: [@Sendable () async throws -> Void] = [
             { _ = try await far.read(deadline: nil) },
             { try await near.write(bytes(150), deadline: nil) },
-            { [network] in _ = try await network.dial("nobody", deadline: .soon) },
+            { [network] in _ = try await network.dial("absent", deadline: .testDeadline) },
         ]
         for wait in waits {
             let task = Task { try await wait() }
@@ -66,18 +66,18 @@ import Testing
         }
     }
 
-    @Test func noMoreThanTheWindowIsUnderWay() async throws {
+    @Test func `at most one window of bytes is in flight`() async throws {
         let (near, far) = try await connect()
-        async let written: Void = near.write(bytes(1050), deadline: .soon)
+        async let written: Void = near.write(bytes(1050), deadline: .testDeadline)
         var sizes: [Int] = []
-        while sizes.reduce(0, +) < 1050, let part = try await far.read(deadline: .soon) {
+        while sizes.reduce(0, +) < 1050, let part = try await far.read(deadline: .testDeadline) {
             sizes.append(part.readableBytes)
         }
         try await written
         #expect(sizes.allSatisfy { $0 <= 100 } && sizes.reduce(0, +) == 1050)
     }
 
-    @Test func whatWasQueuedArrivesBeforeTheEndAndBeforeAFailure() async throws {
+    @Test func `queued bytes arrive before the end and before a failure`() async throws {
         for fails in [false, true] {
             let (near, far) = try await connect()
             #expect(await code { try await near.write(bytes(150), deadline: .now) } == .deadlineExceeded)
@@ -98,7 +98,7 @@ import Testing
         #expect(network.connectionCount == 0)
     }
 
-    /// Notes in a journal that something happened, and whether the peer is gone.
+    /// A delegate that records its calls in a journal, and whether the peer is gone.
     private final class Watcher: ConnectionDelegate {
         private let journal: Journal
         private let name: String
@@ -114,7 +114,7 @@ import Testing
         func connectionChanged() { journal.add(connection.isPeerGone ? "\(name): gone" : name) }
     }
 
-    @Test func thePeersEndIsToldOnceAndOnesOwnIsNot() async throws {
+    @Test func `the delegate is called once for the end of the peer and not for its own end`() async throws {
         let journal = Journal()
         let (near, far) = try await connect()
         let watchers = (Watcher(journal, "near", near), Watcher(journal, "far", far))
@@ -135,7 +135,7 @@ import Testing
         withExtendedLifetime((watchers, others)) {}
     }
 
-    @Test func `the delegate hears of bytes, of room and of what came before it`() async throws {
+    @Test func `the delegate is called for bytes and for room, and on request for earlier bytes`() async throws {
         let journal = Journal()
         let (near, far) = try await connect()
         #expect(try !near.write(bytes(150)))
@@ -148,7 +148,7 @@ import Testing
             return
         }
         #expect(first == bytes(100))
-        // Half of what was queued has moved into the window: there is room again.
+        // All queued bytes have moved into the window: there is room again.
         #expect(journal.all == ["far", "near"])
         #expect(try near.write(bytes(50)))
         guard case .bytes(let second) = far.take(), case .nothing = far.take() else {
@@ -161,10 +161,10 @@ import Testing
         withExtendedLifetime(watchers) {}
     }
 
-    @Test func `a connection that is refused fails the dial with the reason`() async throws {
+    @Test func `a refused connection fails the dial with the reason`() async throws {
         let binding = try network.bind("name", visibleTo: nil) { _ in .refused("busy") }
         do {
-            _ = try await network.dial("name", deadline: .soon)
+            _ = try await network.dial("name", deadline: .testDeadline)
             Issue.record("the connection was accepted")
         } catch let error as ConnectionError {
             #expect(error.code == .refused && error.message == "busy")
@@ -173,7 +173,7 @@ import Testing
         binding.close()
     }
 
-    @Test func `a dial without waiting needs the name, and is answered`() async throws {
+    @Test func `dialNow returns nil for an unknown name and an answered connection for a bound one`() async throws {
         let journal = Journal()
         final class Counter: ConnectionDelegate {
             let journal: Journal

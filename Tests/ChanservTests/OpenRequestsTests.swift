@@ -3,11 +3,11 @@ import Testing
 
 @testable import Chanserv
 
-/// The set of open requests: questions about it, waits, leases and deadlines.
+/// The set of open requests: queries, leases, waits and deadlines.
 @Suite(.timeLimit(.minutes(5))) struct OpenRequestsTests {
     private func question(_ host: ManualService) -> OpenRequests.Question { .service(ObjectIdentifier(host.service)) }
 
-    // MARK: Questions
+    // MARK: Queries
 
     @Test func `a request is counted until it is answered and released`() throws {
         let host = try ManualService()
@@ -16,7 +16,7 @@ import Testing
         #expect(host.open.count(.all) == 1 && host.open.count(question(host)) == 1)
         #expect(host.service.counters.requestsOpen == 1)
         work.scope.finish(nil)
-        // Code still works on it.
+        // The handler has not released it yet.
         #expect(host.open.count(.all) == 1 && host.service.counters.requestsOpen == 0)
         work.scope.released()
         #expect(host.open.count(.all) == 0 && host.open.requests().isEmpty)
@@ -37,8 +37,8 @@ import Testing
         #expect(host.open.count(.all) == 0 && host.service.counters.requestsOpen == 0)
     }
 
-    /// Two threads: one has found the request answered, another has released it meanwhile.
-    @Test func `a release that is heard of before the answer leaves nothing behind`() throws {
+    /// Two threads race: one has found the request answered, and another releases it before the first one reports that.
+    @Test func `a release that is recorded before the answer leaves no entry`() throws {
         let host = try ManualService()
         let work = try host.request(FakeConnection())
         host.open.over(work.scope)
@@ -46,13 +46,13 @@ import Testing
         host.open.listed(work.scope)
         host.open.answered(work.scope, isOver: false)
         #expect(host.open.count(.all) == 0 && host.service.counters.requestsOpen == 0)
-        // Both again: nothing is counted twice.
+        // Repeats both calls: nothing is counted twice.
         host.open.over(work.scope)
         host.open.answered(work.scope, isOver: true)
         #expect(host.service.counters.requestsOpen == 0)
     }
 
-    @Test func `requests are found by their service, generation and number, oldest first`() throws {
+    @Test func `requests are found by service, generation and id, oldest first`() throws {
         let host = try ManualService()
         let other = try host.server.serve("other", handler: host.handler)
         let works = try (0..<3).map { _ in try host.request(FakeConnection()) }
@@ -78,7 +78,7 @@ import Testing
         #expect(works.map(\.cancelled) == [1, 1, 1] && new.cancelled == 0)
     }
 
-    @Test func `a request whose body is still coming belongs to the generation that it begins on`() throws {
+    @Test func `a request belongs to the generation that is current when its body is complete`() throws {
         let host = try ManualService()
         let connection = FakeConnection(body: nil)
         try host.network.request(connection)
@@ -94,7 +94,7 @@ import Testing
 
     // MARK: Leases
 
-    @Test func `an instance is leased while it is open, until the request is released`() throws {
+    @Test func `a lease needs an open instance and lasts until the request is released`() throws {
         let host = try ManualService()
         let (first, second) = (try host.request(FakeConnection()), try host.request(FakeConnection()))
         #expect(!host.open.lease(7, generation: 3, for: first.scope))
@@ -118,14 +118,14 @@ import Testing
 
     // MARK: Waits
 
-    @Test func `a wait for what is not there ends at once`() async throws {
+    @Test func `a wait returns at once if no request matches`() async throws {
         let host = try ManualService()
-        #expect(await host.open.wait(untilNone: .all, deadline: .soon) == 0)
+        #expect(await host.open.wait(untilNone: .all, deadline: .testDeadline) == 0)
         _ = try host.request(FakeConnection())
-        #expect(await host.open.wait(untilNone: .lease(1), deadline: .soon) == 0)
+        #expect(await host.open.wait(untilNone: .lease(1), deadline: .testDeadline) == 0)
     }
 
-    @Test func `a wait ends at its deadline with the number that is left`() async throws {
+    @Test func `a wait returns the number of remaining requests at its deadline`() async throws {
         let host = try ManualService()
         for _ in 0..<3 { _ = try host.request(FakeConnection()) }
         let clock = host.network.clock
@@ -136,22 +136,22 @@ import Testing
         #expect(await left == 3)
     }
 
-    @Test func `a wait ends with its task`() async throws {
+    @Test func `cancelling the task ends its wait`() async throws {
         let host = try ManualService()
         _ = try host.request(FakeConnection())
-        let wait = Task { await host.open.wait(untilNone: .all, deadline: .soon) }
+        let wait = Task { await host.open.wait(untilNone: .all, deadline: .testDeadline) }
         wait.cancel()
         #expect(await wait.value == 1)
     }
 
-    @Test func `each wait ends with the last request that it is about`() async throws {
+    @Test func `a wait ends with the last request that it matches`() async throws {
         let host = try ManualService()
         let works = try (0..<3).map { _ in try host.request(FakeConnection()) }
         host.open.open(lease: 1)
         #expect(host.open.lease(1, for: works[0].scope))
         #expect(host.open.lease(1, for: works[1].scope))
-        async let leased = host.open.wait(untilNone: .lease(1), deadline: .soon)
-        async let all = host.open.wait(untilNone: .all, deadline: .soon)
+        async let leased = host.open.wait(untilNone: .lease(1), deadline: .testDeadline)
+        async let all = host.open.wait(untilNone: .all, deadline: .testDeadline)
         for work in works.prefix(2) {
             work.scope.finish(nil)
             work.scope.released()
@@ -165,7 +165,7 @@ import Testing
 
     // MARK: Deadlines
 
-    @Test func `the body has its time`() throws {
+    @Test func `a request ends if its body does not arrive within the master read timeout`() throws {
         let host = try ManualService { $0.masterReadTimeout = .seconds(5) }
         let connection = FakeConnection(body: nil)
         try host.network.request(connection)
@@ -178,7 +178,7 @@ import Testing
         #expect(host.open.count(.all) == 0 && host.service.counters.failures == 0)
     }
 
-    @Test func `a body that came in time ends its deadline`() throws {
+    @Test func `the master read timeout ends once the body has arrived`() throws {
         let host = try ManualService { $0.masterReadTimeout = .seconds(5) }
         let connection = FakeConnection()
         _ = try host.request(connection)
@@ -186,7 +186,7 @@ import Testing
         #expect(connection.end == nil && host.open.count(.all) == 1)
     }
 
-    @Test func `an earlier deadline that comes later is kept, and the later one too`() throws {
+    @Test func `each request ends at its own deadline, in any order of arrival`() throws {
         let host = try ManualService()
         let start = host.network.clock.now
         let connections = [30.0, 10, 20].map {
@@ -198,12 +198,14 @@ import Testing
             #expect(connections.indices.filter { connections[$0].end != nil } == ended)
         }
         #expect(works.map(\.cancelled) == [1, 1, 1])
-        #expect(host.journal.all == [String](repeating: "request: deadline exceeded: the deadline of the request", count: 3))
-        // It is the client's: it says nothing about the server.
+        #expect(
+            host.journal.all == [String](repeating: "request: deadline exceeded: the deadline of the request", count: 3)
+        )
+        // The client set the deadline, so its expiry is no failure of the service.
         #expect(host.service.counters.failures == 0)
     }
 
-    @Test func `the client's deadline ends the sources that it took, too`() throws {
+    @Test func `the deadline of the client also ends the sources that it has accepted`() throws {
         let host = try ManualService()
         let connection = FakeConnection(
             sources: 2, context: RequestContext(deadline: host.network.clock.now + .seconds(10)))
@@ -217,7 +219,7 @@ import Testing
         #expect(sources.map(\.cancelled) == [1, 1])
     }
 
-    @Test func `nothing is scheduled again for a request that was answered and is not released`() throws {
+    @Test func `no timer is scheduled for a request that is answered but not released`() throws {
         let host = try ManualService { $0.servingTimeout = .seconds(1) }
         let connection = FakeConnection(
             sources: 1, context: RequestContext(deadline: host.network.clock.now + .seconds(10)))
@@ -232,7 +234,7 @@ import Testing
         #expect(host.open.count(.all) == 0)
     }
 
-    @Test func `deadlines of many requests need few looks`() throws {
+    @Test func `one timer serves the deadlines of many requests`() throws {
         let host = try ManualService { $0.chanAcceptTimeout = .seconds(30) }
         for _ in 0..<100 {
             let connection = FakeConnection(sources: 8)
@@ -243,13 +245,12 @@ import Testing
         #expect(host.network.clock.scheduledCount == 1)
     }
 
-    @Test func `a function that names no source has its time, which it does not need while the client is full`() throws
-    {
+    @Test func `the sourcing timeout restarts with each source and does not run while the grant is used up`() throws {
         let host = try ManualService { $0.sourcingTimeout = .seconds(5) }
         let silent = FakeConnection(sources: 1)
         let work = try host.request(silent)
         host.network.clock.advance(by: .seconds(4))
-        // Each source gives it the time anew.
+        // Each source restarts the timeout.
         _ = try work.add()
         host.network.clock.advance(by: .seconds(4))
         #expect(silent.end == nil)
@@ -267,7 +268,7 @@ import Testing
         #expect(work.cancelled == 1 && host.service.counters.failures == 1)
     }
 
-    @Test func `a source that is not taken has its time, which begins anew when another one is taken`() throws {
+    @Test func `the accept timeout of a source restarts when the client accepts another source`() throws {
         let host = try ManualService { $0.chanAcceptTimeout = .seconds(30) }
         let connection = FakeConnection(sources: 3)
         let work = try host.request(connection)
@@ -287,7 +288,7 @@ import Testing
         #expect(host.service.counters.sourcesWaiting == 0)
     }
 
-    @Test func `a client that makes no room has its time, which begins anew with room`() throws {
+    @Test func `a source ends at the frame write timeout, which restarts when the client makes room`() throws {
         let host = try ManualService { $0.frameWriteTimeout = .seconds(5) }
         let connection = FakeConnection(sources: 1)
         let source = try host.request(connection).add()
@@ -308,7 +309,7 @@ import Testing
         #expect(source.cancelled == 1 && host.service.counters.failures == 0)
     }
 
-    @Test func `each source that was taken has the serving time`() throws {
+    @Test func `the serving timeout of a source starts when the client accepts it`() throws {
         let host = try ManualService { $0.servingTimeout = .seconds(10) }
         let connection = FakeConnection(sources: 2)
         let work = try host.request(connection)
@@ -323,7 +324,7 @@ import Testing
         #expect(connection.pushed.map(\.end) == [.aborted("deadline exceeded: serving timeout"), nil])
         host.network.clock.advance(by: .seconds(9))
         #expect(connection.pushed[1].end == .aborted("deadline exceeded: serving timeout"))
-        // The client read too slowly, or the server was too slow: it is not known.
+        // Either the client or the server was too slow. The cause is unknown, so this is no failure of the service.
         #expect(host.service.counters.failures == 0 && host.service.counters.requestsOpen == 0)
     }
 }

@@ -2,7 +2,7 @@ import NIOCore
 
 @testable import Chanserv
 
-/// Payloads of every size at which something changes, of every kind that is sent in another way.
+/// Test payloads: every size at which the encoding changes, and every kind that is encoded differently.
 enum Payloads {
     enum Kind: String, CaseIterable, Sendable {
         case random, text, marked, markedText
@@ -22,7 +22,7 @@ enum Payloads {
     }
 }
 
-/// The same numbers in every run.
+/// A random number generator with the same numbers in every run.
 struct Random: RandomNumberGenerator {
     private var state: UInt64
 
@@ -44,7 +44,7 @@ extension [UInt8] {
 }
 
 extension FrameDecoder {
-    /// All frames in `bytes`, which come in the parts that `cut` makes of them.
+    /// Decodes all frames in `bytes`, which reach the decoder in the parts that `cut` returns.
     static func decodeAll(
         _ bytes: ByteBuffer, decompresses: Bool = true, cut: (inout ByteBuffer) -> ByteBuffer?
     ) throws -> [[UInt8]] {

@@ -3,11 +3,11 @@ import Testing
 
 @testable import Chanserv
 
-/// One request at the server, with its sources.
+/// One request at the server and its sources.
 @Suite(.timeLimit(.minutes(5))) struct RequestScopeTests {
     // MARK: The request
 
-    @Test func `a body in pieces begins the request once, with what the client said`() throws {
+    @Test func `a body in pieces begins the request once, with the context of the client`() throws {
         let host = try ManualService()
         let context = RequestContext(meta: "m", bucket: "b", traceParent: "t", peerAddress: "1.2.3.4:5")
         let connection = FakeConnection(body: nil, context: context)
@@ -24,7 +24,7 @@ import Testing
         #expect(request.remoteAddress == "client" && request.meta.localAddress == "server")
     }
 
-    @Test func `a client that leaves before its body came ends the request`() throws {
+    @Test func `a client that leaves before its body is complete ends the request`() throws {
         let host = try ManualService()
         let connection = FakeConnection(body: nil)
         try host.network.request(connection)
@@ -33,7 +33,7 @@ import Testing
         #expect(host.handler.requests.isEmpty && host.journal.all.isEmpty)
     }
 
-    @Test func `a body that is too large fails the request and is no failure of the service`() throws {
+    @Test func `a body above the size limit fails the request and does not count as a failure`() throws {
         let host = try ManualService()
         let connection = FakeConnection(body: nil)
         try host.network.request(connection)
@@ -46,20 +46,20 @@ import Testing
         #expect(host.open.count(.all) == 0 && host.service.counters.failures == 0)
     }
 
-    @Test func `a request whose client left while it waited to be let in is not served`() throws {
+    @Test func `a request whose client leaves while it waits for admission is not served`() throws {
         let host = try ManualService { $0.maxConcurrentRequests = 1 }
         let first = try host.request(FakeConnection())
         let late = FakeConnection()
         #expect(try host.network.request(late) == .accepted)
         #expect(host.open.count(.all) == 1)
-        late.leaveSilently()
+        late.closeByPeerSilently()
         first.scope.finish(nil)
         #expect(late.end == .closed && host.handler.requests.count == 1)
         let counters = host.service.counters
         #expect(counters.requestsOpen == 0 && counters.requestsTotal == 1 && counters.requestsRefused == 0)
     }
 
-    @Test func `an error ends the request once, with the text that the server chooses`() throws {
+    @Test func `an error ends the request once, with the text that errorText returns`() throws {
         let host = try ManualService { $0.errorText = { "told: \($0)" } }
         let connection = FakeConnection()
         let work = try host.request(connection)
@@ -72,7 +72,7 @@ import Testing
         #expect(work.cancelled == 0)
     }
 
-    @Test func `nothing is added to a request that has ended`() throws {
+    @Test func `no source can be added to a request that has ended`() throws {
         let host = try ManualService()
         let connection = FakeConnection(sources: 4)
         let work = try host.request(connection)
@@ -86,17 +86,17 @@ import Testing
         #expect(host.service.counters.sourcesTotal == 0)
     }
 
-    @Test func `code that finds the client gone before the network says so counts as no failure`() throws {
+    @Test func `a handler that finds the client gone before the delegate is called counts as no failure`() throws {
         let host = try ManualService()
         for sources in [nil, 4] {
             let connection = FakeConnection(sources: sources)
             let work = try host.request(connection)
-            connection.leaveSilently()
+            connection.closeByPeerSilently()
             guard case .ended = work.scope.add(header: ByteBuffer(), { ManualSource($0) { _ in } }) else {
                 Issue.record("a source was added")
                 return
             }
-            // What an asynchronous source function does then.
+            // An asynchronous source function ends this way.
             work.scope.finish(CancellationError())
             work.scope.released()
         }
@@ -104,7 +104,7 @@ import Testing
         #expect(host.journal.all.isEmpty && host.network.names == ["svc"])
     }
 
-    @Test func `a name that cannot be bound fails the request, and nothing is left of the source`() throws {
+    @Test func `a source name that cannot be bound fails the request and leaves no source`() throws {
         let host = try ManualService()
         let connection = FakeConnection()
         let work = try host.request(connection)
@@ -118,7 +118,7 @@ import Testing
         #expect(host.service.counters.failures == 1)
     }
 
-    @Test(arguments: [nil, 4]) func `a header that is too large fails the request`(sources: Int?) throws {
+    @Test(arguments: [nil, 4]) func `a header above the size limit fails the request`(sources: Int?) throws {
         let host = try ManualService()
         let connection = FakeConnection(sources: sources)
         let work = try host.request(connection)
@@ -136,7 +136,7 @@ import Testing
         #expect(host.network.names == ["svc"])
     }
 
-    @Test func `more sources than allowed wait, and each that is taken or ends makes room`() throws {
+    @Test func `sources beyond the limit wait until the client accepts or gives up another one`() throws {
         let host = try ManualService { $0.maxUnacceptedSources = 2 }
         let connection = FakeConnection(sources: 100)
         let work = try host.request(connection)
@@ -160,7 +160,7 @@ import Testing
 
     // MARK: Status
 
-    @Test func `status says what a request waits for`() throws {
+    @Test func `the status of a request says what it waits for`() throws {
         let host = try ManualService()
         let connection = FakeConnection(body: nil, sources: 4)
         try host.network.request(connection)
@@ -190,7 +190,7 @@ import Testing
 
     // MARK: Pushed sources
 
-    @Test func `a pushed source begins before it is taken, and sends no more than its window`() throws {
+    @Test func `a pushed source begins before it is accepted and sends at most its window`() throws {
         let host = try ManualService()
         let connection = FakeConnection(sources: 4, window: 1_000)
         let source = try host.request(connection).add(header: "h")
@@ -209,7 +209,7 @@ import Testing
         #expect(host.service.counters.frames == 3)
     }
 
-    @Test func `a source that was sent in full counts until the client takes it`() throws {
+    @Test func `a source that is sent in full counts until the client accepts it`() throws {
         let host = try ManualService()
         let connection = FakeConnection(sources: 4)
         let work = try host.request(connection)
@@ -225,8 +225,8 @@ import Testing
         #expect(source.cancelled == 0 && host.service.counters.failures == 0)
     }
 
-    /// The acceptance comes while the source ends, before the source has been told of it.
-    @Test func `a source that ends as it is taken ends once`() throws {
+    /// The acceptance arrives while the source ends, before the delegate is called for it.
+    @Test func `a source that ends while it is accepted ends once`() throws {
         let host = try ManualService()
         let connection = FakeConnection(sources: 4)
         let work = try host.request(connection)
@@ -241,9 +241,9 @@ import Testing
         #expect(host.open.count(.all) == 0)
     }
 
-    @Test func `a source that failed before it was taken counts as one failure when it ends`() throws {
+    @Test func `a source that fails before it is accepted counts as one failure when it ends`() throws {
         let host = try ManualService { $0.errorText = { "told: \($0)" } }
-        // Taken, given up, not taken in time, ended by the server.
+        // Accepted, given up, not accepted in time, ended by the server.
         for (index, end) in ["taken", "given up", "late", "stopped"].enumerated() {
             let connection = FakeConnection(sources: 4)
             let work = try host.request(connection)
@@ -268,7 +268,7 @@ import Testing
         }
     }
 
-    @Test func `a source that was sent in full and is taken gives the others their accept time anew`() throws {
+    @Test func `accepting a source that was sent in full restarts the accept timeout of the others`() throws {
         let host = try ManualService()
         let connection = FakeConnection(sources: 10)
         let work = try host.request(connection)
@@ -283,14 +283,14 @@ import Testing
         #expect(host.journal.all.count == 1)
     }
 
-    @Test func `a client that leaves ends the sources that it has not taken, and those that it took go on`() throws {
+    @Test func `a client that leaves ends its unaccepted sources, and the accepted ones continue`() throws {
         let host = try ManualService()
         let connection = FakeConnection(sources: 4)
         let work = try host.request(connection)
         let sources = try (0..<4).map { _ in try work.add() }
         sources[2].output.finish(nil)
         connection.pushed[0].accept()
-        // Taken, which is about to be said.
+        // Accepted, but the delegate is called later.
         connection.pushed[3].acceptSilently()
         connection.leave()
         #expect(work.cancelled == 1 && sources.map(\.cancelled) == [0, 1, 0, 0])
@@ -306,7 +306,7 @@ import Testing
     }
 
     @Test(arguments: [nil, "maintenance"])
-    func `the sources that a client took before it left are ended with the service`(reason: String?) async throws {
+    func `cancelling the service ends the accepted sources of a client that has left`(reason: String?) async throws {
         let host = try ManualService()
         let connection = FakeConnection(sources: 4)
         let work = try host.request(connection)
@@ -318,16 +318,16 @@ import Testing
         #expect(source.cancelled == 1 && work.cancelled == 1)
         #expect(connection.pushed[0].end == .aborted(reason ?? "the server stopped serving the source"))
         work.scope.released()
-        #expect(await host.service.drain(until: .soon) == 0)
+        #expect(await host.service.drain(until: .testDeadline) == 0)
     }
 
-    @Test func `a source whose client has gone takes no frames and is cancelled once`() throws {
+    @Test func `a source whose client is gone accepts no frames and is cancelled once`() throws {
         let host = try ManualService()
         let connection = FakeConnection(sources: 4)
         let source = try host.request(connection).add()
         let pushed = connection.pushed[0]
         pushed.accept()
-        pushed.leaveSilently()
+        pushed.closeByPeerSilently()
         #expect(try source.send(10) == .ended)
         #expect(source.cancelled == 1 && pushed.end == .closed)
         pushed.changed()
@@ -336,11 +336,11 @@ import Testing
         #expect(host.service.counters.failures == 0 && host.journal.all.isEmpty)
     }
 
-    // MARK: Bytes of sources that were not taken
+    // MARK: Bytes of unaccepted sources
 
     private static let mebibyte = 1 << 20
 
-    @Test func `sources that were not taken hold one mebibyte, and the others begin when they are taken`() throws {
+    @Test func `unaccepted sources hold one mebibyte, and further ones begin when sources are accepted`() throws {
         let host = try ManualService()
         let connection = FakeConnection(sources: 200)
         let work = try host.request(connection)
@@ -358,29 +358,29 @@ import Testing
         let begun = sources.count { $0.resumed > 0 }
         #expect(begun > 0 && begun < 150)
         let bytes = connection.pushed.map(\.writtenBytes).reduce(0, +)
-        // A source that is the last to begin brings its window along.
+        // The last source to begin adds up to its window.
         #expect(bytes >= Self.mebibyte - 65_536 && bytes < Self.mebibyte + 2 * 16_384)
-        // Room alone is no reason to begin.
+        // Room on its connection alone does not begin a source.
         connection.pushed[148].changed()
         #expect(sources[148].resumed == 0)
-        // One that waits and is taken begins, whatever the others hold.
+        // A waiting source begins when it is accepted, whatever the others hold.
         connection.pushed[149].accept()
         #expect(sources[149].resumed == 1)
-        // Each that is taken lets another one begin.
+        // Accepted sources let others begin.
         for index in 0..<20 {
             let before = sources.count { $0.resumed > 0 }
             connection.pushed[index].accept()
             #expect(sources.count { $0.resumed > 0 } >= before)
         }
         #expect(sources.count { $0.resumed > 0 } >= begun + 15)
-        // So does one that the client gives up.
+        // Sources that the client gives up let others begin too.
         let before = sources.count { $0.resumed > 0 }
         for index in 20..<25 { connection.pushed[index].leave() }
         #expect(sources.count { $0.resumed > 0 } > before)
     }
 
-    /// Producers are asked for their first frames before any of them has sent one, as tasks are.
-    @Test func `few sources make their first frames at a time, however large these are`() throws {
+    /// The producers are asked for their first frames before any of them sends one. This happens if they run in tasks.
+    @Test func `at most 16 sources produce their first frames at a time, whatever their size`() throws {
         let host = try ManualService()
         let connection = FakeConnection(sources: 200)
         let work = try host.request(connection)
@@ -389,36 +389,37 @@ import Testing
         #expect(begun.count == 16)
         for source in begun { #expect(try source.send(4 * Self.mebibyte) == .full) }
         #expect(sources.count { $0.resumed > 0 } == 16)
-        // Silent ones give their place back when they end.
+        // The others still hold more than one mebibyte, so no further source begins.
         connection.pushed[0].leave()
         #expect(sources.count { $0.resumed > 0 } == 16)
         for pushed in connection.pushed.prefix(16) { pushed.accept() }
         #expect(sources.count { $0.resumed > 0 } == 32)
+        // Sources that end without a frame give their places back.
         for source in sources[16..<32] { source.output.finish(nil) }
         #expect(sources.count { $0.resumed > 0 } == 48)
     }
 
-    @Test func `large headers count, and are given back when their sources are taken`() throws {
+    @Test func `large headers count towards the limit until their sources are accepted`() throws {
         let host = try ManualService()
         let connection = FakeConnection(sources: 200)
         let work = try host.request(connection)
         let header = String(repeating: "h", count: Self.mebibyte / 4)
         for round in 0..<3 {
             let sources = try (0..<8).map { _ in try work.add(header: header) }
-            // Sources begin until four headers are there; then no more do.
+            // Three sources begin. The fourth header reaches the limit.
             #expect(sources.map { $0.resumed > 0 ? 1 : 0 }.reduce(0, +) == 3, "round \(round)")
             for index in (round * 8)..<(round * 8 + 8) { connection.pushed[index].accept() }
             #expect(sources.allSatisfy { $0.resumed > 0 })
             for source in sources { source.output.finish(nil) }
         }
-        // Nothing is counted any more: as many begin as at first.
+        // No bytes are counted any more, so 16 sources begin.
         let sources = try (0..<20).map { _ in try work.add() }
         #expect(sources.count { $0.resumed > 0 } == 16)
     }
 
     // MARK: Named sources
 
-    @Test func `a named source begins when it is fetched, under a name that is then free`() throws {
+    @Test func `a named source begins when it is dialled, and its name is unbound then`() throws {
         let host = try ManualService()
         let connection = FakeConnection()
         let work = try host.request(connection)
@@ -438,7 +439,7 @@ import Testing
         #expect(host.open.count(.all) == 0)
     }
 
-    @Test func `announcements that the client does not read hold the listing back`() throws {
+    @Test func `unread announcements pause the listing and end the request at the master write timeout`() throws {
         let host = try ManualService { $0.masterWriteTimeout = .seconds(5) }
         let connection = FakeConnection()
         let work = try host.request(connection)
@@ -461,7 +462,7 @@ import Testing
 
     // MARK: Limits
 
-    @Test func `open requests are refused at their limit before they are accepted, also those that stream`() throws {
+    @Test func `requests beyond maxOpenRequests are refused; streaming and waiting requests count`() throws {
         let host = try ManualService { configuration in
             configuration.maxOpenRequests = 3
             configuration.maxConcurrentRequests = 2
@@ -474,7 +475,7 @@ import Testing
         let listing = [try host.request(FakeConnection()), try host.request(FakeConnection())]
         let refused = Admission.refused("busy: svc has 3 open requests, as many as it may have")
         #expect(try host.network.request(FakeConnection()) == refused)
-        // There is room again, but two are listed: the next one waits, and counts.
+        // There is room again, but two requests are listing: the next one waits and counts.
         source.output.finish(nil)
         let waiting = FakeConnection()
         #expect(try host.network.request(waiting) == .accepted)

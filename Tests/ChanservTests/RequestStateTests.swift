@@ -2,12 +2,12 @@ import Testing
 
 @testable import Chanserv
 
-/// Every event of a request in every stage of it.
+/// `RequestState`: every event in every stage.
 @Suite struct RequestStateTests {
     enum Stage: CaseIterable {
         case readingBody, listing, listingWithSource, streaming, answered, cancelled
 
-        /// A request at this stage. Streaming is with one source that was taken.
+        /// A request in this stage. In `streaming` it has one accepted source.
         var state: RequestState {
             var state = RequestState()
             guard self != .readingBody else { return state }
@@ -30,7 +30,8 @@ import Testing
 
     private let failure = RequestState.End.failed(ChanservError(.sourceFailed, "broken"))
 
-    @Test(arguments: Stage.allCases) func `the body begins a request once, and none that was ended`(stage: Stage) {
+    @Test(arguments: Stage.allCases)
+    func `the body begins a request once and only in the stage readingBody`(stage: Stage) {
         var state = stage.state
         #expect(state.receivedBody() == (stage == .readingBody ? .begin : .drop))
         guard stage == .readingBody else { return }
@@ -38,7 +39,7 @@ import Testing
         #expect(state.receivedBody() == .drop)
     }
 
-    @Test func `the body of a request that was ended before is dropped`() {
+    @Test func `the body of a cancelled request is dropped`() {
         var state = RequestState()
         let answer1 = state.cancel(.clientGone)
         #expect(answer1)
@@ -46,7 +47,7 @@ import Testing
         #expect(!state.isInUse)
     }
 
-    @Test(arguments: Stage.allCases) func `sources are added while a request is listed`(stage: Stage) {
+    @Test(arguments: Stage.allCases) func `sources can be added only while the request is listing`(stage: Stage) {
         let state = stage.state
         #expect(state.isListing == (stage == .listing || stage == .listingWithSource))
         guard state.isListing else { return }
@@ -67,7 +68,7 @@ import Testing
         #expect((settlement == nil) == endedBefore)
         #expect(state.endedListing(failure) == nil)
         guard let settlement else { return }
-        // What has a source is answered with its end.
+        // A request with an open source is answered when that source ends.
         let hasSource = stage == .listingWithSource || stage == .cancelled
         #expect(settlement.isAnswered == !hasSource)
         #expect(settlement.isOver == (stage == .readingBody))
@@ -75,7 +76,7 @@ import Testing
     }
 
     @Test(arguments: [Stage.listingWithSource, .streaming, .cancelled])
-    func `a source ends, and with the last one of a listed request the request is answered`(stage: Stage) {
+    func `a listed request is answered when its last source ends`(stage: Stage) {
         var state = stage.state
         let settlement = state.endedSource(.well, wasAccepted: stage == .streaming)
         #expect(state.openSources == 0 && state.unacceptedSources == 0 && state.sourcesTotal == 1)
@@ -90,7 +91,7 @@ import Testing
         }
     }
 
-    @Test(arguments: Stage.allCases) func `a request is ended before its time once`(stage: Stage) {
+    @Test(arguments: Stage.allCases) func `a request is cancelled at most once`(stage: Stage) {
         var state = stage.state
         let isFirst = stage != .answered && stage != .cancelled
         #expect(state.cancel(.stopped(nil)) == isFirst)
@@ -107,7 +108,7 @@ import Testing
     }
 
     @Test(arguments: [RequestState.Cancellation.deadline("late"), .stopped("by an operator")])
-    func `the sources that a client took before it went are ended for another reason`(
+    func `a deadline or a stop still ends the accepted sources of a client that is gone`(
         reason: RequestState.Cancellation
     ) {
         var state = Stage.listingWithSource.state
@@ -127,7 +128,7 @@ import Testing
 
     @Test(arguments: Stage.allCases) func `success is reported once while frames are sent`(stage: Stage) {
         var state = stage.state
-        // It was reported with the answer.
+        // In the stage `answered` the success has been reported with the answer.
         let answer9 = state.provedWell() == (stage != .answered)
         #expect(answer9)
         let answer10 = state.provedWell()
@@ -148,7 +149,7 @@ import Testing
         #expect(settlement.isAnswered && settlement.isOver)
     }
 
-    @Test func `many failures of a request count once, and it does not succeed`() {
+    @Test func `several failures of one request count once and exclude a success`() {
         var state = RequestState()
         _ = state.receivedBody()
         for _ in 0..<3 { state.addedSource() }
@@ -161,7 +162,7 @@ import Testing
         #expect(last.isAnswered && last.verdict == nil && last.failure == nil)
     }
 
-    @Test func `a failure after success was reported still counts`() {
+    @Test func `a failure after a reported success still counts`() {
         var state = Stage.streaming.state
         let answer13 = state.provedWell()
         #expect(answer13)
@@ -169,7 +170,7 @@ import Testing
         #expect(settlement.failure?.message == "broken" && settlement.isAnswered && settlement.verdict == nil)
     }
 
-    @Test func `a request of which nothing ended well or failed is undecided`() {
+    @Test func `a request without a success or a failure is undecided`() {
         var state = Stage.listingWithSource.state
         let answer14 = state.cancel(.clientGone)
         #expect(answer14)

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Chanserv
 
-/// Every option of the server does what its comment says.
+/// Each option of `Server.Configuration` has its documented effect.
 @Suite(.timeLimit(.minutes(5))) struct ServerOptionTests {
     private let journal = Journal()
 
@@ -17,7 +17,7 @@ import Testing
         return configuration
     }
 
-    @Test func theDefaultsAreThoseOfTheGoPackage() {
+    @Test func `the defaults are those of the Go package`() {
         let server = Server.Configuration()
         #expect(server.maxErrorMass == 10 && server.errorPause == .seconds(30))
         #expect(server.maxErrorPause == .seconds(300) && server.chanAcceptTimeout == .seconds(30))
@@ -29,12 +29,12 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aSourceNobodyFetchesIsGivenUpAfterTheChanAcceptTimeout(over delivery: Delivery) async throws {
+    func `a source that the client does not dial ends at the accept timeout`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery, configuration { $0.chanAcceptTimeout = .milliseconds(20) }) {
             [journal] _ in
             SourceList([Source(header: "", producer: TestProducer.endless(journal))])
         }
-        let master = try await pair.network.client.dial("svc", deadline: .soon)
+        let master = try await pair.network.client.dial("svc", deadline: .testDeadline)
         try await master.write(ByteBuffer(repeating: 0, count: 8), deadline: nil)
         try await journal.wait(for: "source: deadline exceeded")
         try await journal.wait(for: "source closed")
@@ -46,7 +46,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aSourceThatIsReadTooSlowlyEndsAfterTheFrameWriteTimeout(over delivery: Delivery) async throws {
+    func `a source that is read too slowly ends at the frame write timeout`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery, configuration { $0.frameWriteTimeout = .milliseconds(20) }) {
             [journal] _ in
             SourceList([Source(header: "", producer: TestProducer.endless(journal))])
@@ -61,7 +61,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aSourceIsServedNoLongerThanTheServingTimeout(over delivery: Delivery) async throws {
+    func `a source ends at the serving timeout`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery, configuration { $0.servingTimeout = .milliseconds(50) }) {
             [journal] _ in
             SourceList([Source(header: "", producer: TestProducer.silent(journal))])
@@ -74,7 +74,9 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aFunctionThatIsSilentTooLongEndsTheRequestAfterTheSourcingTimeout(over delivery: Delivery) async throws {
+    func `a source function without a source ends its request at the sourcing timeout`(
+        over delivery: Delivery
+    ) async throws {
         let (stream, feed) = AsyncThrowingStream<Source, any Error>.makeStream()
         feed.yield(Source(header: "", frames: ["x"]))
         let pair = try await Pair(over: delivery, configuration { $0.sourcingTimeout = .milliseconds(50) }) { request in
@@ -92,11 +94,13 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aFunctionThatIgnoresItsCancellationCannotKeepTheClient(over delivery: Delivery) async throws {
+    func `a source function that ignores its cancellation does not delay the client`(
+        over delivery: Delivery
+    ) async throws {
         let (stream, feed) = AsyncThrowingStream<Int, any Error>.makeStream()
         let pair = try await Pair(over: delivery, configuration { $0.servingTimeout = .milliseconds(20) }) {
             [journal] _ in
-            // A task of its own hears of no cancellation.
+            // An unstructured task is not cancelled with its creator.
             try await Task { for try await _ in stream {} }.value
             journal.add("woke")
             return SourceList([])
@@ -111,11 +115,11 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aRequestThatDoesNotComeEndsAfterTheMasterReadTimeout(over delivery: Delivery) async throws {
+    func `a request whose body does not arrive ends at the master read timeout`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery, configuration { $0.masterReadTimeout = .milliseconds(20) }) { _ in
             SourceList([])
         }
-        let master = try await pair.network.client.dial("svc", deadline: .soon)
+        let master = try await pair.network.client.dial("svc", deadline: .testDeadline)
         try await master.write(ByteBuffer(bytes: [5, 0]), deadline: nil)
         await #expect(throws: ConnectionError.self) { try await master.read(deadline: nil) }
         #expect(await pair.idle() == 0)
@@ -124,41 +128,42 @@ import Testing
         master.close()
     }
 
-    @Test func announcementsNobodyReadsEndTheRequestAfterTheMasterWriteTimeout() async throws {
+    @Test func `announcements that the client does not read end the request at the master write timeout`() async throws
+    {
         let pair = try await Pair(configuration { $0.masterWriteTimeout = .milliseconds(20) }, window: 100) {
             [journal] _ in
             SourceList((0..<10).map { _ in Source(header: "header", producer: TestProducer.endless(journal)) })
         }
-        let master = try await pair.network.client.dial("svc", deadline: .soon)
+        let master = try await pair.network.client.dial("svc", deadline: .testDeadline)
         try await master.write(ByteBuffer(repeating: 0, count: 8), deadline: nil)
         try await journal.wait(for: "request: deadline exceeded")
         master.close()
         pair.service.cancelAll()
         #expect(await pair.idle() == 0)
-        // Each one that was added, and the one that waited to be.
+        // Every added source was closed, and possibly one that waited to be added.
         let total = pair.service.counters.sourcesTotal
         #expect((total...total + 1).contains(journal.count("source closed")))
         try await pair.network.expectNothingLeft()
     }
 
     @Test(arguments: Delivery.allCases)
-    func noMoreSourcesWaitThanAllowed(over delivery: Delivery) async throws {
+    func `at most maxUnacceptedSources sources wait for their dial`(over delivery: Delivery) async throws {
         let names = NIOLockedValueBox(0)
         let pair = try await Pair(over: delivery, configuration { $0.maxUnacceptedSources = 3 }) { [journal] _ in
             SourceList((0..<10).map { _ in Source(header: "", producer: TestProducer.endless(journal)) })
         }
-        let master = try await pair.network.client.dial("svc", deadline: .soon)
+        let master = try await pair.network.client.dial("svc", deadline: .testDeadline)
         try await master.write(ByteBuffer(repeating: 0, count: 8), deadline: nil)
         var decoder = FrameDecoder(decompresses: false)
         var fetched: [any Connection] = []
-        while let bytes = try await master.read(deadline: .soon) {
+        while let bytes = try await master.read(deadline: .testDeadline) {
             decoder.append(bytes)
             while let frame = try decoder.next() {
                 guard frame.readableBytes > 0 else { continue }
                 #expect(pair.service.counters.sourcesWaiting <= 3)
                 names.withLockedValue { $0 += 1 }
                 fetched.append(
-                    try await pair.network.client.dial(String(buffer: frame), deadline: .soon))
+                    try await pair.network.client.dial(String(buffer: frame), deadline: .testDeadline))
             }
         }
         #expect(fetched.count == 10)
@@ -167,7 +172,9 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func noMoreRequestsAreListedThanAllowedAndTheRestWait(over delivery: Delivery) async throws {
+    func `at most maxConcurrentRequests requests list their sources, and the others wait`(
+        over delivery: Delivery
+    ) async throws {
         let pair = try await Pair(over: delivery, configuration { $0.maxConcurrentRequests = 2 }) { [journal] request in
             journal.add("began")
             if request.body.readableBytes > 0 { try await never() }
@@ -185,7 +192,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func functionsAndProducersRunWhereTheyAreTold(over delivery: Delivery) async throws {
+    func `source functions and producers run on the configured executor`(over delivery: Delivery) async throws {
         let executor = QueueExecutor()
         let pair = try await Pair(over: delivery, configuration { $0.executor = executor }) { [journal] _ in
             journal.add("function \(executor.isCurrent)")
@@ -208,7 +215,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func batchesAreSentAtTheBatchSize(over delivery: Delivery) async throws {
+    func `batches are sent at the configured batch size`(over delivery: Delivery) async throws {
         let sizes = NIOLockedValueBox<[Int]>([])
         let pair = try await Pair(over: delivery, configuration { $0.batchSize = 1000 }) { _ in
             SourceList([
@@ -230,7 +237,7 @@ import Testing
     }
 }
 
-/// A queue that knows whether it is running.
+/// A dispatch queue that knows whether the current code runs on it.
 private final class QueueExecutor: TaskExecutor {
     private static let key = DispatchSpecificKey<Bool>()
     private let queue = DispatchQueue(label: "test executor")

@@ -2,7 +2,7 @@ import Testing
 
 @testable import Chanserv
 
-/// The name of a service: every event in every state.
+/// `ServiceState`: every event in every state.
 @Suite struct ServiceStateTests {
     private static let start = ContinuousClock.now
 
@@ -12,7 +12,7 @@ import Testing
     enum Begin: CaseIterable {
         case serving, withdrawn, awaitingProbe, probing, retrying, disabled, disabledAndWithdrawn, stopped
 
-        /// A service that withdraws for ten seconds at the second failure, in this state.
+        /// A service in this state. It withdraws for ten seconds at the second failure.
         var state: ServiceState {
             var state = ServiceState(mass: ErrorMass(limit: 2, pause: .seconds(10), maxPause: .seconds(60)))
             #expect(state.start() == [.bind])
@@ -35,11 +35,11 @@ import Testing
         var isBound: Bool { self == .serving || self == .awaitingProbe || self == .probing }
     }
 
-    @Test(arguments: Begin.allCases) func `the name is bound while requests are wanted`(begin: Begin) {
+    @Test(arguments: Begin.allCases) func `the name is bound in the states that accept requests`(begin: Begin) {
         #expect(begin.state.isBound == begin.isBound)
     }
 
-    @Test(arguments: Begin.allCases) func `its owner withdraws the name`(begin: Begin) {
+    @Test(arguments: Begin.allCases) func `withdrawing a service unbinds its name`(begin: Begin) {
         var state = begin.state
         #expect(state.withdraw() == (begin.isBound ? [.unbind] : []))
         #expect(!state.isBound)
@@ -47,15 +47,15 @@ import Testing
         #expect(state.withdraw() == [])
     }
 
-    @Test(arguments: Begin.allCases) func `its owner restores the name, and failures are forgotten`(begin: Begin) {
+    @Test(arguments: Begin.allCases) func `restoring a service binds its name and clears the error mass`(begin: Begin) {
         var state = begin.state
         let actions = state.restore()
         switch begin {
         case .serving, .stopped: #expect(actions == [])
         case .withdrawn, .disabled, .disabledAndWithdrawn: #expect(actions == [.bind])
-        // The name is there; those that waited for the probe are let in.
+        // The name is bound already. Requests that waited for the probe are admitted.
         case .awaitingProbe, .probing: #expect(actions == [.admitWaiting])
-        // It is tried again in its time.
+        // The retry of the failed bind is scheduled already.
         case .retrying: #expect(actions == [])
         }
         #expect(state.wish == (begin == .stopped ? .stopped : .enabled))
@@ -63,7 +63,7 @@ import Testing
         #expect(state.restore() == [])
     }
 
-    @Test(arguments: Begin.allCases) func `its owner stops the service for good`(begin: Begin) {
+    @Test(arguments: Begin.allCases) func `stopping a service is final`(begin: Begin) {
         var state = begin.state
         let actions = state.stop()
         #expect(actions == (begin == .stopped ? [] : (begin.isBound ? [.unbind] : []) + [.refuseWaiting]))
@@ -73,11 +73,12 @@ import Testing
         #expect(state.tick(now: at(100)) == [])
     }
 
-    @Test(arguments: Begin.allCases) func `a request is served, waits or is refused`(begin: Begin) {
+    @Test(arguments: Begin.allCases)
+    func `the state decides whether a request is served, waits or is refused`(begin: Begin) {
         var state = begin.state
         let admission = state.receivedRequest(now: at(10))
         switch (begin, admission) {
-        // A request that was dialled before the name went is served.
+        // A request that was dialled before the name was unbound is served.
         case (.serving, .serve(let ticket)), (.retrying, .serve(let ticket)), (.disabled, .serve(let ticket)):
             #expect(!ticket.isProbe && state.probeBegan() == [])
         case (.awaitingProbe, .serve(let ticket)):
@@ -89,7 +90,8 @@ import Testing
         }
     }
 
-    @Test(arguments: Begin.allCases) func `failures withdraw the name, then tell its owner`(begin: Begin) {
+    @Test(arguments: Begin.allCases)
+    func `failures up to the limit unbind the name and report the error mass`(begin: Begin) {
         var state = begin.state
         let actions = (0..<2).map { _ in state.failed(now: at(10)) }
         switch begin {
@@ -98,7 +100,7 @@ import Testing
         case .disabled:
             #expect(actions == [[], [.refuseWaiting, .reportMass(2), .wake(at(20))]])
         case .retrying:
-            // The bind that failed is the first of the two.
+            // The failed bind is the first of the two failures.
             #expect(actions == [[.refuseWaiting, .reportMass(2), .wake(at(20))], []])
         case .awaitingProbe, .probing:
             #expect(actions == [[.unbind, .refuseWaiting, .reportMass(3), .wake(at(30))], []])
@@ -108,7 +110,7 @@ import Testing
         #expect(!state.isBound)
     }
 
-    @Test(arguments: Begin.allCases) func `a service that can serve no more withdraws at once`(begin: Begin) {
+    @Test(arguments: Begin.allCases) func `an exhausted service withdraws at once`(begin: Begin) {
         var state = begin.state
         let actions = state.exhausted(now: at(10))
         let isWithdrawn = begin == .withdrawn || begin == .disabledAndWithdrawn
@@ -117,20 +119,20 @@ import Testing
         #expect(!state.isBound)
     }
 
-    @Test(arguments: Begin.allCases) func `the pause ends, and a bind that failed is tried again`(begin: Begin) {
+    @Test(arguments: Begin.allCases) func `a tick at the end of a pause binds the name again`(begin: Begin) {
         var state = begin.state
         let actions = state.tick(now: at(10))
         switch begin {
         case .withdrawn, .retrying: #expect(actions == [.bind])
         case .serving, .awaitingProbe, .probing, .disabled, .disabledAndWithdrawn, .stopped: #expect(actions == [])
         }
-        // The probe has taken too long: the others are let in.
+        // The probe exceeds its time: the waiting requests are admitted.
         if begin == .probing { #expect(state.tick(now: at(15)) == [.admitWaiting]) }
-        // After the pause the name is back when its owner wants it.
+        // The pause is over, so restore() binds the name.
         if begin == .disabledAndWithdrawn { #expect(state.restore().contains(.bind)) }
     }
 
-    @Test func `a bind that failed counts and waits before the next one`() {
+    @Test func `a failed bind counts as a failure and is retried after a pause`() {
         var state = Begin.serving.state
         let until = at(1) + ServiceState.retryPause
         #expect(state.bindingFailed(now: at(1)) == [.wake(until)])
@@ -138,7 +140,7 @@ import Testing
         #expect(state.tick(now: at(1)) == [])
         #expect(state.tick(now: until) == [.bind])
         #expect(state.isBound)
-        // The second failure is too many.
+        // The second failure reaches the limit.
         #expect(
             state.bindingFailed(now: at(2)) == [
                 .refuseWaiting, .reportMass(2), .wake(at(12)), .wake(at(2) + ServiceState.retryPause),
@@ -147,7 +149,7 @@ import Testing
         #expect(state.tick(now: at(12)) == [.bind])
     }
 
-    @Test func `a probe decides`() throws {
+    @Test func `the result of the probe decides whether the name stays bound`() throws {
         for (result, actions) in [
             ("succeeded", [ServiceState.Action.admitWaiting]), ("undecided", [.admitWaiting]),
             ("failed", [.unbind, .refuseWaiting, .reportMass(3), .wake(at(31))]),
@@ -171,7 +173,8 @@ import Testing
         }
     }
 
-    @Test(arguments: Begin.allCases) func `new numbers let in those that wait, and may forgive`(begin: Begin) {
+    @Test(arguments: Begin.allCases)
+    func `reconfiguring admits waiting requests and can clear the error mass`(begin: Begin) {
         var kept = begin.state
         let bound = kept.isBound
         #expect(
@@ -185,7 +188,7 @@ import Testing
         #expect(forgiven.mass.mass == 0 && forgiven.mass.state == .serving)
     }
 
-    @Test func `only binding and withdrawing change the name`() {
+    @Test func `only bind and unbind change the name`() {
         let actions: [ServiceState.Action] = [
             .bind, .unbind, .refuseWaiting, .admitWaiting, .reportMass(1), .wake(at(0)),
         ]

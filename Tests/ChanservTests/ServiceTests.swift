@@ -3,7 +3,7 @@ import Testing
 
 @testable import Chanserv
 
-/// A service over its life: error mass, hot swap, drain.
+/// The life of a service: error mass, updates and draining.
 @Suite(.timeLimit(.minutes(5))) struct ServiceTests {
     private let journal = Journal()
 
@@ -27,7 +27,9 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aServiceThatFailsEveryRequestIsWithdrawnAndASuccessBringsItBack(over delivery: Delivery) async throws {
+    func `a service that fails every request is withdrawn, and a successful probe restores it`(
+        over delivery: Delivery
+    ) async throws {
         let broken = Journal()
         broken.add("yes")
         let network = try await TestNetwork.make(delivery)
@@ -41,7 +43,7 @@ import Testing
         }
         for _ in 0..<3 { _ = await failure { try await ask(pair) } }
         try await journal.wait(for: "mass 3: broken; still there: []")
-        // The dial waits for the name to come back; the request then is the probe, and fails.
+        // The dial waits until the name is bound again. Its request is the probe and fails.
         let probe = await failure { try await ask(pair) }
         #expect(probe?.message == "broken")
         try await journal.wait(for: "mass 4: broken; still there: []")
@@ -57,7 +59,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aWithdrawnServiceSaysSoAndIsNotThere(over delivery: Delivery) async throws {
+    func `a withdrawn service reports its state and unbinds its name`(over delivery: Delivery) async throws {
         var configuration = failing(pause: .seconds(3600))
         configuration.maxErrorMass = 1
         let pair = try await Pair(over: delivery, configuration) { _ in throw TestError("broken") }
@@ -74,7 +76,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aWithdrawnServiceWaitsOutItsPauseUnlessAnUpdateForgivesIt(over delivery: Delivery) async throws {
+    func `an update restores a withdrawn service only if it forgives failures`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery, failing(pause: .seconds(3600))) { _ in throw TestError("broken") }
         for _ in 0..<3 { _ = await failure { try await ask(pair) } }
         try await journal.wait(for: "mass 3: broken")
@@ -84,13 +86,13 @@ import Testing
         pair.service.update(
             configuration: failing(pause: .seconds(3600)), sourceFunc: answers("new"), forgivesFailures: true)
         #expect(pair.service.state == .serving && pair.service.counters.errorMass == 0)
-        // The dial waits for the name to come back.
+        // The dial waits until the name is bound again.
         let answer = try await ask(pair)
         #expect(answer == "new")
     }
 
     @Test(arguments: Delivery.allCases)
-    func othersWaitWhileOneRequestProbes(over delivery: Delivery) async throws {
+    func `other requests wait while one request probes`(over delivery: Delivery) async throws {
         let (gate, open) = AsyncThrowingStream<Int, any Error>.makeStream()
         let pair = try await Pair(over: delivery, failing(pause: .milliseconds(20))) { [journal] request in
             journal.add(String(buffer: request.body))
@@ -113,7 +115,9 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func sourcesThatFailCountOnceARequestAndSuccessesInBetweenClear(over delivery: Delivery) async throws {
+    func `failed sources count once per request, and a success clears the error mass`(
+        over delivery: Delivery
+    ) async throws {
         let pair = try await Pair(over: delivery, failing(pause: .seconds(100))) { request in
             let good = request.body.readableBytes > 0
             return SourceList(
@@ -144,7 +148,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func whatIsTheClientsFaultDoesNotCount(over delivery: Delivery) async throws {
+    func `errors that the client causes do not count as failures`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery, failing(pause: .seconds(100))) { _ in
             throw TestError("no such file", countsAsFailure: false)
         }
@@ -158,7 +162,9 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aProbeWhoseClientLeavesDecidesNothingAndTheNextOneProbes(over delivery: Delivery) async throws {
+    func `a probe whose client leaves decides nothing, and the next request probes`(
+        over delivery: Delivery
+    ) async throws {
         let pair = try await Pair(over: delivery, failing(pause: .milliseconds(20))) { [journal] request in
             let body = String(buffer: request.body)
             journal.add(body)
@@ -178,7 +184,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aProbeThatNeverEndsIsASuccessWithItsFirstFrames(over delivery: Delivery) async throws {
+    func `an endless probe succeeds with its first frames`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery, failing(pause: .milliseconds(20))) { [journal] request in
             if request.body.readableBytes == 0 { throw TestError("broken") }
             return SourceList([Source(header: "", producer: TestProducer.endless(journal))])
@@ -194,10 +200,10 @@ import Testing
         endless.cancel()
     }
 
-    // MARK: Hot swap
+    // MARK: Updates
 
     @Test(arguments: Delivery.allCases)
-    func anUpdateServesNewRequestsAndLeavesRunningOnesAlone(over delivery: Delivery) async throws {
+    func `an update serves new requests and leaves open ones running`(over delivery: Delivery) async throws {
         let (stream, feed) = AsyncThrowingStream<String, any Error>.makeStream()
         let pair = try await Pair(over: delivery) { _ in SourceList([Source(header: "", frames: stream)]) }
         var old = try await pair.post().first().frames.makeAsyncIterator()
@@ -214,7 +220,7 @@ import Testing
         let second = try await old.next()
         #expect(second?.string == "old 2")
 
-        async let drained = pair.service.drain(generation, until: .soon)
+        async let drained = pair.service.drain(generation, until: .testDeadline)
         feed.finish()
         let end = try await old.next()
         #expect(end == nil)
@@ -222,7 +228,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func noDialFailsWhileTheServiceIsSwappedUnderLoad(over delivery: Delivery) async throws {
+    func `no request fails while the service is updated under load`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery, Server.Configuration(), sourceFunc(0))
         let seen = try await withThrowingTaskGroup(of: Bool.self) { group in
             for _ in 0..<4 {
@@ -255,10 +261,10 @@ import Testing
         { _ in SourceList([Source(header: "", frames: (0..<20).map { _ in "\(version)," })]) }
     }
 
-    // MARK: The end
+    // MARK: Draining
 
     @Test(arguments: Delivery.allCases)
-    func drainWaitsForWhatRunsAndThenCancelsIt(over delivery: Delivery) async throws {
+    func `drain waits for open requests and cancels them at its deadline`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery) { [journal] _ in
             SourceList([Source(header: "", producer: TestProducer.silent(journal))])
         }
@@ -276,7 +282,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aCancelledDrainCancelsWhatRunsAtOnce(over delivery: Delivery) async throws {
+    func `cancelling a drain cancels the open requests at once`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery) { [journal] _ in
             SourceList([Source(header: "", producer: TestProducer.silent(journal))])
         }
@@ -290,7 +296,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func onlyOlderGenerationsAreDrained(over delivery: Delivery) async throws {
+    func `draining a generation leaves newer ones running`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery) { [journal] _ in
             SourceList([Source(header: "", producer: TestProducer.silent(journal, "old"))])
         }
@@ -304,7 +310,7 @@ import Testing
         #expect(await pair.service.drain(generation, until: .now, grace: .seconds(120)) == 0)
         #expect(journal.count("old closed") == 1 && journal.count("new closed") == 0)
         let counters = pair.service.counters
-        // The server learns a little later that the client has taken it.
+        // The acceptance of the client reaches the server a little later.
         #expect(counters.sourcesOpen + counters.sourcesWaiting == 1)
         old.cancel()
         new.cancel()
@@ -312,7 +318,7 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aServiceWhoseNetworkIsShutDownStops(over delivery: Delivery) async throws {
+    func `a service stops when its network is shut down`(over delivery: Delivery) async throws {
         var configuration = Server.Configuration()
         configuration.onError = { [journal] in journal.add("\($0.code)") }
         let pair = try await Pair(over: delivery, configuration, answers("x"))

@@ -3,7 +3,7 @@ import Testing
 
 @testable import Chanserv
 
-/// A name that its owner takes away for a while.
+/// Withdrawing the name of a service and restoring it.
 @Suite struct ServiceWithdrawalTests {
     private let journal = Journal()
 
@@ -12,7 +12,9 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aWithdrawnNameIsGoneAndWhatRunsGoesOn(over delivery: Delivery) async throws {
+    func `withdrawing a service unbinds its name and leaves open requests running`(
+        over delivery: Delivery
+    ) async throws {
         let (stream, feed) = AsyncThrowingStream<String, any Error>.makeStream()
         let pair = try await Pair(over: delivery) { _ in SourceList([Source(header: "", frames: stream)]) }
         var frames = try await pair.post().first().frames.makeAsyncIterator()
@@ -28,7 +30,7 @@ import Testing
         feed.yield("two")
         let second = try await frames.next()
         #expect(second?.string == "two")
-        async let idle = pair.service.waitUntilIdle(until: .soon)
+        async let idle = pair.service.waitUntilIdle(until: .testDeadline)
         feed.finish()
         let end = try await frames.next()
         #expect(end == nil)
@@ -37,10 +39,12 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aRestoredNameServesAgainAndADialThatWaitedIsServed(over delivery: Delivery) async throws {
+    func `a restored service serves new requests and a dial that waited for its name`(
+        over delivery: Delivery
+    ) async throws {
         let pair = try await Pair(over: delivery, .init(), answers("here"))
         pair.service.withdraw()
-        #expect(await pair.service.waitUntilIdle(until: .soon) == 0)
+        #expect(await pair.service.waitUntilIdle(until: .testDeadline) == 0)
         async let waiting = pair.ask()
         pair.service.restore()
         pair.service.restore()
@@ -50,11 +54,11 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func whoDialledBeforeTheNameWentIsServed(over delivery: Delivery) async throws {
-        // One is listed at a time, so that the others wait in the listener.
+    func `requests dialled before the withdrawal are served`(over delivery: Delivery) async throws {
+        // Only one request lists at a time, so the others wait for admission.
         var configuration = Server.Configuration()
         configuration.maxConcurrentRequests = 1
-        // Nobody fetches what those who are late are answered.
+        // The late clients do not dial their sources. A short accept timeout ends these.
         configuration.chanAcceptTimeout = .milliseconds(50)
         let (gate, open) = AsyncThrowingStream<Int, any Error>.makeStream()
         let pair = try await Pair(over: delivery, configuration) { [journal] request in
@@ -65,27 +69,29 @@ import Testing
         async let first = pair.ask("first")
         try await journal.wait(for: "opened")
         let connections = try await [
-            pair.network.client.dial("svc", deadline: .soon),
-            pair.network.client.dial("svc", deadline: .soon),
+            pair.network.client.dial("svc", deadline: .testDeadline),
+            pair.network.client.dial("svc", deadline: .testDeadline),
         ]
         pair.service.withdraw()
         #expect(pair.network.names.isEmpty)
         open.finish()
-        // What is idle has let everybody in who had dialled.
+        // These clients dialled before the withdrawal, so the service still admits their requests.
         for connection in connections {
             var body = FrameBatch()
             try body.append(uncompressed: "late")
-            try await connection.write(body.take(), deadline: .soon)
+            try await connection.write(body.take(), deadline: .testDeadline)
         }
         #expect(try await first == "first")
         try await journal.wait(for: "opened", times: 3)
         for connection in connections { connection.close() }
-        #expect(await pair.service.waitUntilIdle(until: .soon) == 0)
+        #expect(await pair.service.waitUntilIdle(until: .testDeadline) == 0)
         #expect(pair.service.counters.requestsTotal == 3)
     }
 
     @Test(arguments: Delivery.allCases)
-    func whoHasDialledAndWaitsIsToldAtTheDeadline(over delivery: Delivery) async throws {
+    func `a request that waits for admission fails when the service is cancelled`(
+        over delivery: Delivery
+    ) async throws {
         var configuration = Server.Configuration()
         configuration.maxConcurrentRequests = 1
         let pair = try await Pair(over: delivery, configuration) { [journal] _ in
@@ -95,21 +101,21 @@ import Testing
         }
         async let first = failure { try await pair.ask("first") }
         try await journal.wait(for: "opened")
-        let late = try await pair.network.client.dial("svc", deadline: .soon)
+        let late = try await pair.network.client.dial("svc", deadline: .testDeadline)
         pair.service.withdraw()
-        // The one that runs, and whoever waits.
+        // One request runs and one waits for admission.
         #expect(await pair.service.waitUntilIdle(until: .now) == 2)
         pair.service.cancelAll()
         #expect(await first?.message.contains("stopped") == true)
-        let told = await failure { try await late.read(deadline: .soon) }
+        let told = await failure { try await late.read(deadline: .testDeadline) }
         #expect(told != nil)
         late.close()
-        #expect(await pair.service.waitUntilIdle(until: .soon) == 0)
+        #expect(await pair.service.waitUntilIdle(until: .testDeadline) == 0)
         #expect(journal.count("opened") == 1)
     }
 
     @Test(arguments: Delivery.allCases)
-    func restoringForgivesTheFailuresThatWithdrewTheName(over delivery: Delivery) async throws {
+    func `restoring a service clears its error mass`(over delivery: Delivery) async throws {
         var configuration = Server.Configuration()
         configuration.maxErrorMass = 1
         configuration.errorPause = .seconds(3600)
@@ -126,7 +132,7 @@ import Testing
         #expect(try await pair.ask("x") == "fine")
         #expect(pair.service.state == .serving && pair.service.counters.errorMass == 0)
 
-        // Withdrawn by both: one word brings it back.
+        // Withdrawn by its failures and by its owner: one call of restore() binds the name again.
         _ = await failure { try await pair.ask() }
         try await journal.wait(for: "mass", times: 2)
         pair.service.withdraw()
@@ -136,10 +142,10 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func anUpdateDoesNotBringAWithdrawnNameBack(over delivery: Delivery) async throws {
+    func `an update does not restore a withdrawn service`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery, .init(), answers("old"))
         pair.service.withdraw()
-        #expect(await pair.service.waitUntilIdle(until: .soon) == 0)
+        #expect(await pair.service.waitUntilIdle(until: .testDeadline) == 0)
         pair.service.update(configuration: .init(), sourceFunc: answers("new"), forgivesFailures: true)
         #expect(pair.service.state == .disabled)
         pair.service.restore()
@@ -147,29 +153,31 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func aWithdrawnNameCanBeStopped(over delivery: Delivery) async throws {
+    func `a withdrawn service can be stopped`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery, .init(), answers("x"))
         pair.service.withdraw()
         pair.service.stopAccepting()
         pair.service.restore()
         #expect(pair.service.state == .stopped && pair.network.names.isEmpty)
-        #expect(await pair.service.drain(until: .soon) == 0)
+        #expect(await pair.service.drain(until: .testDeadline) == 0)
     }
 
     @Test(arguments: Delivery.allCases)
-    func everyRequestIsAnsweredWhileTheNameComesAndGoes(over delivery: Delivery) async throws {
+    func `every accepted request is answered while the service is withdrawn and restored`(
+        over delivery: Delivery
+    ) async throws {
         let pair = try await Pair(over: delivery, .init(), answers("x"))
         let clients = Task {
             try await withThrowingTaskGroup(of: Bool.self) { group in
                 for _ in 0..<4 {
                     group.addTask {
                         for _ in 0..<200 {
-                            // A dial at the very moment is refused; one that was taken is answered.
+                            // A dial during a withdrawal may be refused. A request that was accepted must be answered.
                             do {
                                 if try await pair.ask() != "x" { return false }
                             } catch let error as ChanservError
                                 where (error.cause as? ConnectionError)?.code == .refused
-                                // One that met the name between its binding and a withdrawal that came before it was served.
+                                // The name was bound when it was dialled, and withdrawn before the request was served.
                                 || error.message.hasPrefix("refused: ")
                             {}
                         }

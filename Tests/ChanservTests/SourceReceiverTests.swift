@@ -2,9 +2,9 @@ import Testing
 
 @testable import Chanserv
 
-/// A source that a client fetches by its name, and whose server takes its time to answer the dial.
+/// A named source whose server answers the dial late or not at all.
 @Suite(.timeLimit(.minutes(5))) struct SourceReceiverTests {
-    /// A source whose name was announced, and which was dialled.
+    /// A source that was announced and dialled. The dial is not answered yet.
     private struct Dialled {
         let network = FakeNetwork()
         let journal = Journal()
@@ -20,7 +20,7 @@ import Testing
         }
     }
 
-    @Test func `a source that is given up after the deadline of its dial does not wait for the answer`() throws {
+    @Test func `a source that is cancelled after its dial deadline does not wait for the answer`() throws {
         let source = try Dialled()
         source.network.clock.advance(by: .seconds(20))
         #expect(source.connection.end == nil && source.journal.all.isEmpty)
@@ -29,7 +29,7 @@ import Testing
         #expect(source.connection.end == .closed && source.journal.all == ["dialled"])
     }
 
-    @Test func `a source that was answered in time goes on`() throws {
+    @Test func `a source whose dial is answered in time continues`() throws {
         let source = try Dialled()
         source.connection.answer()
         source.network.clock.advance(by: .seconds(20))
@@ -38,9 +38,8 @@ import Testing
         #expect(source.connection.end == .closed && source.journal.all == ["dialled"])
     }
 
-    @Test(arguments: [true, false]) func `a source that was given up ends with the answer or the deadline`(
-        isAnswered: Bool
-    ) throws {
+    @Test(arguments: [true, false])
+    func `a source that is cancelled while it dials ends with the answer or at the deadline`(isAnswered: Bool) throws {
         let source = try Dialled()
         source.receiver.cancel()
         #expect(source.connection.end == nil && source.journal.all.isEmpty)

@@ -4,14 +4,14 @@ import Testing
 
 @testable import Chanserv
 
-/// A server and a client on a network of their own.
+/// A server and a client on their own network.
 struct Pair {
     let network: TestNetwork
     let server: Server
     let service: Service
     let client: Client
 
-    /// - Parameter delivery: how sources reach the client; a network within the process by default.
+    /// - Parameter delivery: how sources reach the client. Default: by name, on a network inside the process.
     init(
         over delivery: Delivery = .memory, _ server: Server.Configuration = .init(),
         client: Client.Configuration = .init(),
@@ -49,25 +49,27 @@ struct Pair {
         return text
     }
 
-    /// A client of the service that writes `bytes` where a request should be, and gets sources by name.
+    /// Dials the service as a client with named sources, and writes `bytes` in place of a request.
     func dial(sending bytes: [UInt8] = [UInt8](repeating: 0, count: 8)) async throws -> any Connection {
-        let connection = try await network.client.dial("svc", deadline: .soon)
+        let connection = try await network.client.dial("svc", deadline: .testDeadline)
         try await connection.write(ByteBuffer(bytes: bytes), deadline: nil)
         return connection
     }
 
-    /// Waits until the service has nothing left to do, at most two minutes.
+    /// Waits at most two minutes until the service has no open request, then cancels the rest.
+    ///
+    /// - Returns: the number of requests that are still open.
     func idle() async -> Int {
-        await service.drain(until: .soon)
+        await service.drain(until: .testDeadline)
     }
 }
 
 extension ContinuousClock.Instant {
-    /// A deadline that only a hang meets: in two minutes.
-    static var soon: ContinuousClock.Instant { .now + .seconds(120) }
+    /// A deadline in two minutes. Only a test that hangs reaches it.
+    static var testDeadline: ContinuousClock.Instant { .now + .seconds(120) }
 }
 
-/// What happened, and a way to wait for it.
+/// A list of events that a test can wait for.
 final class Journal: Sendable {
     private let entries = NIOLockedValueBox<[String]>([])
     private let news = Event()
@@ -81,9 +83,9 @@ final class Journal: Sendable {
 
     func count(_ entry: String) -> Int { all.filter { $0 == entry }.count }
 
-    /// Waits for `entry` to have been added `times` times.
+    /// Waits until `entry` was added `times` times.
     func wait(for entry: String, times: Int = 1) async throws {
-        let deadline = ContinuousClock.Instant.soon
+        let deadline = ContinuousClock.Instant.testDeadline
         while count(entry) < times {
             guard await news.wait(deadline: deadline) == .signalled else {
                 throw ChanservError(.deadlineExceeded, "no \(entry) in \(all)")
@@ -92,7 +94,7 @@ final class Journal: Sendable {
     }
 }
 
-/// A producer that runs a closure and keeps a journal of how it is treated.
+/// A producer that runs a closure and records each of its calls in a journal.
 final class TestProducer: FrameProducer {
     private let journal: Journal
     private let name: String
@@ -121,7 +123,7 @@ final class TestProducer: FrameProducer {
         journal.add("\(name) closed")
     }
 
-    /// One that never ends: full batches of 1,000-byte frames.
+    /// A producer that never ends: it fills each batch with frames of 1,000 bytes.
     static func endless(_ journal: Journal = Journal(), _ name: String = "source") -> TestProducer {
         TestProducer(journal, name) { batch in
             while !batch.isFull { try batch.append([UInt8](repeating: 1, count: 1000)) }
@@ -129,7 +131,7 @@ final class TestProducer: FrameProducer {
         }
     }
 
-    /// One that has nothing, for ever.
+    /// A producer that never has a frame.
     static func silent(_ journal: Journal = Journal(), _ name: String = "source") -> TestProducer {
         TestProducer(journal, name) { _ in
             try await never()
@@ -138,7 +140,7 @@ final class TestProducer: FrameProducer {
     }
 }
 
-/// Waits for cancellation.
+/// Suspends until the task is cancelled, then throws `CancellationError`.
 func never() async throws {
     while await Event().wait() != .cancelled {}
     throw CancellationError()

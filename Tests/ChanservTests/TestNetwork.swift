@@ -8,17 +8,17 @@ import Testing
 
 /// How the sources of a request reach the client.
 enum Delivery: String, CaseIterable, CustomTestStringConvertible {
-    /// By name, within the process.
+    /// Named sources on a network inside the process.
     case memory
-    /// Pushed, from one AstraNet node to another.
+    /// Pushed sources between two AstraNet nodes.
     case pushed
-    /// By name, between two AstraNet nodes.
+    /// Named sources between two AstraNet nodes.
     case named
 
     var testDescription: String { rawValue }
 }
 
-/// A network with a server's and a client's end.
+/// A network between a server and a client.
 final class TestNetwork: Sendable {
     private enum Kind {
         case memory(InMemoryMultiplexer)
@@ -35,7 +35,7 @@ final class TestNetwork: Sendable {
         let logger = Logger(label: "silent") { _ in SwiftLogNoOpLogHandler() }
         let (server, client) = (Node(logger: logger), Node(logger: logger))
         let address = try await server.listen(host: "127.0.0.1", port: 0)
-        try await client.join(host: "127.0.0.1", port: #require(address.port), deadline: .soon)
+        try await client.join(host: "127.0.0.1", port: #require(address.port), deadline: .testDeadline)
         return TestNetwork(delivery, .nodes(server: server, client: client))
     }
 
@@ -46,7 +46,7 @@ final class TestNetwork: Sendable {
 
     deinit {
         guard case .nodes(let server, let client) = kind else { return }
-        // After the test: nothing waits for it.
+        // The test is over and does not wait for the shutdown.
         Task {
             await client.shutdown(grace: .zero)
             await server.shutdown(grace: .zero)
@@ -67,7 +67,7 @@ final class TestNetwork: Sendable {
         }
     }
 
-    /// The names that are bound at the server's end.
+    /// The names that are bound at the server.
     var names: Set<String> {
         switch kind {
         case .memory(let network): network.names
@@ -75,7 +75,7 @@ final class TestNetwork: Sendable {
         }
     }
 
-    /// Waits until no connection is left, and nothing is counted for one.
+    /// Checks that no connection is left. For nodes it waits at most two minutes until no resource of a stream is held.
     func expectNothingLeft(sourceLocation: SourceLocation = #_sourceLocation) async throws {
         switch kind {
         case .memory(let network): #expect(network.connectionCount == 0, sourceLocation: sourceLocation)
@@ -85,7 +85,7 @@ final class TestNetwork: Sendable {
         }
     }
 
-    /// Breaks the way between the two ends.
+    /// Breaks the connections between server and client.
     func breakConnections() {
         switch kind {
         case .memory(let network): network.breakConnections()
@@ -93,7 +93,7 @@ final class TestNetwork: Sendable {
         }
     }
 
-    /// Ends the server's end: names are withdrawn, connections lost, and nothing can be bound any more.
+    /// Shuts the server's side down: its names are withdrawn, its connections are lost, and no name can be bound.
     func shutDown() async {
         switch kind {
         case .memory(let network): network.shutDown()
@@ -106,13 +106,13 @@ extension Node {
     /// The links that are up.
     fileprivate var links: [Link] { core.shared.withLockedValue { Array($0.links.up.values) } }
 
-    /// Waits until no link knows a stream, and nothing is counted for one.
+    /// Waits until no link has a stream, a reserved stream place, a push grant or a buffered byte.
     fileprivate func expectNothingLeft(_ sourceLocation: SourceLocation) async throws {
-        let deadline = ContinuousClock.Instant.soon
+        let deadline = ContinuousClock.Instant.testDeadline
         while true {
             var left: [String] = []
             for link in links {
-                // The event loop's turn, too.
+                // The stream table belongs to the event loop.
                 let known = try await link.eventLoop.submit { link.handler.value?.streams.count ?? 0 }.get()
                 let counts = (known, link.takenStreamPlaces, link.pushGrants.held, link.buffered.held)
                 if counts != (0, 0, 0, 0) { left.append("streams, places, grants, bytes: \(counts)") }
@@ -124,9 +124,9 @@ extension Node {
     }
 }
 
-// MARK: - One side of the protocol, played by a test
+// MARK: - One side of the protocol, driven by a test
 
-/// Accepts the connections of a name.
+/// Accepts the connections that clients dial to a name.
 final class TestListener: Sendable {
     private let incoming: AsyncStream<any Connection>
     private let feed: AsyncStream<any Connection>.Continuation
@@ -142,7 +142,7 @@ final class TestListener: Sendable {
         }
     }
 
-    /// The next connection. One task at a time.
+    /// Returns the next connection. Only one task at a time may call it.
     func accept() async throws -> any Connection {
         var iterator = incoming.makeAsyncIterator()
         return try #require(await iterator.next())
@@ -157,14 +157,14 @@ final class TestListener: Sendable {
 extension Multiplexer {
     func listen(_ name: String) throws -> TestListener { try TestListener(self, name) }
 
-    /// Dials `name` as a client that takes no pushed sources.
+    /// Dials `name` as a client that accepts no pushed sources.
     func dial(_ name: String, deadline: ContinuousClock.Instant) async throws -> any Connection {
         try await dial(name, DialOptions(), deadline: deadline).connection
     }
 }
 
 extension Connection {
-    /// Queues `bytes`, and waits until there is room for more.
+    /// Queues `bytes` and waits until the connection has room for more.
     func write(_ bytes: ByteBuffer, deadline: ContinuousClock.Instant?) async throws {
         if try !write(bytes) { try await waitForRoom(deadline: deadline) }
     }

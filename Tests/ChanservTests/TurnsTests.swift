@@ -3,16 +3,16 @@ import Chanserv
 import Foundation
 import Testing
 
-/// How long threads run while others wait.
+/// The scheduler slices of threads.
 @Suite struct TurnsTests {
-    /// What the system says of this thread, in nanoseconds; 0 before Linux 6.12.
+    /// The scheduler slice of the current thread in nanoseconds; 0 before Linux 6.12.
     private static func turn() -> UInt64 {
         var scheduling = chanserv_scheduling()
         return chanserv_get_scheduling(&scheduling) == 0 ? scheduling.runtime : 0
     }
 
-    /// On a thread of its own, which ends with what it was told.
-    @Test func whatComputesForLongHasALongTurnAndThenShortOnesAgain() async {
+    /// Runs on a new thread, because the slice stays set until the thread ends.
+    @Test func `a long computation gets a long slice and short slices follow`() async {
         let turns = await withCheckedContinuation { continuation in
             Thread.detachNewThread {
                 let before = Self.turn()
@@ -22,7 +22,7 @@ import Testing
                 continuation.resume(returning: (before: before, all: [short, long, Self.turn()]))
             }
         }
-        // An older kernel knows no turns, and all of it does nothing.
+        // An older kernel has no slices, so the calls change nothing.
         #expect(turns.all == (turns.before == 0 ? [0, 0, 0] : [Turns.short, Turns.long, Turns.short]))
     }
 }

@@ -1,6 +1,7 @@
 import Testing
 
-/// The whole, as its users have it: the built `chanserv serve`, real plugins, real signals, clients of the library.
+/// End-to-end tests: the built `chanserv serve`, real plugins, real signals and clients of the library.
 ///
-/// One after the other: several move hundreds of megabytes or fifty streams, and two cores are all there may be.
+/// The tests are serialized. Several of them move hundreds of megabytes or use fifty streams, and the machine may have
+/// only two cores.
 @Suite(.serialized) enum EndToEnd {}

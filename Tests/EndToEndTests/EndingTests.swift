@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 extension EndToEnd {
-    /// Issue: SIGTERM drains, a second one does not wait, a deadline cuts, and a host that is killed is no clean end.
+    /// The end of a host: drain after a signal, a second signal, the drain deadline, and SIGKILL.
     @Suite(.serialized, .timeLimit(.minutes(2))) struct Ending {
         private static func configuration(_ isolation: Isolation, drain: String) -> String {
             isolation.applied(
@@ -13,17 +13,19 @@ extension EndToEnd {
         }
 
         @Test(arguments: [SIGTERM, SIGINT], Isolation.allCases)
-        func streamsInFlightComplete(signal: Int32, isolation: Isolation) async throws {
+        func `after SIGTERM or SIGINT streams in flight complete and new requests are refused`(
+            signal: Int32, isolation: Isolation
+        ) async throws {
             try await ServedHost.serving(Self.configuration(isolation, drain: "10m")) { host in
                 try await host.withClient { client in
                     let late = try await TestClient(port: host.port) { $0.dialTimeout = .milliseconds(500) }
-                    // Far more than windows and buffers hold, so that the host is in the middle of all of them.
+                    // Far more frames than windows and buffers hold, so that no stream is complete.
                     var sources = try await client.begun("drill", "repeat 20 count 1000 2000")
                     try #require(sources.count == 20)
 
                     host.process.kill(signal)
                     _ = try await host.process.errorLine(with: "stopping")
-                    // One that comes just before the address is withdrawn is answered; then no more are accepted.
+                    // A request just before the withdrawal is answered. Later ones are refused.
                     var refused: ChanservError?
                     while refused == nil {
                         do {
@@ -31,7 +33,7 @@ extension EndToEnd {
                         } catch let error as ChanservError where error.code != .deadlineExceeded {
                             refused = error
                         } catch is ChanservError {
-                            // A host that is slow to answer has not refused.
+                            // A timeout is no refusal: the host may be slow.
                         }
                     }
                     #expect(refused?.code == .notFound || refused?.code == .refused, "\(refused as Any)")
@@ -47,7 +49,8 @@ extension EndToEnd {
             }
         }
 
-        @Test(arguments: Isolation.allCases) func aSecondSignalEndsAtOnce(isolation: Isolation) async throws {
+        @Test(arguments: Isolation.allCases)
+        func `a second SIGTERM ends the host at once`(isolation: Isolation) async throws {
             try await ServedHost.serving(Self.configuration(isolation, drain: "10m")) { host in
                 try await host.withClient { client in
                     var sources = try await client.begun("drill", "deaf a\nforever 1000 b")
@@ -65,7 +68,7 @@ extension EndToEnd {
         }
 
         @Test(arguments: [SIGTERM, SIGINT], Isolation.allCases)
-        func aStartWhoseCreateDoesNotReturnIsEndedAsWell(signal: Int32, isolation: Isolation) async throws {
+        func `a signal ends a start whose create does not return`(signal: Int32, isolation: Isolation) async throws {
             let folder = try TestFolder()
             try DrillPlugin.write(version: 0, to: folder.file("drill.so"))
             try #require(mkfifo(folder.file("fifo"), 0o600) == 0)
@@ -82,7 +85,8 @@ extension EndToEnd {
             #expect(!exit.errors.contains("ready"))
         }
 
-        @Test(arguments: [SIGTERM, SIGINT]) func aPreflightThatDoesNotReturnIsEndedAsWell(signal: Int32) async throws {
+        @Test(arguments: [SIGTERM, SIGINT])
+        func `a signal ends a start whose preflight does not return`(signal: Int32) async throws {
             let folder = try TestFolder()
             try DrillPlugin.write(version: 0, to: folder.file("drill.so"))
             let configuration = Self.configuration(.host, drain: "10m").replacingOccurrences(
@@ -100,7 +104,7 @@ extension EndToEnd {
         }
 
         @Test(arguments: Isolation.allCases)
-        func whatNeverEndsIsCutAtTheDrainDeadline(isolation: Isolation) async throws {
+        func `streams that run at the drain deadline are cancelled with the reason`(isolation: Isolation) async throws {
             try await ServedHost.serving(Self.configuration(isolation, drain: "300ms")) { host in
                 try await host.withClient { client in
                     var sources = try await client.begun("drill", "deaf a\nforever 1000 b\ndeaf c")
@@ -118,12 +122,13 @@ extension EndToEnd {
             }
         }
 
-        @Test(arguments: Isolation.allCases) func aHostThatIsKilledIsNoCleanEnd(isolation: Isolation) async throws {
+        @Test(arguments: Isolation.allCases)
+        func `clients of a killed host get a lost connection and no normal end`(isolation: Isolation) async throws {
             try await ServedHost.serving(isolation.applied(to: ServedHost.drill)) { host in
                 try await host.withClient { client in
                     var sources = try await client.begun("drill", "forever 1000 a\ndeaf b\ncount 100000 1000")
                     try #require(sources.count == 3)
-                    // More sources than are announced ahead, so that the listing is in its middle as well.
+                    // More sources than are announced ahead, so that the listing is not complete.
                     let listing = try await client.post("drill", "repeat 100000 deaf c")
                     var listed = listing.makeAsyncIterator()
                     _ = try #require(try await listed.next())

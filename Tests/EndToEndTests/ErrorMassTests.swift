@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 extension EndToEnd {
-    /// Issue: a route that fails every request withdraws its address, comes back, and one success clears the count.
+    /// The error mass of routes: withdrawal, probe and recovery.
     @Suite(.serialized, .timeLimit(.minutes(2))) struct ErrorMass {
         private static let configuration = """
             node: {listen: 127.0.0.1:0}
@@ -15,8 +15,8 @@ extension EndToEnd {
               - {vaddr: other, plugin: drill}
             """
 
-        /// Whether the address is offered on the link, once all that the host said before now has come: an answer
-        /// comes behind it.
+        /// Whether the client knows an offer of the vAddr `failing`. The answer of another request arrives after all
+        /// announcements that the host sent before it.
         private func isOffered(_ client: TestClient) async throws -> Bool {
             _ = try await client.report("other", "stats")
             return client.node.services.contains { $0.name == "failing" }
@@ -31,7 +31,9 @@ extension EndToEnd {
         }
 
         @Test(arguments: ["refuse told to fail", "fail told to fail"], Isolation.allCases)
-        func theAddressIsWithdrawnAndComesBack(request: String, isolation: Isolation) async throws {
+        func `a route that fails every request is withdrawn, and one success clears its error mass`(
+            request: String, isolation: Isolation
+        ) async throws {
             try await ServedHost.serving(isolation.applied(to: Self.configuration)) { host in
                 try await host.withClient { client in
                     #expect(try await isOffered(client))
@@ -41,13 +43,13 @@ extension EndToEnd {
                     #expect(third.contains("told to fail"))
                     #expect(try await !isOffered(client))
 
-                    // It waits for the address to come back, and is the request that is let through first.
+                    // This request waits until the vAddr is offered again. It is the probe.
                     try await fail(client, request, times: 1)
                     _ = try await host.process.errorLine(with: "route 'failing' withdrawn for 2s after 4 failures")
                     #expect(try await !isOffered(client))
 
                     #expect(try await client.frames("failing", "count 3 1").map(\.count) == [3])
-                    // Cleared: two failures are two, not six.
+                    // The success cleared the error mass, so two failures stay below the limit.
                     try await fail(client, request, times: 2)
                     #expect(try await client.frames("failing", "count 3 1").map(\.count) == [3])
                     try await fail(client, request, times: 2)
@@ -56,7 +58,9 @@ extension EndToEnd {
             }
         }
 
-        @Test func aRouteWhosePluginDoesNotReturnIsWithdrawnAtOnceAndOthersAreServed() async throws {
+        @Test func `a route whose plugin does not return is withdrawn at once and other routes are served`()
+            async throws
+        {
             let configuration = """
                 node: {listen: 127.0.0.1:0}
                 plugins:

@@ -3,9 +3,9 @@ import TestSupport
 import Testing
 
 extension EndToEnd {
-    /// Issue: `chanserv post files` yields every file of a tree byte for byte.
+    /// The files plugin and `chanserv post --save`, with a folder of many files.
     @Suite(.serialized, .timeLimit(.minutes(2))) struct FilesOfATree {
-        /// This package's own folder.
+        /// The folder of this package.
         private static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
             .deletingLastPathComponent().deletingLastPathComponent().path
 
@@ -21,7 +21,7 @@ extension EndToEnd {
         }
 
         @Test(arguments: [("lines", "files"), ("chunks", "packed")])
-        func postSavesEveryFileByteForByte(unit: String, vAddr: String) async throws {
+        func `post saves every file of a tree unchanged`(unit: String, vAddr: String) async throws {
             try await ServedHost.serving(
                 Self.configuration(unit: unit), prepare: { try ServedHost.copyBuilt("libFiles.so", to: $0) }
             ) { host in

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 extension EndToEnd {
-    /// Issue: frames of every size and kind arrive as they were made, with and without compression.
+    /// Frames of every size and kind, with and without compression.
     @Suite(.serialized, .timeLimit(.minutes(3))) struct FramesOfEverySize {
         private static let configuration = """
             node: {listen: 127.0.0.1:0}
@@ -24,7 +24,7 @@ extension EndToEnd {
                 Self.configuration, prepare: { try ServedHost.copyBuilt("libEcho.so", to: $0) }, body)
         }
 
-        @Test func framesAroundEveryEdgeAreIdentical() async throws {
+        @Test func `frames around each size boundary arrive unchanged`() async throws {
             let sizes = [0, 1, 12, 13, 65_535, 65_536, 65_537, 1 << 20]
             let kinds = Payload.Kind.allCases
             try await serving { host in
@@ -56,9 +56,10 @@ extension EndToEnd {
             }
         }
 
-        /// A marked frame has to travel compressed, so one of noise at the limit has no form that fits.
+        /// A frame that begins with the lz4 mark must be sent as a block. At the size limit, a block of random bytes is
+        /// too large, so the host refuses that frame.
         @Test(arguments: ["plain", "packed"])
-        func framesAtTheLimitAreIdentical(vAddr: String) async throws {
+        func `frames at the size limit arrive unchanged`(vAddr: String) async throws {
             let size = 100 << 20
             try await serving { host in
                 try await host.withClient { client in
@@ -78,7 +79,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func aBodyAtTheLimitComesBackIdentical() async throws {
+        @Test func `a body at the size limit comes back unchanged`() async throws {
             let payload = Payload(.random, size: 100 << 20)
             try await serving { host in
                 try await host.withClient { client in
@@ -92,7 +93,7 @@ extension EndToEnd {
         }
 
         @Test(arguments: ["plain", "packed"])
-        func aFramePastTheLimitFailsItsSourceAlone(vAddr: String) async throws {
+        func `a frame above the size limit fails its source alone`(vAddr: String) async throws {
             try await serving { host in
                 try await host.withClient { client in
                     let sources = try await client.sources(
@@ -113,7 +114,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func aBodyPastTheLimitIsRefusedBeforeItIsSent() async throws {
+        @Test func `a body above the size limit is refused before it is sent`() async throws {
             try await serving { host in
                 try await host.withClient { client in
                     let body = ByteBuffer(repeating: 1, count: 100 << 20 | 1)

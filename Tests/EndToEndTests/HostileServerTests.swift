@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 extension EndToEnd {
-    /// Issue: what a server claims costs nothing, fails with its own error, and leaves other streams alone.
+    /// Servers that violate the protocol: each violation fails its own source and allocates no memory.
     @Suite(.serialized, .timeLimit(.minutes(2))) struct HostileServer {
         struct Fault: Sendable {
             var name: String
@@ -41,8 +41,8 @@ extension EndToEnd {
             return length(UInt64(buffer.readableBytes), Array(buffer.readableBytesView))
         }
 
-        /// A good source beside those with faults: its second frame comes when they have failed.
-        @Test func everyFaultHasItsErrorAndOtherSourcesGoOn() async throws {
+        /// The request has a valid source too. The server sends its second frame after the others have failed.
+        @Test func `each invalid source fails with its own error and other sources continue`() async throws {
             let server = try await HandMadeServer.start()
             let client = try await TestClient(port: server.port)
             async let answering = server.answer(headers: ["good"] + Self.faults.map(\.name))
@@ -54,8 +54,8 @@ extension EndToEnd {
             try await streams[0].send(Self.length(5, Array("first".utf8)))
             #expect(try await good.next()?.string == "first")
             for (index, fault) in Self.faults.enumerated() {
-                // Not waited for: what is larger than the window leaves as it is read.
-                async let sent: Void = say(fault.bytes, on: streams[index + 1])
+                // Runs concurrently, because bytes beyond the window are sent only while the client reads.
+                async let sent: Void = sendAndFinish(fault.bytes, on: streams[index + 1])
                 let error = try await failure(of: { try await sources[index + 1].frames.all() })
                 #expect(error.code == fault.code, "\(fault.name): \(error)")
                 try await sent
@@ -68,8 +68,8 @@ extension EndToEnd {
             await server.stop()
         }
 
-        /// A source that was announced and is not fetched yet when its server goes will not come from anybody else.
-        @Test func aSourceThatIsBeingFetchedFailsWithItsServer() async throws {
+        /// The source is announced but its name is never bound, so the client still dials it when the server stops.
+        @Test func `a source that is being dialled fails when its server is lost`() async throws {
             let server = try await HandMadeServer.start()
             let client = try await TestClient(port: server.port)
             async let answering: Void = server.announceNothing(header: "never bound")
@@ -83,13 +83,13 @@ extension EndToEnd {
             await client.close()
         }
 
-        private func say(_ bytes: ByteBuffer, on stream: AstraNet.Stream) async throws {
+        private func sendAndFinish(_ bytes: ByteBuffer, on stream: AstraNet.Stream) async throws {
             try await stream.send(bytes, deadline: .now + TestClient.patience)
             stream.finish()
         }
 
-        /// In a process of its own, whose memory nobody else uses.
-        @Test func noClaimIsAllocated() async throws {
+        /// The client is a separate process, so that its memory can be measured.
+        @Test func `a claimed size allocates no memory`() async throws {
             let server = try await HandMadeServer.start()
             let post = try ChanservCommand.start(
                 "post", "hostile", "--body", "", "--join", "127.0.0.1:\(server.port)", "--output", "json")
@@ -99,7 +99,7 @@ extension EndToEnd {
             _ = try await post.outputLines(with: #""frame":"first""#, count: 1)
             let before = try ProcessFigures(post.pid).peakMemory
             for (stream, fault) in zip(streams.dropFirst(), Self.faults) {
-                try await say(fault.bytes, on: stream)
+                try await sendAndFinish(fault.bytes, on: stream)
             }
             let failed = try await post.outputLines(with: #""end":"error""#, count: Self.faults.count)
             let growth = try ProcessFigures(post.pid).peakMemory - before
@@ -118,7 +118,7 @@ extension EndToEnd {
     }
 }
 
-/// A chanserv server that says on the streams of its sources what a test likes.
+/// A chanserv server on which the test writes the bytes of the sources itself.
 struct HandMadeServer: Sendable {
     let port: Int
     private let node: Node
@@ -132,7 +132,7 @@ struct HandMadeServer: Sendable {
 
     /// Answers one request with sources that have these headers.
     ///
-    /// - Returns: the stream of each, nothing said on it yet.
+    /// - Returns: the stream of each source. Nothing is sent on it yet.
     func answer(headers: [String]) async throws -> [AstraNet.Stream] {
         let deadline = ContinuousClock.now + TestClient.patience
         let master = try await acceptRequest(deadline)
@@ -148,7 +148,7 @@ struct HandMadeServer: Sendable {
         return streams
     }
 
-    /// Answers one request with a source nobody can fetch.
+    /// Answers one request with a source whose name is not bound.
     func announceNothing(header: String) async throws {
         let deadline = ContinuousClock.now + TestClient.patience
         let master = try await acceptRequest(deadline)

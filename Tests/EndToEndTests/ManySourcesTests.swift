@@ -3,9 +3,9 @@ import TestSupport
 import Testing
 
 extension EndToEnd {
-    /// Issue: ten thousand sources, in one request and in a hundred at once.
+    /// Ten thousand sources, in one request and in a hundred concurrent ones.
     @Suite(.serialized, .timeLimit(.minutes(4))) struct ManySources {
-        @Test func tenThousandInOneRequest() async throws {
+        @Test func `one request delivers 10,000 sources`() async throws {
             try await ServedHost.serving { host in
                 try await host.withClient { client in
                     let began = ContinuousClock.now
@@ -18,14 +18,14 @@ extension EndToEnd {
             }
         }
 
-        @Test func aHundredRequestsAtOnceOfAHundredEach() async throws {
+        @Test func `a hundred concurrent requests deliver a hundred sources each`() async throws {
             try await ServedHost.serving { host in
                 try await host.withClient { client in
                     let began = ContinuousClock.now
                     try await withThrowingTaskGroup(of: Void.self) { group in
                         for number in 0..<100 {
                             group.addTask {
-                                // Of different lengths, so that a frame of another request would show.
+                                // The lengths differ, so that a frame of another request would be noticed.
                                 let length = number % 20 + 1
                                 let sources = try await client.frames("drill", "repeat 100 count \(length) 10")
                                 #expect(sources.count == 100)

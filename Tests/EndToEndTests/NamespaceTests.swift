@@ -3,17 +3,18 @@ import TestSupport
 import Testing
 
 extension EndToEnd {
-    /// Issue: nodes that cannot reach each other but through a router, in network namespaces of the test's own.
+    /// A mesh whose nodes reach each other only through a router. Each node has its own network namespace.
     @Suite(.serialized, .timeLimit(.minutes(5))) struct Namespaces {
         private static let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
             .appendingPathComponent("Namespaces/mesh.sh").path
-        /// All processes of a run end with the first of its own process namespace. That has a `/proc` of its own: Swift's thread
-        /// pool reads `/proc/<thread>/stat` of its threads, and traps where one is missing.
+        /// The options of `unshare`. With a new process namespace, all processes of a run end with its first process.
+        /// The namespace needs its own `/proc`: Swift's thread pool reads `/proc/<thread>/stat` of its threads, and
+        /// traps if one is missing.
         private static let own = [
             "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
         ]
 
-        /// Why there can be no namespaces here; `nil` where there can.
+        /// The reason why no namespaces can be made here; `nil` if they can.
         private static func obstacle() async -> String? {
             let probe = """
                 mount -t tmpfs none /run && ip netns add probe && ip link add probe-a type veth peer name probe-b
@@ -32,7 +33,7 @@ extension EndToEnd {
                 print("skipped, because no network namespaces can be made here: \(obstacle)")
                 return false
             })
-        func aMeshIsServedThroughARouterFindsDirectPathsAndHealsAfterAPartition() async throws {
+        func `a mesh is served through a router, finds direct paths and heals after a partition`() async throws {
             let folder = try TestFolder()
             try ServedHost.copyBuilt("libEcho.so", to: folder)
             let exit = try await ChildProcess(

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 extension EndToEnd {
-    /// A plugin of blocking code, over chanserv_push.h, behind the built command.
+    /// A plugin with blocking code that uses chanserv_push.h, served by the built command.
     @Suite(.serialized, .timeLimit(.minutes(2))) struct Push {
         private static let configuration = """
             node: {listen: 127.0.0.1:0}
@@ -19,7 +19,7 @@ extension EndToEnd {
                 prepare: { try CompiledPlugin.compile(CompiledPlugin.pushSample(), to: $0.file("lines.so")) }, body)
         }
 
-        @Test func theSampleServesAFileAndSaysWhatItCannotOpen() async throws {
+        @Test func `the sample serves a file and reports a file that it cannot open`() async throws {
             try await serving { host in
                 let lines = (0..<200_000).map { "line \($0)\n" }
                 let path = host.folder.file("text")
@@ -35,9 +35,9 @@ extension EndToEnd {
             }
         }
 
-        @Test func aClientThatGoesEndsThePushesAndTheHostStops() async throws {
+        @Test func `a client that leaves ends the pushes, and the host stops`() async throws {
             try await serving { host in
-                // A hole has no line's end: frames as good as without end, were there no client that goes.
+                // A sparse file of 4 TiB without newlines: the plugin pushes until the client leaves.
                 let path = host.folder.file("hole")
                 try Data().write(to: URL(fileURLWithPath: path))
                 try #require(truncate(path, 1 << 42) == 0)
@@ -45,7 +45,7 @@ extension EndToEnd {
                     var begun = try await client.begun("lines", path)
                     #expect(try await begun[0].rest.next() != nil)
                 }
-                // It waits for the plugin's thread, which nothing but the cancelled push ends.
+                // The host waits for the thread of the plugin, which only the cancelled push ends.
                 host.process.kill(SIGTERM)
                 #expect(try await host.process.exit().code == 0)
             }

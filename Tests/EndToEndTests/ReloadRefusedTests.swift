@@ -4,13 +4,13 @@ import TestSupport
 import Testing
 
 extension EndToEnd {
-    /// Issue: a reload with anything wrong leaves everything as it was and says why.
+    /// Reloads with a mistake in the configuration or in a plugin.
     @Suite(.serialized, .timeLimit(.minutes(2))) struct ReloadRefused {
-        /// What is wrong, how it comes about, and what the log must say of it.
+        /// A mistake, its effect on the files, and the text that the log must contain.
         struct Mistake: Sendable {
             var name: String
             var reason: String
-            /// Changes what the host finds, whose configuration is this.
+            /// Makes the mistake in the folder of the host, starting from this configuration.
             var make: @Sendable (ServedHost, _ configuration: String) throws -> Void
         }
 
@@ -40,16 +40,16 @@ extension EndToEnd {
                 try DrillPlugin.write(library, to: host.folder.file("other.so"))
             },
             Mistake(name: "a create that fails", reason: "told to fail by the test") { host, configuration in
-                // The first of two new instances, the second of which can be made.
+                // The reload creates two new instances. One of them fails and the other one succeeds.
                 try host.configure(
                     configuration.replacingOccurrences(
                         of: "path: other.so", with: #"path: other.so, config: {fail: "told to fail by the test"}"#
                     ).replacingOccurrences(of: "path: drill.so", with: "path: drill.so, config: {label: x}"))
             },
-            Mistake(name: "no ELF file", reason: "is no shared library") { host, _ in
+            Mistake(name: "no ELF file", reason: "is not a shared library") { host, _ in
                 try DrillPlugin.write(Data("#!/bin/sh\necho hello\n".utf8), to: host.folder.file("other.so"))
             },
-            Mistake(name: "half an ELF file", reason: "ends before what its headers describe") { host, _ in
+            Mistake(name: "half an ELF file", reason: "ends before the data that its headers describe") { host, _ in
                 try DrillPlugin.write(
                     DrillPlugin.bytes(version: 2).prefix(9_000), to: host.folder.file("other.so"))
             },
@@ -66,7 +66,8 @@ extension EndToEnd {
             },
         ]
 
-        @Test(arguments: Isolation.allCases) func everythingStaysAsItWas(isolation: Isolation) async throws {
+        @Test(arguments: Isolation.allCases)
+        func `a refused reload keeps the running generation and logs the reason`(isolation: Isolation) async throws {
             let configuration = isolation.applied(to: Self.configuration)
             try await ServedHost.serving(
                 configuration, prepare: { try DrillPlugin.write(version: 1, to: $0.file("other.so")) }
@@ -78,13 +79,13 @@ extension EndToEnd {
                         host.process.kill(SIGHUP)
                         let reason = try await host.process.errorLine(with: "error chanserv: reload: ")
                         #expect(reason.contains(mistake.reason), "\(mistake.name): \(reason)")
-                        _ = try await host.process.errorLine(with: "reload refused")
+                        _ = try await host.process.errorLine(with: "reload rejected")
                         for (vAddr, version) in [("drill", 0), ("other", 1)] {
                             let report = try await client.report(vAddr, "stats")
                             #expect(report["version"] == version, "\(mistake.name)")
                             #expect(report["open_calls"] == (vAddr == "other" ? 1 : 0), "\(mistake.name)")
                         }
-                        // Put right again, nothing is to be done.
+                        // After the correction there is nothing to change.
                         try host.configure(configuration)
                         try DrillPlugin.write(version: 1, to: host.folder.file("other.so"))
                         let line = try await host.reload()

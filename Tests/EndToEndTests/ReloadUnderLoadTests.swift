@@ -5,20 +5,20 @@ import TestSupport
 import Testing
 
 extension EndToEnd {
-    /// Issue: fifty clients streaming while the plugin's file is replaced two hundred times.
+    /// Fifty clients stream while the file of the plugin is replaced two hundred times.
     ///
-    /// More by hand: `CHANSERV_TEST_RELOADS=1000`, in either mode.
+    /// For a longer run with either isolation, set `CHANSERV_TEST_RELOADS=1000`.
     @Suite(.serialized, .timeLimit(.minutes(30))) struct ReloadUnderLoad {
         static let clients = 50
-        /// Each starts processes where the plugin has its own, so there are fewer then.
+        /// The number of reloads. There are fewer for `process`, because each of them starts processes.
         static func reloads(_ isolation: Isolation) -> Int {
             ProcessInfo.processInfo.environment["CHANSERV_TEST_RELOADS"].flatMap(Int.init)
                 ?? (isolation == .host ? 200 : 20)
         }
-        /// Of a stream: more than windows and buffers hold, so that the plugin is not done before it is read.
+        /// The frames of a stream. They exceed windows and buffers, so that no stream is complete before it is read.
         static let frames = 50
         static let frameSize = 8_000
-        /// Of the plugin that stays.
+        /// The version of the plugin that is not replaced.
         static let steadyVersion = 9_999
 
         static let configuration = """
@@ -31,12 +31,13 @@ extension EndToEnd {
               - {vaddr: steady, plugin: steady}
             """
 
-        /// How an operator may put a new file in the place of the old one.
+        /// The ways in which an operator may replace the file.
         enum Replacement: CaseIterable {
             case copy, move, truncate
         }
 
-        @Test(arguments: Isolation.allCases) func everyStreamIsOfOneVersionAndWhole(isolation: Isolation) async throws {
+        @Test(arguments: Isolation.allCases)
+        func `during reloads under load each stream is whole and of one version`(isolation: Isolation) async throws {
             let reloads = Self.reloads(isolation)
             try await ServedHost.serving(
                 isolation.applied(to: Self.configuration),
@@ -49,7 +50,7 @@ extension EndToEnd {
                 for _ in 0..<Self.clients { clients.append(try await host.connect()) }
                 let watcher = try await host.connect()
                 let figures = ProcessFigures(host.process.pid)
-                // Once everything was used, nothing more is needed.
+                // After this warm-up the host needs no further descriptors and threads.
                 for client in clients + [watcher] { _ = try await client.frames("moving", "count 10 1000") }
                 let before = try (counts: figures.counts, memory: figures.memory)
                 let held = try await watcher.sources("steady", "count 2000 1000")
@@ -63,7 +64,7 @@ extension EndToEnd {
                             try await stream(client, until: clock, heldAcrossReloads: index % 2 == 0)
                         }
                     }
-                    // Whatever happens here, the clients end.
+                    // The clients end even if this throws.
                     defer { clock.end() }
                     for version in 1...reloads {
                         try await reload(host, to: version, clock, watcher)
@@ -75,13 +76,13 @@ extension EndToEnd {
                 // Half of the clients had a stream open across each reload.
                 #expect(streams >= reloads * Self.clients / 2)
 
-                // A stream on the route that stayed went on through all of it, in the same instance.
+                // The stream on the unchanged route ran during all reloads, in the same instance.
                 let old = try await held[0].frames.all()
                 #expect(try version(of: old, count: 2000, size: 1000) == Self.steadyVersion)
                 let steady = try await watcher.report("steady", "idle")
                 #expect(steady["created"] == 1 && steady["destroyed"] == 0)
 
-                // Every version but the last is gone, and with it what it held.
+                // All versions but the last one are destroyed, with their resources.
                 _ = try await host.process.errorLines(with: "destroyed version", count: reloads)
                 #expect(try await watcher.report("moving", "idle")["version"] == reloads)
                 let after = try (counts: await figures.counts(backTo: before.counts), memory: figures.memory)
@@ -98,8 +99,8 @@ extension EndToEnd {
 
         /// Posts and reads until the reloads are over.
         ///
-        /// - Parameter heldAcrossReloads: whether each stream stops in its middle until the next reload is done.
-        /// - Returns: how many streams it had.
+        /// - Parameter heldAcrossReloads: whether each stream pauses in its middle until the next reload is done.
+        /// - Returns: the number of streams.
         private func stream(
             _ client: TestClient, until clock: ReloadClock, heldAcrossReloads: Bool
         ) async throws -> Int {
@@ -136,7 +137,7 @@ extension EndToEnd {
                 try #require(move.code == 0)
             case .truncate:
                 try #require(truncate(file, 0) == 0)
-                // The running code does not live in that file.
+                // The running code is not mapped from that file.
                 #expect(try await client.report("moving", "stats")["version"] == version - 1)
                 let handle = try FileHandle(forWritingTo: URL(fileURLWithPath: file))
                 try handle.write(contentsOf: DrillPlugin.bytes(version: version))

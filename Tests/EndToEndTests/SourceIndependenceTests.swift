@@ -4,9 +4,9 @@ import TestSupport
 import Testing
 
 extension EndToEnd {
-    /// Issue: sources do not hold each other up, and nobody's leavings stay.
+    /// Sources do not block each other, and abandoned ones are released.
     @Suite(.serialized, .timeLimit(.minutes(2))) struct SourceIndependence {
-        /// With no timeout that could free anything in the time of a test.
+        /// A configuration without a timeout that could release a source during a test.
         private static let configuration = """
             node: {listen: 127.0.0.1:0}
             defaults: {timeouts: {chan_accept: 1h}}
@@ -17,8 +17,8 @@ extension EndToEnd {
             """
 
         @Test(arguments: Isolation.allCases)
-        func aSourceNobodyReadsLeavesTheOthersWhole(isolation: Isolation) async throws {
-            // The configuration has defaults of its own.
+        func `a source that is not read leaves the other sources whole`(isolation: Isolation) async throws {
+            // `Isolation.applied(to:)` cannot be used, because the configuration has `defaults`.
             let configuration = Self.configuration.replacingOccurrences(
                 of: "defaults: {", with: "defaults: {isolation: \(isolation.rawValue), ")
             try await ServedHost.serving(configuration) { host in
@@ -29,7 +29,7 @@ extension EndToEnd {
                     for index in [2, 0] {
                         #expect(try version(of: await sources[index].frames.all(), count: 2000, size: 1000) == 0)
                     }
-                    // It was not read at all, and dropping it frees it.
+                    // The second source was never read. Dropping it releases it.
                     sources = []
                     let report = try await client.report("drill", "idle")
                     #expect(report["open_calls"] == 0 && report["open_sources"] == 0)
@@ -38,7 +38,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func anEndlessSourceNobodyReadsCostsTheHostNoMoreThanItsWindow() async throws {
+        @Test func `an endless source that is not read costs the host no more than its window`() async throws {
             try await ServedHost.serving(Self.configuration) { host in
                 try await host.withClient { client in
                     let figures = ProcessFigures(host.process.pid)
@@ -48,23 +48,23 @@ extension EndToEnd {
                             #expect(try version(of: await source.frames.all(), count: 200, size: 100_000) == 0)
                         }
                     }
-                    // What a host has that is busy.
+                    // The memory of a busy host.
                     try await readOthers()
                     let before = try figures.peakMemory
                     let unread = try await client.sources("drill", "forever 100000 unread")
                     for _ in 0..<5 { try await readOthers() }
-                    // Whoever makes frames for nobody is stopped after a few, and not after the 200 MB that others took.
+                    // The unread source is paused after a few frames. The others took 200 MB in the meantime.
                     #expect(try figures.peakMemory - before < 16 * 1_024)
                     withExtendedLifetime(unread) {}
                 }
             }
         }
 
-        @Test func aClientThatDisappearsFreesEverything() async throws {
+        @Test func `a client that disappears releases all its requests and sources`() async throws {
             let request = "forever 1000 a\nforever 100000 b\ndeaf c\ncount 100000 1000"
             try await ServedHost.serving(Self.configuration) { host in
                 try await host.withClient { watcher in
-                    // A process that is gone from one moment to the next.
+                    // A client process that is killed.
                     let post = try ChanservCommand.start("post", "drill", "--body", request, "--join", host.address)
                     defer { post.end() }
                     _ = try await post.outputBytes(1 << 20)
@@ -74,7 +74,7 @@ extension EndToEnd {
                     let killed = try await watcher.report("drill", "idle")
                     #expect(killed["open_calls"] == 0 && killed["open_sources"] == 0)
 
-                    // A link that is cut while sources are announced, fetched, read and not.
+                    // A link that is closed while sources are announced, dialled, read and unread.
                     let client = try await TestClient(port: host.port) { $0.sourceBuffer = 2 }
                     var iterator = try await client.post("drill", "repeat 1000 forever 1000 d").makeAsyncIterator()
                     let source = try #require(try await iterator.next())
@@ -89,7 +89,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func aCancelledSourceIsPolledNoMore() async throws {
+        @Test func `a cancelled source is no longer polled`() async throws {
             try await ServedHost.serving(Self.configuration) { host in
                 try await host.withClient { client in
                     let sources = try await client.sources("drill", "forever 1000 cancelled\nforever 1000 other")
@@ -103,7 +103,7 @@ extension EndToEnd {
                     sources[0].cancel()
                     let polls = try #require(try await client.report("drill", "closed cancelled 1")["polls"])
                     #expect(polls > 0)
-                    // The other one is polled on and on meanwhile.
+                    // The other source is still polled.
                     let before = try #require(try await client.report("drill", "closed other 0")["polls"])
                     for index in 100..<2000 {
                         #expect(try NumberedFrame(try #require(try await other.next())).index == index)

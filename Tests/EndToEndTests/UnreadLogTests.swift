@@ -4,13 +4,13 @@ import TestSupport
 import Testing
 
 extension EndToEnd {
-    /// Issue: a log that nobody reads stops the host, and one that is read is whole.
+    /// A log that is not read must not block the host, and a log that is read is complete.
     @Suite(.serialized, .timeLimit(.minutes(3))) struct UnreadLog {
-        /// More than the pipe and the host hold.
+        /// More lines than the pipe and the host buffer.
         private static let lines = 20_000
 
         @Test(arguments: Isolation.allCases)
-        func aHostWhoseLogNobodyReadsServesAndEnds(isolation: Isolation) async throws {
+        func `a host whose log is not read serves requests and stops`(isolation: Isolation) async throws {
             let folder = try TestFolder()
             try DrillPlugin.write(version: 0, to: folder.file("drill.so"))
             let configuration = isolation.applied(to: ServedHost.drill)
@@ -21,7 +21,7 @@ extension EndToEnd {
                 "serve", "--config", folder.file("chanserv.yaml"), errors: log.fileHandleForWriting)
             defer { process.end() }
             try log.fileHandleForWriting.close()
-            // Read until it is ready, and then no more.
+            // The test reads the log until the host is ready, and not after that.
             var read = ""
             while read.firstMatch(of: #/ready: .*\n/#) == nil {
                 let data = log.fileHandleForReading.availableData
@@ -33,7 +33,7 @@ extension EndToEnd {
             let client = try await TestClient(port: port)
             let logged = try await client.frames("drill", "log \(Self.lines) 200")
             #expect(logged.first?.map(\.string) == ["logged"])
-            // By new requests, all parts of the host still turn.
+            // New requests show that all parts of the host still work.
             for _ in 0..<20 { #expect(try await client.frames("drill", "count 10 100").first?.count == 10) }
             process.kill(SIGTERM)
             #expect(try await process.exit().code == 0)
@@ -42,14 +42,14 @@ extension EndToEnd {
         }
 
         @Test(arguments: Isolation.allCases)
-        func aLogThatIsReadHasAllLinesInOrder(isolation: Isolation) async throws {
-            // More than a pipe holds, and what a process may log in a second.
+        func `a log that is read has all lines in order`(isolation: Isolation) async throws {
+            // More than a pipe holds, and the most that a worker may log in a second.
             let count = 900
             try await ServedHost.serving(isolation.applied(to: ServedHost.drill)) { host in
                 try await host.withClient { client in
                     _ = try await client.frames("drill", "log \(count) 200")
                 }
-                // What a process prints is on its way when its answer is there, and the host's end does not wait for it.
+                // Log lines of a worker may arrive after its answer, and the host does not wait for them when it stops.
                 if isolation == .process { _ = try await host.process.errorLine(with: "line \(count - 1) ") }
                 host.process.kill(SIGTERM)
                 let exit = try await host.process.exit()

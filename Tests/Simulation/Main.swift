@@ -1,70 +1,69 @@
 import Glibc
-import NIOCore
 
-/// Runs seeds; scripts/simulate starts it, in several processes.
+/// Runs simulated meshes, each drawn from a seed; see docs/simulation.md.
 @main
 struct Main {
     static func main() {
-        guard getenv("SWIFT_DETERMINISTIC_HASHING") != nil else {
-            return fail(
-                "SWIFT_DETERMINISTIC_HASHING=1 must be set, or no run can be repeated; scripts/simulate does it")
+        repeatWithStableHashing()
+        let options: Options
+        do throws(UsageError) {
+            options = try Options(CommandLine.arguments.dropFirst())
+        } catch {
+            emit("error: \(error.description)\n       \(Options.usage)", to: STDERR_FILENO)
+            exit(64)
         }
-        var seeds: UInt64 = 100
-        var from: UInt64 = 1
-        var step: UInt64 = 1
-        var isTraced = false
-        var isBrief = false
-        var scenario: String?
-        var arguments = CommandLine.arguments.dropFirst()
-        while let argument = arguments.popFirst() {
-            switch argument {
-            case "--trace": isTraced = true
-            case "--brief": isBrief = true
-            case "--large", "--round-trips": scenario = argument
-            case "--seeds", "--from", "--step":
-                guard let value = arguments.popFirst().flatMap(UInt64.init), value > 0 else {
-                    return fail("\(argument) takes a number from 1 up")
-                }
-                if argument == "--seeds" {
-                    seeds = value
-                } else if argument == "--from" {
-                    from = value
-                } else {
-                    step = value
-                }
-            default: return fail("unknown argument \(argument)")
-            }
+        switch options.mode {
+        case .pool: exit(WorkerPool(options).run() ? 0 : 1)
+        case .worker: runSeeds(options)
+        case .trace: trace(options)
+        case .large:
+            CrashReporter.begin()
+            LargeMesh.run()
+        case .roundTrips:
+            CrashReporter.begin()
+            roundTrips()
         }
-        Watch.begin()
-        if scenario == "--large" { return LargeMesh.run() }
-        if scenario == "--round-trips" { return roundTrips() }
-        runSeeds(from: from, count: seeds, step: step, isTraced: isTraced, isBrief: isBrief)
     }
 
-    private static func runSeeds(from: UInt64, count: UInt64, step: UInt64, isTraced: Bool, isBrief: Bool) {
+    /// Starts the program again with `SWIFT_DETERMINISTIC_HASHING` set. Without it, the order of dictionaries differs
+    /// in each process, and runs cannot be repeated.
+    private static func repeatWithStableHashing() {
+        guard getenv("SWIFT_DETERMINISTIC_HASHING") == nil else { return }
+        setenv("SWIFT_DETERMINISTIC_HASHING", "1", 1)
+        execv("/proc/self/exe", CommandLine.unsafeArgv)
+        emit("error: cannot start again with SWIFT_DETERMINISTIC_HASHING=1: error \(errno)", to: STDERR_FILENO)
+        exit(70)
+    }
+
+    private static func runSeeds(_ options: Options) {
+        CrashReporter.begin()
         var figures = Figures()
-        for index in 0..<count {
-            let seed = from + index * step
-            Watch.seed(seed)
-            let run = Run(Plan(seed: seed), isTraced: isTraced)
-            if isTraced { for line in run.trace { say(line) } }
+        for index in 0..<options.seeds {
+            let seed = options.first + index
+            CrashReporter.seed(seed)
+            let run = Run(Plan(seed: seed), isTraced: false)
             if let violation = run.violation {
-                guard isBrief else { return report(seed) }
+                guard options.isBrief else { return report(seed) }
                 say("seed \(seed): \(violation)")
-                continue
-            }
-            // The first few twice: what cannot be repeated is of no use.
-            if index < 10, Run(Plan(seed: seed)).digest != run.digest {
+            } else if index < 10, Run(Plan(seed: seed)).digest != run.digest {
+                // A run that cannot be repeated cannot be examined.
                 say("seed \(seed): two runs differ")
                 exit(1)
             }
             figures.add(run)
-            say("progress \(index + 1)")
+            say("progress")
         }
-        say(
-            "done \(figures.seeds) \(figures.posts) \(figures.failed) \(figures.virtualTime / World.second) "
-                + "\(figures.longest / World.second) \(figures.requests) \(figures.failedRequests)"
-        )
+        say(figures.line)
+    }
+
+    private static func trace(_ options: Options) {
+        CrashReporter.begin()
+        for seed in options.first..<options.first + options.seeds {
+            CrashReporter.seed(seed)
+            let run = Run(Plan(seed: seed), isTraced: true)
+            for line in run.trace { say(line) }
+            if run.violation != nil { report(seed) }
+        }
     }
 
     private static func roundTrips() {
@@ -72,50 +71,25 @@ struct Main {
         for result in RoundTrips.all() {
             let isRight = result.expected.map { $0 == result.roundTrips } ?? true
             isWrong = isWrong || !isRight
-            let remark = isRight ? "" : ", WRONG: \(result.expected ?? 0) are expected"
+            let remark = isRight ? "" : ", WRONG: expected \(result.expected ?? 0)"
             say("\(result.path): \(result.roundTrips) round trips from the dial to the answer\(remark)")
         }
         if isWrong { exit(1) }
     }
 
+    /// Prints the shortest plan that still breaks the rule and the end of its trace. Exits with 1.
     private static func report(_ seed: UInt64) {
-        say("seed \(seed) FAILS: \(Run(Plan(seed: seed)).violation ?? "not again")")
-        say("Looking for a shorter way there …")
+        say("seed \(seed) FAILS: \(Run(Plan(seed: seed)).violation ?? "not when repeated")")
+        say("Looking for a shorter plan …")
         let plan = Shrinking.shrink(Plan(seed: seed))
         let run = Run(plan, isTraced: true)
         say("\(plan.hosts.count) hosts, \(plan.events.count) events:")
         for (host, hostPlan) in plan.hosts.enumerated() { say("  n\(host): \(hostPlan)") }
         for event in plan.events { say("  \(event)") }
-        say("What happened, its last 100 lines:")
+        say("The last 100 lines of its trace:")
         for line in run.trace.suffix(100) { say("  \(line.prefix(220))") }
-        say("seed \(seed): \(run.violation ?? "did not fail again")")
-        say("To see it all: scripts/simulate --from \(seed) --seeds 1 --trace")
+        say("seed \(seed): \(run.violation ?? "the shortened plan passes")")
+        say("All of it: scripts/simulate --from \(seed) --seeds 1 --trace")
         exit(1)
-    }
-
-    private static func fail(_ message: String) {
-        emit("error: \(message)", to: STDERR_FILENO)
-        exit(64)
-    }
-}
-
-/// What all runs of a process came to.
-struct Figures {
-    var seeds = 0
-    var posts = 0
-    var failed = 0
-    var requests = 0
-    var failedRequests = 0
-    var virtualTime: UInt64 = 0
-    var longest: UInt64 = 0
-
-    mutating func add(_ run: Run) {
-        seeds += 1
-        posts += run.posts
-        failed += run.failedPosts
-        requests += run.requests
-        failedRequests += run.failedRequests
-        virtualTime += run.ended
-        longest = max(longest, run.convergence)
     }
 }

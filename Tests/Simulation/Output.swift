@@ -1,6 +1,6 @@
 import Glibc
 
-/// A line to standard output, at once: the script reads along.
+/// Writes a line to standard output without buffering, because the pool reads the lines of its workers while they run.
 func say(_ line: String) {
     emit(line, to: STDOUT_FILENO)
 }

@@ -1,18 +1,18 @@
 import Foundation
 
-/// Bytes that are still coming, and threads that wait for some of them.
+/// A growing byte buffer, and waits for its content.
 ///
-/// `@unchecked Sendable`: everything that changes is touched with `condition` locked.
+/// `@unchecked Sendable`: `condition` guards all mutable state.
 final class Captured: @unchecked Sendable {
-    /// Far beyond what anything takes, so that only a hang meets it.
-    private static let patience: TimeInterval = 120
+    /// Maximum wait, in seconds. Only a hang reaches it.
+    private static let timeout: TimeInterval = 120
 
     private let condition = NSCondition()
     private var bytes = Data()
     private var hasEnded = false
     private var taken = 0
 
-    /// Takes all that comes from `handle` until its end, on a thread of its own.
+    /// Appends all bytes of `handle` until its end of file, on a new thread.
     func follow(_ handle: FileHandle) {
         Thread.detachNewThread {
             while true {
@@ -42,13 +42,13 @@ final class Captured: @unchecked Sendable {
 
     var soFar: Data { condition.withLock { bytes } }
 
-    /// All bytes, once they have ended; `nil` where that takes for ever.
+    /// Waits for the end and returns all bytes; `nil` after the timeout.
     func whole() async -> Data? {
         await wait { self.hasEnded ? self.bytes : nil }
     }
 
-    /// What `body` makes of the bytes so far and of how far they were taken; asked again as long as it answers `nil`.
-    /// `nil` where they have ended, or it takes for ever.
+    /// Calls `body` with the bytes so far and the read position, again after each change, until it returns a value.
+    /// Returns `nil` if `body` still returns `nil` at the end of the bytes or after the timeout.
     func take<T: Sendable>(_ body: @escaping @Sendable (Data, inout Int) -> T?) async -> T? {
         await wait { body(self.bytes, &self.taken) }
     }
@@ -56,7 +56,7 @@ final class Captured: @unchecked Sendable {
     private func wait<T: Sendable>(_ body: @escaping @Sendable () -> T?) async -> T? {
         await withCheckedContinuation { continuation in
             Thread.detachNewThread {
-                let deadline = Date(timeIntervalSinceNow: Self.patience)
+                let deadline = Date(timeIntervalSinceNow: Self.timeout)
                 let value: T? = self.condition.withLock {
                     while true {
                         if let value = body() { return value }

@@ -1,10 +1,10 @@
 import Foundation
 import Testing
 
-/// A program started by a test: what it writes is collected, every wait has a deadline, and it is ended by its id.
+/// A program that a test started. Collects its output. Every wait has a timeout of 120 s.
 ///
-/// It inherits nothing but its three standard descriptors, so that the end of each is its end and not that of another
-/// program started at the same time.
+/// The program inherits only its three standard descriptors. Otherwise a pipe would stay open until other programs that
+/// started at the same time have ended too.
 package final class ChildProcess: Sendable {
     package struct Exit: Sendable {
         /// The exit code, or 128 + the signal that ended it.
@@ -30,15 +30,15 @@ package final class ChildProcess: Sendable {
     /// Starts `program`.
     ///
     /// - Parameters:
-    ///   - folder: where it runs; the tests' own by default.
-    ///   - input: what standard input has, all at once; `nil` for none.
-    ///   - errors: where standard error goes instead of being collected.
-    ///   - keepsOutput: whether standard output is read; otherwise its reader is gone at once.
+    ///   - folder: its working directory; by default that of the tests.
+    ///   - input: all bytes of its standard input; `nil` for an empty one.
+    ///   - errors: receives standard error, which is then not collected.
+    ///   - keepsOutput: whether to collect standard output. If `false`, the reading end of the pipe is closed at once.
     package init(
         _ program: String, _ arguments: [String], folder: String? = nil, input: Data? = nil,
         errors errorHandle: FileHandle? = nil, keepsOutput: Bool = true
     ) throws {
-        // A folder is changed to by a shell that the program then takes the place of.
+        // `posix_spawn` cannot change the working directory: a shell does, and `exec` replaces it.
         let command = folder.map { ["/bin/sh", "-c", #"cd "$0" && exec "$@""#, $0, program] } ?? [program]
         let (inputPipe, outputPipe, errorPipe, pid) = try Self.spawning.withLock {
             let (input, output, errors) = (try Self.pipe(), try Self.pipe(), try Self.pipe())
@@ -60,7 +60,7 @@ package final class ChildProcess: Sendable {
                 if let input { try inputPipe.writer.write(contentsOf: input) }
                 try inputPipe.writer.close()
             } catch {
-                // A program that does not read its input is no error.
+                // The program may end without reading its input.
             }
         }
         Thread.detachNewThread { [pid, exitCode] in
@@ -74,26 +74,26 @@ package final class ChildProcess: Sendable {
 
     /// Sends a signal.
     package func kill(_ signal: Int32) {
-        #expect(!exitCode.isEnded && Foundation.kill(pid, signal) == 0, "the program is gone already")
+        #expect(!exitCode.isEnded && Foundation.kill(pid, signal) == 0, "the program has already ended")
     }
 
-    /// Ends the program at once, if it is still there.
+    /// Kills the program if it is still running.
     package func end() {
         if !exitCode.isEnded { _ = Foundation.kill(pid, SIGKILL) }
     }
 
-    /// The first line of standard error that has `text` in it, and was not passed over by an earlier call.
+    /// Waits for a line of standard error that contains `text`. Begins after the last line that an earlier call read.
     package func errorLine(with text: String) async throws -> String {
         try await errorLine("say '\(text)'") { $0.contains(text) }
     }
 
-    /// As ``errorLine(with:)``, for one of several texts.
+    /// Waits for a line as ``errorLine(with:)`` does, with any of several texts.
     package func errorLine(withOneOf texts: [String]) async throws -> String {
         try await errorLine("say one of \(texts)") { line in texts.contains { line.contains($0) } }
     }
 
     private func errorLine(
-        _ what: String, where isWanted: @escaping @Sendable (String) -> Bool
+        _ action: String, where isWanted: @escaping @Sendable (String) -> Bool
     ) async throws -> String {
         let line: String? = await errors.take { collected, from in
             while let end = collected[from...].firstIndex(of: UInt8(ascii: "\n")) {
@@ -103,28 +103,29 @@ package final class ChildProcess: Sendable {
             }
             return nil
         }
-        guard let line else { throw await failure("did not \(what)") }
+        guard let line else { throw await failure("did not \(action)") }
         return line
     }
 
-    /// What it has written to standard error so far, and was read.
+    /// The standard error collected so far.
     package var errorsSoFar: String { String(decoding: errors.soFar, as: UTF8.self) }
 
-    /// All lines of standard error that have `text` in them, once there are `count`; passes over none.
+    /// Waits for `count` lines of standard error that contain `text`, and returns all of them. Leaves the position of
+    /// ``errorLine(with:)`` as it is.
     package func errorLines(with text: String, count: Int) async throws -> [String] {
         guard let lines = await errors.take({ collected, _ in Self.lines(in: collected, with: text, count: count) })
         else { throw await failure("did not say '\(text)' \(count) times") }
         return lines
     }
 
-    /// All lines of standard output that have `text` in them, once there are `count`.
+    /// Waits for `count` lines of standard output that contain `text`, and returns all of them.
     package func outputLines(with text: String, count: Int) async throws -> [String] {
         guard let lines = await output.take({ collected, _ in Self.lines(in: collected, with: text, count: count) })
         else { throw await failure("did not write '\(text)' \(count) times") }
         return lines
     }
 
-    /// All lines of standard output that are wanted, once there are `count`.
+    /// Waits for `count` lines of standard output that satisfy `isWanted`, and returns all of them.
     package func outputLines(
         count: Int, where isWanted: @escaping @Sendable (String) -> Bool
     ) async throws -> [String] {
@@ -132,7 +133,7 @@ package final class ChildProcess: Sendable {
             let lines = Self.lines(in: collected, with: "", count: count)?.filter(isWanted)
             return lines.flatMap { $0.count >= count ? $0 : nil }
         }
-        guard let lines else { throw await failure("did not write \(count) such lines") }
+        guard let lines else { throw await failure("did not write \(count) matching lines") }
         return lines
     }
 
@@ -142,7 +143,7 @@ package final class ChildProcess: Sendable {
         return lines.count >= count ? lines.map(String.init) : nil
     }
 
-    /// Waits for standard output to have at least `count` bytes.
+    /// Waits until standard output has at least `count` bytes, and returns all of it.
     package func outputBytes(_ count: Int) async throws -> Data {
         let bytes = await output.take { collected, _ in collected.count >= count ? collected : nil }
         guard let bytes else { throw await failure("did not write \(count) bytes") }
@@ -153,32 +154,32 @@ package final class ChildProcess: Sendable {
     package func exit() async throws -> Exit {
         guard let code = await exitCode.whole() else { throw await failure("did not end") }
         guard let output = await output.whole(), let errors = await errors.whole() else {
-            throw await failure("ended, but not its output")
+            throw await failure("ended, but its output stayed open")
         }
         return Exit(
             code: Int32(String(decoding: code, as: UTF8.self))!, output: output,
             errors: String(decoding: errors, as: UTF8.self))
     }
 
-    /// Ends the program, where it has not ended by itself, and tells how it was.
-    private func failure(_ what: String) async -> Failure {
-        var fate = "it was still running"
+    /// Kills the program if it is still running. Returns an error that describes its state.
+    private func failure(_ problem: String) async -> Failure {
+        var state = "it was still running"
         if errors.isEnded, let code = await exitCode.whole() {
-            fate = "it had ended with \(String(decoding: code, as: UTF8.self))"
+            state = "it had ended with code \(String(decoding: code, as: UTF8.self))"
         }
         end()
         return Failure(
-            description: "process \(pid) \(what), and \(fate). Its standard error:\n"
+            description: "process \(pid) \(problem); \(state). Its standard error:\n"
                 + String(decoding: errors.soFar, as: UTF8.self))
     }
 
-    /// Between the making of a pipe and the mark that keeps it from being inherited nothing may be started.
+    /// Serializes starts. A program that starts between `pipe` and `FD_CLOEXEC` would inherit the pipe.
     private static let spawning = NSLock()
 
     private static func pipe() throws -> (reader: FileHandle, writer: FileHandle) {
         var ends: [Int32] = [0, 0]
         guard Foundation.pipe(&ends) == 0, ends.allSatisfy({ fcntl($0, F_SETFD, FD_CLOEXEC) == 0 }) else {
-            throw Failure(description: "no pipe: error \(errno)")
+            throw Failure(description: "cannot create a pipe: \(String(cString: strerror(errno)))")
         }
         let handles = ends.map { FileHandle(fileDescriptor: $0, closeOnDealloc: true) }
         return (handles[0], handles[1])
@@ -197,12 +198,12 @@ package final class ChildProcess: Sendable {
         for (number, handle) in [input, output, errors].enumerated() {
             posix_spawn_file_actions_adddup2(&actions, handle.fileDescriptor, Int32(number))
         }
-        // Other descriptors of the tests are not all marked to be closed, such as those of network connections: held open
-        // by a program they would keep ports in use and links alive.
+        // Not all descriptors of the tests are close-on-exec, for example those of network connections. An inherited
+        // one would keep a port in use or a link alive.
         for descriptor in 3...(try highestDescriptor() + 256) {
             posix_spawn_file_actions_addclose(&actions, descriptor)
         }
-        // Signals as a shell would leave them, whatever the tests do with theirs.
+        // SIGPIPE has its default action, as if a shell had started the program. The tests may ignore it.
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
         defer { posix_spawnattr_destroy(&attributes) }

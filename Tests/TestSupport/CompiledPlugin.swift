@@ -2,14 +2,14 @@ import Foundation
 import NIOConcurrencyHelpers
 import Testing
 
-/// A folder of a test's own, removed when the last reference goes.
+/// A temporary folder, removed when the last reference to this object is released.
 package final class TestFolder: Sendable {
     package let path: String
 
     package init() throws {
         let template = "\(FileManager.default.temporaryDirectory.path)/chanserv-test-XXXXXX"
         var bytes = Array(template.utf8CString)
-        try #require(mkdtemp(&bytes) != nil, "no temporary folder")
+        try #require(mkdtemp(&bytes) != nil, "cannot create a temporary folder")
         path = String(decoding: bytes.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
@@ -17,7 +17,7 @@ package final class TestFolder: Sendable {
         do {
             try FileManager.default.removeItem(atPath: path)
         } catch {
-            Issue.record("\(path) could not be removed: \(error)")
+            Issue.record("cannot remove \(path): \(error)")
         }
     }
 
@@ -35,12 +35,12 @@ package enum CompiledPlugin {
         var options: [String]
     }
 
-    /// What was compiled already: most tests want the same library.
+    /// Cache of compiled libraries. Most tests use the same one.
     private static let compiled = NIOLockedValueBox<[Job: Data]>([:])
 
     /// Compiles `source` into the shared library `output`.
     ///
-    /// - Parameter options: for the compiler, e.g. `-DNAME="x"`.
+    /// - Parameter options: additional options of the compiler, e.g. `-DNAME="x"`.
     package static func compile(_ source: String, to output: String, options: [String] = []) throws {
         let job = Job(source: source, options: options)
         try compiled.withLockedValue { compiled in
@@ -51,7 +51,7 @@ package enum CompiledPlugin {
                 compiled[job] = try Data(contentsOf: URL(fileURLWithPath: output))
             }
         }
-        // Whatever the umask: what others may write is refused.
+        // Independent of the umask, because the host refuses a library that other users can write.
         chmod(output, 0o755)
     }
 
@@ -69,7 +69,7 @@ package enum CompiledPlugin {
         let text = errors.fileHandleForReading.readDataToEndOfFile()
         process.waitUntilExit()
         guard process.terminationStatus == 0 else {
-            throw Failure(description: "the compiler refused \(sourceFile):\n\(String(decoding: text, as: UTF8.self))")
+            throw Failure(description: "cannot compile \(sourceFile):\n\(String(decoding: text, as: UTF8.self))")
         }
     }
 
@@ -79,7 +79,7 @@ package enum CompiledPlugin {
         return folder.appendingPathComponent("Sources/CChanservPlugin/include").path
     }()
 
-    /// clang comes with every Swift toolchain; cc is as good.
+    /// The first compiler on PATH. Every Swift toolchain has clang.
     private static func compiler() throws -> URL {
         let folders = (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":")
         for name in ["clang", "cc", "gcc"] {
@@ -87,6 +87,6 @@ package enum CompiledPlugin {
                 return URL(fileURLWithPath: "\(folder)/\(name)")
             }
         }
-        throw Failure(description: "neither clang nor cc is on PATH")
+        throw Failure(description: "no C compiler on PATH: install clang, cc or gcc")
     }
 }

@@ -1,7 +1,7 @@
 import Foundation
 
 extension CompiledPlugin {
-    /// The plugin that stands in the comments of chanserv_push.h, as its readers will copy it.
+    /// The sample plugin in the comments of chanserv_push.h.
     package static func pushSample() throws -> String {
         let header = try String(contentsOfFile: "\(includeFolder)/chanserv_push.h", encoding: .utf8)
         let lines = header.components(separatedBy: "\n")

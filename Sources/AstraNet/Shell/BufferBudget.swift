@@ -1,30 +1,31 @@
 internal import Synchronization
 
-/// A limit for the number of bytes that are buffered for one link, or for all links of a node.
+/// A limit for the bytes that this node buffers because of its peers. There is one for each link and one for all links.
 ///
-/// It counts the bytes that peers make this node buffer: received bytes that have not been read, ops to be forwarded,
-/// and the received part of incomplete ops. It does not count the bytes that writers queue, which are limited for each
-/// stream.
+/// It counts received bytes that were not read yet, ops that wait to be forwarded, and partly received ops. It does not
+/// count bytes that local writers queue. Those have a limit for each stream.
 final class BufferBudget: Sendable {
     private let limit: Int
     private let parent: BufferBudget?
     private let used = Atomic<Int>(0)
 
+    /// Creates a budget.
+    ///
     /// - Parameters:
-    ///   - limit: the maximum number of bytes.
-    ///   - parent: a larger budget that contains this one.
+    ///   - limit: the limit in bytes.
+    ///   - parent: a budget in which all bytes of this one count too; `nil` for none.
     init(limit: Int, parent: BufferBudget?) {
         self.limit = limit
         self.parent = parent
     }
 
-    /// The number of buffered bytes.
+    /// Number of reserved bytes.
     var held: Int { used.load(ordering: .relaxed) }
 
-    /// Reserves `count` bytes. Returns `false` and changes nothing if they exceed the limit.
+    /// Reserves `count` bytes. Returns `false` if that exceeds a limit.
     ///
-    /// - Parameter isUrgent: whether the bytes may use the last eighth of the limit. It is reserved for bytes that must
-    ///   not be dropped.
+    /// - Parameter isUrgent: whether the bytes belong to ops that must not be dropped. An eighth of the limit is kept
+    ///   free for them.
     func take(_ count: Int, isUrgent: Bool = false) -> Bool {
         let after = used.add(count, ordering: .relaxed).newValue
         let bound = isUrgent ? limit : limit - limit / 8
@@ -33,19 +34,20 @@ final class BufferBudget: Sendable {
         return false
     }
 
-    /// Reserves `count` bytes that a link has received and that belong to no stream.
+    /// Reserves `count` bytes of a partly received op in a link's budget.
     ///
-    /// They may exceed the link's own limit, which is for its streams. They may use the last eighth of the limit of all
-    /// links.
+    /// The link's own limit is for its streams and does not apply. The limit of all links applies, including the part
+    /// that is kept for ops that must not be dropped.
     ///
-    /// - Returns: `false`, with nothing changed, if they exceed the limit of all links.
+    /// - Returns: `false` if the bytes exceed the limit of all links.
     func takeReceived(_ count: Int) -> Bool {
         guard parent?.take(count, isUrgent: true) ?? true else { return false }
         used.add(count, ordering: .relaxed)
         return true
     }
 
-    /// Reserves `count` bytes as ``takeReceived(_:)`` does, without any limit. The caller frees other bytes instead.
+    /// Reserves `count` bytes regardless of limits. The caller has closed another link to compensate for them, or they
+    /// are within the part of the limit that partly received ops may always use.
     func takeAnyway(_ count: Int) {
         used.add(count, ordering: .relaxed)
         parent?.takeAnyway(count)

@@ -1,30 +1,30 @@
 internal import NIOConcurrencyHelpers
 internal import NIOCore
 
-/// The deadlines of many waits. Very few of them are reached.
+/// The deadlines of many waits, of which few are ever reached.
 ///
-/// A timer of the event loop costs more than most waits last. So a distant deadline is only stored in a slot, and slots
-/// are reused. The slots are scanned once a second, and only deadlines that are near get a timer.
+/// A timer of the event loop costs more than most waits take. Therefore a distant deadline is only stored, in a
+/// reusable slot. A scan once a second creates timers for the deadlines that are near.
 final class Deadlines: Sendable {
-    /// The time between two scans of the slots: 1 s.
-    private static let interval = TimeAmount.seconds(1)
-    /// A deadline nearer than this gets a timer at once: 1.5 s.
-    private static let soon = TimeAmount.milliseconds(1_500)
-    /// The time until an expired wait is checked again if its waiter was not in its place: 5 ms.
-    private static let retry = TimeAmount.milliseconds(5)
-    /// Above this number of slots their memory is freed when no slot is in use.
+    /// Time between two scans of the slots (1 s).
+    private static let scanInterval = TimeAmount.seconds(1)
+    /// Maximum time to a deadline that gets a timer at once (1.5 s).
+    private static let timerHorizon = TimeAmount.milliseconds(1_500)
+    /// Delay before an expired wait is retried whose waiter was not in its place (5 ms).
+    private static let retryDelay = TimeAmount.milliseconds(5)
+    /// Maximum number of slots whose memory is kept while no slot is in use.
     private static let keptSlots = 1_024
 
-    /// The number of a slot.
+    /// Index of a slot.
     typealias Slot = UInt32
 
     private struct Entry {
         var deadline: NIODeadline
-        /// `nil` while the slot is free.
+        /// Place of the waiter; `nil` while the slot is free.
         var place: (any WaitPlace)?
-        /// The number of the wait.
+        /// ID of the waiter in its place.
         var wait: UInt32
-        /// Distinguishes this use of the slot from others, for a late timer.
+        /// Number that distinguishes this use of the slot from others, so that a late timer is ignored.
         var use: UInt64
         var hasTimer: Bool
     }
@@ -33,7 +33,7 @@ final class Deadlines: Sendable {
         var entries: [Entry] = []
         var free: [Slot] = []
         var lastUse: UInt64 = 0
-        var isScanning = false
+        var isScanScheduled = false
 
         var isEmpty: Bool { free.count == entries.count }
 
@@ -46,7 +46,9 @@ final class Deadlines: Sendable {
             return Slot(entries.count - 1)
         }
 
-        /// - Returns: the content of the slot, which must be released outside the lock.
+        /// Frees a slot.
+        ///
+        /// - Returns: the place that the slot held. The caller releases it outside the lock.
         mutating func remove(_ slot: Slot) -> (any WaitPlace)? {
             var place: (any WaitPlace)?
             swap(&place, &entries[Int(slot)].place)
@@ -58,7 +60,7 @@ final class Deadlines: Sendable {
             return place
         }
 
-        /// Whether the slot is still in the given use.
+        /// Returns whether the slot still has this use number.
         func isUsed(_ slot: Slot, by use: UInt64) -> Bool {
             Int(slot) < entries.count && entries[Int(slot)].use == use && entries[Int(slot)].place != nil
         }
@@ -71,24 +73,24 @@ final class Deadlines: Sendable {
         self.eventLoop = eventLoop
     }
 
-    /// Adds a deadline. When it passes, the wait `wait` of `place` ends on the event loop, unless ``remove(_:)`` is
-    /// called first.
+    /// Adds a deadline: the wait with ID `wait` in `place` expires at `deadline`, on the event loop, unless
+    /// ``remove(_:)`` is called before.
     func add(_ place: some WaitPlace, _ wait: UInt32, at deadline: NIODeadline) -> Slot {
-        let isSoon = deadline - eventLoop.now <= Self.soon
-        let (slot, use, startsScanning) = state.withLockedValue { state -> (Slot, UInt64, Bool) in
+        let isNear = deadline - eventLoop.now <= Self.timerHorizon
+        let (slot, use, needsScan) = state.withLockedValue { state -> (Slot, UInt64, Bool) in
             state.lastUse += 1
             let slot = state.add(
-                Entry(deadline: deadline, place: place, wait: wait, use: state.lastUse, hasTimer: isSoon))
-            guard !isSoon, !state.isScanning else { return (slot, state.lastUse, false) }
-            state.isScanning = true
+                Entry(deadline: deadline, place: place, wait: wait, use: state.lastUse, hasTimer: isNear))
+            guard !isNear, !state.isScanScheduled else { return (slot, state.lastUse, false) }
+            state.isScanScheduled = true
             return (slot, state.lastUse, true)
         }
-        if isSoon { schedule(slot, use, at: deadline) }
-        if startsScanning { scheduleScan() }
+        if isNear { schedule(slot, use, at: deadline) }
+        if needsScan { scheduleScan() }
         return slot
     }
 
-    /// Removes the deadline of a wait that has ended. The caller must call it exactly once for each slot.
+    /// Frees the slot of a wait that is over. Called once for each slot.
     func remove(_ slot: Slot) {
         let place = state.withLockedValue { $0.remove(slot) }
         withExtendedLifetime(place) {}
@@ -106,27 +108,27 @@ final class Deadlines: Sendable {
         guard let expired else { return }
         if let waiter = expired.place.takeWaiter(expired.wait) { return waiter.resume(.expired) }
         // Another thread has not stored the waiter yet, or has just removed it.
-        schedule(slot, use, at: eventLoop.now + Self.retry)
+        schedule(slot, use, at: eventLoop.now + Self.retryDelay)
     }
 
     private func scheduleScan() {
-        eventLoop.scheduleTask(in: Self.interval) { self.scan() }
+        eventLoop.scheduleTask(in: Self.scanInterval) { self.scan() }
     }
 
     private func scan() {
-        let soon = eventLoop.now + Self.soon
-        let (due, isDone) = state.withLockedValue { state in
+        let horizon = eventLoop.now + Self.timerHorizon
+        let (due, isEmpty) = state.withLockedValue { state in
             var due: [(Slot, UInt64, NIODeadline)] = []
             for index in state.entries.indices {
                 let entry = state.entries[index]
-                guard entry.place != nil, !entry.hasTimer, entry.deadline <= soon else { continue }
+                guard entry.place != nil, !entry.hasTimer, entry.deadline <= horizon else { continue }
                 state.entries[index].hasTimer = true
                 due.append((Slot(index), entry.use, entry.deadline))
             }
-            state.isScanning = !state.isEmpty
+            state.isScanScheduled = !state.isEmpty
             return (due, state.isEmpty)
         }
         for (slot, use, deadline) in due { schedule(slot, use, at: deadline) }
-        if !isDone { scheduleScan() }
+        if !isEmpty { scheduleScan() }
     }
 }

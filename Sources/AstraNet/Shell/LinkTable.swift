@@ -1,13 +1,13 @@
-/// The links of a node and the hosts that they lead to.
+/// The links of a node and the hosts at their other ends.
 struct LinkTable {
     typealias LinkID = ServiceRegistry.LinkID
 
-    /// The links whose handshake is complete.
+    /// Links that have completed the handshake.
     var up: [LinkID: Link] = [:]
-    /// The links whose handshake is not complete.
+    /// Links that have not completed the handshake.
     var handshaking: [LinkID: Link] = [:]
     var peers: PeerTable
-    /// For each link that this router has forwarded ops from or to: the links at the other side of the forwarding.
+    /// The forwarding relation: for each link, the links that ops were forwarded to or from.
     var talkers: [LinkID: Set<LinkID>] = [:]
     private var lastID: LinkID = 0
 

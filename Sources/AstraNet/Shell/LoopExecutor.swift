@@ -4,10 +4,11 @@ internal import NIOCore
 internal import NIOPosix
 internal import Synchronization
 
-/// A task executor on a node's event loops, for tasks that mostly wait for streams and then do little work.
+/// A task executor that runs tasks on a node's event loops. It is meant for tasks that mostly wait for streams and do
+/// little work.
 ///
-/// A task that a read of a link resumes runs on the same event loop, before the answers to that read are sent. On other
-/// threads, each resumption would wake a thread, and its answer would wake the event loop again. Both together take
+/// When a read resumes such a task, the task runs on the same event loop before the answers to the read are sent. On
+/// another thread, each resumption would wake that thread and its answer would wake the event loop. The two wakes take
 /// longer than the work of such tasks.
 final class LoopExecutor: TaskExecutor {
     /// The jobs of one event loop.
@@ -20,22 +21,23 @@ final class LoopExecutor: TaskExecutor {
         }
 
         fileprivate func append(_ job: UnownedJob, of executor: LoopExecutor) {
-            let mustSchedule = jobs.withLockedValue { jobs in
+            let needsTurn = jobs.withLockedValue { jobs in
                 jobs.waiting.append(job)
                 defer { jobs.isScheduled = true }
                 return !jobs.isScheduled
             }
-            if mustSchedule { eventLoop.execute { self.run(executor, isScheduledTurn: true) } }
+            if needsTurn { eventLoop.execute { self.run(executor, isScheduledTurn: true) } }
         }
 
-        /// The maximum number of jobs in one turn. Then the event loop does other work.
-        private static let maximumJobsPerTurn = 256
+        /// Maximum number of jobs that run before control returns to the event loop.
+        private static let batchSize = 256
 
         fileprivate func run(_ executor: LoopExecutor, isScheduledTurn: Bool, afterEach: () -> Void = {}) {
-            for _ in 0..<Self.maximumJobsPerTurn {
+            for _ in 0..<Self.batchSize {
                 let job = jobs.withLockedValue { jobs in
                     let job = jobs.waiting.popFirst()
-                    // The queue is empty. A turn that is already scheduled still runs, and finds nothing.
+                    // If the queue is empty and this is not the scheduled turn, that turn may still run. It then does
+                    // nothing.
                     if job == nil, isScheduledTurn { jobs.isScheduled = false }
                     return job
                 }
@@ -43,8 +45,7 @@ final class LoopExecutor: TaskExecutor {
                 job.runSynchronously(on: executor.asUnownedTaskExecutor())
                 afterEach()
             }
-            // `execute` would starve the sockets: an event loop runs all executed closures, including new ones, before
-            // it polls them.
+            // `execute` would run before the event loop reads its sockets.
             if isScheduledTurn {
                 eventLoop.scheduleTask(in: .microseconds(50)) { self.run(executor, isScheduledTurn: true) }
             }
@@ -53,9 +54,11 @@ final class LoopExecutor: TaskExecutor {
 
     private let queues: [Queue]
     private let home: Queue
-    /// Whether the node is closed, so that its event loops may stop at any time.
+    /// Whether the node is closed, so that its event loops may shut down at any time.
     private let isRetired = Atomic<Bool>(false)
 
+    /// Creates an executor.
+    ///
     /// - Parameters:
     ///   - group: the event loops.
     ///   - home: the event loop for tasks that are resumed on other threads.
@@ -65,7 +68,7 @@ final class LoopExecutor: TaskExecutor {
         self.home = queues.first { $0.eventLoop === home } ?? Queue(home)
     }
 
-    /// Makes all later jobs run on Swift's global pool.
+    /// Makes tasks run on Swift's global concurrent executor from now on.
     func retire() { isRetired.store(true, ordering: .relaxed) }
 
     func enqueue(_ job: consuming ExecutorJob) {
@@ -74,14 +77,14 @@ final class LoopExecutor: TaskExecutor {
         (current ?? home).append(UnownedJob(job), of: self)
     }
 
-    /// Returns the queue of `eventLoop`; `nil` if the executor does not use that event loop.
+    /// Returns the job queue of `eventLoop`; `nil` if it is not one of this executor's event loops.
     func queue(of eventLoop: any EventLoop) -> Queue? {
         queues.first { $0.eventLoop === eventLoop }
     }
 
-    /// Runs the waiting jobs of `queue` now. Must be called on the queue's event loop.
+    /// Runs the waiting jobs of `queue` now. Call it only on the queue's event loop.
     ///
-    /// - Parameter afterEach: called after each job.
+    /// - Parameter afterEach: a closure that is called after each job.
     func runWaiting(on queue: Queue?, afterEach: () -> Void = {}) {
         queue?.run(self, isScheduledTurn: false, afterEach: afterEach)
     }

@@ -1,26 +1,26 @@
 internal import NIOCore
 
-/// Resources that a node holds, for tests and the simulation.
+/// The resources that a node holds, for tests and the simulation.
 extension Node {
-    /// The number of bytes that peers make this node buffer.
+    /// Number of bytes that this node buffers because of its peers.
     package var bufferedBytes: Int { core.buffered.held }
 
-    /// The number of offers in the registry. An offer counts once for each link that brought it.
+    /// Number of offers in the registry. An offer counts once for each link that announced it.
     package var offerCount: Int {
         core.shared.withLockedValue { shared in
             shared.links.up.keys.reduce(0) { $0 + shared.offers.registry.count(on: $1) }
         }
     }
 
-    /// The number of streams of all links. The caller must run on the event loops of all links.
+    /// Number of streams in the links' tables. The caller must run on the event loop of all links.
     package var streamCount: Int {
         links.reduce(0) { $0 + ($1.handler.value?.streams.count ?? 0) }
     }
 
-    /// The number of stream places in use, on all links.
+    /// Number of reserved stream slots on all links.
     package var takenStreamPlaces: Int { links.reduce(0) { $0 + $1.takenStreamPlaces } }
 
-    /// The number of bytes that this node has granted for pushed sources.
+    /// Number of bytes that are granted to servers for pushed sources.
     package var grantedBytes: Int { links.reduce(0) { $0 + $1.pushGrants.held } }
 
     private var links: [Link] { core.shared.withLockedValue { Array($0.links.up.values) } }

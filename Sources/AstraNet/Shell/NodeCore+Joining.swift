@@ -2,79 +2,76 @@ internal import Logging
 internal import NIOConcurrencyHelpers
 internal import NIOCore
 
-/// The links that this node dials: to the addresses that it joins, and to hosts behind a router.
+/// Joining: the links that this node dials, to configured targets and to hosts that it discovered through a router.
 extension NodeCore {
     /// State of joining, under one lock.
     struct Joining {
         var plan = JoinPlan()
-        /// The tasks in ``NodeCore/keepJoined(_:)``, which resume when the node is closed.
-        var keepers: [UInt32: Waiter] = [:]
-        var lastKeeper: UInt32 = 0
+        /// Tasks that keep a target joined. They are resumed when the node is closed.
+        var joinWaiters: [UInt32: Waiter] = [:]
+        var lastWaiterID: UInt32 = 0
         var ticks: RepeatedTask?
         var tickCount = 0
     }
 
     private static let tickInterval = TimeAmount.milliseconds(250)
     private static let connectTimeout = TimeAmount.seconds(20)
-    /// Shorter than for joins, because addresses that hosts behind routers announce are often unreachable.
+    /// Timeout for addresses from FOLLOW. It is shorter because many of these addresses cannot be reached.
     private static let followTimeout = TimeAmount.seconds(5)
 
     private var jitter: Double { Double(surroundings.random() >> 11) / Double(1 << 53) }
 
-    // MARK: - Targets
+    // MARK: - Changes of the plan
 
-    /// Joins `target` until the task is cancelled or the node is closed.
+    /// Keeps `target` joined until the task is cancelled or the node is closed.
     func keepJoined(_ target: JoinPlan.Target) async {
         let id = joining.withLockedValue { joining in
-            joining.lastKeeper &+= 1
-            return joining.lastKeeper
+            joining.lastWaiterID &+= 1
+            return joining.lastWaiterID
         }
         change { $0.add(target, now: now) }
-        // Resumes when the node is closed or the task is cancelled.
         _ = await suspend(in: WaitForClose(core: self), id: id, within: deadlines, until: nil)
         perform(joining.withLockedValue { $0.plan.remove(target) })
     }
 
-    /// The place of a task that waits until the node is closed.
+    /// The place where a task waits until the node is closed.
     private struct WaitForClose: WaitPlace {
         let core: NodeCore
 
         func put(_ waiter: Waiter) -> Bool {
-            core.joining.withLockedValue { $0.keepers[waiter.id] = waiter }
-            // The node may have been closed before this. Only the code that removes the waiter resumes it.
+            core.joining.withLockedValue { $0.joinWaiters[waiter.id] = waiter }
+            // The node may have been closed before. Only the code that removes the waiter resumes it.
             return !core.isClosed || takeWaiter(waiter.id) == nil
         }
 
         func takeWaiter(_ id: UInt32) -> Waiter? {
-            core.joining.withLockedValue { $0.keepers.removeValue(forKey: id) }
+            core.joining.withLockedValue { $0.joinWaiters.removeValue(forKey: id) }
         }
     }
 
-    /// Handles FOLLOW: `host` announces over `link` that it accepts links at `text`.
+    /// Handles FOLLOW: `host` accepts links at the address `text`.
     func followed(_ host: HostID, to text: String, over link: Link) {
         guard let place = HostPort(text), place.port > 0, believesFollow(from: host) else { return }
         let address: SocketAddress
         do {
             address = try SocketAddress(ipAddress: place.host, port: place.port)
         } catch {
-            // Go nodes send IP addresses. With a name, a peer could make this node look up any name.
-            log.debug("FOLLOW without an IP address", metadata: ["address": "\(text)", "peer": "\(host)"])
+            // Go nodes send IP addresses. With a host name, a peer could choose what this node resolves.
+            log.debug("FOLLOW ignored: not an IP address", metadata: ["address": "\(text)", "peer": "\(host)"])
             return
         }
         change { $0.follow(host, at: address, over: link.id, now: now) }
     }
 
-    /// Drops the announced addresses of hosts that no router offers any more.
+    /// Stops joining the addresses of hosts of which no relayed offer is left.
     func unfollow(_ hosts: [HostID]) {
         guard !hosts.isEmpty else { return }
         perform(joining.withLockedValue { joining in hosts.flatMap { joining.plan.unfollow($0) } })
     }
 
-    /// Handles the loss of a link.
+    /// Updates the plan after a link has ended.
     ///
-    /// - Parameters:
-    ///   - link: the lost link.
-    ///   - lost: the host of the link if this was the last link to it.
+    /// - Parameter lost: the host at the other end if this was the last link to it; otherwise `nil`.
     func onLinkDown(_ link: Link, _ lost: HostID?) {
         let jitter = jitter
         let retry = joining.withLockedValue { joining in
@@ -83,13 +80,11 @@ extension NodeCore {
         }
         guard let (address, pause) = retry, !isClosed else { return }
         log.info(
-            "join failed",
-            metadata: [
-                "address": "\(address.printed)", "reason": "the link was closed", "retry in": "\(pause.inMilliseconds)",
-            ])
+            "link to joined address closed",
+            metadata: ["address": "\(address.printed)", "retry in": "\(pause.inMilliseconds)"])
     }
 
-    /// Changes the plan. Starts the timer that performs it if necessary.
+    /// Changes the plan. Starts the timer that performs its actions.
     private func change(_ body: (inout JoinPlan) -> Void) {
         let isFirst = joining.withLockedValue { joining in
             body(&joining.plan)
@@ -108,20 +103,20 @@ extension NodeCore {
         }
     }
 
-    /// Stops all joins.
+    /// Stops joining because the node closes, and resumes all ``keepJoined(_:)`` tasks.
     func stopJoining() {
-        let (ticks, keepers) = joining.withLockedValue { joining in
+        let (ticks, waiters) = joining.withLockedValue { joining in
             defer {
                 joining.ticks = nil
-                joining.keepers = [:]
+                joining.joinWaiters = [:]
             }
-            return (joining.ticks, joining.keepers.values)
+            return (joining.ticks, joining.joinWaiters.values)
         }
         ticks?.cancel()
-        for keeper in keepers { keeper.resume() }
+        for waiter in waiters { waiter.resume() }
     }
 
-    // MARK: - Actions
+    // MARK: - Actions of the plan
 
     private func tick() {
         let now = now
@@ -140,7 +135,7 @@ extension NodeCore {
             case .connect(let address, let hosts): connect(to: address, expecting: hosts)
             case .close(let id):
                 let link = shared.withLockedValue { $0.links.up[id] }
-                link?.close(AstraNetError(.closed, "the link is not needed any more"))
+                link?.close(AstraNetError(.closed, "the address is not to be joined any more"))
             }
         }
     }
@@ -164,7 +159,7 @@ extension NodeCore {
         }
     }
 
-    /// Connects to an address.
+    /// Dials an address.
     ///
     /// - Parameter hosts: the hosts of which one must answer; empty if any host may answer.
     private func connect(to address: SocketAddress, expecting hosts: Set<HostID>) {
@@ -177,14 +172,14 @@ extension NodeCore {
                         joining.plan.connected(address, up.link.id, coveredBy: up.isRetired ? up.peer : nil)
                     }
                     guard isWanted else {
-                        return up.link.close(AstraNetError(.closed, "the link is not needed any more"))
+                        return up.link.close(AstraNetError(.closed, "the address is not to be joined any more"))
                     }
                     self.log.info("joined", metadata: ["address": "\(address.printed)", "peer": "\(up.peer)"])
-                    // The link may have been lost before the plan knew it.
+                    // The link may have ended before the plan had it.
                     if up.link.isClosed { self.onLinkDown(up.link, nil) }
                     return
                 }
-                let other = AstraNetError(.unreachable, "another host accepts links there: \(up.peer)")
+                let other = AstraNetError(.unreachable, "another host answered: \(up.peer)")
                 up.link.close(other)
                 failure = other
             case .failure(let error):
@@ -204,6 +199,8 @@ extension NodeCore {
     }
 
     /// Connects to an address. The future succeeds when the handshake is complete.
+    ///
+    /// - Parameter timeout: the timeout for the connection, and for the handshake after it.
     func open(_ address: SocketAddress, timeout: TimeAmount) -> EventLoopFuture<LinkUp> {
         let eventLoop = group.next()
         let up = eventLoop.makePromise(of: LinkUp.self)
@@ -224,7 +221,7 @@ extension NodeCore {
         return up.futureResult
     }
 
-    /// Adds a link's handler to a new connection.
+    /// Creates a link for a new connection and adds its handler to the channel.
     func makeLink(
         of channel: any Channel, isDialled: Bool, memory: SharedMemory? = nil, up: EventLoopPromise<LinkUp>
     ) -> EventLoopFuture<Void> {
@@ -234,7 +231,7 @@ extension NodeCore {
             do {
                 try channel.pipeline.syncOperations.addHandler(LinkHandler(link: link, up: up))
             } catch {
-                // The channel is already closed, and no handler reports it.
+                // The channel is already closed, and without a handler no other code fails the promise.
                 up.fail(error)
                 throw error
             }
@@ -243,7 +240,7 @@ extension NodeCore {
 }
 
 extension SocketAddress {
-    /// The address as `ip:port` in Go's format, e.g. `127.0.0.1:5555` or `[::1]:5555`; empty if there is none.
+    /// `ip:port` as Go prints it, for example `127.0.0.1:5555` or `[::1]:5555`; empty if the address has no IP address.
     var printed: String {
         guard let ipAddress, let port else { return "" }
         return HostPort(host: ipAddress, port: port).description
@@ -251,6 +248,6 @@ extension SocketAddress {
 }
 
 extension Duration {
-    /// The duration as text, e.g. `1595 ms`.
+    /// Text for logs in milliseconds, for example `1595 ms`.
     fileprivate var inMilliseconds: String { "\(Int64((self / .milliseconds(1)).rounded())) ms" }
 }

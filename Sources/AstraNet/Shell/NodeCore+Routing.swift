@@ -1,33 +1,33 @@
 internal import NIOCore
 internal import Synchronization
 
-/// Routes to hosts behind this node and behind other routers: forwarding, RST and direct paths (`docs/protocol.md` §3).
+/// Routing: forwarding, resets and discovery of direct paths (`docs/protocol.md` §3).
 extension NodeCore {
     // MARK: - Forwarding
 
-    /// Returns the link over which to forward an op from `link` to `host`.
+    /// Returns the link to which ops from `link` for `host` are forwarded.
     ///
-    /// Returns `nil` if this node is not a router or has no direct link to the host. At most one router may be between
-    /// two nodes.
+    /// It is `nil` if this node is not a router or has no link to `host`. There is at most one router between two
+    /// nodes.
     func route(from link: Link, to host: HostID) -> Link? {
         guard configuration.role == .router else { return nil }
         return shared.withLockedValue { shared in
             guard shared.links.peers.host(of: link.id) != nil,
                 let id = shared.links.peers.link(to: host, preferring: shared.links.talkers[link.id] ?? []),
-                let way = shared.links.up[id]
+                let target = shared.links.up[id]
             else { return nil }
-            // When one of the two is lost, the other one receives an RST.
+            // When one of the two links is lost, the host at the other one gets an RST.
             shared.links.talkers[id, default: []].insert(link.id)
             shared.links.talkers[link.id, default: []].insert(id)
-            for used in [link, way] { used.hasForwarded.store(true, ordering: .relaxed) }
-            return way
+            for used in [link, target] { used.hasForwarded.store(true, ordering: .relaxed) }
+            return target
         }
     }
 
-    /// Sends RST to all hosts that have talked to `host` over the lost link through this node.
+    /// Sends RST to all hosts that exchanged ops with `host` over the lost link through this node.
     ///
-    /// The offers of the host are withdrawn separately, and only if no other link leads to it. If they were withdrawn
-    /// here as well, these ops would wait behind ops to be forwarded, and could arrive after the separate ones.
+    /// The offers of `host` are withdrawn elsewhere, and only if there is no other link to it. NO_SERVICE is not sent
+    /// here: behind forwarded ops it could arrive after a later SERVICE of the same name.
     func resetTalkers(with host: HostID, over lost: LinkID, _ shared: inout Shared) {
         guard let talkers = shared.links.talkers.removeValue(forKey: lost) else { return }
         for id in talkers {
@@ -38,14 +38,14 @@ extension NodeCore {
             }
             var ops = ByteBuffer()
             ops.writeReset(of: host, to: peer)
-            // RST queues behind the ops to be forwarded, so that streams that ended well before are not failed.
+            // RST is queued behind forwarded ops, so that a stream that ended without an error before does not fail.
             if link.forward(ops, from: nil, isUrgent: true) == .full {
                 link.sendControl { $0.writeImmutableBuffer(ops) }
             }
         }
     }
 
-    /// Returns other links to `host` than `link`, at most `count` of them.
+    /// Returns up to `count` links to `host` other than `link`.
     func links(to host: HostID, except link: Link, atMost count: Int) -> [Link] {
         shared.withLockedValue { shared in
             shared.links.peers.links(to: host).lazy.filter { $0 != link.id }.prefix(count).compactMap {
@@ -56,7 +56,7 @@ extension NodeCore {
 
     // MARK: - Direct paths
 
-    /// Asks a host behind a router for its addresses (DISCOVER).
+    /// Sends DISCOVER to the host of a relayed offer, unless this node has a direct link to it.
     func discover(_ offer: ServiceOffer, from link: Link, _ shared: inout Shared) {
         guard offer.name.hasSuffix(configuration.environmentSuffix) else { return }
         discover(offer.address.host, over: link, &shared)
@@ -71,8 +71,7 @@ extension NodeCore {
         }
     }
 
-    /// Handles the loss of the last direct link to `host`. If a router still offers the host, asks it for its addresses
-    /// again.
+    /// Sends DISCOVER again to a host whose last direct link is lost, if a router relays its offers.
     func rediscover(_ host: HostID, _ shared: inout Shared) {
         guard shared.offers.registry.isRelayed(host),
             let router = shared.offers.registry.router(of: host).flatMap({ shared.links.up[$0] })
@@ -80,7 +79,7 @@ extension NodeCore {
         discover(host, over: router, &shared)
     }
 
-    /// Repeats DISCOVER to the hosts that still have no direct link.
+    /// Repeats DISCOVER for hosts that have no direct link yet.
     func discoverAgain() {
         guard configuration.role.joinsOthers else { return }
         shared.withLockedValue { shared in
@@ -98,20 +97,20 @@ extension NodeCore {
         }
     }
 
-    /// Stops DISCOVER for hosts that no router offers any more.
+    /// Stops the discovery of hosts of which no relayed offer is left.
     ///
     /// - Returns: these hosts.
     func forgetUnheard(_ removals: [ServiceRegistry.Removal], _ shared: inout Shared) -> [HostID] {
-        var hostsWithoutOffers: Set<HostID> = []
+        var unknownHosts: Set<HostID> = []
         for removal in removals
         where removal.offer.isRelayed && !shared.offers.registry.isRelayed(removal.offer.address.host) {
-            hostsWithoutOffers.insert(removal.offer.address.host)
+            unknownHosts.insert(removal.offer.address.host)
         }
-        for host in hostsWithoutOffers { shared.offers.discovery.forget(host) }
-        return Array(hostsWithoutOffers)
+        for host in unknownHosts { shared.offers.discovery.forget(host) }
+        return Array(unknownHosts)
     }
 
-    /// Answers DISCOVER with the addresses at which this node accepts links.
+    /// Answers DISCOVER with a FOLLOW for each address of this node.
     func answerDiscover(from host: HostID, over link: Link) {
         guard configuration.role.announces else { return }
         let addresses = shared.withLockedValue { $0.offers.ownAddresses.all }
@@ -123,7 +122,7 @@ extension NodeCore {
         }
     }
 
-    /// Whether to accept a FOLLOW from `host`.
+    /// Returns whether this node acts on a FOLLOW of `host`: it sent DISCOVER to the host and has no link to it.
     func believesFollow(from host: HostID) -> Bool {
         configuration.role.joinsOthers && host != id
             && shared.withLockedValue { $0.offers.discovery.hasAsked(host) && !$0.links.peers.isLinked(to: host) }

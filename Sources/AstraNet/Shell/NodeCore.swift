@@ -2,8 +2,7 @@ internal import Logging
 internal import NIOConcurrencyHelpers
 internal import NIOCore
 
-/// The state that all links of a node share: the links, the bound services, the offers of other nodes, and the dials
-/// that wait for an offer.
+/// The state that all links of a node share: links, bound services, offers of other nodes, and waits for offers.
 final class NodeCore: Sendable {
     typealias LinkID = ServiceRegistry.LinkID
 
@@ -12,10 +11,10 @@ final class NodeCore: Sendable {
     let log: Logger
     let surroundings: Surroundings
     let group: any EventLoopGroup
-    /// The event loop for deadlines and joins, which belong to no link.
+    /// Event loop for joins and for deadlines that belong to no link.
     let timers: any EventLoop
     let deadlines: Deadlines
-    /// The executor for tasks that wait for streams.
+    /// Executor for tasks that wait on streams.
     let executor: LoopExecutor
     let buffered: BufferBudget
     let counters = NodeCounters()
@@ -24,7 +23,7 @@ final class NodeCore: Sendable {
     let shared: NIOLockedValueBox<Shared>
     let joining = NIOLockedValueBox(Joining())
 
-    /// State under one lock. The lock keeps a NO_SERVICE from overtaking its SERVICE.
+    /// State under one lock, so that NO_SERVICE never overtakes the SERVICE before it.
     struct Shared {
         var links: LinkTable
         var bound = BoundNames()
@@ -32,7 +31,7 @@ final class NodeCore: Sendable {
         var isClosed = false
     }
 
-    /// A host and the link that leads to it.
+    /// A path to a host: the host and the link over which it is reached.
     struct Way: Hashable, Sendable {
         var host: HostID
         var link: LinkID
@@ -60,7 +59,7 @@ final class NodeCore: Sendable {
         shared.withLockedValue { $0.bound.takePort() }
     }
 
-    /// The current time of the clock of ``timers``, in nanoseconds.
+    /// Current time on the clock of ``timers``, in nanoseconds.
     var now: UInt64 { timers.now.uptimeNanoseconds }
 
     // MARK: - Links
@@ -69,9 +68,7 @@ final class NodeCore: Sendable {
         shared.withLockedValue { $0.links.takeID() }
     }
 
-    /// Registers a new connection whose handshake is still to come.
-    ///
-    /// - Returns: `false` if there are too many links or the node is closed.
+    /// Registers a connected link before its handshake. Returns `false` if the node has too many links or is closed.
     func linkBegins(_ link: Link) -> Bool {
         let isAccepted = shared.withLockedValue { shared in
             guard !shared.isClosed, shared.links.count < configuration.maximumLinks else {
@@ -84,9 +81,10 @@ final class NodeCore: Sendable {
         return isAccepted
     }
 
-    /// Registers a link whose handshake is complete. Announces all public services to it.
+    /// Registers a link after its handshake and announces all public services to the peer. Returns `nil` if the node is
+    /// closed.
     ///
-    /// - Returns: the result of the peer table; `nil` if the node is closed.
+    /// - Parameter address: this node's address as the peer sees it (`RAddr` of the HANDSHAKE).
     func linkUp(_ link: Link, peer: HostID, seenAt address: String) -> PeerTable.LinkUpResult? {
         let result = shared.withLockedValue { shared -> PeerTable.LinkUpResult? in
             guard !shared.isClosed else { return nil }
@@ -94,7 +92,7 @@ final class NodeCore: Sendable {
             shared.links.up[link.id] = link
             let result = shared.links.peers.linkUp(link.id, to: peer, isDialled: link.isDialled)
             shared.offers.discovery.forget(peer)
-            // Only IP addresses count: other nodes would look a name up, so a peer could make them look up any name.
+            // Only an IP address is accepted. Other nodes would have to resolve a host name that the peer chose.
             if let ip = HostPort(address)?.host, (try? SocketAddress(ipAddress: ip, port: 0)) != nil {
                 shared.offers.ownAddresses.seen(at: ip, by: link.id)
             }
@@ -108,14 +106,14 @@ final class NodeCore: Sendable {
         return result
     }
 
-    /// Removes a closed link, the offers that it brought, and the listeners and dials that depend on it.
+    /// Removes a link, its offers, the listeners that were announced only over it, and the waits that depend on it.
     ///
-    /// - Returns: the host of the link if this was the last link to it.
+    /// - Returns: the host at the other end if this was the last link to it; otherwise `nil`.
     @discardableResult
     func linkDown(_ link: Link, reason: AstraNetError) -> HostID? {
         let gone = shared.withLockedValue { $0.offers.registry.leaves(link.id) }
-        let hostsWithoutOffers = withdraw(gone, from: link)
-        let (lost, listeners, waiters) = shared.withLockedValue { shared in
+        let unknownHosts = withdraw(gone, from: link)
+        let (lost, orphans, waiters) = shared.withLockedValue { shared in
             shared.links.up[link.id] = nil
             shared.links.handshaking[link.id] = nil
             shared.offers.registry.hasLeft(link.id)
@@ -131,23 +129,24 @@ final class NodeCore: Sendable {
             )
         }
         watchers.changed()
-        unfollow(hostsWithoutOffers)
-        for listener in listeners { listener.withdraw() }
+        unfollow(unknownHosts)
+        for listener in orphans { listener.withdraw() }
         for waiter in waiters { waiter.resume(.gone) }
         log.debug("link down", metadata: ["link": "\(link.id)", "reason": "\(reason)"])
         return lost
     }
 
     static var wayGone: AstraNetError {
-        AstraNetError(.linkLost, "the route to the host that sent the name is lost")
+        AstraNetError(.linkLost, "the connection to the host that sent the name was lost")
     }
 
     var isClosed: Bool { shared.withLockedValue { $0.isClosed } }
 
     var linkCount: Int { shared.withLockedValue { $0.links.up.count } }
 
-    /// Marks the node as closed, and ends all waits for offers. Returns the links and listeners that the caller must
-    /// close.
+    /// Marks the node as closed, stops joining, and ends all waits for offers.
+    ///
+    /// - Returns: the links and listeners that the caller must close.
     func close() -> (links: [Link], listeners: [Listener]) {
         let (links, listeners, waiters) = shared.withLockedValue { shared in
             shared.isClosed = true

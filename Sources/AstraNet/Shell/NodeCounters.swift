@@ -1,10 +1,10 @@
 internal import Synchronization
 
-/// Counts of what a node has refused because of its limits, since its start.
+/// Counters of refusals because of the node's limits, since its start.
 final class NodeCounters: Sendable {
     let refusedLinks = Atomic<Int>(0)
     let refusedServices = Atomic<Int>(0)
     let refusedStreams = Atomic<Int>(0)
-    /// Streams that failed because too many bytes were buffered.
+    /// Number of streams that failed because a buffer limit was reached.
     let overfullStreams = Atomic<Int>(0)
 }

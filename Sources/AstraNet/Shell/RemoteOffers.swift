@@ -1,8 +1,8 @@
-/// The offers of other nodes, the penalties and addresses of their hosts, and the dials that wait for an offer.
+/// The offers of other nodes, the discovery of direct paths to their hosts, and the dials that wait for an offer.
 struct RemoteOffers {
     struct OfferWaiter {
         var waiter: Waiter
-        /// The route whose loss ends the wait; `nil` for none.
+        /// Path whose loss ends the wait; `nil` if the wait does not depend on a path.
         var way: NodeCore.Way?
     }
 
@@ -10,11 +10,11 @@ struct RemoteOffers {
     var penalties = OfferPenalties()
     var discovery = Discovery()
     var ownAddresses = OwnAddresses()
-    /// Dials that wait for an offer, by name.
+    /// Dials that wait for an offer, by service name.
     var waiters: [String: [OfferWaiter]] = [:]
     private var lastWaiter: UInt32 = 0
 
-    /// Returns a number for a new wait.
+    /// Returns a new ID for a waiter.
     mutating func takeWaiterID() -> UInt32 {
         lastWaiter &+= 1
         return lastWaiter
@@ -31,13 +31,13 @@ struct RemoteOffers {
         return waiting?.waiter
     }
 
-    /// Removes and returns the dials that wait for an offer from a lost route.
-    mutating func takeWaiters(where isGone: (NodeCore.Way) -> Bool) -> [Waiter] {
+    /// Removes and returns the dials that depend on a lost path.
+    mutating func takeWaiters(where isLost: (NodeCore.Way) -> Bool) -> [Waiter] {
         var taken: [Waiter] = []
-        for (name, waiting) in waiters where waiting.contains(where: { $0.way.map(isGone) ?? false }) {
-            let (left, gone) = waiting.partitioned { $0.way.map(isGone) ?? false }
-            taken += gone.map(\.waiter)
-            waiters[name] = left.isEmpty ? nil : left
+        for (name, waiting) in waiters where waiting.contains(where: { $0.way.map(isLost) ?? false }) {
+            let (remaining, lost) = waiting.partitioned { $0.way.map(isLost) ?? false }
+            taken += lost.map(\.waiter)
+            waiters[name] = remaining.isEmpty ? nil : remaining
         }
         return taken
     }

@@ -8,32 +8,32 @@ internal import NIOCore
     internal import Darwin
 #endif
 
-/// Memory that the processes at both ends of a link share, for the bytes of the streams in one direction.
+/// Memory shared by the two processes of a link (`docs/protocol.md` §7). It carries bytes of streams in one direction.
 ///
-/// The two processes copy these bytes themselves. Without it the system copies them, which takes several times longer.
-/// The memory belongs to one link, the one that ``Node/attach(socket:memory:)`` makes.
+/// The processes copy the bytes to and from this memory. A copy by the kernel through the socket takes several times as
+/// long. Each link needs its own memory; see ``Node/attach(socket:memory:)``.
 public final class SharedMemory: Sendable {
-    /// The direction in which a node uses the memory.
+    /// The role of a node in using the memory.
     public enum Use: Sendable {
-        /// The node reads bytes that the peer has written.
+        /// The node reads the bytes that the peer has written.
         case reads
         /// The node writes bytes.
         case writes
     }
 
     let use: Use
-    /// The size in bytes.
+    /// Size in bytes.
     let size: Int
     private let address: UInt
 
-    /// Maps a whole file that both processes have open.
+    /// Maps a file that both processes have open.
     ///
     /// - Parameters:
-    ///   - descriptor: a descriptor of the file. The caller may close it afterwards. The file must keep its size, which
-    ///     is at most 4 GiB. If the other process truncates it, or the system has no memory for a part that was never
+    ///   - descriptor: the file descriptor, which the caller may close afterwards. The file must have at most 4 GiB and
+    ///     keep its size. If the other process truncates it, or the system has no memory for a page that was never
     ///     written, this process ends with SIGBUS.
-    ///   - use: the direction in which this node uses the memory. The peer uses the opposite one.
-    /// - Throws: ``AstraNetError`` with code `unreachable`.
+    ///   - use: the role of this node. The peer has the other role.
+    /// - Throws: ``AstraNetError`` with code `unreachable` if the file cannot be mapped.
     public init(descriptor: CInt, use: Use) throws(AstraNetError) {
         var status = stat()
         let access = use == .writes ? PROT_READ | PROT_WRITE : PROT_READ
@@ -49,36 +49,35 @@ public final class SharedMemory: Sendable {
 
     deinit { munmap(UnsafeMutableRawPointer(bitPattern: address), size) }
 
-    /// Writes `bytes` to the memory.
+    /// Copies `bytes` into the memory.
     ///
-    /// - Parameter offset: the position of the first byte. The bytes must fit behind it.
+    /// - Parameter offset: the position in bytes. The bytes must fit behind it.
     func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) {
-        precondition(
-            use == .writes && offset >= 0 && bytes.count <= size - offset, "write outside of the shared memory")
+        precondition(use == .writes && offset >= 0 && bytes.count <= size - offset, "write outside the shared memory")
         guard let source = bytes.baseAddress else { return }
         UnsafeMutableRawPointer(bitPattern: address + UInt(offset))?.copyMemory(from: source, byteCount: bytes.count)
     }
 
-    /// Copies the bytes at `place`. The peer may change them during the copy.
+    /// Returns a copy of the bytes at `place`. The peer may change them during the copy.
     ///
-    /// - Throws: ``AstraNetError`` with code `protocolViolation` if the place is not inside the memory.
+    /// - Throws: ``AstraNetError`` with code `protocolViolation` if the place is outside of the memory.
     func bytes(at place: SharedPlace) throws(AstraNetError) -> ByteBuffer {
         var bytes = ByteBufferAllocator().buffer(capacity: place.count)
-        var isThere = false
+        var isInside = false
         bytes.writeWithUnsafeMutableBytes(minimumWritableBytes: place.count) { target in
             let room = UnsafeMutableRawBufferPointer(start: target.baseAddress, count: place.count)
-            isThere = read(at: place.offset, into: room)
-            return isThere ? place.count : 0
+            isInside = read(at: place.offset, into: room)
+            return isInside ? place.count : 0
         }
-        guard isThere else {
-            throw AstraNetError(.protocolViolation, "the peer refers to bytes outside of the shared memory")
+        guard isInside else {
+            throw AstraNetError(.protocolViolation, "the peer names bytes outside of the shared memory")
         }
         return bytes
     }
 
-    /// Copies bytes from the memory to `target`. The peer may change them during the copy.
+    /// Copies bytes of the memory into `target`, which sets their number. The peer may change them during the copy.
     ///
-    /// - Returns: `false` if the bytes are not all inside the memory.
+    /// - Returns: whether the bytes lie inside the memory. If not, nothing is copied.
     func read(at offset: Int, into target: UnsafeMutableRawBufferPointer) -> Bool {
         guard offset >= 0, target.count <= size, offset <= size - target.count else { return false }
         guard let source = UnsafeRawPointer(bitPattern: address + UInt(offset)) else { return false }

@@ -1,10 +1,10 @@
 internal import DequeModule
 
-/// A queue that stores its first element inline. It allocates memory only for a second element, which most queues of a
+/// A queue that stores its first element inline. It allocates memory only for further elements, which most queues of a
 /// stream never have.
 struct ShortQueue<Element> {
     private(set) var first: Element?
-    /// The elements after the first one.
+    /// The elements behind the first.
     private var others: Deque<Element>?
 
     var count: Int { first == nil ? 0 : 1 + (others?.count ?? 0) }

@@ -9,11 +9,11 @@ internal import NIOPosix
     internal import Darwin
 #endif
 
-/// The TCP network, with socket options tuned for links.
+/// A TCP network with socket options for links.
 package struct SocketNetwork: LinkNetwork {
-    /// The maximum size of one read. Larger reads bring nothing, smaller ones cost system calls.
+    /// Maximum size of a read in bytes (256 KiB). Larger reads gain nothing, smaller ones cost more system calls.
     private static let readSize = 256 * 1_024
-    /// The numbers of queued bytes at which a connection becomes writable again and unwritable.
+    /// Numbers of unsent bytes at which a connection becomes writable again (256 KiB) and not writable (1 MiB).
     private static let waterMark = ChannelOptions.Types.WriteBufferWaterMark(low: 256 * 1_024, high: 1 << 20)
 
     package init() {}
@@ -24,7 +24,7 @@ package struct SocketNetwork: LinkNetwork {
         if let address = try? SocketAddress(ipAddress: host, port: port) {
             return eventLoop.makeSucceededFuture([address])
         }
-        // getaddrinfo blocks while the system's resolver works.
+        // `getaddrinfo` blocks until the system's resolver answers.
         return NIOThreadPool.singleton.runIfActive(eventLoop: eventLoop) { try Self.lookUp(host, port) }
     }
 
@@ -35,7 +35,7 @@ package struct SocketNetwork: LinkNetwork {
         var list: UnsafeMutablePointer<addrinfo>?
         let status = getaddrinfo(host, nil, &hints, &list)
         guard status == 0 else {
-            throw AstraNetError(.unreachable, "cannot resolve \(host): \(String(cString: gai_strerror(status)))")
+            throw AstraNetError(.unreachable, "cannot resolve '\(host)': \(String(cString: gai_strerror(status)))")
         }
         defer { freeaddrinfo(list) }
         var addresses: [SocketAddress] = []
@@ -52,7 +52,7 @@ package struct SocketNetwork: LinkNetwork {
             address?.port = port
             if let address, !addresses.contains(address) { addresses.append(address) }
         }
-        guard !addresses.isEmpty else { throw AstraNetError(.unreachable, "\(host) has no IP address") }
+        guard !addresses.isEmpty else { throw AstraNetError(.unreachable, "\(host) has no address") }
         return addresses
     }
 
@@ -91,13 +91,13 @@ package struct SocketNetwork: LinkNetwork {
             .bind(to: address)
     }
 
-    /// Makes a connection from open descriptors.
+    /// Creates a connection from open file descriptors.
     static func attach(
         input: CInt, output: CInt, on eventLoop: any EventLoop,
         initializer: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
     ) -> EventLoopFuture<any Channel> {
         if input == output, isSocket(input) {
-            // As a socket, one direction can be closed alone. As two pipes, each would keep the other direction open.
+            // A socket can end one direction. As two pipes, each would keep the other direction open.
             return client(on: eventLoop, initializer).withConnectedSocket(input)
         }
         let bootstrap = NIOPipeBootstrap(group: eventLoop)
@@ -124,7 +124,7 @@ package struct SocketNetwork: LinkNetwork {
         }
     }
 
-    /// Returns the message of the system without the types that wrap it.
+    /// Returns the system's message of an error, without the NIO error around it.
     static func reason(_ error: any Error) -> String {
         switch error {
         case let error as AstraNetError: error.message

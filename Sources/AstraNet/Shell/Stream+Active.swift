@@ -1,35 +1,34 @@
 internal import NIOCore
 
-/// Receives the events of a stream on the event loop of its link.
+/// A receiver of stream events, which is called on the event loop of the stream's link.
 package protocol StreamDelegate: AnyObject, Sendable {
-    /// Called when bytes have arrived, when more bytes may be queued, when the peer has accepted or ended the stream,
-    /// or when a source was pushed.
+    /// Handles one or more events: bytes arrived, writing is possible again, the peer accepted or ended the stream, or
+    /// the server pushed a source.
     ///
-    /// The link calls it at the end of a read, after all ops of the read have been processed, and holds no lock.
-    /// Several events may cause one call, so the delegate must check the state of the stream.
+    /// The event loop calls this at the end of a read, after all ops of the read, and without a lock. Several events
+    /// lead to one call, so the delegate must inspect the stream.
     func streamChanged(_ stream: Stream)
 }
 
 extension Stream {
-    /// State of an active stream: buffered bytes, suspended tasks, and the delegate.
+    /// State of an active stream: buffered bytes, suspended tasks and the delegate.
     ///
-    /// Allocated on first use. This keeps idle streams small, and most streams of a busy node are idle.
+    /// It is allocated on first use, so that an idle stream stays small. Most streams of a busy node are idle.
     struct ActiveState {
         var inbox = ByteBuffer()
         var outbox = ShortQueue<ByteBuffer>()
         var waiters = Waiters()
-        /// The reader's buffer of ``Stream/receive(_:into:deadline:)``, filled as bytes arrive.
+        /// A reader's buffer that the stream fills while bytes arrive.
         var filling: Filling?
         var delegate: (any StreamDelegate)?
-        /// Whether the last write reached the high-water mark, so that the delegate must be called when more bytes may
-        /// be queued.
+        /// Whether a write exceeded the queue limit, so that the delegate is called when writing is possible again.
         var reportsRoom = false
         var onPeerGone: (@Sendable () -> Void)?
-        /// The block of this node's DIAL, or the block of the peer's DIAL until the stream is accepted.
+        /// Block of this node's DIAL that is not sent yet, or of a received DIAL that is not accepted yet.
         var dialContext: DialContext?
         var pushes: PushState?
 
-        /// Removes the queued buffers, which must be released outside the lock. Returns `nil` if there are none.
+        /// Removes and returns the queued bytes, which the caller releases outside the lock; `nil` if there are none.
         mutating func takeOutbox() -> ShortQueue<ByteBuffer>? {
             guard !outbox.isEmpty else { return nil }
             var taken = ShortQueue<ByteBuffer>()
@@ -43,10 +42,10 @@ extension Stream {
         }
     }
 
-    /// A dial block on the heap, because it is large and few streams have one.
+    /// A dial block. It is on the heap because it is large and few streams have one.
     final class DialContext: Sendable {
         let block: DialBlock
-        /// The deadline from the peer's block. It counts from the receipt of the DIAL.
+        /// Deadline from the peer's block, computed at its receipt.
         let deadline: ContinuousClock.Instant?
 
         init(_ block: DialBlock, deadline: ContinuousClock.Instant? = nil) {
@@ -55,17 +54,17 @@ extension Stream {
         }
     }
 
-    /// A condition that a task can wait for.
+    /// The kinds of waits on a stream.
     enum Wait: Sendable {
-        /// The peer has answered this node's DIAL.
+        /// Wait for the peer's answer to this node's DIAL.
         case opening
-        /// Bytes or the end of file have arrived.
+        /// Wait for bytes or the end of the stream.
         case reading
-        /// The reader's buffer is full.
+        /// Wait until the reader's buffer is filled or the stream ends.
         case filling
-        /// More bytes may be queued.
+        /// Wait until more bytes may be queued.
         case writing
-        /// Bytes, a pushed source or the end have arrived.
+        /// Wait for bytes, a pushed source or the end of the stream.
         case news
 
         static let all: [Wait] = [.opening, .reading, .filling, .writing, .news]
@@ -106,19 +105,21 @@ extension Stream {
         }
     }
 
-    /// A reference to the state. It belongs to one stream and is accessed under that stream's lock. The exclusivity
-    /// check at run time is off, because it can find nothing and costs more than the rest of an access.
+    /// Heap storage for the state of an active stream.
+    ///
+    /// It belongs to one stream and is used only under that stream's lock, so accesses cannot overlap. The run-time
+    /// check for overlapping accesses would cost more than the rest of an access.
     final class Active {
         @exclusivity(unchecked) var state = ActiveState()
 
-        /// Whether a delegate or a task waits for received bytes. It is not a property of the state, because calling
-        /// that would copy the state.
+        /// Whether a delegate or a task waits for received bytes. As a property of ``ActiveState`` it would copy the
+        /// state.
         var isReadAwaited: Bool { state.delegate != nil || state.waiters.awaitsBytes }
     }
 }
 
 extension Stream.Storage {
-    /// Returns the active state. Allocates it if the stream is idle.
+    /// Returns the state of the active stream. Allocates it if the stream is idle.
     mutating func activate() -> Stream.Active {
         if let active { return active }
         let new = Stream.Active()
@@ -126,7 +127,7 @@ extension Stream.Storage {
         return new
     }
 
-    /// Frees the active state if it is empty.
+    /// Frees the state if the stream is idle again.
     mutating func deactivateIfIdle() {
         if let active, active.state.isIdle { self.active = nil }
     }

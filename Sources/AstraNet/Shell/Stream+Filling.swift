@@ -1,23 +1,23 @@
 public import NIOCore
 
-/// Reads of a known number of bytes into a buffer of the reader.
+/// Reads of a known number of bytes into the caller's buffer.
 extension Stream {
-    /// Appends `count` bytes to `buffer`, and waits until all of them have arrived or the stream ends.
+    /// Waits for `count` bytes and appends them to `buffer`.
     ///
-    /// The event loop writes arriving bytes directly to the buffer and returns their credit, a quarter of the window at
-    /// a time. So the reader wakes once for all bytes, and each byte is copied once. If the function throws, the bytes
-    /// that have arrived stay in `buffer`.
+    /// The event loop appends bytes when they arrive, and returns their credit without waiting for the reader, a
+    /// quarter of the window at a time. So the reader is resumed once for all bytes, and each byte is copied once. If
+    /// this throws, the bytes that arrived are in `buffer`.
     ///
     /// - Parameters:
     ///   - count: the number of bytes, at least 1.
-    ///   - buffer: the destination. It grows as needed.
-    ///   - deadline: the deadline of the wait; `nil` for none.
-    /// - Returns: the number of bytes that were appended: `count`, or fewer at the end of file.
-    /// - Throws: as ``receive(deadline:)``.
+    ///   - buffer: the buffer. It grows if necessary.
+    ///   - deadline: the time at which the wait ends with an error; `nil` for none.
+    /// - Returns: the number of appended bytes. It is less than `count` only at the end of file.
+    /// - Throws: the same errors as ``receive(deadline:)``.
     public nonisolated(nonsending) func receive(
         _ count: Int, into buffer: inout ByteBuffer, deadline: ContinuousClock.Instant? = nil
     ) async throws -> Int {
-        precondition(count > 0, "the number of bytes to receive must be at least 1")
+        precondition(count > 0, "the number of bytes to wait for must be at least 1")
         let end = buffer.writerIndex + count
         let needsFlush = withStorage { storage in
             storage.beginFilling(&buffer, count, link.buffered)
@@ -27,22 +27,22 @@ extension Stream {
         try await wait(for: .filling, deadline: deadline) { storage in
             storage.filled
         } timeoutMessage: {
-            "received too few bytes from \(self.remoteAddress)"
+            "not enough bytes arrived from \(self.remoteAddress) in time"
         }
         return count - (end - withStorage { $0.active?.state.filling?.buffer.writerIndex ?? end })
     }
 
-    /// The buffer of a reader while the stream fills it.
+    /// A reader's buffer while the stream fills it.
     struct Filling {
         var buffer: ByteBuffer
-        /// The number of bytes that are still to be written to the buffer.
+        /// Number of bytes that have not arrived.
         var missing: Int
     }
 }
 
 extension Stream.Storage {
-    /// Takes over the reader's buffer and writes the unread bytes to it. Returns whether the caller must tell the link
-    /// that the stream has credit to send.
+    /// Takes over the reader's buffer and appends the bytes that have arrived. Returns whether the caller must queue
+    /// the stream with ``Link/markDirty(_:)``.
     fileprivate mutating func beginFilling(_ buffer: inout ByteBuffer, _ count: Int, _ budget: BufferBudget) -> Bool {
         let active = activate()
         precondition(
@@ -52,12 +52,12 @@ extension Stream.Storage {
         active.state.filling = Stream.Filling(buffer: lent, missing: count)
         let unread = active.state.inbox.readableBytes
         if unread > 0, let bytes = active.state.inbox.readSlice(length: min(count, unread)) {
-            // An empty slice would keep the memory of the taken bytes alive.
+            // An empty inbox must not keep the memory of the bytes that were read.
             if bytes.readableBytes == unread { active.state.inbox = ByteBuffer() }
             budget.give(bytes.readableBytes)
             _ = fill(bytes)
         }
-        // This includes the credit of bytes that were taken before: no other code checks it until more bytes arrive.
+        // This includes credit for bytes that were read before: no other code returns it until more bytes arrive.
         return creditIsDue(isDry: false)
     }
 
@@ -68,7 +68,7 @@ extension Stream.Storage {
         deactivateIfIdle()
     }
 
-    /// Writes bytes to the reader's buffer, up to the number that is missing. Returns the rest.
+    /// Appends bytes to the reader's buffer until it is filled. Returns the rest of `bytes`.
     mutating func fill(_ bytes: ByteBuffer) -> ByteBuffer {
         guard let active, let missing = active.state.filling?.missing, missing > 0 else { return bytes }
         var rest = bytes
@@ -79,7 +79,7 @@ extension Stream.Storage {
         return rest
     }
 
-    /// The result of the wait; `nil` while more bytes must and can arrive.
+    /// Result of the wait; `nil` while missing bytes may still arrive.
     var filled: Result<Void, any Error>? {
         guard let missing = active?.state.filling?.missing else { return nil }
         if missing == 0 { return .success(()) }

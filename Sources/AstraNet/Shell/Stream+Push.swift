@@ -1,79 +1,83 @@
 package import NIOCore
 
-/// Pushed streams (`docs/protocol.md` §6). The server opens a stream to the client for each source of a request, on the
-/// link of the request's stream. That stream is called the *master* stream.
+/// Pushed sources (`docs/protocol.md` §6): the server opens a stream to the client for each source of a request.
+///
+/// The stream of a source is on the same link as the stream of the request, the *master stream*.
 extension Stream {
-    /// The part that a stream has in a request with pushed sources.
+    /// The role of a stream in a request with pushed sources.
     enum PushState {
-        /// The master stream of a request of this node: its grant and the received sources.
+        /// Master stream at the client, with its grant and the received sources.
         case receiving(PushReceiver)
-        /// The master stream of a request of a peer: its grant and the pushed sources.
+        /// Master stream at the server, with the client's grant.
         case sending(PushSender)
-        /// A source that this node pushed to a client, which has not accepted it yet. `by` is its master stream.
+        /// Pushed source at the server that the client has not accepted yet.
         case offered(by: Stream, as: DialBlock.Source)
     }
 
-    /// The client's state of a request that accepts pushed sources. It belongs to one stream and is accessed under that
-    /// stream's lock, so the exclusivity checks at run time are off. It is a class so that it can be changed in place.
+    /// The client's state of a request that accepts pushed sources.
+    ///
+    /// It belongs to one stream and is used only under that stream's lock, so the run-time check for overlapping
+    /// accesses is off. It is on the heap because it is changed in place.
     final class PushReceiver {
         let grant: DialBlock.Push
         @exclusivity(unchecked) var nextIndex: UInt32 = 0
         /// Received sources that the consumer has not taken.
         @exclusivity(unchecked) var offered = ShortQueue<Stream>()
-        /// The bytes that are reserved for unaccepted sources in the link's budget.
+        /// Number of bytes that are reserved in the link's grant budget for unaccepted sources.
         let reserved: Int
-        /// The number of acceptances whose SYN may wait to be sent together with later ops.
-        @exclusivity(unchecked) var untold = 0
+        /// Number of acceptances (SYN) since the last one that was flushed at once.
+        @exclusivity(unchecked) var unflushedAcceptances = 0
 
         init(grant: DialBlock.Push, reserved: Int) {
             self.grant = grant
             self.reserved = reserved
         }
 
-        /// After this number of acceptances the SYNs are sent at once, so that the server need not pause.
-        var tellsAfter: Int { max(1, Int(grant.maximumSources) / 4) }
+        /// Number of acceptances after which they are flushed at once, so that the server can continue to push.
+        var flushThreshold: Int { max(1, Int(grant.maximumSources) / 4) }
     }
 
-    /// The server's state of a request with pushed sources.
+    /// The server's state of a request that accepts pushed sources.
     struct PushSender {
         var grant: DialBlock.Push
         var nextIndex: UInt32 = 0
-        /// The number of pushed sources that the client has not answered. It is never smaller than the client's own
-        /// count.
+        /// Number of pushed sources without an answer by the client. It is never less than the client's own count.
         var unaccepted = 0
-        /// The number of those sources that this node gave up, so that it ignores the client's answer.
+        /// Number of those sources that this node gave up. Their streams are removed, so an answer would not be
+        /// received.
         var abandoned = 0
     }
 
     // MARK: - The client
 
-    /// Whether this is the master stream of a request of this node that lets the server push sources.
+    /// Whether this is a request of this node that allows the server to push sources.
     public var expectsPush: Bool {
         withStorage { storage in
             if case .receiving = storage.active?.state.pushes { true } else { false }
         }
     }
 
-    /// An event of a master stream, as the client sees it.
+    /// The result of ``takeStreamNews()`` on a master stream.
     package enum News: Sendable {
         case pushed(Stream)
-        /// Bytes in which the server announces named sources.
+        /// Received bytes. The server announces named sources with them.
         case bytes(ByteBuffer)
         case finished
         case failed(AstraNetError)
         case nothing
     }
 
-    /// Takes the next event of a master stream without waiting. Pushed sources come first, then bytes, then the end.
-    /// Accepts the pushed source that it returns.
+    /// Returns the next event of a master stream without waiting: a pushed source, else bytes, else the end. A returned
+    /// source is accepted.
     package func takeStreamNews() -> News {
         let (pushed, flushesNow) = withStorage { storage -> (Stream?, Bool) in
             guard case .receiving(let receiver) = storage.active?.state.pushes,
                 let pushed = receiver.offered.popFirst()
             else { return (nil, false) }
-            receiver.untold += 1
-            let flushesNow = receiver.untold >= receiver.tellsAfter && storage.state.reading == .open
-            if flushesNow { receiver.untold = 0 }
+            receiver.unflushedAcceptances += 1
+            let flushesNow =
+                receiver.unflushedAcceptances >= receiver.flushThreshold && storage.state.reading == .open
+            if flushesNow { receiver.unflushedAcceptances = 0 }
             return (pushed, flushesNow)
         }
         if let pushed {
@@ -85,30 +89,33 @@ extension Stream {
         case .bytes(let bytes): return .bytes(bytes)
         case .nothing: return .nothing
         case .finished, .failed:
-            // A source may have arrived together with the end, after the check above. It comes before the end.
+            // Sources may have arrived together with the end after the check above. They come before the end.
             if withStorage({ $0.hasOffered }) { return takeStreamNews() }
             guard case .failed(let error) = received else { return .finished }
             return .failed(error)
         }
     }
 
-    /// Takes the next event as ``takeStreamNews()`` does, and waits if there is none.
+    /// Returns the next event of a master stream, and waits for one if necessary. A returned source is accepted.
+    ///
+    /// - Parameter deadline: the time at which the wait ends with an error; `nil` for none.
+    /// - Throws: ``AstraNetError`` with code `deadlineExceeded`; `CancellationError`.
     package nonisolated(nonsending) func nextStreamNews(deadline: ContinuousClock.Instant?) async throws -> News {
         let news = takeStreamNews()
         guard case .nothing = news else { return news }
         return try await waitForNews(deadline: deadline)
     }
 
-    /// Not inlined, because only the waiting path needs its allocations.
+    /// Waits for the next event. It is not inlined, so that calls that do not wait save its allocations.
     @inline(never)
     private nonisolated(nonsending) func waitForNews(deadline: ContinuousClock.Instant?) async throws -> News {
         while true {
-            // The server may be waiting for these acceptances before it pushes more sources.
+            // The server may wait for the acceptances before it pushes more sources.
             flushAcceptances()
             try await wait(for: .news, deadline: deadline) { storage in
                 storage.isReady(.news) ? .success(()) : nil
             } timeoutMessage: {
-                "received nothing from \(self.remoteAddress)"
+                "neither a source nor bytes arrived from \(self.remoteAddress) in time"
             }
             let news = takeStreamNews()
             guard case .nothing = news else { return news }
@@ -116,17 +123,16 @@ extension Stream {
     }
 
     private func flushAcceptances() {
-        let isPending = withStorage { storage -> Bool in
-            guard case .receiving(let receiver) = storage.active?.state.pushes, receiver.untold > 0 else {
-                return false
-            }
-            receiver.untold = 0
+        let needsFlush = withStorage { storage -> Bool in
+            guard case .receiving(let receiver) = storage.active?.state.pushes, receiver.unflushedAcceptances > 0
+            else { return false }
+            receiver.unflushedAcceptances = 0
             return true
         }
-        if isPending { link.sendControl { _ in } }
+        if needsFlush { link.sendControl { _ in } }
     }
 
-    /// Accepts this pushed source, because the consumer takes it. Sends SYN.
+    /// Accepts a pushed source (SYN) because the consumer takes it.
     private func accept(flushesNow: Bool) {
         guard withStorage({ $0.state.accept() }) else { return }
         let syn = OpHeader(.syn, to: remoteAddress, from: localAddress)
@@ -137,7 +143,7 @@ extension Stream {
         }
     }
 
-    /// Gives up a pushed source that the consumer has not taken.
+    /// Declines a pushed source that the consumer has not taken.
     func decline() {
         close()
         let endedBefore = withStorage { storage -> Bool in
@@ -147,8 +153,8 @@ extension Stream {
         if endedBefore { tellDecline() }
     }
 
-    /// Sends FIN1 and FIN2 for an unwanted pushed source that has arrived in full. The server keeps the source until
-    /// the client answers.
+    /// Sends FIN1 and FIN2 for a declined source that has already ended. The server keeps such a source until the
+    /// client answers.
     func tellDecline() {
         link.sendControlPatiently { ops in
             ops.writeOp(OpHeader(.fin1, to: self.remoteAddress, from: self.localAddress))
@@ -156,8 +162,8 @@ extension Stream {
         }
     }
 
-    /// Releases the memory that is reserved for pushed sources, if none is left to take. Called when the server has
-    /// ended the request.
+    /// Releases the bytes that were reserved for pushed sources. Call it after the server has ended the request. Does
+    /// nothing while received sources are not taken.
     public func releaseGrant() {
         let reserved = withStorage { storage -> Int in
             guard let active = storage.active, case .receiving(let receiver) = active.state.pushes,
@@ -170,23 +176,24 @@ extension Stream {
         link.pushGrants.give(reserved)
     }
 
-    /// Makes this the master stream of a request that accepts pushed sources. Called before the link knows the stream.
+    /// Allows the server to push sources of this request. The caller must do so before ``Link/open(_:)``.
     func grantPush(_ grant: DialBlock.Push, reserved: Int) {
         withStorage { storage in
             storage.activate().state.pushes = .receiving(PushReceiver(grant: grant, reserved: reserved))
         }
     }
 
-    /// Sets the dial block with deadline and tags for this node's DIAL. Called before the link knows the stream.
+    /// Sets the deadline and tags that this node's DIAL carries. The caller must do so before ``Link/open(_:)``.
     func setContext(_ block: DialBlock) {
         withStorage { $0.activate().state.dialContext = DialContext(block) }
     }
 
     // MARK: - The server
 
-    /// Keeps the block of the peer's DIAL until the stream is accepted. The block may grant pushed sources.
+    /// Stores the block of a received DIAL until ``takeDial()``.
     ///
-    /// - Parameter mayPush: whether the dialer is proved to receive at its address.
+    /// - Parameter mayPush: whether this node may push sources at once, because the dialer is known to receive at its
+    ///   address.
     func keep(_ block: DialBlock, mayPush: Bool) {
         let deadline = block.deadlineMilliseconds.map { now + .milliseconds(Int64($0)) }
         withStorage { storage in
@@ -198,7 +205,7 @@ extension Stream {
         }
     }
 
-    /// Allows pushed sources, because the dialer has proved that it receives at its address.
+    /// Allows this node to push sources because the dialer has proved with a cookie that it receives at its address.
     func mayPush() {
         withStorage { storage in
             storage.state.peerUnderstandsPush()
@@ -209,7 +216,7 @@ extension Stream {
         }
     }
 
-    /// Returns the block of the peer's DIAL and the deadline of the request on the first call, then `nil`.
+    /// Returns the block of the peer's DIAL, and the deadline of the request; `nil` after the first call.
     package func takeDial() -> (block: DialBlock, deadline: ContinuousClock.Instant?)? {
         withStorage { storage in
             guard let active = storage.active, let context = active.state.dialContext else { return nil }
@@ -221,17 +228,17 @@ extension Stream {
     /// The result of ``pushSource()``.
     package enum Push: Sendable {
         case opened(Stream)
-        /// The granted number of sources is unaccepted, or the link has its maximum number of streams. The delegate of
-        /// the master stream is called when a source is accepted or the link has a place for a stream.
+        /// The number of unaccepted sources has reached the client's grant, or the link is at its stream limit. The
+        /// delegate of the master stream is called when a source is accepted or a stream slot is free.
         case noRoom
         /// The client does not accept pushed sources.
         case notGranted
-        /// The request has ended, or this node has given up all sources that the client may have at a time.
+        /// The request has ended, or this node gave up all sources that the grant allows before the client took one.
         case ended
     }
 
-    /// The maximum number of unacknowledged bytes of a pushed source before the client accepts it; `nil` if the client
-    /// does not accept pushed sources.
+    /// Maximum number of bytes that a pushed source may send before the client accepts it; `nil` if the client accepts
+    /// no pushed sources.
     public var pushWindow: Int? {
         withStorage { storage in
             guard case .sending(let sender) = storage.active?.state.pushes else { return nil }
@@ -239,7 +246,7 @@ extension Stream {
         }
     }
 
-    /// Opens a pushed source of this request. Only one thread may do so at a time for one request.
+    /// Opens the stream of a pushed source of this request. Only one thread at a time may push sources of one request.
     package func pushSource() -> Push {
         let index: UInt32
         let grant: DialBlock.Push
@@ -267,10 +274,11 @@ extension Stream {
         return .opened(stream)
     }
 
-    /// Records that the client has accepted or given up a pushed source of this request, so that another one may be
-    /// pushed; or that this node has given it up while the client still counts it.
+    /// Settles a pushed source of this request.
     ///
-    /// - Returns: whether the caller must put this stream on the list of streams to wake.
+    /// - Parameter isAnswered: whether the client accepted or gave up the source, so that another one may be pushed.
+    ///   `false` if this node gave it up: then the client still counts it.
+    /// - Returns: whether the caller must queue a wake of this stream.
     func settlePush(isAnswered: Bool) -> Bool {
         withStorage { storage -> Bool in
             storage.settlePush(isAnswered: isAnswered)
@@ -278,8 +286,7 @@ extension Stream {
         }
     }
 
-    /// Returns ``isPeerGone``, ``isOffered``, and whether the client has accepted this pushed stream, in one atomic
-    /// read.
+    /// Consistent snapshot of ``isPeerGone``, ``isOffered`` and whether the client has accepted this pushed source.
     package var offerProgress: (isPeerGone: Bool, isOffered: Bool, wasTaken: Bool) {
         withStorage { storage in
             (
@@ -299,15 +306,14 @@ private struct PushFailure: Error {
 }
 
 extension Stream.Storage {
-    /// Whether a pushed source waits for the consumer.
+    /// Whether a received pushed source waits for the consumer.
     var hasOffered: Bool {
         guard case .receiving(let receiver) = active?.state.pushes else { return false }
         return !receiver.offered.isEmpty
     }
 
-    /// Removes the client's push state, with the sources that the consumer has not taken and the reserved bytes. No
-    /// more sources are received afterwards. Returns `nil` if this is not a request of this node that accepts pushed
-    /// sources.
+    /// Removes and returns the client's push state, so that the caller can decline its sources and release its reserved
+    /// bytes. Later sources are refused. `nil` if this is not a request of this node that accepts pushed sources.
     mutating func takeReceiver() -> Stream.PushReceiver? {
         guard let active, case .receiving(let receiver) = active.state.pushes else { return nil }
         active.state.pushes = nil
@@ -315,14 +321,14 @@ extension Stream.Storage {
         return receiver
     }
 
-    /// Whether this is a master stream with pushed sources whose end is to be sent.
+    /// Whether this is a master stream at the server, may have pushed sources, and its end is to be sent.
     var endsPushing: Bool {
         guard case .ending = state.writing, case .sending = active?.state.pushes else { return false }
         return true
     }
 
-    /// Removes and returns the master stream of a pushed source that the client has not accepted; `nil` if this is not
-    /// such a source.
+    /// Removes and returns the master stream of a pushed source that the client has not accepted; `nil` for other
+    /// streams.
     mutating func takeMaster() -> Stream? {
         guard let active, case .offered(let master, _) = active.state.pushes else { return nil }
         active.state.pushes = nil
@@ -330,19 +336,19 @@ extension Stream.Storage {
         return master
     }
 
-    /// The number of pushed sources; `nil` if there are none.
+    /// Number of pushed sources; `nil` if there were none.
     var pushedCount: UInt32? {
         guard case .sending(let sender) = active?.state.pushes, sender.nextIndex > 0 else { return nil }
         return sender.nextIndex
     }
 
-    /// Whether the number of received sources differs from `count`, the number that the server reports.
+    /// Returns whether this request has not received exactly the `count` sources that the server pushed.
     func lacksSources(of count: UInt32) -> Bool {
         guard state.reading == .open, case .receiving(let receiver) = active?.state.pushes else { return false }
         return receiver.nextIndex != count
     }
 
-    /// The block of this node's DIAL; `nil` for none.
+    /// Block of this node's DIAL; `nil` for none.
     var dialBlock: DialBlock? {
         guard let state = active?.state else { return nil }
         switch state.pushes {
@@ -355,16 +361,17 @@ extension Stream.Storage {
         }
     }
 
-    /// The reaction to the DIAL of a pushed source.
+    /// The action for a DIAL of a pushed source.
     enum PushAction {
-        /// Take the source. `window` is the maximum number of unacknowledged bytes before it is accepted.
+        /// Open the stream. The source may send this many bytes before it is accepted.
         case take(window: UInt32)
-        /// Answer ERR with this text.
+        /// Answer with ERR.
         case refuse(String)
-        /// Answer ERR, and fail the request because the server broke its grant.
+        /// Answer with ERR and fail the request, because its server violated the protocol.
         case failRequest(String)
     }
 
+    /// Checks the DIAL of a pushed source against the grant (`docs/protocol.md` §6.4).
     mutating func receivePush(_ source: DialBlock.Source, isFresh: Bool) -> PushAction {
         guard case .receiving(let receiver) = active?.state.pushes, receiver.grant.nonce == source.nonce,
             state.reading == .open
@@ -372,7 +379,7 @@ extension Stream.Storage {
         guard isFresh, source.index == receiver.nextIndex else {
             return .refuse("the source is not the next one of its request")
         }
-        // Both ends count a failed source until the consumer takes it.
+        // Both nodes count a failed source until the consumer takes it.
         guard receiver.offered.count < Int(receiver.grant.maximumSources) else {
             return .failRequest("the server pushed more sources than it was granted")
         }
@@ -382,8 +389,8 @@ extension Stream.Storage {
 
     /// Adds a pushed source for the consumer.
     ///
-    /// - Returns: whether the caller must put this stream on the list of streams to wake; `nil` if another thread has
-    ///   ended the request, so that no consumer takes the source.
+    /// - Returns: whether the caller must queue a wake of this stream; `nil` if another thread has ended the request,
+    ///   so that the caller must decline the source.
     mutating func offer(_ stream: Stream) -> Bool? {
         guard state.reading == .open, case .receiving(let receiver) = active?.state.pushes else { return nil }
         receiver.offered.append(stream)
@@ -405,7 +412,7 @@ extension Stream.Storage {
         return .success((sender.grant, index))
     }
 
-    /// Undoes ``beginPush()``, because the source was not pushed.
+    /// Undoes ``beginPush()`` because the source could not be pushed.
     fileprivate mutating func cancelPush() {
         guard let active, case .sending(var sender) = active.state.pushes else { return }
         sender.unaccepted -= 1

@@ -1,16 +1,17 @@
 package import NIOCore
 
-/// The environment of a node: clock, random source, network and task executor. The simulation replaces it, so no other
-/// code of this library reads a clock or draws a random number.
+/// The dependencies of a node: clock, random numbers, connections and task executor.
+///
+/// The simulation replaces them, so no other code of this library reads a clock or generates random numbers.
 package struct Surroundings: Sendable {
-    /// Returns the current time, on the clock of all deadlines. Event loops have their own clocks, which must run at
-    /// the same speed.
+    /// Returns the current time on the clock of all deadlines. Event loops have their own clock, which must run at the
+    /// same speed.
     package var now: @Sendable () -> ContinuousClock.Instant
     /// Returns a random number.
     package var random: @Sendable () -> UInt64
-    /// Looks names up and makes connections.
+    /// Network that resolves names and opens connections.
     package var network: any LinkNetwork
-    /// The executor for tasks that libraries on top of this one start; `nil` for Swift's global pool.
+    /// Executor for tasks that dependent libraries start; `nil` for Swift's global concurrent executor.
     package var executor: (any TaskExecutor)?
 
     package init(
@@ -23,7 +24,7 @@ package struct Surroundings: Sendable {
         self.executor = executor
     }
 
-    /// The real environment: the system's clock, random source and TCP.
+    /// The production dependencies: the system's clock and random numbers, and TCP.
     package static let real = Surroundings(
         now: { .now }, random: { BufferedRandom.next() }, network: SocketNetwork())
 
@@ -34,25 +35,25 @@ package struct Surroundings: Sendable {
 }
 
 extension EventLoop {
-    /// Returns the time at `duration` from now.
+    /// Returns the time `duration` from now.
     func deadline(in duration: Duration) -> NIODeadline {
         let (seconds, attoseconds) = duration.components
-        // A century is practically for ever, and far below the range of nanoseconds in an Int64.
+        // Durations are limited to a century, so that their nanoseconds do not overflow an Int64.
         let bounded = max(min(seconds, 3_155_760_000), -1)
         return now + .nanoseconds(bounded * 1_000_000_000 + (bounded == seconds ? attoseconds / 1_000_000_000 : 0))
     }
 }
 
-/// A network that makes ordered byte connections to other nodes.
+/// A network that provides ordered byte connections to other nodes.
 package protocol LinkNetwork: Sendable {
-    /// Looks a name up. Returns at least one address.
+    /// Resolves a host name to at least one address.
     ///
     /// - Throws: ``AstraNetError`` with code `unreachable`.
     func addresses(of host: String, port: Int, on eventLoop: any EventLoop) -> EventLoopFuture<[SocketAddress]>
 
     /// Opens a connection.
     ///
-    /// - Parameter initializer: makes a link of the channel before the channel reads anything.
+    /// - Parameter initializer: a closure that adds the handlers of a link to the channel before the first read.
     func connect(
         to address: SocketAddress, timeout: TimeAmount, on eventLoop: any EventLoop,
         initializer: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
@@ -60,6 +61,8 @@ package protocol LinkNetwork: Sendable {
 
     /// Accepts connections at an address.
     ///
+    /// - Parameter initializer: a closure that adds the handlers of a link to an accepted channel before the first
+    ///   read.
     /// - Returns: the listening channel.
     func listen(
         at address: SocketAddress, on group: any EventLoopGroup,

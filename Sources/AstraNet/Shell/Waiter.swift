@@ -2,9 +2,9 @@ internal import NIOCore
 
 /// The reason why a suspended task resumes.
 enum WakeReason: Sendable {
-    /// The condition may be true now. The task checks it again.
+    /// The awaited event may have occurred, so the task must check its condition again.
     case ready
-    /// The condition cannot become true any more.
+    /// The awaited event cannot occur any more.
     case gone
     case expired
     case cancelled
@@ -12,16 +12,20 @@ enum WakeReason: Sendable {
 
 /// A suspended task, stored under its owner's lock.
 ///
-/// The code that removes it from its place must resume it once, outside the lock.
+/// The code that removes a waiter from its place resumes it, once and outside the lock.
 struct Waiter: Sendable {
-    /// Unsafe, because a checked continuation costs a type look-up for each copy. It is resumed exactly once: only the
-    /// code that removes the waiter from its place, under the owner's lock, resumes it.
+    /// Continuation of the task. It is unsafe because a checked continuation costs a type look-up for each copy.
+    ///
+    /// It is resumed exactly once: only the code that removes the waiter from its place resumes it, and the owner's
+    /// lock allows only one removal.
     private let continuation: UnsafeContinuation<WakeReason, Never>
-    /// The deadlines that contain the deadline of the wait; `nil` if it has none.
+    /// Store of the wait's deadline; `nil` if it has none.
     private let deadlines: Deadlines?
     private let slot: Deadlines.Slot
-    /// Distinguishes this wait from other waits of the same owner, for a late deadline or cancellation. The numbers
-    /// repeat after 2^32 waits, and no deadline or cancellation is that late.
+    /// ID that distinguishes this wait from other waits of the same owner, so that a late deadline or cancellation is
+    /// ignored.
+    ///
+    /// IDs repeat after four billion waits. No deadline or cancellation is that late.
     let id: UInt32
 
     fileprivate init(
@@ -33,34 +37,33 @@ struct Waiter: Sendable {
         self.slot = slot
     }
 
-    /// Ends the wait.
+    /// Resumes the task and removes the wait's deadline.
     func resume(_ reason: WakeReason = .ready) {
         deadlines?.remove(slot)
         continuation.resume(returning: reason)
     }
 }
 
-/// The place where the waiter of a wait is stored. A place has at most three words, so that a deadline stores it
-/// without an allocation.
+/// The place where a waiter is stored.
+///
+/// An implementation has at most three words, so that an existential stores it without an allocation.
 protocol WaitPlace: Sendable {
-    /// Stores the waiter under the owner's lock. Returns `false` if the task need not wait any more.
+    /// Stores the waiter under the owner's lock. Returns `false` if the task does not need to wait.
     func put(_ waiter: Waiter) -> Bool
 
-    /// Removes and returns the waiter of the wait `id`; `nil` if it is not there.
+    /// Removes and returns the waiter with this ID; `nil` if the place does not have it.
     func takeWaiter(_ id: UInt32) -> Waiter?
 }
 
 /// Suspends the task until its waiter is resumed, the deadline passes or the task is cancelled.
 ///
-/// This is the only way in which tasks of this library wait. When it returns `ready`, the caller must check its
-/// condition again.
+/// All tasks of this library wait with this function. After `ready` the caller must check its condition again.
 ///
 /// - Parameters:
-///   - place: the place where the waiter is stored. Its methods are called with no lock held.
-///   - id: the number of the wait.
-///   - deadlines: the deadlines to which the deadline is added.
-///   - deadline: the deadline of the wait; `nil` for none.
-/// - Returns: the reason why the task resumes.
+///   - place: the place where the waiter is stored. Its methods are called without a lock.
+///   - id: the ID of the wait.
+///   - deadlines: the store for the deadline.
+///   - deadline: the time at which the wait ends with `expired`; `nil` for none.
 nonisolated(nonsending) func suspend(
     in place: some WaitPlace, id: UInt32, within deadlines: Deadlines, until deadline: NIODeadline?
 ) async -> WakeReason {

@@ -10,7 +10,7 @@ import Testing
         traceParent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         source: DialBlock.Source(nonce: 0x2122_2324_2526_2728, streamPort: 16_777_217, index: 7))
 
-    /// Each field alone, with the bytes of its entry.
+    /// A block for each field, with the bytes of its entry.
     private static let entries: [(DialBlock, [UInt8])] = [
         (
             DialBlock(push: DialBlock.Push(nonce: 0x0102_0304_0506_0708, maximumSources: 0x1112, window: 0x2122_2324)),
@@ -70,7 +70,7 @@ import Testing
         #expect(DialBlock(decoding: buffer) == DialBlock(cookie: 5))
     }
 
-    @Test func `extreme numbers survive`() throws {
+    @Test func `extreme numbers are encoded and decoded`() throws {
         let block = DialBlock(
             push: DialBlock.Push(nonce: .max, maximumSources: .max, window: .max), cookie: 0,
             deadlineMilliseconds: .max,
@@ -116,7 +116,7 @@ import Testing
         #expect(Self.decoded([version]) == nil)
     }
 
-    @Test func `an empty payload is no block`() {
+    @Test func `an empty payload is not a block`() {
         #expect(Self.decoded([]) == nil)
     }
 
@@ -162,7 +162,7 @@ import Testing
 
     // MARK: - Random bytes
 
-    @Test func `random bytes and changed blocks are decoded to what encodes again, or are invalid`() throws {
+    @Test func `random bytes and changed blocks are invalid or decode to a block that encodes again`() throws {
         var random = SplitMix(state: 10)
         let whole = try Self.encoded(Self.full)
         var valid = 0

@@ -4,12 +4,12 @@ import Testing
 @testable import AstraNet
 
 @Suite struct HandshakeTests {
-    @Test func aHandshakeWithoutAbilitiesIsWhatGoWrites() {
+    @Test func `a handshake without abilities has the bytes that Go writes`() {
         #expect(
             Handshake(remoteAddress: "127.0.0.1:5997").encoded() == ByteBuffer(string: #"{"RAddr":"127.0.0.1:5997"}"#))
     }
 
-    @Test func abilitiesStandInAKeyThatGoIgnores() throws {
+    @Test func `abilities are encoded under a key that Go ignores`() throws {
         let handshake = Handshake(
             remoteAddress: "[::1]:1", abilities: Set(Handshake.Ability.allCases), maximumPayload: 262_144)
         let json = #"{"Abilities":["eager","push","refuse","window"],"MaxOp":262144,"RAddr":"[::1]:1"}"#
@@ -29,12 +29,12 @@ import Testing
             Handshake(remoteAddress: "a", abilities: [.refuse])
         ),
         (#"{"RAddr":"a","Abilities":[]}"#, Handshake(remoteAddress: "a")),
-        // Less than every node takes cannot be meant.
+        // A value below the minimum of 65,536 counts as the minimum.
         (#"{"RAddr":"a","MaxOp":100}"#, Handshake(remoteAddress: "a")),
         (#"{"RAddr":"a","MaxOp":-1}"#, Handshake(remoteAddress: "a")),
         (#"{"RAddr":"a","Abilities":null}"#, Handshake(remoteAddress: "a")),
     ])
-    func unknownKeysAndAbilitiesAreIgnored(json: String, handshake: Handshake) throws {
+    func `unknown keys and abilities are ignored`(json: String, handshake: Handshake) throws {
         #expect(try Handshake(decoding: ByteBuffer(string: json)) == handshake)
     }
 
@@ -42,18 +42,18 @@ import Testing
         "", " ", "hello", "[]", "1", "null", "\"RAddr\"", "{", #"{"RAddr":"a""#, #"{"RAddr":1}"#, #"{"RAddr":"a"}}"#,
         #"{"Abilities":"refuse"}"#, #"{"Abilities":[1]}"#, "{\"RAddr\":\"\u{0}\"}",
     ])
-    func whatIsNoSuchObjectBreaksTheProtocol(json: String) {
+    func `a payload that is not a handshake object is a protocol violation`(json: String) {
         let error = #expect(throws: AstraNetError.self) { try Handshake(decoding: ByteBuffer(string: json)) }
         #expect(error?.code == .protocolViolation)
     }
 
-    @Test func bytesThatAreNoTextBreakTheProtocol() {
+    @Test func `a handshake that is not UTF-8 is a protocol violation`() {
         let bytes = ByteBuffer(bytes: Array(#"{"RAddr":""#.utf8) + [0xFF, 0xFE] + Array(#""}"#.utf8))
         let error = #expect(throws: AstraNetError.self) { try Handshake(decoding: bytes) }
         #expect(error?.code == .protocolViolation)
     }
 
-    @Test func nestingWithoutEndIsRefused() {
+    @Test func `nesting deeper than the limit is refused`() {
         let bytes = ByteBuffer(string: #"{"x":"# + String(repeating: "[", count: 60_000))
         #expect(throws: AstraNetError.self) { try Handshake(decoding: bytes) }
     }

@@ -8,12 +8,12 @@ import Testing
         (1, "AAAAAAAAAAEA"),
         (UInt64(Int64.max), "f_________8A"),
         (.max, "__________8A"),
-        // From the recordings: the ipc service of a Go node carries its host id's text.
+        // From recordings: the name of a Go node's ipc service contains the text of its host id.
         (0x64c0_010c_dc22_f0bb, "ZMABDNwi8LsA"),
         (0x2475_f2c0_6609_468e, "JHXywGYJRo4A"),
         (0xFBEF_BEFB_EFBE_FBEF, "----------8A"),
     ])
-    func aHostIDIsPrintedAsGoDoesAndParsedBack(value: UInt64, text: String) {
+    func `a host id is printed as Go prints it and parsed back`(value: UInt64, text: String) {
         #expect(HostID(rawValue: value).description == text)
         #expect(HostID(text) == HostID(rawValue: value))
     }
@@ -23,11 +23,11 @@ import Testing
         "ÄjRWeBI0VngA",
         " EjRWeBI0Vng", "AAAAAAAAAAE_",
     ])
-    func whatIsNoHostIDIsNotParsed(text: String) {
+    func `text that is not a host id is not parsed`(text: String) {
         #expect(HostID(text) == nil)
     }
 
-    @Test func everyBitSurvivesPrintingAndParsing() {
+    @Test func `every bit survives printing and parsing`() {
         for bit in 0..<64 {
             let host = HostID(rawValue: 1 << UInt64(bit))
             #expect(HostID(host.description) == host)
@@ -36,7 +36,7 @@ import Testing
         }
     }
 
-    @Test func freshIdentitiesHave63BitsAndNameSomebody() {
+    @Test func `random host ids are distinct, have 63 bits and are not 0`() {
         let hosts = (0..<1_000).map { _ in HostID.random() }
         #expect(Set(hosts).count == hosts.count)
         #expect(hosts.allSatisfy { $0.rawValue > 0 && $0.rawValue <= UInt64(Int64.max) })
@@ -45,7 +45,7 @@ import Testing
 
 @Suite struct AddressTests {
     @Test(arguments: [("EjRWeBI0VngA:16777217", 16_777_217), ("EjRWeBI0VngA:0", 0), ("EjRWeBI0VngA:4294967295", .max)])
-    func anAddressIsPrintedAsGoDoesAndParsedBack(text: String, port: UInt32) {
+    func `an address is printed as Go prints it and parsed back`(text: String, port: UInt32) {
         let address = Address(host: HostID(rawValue: 0x1234_5678_1234_5678), port: port)
         #expect(address.description == text)
         #expect(Address(text) == address)
@@ -56,7 +56,7 @@ import Testing
         "EjRWeBI0VngA:4294967296",
         "EjRWeBI0VngA: 1", "EjRWeBI0VngA:0x1", "EjRWeBI0VngA:+1", "EjRWeBI0VngA:01", "EjRWeBI0Vng:1",
     ])
-    func whatIsNoAddressIsNotParsed(text: String) {
+    func `text that is not an address is not parsed`(text: String) {
         #expect(Address(text) == nil)
     }
 }

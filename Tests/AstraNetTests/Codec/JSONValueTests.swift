@@ -11,7 +11,7 @@ import Testing
         ("[]", .array([])), ("[ 1 , [ ] ]", .array([.number("1"), .array([])])), ("{ }", .object([:])),
         (#"{"a":1,"b":{"a":[null]},"a":2}"#, .object(["a": .number("2"), "b": .object(["a": .array([.null])])])),
     ])
-    func whatIsJSONIsRead(text: String, value: JSONValue) {
+    func `valid JSON is decoded`(text: String, value: JSONValue) {
         #expect(JSONValue(text.utf8) == value)
     }
 
@@ -21,11 +21,11 @@ import Testing
         #""\uDE00""#, "[", "]", "[1", "[1,", "[1,]", "[,1]", "[1 2]", "{", "{1:2}", #"{"a"}"#, #"{"a":}"#,
         #"{"a":1,}"#, #"{"a":1"#, #"{"a" 1}"#, "[1}", "\u{FEFF}1",
     ])
-    func whatIsNotIsRefused(text: String) {
+    func `invalid JSON is refused`(text: String) {
         #expect(JSONValue(text.utf8) == nil)
     }
 
-    @Test func bytesThatAreNoTextAndNestingWithoutEndAreRefused() {
+    @Test func `bytes that are not UTF-8 and nesting of more than 32 levels are refused`() {
         #expect(JSONValue([0x22, 0xFF, 0x22]) == nil)
         #expect(JSONValue([0x22, 0xC0, 0x80, 0x22]) == nil)
         #expect(JSONValue([0x22, 0xED, 0xA0, 0x80, 0x22]) == nil)
@@ -36,14 +36,14 @@ import Testing
         #expect(JSONValue(nested(33).utf8) == nil)
     }
 
-    @Test func everyPieceOfAValueIsRefusedAndNothingElseIsReadInIt() {
+    @Test func `every truncation of a value is refused`() {
         let text = #"{"RAddr":"\u00e9\n","Abilities":["eager",-1.5e3,null,{"a":[true,{}]}]}"#
         #expect(JSONValue(text.utf8) != nil)
         for length in 0..<text.utf8.count { #expect(JSONValue(text.utf8.prefix(length)) == nil) }
     }
 
     @Test(arguments: ["", "127.0.0.1:5", "[fe80::1%eth0]:1", "\"\\\u{0}\u{1F}\n/é😀"])
-    func whatIsQuotedIsReadAsItWas(text: String) {
+    func `a quoted string decodes to the original text`(text: String) {
         #expect(JSONValue(JSONValue.quoted(text).utf8) == .string(text))
     }
 }

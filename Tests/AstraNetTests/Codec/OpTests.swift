@@ -9,7 +9,7 @@ import Testing
         .handshake, .service, .noService, .follow, .discover, .rst,
     ]
 
-    /// Every command, numbers at their edges, payloads of different sizes.
+    /// One op for each command, with extreme host ids and ports and payloads of different sizes.
     static let ops: [Op] = all.enumerated().map { index, command in
         Op(
             header: OpHeader(
@@ -18,7 +18,7 @@ import Testing
             payload: ByteBuffer(repeating: UInt8(index), count: index * 7 % 40))
     }
 
-    @Test func anOpIsLaidOutAsTheProtocolSays() {
+    @Test func `an op has the layout of protocol section 1`() {
         let op = Op(
             header: OpHeader(
                 .data, to: Address(host: HostID(rawValue: 0x0102_0304_0506_0708), port: 0x1112_1314),
@@ -34,7 +34,7 @@ import Testing
                 ]))
     }
 
-    @Test func commandsHaveTheProtocolsNumbersAndNames() {
+    @Test func `commands have the numbers and names of the protocol`() {
         #expect(
             Self.all.map(\.rawValue) == [
                 2, 4, 6, 8, 16, 32, 62, 128, 129, 130, 160, 161, 190, 191, 192, 193, 194, 195, 196,
@@ -44,7 +44,7 @@ import Testing
     }
 
     @Test(arguments: ops)
-    func anOpReadsBackAsItWasWritten(op: Op) throws {
+    func `an op is read as it was written`(op: Op) throws {
         var bytes = ByteBuffer()
         bytes.writeOp(op)
         #expect(bytes.readableBytes == OpHeader.size + op.payload.readableBytes)
@@ -56,7 +56,7 @@ import Testing
         #expect(bytes.readableBytes == 0)
     }
 
-    @Test func aCommandNobodyKnowsIsKept() throws {
+    @Test func `an unknown command is read and kept`() throws {
         var bytes = ByteBuffer()
         let op = Op(
             header: OpHeader(
@@ -65,7 +65,7 @@ import Testing
         #expect(try bytes.readOp() == op)
     }
 
-    @Test func aStreamOfOpsCutAnywhereReadsTheSame() throws {
+    @Test func `ops are read completely if the bytes are cut at any place`() throws {
         var stream = ByteBuffer()
         for op in Self.ops { stream.writeOp(op) }
         for cut in 0...stream.readableBytes {
@@ -73,7 +73,7 @@ import Testing
             var read: [Op] = []
             while let op = try bytes.readOp() { read.append(op) }
             let taken = read.reduce(0) { $0 + OpHeader.size + $1.payload.readableBytes }
-            #expect(bytes.readableBytes == cut - taken, "bytes of an op that is not all there stay")
+            #expect(bytes.readableBytes == cut - taken, "bytes of an incomplete op stay in the buffer")
             bytes.writeImmutableBuffer(stream.getSlice(at: cut, length: stream.readableBytes - cut)!)
             while let op = try bytes.readOp() { read.append(op) }
             #expect(read == Self.ops, "cut at \(cut)")
@@ -81,7 +81,7 @@ import Testing
         }
     }
 
-    @Test func aStreamOfOpsThatComesByteByByteReadsTheSame() throws {
+    @Test func `ops that arrive byte by byte are read completely`() throws {
         var stream = ByteBuffer()
         for op in Self.ops { stream.writeOp(op) }
         var bytes = ByteBuffer()
@@ -93,12 +93,12 @@ import Testing
         #expect(read == Self.ops)
     }
 
-    @Test func theLargestPayloadIsReadAndOneByteMoreBreaksTheLink() throws {
+    @Test func `a payload of the maximum size is read, one more byte is a protocol violation`() throws {
         let header = OpHeader(.data, to: Address(host: .peer, port: 1), from: Address(host: .peer, port: 2))
         var bytes = ByteBuffer()
         bytes.writeOp(Op(header: header, payload: ByteBuffer(repeating: 7, count: 65_536)))
         #expect(try bytes.readOp()?.payload.readableBytes == 65_536)
-        // Only the header is there, and that is enough to know.
+        // The header alone is enough to detect it.
         for length in [65_537, Int(UInt32.max)] {
             bytes.writeOpHeader(header, payloadLength: length)
             let error = #expect(throws: AstraNetError.self) { try bytes.readOp() }
@@ -110,7 +110,7 @@ import Testing
         #expect(try bytes.readOp() == nil)
     }
 
-    @Test func aLimitOfOnesOwnCounts() throws {
+    @Test func `a payload limit passed by the caller applies`() throws {
         let header = OpHeader(.data, to: Address(host: .peer, port: 1), from: Address(host: .peer, port: 2))
         var bytes = ByteBuffer()
         bytes.writeOpHeader(header, payloadLength: 1_000_000)
@@ -118,7 +118,7 @@ import Testing
         #expect(throws: AstraNetError.self) { try bytes.readOp(maximumPayload: 999_999) }
     }
 
-    @Test func numbersAndTextAreWrittenAsPayloads() throws {
+    @Test func `numbers and texts are written as payloads`() throws {
         let header = OpHeader(.rewind, to: Address(host: .peer, port: 1), from: Address(host: .peer, port: 2))
         var bytes = ByteBuffer()
         bytes.writeOp(header, number: 0x0102_0304)
@@ -129,7 +129,7 @@ import Testing
         #expect(try bytes.readOp()?.payload == ByteBuffer())
     }
 
-    @Test func textThatIsTooLongIsCutToWhatAnOpMayCarry() throws {
+    @Test func `a text longer than the maximum payload is cut`() throws {
         let header = OpHeader(.err, to: Address(host: .peer, port: 1), from: Address(host: .peer, port: 2))
         var bytes = ByteBuffer()
         bytes.writeOp(header, text: String(repeating: "x", count: 70_000))
@@ -137,7 +137,7 @@ import Testing
     }
 
     @Test(arguments: [0, 3, 5, 8])
-    func onlyFourBytesAreANumber(count: Int) {
+    func `only a payload of four bytes is a number`(count: Int) {
         #expect(ByteBuffer(repeating: 1, count: count).number == nil)
         #expect(ByteBuffer(bytes: [0xFF, 0, 0, 1]).number == 0xFF00_0001)
     }

@@ -51,7 +51,7 @@ import Testing
         #expect(documented.isSuperset(of: Handshake.Ability.allCases.map(\.rawValue)))
     }
 
-    @Test func `the document has the numbers of the code`() throws {
+    @Test func `the limits in the document match the code`() throws {
         let text = try document.text
         #expect(Op.maximumPayload == 65_536 && text.contains("Maximum payload: 65,536 bytes"))
         #expect(Op.largePayload == 262_144 && text.contains("announces 262,144"))
@@ -67,7 +67,7 @@ import Testing
 
     // MARK: - Ops
 
-    @Test func `the ops of each conversation are what the document says, and encode to the same bytes`() throws {
+    @Test func `the ops of each conversation match their descriptions and encode to the same bytes`() throws {
         for conversation in try document.conversations {
             for documented in conversation.ops {
                 let op = try documented.decoded()
@@ -79,7 +79,7 @@ import Testing
         }
     }
 
-    @Test func `the handshakes are what nodes announce`() throws {
+    @Test func `the handshakes match those that nodes send`() throws {
         let handshakes = try document.conversations.flatMap(\.ops).filter { $0.header.command == .handshake }
         #expect(handshakes.count == 4)
         for documented in handshakes {
@@ -104,14 +104,14 @@ import Testing
         }
     }
 
-    @Test func `the frames of each conversation are what the document says`() throws {
+    @Test func `the frames of each conversation match the document`() throws {
         for conversation in try document.conversations {
             let frames = try conversation.frames()
             #expect(frames == conversation.documentedFrames, "\(conversation.name)")
         }
     }
 
-    @Test func `the named conversation is the recorded one`() throws {
+    @Test func `the conversation with named sources matches the recording`() throws {
         let named = try #require(try document.conversations.first { $0.name == "named" })
         guard let recorded = WireConversation.shared.first(where: { $0.name == "echo" }) else { return }
         let left: Set<Command> = [.handshake, .follow]
@@ -131,7 +131,7 @@ import Testing
         let grant = try #require(blocks[0]?.push)
         #expect(request.header.command == .dial)
 
-        // What the cookie proves, and when the body goes out.
+        // The cookie, and the ops before the body.
         let body = try #require(conversation.ops.firstIndex { $0.sender == "C" && $0.header.command == .data })
         let commands = conversation.ops.prefix(body).map(\.header.command)
         if name == "push-router-first" {
@@ -161,7 +161,7 @@ import Testing
         }
         #expect(bytes <= Int(grant.window))
 
-        // The end of the request stays behind the DIAL, and the acceptance comes last.
+        // The end of the request follows the DIAL, and the SYN of the acceptance is the last op.
         let end = try #require(
             conversation.ops.firstIndex {
                 $0.header.command == .fin2 && $0.header.source == request.header.destination
@@ -174,7 +174,7 @@ import Testing
     // MARK: - Dial blocks
 
     @Test(arguments: ["valid", "skipped"])
-    func `the dial blocks are what the document says`(name: String) throws {
+    func `the dial blocks match their descriptions`(name: String) throws {
         for line in try document.lines(of: "blocks", name) {
             let block = try #require(DialBlock(decoding: ByteBuffer(bytes: line.bytes)), "\(line.text)")
             #expect(block.documented == line.text)
@@ -195,7 +195,7 @@ import Testing
     // MARK: - Frames
 
     @Test(arguments: ["raw", "compressed"])
-    func `the frames are what the document says`(name: String) throws {
+    func `the frames match their descriptions`(name: String) throws {
         for line in try document.lines(of: "frames", name) {
             var payload = line.text
             if payload.hasSuffix(" 300 times") {
@@ -209,7 +209,7 @@ import Testing
             try batch.append(payload)
             let encoded = batch.take()
             #expect(try Self.frame(of: Array(encoded.readableBytesView)) == ByteBuffer(string: payload))
-            // What a version of LZ4 makes of bytes that repeat is its own business.
+            // The block for a long repetition depends on the version of LZ4.
             if payload.utf8.count < 100 { #expect(encoded == ByteBuffer(bytes: line.bytes)) }
         }
     }
@@ -235,7 +235,7 @@ import Testing
 
 // MARK: - Reading the document
 
-/// `docs/protocol.md`, taken apart.
+/// The parsed `docs/protocol.md`.
 private struct ProtocolDocument {
     struct Malformed: Error, CustomStringConvertible {
         var description: String
@@ -285,7 +285,7 @@ private struct ProtocolDocument {
             })
     }
 
-    /// The titles of the sections, without what stands in parentheses.
+    /// The titles of the sections.
     var sections: [String] {
         text.split(separator: "\n").filter { $0.hasPrefix("## ") }.map { String($0.dropFirst(3)) }
     }
@@ -299,7 +299,7 @@ private struct ProtocolDocument {
         }
     }
 
-    /// The lines of a block of bytes in hex, each with a text behind it. `-` stands for no bytes.
+    /// The lines of a fenced block: bytes in hex, then a text. `-` means no bytes.
     func lines(of kind: String, _ name: String) throws -> [(bytes: [UInt8], text: String)] {
         guard let fence = fences.first(where: { $0.kind == kind && $0.name == name }) else {
             throw Malformed(description: "no \(kind) \(name)")
@@ -321,7 +321,7 @@ private struct ProtocolDocument {
         }
     }
 
-    /// What a quoted text stands for.
+    /// The content of a quoted text.
     static func unquoted(_ text: some StringProtocol) throws -> String {
         guard case .string(let string) = JSONValue(text.utf8) else {
             throw Malformed(description: "not a quoted text: \(text)")
@@ -352,7 +352,7 @@ private struct ProtocolDocument {
         }
     }
 
-    /// `S DIAL to C:1 from S:2`.
+    /// Parses a line such as `S DIAL to C:1 from S:2`.
     private func readOp(_ line: Substring) throws -> DocumentedOp {
         let words = line.split(separator: " ")
         let commands = (UInt8.min...UInt8.max).map(Command.init(rawValue:))
@@ -364,7 +364,7 @@ private struct ProtocolDocument {
             header: OpHeader(command, to: try readAddress(words[3]), from: try readAddress(words[5])))
     }
 
-    /// `frames to C:1 from S:2: "a" "b"`.
+    /// Parses a line such as `frames to C:1 from S:2: "a" "b"`.
     private func readFrames(_ line: Substring) throws -> (Conversation.Way, [String]) {
         let words = line.split(separator: " ", maxSplits: 5)
         guard words.count == 6, words[1] == "to", words[3] == "from", words[4].hasSuffix(":") else {
@@ -393,11 +393,11 @@ private struct ProtocolDocument {
     }
 }
 
-/// An op as the document has it.
+/// An op of the document.
 private struct DocumentedOp {
     var sender: String
     var header: OpHeader
-    /// What the payload is, `nil` for none and for DATA.
+    /// The documented description of the payload; `nil` for DATA and for an op without payload.
     var description: String?
     var bytes: [UInt8] = []
 
@@ -405,11 +405,11 @@ private struct DocumentedOp {
         var buffer = ByteBuffer(bytes: bytes)
         let read = try buffer.readOp()
         let op = try #require(read, "cut: \(self)")
-        #expect(buffer.readableBytes == 0, "bytes behind the op: \(self)")
+        #expect(buffer.readableBytes == 0, "bytes after the op: \(self)")
         return op
     }
 
-    /// The op in bytes: the header from the document, the payload from what the codec read of it.
+    /// The encoded op: the header of the document and the payload that the codec decoded, encoded again.
     func encoded(payload: ByteBuffer) -> [UInt8] {
         var buffer = ByteBuffer()
         if let number = payload.number, [.rewind, .windowSize, .taken, .fin2].contains(header.command) {
@@ -428,7 +428,7 @@ private struct DocumentedOp {
         return Array(buffer.readableBytesView)
     }
 
-    /// What the codec reads in the payload, in the words of the document.
+    /// Describes the payload as decoded by the codec, in the format of the document.
     func describePayload(_ payload: ByteBuffer) throws -> String? {
         guard payload.readableBytes > 0 else { return nil }
         switch header.command {
@@ -447,7 +447,7 @@ private struct DocumentedOp {
     }
 }
 
-/// Ops in the order in which a recorder between the two ends could see them.
+/// Ops in an order in which a recorder between the two ends could see them.
 private struct Conversation {
     /// One direction of a stream.
     struct Way: Hashable {
@@ -480,7 +480,7 @@ private struct Conversation {
 }
 
 extension DialBlock {
-    /// In the words of the document.
+    /// The block in the format of the document.
     fileprivate var documented: String {
         func hex(_ number: UInt64) -> String {
             let digits = String(number, radix: 16)

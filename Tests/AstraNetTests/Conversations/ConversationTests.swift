@@ -3,19 +3,19 @@ import Testing
 
 @testable import AstraNet
 
-/// Recorded conversations: our own, and those of Go nodes where they lie beside the package.
+/// Recorded conversations: those in `Fixtures`, and those of Go nodes if the folder `../shared/wire` exists.
 @Suite(.timeLimit(.minutes(5))) struct ConversationTests {
-    @Test func thereAreConversationsOfOurOwn() {
+    @Test func `the fixtures contain at least four conversations`() {
         #expect(WireConversation.fixtures.count >= 4)
     }
 
     @Test(.enabled(if: WireConversation.hasShared, "skipped: there is no ../shared/wire beside this package"))
-    func thereAreConversationsOfGoNodes() {
+    func `the shared folder contains conversations of Go nodes`() {
         #expect(WireConversation.shared.count >= 1)
     }
 
     @Test(arguments: WireConversation.fixtures + WireConversation.shared)
-    func everyOpDecodesAndEncodesToTheSameBytes(conversation: WireConversation) throws {
+    func `every op decodes and encodes to the same bytes`(conversation: WireConversation) throws {
         for recorded in conversation.ops {
             var bytes = ByteBuffer(bytes: recorded.bytes)
             let read = try bytes.readOp()
@@ -31,10 +31,12 @@ import Testing
         }
     }
 
-    /// Whichever op a cut falls into, nothing of it is taken before it is whole; so the cuts need only go through each
-    /// op on its own, behind the one before it.
+    /// The decoder takes no part of an incomplete op. So it is enough to cut within each op, with the preceding op in
+    /// front of it.
     @Test(arguments: WireConversation.fixtures + WireConversation.shared, [WireConversation.Role.client, .server])
-    func aCutAtAnyByteDecodesTheSame(conversation: WireConversation, role: WireConversation.Role) async throws {
+    func `a conversation cut at any byte decodes to the same ops`(
+        conversation: WireConversation, role: WireConversation.Role
+    ) async throws {
         let ops = conversation.ops.filter { $0.from == role }.map(\.bytes)
         for (before, op) in zip([[]] + ops, ops) {
             let both = ByteBuffer(bytes: before + op)
@@ -43,14 +45,14 @@ import Testing
                 var bytes = both.getSlice(at: 0, length: cut)!
                 let first = before.isEmpty ? nil : try bytes.readOp()
                 let none = try bytes.readOp()
-                // Plain `if`s: a macro for each byte would take longer than all the rest.
+                // A plain `if`: one `#expect` for each byte would take longer than the rest of the test.
                 if (first == nil) != before.isEmpty || none != nil || bytes.readableBytes != cut - before.count {
                     Issue.record("cut at \(cut) of \(both.readableBytes)")
                     return
                 }
             }
         }
-        // And with what comes in pieces of every size put together again.
+        // The conversation in pieces of several sizes.
         let stream = ByteBuffer(bytes: conversation.bytes(from: role))
         for size in [1, 28, 29, 30, 4_096, 65_536] {
             var bytes = ByteBuffer()
@@ -74,12 +76,12 @@ import Testing
     }
 
     @Test(arguments: WireConversation.fixtures + WireConversation.shared)
-    func aNodeServesTheRecordedClient(conversation: WireConversation) async throws {
+    func `a node serves the recorded client`(conversation: WireConversation) async throws {
         try await ConversationReplay.run(conversation, nodeAs: .server)
     }
 
     @Test(arguments: WireConversation.fixtures + WireConversation.shared)
-    func aNodeIsServedByTheRecordedServer(conversation: WireConversation) async throws {
+    func `a node is served by the recorded server`(conversation: WireConversation) async throws {
         try await ConversationReplay.run(conversation, nodeAs: .client)
     }
 }

@@ -6,10 +6,10 @@ import Logging
 import NIOCore
 import Testing
 
-/// Where recordings go, if any are asked for.
+/// The folder for new recordings; `nil` unless they are requested.
 private let recordingFolder = ProcessInfo.processInfo.environment["CHANSERV_RECORD"]
 
-/// Makes the conversations in `Fixtures` anew: `CHANSERV_RECORD=<folder> swift test --filter RecordingTool`.
+/// Records the conversations in `Fixtures` again: `CHANSERV_RECORD=<folder> swift test --filter RecordingTool`.
 @Suite(.enabled(if: recordingFolder != nil, "set CHANSERV_RECORD to a folder to record conversations"))
 struct RecordingTool {
     private static let sources = (0..<3).map { source in
@@ -22,8 +22,8 @@ struct RecordingTool {
     private static let large = [PlainSource(frames: [(0..<70_000).map { UInt8(truncatingIfNeeded: $0 &* 7) }])]
 
     private func server(_ sources: [PlainSource], compression: Bool = false) throws -> Node {
-        let node = Node.patient()
-        var configuration = Server.Configuration.patient
+        let node = Node.withoutTimeouts()
+        var configuration = Server.Configuration.withoutTimeouts
         configuration.compression = compression
         _ = try Server(multiplexer: AstraNetMultiplexer(node), configuration: configuration)
             .serve("service") { _ in
@@ -42,12 +42,12 @@ struct RecordingTool {
         ("swift-three-sources", sources, false), ("swift-compressed", sources, true), ("swift-window", large, false),
         ("swift-no-sources", [], false),
     ])
-    func twoOfOurNodes(name: String, sources: [PlainSource], compression: Bool) async throws {
+    func `records two nodes of this library`(name: String, sources: [PlainSource], compression: Bool) async throws {
         let server = try server(sources, compression: compression)
         let proxy = try await RecordingProxy(to: try await server.listen(host: "127.0.0.1", port: 0))
-        let node = Node.patient()
-        try await node.join(host: "127.0.0.1", port: proxy.address.port!, deadline: .soon)
-        let client = Client(multiplexer: AstraNetMultiplexer(node), configuration: .patient)
+        let node = Node.withoutTimeouts()
+        try await node.join(host: "127.0.0.1", port: proxy.address.port!, deadline: .testDeadline)
+        let client = Client(multiplexer: AstraNetMultiplexer(node), configuration: .withoutTimeouts)
         let received = try await GoInteropTests.read(try await client.lookupAndPost("service", body: "request"))
         #expect(received == sources)
         await node.shutdown()
@@ -55,7 +55,7 @@ struct RecordingTool {
         try await save(proxy, as: name)
     }
 
-    @Test func aGoLikeClient() async throws {
+    @Test func `records a Go-like client`() async throws {
         let server = try server(Self.sources)
         let proxy = try await RecordingProxy(to: try await server.listen(host: "127.0.0.1", port: 0))
         let go = try await GoLikePeer.join(proxy.address)
@@ -66,15 +66,15 @@ struct RecordingTool {
         try await save(proxy, as: "go-like-client")
     }
 
-    @Test func aGoLikeServer() async throws {
+    @Test func `records a Go-like server`() async throws {
         let listener = try await RawPeer.listen()
         let proxy = try await RecordingProxy(to: listener.server.localAddress!)
-        let node = Node.patient()
-        async let joined = node.join(host: "127.0.0.1", port: proxy.address.port!, deadline: .soon)
+        let node = Node.withoutTimeouts()
+        async let joined = node.join(host: "127.0.0.1", port: proxy.address.port!, deadline: .testDeadline)
         let go = GoLikePeer.accept(try #require(await listener.peers.next()))
         _ = try await joined
         let serving = Task { try await go.serve("service") { _ in Self.large } }
-        let client = Client(multiplexer: AstraNetMultiplexer(node), configuration: .patient)
+        let client = Client(multiplexer: AstraNetMultiplexer(node), configuration: .withoutTimeouts)
         let received = try await GoInteropTests.read(try await client.lookupAndPost("service", body: "request"))
         #expect(received == Self.large)
         #expect(go.broken == [])

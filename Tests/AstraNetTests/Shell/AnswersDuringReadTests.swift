@@ -5,15 +5,15 @@ import Testing
 
 @testable import AstraNet
 
-/// What a read causes to be sent does not all wait for the end of the read.
+/// Flushes during a read: the first answers do not wait for the end of the read.
 @Suite(.timeLimit(.minutes(5))) struct AnswersDuringReadTests {
-    /// How the second request of a read went.
-    private enum Second { case waits, sawTheFirstAnswerLeave, sawNothing }
+    /// The outcome of the second request of a read.
+    private enum Second { case waits, sawFirstAnswerLeave, timedOut }
 
     @Test func `the first answer leaves while the second request of the same read is served`() async throws {
-        // One thread for the node, which the second request holds; the peer has threads of its own.
+        // The node has one thread, which the second request blocks. The peer has its own threads.
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
-        let node = Node(configuration: .patient(), group: group)
+        let node = Node(configuration: .withoutTimeouts(), group: group)
         let firstPort: UInt32 = 16_777_300
         let answered = ConditionLock(value: false)
         let second = NIOLockedValueBox(Second.waits)
@@ -23,13 +23,13 @@ import Testing
                     guard case .bytes = stream.takeReceived() else { return }
                     if stream.remoteAddress.port == firstPort {
                         #expect(throws: Never.self) { try stream.send(now: ByteBuffer(string: "answer")) }
-                        // Serving it takes a while.
+                        // Serving takes 100 µs, longer than the flush interval of 10 µs.
                         let end = NIODeadline.now() + .microseconds(100)
                         while NIODeadline.now() < end {}
                     } else {
                         let left = answered.lock(whenValue: true, timeoutSeconds: 60)
                         if left { answered.unlock() }
-                        second.withLockedValue { $0 = left ? .sawTheFirstAnswerLeave : .sawNothing }
+                        second.withLockedValue { $0 = left ? .sawFirstAnswerLeave : .timedOut }
                         #expect(throws: Never.self) { try stream.send(now: ByteBuffer(string: "second")) }
                     }
                 })
@@ -38,7 +38,7 @@ import Testing
         let peer = try await RawPeer.connect(to: try await node.listening())
         _ = await peer.handshake(#"{"RAddr":"127.0.0.1:5555","Abilities":["eager","refuse"],"MaxOp":262144}"#)
         _ = await peer.opsUntilPong()
-        // In one packet, and so in one read.
+        // One packet, so that the node receives both requests in one read.
         peer.send(
             [firstPort, firstPort + 1].flatMap { port in
                 [
@@ -51,7 +51,7 @@ import Testing
         answered.lock()
         answered.unlock(withValue: true)
         #expect(await peer.first(.data)?.payload == Array("second".utf8))
-        #expect(second.withLockedValue { $0 } == .sawTheFirstAnswerLeave)
+        #expect(second.withLockedValue { $0 } == .sawFirstAnswerLeave)
         await peer.close()
         await node.shutdown()
         try await group.shutdownGracefully()

@@ -3,10 +3,12 @@ import Testing
 
 @testable import AstraNet
 
-/// Direct paths behind a router, joins that last, and connections that were there already.
+/// Direct paths behind a router, `keepJoined`, and attached connections.
 @Suite(.timeLimit(.minutes(5))) struct DirectPathTests {
-    @Test func aPeerBehindARouterFindsTheDirectPathAndTakesIt() async throws {
-        let (router, server, client) = (Node.patient(.router), Node.patient(.server), Node.patient(.peer))
+    @Test func `a peer behind a router finds the direct path and uses it`() async throws {
+        let (router, server, client) = (
+            Node.withoutTimeouts(.router), Node.withoutTimeouts(.server), Node.withoutTimeouts(.peer)
+        )
         let address = try await router.listening()
         try await server.listening()
         let echo = try server.echo("echo")
@@ -21,18 +23,18 @@ import Testing
         for node in [client, server] { await node.shutdown() }
     }
 
-    @Test func aServerMakesNoLinksOfItsOwn() async throws {
-        let router = Node.patient(.router)
+    @Test func `a node with the role server makes no links by itself`() async throws {
+        let router = Node.withoutTimeouts(.router)
         let address = try await router.listening()
         let peer = try await RawPeer.connect(to: address)
         _ = await peer.handshake()
         peer.send(WireOp(.service, to: .otherEnd, from: Address(peer.host, 9), text: "thing"))
         _ = await peer.opsUntilPong()
-        let server = Node.patient(.server)
+        let server = Node.withoutTimeouts(.server)
         let late = try server.bind("late")
         try await server.join(address)
         #expect(await peer.first(.service)?.text == "late")
-        // The router tells both of each other, in whatever order.
+        // The router announces each to the other, in any order.
         try await eventually { server.services.map(\.name) == ["thing"] }
         #expect(await peer.opsUntilPong().contains { $0.command == .discover } == false)
         late.close()
@@ -40,15 +42,15 @@ import Testing
         for node in [server, router] { await node.shutdown() }
     }
 
-    @Test func whereTheDirectPathLeadsNowhereTheRouterIsUsed() async throws {
-        let router = Node.patient(.router)
+    @Test func `without a working direct path the router is used`() async throws {
+        let router = Node.withoutTimeouts(.router)
         let address = try await router.listening()
         let go = try await GoLikePeer.join(address, behindRouter: true)
         let (_, streams) = go.bind("thing")
-        let client = Node.patient(.peer)
+        let client = Node.withoutTimeouts(.peer)
         try await client.join(address)
         for round: UInt8 in 1...3 {
-            let stream = try await client.dial("thing", deadline: .soon)
+            let stream = try await client.dial("thing", deadline: .testDeadline)
             try await stream.send(ByteBuffer(bytes: [round]))
             #expect(try await streams.next()?.read(10) == [round])
             stream.close()
@@ -59,76 +61,76 @@ import Testing
         for node in [client, router] { await node.shutdown() }
     }
 
-    /// A peer that speaks for a host behind it, and a socket that host is said to be at.
-    @Test func aFollowLeadsOnlyToTheHostThatWasAsked() async throws {
-        let siege = try await Besieged()
-        let peer = try await siege.handshaken()
+    /// The peer announces a host behind it, and a FOLLOW that names a listening socket as the address of that host.
+    @Test func `a FOLLOW is used only for a host that was asked, and only if that host answers`() async throws {
+        let harness = try await HostilePeerHarness()
+        let peer = try await harness.handshaken()
         let place = try await RawPeer.listen()
         let far = Address(.random(), 9)
         let follow = WireOp(
-            .follow, to: Address(siege.node.id, 0), from: Address(far.host, 0), text: "127.0.0.1:\(place.port)")
-        // Nobody has asked for this one.
+            .follow, to: Address(harness.node.id, 0), from: Address(far.host, 0), text: "127.0.0.1:\(place.port)")
+        // This FOLLOW is unsolicited.
         peer.send(follow)
         _ = await peer.opsUntilPong()
-        #expect(siege.node.core.joining.withLockedValue { $0.plan.isIdle })
+        #expect(harness.node.core.joining.withLockedValue { $0.plan.isIdle })
         peer.send(WireOp(.service, to: .otherEnd, from: far, text: "far"))
         #expect(await peer.first(.discover)?.destination.host == far.host)
         for text in ["name:5", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:99999", "\u{0}:1", ""] {
             peer.send(
-                WireOp(.follow, to: Address(siege.node.id, 0), from: Address(far.host, 0), text: text))
+                WireOp(.follow, to: Address(harness.node.id, 0), from: Address(far.host, 0), text: text))
         }
         _ = await peer.opsUntilPong()
-        #expect(siege.node.core.joining.withLockedValue { $0.plan.isIdle })
+        #expect(harness.node.core.joining.withLockedValue { $0.plan.isIdle })
         peer.send(follow)
         let other = try #require(await place.peers.next())
-        #expect(await other.handshake() == siege.node.id)
+        #expect(await other.handshake() == harness.node.id)
         await other.closed()
-        try await eventually { !siege.node.peers.contains(other.host) }
-        // Nobody speaks of it any more.
+        try await eventually { !harness.node.peers.contains(other.host) }
+        // The withdrawal of its last offer ends the interest in the host.
         peer.send(WireOp(.noService, to: .otherEnd, from: far, text: "far"))
         _ = await peer.opsUntilPong()
-        #expect(siege.node.core.joining.withLockedValue { $0.plan.isIdle })
+        #expect(harness.node.core.joining.withLockedValue { $0.plan.isIdle })
         try await place.close()
         await peer.close()
-        try await siege.end()
+        try await harness.end()
     }
 
-    @Test func aFollowToTheNodeItselfMakesNoLink() async throws {
-        let siege = try await Besieged()
-        let before = siege.node.peers
-        let peer = try await siege.handshaken()
+    @Test func `a FOLLOW with the node's own address makes no link`() async throws {
+        let harness = try await HostilePeerHarness()
+        let before = harness.node.peers
+        let peer = try await harness.handshaken()
         let far = Address(.random(), 9)
         peer.send(WireOp(.service, to: .otherEnd, from: far, text: "far"))
         _ = await peer.first(.discover)
-        for host in [far.host, siege.node.id] {
+        for host in [far.host, harness.node.id] {
             peer.send(
                 WireOp(
-                    .follow, to: .otherEnd, from: Address(host, 0), text: "127.0.0.1:\(siege.address.port!)"))
+                    .follow, to: .otherEnd, from: Address(host, 0), text: "127.0.0.1:\(harness.address.port!)"))
         }
         _ = await peer.opsUntilPong()
-        #expect(siege.node.peers == before.union([peer.host]))
+        #expect(harness.node.peers == before.union([peer.host]))
         await peer.close()
-        try await siege.end()
+        try await harness.end()
     }
 
-    @Test func whoAsksWithoutEndIsNotAnsweredWithoutEnd() async throws {
-        let siege = try await Besieged()
-        let peer = try await siege.handshaken()
+    @Test func `answers to a flood of DISCOVER are limited`() async throws {
+        let harness = try await HostilePeerHarness()
+        let peer = try await harness.handshaken()
         let count = 50_000
-        // As many as that would be answered after 25 minutes.
-        peer.send((0..<count).map { _ in peer.op(.discover, to: Address(siege.node.id, 0), from: 0) })
+        // Answering all of them would take 25 minutes.
+        peer.send((0..<count).map { _ in peer.op(.discover, to: Address(harness.node.id, 0), from: 0) })
         let answers = await peer.opsUntilPong()
         #expect(answers.allSatisfy { $0.command == .follow })
         #expect(answers.count >= 1_024 && answers.count < count)
         await peer.close()
-        try await siege.end()
+        try await harness.end()
     }
 
-    @Test func aDiscoverIsAnsweredWithWhatIsListenedAt() async throws {
+    @Test func `a DISCOVER is answered with the listening address unless the role is client`() async throws {
         for (role, isAnswered) in [
             (NodeConfiguration.Role.server, true), (.peer, true), (.router, true), (.client, false),
         ] {
-            let node = Node.patient(role)
+            let node = Node.withoutTimeouts(role)
             let address = try await node.listening()
             let peer = try await RawPeer.connect(to: address)
             _ = await peer.handshake()
@@ -142,17 +144,17 @@ import Testing
         }
     }
 
-    @Test func twoNodesThatJoinEachOtherAtOnceEndWithOneLink() async throws {
-        let (one, two) = (Node.patient(.peer), Node.patient(.peer))
+    @Test func `two nodes that join each other at the same time end with one link`() async throws {
+        let (one, two) = (Node.withoutTimeouts(.peer), Node.withoutTimeouts(.peer))
         let (first, second) = (try await one.listening(), try await two.listening())
         async let there: Void = one.join(second)
         async let back: Void = two.join(first)
         _ = try await (there, back)
         let echo = try two.echo("echo")
-        let stream = try await one.dial("echo", deadline: .soon)
+        let stream = try await one.dial("echo", deadline: .testDeadline)
         try await stream.expectEcho(count: 10)
-        // It may run over the link that goes, which stays for as long as it does: where each end has heard only of its own link
-        // yet, nobody knows that there will be another.
+        // The stream may use the link that is retired, and keeps that link open. An end that has seen only one link
+        // cannot know that there will be a second one.
         stream.close()
         try await eventually { one.linkCount == 1 && two.linkCount == 1 }
         try await one.expectEcho("echo", count: 100_000)
@@ -162,8 +164,8 @@ import Testing
 
     // MARK: - Joining
 
-    @Test func twoAddressesOfOneHostMakeOneLinkAndTheSecondTakesOver() async throws {
-        let (server, client) = (Node.patient(.server), Node.patient(.client))
+    @Test func `two addresses of one host make one link, and the second is joined when it is lost`() async throws {
+        let (server, client) = (Node.withoutTimeouts(.server), Node.withoutTimeouts(.client))
         let proxies = [
             try await RecordingProxy(to: try await server.listening()),
             try await RecordingProxy(to: try await server.listening()),
@@ -190,9 +192,9 @@ import Testing
         try await proxies[1 - index].close()
     }
 
-    @Test func aShutdownEndsAllThatKeepJoined() async throws {
+    @Test func `a shutdown ends every keepJoined`() async throws {
         for _ in 0..<20 {
-            let node = Node.patient(.client)
+            let node = Node.withoutTimeouts(.client)
             let joining = (0..<4).map { _ in Task { await node.keepJoined(host: "127.0.0.3", port: 1) } }
             await node.shutdown()
             for task in joining { await task.value }
@@ -203,8 +205,8 @@ import Testing
     // MARK: - Attaching
 
     @Test(arguments: [true, false])
-    func aConnectionThatIsThereAlreadyBecomesALink(pipes: Bool) async throws {
-        let (one, two) = (Node.patient(.server), Node.patient(.client))
+    func `an attached connection becomes a link`(pipes: Bool) async throws {
+        let (one, two) = (Node.withoutTimeouts(.server), Node.withoutTimeouts(.client))
         let echo = try one.echo("echo")
         if pipes {
             let (there, back) = (try Descriptors.pipe(), try Descriptors.pipe())
@@ -220,9 +222,9 @@ import Testing
             #expect(try await second == one.id)
         }
         try await two.expectEcho("echo", count: 3_000_000)
-        let stream = try await two.dial("echo", deadline: .soon)
+        let stream = try await two.dial("echo", deadline: .testDeadline)
         try await stream.expectEcho(count: 1)
-        // The other end hears of it and closes too, or this would take its time.
+        // The peer closes its end too. Otherwise the shutdown would take the whole grace period.
         await one.shutdown(grace: .seconds(3_600))
         #expect(await stream.failure()?.code == .linkLost)
         echo.close()

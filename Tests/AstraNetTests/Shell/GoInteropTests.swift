@@ -6,7 +6,7 @@ import Testing
 
 @testable import Chanserv
 
-/// chanserv between our node and a peer that does what a Go node does and no more.
+/// chanserv between a node of this library and a Go-like peer.
 @Suite(.timeLimit(.minutes(5))) struct GoInteropTests {
     private static let sizes = [0, 1, 12, 13, 65_535, 65_536, 65_537, 1 << 20]
     private static let frames = sizes.map { size in (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) } }
@@ -16,10 +16,10 @@ import Testing
         PlainSource(header: [0xFF, 0], frames: []),
     ]
 
-    /// A node that serves `sources` at `service`, and the body as header of a source of its own.
+    /// A node that answers requests to `service` with `sources`, after a source whose header is the body.
     private func serve(compression: Bool = false) throws -> (Node, Service) {
-        let node = Node.patient()
-        var configuration = Server.Configuration.patient
+        let node = Node.withoutTimeouts()
+        var configuration = Server.Configuration.withoutTimeouts
         configuration.compression = compression
         let server = Server(multiplexer: AstraNetMultiplexer(node), configuration: configuration)
         let service = try server.serve("service") { request in
@@ -30,7 +30,7 @@ import Testing
         return (node, service)
     }
 
-    @Test func aGoClientReadsAllSourcesOfOurServer() async throws {
+    @Test func `a Go client reads all sources of our server`() async throws {
         let (node, service) = try serve()
         let go = try await GoLikePeer.join(try await node.listen(host: "127.0.0.1", port: 0))
         for body in [[], Array("request".utf8), [UInt8](repeating: 3, count: 200_000)] {
@@ -43,7 +43,7 @@ import Testing
         await node.shutdown()
     }
 
-    /// Text, and the payloads that are easily taken for compressed ones.
+    /// Plain frames and frames that look like compressed ones.
     private static let trickyFrames =
         frames + [
             Array("lz4!".utf8), Array("lz4!12345678".utf8), Array("lz4!123456789".utf8),
@@ -51,15 +51,15 @@ import Testing
         ]
 
     @Test(arguments: [true, false])
-    func aGoClientUnpacksWhatOurServerPacked(compression: Bool) async throws {
-        let node = Node.patient()
-        var configuration = Server.Configuration.patient
+    func `a Go client decompresses the frames of our server`(compression: Bool) async throws {
+        let node = Node.withoutTimeouts()
+        var configuration = Server.Configuration.withoutTimeouts
         configuration.compression = compression
         let service = try Server(multiplexer: AstraNetMultiplexer(node), configuration: configuration)
             .serve("service") { _ in SourceList([Source(header: "h", frames: Self.trickyFrames)]) }
         let go = try await GoLikePeer.join(try await node.listen(host: "127.0.0.1", port: 0))
         let sources = try await go.post("service", [])
-        // As the Go client: what is long enough and bears the mark is a block.
+        // As the Go client does: a frame of more than 12 bytes that begins with the mark is compressed.
         let unpacked = try sources.first?.frames.map { frame -> [UInt8] in
             guard frame.count > 12, frame.starts(with: Array("lz4!".utf8)) else { return frame }
             return Array(try LZ4Block.decompress(ByteBuffer(bytes: frame)).readableBytesView)
@@ -71,11 +71,11 @@ import Testing
         await node.shutdown()
     }
 
-    @Test func ourClientUnpacksWhatAGoServerPacked() async throws {
+    @Test func `our client decompresses the frames of a Go server`() async throws {
         let packed = Self.trickyFrames.map { $0.count > 12 ? Self.literalBlock($0) : $0 }
         let (node, listener, go) = try await joined()
         let serving = Task { try await go.serve("service") { _ in [PlainSource(frames: packed)] } }
-        let client = Client(multiplexer: AstraNetMultiplexer(node), configuration: .patient)
+        let client = Client(multiplexer: AstraNetMultiplexer(node), configuration: .withoutTimeouts)
         let sources = try await Self.read(try await client.lookupAndPost("service", body: ""))
         #expect(sources == [PlainSource(frames: Self.trickyFrames)])
         await node.shutdown()
@@ -83,7 +83,7 @@ import Testing
         try await listener.close()
     }
 
-    /// `lz4!`, the size, and a block of one run of literals: what LZ4 calls a valid block, written by hand.
+    /// A compressed frame made by hand: `lz4!`, the size, and a valid LZ4 block that consists of one run of literals.
     private static func literalBlock(_ bytes: [UInt8]) -> [UInt8] {
         var block: [UInt8] = [UInt8(min(bytes.count, 15)) << 4]
         if bytes.count >= 15 {
@@ -97,17 +97,17 @@ import Testing
         return Array("lz4!".utf8) + (0..<8).map { UInt8(truncatingIfNeeded: bytes.count >> (8 * $0)) } + block + bytes
     }
 
-    /// A node of ours that has joined a Go node.
+    /// A node of this library that has joined a Go-like node.
     private func joined() async throws -> (Node, RawListener, GoLikePeer) {
         let listener = try await RawPeer.listen()
-        let node = Node.patient()
-        async let joined = node.join(host: "127.0.0.1", port: listener.port, deadline: .soon)
+        let node = Node.withoutTimeouts()
+        async let joined = node.join(host: "127.0.0.1", port: listener.port, deadline: .testDeadline)
         let go = GoLikePeer.accept(try #require(await listener.peers.next()))
         #expect(try await joined == go.host)
         return (node, listener, go)
     }
 
-    @Test func manyRequestsOfGoClientsAtOnceAreAnswered() async throws {
+    @Test func `concurrent requests of several Go clients are answered`() async throws {
         let (node, service) = try serve()
         let address = try await node.listen(host: "127.0.0.1", port: 0)
         try await withThrowingDiscardingTaskGroup { group in
@@ -131,10 +131,10 @@ import Testing
         await node.shutdown()
     }
 
-    @Test func ourClientReadsAllSourcesOfAGoServer() async throws {
+    @Test func `our client reads all sources of a Go server`() async throws {
         let (node, listener, go) = try await joined()
         let serving = Task { try await go.serve("service") { [PlainSource(header: $0)] + Self.sources } }
-        let client = Client(multiplexer: AstraNetMultiplexer(node), configuration: .patient)
+        let client = Client(multiplexer: AstraNetMultiplexer(node), configuration: .withoutTimeouts)
         for body in [[], Array("request".utf8), [UInt8](repeating: 3, count: 200_000)] {
             let sources = try await Self.read(try await client.lookupAndPost("service", body: body))
             #expect(sources == [PlainSource(header: body)] + Self.sources)
@@ -145,12 +145,12 @@ import Testing
         try await listener.close()
     }
 
-    @Test func aSourceThatOurClientGivesUpStopsTheGoServer() async throws {
+    @Test func `a source that our client cancels stops the Go server`() async throws {
         let (node, listener, go) = try await joined()
-        // Far more than any window: the server ends only because it is stopped.
+        // Far more bytes than any window: the server ends only because the client stops it.
         let endless = PlainSource(frames: [[UInt8]](repeating: [UInt8](repeating: 1, count: 60_000), count: 10_000))
         let (_, requests) = go.bind("endless")
-        let client = Client(multiplexer: AstraNetMultiplexer(node), configuration: .patient)
+        let client = Client(multiplexer: AstraNetMultiplexer(node), configuration: .withoutTimeouts)
         async let posted = client.lookupAndPost("endless", body: "go")
         let master = try #require(await requests.next())
         #expect(try await master.readFrame() == Array("go".utf8))
@@ -173,7 +173,7 @@ import Testing
         try await listener.close()
     }
 
-    /// Frames without end, and word of when the server needed no more of them.
+    /// An endless producer that records its `close`.
     private struct Endless: FrameProducer {
         let closed: EventQueue<Void>
 
@@ -186,10 +186,10 @@ import Testing
     }
 
     @Test(arguments: [true, false])
-    func aSourceThatAGoClientLeavesIsClosed(withItsLink: Bool) async throws {
+    func `a source that a Go client leaves is closed`(withItsLink: Bool) async throws {
         let closed = EventQueue<Void>()
-        let node = Node.patient()
-        let service = try Server(multiplexer: AstraNetMultiplexer(node), configuration: .patient)
+        let node = Node.withoutTimeouts()
+        let service = try Server(multiplexer: AstraNetMultiplexer(node), configuration: .withoutTimeouts)
             .serve("endless") { _ in
                 SourceList([Source(header: "", producer: Endless(closed: closed))])
             }
@@ -212,14 +212,14 @@ import Testing
         await node.shutdown()
     }
 
-    @Test func aGoClientThatLeavesInTheMiddleHarmsNobody() async throws {
+    @Test func `a Go client that leaves during an answer does not affect other clients`() async throws {
         let (node, service) = try serve()
         let address = try await node.listen(host: "127.0.0.1", port: 0)
-        let hasty = try await GoLikePeer.join(address)
-        let master = try #require(await hasty.dial("service"))
+        let leaving = try await GoLikePeer.join(address)
+        let master = try #require(await leaving.dial("service"))
         try await master.writeFrame([1])
         #expect(try await master.readFrame() == [1])
-        await hasty.close()
+        await leaving.close()
         let go = try await GoLikePeer.join(address)
         #expect(try await go.post("service", [2]) == [PlainSource(header: [2])] + Self.sources)
         #expect(go.broken == [])
@@ -228,7 +228,7 @@ import Testing
         await node.shutdown()
     }
 
-    /// Everything our client got, all sources read at the same time.
+    /// Reads all sources of an answer concurrently.
     static func read(_ answer: ReceivedSources) async throws -> [PlainSource] {
         try await withThrowingTaskGroup(of: (Int, [[UInt8]]).self) { group in
             var sources: [PlainSource] = []

@@ -3,11 +3,11 @@ import Testing
 
 @testable import AstraNet
 
-/// Routers of ours between Go-like nodes, and a Go-like router between nodes of ours.
+/// Routers of this library between Go-like nodes, and a Go-like router between nodes of this library.
 @Suite(.timeLimit(.minutes(5))) struct GoRouterTests {
     private static let bytes = (0..<300_000).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) }
 
-    /// Reads from `stream` until there are `count` bytes.
+    /// Reads `count` bytes from `stream`.
     private func read(_ stream: GoLikeStream, _ count: Int) async throws -> [UInt8] {
         var all: [UInt8] = []
         while all.count < count {
@@ -18,7 +18,7 @@ import Testing
         return all
     }
 
-    @Test func aGoClientReachesOurServerThroughOurRouter() async throws {
+    @Test func `a Go client reaches our server through our router`() async throws {
         let mesh = try await RouterTests.Mesh()
         let go = try await GoLikePeer.join(mesh.address, behindRouter: true)
         let stream = try #require(await go.dial("echo"))
@@ -26,7 +26,7 @@ import Testing
         #expect(try await read(stream, Self.bytes.count) == Self.bytes)
         try await writing
         let lost = try #require(await go.dial("echo"))
-        // Taken by its server, which would otherwise refuse it as it goes.
+        // Waits until the server has accepted the stream. Otherwise the shutdown would refuse it.
         try await lost.write([1])
         #expect(try await read(lost, 1) == [1])
         await mesh.server.shutdown(grace: .zero)
@@ -36,21 +36,21 @@ import Testing
         await mesh.end()
     }
 
-    @Test func ourClientReachesAGoServerThroughOurRouter() async throws {
-        let router = Node.patient(.router)
+    @Test func `our client reaches a Go server through our router`() async throws {
+        let router = Node.withoutTimeouts(.router)
         let address = try await router.listening()
-        let client = Node.patient(.client)
+        let client = Node.withoutTimeouts(.client)
         try await client.join(address)
         let go = try await GoLikePeer.join(address, behindRouter: true)
         let (_, streams) = go.bind("thing")
-        let stream = try await client.dial("thing", deadline: .soon)
+        let stream = try await client.dial("thing", deadline: .testDeadline)
         let served = try #require(await streams.next())
-        async let sending: Void = stream.send(ByteBuffer(bytes: Self.bytes), deadline: .soon)
+        async let sending: Void = stream.send(ByteBuffer(bytes: Self.bytes), deadline: .testDeadline)
         #expect(try await read(served, Self.bytes.count) == Self.bytes)
         try await sending
         async let writing: Void = served.write(Self.bytes)
         var received = ByteBuffer()
-        while received.readableBytes < Self.bytes.count, let more = try await stream.receive(deadline: .soon) {
+        while received.readableBytes < Self.bytes.count, let more = try await stream.receive(deadline: .testDeadline) {
             received.writeImmutableBuffer(more)
         }
         #expect(received == ByteBuffer(bytes: Self.bytes))
@@ -64,8 +64,8 @@ import Testing
         await router.shutdown()
     }
 
-    @Test func aGoClientReachesAGoServerThroughOurRouterWholly() async throws {
-        let router = Node.patient(.router)
+    @Test func `a Go client gets all sources of a Go server through our router`() async throws {
+        let router = Node.withoutTimeouts(.router)
         let address = try await router.listening()
         let server = try await GoLikePeer.join(address, behindRouter: true)
         let client = try await GoLikePeer.join(address, behindRouter: true)
@@ -80,16 +80,16 @@ import Testing
         await router.shutdown()
     }
 
-    @Test func ourNodesReachEachOtherThroughAGoRouter() async throws {
+    @Test func `our nodes reach each other through a Go router`() async throws {
         let router = try await GoLikeRouter()
-        let (server, client) = (Node.patient(.server), Node.patient(.client))
+        let (server, client) = (Node.withoutTimeouts(.server), Node.withoutTimeouts(.client))
         let echo = try server.echo("echo")
         for node in [server, client] {
-            try await node.join(host: "127.0.0.1", port: router.port, deadline: .soon)
+            try await node.join(host: "127.0.0.1", port: router.port, deadline: .testDeadline)
         }
         try await client.expectEcho("echo", count: 2_000_000)
-        let stream = try await client.dial("echo", sending: ByteBuffer(string: "first"), deadline: .soon)
-        #expect(try await stream.receive(deadline: .soon) == ByteBuffer(string: "first"))
+        let stream = try await client.dial("echo", sending: ByteBuffer(string: "first"), deadline: .testDeadline)
+        #expect(try await stream.receive(deadline: .testDeadline) == ByteBuffer(string: "first"))
         await server.shutdown(grace: .zero)
         #expect(await stream.failure()?.code == .linkLost)
         // The router withdraws them by itself, before or after it resets the streams.
@@ -106,14 +106,14 @@ import Testing
         try await router.close()
     }
 
-    @Test func aGoRouterThatDiesEndsItsStreams() async throws {
+    @Test func `the loss of a Go router ends its streams`() async throws {
         let router = try await GoLikeRouter()
-        let (server, client) = (Node.patient(.server), Node.patient(.client))
+        let (server, client) = (Node.withoutTimeouts(.server), Node.withoutTimeouts(.client))
         let echo = try server.echo("echo")
         for node in [server, client] {
-            try await node.join(host: "127.0.0.1", port: router.port, deadline: .soon)
+            try await node.join(host: "127.0.0.1", port: router.port, deadline: .testDeadline)
         }
-        let stream = try await client.dial("echo", deadline: .soon)
+        let stream = try await client.dial("echo", deadline: .testDeadline)
         try await router.close()
         #expect(await stream.failure()?.code == .linkLost)
         // The router withdraws them by itself, before or after it resets the streams.

@@ -3,42 +3,43 @@ import Testing
 
 @testable import AstraNet
 
-/// Peers that break the rules of pushed sources (docs/protocol.md §6): what they do fails alone, and nothing is left of it.
+/// Peers that violate the rules of pushed sources (docs/protocol.md §6). Only the affected request or source fails, and
+/// no resources stay in use.
 @Suite(.timeLimit(.minutes(5))) struct HostilePushTests {
     // MARK: - A hostile server
 
-    /// A node whose request a raw peer serves, and a friend who serves others over another link.
+    /// A client whose requests a raw peer serves, and a well-behaved server on another link.
     private struct Victim {
-        let node = Node.patient(.client)
+        let node = Node.withoutTimeouts(.client)
         let peer: RawPeer
         let service: Address
-        private let friend = Node.patient(.server)
+        private let goodPeer = Node.withoutTimeouts(.server)
         private let echo: Listener
 
         init() async throws {
-            echo = try friend.echo("echo")
+            echo = try goodPeer.echo("echo")
             peer = try await RawPeer.connect(to: try await node.listening())
             #expect(await peer.handshake(RawPeer.ourHandshake) == node.id)
             service = Address(peer.host, 9)
             peer.send(WireOp(.service, to: .otherEnd, from: service, text: "push"))
             _ = await peer.opsUntilPong()
-            try await node.join(try await friend.listening())
+            try await node.join(try await goodPeer.listening())
         }
 
-        /// Dials the raw peer, which accepts.
+        /// Dials the raw peer, which accepts with a SYN.
         func request(_ sources: Int = 2) async throws -> Request {
             let wanted = DialRequest(first: ByteBuffer(string: "body"), maximumPushedSources: sources)
-            async let dialled = node.dial("push", wanted, deadline: .soon)
+            async let dialled = node.dial("push", wanted, deadline: .testDeadline)
             let dial = try #require(await peer.first(.dial))
             peer.send(WireOp(.syn, to: dial.source, from: dial.destination))
             let master = try await dialled
             #expect((dial.block?.push != nil) == (sources > 0))
-            // The body has come.
+            // Waits for the body.
             _ = await peer.opsUntilPong()
             return Request(peer: peer, dial: dial, master: master)
         }
 
-        /// Others are served as ever.
+        /// Checks that the other link still works and that no resources are in use, and shuts down.
         func end() async throws {
             try await node.expectEcho("echo", count: 100_000)
             #expect(await peer.opsUntilPong().filter { $0.command != .windowSize } == [])
@@ -47,7 +48,7 @@ import Testing
             echo.close()
             await peer.close()
             await node.shutdown()
-            await friend.shutdown()
+            await goodPeer.shutdown()
         }
     }
 
@@ -57,7 +58,7 @@ import Testing
         let master: AstraNet.Stream
         var nonce: UInt64 { dial.block?.push?.nonce ?? 0 }
 
-        /// The DIAL of a source.
+        /// The DIAL of a pushed source.
         func push(
             from port: UInt32, _ index: UInt32, nonce: UInt64? = nil, host: HostID? = nil, to address: Address? = nil,
             of master: UInt32? = nil
@@ -69,12 +70,12 @@ import Testing
                 payload: DialBlock(source: source).bytes)
         }
 
-        /// Another op of a source.
+        /// Another op of a pushed source.
         func op(_ command: Command, from port: UInt32, _ payload: [UInt8] = []) -> WireOp {
             WireOp(command, to: dial.source, from: Address(peer.host, port), payload: payload)
         }
 
-        /// A source with its bytes and its end.
+        /// All ops of a pushed source: DIAL, bytes and end.
         func whole(from port: UInt32, _ index: UInt32, _ text: String) -> [WireOp] {
             [
                 push(from: port, index), op(.data, from: port, Array(text.utf8)), op(.fin1, from: port),
@@ -82,7 +83,7 @@ import Testing
             ]
         }
 
-        /// Sends ops; every one of `ports` is answered with ERR once, and nothing else is.
+        /// Sends ops and expects exactly one ERR for each of `ports` and no other answers.
         func expectRefused(_ ops: [WireOp], _ ports: [Address], sourceLocation: SourceLocation = #_sourceLocation) async
         {
             peer.send(ops)
@@ -96,7 +97,7 @@ import Testing
             await expectRefused(ops, [Address(peer.host, port)], sourceLocation: sourceLocation)
         }
 
-        /// A source that keeps the rules is taken, and the request ends well.
+        /// Checks that a valid source is accepted and that the request ends well.
         func expectServed(from index: UInt32 = 0, sourceLocation: SourceLocation = #_sourceLocation) async throws {
             peer.send(whole(from: 1_000 + index, index, "served"))
             let source = try await master.nextPushed()
@@ -130,7 +131,7 @@ import Testing
         try await victim.end()
     }
 
-    @Test func `a source in the name of another host is refused`() async throws {
+    @Test func `a source with the host id of another host is refused`() async throws {
         let victim = try await Victim()
         let request = try await victim.request()
         let other = HostID.random()
@@ -160,7 +161,7 @@ import Testing
         request.peer.send([request.push(from: 20, 0), request.op(.data, from: 20, [1])])
         await request.expectRefused([request.push(from: 20, 1)], from: 20)
         await request.expectRefused([request.push(from: request.dial.destination.port, 1)], from: victim.service.port)
-        // The source that has the port goes on.
+        // The source that uses the port continues.
         request.peer.send([request.op(.data, from: 20, [2]), request.op(.fin1, from: 20), request.op(.fin2, from: 20)])
         #expect(try await request.master.nextPushed().readAll() == ByteBuffer(bytes: [1, 2]))
         #expect(await request.peer.first(.syn)?.destination.port == 20)
@@ -169,7 +170,9 @@ import Testing
     }
 
     @Test(arguments: [false, true])
-    func `more sources than were granted fail the request, also if they have ended`(haveEnded: Bool) async throws {
+    func `more unaccepted sources than granted fail the request, even if they have ended`(
+        haveEnded: Bool
+    ) async throws {
         let victim = try await Victim()
         let (request, other) = (try await victim.request(2), try await victim.request())
         for index in UInt32(0)..<2 {
@@ -187,7 +190,7 @@ import Testing
         try await victim.end()
     }
 
-    @Test func `more bytes than were granted fail the request`() async throws {
+    @Test func `more bytes than granted fail the request`() async throws {
         let victim = try await Victim()
         let (request, other) = (try await victim.request(), try await victim.request())
         let window = [UInt8](repeating: 7, count: 16_384)
@@ -196,7 +199,7 @@ import Testing
         let answers = await request.peer.opsUntilPong()
         #expect(answers.filter { $0.command == .err }.map(\.destination.port) == [21, victim.service.port])
         let source = try await request.master.nextPushed()
-        #expect(try await source.receive(deadline: .soon)?.readableBytes == 16_384)
+        #expect(try await source.receive(deadline: .testDeadline)?.readableBytes == 16_384)
         #expect(try await request.master.newsFailure()?.code == .protocolViolation)
         source.close()
         request.master.close()
@@ -205,7 +208,7 @@ import Testing
         try await victim.end()
     }
 
-    @Test func `after its acceptance a source has the usual window`() async throws {
+    @Test func `an accepted source has a window of 65,536 bytes`() async throws {
         let victim = try await Victim()
         let request = try await victim.request()
         request.peer.send([
@@ -220,12 +223,12 @@ import Testing
         #expect(await request.peer.first(.err)?.destination.port == 20)
         #expect(await source.failure()?.code == .protocolViolation)
         _ = await request.peer.opsUntilPong()
-        // This one is the source's reader's alone.
+        // The violation fails only the accepted source, and the request continues.
         try await request.expectServed(from: 1)
         try await victim.end()
     }
 
-    @Test func `a request without a grant has no sources`() async throws {
+    @Test func `a pushed source for a request without a grant is refused`() async throws {
         let victim = try await Victim()
         let request = try await victim.request(0)
         await request.expectRefused([request.push(from: 20, 0), request.op(.data, from: 20, [1])], from: 20)
@@ -235,19 +238,19 @@ import Testing
     }
 
     @Test(arguments: [[Command.fin2], [.fin1, .fin2], [.err], [.forceClosed]])
-    func `a source behind the end of its request is refused`(ending: [Command]) async throws {
+    func `a source that is pushed after the end of its request is refused`(ending: [Command]) async throws {
         let victim = try await Victim()
         let request = try await victim.request()
         request.peer.send(ending.map { request.op($0, from: victim.service.port) })
         await request.expectRefused([request.push(from: 20, 0), request.op(.data, from: 20, [1])], from: 20)
         #expect((try await request.master.newsFailure() == nil) == (ending.last == .fin2))
         request.master.close()
-        // Where the server has not ended both directions, the client's end is still to come.
+        // After FIN2 alone the client still sends its own end.
         if ending == [.fin2] { #expect(await request.peer.first(.fin2) != nil) }
         try await victim.end()
     }
 
-    @Test func `a source of a request that was closed, never made or anybody's is refused`() async throws {
+    @Test func `a source of a closed, unknown or other request is refused`() async throws {
         let victim = try await Victim()
         let (request, other) = (try await victim.request(), try await victim.request())
         let client = request.dial.source
@@ -261,7 +264,7 @@ import Testing
         try await victim.end()
     }
 
-    @Test func `a source never reaches a listener, and a plain dial never reaches a request`() async throws {
+    @Test func `a pushed source never reaches a listener, and a plain DIAL never reaches a request`() async throws {
         let victim = try await Victim()
         let listener = try victim.node.bind("listening")
         let request = try await victim.request()
@@ -280,7 +283,7 @@ import Testing
         try await victim.end()
     }
 
-    @Test func `ops for sources that nobody knows are ignored`() async throws {
+    @Test func `ops for unknown sources are ignored`() async throws {
         let victim = try await Victim()
         let request = try await victim.request()
         var ops: [WireOp] = []
@@ -295,7 +298,7 @@ import Testing
         try await victim.end()
     }
 
-    @Test func `blocks that are no blocks are ignored as a whole`() async throws {
+    @Test func `an invalid dial block is ignored as a whole`() async throws {
         let victim = try await Victim()
         let listener = try victim.node.bind("listening")
         let request = try await victim.request()
@@ -311,14 +314,14 @@ import Testing
         for (index, payload) in payloads.enumerated() {
             let port = 20 + UInt32(index)
             let from = Address(request.peer.host, port)
-            // No request is there for a plain dial.
+            // Without its block this is a plain DIAL, which no request takes.
             await request.expectRefused(
                 [WireOp(.dial, to: request.dial.source, from: from, payload: payload)], from: port)
             request.peer.send(WireOp(.dial, to: listener.address, from: from, payload: payload))
-            let stream = try await listener.nextStream(deadline: .soon)
+            let stream = try await listener.nextStream(deadline: .testDeadline)
             #expect(stream.takeDial()?.block == nil)
             guard case .notGranted = stream.pushSource() else {
-                Issue.record("a grant was read of \(payload.prefix(20))")
+                Issue.record("the node read a grant from \(payload.prefix(20))")
                 break
             }
             stream.close()
@@ -327,8 +330,8 @@ import Testing
         large.meta?.removeLast()
         request.peer.send(
             WireOp(.dial, to: listener.address, from: Address(request.peer.host, 99), payload: large.bytes))
-        let stream = try await listener.nextStream(deadline: .soon)
-        #expect(stream.takeDial()?.block == large, "the largest block is one")
+        let stream = try await listener.nextStream(deadline: .testDeadline)
+        #expect(stream.takeDial()?.block == large, "a block of the maximum size is valid")
         stream.close()
         #expect(await request.peer.first(.fin2)?.destination.port == 99)
         try await request.expectServed()
@@ -336,7 +339,7 @@ import Testing
         try await victim.end()
     }
 
-    @Test func `endless sources that fail at once are as many as were granted`() async throws {
+    @Test func `failed sources count against the grant until they are accepted`() async throws {
         let victim = try await Victim()
         let (request, other) = (try await victim.request(2), try await victim.request())
         for index in UInt32(0)..<1_000 {
@@ -349,7 +352,7 @@ import Testing
         try await victim.end()
     }
 
-    @Test func `a source that fails as it is given up is told to its server`() async throws {
+    @Test func `a source that fails while the client closes it is still answered with FIN1 and FIN2`() async throws {
         let victim = try await Victim()
         let request = try await victim.request()
         request.peer.send(request.push(from: 20, 0))
@@ -359,7 +362,7 @@ import Testing
         let failure = Op(
             header: OpHeader(.err, to: request.dial.source, from: Address(request.peer.host, 20)),
             payload: ByteBuffer(string: "broken"))
-        // In one turn of the event loop, before the end of the source has left.
+        // In one turn of the event loop, so that the failure arrives before FIN1 and FIN2 are sent.
         try await master.link.eventLoop.submit {
             master.close()
             try master.link.handler.value?.streams.take(failure, from: peer)
@@ -369,9 +372,11 @@ import Testing
         try await victim.end()
     }
 
-    @Test func `a server that says to each dial that the cookie is wrong is dialled once`() async throws {
+    @Test func `a server that reports a wrong cookie for a dial without a cookie is dialled once`() async throws {
         let victim = try await Victim()
-        let dialled = Task { try await victim.node.dial("push", DialRequest(maximumPushedSources: 2), deadline: .soon) }
+        let dialled = Task {
+            try await victim.node.dial("push", DialRequest(maximumPushedSources: 2), deadline: .testDeadline)
+        }
         let dial = try #require(await victim.peer.first(.dial))
         victim.peer.send(WireOp(.err, to: dial.source, from: dial.destination, text: PushCookies.wrongCookie))
         let error = await #expect(throws: AstraNetError.self) { _ = try await dialled.value }
@@ -384,11 +389,11 @@ import Testing
 
     /// A node that serves requests of a raw peer.
     private struct Server {
-        let node = Node.patient(.server)
+        let node = Node.withoutTimeouts(.server)
         let peer: RawPeer
         let requests = EventQueue<AstraNet.Stream>()
         let listener: Listener
-        let friend = Node.patient(.client)
+        let goodPeer = Node.withoutTimeouts(.client)
         private let echo: Listener
 
         init() async throws {
@@ -402,7 +407,7 @@ import Testing
             peer = try await RawPeer.connect(to: address)
             #expect(await peer.handshake(RawPeer.ourHandshake) == node.id)
             _ = await peer.opsUntilPong()
-            try await friend.join(address)
+            try await goodPeer.join(address)
         }
 
         func request(from port: UInt32 = 5, sources: UInt16 = 2, window: UInt32 = 100) async throws -> AstraNet.Stream {
@@ -417,17 +422,17 @@ import Testing
         }
 
         func end() async throws {
-            try await friend.expectEcho("echo", count: 100_000)
+            try await goodPeer.expectEcho("echo", count: 100_000)
             #expect(node.linkCount == 2)
             try await node.expectNothingLeft()
             await peer.close()
             echo.close()
-            await friend.shutdown()
+            await goodPeer.shutdown()
             await node.shutdown()
         }
     }
 
-    @Test func `a source is what the request granted`() async throws {
+    @Test func `a server keeps to the granted nonce, number and window`() async throws {
         let server = try await Server()
         let request = try await server.request(sources: 3, window: 7)
         #expect(request.pushWindow == 7)
@@ -451,7 +456,7 @@ import Testing
         try await server.end()
     }
 
-    @Test func `a second SYN, and one that nothing waits for, change nothing`() async throws {
+    @Test func `a repeated SYN and a SYN for an unknown stream change nothing`() async throws {
         let server = try await Server()
         let request = try await server.request(sources: 1)
         let (one, _) = (try request.pushed(), request.pushSource())
@@ -459,7 +464,7 @@ import Testing
         for _ in 0..<3 { server.peer.send(server.op(.syn, for: one)) }
         server.peer.send(server.peer.op(.syn, to: Address(server.node.id, 77_777), from: 5))
         _ = await server.peer.opsUntilPong()
-        // It was taken once.
+        // One acceptance allows one more source.
         #expect(request.pushAll().count == 1)
         one.close()
         request.close()
@@ -467,7 +472,7 @@ import Testing
         server.peer.send(server.op(.fin2, for: request))
         await server.peer.close()
         #expect(server.requests.waiting.isEmpty)
-        await server.friend.shutdown()
+        await server.goodPeer.shutdown()
         await server.node.shutdown()
     }
 
@@ -484,14 +489,14 @@ import Testing
             let payload: [UInt8] = command == .windowSize ? [0, 1, 0, 0] : command == .rewind ? [0, 0, 0, 50] : [1]
             server.peer.send(server.op(command, for: source, payload))
         }
-        // Bytes leave behind the PONG.
+        // DATA may leave after the first PONG, so ask twice.
         let answers = await server.peer.opsUntilPong() + server.peer.opsUntilPong()
         let sent = answers.filter { $0.command == .data }.reduce(0) { $0 + $1.payload.count }
-        // What is given back of the window may be sent again.
+        // Returned credit may be used again.
         #expect(sent == (commands == [.rewind] ? 50 : 0))
         #expect(source.isOffered)
         guard case .noRoom = request.pushSource() else {
-            Issue.record("it was accepted")
+            Issue.record("the source counts as accepted")
             return
         }
         source.abort("enough")
@@ -502,7 +507,7 @@ import Testing
     }
 
     @Test(arguments: [[Command.err], [.fin1, .fin2], [.forceClosed]])
-    func `a client can give up each source`(commands: [Command]) async throws {
+    func `a client can decline a source with ERR, FIN1 and FIN2, or FORCE_CLOSED`(commands: [Command]) async throws {
         let server = try await Server()
         let request = try await server.request(sources: 1)
         for kind in 0..<3 {
@@ -518,7 +523,7 @@ import Testing
         try await server.end()
     }
 
-    @Test func `credit that was never sent fails the source alone`() async throws {
+    @Test func `credit for bytes that were not sent fails only that source`() async throws {
         let server = try await Server()
         let request = try await server.request()
         let (broken, whole) = (try request.pushed(), try request.pushed())
@@ -534,7 +539,7 @@ import Testing
         try await server.end()
     }
 
-    @Test func `nothing is left of a client that takes nothing once its link is gone`() async throws {
+    @Test func `the sources of a client that accepts none end with its link`() async throws {
         let server = try await Server()
         var sources: [AstraNet.Stream] = []
         for port in UInt32(5)..<25 {
@@ -551,15 +556,15 @@ import Testing
             #expect(!source.isOffered)
         }
         try await server.node.expectNothingLeft()
-        await server.friend.shutdown()
+        await server.goodPeer.shutdown()
         await server.node.shutdown()
     }
 
     // MARK: - A forged client behind a router
 
-    /// A node with a link to a raw router, through which clients come whose addresses nobody has checked.
+    /// A server with a link to a raw router, which forwards dials with forged source hosts.
     private func routed() async throws -> (Node, RawPeer, EventQueue<AstraNet.Stream>, Address) {
-        let node = Node.patient(.server)
+        let node = Node.withoutTimeouts(.server)
         let requests = EventQueue<AstraNet.Stream>()
         let listener = try node.bind("push") { stream in
             requests.append(stream)
@@ -571,13 +576,13 @@ import Testing
         return (node, router, requests, listener.address)
     }
 
-    @Test func `a server pushes only to clients that know the cookie of their host`() async throws {
+    @Test func `a server pushes only to clients that return the cookie of their host`() async throws {
         let (node, router, requests, address) = try await routed()
         let push = DialBlock.Push(nonce: 1, maximumSources: 2, window: 100)
         let other = node.core.cookies.make(for: .random())
         for forge in [nil, UInt64(0), UInt64.max, other] {
             let client = Address(.random(), 7)
-            // Not knowing the cookie, it is told it at its address.
+            // The dial has no cookie: the server sends one to the claimed host.
             router.send(WireOp(.dial, to: address, from: client, payload: DialBlock(push: push).bytes))
             let syn = try #require(await router.first(.syn))
             let cookie = try #require(syn.block?.cookie)
@@ -586,14 +591,14 @@ import Testing
             router.send(WireOp(.ack, to: address, from: client, payload: payload))
             let request = try #require(await requests.next())
             guard case .notGranted = request.pushSource() else {
-                Issue.record("it pushes to \(String(describing: forge))")
+                Issue.record("the server pushes to a client with the cookie \(String(describing: forge))")
                 return
             }
             #expect(request.pushWindow == nil)
             request.close()
             router.send([WireOp(.fin1, to: address, from: client), WireOp(.fin2, to: address, from: client)])
         }
-        // The right one.
+        // The right cookie.
         let client = Address(.random(), 7)
         router.send(WireOp(.dial, to: address, from: client, payload: DialBlock(push: push).bytes))
         let block = try #require(await router.first(.syn)).block
@@ -608,7 +613,7 @@ import Testing
         await node.shutdown()
     }
 
-    @Test func `a dial with a forged cookie is refused, and its bytes reach nobody`() async throws {
+    @Test func `a dial with a forged cookie is refused, and its bytes are dropped`() async throws {
         let (node, router, requests, address) = try await routed()
         let push = DialBlock.Push(nonce: 1, maximumSources: 2, window: 100)
         let other = node.core.cookies.make(for: .random())
@@ -628,7 +633,7 @@ import Testing
         await node.shutdown()
     }
 
-    @Test func `a client that no block came from is told no cookie and gets no ERR`() async throws {
+    @Test func `a client that sends no dial block gets no cookie and no ERR`() async throws {
         let (node, router, requests, address) = try await routed()
         let client = Address(.random(), 7)
         router.send(WireOp(.dial, to: address, from: client))
@@ -638,7 +643,7 @@ import Testing
         router.send(WireOp(.ack, to: address, from: client, payload: DialBlock(cookie: 1).bytes))
         let request = try #require(await requests.next())
         guard case .notGranted = request.pushSource() else {
-            Issue.record("it pushes")
+            Issue.record("the server pushes")
             return
         }
         request.close()

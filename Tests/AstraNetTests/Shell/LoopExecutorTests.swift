@@ -20,12 +20,13 @@ import Testing
         MultiThreadedEventLoopGroup.currentEventLoop.map { ObjectIdentifier($0) }
     }
 
-    @Test func aTaskGoesOnAtTheEventLoopThatResumesIt() async throws {
+    @Test func `a task continues on the event loop that resumes it`() async throws {
         try await withExecutor(2) { executor, loops in
             for loop in loops {
                 let place = await Task(executorPreference: executor) {
                     await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
-                        // By way of home, where the task is until it has suspended: one that is resumed before stays there.
+                        // Through the home loop, which is busy until the task has suspended. A task that is resumed
+                        // before it suspends stays on the home loop.
                         loops[0].execute { loop.execute { continuation.resume() } }
                     }
                     return Self.current
@@ -35,7 +36,7 @@ import Testing
         }
     }
 
-    @Test func aTaskThatIsResumedElsewhereGoesOnAtHome() async throws {
+    @Test func `a task that is resumed on another thread continues on the home loop`() async throws {
         try await withExecutor(2) { executor, loops in
             let others = MultiThreadedEventLoopGroup(numberOfThreads: 1)
             let place = await Task(executorPreference: executor) {
@@ -49,19 +50,19 @@ import Testing
         }
     }
 
-    @Test func tasksThatGoOnAndOnLeaveTheEventLoopItsTurns() async throws {
+    @Test func `a task that never stops yielding does not block the event loop`() async throws {
         try await withExecutor(1) { executor, loops in
             let isDone = NIOLockedValueBox(false)
             let busy = Task(executorPreference: executor) {
                 while !isDone.withLockedValue({ $0 }) { await Task.yield() }
             }
-            // Would never come, were the event loop theirs alone.
+            // This would never run if the task kept the event loop busy.
             try await loops[0].submit { isDone.withLockedValue { $0 = true } }.get()
             await busy.value
         }
     }
 
-    @Test func manyTasksFromManyThreadsAllEnd() async throws {
+    @Test func `many tasks from many threads all end`() async throws {
         try await withExecutor(2) { executor, _ in
             let sum = await withTaskGroup(of: Int.self) { group in
                 for number in 0..<2_000 {
@@ -78,7 +79,7 @@ import Testing
         }
     }
 
-    @Test func aRunInBetweenTakesWhatWaitsAndTheTurnThatWasAskedForFindsNothing() async throws {
+    @Test func `an explicit run takes the queued tasks, and the scheduled turn finds none`() async throws {
         try await withExecutor(1) { executor, loops in
             let queue = try #require(executor.queue(of: loops[0]))
             let order = NIOLockedValueBox<[Int]>([])
@@ -92,7 +93,7 @@ import Testing
             }.get()
             for task in tasks { await task.value }
             #expect(order.withLockedValue { $0 } == [0, 1, 2, 99])
-            // The next one is not forgotten.
+            // A later task still runs.
             await Task(executorPreference: executor) { order.withLockedValue { $0.append(4) } }.value
             #expect(order.withLockedValue { $0.last } == 4)
         }

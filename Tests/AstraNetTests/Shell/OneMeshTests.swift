@@ -3,19 +3,20 @@ import Testing
 
 @testable import AstraNet
 
-/// Hosts of both kinds on one mesh, around a router of either kind: all reach all, and who dies takes nobody along.
+/// Hosts of this library and Go-like hosts on one mesh with a router of either kind. All reach all, and the loss of one
+/// affects no others.
 @Suite(.serialized, .timeLimit(.minutes(5))) struct OneMeshTests {
     private static let body = (0..<100_000).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) }
 
     @Test(arguments: OneMesh.RouterKind.allCases)
-    func everyClientReachesEveryServiceThroughTheRouterAndDirectly(kind: OneMesh.RouterKind) async throws {
+    func `every client reaches every service through the router and directly`(kind: OneMesh.RouterKind) async throws {
         let mesh = try await OneMesh(kind)
         for name in mesh.names {
             for client in [mesh.direct, mesh.routed] {
                 #expect(try await client.post(name, Self.body) == name)
-                let stream = try await client.dial("echo-\(name)", deadline: .soon)
-                let way = try #require(stream.link.peer?.host)
-                #expect((way == stream.remoteAddress.host) == (client === mesh.direct))
+                let stream = try await client.dial("echo-\(name)", deadline: .testDeadline)
+                let peer = try #require(stream.link.peer?.host)
+                #expect((peer == stream.remoteAddress.host) == (client === mesh.direct))
                 try await stream.expectEcho(count: 200_000)
                 stream.close()
             }
@@ -30,7 +31,7 @@ import Testing
 
     enum Member: String, CaseIterable { case goServer, ourServer, router, client }
 
-    /// A stream of one of our clients, on which bytes have gone back and forth.
+    /// An open stream of a client of this library that has carried bytes in both directions.
     private struct Running {
         var server: String
         var isRouted: Bool
@@ -38,13 +39,13 @@ import Testing
     }
 
     @Test(arguments: OneMesh.RouterKind.allCases, Member.allCases)
-    func whoDiesTakesAlongTheStreamsThroughItAndNoOthers(kind: OneMesh.RouterKind, victim: Member) async throws {
+    func `a lost host ends exactly the streams that use it`(kind: OneMesh.RouterKind, victim: Member) async throws {
         let mesh = try await OneMesh(kind)
         var running: [Running] = []
         var goStreams: [(server: String, stream: GoLikeStream)] = []
         for name in mesh.names {
             for client in [mesh.direct, mesh.routed] {
-                let stream = try await client.dial("echo-\(name)", deadline: .soon)
+                let stream = try await client.dial("echo-\(name)", deadline: .testDeadline)
                 try await stream.expectEcho(count: 1_000)
                 running.append(Running(server: name, isRouted: client === mesh.routed, stream: stream))
             }
@@ -71,7 +72,7 @@ import Testing
 
         for running in running {
             if isLost(running.server, running.isRouted) {
-                // Whoever shut its own node down is told so.
+                // After the shutdown of the local node the code is `closed`.
                 let code: AstraNetError.Code = victim == .client ? .closed : .linkLost
                 #expect(await running.stream.failure()?.code == code, "\(running)")
             } else {
@@ -86,7 +87,7 @@ import Testing
             }
         }
 
-        // New requests find who is left at once, also where two offered the name.
+        // New requests reach a remaining host at once, even if a lost host offered the same name.
         var clients: [Node] = []
         if victim != .client { clients.append(mesh.direct) }
         if victim != .router { clients.append(mesh.routed) }

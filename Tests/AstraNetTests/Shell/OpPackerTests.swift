@@ -7,7 +7,7 @@ import Testing
     private static let header = OpHeader(
         .data, to: Address(HostID(rawValue: 1), 2), from: Address(HostID(rawValue: 3), 4))
 
-    /// The buffers of a packer for `write`, and what it counted.
+    /// The buffers of a packer after `write`, and its byte count.
     private func packed(_ write: (inout OpPacker) -> Void) -> (buffers: [ByteBuffer], written: Int) {
         var packer = OpPacker(allocator: ByteBufferAllocator())
         write(&packer)
@@ -15,13 +15,13 @@ import Testing
         return (packer.takeBuffers(), written)
     }
 
-    @Test func nothingIsEmittedForNothing() {
+    @Test func `an empty payload makes no buffer`() {
         let (buffers, written) = packed { $0.write(ByteBuffer()) }
         #expect(buffers == [])
         #expect(written == 0)
     }
 
-    @Test func smallOpsLeaveSideBySide() {
+    @Test func `small ops share one buffer`() {
         let (buffers, written) = packed {
             $0.write(Self.header)
             $0.write(Self.header, number: 7)
@@ -33,7 +33,7 @@ import Testing
     }
 
     @Test(arguments: [0, 1, 8_191, 8_192, 8_193, 65_536])
-    func whateverTheSizeTheBytesAreTheSameAndInOrder(size: Int) throws {
+    func `the bytes are unchanged and in order for every payload size`(size: Int) throws {
         let payload = ByteBuffer(repeating: 9, count: size)
         let (buffers, written) = packed {
             $0.write(Self.header, number: 1)
@@ -54,7 +54,7 @@ import Testing
         #expect(all.readableBytes == 0)
     }
 
-    @Test func aLargePayloadIsNotCopied() {
+    @Test func `a large payload is not copied`() {
         let payload = ByteBuffer(repeating: 9, count: 65_536)
         let (buffers, _) = packed { $0.write(Self.header, payload: payload) }
         #expect(buffers.count == 2)
@@ -65,7 +65,7 @@ import Testing
     }
 
     @Test(arguments: [1, 8_192, 8_193])
-    func `ops that begin a round leave ahead of others, and an empty buffer stays in their place`(size: Int) {
+    func `the ops at the beginning of a round leave first, and their buffer is emptied`(size: Int) {
         let (buffers, written) = packed {
             var first = ByteBuffer(repeating: 5, count: size)
             $0.begin(with: &first)
@@ -79,7 +79,7 @@ import Testing
     }
 
     @Test(arguments: [false, true])
-    func `a buffer that is used again does not change what was written with it`(isHeld: Bool) throws {
+    func `reusing a buffer does not change bytes that are still in use`(isHeld: Bool) throws {
         var packer = OpPacker(allocator: ByteBufferAllocator())
         packer.write(Self.header, number: 1)
         var buffers = packer.takeBuffers()
@@ -93,7 +93,7 @@ import Testing
 }
 
 extension ByteBuffer {
-    /// The op that makes up the whole buffer.
+    /// The op in the buffer; `nil` if there are other bytes too.
     fileprivate func only() throws -> Op? {
         var bytes = self
         let op = try bytes.readOp()

@@ -3,11 +3,12 @@ import Testing
 
 @testable import AstraNet
 
-/// A node that goes takes nothing back of what it has said.
+/// A shutdown loses no bytes that the node has sent.
 @Suite(.timeLimit(.minutes(2))) struct OrderlyCloseTests {
-    /// The system throws away what is under way over a connection that is closed with bytes nobody has read.
-    @Test func aPeerThatStillTalksReadsAllThatEndedBeforeTheNodeWent() async throws {
-        let node = Node.patient()
+    /// If a connection is closed while received bytes are unread, the operating system discards the bytes in flight. So
+    /// the node must read on while it closes.
+    @Test func `a peer that keeps sending still receives all streams that ended before the shutdown`() async throws {
+        let node = Node.withoutTimeouts()
         let target = try node.bind("target")
         let streams = 60
         let size = 60_000
@@ -17,16 +18,16 @@ import Testing
             peer.send([peer.op(.dial, to: target.address, from: port), peer.op(.ack, to: target.address, from: port)])
         }
         for _ in 0..<streams {
-            let stream = try await target.nextStream(deadline: .soon)
-            try await stream.send(ByteBuffer(repeating: 7, count: size), deadline: .soon)
+            let stream = try await target.nextStream(deadline: .testDeadline)
+            try await stream.send(ByteBuffer(repeating: 7, count: size), deadline: .testDeadline)
             stream.close()
         }
-        // Withdrawals of what was never offered, which nobody answers.
-        let chatter = [UInt8](
+        // Withdrawals of a name that was never offered: the node does not answer them.
+        let withdrawals = [UInt8](
             (0..<100).flatMap { _ in
                 WireOp(.noService, to: .otherEnd, from: Address(peer.host, 9), text: "nothing").encoded
             })
-        let talking = Task { while !Task.isCancelled, await peer.sendAll(chatter) {} }
+        let sending = Task { while !Task.isCancelled, await peer.sendAll(withdrawals) {} }
         let ending = Task { await node.shutdown(grace: .seconds(60)) }
         try await peer.readSlowly()
         var bytes = 0
@@ -37,14 +38,14 @@ import Testing
         }
         #expect(bytes == streams * size)
         #expect(ends == streams)
-        talking.cancel()
-        await talking.value
+        sending.cancel()
+        await sending.value
         await ending.value
     }
 
-    /// One that never closes its side holds a node up for its grace and no longer.
-    @Test func aPeerThatDoesNotCloseIsWaitedForAsLongAsTheGrace() async throws {
-        let node = Node.patient()
+    /// A peer that never closes its side delays a shutdown by the grace period and no longer.
+    @Test func `a shutdown waits at most the grace period for a peer that does not close`() async throws {
+        let node = Node.withoutTimeouts()
         let peer = try await RawPeer.connect(to: try await node.listening(), reads: false)
         try await peer.channel.setOption(.allowRemoteHalfClosure, value: true).get()
         peer.sendHandshake()
@@ -54,14 +55,14 @@ import Testing
         await peer.close()
     }
 
-    /// Its error has the code that the owner gets after a close of its own, which says nothing of the peer.
-    @Test func `a stream over a link that this node closes is gone for its owner`() async throws {
-        let node = Node.patient()
+    /// The error code alone does not show this: it is the same as after a close by the owner.
+    @Test func `the peer of a stream is gone after the local node closes the link`() async throws {
+        let node = Node.withoutTimeouts()
         let target = try node.bind("target")
         let peer = try await RawPeer.connect(to: try await node.listening())
         peer.sendHandshake()
         peer.send([peer.op(.dial, to: target.address, from: 1), peer.op(.ack, to: target.address, from: 1)])
-        let stream = try await target.nextStream(deadline: .soon)
+        let stream = try await target.nextStream(deadline: .testDeadline)
         #expect(!stream.isPeerGone)
         await node.shutdown(grace: .zero)
         #expect(stream.isPeerGone)

@@ -3,7 +3,7 @@ import Testing
 
 @testable import AstraNet
 
-/// How written buffers wait in a stream until they leave.
+/// Packing of written buffers in the outbox of a stream.
 @Suite struct OutboxPackingTests {
     private static let packingLimit = 4_096
 
@@ -19,7 +19,7 @@ import Testing
         #expect(outbox.count == 1 && outbox.first == ByteBuffer(string: "onetwo"))
     }
 
-    @Test func `a few bytes in a large buffer do not pin it, and others are packed behind them`() throws {
+    @Test func `a few bytes in a large buffer are copied, so the large buffer is released`() throws {
         var large = ByteBufferAllocator().buffer(capacity: 1 << 20)
         large.writeString("x")
         let storage = try Self.storage(queueing: large, large, large)
@@ -28,7 +28,7 @@ import Testing
         #expect((outbox.first?.storageCapacity ?? .max) <= 4 * Self.packingLimit)
     }
 
-    @Test func `nothing is packed behind the rest of a large buffer, which would copy all of it`() throws {
+    @Test func `nothing is appended to a partly sent large buffer, which would copy it`() throws {
         var storage = try Self.storage(queueing: ByteBuffer(repeating: 7, count: 1 << 20))
         storage.active?.state.outbox.changeFirst { $0.moveReaderIndex(to: (1 << 20) - 8) }
         try storage.enqueue(ByteBuffer(string: "next"), packingLimit: Self.packingLimit).get()

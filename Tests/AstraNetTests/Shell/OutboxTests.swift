@@ -6,7 +6,7 @@ import Testing
 @Suite struct OutboxTests {
     private static let op = OpHeader(.syn, to: Address(HostID(rawValue: 1), 2), from: Address(HostID(rawValue: 3), 4))
 
-    /// Takes what is there, and compares the bytes of its control ops and whether the timer must be started.
+    /// Takes the outbound ops. Checks the size of the control ops and whether the timer must be started.
     private func expectTaken(_ bytes: Int, mustWatch: Bool = false, from outbox: inout Outbox) {
         var taken = Outbox.Outbound()
         let watches = outbox.take(into: &taken, releasesHeld: true, isJoined: false)
@@ -17,7 +17,7 @@ import Testing
         #expect(value == isExpected)
     }
 
-    @Test func `an op that may wait starts the timer at once while the event loop is not told`() {
+    @Test func `a deferrable op starts the timer at once if the event loop is not notified`() {
         var outbox = Outbox()
         outbox.outbound.control.writeOp(Self.op)
         expect(outbox.mustWatch())
@@ -27,7 +27,7 @@ import Testing
         expectTaken(OpHeader.size, from: &outbox)
     }
 
-    @Test func `an op that is put in during a read starts the timer only if it stays behind`() {
+    @Test func `a deferrable op that is added during a read starts the timer only if the read does not send it`() {
         var outbox = Outbox()
         outbox.holdUntilReadEnds()
         outbox.outbound.control.writeOp(Self.op)
@@ -45,7 +45,7 @@ import Testing
         expectTaken(0, from: &outbox)
     }
 
-    @Test func `an announcement that may wait starts no timer`() {
+    @Test func `a deferrable announcement starts no timer`() {
         var outbox = Outbox()
         outbox.holdUntilReadEnds()
         outbox.announce(.service, "name", at: Address(HostID(rawValue: 3), 4), to: .peer)

@@ -5,13 +5,13 @@ import Testing
 
 @testable import AstraNet
 
-/// Sources that a server pushes, between two nodes with a link (docs/protocol.md §6).
+/// Pushed sources between two nodes with a direct link (docs/protocol.md §6).
 @Suite(.timeLimit(.minutes(5))) struct PushedSourceTests {
     // MARK: - A request
 
-    @Test func `a small answer is there when the dial returns`() async throws {
-        let server = Node.patient(.server)
-        let client = Node.patient(.client)
+    @Test func `a small answer is available when the dial returns`() async throws {
+        let server = Node.withoutTimeouts(.server)
+        let client = Node.withoutTimeouts(.client)
         let answering = ChangeHandler { request in
             guard case .bytes(let body) = request.takeReceived(), case .opened(let source) = request.pushSource() else {
                 return
@@ -31,12 +31,12 @@ import Testing
         try await client.join(try await server.listening())
         for _ in 0..<20 {
             let request = DialRequest(first: ByteBuffer(string: "body"), maximumPushedSources: 4)
-            let master = try await client.dial("push", request, deadline: .soon)
-            // Nothing of this suspends.
+            let master = try await client.dial("push", request, deadline: .testDeadline)
+            // None of these calls suspends.
             guard case .pushed(let source) = master.takeStreamNews(), case .bytes(let bytes) = source.takeReceived(),
                 case .finished = source.takeReceived(), case .finished = master.takeStreamNews()
             else {
-                Issue.record("something had not come yet")
+                Issue.record("a part of the answer has not arrived")
                 break
             }
             #expect(String(buffer: bytes) == "body")
@@ -49,7 +49,7 @@ import Testing
         await server.shutdown()
     }
 
-    @Test func `sources come in the order in which they were pushed, ahead of the end of the request`() async throws {
+    @Test func `sources arrive in the order in which they were pushed, before the end of the request`() async throws {
         let pair = try await PushPair()
         let (client, server) = try await pair.request(3)
         let next = NIOLockedValueBox(0)
@@ -71,7 +71,7 @@ import Testing
         server.setDelegate(pushing)
         server.callDelegateSoon()
         var received: [String] = []
-        while case .pushed(let source) = try await client.nextStreamNews(deadline: .soon) {
+        while case .pushed(let source) = try await client.nextStreamNews(deadline: .testDeadline) {
             received.append(try await source.readText())
         }
         #expect(received == (0..<50).map { "\($0)" })
@@ -92,7 +92,8 @@ import Testing
                 }
                 do {
                     if count == 1 {
-                        // The flush that called takes the request as one with something to send, and calls again.
+                        // Marks the request as having bytes to send, so that the flush that called the delegate takes
+                        // it, and asks for another call.
                         if request.withStorage({ $0.markDirty() }) { request.link.markDirty(request) }
                         request.callDelegateSoon()
                     } else if count == 2 {
@@ -115,8 +116,8 @@ import Testing
         let (client, server) = try await pair.request()
         try server.send(now: ByteBuffer(string: "a name"))
         server.close()
-        guard case .bytes(let bytes) = try await client.nextStreamNews(deadline: .soon) else {
-            Issue.record("no bytes came")
+        guard case .bytes(let bytes) = try await client.nextStreamNews(deadline: .testDeadline) else {
+            Issue.record("no bytes arrived")
             return
         }
         #expect(String(buffer: bytes) == "a name")
@@ -125,7 +126,7 @@ import Testing
         try await pair.end()
     }
 
-    @Test func `the request's body arrives, and the server can push while it does`() async throws {
+    @Test func `the server can push sources while the body of the request arrives`() async throws {
         let pair = try await PushPair()
         let (client, server) = try await pair.request(body: "body")
         try server.pushWhole("early")
@@ -145,7 +146,7 @@ import Testing
         var request = DialRequest(maximumPushedSources: 2)
         request.context = DialBlock(meta: "m", bucket: "b", traceParent: "t")
         request.deadline = .now + .seconds(60)
-        let dialled = try await pair.client.dial("push", request, deadline: .soon)
+        let dialled = try await pair.client.dial("push", request, deadline: .testDeadline)
         let served = try #require(await pair.requests.next())
         let block = try #require(served.takeDial()?.block)
         #expect(block.meta == "m" && block.bucket == "b" && block.traceParent == "t")
@@ -153,12 +154,12 @@ import Testing
         #expect(left > 0 && left <= 60_000)
         #expect(block.push?.maximumSources == 2 && block.push?.window == 16_384)
         #expect(served.pushWindow == 16_384)
-        #expect(served.takeDial()?.block == nil, "it is taken once")
+        #expect(served.takeDial()?.block == nil, "the dial block can be taken once")
         dialled.close()
         served.close()
-        // One whose time is over already says so.
+        // A deadline in the past is sent as 0 ms.
         request.deadline = .now - .seconds(1)
-        let late = try await pair.client.dial("push", request, deadline: .soon)
+        let late = try await pair.client.dial("push", request, deadline: .testDeadline)
         let lateServed = try #require(await pair.requests.next())
         #expect(lateServed.takeDial()?.block.deadlineMilliseconds == 0)
         late.close()
@@ -170,7 +171,7 @@ import Testing
         let pair = try await PushPair()
         var request = DialRequest()
         request.context = DialBlock(meta: "m")
-        let dialled = try await pair.client.dial("push", request, deadline: .soon)
+        let dialled = try await pair.client.dial("push", request, deadline: .testDeadline)
         #expect(dialled.takeDial()?.block == nil)
         #expect(dialled.withStorage { $0.active == nil })
         let served = try #require(await pair.requests.next())
@@ -183,14 +184,14 @@ import Testing
     @Test func `a block that is too large fails the dial`() async throws {
         let pair = try await PushPair()
         try await eventually { pair.client.services.count == 1 }
-        // Version and the header of the tag; behind it what grant, cookie and deadline may need.
+        // Maximum text without the version and the header of the tag. Grant, cookie and deadline need 35 bytes more.
         let room = DialBlock.maximumSize - 4
         for (size, fits) in [(room - 35, true), (room - 34, false), (room, false), (70_000, false)] {
-            var request = DialRequest(deadline: .soon, maximumPushedSources: 2)
+            var request = DialRequest(deadline: .testDeadline, maximumPushedSources: 2)
             request.context = DialBlock(meta: String(repeating: "m", count: size))
             do {
                 guard let stream = try pair.client.dialNow("push", request, delegate: nil) else {
-                    Issue.record("nobody offers it")
+                    Issue.record("the service is not offered")
                     break
                 }
                 #expect(fits, "\(size) bytes")
@@ -206,7 +207,7 @@ import Testing
         var plain = DialRequest()
         plain.context = DialBlock(meta: String(repeating: "m", count: room + 1))
         let error = await #expect(throws: AstraNetError.self) {
-            try await pair.client.dial("push", plain, deadline: .soon)
+            try await pair.client.dial("push", plain, deadline: .testDeadline)
         }
         #expect(error?.code == .limitReached)
         try await pair.end()
@@ -214,7 +215,7 @@ import Testing
 
     // MARK: - Limits
 
-    @Test func `a server pauses at the granted number of sources and goes on when one is taken`() async throws {
+    @Test func `a server pauses at the granted number of sources and continues when one is accepted`() async throws {
         let pair = try await PushPair()
         let (client, server) = try await pair.request(2)
         let recorder = ChangeRecorder()
@@ -222,7 +223,7 @@ import Testing
         for text in ["one", "two"] { try server.pushWhole(text) }
         for _ in 0..<3 {
             guard case .noRoom = server.pushSource() else {
-                Issue.record("more than two sources")
+                Issue.record("the server pushed more than two sources")
                 break
             }
         }
@@ -238,14 +239,14 @@ import Testing
         try await pair.end()
     }
 
-    @Test func `a source sends the granted window before it is taken, and the rest afterwards`() async throws {
+    @Test func `a source sends the granted window before its acceptance, and the rest afterwards`() async throws {
         let pair = try await PushPair()
         let (client, server) = try await pair.request()
         let source = try server.pushed()
         let sent = ByteBuffer(bytes: (0..<200_000).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) })
         try source.send(now: sent)
         source.close()
-        // What comes behind it has come.
+        // Waits until everything within the grant has arrived.
         try server.pushWhole("behind")
         try await eventually { source.inFlight == 16_384 }
         let held = pair.client.links[0].buffered
@@ -271,7 +272,7 @@ import Testing
         for count in [1, 65_536, 500_000] {
             try other.send(now: ByteBuffer(repeating: 1, count: count))
             var received = ByteBuffer()
-            #expect(try await read.receive(count, into: &received, deadline: .soon) == count)
+            #expect(try await read.receive(count, into: &received, deadline: .testDeadline) == count)
         }
         #expect(large.inFlight == 65_536)
         other.close()
@@ -282,7 +283,7 @@ import Testing
         try await pair.end()
     }
 
-    @Test func `a source that failed counts until it is taken`() async throws {
+    @Test func `a failed source counts against the grant until it is accepted`() async throws {
         let pair = try await PushPair()
         let (client, server) = try await pair.request(2)
         let recorder = ChangeRecorder()
@@ -290,11 +291,11 @@ import Testing
         for index in 0..<20 {
             if index >= 2 {
                 guard case .noRoom = server.pushSource() else {
-                    Issue.record("a source that failed does not count")
+                    Issue.record("a failed source does not count against the grant")
                     break
                 }
                 let source = try await client.nextPushed()
-                #expect(try await source.receive(deadline: .soon) == ByteBuffer(string: "\(index - 2)"))
+                #expect(try await source.receive(deadline: .testDeadline) == ByteBuffer(string: "\(index - 2)"))
                 #expect(await source.failure()?.message == "broken \(index - 2)")
             }
             let source = try await server.pushed(waitingFor: recorder)
@@ -302,14 +303,14 @@ import Testing
             source.fail("broken \(index)")
         }
         server.close()
-        // The last two are still there.
+        // The last two are still available.
         for _ in 0..<2 { #expect(try await client.nextPushed().failure()?.code == .failedByPeer) }
         try await client.expectFinished()
         client.close()
         try await pair.end()
     }
 
-    @Test func `a source that is aborted counts until it is taken`() async throws {
+    @Test func `an aborted source counts against the grant until it is accepted`() async throws {
         let pair = try await PushPair()
         let (client, server) = try await pair.request(1)
         let recorder = ChangeRecorder()
@@ -336,7 +337,7 @@ import Testing
         try await pair.end()
     }
 
-    @Test func `a request whose sources were all given up before the client took one has ended`() async throws {
+    @Test func `a request ends when the server aborts all sources before the client accepts one`() async throws {
         let pair = try await PushPair()
         let (client, server) = try await pair.request(2)
         let recorder = ChangeRecorder()
@@ -353,7 +354,7 @@ import Testing
             try await eventually { source.phase == .ended }
             #expect(!source.isOffered)
         }
-        // The delegate is called for what it waits for in vain.
+        // The delegate is called although the grant never gets a free place.
         var result = server.pushSource()
         while case .noRoom = result {
             _ = await recorder.changes.next()
@@ -364,30 +365,30 @@ import Testing
             return
         }
         server.fail("not taken in time")
-        // What the client has is as it was.
+        // The sources at the client are not affected.
         for _ in 0..<2 { #expect(try await client.nextPushed().readText() == "") }
         #expect(try await client.newsFailure()?.message == "not taken in time")
         client.close()
         try await pair.end()
     }
 
-    @Test func `a source that failed is kept at the latest for as long as closed streams are`() async throws {
+    @Test func `a failed source is kept for at most the linger timeout`() async throws {
         let pair = try await PushPair(server: { $0.lingerTimeout = .milliseconds(1) })
         let (client, server) = try await pair.request(2)
         let failed = try server.pushed()
         try failed.send(now: ByteBuffer(string: "some"))
         failed.fail("broken")
         try await eventually { failed.phase == .ended }
-        // What came before is as it was.
+        // The bytes before the failure are not affected.
         let source = try await client.nextPushed()
-        #expect(try await source.receive(deadline: .soon) == ByteBuffer(string: "some"))
+        #expect(try await source.receive(deadline: .testDeadline) == ByteBuffer(string: "some"))
         #expect(await source.failure()?.message == "broken")
         client.close()
         server.close()
         try await pair.end()
     }
 
-    @Test func `a shutdown does not wait for sources that are kept`() async throws {
+    @Test func `a shutdown does not wait for kept sources`() async throws {
         let pair = try await PushPair()
         let (client, server) = try await pair.request(2)
         try server.pushWhole("whole")
@@ -418,9 +419,9 @@ import Testing
         try await pair.end()
     }
 
-    @Test func `nothing is granted once the link's quarter is used up, and less before`() async throws {
+    @Test func `a grant shrinks as the budget of the link fills, and ends when it is used up`() async throws {
         let pair = try await PushPair(client: { $0.maximumBufferedPerLink = 1 << 20 })
-        // A quarter of it, but for the eighth that is kept: 14 sources of 16 KiB, one for each request.
+        // A quarter of the budget without its reserved eighth: 14 sources of 16 KiB, one for each request.
         let grants = pair.client.links[0].pushGrants
         var masters: [AstraNet.Stream] = []
         for index in 0..<16 {
@@ -439,7 +440,7 @@ import Testing
         try await pair.end()
     }
 
-    @Test func `a grant is given back once its server has ended the request and its sources are taken`() async throws {
+    @Test func `a grant is released when the server has ended the request and its sources are accepted`() async throws {
         let pair = try await PushPair()
         let (client, server) = try await pair.request(2)
         let grants = pair.client.links[0].pushGrants
@@ -448,7 +449,7 @@ import Testing
         server.close()
         try await eventually { client.phase == .ended }
         client.releaseGrant()
-        #expect(grants.held == 2 * 16_384, "a source waits")
+        #expect(grants.held == 2 * 16_384, "a source is not accepted yet")
         let source = try await client.nextPushed()
         client.releaseGrant()
         client.releaseGrant()
@@ -459,7 +460,7 @@ import Testing
         try await pair.end()
     }
 
-    @Test func `a source waits for a place of the link and goes on when there is one`() async throws {
+    @Test func `a source waits for a place on the link and is pushed when there is one`() async throws {
         let pair = try await PushPair(server: { $0.maximumStreamsPerLink = 3 })
         let (client, server) = try await pair.request()
         let (otherClient, otherServer) = try await pair.request(0)
@@ -467,7 +468,7 @@ import Testing
         server.setDelegate(recorder)
         try server.pushWhole("one")
         guard case .noRoom = server.pushSource() else {
-            Issue.record("there was a place")
+            Issue.record("the link has a place for another stream")
             return
         }
         otherClient.close()
@@ -477,13 +478,13 @@ import Testing
         source.close()
         server.close()
         #expect(try await client.nextPushed().readText() == "one")
-        #expect(try await client.nextPushed().readText() == "two", "the order is as if nothing had waited")
+        #expect(try await client.nextPushed().readText() == "two", "waiting does not change the order")
         try await client.expectFinished()
         client.close()
         try await pair.end()
     }
 
-    @Test func `a client without a place refuses the source and nothing else`() async throws {
+    @Test func `a client without a place for a stream refuses the source and nothing else`() async throws {
         let pair = try await PushPair(client: { $0.maximumStreamsPerLink = 2 })
         let (client, server) = try await pair.request()
         let taken = try server.pushed()
@@ -503,7 +504,7 @@ import Testing
 
     // MARK: - Ends
 
-    @Test func `cancelling the request ends its offered sources at both ends, and those taken go on`() async throws {
+    @Test func `cancelling the request ends its offered sources, and accepted sources continue`() async throws {
         let pair = try await PushPair()
         let (client, server) = try await pair.request()
         let (taken, offered, whole) = (try server.pushed(), try server.pushed(), try server.pushed())
@@ -513,7 +514,7 @@ import Testing
         failed.fail("broken")
         try offered.send(now: ByteBuffer(repeating: 7, count: 100_000))
         let source = try await client.nextPushed()
-        // All of them have come.
+        // Waits until all sources have arrived.
         try await eventually { pair.client.links[0].takenStreamPlaces == 3 }
         client.close()
         for stream in [offered, whole, failed, server] {
@@ -522,7 +523,7 @@ import Testing
         }
         #expect(offered.isPeerGone)
         guard case .ended = server.pushSource() else {
-            Issue.record("the request goes on")
+            Issue.record("the request has not ended")
             return
         }
         try taken.send(now: ByteBuffer(repeating: 1, count: 300_000))
@@ -533,7 +534,7 @@ import Testing
         try await pair.end()
     }
 
-    @Test func `sources that are under way when the request is cancelled end, too`() async throws {
+    @Test func `sources that are in flight when the request is cancelled end too`() async throws {
         let pair = try await PushPair()
         for index in 0..<50 {
             let (client, server) = try await pair.request(8)
@@ -548,13 +549,13 @@ import Testing
         try await pair.end()
     }
 
-    @Test func `a source that comes while another thread ends its request is given up`() async throws {
+    @Test func `a source that arrives while another thread ends its request is declined`() async throws {
         let pair = try await PushPair()
         let (client, server) = try await pair.request()
         let source = try server.pushed()
         let offered = try await client.nextPushed()
         client.close()
-        // As the event loop does when it has found the request open just before.
+        // The event loop does this if it has seen the request open just before.
         let isOffered = client.withStorage { storage in storage.offer(offered) }
         #expect(isOffered == nil)
         offered.close()
@@ -570,12 +571,12 @@ import Testing
         try server.pushWhole("whole")
         try taken.send(now: ByteBuffer(string: "some"))
         let source = try await client.nextPushed()
-        #expect(try await source.receive(deadline: .soon) == ByteBuffer(string: "some"))
+        #expect(try await source.receive(deadline: .testDeadline) == ByteBuffer(string: "some"))
         try await eventually { pair.client.links[0].takenStreamPlaces == 3 }
         let link = pair.client.links[0]
         await pair.server.shutdown(grace: .zero)
         #expect(await source.failure()?.code == .linkLost)
-        // What had come can be taken all the same.
+        // Sources that have arrived can still be taken.
         #expect(try await client.nextPushed().failure()?.code == .linkLost)
         #expect(try await client.nextPushed().readText() == "whole")
         #expect(try await client.newsFailure()?.code == .linkLost)
@@ -588,7 +589,7 @@ import Testing
         await pair.client.shutdown()
     }
 
-    @Test func `a client that fails the request tells the server`() async throws {
+    @Test func `a failure of the request by the client reaches the server`() async throws {
         let pair = try await PushPair()
         let (client, server) = try await pair.request()
         let source = try server.pushed()
@@ -599,13 +600,13 @@ import Testing
         try await pair.end()
     }
 
-    @Test func `a taken source that its reader gives up ends at the server`() async throws {
+    @Test func `an accepted source that its reader closes ends at the server`() async throws {
         let pair = try await PushPair()
         let (client, server) = try await pair.request()
         let source = try server.pushed()
         try source.send(now: ByteBuffer(repeating: 7, count: 500_000))
         let taken = try await client.nextPushed()
-        #expect(try await taken.receive(deadline: .soon) != nil)
+        #expect(try await taken.receive(deadline: .testDeadline) != nil)
         taken.close()
         try await eventually { source.phase == .ended }
         #expect(throws: AstraNetError.self) { try source.send(now: ByteBuffer(string: "more")) }
@@ -617,12 +618,12 @@ import Testing
     @Test func `a wait for news ends with its task`() async throws {
         let pair = try await PushPair()
         let (client, server) = try await pair.request()
-        let waiting = Task { try await client.nextStreamNews(deadline: .soon) }
+        let waiting = Task { try await client.nextStreamNews(deadline: .testDeadline) }
         waiting.cancel()
         await #expect(throws: CancellationError.self) { try await waiting.value }
         let error = await #expect(throws: AstraNetError.self) { try await client.nextStreamNews(deadline: .now) }
         #expect(error?.code == .deadlineExceeded)
-        // The request is as good as before.
+        // The request still works.
         try server.pushWhole("source")
         #expect(try await client.nextPushed().readText() == "source")
         client.close()
@@ -632,28 +633,28 @@ import Testing
 
     // MARK: - Listeners
 
-    @Test func `a listener that refuses is left for the next offer, and nothing was accepted`() async throws {
-        let (full, ready) = (Node.patient(.server), Node.patient(.server))
-        let client = Node.patient(.client)
+    @Test func `after a refusal by a listener the dial uses the next offer`() async throws {
+        let (full, ready) = (Node.withoutTimeouts(.server), Node.withoutTimeouts(.server))
+        let client = Node.withoutTimeouts(.client)
         let refused = NIOLockedValueBox(0)
         let accepted = EventQueue<AstraNet.Stream>()
         _ = try full.bind("push") { _ in
             refused.withLockedValue { $0 += 1 }
-            return .refused("as many requests as it may have")
+            return .refused("too many requests")
         }
         try await client.join(try await full.listening())
         let error = await #expect(throws: AstraNetError.self) {
-            try await client.dial("push", DialRequest(maximumPushedSources: 2), deadline: .soon)
+            try await client.dial("push", DialRequest(maximumPushedSources: 2), deadline: .testDeadline)
         }
         #expect(error?.code == .refused)
-        #expect(error?.message == "as many requests as it may have")
+        #expect(error?.message == "too many requests")
         let delegate = ChangeRecorder()
         let stream = try #require(
             try client.dialNow("push", DialRequest(first: ByteBuffer(string: "body")), delegate: delegate))
         _ = await delegate.changes.next()
         #expect(!stream.withStorage { $0.state.wasAccepted })
         guard case .failed(let failure) = stream.takeReceived() else {
-            Issue.record("it was accepted")
+            Issue.record("the listener accepted the stream")
             return
         }
         #expect(failure.code == .refused)
@@ -666,7 +667,7 @@ import Testing
         try await eventually { client.services.count == 2 }
         for _ in 0..<10 {
             let request = DialRequest(first: ByteBuffer(string: "body"), maximumPushedSources: 2)
-            let stream = try await client.dial("push", request, deadline: .soon)
+            let stream = try await client.dial("push", request, deadline: .testDeadline)
             let served = try #require(await accepted.next())
             try served.pushWhole("source")
             #expect(try await stream.nextPushed().readText() == "source")
@@ -678,9 +679,9 @@ import Testing
         for node in [client, full, ready] { await node.shutdown() }
     }
 
-    @Test func `a listener can push and end the request at once`() async throws {
-        let server = Node.patient(.server)
-        let client = Node.patient(.client)
+    @Test func `a listener can push a source and end the request at once`() async throws {
+        let server = Node.withoutTimeouts(.server)
+        let client = Node.withoutTimeouts(.client)
         _ = try server.bind("push") { request in
             do {
                 try request.pushWhole("at once")
@@ -693,7 +694,7 @@ import Testing
         try await client.join(try await server.listening())
         for _ in 0..<20 {
             let request = DialRequest(maximumPushedSources: 2)
-            let master = try await client.dial("push", request, deadline: .soon)
+            let master = try await client.dial("push", request, deadline: .testDeadline)
             #expect(try await master.nextPushed().readText() == "at once")
             try await master.expectFinished()
             master.close()
@@ -724,13 +725,13 @@ import Testing
         try await pair.end()
     }
 
-    @Test func `a delegate that waits for its turn is called when the link ends`() async throws {
+    @Test func `a queued delegate call is made when the link ends`() async throws {
         let pair = try await PushPair()
         let (client, server) = try await pair.request()
         let recorder = ChangeRecorder()
         client.setDelegate(recorder)
         let link = client.link
-        // In one turn of the event loop: the call is queued, and the link ends before it is made.
+        // In one turn of the event loop, so that the link ends while the call is queued.
         try await link.eventLoop.submit {
             client.callDelegateSoon()
             link.handler.value?.close(AstraNetError(.linkLost, "it ends"))
@@ -749,7 +750,7 @@ import Testing
         let link = client.link
         let recorder = ChangeRecorder()
         client.setDelegate(recorder)
-        // Before the event loop has told the stream.
+        // Before the event loop ends the stream.
         try await link.eventLoop.submit {
             _ = link.closeOutbound()
             client.callDelegateSoon()
@@ -761,13 +762,13 @@ import Testing
         await pair.server.shutdown(grace: .zero)
     }
 
-    @Test func `every task of a link that ends goes on`() async throws {
+    @Test func `the end of a link calls the delegate of each of its 3,000 streams`() async throws {
         let pair = try await PushPair()
         var streams: [(client: AstraNet.Stream, server: AstraNet.Stream)] = []
         for _ in 0..<3_000 { streams.append(try await pair.request(0)) }
         let calls = NIOLockedValueBox(0)
         let counting = ChangeHandler { _ in calls.withLockedValue { $0 += 1 } }
-        // Far more than one turn of the event loop has time for.
+        // Far more streams than one turn of the event loop can handle.
         for stream in streams { stream.client.setDelegate(counting) }
         let link = pair.client.links[0]
         link.close(AstraNetError(.linkLost, "it ends"))

@@ -4,7 +4,8 @@ import Testing
 
 @testable import AstraNet
 
-/// Requests whose clients and servers do something at random: what is read is what was written, and nothing is left.
+/// Requests with random behaviour of client and server. The client reads what the server wrote, and no resources stay
+/// in use.
 @Suite(.timeLimit(.minutes(10))) struct RandomPushTests {
     /// SplitMix64.
     private struct Random: RandomNumberGenerator {
@@ -19,14 +20,14 @@ import Testing
         }
     }
 
-    /// What a server does with a source.
+    /// How a server ends a source.
     private enum Ending: UInt8, CaseIterable, Sendable {
         case close, fail, abort
-        /// It closes the source when the client has taken it or given it up.
+        /// Closes the source when the client has accepted or declined it.
         case closeOnceTaken
     }
 
-    /// How a client takes a source.
+    /// How a client reads a source.
     private enum Reading: CaseIterable { case whole, intoBuffer, first, nothing, failed }
 
     private struct Source: Sendable {
@@ -43,7 +44,7 @@ import Testing
 
         static let headerSize = 9
 
-        /// Made once: it takes long in a debug build.
+        /// Computed once, because that takes long in a debug build.
         private static let pattern = ByteBuffer(
             bytes: (0..<201_000).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) })
 
@@ -91,7 +92,7 @@ import Testing
                 try stream.send(now: Source.header(index, source))
                 try stream.send(now: Source.bytes(index, source.size))
             } catch {
-                // The client has given it up already.
+                // The client has already closed the source.
                 return stream.close()
             }
             switch source.ending {
@@ -105,7 +106,7 @@ import Testing
         }
     }
 
-    /// Reads a taken source, in some way; what was wrong.
+    /// Reads a source in the given way. Returns a description of an error, or `nil`.
     private static func read(_ stream: AstraNet.Stream, _ index: Int, _ reading: Reading) async -> String? {
         defer { if reading != .failed { stream.close() } }
         var received = ByteBuffer()
@@ -117,10 +118,10 @@ import Testing
                 stream.fail("not wanted")
                 return nil
             case .first:
-                if let bytes = try await stream.receive(deadline: .soon) { received = bytes }
+                if let bytes = try await stream.receive(deadline: .testDeadline) { received = bytes }
             case .whole: received = try await stream.readAll()
             case .intoBuffer:
-                while try await stream.receive(5_000, into: &received, deadline: .soon) == 5_000 {}
+                while try await stream.receive(5_000, into: &received, deadline: .testDeadline) == 5_000 {}
             }
         } catch let failure as AstraNetError {
             error = failure
@@ -129,7 +130,7 @@ import Testing
         }
         guard error == nil || error?.code == .failedByPeer else { return "source \(index): \(error!)" }
         guard received.readableBytes >= Source.headerSize else {
-            // Aborted before the header left.
+            // The source was aborted before its header was sent.
             return error == nil ? "source \(index) has no header" : nil
         }
         let (number, size, kind) = received.readMultipleIntegers(as: (UInt32, UInt32, UInt8).self)!
@@ -153,7 +154,7 @@ import Testing
         var sources: [Source]
         var granted: Int
         var failsAtEnd: Bool
-        /// After so many sources the client gives up.
+        /// Number of sources after which the client closes the request.
         var taken: Int
         var readings: [Reading]
         var readsAtOnce: Bool
@@ -178,19 +179,19 @@ import Testing
         }
     }
 
-    /// One request; what was wrong.
+    /// Performs one request. Returns descriptions of errors.
     private static func round(_ client: Node, _ plans: PlanTable, _ id: Int, _ plan: Plan) async throws -> [String] {
         plans.add(plan.sources, plan.failsAtEnd, id)
         var body = ByteBuffer()
         body.writeInteger(UInt32(id))
         let request = DialRequest(first: body, maximumPushedSources: plan.granted)
-        let master = try await client.dial("push", request, deadline: .soon)
+        let master = try await client.dial("push", request, deadline: .testDeadline)
         for _ in 0..<plan.delay { await Task.yield() }
         return try await withThrowingTaskGroup(of: String?.self) { group in
             var wrong: [String] = []
             var count = 0
             taking: while count < plan.taken {
-                switch try await master.nextStreamNews(deadline: .soon) {
+                switch try await master.nextStreamNews(deadline: .testDeadline) {
                 case .pushed(let stream):
                     let (index, reading) = (count, plan.readings[count])
                     count += 1
@@ -210,7 +211,7 @@ import Testing
                     }
                     break taking
                 case .bytes, .nothing:
-                    wrong.append("bytes came")
+                    wrong.append("unexpected bytes")
                     break taking
                 }
             }
@@ -220,7 +221,7 @@ import Testing
         }
     }
 
-    /// What the server does with each request, by its body.
+    /// The plans of the server by request id, which is the body of the request.
     private final class PlanTable: Sendable {
         private let plans = NIOLockedValueBox<[UInt32: ([Source], Bool)]>([:])
 
@@ -228,7 +229,7 @@ import Testing
             plans.withLockedValue { $0[UInt32(id)] = (sources, failsAtEnd) }
         }
 
-        /// Reads the body and goes on with the plan.
+        /// Reads the body and serves the request by its plan.
         var delegate: any StreamDelegate {
             ChangeHandler { request in
                 guard case .bytes(var body) = request.takeReceived(), let id = body.readInteger(as: UInt32.self),
@@ -245,10 +246,10 @@ import Testing
     }
 
     @Test(arguments: [false, true])
-    func `whatever both sides do, sources are what was sent and nothing is left`(isRouted: Bool) async throws {
-        let server = Node.patient(.server)
-        let client = Node.patient(.server)
-        let router = Node.patient(.router)
+    func `sources arrive as sent and no resources stay in use, whatever both ends do`(isRouted: Bool) async throws {
+        let server = Node.withoutTimeouts(.server)
+        let client = Node.withoutTimeouts(.server)
+        let router = Node.withoutTimeouts(.router)
         let plans = PlanTable()
         let listener = try server.bind("push", answersSoon: true) { request in
             request.setDelegate(plans.delegate)

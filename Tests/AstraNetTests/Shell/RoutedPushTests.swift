@@ -7,14 +7,13 @@ import Testing
 
 /// Pushed sources through routers (docs/protocol.md §6).
 @Suite(.timeLimit(.minutes(5))) struct RoutedPushTests {
-    /// A client and a server that know each other only through a router of ours.
+    /// A client and a server that reach each other only through a router of this library.
     private struct Mesh {
-        let router = Node.patient(.router)
-        let server = Node.patient(.server)
-        let client = Node.patient(.server)
+        let router = Node.withoutTimeouts(.router)
+        let server = Node.withoutTimeouts(.server)
+        let client = Node.withoutTimeouts(.server)
         let address: SocketAddress
         let requests = EventQueue<AstraNet.Stream>()
-        /// Every request that came, with what was to be read of it first.
         let listener: Listener
 
         init() async throws {
@@ -34,11 +33,13 @@ import Testing
 
         func request(_ sources: Int = 2) async throws -> (client: AstraNet.Stream, server: AstraNet.Stream) {
             let request = DialRequest(first: ByteBuffer(string: "body"), maximumPushedSources: sources)
-            let dialled = try await client.dial("push", request, deadline: .soon)
+            let dialled = try await client.dial("push", request, deadline: .testDeadline)
             return (dialled, try #require(await requests.next()))
         }
 
-        /// A request that gets a source.
+        /// Checks that a request gets its source.
+        ///
+        /// - Parameter isEager: whether the dial carries a cookie and the body follows it at once.
         func expectServed(isEager: Bool) async throws {
             let (client, server) = try await request()
             #expect(server.withStorage { $0.active?.state.dialContext?.block.cookie != nil } == isEager)
@@ -76,7 +77,7 @@ import Testing
             let (client, server) = try await mesh.request(0)
             #expect(mesh.cookie == nil)
             guard case .notGranted = server.pushSource() else {
-                Issue.record("it pushes")
+                Issue.record("the server pushes")
                 return
             }
             client.close()
@@ -90,8 +91,8 @@ import Testing
         for sources in [0, 2, 2] {
             var request = DialRequest(maximumPushedSources: sources)
             request.context = DialBlock(meta: "m", bucket: "b")
-            request.deadline = .soon
-            let dialled = try await mesh.client.dial("push", request, deadline: .soon)
+            request.deadline = .testDeadline
+            let dialled = try await mesh.client.dial("push", request, deadline: .testDeadline)
             let served = try #require(await mesh.requests.next())
             let block = try #require(served.takeDial()?.block)
             #expect(block.meta == "m" && block.bucket == "b" && block.deadlineMilliseconds != nil)
@@ -101,7 +102,7 @@ import Testing
         try await mesh.end()
     }
 
-    @Test func `a server that was started with another key is dialled again, and gets the body once`() async throws {
+    @Test func `a server that refuses an outdated cookie is dialled again and gets the body once`() async throws {
         let mesh = try await Mesh()
         try await mesh.expectServed(isEager: false)
         let right = try #require(mesh.cookie)
@@ -114,12 +115,12 @@ import Testing
         #expect(try await client.nextPushed().readText() == "source")
         client.close()
         server.close()
-        #expect(mesh.requests.waiting.isEmpty, "it was posted once")
+        #expect(mesh.requests.waiting.isEmpty, "the request was posted once")
         try await mesh.expectServed(isEager: true)
         try await mesh.end()
     }
 
-    @Test func `a dial that does not wait forgets a wrong cookie, too`() async throws {
+    @Test func `a non-blocking dial forgets a wrong cookie too`() async throws {
         let mesh = try await Mesh()
         mesh.client.core.cookies.keep(1, of: mesh.server.id)
         let recorder = ChangeRecorder()
@@ -127,7 +128,7 @@ import Testing
         let stream = try #require(try mesh.client.dialNow("push", request, delegate: recorder))
         _ = await recorder.changes.next()
         guard case .failed(let error) = stream.takeReceived() else {
-            Issue.record("it was not refused")
+            Issue.record("the dial was not refused")
             return
         }
         #expect(error.code == .refused && error.message == PushCookies.wrongCookie)
@@ -137,17 +138,19 @@ import Testing
         try await mesh.end()
     }
 
-    @Test func `a server that always refuses the cookie is not dialled without end`() async throws {
-        let router = Node.patient(.router)
+    @Test func `a server that always refuses the cookie is dialled twice`() async throws {
+        let router = Node.withoutTimeouts(.router)
         let address = try await router.listening()
-        let client = Node.patient(.server)
+        let client = Node.withoutTimeouts(.server)
         try await client.join(address)
         let peer = try await RawPeer.connect(to: address)
         #expect(await peer.handshake(RawPeer.ourHandshake) == router.id)
         peer.send(WireOp(.service, to: .otherEnd, from: Address(peer.host, 9), text: "push"))
         try await eventually { client.services.contains { $0.isRelayed } }
         client.core.cookies.keep(1, of: peer.host)
-        let dialled = Task { try await client.dial("push", DialRequest(maximumPushedSources: 2), deadline: .soon) }
+        let dialled = Task {
+            try await client.dial("push", DialRequest(maximumPushedSources: 2), deadline: .testDeadline)
+        }
         for hasCookie in [true, false] {
             let dial = try #require(await peer.first(.dial))
             #expect((dial.block?.cookie != nil) == hasCookie)
@@ -162,7 +165,7 @@ import Testing
         await router.shutdown()
     }
 
-    @Test func `many sources of many sizes come whole through a router`() async throws {
+    @Test func `sources of many sizes arrive complete through a router`() async throws {
         let mesh = try await Mesh()
         let (client, server) = try await mesh.request(3)
         let sizes = [0, 1, 16_384, 16_385, 65_536, 65_537, 1_000_000]
@@ -186,7 +189,7 @@ import Testing
         try await mesh.end()
     }
 
-    @Test func `a request that its client ends through a router ends its sources`() async throws {
+    @Test func `a request that the client closes through a router ends its offered sources`() async throws {
         let mesh = try await Mesh()
         for _ in 0..<2 {
             let (client, server) = try await mesh.request()
@@ -196,14 +199,14 @@ import Testing
             for stream in [server, offered] {
                 try await eventually { stream.phase == .ended }
             }
-            try taken.send(now: ByteBuffer(string: "goes on"))
+            try taken.send(now: ByteBuffer(string: "still open"))
             taken.close()
-            #expect(try await source.readText() == "goes on")
+            #expect(try await source.readText() == "still open")
         }
         try await mesh.end()
     }
 
-    @Test func `a server behind a router that dies ends its sources`() async throws {
+    @Test func `the loss of a server behind a router ends its sources`() async throws {
         let mesh = try await Mesh()
         let (client, server) = try await mesh.request()
         try server.pushWhole("whole")
@@ -222,23 +225,23 @@ import Testing
 
     // MARK: - Go-like nodes
 
-    @Test func `a Go-like server behind our router reads no block and answers as ever`() async throws {
-        let router = Node.patient(.router)
+    @Test func `a Go-like server behind our router ignores the dial block and answers`() async throws {
+        let router = Node.withoutTimeouts(.router)
         let address = try await router.listening()
-        let client = Node.patient(.server)
+        let client = Node.withoutTimeouts(.server)
         try await client.join(address)
         let go = try await GoLikePeer.join(address, behindRouter: true)
         let (_, streams) = go.bind("push")
         for _ in 0..<2 {
             var request = DialRequest(first: ByteBuffer(string: "body"), maximumPushedSources: 2)
             request.context = DialBlock(meta: "m")
-            let stream = try await client.dial("push", request, deadline: .soon)
+            let stream = try await client.dial("push", request, deadline: .testDeadline)
             let served = try #require(await streams.next())
             #expect(try await served.read(4) == Array("body".utf8))
             try await served.write([1, 2])
             served.close()
-            guard case .bytes(let bytes) = try await stream.nextStreamNews(deadline: .soon) else {
-                Issue.record("no bytes came")
+            guard case .bytes(let bytes) = try await stream.nextStreamNews(deadline: .testDeadline) else {
+                Issue.record("no bytes arrived")
                 break
             }
             #expect(bytes == ByteBuffer(bytes: [1, 2]))
@@ -253,13 +256,13 @@ import Testing
         await router.shutdown()
     }
 
-    @Test func `a Go-like client behind our router is served as ever`() async throws {
+    @Test func `a Go-like client behind our router is served without pushed sources`() async throws {
         let mesh = try await Mesh()
         let go = try await GoLikePeer.join(mesh.address, behindRouter: true)
         let stream = try #require(await go.dial("push"))
         let served = try #require(await mesh.requests.next())
         guard case .notGranted = served.pushSource() else {
-            Issue.record("it pushes")
+            Issue.record("the server pushes")
             return
         }
         try served.send(now: ByteBuffer(string: "answer"))
@@ -271,19 +274,21 @@ import Testing
         try await mesh.end()
     }
 
-    @Test func `a Go-like router passes requests and sources on as they are`() async throws {
+    @Test func `a Go-like router forwards requests and pushed sources`() async throws {
         let router = try await GoLikeRouter()
-        let (server, client) = (Node.patient(.server), Node.patient(.server))
+        let (server, client) = (Node.withoutTimeouts(.server), Node.withoutTimeouts(.server))
         let requests = EventQueue<AstraNet.Stream>()
         _ = try server.bind("push") { stream in
             requests.append(stream)
             return .accepted
         }
-        for node in [server, client] { try await node.join(host: "127.0.0.1", port: router.port, deadline: .soon) }
+        for node in [server, client] {
+            try await node.join(host: "127.0.0.1", port: router.port, deadline: .testDeadline)
+        }
         try await eventually { client.services.count == 1 }
         for index in 0..<2 {
             let request = DialRequest(first: ByteBuffer(string: "body"), maximumPushedSources: 2)
-            let master = try await client.dial("push", request, deadline: .soon)
+            let master = try await client.dial("push", request, deadline: .testDeadline)
             let served = try #require(await requests.next())
             try served.pushWhole("source")
             served.close()
@@ -300,20 +305,20 @@ import Testing
         try await router.close()
     }
 
-    @Test func `on a link to a Go-like node the bytes of a dial are as before`() async throws {
-        let node = Node.patient(.client)
+    @Test func `a DIAL to a Go-like node on a direct link has no block`() async throws {
+        let node = Node.withoutTimeouts(.client)
         let peer = try await RawPeer.connect(to: try await node.listening())
         #expect(await peer.handshake() == node.id)
         peer.send(WireOp(.service, to: .otherEnd, from: Address(peer.host, 9), text: "push"))
         _ = await peer.opsUntilPong()
         var request = DialRequest(first: ByteBuffer(string: "body"), maximumPushedSources: 2)
         request.context = DialBlock(meta: "m")
-        request.deadline = .soon
-        async let dialled = node.dial("push", request, deadline: .soon)
+        request.deadline = .testDeadline
+        async let dialled = node.dial("push", request, deadline: .testDeadline)
         let dial = try #require(await peer.first(.dial))
         #expect(dial == WireOp(.dial, to: Address(peer.host, 9), from: dial.source))
-        #expect(await peer.opsUntilPong() == [], "the body waits for SYN")
-        // A cookie that a Go node cannot have made is not answered.
+        #expect(await peer.opsUntilPong() == [], "the body waits for the SYN")
+        // The node ignores a cookie of a Go-like peer on a direct link.
         peer.send(
             WireOp(.syn, to: dial.source, from: dial.destination, payload: DialBlock(cookie: 1).bytes))
         let stream = try await dialled
@@ -329,19 +334,19 @@ import Testing
 
     // MARK: - Two links to one router
 
-    /// A node with two links to one raw router, on event loops of their own, and a request over one of them.
+    /// A node with two links to one raw router, each on its own event loop, and a request over one of them.
     private struct Siblings {
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 2)
         let node: Node
         let server = Address(.random(), 9)
         let dial: WireOp
         let master: AstraNet.Stream
-        /// The router's end of the link with the request, and of the other one.
+        /// The router's ends: `near` is the link of the request, `far` the other one.
         let near: RawPeer
         let far: RawPeer
 
         init() async throws {
-            let node = Node(configuration: .patient(), group: group, logger: .silent)
+            let node = Node(configuration: .withoutTimeouts(), group: group, logger: .silent)
             self.node = node
             let address = try await node.listening()
             let router = HostID.random()
@@ -353,7 +358,7 @@ import Testing
                 _ = await peer.opsUntilPong()
                 peers.append(peer)
             }
-            async let dialled = node.dial("push", DialRequest(maximumPushedSources: 2), deadline: .soon)
+            async let dialled = node.dial("push", DialRequest(maximumPushedSources: 2), deadline: .testDeadline)
             let dialledOver = EventQueue<(Int, WireOp)>()
             let asking = (0..<2).map { index in
                 Task { [peers] in
@@ -392,28 +397,28 @@ import Testing
         }
     }
 
-    @Test func `a source that comes over another link to the router reaches its request`() async throws {
+    @Test func `a source that arrives over another link to the router reaches its request`() async throws {
         let siblings = try await Siblings()
         siblings.far.send([
             try siblings.push(0, from: 20), siblings.op(.data, from: 20, "source"), siblings.op(.fin1, from: 20),
             siblings.op(.fin2, from: 20),
         ])
         #expect(try await siblings.master.nextPushed().readText() == "source")
-        // The answer leaves over the link of the request.
+        // The SYN uses the link of the request.
         #expect(await siblings.near.first(.syn)?.destination == Address(siblings.server.host, 20))
-        // The next one comes over the other.
+        // The ops of the next source arrive over both links.
         siblings.near.send([try siblings.push(1, from: 21), siblings.op(.data, from: 21, "next")])
         let next = try await siblings.master.nextPushed()
         siblings.far.send(siblings.op(.data, from: 21, " part"))
         var received = ByteBuffer()
-        #expect(try await next.receive(9, into: &received, deadline: .soon) == 9)
+        #expect(try await next.receive(9, into: &received, deadline: .testDeadline) == 9)
         #expect(received == ByteBuffer(string: "next part"))
         next.close()
         try await siblings.end()
     }
 
-    /// A router may lose a source with one link, and pass the end of the request on over the other.
-    @Test(arguments: [1, 2] as [UInt32]) func `a request fails behind its sources if there were more than came`(
+    /// A router may lose the DIAL of a source on one link and forward the end of the request over the other.
+    @Test(arguments: [1, 2] as [UInt32]) func `a request fails if fewer sources arrive than FIN2 says`(
         count: UInt32
     ) async throws {
         let siblings = try await Siblings()
@@ -423,7 +428,7 @@ import Testing
             WireOp(.fin2, to: siblings.dial.source, from: siblings.server, number: count),
         ])
         #expect(try await siblings.master.nextPushed().readText() == "source")
-        switch try await siblings.master.nextStreamNews(deadline: .soon) {
+        switch try await siblings.master.nextStreamNews(deadline: .testDeadline) {
         case .finished: #expect(count == 1)
         case .failed(let error): #expect(count == 2 && error.code == .linkLost)
         case let news: Issue.record("\(news)")
@@ -431,7 +436,7 @@ import Testing
         try await siblings.end()
     }
 
-    @Test func `a source that no link knows is refused once`() async throws {
+    @Test func `a source that no link of the node expects is refused once`() async throws {
         let siblings = try await Siblings()
         let stranger = Address(.random(), 20)
         for peer in [siblings.near, siblings.far] {
@@ -440,7 +445,7 @@ import Testing
             peer.send(op)
             #expect(await peer.first(.err)?.destination == stranger)
         }
-        // Over the other link, where the request is known.
+        // A wrong nonce, over the link that is not the link of the request.
         siblings.far.send(try siblings.push(0, from: 20, nonce: 0))
         #expect(await siblings.near.first(.err)?.destination == Address(siblings.server.host, 20))
         for peer in [siblings.near, siblings.far] { #expect(await peer.opsUntilPong() == []) }

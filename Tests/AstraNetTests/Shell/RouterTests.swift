@@ -3,13 +3,13 @@ import Testing
 
 @testable import AstraNet
 
-/// Streams through a router of ours.
+/// Streams through a router of this library.
 @Suite(.timeLimit(.minutes(5))) struct RouterTests {
-    /// A client and a server that know each other only through a router.
+    /// A client and a server that reach each other only through a router.
     struct Mesh {
-        let router = Node.patient(.router)
-        let server = Node.patient(.server)
-        let client = Node.patient(.client)
+        let router = Node.withoutTimeouts(.router)
+        let server = Node.withoutTimeouts(.server)
+        let client = Node.withoutTimeouts(.client)
         let address: SocketAddress
         let echo: Listener
 
@@ -27,7 +27,7 @@ import Testing
     }
 
     @Test(arguments: [1, 65_536, 10_000_000])
-    func bytesGoBothWaysThroughARouter(count: Int) async throws {
+    func `bytes pass in both directions through a router`(count: Int) async throws {
         let mesh = try await Mesh()
         try await mesh.client.expectEcho("echo", count: count)
         #expect(mesh.client.services.map(\.isRelayed) == [true])
@@ -35,7 +35,7 @@ import Testing
         await mesh.end()
     }
 
-    @Test func manyStreamsGoThroughARouterAtOnce() async throws {
+    @Test func `200 concurrent streams pass through a router`() async throws {
         let mesh = try await Mesh()
         try await withThrowingDiscardingTaskGroup { group in
             for index in 0..<200 {
@@ -47,13 +47,13 @@ import Testing
         await mesh.end()
     }
 
-    @Test func aServerThatDiesEndsItsStreamsAtOnceAndAnotherTakesOver() async throws {
+    @Test func `the loss of a server ends its streams at once, and another server takes over`() async throws {
         let mesh = try await Mesh()
-        let other = Node.patient(.server)
+        let other = Node.withoutTimeouts(.server)
         try await other.join(mesh.address)
         let steady = try other.echo("steady")
-        let stream = try await mesh.client.dial("echo", deadline: .soon)
-        let untouched = try await mesh.client.dial("steady", deadline: .soon)
+        let stream = try await mesh.client.dial("echo", deadline: .testDeadline)
+        let untouched = try await mesh.client.dial("steady", deadline: .testDeadline)
         try await stream.expectEcho(count: 10)
         await mesh.server.shutdown(grace: .zero)
         #expect(await stream.failure()?.code == .linkLost)
@@ -66,14 +66,14 @@ import Testing
         await mesh.end()
     }
 
-    @Test func aClientThatDiesEndsItsStreamsAtTheServerAtOnce() async throws {
+    @Test func `the loss of a client ends its streams at the server at once`() async throws {
         let mesh = try await Mesh()
         let target = try mesh.server.bind("target")
-        let other = Node.patient(.client)
+        let other = Node.withoutTimeouts(.client)
         try await other.join(mesh.address)
-        let untouched = try await other.dial("echo", deadline: .soon)
-        let stream = try await mesh.client.dial("target", deadline: .soon)
-        let accepted = try await target.nextStream(deadline: .soon)
+        let untouched = try await other.dial("echo", deadline: .testDeadline)
+        let stream = try await mesh.client.dial("target", deadline: .testDeadline)
+        let accepted = try await target.nextStream(deadline: .testDeadline)
         await mesh.client.shutdown(grace: .zero)
         #expect(await accepted.failure()?.code == .linkLost)
         try await untouched.expectEcho(count: 1_000)
@@ -82,11 +82,11 @@ import Testing
         await mesh.end()
     }
 
-    @Test func aRouterThatDiesEndsTheStreamsThroughItAndAnotherTakesOver() async throws {
+    @Test func `the loss of a router ends its streams, and another router takes over`() async throws {
         let mesh = try await Mesh()
-        let stream = try await mesh.client.dial("echo", deadline: .soon)
+        let stream = try await mesh.client.dial("echo", deadline: .testDeadline)
         try await stream.expectEcho(count: 10)
-        let second = Node.patient(.router)
+        let second = Node.withoutTimeouts(.router)
         let address = try await second.listening()
         try await mesh.server.join(address)
         try await mesh.client.join(address)
@@ -97,12 +97,12 @@ import Testing
         await mesh.end()
     }
 
-    @Test func whatEndedWellBeforeItsHostWentStaysWhole() async throws {
+    @Test func `a stream that ended before its host shut down stays complete`() async throws {
         let mesh = try await Mesh()
         let target = try mesh.server.bind("target")
-        let stream = try await mesh.client.dial("target", deadline: .soon)
-        let accepted = try await target.nextStream(deadline: .soon)
-        try await accepted.send(ByteBuffer(repeating: 7, count: 60_000), deadline: .soon)
+        let stream = try await mesh.client.dial("target", deadline: .testDeadline)
+        let accepted = try await target.nextStream(deadline: .testDeadline)
+        try await accepted.send(ByteBuffer(repeating: 7, count: 60_000), deadline: .testDeadline)
         accepted.close()
         await mesh.server.shutdown()
         #expect(try await stream.readAll().readableBytes == 60_000)
@@ -110,19 +110,19 @@ import Testing
         await mesh.end()
     }
 
-    @Test func aDialThroughARouterToAPortNobodyListensOnGoesOnWithTheNextOffer() async throws {
-        let router = Node.patient(.router)
+    @Test func `a dial that gets no answer through a router uses the next offer`() async throws {
+        let router = Node.withoutTimeouts(.router)
         let address = try await router.listening()
         let silent = try await RawPeer.connect(to: address)
         _ = await silent.handshake()
         silent.send(WireOp(.service, to: .otherEnd, from: Address(silent.host, 9), text: "echo"))
         _ = await silent.opsUntilPong()
-        let client = Node.patient {
+        let client = Node.withoutTimeouts {
             $0.role = .client
             $0.answerTimeout = .milliseconds(20)
         }
         try await client.join(address)
-        let server = Node.patient(.server)
+        let server = Node.withoutTimeouts(.server)
         let echo = try server.echo("echo")
         try await server.join(address)
         try await eventually { client.services.count == 2 }
@@ -132,15 +132,15 @@ import Testing
         for node in [client, server, router] { await node.shutdown() }
     }
 
-    @Test func servicesComeAndGoThroughARouterForThoseThatJoinBeforeAndAfter() async throws {
+    @Test func `a router announces and withdraws services to earlier and later nodes`() async throws {
         let mesh = try await Mesh()
         let one = try mesh.server.echo("one")
         try await mesh.client.expectEcho("one")
-        let late = Node.patient(.client)
+        let late = Node.withoutTimeouts(.client)
         try await late.join(mesh.address)
         try await late.expectEcho("one")
         one.close()
-        // Announced behind the withdrawal.
+        // The announcement follows the withdrawal of "one".
         let two = try mesh.server.echo("two")
         for node in [mesh.client, late] {
             try await node.expectEcho("two")
@@ -151,9 +151,9 @@ import Testing
         await mesh.end()
     }
 
-    @Test func aNodeThatIsNoRouterForwardsAndPassesOnNothing() async throws {
+    @Test func `a node that is not a router forwards no ops and relays no offers`() async throws {
         for role in [NodeConfiguration.Role.client, .server, .peer] {
-            let middle = Node.patient(role)
+            let middle = Node.withoutTimeouts(role)
             let address = try await middle.listening()
             let server = try await RawPeer.connect(to: address)
             _ = await server.handshake()
@@ -170,15 +170,15 @@ import Testing
         }
     }
 
-    @Test func twoRoutersDoNotPassOnWhatWasPassedOn() async throws {
-        let (left, right) = (Node.patient(.router), Node.patient(.router))
+    @Test func `a router does not relay relayed offers`() async throws {
+        let (left, right) = (Node.withoutTimeouts(.router), Node.withoutTimeouts(.router))
         let address = try await left.listening()
         try await right.join(address)
         let rightAddress = try await right.listening()
-        let server = Node.patient(.server)
+        let server = Node.withoutTimeouts(.server)
         let echo = try server.echo("echo")
         try await server.join(address)
-        let near = Node.patient(.client)
+        let near = Node.withoutTimeouts(.client)
         try await near.join(address)
         try await near.expectEcho("echo")
         let far = try await RawPeer.connect(to: rightAddress)

@@ -3,16 +3,16 @@ import Testing
 
 @testable import AstraNet
 
-/// Names that are for one host alone, which offer is dialled, and what only our own nodes do with each other.
+/// Private names, the selection of offers, and behaviour that needs an ability of the peer.
 @Suite(.timeLimit(.minutes(5))) struct ScopedNameTests {
-    /// Dials `name` and binds a name for the dialler alone; how it looks from the client.
+    /// Binds a name that only the client may see, and uses it from the client.
     private func useScopedName(_ server: Node, _ client: Node) async throws {
         let requests = try server.bind("request")
-        let request = try await client.dial("request", deadline: .soon)
-        let master = try await requests.nextStream(deadline: .soon)
+        let request = try await client.dial("request", deadline: .testDeadline)
+        let master = try await requests.nextStream(deadline: .testDeadline)
         let scoped = try server.bind("scoped", visibleTo: master)
-        let stream = try await client.dial("scoped", learntFrom: request, deadline: .soon)
-        let source = try await scoped.nextStream(deadline: .soon)
+        let stream = try await client.dial("scoped", learntFrom: request, deadline: .testDeadline)
+        let source = try await scoped.nextStream(deadline: .testDeadline)
         try await source.send(ByteBuffer(string: "only you"))
         source.close()
         #expect(try await stream.readAll() == ByteBuffer(string: "only you"))
@@ -23,13 +23,13 @@ import Testing
         master.close()
     }
 
-    @Test func aScopedNameIsToldToOneHostThroughOurRouter() async throws {
+    @Test func `our router announces a private name to one host only`() async throws {
         let mesh = try await RouterTests.Mesh()
         let other = try await RawPeer.connect(to: mesh.address)
         _ = await other.handshake()
         _ = await other.opsUntilPong()
         try await useScopedName(mesh.server, mesh.client)
-        // The withdrawal of "request" comes behind all that was said of the scoped name.
+        // The withdrawal of "request" follows all announcements of the private name.
         var heard: [String] = []
         while let op = await other.ops.next() {
             heard.append(op.text)
@@ -41,11 +41,13 @@ import Testing
         await mesh.end()
     }
 
-    @Test func aScopedNameIsToldToOneHostThroughAGoRouter() async throws {
+    @Test func `a Go router announces a private name to one host only`() async throws {
         let router = try await GoLikeRouter()
-        let (server, client, other) = (Node.patient(.server), Node.patient(.client), Node.patient(.client))
+        let (server, client, other) = (
+            Node.withoutTimeouts(.server), Node.withoutTimeouts(.client), Node.withoutTimeouts(.client)
+        )
         for node in [server, client, other] {
-            try await node.join(host: "127.0.0.1", port: router.port, deadline: .soon)
+            try await node.join(host: "127.0.0.1", port: router.port, deadline: .testDeadline)
         }
         try await useScopedName(server, client)
         try await eventually {
@@ -57,44 +59,44 @@ import Testing
         try await router.close()
     }
 
-    @Test func aThousandScopedNamesCostOtherLinksNoOp() async throws {
-        let siege = try await Besieged()
-        let other = try await siege.handshaken()
-        let peer = try await siege.handshaken()
-        await peer.open(siege.target.address, from: 5)
-        let master = try await siege.target.nextStream(deadline: .soon)
-        let names = try (0..<1_000).map { try siege.node.bind("scoped \($0)", visibleTo: master) }
+    @Test func `private names send no ops on other links`() async throws {
+        let harness = try await HostilePeerHarness()
+        let other = try await harness.handshaken()
+        let peer = try await harness.handshaken()
+        await peer.open(harness.target.address, from: 5)
+        let master = try await harness.target.nextStream(deadline: .testDeadline)
+        let names = try (0..<1_000).map { try harness.node.bind("scoped \($0)", visibleTo: master) }
         for name in names { name.close() }
         #expect(await peer.opsUntilPong().count == 2_000)
         #expect(await other.opsUntilPong() == [])
         master.close()
         await peer.close()
         await other.close()
-        try await siege.end()
+        try await harness.end()
     }
 
-    @Test func aScopedPortCannotBeDialledFromElsewhere() async throws {
-        let siege = try await Besieged()
-        let peer = try await siege.handshaken()
-        await peer.open(siege.target.address, from: 5)
-        let master = try await siege.target.nextStream(deadline: .soon)
-        let scoped = try siege.node.bind("scoped", visibleTo: master)
-        let stranger = try await siege.handshaken(#"{"RAddr":"","Abilities":["refuse"]}"#)
+    @Test func `the port of a private name cannot be dialled from other links`() async throws {
+        let harness = try await HostilePeerHarness()
+        let peer = try await harness.handshaken()
+        await peer.open(harness.target.address, from: 5)
+        let master = try await harness.target.nextStream(deadline: .testDeadline)
+        let scoped = try harness.node.bind("scoped", visibleTo: master)
+        let stranger = try await harness.handshaken(#"{"RAddr":"","Abilities":["refuse"]}"#)
         stranger.send(stranger.op(.dial, to: scoped.address, from: 5))
-        // Nor by who claims to be the one it is for, or to have it behind itself.
+        // A DIAL with the forged source host of the permitted peer is ignored.
         stranger.send(WireOp(.dial, to: scoped.address, from: Address(peer.host, 5)))
         #expect(await stranger.opsUntilPong().map(\.command) == [.err])
         await peer.open(scoped.address, from: 6)
         scoped.close()
         await stranger.close()
         await peer.close()
-        try await siege.end()
+        try await harness.end()
     }
 
     // MARK: - Selection
 
-    @Test func anOfferThatDoesNotAnswerIsPassedOverAndThenTriedLast() async throws {
-        let client = Node.patient {
+    @Test func `an offer that does not answer is skipped and then tried last`() async throws {
+        let client = Node.withoutTimeouts {
             $0.role = .client
             $0.answerTimeout = .milliseconds(20)
         }
@@ -103,7 +105,7 @@ import Testing
         _ = await silent.handshake()
         silent.send(WireOp(.service, to: .otherEnd, from: Address(silent.host, 9), text: "echo"))
         _ = await silent.opsUntilPong()
-        let server = Node.patient(.server)
+        let server = Node.withoutTimeouts(.server)
         let echo = try server.echo("echo")
         try await server.join(address)
         try await eventually { client.services.count == 2 }
@@ -115,10 +117,10 @@ import Testing
         _ = await silent.opsUntilPong()
         for _ in 0..<50 { try await client.expectEcho("echo") }
         #expect(await silent.opsUntilPong() == [])
-        // And last it is tried.
+        // Without another offer it is tried.
         await server.shutdown()
         try await eventually { client.services.count == 1 }
-        let dialling = Task { try await client.dial("echo", deadline: .soon) }
+        let dialling = Task { try await client.dial("echo", deadline: .testDeadline) }
         #expect(await silent.first(.dial) != nil)
         dialling.cancel()
         await #expect(throws: CancellationError.self) { try await dialling.value }
@@ -127,27 +129,27 @@ import Testing
         await client.shutdown()
     }
 
-    @Test func theSameBucketGoesToTheSameOfferDirectlyAndThroughARouter() async throws {
-        let router = Node.patient(.router)
+    @Test func `a bucket maps to the same offer directly and through a router`() async throws {
+        let router = Node.withoutTimeouts(.router)
         let address = try await router.listening()
-        let (near, far) = (Node.patient(.client), Node.patient(.client))
+        let (near, far) = (Node.withoutTimeouts(.client), Node.withoutTimeouts(.client))
         try await far.join(address)
         var servers: [Node] = []
         var echoes: [Listener] = []
         for _ in 0..<4 {
-            let server = Node.patient(.server)
+            let server = Node.withoutTimeouts(.server)
             echoes.append(try server.echo("echo"))
             try await server.join(address)
             try await near.join(try await server.listening())
             servers.append(server)
         }
-        // Once for each link that brought it; the direct paths appear meanwhile.
+        // `services` has an entry for each link that announced an offer. Direct links may come up meanwhile.
         for node in [near, far] { try await eventually { Set(node.services.map(\.address)).count == 4 } }
         var hosts: Set<HostID> = []
         for index in 0..<40 {
             var picked: Set<HostID> = []
             for node in [near, far] {
-                let stream = try await node.dial("echo", bucket: "bucket \(index)", deadline: .soon)
+                let stream = try await node.dial("echo", bucket: "bucket \(index)", deadline: .testDeadline)
                 picked.insert(stream.remoteAddress.host)
                 stream.close()
             }
@@ -163,12 +165,12 @@ import Testing
 
     private static let ours = #"{"RAddr":"","Abilities":["eager","refuse","window"],"MaxOp":262144}"#
 
-    @Test func aRequestGoesRightBehindItsDialOnlyToWhoSaidSo() async throws {
+    @Test func `a request follows its DIAL at once only if the peer announced eager`() async throws {
         for (json, isEager) in [(Self.ours, true), (#"{"RAddr":""}"#, false)] {
-            let siege = try await Besieged()
-            let peer = try await siege.handshaken(json)
+            let harness = try await HostilePeerHarness()
+            let peer = try await harness.handshaken(json)
             peer.send(WireOp(.service, to: .otherEnd, from: Address(peer.host, 9), text: "thing"))
-            async let dialled = siege.node.dial("thing", sending: ByteBuffer(bytes: [4, 2]), deadline: .soon)
+            async let dialled = harness.node.dial("thing", sending: ByteBuffer(bytes: [4, 2]), deadline: .testDeadline)
             let dial = try #require(await peer.first(.dial))
             #expect(await peer.opsUntilPong().map(\.payload) == (isEager ? [[4, 2]] : []))
             peer.send(WireOp(.syn, to: dial.source, from: dial.destination))
@@ -176,29 +178,31 @@ import Testing
             #expect(await peer.opsUntilPong().map(\.command) == (isEager ? [] : [.ack, .data]))
             stream.close()
             await peer.close()
-            try await siege.end()
+            try await harness.end()
         }
     }
 
-    @Test func opsLargerThanGosAreSentOnlyToWhoSaidSo() async throws {
+    @Test func `ops of more than 64 KiB are sent only to a peer that announced MaxOp`() async throws {
         for (json, largest) in [
             (Self.ours, 262_144), (#"{"RAddr":"","MaxOp":100000}"#, 100_000), (#"{"RAddr":"","MaxOp":-5}"#, 65_536),
             (#"{"RAddr":"","MaxOp":999999999}"#, 262_144), (#"{"RAddr":""}"#, 65_536),
         ] {
-            let siege = try await Besieged()
-            let peer = try await siege.handshaken(json)
-            peer.send(peer.op(.dial, to: siege.target.address, from: 5))
-            peer.send(peer.op(.ack, to: siege.target.address, from: 5))
-            let stream = try await siege.target.nextStream(deadline: .soon)
+            let harness = try await HostilePeerHarness()
+            let peer = try await harness.handshaken(json)
+            peer.send(peer.op(.dial, to: harness.target.address, from: 5))
+            peer.send(peer.op(.ack, to: harness.target.address, from: 5))
+            let stream = try await harness.target.nextStream(deadline: .testDeadline)
             peer.send(
-                WireOp(.windowSize, to: siege.target.address, from: Address(peer.host, 5), number: 1 << 20))
+                WireOp(.windowSize, to: harness.target.address, from: Address(peer.host, 5), number: 1 << 20))
             _ = await peer.opsUntilPong()
-            let sending = Task { try await stream.send(ByteBuffer(repeating: 1, count: 300_000), deadline: .soon) }
+            let sending = Task {
+                try await stream.send(ByteBuffer(repeating: 1, count: 300_000), deadline: .testDeadline)
+            }
             #expect(await peer.first(.data)?.payload.count == largest)
             try await sending.value
             stream.close()
             await peer.close()
-            try await siege.end()
+            try await harness.end()
         }
     }
 }

@@ -3,7 +3,7 @@ import Testing
 @testable import AstraNet
 
 @Suite struct ShortQueueTests {
-    @Test func `a queue returns what was put in, in the same order`() {
+    @Test func `a queue behaves like an array in random operations`() {
         var queue = ShortQueue<Int>()
         var model: [Int] = []
         var random = SystemRandomNumberGenerator()

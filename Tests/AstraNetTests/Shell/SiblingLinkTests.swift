@@ -5,17 +5,18 @@ import Testing
 
 @testable import AstraNet
 
-/// Ops for streams of another link to the same host, while that link's event loop has other things to do.
+/// Ops for streams of another link to the same host, while the event loop of that link is blocked.
 @Suite(.timeLimit(.minutes(5))) struct SiblingLinkTests {
-    /// A node with two links to one router, on event loops of their own, of which the first does nothing until it is told to.
-    private struct Held {
+    /// A node with two links to one router, each on its own event loop. The event loop of the first is blocked until
+    /// `end`.
+    private struct BlockedLink {
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 2)
         let node: Node
         let peers: [RawPeer]
         let gate = ConditionLock(value: 0)
 
         init() async throws {
-            var configuration = NodeConfiguration.patient()
+            var configuration = NodeConfiguration.withoutTimeouts()
             configuration.maximumBufferedPerLink = 1 << 20
             node = Node(configuration: configuration, group: group, logger: .silent)
             let address = try await node.listening()
@@ -28,7 +29,7 @@ import Testing
                 _ = await peer.opsUntilPong()
                 let links = node.core.shared.withLockedValue { Array($0.links.up.values) }
                 let newest = try #require(links.max { $0.id < $1.id })
-                // Which event loop a connection is given is not ours to say.
+                // The test cannot choose the event loop of a connection, so it tries until it has two.
                 if loops.insert(ObjectIdentifier(newest.eventLoop)).inserted {
                     peers.append(peer)
                 } else {
@@ -55,27 +56,27 @@ import Testing
         }
     }
 
-    @Test func bytesThatWaitForAnotherLinkFailTheirStreamWhereTheyAreTooMany() async throws {
-        let held = try await Held()
-        let peer = held.peers[1]
+    @Test func `too many bytes that wait for another link fail their stream`() async throws {
+        let blocked = try await BlockedLink()
+        let peer = blocked.peers[1]
         let far = Address(.random(), 9)
         let payload = [UInt8](repeating: 1, count: 60_000)
-        peer.send((0..<10).map { _ in WireOp(.data, to: Address(held.node.id, 5), from: far, payload: payload) })
+        peer.send((0..<10).map { _ in WireOp(.data, to: Address(blocked.node.id, 5), from: far, payload: payload) })
         let answers = await peer.opsUntilPong()
         #expect(answers.first { $0.command == .err }?.destination == far)
-        #expect(held.node.bufferedBytes <= 1 << 18)
-        try await held.end()
+        #expect(blocked.node.bufferedBytes <= 1 << 18)
+        try await blocked.end()
     }
 
-    @Test func whatNeverEndsBesidesBytesEndsItsLink() async throws {
-        let held = try await Held()
-        let peer = held.peers[1]
-        let op = WireOp(.rewind, to: Address(held.node.id, 5), from: Address(.random(), 9), payload: [0, 0, 0, 1])
+    @Test func `too many control ops that wait for another link end their own link`() async throws {
+        let blocked = try await BlockedLink()
+        let peer = blocked.peers[1]
+        let op = WireOp(.rewind, to: Address(blocked.node.id, 5), from: Address(.random(), 9), payload: [0, 0, 0, 1])
         let many = [[UInt8]](repeating: op.encoded, count: 10_000).flatMap { $0 }
         // Ends only because the node closes the link.
         while await peer.sendAll(many) {}
         await peer.closed()
-        try await eventually { held.node.bufferedBytes <= 1 << 18 }
-        try await held.end()
+        try await eventually { blocked.node.bufferedBytes <= 1 << 18 }
+        try await blocked.end()
     }
 }

@@ -4,10 +4,11 @@ import Testing
 
 @testable import AstraNet
 
-/// Peers that are slow to hear of very many services, or never do: what they are to be told waits, bounded and in order.
+/// Peers that read slowly or not at all while very many services change. Their announcements are held, in order and in
+/// bounded memory.
 @Suite(.timeLimit(.minutes(5))) struct SlowPeerTests {
-    /// What a peer has been told, in order.
-    private final class Heard: Sendable {
+    /// Records the announcements that a peer receives.
+    private final class ReceivedAnnouncements: Sendable {
         private struct Storage {
             var offered: Set<String> = []
             var unexpected: [String] = []
@@ -17,7 +18,7 @@ import Testing
         private let storage = NIOLockedValueBox(Storage())
 
         var offered: Set<String> { storage.withLockedValue { $0.offered } }
-        /// Offers that were known, and withdrawals of what was not.
+        /// Offers that were already known, and withdrawals of unknown offers.
         var unexpected: [String] { storage.withLockedValue { $0.unexpected } }
         var pongs: Int { storage.withLockedValue { $0.pongs } }
 
@@ -45,11 +46,11 @@ import Testing
             })
     }
 
-    @Test func aRouterWithVeryManyServicesTellsAPeerThatReadsSlowlyAllOfThem() async throws {
-        let router = Node.patient(.router)
+    @Test func `a router announces 200,000 services to a peer that reads slowly`() async throws {
+        let router = Node.withoutTimeouts(.router)
         let address = try await router.listening()
-        let heard = Heard()
-        let slow = try await RawPeer.connect(to: address, reads: false, receive: heard.take)
+        let received = ReceivedAnnouncements()
+        let slow = try await RawPeer.connect(to: address, reads: false, receive: received.take)
         slow.sendHandshake()
         let link = try await link(of: router, to: slow.host)
         let source = try await RawPeer.connect(to: address)
@@ -68,7 +69,7 @@ import Testing
         #expect(link.heldAnnouncements > count / 2)
         let buffered = try await link.channel.getOption(.bufferedWritableBytes).get()
         #expect(buffered < 2 << 20)
-        // Some of these have been told, and some are held; those that come and go now are nobody's business.
+        // Some of these are announced and some are held. Services that are offered and withdrawn now are not announced.
         try await say(.noService, stride(from: 0, to: count, by: 2))
         let held = link.heldAnnouncements
         for _ in 0..<3 {
@@ -78,21 +79,23 @@ import Testing
         try await say(.service, [0, count])
         _ = await source.opsUntilPong()
         #expect(link.heldAnnouncements < held)
-        // It reads piece by piece from now on, and asks something in the midst.
+        // The peer starts to read slowly. Meanwhile it sends a PING.
         try await slow.readSlowly()
         slow.send(WireOp(.ping, to: .otherEnd, from: Address(slow.host, 0)))
         let left = Set(stride(from: 1, to: count, by: 2).map(Self.name)).union([0, count].map(Self.name))
-        try await eventually { heard.pongs == 1 && heard.offered.count == left.count && link.heldAnnouncements == 0 }
-        #expect(heard.offered == left)
-        // Withdrawn and offered again, it is announced again.
-        #expect(heard.unexpected == [Self.name(0)])
+        try await eventually {
+            received.pongs == 1 && received.offered.count == left.count && link.heldAnnouncements == 0
+        }
+        #expect(received.offered == left)
+        // Service 0 was withdrawn and offered again, so it is announced again.
+        #expect(received.unexpected == [Self.name(0)])
         #expect(router.linkCount == 2)
         await slow.close()
         await source.close()
         await router.shutdown()
     }
 
-    /// Binds names until the connection to a peer takes no more, and some announcements are held.
+    /// Binds names until the connection to a peer is full and at least 1,000 announcements are held.
     private func fill(_ link: Link, _ bind: (String) throws -> Listener) throws -> [Listener] {
         var listeners: [Listener] = []
         while link.heldAnnouncements < 1_000 || link.channel.isWritable {
@@ -102,13 +105,13 @@ import Testing
         return listeners
     }
 
-    @Test func whatComesAndGoesWhileAPeerReadsNothingLeavesNothingBehind() async throws {
-        let node = Node.patient(.server)
+    @Test func `services that come and go while a peer does not read use no memory`() async throws {
+        let node = Node.withoutTimeouts(.server)
         let silent = try await RawPeer.connect(to: try await node.listening(), reads: false)
         silent.sendHandshake()
         let link = try await link(of: node, to: silent.host)
         let listeners = try fill(link, { try node.bind($0) })
-        // The connection may take some more meanwhile.
+        // The connection may still take some of the held announcements.
         let held = link.heldAnnouncements
         for index in 0..<20_000 { try node.bind("\(index)").close() }
         #expect(!link.isClosed)
@@ -120,8 +123,8 @@ import Testing
         await node.shutdown()
     }
 
-    @Test func aPeerThatReadsNothingIsGivenUpInTimeHoweverMuchItIsToBeTold() async throws {
-        let node = Node.patient {
+    @Test func `the link of a peer that does not read is closed at the stall timeout`() async throws {
+        let node = Node.withoutTimeouts {
             $0.role = .server
             $0.stalledWriteTimeout = .seconds(1)
         }
@@ -130,7 +133,7 @@ import Testing
         let link = try await link(of: node, to: silent.host)
         let handler = try await link.eventLoop.submit { NIOLoopBound(link.handler.value, eventLoop: link.eventLoop) }
             .get()
-        // More than the connection takes, and more than would be too many ops of other kinds.
+        // More than the connection takes, and more than the limit of other control ops.
         let listeners = try (0..<20_000).map { try node.bind(String(repeating: "n", count: 1_000) + "\($0)") }
         try await eventually { node.linkCount == 0 }
         let reason = try await link.eventLoop.submit { handler.value?.closeReason }.get()
@@ -140,29 +143,29 @@ import Testing
         await node.shutdown()
     }
 
-    @Test func aNameIsAnnouncedAheadOfTheBytesThatTellItAlsoToASlowPeer() async throws {
-        let siege = try await Besieged()
-        let told = NIOLockedValueBox<[WireOp]>([])
-        let slow = try await RawPeer.connect(to: siege.address, reads: false) { op in
+    @Test func `a private name is announced to a slow peer before the bytes that contain it`() async throws {
+        let harness = try await HostilePeerHarness()
+        let received = NIOLockedValueBox<[WireOp]>([])
+        let slow = try await RawPeer.connect(to: harness.address, reads: false) { op in
             guard [.service, .data].contains(op.command) else { return }
-            told.withLockedValue { $0.append(op) }
+            received.withLockedValue { $0.append(op) }
         }
         slow.sendHandshake()
-        slow.send(slow.op(.dial, to: siege.target.address, from: 5))
-        slow.send(slow.op(.ack, to: siege.target.address, from: 5))
-        let master = try await siege.target.nextStream(deadline: .soon)
+        slow.send(slow.op(.dial, to: harness.target.address, from: 5))
+        slow.send(slow.op(.ack, to: harness.target.address, from: 5))
+        let master = try await harness.target.nextStream(deadline: .testDeadline)
         let link = master.link
-        let names = try fill(link, { try siege.node.bind($0, visibleTo: master) })
-        let last = try siege.node.bind("last", visibleTo: master)
-        try await master.send(ByteBuffer(string: "last"), deadline: .soon)
+        let names = try fill(link, { try harness.node.bind($0, visibleTo: master) })
+        let last = try harness.node.bind("last", visibleTo: master)
+        try await master.send(ByteBuffer(string: "last"), deadline: .testDeadline)
         try await slow.readSlowly()
-        try await eventually { told.withLockedValue { $0.last?.command == .data } }
-        let ops = told.withLockedValue { $0 }
+        try await eventually { received.withLockedValue { $0.last?.command == .data } }
+        let ops = received.withLockedValue { $0 }
         #expect(ops.dropLast().last?.text == "last")
         #expect(ops.dropLast().map(\.text).filter { $0.hasPrefix("n") } == names.map(\.name))
         for name in names + [last] { name.close() }
         master.close()
         await slow.close()
-        try await siege.end()
+        try await harness.end()
     }
 }

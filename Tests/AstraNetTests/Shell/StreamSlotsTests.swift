@@ -17,14 +17,15 @@ import Testing
         }
     }
 
-    /// So few names that most are near each other, and so many steps that all of them are taken and given up often.
+    /// Few enough keys that most are near each other in the table, and enough steps that each is inserted and removed
+    /// often.
     @Test(arguments: [1, 10, 100, 1_000, 10_000])
-    func theyKeepWhatADictionaryKeeps(names: Int) {
+    func `the table behaves like a dictionary in random operations`(names: Int) {
         let entries = (0..<names).map(Entry.init)
         var slots = StreamSlots<Entry>()
         var model: [StreamTable.Key: Entry] = [:]
         var random = SystemRandomNumberGenerator()
-        // Filled, emptied, and filled again, with some of the other in between.
+        // Fills, empties and fills the table again, always with some of the opposite operations.
         for tenthsOfInserts in [8, 2, 5, 8, 1] {
             for _ in 0..<names * 3 {
                 let key = entries.randomElement(using: &random)!.key
@@ -44,9 +45,9 @@ import Testing
         #expect(slots.count == 0 && Array(slots.all).isEmpty)
     }
 
-    /// Counts how often its name is looked at.
+    /// An entry that counts reads of its key.
     private final class CountedEntry: AddressedByOps {
-        nonisolated(unsafe) static var looks = 0
+        nonisolated(unsafe) static var reads = 0
         private let name: StreamTable.Key
 
         init(_ name: StreamTable.Key) {
@@ -54,13 +55,13 @@ import Testing
         }
 
         var key: StreamTable.Key {
-            Self.looks += 1
+            Self.reads += 1
             return name
         }
     }
 
-    /// A peer picks host and ports. What it can write down without the secret key must not end in one place.
-    @Test func `names that differ in a few bits only are found after a few looks`() {
+    /// A peer chooses host and ports. Without the secret hash key it must not be able to choose colliding keys.
+    @Test func `keys that differ in a few bits are found after a few probes`() {
         let count = 10_000
         let patterns: [(Int) -> (host: Int, remote: Int, local: Int)] = [
             { (1, $0, 7) }, { (1, 7, $0) }, { ($0, 7, 7) }, { (1, $0, $0) }, { (1, $0, count - $0) },
@@ -76,10 +77,10 @@ import Testing
             }
             var slots = StreamSlots<CountedEntry>()
             for name in names { slots.insert(CountedEntry(name)) }
-            CountedEntry.looks = 0
+            CountedEntry.reads = 0
             for name in names { #expect(slots[name] != nil) }
-            // At three places in four taken, linear probing takes 2.5 looks on average.
-            #expect(CountedEntry.looks < 4 * count)
+            // With a load factor of 3/4, linear probing needs 2.5 probes on average.
+            #expect(CountedEntry.reads < 4 * count)
         }
     }
 }

@@ -5,9 +5,9 @@ import Testing
 
 @testable import AstraNet
 
-/// A name with two addresses of one host, `localhost` for example.
+/// A DNS name with two addresses of one host, for example `localhost`.
 @Suite(.timeLimit(.minutes(5))) struct TwoAddressTests {
-    /// The real network, which counts what is asked of it and may know a name of its own.
+    /// The real network, with counters and additional names.
     private struct CountingNetwork: LinkNetwork {
         struct Counts {
             var lookups = 0
@@ -44,19 +44,19 @@ import Testing
         }
     }
 
-    /// Joins `server` by a name with two addresses of it, and uses it all the while.
+    /// Joins `server` by a name with two of its addresses, uses it meanwhile, and checks that one link remains.
     private func expectOneLinkInTheEnd(
         _ server: Node, _ network: CountingNetwork, host: String, port: Int
     ) async throws {
         let echo = try server.echo("echo")
-        var configuration = NodeConfiguration.patient()
+        var configuration = NodeConfiguration.withoutTimeouts()
         configuration.role = .client
         let client = Node(
             configuration: configuration, group: MultiThreadedEventLoopGroup.singleton, logger: .silent,
             surroundings: Surroundings(
                 now: { .now }, random: { .random(in: 0...UInt64.max) }, network: network))
         let joining = Task { await client.keepJoined(host: host, port: port) }
-        let first = try await client.dial("echo", deadline: .soon)
+        let first = try await client.dial("echo", deadline: .testDeadline)
         let isSettled = NIOLockedValueBox(false)
         let using = Task {
             while !isSettled.withLockedValue({ $0 }) {
@@ -65,12 +65,12 @@ import Testing
             }
         }
         try await eventually { network.counts.withLockedValue { Set($0.connects).count } == 2 }
-        // A stream that runs over the link that is given up keeps it for as long as it lasts.
+        // A stream keeps its link open, even if the link is retired. So the stream is closed first.
         isSettled.withLockedValue { $0 = true }
         try await using.value
         first.close()
         try await eventually { client.linkCount == 1 && server.linkCount == 1 }
-        // The next look at the name changes nothing.
+        // The next lookup changes nothing.
         let before = network.counts.withLockedValue { $0 }
         try await eventually { network.counts.withLockedValue { $0.lookups } > before.lookups }
         try await client.expectEcho("echo", count: 1_000)
@@ -83,14 +83,14 @@ import Testing
         for node in [client, server] { await node.shutdown() }
     }
 
-    @Test func aNameWithTwoAddressesOfOneHostMakesOneLinkInTheEnd() async throws {
-        let server = Node.patient(.server)
+    @Test func `a name with two addresses of one host ends with one link`() async throws {
+        let server = Node.withoutTimeouts(.server)
         let addresses = [try await server.listening(), try await server.listening()]
         try await expectOneLinkInTheEnd(
             server, CountingNetwork(names: ["both": addresses]), host: "both", port: addresses[0].port!)
     }
 
-    /// What `localhost` is, where the machine has both loopbacks.
+    /// The addresses of `localhost`: two if the machine has IPv4 and IPv6 loopback.
     private static let localhost: [SocketAddress] = {
         let loop = MultiThreadedEventLoopGroup.singleton.next()
         do {
@@ -101,9 +101,9 @@ import Testing
     }()
 
     @Test(
-        .enabled(if: localhost.count == 2, "localhost has one address on this machine: the test above stands for it"))
-    func localhostMakesOneLinkInTheEnd() async throws {
-        let server = Node.patient(.server)
+        .enabled(if: localhost.count == 2, "skipped: localhost has one address on this machine"))
+    func `localhost with two addresses ends with one link`() async throws {
+        let server = Node.withoutTimeouts(.server)
         let address = try await server.listen(host: "127.0.0.1", port: 0)
         try await server.listen(host: "::1", port: address.port!)
         try await expectOneLinkInTheEnd(server, CountingNetwork(), host: "localhost", port: address.port!)

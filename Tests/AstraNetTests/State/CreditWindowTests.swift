@@ -3,13 +3,13 @@ import Testing
 @testable import AstraNet
 
 @Suite struct SendWindowTests {
-    @Test func aFreshWindowAllows65536Bytes() {
+    @Test func `a new send window allows 65,536 bytes`() {
         let window = SendWindow()
         #expect(window.available == 65_536)
         #expect(window.inFlight == 0)
     }
 
-    @Test func whatIsSentIsNotAvailableUntilItComesBack() {
+    @Test func `sent bytes are not available until their credit returns`() {
         var window = SendWindow()
         window.reserve(65_536)
         #expect(window.available == 0)
@@ -19,7 +19,7 @@ import Testing
         #expect(window == SendWindow())
     }
 
-    @Test func creditForBytesThatWereNotSentChangesNothing() {
+    @Test func `credit for bytes that were not sent is refused and changes nothing`() {
         var window = SendWindow()
         window.reserve(10)
         let before = window
@@ -28,7 +28,7 @@ import Testing
         #expect(window == before)
     }
 
-    @Test func aWindowBelowWhatIsInFlightAllowsNothingUntilCreditComes() {
+    @Test func `a window smaller than the bytes in flight allows nothing until credit returns`() {
         var window = SendWindow()
         window.reserve(100)
         window.resize(to: 50)
@@ -46,8 +46,8 @@ import Testing
         #expect(window.inFlight == .max)
     }
 
-    /// Every sequence of six steps from a set that holds the edges.
-    @Test func noSequenceOfStepsLetsMoreOutThanTheWindow() {
+    /// Explores every sequence of five steps, with steps that reach the limits.
+    @Test func `no sequence of steps sends more than the window`() {
         enum Step: CaseIterable { case reserveOne, reserveAll, releaseOne, releaseAll, shrink, grow, close }
         func explore(_ window: SendWindow, depth: Int) {
             for step in Step.allCases {
@@ -74,7 +74,7 @@ import Testing
 }
 
 @Suite struct ReceiveWindowTests {
-    @Test func aPeerMaySend65536BytesAndNotOneMore() {
+    @Test func `a new receive window accepts 65,536 bytes and not one more`() {
         var window = ReceiveWindow()
         #expect(window.receive(65_536) == true)
         let full = window
@@ -83,11 +83,11 @@ import Testing
         #expect(window.receive(0) == true)
     }
 
-    @Test func takenBytesCountUntilTheirCreditIsReturned() {
+    @Test func `taken bytes count against the window until their credit is returned`() {
         var window = ReceiveWindow()
         #expect(window.receive(65_536) == true)
         window.take(1_000)
-        #expect(window.receive(1) == false, "the peer has not heard of the credit yet")
+        #expect(window.receive(1) == false, "the credit has not been returned yet")
         #expect(window.settle() == 1_000)
         #expect(window.settle() == 0)
         #expect(window.receive(1_001) == false)
@@ -95,21 +95,21 @@ import Testing
         #expect(window.unread == 65_536)
     }
 
-    @Test func aHugeOpDoesNotOverflow() {
+    @Test func `the largest byte count is refused without overflow`() {
         var window = ReceiveWindow()
         #expect(window.receive(Int.max) == false)
         #expect(window == ReceiveWindow())
     }
 
     @Test(arguments: [(0, false), (16_383, false), (16_384, true), (65_536, true)])
-    func aQuarterOfTheWindowIsMuch(taken: Int, isMuch: Bool) {
+    func `credit of a quarter of the window is due at once`(taken: Int, isMuch: Bool) {
         var window = ReceiveWindow()
         #expect(window.receive(65_536) == true)
         window.take(taken)
         #expect(window.owesMuch == isMuch)
     }
 
-    @Test func whatThePeerHasInFlightNeverExceedsTheWindow() {
+    @Test func `the bytes in flight from the peer never exceed the window`() {
         func explore(_ window: ReceiveWindow, inFlight: Int, depth: Int) {
             guard depth > 0 else { return }
             for count in [0, 1, 20_000, 65_535, 65_536, 65_537] {

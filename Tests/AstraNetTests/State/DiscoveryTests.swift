@@ -6,7 +6,7 @@ import Testing
     private static let second: UInt64 = 1_000_000_000
     private static let host = HostID(rawValue: 7)
 
-    @Test func aHostIsAskedOnceAMinute() {
+    @Test func `a host is asked at most once per minute`() {
         var discovery = Discovery()
         #expect(!discovery.hasAsked(Self.host))
         #expect(discovery.heard(of: Self.host, over: 1, now: 0) == true)
@@ -18,7 +18,7 @@ import Testing
         #expect(discovery.heard(of: Self.host, over: 1, now: 120 * Self.second) == true)
     }
 
-    @Test func aHostThatIsForgottenIsNotAskedAndItsAnswerIsNone() {
+    @Test func `a forgotten host is not asked again and its answer is not expected`() {
         var discovery = Discovery()
         _ = discovery.heard(of: Self.host, over: 1, now: 0)
         discovery.forget(Self.host)
@@ -27,7 +27,7 @@ import Testing
         #expect(discovery.heard(of: Self.host, over: 1, now: 1) == true)
     }
 
-    @Test func soManyAreAskedAtATimeAndAllHaveTheirTurn() {
+    @Test func `the hosts that are due are asked in turn, a limited number at a time`() {
         var discovery = Discovery()
         for host: UInt64 in 1...10 { _ = discovery.heard(of: HostID(rawValue: host), over: 1, now: 0) }
         var asked: [HostID] = []
@@ -36,12 +36,12 @@ import Testing
         #expect(Set(asked).count == 10)
     }
 
-    @Test func thereIsALimitToTheHostsThatAreAskedAndOneRouterLeavesHalfOfItToOthers() {
+    @Test func `the number of asked hosts is limited, and one router gets at most half`() {
         var discovery = Discovery()
         for host: UInt64 in 1...65_536 { _ = discovery.heard(of: HostID(rawValue: host), over: 1, now: 0) }
         #expect(discovery.hasAsked(HostID(rawValue: 32_768)) && !discovery.hasAsked(HostID(rawValue: 32_769)))
         let again = discovery.heard(of: HostID(rawValue: 1), over: 1, now: 60 * Self.second)
-        #expect(again, "those before still are")
+        #expect(again, "a host below the limit is still asked")
         #expect(discovery.heard(of: HostID(rawValue: 70_000), over: 2, now: 0) == true)
         #expect(discovery.heard(of: HostID(rawValue: 70_001), over: 1, now: 0) == false)
         discovery.forget(HostID(rawValue: 2))
@@ -54,7 +54,7 @@ import Testing
     private static let second: UInt64 = 1_000_000_000
     private static let address = Address(HostID(rawValue: 7), 9)
 
-    @Test func anOfferThatFailedIsAvoidedForHalfAMinuteOrUntilItIsWell() {
+    @Test func `a failed offer is avoided for 30 s or until it succeeds`() {
         var penalties = OfferPenalties()
         #expect(!penalties.isAvoided(Self.address, now: 0))
         penalties.failed(Self.address, now: Self.second)
@@ -67,7 +67,7 @@ import Testing
         #expect(penalties.isEmpty)
     }
 
-    @Test func soManyAreRememberedAndRoomComesBackWithTime() {
+    @Test func `at most 4,096 failures are remembered, and old ones make space`() {
         var penalties = OfferPenalties()
         for port: UInt32 in 0..<4_096 { penalties.failed(Address(HostID(rawValue: 1), port), now: 0) }
         penalties.failed(Self.address, now: Self.second)
@@ -82,7 +82,8 @@ import Testing
 @Suite struct WindowTuningTests {
     private static let second: UInt64 = 1_000_000_000
 
-    /// What comes of so many windows that were read at once, in a second each, over a link with that round trip.
+    /// The window sizes that result from `windows` full windows. The reader takes each at once, one per second, over a
+    /// link with the given round trip.
     private static func tuned(
         windows: Int, roundTrip: UInt64, unread: UInt32 = 0, limit: UInt32 = 65_536, largest: UInt32 = 1 << 20
     ) -> [UInt32] {
@@ -94,26 +95,28 @@ import Testing
         }
     }
 
-    @Test func aWindowDoublesWhereARoundTripTakesAsLongAsAWindowLasts() {
+    @Test func `a window doubles if a round trip takes as long as a window lasts`() {
         #expect(Self.tuned(windows: 5, roundTrip: Self.second) == [131_072])
         #expect(Self.tuned(windows: 4, roundTrip: Self.second) == [])
     }
 
-    @Test func aWindowStaysWhereItLastsLongerOrTheRoundTripIsNotKnown() {
+    @Test func `a window stays if it lasts longer than a round trip or the round trip is unknown`() {
         #expect(Self.tuned(windows: 100, roundTrip: Self.second / 100) == [])
         #expect(Self.tuned(windows: 100, roundTrip: 0) == [])
     }
 
-    @Test func aReaderThatFallsBehindGetsNoLargerWindow() {
+    @Test func `a reader that falls behind gets no larger window`() {
         #expect(Self.tuned(windows: 100, roundTrip: 10 * Self.second, unread: 16_385) == [])
     }
 
-    @Test func aReaderThatWorksOnWhatItTookKeepsUp() {
+    @Test func `a reader with at most a quarter of the window unread gets a larger window`() {
         #expect(Self.tuned(windows: 5, roundTrip: Self.second, unread: 16_384) == [131_072])
-        #expect(Self.tuned(windows: 100, roundTrip: Self.second / 2, unread: 16_384) == [], "it takes two round trips")
+        #expect(
+            Self.tuned(windows: 100, roundTrip: Self.second / 2, unread: 16_384) == [], "a window lasts two round trips"
+        )
     }
 
-    @Test func noWindowGrowsBeyondTheLargest() {
+    @Test func `no window grows beyond the maximum`() {
         #expect(Self.tuned(windows: 100, roundTrip: Self.second, largest: 65_536) == [])
         #expect(Self.tuned(windows: 5, roundTrip: Self.second, largest: 100_000) == [100_000])
         #expect(Self.tuned(windows: 5, roundTrip: Self.second, limit: .max / 2 + 1, largest: .max) == [.max])

@@ -9,7 +9,7 @@ import Testing
             name: name, address: Address(host: HostID(rawValue: 7), port: port), destination: host)
     }
 
-    /// All that is left, as `+name` and `-name`.
+    /// All pending announcements: `+name` for an offer, `-name` for a withdrawal.
     private static func all(_ held: HeldAnnouncements) -> [String] {
         var held = held
         var all: [String] = []
@@ -29,20 +29,20 @@ import Testing
 
     @Test(arguments: [
         (["+a", "-b", "+c"], ["+a", "-b", "+c"]),
-        // What came and went meanwhile is nobody's business.
+        // An offer that is withdrawn while it is pending is not announced.
         (["+a", "+b", "-a"], ["+b"]), (["+a", "-a", "+a"], ["+a"]), (["+a", "-a", "+a", "-a"], []),
-        // What the peer knows must be withdrawn in the end.
+        // An offer that the peer knows must be withdrawn in the end.
         (["-a", "+a"], ["+a"]), (["-a", "+a", "-a"], ["-a"]), (["-a", "+a", "-a", "+a"], ["+a"]),
         (["-a", "+b", "+a"], ["+b", "+a"]),
-        // Said twice, it is said once.
+        // A repeated change is announced once.
         (["+a", "+b", "+a"], ["+a", "+b"]), (["-a", "-a"], ["-a"]),
     ])
-    func whatIsLeftIsWhatThePeerMustHear(changes: [String], left: [String]) {
+    func `pending changes are reduced to what the peer must learn`(changes: [String], left: [String]) {
         #expect(Self.all(Self.held(changes)) == left)
         #expect(Self.held(changes).count == left.count)
     }
 
-    @Test func aNameAtAnotherAddressOrForAnotherHostIsAnother() {
+    @Test func `a name at another address or for another host is announced separately`() {
         var held = HeldAnnouncements()
         held.offered(Self.subject("a"))
         held.withdrawn(Self.subject("a", port: 10))
@@ -50,7 +50,7 @@ import Testing
         #expect(held.count == 3)
     }
 
-    @Test func whatComesAndGoesLeavesNothingBehind() {
+    @Test func `services that are offered and withdrawn while held use no memory`() {
         var held = HeldAnnouncements()
         held.offered(Self.subject("stays"))
         for index in 0..<10_000 {
@@ -61,9 +61,9 @@ import Testing
         #expect(Self.all(held) == ["+stays"])
     }
 
-    /// Whatever happens in whatever order, a peer that hears what is left knows what is offered.
+    /// Checks random sequences of offers, withdrawals and announcements.
     @Test(arguments: 0..<50 as Range<UInt64>)
-    func aPeerThatHearsWhatIsLeftKnowsWhatIsOffered(seed: UInt64) {
+    func `a peer that receives all announcements knows exactly the offered services`(seed: UInt64) {
         var state = seed &* 0x9E37_79B9_7F4A_7C15 &+ 1
         func draw(_ count: UInt64) -> UInt64 {
             state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407

@@ -9,7 +9,7 @@ import Testing
     private static let addresses = (1...9).map { try! SocketAddress(ipAddress: "127.0.0.\($0)", port: 5) }
     private static let hosts = (1...9).map { HostID(rawValue: $0) }
 
-    /// A plan whose name was looked up at second 0 and led to so many addresses, all being connected.
+    /// A plan whose target was looked up at second 0. The lookup gave `count` addresses, and all are being connected.
     private static func plan(addresses count: Int) -> JoinPlan {
         var plan = JoinPlan()
         plan.add(target, now: 0)
@@ -20,22 +20,22 @@ import Testing
         return plan
     }
 
-    @Test func nothingIsDueInAnEmptyPlan() {
+    @Test func `an empty plan has no actions`() {
         var plan = JoinPlan()
         #expect(plan.isIdle)
         #expect(plan.tick(now: .max) { _ in true } == [])
     }
 
-    @Test func aNameIsLookedUpEveryTenSecondsAndOnceAtATime() {
+    @Test func `a name is looked up every 10 s, with one lookup at a time`() {
         var plan = Self.plan(addresses: 1)
         #expect(plan.tick(now: 10 * Self.second - 1) { _ in false } == [])
         #expect(plan.tick(now: 10 * Self.second) { _ in false } == [.lookUp(Self.target)])
-        #expect(plan.tick(now: 100 * Self.second) { _ in false } == [], "it is still under way")
+        #expect(plan.tick(now: 100 * Self.second) { _ in false } == [], "a lookup is still running")
         plan.lookedUp(Self.target, [Self.addresses[0]], now: 100 * Self.second, jitter: 0)
         #expect(plan.tick(now: 110 * Self.second) { _ in false } == [.lookUp(Self.target)])
     }
 
-    @Test func aNameThatIsNotKnownIsLookedUpAgainWithBackOffAndKeepsItsAddresses() {
+    @Test func `a failed lookup is repeated with back-off, and known addresses stay`() {
         var plan = Self.plan(addresses: 1)
         #expect(plan.connected(Self.addresses[0], 1, coveredBy: nil) == true)
         #expect(plan.tick(now: 10 * Self.second) { _ in false } == [.lookUp(Self.target)])
@@ -47,7 +47,7 @@ import Testing
         #expect(plan.linkDown(1, now: 20 * Self.second, jitter: 0)?.0 == Self.addresses[0])
     }
 
-    @Test func everyAddressIsJoinedAndEachIsRejoinedForItself() {
+    @Test func `every address is joined, and each lost link is joined again on its own`() {
         var plan = Self.plan(addresses: 3)
         for (link, address) in Self.addresses[..<3].enumerated() {
             #expect(plan.connected(address, UInt64(link), coveredBy: nil) == true)
@@ -62,7 +62,7 @@ import Testing
             plan.tick(now: Self.second + 187_500_000) { _ in false } == [.connect(Self.addresses[1], expecting: [])])
     }
 
-    @Test func theBackOffDoublesUpToAMinuteAndBeginsAnewAfterALink() {
+    @Test func `the back-off doubles up to a minute and is reset by a link`() {
         var plan = Self.plan(addresses: 1)
         var pauses: [Duration] = []
         for _ in 0..<12 { pauses.append(plan.failed(Self.addresses[0], now: 0, jitter: 0)) }
@@ -73,18 +73,18 @@ import Testing
         #expect(plan.linkDown(1, now: 0, jitter: 0)?.1 == .milliseconds(125))
     }
 
-    @Test func anAddressThatLeadsToALinkedHostIsLeftAloneUntilThatHostIsLost() {
+    @Test func `an address of a linked host is not joined until that host is lost`() {
         var plan = Self.plan(addresses: 2)
         #expect(plan.connected(Self.addresses[0], 1, coveredBy: nil) == true)
         #expect(plan.connected(Self.addresses[1], 2, coveredBy: Self.hosts[0]) == true)
-        #expect(plan.linkDown(2, now: 0, jitter: 0) == nil, "the second link was given up")
+        #expect(plan.linkDown(2, now: 0, jitter: 0) == nil, "the second link was closed as a duplicate")
         plan.hostLost(Self.hosts[1], now: Self.second)
         #expect(plan.tick(now: 9 * Self.second) { _ in false } == [])
         plan.hostLost(Self.hosts[0], now: 9 * Self.second)
         #expect(plan.tick(now: 9 * Self.second) { _ in false } == [.connect(Self.addresses[1], expecting: [])])
     }
 
-    @Test func anAddressThatTheNameNoLongerMeansIsLeftWhenItsLinkGoes() {
+    @Test func `an address no longer in DNS is dropped when its link ends`() {
         var plan = Self.plan(addresses: 2)
         #expect(plan.connected(Self.addresses[0], 1, coveredBy: nil) == true)
         plan.failed(Self.addresses[1], now: 0, jitter: 0)
@@ -95,20 +95,21 @@ import Testing
         #expect(plan.tick(now: 18 * Self.second) { _ in false } == [])
     }
 
-    @Test func aTargetThatIsRemovedIsForgottenAndItsLinksAreClosed() {
+    @Test func `a removed target is forgotten and its links are closed`() {
         var plan = Self.plan(addresses: 3)
         #expect(plan.connected(Self.addresses[0], 1, coveredBy: nil) == true)
         plan.failed(Self.addresses[1], now: 0, jitter: 0)
         #expect(plan.remove(Self.target) == [.close(1)])
         #expect(plan.isIdle)
         #expect(
-            plan.connected(Self.addresses[2], 3, coveredBy: nil) == false, "a link that comes too late is not wanted")
+            plan.connected(Self.addresses[2], 3, coveredBy: nil) == false,
+            "a link that comes up after the removal is not kept")
         plan.lookedUp(Self.target, Self.addresses, now: 0, jitter: 0)
         #expect(plan.isIdle)
         #expect(plan.remove(Self.target) == [])
     }
 
-    @Test func aTargetThatTwoWantIsJoinedUntilNobodyDoes() {
+    @Test func `a target added twice is joined until it is removed twice`() {
         var plan = Self.plan(addresses: 1)
         plan.add(Self.target, now: 0)
         #expect(plan.connected(Self.addresses[0], 1, coveredBy: nil) == true)
@@ -118,7 +119,7 @@ import Testing
         #expect(plan.isIdle)
     }
 
-    @Test func anAddressOfTwoNamesIsJoinedOnceAndKeptForTheOther() {
+    @Test func `an address of two names is joined once and kept until both are removed`() {
         let other = JoinPlan.Target(host: "also mesh", port: 5)
         var plan = Self.plan(addresses: 1)
         plan.add(other, now: 0)
@@ -130,7 +131,7 @@ import Testing
 
     // MARK: - Follows
 
-    @Test func aFollowedAddressIsJoinedExpectingItsHost() {
+    @Test func `a followed address is joined and its host is expected there`() {
         var plan = JoinPlan()
         plan.follow(Self.hosts[0], at: Self.addresses[0], over: 1, now: 0)
         plan.follow(Self.hosts[0], at: Self.addresses[0], over: 1, now: 0)
@@ -141,7 +142,7 @@ import Testing
         #expect(plan.tick(now: Self.second) { _ in false } == [connect])
     }
 
-    @Test func aHostThatRestartedAtItsAddressIsExpectedUnderEitherName() {
+    @Test func `an address followed for two host ids accepts either`() {
         var plan = JoinPlan()
         plan.follow(Self.hosts[0], at: Self.addresses[0], over: 1, now: 0)
         plan.follow(Self.hosts[1], at: Self.addresses[0], over: 1, now: 0)
@@ -154,7 +155,7 @@ import Testing
             plan.tick(now: Self.second) { _ in false } == [.connect(Self.addresses[0], expecting: [Self.hosts[1]])])
     }
 
-    @Test func anAddressThatWasAlsoAskedForMayLeadToAnybody() {
+    @Test func `an address that is also a join target may lead to any host`() {
         var plan = JoinPlan()
         plan.add(Self.target, now: 0)
         plan.lookedUp(Self.target, [Self.addresses[0]], now: 0, jitter: 0)
@@ -162,7 +163,7 @@ import Testing
         #expect(plan.tick(now: 0) { _ in true }.contains(.connect(Self.addresses[0], expecting: [])))
     }
 
-    @Test func aHostThatIsLinkedIsNotFollowedUntilItIsLost() {
+    @Test func `a linked host is not followed until it is lost`() {
         var plan = JoinPlan()
         plan.follow(Self.hosts[0], at: Self.addresses[0], over: 1, now: 0)
         #expect(plan.tick(now: 0) { $0 == Self.hosts[0] } == [])
@@ -171,7 +172,7 @@ import Testing
         #expect(plan.tick(now: 2 * Self.second) { _ in false }.count == 1)
     }
 
-    @Test func aHostOfWhichNobodySpeaksIsFollowedNoLongerButItsLinkStays() {
+    @Test func `a host without offers is no longer followed, but its link stays`() {
         var plan = JoinPlan()
         plan.follow(Self.hosts[0], at: Self.addresses[0], over: 1, now: 0)
         plan.follow(Self.hosts[0], at: Self.addresses[1], over: 1, now: 0)
@@ -182,13 +183,13 @@ import Testing
         #expect(plan.unfollow(Self.hosts[0]) == [])
     }
 
-    @Test func aHostNamesAtMostEightAddresses() {
+    @Test func `at most eight addresses of a host are followed`() {
         var plan = JoinPlan()
         for address in Self.addresses { plan.follow(Self.hosts[0], at: address, over: 1, now: 0) }
         #expect(plan.tick(now: 0) { _ in false }.count == 8)
     }
 
-    @Test func followsAreTriedSixteenAtATimeAndThoseOfOneLinkEightAtATime() throws {
+    @Test func `at most 16 follows are tried at a time, and at most 8 from one link`() throws {
         var plan = JoinPlan()
         func follow(_ count: Int, _ link: UInt64) throws {
             for index in 0..<count {
@@ -202,14 +203,14 @@ import Testing
         #expect(plan.tick(now: 0) { _ in false } == [])
         for case .connect(let address, _) in first { plan.failed(address, now: 0, jitter: 0) }
         #expect(plan.tick(now: 0) { _ in false }.count == 8)
-        // Whoever names addresses that lead nowhere does not keep those of others waiting.
+        // A link with unreachable addresses does not delay the follows of other links.
         for link: UInt64 in 2...9 { try follow(1, link) }
         #expect(plan.tick(now: 0) { _ in false }.count == 8)
         try follow(1, 10)
-        #expect(plan.tick(now: 0) { _ in false } == [], "sixteen are under way")
+        #expect(plan.tick(now: 0) { _ in false } == [], "16 attempts are running")
     }
 
-    @Test func theNewestFollowsOfALinkAreIgnoredBeyondWhatItLeavesToOthersUntilSomeGo() throws {
+    @Test func `follows of a link beyond its share are ignored until others are removed`() throws {
         var plan = JoinPlan()
         for index in 0..<4_096 {
             let address = try SocketAddress(ipAddress: "127.1.\(index / 256).\(index % 256)", port: 5)

@@ -2,7 +2,7 @@ import Testing
 
 @testable import AstraNet
 
-/// Which of several links to one host is used for what; found by the simulation.
+/// The use of several links to one host. The simulation found these cases.
 @Suite("Several links to one host")
 struct PeerTableLinksTests {
     private let local = HostID(rawValue: 5)
@@ -17,16 +17,14 @@ struct PeerTableLinksTests {
         return table
     }
 
-    @Test("What a host is to hear from another goes over the link on which it speaks to that one")
-    func forwardsOverTheLinkThatIsUsed() {
+    @Test func `ops are forwarded over the preferred link, otherwise over the usual one`() {
         let table = table()
         #expect(table.link(to: peer, preferring: [2, 3]) == 2)
         #expect(table.link(to: peer, preferring: [3]) == table.link(to: peer))
         #expect(table.link(to: HostID(rawValue: 1), preferring: [1]) == nil)
     }
 
-    @Test("All links to a host are told of changes, whichever of them lasts")
-    func tellsAllLinks() {
+    @Test func `changes are announced on all links to a host`() {
         let table = table()
         #expect(Set(table.links(except: other)) == [1, 2])
         #expect(Set(table.links(except: peer)) == [3])

@@ -6,13 +6,13 @@ import Testing
     private static let small = HostID(rawValue: 1)
     private static let large = HostID(rawValue: 2)
 
-    /// One of two links between the small and the large host, as both see it.
+    /// One of two links between the host with the smaller id and the host with the larger id.
     private struct Dial: Hashable, Sendable {
         var link: UInt64
         var byLarge: Bool
     }
 
-    /// What each end keeps, gives up and uses after both links are up.
+    /// One of the two hosts, with the links that it retired.
     private struct End {
         var table: PeerTable
         let isLarge: Bool
@@ -30,7 +30,7 @@ import Testing
         }
     }
 
-    @Test func theFirstLinkToAHostIsTheOneToUse() {
+    @Test func `the first link to a host is used`() {
         var table = PeerTable(localHost: Self.small)
         #expect(!table.isLinked(to: Self.large))
         #expect(table.link(to: Self.large) == nil)
@@ -46,13 +46,13 @@ import Testing
         #expect(table.linkDown(7) == nil)
     }
 
-    /// Whoever dialled, in whatever order each end sees them come up: one of the two goes, never both, and both ends use the one
-    /// that stays.
+    /// Checks each combination of dialers, and both orders in which the ends may see the links come up.
     @Test(arguments: [(true, true), (true, false), (false, true), (false, false)], [false, true])
-    func ofTwoLinksBothEndsUseTheSameAndExactlyOneGoes(byLarge: (Bool, Bool), isCrossed: Bool) {
+    func `of two links exactly one is retired, and both ends use the other one`(byLarge: (Bool, Bool), isCrossed: Bool)
+    {
         let first = Dial(link: 1, byLarge: byLarge.0)
         let second = Dial(link: 2, byLarge: byLarge.1)
-        // A host that dials twice does so in an order that it knows.
+        // If one host dialled both links, both ends see them in the same order.
         if isCrossed, first.byLarge == second.byLarge { return }
         var ends = [End(isLarge: false), End(isLarge: true)]
         for index in ends.indices {
@@ -65,14 +65,14 @@ import Testing
         let kept = retired == [1] ? 2 as UInt64 : 1
         for end in ends {
             #expect(end.table.link(to: end.peer) == kept)
-            // A node gives up only what it dialled.
+            // A node retires only links that it dialled.
             for link in end.retired {
                 #expect((link == 1 ? first : second).byLarge == end.isLarge)
             }
         }
     }
 
-    @Test func theSecondLinkTakesOverWhenTheFirstGoes() {
+    @Test func `the second link is used when the first one ends`() {
         var table = PeerTable(localHost: Self.small)
         _ = table.linkUp(1, to: Self.large, isDialled: true)
         #expect(table.linkUp(2, to: Self.large, isDialled: true) == .retire(2))
@@ -81,14 +81,14 @@ import Testing
         #expect(down?.wasInUse == true)
         #expect(down?.reinstated == 2)
         #expect(table.link(to: Self.large) == 2)
-        // And the next one is one too many again.
+        // A third link is a duplicate again.
         #expect(table.linkUp(3, to: Self.large, isDialled: true) == .retire(3))
         #expect(table.link(to: Self.large) == 2)
     }
 
-    /// The large host's link is cut and dialled again, and the small host hears of the new link before it hears that the old one
-    /// is gone.
-    @Test func anEndThatLearnsLateThatALinkIsGoneComesToTheSame() {
+    /// The link of the host with the larger id breaks and is dialled again. The other host sees the new link before it
+    /// sees that the old one is lost.
+    @Test func `an end that detects a lost link late uses the same link as its peer`() {
         var (small, large) = (End(isLarge: false), End(isLarge: true))
         for index in [1, 2] as [UInt64] {
             // The first one is the small host's own.
@@ -100,14 +100,14 @@ import Testing
         small.up(Dial(link: 3, byLarge: true))
         #expect(small.table.linkDown(2)?.reinstated == 3)
         for end in [small, large] { #expect(end.table.link(to: end.peer) == 3) }
-        // Where the small host dials once more, each knows that this is one too many.
+        // The host with the smaller id dials once more: both ends know that this link is a duplicate.
         small.up(Dial(link: 4, byLarge: false))
         large.up(Dial(link: 4, byLarge: false))
         #expect(small.retired == [1, 4] && large.retired == [])
         for end in [small, large] { #expect(end.table.link(to: end.peer) == 3) }
     }
 
-    @Test func aRetiredLinkThatGoesChangesNothing() {
+    @Test func `the end of a retired link changes nothing`() {
         var table = PeerTable(localHost: Self.small)
         _ = table.linkUp(1, to: Self.large, isDialled: true)
         _ = table.linkUp(2, to: Self.large, isDialled: true)
@@ -117,8 +117,8 @@ import Testing
         #expect(table.link(to: Self.large) == 1)
     }
 
-    @Test func aPeerThatJoinsAgainAndAgainKeepsItsFirstLink() {
-        // A Go node may give up none of them.
+    @Test func `the first link of a peer that joins repeatedly stays in use`() {
+        // A Go node may keep all of its links.
         var table = PeerTable(localHost: Self.small)
         for link: UInt64 in 1...5 {
             let result = table.linkUp(link, to: Self.large, isDialled: false)

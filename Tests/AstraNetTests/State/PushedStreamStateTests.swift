@@ -4,12 +4,12 @@ import Testing
 
 /// The two ends of a pushed stream (docs/protocol.md §6).
 @Suite struct PushedStreamStateTests {
-    /// A named state and how it comes about. The granted window is 100 bytes.
+    /// A named state and the events that lead to it. The granted window is 100 bytes.
     enum Start: String, CaseIterable, Sendable {
-        // The server's end: offered; the window is used up and 5 bytes wait; behind them a close; a close was sent; a failure
-        // was sent.
+        // The server's end: offered; the window is used up and 5 bytes are queued; the same with a close behind the
+        // bytes; a close was sent; a failure was sent.
         case offered, offeredFull, offeredClosing, offeredClosed, offeredFailed
-        // The client's end: not taken; everything came before it was taken; given up.
+        // The client's end: not taken; not taken and received in full; declined.
         case received, receivedWhole, declined
 
         var state: StreamState {
@@ -29,7 +29,7 @@ import Testing
         }
     }
 
-    /// One event, and its answer in each state, in their order.
+    /// An event and its result in each state, in the order of ``Start``.
     static let rows: [(event: StreamEvent, answers: String)] = [
         (.syn, "resumeSending, resumeSending, resumeSending, forget, forget, doNothing, doNothing, doNothing"),
         (.accept, "false, false, false, false, false, true, true, true"),
@@ -55,7 +55,7 @@ import Testing
     ]
 
     @Test(arguments: rows)
-    func `every event has its answer in every state`(event: StreamEvent, answers: String) {
+    func `every event has the expected result in every state`(event: StreamEvent, answers: String) {
         let answers = answers.split(separator: ", ").map(String.init)
         #expect(answers.count == Start.allCases.count)
         for (start, expected) in zip(Start.allCases, answers) {
@@ -65,13 +65,13 @@ import Testing
         }
     }
 
-    @Test func `a server sends the granted window, and the rest of the usual one after SYN`() throws {
+    @Test func `a server sends within the granted window, and within 65,536 bytes after SYN`() throws {
         var state = StreamState.pushing(window: 16_384)
         try state.enqueue(100_000)
         #expect(state.sendable == 16_384)
         state.sent(16_384)
         #expect(state.sendable == 0)
-        // A window that is not the client's to open yet.
+        // The client may not change the window before its SYN.
         #expect(state.receivedWindowSize(1 << 20) == .doNothing)
         #expect(state.sendable == 0)
         #expect(state.receivedSyn() == .resumeSending)
@@ -85,7 +85,7 @@ import Testing
     }
 
     @Test(arguments: [0, 1, 65_536, 65_537, UInt32.max])
-    func `a grant beyond the usual window is no more than that`(window: UInt32) throws {
+    func `a granted window above 65,536 bytes counts as 65,536`(window: UInt32) throws {
         var server = StreamState.pushing(window: window)
         try server.enqueue(100_000)
         let bound = Int(min(window, 65_536))
@@ -95,21 +95,21 @@ import Testing
         #expect(bound == 0 || client.receivedData(bound) == .deliver)
     }
 
-    @Test func `a client takes the granted window, and the usual one after it accepted`() {
+    @Test func `a client receives within the granted window, and within 65,536 bytes after acceptance`() {
         var state = StreamState.pushed(window: 100)
         #expect(state.receivedData(100) == .deliver)
         #expect(state.accept() == true)
-        #expect(state.accept() == false, "it accepts once")
+        #expect(state.accept() == false, "a second acceptance does nothing")
         #expect(state.receivedData(65_437) != .deliver)
         #expect(state.receivedData(65_436) == .deliver)
         state.took(65_536)
         #expect(state.takeCredit() == 65_536)
     }
 
-    @Test func `a source that has ended well is accepted all the same`() {
+    @Test func `a source that has already ended is still accepted`() {
         var state = StreamState(.pushed(window: 100), .data(7), .fin1, .fin2)
         #expect(state.phase == .ended && state.reading == .finished)
-        #expect(state.accept() == true, "the server keeps it until it hears of this")
+        #expect(state.accept() == true, "the server keeps it until the SYN")
         #expect(state.accept() == false)
         state.took(7)
         #expect(state.takeCredit() == 0)
@@ -119,7 +119,7 @@ import Testing
     }
 
     @Test(arguments: [StreamEvent.close, .fail])
-    func `a server keeps a source that has ended until the client accepts it or gives it up`(ending: StreamEvent) {
+    func `a server keeps an ended source until the client accepts or declines it`(ending: StreamEvent) {
         let kept = StreamState(.pushing(window: 100), .enqueue(5), .sent(5), ending, .takeEnding)
         #expect(kept.isKept && kept.phase == .open)
         for answer in [StreamEvent.syn, .fin1, .err] {
@@ -128,20 +128,20 @@ import Testing
             #expect(state.wasAccepted == (answer == .syn), "\(answer)")
             #expect(state.takeEnding() == .wait, "\(answer)")
         }
-        // FIN2 alone says nothing about the source.
+        // FIN2 alone does not decline a source.
         #expect(StreamState(kept, .fin2).isKept)
         #expect(StreamState(kept, .fin2, .syn).phase == .ended)
         #expect(StreamState(kept, .close, .finish, .takeEnding).isKept)
     }
 
-    @Test func `a client that said FIN2 first does not make the server keep a source forever`() {
+    @Test func `an early FIN2 of the client does not make the server keep a source forever`() {
         for answer in [StreamEvent.syn, .fin1, .err] {
             let state = StreamState(.pushing(window: 100), .fin2, .close, .takeEnding, answer)
             #expect(state.phase == .ended, "\(answer)")
         }
     }
 
-    @Test func `a server that gives up a source it kept says so and forgets it`() {
+    @Test func `a server that fails a kept source sends ERR and forgets it`() {
         for giveUp in [StreamEvent.fail, .abort] {
             var state = StreamState(.pushing(window: 100), .close, .takeEnding, giveUp)
             #expect(state.offer == .none)
@@ -149,12 +149,12 @@ import Testing
             #expect(state.takeEnding() == .sendErrAndForget(message: message))
             #expect(state.phase == .ended)
         }
-        // SYN that crosses it changes nothing.
+        // A SYN that crosses the ERR changes nothing.
         var state = StreamState(.pushing(window: 100), .close, .takeEnding, .fail, .syn)
         #expect(state.takeEnding() == .sendErrAndForget(message: "no more"))
     }
 
-    @Test func `a server that aborts an offered source drops its bytes and keeps it, and gives it up the next time`() {
+    @Test func `an aborted offered source loses its bytes and is kept, and a later failure ends it`() {
         var state = StreamState(.pushing(window: 100), .enqueue(105), .sent(100), .close, .abort)
         #expect(state.queued == 0)
         #expect(state.takeEnding() == .sendErr(message: "too slow"))
@@ -162,20 +162,20 @@ import Testing
         #expect(state.end(.fail(message: "enough")) == .flush)
         #expect(state.takeEnding() == .sendErrAndForget(message: "enough"))
         var whole = StreamState(.pushing(window: 100), .enqueue(5), .sent(5), .close, .abort)
-        #expect(whole.takeEnding() == .sendFin1AndFin2, "all of it is on its way")
+        #expect(whole.takeEnding() == .sendFin1AndFin2, "all bytes are in flight")
     }
 
-    @Test func `a close waits behind bytes that need the acceptance`() {
+    @Test func `a close waits for bytes that may be sent only after acceptance`() {
         var state = StreamState(.pushing(window: 100), .enqueue(105), .sent(100), .close)
         #expect(state.takeEnding() == .wait)
-        #expect(!state.isLingering, "an offered stream has a deadline of its own")
+        #expect(!state.isLingering, "an offered stream has the accept timeout")
         #expect(state.receivedSyn() == .resumeSending)
         #expect(state.isLingering)
         state.sent(5)
         #expect(state.takeEnding() == .sendFin1AndFin2AndForget)
     }
 
-    @Test func `a client that gives up a source ends it at the server`() throws {
+    @Test func `a source that the client closes ends at the server`() throws {
         var state = StreamState(.pushing(window: 100), .enqueue(105), .sent(100))
         #expect(state.receivedFin1() == .notify)
         #expect(state.offer == .none && state.queued == 0 && state.isPeerGone)
@@ -184,7 +184,7 @@ import Testing
         #expect(throws: AstraNetError.self) { try state.enqueue(1) }
     }
 
-    @Test func `an offer is over for a server whose stream was lost`() {
+    @Test func `a lost link ends an offered source at the server`() {
         var state = StreamState(.pushing(window: 100), .close, .takeEnding)
         #expect(state.fail(AstraNetError(.linkLost, "")) == .forget)
         #expect(state.offer == .none && !state.wasAccepted)

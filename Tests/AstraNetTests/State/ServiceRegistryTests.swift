@@ -3,7 +3,7 @@ import Testing
 @testable import AstraNet
 
 extension NamedOffers {
-    /// The best way to each address.
+    /// The best route to each address.
     func routes(_ name: String) -> [ServiceRegistry.Route] { (0..<count).compactMap { route(at: $0, name: name) } }
 }
 
@@ -11,7 +11,7 @@ extension ServiceRegistry {
     fileprivate func routes(for name: String) -> [Route] { candidates(for: name).routes(name) }
     fileprivate var offers: [ServiceOffer] { all.map(\.offer) }
 
-    /// The link is gone, and all that came over it.
+    /// Removes a link and all of its offers.
     @discardableResult
     fileprivate mutating func removeAll(from link: LinkID) -> [Removal] {
         let gone = leaves(link)
@@ -28,7 +28,7 @@ extension ServiceRegistry {
         ServiceOffer(name: name, address: Address(HostID(rawValue: host), port), isRelayed: relayed)
     }
 
-    @Test func anOfferIsFoundUntilItIsWithdrawn() {
+    @Test func `an offer is found until it is withdrawn`() {
         var registry = ServiceRegistry()
         let offer = Self.offer("echo", 7)
         #expect(registry.routes(for: "echo") == [])
@@ -41,7 +41,7 @@ extension ServiceRegistry {
         #expect(registry.count(on: 1) == 0)
     }
 
-    @Test func anOfferIsKnownOnceForEachLink() {
+    @Test func `an offer is stored once per link`() {
         var registry = ServiceRegistry()
         let offer = Self.offer("echo", 7)
         #expect(registry.add(offer, from: 1, limit: 10) == .added(isFirst: true))
@@ -52,7 +52,7 @@ extension ServiceRegistry {
         #expect(registry.routes(for: "echo").map(\.link) == [2])
     }
 
-    @Test func onlyWhatTheLinkBroughtCanBeWithdrawnOverIt() {
+    @Test func `a link can withdraw only its own offers`() {
         var registry = ServiceRegistry()
         _ = registry.add(Self.offer("echo", 7), from: 1, limit: 10)
         registry.remove(Self.offer("echo", 7), from: 2)
@@ -64,7 +64,7 @@ extension ServiceRegistry {
         #expect(registry.count(on: 2) == 0)
     }
 
-    @Test func aLinkBringsAtMostItsLimit() {
+    @Test func `the number of offers per link is limited`() {
         var registry = ServiceRegistry()
         #expect(registry.add(Self.offer("a", 7), from: 1, limit: 2) == .added(isFirst: true))
         #expect(registry.add(Self.offer("b", 7), from: 1, limit: 2) == .added(isFirst: true))
@@ -75,7 +75,7 @@ extension ServiceRegistry {
         #expect(registry.add(Self.offer("c", 7), from: 1, limit: 2) == .added(isFirst: false))
     }
 
-    @Test func aDirectOfferBeatsRelayedOnes() {
+    @Test func `a direct offer is preferred over relayed ones`() {
         var registry = ServiceRegistry()
         let relayed = Self.offer("echo", 7, relayed: true)
         let direct = Self.offer("echo", 7)
@@ -87,7 +87,7 @@ extension ServiceRegistry {
         #expect(registry.routes(for: "echo") == [.init(link: 1, offer: relayed)])
     }
 
-    @Test func allThatCameOverALinkGoesWithIt() {
+    @Test func `all offers of a link end with it`() {
         var registry = ServiceRegistry()
         for name in ["a", "b", "c"] {
             for host: UInt64 in [7, 8] {
@@ -104,7 +104,7 @@ extension ServiceRegistry {
         #expect(registry.add(Self.offer("a", 7), from: 1, limit: 1) == .added(isFirst: true))
     }
 
-    @Test func whileALinkLeavesNobodyIsSentThatWay() {
+    @Test func `no route uses a link that is being removed`() {
         var registry = ServiceRegistry()
         for host: UInt64 in 1...20 {
             _ = registry.add(Self.offer("echo", host), from: 1, limit: 100)
@@ -125,7 +125,7 @@ extension ServiceRegistry {
             #expect(registry.count(on: 1) == 0)
         }
         look()
-        // One that comes anew meanwhile is new to all, though the old one is still there.
+        // An offer that arrives again on another link counts as the first, although the old one is still stored.
         #expect(registry.add(Self.offer("echo", 20), from: 3, limit: 100) == .added(isFirst: true))
         registry.remove(Self.offer("echo", 20), from: 3)
         var removals: [ServiceRegistry.Removal] = []
@@ -141,7 +141,7 @@ extension ServiceRegistry {
         #expect(registry.offers == [Self.offer("echo", 20, relayed: true)])
     }
 
-    @Test func whatAHostToldThisNodeAloneGoesWithTheRouteToIt() {
+    @Test func `private offers of a host end with the route to it`() {
         var registry = ServiceRegistry()
         for link: UInt64 in [1, 2] {
             for host: UInt64 in [7, 8] {
@@ -156,7 +156,7 @@ extension ServiceRegistry {
         let left = registry.all.map { "\($0.link) \($0.offer.name) \($0.offer.address.host.rawValue)" }
         #expect(Set(left) == ["1 a 8", "1 b 7", "1 b 8", "2 a 7", "2 a 8", "2 b 7", "2 b 8"])
         #expect(registry.count(on: 1) == 3 && registry.count(on: 2) == 4)
-        // What the router announced is the router's to withdraw.
+        // The public offers stay until the router withdraws them.
         #expect(registry.isRelayed(seven) && registry.router(of: seven) != nil)
         for link: UInt64 in [1, 2] { registry.remove(Self.offer("b", 7, relayed: true), from: link) }
         #expect(registry.router(of: seven) == 2)
@@ -165,9 +165,8 @@ extension ServiceRegistry {
         #expect(registry.remove(toldBy: HostID(rawValue: 8), over: 2) == [])
     }
 
-    /// Every sequence of steps keeps the counts in line with what is there.
     @Test(arguments: [1, 15, 16, 17, 18, 40])
-    func howeverManyOfferANameEachIsFoundAndWithdrawnOnItsOwn(count: UInt64) {
+    func `each of many offers of one name is found and withdrawn individually`(count: UInt64) {
         var registry = ServiceRegistry()
         var offers: [ServiceOffer] = []
         for host in 1...count {
@@ -188,45 +187,46 @@ extension ServiceRegistry {
         #expect(!registry.hasOffer(of: "echo"))
     }
 
-    @Test func theWayChangesWithTheLinksAmongManyOffers() {
+    @Test func `among many offers the route to a host changes with its links`() {
         var registry = ServiceRegistry()
         for host: UInt64 in 1...30 {
             _ = registry.add(Self.offer("echo", host, relayed: true), from: 1, limit: 100)
         }
         #expect(registry.add(Self.offer("echo", 20, relayed: true), from: 2, limit: 100) == .added(isFirst: false))
         #expect(registry.add(Self.offer("echo", 20), from: 3, limit: 100) == .added(isFirst: true))
-        func way() -> ServiceRegistry.Route? {
+        func route() -> ServiceRegistry.Route? {
             registry.routes(for: "echo").first { $0.offer.address.host.rawValue == 20 }
         }
-        #expect(way()?.link == 3)
+        #expect(route()?.link == 3)
         #expect(registry.removeAll(from: 3) == [.init(offer: Self.offer("echo", 20), isLast: true)])
-        #expect(way()?.link == 1)
+        #expect(route()?.link == 1)
         #expect(registry.removeAll(from: 1).filter { !$0.isLast }.map(\.offer.address.host.rawValue) == [20])
         #expect(registry.routes(for: "echo").count == 1)
-        #expect(way()?.link == 2)
+        #expect(route()?.link == 2)
     }
 
-    /// How many of so many offers of one name, each by another host, a link gets in.
+    /// Adds `count` offers of one name, each from another host, over one link. Returns how many were accepted.
     private static func flood(_ registry: inout ServiceRegistry, from link: UInt64, count: UInt64 = 200) -> Int {
         (1...count).count {
             registry.add(offer("echo", link * 1_000 + $0), from: link, limit: .max) == .added(isFirst: true)
         }
     }
 
-    @Test func whoOffersANameWithoutEndLeavesRoomToOthers() {
+    @Test func `a link that floods a name with offers leaves space for other links`() {
         var registry = ServiceRegistry(perName: 128)
         #expect(Self.flood(&registry, from: 1) == 64)
         #expect(Self.flood(&registry, from: 2) == 32)
         #expect(Self.flood(&registry, from: 3) == 16)
         #expect(Self.flood(&registry, from: 4, count: 1) == 1)
         #expect(registry.add(Self.offer("other", 1), from: 1, limit: .max) == .added(isFirst: true))
-        // What goes makes room again, for one who has less than is left.
+        // Removed offers free space. A new link may take half of the free space, because it must leave the same for
+        // others.
         registry.removeAll(from: 1)
         #expect(Self.flood(&registry, from: 5) == 40)
         #expect(registry.routes(for: "echo").count == 89)
     }
 
-    @Test func aHostBehindARouterThatOffersWithoutEndLeavesRoomToOthersBehindIt() {
+    @Test func `a relayed host that floods offers leaves space for other relayed hosts`() {
         var registry = ServiceRegistry()
         func flood(_ host: UInt64, relayed: Bool) -> Int {
             (1...100).count {
@@ -236,12 +236,12 @@ extension ServiceRegistry {
         }
         #expect(flood(1, relayed: true) == 50)
         #expect(flood(2, relayed: true) == 25)
-        // The link's own peer may have the rest.
+        // The link's direct peer may use the rest.
         #expect(flood(3, relayed: false) == 25)
         #expect(flood(4, relayed: true) == 0)
     }
 
-    @Test func longNamesTakeSeveralPlaces() {
+    @Test func `a long name counts as several offers`() {
         var registry = ServiceRegistry()
         func add(_ length: Int, _ host: UInt64, relayed: Bool = false) -> ServiceRegistry.AddResult {
             let offer = Self.offer(String(repeating: "n", count: length), host, relayed: relayed)
@@ -254,14 +254,15 @@ extension ServiceRegistry {
         registry.remove(Self.offer(String(repeating: "n", count: 1_023), 1), from: 1)
         #expect(add(129, 2, relayed: true) == .added(isFirst: true))
         #expect(add(5 * 128, 2, relayed: true) == .added(isFirst: true))
-        #expect(add(1, 2, relayed: true) == .limitReached, "it has more than is left")
+        #expect(add(1, 2, relayed: true) == .limitReached, "a relayed host may not use more than it leaves free")
         #expect(add(129, 1) == .limitReached)
         #expect(add(127, 1) == .added(isFirst: true))
         registry.removeAll(from: 1)
         #expect(add(17 * 128, 1) == .added(isFirst: true))
     }
 
-    @Test func countsAlwaysMatchTheOffers() {
+    /// Explores every sequence of four steps.
+    @Test func `the counts match the offers after every sequence of steps`() {
         let offers = [Self.offer("a", 7), Self.offer("a", 8), Self.offer("b", 7)]
         func explore(_ registry: ServiceRegistry, depth: Int) {
             let found = ["a", "b"].flatMap { registry.routes(for: $0) }
@@ -310,24 +311,24 @@ extension ServiceRegistry {
         OfferSelection.pick(among: offers(routes), name: "echo", bucket: bucket, draw: 7)
     }
 
-    @Test func withoutOffersThereIsNothingToPick() {
+    @Test func `nothing is picked without offers`() {
         #expect(Self.pick(nil, among: []) == nil)
         #expect(Self.pick("a", among: []) == nil)
     }
 
-    @Test func theSameBucketGoesToTheSameOfferInWhateverOrderTheyAreKnown() {
+    @Test func `a bucket maps to the same offer in any order of the offers`() {
         for bucket in Self.buckets {
             #expect(Self.pick(bucket) == Self.pick(bucket, among: Self.routes.reversed()))
         }
     }
 
-    @Test func bucketsAreSpreadOverAllOffers() {
+    @Test func `buckets are distributed over all offers`() {
         let counts = Dictionary(grouping: Self.buckets) { Self.pick($0) }.mapValues(\.count)
         #expect(counts.count == Self.routes.count)
         #expect(counts.values.allSatisfy { $0 > 20 && $0 < 90 }, "\(counts.values)")
     }
 
-    @Test func anOfferThatLeavesMovesOnlyItsOwnBuckets() {
+    @Test func `a withdrawn offer moves only its own buckets`() {
         for gone in Self.routes {
             let left = Self.routes.filter { $0 != gone }
             for bucket in Self.buckets.prefix(200) {
@@ -342,7 +343,7 @@ extension ServiceRegistry {
         }
     }
 
-    @Test func anOfferThatComesTakesBucketsOnlyForItself() {
+    @Test func `a new offer takes buckets only for itself`() {
         let known = Array(Self.routes.dropLast())
         for bucket in Self.buckets {
             let after = Self.pick(bucket)
@@ -350,7 +351,7 @@ extension ServiceRegistry {
         }
     }
 
-    @Test func withoutABucketEveryOfferHasItsTurn() {
+    @Test func `without a bucket every offer is picked`() {
         let picked = (0..<20).map {
             OfferSelection.pick(among: Self.offers(Self.routes), name: "echo", bucket: nil, draw: UInt64.max - $0)
         }
@@ -358,7 +359,7 @@ extension ServiceRegistry {
     }
 
     @Test(arguments: [nil, "a bucket"])
-    func whatFailedIsTriedLastAndWhatRefusedNotAtAll(bucket: String?) {
+    func `failed offers are picked last and refused offers never`(bucket: String?) {
         let offers = Self.offers(Self.routes)
         var refused: Set<Address> = []
         let avoided = Set(Self.routes.prefix(10).map(\.offer.address))

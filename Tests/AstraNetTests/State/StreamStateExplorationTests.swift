@@ -2,7 +2,7 @@ import Testing
 
 @testable import AstraNet
 
-/// Every state a stream can come into with bytes in steps of half a window, and what must hold in all of them.
+/// Invariants of every state that a stream can reach with bytes in steps of half a window.
 @Suite struct StreamStateExplorationTests {
     private static let half = 32_768
 
@@ -18,7 +18,7 @@ import Testing
         return events
     }
 
-    /// All reachable states, each with the events that lead there.
+    /// All reachable states, each with a sequence of events that leads to it.
     static let reachable: [StreamState: [StreamEvent]] = {
         var found: [StreamState: [StreamEvent]] = [
             .dialer(): [], .listener(): [], .dialer(isEager: true): [], .listener(isEager: true): [],
@@ -37,31 +37,31 @@ import Testing
         return found
     }()
 
-    /// Calls `body` for every step from every reachable state.
+    /// Calls `body` for every event in every reachable state. Records the steps for which it returns `false`.
     private func forEveryStep(_ body: (StreamState, StreamEvent, StreamState, AnyHashable) -> Bool) async {
         var broken: [String] = []
         for state in Self.reachable.keys {
-            // The other tests' turn: they wait for the network.
+            // Lets other tests run: they wait for the network.
             await Task.yield()
             for event in Self.events(in: state) {
                 var next = state
                 let answer = event.apply(to: &next)
                 if !body(state, event, next, answer), broken.count < 3 {
-                    broken.append("\(Self.reachable[state]!) then \(event) answered \(answer)")
+                    broken.append("\(Self.reachable[state]!) then \(event) returned \(answer)")
                 }
             }
         }
         #expect(broken == [])
     }
 
-    @Test func theExplorationGoesFar() {
+    @Test func `the exploration reaches all phases and more than 1,000 states`() {
         #expect(Self.reachable.count > 1_000)
         #expect(Set(Self.reachable.keys.map(\.phase)) == [.dialing, .accepting, .open, .ended])
         #expect(Set(Self.reachable.keys.map(\.offer)) == [.none, .made, .received])
         #expect(Self.reachable.keys.contains { $0.isKept })
     }
 
-    @Test func creditNeverExceedsTheWindow() async {
+    @Test func `sent and received bytes never exceed the window`() async {
         await forEveryStep { old, event, new, _ in
             let sent = new.sendWindow.inFlight > old.sendWindow.inFlight
             return (!sent || new.sendWindow.inFlight <= new.sendWindow.limit)
@@ -70,7 +70,7 @@ import Testing
         }
     }
 
-    @Test func anEndedStreamStaysAsItIs() async {
+    @Test func `an ended stream does not change`() async {
         await forEveryStep { old, event, new, answer in
             guard old.phase == .ended else { return true }
             switch event {
@@ -78,7 +78,7 @@ import Testing
             case .enqueue: return new == old && answer is AstraNetError.Code
             case .takeCredit: return new == old && answer == AnyHashable(UInt32(0))
             case .accept:
-                // Also what has ended is taken by the consumer, and the server is told.
+                // The consumer takes an ended source too, and the server gets its SYN.
                 return answer == AnyHashable(old.offer == .received) && new.phase == .ended && new.offer == .none
                     && new.reading == old.reading && new.writing == old.writing
             default: return new == old && ["doNothing", "drop", "wait"].contains("\(answer)")
@@ -86,7 +86,7 @@ import Testing
         }
     }
 
-    @Test func phasesOnlyGoForward() async {
+    @Test func `phases only move forward`() async {
         await forEveryStep { old, _, new, _ in
             switch (old.phase, new.phase) {
             case (.dialing, .accepting), (.accepting, .dialing), (.open, .dialing), (.open, .accepting): false
@@ -97,17 +97,17 @@ import Testing
         }
     }
 
-    @Test func howAReadEndsIsSaidOnce() async {
+    @Test func `the end of reading is set once`() async {
         await forEveryStep { old, _, new, _ in old.reading == .open || new.reading == old.reading }
     }
 
-    @Test func aWriteSideThatIsOverNeverOpensAgain() async {
+    @Test func `an ended write side never opens again`() async {
         await forEveryStep { old, _, new, _ in
             old.writing == .open || new.writing != .open
         }
     }
 
-    @Test func bytesAreDeliveredOnlyToAnOpenReaderAndNeverLost() async {
+    @Test func `bytes are delivered only to an open reader and never lost`() async {
         await forEveryStep { old, event, new, answer in
             guard case .data(let count) = event else {
                 if case .take = event { return true }
@@ -120,7 +120,7 @@ import Testing
         }
     }
 
-    @Test func aStreamIsForgottenExactlyWhenItEnds() async {
+    @Test func `a stream is forgotten exactly when it ends`() async {
         await forEveryStep { old, event, new, answer in
             let ends = old.phase != .ended && new.phase == .ended
             switch event {
@@ -141,7 +141,7 @@ import Testing
         }
     }
 
-    @Test func `before its acceptance a pushed stream carries at most the granted window`() async {
+    @Test func `a pushed stream carries at most the granted window before its acceptance`() async {
         await forEveryStep { old, _, new, _ in
             let sends = new.sendWindow.inFlight > old.sendWindow.inFlight
             return (new.offer != .made || new.sendWindow.inFlight <= Self.half && new.sendWindow.limit == Self.half)
@@ -150,7 +150,7 @@ import Testing
         }
     }
 
-    @Test func `acceptance opens the usual window and counts the bytes under way`() async {
+    @Test func `acceptance opens the window of 65,536 bytes and counts the bytes in flight`() async {
         await forEveryStep { old, event, new, answer in
             if event == .syn, old.offer == .made, old.phase == .open {
                 return new.offer == .none && new.wasAccepted && new.sendWindow.limit == SendWindow.initialSize
@@ -165,11 +165,11 @@ import Testing
         }
     }
 
-    @Test func `an offer that is over is never made again`() async {
+    @Test func `an offer that has ended is never made again`() async {
         await forEveryStep { old, _, new, _ in new.offer == old.offer || new.offer == .none }
     }
 
-    @Test func `a pushed stream that has ended is kept until SYN, FIN1, ERR or a failure of its own`() async {
+    @Test func `an ended pushed stream is kept until SYN, FIN1, ERR or a local failure`() async {
         await forEveryStep { old, event, new, answer in
             guard old.isKept else {
                 let step = answer as? StreamState.EndingStep
@@ -193,14 +193,14 @@ import Testing
         }
     }
 
-    @Test func `a pushed stream is only over for its server once the client has answered, or it has given up`() async {
+    @Test func `a pushed stream ends at the server only by an op of the client or a local failure`() async {
         await forEveryStep { old, event, new, _ in
             guard old.offer == .made, old.phase == .open, new.phase == .ended else { return true }
             return [.syn, .fin1, .fin2, .err].contains(event)
         }
     }
 
-    @Test func whatAPeerDidWrongChangesNothing() async {
+    @Test func `a protocol violation changes no state`() async {
         await forEveryStep { old, _, new, answer in
             if case .failStream = answer as? StreamState.ReceivedCreditAction { return new == old }
             if case .failStream = answer as? StreamState.ReceivedDataAction { return new == old }
@@ -208,13 +208,13 @@ import Testing
         }
     }
 
-    @Test func aClosedStreamEndsAsSoonAsItsBytesAreGoneOrUnwanted() {
+    @Test func `a closed stream ends when its bytes are sent or the peer drops them`() {
         for state in Self.reachable.keys where state.phase != .ended {
             var read = state
             _ = read.end(.close)
             var stopped = read
             _ = read.receivedWindowSize(.max)
-            // A pushed stream waits for its client.
+            // A pushed stream needs the client's SYN.
             if read.offer == .made { _ = read.receivedSyn() }
             _ = read.receivedWindowSize(.max)
             if read.sendable > 0 { read.sent(read.sendable) }
@@ -226,8 +226,8 @@ import Testing
         }
     }
 
-    @Test func aStreamSaidToEndWellWasReadWhole() async {
-        // A reader sees `finished` only through FIN2, and what came before it is still there to be read.
+    @Test func `only FIN2 ends a stream well, and it keeps the unread bytes`() async {
+        // `reading` becomes `finished` only by FIN2, and the bytes before it stay readable.
         await forEveryStep { old, event, new, _ in
             guard new.reading == .finished, old.reading != .finished else { return true }
             return event == .fin2 && new.receiveWindow == old.receiveWindow

@@ -2,16 +2,16 @@ import Testing
 
 @testable import AstraNet
 
-/// What can happen to a stream, as a value.
+/// An event of a stream, as a value.
 enum StreamEvent: Hashable, Sendable {
     case syn, ack, data(Int), rewind(UInt32), windowSize(UInt32), fin1, fin2, err
     case take(Int), takeCredit, enqueue(Int), sent(Int), finish, close, fail, takeEnding
-    /// The consumer takes a pushed source; the server gives up without what is queued.
+    /// The consumer takes a pushed source; the server fails the stream and drops its queued bytes.
     case accept, abort
 
     static let failure = AstraNetError(.failedByPeer, "it broke")
 
-    /// Applies it; what the state answered.
+    /// Applies the event and returns the action of the state.
     func apply(to state: inout StreamState) -> AnyHashable {
         switch self {
         case .syn: return state.receivedSyn()
@@ -56,12 +56,12 @@ extension StreamState {
 }
 
 @Suite struct StreamStateTableTests {
-    /// A named state and how it comes about.
+    /// A named state and the events that lead to it.
     enum Start: String, CaseIterable, Sendable {
         case dialing, dialingClosed, accepting, acceptingClosed, open
-        /// Nothing is waited for: bytes go right behind the DIAL, and the listener takes them at once.
+        /// Eager opening: bytes follow the DIAL at once, and the listener's stream is open at once.
         case eagerDialing, eagerOpen
-        /// Bytes wait for credit, and behind them an ending of ours.
+        /// Bytes wait for credit, with a local end behind them.
         case finishing, closing, failing
         case finished, peerFinished, peerStopped, bothFinished
         case endedByClose, endedByFailure, endedWell
@@ -93,7 +93,7 @@ extension StreamState {
         var isEnded: Bool { [.endedByClose, .endedByFailure, .endedWell].contains(self) }
     }
 
-    /// One event: its answer in most states, and in those where it is another.
+    /// An event with its result in most states, and the states with another result.
     struct Row: Sendable, CustomTestStringConvertible {
         var event: StreamEvent
         var usual: @Sendable () -> AnyHashable
@@ -205,7 +205,7 @@ extension StreamState {
 
     private static let nothingToSend = StreamState.ReceivedCreditAction.doNothing
 
-    /// The states in which nobody reads any more, and `more`.
+    /// The states in which received bytes are dropped, and `more`.
     private static func dropped(_ more: Start...) -> [Start: AnyHashable] {
         let states =
             more + [
@@ -219,7 +219,7 @@ extension StreamState {
     }
 
     @Test(arguments: rows)
-    func everyEventHasItsAnswerInEveryState(row: Row) {
+    func `every event has the expected result in every state`(row: Row) {
         let exceptions = row.except()
         for start in Start.allCases {
             var state = start.state
@@ -230,7 +230,7 @@ extension StreamState {
 }
 
 @Suite struct StreamStateTests {
-    @Test func aStreamOpensFromEitherSide() {
+    @Test func `a stream opens at the dialer and at the listener`() {
         var dialer = StreamState.dialer()
         #expect(dialer.phase == .dialing)
         #expect(dialer.receivedSyn() == .sendAck)
@@ -241,7 +241,7 @@ extension StreamState {
         #expect(listener.phase == .open)
     }
 
-    @Test func anEagerDialerSendsAtOnceWithinTheWindowAndFinishesOnceItIsHeard() throws {
+    @Test func `an eager dialer sends within the window at once and finishes after the SYN`() throws {
         var state = StreamState.dialer(isEager: true)
         try state.enqueue(70_000)
         #expect(state.sendable == 65_536)
@@ -254,7 +254,7 @@ extension StreamState {
         #expect(state.takeEnding() == .sendFin2)
     }
 
-    @Test func anEagerListenerIsOpenAtOnceAndNeedsNoAck() throws {
+    @Test func `an eager listener is open at once and needs no ACK`() throws {
         var state = StreamState.listener(isEager: true)
         #expect(state.phase == .open)
         #expect(state.receivedData(10) == .deliver)
@@ -263,8 +263,9 @@ extension StreamState {
         #expect(state.receivedAck() == .doNothing)
     }
 
-    /// Whoever ends both directions forgets the stream; a Go node, with whom no stream is eager, keeps it for a while.
-    @Test(arguments: [true, false]) func aStreamThatThePeerHasEndedIsForgottenWhereThePeerHasForgottenIt(
+    /// A peer that ends both directions of an eager stream forgets it. A Go node keeps a stream for 10 s; its streams
+    /// are never eager.
+    @Test(arguments: [true, false]) func `only an eager stream is forgotten when the peer has ended both directions`(
         isEager: Bool
     ) throws {
         let last = isEager ? StreamState.PeerEndAction.forget : .notify
@@ -277,7 +278,7 @@ extension StreamState {
             #expect((finFirst ? state.receivedFin1() : state.receivedFin2()) == last)
             #expect(state.phase == (isEager ? .ended : .open))
             #expect(state.reading == .finished && state.queued == 0)
-            // What came is still there, and nothing is owed for it.
+            // Received bytes stay readable, and an eager stream owes no credit for them.
             state.took(5)
             #expect(!isEager || state.takeCredit() == 0)
             #expect(throws: AstraNetError.self) { try state.enqueue(1) }
@@ -286,22 +287,22 @@ extension StreamState {
         }
     }
 
-    /// Or what is cut off would look whole.
-    @Test func aCloseThatIsAbortedBeforeItsBytesAreGoneIsAFailure() throws {
+    /// Otherwise a truncated stream would look complete.
+    @Test func `a close that is aborted before its bytes are sent becomes a failure`() throws {
         var state = StreamState(.dialer(), .syn)
         try state.enqueue(70_000)
         state.sent(65_536)
         #expect(state.end(.close) == .flush)
         state.dropQueued(saying: "too slow")
         #expect(state.takeEnding() == .sendErrAndForget(message: "too slow"))
-        // One whose bytes are all on their way has ended well.
+        // A stream whose bytes are all in flight has ended well.
         var whole = StreamState(.dialer(), .syn)
         #expect(whole.end(.close) == .flush)
         whole.dropQueued(saying: "too slow")
         #expect(whole.takeEnding() == .sendFin1AndFin2AndForget)
     }
 
-    @Test func aHalfThatThePeerHasEndedIsNotAnEnd() throws {
+    @Test func `a stream stays open after the peer ends one direction`() throws {
         var finished = StreamState.listener(isEager: true)
         try finished.enqueue(10)
         #expect(finished.receivedFin2() == .notify)
@@ -309,7 +310,7 @@ extension StreamState {
         var stopped = StreamState.listener(isEager: true)
         #expect(stopped.receivedFin1() == .notify)
         #expect(stopped.receivedData(5) == .deliver)
-        // This end closes first, with bytes that wait: the peer's end is what it waits for.
+        // This end closes first, with queued bytes. FIN1 of the peer drops them, and the close is complete.
         var closing = StreamState.listener(isEager: true)
         try closing.enqueue(100_000)
         closing.sent(65_536)
@@ -318,7 +319,7 @@ extension StreamState {
         #expect(closing.takeEnding() == .sendFin1AndFin2AndForget)
     }
 
-    @Test func nothingIsSentBeforeTheStreamIsOpen() throws {
+    @Test func `nothing is sent before the stream is open`() throws {
         for start in [StreamState.dialer(), .listener()] {
             var state = start
             try state.enqueue(10)
@@ -331,7 +332,7 @@ extension StreamState {
         }
     }
 
-    @Test func aFinishLeavesBehindTheQueuedBytesAndReadingGoesOn() throws {
+    @Test func `a finish follows the queued bytes, and reading continues`() throws {
         var state = StreamState(.dialer(), .syn)
         try state.enqueue(65_540)
         state.sent(65_536)
@@ -349,7 +350,7 @@ extension StreamState {
         #expect(state.takeCredit() == 10)
     }
 
-    @Test func aCloseLingersUntilTheQueuedBytesAreGone() throws {
+    @Test func `a close lingers until the queued bytes are sent`() throws {
         var state = StreamState(.dialer(), .syn, .enqueue(65_536), .sent(65_536), .enqueue(1))
         #expect(state.end(.close) == .flush)
         #expect(state.isLingering)
@@ -362,14 +363,14 @@ extension StreamState {
         #expect(state.phase == .ended)
     }
 
-    @Test func aCloseNeedNotWaitForBytesThePeerNoLongerWants() {
+    @Test func `a close does not wait for bytes that the peer drops`() {
         var state = StreamState(.dialer(), .syn, .enqueue(65_536), .sent(65_536), .enqueue(1), .close)
         #expect(state.receivedFin1() == .notify)
         #expect(state.queued == 0)
         #expect(state.takeEnding() == .sendFin1AndFin2AndForget)
     }
 
-    @Test func aFailureFollowsTheQueuedBytesWithItsMessage() {
+    @Test func `a failure follows the queued bytes with its message`() {
         var state = StreamState(.dialer(), .syn, .enqueue(3), .fail)
         #expect(state.takeEnding() == .wait)
         #expect(state.sendable == 3)
@@ -378,7 +379,7 @@ extension StreamState {
         #expect(state.phase == .ended)
     }
 
-    @Test func anEndOfFileStaysOneWhateverComesBehindIt() {
+    @Test func `a later failure does not replace an end of file`() {
         var state = StreamState(.dialer(), .syn, .data(5), .fin2)
         #expect(state.fail(AstraNetError(.linkLost, "")) == .forget)
         #expect(state.reading == .finished)
@@ -387,15 +388,15 @@ extension StreamState {
         #expect(state.receiveWindow.unread == 0)
     }
 
-    @Test func bytesInFrontOfAFailureStayReadable() {
+    @Test func `bytes before a failure stay readable`() {
         var state = StreamState(.dialer(), .syn, .data(5), .err)
         #expect(state.reading.error == StreamEvent.failure)
         #expect(state.receiveWindow.unread == 5)
         state.took(5)
-        #expect(state.takeCredit() == 0, "nobody is left to return credit to")
+        #expect(state.takeCredit() == 0, "no credit is returned on a failed stream")
     }
 
-    @Test func aPeerThatStopsUsSaysSoToWritersOnly() throws {
+    @Test func `FIN1 of the peer ends writing but not reading`() throws {
         var state = StreamState(.dialer(), .syn, .enqueue(5))
         #expect(state.receivedFin1() == .notify)
         #expect(state.isPeerGone)
@@ -408,7 +409,7 @@ extension StreamState {
         #expect(state.takeEnding() == .sendFin1AndFin2AndForget)
     }
 
-    @Test func creditIsReturnedWhenMuchIsOwedOrTheReaderIsDry() {
+    @Test func `credit is returned when a quarter of the window is owed or the reader has no bytes`() {
         var state = StreamState(.dialer(), .syn, .data(65_536), .take(16_383))
         #expect(!state.owesCredit(isDry: false))
         #expect(state.owesCredit(isDry: true))
@@ -418,7 +419,7 @@ extension StreamState {
         #expect(!state.owesCredit(isDry: true))
     }
 
-    @Test func creditIsNotReturnedToAPeerThatFinished() {
+    @Test func `no credit is returned to a peer that finished`() {
         var state = StreamState(.dialer(), .syn, .data(65_536), .fin2, .take(65_536))
         #expect(!state.owesCredit(isDry: true))
         #expect(state.takeCredit() == 0)

@@ -2,20 +2,20 @@ import AstraNet
 import NIOCore
 import Testing
 
-/// Plays one side of a recording over a socket against a live node in the other role.
+/// Plays one side of a recording over a socket against a live node that has the other role.
 ///
-/// The recorded side keeps its host id and ports; the node chooses its own, and they are mapped. A recorded op leaves
-/// as soon as what it depends on has been seen: what the other side had said on its stream, the offer a dial needs,
-/// the credit that bytes need.
+/// The recorded side keeps its host id and ports. The node chooses its own, and the replay maps them. It sends a
+/// recorded op as soon as everything that the op depends on has arrived: the earlier ops of the other side on the
+/// stream, the offer for a DIAL, the credit for DATA.
 struct ConversationReplay {
     typealias Role = WireConversation.Role
 
     let script: ConversationScript
-    /// Whom the live node plays.
+    /// The role of the live node.
     let role: Role
     private let raw: RawPeer
     private let node: Node
-    /// What the node has said so far on each recorded stream.
+    /// What the node has sent so far on each recorded stream.
     private var live: [ConversationScript.Said]
     private var livePorts: [UInt32: Int] = [:]
     private var portsOfNode: [Int: UInt32] = [:]
@@ -36,10 +36,10 @@ struct ConversationReplay {
         returned = sent
     }
 
-    /// Replays a conversation and expects the node to say what the recorded one said.
+    /// Replays a conversation and checks that the node sends what the recorded node sent.
     static func run(_ conversation: WireConversation, nodeAs role: Role) async throws {
         let script = ConversationScript(conversation)
-        let node = Node.patient()
+        let node = Node.withoutTimeouts()
         let application = RecordedApplication(script: script, node: node)
         let raw = try await RawPeer.connect(
             to: try await node.listen(host: "127.0.0.1", port: 0), host: try #require(script.hosts[role.other]))
@@ -50,7 +50,7 @@ struct ConversationReplay {
                 try await replay.play()
             }
             do {
-                // Not `waitForAll`, which would wait for those who wait for what no longer comes.
+                // Not `waitForAll`: after an error it would wait for tasks whose ops never arrive.
                 for try await _ in group {}
             } catch {
                 await raw.close()
@@ -64,7 +64,7 @@ struct ConversationReplay {
 
     struct Ended: Error, CustomStringConvertible {
         var waitingFor: String
-        var description: String { "the node ended the link instead of \(waitingFor)" }
+        var description: String { "the node ended the link before \(waitingFor)" }
     }
 
     private mutating func play() async throws {
@@ -77,10 +77,10 @@ struct ConversationReplay {
             if recorded.op.command == .rewind { returned[stream] += Int(recorded.op.number ?? 0) }
         }
         while !isComplete { try await takeNext(waitingFor: "the rest of the conversation") }
-        try expectTheSame()
+        try expectSameConversation()
     }
 
-    // MARK: - What must have been seen
+    // MARK: - Dependencies of ops
 
     private func isDue(_ index: Int) -> Bool {
         let op = script.conversation.ops[index].op
@@ -93,7 +93,7 @@ struct ConversationReplay {
         for earlier in script.conversation.ops[..<index] where earlier.from == role {
             if script.stream(of: earlier.op, from: role) == stream { _ = needed.count(earlier.op) }
         }
-        // An end waits for nobody, so nothing waits for it.
+        // FIN2 has no fixed place among the ops of the other side.
         needed.controls.removeAll { $0 == .fin2 }
         guard live[stream].controls.count(where: { $0 != .fin2 }) >= needed.controls.count,
             live[stream].bytes.count >= needed.bytes.count
@@ -146,7 +146,7 @@ struct ConversationReplay {
         }
     }
 
-    /// A recorded op with the hosts and ports that are live.
+    /// A recorded op with the host id and ports of the live node.
     private func translated(_ recorded: WireOp) -> WireOp {
         var op = recorded
         if op.destination.host == script.hosts[role] { op.destination.host = node.id }
@@ -160,9 +160,9 @@ struct ConversationReplay {
         return op
     }
 
-    // MARK: - What must be the same
+    // MARK: - Comparison
 
-    private func expectTheSame() throws {
+    private func expectSameConversation() throws {
         try #require(broken == [])
         for (index, recorded) in script.streams.enumerated() {
             let said = recorded.said[role]!

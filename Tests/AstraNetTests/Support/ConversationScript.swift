@@ -1,7 +1,7 @@
 import AstraNet
 
-/// What a recorded chanserv conversation consists of: streams by the order of their dials, and what each side said on
-/// them, whatever the hosts and ports were called.
+/// The content of a recorded chanserv conversation: its streams in the order of their dials, and what each side sent on
+/// them, independent of host ids and ports.
 struct ConversationScript: Sendable {
     typealias Role = WireConversation.Role
 
@@ -13,19 +13,20 @@ struct ConversationScript: Sendable {
         var said: [Role: Said] = [.client: Said(), .server: Said()]
     }
 
-    /// What one side said on a stream, but for how it cut its bytes and its credit into ops.
+    /// What one side sent on a stream, independent of how it divided bytes and credit into ops.
     struct Said: Sendable, Hashable {
-        /// Ops other than DATA, REWIND and FIN1: a Go node closes with FIN2 alone, ours says FIN1 before it.
+        /// Ops other than DATA, REWIND and FIN1. FIN1 is left out because a Go node closes with FIN2 alone, and a node
+        /// of this library with FIN1 and FIN2.
         var controls: [Command] = []
         var bytes: [UInt8] = []
         var credit = 0
 
-        /// Counts an op; what rule it breaks, if it does.
+        /// Adds an op. Returns the rule that it breaks, or `nil`.
         mutating func count(_ op: WireOp) -> String? {
             switch op.command {
             case .data:
                 bytes += op.payload
-                if controls.contains(.fin2) { return "DATA behind FIN2" }
+                if controls.contains(.fin2) { return "DATA after FIN2" }
                 if op.payload.isEmpty || op.payload.count > 65_536 { return "DATA of \(op.payload.count) bytes" }
             case .rewind: credit += Int(op.number ?? 0)
             case .fin1: break
@@ -38,10 +39,10 @@ struct ConversationScript: Sendable {
     let conversation: WireConversation
     private(set) var streams: [RecordedStream] = []
     private(set) var hosts: [Role: HostID] = [:]
-    /// Services the server announced, by their ports; without those of Go's debug pages.
+    /// Services that the server announced, by port, without the `ipc.<host>` services of Go nodes.
     private(set) var services: [UInt32: String] = [:]
     private(set) var withdrawn: Set<String> = []
-    /// Services whose name the server sent on another stream: the sources'.
+    /// Names of sources: services whose name the server sent on a master stream.
     private(set) var sourceNames: Set<String> = []
 
     init(_ conversation: WireConversation) {
@@ -73,13 +74,13 @@ struct ConversationScript: Sendable {
         }
     }
 
-    /// The stream a recorded op belongs to.
+    /// The index of the stream that a recorded op belongs to.
     func stream(of op: WireOp, from: Role) -> Int? {
         let (client, server) = from == .client ? (op.source, op.destination) : (op.destination, op.source)
         return streams.lastIndex { $0.clientPort == client.port && $0.serverPort == server.port }
     }
 
-    /// The names in an answer: every second frame.
+    /// The source names in the bytes of a master stream: every second frame.
     static func sourceNames(in answer: [UInt8]) -> [String] {
         var names: [String] = []
         var rest = answer[...]

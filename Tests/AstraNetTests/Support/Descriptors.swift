@@ -1,6 +1,6 @@
 import Foundation
 
-/// Descriptors as a parent process would hand them on.
+/// File descriptors like those that a parent process passes on.
 enum Descriptors {
     struct Failure: Error {
         let code = errno
@@ -18,7 +18,7 @@ enum Descriptors {
         return (ends[0], ends[1])
     }
 
-    /// A file of zeros that has no name any more, for two ends to share.
+    /// An unlinked file of zeros, to be mapped by two processes.
     static func file(size: Int) throws -> CInt {
         let path = FileManager.default.temporaryDirectory.appendingPathComponent("shared-\(UUID())").path
         let descriptor = Foundation.open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
@@ -28,7 +28,7 @@ enum Descriptors {
         return descriptor
     }
 
-    /// What is in a file.
+    /// Reads bytes of a file.
     static func contents(of descriptor: CInt, count: Int, at offset: Int = 0) -> [UInt8] {
         [UInt8](unsafeUninitializedCapacity: count) { buffer, size in
             size = max(0, pread(descriptor, buffer.baseAddress, count, off_t(offset)))

@@ -1,8 +1,8 @@
 import NIOConcurrencyHelpers
 
-/// What happens elsewhere, in order, for tests to wait for: each element goes to one waiter.
+/// A queue of events that tests wait for. Each element goes to one waiter.
 ///
-/// There is no deadline here: the suites that wait have a time limit, whose cancellation ends every wait.
+/// Waits have no timeout of their own: the time limit of the suite cancels them.
 final class EventQueue<Element: Sendable>: Sendable {
     private struct Storage {
         var elements: [Element] = []
@@ -22,7 +22,7 @@ final class EventQueue<Element: Sendable>: Sendable {
         waiter?.resume(returning: element)
     }
 
-    /// There will be no more.
+    /// Marks the end of the queue.
     func finish() {
         let waiters = storage.withLockedValue { storage in
             storage.isFinished = true
@@ -32,7 +32,7 @@ final class EventQueue<Element: Sendable>: Sendable {
         for waiter in waiters { waiter.continuation.resume(returning: nil) }
     }
 
-    /// The next element; `nil` at the end, or when the task is cancelled.
+    /// Waits for the next element. Returns `nil` at the end of the queue, or if the task is cancelled.
     func next() async -> Element? {
         let id = storage.withLockedValue { storage in
             storage.lastID += 1
@@ -57,6 +57,6 @@ final class EventQueue<Element: Sendable>: Sendable {
         }
     }
 
-    /// Whether something waits to be taken; for what must not have come by now.
+    /// The elements that were not taken. Tests use it to check that an event has not happened.
     var waiting: [Element] { storage.withLockedValue { $0.elements } }
 }

@@ -6,11 +6,11 @@ struct PlainSource: Hashable, Sendable {
     var frames: [[UInt8]] = []
 }
 
-/// chanserv as the Go package speaks it over a ``GoLikePeer``.
+/// The chanserv protocol as the Go package implements it, over a ``GoLikePeer``.
 extension GoLikeStream {
     struct CutFrame: Error {}
 
-    /// One frame, its length and its bytes written apart, as Go does.
+    /// Writes a frame. Writes the length and the bytes separately, as Go does.
     func writeFrame(_ frame: [UInt8]) async throws {
         try await write((0..<8).map { UInt8(truncatingIfNeeded: frame.count >> (8 * $0)) })
         try await write(frame)
@@ -85,7 +85,7 @@ extension GoLikePeer {
                     guard let body = try await master.readFrame() else { return master.close() }
                     try await withThrowingDiscardingTaskGroup { sources in
                         for source in answer(body) {
-                            // As random as Go's: the same name must not be withdrawn for one client while it is told another.
+                            // Random, as in Go. A request must not withdraw the source name of another request.
                             let name = "\(self.host)-\(HostID.random())"
                             let (port, streams) = self.bind(name)
                             try await master.writeFrame(source.header)
@@ -98,7 +98,7 @@ extension GoLikePeer {
                                 do {
                                     for frame in source.frames { try await stream.writeFrame(frame) }
                                 } catch is GoLikeStream.StoppedByPeer {
-                                    // A client that has enough is no failure.
+                                    // The client may close a source early.
                                 }
                             }
                         }

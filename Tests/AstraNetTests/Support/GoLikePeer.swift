@@ -2,10 +2,11 @@ import AstraNet
 import NIOConcurrencyHelpers
 import NIOCore
 
-/// A peer that does what a Go node does and no more, and writes down where the other side relies on anything else.
+/// A peer that implements exactly the behaviour of a Go node, and records each op with which the node under test relies
+/// on anything else.
 ///
-/// It reads through a 64 KiB buffer, waits for SYN_ACK before it writes, returns the credit of each read, announces
-/// services once in 50 ms, closes with FIN2 alone, and takes no notice of ERR or of keys it does not know.
+/// It reads through a 64 KiB buffer, waits for SYN_ACK before it writes, returns credit after each read, announces
+/// services every 50 ms, closes with FIN2 alone, and ignores ERR and unknown keys.
 final class GoLikePeer: Sendable {
     let raw: RawPeer
     var host: HostID { raw.host }
@@ -30,12 +31,12 @@ final class GoLikePeer: Sendable {
         var remote: Address
     }
 
-    /// Whether the node is a router: what it passes on comes from other hosts.
+    /// Whether the node is a router, which forwards ops of other hosts.
     private let isBehindRouter: Bool
 
-    /// The port at which it says it can be reached.
+    /// The port that this peer announces in FOLLOW.
     private let follows: Int
-    /// Nobody listens there.
+    /// A port without a listener.
     static let nowhere = 5_999
 
     private init(_ raw: RawPeer, isBehindRouter: Bool, follows: Int) {
@@ -54,7 +55,7 @@ final class GoLikePeer: Sendable {
         return peer
     }
 
-    /// Takes a node that has joined.
+    /// Starts a peer on a connection that a node has made.
     static func accept(_ raw: RawPeer, follows: Int = nowhere) -> GoLikePeer {
         let peer = GoLikePeer(raw, isBehindRouter: false, follows: follows)
         peer.start()
@@ -76,14 +77,14 @@ final class GoLikePeer: Sendable {
         }
     }
 
-    /// The rules the other side broke.
+    /// The protocol violations of the node under test.
     var broken: [String] { storage.withLockedValue { $0.broken } }
 
     func close() async { await raw.close() }
 
     // MARK: - Services
 
-    /// Binds a service on a fresh port; announced with the next batch.
+    /// Binds a service on a fresh port. The next batch announces it, at most 50 ms later.
     func bind(_ name: String) -> (port: UInt32, streams: EventQueue<GoLikeStream>) {
         let streams = EventQueue<GoLikeStream>()
         let port = storage.withLockedValue { storage in
@@ -119,7 +120,7 @@ final class GoLikePeer: Sendable {
 
     // MARK: - Dialling
 
-    /// Opens a stream to a service of the node; `nil` when the link ends before.
+    /// Opens a stream to a service of the node. Returns `nil` if the link ends before that.
     func dial(_ name: String) async -> GoLikeStream? {
         let lookup = EventQueue<Address>()
         let known = storage.withLockedValue { storage in
@@ -143,7 +144,7 @@ final class GoLikePeer: Sendable {
 
     private func take(_ op: WireOp) {
         if op.payload.count > 65_536 {
-            breaks("\(op.command) of \(op.payload.count) bytes does not fit the reader")
+            recordViolation("\(op.command) of \(op.payload.count) bytes does not fit the reader")
             raw.channel.close(promise: nil)
             return
         }
@@ -152,13 +153,13 @@ final class GoLikePeer: Sendable {
             if op.command == .handshake {
                 storage.withLockedValue { $0.node = op.source.host }
             } else {
-                breaks("\(op.command) before the handshake")
+                recordViolation("\(op.command) before the handshake")
             }
             return
         }
-        if op.source.host != node, !isBehindRouter { breaks("\(op.command) from host \(op.source.host)") }
+        if op.source.host != node, !isBehindRouter { recordViolation("\(op.command) from host \(op.source.host)") }
         if op.destination.host != host, op.destination.host.rawValue != 0 {
-            breaks("\(op.command) for host \(op.destination.host)")
+            recordViolation("\(op.command) for host \(op.destination.host)")
         }
         switch op.command {
         case .ping: raw.send(WireOp(.pong, to: op.source, from: op.destination))
@@ -181,14 +182,14 @@ final class GoLikePeer: Sendable {
             }
             for stream in dead { stream.linkGone() }
         case .pong, .follow: break
-        case .handshake: breaks("a second handshake")
+        case .handshake: recordViolation("a second handshake")
         default: takeStreamOp(op)
         }
     }
 
     private func takeDial(_ op: WireOp) {
         let isListening = storage.withLockedValue { $0.listeners[op.destination.port] != nil }
-        // A Go node says nothing to a dial of what nobody listens on.
+        // A Go node ignores a DIAL that no listener takes.
         guard isListening else { return }
         let key = Key(local: op.destination.port, remote: op.source)
         let stream = GoLikeStream(local: Address(host, op.destination.port), remote: op.source, peer: self)
@@ -201,7 +202,7 @@ final class GoLikePeer: Sendable {
 
     private func takeSyn(_ op: WireOp) {
         let dial = storage.withLockedValue { $0.dialing.removeValue(forKey: op.destination.port) }
-        guard let dial, dial.target == op.source else { return breaks("SYN for what was not dialled") }
+        guard let dial, dial.target == op.source else { return recordViolation("SYN without a DIAL") }
         let key = Key(local: op.destination.port, remote: op.source)
         let stream = GoLikeStream(local: Address(host, op.destination.port), remote: op.source, peer: self)
         storage.withLockedValue { $0.streams[key] = stream }
@@ -213,7 +214,7 @@ final class GoLikePeer: Sendable {
         let key = Key(local: op.destination.port, remote: op.source)
         let (stream, isUnconfirmed) = storage.withLockedValue { ($0.streams[key], $0.unconfirmed.contains(key)) }
         guard let stream else {
-            if op.command == .data { breaks("DATA for a stream nobody knows") }
+            if op.command == .data { recordViolation("DATA for an unknown stream") }
             return
         }
         switch op.command {
@@ -227,12 +228,12 @@ final class GoLikePeer: Sendable {
             listener?.append(stream)
         case .synAck: stream.confirmed()
         default:
-            if isUnconfirmed, op.command == .data { breaks("DATA before ACK") }
-            if let rule = stream.received(op) { breaks("\(op.command): \(rule)") }
+            if isUnconfirmed, op.command == .data { recordViolation("DATA before ACK") }
+            if let rule = stream.received(op) { recordViolation("\(op.command): \(rule)") }
         }
     }
 
-    private func breaks(_ rule: String) {
+    private func recordViolation(_ rule: String) {
         storage.withLockedValue { $0.broken.append(rule) }
     }
 }

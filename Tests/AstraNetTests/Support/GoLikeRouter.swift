@@ -2,8 +2,9 @@ import AstraNet
 import NIOConcurrencyHelpers
 import NIOCore
 
-/// A router that does what Go's does and no more: it forwards every op whose destination is neither 0 nor itself as it is,
-/// passes on the SERVICEs of its direct peers once in 50 ms, and sends RST when a host is lost.
+/// A router that implements exactly the behaviour of a Go router. It forwards every op whose destination is neither 0
+/// nor its own id unchanged, passes on the SERVICEs of its direct peers every 50 ms, and sends RST when it loses a
+/// host.
 final class GoLikeRouter: Sendable {
     let host = HostID.random()
     private let listener: RawListener
@@ -13,17 +14,17 @@ final class GoLikeRouter: Sendable {
         var peers: [HostID: RawPeer] = [:]
         /// The services of each direct peer.
         var offers: [HostID: [Address: Set<String>]] = [:]
-        /// Who talked to whom.
-        var talkers: [HostID: Set<HostID>] = [:]
+        /// For each destination host, the hosts that have sent it an op.
+        var contacts: [HostID: Set<HostID>] = [:]
         var sent: [HostID: [WireOp]] = [:]
         var broken: [String] = []
     }
 
     var port: Int { listener.port }
-    /// The rules that were broken.
+    /// The protocol violations of the nodes.
     var broken: [String] { storage.withLockedValue { $0.broken } }
 
-    /// Everything that was sent to `host`.
+    /// All ops that the router sent to `host`.
     func sent(to host: HostID) -> [WireOp] { storage.withLockedValue { $0.sent[host] ?? [] } }
 
     init() async throws {
@@ -56,19 +57,21 @@ final class GoLikeRouter: Sendable {
             for name in names { send(WireOp(.service, to: .otherEnd, from: address, text: name), to: peer) }
         }
         while let op = await raw.ops.next() { take(op, from: peer) }
-        let (lost, talkers) = storage.withLockedValue { storage in
+        let (lost, contacts) = storage.withLockedValue { storage in
             storage.peers[peer] = nil
-            return (storage.offers.removeValue(forKey: peer) ?? [:], storage.talkers.removeValue(forKey: peer) ?? [])
+            return (storage.offers.removeValue(forKey: peer) ?? [:], storage.contacts.removeValue(forKey: peer) ?? [])
         }
         for (address, names) in lost {
             for name in names { relay(WireOp(.noService, to: .otherEnd, from: address, text: name), from: peer) }
         }
-        for talker in talkers { send(WireOp(.rst, to: Address(talker, 0), from: Address(peer, 0)), to: talker) }
+        for contact in contacts { send(WireOp(.rst, to: Address(contact, 0), from: Address(peer, 0)), to: contact) }
     }
 
     private func take(_ op: WireOp, from peer: HostID) {
-        if op.payload.count > 65_536 { breaks("\(op.command) of \(op.payload.count) bytes does not fit the reader") }
-        if op.source.host != peer { breaks("\(op.command) in the name of \(op.source.host)") }
+        if op.payload.count > 65_536 {
+            recordViolation("\(op.command) of \(op.payload.count) bytes does not fit the reader")
+        }
+        if op.source.host != peer { recordViolation("\(op.command) in the name of \(op.source.host)") }
         if op.destination.host.rawValue != 0, op.destination.host != host { return forward(op, from: peer) }
         switch op.command {
         case .ping: send(WireOp(.pong, to: op.source, from: op.destination), to: peer)
@@ -79,7 +82,7 @@ final class GoLikeRouter: Sendable {
             storage.withLockedValue { _ = $0.offers[peer]?[op.source]?.remove(op.text) }
             announce(op, from: peer)
         case .pong, .follow, .discover: break
-        default: breaks("\(op.command) for the router itself")
+        default: recordViolation("\(op.command) for the router itself")
         }
     }
 
@@ -93,7 +96,7 @@ final class GoLikeRouter: Sendable {
 
     private func forward(_ op: WireOp, from peer: HostID) {
         let isKnown = storage.withLockedValue { storage in
-            storage.talkers[op.destination.host, default: []].insert(peer)
+            storage.contacts[op.destination.host, default: []].insert(peer)
             return storage.peers[op.destination.host] != nil
         }
         if isKnown {
@@ -111,7 +114,7 @@ final class GoLikeRouter: Sendable {
         raw?.send(op)
     }
 
-    private func breaks(_ rule: String) {
+    private func recordViolation(_ rule: String) {
         storage.withLockedValue { $0.broken.append(rule) }
     }
 }

@@ -1,9 +1,9 @@
 import AstraNet
 import NIOConcurrencyHelpers
 
-/// The end of a stream at a ``GoLikePeer``: reads, writes and closes as Go's `net.Conn` does.
+/// The end of a stream at a ``GoLikePeer``. It reads, writes and closes as Go's `net.Conn` does.
 final class GoLikeStream: Sendable {
-    /// What Go calls `io.EOF` on a write: the other side said FIN1.
+    /// The peer sent FIN1. A write in Go returns `io.EOF` then.
     struct StoppedByPeer: Error {}
     struct LinkGone: Error {}
 
@@ -32,7 +32,7 @@ final class GoLikeStream: Sendable {
         self.peer = peer
     }
 
-    /// Up to `count` bytes, at least one; empty at the end of file. Each read returns its credit in a REWIND of its own.
+    /// Reads 1 to `count` bytes. Returns an empty array at the end of file. Each read sends a REWIND for its bytes.
     func read(_ count: Int) async throws -> [UInt8] {
         while true {
             let bytes = storage.withLockedValue { storage -> [UInt8]? in
@@ -52,7 +52,7 @@ final class GoLikeStream: Sendable {
         }
     }
 
-    /// Writes all of `bytes` in ops that the window and a 64 KiB buffer allow.
+    /// Writes all of `bytes`, in ops of at most 64 KiB and within the window.
     func write(_ bytes: [UInt8]) async throws {
         var rest = bytes[...]
         while !rest.isEmpty {
@@ -72,7 +72,7 @@ final class GoLikeStream: Sendable {
         }
     }
 
-    /// FIN2, and nothing else, as Go does.
+    /// Sends FIN2 alone, as Go does.
     func close() {
         let first = storage.withLockedValue { storage in
             defer { storage.closed = true }
@@ -91,28 +91,28 @@ final class GoLikeStream: Sendable {
 
     // MARK: - The link's side
 
-    /// The stream has been confirmed: writes may begin.
+    /// Allows writes: the stream is open.
     func confirmed() {
         storage.withLockedValue { $0.mayWrite = true }
         writable.append(())
     }
 
-    /// Takes an op; what rule it broke, if it did.
+    /// Handles an op. Returns the rule that it breaks, or `nil`.
     func received(_ op: WireOp) -> String? {
         storage.withLockedValue { storage in
             switch op.command {
             case .data:
-                if storage.finished { return "DATA behind FIN2" }
+                if storage.finished { return "DATA after FIN2" }
                 if op.payload.isEmpty { return "DATA without bytes" }
                 storage.outstanding += op.payload.count
                 if storage.outstanding > 65_536 { return "\(storage.outstanding) unacknowledged bytes" }
-                // A closed stream goes on for 10 s in Go, and reads nothing.
+                // Go keeps a closed stream for 10 s and drops its bytes.
                 if !storage.closed { storage.unread += op.payload }
                 readable.append(())
             case .rewind:
                 guard let count = op.number else { return "REWIND of \(op.payload.count) bytes" }
                 storage.inFlight -= Int(count)
-                if count == 0 { return "REWIND of nothing" }
+                if count == 0 { return "REWIND of 0 bytes" }
                 if storage.inFlight < 0 { return "REWIND of more than was sent" }
                 writable.append(())
             case .windowSize:

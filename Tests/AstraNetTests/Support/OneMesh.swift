@@ -5,7 +5,7 @@ import NIOConcurrencyHelpers
 import NIOCore
 import Testing
 
-/// A Go-like server with a link to a router and a socket at which others reach it directly: one identity on all its links.
+/// A Go-like server with a link to a router and a listening socket for direct links. It has one host id on all links.
 final class GoLikeServer: Sendable {
     let host = HostID.random()
     let name: String
@@ -13,7 +13,7 @@ final class GoLikeServer: Sendable {
     private let peers = NIOLockedValueBox<[GoLikePeer]>([])
     private let work = NIOLockedValueBox<Task<Void, any Error>?>(nil)
 
-    /// The rules that were broken on any link.
+    /// The protocol violations on all links.
     var broken: [String] { peers.withLockedValue { $0.flatMap(\.broken) } }
 
     init(_ name: String, joining router: SocketAddress) async throws {
@@ -53,7 +53,7 @@ final class GoLikeServer: Sendable {
                             } catch is GoLikeStream.LinkGone {
                                 return
                             } catch is GoLikeStream.StoppedByPeer {
-                                // Who stopped it is looked at elsewhere.
+                                // The test checks the end of the client.
                             }
                             stream.close()
                         }
@@ -63,7 +63,7 @@ final class GoLikeServer: Sendable {
         }
     }
 
-    /// All its links break at once, or have already.
+    /// Breaks all links at once. A second call does nothing.
     func kill() async throws {
         guard let task = work.withLockedValue({ $0.take() }) else { return }
         try await listener.close()
@@ -73,9 +73,9 @@ final class GoLikeServer: Sendable {
     }
 }
 
-/// A server of ours: chanserv services and an echo on a node that listens.
+/// A server of this library: chanserv services and an echo service on a node that listens.
 struct OurServer {
-    let node = Node.patient(.server)
+    let node = Node.withoutTimeouts(.server)
     let name: String
     let address: SocketAddress
     private let services: [Service]
@@ -84,7 +84,7 @@ struct OurServer {
     init(_ name: String, joining router: SocketAddress) async throws {
         self.name = name
         address = try await node.listening()
-        let server = Server(multiplexer: AstraNetMultiplexer(node), configuration: .patient)
+        let server = Server(multiplexer: AstraNetMultiplexer(node), configuration: .withoutTimeouts)
         services = try [name, "ours"].map { service in
             try server.serve(service) { SourceList([Source(header: name, frames: [$0.body])]) }
         }
@@ -99,7 +99,8 @@ struct OurServer {
     }
 }
 
-/// Two Go-like servers and two of ours at one router, and clients of both kinds, each through the router and directly.
+/// Two Go-like servers and two of this library at one router, with clients of both kinds, through the router and on
+/// direct links.
 struct OneMesh {
     enum RouterKind: String, CaseIterable { case ours, goLike }
 
@@ -111,19 +112,19 @@ struct OneMesh {
     private let router: Router
     let goServers: [GoLikeServer]
     let ourServers: [OurServer]
-    /// Has links to all, the router among them.
-    let direct = Node.patient {
+    /// A client with links to all servers and to the router.
+    let direct = Node.withoutTimeouts {
         $0.role = .client
-        // What is dialled in vain must be known to be gone: nothing is found out by waiting.
+        // A dial of a lost host must fail because the loss is detected, not by this timeout.
         $0.answerTimeout = .seconds(3_600)
     }
-    /// Has a link to the router alone: a node in this role makes no others.
-    let routed = Node.patient {
+    /// A client with a link to the router alone: a node with the role `server` makes no other links.
+    let routed = Node.withoutTimeouts {
         $0.role = .server
         $0.answerTimeout = .seconds(3_600)
     }
     let goRouted: GoLikePeer
-    /// One at each of our servers.
+    /// One Go-like client for each server of this library, with a direct link to it.
     let goDirect: [GoLikePeer]
 
     var names: [String] { goServers.map(\.name) + ourServers.map(\.name) }
@@ -132,7 +133,7 @@ struct OneMesh {
         let address: SocketAddress
         switch kind {
         case .ours:
-            let node = Node.patient(.router)
+            let node = Node.withoutTimeouts(.router)
             address = try await node.listening()
             router = .ours(node)
         case .goLike:
@@ -154,7 +155,7 @@ struct OneMesh {
         goDirect = peers
         let hosts = Set(goServers.map(\.host) + ourServers.map(\.node.id))
         let (direct, routed) = (direct, routed)
-        // Three names of each, told by the router and, where there is a link, by the host itself.
+        // Three names of each server, announced by the router and, on a direct link, by the server itself.
         try await eventually {
             let services = direct.listing.services
             return direct.peers.isSuperset(of: hosts) && services.count { $0.offer.isRelayed } == 12
@@ -175,7 +176,7 @@ struct OneMesh {
         }
     }
 
-    /// - Parameter isRouterAlive: whether it is still to be closed.
+    /// - Parameter isRouterAlive: `false` if the test has already closed the router.
     func end(isRouterAlive: Bool = true) async throws {
         for node in [direct, routed] { await node.shutdown() }
         for peer in [goRouted] + goDirect { await peer.close() }
@@ -186,9 +187,9 @@ struct OneMesh {
 }
 
 extension Node {
-    /// Posts a request; which server answered.
+    /// Posts a request and checks the answer. Returns the name of the server that answered.
     func post(_ name: String, _ body: [UInt8]) async throws -> String {
-        let client = Client(multiplexer: AstraNetMultiplexer(self), configuration: .patient)
+        let client = Client(multiplexer: AstraNetMultiplexer(self), configuration: .withoutTimeouts)
         let sources = try await GoInteropTests.read(
             try await client.lookupAndPost(name, body: ByteBuffer(bytes: body)))
         let source = try #require(sources.first)
@@ -198,7 +199,7 @@ extension Node {
 }
 
 extension GoLikePeer {
-    /// As ``AstraNet/Node/post(_:_:)``.
+    /// Posts a request as ``AstraNet/Node/post(_:_:)`` does.
     func ask(_ name: String, _ body: [UInt8]) async throws -> String {
         let sources = try await post(name, body)
         let source = try #require(sources.first)
@@ -208,7 +209,7 @@ extension GoLikePeer {
 }
 
 extension GoLikeStream {
-    /// Writes bytes and reads as many, which must be the same.
+    /// Writes `count` bytes and checks that the peer sends them back.
     func expectEcho(count: Int, sourceLocation: SourceLocation = #_sourceLocation) async throws {
         let sent = (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31) }
         try await write(sent)

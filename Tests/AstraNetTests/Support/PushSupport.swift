@@ -4,11 +4,11 @@ import Testing
 
 @testable import AstraNet
 
-/// Two nodes with a link between them. The server's requests are for the test to answer.
+/// Two nodes with a link between them. The test answers the requests at the server.
 struct PushPair {
     let server: Node
     let client: Node
-    /// The server's ends of the requests, as they come.
+    /// The server's ends of the requests, in the order of their arrival.
     let requests = EventQueue<AstraNet.Stream>()
     let listener: Listener
 
@@ -16,8 +16,8 @@ struct PushPair {
         server configureServer: (inout NodeConfiguration) -> Void = { _ in },
         client configureClient: (inout NodeConfiguration) -> Void = { _ in }
     ) async throws {
-        server = .patient(configureServer)
-        client = .patient(configureClient)
+        server = .withoutTimeouts(configureServer)
+        client = .withoutTimeouts(configureClient)
         let requests = requests
         listener = try server.bind("push") { stream in
             requests.append(stream)
@@ -29,17 +29,17 @@ struct PushPair {
     /// Both ends of a new request.
     ///
     /// - Parameters:
-    ///   - sources: how many unaccepted sources the client grants.
-    ///   - body: what goes out with the dial; nothing by default.
+    ///   - sources: maximum number of unaccepted sources that the client grants.
+    ///   - body: bytes to send with the dial; by default none.
     func request(_ sources: Int = 4, body: String = "") async throws -> (
         client: AstraNet.Stream, server: AstraNet.Stream
     ) {
         let request = DialRequest(first: ByteBuffer(string: body), maximumPushedSources: sources)
-        let dialled = try await client.dial("push", request, deadline: .soon)
+        let dialled = try await client.dial("push", request, deadline: .testDeadline)
         return (dialled, try #require(await requests.next()))
     }
 
-    /// Waits until nothing of a stream is left on either node, and shuts them down.
+    /// Waits until neither node has a stream or counts one, and shuts both down.
     func end() async throws {
         try await client.expectNothingLeft()
         try await server.expectNothingLeft()
@@ -48,14 +48,14 @@ struct PushPair {
     }
 }
 
-/// Records that a stream called its delegate.
+/// A delegate that records each call.
 final class ChangeRecorder: StreamDelegate {
     let changes = EventQueue<Void>()
 
     func streamChanged(_ stream: AstraNet.Stream) { changes.append(()) }
 }
 
-/// Calls a closure for each change.
+/// A delegate that calls a closure for each change.
 final class ChangeHandler: StreamDelegate {
     private let body: @Sendable (AstraNet.Stream) -> Void
 
@@ -69,14 +69,14 @@ extension AstraNet.Stream {
         var what: String
     }
 
-    /// Pushes a source, which must be possible.
+    /// Pushes a source. Throws if that is not possible.
     func pushed() throws -> AstraNet.Stream {
         let result = pushSource()
         guard case .opened(let stream) = result else { throw Unexpected(what: "\(result)") }
         return stream
     }
 
-    /// Pushes a source as soon as there is room; `recorder` is the delegate.
+    /// Pushes a source as soon as the grant allows it. `recorder` is the stream's delegate.
     func pushed(waitingFor recorder: ChangeRecorder) async throws -> AstraNet.Stream {
         while true {
             switch pushSource() {
@@ -87,43 +87,43 @@ extension AstraNet.Stream {
         }
     }
 
-    /// Pushes a source with these bytes, which ends well.
+    /// Pushes a source with the bytes of `text` and closes it.
     func pushWhole(_ text: String) throws {
         let stream = try pushed()
         try stream.send(now: ByteBuffer(string: text))
         stream.close()
     }
 
-    /// Pushes until the client's grant is used up; how many sources that were.
+    /// Pushes sources until the client's grant is used up, and returns them.
     func pushAll(limit: Int = 100) -> [AstraNet.Stream] {
         var streams: [AstraNet.Stream] = []
         while streams.count < limit, case .opened(let stream) = pushSource() { streams.append(stream) }
         return streams
     }
 
-    /// The next thing that comes, which must be a pushed source.
+    /// Waits for the next event of the request, which must be a pushed source.
     func nextPushed() async throws -> AstraNet.Stream {
-        let news = try await nextStreamNews(deadline: .soon)
+        let news = try await nextStreamNews(deadline: .testDeadline)
         guard case .pushed(let stream) = news else { throw Unexpected(what: "\(news)") }
         return stream
     }
 
-    /// All that the stream has to say up to its end of file.
+    /// Reads to the end of file.
     func readText() async throws -> String { String(buffer: try await readAll()) }
 
     /// Waits for the end of a request without sources.
     func expectFinished(sourceLocation: SourceLocation = #_sourceLocation) async throws {
-        let news = try await nextStreamNews(deadline: .soon)
+        let news = try await nextStreamNews(deadline: .testDeadline)
         guard case .finished = news else {
             Issue.record("\(news)", sourceLocation: sourceLocation)
             return
         }
     }
 
-    /// The error that the request ends with, when its sources were taken.
+    /// Takes and closes all sources. Returns the error that the request ends with, or `nil`.
     func newsFailure() async throws -> AstraNetError? {
         while true {
-            switch try await nextStreamNews(deadline: .soon) {
+            switch try await nextStreamNews(deadline: .testDeadline) {
             case .failed(let error): return error
             case .finished: return nil
             case .pushed(let stream): stream.close()
@@ -132,7 +132,7 @@ extension AstraNet.Stream {
         }
     }
 
-    /// How many bytes of this end are under way.
+    /// Number of unacknowledged bytes that this end has sent.
     var inFlight: Int { withStorage { Int($0.state.sendWindow.inFlight) } }
     var phase: StreamState.Phase { withStorage { $0.state.phase } }
 }
@@ -141,13 +141,13 @@ extension Node {
     /// The links that are up.
     var links: [Link] { core.shared.withLockedValue { Array($0.links.up.values) } }
 
-    /// Waits until no link knows a stream, and nothing is counted for one.
+    /// Waits until no link has a stream, or counts places, grants or bytes for one.
     func expectNothingLeft(sourceLocation: SourceLocation = #_sourceLocation) async throws {
-        let deadline = ContinuousClock.Instant.soon
+        let deadline = ContinuousClock.Instant.testDeadline
         while true {
             var left: [String] = []
             for link in links {
-                // The event loop's turn, too.
+                // Reading the count on the event loop also waits for its current turn to end.
                 let known = try await link.eventLoop.submit { link.handler.value?.streams.count ?? 0 }.get()
                 let counts = (known, link.takenStreamPlaces, link.pushGrants.held, link.buffered.held)
                 if counts != (0, 0, 0, 0) { left.append("streams, places, grants, bytes: \(counts)") }
@@ -158,7 +158,7 @@ extension Node {
         }
     }
 
-    /// How many streams the node's links know.
+    /// Number of streams on all links of the node.
     func streamCount() async throws -> Int {
         var count = 0
         for link in links { count += try await link.eventLoop.submit { link.handler.value?.streams.count ?? 0 }.get() }
@@ -167,7 +167,7 @@ extension Node {
 }
 
 extension DialBlock {
-    /// The payload of an op.
+    /// The encoded block, to be used as the payload of an op.
     var bytes: [UInt8] {
         var buffer = ByteBuffer()
         encode(into: &buffer)

@@ -2,12 +2,12 @@ import AstraNet
 import NIOCore
 import NIOPosix
 
-/// A socket to a node, on which a test says what it likes. It answers nothing by itself.
+/// A socket to a node on which a test sends arbitrary bytes. It sends nothing by itself.
 final class RawPeer: Sendable {
     let channel: any Channel
-    /// The identity it claims.
+    /// The host id that it claims.
     let host: HostID
-    /// Every op that came; ends with the connection.
+    /// All received ops; ends with the connection.
     let ops: EventQueue<WireOp>
 
     private init(channel: any Channel, host: HostID, ops: EventQueue<WireOp>) {
@@ -17,10 +17,10 @@ final class RawPeer: Sendable {
     }
 
     /// - Parameters:
-    ///   - address: where a node listens.
-    ///   - host: the identity to claim.
-    ///   - reads: whether it takes bytes off the socket.
-    ///   - receive: called for each op, on the event loop; by default it goes to ``ops``.
+    ///   - address: the address at which a node listens.
+    ///   - host: the host id to claim.
+    ///   - reads: whether to read from the socket.
+    ///   - receive: called on the event loop for each op; by default it appends the op to ``ops``.
     static func connect(
         to address: SocketAddress, host: HostID = .random(), reads: Bool = true,
         receive: (@Sendable (WireOp) -> Void)? = nil
@@ -33,7 +33,7 @@ final class RawPeer: Sendable {
         return RawPeer(channel: channel, host: host, ops: ops)
     }
 
-    /// The other end of a socket that a node is attached to.
+    /// Uses the peer's end of a socket pair whose other end a node uses.
     static func attached(to socket: CInt, host: HostID = .random()) async throws -> RawPeer {
         let ops = EventQueue<WireOp>()
         let channel = try await bootstrap(receive: { ops.append($0) }, finish: ops.finish)
@@ -51,9 +51,9 @@ final class RawPeer: Sendable {
         }
     }
 
-    /// Listens where a node can join; each one that does becomes a peer.
+    /// Listens for nodes. Each connection becomes a peer.
     ///
-    /// - Parameter host: the identity to claim; one of its own for each by default.
+    /// - Parameter host: the host id to claim; by default a random one for each connection.
     static func listen(host: HostID? = nil) async throws -> RawListener {
         let peers = EventQueue<RawPeer>()
         let server = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
@@ -70,7 +70,7 @@ final class RawPeer: Sendable {
         return RawListener(server: server, peers: peers)
     }
 
-    /// A peer that was connected without reading reads from now on, a little every millisecond.
+    /// Starts slow reading on a peer that was connected with `reads: false`: at most 64 KiB every millisecond.
     func readSlowly() async throws {
         try await channel.setOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 65_536)).get()
         try await channel.setOption(.maxMessagesPerRead, value: 1).get()
@@ -89,7 +89,7 @@ final class RawPeer: Sendable {
         channel.writeAndFlush(ByteBuffer(bytes: bytes), promise: nil)
     }
 
-    /// Writes and waits until the socket has taken it, or is gone.
+    /// Writes and waits until the socket has taken all bytes. Returns `false` if the connection was lost.
     func sendAll(_ bytes: [UInt8]) async -> Bool {
         do {
             try await channel.writeAndFlush(ByteBuffer(bytes: bytes)).get()
@@ -99,18 +99,19 @@ final class RawPeer: Sendable {
         }
     }
 
-    /// Its HANDSHAKE, as a Go node writes it.
+    /// Sends a HANDSHAKE; by default the one of a Go node.
     func sendHandshake(_ json: String = #"{"RAddr":"127.0.0.1:5555"}"#) {
         send(WireOp(.handshake, to: .otherEnd, from: Address(host, 0), text: json))
     }
 
-    /// Shakes hands; returns the node's identity.
+    /// Does the handshake. Returns the host id of the node.
     func handshake(_ json: String = #"{"RAddr":"127.0.0.1:5555"}"#) async -> HostID? {
         sendHandshake(json)
         return await first { $0.command == .handshake }?.source.host
     }
 
-    /// The next op that fulfils `condition`; those before it are dropped. `nil` when the connection ends before.
+    /// Waits for an op that satisfies `condition` and drops the ops before it. Returns `nil` at the end of the
+    /// connection.
     func first(where condition: (WireOp) -> Bool) async -> WireOp? {
         while let op = await ops.next() {
             if condition(op) { return op }
@@ -118,12 +119,12 @@ final class RawPeer: Sendable {
         return nil
     }
 
-    /// The next op with `command`; those before it are dropped.
+    /// Waits for an op with `command` and drops the ops before it.
     func first(_ command: Command) async -> WireOp? {
         await first { $0.command == command }
     }
 
-    /// Asks for a PONG and returns the ops that came before it, but for PINGs: all that the node had to say.
+    /// Sends PING and returns the ops that arrive before the PONG, without PINGs: everything that the node had to send.
     func opsUntilPong() async -> [WireOp] {
         send(WireOp(.ping, to: .otherEnd, from: Address(host, 0)))
         var ops: [WireOp] = []
@@ -131,7 +132,7 @@ final class RawPeer: Sendable {
         return ops.filter { $0.command != .ping }
     }
 
-    /// Waits until the connection is gone.
+    /// Waits until the connection is closed.
     func closed() async {
         while await ops.next() != nil {}
     }
@@ -142,7 +143,7 @@ final class RawPeer: Sendable {
     }
 }
 
-/// A socket that nodes can join.
+/// A listening socket that nodes can join.
 struct RawListener: Sendable {
     let server: any Channel
     let peers: EventQueue<RawPeer>
@@ -152,7 +153,7 @@ struct RawListener: Sendable {
     func close() async throws { try await server.close() }
 }
 
-/// Cuts what comes into ops.
+/// Splits received bytes into ops.
 private final class OpCollector: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
 

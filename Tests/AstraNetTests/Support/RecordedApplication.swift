@@ -2,12 +2,12 @@ import AstraNet
 import NIOCore
 import Testing
 
-/// What the recorded application did, done again on a node of ours, with bytes from the recording.
+/// Repeats on a node what the application of a recording did, with the recorded bytes.
 struct RecordedApplication: Sendable {
     let script: ConversationScript
     let node: Node
 
-    /// Binds what the recorded server offered, and answers each stream with what it sent.
+    /// Binds the services of the recorded server and answers each stream with the recorded bytes.
     func serve() async throws {
         let requests = Dictionary(
             grouping: script.streams.filter { !script.sourceNames.contains($0.service) }, by: \.service)
@@ -35,7 +35,7 @@ struct RecordedApplication: Sendable {
         let answer = recorded.said[.server]!.bytes
         try await withThrowingDiscardingTaskGroup { group in
             for name in ConversationScript.sourceNames(in: answer) {
-                // A source that nobody announced or dialled is not in the recording.
+                // The recording may end before a source is announced or dialled.
                 guard script.sourceNames.contains(name) else { continue }
                 let listener = try node.bind(name)
                 guard let source = script.streams.first(where: { $0.service == name }) else { continue }
@@ -51,7 +51,7 @@ struct RecordedApplication: Sendable {
         }
     }
 
-    /// Dials what the recorded client dialled, as soon as it knows of it, and reads all there is.
+    /// Dials what the recorded client dialled, as soon as the name is known, and reads the whole streams.
     func post() async throws {
         try await withThrowingDiscardingTaskGroup { group in
             for recorded in script.streams where !script.sourceNames.contains(recorded.service) {
@@ -61,7 +61,7 @@ struct RecordedApplication: Sendable {
     }
 
     private func request(_ recorded: ConversationScript.RecordedStream) async throws {
-        let master = try await node.dial(recorded.service, deadline: .soon)
+        let master = try await node.dial(recorded.service, deadline: .testDeadline)
         try await master.send(ByteBuffer(bytes: recorded.said[.client]!.bytes))
         try await withThrowingDiscardingTaskGroup { group in
             var answer: [UInt8] = []
@@ -81,9 +81,9 @@ struct RecordedApplication: Sendable {
     }
 
     private func fetch(_ recorded: ConversationScript.RecordedStream) async throws {
-        let stream = try await node.dial(recorded.service, deadline: .soon)
+        let stream = try await node.dial(recorded.service, deadline: .testDeadline)
         let expected = recorded.said[.server]!
-        // A recording may stop before a stream does.
+        // A recording may end before a stream does.
         let bytes =
             expected.controls.contains(.fin2)
             ? Array(try await stream.readAll().readableBytesView) : try await read(expected.bytes.count, from: stream)

@@ -4,8 +4,8 @@ import NIOConcurrencyHelpers
 import NIOCore
 import NIOPosix
 
-/// A socket between two nodes that passes on every byte, late if a test likes, and writes down ops in the format of the
-/// recordings.
+/// A proxy between two nodes. It forwards every byte, with a delay if the test wants one, and records ops in the format
+/// of the recordings.
 final class RecordingProxy: Sendable {
     private let server: any Channel
     private let lines: NIOLockedValueBox<[WireConversation.Line]>
@@ -13,9 +13,9 @@ final class RecordingProxy: Sendable {
     var address: SocketAddress { server.localAddress! }
 
     /// - Parameters:
-    ///   - target: where the server listens; who connects to the proxy is the client.
-    ///   - delay: how long each byte is held, in each direction.
-    ///   - isKept: whether to write an op down.
+    ///   - target: the address of the server. The node that connects to the proxy is the client.
+    ///   - delay: time for which each byte is held, in each direction; by default none.
+    ///   - isKept: whether to record an op; by default every op.
     init(
         to target: SocketAddress, delay: TimeAmount = .zero,
         keeping isKept: @escaping @Sendable (WireOp) -> Bool = { _ in true }
@@ -36,25 +36,26 @@ final class RecordingProxy: Sendable {
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
             .childChannelOption(.autoRead, value: false)
             .childChannelInitializer { client in
-                // Both on one loop, so that what is passed on is recorded in one order.
+                // Both connections use one event loop, so that the ops are recorded in the order in which they are
+                // forwarded.
                 ClientBootstrap(group: loop)
                     .channelOption(.tcpOption(.tcp_nodelay), value: 1)
                     .connect(to: target)
                     .flatMapThrowing { server in
                         try server.pipeline.syncOperations.addHandler(
-                            Passer(to: client, delay: delay) { record(.server, $0) })
+                            ForwardingHandler(to: client, delay: delay) { record(.server, $0) })
                         try client.pipeline.syncOperations.addHandler(
-                            Passer(to: server, delay: delay) { record(.client, $0) })
+                            ForwardingHandler(to: server, delay: delay) { record(.client, $0) })
                     }
                     .flatMap { client.setOption(.autoRead, value: true) }
             }
             .bind(host: "127.0.0.1", port: 0).get()
     }
 
-    /// What was written down so far.
+    /// The ops recorded so far.
     var recorded: [WireConversation.Line] { lines.withLockedValue { $0 } }
 
-    /// The conversation, but for keep-alive, one JSON object a line.
+    /// The conversation without PING and PONG, one JSON object per line.
     func recording() throws -> String {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
@@ -67,14 +68,14 @@ final class RecordingProxy: Sendable {
     func close() async throws { try await server.close() }
 }
 
-/// Passes bytes on, and tells of each op when it is complete.
-private final class Passer: ChannelInboundHandler {
+/// Forwards bytes, and calls `record` for each complete op.
+private final class ForwardingHandler: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
 
     private let other: any Channel
     private let record: @Sendable (WireOp) -> Void
     private let delay: TimeAmount
-    /// In order, and `nil` for the end. Each timer passes on the first, whichever it was set for.
+    /// Delayed buffers in order; `nil` is the end of the connection. Each timer forwards the first element.
     private var held: CircularBuffer<ByteBuffer?> = []
     private var bytes = ByteBuffer()
 
@@ -89,21 +90,21 @@ private final class Passer: ChannelInboundHandler {
         bytes.writeImmutableBuffer(read)
         while let op = WireOp.take(from: &bytes) { record(op) }
         bytes.discardReadBytes()
-        pass(read, on: context.eventLoop)
+        forward(read, on: context.eventLoop)
     }
 
     func channelInactive(context: ChannelHandlerContext) {
-        pass(nil, on: context.eventLoop)
+        forward(nil, on: context.eventLoop)
     }
 
-    private func pass(_ read: ByteBuffer?, on eventLoop: any EventLoop) {
-        guard delay > .zero else { return passOn(read) }
+    private func forward(_ read: ByteBuffer?, on eventLoop: any EventLoop) {
+        guard delay > .zero else { return writeToOther(read) }
         held.append(read)
         let handler = NIOLoopBound(self, eventLoop: eventLoop)
-        eventLoop.scheduleTask(in: delay) { handler.value.passOn(handler.value.held.removeFirst()) }
+        eventLoop.scheduleTask(in: delay) { handler.value.writeToOther(handler.value.held.removeFirst()) }
     }
 
-    private func passOn(_ read: ByteBuffer?) {
+    private func writeToOther(_ read: ByteBuffer?) {
         guard let read else { return other.close(promise: nil) }
         other.writeAndFlush(read, promise: nil)
     }

@@ -3,7 +3,7 @@ import Foundation
 import NIOCore
 import Testing
 
-/// A recorded conversation on one link: one op a line, in the order in which a recorder between the two saw them.
+/// A recorded conversation on one link: one op per line, in the order in which a proxy between the two nodes saw them.
 struct WireConversation: Sendable, CustomTestStringConvertible {
     enum Role: String, Codable, Sendable {
         case client, server
@@ -11,7 +11,7 @@ struct WireConversation: Sendable, CustomTestStringConvertible {
         var other: Role { self == .client ? .server : .client }
     }
 
-    /// One line. `dst` and `src` are `<host id in hex>:<port>`, `hex` is all of the op.
+    /// One line. `dst` and `src` are `<host id in hex>:<port>`; `hex` is the whole op.
     struct Line: Codable, Sendable {
         var ms: Int
         var from: Role
@@ -53,18 +53,18 @@ struct WireConversation: Sendable, CustomTestStringConvertible {
         }
     }
 
-    /// All bytes of one side.
+    /// All bytes that one side sent.
     func bytes(from role: Role) -> [UInt8] {
         ops.filter { $0.from == role }.flatMap(\.bytes)
     }
 
-    // MARK: - Where they are
+    // MARK: - Files
 
     private static let packageRoot = URL(fileURLWithPath: #filePath)
         .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
         .deletingLastPathComponent()
     static let fixturesFolder = packageRoot.appendingPathComponent("Tests/AstraNetTests/Fixtures")
-    /// Conversations of real Go nodes that may lie beside the package.
+    /// Optional conversations of real Go nodes, in a folder beside the package.
     static let sharedFolder = packageRoot.deletingLastPathComponent().appendingPathComponent("shared/wire")
 
     static let hasShared = FileManager.default.fileExists(atPath: sharedFolder.path)
@@ -79,7 +79,7 @@ struct WireConversation: Sendable, CustomTestStringConvertible {
                 .sorted { $0.path < $1.path }
                 .map(WireConversation.init(contentsOf:))
         } catch {
-            fatalError("a recorded conversation in \(folder.path) is not readable: \(error)")
+            fatalError("cannot read the recorded conversations in \(folder.path): \(error)")
         }
     }
 
@@ -113,7 +113,7 @@ struct WireConversation: Sendable, CustomTestStringConvertible {
 }
 
 extension Address {
-    /// As the recordings print it.
+    /// The address in the format of the recordings.
     var recorded: String {
         let digits = String(host.rawValue, radix: 16)
         return String(repeating: "0", count: 16 - digits.count) + digits + ":\(port)"

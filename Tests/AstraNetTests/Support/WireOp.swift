@@ -1,7 +1,7 @@
 import AstraNet
 import NIOCore
 
-/// One op as these tests write and read it: coded apart from the library, so that the two check each other.
+/// An op with a codec of the tests, independent of the library's, so that each checks the other.
 struct WireOp: Hashable, Sendable {
     var command: Command
     var destination: Address
@@ -36,7 +36,7 @@ struct WireOp: Hashable, Sendable {
             + Self.bigEndian(UInt64(source.port), bytes: 4) + Self.bigEndian(UInt64(payload.count), bytes: 4) + payload
     }
 
-    /// Takes the op at the front of `bytes`; `nil` while it is not all there.
+    /// Takes the op at the front of `bytes`. Returns `nil` while the op is incomplete.
     static func take(from bytes: inout ByteBuffer) -> WireOp? {
         let start = bytes.readerIndex
         guard bytes.readableBytes >= headerSize, let length = bytes.getInteger(at: start + 25, as: UInt32.self),
@@ -62,7 +62,7 @@ struct WireOp: Hashable, Sendable {
 }
 
 extension Address {
-    /// Whoever is at the other end of a link.
+    /// Destination 0: the peer of the link.
     static let otherEnd = Address(host: HostID(rawValue: 0), port: 0)
 
     init(_ host: HostID, _ port: UInt32) {

@@ -1,25 +1,26 @@
 import Chanserv
 import NIOCore
 
-/// Small frames, as a client takes them: many in each piece that comes, none of them cut.
+/// Decodes small frames at a client: many frames in each received buffer, none of them split.
 func decode(_ count: Int) throws {
     try decode(count, of: smallPayload.count, inPiecesOf: 65_536 / 72 * 72)
 }
 
-/// Small frames of which each piece cuts one.
+/// Decodes small frames; each received buffer splits one.
 func decodeCut(_ count: Int) throws {
     try decode(count, of: smallPayload.count, inPiecesOf: 1_000)
 }
 
-/// Frames of 1 MiB with their length, of which the rest is waited for in one go.
+/// Decodes frames of 1 MiB (including the length field). The client waits once for the whole rest of each.
 func decodeLarge(_ count: Int) throws {
     try decode(count, of: (1 << 20) - 8, inPiecesOf: 65_536)
 }
 
-/// Reads `count` frames of `size` bytes, which come in pieces, through the client's public face: `for try await`.
+/// Reads `count` frames of `size` bytes with `for try await`, as an application does. They arrive in buffers of `piece`
+/// bytes.
 private func decode(_ count: Int, of size: Int, inPiecesOf piece: Int) throws {
     let thread = OneThread()
-    let client = Client(multiplexer: Recording(count: count, size: size, piece: piece))
+    let client = Client(multiplexer: ReplayMultiplexer(count: count, size: size, piece: piece))
     try thread.run {
         var frames = 0
         var bytes = 0
@@ -34,8 +35,8 @@ private func decode(_ count: Int, of size: Int, inPiecesOf piece: Int) throws {
     }
 }
 
-/// A network on which one source can be had, of which all bytes are there at once: what it costs is the client's alone.
-private struct Recording: Multiplexer {
+/// A network with one source whose bytes are all available. Only the client's code costs instructions.
+private struct ReplayMultiplexer: Multiplexer {
     let count: Int
     let size: Int
     let piece: Int
@@ -44,36 +45,36 @@ private struct Recording: Multiplexer {
         _ name: String, visibleTo peer: (any Connection)?,
         onConnection: @escaping @Sendable (any Connection) -> Admission
     ) throws(ConnectionError) -> any Binding {
-        throw ConnectionError(.closed, "nothing is served here")
+        throw ConnectionError(.closed, "this network has no servers")
     }
 
     func dial(
         _ name: String, _ request: DialOptions, deadline: ContinuousClock.Instant
     ) async throws -> (connection: any Connection, isSent: Bool) {
-        (Tape([], length: 0, pushing: source()), true)
+        (ReplayConnection([], length: 0, pushing: source()), true)
     }
 
     func dial(
         _ name: String, learntFrom peer: any Connection, deadline: ContinuousClock.Instant
     ) async throws -> any Connection {
-        throw ConnectionError(.notFound, "sources are pushed here")
+        throw ConnectionError(.notFound, "this network pushes its sources")
     }
 
     /// An empty header, then the frames.
-    private func source() -> Tape {
+    private func source() -> ReplayConnection {
         var frame = ByteBuffer()
         frame.writeInteger(UInt64(size), endianness: .little)
         frame.writeRepeatingByte(0x5A, count: size)
-        // So many bytes that frames and pieces begin at the same place again.
+        // The number of bytes after which a frame and a piece begin at the same place again.
         let period = frame.readableBytes * piece / greatestCommonDivisor(frame.readableBytes, piece)
         var bytes = ByteBuffer()
         for _ in 0..<min(count, period / frame.readableBytes) { bytes.writeImmutableBuffer(frame) }
         var pieces: [ByteBuffer] = []
         while let part = bytes.readSlice(length: min(piece, bytes.readableBytes)), part.readableBytes > 0 {
-            // Of its own, as what a socket reads is.
+            // Each piece has its own storage, like the buffers that a socket fills.
             pieces.append(ByteBuffer(bytes: part.readableBytesView))
         }
-        return Tape(pieces, length: count * frame.readableBytes, before: ByteBuffer(repeating: 0, count: 8))
+        return ReplayConnection(pieces, length: count * frame.readableBytes, before: ByteBuffer(repeating: 0, count: 8))
     }
 
     private func greatestCommonDivisor(_ first: Int, _ second: Int) -> Int {
@@ -81,20 +82,22 @@ private struct Recording: Multiplexer {
     }
 }
 
-/// A connection that brings pieces over and over, up to a length.
+/// A connection that delivers the same pieces repeatedly until `length` bytes are delivered.
 ///
-/// `@unchecked Sendable`: read by one task on one thread.
-private final class Tape: Connection, @unchecked Sendable {
+/// `@unchecked Sendable`: one task on one thread reads it.
+private final class ReplayConnection: Connection, @unchecked Sendable {
     let addresses = ConnectionAddresses(local: "here", remote: "there", network: "tape")
     private let pieces: [ByteBuffer]
     private var left: Int
     private var next = 0
-    /// What is left of a piece that was taken in part.
+    /// The unread part of the current piece.
     private var rest: ByteBuffer
-    /// The source that is pushed on it.
-    private var pushed: Tape?
+    /// The pushed source that the connection delivers.
+    private var pushed: ReplayConnection?
 
-    init(_ pieces: [ByteBuffer], length: Int, before: ByteBuffer = ByteBuffer(), pushing pushed: Tape? = nil) {
+    init(
+        _ pieces: [ByteBuffer], length: Int, before: ByteBuffer = ByteBuffer(), pushing pushed: ReplayConnection? = nil
+    ) {
         self.pieces = pieces
         left = length
         rest = before

@@ -4,7 +4,7 @@ import NIOCore
 /// The payload of all small frames: 64 bytes.
 let smallPayload = [UInt8](repeating: 0x5A, count: 64)
 
-/// Small frames copied into batches of 64 KiB, as `append(copying:)` of the plugins' sink does it.
+/// Copies small frames into batches of 64 KiB, as `append(copying:)` of a plugin's frame sink does.
 func encode(_ count: Int) throws {
     var batch = FrameBatch()
     var bytes = 0
@@ -18,7 +18,7 @@ func encode(_ count: Int) throws {
     try expect(bytes, count * (8 + smallPayload.count), "bytes encoded")
 }
 
-/// Small frames that their maker writes into room that it asks for, not knowing their length beforehand.
+/// Writes small frames into reserved space, as a producer that does not know their length in advance does.
 func encodeReserved(_ count: Int) throws {
     var batch = FrameBatch()
     var bytes = 0

@@ -4,18 +4,18 @@
     import Musl
 #endif
 
-/// What frames, credit and requests pass through, one path at a time and as often as is asked for, on one thread and without
-/// sockets: for `scripts/guard`, which counts the instructions.
+/// Runs one code path of frames, credit or requests a given number of times, on one thread and without sockets.
+/// `scripts/guard` counts the instructions.
 ///
-///     FramePaths              lists the paths: name, unit, how often to run it at first
-///     FramePaths PATH COUNT   runs one
+///     FramePaths              lists the paths: name, unit, default count
+///     FramePaths PATH COUNT   runs a path
 @main
 enum FramePaths {
     struct Path: Sendable {
         var name: String
-        /// What is counted, one of them each time.
+        /// The unit of `count`.
         var unit: String
-        /// So many are enough to tell one from nothing, and no more than takes a second under valgrind.
+        /// Default count: enough to measure the cost of one unit, and at most about a second under valgrind.
         var count: Int
         var run: @Sendable (Int) throws -> Void
     }

@@ -1,8 +1,9 @@
 import DequeModule
 
-/// Runs tasks on the main thread, one after the other, when it is told to: what is `async` takes the same instructions each time.
+/// A task executor that runs its jobs on the main thread, one after the other, when the caller asks for it. So `async`
+/// code executes the same instructions in each run.
 ///
-/// `@unchecked Sendable`: nothing here starts a thread, so all its jobs come from the main thread and are run there.
+/// `@unchecked Sendable`: this program starts no thread, so all jobs come from the main thread and run there.
 final class OneThread: TaskExecutor, @unchecked Sendable {
     private var jobs: Deque<UnownedJob> = []
 
@@ -10,7 +11,7 @@ final class OneThread: TaskExecutor, @unchecked Sendable {
         jobs.append(UnownedJob(job))
     }
 
-    /// Runs what is waiting, and what comes of it here; whether there was anything.
+    /// Runs all queued jobs, including those that they queue. Returns whether there were any.
     func runWaiting() -> Bool {
         guard !jobs.isEmpty else { return false }
         while let job = jobs.popFirst() { job.runSynchronously(on: asUnownedTaskExecutor()) }
@@ -19,7 +20,7 @@ final class OneThread: TaskExecutor, @unchecked Sendable {
 
     /// Runs `body` to its end.
     ///
-    /// - Parameter elsewhere: does what else there is to do meanwhile; whether there was anything.
+    /// - Parameter elsewhere: does the pending work outside of this executor. Returns whether there was any.
     func run(
         _ body: @escaping @Sendable () async throws -> Void, elsewhere: () throws -> Bool = { false }
     ) throws {
@@ -35,17 +36,19 @@ final class OneThread: TaskExecutor, @unchecked Sendable {
         while true {
             let isBusy = runWaiting()
             if let result = outcome.result { return try result.get() }
-            guard try elsewhere() || isBusy else { throw Failure("nothing is left to do, and it has not ended") }
+            guard try elsewhere() || isBusy else {
+                throw Failure("deadlock: no work is left, and the body has not ended")
+            }
         }
     }
 
-    /// `@unchecked Sendable`: as its owner.
+    /// `@unchecked Sendable`: used on the main thread only.
     private final class Outcome: @unchecked Sendable {
         var result: Result<Void, any Error>?
     }
 }
 
-/// A path did not do what it is there for.
+/// A path did not do its work.
 struct Failure: Error, CustomStringConvertible {
     let description: String
 
@@ -54,7 +57,9 @@ struct Failure: Error, CustomStringConvertible {
     }
 }
 
-/// - Throws: a ``Failure`` where they differ: what is counted must also have happened.
+/// Checks that a path did its work.
+///
+/// - Throws: a ``Failure`` if the numbers differ.
 func expect(_ found: Int, _ wanted: Int, _ what: String) throws {
     guard found == wanted else { throw Failure("\(what): \(found), not \(wanted)") }
 }

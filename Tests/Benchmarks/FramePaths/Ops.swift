@@ -1,7 +1,7 @@
 import AstraNet
 import NIOCore
 
-/// Small ops written and read again, as credit is: 33 bytes each, in buffers of some hundreds of them.
+/// Writes and reads small ops such as REWIND: 33 bytes each, 512 in a buffer.
 func ops(_ count: Int) throws {
     let header = OpHeader(
         .rewind, to: Address(host: HostID(rawValue: 1), port: 2), from: Address(host: HostID(rawValue: 3), port: 4))
@@ -11,7 +11,9 @@ func ops(_ count: Int) throws {
         buffer.writeOp(header, number: 65_536)
         guard index % 512 == 511 || index == count - 1 else { continue }
         while let op = try buffer.readOp() {
-            guard op.header == header else { throw Failure("another op was read than written") }
+            guard op.header == header else {
+                throw Failure("an op that was read differs from the one that was written")
+            }
             read += 1
         }
         buffer.clear()
@@ -19,21 +21,24 @@ func ops(_ count: Int) throws {
     try expect(read, count, "ops read")
 }
 
-/// What the two ends of a stream count for 64 KiB: queued, sent, received, taken, and given back as credit.
+/// The flow control of both ends of a stream for 64 KiB: queued, sent, received, taken by the application, returned as
+/// credit.
 func credit(_ count: Int) throws {
     let size = 65_536
     var sender = StreamState.listener(isEager: true)
     var reader = StreamState.listener(isEager: true)
-    var given = 0
+    var returned = 0
     for _ in 0..<count {
         try sender.enqueue(size)
         sender.sent(sender.sendable)
-        guard reader.receivedData(size) == .deliver else { throw Failure("what was sent was not received") }
+        guard reader.receivedData(size) == .deliver else { throw Failure("the reader refused bytes within its window") }
         reader.took(size)
-        guard reader.owesCredit(isDry: false) else { throw Failure("what was taken is not owed") }
+        guard reader.owesCredit(isDry: false) else {
+            throw Failure("the reader owes no credit for the bytes that it took")
+        }
         let credit = reader.takeCredit()
-        guard sender.receivedRewind(credit) == .doNothing else { throw Failure("credit was refused") }
-        given += Int(credit)
+        guard sender.receivedRewind(credit) == .doNothing else { throw Failure("the sender refused the credit") }
+        returned += Int(credit)
     }
-    try expect(given, count * size, "bytes of credit")
+    try expect(returned, count * size, "bytes of credit")
 }

@@ -5,29 +5,30 @@ import Logging
 import NIOCore
 import NIOEmbedded
 
-/// Small frames all the way: a server's source, two nodes and the wire between them, a client's loop.
+/// Sends small frames from a server's source over two nodes and a simulated wire to a client's loop.
 func handOver(_ count: Int) throws {
-    let world = try World()
+    let world = try NodePair()
     try world.serve { Source(header: "", producer: SmallFrames(count)) }
     try world.run { client in
         var frames = 0
-        for try await source in try await client.lookupAndPost(World.name, body: ByteBuffer()) {
+        for try await source in try await client.lookupAndPost(NodePair.name, body: ByteBuffer()) {
             for try await frame in source.frames { frames += frame.count == smallPayload.count ? 1 : 0 }
         }
         try expect(frames, count, "frames handed over")
     }
 }
 
-/// Whole requests, one after the other: each is answered with one source of one empty frame, and read to its end.
+/// Whole requests, one after the other. Each answer has one source with one empty frame, and the client reads all of
+/// it.
 func requests(_ count: Int) throws {
-    let world = try World()
+    let world = try NodePair()
     try world.serve { Source(header: "", frames: [ByteBuffer()]) }
     try world.post(count)
 }
 
-/// As ``requests(_:)``, answered without a task, as a plugin is that may be called on the event loop.
+/// As ``requests(_:)``, answered without a task, as an inline plugin answers.
 func requestsWithoutTasks(_ count: Int) throws {
-    let world = try World()
+    let world = try NodePair()
     try world.serve(handler: OneFrame())
     try world.post(count)
 }
@@ -41,13 +42,13 @@ private struct OneFrame: RequestHandler {
             source.start()
             scope.finish(nil)
         } else {
-            scope.finish(Failure("the first source of a request was not taken"))
+            scope.finish(Failure("the request refused its first source"))
         }
         scope.released()
     }
 }
 
-/// Its only source is added at once: there is nothing to go on with.
+/// Does nothing: `begin` adds the only source at once.
 private final class OneFrameWork: RequestWork {
     func resume() {}
     func cancel() {}
@@ -65,7 +66,7 @@ private final class OneFrameSource: SourceWork {
         } catch {
             return output.finish(error)
         }
-        // The client may have given the source up: the output knows.
+        // The result does not matter: the client may have closed the source.
         _ = output.write(&batch)
         output.finish(nil)
     }
@@ -75,7 +76,7 @@ private final class OneFrameSource: SourceWork {
 
 /// 64 KiB at a time over a stream between two nodes.
 func stream(_ count: Int) throws {
-    let world = try World()
+    let world = try NodePair()
     let bytes = ByteBuffer(repeating: 0x5A, count: 65_536)
     let listener = try world.server.bind("bytes")
     world.start {
@@ -92,9 +93,9 @@ func stream(_ count: Int) throws {
     }
 }
 
-/// A source of small frames, which are made as a plugin makes them: a batch at a time.
+/// A source of small frames, produced in batches as a plugin does.
 ///
-/// `@unchecked Sendable`: `produce` is never called concurrently with itself, and nothing else touches it.
+/// `@unchecked Sendable`: only `produce` uses the state, and its calls never overlap.
 private final class SmallFrames: FrameProducer, @unchecked Sendable {
     private var left: Int
 
@@ -115,16 +116,16 @@ private final class SmallFrames: FrameProducer, @unchecked Sendable {
     func close() {}
 }
 
-/// A server's node and a client's, linked, with all that runs on them on the main thread.
-private final class World {
+/// The node of a server and the node of a client, with a link between them. All their code runs on the main thread.
+private final class NodePair {
     static let name = "frames"
 
     let loop = EmbeddedEventLoop()
     let thread = OneThread()
     let server: Node
     let client: Node
-    /// Serves for as long as it is held.
-    private var host: Server?
+    /// Serves as long as this reference exists.
+    private var retainedServer: Server?
 
     init() throws {
         let wire = Wire(on: loop)
@@ -138,30 +139,30 @@ private final class World {
     }
 
     private static func node(_ number: UInt64, _ loop: EmbeddedEventLoop, _ wire: Wire) -> Node {
-        let chance = Chance(number)
+        let generator = SeededRandom(number)
         let start = ContinuousClock.now
         return Node(
             configuration: NodeConfiguration(), group: loop,
             logger: Logger(label: "") { _ in SwiftLogNoOpLogHandler() },
             surroundings: Surroundings(
-                now: { start + .nanoseconds(Int64(loop.now.uptimeNanoseconds)) }, random: { chance.next() },
+                now: { start + .nanoseconds(Int64(loop.now.uptimeNanoseconds)) }, random: { generator.next() },
                 network: wire))
     }
 
     func serve(_ source: @escaping @Sendable () -> Source) throws {
-        _ = try makeHost().serve(Self.name) { _ in SourceList([source()]) }
+        _ = try makeServer().serve(Self.name) { _ in SourceList([source()]) }
     }
 
     func serve(handler: some RequestHandler) throws {
-        _ = try makeHost().serve(Self.name, handler: handler)
+        _ = try makeServer().serve(Self.name, handler: handler)
     }
 
-    private func makeHost() -> Server {
+    private func makeServer() -> Server {
         var configuration = Server.Configuration()
         configuration.executor = thread
-        let host = Server(multiplexer: AstraNetMultiplexer(server), configuration: configuration)
-        self.host = host
-        return host
+        let chanservServer = Server(multiplexer: AstraNetMultiplexer(server), configuration: configuration)
+        retainedServer = chanservServer
+        return chanservServer
     }
 
     /// Posts requests one after the other, and reads the one frame of each.
@@ -169,7 +170,7 @@ private final class World {
         for _ in 0..<count {
             try run { client in
                 var frames = 0
-                for try await source in try await client.lookupAndPost(World.name, body: ByteBuffer()) {
+                for try await source in try await client.lookupAndPost(NodePair.name, body: ByteBuffer()) {
                     for try await _ in source.frames { frames += 1 }
                 }
                 try expect(frames, 1, "frames of a request")
@@ -178,7 +179,7 @@ private final class World {
         }
     }
 
-    /// Runs `body` to its end, with whatever the nodes have to do for it.
+    /// Runs `body` and the work of the nodes until `body` ends.
     func run(_ body: @escaping @Sendable (Client) async throws -> Void) throws {
         let client = Client(multiplexer: AstraNetMultiplexer(client))
         try thread.run({ try await body(client) }, elsewhere: runLoop)
@@ -189,14 +190,14 @@ private final class World {
         try thread.run({ try await body(client) }, elsewhere: runLoop)
     }
 
-    /// Begins something that runs along.
+    /// Starts a task that runs beside `run`.
     func start(_ body: @escaping @Sendable () async throws -> Void) {
         Task(executorPreference: thread) {
             do { try await body() } catch { fatalError("\(error)") }
         }
     }
 
-    /// Lets time go by, with what is due in it.
+    /// Advances the virtual time and runs the work that becomes due.
     func pass(_ time: TimeAmount) {
         loop.advanceTime(by: time)
         while thread.runWaiting() { loop.run() }
@@ -208,10 +209,10 @@ private final class World {
     }
 }
 
-/// The same numbers each time: a counter, mixed.
+/// A random source that returns the same numbers in each run: a counter whose bits are mixed.
 ///
-/// `@unchecked Sendable`: used on the main thread alone.
-private final class Chance: @unchecked Sendable {
+/// `@unchecked Sendable`: used on the main thread only.
+private final class SeededRandom: @unchecked Sendable {
     private var state: UInt64
 
     init(_ seed: UInt64) {

@@ -2,9 +2,9 @@ import AstraNet
 import NIOCore
 import NIOEmbedded
 
-/// One connection between two nodes of this process, on one event loop: no socket, no thread, no waiting.
+/// One connection between two nodes of this process, on one event loop, without sockets or threads.
 ///
-/// `@unchecked Sendable`: the event loop is run by the main thread, which is the only one there is.
+/// `@unchecked Sendable`: the main thread, the only one, runs the event loop.
 final class Wire: LinkNetwork, @unchecked Sendable {
     private let loop: EmbeddedEventLoop
     private var accept: (@Sendable (any Channel) -> EventLoopFuture<Void>)?
@@ -32,7 +32,7 @@ final class Wire: LinkNetwork, @unchecked Sendable {
         initializer: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
     ) -> EventLoopFuture<any Channel> {
         eventLoop.makeCompletedFuture {
-            guard let accept else { throw AstraNetError(.unreachable, "nobody listens") }
+            guard let accept else { throw AstraNetError(.unreachable, "the node does not listen") }
             let near = End(loop)
             let far = End(loop)
             near.peer = far
@@ -43,19 +43,19 @@ final class Wire: LinkNetwork, @unchecked Sendable {
     }
 }
 
-/// One end of the connection: what is written to it is read at the other end, in pieces as large as a socket's.
+/// One end of the connection. The peer reads its bytes in buffers of the size that nodes use for sockets.
 private final class End: ChannelOutboundHandler {
     typealias OutboundIn = ByteBuffer
 
-    /// As the nodes' own channels read.
+    /// Size of a read in bytes, the same as in the channels of nodes.
     private static let readSize = 262_144
 
     private let channel: EmbeddedChannel
-    /// Ends hold each other: the process ends with them.
+    /// The two ends retain each other until the process ends.
     var peer: End?
-    /// Written and not flushed.
+    /// Buffers that were written and not flushed.
     private var written: [ByteBuffer] = []
-    /// Flushed, and not read at the other end.
+    /// Buffers that were flushed and that the peer has not read.
     private var sent: [ByteBuffer] = []
 
     init(_ loop: EmbeddedEventLoop) {
@@ -89,7 +89,7 @@ private final class End: ChannelOutboundHandler {
         }
     }
 
-    /// Takes what the other end has sent, copied together as the system does.
+    /// Reads the bytes that the peer has sent, copied into full buffers as the operating system does.
     private func read() {
         guard let peer else { return }
         var pieces: [ByteBuffer] = []

@@ -7,18 +7,18 @@ import NIOCore
     import Musl
 #endif
 
-/// Opens many streams over one link, both ends in this process, leaves them at rest, and prints what they cost.
+/// Opens many idle streams over one link, both ends in this process, and prints their cost in memory and time.
 ///
-///     idle-streams [COUNT] [DIALS AT ONCE]
+///     idle-streams [COUNT] [CONCURRENT DIALS]
 let arguments = CommandLine.arguments.dropFirst().map { Int($0) }
 guard arguments.count <= 2, arguments.allSatisfy({ ($0 ?? 0) > 0 }) else {
-    print("usage: idle-streams [COUNT, 1000000] [DIALS AT ONCE, 256]")
+    print("usage: idle-streams [COUNT, default 1000000] [CONCURRENT DIALS, default 256]")
     exit(64)
 }
 let count = arguments.first.flatMap { $0 } ?? 1_000_000
-let dialsAtOnce = arguments.dropFirst().first.flatMap { $0 } ?? 256
+let concurrentDials = arguments.dropFirst().first.flatMap { $0 } ?? 256
 
-/// Bytes of memory that this process has in use.
+/// Resident memory of this process, in bytes.
 func residentBytes() -> Int {
     guard let file = fopen("/proc/self/statm", "r") else { return 0 }
     defer { fclose(file) }
@@ -40,7 +40,7 @@ let listener = try server.bind("idle")
 
 let before = residentBytes()
 let start = ContinuousClock.now
-// Not on the main actor, to which each wait would come back.
+// Detached, because on the main actor each wait would switch back to the main thread.
 let accepting = Task.detached {
     var streams: [AstraNet.Stream] = []
     streams.reserveCapacity(count)
@@ -48,10 +48,10 @@ let accepting = Task.detached {
     return streams
 }
 let dialled = try await withThrowingTaskGroup(of: [AstraNet.Stream].self) { group in
-    for worker in 0..<dialsAtOnce {
+    for worker in 0..<concurrentDials {
         group.addTask {
             var streams: [AstraNet.Stream] = []
-            for _ in stride(from: worker, to: count, by: dialsAtOnce) {
+            for _ in stride(from: worker, to: count, by: concurrentDials) {
                 streams.append(try await client.dial("idle", deadline: .now + .seconds(60)))
             }
             return streams
@@ -68,11 +68,11 @@ print("\(count) idle streams on one link, both ends in one process")
 print("opened in \(seconds) s: \(Int(Double(count) / seconds)) a second")
 print("\(held / 1_048_576) MiB: \(held / count / 2) bytes for each end")
 
-// They are at rest, not dead.
+// An idle stream still carries bytes.
 try await dialled[count / 2].send(ByteBuffer(string: "still there"))
 dialled[count / 2].finish()
 var found = 0
 for stream in accepted where stream.remoteAddress == dialled[count / 2].localAddress {
     if try await stream.receive(deadline: .now + .seconds(10)) == ByteBuffer(string: "still there") { found += 1 }
 }
-guard found == 1 else { fatalError("a stream at rest did not carry bytes") }
+guard found == 1 else { fatalError("an idle stream did not carry bytes") }

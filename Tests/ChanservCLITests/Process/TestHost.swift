@@ -31,7 +31,7 @@ struct TestHost {
         try await withTemporaryFolder { folder in
             for plugin in ["Echo", "Files", "Load", "Ticker"] {
                 let name = "/lib\(plugin).so"
-                try FileManager.default.copyItem(atPath: ChanservCommand.buildFolder + name, toPath: folder + name)
+                try FileManager.default.copyItem(atPath: ChanservCommand.plugin(plugin), toPath: folder + name)
                 // The host refuses what others than the owner can write, which a umask may have allowed.
                 try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: folder + name)
             }

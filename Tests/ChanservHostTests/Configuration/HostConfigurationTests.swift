@@ -2,7 +2,7 @@ import ChanservHost
 import Testing
 
 @Suite struct HostConfigurationTests {
-    /// Everything that can be said.
+    /// A configuration that sets almost every option.
     private static let full = """
         node:
           listen: [127.0.0.1:5555, "[::1]:0"]
@@ -37,7 +37,7 @@ import Testing
           - {vaddr: echo, plugin: echo}
         """
 
-    @Test func readsEverything() throws {
+    @Test func `node, plugins and routes are read with their locations`() throws {
         let configuration = try HostConfiguration.parse(Self.full, file: "c.yaml", folder: "/etc/chanserv")
         #expect(configuration.file == "c.yaml")
         #expect(configuration.folder == "/etc/chanserv")
@@ -66,13 +66,13 @@ import Testing
         #expect(configuration.routes[0].vAddrLocation.description == "c.yaml:22:12")
     }
 
-    @Test func mergesARoutesConfigurationOverItsPlugins() throws {
+    @Test func `the config of a route is merged over the config of its plugin`() throws {
         let routes = try HostConfiguration.parse(Self.full, file: "c.yaml", folder: "/").routes
         #expect(routes[0].configuration.json == #"{"deep":{"a":1,"b":[3]},"follow":true,"root":"/var/log"}"#)
         #expect(routes[1].configuration.json == "{}")
     }
 
-    @Test func givesARouteTheDefaultsWithItsOwnOptionsOverThem() throws {
+    @Test func `the options of a route override the defaults`() throws {
         let routes = try HostConfiguration.parse(Self.full, file: "c.yaml", folder: "/").routes
         var defaults = RouteOptions()
         defaults.compression = true
@@ -105,7 +105,7 @@ import Testing
         #expect(routes[0].options == logs)
     }
 
-    @Test func hasADefaultForAllThatIsNotWritten() throws {
+    @Test func `every option that is not written has its default`() throws {
         let text = "plugins: {e: {path: e.so}}\nroutes: [{vaddr: e, plugin: e}]\n"
         let configuration = try HostConfiguration.parse(text, file: "c.yaml", folder: "/")
         #expect(configuration.node == HostConfiguration.Node())
@@ -127,7 +127,7 @@ import Testing
         #expect(configuration.plugins[0].allowsInline)
     }
 
-    @Test func takesASectionWithEverythingCommentedOutForAnEmptyOne() throws {
+    @Test func `a section without entries is an empty section`() throws {
         let text = """
             node:
             defaults:
@@ -143,7 +143,7 @@ import Testing
         #expect(configuration.routes[0].configuration.json == "{}")
     }
 
-    @Test func warnsOfWhatIsNeverUsed() throws {
+    @Test func `an unused plugin and a file without routes are warnings`() throws {
         let text = "plugins:\n  a: {path: a.so}\n  b: {path: b.so}\nroutes:\n  - {vaddr: v, plugin: b}\n"
         let unused = try HostConfiguration.parse(text, file: "c.yaml", folder: "/")
         #expect(unused.warnings.map(\.description) == ["c.yaml:2:3: no route uses the plugin 'a'"])
@@ -151,7 +151,7 @@ import Testing
         #expect(empty.warnings.map(\.description) == ["c.yaml:2:1: there are no routes: nothing is served"])
     }
 
-    @Test func comparesPluginsAndRoutesByWhatTheySay() throws {
+    @Test func `plugins and routes are equal by their values and not by their locations`() throws {
         let one = try HostConfiguration.parse(
             "plugins: {e: {path: e.so, config: {a: 1, b: 2}}}\nroutes: [{vaddr: e, plugin: e}]\n", file: "c.yaml",
             folder: "/")
@@ -168,7 +168,7 @@ import Testing
         #expect(one.routes != other.routes)
     }
 
-    @Test func sharesAPluginThroughAnAlias() throws {
+    @Test func `routes can share values through aliases`() throws {
         let text = """
             plugins:
               a: {path: a.so, config: &c {x: 1}}
@@ -185,7 +185,7 @@ import Testing
         ("127.0.0.1:5555", "127.0.0.1", 5555), ("localhost:0", "localhost", 0), ("[::1]:1", "::1", 1),
         ("[fe80::1%eth0]:65535", "fe80::1%eth0", 65535), ("[::ffff:1.2.3.4]:80", "::ffff:1.2.3.4", 80),
     ])
-    func readsAddressesAsItWritesThem(text: String, host: String, port: Int) throws {
+    func `an address is printed in the form in which it is parsed`(text: String, host: String, port: Int) throws {
         let address = try HostAddress(text)
         #expect(address == HostAddress(host: host, port: port))
         #expect(address.description == text)

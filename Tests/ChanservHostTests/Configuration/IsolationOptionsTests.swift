@@ -1,7 +1,7 @@
 import ChanservHost
 import Testing
 
-/// Where plugins run, as the file says it.
+/// The isolation options of plugins in the configuration file.
 @Suite struct IsolationOptionsTests {
     private func plugin(_ text: String, defaults: String = "{}") throws -> HostConfiguration.Plugin {
         let whole = "defaults: \(defaults)\nplugins: {e: \(text)}\nroutes: [{vaddr: e, plugin: e}]\n"
@@ -19,12 +19,12 @@ import Testing
         }
     }
 
-    @Test func aPluginRunsInTheHostByDefault() throws {
+    @Test func `a plugin runs in the host by default`() throws {
         #expect(try plugin("{path: e.so}").isolation == IsolationOptions())
         #expect(IsolationOptions().isolation == .host)
     }
 
-    @Test func everythingIsRead() throws {
+    @Test func `all isolation options are read`() throws {
         var wanted = IsolationOptions()
         wanted.isolation = .process
         wanted.processes = 3
@@ -46,7 +46,7 @@ import Testing
         #expect(try plugin(text).isolation == wanted)
     }
 
-    @Test func aPluginsOwnWordGoesBeforeTheDefaults() throws {
+    @Test func `the options of a plugin override the defaults`() throws {
         let defaults = "{isolation: process, processes: 4, kill_after: 9s}"
         let isolation = try plugin("{path: e.so, processes: 2, kill_after: none}", defaults: defaults).isolation
         #expect(isolation.isolation == .process)
@@ -54,7 +54,7 @@ import Testing
         #expect(isolation.killAfter == nil)
         let deaf = try plugin("{path: e.so, isolation: process, heartbeat_timeout: none}")
         #expect(deaf.isolation.heartbeatTimeout == nil)
-        // What holds for processes only is no mistake under the defaults of plugins that have none.
+        // Options for worker processes are allowed in `defaults` even if a plugin runs in the host.
         #expect(try plugin("{path: e.so}", defaults: "{kill_after: 9s}").isolation.isolation == .host)
     }
 
@@ -66,7 +66,7 @@ import Testing
         ("{path: e.so, isolation: process, processes: 0}", "2:58: 0 is not from 1 to 256"),
         (
             "{path: e.so, isolation: process, limits: {cpu: 1500ms}}",
-            "2:61: processor time is counted in whole seconds"
+            "2:61: the processor time must be a whole number of seconds"
         ),
         (
             "{path: e.so, isolation: process, limits: {address_space: 1MiB}}",
@@ -74,16 +74,16 @@ import Testing
         ),
         (
             "{path: e.so, isolation: process, environment: [A=1]}",
-            "2:61: 'A=1' is no name of an environment variable"
+            "2:61: 'A=1' is not a name of an environment variable"
         ),
         ("{path: e.so, isolation: process, nice: 20}", "2:53: 20 is not from 0 to 19"),
         (
             "{path: e.so, isolation: process, heartbeat_timeout: 3s}",
-            "2:66: processes report once a second: a timeout is at least 4s"
+            "2:66: the timeout must be at least 4s: processes report once a second"
         ),
-        ("{path: e.so, call_budget: 0}", "2:40: a budget is more than 0"),
+        ("{path: e.so, call_budget: 0}", "2:40: the budget must be more than 0"),
     ])
-    func refuses(text: String, message: String) {
+    func `invalid isolation options are refused with the location and the reason`(text: String, message: String) {
         #expect(errors(text) == ["c.yaml:" + message])
     }
 }

@@ -3,18 +3,18 @@ import Testing
 
 @testable import ChanservHost
 
-/// What stands under `node` beside addresses.
+/// The options under `node`, except the addresses.
 @Suite struct NodeConfigurationTests {
     private func node(_ text: String) throws -> HostConfiguration.Node {
         try HostConfiguration.parse("node: \(text)\nroutes: []\n", file: "c.yaml", folder: "/").node
     }
 
     @Test(arguments: HostConfiguration.Node.Role.allCases)
-    func aRoleIsThatOfTheNode(role: HostConfiguration.Node.Role) throws {
+    func `each role becomes the role of the node`(role: HostConfiguration.Node.Role) throws {
         #expect(NodeConfiguration(try node("{role: \(role.rawValue)}")).role.rawValue == role.rawValue)
     }
 
-    @Test func withoutAWordEverythingIsAsInTheLibrary() throws {
+    @Test func `an empty node section has the defaults of the library`() throws {
         let (ours, library) = (NodeConfiguration(try node("{}")), NodeConfiguration())
         #expect(ours.role == library.role)
         #expect(ours.environment == library.environment)
@@ -26,7 +26,7 @@ import Testing
         #expect(ours.maximumBuffered == library.maximumBuffered)
     }
 
-    @Test func limitsAreThoseOfTheNode() throws {
+    @Test func `limits become the limits of the node`() throws {
         let configuration = NodeConfiguration(
             try node("{limits: {links: 1, streams: 2, half_open: 3, services: 4, buffer: 5MiB, total_buffer: 6GiB}}"))
         #expect(configuration.maximumLinks == 1)
@@ -37,13 +37,13 @@ import Testing
         #expect(configuration.maximumBuffered == 6 << 30)
     }
 
-    @Test func aSmallTotalIsALimitForEachLinkToo() throws {
+    @Test func `a total_buffer below the default buffer also limits each link`() throws {
         let limits = try node("{limits: {total_buffer: 100MiB}}").limits
         #expect(limits.totalBuffer == 100 << 20)
         #expect(limits.buffer == 100 << 20)
     }
 
-    @Test func aRouterNeedsNoRoutesAndAClientMayHaveNone() throws {
+    @Test func `missing routes are a warning for a client and not for a router`() throws {
         func warnings(_ role: String) throws -> [String] {
             try HostConfiguration.parse("node: {role: \(role)}\nroutes: []\n", file: "c.yaml", folder: "/")
                 .warnings.map(\.description)
@@ -52,7 +52,7 @@ import Testing
         #expect(try warnings("client") == ["c.yaml:2:1: there are no routes: nothing is served"])
     }
 
-    @Test func theControlSocketIsBesideTheFileAndFitsIntoAnAddress() throws {
+    @Test func `the control path is relative to the file and has at most 107 bytes`() throws {
         func control(_ path: String) throws -> String? {
             try HostConfiguration.parse("node: {control: \(path)}\nroutes: []\n", file: "c.yaml", folder: "/etc/c").node
                 .control
@@ -60,15 +60,15 @@ import Testing
         #expect(try node("{}").control == nil)
         #expect(try control("c.sock") == "/etc/c/c.sock")
         #expect(try control("/run/c.sock") == "/run/c.sock")
-        // 107 bytes are what a socket's address has room for.
+        // A socket address has room for 107 bytes.
         let longest = "/" + String(repeating: "x", count: 106)
         #expect(try control(longest) == longest)
         #expect { try control(longest + "x") } throws: {
-            ($0 as? ConfigurationErrors)?.description.contains("has 108 bytes; a socket's may have 107") == true
+            ($0 as? ConfigurationErrors)?.description.contains("has 108 bytes, but at most 107 are allowed") == true
         }
     }
 
-    @Test func whatAReloadCannotChangeIsSaid() throws {
+    @Test func `changes that need a restart are reported`() throws {
         let running = try node("{limits: {links: 10}}")
         let wanted = try node("{role: router, limits: {links: 11, buffer: 1MiB}}")
         #expect(

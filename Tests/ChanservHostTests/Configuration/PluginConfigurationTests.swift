@@ -27,7 +27,7 @@ import Testing
                 """, file: "p.yaml", folder: "/etc")
     }
 
-    /// What `body` throws, in words.
+    /// The description of the error that `body` throws.
     private func message(_ body: () throws(ConfigurationError) -> Void) -> String? {
         do {
             try body()
@@ -37,7 +37,7 @@ import Testing
         }
     }
 
-    @Test func givesEachValueItsType() throws {
+    @Test func `each value is read with its type`() throws {
         #expect(try configuration.string(at: "text") == "hello")
         #expect(try configuration.string(at: "quoted") == "5")
         #expect(try configuration.string(at: "empty") == "")
@@ -52,7 +52,7 @@ import Testing
         #expect(try configuration.count(at: "limits") == 2)
     }
 
-    @Test func followsPathsThroughListsAndMappings() throws {
+    @Test func `paths lead through lists and mappings`() throws {
         #expect(try configuration.integer(at: "limits.0.size") == 1)
         #expect(try configuration.string(at: "limits.1.deep.a") == "x")
     }
@@ -60,7 +60,7 @@ import Testing
     @Test(arguments: [
         "absent", "nothing", "nothing.below", "limits.2", "limits.0.deep", "limits.0.deep.a", "Text", ".", "text.",
     ])
-    func takesAbsentAndNullForNothing(path: String) throws {
+    func `absent values and null are read as nil`(path: String) throws {
         guard path != "text." else {
             #expect(
                 message { () throws(ConfigurationError) in _ = try configuration.string(at: path) }
@@ -77,7 +77,7 @@ import Testing
         #expect(try configuration.path(at: path) == nil)
     }
 
-    @Test func saysWhereAValueIsOfAnotherType() {
+    @Test func `a value of another type is an error with its location`() {
         typealias Getter = (PluginConfiguration, String) throws(ConfigurationError) -> Void
         let cases: [(String, Getter, String)] = [
             (
@@ -140,12 +140,12 @@ import Testing
         }
     }
 
-    @Test func makesPathsAbsoluteAgainstTheFilesFolder() throws {
+    @Test func `relative paths are resolved against the folder of the file`() throws {
         #expect(try configuration.path(at: "file") == "/etc/logs/today")
         #expect(try configuration.path(at: "absolute") == "/var/log")
     }
 
-    @Test func refusesKeysThatAreNotKnown() throws {
+    @Test func `unknown keys are refused`() throws {
         let small = try PluginConfiguration(yaml: "{root: /, folow: true, unit: lines, x: 1}", file: "p.yaml")
         #expect(
             message { () throws(ConfigurationError) in try small.only(known: ["root", "folow", "unit", "x", "more"]) }
@@ -161,7 +161,7 @@ import Testing
                 == "p.yaml:1:2: unknown key 'root' (unknown too: 'folow', 'unit', 'x')")
     }
 
-    @Test func findsUnknownKeysOfARouteMergedOverItsPlugin() throws {
+    @Test func `an unknown key in the config of a route is reported at its location in the route`() throws {
         let text = """
             plugins: {e: {path: a, config: {root: /}}}
             routes: [{vaddr: a, plugin: e, config: {rot: x}}]
@@ -172,7 +172,7 @@ import Testing
                 == "c.yaml:2:41: unknown key 'rot'; did you mean 'root'?")
     }
 
-    @Test func saysTheWholeAsCanonicalJSON() throws {
+    @Test func `the whole configuration is available as canonical JSON`() throws {
         let text = #"""
             z: 1
             a: [null, ~, true, False, 0x10, 0o17, -0, +5, 1.50, 1e3, 1e300, 12345678901234567890123]
@@ -187,20 +187,20 @@ import Testing
             + #""quoted":["1","null","","2"],"text":"\"\\/\n\r\t\u0008\u0000\u001f é 😀","z":1}"#
         #expect(try PluginConfiguration(yaml: text).json == json)
         #expect(try PluginConfiguration(yaml: "").json == "{}")
-        // JSON is YAML: what was written reads back as the same.
+        // JSON is YAML: the output reads back as the same configuration.
         #expect(try PluginConfiguration(yaml: json).json == json)
     }
 
-    @Test func isEqualByValuesAndNotByPlaces() throws {
+    @Test func `configurations are equal by their values and not by their locations`() throws {
         let one = try PluginConfiguration(yaml: "a: 1\nb: {c: x, d: [1]}")
         #expect(one == (try PluginConfiguration(yaml: "b:\n  d: [ 0x1 ]\n  c: 'x'\n\na: +1", file: "other")))
         #expect(one != (try PluginConfiguration(yaml: "a: '1'\nb: {c: x, d: [1]}")))
         #expect(one != (try PluginConfiguration(yaml: "a: 1\nb: {c: x, d: [1, 2]}")))
-        // What is relative means something else in another folder.
+        // A relative path names another file in another folder.
         #expect(one != (try PluginConfiguration(yaml: "a: 1\nb: {c: x, d: [1]}", folder: "/other")))
     }
 
-    @Test func unsetsByNullInARoute() throws {
+    @Test func `null in the config of a route unsets the value of the plugin`() throws {
         let text = """
             plugins: {e: {path: a, config: {root: /var, deep: {a: 1, b: 2}, list: [1, 2]}}}
             routes: [{vaddr: a, plugin: e, config: {root: ~, deep: {a: ~, c: 3}, list: {x: 1}}}]
@@ -211,7 +211,7 @@ import Testing
         #expect(route.configuration.location.description == "c.yaml:2:40")
     }
 
-    @Test func refusesWhatIsNoMapping() {
+    @Test func `a configuration that is not a valid mapping is refused`() {
         #expect(throws: ConfigurationErrors.self) { try PluginConfiguration(yaml: "[1]") }
         #expect(throws: ConfigurationErrors.self) { try PluginConfiguration(yaml: "a: .inf") }
         #expect(throws: ConfigurationErrors.self) { try PluginConfiguration(yaml: "a: [") }

@@ -2,7 +2,7 @@ import ChanservHost
 import Foundation
 import Testing
 
-/// The `chanserv.yaml` at the top of the repository, and its reference.
+/// The `chanserv.yaml` at the root of the repository.
 @Suite struct ShippedConfigurationTests {
     private let folder = URL(filePath: #filePath)
         .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
@@ -12,7 +12,7 @@ import Testing
         try String(contentsOf: folder.appending(path: name), encoding: .utf8)
     }
 
-    @Test func routesTheThreeSamplesOnTheDefaultAddress() throws {
+    @Test func `the shipped file routes the three sample plugins on the default address`() throws {
         let configuration = try HostConfiguration.parse(try read("chanserv.yaml"), file: "chanserv.yaml", folder: "/x")
         #expect(configuration.warnings == [])
         #expect(configuration.node.control == "/x/chanserv.sock")
@@ -28,9 +28,9 @@ import Testing
         #expect(try configuration.routes[1].configuration.string(at: "unit") == "lines")
     }
 
-    @Test func showsTheDefaultsTheHostHas() throws {
+    @Test func `the shipped file shows the defaults of the host in its comments`() throws {
         let text = try read("chanserv.yaml")
-        // What is commented out under `node` and `defaults` says what holds without it; these two have no default.
+        // Options that are commented out under `node` and `defaults` show their defaults. `environment` has none.
         let uncommented = text.split(separator: "\n", omittingEmptySubsequences: false)
             .prefix { !$0.hasPrefix("# Libraries") }
             .filter { $0.hasPrefix("  # ") && !$0.contains("environment:") }
@@ -55,7 +55,7 @@ import Testing
 }
 
 @Suite struct HostConfigurationFileTests {
-    /// A folder of its own, removed at the end.
+    /// Runs `body` with a new folder and removes it afterwards.
     private func withFolder<Value>(_ body: (URL) throws -> Value) throws -> Value {
         let folder = FileManager.default.temporaryDirectory.appending(path: "chanserv-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: false)
@@ -73,7 +73,7 @@ import Testing
         }
     }
 
-    @Test func looksForThePluginsFilesBesideTheFile() throws {
+    @Test func `plugin files are looked up relative to the configuration file`() throws {
         try withFolder { folder in
             let file = folder.appending(path: "c.yaml").path()
             let text = """
@@ -98,11 +98,11 @@ import Testing
             let target = folder.appending(path: "a.so").path
             #expect(
                 lines[1].hasSuffix(
-                    " is a symbolic link, which is not followed: put the library there itself, or configure '\(target)'"
+                    " is a symbolic link, which is not followed: put the library itself there, or set 'path' to '\(target)'"
                 ),
                 "\(lines[1])")
             #expect(lines[2].hasPrefix("\(file):5:18: "))
-            #expect(lines[2].hasSuffix(" is no regular file"))
+            #expect(lines[2].hasSuffix(" is not a regular file"))
 
             try "plugins: {there: {path: a.so}}".write(toFile: file, atomically: false, encoding: .utf8)
             let configuration = try HostConfiguration.read(file)
@@ -111,12 +111,12 @@ import Testing
         }
     }
 
-    @Test func saysWhyTheFileCannotBeRead() throws {
+    @Test func `a configuration file that cannot be read is refused with the reason`() throws {
         try withFolder { folder in
             let path = folder.path().trimmingSuffix("/")
             #expect(errors("\(path)/none.yaml") == ["\(path)/none.yaml: cannot be read: No such file or directory"])
             #expect(errors(path) == ["\(path): cannot be read: Is a directory"])
-            #expect(errors("a\0b").first?.hasSuffix("no file has a zero byte in its name") == true)
+            #expect(errors("a\0b").first?.hasSuffix("the file name contains a zero byte") == true)
             let large = folder.appending(path: "large.yaml")
             try Data(repeating: UInt8(ascii: "#"), count: 3 << 20).write(to: large)
             #expect(errors(large.path()) == ["\(large.path()): the file is larger than 1MiB"])

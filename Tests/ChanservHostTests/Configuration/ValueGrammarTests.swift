@@ -9,7 +9,7 @@ import Testing
         ("2h3m4s5ms6us7ns", .nanoseconds(7_384_005_006_007)), ("007s", .seconds(7)),
         ("9223372036854775807ns", .nanoseconds(Int64.max)), ("2562047h", .seconds(2_562_047 * 3_600)),
     ])
-    func readsADuration(text: String, duration: Duration) throws {
+    func `a duration is parsed`(text: String, duration: Duration) throws {
         #expect(try ValueGrammar.duration(text) == duration)
     }
 
@@ -34,7 +34,7 @@ import Testing
         ("2562048h", "'2562048h' is more than 292 years"),
         ("18446744073709551616ns", "'18446744073709551616ns' is more than 292 years"),
     ])
-    func saysWhatIsWrongWithADuration(text: String, message: String) {
+    func `an invalid duration is refused with the reason`(text: String, message: String) {
         #expect(throws: ValueGrammar.Problem(message)) { try ValueGrammar.duration(text) }
     }
 
@@ -43,7 +43,7 @@ import Testing
         ("2TiB", 2_199_023_255_552), ("64kB", 64_000), ("3MB", 3_000_000), ("1GB", 1_000_000_000),
         ("2TB", 2_000_000_000_000), ("18446744073709551615", UInt64.max), ("16777215TiB", 16_777_215 << 40),
     ])
-    func readsASize(text: String, bytes: UInt64) throws {
+    func `a size is parsed`(text: String, bytes: UInt64) throws {
         #expect(try ValueGrammar.size(text) == bytes)
     }
 
@@ -59,17 +59,17 @@ import Testing
         ("18446744073709551616", "'18446744073709551616' is more than 2^64 - 1 bytes"),
         ("16777216TiB", "'16777216TiB' is more than 2^64 - 1 bytes"),
     ])
-    func saysWhatIsWrongWithASize(text: String, message: String) {
+    func `an invalid size is refused with the reason`(text: String, message: String) {
         #expect(throws: ValueGrammar.Problem(message)) { try ValueGrammar.size(text) }
     }
 
     @Test(arguments: ["0", "1B", "1023B", "64KiB", "65MiB", "1GiB", "1024TiB", "64kB", "3MB", "2TB"])
-    func writesASizeAsItReadsIt(text: String) throws {
+    func `a size is printed in the form in which it is parsed`(text: String) throws {
         #expect(ValueGrammar.text(bytes: try ValueGrammar.size(text)) == text)
     }
 
     @Test(arguments: ["0", "1ns", "250ms", "30s", "1m30s", "1h1ms", "2562047h47m16s854ms775us807ns"])
-    func writesADurationAsItReadsIt(text: String) throws {
+    func `a duration is printed in the form in which it is parsed`(text: String) throws {
         #expect(ValueGrammar.text(try ValueGrammar.duration(text)) == text)
     }
 }

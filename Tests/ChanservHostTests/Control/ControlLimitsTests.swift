@@ -4,9 +4,9 @@ import Testing
 
 @testable import ChanservHost
 
-/// The deadlines of the control socket, shorter than they are.
+/// The timeouts of the control socket, shortened for the tests.
 @Suite struct ControlLimitsTests {
-    /// Calls `body` with the path of a control socket of a host that serves nothing.
+    /// Calls `body` with the path of the control socket of a host without routes.
     private func controlled(
         _ change: (inout ControlLimits) -> Void, _ body: (String) async throws -> Void
     ) async throws {
@@ -32,14 +32,14 @@ import Testing
         try result.get()
     }
 
-    @Test func whoSaysNothingIsToldAndClosed() async throws {
+    @Test func `a client that sends no complete request gets a timeout error and is closed`() async throws {
         try await controlled {
             $0.readTime = .milliseconds(50)
         } _: { path in
             let client = try RawControlClient(path)
             #expect(try await client.errorCode() == "timeout")
             #expect(try await client.line() == nil)
-            // Half a line is nothing as well.
+            // An incomplete line is no request either.
             let half = try RawControlClient(path)
             half.send("{\"command\":")
             #expect(try await half.errorCode() == "timeout")
@@ -47,7 +47,7 @@ import Testing
         }
     }
 
-    @Test func whoTakesNothingIsClosed() async throws {
+    @Test func `a client that does not read its answers is closed`() async throws {
         try await controlled {
             $0.writeTime = .milliseconds(50)
         } _: { path in

@@ -11,7 +11,7 @@ import Testing
         .requests("echo", every: .milliseconds(100)), .cancel(0, reason: nil), .cancel(.max, reason: "a \"reason\"\n"),
         .drain("echo"), .enable("a \"quoted\"\n\u{1F600} name"),
     ])
-    func aRequestIsALineAndBack(request: ControlRequest) throws {
+    func `a request is encoded as one line and decoded from it`(request: ControlRequest) throws {
         let line = request.line
         #expect(line.last == UInt8(ascii: "\n"))
         #expect(line.dropLast().firstIndex(of: UInt8(ascii: "\n")) == nil)
@@ -27,7 +27,7 @@ import Testing
         }
     }
 
-    @Test func aMistakeIsNamed() {
+    @Test func `an invalid request is refused and its mistake is named`() {
         #expect(error(#"{"command":"statsu"}"#)?.message == "unknown command 'statsu'; did you mean 'status'?")
         #expect(error(#"{"command":"status","wacth":true}"#)?.message == "unknown key 'wacth'; did you mean 'watch'?")
         #expect(error(#"{"vaddr":"x"}"#)?.message == "a request needs the key 'command'")
@@ -55,7 +55,7 @@ import Testing
         let long = String(repeating: "x", count: 1_025)
         #expect(
             error(#"{"command":"cancel","id":1,"reason":"\#(long)"}"#)?.message == "'reason' has from 1 to 1024 bytes")
-        #expect(error("{")?.message.hasSuffix("this is no JSON") == true)
+        #expect(error("{")?.message.hasSuffix("this is not JSON") == true)
     }
 
     // MARK: Lines
@@ -80,12 +80,12 @@ import Testing
         return (lines, failure)
     }
 
-    @Test func linesAreCutWhereverTheyArrive() {
+    @Test func `lines are decoded wherever their bytes are split`() {
         #expect(lines(["a\nbc\n\nd"], limit: 10).lines == ["a", "bc", ""])
         #expect(lines(["a", "b", "\n", "c\nd", "\n"], limit: 10).lines == ["ab", "c", "d"])
     }
 
-    @Test func aLineOfTheLimitIsTakenAndALongerOneIsRefusedBeforeItEnds() {
+    @Test func `a line at the length limit is accepted and a longer one is refused before it ends`() {
         let most = lines(["1234", "567\n"], limit: 7)
         #expect(most.lines == ["1234567"] && most.error == nil)
         #expect(lines(["12345678\n"], limit: 7).error?.code == .tooLong)
@@ -94,7 +94,7 @@ import Testing
         #expect(second.lines == ["a"] && second.error?.code == .tooLong)
     }
 
-    @Test func aLastLineWithoutItsEndIsAnError() {
+    @Test func `a last line without a newline is an error`() {
         #expect(lines(["a\nb"], limit: 7, end: true).error?.code == .badRequest)
         let whole = lines(["a\nb\n"], limit: 7, end: true)
         #expect(whole.lines == ["a", "b"] && whole.error == nil)

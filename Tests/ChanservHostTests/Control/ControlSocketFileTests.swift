@@ -4,13 +4,13 @@ import Testing
 
 @testable import ChanservHost
 
-/// The file of the control socket, which hosts may want at the same time.
+/// The file of the control socket. Several hosts may try to create it at the same time.
 @Suite struct ControlSocketFileTests {
     private func withFolder(_ body: (TestFolder) async throws -> Void) async throws {
         try await body(TestFolder())
     }
 
-    /// Runs `body` on a thread of its own, for it blocks.
+    /// Runs `body` on a new thread, because it blocks.
     private func blocking<Value: Sendable>(_ body: @escaping @Sendable () -> Value) async -> Value {
         await withCheckedContinuation { continuation in
             Thread.detachNewThread { continuation.resume(returning: body()) }
@@ -27,7 +27,8 @@ import Testing
         }
     }
 
-    @Test(arguments: [false, true]) func ofManyHostsThatStartAtOnceOneHasIt(leftOver: Bool) async throws {
+    @Test(arguments: [false, true])
+    func `one of many hosts that bind the same path at once succeeds`(leftOver: Bool) async throws {
         try await withFolder { folder in
             let path = folder.file("c.sock")
             if leftOver { close(try await bind(path).get().descriptor) }
@@ -38,7 +39,7 @@ import Testing
             let bound = results.compactMap { try? $0.get() }
             #expect(bound.count == 1)
             for case .failure(let error) in results {
-                #expect(error.description.contains("another host answers there"))
+                #expect(error.description.contains("another host listens there"))
             }
             let file = try #require(bound.first)
             try file.remove()
@@ -47,11 +48,11 @@ import Testing
         }
     }
 
-    @Test func whatStandsThereByThenIsNotRemoved() async throws {
+    @Test func `a host does not remove a socket that another host has created at its path`() async throws {
         try await withFolder { folder in
             let path = folder.file("c.sock")
             let first = try await bind(path).get()
-            // By whoever thought that it was a left-over.
+            // As if another process had removed the socket as a left-over.
             try #require(unlink(path) == 0)
             let second = try await bind(path).get()
             try first.remove()
@@ -64,18 +65,18 @@ import Testing
         }
     }
 
-    @Test func aFolderThatIsNotThereIsNamed() async throws {
+    @Test func `a missing folder is named in the error`() async throws {
         try await withFolder { folder in
             guard case .failure(let error) = await bind(folder.file("none/c.sock")) else {
                 Issue.record("it was bound")
                 return
             }
-            #expect(error.description.hasPrefix("cannot make the control socket '"))
-            #expect(error.description.hasSuffix(" does not exist: make it, or choose another path"))
+            #expect(error.description.hasPrefix("cannot create the control socket '"))
+            #expect(error.description.hasSuffix(" does not exist: create it, or choose another path"))
         }
     }
 
-    @Test func aFolderThatSomebodyKeepsLockedIsAnErrorAndNoHang() async throws {
+    @Test func `a locked folder is an error and does not block`() async throws {
         try await withFolder { folder in
             let lock = open(folder.path, O_RDONLY | O_DIRECTORY)
             try #require(lock >= 0 && flock(lock, LOCK_EX) == 0)
@@ -90,7 +91,7 @@ import Testing
 }
 
 @Suite struct ControlPeerTests {
-    @Test func onlyTheHostsOwnUserAndRootMayCommandIt() {
+    @Test func `only the user of the host and root may send commands`() {
         func may(_ user: UInt32, _ host: UInt32) -> Bool {
             PeerCredentials(pid: 1, uid: user, gid: 1).mayCommand(hostOf: host)
         }

@@ -5,7 +5,7 @@ import Testing
 @Suite struct GenerationsTests {
     typealias Ledger = Generations<String, Int>
 
-    @Test func requestsGetTheCurrentInstanceAndAreCountedForTheirGeneration() {
+    @Test func `requests get the current instance and their generation`() {
         var ledger = Ledger()
         #expect(ledger.current.number == 0)
         #expect(ledger.lead("x") == nil)
@@ -15,7 +15,7 @@ import Testing
         #expect(ledger.lead("x") == Ledger.Lead(generation: 2, instance: 1))
     }
 
-    @Test func `an instance that no route names is released by the swap`() {
+    @Test func `a swap releases an instance that no route uses`() {
         var ledger = Ledger()
         _ = ledger.publish(["x": 1])
         equal(ledger.publish(["x": 2]), [.release(1)])
@@ -23,7 +23,7 @@ import Testing
         #expect(ledger.draining.isEmpty)
     }
 
-    @Test func `an instance drains until the last route that leads to it has left`() {
+    @Test func `an instance drains until the last removed route that uses it has left`() {
         var ledger = Ledger()
         _ = ledger.publish(["x": 1, "y": 1, "z": 1])
         equal(ledger.publish(["z": 2]), [.drain(1)])
@@ -34,19 +34,19 @@ import Testing
         #expect(ledger.draining.isEmpty)
     }
 
-    @Test func anInstanceThatStaysIsNeitherDrainedNorReleased() {
+    @Test func `an instance that stays in use is neither drained nor released`() {
         var ledger = Ledger()
         _ = ledger.publish(["x": 1, "y": 7])
         equal(ledger.publish(["x": 2, "y": 7]), [.release(1)])
         equal(ledger.publish(["x": 2]), [.drain(7)])
         _ = ledger.publish(["x": 2, "z": 2])
         equal(ledger.publish(["x": 2]), [])
-        // A route of an instance that stays has left.
+        // The route has left, but its instance stays in use.
         equal(ledger.left("z"), nil)
         #expect(ledger.draining == [7])
     }
 
-    @Test func aLeavingRouteServesRequestsAcceptedBeforeUntilItHasLeft() {
+    @Test func `a removed route serves requests until it has left`() {
         var ledger = Ledger()
         _ = ledger.publish(["x": 1])
         equal(ledger.publish([:]), [.drain(1)])
@@ -56,7 +56,7 @@ import Testing
         equal(ledger.left("x"), nil)
     }
 
-    @Test func anArrivingRouteServesAsTheNextGenerationBeforeTheSwap() {
+    @Test func `a prepared route serves as the next generation before the swap`() {
         var ledger = Ledger()
         _ = ledger.publish(["x": 1])
         ledger.prepare("y", 2)
@@ -68,7 +68,7 @@ import Testing
         equal(ledger.left("y"), .release(2))
     }
 
-    @Test func anAbandonedRouteServesNobody() {
+    @Test func `an abandoned route serves no requests`() {
         var ledger = Ledger()
         ledger.prepare("y", 2)
         ledger.abandon("y")
@@ -78,7 +78,7 @@ import Testing
         #expect(ledger.lead("y") == nil)
     }
 
-    @Test func aRouteThatComesBackIsAnotherRouteBesideTheLeavingOne() {
+    @Test func `a route that is added again is independent of the removed one`() {
         var ledger = Ledger()
         _ = ledger.publish(["x#1": 1])
         _ = ledger.publish([:])
@@ -87,10 +87,9 @@ import Testing
         #expect(ledger.lead("x#2")?.instance == 2)
     }
 
-    /// Random histories: an instance is released exactly once, when no route leads to it.
-    @Test(arguments: 0..<200) func `no instance is released while a route leads to it, and all are in the end`(
-        seed: UInt64
-    ) {
+    /// Random histories. Each instance is released exactly once, when no route uses it.
+    @Test(arguments: 0..<200)
+    func `no instance is released while a route uses it, and all are released in the end`(seed: UInt64) {
         var random = SplitMix(state: seed)
         var ledger = Ledger()
         var leaving: Set<String> = []
@@ -163,7 +162,7 @@ private struct SplitMix: RandomNumberGenerator {
         return z ^ (z >> 31)
     }
 
-    /// True `in - 1` times out of `in`; never for 0.
+    /// True with the probability `(outOf - 1) / outOf`; always false for 0.
     mutating func chance(_ outOf: Int) -> Bool {
         outOf > 0 && next() % UInt64(outOf) != 0
     }

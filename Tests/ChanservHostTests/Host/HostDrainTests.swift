@@ -5,7 +5,7 @@ import Testing
 
 @testable import ChanservHost
 
-/// Routes that are drained and enabled while clients use them.
+/// Draining and enabling routes while clients use them.
 @Suite struct HostDrainTests {
     private func fixture() throws -> HostFixture {
         let fixture = try HostFixture()
@@ -14,7 +14,7 @@ import Testing
         return fixture
     }
 
-    /// Waits for a client's node to hear of `count` hosts that offer a name.
+    /// Waits until the node of a client knows `count` offers of a name.
     private func offers(_ name: String, of node: Node, count: Int) async throws {
         var changes = node.listingChanges.makeAsyncIterator()
         while node.listing.services.filter({ $0.offer.name == name }).count != count {
@@ -22,7 +22,7 @@ import Testing
         }
     }
 
-    @Test func noRequestFailsWhileARouteDrainsOnOneOfTwoHosts() async throws {
+    @Test func `no request fails while a route drains on one of two hosts`() async throws {
         let (one, two) = (try fixture(), try fixture())
         try await one.host.start()
         try await two.host.start()
@@ -50,7 +50,7 @@ import Testing
                 return try await group.reduce(0, +)
             }
         }
-        // Otherwise all drains may be over before the first client began.
+        // Without this wait, all drains may be over before the first request.
         _ = await isUnderWay.wait(until: .now + .seconds(60))
         for _ in 0..<20 {
             let outcome = try await one.host.drain("stream")
@@ -71,7 +71,7 @@ import Testing
         await node.shutdown()
     }
 
-    @Test func aDrainThatIsGivenUpLeavesWhatRunsAlone() async throws {
+    @Test func `enabling a route during its drain leaves open requests running`() async throws {
         let fixture = try fixture()
         try await fixture.serving { client in
             let source = try await client.source("stream", "hold")
@@ -83,14 +83,14 @@ import Testing
             #expect(await fixture.host.status.routes[0].state == .disabled)
             try await fixture.host.enable("stream")
             #expect(await first.value == DrainOutcome(result: .givenUp, cancelled: 0))
-            // The first frame may be here before the host knows that its source was taken.
+            // The first frame may arrive before the host knows that the client accepted the source.
             try await eventually { await fixture.host.status.routes[0].counters.sourcesOpen == 1 }
             #expect(try await client.version() == "1")
             source.cancel()
         }
     }
 
-    @Test func aShutdownEndsADrain() async throws {
+    @Test func `a shutdown ends a drain`() async throws {
         let fixture = try fixture()
         try await fixture.host.start()
         try await fixture.withClient { client in

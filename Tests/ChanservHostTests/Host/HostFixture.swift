@@ -12,20 +12,20 @@ import Testing
 
 typealias Isolation = IsolationOptions.Isolation
 
-/// A host on real sockets with the streamer plugin, and a client of it.
+/// A host on real sockets with the streamer plugin, and its clients.
 final class HostFixture: Sendable {
     let folder: TestFolder
     let log = RecordingLog()
     let host: ChanservHost.Host
     private let isolation: Isolation
     private let defaults: String
-    /// With it a host can have processes, and tries libraries out.
+    /// The path of the `chanserv` program, if the host needs it for workers or preflights.
     private let program: String?
 
     /// - Parameters:
-    ///   - isolation: where plugins run.
-    ///   - preflight: whether libraries are tried out first; elsewhere that would only take time.
-    ///   - network: instead of a real node.
+    ///   - isolation: where plugins run. Default: in the host.
+    ///   - preflight: whether the host runs a preflight for libraries. Off by default, because it takes time.
+    ///   - network: makes the network of the host. Default: a real node.
     init(
         _ isolation: Isolation = .host, preflight: Bool = false,
         network: (@Sendable (HostConfiguration.Node, Logger) -> any HostNetwork)? = nil
@@ -52,7 +52,7 @@ final class HostFixture: Sendable {
     /// - Parameters:
     ///   - plugins: lines under `plugins:`.
     ///   - routes: lines under `routes:`.
-    ///   - top: what stands before, listening at any free port by default.
+    ///   - top: lines before both. Default: the host listens on any free port.
     func configure(
         plugins: String = "a: {path: a.so}", routes: String = "- {vaddr: stream, plugin: a}",
         top: String = "node: {listen: \"127.0.0.1:0\"}"
@@ -66,7 +66,7 @@ final class HostFixture: Sendable {
         try #require(chmod(folder.file(name), 0o644) == 0)
     }
 
-    /// The compiled streamer of each set of options.
+    /// The compiled streamers, by their compiler options.
     private static let compiled = NIOLockedValueBox<[[String]: Data]>([:])
 
     private static func streamer(_ version: String, _ options: [String]) throws -> Data {
@@ -84,17 +84,17 @@ final class HostFixture: Sendable {
         return bytes
     }
 
-    /// How a file takes the place of another.
+    /// How a library file is replaced.
     enum Replacement: CaseIterable {
-        /// Another file under the same name.
+        /// A new file is moved to the name.
         case move
-        /// The same file with other bytes.
+        /// The existing file is overwritten in place.
         case overwrite
-        /// As overwrite, after the file was empty for a moment.
+        /// The existing file is truncated to zero, then written.
         case truncate
     }
 
-    /// Puts a version of the streamer at `name`.
+    /// Installs a version of the streamer at `name`.
     func install(
         _ version: String, as name: String = "a.so", options: [String] = [], by replacement: Replacement = .move
     ) throws {
@@ -118,13 +118,13 @@ final class HostFixture: Sendable {
         }
     }
 
-    /// Checks how often plugins have logged something; what those in other processes say is on its way for a moment.
-    func expectSaid(_ text: String, times: Int, sourceLocation: SourceLocation = #_sourceLocation) async {
+    /// Checks how often plugins have logged `text`. For plugins in workers it waits, because their lines arrive later.
+    func expectLogged(_ text: String, times: Int, sourceLocation: SourceLocation = #_sourceLocation) async {
         if isolation == .process { await log.wait(for: text, count: times, sourceLocation: sourceLocation) }
         #expect(log.count(of: text) == times, sourceLocation: sourceLocation)
     }
 
-    /// What `check` says about the file.
+    /// The warnings of `check` for the configuration file.
     func check() async throws(HostError) -> [String] {
         try await ChanservHost.Host.check(
             configurationFile: folder.file("chanserv.yaml"), logger: log.logger, program: program)
@@ -132,7 +132,7 @@ final class HostFixture: Sendable {
 
     // MARK: Requests
 
-    /// A node linked with the host.
+    /// Starts a node that is linked with the host.
     func connect() async throws -> Node {
         let node = Node()
         let address = try #require(await host.status.listening.first)
@@ -140,7 +140,7 @@ final class HostFixture: Sendable {
         return node
     }
 
-    /// Runs `body` with a client of the host's.
+    /// Runs `body` with a client of the host.
     func withClient(_ body: (Client) async throws -> Void) async throws {
         let node = try await connect()
         do {
@@ -166,18 +166,20 @@ final class HostFixture: Sendable {
 }
 
 extension Client {
-    /// The only source of a request.
+    /// Posts a request and returns its first source.
     func source(_ vAddr: String = "stream", _ body: String) async throws -> ReceivedSource {
         var sources = try await lookupAndPost(vAddr, body: body).makeAsyncIterator()
         return try #require(try await sources.next())
     }
 
-    /// Which version answers now.
+    /// The version of the streamer that answers now.
     func version(_ vAddr: String = "stream") async throws -> String {
         try await stream(vAddr, count: 0)
     }
 
-    /// A stream of `count` frames, read to its end and checked to be whole and of one version, which is returned.
+    /// Reads a stream of `count` frames to its end and checks that it is whole and of one version.
+    ///
+    /// - Returns: the version.
     @discardableResult
     func stream(_ vAddr: String = "stream", count: Int) async throws -> String {
         let source = try await source(vAddr, "stream \(count)")
@@ -186,14 +188,16 @@ extension Client {
 }
 
 extension ReceivedSource {
-    /// Reads to the end and checks that the frames are whole, in order, and of the version in the header.
+    /// Reads to the end and checks that the frames are complete, in order and of the version in the header.
+    ///
+    /// - Returns: the version.
     @discardableResult
     func expectStream(from first: Int, count: Int) async throws -> String {
         let version = String(buffer: header)
         var frames = frames.makeAsyncIterator()
         for index in first..<count {
             let frame = try await frames.next()
-            // The macro costs more than a frame does.
+            // The macro costs more time than a frame.
             if frame?.string != "\(version) \(index)" { try #require(frame?.string == "\(version) \(index)") }
         }
         let end = try await frames.next()

@@ -9,9 +9,8 @@ import Testing
 @Suite(.timeLimit(.minutes(2))) struct HostLifeTests {
     // MARK: Shutdown
 
-    @Test(arguments: Isolation.allCases) func aShutdownLetsStreamsEndAndTakesNoNewRequests(isolation: Isolation)
-        async throws
-    {
+    @Test(arguments: Isolation.allCases)
+    func `a shutdown lets streams end and accepts no new requests`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
@@ -21,22 +20,21 @@ import Testing
             let running = try await client.source("stream", "stream \(count)")
             let shutdown = Task { await fixture.host.shutdown(drain: .seconds(60)) }
             await fixture.log.wait(for: "info stopping")
-            var impatient = client.configuration
-            impatient.dialTimeout = .milliseconds(300)
-            let late = Client(multiplexer: client.multiplexer, configuration: impatient)
+            var configuration = client.configuration
+            configuration.dialTimeout = .milliseconds(300)
+            let late = Client(multiplexer: client.multiplexer, configuration: configuration)
             await #expect(throws: ChanservError.self) {
                 _ = try await late.lookupAndPost("stream", body: "stream 1")
             }
             #expect(try await running.expectStream(from: 0, count: count) == "v1")
             await shutdown.value
         }
-        await fixture.expectSaid("destroyed v1", times: 1)
+        await fixture.expectLogged("destroyed v1", times: 1)
         #expect(fixture.log.count(of: "info stopped") == 1)
     }
 
-    @Test(arguments: Isolation.allCases) func whatRunsAtTheDrainDeadlineOfAShutdownIsCancelled(isolation: Isolation)
-        async throws
-    {
+    @Test(arguments: Isolation.allCases)
+    func `a shutdown cancels the streams that run at its drain deadline`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
@@ -47,12 +45,11 @@ import Testing
             await fixture.host.shutdown(drain: .milliseconds(50))
             await #expect(throws: ChanservError.self) { _ = try await frames.next() }
         }
-        await fixture.expectSaid("destroyed v1", times: 1)
+        await fixture.expectLogged("destroyed v1", times: 1)
     }
 
-    @Test(arguments: Isolation.allCases) func cancellingAShutdownEndsTheDrainingAtOnce(isolation: Isolation)
-        async throws
-    {
+    @Test(arguments: Isolation.allCases)
+    func `cancelling a shutdown ends its drain at once`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure(routes: "- {vaddr: stream, plugin: a, drain: 1h}")
@@ -71,13 +68,12 @@ import Testing
             await #expect(throws: ChanservError.self) { _ = try await old.next() }
             await #expect(throws: ChanservError.self) { _ = try await new.next() }
         }
-        await fixture.expectSaid("destroyed v1", times: 1)
-        await fixture.expectSaid("destroyed v2", times: 1)
+        await fixture.expectLogged("destroyed v1", times: 1)
+        await fixture.expectLogged("destroyed v2", times: 1)
     }
 
-    @Test(arguments: Isolation.allCases) func aStoppedHostRefusesReloadsAndStopsOnlyOnce(isolation: Isolation)
-        async throws
-    {
+    @Test(arguments: Isolation.allCases)
+    func `a stopped host refuses reloads and stops only once`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
@@ -86,11 +82,11 @@ import Testing
         async let second: Void = fixture.host.shutdown(drain: .zero)
         _ = await (first, second)
         #expect(await fixture.host.reload().result == .refused)
-        await fixture.expectSaid("destroyed v1", times: 1)
-        await fixture.expectSaid("info stopped", times: 1)
+        await fixture.expectLogged("destroyed v1", times: 1)
+        await fixture.expectLogged("info stopped", times: 1)
     }
 
-    @Test func aShutdownDuringTheStartUndoesItAndDoesNotWaitForACreateThatHangs() async throws {
+    @Test func `a shutdown during the start undoes it and does not wait for a create that hangs`() async throws {
         let fixture = try HostFixture()
         try fixture.install("v1")
         let pipe = try fixture.makePipe()
@@ -105,21 +101,20 @@ import Testing
         }
         await fixture.log.wait(for: "waiting at")
         await fixture.host.shutdown(drain: .zero)
-        await fixture.expectSaid("info stopped", times: 1)
-        await fixture.expectSaid("created", times: 0)
-        // Whenever it returns, what it made is destroyed and nothing is served.
+        await fixture.expectLogged("info stopped", times: 1)
+        await fixture.expectLogged("created", times: 0)
+        // When `create` returns, its instance is destroyed and nothing is served.
         try pipe.release()
         #expect(await start.value?.problems == ["the host is stopping"])
-        await fixture.expectSaid("created v1", times: 1)
-        await fixture.expectSaid("destroyed v1", times: 1)
+        await fixture.expectLogged("created v1", times: 1)
+        await fixture.expectLogged("destroyed v1", times: 1)
         #expect(fixture.log.count(of: "ready") == 0)
     }
 
-    // MARK: Reloads that meet
+    // MARK: Concurrent reloads
 
-    @Test(arguments: Isolation.allCases) func reloadsAskedForDuringOneBecomeExactlyOneMore(isolation: Isolation)
-        async throws
-    {
+    @Test(arguments: Isolation.allCases)
+    func `reloads requested during a reload become exactly one more`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
@@ -128,19 +123,19 @@ import Testing
             try fixture.configure(plugins: "a: {path: a.so, config: {fifo: pipe}}")
             let first = Task { await fixture.host.reload() }
             await fixture.log.wait(for: "waiting at")
-            // What the file says now is for the reloads that come now, not for the one that runs.
+            // The reloads requested from now on read this file. The running reload does not.
             try fixture.configure(plugins: "a: {path: a.so, config: {label: last}}")
             let others = await fixture.host.reloads(10)
             try pipe.release()
             #expect(await first.value.generation == 2)
             for other in others { #expect(await other.value.generation == 3) }
             #expect(await fixture.host.status.reloads == HostStatus.Reloads(changed: 2, unchanged: 0, refused: 0))
-            await fixture.expectSaid("created last", times: 1)
+            await fixture.expectLogged("created last", times: 1)
             #expect(try await client.version() == "v1")
         }
     }
 
-    @Test func aShutdownDuringAReloadUndoesIt() async throws {
+    @Test func `a shutdown during a reload undoes the reload`() async throws {
         let fixture = try HostFixture()
         try fixture.install("v1")
         try fixture.configure()
@@ -158,16 +153,16 @@ import Testing
         #expect(await reload.value.result == .refused)
         for outcome in next { #expect(await outcome.value.reasons == ["the host is stopping"]) }
         await shutdown.value
-        // Two instances were made; both are gone, and so is the one that served.
-        await fixture.expectSaid("created first", times: 2)
-        await fixture.expectSaid("destroyed first", times: 2)
-        await fixture.expectSaid("destroyed v1", times: 1)
+        // The two new instances and the serving one are destroyed.
+        await fixture.expectLogged("created first", times: 2)
+        await fixture.expectLogged("destroyed first", times: 2)
+        await fixture.expectLogged("destroyed v1", times: 1)
     }
 
-    @Test(arguments: Isolation.allCases) func aVAddrThatCannotBeBoundUndoesTheReload(isolation: Isolation) async throws
-    {
+    @Test(arguments: Isolation.allCases)
+    func `a vAddr that cannot be bound undoes the reload`(isolation: Isolation) async throws {
         let node = Node()
-        let multiplexer = ChoosyMultiplexer(AstraNetMultiplexer(node))
+        let multiplexer = RefusingMultiplexer(AstraNetMultiplexer(node))
         multiplexer.refuse("taken")
         let network = LocalHostNetwork(multiplexer)
         let fixture = try HostFixture(isolation) { _, _ in network }
@@ -180,10 +175,10 @@ import Testing
         let outcome = await fixture.host.reload()
         #expect(outcome.result == .refused && outcome.generation == 1)
         #expect(outcome.reasons.count == 1 && outcome.reasons[0].contains("'taken'"))
-        await fixture.expectSaid("created v2", times: 1)
-        await fixture.expectSaid("destroyed v2", times: 1)
+        await fixture.expectLogged("created v2", times: 1)
+        await fixture.expectLogged("destroyed v2", times: 1)
         #expect(await fixture.host.status.routes.map(\.vAddr) == ["stream"])
-        // What was bound before the failure is free again.
+        // A name that was bound before the failure is free again.
         try node.bind("fine").close()
         await fixture.host.shutdown(drain: .zero)
         await node.shutdown()
@@ -191,9 +186,8 @@ import Testing
 
     // MARK: Error mass
 
-    @Test(arguments: Isolation.allCases) func aRouteThatKeepsFailingIsWithdrawnAndOneSuccessRestoresIt(
-        isolation: Isolation
-    ) async throws {
+    @Test(arguments: Isolation.allCases)
+    func `a route that keeps failing is withdrawn and one success restores it`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure(
@@ -204,9 +198,9 @@ import Testing
             }
             await fixture.log.wait(for: "route 'stream' withdrawn for ")
             #expect(fixture.log.count(of: "after 3 failures in a row: ") == 1)
-            // It comes back by itself; the client waits for it.
+            // The host announces the route again after the pause. The client waits for it.
             try await client.stream(count: 1)
-            // Others wait until the first has decided.
+            // Further requests are served after the success of the probe.
             try await client.stream(count: 1)
             #expect(await fixture.host.status.routes.first?.counters.errorMass == 0)
             #expect(await fixture.host.status.routes.first?.state == .serving)
@@ -215,11 +209,11 @@ import Testing
 }
 
 extension HostFixture {
-    /// A pipe at which a streamer's create waits.
+    /// A pipe on which the `create` of a streamer waits.
     struct Pipe {
         let path: String
 
-        /// Lets it go on.
+        /// Lets `create` continue.
         func release() throws {
             let descriptor = open(path, O_WRONLY)
             try #require(descriptor >= 0)
@@ -235,7 +229,7 @@ extension HostFixture {
 }
 
 extension ChanservHost.Host {
-    /// Asks for so many reloads, and returns once all of them wait for one that has not begun.
+    /// Requests `count` reloads and returns when all of them wait for a reload that has not begun.
     fileprivate func reloads(_ count: Int) async -> [Task<ReloadOutcome, Never>] {
         let tasks = (0..<count).map { _ in Task { await self.reload() } }
         while waiters.values.reduce(0, { $0 + $1.count }) < count { await Task.yield() }

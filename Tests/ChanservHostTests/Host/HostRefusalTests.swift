@@ -4,9 +4,9 @@ import Testing
 
 @testable import ChanservHost
 
-/// What a bad configuration or plugin does to a start, a reload and a check.
+/// Starts, reloads and checks with an invalid configuration or plugin.
 @Suite(.timeLimit(.minutes(2))) struct HostRefusalTests {
-    /// Something that is wrong, and what the reason has to say.
+    /// A mistake, and the text that the reason must contain.
     enum Mistake: String, CaseIterable {
         case yaml, unknownKey, missingFile, wrongVersion, failingCreate, badConfig, notELF, truncated, pin
 
@@ -44,7 +44,9 @@ import Testing
     }
 
     @Test(arguments: Mistake.allCases, Isolation.allCases)
-    func aBadReloadLeavesEverythingAsItWasAndSaysWhy(mistake: Mistake, isolation: Isolation) async throws {
+    func `a refused reload keeps the running generation and reports the reason`(
+        mistake: Mistake, isolation: Isolation
+    ) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
@@ -58,11 +60,11 @@ import Testing
             #expect(outcome.reasons.contains { fixture.log.count(of: "error reload: \($0)") == 1 })
             #expect(try await client.version() == "v1")
             #expect(try await running.expectStream(from: 0, count: count) == "v1")
-            await fixture.expectSaid("created", times: 1)
-            await fixture.expectSaid("destroyed", times: 0)
+            await fixture.expectLogged("created", times: 1)
+            await fixture.expectLogged("destroyed", times: 0)
             #expect(await fixture.host.status.reloads.refused == 1)
 
-            // And once it is put right, it is served.
+            // After the correction the new library is served.
             try fixture.install("v3")
             try fixture.configure()
             #expect(await fixture.host.reload().result == .changed)
@@ -71,7 +73,9 @@ import Testing
     }
 
     @Test(arguments: Mistake.allCases, Isolation.allCases)
-    func aBadStartEndsWith65AndNothingLeft(mistake: Mistake, isolation: Isolation) async throws {
+    func `a start with a mistake ends with exit code 65 and leaves no instance`(
+        mistake: Mistake, isolation: Isolation
+    ) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
@@ -84,7 +88,7 @@ import Testing
     }
 
     @Test(arguments: Mistake.allCases, Isolation.allCases)
-    func checkFindsWhatAStartWouldRefuse(mistake: Mistake, isolation: Isolation) async throws {
+    func `check reports each mistake that a start refuses`(mistake: Mistake, isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
@@ -96,7 +100,7 @@ import Testing
         #expect(error?.problems.contains { $0.contains(mistake.reason) } == true)
     }
 
-    @Test func allProblemsOfPluginsAreFoundAtOnce() async throws {
+    @Test func `a start reports the problems of all plugins at once`() async throws {
         let fixture = try HostFixture()
         try fixture.install("v1")
         try fixture.install("b1", as: "b.so")
@@ -109,11 +113,11 @@ import Testing
         let problems = try #require(error).problems
         #expect(problems.count == 3, "\(problems)")
         #expect(problems.allSatisfy { $0.contains("chanserv.yaml:") })
-        await fixture.expectSaid("created v1", times: 1)
-        await fixture.expectSaid("destroyed v1", times: 1)
+        await fixture.expectLogged("created v1", times: 1)
+        await fixture.expectLogged("destroyed v1", times: 1)
     }
 
-    @Test func checkIsContentWithAGoodFileAndDoesNotDisturbTheHostThatServesIt() async throws {
+    @Test func `check accepts a valid file and does not disturb the host that serves it`() async throws {
         let fixture = try HostFixture()
         try fixture.install("v1")
         try fixture.configure(plugins: "a: {path: a.so}\nspare: {path: a.so}")
@@ -124,14 +128,14 @@ import Testing
                 plugins: "a: {path: a.so}\nspare: {path: a.so}", top: "node: {listen: \"127.0.0.1:\(port)\"}")
             let warnings = try await fixture.check()
             #expect(warnings.count == 1 && warnings[0].contains("spare"))
-            await fixture.expectSaid("created v1", times: 2)
-            await fixture.expectSaid("destroyed v1", times: 1)
+            await fixture.expectLogged("created v1", times: 2)
+            await fixture.expectLogged("destroyed v1", times: 1)
             #expect(try await client.version() == "v1")
             held.cancel()
         }
     }
 
-    @Test func anAddressInUseEndsTheStartWith69AndNothingLeft() async throws {
+    @Test func `an address in use ends the start with exit code 69 and leaves no instance`() async throws {
         let first = try HostFixture()
         try first.install("v1")
         try first.configure()
@@ -142,7 +146,7 @@ import Testing
             try second.configure(top: "node: {listen: \"127.0.0.1:\(port)\"}")
             let error = await #expect(throws: HostError.self) { try await second.host.start() }
             #expect(error?.code.exitCode == 69)
-            // `node: {listen: "127.0.0.1:` is the first line.
+            // The first line begins with `node: {listen: "127.0.0.1:`.
             #expect(
                 error?.problems == [
                     """
@@ -156,10 +160,10 @@ import Testing
         }
     }
 
-    @Test func everyAddressThatCannotBeListenedAtIsNamedWithItsPlace() async throws {
+    @Test func `every address that the host cannot listen on is reported with its location`() async throws {
         let fixture = try HostFixture()
         try fixture.install("v1")
-        // The others are for examples, so no machine's.
+        // The last two are reserved for documentation, so no machine has them (RFC 5737, RFC 3849).
         let addresses = ["127.0.0.1:0", "192.0.2.1:5555", "\"[2001:db8::1]:1\""]
         try fixture.configure(top: "node:\n  listen:\n\(addresses.map { "    - \($0)" }.joined(separator: "\n"))")
         let error = await #expect(throws: HostError.self) { try await fixture.host.start() }
@@ -170,6 +174,6 @@ import Testing
         #expect(problems.first?.hasPrefix("\(file):4:7: cannot listen on 192.0.2.1:5555: ") == true)
         #expect(problems.first?.contains("choose another under node.listen") == true)
         #expect(problems.last?.hasPrefix("\(file):5:7: cannot listen on 2001:db8::1:1: ") == true)
-        await fixture.expectSaid("destroyed v1", times: 1)
+        await fixture.expectLogged("destroyed v1", times: 1)
     }
 }

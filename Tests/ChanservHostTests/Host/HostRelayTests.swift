@@ -7,9 +7,9 @@ import Testing
 
 @testable import ChanservHost
 
-/// Requests on their way to a worker, and what comes back.
+/// Requests that the host relays to a worker, and their answers.
 @Suite("Worker relay", .timeLimit(.minutes(2))) struct HostRelayTests {
-    /// A host that serves the probe in one process, at the address `stream`.
+    /// Runs `body` while a host serves the probe in one worker process at the vAddr `stream`.
     private func serving(
         route: String = "{vaddr: stream, plugin: a, error_mass: {limit: 1000}}",
         _ body: (HostFixture, Client) async throws -> Void
@@ -25,7 +25,7 @@ import Testing
         try #require(await fixture.host.status.routes.first).counters
     }
 
-    /// Waits until nothing is open in the host nor, as far as the host knows, in the worker.
+    /// Waits until no request is open in the host or, according to the host, in the worker.
     private func idle(_ fixture: HostFixture) async throws {
         try await eventually {
             let status = await fixture.host.status
@@ -34,12 +34,13 @@ import Testing
         }
     }
 
-    /// Waits until so many requests are open.
+    /// Waits until `count` requests are open.
     private func open(_ count: Int, _ fixture: HostFixture) async throws {
         try await eventually { await fixture.host.status.instances.first?.openCalls == count }
     }
 
-    /// Waits until the worker's plugin has closed all requests; the worker's end of a request comes later than the host's.
+    /// Waits until the worker's plugin has closed all requests, and returns its counts. A request ends later in the
+    /// worker than in the host.
     private func closed(_ client: Client) async throws -> [String: Int] {
         var counts: [String: Int] = [:]
         try await eventually {
@@ -50,7 +51,7 @@ import Testing
         return counts
     }
 
-    /// What the probe counted.
+    /// The counts of the probe.
     private func counts(_ client: Client) async throws -> [String: Int] {
         let source = try await client.source("stream", "stats")
         var frames = source.frames.makeAsyncIterator()
@@ -76,7 +77,7 @@ import Testing
         #expect(index == count)
     }
 
-    @Test func `a refusal arrives with its message, and its code decides whether it counts`() async throws {
+    @Test func `a refusal keeps its message, and its code decides whether it counts as a failure`() async throws {
         try await serving { fixture, client in
             for (code, counts) in [(-1, false), (-2, false), (-3, true), (-4, true), (-99, true)] {
                 let before = try await counters(fixture).failures
@@ -89,7 +90,7 @@ import Testing
         }
     }
 
-    @Test func `an error of a source comes behind its frames, and its code decides whether it counts`() async throws {
+    @Test func `a source error arrives after its frames, and its code decides whether it is a failure`() async throws {
         try await serving { fixture, client in
             for (code, counts) in [(-1, false), (-2, false), (-3, true), (-4, true)] {
                 let before = try await counters(fixture).failures
@@ -116,7 +117,7 @@ import Testing
     }
 
     @Test(arguments: [true, false])
-    func `frames, sources and requests are counted by the host`(acceptsPushedSources: Bool) async throws {
+    func `the host counts relayed frames, sources and requests`(acceptsPushedSources: Bool) async throws {
         try await serving { fixture, client in
             var configuration = client.configuration
             configuration.acceptsPushedSources = acceptsPushedSources
@@ -149,7 +150,7 @@ import Testing
         }
     }
 
-    @Test func `the worker's plugin gets what the client and the connection say about a request`() async throws {
+    @Test func `the worker's plugin gets the context of the request`() async throws {
         try await serving { _, client in
             let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
             let sources = try await client.lookupAndPost(
@@ -164,9 +165,9 @@ import Testing
         }
     }
 
-    // MARK: - Flow
+    // MARK: - Flow control
 
-    @Test func `a source that the client does not read holds up no other source of the worker`() async throws {
+    @Test func `a source that the client does not read blocks no other source of the worker`() async throws {
         try await serving { fixture, client in
             let unread = try await client.source("stream", "frames 1000000000")
             for _ in 0..<3 { try await numbers(client.source("stream", "frames 200000"), 200_000) }
@@ -204,8 +205,7 @@ import Testing
         }
     }
 
-    @Test func `a drain ends what is open in the worker at its deadline, and the client gets the reason`() async throws
-    {
+    @Test func `a drain ends the open requests of a worker at its deadline with the reason`() async throws {
         try await serving(route: "{vaddr: stream, plugin: a, drain: 50ms}") { fixture, client in
             let held = try await client.source("stream", "never")
             let endless = try await client.source("stream", "frames 1000000000")
@@ -228,9 +228,7 @@ import Testing
 
     // MARK: - The end of the process
 
-    @Test func `the end of the process in the middle of streams is the crash error, and is no failure of a request`()
-        async throws
-    {
+    @Test func `a killed worker fails its requests with the crash error and counts as one failure`() async throws {
         try await serving { fixture, client in
             let held = try await client.source("stream", "never")
             let endless = try await client.source("stream", "frames 1000000000")
@@ -246,7 +244,7 @@ import Testing
             let error = await #expect(throws: ChanservError.self) { for try await _ in listing {} }
             #expect(error?.message.contains("plugin a ended: ") == true, "\(error as Any)")
             try await idle(fixture)
-            // One for the process itself, whatever it took along.
+            // One failure for the process, however many requests it ended.
             #expect(try await counters(fixture).failures == 1)
             try await numbers(client.source("stream", "frames 3"), 3)
         }

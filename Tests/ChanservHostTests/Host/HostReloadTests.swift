@@ -5,7 +5,8 @@ import Testing
 @testable import ChanservHost
 
 @Suite(.timeLimit(.minutes(2))) struct HostReloadTests {
-    @Test(arguments: Isolation.allCases) func servesWhatTheFileSaysAndSaysWhere(isolation: Isolation) async throws {
+    @Test(arguments: Isolation.allCases)
+    func `a host serves the configured routes and logs its address`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
@@ -22,9 +23,8 @@ import Testing
         }
     }
 
-    @Test(arguments: Isolation.allCases) func aNewFileIsServedAfterAReloadAndTheOldInstanceIsDestroyed(
-        isolation: Isolation
-    ) async throws {
+    @Test(arguments: Isolation.allCases)
+    func `a reload serves a new library and destroys the old instance`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
@@ -41,16 +41,16 @@ import Testing
             #expect(fixture.log.count(of: "info reloading") == 1)
             #expect(fixture.log.count(of: "reload: repointed stream; created a@") == 1)
         }
-        await fixture.expectSaid("destroyed v2", times: 1)
+        await fixture.expectLogged("destroyed v2", times: 1)
     }
 
-    @Test(arguments: Isolation.allCases) func aStreamThatRunsEndsOnTheCodeItBeganWith(isolation: Isolation) async throws
-    {
+    @Test(arguments: Isolation.allCases)
+    func `a running stream ends on the library that it began with`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
         try await fixture.serving { client in
-            // More than the windows hold: most of it is produced after the swap.
+            // More frames than the windows hold: most of them are produced after the swap.
             let count = 400_000
             let old = try await client.source("stream", "stream \(count)")
             var frames = old.frames.makeAsyncIterator()
@@ -71,7 +71,7 @@ import Testing
     }
 
     @Test(arguments: ["CHANSERV_PLUGIN_SERIAL", "CHANSERV_PLUGIN_BLOCKING"], Isolation.allCases)
-    func pluginsWithThreadsOfTheirOwnAreReplacedToo(flags: String, isolation: Isolation) async throws {
+    func `a reload replaces serial and blocking plugins`(flags: String, isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1", options: ["-DFLAGS=\(flags)"])
         try fixture.configure()
@@ -85,9 +85,8 @@ import Testing
         }
     }
 
-    @Test(arguments: Isolation.allCases) func aRouteThatWasWithdrawnIsBackAtOnceWithTheNewCode(isolation: Isolation)
-        async throws
-    {
+    @Test(arguments: Isolation.allCases)
+    func `a reload with a new library restores a withdrawn route at once`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure(routes: "- {vaddr: stream, plugin: a, error_mass: {limit: 1, pause: 1h, max_pause: 1h}}")
@@ -101,27 +100,27 @@ import Testing
         }
     }
 
-    @Test(arguments: Isolation.allCases) func nothingChangedTouchesNothing(isolation: Isolation) async throws {
+    @Test(arguments: Isolation.allCases)
+    func `a reload without changes touches nothing`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
         try await fixture.serving { client in
             let held = try await client.source("stream", "hold")
-            // Rewritten otherwise, saying the same.
+            // The same configuration, written differently.
             try fixture.configure(plugins: "a: {config: {}, path: ./a.so}")
             let outcome = await fixture.host.reload()
             #expect(outcome.result == .unchanged && outcome.generation == 1)
             #expect(outcome.changes.untouched == ["stream"])
-            await fixture.expectSaid("created", times: 1)
-            await fixture.expectSaid("destroyed", times: 0)
+            await fixture.expectLogged("created", times: 1)
+            await fixture.expectLogged("destroyed", times: 0)
             #expect(await fixture.host.status.instances.first?.openSources == 1)
             held.cancel()
         }
     }
 
-    @Test(arguments: Isolation.allCases) func routesThatDidNotChangeKeepTheirInstancesAndStreams(isolation: Isolation)
-        async throws
-    {
+    @Test(arguments: Isolation.allCases)
+    func `unchanged routes keep their instances and streams`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.install("b1", as: "b.so")
@@ -129,7 +128,7 @@ import Testing
         let routes = "- {vaddr: stream, plugin: a}\n- {vaddr: other, plugin: b}\n- {vaddr: third, plugin: b}"
         try fixture.configure(plugins: plugins, routes: routes)
         try await fixture.serving { client in
-            await fixture.expectSaid("created bee", times: 1)
+            await fixture.expectLogged("created bee", times: 1)
             let held = try await client.source("other", "hold")
             var frames = held.frames.makeAsyncIterator()
             #expect(try await frames.next()?.string == "b1")
@@ -141,14 +140,15 @@ import Testing
                 #expect(try await client.version() == version)
                 #expect(try await client.version("third") == "b1")
             }
-            await fixture.expectSaid("created bee", times: 1)
-            await fixture.expectSaid("destroyed bee", times: 0)
+            await fixture.expectLogged("created bee", times: 1)
+            await fixture.expectLogged("destroyed bee", times: 0)
             #expect(await fixture.host.status.requestsByGeneration[1] == 1)
             held.cancel()
         }
     }
 
-    @Test(arguments: Isolation.allCases) func optionsChangeWithoutANewInstance(isolation: Isolation) async throws {
+    @Test(arguments: Isolation.allCases)
+    func `changed options apply without a new instance`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure()
@@ -159,13 +159,13 @@ import Testing
             #expect(outcome.changes.updated == ["stream"] && outcome.changes.created.isEmpty)
             #expect(await fixture.host.routes.first?.service.configuration.compression == true)
             #expect(try await client.stream(count: 1000) == "v1")
-            await fixture.expectSaid("created", times: 1)
-            await fixture.expectSaid("destroyed", times: 0)
+            await fixture.expectLogged("created", times: 1)
+            await fixture.expectLogged("destroyed", times: 0)
             held.cancel()
         }
     }
 
-    @Test func theDrainOfTheNodeIsTakenOver() async throws {
+    @Test func `a reload applies a changed node.drain`() async throws {
         let fixture = try HostFixture()
         try fixture.install("v1")
         try fixture.configure()
@@ -180,7 +180,7 @@ import Testing
         }
     }
 
-    @Test func anInstanceThatComesBackUnderItsNameWasRestarted() async throws {
+    @Test func `an instance that is replaced under the same name is reported as restarted`() async throws {
         let fixture = try HostFixture()
         try fixture.install("v1")
         try fixture.configure()
@@ -194,30 +194,29 @@ import Testing
         }
     }
 
-    @Test(arguments: Isolation.allCases) func aRouteWithItsOwnConfigHasItsOwnInstance(isolation: Isolation) async throws
-    {
+    @Test(arguments: Isolation.allCases)
+    func `a route with its own config has its own instance`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         let routes = "- {vaddr: stream, plugin: a}\n- {vaddr: twin, plugin: a}\n"
         try fixture.configure(routes: routes + "- {vaddr: own, plugin: a, config: {label: own}}")
         try await fixture.serving { client in
-            await fixture.expectSaid("created v1", times: 1)
-            await fixture.expectSaid("created own", times: 1)
+            await fixture.expectLogged("created v1", times: 1)
+            await fixture.expectLogged("created own", times: 1)
             try fixture.configure(routes: routes + "- {vaddr: own, plugin: a, config: {label: mine}}")
             let outcome = await fixture.host.reload()
             #expect(outcome.changes.repointed == ["own"])
             #expect(outcome.changes.untouched == ["stream", "twin"])
             await fixture.log.wait(for: "destroyed own")
-            await fixture.expectSaid("created mine", times: 1)
-            await fixture.expectSaid("destroyed v1", times: 0)
+            await fixture.expectLogged("created mine", times: 1)
+            await fixture.expectLogged("destroyed v1", times: 0)
             // The same bytes are not loaded again.
             #expect(await fixture.host.status.retainedCopies == (isolation == .host ? 1 : 0))
         }
     }
 
-    @Test(arguments: Isolation.allCases) func aRemovedRouteIsWithdrawnAndItsStreamsEndWell(isolation: Isolation)
-        async throws
-    {
+    @Test(arguments: Isolation.allCases)
+    func `a removed route is withdrawn and its streams end without an error`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.install("b1", as: "b.so")
@@ -230,9 +229,9 @@ import Testing
             try fixture.configure()
             let outcome = await fixture.host.reload()
             #expect(outcome.changes.removed == ["gone"])
-            var impatient = client.configuration
-            impatient.dialTimeout = .milliseconds(300)
-            let second = Client(multiplexer: client.multiplexer, configuration: impatient)
+            var configuration = client.configuration
+            configuration.dialTimeout = .milliseconds(300)
+            let second = Client(multiplexer: client.multiplexer, configuration: configuration)
             await #expect(throws: ChanservError.self) { _ = try await second.lookupAndPost("gone", body: "stream 1") }
             #expect(try await running.expectStream(from: 0, count: count) == "b1")
             await fixture.log.wait(for: "destroyed b1")
@@ -240,9 +239,8 @@ import Testing
         }
     }
 
-    @Test(arguments: Isolation.allCases) func aRouteThatComesBackIsServedAgainBesideItsDrainingSelf(
-        isolation: Isolation
-    ) async throws {
+    @Test(arguments: Isolation.allCases)
+    func `a route that is added again is served while its old instance drains`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         let other = "- {vaddr: other, plugin: a, config: {label: other}}"
@@ -253,7 +251,7 @@ import Testing
             #expect(await fixture.host.reload().changes.removed == ["stream"])
             try fixture.configure(routes: "- {vaddr: stream, plugin: a}\n\(other)")
             #expect(await fixture.host.reload().changes.added == ["stream"])
-            // A client that may not have heard yet of the change would dial the one that is gone.
+            // A new client, because an existing one may still dial the withdrawn offer.
             try await fixture.withClient { other in try await other.stream(count: 1000) }
             #expect(await fixture.host.status.instances.map(\.isDraining) == [false, false, true])
             held.cancel()
@@ -261,9 +259,8 @@ import Testing
         }
     }
 
-    @Test(arguments: Isolation.allCases) func whatDoesNotEndByTheDrainDeadlineIsCancelledAndSaysWhy(
-        isolation: Isolation
-    ) async throws {
+    @Test(arguments: Isolation.allCases)
+    func `streams that run at the drain deadline are cancelled with the reason`(isolation: Isolation) async throws {
         let fixture = try HostFixture(isolation)
         try fixture.install("v1")
         try fixture.configure(routes: "- {vaddr: stream, plugin: a, drain: 50ms}")
@@ -276,12 +273,12 @@ import Testing
             let error = await #expect(throws: ChanservError.self) { _ = try await frames.next() }
             #expect(error?.message.contains("replaced") == true)
             await fixture.log.wait(for: "destroyed v1")
-            // Being withdrawn is no failure of the plugin.
+            // The cancellation does not count as a failure of the plugin.
             #expect(await fixture.host.status.routes.first?.counters.failures == 0)
         }
     }
 
-    @Test func nodeChangesAreWarnedAboutAndTheRestIsDone() async throws {
+    @Test func `changes that need a restart are warnings and all others are applied`() async throws {
         let fixture = try HostFixture()
         try fixture.install("v1")
         try fixture.configure()

@@ -7,9 +7,10 @@ import Testing
 
 @testable import ChanservHost
 
-/// A reload that fails at any of its steps leaves no trace: what the host says of itself, and offers, is what it was.
+/// A reload that fails at any step changes neither the status of the host nor its offers.
 @Suite(.timeLimit(.minutes(2))) struct HostStateTests {
-    /// Where a reload fails that makes four instances, one of them for a route that is there, and binds three routes.
+    /// The step at which the reload fails. The reload creates four instances, one of them for an existing route, and
+    /// binds three routes.
     enum Step: Hashable, CustomStringConvertible {
         case reading, validating, findingTheLibrary, checkingThePin, recognisingTheLibrary, readingTheDescriptor,
             preflight
@@ -33,7 +34,7 @@ import Testing
             }
         }
 
-        /// What the host must say.
+        /// The text that the reason must contain.
         var reason: String {
             switch self {
             case .reading: "chanserv.yaml:"
@@ -44,22 +45,22 @@ import Testing
             case .readingTheDescriptor: "ABI"
             case .preflight: "SIGABRT"
             case .creating(let number): "told to fail: at \(number)"
-            case .binding(let number): "somebody else has new\(number)"
+            case .binding(let number): "the test refuses new\(number)"
             }
         }
     }
 
-    /// All that a host has that no running request changes.
+    /// The state of a host, without the values that requests change.
     private struct Dump: Equatable {
         var status: HostStatus
         var offered: [String]
 
         init(_ fixture: HostFixture, _ node: Node, _ client: Client) async throws {
-            // An answer comes behind what was said before it.
+            // The answer arrives after all announcements that the host sent before it.
             _ = try await client.version("other")
             offered = node.services.map(\.name).filter { !$0.contains("master:") && !$0.contains("chan") }.sorted()
             var status = await fixture.host.status
-            // The request just made has its answer, and ends.
+            // The request above is answered. Its end follows.
             while status.requestsByGeneration.values.reduce(0, +) > 1 || status.routes.contains(where: Self.isBusy) {
                 await Task.yield()
                 status = await fixture.host.status
@@ -74,7 +75,7 @@ import Testing
                 status.instances[index].calls = 0
                 status.instances[index].frames = 0
             }
-            // What is said of reloads and of time is to change.
+            // Reloads and the uptime are expected to change.
             status.reloads = HostStatus.Reloads()
             status.lastReload = nil
             status.uptime = nil
@@ -86,12 +87,12 @@ import Testing
         }
     }
 
-    @Test(arguments: Isolation.allCases) func aReloadThatFailsAnywhereChangesNothing(isolation: Isolation) async throws
-    {
-        let choosy = NIOLockedValueBox<ChoosyMultiplexer?>(nil)
+    @Test(arguments: Isolation.allCases)
+    func `a reload that fails at any step changes nothing`(isolation: Isolation) async throws {
+        let refusing = NIOLockedValueBox<RefusingMultiplexer?>(nil)
         let fixture = try HostFixture(isolation, preflight: true) { node, logger in
-            let network = ChoosyHostNetwork(AstraNetHostNetwork(node, logger: logger))
-            choosy.withLockedValue { $0 = network.choosy }
+            let network = RefusingHostNetwork(AstraNetHostNetwork(node, logger: logger))
+            refusing.withLockedValue { $0 = network.refusing }
             return network
         }
         try fixture.install("v1")
@@ -102,14 +103,14 @@ import Testing
         )
         try fixture.configure(plugins: before.plugins, routes: before.routes)
         try await fixture.host.start()
-        let multiplexer = try #require(choosy.withLockedValue { $0 })
+        let multiplexer = try #require(refusing.withLockedValue { $0 })
         let node = try await fixture.connect()
         let client = Client(multiplexer: AstraNetMultiplexer(node))
-        // Held by a request, so that whatever touched the instance would show.
+        // An open request holds the instance, so that every change of the instance is visible.
         let held = try await client.source("stream", "hold")
         var frames = held.frames.makeAsyncIterator()
         #expect(try await frames.next()?.string == "v1")
-        // Processes tell now and then what they have done.
+        // Workers report their statistics periodically.
         while await fixture.host.status.instances.first?.frames != 1 { await Task.yield() }
         var expected = try await Dump(fixture, node, client)
 
@@ -121,14 +122,14 @@ import Testing
             #expect(outcome.result == .refused, "\(step)")
             #expect(outcome.reasons.contains { $0.contains(step.reason) }, "\(step): \(outcome.reasons)")
             let dump = try await Dump(fixture, node, client)
-            // What was loaded into the host stays, used or not.
+            // The host never unloads a library, whether it is used or not.
             expected.status.retainedCopies = dump.status.retainedCopies
             expected.status.retainedBytes = dump.status.retainedBytes
             #expect(dump == expected, "\(step)")
             #expect(dump.status.retainedCopies <= (isolation == .host ? 2 + Step.all.count : 0), "\(step)")
         }
 
-        // And once all is right, it is done.
+        // Without a mistake the reload succeeds.
         multiplexer.refuse(nil)
         try makeFail(nil, fixture, before)
         let outcome = await fixture.host.reload()
@@ -138,10 +139,10 @@ import Testing
         await node.shutdown()
         await fixture.host.shutdown(drain: .zero)
         let created = fixture.log.count(of: "] created ")
-        await fixture.expectSaid("] destroyed ", times: created)
+        await fixture.expectLogged("] destroyed ", times: created)
     }
 
-    /// Writes what a reload is to find.
+    /// Writes the files with which a reload fails at `step`; `nil` for a reload that succeeds.
     private func makeFail(_ step: Step?, _ fixture: HostFixture, _ before: (plugins: String, routes: String)) throws {
         var plugins = before.plugins
         var failing: Int?

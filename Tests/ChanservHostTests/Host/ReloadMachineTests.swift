@@ -3,7 +3,7 @@ import Testing
 @testable import ChanservHost
 
 @Suite struct ReloadMachineTests {
-    @Test func aRequestAtRestBeginsAReload() {
+    @Test func `a request while idle begins a reload`() {
         var machine = ReloadMachine()
         equal(machine.requested(), .begin(1))
         #expect(machine.state == .running(1))
@@ -12,7 +12,7 @@ import Testing
         equal(machine.requested(), .begin(2))
     }
 
-    @Test func requestsDuringAReloadBecomeExactlyOneMore() {
+    @Test func `requests during a reload become exactly one more reload`() {
         var machine = ReloadMachine()
         equal(machine.requested(), .begin(1))
         for _ in 0..<100 { equal(machine.requested(), .awaitReload(2)) }
@@ -22,7 +22,7 @@ import Testing
         equal(machine.finished(), .rest)
     }
 
-    @Test func aRequestDuringTheFollowingReloadIsNotAnsweredByIt() {
+    @Test func `a request during the second reload begins a third one`() {
         var machine = ReloadMachine()
         _ = machine.requested()
         _ = machine.requested()
@@ -32,7 +32,7 @@ import Testing
         equal(machine.finished(), .rest)
     }
 
-    @Test func stoppingAtRestIsImmediateAndRefusesReloads() {
+    @Test func `stopping while idle takes effect at once and refuses reloads`() {
         var machine = ReloadMachine()
         #expect(!machine.isStopping)
         equal(machine.stop(), .stop)
@@ -41,7 +41,7 @@ import Testing
         equal(machine.stop(), .doNothing)
     }
 
-    @Test(arguments: [1, 2]) func stoppingDuringAReloadWaitsForItsEndAndDropsTheNext(requests: Int) {
+    @Test(arguments: [1, 2]) func `stopping during a reload waits for its end and drops the next one`(requests: Int) {
         var machine = ReloadMachine()
         for _ in 0..<requests { _ = machine.requested() }
         equal(machine.stop(), .giveUp(1))

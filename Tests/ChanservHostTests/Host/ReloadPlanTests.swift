@@ -14,7 +14,7 @@ import Testing
         Route(vAddr: vAddr, instance: instance, options: options)
     }
 
-    @Test func aStartCreatesAndAddsEverythingInTheConfigurationsOrder() {
+    @Test func `a start creates all instances and adds all routes in the order of the configuration`() {
         let wanted = [route("z", Self.b1), route("m", Self.a1), route("a", Self.b1)]
         let plan = Plan(running: [], wanted: wanted)
         #expect(plan.create == [Self.b1, Self.a1])
@@ -23,7 +23,7 @@ import Testing
         #expect(plan.untouchedRoutes.isEmpty && plan.untouchedInstances.isEmpty)
     }
 
-    @Test func theSameConfigurationIsAnEmptyPlan() {
+    @Test func `an unchanged configuration is an empty plan`() {
         let routes = [route("x", Self.a1, 3), route("y", Self.b1)]
         let plan = Plan(running: routes, wanted: routes.reversed())
         #expect(plan.isEmpty)
@@ -31,14 +31,14 @@ import Testing
         #expect(plan.untouchedInstances == [Self.b1, Self.a1])
     }
 
-    @Test func changedOptionsUpdateTheRouteAndLeaveItsInstanceAlone() {
+    @Test func `changed options update the route and keep its instance`() {
         let plan = Plan(running: [route("x", Self.a1, 1)], wanted: [route("x", Self.a1, 2)])
         #expect(plan.update == [route("x", Self.a1, 2)])
         #expect(plan.untouchedInstances == [Self.a1])
         #expect(plan.create.isEmpty && plan.retire.isEmpty && plan.repoint.isEmpty && !plan.isEmpty)
     }
 
-    @Test func aNewDigestRepointsEveryRouteOfThePluginAndNoOther() {
+    @Test func `a new digest repoints all routes of its plugin and no others`() {
         let plan = Plan(
             running: [route("x", Self.a1), route("other", Self.b1), route("y", Self.a1, 1)],
             wanted: [route("x", Self.a2), route("other", Self.b1), route("y", Self.a2, 2)])
@@ -58,7 +58,7 @@ import Testing
         #expect(plan.retire == [Self.a1])
     }
 
-    @Test func anInstanceThatOneOfItsRoutesStillNamesStays() {
+    @Test func `an instance stays while one of its routes uses it`() {
         let plan = Plan(
             running: [route("x", Self.a1), route("y", Self.a1)],
             wanted: [route("x", Self.a1), route("y", Self.b1)])
@@ -68,14 +68,14 @@ import Testing
         #expect(plan.repoint == [route("y", Self.b1)])
     }
 
-    @Test func aRemovedRouteTakesItsInstanceAlong() {
+    @Test func `removing the last route of an instance retires the instance`() {
         let plan = Plan(running: [route("x", Self.a1), route("y", Self.b1)], wanted: [route("y", Self.b1)])
         #expect(plan.remove == [route("x", Self.a1)])
         #expect(plan.retire == [Self.a1])
         #expect(plan.create.isEmpty && plan.add.isEmpty)
     }
 
-    @Test func aRenamedRouteKeepsTheInstance() {
+    @Test func `a renamed route keeps its instance`() {
         let plan = Plan(running: [route("x", Self.a1)], wanted: [route("y", Self.a1)])
         #expect(plan.add == [route("y", Self.a1)])
         #expect(plan.remove == [route("x", Self.a1)])
@@ -83,7 +83,7 @@ import Testing
         #expect(plan.create.isEmpty && plan.retire.isEmpty)
     }
 
-    @Test func exchangingTheInstancesOfTwoRoutesCreatesNone() {
+    @Test func `exchanging the instances of two routes creates none`() {
         let plan = Plan(
             running: [route("x", Self.a1), route("y", Self.b1)], wanted: [route("x", Self.b1), route("y", Self.a1)])
         #expect(plan.repoint.count == 2)
@@ -91,7 +91,7 @@ import Testing
     }
 
     /// Every pair of small configurations: two vAddrs, each absent or with one of two instances and two options.
-    @Test func appliedToWhatRunsEveryPlanYieldsWhatIsWantedAndTouchesNothingElse() {
+    @Test func `each plan turns the running routes into the wanted ones and touches no others`() {
         let choices: [(InstanceKey, Int)?] = [nil, (Self.a1, 0), (Self.a1, 1), (Self.b1, 0), (Self.b1, 1)]
         var configurations: [[Route]] = []
         for x in choices {

@@ -5,10 +5,10 @@ import Testing
 
 @testable import ChanservHost
 
-/// How requests are led to instances, and how long they hold them.
+/// How requests are routed to instances, and how long they lease them.
 @Suite("Serving table", .timeLimit(.minutes(1)))
 struct ServingTableTests {
-    /// An instance that keeps its requests open until it is told to end them.
+    /// An instance that keeps its requests open until the test ends them.
     private final class HoldingInstance: ServingInstance {
         let name: String
         let destroyed = NIOLockedValueBox<Int?>(nil)
@@ -19,14 +19,16 @@ struct ServingTableTests {
         var version: String { "" }
         var statistics: PluginStatistics { PluginStatistics(PluginCounters()) }
         var workers: [WorkerStatus] { [] }
-        /// How many requests began.
+        /// The number of requests that began.
         var count: Int { scopes.withLockedValue { $0.count } }
 
         func begin(_ request: Request, in scope: RequestScope, options: RouteOptions) {
             scopes.withLockedValue { $0.append(scope) }
         }
 
-        /// Ends a request; `releases`: the instance needs it no more.
+        /// Ends a request.
+        ///
+        /// - Parameter releases: whether the instance also releases it. Default: true.
         func end(_ index: Int, releases: Bool = true) {
             let scope = scopes.withLockedValue { $0[index] }
             scope.finish(PluginError(.notFound, name))
@@ -43,7 +45,7 @@ struct ServingTableTests {
     private let open: OpenRequests
     private let table: ServingTable
     private let client: Client
-    /// A service that nothing holds withdraws its name.
+    /// Keeps the services alive. A service that is deallocated withdraws its name.
     private let services = NIOLockedValueBox<[Service]>([])
 
     init() {
@@ -66,7 +68,7 @@ struct ServingTableTests {
         return service
     }
 
-    /// Posts a request and returns what its listing ends with.
+    /// Posts a request and returns the message of the error that ends its listing, or `well`.
     private func post(_ name: String) -> Task<String, any Error> {
         Task { [client] in
             do {
@@ -78,13 +80,12 @@ struct ServingTableTests {
         }
     }
 
-    /// Waits until the instance has begun so many requests.
+    /// Waits until the instance has begun `count` requests.
     private func begun(_ count: Int, _ instance: HoldingInstance) async throws {
         try await eventually { instance.count >= count }
     }
 
-    @Test func `a request holds its instance until the instance lets go of it, not until it is answered`() async throws
-    {
+    @Test func `a request leases its instance until it is released, not until it is answered`() async throws {
         let (running, plugin) = instance(7, "a")
         _ = table.publish([1: running])
         let service = try bind("x", 1)
@@ -101,7 +102,7 @@ struct ServingTableTests {
         #expect(open.count(.all) == 0)
     }
 
-    @Test func `requests of several generations can hold one instance`() async throws {
+    @Test func `requests of several generations can lease one instance`() async throws {
         let (first, plugin) = instance(7, "a")
         let (second, _) = instance(8, "b")
         _ = table.publish([1: first])
@@ -117,14 +118,12 @@ struct ServingTableTests {
         _ = try await (old.value, new.value)
     }
 
-    @Test func `a request that found its instance before a retirement closed it is led to the one that is current`()
-        async throws
-    {
+    @Test func `a route whose instance has retired refuses requests until a current one is published`() async throws {
         let (old, oldPlugin) = instance(7, "old")
         let (new, newPlugin) = instance(8, "new")
         _ = table.publish([1: old])
         try bind("x", 1)
-        // As if the retirement of the old one had come between look-up and lease.
+        // As if the old instance retired between look-up and lease.
         open.close(lease: 7)
         #expect(try await post("x").value == "x is not served any more")
         #expect(table.publish([1: new]).map(\.id) == [7])
@@ -140,14 +139,14 @@ struct ServingTableTests {
         _ = table.publish([1: old])
         let service = try bind("x", 1)
         _ = table.publish([:])
-        // Its route still leads to it.
+        // The route still points to the instance.
         #expect(await old.plugin.retire(7, in: open, deadline: .now, grace: .zero) == .destroyed)
         #expect(try await post("x").value == "x is not served any more")
         #expect(oldPlugin.count == 0)
         #expect(service.counters.failures == 0)
     }
 
-    @Test func `a leaving route leads requests to its instance until it has left`() async throws {
+    @Test func `a removed route serves requests with its instance until it has left`() async throws {
         let (running, plugin) = instance(7, "a")
         _ = table.publish([1: running])
         try bind("x", 1)
@@ -164,7 +163,7 @@ struct ServingTableTests {
         #expect(await running.plugin.retire(7, in: open, deadline: .now) == .destroyed)
     }
 
-    @Test func `a prepared route serves before the swap as part of the next generation`() async throws {
+    @Test func `a prepared route serves requests of the next generation before the swap`() async throws {
         let (running, plugin) = instance(7, "a")
         table.prepare(1, running)
         try bind("x", 1)
@@ -183,7 +182,7 @@ struct ServingTableTests {
         #expect(otherPlugin.count == 0)
     }
 
-    @Test func `a retirement waits for its requests, and cancels them at the deadline with the reason`() async throws {
+    @Test func `a retirement waits for its requests and cancels them at the deadline with the reason`() async throws {
         let (running, plugin) = instance(7, "a")
         _ = table.publish([1: running])
         try bind("x", 1)

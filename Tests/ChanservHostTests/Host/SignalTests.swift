@@ -7,12 +7,12 @@ import Testing
 @Suite(.serialized) struct SignalTests {
     typealias Action = SignalMachine.Action
 
-    @Test func hangUpReloadsAsOftenAsItComes() {
+    @Test func `each SIGHUP requests a reload`() {
         var machine = SignalMachine()
         for _ in 0..<3 { equal(machine.received(.hangUp), .reload) }
     }
 
-    @Test func theFirstTerminationStopsTheSecondEndsAtOnceAndNothingFollows() {
+    @Test func `the first SIGTERM stops the host, the second one ends it at once and further ones do nothing`() {
         var machine = SignalMachine()
         equal(machine.received(.terminate), .stop)
         equal(machine.received(.hangUp), .doNothing)
@@ -21,8 +21,8 @@ import Testing
         equal(machine.received(.hangUp), .doNothing)
     }
 
-    /// Real signals, sent to this process: they reach the callbacks instead of ending it.
-    @Test(.timeLimit(.minutes(1))) func realSignalsReachTheCallbacks() async throws {
+    /// Sends real signals to this process. They reach the callbacks and do not end the process.
+    @Test(.timeLimit(.minutes(1))) func `real signals reach the callbacks`() async throws {
         let (events, continuation) = AsyncStream.makeStream(of: Action.self)
         let handling = await SignalHandling(
             onReload: { continuation.yield(.reload) }, onStop: { continuation.yield(.stop) },

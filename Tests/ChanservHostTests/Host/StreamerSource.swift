@@ -1,10 +1,17 @@
-/// A plugin in C whose every frame says which version of it made the frame: 15 letters `@` in its data are to be
-/// replaced by the version, which is quicker than compiling each one.
+/// A plugin in C whose frames name the version of the plugin. The test replaces 15 letters `@` in the library by the
+/// version. This is faster than compiling each version.
 ///
-/// Requests: `stream N` is one source of N frames `VERSION index`; `hold` is one frame, then nothing until cancelled;
-/// `fail` fails to open. Configuration: `label` for the log lines `created LABEL` and `destroyed LABEL`, `fail` makes
-/// create fail with that message, `fifo` makes it wait for somebody to open that pipe for writing. A library built with CRASH
-/// is one that must not be loaded.
+/// Requests:
+/// - `stream N` has one source of N frames `VERSION index`.
+/// - `hold` has one source with one frame, which then waits until it is cancelled.
+/// - `fail` fails in `open`.
+///
+/// Configuration:
+/// - `label` is the text of the log lines `created LABEL` and `destroyed LABEL`. Default: the version.
+/// - `fail` makes `create` fail with that message.
+/// - `fifo` makes `create` wait until that pipe is opened for writing.
+///
+/// A library that is built with CRASH aborts in its constructor.
 let streamerSource = #"""
     #include <fcntl.h>
     #include <stdatomic.h>

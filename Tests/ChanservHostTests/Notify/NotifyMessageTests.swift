@@ -3,7 +3,7 @@ import Testing
 @testable import ChanservHost
 
 @Suite struct NotifyMessageTests {
-    @Test func messagesAreAssignments() {
+    @Test func `messages are lines of the form NAME=value`() {
         #expect(NotifyMessage.ready(status: "serving a").text == "READY=1\nSTATUS=serving a")
         #expect(NotifyMessage.reloading(at: 123_456).text == "RELOADING=1\nMONOTONIC_USEC=123456")
         #expect(NotifyMessage.status("busy").text == "STATUS=busy")
@@ -11,7 +11,7 @@ import Testing
         #expect(NotifyMessage.watchdog.text == "WATCHDOG=1")
     }
 
-    @Test func aTextIsOneLine() {
+    @Test func `control characters in a status text become spaces`() {
         #expect(NotifyMessage.status("a\nREADY=1\r\u{0}b").text == "STATUS=a READY=1  b")
     }
 
@@ -21,12 +21,12 @@ import Testing
         try NotifyEnvironment(variables, pid: 42)
     }
 
-    @Test func withoutASocketNobodyIsTold() throws {
+    @Test func `without NOTIFY_SOCKET there is no notify environment`() throws {
         #expect(try environment([:]) == nil)
         #expect(try environment(["NOTIFY_SOCKET": "", "WATCHDOG_USEC": "1000"]) == nil)
     }
 
-    @Test func aSocketIsAPathOrAnAbstractName() throws {
+    @Test func `NOTIFY_SOCKET is a path or an abstract name`() throws {
         #expect(try environment(["NOTIFY_SOCKET": "/run/n"])?.address == .path("/run/n"))
         #expect(try environment(["NOTIFY_SOCKET": "@n/x"])?.address == .abstract("n/x"))
         for wrong in ["run/n", "@", "/" + String(repeating: "x", count: 107)] {
@@ -34,7 +34,7 @@ import Testing
         }
     }
 
-    @Test func theWatchdogIsFedTwiceInItsTime() throws {
+    @Test func `the watchdog interval is half of WATCHDOG_USEC`() throws {
         let socket = ["NOTIFY_SOCKET": "/n"]
         #expect(try environment(socket)?.watchdogInterval == nil)
         let time = socket.merging(["WATCHDOG_USEC": "3000000"]) { $1 }
@@ -43,7 +43,7 @@ import Testing
         #expect(try environment(time.merging(["WATCHDOG_PID": "43"]) { $1 })?.watchdogInterval == nil)
         let often = socket.merging(["WATCHDOG_USEC": "2"]) { $1 }
         #expect(try environment(often)?.watchdogInterval == NotifyEnvironment.shortestInterval)
-        // The manager is told all else.
+        // An invalid value disables the watchdog only. All other messages are sent.
         for wrong in ["", "x", "-1", "0", "99999999999999999999"] {
             let environment = try #require(try environment(socket.merging(["WATCHDOG_USEC": wrong]) { $1 }))
             #expect(environment.watchdogInterval == nil)

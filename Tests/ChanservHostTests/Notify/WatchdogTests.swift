@@ -3,9 +3,9 @@ import Testing
 
 @testable import ChanservHost
 
-/// When the service manager is told that the host is alive.
+/// When the host sends watchdog messages to the service manager.
 @Suite struct WatchdogTests {
-    @Test func itIsToldAtEachTickAndNotAfterTheEnd() async {
+    @Test func `each tick sends one message while the host is alive`() async {
         let pings = NIOLockedValueBox(0)
         let (ticks, tick) = AsyncStream.makeStream(of: Void.self)
         for _ in 0..<3 { tick.yield() }
@@ -14,7 +14,7 @@ import Testing
         #expect(pings.withLockedValue { $0 } == 3)
     }
 
-    @Test func whatDoesNotAnswerIsNotAlive() async {
+    @Test func `no message is sent while the liveness check does not answer`() async {
         let pings = NIOLockedValueBox(0)
         let (ticks, tick) = AsyncStream.makeStream(of: Void.self)
         let (asked, released) = (Event(), Event())
@@ -29,7 +29,7 @@ import Testing
         }
         for _ in 0..<5 { tick.yield() }
         await asked.wait()
-        // However many ticks have passed: the first is still waited for.
+        // Five ticks have passed, but the check of the first one has not answered.
         #expect(pings.withLockedValue { $0 } == 0)
         released.happened()
         tick.finish()
@@ -37,7 +37,7 @@ import Testing
         #expect(pings.withLockedValue { $0 } == 5)
     }
 
-    @Test func whatSaysThatItIsNotAliveIsBelieved() async {
+    @Test func `no message is sent if the liveness check fails`() async {
         let pings = NIOLockedValueBox(0)
         let (ticks, tick) = AsyncStream.makeStream(of: Void.self)
         for _ in 0..<3 { tick.yield() }
@@ -46,7 +46,7 @@ import Testing
         #expect(pings.withLockedValue { $0 } == 0)
     }
 
-    @Test func eventLoopsTurn() async {
+    @Test func `running event loops pass the liveness check`() async {
         #expect(await Watchdog.eventLoopsTurn())
     }
 }

@@ -1,5 +1,5 @@
-/// `chanserv_plugin.h` as version 1.0 had it, without its comments: what plugins were built with that are out there.
-/// It never changes.
+/// The `chanserv_plugin.h` of version 1.0 without its comments. Existing plugins were built with it, so it never
+/// changes.
 let abi10Header = #"""
     #ifndef CHANSERV_PLUGIN_H
     #define CHANSERV_PLUGIN_H

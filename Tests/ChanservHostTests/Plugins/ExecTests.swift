@@ -7,12 +7,12 @@ import Testing
 
 @testable import ChanservHost
 
-/// The Exec plugin as built, in a host's instance.
+/// The built Exec plugin in an instance of a host.
 @Suite("Exec", .timeLimit(.minutes(2)))
 struct ExecTests {
-    // MARK: What a command is
+    // MARK: Commands
 
-    @Test func outputErrorsAndStatusAreSourcesOfTheirOwn() async throws {
+    @Test func `standard output, standard error and the exit status are separate sources`() async throws {
         try await run(
             "{commands: {both: {run: [/bin/sh, -c, 'echo one; echo two; printf three; echo error >&2; exit 3']}}}"
         ) { exec in
@@ -25,7 +25,7 @@ struct ExecTests {
         }
     }
 
-    @Test func chunksAreBytesAsTheyCome() async throws {
+    @Test func `with the unit chunks the frames are the raw output`() async throws {
         try await run("{unit: chunks, commands: {zero: {run: [/usr/bin/head, -c, '1000000', /dev/zero]}}}") { exec in
             let answer = try await exec.answer("zero")
             #expect(answer["stdout"]?.map(\.utf8.count).reduce(0, +) == 1_000_000)
@@ -33,7 +33,7 @@ struct ExecTests {
         }
     }
 
-    @Test func aLineOfAnyLengthComesWhole() async throws {
+    @Test func `a line of any length is one frame`() async throws {
         try await run(
             "{commands: {long: {run: [/bin/sh, -c, 'head -c 300000 /dev/zero | tr \"\\\\0\" x; echo; echo end']}}}"
         ) { exec in
@@ -42,8 +42,8 @@ struct ExecTests {
         }
     }
 
-    @Test func nothingOfARequestIsRead() async throws {
-        // As the program's own words, whatever they are.
+    @Test func `arguments reach the program unchanged`() async throws {
+        // The program must get these words as its arguments. No shell may interpret them.
         let words = ["$(touch /tmp/never); `id` && rm -rf * | 'x' \"y\" \\n", "", " spaced  out ", "*", "ünï"]
         try await run("{commands: {say: {run: [/usr/bin/printf, '[%s]'], arguments: 5}}}") { exec in
             let answer = try await exec.answer((["say"] + words).joined(separator: "\n"))
@@ -59,7 +59,7 @@ struct ExecTests {
             ("chosen\n", nil), ("chosen\na", nil), ("chosen\n-x", nil), ("one\n\u{0}", badRequest), ("one\na", nil),
             (String(repeating: "x", count: 1_048_577), badRequest),
         ] as [(String, PluginError.Code?)])
-    func onlyWhatTheConfigurationAllowsIsRun(request: String, code: PluginError.Code?) async throws {
+    func `only configured commands and arguments are run`(request: String, code: PluginError.Code?) async throws {
         let yaml = """
             commands:
               none: {run: [/bin/true]}
@@ -76,7 +76,7 @@ struct ExecTests {
         }
     }
 
-    @Test func theEnvironmentAndTheFolderAreThoseOfTheConfiguration() async throws {
+    @Test func `the environment and the folder of a command are those of the configuration`() async throws {
         let yaml = """
             commands:
               bare: {run: [/usr/bin/env]}
@@ -93,8 +93,8 @@ struct ExecTests {
         }
     }
 
-    @Test func aCommandInheritsNothing() async throws {
-        // A descriptor that is not marked to be closed, and a signal that is ignored.
+    @Test func `a command inherits no descriptors and no ignored signals`() async throws {
+        // A descriptor without close-on-exec, and an ignored signal.
         let leak = dup(STDERR_FILENO)
         let before = signal(SIGWINCH, SIG_IGN)
         defer {
@@ -104,12 +104,12 @@ struct ExecTests {
         try await run(
             "{commands: {open: {run: [/bin/ls, /proc/self/fd]}, ignored: {run: [/bin/grep, SigIgn, /proc/self/status]}}}"
         ) { exec in
-            // The fourth is the folder that it lists.
+            // Descriptor 3 is the folder that `ls` lists.
             let open = try await exec.answer("open")
             #expect(open["stdout"] == ["0\n", "1\n", "2\n", "3\n"])
             let ignored = try #require(try await exec.answer("ignored")["stdout"]?.first)
             let signals = try #require(UInt64(ignored.dropFirst("SigIgn:\t".count).dropLast(), radix: 16))
-            // The C library's own two, which nobody sends.
+            // The mask removes the two signals that the C library keeps for itself.
             #expect(signals & ~0x1_8000_0000 == 0)
         }
     }
@@ -126,15 +126,15 @@ struct ExecTests {
         ("{commands: {a: {run: [/bin/true], folder: /bin/true}}}", "folder: /bin/true is not a folder"),
         ("{commands: {a: {run: [/bin/true]}}, processes: 0}", "processes: 0 is not between 1 and 1024"),
         ("{commands: {a: {run: [/bin/true]}}, unit: words}", "expected one of lines, chunks"),
-    ]) func aWrongConfigurationIsRefused(yaml: String, message: String) async throws {
+    ]) func `an invalid configuration is refused`(yaml: String, message: String) async throws {
         let error = try await #require(throws: PluginError.self) { try await run(yaml) { _ in } }
         #expect(error.code == .badRequest)
         #expect(error.message.contains(message), "\(error)")
     }
 
-    // MARK: How it ends
+    // MARK: Ends of commands
 
-    @Test func aCommandWhoseTimeIsOverIsEnded() async throws {
+    @Test func `a command is ended at its timeout`() async throws {
         let yaml = """
             grace: 50ms
             commands:
@@ -148,7 +148,7 @@ struct ExecTests {
         }
     }
 
-    @Test func aRequestThatIsCancelledTakesTheWholeGroupAlong() async throws {
+    @Test func `cancelling a request ends all processes of its group`() async throws {
         try await run(
             "{commands: {family: {run: [/bin/sh, -c, 'sleep 1000 & echo $!; echo $$; wait']}}}"
         ) { exec in
@@ -164,12 +164,12 @@ struct ExecTests {
         }
     }
 
-    @Test func whatACommandLeavesBehindIsKilled() async throws {
+    @Test func `a process that a command leaves behind is killed`() async throws {
         try await run("{commands: {leave: {run: [/bin/sh, -c, 'sleep 1000 & echo $!']}}}") { exec in
             let call = try await exec.instance.open("leave")
             var sources = call.makeAsyncIterator()
             let stdout = try #require(try await sources.next())
-            // It holds the pipe open, and ends all the same.
+            // The child holds the pipe open, so the source ends only because the child is killed.
             let frames = try await stdout.drain()
             let left = try #require(frames.first.flatMap { Int32(String(buffer: $0).dropLast()) })
             #expect(try ProcessWatch.isGone(left))
@@ -179,7 +179,7 @@ struct ExecTests {
         }
     }
 
-    @Test func whatHasLeftTheGroupHoldsNobodyUp() async throws {
+    @Test func `a process that has left the group does not delay the answer`() async throws {
         try await run("{commands: {leave: {run: [/bin/sh, -c, 'setsid sleep 1000 & echo $!']}}}") { exec in
             let answer = try await exec.answer("leave")
             let left = try #require(answer["stdout"]?.first.flatMap { pid_t($0.dropLast()) })
@@ -188,7 +188,7 @@ struct ExecTests {
         }
     }
 
-    @Test func aCommandThatHasGoneIntoAnotherGroupIsEndedAllTheSame() async throws {
+    @Test func `a command that moves to another process group is ended too`() async throws {
         let script = "setpgrp(0, getpgrp(getppid)); $| = 1; print \"$$\\n\"; sleep 100"
         try await run("{commands: {leave: {run: [/usr/bin/perl, -e, '\(script)']}}}") { exec in
             let call = try await exec.instance.open("leave")
@@ -201,7 +201,7 @@ struct ExecTests {
         }
     }
 
-    @Test func anInstanceThatGoesTakesItsCommandsAlong() async throws {
+    @Test func `destroying an instance ends its commands`() async throws {
         let exec = try await Exec(
             "{grace: 1h, commands: {stay: {run: [/bin/sh, -c, 'trap \"\" TERM; echo $$; while :; do sleep 1000; done']}}}"
         )
@@ -215,7 +215,7 @@ struct ExecTests {
         stdout.cancel()
     }
 
-    @Test func noMoreRunThanAllowed() async throws {
+    @Test func `at most the configured number of commands run at a time`() async throws {
         try await run(
             "{processes: 1, commands: {wait: {run: [/bin/cat, /dev/zero]}, quick: {run: [/bin/true]}}}"
         ) { exec in
@@ -224,7 +224,7 @@ struct ExecTests {
             let stdout = try #require(try await sources.next())
             let error = try await #require(throws: PluginError.self) { try await exec.answer("quick") }
             #expect(error == PluginError(.busy, "1 commands are running already"))
-            // A reader that goes is a pipe that breaks: the command ends, and makes room.
+            // Cancelling the source closes the pipe. The command ends with SIGPIPE and makes room.
             stdout.cancel()
             let stderr = try #require(try await sources.next())
             #expect(try await stderr.drain().isEmpty)
@@ -235,7 +235,7 @@ struct ExecTests {
         }
     }
 
-    @Test func aSlowReaderSlowsTheCommandDown() async throws {
+    @Test func `a slow reader slows the command down`() async throws {
         try await run(
             "{unit: chunks, commands: {flood: {run: [/bin/sh, -c, 'echo $$; exec cat /dev/zero']}}}"
         ) { exec in
@@ -245,8 +245,8 @@ struct ExecTests {
             var read = 0
             for _ in 0..<200 {
                 read += try await source.next()?.readableBytes ?? 0
-                // In the pipe, in the plugin's hand, in the two queues of the SDK, in a batch that is being sent, on the way,
-                // and with the client.
+                // Buffers, in this order: the pipe, the plugin, two queues of the SDK, a batch that is being sent, the
+                // network, the client.
                 let bound = read + 65_536 + 65_536 + 2 * 262_144 + 131_072 + 131_072 + 65_536 + 65_536
                 let written = try #require(try exec.written())
                 #expect(written <= bound, "\(written) bytes were written when \(read) had been read")
@@ -255,7 +255,7 @@ struct ExecTests {
         }
     }
 
-    @Test func nothingIsLeftBehind() async throws {
+    @Test func `an instance leaves no processes and no descriptors behind`() async throws {
         let yaml = """
             grace: 10ms
             commands:
@@ -275,7 +275,7 @@ struct ExecTests {
             }
         }
         #expect(try children().isEmpty)
-        // Tasks that were cancelled end soon, but nobody waits for them.
+        // Cancelled tasks end soon, but the instance does not wait for them.
         let deadline = ContinuousClock.now + .seconds(60)
         while try descriptors() > before, .now < deadline { await Task.yield() }
         #expect(try descriptors() <= before)
@@ -295,14 +295,14 @@ struct ExecTests {
         try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count
     }
 
-    /// The children of this process, zombies too.
+    /// The children of this process, including zombies.
     private func children() throws -> [String] {
         try FileManager.default.contentsOfDirectory(atPath: "/proc/self/task").flatMap { thread -> [String] in
             do {
                 return try String(contentsOfFile: "/proc/self/task/\(thread)/children", encoding: .utf8)
                     .split(separator: " ").map(String.init)
             } catch CocoaError.fileReadNoSuchFile {
-                return []  // a thread that has ended meanwhile
+                return []  // the thread has ended
             }
         }
     }
@@ -319,12 +319,12 @@ private struct Exec {
     init(_ yaml: String) async throws {
         host = try ProbeHost()
         let library = host.folder.file("libExec.so")
-        try FileManager.default.copyItem(atPath: ChanservCommand.buildFolder + "/libExec.so", toPath: library)
+        try FileManager.default.copyItem(atPath: ChanservCommand.plugin("Exec"), toPath: library)
         try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: library)
         instance = try await host.instance(of: library, yaml: yaml)
     }
 
-    /// All frames of all sources, by their headers.
+    /// Posts a request and returns the frames of its sources, by their headers.
     func answer(_ request: String) async throws -> [String: [String]] {
         try await withThrowingTaskGroup(of: (String, [String]).self) { group in
             for try await source in try await instance.open(request) {
@@ -336,7 +336,7 @@ private struct Exec {
         }
     }
 
-    /// The first frames of a source that goes on.
+    /// Reads the first `count` frames of a source that continues.
     func frames(_ count: Int, from source: ProbeSource) async throws -> [String] {
         var frames: [String] = []
         while frames.count < count, let frame = try await source.text() { frames.append(frame) }
@@ -347,7 +347,7 @@ private struct Exec {
         try await frames(count, from: source).map { try #require(pid_t($0.dropLast())) }
     }
 
-    /// How many bytes the only command that runs has written.
+    /// The number of bytes that the only running command has written.
     func written() throws -> Int? {
         for thread in try FileManager.default.contentsOfDirectory(atPath: "/proc/self/task") {
             let children = try String(contentsOfFile: "/proc/self/task/\(thread)/children", encoding: .utf8)
@@ -359,7 +359,7 @@ private struct Exec {
     }
 }
 
-/// A process that is nobody's child here.
+/// Watches a process that is not a child of this process.
 private struct ProcessWatch {
     private let descriptor: Int32
 
@@ -368,14 +368,14 @@ private struct ProcessWatch {
         try #require(descriptor >= 0, "there is no process \(process)")
     }
 
-    /// Waits for its end; a minute is for a hang.
+    /// Waits for the end of the process, at most one minute.
     func waitForEnd() throws {
         defer { close(descriptor) }
         var polled = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
         try #require(poll(&polled, 1, 60_000) == 1, "it goes on")
     }
 
-    /// Whether it has ended: a zombie of another parent has.
+    /// Waits at most one minute and returns whether the process has ended. A zombie has ended too.
     static func isGone(_ process: pid_t) throws -> Bool {
         let descriptor = chanserv_pidfd_open(process)
         guard descriptor >= 0 else { return true }

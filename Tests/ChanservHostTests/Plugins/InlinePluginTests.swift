@@ -4,7 +4,7 @@ import Testing
 
 @testable import ChanservHost
 
-/// Plugins that are called on the network's threads.
+/// Plugins that the host calls on its event loops.
 @Suite("Inline plugins", .timeLimit(.minutes(2)))
 struct InlinePluginTests {
     private let host: ProbeHost
@@ -28,8 +28,8 @@ struct InlinePluginTests {
         #expect(counts["destroys"] == 1)
     }
 
-    /// Waits until the functions of a request run on a network thread: a call that the system interrupts for a millisecond
-    /// moves the plugin to threads for a pause.
+    /// Waits until the functions of a request run on an event loop. It waits, because a call that the system interrupts
+    /// for a millisecond moves the plugin to plugin threads for a pause.
     private func expectInline(
         _ instance: ProbeInstance, _ command: String = "thread", _ way: ProbeInstance.Way = .init()
     ) async throws {
@@ -44,7 +44,7 @@ struct InlinePluginTests {
         #expect(!isInline, sourceLocation: sourceLocation)
     }
 
-    /// Whether the functions of a request run on a network thread.
+    /// Whether the functions of a request run on an event loop.
     private func isInline(
         _ instance: ProbeInstance, _ command: String = "thread", _ way: ProbeInstance.Way = .init()
     ) async throws -> Bool {
@@ -53,9 +53,9 @@ struct InlinePluginTests {
         return name.hasPrefix("NIO-")
     }
 
-    // MARK: - Where it runs
+    // MARK: - Threads
 
-    @Test func `an inline plugin is called on the network thread`() async throws {
+    @Test func `an inline plugin is called on an event loop`() async throws {
         try await withInstance { instance in
             try await expectInline(instance)
             try await expectInline(instance, "wokenthread")
@@ -64,21 +64,21 @@ struct InlinePluginTests {
         }
     }
 
-    @Test func `an ordinary plugin is not called on the network thread`() async throws {
+    @Test func `a plugin without the inline flag is not called on an event loop`() async throws {
         try await withInstance(flags: "0") { instance in
             try await expectOnThreads(instance)
             try await expectOnThreads(instance, "wokenthread")
         }
     }
 
-    @Test func `an inline plugin runs on threads where frames are compressed`() async throws {
+    @Test func `an inline plugin runs on plugin threads if frames are compressed`() async throws {
         try await withInstance { instance in
             try await expectOnThreads(instance, "thread", .init(compression: true))
             try await expectOnThreads(instance, "wokenthread", .init(compression: true))
         }
     }
 
-    @Test func `a body above 64 KiB is served on threads`() async throws {
+    @Test func `a request with a body above 64 KiB is served on plugin threads`() async throws {
         try await withInstance { instance in
             let command = "thread 0 "
             let longest = command + String(repeating: " ", count: 65_536 - command.utf8.count)
@@ -88,27 +88,28 @@ struct InlinePluginTests {
         }
     }
 
-    @Test func `an inline plugin runs on threads where the operator does not allow it`() async throws {
+    @Test func `an inline plugin runs on plugin threads if the configuration disallows inline calls`() async throws {
         try await withInstance(allowsInline: false) { instance in
             try await expectOnThreads(instance)
             try await expectOnThreads(instance, "wokenthread")
         }
     }
 
-    @Test func `a call above a millisecond moves the plugin to threads for a pause, with a warning`() async throws {
+    @Test func `a call above a millisecond moves the plugin to plugin threads for a pause and is logged`() async throws
+    {
         try await withInstance { instance in
-            // A pause may be over before the next request comes; but each is longer than the one before.
+            // A pause may be over before the next request arrives. But each pause is longer than the one before.
             try await eventually {
                 let texts = try await instance.texts("slow 1500")
                 #expect(texts == [])
                 return try await !isInline(instance)
             }
-            #expect(host.log.count(of: "us on a network thread; the plugin runs on threads of its own for 100 ms") == 1)
+            #expect(host.log.count(of: "us on a network thread; the plugin runs on plugin threads for 100 ms") == 1)
             try await expectInline(instance)
         }
     }
 
-    @Test func `cancel is not called on the network thread`() async throws {
+    @Test func `cancel is not called on an event loop`() async throws {
         try await withInstance { instance in
             let source = try await instance.source("never")
             await host.log.wait(for: "pending")
@@ -122,7 +123,7 @@ struct InlinePluginTests {
     // MARK: - Wakes
 
     @Test(arguments: ["CHANSERV_PLUGIN_INLINE", "CHANSERV_PLUGIN_INLINE | CHANSERV_PLUGIN_SERIAL"])
-    func `wakes from elsewhere, and from inside of a poll, bring the next turn`(flags: String) async throws {
+    func `wakes from other threads and from inside a poll cause the next turn`(flags: String) async throws {
         try await withInstance(flags: flags) { instance in
             let numbers = (0..<1_000).map { "\($0)" }
             #expect(try await instance.texts("wakes 1000", target: 1) == numbers)
@@ -138,7 +139,7 @@ struct InlinePluginTests {
         "0", "CHANSERV_PLUGIN_SERIAL", "CHANSERV_PLUGIN_BLOCKING", "CHANSERV_PLUGIN_INLINE",
         "CHANSERV_PLUGIN_INLINE | CHANSERV_PLUGIN_SERIAL",
     ])
-    func `a wake that comes inside of a poll of another object is not lost`(flags: String) async throws {
+    func `a wake from inside a poll of another object is not lost`(flags: String) async throws {
         try await withInstance(flags: flags) { instance in
             for round in 1...20 {
                 let sleeper = try await instance.source("sleeper")
@@ -159,7 +160,7 @@ struct InlinePluginTests {
                 for round in 0..<40 {
                     group.addTask {
                         let commands = ["wakes 50", "sources 20", "frames 50000", "storm 200", "onebyone 500"]
-                        // Some are served on threads.
+                        // Every third request has a large body and is served on plugin threads.
                         let command = commands[round % commands.count] + (round % 3 == 0 ? large : "")
                         let sources = try await instance.open(command)
                         if round % 7 == 0 { return sources.cancel() }
@@ -175,9 +176,9 @@ struct InlinePluginTests {
         }
     }
 
-    /// Cancels at whatever moment it comes to; the probe watches the rules.
+    /// Cancels at different moments. The probe counts violations of the ABI rules.
     @Test(arguments: [true, false])
-    func `cancelling at any moment keeps the rules`(acceptsPushedSources: Bool) async throws {
+    func `cancelling at any moment keeps the ABI rules`(acceptsPushedSources: Bool) async throws {
         try await withInstance { instance in
             let commands = ["frames 100000", "wakes 100000", "inside 100000", "storm 100000", "sources 300", "never"]
             let way = ProbeInstance.Way(batchSize: 1, acceptsPushedSources: acceptsPushedSources)
@@ -204,7 +205,7 @@ struct InlinePluginTests {
         }
     }
 
-    @Test func `a large answer on the network thread arrives whole, beside others`() async throws {
+    @Test func `a large answer that is made on an event loop arrives whole beside others`() async throws {
         try await withInstance { instance in
             let large = try await instance.source("frames 300000")
             #expect(try await instance.texts("frames 3") == ["0", "1", "2"])

@@ -9,12 +9,12 @@ import Testing
 
 @Suite("Lent frames", .timeLimit(.minutes(1)))
 struct LentFramesTests {
-    /// Memory of a plugin, and how often each lease on it was released.
+    /// Memory of a plugin, with a count of the releases of each lease.
     private final class Memory: Sendable {
         struct Released: Sendable {
             var counts: [Int: Int] = [:]
             var threads: [Int: UInt] = [:]
-            /// Of the leases that were released on a thread of the plugin's executor.
+            /// The leases that were released on a thread of the plugin's executor.
             var onExecutor: Set<Int> = []
         }
 
@@ -40,7 +40,7 @@ struct LentFramesTests {
 
         deinit { bytes.deallocate() }
 
-        /// Lends `range`, as lease `number`.
+        /// Lends `range` as the lease `number`.
         func lend(_ range: Range<Int>, _ number: Int, _ context: PluginContext) -> [ByteBuffer]? {
             let argument = Unmanaged.passRetained(Argument(self, number, context.executor))
             let buffers = context.lent.lend(
@@ -73,7 +73,7 @@ struct LentFramesTests {
             configuration: configuration)
     }
 
-    /// Waits until everything is released that is not held. Nothing can be lent afterwards.
+    /// Ends lending and waits until all leases are released. Nothing can be lent afterwards.
     private func released(_ context: PluginContext) async {
         context.lent.end()
         #expect(await context.lent.allReturned.wait(until: .now + .seconds(50)))
@@ -85,9 +85,7 @@ struct LentFramesTests {
         buffer.withUnsafeReadableBytes { $0.baseAddress }
     }
 
-    @Test func `a lent buffer is the plugin's memory, and is released once when the last slice of it is dropped`()
-        async throws
-    {
+    @Test func `a lent buffer is plugin memory and is released once when its last slice is dropped`() async throws {
         let context = try await context()
         let memory = Memory(100_000)
         var buffers = try #require(memory.lend(10..<90_010, 1, context))
@@ -113,7 +111,7 @@ struct LentFramesTests {
         let memory = Memory(50_000)
         var buffers: [Int: [ByteBuffer]] = [:]
         for number in 0..<300 {
-            // The same start, but not the same size; and every other one by another instance.
+            // The leases have the same start and different sizes. Every other one belongs to another instance.
             let size = 8_192 + number
             buffers[number] = try #require(memory.lend(0..<size, number, number % 2 == 0 ? context : other))
         }
@@ -122,7 +120,7 @@ struct LentFramesTests {
             let buffer = try #require(buffers[number]?.first)
             #expect(buffer.readableBytesView.elementsEqual(memory.bytes[0..<(8_192 + number)]))
         }
-        // What was dropped is released, in any order, and nothing else.
+        // Exactly the dropped leases are released, in any order.
         let expected = Dictionary(uniqueKeysWithValues: (0..<300).filter { $0 % 3 != 0 }.map { ($0, 1) })
         try await eventually { context.lentFrames + other.lentFrames <= 100 }
         #expect(memory.counts == expected)
@@ -132,9 +130,7 @@ struct LentFramesTests {
         #expect(memory.counts == Dictionary(uniqueKeysWithValues: (0..<300).map { ($0, 1) }))
     }
 
-    @Test func `a large frame is lent in pieces of which every slice is the plugin's memory, and released once`()
-        async throws
-    {
+    @Test func `a large frame is lent in pieces of plugin memory and released once`() async throws {
         let context = try await context()
         let size = 20 << 20
         let memory = Memory(size)
@@ -155,16 +151,16 @@ struct LentFramesTests {
         #expect(memory.counts == [1: 1])
     }
 
-    @Test func `a copy that NIO makes of a lent buffer is an ordinary one`() async throws {
+    @Test func `a copy-on-write copy of a lent buffer is an ordinary buffer`() async throws {
         let context = try await context()
         let memory = Memory(10_000)
         let before = Array(memory.bytes)
         var buffers = try #require(memory.lend(0..<10_000, 1, context))
-        // Written to while another reference exists: NIO copies with the lent buffer's allocator.
+        // A write while another reference exists makes NIO copy with the allocator of the lent buffer.
         var copy = buffers[0]
         copy.setInteger(UInt64.max, at: 0)
         copy.writeRepeatingByte(1, count: 100_000)
-        // Grown by the only reference.
+        // The only reference grows the buffer.
         var second = buffers.removeFirst()
         second.writeRepeatingByte(2, count: 10)
         #expect(Array(memory.bytes) == before)
@@ -185,7 +181,7 @@ struct LentFramesTests {
         buffer.reserveCapacity(3 << 20)
         #expect(address(buffer) != UnsafeRawPointer(memory.bytes.baseAddress!))
         #expect(buffer.readableBytesView.elementsEqual(before))
-        // The one way to NIO's reallocation of the whole storage; the content is given up.
+        // This is the only call that makes NIO reallocate the whole storage. The content is lost.
         var cleared = try #require(memory.lend(0..<10_000, 2, context)?.first)
         cleared.clear(minimumCapacity: 3 << 20)
         cleared.writeRepeatingByte(3, count: 3 << 20)
@@ -194,7 +190,7 @@ struct LentFramesTests {
         #expect(memory.counts == [1: 1, 2: 1])
     }
 
-    @Test func `no more is lent than the limit, and nothing after the end`() async throws {
+    @Test func `lending stops at the byte limit and after the end`() async throws {
         let context = try await context(limit: 30_000)
         let memory = Memory(40_000)
         var first = memory.lend(0..<10_000, 1, context)
@@ -214,20 +210,20 @@ struct LentFramesTests {
         withExtendedLifetime(second) {}
     }
 
-    @Test func `the limit of nothing copies everything, and an end with nothing lent is over at once`() async throws {
+    @Test func `a limit of zero lends nothing, and an end without leases completes at once`() async throws {
         let context = try await context(limit: 0)
         #expect(Memory(8_192).lend(0..<8_192, 1, context) == nil)
         context.lent.end()
         #expect(context.lent.allReturned.hasHappened)
     }
 
-    @Test func `a release never runs where the buffer is dropped, but on a thread of the plugin`() async throws {
+    @Test func `a release runs on a thread of the plugin and never inside the drop of the buffer`() async throws {
         let context = try await context()
         let memory = Memory(10_000)
         let dropped = Mutex(memory.lend(0..<10_000, 1, context))
         let inPlace = dropped.withLock { buffers in
             buffers = nil
-            // The lock that a release must not be called under is held here.
+            // The buffer is dropped under a lock. A release must not run under it.
             return memory.released.withLock { $0.threads[1] == UInt(pthread_self()) }
         }
         #expect(!inPlace)
@@ -235,7 +231,7 @@ struct LentFramesTests {
         #expect(memory.released.withLock { $0.onExecutor } == [1])
     }
 
-    @Test func `an inline plugin's release runs on the event loop that dropped the buffer, as a later task`()
+    @Test func `the release of an inline plugin is a later task of the event loop that drops the buffer`()
         async throws
     {
         let context = try await context(flags: "CHANSERV_PLUGIN_INLINE")
@@ -248,11 +244,11 @@ struct LentFramesTests {
             return (UInt(pthread_self()), memory.counts[1])
         }.get()
         #expect(countInPlace == nil)
-        // Tasks run in the order in which they were given to the loop.
+        // The event loop runs tasks in the order of their submission.
         let threads = try await loop.submit { memory.released.withLock { $0.threads } }.get()
         #expect(threads == [1: thread])
         await released(context)
-        // Elsewhere there is no loop to use.
+        // Outside of an event loop the release runs on the executor of the plugin.
         let elsewhere = try await self.context(flags: "CHANSERV_PLUGIN_INLINE")
         _ = memory.lend(0..<10_000, 2, elsewhere)
         await released(elsewhere)
@@ -269,7 +265,7 @@ struct LentFramesTests {
                     for index in 0..<500 {
                         let number = task * 500 + index
                         guard let buffers = memory.lend(number % 7..<10_000 + number, number, context) else {
-                            // The limit is reached: the plugin's frame would be copied.
+                            // The limit is reached: the host would copy the frame.
                             memory.released.withLock { $0.counts[number] = 1 }
                             continue
                         }

@@ -5,7 +5,7 @@ import Testing
 
 @testable import ChanservHost
 
-/// What version 1.1 of the plugin ABI appended, as the probe plugin sees it.
+/// The additions of plugin ABI 1.1, tested with the probe plugin.
 @Suite("Plugin ABI 1.1", .timeLimit(.minutes(1)))
 struct PluginABI11Tests {
     private let host: ProbeHost
@@ -20,7 +20,7 @@ struct PluginABI11Tests {
     // MARK: Older plugins
 
     @Test(arguments: ["frames 1000", "reserve 100000", "blob 100000", "wakes 20", "behind 70000", "pendingwithframe"])
-    func `a plugin built with the header of version 1.0 answers as one of today`(command: String) async throws {
+    func `a plugin built with the header of version 1.0 answers like a current one`(command: String) async throws {
         let old = try await host.instance(of: host.compileWithABI10(), yaml: "text: hello")
         let new = try await host.instance(yaml: "text: hello")
         #expect(try await old.frames(command) == new.frames(command))
@@ -33,7 +33,7 @@ struct PluginABI11Tests {
     // MARK: Lent frames
 
     @Test(arguments: [8_192, 16_000, 65_536, 1 << 20, 20 << 20])
-    func `lent frames arrive in order with their bytes, and each is released once`(size: Int) async throws {
+    func `lent frames arrive unchanged and in order, and each is released once`(size: Int) async throws {
         let instance = try await host.instance()
         let frames = try await instance.frames("lend \(size)")
         let lent = ByteBuffer(bytes: pattern(size))
@@ -54,8 +54,8 @@ struct PluginABI11Tests {
         #expect(try await instance.texts("lends") == ["lends=5 releases=5 early=5"])
     }
 
-    @Test func `what is beyond the limit of lent bytes is copied`() async throws {
-        // With a small window nothing that was sent is released until the client reads.
+    @Test func `frames beyond the limit of lent bytes are copied`() async throws {
+        // With a small window, no sent frame is released until the client reads.
         let instance = try await host.instance(lentBytesLimit: 25_000, on: .memory(window: 64))
         let source = try await instance.source("lend 10000")
         await instance.idle()
@@ -63,7 +63,7 @@ struct PluginABI11Tests {
         #expect(try await source.drain().map(\.readableBytes) == [5] + Array(repeating: 10_000, count: 5) + [4])
     }
 
-    @Test func `a lend that finds no room beside other frames is not taken and not released`() async throws {
+    @Test func `a lend without room in the batch is refused and its memory is not released`() async throws {
         let instance = try await host.instance()
         let frames = try await instance.frames("lend 30000", .init(batchSize: 50_000))
         #expect(frames.map(\.readableBytes) == [5] + Array(repeating: 30_000, count: 5) + [4])
@@ -82,19 +82,19 @@ struct PluginABI11Tests {
 
     @Test func `lent frames outlive their source and call, and destroy waits for their release`() async throws {
         let path = try host.compile()
-        // What does not fit into the window waits for the client, in the memory of the plugin.
+        // Bytes beyond the window stay in the memory of the plugin until the client reads.
         let instance = try await host.instance(of: path, on: .memory(window: 64))
         let source = try await instance.source("lend 10000")
         await instance.idle()
         let retirement = await instance.retire(deadline: .now, grace: .milliseconds(10))
         #expect(retirement == .leaked(openCalls: 0))
-        #expect(host.log.lines.contains { $0.contains("5 frames that it lent were not sent or dropped") })
+        #expect(host.log.lines.contains { $0.contains("5 lent frames were not sent or dropped") })
         let other = try await host.instance(of: path)
         #expect(try await other.probeCounts()["destroys"] == 0)
         #expect(try await other.texts("lends") == ["lends=5 releases=0 early=0"])
         let lent = ByteBuffer(bytes: pattern(10_000))
         #expect(try await source.drain().filter { $0.readableBytes == 10_000 } == Array(repeating: lent, count: 5))
-        // The memory of an instance that was left in place is still released.
+        // The lent memory of an instance that was left in memory is still released.
         try await eventually { try await other.texts("lends") == ["lends=5 releases=5 early=0"] }
     }
 
@@ -104,7 +104,7 @@ struct PluginABI11Tests {
         let source = try await instance.source("lend 10000")
         await instance.idle()
         let retirement = Task { await instance.retire(deadline: .now, grace: .seconds(50)) }
-        // Whatever the retirement has reached by now, it cannot end before this.
+        // The retirement cannot end before this, whatever it has done so far.
         source.cancel()
         #expect(await retirement.value == .destroyed)
         let other = try await host.instance(of: path)
@@ -125,7 +125,7 @@ struct PluginABI11Tests {
         #expect(try await context(RequestContext()) == "96 none NULL|NULL|NULL|||probe|0")
     }
 
-    @Test func `the plugin gets what the client and the connection say about a request`() async throws {
+    @Test func `the plugin gets the context of a request`() async throws {
         let full = RequestContext(
             deadline: .now + .seconds(3_600), meta: "about", bucket: "7",
             traceParent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", peerAddress: "127.0.0.1:4242",

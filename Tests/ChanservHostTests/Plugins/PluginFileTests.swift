@@ -20,7 +20,7 @@ struct PluginFileTests {
         }
     }
 
-    @Test func aLibraryIsReadAsItIs() throws {
+    @Test func `a library is read unchanged`() throws {
         let folder = try TestFolder()
         let path = try library(in: folder)
         let file = try PluginFile(path: path)
@@ -28,7 +28,7 @@ struct PluginFileTests {
         #expect(try PluginFile(path: path, pin: file.digest).digest == file.digest)
     }
 
-    @Test func aMissingFileIsSaidToBe() throws {
+    @Test func `a missing file is reported as missing`() throws {
         let folder = try TestFolder()
         let error = try #require(failure(folder.file("none.so")))
         #expect(error.code == .unreadable)
@@ -38,7 +38,7 @@ struct PluginFileTests {
         #expect(failure(folder.path + "/")?.code == .notAFile)
     }
 
-    @Test func aSymbolicLinkIsRefused() throws {
+    @Test func `a symbolic link is refused`() throws {
         let folder = try TestFolder()
         let path = try library(in: folder)
         try FileManager.default.createSymbolicLink(atPath: folder.file("link.so"), withDestinationPath: path)
@@ -47,7 +47,7 @@ struct PluginFileTests {
         #expect(error.message.contains("readlink -f"))
     }
 
-    @Test func whatIsNoRegularFileIsRefusedWithoutWaitingForIt() throws {
+    @Test func `a pipe or a folder is refused without blocking`() throws {
         let folder = try TestFolder()
         mkfifo(folder.file("pipe"), 0o600)
         mkdir(folder.file("folder"), 0o700)
@@ -56,7 +56,7 @@ struct PluginFileTests {
     }
 
     @Test(arguments: [mode_t(0o775), 0o757, 0o777])
-    func aFileOthersCanWriteIsRefused(mode: mode_t) throws {
+    func `a file that other users can write is refused`(mode: mode_t) throws {
         let folder = try TestFolder()
         let path = try library(in: folder)
         chmod(path, mode)
@@ -66,7 +66,7 @@ struct PluginFileTests {
     }
 
     @Test(arguments: [mode_t(0o770), 0o702, 0o1777])
-    func aFolderOthersCanWriteIsRefused(mode: mode_t) throws {
+    func `a file in a folder that other users can write is refused`(mode: mode_t) throws {
         let folder = try TestFolder()
         let path = try library(in: folder)
         chmod(folder.path, mode)
@@ -77,15 +77,15 @@ struct PluginFileTests {
         #expect(failure(path) == nil)
     }
 
-    @Test func aLargerFileThanAllowedIsNotRead() throws {
+    @Test func `a file above the size limit is not read`() throws {
         let folder = try TestFolder()
         let path = try library(in: folder)
         let error = try #require(failure(path, maximumSize: 100))
         #expect(error.code == .tooLarge)
-        #expect(error.message.contains("more than the 100"))
+        #expect(error.message.contains("maximum for a plugin is 100"))
     }
 
-    @Test func aWrongPinIsRefusedWithBothDigests() throws {
+    @Test func `a wrong pin is refused and both digests are reported`() throws {
         let folder = try TestFolder()
         let path = try library(in: folder)
         let digest = try PluginFile(path: path).digest
@@ -96,7 +96,7 @@ struct PluginFileTests {
         #expect(error.message.contains("\(pin)"))
     }
 
-    @Test func whatIsNoLibraryIsRefusedBeforeTheLinkerSeesIt() throws {
+    @Test func `a file that is no shared library is refused before it reaches the linker`() throws {
         let folder = try TestFolder()
         let path = try library(in: folder)
         let bytes = try PluginFile(path: path).bytes
@@ -108,22 +108,22 @@ struct PluginFileTests {
             return failure(folder.file("changed.so"))?.message ?? "accepted"
         }
         #expect(try message { _ in } == "accepted")
-        #expect(try message { $0 = [] } == "is no shared library: it is empty")
-        #expect(try message { $0 = Array("#!/bin/sh\n".utf8) } == "is no shared library: it is no ELF file")
-        #expect(try message { $0[4] = 1 }.hasPrefix("is no shared library: it is not a 64-bit"))
+        #expect(try message { $0 = [] } == "is not a shared library: it is empty")
+        #expect(try message { $0 = Array("#!/bin/sh\n".utf8) } == "is not a shared library: it is not an ELF file")
+        #expect(try message { $0[4] = 1 }.hasPrefix("is not a shared library: it is not a 64-bit"))
         #expect(try message { $0[16] = 1 }.contains("object file"))
         #expect(try message { $0[18] = 243 }.contains("RISC-V"))
-        // Cut anywhere, it is either refused or still has all that is mapped.
+        // A truncated file is refused, unless it still has all bytes that are mapped.
         for size in stride(from: 1, to: bytes.count, by: 997) {
             let text = try message { $0.removeLast($0.count - size) }
             #expect(text != "accepted" || size > bytes.count / 2)
         }
         #expect(try message { $0.removeLast($0.count - 64) }.contains("ends before"))
-        // Numbers that overflow when added are numbers outside the file.
+        // Offsets whose sum overflows are outside of the file.
         #expect(try message { for index in 32..<40 { $0[index] = 0xFF } }.contains("ends before"))
     }
 
-    @Test func digestsAreReadAndPrintedAsSha256sumDoes() throws {
+    @Test func `digests are parsed and printed in the form of sha256sum`() throws {
         let empty = PluginDigest(of: UnsafeRawBufferPointer(start: nil, count: 0))
         let text = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
         #expect("\(empty)" == text)
@@ -134,7 +134,7 @@ struct PluginFileTests {
         #expect(PluginDigest(hex: "") == nil)
     }
 
-    @Test func onlyRootTheHostsUserAndWhoRanSudoAreTrusted() {
+    @Test func `only root, the user of the host and the user who ran sudo are trusted`() {
         let plain = PluginPermissions(user: 1000)
         #expect(plain.problem(with: "x", owner: 1000, mode: 0o755) == nil)
         #expect(plain.problem(with: "x", owner: 0, mode: 0o755) == nil)
@@ -143,6 +143,6 @@ struct PluginFileTests {
         #expect(sudo.problem(with: "x", owner: 1000, mode: 0o755) == nil)
         #expect(sudo.problem(with: "x", owner: 1001, mode: 0o755) != nil)
         #expect(sudo.problem(with: "x", owner: 1000, mode: 0o775)?.contains("chmod go-w") == true)
-        #expect(plain.problem(with: "/tmp", owner: 0, mode: 0o1777)?.contains("everybody") == true)
+        #expect(plain.problem(with: "/tmp", owner: 0, mode: 0o1777)?.contains("all users") == true)
     }
 }

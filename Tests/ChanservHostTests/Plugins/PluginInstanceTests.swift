@@ -6,9 +6,9 @@ import Testing
 
 @Suite("Plugin instances", .timeLimit(.minutes(1)))
 struct PluginInstanceTests {
-    // MARK: create, destroy, the host's table
+    // MARK: create, destroy and the host table
 
-    @Test func theConfigurationReachesCreate() async throws {
+    @Test func `create gets the configuration`() async throws {
         let host = try ProbeHost()
         let yaml = """
             text: hello
@@ -26,7 +26,7 @@ struct PluginInstanceTests {
         #expect(report == "hello|-7|1.5|1|250000000|65536|3|/data|\(json)")
     }
 
-    @Test func absentKeysLeaveTheDefaults() async throws {
+    @Test func `absent keys leave the defaults of the plugin`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         #expect(try await instance.texts("report") == ["unset|-1|-1|-1|-1|0|0|unset|{}"])
@@ -42,7 +42,7 @@ struct PluginInstanceTests {
         }
     }
 
-    @Test func aConfigurationThePluginRefusesFailsWithThePlace() async throws {
+    @Test func `a configuration that the plugin refuses is reported with the location`() async throws {
         let wrongType = try #require(try await refusal("text: x\ninteger: much"))
         #expect(wrongType.code == .badRequest)
         #expect(wrongType.message.hasPrefix("config:2:10: "))
@@ -51,12 +51,12 @@ struct PluginInstanceTests {
         #expect(misspelt.message.contains("did you mean 'text'"))
     }
 
-    @Test func aFailingCreateSaysWhatThePluginSaid() async throws {
+    @Test func `a failed create reports the message of the plugin`() async throws {
         let error = try await refusal("fail: no disk")
         #expect(error == PluginError(.busy, "told to fail: no disk"))
     }
 
-    @Test func thePluginsLogHasItsNameAndLevel() async throws {
+    @Test func `log lines of a plugin have its name and level`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         #expect(host.log.lines.contains("warning [probe] created"))
@@ -64,7 +64,7 @@ struct PluginInstanceTests {
         #expect(host.log.lines.contains("error [probe] destroyed"))
     }
 
-    @Test func severalInstancesOfOneLibraryAreApart() async throws {
+    @Test func `several instances of one library are independent`() async throws {
         let host = try ProbeHost()
         let path = try host.compile()
         let first = try await host.instance(of: path, yaml: "text: first")
@@ -77,7 +77,7 @@ struct PluginInstanceTests {
 
     // MARK: open and sources
 
-    @Test func anOpenThatFailsSaysWhatThePluginSaidAndCloses() async throws {
+    @Test func `a failed open reports the message of the plugin and opens no call`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         for (code, expected) in [(-1, PluginError.Code.badRequest), (-2, .notFound), (-3, .busy), (-4, .internal)] {
@@ -85,7 +85,7 @@ struct PluginInstanceTests {
             #expect(error == PluginError(expected, "refused probe from there:2"))
             #expect(error?.countsAsFailure == (code < -2))
         }
-        // Unknown codes and answers open cannot give.
+        // Unknown codes, and codes that `open` must not return.
         for status in [-99, 1, 2, 7] {
             let error = try await instance.failure(of: "refuse \(status)")
             #expect(error?.code == .internal)
@@ -95,7 +95,7 @@ struct PluginInstanceTests {
         #expect(await instance.retireNow() == .destroyed)
     }
 
-    @Test func `a request is open until nothing is left of it in the plugin`() async throws {
+    @Test func `a request is open until the plugin has closed all of it`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         var sources = try await instance.open("frames 100000").makeAsyncIterator()
@@ -111,7 +111,7 @@ struct PluginInstanceTests {
         #expect(counts["closes"] == 1 && counts["source_closes"] == 1)
     }
 
-    @Test func anEmptyRequestAndNoSourcesAreFine() async throws {
+    @Test func `an empty request and an answer without sources are valid`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         #expect(try await instance.texts("") == [])
@@ -120,7 +120,7 @@ struct PluginInstanceTests {
         #expect(source == nil)
     }
 
-    @Test func moreSourcesThanASinkTakesComeInOrder() async throws {
+    @Test func `more sources than a sink takes arrive in order`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         var headers: [String] = []
@@ -136,19 +136,19 @@ struct PluginInstanceTests {
         #expect(await instance.retireNow() == .destroyed)
     }
 
-    @Test func anErrorAfterSourcesComesBehindThem() async throws {
+    @Test func `an error of the listing arrives after its sources`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         var iterator = try await instance.open("failsources -3").makeAsyncIterator()
         let first = try #require(try await iterator.next())
         let error = await #expect(throws: PluginError.self) { _ = try await iterator.next() }
         #expect(error == PluginError(.busy, "no more sources"))
-        // The source goes on without its call.
+        // The source continues although its listing has failed.
         #expect(try await first.drain() == [])
         #expect(await instance.retireNow() == .destroyed)
     }
 
-    @Test func sourcesNobodyTookAreClosed() async throws {
+    @Test func `sources that the client does not take are closed`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         do {
@@ -170,7 +170,7 @@ struct PluginInstanceTests {
     // MARK: frames
 
     @Test(arguments: [1, 64, 65_536])
-    func framesComeInOrderWhateverTheBatchsSize(target: Int) async throws {
+    func `frames arrive in order with any batch size`(target: Int) async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         let expected = (0..<5000).map { "\($0)" }
@@ -191,7 +191,7 @@ struct PluginInstanceTests {
     }
 
     @Test(arguments: [0, 1, 65_535, 65_536, 65_537, 50 << 20, 100 << 20])
-    func aFrameOfAnySizeIsTakenWhole(size: Int) async throws {
+    func `a frame of any size arrives whole`(size: Int) async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         let expected = pattern(size)
@@ -199,13 +199,13 @@ struct PluginInstanceTests {
     }
 
     @Test(arguments: [0, 1, 5, 4096, 1_000_000, 50 << 20])
-    func aReservationThatGrowsKeepsWhatWasWritten(size: Int) async throws {
+    func `a reservation that grows keeps the bytes written before`(size: Int) async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         #expect(try await instance.frames("reserve \(size)") == [pattern(size)])
     }
 
-    @Test func aLargeFrameBehindASmallOneIsDelayedByAPoll() async throws {
+    @Test func `a large frame after a small one is taken by the next poll`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         let frames = try await instance.frames("behind 1000000")
@@ -213,14 +213,14 @@ struct PluginInstanceTests {
         #expect(try await instance.probeCounts()["stops"] == 1)
     }
 
-    @Test func aReservationThatIsNotCommittedIsDropped() async throws {
+    @Test func `a reservation that is not committed is dropped`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         #expect(try await instance.texts("uncommitted") == ["first", "second"])
         #expect(try await instance.texts("uncommitted", target: 1) == ["first", "second"])
     }
 
-    @Test func whatIsTooLargeIsNotTaken() async throws {
+    @Test func `a frame above the size limit is refused`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         #expect(try await instance.texts("toolarge") == ["refused"])
@@ -229,7 +229,7 @@ struct PluginInstanceTests {
         #expect(error?.code == .internal)
     }
 
-    @Test func anErrorComesBehindTheFramesOfItsPoll() async throws {
+    @Test func `an error arrives after the frames of its poll`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         for (status, code) in [
@@ -242,7 +242,7 @@ struct PluginInstanceTests {
         }
     }
 
-    @Test func anAnswerThatIsNotDocumentedIsAnInternalError() async throws {
+    @Test func `an undocumented return code is an internal error`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         for status in [3, 4, 1000] {
@@ -252,7 +252,7 @@ struct PluginInstanceTests {
         }
     }
 
-    @Test func aPluginThatIsReadyWithNothingIsSlowedDownNotSpunOn() async throws {
+    @Test func `a plugin that returns READY without frames is polled more slowly and logged`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         #expect(try await instance.texts("spin 20") == [])
@@ -260,7 +260,7 @@ struct PluginInstanceTests {
         #expect(host.log.count(of: "answers CHANSERV_READY without adding anything") == 1)
     }
 
-    @Test func aFunctionThatOverstaysIsLoggedAndCounted() async throws {
+    @Test func `a call beyond the call budget is logged and counted`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance(callBudget: .zero)
         #expect(try await instance.texts("frames 1") == ["0"])
@@ -268,7 +268,7 @@ struct PluginInstanceTests {
         #expect(host.log.count(of: "plugin probe: poll_frames took") >= 1)
     }
 
-    @Test func aFunctionThatDoesNotReturnIsReportedWhileItHangsAndCountedOnce() async throws {
+    @Test func `a call that does not return is reported while it hangs and counted once`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance(callBudget: .milliseconds(500))
         let source = try await instance.source("hang")

@@ -14,7 +14,9 @@ struct PluginLoadingTests {
         }
     }
 
-    /// A library whose descriptor is good but for `change`, a C statement on `descriptor`.
+    /// Loads a library whose valid descriptor is changed by `change`, a C statement on `descriptor`.
+    ///
+    /// - Returns: the error, or `accepted`.
     private func refusal(_ host: ProbeHost, _ change: String) async throws -> String {
         let source = """
             #include <stdlib.h>
@@ -47,10 +49,10 @@ struct PluginLoadingTests {
         return error.map { "\($0)" } ?? "accepted"
     }
 
-    @Test func aGoodDescriptorIsTaken() async throws {
+    @Test func `a valid descriptor is accepted`() async throws {
         let host = try ProbeHost()
         #expect(try await refusal(host, "") == "accepted")
-        // What a newer header appended is not looked at.
+        // Fields that a newer header appends are ignored.
         #expect(try await refusal(host, "descriptor->struct_size += 64; descriptor->abi_minor = 9") == "accepted")
         #expect(try await refusal(host, "descriptor->flags = 3") == "accepted")
         // INLINE, alone and with SERIAL.
@@ -58,18 +60,18 @@ struct PluginLoadingTests {
         #expect(try await refusal(host, "descriptor->flags = 5") == "accepted")
     }
 
-    @Test func everyBadDescriptorIsRefusedWithItsReason() async throws {
+    @Test func `every invalid descriptor is refused with the reason`() async throws {
         let host = try ProbeHost()
         let path = host.folder.file("refused.so")
         let cases = [
             ("descriptor = NULL", "returned NULL"),
-            ("descriptor = (void *)((char *)descriptor + 1)", "returned an address no descriptor can have"),
+            ("descriptor = (void *)((char *)descriptor + 1)", "returned a misaligned address"),
             ("descriptor->magic = 0x12345678", "begins with 0x12345678 instead of CHANSERV_PLUGIN_MAGIC"),
-            ("descriptor->abi_major = 2", "major version 2 of the plugin ABI, this host speaks 1"),
+            ("descriptor->abi_major = 2", "major version 2 of the plugin ABI, this host supports 1"),
             ("descriptor->abi_major = 0", "major version 0"),
-            ("descriptor->struct_size = 103", "struct_size 103, version 1.0 has 104"),
+            ("descriptor->struct_size = 103", "struct_size 103, the minimum is 104"),
             ("descriptor->struct_size = 0", "struct_size 0"),
-            ("descriptor->flags = 8", "flags this host does not know (0x8)"),
+            ("descriptor->flags = 8", "flags that this host does not know (0x8)"),
             ("descriptor->flags = 6", "both CHANSERV_PLUGIN_BLOCKING (functions may block) and CHANSERV_PLUGIN_INLINE"),
             ("descriptor->flags = 7", "both CHANSERV_PLUGIN_BLOCKING"),
             ("descriptor->name = NULL", "name is NULL"),
@@ -92,7 +94,7 @@ struct PluginLoadingTests {
         }
     }
 
-    @Test func aLibraryWithoutTheEntryIsRefused() async throws {
+    @Test func `a library without the entry function is refused`() async throws {
         let host = try ProbeHost()
         let path = host.folder.file("noentry.so")
         try CompiledPlugin.compile("int x;", to: path)
@@ -101,22 +103,22 @@ struct PluginLoadingTests {
         #expect("\(error)".contains("\(path): does not export chanserv_plugin_v1"))
     }
 
-    @Test func refusedBytesAreRefusedAgainWithoutAnotherCopy() async throws {
+    @Test func `refused bytes are refused again without another copy`() async throws {
         let host = try ProbeHost()
         let first = try await refusal(host, "descriptor->abi_major = 2")
         let copies = host.store.statistics
         #expect(copies.copies == 1)
         #expect(try await refusal(host, "descriptor->abi_major = 2") == first)
-        // Under another name it is that name that is refused.
+        // The error names the path of the second attempt.
         let other = host.folder.file("other.so")
         try FileManager.default.copyItem(atPath: host.folder.file("refused.so"), toPath: other)
         #expect(await failure(host, other)?.path == other)
         #expect(host.store.statistics == copies)
-        // Other bytes under the same name are looked at.
+        // Other bytes at the same path are examined.
         #expect(try await refusal(host, "") == "accepted")
     }
 
-    @Test func aLibraryThatLacksAFunctionIsRefusedAtOnceNotWhenItIsCalled() async throws {
+    @Test func `a library with an undefined function is refused when it is loaded`() async throws {
         let host = try ProbeHost()
         let path = host.folder.file("lacking.so")
         try CompiledPlugin.compile(
@@ -128,7 +130,7 @@ struct PluginLoadingTests {
         #expect(!error.message.contains("1-lacking.so"), "the private copy's name says nothing: \(error.message)")
     }
 
-    @Test func aLibraryItNeedsThatIsMissingIsNamedWithTheWayOut() async throws {
+    @Test func `a missing needed library is reported with a remedy`() async throws {
         let host = try ProbeHost()
         try CompiledPlugin.compile("int x;", to: host.folder.file("libneeded.so"))
         let path = host.folder.file("needing.so")
@@ -141,7 +143,7 @@ struct PluginLoadingTests {
         #expect(error.message.contains("$ORIGIN is not its folder"))
     }
 
-    @Test func aWrongPinLoadsNothing() async throws {
+    @Test func `a library with a wrong pin is not loaded`() async throws {
         let host = try ProbeHost()
         let path = try host.compile()
         let error = await failure(host, path, pin: PluginDigest(hex: String(repeating: "0", count: 64)))
@@ -151,7 +153,7 @@ struct PluginLoadingTests {
         #expect(try await host.store.load(path, pin: digest).digest == digest)
     }
 
-    @Test func constructorsRunOnAPluginThread() async throws {
+    @Test func `constructors run on a plugin thread`() async throws {
         let host = try ProbeHost()
         let path = host.folder.file("constructor.so")
         let source = """
@@ -167,7 +169,7 @@ struct PluginLoadingTests {
         #expect(await failure(host, path)?.message.contains("returned NULL") == true)
     }
 
-    @Test func theSameBytesAreLoadedOnce() async throws {
+    @Test func `the same bytes are loaded once`() async throws {
         let host = try ProbeHost()
         let path = try host.compile()
         try FileManager.default.copyItem(atPath: path, toPath: host.folder.file("copy.so"))
@@ -177,7 +179,7 @@ struct PluginLoadingTests {
         #expect(host.store.statistics == PluginStore.Statistics(copies: 1, bytes: first.size))
     }
 
-    @Test func theSamePathWithNewBytesIsNewCode() async throws {
+    @Test func `new bytes at the same path are loaded as new code`() async throws {
         let host = try ProbeHost()
         let old = try await host.instance(of: host.compile(version: "old"))
         try host.compile(version: "new")
@@ -186,11 +188,11 @@ struct PluginLoadingTests {
         #expect(try await new.texts("version") == ["new"])
         #expect(old.library.descriptor.version == "old")
         #expect(host.store.statistics.copies == 2)
-        // Each copy has its own variables.
+        // Each loaded copy has its own variables.
         #expect(try await old.probeCounts()["opens"] == 2)
     }
 
-    @Test func overwritingTruncatingAndRemovingTheFileDoesNotTouchRunningCode() async throws {
+    @Test func `overwriting, truncating and removing the file does not affect running code`() async throws {
         let host = try ProbeHost()
         let path = try host.compile()
         let instance = try await host.instance(of: path)
@@ -206,7 +208,7 @@ struct PluginLoadingTests {
         #expect(await instance.retireNow() == .destroyed)
     }
 
-    @Test func noCopyIsLeftBehind() async throws {
+    @Test func `the private copy is removed after loading unless copies are kept`() async throws {
         let folder = try TestFolder()
         let host = try ProbeHost()
         var configuration = PluginStore.Configuration()
@@ -224,10 +226,10 @@ struct PluginLoadingTests {
         #expect(mode == 0o500)
     }
 
-    @Test func whereNoFolderAllowsExecutionEachIsNamedWithItsReason() async throws {
+    @Test func `if no folder allows execution, each folder is reported with its reason`() async throws {
         let host = try ProbeHost()
         var configuration = PluginStore.Configuration()
-        // No mount can be made here; /proc and a file that is no folder refuse just as well.
+        // The test cannot mount a folder with noexec. /proc and a missing folder fail as well.
         configuration.folders = ["/proc", host.folder.file("none")]
         let store = PluginStore(configuration: configuration, threads: host.threads, logger: host.log.logger)
         do throws(PluginLoadError) {
@@ -241,7 +243,7 @@ struct PluginLoadingTests {
         }
     }
 
-    @Test func manyCopiesAreWarnedOf() async throws {
+    @Test func `a warning is logged when the number of loaded copies reaches its limit`() async throws {
         let host = try ProbeHost()
         var configuration = PluginStore.Configuration()
         configuration.warningCount = 2
@@ -254,7 +256,7 @@ struct PluginLoadingTests {
 }
 
 extension ProbeHost {
-    /// The probe's path, or one that fails to load.
+    /// Compiles the probe and returns its path, or a path that fails to load.
     func compileOrFail() -> String {
         do {
             return try compile()

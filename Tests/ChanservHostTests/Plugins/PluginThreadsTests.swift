@@ -6,7 +6,7 @@ import Testing
 
 @Suite("Plugin threads", .timeLimit(.minutes(1)))
 struct PluginThreadsTests {
-    @Test func jobsOfOneThreadRunInOrder() async {
+    @Test func `jobs on one thread run in order`() async {
         let threads = PluginThreads(name: "order", limit: 1)
         let order = NIOLockedValueBox<[Int]>([])
         for number in 0..<1000 { threads.submit { order.withLockedValue { $0.append(number) } } }
@@ -16,7 +16,7 @@ struct PluginThreadsTests {
         threads.retire()
     }
 
-    @Test func thereAreNeverMoreThreadsThanTheLimit() async {
+    @Test func `there are never more threads than the limit`() async {
         let threads = PluginThreads(name: "limit", limit: 3)
         let running = NIOLockedValueBox((now: 0, most: 0))
         await withTaskGroup(of: Void.self) { group in
@@ -37,7 +37,7 @@ struct PluginThreadsTests {
         threads.retire()
     }
 
-    @Test func aTaskWithThePreferenceRunsThere() async {
+    @Test func `a task with an executor preference runs on the preferred threads`() async {
         let threads = PluginThreads(name: "tasks", limit: 2)
         let onThreads = await Task(executorPreference: threads) {
             let before = threads.isCurrent
@@ -52,7 +52,7 @@ struct PluginThreadsTests {
         threads.retire()
     }
 
-    @Test func unhurriedWorkIsDoneBehindTheJobThatAskedForItAndNeverForgotten() async {
+    @Test func `unhurried work runs after the job that submits it and is never lost`() async {
         let threads = PluginThreads(name: "unhurried", limit: 1)
         for _ in 0..<100 {
             let order = NIOLockedValueBox<[Int]>([])
@@ -67,13 +67,13 @@ struct PluginThreadsTests {
             }
             #expect(order.withLockedValue { $0 } == [1, 2])
         }
-        // From elsewhere somebody is woken for it.
+        // A submission from another thread wakes a plugin thread.
         await withUnsafeContinuation { continuation in threads.submitUnhurried { continuation.resume() } }
         threads.retire()
         await withUnsafeContinuation { continuation in threads.submitUnhurried { continuation.resume() } }
     }
 
-    @Test func urgentWorkPassesThreadsThatAreAllHeldUp() async {
+    @Test func `urgent work runs while all threads are blocked`() async {
         let threads = PluginThreads(name: "urgent", limit: 1)
         let held = Event()
         let gate = ConditionLock(value: 0)
@@ -83,7 +83,7 @@ struct PluginThreadsTests {
             gate.unlock()
         }
         await held.wait()
-        // Only the urgent work opens the gate the one thread stands at.
+        // Only the urgent work unblocks the one thread.
         threads.submitUrgent {
             gate.lock()
             gate.unlock(withValue: 1)
@@ -92,7 +92,7 @@ struct PluginThreadsTests {
         threads.retire()
     }
 
-    @Test func retiredThreadsStillDoWhatComesLate() async {
+    @Test func `retired threads still run late work`() async {
         let threads = PluginThreads(name: "late", limit: 2)
         await threads.run {}
         threads.retire()
@@ -100,7 +100,7 @@ struct PluginThreadsTests {
         #expect(answer)
     }
 
-    @Test func aLaneRunsOneJobAtATimeInOrder() async {
+    @Test func `a serial lane runs one job at a time in order`() async {
         let threads = PluginThreads(name: "lane", limit: 4)
         let lane = SerialLane(on: threads)
         let state = NIOLockedValueBox((inside: 0, overlaps: 0, order: [Int]()))
@@ -121,7 +121,7 @@ struct PluginThreadsTests {
         threads.retire()
     }
 
-    @Test func aThreadThatIsNotGivenBackIsReplacedUntilItIs() async {
+    @Test func `a thread with a stuck call is replaced until the call returns`() async {
         let threads = PluginThreads(name: "stuck", limit: 1)
         let held = Event()
         let gate = ConditionLock(value: 0)
@@ -140,14 +140,14 @@ struct PluginThreadsTests {
         gate.lock()
         gate.unlock(withValue: 1)
         threads.stuckCallReturned(isUrgent: false)
-        // The suite's time limit is the deadline.
+        // The time limit of the suite is the deadline.
         while threads.threadCount > 1 { await threads.run {} }
         threads.retire()
     }
 
-    @Test func whatAHungJobLeftToItsOwnThreadIsDoneByAThreadThatWaits() async {
+    @Test func `work that a stuck job has submitted runs on a waiting thread`() async {
         let threads = PluginThreads(name: "left", limit: 2)
-        // Two threads, both of which wait for work afterwards.
+        // Starts two threads. Both wait for work afterwards.
         let both = NIOLockedValueBox(0)
         await withTaskGroup(of: Void.self) { group in
             for _ in 0..<2 {
@@ -174,7 +174,7 @@ struct PluginThreadsTests {
         threads.retire()
     }
 
-    @Test func manyJobsAtOnceAreAllDoneThoughOneThreadAtATimeIsWoken() async {
+    @Test func `all of many concurrent jobs run`() async {
         let threads = PluginThreads(name: "burst", limit: 4)
         for _ in 0..<200 {
             await withTaskGroup(of: Void.self) { group in
@@ -184,7 +184,7 @@ struct PluginThreadsTests {
         threads.retire()
     }
 
-    @Test func aPluginThatHangsDoesNotTakeTheOthersWithIt() async throws {
+    @Test func `a plugin that hangs does not block other plugins`() async throws {
         let host = try ProbeHost(threads: 1)
         let hanging = try await host.instance(of: host.compile("a.so"), callBudget: .milliseconds(10))
         let other = try await host.instance(of: host.compile("b.so", version: "2"))
@@ -196,9 +196,8 @@ struct PluginThreadsTests {
         #expect(try await task.value == [])
     }
 
-    @Test(arguments: ["create", "destroy"]) func whatHangsAtTheEndsOfAnInstanceIsNamedAndHoldsUpNobody(
-        function: String
-    ) async throws {
+    @Test(arguments: ["create", "destroy"])
+    func `a create or destroy that hangs is logged and does not block other instances`(function: String) async throws {
         let host = try ProbeHost(threads: 1)
         let path = try host.compile()
         let other = try await host.instance(of: path)
@@ -207,13 +206,13 @@ struct PluginThreadsTests {
             return await hanging.retireNow()
         }
         await host.log.wait(for: "blocked")
-        // There was one thread, so this is served by the one that took its place.
+        // There was only one thread, so its replacement serves this request.
         _ = try await other.texts("release")
         #expect(try await life.value == .destroyed)
         #expect(host.log.count(of: "warning [probe] plugin probe: \(function) has not returned for") == 1)
     }
 
-    @Test func aCancelThatHangsDoesNotHoldUpOtherCancels() async throws {
+    @Test func `a cancel that hangs does not block other cancels`() async throws {
         let host = try ProbeHost()
         let path = try host.compile("a.so")
         let hanging = try await host.instance(of: path, yaml: "hang: cancel", callBudget: .milliseconds(10))
@@ -221,7 +220,7 @@ struct PluginThreadsTests {
         await host.log.wait(for: "pending")
         first.cancel()
         await host.log.wait(for: "blocked")
-        // Only its cancel ends this poll.
+        // Only the cancel of this source ends its poll.
         let other = try await host.instance(of: host.compile("b.so", version: "2"))
         let second = try await other.source("block")
         await host.log.wait(for: "blocked", count: 2)
@@ -232,7 +231,7 @@ struct PluginThreadsTests {
         #expect(await hanging.retireNow() == .destroyed)
     }
 
-    @Test func sourcesThatAlwaysHaveFramesShareTheThreads() async throws {
+    @Test func `an endless source shares the threads with other sources`() async throws {
         let host = try ProbeHost(threads: 1)
         let instance = try await host.instance()
         let endless = try await instance.source("frames 1000000000")
@@ -243,33 +242,33 @@ struct PluginThreadsTests {
         await instance.idle()
     }
 
-    // MARK: what the flags mean
+    // MARK: Flags
 
-    @Test func functionsRunOnTheSharedThreads() async throws {
+    @Test func `plugin functions run on the shared threads`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         #expect(try await instance.texts("thread").first?.hasPrefix("shared-") == true)
-        // Also from a task that prefers other threads.
+        // Also if the task of the client prefers another executor.
         let others = PluginThreads(name: "others", limit: 1)
         let texts = try await Task(executorPreference: others) { try await instance.texts("thread") }.value
         #expect(texts.first?.hasPrefix("shared-") == true)
         others.retire()
     }
 
-    @Test @MainActor func functionsRunOnTheSharedThreadsWhenTheMainActorAsks() async throws {
+    @Test @MainActor func `plugin functions run on the shared threads for a client on the main actor`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         #expect(try await instance.texts("thread").first?.hasPrefix("shared-") == true)
     }
 
-    @Test func sourcesArePolledAtTheSameTime() async throws {
+    @Test func `several sources are polled at the same time`() async throws {
         let host = try ProbeHost(threads: 4)
         let instance = try await host.instance()
         try await drainAll(instance.open("barrier 4"))
         #expect(try await instance.probeCounts()["overlaps"]! > 0)
     }
 
-    @Test func aSerialPluginIsNeverCalledTwiceAtATime() async throws {
+    @Test func `calls of a serial plugin never overlap`() async throws {
         let host = try ProbeHost(threads: 4)
         let instance = try await host.instance(flags: "CHANSERV_PLUGIN_SERIAL")
         #expect(instance.library.descriptor.isSerial)
@@ -290,14 +289,14 @@ struct PluginThreadsTests {
         #expect(counts["violations"] == 0)
     }
 
-    @Test func aBlockingPluginHasThreadsOfItsOwnAndHoldsUpNobody() async throws {
+    @Test func `a blocking plugin has its own threads and does not block other plugins`() async throws {
         let host = try ProbeHost(threads: 1)
         let blocking = try await host.instance(
             of: host.compile("blocking.so", flags: "CHANSERV_PLUGIN_BLOCKING"), blockingThreads: 2)
         let ordinary = try await host.instance(of: host.compile("ordinary.so"))
         let sources = [try await blocking.source("block"), try await blocking.source("block")]
         await host.log.wait(for: "blocked", count: 2)
-        // Both of its threads are held up now.
+        // Both of its threads are blocked now.
         #expect(try await ordinary.texts("frames 3") == ["0", "1", "2"])
         for source in sources { source.cancel() }
         await blocking.idle()
@@ -306,7 +305,7 @@ struct PluginThreadsTests {
     }
 }
 
-/// Reads all sources to their ends, all at the same time.
+/// Reads all sources to their ends concurrently.
 private func drainAll(_ sources: ProbeSources) async throws {
     try await withThrowingTaskGroup(of: Void.self) { group in
         for try await source in sources { group.addTask { _ = try await source.drain() } }

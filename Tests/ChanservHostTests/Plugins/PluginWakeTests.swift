@@ -8,20 +8,20 @@ import Testing
 struct PluginWakeTests {
     private func numbers(_ count: Int) -> [String] { (0..<count).map { "\($0)" } }
 
-    @Test func aWakeFromAnotherThreadResumesTheSource() async throws {
+    @Test func `a wake from another thread resumes the source`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         #expect(try await instance.texts("wakes 2000", target: 1) == numbers(2000))
         #expect(try await instance.probeCounts()["violations"] == 0)
     }
 
-    @Test func aWakeDuringThePollIsNotLost() async throws {
+    @Test func `a wake during the poll is not lost`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         #expect(try await instance.texts("inside 2000", target: 1) == numbers(2000))
     }
 
-    @Test func wakesTooOftenAndWithWrongHandlesAreHarmless() async throws {
+    @Test func `surplus wakes and wakes with unknown handles are harmless`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -38,7 +38,7 @@ struct PluginWakeTests {
         #expect(counts["source_cancels"] == 0)
     }
 
-    @Test func aWakeAfterTheCloseDoesNothing() async throws {
+    @Test func `a wake after the close does nothing`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         #expect(try await instance.texts("late") == ["only"])
@@ -46,19 +46,19 @@ struct PluginWakeTests {
         #expect(try await instance.probeCounts()["late_wakes"] == 1)
     }
 
-    @Test func framesThatCameWithAPendingAreNotHeldBack() async throws {
+    @Test func `frames of a poll that returns PENDING are sent at once`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         #expect(try await instance.texts("pendingwithframe") == ["early", "late"])
-        // Without a wake nothing but the first poll brings the frame.
+        // The source is never woken, so only the first poll can deliver the frame.
         let source = try await instance.source("frameandnever")
         #expect(try await source.text() == "early")
         source.cancel()
     }
 
-    // MARK: cancellation
+    // MARK: Cancellation
 
-    @Test func aPendingSourceIsCancelledWithItsTask() async throws {
+    @Test func `cancelling the task ends the wait for a pending source`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         let source = try await instance.source("never")
@@ -76,18 +76,18 @@ struct PluginWakeTests {
         #expect(counts["violations"] == 0)
     }
 
-    @Test func aPollThatRunsIsCancelledWhileItRuns() async throws {
+    @Test func `a running poll is cancelled while it runs`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         let source = try await instance.source("block")
         await host.log.wait(for: "blocked")
-        // Only the cancel makes this poll return.
+        // Only `cancel` makes this poll return.
         source.cancel()
         await instance.idle()
         #expect(await instance.retireNow() == .destroyed)
     }
 
-    @Test func aCallThatWaitsForSourcesIsCancelledWithItsTask() async throws {
+    @Test func `cancelling a request cancels a call that waits for sources`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         let sources = try await instance.open("sourceless")
@@ -100,20 +100,20 @@ struct PluginWakeTests {
         #expect(counts["violations"] == 0)
     }
 
-    @Test func `a source that the client gives up before it fetched it is not polled, and closed`() async throws {
+    @Test func `a source that is given up before the client dials it is closed without a poll`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         let service = try instance.service()
-        // By hand, because the client of this library fetches ahead.
+        // The test dials by itself, because `Client` fetches sources ahead.
         var body = FrameBatch()
         try body.append(ByteBuffer(string: "frames 10"))
         let (connection, _) = try await instance.network.client.dial(
             service.vAddr, DialOptions(), deadline: .now + .seconds(50))
         _ = try connection.write(body.take())
-        // The announcement.
+        // Reads the announcement.
         #expect(try await connection.read(deadline: .now + .seconds(50)) != nil)
         connection.close()
-        // The listing was over, so that the source waits for its client all the same, until it is given up.
+        // The listing was complete, so the source waits for its client until the service cancels it.
         service.cancelAll(reason: "enough")
         await instance.idle()
         #expect(instance.statistics.polls == 1)
@@ -123,8 +123,8 @@ struct PluginWakeTests {
         #expect(counts["violations"] == 0)
     }
 
-    /// Cancels at whatever moment it comes to, many times; the probe watches the rules.
-    @Test func cancellingAtAnyMomentKeepsTheRules() async throws {
+    /// Cancels 100 sources at different moments. The probe counts violations of the ABI rules.
+    @Test func `cancelling at any moment keeps the ABI rules`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         let commands = ["frames 100000", "wakes 100000", "inside 100000", "storm 100000", "onebyone 100000"]
@@ -146,7 +146,7 @@ struct PluginWakeTests {
         #expect(counts["closes"] == 100)
     }
 
-    @Test func closingTwiceClosesOnce() async throws {
+    @Test func `cancelling a source twice closes it once`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         let source = try await instance.source("frames 1000000000")
@@ -160,12 +160,12 @@ struct PluginWakeTests {
         #expect(counts["violations"] == 0)
     }
 
-    // MARK: retirement
+    // MARK: Retirement
 
-    @Test func aRetiredInstanceWaitsForItsCallsAndOpensNoNewOnes() async throws {
+    @Test func `a retired instance waits for its calls and opens no new ones`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
-        // More than is under way at once.
+        // More frames than are in flight at a time.
         let source = try await instance.source("frames 100000")
         async let retirement = instance.retire(deadline: .now + .seconds(50))
         var refusal: PluginError?
@@ -178,7 +178,7 @@ struct PluginWakeTests {
         #expect(await retirement == .destroyed)
     }
 
-    @Test func afterTheDeadlineOpenCallsEndWithTheReason() async throws {
+    @Test func `open calls end with the reason at the drain deadline`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         let waiting = try await instance.source("never")
@@ -196,7 +196,7 @@ struct PluginWakeTests {
             #expect(error?.code == .sourceFailed)
             #expect(error?.message == reason)
         }
-        // A client that did not read finds out when it does; the plugin has closed its source long since.
+        // A client that does not read gets the error with its next read, after the plugin has closed the source.
         let error = await #expect(throws: ChanservError.self) { while try await unread.next() != nil {} }
         #expect(error?.message == reason)
         let listing = await #expect(throws: ChanservError.self) { for try await _ in calling {} }
@@ -207,17 +207,17 @@ struct PluginWakeTests {
         #expect(counts["destroys"] == 1)
     }
 
-    @Test func aPluginThatNeverReturnsIsLeftBehindAndLogged() async throws {
+    @Test func `a plugin that never returns is left in memory and logged`() async throws {
         let host = try ProbeHost()
         let instance = try await host.instance()
         let source = try await instance.source("hang")
         let task = Task { try await source.drain() }
         await host.log.wait(for: "blocked")
         #expect(await instance.retire(deadline: .now, grace: .milliseconds(1)) == .leaked(openCalls: 1))
-        #expect(host.log.count(of: "left in memory with 1 open calls") == 1)
-        // The client is told without it.
+        #expect(host.log.count(of: "stays in memory with 1 open requests") == 1)
+        // The client gets the error although the plugin does not return.
         await #expect(throws: ChanservError.self) { try await task.value }
-        // Let it go, so that the test leaves no thread behind.
+        // Releases the plugin, so that no thread stays blocked after the test.
         let other = try await host.instance(of: host.folder.file("probe.so"))
         _ = try await other.texts("release")
         await instance.idle()

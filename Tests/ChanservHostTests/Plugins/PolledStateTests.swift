@@ -4,7 +4,7 @@ import Testing
 
 @Suite("Polled state")
 struct PolledStateTests {
-    /// What the shell and the plugin are doing, kept independently of the machine, to judge its actions by.
+    /// A model of the shell and the plugin. It is independent of the machine and checks the machine's actions.
     private struct World: Hashable {
         var state = PolledState()
         var isPolling = false
@@ -18,7 +18,9 @@ struct PolledStateTests {
         case beginPoll, pollReady, pollPending, pollFinished, wake, cancel, cancelReturned, requestClose, terminate
     }
 
-    /// Applies an event if the shell could bring it about; checks every action against the rules of the header.
+    /// Applies an event and checks each action against the rules of chanserv_plugin.h.
+    ///
+    /// - Returns: the next world; `nil` if the shell cannot cause the event now.
     private func step(_ world: World, _ event: Event) -> World? {
         var next = world
         switch event {
@@ -52,7 +54,7 @@ struct PolledStateTests {
         case .requestClose:
             close(next.state.requestClose(), &next)
         case .terminate:
-            // As the shell does it: both at once.
+            // The shell does both in one step.
             if next.state.receivedCancel() == .callCancel { cancel(&next) }
             close(next.state.requestClose(), &next)
         }
@@ -87,13 +89,13 @@ struct PolledStateTests {
         return found
     }
 
-    @Test func everyEventInEveryStateKeepsTheRulesOfTheHeader() {
+    @Test func `every event in every state keeps the rules of the header`() {
         let states = reachable()
         #expect(states.count > 20)
         #expect(Set(states.map(\.state.phase)).count == 6)
     }
 
-    @Test func fromEveryStateAClosedOwnerMeansExactlyOneClose() {
+    @Test func `a requested close leads to exactly one close from every state`() {
         for world in reachable() {
             for lastOutcome in [Event.pollReady, .pollPending, .pollFinished] {
                 var end = step(world, .requestClose)!
@@ -105,7 +107,7 @@ struct PolledStateTests {
         }
     }
 
-    @Test func fromEveryStateATerminationMeansExactlyOneClose() {
+    @Test func `a termination leads to exactly one close from every state`() {
         for world in reachable() {
             for lastOutcome in [Event.pollReady, .pollPending, .pollFinished] {
                 for cancelFirst in [true, false] {
@@ -119,14 +121,14 @@ struct PolledStateTests {
         }
     }
 
-    @Test func aTerminationCancelsAPollThatRuns() {
+    @Test func `a termination cancels a running poll`() {
         for world in reachable() where world.isPolling {
             let end = step(world, .terminate)!
             #expect(end.cancels == 1)
         }
     }
 
-    @Test func aWakeDuringAPollIsNotLost() {
+    @Test func `a wake during a poll is not lost`() {
         var state = PolledState()
         let step1 = state.beginPoll()
         #expect(step1 == .poll)
@@ -137,7 +139,7 @@ struct PolledStateTests {
         #expect(state.phase == .idle)
         let step4 = state.beginPoll()
         #expect(step4 == .poll)
-        // It was for that one PENDING only.
+        // The wake counted for that one PENDING only.
         let step5 = state.pollReturned(.pending)
         #expect(step5 == .doNothing)
         let step6 = state.beginPoll()
@@ -145,7 +147,7 @@ struct PolledStateTests {
         #expect(state.phase == .pending)
     }
 
-    @Test func aWakeBetweenAPollAndTheWaitIsNotLost() {
+    @Test func `a wake between a poll and the wait is not lost`() {
         var state = PolledState()
         _ = state.beginPoll()
         _ = state.pollReturned(.pending)
@@ -157,7 +159,7 @@ struct PolledStateTests {
         #expect(step9 == .poll)
     }
 
-    @Test func wakesWithoutNeedDoNothing() {
+    @Test func `a wake of an object that does not wait does nothing`() {
         var state = PolledState()
         let step10 = state.receivedWake()
         #expect(step10 == .doNothing)
@@ -175,7 +177,7 @@ struct PolledStateTests {
         #expect(state.phase == .closed)
     }
 
-    @Test func aCancelEndsAWait() {
+    @Test func `a cancel ends a wait`() {
         var state = PolledState()
         _ = state.beginPoll()
         _ = state.pollReturned(.pending)
@@ -185,7 +187,7 @@ struct PolledStateTests {
         #expect(step16 == .reportStop)
     }
 
-    @Test func whatHasEndedIsNotCancelled() {
+    @Test func `a finished object is not cancelled`() {
         var state = PolledState()
         _ = state.beginPoll()
         _ = state.pollReturned(.finished)

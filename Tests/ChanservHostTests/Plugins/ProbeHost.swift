@@ -9,7 +9,7 @@ import Testing
 
 @testable import ChanservHost
 
-/// The host's side of the probe plugin: a store, threads, and instances that are served.
+/// The host's side of the probe plugin: store, threads and instances.
 final class ProbeHost: Sendable {
     let folder: TestFolder
     let log = RecordingLog()
@@ -26,7 +26,7 @@ final class ProbeHost: Sendable {
 
     /// Compiles the probe.
     ///
-    /// - Parameter flags: of the descriptor, e.g. `CHANSERV_PLUGIN_SERIAL`.
+    /// - Parameter flags: the flags of the descriptor, e.g. `CHANSERV_PLUGIN_SERIAL`. Default: none.
     @discardableResult
     func compile(_ name: String = "probe.so", flags: String = "0", version: String = "1") throws -> String {
         try CompiledPlugin.compile(
@@ -36,8 +36,8 @@ final class ProbeHost: Sendable {
 
     /// Compiles the probe with the header of version 1.0.
     func compileWithABI10() throws -> String {
-        // Found before that of the package, because it is in the folder of the source: in one of its own, for no other compilation
-        // is to find it.
+        // The compiler finds this header before that of the package, because it is in the folder of the source. It has
+        // its own folder so that no other compilation finds it.
         let own = folder.file("abi10")
         try FileManager.default.createDirectory(atPath: own, withIntermediateDirectories: true)
         try Data(abi10Header.utf8).write(to: URL(fileURLWithPath: own + "/chanserv_plugin.h"))
@@ -45,9 +45,9 @@ final class ProbeHost: Sendable {
         return own + "/old.so"
     }
 
-    /// Makes an instance and serves it.
+    /// Makes an instance that requests can be posted to.
     ///
-    /// - Parameter network: how its client reaches it.
+    /// - Parameter network: the network between the instance and its client. Default: in memory.
     func instance(
         of path: String? = nil, flags: String = "0", yaml: String = "", callBudget: Duration = .seconds(60),
         lifeBudget: Duration = .seconds(60), blockingThreads: Int = 16, lentBytesLimit: Int = LentFrames.bytesLimit,
@@ -67,20 +67,20 @@ final class ProbeHost: Sendable {
     }
 }
 
-/// The way between an instance that is served and its client.
+/// The network between an instance and its client.
 struct ProbeNetwork: Sendable {
     let server: any Multiplexer
     let client: any Multiplexer
 
-    /// Inside this process; sources are fetched by name, and no code runs on a network thread.
+    /// A network inside this process. Sources are named, and no code runs on an event loop.
     ///
-    /// - Parameter window: how many bytes a source may have under way.
+    /// - Parameter window: maximum number of bytes of a source in flight.
     static func memory(window: Int = 65_536) -> ProbeNetwork {
         let network = InMemoryMultiplexer(window: window)
         return ProbeNetwork(server: network, client: network)
     }
 
-    /// Two nodes with a link between them; sources are pushed.
+    /// Calls `body` with two linked nodes. Sources are pushed.
     static func withNodes<Result>(_ body: (ProbeNetwork) async throws -> Result) async throws -> Result {
         let (server, client) = (Node(), Node())
         let result: Swift.Result<Result, any Error>
@@ -99,9 +99,9 @@ struct ProbeNetwork: Sendable {
     }
 }
 
-/// An instance behind a server, as routes have it, and a client of it.
+/// An instance behind a server, as in a route, and its client.
 final class ProbeInstance: Sendable {
-    /// How frames are sent. Each way has a name of its own.
+    /// How frames are sent. Each way has its own service name.
     struct Way: Hashable {
         var batchSize = 65_536
         var compression = false
@@ -110,12 +110,12 @@ final class ProbeInstance: Sendable {
 
     let plugin: PluginInstance
     let network: ProbeNetwork
-    /// The requests that are open.
+    /// The open requests.
     let requests: OpenRequests
     private let services = NIOLockedValueBox<[Way: Service]>([:])
     private let handler: Handler
 
-    /// Stands for the instance in ``requests``.
+    /// The lease of the instance in ``requests``.
     static let lease: UInt64 = 1
 
     init(_ plugin: PluginInstance, on network: ProbeNetwork) {
@@ -126,7 +126,7 @@ final class ProbeInstance: Sendable {
         handler = Handler(plugin: plugin, requests: requests)
     }
 
-    /// Serves requests as a route does; what the connection says about them is of the test's choice.
+    /// Serves requests as a route does. The test can replace their context.
     private final class Handler: RequestHandler {
         let plugin: PluginInstance
         let requests: OpenRequests
@@ -155,10 +155,10 @@ final class ProbeInstance: Sendable {
 
     var library: PluginLibrary { plugin.library }
     var statistics: PluginStatistics { plugin.statistics }
-    /// Requests that were opened in the plugin and that it has not closed, and those that were not answered.
+    /// The number of requests that are not answered, or not closed by the plugin.
     var openRequests: Int { requests.count(.all) }
 
-    /// The service that sends frames in this way, made when it is first asked for.
+    /// The service that sends frames in this way. It is made at its first use.
     func service(_ way: Way = Way()) throws -> Service {
         try services.withLockedValue { services in
             if let service = services[way] { return service }
@@ -176,9 +176,9 @@ final class ProbeInstance: Sendable {
         }
     }
 
-    /// A request of the probe's.
+    /// Posts a request to the probe.
     ///
-    /// - Parameter context: instead of what the client's and the connection's is.
+    /// - Parameter context: replaces the context of the request.
     func open(
         _ command: String, context: RequestContext? = nil, _ way: Way = Way()
     ) async throws -> ProbeSources {
@@ -191,12 +191,12 @@ final class ProbeInstance: Sendable {
             return ProbeSources(
                 sources: try await client.lookupAndPost(service.vAddr, body: ByteBuffer(string: command)))
         } catch let error as ChanservError {
-            // A refusal of a large request may come before the client has noticed that all of it was sent.
+            // The refusal of a large request may arrive before the client has sent all of it.
             throw error.asThePluginGaveIt
         }
     }
 
-    /// The only source of a request.
+    /// Posts a request and returns its only source.
     func source(_ command: String, _ way: Way = Way()) async throws -> ProbeSource {
         var iterator = try await open(command, way).makeAsyncIterator()
         let source = try #require(try await iterator.next())
@@ -205,17 +205,17 @@ final class ProbeInstance: Sendable {
         return source
     }
 
-    /// The frames of the only source of a request.
+    /// Posts a request and returns the frames of its only source.
     func frames(_ command: String, _ way: Way = Way()) async throws -> [ByteBuffer] {
         try await source(command, way).drain()
     }
 
-    /// The same as text.
+    /// Posts a request and returns the frames of its only source as text.
     func texts(_ command: String, _ way: Way = Way()) async throws -> [String] {
         try await frames(command, way).map { String(buffer: $0) }
     }
 
-    /// The same, sent in batches of this size.
+    /// Posts a request whose frames are sent in batches of `target` bytes, and returns them as text.
     func texts(_ command: String, target: Int) async throws -> [String] {
         try await texts(command, Way(batchSize: target))
     }
@@ -229,14 +229,14 @@ final class ProbeInstance: Sendable {
         }
     }
 
-    /// What the probe counted.
+    /// The counts of the probe.
     func probeCounts() async throws -> [String: Int] {
         let text = try #require(try await texts("stats").first)
         let pairs = text.split(separator: " ").map { $0.split(separator: "=") }
         return Dictionary(uniqueKeysWithValues: pairs.map { (String($0[0]), Int($0[1]) ?? -1) })
     }
 
-    /// Waits until the plugin has closed all requests, which were answered.
+    /// Waits until all requests are answered and the plugin has closed them.
     func idle(sourceLocation: SourceLocation = #_sourceLocation) async {
         let left = await requests.wait(untilNone: .all, deadline: .now + .seconds(50))
         #expect(left == 0, sourceLocation: sourceLocation)
@@ -251,7 +251,7 @@ final class ProbeInstance: Sendable {
     func retireNow() async -> PluginInstance.Retirement { await retire(deadline: .now, grace: .seconds(50)) }
 }
 
-/// The sources of one request, with errors as the plugin gave them.
+/// The sources of one request. Its errors are those of the plugin.
 struct ProbeSources: AsyncSequence, Sendable {
     let sources: ReceivedSources
 
@@ -273,9 +273,9 @@ struct ProbeSources: AsyncSequence, Sendable {
     }
 }
 
-/// One source, with errors as the plugin gave them.
+/// One source. Its errors are those of the plugin.
 ///
-/// `@unchecked Sendable`: `frames` is used by the one task that reads the source.
+/// `@unchecked Sendable`: only the one task that reads the source uses `frames`.
 final class ProbeSource: @unchecked Sendable {
     private let source: ReceivedSource
     private var frames: ReceivedFrames.Iterator
@@ -299,18 +299,18 @@ final class ProbeSource: @unchecked Sendable {
     /// The next frame as text.
     func text() async throws -> String? { try await next().map { String(buffer: $0) } }
 
-    /// All frames to the end.
+    /// Reads all frames to the end.
     func drain() async throws -> [ByteBuffer] {
         var all: [ByteBuffer] = []
         while let frame = try await next() { all.append(frame) }
         return all
     }
 
-    /// Gives the source up, at both ends.
+    /// Cancels the source at both ends.
     func cancel() { source.cancel() }
 }
 
-/// Waits until something is so. The test's time limit ends the wait.
+/// Waits until `condition` is true. The time limit of the test ends the wait.
 func eventually(_ condition: () async throws -> Bool) async throws {
     while try await !condition() {
         try Task.checkCancellation()
@@ -319,7 +319,7 @@ func eventually(_ condition: () async throws -> Bool) async throws {
 }
 
 extension ChanservError {
-    /// The plugin's error, if a plugin gave it; otherwise this one.
+    /// The error of the plugin, if the plugin returned one; otherwise this error.
     fileprivate var asThePluginGaveIt: any Error {
         guard code == .sourceFailed, message.hasPrefix("!") else { return self }
         return ErrorEnvelope.error(from: String(message.dropFirst()))

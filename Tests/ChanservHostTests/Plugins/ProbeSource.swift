@@ -1,7 +1,7 @@
-/// A plugin in C that does what the request says and watches whether the host keeps the rules of chanserv_plugin.h.
+/// A plugin in C that runs the command of the request and counts violations of the rules of chanserv_plugin.h.
 ///
-/// The request is `COMMAND NUMBER`. The request `stats` answers one frame `key=value …`; nothing is freed, so that
-/// calls on a closed object are seen and not a crash.
+/// The request is `COMMAND NUMBER`. The request `stats` has one frame `key=value …`. The plugin frees no object, so
+/// that a call on a closed object is counted and does not crash.
 let probeSource = #"""
     #define _GNU_SOURCE
     #include <pthread.h>
@@ -234,7 +234,7 @@ let probeSource = #"""
         if (is_lending) early_releases++;
         if (destroys > 0) releases_after_destroy++;
         releases++;
-        memset(lent->bytes, 0xDD, lent->size); /* seen by a host that still reads */
+        memset(lent->bytes, 0xDD, lent->size); /* a host that still reads the memory gets these bytes */
         free(lent);
     }
     static chanserv_status lend(chanserv_frame_sink *sink, size_t size, const char *start) {
@@ -286,7 +286,7 @@ let probeSource = #"""
             return status;
         }
         if (strcmp(command, "behind") == 0) {
-            /* A small frame, and a large one that finds no room beside it. */
+            /* A small frame, and a large one for which the batch has no room then. */
             if (source->next == 0) { source->next = 1; text_frame(sink, "small"); }
             unsigned char *data = calloc(1, (size_t)number + 1);
             chanserv_status status = sink->append(sink, data, (size_t)number);
@@ -308,7 +308,7 @@ let probeSource = #"""
         }
     #if CHANSERV_ABI_MINOR >= 1
         if (strcmp(command, "lend") == 0 || strcmp(command, "lendmarked") == 0) {
-            /* A small frame, five lent ones, each as large as asked for, and a small one. */
+            /* A small frame, five lent ones of the requested size, and a small one. */
             if (source->next == 0) { text_frame(sink, "first"); source->next = 1; }
             while (source->next <= 5) {
                 chanserv_status status = lend(sink, (size_t)number, command[4] != 0 ? "lz4!" : "");
@@ -363,7 +363,7 @@ let probeSource = #"""
             return CHANSERV_PENDING;
         }
         if (strcmp(command, "wakes") == 0) {
-            /* Every second poll answers PENDING, woken from another thread. */
+            /* Every second poll returns PENDING. Another thread wakes the source. */
             if (source->next == number) return CHANSERV_END;
             if (!source->given) { source->given = true; spawn(wake_now, source, sink->wake, 1); return CHANSERV_PENDING; }
             source->given = false;
@@ -372,7 +372,7 @@ let probeSource = #"""
             return CHANSERV_READY;
         }
         if (strcmp(command, "inside") == 0) {
-            /* As wakes, but the wake comes before the poll returns. */
+            /* Like wakes, but the wake comes before the poll returns. */
             if (source->next == number) return CHANSERV_END;
             if (!source->given) { source->given = true; host->wake(host, sink->wake); return CHANSERV_PENDING; }
             source->given = false;
@@ -382,7 +382,7 @@ let probeSource = #"""
             return CHANSERV_PENDING;
         }
         if (strcmp(command, "storm") == 0) {
-            /* Another thread wakes all the time, with this handle and with handles that never were. */
+            /* Other threads wake all the time, with this handle and with handles that were never issued. */
             if (!source->threaded) {
                 source->threaded = true;
                 spawn(wake_now, source, sink->wake, 100000);
@@ -396,7 +396,7 @@ let probeSource = #"""
             return CHANSERV_PENDING;
         }
         if (strcmp(command, "sleeper") == 0) {
-            /* Waits for a wake from elsewhere, which names no thread that polls it. */
+            /* Waits for a wake from the poll of another source. */
             if (source->next++ == 0) {
                 sleeper = sink->wake;
                 host->log(host, CHANSERV_LOG_INFO, "sleeping", 8);
@@ -406,7 +406,7 @@ let probeSource = #"""
             return CHANSERV_END;
         }
         if (strcmp(command, "waker") == 0) {
-            /* Wakes another object while it is being polled itself. */
+            /* Wakes the sleeper while this source is polled. */
             for (long i = 0; i < 100; i++) host->wake(host, sleeper);
             text_frame(sink, "wakes");
             return CHANSERV_END;
@@ -419,7 +419,7 @@ let probeSource = #"""
             return CHANSERV_END;
         }
         if (strcmp(command, "slow") == 0) {
-            /* Takes so many microseconds. */
+            /* Computes for the requested number of microseconds. */
             struct timespec start, now;
             clock_gettime(CLOCK_MONOTONIC, &start);
             do clock_gettime(CLOCK_MONOTONIC, &now);
@@ -461,7 +461,7 @@ let probeSource = #"""
             return CHANSERV_END;
         }
         if (strcmp(command, "barrier") == 0) {
-            /* Ends only when as many polls run at the same time as there are sources. */
+            /* Ends when the polls of all sources run at the same time. */
             pthread_mutex_lock(&global_mutex);
             barrier++;
             pthread_cond_broadcast(&global_condition);

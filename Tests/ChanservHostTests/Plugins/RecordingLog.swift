@@ -4,7 +4,7 @@ import Testing
 
 @testable import ChanservHost
 
-/// Keeps what is logged and lets a test wait for it.
+/// A log that keeps its lines and lets a test wait for them.
 final class RecordingLog: Sendable {
     private struct State {
         var lines: [String] = []
@@ -23,7 +23,7 @@ final class RecordingLog: Sendable {
 
     func count(of text: String) -> Int { lines.count { $0.contains(text) } }
 
-    /// Waits until so many lines contain `text`; a test's time limit is the deadline.
+    /// Waits until `count` lines contain `text`, at most 50 seconds.
     func wait(for text: String, count: Int = 1, sourceLocation: SourceLocation = #_sourceLocation) async {
         let event = Event()
         state.withLockedValue { state in

@@ -4,7 +4,7 @@ import Testing
 @testable import ChanservHost
 @testable import ChanservPlugin
 
-/// The configuration of plugins in Swift, as the host's own getters give it.
+/// Decoding of plugin configurations in the Swift SDK, with the getters of the host.
 @Suite struct SwiftConfigurationTests {
     private struct Everything: Decodable, Equatable {
         enum Unit: String, Decodable, CaseIterable { case lines, chunks }
@@ -27,7 +27,7 @@ import Testing
         let null: Int?
     }
 
-    @Test func valuesOfAllTypesAreRead() throws {
+    @Test func `values of all types are decoded`() throws {
         let everything: Everything = try decode(
             """
             text: "grüezi \\"quoted\\" \\\\ \\t end"
@@ -67,7 +67,7 @@ import Testing
         var title: String?
     }
 
-    @Test func theExampleCountsWhereTheConfigurationSaysNothing() throws {
+    @Test func `values that the configuration omits are those of the example`() throws {
         #expect(try decode("", over: Options()) == Options())
         var expected = Options(sources: 3, interval: .milliseconds(250), unit: .chunks)
         expected.limits.names = ["b": 2]
@@ -92,7 +92,7 @@ import Testing
         ("souces: 1", "config:1:1: unknown key 'souces'; did you mean 'sources'?"),
         ("limits: {mots: 1}", "config:1:16: unknown key 'mots'; did you mean 'most'? (limits.mots)"),
         ("limits: {xyz: [1]}", "config:1:15: unknown key 'xyz' (limits.xyz)"),
-    ]) func whatIsWrongHasItsPlaceAndItsKey(yaml: String, message: String) throws {
+    ]) func `a wrong value is reported with its location and key`(yaml: String, message: String) throws {
         let error = try #require(throws: ChanservPlugin.PluginError.self) { try decode(yaml, over: Options()) }
         #expect(error.code == .badRequest)
         #expect(error.message == message)
@@ -123,7 +123,7 @@ import Testing
         ("inner: [{port: -1}]", "config:1:16: -1 is not between 0 and 65535 (inner.0.port)"),
         ("inner: [{port: 80}]", "config:1:8: a low port (inner)"),
         ("inner: [{port: 8080, part: 1}]", "config:1:28: unknown key 'part'; did you mean 'port'? (inner.0.part)"),
-    ]) func requiredKeysAndTheTypesOwnRules(yaml: String, message: String) throws {
+    ]) func `a missing key or a violated rule of the type is reported`(yaml: String, message: String) throws {
         let error = try #require(throws: ChanservPlugin.PluginError.self) { () throws -> Strict in try decode(yaml) }
         #expect(error.message == message)
     }

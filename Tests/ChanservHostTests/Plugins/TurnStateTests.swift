@@ -24,7 +24,7 @@ struct TurnStateTests {
             (.running(again: false), .running(again: true), .doNothing),
             (.running(again: true), .running(again: true), .doNothing),
         ] as [(TurnState.Phase, TurnState.Phase, TurnState.Request)])
-    func `an event asks for a turn if none is to come`(
+    func `an event schedules a turn unless one is scheduled or running`(
         before: TurnState.Phase, after: TurnState.Phase, answer: TurnState.Request
     ) {
         var state = state(before)
@@ -34,7 +34,7 @@ struct TurnStateTests {
         #expect(state.phase == after)
     }
 
-    @Test func `a turn that was asked for begins once`() {
+    @Test func `a scheduled turn begins`() {
         var state = state(.scheduled)
         state.begin()
         #expect(state.phase == .running(again: false))
@@ -46,7 +46,7 @@ struct TurnStateTests {
             (true, false, .scheduled, .schedule),
             (true, true, .scheduled, .schedule),
         ] as [(Bool, Bool, TurnState.Phase, TurnState.Request)])
-    func `a turn is followed by another one if it wants more or an event came during it`(
+    func `a turn is followed by another one if it wants more or an event arrived during it`(
         again: Bool, wantsMore: Bool, after: TurnState.Phase, answer: TurnState.Request
     ) {
         var state = state(.running(again: again))
@@ -55,7 +55,7 @@ struct TurnStateTests {
         #expect(state.phase == after)
     }
 
-    @Test func `a turn that was not asked for does not begin`() async {
+    @Test func `beginning a turn that is not scheduled traps`() async {
         await #expect(processExitsWith: .failure) {
             var state = TurnState()
             state.begin()
@@ -68,7 +68,7 @@ struct TurnStateTests {
         }
     }
 
-    @Test func `a turn that does not run does not end`() async {
+    @Test func `ending a turn that does not run traps`() async {
         await #expect(processExitsWith: .failure) {
             var state = TurnState()
             _ = state.end(wantsMore: false)
@@ -85,7 +85,7 @@ struct TurnStateTests {
     private let longest = InlineCalls.longest
     private let first = InlineCalls.firstPause
 
-    @Test func `calls of a millisecond and less are no strike`() {
+    @Test func `a call of at most a millisecond is no strike`() {
         var calls = InlineCalls()
         for duration in [0, 1, longest] {
             let pause = calls.took(duration, now: 10_000_000_000)
@@ -95,7 +95,7 @@ struct TurnStateTests {
         #expect(calls.isAllowed(now: 0))
     }
 
-    @Test func `a strike pauses calls on network threads for exactly its pause`() {
+    @Test func `a strike disallows inline calls for exactly its pause`() {
         var calls = InlineCalls()
         let now: UInt64 = 5_000_000_000
         let pause = calls.took(longest + 1, now: now)
@@ -119,20 +119,20 @@ struct TurnStateTests {
         #expect(zip(pauses, pauses.dropFirst()).allSatisfy { $1 == min($0 * 2, InlineCalls.longestPause) })
     }
 
-    @Test func `a strike long after the last one begins anew`() {
+    @Test func `a strike long after the last one has the first pause again`() {
         var calls = InlineCalls()
         var now: UInt64 = 1
         for _ in 0..<3 {
             _ = calls.took(longest + 1, now: now)
             now += first
         }
-        // The pause is 400 ms.
+        // The last pause was 400 ms.
         now += 2 * 4 * first + InlineCalls.longestPause
         let pause = calls.took(longest + 1, now: now)
         #expect(pause == first)
     }
 
-    @Test func `a strike just before that time still doubles`() {
+    @Test func `a strike just before the pause is reset still doubles it`() {
         var calls = InlineCalls()
         _ = calls.took(longest + 1, now: 1)
         let pause = calls.took(longest + 1, now: 1 + 2 * first + InlineCalls.longestPause)

@@ -3,7 +3,7 @@ import Testing
 
 @testable import ChanservHost
 
-/// Processes held by a pidfd.
+/// Child processes that are watched through a pidfd.
 @Suite(.timeLimit(.minutes(1))) struct ChildProcessTests {
     private func shell(_ script: String, _ more: (inout ChildProcess.Program) -> Void = { _ in }) async throws
         -> ChildProcess
@@ -13,7 +13,7 @@ import Testing
         return try await ChildProcess.start(program)
     }
 
-    @Test func howItEndedIsKnown() async throws {
+    @Test func `the exit code or signal of a process is reported`() async throws {
         #expect(try await shell("exit 0").waitForExit() == .exited(0))
         #expect(try await shell("exit 3").waitForExit() == .exited(3))
         #expect(try await shell("kill -SEGV $$").waitForExit() == .signalled(SIGSEGV))
@@ -21,11 +21,11 @@ import Testing
         #expect(ChildExit.exited(3).description == "exited with code 3")
     }
 
-    /// The system takes children away by itself then, and so may a library that waits for whatever ends.
-    @Test func anEndThatSomebodyElseHasTakenAwayIsAnEnd() async throws {
+    /// With SIGCHLD ignored, the system reaps children itself. A library that waits for any child has the same effect.
+    @Test func `a process that was reaped elsewhere has ended in an unknown way`() async throws {
         let before = signal(SIGCHLD, SIG_IGN)
         defer { signal(SIGCHLD, before) }
-        // It goes on until it is held, for nobody can hold what was taken away.
+        // The process runs until its pidfd is open, because a reaped process cannot be opened.
         let input = try Pipe()
         let child = try await shell("read line; exit 3") { $0.input = input.reader }
         close(input.reader)
@@ -35,27 +35,27 @@ import Testing
         #expect(ChildExit.unknown.description == "ended")
     }
 
-    @Test func whatCannotBeStartedSaysWhy() async {
+    @Test func `starting a program that does not exist throws`() async {
         await #expect(throws: ProcessError.self) {
             _ = try await ChildProcess.start(ChildProcess.Program("/nowhere/at/all", ["all"]))
         }
     }
 
-    @Test func aProcessThatIsKilledIsGoneAndSoIsWhatItStarted() async throws {
+    @Test func `killing a process also ends the processes of its group`() async throws {
         let ends = try Pipe()
         let child = try await shell("trap '' TERM; sleep 1000 & wait") { $0.output = ends.writer }
         close(ends.writer)
         #expect(await child.waitForExit(until: .now) == nil)
         #expect(await child.kill() == .signalled(SIGKILL))
-        // The sleep holds the pipe too: it ends with the group.
+        // The `sleep` process holds the pipe too. The end of file shows that it ended with the group.
         #expect(ends.readAll() == "")
         child.signal(SIGTERM)
         #expect(await child.waitForExit(until: .now) == .signalled(SIGKILL))
     }
 
-    @Test func itHasTheDescriptorsItIsGivenAndNoOthers() async throws {
+    @Test func `a process has exactly the descriptors that it is given`() async throws {
         let ends = try Pipe()
-        // Of this process, and not closed on execution: it must not be there all the same.
+        // A descriptor of this process without close-on-exec. The child must not inherit it.
         let leak = dup(ends.reader)
         defer { close(leak) }
         let child = try await shell("echo third >&3; echo fourth >&4; ls /proc/self/fd | tr '\\n' ' '") {
@@ -66,11 +66,11 @@ import Testing
         close(ends.writer)
         let lines = ends.readAll().split(separator: "\n").map(String.init)
         #expect(await child.waitForExit().isSuccess)
-        // The 5 is the folder that ls reads.
+        // Descriptor 5 is the folder that `ls` reads.
         #expect(lines == ["third", "fourth", "0 1 2 3 4 5 "])
     }
 
-    @Test func theEnvironmentIsWhatItIsGiven() async throws {
+    @Test func `a process has exactly the environment that it is given`() async throws {
         let ends = try Pipe()
         let child = try await shell("/usr/bin/env | grep -v '^PWD=\\|^_=\\|^SHLVL='") {
             $0.output = ends.writer
@@ -89,10 +89,10 @@ import Testing
             var ends: [Int32] = [0, 0]
             try #require(pipe(&ends) == 0)
             (reader, writer) = (ends[0], ends[1])
-            // The descriptors of this process are not for its children: those are given theirs.
+            // Close-on-exec is not needed: a child gets only the descriptors that it is given.
         }
 
-        /// All there is until the last writer is gone; closes the reader.
+        /// Reads until the last writer is closed, then closes the reader.
         func readAll() -> String {
             defer { close(reader) }
             var all: [UInt8] = []

@@ -4,9 +4,9 @@ import Testing
 
 @testable import ChanservHost
 
-/// Lines read from pipes.
+/// Reading lines from pipes.
 @Suite(.timeLimit(.minutes(2))) struct LineReaderTests {
-    /// The lines of a reader, and how often it ended.
+    /// Records the lines of a reader and how often it ended.
     private final class Lines: Sendable {
         let lines = NIOLockedValueBox<[String]>([])
         let ends = NIOLockedValueBox(0)
@@ -34,7 +34,7 @@ import Testing
         #expect(Glibc.write(descriptor, bytes, bytes.count) == bytes.count)
     }
 
-    @Test func `lines come as they were written, and the last one also without its end`() async throws {
+    @Test func `lines arrive in order and split at the limit, the last one also without a newline`() async throws {
         let ends = try makePipe()
         let lines = Lines()
         let reader = lines.reader(ends.reader, limit: 4)
@@ -47,7 +47,7 @@ import Testing
         #expect(lines.ends.withLockedValue { $0 } == 1)
     }
 
-    @Test func `a reader that is cancelled ends once, with what was written before`() async throws {
+    @Test func `a cancelled reader delivers the lines written before and ends once`() async throws {
         let ends = try makePipe()
         let lines = Lines()
         let reader = lines.reader(ends.reader)
@@ -59,8 +59,8 @@ import Testing
         close(ends.writer)
     }
 
-    /// Dispatch's own read sources crash here (swift-corelibs-libdispatch, issue 949).
-    @Test func `readers begin and end at the same time on several threads`() async throws {
+    /// The read sources of Dispatch crash in this case (swift-corelibs-libdispatch issue 949).
+    @Test func `readers can begin and end concurrently on several threads`() async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
             for task in 0..<8 {
                 group.addTask {

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# A router, a server behind it and a client, each in a network namespace of its own, so that paths can be cut and made.
+# A router, a server and a client. Each has its own network namespace, so that paths can be added and removed.
 #
-#   unshare --user --map-root-user --net --mount --pid --fork --mount-proc Tests/EndToEndTests/Namespaces/mesh.sh CHANSERV PLUGIN FOLDER
+#   unshare --user --map-root-user --net --mount --pid --fork --mount-proc \
+#       Tests/EndToEndTests/Namespaces/mesh.sh CHANSERV PLUGIN FOLDER
 #
-# CHANSERV is the command, PLUGIN the Echo library, FOLDER an empty one for files. Prints one line for each step, and ends
-# with 0 when all of them went well.
+# CHANSERV is the chanserv program, PLUGIN the Echo library, FOLDER an empty folder for files. The script prints a line
+# for each step and ends with exit code 0 if all steps succeed.
 set -euo pipefail
 
 chanserv=$1 plugin=$2 folder=$3
@@ -16,7 +17,7 @@ finish() {
 }
 trap finish EXIT
 
-# Swift's thread pool looks its threads up in /proc, and the processes end with SIGILL where that knows them by other numbers.
+# Swift's thread pool reads its threads in /proc. The processes end with SIGILL if /proc is that of another namespace.
 read -r pid _ </proc/self/stat
 [[ $pid == "$$" ]] || { echo "/proc is not that of this process namespace" >&2 && exit 1; }
 
@@ -25,7 +26,7 @@ for name in client router server; do
     ip netns add "$name"
     ip -n "$name" link set lo up
 done
-# join A ADDRESS B ADDRESS: a cable between two namespaces; its ends are called after the other side.
+# cable A ADDRESS B ADDRESS: connects two namespaces. Each interface has the name of the other namespace.
 cable() {
     ip link add "to-$3" netns "$1" type veth peer name "to-$1" netns "$3"
     ip -n "$1" addr add "$2/24" dev "to-$3"
@@ -47,17 +48,17 @@ children+=($!)
 ip netns exec server "$chanserv" serve --config "$folder/chanserv.yaml" 2>"$folder/server.log" &
 children+=($!)
 
-# A router or a server that has ended is never waited for: its log, printed at the end, says why.
+# Whether the router and the server run. If one has ended, waiting is useless: the log at the end has the reason.
 all_live() {
     for child in "${children[@]}"; do kill -0 "$child" 2>/dev/null || return 1; done
 }
-# within SECONDS COMMAND…: tries it again until it goes well.
+# within SECONDS COMMAND…: repeats the command until it succeeds.
 within() {
     local end=$((SECONDS + $1))
     shift
     until "$@"; do
         all_live && ((SECONDS < end)) || return 1
-        # Not to wait for something to be so, but not to ask a thousand times a second.
+        # Limits the rate of the attempts.
         sleep 0.2
     done
 }
@@ -74,16 +75,15 @@ within 60 posted "through the router"
 ! path_is '"address":"10.9.2.2:5555"'
 echo "ok: a client that can reach only the router is served through it"
 
-# The server is known at the address at which the router sees it; now there is a way there.
+# The mesh knows the server by the address that the router sees. From now on the client has a route to it.
 ip -n client route add 10.9.2.2/32 via 10.9.3.2
 within 60 path_is '"address":"10.9.2.2:5555"'
 within 60 posted "directly"
-# Without the cable to the router the direct path alone is left, for whoever has it.
 echo "ok: the direct path appears and is taken"
 
 ip -n client route del 10.9.2.2/32
 ip -n server link set to-router down
-# As long as the issue of a partition lasts: no event says that it is over.
+# The length of the partition. No event reports its end.
 sleep 30
 ip -n server link set to-router up
 within 150 posted "after the partition"

@@ -1,32 +1,32 @@
 /*
- * Drill: a plugin that does what a test asks for, and counts what the host does with it.
+ * Drill: a plugin that runs the commands of a test and counts the calls of the host.
  *
- * A request is a text; each of its lines is a source, or its first word is a command:
+ * A request is a text. Each of its lines is a source, or its first word is a command:
  *
- *   repeat <n> <line>           n sources, each doing <line>
- *   stats                       one source, one frame: the counts now
- *   idle                        as stats, as soon as no other request is open
- *   closed <tag> <n>            as stats, as soon as n sources with the tag are closed
+ *   repeat <n> <line>           n sources, each of which runs <line>
+ *   stats                       one source with one frame: the counts now
+ *   idle                        like stats, but waits until no other request is open
+ *   closed <tag> <n>            like stats, but waits until n sources with the tag are closed
  *   refuse <message>            open fails
- *   broken <line>               one source doing <line>, then poll_sources fails
+ *   broken <line>               one source that runs <line>, then poll_sources fails
  *
  * The lines:
  *
  *   make <append|reserve> <kind> <size>    one frame, see fill()
  *   count <n> <size>                       n frames "<version> <index>" and blanks up to <size> bytes
- *   forever <size> <tag>                   the same without an end, until it is cancelled
- *   deaf <tag>                             one frame, then PENDING without an end, cancelled or not
+ *   forever <size> <tag>                   like count without an end, until the source is cancelled
+ *   deaf <tag>                             one frame, then PENDING for ever, also after a cancel
  *   fail <message>                         an error
  *   log <n> <size>                         n lines "<version> line <index>" and stars up to <size> bytes, then a frame
  *   large <append|reserve>                 one frame, then one of 100 MiB + 1
- *   ruin <way>                             see ruin.h; then an error where the process is still there
+ *   ruin <way>                             see ruin.h; an error if the process survives
  *
- * The configuration: `fail` is a message with which create fails, `label` makes an instance another one, `fifo` is a pipe
- * that create waits for, `create` and `destroy` are what these ruin. A library built with RUIN_LOADING is ruined by its
- * constructor.
+ * The configuration: `fail` is a message with which create fails. `label` has no effect, but makes the instance a
+ * different one. `fifo` is a pipe that create waits for. `create` and `destroy` are the ways in which these functions
+ * ruin the process. The constructor of a library that is built with RUIN_LOADING ruins the process.
  *
- * A source's header is its number. Counts are those of one loaded copy of the library, so of one version; the requests
- * stats, idle and closed do not count themselves.
+ * The header of a source is its number. The counts are those of one loaded copy of the library, so of one version. The
+ * requests stats, idle and closed are not counted.
  */
 #include "chanserv_plugin.h"
 #include "ruin.h"
@@ -44,7 +44,7 @@
 #define DRILL_ABI_MAJOR CHANSERV_ABI_MAJOR
 #endif
 
-/* The test writes the digits into the built file; not static, so that no compiler takes these for constant. */
+/* The test writes the digits into the built file. The array is not static, so that the compiler keeps it variable. */
 #define MARK "DRILL-VERSION:"
 char drill_version_mark[] = MARK "0000";
 #define VERSION (&drill_version_mark[sizeof MARK - 1])
@@ -53,16 +53,16 @@ enum { TAGS = 16, WAITERS = 64, NAME = 16, TEXT = 128 };
 
 struct chanserv_instance {
     const chanserv_host *host;
-    char ruin[16]; /* what destroy does */
+    char ruin[16]; /* the way in which destroy ruins the process */
 };
 
 struct chanserv_call {
     const chanserv_host *host;
     bool is_counted;
     bool is_broken; /* poll_sources fails when the lines are done */
-    char *line;     /* the next one, in body */
-    long left;      /* how many sources are still to do that line */
-    long number;    /* of the next source */
+    char *line;     /* the next line, in body */
+    long left;      /* number of sources that still have to run that line */
+    long number;    /* number of the next source */
     char body[];
 };
 
@@ -73,7 +73,7 @@ struct chanserv_source {
     enum verb verb;
     bool is_counted;
     bool reserves;
-    bool is_done; /* its first frame is out, where there are two steps */
+    bool is_done; /* the first frame is sent; for verbs with two steps */
     char tag[NAME], kind[NAME], message[TEXT];
     long count, index;
     size_t size;
@@ -86,7 +86,7 @@ struct chanserv_source {
  * ------------------------------------------------------------------------------------------------------------- */
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-/* All of these under the mutex. */
+/* The mutex protects all of these. */
 static long created, destroyed, open_calls, open_sources, all_calls, all_sources;
 static struct tag {
     char name[NAME];
@@ -98,7 +98,7 @@ static struct {
 } waiters[WAITERS];
 static int waiter_count;
 
-/* The entry of a tag, a new one where it has none; under the mutex. */
+/* Returns the entry of a tag, and adds it if there is none. The caller holds the mutex. */
 static struct tag *find_tag(const char *name) {
     int i = 0;
     while (i < TAGS - 1 && tags[i].name[0] != 0 && strcmp(tags[i].name, name) != 0) i++;
@@ -106,7 +106,7 @@ static struct tag *find_tag(const char *name) {
     return &tags[i];
 }
 
-/* Something ended: those who wait look again; under the mutex. */
+/* Wakes all waiting reports, because something has ended. The caller holds the mutex. */
 static void wake_waiters(void) {
     for (int i = 0; i < waiter_count; i++) waiters[i].host->wake(waiters[i].host, waiters[i].wake);
     waiter_count = 0;
@@ -119,7 +119,7 @@ static void count(long *counter, long change) {
     pthread_mutex_unlock(&mutex);
 }
 
-/* Whether what a report waits for has happened; under the mutex. */
+/* Whether the condition of a report is fulfilled. The caller holds the mutex. */
 static bool may_report(const chanserv_source *source) {
     switch (source->verb) {
     case IDLE: return open_calls == 0;
@@ -169,8 +169,8 @@ static void make_blocks(void) {
 }
 
 /*
- * Kinds: random, a block of noise too far from its repetition for LZ4 to see it; text, a block of letters, repeated;
- * marked and marked-text, the same beginning with `lz4!`. The test makes the same.
+ * Kinds: `random` repeats a block of noise that is too long for LZ4 to find the repetition. `text` repeats a block of
+ * letters. `marked` and `marked-text` are the same with `lz4!` at the beginning. Payload.swift makes the same bytes.
  */
 static void fill(unsigned char *out, size_t size, const char *kind) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -236,7 +236,7 @@ static chanserv_status write_log(chanserv_source *source, chanserv_frame_sink *s
     return status == CHANSERV_READY ? CHANSERV_END : status;
 }
 
-/* A frame of 100 MiB + 1: what the sink says to it is the message. */
+/* Adds a frame of 100 MiB + 1. The error message is the answer of the sink. */
 static chanserv_status too_large(chanserv_source *source, chanserv_frame_sink *sink, chanserv_error *error) {
     size_t size = CHANSERV_FRAME_SIZE_MAX + 1;
     if (source->reserves) {
@@ -245,7 +245,7 @@ static chanserv_status too_large(chanserv_source *source, chanserv_frame_sink *s
         snprintf(error->message, error->capacity, "reserve %s", refused ? "gave no room" : "gave room");
         return CHANSERV_ERROR_TOO_LARGE;
     }
-    /* Not touched: the sink must refuse it before it reads. */
+    /* The array is smaller: the sink must refuse the frame before it reads it. */
     chanserv_status status = sink->append(sink, noise, size);
     snprintf(error->message, error->capacity, "append said %d", status);
     return CHANSERV_ERROR_TOO_LARGE;
@@ -270,7 +270,7 @@ static chanserv_status poll_frames(chanserv_source *source, chanserv_frame_sink 
         return CHANSERV_ERROR_INTERNAL;
     case RUIN:
         ruin(source->kind);
-        snprintf(error->message, error->capacity, "ruin '%s' has left the process as it was", source->kind);
+        snprintf(error->message, error->capacity, "ruin '%s' did not end the process", source->kind);
         return CHANSERV_ERROR_INTERNAL;
     case DEAF:
     case LARGE: break;
@@ -338,7 +338,7 @@ static chanserv_status open_call(chanserv_instance *instance, const chanserv_req
     }
     chanserv_source probe = {0};
     if (!parse(call->line, &probe)) {
-        snprintf(error->message, error->capacity, "what is '%.64s'?", call->line);
+        snprintf(error->message, error->capacity, "unknown command '%.64s'", call->line);
         free(call);
         return CHANSERV_ERROR_BAD_REQUEST;
     }
@@ -357,10 +357,10 @@ static chanserv_status poll_sources(chanserv_call *call, chanserv_source_sink *s
         source->host = call->host;
         if (!parse(call->line, source)) {
             free(source);
-            snprintf(error->message, error->capacity, "what is '%.64s'?", call->line);
+            snprintf(error->message, error->capacity, "unknown command '%.64s'", call->line);
             return CHANSERV_ERROR_BAD_REQUEST;
         }
-        /* Before it is offered: from then on it may be closed at any time. */
+        /* Counted before it is added: after that the host may close it at any time. */
         if (source->is_counted) count(&open_sources, 1);
         char header[32];
         int size = snprintf(header, sizeof header, "%ld", call->number);
@@ -426,7 +426,7 @@ static chanserv_status create(const chanserv_host *host, const chanserv_config *
     if (status != CHANSERV_ERROR_NOT_FOUND) return status;
     if (host->config_path(host, config, "fifo", &message, &size, error) == CHANSERV_READY) {
         host->log(host, CHANSERV_LOG_INFO, "create waits", 12);
-        close(open(message, O_RDONLY | O_CLOEXEC)); /* until somebody opens it for writing */
+        close(open(message, O_RDONLY | O_CLOEXEC)); /* returns when the pipe is opened for writing */
     }
     if (host->config_string(host, config, "create", &message, &size, error) == CHANSERV_READY) ruin(message);
     *instance = calloc(1, sizeof **instance);

@@ -1,19 +1,19 @@
 /*
- * Ruin: what a plugin can do to the process it runs in.
+ * Ruin: the ways in which a plugin can ruin the process it runs in.
  *
  *   abort       calls abort
  *   null        writes to address zero
- *   leak        allocates without end, and does not look whether there is any
+ *   leak        allocates memory for ever and does not check the result
  *   loop        computes for ever
  *   hang        blocks every signal and waits for ever
  *   exit        calls exit
- *   overflow    calls itself without end
- *   close       closes every descriptor and goes on as if nothing were
- *   fork        starts a process that stays, and aborts
- *   session     the same, and the process is in a session of its own
+ *   overflow    overflows the stack by recursion
+ *   close       closes every descriptor and continues
+ *   fork        forks a process that never ends, and aborts
+ *   session     like fork, but the forked process has its own session
  *   stop        stops the process with SIGSTOP
- *   forge       says of itself that it has done as much as numbers can say, and exits
- *   trap        executes what no processor does
+ *   forge       reports forged statistics to the host, and exits
+ *   trap        executes an illegal instruction
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -60,7 +60,7 @@ static void ruin(const char *way) {
     } else if (strcmp(way, "stop") == 0) {
         kill(getpid(), SIGSTOP);
     } else if (strcmp(way, "forge") == 0) {
-        /* Descriptor 4 is where a worker tells its host. */
+        /* A worker reports to its host on descriptor 4. */
         static const char much[] =
             "{\"statistics\":{\"_0\":{\"openCalls\":9223372036854775807,\"openSources\":-9223372036854775808,"
             "\"calls\":9223372036854775807,\"sources\":9223372036854775807,\"frames\":9223372036854775807,"

@@ -1,12 +1,12 @@
 import Foundation
 
-/// A drill plugin that ruins its process as soon as it is made use of.
+/// A drill plugin that ruins its process as soon as it is used.
 struct BrokenPlugin: Sendable, Hashable, CustomStringConvertible {
-    /// Where it does.
+    /// The function that ruins the process.
     enum Place: String, CaseIterable, Sendable {
         case constructor, create, destroy
 
-        /// As messages name it.
+        /// The name in messages of the host.
         var name: String { self == .constructor ? "its constructors" : "its \(rawValue)" }
     }
 
@@ -15,10 +15,10 @@ struct BrokenPlugin: Sendable, Hashable, CustomStringConvertible {
 
     var description: String { "\(ruin)-in-\(place)" }
 
-    /// What is added to the plugin's entry in a configuration.
+    /// The text to add to the entry of the plugin in a configuration.
     var config: String { place == .constructor ? "" : ", config: {\(place): \"\(ruin)\"}" }
 
-    /// Writes its library to a path.
+    /// Writes the library of the plugin to a path.
     func write(to path: String) throws {
         let options = place == .constructor ? ["-DRUIN_LOADING=\"\(ruin)\""] : []
         try DrillPlugin.write(try DrillPlugin.compile(options: options), to: path)

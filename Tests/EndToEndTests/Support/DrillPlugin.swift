@@ -4,9 +4,9 @@ import NIOCore
 import TestSupport
 import Testing
 
-/// The plugin in Plugins/drill.c, compiled once, in as many versions as wanted.
+/// The plugin in Plugins/drill.c. It is compiled once and written in any number of versions.
 enum DrillPlugin {
-    /// Writes the built library to a path, as a new file.
+    /// Writes the built library in this version to a path, as a new file.
     static func write(version: Int, to path: String) throws {
         try write(try bytes(version: version), to: path)
     }
@@ -17,7 +17,7 @@ enum DrillPlugin {
         try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: path)
     }
 
-    /// The built library that calls itself `version`, up to 9,999.
+    /// The built library with the version `version`, at most 9,999.
     static func bytes(version: Int) throws -> Data {
         var library = try built.get()
         let mark = try #require(library.range(of: Data("DRILL-VERSION:0000".utf8)))
@@ -25,13 +25,13 @@ enum DrillPlugin {
         return library
     }
 
-    /// As frames and reports give it.
+    /// The version as frames and reports print it.
     static func name(of version: Int) -> String {
         let digits = String(version)
         return String(repeating: "0", count: 4 - digits.count) + digits
     }
 
-    /// The library as built with other options.
+    /// Compiles the library with more compiler options.
     static func compile(options: [String] = []) throws -> Data {
         let folder = try TestFolder()
         let sources = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
@@ -45,7 +45,7 @@ enum DrillPlugin {
     private static let built = Result { try compile() }
 }
 
-/// What the plugin has counted.
+/// The counts of the plugin.
 struct DrillReport {
     private let values: [Substring: Substring]
 
@@ -54,7 +54,7 @@ struct DrillReport {
         values = Dictionary(uniqueKeysWithValues: pairs.map { ($0[0], $0[1]) })
     }
 
-    /// E.g. `open_calls`, see drill.c.
+    /// The count with this name, e.g. `open_calls`; see drill.c.
     subscript(_ key: Substring) -> Int? { values[key].flatMap { Int($0) } }
 }
 
@@ -64,7 +64,7 @@ struct NumberedFrame {
     let index: Int
 
     init(_ frame: ReceivedFrame) throws {
-        // The rest is blanks.
+        // The rest of the frame is blanks.
         let text = String(decoding: frame.bytes.readableBytesView.prefix(24), as: UTF8.self)
         let parts = text.split(separator: " ")
         try #require(parts.count == 2)
@@ -73,7 +73,7 @@ struct NumberedFrame {
     }
 }
 
-/// Checks that frames are those of `count`: all of one version, in order, none missing.
+/// Checks that the frames are those of the command `count`: of one version, in order and complete.
 ///
 /// - Returns: the version.
 func version(of frames: [ReceivedFrame], count: Int, size: Int) throws -> Int {

@@ -2,7 +2,7 @@
 enum Isolation: String, CaseIterable, Sendable {
     case host, process
 
-    /// `configuration`, which has no `defaults`, with its plugins run there.
+    /// Adds this isolation to `configuration`, which must have no `defaults`.
     func applied(to configuration: String) -> String {
         "defaults: {isolation: \(rawValue)}\n\(configuration)"
     }

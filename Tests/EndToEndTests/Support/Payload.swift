@@ -1,7 +1,7 @@
 import Chanserv
 import Foundation
 
-/// The frames that the drill plugin's `make` has, made again.
+/// The same frames as the command `make` of the drill plugin makes.
 struct Payload: Sendable {
     enum Kind: String, CaseIterable, Sendable {
         case random, text, marked
@@ -31,7 +31,7 @@ struct Payload: Sendable {
         self.bytes = bytes
     }
 
-    /// Whether a frame is this, byte for byte.
+    /// Whether a frame has the same bytes.
     func isEqual(to frame: ReceivedFrame) -> Bool {
         frame.withUnsafeBytes { frame in
             bytes.withUnsafeBytes { bytes in

@@ -2,7 +2,7 @@ import CProcess
 import Foundation
 import Testing
 
-/// Processes of others, held so that their end is noticed and no number can become another's meanwhile.
+/// Watches the end of processes that are not children. It holds a pidfd of each, so that no pid is reused unnoticed.
 final class ProcessEnds: Sendable {
     private let held: [pid_t: Int32]
 
@@ -20,17 +20,17 @@ final class ProcessEnds: Sendable {
         for descriptor in held.values { close(descriptor) }
     }
 
-    /// Waits until all have ended; only what never ends meets the deadline.
+    /// Waits at most 30 seconds until all processes have ended, and kills the others.
     ///
-    /// - Returns: those that have not; they are ended now.
+    /// - Returns: the processes that had not ended.
     func left() async -> [pid_t] {
         await withCheckedContinuation { continuation in
             Thread.detachNewThread { [self] in
                 let deadline = Date(timeIntervalSinceNow: 30)
                 let left = held.filter { _, descriptor in
                     var wanted = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-                    let patience = max(0, deadline.timeIntervalSinceNow) * 1000
-                    return poll(&wanted, 1, Int32(patience)) != 1
+                    let timeout = max(0, deadline.timeIntervalSinceNow) * 1000
+                    return poll(&wanted, 1, Int32(timeout)) != 1
                 }
                 for descriptor in left.values { _ = chanserv_pidfd_send_signal(descriptor, SIGKILL) }
                 continuation.resume(returning: left.keys.sorted())
@@ -39,9 +39,9 @@ final class ProcessEnds: Sendable {
     }
 }
 
-/// What a plugin has started out of its host's sight.
+/// Processes that a plugin has forked and that the host does not know.
 enum StrayProcesses {
-    /// Ends what workers of a host have forked and nobody can know of.
+    /// Kills all processes that workers of a host have forked.
     static func end(of host: ServedHost) {
         do {
             let mark = Data("\0worker\0".utf8)

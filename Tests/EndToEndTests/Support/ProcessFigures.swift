@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-/// What the system says about a process.
+/// Figures of a process from `/proc`.
 struct ProcessFigures {
     let pid: pid_t
 
@@ -9,50 +9,50 @@ struct ProcessFigures {
         self.pid = pid
     }
 
-    /// How many descriptors it has open.
+    /// The number of open descriptors.
     var descriptors: Int {
         get throws { try FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/fd").count }
     }
 
-    /// The most memory it ever had, in KiB.
+    /// The peak resident memory in KiB.
     var peakMemory: Int {
         get throws { try status("VmHWM:") }
     }
 
-    /// The memory it has, in KiB.
+    /// The resident memory in KiB.
     var memory: Int {
         get throws { try status("VmRSS:") }
     }
 
-    /// How many threads it has.
+    /// The number of threads.
     var threads: Int {
         get throws { try status("Threads:") }
     }
 
-    /// How many pieces of memory it shares with processes of plugins.
+    /// The number of memory mappings that it shares with workers.
     var sharedMemories: Int {
         get throws {
-            // `String(contentsOfFile:)` ends at the first read that returns less than a page, and this file is longer.
+            // `String(contentsOfFile:)` stops at the first read that returns less than a page, and this file is longer.
             let file = try FileHandle(forReadingFrom: URL(fileURLWithPath: "/proc/\(pid)/maps"))
             let maps = String(decoding: try file.readToEnd() ?? Data(), as: UTF8.self)
             return maps.split(separator: "\n").count { $0.contains("/memfd:frames") }
         }
     }
 
-    /// Whether one of its threads lets no signal come, as what hangs after `ruin hang` does.
+    /// Whether one of its threads blocks all signals, as after `ruin hang`.
     var blocksSignals: Bool {
         get throws {
             try FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/task").contains { thread in
-                // It may have ended between the listing and the reading.
+                // The thread may end between the listing and the reading.
                 let text = try? String(contentsOfFile: "/proc/\(pid)/task/\(thread)/status", encoding: .utf8)
                 let mask = text?.split(separator: "\n").first { $0.hasPrefix("SigBlk:") }?.split(separator: "\t").last
-                // Those that the C library keeps for itself, KILL and STOP cannot be blocked.
+                // KILL, STOP and the signals of the C library cannot be blocked.
                 return mask.flatMap { UInt64($0, radix: 16) }.map { $0.nonzeroBitCount >= 58 } ?? false
             }
         }
     }
 
-    /// The processor time it has used, in hundredths of a second.
+    /// The used processor time in hundredths of a second.
     var processorTime: Int {
         get throws {
             let text = try String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8)
@@ -61,10 +61,10 @@ struct ProcessFigures {
         }
     }
 
-    /// How nice the thread with that name is.
+    /// The niceness of the thread with this name.
     func niceness(ofThread name: String) throws -> Int {
         for thread in try FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/task") {
-            // It may have ended between the listing and the reading.
+            // The thread may end between the listing and the reading.
             guard let text = try? String(contentsOfFile: "/proc/\(pid)/task/\(thread)/stat", encoding: .utf8),
                 text.contains("(\(name))")
             else { continue }
@@ -78,18 +78,18 @@ struct ProcessFigures {
         let name: String
     }
 
-    /// What its threads are called.
+    /// The names of its threads.
     var threadNames: [String] {
         get throws {
             let names = try FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/task").compactMap { thread in
-                // It may have ended between the listing and the reading.
+                // The thread may end between the listing and the reading.
                 try? String(contentsOfFile: "/proc/\(pid)/task/\(thread)/comm", encoding: .utf8)
             }
             return names.map { $0.filter { $0 != "\n" } }.sorted()
         }
     }
 
-    /// The processes that it has started and not taken away yet, those that have ended among them.
+    /// Its child processes, including zombies.
     var children: [Child] {
         get throws {
             try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { Int32($0) }.compactMap(Child.init)
@@ -97,17 +97,17 @@ struct ProcessFigures {
         }
     }
 
-    /// Waits for a process that it has started to be as wanted; a test's time limit is the deadline.
+    /// Waits until a child fulfils `isWanted`, and returns it. The time limit of the test ends the wait.
     func child(where isWanted: (ProcessFigures) throws -> Bool) async throws -> ProcessFigures {
         while true {
-            // It may end while it is looked at.
+            // A child may end while it is examined.
             let found = try children.map { ProcessFigures($0.pid) }.first { (try? isWanted($0)) ?? false }
             if let found { return found }
             await Task.yield()
         }
     }
 
-    /// What must not grow, however much has been done.
+    /// The counts that must not grow with the number of requests and reloads.
     struct Counts: Hashable {
         var descriptors: Int
         var threads: Int
@@ -115,7 +115,7 @@ struct ProcessFigures {
         var zombies: Int
         var sharedMemories: Int
 
-        /// The threads of pools, which start and end one when it suits them. What leaks grows with all that is done, and by more.
+        /// The tolerance for thread pools, which start and end threads on demand. A leak of threads exceeds it.
         private static let poolThreads = 3
 
         func isWithin(_ others: Counts) -> Bool {
@@ -134,9 +134,9 @@ struct ProcessFigures {
         }
     }
 
-    /// Waits until there is no more than `before`, for what ends does not end at once; only a leak meets the deadline.
+    /// Waits at most 30 seconds until the counts are back to `before`. Only a leak reaches the deadline.
     ///
-    /// - Returns: what there is then.
+    /// - Returns: the counts then.
     func counts(backTo before: Counts) async throws -> Counts {
         let deadline = ContinuousClock.now + .seconds(30)
         var now = try counts
@@ -147,18 +147,18 @@ struct ProcessFigures {
         return now
     }
 
-    /// A process that another started.
+    /// A child of a process.
     struct Child: Hashable {
         let pid: pid_t
         let parent: pid_t
-        /// Whether it has ended and nobody has taken that to notice.
+        /// Whether it has ended and its parent has not reaped it.
         let isZombie: Bool
-        /// Its command line; none once it has ended.
+        /// Its command line; empty after its end.
         let arguments: [String]
 
-        /// `nil` where there is none.
+        /// Returns `nil` if there is no such process.
         init?(_ pid: pid_t) {
-            // Between the listing and the reading it may have gone.
+            // The process may end between the listing and the reading.
             guard let text = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8),
                 let name = text.lastIndex(of: ")")
             else { return nil }

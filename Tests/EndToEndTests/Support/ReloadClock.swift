@@ -1,7 +1,7 @@
 import NIOConcurrencyHelpers
 import TestSupport
 
-/// How far a series of reloads is: what streams wait for in their middle.
+/// The progress of a series of reloads. Streams can wait for the next version.
 final class ReloadClock: Sendable {
     private struct State {
         var version = 0
@@ -23,7 +23,7 @@ final class ReloadClock: Sendable {
         change { $0.hasEnded = true }
     }
 
-    /// Returns when there is a newer version than this, or when there will be none.
+    /// Waits until there is a newer version than `version`, or the series has ended.
     func waitForVersion(after version: Int) async {
         await withCheckedContinuation { continuation in
             let resumes = state.withLockedValue { state in

@@ -1,19 +1,19 @@
-/// What the drill plugin can do to its process (Plugins/ruin.h), and what is said of it afterwards.
+/// The ways in which the drill plugin can ruin its process (Plugins/ruin.h).
 enum Ruin: String, CaseIterable, Sendable {
     case abort, null, leak, loop, hang, exit, overflow, close, fork, session, stop, trap
 
-    /// What the error of a client says.
+    /// The text that the error of a client contains.
     var fate: String {
         switch self {
         case .abort, .fork, .session: "was killed by SIGABRT"
         case .null, .overflow: "was killed by SIGSEGV"
-        // Whoever asks for memory first gets none: the plugin, or the runtime.
+        // The signal depends on which allocation fails first: that of the plugin or that of the runtime.
         case .leak: "was killed by SIG"
         case .loop, .hang: "poll_frames has not returned for"
         case .exit: "exited with code 3"
-        // Of what happens first: that is noticed here, or in the process by what runs without its descriptors.
+        // The reason depends on what fails first in the process without its descriptors.
         case .close: "it"
-        case .stop: "has said nothing for 4s, so it was killed"
+        case .stop: "sent no report for 4s and was killed"
         case .trap: "was killed by SIGILL"
         }
     }

@@ -2,18 +2,18 @@ import AstraNet
 import Foundation
 import TestSupport
 
-/// A `chanserv serve` of a test's own, in a folder with a configuration and plugins that only it touches.
+/// A running `chanserv serve` with its own folder for configuration and plugins.
 struct ServedHost: Sendable {
     let folder: TestFolder
     let process: ChildProcess
-    /// Where it listens on 127.0.0.1.
+    /// The port on 127.0.0.1 on which it listens.
     let port: Int
 
-    /// What `--join` takes.
+    /// The address for `--join`.
     var address: String { "127.0.0.1:\(port)" }
     var configurationFile: String { folder.file("chanserv.yaml") }
 
-    /// One plugin, `drill.so`, at the address `drill`.
+    /// A configuration with one plugin, `drill.so`, at the vAddr `drill`.
     static let drill = """
         node: {listen: 127.0.0.1:0}
         plugins:
@@ -22,11 +22,11 @@ struct ServedHost: Sendable {
           - {vaddr: drill, plugin: drill}
         """
 
-    /// Calls `body` while the host serves, and ends it.
+    /// Starts a host, calls `body` and ends the host.
     ///
     /// - Parameters:
-    ///   - configuration: YAML; the folder has `drill.so` of version 0.
-    ///   - prepare: puts more into the folder before the start.
+    ///   - configuration: the configuration in YAML. The folder has `drill.so` of version 0.
+    ///   - prepare: adds files to the folder before the start.
     static func serving<T>(
         _ configuration: String = drill, prepare: (TestFolder) throws -> Void = { _ in },
         _ body: (ServedHost) async throws -> T
@@ -44,27 +44,27 @@ struct ServedHost: Sendable {
         return try await body(ServedHost(folder: folder, process: process, port: port))
     }
 
-    /// Puts one of the built plugins into a folder, as its owner's alone whatever the umask.
+    /// Copies a built plugin into a folder. Only its owner can write it, whatever the umask.
     static func copyBuilt(_ name: String, to folder: TestFolder) throws {
-        try FileManager.default.copyItem(atPath: "\(ChanservCommand.buildFolder)/\(name)", toPath: folder.file(name))
+        try FileManager.default.copyItem(atPath: ChanservCommand.plugin(name), toPath: folder.file(name))
         try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: folder.file(name))
     }
 
-    /// Puts another configuration in the place of the present one.
+    /// Replaces the configuration file.
     func configure(_ configuration: String) throws {
         try Data((configuration + "\n").utf8).write(to: URL(fileURLWithPath: configurationFile))
     }
 
-    /// Asks for a reload and waits until the log says how it ended.
+    /// Requests a reload with SIGHUP and waits until the log reports its result.
     ///
-    /// - Returns: that line.
+    /// - Returns: the log line of the result.
     func reload() async throws -> String {
         process.kill(SIGHUP)
-        // A refused one has its reasons in lines before, which differ in their level.
-        return try await process.errorLine(withOneOf: ["info chanserv: reload: ", "reload refused"])
+        // The reasons of a refused reload are in earlier lines with the level error.
+        return try await process.errorLine(withOneOf: ["info chanserv: reload: ", "reload rejected"])
     }
 
-    /// A client with a node and a link of its own.
+    /// Makes a client with its own node and link.
     func connect() async throws -> TestClient {
         try await TestClient(port: port)
     }

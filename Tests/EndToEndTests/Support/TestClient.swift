@@ -4,7 +4,7 @@ import ChanservAstraNet
 import NIOCore
 import Testing
 
-/// A client of the library on a node of its own. Every wait has a deadline far beyond what anything takes.
+/// A client of the library with its own node. Each wait has a deadline that only a test that hangs reaches.
 struct TestClient: Sendable {
     let node: Node
     let client: Client
@@ -23,19 +23,19 @@ struct TestClient: Sendable {
         client = Client(multiplexer: AstraNetMultiplexer(node), configuration: configuration)
     }
 
-    /// The sources of a request, to be read by the test.
+    /// Posts a request. The test reads its sources.
     func post(_ vAddr: String = "drill", _ body: some Frame) async throws -> ReceivedSources {
         try await client.lookupAndPost(vAddr, body: body)
     }
 
-    /// All sources of a request at once, none of them read yet.
+    /// Posts a request and returns all its sources. None of them is read.
     func sources(_ vAddr: String = "drill", _ body: some Frame) async throws -> [ReceivedSource] {
         var sources: [ReceivedSource] = []
         for try await source in try await post(vAddr, body) { sources.append(source) }
         return sources
     }
 
-    /// All sources of a request at once, the first frame of each read: they are in their middle.
+    /// Posts a request and returns all its sources. The first frame of each is read.
     func begun(_ vAddr: String = "drill", _ body: some Frame) async throws -> [BegunSource] {
         var begun: [BegunSource] = []
         for source in try await sources(vAddr, body) {
@@ -45,7 +45,7 @@ struct TestClient: Sendable {
         return begun
     }
 
-    /// The frames of each source of a request, read one source after the other.
+    /// Posts a request and returns the frames of each source. It reads one source after the other.
     func frames(_ vAddr: String = "drill", _ body: some Frame) async throws -> [[ReceivedFrame]] {
         var all: [[ReceivedFrame]] = []
         for try await source in try await post(vAddr, body) {
@@ -55,7 +55,7 @@ struct TestClient: Sendable {
         return all
     }
 
-    /// What the drill plugin has counted: `stats`, `idle` or `closed …`.
+    /// Returns the counts of the drill plugin. The command is `stats`, `idle` or `closed …`.
     func report(_ vAddr: String = "drill", _ command: String) async throws -> DrillReport {
         let frames = try await frames(vAddr, command)
         return DrillReport(try #require(frames.first?.first).string)
@@ -67,12 +67,12 @@ struct TestClient: Sendable {
     }
 }
 
-/// A source of which one frame was read.
+/// A source whose first frame has been read.
 struct BegunSource {
     let first: ReceivedFrame
     var rest: ReceivedFrames.Iterator
 
-    /// All frames, the first one too, to their end.
+    /// Reads to the end and returns all frames, including the first one.
     mutating func all() async throws -> [ReceivedFrame] {
         var frames = [first]
         while let frame = try await rest.next() { frames.append(frame) }
@@ -81,7 +81,7 @@ struct BegunSource {
 }
 
 extension ReceivedFrames {
-    /// The frames to their end.
+    /// Reads all frames to the end.
     func all() async throws -> [ReceivedFrame] {
         var frames: [ReceivedFrame] = []
         var iterator = makeAsyncIterator()

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 extension EndToEnd {
-    /// What a host makes of processes that others signal, stop or take over.
+    /// Workers that are signalled, stopped or killed, or that send forged reports.
     @Suite(.serialized, .timeLimit(.minutes(2))) struct Care {
         private static func configuration(_ options: String = "") -> String {
             """
@@ -19,13 +19,13 @@ extension EndToEnd {
             """
         }
 
-        /// The processes of the drill plugin.
+        /// The worker processes of the plugin `drill`.
         private static func workers(of host: ServedHost) throws -> [pid_t] {
             try ProcessFigures(host.process.pid).children.filter { $0.arguments.contains("drill") }.map(\.pid)
         }
 
         @Test(arguments: [SIGHUP, SIGUSR1, SIGUSR2])
-        func aSignalThatIsMeantForTheHostDoesNotEndAWorker(number: Int32) async throws {
+        func `a signal that is meant for the host does not end a worker`(number: Int32) async throws {
             try await ServedHost.serving(Self.configuration()) { host in
                 let workers = try Self.workers(of: host)
                 for worker in workers { kill(worker, number) }
@@ -34,13 +34,13 @@ extension EndToEnd {
             }
         }
 
-        @Test func aStoppedProcessTakesNoRequestThatAnotherCouldHave() async throws {
+        @Test func `a stopped worker receives at most one of two requests`() async throws {
             try await ServedHost.serving(Self.configuration(", processes: 2, heartbeat_timeout: 4s")) { host in
                 let workers = try Self.workers(of: host)
                 try #require(workers.count == 2)
                 kill(workers[0], SIGSTOP)
                 try await host.withClient { client in
-                    // One of them meets the stopped one, until that is killed.
+                    // At most one of the two requests goes to the stopped worker, and fails when that worker is killed.
                     var answers = 0
                     for _ in 0..<2 {
                         do {
@@ -48,38 +48,38 @@ extension EndToEnd {
                             #expect(answered != Int(workers[0]))
                             answers += 1
                         } catch let error as ChanservError {
-                            #expect(error.message.contains("has said nothing for 4s"), "\(error)")
+                            #expect(error.message.contains("sent no report for 4s"), "\(error)")
                         }
                     }
                     #expect(answers >= 1)
                 }
-                _ = try await host.process.errorLine(with: "it is started again")
-                _ = try await host.process.errorLine(with: "it serves again")
+                _ = try await host.process.errorLine(with: "restarting it")
+                _ = try await host.process.errorLine(with: "serving again")
             }
         }
 
-        @Test func aRequestWaitsForAProcessThatIsBeingStartedAgain() async throws {
+        @Test func `a request waits for a worker that is being restarted`() async throws {
             try await ServedHost.serving(Self.configuration()) { host in
                 kill(try #require(Self.workers(of: host).first), SIGKILL)
-                _ = try await host.process.errorLine(with: "it is started again")
+                _ = try await host.process.errorLine(with: "restarting it")
                 let asked = ContinuousClock.now
                 do {
                     _ = try await host.withClient { try await $0.report("drill", "stats") }
                 } catch let error as ChanservError {
-                    // On a machine that has much to do, that takes longer than a request waits.
-                    #expect(error.message.contains("is being started again"), "\(error)")
+                    // On a busy machine, the restart may take longer than a request waits.
+                    #expect(error.message.contains("is being restarted"), "\(error)")
                     #expect(ContinuousClock.now - asked >= .seconds(1))
                 }
             }
         }
 
-        @Test func whatAProcessSaysOfItselfHarmsNobody() async throws {
+        @Test func `forged statistics of a worker do no harm`() async throws {
             try await ServedHost.serving(Self.configuration(", processes: 2")) { host in
                 try await host.withClient { client in
                     for _ in 0..<3 {
                         let error = try await failure(of: { try await client.frames("drill", "ruin forge") })
                         #expect(error.message.contains("exited with code 3"), "\(error)")
-                        _ = try await host.process.errorLine(with: "it serves again")
+                        _ = try await host.process.errorLine(with: "serving again")
                         _ = try await client.report("local", "stats")
                     }
                 }
@@ -88,7 +88,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func niceIsAddedToTheHosts() async throws {
+        @Test func `the option nice is added to the niceness of the host`() async throws {
             try await ServedHost.serving(Self.configuration(", nice: 5")) { host in
                 let own = try ProcessFigures(host.process.pid).niceness(ofThread: "chanserv")
                 let worker = ProcessFigures(try #require(Self.workers(of: host).first))

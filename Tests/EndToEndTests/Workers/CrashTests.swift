@@ -4,9 +4,9 @@ import TestSupport
 import Testing
 
 extension EndToEnd {
-    /// Issue: whatever a plugin in a process of its own does to that process, only its own streams end, and it comes back.
+    /// Plugins that ruin their worker process: only their own streams end, and the host restarts the worker.
     @Suite(.serialized, .timeLimit(.minutes(2))) struct Crash {
-        /// The plugin that is ruined, another in a process of its own, and one in the host's.
+        /// The plugin that ruins its worker, a plugin in another worker, and a plugin in the host.
         static let configuration = """
             node: {listen: 127.0.0.1:0}
             plugins:
@@ -22,7 +22,7 @@ extension EndToEnd {
         static let others = ["neighbour", "local"]
 
         @Test(arguments: Ruin.allCases)
-        func onlyThatPluginsStreamsEndAndItServesAgain(ruin: Ruin) async throws {
+        func `a ruined worker ends only the streams of its plugin and is restarted`(ruin: Ruin) async throws {
             try await ServedHost.serving(Self.configuration) { host in
                 let figures = ProcessFigures(host.process.pid)
                 let before = try #require(await host.withClient { try await $0.report("ruined", "stats")["process"] })
@@ -31,7 +31,7 @@ extension EndToEnd {
                     let isOver = ReloadClock()
                     defer { isOver.end() }
                     for vAddr in Self.others {
-                        // More than windows and buffers hold, so that the plugin is in its middle all the time.
+                        // The stream exceeds windows and buffers, so that it is not complete before it is read.
                         let client = try await host.connect()
                         var held = try await client.begun(vAddr, "count 5000 2000")
                         group.addTask {
@@ -54,9 +54,9 @@ extension EndToEnd {
                         #expect(after != before)
                     }
                 }
-                let said = try await host.process.errorLine(with: "it is started again")
+                let said = try await host.process.errorLine(with: "restarting it")
                 #expect(said.contains("plugin ruined: ") && said.contains(ruin.fate), "\(said)")
-                // One for each of the two plugins, and nothing of the one before is left.
+                // One worker for each of the two plugins. Nothing is left of the ruined one.
                 let children = try figures.children
                 #expect(children.count == 2 && children.allSatisfy { !$0.isZombie }, "\(children)")
                 host.process.kill(SIGTERM)
@@ -72,7 +72,7 @@ extension EndToEnd {
             #expect(error.message.contains(ruin.fate), "\(error)", sourceLocation: sourceLocation)
         }
 
-        /// Asks until there is an answer; each refusal must say why.
+        /// Posts requests until one is answered. Each error must give the reason.
         ///
         /// - Returns: the process that answers.
         static func process(thatServesAgain vAddr: String, _ client: TestClient) async throws -> Int? {

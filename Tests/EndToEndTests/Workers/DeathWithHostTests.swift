@@ -3,9 +3,9 @@ import TestSupport
 import Testing
 
 extension EndToEnd {
-    /// Issue: a host that is killed leaves no process behind, whatever its processes are doing.
+    /// A host that is killed leaves no process behind, whatever its workers are doing.
     @Suite(.serialized, .timeLimit(.minutes(2))) struct DeathWithHost {
-        @Test func everyWorkerEndsWithTheHost() async throws {
+        @Test func `every worker ends when the host is killed`() async throws {
             let plugins = ["idle", "streaming", "hang", "loop"]
             let configuration = """
                 node: {listen: 127.0.0.1:0}
@@ -31,7 +31,7 @@ extension EndToEnd {
                             while try worker.processorTime < used + 20 { await Task.yield() }
                         }
                     }
-                    // A worker of a reload is in its create.
+                    // Another worker, which a reload starts, is in its `create`.
                     try #require(mkfifo(host.folder.file("fifo"), 0o600) == 0)
                     try host.configure(
                         configuration.replacingOccurrences(
@@ -51,7 +51,7 @@ extension EndToEnd {
         }
 
         @Test(arguments: BrokenPlugin.Place.allCases)
-        func aPreflightEndsWithTheHost(place: BrokenPlugin.Place) async throws {
+        func `a preflight ends when the host is killed`(place: BrokenPlugin.Place) async throws {
             let broken = BrokenPlugin(place: place, ruin: .hang)
             let folder = try TestFolder()
             try broken.write(to: folder.file("broken.so"))

@@ -5,14 +5,14 @@ import TestSupport
 import Testing
 
 extension EndToEnd {
-    /// Issue: processes of a plugin that keep ending, under load.
+    /// Workers that are killed again and again under load.
     ///
-    /// More by hand: `CHANSERV_TEST_KILLS=1000`.
+    /// For a longer run, set `CHANSERV_TEST_KILLS=1000`.
     @Suite(.serialized, .timeLimit(.minutes(60))) struct Kills {
         static let clients = 20
         static let kills = ProcessInfo.processInfo.environment["CHANSERV_TEST_KILLS"].flatMap(Int.init) ?? 30
         static let processes = kills > 100 ? 24 : 10
-        /// What has lived for 10 s is started again soon, however often it ends; what has not has to wait ever longer.
+        /// The minimum age of a worker that is killed. The restart pause grows only for workers younger than 10 s.
         static let age = kills > 100 ? Duration.seconds(11) : .zero
 
         static let configuration = """
@@ -27,7 +27,7 @@ extension EndToEnd {
               - {vaddr: local, plugin: local}
             """
 
-        /// What became of requests.
+        /// The results of requests.
         struct Tally {
             var whole = 0
             var failed = 0
@@ -38,7 +38,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func noOtherPluginLosesAFrameAndNothingLeaks() async throws {
+        @Test func `killing workers loses no frame of other plugins and leaks nothing`() async throws {
             try await ServedHost.serving(Self.configuration) { host in
                 let figures = ProcessFigures(host.process.pid)
                 var clients: [TestClient] = []
@@ -58,7 +58,7 @@ extension EndToEnd {
                 var memory: [Int] = []
                 var tallies = [String: Tally]()
                 try await withThrowingTaskGroup(of: (String, Tally).self) { group in
-                    // Whatever happens here, the clients end.
+                    // The clients end even if this throws.
                     defer { isOver.end() }
                     for (index, client) in clients.enumerated() {
                         let vAddr = index.isMultiple(of: 2) ? "killed" : index % 4 == 1 ? "neighbour" : "local"
@@ -84,10 +84,10 @@ extension EndToEnd {
             }
         }
 
-        /// Kills so many processes as wanted, the oldest first and at most half of all at a time, and waits until all are
-        /// back.
+        /// Kills ``kills`` workers, the oldest first, and waits until all are restarted. At most half of the workers
+        /// are missing at a time.
         ///
-        /// - Returns: the memory of the host on the way, in KiB.
+        /// - Returns: samples of the host's memory during the kills, in KiB.
         private static func kill(_ first: [pid_t], of host: ServedHost) async throws -> [Int] {
             let figures = ProcessFigures(host.process.pid)
             var memory: [Int] = []
@@ -111,16 +111,16 @@ extension EndToEnd {
             return memory
         }
 
-        /// The next process that was started in the place of another.
+        /// Waits for the next worker that replaces another one.
         private static func next(of host: ServedHost) async throws -> pid_t {
-            let line = try await host.process.errorLine(with: "plugin killed: it serves again in process ")
+            let line = try await host.process.errorLine(with: "plugin killed: serving again in process ")
             return try #require(
                 line.split(separator: " ").lastIndex(of: "process").flatMap { index in
                     pid_t(line.split(separator: " ")[index + 1])
                 })
         }
 
-        /// Posts and reads until all is over. What fails must say why; what ends well is whole.
+        /// Posts and reads until the test is over. Each error must give the reason. All other streams are whole.
         private static func stream(
             _ client: TestClient, _ vAddr: String, until isOver: ReloadClock
         ) async throws -> Tally {

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 extension EndToEnd {
-    /// Issue: a library that crashes or hangs as soon as it is used never comes near a host.
+    /// Libraries that crash or hang as soon as they are used. The preflight keeps them out of the host.
     @Suite(.serialized, .timeLimit(.minutes(2))) struct PreflightRefusal {
         private static let broken = BrokenPlugin.all([.abort, .null, .hang])
         private static let good = """
@@ -14,7 +14,7 @@ extension EndToEnd {
               - {vaddr: drill, plugin: drill}
             """
 
-        /// The good configuration with all the broken plugins after it, run where `isolation` says.
+        /// The good configuration and all broken plugins, with this isolation.
         private static func configuration(_ isolation: Isolation) -> String {
             let lines = broken.map { broken in
                 let startup = broken.ruin == .hang ? ", startup: 2s" : ""
@@ -28,7 +28,7 @@ extension EndToEnd {
             for broken in broken { try broken.write(to: folder.file("\(broken).so")) }
         }
 
-        /// What is said of each broken plugin: its place in the file, its name and what it did.
+        /// Checks that `text` has a line for each broken plugin, with its location, its name and its failure.
         private func expectRefusals(in text: String) {
             for (index, broken) in Self.broken.enumerated() {
                 let name = "\(broken)"
@@ -43,7 +43,8 @@ extension EndToEnd {
             }
         }
 
-        @Test(arguments: Isolation.allCases) func checkRefusesIt(isolation: Isolation) async throws {
+        @Test(arguments: Isolation.allCases)
+        func `check refuses a library that crashes or hangs`(isolation: Isolation) async throws {
             let folder = try TestFolder()
             try DrillPlugin.write(version: 0, to: folder.file("drill.so"))
             try Self.write(folder)
@@ -54,7 +55,8 @@ extension EndToEnd {
             expectRefusals(in: check.errors)
         }
 
-        @Test(arguments: Isolation.allCases) func serveRefusesIt(isolation: Isolation) async throws {
+        @Test(arguments: Isolation.allCases)
+        func `serve refuses a library that crashes or hangs`(isolation: Isolation) async throws {
             let folder = try TestFolder()
             try DrillPlugin.write(version: 0, to: folder.file("drill.so"))
             try Self.write(folder)
@@ -66,28 +68,29 @@ extension EndToEnd {
             expectRefusals(in: serve.errors)
         }
 
-        @Test(arguments: Isolation.allCases) func aReloadRefusesItAndTheRunningRoutesGoOn(isolation: Isolation)
-            async throws
-        {
+        @Test(arguments: Isolation.allCases)
+        func `a reload refuses a library that crashes or hangs and the running routes continue`(
+            isolation: Isolation
+        ) async throws {
             try await ServedHost.serving(Self.good, prepare: Self.write) { host in
                 try await host.withClient { client in
                     var held = try await client.begun("drill", "count 5000 2000")
                     try host.configure(Self.configuration(isolation))
-                    #expect(try await host.reload().contains("reload refused"))
+                    #expect(try await host.reload().contains("reload rejected"))
                     expectRefusals(in: host.process.errorsSoFar)
                     let report = try await client.report("drill", "stats")
                     #expect(report["created"] == 1 && report["destroyed"] == 0)
                     #expect(try version(of: await held[0].all(), count: 5000, size: 2000) == 0)
                     #expect(try ProcessFigures(host.process.pid).children.isEmpty)
-                    // Put right again, nothing is to be done.
+                    // After the correction there is nothing to change.
                     try host.configure(Self.good)
                     #expect(try await host.reload().contains("nothing has changed"))
                 }
             }
         }
 
-        /// Whoever sets no time has one nevertheless.
-        @Test func whatHangsIsRefusedWithoutBeingToldToo() async throws {
+        /// The configuration sets no startup timeout.
+        @Test func `a library that hangs is refused after the default startup timeout`() async throws {
             let broken = BrokenPlugin(place: .create, ruin: .loop)
             let folder = try TestFolder()
             try broken.write(to: folder.file("broken.so"))
@@ -104,8 +107,8 @@ extension EndToEnd {
             #expect(check.errors.contains("its create did not return within 10.0 seconds"), "\(check.errors)")
         }
 
-        /// A busy machine may be all that is wrong: whoever starts services is to try it again.
-        @Test func aStartThatTakesTooLongMayBeTriedAgain() async throws {
+        /// The machine may only be busy, so the exit code tells the service manager to try again.
+        @Test func `a start that exceeds the startup timeout ends with exit code 69`() async throws {
             let broken = BrokenPlugin(place: .create, ruin: .hang)
             let folder = try TestFolder()
             try broken.write(to: folder.file("broken.so"))
@@ -121,9 +124,9 @@ extension EndToEnd {
             #expect(serve.errors.contains("its create did not return within 1.0 seconds"), "\(serve.errors)")
         }
 
-        /// Whatever it is that cannot be had first.
+        /// With the two limits, different resources are the first that the host cannot get.
         @Test(arguments: [60, 30], Isolation.allCases)
-        func aStartWithTooFewDescriptorsMayBeTriedAgain(limit: Int, isolation: Isolation) async throws {
+        func `a start with too few descriptors ends with exit code 69`(limit: Int, isolation: Isolation) async throws {
             let folder = try TestFolder()
             try DrillPlugin.write(version: 0, to: folder.file("drill.so"))
             try Data(isolation.applied(to: Self.good).utf8).write(
@@ -137,7 +140,7 @@ extension EndToEnd {
                 ]
             ).exit()
             #expect(serve.code == 69)
-            #expect(serve.errors.contains("drill.so cannot be tried out: cannot "), "\(serve.errors)")
+            #expect(serve.errors.contains("drill.so cannot be tested in a worker process: cannot "), "\(serve.errors)")
             #expect(
                 serve.errors.contains("Too many open files; the limit of \(limit) is too low (LimitNOFILE="),
                 "\(serve.errors)")

@@ -4,8 +4,8 @@ import TestSupport
 import Testing
 
 extension EndToEnd {
-    /// Issue: requests that come at the wrong time, while processes end, are started and replaced, get an answer or are told
-    /// why not; none of them hangs.
+    /// Requests while workers are killed, restarted and replaced. Each request gets an answer or an error with the
+    /// reason, and none hangs.
     @Suite(.serialized, .timeLimit(.minutes(5))) struct Storm {
         private static let configuration = """
             node: {listen: 127.0.0.1:0}
@@ -20,12 +20,12 @@ extension EndToEnd {
         private static let requests = ["count 50 1000", "repeat 20 count 5 100", "stats", "count 500 2000"]
         private static let rounds = 12
 
-        @Test func everyRequestEndsWellOrSaysWhyNot() async throws {
+        @Test func `each request during kills and reloads is answered or fails with the reason`() async throws {
             try await ServedHost.serving(Self.configuration, prepare: { try Self.install(0, in: $0) }) { host in
                 let figures = ProcessFigures(host.process.pid)
                 let isOver = ReloadClock()
                 try await withThrowingTaskGroup(of: (whole: Int, failed: Int).self) { group in
-                    // Whatever happens here, the clients end.
+                    // The clients end even if this throws.
                     defer { isOver.end() }
                     for index in 0..<12 {
                         let client = try await host.connect()
@@ -37,7 +37,7 @@ extension EndToEnd {
                         }
                     }
                     for round in 1...Self.rounds {
-                        // In the middle of requests; then in that of a restart, a preflight, a create and a swap.
+                        // The first kill hits open requests, the next ones a restart, a preflight, a create or a swap.
                         try Self.killAll(figures)
                         try Self.install(round, in: host.folder)
                         host.process.kill(SIGHUP)
@@ -47,8 +47,8 @@ extension EndToEnd {
                             try Self.killAll(figures)
                         }
                         let line = try await host.process.errorLine(
-                            withOneOf: ["info chanserv: reload: ", "reload refused"])
-                        if line.contains("reload refused") {
+                            withOneOf: ["info chanserv: reload: ", "reload rejected"])
+                        if line.contains("reload rejected") {
                             let reasons = host.process.errorsSoFar.split(separator: "\n").last {
                                 $0.contains("error chanserv: reload: ")
                             }

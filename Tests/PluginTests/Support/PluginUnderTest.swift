@@ -52,7 +52,7 @@ func descriptor(of library: URL) throws -> chanserv_plugin {
 }
 
 func descriptor(ofProduct name: String) throws -> chanserv_plugin {
-    try descriptor(of: buildFolder.appending(path: "lib\(name).so"))
+    try descriptor(of: buildFolder.appending(path: "libChanserv\(name).so"))
 }
 
 /// An instance, destroyed when the last reference is gone: after its calls, which hold one.

@@ -2,15 +2,15 @@ import AstraNet
 import DequeModule
 import NIOCore
 
-/// A Go-like node's end of a connection: handshake, keep-alive, two queues of ops, and the check that what comes fits its
-/// reader.
+/// A Go-like node's end of a connection: handshake, keep-alive, two queues of ops, and a check of the size of received
+/// ops.
 final class GoLikeLink: Endpoint {
     let connection: Connection
     let side: Int
     let node: GoLikeNode
     private(set) var peer: HostID?
     private(set) var isOpen = true
-    /// What came over it, in order.
+    /// The offers received on the link, in order.
     var offers: [GoLikeNode.Offer] = []
     private var decoder = WireDecoder()
     private var announcements: [WireOp] = []
@@ -18,7 +18,7 @@ final class GoLikeLink: Endpoint {
     private var lastReceived: UInt64
     private var lastWritten: UInt64
     private var fullSince: UInt64?
-    /// Go's two queues: what is in the first leaves before what is in the second (`docs/protocol.md` §1).
+    /// Go's two queues. Control ops leave before data ops (`docs/protocol.md` §1).
     private var controlOps: Deque<WireOp> = []
     private var dataOps: Deque<WireOp> = []
     private var isWriting = false
@@ -38,7 +38,7 @@ final class GoLikeLink: Endpoint {
 
     func start() {
         let ip = Internet.ip(of: connection.hosts[1 - side])
-        send(WireOp(.handshake, to: .nobody, from: node.address(0), text: "{\"RAddr\":\"\(ip):\(Internet.port)\"}"))
+        send(WireOp(.handshake, to: .linkPeer, from: node.address(0), text: "{\"RAddr\":\"\(ip):\(Internet.port)\"}"))
         tick()
     }
 
@@ -47,7 +47,7 @@ final class GoLikeLink: Endpoint {
         if Self.isControl(op.command) { controlOps.append(op) } else { dataOps.append(op) }
         guard !isWriting else { return }
         isWriting = true
-        // The task that writes gets its turn after some time; without jitter, at once.
+        // The writing goroutine runs after a random delay; without jitter, at once.
         let delay = connection.hasJitter ? random.next() % World.millisecond : 0
         connection.world.after(delay) { [self] in write() }
     }
@@ -69,7 +69,7 @@ final class GoLikeLink: Endpoint {
         }
     }
 
-    /// SERVICE and NO_SERVICE leave once in 50 ms.
+    /// Sends a SERVICE or NO_SERVICE. They leave every 50 ms.
     func announce(_ op: WireOp) {
         announcements.append(op)
         guard !isAnnouncing else { return }
@@ -90,7 +90,7 @@ final class GoLikeLink: Endpoint {
             if now - lastReceived >= 100 * World.second { return close() }
             if let since = fullSince, now - since >= 10 * World.second { return close() }
             if now - lastWritten >= 5 * World.second {
-                send(WireOp(.ping, to: .nobody, from: node.address(0)))
+                send(WireOp(.ping, to: .linkPeer, from: node.address(0)))
             }
             tick()
         }
@@ -109,7 +109,7 @@ final class GoLikeLink: Endpoint {
         decoder.append(bytes)
         while isOpen, let op = decoder.next() {
             if op.payload.readableBytes > 65_536 {
-                connection.world.broken("n\(connection.hosts[side]), Go-like: \(op) does not fit its reader")
+                connection.world.broken("n\(connection.hosts[side]), Go-like: \(op) is larger than 64 KiB")
             }
             if peer == nil {
                 guard op.command == .handshake else { continue }
@@ -134,6 +134,6 @@ final class GoLikeLink: Endpoint {
 }
 
 extension Address {
-    /// Whoever is at the other end of the link.
-    static let nobody = Address(host: HostID(rawValue: 0), port: 0)
+    /// Destination 0: the peer of the link.
+    static let linkPeer = Address(host: HostID(rawValue: 0), port: 0)
 }

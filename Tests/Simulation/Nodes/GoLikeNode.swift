@@ -1,8 +1,8 @@
 import AstraNet
 import NIOCore
 
-/// A node that does what a Go node does and no more: 64 KiB ops, no abilities, announcements once in 50 ms, no answer to a
-/// dial of what nobody listens on.
+/// A node that implements exactly the behaviour of a Go node: ops of at most 64 KiB, no abilities, announcements every
+/// 50 ms, no answer to a DIAL that no listener takes.
 ///
 /// `@unchecked Sendable`: see ``World``.
 final class GoLikeNode: SimulatedNode, @unchecked Sendable {
@@ -39,12 +39,13 @@ final class GoLikeNode: SimulatedNode, @unchecked Sendable {
     private var asked: Set<HostID> = []
     /// Addresses that are joined or being joined.
     private var joining: Set<Int> = []
-    /// Hosts that are joined for ever.
+    /// Hosts that are joined again after a lost link.
     private var plannedTargets: Set<Int> = []
     private let offersChanged: Signal
-    /// For a router: by host, the links that talked to it.
-    private var talkers: [HostID: [HostID]] = [:]
-    private var ways: [Path: GoLikeLink] = [:]
+    /// For a router: the hosts that have exchanged ops with each host.
+    private var contacts: [HostID: [HostID]] = [:]
+    /// For a router: the link on which each stream arrived.
+    private var routes: [Path: GoLikeLink] = [:]
 
     init(_ plan: HostPlan, host: Int, incarnation: Int, internet: Internet) {
         self.internet = internet
@@ -102,22 +103,22 @@ final class GoLikeNode: SimulatedNode, @unchecked Sendable {
         links.append(link)
         guard role != .client else { return }
         for (name, port) in bound.sorted(by: { $0.key < $1.key }) {
-            link.announce(WireOp(.service, to: .nobody, from: address(port), text: name))
+            link.announce(WireOp(.service, to: .linkPeer, from: address(port), text: name))
         }
-        send(WireOp(.follow, to: .nobody, from: address(0), text: "\(Internet.ip(of: host)):\(Internet.port)"), link)
+        send(WireOp(.follow, to: .linkPeer, from: address(0), text: "\(Internet.ip(of: host)):\(Internet.port)"), link)
         guard role == .router else { return }
         for other in links where other.peer != link.peer {
             for offer in other.offers where offer.address.host == other.peer {
-                link.announce(WireOp(.service, to: .nobody, from: offer.address, text: offer.name))
+                link.announce(WireOp(.service, to: .linkPeer, from: offer.address, text: offer.name))
             }
         }
     }
 
     func linkDown(_ link: GoLikeLink) {
         links.removeAll { $0 === link }
-        for key in keys where streams[key]?.isOver(link) == true { forget(key, "the link is gone") }
+        for key in keys where streams[key]?.isOver(link) == true { forget(key, "link lost") }
         for (port, stream) in dialing.sorted(by: { $0.key < $1.key }) where stream.isOver(link) {
-            stream.fail("the link is gone")
+            stream.fail("link lost")
             dialing[port] = nil
         }
         if link.side == 0 {
@@ -138,9 +139,9 @@ final class GoLikeNode: SimulatedNode, @unchecked Sendable {
         guard !links.contains(where: { $0.peer == peer }) else { return }
         asked.remove(peer)
         guard role == .router else { return }
-        for talker in talkers.removeValue(forKey: peer) ?? [] {
-            guard let way = links.first(where: { $0.peer == talker }) else { continue }
-            way.send(WireOp(.rst, to: Address(host: talker, port: 0), from: Address(host: peer, port: 0)))
+        for contact in contacts.removeValue(forKey: peer) ?? [] {
+            guard let route = links.first(where: { $0.peer == contact }) else { continue }
+            route.send(WireOp(.rst, to: Address(host: contact, port: 0), from: Address(host: peer, port: 0)))
         }
     }
 
@@ -154,14 +155,14 @@ final class GoLikeNode: SimulatedNode, @unchecked Sendable {
         bound[name] = lastPort
         listeners[lastPort] = accepted
         guard role != .client else { return }
-        for link in links { link.announce(WireOp(.service, to: .nobody, from: address(lastPort), text: name)) }
+        for link in links { link.announce(WireOp(.service, to: .linkPeer, from: address(lastPort), text: name)) }
     }
 
     func unbind(_ name: String) {
         guard let port = bound.removeValue(forKey: name) else { return }
         listeners[port] = nil
         guard role != .client else { return }
-        for link in links { link.announce(WireOp(.noService, to: .nobody, from: address(port), text: name)) }
+        for link in links { link.announce(WireOp(.noService, to: .linkPeer, from: address(port), text: name)) }
     }
 
     // MARK: - Requests
@@ -178,7 +179,7 @@ final class GoLikeNode: SimulatedNode, @unchecked Sendable {
 
     private func relay(_ command: Command, _ offer: Offer) {
         for link in links where link.peer != offer.address.host {
-            link.announce(WireOp(command, to: .nobody, from: offer.address, text: offer.name))
+            link.announce(WireOp(command, to: .linkPeer, from: offer.address, text: offer.name))
         }
     }
 
@@ -198,7 +199,7 @@ final class GoLikeNode: SimulatedNode, @unchecked Sendable {
         } else {
             guard let index = link.offers.firstIndex(of: offer) else { return }
             link.offers.remove(at: index)
-            // It may be another link's as well.
+            // Another link to the host may still have the offer.
             if links.contains(where: { $0.peer == link.peer && $0.offers.contains(offer) }) { return }
         }
         if role == .router, isDirect { relay(op.command, offer) }
@@ -212,7 +213,7 @@ final class GoLikeNode: SimulatedNode, @unchecked Sendable {
             if !candidates.isEmpty {
                 let picked = candidates[random.pick(0...candidates.count - 1)]
                 let target = picked.1.address
-                // A direct way wins over a relayed one.
+                // A direct offer is preferred over a relayed one.
                 let link = links.first { $0.peer == target.host && $0.offers.contains(picked.1) } ?? picked.0
                 lastPort += 1
                 let stream = GoLikeStream(local: address(lastPort), remote: target, link: link)
@@ -250,11 +251,11 @@ final class GoLikeNode: SimulatedNode, @unchecked Sendable {
         case .follow: follow(op)
         case .rst:
             for key in keys where key.remote.host == op.source.host && streams[key]?.isOver(link) == true {
-                forget(key, "the route broke")
+                forget(key, "RST received")
             }
             for (port, stream) in dialing.sorted(by: { $0.key < $1.key })
             where stream.remote.host == op.source.host && stream.isOver(link) {
-                stream.fail("the route broke")
+                stream.fail("RST received")
                 dialing[port] = nil
             }
         case .dial: takeDial(op, from: link)
@@ -275,23 +276,23 @@ final class GoLikeNode: SimulatedNode, @unchecked Sendable {
     private func forward(_ op: WireOp, from link: GoLikeLink) {
         guard role == .router, op.source.host == link.peer else { return }
         let destination = op.destination.host
-        // A stream stays on the links it was dialled over.
-        ways[Path(from: op.destination, to: op.source)] = link
-        let known = ways[Path(from: op.source, to: op.destination)].flatMap { $0.isOpen ? $0 : nil }
-        guard let way = known ?? links.first(where: { $0.peer == destination }) else {
+        // A stream stays on the links over which it was dialled.
+        routes[Path(from: op.destination, to: op.source)] = link
+        let known = routes[Path(from: op.source, to: op.destination)].flatMap { $0.isOpen ? $0 : nil }
+        guard let route = known ?? links.first(where: { $0.peer == destination }) else {
             if op.command != .rst {
                 link.send(
                     WireOp(.rst, to: Address(host: op.source.host, port: 0), from: Address(host: destination, port: 0)))
             }
             return
         }
-        if !talkers[destination, default: []].contains(op.source.host) {
-            talkers[destination, default: []].append(op.source.host)
-            if !talkers[op.source.host, default: []].contains(destination) {
-                talkers[op.source.host, default: []].append(destination)
+        if !contacts[destination, default: []].contains(op.source.host) {
+            contacts[destination, default: []].append(op.source.host)
+            if !contacts[op.source.host, default: []].contains(destination) {
+                contacts[op.source.host, default: []].append(destination)
             }
         }
-        way.send(op)
+        route.send(op)
     }
 
     private func takeDial(_ op: WireOp, from link: GoLikeLink) {

@@ -2,7 +2,8 @@ import AstraNet
 import DequeModule
 import NIOCore
 
-/// A stream's end at a Go-like node: waits for SYN_ACK before it writes, returns the credit of each read, closes with FIN2.
+/// The end of a stream at a Go-like node. It waits for SYN_ACK before it writes, returns credit after each read and
+/// closes with FIN2.
 ///
 /// `@unchecked Sendable`: see ``World``.
 final class GoLikeStream: SimulatedStream, @unchecked Sendable {
@@ -22,7 +23,7 @@ final class GoLikeStream: SimulatedStream, @unchecked Sendable {
     private var isStopped = false
     private var isClosed = false
     private var failure: String?
-    /// Set when the answer to our dial came.
+    /// Whether the stream is open: the SYN_ACK or the ACK has arrived.
     var isOpen = false
 
     init(local: Address, remote: Address, link: GoLikeLink) {
@@ -63,7 +64,7 @@ final class GoLikeStream: SimulatedStream, @unchecked Sendable {
         var rest = bytes
         while rest.readableBytes > 0 {
             if let failure { throw Failed(reason: failure) }
-            if isStopped || isClosed { throw Failed(reason: "the peer wants no more") }
+            if isStopped || isClosed { throw Failed(reason: "the stream was closed, or the peer sent FIN1") }
             let count = mayWrite ? max(0, min(rest.readableBytes, window - inFlight, 65_536)) : 0
             guard count > 0 else {
                 try await changed.wait(deadline: deadline)
@@ -102,19 +103,21 @@ final class GoLikeStream: SimulatedStream, @unchecked Sendable {
         switch op.command {
         case .data:
             guard op.payload.readableBytes > 0 else { return }
-            if isFinished { world.broken("a Go-like node got DATA behind FIN2: \(op)") }
+            if isFinished { world.broken("a Go-like node received DATA after FIN2: \(op)") }
             outstanding += op.payload.readableBytes
-            if outstanding > 65_536 { world.broken("a Go-like node got \(outstanding) bytes without credit: \(op)") }
-            // A closed stream goes on for 10 s in Go, and reads nothing.
+            if outstanding > 65_536 {
+                world.broken("a Go-like node received \(outstanding) bytes, more than its window: \(op)")
+            }
+            // Go keeps a closed stream for 10 s and drops its bytes.
             if !isClosed { unread.append(op.payload) }
         case .rewind:
             inFlight -= Int(op.number ?? 0)
-            if inFlight < 0 { world.broken("a Go-like node got credit for more than it sent: \(op)") }
+            if inFlight < 0 { world.broken("a Go-like node received credit for more than it sent: \(op)") }
         case .windowSize: window = Int(op.number ?? 0)
         case .fin1: isStopped = true
         case .fin2: isFinished = true
         case .err: if failure == nil { failure = "ERR \(op.text)" }
-        case .forceClosed: if failure == nil { failure = "closed by force" }
+        case .forceClosed: if failure == nil { failure = "FORCE_CLOSED received" }
         default: break
         }
         changed.fire()

@@ -3,7 +3,7 @@ import Chanserv
 import Logging
 import NIOCore
 
-/// A node of this library: the real one, shell included.
+/// A node of this library: the real `Node` with its shell.
 ///
 /// `@unchecked Sendable`: see ``World``.
 final class OurNode: SimulatedNode, @unchecked Sendable {
@@ -14,7 +14,7 @@ final class OurNode: SimulatedNode, @unchecked Sendable {
     private var listeners: [String: Listener] = [:]
     private let ports: NamedPorts
     private let plan: (host: Int, incarnation: Int)
-    /// Made with the first name that it serves.
+    /// Created with the first name that the node serves.
     private var answering: AnsweringServer?
     private(set) var isGone = false
 
@@ -27,7 +27,7 @@ final class OurNode: SimulatedNode, @unchecked Sendable {
         network = SimulatedNetwork(internet: internet, host: host)
         var configuration = NodeConfiguration()
         configuration.role = plan.kind.role
-        // A Go client that vanishes says only that no more comes from it: what is queued for it waits for credit in vain.
+        // A Go client that leaves sends only FIN2. Bytes that are queued for it then wait for credit that never comes.
         configuration.lingerTimeout = .seconds(30)
         let logger = Logger(label: "n\(host)") { label -> any LogHandler in
             world.trace.isOn ? TraceLog(world: world, host: label) : SwiftLogNoOpLogHandler()
@@ -38,7 +38,7 @@ final class OurNode: SimulatedNode, @unchecked Sendable {
         ports = NamedPorts(node)
         self.plan = (host, incarnation)
         let node = node
-        // Some listen at every address, and must learn theirs from others.
+        // Every second node listens on all addresses and must learn its own address from its peers.
         let ip = host % 2 == 0 ? Internet.ip(of: host) : "0.0.0.0"
         run {
             do {
@@ -107,9 +107,9 @@ final class OurNode: SimulatedNode, @unchecked Sendable {
         await PostingClient(request, workload, ports).run()
     }
 
-    /// Posts a request, and reads one source with one frame to its last byte.
+    /// Posts a request and reads the answer of one source with one frame.
     ///
-    /// - Returns: the time that this took, in nanoseconds.
+    /// - Returns: the time from the post to the last byte of the frame, in nanoseconds.
     func roundTrip(_ name: String, pushed: Bool, for workload: RequestWorkload) async throws -> UInt64 {
         let began = world.now
         var configuration = Client.Configuration()
@@ -130,7 +130,7 @@ final class OurNode: SimulatedNode, @unchecked Sendable {
         return time
     }
 
-    /// Cancels one of the requests that it serves.
+    /// Cancels one of the requests that the node serves.
     func cancelServed(_ pick: Int) { answering?.cancel(pick) }
 
     func crash() {
@@ -140,7 +140,7 @@ final class OurNode: SimulatedNode, @unchecked Sendable {
         tasks = []
         listeners = [:]
         let node = node
-        // Only to free what it holds: no byte of it reaches anybody.
+        // Only frees memory: no byte of the node reaches the network any more.
         world.task { await node.shutdown(grace: .zero) }
     }
 }
@@ -168,7 +168,7 @@ final class OurStream: SimulatedStream, @unchecked Sendable {
     var isPeerGone: Bool { stream.isPeerGone }
 }
 
-/// A node's log as lines of the trace.
+/// Writes the log of a node to the trace.
 private struct TraceLog: LogHandler {
     let world: World
     let host: String

@@ -1,6 +1,6 @@
 import NIOCore
 
-/// Lets tasks wait until something has changed, a deadline has passed, or they are cancelled.
+/// A condition on which tasks wait until it fires, a deadline passes or they are cancelled.
 ///
 /// `@unchecked Sendable`: see ``World``.
 final class Signal: @unchecked Sendable {

@@ -1,35 +1,35 @@
 import AstraNet
 import NIOCore
 
-/// A stream of either kind of node, as the workload uses it.
+/// A stream of either kind of node.
 protocol SimulatedStream: AnyObject, Sendable {
-    /// Bytes, or `nil` at the end of file.
+    /// Waits for bytes. Returns `nil` at the end of file.
     func receive(deadline: UInt64) async throws -> ByteBuffer?
     func send(_ bytes: ByteBuffer, deadline: UInt64) async throws
     func close()
-    /// Whether the peer takes nothing more.
+    /// Whether the peer takes no more bytes.
     var isPeerGone: Bool { get }
 }
 
 /// A node of either kind, from start to crash.
 protocol SimulatedNode: AnyObject, Sendable {
     var hostID: HostID { get }
-    /// Binds a name, and calls `accepted` for each stream.
+    /// Binds a name and calls `accepted` for each stream.
     func bind(_ name: String, accepted: @escaping @Sendable (any SimulatedStream) -> Void)
     func unbind(_ name: String)
-    /// The names bound now, with their ports.
+    /// The bound names and their ports.
     var bound: [String: UInt32] { get }
     func dial(_ name: String, first: ByteBuffer, deadline: UInt64) async throws -> any SimulatedStream
-    /// Serves requests under a name, for as long as the node runs or until ``stopServing(_:)``.
+    /// Serves requests under a name until the node crashes or ``stopServing(_:)`` is called.
     func serve(_ name: String, for workload: RequestWorkload)
     func stopServing(_ name: String)
     /// Posts a request and reads its answer to the end.
     func run(_ request: SimulatedRequest, for workload: RequestWorkload) async -> RequestWorkload.Outcome
-    /// It vanishes, as in a power cut.
+    /// Ends the node without notice to its peers, as a power failure does.
     func crash()
 }
 
-/// What a host of the world runs.
+/// The implementation and role of a node.
 enum NodeKind: Hashable {
     case ours(NodeConfiguration.Role)
     case goLike(NodeConfiguration.Role)
@@ -45,15 +45,15 @@ enum NodeKind: Hashable {
     }
 }
 
-/// What a host is from the world's beginning to its end, whatever runs on it.
+/// The properties of a host that stay the same when its node restarts.
 struct HostPlan {
     var kind: NodeKind
-    /// Names or IP addresses.
+    /// DNS names or IP addresses to join.
     var joins: [String]
-    /// Names bound at each start.
+    /// Names of stream services, bound at each start.
     var services: [String]
-    /// Names at each start under which requests are answered.
+    /// Names of request services, served from each start.
     var answers: [String] = []
-    /// Nanoseconds.
+    /// Start time in nanoseconds.
     var startsAt: UInt64
 }

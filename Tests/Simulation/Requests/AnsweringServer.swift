@@ -1,13 +1,13 @@
 import Chanserv
 import NIOCore
 
-/// A chanserv server on one of our nodes, with options drawn for it.
+/// A chanserv server on a node of this library, with random options.
 ///
 /// `@unchecked Sendable`: see ``World``.
 final class AnsweringServer: @unchecked Sendable {
     let server: Server
     private let workload: RequestWorkload
-    /// By name, those that take requests.
+    /// The services that accept requests, by name.
     private var services: [String: Service] = [:]
     private var allServices: [Service] = []
 
@@ -54,7 +54,7 @@ final class AnsweringServer: @unchecked Sendable {
         }
     }
 
-    /// Withdraws a name and cancels its requests some time later.
+    /// Withdraws a name and drains its requests for 3 s.
     func stop(_ name: String) {
         guard let service = services.removeValue(forKey: name) else { return }
         service.stopAccepting()
@@ -69,7 +69,7 @@ final class AnsweringServer: @unchecked Sendable {
         let open = server.open.requests()
         guard !open.isEmpty else { return }
         let id = open[pick % open.count].id
-        if !server.open.cancel(id: id, reason: "the operator ended it") {
+        if !server.open.cancel(id: id, reason: "cancelled by the operator") {
             workload.world.broken("open request \(id) cannot be cancelled")
         }
     }
@@ -79,34 +79,34 @@ final class AnsweringServer: @unchecked Sendable {
         return AnswerSources(id: id, answer: answer, workload: workload)
     }
 
-    // MARK: - What is seen
+    // MARK: - Checks
 
-    /// What is still open although every request has ended.
+    /// Requests or sources that are still open or counted after every request has ended.
     func leftovers() -> String? {
         let count = server.open.count(.all)
         if count > 0 { return "\(count) requests are open: \(server.open.requests().map(\.status))" }
         for service in allServices {
             let counters = service.counters
             if counters.requestsOpen + counters.sourcesOpen + counters.sourcesWaiting > 0 {
-                return "\(service.vAddr) counts what is not open: \(counters)"
+                return "\(service.vAddr) still counts open requests or sources: \(counters)"
             }
         }
         return nil
     }
 
-    /// A request that is open although its deadline has passed.
+    /// A request that is still open more than 100 ms after its deadline.
     func overdue() -> String? {
         let now = workload.world.instant
         for scope in server.open.requests() {
             guard let deadline = scope.context.deadline, now > deadline + .milliseconds(100) else { continue }
-            // Code that was cancelled may take its time; the simulation's does not.
+            // Cancelled code may take time in general, but the code of the simulation ends at once.
             return "request \(scope.status) is open \(now - deadline) after its deadline"
         }
         return nil
     }
 }
 
-/// The failure of a source function or a source that the answer says.
+/// The failure of a source function or a source, as the answer plans it.
 struct AnswerFailure: Error, CustomStringConvertible {
     var description: String { "this answer fails" }
 }
@@ -151,7 +151,7 @@ private struct AnswerSources: AsyncSequence, Sendable {
         }
     }
 
-    /// Held by the iterator: ends with it.
+    /// Reports the end of the listing when the iterator is released.
     private final class Listing: Sendable {
         let id: UInt64
         let answer: Answer
@@ -194,14 +194,14 @@ private final class AnswerProducer: FrameProducer, @unchecked Sendable {
     }
 
     func produce(into batch: inout FrameBatch) async throws -> Bool {
-        if isProducing || isClosed { workload.world.broken("frames are asked for twice, or behind the end") }
+        if isProducing || isClosed { workload.world.broken("produce was called concurrently or after close") }
         isProducing = true
         defer { isProducing = false }
         let frames = answer.sources[index].frameSizes.count
         if next < frames, random.chance(15), id < SimulatedRequest.firstCalm {
             try await workload.world.pause(random.next() % (200 * World.millisecond))
         }
-        // Some say that there is nothing yet.
+        // Some calls produce nothing.
         if random.chance(5) { return true }
         let most = random.chance(50) ? 1 : Int.max
         let before = next
@@ -215,14 +215,14 @@ private final class AnswerProducer: FrameProducer, @unchecked Sendable {
         case .well: return false
         case .fails: throw AnswerFailure()
         case .hangs:
-            // What was made goes out first.
+            // The produced frames must be sent first.
             if next > before { return true }
             return try await workload.world.hang()
         }
     }
 
     func close() {
-        if isProducing { workload.world.broken("a producer was closed while it was asked for frames") }
+        if isProducing { workload.world.broken("a producer was closed during produce") }
         isClosed = true
         workload.producerEnds()
     }
@@ -231,7 +231,7 @@ private final class AnswerProducer: FrameProducer, @unchecked Sendable {
 extension World {
     private struct Elapsed: Error {}
 
-    /// Waits, until the end or the cancellation of the task.
+    /// Waits for the given time, or until the task is cancelled.
     func pause(_ nanoseconds: UInt64) async throws {
         do {
             try await Signal(self).wait(deadline: now + nanoseconds)

@@ -1,7 +1,7 @@
 import Chanserv
 import NIOCore
 
-/// Frames on a Go-like node's stream.
+/// Reads and writes frames on a stream of a Go-like node.
 ///
 /// `@unchecked Sendable`: see ``World``.
 final class GoLikeFrames: @unchecked Sendable {
@@ -17,7 +17,7 @@ final class GoLikeFrames: @unchecked Sendable {
         decoder = FrameDecoder(decompresses: decompresses)
     }
 
-    /// The next frame; `nil` at the end.
+    /// The next frame; `nil` at the end of file.
     func next(within nanoseconds: UInt64) async throws -> ByteBuffer? {
         let deadline = world.now + nanoseconds
         while true {

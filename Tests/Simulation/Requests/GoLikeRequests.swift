@@ -2,12 +2,13 @@ import AstraNet
 import Chanserv
 import NIOCore
 
-/// The chanserv server of a Go-like node: named sources, and the end of a stream as the only way to say anything else.
+/// The chanserv server of a Go-like node. It has named sources only, and it reports a failure only by the end of a
+/// stream.
 struct GoLikeServer: Sendable {
     let node: GoLikeNode
     let workload: RequestWorkload
 
-    /// A source that is not fetched is dropped after this time.
+    /// Time after which a source that is not fetched is dropped.
     private static let acceptTimeout = 10 * World.second
 
     func serve(_ name: String) {
@@ -87,7 +88,8 @@ final class GoLikeClient: @unchecked Sendable {
     }
 
     func run() async -> RequestWorkload.Outcome {
-        // A source whose name the server has dropped keeps its reader for 10 s, and there may be hundreds of them.
+        // On cancellation the readers must be cancelled: a dial of a dropped name takes 10 s, and there may be
+        // hundreds.
         await withTaskCancellationHandler {
             do {
                 try await post()
@@ -99,7 +101,7 @@ final class GoLikeClient: @unchecked Sendable {
         } onCancel: {
             for reader in readers { reader.cancel() }
         }
-        if isGivenUp || Task.isCancelled { return .givenUp }
+        if isGivenUp || Task.isCancelled { return .endedEarly }
         return failure.map { .failed($0) } ?? .whole
     }
 
@@ -121,7 +123,7 @@ final class GoLikeClient: @unchecked Sendable {
             }
             let index = received.source(header: header)
             guard let name = try await frames.next(within: 15 * World.second) else {
-                world.broken("request \(request.id): a header without a name")
+                world.broken("request \(request.id): end of file between header and name")
                 return
             }
             count += 1
@@ -145,7 +147,7 @@ final class GoLikeClient: @unchecked Sendable {
             let stream = try await node.dial(name, first: ByteBuffer(), deadline: world.now + 10 * World.second)
             defer { stream.close() }
             let frames = GoLikeFrames(stream, world, decompresses: true)
-            let most = request.behaviour == .picky && random.chance(30) ? random.pick(0...3) : Int.max
+            let most = request.behaviour == .dropsSources && random.chance(30) ? random.pick(0...3) : Int.max
             for _ in 0..<most {
                 guard let frame = try await frames.next(within: 15 * World.second) else {
                     received.sourceEnded(index)

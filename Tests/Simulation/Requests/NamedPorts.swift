@@ -3,12 +3,12 @@ import Chanserv
 import ChanservAstraNet
 import NIOCore
 
-/// A node as the network of its chanserv server and clients, which knows the ports of the names that everybody hears of.
+/// The multiplexer of a node's chanserv server and clients. It records the ports of all public names.
 ///
 /// `@unchecked Sendable`: see ``World``.
 final class NamedPorts: Multiplexer, @unchecked Sendable {
     private let inner: AstraNetMultiplexer
-    /// Ports by name.
+    /// Ports of public names.
     private(set) var bound: [String: UInt32] = [:]
 
     var surroundings: NetworkSurroundings { inner.surroundings }

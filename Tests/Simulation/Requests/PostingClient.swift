@@ -1,7 +1,7 @@
 import Chanserv
 import NIOCore
 
-/// The client of one request on one of our nodes.
+/// The client of one request on a node of this library.
 ///
 /// `@unchecked Sendable`: see ``World``.
 final class PostingClient: @unchecked Sendable {
@@ -14,7 +14,7 @@ final class PostingClient: @unchecked Sendable {
     private var readers: [Task<Void, Never>] = []
     private var openReaders = 0
     private let readerEnded: Signal
-    /// This client, or what it stands on, ended the request: any error is fine.
+    /// The client ended the request early, so any error is allowed.
     private var isGivenUp = false
     private var readerFailure: (any Error)?
     private let deadline: UInt64?
@@ -59,11 +59,11 @@ final class PostingClient: @unchecked Sendable {
             outcome = try await post()
         } catch {
             received.failed()
-            workload.judge(error, of: request.id, "its sources")
+            workload.judge(error, of: request.id, "sources")
             outcome = .failed(error)
         }
         await join()
-        if isGivenUp || Task.isCancelled { return .givenUp }
+        if isGivenUp || Task.isCancelled { return .endedEarly }
         if case .whole = outcome, let readerFailure { return .failed(readerFailure) }
         return outcome
     }
@@ -110,40 +110,40 @@ final class PostingClient: @unchecked Sendable {
             }
             count += 1
             let index = received.source(header: next.header)
-            if request.behaviour == .picky, random.chance(30) {
+            if request.behaviour == .dropsSources, random.chance(30) {
                 if random.chance(50) { next.cancel() }
                 isGivenUp = true
                 continue
             }
             read(next, index)
             if request.behaviour == .slow {
-                await dawdle()
-                // Hundreds of sources may be at hand, which are handed out to a cancelled task as well.
+                await pauseRandomly()
+                // Hundreds of sources may be available, and a cancelled task gets them too.
                 if Task.isCancelled { break }
             }
-            // The others read each source in its turn.
+            // All other clients read one source after the other.
             if request.behaviour != .atOnce, request.behaviour != .cancelsRequest { await join() }
         }
         isGivenUp = true
-        return .givenUp
+        return .endedEarly
     }
 
-    /// Nothing comes behind a failure or the end.
-    private func checkEnd(_ iterator: inout ReceivedSources.Iterator, _ what: String) async {
+    /// Checks that nothing follows a failure or the end.
+    private func checkEnd(_ iterator: inout ReceivedSources.Iterator, _ ending: String) async {
         do {
             if let more = try await iterator.next() {
-                world.broken("request \(request.id): a source with header \(more.header) behind its \(what)")
+                world.broken("request \(request.id): a source with header \(more.header) after its \(ending)")
             }
         } catch {
-            world.broken("request \(request.id): \(error) behind its \(what)")
+            world.broken("request \(request.id): \(error) after its \(ending)")
         }
     }
 
-    private func dawdle() async {
+    private func pauseRandomly() async {
         await world.sleep(random.next() % (random.chance(10) ? 8 * World.second : 300 * World.millisecond))
     }
 
-    /// Reads a source in a task of its own.
+    /// Reads a source in a new task.
     private func read(_ source: ReceivedSource, _ index: Int) {
         openReaders += 1
         let seed = random.next()
@@ -155,7 +155,7 @@ final class PostingClient: @unchecked Sendable {
             })
     }
 
-    /// Waits for all sources that are being read; they are cancelled with this task.
+    /// Waits until all sources are read. Cancellation of this task cancels the readers.
     private func join() async {
         while openReaders > 0 {
             do {
@@ -176,7 +176,7 @@ final class PostingClient: @unchecked Sendable {
     private func readFrames(_ frames: ReceivedFrames, _ index: Int, _ random: SeededRandom) async {
         var random = random
         var iterator = frames.makeAsyncIterator()
-        let most = request.behaviour == .picky && random.chance(30) ? random.pick(0...3) : Int.max
+        let most = request.behaviour == .dropsSources && random.chance(30) ? random.pick(0...3) : Int.max
         let usesBatches = random.chance(30)
         var count = 0
         do {
@@ -195,7 +195,7 @@ final class PostingClient: @unchecked Sendable {
             }
             received.sourceEnded(index)
             if try await iterator.next() != nil {
-                world.broken("request \(request.id): a frame behind the end of source \(index)")
+                world.broken("request \(request.id): a frame after the end of source \(index)")
             }
         } catch {
             received.sourceFailed(index)
@@ -204,7 +204,7 @@ final class PostingClient: @unchecked Sendable {
             if error.cause is CancellationError { return }
             do {
                 if try await iterator.next() != nil {
-                    world.broken("request \(request.id): a frame behind the failure of source \(index)")
+                    world.broken("request \(request.id): a frame after the failure of source \(index)")
                 }
             } catch {
                 world.broken("request \(request.id): source \(index) failed twice: \(error)")
@@ -212,7 +212,7 @@ final class PostingClient: @unchecked Sendable {
         }
     }
 
-    /// The next frame, or all that are at hand; none at the end.
+    /// The next frame, or all available frames; an empty array at the end.
     private func nextFrames(
         _ iterator: inout ReceivedFrames.Iterator, _ usesBatches: Bool
     ) async throws(ChanservError) -> [ReceivedFrame] {
@@ -223,21 +223,21 @@ final class PostingClient: @unchecked Sendable {
 
     // MARK: - Time
 
-    private func checkTime(_ began: UInt64, _ limit: UInt64, _ what: String) {
+    private func checkTime(_ began: UInt64, _ limit: UInt64, _ operation: String) {
         var end = began + limit
-        // The deadline of a request is its client's as well.
+        // The deadline of the request applies to its client too.
         if let deadline { end = min(end, max(deadline, began)) }
         if world.now > end + World.millisecond {
             world.broken(
-                "request \(request.id): \(what) came \((world.now - end) / World.millisecond) ms after its time")
+                "request \(request.id): \(operation) took \((world.now - end) / World.millisecond) ms too long")
         }
     }
 
     private func onTime<Value: Sendable>(
-        _ limit: UInt64, _ what: String, _ body: @Sendable () async throws -> Value
+        _ limit: UInt64, _ operation: String, _ body: @Sendable () async throws -> Value
     ) async throws -> Value {
         let began = world.now
-        defer { checkTime(began, limit, what) }
+        defer { checkTime(began, limit, operation) }
         return try await body()
     }
 }

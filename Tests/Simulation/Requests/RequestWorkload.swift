@@ -2,38 +2,38 @@ import AstraNet
 import Chanserv
 import NIOCore
 
-/// The requests of all clients: what each must get, what its server made of it, and how it ended.
+/// The requests of all clients: which are open, what their servers have produced, and how they ended.
 ///
 /// `@unchecked Sendable`: see ``World``.
 final class RequestWorkload: @unchecked Sendable {
     let world: World
-    /// There is a Go-like router. One that has two links to a host says nothing when it loses the one with the host's streams, so
-    /// that only a timeout of their server ends them.
+    /// Whether there is a Go-like router. If such a router has two links to a host, it sends nothing when it loses the
+    /// link with the host's streams. Only a timeout of the server ends them.
     var losesClientsSilently = false
-    /// Requests that have begun and not ended at their clients.
+    /// Requests that have not ended at their clients.
     private(set) var open: Set<UInt64> = []
-    /// Requests that code of a server works on.
+    /// Requests whose sources the code of a server is still listing.
     private(set) var served: Set<UInt64> = []
     /// Sources whose producers are not closed.
     private(set) var openProducers = 0
     private(set) var completed = 0
     private(set) var failed = 0
     private var records: [UInt64: Record] = [:]
-    /// All of our nodes' servers there ever were.
+    /// All servers of nodes of this library, including crashed ones.
     private var servers: [AnsweringServer] = []
 
-    /// A request as its server sees it.
+    /// The state of a request at its server.
     private struct Record {
         var isServedByGo: Bool
-        /// By source: how many frames were made.
+        /// Number of produced frames, by source.
         var made: [Int: Int] = [:]
     }
 
     /// How a request ended at its client.
     enum Outcome {
         case whole
-        /// As its client wanted.
-        case givenUp
+        /// Ended early by its client.
+        case endedEarly
         case failed(any Error)
     }
 
@@ -43,7 +43,7 @@ final class RequestWorkload: @unchecked Sendable {
 
     func add(_ server: AnsweringServer) { servers.append(server) }
 
-    /// What has not ended, at clients or at servers.
+    /// Requests, sources or producers that have not ended at clients or servers.
     func unsettled() -> String? {
         if !open.isEmpty { return "requests hang: \(open.sorted())" }
         for server in servers {
@@ -53,7 +53,7 @@ final class RequestWorkload: @unchecked Sendable {
         return openProducers > 0 ? "\(openProducers) producers are not closed" : nil
     }
 
-    /// Looks at the servers while requests run.
+    /// Checks the deadlines at all servers while requests run.
     func check() {
         for server in servers {
             if let problem = server.overdue() { world.broken(problem) }
@@ -72,14 +72,14 @@ final class RequestWorkload: @unchecked Sendable {
             let outcome = await node.run(request, for: self)
             if self.open.remove(request.id) == nil { self.world.broken("request \(request.id) ended twice") }
             switch outcome {
-            case .whole, .givenUp: self.completed += 1
+            case .whole, .endedEarly: self.completed += 1
             case .failed(let error):
                 self.failed += 1
                 self.world.note("request \(request.id) failed: \(error)")
             }
             ended(outcome)
         }
-        // No client waits for ever.
+        // Every request ends: a client cancels it after 30 s.
         world.after(SimulatedRequest.longest) { task.cancel() }
         if request.behaviour == .cancelsTask {
             var random = SeededRandom(request.seed, 13)
@@ -88,26 +88,26 @@ final class RequestWorkload: @unchecked Sendable {
         return task
     }
 
-    /// Whether a Go-like server got the request.
+    /// Whether a Go-like server received the request.
     func isServedByGo(_ id: UInt64) -> Bool { records[id]?.isServedByGo ?? false }
 
-    /// How many frames of a source its server has made.
+    /// Number of frames of a source that its server has produced.
     func madeFrames(of index: Int, of id: UInt64) -> Int { records[id]?.made[index] ?? 0 }
 
-    /// Nothing may return after its time.
+    /// Checks that `body` returns within `limit`.
     func onTime<Value: Sendable>(
-        _ limit: UInt64, _ what: String, _ body: @Sendable () async throws -> Value
+        _ limit: UInt64, _ operation: String, _ body: @Sendable () async throws -> Value
     ) async throws -> Value {
         let deadline = world.now + limit
         defer {
             if world.now > deadline + World.millisecond {
-                world.broken("\(what) returned \((world.now - deadline) / World.millisecond) ms after its time")
+                world.broken("\(operation) took \((world.now - deadline) / World.millisecond) ms too long")
             }
         }
         return try await body()
     }
 
-    /// Between ends that keep the rules, no end finds that one was broken.
+    /// Records an error as broken if a correct client and server can never cause it.
     func judge(_ error: any Error, of id: UInt64, _ what: @autoclosure () -> String) {
         guard let error = error as? ChanservError else { return }
         let cause = (error.cause as? ConnectionError)?.code
@@ -116,7 +116,7 @@ final class RequestWorkload: @unchecked Sendable {
             case .wrongFrameSize, .wrongUncompressedFrameSize, .corruptCompression, .wrongAnnouncement, .limitReached,
                 .addressInUse:
                 true
-            // A Go-like server has only one way to end a stream.
+            // A Go-like server reports a failure as an end of file, which may be inside a frame.
             case .truncatedFrame: !isServedByGo(id)
             default: cause == .protocolViolation || cause == .limitReached
             }
@@ -125,19 +125,19 @@ final class RequestWorkload: @unchecked Sendable {
 
     // MARK: - Servers
 
-    /// The body of a request came to a server, whose code begins to work on it.
+    /// Records that a server has received the body of a request. Returns the answer that it must give.
     func begin(_ body: ByteBuffer, isGoLike: Bool) -> (id: UInt64, answer: Answer)? {
         guard let (id, seed) = RequestBody.read(body) else {
             world.broken("a server got a body of \(body.readableBytes) bytes that no client posted")
             return nil
         }
-        if records[id] != nil { world.broken("request \(id) came twice") }
+        if records[id] != nil { world.broken("request \(id) reached a server twice") }
         records[id] = Record(isServedByGo: isGoLike)
         served.insert(id)
         return (id, Answer(id: id, seed: seed))
     }
 
-    /// The server's code has listed the sources of a request, or given it up.
+    /// Records that the server's code has finished or stopped listing the sources of a request.
     func listed(_ id: UInt64) {
         if served.remove(id) == nil { world.broken("request \(id) ended twice at its server") }
     }
@@ -156,11 +156,11 @@ final class RequestWorkload: @unchecked Sendable {
 }
 
 extension SimulatedRequest {
-    /// At this time after its post a request is cancelled if it goes on.
+    /// Time after which the client cancels a request.
     static let longest = 30 * World.second
 }
 
-/// What a client has got of an answer, compared with what it must get.
+/// Checks what a client receives of an answer.
 ///
 /// `@unchecked Sendable`: see ``World``.
 final class ReceivedAnswer: @unchecked Sendable {
@@ -179,15 +179,15 @@ final class ReceivedAnswer: @unchecked Sendable {
 
     private func broken(_ rule: String) { workload.world.broken("request \(id): \(rule)") }
 
-    /// The next source came.
+    /// Checks the header of the next source.
     ///
-    /// - Returns: its number.
+    /// - Returns: the index of the source.
     func source(header: ByteBuffer) -> Int {
         let index = frames.count
         frames.append(0)
-        if hasEnded { broken("a source behind the end") }
+        if hasEnded { broken("a source after the end") }
         if index >= answer.sources.count {
-            broken("source \(index) of \(answer.sources.count)")
+            broken("source \(index), but the answer has \(answer.sources.count) sources")
         } else if !answer.isRight(header, frame: -1, of: index, of: id) {
             broken("a wrong header of source \(index)")
         }
@@ -199,43 +199,43 @@ final class ReceivedAnswer: @unchecked Sendable {
         guard index < answer.sources.count else { return }
         let frame = frames[index]
         frames[index] += 1
-        if endedSources.contains(index) { broken("a frame behind the end of source \(index)") }
+        if endedSources.contains(index) { broken("a frame after the end of source \(index)") }
         if frame >= workload.madeFrames(of: index, of: id) {
-            broken("frame \(frame) of source \(index), which was not made")
+            broken("frame \(frame) of source \(index), which was not produced")
         } else if !answer.isRight(bytes, frame: frame, of: index, of: id) {
             broken("wrong bytes in frame \(frame) of source \(index)")
         }
         workload.world.mix(id &* 37 ^ UInt64(index) << 32 ^ UInt64(frame))
     }
 
-    /// The source ended well.
+    /// Checks the good end of a source.
     func sourceEnded(_ index: Int) {
         guard index < answer.sources.count else { return }
         let source = answer.sources[index]
         if !endedSources.insert(index).inserted { broken("source \(index) ended twice") }
         if frames[index] != source.frameSizes.count {
-            broken("the end of source \(index) after \(frames[index]) of \(source.frameSizes.count) frames")
+            broken("end of source \(index) after \(frames[index]) of \(source.frameSizes.count) frames")
         }
-        if source.end != .well, !workload.isServedByGo(id) { broken("source \(index) ended well, and must not have") }
+        if source.end != .well, !workload.isServedByGo(id) { broken("source \(index) ended well, but it must fail") }
     }
 
-    /// All sources came.
+    /// Checks the good end of the request.
     func ended() {
-        if hasEnded { broken("it ended twice") }
+        if hasEnded { broken("the request ended twice") }
         hasEnded = true
         if frames.count != answer.sources.count {
-            broken("the end after \(frames.count) of \(answer.sources.count) sources")
+            broken("end of the request after \(frames.count) of \(answer.sources.count) sources")
         }
-        if answer.end != .well, !workload.isServedByGo(id) { broken("it ended well, and must not have") }
+        if answer.end != .well, !workload.isServedByGo(id) { broken("the request ended well, but it must fail") }
     }
 
-    /// Something failed: nothing may come behind it.
+    /// Checks that the failure is the first end of the request.
     func failed() {
-        if hasEnded { broken("it failed behind its end") }
+        if hasEnded { broken("the request failed after its end") }
         hasEnded = true
     }
 
     func sourceFailed(_ index: Int) {
-        if !endedSources.insert(index).inserted { broken("source \(index) failed behind its end") }
+        if !endedSources.insert(index).inserted { broken("source \(index) failed after its end") }
     }
 }

@@ -1,23 +1,23 @@
 import AstraNet
 import NIOCore
 
-/// One chanserv request and how its client behaves.
+/// One chanserv request and the behaviour of its client.
 struct SimulatedRequest {
     enum Behaviour: CaseIterable {
         /// Reads the sources one after the other.
         case inOrder
-        /// Reads each source in a task of its own.
+        /// Reads all sources concurrently, each in its own task.
         case atOnce
         /// Waits between sources and frames.
         case slow
-        /// Its task is cancelled at some time.
+        /// Its task is cancelled at a random time.
         case cancelsTask
-        /// Cancels the request at some time, and reads on the sources that it has.
+        /// Cancels the request at a random time, and continues to read the sources that it has.
         case cancelsRequest
-        /// Takes some sources, and drops the rest of the request.
+        /// Takes some sources and drops the rest of the request.
         case stopsEarly
-        /// Gives up some sources, unread or after a few frames.
-        case picky
+        /// Drops some sources, unread or after a few frames.
+        case dropsSources
     }
 
     var id: UInt64
@@ -29,10 +29,11 @@ struct SimulatedRequest {
     var deadline: UInt64?
     var acceptsPushedSources: Bool
     var sourceBuffer: Int
-    /// For what is drawn while it goes on.
+    /// Seed for values that are drawn during the request.
     var seed: UInt64
 
-    /// Requests from this number on have small answers without failures, and every client must get them whole.
+    /// Requests with this id or a larger one have small answers without failures, and every client must get all of
+    /// them.
     static let firstCalm: UInt64 = 1_000_000
 
     var isCalm: Bool { id >= Self.firstCalm }
@@ -53,7 +54,7 @@ struct SimulatedRequest {
     }
 }
 
-/// The body of a request: from it a server knows what to answer.
+/// The body of a request. It determines the answer.
 enum RequestBody {
     private static let headerSize = 16
 
@@ -64,7 +65,7 @@ enum RequestBody {
         return bytes
     }
 
-    /// The number and the seed of the request; `nil` if these are not the bytes of a body.
+    /// The id and the seed of the request; `nil` if the body is not valid.
     static func read(_ body: ByteBuffer) -> (id: UInt64, seed: UInt64)? {
         var body = body
         guard let (id, seed) = body.readMultipleIntegers(as: (UInt64, UInt64).self) else { return nil }
@@ -72,12 +73,12 @@ enum RequestBody {
     }
 }
 
-/// The answer to a request: both ends know it from its seed.
+/// The answer to a request. Both ends compute it from the seed.
 struct Answer {
     enum End {
         case well
         case fails
-        /// Nothing comes until the request is cancelled.
+        /// Produces nothing more until the request is cancelled.
         case hangs
     }
 
@@ -106,8 +107,7 @@ struct Answer {
         end = isCalm || random.chance(85) ? .well : random.pick([.fails, .hangs])
     }
 
-    /// - Parameter index: the source.
-    /// - Returns: the bytes of its header, or of a frame.
+    /// The bytes of the header of source `index`.
     func header(_ index: Int, of id: UInt64) -> ByteBuffer {
         Content.bytes(Self.number(index, of: id), from: 0, count: sources[index].headerSize)
     }
@@ -118,7 +118,7 @@ struct Answer {
             Self.number(index, of: id), from: source.headerSize + frame * 3, count: source.frameSizes[frame])
     }
 
-    /// Whether these are the bytes of a header (of frame -1), or of a frame.
+    /// Whether `bytes` is the right frame of source `index`; frame -1 is the header.
     func isRight(_ bytes: ByteBuffer, frame: Int, of index: Int, of id: UInt64) -> Bool {
         let source = sources[index]
         guard bytes.readableBytes == (frame < 0 ? source.headerSize : source.frameSizes[frame]) else { return false }
@@ -126,7 +126,7 @@ struct Answer {
             bytes, Self.number(index, of: id), at: frame < 0 ? 0 : source.headerSize + frame * 3)
     }
 
-    /// Whether it is one source of one small frame, which ends well.
+    /// Whether the answer is one source with one small frame, without a failure.
     var isOneFrame: Bool {
         guard sources.count == 1, case .well = end, case .well = sources[0].end else { return false }
         return sources[0].frameSizes.count == 1 && sources[0].frameSizes[0] < 1_000
@@ -151,7 +151,7 @@ extension Answer.Source {
             default: random.pick(20_000...(isCalm ? 30_000 : 150_000))
             }
         }
-        // Some have many small frames.
+        // Some sources have many small frames.
         if random.chance(5), !isCalm { frameSizes = (0..<random.pick(20...400)).map { _ in random.pick(0...100) } }
         end = isCalm || random.chance(92) ? .well : random.pick([.fails, .hangs])
     }

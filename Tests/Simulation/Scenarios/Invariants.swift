@@ -1,7 +1,7 @@
 import AstraNet
 import NIOCore
 
-/// What must hold once nothing breaks any more.
+/// Conditions that must hold after the last fault.
 struct Invariants {
     let mesh: Mesh
 
@@ -11,11 +11,11 @@ struct Invariants {
         var isRelayed: Bool
     }
 
-    /// What is not yet as it must become; `nil` where all is.
+    /// The first condition on links and services that does not hold yet; `nil` if all hold.
     func unconverged() -> String? {
         mesh.internet.tidy()
-        if let cut = mesh.internet.connections.first(where: \.isCutUnheard) {
-            return "an end of link \(cut.id) has not heard that it was cut"
+        if let cut = mesh.internet.connections.first(where: \.isCutUndetected) {
+            return "an end of link \(cut.id) does not know that it was cut"
         }
         let linked = links()
         for host in mesh.nodes.indices {
@@ -27,22 +27,23 @@ struct Invariants {
             let missing = expected.subtracting(known).map { "\($0)" }.sorted()
             let stale = known.subtracting(expected).filter { !mayStay($0) }.map { "\($0)" }.sorted()
             if !missing.isEmpty || !stale.isEmpty {
-                return "n\(host) lacks \(missing) and has beyond what there is \(stale)"
+                return "n\(host) does not know \(missing) and still knows \(stale)"
             }
         }
         return nil
     }
 
-    /// The name of a source, which was announced to this host alone: only RST withdraws it if its server loses the link to the
-    /// router, and a Go-like router sends none if the server is back before it hears of that.
+    /// Whether a stale offer is allowed: the name of a source that was announced to this host alone. Only RST withdraws
+    /// it if its server loses the link to the router. A Go-like router sends no RST if the server is back before the
+    /// router detects the loss.
     private func mayStay(_ offer: Offer) -> Bool {
         mesh.requests.losesClientsSilently && offer.isRelayed && offer.name.utf8.count == Self.sourceNameLength
     }
 
-    /// Of a UUID.
+    /// Length of a UUID in bytes.
     private static let sourceNameLength = 36
 
-    /// By host: the hosts it is linked with.
+    /// For each host, the hosts that it is linked with.
     private func links() -> [Set<Int>] {
         var linked: [Set<Int>] = mesh.nodes.map { _ in [] }
         for connection in mesh.internet.connections where connection.isUp {
@@ -69,7 +70,7 @@ struct Invariants {
         return offers
     }
 
-    /// What is to be joined is.
+    /// A host that `host` must join and has not joined.
     private func joins(of host: Int, _ linked: [Set<Int>]) -> String? {
         for name in mesh.plan.hosts[host].joins {
             for target in mesh.plan.names[name] ?? [] where target != host && mesh.internet.canReach(host, target) {
@@ -79,8 +80,8 @@ struct Invariants {
         return nil
     }
 
-    /// No link to oneself, nor two of ours to one host. (A router cannot know whether streams still run through a link that
-    /// has forwarded some, and keeps it.)
+    /// A link of the host to itself, or two links between two nodes of this library. (A router keeps a second link that
+    /// has forwarded ops, because it cannot know whether streams still use it.)
     private func duplicates(of host: Int) -> String? {
         var seen: Set<Int> = []
         for connection in mesh.internet.connections where connection.isUp && connection.hosts.contains(host) {
@@ -94,13 +95,13 @@ struct Invariants {
         return nil
     }
 
-    /// What is still held or open although nobody uses it.
+    /// Resources that are still in use after all requests have ended.
     func leftovers() -> String? {
         if let problem = mesh.requests.unsettled() { return problem }
         for host in mesh.nodes.indices {
             guard let node = mesh.ours(host) else { continue }
             if node.bufferedBytes != 0 { return "n\(host) still holds \(node.bufferedBytes) bytes" }
-            if node.streamCount != 0 { return "n\(host) still knows \(node.streamCount) streams" }
+            if node.streamCount != 0 { return "n\(host) still has \(node.streamCount) streams" }
             if node.takenStreamPlaces != 0 { return "n\(host) still has \(node.takenStreamPlaces) stream places taken" }
             if node.grantedBytes != 0 { return "n\(host) still grants \(node.grantedBytes) bytes to pushed sources" }
             let refused = node.listing.refused

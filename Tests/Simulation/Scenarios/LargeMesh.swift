@@ -1,7 +1,7 @@
 import AstraNet
 import Glibc
 
-/// 1,000 nodes behind 10 routers, each at two of them and each with one service: what that costs.
+/// Measures the cost of 1,000 nodes behind 10 routers. Each node is linked with two routers and has one service.
 enum LargeMesh {
     private static let routers = 10
     private static let servers = 1_000
@@ -25,8 +25,8 @@ enum LargeMesh {
         }
         var nodes = (0..<count).map { start($0, 1) }
 
-        /// Waits until every server has heard of everybody at its routers that are up.
-        func settle(without dead: Int? = nil, _ what: String) -> UInt64 {
+        /// Waits until every server knows all services at its routers that are up. Returns the time in milliseconds.
+        func settle(without dead: Int? = nil, _ phase: String) -> UInt64 {
             let began = world.now
             while world.now < began + 300 * World.second, world.violation == nil {
                 let isSettled = (routers..<count).allSatisfy { host in
@@ -37,13 +37,13 @@ enum LargeMesh {
                 if isSettled { return (world.now - began) / World.millisecond }
                 world.run(until: world.now + World.millisecond)
             }
-            world.broken("\(what): not settled in 300 s")
+            world.broken("\(phase): not settled in 300 s")
             return .max
         }
 
         world.run(until: 20 * World.second)
         let linked = (routers..<count).allSatisfy { nodes[$0].node.linkCount == 2 }
-        if !linked { world.broken("not everybody is linked") }
+        if !linked { world.broken("not all servers have two links after 20 s") }
         let emptyMemory = residentBytes()
         let before = announcements(internet)
         for host in routers..<count { nodes[host].bind("service-\(host)") { $0.close() } }
@@ -52,27 +52,29 @@ enum LargeMesh {
         let after = announcements(internet)
         let entries = nodes.reduce(0) { $0 + $1.node.offerCount }
 
-        for connection in internet.connections(of: 0) { connection.cut(isHeardAtOnce: true) }
+        for connection in internet.connections(of: 0) { connection.cut(isDetectedAtOnce: true) }
         nodes[0].crash()
-        let withdrawn = settle(without: 0, "after a router's death")
+        let withdrawn = settle(without: 0, "after the loss of a router")
         world.run(until: world.now + 10 * World.second)
         nodes[0] = start(0, 2)
-        let back = settle("after a router's return")
+        let back = settle("after the return of a router")
 
-        let heard = Double(after.byRouters - before.byRouters) / Double(servers)
+        let received = Double(after.byRouters - before.byRouters) / Double(servers)
         let relayed = Double(after.byRouters - before.byRouters) / Double(routers)
+        let sent = Double(after.byServers - before.byServers) / Double(servers)
         say(
-            "\(servers) nodes with one service each, each at 2 of \(routers) routers (\(members.min() ?? 0)-\(members.max() ?? 0) nodes at each), \(latency / World.millisecond) ms one way"
+            "\(servers) nodes with one service each, each linked with 2 of \(routers) routers "
+                + "(\(members.min() ?? 0)-\(members.max() ?? 0) nodes per router), "
+                + "latency \(latency / World.millisecond) ms one way"
         )
+        say("  announcements: each node sends \(sent) and receives \(received); each router sends \(relayed)")
         say(
-            "  announcements: each node sends \(Double(after.byServers - before.byServers) / Double(servers)) and hears \(heard); each router sends \(relayed)"
+            "  registries: \(entries) entries, \(memory / max(1, entries)) bytes each "
+                + "(memory growth of the process: \(memory >> 20) MiB)"
         )
-        say(
-            "  registries: \(entries) entries, \(memory / max(1, entries)) bytes each (growth of the process, \(memory >> 20) MiB)"
-        )
-        say("  everybody knows of everything within its reach \(announced) ms after the services were bound")
-        say("  a router dies: \(withdrawn) ms until nobody knows of anything through it")
-        say("  it comes back after 10 s: \(back) ms until everybody has joined it and knows all again")
+        say("  \(announced) ms after the services were bound, every node knows all services that it can reach")
+        say("  \(withdrawn) ms after the loss of a router, no node knows a service through it")
+        say("  \(back) ms after its return (10 s later), every node has joined it and knows all services again")
         if let violation = world.violation {
             say("FAILS: \(violation)")
             exit(1)

@@ -1,7 +1,7 @@
 import AstraNet
 import NIOCore
 
-/// The hosts of a plan in a world: started, crashed, started again.
+/// The hosts of a plan in a world. Starts and crashes them and performs the events of the plan.
 ///
 /// `@unchecked Sendable`: see ``World``.
 final class Mesh: @unchecked Sendable {
@@ -12,11 +12,10 @@ final class Mesh: @unchecked Sendable {
     let requests: RequestWorkload
     private(set) var nodes: [(any SimulatedNode)?]
     private var incarnations: [Int]
-    /// What each host serves when it is up.
+    /// The services and the request names of each host, bound whenever it is up.
     private var services: [Set<String>]
     private var answers: [Set<String>]
     private var posts: [[Task<Void, Never>]]
-    /// Everything that crashed comes back at once from now on, and nothing breaks any more.
     private var isQuiet = false
 
     init(plan: Plan, world: World) {
@@ -104,7 +103,7 @@ final class Mesh: @unchecked Sendable {
         }
     }
 
-    /// Heals everything.
+    /// Ends all faults and starts all crashed hosts.
     func quieten() {
         world.note("QUIET")
         internet.isolated = []
@@ -115,7 +114,7 @@ final class Mesh: @unchecked Sendable {
 
     func ours(_ host: Int) -> Node? { (nodes[host] as? OurNode)?.node }
 
-    /// Ends all nodes, so that nothing holds on to the world.
+    /// Ends all nodes, so that nothing retains the world.
     func end() {
         for host in nodes.indices { crash(host) }
         world.run(until: world.now + 5 * World.second)

@@ -1,17 +1,18 @@
 import AstraNet
 
-/// What happens in one seed: all of it is drawn before the run, so that a failing run can be cut down to what it takes.
+/// The hosts and events of one seed. All are drawn before the run, so that a failing run can be reduced to the events
+/// that it needs.
 struct Plan {
     let seed: UInt64
     var hosts: [HostPlan]
-    /// Names with the hosts they mean.
+    /// DNS names and their hosts.
     var names: [String: [Int]]
     var blocked: Set<Internet.Pair>
     var events: [Event]
     let services: [String]
     let answers: [String]
 
-    /// Faults and requests happen until then; after it everything must come to rest.
+    /// End of faults and random requests, in nanoseconds. After it everything must converge.
     static let quietAt = 15 * World.second
 
     init(seed: UInt64) {
@@ -50,7 +51,7 @@ struct Plan {
                 blocked.insert(Internet.Pair(from: from, to: to))
             }
         }
-        // A generator of its own, so that what is drawn above stays as it is.
+        // A separate generator, so that the values drawn above do not change.
         var requests = SeededRandom(seed, 22)
         let answers = (0..<requests.pick(1...3)).map { "answers-\($0)" }
         for host in hosts.indices where hosts[host].kind.role != .client {
@@ -76,7 +77,7 @@ struct Plan {
     }
 }
 
-/// One thing that happens.
+/// An event of a plan.
 struct Event: CustomStringConvertible {
     enum Kind {
         case post(Post)
@@ -87,19 +88,19 @@ struct Event: CustomStringConvertible {
         case bind(host: Int, name: String)
         case unbind(host: Int, name: String)
         case request(SimulatedRequest)
-        /// A server ends one of its requests.
+        /// A server cancels one of its requests.
         case cancelServed(host: Int, pick: Int)
         case serve(host: Int, name: String)
         case stopServing(host: Int, name: String)
     }
 
-    /// Nanoseconds since the beginning.
+    /// Nanoseconds since the start of the world.
     var at: UInt64
     var kind: Kind
 
     var description: String { "\(Double(at / World.millisecond) / 1_000) s: \(kind)" }
 
-    /// Requests, and what happens to their servers.
+    /// Draws requests and the events of their servers.
     static func drawn(hosts: Int, answers: [String], _ random: inout SeededRandom) -> [Event] {
         let faultiness = random.pick([0, 10, 30])
         let count = random.pick(5...25) + hosts / 2

@@ -1,15 +1,15 @@
 import AstraNet
 import NIOCore
 
-/// One request and how its client behaves.
+/// A stream with a request and an answer, and the behaviour of its client.
 struct Post {
     enum Behaviour: CaseIterable {
-        case patient
+        case readsAtOnce
         /// Waits between reads.
         case slow
-        /// Its task is cancelled at some time.
+        /// Its task is cancelled at a random time.
         case cancels
-        /// Closes the stream before the answer is all there.
+        /// Closes the stream before the whole answer has arrived.
         case vanishes
     }
 
@@ -19,7 +19,7 @@ struct Post {
     var behaviour: Behaviour
     var requestSize: Int
     var answerSize: Int
-    /// For what is drawn while it goes on.
+    /// Seed for values that are drawn during the post.
     var seed: UInt64
 
     static func drawn(id: UInt64, host: Int, service: String, _ random: inout SeededRandom) -> Post {
@@ -32,17 +32,18 @@ struct Post {
             }
         }
         return Post(
-            id: id, host: host, service: service, behaviour: random.pick([.patient, .patient] + Behaviour.allCases),
+            id: id, host: host, service: service,
+            behaviour: random.pick([.readsAtOnce, .readsAtOnce] + Behaviour.allCases),
             requestSize: random.chance(70) ? random.pick(0...500) : size(&random), answerSize: size(&random),
             seed: random.next())
     }
 }
 
-/// What streams carry: from a number and a place follows each byte, so that every reader can tell what it must get.
+/// The content of streams. Each byte follows from a number and an offset, so that every reader can check it.
 enum Content {
     static let headerSize = 16
 
-    /// A request's header and the first `count` bytes behind it.
+    /// The header of a request and the first `count` bytes of its content.
     static func opening(of post: Post, _ count: Int) -> ByteBuffer {
         var bytes = ByteBuffer()
         bytes.writeMultipleIntegers(post.id, UInt32(post.requestSize), UInt32(post.answerSize))

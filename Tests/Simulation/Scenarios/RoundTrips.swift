@@ -1,17 +1,17 @@
 import AstraNet
 import NIOCore
 
-/// How many round trips pass from a dial with its request to the first byte of the answer, and from a chanserv request to the
-/// last byte of an answer of one frame.
+/// Counts the round trips from a dial to the first byte of the answer, and from a chanserv request to the last byte of
+/// an answer of one frame.
 enum RoundTrips {
     struct Result {
         var path: String
         var roundTrips: Double
-        /// `nil` where any number will do.
+        /// `nil` if any number is allowed.
         var expected: Double?
     }
 
-    /// One way, over each link.
+    /// Latency of each link in one direction.
     private static let latency = 50 * World.millisecond
 
     static func all() -> [Result] {
@@ -41,19 +41,19 @@ enum RoundTrips {
         let goRouted = countRequests(server, goLike, pushed: true)
         let goServed = countRequests(.goLike(.server), nil, pushed: true)
         return [
-            Result(path: "request, direct", roundTrips: direct[0], expected: 1),
-            Result(path: "request, direct, the next one", roundTrips: direct[1], expected: 1),
-            Result(path: "request through our router, the first one", roundTrips: routed[0], expected: 2),
-            Result(path: "request through our router, the next one", roundTrips: routed[1], expected: 1),
-            Result(path: "request through a Go-like router, the first one", roundTrips: goRouted[0], expected: 2),
-            Result(path: "request through a Go-like router, the next one", roundTrips: goRouted[1], expected: 1),
+            Result(path: "request, direct, first", roundTrips: direct[0], expected: 1),
+            Result(path: "request, direct, second", roundTrips: direct[1], expected: 1),
+            Result(path: "request through our router, first", roundTrips: routed[0], expected: 2),
+            Result(path: "request through our router, second", roundTrips: routed[1], expected: 1),
+            Result(path: "request through a Go-like router, first", roundTrips: goRouted[0], expected: 2),
+            Result(path: "request through a Go-like router, second", roundTrips: goRouted[1], expected: 1),
             Result(path: "request, direct, named sources", roundTrips: named[0], expected: 2),
             Result(path: "request through our router, named sources", roundTrips: routedNamed[1], expected: 4),
             Result(path: "request to a Go-like server", roundTrips: goServed[1], expected: nil),
         ]
     }
 
-    /// Round trips of a first request and of the next one.
+    /// The round trips of a first and a second request.
     private static func countRequests(_ server: NodeKind, _ router: NodeKind?, pushed: Bool) -> [Double] {
         let world = World(seed: 1, isTraced: false)
         let nodes = mesh(.ours(.server), server, router, world)
@@ -134,7 +134,7 @@ enum RoundTrips {
         world.run(until: began + 12 * World.second)
         end(nodes, world)
         let hops: UInt64 = router == nil ? 1 : 2
-        // Two turns of the event loop are no time, but the answer to a missing one must not be 0.
+        // Without an answer the result must not be 0.
         guard let nanoseconds = clock.nanoseconds else { return .infinity }
         return Double(nanoseconds) / Double(2 * latency * hops)
     }

@@ -1,7 +1,7 @@
 import AstraNet
 import NIOCore
 
-/// One seed from its beginning to its end.
+/// The run of one seed.
 struct Run {
     var violation: String?
     var trace: [String]
@@ -12,11 +12,11 @@ struct Run {
     var failedRequests: Int
     /// Virtual time at the end, nanoseconds.
     var ended: UInt64
-    /// From the last fault until everything had converged, nanoseconds.
+    /// Time from the last fault until everything had converged, nanoseconds.
     var convergence: UInt64 = 0
 
-    /// So long after the last fault everything must be as it should.
-    private static let patience = 200 * World.second
+    /// Maximum time from the last fault until everything has converged.
+    private static let timeout = 200 * World.second
 
     init(_ plan: Plan, isTraced: Bool = false) {
         let world = World(seed: plan.seed, isTraced: isTraced)
@@ -26,7 +26,7 @@ struct Run {
         convergence = Self.converge(mesh)
         Self.settleRequests(mesh)
         Self.finalPosts(mesh)
-        Self.rest(mesh)
+        Self.awaitRest(mesh)
         violation = world.violation
         trace = world.trace.lines
         digest = world.digest
@@ -46,12 +46,13 @@ struct Run {
         repeat {
             world.run(until: world.now + World.second)
             problem = Invariants(mesh: mesh).unconverged()
-        } while problem != nil && world.now < Plan.quietAt + patience && world.violation == nil
-        if let problem { world.broken("not converged \(patience / World.second) s after the last fault: \(problem)") }
+        } while problem != nil && world.now < Plan.quietAt + timeout && world.violation == nil
+        if let problem { world.broken("not converged \(timeout / World.second) s after the last fault: \(problem)") }
         return world.now - Plan.quietAt
     }
 
-    /// The requests of the time of faults end: what hangs at a server would hold up others.
+    /// Waits for the end of the requests from the time of faults. One that hangs at a server would delay later
+    /// requests.
     private static func settleRequests(_ mesh: Mesh) {
         let world = mesh.world
         let end = world.now + 120 * World.second
@@ -62,7 +63,7 @@ struct Run {
         }
     }
 
-    /// Everybody reaches everything that it knows of.
+    /// Checks that every node reaches every service that it knows.
     private static func finalPosts(_ mesh: Mesh) {
         let world = mesh.world
         guard world.violation == nil else { return }
@@ -75,12 +76,12 @@ struct Run {
                 guard mesh.nodes.count < 8 || random.chance(200 / mesh.nodes.count) else { continue }
                 id += 1
                 let post = Post(
-                    id: id, host: host, service: name, behaviour: .patient, requestSize: random.pick(0...2_000),
+                    id: id, host: host, service: name, behaviour: .readsAtOnce, requestSize: random.pick(0...2_000),
                     answerSize: random.pick(0...5_000), seed: random.next())
                 world.after(random.next() % World.second) {
                     mesh.workload.post(post, through: mesh.nodes[host]!) { outcome in
                         guard case .failed(let error) = outcome else { return }
-                        world.broken("n\(host) cannot reach \(name) although nothing breaks: \(error)")
+                        world.broken("n\(host) cannot reach \(name) although there are no faults: \(error)")
                     }
                 }
             }
@@ -102,7 +103,7 @@ struct Run {
                 world.after(random.next() % World.second) {
                     mesh.requests.post(request, through: mesh.nodes[host]!) { outcome in
                         guard case .failed(let error) = outcome, ours != nil, !isBusy(error) else { return }
-                        world.broken("n\(host) gets no answer from \(name) although nothing breaks: \(error)")
+                        world.broken("n\(host) gets no answer from \(name) although there are no faults: \(error)")
                     }
                 }
             }
@@ -111,8 +112,8 @@ struct Run {
 
     private static func isBusy(_ error: any Error) -> Bool { "\(error)".contains("busy: ") }
 
-    /// Everything ends.
-    private static func rest(_ mesh: Mesh) {
+    /// Waits until no posts and no resources are left.
+    private static func awaitRest(_ mesh: Mesh) {
         let world = mesh.world
         let end = world.now + 120 * World.second
         var problem: String?

@@ -1,6 +1,6 @@
-/// Cuts a failing plan down: events are left out for as long as what is left still fails.
+/// Reduces a failing plan: removes events as long as the rest still fails.
 struct Shrinking {
-    /// At most so many runs.
+    /// Maximum number of runs.
     private static let runs = 150
 
     static func shrink(_ plan: Plan) -> Plan {

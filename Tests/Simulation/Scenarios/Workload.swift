@@ -1,7 +1,7 @@
 import AstraNet
 import NIOCore
 
-/// The clients and the servers on the mesh's nodes, each of which knows what it must get.
+/// The clients and servers of streams on the nodes of the mesh. Each knows the bytes that it must receive.
 ///
 /// `@unchecked Sendable`: see ``World``.
 final class Workload: @unchecked Sendable {
@@ -14,8 +14,8 @@ final class Workload: @unchecked Sendable {
     /// How a post ended.
     enum Outcome {
         case whole
-        /// As its client wanted.
-        case givenUp
+        /// Ended early by its client.
+        case endedEarly
         case failed(any Error)
     }
 
@@ -34,7 +34,7 @@ final class Workload: @unchecked Sendable {
             let outcome = await self.run(post, node)
             self.open.remove(post.id)
             switch outcome {
-            case .whole, .givenUp: self.completed += 1
+            case .whole, .endedEarly: self.completed += 1
             case .failed(let error):
                 self.failed += 1
                 self.world.note("post \(post.id) failed: \(error)")
@@ -69,7 +69,7 @@ final class Workload: @unchecked Sendable {
             }
             return try await read(post, stream, &random)
         } catch is CancellationError where post.behaviour == .cancels {
-            return .givenUp
+            return .endedEarly
         } catch {
             return .failed(error)
         }
@@ -84,7 +84,7 @@ final class Workload: @unchecked Sendable {
             let bytes = try await onTime(deadline, "receive") { try await stream.receive(deadline: deadline) }
             guard let bytes else {
                 if received != post.answerSize {
-                    world.broken("post \(post.id): an end of file after \(received) of \(post.answerSize) bytes")
+                    world.broken("post \(post.id): end of file after \(received) of \(post.answerSize) bytes")
                 }
                 return .whole
             }
@@ -93,28 +93,29 @@ final class Workload: @unchecked Sendable {
             }
             received += bytes.readableBytes
             if received > post.answerSize { world.broken("post \(post.id): \(received) of \(post.answerSize) bytes") }
-            if received > enough { return .givenUp }
+            if received > enough { return .endedEarly }
             if post.behaviour == .slow { await world.sleep(random.next() % (400 * World.millisecond)) }
         }
     }
 
-    /// Nothing may return after its deadline.
+    /// Checks that `body` returns by its deadline.
     private func onTime<Value: Sendable>(
-        _ deadline: UInt64, _ what: String, _ body: @Sendable () async throws -> Value
+        _ deadline: UInt64, _ operation: String, _ body: @Sendable () async throws -> Value
     ) async throws -> Value {
         defer {
             if world.now > deadline + World.millisecond {
-                world.broken("a \(what) returned \((world.now - deadline) / World.millisecond) ms after its deadline")
+                world.broken(
+                    "'\(operation)' returned \((world.now - deadline) / World.millisecond) ms after its deadline")
             }
         }
         return try await body()
     }
 
-    /// Between nodes that keep the rules, nobody finds that one was broken.
-    private func judge(_ error: any Error, _ what: String) {
+    /// Records a protocol violation or an exceeded limit as broken: correct nodes never report one.
+    private func judge(_ error: any Error, _ context: String) {
         guard let error = error as? AstraNetError else { return }
         if error.code == .protocolViolation || error.code == .limitReached {
-            world.broken("\(what): \(error)")
+            world.broken("\(context): \(error)")
         }
     }
 

@@ -8,21 +8,22 @@ protocol Endpoint: AnyObject {
     func disconnected()
 }
 
-/// How a connection treats bytes.
+/// The transport properties of one direction of a connection.
 struct ConnectionProfile {
-    /// One way, nanoseconds.
+    /// Latency in one direction, nanoseconds.
     var latency: UInt64
-    /// Added to the latency of what is sent, at most; order is kept.
+    /// Maximum random addition to the latency, nanoseconds. The order of bytes is kept.
     var jitter: UInt64
-    /// The largest piece that arrives at once; smaller ones do as well where `splits`.
+    /// Maximum number of bytes that arrive at once.
     var largestPiece: Int
+    /// Whether smaller pieces also arrive.
     var splits: Bool
-    /// Between two pieces, nanoseconds.
+    /// Time between two pieces, nanoseconds.
     var gap: UInt64
-    /// So many unsent bytes make the sender's end say that it is full.
+    /// Number of bytes in transit above which the sender's channel is not writable.
     var highWater: Int
 
-    /// What takes `latency` and nothing else.
+    /// A profile with latency only.
     static func plain(latency: UInt64) -> ConnectionProfile {
         ConnectionProfile(
             latency: latency, jitter: 0, largestPiece: .max, splits: false, gap: 0, highWater: 16 << 20)
@@ -39,15 +40,15 @@ struct ConnectionProfile {
     }
 }
 
-/// A connection between two hosts, whose bytes travel when the scheduler says so. Side 0 dialled, side 1 accepted.
+/// A connection between two hosts. The scheduler decides when its bytes arrive. Side 0 dialled, side 1 accepted.
 final class Connection {
     let id: Int
     let hosts: [Int]
     let world: World
     let monitor: WireMonitor
     private(set) var isOpen = true
-    /// It was cut, and one end has not heard of that yet.
-    private(set) var isCutUnheard = false
+    /// Whether the connection was cut and one end does not know it yet.
+    private(set) var isCutUndetected = false
     private var endpoints: [(any Endpoint)?] = [nil, nil]
     private var directions: [Direction]
     private var random: SeededRandom
@@ -60,7 +61,7 @@ final class Connection {
         var isScheduled = false
         var stalledUntil: UInt64 = 0
         var lastReadyAt: UInt64 = 0
-        /// The sender has closed: the end comes behind the last byte.
+        /// The sender has closed. The end arrives after the last byte.
         var isFinished = false
     }
 
@@ -83,10 +84,10 @@ final class Connection {
 
     func hasEndpoint(_ side: Int) -> Bool { endpoints[side] != nil }
 
-    /// Whether bytes take differently long.
+    /// Whether the latency varies.
     var hasJitter: Bool { directions.contains { $0.profile.jitter > 0 } }
 
-    /// Both ends have heard each other's handshake, and neither has closed.
+    /// Whether both ends have received the handshake of the other and neither has closed.
     var isUp: Bool { isOpen && endpoints[0] != nil && endpoints[1] != nil && monitor.isUp }
 
     // MARK: - Sending
@@ -94,7 +95,7 @@ final class Connection {
     func write(_ bytes: ByteBuffer, from side: Int) {
         guard isOpen, bytes.readableBytes > 0, endpoints[side] != nil else { return }
         monitor.sent(bytes, by: side)
-        // Nobody reads what comes to a closed end.
+        // The peer has closed and reads nothing.
         guard !directions[1 - side].isFinished else { return }
         let jitter = directions[side].profile.jitter
         let readyAt = max(
@@ -110,7 +111,7 @@ final class Connection {
         schedule(side)
     }
 
-    /// An end closes: what it sent still arrives.
+    /// Closes one end. The bytes that it has sent still arrive.
     func closed(by side: Int) {
         guard isOpen, endpoints[side] != nil else { return }
         world.note("link \(id): n\(hosts[side]) closes")
@@ -122,7 +123,7 @@ final class Connection {
         schedule(side)
     }
 
-    /// Nothing moves in either direction for a while.
+    /// Delays all bytes in both directions for a time.
     func stall(for nanoseconds: UInt64) {
         for side in 0...1 {
             directions[side].stalledUntil = max(directions[side].stalledUntil, world.now + nanoseconds)
@@ -133,20 +134,20 @@ final class Connection {
         for side in 0...1 { directions[side].stalledUntil = 0 }
     }
 
-    /// The connection is gone with all that was on its way; one end may hear of it later than the other.
-    func cut(isHeardAtOnce: Bool = false) {
+    /// Breaks the connection and drops all bytes in flight. One end may detect it later than the other.
+    func cut(isDetectedAtOnce: Bool = false) {
         guard isOpen else { return }
         world.note("link \(id) n\(hosts[0])-n\(hosts[1]) is cut")
         isOpen = false
         let first = random.pick(0...1)
-        let delay = isHeardAtOnce || random.chance(70) ? 0 : random.next() % (2 * World.second)
+        let delay = isDetectedAtOnce || random.chance(70) ? 0 : random.next() % (2 * World.second)
         let ends = endpoints
         endpoints = [nil, nil]
         ends[first]?.disconnected()
         guard let other = ends[1 - first] else { return }
-        isCutUnheard = true
+        isCutUndetected = true
         world.after(delay) {
-            self.isCutUnheard = false
+            self.isCutUndetected = false
             other.disconnected()
         }
     }

@@ -2,15 +2,15 @@ import AstraNet
 import NIOCore
 import NIOEmbedded
 
-/// All hosts' addresses, who listens, who can reach whom, and every connection.
+/// The simulated network: addresses, listeners, reachability and all connections.
 ///
 /// `@unchecked Sendable`: see ``World``.
 final class Internet: @unchecked Sendable {
-    /// Who accepts at an address.
+    /// A listener at an address.
     struct Acceptor {
         var host: Int
         var isOurs: Bool
-        /// Puts an endpoint on side 1, and sets it going.
+        /// Attaches an endpoint to side 1 and starts it.
         var accept: (Connection) -> Void
     }
 
@@ -19,13 +19,13 @@ final class Internet: @unchecked Sendable {
     private(set) var connections: [Connection] = []
     private var connectionCount = 0
     private var books: [Pair: StreamBook] = [:]
-    /// Names with the hosts they mean.
+    /// DNS names and their hosts.
     var names: [String: [Int]] = [:]
-    /// Pairs whose first cannot connect to the second, by firewalls for example.
+    /// Pairs of which the first cannot connect to the second, as behind a firewall.
     var blocked: Set<Pair> = []
-    /// Hosts that nobody can connect to nor connect from for now.
+    /// Hosts that can neither make nor accept connections at present.
     var isolated: Set<Int> = []
-    /// The same profile for each connection; drawn where it is `nil`.
+    /// The profile of all connections; `nil` draws one for each direction of each connection.
     var profile: ConnectionProfile?
 
     struct Pair: Hashable {
@@ -47,7 +47,7 @@ final class Internet: @unchecked Sendable {
         do {
             return try SocketAddress(ipAddress: ip(of: host), port: port)
         } catch {
-            preconditionFailure("it is an address: \(error)")
+            preconditionFailure("not an IP address: \(error)")
         }
     }
 
@@ -63,9 +63,9 @@ final class Internet: @unchecked Sendable {
         "\(address.ipAddress ?? ""):\(address.port ?? 0)"
     }
 
-    /// Connects, some time from now.
+    /// Connects after the latency of both directions.
     ///
-    /// - Parameter answer: gets the connection, whose side 1 has been set going; side 0 is to be attached.
+    /// - Parameter answer: receives the connection. Side 1 is started; the caller must attach side 0.
     func connect(
         from host: Int, isOurs: Bool, to address: SocketAddress, timeout: UInt64,
         isStillThere: @escaping () -> Bool, answer: @escaping (Result<Connection, any Error>) -> Void
@@ -79,7 +79,7 @@ final class Internet: @unchecked Sendable {
         world.after(delay) {
             let acceptor = self.acceptors[Self.key(address)]
             guard let acceptor, self.canReach(host, acceptor.host), isStillThere() else {
-                // A firewall may drop what it blocks.
+                // A firewall may drop packets, so that the connect times out.
                 self.world.after(hangs && timeout > delay ? timeout - delay : 0) {
                     answer(.failure(AstraNetError(.unreachable, "connection refused")))
                 }
@@ -108,12 +108,12 @@ final class Internet: @unchecked Sendable {
             || !(isolated.contains(from) || isolated.contains(to) || blocked.contains(Pair(from: from, to: to)))
     }
 
-    /// Forgets what is gone.
+    /// Forgets closed connections.
     func tidy() {
-        connections.removeAll { !$0.isOpen && !$0.isCutUnheard }
+        connections.removeAll { !$0.isOpen && !$0.isCutUndetected }
     }
 
-    /// The connections of `host` that are there.
+    /// The open connections of `host`.
     func connections(of host: Int) -> [Connection] {
         connections.filter { $0.isOpen && $0.hosts.contains(host) }
     }

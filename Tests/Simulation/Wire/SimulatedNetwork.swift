@@ -2,13 +2,13 @@ import AstraNet
 import NIOCore
 import NIOEmbedded
 
-/// What one incarnation of one of our nodes sees of the internet.
+/// The network of one incarnation of a node of this library.
 ///
 /// `@unchecked Sendable`: see ``World``.
 final class SimulatedNetwork: LinkNetwork, @unchecked Sendable {
     private let internet: Internet
     private let host: Int
-    /// Set when the host crashes: nothing of it reaches the world any more.
+    /// Set when the host crashes. After that it makes no more connections.
     var isGone = false
 
     init(internet: Internet, host: Int) {
@@ -25,7 +25,7 @@ final class SimulatedNetwork: LinkNetwork, @unchecked Sendable {
             do {
                 return [try SocketAddress(ipAddress: name, port: port)]
             } catch {
-                throw AstraNetError(.unreachable, "\(name) is not known")
+                throw AstraNetError(.unreachable, "unknown host name \(name)")
             }
         }
     }
@@ -36,7 +36,7 @@ final class SimulatedNetwork: LinkNetwork, @unchecked Sendable {
     ) -> EventLoopFuture<any Channel> {
         let promise = eventLoop.makePromise(of: (any Channel).self)
         guard !isGone else {
-            promise.fail(AstraNetError(.unreachable, "the host is gone"))
+            promise.fail(AstraNetError(.unreachable, "the host has crashed"))
             return promise.futureResult
         }
         internet.connect(
@@ -72,7 +72,7 @@ final class SimulatedNetwork: LinkNetwork, @unchecked Sendable {
     }
 }
 
-/// The end of a connection at one of our nodes: a channel whose bytes go to the connection instead of a socket.
+/// The end of a connection at a node of this library: a channel that uses the connection instead of a socket.
 final class ChannelEndpoint: ChannelOutboundHandler, Endpoint {
     typealias OutboundIn = ByteBuffer
 
@@ -86,7 +86,7 @@ final class ChannelEndpoint: ChannelOutboundHandler, Endpoint {
         self.channel = channel
     }
 
-    /// Makes the channel, lets the node make a link of it, and sets it going.
+    /// Makes a channel, lets the node make a link from it, and starts it.
     static func start(
         _ connection: Connection, side: Int, peer: SocketAddress,
         _ initializer: @Sendable (any Channel) -> EventLoopFuture<Void>
@@ -98,7 +98,7 @@ final class ChannelEndpoint: ChannelOutboundHandler, Endpoint {
         do {
             try channel.pipeline.syncOperations.addHandler(endpoint)
         } catch {
-            preconditionFailure("a new channel takes handlers: \(error)")
+            preconditionFailure("cannot add a handler to a new channel: \(error)")
         }
         connection.attach(endpoint, side: side)
         initializer(channel).whenComplete { _ in channel.connect(to: peer, promise: nil) }
@@ -126,7 +126,7 @@ final class ChannelEndpoint: ChannelOutboundHandler, Endpoint {
 
     func writabilityChanged(_ isWritable: Bool) {
         channel.isWritable = isWritable
-        // Not in the middle of the write that filled it.
+        // In a later turn, not during the write that filled the connection.
         let channel = channel
         channel.embeddedEventLoop.execute { channel.pipeline.fireChannelWritabilityChanged() }
     }

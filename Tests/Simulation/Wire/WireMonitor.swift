@@ -1,8 +1,8 @@
 import AstraNet
 import NIOCore
 
-/// Reads along on one connection, and tells where an end breaks a rule of the protocol: from what each end had sent and had
-/// received by then, not from what is still on its way.
+/// Reads the ops on one connection and reports where an end breaks a rule of the protocol. It considers only what this
+/// end had sent and received at that time, not ops that are still in flight.
 final class WireMonitor {
     private let world: World
     private let name: String
@@ -10,14 +10,14 @@ final class WireMonitor {
     private let areOurs: [Bool]
     private var sentDecoders = [WireDecoder(), WireDecoder()]
     private var receivedDecoders = [WireDecoder(), WireDecoder()]
-    /// What each side said of itself.
+    /// What each side announced in its HANDSHAKE.
     private(set) var identities: [Identity?] = [nil, nil]
-    private var heard = [false, false]
-    /// Shared by all connections of the two hosts: where there are two, an answer may come over the other one.
+    private var hasHandshake = [false, false]
+    /// The streams of the two hosts, shared by all of their connections: an answer may arrive over a second connection.
     private let book: StreamBook
-    /// Whether the book's side 0 is side 1 here.
+    /// Whether side 0 of the book is side 1 of this connection.
     private let isTurned: Bool
-    /// How many SERVICEs and NO_SERVICEs each side sent.
+    /// Number of SERVICEs and NO_SERVICEs that each side sent.
     private(set) var announcements = [0, 0]
 
     struct Identity {
@@ -36,8 +36,8 @@ final class WireMonitor {
         self.areOurs = areOurs
     }
 
-    /// Both handshakes have arrived.
-    var isUp: Bool { heard[0] && heard[1] }
+    /// Whether both handshakes have arrived.
+    var isUp: Bool { hasHandshake[0] && hasHandshake[1] }
 
     func sent(_ bytes: ByteBuffer, by side: Int) {
         sentDecoders[side].append(bytes)
@@ -58,35 +58,35 @@ final class WireMonitor {
 
     private func look(at op: WireOp, sentBy side: Int) {
         let isForPeer = op.destination.host.rawValue == 0 || op.destination.host == identities[1 - side]?.host
-        let limit = isForPeer && heard[side] ? identities[1 - side]?.largestOp ?? 65_536 : 65_536
+        let limit = isForPeer && hasHandshake[side] ? identities[1 - side]?.largestOp ?? 65_536 : 65_536
         if op.payload.readableBytes > limit {
-            breaks(side, "\(op.command) of \(op.payload.readableBytes) bytes where \(limit) are allowed")
+            recordViolation(side, "\(op.command) of \(op.payload.readableBytes) bytes, more than the limit of \(limit)")
         }
         switch op.command {
-        case .handshake: introduce(op, side)
+        case .handshake: readHandshake(op, side)
         case .service, .noService: announcements[side] += 1
         case .dial:
             let key = key(op, side)
-            if book.streams[key] != nil { breaks(side, "a second DIAL for one stream: \(op)") }
-            var view = StreamBook.View(dialer: turned(side))
-            lookAtBlock(op, side, &view)
+            if book.streams[key] != nil { recordViolation(side, "a second DIAL for one stream: \(op)") }
+            var view = StreamBook.View(dialer: bookSide(side))
+            checkBlock(op, side, &view)
             book.streams[key] = view
         case .ack:
-            lookAtBlock(op, side)
+            checkBlock(op, side)
             book.streams[key(op, side)]?.ackSent = true
-        case .syn: lookAtSyn(op, side)
-        case .fin1, .err, .forceClosed: lookAtEnd(op, side)
-        case .data where op.payload.readableBytes > 0: lookAtData(op, side)
+        case .syn: checkSyn(op, side)
+        case .fin1, .err, .forceClosed: checkEnd(op, side)
+        case .data where op.payload.readableBytes > 0: checkData(op, side)
         case .fin2:
-            book.streams[key(op, side)]?.finished[turned(side)] = true
-            lookAtEnd(op, side)
+            book.streams[key(op, side)]?.finished[bookSide(side)] = true
+            checkEnd(op, side)
         default: break
         }
-        if identities[side] == nil { breaks(side, "\(op.command) before HANDSHAKE") }
+        if identities[side] == nil { recordViolation(side, "\(op.command) before HANDSHAKE") }
     }
 
-    private func introduce(_ op: WireOp, _ side: Int) {
-        guard identities[side] == nil else { return breaks(side, "a second HANDSHAKE") }
+    private func readHandshake(_ op: WireOp, _ side: Int) {
+        guard identities[side] == nil else { return recordViolation(side, "a second HANDSHAKE") }
         var largest = 65_536
         if let place = op.text.range(of: "\"MaxOp\":") {
             largest = Int(op.text[place.upperBound...].prefix { $0.isNumber }) ?? largest
@@ -98,67 +98,71 @@ final class WireMonitor {
 
     // MARK: - Pushed sources (`docs/protocol.md` §6)
 
-    /// The block of a DIAL or ACK.
-    private func lookAtBlock(_ op: WireOp, _ side: Int) {
+    /// Checks the block of a DIAL or ACK.
+    private func checkBlock(_ op: WireOp, _ side: Int) {
         guard op.payload.readableBytes > 0 else { return }
-        guard op.block != nil else { return breaks(side, "a block that cannot be read: \(op)") }
+        guard op.block != nil else { return recordViolation(side, "an invalid block: \(op)") }
         if isDirect(op, side), identities.contains(where: { $0?.canPush == false }) {
-            breaks(side, "a block to a node that does not push: \(op)")
+            recordViolation(side, "a block to a node without the ability push: \(op)")
         }
     }
 
-    private func lookAtBlock(_ op: WireOp, _ side: Int, _ view: inout StreamBook.View) {
-        lookAtBlock(op, side)
+    private func checkBlock(_ op: WireOp, _ side: Int, _ view: inout StreamBook.View) {
+        checkBlock(op, side)
         guard let block = op.block else { return }
         view.grant = block.push
         view.hasCookie = block.cookie != nil
         guard let source = block.source else { return }
-        // The stream of the request: dialled by the host at the other end of this DIAL, to the port that the block says.
+        // The master stream: the receiver of this DIAL dialled it, and the block contains the server's port.
         let master = key(from: op.destination, to: Address(host: op.source.host, port: source.streamPort), 1 - side)
-        guard var request = book.streams[master], let grant = request.grant, request.dialer != turned(side) else {
-            return breaks(side, "a source of a request that grants none: \(op)")
+        guard var request = book.streams[master], let grant = request.grant, request.dialer != bookSide(side) else {
+            return recordViolation(side, "a source for a request without a grant: \(op)")
         }
-        if grant.nonce != source.nonce { breaks(side, "a source with another nonce: \(op)") }
-        // A router forwards what it gets: a source before this one may have come when it had no link to the client.
+        if grant.nonce != source.nonce { recordViolation(side, "a source with a wrong nonce: \(op)") }
+        // Through a router an index may be missing: the router may have had no link to the client when it got that
+        // DIAL.
         let isForwarded = op.source.host != identities[side]?.host
         if isForwarded ? source.index < request.pushed : source.index != request.pushed {
-            breaks(side, "source \(source.index) after \(request.pushed): \(op)")
+            recordViolation(side, "source \(source.index) after \(request.pushed): \(op)")
         }
         if isDirect(op, side) {
-            if request.finished[turned(side)] { breaks(side, "a source behind the end of its request: \(op)") }
+            if request.finished[bookSide(side)] {
+                recordViolation(side, "a source after the end of its request: \(op)")
+            }
         } else if !request.hasCookie, !request.ackArrived {
-            breaks(side, "a source for a client that has not proved itself: \(op)")
+            recordViolation(side, "a source for a client that has not returned a cookie: \(op)")
         }
         request.pushed = source.index + 1
         request.unaccepted += 1
         if request.unaccepted > Int(grant.maximumSources) {
-            breaks(side, "\(request.unaccepted) unaccepted sources where \(grant.maximumSources) are granted: \(op)")
+            recordViolation(
+                side, "\(request.unaccepted) unaccepted sources, more than the granted \(grant.maximumSources): \(op)")
         }
         book.streams[master] = request
         view.master = master
         view.isEager = true
-        view.window[turned(side)] = min(65_536, Int(grant.window))
+        view.window[bookSide(side)] = min(65_536, Int(grant.window))
     }
 
-    /// The client takes a source, or a listener a stream.
-    private func lookAtSyn(_ op: WireOp, _ side: Int) {
-        lookAtBlock(op, side)
+    /// Checks a SYN: a client accepts a source, or a listener a stream.
+    private func checkSyn(_ op: WireOp, _ side: Int) {
+        checkBlock(op, side)
         let key = key(op, side)
-        guard let stream = book.streams[key], stream.dialer != turned(side) else { return }
-        if stream.synSent { breaks(side, "a second SYN for one stream: \(op)") }
-        if stream.master != nil, stream.finished[turned(side)] {
-            breaks(side, "a source is taken and was given up: \(op)")
+        guard let stream = book.streams[key], stream.dialer != bookSide(side) else { return }
+        if stream.synSent { recordViolation(side, "a second SYN for one stream: \(op)") }
+        if stream.master != nil, stream.finished[bookSide(side)] {
+            recordViolation(side, "a source is accepted after it was declined: \(op)")
         }
         book.streams[key]?.synSent = true
     }
 
-    /// A server ends a source with an error: on a direct link it counts no more.
-    private func lookAtEnd(_ op: WireOp, _ side: Int) {
+    /// Checks the end of a stream. On a direct link a source that its server ends with an error no longer counts.
+    private func checkEnd(_ op: WireOp, _ side: Int) {
         guard op.command == .err || op.command == .forceClosed, isDirect(op, side) else { return }
         settle(key(op, side))
     }
 
-    /// A source waits for its client no longer.
+    /// Counts a source as no longer unaccepted.
     private func settle(_ key: StreamBook.Key) {
         guard let master = book.streams[key]?.master, book.streams[key]?.isSettled == false else { return }
         book.streams[key]?.isSettled = true
@@ -170,29 +174,31 @@ final class WireMonitor {
             && (op.destination.host == identities[1 - side]?.host || op.destination.host.rawValue == 0)
     }
 
-    private func lookAtData(_ op: WireOp, _ side: Int) {
+    private func checkData(_ op: WireOp, _ side: Int) {
         let key = key(op, side)
         guard var stream = book.streams[key] else {
-            // A router forwards what it gets, also where it could not forward the DIAL: the sender is yet to hear of that.
+            // A router may forward DATA although it could not forward the DIAL. The sender does not know that yet.
             guard op.source.host == identities[side]?.host else { return }
-            return breaks(side, "DATA of a stream that no node dialled: \(op)")
+            return recordViolation(side, "DATA of a stream without a DIAL: \(op)")
         }
         let isDirect = isDirect(op, side)
         let isEager =
             stream.isEager || stream.hasCookie
             || isDirect && identities[0]?.isEager == true && identities[1]?.isEager == true
-        let place = turned(side)
+        let place = bookSide(side)
         let isAllowed =
             if place == stream.dialer {
-                stream.isEager || stream.hasCookie || isEager && heard[side] || stream.synArrived && stream.ackSent
+                stream.isEager || stream.hasCookie || isEager && hasHandshake[side]
+                    || stream.synArrived && stream.ackSent
             } else {
                 isEager ? stream.dialArrived : stream.ackArrived
             }
-        if !isAllowed { breaks(side, "DATA before the stream is open: \(op)") }
-        if stream.finished[place], isDirect { breaks(side, "DATA behind FIN2: \(op)") }
+        if !isAllowed { recordViolation(side, "DATA before the stream is open: \(op)") }
+        if stream.finished[place], isDirect { recordViolation(side, "DATA after FIN2: \(op)") }
         stream.inFlight[place] += op.payload.readableBytes
         if stream.inFlight[place] > stream.window[place] {
-            breaks(side, "\(stream.inFlight[place]) bytes under way with a window of \(stream.window[place]): \(op)")
+            recordViolation(
+                side, "\(stream.inFlight[place]) bytes in flight with a window of \(stream.window[place]): \(op)")
         }
         book.streams[key] = stream
     }
@@ -201,12 +207,12 @@ final class WireMonitor {
 
     private func look(at op: WireOp, deliveredTo side: Int) {
         if op.command == .handshake {
-            heard[side] = true
+            hasHandshake[side] = true
             return
         }
         let key = key(op, 1 - side)
         guard var stream = book.streams[key] else { return }
-        let place = turned(side)
+        let place = bookSide(side)
         switch op.command {
         case .dial: stream.dialArrived = true
         case .syn where place == stream.dialer:
@@ -215,40 +221,40 @@ final class WireMonitor {
         case .ack where place != stream.dialer: stream.ackArrived = true
         case .rewind:
             stream.inFlight[place] -= Int(op.number ?? 0)
-            if stream.inFlight[place] < 0 { breaks(1 - side, "REWIND of more than was sent: \(op)") }
+            if stream.inFlight[place] < 0 { recordViolation(1 - side, "REWIND of more than was sent: \(op)") }
         case .windowSize: stream.window[place] = Int(op.number ?? 0)
         case .fin1, .fin2, .err, .forceClosed: break
         default: return
         }
         book.streams[key] = stream
-        // The server has heard what becomes of its source.
+        // The server now knows that the client accepted or declined its source.
         if place == stream.dialer, op.command != .dial, op.command != .rewind, op.command != .windowSize { settle(key) }
     }
 
-    private func turned(_ side: Int) -> Int { isTurned ? 1 - side : side }
+    private func bookSide(_ side: Int) -> Int { isTurned ? 1 - side : side }
 
     private func key(_ op: WireOp, _ side: Int) -> StreamBook.Key {
         key(from: op.source, to: op.destination, side)
     }
 
-    /// - Parameter side: of the first address.
+    /// - Parameter side: the side of `source`.
     private func key(from source: Address, to destination: Address, _ side: Int) -> StreamBook.Key {
         var destination = destination
         if destination.host.rawValue == 0, let peer = identities[1 - side]?.host { destination.host = peer }
-        return turned(side) == 0
+        return bookSide(side) == 0
             ? StreamBook.Key(near: source, far: destination) : StreamBook.Key(near: destination, far: source)
     }
 
-    private func breaks(_ side: Int, _ rule: String) {
+    private func recordViolation(_ side: Int, _ rule: String) {
         world.broken("\(name), n\(hosts[side]) (\(areOurs[side] ? "ours" : "Go-like")): \(rule)")
     }
 }
 
-/// The streams that run over the connections between two hosts, as those who send know them.
+/// The streams on all connections between two hosts, as their senders know them.
 final class StreamBook {
     var streams: [Key: View] = [:]
 
-    /// A stream by its two ends, that on side 0 first.
+    /// The two addresses of a stream. `near` is on side 0.
     struct Key: Hashable {
         var near: Address
         var far: Address
@@ -261,27 +267,27 @@ final class StreamBook {
         var ackSent = false
         var ackArrived = false
         var finished = [false, false]
-        /// By sender, as the sender knows it.
+        /// By side, as the sender on that side knows it.
         var inFlight = [0, 0]
         var window = [65_536, 65_536]
         var synSent = false
-        /// A request: what the client grants to pushed sources.
+        /// For a request: the grant of the client.
         var grant: DialBlock.Push?
-        /// A request with a cookie is open at once, through a router too.
+        /// A request with a cookie is open at once, even through a router.
         var hasCookie = false
         var pushed: UInt32 = 0
         var unaccepted = 0
-        /// A pushed source: its request.
+        /// For a pushed source: its request.
         var master: Key?
-        /// The server has heard that the source was taken or given up, or has said that it failed.
+        /// The server knows that the client accepted or declined the source, or has ended it with an error.
         var isSettled = false
-        /// A pushed source is open at once, through a router too.
+        /// A pushed source is open at once, even through a router.
         var isEager = false
     }
 }
 
 extension String {
-    /// Foundation's, which is not needed for anything else here.
+    /// Replaces Foundation's method, because nothing else here needs Foundation.
     fileprivate func range(of text: String) -> Range<String.Index>? {
         var start = startIndex
         while start < endIndex {

@@ -1,7 +1,7 @@
 import AstraNet
 import NIOCore
 
-/// An op as the simulation reads and writes it, with a codec of its own: the node's is under test.
+/// An op with a codec of the simulation, because the codec of the node is under test.
 struct WireOp {
     var command: Command
     var destination: Address
@@ -62,7 +62,7 @@ extension DialBlock {
     }
 }
 
-/// Cuts bytes into ops.
+/// Splits bytes into ops.
 struct WireDecoder {
     private var bytes = ByteBuffer()
 

@@ -1,10 +1,10 @@
 import DequeModule
 import NIOEmbedded
 
-/// Runs tasks on the world's one event loop, in the order in which they became ready, so that what is `async` is as
-/// deterministic as the rest.
+/// A task executor that runs jobs on the event loop of the world, in the order in which they became ready. So `async`
+/// code is deterministic too.
 ///
-/// `@unchecked Sendable`: a world lives on one thread, and every job of its tasks is run by its event loop there.
+/// `@unchecked Sendable`: a world uses one thread, and its event loop runs all jobs there.
 final class LoopExecutor: TaskExecutor, @unchecked Sendable {
     private let loop: EmbeddedEventLoop
     private var jobs: Deque<UnownedJob> = []

@@ -2,7 +2,7 @@
 struct SeededRandom: RandomNumberGenerator {
     private var state: UInt64
 
-    /// - Parameter parts: what tells this sequence from others, a seed and what it is drawn for.
+    /// - Parameter parts: identify the sequence: a seed and numbers for its purpose.
     init(_ parts: UInt64...) {
         state = 0x9E37_79B9_7F4A_7C15
         for part in parts { state = Self.mix(state ^ part &* 0xD6E8_FEB8_6659_FD93) }

@@ -1,4 +1,4 @@
-/// What happened, line by line, for people who look for a bug.
+/// The events of a run as text, for debugging.
 final class Trace {
     let isOn: Bool
     private(set) var lines: [String] = []

@@ -3,21 +3,22 @@ import Logging
 import NIOCore
 import NIOEmbedded
 
-/// One run: a clock, one event loop for everybody, chance from a seed, and what has been seen to go wrong.
+/// The environment of one run: a virtual clock, one event loop for all nodes, a seeded random source and the first
+/// broken rule.
 ///
-/// `@unchecked Sendable`, as are all the parts of a world: it lives on one thread, on which its event loop runs everything,
-/// tasks included (``LoopExecutor``).
+/// `@unchecked Sendable`, as all parts of a world: its event loop runs everything on one thread, including tasks
+/// (``LoopExecutor``).
 final class World: @unchecked Sendable {
     let seed: UInt64
     let loop = EmbeddedEventLoop()
     let executor: LoopExecutor
     var random: SeededRandom
     let trace: Trace
-    /// The first broken rule; the run ends at it.
+    /// The first broken rule. It ends the run.
     private(set) var violation: String?
-    /// Tasks that wait for the clock.
+    /// Number of tasks that wait for the clock.
     var waits = 0
-    /// All that was sent, in one number: two runs of one seed have the same.
+    /// A hash of all sent ops. Two runs of one seed have the same digest.
     var digest: UInt64 = 0xCBF2_9CE4_8422_2325
 
     private static let start = ContinuousClock.now
@@ -31,10 +32,10 @@ final class World: @unchecked Sendable {
 
     // MARK: - Time
 
-    /// Nanoseconds since the world began.
+    /// Virtual time in nanoseconds since the start of the world.
     var now: UInt64 { loop.now.uptimeNanoseconds }
 
-    /// The present as the nodes' deadlines have it.
+    /// The virtual time as an instant, as the nodes use it for deadlines.
     var instant: ContinuousClock.Instant { instant(at: now) }
 
     func instant(at nanoseconds: UInt64) -> ContinuousClock.Instant {
@@ -45,7 +46,7 @@ final class World: @unchecked Sendable {
         loop.scheduleTask(in: .nanoseconds(Int64(nanoseconds)), body)
     }
 
-    /// Lets time pass, until `end` or a broken rule.
+    /// Advances the virtual time until `end` or the first broken rule.
     func run(until end: UInt64) {
         while now < end, violation == nil { advance(until: end) }
     }
@@ -57,7 +58,7 @@ final class World: @unchecked Sendable {
     static let millisecond: UInt64 = 1_000_000
     static let second: UInt64 = 1_000_000_000
 
-    /// Waits; a cancelled task waits to the end all the same.
+    /// Waits. Cancellation does not shorten the wait.
     func sleep(_ nanoseconds: UInt64) async {
         await withCheckedContinuation { continuation in
             waits += 1
@@ -75,7 +76,7 @@ final class World: @unchecked Sendable {
         Task(executorPreference: executor) { await body() }
     }
 
-    // MARK: - What is seen
+    // MARK: - Observations
 
     func broken(_ rule: @autoclosure () -> String) {
         guard violation == nil else { return }
@@ -93,11 +94,12 @@ final class World: @unchecked Sendable {
 
     /// The surroundings of one incarnation of a node.
     func surroundings(_ host: Int, incarnation: Int, network: SimulatedNetwork) -> Surroundings {
-        let chance = NodeChance(SeededRandom(seed, 2, UInt64(host), UInt64(incarnation)))
-        return Surroundings(now: { self.instant }, random: { chance.next() }, network: network, executor: executor)
+        let generator = NodeRandom(SeededRandom(seed, 2, UInt64(host), UInt64(incarnation)))
+        return Surroundings(now: { self.instant }, random: { generator.next() }, network: network, executor: executor)
     }
 
-    /// Ends it all, also after a broken rule: lets time pass while tasks wait for it, or they would never be freed.
+    /// Ends the world, also after a broken rule. Advances the time while tasks wait for the clock; otherwise they would
+    /// never be freed.
     func end() {
         let end = now + 60 * Self.second
         while waits > 0, now < end { advance(until: end) }
@@ -105,8 +107,8 @@ final class World: @unchecked Sendable {
     }
 }
 
-/// `@unchecked Sendable`: used on the world's thread alone.
-private final class NodeChance: @unchecked Sendable {
+/// `@unchecked Sendable`: used only on the thread of the world.
+private final class NodeRandom: @unchecked Sendable {
     private var random: SeededRandom
     init(_ random: SeededRandom) { self.random = random }
     func next() -> UInt64 { random.next() }

@@ -1,24 +1,27 @@
 internal import Synchronization
 
-/// The received part of an incomplete op on one link. The event loop of the link writes it. Other event loops read it
-/// when the buffer limit of all links is reached.
+/// The size and age of a partly received op of one link.
+///
+/// The link's event loop writes it. The event loops of other links read it when all links together have reached their
+/// limit.
 final class HalfOp: Sendable {
     private let bytes = Atomic<Int>(0)
     private let since = Atomic<UInt64>(0)
 
-    /// The number of received bytes.
+    /// Number of received bytes.
     var count: Int { bytes.load(ordering: .relaxed) }
 
     /// Sets the number of received bytes.
     ///
-    /// - Parameter isSame: whether the bytes belong to the same op as before.
+    /// - Parameter isSame: whether the bytes belong to the same op as before. If not, the age starts at `now`
+    ///   (nanoseconds).
     func become(_ count: Int, now: UInt64, isSame: Bool) {
         if !isSame { since.store(now, ordering: .relaxed) }
         bytes.store(count, ordering: .relaxed)
     }
 
-    /// The received bytes times the nanoseconds since their arrival. An op that is arriving weighs little; one that
-    /// never completes weighs more and more.
+    /// Returns the number of bytes times their age in nanoseconds. An op that arrives at normal speed has a small
+    /// weight. The weight of an op that never ends grows without limit.
     func weight(now: UInt64) -> Double {
         let since = since.load(ordering: .relaxed)
         return Double(count) * Double(now > since ? now - since : 1)
@@ -26,12 +29,13 @@ final class HalfOp: Sendable {
 }
 
 extension NodeCore {
-    /// Makes room for a part of an op that exceeds the buffer limit of all links.
+    /// Decides which link, if any, must close when bytes of a partly received op on `link` exceed the node's buffer
+    /// limit.
     ///
-    /// Incomplete ops may use up to an eighth of that limit in addition, so that no link is closed because of what
-    /// other links buffer. Beyond that, the link with the largest weight is closed.
+    /// Partly received ops may always use an eighth of the limit, so that a link does not close because of bytes that
+    /// other links hold. Beyond that, the link whose op has the largest weight (bytes times age) closes.
     ///
-    /// - Returns: whether `link` may keep the bytes; `false` if it is the link with the largest weight.
+    /// - Returns: whether `link` may hold the bytes. If `false`, the caller closes `link`.
     func makeRoom(forHalfOpOf link: Link) -> Bool {
         let now = now
         let (total, heaviest) = shared.withLockedValue { shared in
@@ -48,13 +52,13 @@ extension NodeCore {
             return true
         }
         if heaviest === link { return false }
-        // The link closes later, on its event loop. Until then it must not be chosen again.
+        // The link closes in a later turn of its event loop. Until then it must not be chosen again.
         heaviest.halfOp.become(0, now: now, isSame: false)
         heaviest.close(Self.tooManyHalfOps)
         return true
     }
 
     static var tooManyHalfOps: AstraNetError {
-        AstraNetError(.limitReached, "the buffer limit of this node is reached, and an op on this link is incomplete")
+        AstraNetError(.limitReached, "this node has reached its buffer limit, and an op of the link arrives too slowly")
     }
 }

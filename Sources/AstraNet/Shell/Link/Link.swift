@@ -4,67 +4,67 @@ internal import NIOConcurrencyHelpers
 internal import NIOCore
 internal import Synchronization
 
-/// The thread-safe side of a link, a connection to another node.
+/// The thread-safe side of a link, which is one connection to another node.
 ///
-/// It collects outgoing ops and notifies the event loop once for each change from idle to busy. The event loop owns all
-/// other state of the link (``LinkHandler``).
+/// Any thread queues outbound work here. The first item that is queued on an idle link schedules a flush on the event
+/// loop. All other state of a link belongs to its event loop (``LinkHandler``).
 final class Link: Sendable {
     let id: ServiceRegistry.LinkID
     let node: NodeCore
     let channel: any Channel
-    /// Whether this node dialled the link.
+    /// Whether this node opened the connection.
     let isDialled: Bool
-    /// The memory that both ends share; `nil` for none.
+    /// The memory shared with the peer (`docs/protocol.md` §7); `nil` for all links except worker links.
     let memory: SharedMemory?
-    /// The deadlines of waits for this link's streams.
+    /// Deadlines of tasks that wait on this link's streams.
     let deadlines: Deadlines
-    /// The queue of resumed tasks that waited for this link's streams.
+    /// Queue of tasks that resume after they waited on this link's streams. `nil` if the executor has none for the
+    /// event loop.
     let tasks: LoopExecutor.Queue?
-    /// The bytes that the peer makes this node buffer.
+    /// Budget for the bytes that the peer makes this node hold.
     let buffered: BufferBudget
-    /// The bytes from this link that wait on other links to be forwarded. The limit keeps a peer that ignores credit
-    /// from filling the buffer of another link.
+    /// Budget for bytes from this link that wait on other links to be forwarded: a quarter of ``buffered``'s limit.
+    ///
+    /// A peer that ignores credit therefore fills only a part of another link's budget.
     let forwarding: BufferBudget
     let halfOp = HalfOp()
-    /// The bytes that requests of this node have granted for pushed sources. They take at most a quarter of
-    /// ``buffered``.
+    /// Budget for the bytes that this node's requests granted to servers for pushed sources: a quarter of
+    /// ``buffered``'s limit.
     let pushGrants: BufferBudget
-    /// The `ip:port` of the peer; empty if there is no such address.
+    /// `ip:port` of the peer; empty if the peer has no such address.
     let peerSocketAddress = NIOLockedValueBox("")
-    /// The event loop of ``channel``. It is stored because the channel's own look-up costs more than reading the clock.
+    /// Event loop of ``channel``. It is stored because `Channel.eventLoop` costs more than reading the clock.
     let eventLoop: any EventLoop
 
-    /// The peer of the link.
+    /// Peer of the link. Unsafe for the compiler.
     ///
-    /// Marked unsafe because the compiler cannot prove exclusive access. The event loop writes it once, before it sets
-    /// ``isPeerKnown``. Other threads read it only after they have seen that flag. It has no lock, because each dial
-    /// reads it.
+    /// The event loop writes it once, before it sets ``isPeerKnown``. Other threads read it only after that flag is
+    /// set. Each dial reads it, so it has no lock.
     @exclusivity(unchecked) private nonisolated(unsafe) var knownPeer: LinkPeer?
     private let isPeerKnown = Atomic<Bool>(false)
-    /// Whether this node has forwarded ops over the link. A router does not know whether the streams of these ops still
-    /// exist.
+    /// Whether this node forwarded ops over the link. It does not know whether the streams of those ops still exist.
     let hasForwarded = Atomic<Bool>(false)
-    /// The shortest measured round trip, in nanoseconds; 0 before the first measurement.
+    /// Shortest measured round trip in nanoseconds; 0 before the first measurement.
     let roundTrip = Atomic<UInt64>(0)
-    /// The number of streams that end at this node, including those whose DIAL is still to be sent.
+    /// Number of this node's streams on the link, including those whose DIAL is not sent yet.
     private let streamCount = Atomic<Int>(0)
-    /// Requests whose next pushed source found no place for its stream.
-    private let placeWaiters = NIOLockedValueBox<[ObjectIdentifier: Stream]>([:])
-    private let hasPlaceWaiters = Atomic<Bool>(false)
+    /// Requests that could not open the stream of their next source because the link is at its stream limit.
+    private let slotWaiters = NIOLockedValueBox<[ObjectIdentifier: Stream]>([:])
+    private let hasSlotWaiters = Atomic<Bool>(false)
 
     let locks = StreamLocks()
 
     private let outbox = NIOLockedValueBox(Outbox())
-    /// The event loop's side of the link; `nil` when the connection is closed. May be used only on the event loop.
+    /// Handler of the connection; `nil` after the connection has closed. Event loop only.
     let handler: NIOLoopBoundBox<LinkHandler?>
 
-    /// Complete ops from another link, to be forwarded.
+    /// Whole ops to be forwarded from another link.
     struct Forwarded {
         var ops: ByteBuffer
-        /// The link that they came from; `nil` for ops of this node that must stay in order with forwarded ops.
+        /// Link that the ops came from; `nil` for this node's own ops that keep their order among forwarded ones.
         var source: Link?
 
-        /// Releases the ops in the buffer budgets.
+        /// Returns the bytes of the ops to the budgets of both links.
         func give(by link: Link) {
             link.buffered.give(ops.readableBytes)
             source?.forwarding.give(ops.readableBytes)
@@ -88,40 +88,44 @@ final class Link: Sendable {
         handler = NIOLoopBoundBox.makeEmptyBox(valueType: LinkHandler.self, eventLoop: channel.eventLoop)
     }
 
-    /// Queues control ops. They are sent ahead of all DATA.
+    /// Queues ops ahead of all DATA.
     func sendControl(_ write: (inout ByteBuffer) -> Void) {
         schedule { write(&$0.control) }
     }
 
-    /// Maximum delay before a non-urgent op is flushed: 1 ms. Batching it with later ops saves a write here and a read
-    /// at the peer, which cost more than the op itself.
-    static let patience = TimeAmount.milliseconds(1)
+    /// Maximum delay before a non-urgent op is flushed (1 ms).
+    ///
+    /// Batching it with later ops saves a `write` here and a `read` at the peer, which cost more than the op itself.
+    private static let flushDelay = TimeAmount.milliseconds(1)
 
-    /// Queues control ops that may wait for later ops, at most for ``patience``.
+    /// Queues non-urgent ops ahead of all DATA. The next flush sends them, at the latest 1 ms later.
     func sendControlPatiently(_ write: (inout ByteBuffer) -> Void) {
-        scheduleDeferred { write(&$0.outbound.control) }
+        scheduleDelayed { write(&$0.outbound.control) }
     }
 
-    /// Reserves a place for a stream. Returns `false` if the link has its maximum number of streams.
+    /// Reserves a stream slot. Returns `false` if the link is at its stream limit.
     func takeStreamPlace() -> Bool {
-        if takePlace() { return true }
+        if reserveSlot() { return true }
         node.counters.refusedStreams.add(1, ordering: .relaxed)
         return false
     }
 
-    /// Reserves a place for a stream. If there is none, the delegate of `request` is called when there may be one.
+    /// Reserves a stream slot. If the link is at its stream limit, returns `false` and later calls the delegate of
+    /// `request`, when a slot may be free.
     func takeStreamPlace(orCall request: Stream) -> Bool {
-        if takePlace() { return true }
-        placeWaiters.withLockedValue { $0[ObjectIdentifier(request)] = request }
-        hasPlaceWaiters.store(true, ordering: .sequentiallyConsistent)
+        if reserveSlot() { return true }
+        slotWaiters.withLockedValue { $0[ObjectIdentifier(request)] = request }
+        hasSlotWaiters.store(true, ordering: .sequentiallyConsistent)
         if isClosed { forgetPlaceWaiters() }
-        // Another thread may have released a place in the meantime.
-        return takePlace()
+        // Another thread may have released a slot since the first attempt.
+        return reserveSlot()
     }
 
-    /// The count never exceeds the limit, not even for a moment. Otherwise another thread could fail at that moment,
-    /// although a place is free, and would not be notified of it.
-    private func takePlace() -> Bool {
+    /// Reserves a stream slot if one is free.
+    ///
+    /// The count never exceeds the limit, not even temporarily. Otherwise another thread could see a full link and wait
+    /// for a slot although one is free.
+    private func reserveSlot() -> Bool {
         var count = streamCount.load(ordering: .sequentiallyConsistent)
         while count < node.configuration.maximumStreamsPerLink {
             let (isTaken, present) = streamCount.weakCompareExchange(
@@ -132,57 +136,57 @@ final class Link: Sendable {
         return false
     }
 
-    /// Releases the place of a stream.
+    /// Releases a stream slot, and schedules the delegates of all requests that wait for one.
     func giveStreamPlace() {
         streamCount.subtract(1, ordering: .sequentiallyConsistent)
-        guard hasPlaceWaiters.load(ordering: .sequentiallyConsistent) else { return }
-        hasPlaceWaiters.store(false, ordering: .sequentiallyConsistent)
+        guard hasSlotWaiters.load(ordering: .sequentiallyConsistent) else { return }
+        hasSlotWaiters.store(false, ordering: .sequentiallyConsistent)
         for request in forgetPlaceWaiters() { request.callDelegateSoon() }
     }
 
-    /// The number of reserved stream places.
+    /// Number of reserved stream slots.
     var takenStreamPlaces: Int { streamCount.load(ordering: .relaxed) }
 
-    /// Removes and returns the requests that wait for a place.
+    /// Removes and returns the requests that wait for a stream slot.
     @discardableResult
     func forgetPlaceWaiters() -> [Stream] {
-        placeWaiters.withLockedValue { waiters in
+        slotWaiters.withLockedValue { waiters in
             defer { waiters = [:] }
             return Array(waiters.values)
         }
     }
 
-    /// Adds a stream to the link and sends its DIAL. The caller has reserved its place.
+    /// Queues the DIAL of a stream that has a reserved slot, and registers the stream on the link.
     ///
     /// - Throws: ``AstraNetError`` with code `linkLost` if the link is closed.
     func open(_ stream: Stream) throws(AstraNetError) {
         let isOpen = schedule { $0.opening.append(stream) }
-        guard isOpen else { throw AstraNetError(.linkLost, "the link to \(stream.remoteAddress.host) is lost") }
+        guard isOpen else { throw AstraNetError(.linkLost, "the link to \(stream.remoteAddress.host) is closed") }
     }
 
-    /// Queues a stream that has something to send. The stream is queued at most once until the event loop has processed
-    /// it.
+    /// Queues a stream that has bytes, credit or an end to send. The caller does not queue it again before the event
+    /// loop has taken it.
     func markDirty(_ stream: Stream) {
         schedule { $0.dirty.append(stream) }
     }
 
-    /// Schedules a call of the stream's delegate on the event loop.
+    /// Schedules a wake of the stream on the event loop: its tasks resume and its delegate is called.
     func wakeSoon(_ stream: Stream) {
-        // When the link is closed, its event loop still runs.
+        // The event loop outlives the link.
         if !schedule({ $0.turns.append(.wake(stream)) }) { eventLoop.execute { stream.wake() } }
     }
 
-    /// Schedules `body` on the event loop, in order with the calls of the streams' delegates.
+    /// Runs `body` on the event loop, in order with the delegate calls of streams.
     func runSoon(_ body: @escaping @Sendable () -> Void) {
         if !schedule({ $0.turns.append(.run(body)) }) { eventLoop.execute(body) }
     }
 
     enum Forwarding { case done, full, sourceIsFull, closed }
 
-    /// Queues complete ops behind those that were forwarded before.
+    /// Queues whole ops behind all previously forwarded ops.
     ///
     /// - Parameters:
-    ///   - source: the link that the ops came from; `nil` for ops of this node.
+    ///   - source: the link that the ops came from; `nil` for this node's own ops.
     ///   - isUrgent: whether the ops may use the part of the budget that is reserved for ops that must not be dropped.
     func forward(_ ops: ByteBuffer, from source: Link?, isUrgent: Bool = false) -> Forwarding {
         guard source?.forwarding.take(ops.readableBytes, isUrgent: isUrgent) ?? true else { return .sourceIsFull }
@@ -198,8 +202,8 @@ final class Link: Sendable {
         return .done
     }
 
-    /// Reserves `size` bytes for an op that is passed to another link of the same host. Returns `false` if they exceed
-    /// a budget.
+    /// Reserves `size` bytes for an op that waits for another link to the same host. Returns `false` if that exceeds a
+    /// limit.
     func takePassing(_ size: Int, isUrgent: Bool) -> Bool {
         guard forwarding.take(size, isUrgent: isUrgent) else { return false }
         if buffered.take(size, isUrgent: isUrgent) { return true }
@@ -207,58 +211,58 @@ final class Link: Sendable {
         return false
     }
 
-    /// Releases bytes that ``takePassing(_:isUrgent:)`` has reserved.
+    /// Releases `size` bytes that ``takePassing(_:isUrgent:)`` reserved.
     func givePassing(_ size: Int) {
         forwarding.give(size)
         buffered.give(size)
     }
 
-    /// Closes the link and ends its streams.
+    /// Closes the link and fails its streams with `reason`.
     func close(_ reason: AstraNetError) {
         eventLoop.execute { self.handler.value?.close(reason) }
     }
 
-    /// Closes the link after the queued bytes of closed streams are flushed, at the latest at the deadline.
+    /// Closes the link after the bytes of closed streams have been sent, or at `deadline`.
     func finish(deadline: NIODeadline) {
         eventLoop.execute { self.handler.value?.finish(deadline: deadline) }
     }
 
-    /// The peer; `nil` before the handshake is complete.
+    /// The peer; `nil` before its HANDSHAKE has arrived.
     var peer: LinkPeer? { isPeerKnown.load(ordering: .acquiring) ? knownPeer : nil }
 
-    /// Stores the peer when the handshake is complete.
+    /// Stores the peer once, when its HANDSHAKE arrives. Event loop only.
     func learned(_ peer: LinkPeer) {
         guard !isPeerKnown.load(ordering: .relaxed) else { return }
         knownPeer = peer
         isPeerKnown.store(true, ordering: .releasing)
     }
 
-    /// Whether this node and `host` both announced the ability on this link. Abilities do not apply to hosts behind a
-    /// router.
+    /// Returns whether this node and `host` both have the ability on this link. Abilities apply only to the peer
+    /// (`docs/protocol.md` §2).
     func can(_ ability: Handshake.Ability, with host: HostID) -> Bool {
         peer?.can(ability, with: host) ?? false
     }
 
-    /// Makes the link take no new streams and close when it has none.
+    /// Retires the link because another link leads to the same host. It closes when it has had no streams for 3 s.
     func retire() {
         eventLoop.execute { self.handler.value?.retire() }
     }
 
-    /// Makes a retired link usable again, because the link that replaced it is lost.
+    /// Makes a retired link usable again because the link that replaced it is closed.
     func reinstate() {
         eventLoop.execute { self.handler.value?.reinstate() }
     }
 
-    /// The current time of the event loop's clock, in nanoseconds.
+    /// Current time on the event loop's clock, in nanoseconds.
     var now: UInt64 { eventLoop.now.uptimeNanoseconds }
 
-    /// Converts `instant` to the clock of the event loop.
+    /// Converts `instant` to the event loop's clock.
     ///
-    /// Not inlined: the compiler does not know the size of an instant, so each instant in an async function is an
-    /// allocation.
+    /// The function is not inlined. The compiler does not know the size of an instant, so in an async function each
+    /// instant is a heap allocation.
     @inline(never)
     func deadline(_ instant: ContinuousClock.Instant?) -> NIODeadline? {
-        // Not a method of `Surroundings`, because the call would copy it.
+        // A method of `surroundings` would copy them.
         instant.map { eventLoop.deadline(in: node.surroundings.now().duration(to: $0)) }
     }
 
@@ -273,7 +277,7 @@ final class Link: Sendable {
         return isOpen
     }
 
-    private func scheduleDeferred(_ change: (inout Outbox) -> Void) {
+    private func scheduleDelayed(_ change: (inout Outbox) -> Void) {
         let needsTimer = outbox.withLockedValue { outbox -> Bool in
             guard !outbox.isClosed else { return false }
             change(&outbox)
@@ -283,31 +287,31 @@ final class Link: Sendable {
     }
 
     private func startFlushTimer() {
-        eventLoop.scheduleTask(in: Self.patience) { self.flushIfPatienceIsOver() }
+        eventLoop.scheduleTask(in: Self.flushDelay) { self.flushIfPatienceIsOver() }
     }
 
-    /// Flushes the ops that were deferred. Must be called on the event loop.
+    /// Flushes the queue, including non-urgent ops whose delay is over. Event loop only.
     func flushIfPatienceIsOver() {
         if outbox.withLockedValue({ $0.patienceIsOver() }) { handler.value?.flush() }
     }
 
-    /// Flushes deferred ops after bytes of streams were sent, because the peer may need these ops together with the
-    /// bytes.
+    /// Schedules a flush of non-urgent ops that were queued while the event loop sent bytes of streams.
     func hurryAfterBytes() {
         if outbox.withLockedValue({ $0.patienceIsPointless() }) { scheduleFlush() }
     }
 
-    /// Schedules a flush. On the event loop it runs after the current read, so that all answers are flushed together.
+    /// Schedules a flush on the event loop. During a read it runs after the read, so that all answers are sent
+    /// together.
     private func scheduleFlush() {
         eventLoop.execute { self.handler.value?.flush() }
     }
 
     // MARK: - Announcements
 
-    /// Queues SERVICE or NO_SERVICE ahead of all DATA. Holds the announcement back while the connection is full.
+    /// Queues SERVICE or NO_SERVICE ahead of all DATA. Holds it back while the connection is full.
     ///
-    /// - Parameter isPatient: whether the announcement may wait for the next op on this link. If no op comes, it is
-    ///   sent with the next tick.
+    /// - Parameter isPatient: whether no flush is scheduled for it. Use `true` if the announcement matters only to
+    ///   later ops of this link: it is sent together with those, at the latest with the next tick (1 s).
     func announce(
         _ command: Command, _ name: String, at address: Address, to host: HostID = .peer, isPatient: Bool = false
     ) {
@@ -319,7 +323,7 @@ final class Link: Sendable {
         if needsFlush { scheduleFlush() }
     }
 
-    /// Announces many services as ``announce(_:_:at:to:isPatient:)`` does.
+    /// Announces many services to the peer, as ``announce(_:_:at:to:isPatient:)`` does for one.
     func announce(_ command: Command, all services: some Sequence<(name: String, address: Address)>) {
         let needsFlush = outbox.withLockedValue { outbox -> Bool in
             guard !outbox.isClosed else { return false }
@@ -329,33 +333,32 @@ final class Link: Sendable {
         if needsFlush { scheduleFlush() }
     }
 
-    /// Holds announcements back, because the connection is full, until all of them have been sent.
+    /// Holds announcements back because the connection is full. They are released in batches when it is writable again.
     func holdAnnouncements() {
         outbox.withLockedValue { $0.hold() }
     }
 
-    /// The number of announcements that are held back.
+    /// Number of announcements that are held back.
     var heldAnnouncements: Int { outbox.withLockedValue { $0.heldCount } }
 
-    // MARK: - Called on the event loop
+    // MARK: - Calls by the event loop
 
-    /// Begins a read. Ops that are queued from now on are sent together at the next
-    /// ``takeOutbound(into:isWritable:isJoined:)``.
+    /// Begins a read. Ops that are queued from now on do not schedule a flush: the handler flushes when the read ends.
     func holdUntilReadEnds() {
         outbox.withLockedValue { $0.holdUntilReadEnds() }
     }
 
-    /// Takes the queued work for the event loop.
+    /// Removes and returns the stream wakes and closures that wait for the event loop.
     func takeTurns() -> [Outbox.Turn] {
         outbox.withLockedValue { $0.takeTurns() }
     }
 
-    /// Takes everything that is to be sent, except that held announcements are taken in batches.
+    /// Takes everything that is queued, and at most one batch of held announcements.
     ///
     /// - Parameters:
-    ///   - taken: receives the ops and streams. It must be empty.
-    ///   - isWritable: whether the connection is writable. If not, announcements stay held.
-    ///   - isJoined: whether the caller has something else to send, so that deferred ops are sent with it.
+    ///   - taken: receives the queue; empty before the call.
+    ///   - isWritable: whether the connection is writable. If not, held announcements stay held.
+    ///   - isJoined: whether the flush sends something else anyway, so that non-urgent ops go along.
     func takeOutbound(into taken: inout Outbox.Outbound, isWritable: Bool, isJoined: Bool) {
         let needsTimer = outbox.withLockedValue {
             $0.take(into: &taken, releasesHeld: isWritable, isJoined: isJoined)
@@ -363,19 +366,19 @@ final class Link: Sendable {
         if needsTimer { startFlushTimer() }
     }
 
-    /// Whether the link is closed for sending.
+    /// Whether the link refuses to queue ops because it has ended.
     var isClosed: Bool { outbox.withLockedValue { $0.isClosed } }
 
-    /// Whether streams wait for their DIAL to be taken.
+    /// Whether DIALs are queued.
     var hasStreamsToOpen: Bool { outbox.withLockedValue { !$0.outbound.opening.isEmpty } }
 
-    /// Whether ops are queued that are not deferred.
+    /// Whether urgent work is queued.
     var hasUrgentOutbound: Bool { outbox.withLockedValue { $0.isUrgent } }
 
-    /// Whether nothing is queued.
+    /// Whether nothing is queued, including held announcements.
     var isOutboundEmpty: Bool { outbox.withLockedValue { $0.isEmpty } }
 
-    /// Closes the link for sending. Returns what was not sent.
+    /// Closes the queue and returns the unsent work.
     func closeOutbound() -> Outbox.Outbound {
         outbox.withLockedValue { outbox in
             var closed = Outbox()
@@ -386,11 +389,11 @@ final class Link: Sendable {
     }
 }
 
-/// A link whose handshake is complete.
+/// A link that has completed its handshake.
 struct LinkUp: Sendable {
     var link: Link
-    /// The host of the link.
+    /// Host at the other end.
     var peer: HostID
-    /// Whether another link already led to the host, so that this one will be closed.
+    /// Whether another link to this host existed already, so that this one will be closed.
     var isRetired: Bool
 }

@@ -1,97 +1,106 @@
 internal import NIOCore
 
-/// The forwarding of a router: passes ops for other hosts unchanged to their links. Belongs to the event loop of the
-/// link that the ops come from.
+/// Forwards ops for other hosts, unchanged, to the links of those hosts. Belongs to the event loop of the link that the
+/// ops come from.
 ///
-/// Pieces of at least a quarter of a read are passed on without a copy.
+/// Runs of at least a quarter of the read buffer are forwarded without a copy.
 final class LinkForwarder {
-    /// Consecutive ops of a read that go to the same link and are forwarded as one piece.
+    /// Consecutive ops of a read that go to the same link. They are forwarded together.
     struct Run {
-        fileprivate var way: Link?
+        fileprivate var target: Link?
         fileprivate var start = 0
         fileprivate var end = 0
     }
 
     private let node: NodeCore
     private let link: Link
-    /// The links to other hosts that this link has looked up.
+    /// Cached routes: the link of each host that this link has forwarded to.
     private var routes: [HostID: Link] = [:]
-    /// At this number of routes, those of closed links are removed.
-    private var sweepsAt = LinkForwarder.minimumSweepCount
+    /// Number of cached routes at which routes with a closed link are removed.
+    private var sweepThreshold = LinkForwarder.minimumSweepThreshold
 
-    private static let minimumSweepCount = 64
+    private static let minimumSweepThreshold = 64
 
     init(_ link: Link) {
         node = link.node
         self.link = link
     }
 
-    /// Forwards an op for another host. The op is at `range` of the read bytes.
+    /// Forwards an op for another host.
     ///
-    /// - Returns: the reason why the link must be closed; usually `nil`.
+    /// - Parameters:
+    ///   - range: the position of the op in `bytes`.
+    ///   - bytes: the read buffer.
+    ///   - run: the current run, to which the op is appended if possible. Otherwise the run is sent and a new one
+    ///     begins.
+    /// - Returns: the error that must close the link; usually `nil`.
     func take(
         _ op: Op, at range: Range<Int>, of bytes: ByteBuffer, from peer: LinkPeer, _ run: inout Run
     ) -> AstraNetError? {
         let host = op.header.destination.host
-        // The source must be the peer itself. Abilities such as larger payloads end at the peer (`docs/protocol.md`
-        // §3).
+        // A peer must not send ops in the name of other hosts. Larger payloads are an ability that does not pass a
+        // router.
         guard op.header.source.host == peer.host, op.payload.readableBytes <= Op.maximumPayload else { return nil }
-        guard let way = way(to: host) else {
+        guard let target = route(to: host) else {
             if node.configuration.role == .router, op.header.command != .rst {
                 link.sendControl { $0.writeReset(of: host, to: op.header.source.host) }
             }
             return nil
         }
-        if run.way === way, run.end == range.lowerBound {
+        if run.target === target, run.end == range.lowerBound {
             run.end = range.upperBound
             return nil
         }
         let failure = finish(&run, of: bytes)
-        run = Run(way: way, start: range.lowerBound, end: range.upperBound)
+        run = Run(target: target, start: range.lowerBound, end: range.upperBound)
         return failure
     }
 
-    /// Forwards the collected ops.
+    /// Forwards the ops of the current run.
     ///
-    /// - Returns: the reason why the link must be closed; usually `nil`.
+    /// - Returns: the error that must close the link; usually `nil`.
     func finish(_ run: inout Run, of bytes: ByteBuffer) -> AstraNetError? {
-        guard let way = run.way, let slice = bytes.getSlice(at: run.start, length: run.end - run.start) else {
+        guard let target = run.target, let slice = bytes.getSlice(at: run.start, length: run.end - run.start) else {
             return nil
         }
-        run.way = nil
-        // A slice keeps the memory of the whole read, so small pieces are copied.
+        run.target = nil
+        // A slice keeps the whole read buffer in memory, so a small part of the buffer is copied.
         let ops = slice.readableBytes >= bytes.storageCapacity / 4 ? slice : ByteBuffer(copying: slice)
-        switch way.forward(ops, from: link) {
+        switch target.forward(ops, from: link) {
         case .done: break
-        case .full, .sourceIsFull: return refuse(ops, to: way)
-        case .closed: routes = routes.filter { $0.value !== way }
+        case .full, .sourceIsFull: return refuse(ops, to: target)
+        case .closed: routes = routes.filter { $0.value !== target }
         }
         return nil
     }
 
-    /// Drops all routes, because the link is closed.
+    /// Clears the cached routes because the link has ended.
     func end() {
         routes = [:]
     }
 
-    private func way(to host: HostID) -> Link? {
+    private func route(to host: HostID) -> Link? {
         if let known = routes[host], !known.isClosed { return known }
         let found = node.route(from: link, to: host)
         routes[host] = found
-        if routes.count >= sweepsAt {
-            // Hosts come and go, and the route to a lost host is never looked up again.
+        if routes.count >= sweepThreshold {
+            // A route to a host that has gone is never looked up again, so only this removes it.
             routes = routes.filter { !$0.value.isClosed }
-            sweepsAt = max(Self.minimumSweepCount, 2 * routes.count)
+            sweepThreshold = max(Self.minimumSweepThreshold, 2 * routes.count)
         }
         return found
     }
 
-    /// Handles ops that exceed the budget of the destination's link. Streams whose DATA is among them fail at both
-    /// ends. Other ops are queued as urgent in their order, because an end must not overtake DATA.
-    private func refuse(_ ops: ByteBuffer, to way: Link) -> AstraNetError? {
+    /// Handles ops that exceed a forwarding limit: fails the streams of the DATA ops at both ends, and forwards the
+    /// other ops.
+    ///
+    /// The other ops are queued behind earlier DATA. Otherwise a stream could seem to end before its last bytes.
+    ///
+    /// - Returns: the error that must close the link; usually `nil`.
+    private func refuse(_ ops: ByteBuffer, to target: Link) -> AstraNetError? {
         var ops = ops
         var failed: Set<StreamTable.Key> = []
-        while let op = Self.decodeAgain(&ops) {
+        while let op = Self.readAgain(&ops) {
             let key = StreamTable.Key(remote: op.header.source, localPort: op.header.destination.port)
             guard !failed.contains(key) else { continue }
             var urgent = ByteBuffer()
@@ -104,27 +113,28 @@ final class LinkForwarder {
             } else {
                 urgent.writeOp(op)
             }
-            switch way.forward(urgent, from: link, isUrgent: true) {
+            switch target.forward(urgent, from: link, isUrgent: true) {
             case .done, .closed: break
-            // A peer that respects credit does not get here. If an op were only dropped, a stream could wait for ever.
-            case .sourceIsFull: return AstraNetError(.limitReached, "the peer sends more than other nodes take")
-            case .full: way.close(AstraNetError(.limitReached, "the peer does not take the bytes to be forwarded"))
+            // Only a peer that ignores credit fills the reserve too. Dropping the op would leave a stream waiting for
+            // ever, so the link must be closed.
+            case .sourceIsFull: return AstraNetError(.limitReached, "the peer sends more than its receivers read")
+            case .full: target.close(AstraNetError(.limitReached, "too many forwarded bytes wait for the peer"))
             }
         }
         return nil
     }
 
-    private static func decodeAgain(_ ops: inout ByteBuffer) -> Op? {
+    private static func readAgain(_ ops: inout ByteBuffer) -> Op? {
         do {
             return try ops.readOp()
         } catch {
-            preconditionFailure("the ops were decoded before: \(error)")
+            preconditionFailure("an op that was decoded before does not decode again: \(error)")
         }
     }
 }
 
 extension ByteBuffer {
-    /// Copies `bytes` to a buffer of its own.
+    /// Creates a buffer with a copy of the readable bytes in memory of its own.
     init(copying bytes: ByteBuffer) {
         self = ByteBufferAllocator().buffer(capacity: bytes.readableBytes)
         bytes.withUnsafeReadableBytes { source in

@@ -5,26 +5,27 @@ internal import NIOCore
 
 /// The streams of a link. Belongs to the event loop of its link.
 ///
-/// It answers dials, passes other ops to the state machine of their stream, performs its actions, and wakes the tasks
-/// and delegates of the streams.
+/// It answers dials, passes other ops to the state machine of their stream, performs the machine's actions, and wakes
+/// the tasks and delegates that wait on streams.
 ///
-/// The exclusivity checks of its variables are off (see ``LinkHandler``). Accesses do not overlap: all are on the event
-/// loop, and each ends before code of another type is called. ``StreamTable`` calls only `Stream.withStorage`, whose
-/// bodies must not call other code. A waiter or a delegate is called after it was removed from ``toWake``.
+/// Its variables have no run-time check for overlapping accesses (see ``LinkHandler``). Accesses do not overlap:
+/// - All of them are made on the event loop, and each ends before code of another type is called.
+/// - ``StreamTable`` calls only `Stream.withStorage`, whose closures must not call other code.
+/// - A stream is removed from ``toWake`` before its tasks and delegate are called.
 final class LinkStreams {
     private let node: NodeCore
     private let link: Link
     @exclusivity(unchecked) var log: Logger
     @exclusivity(unchecked) private var table = StreamTable()
-    /// Streams whose tasks and delegates are to be woken, and other work, at the end of the read.
+    /// Stream wakes and closures that run at the end of the read.
     @exclusivity(unchecked) private var toWake = Deque<Outbox.Turn>()
-    /// Whether ``wakeAll()`` runs.
+    /// Whether ``wakeAll(afterEach:)`` is running.
     @exclusivity(unchecked) private var isWaking = false
-    /// Whether another turn is scheduled for the streams that are still to be woken.
+    /// Whether a later turn of the event loop is scheduled for the rest of ``toWake``.
     @exclusivity(unchecked) private var isTurnScheduled = false
-    /// Whether the link is closed.
+    /// Whether the link has ended.
     @exclusivity(unchecked) private var hasEnded = false
-    /// The sum of the bytes by which the streams' windows exceed the protocol's initial window.
+    /// Total size of the receive windows beyond the protocol's initial 65,536 bytes each, in bytes.
     @exclusivity(unchecked) private var extraWindow = 0
 
     init(_ link: Link, log: Logger) {
@@ -33,33 +34,31 @@ final class LinkStreams {
         self.log = log
     }
 
-    /// The number of streams.
+    /// Number of streams.
     var count: Int { table.count }
 
-    /// Whether a closed stream has bytes to send.
+    /// Whether a closed stream still has bytes to send.
     var hasLingering: Bool { table.hasLingering }
 
-    /// Returns the stream with this key.
+    /// The stream with this key.
     subscript(key: StreamTable.Key) -> Stream? { table[key] }
 
     // MARK: - Beginning and end
 
-    /// Adds a stream of this node whose DIAL is about to be sent.
-    ///
-    /// - Returns: `false`, after failing the stream, if an old stream has its port because port numbers have wrapped
-    ///   around.
+    /// Adds a stream of this node whose DIAL is sent now. Returns `false` and fails the stream if an older stream has
+    /// the same port, which happens after port numbers have wrapped around.
     func begin(_ stream: Stream) -> Bool {
         guard table[stream.key] == nil else {
             link.giveStreamPlace()
             settleOffer(of: stream, isAnswered: true)
-            failLocally(stream, AstraNetError(.refused, "\(stream.localAddress) is in use"))
+            failLocally(stream, AstraNetError(.refused, "\(stream.localAddress) is in use by another stream"))
             return false
         }
         table.insert(stream, halfOpenSince: nil)
         return true
     }
 
-    /// Fails all streams, because the link is closed.
+    /// Fails all streams because the link has ended.
     ///
     /// - Parameter unsent: the streams whose DIAL was not sent.
     func end(_ unsent: [Stream], _ reason: AstraNetError) {
@@ -71,31 +70,31 @@ final class LinkStreams {
         for stream in table.removeAll() { failLocally(stream, reason) }
     }
 
-    /// Fails the streams with `host`, because the peer, a router, has lost it.
+    /// Fails the streams with `host` because the peer, a router, has lost its link to that host (RST).
     func loseRoute(to host: HostID) {
-        let lost = AstraNetError(.linkLost, "the route to \(host) is lost")
+        let lost = AstraNetError(.linkLost, "the router lost the connection to \(host)")
         for stream in table.all(of: host) { forget(stream, lost) }
     }
 
-    /// Fails the streams whose timeout has passed.
+    /// Fails the streams whose handshake or remaining bytes have timed out.
     func failOverdue() {
         for (stream, error) in table.takeOverdue(now: link.now, limits: node.configuration.streams) {
-            tellFailure(of: stream, error.message)
+            sendFailure(of: stream, error.message)
             forget(stream, error)
         }
     }
 
-    /// Starts the timeout of a closed stream whose bytes wait for credit, or of a pushed stream that waits for the
-    /// client's answer.
+    /// Starts the timeout of a closed stream that has bytes waiting for credit, or of a failed pushed source that waits
+    /// for the client's answer.
     func lingers(_ stream: Stream) {
         table.lingers(stream, since: link.now)
     }
 
     // MARK: - Dials
 
-    /// Handles DIAL: a new stream for a listener, or a source that a server pushes for a request of this node.
+    /// Handles a DIAL: opens a stream for a listener, or takes a source that a server pushes to a request of this node.
     ///
-    /// - Throws: the reason why the link must be closed.
+    /// - Throws: the error that must close the link.
     func takeDial(_ op: Op, from peer: LinkPeer) throws(AstraNetError) {
         let block = op.payload.readableBytes > 0 ? DialBlock(decoding: op.payload) : nil
         if let source = block?.source { return try takePush(op, source, from: peer) }
@@ -103,7 +102,8 @@ final class LinkStreams {
         let remote = op.header.source
         let key = StreamTable.Key(remote: remote, localPort: local.port)
         guard table[key] == nil else { return }
-        // A node behind a router that sends a dial block is of this library, so it understands ERR.
+        // Only nodes with this project's abilities send a dial block, so a dialer behind a router that sent one
+        // understands ERR.
         let understandsError = remote.host == peer.host ? peer.can(.refuse, with: remote.host) : block != nil
         guard let listener = node.listener(on: local.port, for: remote.host, over: link) else {
             return refuse(remote, local, "nobody listens on \(local)", understands: understandsError)
@@ -144,7 +144,7 @@ final class LinkStreams {
         }
     }
 
-    /// Refuses a dial with ERR, if the dialer understands ERR as an answer.
+    /// Refuses a DIAL with ERR if the dialer understands that.
     private func refuse(_ remote: Address, _ local: Address, _ message: String, understands: Bool = true) {
         guard understands else { return }
         link.sendControl { $0.writeOp(OpHeader(.err, to: remote, from: local), text: message) }
@@ -152,15 +152,15 @@ final class LinkStreams {
 
     // MARK: - Pushed sources
 
-    /// Handles the DIAL of a pushed source. Takes it if a request of this node granted it (`docs/protocol.md` §6.4),
-    /// otherwise answers with ERR.
+    /// Handles the DIAL of a pushed source (`docs/protocol.md` §6). Refuses it with ERR unless a request of this node
+    /// granted it.
     private func takePush(_ op: Op, _ source: DialBlock.Source, from peer: LinkPeer) throws(AstraNetError) {
         let remote = op.header.source
         let local = node.address(port: op.header.destination.port)
         let masterKey = StreamTable.Key(
             remote: Address(host: remote.host, port: source.streamPort), localPort: local.port)
         guard let master = table[masterKey] else {
-            // A router that has two links to this node may use either of them.
+            // A router that has two links to this node may use either.
             if try !passToSiblings(op, from: peer) { refuse(remote, local, Self.noRequest) }
             return
         }
@@ -171,7 +171,7 @@ final class LinkStreams {
             refuse(remote, local, message)
         case .failRequest(let message):
             refuse(remote, local, message)
-            tellFailure(of: master, message)
+            sendFailure(of: master, message)
             forget(master, AstraNetError(.protocolViolation, message))
         case .take(let window):
             guard link.takeStreamPlace() else {
@@ -184,9 +184,9 @@ final class LinkStreams {
         }
     }
 
-    /// Returns the master stream of a pushed source that is not accepted yet.
+    /// Returns the request of a pushed source that is not accepted yet.
     private func master(of stream: Stream) -> Stream? {
-        // Both streams have the same port of this node, and no other master stream has it.
+        // The request and its sources have the same local port, and no other request has it.
         table.all(of: stream.remoteAddress.host).first { other in
             other.localPort == stream.localPort
                 && other.withStorage {
@@ -198,9 +198,9 @@ final class LinkStreams {
 
     // MARK: - Ops of streams
 
-    /// Handles SHARED: like DATA, but the bytes are in the shared memory.
+    /// Handles SHARED: DATA whose bytes are in the shared memory (`docs/protocol.md` §7).
     ///
-    /// - Throws: the reason why the link must be closed.
+    /// - Throws: the error that must close the link.
     func takeShared(_ header: OpHeader, _ place: SharedPlace, from peer: LinkPeer) throws(AstraNetError) {
         guard let memory = link.memory else { return }
         let header = OpHeader(.data, to: header.destination, from: header.source)
@@ -209,8 +209,8 @@ final class LinkStreams {
 
     /// Handles an op of a stream.
     ///
-    /// - Parameter shared: the place of the bytes in the shared memory, for an op that does not carry them.
-    /// - Throws: the reason why the link must be closed.
+    /// - Parameter shared: the place of the bytes in shared memory, for a DATA op without payload.
+    /// - Throws: the error that must close the link.
     func take(
         _ op: Op, from peer: LinkPeer, shared: (place: SharedPlace, memory: SharedMemory)? = nil
     ) throws(AstraNetError) {
@@ -221,7 +221,7 @@ final class LinkStreams {
         }
         var effects = Effects()
         stream.withStorage { perform(op, on: stream, &$0, &effects, from: peer, shared: shared) }
-        if let lost = effects.lost { throw lost }
+        if let failure = effects.linkFailure { throw failure }
         if effects.settlesOffer { settleOffer(of: stream, isAnswered: true) }
         if effects.isForgotten { remove(stream) }
         if let reply = effects.reply { answer(stream, reply, effects.cookie) }
@@ -237,27 +237,27 @@ final class LinkStreams {
         var queuesFlush = false
         var isForgotten = false
         var settlesOffer = false
-        /// The peer has confirmed the dial, so the listener receives the stream.
+        /// Whether the dialer confirmed the stream with ACK, so that the listener receives it.
         var accepts = false
         var reply: Command?
-        /// The cookie that the reply must contain.
+        /// Cookie that arrived with a SYN; the reply repeats it.
         var cookie: UInt64?
-        /// The error that fails the stream.
+        /// Error that fails the stream.
         var failure: AstraNetError?
-        /// The stream fails because too many unread bytes are buffered on this node.
+        /// Whether the stream fails because this node holds too many unread bytes.
         var isOverfull = false
-        /// The stream is a pushed source that this node has not accepted.
+        /// Whether the stream is a pushed source that this node has not accepted.
         var isOffered = false
-        /// The server must receive FIN1 and FIN2 if this node has given up the pushed source, because the failed stream
-        /// does not send them itself.
-        var tellsDecline = false
-        /// The reason why the link must be closed.
-        var lost: AstraNetError?
-        /// Released outside the lock, because it may be memory of a plugin.
+        /// Whether the server needs a decline if this node has given up the pushed source. The stream fails before its
+        /// FIN1 and FIN2 are sent, so they do not inform the server.
+        var sendsDecline = false
+        /// Error that must close the link.
+        var linkFailure: AstraNetError?
+        /// Unsent bytes. They are released outside the lock because their memory may belong to a plugin.
         var dropped: ShortQueue<ByteBuffer>?
     }
 
-    /// Passes an op to the state machine of its stream. Called under the stream's lock.
+    /// Passes an op to the state machine of its stream. The caller holds the stream's lock.
     private func perform(
         _ op: borrowing Op, on stream: Stream, _ storage: inout Stream.Storage, _ effects: inout Effects,
         from peer: LinkPeer, shared: (place: SharedPlace, memory: SharedMemory)?
@@ -302,7 +302,7 @@ final class LinkStreams {
         case .fin1: effects.take(storage.state.receivedFin1(), &storage)
         case .fin2:
             if let count = op.payload.number, storage.lacksSources(of: count) {
-                effects.failure = AstraNetError(.linkLost, "sources of the request were lost on a router")
+                effects.failure = AstraNetError(.linkLost, "sources of the request were lost on their way")
             } else {
                 effects.take(storage.state.receivedFin2(), &storage)
             }
@@ -310,16 +310,16 @@ final class LinkStreams {
             let code: AstraNetError.Code = storage.state.phase == .dialing ? .refused : .failedByPeer
             effects.failure = AstraNetError(code, String(buffer: op.payload.prefix(1_024)))
             effects.settlesOffer = wasOffered
-            effects.tellsDecline = effects.isOffered
+            effects.sendsDecline = effects.isOffered
         case .forceClosed:
             effects.settlesOffer = wasOffered
-            effects.failure = AstraNetError(.failedByPeer, "the peer force-closed the stream")
+            effects.failure = AstraNetError(.failedByPeer, "the peer closed the stream with FORCE_CLOSED")
         default: break
         }
         if wasOffered, storage.state.offer != .made { effects.settlesOffer = true }
     }
 
-    /// Handles DATA or SHARED: passes bytes to the stream's reader. Called under the stream's lock.
+    /// Handles DATA or SHARED: delivers bytes to the stream's reader. The caller holds the stream's lock.
     private func takeData(
         _ payload: borrowing ByteBuffer, _ storage: inout Stream.Storage, _ effects: inout Effects,
         _ shared: (place: SharedPlace, memory: SharedMemory)?
@@ -336,7 +336,7 @@ final class LinkStreams {
             do throws(AstraNetError) {
                 unread = try memory.bytes(at: place)
             } catch {
-                effects.lost = error
+                effects.linkFailure = error
                 return
             }
         }
@@ -352,7 +352,7 @@ final class LinkStreams {
             return
         }
         let active = storage.activate()
-        // A copy, so that a few bytes do not keep the memory of the whole read.
+        // The bytes are copied because a slice would keep the whole read buffer in memory.
         if active.state.inbox.readableBytes == 0 {
             active.state.inbox = ByteBuffer(copying: unread)
         } else {
@@ -363,7 +363,8 @@ final class LinkStreams {
 
     /// Answers SYN or ACK.
     ///
-    /// - Parameter cookie: the cookie of the SYN, which is stored and sent back; `nil` for none.
+    /// - Parameter cookie: the cookie that arrived with SYN. The answer repeats it and the node stores it. `nil` for
+    ///   none.
     private func answer(_ stream: Stream, _ reply: Command, _ cookie: UInt64?) {
         let header = OpHeader(reply, to: stream.remoteAddress, from: stream.localAddress)
         link.sendControl { ops in
@@ -372,7 +373,7 @@ final class LinkStreams {
         if let cookie { node.cookies.keep(cookie, of: stream.remoteAddress.host) }
     }
 
-    /// Handles ACK: passes the stream to its listener.
+    /// Handles ACK: passes the stream to the listener.
     private func accept(_ stream: Stream, _ op: Op) {
         table.opened(stream)
         if let cookie = DialBlock(decoding: op.payload)?.cookie,
@@ -390,24 +391,23 @@ final class LinkStreams {
     private func fail(_ stream: Stream, _ failure: AstraNetError, _ effects: Effects) {
         if effects.isOverfull {
             node.counters.overfullStreams.add(1, ordering: .relaxed)
-            tellFailure(of: stream, failure.message)
+            sendFailure(of: stream, failure.message)
         } else if failure.code == .protocolViolation {
-            log.warning("protocol violation on a stream", metadata: ["error": "\(failure)"])
-            tellFailure(of: stream, failure.message)
+            log.warning("protocol violation by the peer, stream failed", metadata: ["error": "\(failure)"])
+            sendFailure(of: stream, failure.message)
             if effects.isOffered, let master = master(of: stream) {
-                tellFailure(of: master, failure.message)
+                sendFailure(of: master, failure.message)
                 forget(master, failure)
             }
         } else if failure.code == .refused, failure.message == PushCookies.wrongCookie {
-            // The next dial has no cookie, and so obtains a new one.
+            // The next dial asks for a new cookie.
             node.cookies.forget(stream.remoteAddress.host)
         }
         let isClosedHere = forget(stream, failure)
-        if effects.tellsDecline, isClosedHere { stream.tellDecline() }
+        if effects.sendsDecline, isClosedHere { stream.tellDecline() }
     }
 
-    /// Records that the client has accepted or given up a pushed source of this node, or that this node has given it
-    /// up.
+    /// Settles the offer of a pushed source: the client accepted or declined it, or this node gave it up.
     private func settleOffer(of stream: Stream, isAnswered: Bool) {
         if let master = stream.withStorage({ $0.takeMaster() }) { settlePush(of: master, isAnswered: isAnswered) }
     }
@@ -416,45 +416,44 @@ final class LinkStreams {
         if master.settlePush(isAnswered: isAnswered) { mustWake(master) }
     }
 
-    /// The maximum number of other links to the same host that are asked for a stream.
-    private static let siblings = 4
+    /// Maximum number of other links to the same peer that are searched for a stream.
+    private static let maximumSiblings = 4
 
-    /// Passes an op of an unknown stream to other links to the same router.
+    /// Passes an op of an unknown stream to the other links to the same peer.
     ///
-    /// A router that has two links to this node may send the ops of a stream on either of them. Late ops, of a stream
-    /// that has ended, belong to no link.
+    /// A router that has two links to this node may use either for an op, regardless of the link that the stream was
+    /// dialled on. A late op of an ended stream finds no stream and is ignored.
     ///
-    /// Ops that wait for the event loops of other links use the same budget as forwarded ops. If it is exceeded, the
-    /// stream of the bytes fails.
+    /// Ops that wait for the event loops of other links count against the forwarding budget. As with forwarded ops, the
+    /// stream fails if its bytes exceed the budget.
     ///
-    /// - Returns: whether another link may know the stream.
-    /// - Throws: the reason why the link must be closed.
+    /// - Returns: whether there is another link that may have the stream.
+    /// - Throws: the error that must close the link.
     private func passToSiblings(_ op: Op, from peer: LinkPeer) throws(AstraNetError) -> Bool {
         guard op.header.source.host != peer.host else { return false }
-        let siblings = node.links(to: peer.host, except: link, atMost: Self.siblings)
+        let siblings = node.links(to: peer.host, except: link, atMost: Self.maximumSiblings)
         guard !siblings.isEmpty else { return false }
         let size = (Self.passedSize + op.payload.readableBytes) * siblings.count
         let isBytes = op.header.command == .data
         guard link.takePassing(size, isUrgent: !isBytes) else {
-            guard isBytes else { throw AstraNetError(.limitReached, "the peer sends more than is taken") }
+            guard isBytes else { throw AstraNetError(.limitReached, "the peer sends more than this node may buffer") }
             let message = "too many bytes wait to be taken on this node"
             link.sendControl { $0.writeFailure(message, to: op.header.source, from: op.header.destination) }
             let failure = OpHeader(.err, to: op.header.destination, from: op.header.source)
             return try passToSiblings(Op(header: failure, payload: ByteBuffer(string: message)), from: peer)
         }
-        // A copy, so that a waiting op does not keep the memory of the whole read.
+        // The payload is copied because a slice would keep the whole read buffer in memory.
         let passed = Op(header: op.header, payload: ByteBuffer(copying: op.payload))
         let link = link
         let share = size / siblings.count
-        // Counts the links that have not answered. The last one that does not know the request of a pushed source
-        // answers with ERR.
-        let unasked = op.header.command == .dial ? NIOLockedValueBox(siblings.count) : nil
+        // If no sibling has the request of a pushed source, the last sibling that was asked refuses the DIAL.
+        let unanswered = op.header.command == .dial ? NIOLockedValueBox(siblings.count) : nil
         for sibling in siblings {
             sibling.eventLoop.execute {
                 link.givePassing(share)
                 let isTaken = sibling.handler.value?.takeFromSibling(passed) ?? false
-                guard let unasked, !isTaken else { return }
-                let isLast = unasked.withLockedValue { count in
+                guard let unanswered, !isTaken else { return }
+                let isLast = unanswered.withLockedValue { count in
                     count -= 1
                     return count == 0
                 }
@@ -466,7 +465,7 @@ final class LinkStreams {
         return true
     }
 
-    /// The estimated memory of a waiting op besides its payload, in bytes.
+    /// Memory that an op takes besides its payload while it waits for another link's event loop, in bytes.
     private static let passedSize = 512
 
     private static let noRequest = "no request waits for this source"
@@ -474,7 +473,7 @@ final class LinkStreams {
     /// Handles an op that arrived on another link to the same host, if it belongs to a stream of this link.
     ///
     /// - Returns: whether it does.
-    /// - Throws: the reason why the link must be closed.
+    /// - Throws: the error that must close the link.
     func takeFromSibling(_ op: Op, from peer: LinkPeer) throws(AstraNetError) -> Bool {
         let local = op.header.destination.port
         if op.header.command == .dial {
@@ -491,27 +490,29 @@ final class LinkStreams {
 
     // MARK: - Endings
 
-    /// Removes a stream and fails it locally. Its waiters are resumed at the end of the read.
+    /// Removes a stream from the link and fails it. Its tasks and delegate are woken at the end of the read.
     ///
-    /// - Returns: whether this node had closed or failed the stream before. Another thread may do that at any time, so
-    ///   the value is read under the lock that ends the stream.
+    /// - Returns: whether this node had closed or failed the stream before. Another thread may do so at any time, so
+    ///   the value is read under the same lock that ends the stream.
     @discardableResult
     private func forget(_ stream: Stream, _ error: AstraNetError) -> Bool {
         remove(stream)
         return failLocally(stream, error)
     }
 
-    /// Removes a stream from the link.
+    /// Removes a stream from the link and releases its slot, its offer and its extra window.
     func remove(_ stream: Stream) {
         guard table.remove(stream) else { return }
         link.giveStreamPlace()
         let (master, limit) = stream.withStorage { ($0.takeMaster(), $0.state.receiveWindow.limit) }
         if let master { settlePush(of: master, isAnswered: false) }
-        // An unaccepted pushed stream has a window below the initial one.
+        // The window of a pushed stream that was not accepted may be smaller than the initial one.
         extraWindow -= max(0, Int(limit) - Int(SendWindow.initialSize))
     }
 
-    /// - Returns: as ``forget(_:_:)``.
+    /// Fails a stream without sending ops for it.
+    ///
+    /// - Returns: whether this node had closed or failed the stream before.
     @discardableResult
     private func failLocally(_ stream: Stream, _ error: AstraNetError) -> Bool {
         let (isClosedHere, queueWake, dropped) = stream.withStorage {
@@ -526,16 +527,16 @@ final class LinkStreams {
         return isClosedHere
     }
 
-    private func tellFailure(of stream: Stream, _ message: String) {
+    private func sendFailure(of stream: Stream, _ message: String) {
         link.sendControl { $0.writeFailure(message, to: stream.remoteAddress, from: stream.localAddress) }
     }
 
     // MARK: - Windows
 
-    /// Returns the larger window that a stream should get, to be sent in WND_SIZE; `nil` if its window stays. Called
-    /// under the stream's lock.
+    /// Enlarges the receive window of a stream if that helps. The caller holds the stream's lock.
     ///
-    /// - Parameter credit: the credit that is about to be returned.
+    /// - Parameter credit: the credit that is returned now, in bytes.
+    /// - Returns: the new window for WND_SIZE; `nil` if the window stays as it is.
     func largerWindow(for storage: inout Stream.Storage, credit: UInt32) -> UInt32? {
         let window = storage.state.receiveWindow
         let largest = UInt32(clamping: max(node.configuration.maximumWindow, Int(SendWindow.initialSize)))
@@ -544,7 +545,7 @@ final class LinkStreams {
                 credit, unread: window.unread, limit: window.limit, largest: largest, now: link.now,
                 roundTrip: link.roundTrip.load(ordering: .relaxed))
         else { return nil }
-        // All windows together may exceed the protocol's initial windows by a quarter of the link's buffer limit.
+        // The total size of windows beyond the initial size is limited to a quarter of the link's buffer limit.
         let more = Int(larger - window.limit)
         guard extraWindow + more <= node.configuration.maximumBufferedPerLink / 4 else { return nil }
         extraWindow += more
@@ -554,28 +555,28 @@ final class LinkStreams {
 
     // MARK: - Waking
 
-    /// The maximum time for which delegates run before the event loop polls its sockets: 200 µs.
-    private static let turn: UInt64 = 200_000
+    /// Time that delegates may run before the event loop reads its sockets again, in nanoseconds (200 µs).
+    private static let turnTime: UInt64 = 200_000
 
-    /// Queues the stream for the next ``wakeAll()``.
+    /// Queues a wake of the stream for the next ``wakeAll(afterEach:)``.
     func mustWake(_ stream: Stream) {
         toWake.append(.wake(stream))
     }
 
-    /// Queues the work of other threads for the next ``wakeAll()``.
+    /// Queues work from other threads for the next ``wakeAll(afterEach:)``.
     func mustTake(_ turns: [Outbox.Turn]) {
         if !turns.isEmpty { toWake.append(contentsOf: turns) }
     }
 
-    /// Wakes the queued streams and does the queued work, for at most one turn. The rest follows after the event loop
-    /// has polled its sockets.
+    /// Runs the queued wakes and closures for at most ``turnTime``. The rest runs after the event loop has read its
+    /// sockets.
     ///
-    /// - Parameter afterEach: called after each piece of work.
+    /// - Parameter afterEach: a closure that is called after each item.
     func wakeAll(afterEach: () -> Void = {}) {
         guard !isWaking, !toWake.isEmpty else { return }
         isWaking = true
         defer { isWaking = false }
-        let end = link.now &+ Self.turn
+        let end = link.now &+ Self.turnTime
         var count = 0
         while let turn = toWake.popFirst() {
             switch turn {
@@ -584,26 +585,25 @@ final class LinkStreams {
             }
             afterEach()
             count += 1
-            // The clock is read only after every fourth stream. After the link has ended, the event loop may run no
-            // later turn.
+            // The clock is read only for every fourth item, to save time. After the link has ended, all items run now
+            // because its event loop may shut down before a later turn.
             if count & 3 == 0, !hasEnded, link.now > end { break }
         }
         guard !toWake.isEmpty, !isTurnScheduled else { return }
         isTurnScheduled = true
-        // `execute` would starve the sockets: an event loop runs all executed closures, including new ones, before it
-        // polls them.
+        // `execute` would run before the event loop reads its sockets.
         let turn = NIOLoopBound(self, eventLoop: link.eventLoop)
         link.eventLoop.scheduleTask(in: .microseconds(50)) { turn.value.takeTurn() }
     }
 
-    /// Runs the next turn. Also runs for a closed link, because tasks may still wait for its streams.
+    /// Wakes the remaining streams. It also does so after the link has ended, because tasks still wait on its streams.
     private func takeTurn() {
         isTurnScheduled = false
         guard let handler = link.handler.value else { return wakeAll() }
         handler.takeTurn()
     }
 
-    /// Whether streams are still to be woken or work is to be done.
+    /// Whether wakes or closures are queued.
     var hasToWake: Bool { !toWake.isEmpty }
 }
 
@@ -626,7 +626,7 @@ extension LinkStreams.Effects {
 }
 
 extension Stream.Storage {
-    /// Marks the stream as queued for waking. Returns whether the caller must queue it.
+    /// Marks the stream as queued for a wake. Returns whether the caller must queue it.
     mutating func queueWake() -> Bool {
         guard !isWakeQueued else { return false }
         isWakeQueued = true

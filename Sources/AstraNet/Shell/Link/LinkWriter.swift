@@ -1,41 +1,41 @@
 internal import DequeModule
 internal import NIOCore
 
-/// The writing side of a link. Belongs to the event loop of its link.
+/// The writer of a link: packs outbound ops into rounds. Belongs to the event loop of its link.
 ///
-/// It packs control ops first, then held announcements, then the DIALs of new streams, then forwarded ops, then the
-/// bytes of the streams in turn. It works in rounds of the size that the connection takes.
+/// A round has control ops, held announcements, the DIALs of new streams, forwarded ops and the bytes of streams in
+/// turn, in this order.
 ///
-/// The exclusivity checks of its variables are off (see ``LinkHandler``). Accesses do not overlap: all are on the event
-/// loop. While ``packer`` is changed in place, the other variables ``backlog`` and ``opening`` are read and appended
-/// to, and no code that is called then calls this writer.
+/// Its variables have no run-time check for overlapping accesses (see ``LinkHandler``). Accesses do not overlap: all of
+/// them are made on the event loop. While ``packer`` is changed in place, only other variables (``backlog``,
+/// ``opening``) are accessed, and no called code calls this writer.
 final class LinkWriter {
-    /// The result of a round.
+    /// The result of packing one round.
     struct Round {
-        /// The number of bytes in ``LinkWriter/takeBuffers()``.
+        /// Number of packed bytes, which ``LinkWriter/takeBuffers()`` returns.
         var size = 0
-        /// Whether announcements are still held. Streams must wait for them, because a name must be announced before
-        /// the bytes that contain it.
+        /// Whether announcements are still held. Then the round has no bytes of streams, because a name must be
+        /// announced before the bytes that contain it.
         var isBehind = false
-        /// Whether the round contains bytes of streams.
+        /// Whether the round processed streams that had something to send.
         var hasStreams = false
-        /// Whether the link closes when everything is flushed.
+        /// Whether the link closes when all bytes have been sent.
         var isFlushing = false
     }
 
-    /// The number of bytes after which the writability of the connection is checked again: 1 MiB.
+    /// Size after which a round ends and the connection's writability is checked again, in bytes (1 MiB).
     private static let bytesPerRound = 1 << 20
 
     private let link: Link
     private let streams: LinkStreams
-    /// Streams that wait because the connection is full.
+    /// Streams that have something to send and wait for the next round.
     @exclusivity(unchecked) private var backlog: [Stream] = []
-    /// New streams whose DIAL waits because the connection is full.
+    /// New streams whose DIAL waits for the next round.
     @exclusivity(unchecked) private var opening = Deque<Stream>()
-    /// Ops from other links that wait because the connection is full.
+    /// Ops from other links that wait for the next round.
     @exclusivity(unchecked) private var forwarded: Deque<Link.Forwarded> = []
     @exclusivity(unchecked) private var packer: OpPacker
-    /// The content that a round takes from the link; empty between two rounds.
+    /// Work that a round takes from the link; empty between rounds. It is stored to reuse its memory.
     @exclusivity(unchecked) private var outbound = Outbox.Outbound()
 
     init(_ link: Link, _ streams: LinkStreams) {
@@ -50,7 +50,7 @@ final class LinkWriter {
     /// Whether streams or DIALs wait for the next round.
     var hasBacklog: Bool { !backlog.isEmpty || !opening.isEmpty }
 
-    /// Packs the next round.
+    /// Packs one round.
     ///
     /// - Parameter isWritable: whether the connection is writable. If not, only control ops are packed.
     func pack(isWritable: Bool, _ machine: inout LinkMachine) -> Round {
@@ -60,7 +60,7 @@ final class LinkWriter {
         for stream in outbound.opening { opening.append(stream) }
         if backlog.isEmpty { swap(&backlog, &outbound.dirty) } else { backlog += outbound.dirty }
         if !outbound.forwarded.isEmpty { forwarded += outbound.forwarded }
-        // Other threads may have queued this work since the last `takeTurns`.
+        // Other threads may have queued wakes since `takeTurns`.
         streams.mustTake(outbound.turns)
         outbound.emptyLists()
         outbound.isBehind = false
@@ -73,15 +73,15 @@ final class LinkWriter {
         return round
     }
 
-    /// Takes the buffers of a round.
+    /// Removes and returns the buffers of a round.
     func takeBuffers() -> [ByteBuffer] { packer.takeBuffers() }
 
-    /// Returns the buffers of a round after they were written. The memory of the array and of a small buffer is reused.
+    /// Reuses the memory of the written array, and of its last buffer if that is small.
     func reuse(_ buffers: consuming [ByteBuffer]) { packer.reuse(buffers) }
 
-    /// Drops everything that waits, because the link is closed.
+    /// Ends the writer because the link has ended.
     ///
-    /// - Parameter unsent: the content that no round has taken.
+    /// - Parameter unsent: work that no round has taken.
     /// - Returns: the streams whose DIAL was not sent.
     func end(_ unsent: Outbox.Outbound) -> [Stream] {
         defer {
@@ -93,7 +93,7 @@ final class LinkWriter {
         return unsent.opening + opening
     }
 
-    /// Packs the DIAL of a new stream. The bytes of an eager stream follow at once.
+    /// Packs the DIAL of a new stream. The bytes of an eager stream follow in the same round.
     private func open(_ stream: Stream, _ packer: inout OpPacker) {
         guard streams.begin(stream) else { return }
         let header = OpHeader(.dial, to: stream.remoteAddress, from: stream.localAddress)
@@ -108,8 +108,7 @@ final class LinkWriter {
         if isDirty { backlog.append(stream) }
     }
 
-    /// Packs ops from other links. They take at most half of a round, so that the streams of this node have their
-    /// share.
+    /// Packs ops from other links, up to half of a round. The rest of the round is for this node's own streams.
     private func forward(into packer: inout OpPacker) {
         while packer.written < Self.bytesPerRound / 2, let ops = forwarded.popFirst() {
             ops.give(by: link)
@@ -117,12 +116,12 @@ final class LinkWriter {
         }
     }
 
-    /// Packs bytes of the waiting streams in turn. Returns whether there were such streams.
+    /// Packs bytes of the streams in ``backlog``, one op each in turn. Returns whether it processed any stream.
     private func drainBacklog(into packer: inout OpPacker, _ peer: LinkPeer, _ machine: inout LinkMachine) -> Bool {
         var next = 0
         var later: [Stream] = []
-        // DIALs go first: the bytes of a stream must follow its DIAL, and the end of a request must follow the DIALs of
-        // its sources.
+        // All DIALs come first: a stream's bytes must follow its DIAL, and a request's end must follow the DIALs of its
+        // sources.
         while opening.isEmpty, next < backlog.count, packer.written < Self.bytesPerRound {
             let stream = backlog[next]
             next += 1
@@ -140,11 +139,11 @@ final class LinkWriter {
 
     private enum Drained {
         case idle, more, ended
-        /// The end of the stream must wait for DIALs of the next flush.
+        /// The stream's end waits for DIALs that the next flush sends.
         case later
     }
 
-    /// Packs a stream's credit, one op of its bytes, and its end if no bytes are left.
+    /// Packs a stream's credit, at most one op of its bytes, and its end if no bytes remain.
     private func drain(
         _ stream: Stream, into packer: inout OpPacker, _ peer: LinkPeer, _ machine: inout LinkMachine
     ) -> Drained {
@@ -152,7 +151,7 @@ final class LinkWriter {
         let local = stream.localAddress
         var wakes = false
         var lingers = false
-        // Released outside the lock, because it may be memory of a plugin.
+        // The buffers are released outside the lock because their memory may belong to a plugin.
         var spent: [ByteBuffer] = []
         let result = stream.withStorage { storage -> Drained in
             storage.isDirty = false
@@ -190,8 +189,8 @@ final class LinkWriter {
                 wakes = storage.queueWake()
             }
             storage.deactivateIfIdle()
-            // Another thread has pushed sources of this request and ended it after this round took its DIALs. The
-            // request was already in the list of this round.
+            // Another thread pushed sources of this request and ended it after this round took the streams to open. The
+            // request was already in the backlog, so its end would overtake those DIALs.
             if storage.endsPushing, link.hasStreamsToOpen {
                 storage.isDirty = true
                 return .later
@@ -221,7 +220,7 @@ final class LinkWriter {
                 return .ended
             case .sendErr(let message):
                 packer.writeFailure(message, to: remote, from: local)
-                // The timeout must run, because the owner may have released the stream.
+                // The owner may have released the stream, so the link needs a deadline for the client's answer.
                 lingers = true
                 return .idle
             }
@@ -232,9 +231,9 @@ final class LinkWriter {
         return result
     }
 
-    /// Writes `bytes` to the memory that the peer reads.
+    /// Copies `bytes` into the memory shared with the peer.
     ///
-    /// - Returns: their place; `nil` if they must be sent as DATA.
+    /// - Returns: the place in the memory; `nil` if the bytes must be sent on the connection.
     private func share(_ bytes: ByteBuffer, _ machine: inout LinkMachine) -> SharedPlace? {
         guard let memory = link.memory, let offset = machine.share(bytes.readableBytes) else { return nil }
         bytes.withUnsafeReadableBytes { memory.write($0, at: offset) }

@@ -1,25 +1,30 @@
 internal import NIOCore
 
-/// Packs ops into a minimum of buffers: small ops are copied side by side, large payloads keep their own buffers.
+/// Packs ops into as few buffers as possible. Small ops share a buffer. Large payloads keep their own buffers and are
+/// not copied.
 struct OpPacker {
-    /// Payloads up to this size are copied next to their header: 8 KiB. The copy is cheaper than another buffer for the
-    /// kernel.
+    /// Maximum size of a payload that is copied behind its header, in bytes (8 KiB).
+    ///
+    /// Copying it is cheaper than one more buffer in the `writev`.
     static let copyLimit = 8_192
-    /// A written buffer of at most this size is reused: 2 KiB. A link holds up to three, of up to 4 KiB each.
+    /// Maximum capacity of a buffer that is reused after it was written, in bytes (2 KiB). A link holds up to three
+    /// buffers of up to 4 KiB each.
     private static let keptCapacity = 2_048
 
     private let allocator: ByteBufferAllocator
     private var packed = ByteBuffer()
     private var buffers: [ByteBuffer] = []
-    /// The number of bytes since the buffers were taken.
+    /// Number of bytes packed since the last ``takeBuffers()``.
     private(set) var written = 0
 
     init(allocator: ByteBufferAllocator) {
         self.allocator = allocator
     }
 
-    /// Begins a round with encoded ops, and leaves an empty buffer in their place. If they are few, they are not
-    /// copied: later ops are appended to their buffer.
+    /// Begins a round with encoded ops and leaves an empty buffer in their place.
+    ///
+    /// Ops of at most ``copyLimit`` bytes are not copied if nothing is packed yet: later ops are appended to their
+    /// buffer.
     mutating func begin(with ops: inout ByteBuffer) {
         guard ops.readableBytes > 0 else { return }
         if packed.readableBytes == 0, ops.readableBytes <= Self.copyLimit {
@@ -31,7 +36,7 @@ struct OpPacker {
         }
     }
 
-    /// Packs encoded ops.
+    /// Packs ops that are already encoded.
     mutating func write(_ ops: ByteBuffer) {
         guard ops.readableBytes > 0 else { return }
         written += ops.readableBytes
@@ -48,7 +53,7 @@ struct OpPacker {
         packed.writeOp(header)
     }
 
-    /// Packs two ops without payload.
+    /// Packs two ops without payloads.
     mutating func write(_ first: OpHeader, _ second: OpHeader) {
         written += 2 * OpHeader.size
         packed.writeOps(first, second)
@@ -79,7 +84,7 @@ struct OpPacker {
         }
     }
 
-    /// Takes the buffers and starts a new round.
+    /// Removes and returns the packed buffers.
     mutating func takeBuffers() -> [ByteBuffer] {
         finishPacked()
         written = 0
@@ -88,7 +93,7 @@ struct OpPacker {
         return taken
     }
 
-    /// Keeps the memory of a written array of buffers, and that of its last buffer if it is small.
+    /// Keeps the memory of an array of written buffers for reuse, and that of its last buffer if it is small.
     mutating func reuse(_ taken: consuming [ByteBuffer]) {
         if var last = taken.popLast(), last.storageCapacity <= Self.keptCapacity, packed.storageCapacity == 0 {
             // If the connection still holds the buffer, this allocates a new one of the same size.

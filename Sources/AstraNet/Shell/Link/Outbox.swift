@@ -1,14 +1,14 @@
 internal import DequeModule
 internal import NIOCore
 
-/// The ops, streams and work that wait for a link's event loop.
+/// The queue of outbound work that waits for a link's event loop.
 ///
-/// While the connection is writable, announcements are queued as ops. While it is full, they are held in a table with
-/// the latest state of each service, so that they cannot take more memory than there are services. They are sent in
-/// batches when the connection is writable again.
+/// While the connection is writable, announcements are queued as ops. While it is full, the queue holds only the latest
+/// state of each service, so its size is bounded by the number of services. Held announcements are sent in batches when
+/// the connection is writable again.
 struct Outbox {
-    /// The maximum number of bytes of announcements that are passed to the connection at a time: 256 KiB.
-    private static let announcementBatch = 256 * 1_024
+    /// Maximum size of a batch of announcements, in bytes.
+    private static let announcementBatchSize = 256 * 1_024
 
     /// Work for the event loop at the end of a read.
     enum Turn {
@@ -17,19 +17,19 @@ struct Outbox {
         case run(@Sendable () -> Void)
     }
 
-    /// Everything that the event loop takes at once.
+    /// The work that the event loop takes in one call.
     struct Outbound {
-        /// Complete ops that are sent ahead of all DATA.
+        /// Whole ops that are sent before all DATA.
         var control = ByteBuffer()
-        /// Dialled and pushed streams whose DIAL is to be sent, in order.
+        /// Dialled and pushed streams whose DIAL must be sent, in order.
         var opening: [Stream] = []
-        /// Streams whose delegate is to be called, and other work for the event loop, in order.
+        /// Stream wakes and closures that the event loop must run, in order.
         var turns: [Turn] = []
-        /// Streams with bytes, credit or an ending to send.
+        /// Streams that have bytes, credit or an end to send.
         var dirty: [Stream] = []
-        /// Complete ops from other links, in order.
+        /// Whole ops from other links, in order.
         var forwarded: Deque<Link.Forwarded> = []
-        /// Whether announcements are still held. They must be sent ahead of all DATA that is taken with this.
+        /// Whether announcements are still held. They must be sent before the DATA of the streams in this value.
         var isBehind = false
 
         var isEmpty: Bool {
@@ -47,68 +47,68 @@ struct Outbox {
 
     var outbound = Outbound()
     var isClosed = false
-    /// Whether a flush is scheduled on the event loop.
-    private var isScheduled = false
-    /// Whether the outbox contains only deferred control ops.
-    private var containsOnlyDeferred = true
-    /// Whether the timer that flushes deferred ops runs.
-    private var hasFlushTimer = false
-    /// Whether that timer must be started if the deferred ops are not sent by the scheduled flush.
-    private var needsFlushTimer = false
-    /// Whether announcements are held, because the connection is full or not all of them have been sent since then.
+    /// Whether a flush is scheduled, or will happen when the current read ends.
+    private var isFlushScheduled = false
+    /// Whether the queue holds nothing except non-urgent control ops.
+    private var hasOnlyNonUrgent = true
+    /// Whether the timer that flushes non-urgent ops is running.
+    private var isTimerRunning = false
+    /// Whether the timer must start if the scheduled flush does not send the non-urgent ops.
+    private var isTimerDue = false
+    /// Whether new announcements are held: the connection is full, or earlier ones are still held.
     private var isHolding = false
-    /// Held announcements. They are newer than those in ``Outbound/control``.
+    /// Announcements that are newer than those in ``Outbound/control``.
     private var held = HeldAnnouncements()
 
     var isEmpty: Bool { outbound.isEmpty && held.isEmpty }
 
-    /// Whether something is queued that is not deferred.
-    var isUrgent: Bool { !containsOnlyDeferred && !outbound.isEmpty }
+    /// Whether urgent work is queued.
+    var isUrgent: Bool { !hasOnlyNonUrgent && !outbound.isEmpty }
 
-    /// The number of held announcements.
+    /// Number of held announcements.
     var heldCount: Int { held.count }
 
-    /// Records that something was queued. Returns whether the caller must schedule a flush.
+    /// Records that urgent work was queued. Returns whether the caller must schedule a flush.
     mutating func mustTell() -> Bool {
-        containsOnlyDeferred = false
-        guard !isScheduled else { return false }
-        isScheduled = true
+        hasOnlyNonUrgent = false
+        guard !isFlushScheduled else { return false }
+        isFlushScheduled = true
         return true
     }
 
-    /// Records that a read has begun. A flush follows at its end, so none need be scheduled.
+    /// Begins a read. The handler flushes when the read ends, so no flush is scheduled until then.
     mutating func holdUntilReadEnds() {
-        isScheduled = true
+        isFlushScheduled = true
     }
 
-    /// Records that a deferred control op was queued. Returns whether the caller must start the timer of
-    /// ``Link/patience``.
+    /// Records that a non-urgent control op was queued. Returns whether the caller must start the flush timer of the
+    /// link.
     ///
-    /// If a flush is scheduled, that flush decides about the timer, because it usually sends the op.
+    /// If a flush is scheduled, the timer starts only if that flush does not send the op. It usually does.
     mutating func mustWatch() -> Bool {
-        guard containsOnlyDeferred, !hasFlushTimer else { return false }
-        hasFlushTimer = !isScheduled
-        needsFlushTimer = isScheduled
-        return hasFlushTimer
+        guard hasOnlyNonUrgent, !isTimerRunning else { return false }
+        isTimerRunning = !isFlushScheduled
+        isTimerDue = isFlushScheduled
+        return isTimerRunning
     }
 
-    /// Ends the delay of deferred ops. Returns whether there is something to send.
+    /// Makes the queued control ops urgent because their delay is over. Returns whether the caller must flush.
     mutating func patienceIsOver() -> Bool {
-        hasFlushTimer = false
-        if outbound.control.readableBytes > 0 { containsOnlyDeferred = false }
-        return !containsOnlyDeferred
+        isTimerRunning = false
+        if outbound.control.readableBytes > 0 { hasOnlyNonUrgent = false }
+        return !hasOnlyNonUrgent
     }
 
-    /// Ends the delay of deferred ops after bytes were sent, because the peer may need these ops together with the
-    /// bytes. Returns whether the caller must schedule a flush.
+    /// Makes the control ops urgent that were queued while bytes of streams were sent. The peer may need them together
+    /// with those bytes. Returns whether the caller must schedule a flush.
     mutating func patienceIsPointless() -> Bool {
-        guard containsOnlyDeferred, outbound.control.readableBytes > 0 else { return false }
+        guard hasOnlyNonUrgent, outbound.control.readableBytes > 0 else { return false }
         return mustTell()
     }
 
-    /// Queues or holds a SERVICE or NO_SERVICE.
+    /// Queues or holds SERVICE or NO_SERVICE.
     mutating func announce(_ command: Command, _ name: String, at address: Address, to host: HostID) {
-        if !isHolding, outbound.control.readableBytes < Self.announcementBatch {
+        if !isHolding, outbound.control.readableBytes < Self.announcementBatchSize {
             return outbound.control.writeService(command, name, at: address, to: host)
         }
         isHolding = true
@@ -116,12 +116,12 @@ struct Outbox {
         if command == .service { held.offered(subject) } else { held.withdrawn(subject) }
     }
 
-    /// Holds announcements from now on, because the connection is full.
+    /// Holds announcements from now on because the connection is full.
     mutating func hold() {
         isHolding = true
     }
 
-    /// Takes the queued work for the event loop.
+    /// Removes and returns the stream wakes and closures that wait for the event loop.
     mutating func takeTurns() -> [Turn] {
         guard !outbound.turns.isEmpty else { return [] }
         var taken: [Turn] = []
@@ -129,21 +129,22 @@ struct Outbox {
         return taken
     }
 
-    /// Takes everything except held announcements. Takes nothing if all of it may wait.
+    /// Takes all queued work and at most one batch of held announcements. Takes nothing if only non-urgent ops are
+    /// queued and `isJoined` is `false`.
     ///
     /// - Parameters:
-    ///   - taken: receives the content. It must be empty, and its memory is used for what is queued next.
-    ///   - releasesHeld: whether the connection is writable, so that one batch of held announcements is taken too.
-    ///   - isJoined: whether the caller has something else to send, so that deferred ops are sent with it.
-    /// - Returns: whether the caller must start the timer for what still waits.
+    ///   - taken: receives the work. It is empty before the call, and its memory is reused for later work.
+    ///   - releasesHeld: whether the connection is writable, so that a batch of held announcements is taken.
+    ///   - isJoined: whether the flush sends something else anyway, so that non-urgent ops go along.
+    /// - Returns: whether the caller must start the flush timer for the ops that remain.
     mutating func take(into taken: inout Outbound, releasesHeld: Bool, isJoined: Bool) -> Bool {
-        isScheduled = false
-        if containsOnlyDeferred, !isJoined, !isHolding { return needsFlushTimer && mustWatch() }
-        containsOnlyDeferred = true
-        needsFlushTimer = false
+        isFlushScheduled = false
+        if hasOnlyNonUrgent, !isJoined, !isHolding { return isTimerDue && mustWatch() }
+        hasOnlyNonUrgent = true
+        isTimerDue = false
         swap(&taken, &outbound)
         if isHolding, releasesHeld {
-            let end = taken.control.writerIndex + Self.announcementBatch
+            let end = taken.control.writerIndex + Self.announcementBatchSize
             while taken.control.writerIndex < end, let (subject, isOffered) = held.popFirst() {
                 taken.control.writeService(
                     isOffered ? .service : .noService, subject.name, at: subject.address, to: subject.destination)
@@ -156,10 +157,10 @@ struct Outbox {
 }
 
 extension Array {
-    /// Removes all elements. Keeps the memory if it holds at most 128 elements.
+    /// Removes all elements. Keeps the memory for reuse if its capacity is at most 128 elements.
     mutating func empty() {
         guard capacity <= 128 else { return self = [] }
-        // For few elements this takes a third of the instructions of `removeAll(keepingCapacity: true)`.
+        // For a few elements this loop takes a third of the instructions of `removeAll(keepingCapacity: true)`.
         while popLast() != nil {}
     }
 }

@@ -1,8 +1,8 @@
 internal import DequeModule
 
-/// The streams of a link by their addresses, and the streams for which a timeout runs.
+/// The streams of one link by the addresses in their ops, with the timeouts of half-open and lingering streams.
 struct StreamTable {
-    /// The name of a stream in ops: its four values without this node's own host id (`docs/protocol.md` §4).
+    /// The key of a stream: the four values of an op without this node's host id (`docs/protocol.md` §1).
     struct Key: Hashable {
         var remote: Address
         var localPort: UInt32
@@ -14,24 +14,28 @@ struct StreamTable {
     }
 
     private var streams = StreamSlots<Stream>()
-    /// The number of streams with each host.
+    /// Number of streams with each host.
     private var countByHost = HostCounts()
-    /// Accepted dials without ACK, oldest first. Streams that have opened since are skipped.
+    /// Accepted dials that wait for their ACK, oldest first. Entries whose key is not in ``halfOpenKeys`` are skipped.
     private var halfOpen = Deque<(key: Key, since: UInt64)>()
     private(set) var halfOpenCount = 0
     private var halfOpenKeys: Set<Key> = []
-    /// Closed streams with unsent bytes: the start of the timeout, and the unsent bytes at that time. Also failed
-    /// pushed streams that wait for the client's answer and have no bytes left.
+    /// Closed streams that have unsent bytes, and failed pushed sources that wait for the client's answer (0 unsent
+    /// bytes).
+    ///
+    /// Each entry has the time of the last progress and the number of unsent bytes at that time.
     private var lingering: [Key: (since: UInt64, queued: Int)] = [:]
 
-    /// Whether a closed stream has bytes to send.
+    /// Whether a closed stream still has bytes to send.
     var hasLingering: Bool { lingering.values.contains { $0.queued > 0 } }
 
     var count: Int { streams.count }
 
     subscript(key: Key) -> Stream? { streams[key] }
 
-    /// - Parameter halfOpenSince: the time of the DIAL if the stream waits for its ACK.
+    /// Adds a stream.
+    ///
+    /// - Parameter halfOpenSince: the current time if the stream waits for its ACK, in nanoseconds; otherwise `nil`.
     mutating func insert(_ stream: Stream, halfOpenSince: UInt64?) {
         let key = stream.key
         if streams.insert(stream) == nil { countByHost.add(key.remote.host) }
@@ -42,27 +46,29 @@ struct StreamTable {
         }
     }
 
-    /// Records that the ACK of the stream has arrived.
+    /// Stops the handshake timeout of a stream because its ACK arrived.
     mutating func opened(_ stream: Stream) {
         if halfOpenKeys.remove(stream.key) != nil { halfOpenCount -= 1 }
     }
 
-    /// Starts the timeout of a closed stream whose bytes wait for credit, or of a failed pushed stream that waits for
-    /// the client's answer.
+    /// Starts the timeout of a closed stream that has bytes waiting for credit, or of a failed pushed source that waits
+    /// for the client's answer.
     mutating func lingers(_ stream: Stream, since now: UInt64) {
-        // Only once: otherwise credit in tiny amounts would restart the timeout each time.
+        // A running timeout is not restarted. Otherwise a peer could extend it for ever with small amounts of credit.
         guard lingering[stream.key] == nil else { return }
         lingering[stream.key] = (now, stream.withStorage { $0.state.queued })
     }
 
-    /// - Returns: whether the stream was in the table.
+    /// Removes a stream.
+    ///
+    /// - Returns: whether the table had this stream.
     @discardableResult
     mutating func remove(_ stream: Stream) -> Bool {
         let key = stream.key
         guard streams[key] === stream else { return false }
         streams.remove(key)
         countByHost.remove(key.remote.host)
-        // A look-up hashes the key even in an empty dictionary, and both collections are usually empty.
+        // A look-up hashes the key even if the collection is empty, which is the usual case.
         if !lingering.isEmpty { lingering[key] = nil }
         if !halfOpenKeys.isEmpty, halfOpenKeys.remove(key) != nil { halfOpenCount -= 1 }
         return true
@@ -75,12 +81,12 @@ struct StreamTable {
 
     /// Returns the streams with `host`.
     func all(of host: HostID) -> [Stream] {
-        // Without this check, a peer that sends many RSTs would make this node scan all streams each time.
+        // A peer that sends RSTs for many unknown hosts must not cause a scan of all streams each time.
         guard countByHost.contains(host) else { return [] }
         return streams.all.filter { $0.remoteAddress.host == host }
     }
 
-    /// Returns the streams whose timeout has passed, each with the error that ends it.
+    /// Returns the streams that have timed out, each with its error. The caller removes them.
     mutating func takeOverdue(now: UInt64, limits: StreamLimits) -> [(Stream, AstraNetError)] {
         var overdue: [(Stream, AstraNetError)] = []
         while let first = halfOpen.first,
@@ -96,13 +102,13 @@ struct StreamTable {
                 continue
             }
             let queued = stream.withStorage { $0.state.queued }
-            // Less credit than a window is not counted as progress. Otherwise a few bytes a minute would hold the rest
-            // for ever.
+            // Only 64 KiB count as progress. Otherwise a peer that grants a few bytes a minute could keep the rest for
+            // ever.
             if waited.queued - queued >= Int(SendWindow.initialSize) {
                 lingering[key] = (now, queued)
             } else if now - waited.since >= limits.lingerNanoseconds {
                 overdue.append(
-                    (stream, AstraNetError(.deadlineExceeded, "the peer did not read the rest of the stream in time")))
+                    (stream, AstraNetError(.deadlineExceeded, "the rest of the stream was not read in time")))
             }
         }
         return overdue
@@ -129,7 +135,7 @@ private struct HostCounts {
         }
     }
 
-    /// Counts one stream with `host` less.
+    /// Subtracts one stream with `host`.
     mutating func remove(_ host: HostID) {
         if let first, first.host == host {
             self.first = (host, first.count - 1)

@@ -2,12 +2,16 @@ import Glibc
 
 /// Where the Load plugin is.
 enum LoadPlugin {
+    /// Its name where it is installed.
     private static let file = "libLoad.so"
+    /// Its name in a build folder.
+    private static let product = "ChanservLoad"
 
     /// - Parameter given: the path on the command line, if any.
     /// - Returns: an absolute path.
     static func path(_ given: String?) throws(BenchError) -> String {
-        let candidates = given.map { [$0] } ?? [executableFolder() + "/" + file, "Plugins/" + file]
+        let folder = executableFolder()
+        let candidates = given.map { [$0] } ?? ["\(folder)/\(file)", "\(folder)/lib\(product).so", "Plugins/\(file)"]
         for candidate in candidates {
             guard let real = realpath(candidate, nil) else { continue }
             defer { free(real) }
@@ -16,8 +20,8 @@ enum LoadPlugin {
         if let given { throw BenchError(.configuration, "\(SystemError("cannot find '\(given)'"))") }
         throw BenchError(
             .configuration,
-            "there is no \(file) at \(candidates.joined(separator: " or ")): build it with 'swift build -c release "
-                + "--product Load', or say where it is with --plugin")
+            "there is no Load plugin at \(candidates.joined(separator: " or ")): build it with 'swift build -c release "
+                + "--product \(product)', or name it with --plugin")
     }
 
     private static func executableFolder() -> String {

@@ -2,9 +2,9 @@ import Testing
 
 @testable import ChanservHost
 
-/// Whatever stands in a file, reading it ends, with a result or an error: out-of-bounds reads and overflows trap.
+/// Reading a damaged file ends with a result or an error. Out-of-bounds reads and overflows would trap.
 @Suite("ELF examination of damaged files") struct ELFFuzzTests {
-    /// Reproducible: a failing seed fails again.
+    /// A reproducible generator: a failing seed fails again.
     private struct Generator: RandomNumberGenerator {
         var state: UInt64
 
@@ -19,7 +19,7 @@ import Testing
 
     private enum Outcome: Hashable { case read, refused }
 
-    /// Reads all there is to read.
+    /// Reads everything that the examination reads.
     private func read(_ bytes: [UInt8]) -> Outcome {
         do throws(ELFProblem) {
             let library = try ELFLibrary(bytes)
@@ -36,7 +36,7 @@ import Testing
     ]
 
     @Test(arguments: samples.map { $0.1 })
-    func aFileCutAnywhereIsReadOrRefused(style: String) throws {
+    func `a truncated file is read or refused`(style: String) throws {
         let bytes = try ELFLibraryTests.bytes(ELFLibraryTests.exporting, style)
         var outcomes: Set<Outcome> = []
         for size in stride(from: 0, through: bytes.count, by: 7) { outcomes.insert(read(Array(bytes[..<size]))) }
@@ -44,14 +44,14 @@ import Testing
     }
 
     @Test(arguments: samples.map { $0.1 })
-    func aFileWithChangedBytesIsReadOrRefused(style: String) throws {
+    func `a file with changed bytes is read or refused`(style: String) throws {
         let bytes = try ELFLibraryTests.bytes("int chanserv_plugin_v1(void) { return 0; }", style)
         var outcomes: Set<Outcome> = []
         for seed in 0..<3000 as Range<UInt64> {
             var generator = Generator(state: seed)
             var changed = bytes
             for _ in 0...Int.random(in: 0..<8, using: &generator) {
-                // Mostly where the tables are: the head, and what the first segment begins with.
+                // Half of the changes hit the first 2 KiB, where the headers and tables are.
                 let end = Bool.random(using: &generator) ? min(2048, changed.count) : changed.count
                 let index = Int.random(in: 0..<end - 8, using: &generator)
                 switch Int.random(in: 0..<4, using: &generator) {
@@ -66,9 +66,9 @@ import Testing
         #expect(outcomes == [.read, .refused])
     }
 
-    /// Each number of the head, the program headers and the dynamic section, set to each of the worst values.
+    /// Sets each number of the ELF header, the program headers and the dynamic section to extreme values.
     @Test(arguments: samples.map { $0.1 })
-    func everyNumberAtItsWorstIsReadOrRefused(style: String) throws {
+    func `a file with extreme numbers is read or refused`(style: String) throws {
         let bytes = try ELFLibraryTests.bytes("int x(void); int y(void) { return x(); }", style, "-s")
         let header = try ELFHeader(ELFBytes(bytes))
         let segments = try ELFSegments(ELFBytes(bytes), header.programHeaders)
@@ -92,7 +92,7 @@ import Testing
         #expect(outcomes == [.read, .refused])
     }
 
-    @Test func aCacheWithChangedBytesIsReadOrRefused() throws {
+    @Test func `a linker cache with changed bytes is read or refused`() throws {
         let bytes = LoaderCacheTests.cache([("liba.so.1", "/lib/liba.so.1"), ("libb.so", "/lib/libb.so")])
         for size in 0..<bytes.count { #expect(LoaderCache(Array(bytes[..<size])) == nil) }
         for seed in 0..<2000 as Range<UInt64> {

@@ -4,7 +4,7 @@ import Testing
 
 @testable import ChanservHost
 
-/// What the examination of a file finds, without running any of it.
+/// The examination of library files, which runs none of their code.
 @Suite("ELF examination") struct ELFLibraryTests {
     static let exporting = """
         __attribute__((visibility("default"))) const void *chanserv_plugin_v1(void) { return 0; }
@@ -32,22 +32,22 @@ import Testing
     }
 
     @Test(arguments: ["-Wl,--hash-style=gnu", "-Wl,--hash-style=sysv", "-Wl,--hash-style=both"], ["-g", "-s"])
-    func theEntryIsFoundThroughEitherHashTableStrippedOrNot(style: String, strip: String) throws {
-        // Others beside it, so that buckets have chains.
+    func `the entry is found through either hash table, stripped or not`(style: String, strip: String) throws {
+        // More functions, so that the buckets of the hash table have chains.
         let others = (0..<50).map { "__attribute__((visibility(\"default\"))) int other_\($0)(void) { return \($0); }" }
         let source = ([Self.exporting] + others).joined(separator: "\n")
         #expect(try ELFLibrary(Self.bytes(source, style, strip)).entry == .exported)
         #expect(try ELFLibrary(Self.bytes(others.joined(separator: "\n"), style, strip)).entry == .absent)
     }
 
-    @Test func aWeakOrProtectedFunctionIsExported() throws {
+    @Test func `a weak or protected entry counts as exported`() throws {
         for attributes in [#"visibility("default"), weak"#, #"visibility("protected")"#] {
             let source = "__attribute__((\(attributes))) const void *chanserv_plugin_v1(void) { return 0; }"
             #expect(try problem(source) == nil)
         }
     }
 
-    @Test func whyTheEntryIsNotExportedIsSaid() throws {
+    @Test func `an entry that is not exported is refused with the reason`() throws {
         let hidden = "const void *chanserv_plugin_v1(void) { return 0; }"
         let local = "__attribute__((used)) static const void *chanserv_plugin_v1(void) { return 0; }"
         for (source, reason) in [
@@ -67,13 +67,13 @@ import Testing
             let error = try #require(try problem(source), "\(source)")
             #expect(error.code == .noEntry)
             #expect(error.message.contains(reason), "\(source): \(error)")
-            // System V's table tells the same.
+            // The System V hash table gives the same result.
             #expect(try problem(source, "-Wl,--hash-style=sysv")?.message == error.message)
         }
         #expect(try problem(hidden, "-s")?.message.hasPrefix("does not export") == true)
     }
 
-    @Test func noCodeOfALibraryWithoutTheEntryRuns() async throws {
+    @Test func `no code of a library without the entry runs`() async throws {
         let host = try ProbeHost()
         let trace = host.folder.file("trace")
         let path = host.folder.file("constructor.so")
@@ -92,14 +92,14 @@ import Testing
         #expect(host.store.statistics.copies == 0)
     }
 
-    @Test func anExecutableStackIsRefused() throws {
+    @Test func `a library that asks for an executable stack is refused`() throws {
         #expect(try problem(Self.exporting, "-Wl,-z,noexecstack") == nil)
         let error = try #require(try problem(Self.exporting, "-Wl,-z,execstack"))
         #expect(error.code == .executableStack)
-        #expect(error.message.contains("asks for executable stack") && error.message.contains("-Wl,-z,noexecstack"))
+        #expect(error.message.contains("requests an executable stack") && error.message.contains("-Wl,-z,noexecstack"))
     }
 
-    @Test func alibraryThatDoesNotSayItNeedsNoExecutableStackIsRefused() throws {
+    @Test func `a library without a GNU_STACK header is refused`() throws {
         let folder = try TestFolder()
         var bytes = try Self.bytes(Self.exporting, "-Wl,-z,noexecstack")
         let marker: [UInt8] = [0x51, 0xE5, 0x74, 0x64]
@@ -111,21 +111,21 @@ import Testing
         #expect(problem(of: folder.file("lib.so"))?.code == .executableStack)
     }
 
-    @Test func relocationsInTheCodeAreRefused() throws {
+    @Test func `a library with text relocations is refused`() throws {
         let source = "int x;\n__asm__(\".text\\n.quad x\\n\");\n" + Self.exporting
         let error = try #require(try problem(source, "-Wl,-z,notext"))
         #expect(error.code == .textRelocations)
         #expect(error.message.contains("-fPIC"))
     }
 
-    @Test func anExecutableIsNoLibrary() throws {
+    @Test func `an executable is refused`() throws {
         let program = Array(try Data(contentsOf: URL(fileURLWithPath: "/proc/self/exe")))
         #expect(throws: ELFProblem.notALibrary("it is an executable; link it with -shared -fPIC")) {
             try ELFLibrary(program)
         }
     }
 
-    @Test func whatItNeedsAndWhereItLooksIsRead() throws {
+    @Test func `the needed libraries and the search paths are read`() throws {
         let folder = try TestFolder()
         try CompiledPlugin.compile("int x;", to: folder.file("libneeded.so"), options: ["-Wl,-soname,libneeded.so.7"])
         let options = ["-L\(folder.path)", "-Wl,--no-as-needed", "-lneeded", "-Wl,-rpath,$ORIGIN:/somewhere"]

@@ -23,28 +23,28 @@ import Testing
         return head + [UInt8](repeating: 0, count: 48 - head.count) + table + texts
     }
 
-    @Test func aNameHasItsPathsInTheirOrder() throws {
+    @Test func `a name has its paths in the order of the cache`() throws {
         let bytes = Self.cache([("liba.so", "/opt/liba.so"), ("libb.so", "/b"), ("liba.so", "/usr/lib/liba.so")])
         let cache = try #require(LoaderCache(bytes))
         #expect(cache.paths(of: "liba.so") == ["/opt/liba.so", "/usr/lib/liba.so"])
         #expect(cache.paths(of: "libc.so") == [])
     }
 
-    @Test func aCacheBehindAnOlderOneIsRead() throws {
+    @Test func `a cache that follows one in the old format is read`() throws {
         let old = Array("ld.so-1.7.0".utf8) + [0] + Self.number(1) + [UInt8](repeating: 0, count: 12)
         let padded = old + [UInt8](repeating: 0, count: (8 - old.count % 8) % 8)
         let cache = try #require(LoaderCache(padded + Self.cache([("liba.so", "/a")])))
         #expect(cache.paths(of: "liba.so") == ["/a"])
     }
 
-    @Test func whatIsNoCacheIsNotTakenForAnEmptyOne() {
+    @Test func `a file that is no cache is rejected and not read as an empty one`() {
         #expect(LoaderCache([]) == nil)
         #expect(LoaderCache(Array("something else".utf8)) == nil)
     }
 
-    /// This machine's, where it has one: its C library is in it.
+    /// Runs only if this machine has a cache. It must contain the C library.
     @Test(.enabled(if: FileManager.default.fileExists(atPath: "/etc/ld.so.cache")))
-    func thisMachinesCacheIsRead() throws {
+    func `the cache of this machine is read`() throws {
         let bytes = Array(try Data(contentsOf: URL(fileURLWithPath: "/etc/ld.so.cache")))
         let paths = try #require(LoaderCache(bytes)).paths(of: "libc.so.6")
         #expect(paths.contains { FileManager.default.fileExists(atPath: $0) })

@@ -3,13 +3,13 @@ import Chanserv
 import Logging
 
 extension ContinuousClock.Instant {
-    /// Later than anything that works, also on a machine that has much else to do.
-    static var soon: Self { .now + .seconds(90) }
+    /// A deadline that only a hang reaches, even on a loaded machine.
+    static var testDeadline: Self { .now + .seconds(90) }
 }
 
 extension NodeConfiguration {
-    /// No limits of time: where a test is about none, a machine that has much else to do must not bring one in.
-    static func patient(environment: String = "") -> NodeConfiguration {
+    /// A configuration without timeouts, for tests that do not test them: on a loaded machine a timeout could expire.
+    static func withoutTimeouts(environment: String = "") -> NodeConfiguration {
         var configuration = NodeConfiguration(environment: environment)
         configuration.handshakeTimeout = .seconds(3_600)
         configuration.silenceTimeout = .seconds(3_600)
@@ -20,16 +20,16 @@ extension NodeConfiguration {
 }
 
 extension Node {
-    /// A node without limits of time and without a word in the log.
-    static func patient(_ configure: (inout NodeConfiguration) -> Void = { _ in }) -> Node {
-        var configuration = NodeConfiguration.patient()
+    /// A node without timeouts that logs nothing.
+    static func withoutTimeouts(_ configure: (inout NodeConfiguration) -> Void = { _ in }) -> Node {
+        var configuration = NodeConfiguration.withoutTimeouts()
         configure(&configuration)
         return Node(configuration: configuration, logger: .silent)
     }
 }
 
 extension Server.Configuration {
-    static var patient: Server.Configuration {
+    static var withoutTimeouts: Server.Configuration {
         var configuration = Server.Configuration()
         configuration.chanAcceptTimeout = .seconds(3_600)
         return configuration
@@ -37,7 +37,7 @@ extension Server.Configuration {
 }
 
 extension Client.Configuration {
-    static var patient: Client.Configuration {
+    static var withoutTimeouts: Client.Configuration {
         var configuration = Client.Configuration()
         configuration.dialTimeout = .seconds(3_600)
         return configuration
@@ -45,6 +45,6 @@ extension Client.Configuration {
 }
 
 extension Logger {
-    /// For tests in which much is meant to go wrong.
+    /// A logger without output, for tests that cause many errors.
     static let silent = Logger(label: "silent") { _ in SwiftLogNoOpLogHandler() }
 }

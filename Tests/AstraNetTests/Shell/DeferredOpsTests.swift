@@ -3,9 +3,9 @@ import Testing
 
 @testable import AstraNet
 
-/// Ops that nobody waits for leave with others, and by themselves when there are none.
-@Suite(.timeLimit(.minutes(5))) struct PatientOpsTests {
-    /// A socket that says it is a node of this library, and has heard of the node's services.
+/// Non-urgent ops leave together with other ops, or alone after a short delay.
+@Suite(.timeLimit(.minutes(5))) struct DeferredOpsTests {
+    /// A raw peer that announces the abilities of a node of this library, after the announcements of the node.
     private func eagerPeer(of node: Node) async throws -> RawPeer {
         let peer = try await RawPeer.connect(to: try await node.listening())
         #expect(
@@ -15,8 +15,8 @@ import Testing
         return peer
     }
 
-    @Test func anAcceptanceComesWithoutAnAnswerWhereThereIsNone() async throws {
-        let node = Node.patient()
+    @Test func `a SYN leaves without an answer if there is none`() async throws {
+        let node = Node.withoutTimeouts()
         let listener = try node.bind("soon", answersSoon: true)
         let peer = try await eagerPeer(of: node)
         peer.send(peer.op(.dial, to: listener.address, from: 16_777_300))
@@ -26,12 +26,12 @@ import Testing
         await node.shutdown()
     }
 
-    @Test func anAcceptanceLeavesAheadOfTheAnswer() async throws {
-        let node = Node.patient()
+    @Test func `a SYN leaves before the answer`() async throws {
+        let node = Node.withoutTimeouts()
         let listener = try node.bind("soon", answersSoon: true)
         let peer = try await eagerPeer(of: node)
         peer.send(peer.op(.dial, to: listener.address, from: 16_777_300))
-        let stream = try await listener.nextStream(deadline: .soon)
+        let stream = try await listener.nextStream(deadline: .testDeadline)
         try await stream.send(ByteBuffer(string: "answer"))
         stream.close()
         let first = await peer.first { [.syn, .data, .fin1, .fin2].contains($0.command) }
@@ -41,14 +41,14 @@ import Testing
         await node.shutdown()
     }
 
-    /// The name is told on the stream, so it must be known by then.
-    @Test func aNameIsAnnouncedAheadOfTheBytesThatTellIt() async throws {
-        let node = Node.patient()
+    /// The peer reads the name on the stream and then dials it, so the SERVICE must come first.
+    @Test func `a private name is announced before the bytes that contain it`() async throws {
+        let node = Node.withoutTimeouts()
         let listener = try node.bind("service")
         let peer = try await eagerPeer(of: node)
         for number in 0..<100 {
             peer.send(peer.op(.dial, to: listener.address, from: 16_777_300 + UInt32(number)))
-            let stream = try await listener.nextStream(deadline: .soon)
+            let stream = try await listener.nextStream(deadline: .testDeadline)
             let source = try node.bind("source-\(number)", visibleTo: stream)
             try await stream.send(ByteBuffer(string: source.name))
             let first = await peer.first { $0.command == .service || $0.command == .data }
@@ -61,12 +61,12 @@ import Testing
         await node.shutdown()
     }
 
-    @Test func aNameThatIsToldToOnePeerIsAnnouncedAndWithdrawnThoughNothingElseIsSaid() async throws {
-        let node = Node.patient()
+    @Test func `a private name is announced and withdrawn without other traffic`() async throws {
+        let node = Node.withoutTimeouts()
         let listener = try node.bind("service")
         let peer = try await eagerPeer(of: node)
         peer.send(peer.op(.dial, to: listener.address, from: 16_777_300))
-        let stream = try await listener.nextStream(deadline: .soon)
+        let stream = try await listener.nextStream(deadline: .testDeadline)
         let source = try node.bind("source", visibleTo: stream)
         #expect(await peer.first(.service)?.payload == Array("source".utf8))
         source.close()
@@ -75,20 +75,20 @@ import Testing
         await node.shutdown()
     }
 
-    @Test func aStreamThatOneOfOursHasEndedIsForgottenUnread() async throws {
+    @Test func `both ends forget a stream that the server closed, before it is read`() async throws {
         let pair = try await Pair()
         let (client, server) = try await pair.stream()
         try await server.send(ByteBuffer(string: "the end"))
         server.close()
         for node in [pair.client, pair.server] {
             let link = try #require(node.core.shared.withLockedValue { $0.links.up.values.first })
-            // The suite's time limit ends a wait in vain.
+            // The time limit of the suite ends a wait that never succeeds.
             while try await link.eventLoop.submit({ link.handler.value?.streams.count ?? 0 }).get() > 0 {
                 await Task.yield()
             }
         }
-        #expect(try await client.receive(deadline: .soon) == ByteBuffer(string: "the end"))
-        #expect(try await client.receive(deadline: .soon) == nil)
+        #expect(try await client.receive(deadline: .testDeadline) == ByteBuffer(string: "the end"))
+        #expect(try await client.receive(deadline: .testDeadline) == nil)
         await #expect(throws: AstraNetError.self) { try await client.send(ByteBuffer(string: "too late")) }
         client.close()
         await pair.shutdown()

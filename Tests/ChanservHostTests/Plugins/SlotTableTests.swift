@@ -4,7 +4,7 @@ import Testing
 
 @Suite("Slot table")
 struct SlotTableTests {
-    @Test func aHandleFindsItsEntryUntilItIsRemoved() {
+    @Test func `a handle finds its entry until the entry is removed`() {
         var table = SlotTable<String>()
         let first = table.insert("first")
         let second = table.insert("second")
@@ -17,7 +17,7 @@ struct SlotTableTests {
         #expect(table.count == 1)
     }
 
-    @Test func aSlotThatIsUsedAgainHasAnotherHandle() {
+    @Test func `a slot that is used again has another handle`() {
         var table = SlotTable<Int>()
         var seen: Set<UInt64> = []
         for number in 0..<1000 {
@@ -29,7 +29,7 @@ struct SlotTableTests {
         for handle in seen { #expect(table[handle] == nil) }
     }
 
-    @Test func handlesThatNeverWereFindNothing() {
+    @Test func `handles that were never issued find nothing`() {
         var table = SlotTable<Int>()
         #expect(table[0] == nil)
         let handle = table.insert(1)

@@ -2,18 +2,19 @@ import AstraNet
 import NIOCore
 import Testing
 
-/// A node with a service, a friend who uses it over one link, and room for peers who do not behave on others.
-struct Besieged {
+/// A node under attack. A well-behaved peer uses its echo service over one link; the test connects hostile peers on
+/// other links.
+struct HostilePeerHarness {
     let node: Node
     let address: SocketAddress
-    /// What peers dial; a test accepts the streams itself.
+    /// The service that hostile peers dial. The test accepts the streams.
     let target: Listener
-    private let friend: Node
+    private let goodPeer: Node
     private let echo: Listener
     private let echoing: Task<Void, any Error>
 
     init(_ configure: (inout NodeConfiguration) -> Void = { _ in }) async throws {
-        node = .patient(configure)
+        node = .withoutTimeouts(configure)
         address = try await node.listen(host: "127.0.0.1", port: 0)
         target = try node.bind("target")
         let echo = try node.bind("echo")
@@ -25,16 +26,16 @@ struct Besieged {
                 stream.close()
             }
         }
-        friend = .patient()
-        try await friend.join(host: "127.0.0.1", port: address.port!, deadline: .soon)
+        goodPeer = .withoutTimeouts()
+        try await goodPeer.join(host: "127.0.0.1", port: address.port!, deadline: .testDeadline)
     }
 
-    /// A socket to the node, before any handshake.
+    /// Connects a socket to the node, without a handshake.
     func connect(reads: Bool = true) async throws -> RawPeer {
         try await RawPeer.connect(to: address, reads: reads)
     }
 
-    /// A socket whose handshake is done and that has heard of the node's services.
+    /// Connects a socket, does the handshake and waits for the announcements of the node's services.
     func handshaken(_ json: String = #"{"RAddr":"127.0.0.1:5555"}"#) async throws -> RawPeer {
         let peer = try await connect()
         #expect(await peer.handshake(json) == node.id)
@@ -42,27 +43,27 @@ struct Besieged {
         return peer
     }
 
-    /// The friend's link carries streams as ever.
-    func expectUnharmed(sourceLocation: SourceLocation = #_sourceLocation) async throws {
-        let stream = try await friend.dial("echo", deadline: .soon)
-        try await stream.send(ByteBuffer(repeating: 7, count: 100_000), deadline: .soon)
+    /// Checks that the link of the well-behaved peer still carries streams.
+    func expectOtherLinkWorks(sourceLocation: SourceLocation = #_sourceLocation) async throws {
+        let stream = try await goodPeer.dial("echo", deadline: .testDeadline)
+        try await stream.send(ByteBuffer(repeating: 7, count: 100_000), deadline: .testDeadline)
         stream.finish()
         let received = try await stream.readAll().readableBytes
         #expect(received == 100_000, sourceLocation: sourceLocation)
         stream.close()
     }
 
-    func end(isUnharmed: Bool = true) async throws {
-        if isUnharmed { try await expectUnharmed() }
+    func end(checksOtherLink: Bool = true) async throws {
+        if checksOtherLink { try await expectOtherLinkWorks() }
         echo.close()
-        await friend.shutdown()
+        await goodPeer.shutdown()
         await node.shutdown()
         await #expect(throws: AstraNetError.self) { try await echoing.value }
     }
 }
 
 extension RawPeer {
-    /// An op from one of the peer's ports to one of `listener`'s node.
+    /// An op from a port of this peer to `address`.
     func op(_ command: Command, to address: Address, from port: UInt32, payload: [UInt8] = []) -> WireOp {
         WireOp(command, to: address, from: Address(host, port), payload: payload)
     }

@@ -3,8 +3,8 @@ import NIOConcurrencyHelpers
 
 @testable import ChanservHost
 
-/// A multiplexer that will not bind one name.
-final class ChoosyMultiplexer: Multiplexer {
+/// A multiplexer that refuses to bind one name.
+final class RefusingMultiplexer: Multiplexer {
     private let inner: any Multiplexer
     private let refused = NIOLockedValueBox<String?>(nil)
 
@@ -12,7 +12,7 @@ final class ChoosyMultiplexer: Multiplexer {
         self.inner = inner
     }
 
-    /// Refuses this name from now on, and no other.
+    /// Refuses to bind this name from now on; `nil` refuses no name.
     func refuse(_ name: String?) { refused.withLockedValue { $0 = name } }
 
     var surroundings: NetworkSurroundings { inner.surroundings }
@@ -22,7 +22,7 @@ final class ChoosyMultiplexer: Multiplexer {
         onConnection: @escaping @Sendable (any Connection) -> Admission
     ) throws(ConnectionError) -> any Binding {
         if name == refused.withLockedValue({ $0 }) {
-            throw ConnectionError(.addressInUse, "somebody else has \(name)")
+            throw ConnectionError(.addressInUse, "the test refuses \(name)")
         }
         return try inner.bind(name, visibleTo: peer, onConnection: onConnection)
     }
@@ -46,17 +46,17 @@ final class ChoosyMultiplexer: Multiplexer {
     }
 }
 
-/// A real node that will not bind one name.
-struct ChoosyHostNetwork: HostNetwork {
+/// The network of a host: a real node that refuses to bind one name.
+struct RefusingHostNetwork: HostNetwork {
     let node: AstraNetHostNetwork
-    let choosy: ChoosyMultiplexer
+    let refusing: RefusingMultiplexer
 
     init(_ node: AstraNetHostNetwork) {
         self.node = node
-        choosy = ChoosyMultiplexer(node.multiplexer)
+        refusing = RefusingMultiplexer(node.multiplexer)
     }
 
-    var multiplexer: any Multiplexer { choosy }
+    var multiplexer: any Multiplexer { refusing }
 
     func listen(at address: HostAddress) async throws -> HostAddress { try await node.listen(at: address) }
     func keepJoined(_ address: HostAddress) async { await node.keepJoined(address) }

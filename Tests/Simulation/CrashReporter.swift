@@ -1,16 +1,16 @@
 import Glibc
 
-/// Says which seed it was when a run crashes or does not end.
-enum Watch {
-    /// One thread writes it; a signal handler may do nothing but read it.
+/// Reports the current seed if a run crashes or does not end.
+enum CrashReporter {
+    /// Only one thread writes it, and a signal handler only reads it.
     nonisolated(unsafe) private static var seed: UInt64 = 0
-    /// A seed may take so many seconds.
+    /// Maximum time for a seed, in seconds.
     private static let limit: UInt32 = 120
 
     static func begin() {
         for number in [SIGILL, SIGTRAP, SIGSEGV, SIGBUS, SIGABRT, SIGALRM] {
             signal(number) { number in
-                Watch.say(number)
+                CrashReporter.say(number)
                 _exit(70)
             }
         }
@@ -23,6 +23,7 @@ enum Watch {
 
     private static func say(_ number: CInt) {
         AstraNetSimulation.say(
-            number == SIGALRM ? "seed \(seed) does not end" : "seed \(seed) crashes with signal \(number)")
+            number == SIGALRM
+                ? "seed \(seed) did not end within \(limit) s" : "seed \(seed) crashed with signal \(number)")
     }
 }
