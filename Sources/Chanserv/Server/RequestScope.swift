@@ -53,7 +53,7 @@ package final class RequestScope: ConnectionDelegate {
         /// Whether another queued source may start. A thread that starts one checks again afterwards, because a source
         /// that sends at once calls back into this type.
         var beginsMore: Bool {
-            !isReleasing && unacceptedBytes + beginning * RequestScope.beginningAllowance < RequestScope.unacceptedLimit
+            !isReleasing && unacceptedBytes + beginning * RequestScope.assumedStartBytes < RequestScope.unacceptedLimit
         }
 
         mutating func beginRelease() {
@@ -87,7 +87,7 @@ package final class RequestScope: ConnectionDelegate {
     private static let unacceptedLimit = 1 << 20
     /// Bytes that count for a source that has started and has sent nothing: 64 KiB. First frames may be large, so this
     /// limits how many sources make theirs at the same time.
-    private static let beginningAllowance = 65_536
+    private static let assumedStartBytes = 65_536
 
     init(
         _ connection: any Connection, of service: Service, _ recipe: Service.Recipe, _ ticket: ErrorMass.Ticket
