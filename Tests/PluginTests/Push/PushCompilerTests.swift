@@ -19,7 +19,7 @@ import Testing
             #expect(try text(sources[0].frames(Room(frames: 100))) == lines)
             let missing = try instance.open(folder.file("none")).collect().last
             #expect(missing.status == notFound)
-            #expect(missing.message == "there is no such file that can be read")
+            #expect(missing.message == "the file does not exist or is not readable")
             // Nobody writes to it: to open it would wait for ever.
             try #require(mkfifo(folder.file("pipe"), 0o600) == 0)
             #expect(try instance.open(folder.file("pipe")).collect().last.status == notFound)

@@ -270,7 +270,7 @@ import Testing
             let instance = try instance(["threads": 2])
             let calls = [try instance.open("slow -1 0"), try instance.open("slow -1 0")]
             let refusal = #expect(throws: Refusal.self) { try instance.open("frames 1 1") }
-            #expect(refusal?.message == "as many requests are served as there may be threads")
+            #expect(refusal?.message == "the plugin has reached its limit of requests with a thread")
             withExtendedLifetime(calls) {}
         }
     }
