@@ -1265,11 +1265,11 @@ mv -f lib{{name}}.so.new lib{{name}}.so
     static let include: [String: String] = [
 "chanserv_plugin.h": ###"""
 /*
- * chanserv_plugin.h: the whole contract between the chanserv host and a plugin, ABI version 1.1.
+ * chanserv_plugin.h: the complete interface between the chanserv host and a plugin, ABI version 1.1.
  *
- * A plugin is a shared library that exports one function, CHANSERV_ENTRY, which returns a pointer to a constant
- * descriptor (struct chanserv_plugin). Everything else is reached through tables of function pointers. Plain C11,
- * usable from C++ and from every language with a C foreign function interface; it depends on nothing.
+ * A plugin is a shared library that exports one function, CHANSERV_ENTRY. The function returns a pointer to a constant
+ * descriptor (struct chanserv_plugin). All other functions are reached through tables of function pointers. The header
+ * is plain C11 without dependencies. It is usable from C++ and from every language with a C foreign function interface.
  *
  *
  * Life cycle
@@ -1282,58 +1282,61 @@ mv -f lib{{name}}.so.new lib{{name}}.so
  *                                               └─ … any number of calls at the same time …
  *                                               destroy (after the last close_call)
  *
- * - One library may have several instances at once: one for each entry of the configuration that names it, and
- *   during a reload the next generation beside the last.
- * - The host pulls: it polls a call for sources and a source for frames, and the plugin answers at once with what it
- *   has. A host that does not poll is backpressure: the reader at the other end is slow. Do not buffer without bound.
- * - The library is never unloaded with dlclose. Its file is copied before it is loaded, so replacing, truncating or
- *   removing the file on disk does not touch running code.
+ * - A library may have several instances at the same time: one for each configuration entry that names it, and during a
+ *   reload those of two generations.
+ * - The host pulls. It polls a call for sources and a source for frames, and the plugin returns at once with what it
+ *   has. A host that does not poll applies backpressure, because the client reads slowly. Do not buffer without a
+ *   limit.
+ * - The host never unloads the library with dlclose. It copies the file before loading it, so replacing, truncating or
+ *   removing the file on disk does not affect running code.
  *
  *
  * Threads
  * -------
  *
- * - The host calls the functions of the descriptor from threads that it keeps for plugins, and never from an event
- *   loop. CHANSERV_PLUGIN_INLINE is the only exception. Different calls and sources are polled at the same time from different threads; all calls on *one* call or *one*
- *   source are serialised (with the memory ordering that implies), but may move between threads from one to the next.
- *   The exceptions are cancel_call and cancel_source: they may overlap anything but the close of the same object.
- * - CHANSERV_PLUGIN_SERIAL: no two functions of an instance of this library ever overlap (cancel included). The
- *   release functions of lent frames are not functions of the descriptor and may overlap any of them.
- * - CHANSERV_PLUGIN_BLOCKING: polls may block (a database driver, say); the library gets threads of its own.
- *   Without this flag a function should return within a millisecond or so; what needs longer answers PENDING and
- *   calls wake from a thread of its own.
+ * - The host calls the functions of the descriptor on its plugin threads, and never on an event loop.
+ *   CHANSERV_PLUGIN_INLINE is the only exception. Different calls and sources are polled by different threads at the
+ *   same time. All function calls for *one* call or *one* source are serialised, with the memory ordering that this
+ *   implies, but consecutive ones may run on different threads. The exceptions are cancel_call and cancel_source: they
+ *   may overlap every other function except the close of the same object.
+ * - CHANSERV_PLUGIN_SERIAL: no two functions of one instance ever overlap, the cancel functions included. The release
+ *   functions of lent frames are not functions of the descriptor and may overlap any of them.
+ * - CHANSERV_PLUGIN_BLOCKING: polls may block, for example in a database driver. The library then has plugin threads of
+ *   its own. Without this flag a function should return within about a millisecond. Work that takes longer returns
+ *   PENDING and calls wake from a thread of the plugin.
  * - CHANSERV_PLUGIN_INLINE: open, poll_sources, poll_frames, close_source and close_call return within microseconds.
- *   The host may call them on a network event loop, where nothing else happens until they return. It need not: it may
- *   call them on its other threads at any time, so the rules above hold as well. They must not block, wait for a lock
- *   that another thread holds for long, read files, or compute for long; a large answer is given over many polls. The
- *   host never calls create, destroy, cancel_call and cancel_source on an event loop. With CHANSERV_PLUGIN_SERIAL the
- *   flag is allowed; with CHANSERV_PLUGIN_BLOCKING it is a contradiction, and the host refuses to load the plugin.
+ *   The host may call them on a network event loop, which does nothing else until they return. It may also call them on
+ *   its other threads at any time, so the rules above apply as well. The functions must not block, wait for a lock that
+ *   another thread holds for long, read files, or compute for long. A large answer must be split over many polls. The
+ *   host never calls create, destroy, cancel_call and cancel_source on an event loop. The flag may be combined with
+ *   CHANSERV_PLUGIN_SERIAL. It contradicts CHANSERV_PLUGIN_BLOCKING: the host refuses to load a plugin with both.
  *
  *
  * What a plugin must not do
  * -------------------------
  *
- * install signal handlers or change signal masks of host threads; fork without exec; register atexit handlers; call
- * chdir, setlocale, umask, setenv or exit; write to standard output or standard error (use host->log); let a C++
- * exception or any other unwinding cross this boundary; keep pointers longer than their owner says below.
+ * A plugin must not install signal handlers or change the signal masks of host threads. It must not fork without exec,
+ * and must not register atexit handlers. It must not call chdir, setlocale, umask, setenv or exit. It must not write to
+ * standard output or standard error (use host->log). It must not let a C++ exception or any other unwinding cross this
+ * boundary. It must not keep pointers longer than stated below.
  *
  *
  * Versions
  * --------
  *
- * The name of the entry carries the major version. Both tables begin with the same head; each side reads only the
- * smaller of the two struct_size values, and fields are only ever appended. A descriptor with a wrong magic, another
- * major version or a struct_size smaller than version 1.0 is refused with a message that says which and why.
+ * The name of the entry contains the major version. Both tables begin with the same fields. Each side reads only the
+ * smaller of the two struct_size values, and fields are only ever appended. The host refuses a descriptor with a wrong
+ * magic, another major version or a struct_size smaller than that of version 1.0. Its error message states the reason.
  *
- * A field "since 1.1" is there only if the struct_size of the struct says so; a host of version 1.0 does not have it.
- * CHANSERV_HAS tests for it:
+ * A field marked "Since 1.1" exists only if the struct_size of the struct includes it. A host of version 1.0 does not
+ * have it. CHANSERV_HAS tests for it:
  *
  *     if (CHANSERV_HAS(sink, chanserv_frame_sink, lend)) { ... sink->lend(...) ... } else { ... sink->append(...) ... }
  *
- * The flags of the descriptor are different: a host refuses a descriptor with a flag that it does not know, and the
- * entry cannot ask which host calls it. A plugin with CHANSERV_PLUGIN_INLINE therefore does not load in a 1.0 host.
- * A plugin that must load there sets the flag in one build only: write `.flags = MY_FLAGS` and build the library twice,
- * once with -DMY_FLAGS=CHANSERV_PLUGIN_INLINE and once with -DMY_FLAGS=0. Everything else of version 1.1 works in one
+ * The flags of the descriptor are different. A host refuses a descriptor with a flag that it does not know, and the
+ * entry does not know which host calls it. A plugin with CHANSERV_PLUGIN_INLINE therefore does not load in a 1.0 host.
+ * A plugin that must load there sets the flag in one of two builds: write `.flags = MY_FLAGS` and build the library
+ * twice, with -DMY_FLAGS=CHANSERV_PLUGIN_INLINE and with -DMY_FLAGS=0. All other features of version 1.1 work in one
  * library for both hosts. A plugin that was built with the header of version 1.0 runs unchanged in a 1.1 host.
  */
 #ifndef CHANSERV_PLUGIN_H
@@ -1360,18 +1363,18 @@ extern "C" {
 /* First field of struct chanserv_host: the bytes "CHSH" in memory on a little-endian machine. */
 #define CHANSERV_HOST_MAGIC UINT32_C(0x48534843)
 
-/* The exported function's name, as an identifier and as the string to look up. */
+/* The name of the exported function, as an identifier and as a string for dlsym. */
 #define CHANSERV_ENTRY chanserv_plugin_v1
 #define CHANSERV_ENTRY_NAME "chanserv_plugin_v1"
 
 /*
- * Whether the struct at `pointer`, a `struct type` of the host's, has the field `field`: false for a field that was
- * appended in a later version than the host's.
+ * Whether the host's struct at `pointer`, a `struct type`, has the field `field`. False if the field was appended in a
+ * later version than the host's.
  */
 #define CHANSERV_HAS(pointer, type, field) \
     ((pointer)->struct_size >= offsetof(struct type, field) + sizeof((pointer)->field))
 
-/* The largest frame, header or request: 100 MiB (the wire's limit). */
+/* Maximum size of a frame, header or request body: 100 MiB (the limit of the wire protocol). */
 #define CHANSERV_FRAME_SIZE_MAX ((size_t)104857600)
 
 /* ---------------------------------------------------------------------------------------------------------------
@@ -1379,38 +1382,37 @@ extern "C" {
  * ------------------------------------------------------------------------------------------------------------- */
 
 /*
- * What every function that can fail returns: zero or above is an answer, below zero an error. The host treats an
- * error code it does not know as CHANSERV_ERROR_INTERNAL, and an answer that is not one of those documented at the
- * function likewise.
+ * The status of every function that can fail: zero or above is a result, below zero an error. The host treats an
+ * unknown error code, and a result that the comment of the function does not list, as CHANSERV_ERROR_INTERNAL.
  */
 typedef int32_t chanserv_status;
 
 enum {
-    /* Done, or: there may be more, ask again when there is room. */
+    /* Done. Or: there may be more; poll again when there is room. */
     CHANSERV_READY = 0,
-    /* Nothing now. The plugin calls host->wake with the sink's handle at least once when asking again makes sense. */
+    /* Nothing now. The plugin calls host->wake with the sink's handle at least once when a poll can make progress. */
     CHANSERV_PENDING = 1,
-    /* Complete and well: no more sources of this call, no more frames of this source. */
+    /* Complete without an error: the call has no more sources, or the source has no more frames. */
     CHANSERV_END = 2,
-    /* From a sink: not taken, the batch is full. Return CHANSERV_READY and offer the same thing at the next poll. */
+    /* From a sink: not taken, the batch is full. Return CHANSERV_READY and offer the same item in the next poll. */
     CHANSERV_FULL = 3,
 
-    /* The request (or the configuration, in create) is wrong; trying it again will not help. */
+    /* The request, or in create the configuration, is wrong. Repeating it fails again. */
     CHANSERV_ERROR_BAD_REQUEST = -1,
-    /* What was asked for does not exist; from a configuration getter: the key is absent. */
+    /* The requested object does not exist. From a configuration getter: the key is absent. */
     CHANSERV_ERROR_NOT_FOUND = -2,
-    /* Not now, perhaps later or elsewhere. */
+    /* The plugin cannot serve now. A later attempt, or another host, may succeed. */
     CHANSERV_ERROR_BUSY = -3,
-    /* Anything else. */
+    /* Any other failure. */
     CHANSERV_ERROR_INTERNAL = -4,
     /* From a sink: larger than CHANSERV_FRAME_SIZE_MAX, not taken. */
     CHANSERV_ERROR_TOO_LARGE = -5
 };
 
 /*
- * Where a failing function puts its message. The buffer is the host's and lives until the function returns; write at
- * most `capacity` bytes including a terminating zero (snprintf does just that) of UTF-8. The message is logged and
- * sent to the client, so it should help both and tell no secrets. Empty when the function is called.
+ * The buffer for the message of a failing function. It belongs to the host and is valid until the function returns. It
+ * is empty when the function is called. Write at most `capacity` bytes of UTF-8 including a terminating zero, as
+ * snprintf does. The message is logged and sent to the client, so it must not contain secrets.
  */
 typedef struct chanserv_error {
     char *message;
@@ -1421,12 +1423,12 @@ typedef struct chanserv_error {
  * The host's table
  * ------------------------------------------------------------------------------------------------------------- */
 
-/* The plugin's own types: the host only passes the pointers back. Define the structs as you like. */
+/* Types that the plugin defines. The host only passes the pointers back. */
 typedef struct chanserv_instance chanserv_instance;
 typedef struct chanserv_call chanserv_call;
 typedef struct chanserv_source chanserv_source;
 
-/* The configuration of one instance, an opaque tree. Valid until create returns. */
+/* The configuration of one instance: an opaque tree. Valid until create returns. */
 typedef struct chanserv_config chanserv_config;
 
 /* Log levels for host->log. */
@@ -1438,35 +1440,37 @@ enum {
 };
 
 /*
- * What the host offers, one table for each instance. It lives from create until destroy has returned, except `wake`
- * and `log`: their function pointers may be copied out and called (with the table's address, which stays readable)
- * at any time until the process ends. All functions may be called from any thread and never block.
+ * The functions of the host, one table for each instance. It is valid from create until destroy has returned. The
+ * exceptions are `wake` and `log`: a plugin may copy their function pointers and call them, with the address of the
+ * table, until the process ends. The table stays readable until then. All functions may be called from any thread and
+ * never block.
  */
 typedef struct chanserv_host {
     uint32_t magic;       /* CHANSERV_HOST_MAGIC */
     uint16_t abi_major;   /* CHANSERV_ABI_MAJOR */
-    uint16_t abi_minor;   /* the host's, may be newer or older than the plugin's */
-    uint32_t struct_size; /* sizeof(struct chanserv_host) as the host knows it */
+    uint16_t abi_minor;   /* the version of the host, may be newer or older than the plugin's */
+    uint32_t struct_size; /* sizeof(struct chanserv_host) in the host's version */
     uint32_t reserved;
 
     /*
-     * Says that polling again makes sense after a PENDING. `handle` is the sink's `wake` of that poll (it is the
-     * same for all polls of one object). Calling it too often, during a poll, or after the object is closed is
-     * harmless: handles are never reused. A wake that comes during a poll is not lost.
+     * Requests another poll after CHANSERV_PENDING. `handle` is the `wake` field of that poll's sink. It is the same
+     * for all polls of one object. Handles are never reused, so extra calls, calls during a poll, and calls after the
+     * object is closed are harmless. A wake during a poll is not lost.
      */
     void (*wake)(const struct chanserv_host *host, uint64_t handle);
 
-    /* Logs `size` bytes of UTF-8 at `level` (unknown levels count as CHANSERV_LOG_INFO) under the plugin's name. */
+    /* Logs `size` bytes of UTF-8 with the plugin's name. An unknown `level` counts as CHANSERV_LOG_INFO. */
     void (*log)(const struct chanserv_host *host, int32_t level, const char *message, size_t size);
 
     /*
-     * The configuration (what stands under `config:` in the YAML, a route's merged over its plugin's).
+     * The configuration: the value under `config:` in the YAML file, with a route's configuration merged over its
+     * plugin's.
      *
-     * `path` names a value: keys separated by dots, elements of lists by their index, e.g. "limits.0.size".
-     * Each getter returns CHANSERV_READY and sets *value; CHANSERV_ERROR_NOT_FOUND and leaves *value alone when the
-     * key is absent (so initialise *value with the default and treat this as success); or
-     * CHANSERV_ERROR_BAD_REQUEST with a message that has file, line and column when the value is not of that type.
-     * Strings and JSON are the host's, end in a zero byte that `size` does not count, and live until create returns.
+     * `path` names a value: keys separated by dots, and list elements by their index, e.g. "limits.0.size". Each getter
+     * has three results. CHANSERV_READY: *value is set. CHANSERV_ERROR_NOT_FOUND: the key is absent and *value is
+     * unchanged, so initialise *value with the default and treat this as success. CHANSERV_ERROR_BAD_REQUEST: the value
+     * has another type; the message states file, line and column. Strings and JSON belong to the host, end in a zero
+     * byte that `size` does not count, and are valid until create returns.
      */
     chanserv_status (*config_json)(const struct chanserv_host *host, const chanserv_config *config,
                                    const char **value, size_t *size);
@@ -1476,39 +1480,39 @@ typedef struct chanserv_host {
                                       const char *path, int64_t *value, chanserv_error *error);
     chanserv_status (*config_number)(const struct chanserv_host *host, const chanserv_config *config,
                                      const char *path, double *value, chanserv_error *error);
-    /* *value becomes 0 or 1. */
+    /* Sets *value to 0 or 1. */
     chanserv_status (*config_boolean)(const struct chanserv_host *host, const chanserv_config *config,
                                       const char *path, int32_t *value, chanserv_error *error);
-    /* A duration like `250ms`, `30s`, `5m`, `1h`; nanoseconds. */
+    /* A duration such as `250ms`, `30s`, `5m` or `1h`, in nanoseconds. */
     chanserv_status (*config_duration)(const struct chanserv_host *host, const chanserv_config *config,
                                        const char *path, int64_t *nanoseconds, chanserv_error *error);
-    /* A size like `512`, `64KiB`, `100MiB`, `1GiB`; bytes. */
+    /* A size such as `512`, `64KiB`, `100MiB` or `1GiB`, in bytes. */
     chanserv_status (*config_size)(const struct chanserv_host *host, const chanserv_config *config,
                                    const char *path, uint64_t *bytes, chanserv_error *error);
-    /* How many elements a list has. */
+    /* The number of elements of a list. */
     chanserv_status (*config_count)(const struct chanserv_host *host, const chanserv_config *config,
                                     const char *path, size_t *count, chanserv_error *error);
     /*
-     * Looks for keys the plugin does not know: `known` is an array of `count` top-level keys. CHANSERV_READY when
-     * there is no other, else CHANSERV_ERROR_BAD_REQUEST with a message that names the place and the nearest known
-     * key. Calling it makes a misspelt option an error at start instead of a silent default.
+     * Checks for keys that the plugin does not know. `known` is an array of `count` top-level keys. CHANSERV_READY:
+     * there is no other key. CHANSERV_ERROR_BAD_REQUEST: there is one; the message states its place and the most
+     * similar known key. This makes a misspelt option an error at start instead of a silent default.
      */
     chanserv_status (*config_only)(const struct chanserv_host *host, const chanserv_config *config,
                                    const char *const *known, size_t count, chanserv_error *error);
     /*
-     * A path of the file system: as config_string, but where it is not absolute it is made so against the folder of
-     * the configuration file, as all paths in that file are. A plugin cannot do this itself: it knows neither that
-     * folder nor may it rely on the working directory.
+     * A file system path. As config_string, but a relative path is resolved against the folder of the configuration
+     * file, like all paths in that file. A plugin cannot do this: it does not know that folder and must not rely on the
+     * working directory.
      */
     chanserv_status (*config_path)(const struct chanserv_host *host, const chanserv_config *config,
                                    const char *path, const char **value, size_t *size, chanserv_error *error);
 
-    /* Since 1.1. The host's own; a plugin neither reads nor writes it. */
+    /* Since 1.1. Private to the host: a plugin neither reads nor writes it. */
     void *context;
     /*
-     * Since 1.1. The keys of a map, in the order in which the configuration file has them; the empty `path` is the
-     * whole configuration. Sets *keys to an array of *count zero-terminated strings. Array and strings are the host's
-     * and live until create returns. A key that contains a dot cannot be part of a `path`.
+     * Since 1.1. The keys of a mapping, in the order of the configuration file. An empty `path` is the whole
+     * configuration. Sets *keys to an array of *count zero-terminated strings. Array and strings belong to the host and
+     * are valid until create returns. A key that contains a dot cannot be part of a `path`.
      */
     chanserv_status (*config_keys)(const struct chanserv_host *host, const chanserv_config *config,
                                    const char *path, const char *const **keys, size_t *count,
@@ -1519,89 +1523,89 @@ typedef struct chanserv_host {
  * Requests and sinks
  * ------------------------------------------------------------------------------------------------------------- */
 
-/* One request. The struct and all it points to are the host's and live until open returns: copy what you keep. */
+/* One request. The struct and everything it points to belong to the host and are valid until open returns. */
 typedef struct chanserv_request {
     uint32_t struct_size;
     uint32_t reserved;
-    const void *body; /* what the client posted; never NULL, even when body_size is 0 */
+    const void *body; /* the request body; never NULL, even if body_size is 0 */
     size_t body_size; /* at most CHANSERV_FRAME_SIZE_MAX */
-    const char *vaddr;          /* the route's virtual address, zero-terminated */
-    const char *remote_address; /* the client's, in AstraNet notation, zero-terminated */
+    const char *vaddr;          /* the virtual address of the route, zero-terminated */
+    const char *remote_address; /* the address of the client in AstraNet notation, zero-terminated */
 
     /*
-     * Since 1.1: what the client and the connection say about the request. Strings are zero-terminated. Everything but
-     * peer_address comes from the client and is not verified.
+     * Since 1.1: properties of the request that the client and the connection state. Strings are zero-terminated. All
+     * but peer_address and identity come from the client and are not verified.
      */
-    int64_t deadline;         /* nanoseconds until the client gives up, from the call of open on; -1: no deadline */
+    int64_t deadline;         /* nanoseconds from the call of open until the client gives up; -1: no deadline */
     const char *meta;         /* the tag "meta", free text about the request; NULL: not set */
     const char *bucket;       /* the tag "bucket", by which the client chose among several hosts; NULL: not set */
     const char *traceparent;  /* W3C Trace Context; NULL: not set */
-    const char *peer_address; /* `ip:port` of the client, or of the router the request came through; may be "" */
+    const char *peer_address; /* `ip:port` of the client, or of the router on the way; may be "" */
     const char *identity;     /* the verified identity of the client; always "" in this version */
     uint32_t flags;           /* 0 in this version; ignore bits you do not know */
     uint32_t reserved_1;
 } chanserv_request;
 
-/* Takes the sources of one poll_sources. The host's; lives until that poll returns. */
+/* Receives the sources of one poll_sources. Belongs to the host; valid until that poll returns. */
 typedef struct chanserv_source_sink {
     uint32_t struct_size;
     uint32_t reserved;
-    uint64_t wake; /* for host->wake when this poll returns CHANSERV_PENDING; the same at every poll of this call */
+    uint64_t wake; /* for host->wake if this poll returns CHANSERV_PENDING; the same in every poll of this call */
     /*
-     * Adds a source. `header` is copied. CHANSERV_READY: taken; from now on the host polls `source` (perhaps at
-     * once, from another thread, so it must be ready) and calls close_source exactly once. CHANSERV_FULL: not taken,
-     * `source` stays the plugin's. CHANSERV_ERROR_TOO_LARGE: not taken, the header is too large.
-     * An empty sink takes at least one source.
+     * Adds a source. `header` is copied. CHANSERV_READY: taken. From now on the host polls `source`, perhaps at once
+     * from another thread, so it must be ready. The host calls close_source exactly once. CHANSERV_FULL: not taken,
+     * `source` stays with the plugin. CHANSERV_ERROR_TOO_LARGE: not taken, the header is too large. An empty sink takes
+     * at least one source.
      */
     chanserv_status (*add)(struct chanserv_source_sink *sink, const void *header, size_t header_size,
                            chanserv_source *source);
 
-    /* Since 1.1. The host's own; a plugin neither reads nor writes it. */
+    /* Since 1.1. Private to the host: a plugin neither reads nor writes it. */
     void *context;
 } chanserv_source_sink;
 
-/* Takes the frames of one poll_frames. The host's; lives until that poll returns. */
+/* Receives the frames of one poll_frames. Belongs to the host; valid until that poll returns. */
 typedef struct chanserv_frame_sink {
     uint32_t struct_size;
     uint32_t reserved;
-    uint64_t wake; /* for host->wake when this poll returns CHANSERV_PENDING; the same at every poll of this source */
+    uint64_t wake; /* for host->wake if this poll returns CHANSERV_PENDING; the same in every poll of this source */
     /*
-     * Adds a frame of `size` bytes, copied straight into the outgoing buffer. CHANSERV_READY: taken. CHANSERV_FULL:
-     * not taken, because there are other frames in the batch already and no room beside them. An empty sink takes any
-     * frame up to CHANSERV_FRAME_SIZE_MAX, so a large frame is delayed by a poll, never truncated or refused.
-     * CHANSERV_ERROR_TOO_LARGE: not taken, larger than that.
+     * Adds a frame of `size` bytes by copying it into the outgoing buffer. CHANSERV_READY: taken. CHANSERV_FULL: not
+     * taken, because the batch has other frames and no room for this one. An empty sink takes every frame up to
+     * CHANSERV_FRAME_SIZE_MAX, so a large frame is delayed by one poll, never truncated or refused.
+     * CHANSERV_ERROR_TOO_LARGE: not taken, larger than CHANSERV_FRAME_SIZE_MAX.
      */
     chanserv_status (*append)(struct chanserv_frame_sink *sink, const void *data, size_t size);
     /*
-     * For a frame whose length is not known beforehand: room of at least `minimum` bytes inside the outgoing buffer,
-     * to fill and then `commit`. Sets *capacity (>= minimum) and returns the start of the frame. Called again before
-     * commit it enlarges the room and keeps what was written (the address may change). NULL: no room in this batch
-     * (return CHANSERV_READY; an empty sink has room), or `minimum` is larger than CHANSERV_FRAME_SIZE_MAX.
-     * A reservation that is not committed when the poll returns is dropped.
+     * Reserves at least `minimum` bytes inside the outgoing buffer, for a frame whose length is not known yet. Fill
+     * them and call `commit`. Sets *capacity (>= minimum) and returns the start of the frame. A second call before
+     * commit enlarges the reservation and keeps its content; the address may change. NULL: this batch has no room
+     * (return CHANSERV_READY; an empty sink has room), or `minimum` is larger than CHANSERV_FRAME_SIZE_MAX. A
+     * reservation that is not committed when the poll returns is dropped.
      */
     void *(*reserve)(struct chanserv_frame_sink *sink, size_t minimum, size_t *capacity);
-    /* Makes the first `size` bytes of the reservation a frame. `size` must not exceed the capacity. */
+    /* Makes a frame of the first `size` bytes of the reservation. `size` must not exceed the capacity. */
     chanserv_status (*commit)(struct chanserv_frame_sink *sink, size_t size);
 
-    /* Since 1.1. The host's own; a plugin neither reads nor writes it. */
+    /* Since 1.1. Private to the host: a plugin neither reads nor writes it. */
     void *context;
     /*
      * Since 1.1. Adds a frame as `append` does, but the host sends it from the plugin's memory instead of copying it.
      *
-     * CHANSERV_READY: taken. The `size` bytes at `data` must stay where they are and must not change until the host has
-     * called `release(context)`. It calls it exactly once: perhaps before `lend` returns, perhaps long after
-     * close_source and close_call of the source, but always before destroy of the instance. Any thread may call it, at
-     * the same time as any other function of the plugin (also with CHANSERV_PLUGIN_SERIAL) and as other releases.
-     * `release` must return as quickly as a poll, and must not call the sink. It may call host->wake.
-     * CHANSERV_FULL, CHANSERV_ERROR_TOO_LARGE: as `append`. CHANSERV_ERROR_BAD_REQUEST: `data` or `release` is NULL.
-     * After any answer but CHANSERV_READY nothing was lent: `release` is not called, and the memory is the plugin's.
+     * CHANSERV_READY: taken. The `size` bytes at `data` must not move or change until the host has called
+     * `release(context)`. It calls it exactly once: perhaps before `lend` returns, perhaps long after close_source and
+     * close_call of the source, but always before destroy of the instance. Any thread may call it, at the same time as
+     * any other function of the plugin (also with CHANSERV_PLUGIN_SERIAL) and as other releases. `release` must return
+     * as quickly as a poll and must not call the sink. It may call host->wake. CHANSERV_FULL, CHANSERV_ERROR_TOO_LARGE:
+     * as `append`. CHANSERV_ERROR_BAD_REQUEST: `data` or `release` is NULL. After any result but CHANSERV_READY nothing
+     * was lent: `release` is not called, and the memory stays with the plugin.
      *
-     * The same memory may be lent any number of times, each with a release of its own. The host copies the frame and
-     * releases it at once if that is cheaper or necessary: below 8 KiB, if it compresses the source, if the frame
-     * begins with "lz4!", and if the instance has lent 64 MiB already. A plugin must not wait for a release inside one of
-     * its functions: return CHANSERV_PENDING, and call wake in `release`.
+     * The same memory may be lent any number of times, each time with its own release. The host copies the frame and
+     * releases it at once in these cases: the frame is smaller than 8 KiB, the source is compressed, the frame begins
+     * with "lz4!", or the instance has already lent 64 MiB. A plugin must not wait for a release inside one of its
+     * functions. It should return CHANSERV_PENDING and call wake in `release`.
      *
-     * Never lend a file mapping (mmap of a file): if another process truncates the file, reading the mapping raises
+     * Never lend a file mapping (mmap of a file). If another process truncates the file, reading the mapping raises
      * SIGBUS, which ends the host. Read the file into memory and lend that.
      */
     chanserv_status (*lend)(struct chanserv_frame_sink *sink, const void *data, size_t size,
@@ -1612,18 +1616,18 @@ typedef struct chanserv_frame_sink {
  * The plugin's table
  * ------------------------------------------------------------------------------------------------------------- */
 
-/* Descriptor flags; the host refuses a descriptor with flags it does not know. */
+/* Descriptor flags. The host refuses a descriptor with flags that it does not know. */
 enum {
-    CHANSERV_PLUGIN_SERIAL = 1 << 0,   /* calls into one instance must never overlap */
-    CHANSERV_PLUGIN_BLOCKING = 1 << 1, /* functions may block; use threads of their own */
+    CHANSERV_PLUGIN_SERIAL = 1 << 0,   /* functions of one instance must never overlap */
+    CHANSERV_PLUGIN_BLOCKING = 1 << 1, /* functions may block; they need threads of their own */
     /*
-     * Since 1.1. My open, poll and close functions return within microseconds: the host may call them on a network
+     * Since 1.1. The open, poll and close functions return within microseconds, so the host may call them on a network
      * event loop. Not together with CHANSERV_PLUGIN_BLOCKING. A 1.0 host refuses it; see "Versions" above.
      */
     CHANSERV_PLUGIN_INLINE = 1 << 2
 };
 
-/* What CHANSERV_ENTRY returns: constant, and valid for as long as the process lives. No function may be NULL. */
+/* The table that CHANSERV_ENTRY returns. It is constant and valid until the process ends. No function may be NULL. */
 typedef struct chanserv_plugin {
     uint32_t magic;       /* CHANSERV_PLUGIN_MAGIC */
     uint16_t abi_major;   /* CHANSERV_ABI_MAJOR */
@@ -1631,54 +1635,60 @@ typedef struct chanserv_plugin {
     uint32_t struct_size; /* sizeof(struct chanserv_plugin) */
     uint32_t flags;       /* CHANSERV_PLUGIN_… */
     const char *name;     /* short, for logs; zero-terminated UTF-8 */
-    const char *version;  /* of the plugin, free form; zero-terminated UTF-8 */
+    const char *version;  /* version of the plugin in any format; zero-terminated UTF-8 */
 
     /*
-     * Makes an instance. `config` is valid until the function returns, `host` until destroy has. CHANSERV_READY and
-     * *instance, or an error and a message: then the configuration is refused, and at a reload everything goes on as
-     * it was. May block, but a start or a reload waits for it. Check the whole configuration here.
+     * Creates an instance. `config` is valid until the function returns, `host` until destroy has returned. Returns
+     * CHANSERV_READY and sets *instance, or returns an error with a message. After an error the host does not start, or
+     * rejects the reload and keeps the old generation. May block, but a start or a reload waits for it. Validate the
+     * whole configuration here.
      */
     chanserv_status (*create)(const chanserv_host *host, const chanserv_config *config,
                               chanserv_instance **instance, chanserv_error *error);
     /*
-     * Frees an instance, exactly once, after the last close_call and the last release of what it lent. May block while
-     * it joins its threads.
+     * Frees an instance. Called exactly once, after the last close_call and the last release of a lent frame. May block
+     * while it joins its threads.
      */
     void (*destroy)(chanserv_instance *instance);
 
     /*
-     * Begins to serve a request. CHANSERV_READY and *call, or an error and a message for the client (then no other
-     * function is called for it). Calls of one instance may be opened at the same time.
+     * Begins to serve a request. Returns CHANSERV_READY and sets *call, or returns an error with a message for the
+     * client. After an error no other function is called for the request. Several requests of one instance may be
+     * opened at the same time.
      */
     chanserv_status (*open)(chanserv_instance *instance, const chanserv_request *request, chanserv_call **call,
                             chanserv_error *error);
     /*
-     * Asks for sources. Add as many as there are and the sink takes, then return CHANSERV_READY (there may be more),
-     * CHANSERV_PENDING, CHANSERV_END, or an error, with which the request fails at the client (sources already
-     * added go on). Not called again after END or an error.
+     * Requests sources. Add all available sources until the sink is full, then return CHANSERV_READY (there may be
+     * more), CHANSERV_PENDING, CHANSERV_END or an error. An error fails the request at the client; sources that were
+     * added go on. Not called again after CHANSERV_END or an error.
      */
     chanserv_status (*poll_sources)(chanserv_call *call, chanserv_source_sink *sink, chanserv_error *error);
     /*
-     * The client is gone or the host is draining: make a poll that runs return soon, and wake one that answered
-     * PENDING. It only requests; it may come more than once, from any thread, and overlap a poll. Must not block.
-     * What polls answer afterwards does not matter (an error says it best); the host may also close without another.
+     * Requests the early end of a call, because the client is gone or the host is draining. Make a running poll return
+     * soon, and wake a call that returned CHANSERV_PENDING. May be called several times, from any thread, and may
+     * overlap a poll. Must not block. The results of later polls do not matter (preferably an error). The host may also
+     * close the call without another poll.
      */
     void (*cancel_call)(chanserv_call *call);
-    /* Frees a call, exactly once, after close_source of each of its sources and never overlapping a poll. */
+    /* Frees a call. Called exactly once, after close_source of each of its sources, and never overlaps a poll. */
     void (*close_call)(chanserv_call *call);
 
     /*
-     * Asks for frames of a source. As poll_sources; frames already in the sink are sent whatever is returned. An
-     * error ends this source with the message at the client.
+     * Requests frames of a source, as poll_sources does for sources. Frames that are already in the sink are sent
+     * whatever the result is. An error ends this source, with the message at the client.
      */
     chanserv_status (*poll_frames)(chanserv_source *source, chanserv_frame_sink *sink, chanserv_error *error);
     /* As cancel_call, for a source. */
     void (*cancel_source)(chanserv_source *source);
-    /* Frees a source, exactly once and always, never overlapping a poll of it. */
+    /* Frees a source. Always called, exactly once, and never overlaps a poll of it. */
     void (*close_source)(chanserv_source *source);
 } chanserv_plugin;
 
-/* The one exported function. Called once for each loaded copy, from any thread. NULL refuses to load. */
+/*
+ * The only exported function. Called once for each loaded copy, from any thread. If it returns NULL, the host does not
+ * load the library.
+ */
 CHANSERV_EXPORT const chanserv_plugin *chanserv_plugin_v1(void);
 
 #ifdef __cplusplus
@@ -1690,22 +1700,22 @@ CHANSERV_EXPORT const chanserv_plugin *chanserv_plugin_v1(void);
 """###,
 "chanserv_push.h": ###"""
 /*
- * chanserv_push.h: plugins that push, over the same ABI as all others (chanserv_plugin.h). Optional, header only, for C11
- * and C++; needs POSIX threads and nothing else.
+ * chanserv_push.h: plugins that push frames, built on the plugin ABI (chanserv_plugin.h). Optional and header-only, for
+ * C11 and C++. It needs only POSIX threads.
  *
- * The host polls: it asks a plugin for frames whenever the reader at the other end has room. Code that blocks, around a
- * device, a socket or a library that calls back, is easier to write the other way round. With this header you write one
- * function that runs on a thread of its own for each request, adds sources and pushes frames to them, and simply waits
- * where a reader is slow; cancellation, backpressure and wakes are dealt with here.
+ * The host polls: it requests frames from a plugin whenever the client has room. Code that blocks, for example around a
+ * device, a socket or a library with callbacks, is easier to write if it pushes. With this header you write one
+ * function. It runs on its own thread for each request, adds sources, pushes frames to them, and blocks while a client
+ * reads slowly. This header handles cancellation, backpressure and wakes.
  *
  *
- * A whole plugin
- * --------------
+ * A complete plugin
+ * -----------------
  *
- * Its request names a text file; the answer is one source with a frame for each line.
+ * The request names a text file. The plugin serves one source with a frame for each line.
  *
  * [sample]
- * #define _POSIX_C_SOURCE 200809L // open, fstat and fdopen, also where the compiler is asked for plain C
+ * #define _POSIX_C_SOURCE 200809L // for open, fstat and fdopen, also if the compiler is in strict C mode
  * #include "chanserv_push.h"
  *
  * #include <fcntl.h>
@@ -1716,13 +1726,13 @@ CHANSERV_EXPORT const chanserv_plugin *chanserv_plugin_v1(void);
  * #include <unistd.h>
  *
  * struct chanserv_instance {
- *     chanserv_producers producers; // first
+ *     chanserv_producers producers; // must be the first member
  * };
  *
- * // Nothing but a file: reading a pipe could wait for ever, and then chanserv_push_on_cancel would have to end that.
+ * // Opens only regular files. Reading a pipe could block, and then chanserv_push_on_cancel would have to end the read.
  * static FILE *open_file(const char *path) {
  *     struct stat about;
- *     int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // no wait for who writes to a pipe either
+ *     int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // does not wait for a writer of a pipe
  *     if (descriptor < 0) return NULL;
  *     FILE *file = fstat(descriptor, &about) == 0 && S_ISREG(about.st_mode) ? fdopen(descriptor, "r") : NULL;
  *     if (file == NULL) close(descriptor);
@@ -1740,22 +1750,22 @@ CHANSERV_EXPORT const chanserv_plugin *chanserv_plugin_v1(void);
  *     memcpy(path, request->body, request->body_size);
  *     path[request->body_size] = '\0';
  *     FILE *file = open_file(path);
- *     if (file == NULL) { // without the path: a message is UTF-8, and a request is what its client likes
- *         snprintf(error->message, error->capacity, "there is no such file that can be read");
+ *     if (file == NULL) { // without the path: a message must be UTF-8, but a request may be any bytes
+ *         snprintf(error->message, error->capacity, "the file does not exist or is not readable");
  *         return CHANSERV_ERROR_NOT_FOUND;
  *     }
  *     chanserv_source *source;
  *     chanserv_status status = chanserv_push_source(pusher, path, strlen(path), &source);
- *     chanserv_push_listed(pusher); // it is the only one
+ *     chanserv_push_listed(pusher); // there is only one
  *     while (status == CHANSERV_READY && fgets(line, sizeof line, file) != NULL) {
- *         status = chanserv_push(source, line, strlen(line)); // waits while the reader is slow
+ *         status = chanserv_push(source, line, strlen(line)); // waits while the client reads slowly
  *     }
  *     if (status == CHANSERV_READY && ferror(file)) {
- *         snprintf(error->message, error->capacity, "the file cannot be read to its end");
+ *         snprintf(error->message, error->capacity, "reading the file failed");
  *         status = CHANSERV_ERROR_INTERNAL;
  *     }
  *     fclose(file);
- *     return status; // and with it the source ends
+ *     return status; // also ends the source
  * }
  *
  * static chanserv_status create(const chanserv_host *host, const chanserv_config *config,
@@ -1766,7 +1776,7 @@ CHANSERV_EXPORT const chanserv_plugin *chanserv_plugin_v1(void);
  *     if (made == NULL) return CHANSERV_ERROR_INTERNAL;
  *     status = chanserv_producers_start(&made->producers, host, produce, NULL);
  *     if (status < 0) {
- *         free(made); // after an error there is nothing to destroy
+ *         free(made); // after an error, destroy is not called
  *         return status;
  *     }
  *     *instance = made;
@@ -1774,7 +1784,7 @@ CHANSERV_EXPORT const chanserv_plugin *chanserv_plugin_v1(void);
  * }
  *
  * static void destroy(chanserv_instance *instance) {
- *     chanserv_producers_stop(&instance->producers); // waits for the threads
+ *     chanserv_producers_stop(&instance->producers); // waits for its threads
  *     free(instance);
  * }
  *
@@ -1784,28 +1794,31 @@ CHANSERV_EXPORT const chanserv_plugin *chanserv_plugin_v1(void);
  * [end]
  *
  *
- * What holds
- * ----------
+ * Rules
+ * -----
  *
- * - A request has a thread, made in `open`, which runs your function. Past `threads` of them at once a request fails with
- *   CHANSERV_ERROR_BUSY. A source may have a thread of its own besides (chanserv_push_source_on_thread), and a request
- *   counts until its last thread has ended: there are at most `threads` x (1 + `source_threads`) in all.
- * - Each source has a queue with a bound. A push waits while it is full and goes on when the host has taken what is in it,
- *   so memory is bounded: at most twice `bytes` a source, or twice the largest frame where that is more.
- * - Many clients ask for all sources first and read them then. The list is complete when your function returns or calls
- *   chanserv_push_listed: do not wait in a push before that, or such a client and you wait for each other. Add all sources
- *   before you push to them, or give each a thread.
- * - When the reader is gone, pushes that wait and all later ones fail at once with CHANSERV_PUSH_CANCELLED. Return soon
- *   then; what you return no longer matters. Sources are cancelled one by one: others of the request may go on.
- * - Where your code waits for something else than a push, say how to end that with chanserv_push_on_cancel, or look at
- *   chanserv_push_is_cancelled now and then. A function that does neither keeps its thread, and keeps
- *   chanserv_producers_stop (and so `destroy`, a reload and the end of the host) waiting for it.
- * - A C++ exception must not leave your functions: nothing on their threads catches it, and the host ends with it.
- * - The threads have all signals blocked but those that tell of a fault in the code itself (SIGSEGV, SIGBUS, SIGFPE,
- *   SIGILL, SIGTRAP, SIGSYS), which crash reporters and runtimes want. A program that you start from one inherits that: reset
- *   its mask (POSIX_SPAWN_SETSIGMASK). None of the threads is left when chanserv_producers_stop has returned.
- * - Define CHANSERV_PUSH_… nothing: there are no options but those of chanserv_push_options. Include the header in one
- *   source file: it defines struct chanserv_call and struct chanserv_source, which are yours to define otherwise.
+ * - Each request has a thread, created in `open`, which runs your function. If `threads` requests are running, a
+ *   further request fails with CHANSERV_ERROR_BUSY. A source may have its own thread in addition
+ *   (chanserv_push_source_on_thread). A request counts until its last thread has ended, so there are at most `threads`
+ *   x (1 + `source_threads`) threads.
+ * - Each source has a bounded queue. A push waits while the queue is full, and continues when the host has taken the
+ *   queued frames. A source therefore uses at most twice `bytes` of memory, or twice its largest frame if that is
+ *   larger.
+ * - Many clients request all sources before they read frames. The list of sources is complete when your function
+ *   returns or calls chanserv_push_listed. Do not block in a push before that, or you and such a client wait for each
+ *   other. Add all sources before you push to them, or give each source a thread.
+ * - When the client is gone, waiting pushes and all later ones fail at once with CHANSERV_PUSH_CANCELLED. Return soon
+ *   then; the result is ignored. Sources are cancelled one by one, so other sources of the request may go on.
+ * - If your code waits for something other than a push, set a function that ends this wait with
+ *   chanserv_push_on_cancel, or call chanserv_push_is_cancelled regularly. Otherwise your function keeps its thread,
+ *   and chanserv_producers_stop waits for it. So do `destroy`, a reload and the end of the host.
+ * - A C++ exception must not leave your functions. Nothing on their threads catches it, so it ends the host.
+ * - The threads block all signals except those that report a fault of the code itself (SIGSEGV, SIGBUS, SIGFPE, SIGILL,
+ *   SIGTRAP, SIGSYS), which crash reporters and runtimes need. A program that you start from such a thread inherits the
+ *   mask: reset it (POSIX_SPAWN_SETSIGMASK). No thread is left when chanserv_producers_stop has returned.
+ * - Do not define macros that begin with CHANSERV_PUSH_: all options are in chanserv_push_options. Include the header
+ *   in one source file only. It defines struct chanserv_call and struct chanserv_source, which other plugins define
+ *   themselves.
  */
 #ifndef CHANSERV_PUSH_H
 #define CHANSERV_PUSH_H
@@ -1821,37 +1834,37 @@ CHANSERV_EXPORT const chanserv_plugin *chanserv_plugin_v1(void);
 extern "C" {
 #endif
 
-/* Of a push or of adding a source: the reader is gone. Nobody sees it but you. */
+/* Result of a push or of adding a source: the client is gone. It is never sent to a client. */
 enum { CHANSERV_PUSH_CANCELLED = -100 };
 
-/* The longest message of an error, with its final zero. */
+/* Maximum size of an error message, including its terminating zero. */
 #define CHANSERV_PUSH_MESSAGE_MAX 512
 
-/* One request, for the function that answers it. */
+/* One request, passed to the function that serves it. */
 typedef struct chanserv_call chanserv_pusher;
 
 /*
- * Answers a request, on a thread of its own; it may block. `request` and all it points to live until the function returns,
- * and so do `pusher` and the sources it adds. Return CHANSERV_READY (or CHANSERV_END) when all went well, or an error and
- * a message. Sources that were not ended by then end in the same way; if none was added, or not all are listed yet, the
- * request does.
+ * Serves a request on its own thread. It may block. `request` and everything it points to, `pusher` and the sources
+ * that it adds are valid until the function returns. Return CHANSERV_READY (or CHANSERV_END) after success, or an error
+ * and a message. Sources that you have not ended by then end in the same way. If no source was added, or the list is
+ * not complete, the request ends in the same way.
  */
 typedef chanserv_status chanserv_produce(chanserv_instance *instance, const chanserv_request *request,
                                          chanserv_pusher *pusher, chanserv_error *error);
 
-/* Pushes the frames of one source, on a thread of its own. The source ends as the function returns, as above. */
+/* Pushes the frames of one source on its own thread. The source ends when the function returns, with its result. */
 typedef chanserv_status chanserv_produce_source(void *argument, chanserv_source *source, chanserv_error *error);
 
-/* Called when a request or a source is cancelled: must not block, and must not call a function of this header. */
+/* Called when a request or a source is cancelled. It must not block and must not call a function of this header. */
 typedef void chanserv_on_cancel(void *argument);
 
-/* The bounds; 0 stands for the default. */
+/* The limits. 0 selects the default. */
 typedef struct chanserv_push_options {
-    size_t frames;         /* frames that wait in the queue of a source: 256 */
-    size_t bytes;          /* their bytes: 256 KiB; a larger frame waits alone */
-    size_t sources;        /* sources of a request that the host has not taken yet: 64 */
-    size_t threads;        /* requests at once, each until its last thread has ended: 64 */
-    size_t source_threads; /* threads of sources at once, of each request: 16 */
+    size_t frames;         /* frames in the queue of a source; default 256 */
+    size_t bytes;          /* bytes in the queue of a source; default 256 KiB; a larger frame is queued alone */
+    size_t sources;        /* sources of a request that the host has not taken; default 64 */
+    size_t threads;        /* concurrent requests, each until its last thread has ended; default 64 */
+    size_t source_threads; /* concurrent threads of sources in each request; default 16 */
 } chanserv_push_options;
 
 /* The threads of an instance. It must be the first member of your struct chanserv_instance. */
@@ -1859,25 +1872,28 @@ typedef struct chanserv_producers {
     const chanserv_host *host;
     chanserv_produce *produce;
     chanserv_push_options options;
-    pthread_mutex_t lock; /* of what follows */
+    pthread_mutex_t lock; /* protects the fields below */
     pthread_cond_t idle;
-    size_t requests;  /* that have a thread */
-    size_t running;   /* threads in all */
-    pthread_t ended;  /* the thread that ended last: each joins the one before it */
+    size_t requests;  /* requests that have a thread */
+    size_t running;   /* all threads */
+    pthread_t ended;  /* the thread that ended last; each thread joins the previous one */
     int has_ended;
 } chanserv_producers;
 
 /* ---------------------------------------------------------------------------------------------------------------
- * For you: create and destroy
+ * Public: functions for create and destroy
  * ------------------------------------------------------------------------------------------------------------- */
 
-/* In create. `options` may be NULL. Starts no thread yet. CHANSERV_READY, or an error where the system has no room. */
+/*
+ * Call it in create. `options` may be NULL. It starts no thread. Returns CHANSERV_READY, or an error if the system has
+ * no resources.
+ */
 static inline chanserv_status chanserv_producers_start(chanserv_producers *producers, const chanserv_host *host,
                                                        chanserv_produce *produce, const chanserv_push_options *options);
-/* In destroy, first of all: waits until all functions have returned and joins their threads. */
+/* Call it in destroy, before anything else. Waits until all functions have returned, and joins their threads. */
 static inline void chanserv_producers_stop(chanserv_producers *producers);
 
-/* The plugin's descriptor: the functions below, and yours. */
+/* The descriptor of the plugin: the functions of this header and your create and destroy. */
 #define CHANSERV_PUSH_DESCRIPTOR(name, version, create, destroy)                                                        \
     {                                                                                                                   \
         CHANSERV_PLUGIN_MAGIC, CHANSERV_ABI_MAJOR, CHANSERV_ABI_MINOR, sizeof(chanserv_plugin), 0, name, version,       \
@@ -1887,65 +1903,69 @@ static inline void chanserv_producers_stop(chanserv_producers *producers);
     }
 
 /* ---------------------------------------------------------------------------------------------------------------
- * For you: in your function, or in threads it waits for
+ * Public: functions for your produce function and for threads that it waits for
  * ------------------------------------------------------------------------------------------------------------- */
 
 /*
- * Adds a source; `header` is copied. Waits while the host takes none. CHANSERV_READY and *source, which is yours until
- * you end it or your function returns; CHANSERV_PUSH_CANCELLED; CHANSERV_ERROR_TOO_LARGE; CHANSERV_ERROR_BAD_REQUEST
- * after chanserv_push_listed; CHANSERV_ERROR_INTERNAL where there is no memory. In all but the first *source is NULL.
+ * Adds a source. `header` is copied. Waits while the host takes no source. CHANSERV_READY: *source is set; it is yours
+ * until you end it or your function returns. Other results: CHANSERV_PUSH_CANCELLED; CHANSERV_ERROR_TOO_LARGE;
+ * CHANSERV_ERROR_BAD_REQUEST after chanserv_push_listed; CHANSERV_ERROR_INTERNAL if there is no memory. *source is NULL
+ * then.
  */
 static inline chanserv_status chanserv_push_source(chanserv_pusher *pusher, const void *header, size_t size,
                                                    chanserv_source **source);
 /*
- * Adds a source whose frames `produce` pushes on a thread of its own, side by side with others; it may go on after the
- * request's function returned, and `argument` is its own: when this function fails `produce` is not called. Waits also
- * while the request has as many of them as it may; CHANSERV_ERROR_BUSY where the system has no thread. Readers that want
- * the next source before they read the ones they have wait for ever past that bound.
+ * Adds a source whose frames `produce` pushes on its own thread, in parallel to other sources. It may continue after
+ * the function of the request has returned. `argument` belongs to `produce`; if this function fails, `produce` is not
+ * called. Waits also while the request has `source_threads` such threads. Further result: CHANSERV_ERROR_BUSY if the
+ * system cannot create a thread. A client that requests the next source before it reads its earlier ones waits for ever
+ * beyond that limit.
  */
 static inline chanserv_status chanserv_push_source_on_thread(chanserv_pusher *pusher, const void *header, size_t size,
                                                              chanserv_produce_source *produce, void *argument);
-/* There are no more sources: the client is told at once, not only when your function returns. */
+/* Completes the list of sources. The client is informed at once, not when your function returns. */
 static inline void chanserv_push_listed(chanserv_pusher *pusher);
 
 /*
- * Pushes a frame, which is copied. Waits while the source's queue is full. CHANSERV_READY, CHANSERV_PUSH_CANCELLED,
- * CHANSERV_ERROR_TOO_LARGE (over CHANSERV_FRAME_SIZE_MAX), or CHANSERV_ERROR_INTERNAL where there is no memory. From any
- * thread; frames of one source that several threads push come in any order.
+ * Pushes a frame, which is copied. Waits while the queue of the source is full. Returns CHANSERV_READY,
+ * CHANSERV_PUSH_CANCELLED, CHANSERV_ERROR_TOO_LARGE (more than CHANSERV_FRAME_SIZE_MAX), or CHANSERV_ERROR_INTERNAL if
+ * there is no memory. Any thread may call it. If several threads push to one source, the order of their frames is
+ * undefined.
  */
 static inline chanserv_status chanserv_push(chanserv_source *source, const void *data, size_t size);
 /*
- * As chanserv_push, but the frame is not copied: after CHANSERV_READY the memory must stay as it is until
- * `release(context)` is called, exactly once, from any thread; after any other answer it is not called. What
- * chanserv_plugin.h says of `lend` holds: the source may be closed before, destroy comes after, and the memory must not be a
- * file mapping. A host of version 1.0 copies the frame when it takes it. CHANSERV_ERROR_BAD_REQUEST: `release` is NULL.
+ * As chanserv_push, but the frame is not copied. After CHANSERV_READY the memory must not change until
+ * `release(context)` is called, exactly once, by any thread. After any other result it is not called. The rules of
+ * `lend` in chanserv_plugin.h apply: the source may be closed before the release, destroy is called after it, and the
+ * memory must not be a file mapping. A host of version 1.0 copies the frame when it takes it.
+ * CHANSERV_ERROR_BAD_REQUEST: `release` is NULL.
  */
 static inline chanserv_status chanserv_push_lent(chanserv_source *source, const void *data, size_t size,
                                                  void (*release)(void *context), void *context);
 
-/* Ends a source of chanserv_push_source: it is complete, and no longer yours. The reader gets all that was pushed. */
+/* Ends a source of chanserv_push_source: it is complete and no longer yours. The client receives all pushed frames. */
 static inline void chanserv_push_end(chanserv_source *source);
-/* Ends it with an error (a CHANSERV_ERROR_…) and a message, after all that was pushed. */
+/* Ends a source with an error (CHANSERV_ERROR_…) and a message, after all pushed frames. */
 static inline void chanserv_push_fail(chanserv_source *source, chanserv_status status, const char *message);
 
-/* Whether nobody wants the request's sources any more; of one source. */
+/* Whether the request, or one source, is cancelled. */
 static inline int chanserv_push_is_cancelled(chanserv_pusher *pusher);
 static inline int chanserv_push_source_is_cancelled(chanserv_source *source);
 /*
- * Has `function` called, once, when the request is cancelled, at once if it is so already; it replaces the function
- * before, and NULL takes it away (after which it is not running either). Take it away before `argument` goes, and before
- * your function returns.
+ * Sets a function that is called once when the request is cancelled, or at once if it is already cancelled. It replaces
+ * the earlier function. NULL removes it; it is not running after that. Remove it before `argument` becomes invalid and
+ * before your function returns.
  */
 static inline void chanserv_push_on_cancel(chanserv_pusher *pusher, chanserv_on_cancel *function, void *argument);
-/* The same for one source. */
+/* As chanserv_push_on_cancel, for one source. */
 static inline void chanserv_push_source_on_cancel(chanserv_source *source, chanserv_on_cancel *function,
                                                   void *argument);
 
 /* ---------------------------------------------------------------------------------------------------------------
- * Not for you: how it works
+ * Private: the implementation
  *
- * A call and a source belong to the host's side and to the producing side; the last to leave frees it. Locks are taken in
- * the order call, source, producers. `wake` is called with locks held: it never blocks and never calls back.
+ * The host and the producer each hold a reference to a call and to a source; the last release frees it. Locks are taken
+ * in the order call, source, producers. `wake` is called with locks held: it never blocks and never calls back.
  * ------------------------------------------------------------------------------------------------------------- */
 
 struct chanserv_pushing_frame {
@@ -1956,15 +1976,15 @@ struct chanserv_pushing_frame {
     void *context;
 };
 
-/* Copies of this size and more are lent to the host, which would copy smaller ones. */
+/* Minimum size of a copied frame that is lent to the host. The host would copy smaller ones. */
 #define CHANSERV_PUSHING_LENT_MIN ((size_t)8192)
 
-/* How the producing side ended, and what wakes the host for it. */
+/* The state of a call or a source: its end, and the handle that wakes the host. */
 struct chanserv_pushing_side {
     int references;
-    int is_cancelled;  /* the host wants no more */
-    int is_over;       /* the producing side adds no more */
-    int is_waited_for; /* the last poll was answered with PENDING */
+    int is_cancelled;  /* the host accepts no more */
+    int is_over;       /* the producer adds no more */
+    int is_waited_for; /* the last poll returned PENDING */
     uint64_t wake;
     chanserv_status result;
     char message[CHANSERV_PUSH_MESSAGE_MAX];
@@ -1974,37 +1994,37 @@ struct chanserv_pushing_side {
 
 struct chanserv_source {
     struct chanserv_call *call;
-    struct chanserv_source *next;                     /* not listed yet; under the call's lock */
-    struct chanserv_source *next_open, *previous_open; /* not ended yet; under the call's lock */
-    chanserv_produce_source *produce;                 /* on a thread of its own, or NULL */
+    struct chanserv_source *next;                     /* not passed to the host yet; under the lock of the call */
+    struct chanserv_source *next_open, *previous_open; /* not ended yet; under the lock of the call */
+    chanserv_produce_source *produce;                 /* runs on its own thread; may be NULL */
     void *argument;
     size_t header_size; /* the header follows the struct */
 
-    pthread_mutex_t lock; /* of what follows */
+    pthread_mutex_t lock; /* protects the fields below */
     pthread_cond_t room;
     struct chanserv_pushing_side side;
     struct chanserv_pushing_frame *first, *last;
     size_t frames, bytes;
 
-    struct chanserv_pushing_frame *taken; /* by the host, and not sent yet; only polls touch it */
+    struct chanserv_pushing_frame *taken; /* taken by the host and not sent yet; only polls use it */
 };
 
 struct chanserv_call {
     chanserv_instance *instance;
     chanserv_producers *producers;
-    chanserv_request request; /* what it points to follows the struct */
+    chanserv_request request; /* the memory that it points to follows the struct */
 
-    pthread_mutex_t lock; /* of what follows */
+    pthread_mutex_t lock; /* protects the fields below */
     pthread_cond_t room;
     struct chanserv_pushing_side side;
-    struct chanserv_source *first, *last; /* not listed yet */
+    struct chanserv_source *first, *last; /* not passed to the host yet */
     size_t sources;
-    struct chanserv_source *open; /* of chanserv_push_source and not ended yet */
+    struct chanserv_source *open; /* sources of chanserv_push_source that have not ended */
     size_t source_threads;
-    int has_thread; /* its own, which runs the function */
+    int has_thread; /* whether the thread that runs the function has not ended */
 };
 
-/* ---- Both sides of a call or a source; the lock is held ---- */
+/* ---- State of a call or a source; called with its lock held ---- */
 
 static inline void chanserv_pushing_wake(chanserv_producers *producers, struct chanserv_pushing_side *side) {
     if (side->is_waited_for) {
@@ -2045,7 +2065,7 @@ static inline void chanserv_pushing_over(struct chanserv_pushing_side *side, cha
     }
 }
 
-/* What a poll answers when there is nothing to take. */
+/* Returns the result of a poll that found nothing to take. */
 static inline chanserv_status chanserv_pushing_answer(struct chanserv_pushing_side *side, uint64_t wake,
                                                       chanserv_error *error) {
     const char *message = side->message;
@@ -2067,7 +2087,7 @@ static inline chanserv_status chanserv_pushing_answer(struct chanserv_pushing_si
     return side->is_cancelled ? CHANSERV_ERROR_INTERNAL : side->result;
 }
 
-/* ---- Their ends ---- */
+/* ---- Releasing calls and sources ---- */
 
 static inline void chanserv_pushing_release_call(struct chanserv_call *call) {
     pthread_mutex_lock(&call->lock);
@@ -2107,7 +2127,7 @@ static inline void chanserv_pushing_release_source(struct chanserv_source *sourc
 
 /* ---- Threads ---- */
 
-/* The mask is the creator's for a moment, so that the thread never runs without it. */
+/* The creator's mask is changed while it creates the thread, so that the thread starts with the changed mask. */
 static inline int chanserv_pushing_create_thread(pthread_t *thread, void *(*run)(void *), void *argument) {
     static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
     sigset_t blocked, before;
@@ -2121,7 +2141,7 @@ static inline int chanserv_pushing_create_thread(pthread_t *thread, void *(*run)
     return failed;
 }
 
-/* Each joins the one that ended before it and leaves itself to the next, the last one to chanserv_producers_stop. */
+/* Each thread joins the one that ended before it. chanserv_producers_stop joins the last one. */
 static inline void chanserv_pushing_thread_ends(chanserv_producers *producers, int was_last_of_request) {
     pthread_mutex_lock(&producers->lock);
     pthread_t before = producers->ended;
@@ -2138,7 +2158,7 @@ static inline void chanserv_pushing_thread_ends(chanserv_producers *producers, i
     }
 }
 
-/* 0, or CHANSERV_ERROR_BUSY and why. */
+/* Starts a thread. Returns 0, or CHANSERV_ERROR_BUSY and a message. */
 static inline chanserv_status chanserv_pushing_start_thread(chanserv_producers *producers, int is_request,
                                                             void *(*run)(void *), void *argument,
                                                             const char **message) {
@@ -2146,10 +2166,10 @@ static inline chanserv_status chanserv_pushing_start_thread(chanserv_producers *
     chanserv_status status = CHANSERV_READY;
     pthread_mutex_lock(&producers->lock);
     if (is_request && producers->requests >= producers->options.threads) {
-        *message = "as many requests are served as there may be threads";
+        *message = "the plugin has reached its limit of requests with a thread";
         status = CHANSERV_ERROR_BUSY;
     } else if (chanserv_pushing_create_thread(&thread, run, argument) != 0) {
-        *message = "the system has no thread for it";
+        *message = "the system cannot create a thread";
         status = CHANSERV_ERROR_BUSY;
     } else {
         producers->requests += is_request ? 1 : 0;
@@ -2184,14 +2204,14 @@ static inline void *chanserv_pushing_run_call(void *argument) {
     char message[CHANSERV_PUSH_MESSAGE_MAX] = "";
     chanserv_error error = {message, sizeof message};
     chanserv_status status = producers->produce(call->instance, &call->request, call, &error);
-    while (call->open != NULL) { /* only this thread adds to it, and others have ended by contract */
+    while (call->open != NULL) { /* only this thread adds to it; by contract no other thread ends sources now */
         chanserv_pushing_end_source(call->open, status, message);
     }
     pthread_mutex_lock(&call->lock);
     call->side.on_cancel = NULL;
     chanserv_pushing_over(&call->side, status, message);
     chanserv_pushing_wake(producers, &call->side);
-    call->has_thread = 0; /* and no source gets one any more */
+    call->has_thread = 0; /* no source gets a thread any more */
     int is_last = call->source_threads == 0;
     pthread_mutex_unlock(&call->lock);
     chanserv_pushing_release_call(call);
@@ -2206,7 +2226,7 @@ static inline void *chanserv_pushing_run_source(void *argument) {
     char message[CHANSERV_PUSH_MESSAGE_MAX] = "";
     chanserv_error error = {message, sizeof message};
     chanserv_status status = source->produce(source->argument, source, &error);
-    /* Before the source goes, which may take the call with it. */
+    /* Before the source is released, which may free the call. */
     pthread_mutex_lock(&call->lock);
     call->source_threads--;
     int is_last = call->source_threads == 0 && !call->has_thread;
@@ -2258,7 +2278,7 @@ static inline void chanserv_producers_stop(chanserv_producers *producers) {
     pthread_mutex_destroy(&producers->lock);
 }
 
-/* ---- The producing side ---- */
+/* ---- The producer ---- */
 
 static inline chanserv_status chanserv_pushing_add(chanserv_pusher *call, const void *header, size_t size,
                                                    chanserv_produce_source *produce, void *argument,
@@ -2286,7 +2306,7 @@ static inline chanserv_status chanserv_pushing_add(chanserv_pusher *call, const 
         memcpy(source + 1, header, size);
     }
 
-    const char *message; /* the status says it as well here */
+    const char *message; /* not used: the status is sufficient here */
     chanserv_status status = CHANSERV_READY;
     pthread_mutex_lock(&call->lock);
     while (!call->side.is_cancelled && !call->side.is_over &&
@@ -2347,7 +2367,7 @@ static inline void chanserv_push_listed(chanserv_pusher *pusher) {
     pthread_mutex_unlock(&pusher->lock);
 }
 
-/* Adds a frame to the queue when there is room. CHANSERV_READY: it is the queue's. */
+/* Adds a frame to the queue when there is room. CHANSERV_READY: the frame belongs to the queue. */
 static inline chanserv_status chanserv_pushing_add_frame(chanserv_source *source,
                                                          struct chanserv_pushing_frame *frame) {
     const chanserv_push_options *options = &source->call->producers->options;
@@ -2450,9 +2470,12 @@ static inline void chanserv_push_source_on_cancel(chanserv_source *source, chans
     pthread_mutex_unlock(&source->lock);
 }
 
-/* ---- The host's side: what the descriptor names ---- */
+/* ---- The host: functions of the descriptor ---- */
 
-/* A request with all fields of this header; what a host of version 1.0 does not say is as if the client had not. */
+/*
+ * Returns a request with all fields of this header. Fields that a host of version 1.0 does not provide have the values
+ * of a request in which the client did not set them.
+ */
 static inline chanserv_request chanserv_pushing_full(const chanserv_request *request) {
     chanserv_request full;
     memset(&full, 0, sizeof full);
@@ -2516,7 +2539,7 @@ failed:
     return status;
 }
 
-/* Releases whoever pushes to it. */
+/* Cancels a source and wakes the threads that push to it. */
 static inline void chanserv_pushing_stop_source(chanserv_source *source) {
     pthread_mutex_lock(&source->lock);
     chanserv_pushing_cancel(&source->side);
@@ -2531,8 +2554,8 @@ static inline chanserv_status chanserv_pushing_poll_sources(chanserv_call *call,
     pthread_mutex_lock(&call->lock);
     while (call->first != NULL && !call->side.is_cancelled) {
         struct chanserv_source *source = call->first;
-        call->first = source->next; /* still counted */
-        /* Not under the lock: the host may poll the source at once, and that is another thread's work. */
+        call->first = source->next; /* still counted in `sources` */
+        /* Without the lock, because the host may poll the source at once on another thread. */
         pthread_mutex_unlock(&call->lock);
         status = sink->add(sink, source + 1, source->header_size, source);
         pthread_mutex_lock(&call->lock);
@@ -2540,7 +2563,7 @@ static inline chanserv_status chanserv_pushing_poll_sources(chanserv_call *call,
             source->next = call->first;
             call->last = call->first != NULL ? call->last : source;
             call->first = source;
-            if (call->side.is_cancelled) { /* meanwhile, when it was not in the list */
+            if (call->side.is_cancelled) { /* cancelled while it was not in the list */
                 chanserv_pushing_stop_source(source);
             }
             break;
@@ -2562,7 +2585,7 @@ static inline void chanserv_pushing_cancel_call(chanserv_call *call) {
     chanserv_pushing_cancel(&call->side);
     pthread_cond_broadcast(&call->room);
     for (struct chanserv_source *source = call->first; source != NULL; source = source->next) {
-        chanserv_pushing_stop_source(source); /* the host never gets these, so it cannot cancel them */
+        chanserv_pushing_stop_source(source); /* the host does not know these, so it cannot cancel them */
     }
     chanserv_pushing_wake(call->producers, &call->side);
     pthread_mutex_unlock(&call->lock);
@@ -2572,7 +2595,7 @@ static inline void chanserv_pushing_cancel_source(chanserv_source *source) {
     chanserv_pushing_stop_source(source);
 }
 
-/* Gives a frame to the host. CHANSERV_READY: it was taken, and its struct may be freed already. */
+/* Passes a frame to the host. CHANSERV_READY: it was taken, and its struct may already be freed. */
 static inline chanserv_status chanserv_pushing_offer(struct chanserv_pushing_frame *frame,
                                                      chanserv_frame_sink *sink) {
     int lends = CHANSERV_HAS(sink, chanserv_frame_sink, lend);
@@ -2638,7 +2661,7 @@ static inline void chanserv_pushing_close_call(chanserv_call *call) {
     call->first = NULL;
     call->sources = 0;
     pthread_mutex_unlock(&call->lock);
-    while (source != NULL) { /* the host never had these */
+    while (source != NULL) { /* the host does not know these */
         struct chanserv_source *next = source->next;
         chanserv_pushing_close_source(source);
         source = next;
@@ -2666,11 +2689,11 @@ module CChanservPlugin {
     /// What the C target of the Swift SDK has beside them.
     static let sdkC: [String: String] = [
 "layout.c": ###"""
-/* Pins the layout of ABI 1.0 and 1.1: a change that would break compiled plugins does not compile. */
+/* Checks the layout of ABI 1.0 and 1.1. A change that would break compiled plugins does not compile. */
 #include "chanserv_plugin.h"
 
 #if UINTPTR_MAX == UINT64_MAX
-/* 1.0: the first field of 1.1 begins where the struct of 1.0 ended. */
+/* 1.0: the first field of 1.1 begins at the end of the struct of 1.0. */
 _Static_assert(sizeof(chanserv_plugin) == 104, "struct chanserv_plugin only ever grows at its end");
 _Static_assert(offsetof(chanserv_plugin, close_source) == 96, "fields of struct chanserv_plugin never move");
 _Static_assert(offsetof(chanserv_host, config_path) == 104, "fields of struct chanserv_host never move");
@@ -2695,7 +2718,7 @@ _Static_assert(offsetof(chanserv_frame_sink, lend) == 48, "fields of struct chan
     static let sdk: [String: String] = [
 "Configuration/Configuration+Decoding.swift": ###"""
 extension Configuration {
-    /// Reads everything into a type of the plugin's own.
+    /// Decodes the whole configuration into a type of the plugin.
     ///
     /// ```swift
     /// struct Options: Decodable {
@@ -2705,18 +2728,18 @@ extension Configuration {
     /// let options = try configuration.decode(Options.self)
     /// ```
     ///
-    /// Besides text, numbers, booleans, lists, dictionaries and types made of these there are `Duration` (`30s`),
-    /// ``ByteSize`` (`64KiB`) and ``ConfiguredPath``. An enumeration of texts that is `CaseIterable` names its cases
-    /// where the text is none of them. A key that is null is as one that is absent.
+    /// Supported are text, numbers, booleans, lists, dictionaries, types made of these, `Duration` (`30s`),
+    /// ``ByteSize`` (`64KiB`) and ``ConfiguredPath``. If a value is not a case of a `CaseIterable` enumeration of
+    /// texts, the error message lists the cases. A key whose value is null counts as absent.
     ///
-    /// - Throws: ``PluginError`` that names the place in the file and the key: for a value of another type, a key that
-    ///   is missing, and a key that the type does not ask for, with the nearest that it does. What the type's own
-    ///   `init(from:)` throws as a `DecodingError` gets its place too.
+    /// - Throws: ``PluginError`` that states the place in the file and the key: for a value of another type, for a
+    ///   missing key, and for a key that the type does not have, with the most similar known key. A `DecodingError`
+    ///   that the type's own `init(from:)` throws gets its place too.
     public func decode<Options: Decodable>(_ type: Options.Type = Options.self) throws -> Options {
         try decode(type, defaults: nil)
     }
 
-    /// Reads everything over an example, whose values count where the configuration says nothing.
+    /// Decodes the whole configuration. The values of `example` apply to keys that the configuration does not set.
     ///
     /// ```swift
     /// struct Options: Codable {
@@ -2726,7 +2749,7 @@ extension Configuration {
     /// let options = try configuration.decode(over: Options())
     /// ```
     ///
-    /// This holds for the properties of types inside it as well; lists and dictionaries are replaced as a whole.
+    /// The same holds for the properties of nested types. Lists and dictionaries are replaced as a whole.
     ///
     /// - Throws: as ``decode(_:)``.
     public func decode<Options: Codable>(over example: Options) throws -> Options {
@@ -2749,11 +2772,11 @@ extension Configuration {
 "Configuration/Configuration.swift": ###"""
 import CChanservPlugin
 
-/// What stands under `config:` for this instance. It can only be read while the plugin is made.
+/// The value under `config:` of this instance. It is readable only during the plugin's initialiser.
 ///
-/// ``decode(_:)`` reads all of it into a type of the plugin's own. The other functions read one value each: a path names
-/// it, keys separated by dots, elements of lists by their index, e.g. `limits.0.size`. Each of these returns `nil` where
-/// the key is absent, and throws a ``PluginError`` that names the place in the file where the value is not of that type.
+/// ``decode(_:)`` reads all of it into a type of the plugin. The other functions read one value each. A path names the
+/// value: keys separated by dots, and list elements by their index, e.g. `limits.0.size`. These functions return `nil`
+/// if the key is absent. If the value has another type, they throw a ``PluginError`` that states the place in the file.
 public struct Configuration: ~Copyable {
     let getters: ConfigurationGetters
 
@@ -2761,40 +2784,40 @@ public struct Configuration: ~Copyable {
         getters = ConfigurationGetters(host: host, config: config)
     }
 
-    /// Throws where there is a key other than `keys` (top level only): a misspelt option becomes an error at start.
+    /// Throws if there is a top-level key that is not in `keys`. This makes a misspelt option an error at start.
     public func only(_ keys: [String]) throws(PluginError) { try getters.only(keys) }
 
-    /// Text.
+    /// Returns a text.
     public func string(_ path: String) throws(PluginError) -> String? { try getters.string(path) }
 
-    /// A path of the file system, absolute or made so against the configuration file's folder.
+    /// Returns a file system path. A relative path is resolved against the folder of the configuration file.
     public func path(_ path: String) throws(PluginError) -> String? { try getters.path(path) }
 
-    /// A whole number.
+    /// Returns an integer.
     public func integer(_ path: String) throws(PluginError) -> Int? { try getters.integer(path).map { Int($0) } }
 
-    /// A number.
+    /// Returns a number.
     public func number(_ path: String) throws(PluginError) -> Double? { try getters.number(path) }
 
-    /// `true` or `false`.
+    /// Returns `true` or `false`.
     public func boolean(_ path: String) throws(PluginError) -> Bool? { try getters.boolean(path) }
 
-    /// A duration like `250ms`, `30s`, `5m`, `1h`.
+    /// Returns a duration such as `250ms`, `30s`, `5m` or `1h`.
     public func duration(_ path: String) throws(PluginError) -> Duration? { try getters.duration(path) }
 
-    /// A size like `512`, `64KiB`, `100MiB`, `1GiB`, in bytes.
+    /// Returns a size in bytes, configured for example as `512`, `64KiB`, `100MiB` or `1GiB`.
     public func size(_ path: String) throws(PluginError) -> UInt64? { try getters.size(path) }
 
-    /// How many elements a list has.
+    /// Returns the number of elements of a list.
     public func count(_ path: String) throws(PluginError) -> Int? { try getters.count(path) }
 
-    /// Everything, as JSON text.
+    /// Returns the whole configuration as JSON text.
     public func json() throws(PluginError) -> String? { try getters.json() }
 }
 
 """###,
 "Configuration/ConfigurationContainers.swift": ###"""
-/// A mapping.
+/// Decodes a mapping.
 struct KeyedContainer<Key: CodingKey>: KeyedDecodingContainerProtocol {
     let decoder: ConfigurationDecoder
 
@@ -2843,7 +2866,7 @@ struct KeyedContainer<Key: CodingKey>: KeyedDecodingContainerProtocol {
     }
 }
 
-/// A list.
+/// Decodes a list.
 struct ListContainer: UnkeyedDecodingContainer {
     let decoder: ConfigurationDecoder
     let elements: [ConfigurationTree]
@@ -2883,7 +2906,7 @@ struct ListContainer: UnkeyedDecodingContainer {
     }
 }
 
-/// A value as a whole.
+/// Decodes a single value.
 struct ValueContainer: SingleValueDecodingContainer {
     let decoder: ConfigurationDecoder
 
@@ -2895,19 +2918,19 @@ struct ValueContainer: SingleValueDecodingContainer {
 }
 
 extension ConfigurationDecoder {
-    /// A key that has to be there is not.
+    /// Returns the error for a required key that is absent.
     fileprivate func missing(_ key: any CodingKey) -> PluginError { failure("'\(key.stringValue)' is missing") }
 }
 
 """###,
 "Configuration/ConfigurationDecoder.swift": ###"""
-/// Decodes a plugin's own type: the tree tells which keys there are, the host's getters read what stands at them, so that
-/// durations, sizes and paths are the host's to read and what is wrong has its place in the file.
+/// Decodes a type of the plugin. The tree provides the keys. The host's getters read the values, so that the host
+/// parses durations, sizes and paths, and errors contain the place in the file.
 struct ConfigurationDecoder: Decoder {
     let getters: ConfigurationGetters
     let node: ConfigurationTree
     let codingPath: [any CodingKey]
-    /// What counts where a key is absent.
+    /// The values of absent keys.
     let defaults: ConfigurationDefaults?
     let keys = AskedKeys()
     let userInfo: [CodingUserInfoKey: Any] = [:]
@@ -2927,14 +2950,14 @@ struct ConfigurationDecoder: Decoder {
         ValueContainer(decoder: self)
     }
 
-    /// A decoder for what stands below this one's.
+    /// Returns a decoder for a nested value.
     func child(_ key: any CodingKey, _ node: ConfigurationTree, _ defaults: ConfigurationDefaults? = nil) -> Self {
         ConfigurationDecoder(getters: getters, node: node, codingPath: codingPath + [key], defaults: defaults)
     }
 
     // MARK: Values
 
-    /// Reads the whole of a value, and refuses keys nobody asked for.
+    /// Decodes a whole value and throws for keys that the type does not have.
     func decode<Value: Decodable>(_ type: Value.Type) throws -> Value {
         if let value = try leaf(type) { return value }
         do {
@@ -2946,7 +2969,7 @@ struct ConfigurationDecoder: Decoder {
         }
     }
 
-    /// What a getter reads; `nil` for types that are made of others.
+    /// Reads a value with a getter; returns `nil` for a composed type.
     private func leaf<Value>(_ type: Value.Type) throws -> Value? {
         switch type {
         case is String.Type: try read(ConfigurationGetters.string, else: node.asText, "text") as? Value
@@ -2956,7 +2979,7 @@ struct ConfigurationDecoder: Decoder {
         case is Duration.Type: try read(ConfigurationGetters.duration, else: nil, "a duration") as? Value
         case is ByteSize.Type:
             try ByteSize(exactly: read(ConfigurationGetters.size, else: nil, "a size")).orThrow {
-                failure("it is larger than this plugin can count")
+                failure("the size is too large for this plugin")
             } as? Value
         case is ConfiguredPath.Type:
             ConfiguredPath(try read(ConfigurationGetters.path, else: nil, "a path")) as? Value
@@ -2977,7 +3000,7 @@ struct ConfigurationDecoder: Decoder {
         return integer
     }
 
-    /// Asks the host, or takes `value` where no path of its getters leads here.
+    /// Reads a value with the host's getter. Uses `value` if the key cannot be written as a getter's path.
     private func read<Value>(
         _ getter: (ConfigurationGetters) -> (String) throws(PluginError) -> Value?, else value: Value?,
         _ expected: String
@@ -2995,16 +3018,16 @@ struct ConfigurationDecoder: Decoder {
         do throws(PluginError) {
             return try getter(getters)(path)
         } catch {
-            // The host's message has the place, but not what the value is for.
+            // The host's message has the place but not the key path.
             throw PluginError(error.code, error.message + codingPath.suffix)
         }
     }
 
-    // MARK: Refusals
+    // MARK: Errors
 
     func mismatch(_ expected: String) -> PluginError { failure("expected \(expected), found \(node.kind)") }
 
-    /// An error with the place of this value.
+    /// Creates an error with the place of this value.
     func failure(_ message: String) -> PluginError {
         let place = codingPath.getterPath.flatMap { getters.place($0) }
         return PluginError(.badRequest, (place.map { "\($0): " } ?? "") + message + codingPath.suffix)
@@ -3014,13 +3037,13 @@ struct ConfigurationDecoder: Decoder {
         guard keys.isMapping, !keys.isOpen, case .mapping(let entries) = node else { return }
         let unknown = entries.filter { !keys.names.contains($0.key) }
         guard let first = unknown.first?.key else { return }
-        // The host knows the place of a key at the top; of others it knows that of their values.
+        // The host knows the place of a top-level key. For nested keys it knows the place of the value.
         if codingPath.isEmpty { try getters.only(keys.names) }
         let hint = nearest(first, among: keys.names).map { "; did you mean '\($0)'?" } ?? ""
         throw child(ConfigurationKey(first), unknown[0].value).failure("unknown key '\(first)'\(hint)")
     }
 
-    /// An error thrown by a `Decodable` type, with its place.
+    /// Converts an error that a `Decodable` type threw and adds its place.
     func describe(_ error: DecodingError) -> PluginError {
         switch error {
         case .keyNotFound(let key, let context):
@@ -3036,7 +3059,7 @@ struct ConfigurationDecoder: Decoder {
         ConfigurationDecoder(getters: getters, node: .null, codingPath: path, defaults: nil)
     }
 
-    /// What would have been right for an enumeration of texts.
+    /// Returns a message that lists the valid texts of an enumeration; `nil` for another type.
     private func choices(of type: Any.Type) -> String? {
         guard let type = type as? any (CaseIterable & RawRepresentable).Type else { return nil }
         func names<Choice: CaseIterable & RawRepresentable>(_ type: Choice.Type) -> String {
@@ -3046,9 +3069,9 @@ struct ConfigurationDecoder: Decoder {
     }
 }
 
-/// The keys of a mapping that were asked for.
+/// The keys of a mapping that the type requested.
 final class AskedKeys {
-    /// In the order of the first time.
+    /// The names, in the order of their first request.
     private(set) var names: [String] = []
     /// Whether the value was read as a mapping with keys.
     var isMapping = false
@@ -3060,7 +3083,7 @@ final class AskedKeys {
     }
 }
 
-/// A key, or the index of an element.
+/// A key, or the index of a list element.
 struct ConfigurationKey: CodingKey {
     let stringValue: String
     let intValue: Int?
@@ -3072,14 +3095,14 @@ struct ConfigurationKey: CodingKey {
 }
 
 extension [any CodingKey] {
-    /// The path for the host's getters; `nil` where a key has a dot in it.
+    /// The path for the host's getters; `nil` if a key is empty or contains a dot.
     var getterPath: String? {
         contains { $0.stringValue.isEmpty || $0.stringValue.contains(".") } ? nil : path
     }
 
     fileprivate var path: String { map(\.stringValue).joined(separator: ".") }
 
-    /// The key path for the end of a message.
+    /// The key path as a suffix of a message.
     fileprivate var suffix: String { isEmpty ? "" : " (\(path))" }
 }
 
@@ -3098,8 +3121,8 @@ extension Optional {
 
 """###,
 "Configuration/ConfigurationDefaults.swift": ###"""
-/// The values of a type's properties by their keys, taken from an example: what counts where the configuration says
-/// nothing.
+/// The default values of a type's properties, by key, taken from an example. They apply to keys that the configuration
+/// does not set.
 struct ConfigurationDefaults {
     private let values: [String: any Encodable]
 
@@ -3111,14 +3134,14 @@ struct ConfigurationDefaults {
         values = recorder.values
     }
 
-    /// The defaults below a default; none where there is nothing to be left out. A map that is configured takes the
-    /// place of the whole default, as a list does: only types with keys of their own are filled in.
+    /// Creates the defaults for a nested value; `nil` if there are none. A configured dictionary or list replaces its
+    /// whole default. Only types with keys of their own are filled in.
     init?(of example: (any Encodable)?, for node: ConfigurationTree) throws {
         guard let example, !(example is any ExpressibleByDictionaryLiteral), case .mapping = node else { return nil }
         try self.init(of: example)
     }
 
-    /// Keeps what is encoded with a key of the topmost mapping, as it is.
+    /// Records the values that are encoded with a key of the topmost mapping.
     private final class Recorder: Encoder {
         var values: [String: any Encodable] = [:]
         let codingPath: [any CodingKey] = []
@@ -3150,7 +3173,7 @@ struct ConfigurationDefaults {
         func superEncoder(forKey key: Key) -> any Encoder { Recorder() }
     }
 
-    /// Lists and single values have no keys that could be left out.
+    /// Ignores lists and single values. They have no keys that could be left out.
     private struct Ignored: UnkeyedEncodingContainer, SingleValueEncodingContainer {
         let codingPath: [any CodingKey] = []
         let count = 0
@@ -3171,7 +3194,7 @@ struct ConfigurationDefaults {
 "Configuration/ConfigurationGetters.swift": ###"""
 import CChanservPlugin
 
-/// The getters of the host's table, as Swift. They work until the plugin's `create` returns.
+/// Swift wrappers of the getters in the host's table. They work until the plugin's `create` returns.
 struct ConfigurationGetters {
     private let host: UnsafePointer<chanserv_host>
     private let config: OpaquePointer?
@@ -3189,7 +3212,7 @@ struct ConfigurationGetters {
         }
         defer { copies.forEach { $0.deallocate() } }
         var known: [UnsafePointer<CChar>?] = copies.map { UnsafePointer($0.baseAddress) }
-        known.append(nil)  // so that the array has an address, even of no keys
+        known.append(nil)  // gives the array an address even without keys
         _ = try ask { error in host.pointee.config_only(host, config, known, keys.count, &error) }
     }
 
@@ -3250,10 +3273,10 @@ struct ConfigurationGetters {
         return found ? text(value, size) : nil
     }
 
-    /// Where a value stands, e.g. `chanserv.yaml:12:5`; `nil` where the host does not say.
+    /// Returns the place of a value in the file, e.g. `chanserv.yaml:12:5`; `nil` if the host does not state it.
     ///
-    /// No getter tells a place, but each names it when it is asked for what is not there, and a value cannot be both
-    /// `true` or `false` and a list.
+    /// No getter returns a place, but the error of a getter for another type contains it. A value cannot be both a
+    /// boolean and a list, so one of the two getters fails.
     func place(_ path: String) -> String? {
         place { () throws(PluginError) in _ = try boolean(path) }
             ?? place { () throws(PluginError) in _ = try count(path) }
@@ -3264,7 +3287,7 @@ struct ConfigurationGetters {
             try question()
             return nil
         } catch {
-            // "file:line:column: message"; names of files may have colons in them.
+            // The format is "file:line:column: message". File names may contain colons.
             let message = Array(error.message.utf8)
             var start = 0
             while let colon = message[start...].firstIndex(of: UInt8(ascii: ":")) {
@@ -3279,7 +3302,7 @@ struct ConfigurationGetters {
         }
     }
 
-    /// Calls a getter: whether the key is there.
+    /// Calls a getter and returns whether the key exists.
     private func ask(_ getter: (inout chanserv_error) -> chanserv_status) throws(PluginError) -> Bool {
         let buffer = UnsafeMutableBufferPointer<CChar>.allocate(capacity: 1024)
         buffer.initialize(repeating: 0)
@@ -3299,7 +3322,7 @@ struct ConfigurationGetters {
 }
 
 extension ArraySlice<UInt8> {
-    /// The number that these digits are.
+    /// The number with these digits.
     fileprivate var asNumber: Int? {
         allSatisfy { $0 >= UInt8(ascii: "0") && $0 <= UInt8(ascii: "9") }
             ? Int(String(decoding: self, as: UTF8.self)) : nil
@@ -3308,18 +3331,18 @@ extension ArraySlice<UInt8> {
 
 """###,
 "Configuration/ConfigurationTree.swift": ###"""
-/// The configuration's shape, read from the host's JSON: which keys and how many elements there are, and the values that
-/// no path of the host's getters leads to.
+/// The structure of the configuration, parsed from the host's JSON: its keys, the lengths of its lists, and its values.
+/// The values are used only for keys that cannot be written as a getter's path.
 enum ConfigurationTree {
     case null
     case boolean(Bool)
-    /// As it is written.
+    /// The number as it is written.
     case number(String)
     case text(String)
     case list([ConfigurationTree])
     case mapping([(key: String, value: ConfigurationTree)])
 
-    /// Deeper than any configuration the host takes.
+    /// Maximum nesting. The host accepts no configuration this deep.
     private static let depthMax = 256
 
     /// - Parameter json: RFC 8259.
@@ -3327,10 +3350,10 @@ enum ConfigurationTree {
         var parser = Parser(bytes: Array(json.utf8))
         self = try parser.value(depth: 0)
         parser.skipSpace()
-        guard parser.rest.isEmpty else { throw parser.failure("something follows the end") }
+        guard parser.rest.isEmpty else { throw parser.failure("unexpected text after the end") }
     }
 
-    /// `nil` where there is no such key, or its value is null, which is the same.
+    /// The value of a key; `nil` if the key is absent or its value is null.
     subscript(key: String) -> ConfigurationTree? {
         guard case .mapping(let entries) = self, let value = entries.first(where: { $0.key == key })?.value,
             !value.isNull
@@ -3342,7 +3365,7 @@ enum ConfigurationTree {
         if case .null = self { true } else { false }
     }
 
-    /// What it is, for messages.
+    /// A description of the value for messages.
     var kind: String {
         switch self {
         case .null: "nothing"
@@ -3370,7 +3393,7 @@ enum ConfigurationTree {
             while let byte = rest.first, [0x20, 0x09, 0x0A, 0x0D].contains(byte) { at += 1 }
         }
 
-        /// Takes `byte`, where it is the next one.
+        /// Consumes `character` if it is next, and returns whether it was.
         mutating func take(_ character: Unicode.Scalar) -> Bool {
             skipSpace()
             guard rest.first == UInt8(ascii: character) else { return false }
@@ -3379,24 +3402,24 @@ enum ConfigurationTree {
         }
 
         mutating func value(depth: Int) throws(PluginError) -> ConfigurationTree {
-            guard depth < depthMax else { throw failure("it is too deep") }
+            guard depth < depthMax else { throw failure("it is nested too deeply") }
             if take("{") {
                 var entries: [(key: String, value: ConfigurationTree)] = []
                 if take("}") { return .mapping(entries) }
                 repeat {
-                    guard take("\"") else { throw failure("no key") }
+                    guard take("\"") else { throw failure("expected a key") }
                     let key = try string()
-                    guard take(":") else { throw failure("no ':'") }
+                    guard take(":") else { throw failure("expected ':'") }
                     entries.append((key, try value(depth: depth + 1)))
                 } while take(",")
-                guard take("}") else { throw failure("no '}'") }
+                guard take("}") else { throw failure("expected '}'") }
                 return .mapping(entries)
             }
             if take("[") {
                 var elements: [ConfigurationTree] = []
                 if take("]") { return .list(elements) }
                 repeat { elements.append(try value(depth: depth + 1)) } while take(",")
-                guard take("]") else { throw failure("no ']'") }
+                guard take("]") else { throw failure("expected ']'") }
                 return .list(elements)
             }
             if take("\"") { return .text(try string()) }
@@ -3407,11 +3430,11 @@ enum ConfigurationTree {
             case "true": return .boolean(true)
             case "false": return .boolean(false)
             case let word where Double(word) != nil: return .number(word)
-            case let word: throw failure("'\(word)' is no value")
+            case let word: throw failure("'\(word)' is not a value")
             }
         }
 
-        /// What follows a quotation mark, to the next.
+        /// Parses a string after its opening quotation mark.
         private mutating func string() throws(PluginError) -> String {
             var text: [UInt8] = []
             while let byte = rest.first {
@@ -3422,12 +3445,12 @@ enum ConfigurationTree {
                 default: text.append(byte)
                 }
             }
-            throw failure("a text does not end")
+            throw failure("unterminated string")
         }
 
-        /// What follows a backslash.
+        /// Parses an escape sequence after its backslash.
         private mutating func escape() throws(PluginError) -> Unicode.Scalar {
-            guard let byte = rest.first else { throw failure("a text does not end") }
+            guard let byte = rest.first else { throw failure("unterminated string") }
             at += 1
             switch Unicode.Scalar(byte) {
             case "b": return "\u{8}"
@@ -3440,10 +3463,10 @@ enum ConfigurationTree {
                 if (0xD800..<0xDC00).contains(code), rest.starts(with: Array("\\u".utf8)) {
                     at += 2
                     let low = try unit()
-                    guard (0xDC00..<0xE000).contains(low) else { throw failure("half a character") }
+                    guard (0xDC00..<0xE000).contains(low) else { throw failure("incomplete surrogate pair") }
                     code = 0x10000 + (code - 0xD800) << 10 + (low - 0xDC00)
                 }
-                guard let scalar = Unicode.Scalar(code) else { throw failure("half a character") }
+                guard let scalar = Unicode.Scalar(code) else { throw failure("incomplete surrogate pair") }
                 return scalar
             case let other: return other  // a quotation mark, a backslash, a slash
             }
@@ -3452,7 +3475,7 @@ enum ConfigurationTree {
         private mutating func unit() throws(PluginError) -> UInt32 {
             let digits = rest.prefix(4)
             guard digits.count == 4, let unit = UInt32(String(decoding: digits, as: UTF8.self), radix: 16) else {
-                throw failure("no four digits after \\u")
+                throw failure("expected four hexadecimal digits after \\u")
             }
             at += 4
             return unit
@@ -3464,7 +3487,7 @@ enum ConfigurationTree {
 "Configuration/ConfigurationValues.swift": ###"""
 /// A number of bytes, configured as `512`, `64KiB`, `100MiB`, `1GiB` or `64kB`.
 public struct ByteSize: Sendable, Hashable, Comparable, Codable {
-    /// How many.
+    /// The number of bytes.
     public var bytes: Int
 
     public init(bytes: Int) { self.bytes = bytes }
@@ -3481,8 +3504,8 @@ public struct ByteSize: Sendable, Hashable, Comparable, Codable {
     public static func < (left: ByteSize, right: ByteSize) -> Bool { left.bytes < right.bytes }
 }
 
-/// A path of the file system, configured as text. Relative ones are those below the configuration file's folder, and are
-/// absolute here.
+/// A file system path, configured as text. It is always absolute: a relative path is resolved against the folder of the
+/// configuration file.
 public struct ConfiguredPath: Sendable, Hashable, Codable {
     public var string: String
 
@@ -3491,14 +3514,14 @@ public struct ConfiguredPath: Sendable, Hashable, Codable {
 
 """###,
 "Configuration/NearestKey.swift": ###"""
-/// The one of `known` that a misspelt word probably meant; `nil` where more than a third of the letters, and more than one,
-/// would have to change. The same rule as the host's for its own keys.
+/// Returns the key of `known` that is most similar to a misspelt word; `nil` if more than a third of its letters, and
+/// more than one, differ. The host uses the same rule for its own keys.
 func nearest(_ word: String, among known: [String]) -> String? {
     let letters = Array(word.lowercased().unicodeScalars)
     var best: (key: String, distance: Int)?
     for key in known {
         let other = Array(key.lowercased().unicodeScalars)
-        // Longer ones are not keys, and the cost is the product of the lengths.
+        // Longer words are not keys. The run time is the product of the lengths.
         guard letters.count <= 64, other.count <= 64 else { continue }
         let distance = distance(letters, other)
         guard distance <= max(1, max(letters.count, other.count) / 3), distance < max(letters.count, other.count),
@@ -3509,7 +3532,8 @@ func nearest(_ word: String, among known: [String]) -> String? {
     return best?.key
 }
 
-/// How many letters have to be put in, taken out or replaced, or exchanged with their neighbour.
+/// Returns the number of insertions, deletions, replacements and exchanges of neighbouring letters between the two
+/// words.
 private func distance(_ left: [Unicode.Scalar], _ right: [Unicode.Scalar]) -> Int {
     var beforeLast: [Int] = []
     var last = Array(0...right.count)
@@ -3533,10 +3557,10 @@ private func distance(_ left: [Unicode.Scalar], _ right: [Unicode.Scalar]) -> In
 public import CChanservPlugin
 
 extension Plugin {
-    /// What the library's entry point returns: the table of the ABI, filled in for this type.
+    /// The ABI table of this type, which the entry point of the library returns.
     ///
-    /// C functions know no type parameters, so the type is kept beside them, and a library can export only one: `nil`,
-    /// with which the host refuses to load it, for a second.
+    /// C functions have no type parameters, so the type is stored in a global variable. A library can therefore export
+    /// only one plugin type. For a second type this is `nil`, and the host refuses to load the library.
     public static var descriptor: UnsafePointer<chanserv_plugin>? {
         exported.withLock { exported in
             if let exported {
@@ -3550,10 +3574,10 @@ extension Plugin {
     }
 }
 
-/// The exported type, and the address of its table, which lives as long as the process.
+/// The exported type and the address of its table, which is never freed.
 private let exported = Locked<(type: any Plugin.Type, table: UInt)?>(nil)
 
-/// A copy that lives as long as the process.
+/// Returns a C copy of a text that is never freed.
 private func constant(_ text: String) -> UnsafePointer<CChar> {
     let copy = UnsafeMutableBufferPointer<CChar>.allocate(capacity: text.utf8.count + 1)
     _ = copy.initialize(from: text.utf8.lazy.map { CChar(bitPattern: $0) } + [0])
@@ -3564,7 +3588,7 @@ private func makeTable(
     name: UnsafePointer<CChar>, version: UnsafePointer<CChar>, isInline: Bool
 ) -> chanserv_plugin {
     chanserv_plugin(
-        // The macro CHANSERV_PLUGIN_MAGIC, which Swift cannot read: "CHSP".
+        // The value of the macro CHANSERV_PLUGIN_MAGIC, which Swift cannot import: "CHSP".
         magic: 0x5053_4843,
         abi_major: UInt16(CHANSERV_ABI_MAJOR),
         abi_minor: UInt16(CHANSERV_ABI_MINOR),
@@ -3612,7 +3636,7 @@ private func makeTable(
     )
 }
 
-// MARK: Objects as the host's opaque pointers
+// MARK: Objects as opaque pointers of the host
 
 func handOut(_ object: AnyObject) -> OpaquePointer {
     OpaquePointer(Unmanaged.passRetained(object).toOpaque())
@@ -3629,20 +3653,20 @@ func takeBack<Object: AnyObject>(_ pointer: OpaquePointer?, as type: Object.Type
 
 """###,
 "FrameBuffer.swift": ###"""
-/// Memory of a frame that can be lent to the host any number of times, without a copy: see ``FrameWriter/lend(_:)``.
+/// The memory of a frame that can be lent to the host any number of times without a copy: see ``FrameWriter/lend(_:)``.
 ///
-/// It does not change after it was made, and is freed when nobody refers to it any more, the host included.
+/// It never changes after its creation. It is freed when it is no longer referenced, by the plugin or the host.
 public final class FrameBuffer: Sendable {
     /// The frame.
     ///
-    /// Safe to share: written by the initialiser only, before there is another reference.
+    /// Safe to share: only the initialiser writes to it, before any other reference exists.
     nonisolated(unsafe) let bytes: UnsafeRawBufferPointer
 
-    /// Makes a frame in place.
+    /// Creates a frame in place.
     ///
     /// - Parameters:
-    ///   - capacity: how many bytes it has at most.
-    ///   - fill: what it has written when it returns is the frame.
+    ///   - capacity: maximum size of the frame in bytes.
+    ///   - fill: writes the frame. The bytes that it has written when it returns are the frame.
     public init(capacity: Int, _ fill: (_ room: inout OutputRawSpan) throws -> Void) rethrows {
         let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, capacity), alignment: 16)
         do {
@@ -3655,7 +3679,7 @@ public final class FrameBuffer: Sendable {
         }
     }
 
-    /// Makes a frame that is a copy of `bytes`.
+    /// Creates a frame with a copy of `bytes`.
     public init(_ bytes: some Collection<UInt8>) {
         let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, bytes.count), alignment: 16)
         memory.copyBytes(from: bytes)
@@ -3664,46 +3688,47 @@ public final class FrameBuffer: Sendable {
 
     deinit { bytes.deallocate() }
 
-    /// How many bytes the frame has.
+    /// The size of the frame in bytes.
     public var count: Int { bytes.count }
 }
 
 """###,
 "FrameWriter.swift": ###"""
-/// Where the frames of a source go.
+/// Writes the frames of a source.
 ///
-/// Each function waits while the client has not read enough of the frames before: at most 256 KiB or 1,024 frames wait
-/// in the plugin, or one larger frame. Each throws `CancellationError` once the source, or the task, is cancelled, and
-/// ``PluginError`` where a frame has more than 100 MiB.
+/// Each function waits while the client has not read enough earlier frames. The plugin buffers at most 256 KiB or 1,024
+/// frames, or one larger frame. Each function throws `CancellationError` after the source or the task was cancelled,
+/// and ``PluginError`` if a frame has more than 100 MiB.
 public struct FrameWriter: Sendable {
     let pipe: Pipe<FrameQueue>
 
-    /// Writes bytes as a frame. A large array is kept, not copied, until the host takes it.
+    /// Writes bytes as a frame. A large array is retained until the host takes it, not copied.
     public func write(_ frame: [UInt8]) async throws {
         guard frame.count >= FrameQueue.largeSize else { return try await write(frame.span.bytes) }
         try checkSize(frame.count, "frame")
         try await pipe.write(size: frame.count) { $0.append(sharing: frame) }
     }
 
-    /// Writes a frame that the host sends from the plugin's memory: nothing of it is copied, neither here nor there, if it
-    /// has 8 KiB or more. The same frame may be lent any number of times, to any sources.
+    /// Writes a frame that the host sends directly from the plugin's memory. A frame of 8 KiB or more is never copied.
+    /// The same frame may be lent any number of times, to any sources.
     public func lend(_ frame: FrameBuffer) async throws {
         try await lend(frame.bytes, owner: frame)
     }
 
-    /// Writes a frame that the host sends from memory that the plugin manages itself.
+    /// Writes a frame that the host sends from memory that the plugin manages.
     ///
     /// - Parameters:
-    ///   - bytes: must stay where they are and must not change for as long as `owner` is referred to. Never a file mapping:
-    ///     when the file is truncated, reading it ends the host.
-    ///   - owner: kept until the host does not need the bytes any more, perhaps long after the source has ended; at once if
-    ///     the host copied them. Its `deinit` runs on any thread and must be as quick as a poll.
+    ///   - bytes: the frame. It must not move or change while `owner` is retained. It must not be a file mapping: if
+    ///     the file is truncated, reading the mapping crashes the host.
+    ///   - owner: the owner of the bytes. It is retained until the host needs the bytes no more, perhaps long after the
+    ///     end of the source, and released at once if the host copies them. Its `deinit` runs on any thread and must
+    ///     return as quickly as a poll.
     public func lend(_ bytes: UnsafeRawBufferPointer, owner: some AnyObject & Sendable) async throws {
         try checkSize(bytes.count, "frame")
         try await pipe.write(size: bytes.count) { $0.append(lending: bytes, of: owner) }
     }
 
-    /// Writes bytes as a frame, from wherever they are: no array is made of them.
+    /// Writes bytes as a frame without creating an array.
     public func write(_ frame: RawSpan) async throws {
         try checkSize(frame.byteCount, "frame")
         while try !frame.withUnsafeBytes({ bytes in
@@ -3727,8 +3752,8 @@ public struct FrameWriter: Sendable {
         try await write(frame.utf8)
     }
 
-    /// Writes a frame that is made in the host's outgoing buffer, without a copy: when it is its turn, `fill` is given
-    /// room for `capacity` bytes, and what it has written there when it returns is the frame.
+    /// Writes a frame that `fill` creates in the host's outgoing buffer, without a copy. The host calls `fill` when the
+    /// frame is next, with room for `capacity` bytes. The bytes that it has written when it returns are the frame.
     ///
     /// ```swift
     /// try await frames.write(upTo: 65_536) { room in
@@ -3736,10 +3761,11 @@ public struct FrameWriter: Sendable {
     /// }
     /// ```
     ///
-    /// `fill` runs later, on a thread of the host's that others need too: it must not wait for anything. The source ends
-    /// with the error that it throws. It does not run where the client does not come for the frame.
+    /// `fill` runs later, on a thread of the host that serves other requests too, so it must not block. An error that
+    /// it throws ends the source. It does not run if the client does not read that far.
     ///
-    /// - Parameter capacity: at least one byte; all of it counts for what may wait in the plugin.
+    /// - Parameter capacity: maximum size of the frame, at least 1. All of it counts towards the bytes that the plugin
+    ///   buffers.
     public func write(
         upTo capacity: Int, _ fill: @escaping @Sendable (_ room: inout OutputRawSpan) throws -> Void
     ) async throws {
@@ -3752,10 +3778,10 @@ public struct FrameWriter: Sendable {
 "Host.swift": ###"""
 import CChanservPlugin
 
-/// The part of the host's table that may be used at any time and from any thread.
+/// The functions of the host's table that may be used at any time and from any thread.
 struct Host: Sendable {
-    // Safe to share: the header promises that the table stays readable, and `wake` and `log` callable from any thread,
-    // until the process ends.
+    // Safe to share: the ABI guarantees that the table stays readable until the process ends, and that `wake` and `log`
+    // may be called from any thread.
     nonisolated(unsafe) private let table: UnsafePointer<chanserv_host>
 
     init(_ table: UnsafePointer<chanserv_host>) {
@@ -3770,33 +3796,33 @@ struct Host: Sendable {
         var message = message
         message.withUTF8 { bytes in
             bytes.withMemoryRebound(to: CChar.self) { characters in
-                guard let start = characters.baseAddress else { return }  // nothing to say
+                guard let start = characters.baseAddress else { return }  // an empty message
                 table.pointee.log(table, Int32(level), start, characters.count)
             }
         }
     }
 }
 
-/// Writes lines to the host's log, under the plugin's name. Never blocks.
+/// Writes messages to the host's log, with the plugin's name. Never blocks.
 public struct Log: Sendable {
     let host: Host
 
-    /// For whoever looks for a mistake in the plugin.
+    /// Logs details for debugging the plugin.
     public func debug(_ message: String) {
         host.log(CHANSERV_LOG_DEBUG, message)
     }
 
-    /// What an operator may want to know.
+    /// Logs information that may be of interest to an operator.
     public func info(_ message: String) {
         host.log(CHANSERV_LOG_INFO, message)
     }
 
-    /// What an operator should know.
+    /// Logs a condition that an operator should know.
     public func warning(_ message: String) {
         host.log(CHANSERV_LOG_WARNING, message)
     }
 
-    /// What an operator should do something about.
+    /// Logs a failure that needs action by an operator.
     public func error(_ message: String) {
         host.log(CHANSERV_LOG_ERROR, message)
     }
@@ -3812,13 +3838,13 @@ public struct Log: Sendable {
     import Darwin
 #endif
 
-/// A value behind a lock.
+/// A value protected by a lock.
 ///
-/// The SDK depends on nothing but the ABI's header, hence a lock of its own: `Mutex` of the standard library reports
-/// races that are none under the thread sanitizer on Linux.
+/// The SDK depends on the ABI's header only. It uses a pthread mutex because the thread sanitizer reports false races
+/// for the standard library's `Mutex` on Linux.
 final class Locked<Value>: @unchecked Sendable {
-    // Sendable, because `value` is only touched between lock and unlock, and `sending` keeps what goes in and out
-    // from being shared with anybody outside.
+    // Sendable, because `value` is accessed only between lock and unlock, and `sending` prevents that anything that
+    // goes in or out is shared with other code.
     private var value: Value
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
 
@@ -3848,7 +3874,7 @@ final class Locked<Value>: @unchecked Sendable {
 "Objects.swift": ###"""
 import CChanservPlugin
 
-/// An instance: the author's value, and the host it is for.
+/// A plugin instance and its host.
 final class Instance: Sendable {
     let plugin: any Plugin
     let host: Host
@@ -3859,9 +3885,9 @@ final class Instance: Sendable {
     }
 }
 
-/// A request that is being answered.
+/// A request that is being served.
 final class Call: @unchecked Sendable {
-    // Sendable, because only `queue` is not, and only polls touch it, which the host serialises.
+    // Sendable: only `queue` is not, and only polls use it, which the host serialises.
     private var queue = SourceQueue()
     private let pipe: Pipe<SourceQueue>
     private let instance: Instance
@@ -3902,7 +3928,7 @@ final class Call: @unchecked Sendable {
     private func offer(_ source: Source, to sink: UnsafeMutablePointer<chanserv_source_sink>) -> chanserv_status {
         let stream = handOut(Stream(source, instance.host))
         let status = source.header.withUnsafeBytes { header in
-            // Of no bytes, but never NULL.
+            // The header is empty, but its pointer must not be NULL.
             sink.pointee.add(sink, header.baseAddress ?? UnsafeRawPointer(sink), header.count, stream)
         }
         if status != CHANSERV_READY { takeBack(stream, as: Stream.self) }
@@ -3916,7 +3942,7 @@ final class Call: @unchecked Sendable {
 
 /// A source that is being read.
 final class Stream: @unchecked Sendable {
-    // Sendable, because only `queue` is not, and only polls touch it, which the host serialises.
+    // Sendable: only `queue` is not, and only polls use it, which the host serialises.
     private var queue = FrameQueue()
     private let pipe: Pipe<FrameQueue>
     private let source: Source
@@ -3953,11 +3979,11 @@ final class Stream: @unchecked Sendable {
         }
     }
 
-    /// How large a frame sink is that has `lend`.
+    /// The minimum `struct_size` of a frame sink with `lend`.
     private static let sizeWithLend =
         UInt32(MemoryLayout<chanserv_frame_sink>.offset(of: \.lend)! + MemoryLayout<UnsafeRawPointer>.size)
 
-    /// Lends a frame, or has it copied by a host of version 1.0.
+    /// Lends a frame. A host with ABI version 1.0 copies it.
     private func lend(
         _ frame: UnsafeRawBufferPointer, of owner: AnyObject, to sink: UnsafeMutablePointer<chanserv_frame_sink>
     ) -> chanserv_status {
@@ -3972,7 +3998,7 @@ final class Stream: @unchecked Sendable {
         return status
     }
 
-    /// Hands frames to the host: what it said to the last one.
+    /// Passes frames to the host and returns the status of the last one.
     private func drain(into sink: UnsafeMutablePointer<chanserv_frame_sink>) throws -> chanserv_status {
         var status = chanserv_status(CHANSERV_READY)
         try queue.drain(
@@ -4006,10 +4032,10 @@ final class Stream: @unchecked Sendable {
 
 """###,
 "Pipe.swift": ###"""
-/// Joins the task of an author, which waits, to polls of the host, which never do.
+/// Connects a task of the plugin, which may wait, to the polls of the host, which may not.
 ///
-/// The task writes into one queue while the host drains another; a poll that finds its own empty swaps them. So no lock
-/// is held while bytes are copied to the host, and no more than two queues' bounds are ever in memory.
+/// The task writes into one queue while the host drains another one. A poll that finds its own queue empty swaps the
+/// two. So no lock is held while bytes are copied to the host, and at most two full queues are in memory.
 final class Pipe<Queue: PipeQueue>: Sendable {
     private struct State {
         var machine = PipeState<Queue>()
@@ -4025,12 +4051,12 @@ final class Pipe<Queue: PipeQueue>: Sendable {
         self.host = host
     }
 
-    // MARK: The author's side
+    // MARK: The task
 
-    /// Adds an item, where there is room for it now.
+    /// Adds an item if there is room now.
     ///
-    /// - Parameter append: adds it to the queue, with the lock held.
-    /// - Returns: `false` where there is none: wait for room, and try again.
+    /// - Parameter append: adds the item to the queue; called with the lock held.
+    /// - Returns: `false` if there is no room. The caller waits for room and tries again.
     func tryToWrite(size: Int, _ append: (inout Queue) -> Void) throws -> Bool {
         switch state.withLock({ $0.machine.write(size: size, append) }) {
         case .accepted:
@@ -4056,7 +4082,7 @@ final class Pipe<Queue: PipeQueue>: Sendable {
         }
         try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
-                // The handler may have run already: then nobody would resume it.
+                // If the cancellation handler has already run, nothing would resume a stored continuation.
                 let waits = state.withLock { state in
                     guard state.machine.isFull, !Task.isCancelled else { return false }
                     state.writers[writer] = continuation
@@ -4071,14 +4097,15 @@ final class Pipe<Queue: PipeQueue>: Sendable {
         }
     }
 
-    // MARK: The host's side
+    // MARK: The host
 
-    /// What a poll may do next, with at least one item in `queue` where there are any. Starts the task at the first.
+    /// Returns the next step of a poll. If items are available, `queue` has at least one. The first call starts the
+    /// task.
     ///
     /// - Parameters:
-    ///   - queue: the host's own, empty.
-    ///   - handle: what to wake when there is something after ``PipeState/TakeAction/wait``.
-    ///   - body: the author's part.
+    ///   - queue: the host's queue, which must be empty.
+    ///   - handle: the wake handle to use when items are available after ``PipeState/TakeAction/wait``.
+    ///   - body: the body of the task.
     func take(
         into queue: inout Queue, wake handle: UInt64, body: @escaping @Sendable () async throws -> Void
     ) -> PipeState<Queue>.TakeAction {
@@ -4113,7 +4140,7 @@ final class Pipe<Queue: PipeQueue>: Sendable {
         if let handle { host.wake(handle) }
     }
 
-    /// Ends the task and its waits. It may repeat.
+    /// Cancels the task and its waits. Further calls do nothing.
     func cancel() {
         let (handle, task, writers) = state.withLock { state in
             let handle = state.machine.cancel()
@@ -4131,29 +4158,31 @@ final class Pipe<Queue: PipeQueue>: Sendable {
 
 """###,
 "PipeState.swift": ###"""
-/// What stands between an author's task and the polls of the host, as a machine without a lock, a task or a host.
+/// State machine between a task of the plugin and the polls of the host. It has no lock, task or host.
 struct PipeState<Queue: PipeQueue> {
     private var queue = Queue()
     private var started = false
     private var cancelled = false
     private var result: Result<Void, PluginError>?
-    // Set while the host waits after a poll that found nothing; it has to be woken once.
+    // The wake handle while the host waits after a poll that found nothing. It must be woken once.
     private var sleeper: UInt64?
 
-    /// What became of an item.
+    /// The result of a write.
     enum WriteAction {
         case accepted
-        /// Accepted, and the host has to be woken.
+        /// Accepted, and the host must be woken.
         case acceptedAndWake(UInt64)
         /// Not accepted: wait until there is room.
         case full
-        /// Not accepted: nobody will ever ask for it.
+        /// Not accepted: the pipe was cancelled.
         case cancelled
     }
 
+    /// Writes an item.
+    ///
     /// - Parameters:
-    ///   - size: the item's.
-    ///   - append: adds it to the queue; called only where it is accepted.
+    ///   - size: the size of the item.
+    ///   - append: adds the item to the queue. Called only if the item is accepted.
     mutating func write(size: Int, _ append: (inout Queue) -> Void) -> WriteAction {
         if cancelled { return .cancelled }
         guard queue.isEmpty || queue.hasRoom(for: size) else {
@@ -4165,31 +4194,33 @@ struct PipeState<Queue: PipeQueue> {
         return .acceptedAndWake(handle)
     }
 
-    /// Whether an item was refused since the queue was taken, so that its writer has something to wait for.
+    /// Whether a write was rejected since the queue was last taken. Only then a writer may wait for room.
     private(set) var isFull = false
 
-    /// Whether the task has to be started now: once, unless it was cancelled before.
+    /// Returns whether the task must be started now: once, unless it was cancelled before.
     mutating func start() -> Bool {
         guard !started, !cancelled else { return false }
         started = true
         return true
     }
 
-    /// What a poll does next.
+    /// The next step of a poll.
     enum TakeAction {
-        /// Hands on what is in its queue now. Whoever waits for room has some.
+        /// Pass on the items of the poll's queue. There is room for waiting writers.
         case drain
-        /// Answers that there is nothing now.
+        /// Return that there is nothing now.
         case wait
-        /// Answers that there will be no more.
+        /// Return that there will be no more items.
         case end
-        /// Answers with the error.
+        /// Return the error.
         case fail(PluginError)
     }
 
+    /// Takes the queued items.
+    ///
     /// - Parameters:
-    ///   - other: the poll's queue, empty; it changes places with the filled one.
-    ///   - handle: what to wake when there is something, after ``TakeAction/wait``.
+    ///   - other: the poll's queue, which must be empty. It is swapped with the filled queue.
+    ///   - handle: the wake handle to use when items are available after ``TakeAction/wait``.
     mutating func take(into other: inout Queue, wake handle: UInt64) -> TakeAction {
         if cancelled { return .fail(PluginError(describing: CancellationError())) }
         if !queue.isEmpty {
@@ -4206,13 +4237,13 @@ struct PipeState<Queue: PipeQueue> {
         }
     }
 
-    /// The author's task has ended. Returns what has to be woken.
+    /// Records that the task has ended. Returns the handle that must be woken.
     mutating func finish(_ result: Result<Void, PluginError>) -> UInt64? {
         self.result = result
         return sleeper.take()
     }
 
-    /// Nobody wants any more of it. Returns what has to be woken.
+    /// Cancels the pipe. Returns the handle that must be woken.
     mutating func cancel() -> UInt64? {
         cancelled = true
         isFull = false
@@ -4255,38 +4286,40 @@ struct PipeState<Queue: PipeQueue> {
 /// public func chanserv_plugin_v1() -> UnsafePointer<chanserv_plugin>? { Hello.descriptor }
 /// ```
 ///
-/// The functions of a plugin run as tasks on Swift's pool, so they must not block; one that waits costs no thread. When
-/// the client is gone, or the host wants its plugin back, the task is cancelled: what it awaits of the SDK throws
-/// `CancellationError`, and so does `Task.sleep`. A task that ignores it goes on in vain, but harms nobody, even after
-/// the host has let go of the instance: the library is never unloaded.
+/// The functions of a plugin run as tasks on Swift's pool, so they must not block. A task that is suspended uses no
+/// thread. When the client is gone, or the host destroys the instance, the task is cancelled: the functions of the SDK
+/// throw `CancellationError`, and so does `Task.sleep`. A task that ignores the cancellation runs on without effect,
+/// even after the instance was destroyed; this is safe because the library is never unloaded.
 ///
-/// A library has one type that is exported, and links this one statically.
+/// A library exports exactly one plugin type and links this library statically.
 public protocol Plugin: Sendable {
-    /// Short, for logs.
+    /// The name of the plugin, short, for logs.
     static var name: String { get }
-    /// Free form.
+    /// The version of the plugin, in any format.
     static var version: String { get }
-    /// Whether the host may poll the plugin on a network event loop (`CHANSERV_PLUGIN_INLINE`). `false` by default.
+    /// Whether the host may poll the plugin on a network event loop (`CHANSERV_PLUGIN_INLINE`). Default `false`.
     ///
-    /// Your functions run as tasks on Swift's pool in any case. What runs on the loop is the SDK's hand-over of the frames
-    /// that they wrote, which returns within microseconds if the frames are small or lent, and the functions that
-    /// ``FrameWriter/write(upTo:_:)`` was given. It saves the host two changes of threads for a request. A host of
-    /// version 1.0 of the ABI refuses to load a plugin with it.
+    /// The plugin's functions run as tasks on Swift's pool in either case. Only two things run on the event loop. The
+    /// first is the SDK's code that passes written frames to the host, which returns within microseconds if the frames
+    /// are small or lent. The second is the function passed to ``FrameWriter/write(upTo:_:)``. The setting saves two
+    /// thread switches for each request. A host with ABI version 1.0 refuses to load a plugin that sets it.
     static var isInline: Bool { get }
 
-    /// Makes an instance; there may be several at once. Check the whole configuration here. May block, but a start or a
-    /// reload of the host waits for it.
+    /// Creates an instance. Several instances may exist at the same time. Validate the whole configuration here. The
+    /// function may block, but the start or the reload of the host waits for it.
     ///
-    /// - Throws: what is wrong with the configuration; it is refused, and at a reload everything goes on as it was.
+    /// - Throws: the error in the configuration. The host then does not start, or rejects the reload and keeps the old
+    ///   generation.
     init(configuration: borrowing Configuration, log: Log) throws
 
-    /// Answers a request: adds its sources, and returns when there are no more. They go on after that.
+    /// Serves a request: adds its sources and returns after the last one. The sources go on after that.
     ///
-    /// - Throws: a failure of the request; sources that were added go on.
+    /// - Throws: the failure of the request. Sources that were added go on.
     func serve(_ request: Request, to sources: SourceWriter) async throws
 
-    /// The host lets go of the instance: all its requests are over. Ends what must not outlive it, such as threads and
-    /// processes; may block while it does. Tasks that ignore their cancellation may still run. Nothing by default.
+    /// Stops the instance: the host destroys it, and all its requests have ended. Must end everything that must not
+    /// outlive the instance, such as threads and processes. May block. Tasks that ignore their cancellation may still
+    /// run. Does nothing by default.
     func stop()
 }
 
@@ -4300,25 +4333,25 @@ extension Plugin {
 "PluginError.swift": ###"""
 import CChanservPlugin
 
-/// A failure with a code the host knows. Throw it to say more than "internal error", which any other error becomes.
+/// A failure with an error code of the ABI. Any other error that a plugin throws is reported as "internal error".
 public struct PluginError: Error, Sendable, Hashable, CustomStringConvertible {
-    /// The kind of failure; more may be added.
+    /// The kind of failure. Later versions may add more.
     public struct Code: Sendable, Hashable {
         let status: chanserv_status
 
-        /// The request (or the configuration) is wrong; trying it again will not help.
+        /// The request or the configuration is wrong. Repeating it fails again.
         public static let badRequest = Code(status: chanserv_status(CHANSERV_ERROR_BAD_REQUEST))
-        /// What was asked for does not exist.
+        /// The requested object does not exist.
         public static let notFound = Code(status: chanserv_status(CHANSERV_ERROR_NOT_FOUND))
-        /// Not now, perhaps later or elsewhere.
+        /// The plugin cannot serve now. A later attempt, or another host, may succeed.
         public static let busy = Code(status: chanserv_status(CHANSERV_ERROR_BUSY))
-        /// Anything else.
+        /// Any other failure.
         public static let `internal` = Code(status: chanserv_status(CHANSERV_ERROR_INTERNAL))
     }
 
     /// The kind of failure.
     public var code: Code
-    /// What happened. It is logged and sent to the client: it should help both and tell no secrets.
+    /// A description of the failure. It is logged and sent to the client, so it must not contain secrets.
     public var message: String
 
     public init(_ code: Code, _ message: String) {
@@ -4326,7 +4359,7 @@ public struct PluginError: Error, Sendable, Hashable, CustomStringConvertible {
         self.message = message
     }
 
-    /// What an author's code threw, as the host gets it.
+    /// Converts an error that a plugin threw.
     init(describing error: any Error) {
         switch error {
         case let error as PluginError: self = error
@@ -4337,13 +4370,14 @@ public struct PluginError: Error, Sendable, Hashable, CustomStringConvertible {
 
     public var description: String { message }
 
-    /// Hands the error to the host: the message into its buffer, cut between characters where it is too long.
+    /// Reports the error to the host. Copies the message into the host's buffer, truncated between characters if
+    /// necessary.
     func report(to error: UnsafeMutablePointer<chanserv_error>?) -> chanserv_status {
         guard let error, error.pointee.capacity > 0, let buffer = error.pointee.message else { return code.status }
         let room = error.pointee.capacity - 1
         var used = 0
         for scalar in message.unicodeScalars {
-            // A zero would end the text early.
+            // A zero byte would end the C string.
             let bytes = UTF8.encode(scalar.value == 0 ? "\u{FFFD}" : scalar) ?? UTF8.encodedReplacementCharacter
             guard used + bytes.count <= room else { break }
             for byte in bytes {
@@ -4358,18 +4392,18 @@ public struct PluginError: Error, Sendable, Hashable, CustomStringConvertible {
 
 """###,
 "Queues.swift": ###"""
-/// What waits between an author's task and the host. Its bound is what makes the task wait.
+/// A bounded queue between a task of the plugin and the host. When it is full, the task waits.
 protocol PipeQueue: SendableMetatype {
     init()
     var isEmpty: Bool { get }
-    /// Whether an item of this size can be added; an empty queue takes any.
+    /// Returns whether an item of this size fits. An empty queue accepts any item.
     func hasRoom(for size: Int) -> Bool
 }
 
-/// Frames in their order: small ones packed one behind the other, large ones as the author's own memory, and functions
-/// that make a frame in the host's.
+/// A queue of frames: small frames are packed into one array, large frames stay in the plugin's memory, and functions
+/// create a frame in the host's memory.
 struct FrameQueue: PipeQueue {
-    /// Writes a frame into room that is given.
+    /// Writes a frame into the given memory.
     typealias Fill = @Sendable (inout OutputRawSpan) throws -> Void
 
     private enum Large {
@@ -4380,16 +4414,17 @@ struct FrameQueue: PipeQueue {
 
     private static let byteLimit = 256 * 1024
     private static let frameLimit = 1024
-    /// From this size on it costs less to keep an author's array than to copy it.
+    /// Minimum size from which retaining the plugin's array costs less than copying it.
     static let largeSize = 2048
 
     private var bytes: [UInt8] = []
-    /// One number for each frame: where it ends in `bytes`, or below zero the complement of its index in `large`.
+    /// One number for each frame: its end in `bytes`, or, if negative, the complement of its index in `large`.
     private var frames: [Int] = []
     private var large: [Large] = []
-    /// Of all frames, those in `bytes` too.
+    /// The total size of all frames, including those in `bytes`.
     private var size = 0
-    // Frames before this one were taken, up to this byte of `bytes`. All are dropped together once the last one is.
+    // The number of frames that were taken, and their end in `bytes`. All frames are removed together after the last
+    // was taken.
     private var taken = 0
     private var takenBytes = 0
 
@@ -4402,21 +4437,21 @@ struct FrameQueue: PipeQueue {
     }
 
     mutating func append(_ frame: UnsafeRawBufferPointer) {
-        // One that is copied in one go is better off with memory of its own size than with a buffer that grows.
+        // Copying a large frame into memory of exactly its size costs less than growing `bytes`.
         if frame.count > Self.byteLimit / 4 { return append(sharing: [UInt8](frame)) }
         bytes.append(contentsOf: frame)
         frames.append(bytes.count)
         size += frame.count
     }
 
-    /// A large frame, whose memory is kept as it is.
+    /// Adds a large frame without copying it.
     mutating func append(sharing frame: [UInt8]) {
         frames.append(~large.count)
         large.append(.bytes(frame))
         size += frame.count
     }
 
-    /// A frame in memory that stays as it is while `owner` lives.
+    /// Adds a frame in memory that does not change while `owner` is retained.
     mutating func append(lending frame: UnsafeRawBufferPointer, of owner: AnyObject) {
         frames.append(~large.count)
         large.append(.lent(frame, owner: owner))
@@ -4432,9 +4467,9 @@ struct FrameQueue: PipeQueue {
     /// Offers frames in order until one is not taken.
     ///
     /// - Parameters:
-    ///   - take: whether it took the frame.
-    ///   - lend: whether it took the frame, perhaps only for as long as it keeps the owner.
-    ///   - fill: whether it had so much room, and let the frame be made in it.
+    ///   - take: returns whether it took the frame.
+    ///   - lend: returns whether it took the frame. It may retain the owner and use the bytes later.
+    ///   - fill: returns whether it had room of this capacity and let the function create the frame in it.
     mutating func drain(
         take: (UnsafeRawBufferPointer) -> Bool, lend: (UnsafeRawBufferPointer, _ owner: AnyObject) -> Bool,
         fill: (_ capacity: Int, Fill) throws -> Bool
@@ -4456,7 +4491,7 @@ struct FrameQueue: PipeQueue {
             }
         }
         guard isEmpty else { return }
-        // The memory is used again, but for that of a large frame.
+        // The memory is reused, unless it grew for a large frame.
         bytes.removeAll(keepingCapacity: bytes.count <= Self.byteLimit)
         frames.removeAll(keepingCapacity: true)
         large.removeAll(keepingCapacity: true)
@@ -4464,7 +4499,7 @@ struct FrameQueue: PipeQueue {
     }
 }
 
-/// Sources that the host has not taken yet.
+/// A queue of sources that the host has not taken.
 struct SourceQueue: PipeQueue {
     private static let limit = 64
 
@@ -4496,32 +4531,35 @@ struct SourceQueue: PipeQueue {
 "Request.swift": ###"""
 import CChanservPlugin
 
-/// What a client posted.
+/// A request that a client posted.
 public struct Request: Sendable {
     /// The body, at most 100 MiB.
     public let body: [UInt8]
-    /// The virtual address it was posted to.
+    /// The virtual address to which the request was posted.
     public let vAddr: String
-    /// Where the client is, in AstraNet notation.
+    /// The address of the client, in AstraNet notation.
     public let remoteAddress: String
-    /// When the client gives up; `nil` for no deadline. Whoever cannot be done by then need not begin.
+    /// The time at which the client gives up; `nil` for no deadline. A plugin that cannot finish by then need not
+    /// begin.
     public let deadline: ContinuousClock.Instant?
-    /// The tag `meta` of the client: free text about the request.
+    /// The client's tag `meta`: free text about the request; `nil` if the client set none.
     public let meta: String?
-    /// The tag `bucket` of the client, by which it chose among several hosts.
+    /// The client's tag `bucket`, by which it chose among several hosts; `nil` if the client set none.
     public let bucket: String?
-    /// The `traceparent` of W3C Trace Context, for spans of the plugin's own.
+    /// The `traceparent` of W3C Trace Context, for the plugin's own spans; `nil` if the client sent none.
     public let traceParent: String?
-    /// `ip:port` of the client, or of the router the request came through; may be empty.
+    /// `ip:port` of the client, or of the router through which the request came; may be empty.
     public let peerAddress: String
     /// The verified identity of the client. Always empty in this version.
     public let identity: String
 
-    /// The body as text; bytes that are not UTF-8 become U+FFFD.
+    /// The body decoded as UTF-8; invalid bytes become U+FFFD.
     public var text: String { String(decoding: body, as: UTF8.self) }
 
-    /// - Parameter request: only its first `struct_size` bytes are there; a host of version 1.0 has no more than the first
-    ///   three properties.
+    /// Copies a request of the host.
+    ///
+    /// - Parameter request: only its first `struct_size` bytes are readable. A host with ABI version 1.0 provides only
+    ///   the first three properties.
     init(_ request: UnsafePointer<chanserv_request>) {
         body = [UInt8](UnsafeRawBufferPointer(start: request.pointee.body, count: request.pointee.body_size))
         vAddr = request.pointee.vaddr.map { String(cString: $0) } ?? ""
@@ -4541,21 +4579,23 @@ public struct Request: Sendable {
         identity = request.pointee.identity.map { String(cString: $0) } ?? ""
     }
 
-    /// How large `struct chanserv_request` is in version 1.1, with the last field that is read here.
+    /// The minimum `struct_size` of a `chanserv_request` with the fields of version 1.1.
     private static let sizeOfVersion11 = UInt32(MemoryLayout<chanserv_request>.offset(of: \.flags)!)
 }
 
 """###,
 "Source.swift": ###"""
-/// A header, and a function that writes frames.
+/// A source: a header and a function that writes frames.
 public struct Source: Sendable {
     let header: [UInt8]
     let produce: @Sendable (FrameWriter) async throws -> Void
 
+    /// Creates a source.
+    ///
     /// - Parameters:
-    ///   - header: what the client gets with the announcement, at most 100 MiB; may be empty.
-    ///   - frames: writes the frames; the source ends well when it returns, or with the error that it throws. It is
-    ///     called when the client asks for the first frame, which may be never.
+    ///   - header: the header that the client receives, at most 100 MiB; may be empty.
+    ///   - frames: writes the frames. The source succeeds when the function returns and fails with the error that it
+    ///     throws. It is called when the client requests the first frame, which may never happen.
     public init(
         header: some Collection<UInt8>, frames: @escaping @Sendable (_ frames: FrameWriter) async throws -> Void
     ) {
@@ -4563,16 +4603,20 @@ public struct Source: Sendable {
         produce = frames
     }
 
+    /// Creates a source with a text header.
+    ///
     /// - Parameters:
-    ///   - header: as text.
-    ///   - frames: as above.
+    ///   - header: the header as text.
+    ///   - frames: writes the frames, as in ``init(header:frames:)``.
     public init(header: String, frames: @escaping @Sendable (_ frames: FrameWriter) async throws -> Void) {
         self.init(header: header.utf8, frames: frames)
     }
 
+    /// Creates a source from a sequence of frames.
+    ///
     /// - Parameters:
-    ///   - header: what the client gets with the announcement, at most 100 MiB; may be empty.
-    ///   - frames: each element is a frame. No more than what is buffered is asked of it in advance.
+    ///   - header: the header that the client receives, at most 100 MiB; may be empty.
+    ///   - frames: the frames, one for each element. They are requested only as far as the plugin may buffer them.
     public init<Frames>(header: some Collection<UInt8>, frames: Frames)
     where Frames: AsyncSequence & Sendable, Frames.Element: Collection<UInt8> & Sendable {
         self.init(header: header) { writer in
@@ -4583,13 +4627,13 @@ public struct Source: Sendable {
     }
 }
 
-/// Where the sources of a request go.
+/// Adds the sources of a request.
 public struct SourceWriter: Sendable {
     let pipe: Pipe<SourceQueue>
 
-    /// Adds a source, waiting while the host has not taken enough of those before.
+    /// Adds a source. Waits while the host has not taken enough earlier sources.
     ///
-    /// - Throws: `CancellationError` once the request, or the task, is cancelled; ``PluginError`` where the header has
+    /// - Throws: `CancellationError` after the request or the task was cancelled; ``PluginError`` if the header has
     ///   more than 100 MiB.
     public func add(_ source: Source) async throws {
         try checkSize(source.header.count, "header")
@@ -4597,7 +4641,7 @@ public struct SourceWriter: Sendable {
     }
 }
 
-/// The wire's limit (`CHANSERV_FRAME_SIZE_MAX`).
+/// Maximum size of a frame or header on the wire (`CHANSERV_FRAME_SIZE_MAX`).
 let frameSizeMax = 104_857_600
 
 func checkSize(_ size: Int, _ what: String) throws {
