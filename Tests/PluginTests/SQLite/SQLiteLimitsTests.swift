@@ -15,7 +15,7 @@ import Testing
         try await SQLiteDatabase.serving { _, instance in
             let refusal = #expect(throws: Refusal.self) { try instance.open(Self.doubled(20)) }
             #expect(refusal?.status == chanserv_status(CHANSERV_ERROR_BUSY))
-            #expect(refusal?.message == "no memory: SQLite may use 67108864 bytes (memory) for all requests")
+            #expect(refusal?.message == "out of memory: SQLite has a limit of 67108864 bytes for all requests (memory)")
             #expect(SQLiteDatabase.highest < 65 << 20)
             // It holds nothing, and what people write is served.
             let frames = try instance.sources(Self.doubled(6))[0].frames()

@@ -156,7 +156,7 @@ import Testing
                 "SELECT 1 UNION ALL SELECT hex(zeroblob(500)) UNION ALL SELECT hex(zeroblob(5000))")[0].collect()
             #expect(frames.map(\.count) == [3, 1004])
             #expect(last.status == badRequest)
-            #expect(last.message == "a row is larger than the 2000 bytes of row_size")
+            #expect(last.message == "a row is larger than row_size (2000 bytes)")
         }
     }
 
