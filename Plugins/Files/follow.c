@@ -22,7 +22,7 @@ struct watcher {
     follower_changed *changed;
     int64_t interval;
     pthread_t thread;
-    int poke;    /* an eventfd that wakes the thread: the first follower waits, or the thread must end */
+    int wake_event; /* an eventfd that wakes the thread: the first follower waits, or the thread must end */
     int inotify; /* -1 if it is not available: then only the interval applies */
 
     pthread_mutex_t lock; /* protects all fields below, and is held while `changed` runs */
@@ -32,10 +32,10 @@ struct watcher {
     struct follower *buckets[BUCKETS]; /* by watch descriptor; several sources may follow the same file */
 };
 
-static void poke(struct watcher *watcher) {
+static void wake_thread(struct watcher *watcher) {
     uint64_t one = 1;
     /* The write fails only if the counter is full. The thread is awake then. */
-    ssize_t written = write(watcher->poke, &one, sizeof one);
+    ssize_t written = write(watcher->wake_event, &one, sizeof one);
     (void)written;
 }
 
@@ -131,14 +131,14 @@ static void *run(void *argument) {
             due = now() + watcher->interval;
             continue;
         }
-        struct pollfd files[] = {{.fd = watcher->poke, .events = POLLIN}, {.fd = watcher->inotify, .events = POLLIN}};
+        struct pollfd files[] = {{.fd = watcher->wake_event, .events = POLLIN}, {.fd = watcher->inotify, .events = POLLIN}};
         struct timespec timeout = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
         if (ppoll(files, 2, idle ? NULL : &timeout, NULL) <= 0) {
             continue;
         }
         if (files[0].revents != 0) {
-            uint64_t pokes;
-            ssize_t taken = read(watcher->poke, &pokes, sizeof pokes);
+            uint64_t count;
+            ssize_t taken = read(watcher->wake_event, &count, sizeof count);
             (void)taken;
             if (idle) {
                 due = now() + watcher->interval;
@@ -210,7 +210,7 @@ bool watcher_arm(struct watcher *watcher, struct follower *follower, uint64_t wa
     follower->slot = watcher->count;
     watcher->waiting[watcher->count++] = follower;
     if (watcher->count == 1) {
-        poke(watcher);
+        wake_thread(watcher);
     }
     pthread_mutex_unlock(&watcher->lock);
     return true;
@@ -241,8 +241,8 @@ struct watcher *watcher_start(const chanserv_host *host, int64_t interval, follo
     watcher->host = host;
     watcher->interval = interval;
     watcher->changed = changed;
-    watcher->poke = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (watcher->poke < 0) {
+    watcher->wake_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (watcher->wake_event < 0) {
         fail_errno(error, errno, "no descriptor to follow files", "eventfd");
         free(watcher);
         return NULL;
@@ -257,7 +257,7 @@ struct watcher *watcher_start(const chanserv_host *host, int64_t interval, follo
     if (code != 0) {
         fail_errno(error, code, "no thread to follow files", "pthread_create");
         pthread_mutex_destroy(&watcher->lock);
-        close(watcher->poke);
+        close(watcher->wake_event);
         if (watcher->inotify >= 0) {
             close(watcher->inotify);
         }
@@ -271,10 +271,10 @@ void watcher_stop(struct watcher *watcher) {
     pthread_mutex_lock(&watcher->lock);
     watcher->stopping = true;
     pthread_mutex_unlock(&watcher->lock);
-    poke(watcher);
+    wake_thread(watcher);
     pthread_join(watcher->thread, NULL);
     pthread_mutex_destroy(&watcher->lock);
-    close(watcher->poke);
+    close(watcher->wake_event);
     if (watcher->inotify >= 0) {
         close(watcher->inotify);
     }
