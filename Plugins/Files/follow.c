@@ -131,7 +131,8 @@ static void *run(void *argument) {
             due = now() + watcher->interval;
             continue;
         }
-        struct pollfd files[] = {{.fd = watcher->wake_event, .events = POLLIN}, {.fd = watcher->inotify, .events = POLLIN}};
+        struct pollfd files[] = {{.fd = watcher->wake_event, .events = POLLIN},
+                                 {.fd = watcher->inotify, .events = POLLIN}};
         struct timespec timeout = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
         if (ppoll(files, 2, idle ? NULL : &timeout, NULL) <= 0) {
             continue;
