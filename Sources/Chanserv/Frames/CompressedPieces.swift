@@ -9,7 +9,6 @@ import CLZ4
 /// ends at the place of the match offset. LZ4 writes 0 into the lower half of that sequence's token, which stands for a
 /// match of four bytes (LZ4 block format, "End of block conditions"). Writing an offset there continues the block. So a
 /// piece may end where the next four bytes occurred before, and the next piece begins after these four bytes.
-/// there before, and the piece behind it begins after them.
 enum CompressedPieces {
     /// Size of a piece. Compressing it takes about one short time slice. Matches do not reach across pieces: that makes
     /// the block 1% larger, and 3% larger with pieces of half the size.

@@ -90,8 +90,8 @@ package struct FrameDecoder: Sendable {
 
     // MARK: Large frames
 
-    /// The number of bytes to read next with ``read(_:_:)`` for a large frame: all missing bytes, or as many as memory
-    /// may be allocated for. `nil` if received bytes must be added with ``append(_:)``.
+    /// The number of bytes to read next with ``read(_:_:)`` for a large frame: all missing bytes, up to the memory that
+    /// may be allocated now. `nil` if received bytes must be added with ``append(_:)``.
     var missing: Int? {
         guard let claimed, claimed - partial.readableBytes >= Self.worthWaitingFor else { return nil }
         return min(claimed - partial.readableBytes, max(Self.ahead, partial.readableBytes))

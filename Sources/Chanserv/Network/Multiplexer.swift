@@ -12,7 +12,7 @@ public protocol Multiplexer: Sendable {
     ///
     /// - Parameters:
     ///   - name: the virtual address, without an environment suffix (the multiplexer appends its own).
-    ///   - peer: if set, the name is announced only to the host at the other end of this connection, as for the name of
+    ///   - peer: if set, the name is announced only to the peer of this connection, as for the name of
     ///     a source. `nil` announces it to all hosts.
     ///   - onConnection: called for each connection that a client dials, on a network thread. It must return at once.
     ///     If it accepts the connection, it must set the connection's delegate.
