@@ -107,10 +107,10 @@ final class SourceReceiver: ConnectionDelegate {
 
     /// Closes an abandoned connection at its deadline if the server has not answered until then.
     private func limitWait(_ deadline: ContinuousClock.Instant) {
-        _ = multiplexer.surroundings.schedule(deadline) { [weak self] in self?.isOverdue() }
+        _ = multiplexer.surroundings.schedule(deadline) { [weak self] in self?.closeIfAbandoned() }
     }
 
-    private func isOverdue() {
+    private func closeIfAbandoned() {
         let abandoned = inside.withLock { inside -> (any Connection)? in
             guard case .abandoned(let connection) = inside.phase else { return nil }
             inside.phase = .ended

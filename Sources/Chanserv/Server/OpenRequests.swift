@@ -58,7 +58,7 @@ package final class OpenRequests: Sendable {
         var openLeases: [UInt64] = []
         var waiters: [(question: Question, event: Event)] = []
         /// The time of the next check of the deadlines.
-        var nextLook: ContinuousClock.Instant?
+        var nextCheck: ContinuousClock.Instant?
     }
 
     let surroundings: NetworkSurroundings
@@ -245,8 +245,8 @@ package final class OpenRequests: Sendable {
     /// Schedules a check for a request that has a deadline at `instant`.
     func note(deadline instant: ContinuousClock.Instant) {
         let mustSchedule = inside.withLockedValue { inside in
-            if let next = inside.nextLook, next <= instant { return false }
-            inside.nextLook = instant
+            if let next = inside.nextCheck, next <= instant { return false }
+            inside.nextCheck = instant
             return true
         }
         if mustSchedule { _ = surroundings.schedule(instant) { [weak self] in self?.checkDeadlines(at: instant) } }
@@ -254,9 +254,9 @@ package final class OpenRequests: Sendable {
 
     private func checkDeadlines(at instant: ContinuousClock.Instant) {
         let scopes = inside.withLockedValue { inside -> [RequestScope] in
-            // An earlier deadline was scheduled later. Its check schedules the next one.
-            guard inside.nextLook == instant else { return [] }
-            inside.nextLook = nil
+            // A check at an earlier time was scheduled meanwhile. It schedules the next check.
+            guard inside.nextCheck == instant else { return [] }
+            inside.nextCheck = nil
             return inside.present.map(\.scope)
         }
         let now = surroundings.now()
