@@ -1,20 +1,21 @@
 public import CChanservPlugin
 import ChanservPlugin
 
-/// Exec: runs a command for each request, one of those that the configuration allows.
+/// Exec: runs a command for each request. The configuration lists the commands that are allowed.
 ///
-/// **Request**: the command's name; each further line is an argument, taken as it is. There is no shell, and so nothing
-/// to quote or to expand. A line break at the end is not part of the last line.
+/// **Request**: the name of the command. Each further line is one argument, passed unchanged. There is no shell, so
+/// nothing is quoted or expanded. A line break at the end of the request is ignored.
 ///
-/// **Answer**: the sources `stdout` and `stderr`, whose frames are what the command writes, and when it has ended `exit`,
-/// with one frame: `{"exit":0}`, or `{"signal":15}` where a signal ended it; with `"timed_out":true` where its time was
-/// over. Standard input is empty. A client that reads slowly slows the command down; a source that the client does not
-/// want is a pipe without a reader.
+/// **Answer**: the sources `stdout` and `stderr`, whose frames are the output of the command. After its end follows the
+/// source `exit` with one frame: `{"exit":0}`, or `{"signal":15}` if a signal ended it. `"timed_out":true` is added if
+/// the command exceeded its timeout. Standard input is empty. A client that reads slowly slows the command down. If the
+/// client drops a source, its pipe has no reader.
 ///
-/// A command that is to end, because the client has gone, its time is over or the host drains, gets SIGTERM with all
-/// processes of its group, and SIGKILL after `grace`. What is left of the group when the command itself ends is killed.
+/// A command must end if the client is gone, its timeout has passed or the host drains. Then all processes of its group
+/// receive SIGTERM, and SIGKILL after `grace`. When the command has ended, the remaining processes of its group are
+/// killed.
 ///
-/// **Configuration**: see ``Options``, and `docs/configuration.md`.
+/// **Configuration**: see ``Options`` and `docs/configuration.md`.
 final class Exec: Plugin {
     static let name = "exec"
     static let version = "1.0.0"
@@ -26,7 +27,7 @@ final class Exec: Plugin {
     init(configuration: borrowing Configuration, log: Log) throws {
         options = try configuration.decode()
         try options.check()
-        processes = try Processes(most: options.processes)
+        processes = try Processes(limit: options.processes)
         self.log = log
     }
 
@@ -35,7 +36,7 @@ final class Exec: Plugin {
         try await sources.add(Source(header: "exit") { frames in try await frames.write(exit.json) })
     }
 
-    /// Runs a command to its end. Whatever ends this function, it ends the command, and not before that has ended.
+    /// Runs a command and returns after it has ended. If this function ends early, it ends the command first.
     private func run(_ invocation: Invocation, to sources: SourceWriter) async throws -> Exit {
         let (process, added) = try await start(invocation, sources)
         defer { processes.release(process) }
@@ -49,8 +50,8 @@ final class Exec: Plugin {
         return exit
     }
 
-    /// Starts a command and adds the sources for what it writes. They alone hold its pipes, so that a client that drops
-    /// one breaks it. Where they cannot be added the command is to end.
+    /// Starts a command and adds the sources of its output. Only the sources hold the pipes, so a client that drops one
+    /// breaks the pipe. If the sources cannot be added, the command is terminated.
     private func start(
         _ invocation: Invocation, _ sources: SourceWriter
     ) async throws -> (RunningProcess, Result<Void, any Error>) {
@@ -75,7 +76,7 @@ final class Exec: Plugin {
     }
 }
 
-/// The one function the library exports; the compiler checks it against the header.
+/// The only exported function. The compiler checks it against the header.
 @c @implementation
 public func chanserv_plugin_v1() -> UnsafePointer<chanserv_plugin>? {
     Exec.descriptor

@@ -1,17 +1,17 @@
 import ChanservPlugin
 import Glibc
 
-/// A command with its arguments, as a request that is allowed asks for it.
+/// A command and its arguments, from a request that is allowed.
 struct Invocation {
-    /// No program takes as much.
+    /// Maximum bytes of a request. No program accepts more.
     private static let requestMax = 1 << 20
 
     let name: String
     let command: Options.Command
-    /// Those of the configuration and those of the request.
+    /// The arguments of the configuration, followed by those of the request.
     let arguments: [String]
 
-    /// - Parameter request: the name, and one argument a line.
+    /// - Parameter request: the name of the command, followed by one argument in each line.
     init(_ request: [UInt8], _ commands: [String: Options.Command]) throws(PluginError) {
         guard request.count <= Self.requestMax, let text = String(validating: request, as: UTF8.self),
             !request.contains(0)
@@ -27,7 +27,7 @@ struct Invocation {
         let most = command.arguments ?? 0
         guard lines.count <= most else {
             let limit = most == 0 ? "no arguments" : "at most \(most) arguments"
-            throw PluginError(.badRequest, "'\(name)' takes \(limit) of a request, and got \(lines.count)")
+            throw PluginError(.badRequest, "'\(name)' takes \(limit), but the request has \(lines.count)")
         }
         for argument in lines {
             if let allowed = command.allowed {
@@ -35,7 +35,8 @@ struct Invocation {
                     throw PluginError(.badRequest, "'\(name)' does not take the argument '\(argument)'")
                 }
             } else if argument.hasPrefix("-") {
-                // It would be an option, and options of harmless programs write files and run others.
+                // The argument would be an option. Options can make harmless programs write files and run other
+                // programs.
                 throw PluginError(.badRequest, "'\(name)' takes no argument that begins with '-'")
             }
         }
@@ -43,7 +44,7 @@ struct Invocation {
         arguments = command.run.arguments + lines
     }
 
-    /// What the program gets: nothing but what the configuration lists.
+    /// The environment of the program: only the variables that the configuration lists.
     var environment: [String] {
         (command.environment ?? []).compactMap { variable in
             if variable.contains("=") { return variable }

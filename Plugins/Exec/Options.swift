@@ -1,31 +1,31 @@
 import ChanservPlugin
 import Glibc
 
-/// What stands under `config:`.
+/// The configuration of an instance.
 struct Options: Decodable {
-    /// What can be asked for, by name.
+    /// The commands that are allowed, by name.
     let commands: [String: Command]
-    /// How many run at the same time; further requests are refused as busy.
+    /// Maximum concurrent commands; further requests are refused as busy.
     let processes: Int
-    /// The time from SIGTERM to SIGKILL.
+    /// Time between SIGTERM and SIGKILL.
     let grace: Duration
-    /// What a frame is.
+    /// The content of a frame.
     let unit: Unit
 
     enum Unit: String, Decodable, CaseIterable { case lines, chunks }
 
     struct Command: Decodable {
-        /// The program, and the arguments it always gets.
+        /// The program and its fixed arguments.
         let run: Program
-        /// How many arguments a request may add; 0 by default.
+        /// Maximum arguments in a request. Default 0.
         let arguments: Int?
-        /// What each of them has to be one of; anything that does not look like an option by default.
+        /// The allowed values of each argument. By default all values that do not begin with `-`.
         let allowed: [String]?
-        /// How long it may run; for ever by default.
+        /// Maximum run time. Default: no limit.
         let timeout: Duration?
-        /// Where it runs; the root folder by default.
+        /// The working directory. Default: the root folder.
         let folder: ConfiguredPath?
-        /// Variables of the host that it gets (`PATH`), and others (`LANG=C`); none by default.
+        /// The environment: names of variables that are copied from the host (`PATH`), and values (`LANG=C`). Default: empty.
         let environment: [String]?
     }
 
@@ -52,13 +52,13 @@ struct Options: Decodable {
         unit = try values.decodeIfPresent(Unit.self, forKey: .unit) ?? .lines
     }
 
-    /// Throws where a value cannot be meant.
+    /// Throws if a value is invalid.
     func check() throws(PluginError) {
         guard (1...1024).contains(processes) else {
             throw PluginError(.badRequest, "processes: \(processes) is not between 1 and 1024")
         }
-        guard grace <= .seconds(3600) else { throw PluginError(.badRequest, "grace: it is more than an hour") }
-        guard !commands.isEmpty else { throw PluginError(.badRequest, "commands: there is none") }
+        guard grace <= .seconds(3600) else { throw PluginError(.badRequest, "grace is more than 1h") }
+        guard !commands.isEmpty else { throw PluginError(.badRequest, "commands: at least one command is required") }
         for (name, command) in commands.sorted(by: { $0.key < $1.key }) {
             do throws(PluginError) {
                 try command.check(name)
@@ -73,7 +73,7 @@ extension Options.Command {
     fileprivate func check(_ name: String) throws(PluginError) {
         func refuse(_ message: String) throws(PluginError) -> Never { throw PluginError(.badRequest, message) }
 
-        if name.isEmpty || name.utf8.contains(where: { $0 < 0x20 }) { try refuse("no request can have this name") }
+        if name.isEmpty || name.utf8.contains(where: { $0 < 0x20 }) { try refuse("a request cannot contain this name") }
         if run.arguments.contains(where: { $0.utf8.contains(0) }) { try refuse("run: an argument has a zero byte") }
         var status = stat()
         guard stat(run.path.string, &status) == 0 else {
@@ -82,9 +82,9 @@ extension Options.Command {
         guard status.st_mode & S_IFMT == S_IFREG, access(run.path.string, X_OK) == 0 else {
             try refuse("run: \(run.path.string) is not a program")
         }
-        guard (0...1024).contains(arguments ?? 0) else { try refuse("arguments: it is not between 0 and 1024") }
+        guard (0...1024).contains(arguments ?? 0) else { try refuse("arguments is not between 0 and 1024") }
         if allowed != nil && arguments ?? 0 == 0 { try refuse("allowed: there are no arguments to allow") }
-        if let timeout, timeout < .milliseconds(1) { try refuse("timeout: it is less than 1ms") }
+        if let timeout, timeout < .milliseconds(1) { try refuse("timeout is less than 1ms") }
         if let folder {
             guard stat(folder.string, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else {
                 try refuse("folder: \(folder.string) is not a folder")

@@ -2,42 +2,43 @@ import ChanservPlugin
 import Glibc
 import Synchronization
 
-/// The commands of an instance that run, and the thread that waits for them.
+/// The running commands of an instance, and the thread that waits for them.
 final class Processes: Sendable {
     private struct State {
         var running: [pid_t: RunningProcess] = [:]
-        /// Places that are taken, those of commands that are being started too.
+        /// The number of commands that are running or being started.
         var taken = 0
         var isStopped = false
     }
 
-    private let most: Int
+    private let limit: Int
     private let reactor: Reactor
     private let state = Mutex(State())
 
-    /// - Parameter most: how many run at the same time.
-    init(most: Int) throws(SystemError) {
-        self.most = most
+    /// - Parameter limit: maximum concurrent commands.
+    init(limit: Int) throws(SystemError) {
+        self.limit = limit
         reactor = try Reactor()
     }
 
-    /// Starts a command; ``release(_:)`` it when it has ended.
+    /// Starts a command. The caller must call ``release(_:)`` after its end.
     ///
-    /// - Returns: it, and what reads its standard output and standard error: the command sees it when these are gone.
+    /// - Returns: the process and the readers of its standard output and standard error. When a reader is released, the
+    ///   command's pipe breaks.
     func start(
         _ invocation: Invocation, grace: Duration
     ) throws -> (process: RunningProcess, output: Descriptor, errors: Descriptor) {
         let isTaken = state.withLock { state in
-            guard state.taken < most, !state.isStopped else { return false }
+            guard state.taken < limit, !state.isStopped else { return false }
             state.taken += 1
             return true
         }
-        guard isTaken else { throw PluginError(.busy, "\(most) commands are running already") }
+        guard isTaken else { throw PluginError(.busy, "the limit of \(limit) running commands is reached") }
         do {
             let child = try Child(invocation)
             let process = RunningProcess(
                 child, reactor: reactor, timeout: invocation.command.timeout, grace: grace)
-            // Where the instance was let go of meanwhile, nobody else would end it.
+            // If the instance was stopped meanwhile, no other code would end the process.
             let isLate = state.withLock { state in
                 state.running[process.id] = process
                 return state.isStopped
@@ -52,13 +53,13 @@ final class Processes: Sendable {
 
     func release(_ process: RunningProcess) {
         state.withLock { state in
-            // A new one may have the number by now.
+            // The process number may have been reused for a new process.
             if state.running[process.id] === process { state.running[process.id] = nil }
             state.taken -= 1
         }
     }
 
-    /// Kills all that is left, and waits for it. None starts afterwards.
+    /// Kills all running commands and waits for their end. No command starts afterwards.
     func stop() {
         let running = state.withLock { state in
             state.isStopped = true

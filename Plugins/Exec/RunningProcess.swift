@@ -1,10 +1,10 @@
 import Glibc
 import Synchronization
 
-/// A command from its start until nothing of it is left.
+/// A command from its start until nothing of its process group is left.
 ///
-/// Its number, and that of its group, are its own as long as its status was not taken away: signals and that are under
-/// one lock.
+/// The numbers of the process and of its group cannot be reused until its exit status is collected. Signals and the
+/// collection of the status are therefore serialised by one lock.
 final class RunningProcess: Sendable {
     private struct State {
         var isOver = false
@@ -12,12 +12,13 @@ final class RunningProcess: Sendable {
     }
 
     let id: pid_t
-    /// Readable when it has ended.
+    /// Readable after the process has ended.
     private let end: Descriptor
     private let reactor: Reactor
     private let state = Mutex(State())
-    /// The part of its life that ``terminate()`` ends: whether it ended before its time was over.
-    private let free: Task<Bool, any Error>
+    /// Waits for the end of the process or the timeout. ``terminate()`` cancels it. The result is whether the process
+    /// ended before the timeout.
+    private let endOrTimeout: Task<Bool, any Error>
     private let grace: Duration
 
     init(_ child: Child, reactor: Reactor, timeout: Duration?, grace: Duration) {
@@ -25,24 +26,25 @@ final class RunningProcess: Sendable {
         end = child.end
         self.reactor = reactor
         self.grace = grace
-        // Of the child only this: the task must not hold its pipes.
-        free = Task { [end] in try await reactor.readable(end, within: timeout) }
+        // Captures `end` only, because the task must not hold the pipes of the child.
+        endOrTimeout = Task { [end] in try await reactor.readable(end, within: timeout) }
     }
 
-    /// Asks it to end, as at a timeout. May repeat.
-    func terminate() { free.cancel() }
+    /// Ends the process in the same way as a timeout. Further calls do nothing.
+    func terminate() { endOrTimeout.cancel() }
 
-    /// Waits until it has ended, and sees to it that it does once it is to. Not cancelled with the task. To be called once.
+    /// Waits for the end of the process, and ends it after a timeout or ``terminate()``. Ignores cancellation of the
+    /// task. Called once.
     func exit() async -> Exit {
         var timedOut = false
         do {
-            timedOut = try await !free.value
+            timedOut = try await !endOrTimeout.value
             if !timedOut { return Exit(status: finish(), timedOut: false) }
         } catch {
-            // It is to end.
+            // The process must end.
         }
         signal(SIGTERM)
-        // In tasks of their own: this one may be cancelled already.
+        // In new tasks, because this task may already be cancelled.
         if await !Task(operation: { await hasEnded(within: grace) }).value {
             signal(SIGKILL)
             _ = await Task { await hasEnded(within: nil) }.value
@@ -54,11 +56,11 @@ final class RunningProcess: Sendable {
         do {
             return try await reactor.readable(end, within: time)
         } catch {
-            return true  // the reactor was stopped, after it was killed
+            return true  // the reactor was stopped, after the process was killed
         }
     }
 
-    /// Waits until there is something to read, or the command has ended, and then nothing of it is left.
+    /// Waits until the pipe is readable or the process has ended. In the latter case it kills the rest of the group.
     func readable(_ pipe: Descriptor) async throws {
         _ = try await reactor.readable(pipe, end)
         var polled = pollfd(fd: end.number, events: Int16(POLLIN), revents: 0)
@@ -67,7 +69,8 @@ final class RunningProcess: Sendable {
 
     var isOver: Bool { state.withLock { $0.isOver } }
 
-    /// Sends a signal to the whole group, and to the command, which may have left it, unless it is gone.
+    /// Sends a signal to the group, and to the process, which may have left the group. Does nothing after the end of
+    /// the process.
     private func signal(_ number: Int32) {
         state.withLock { state in
             guard !state.isOver else { return }
@@ -76,12 +79,12 @@ final class RunningProcess: Sendable {
         }
     }
 
-    /// Kills what is left of the group and takes the status away, waiting for it where it is not there yet.
+    /// Kills the rest of the group and collects the exit status. Waits for the status if necessary.
     @discardableResult
     func finish() -> Int32? {
         state.withLock { state in
             guard !state.isOver else { return state.status }
-            // While the status is there, no other group can have the number.
+            // Until the status is collected, no other group can have the number.
             _ = kill(-id, SIGKILL)
             _ = kill(id, SIGKILL)
             var status: Int32 = 0

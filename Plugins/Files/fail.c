@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Replaces every byte that is not part of a UTF-8 character: names are bytes, and snprintf may cut one in half. */
+/*
+ * Replaces every byte that is not part of a UTF-8 character. Names may be any bytes, and snprintf may cut a character.
+ */
 static void make_utf8(char *text) {
     size_t left = strlen(text);
     while (left > 0) {
@@ -37,7 +39,10 @@ chanserv_status fail(chanserv_error *error, chanserv_status status, const char *
 chanserv_status fail_errno(chanserv_error *error, int code, const char *what, const char *path) {
     chanserv_status status = CHANSERV_ERROR_INTERNAL;
     if (code == ENOENT || code == ENOTDIR || code == EACCES || code == EPERM || code == ELOOP || code == ENAMETOOLONG) {
-        /* For this client it is not there. It is no failure of the plugin's: asking for it must not take a route down. */
+        /*
+         * For the client the file does not exist. This is not a failure of the plugin: such a request must not withdraw
+         * a route.
+         */
         status = CHANSERV_ERROR_NOT_FOUND;
     } else if (code == EMFILE || code == ENFILE || code == ENOMEM) {
         status = CHANSERV_ERROR_BUSY;

@@ -1,7 +1,8 @@
 /*
- * Watching the files that sources follow: one thread an instance, which wakes a source when there is something to
- * read. inotify says at once that a file was written, truncated, renamed or removed. What it cannot say (a new file
- * took the old one's name, a write through a memory map or on another machine) is looked for once every interval.
+ * Watches files that sources follow. Each instance has one thread, which wakes a source when there is something to
+ * read. inotify reports at once that a file was written, truncated, renamed or removed. It does not report that a new
+ * file took the old one's name, or writes through a memory map or on another machine. The thread checks for these once
+ * in every interval.
  */
 #ifndef FILES_FOLLOW_H
 #define FILES_FOLLOW_H
@@ -14,31 +15,33 @@
 
 struct watcher;
 
-/* What a followed source embeds. All fields are the watcher's. Initialise with FOLLOWER_NONE. */
+/*
+ * The state of a followed source, which embeds it. All fields belong to the watcher. Initialise it with FOLLOWER_NONE.
+ */
 struct follower {
     uint64_t wake;
-    size_t slot;                 /* in the list of those that wait; SIZE_MAX where it does not */
-    int watch;                   /* inotify's number for the file; -1 without */
-    struct follower *next, *previous; /* in the bucket of that number */
+    size_t slot;                 /* index in the list of waiting followers; SIZE_MAX if it does not wait */
+    int watch;                   /* inotify's watch descriptor of the file; -1 for none */
+    struct follower *next, *previous; /* in the bucket of that descriptor */
 };
 #define FOLLOWER_NONE ((struct follower){.slot = SIZE_MAX, .watch = -1})
 
-/* Whether the source would have something to say now. Called by the watcher's thread while the follower waits. */
+/* Whether there is anything new for the source. The watcher's thread calls it while the follower waits. */
 typedef bool follower_changed(struct follower *follower);
 
-/* Starts the thread. `interval` in nanoseconds. NULL with a message. */
+/* Starts the thread. `interval` is in nanoseconds. Returns NULL and a message after an error. */
 struct watcher *watcher_start(const chanserv_host *host, int64_t interval, follower_changed *changed,
                               chanserv_error *error);
-/* Ends and joins the thread, after all followers were forgotten. */
+/* Ends and joins the thread. All followers must be forgotten before. */
 void watcher_stop(struct watcher *watcher);
 
-/* Asks the kernel to report on the open file `file` from now on, in place of the one before. */
+/* Requests reports of the kernel for the open file `file`, in place of the previous one. */
 void watcher_watch(struct watcher *watcher, struct follower *follower, int file);
-/* The follower waits: wakes `wake` once at the next change. False where there is no memory. */
+/* Makes the follower wait: `wake` is woken once at the next change. Returns false if there is no memory. */
 bool watcher_arm(struct watcher *watcher, struct follower *follower, uint64_t wake);
-/* It no longer waits; `changed` is not running for it and will not be called. */
+/* Stops waiting. Afterwards `changed` is not running for the follower and will not be called. */
 void watcher_disarm(struct watcher *watcher, struct follower *follower);
-/* Drops all that concerns the follower. */
+/* Removes the follower from the watcher. */
 void watcher_forget(struct watcher *watcher, struct follower *follower);
 
 #endif

@@ -10,12 +10,12 @@
 
 /* ---- Parsing ---- */
 
-/* Steps over the set behind a `[`: NULL where it never ends, or a range in it is the wrong way round. */
+/* Skips the set behind a `[`. Returns NULL if the set is not closed or has an invalid range. */
 static const char *skip_set(const char *text, const char **problem) {
     text += *text == '!' || *text == '^';
     bool range = false, first = true;
     uint32_t low = 0;
-    *problem = "has a [ that is never closed";
+    *problem = "has a [ without a closing ]";
     for (; *text != '\0'; first = false) {
         if (*text == ']' && !first) {
             return text + 1;
@@ -33,7 +33,7 @@ static const char *skip_set(const char *text, const char **problem) {
         }
         text += length;
         if (range && code < low) {
-            *problem = "has a range whose end comes before its beginning";
+            *problem = "has a range whose end is before its beginning";
             return NULL;
         }
         range = !range && text[0] == '-' && text[1] != ']' && text[1] != '\0';
@@ -43,13 +43,13 @@ static const char *skip_set(const char *text, const char **problem) {
     return NULL;
 }
 
-/* Checks one component and says what kind it is. */
+/* Checks one component and determines its kind. */
 static bool classify(const char *text, enum glob_kind *kind, const char **problem) {
     *kind = strcmp(text, "**") == 0 ? GLOB_ANY_DEPTH : GLOB_LITERAL;
     while (*text != '\0') {
         if (*text == '\\') {
             if (text[1] == '\0') {
-                *problem = "has a \\ with nothing behind it";
+                *problem = "has a component that ends with a single \\";
                 return false;
             }
             text += 2;
@@ -78,7 +78,7 @@ static void remove_backslashes(char *text) {
     *to = '\0';
 }
 
-/* Appends the components of one pattern, which it cuts up in place. */
+/* Appends the components of one pattern, which it splits in place. Returns a description of the problem, or NULL. */
 static const char *parse_pattern(struct globs *globs, char *pattern) {
     if (*pattern == '/') {
         return "is absolute; patterns are relative to the root";
@@ -127,7 +127,7 @@ chanserv_status globs_parse(struct globs *globs, const char *text, size_t size, 
     if (memchr(text, '\0', size) != NULL) {
         return fail(error, CHANSERV_ERROR_BAD_REQUEST, "the request has a zero byte; patterns are text, one a line");
     }
-    /* A component takes a byte and its separator, so this is room for as many as there can be. */
+    /* Each component has at least one byte and a separator, so this is enough for the maximum number of components. */
     globs->text = strndup(text, size);
     globs->parts = malloc((size / 2 + 1) * sizeof *globs->parts);
     if (globs->text == NULL || globs->parts == NULL) {
@@ -178,7 +178,7 @@ size_t globs_words(const struct globs *globs) {
     return (globs->count + 63) / 64;
 }
 
-/* Part `index` comes next. Where it is `**`, which may stand for no folder, the one behind it comes next too. */
+/* Activates part `index`. If it is `**`, which may match no folder, the next part is activated too. */
 static void activate(const struct globs *globs, glob_state *state, size_t index) {
     state[index / 64] |= UINT64_C(1) << (index % 64);
     if (globs->parts[index].kind == GLOB_ANY_DEPTH && !globs->parts[index].last) {

@@ -1,11 +1,11 @@
-/* One name against one component. Takes at most length of pattern × length of name steps, whatever the pattern. */
+/* Matches a name with one component. Takes at most (length of the pattern) × (length of the name) steps. */
 #define _GNU_SOURCE
 #include "glob.h"
 #include "utf8.h"
 
 #include <string.h>
 
-/* The character at *text, which moves behind it. Bytes that are not UTF-8 become values no character has. */
+/* Returns the character at *text and advances *text. A byte that is not UTF-8 becomes a value that no character has. */
 static uint32_t next_character(const char **text) {
     uint32_t code;
     size_t length = utf8_decode(*text, strnlen(*text, 4), &code);
@@ -17,7 +17,7 @@ static uint32_t next_character(const char **text) {
     return code;
 }
 
-/* The character of a pattern at *text, which may be escaped. */
+/* Returns the character of a pattern at *text, which may be escaped. */
 static uint32_t next_pattern_character(const char **text) {
     if (**text == '\\') {
         (*text)++;
@@ -25,14 +25,14 @@ static uint32_t next_pattern_character(const char **text) {
     return next_character(text);
 }
 
-/* Matches `character` against the set behind a `[`; *pattern moves behind its `]`. */
+/* Matches `character` with the set behind a `[`. Advances *pattern behind the `]`. */
 static bool match_set(const char **pattern, uint32_t character) {
     bool wanted = true, found = false;
     if (**pattern == '!' || **pattern == '^') {
         wanted = false;
         (*pattern)++;
     }
-    /* A `]` that comes first is a member. */
+    /* A `]` at the start is a member. */
     do {
         uint32_t low = next_pattern_character(pattern), high = low;
         if ((*pattern)[0] == '-' && (*pattern)[1] != ']') {
@@ -49,7 +49,10 @@ bool glob_match(const char *pattern, const char *name) {
     if (*name == '.' && *pattern != '.' && !(pattern[0] == '\\' && pattern[1] == '.')) {
         return false;
     }
-    /* Where to go on when it does not fit: the last star then takes one character more. Earlier stars need none. */
+    /*
+     * Position for backtracking: after a mismatch the last star matches one more character. Earlier stars need no
+     * backtracking.
+     */
     const char *star = NULL, *star_name = NULL;
     for (;;) {
         if (*pattern == '*') {

@@ -1,58 +1,61 @@
 /*
- * Files: what stands in files, as streams.
+ * Files: serves the contents of files as streams.
  *
  * Request
  * -------
  *
- * Text: one or more glob patterns, one a line (\n or \r\n; empty lines are skipped), relative to `root`. At most
- * 64 KiB, 1,024 patterns, 128 components each. glob.h lists what they can say: `*`, `?`, `[a-z]`, `[!a-z]`, `\x`, and
- * `**` for any number of folders. A name that begins with a dot is only matched by a component that does. A pattern
- * that is absolute, has a component `..`, ends with `/` or cannot be parsed is a bad request.
+ * Text: one or more glob patterns, one in each line (\n or \r\n; empty lines are skipped), relative to `root`. At most
+ * 64 KiB, 1,024 patterns, 128 components each. glob.h lists the syntax: `*`, `?`, `[a-z]`, `[!a-z]`, `\x`, and `**` for
+ * any number of folders. A name that begins with a dot matches only a component that begins with a dot. A pattern that
+ * is absolute, has a component `..`, ends with `/` or cannot be parsed is a bad request.
  *
  * Answer
  * ------
  *
- * A source for each matching regular file, in the order of a sorted walk through the folders (by bytes, component by
- * component), each file once however many patterns match it. No match is an answer of no sources, not an error.
- * Symbolic links are never followed, below the root nor to leave it; fifos, sockets and devices are left out, folders
- * that may not be read too (with a line in the log).
+ * One source for each matching regular file, in the order of a sorted walk through the folders (by bytes, component by
+ * component). A file that matches several patterns has one source. A request without a match has no sources; this is
+ * not an error. Symbolic links below the root are never followed, and cannot lead out of it. Fifos, sockets and devices
+ * are skipped. Folders that are not readable are skipped with a log message.
  *
- * The header is a JSON object, with the size and the time of modification (UTC) as they were when the file was found:
+ * The header is a JSON object, with the size and the modification time (UTC) of the file when it was found:
  *
  *     {"path":"nginx/access.log","size":1234,"mtime":"2025-01-31T12:34:56.123456789Z"}
  *
- * In a path that is not UTF-8, U+FFFD stands for each byte that is not, and "path_base64" has the bytes themselves.
+ * In a path that is not UTF-8, U+FFFD replaces each invalid byte, and "path_base64" has the original bytes.
  *
- * The frames of a file concatenate to the file. A file is opened when its first frame is asked for; where it is gone by
- * then, is replaced or gets shorter while it is read, its source ends in an error. What is appended while it is read
- * is read too. A line longer than 100 MiB, a frame's limit, ends the source in an error.
+ * The frames of a file concatenate to the file. A file is opened when its first frame is requested. If it has been
+ * removed by then, or is replaced or truncated while it is read, its source ends with an error. Data that is appended
+ * while the file is read is included. A line longer than 100 MiB, the maximum of a frame, ends the source with an
+ * error.
  *
- * With `follow` a source has no end. A file that was truncated is read again from its beginning; one that was renamed
- * or removed is read on until its name means another file that is not empty, then it goes on there. Lines are sent
- * once their ending is there (the rest of a file that was rotated away is sent without); chunks as soon as there is
- * anything, so that they may be smaller than chunk_size. The files are those that matched when the request came.
+ * With `follow` a source does not end. A file that was truncated is read again from its beginning. A file that was
+ * renamed or removed is read on until its name refers to another file that is not empty; reading continues there. Lines
+ * are sent when their line ending has arrived; an incomplete last line of a rotated file is sent as it is. Chunks are
+ * sent as soon as there is any data, so they may be smaller than chunk_size. Only files that matched when the request
+ * arrived are followed.
  *
  * Configuration
  * -------------
  *
  *   key              type      default   meaning
- *   root             path      required  the folder below which files can be read; may itself be a symbolic link
- *   unit             string    lines     what a frame is: `lines` (up to and with \n) or `chunks` (chunk_size bytes)
- *   chunk_size       size      64KiB     bytes of a chunk, 1 to 100MiB; the last one of a file has what is left
- *   strip            boolean   false     drop the line ending, \n or \r\n; only with `unit: lines`
- *   follow           boolean   false     go on as `tail -F` does
- *   follow_interval  duration  1s        10ms to 1h: how long it may take to notice what the kernel does not report
- *                                        at once: that another file took the name, writes through a memory map, or
- *                                        from another machine
- *   open_files       integer   256       how many files one instance keeps open between polls, 0 to 1,000,000. The
- *                                        others are opened again for each poll, which is slower; with `follow`, what
- *                                        was written to them just before a rotation may be missed
+ *   root             path      required  the folder below which files are served; may itself be a symbolic link
+ *   unit             string    lines     content of a frame: `lines` (up to and with \n) or `chunks` (chunk_size bytes)
+ *   chunk_size       size      64KiB     size of a chunk, 1 to 100MiB; the last chunk of a file may be smaller
+ *   strip            boolean   false     removes the line ending, \n or \r\n; only with `unit: lines`
+ *   follow           boolean   false     continues at the end of a file like `tail -F`
+ *   follow_interval  duration  1s        10ms to 1h: maximum delay of changes that the kernel does not report at once:
+ *                                        another file has taken the name, writes through a memory map, and writes on
+ *                                        another machine
+ *   open_files       integer   256       maximum files that an instance keeps open between polls, 0 to 1,000,000. Other
+ *                                        files are opened again in each poll, which is slower. With `follow`, data that
+ *                                        was written to them just before a rotation may be lost
  *
  * Blocking
  * --------
  *
- * Reading a regular file waits for its disk, so a poll may take as long as that; it reads at most 1 MiB (or one line,
- * or one chunk) before it returns. The memory of a poll is 64 KiB and the host's outgoing buffer, whatever the file.
+ * Reading a regular file blocks until the disk has delivered the data, and a poll may take that long. A poll reads at
+ * most 1 MiB, or one line or chunk if that is larger. It uses 64 KiB of memory and the host's outgoing buffer, whatever
+ * the size of the file.
  */
 #define _GNU_SOURCE
 #include "chanserv_plugin.h"
@@ -68,14 +71,14 @@
 #include <string.h>
 #include <unistd.h>
 
-/* How many steps of the walk one poll goes. */
+/* Maximum steps of the walk in one poll. */
 #define POLL_STEPS 256
 
 struct chanserv_call {
     chanserv_instance *files;
     atomic_bool cancelled;
     struct walk *walk;
-    /* A source that was found but not taken yet, with its header. */
+    /* A source that was found and not taken yet, and its header. */
     chanserv_source *source;
     char *header;
     size_t header_size;
@@ -83,7 +86,7 @@ struct chanserv_call {
 
 /* ---- Instances ---- */
 
-/* Absence is not an error: the default stands. */
+/* Treats an absent key as success: the default applies. Returns whether the getter succeeded. */
 static bool read_well(chanserv_status *status) {
     if (*status == CHANSERV_ERROR_NOT_FOUND) {
         *status = CHANSERV_READY;
@@ -110,7 +113,7 @@ static chanserv_status read_unit(const chanserv_host *host, const chanserv_confi
         return status;
     }
     if (strip && !cut->lines) {
-        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "strip: chunks have no line ending that could be dropped");
+        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "strip: only lines have line endings; it needs `unit: lines`");
     }
     cut->strip = strip != 0;
 
@@ -133,7 +136,7 @@ static chanserv_status read_root(const chanserv_host *host, const chanserv_confi
     size_t size;
     chanserv_status status = host->config_path(host, config, "root", &path, &size, error);
     if (status == CHANSERV_ERROR_NOT_FOUND) {
-        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "root is missing: the folder below which files can be read");
+        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "root is missing: it must be the folder whose files are served");
     }
     if (status != CHANSERV_READY) {
         return status;
@@ -146,7 +149,10 @@ static chanserv_status read_root(const chanserv_host *host, const chanserv_confi
     return CHANSERV_READY;
 }
 
-/* Reads everything but the root, which has to be closed again, and starts the watcher last, which has to be stopped. */
+/*
+ * Reads the whole configuration. After success the caller must close the root and stop the watcher, which is started
+ * last.
+ */
 static chanserv_status configure(chanserv_instance *files, const chanserv_config *config, chanserv_error *error) {
     static const char *const known[] = {"root",   "unit",            "chunk_size", "strip",
                                         "follow", "follow_interval", "open_files"};
@@ -244,7 +250,7 @@ static chanserv_status files_open(chanserv_instance *files, const chanserv_reque
     return CHANSERV_READY;
 }
 
-/* Makes the source of a file that was found, to be offered. */
+/* Creates the source of a file that was found. */
 static chanserv_status find(chanserv_call *call, const char *path, const struct stat *status, chanserv_error *error) {
     call->header = header_json(path, status, &call->header_size);
     call->source = call->header == NULL ? NULL : source_new(call->files, path);

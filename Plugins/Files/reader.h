@@ -1,6 +1,7 @@
 /*
- * Reading one file as frames. What is kept between polls is a position, never bytes: each poll reads again from where
- * the last frame that was taken ends. So a file of any size costs the same, and a frame that did not fit is not lost.
+ * Reads a file as frames. Between polls it keeps only a position, no bytes. Each poll reads again from the end of the
+ * last frame that was taken. So the memory does not depend on the size of the file, and a frame that did not fit is not
+ * lost.
  */
 #ifndef FILES_READER_H
 #define FILES_READER_H
@@ -12,63 +13,66 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-/* How frames are cut. */
+/* How a file is split into frames. */
 struct cut {
-    bool lines;        /* else chunks */
-    bool strip;        /* lines lose their \n or \r\n */
+    bool lines;        /* otherwise chunks */
+    bool strip;        /* removes the \n or \r\n of lines */
     size_t chunk_size; /* bytes */
 };
 
 struct reader {
     const char *path;
-    int file;           /* -1 while it is not open */
-    bool known;         /* it was open before: the fields below say which file it was and where in it we are */
-    struct identity is; /* with its size when it was opened first */
-    off_t offset;       /* where the next frame begins */
-    off_t scanned;      /* where it was found not to end before; below `offset` where nothing was */
+    int file;           /* -1 if it is not open */
+    bool known;         /* it was open before, so the fields below are valid */
+    struct identity is; /* with its size when it was first opened */
+    off_t offset;       /* position of the next frame */
+    off_t scanned;      /* end of the bytes that contain no end of that frame; below `offset` if none were searched */
 };
 
 enum open_result {
-    OPEN_NEW,   /* opened for the first time since reader_restart: it begins at its beginning */
-    OPEN_AGAIN, /* the file it was before */
-    OPEN_OTHER, /* its name means another file now; this one is open, at its beginning */
-    OPEN_GONE,  /* there is no regular file of that name */
-    OPEN_FAILED /* errno says why */
+    OPEN_NEW,   /* opened for the first time since reader_restart, at its beginning */
+    OPEN_AGAIN, /* the same file as before */
+    OPEN_OTHER, /* another file has the name now; that file is open, at its beginning */
+    OPEN_GONE,  /* no regular file has the name */
+    OPEN_FAILED /* errno has the reason */
 };
 
 enum read_result {
-    READ_MORE,   /* the sink is full or the budget used up */
-    READ_END,    /* the end of the file, for now */
+    READ_MORE,   /* the sink is full or the budget is used up */
+    READ_END,    /* the current end of the file */
     READ_FAILED, /* with a message */
 };
 
 enum look_result {
-    LOOK_SAME,      /* nothing new */
-    LOOK_MORE,      /* it has grown, or there is a file at last */
-    LOOK_TRUNCATED, /* it is shorter than what was read of it */
-    LOOK_REPLACED   /* its name means another file now, and there is something in it */
+    LOOK_SAME,      /* no change */
+    LOOK_MORE,      /* the file has grown, or exists now */
+    LOOK_TRUNCATED, /* the file is shorter than the part that was read */
+    LOOK_REPLACED   /* another file that is not empty has the name now */
 };
 
 /* Opens the file beneath `root`. */
 enum open_result reader_open(struct reader *reader, int root);
-/* Closes it, if it is open. It can be opened again and goes on where it was. */
+/* Closes the file if it is open. It can be opened again and continues at its position. */
 void reader_close(struct reader *reader);
-/* Forgets the file, which must be closed, and starts with what has its name. */
+/* Forgets the file, which must be closed. The next open starts with the file that has the name then. */
 void reader_restart(struct reader *reader);
-/* What was seen of the file ends here. */
+/* Returns the end of the part of the file that was examined. */
 off_t reader_end(const struct reader *reader);
 
 /*
- * Reads frames into the sink. `whole`: what stands behind the last line ending is a frame too; otherwise it waits for
- * its ending. *budget is the bytes that may still be read in this poll.
+ * Reads frames into the sink. If `whole` is true, the bytes behind the last line ending are a frame too; otherwise they
+ * wait for their line ending. *budget is the number of bytes that this poll may still read.
  */
 enum read_result reader_read(struct reader *reader, const struct cut *cut, bool whole, size_t *budget,
                              chanserv_frame_sink *sink, chanserv_status *failure, chanserv_error *error);
 
-/* At the end of a file that is not followed: CHANSERV_READY, or an error where it was cut short while it was read. */
+/*
+ * Checks a file that is not followed at its end. Returns CHANSERV_READY, or an error if the file was truncated while it
+ * was read.
+ */
 chanserv_status reader_check_whole(const struct reader *reader, chanserv_error *error);
 
-/* Whether a file at its end has anything new. Changes nothing. */
+/* Returns whether there is anything new for a file at its end. Changes nothing. */
 enum look_result reader_look(const struct reader *reader, int root);
 
 #endif

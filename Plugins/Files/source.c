@@ -8,21 +8,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How many bytes one poll reads at most, but for a frame larger than that: the thread is others' too. */
+/* Maximum bytes of a poll, unless a frame is larger. The thread serves other sources too. */
 #define POLL_BYTES ((size_t)1 << 20)
-/* What looking for more once counts as, in bytes. */
+/* Cost in bytes of one check for more data. */
 #define ROUND_COST ((size_t)4096)
 
 struct chanserv_source {
     chanserv_instance *files;
     atomic_bool cancelled;
-    /* The sink's handle, once there was a poll: what cancel wakes. */
+    /* The sink's handle, which cancel wakes. Valid if `polled` is set. */
     _Atomic uint64_t wake;
     atomic_bool polled;
     struct reader reader;
-    bool kept;    /* its open file is one of files->kept */
-    bool begun;   /* it was open before */
-    bool leaving; /* its name means another file now: the rest of this one is read, then it goes on there */
+    bool kept;    /* its open file is counted in files->kept */
+    bool begun;   /* it was opened before */
+    bool leaving; /* another file has the name now: the rest of this one is read first */
     struct follower follower;
     char path[];
 };
@@ -55,8 +55,8 @@ static void close_file(chanserv_source *source) {
 }
 
 /*
- * Ten thousand sources that a slow client reads in turns must not hold ten thousand descriptors: those that came first
- * stay open between polls, the others are opened again at each.
+ * Limits the open descriptors: ten thousand sources that a slow client reads in turns must not hold ten thousand of
+ * them. The first files stay open between polls; the others are opened again in each poll.
  */
 static void keep_or_close_file(chanserv_source *source) {
     if (source->reader.file < 0 || source->kept) {
@@ -106,8 +106,8 @@ static chanserv_status read_once(chanserv_source *source, chanserv_frame_sink *s
 /* ---- Files that are followed ---- */
 
 /*
- * Opens what the source's name means now. CHANSERV_PENDING where that is nothing, or where another file took
- * the place of what was read and is not ours to read yet: who rotates a log gives the new one its group and mode last.
+ * Opens the file that has the source's name now. Returns CHANSERV_PENDING if there is none, or if it has replaced the
+ * file that was read and is not readable yet: a log rotation sets the group and mode of the new file last.
  */
 static chanserv_status open_followed(chanserv_source *source, chanserv_error *error) {
     struct reader *reader = &source->reader;
@@ -119,8 +119,8 @@ static chanserv_status open_followed(chanserv_source *source, chanserv_error *er
         return CHANSERV_READY;
     case OPEN_OTHER:
         log_line(source->files->host, CHANSERV_LOG_WARNING,
-                 "%s: was rotated while more files than open_files were followed; what was written to the old one "
-                 "last may be missing",
+                 "%s: was rotated while more files than open_files were followed; the last data of the old file "
+                 "may be missing",
                  source->path);
         source->leaving = false;
         watcher_watch(source->files->watcher, &source->follower, reader->file);
@@ -139,7 +139,7 @@ static chanserv_status open_followed(chanserv_source *source, chanserv_error *er
     return fail_errno(error, code, "cannot be opened", source->path);
 }
 
-/* Goes on from the end of the file to where `look` says that there is more. */
+/* Moves to the place where `look` found more data. */
 static void go_on(chanserv_source *source, enum look_result look) {
     struct reader *reader = &source->reader;
     if (look == LOOK_TRUNCATED) {
@@ -150,7 +150,10 @@ static void go_on(chanserv_source *source, enum look_result look) {
         reader_restart(reader);
         source->leaving = false;
     } else if (look == LOOK_REPLACED) {
-        /* What was written to it before its name was taken may only be there now: to the end once more. */
+        /*
+         * Data that was written before the name changed may have arrived only now, so the file is read to its end once
+         * more.
+         */
         source->leaving = true;
     }
 }
@@ -179,11 +182,11 @@ static chanserv_status follow(chanserv_source *source, chanserv_frame_sink *sink
         enum look_result look = reader_look(reader, source->files->root);
         if (look == LOOK_SAME) {
             source->leaving = false;
-            keep_or_close_file(source); /* now: once it is armed, the watcher looks at it too */
+            keep_or_close_file(source); /* before arming, because the armed watcher uses it too */
             if (!watcher_arm(watcher, &source->follower, sink->wake)) {
                 return fail(error, CHANSERV_ERROR_BUSY, "%s: no memory to follow it", source->path);
             }
-            /* What happened before the watcher knew of it. */
+            /* Checks for changes that happened before the watcher was armed. */
             look = reader_look(reader, source->files->root);
             if (look == LOOK_SAME) {
                 return CHANSERV_PENDING;
@@ -191,13 +194,13 @@ static chanserv_status follow(chanserv_source *source, chanserv_frame_sink *sink
             watcher_disarm(watcher, &source->follower);
         }
         go_on(source, look);
-        /* So that a file whose size promises bytes that cannot be read does not keep us here for ever. */
+        /* Bounds the loop for a file whose size promises bytes that cannot be read. */
         budget -= budget < ROUND_COST ? budget : ROUND_COST;
     }
     return CHANSERV_READY;
 }
 
-/* ---- What the host calls ---- */
+/* ---- Functions of the descriptor ---- */
 
 chanserv_status source_poll(chanserv_source *source, chanserv_frame_sink *sink, chanserv_error *error) {
     atomic_store(&source->wake, sink->wake);

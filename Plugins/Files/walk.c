@@ -13,27 +13,27 @@
 #include <string.h>
 #include <unistd.h>
 
-/* How many entries of a folder one step reads. */
+/* Number of folder entries that one step reads. */
 #define ENTRIES_A_STEP 64
 
-/* One folder on the way from the root to where the walk is. */
+/* One folder on the path from the root to the current folder. */
 struct level {
-    DIR *listing;       /* while its entries are read */
-    struct names names; /* matching ones that are not visited yet */
-    glob_state *state;  /* where the patterns stand in here */
-    size_t path_length; /* of this folder's path, with its final slash */
+    DIR *listing;       /* open while its entries are read */
+    struct names names; /* matching names that are not visited yet */
+    glob_state *state;  /* the state of the patterns in this folder */
+    size_t path_length; /* length of this folder's path with its final slash */
 };
 
 struct walk {
     int root;
-    int folder; /* the deepest level's, for looking at its files; -1 where it is not open */
+    int folder; /* descriptor of the deepest folder, to examine its files; -1 if it is not open */
     const chanserv_host *host;
     struct globs globs;
-    /* From the root down; no deeper than a path can be long. */
+    /* The folders from the root down. Their number is limited by the length of a path. */
     struct level *levels;
     size_t depth, capacity;
-    bool begun; /* the root was entered */
-    glob_state *next; /* for globs_step */
+    bool begun; /* whether the root was entered */
+    glob_state *next; /* buffer for globs_step */
     char path[PATH_MAX];
 };
 
@@ -56,19 +56,19 @@ static const char *shown_path(const struct walk *walk) {
     return *walk->path == '\0' ? "the root" : walk->path;
 }
 
-/* Whether a folder or file that cannot be opened or looked at is left out; otherwise the walk fails. */
+/* Whether a folder or file that cannot be opened or examined is skipped. Otherwise the walk fails. */
 static bool left_out(const struct walk *walk, int code) {
     switch (code) {
-    case ENOENT: /* gone since its name was read */
-    case ESRCH:  /* so says /proc */
+    case ENOENT: /* removed since its name was read */
+    case ESRCH:  /* returned by /proc */
     case ENOTDIR:
-    case ELOOP: /* a link took its place */
+    case ELOOP: /* replaced by a symbolic link */
     case EXDEV:
     case ENAMETOOLONG:
         return true;
     case EACCES:
     case EPERM:
-        log_line(walk->host, CHANSERV_LOG_INFO, "%s: left out, for it may not be read", shown_path(walk));
+        log_line(walk->host, CHANSERV_LOG_INFO, "%s: skipped because it is not readable", shown_path(walk));
         return true;
     default:
         return false;
@@ -81,7 +81,7 @@ static enum walk_result failed(const struct walk *walk, int code, const char *wh
     return WALK_FAILED;
 }
 
-/* Adds the literal names the patterns wait for: looking each of them up beats listing the folder. */
+/* Adds the literal names that can match next. Looking them up is faster than listing the folder. */
 static bool add_literals(struct walk *walk, struct level *level) {
     for (size_t i = 0; i < walk->globs.count; i++) {
         if ((level->state[i / 64] >> (i % 64) & 1) != 0 && !names_add(&level->names, walk->globs.parts[i].text)) {
@@ -91,7 +91,7 @@ static bool add_literals(struct walk *walk, struct level *level) {
     return true;
 }
 
-/* Enters the folder at walk->path, where the patterns stand at walk->next. */
+/* Enters the folder at walk->path. walk->next is the state of the patterns there. */
 static enum walk_result enter(struct walk *walk, chanserv_status *failure, chanserv_error *error) {
     close_folder(walk);
     if (walk->depth == walk->capacity) {
@@ -134,7 +134,7 @@ static enum walk_result enter(struct walk *walk, chanserv_status *failure, chans
     return WALK_STEP;
 }
 
-/* Reads some entries and keeps the names of those that match, or in which something can. */
+/* Reads some entries. Keeps the names that match and the names of folders in which a file can match. */
 static enum walk_result list(struct walk *walk, struct level *level, chanserv_status *failure, chanserv_error *error) {
     for (int i = 0; i < ENTRIES_A_STEP; i++) {
         errno = 0;
@@ -160,12 +160,12 @@ static enum walk_result list(struct walk *walk, struct level *level, chanserv_st
     return WALK_STEP;
 }
 
-/* Looks at one name: a file is found, a folder entered. */
+/* Examines one name: returns a matching file, enters a folder. */
 static enum walk_result visit(struct walk *walk, struct level *level, const char *name, struct stat *status,
                               chanserv_status *failure, chanserv_error *error) {
     size_t length = strlen(name);
     if (level->path_length + length + 2 > sizeof walk->path) {
-        log_line(walk->host, CHANSERV_LOG_INFO, "%s%s: left out, for its path is too long", walk->path, name);
+        log_line(walk->host, CHANSERV_LOG_INFO, "%s%s: skipped because its path is too long", walk->path, name);
         return WALK_STEP;
     }
     bool deeper;

@@ -1,13 +1,15 @@
 /*
- * Load: sources of frames by the number, to measure and to test with. `chanserv bench` asks it.
+ * Load: generates sources and frames for measurements and tests. `chanserv bench` uses it.
  *
- * Request: SOURCES FRAMES SIZE KIND [RATE] [lend], e.g. `10 500 1048576 random`: so many sources with so many frames of so many
- * bytes each. KIND is zero, text (compresses well), random (does not compress) or magic (as random, and begins with
- * `lz4!`, as compressed frames do). RATE is in frames a second of each source, the first at once; without it, or with 0,
- * frames come as fast as they are asked for. With the word lend, frames of 8 KiB and more are lent to the host instead of
- * written into its buffer.
- * Answer: the header of each source is its number, from 0 on; content.h says what is in a frame.
- * Configuration: none; any key is refused.
+ * Request: SOURCES FRAMES SIZE KIND [RATE] [lend], e.g. `10 500 1048576 random`: the number of sources, the frames of
+ * each source, and the bytes of each frame. KIND is zero, text (compresses well), random (does not compress) or magic
+ * (as random, but begins with `lz4!` like compressed frames). RATE is the number of frames per second of each source;
+ * the first frame is sent at once. Without RATE, or with 0, frames are sent as fast as they are requested. With the
+ * word lend, frames of 8 KiB and more are lent to the host instead of written into its buffer.
+ *
+ * Answer: the header of each source is its number, from 0. content.h describes the content of a frame.
+ *
+ * Configuration: none; every key is an error.
  */
 #include "chanserv_plugin.h"
 #include "content.h"
@@ -26,7 +28,7 @@ struct chanserv_instance {
     struct content content;
 };
 
-/* One request, and how many of its sources the host has taken. */
+/* One request, and the number of its sources that the host has taken. */
 struct chanserv_call {
     chanserv_instance *instance;
     struct load_request request;
@@ -97,7 +99,7 @@ static chanserv_status load_poll_sources(chanserv_call *call, chanserv_source_si
         int size = snprintf(header, sizeof header, "%" PRIu64, call->next);
         chanserv_status status = sink->add(sink, header, (size_t)size, source);
         if (status != CHANSERV_READY) {
-            source_free(source); /* not taken: still ours */
+            source_free(source); /* not taken, so it still belongs to this plugin */
             return status == CHANSERV_FULL ? CHANSERV_READY : status;
         }
         call->next++;
@@ -119,7 +121,7 @@ static const chanserv_plugin load_plugin = {
     .abi_major = CHANSERV_ABI_MAJOR,
     .abi_minor = CHANSERV_ABI_MINOR,
     .struct_size = sizeof(chanserv_plugin),
-    /* A poll makes at most a batch of frames; locks are held for some list or heap operations. */
+    /* A poll makes at most one batch of frames. Locks are held only for some list or heap operations. */
     .flags = CHANSERV_PLUGIN_INLINE,
     .name = "load",
     .version = "1.0.0",

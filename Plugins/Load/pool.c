@@ -3,15 +3,15 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-/* How many bytes of free blocks are kept: as much as the host lets one instance lend. */
+/* Maximum bytes of free blocks, equal to the host's limit of lent bytes for one instance. */
 #define FREE_MAX ((size_t)64 << 20)
-/* How many free blocks are looked at for one that fits, so that the lock is never held for long. */
+/* Maximum free blocks that are searched for a fitting one, so that the lock is held only briefly. */
 #define LOOKED_AT_MAX 16
 
 struct pool {
     const struct content *content;
     pthread_mutex_t lock;
-    struct block *first; /* free blocks, the last one that came back first */
+    struct block *first; /* free blocks, the last returned one first */
     size_t free_bytes;
 };
 
@@ -34,7 +34,7 @@ void pool_free(struct pool *pool) {
     free(pool);
 }
 
-/* Unlinks the block that *link names. With the lock held. */
+/* Unlinks the block *link. Called with the lock held. */
 static struct block *unlink_block(struct pool *pool, struct block **link) {
     struct block *block = *link;
     *link = block->next;
@@ -54,7 +54,7 @@ struct block *pool_take(struct pool *pool, enum content_kind kind, size_t size) 
         link = &(*link)->next;
     }
     if (found == NULL && pool->first != NULL) {
-        /* Of another request: they make room one by one. */
+        /* A block of another request. Such blocks are freed one by one. */
         useless = unlink_block(pool, &pool->first);
     }
     pthread_mutex_unlock(&pool->lock);

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define WORDS_MAX 6
-/* Of a word, in a message. */
+/* Maximum characters of a word in a message. */
 #define SHOWN_MAX 24
 
 struct word {
@@ -34,7 +34,7 @@ static bool is_word(struct word word, const char *name) {
     return strlen(name) == word.size && memcmp(name, word.text, word.size) == 0;
 }
 
-/* How many words there are, at most WORDS_MAX + 1. */
+/* Splits the text into words. Returns their number, at most WORDS_MAX + 1. */
 static size_t split(const char *text, size_t size, struct word *words) {
     size_t count = 0;
     for (size_t at = 0; count <= WORDS_MAX;) {
@@ -62,7 +62,7 @@ static chanserv_status parse_number(uint64_t *number, uint64_t maximum, const ch
     snprintf(wanted, sizeof wanted, "a whole number from 0 to %" PRIu64, maximum);
     *number = 0;
     for (size_t i = 0; i < word.size; i++) {
-        /* The number so far is at most `maximum`, which is far below what would overflow. */
+        /* The number so far is at most `maximum`, so the multiplication cannot overflow. */
         if (word.text[i] < '0' || word.text[i] > '9' ||
             (*number = *number * 10 + (uint64_t)(word.text[i] - '0')) > maximum) {
             return bad_request(error, what, word, wanted);
@@ -71,7 +71,7 @@ static chanserv_status parse_number(uint64_t *number, uint64_t maximum, const ch
     return CHANSERV_READY;
 }
 
-/* Digits with or without a point among them; by hand, for strtod would ask the locale what a point is. */
+/* Parses digits with an optional point. It does not use strtod, whose decimal point depends on the locale. */
 static chanserv_status parse_rate(double *rate, struct word word, chanserv_error *error) {
     double digits = 0, scale = 1;
     bool point = false, any = false;

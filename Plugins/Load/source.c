@@ -4,21 +4,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Frames from this size on are lent where the request asks for it: the host would copy smaller ones. */
+/* Minimum size of frames that are lent on request. The host would copy smaller ones. */
 #define LENT_MIN 8192
-/* Frames up to this size are made on the stack and appended, one call; larger ones in the host's buffer. */
+/*
+ * Maximum size of frames that are made on the stack and appended with one call. Larger ones are made in the host's
+ * buffer.
+ */
 #define APPENDED_MAX 512
 
 struct chanserv_source {
     const struct content *content;
     struct pool *pool;
     struct timer *timer;
-    const struct load_request *request; /* the call's, which is closed after its sources */
+    const struct load_request *request; /* belongs to the call, which is closed after its sources */
     uint64_t number;
-    uint64_t sent;      /* frames */
-    uint64_t began;     /* when the first frame was due, monotonic nanoseconds; only with a rate */
+    uint64_t sent;      /* number of sent frames */
+    uint64_t began;     /* due time of the first frame in monotonic nanoseconds; only with a rate */
     struct alarm alarm; /* for the next frame; only with a rate */
-    atomic_bool cancelled; /* set by any thread, even while the source is polled */
+    atomic_bool cancelled; /* may be set by any thread while the source is polled */
 };
 
 chanserv_source *source_new(const struct load_request *request, uint64_t number, const struct content *content,
@@ -39,7 +42,7 @@ chanserv_source *source_new(const struct load_request *request, uint64_t number,
     return source;
 }
 
-/* As send_frame, from memory of the plugin. */
+/* Sends the next frame from memory of the plugin. */
 static chanserv_status lend_frame(chanserv_source *source, chanserv_frame_sink *sink) {
     size_t size = source->request->size;
     struct block *block = pool_take(source->pool, source->request->kind, size);
@@ -64,7 +67,7 @@ static void write_frame(const chanserv_source *source, unsigned char *frame, siz
                                                                   source->number, source->sent, frame, size);
 }
 
-/* CHANSERV_READY: the next frame was taken. */
+/* Sends the next frame. CHANSERV_READY: the frame was taken. */
 static chanserv_status send_frame(chanserv_source *source, chanserv_frame_sink *sink) {
     size_t size = source->request->size;
     if (source->request->lends && size >= LENT_MIN) {
@@ -84,7 +87,7 @@ static chanserv_status send_frame(chanserv_source *source, chanserv_frame_sink *
     return sink->commit(sink, size);
 }
 
-/* When a frame is due. With the smallest rates that is later than the clock can say. */
+/* Returns the due time of a frame. At very small rates the time exceeds the clock and is limited. */
 static uint64_t due(const chanserv_source *source, uint64_t frame) {
     double wait = (double)frame * 1e9 / source->request->rate;
     return wait < 4e18 ? source->began + (uint64_t)wait : UINT64_C(1) << 62;
@@ -100,13 +103,13 @@ chanserv_status source_poll(chanserv_source *source, chanserv_frame_sink *sink, 
         uint64_t next = source->request->rate > 0 ? due(source, source->sent) : 0;
         if (next > now) {
             if (timer_set(source->timer, &source->alarm, next, sink->wake)) {
-                /* A cancellation that came before the alarm was set could not make it go off. */
+                /* A cancellation before the alarm was set could not trigger it. */
                 if (atomic_load(&source->cancelled)) {
                     continue;
                 }
                 return CHANSERV_PENDING;
             }
-            snprintf(error->message, error->capacity, "there is no memory or no thread to wait with");
+            snprintf(error->message, error->capacity, "no memory or no thread for the timer");
             return CHANSERV_ERROR_BUSY;
         }
         chanserv_status status = send_frame(source, sink);
@@ -121,7 +124,7 @@ chanserv_status source_poll(chanserv_source *source, chanserv_frame_sink *sink, 
     return CHANSERV_END;
 }
 
-/* Makes a source that waits go off at once. */
+/* Cancels the source and wakes it if it waits. */
 void source_cancel(chanserv_source *source) {
     atomic_store(&source->cancelled, true);
     timer_hurry(source->timer, &source->alarm);

@@ -5,16 +5,16 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* How many alarms go off between two times that the lock is given up. */
+/* Maximum alarms that are triggered before the lock is released. */
 #define WAKES_AT_ONCE 64
 
 struct timer {
     const chanserv_host *host;
     pthread_mutex_t lock;
-    pthread_cond_t changed; /* the earliest alarm is another one, or it is time to end */
+    pthread_cond_t changed; /* signalled if the earliest alarm has changed or the thread must end */
     pthread_t thread;
     bool running, ending;
-    /* A heap from place 1 on: nobody is due before its parent, which is at half its place. */
+    /* A heap from index 1: no alarm is due before its parent, which is at half its index. */
     struct alarm **heap;
     size_t count, capacity;
 };
@@ -30,7 +30,7 @@ static void put(struct timer *timer, struct alarm *alarm, size_t place) {
     alarm->place = place;
 }
 
-/* Puts an alarm where it belongs, beginning at the free place `place`. */
+/* Moves an alarm to its position in the heap, beginning at the free index `place`. */
 static void settle(struct timer *timer, struct alarm *alarm, size_t place) {
     while (place > 1 && timer->heap[place / 2]->due > alarm->due) {
         put(timer, timer->heap[place / 2], place);
@@ -79,7 +79,7 @@ static void *run(void *argument) {
             take_out(timer, timer->heap[1]);
         }
         pthread_mutex_unlock(&timer->lock);
-        /* Handles are never used again, so a source that was closed meanwhile does not matter. */
+        /* Handles are never reused, so waking a source that was closed meanwhile does nothing. */
         for (size_t i = 0; i < count; i++) {
             timer->host->wake(timer->host, wakes[i]);
         }
@@ -89,7 +89,7 @@ static void *run(void *argument) {
     return NULL;
 }
 
-/* With the lock held: makes sure of the thread and of room for one more. */
+/* Ensures that the thread runs and that there is room for one more alarm. Called with the lock held. */
 static bool make_ready(struct timer *timer) {
     if (timer->count + 1 >= timer->capacity) {
         size_t capacity = timer->capacity == 0 ? 64 : timer->capacity * 2;

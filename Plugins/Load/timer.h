@@ -1,7 +1,4 @@
-/*
- * Wakes objects of the host at given times: one thread for all of them, which starts with the first and otherwise waits
- * for the earliest.
- */
+/* Wakes objects of the host at given times. One thread serves all alarms. It starts with the first alarm. */
 #ifndef LOAD_TIMER_H
 #define LOAD_TIMER_H
 
@@ -12,23 +9,26 @@
 
 struct timer;
 
-/* One time to be woken at; lives inside what is to be woken. Zeroed before its first use. */
+/* An alarm, embedded in the object that it wakes. It must be zeroed before its first use. */
 struct alarm {
     uint64_t due;  /* monotonic nanoseconds */
     uint64_t wake; /* the handle for the host */
-    size_t place;  /* in the timer's heap, from 1; 0: not set */
+    size_t place;  /* index in the timer's heap, from 1; 0: not set */
 };
 
-/* NULL where there is no memory. */
+/* Returns NULL if there is no memory. */
 struct timer *timer_new(const chanserv_host *host);
-/* Ends the thread, and waits for that. No alarm may be set any more. */
+/* Ends the thread and waits for its end. No alarm may be set any more. */
 void timer_free(struct timer *timer);
 
-/* Sets an alarm, anew if it was set: at `due` the host is told to poll again. false: no memory, or no thread. */
+/*
+ * Sets an alarm, or changes it if it is set. At `due` the host is requested to poll again. Returns false if there is no
+ * memory or no thread.
+ */
 bool timer_set(struct timer *timer, struct alarm *alarm, uint64_t due, uint64_t wake);
-/* Makes an alarm that is set go off at once. Never waits for anything but the lock. */
+/* Triggers an alarm at once if it is set. Blocks only for the lock. */
 void timer_hurry(struct timer *timer, struct alarm *alarm);
-/* Afterwards the timer does not know the alarm any more. */
+/* Removes an alarm from the timer. */
 void timer_unset(struct timer *timer, struct alarm *alarm);
 
 /* Monotonic nanoseconds. */

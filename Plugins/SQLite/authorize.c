@@ -5,12 +5,12 @@
 #include <string.h>
 #include <strings.h>
 
-/* Those that only tell, and tell nothing of where the file is. */
+/* Pragmas that only return information, and none about the location of the file. */
 static const char *const telling[] = {
     "table_info",   "table_xinfo",      "table_list",       "index_list",    "index_info", "index_xinfo",
     "foreign_key_list", "collation_list", "function_list", "module_list", "pragma_list", "compile_options",
 };
-/* Those that change something when they have a value. */
+/* Pragmas that change something if they have a value. */
 static const char *const telling_without_value[] = {
     "user_version", "application_id", "schema_version", "data_version",  "encoding",
     "page_count",   "page_size",      "freelist_count", "journal_mode", "query_only",
@@ -35,7 +35,7 @@ static bool is_schema(const char *table) {
     return table != NULL && (strcasecmp(table, "sqlite_master") == 0 || strcasecmp(table, "sqlite_temp_master") == 0);
 }
 
-/* `one` is the table, of those that change one. */
+/* Returns a name for a refused action. `one` is the table, for actions that change one. */
 static const char *name_of(int action, const char *one) {
     if (is_schema(one)) {
         return "a change of the schema";
@@ -69,8 +69,10 @@ int authorize(void *argument, int action, const char *one, const char *two, cons
         allowed = two != NULL && strcasecmp(two, "load_extension") != 0 && strcasecmp(two, "fts3_tokenizer") != 0;
         break;
     case SQLITE_UPDATE:
-        /* What SQLite asks when it makes a table-valued function's columns, json_each's say. To update the schema itself
-         * is refused further on: it is not writable. */
+        /*
+         * SQLite asks for this when it creates the columns of a table-valued function such as json_each. A real update
+         * of the schema is still refused, because it is not writable.
+         */
         allowed = is_schema(one) && inner == NULL;
         break;
     case SQLITE_PRAGMA:

@@ -6,7 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Replaces every byte that is not part of a UTF-8 character: names are bytes, and vsnprintf may cut one in half. */
+/*
+ * Replaces every byte that is not part of a UTF-8 character. Names may be any bytes, and vsnprintf may cut a character.
+ */
 static void make_utf8(char *text) {
     size_t left = strlen(text);
     while (left > 0) {

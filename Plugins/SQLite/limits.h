@@ -1,4 +1,4 @@
-/* How much a statement may ask for. */
+/* Limits of SQLite. */
 #ifndef SQLITE_LIMITS_H
 #define SQLITE_LIMITS_H
 
@@ -6,15 +6,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Bytes of a request, all statements together. */
+/* Maximum bytes of a request, all statements together. */
 #define REQUEST_SIZE_MAX ((size_t)1 << 20)
 
 /*
- * Bounds what SQLite allocates in this process. There is one bound for all instances: it is the largest that one of them
- * asked for, and none lowers it, for another may live of it.
+ * Limits the memory that SQLite allocates in this process. All instances share one limit, the largest that any of them
+ * requested. It is never lowered, because another instance may depend on it.
  */
 void limit_memory(uint64_t size);
-/* Bounds what one statement can be, and the texts it makes. */
+/* Limits the complexity of a statement and the size of its texts. */
 void limit_statements(sqlite3 *handle, size_t row_size);
 
 #endif

@@ -1,33 +1,34 @@
 /*
- * SQLite: a database, to be asked in SQL.
+ * SQLite: serves a database, which clients query in SQL.
  *
  * Request
  * -------
  *
- * UTF-8 text: one or more SQL statements with semicolons between them, at most 1 MiB and `statements` of them. SELECT,
- * VALUES, WITH, EXPLAIN, and pragmas that tell of the schema (authorize.c lists them). Whatever would change something,
- * attach another database, begin a transaction or load an extension is a bad request, and so is what SQLite does not
- * understand, with its message and the byte of the request it is about. All statements are prepared before any row is
- * read; only what tells of the schema (a pragma, also as a table) has SQLite work before that.
+ * UTF-8 text: one or more SQL statements with semicolons between them, at most 1 MiB and `statements` of them. Allowed
+ * are SELECT, VALUES, WITH, EXPLAIN, and pragmas that return information about the schema (authorize.c lists them). A
+ * statement that would change data, attach another database, begin a transaction or load an extension is a bad request.
+ * So is a statement that SQLite does not understand; the message is SQLite's, with the position in the request in
+ * bytes. All statements are prepared before any row is read. Only statements about the schema (a pragma, also as a
+ * table) do work before that.
  *
  * Answer
  * ------
  *
- * A source for each statement, in their order. Each has a connection of its own, so they run side by side as fast as they
- * are read, and each sees the database as it was at its first row: two statements of one request may see different
- * states. Statements that must agree are to be made one (with UNION ALL, say).
+ * One source for each statement, in their order. Each has its own connection, so the sources run in parallel, as fast
+ * as the client reads them. Each sees the database as it was at its first row: two statements of one request may see
+ * different states. Statements that must be consistent have to be combined into one, for example with UNION ALL.
  *
- * The header is a JSON object with the statement's number and its columns; the type is the declared one, null for what
- * was computed:
+ * The header is a JSON object with the number of the statement and its columns. The type is the declared type, or null
+ * for a computed column:
  *
  *     {"statement":0,"columns":[{"name":"id","type":"INTEGER"},{"name":"count(*)","type":null}]}
  *
- * Each row is a frame: a JSON array, for names of columns may repeat and would only cost room in each row.
+ * Each row is a frame: a JSON array, because column names may repeat and would take space in each row.
  *
  *   SQLite    JSON
  *   NULL      null
- *   INTEGER   all its digits; readers whose numbers are doubles lose those past 2^53
- *   REAL      as few digits as read back to the very number, with a point or an exponent; infinity is 9e999
+ *   INTEGER   all its digits; readers that use doubles lose those beyond 2^53
+ *   REAL      the shortest number that reads back to the same double, with a point or an exponent; infinity is 9e999
  *   TEXT      a string; text that is not UTF-8 is {"text_base64":"…"}
  *   BLOB      {"base64":"…"}
  *
@@ -36,36 +37,39 @@
  *
  *   key         type      default   meaning
  *   database    path      required  the file
- *   immutable   boolean   false     nobody changes the file, so nothing is locked and nothing beside it is looked for;
- *                                   where somebody does change it, answers are wrong
- *   time_limit  duration  30s       how long SQLite may work on a statement in all, up to 24h, 0s is without end; the time
- *                                   a slow reader takes does not count (a route's `timeouts` are for that)
- *   statements  integer   16        statements of a request, 1 to 1,000; each is a connection while it is read
- *   row_size    size      4MiB      bytes of a row as JSON, 1KiB to 100MiB; also of a text or blob on the way to it, which
- *                                   may always have 1MiB
- *   memory      size      64MiB     what SQLite may use in this process, 16MiB to 64GiB
+ *   immutable   boolean   false     the file never changes, so SQLite takes no locks and looks for no journal files;
+ *                                   if the file does change, results are wrong
+ *   time_limit  duration  30s       maximum working time of SQLite for a statement, up to 24h; 0s: no limit; time that
+ *                                   a slow client takes does not count (use the route's `timeouts` for that)
+ *   statements  integer   16        maximum statements of a request, 1 to 1,000; each uses a connection while it is
+ *                                   read
+ *   row_size    size      4MiB      maximum bytes of a row as JSON, 1KiB to 100MiB; also limits the texts and blobs of
+ *                                   which a row is made, but not below 1MiB
+ *   memory      size      64MiB     maximum memory of SQLite in this process, 16MiB to 64GiB
  *
- * While a statement is read the file is locked for reading: without WAL mode who writes waits for a slow reader.
+ * While a statement is read, the file is locked for reading. Without WAL mode, writers wait for a slow client.
  *
- * The file is opened when the plugin is made, to see that it is a database, and for each statement. It must be readable,
- * and where it is in WAL mode its folder writable or the -shm file there, or it must be `immutable`: SQLite asks for that.
+ * The file is opened when the plugin is created, to check that it is a database, and for each statement. It must be
+ * readable. In WAL mode SQLite also requires one of these: its folder is writable, the -shm file exists, or it is
+ * `immutable`.
  *
  * Memory
  * ------
  *
- * Of each source that is open: a page cache of at most 2 MiB, one row, and what the statement is compiled to, which can be
- * far more than its text: names of WITH that are used twice each double it. Sorting what is larger goes through SQLite's
- * temporary files. All of that together, of all instances in the process, stays below `memory`: of several instances the
- * largest is what holds, until the process ends. What finds no memory fails as busy, whichever request it is of.
+ * Each open source uses a page cache of at most 2 MiB, one row, and the compiled statement. The latter can be far
+ * larger than its text: each name of WITH that is used twice doubles it. Large sorts use SQLite's temporary files. The
+ * memory of all instances in the process together stays below `memory`. If there are several instances, the largest
+ * `memory` applies, until the process ends. A request that finds no memory fails as busy, whichever request uses the
+ * memory.
  *
  * Time
  * ----
  *
- * `time_limit` and a cancel are looked at between SQLite's instructions, so not within one: a function over a large text
- * is one instruction. instr, which may take a time that is the product of two lengths, is replaced by one that does not
- * and looks at the limit; patterns of LIKE and GLOB are bounded, and so are texts (row_size) and the depth of an
- * expression. What is left (replace, trim) can still take seconds past the limit. Where SQL comes from those who are not
- * trusted, serve it with `isolation: process`: kill_after is the limit that holds, and limits.address_space.
+ * `time_limit` and a cancellation are checked between SQLite's instructions, not within one, and a function over a
+ * large text is one instruction. instr, whose time is the product of two lengths, is replaced by a function that is
+ * faster and checks the limit. Patterns of LIKE and GLOB, texts (row_size) and the depth of an expression are limited.
+ * The remaining functions (replace, trim) can still exceed the limit by seconds. If the SQL comes from untrusted
+ * clients, use `isolation: process`, whose kill_after is a hard limit, and limits.address_space.
  */
 #define _GNU_SOURCE
 #include "chanserv_plugin.h"
@@ -89,13 +93,13 @@ struct chanserv_instance {
 };
 
 struct chanserv_call {
-    size_t count, next; /* sources, and which is announced next */
+    size_t count, next; /* the number of sources, and the index of the next to be announced */
     chanserv_source *sources[];
 };
 
 /* ---- Instances ---- */
 
-/* Absence is not an error: the default stands. */
+/* Treats an absent key as success: the default applies. Returns whether the getter succeeded. */
 static bool read_well(chanserv_status *status) {
     if (*status == CHANSERV_ERROR_NOT_FOUND) {
         *status = CHANSERV_READY;
@@ -157,7 +161,7 @@ static chanserv_status configure(struct database *database, const chanserv_host 
     size_t size;
     status = host->config_path(host, config, "database", &path, &size, error);
     if (status == CHANSERV_ERROR_NOT_FOUND) {
-        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "database is missing: the file that is to be read");
+        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "database is missing: it must be the path of an SQLite file");
     }
     if (status != CHANSERV_READY) {
         return status;
@@ -166,7 +170,7 @@ static chanserv_status configure(struct database *database, const chanserv_host 
     return database->path != NULL ? CHANSERV_READY : fail(error, CHANSERV_ERROR_INTERNAL, "no memory");
 }
 
-/* Whether it is a database that can be read. */
+/* Checks that the file is a database and can be read. */
 static chanserv_status try_out(const struct database *database, chanserv_error *error) {
     struct connection connection;
     char reason[256] = "";
@@ -213,7 +217,7 @@ static void sqlite_close_call(chanserv_call *call) {
     free(call);
 }
 
-/* The request as a text that ends in a zero; NULL, with a message, where it is none. */
+/* Returns the request as a zero-terminated text; NULL, with a message, if it is not a valid text. */
 static char *copy_request(const chanserv_request *request, chanserv_status *status, chanserv_error *error) {
     const char *body = request->body;
     if (request->body_size > REQUEST_SIZE_MAX) {
@@ -299,7 +303,7 @@ static chanserv_status sqlite_poll_sources(chanserv_call *call, chanserv_source_
     return CHANSERV_END;
 }
 
-/* No poll of a call waits: all was prepared when it was opened. */
+/* No poll of a call waits, because open has prepared everything. */
 static void sqlite_cancel_call(chanserv_call *call) {
     (void)call;
 }

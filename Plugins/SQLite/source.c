@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A row that took longer than this to find is sent at once, for the next may take as long. */
+/* A row that took longer than this, in nanoseconds, is sent at once, because the next one may take as long. */
 #define SLOW INT64_C(1000000)
-/* And after so long a poll returns in any case. */
+/* Maximum time of a poll in nanoseconds. */
 #define POLL_TIME INT64_C(20000000)
 
 chanserv_status source_prepare(const struct database *database, const char *sql, size_t size, size_t offset,
@@ -32,8 +32,8 @@ chanserv_status source_prepare(const struct database *database, const char *sql,
     if (code != SQLITE_OK) {
         status = connection_fail(connection, code, offset, error);
     } else if (source->statement != NULL && !sqlite3_stmt_readonly(source->statement)) {
-        /* The authorizer has refused it; what one way does not find the other does. */
-        status = fail(error, CHANSERV_ERROR_BAD_REQUEST, "a change is refused: the database is served to be read");
+        /* The authorizer should have refused the statement. This is a second, independent check. */
+        status = fail(error, CHANSERV_ERROR_BAD_REQUEST, "a change is refused: the database is read-only");
     }
     if (status != CHANSERV_READY || source->statement == NULL) {
         source_close(source);
@@ -109,13 +109,13 @@ static chanserv_status write_row(chanserv_source *source, chanserv_error *error)
         return fail(error, CHANSERV_ERROR_BUSY, "no memory for a row");
     }
     if (row->is_over) {
-        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "a row is larger than the %zu bytes of row_size", row->bound);
+        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "a row is larger than row_size (%zu bytes)", row->bound);
     }
     source->has_row = true;
     return CHANSERV_READY;
 }
 
-/* Sends what is there and reads on, until the sink is full, it took long, or there are no more. */
+/* Sends rows until the sink is full, the poll has taken long, or there are no more rows. */
 static chanserv_status send_rows(chanserv_source *source, chanserv_frame_sink *sink, chanserv_error *error) {
     struct connection *connection = &source->connection;
     int64_t begun = connection->begun, last = begun;
@@ -153,7 +153,7 @@ chanserv_status source_poll(chanserv_source *source, chanserv_frame_sink *sink, 
     chanserv_status status = send_rows(source, sink, error);
     connection_rest(&source->connection);
     if (status != CHANSERV_READY) {
-        /* Ends its read transaction now, not when the client has taken what was sent. */
+        /* Ends the read transaction now, not when the client has received the frames. */
         sqlite3_reset(source->statement);
     }
     return status;

@@ -1,27 +1,26 @@
 public import CChanservPlugin
 import ChanservPlugin
 
-/// Ticker: sources that send a frame every so often. The example of a plugin in Swift.
+/// Ticker: sources that send a frame in regular intervals. The example of a plugin in Swift.
 ///
-/// **Request**: text, up to three words: how many sources, the interval, and how many frames each sends, e.g.
-/// `3 100ms 10`. What is left out is as configured; an empty request is fine. An interval is a whole number with `ms`,
-/// `s`, `m` or `h`. Anything else is a bad request.
+/// **Request**: text with up to three words: the number of sources, the interval, and the number of frames of each
+/// source, e.g. `3 100ms 10`. The configuration provides omitted values; the request may be empty. An interval is a
+/// whole number with `ms`, `s`, `m` or `h`. Any other request is a bad request.
 ///
-/// **Answer**: that many sources, with the headers `ticker 1`, `ticker 2` and so on, each of which sends the frames
-/// `tick 1`, `tick 2` and so on, the first after one interval. Where the client is slow, ticks come later and never in a
-/// heap.
+/// **Answer**: the sources, with the headers `ticker 1`, `ticker 2` and so on. Each source sends the frames `tick 1`,
+/// `tick 2` and so on, the first after one interval. If the client is slow, ticks are delayed; they do not accumulate.
 ///
 /// **Configuration**:
 ///
 /// | key | type | default | meaning |
 /// |---|---|---|---|
-/// | `sources` | integer | 1 | how many sources, 0 to 10,000 |
-/// | `interval` | duration | 1s | the time from one frame to the next, 1ms to 24h |
-/// | `count` | integer | 0 | how many frames each source sends; 0 is without end |
+/// | `sources` | integer | 1 | number of sources, 0 to 10,000 |
+/// | `interval` | duration | 1s | time between two frames, 1ms to 24h |
+/// | `count` | integer | 0 | number of frames of each source; 0: no limit |
 struct Ticker: Plugin {
     static let name = "ticker"
     static let version = "1.0.0"
-    /// Frames are a few bytes, and what waits for the clock is a task.
+    /// Frames have a few bytes, and only tasks wait for the clock.
     static let isInline = true
 
     private let defaults: Ticks
@@ -43,7 +42,7 @@ struct Ticker: Plugin {
     }
 }
 
-/// The one function the library exports; the compiler checks it against the header.
+/// The only exported function. The compiler checks it against the header.
 @c @implementation
 public func chanserv_plugin_v1() -> UnsafePointer<chanserv_plugin>? {
     Ticker.descriptor

@@ -473,7 +473,7 @@ import Testing
         streaming.pushed[0].accept()
         first.scope.finish(nil)
         let listing = [try host.request(FakeConnection()), try host.request(FakeConnection())]
-        let refused = Admission.refused("busy: svc has 3 open requests, as many as it may have")
+        let refused = Admission.refused("busy: svc has reached its limit of 3 open requests")
         #expect(try host.network.request(FakeConnection()) == refused)
         // There is room again, but two requests are listing: the next one waits and counts.
         source.output.finish(nil)

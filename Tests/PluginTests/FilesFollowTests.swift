@@ -3,7 +3,7 @@ import Foundation
 import Testing
 
 @Suite struct FilesFollowTests {
-    /// Few enough descriptors to keep them, and none at all.
+    /// Values of open_files: all files stay open, and none.
     static let open = [256, 0]
 
     static func follow(_ folder: Folder, open: Int = 256, _ more: [String: ConfigurationValue] = [:]) throws -> Instance
@@ -15,7 +15,7 @@ import Testing
         return try folder.instance(following.merging(more) { _, more in more })
     }
 
-    @Test(arguments: open) func goesOnWithWhatIsAppended(open: Int) async throws {
+    @Test(arguments: open) func `appended lines are sent`(open: Int) async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("log", "one\n")
@@ -29,7 +29,7 @@ import Testing
         }
     }
 
-    @Test func sendsALineOnceItIsComplete() async throws {
+    @Test func `a line is sent when it is complete`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("log", "be")
@@ -39,7 +39,7 @@ import Testing
                 #expect(answer.status == pending)
                 #expect(answer.items == [])
                 try folder.append("log", part)
-                try source.bell.wait()
+                try source.wakeSignal.wait()
             }
             #expect(source.poll().status == pending)
             try folder.append("log", "\nnext\n")
@@ -47,7 +47,7 @@ import Testing
         }
     }
 
-    @Test func sendsAChunkAsSoonAsThereIsAnything() async throws {
+    @Test func `a chunk is sent as soon as there is data`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("log", "12345")
@@ -59,7 +59,7 @@ import Testing
         }
     }
 
-    @Test(arguments: open) func startsOverAfterATruncation(open: Int) async throws {
+    @Test(arguments: open) func `a truncated file is read from its beginning`(open: Int) async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("log", "one\ntwo\n")
@@ -67,14 +67,14 @@ import Testing
             #expect(try source.texts(2) == ["one\n", "two\n"])
             #expect(source.poll().status == pending)
             try folder.truncate("log", to: 0)
-            try source.bell.wait()
+            try source.wakeSignal.wait()
             #expect(source.poll().status == pending)
             try folder.append("log", "new\n")
             #expect(try source.texts(1) == ["new\n"])
         }
     }
 
-    @Test func losesNothingInARotation() async throws {
+    @Test func `a rotation loses no data`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("log", "one\n")
@@ -83,37 +83,37 @@ import Testing
             for round in 0..<5 {
                 #expect(source.poll().status == pending)
                 try folder.rename("log", to: "log.1")
-                // As a daemon does that has not been told yet, also once the new file is there.
+                // A daemon writes to the old file until it is informed, even if the new file exists.
                 try folder.append("log.1", "late \(round)\n")
                 #expect(try source.texts(1) == ["late \(round)\n"])
                 #expect(source.poll().status == pending)
                 try folder.write("log", "")
                 try folder.append("log.1", "later \(round)\nbegun \(round)")
                 try folder.append("log", "new \(round)\n")
-                // The line that never got its ending is sent too, or the frames would not be the file.
+                // The line without ending is sent too, so that the frames concatenate to the file.
                 #expect(try source.texts(3) == ["later \(round)\n", "begun \(round)", "new \(round)\n"])
             }
         }
     }
 
-    @Test(arguments: open) func waitsForAFileThatWasRemoved(open: Int) async throws {
+    @Test(arguments: open) func `a removed file is followed again when it is recreated`(open: Int) async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("log", "one\n")
             let source = try Self.follow(folder, open: open).sources("log")[0]
             #expect(try source.texts(1) == ["one\n"])
             #expect(source.poll().status == pending)
-            // A second name keeps the file's number from being used again within the clock's grain.
+            // A second link prevents that the inode number is reused within the resolution of the clock.
             try folder.check(link(folder.file("log"), folder.file("kept")))
             try folder.remove("log")
-            // Made under another name, so that it has something in it at once.
+            // Created under another name, so that it has content at once.
             try folder.write("new", "two\nthree\n")
             try folder.rename("new", to: "log")
             #expect(try source.texts(2) == ["two\n", "three\n"])
         }
     }
 
-    @Test func waitsForAFileThatIsGoneBeforeItIsOpened() async throws {
+    @Test func `a file that was removed before it was opened is awaited`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("log", "one\n")
@@ -125,7 +125,7 @@ import Testing
         }
     }
 
-    @Test(arguments: open) func waitsForANewFileThatMayNotBeReadYet(open: Int) async throws {
+    @Test(arguments: open) func `a new file that is not readable yet is awaited`(open: Int) async throws {
         try await onThread {
             let folder = try Folder()
             try folder.giveUpPrivileges()
@@ -143,7 +143,7 @@ import Testing
         }
     }
 
-    @Test func aFileThatMayNotBeReadIsNotFollowed() async throws {
+    @Test func `a file that is not readable fails its source`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.giveUpPrivileges()
@@ -156,7 +156,7 @@ import Testing
         }
     }
 
-    @Test func doesNotFollowALinkThatTakesThePlace() async throws {
+    @Test func `a link that replaces the file is not followed`() async throws {
         try await onThread {
             let outside = try Folder()
             try outside.write("secret", "secret\n")
@@ -175,7 +175,7 @@ import Testing
         }
     }
 
-    @Test func severalSourcesFollowOneFile() async throws {
+    @Test func `several sources can follow one file`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("log", "one\n")
@@ -185,14 +185,14 @@ import Testing
                 #expect(try source.texts(1) == ["one\n"])
                 #expect(source.poll().status == pending)
             }
-            // One that goes does not take the others' watch with it.
+            // A source that is closed must not remove the watch of the others.
             sources.removeFirst()
             try folder.append("log", "two\n")
             for source in sources { #expect(try source.texts(1) == ["two\n"]) }
         }
     }
 
-    @Test func cancelWakesASourceThatWaits() async throws {
+    @Test func `cancelling wakes a waiting source`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("log")
@@ -200,13 +200,13 @@ import Testing
                 .sources("log")[0]
             #expect(source.poll().status == pending)
             source.cancel()
-            try source.bell.wait()
+            try source.wakeSignal.wait()
             #expect(source.poll().status == internalError)
         }
     }
 
-    /// Closing, writing and waking at once, from many threads: for the sanitizers above all.
-    @Test func sourcesComeAndGoWhileTheirFilesAreWritten() async throws {
+    /// Closes, writes and wakes from many threads at the same time, mainly for the sanitizers.
+    @Test func `sources can be opened and closed while their files are written`() async throws {
         let folder = try Folder()
         for number in 0..<8 { try folder.write("log\(number)", "first\n") }
         let instance = try await onThread { try Self.follow(folder, open: 4) }
@@ -226,7 +226,7 @@ import Testing
             }
             try await group.waitForAll()
         }
-        // The root's, and no file's.
+        // Only the root is open.
         #expect(try folder.descriptors() == 1)
         withExtendedLifetime(instance) {}
     }

@@ -41,7 +41,7 @@ import Testing
         ("d/e/c.log\nd/a.log\na.log", ["a.log", "d/a.log", "d/e/c.log"]),
         (String(repeating: "*a", count: 500), []),
     ])
-    func matches(pattern: String, expected: [String]) async throws {
+    func `a pattern matches the expected files`(pattern: String, expected: [String]) async throws {
         try await onThread {
             let folder = try Folder()
             for path in Self.tree { try folder.write(path) }
@@ -50,7 +50,7 @@ import Testing
         }
     }
 
-    @Test func everythingIsWhatIsNotHidden() async throws {
+    @Test func `two stars match all files that are not hidden`() async throws {
         try await onThread {
             let folder = try Folder()
             for path in Self.tree { try folder.write(path) }
@@ -61,8 +61,8 @@ import Testing
         }
     }
 
-    /// A name that stars match in very many ways takes no longer for it.
-    @Test func manyStarsAreNoWork() async throws {
+    /// Backtracking over many stars does not take exponential time.
+    @Test func `a pattern with many stars is matched in bounded time`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write(String(repeating: "a", count: 250))
@@ -76,7 +76,7 @@ import Testing
         "[[:alpha:]]", "a\0b", String(repeating: "x/", count: 129) + "x", String(repeating: "x", count: 5000),
         String(repeating: "x\n", count: 1025), String(repeating: "x", count: 70000),
     ])
-    func refuses(request: String) async throws {
+    func `a malformed request is refused`(request: String) async throws {
         try await onThread {
             let folder = try Folder()
             let instance = try folder.instance()
@@ -86,16 +86,16 @@ import Testing
         }
     }
 
-    @Test func aRefusalSaysWhichLine() async throws {
+    @Test func `the error message names the line`() async throws {
         try await onThread {
             let folder = try Folder()
             let instance = try folder.instance()
             let refusal = try #require(throws: Refusal.self) { try instance.open("fine\n\n[a") }
-            #expect(refusal.message == "line 3: the pattern [a has a [ that is never closed")
+            #expect(refusal.message == "line 3: the pattern [a has a [ without a closing ]")
         }
     }
 
-    @Test func namesThatAreNotUTF8AreMatchedAndShown() async throws {
+    @Test func `names that are not UTF-8 are matched and sent`() async throws {
         try await onThread {
             let folder = try Folder()
             let name: [UInt8] = Array("a\"\\\n".utf8) + [0xFF, 0x01] + Array("é".utf8)
@@ -111,7 +111,7 @@ import Testing
         }
     }
 
-    @Test func headersTellSizeAndTime() async throws {
+    @Test func `headers contain size and modification time`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("a.txt", "12345")
@@ -124,7 +124,7 @@ import Testing
         }
     }
 
-    @Test func onlyRegularFilesAreSources() async throws {
+    @Test func `only regular files are served`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("file")
@@ -134,7 +134,7 @@ import Testing
         }
     }
 
-    @Test func tenThousandFilesComeInBatchesWithFewDescriptors() async throws {
+    @Test func `ten thousand files are served in batches with few descriptors`() async throws {
         try await onThread {
             let folder = try Folder()
             for number in 0..<10_000 { try folder.write("f\(number)", "\(number)\nlast") }
@@ -143,7 +143,7 @@ import Testing
             var sources: [Stream] = []
             var answer = call.poll(limit: 7)
             while answer.status == ready {
-                // One poll neither walks all of it nor keeps the folder open for each.
+                // One poll does not walk through everything.
                 #expect(answer.items.count <= 7)
                 sources += answer.items
                 // The root, and the folder while it is listed.
@@ -154,7 +154,7 @@ import Testing
             sources += answer.items
             #expect(try paths(sources) == (0..<10_000).map { "f\($0)" }.sorted())
 
-            // All of them half read, then all of the rest.
+            // Reads the first half of all files, then the second half of all.
             for source in sources { #expect(source.poll(.one).status == ready) }
             #expect(try folder.descriptors() == 1 + 16)
             for source in sources { #expect(try text(source.frames(.one)) == ["last"]) }
@@ -162,7 +162,7 @@ import Testing
         }
     }
 
-    @Test func aCallCanBeCancelledAndClosedAtAnyPoint() async throws {
+    @Test func `a call can be cancelled and closed at any point`() async throws {
         try await onThread {
             let folder = try Folder()
             for path in Self.tree { try folder.write(path) }

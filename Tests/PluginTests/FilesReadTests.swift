@@ -15,7 +15,9 @@ import Testing
         (long + "\r\n" + long, [long + "\r\n", long], [long, long]),
         ("a\n" + long + "\nb\n", ["a\n", long + "\n", "b\n"], ["a", long, "b"]),
     ])
-    func linesKeepTheirEndingsUnlessStripped(content: String, kept: [String], stripped: [String]) async throws {
+    func `lines keep their endings unless strip is set`(content: String, kept: [String], stripped: [String])
+        async throws
+    {
         try await onThread {
             let folder = try Folder()
             try folder.write("file", content)
@@ -27,8 +29,8 @@ import Testing
         }
     }
 
-    /// Around the size of the plugin's buffer, where a line's end falls on each side of its edge.
-    @Test func framesConcatenateToTheFileWhereverLinesEnd() async throws {
+    /// Tests lengths around the size of the plugin's buffer, so that the end of a line falls on each side of its end.
+    @Test func `frames concatenate to the file wherever its lines end`() async throws {
         try await onThread {
             let folder = try Folder()
             let instance = try folder.instance()
@@ -45,7 +47,7 @@ import Testing
     }
 
     @Test(arguments: [1, 2, 3, 1000, 65_536, 1 << 20])
-    func chunksAreOfTheirSizeButTheLast(size: Int) async throws {
+    func `all chunks but the last have the configured size`(size: Int) async throws {
         try await onThread {
             let folder = try Folder()
             let instance = try folder.instance(["unit": .string("chunks"), "chunk_size": .size(UInt64(size))])
@@ -76,7 +78,7 @@ import Testing
                 // The sink of a host of version 1.0 has no lend.
                 let old = try instance.sources("file")[0].frames(Room(isVersion10: true))
                 #expect(old.flatMap { $0 } == content)
-                // Lent memory is no mapping: it does not change with the file. The test's host compares it.
+                // Lent memory is not a file mapping: it does not change with the file. The test host compares it.
                 let kept = try instance.sources("file")[0].poll(.one)
                 #expect(kept.lent == (isLent ? 1 : 0))
                 try folder.write("file", [])
@@ -84,7 +86,7 @@ import Testing
         }
     }
 
-    @Test func aLineOfFiftyMebibytesIsOneFrame() async throws {
+    @Test func `a line of 50 MiB is one frame`() async throws {
         try await onThread {
             let folder = try Folder()
             var content = [UInt8](repeating: 0x61, count: 50 << 20)
@@ -96,7 +98,7 @@ import Testing
         }
     }
 
-    @Test func aLineLongerThanAFrameMayBeEndsInAnError() async throws {
+    @Test func `a line above the maximum frame size ends the source with an error`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("file", "first\n")
@@ -108,7 +110,7 @@ import Testing
         }
     }
 
-    @Test func aLargeFileTakesNoMoreRoomThanAChunk() async throws {
+    @Test func `a large file is read in reservations of one chunk`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("file")
@@ -119,7 +121,7 @@ import Testing
             while answer.status == ready {
                 total += answer.items.reduce(0) { $0 + $1.count }
                 #expect(answer.largestReservation <= 65_536)
-                // One poll reads its share, however much room there is.
+                // One poll reads a limited number of bytes, whatever the room.
                 #expect(answer.items.count <= 16)
                 answer = source.poll(Room(bytes: .max))
             }
@@ -128,7 +130,7 @@ import Testing
         }
     }
 
-    @Test func aFileThatIsCutShortWhileItIsReadFails() async throws {
+    @Test func `truncating a file while it is read fails its source`() async throws {
         try await onThread {
             let folder = try Folder()
             let lines = String(repeating: "line\n", count: 1000)
@@ -140,12 +142,12 @@ import Testing
                 let (frames, last) = try source.collect()
                 #expect(text(frames) == ["line\n", "line\n", "line\n"])
                 #expect(last.status == notFound)
-                #expect(last.message == "file: was cut short to 20 bytes while it was read")
+                #expect(last.message == "file: was truncated to 20 bytes while it was read")
             }
         }
     }
 
-    @Test func whatIsAppendedWhileItIsReadIsReadToo() async throws {
+    @Test func `data that is appended during reading is included`() async throws {
         try await onThread {
             let folder = try Folder()
             for unit in ["lines", "chunks"] {
@@ -158,7 +160,7 @@ import Testing
         }
     }
 
-    @Test func aFileThatIsRemovedOrReplacedFailsUnlessItWasOpen() async throws {
+    @Test func `a removed or replaced file fails its source unless it was open`() async throws {
         try await onThread {
             let folder = try Folder()
             for name in ["a", "b", "c", "d"] { try folder.write(name, "one\ntwo\n") }
@@ -187,7 +189,7 @@ import Testing
         }
     }
 
-    @Test func sourcesArePolledAtTheSameTime() async throws {
+    @Test func `sources can be polled at the same time`() async throws {
         let folder = try Folder()
         let lines = (0..<20_000).map { "line \($0)\n" }
         try folder.write("file", lines.joined())
@@ -205,7 +207,7 @@ import Testing
         }
     }
 
-    @Test func aSourceCanBeCancelledAndClosedAtAnyPoint() async throws {
+    @Test func `a source can be cancelled and closed at any point`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("file", "1\n2\n3\n4\n")
@@ -232,14 +234,14 @@ import Testing
         (["chunk_size": .size(104_857_601)], "chunk_size: 104857601 bytes are not between 1 and 100MiB"),
         (
             ["unit": .string("chunks"), "strip": .boolean(true)],
-            "strip: chunks have no line ending that could be dropped"
+            "strip: only lines have line endings; it needs `unit: lines`"
         ),
         (["open_files": .integer(-1)], "open_files: -1 is not between 0 and 1000000"),
         (["follow_interval": .duration(nanoseconds: 1)], "follow_interval is not between 10ms and 1h"),
     ]
 
     @Test(arguments: wrong)
-    func aWrongConfigurationIsRefused(configuration: [String: ConfigurationValue], message: String) async throws {
+    func `a wrong configuration is refused`(configuration: [String: ConfigurationValue], message: String) async throws {
         try await onThread {
             let folder = try Folder()
             let refusal = try #require(throws: Refusal.self) { try folder.instance(configuration) }
@@ -248,11 +250,11 @@ import Testing
         }
     }
 
-    @Test func aRootIsRequired() async throws {
+    @Test func `a root is required`() async throws {
         try await onThread {
             let refusal = try #require(throws: Refusal.self) { try Instance(descriptor(ofProduct: "Files")) }
             #expect(refusal.status == badRequest)
-            #expect(refusal.message == "root is missing: the folder below which files can be read")
+            #expect(refusal.message == "root is missing: it must be the folder whose files are served")
         }
     }
 }

@@ -1,7 +1,7 @@
 import CSQLite
 import Foundation
 
-/// A database in a folder of its own, made with SQLite itself.
+/// A database in a temporary folder, created with SQLite itself.
 final class SQLiteDatabase {
     let folder: Folder
     let path: String
@@ -30,7 +30,7 @@ final class SQLiteDatabase {
             configuration.merging(["database": .string(path)]) { given, _ in given })
     }
 
-    /// Runs a test's body with a database, and an instance that serves it, on a thread of its own.
+    /// Runs the body of a test with a database and an instance that serves it, on its own thread.
     static func serving(
         _ sql: String = "", _ configuration: [String: ConfigurationValue] = [:],
         _ body: @escaping @Sendable (SQLiteDatabase, Instance) throws -> Void
@@ -38,13 +38,14 @@ final class SQLiteDatabase {
         try await onThread {
             let database = try SQLiteDatabase(sql)
             try body(database, database.instance(configuration))
-            // The file goes with the database, not before the statements that read it.
+            // The database must outlive the statements that read it, because its deinit removes the file.
             withExtendedLifetime(database) {}
         }
     }
 
-    /// What SQLite has allocated in this process, by the plugin's connections as well: there is one library.
+    /// The memory that SQLite has allocated in this process. It includes the plugin's connections, which use the same
+    /// library.
     static var memory: Int64 { sqlite3_memory_used() }
-    /// The most it ever was.
+    /// The maximum of ``memory``.
     static var highest: Int64 { sqlite3_memory_highwater(0) }
 }

@@ -2,13 +2,13 @@ import CChanservPlugin
 import Foundation
 import Testing
 
-/// What is asked and what is answered.
+/// Requests and their answers.
 @Suite(.timeLimit(.minutes(2))) struct SQLiteTests {
     private func rows(_ sql: String, of database: SQLiteDatabase) throws -> [String] {
         try text(database.instance().sources(sql)[0].frames())
     }
 
-    @Test func eachStatementIsASourceWithItsColumnsAndEachRowAFrame() async throws {
+    @Test func `each statement is a source with its columns and each row is a frame`() async throws {
         try await onThread {
             let database = try SQLiteDatabase(
                 "CREATE TABLE t (id INTEGER PRIMARY KEY, name VARCHAR(9)); INSERT INTO t VALUES (1, 'a'), (2, 'b')")
@@ -30,7 +30,7 @@ import Testing
         }
     }
 
-    @Test func everyValueIsExact() async throws {
+    @Test func `values are sent exactly`() async throws {
         try await onThread {
             let database = try SQLiteDatabase()
             for (sql, json) in [
@@ -45,14 +45,14 @@ import Testing
             ] as [(String, String?)] {
                 #expect(try rows("SELECT \(sql)", of: database) == ["[\(json ?? sql)]"], "\(sql)")
             }
-            // Reals read back to the same bits.
+            // Reals read back to nearly the same value.
             var generator = SystemRandomNumberGenerator()
             for _ in 0..<200 {
                 let number = Double(bitPattern: generator.next())
                 guard number.isFinite else { continue }
                 let row = try #require(try rows("SELECT \(number.description)", of: database).first)
                 let read = try #require(Double(row.dropFirst().dropLast()), "\(row)")
-                // SQLite itself reads the last digit wrongly at times; what it has must be what is sent.
+                // SQLite's own parser can be wrong in the last digit. The plugin must send the value that SQLite has.
                 #expect(abs(read - number) <= number.ulp * 8)
             }
             let numbers = try rows("SELECT 3.0, 1e15, 123456789012345680.0", of: database)
@@ -60,7 +60,7 @@ import Testing
         }
     }
 
-    @Test func whatIsWrongWithARequestIsSaidWithItsPlace() async throws {
+    @Test func `the error message of a bad request has the position`() async throws {
         try await SQLiteDatabase.serving("CREATE TABLE t (a)", ["statements": .integer(2)]) { _, instance in
             for (sql, message) in [
                 ("SELECT 1; SELCT 2", #"near "SELCT": syntax error (at byte 10)"#),
@@ -93,7 +93,7 @@ import Testing
         ("UPDATE sqlite_master SET sql = ''", "may not be modified"), ("REINDEX", "refused"), ("ANALYZE", "refused"),
         ("SELECT * FROM pragma_database_list", "this pragma"),
     ])
-    func nothingButReadingIsServed(sql: String, reason: String) async throws {
+    func `statements that change anything are refused`(sql: String, reason: String) async throws {
         try await onThread {
             let database = try SQLiteDatabase("CREATE TABLE t (a); CREATE INDEX i ON t (a); INSERT INTO t VALUES (7)")
             let before = try Data(contentsOf: URL(filePath: database.path))
@@ -108,7 +108,7 @@ import Testing
         }
     }
 
-    @Test func theConfigurationIsChecked() async throws {
+    @Test func `a wrong configuration is refused`() async throws {
         try await onThread {
             let database = try SQLiteDatabase("CREATE TABLE t (a)")
             try database.folder.write("text", String(repeating: "not a database", count: 100))
@@ -132,7 +132,7 @@ import Testing
         }
     }
 
-    @Test func anImmutableDatabaseIsReadWithoutLocksWhateverItsName() async throws {
+    @Test func `an immutable database with any name is read without locks`() async throws {
         try await onThread {
             let database = try SQLiteDatabase("PRAGMA journal_mode = WAL; CREATE TABLE t (a)")
             try database.run("INSERT INTO t VALUES (7)")
@@ -145,22 +145,22 @@ import Testing
                 "database": .string(database.folder.file(name)), "immutable": .boolean(true),
             ])
             #expect(try text(instance.sources("SELECT a FROM t")[0].frames()) == ["[7]"])
-            // No -wal, no -shm.
+            // There is no -wal and no -shm file.
             #expect(try files() == before)
         }
     }
 
-    @Test func aRowThatIsTooLargeEndsItsSource() async throws {
+    @Test func `a row that is too large ends its source`() async throws {
         try await SQLiteDatabase.serving("", ["row_size": .size(2000)]) { _, instance in
             let (frames, last) = try instance.sources(
                 "SELECT 1 UNION ALL SELECT hex(zeroblob(500)) UNION ALL SELECT hex(zeroblob(5000))")[0].collect()
             #expect(frames.map(\.count) == [3, 1004])
             #expect(last.status == badRequest)
-            #expect(last.message == "a row is larger than the 2000 bytes of row_size")
+            #expect(last.message == "a row is larger than row_size (2000 bytes)")
         }
     }
 
-    @Test func twoGenerationsReadAndAWriterGoesOn() async throws {
+    @Test func `two generations can read while a writer continues`() async throws {
         try await onThread {
             let database = try SQLiteDatabase("PRAGMA journal_mode = WAL; CREATE TABLE t (a)")
             try database.run(
@@ -174,7 +174,7 @@ import Testing
             try database.run("DELETE FROM t WHERE a > 10")
             let new = try database.instance(["row_size": .size(4096)])
             #expect(try text(new.sources("SELECT count(*) FROM t")[0].frames()) == ["[10]"])
-            // What was begun before sees what was there then.
+            // An older statement sees the older data.
             #expect(try begun.frames().count == 999)
             #expect(try text(old.sources("SELECT count(*) FROM t")[0].frames()) == ["[10]"])
         }

@@ -1,13 +1,13 @@
 import Foundation
 
-/// A folder of its own for a test, removed with the last reference.
+/// A temporary folder of a test, removed with the last reference.
 final class Folder: Sendable {
     let path: String
 
     init() throws {
         var template = Array((NSTemporaryDirectory() + "/chanserv-files-XXXXXX").utf8CString)
         guard let made = mkdtemp(&template) else { throw Failure("mkdtemp: \(errno)") }
-        // The real path, as the kernel shows it for open descriptors.
+        // The real path, because the kernel shows it for open descriptors.
         guard let real = realpath(made, nil) else { throw Failure("realpath: \(errno)") }
         path = String(cString: real)
         free(real)
@@ -23,7 +23,7 @@ final class Folder: Sendable {
 
     func file(_ name: String) -> String { path + "/" + name }
 
-    /// Creates or replaces the file's content, in place, and the folders on the way.
+    /// Creates the file and its parent folders if necessary, and replaces its content in place.
     func write(_ name: String, _ content: String = "") throws {
         try write(name, Array(content.utf8))
     }
@@ -66,19 +66,19 @@ final class Folder: Sendable {
     func remove(_ name: String) throws { try check(unlink(file(name))) }
     func truncate(_ name: String, to size: Int) throws { try check(Foundation.truncate(file(name), off_t(size))) }
 
-    /// Lets this thread, and those it starts, do with files what anybody may, until it ends: root may read everything.
+    /// Removes root's file access rights from this thread, and from threads that it starts, until the thread ends.
     func giveUpPrivileges() throws {
         guard geteuid() == 0 else { return }
-        let nobody: uid_t = 65_534
-        try check(chown(path, nobody, nobody))
-        // The C library's headers show it to GNU sources only. It answers what was in force before.
+        let unprivileged: uid_t = 65_534
+        try check(chown(path, unprivileged, unprivileged))
+        // The headers of the C library declare setfsuid for GNU sources only. It returns the previous value.
         guard let symbol = dlsym(nil, "setfsuid") else { throw Failure("no setfsuid") }
         let setIdentity = unsafeBitCast(symbol, to: (@convention(c) (uid_t) -> Int32).self)
-        _ = setIdentity(nobody)
-        guard setIdentity(nobody) == Int32(nobody) else { throw Failure("root cannot be given up") }
+        _ = setIdentity(unprivileged)
+        guard setIdentity(unprivileged) == Int32(unprivileged) else { throw Failure("root cannot be given up") }
     }
 
-    /// How many descriptors of this process are open on something in here.
+    /// Returns the number of descriptors of this process that are open on something in this folder.
     func descriptors() throws -> Int {
         try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count { number in
             var target = [UInt8](repeating: 0, count: 4096)
@@ -98,7 +98,7 @@ struct FileHeader: Decodable, Equatable {
     var path: String
     var size: Int
     var mtime: String
-    // As it stands in the JSON.
+    // The name of the JSON key.
     var path_base64: String?  // swift-format-ignore: AlwaysUseLowerCamelCase
 
     init(_ source: Stream) throws {

@@ -1,35 +1,35 @@
 import CChanservPlugin
 import Foundation
 
-/// How much one poll may give.
+/// The capacity of a sink in one poll.
 struct Room: Sendable {
     var frames = Int.max
     var bytes = 1 << 20
-    /// The sink is one of version 1.0: it ends before `lend`.
+    /// Whether the sink has the size of version 1.0, without `lend`.
     var isVersion10 = false
 
     static let one = Room(frames: 1)
 }
 
-/// What a poll answered.
+/// The result of a poll.
 struct Answer<Item> {
     var status: chanserv_status
     var items: [Item]
     var message: String
-    /// The largest room that was reserved, bytes.
+    /// The size of the largest reservation, in bytes.
     var largestReservation = 0
-    /// How many of the frames were lent.
+    /// The number of lent frames.
     var lent = 0
 }
 
-/// A frame that a plugin lent: what it was then, and what to call.
+/// A frame that a plugin lent: its original content, and its release function.
 struct LentFrame {
     let bytes: UnsafeRawBufferPointer
     let copy: [UInt8]
     let release: @convention(c) (UnsafeMutableRawPointer?) -> Void
     let context: UnsafeMutableRawPointer?
 
-    /// Releases the frame, whose memory must be as it was when it was lent.
+    /// Releases the frame. Its memory must not have changed since it was lent.
     func end() {
         guard bytes.elementsEqual(copy) else { fatalError("lent memory was changed before its release") }
         release(context)
@@ -39,8 +39,8 @@ struct LentFrame {
 /// `sizeof(struct chanserv_frame_sink)` in version 1.0.
 private let sizeOfFrameSink10: UInt32 = 40
 
-/// A frame sink that keeps to the contract as narrowly as it can: each reservation is exactly as large as asked for, and
-/// moves when it grows.
+/// A frame sink that allows no more than the ABI requires: each reservation has exactly the requested size, and moves
+/// when it grows.
 final class FrameSink {
     private let room: Room
     private let table: UnsafeMutablePointer<chanserv_frame_sink>
@@ -61,7 +61,7 @@ final class FrameSink {
         table.pointee.reserve = { FrameSink.of($0).reserve($1, $2) }
         table.pointee.commit = { FrameSink.of($0).commit($1) }
         if room.isVersion10 {
-            // Nothing of the plugin's business, which a sink of version 1.0 may have there.
+            // Memory behind the end of a sink of version 1.0, which a plugin must not use.
             table.pointee.lend = { _, _, _, _, _ in fatalError("a sink of version 1.0 has no lend") }
         } else {
             table.pointee.lend = {
@@ -83,7 +83,7 @@ final class FrameSink {
     /// Runs a poll with this sink.
     func poll(_ body: (UnsafeMutablePointer<chanserv_frame_sink>) -> chanserv_status) -> chanserv_status {
         let status = body(table)
-        // A plugin that kept the sink would be seen at once.
+        // Detects a plugin that uses the sink after the poll.
         table.pointee.append = { _, _, _ in fatalError("the sink is used after its poll") }
         table.pointee.lend = { _, _, _, _, _ in fatalError("the sink is used after its poll") }
         return status
@@ -137,7 +137,7 @@ final class FrameSink {
     }
 }
 
-/// A source sink; what it took is the test's to close.
+/// A source sink. The test must close the sources that it took.
 final class SourceSink {
     private let limit: Int
     private let table: UnsafeMutablePointer<chanserv_source_sink>
