@@ -28,7 +28,8 @@ struct BenchOptions: ParsableArguments {
             valueName: "file"))
     var plugin: String?
 
-    @Option(help: ArgumentHelp("Without --join: run the plugin in the host or in a worker process.", valueName: "where"))
+    @Option(
+        help: ArgumentHelp("Without --join: run the plugin in the host or in a worker process.", valueName: "where"))
     var isolation = IsolationOptions.Isolation.host
 
     @Flag(help: "Fetch sources by name, as Go clients do, instead of accepting pushed sources.")

@@ -42,7 +42,7 @@ struct PluginTest: AsyncParsableCommand {
     var json = false
 
     @Option(
-        help: ArgumentHelp("Time limit for each case; exceeding it fails the case. (default: 20s)", valueName: "duration"),
+        help: ArgumentHelp("Time limit for each case. Exceeding it fails the case. (default: 20s)", valueName: "time"),
         transform: { try ValueGrammar.duration($0) })
     var timeout = CaseProcess.Limits().time
 

@@ -1,11 +1,13 @@
 import Glibc
 
-/// Where the Load plugin is.
+/// The location of the Load plugin.
 enum LoadPlugin {
     private static let file = "libLoad.so"
 
-    /// - Parameter given: the path on the command line, if any.
-    /// - Returns: an absolute path.
+    /// Returns the absolute path of the plugin.
+    ///
+    /// - Parameter given: the path from the command line; `nil` to search beside the executable and in `Plugins`.
+    /// - Throws: ``BenchError`` with reason `configuration` if there is no such file.
     static func path(_ given: String?) throws(BenchError) -> String {
         let candidates = given.map { [$0] } ?? [executableFolder() + "/" + file, "Plugins/" + file]
         for candidate in candidates {
@@ -16,8 +18,8 @@ enum LoadPlugin {
         if let given { throw BenchError(.configuration, "\(SystemError("cannot find '\(given)'"))") }
         throw BenchError(
             .configuration,
-            "there is no \(file) at \(candidates.joined(separator: " or ")): build it with 'swift build -c release "
-                + "--product Load', or say where it is with --plugin")
+            "\(file) not found at \(candidates.joined(separator: " or ")): build it with 'swift build -c release "
+                + "--product Load', or give its path with --plugin")
     }
 
     private static func executableFolder() -> String {
