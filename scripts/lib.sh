@@ -94,8 +94,8 @@ install_packages() {
         die "cannot install $*; see the messages of apt-get above." "Install them by hand, then run this again."
 }
 
-# unpack_package NAME FOLDER: unpacks a Debian package without installing it. For packages of servers, whose installation
-# would start a system service.
+# unpack_package NAME FOLDER: unpacks a Debian package without installing it. For packages of servers, whose
+# installation would start a system service.
 unpack_package() {
     local package=$1 folder=$2
     need_apt_for "$package"

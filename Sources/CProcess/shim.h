@@ -1,6 +1,6 @@
 /*
- * Linux functions for processes and files that Swift cannot call directly: system calls, functions with variable arguments,
- * and functions that the C library declares only with _GNU_SOURCE.
+ * Linux functions for processes and files that Swift cannot call directly: system calls, functions with variable
+ * arguments, and functions that the C library declares only with _GNU_SOURCE.
  *
  * Functions without another description return 0 or a descriptor, or -1 with errno.
  */
@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 /*
- * Opens a pidfd of a child that was not reaped yet. It becomes readable when the child ends, and never refers to another
+ * Opens a pidfd of a child that was not reaped yet. It becomes readable when the child ends. It never refers to another
  * process that reuses the ID.
  */
 static inline int chanserv_pidfd_open(pid_t process) {
@@ -85,8 +85,8 @@ static inline int chanserv_limit(int resource, unsigned long long soft, unsigned
 }
 
 /*
- * Adds, changes or removes a descriptor of an epoll instance. The instance reports one event, bytes to read or their end, and
- * none after it until the descriptor is rearmed.
+ * Adds, changes or removes a descriptor of an epoll instance. The instance reports one event, bytes to read or their
+ * end, and none after it until the descriptor is rearmed.
  */
 static inline int chanserv_epoll_control(int epoll, int operation, int descriptor, uint64_t number) {
     struct epoll_event event;
