@@ -3,7 +3,7 @@ import Testing
 
 @testable import ChanservCLI
 
-/// What the command has in it is what the repository has beside it.
+/// Compares the embedded files with their originals in the repository.
 @Suite struct EmbeddedFilesTests {
     private static let root = URL(fileURLWithPath: #filePath).appendingPathComponent("../../../..").standardized.path
 
@@ -11,7 +11,8 @@ import Testing
         ("templates", "Sources/ChanservCLI/Plugin/Templates", ".template"),
         ("include", "Sources/CChanservPlugin/include", ""), ("sdkC", "Sources/CChanservPlugin", ".c"),
         ("sdk", "Sources/ChanservPlugin", ".swift"),
-    ]) func scriptsEmbedWasRun(name: String, folder: String, suffix: String) throws {
+    ])
+    func `the embedded files equal the files in the repository`(name: String, folder: String, suffix: String) throws {
         let embedded = [
             "templates": EmbeddedFiles.templates, "include": EmbeddedFiles.include, "sdkC": EmbeddedFiles.sdkC,
             "sdk": EmbeddedFiles.sdk,
