@@ -142,7 +142,7 @@ import Testing
         Broken("one_source_at_a_time", "parallel-sources", says: "poll_frames"),
         Broken("strange_status", "statuses", says: "poll_frames returned 7"),
         Broken("long_message", "error-messages", says: "beyond the 16 bytes"),
-        Broken("wakes_anybody", "host-calls", says: "42"),
+        Broken("wakes_unknown_handle", "host-calls", says: "42"),
         Broken("prints", "silence", says: "hello"),
         Broken("installs_handler", "process-state", says: "signal 10"),
         Broken("masks_signals", "process-state", says: "signal 12"),
