@@ -6,12 +6,12 @@ struct Bench: AsyncParsableCommand {
         abstract: "Measures the throughput, the latency and the cost of a host.",
         discussion: """
             Starts a host with the Load plugin as a second process, on a free port of 127.0.0.1, and stops it at the \
-            end. With --join it measures a running host that routes an address to the Load plugin. The client counts and \
-            checks all frames; a wrong response is an error.
+            end. With --join it measures a running host that routes an address to the Load plugin. The client counts \
+            and checks all frames; a wrong response is an error.
 
-            Prints a table, or one JSON object with --json. Processor time is the time of one run, of all threads. Peak \
-            memory is the maximum since the start of the process. The values of the host are available only if the \
-            command started it.
+            Prints a table, or one JSON object with --json. Processor time is the time of one run, of all threads. \
+            Peak memory is the maximum since the start of the process. The values of the host are available only if \
+            the command started it.
 
             EXIT CODES
               0    success

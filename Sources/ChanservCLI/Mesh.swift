@@ -6,8 +6,8 @@ struct Mesh: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Shows the hosts of a mesh, their services and the paths to them.",
         discussion: """
-            Joins the mesh as a client, waits until its view of the mesh is stable, and prints it as a table. Nodes that \
-            cannot be joined are reported on standard error.
+            Joins the mesh as a client, waits until its view of the mesh is stable, and prints it as a table. Nodes \
+            that cannot be joined are reported on standard error.
 
             COLUMNS
               HOST        identity of the host, new at each start

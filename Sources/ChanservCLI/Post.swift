@@ -87,8 +87,8 @@ struct Post: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Time limit for each of: joining, finding the address, opening a source. Such as 500ms or 1m30s. Frames may "
-                + "take longer. (default: 10s)",
+            "Time limit for joining, for finding the address and for opening each source, such as 500ms or 1m30s. The "
+                + "frames have no time limit. (default: 10s)",
             valueName: "duration"),
         transform: { try ValueGrammar.duration($0) })
     var timeout = Duration.seconds(10)

@@ -8,8 +8,8 @@ struct Router: AsyncParsableCommand {
         abstract: "Runs a router, which relays services and streams between nodes.",
         discussion: """
             Hosts, clients and other nodes join a router. They reach each other through it, or directly where a direct \
-            link is possible. A router has no routes, no plugins and no configuration file. To make a host with routes a \
-            router too, set 'role: router' under 'node'.
+            link is possible. A router has no routes, no plugins and no configuration file. To make a host with routes \
+            a router too, set 'role: router' under 'node'.
 
             There can be only one router between two hosts: a router does not relay the services that it learned from \
             another router.

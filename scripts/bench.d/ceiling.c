@@ -1,6 +1,6 @@
-/* The upper bound: two plain processes on one TCP connection. Frames have a header with their source and length. They are
- * sent in large writes, parsed in the read buffer, and counted. There is no flow control, no dialling, no other thread and
- * no buffer that outlives its frame. The difference to a multiplexer is the multiplexer's cost.
+/* The upper bound: two plain processes on one TCP connection. Frames have a header with their source and length. They
+ * are sent in large writes, parsed in the read buffer, and counted. There is no flow control, no dialling, no other
+ * thread and no buffer that outlives its frame. The difference to a multiplexer is the multiplexer's cost.
  *
  *     ceiling connect|flood|heavy [--seconds S] [--callers N] [--sources N] [--frames N] [--size N]
  *
@@ -25,7 +25,7 @@
 
 enum {
     batch_bytes = 1 << 20,      /* maximum size of a batch */
-    packed_bytes = 32 << 10,    /* maximum payload that is copied into the batch; a larger one is sent from its buffer */
+    packed_bytes = 32 << 10,    /* maximum payload that is copied into the batch; larger ones are sent in place */
     deadline_seconds = 120,
 };
 

@@ -5,8 +5,8 @@ import ChanservHost
 struct BenchOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
-            "Join this node instead of starting a host. May be repeated. A host that can be reached through these nodes "
-                + "must route --vaddr to the Load plugin.",
+            "Join this node instead of starting a host. May be repeated. One of these nodes, or a host behind them, must "
+                + "route --vaddr to the Load plugin.",
             valueName: "host:port"),
         transform: { try HostAddress(joinable: $0) })
     var join: [HostAddress] = []
@@ -40,8 +40,8 @@ struct BenchOptions: ParsableArguments {
 
     @Flag(
         help: """
-            For 'connect' and 'mixed': run the callers on Swift's cooperative thread pool, the default for tasks, not on \
-            the link's event loop ('Node.executor').
+            For 'connect' and 'mixed': run the callers on Swift's cooperative thread pool, the default for tasks, not \
+            on the link's event loop ('Node.executor').
             """)
     var pool = false
 

@@ -143,7 +143,8 @@ final class BenchSession: Sendable {
         return Dictionary(uniqueKeysWithValues: kinds.map { ($0, LoadContent($0, lends: workload.lends)) })
     }
 
-    /// Posts one request, to report before the measurement that no host offers the address or that another plugin answers.
+    /// Posts one request, to report before the measurement that no host offers the address or that another plugin
+    /// answers.
     private func probe(_ vAddr: String, _ bench: BenchContext) async throws {
         do {
             try await AnswerReader(.smallest, at: vAddr, bench, tally: Tally()).readInTurn()

@@ -6,8 +6,8 @@ struct Cancel: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Cancels one open request of a running host.",
         discussion: """
-            Ends the request and all of its sources. The client receives the error 'cancelled by the operator', followed \
-            by the text of --reason. The cancellation does not count as a failure of the route.
+            Ends the request and all of its sources. The client receives the error 'cancelled by the operator', \
+            followed by the text of --reason. The cancellation does not count as a failure of the route.
 
             'chanserv requests' lists the open requests and their IDs. A host never reuses an ID.
 

@@ -15,7 +15,8 @@ enum ControlClient {
     /// Sends `request` and calls `onProgress` with each progress line.
     ///
     /// - Returns: the result.
-    /// - Throws: ``ControlFailure`` if the host cannot be reached, exits, or answers with an error; errors of `onProgress`.
+    /// - Throws: ``ControlFailure`` if the host cannot be reached, exits, or answers with an error; errors of
+    ///   `onProgress`.
     static func ask<Progress: Codable & Sendable, Result: Codable & Sendable>(
         _ request: ControlRequest, at path: String,
         as answer: ControlAnswer<Progress, Result>.Type = ControlAnswer<Progress, Result>.self,
@@ -25,8 +26,8 @@ enum ControlClient {
         return try await channel.executeThenClose { inbound in
             var lines = inbound.makeAsyncIterator()
             do {
-                // A busy host sends an error and closes, possibly before it reads the request. Its answer takes precedence
-                // over the failure of the send.
+                // A busy host sends an error and closes, possibly before it reads the request. Its answer takes
+                // precedence over the failure of the send.
                 let unsent = await sendFailure(request, channel.channel)
                 while let line = try await next(&lines, channel.channel) {
                     let answer = try JSONDecoder().decode(answer, from: Data(line.readableBytesView))

@@ -7,8 +7,8 @@ struct Drain: AsyncParsableCommand {
         abstract: "Withdraws a route of a running host and waits for its requests.",
         discussion: """
             Withdraws the virtual address at once, so that new requests go to other hosts. Open requests may continue \
-            for the route's 'drain' time (default 30s); the host cancels the rest. The command waits for the end of the \
-            drain. Ctrl-C ends only the command, not the drain.
+            for the route's 'drain' time (default 30s); the host cancels the rest. The command waits for the end of \
+            the drain. Ctrl-C ends only the command, not the drain.
 
             Reloads keep the route drained. 'chanserv enable' or a restart of the host brings it back, and so does a \
             reload that removes the route followed by one that adds it again.

@@ -7,8 +7,8 @@ struct Enable: AsyncParsableCommand {
         abstract: "Enables a drained or withdrawn route of a running host.",
         discussion: """
             The host offers the virtual address again at once. If the route is still draining, its open requests \
-            continue. If failures have withdrawn the route, their count restarts at 0; further failures can withdraw it \
-            again.
+            continue. If failures have withdrawn the route, their count restarts at 0; further failures can withdraw \
+            it again.
 
             Exit codes: 0 the route is enabled, also if it was before; 64 the host has no such route; 65 no control \
             socket is configured; 69 no host answers.

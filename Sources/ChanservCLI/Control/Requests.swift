@@ -24,8 +24,8 @@ struct Requests: AsyncParsableCommand {
                        or cancelled, but the plugin has not
                        closed the request yet
 
-            With --watch, prints the table every second until Ctrl-C; on a terminal it redraws the table in place. With \
-            --json, each table is one object on one line; docs/control.md describes it.
+            With --watch, prints the table every second until Ctrl-C; on a terminal it redraws the table in place. \
+            With --json, each table is one object on one line; docs/control.md describes it.
 
             Exit codes: 0 success; 64 the host has no such route; 65 no control socket is configured; 69 no host \
             answers.

@@ -4,8 +4,8 @@ import NIOConcurrencyHelpers
 
 /// Writes log lines to a descriptor on its own queue, so that a slow reader of the log does not delay the loggers.
 ///
-/// The queue is bounded. If it is full, new lines are dropped. After the queued lines, one line with the number of dropped
-/// lines takes their place.
+/// The queue is bounded. If it is full, new lines are dropped. After the queued lines, one line with the number of
+/// dropped lines takes their place.
 final class LogWriter: Sendable {
     /// Default limit of the queue in bytes (1 MiB).
     static let defaultLimit = 1 << 20
@@ -43,7 +43,8 @@ final class LogWriter: Sendable {
     func write(_ line: String) {
         let size = line.utf8.count + 1
         let isIdle = pending.withLockedValue { pending in
-            // After a dropped line all further lines are dropped, also short ones, so that the report stands at the gap.
+            // After a dropped line all further lines are dropped, also short ones, so that the report stands at the
+            // gap.
             guard pending.dropped == 0, pending.bytes + size <= limit else {
                 pending.dropped += 1
                 return false

@@ -5,7 +5,8 @@
 struct MeshSettling: Sendable {
     /// Time without a change after which the view is settled.
     ///
-    /// Nodes announce changes at once, Go nodes every 50 ms. The default (600 ms) also covers the setup of direct links.
+    /// Nodes announce changes at once, Go nodes every 50 ms. The default (600 ms) also covers the setup of direct
+    /// links.
     private let quiet: Duration
     private let deadline: Duration
     private var last: MeshPicture?

@@ -5,8 +5,8 @@ enum ConformanceText {
     /// Width of the name column: the length of the longest name.
     private static let nameWidth = ConformanceCase.all.map(\.name.count).max() ?? 0
 
-    /// Returns the line of a case, followed by its details. The details are omitted if the case was skipped for the same
-    /// reason as the case before it.
+    /// Returns the line of a case, followed by its details. The details are omitted if the case was skipped for the
+    /// same reason as the case before it.
     static func line(_ result: ConformanceRun.Result, after before: ConformanceRun.Result?) -> String {
         let outcome = result.verdict.outcome == .fail ? "FAIL" : result.verdict.outcome.rawValue
         let name = result.name + String(repeating: " ", count: nameWidth - result.name.count)

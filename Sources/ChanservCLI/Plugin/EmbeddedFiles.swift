@@ -177,8 +177,8 @@ lib{{name}}.so.new
 
 """###,
 "common/chanserv.yaml": ###"""
-# `chanserv serve` in this folder serves only {{name}}. To serve it with other plugins, copy the entries of `plugins` and
-# `routes` to their chanserv.yaml. `path` is relative to the configuration file.
+# `chanserv serve` in this folder serves only {{name}}. To serve it with other plugins, copy the entries of `plugins`
+# and `routes` to their chanserv.yaml. `path` is relative to the configuration file.
 node:
   listen: 127.0.0.1:5555
 plugins:
@@ -736,12 +736,12 @@ go 1.19
 //
 // Configuration: `greeting`, a string, "Hello" by default.
 //
-// glue.c and chanserv.go connect this file to the host. include/chanserv_plugin.h documents each function: its caller, its
-// thread and the ownership of memory.
+// glue.c and chanserv.go connect this file to the host. include/chanserv_plugin.h documents each function: its
+// caller, its thread and the ownership of memory.
 //
-// The library contains Go's runtime. The runtime starts threads and installs handlers for SIGSEGV, SIGBUS, SIGFPE, SIGPIPE
-// and SIGURG (preemption), which forward signals that are not Go's. Leave all other signals to the host: do not call
-// os/signal.Notify. A panic that is not recovered ends the whole host.
+// The library contains Go's runtime. The runtime starts threads and installs handlers for SIGSEGV, SIGBUS, SIGFPE,
+// SIGPIPE and SIGURG (preemption), which forward signals that are not Go's. Leave all other signals to the host: do
+// not call os/signal.Notify. A panic that is not recovered ends the whole host.
 package main
 
 import "strings"
@@ -882,7 +882,8 @@ pub const ABI_MAJOR: u16 = 1;
 pub const ABI_MINOR: u16 = 1;
 pub const PLUGIN_SERIAL: u32 = 1;
 pub const PLUGIN_BLOCKING: u32 = 2;
-/// All functions except create, destroy and cancel return within microseconds. A 1.0 host refuses a plugin with this flag.
+/// All functions except create, destroy and cancel return within microseconds. A 1.0 host refuses a plugin with this
+/// flag.
 pub const PLUGIN_INLINE: u32 = 4;
 
 #[repr(C)]

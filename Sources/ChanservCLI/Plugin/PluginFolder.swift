@@ -12,8 +12,8 @@ enum PluginFolder {
 
     /// Creates a folder with files. Fails if it exists already.
     ///
-    /// Files that begin with `#!` become executable. Nothing is writable by other users, because the host refuses to load
-    /// such plugins.
+    /// Files that begin with `#!` become executable. Nothing is writable by other users, because the host refuses to
+    /// load such plugins.
     ///
     /// - Parameter files: the text of each file by its path.
     static func write(_ files: [String: String], to folder: String) throws(Problem) {
@@ -58,7 +58,8 @@ enum PluginFolder {
 enum IncludeFolder {
     /// Returns the path of the folder. Creates the folder and its files if they do not exist.
     ///
-    /// The folder's name has a digest of the headers, so that commands of different versions do not overwrite each other's.
+    /// The folder's name has a digest of the headers, so that commands of different versions do not overwrite each
+    /// other's.
     static func path() throws(PluginFolder.Problem) -> String {
         let folder = try cache() + "/chanserv/include-\(digest)"
         try makeFolders(folder)

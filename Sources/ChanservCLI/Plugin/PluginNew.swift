@@ -41,8 +41,8 @@ struct PluginNew: AsyncParsableCommand {
 
     @Argument(
         help: """
-            The name of the plugin and its folder: a lower-case letter, then lower-case letters, digits or '_', at most 63 \
-            characters.
+            The name of the plugin and its folder: a lower-case letter, then lower-case letters, digits or '_', at \
+            most 63 characters.
             """,
         transform: { try PluginName($0) })
     var name: PluginName
@@ -90,8 +90,8 @@ struct PluginIncludeDir: AsyncParsableCommand {
         commandName: "include-dir",
         abstract: "Prints the path of a folder with chanserv_plugin.h.",
         discussion: """
-            The header has the version of this command. If the folder does not exist yet, the command creates it in the \
-            user's cache ($XDG_CACHE_HOME or ~/.cache).
+            The header has the version of this command. If the folder does not exist yet, the command creates it in \
+            the user's cache ($XDG_CACHE_HOME or ~/.cache).
 
             Exit codes: 0 success; 69 the header cannot be written.
 

@@ -11,8 +11,8 @@ struct PluginPinLine: ParsableCommand {
             command does not run code of the library.
 
             The host also refuses a file or folder that other users can write to, or that belongs to another user than \
-            root or the host's user. The command warns on standard error if the host would refuse the file, and says how \
-            to fix it.
+            root or the host's user. The command warns on standard error if the host would refuse the file, and says \
+            how to fix it.
 
             Exit codes: 0 success; 65 the file is not a shared library.
 

@@ -8,8 +8,8 @@ struct PluginTest: AsyncParsableCommand {
         abstract: "Tests whether a plugin follows the rules of chanserv_plugin.h.",
         discussion: """
             Runs about 40 cases. Each case runs in its own process with a time limit and a memory limit, so a plugin \
-            that crashes, hangs or calls exit fails only that case. The table on standard output has one line per case: \
-            the outcome, the name and the rule. Details follow below the line unless the case simply passed.
+            that crashes, hangs or calls exit fails only that case. The table on standard output has one line per \
+            case: the outcome, the name and the rule. Details follow below the line unless the case simply passed.
 
             OUTCOMES
               pass  the plugin follows the rule

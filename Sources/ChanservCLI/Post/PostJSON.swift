@@ -2,11 +2,11 @@ import FoundationEssentials
 import NIOCore
 
 /// Renders events as JSON, one object per line: `{"source":0,"header":"…"}`, `{"source":0,"frame":"…"}`,
-/// `{"source":0,"end":"ok"}` or `{"source":0,"end":"error","message":"…"}`, and `{"end":"error","message":"…"}` if the whole
-/// request failed.
+/// `{"source":0,"end":"ok"}` or `{"source":0,"end":"error","message":"…"}`, and `{"end":"error","message":"…"}` if
+/// the whole request failed.
 ///
-/// Bytes that are not UTF-8 are base64 under the keys `header_base64` and `frame_base64`. With `--save` the end of a source
-/// also has `"path"` and `"bytes"`.
+/// Bytes that are not UTF-8 are base64 under the keys `header_base64` and `frame_base64`. With `--save` the end of a
+/// source also has `"path"` and `"bytes"`.
 enum PostJSON {
     static func render(_ event: PostEvent, into out: inout ByteBuffer) {
         switch event {

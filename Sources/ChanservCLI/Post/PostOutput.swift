@@ -5,8 +5,8 @@ import NIOPosix
 
 /// Standard output, standard error and the progress line of `chanserv post`.
 ///
-/// They may be the same terminal, so one thread makes all writes, in order. A slow reader delays only the tasks that write
-/// here.
+/// They may be the same terminal, so one thread makes all writes, in order. A slow reader delays only the tasks that
+/// write here.
 final class PostOutput: Sendable {
     private let thread: NIOThreadPool
     /// Whether standard output can overwrite the progress line.
@@ -31,7 +31,8 @@ final class PostOutput: Sendable {
         }
     }
 
-    /// Writes a line to standard error. Control characters are escaped, because the line can contain text from a plugin.
+    /// Writes a line to standard error. Control characters are escaped, because the line can contain text from a
+    /// plugin.
     func report(_ line: String) async {
         await writeError {
             self.clearProgress(); return "chanserv: \(line.visible)\n"

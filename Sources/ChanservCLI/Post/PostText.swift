@@ -2,8 +2,8 @@ import NIOCore
 
 /// Renders events as text: `[0] header: …`, then `[0] …` for each line of each frame.
 ///
-/// The end of a frame always ends the line. Control characters are escaped, and bytes that are not UTF-8 become U+FFFD. The
-/// formats raw and JSON and the option `--save` preserve the bytes.
+/// The end of a frame always ends the line. Control characters are escaped, and bytes that are not UTF-8 become
+/// U+FFFD. The formats raw and JSON and the option `--save` preserve the bytes.
 enum PostText {
     static func render(_ event: PostEvent, into out: inout ByteBuffer) {
         switch event {

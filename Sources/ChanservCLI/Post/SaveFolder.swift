@@ -4,11 +4,12 @@ import NIOCore
 
 /// The folder of `--save`.
 ///
-/// A source is written to `NAME.partial`, which is renamed to NAME when the source is complete. A file without the suffix is
-/// therefore always complete.
+/// A source is written to `NAME.partial`, which is renamed to NAME when the source is complete. A file without the
+/// suffix is therefore always complete.
 ///
-/// A name from a server cannot lead out of the folder: paths are opened one component at a time without following symbolic
-/// links. No file stays open between writes, so the limit of open files does not limit the number of sources.
+/// A name from a server cannot lead out of the folder: paths are opened one component at a time without following
+/// symbolic links. No file stays open between writes, so the limit of open files does not limit the number of
+/// sources.
 final class SaveFolder: Sendable {
     private let root: Int32
     /// The names used in this run, complete and partial.

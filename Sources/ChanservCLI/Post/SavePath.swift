@@ -3,8 +3,8 @@ import NIOCore
 
 /// The path of a saved source, relative to the folder of `--save`.
 ///
-/// If the header is a JSON object with a `path`, as those of the Files plugin are, and that path stays in the folder, it
-/// names the file. Any other source is saved as `source-N`.
+/// If the header is a JSON object with a `path`, as those of the Files plugin are, and that path stays in the folder,
+/// it names the file. Any other source is saved as `source-N`.
 struct SavePath: Hashable, CustomStringConvertible {
     /// At least one component. None is empty, `.` or `..`.
     let components: [String]

@@ -10,7 +10,8 @@ struct ServeSession {
         case stop
     }
 
-    /// Time between the second stop signal and the forced exit. A plugin call that does not return must not delay the exit.
+    /// Time between the second stop signal and the forced exit. A plugin call that does not return must not delay the
+    /// exit.
     private static let forcedExitDelay = DispatchTimeInterval.seconds(2)
 
     private let host: Host
@@ -21,8 +22,8 @@ struct ServeSession {
     /// - Parameters:
     ///   - logger: logs ignored signals.
     ///   - log: is flushed before a forced exit.
-    ///   - stopsWithInput: whether the end of standard input stops the host like SIGTERM. Set by a parent process that the
-    ///     host must not outlive.
+    ///   - stopsWithInput: whether the end of standard input stops the host like SIGTERM. Set by a parent process that
+    ///     the host must not outlive.
     init(_ host: Host, logger: Logger, log: LogWriter, stopsWithInput: Bool = false) {
         self.host = host
         self.logger = logger
@@ -34,7 +35,8 @@ struct ServeSession {
     ///
     /// - Throws: ``HostError`` if the host could not start.
     func run() async throws(HostError) {
-        // The stop event is the last one, so this policy never drops it. It can only drop a reload that another one follows.
+        // The stop event is the last one, so this policy never drops it. It can only drop a reload that another one
+        // follows.
         let (events, eventContinuation) = AsyncStream.makeStream(of: Event.self, bufferingPolicy: .bufferingNewest(2))
         let (forcedExits, forcedExit) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         let log = log
@@ -51,8 +53,8 @@ struct ServeSession {
             onOther: { [logger] name in
                 logger.warning(
                     """
-                    ignored \(name): use SIGHUP or 'chanserv reload' to reload, 'chanserv status' to show the state, and \
-                    SIGTERM to stop
+                    ignored \(name): use SIGHUP or 'chanserv reload' to reload, 'chanserv status' to show the state, \
+                    and SIGTERM to stop
                     """)
             })
         defer { signals.cancel() }
@@ -76,8 +78,8 @@ struct ServeSession {
         for await event in events {
             switch event {
             case .reload:
-                // Not awaited, so that a stop is not queued behind a reload. The host coalesces concurrent reloads. A reload
-                // that arrives during the start runs after it.
+                // Not awaited, so that a stop is not queued behind a reload. The host coalesces concurrent reloads. A
+                // reload that arrives during the start runs after it.
                 Task { if case .success = await start.value { await host.reload() } }
             case .stop:
                 await shutDown(cancellingAt: forcedExits)

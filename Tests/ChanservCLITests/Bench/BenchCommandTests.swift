@@ -174,7 +174,8 @@ import Testing
         }
     }
 
-    /// A plugin that answers the smallest request like the Load plugin, and logs a warning and an error with each request.
+    /// A plugin that answers the smallest request like the Load plugin, and logs a warning and an error with each
+    /// request.
     private static let complaining = #"""
         #include "chanserv_plugin.h"
 
@@ -295,8 +296,8 @@ enum Bench {
 
     /// Returns a pidfd, which becomes readable when the process has exited.
     static func descriptor(of id: pid_t) throws -> Int32 {
-        // pidfd_open has the number 434 on all architectures. Older C libraries lack the function, and Swift does not import
-        // `syscall`.
+        // pidfd_open has the number 434 on all architectures. Older C libraries lack the function, and Swift does not
+        // import `syscall`.
         let symbol = try #require(dlsym(nil, "syscall"))
         let call = unsafeBitCast(symbol, to: (@convention(c) (Int, Int, Int) -> Int).self)
         let descriptor = call(434, Int(id), 0)

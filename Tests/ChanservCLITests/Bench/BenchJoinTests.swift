@@ -44,8 +44,8 @@ import Testing
         }
     }
 
-    /// Runs `body` with a server that answers like the Load plugin, but applies `change` to the frames of the second source of a
-    /// request with two sources.
+    /// Runs `body` with a server that answers like the Load plugin, but applies `change` to the frames of the second
+    /// source of a request with two sources.
     private static func answering(
         _ change: @escaping @Sendable ([[UInt8]]) -> [[UInt8]], _ body: (TestServer) async throws -> Void
     ) async throws {

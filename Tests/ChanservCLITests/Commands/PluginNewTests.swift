@@ -147,8 +147,8 @@ import Testing
         ).exit()
     }
 
-    /// Runs the commands of a session and returns the commands with their actual output. `chanserv serve &` starts a host,
-    /// which the following `post` commands join.
+    /// Runs the commands of a session and returns the commands with their actual output. `chanserv serve &` starts a
+    /// host, which the following `post` commands join.
     private func answers(to session: String, in folder: String) async throws -> String {
         var transcript = ""
         var host: ChildProcess?

@@ -2,7 +2,8 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Tests `chanserv plugin test` with the sample plugins, which follow all rules, and with plugins that break one rule each.
+/// Tests `chanserv plugin test` with the sample plugins, which follow all rules, and with plugins that break one rule
+/// each.
 @Suite struct PluginTestCommandTests {
     /// The object that `--json` prints.
     private struct Run: Decodable {

@@ -6,8 +6,8 @@ import Testing
 @Suite struct RouterCommandTests {
     @Test func `a client reaches a host through the router`() async throws {
         try await TestRouter.routing { router in
-            // A node with the server role opens no links to others, but announces its address. The request succeeds through
-            // the router or over a direct link.
+            // A node with the server role opens no links to others, but announces its address. The request succeeds
+            // through the router or over a direct link.
             try await TestHost.serving(TestHost.samples(joining: router.address, role: "server")) { _ in
                 let exit = try await ChanservCommand.run(
                     "post", "echo", "--join", router.address, "--body", "through", "--timeout", "60s")

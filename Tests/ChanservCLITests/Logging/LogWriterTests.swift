@@ -34,8 +34,9 @@ import Testing
     @Test func `a full queue drops lines and reports their number at the gap`() async throws {
         let pipe = Pipe()
         let writer = Self.writer(pipe, limit: 1000)
-        // More than the capacity of the pipe, which is not read yet. `write` must not block. After a dropped long line, short
-        // lines would still fit into the queue; they must be dropped too, because otherwise they would precede the count.
+        // More than the capacity of the pipe, which is not read yet. `write` must not block. After a dropped long
+        // line, short lines would still fit into the queue; they must be dropped too, because otherwise they would
+        // precede the count.
         let count = 4000
         for index in 0..<count { writer.write("\(index)" + (index % 3 == 0 ? String(repeating: "x", count: 99) : "")) }
         writer.flush(within: .milliseconds(1))

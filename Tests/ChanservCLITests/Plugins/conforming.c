@@ -1,9 +1,9 @@
 /*
  * A plugin that follows every rule. The plugins that break a rule define a hook and include this file.
  *
- * Request: SOURCES FRAMES, such as `2 3`. The answer has that many sources with that many frames. The header of a source is
- * its number. A source waits once before its first frame, writes every other frame in the host's buffer, and lends every
- * fourth frame.
+ * Request: SOURCES FRAMES, such as `2 3`. The answer has that many sources with that many frames. The header of a
+ * source is its number. A source waits once before its first frame, writes every other frame in the host's buffer, and
+ * lends every fourth frame.
  * Configuration: `prefix`, a string before each frame, and `limit`, the maximum number of frames.
  */
 #define _GNU_SOURCE

@@ -5,8 +5,8 @@
 //	PEER flood   [--sources 1000] [--frames 5000] [--size 64]       many small frames
 //	PEER heavy   [--sources 10] [--frames 500] [--size 1048576]     a few large frames
 //
-// With --channels, each frame passes through a Go channel at both ends. The result is one JSON object on standard output.
-// `PEER serve [ADDRESS]` is the server, which the client starts.
+// With --channels, each frame passes through a Go channel at both ends. The result is one JSON object on standard
+// output. `PEER serve [ADDRESS]` is the server, which the client starts.
 package main
 
 import (
@@ -34,8 +34,8 @@ type peer struct {
 
 // A caller makes concurrent requests over one connection.
 type caller interface {
-	// request requests a load, passes its frames in order to consume, and returns when the source has ended. With keep, the
-	// consumer owns each frame; otherwise a frame may be overwritten after consume returns.
+	// request requests a load, passes its frames in order to consume, and returns when the source has ended. With keep,
+	// the consumer owns each frame; otherwise a frame may be overwritten after consume returns.
 	request(l load, keep bool, consume func(frame []byte)) error
 }
 

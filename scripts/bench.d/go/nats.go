@@ -11,9 +11,9 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// A broker with one connection from the client and one from the server. A request for one frame uses NATS request-reply. The
-// frames of other requests are published on a separate subject. Core NATS has no flow control: above its limits it drops
-// messages.
+// A broker with one connection from the client and one from the server. A request for one frame uses NATS
+// request-reply. The frames of other requests are published on a separate subject. Core NATS has no flow control:
+// above its limits it drops messages.
 var this = peer{
 	name:   "nats",
 	lossy:  true,

@@ -6,8 +6,8 @@ struct BenchHeavy: AsyncParsableCommand {
         commandName: "heavy",
         abstract: "Measures the byte rate of a few sources with large frames.",
         discussion: """
-            Posts one request for, by default, 10 sources with 500 frames of 1 MiB each. One task per source reads frame \
-            by frame. 1 GB is 10^9 bytes of uncompressed payload.
+            Posts one request for, by default, 10 sources with 500 frames of 1 MiB each. One task per source reads \
+            frame by frame. 1 GB is 10^9 bytes of uncompressed payload.
 
             EXAMPLES
               chanserv bench heavy

@@ -7,9 +7,9 @@ struct BenchMixed: AsyncParsableCommand {
         commandName: "mixed",
         abstract: "Measures the latency of small requests beside large streams.",
         discussion: """
-            Runs 'connect' twice: first alone, then while two endless streams arrive over the same link. One stream has \
-            random frames, the other has text that the host compresses. The ratios compare the latencies beside the \
-            streams with those without.
+            Runs 'connect' twice: first alone, then while two endless streams arrive over the same link. One stream \
+            has random frames, the other has text that the host compresses. The ratios compare the latencies beside \
+            the streams with those without.
 
             EXAMPLES
               chanserv bench mixed

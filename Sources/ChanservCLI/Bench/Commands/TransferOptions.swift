@@ -17,8 +17,8 @@ struct TransferOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
             """
-            Content of the frames: zero; text, which compresses to a quarter if frames are large; random; magic, which is \
-            random after the prefix of a compressed frame.
+            Content of the frames: zero; text, which compresses to a quarter if frames are large; random; magic, which \
+            is random after the prefix of a compressed frame.
             """, valueName: "kind"))
     var kind = LoadKind.random
 

@@ -7,7 +7,8 @@ struct LoadContent: Sendable {
     private static let blockSize = 1 << 20
 
     let kind: LoadKind
-    /// Whether the frames belong to a request with ``LoadRequest/lends``. Such frames all begin at the start of the block.
+    /// Whether the frames belong to a request with ``LoadRequest/lends``. Such frames all begin at the start of the
+    /// block.
     let lends: Bool
     /// The bytes that frames repeat after their heads.
     private let block: [UInt8]

@@ -81,8 +81,8 @@ final class BenchHost: Sendable {
 
     /// Reads the host's log until it ends. Blocks.
     ///
-    /// Yields the lines up to the one that reports *ready* to `startLines`. Copies later errors, and warnings if they are
-    /// shown, to standard error.
+    /// Yields the lines up to the one that reports *ready* to `startLines`. Copies later errors, and warnings if they
+    /// are shown, to standard error.
     private static func readLog(
         of process: SpawnedProcess, startLines: AsyncStream<String>.Continuation, showsWarnings: Bool
     ) {
@@ -100,8 +100,8 @@ final class BenchHost: Sendable {
         startLines.finish()
     }
 
-    /// Returns whether a line of a ready host is copied to standard error. A log line is `TIME LEVEL LABEL: …`; any other
-    /// line comes from a crash.
+    /// Returns whether a line of a ready host is copied to standard error. A log line is `TIME LEVEL LABEL: …`; any
+    /// other line comes from a crash.
     private static func isShown(_ line: String, showsWarnings: Bool) -> Bool {
         switch line.split(separator: " ", maxSplits: 2).dropFirst().first {
         case "trace", "debug", "info", "notice": false

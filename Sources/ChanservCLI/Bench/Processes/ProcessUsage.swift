@@ -14,8 +14,8 @@ struct ProcessUsage: Sendable {
         let folder = id.map { "/proc/\($0)" } ?? "/proc/self"
         peakMemory = try Self.kilobytes("VmHWM:", in: "\(folder)/status") * 1024
         if id != nil {
-            // The process name can contain spaces and parentheses, so the fields are counted after the last `)`. utime and
-            // stime are the 12th and the 13th field there.
+            // The process name can contain spaces and parentheses, so the fields are counted after the last `)`.
+            // utime and stime are the 12th and the 13th field there.
             let fields = try Self.readText("\(folder)/stat").split(separator: ")").last?.split(separator: " ") ?? []
             guard fields.count > 12, let user = Double(fields[11]), let system = Double(fields[12]) else {
                 throw SystemError("cannot parse \(folder)/stat", code: EPROTO)

@@ -3,8 +3,8 @@ import NIOConcurrencyHelpers
 
 /// A child process.
 ///
-/// It runs in its own process group, so that Ctrl-C reaches only this command, which then stops the child. Its standard input
-/// is empty; it ends when this object is destroyed or this command exits for any reason.
+/// It runs in its own process group, so that Ctrl-C reaches only this command, which then stops the child. Its
+/// standard input is empty; it ends when this object is destroyed or this command exits for any reason.
 final class SpawnedProcess: Sendable {
     let id: pid_t
     /// A pipe with the standard output and the standard error of the child.

@@ -4,7 +4,8 @@ import NIOConcurrencyHelpers
 
 /// A progress line on standard error. It is drawn only on a terminal.
 ///
-/// A Dispatch timer draws it instead of a task, because the benchmark may occupy all threads of Swift's cooperative pool.
+/// A Dispatch timer draws it instead of a task, because the benchmark may occupy all threads of Swift's cooperative
+/// pool.
 final class BenchProgress: Sendable {
     private struct State {
         var run = 0

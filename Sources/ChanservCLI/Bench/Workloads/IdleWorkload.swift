@@ -10,7 +10,8 @@ struct IdleWorkload: Workload {
 
     var kinds: [LoadKind] { [.zero] }
 
-    /// One frame every eleven days. The first frame comes at once and shows that the stream is open; no second frame comes.
+    /// One frame every eleven days. The first frame comes at once and shows that the stream is open; no second frame
+    /// comes.
     private static let rate = "0.000001"
 
     func run(_ bench: BenchContext) async throws -> [Figure] {

@@ -37,7 +37,8 @@ struct BenchContext: Sendable {
     var hostID: Int32?
     /// Counts for the progress line.
     var tally: Tally
-    /// The executor of the callers of small requests, which is the link's event loop; `nil` for Swift's cooperative pool.
+    /// The executor of the callers of small requests, which is the link's event loop; `nil` for Swift's cooperative
+    /// pool.
     ///
     /// Readers of large responses do not use it, because they would delay other traffic of the link.
     var executor: (any TaskExecutor)?
