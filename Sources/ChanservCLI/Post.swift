@@ -19,7 +19,7 @@ struct Post: AsyncParsableCommand {
                       {"source":N,"end":"ok"}
                       {"source":N,"end":"error","message":…}
                       {"end":"error","message":…}
-                    The last one: the whole request failed.
+                    The last form: the whole request failed.
                     Bytes that are not UTF-8 are base64, with
                     the keys header_base64 and frame_base64
               raw   the bytes of the frames in the order of
@@ -87,8 +87,8 @@ struct Post: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Time limit for joining, for finding the address and for opening each source, such as 500ms or 1m30s. The "
-                + "frames have no time limit. (default: 10s)",
+            "Time limit for joining, for finding the address and for opening each source, such as 500ms or 1m30s. It "
+                + "does not limit the transfer of frames. (default: 10s)",
             valueName: "duration"),
         transform: { try ValueGrammar.duration($0) })
     var timeout = Duration.seconds(10)

@@ -11,11 +11,11 @@ struct Serve: AsyncParsableCommand {
 
             SIGNALS
               SIGHUP   reloads the configuration and the plugins;
-                       an error rejects the whole reload
+                       after an error nothing changes
               SIGTERM, SIGINT
-                       stop: the host takes no new requests and
-                       lets open ones run for 'node.drain'; a
-                       second signal exits at once
+                       stop the host: it takes no new requests,
+                       and open ones may run for 'node.drain';
+                       a second signal exits at once
 
             Exit codes: 0 stopped by a signal; 65 the configuration or a plugin is wrong; 69 unavailable, for example \
             the address is in use; 70 internal error.

@@ -33,7 +33,7 @@ struct Status: AsyncParsableCommand {
               OVERSTAYS
                         calls that exceeded their time budget
 
-            Plugins with 'isolation: process' have one more line per worker process.
+            Plugins with 'isolation: process' have a third table with one line per worker process.
 
             With --watch, prints the tables every second until Ctrl-C; on a terminal it redraws them in place. With \
             --json, each status is one object on one line; docs/control.md describes it.

@@ -42,7 +42,8 @@ struct PluginTest: AsyncParsableCommand {
     var json = false
 
     @Option(
-        help: ArgumentHelp("Time limit for each case. Exceeding it fails the case. (default: 20s)", valueName: "time"),
+        help: ArgumentHelp(
+            "Time limit for each case. A case that exceeds it fails. (default: 20s)", valueName: "duration"),
         transform: { try ValueGrammar.duration($0) })
     var timeout = CaseProcess.Limits().time
 
