@@ -1,2 +1,2 @@
-/* The C library's own options of malloc, which Swift's Glibc module leaves out. */
+/* The C library's malloc options (mallopt). Swift's Glibc module does not include them. */
 #include <malloc.h>

@@ -1,28 +1,35 @@
 import ArgumentParser
 
-/// `chanserv bench`: measures a host, one that it starts itself or anybody's.
+/// `chanserv bench`: measures a host that it starts itself, or a running one.
 struct Bench: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Measures how fast a host is, and what it costs.",
+        abstract: "Measures the throughput, the latency and the cost of a host.",
         discussion: """
-            Starts a host as a second process, with the Load plugin on a free port of 127.0.0.1, and ends it \
-            afterwards; with --join it measures a host that is there already and routes an address to that plugin. \
-            Every frame is counted, and a wrong answer is an error.
+            Starts a host with the Load plugin as a second process, on a free port of 127.0.0.1, and stops it at the \
+            end. With --join it measures a running host that routes an address to the Load plugin. The client counts \
+            and checks all frames; a wrong response is an error.
 
-            Standard output gets a table, or one object with --json. Processor time is that of a run, of all threads; \
-            the peak of memory is that of the process up to then; the host's are known only where it was started here.
+            Prints a table, or one JSON object with --json. Processor time is the time of one run, of all threads. \
+            Peak memory is the maximum since the start of the process. The values of the host are available only if \
+            the command started it.
 
-            Exits with 0, with 1 if an answer was wrong or failed, with 65 if the host refused its plugin, with 69 if \
-            nobody could be joined or nobody offers the address, and with 130 if it was interrupted.
+            EXIT CODES
+              0    success
+              1    a wrong or failed response, or a timeout
+              65   no Load plugin, or the host rejected it
+              69   no node could be joined, no host offers the
+                   address, or the host did not start
+              130  interrupted
 
             EXAMPLES
               chanserv bench connect --seconds 10
               chanserv bench connect --callers 1 --threaded
               chanserv bench flood --verify
-              chanserv bench heavy --kind text --compression --runs 5
-              chanserv bench mixed --json | jq .figures.ratio_p99.median
+              chanserv bench heavy --kind text --compression
+              chanserv bench mixed --json | \\
+                jq .figures.ratio_p99.median
               chanserv bench idle --streams 100000
-              chanserv bench connect --join router-1:10000 --vaddr load
+              chanserv bench connect --join router-1:10000
             """,
         subcommands: [BenchConnect.self, BenchFlood.self, BenchHeavy.self, BenchMixed.self, BenchIdle.self])
 }

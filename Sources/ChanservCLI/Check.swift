@@ -2,20 +2,25 @@ import ArgumentParser
 import ChanservHost
 import Logging
 
-/// `chanserv check`: what `serve` would refuse, without serving.
+/// `chanserv check`: validates a configuration without serving it.
 struct Check: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Finds everything 'serve' would refuse, without serving.",
+        abstract: "Checks a configuration and its plugins without serving them.",
         discussion: """
-            Reads the configuration, loads each plugin and creates its instances, and destroys them again. Every \
-            problem is a line on standard error, file:line:column: message. Exits with 0 or 65.
+            Reads the configuration, loads each plugin, creates its instances and destroys them. Reports every problem \
+            that would make 'chanserv serve' fail, one line each on standard error: 'file:line:column: message'.
 
-            Once it is content, 'chanserv reload', 'systemctl reload chanserv' or SIGHUP to the host's own process (kill \
-            -HUP PID; 'chanserv status' has its number) makes a host that runs read the file again.
+            To apply a checked configuration to a running host, use 'chanserv reload', 'systemctl reload chanserv' or \
+            SIGHUP. 'chanserv status' shows the host's process ID.
+
+            Opens no port and does not check whether the addresses are free.
+
+            Exit codes: 0 no problem found; 65 at least one problem.
 
             EXAMPLES
               chanserv check
-              chanserv check --config /etc/chanserv.yaml && chanserv reload --config /etc/chanserv.yaml
+              chanserv check --config /etc/chanserv.yaml
+              chanserv check && chanserv reload
             """)
 
     @Option(help: ArgumentHelp("The configuration file.", valueName: "file"))

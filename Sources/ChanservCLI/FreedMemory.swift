@@ -2,19 +2,20 @@
     import CMalloc
 #endif
 
-/// What becomes of memory that was freed.
+/// The C library's policy for freed memory.
 enum FreedMemory {
-    /// How many bytes stay with the process.
-    private static let kept: CInt = 64 << 20
+    /// Maximum amount of freed memory that the process keeps, in bytes.
+    private static let retainedBytes: CInt = 64 << 20
 
-    /// Keeps freed memory for what is allocated next, up to 64 MiB of it, where the C library would hand large pieces back to
-    /// the system at once: buffers of large frames come and go all the time, and fetching their pages anew, one fault each,
-    /// takes as long as all else that is done with them.
+    /// Makes malloc keep up to 64 MiB of freed memory for later allocations.
+    ///
+    /// By default glibc returns large freed blocks to the kernel at once. Buffers of large frames are allocated and
+    /// freed all the time, and one page fault per page costs as much as all other work on them.
     static func keep() {
         #if canImport(Glibc)
-            // Both answer 1 when they were understood; where not, it is only slower.
-            _ = mallopt(M_MMAP_THRESHOLD, kept)
-            _ = mallopt(M_TRIM_THRESHOLD, kept)
+            // mallopt returns 1 on success. A failure only costs speed, so the result is ignored.
+            _ = mallopt(M_MMAP_THRESHOLD, retainedBytes)
+            _ = mallopt(M_TRIM_THRESHOLD, retainedBytes)
         #endif
     }
 }

@@ -2,7 +2,7 @@ import ArgumentParser
 import Chanserv
 import Glibc
 
-/// The `chanserv` command: each subcommand has a file of its own.
+/// The `chanserv` command. Each subcommand has its own file.
 @main
 struct ChanservCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -10,14 +10,21 @@ struct ChanservCommand: AsyncParsableCommand {
         abstract: "Turns shared libraries into streaming network services.",
         discussion: """
             EXIT CODES
-              0    all is well
-              1    'post' or 'bench': the request or one of its sources failed; 'drain': the route was enabled meanwhile;
-                   'cancel': no such request is open; 'plugin test': a case failed
+              0    success
+              1    post, bench: the request or a source failed
+                   drain: the route was enabled again, or the
+                     host is stopping
+                   cancel: the request is not open
+                   plugin test: a case failed
               64   the command line is wrong
-              65   the configuration, or a plugin it names, is wrong
-              69   an address is in use, nobody answers, a limit is reached, a plugin does not start in time, or the like
-              70   chanserv itself is at fault
-              130  'post', 'mesh' or 'bench' was interrupted
+              65   the configuration or a plugin is wrong
+              69   unavailable: an address is in use, no host
+                   answers, a limit is reached, a plugin does
+                   not start in time, or similar
+              70   internal error in chanserv
+              130  post, mesh, bench: interrupted
+              141  post, mesh: the reader of standard output
+                   closed it
             """,
         version: version,
         subcommands: [
@@ -28,7 +35,7 @@ struct ChanservCommand: AsyncParsableCommand {
     static let version = "0.1.0"
 
     static func main() async {
-        // Whoever started this may ignore the ends of children, which is inherited, and then nobody learns how they ended.
+        // An ignored SIGCHLD is inherited from the parent process. With it, waitid(2) cannot report how a child ended.
         signal(SIGCHLD, SIG_DFL)
         FreedMemory.keep()
         Turns.shorten()

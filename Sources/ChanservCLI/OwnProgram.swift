@@ -1,5 +1,5 @@
-/// This program, for processes of its own.
+/// The running executable, for starting child processes.
 enum OwnProgram {
-    /// The file that runs, whatever has become of its name since: an upgrade may have replaced it.
+    /// Path of the executable that this process runs, even if an upgrade has replaced the file since.
     static let path = "/proc/self/exe"
 }

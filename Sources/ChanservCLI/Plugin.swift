@@ -1,8 +1,8 @@
 import ArgumentParser
 
-/// `chanserv plugin`: for those who write plugins, and those who install them.
+/// `chanserv plugin`: commands for plugin authors and operators.
 struct Plugin: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Begins a plugin, tests it, pins it, and says where the header is.",
+        abstract: "Creates, tests and pins plugins, and prints the include folder.",
         subcommands: [PluginNew.self, PluginIncludeDir.self, PluginTest.self, PluginPinLine.self, PluginRunCase.self])
 }

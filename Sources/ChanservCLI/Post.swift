@@ -1,99 +1,118 @@
 import ArgumentParser
 import ChanservHost
 
-/// `chanserv post`: posts one request and shows, or saves, what comes back.
+/// `chanserv post`: posts one request and prints or saves the sources and frames that it receives.
 struct Post: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Posts a request and shows the sources and frames that come back.",
+        abstract: "Posts a request and prints the sources and frames it receives.",
         discussion: """
-            Standard output gets what comes, as it comes; failures go to standard error, and so does a progress line \
-            where that is a terminal. Exits with 0 only if every source ended well.
+            Prints headers and frames on standard output as they arrive. Failures go to standard error. If standard \
+            error is a terminal, it also shows a progress line.
 
             OUTPUT
-              text  '[N] header: …' for each source, '[N] …' for each line of each frame; control characters are \
-            shown as escapes
-              json  an object a line: {"source":N,"header":…}, {"source":N,"frame":…}, {"source":N,"end":"ok"} or \
-            {"source":N,"end":"error","message":…}, and {"end":"error","message":…} if the request as a whole failed; \
-            bytes that are not UTF-8 are base64 under header_base64 and frame_base64
-              raw   the frames' bytes in the order in which they come, nothing between them
+              text  '[N] header: …' per source N, then '[N] …'
+                    per line of each frame; control characters
+                    are escaped
+              json  one object per line:
+                      {"source":N,"header":…}
+                      {"source":N,"frame":…}
+                      {"source":N,"end":"ok"}
+                      {"source":N,"end":"error","message":…}
+                      {"end":"error","message":…}
+                    The last form: the whole request failed.
+                    Bytes that are not UTF-8 are base64, with
+                    the keys header_base64 and frame_base64
+              raw   the bytes of the frames in the order of
+                    arrival, without separators
 
-            With --save, frames go to files instead and standard output tells which. A source whose header is a JSON \
-            object with a relative 'path' gets that path below the folder, any other 'source-N'. A file is named \
-            NAME.partial until it is complete, and keeps that name if its source fails.
+            With --save, each source goes to a file instead, and standard output lists the files. If the header of a \
+            source is a JSON object with a relative 'path', the file gets that path below the folder; otherwise its \
+            name is 'source-N'. A file is named NAME.partial until its source ends. A failed source leaves the \
+            .partial file.
+
+            EXIT CODES
+              0    the request and every source succeeded
+              1    the request or a source failed
+              69   no node, or no host that offers the address,
+                   could be reached in time
+              130  interrupted
 
             EXAMPLES
               chanserv post echo --body hello
-              chanserv post files --body 'Sources/**/*.swift' --save copy
-              chanserv post files --body 'app.log' --output raw | grep error
+              chanserv post files --body '*.md' --save copy
+              chanserv post files --body README.md --output raw
               date | chanserv post echo - --output json
             """)
 
     @Argument(help: ArgumentHelp("The virtual address to post to.", valueName: "vaddr"))
     var vAddr: String
 
-    @Argument(help: ArgumentHelp("'-' takes the body from standard input.", valueName: "-"))
+    @Argument(help: ArgumentHelp("Read the body from standard input.", valueName: "-"))
     var standardInput: String?
 
     @Option(
         help: ArgumentHelp(
-            "A node to join; may be repeated, and all are joined. (default: 127.0.0.1:5555)", valueName: "host:port"),
+            "A node to join. May be repeated; all nodes are joined. (default: 127.0.0.1:5555)",
+            valueName: "host:port"),
         transform: { try HostAddress(joinable: $0) })
     var join: [HostAddress] = []
 
-    @Option(help: ArgumentHelp("The body of the request. Without any, it is empty.", valueName: "text"))
+    @Option(help: ArgumentHelp("The body of the request. (default: empty)", valueName: "text"))
     var body: String?
 
-    @Option(help: ArgumentHelp("Takes the body from a file.", valueName: "file"))
+    @Option(help: ArgumentHelp("Read the body from this file.", valueName: "file"))
     var bodyFile: String?
 
     @Option(
-        help: "Requests of the same bucket go to the same host, while the hosts that offer the address stay the same.")
+        help: ArgumentHelp(
+            "Requests with the same bucket go to the same host, as long as the set of hosts does not change.",
+            valueName: "text"))
     var bucket: String?
 
     @Option(
         help: ArgumentHelp(
-            "Free text about the request, which plugins can read. Go servers do not get it.", valueName: "text"))
+            "Free text about the request, which plugins can read. Go servers do not receive it.", valueName: "text"))
     var meta: String?
 
     @Option(
         help: ArgumentHelp(
-            "How long the request may take in all once it is posted, such as 30s. The server gets it and ends the request then; "
-                + "Go servers do not. (default: no limit)",
+            "Time limit for the whole request, such as 30s. The server receives it too and ends the request then; Go "
+                + "servers do not receive it. (default: no limit)",
             valueName: "duration"),
         transform: { try ValueGrammar.duration($0) })
     var deadline: Duration?
 
-    @Option(help: "The environment the address is in.")
+    @Option(help: ArgumentHelp("The environment of the address.", valueName: "name"))
     var environment = ""
 
     @Option(
         help: ArgumentHelp(
-            "How long joining, finding the address and opening each source may take, such as 500ms or 1m30s; what "
-                + "comes then may take as long as it likes. (default: 10s)",
+            "Time limit for joining, for finding the address and for opening each source, such as 500ms or 1m30s. It "
+                + "does not limit the transfer of frames. (default: 10s)",
             valueName: "duration"),
         transform: { try ValueGrammar.duration($0) })
     var timeout = Duration.seconds(10)
 
-    @Option(help: "How to write to standard output: text, json or raw.")
+    @Option(help: ArgumentHelp("The output format: text, json or raw.", valueName: "format"))
     var output = PostFormat.text
 
-    @Option(help: ArgumentHelp("Saves each source to a file in this folder.", valueName: "folder"))
+    @Option(help: ArgumentHelp("Save each source to a file in this folder.", valueName: "folder"))
     var save: String?
 
     func validate() throws {
         guard !vAddr.isEmpty else { throw ValidationError("the virtual address is empty") }
         if let standardInput, standardInput != "-" {
-            throw ValidationError("unexpected argument '\(standardInput)': the body is given with --body")
+            throw ValidationError("unexpected argument '\(standardInput)': give the body with --body")
         }
         if [standardInput, body, bodyFile].filter({ $0 != nil }).count > 1 {
-            throw ValidationError("only one of '-', --body and --body-file can be given")
+            throw ValidationError("'-', --body and --body-file exclude each other: give one of them")
         }
-        // 32 bits of milliseconds on the wire (`docs/protocol.md` §6).
+        // The wire has 32 bits of milliseconds (`docs/protocol.md` §6.1).
         if let deadline, deadline <= .zero || deadline > .seconds(49 * 86_400) {
-            throw ValidationError("--deadline is more than 0, at most 1176h")
+            throw ValidationError("--deadline must be more than 0 and at most 1176h")
         }
         if save != nil && output == .raw {
-            throw ValidationError("--output raw writes the frames that --save takes: give one of the two")
+            throw ValidationError("--save and --output raw exclude each other: give one of them")
         }
     }
 

@@ -2,46 +2,54 @@ import ArgumentParser
 import ChanservHost
 import Logging
 
-/// `chanserv router`: a node that only links others, without a configuration file.
+/// `chanserv router`: runs a node that only relays between other nodes. It has no configuration file.
 struct Router: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Links the nodes of a mesh: passes on what they offer, and streams between them.",
+        abstract: "Runs a router, which relays services and streams between nodes.",
         discussion: """
-            Hosts, clients and other nodes join a router and reach each other through it, or directly where they can. \
-            It has no routes, no plugins and no configuration file; a host with routes becomes a router as well with \
-            'role: router' under 'node'.
+            Hosts, clients and other nodes join a router. They reach each other through it, or directly where a direct \
+            link is possible. A router has no routes, no plugins and no configuration file. To make a host with routes \
+            a router too, set 'role: router' under 'node'.
 
-            Logs to standard error; one line says that it is ready and where it listens. SIGTERM and SIGINT close all \
-            links and end it with 0; a second one ends it at once. It exits with 69 where it cannot listen.
+            There can be only one router between two hosts: a router does not relay the services that it learned from \
+            another router.
 
-            Between two hosts there can be one router: routers that join each other do not pass on what they hear \
-            from one another.
+            Logs to standard error. The line 'ready: listening on …' gives the addresses. SIGTERM and SIGINT close all \
+            links; a second signal exits at once.
+
+            Exit codes: 0 stopped by a signal; 69 cannot listen on an address.
 
             EXAMPLES
               chanserv router --listen 0.0.0.0:10000
-              chanserv router --listen 10.0.0.1:10000 '[::1]:10000' --join other.example.org:10000
+              chanserv router --listen 10.0.0.1:10000 '[::1]:10000'
+              chanserv router --listen 0.0.0.0:10000 \\
+                --join other.example.org:10000
             """)
 
     @Option(
         parsing: .upToNextOption,
-        help: ArgumentHelp("Where to listen, one address or several; port 0 is any free one.", valueName: "address"),
+        help: ArgumentHelp(
+            "The addresses to listen on, one or more. Port 0 selects a free port.", valueName: "address"),
         transform: { try HostAddress($0) })
     var listen: [HostAddress]
 
     @Option(
         parsing: .upToNextOption,
         help: ArgumentHelp(
-            "Nodes to join, and to join again whenever the link is gone; may be repeated.", valueName: "host:port"),
+            "Nodes to join, one or more. The router joins them again after a link is lost.", valueName: "host:port"),
         transform: { try HostAddress(joinable: $0) })
     var join: [HostAddress] = []
 
-    @Option(help: "The environment whose hosts it makes direct links to; it passes on the names of all.")
+    @Option(
+        help: ArgumentHelp(
+            "The environment whose hosts the router links to directly. It relays the names of all environments.",
+            valueName: "name"))
     var environment = ""
 
-    @Option(help: ArgumentHelp("What to log: \(Logger.Level.names). What is below is left out.", valueName: "level"))
+    @Option(help: ArgumentHelp("The lowest level to log.", valueName: "level"))
     var logLevel = Logger.Level.info
 
-    @Option(help: "How to log: text for people, or json, one object a line.")
+    @Option(help: ArgumentHelp("The log format: text, or json with one object per line.", valueName: "format"))
     var logFormat = LogFormat.text
 
     func run() async throws {

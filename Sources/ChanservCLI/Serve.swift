@@ -2,32 +2,40 @@ import ArgumentParser
 import ChanservHost
 import Logging
 
-/// `chanserv serve`: a host from its first line in the log to its last.
+/// `chanserv serve`: runs a host.
 struct Serve: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Serves the routes of a configuration file.",
         discussion: """
-            Logs to standard error; one line says that it is ready and where it listens.
+            Logs to standard error. The line 'ready: listening on …' gives the addresses.
 
-            SIGHUP reads the configuration and the plugins again: all of it takes effect, or, if anything is wrong, \
-            none. SIGTERM and SIGINT stop accepting, let running requests finish for as long as 'drain' allows, and \
-            exit with 0; a second one exits at once.
+            SIGNALS
+              SIGHUP   reloads the configuration and the plugins;
+                       after an error nothing changes
+              SIGTERM, SIGINT
+                       stop the host: it takes no new requests,
+                       and open ones may run for 'node.drain';
+                       a second signal exits at once
+
+            Exit codes: 0 stopped by a signal; 65 the configuration or a plugin is wrong; 69 unavailable, for example \
+            the address is in use; 70 internal error.
 
             EXAMPLES
               chanserv serve
-              chanserv serve --config /etc/chanserv.yaml --log-format json
+              chanserv serve --config /etc/chanserv.yaml
+              chanserv serve --log-level debug --log-format json
             """)
 
     @Option(help: ArgumentHelp("The configuration file.", valueName: "file"))
     var config = "chanserv.yaml"
 
-    @Option(help: ArgumentHelp("What to log: \(Logger.Level.names). What is below is left out.", valueName: "level"))
+    @Option(help: ArgumentHelp("The lowest level to log.", valueName: "level"))
     var logLevel = Logger.Level.info
 
-    @Option(help: "How to log: text for people, or json, one object a line.")
+    @Option(help: ArgumentHelp("The log format: text, or json with one object per line.", valueName: "format"))
     var logFormat = LogFormat.text
 
-    @Flag(help: ArgumentHelp("Stop as on SIGTERM when standard input ends.", visibility: .hidden))
+    @Flag(help: ArgumentHelp("Stop at the end of standard input, as on SIGTERM.", visibility: .hidden))
     var stopWithInput = false
 
     func run() async throws {
@@ -46,8 +54,6 @@ struct Serve: AsyncParsableCommand {
     }
 }
 
-extension Logger.Level: @retroactive ExpressibleByArgument {
-    static var names: String { allCases.map(\.rawValue).joined(separator: ", ") }
-}
+extension Logger.Level: @retroactive ExpressibleByArgument {}
 
 extension LogFormat: ExpressibleByArgument {}

@@ -1,13 +1,13 @@
 import Glibc
 
-/// A system call that failed: what was tried, and why it did not work.
+/// The error of a failed system call.
 struct SystemError: Error, Equatable, CustomStringConvertible {
     /// The C library's error number.
     var code: Int32
-    /// What was tried, e.g. `cannot open 'a/b'`.
+    /// The failed operation, such as `cannot open 'a/b'`.
     var what: String
 
-    /// Takes the error number of the call made last.
+    /// Creates the error of the last system call, from `errno`.
     init(_ what: String) {
         self.init(what, code: errno)
     }
@@ -19,13 +19,13 @@ struct SystemError: Error, Equatable, CustomStringConvertible {
 
     var description: String { "\(what): \(reason)" }
 
-    /// Why it did not work, in the C library's words.
+    /// The C library's text for the error number.
     var reason: String { String(cString: strerror(code)) }
 }
 
-/// Writes all of `bytes`, however often it takes.
+/// Writes all of `bytes`, with several system calls if necessary.
 ///
-/// - Parameter name: what `descriptor` is, for the error.
+/// - Parameter name: the name of the file, for the error message.
 func writeAll(_ bytes: UnsafeRawBufferPointer, to descriptor: Int32, name: String) throws(SystemError) {
     var rest = bytes[...]
     while !rest.isEmpty {
@@ -39,11 +39,14 @@ func writeAll(_ bytes: UnsafeRawBufferPointer, to descriptor: Int32, name: Strin
     }
 }
 
+/// Standard error of this process.
 enum StandardError {
-    /// Writes a line, whole, and visible, for it may repeat what others said.
+    /// Writes a line. Control characters are escaped, because a message can contain text from plugins or other hosts.
     static func write(_ line: String) { draw(line.visible + "\n") }
 
-    /// Writes what moves the cursor, or is not a whole line. Where standard error is closed or full there is nobody left to tell.
+    /// Writes text as it is, including control sequences.
+    ///
+    /// Ignores errors: if standard error is closed or full, there is no place left to report one.
     static func draw(_ text: String) {
         var text = text
         text.withUTF8 { bytes in

@@ -1,8 +1,9 @@
 import ChanservHost
 
 extension String {
-    /// As text that does nothing to a terminal and is one line on it: what would is escaped, as `\u{1B}` or `\n`. For what comes
-    /// from elsewhere: files, plugins, other hosts.
+    /// This text as one line without control characters, which are escaped as `\u{1B}` or `\n`.
+    ///
+    /// For untrusted text from files, plugins and other hosts: it cannot send commands to the terminal.
     var visible: String {
         unicodeScalars.reduce(into: "") { result, scalar in
             result += scalar.commandsTerminals ? scalar.escaped(asASCII: true) : String(scalar)

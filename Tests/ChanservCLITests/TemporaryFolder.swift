@@ -1,6 +1,6 @@
 import Foundation
 
-/// Calls `body` with a new empty folder, which is removed afterwards.
+/// Calls `body` with a new empty folder and removes it afterwards.
 func withTemporaryFolder<T>(_ body: (String) async throws -> T) async throws -> T {
     let path = try makeTemporaryFolder()
     defer { removeTemporaryFolder(path) }
@@ -24,6 +24,6 @@ private func removeTemporaryFolder(_ path: String) {
     do {
         try FileManager.default.removeItem(atPath: path)
     } catch {
-        fatalError("a test's folder cannot be removed: \(error)")
+        fatalError("cannot remove the folder of a test: \(error)")
     }
 }

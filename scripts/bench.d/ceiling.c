@@ -1,10 +1,10 @@
-/* The ceiling: what two plain processes on one TCP connection can do. Frames are tagged with their source and preceded by
- * their length, sent in writes as large as pay, parsed where they were read, and counted. No flow control, no dialling,
- * no hand-over to another thread, no buffer that outlives its frame: what a multiplexer adds is what lies below this.
+/* The upper bound: two plain processes on one TCP connection. Frames have a header with their source and length. They
+ * are sent in large writes, parsed in the read buffer, and counted. There is no flow control, no dialling, no other
+ * thread and no buffer that outlives its frame. The difference to a multiplexer is the multiplexer's cost.
  *
  *     ceiling connect|flood|heavy [--seconds S] [--callers N] [--sources N] [--frames N] [--size N]
  *
- * One JSON object on standard output, with the keys of the other peers. */
+ * Prints one JSON object with the same keys as the other peers. */
 #include <errno.h>
 #include <inttypes.h>
 #include <netinet/in.h>
@@ -24,13 +24,13 @@
 #include <unistd.h>
 
 enum {
-    batch_bytes = 1 << 20,      /* what is gathered before it is written */
-    packed_bytes = 32 << 10,    /* a payload up to this is copied into the batch, a larger one sent where it lies */
+    batch_bytes = 1 << 20,      /* maximum size of a batch */
+    packed_bytes = 32 << 10,    /* maximum payload that is copied into the batch; larger ones are sent in place */
     deadline_seconds = 120,
 };
 
-/* Ahead of each payload, in the machine's byte order (both ends are this machine). A request is a header alone: `length`
- * is the number of frames asked for. */
+/* Precedes each payload, in the byte order of the machine (both ends run on it). A request is a header without payload;
+ * its `length` is the requested number of frames. */
 struct header {
     uint32_t source;
     uint32_t kind;
@@ -48,8 +48,8 @@ static void fail(const char *format, ...) {
     exit(1);
 }
 
-static void check(bool fine, const char *what) {
-    if (!fine) fail("%s: %s", what, strerror(errno));
+static void check(bool success, const char *operation) {
+    if (!success) fail("%s: %s", operation, strerror(errno));
 }
 
 static double now(void) {
@@ -112,16 +112,16 @@ struct reader {
     char *buffer;
 };
 
-/* The next `size` bytes, contiguous and valid until the next call; NULL at the end of the connection. */
+/* Returns the next `size` bytes, contiguous and valid until the next call; NULL at the end of the connection. */
 static const char *take(struct reader *reader, size_t size) {
-    if (size > reader->size) fail("%zu bytes at once", size);
+    if (size > reader->size) fail("%zu bytes exceed the buffer", size);
     while (reader->filled - reader->begin < size) {
         if (reader->begin > 0) {
             memmove(reader->buffer, reader->buffer + reader->begin, reader->filled - reader->begin);
             reader->filled -= reader->begin;
             reader->begin = 0;
         }
-        /* Of a large frame no more than itself, and behind a header little, so that little has to be moved. */
+        /* Reads no more than a large frame, and not much after a header, so that few bytes have to be moved. */
         size_t room = (size > reader->ahead ? size : reader->ahead) - reader->filled;
         ssize_t come = read(reader->socket, reader->buffer + reader->filled, room);
         if (come < 0 && errno == EINTR) continue;
@@ -141,7 +141,7 @@ static bool take_header(struct reader *reader, struct header *header) {
 }
 
 static struct reader make_reader(int socket, size_t frame_size) {
-    /* A large frame needs to lie in one piece; of small ones no more than stays in the cache. */
+    /* The buffer holds one large frame in one piece, or as many small ones as fit in the processor cache. */
     bool large = frame_size > packed_bytes;
     size_t ahead = large ? packed_bytes : 256 << 10, size = large ? frame_size : ahead;
     struct reader reader = {.socket = socket, .size = size, .ahead = ahead, .buffer = malloc(size)};
@@ -157,7 +157,7 @@ struct load {
     double seconds;
 };
 
-/* Answers requests: takes up all that have come and sends a frame of each in turn. */
+/* Answers requests: reads all that have arrived and sends one frame of each in turn. */
 static void serve(int socket, struct load load) {
     struct writer *writer = calloc(1, sizeof *writer);
     char *payload = calloc(1, load.size + 1);
@@ -193,29 +193,29 @@ struct source {
     double asked;
 };
 
-/* Stands for the application: not to be inlined away. */
+/* Represents the application. Must not be optimised away. */
 __attribute__((noinline)) static void consume(struct source *source, const char *payload, uint64_t size) {
     __asm__ volatile("" : : "r"(payload) : "memory");
     source->frames++;
     source->bytes += size;
 }
 
-/* Reads until a source ends, and gives it. */
+/* Reads until a source ends, and returns it. */
 static struct source *next_end(struct reader *reader, struct source *sources, struct load load) {
     struct header header;
     while (take_header(reader, &header)) {
-        if (header.source >= load.sources) fail("source %" PRIu32, header.source);
+        if (header.source >= load.sources) fail("unknown source %" PRIu32, header.source);
         struct source *source = &sources[header.source];
         if (header.kind == end) {
             if (source->frames != load.frames || source->bytes != load.frames * load.size)
-                fail("%" PRIu64 " frames of %" PRIu64, source->frames, load.frames);
+                fail("received %" PRIu64 " of %" PRIu64 " frames, or wrong sizes", source->frames, load.frames);
             return source;
         }
         const char *payload = take(reader, header.length);
         if (payload == NULL) break;
         consume(source, payload, header.length);
     }
-    fail("the server went away");
+    fail("the server closed the connection");
     return NULL;
 }
 
@@ -247,8 +247,8 @@ static double at(const struct latencies *latencies, double quantile) {
     return latencies->took[rank < latencies->count ? rank : latencies->count - 1];
 }
 
-/* Each caller asks anew as soon as its answer has ended. The callers share a thread. */
-static double connect_again_and_again(int socket, struct load load, struct latencies *latencies) {
+/* Each caller sends its next request as soon as its answer has ended. All callers share one thread. */
+static double run_callers(int socket, struct load load, struct latencies *latencies) {
     struct reader reader = make_reader(socket, 0);
     struct source *callers = calloc(load.callers, sizeof *callers);
     check(callers != NULL, "malloc");
@@ -282,7 +282,7 @@ static double connect_again_and_again(int socket, struct load load, struct laten
 
 /* ---- processes ---- */
 
-/* MiB. */
+/* Returns the peak memory of a process in MiB. */
 static double peak_memory(pid_t process) {
     char path[64], line[256];
     uint64_t kilobytes = 0;
@@ -294,7 +294,7 @@ static double peak_memory(pid_t process) {
     return kilobytes / 1024.0;
 }
 
-/* Seconds. */
+/* Returns the processor time of a process in seconds. */
 static double processor_time(pid_t process) {
     clockid_t clock;
     struct timespec t;
@@ -307,7 +307,7 @@ static int no_delay(int socket) {
     return socket;
 }
 
-/* Starts the server, which ends when the connection or the client does, and connects to it. */
+/* Starts the server and connects to it. The server exits when the connection closes or the client exits. */
 static int start_server(struct load load, pid_t *server) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
@@ -339,7 +339,7 @@ static struct load parse(int count, char **arguments) {
     if (strcmp(load.workload, "heavy") == 0) load.sources = 10, load.frames = 500, load.size = 1 << 20;
     for (int i = 2; i < count; i += 2) {
         double value = i + 1 < count ? strtod(arguments[i + 1], NULL) : 0;
-        if (value <= 0) fail("%s takes a number above 0", arguments[i]);
+        if (value <= 0) fail("%s needs a number above 0", arguments[i]);
         if (strcmp(arguments[i], "--seconds") == 0) load.seconds = value;
         else if (strcmp(arguments[i], "--callers") == 0) load.callers = value;
         else if (strcmp(arguments[i], "--sources") == 0) load.sources = value;
@@ -367,7 +367,7 @@ int main(int count, char **arguments) {
     int connection = start_server(load, &server);
     double client_before = processor_time(client), server_before = processor_time(server);
     bool connects = strcmp(load.workload, "connect") == 0;
-    double seconds = connects ? connect_again_and_again(connection, load, &latencies) : stream(connection, load);
+    double seconds = connects ? run_callers(connection, load, &latencies) : stream(connection, load);
     double client_processor = processor_time(client) - client_before;
     double server_processor = processor_time(server) - server_before;
     double client_peak = peak_memory(client), server_peak = peak_memory(server);

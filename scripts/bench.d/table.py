@@ -1,9 +1,9 @@
-"""Makes tables of what scripts/bench measured.
+"""Prints the results of scripts/bench as tables.
 
     table.py RESULTS [JSON]
 
-RESULTS has one JSON object a line. JSON, if given, is written: all figures of all runs, and what they were measured on.
-Ends with 1 where something failed.
+RESULTS has one JSON object per line. Writes the figures of all runs and a description of the machine to the file JSON,
+if given. Exits with 1 if a run failed.
 """
 
 import json
@@ -12,7 +12,7 @@ import platform
 import statistics
 import sys
 
-# For each workload: what is compared, how it is called, and in what the processor time of one is told.
+# For each workload: the compared figure, its unit, and the unit of processor time per item with its scale.
 RATES = {
     "connect": ("requests", "requests/s", "us a request", 1e6),
     "flood": ("frames", "frames/s", "ns a frame", 1e9),
@@ -23,19 +23,19 @@ TITLES = {
     "connect": "one request after another, for one empty frame each",
     "flood": "many small frames",
     "heavy": "large frames",
-    "compressed": "large frames of text, compressed on the way; chanserv's alone",
+    "compressed": "large frames of text, compressed on the wire; chanserv only",
 }
 OURS = "chanserv"
 
 
 def number(value):
-    """At least three digits, and commas where there are many."""
+    """Formats a number with at least three significant digits and with thousands separators."""
     decimals = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
     return f"{value:,.{decimals}f}"
 
 
 class Measured:
-    """What one peer did with one workload, in all runs."""
+    """The results of one peer for one workload, of all runs."""
 
     def __init__(self):
         self.results, self.failures = [], 0
@@ -47,7 +47,7 @@ class Measured:
         return statistics.median(self.values(figure))
 
     def processor_time(self, side, rate):
-        """Seconds for one of what `rate` counts."""
+        """Returns the processor time per item of `rate`, in seconds (median of the runs)."""
         return statistics.median(
             spent / (each * seconds)
             for spent, each, seconds in zip(
@@ -59,7 +59,7 @@ class Measured:
 
 
 def rows(workload, peers):
-    """A table's head and its lines."""
+    """Yields the header and the lines of a table."""
     rate, unit, share, scale = RATES[workload]
     latencies = ["p50", "p99", "p99.9", "max"] if workload == "connect" else []
     head = ["", unit, "min - max", f"{OURS} is"]
@@ -120,7 +120,8 @@ def main(results, file=None):
         print_table(rows(workload, peers))
         for peer, measured in peers.items():
             if measured.dropped:
-                print(f"* {peer} lost {measured.dropped:,} frames: its rate is of the others, with the wait for these")
+                print(f"* {peer} lost {measured.dropped:,} frames: its rate counts the received frames, and its time "
+                      "includes the wait for the lost ones")
             if measured.failures:
                 print(f"* {peer} failed in {measured.failures} of {runs} runs")
     print()

@@ -1,13 +1,13 @@
 import Chanserv
 
-/// Why a benchmark has no figures.
+/// The failure of a benchmark.
 struct BenchError: Error, CustomStringConvertible {
     enum Reason: Sendable {
-        /// What came is not what was asked for, or something failed on the way.
+        /// A response is wrong, or a request or a system call failed.
         case failed
-        /// The host's configuration, or the plugin, is wrong.
+        /// The host's configuration or the plugin is wrong.
         case configuration
-        /// Nobody could be joined, nobody offers the address, or the host could not be started.
+        /// No node could be joined, no host offers the address, or the host could not be started.
         case unavailable
     }
 
@@ -19,7 +19,7 @@ struct BenchError: Error, CustomStringConvertible {
         self.description = description
     }
 
-    /// What the command ends with.
+    /// The exit code of the command.
     var exitCode: Int32 {
         switch reason {
         case .failed: 1

@@ -1,112 +1,112 @@
 import ArgumentParser
 import ChanservHost
 
-/// What all benchmarks are told.
+/// Options of all benchmarks.
 struct BenchOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
-            "Nodes to join instead of starting a host; may be repeated. One of them, or one behind them, must route "
-                + "--vaddr to the Load plugin.",
+            "Join this node instead of starting a host. May be repeated. One of these nodes, or a host behind them, must "
+                + "route --vaddr to the Load plugin.",
             valueName: "host:port"),
         transform: { try HostAddress(joinable: $0) })
     var join: [HostAddress] = []
 
-    @Option(help: ArgumentHelp("With --join: the address that leads to the Load plugin.", valueName: "name"))
+    @Option(help: ArgumentHelp("With --join: the address of the Load plugin.", valueName: "name"))
     var vaddr = "load"
 
     @Option(
         help: ArgumentHelp(
-            "With --join: an address that leads to it over a route with compression.", valueName: "name"))
+            "With --join: an address of the Load plugin whose route compresses frames.", valueName: "name"))
     var compressedVaddr: String?
 
-    @Option(help: "With --join: the environment the addresses are in.")
+    @Option(help: ArgumentHelp("With --join: the environment of the addresses.", valueName: "name"))
     var environment = ""
 
     @Option(
         help: ArgumentHelp(
-            "The Load plugin of the host that is started. (default: libLoad.so beside the command, or in Plugins)",
+            "Without --join: the Load plugin. (default: libLoad.so beside the chanserv executable, or in Plugins)",
             valueName: "file"))
     var plugin: String?
 
-    @Option(help: "Where the plugin of the host that is started runs: in the host, or in a process of its own.")
+    @Option(
+        help: ArgumentHelp("Without --join: run the plugin in the host or in a worker process.", valueName: "where"))
     var isolation = IsolationOptions.Isolation.host
 
-    @Flag(help: "Have the sources announced by name and fetch them, as Go clients do, instead of having them pushed.")
+    @Flag(help: "Fetch sources by name, as Go clients do, instead of accepting pushed sources.")
     var named = false
 
-    @Flag(
-        help: """
-            Run the plugin of the host that is started on threads of its own ('inline: false'), not on the threads of \
-            the network.
-            """)
+    @Flag(help: "Without --join: call the plugin on plugin threads ('inline: false'), not on event loops.")
     var threaded = false
 
     @Flag(
         help: """
-            'connect' and 'mixed': run the callers of small requests on Swift's own threads, where tasks run by default, not on the thread of the \
-            link ('Node.executor').
+            For 'connect' and 'mixed': run the callers on Swift's cooperative thread pool, the default for tasks, not \
+            on the link's event loop ('Node.executor').
             """)
     var pool = false
 
     @Flag(
         help: """
-            Show the warnings of the host that is started, for example that the plugin was too slow for the threads of the \
-            network. Its errors are always shown.
+            Without --join: show the host's warnings, for example about plugin calls that are too slow for an event \
+            loop. Errors are always shown.
             """)
     var verbose = false
 
-    @Flag(help: "Compare the content of every frame with what it should be; costs the client time.")
+    @Flag(help: "Compare the content of every frame. This costs the client processor time.")
     var verify = false
 
-    @Option(help: "How often to measure; more than once, each figure has its median, minimum and maximum.")
+    @Option(
+        help: ArgumentHelp(
+            "Number of runs. With more than one, the result has the median, minimum and maximum of each figure.",
+            valueName: "number"))
     var runs = 1
 
     @Option(
-        help: ArgumentHelp("How long each run may take, such as 90s or 10m. (default: 5m)", valueName: "duration"),
+        help: ArgumentHelp("Time limit for each run, such as 90s or 10m. (default: 5m)", valueName: "duration"),
         transform: { try ValueGrammar.duration($0) })
     var timeout = Duration.seconds(300)
 
-    @Flag(help: "Write one JSON object instead of a table.")
+    @Flag(help: "Print one JSON object instead of a table.")
     var json = false
 
     func validate() throws {
-        guard (1...1_000).contains(runs) else { throw ValidationError("--runs is a number from 1 to 1000") }
-        guard timeout > .zero else { throw ValidationError("--timeout is longer than nothing") }
+        guard (1...1_000).contains(runs) else { throw ValidationError("--runs must be from 1 to 1000") }
+        guard timeout > .zero else { throw ValidationError("--timeout must be more than 0") }
         if !join.isEmpty && plugin != nil {
-            throw ValidationError("--plugin is for the host that is started; with --join there is none")
+            throw ValidationError("--plugin applies to a host that bench starts: omit it, or omit --join")
         }
         if !join.isEmpty && isolation != .host {
-            throw ValidationError("--isolation is for the host that is started; with --join there is none")
+            throw ValidationError("--isolation applies to a host that bench starts: omit it, or omit --join")
         }
         if !join.isEmpty && threaded {
-            throw ValidationError("--threaded is for the host that is started; with --join there is none")
+            throw ValidationError("--threaded applies to a host that bench starts: omit it, or omit --join")
         }
         if !join.isEmpty && verbose {
-            throw ValidationError("--verbose is for the host that is started; with --join there is none")
+            throw ValidationError("--verbose applies to a host that bench starts: omit it, or omit --join")
         }
         if join.isEmpty && (compressedVaddr != nil || vaddr != "load" || !environment.isEmpty) {
-            throw ValidationError("--vaddr, --compressed-vaddr and --environment go with --join")
+            throw ValidationError("--vaddr, --compressed-vaddr and --environment need --join")
         }
         guard !vaddr.isEmpty, compressedVaddr != "" else { throw ValidationError("the virtual address is empty") }
     }
 
-    /// For what needs a route that compresses.
+    /// Validates the options of a benchmark that needs a route with compression.
     func validateCompression() throws {
         if !join.isEmpty && compressedVaddr == nil {
             throw ValidationError(
-                "whether frames are compressed is the host's choice: with --join, name a route that compresses with "
+                "the host's route decides about compression: with --join, give the address of a compressing route with "
                     + "--compressed-vaddr")
         }
     }
 
-    /// What every workload was measured with, for programs.
+    /// The options as report parameters.
     var parameters: [String: BenchParameter] {
         ["named": .flag(named), "threaded": .flag(threaded), "pool": .flag(pool)]
     }
 
-    /// What is not as usual, for people: to be put behind the summary of a workload.
+    /// The options that differ from their defaults, as a suffix for a workload's summary.
     var summary: String {
-        (named ? ", sources fetched by name" : "") + (threaded ? ", plugin on threads of its own" : "")
+        (named ? ", sources fetched by name" : "") + (threaded ? ", plugin called on plugin threads" : "")
             + (pool ? ", callers on Swift's pool" : "")
     }
 

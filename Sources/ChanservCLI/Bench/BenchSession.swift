@@ -6,8 +6,9 @@ import Glibc
 import Logging
 import NIOConcurrencyHelpers
 
-/// A benchmark from the first connection to the report: starts a host or joins one, runs the workload as often as it was
-/// asked to, and leaves nothing behind, however it ends.
+/// One benchmark: starts a host or joins nodes, runs the workload the requested number of times, and prints the report.
+///
+/// It stops the host that it started, also after a failure or a signal.
 final class BenchSession: Sendable {
     private struct State {
         var isInterrupted = false
@@ -16,8 +17,7 @@ final class BenchSession: Sendable {
     }
 
     private static let interruptedCode: Int32 = 128 + SIGINT
-    /// How long joining may take, and then the first request.
-    private static let joinPatience = Duration.seconds(10)
+    private static let joinTimeout = Duration.seconds(10)
 
     private let workload: any Workload
     private let options: BenchOptions
@@ -29,10 +29,10 @@ final class BenchSession: Sendable {
         self.options = options
     }
 
-    /// - Returns: what the command ends with.
+    /// Runs the benchmark and returns the exit code of the command.
     func run() async -> Int32 {
         let signals = await SignalHandling(
-            onReload: { self.interrupt() },  // The terminal is gone.
+            onReload: { self.interrupt() },  // SIGHUP: the terminal closed.
             onStop: { self.interrupt() },
             onEndNow: {
                 self.state.withLockedValue { $0.process }?.signal(SIGKILL)
@@ -85,7 +85,7 @@ final class BenchSession: Sendable {
         do {
             try await measure(joining: [host.address], host: host)
         } catch {
-            // In a task of its own, for this one may be cancelled.
+            // In a separate task, because this one may be cancelled.
             await Task { await host.stop() }.value
             throw error
         }
@@ -95,7 +95,7 @@ final class BenchSession: Sendable {
     private func measure(joining addresses: [HostAddress], host: BenchHost?) async throws {
         var configuration = NodeConfiguration(environment: options.environment)
         configuration.role = .client
-        // A benchmark may want more streams on one link than anybody should.
+        // A benchmark may need more streams on one link than the default limit.
         configuration.maximumStreamsPerLink = 1 << 24
         configuration.maximumServicesPerLink = 1 << 24
         let node = Node(
@@ -111,7 +111,7 @@ final class BenchSession: Sendable {
     }
 
     private func measure(with node: Node, joining addresses: [HostAddress], host: BenchHost?) async throws {
-        let failures = await node.joinAll(addresses, deadline: .now + Self.joinPatience)
+        let failures = await node.joinAll(addresses, deadline: .now + Self.joinTimeout)
         try Task.checkCancellation()
         guard failures.isEmpty else { throw BenchError(.unavailable, failures.joined(separator: "; ")) }
         var configuration = Client.Configuration()
@@ -143,7 +143,8 @@ final class BenchSession: Sendable {
         return Dictionary(uniqueKeysWithValues: kinds.map { ($0, LoadContent($0, lends: workload.lends)) })
     }
 
-    /// The first request: nobody offers the address, or something else than the Load plugin answers there.
+    /// Posts one request, to report before the measurement that no host offers the address or that another plugin
+    /// answers.
     private func probe(_ vAddr: String, _ bench: BenchContext) async throws {
         do {
             try await AnswerReader(.smallest, at: vAddr, bench, tally: Tally()).readInTurn()
@@ -187,7 +188,7 @@ final class BenchSession: Sendable {
             guard let id = bench.hostID else { return (own, nil) }
             return (own, try ProcessUsage(of: id))
         } catch {
-            throw BenchError(.failed, error.code == ENOENT ? "the host has ended" : "\(error)")
+            throw BenchError(.failed, error.code == ENOENT ? "the host exited during the benchmark" : "\(error)")
         }
     }
 
@@ -203,7 +204,7 @@ final class BenchSession: Sendable {
             defer { group.cancelAll() }
             guard case let value?? = try await group.next() else {
                 throw BenchError(
-                    .failed, "a run took longer than \(ValueGrammar.text(limit)), what --timeout allows")
+                    .failed, "a run took longer than \(ValueGrammar.text(limit)): increase --timeout")
             }
             return value
         }

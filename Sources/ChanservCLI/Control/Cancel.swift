@@ -1,28 +1,27 @@
 import ArgumentParser
 import ChanservHost
 
-/// `chanserv cancel`: ends one open request.
+/// `chanserv cancel`: cancels one open request.
 struct Cancel: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Ends one open request of a running host.",
+        abstract: "Cancels one open request of a running host.",
         discussion: """
-            The request ends with all of its sources. Its client gets an error that says that the operator cancelled \
-            it, and why, if --reason says so. This is no failure of the route.
+            Ends the request and all of its sources. The client receives the error 'cancelled by the operator', \
+            followed by the text of --reason. The cancellation does not count as a failure of the route.
 
-            'chanserv requests' lists the open requests with their numbers. A number is never used again while the \
-            host runs.
+            'chanserv requests' lists the open requests and their IDs. A host never reuses an ID.
 
-            Exits with 0, with 1 if no such request is open, or with 69 if no host answers.
+            Exit codes: 0 cancelled; 1 the request is not open; 65 no control socket is configured; 69 no host answers.
 
             EXAMPLES
               chanserv cancel 4711
-              chanserv cancel 4711 --reason 'maintenance, please post again'
+              chanserv cancel 4711 --reason 'maintenance, retry later'
             """)
 
-    @Argument(help: ArgumentHelp("The number of the request.", valueName: "id"))
+    @Argument(help: ArgumentHelp("The ID of the request.", valueName: "id"))
     var id: UInt64
 
-    @Option(help: ArgumentHelp("What the client is told, at most 1,024 bytes.", valueName: "text"))
+    @Option(help: ArgumentHelp("Text for the client's error message, at most 1,024 bytes.", valueName: "text"))
     var reason: String?
 
     @OptionGroup var options: ControlOptions
@@ -30,7 +29,7 @@ struct Cancel: AsyncParsableCommand {
     func validate() throws {
         let lengths = ControlRequest.reasonLengths
         if let reason, !lengths.contains(reason.utf8.count) {
-            throw ValidationError("--reason has from \(lengths.lowerBound) to \(lengths.upperBound) bytes")
+            throw ValidationError("--reason must have from \(lengths.lowerBound) to \(lengths.upperBound) bytes")
         }
     }
 

@@ -4,18 +4,19 @@ import Glibc
 import NIOCore
 import NIOPosix
 
-/// One request to a running host over its control socket.
+/// A client of a host's control socket (`docs/control.md`, "The protocol").
 enum ControlClient {
-    /// A host that says nothing for so long is stuck: with an answer that takes longer it says every second that it is there.
-    private static let patience = Duration.seconds(30)
-    private static let connectTime = TimeAmount.seconds(5)
-    /// A status of thousands of routes; more than this is no host's.
-    private static let longestLine = 64 << 20
+    /// Maximum time between two lines from the host. The host sends a progress line every second during a long command.
+    private static let readTimeout = Duration.seconds(30)
+    private static let connectTimeout = TimeAmount.seconds(5)
+    /// Maximum length of a line in bytes. The status of thousands of routes is shorter.
+    private static let maximumLineLength = 64 << 20
 
-    /// Sends `request` and calls `onProgress` with each line of progress.
+    /// Sends `request` and calls `onProgress` with each progress line.
     ///
     /// - Returns: the result.
-    /// - Throws: ``ControlFailure`` where the host cannot be reached, ends, or refuses; what `onProgress` throws.
+    /// - Throws: ``ControlFailure`` if the host cannot be reached, exits, or answers with an error; errors of
+    ///   `onProgress`.
     static func ask<Progress: Codable & Sendable, Result: Codable & Sendable>(
         _ request: ControlRequest, at path: String,
         as answer: ControlAnswer<Progress, Result>.Type = ControlAnswer<Progress, Result>.self,
@@ -25,7 +26,8 @@ enum ControlClient {
         return try await channel.executeThenClose { inbound in
             var lines = inbound.makeAsyncIterator()
             do {
-                // A host that is busy says so and closes, perhaps before it was asked: what it said counts then.
+                // A busy host sends an error and closes, possibly before it reads the request. Its answer takes
+                // precedence over the failure of the send.
                 let unsent = await sendFailure(request, channel.channel)
                 while let line = try await next(&lines, channel.channel) {
                     let answer = try JSONDecoder().decode(answer, from: Data(line.readableBytesView))
@@ -36,24 +38,26 @@ enum ControlClient {
                 if let unsent { throw unsent }
             } catch let error as DecodingError {
                 throw ControlFailure(
-                    exitCode: 70, ["the host at '\(path)' answers nothing that is known here: \(error)"])
+                    exitCode: 70,
+                    ["cannot decode the answer of the host at '\(path)'; is it another version? (\(error))"])
             } catch let error as IOError {
-                throw ControlFailure(exitCode: 69, ["the host at '\(path)' is gone: \(error)"])
+                throw ControlFailure(exitCode: 69, ["lost the connection to the host at '\(path)': \(error)"])
             } catch let error as ChannelError {
-                throw ControlFailure(exitCode: 69, ["the host at '\(path)' is gone: \(error)"])
+                throw ControlFailure(exitCode: 69, ["lost the connection to the host at '\(path)': \(error)"])
             }
             try Task.checkCancellation()
-            throw ControlFailure(exitCode: 69, ["the host at '\(path)' ended, or has said nothing for \(patience)"])
+            throw ControlFailure(
+                exitCode: 69, ["the host at '\(path)' exited, or sent nothing for \(readTimeout)"])
         }
     }
 
     private static func connect(to path: String) async throws -> NIOAsyncChannel<ByteBuffer, Never> {
         do {
             return try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
-                .connectTimeout(connectTime)
+                .connectTimeout(connectTimeout)
                 .connect(unixDomainSocketPath: path) { channel in
                     channel.eventLoop.makeCompletedFuture {
-                        let decoder = ByteToMessageHandler(ControlLineDecoder(limit: longestLine))
+                        let decoder = ByteToMessageHandler(ControlLineDecoder(limit: maximumLineLength))
                         try channel.pipeline.syncOperations.addHandler(decoder)
                         return try NIOAsyncChannel(wrappingChannelSynchronously: channel)
                     }
@@ -63,10 +67,10 @@ enum ControlClient {
         }
     }
 
-    /// Why nobody could be reached at a path.
+    /// Returns the message for a failed connection to a control socket.
     static func problem(with path: String, _ error: any Error) -> String {
         if let error = error as? IOError, error.errnoCode == EACCES {
-            return "'\(path)' is not to be used by this user: only by the one that the host runs as, and by root"
+            return "cannot connect to '\(path)': only root and the user that the host runs as may use it"
         }
         return "no host answers at '\(path)': \(reason(error))"
     }
@@ -88,8 +92,8 @@ enum ControlClient {
     private static func next(
         _ lines: inout NIOAsyncChannelInboundStream<ByteBuffer>.AsyncIterator, _ channel: any Channel
     ) async throws -> ByteBuffer? {
-        let alarm = channel.eventLoop.scheduleTask(in: TimeAmount(patience)) { channel.close(promise: nil) }
-        defer { alarm.cancel() }
+        let timeout = channel.eventLoop.scheduleTask(in: TimeAmount(readTimeout)) { channel.close(promise: nil) }
+        defer { timeout.cancel() }
         return try await lines.next()
     }
 }

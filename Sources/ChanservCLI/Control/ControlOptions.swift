@@ -2,31 +2,31 @@ import ArgumentParser
 import ChanservHost
 import Glibc
 
-/// How the commands for a running host find it, and how they answer.
+/// Options of the commands that control a running host.
 struct ControlOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
             """
-            The host's configuration file, whose 'node.control' names the socket. \
+            The host's configuration file; 'node.control' in it names the control socket. \
             (default: \(HostConfiguration.defaultFile))
             """, valueName: "file"))
     var config: String?
 
-    @Option(help: ArgumentHelp("The host's control socket, instead of a configuration file.", valueName: "path"))
+    @Option(help: ArgumentHelp("The host's control socket. Replaces --config.", valueName: "path"))
     var socket: String?
 
-    @Flag(help: "Write JSON to standard output: one object on one line.")
+    @Flag(help: "Print JSON instead of text: one object on one line.")
     var json = false
 
     func validate() throws {
         if config != nil, socket != nil {
-            throw ValidationError("--config and --socket both say which host is meant: give one of the two")
+            throw ValidationError("--config and --socket exclude each other: give one of them")
         }
     }
 
-    /// The path of the socket.
+    /// Returns the path of the control socket.
     ///
-    /// - Throws: ``ControlFailure``.
+    /// - Throws: ``ControlFailure`` if the configuration cannot be read or names no control socket.
     func socketPath() throws(ControlFailure) -> String {
         if let socket { return socket }
         let config = config ?? HostConfiguration.defaultFile
@@ -41,12 +41,12 @@ struct ControlOptions: ParsableArguments {
     }
 }
 
-/// Why a command for a running host failed, and what it ends with.
+/// The failure of a command that controls a running host.
 struct ControlFailure: Error {
     var exitCode: Int32
-    /// One line each.
+    /// Messages for standard error, one line each.
     var problems: [String]
-    /// What the host said, where it was the host.
+    /// The host's error answer; `nil` if the failure is not an answer of the host.
     var error: ControlError?
 
     init(exitCode: Int32, _ problems: [String]) {
@@ -62,14 +62,14 @@ struct ControlFailure: Error {
             case .unknownVAddr: 64
             case .unknownRequest: 1
             case .busy, .forbidden, .stopping, .timeout: 69
-            // This command said something the host does not understand: one of the two is another version.
+            // The host does not understand this command: the two have different versions.
             case .badRequest, .unknownCommand, .tooLong: 70
             }
     }
 }
 
 extension ControlOptions {
-    /// Runs `body` with the socket's path; reports its failure and ends as that demands.
+    /// Runs `body` with the socket's path. Reports a ``ControlFailure`` on standard error and throws its exit code.
     func run(_ body: (String) async throws -> Void) async throws {
         do {
             try await body(try socketPath())
@@ -80,7 +80,7 @@ extension ControlOptions {
         }
     }
 
-    /// Writes an object to standard output, on a line of its own.
+    /// Writes an object to standard output as one line of JSON.
     func write(_ value: some Encodable) throws {
         try write(bytes: ControlJSON.line(value))
     }

@@ -1,27 +1,32 @@
 import ArgumentParser
 import ChanservHost
 
-/// `chanserv drain`: takes a route off the mesh without touching the configuration.
+/// `chanserv drain`: withdraws a route from the mesh without a change of the configuration.
 struct Drain: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Takes a route of a running host off the mesh and lets its requests end.",
+        abstract: "Withdraws a route of a running host and waits for its requests.",
         discussion: """
-            The virtual address is withdrawn at once, so that clients find another host. Requests that run, and those \
-            that were dialled before, may go on for the route's 'drain' time (30s unless configured); what is left then \
-            is cancelled. Waits until that is over; Ctrl-C ends the waiting, not the drain.
+            Withdraws the virtual address at once, so that new requests go to other hosts. Open requests may continue \
+            for the route's 'drain' time (default 30s); the host cancels the rest. The command waits for the end of \
+            the drain. Ctrl-C ends only the command, not the drain.
 
-            The route stays configured. Neither a reload nor new code brings it back, as long as the configuration has \
-            it; 'chanserv enable' does, also while it drains, and so does a new start of the host.
+            Reloads keep the route drained. 'chanserv enable' or a restart of the host brings it back, and so does a \
+            reload that removes the route followed by one that adds it again.
 
-            Exits with 0 when the route has drained, 1 if it was enabled meanwhile or the host is stopping, 64 if there \
-            is no such route, 69 if no host answers.
+            EXIT CODES
+              0    the route is drained
+              1    the route was enabled again, or the host is
+                   stopping
+              64   the host has no such route
+              65   no control socket is configured
+              69   no host answers
 
             EXAMPLES
               chanserv drain quotes
-              chanserv drain quotes --config /etc/chanserv.yaml && systemctl stop chanserv
+              chanserv drain quotes && systemctl stop chanserv
             """)
 
-    @Argument(help: ArgumentHelp("The virtual address, without the environment.", valueName: "vaddr"))
+    @Argument(help: ArgumentHelp("The virtual address, without its environment.", valueName: "vaddr"))
     var vAddr: String
 
     @OptionGroup var options: ControlOptions
@@ -30,7 +35,7 @@ struct Drain: AsyncParsableCommand {
         try await options.run { path in
             var last: DrainReport.Progress?
             let report = try await ControlClient.ask(.drain(vAddr), at: path, as: DrainAnswer.self) { progress in
-                // For people who wait; nothing to wait for is no news.
+                // A repeated or empty progress line would tell the operator nothing new.
                 if progress != last, progress.requests + progress.sources > 0 {
                     StandardError.write(
                         "waiting for \(count(progress.requests, "request")) and \(count(progress.sources, "source"))")
@@ -47,7 +52,7 @@ struct Drain: AsyncParsableCommand {
         case .drained where report.cancelled > 0:
             "\(report.vaddr) is drained; \(report.cancelled) requests did not end in time and were cancelled"
         case .drained: "\(report.vaddr) is drained"
-        case .givenUp: "\(report.vaddr) is not drained: it was enabled meanwhile, or the host is stopping"
+        case .givenUp: "\(report.vaddr) is not drained: it was enabled again, or the host is stopping"
         }
     }
 

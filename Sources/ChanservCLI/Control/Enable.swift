@@ -1,22 +1,24 @@
 import ArgumentParser
 import ChanservHost
 
-/// `chanserv enable`: the other half of `chanserv drain`.
+/// `chanserv enable`: ends a drain or a withdrawal of a route.
 struct Enable: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Brings a route of a running host back that was drained, or withdrawn by its failures.",
+        abstract: "Enables a drained or withdrawn route of a running host.",
         discussion: """
-            The virtual address is offered again at once. Requests that were to end with a drain may go on. The failures \
-            that withdrew a route are forgotten; if it goes on failing, it is withdrawn again.
+            The host offers the virtual address again at once. If the route is still draining, its open requests \
+            continue. If failures have withdrawn the route, their count restarts at 0; further failures can withdraw \
+            it again.
 
-            Exits with 0, also if the route was there all the time; 64 if there is no such route, 69 if no host answers.
+            Exit codes: 0 the route is enabled, also if it was before; 64 the host has no such route; 65 no control \
+            socket is configured; 69 no host answers.
 
             EXAMPLES
               chanserv enable quotes
-              chanserv enable quotes --socket /run/chanserv/chanserv.sock --json
+              chanserv enable quotes --config /etc/chanserv.yaml
             """)
 
-    @Argument(help: ArgumentHelp("The virtual address, without the environment.", valueName: "vaddr"))
+    @Argument(help: ArgumentHelp("The virtual address, without its environment.", valueName: "vaddr"))
     var vAddr: String
 
     @OptionGroup var options: ControlOptions
@@ -27,7 +29,7 @@ struct Enable: AsyncParsableCommand {
             if options.json {
                 try options.write(report)
             } else {
-                try options.write(text: report.changed ? "\(report.vaddr) is back\n" : "\(report.vaddr) was not away\n")
+                try options.write(text: "\(report.vaddr) \(report.changed ? "is enabled" : "was already enabled")\n")
             }
         }
     }

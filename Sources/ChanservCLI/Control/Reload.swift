@@ -1,23 +1,24 @@
 import ArgumentParser
 import ChanservHost
 
-/// `chanserv reload`: what SIGHUP does, with an answer.
+/// `chanserv reload`: reloads a running host, as SIGHUP does, and reports the result.
 struct Reload: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Makes a running host read its configuration and plugins again, and says what came of it.",
+        abstract: "Reloads the configuration and the plugins of a running host.",
         discussion: """
-            All of it takes effect or, if anything is wrong, none. Waits until it is over and writes what changed to \
-            standard output; the reasons of a refusal, and warnings, go to standard error. SIGHUP does the same \
-            without an answer.
+            The whole reload takes effect, or none of it: after any error the host serves on as before. The command \
+            waits for the result and prints the changes on standard output. Errors and warnings go to standard error. \
+            SIGHUP starts the same reload, but reports only to the host's log.
 
-            The host is found through 'control' under 'node' in its configuration, or with --socket.
+            The command finds the host by 'control' under 'node' in its configuration, or by --socket.
 
-            Exits with 0, with 65 if the reload was refused, or with 69 if no host answers.
+            Exit codes: 0 success; 65 the reload was refused, or no control socket is configured; 69 no host answers.
 
             EXAMPLES
               chanserv reload
               chanserv reload --config /etc/chanserv.yaml
-              chanserv reload --socket /run/chanserv/chanserv.sock --json | jq .changes.repointed
+              chanserv reload --socket /run/chanserv/chanserv.sock
+              chanserv reload --json | jq .changes.repointed
             """)
 
     @OptionGroup var options: ControlOptions
@@ -34,7 +35,7 @@ struct Reload: AsyncParsableCommand {
 
     static func text(_ report: ReloadReport) -> String {
         switch report.result {
-        case .unchanged: return "nothing has changed: still generation \(report.generation)"
+        case .unchanged: return "nothing has changed; still serving generation \(report.generation)"
         case .refused: return "reload rejected; still serving generation \(report.generation)"
         case .changed: return "generation \(report.generation): \(report.changes)"
         }

@@ -1,41 +1,48 @@
 import ArgumentParser
 import ChanservHost
 
-/// `chanserv requests`: the open requests of a running host.
+/// `chanserv requests`: lists the open requests of a running host.
 struct Requests: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Lists the open requests of a running host.",
         discussion: """
-            A request is open from when it was dialled until the last of its sources has ended. The oldest come first; \
-            at most 10,000 are listed, and the others counted.
+            A request is open until the last of its sources has ended. The list begins with the oldest request and has \
+            at most 10,000 entries; a last line counts the others.
 
             COLUMNS
-              ID          what 'chanserv cancel' takes
-              CLIENT      the client's node and port on the mesh
-              AGE         since it was dialled
-              SOURCES     open, with those that the client has not taken / in all
-              FRAMES, BYTES   sent so far, as they went over the wire
-              STATE       what it waits for: the body of the request, the plugin (for its first source), the client \
-            (which takes no more at the moment); sending; ending, when it was answered or cancelled and the plugin \
-            still uses it
+              ID       the argument of 'chanserv cancel'
+              ROUTE    the virtual address
+              CLIENT   the client's node and port on the mesh
+              AGE      time since the client dialled
+              SOURCES  open / total; open includes sources that
+                       the client has not accepted yet
+              FRAMES, BYTES
+                       sent so far, as encoded on the wire
+              STATE    waiting for the request's body, for the
+                       plugin (no source yet) or for the client
+                       (flow control); sending; ending: answered
+                       or cancelled, but the plugin has not
+                       closed the request yet
 
-            With --watch the table is written every second (drawn anew on a terminal), until Ctrl-C. With --json it is \
-            one object a line; docs/control.md says what is in it.
+            With --watch, prints the table every second until Ctrl-C; on a terminal it redraws the table in place. \
+            With --json, each table is one object on one line; docs/control.md describes it.
 
-            Exits with 0, with 64 if there is no such route, or with 69 if no host answers.
+            Exit codes: 0 success; 64 the host has no such route; 65 no control socket is configured; 69 no host \
+            answers.
 
             EXAMPLES
               chanserv requests
               chanserv requests quotes --watch
-              chanserv requests --json | jq '.requests[] | select(.age_ms > 60000) | .id'
+              chanserv requests --json | jq '.requests[] |
+                select(.age_ms > 60000) | .id'
             """)
 
     @Argument(
         help: ArgumentHelp(
-            "Only the requests of this virtual address, without the environment.", valueName: "vaddr"))
+            "Only the requests of this virtual address, without its environment.", valueName: "vaddr"))
     var vAddr: String?
 
-    @Flag(help: "Show them every second, until Ctrl-C.")
+    @Flag(help: "Print the table every second, until Ctrl-C.")
     var watch = false
 
     @OptionGroup var options: ControlOptions

@@ -1,6 +1,6 @@
 import ChanservHost
 
-/// The open requests of a host as a table for people.
+/// Renders the open requests of a host as a text table.
 enum RequestsText {
     static func render(_ report: RequestsReport) -> String {
         guard !report.requests.isEmpty else { return "no open requests\n" }

@@ -1,39 +1,53 @@
 import ArgumentParser
 import ChanservHost
 
-/// `chanserv status`: what a running host does.
+/// `chanserv status`: shows the state of a running host.
 struct Status: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Shows what a running host does: routes, plugins, requests, the last reload.",
+        abstract: "Shows the state of a running host.",
         discussion: """
+            Shows the routes, the plugins, the worker processes, the number of requests that older generations still \
+            serve, and the last reload.
+
             COLUMNS OF ROUTES
-              STATE       serving; withdrawn by its failures, and for how long; probing, when one request decides \
-            whether it is back; draining or drained, by 'chanserv drain'
-              REQUESTS    open, until the last of their sources has ended / in all
-              REFUSED     requests that were refused because of a limit, or because the route was withdrawn
-              SOURCES     open, with those that wait for their client / in all
-              FRAMES, BYTES   sent, as they went over the wire
-              FAILURES    in a row / in all
+              STATE     serving
+                        withdrawn: by failures, for the given
+                          time
+                        probing: one request decides whether the
+                          route returns
+                        draining, drained: by 'chanserv drain'
+              REQUESTS  open / total; a request is open until its
+                        last source has ended
+              REFUSED   requests refused because of a limit or a
+                        withdrawn route
+              SOURCES   open / total; open includes sources that
+                        the client has not accepted yet
+              FRAMES, BYTES
+                        sent, as encoded on the wire
+              FAILURES  in a row / total
 
             COLUMNS OF PLUGINS
-              CALLS       open / in all: requests in the plugin's code
-              OVERSTAYS   calls that took longer than their budget
+              STATE     current; or old: no route uses it any
+                        more, and it ends with its last request
+              CALLS     open / total requests in the plugin
+              OVERSTAYS
+                        calls that exceeded their time budget
 
-            A plugin that is 'old' serves the requests it began with and ends with them. Plugins with 'isolation: process' \
-            have a line for each process.
+            Plugins with 'isolation: process' have a third table with one line per worker process.
 
-            With --watch the tables are written every second (drawn anew on a terminal), until Ctrl-C. With --json it is \
-            one object a line; docs/control.md says what is in it.
+            With --watch, prints the tables every second until Ctrl-C; on a terminal it redraws them in place. With \
+            --json, each status is one object on one line; docs/control.md describes it.
 
-            Exits with 0, or with 69 if no host answers.
+            Exit codes: 0 success; 65 no control socket is configured; 69 no host answers.
 
             EXAMPLES
               chanserv status
               chanserv status --watch --config /etc/chanserv.yaml
-              chanserv status --json | jq '.routes[] | select(.state != "serving") | .vaddr'
+              chanserv status --json | jq '.routes[] |
+                select(.state != "serving") | .vaddr'
             """)
 
-    @Flag(help: "Show it every second, until Ctrl-C.")
+    @Flag(help: "Print the status every second, until Ctrl-C.")
     var watch = false
 
     @OptionGroup var options: ControlOptions

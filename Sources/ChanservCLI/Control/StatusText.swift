@@ -1,6 +1,6 @@
 import ChanservHost
 
-/// A host's status as tables for people.
+/// Renders the status of a host as text tables.
 enum StatusText {
     static func render(_ report: StatusReport) -> String {
         let listening = report.listening.isEmpty ? "nowhere" : "on \(report.listening.joined(separator: ", "))"
@@ -70,7 +70,7 @@ enum StatusText {
             }
     }
 
-    /// `850 ms`, `12 s`, `3 min 20 s`, `5 h 2 min`, `12 d 3 h`.
+    /// Formats a time span, such as `850 ms`, `12 s`, `3 min 20 s`, `5 h 2 min` or `12 d 3 h`.
     static func age(_ milliseconds: Int) -> String {
         let seconds = milliseconds / 1_000
         switch seconds {

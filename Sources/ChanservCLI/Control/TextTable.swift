@@ -1,8 +1,8 @@
-/// A table for people, with columns as wide as they need to be.
+/// Renders text tables whose columns are as wide as their longest cell.
 enum TextTable {
-    /// Returns a line for each row, the last one with its end.
+    /// Returns one line per row, each with a line feed.
     ///
-    /// - Parameter rows: at least one, all with the same number of cells.
+    /// - Parameter rows: at least one row; all rows have the same number of cells.
     static func render(_ rows: [[String]]) -> String {
         let widths = rows[0].indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
         return rows.map { row in

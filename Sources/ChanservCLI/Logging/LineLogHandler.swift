@@ -1,15 +1,15 @@
 import FoundationEssentials
 import Logging
 
-/// How log lines are written.
+/// The format of log lines.
 enum LogFormat: String, CaseIterable {
-    /// For people: time, level, logger, message and `key=value` pairs.
+    /// Human-readable: time, level, logger, message and `key=value` pairs.
     case text
-    /// For machines: one JSON object a line.
+    /// Machine-readable: one JSON object per line.
     case json
 }
 
-/// Writes each event as one line, whole: a line goes out in a single write.
+/// A log handler that writes each event as one line.
 struct LineLogHandler: LogHandler {
     var metadataProvider: Logger.MetadataProvider?
     var metadata: Logger.Metadata = [:]
@@ -18,7 +18,7 @@ struct LineLogHandler: LogHandler {
     private let format: LogFormat
     private let write: @Sendable (String) -> Void
 
-    /// - Parameter write: takes each line; writes it to standard error by default.
+    /// - Parameter write: writes a line without its line feed; by default to standard error.
     init(
         label: String, level: Logger.Level, format: LogFormat,
         write: @escaping @Sendable (String) -> Void = { StandardError.write($0) }
@@ -29,19 +29,21 @@ struct LineLogHandler: LogHandler {
         self.write = write
     }
 
-    /// Makes this the handler of every logger in the process, which writes to standard error itself.
+    /// Installs this handler for all loggers of the process. Loggers write to standard error synchronously.
     static func bootstrap(level: Logger.Level, format: LogFormat) {
         LoggingSystem.bootstrap { LineLogHandler(label: $0, level: level, format: format) }
     }
 
-    /// As ``bootstrap(level:format:)``, for what runs long: whoever logs does not wait for standard error.
+    /// Installs this handler for all loggers of the process. Loggers do not wait for standard error.
     ///
-    /// - Returns: what writes the lines; to be flushed before the process ends.
+    /// For processes that run for a long time.
+    ///
+    /// - Returns: the writer of the lines. The caller flushes it before the process ends.
     static func bootstrapBeside(level: Logger.Level, format: LogFormat) -> LogWriter {
         let writer = LogWriter { count in
             LogLine(
                 time: Date(), level: .warning, label: "chanserv",
-                message: "\(count) lines of the log were left out here: nobody read it fast enough", metadata: [:]
+                message: "dropped \(count) log lines here: standard error was not read fast enough", metadata: [:]
             ).text(in: format)
         }
         LoggingSystem.bootstrap {
@@ -66,7 +68,7 @@ struct LineLogHandler: LogHandler {
     }
 }
 
-/// One event with all that is known about it, ready to be written in either format.
+/// A log event that can be written in either format.
 struct LogLine {
     var time: Date
     var level: Logger.Level
@@ -74,7 +76,7 @@ struct LogLine {
     var message: String
     var metadata: Logger.Metadata
 
-    /// RFC 3339 in UTC with milliseconds.
+    /// The time as RFC 3339 in UTC with milliseconds.
     var timestamp: String { time.formatted(Date.ISO8601FormatStyle(includingFractionalSeconds: true)) }
 
     func text(in format: LogFormat) -> String {

@@ -2,7 +2,7 @@ import FoundationEssentials
 import Logging
 
 extension LogLine {
-    /// `{"label":…,"level":…,"message":…,"metadata":{…},"time":…}`; no metadata, no such key.
+    /// The line as `{"label":…,"level":…,"message":…,"metadata":{…},"time":…}`. Without metadata the key is missing.
     var json: String {
         let object = Object(
             time: timestamp, level: level.rawValue, label: label, message: message,
@@ -12,8 +12,8 @@ extension LogLine {
         do {
             return String(decoding: try encoder.encode(object), as: UTF8.self)
         } catch {
-            // Strings, lists and dictionaries of strings always encode.
-            fatalError("a log line could not be encoded: \(error)")
+            // Unreachable: strings and collections of strings always encode.
+            fatalError("cannot encode a log line: \(error)")
         }
     }
 

@@ -1,7 +1,8 @@
 import Logging
 
 extension LogLine {
-    /// `2026-01-31T12:00:00.000Z info chanserv: message key=value other="two words"`, keys in alphabetical order.
+    /// The line as `2026-01-31T12:00:00.000Z info chanserv: message key=value other="two words"`, keys in
+    /// alphabetical order.
     var text: String {
         var line = "\(timestamp) \(level) \(label): \(Self.onOneLine(message))"
         for (key, value) in metadata.sorted(by: { $0.key < $1.key }) {
@@ -10,7 +11,9 @@ extension LogLine {
         return line
     }
 
-    /// Control characters would let a message forge a line or command the terminal; a tab is harmless.
+    /// Returns `text` with its control characters escaped, except tabs.
+    ///
+    /// Otherwise a message could forge a log line or send commands to the terminal.
     private static func onOneLine(_ text: String) -> String {
         guard text.unicodeScalars.contains(where: { $0.properties.generalCategory == .control && $0 != "\t" }) else {
             return text
@@ -21,7 +24,7 @@ extension LogLine {
         }
     }
 
-    /// In quotes where it would otherwise not be told apart from what follows.
+    /// Returns `value` on one line, in quotation marks if it is empty or contains a space, tab, `"` or `=`.
     private static func quoted(_ value: String) -> String {
         let line = onOneLine(value)
         guard line.isEmpty || line.contains(where: { $0 == " " || $0 == "\"" || $0 == "=" || $0 == "\t" }) else {

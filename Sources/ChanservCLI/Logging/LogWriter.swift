@@ -2,35 +2,35 @@ import Dispatch
 import Glibc
 import NIOConcurrencyHelpers
 
-/// Writes lines to a descriptor beside those who log them: whoever reads a log, or does not, holds up nobody but this.
+/// Writes log lines to a descriptor on its own queue, so that a slow reader of the log does not delay the loggers.
 ///
-/// Lines that wait are bounded. Where there is no room the ones that come are left out, and one line at their place says how
-/// many they were, as soon as the others are written.
+/// The queue is bounded. If it is full, new lines are dropped. After the queued lines, one line with the number of
+/// dropped lines takes their place.
 final class LogWriter: Sendable {
-    /// How many bytes of lines may wait, by default.
+    /// Default limit of the queue in bytes (1 MiB).
     static let defaultLimit = 1 << 20
-    /// How long the end of the process waits for the lines that are left: no longer than anybody minds, for nobody may read.
+    /// Default time that ``flush(within:)`` waits. It is short because the reader of the log may have stopped reading.
     static let flushTime = DispatchTimeInterval.seconds(1)
 
-    private struct Waiting {
+    private struct Pending {
         var lines: [String] = []
         var bytes = 0
-        /// Came after `lines`, and found no room.
-        var lost = 0
-        /// Somebody takes them out, again and again until there are none.
+        /// Number of lines dropped after `lines`.
+        var dropped = 0
+        /// Whether a block on the queue writes lines, or is scheduled to, until there are none.
         var isBeingWritten = false
     }
 
     private let descriptor: Int32
     private let limit: Int
     private let lossLine: @Sendable (Int) -> String
-    private let waiting = NIOLockedValueBox(Waiting())
+    private let pending = NIOLockedValueBox(Pending())
     private let queue = DispatchQueue(label: "chanserv.log")
 
     /// - Parameters:
-    ///   - descriptor: where to; stays the caller's.
-    ///   - limit: how many bytes of lines may wait.
-    ///   - lossLine: the line that says that so many were left out.
+    ///   - descriptor: the file to write to. The caller keeps ownership.
+    ///   - limit: the maximum number of queued bytes.
+    ///   - lossLine: returns the line that reports a number of dropped lines.
     init(
         _ descriptor: Int32 = STDERR_FILENO, limit: Int = defaultLimit, lossLine: @escaping @Sendable (Int) -> String
     ) {
@@ -39,54 +39,56 @@ final class LogWriter: Sendable {
         self.lossLine = lossLine
     }
 
-    /// Queues a line, without its end. Does not block.
+    /// Queues a line without its line feed. Does not block.
     func write(_ line: String) {
         let size = line.utf8.count + 1
-        let isIdle = waiting.withLockedValue { waiting in
-            // What comes after a lost one is lost too, however short: the count stands where the lines are missing.
-            guard waiting.lost == 0, waiting.bytes + size <= limit else {
-                waiting.lost += 1
+        let isIdle = pending.withLockedValue { pending in
+            // After a dropped line all further lines are dropped, also short ones, so that the report stands at the
+            // gap.
+            guard pending.dropped == 0, pending.bytes + size <= limit else {
+                pending.dropped += 1
                 return false
             }
-            waiting.lines.append(line)
-            waiting.bytes += size
-            defer { waiting.isBeingWritten = true }
-            return !waiting.isBeingWritten
+            pending.lines.append(line)
+            pending.bytes += size
+            defer { pending.isBeingWritten = true }
+            return !pending.isBeingWritten
         }
-        if isIdle { queue.async { self.writeAllThatWait() } }
+        if isIdle { queue.async { self.writeAllPending() } }
     }
 
-    /// Waits until all lines are written that were queued before, or for a moment where nobody reads them. Blocks.
+    /// Waits until all lines queued so far are written, at most for `time`. Blocks.
     func flush(within time: DispatchTimeInterval = flushTime) {
         let done = DispatchSemaphore(value: 0)
         queue.async {
-            // Whoever is to begin with it may not have come that far, while lines of others rely on it.
-            self.writeAllThatWait()
+            // A thread in `write(_:)` may have marked the lines as being written but not scheduled its block yet.
+            self.writeAllPending()
             done.signal()
         }
         _ = done.wait(timeout: .now() + time)
     }
 
-    private func writeAllThatWait() {
+    private func writeAllPending() {
         while let next = takeAll() {
             for line in next.lines { send(line) }
-            if next.lost > 0 { send(lossLine(next.lost)) }
+            if next.dropped > 0 { send(lossLine(next.dropped)) }
         }
     }
 
-    private func takeAll() -> Waiting? {
-        waiting.withLockedValue { waiting in
-            guard !waiting.lines.isEmpty || waiting.lost > 0 else {
-                waiting.isBeingWritten = false
+    private func takeAll() -> Pending? {
+        pending.withLockedValue { pending in
+            guard !pending.lines.isEmpty || pending.dropped > 0 else {
+                pending.isBeingWritten = false
                 return nil
             }
-            defer { waiting = Waiting(isBeingWritten: true) }
-            return waiting
+            defer { pending = Pending(isBeingWritten: true) }
+            return pending
         }
     }
 
-    /// Writes a line, whole and in a single write where that is possible. Where nobody can read it any more there is nobody
-    /// left to tell.
+    /// Writes a line, if possible in a single write.
+    ///
+    /// Ignores errors: if the log cannot be written, there is no place left to report one.
     private func send(_ line: String) {
         var line = line + "\n"
         line.withUTF8 { bytes in

@@ -1,8 +1,8 @@
 import FoundationEssentials
 
-/// The mesh for programs, one JSON object on one line:
+/// Renders the mesh as one JSON object on one line:
 /// `{"hosts":[{"host":"…","links":[{"address":"…","round_trip_ms":0.18}],"services":[{"direct":true,"name":"echo","routers":[]}]}]}`.
-/// `round_trip_ms` is missing while it is not known.
+/// `round_trip_ms` is missing until a round trip was measured.
 enum MeshJSON {
     static func render(_ picture: MeshPicture) -> String {
         let encoder = JSONEncoder()
@@ -10,8 +10,8 @@ enum MeshJSON {
         do {
             return String(decoding: try encoder.encode(Object(picture)), as: UTF8.self) + "\n"
         } catch {
-            // Strings, booleans, finite numbers and lists of them always encode.
-            fatalError("the mesh could not be encoded: \(error)")
+            // Unreachable: strings, booleans, finite numbers and lists of them always encode.
+            fatalError("cannot encode the mesh: \(error)")
         }
     }
 
@@ -23,7 +23,7 @@ enum MeshJSON {
                 Host(
                     host: host.id,
                     links: host.links.map { link in
-                        // In microseconds: what is less is noise.
+                        // Rounded to microseconds; smaller differences are noise.
                         Link(
                             address: link.address,
                             roundTrip: link.roundTrip.map { ($0 / .microseconds(1)).rounded() / 1_000 })

@@ -1,33 +1,33 @@
 import AstraNet
 
-/// The mesh as one node sees it, arranged by host, ready to be shown.
+/// One node's view of the mesh, grouped by host.
 struct MeshPicture: Sendable, Hashable {
-    /// A link of the node that looks.
+    /// A link of the observing node.
     struct Link: Sendable, Hashable {
-        /// The other end's `ip:port`.
+        /// The peer's `ip:port`.
         var address: String
-        /// The last round trip; `nil` while none was measured.
+        /// The last measured round-trip time; `nil` if there is none yet.
         var roundTrip: Duration?
     }
 
     struct Service: Sendable, Hashable {
-        /// Without the environment's suffix, where one was asked for.
+        /// The name. If an environment was selected, without its suffix.
         var name: String
-        /// Whether the host itself offers it over a link.
+        /// Whether the host announces the service over a direct link.
         var isDirect: Bool
-        /// The routers through which it is offered, in order.
+        /// The identities of the routers that announce the service, sorted.
         var routers: [String]
     }
 
     struct Host: Sendable, Hashable {
         var id: String
-        /// The links to it; none for one behind a router.
+        /// The direct links to the host; empty if it is only reachable through routers.
         var links: [Link]
-        /// By name.
+        /// The services, sorted by name.
         var services: [Service]
     }
 
-    /// By identity, those that are linked first.
+    /// The hosts: first those with direct links, then the others, each sorted by identity.
     var hosts: [Host]
 
     init(hosts: [Host]) {
@@ -35,12 +35,13 @@ struct MeshPicture: Sendable, Hashable {
     }
 
     /// - Parameters:
-    ///   - listing: what the node knows.
-    ///   - environment: only names in it; `nil` for all.
+    ///   - listing: the links and services that the node knows.
+    ///   - environment: the environment whose names are selected; `nil` for all names.
     init(_ listing: MeshListing, environment: String?) {
         let suffix = environment.map { ".\($0)" } ?? ""
         var hosts: [HostID: Host] = [:]
-        // A second link to the same place is about to go: the node finds out who is there by connecting.
+        // The node learns a peer's identity only by connecting, so it can have a second link to the same address for a
+        // moment. It closes that link soon.
         var places: Set<[String]> = []
         for link in listing.links where link.address.isEmpty || places.insert(["\(link.peer)", link.address]).inserted {
             hosts[link.peer, default: Host(id: "\(link.peer)", links: [], services: [])].links.append(
@@ -68,13 +69,13 @@ struct MeshPicture: Sendable, Hashable {
         self.hosts = hosts.values.sorted { ($0.links.isEmpty ? 1 : 0, $0.id) < ($1.links.isEmpty ? 1 : 0, $1.id) }
     }
 
-    /// The links to the host of this identity.
+    /// Returns the direct links to the host with this identity.
     func links(to host: String) -> [Link] { hosts.first { $0.id == host }?.links ?? [] }
 
-    /// Whether every link's round trip is known.
+    /// Whether every link has a measured round-trip time.
     var isMeasured: Bool { hosts.allSatisfy { $0.links.allSatisfy { $0.roundTrip != nil } } }
 
-    /// Without the round trips, which are new all the time.
+    /// This picture without round-trip times, which change all the time.
     var withoutRoundTrips: MeshPicture {
         MeshPicture(
             hosts: hosts.map { host in

@@ -1,19 +1,19 @@
 import ChanservHost
 
-/// What `chanserv mesh` was asked for.
+/// The command-line options of `chanserv mesh`.
 struct MeshRequest: Sendable {
-    /// The nodes to join, at least one; it takes one of them to answer.
+    /// The nodes to join, at least one. One successful join is enough.
     var joins: [HostAddress]
-    /// Only names of it; `nil` for all.
+    /// The environment whose names are shown; `nil` for all names.
     var environment: String?
-    /// Whether to show every change until a signal comes.
+    /// Whether to show every change until a stop signal.
     var watches: Bool
     var format: MeshFormat
-    /// For joining and settling together.
+    /// Time limit for joining and settling together.
     var timeout: Duration
 }
 
-/// How the mesh is written to standard output.
+/// The output format of `chanserv mesh`.
 enum MeshFormat: String, Sendable, CaseIterable {
     case text, json
 

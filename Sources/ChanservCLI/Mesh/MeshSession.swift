@@ -5,13 +5,13 @@ import Logging
 import NIOConcurrencyHelpers
 import NIOCore
 
-/// One look at the mesh, or as many as it takes until a signal comes.
+/// One run of `chanserv mesh`: shows the mesh once, or after each change until a stop signal.
 final class MeshSession: Sendable {
-    /// What changes is looked at once in this time at most: changes come in bursts.
+    /// Minimum time between two updates, because changes come in bursts.
     private static let interval = Duration.milliseconds(50)
 
     private struct State {
-        /// The first thing that ended the session before its time.
+        /// The first reason to end the session early.
         var verdict: PostOutcome?
         var work: Task<Void, Never>?
     }
@@ -25,10 +25,10 @@ final class MeshSession: Sendable {
     }
 
     func run() async -> PostOutcome {
-        // Ctrl-C is how a watch is meant to end.
+        // Ctrl-C is the normal end of a watch.
         let interruption = request.watches ? PostOutcome.complete : .interrupted
         let signals = await SignalHandling(
-            onReload: { self.end(interruption) },  // The terminal is gone.
+            onReload: { self.end(interruption) },  // SIGHUP: the terminal closed.
             onStop: { self.end(interruption) },
             onEndNow: { _exit(interruption.exitCode) })
         defer { signals.cancel() }
@@ -42,7 +42,7 @@ final class MeshSession: Sendable {
         return state.withLockedValue { $0.verdict } ?? .complete
     }
 
-    /// Ends the session; the first reason counts.
+    /// Ends the session. Only the first reason is kept.
     private func end(_ verdict: PostOutcome) {
         let work = state.withLockedValue { state in
             if state.verdict == nil { state.verdict = verdict }
@@ -54,7 +54,7 @@ final class MeshSession: Sendable {
     private func work() async {
         var configuration = NodeConfiguration(environment: request.environment ?? "")
         configuration.role = .client
-        // Round trips are measured with the PINGs of an idle link.
+        // An idle link measures its round-trip time with PINGs.
         configuration.pingInterval = .milliseconds(500)
         let node = Node(
             configuration: configuration,
@@ -66,7 +66,9 @@ final class MeshSession: Sendable {
         await Task { await node.shutdown(grace: .milliseconds(500)) }.value
     }
 
-    /// - Returns: whether anybody is there; nodes that are not are reported.
+    /// Joins all nodes and reports those that failed.
+    ///
+    /// - Returns: whether at least one node was joined.
     private func join(_ node: Node, deadline: ContinuousClock.Instant) async -> Bool {
         let failures = await node.joinAll(request.joins, deadline: deadline)
         guard !Task.isCancelled else { return false }
@@ -92,7 +94,7 @@ final class MeshSession: Sendable {
         await write(request.format.render(picture))
     }
 
-    /// The picture once it has settled; `nil` where the session ended before.
+    /// Returns the picture after it has settled; `nil` if the session ended before.
     private func settled(
         _ node: Node, _ changes: inout ListingChanges.Iterator, since started: ContinuousClock.Instant
     ) async -> MeshPicture? {
@@ -112,13 +114,13 @@ final class MeshSession: Sendable {
         var changes = node.listingChanges.makeAsyncIterator()
         var next = await settled(node, &changes, since: started)
         while let picture = next {
-            // On a terminal the numbers are kept up to date as well; in a file they would be a table every second.
-            let isNews = redraws ? request.format.render(picture) != text : picture.withoutRoundTrips != shown
-            if isNews {
+            // A terminal is also redrawn for new round-trip times. Elsewhere that would append a table every second.
+            let hasChanged = redraws ? request.format.render(picture) != text : picture.withoutRoundTrips != shown
+            if hasChanged {
                 text = request.format.render(picture)
                 let isFirst = shown == nil
                 shown = picture.withoutRoundTrips
-                // Home, the table, and nothing below it.
+                // On a terminal: cursor home, clear screen, then the table.
                 let page =
                     redraws ? "\u{1B}[H\u{1B}[2J\(text)" : isFirst || request.format == .json ? text : "\n" + text
                 await write(page)
@@ -127,9 +129,9 @@ final class MeshSession: Sendable {
         }
     }
 
-    /// Waits until the node knows something new, or it is time.
+    /// Waits until the node's view changes or the deadline passes.
     ///
-    /// - Returns: whether the session goes on.
+    /// - Returns: whether the session continues.
     private func change(
         _ changes: inout ListingChanges.Iterator, before deadline: ContinuousClock.Instant? = nil
     ) async -> Bool {
@@ -146,14 +148,14 @@ final class MeshSession: Sendable {
         }
     }
 
-    /// Where standard output cannot be written to, the session ends.
+    /// Writes to standard output. A failure ends the session.
     private func write(_ text: String) async {
         do {
             try await output.write(ByteBuffer(string: text))
         } catch let error as SystemError where error.code == EPIPE {
             end(.outputClosed)
         } catch is CancellationError {
-            // The reason is known already.
+            // The session is ending and has its reason already.
         } catch {
             await output.report("\(error)")
             end(.failed)

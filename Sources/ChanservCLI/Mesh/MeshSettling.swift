@@ -1,26 +1,32 @@
-/// When a picture of the mesh that is still coming together is whole enough to be shown.
+/// Decides when a view of the mesh is complete enough to be shown.
 ///
-/// Nothing in the protocol says that a node has named all its services, or that a router knows no further host; that nothing
-/// has changed for a moment is as good as it gets.
+/// The protocol has no message that says that a node has announced all its services, or that a router knows no further
+/// host. The view counts as settled if nothing has changed for some time.
 struct MeshSettling: Sendable {
-    /// Nodes announce what is new at once, Go nodes every 50 ms; direct links to what they name are made meanwhile.
+    /// Time without a change after which the view is settled.
+    ///
+    /// Nodes announce changes at once, Go nodes every 50 ms. The default (600 ms) also covers the setup of direct
+    /// links.
     private let quiet: Duration
     private let deadline: Duration
     private var last: MeshPicture?
+    /// Time of the last change, since the start.
     private var since = Duration.zero
 
     /// - Parameters:
-    ///   - quiet: how long nothing may change.
-    ///   - deadline: when to be content with what there is.
+    ///   - quiet: the time without a change after which the view is settled.
+    ///   - deadline: the time since the start after which the view counts as settled in any case.
     init(quiet: Duration = .milliseconds(600), deadline: Duration) {
         self.quiet = quiet
         self.deadline = deadline
     }
 
+    /// Returns when to look again, as a time since the start, unless something changes earlier; `nil` if the view has
+    /// settled.
+    ///
     /// - Parameters:
-    ///   - picture: as it is now.
-    ///   - time: since the start.
-    /// - Returns: when to look again unless something changes before, since the start; `nil` where it has settled.
+    ///   - picture: the current view.
+    ///   - time: the current time since the start.
     mutating func nextLook(after picture: MeshPicture, at time: Duration) -> Duration? {
         let shape = picture.withoutRoundTrips
         if shape != last {

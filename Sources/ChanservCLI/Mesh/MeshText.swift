@@ -1,13 +1,14 @@
-/// The mesh as a table for people.
+/// Renders the mesh as a text table.
 enum MeshText {
-    /// A line for each service, and one for each host that is linked and offers none; columns as wide as they need to be.
+    /// Returns a table with one line per service, and one line per linked host without services.
     static func render(_ picture: MeshPicture) -> String {
-        guard !picture.hosts.isEmpty else { return "nobody is linked\n" }
+        guard !picture.hosts.isEmpty else { return "no nodes are linked\n" }
         var rows = [["HOST", "SERVICE", "PATH", "ADDRESS", "ROUND TRIP"]]
         for host in picture.hosts {
-            if host.services.isEmpty { rows.append([host.id, "-", "direct"] + way(host.links)) }
+            if host.services.isEmpty { rows.append([host.id, "-", "direct"] + linkCells(host.links)) }
             for service in host.services {
-                rows.append([host.id, service.name.visible, path(service)] + way(links(of: service, host, picture)))
+                let dialLinks = links(of: service, host, picture)
+                rows.append([host.id, service.name.visible, path(service)] + linkCells(dialLinks))
             }
         }
         let widths = rows[0].indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
@@ -22,14 +23,14 @@ enum MeshText {
         return ((service.isDirect ? ["direct"] : []) + routers).joined(separator: ", ")
     }
 
-    /// The links a dial of the service would go over.
+    /// Returns the links that a dial of the service can use.
     private static func links(
         of service: MeshPicture.Service, _ host: MeshPicture.Host, _ picture: MeshPicture
     ) -> [MeshPicture.Link] {
         service.isDirect ? host.links : service.routers.flatMap { picture.links(to: $0) }
     }
 
-    private static func way(_ links: [MeshPicture.Link]) -> [String] {
+    private static func linkCells(_ links: [MeshPicture.Link]) -> [String] {
         let addresses = links.map { $0.address.isEmpty ? "-" : $0.address }
         return [
             addresses.isEmpty ? "-" : addresses.joined(separator: ", "),
@@ -37,7 +38,7 @@ enum MeshText {
         ]
     }
 
-    /// `0.18 ms`, `12.4 ms`, `250 ms`: three digits say enough.
+    /// Formats a round-trip time with two or three significant digits, such as `0.18 ms`, `12.4 ms` or `250 ms`.
     static func milliseconds(_ duration: Duration) -> String {
         let micros = Int((duration / .microseconds(1)).rounded())
         switch micros {
@@ -47,7 +48,7 @@ enum MeshText {
         }
     }
 
-    /// `value` with its last `digits` digits behind a point.
+    /// Returns `value` with a decimal point before its last `digits` digits.
     private static func fixed(_ value: Int, _ digits: Int) -> String {
         let text = String(value)
         let padded = String(repeating: "0", count: max(0, digits + 1 - text.count)) + text

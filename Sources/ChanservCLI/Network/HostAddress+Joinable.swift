@@ -2,9 +2,9 @@ import ArgumentParser
 import ChanservHost
 
 extension HostAddress {
-    /// An address to join: every one but those with port 0.
+    /// Parses an address to join. Rejects port 0.
     init(joinable text: String) throws {
         try self.init(text)
-        guard port != 0 else { throw ValidationError("'\(self)' cannot be joined: port 0 stands for any free port") }
+        guard port != 0 else { throw ValidationError("cannot join '\(self)': port 0 is only valid for listening") }
     }
 }

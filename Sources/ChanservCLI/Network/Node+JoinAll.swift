@@ -2,9 +2,9 @@ import AstraNet
 import ChanservHost
 
 extension Node {
-    /// Joins all of `addresses` at once, and waits until each is joined or has failed.
+    /// Joins all of `addresses` concurrently and waits until each attempt has succeeded or failed.
     ///
-    /// - Returns: why those that failed did, in no order.
+    /// - Returns: one message per failed attempt, in no particular order.
     func joinAll(_ addresses: [HostAddress], deadline: ContinuousClock.Instant) async -> [String] {
         await withTaskGroup(of: String?.self) { group in
             for address in addresses {

@@ -1,7 +1,7 @@
 import ChanservHost
 import FoundationEssentials
 
-/// A conformance run for programs, one JSON object on one line:
+/// Renders the results of a conformance run as one JSON object on one line:
 /// `{"cases":[{"name":"load","outcome":"pass","rule":"…","seen":[]}],"failed":0,"passed":41,"plugin":"…","skipped":1,"warned":0}`.
 enum ConformanceJSON {
     static func render(_ plugin: String, _ results: [ConformanceRun.Result]) -> String {
@@ -10,8 +10,8 @@ enum ConformanceJSON {
         do {
             return String(decoding: try encoder.encode(Object(plugin, results)), as: UTF8.self) + "\n"
         } catch {
-            // Strings, numbers and lists of them always encode.
-            fatalError("the run could not be encoded: \(error)")
+            // Unreachable: strings, numbers and lists of them always encode.
+            fatalError("cannot encode the results: \(error)")
         }
     }
 

@@ -1,20 +1,21 @@
 import ChanservHost
 
-/// A conformance run as a table for people.
+/// Renders the results of a conformance run as a text table.
 enum ConformanceText {
-    /// As wide as the longest name.
-    private static let width = ConformanceCase.all.map(\.name.count).max() ?? 0
+    /// Width of the name column: the length of the longest name.
+    private static let nameWidth = ConformanceCase.all.map(\.name.count).max() ?? 0
 
-    /// The line of a case, and what was seen, unless it is what the one before it was skipped for.
+    /// Returns the line of a case, followed by its details. The details are omitted if the case was skipped for the
+    /// same reason as the case before it.
     static func line(_ result: ConformanceRun.Result, after before: ConformanceRun.Result?) -> String {
         let outcome = result.verdict.outcome == .fail ? "FAIL" : result.verdict.outcome.rawValue
-        let name = result.name + String(repeating: " ", count: width - result.name.count)
-        let isSaid = result.verdict.outcome == .skip && result.verdict == before?.verdict
-        let seen = isSaid ? [] : result.verdict.seen.map { "        \($0)\n" }
-        return "\(outcome)  \(name)  \(result.rule)\n" + seen.joined()
+        let name = result.name + String(repeating: " ", count: nameWidth - result.name.count)
+        let isRepeated = result.verdict.outcome == .skip && result.verdict == before?.verdict
+        let details = isRepeated ? [] : result.verdict.seen.map { "        \($0)\n" }
+        return "\(outcome)  \(name)  \(result.rule)\n" + details.joined()
     }
 
-    /// The last line.
+    /// Returns the last line, with the number of passed, failed and skipped cases.
     static func total(_ results: [ConformanceRun.Result]) -> String {
         let counts = ConformanceCounts(results)
         return "\(counts.passed) passed, \(counts.failed) failed"
@@ -22,7 +23,7 @@ enum ConformanceText {
     }
 }
 
-/// How many cases became what; a warning is a pass.
+/// The number of cases per outcome. A case with a warning counts as passed and as warned.
 struct ConformanceCounts {
     var passed = 0
     var warned = 0

@@ -1,25 +1,28 @@
 import ArgumentParser
 
-/// A name that is an identifier in every language, and one of a file.
+/// A plugin name that is a valid identifier in every language and a valid file name.
 struct PluginName {
     let text: String
 
     init(_ text: String) throws(ValidationError) {
-        let isRight = text.utf8.enumerated().allSatisfy { index, byte in
+        let isValid = text.utf8.enumerated().allSatisfy { index, byte in
             switch byte {
             case UInt8(ascii: "a")...UInt8(ascii: "z"): true
             case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "_"): index > 0
             default: false
             }
         }
-        guard isRight, (1...63).contains(text.utf8.count) else {
+        guard isValid, (1...63).contains(text.utf8.count) else {
             throw ValidationError(
-                "'\(text)' is not a name: a lower-case letter, then lower-case letters, digits and '_', at most 63.")
+                """
+                '\(text)' is not a name: use a lower-case letter, then lower-case letters, digits or '_', at most 63 \
+                characters.
+                """)
         }
         self.text = text
     }
 
-    /// As types are called: `stock_quotes` is `StockQuotes`.
+    /// The name in the form of a type name: `stock_quotes` becomes `StockQuotes`.
     var typeName: String {
         text.split(separator: "_").map { $0.prefix(1).uppercased() + $0.dropFirst() }.joined()
     }
@@ -39,14 +42,14 @@ enum PluginLanguage: String, CaseIterable, Sendable {
     }
 }
 
-/// What the folder of a new plugin has.
+/// The content of a new plugin's folder.
 struct NewPlugin {
     let name: PluginName
     let language: PluginLanguage
-    /// The package to depend on; `nil` for a copy of the SDK.
+    /// The path or URL of the chanserv package to depend on; `nil` for a copy of the SDK.
     let sdk: String?
 
-    /// By their paths.
+    /// The text of each file by its path in the folder.
     var files: [String: String] {
         var files: [String: String] = [:]
         for (path, text) in EmbeddedFiles.templates {
@@ -66,7 +69,7 @@ struct NewPlugin {
         return files
     }
 
-    /// What the source is called.
+    /// The name of the source file without its extension.
     private var sourceName: String { language == .swift ? "\(name.typeName)Plugin" : name.text }
 
     private func fill(_ text: String) -> String {
@@ -76,12 +79,12 @@ struct NewPlugin {
         return values.reduce(text) { text, value in text.replacing(value.key, with: value.value) }
     }
 
-    /// The end of a package's description: what it depends on, and its targets.
+    /// The end of the package manifest: the dependencies and the targets.
     private var packageParts: String {
         guard let sdk else {
             return """
                     targets: [
-                        // The SDK, as it came with the chanserv that made this folder.
+                        // A copy of the SDK of the chanserv command that created this folder.
                         .target(name: "CChanservPlugin", path: "SDK/CChanservPlugin"),
                         .target(name: "ChanservPlugin", dependencies: ["CChanservPlugin"], path: "SDK/ChanservPlugin"),
                         .target(name: "\(sourceName)", dependencies: ["CChanservPlugin", "ChanservPlugin"]),
@@ -92,7 +95,7 @@ struct NewPlugin {
             if sdk.contains("://") || sdk.hasPrefix("git@") {
                 "url: \(quoted(sdk)), from: \"\(ChanservCommand.version)\""
             } else {
-                // Packages count from their own folder, which is one below that in which the path was typed.
+                // The path is relative to the package's folder, which is one level below the current folder.
                 "name: \"chanserv\", path: \(quoted(sdk.hasPrefix("/") ? sdk : "../" + sdk))"
             }
         return """
@@ -104,7 +107,7 @@ struct NewPlugin {
             """
     }
 
-    /// As a literal of Swift.
+    /// Returns `text` as a Swift string literal.
     private func quoted(_ text: String) -> String {
         "\"\(text.replacing("\\", with: "\\\\").replacing("\"", with: "\\\""))\""
     }

@@ -1,8 +1,8 @@
 import Glibc
 
-/// Folders with the files that this command has in it.
+/// Creates folders from the files that are embedded in this command.
 enum PluginFolder {
-    /// Why a folder could not be made.
+    /// The reason why a folder or a file could not be written.
     struct Problem: Error, CustomStringConvertible {
         enum Code { case exists, other }
 
@@ -10,14 +10,18 @@ enum PluginFolder {
         var description: String
     }
 
-    /// Makes a folder with files; one that is there already is refused. Scripts can be run, and nothing can be written by
-    /// others, because the host loads nothing that is.
+    /// Creates a folder with files. Fails if it exists already.
     ///
-    /// - Parameter files: by their paths.
+    /// Files that begin with `#!` become executable. Nothing is writable by other users, because the host refuses to
+    /// load such plugins.
+    ///
+    /// - Parameter files: the text of each file by its path.
     static func write(_ files: [String: String], to folder: String) throws(Problem) {
         guard mkdir(folder, 0o755) == 0 else {
-            if errno == EEXIST { throw Problem(code: .exists, description: "\(folder) exists already") }
-            throw problem("cannot make the folder \(folder)")
+            if errno == EEXIST {
+                throw Problem(code: .exists, description: "\(folder) exists already: choose another name or remove it")
+            }
+            throw problem("cannot create the folder \(folder)")
         }
         var made: Set<String> = []
         for (path, text) in files.sorted(by: { $0.key < $1.key }) {
@@ -25,7 +29,7 @@ enum PluginFolder {
             for part in path.split(separator: "/").dropLast() {
                 parent += "/\(part)"
                 guard made.insert(parent).inserted else { continue }
-                guard mkdir(parent, 0o755) == 0 else { throw problem("cannot make the folder \(parent)") }
+                guard mkdir(parent, 0o755) == 0 else { throw problem("cannot create the folder \(parent)") }
             }
             try write(text, to: "\(folder)/\(path)", mode: text.hasPrefix("#!") ? 0o755 : 0o644)
         }
@@ -45,21 +49,24 @@ enum PluginFolder {
         }
     }
 
-    static func problem(_ what: String) -> Problem {
-        Problem(code: .other, description: "\(SystemError(what))")
+    static func problem(_ operation: String) -> Problem {
+        Problem(code: .other, description: "\(SystemError(operation))")
     }
 }
 
-/// The header in a folder of the user's cache.
+/// A folder with the plugin header, in the user's cache.
 enum IncludeFolder {
-    /// Each different header has a folder of its own, so that commands of several versions do not fight over one.
+    /// Returns the path of the folder. Creates the folder and its files if they do not exist.
+    ///
+    /// The folder's name has a digest of the headers, so that commands of different versions do not overwrite each
+    /// other's.
     static func path() throws(PluginFolder.Problem) -> String {
         let folder = try cache() + "/chanserv/include-\(digest)"
         try makeFolders(folder)
         for (name, text) in EmbeddedFiles.include.sorted(by: { $0.key < $1.key }) where name.hasSuffix(".h") {
             let target = "\(folder)/\(name)"
             if access(target, R_OK) == 0 { continue }
-            // Whole or not at all, whoever else does the same now.
+            // The rename is atomic: a concurrent command or compiler never sees a partial file.
             let part = "\(folder)/.\(name).\(getpid())"
             try PluginFolder.write(text, to: part, mode: 0o644)
             guard rename(part, target) == 0 else { throw PluginFolder.problem("cannot write \(target)") }
@@ -70,7 +77,8 @@ enum IncludeFolder {
     private static func cache() throws(PluginFolder.Problem) -> String {
         if let cache = getenv("XDG_CACHE_HOME").map({ String(cString: $0) }), cache.hasPrefix("/") { return cache }
         if let home = getenv("HOME").map({ String(cString: $0) }), home.hasPrefix("/") { return home + "/.cache" }
-        throw PluginFolder.Problem(code: .other, description: "neither HOME nor XDG_CACHE_HOME names a folder")
+        throw PluginFolder.Problem(
+            code: .other, description: "no cache folder: set HOME or XDG_CACHE_HOME to an absolute path")
     }
 
     private static func makeFolders(_ path: String) throws(PluginFolder.Problem) {
@@ -78,12 +86,12 @@ enum IncludeFolder {
         for part in path.split(separator: "/") {
             folder += "/\(part)"
             guard mkdir(folder, 0o755) == 0 || errno == EEXIST else {
-                throw PluginFolder.problem("cannot make the folder \(folder)")
+                throw PluginFolder.problem("cannot create the folder \(folder)")
             }
         }
     }
 
-    /// Of the headers' names and texts; FNV-1a.
+    /// The FNV-1a hash of the names and the texts of the headers.
     private static var digest: String {
         var digest: UInt64 = 0xCBF2_9CE4_8422_2325
         for (name, text) in EmbeddedFiles.include.sorted(by: { $0.key < $1.key }) {

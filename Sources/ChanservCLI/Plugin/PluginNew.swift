@@ -1,37 +1,53 @@
 import ArgumentParser
 
-/// `chanserv plugin new`: a folder to begin with.
+/// `chanserv plugin new`: creates a folder with a working plugin.
 struct PluginNew: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "new",
-        abstract: "Makes a folder with a plugin that works, to begin with.",
+        abstract: "Creates a folder with a working plugin as a starting point.",
         discussion: """
-            The folder has the source, 'build', which needs the language's own compiler and nothing else, 'test', which \
-            builds, serves and asks the plugin, and 'chanserv.yaml' with the route to paste. The plugin answers with a \
-            source for each word of the request.
+            The plugin answers a request with one source per word. The folder has its source code and these files.
+
+            FILES
+              build          builds the plugin; needs only the
+                             compiler of its language
+              test           builds and serves the plugin, posts
+                             requests and checks the responses
+              chanserv.yaml  a configuration with the plugin and
+                             its route
 
             LANGUAGES
-              c, cpp  with the header under include/
-              swift   with a copy of the SDK, or with --sdk as a package that depends on chanserv's
-              rust    without crates; the header as Rust is src/chanserv.rs
-              go      by cgo. Go's runtime installs handlers for SIGSEGV, SIGBUS, SIGFPE and SIGURG in the host, and \
-            passes on what is not its own; plugins must not call os/signal.Notify
+              c, cpp  with the header in include/
+              swift   with a copy of the SDK; with --sdk, depends
+                      on the chanserv package instead
+              rust    no crates; src/chanserv.rs has the
+                      declarations of the header in Rust
+              go      uses cgo, which also needs a C compiler.
+                      Go's runtime installs handlers for
+                      SIGSEGV, SIGBUS, SIGFPE, SIGPIPE and SIGURG
+                      in the host and forwards signals that are
+                      not Go's. A Go plugin must not call
+                      os/signal.Notify
 
-            Exits with 0, with 64 where the name is none or the folder exists, or with 69 where it cannot be written.
+            Exit codes: 0 created; 64 the name is invalid or the folder exists; 69 the folder cannot be written.
 
             EXAMPLES
               chanserv plugin new quotes
               chanserv plugin new quotes --language rust
-              chanserv plugin new quotes --language swift --sdk ../chanserv
+              chanserv plugin new quotes --language swift \\
+                --sdk ../chanserv
               cd quotes && ./test
             """)
 
     @Argument(
-        help: "The plugin's name, and its folder's: a lower-case letter, then lower-case letters, digits and '_'.",
+        help: """
+            The name of the plugin and its folder: a lower-case letter, then lower-case letters, digits or '_', at \
+            most 63 characters.
+            """,
         transform: { try PluginName($0) })
     var name: PluginName
 
-    @Option(help: "c, cpp, swift, rust or go.")
+    @Option(help: "The language of the plugin.")
     var language = PluginLanguage.c
 
     @Option(
@@ -40,7 +56,7 @@ struct PluginNew: AsyncParsableCommand {
     var sdk: String?
 
     func validate() throws {
-        if sdk != nil && language != .swift { throw ValidationError("--sdk is for --language swift only.") }
+        if sdk != nil && language != .swift { throw ValidationError("--sdk needs --language swift.") }
     }
 
     func run() async throws {
@@ -53,29 +69,36 @@ struct PluginNew: AsyncParsableCommand {
         }
         print(
             """
-            \(name.text)/ has a plugin in \(language.title). Next:
+            Created a \(language.title) plugin in \(name.text)/. Next steps:
 
               cd \(name.text)
-              ./test                # builds it, serves it, and asks it
-              chanserv serve        # serves it alone, until Ctrl-C; and in another terminal:
+              ./test            # builds, serves and tests it
+              chanserv serve    # serves it until Ctrl-C
+
+            In another terminal:
+
               chanserv post \(name.text) --body 'hi mesh'
 
-            The route to paste into another chanserv.yaml is in \(name.text)/chanserv.yaml.
+            To serve it from another chanserv.yaml, copy the plugin and the route from \(name.text)/chanserv.yaml.
             """)
     }
 }
 
-/// `chanserv plugin include-dir`: for the compiler's `-I`.
+/// `chanserv plugin include-dir`: prints the folder for the compiler's `-I` option.
 struct PluginIncludeDir: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "include-dir",
-        abstract: "Prints a folder that has chanserv_plugin.h.",
+        abstract: "Prints the path of a folder with chanserv_plugin.h.",
         discussion: """
-            The header is that of this command. It is written to the user's cache ($XDG_CACHE_HOME, or ~/.cache) where it \
-            is not there yet. Exits with 0, or with 69 where it cannot be written.
+            The header has the version of this command. If the folder does not exist yet, the command creates it in \
+            the user's cache ($XDG_CACHE_HOME or ~/.cache).
+
+            Exit codes: 0 success; 69 the header cannot be written.
 
             EXAMPLES
-              cc -I "$(chanserv plugin include-dir)" -fPIC -shared -fvisibility=hidden -o quotes.so quotes.c
+              cc -I "$(chanserv plugin include-dir)" \\
+                -fPIC -shared -fvisibility=hidden \\
+                -o quotes.so quotes.c
             """)
 
     func run() async throws {

@@ -1,24 +1,23 @@
 import ArgumentParser
 import ChanservHost
 
-/// `chanserv plugin pin`: the line that keeps a host from loading any other bytes.
+/// `chanserv plugin pin`: prints the configuration line that pins a plugin to the digest of its file.
 struct PluginPinLine: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "pin",
-        abstract: "Writes the line 'sha256: …' that pins a plugin to its bytes.",
+        abstract: "Prints the line 'sha256: …' that pins a plugin to its file.",
         discussion: """
-            The line goes under the plugin's name in the configuration, beside its path; the host then refuses any other \
-            file. Nothing of the library is run.
+            Put the line beside the plugin's 'path' in the configuration. The host then refuses any other file. The \
+            command does not run code of the library.
 
-            The host also refuses files and folders that others could write to, or that belong to anybody but root and \
-            the user it runs as. Where the file as it lies there would be refused, a warning on standard error says so, \
-            and what would put it right.
+            The host also refuses a file or folder that other users can write to, or that belongs to another user than \
+            root or the host's user. The command warns on standard error if the host would refuse the file, and says \
+            how to fix it.
 
-            Exits with 0, or with 65 if the file is no shared library.
+            Exit codes: 0 success; 65 the file is not a shared library.
 
             EXAMPLES
               chanserv plugin pin Plugins/libEcho.so
-              chanserv plugin pin Plugins/libEcho.so >> chanserv.yaml    # then move the line to its place
             """)
 
     @Argument(help: ArgumentHelp("The shared library.", valueName: "file"))
@@ -28,7 +27,7 @@ struct PluginPinLine: ParsableCommand {
         do {
             let pin = try PluginPin(path: file)
             print("sha256: \(pin.digest)")
-            for refusal in pin.refusals { StandardError.write("warning: \(file) would be refused: \(refusal)") }
+            for refusal in pin.refusals { StandardError.write("warning: the host would refuse \(file): \(refusal)") }
         } catch {
             StandardError.write("\(error)")
             throw ExitCode(65)

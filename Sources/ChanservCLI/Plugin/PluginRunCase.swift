@@ -1,7 +1,7 @@
 import ArgumentParser
 import ChanservHost
 
-/// `chanserv plugin run-case`: one case, in the process that `chanserv plugin test` has started for it.
+/// `chanserv plugin run-case`: runs one case. `chanserv plugin test` starts it as a child process.
 struct PluginRunCase: ParsableCommand {
     static let configuration = CommandConfiguration(commandName: "run-case", shouldDisplay: false)
 

@@ -1,31 +1,33 @@
 import ArgumentParser
 import ChanservHost
 
-/// `chanserv plugin test`: does a library keep the rules of chanserv_plugin.h?
+/// `chanserv plugin test`: tests whether a library follows the rules of chanserv_plugin.h.
 struct PluginTest: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "test",
-        abstract: "Finds out whether a plugin keeps the rules of chanserv_plugin.h.",
+        abstract: "Tests whether a plugin follows the rules of chanserv_plugin.h.",
         discussion: """
-            Runs some forty cases, each in a process of its own with a limit of time and memory, so that a plugin that \
-            crashes, hangs or calls exit fails that case only. Each case is a line of a table on standard output: its \
-            outcome, its name and the rule, and below it what was seen where it did not simply pass.
+            Runs about 40 cases. Each case runs in its own process with a time limit and a memory limit, so a plugin \
+            that crashes, hangs or calls exit fails only that case. The table on standard output has one line per \
+            case: the outcome, the name and the rule. Details follow below the line unless the case simply passed.
 
             OUTCOMES
-              pass  the rule is kept
-              warn  something should be looked at; counts as passed
-              FAIL  the rule is broken
-              skip  the case does not apply, or could not be run
+              pass  the plugin follows the rule
+              warn  needs attention; counts as passed
+              FAIL  the plugin breaks the rule
+              skip  the case does not apply or could not run
 
-            A request is needed that the plugin can answer, unless it answers an empty one; several can be given, and \
-            one that it takes its time for makes the run longer. docs/plugin-test.md explains each case.
+            Give at least one request that the plugin can answer, unless it answers an empty request. A request that \
+            takes long makes the run longer. docs/plugin-test.md describes each case.
 
-            Exits with 0, with 1 if a case failed, or with 65 if the file is no plugin or the host would not load it.
+            Exit codes: 0 all cases passed; 1 a case failed; 65 the file is not a plugin, or the host would not load it.
 
             EXAMPLES
               chanserv plugin test Plugins/libEcho.so --request hello
-              chanserv plugin test Plugins/libFiles.so --config 'root: Plugins' --request '*/*.c'
-              chanserv plugin test ./quotes.so --config quotes.yaml --request EUR --request '*' --json
+              chanserv plugin test Plugins/libFiles.so \\
+                --config 'root: Plugins' --request '*/*.c'
+              chanserv plugin test ./quotes.so \\
+                --config quotes.yaml --request EUR --request '*'
               chanserv plugin test ./quotes.so --only garbage
             """)
 
@@ -33,15 +35,15 @@ struct PluginTest: AsyncParsableCommand {
 
     @Option(
         parsing: .upToNextOption,
-        help: ArgumentHelp("Run these cases only. All by default.", valueName: "case"))
+        help: ArgumentHelp("Run only these cases. (default: all)", valueName: "case"))
     var only: [String] = []
 
-    @Flag(help: "Write one JSON object instead of the table.")
+    @Flag(help: "Print one JSON object instead of the table.")
     var json = false
 
     @Option(
         help: ArgumentHelp(
-            "How long a case may take before it is ended and fails. (default: 20s)", valueName: "duration"),
+            "Time limit for each case. A case that exceeds it fails. (default: 20s)", valueName: "duration"),
         transform: { try ValueGrammar.duration($0) })
     var timeout = CaseProcess.Limits().time
 
@@ -76,7 +78,7 @@ struct PluginTest: AsyncParsableCommand {
     }
 }
 
-/// What is tested, and with what: the same for the whole run and for the process of one case.
+/// The plugin under test, its configuration and the requests. `plugin test` passes them to the process of each case.
 struct PluginSubject: ParsableArguments {
     @Argument(help: ArgumentHelp("The shared library.", valueName: "file"))
     var file: String
@@ -84,13 +86,13 @@ struct PluginSubject: ParsableArguments {
     @Option(
         parsing: .unconditional,
         help: ArgumentHelp(
-            "What would stand under 'config:' for it: a YAML file, or YAML itself. Nothing by default.",
+            "The plugin's configuration, as under 'config:': a YAML file or YAML text. (default: none)",
             valueName: "yaml"))
     var config: String?
 
     @Option(
         parsing: .unconditionalSingleValue,
-        help: ArgumentHelp("The body of a request; may be repeated. One that is empty by default.", valueName: "text"))
+        help: ArgumentHelp("The body of a request. May be repeated. (default: one empty request)", valueName: "text"))
     var request: [String] = []
 
     func order() throws -> CaseOrder {
@@ -102,7 +104,7 @@ struct PluginSubject: ParsableArguments {
         }
     }
 
-    /// These again, for another process.
+    /// The command-line arguments that give another process the same values.
     var arguments: [String] {
         [file] + (config.map { ["--config", $0] } ?? []) + request.flatMap { ["--request", $0] }
     }

@@ -1,33 +1,33 @@
 import NIOCore
 
-/// What happens to a request and its sources, as it is shown.
+/// An event of a request or of one of its sources.
 enum PostEvent {
     /// A source was announced.
     case header(source: Int, ByteBuffer)
     case frame(source: Int, ByteBuffer)
-    /// A source is complete, or failed with a message.
+    /// A source ended. `failure` is its error message; `nil` if the source is complete.
     case end(source: Int, failure: String?, saved: SavedSource?)
-    /// The request as a whole failed: there may have been more sources.
+    /// The whole request failed. There may have been more sources.
     case requestFailed(String)
 }
 
-/// What `--save` made of a source.
+/// A source that `--save` wrote to a file.
 struct SavedSource: Equatable {
-    /// The file, as a path below the folder given.
+    /// The path of the file, relative to the folder of `--save`.
     var path: String
     var bytes: Int
 }
 
-/// How events are written to standard output.
+/// The output format of `chanserv post`.
 enum PostFormat: String, CaseIterable {
-    /// For people: every line prefixed with its source.
+    /// Human-readable: every line has its source as a prefix.
     case text
-    /// For programs: one JSON object a line.
+    /// Machine-readable: one JSON object per line.
     case json
-    /// The frames' bytes and nothing else, in the order in which they come.
+    /// Only the bytes of the frames, in the order of arrival.
     case raw
 
-    /// Appends what standard output gets for `event`.
+    /// Appends the output for `event` to `out`.
     func render(_ event: PostEvent, into out: inout ByteBuffer) {
         switch self {
         case .text: PostText.render(event, into: &out)

@@ -1,12 +1,12 @@
 import FoundationEssentials
 import NIOCore
 
-/// Events for programs, one JSON object a line: `{"source":0,"header":"…"}`, `{"source":0,"frame":"…"}`,
-/// `{"source":0,"end":"ok"}` or `{"source":0,"end":"error","message":"…"}`, and `{"end":"error","message":"…"}` where the
-/// request as a whole failed.
+/// Renders events as JSON, one object per line: `{"source":0,"header":"…"}`, `{"source":0,"frame":"…"}`,
+/// `{"source":0,"end":"ok"}` or `{"source":0,"end":"error","message":"…"}`, and `{"end":"error","message":"…"}` if
+/// the whole request failed.
 ///
-/// Bytes that are not UTF-8 stand as base64 under `header_base64` and `frame_base64` instead. With `--save` the end of
-/// a source carries `"path"` and `"bytes"`.
+/// Bytes that are not UTF-8 are base64 under the keys `header_base64` and `frame_base64`. With `--save` the end of a
+/// source also has `"path"` and `"bytes"`.
 enum PostJSON {
     static func render(_ event: PostEvent, into out: inout ByteBuffer) {
         switch event {
@@ -61,8 +61,8 @@ enum PostJSON {
         do {
             out.writeBytes(try encoder.encode(text))
         } catch {
-            // Every string encodes.
-            fatalError("a string could not be encoded: \(error)")
+            // Unreachable: every string encodes.
+            fatalError("cannot encode a string: \(error)")
         }
     }
 }

@@ -5,15 +5,15 @@ import NIOPosix
 
 /// Standard output, standard error and the progress line of `chanserv post`.
 ///
-/// They may be the same terminal, so one thread makes all writes, in order. A reader that does not read holds up
-/// whoever writes here, and nothing else.
+/// They may be the same terminal, so one thread makes all writes, in order. A slow reader delays only the tasks that
+/// write here.
 final class PostOutput: Sendable {
     private let thread: NIOThreadPool
-    /// Whether the two can get in each other's way.
+    /// Whether standard output can overwrite the progress line.
     private let outputIsTerminal = isatty(STDOUT_FILENO) == 1
-    /// Whether there is somebody to look at a progress line.
+    /// Whether standard error is a terminal, which shows the progress line.
     let showsProgress = isatty(STDERR_FILENO) == 1
-    /// Whether the terminal's last line is a progress line. Touched by the thread only.
+    /// Whether the terminal's last line is a progress line. Only the thread accesses it.
     private let progressIsShown = NIOLockedValueBox(false)
 
     init() {
@@ -21,9 +21,9 @@ final class PostOutput: Sendable {
         thread.start()
     }
 
-    /// Writes to standard output; returns when it is written.
+    /// Writes to standard output and returns after the write.
     ///
-    /// - Throws: ``SystemError``; with code `EPIPE` where the reader is gone.
+    /// - Throws: ``SystemError``; its code is `EPIPE` if the reader closed standard output.
     func write(_ bytes: ByteBuffer) async throws {
         try await thread.runIfActive {
             if self.outputIsTerminal { self.clearProgress() }
@@ -31,14 +31,15 @@ final class PostOutput: Sendable {
         }
     }
 
-    /// Writes a line to standard error, visible, for it may repeat what a plugin said.
+    /// Writes a line to standard error. Control characters are escaped, because the line can contain text from a
+    /// plugin.
     func report(_ line: String) async {
         await writeError {
             self.clearProgress(); return "chanserv: \(line.visible)\n"
         }
     }
 
-    /// Draws the progress line over the last one. Does nothing where there is no terminal.
+    /// Replaces the progress line. Does nothing if standard error is not a terminal.
     func draw(_ progress: PostProgress, rate: Double) async {
         guard showsProgress else { return }
         await writeError {
@@ -47,7 +48,7 @@ final class PostOutput: Sendable {
         }
     }
 
-    /// Ends the progress line, which stays.
+    /// Ends the progress line with a line feed, so that it stays visible.
     func finish() async {
         await writeError { self.progressIsShown.withLockedValue { exchange(&$0, with: false) } ? "\n" : "" }
     }
@@ -56,7 +57,7 @@ final class PostOutput: Sendable {
         do {
             try await thread.runIfActive { StandardError.draw(text()) }
         } catch {
-            // The task was cancelled before it was its turn: nobody waits for the line any more.
+            // The task was cancelled before the thread ran the block, so the line is not needed any more.
         }
     }
 

@@ -1,21 +1,21 @@
-/// What a request has brought so far.
+/// Counts of a request in progress.
 struct PostProgress: Sendable, Equatable {
-    /// Sources announced.
+    /// Number of announced sources.
     var announced = 0
-    /// Sources that ended, well or not.
+    /// Number of sources that ended, with or without a failure.
     var done = 0
-    /// Sources that ended with a failure.
+    /// Number of sources that ended with a failure.
     var failed = 0
     var frames = 0
-    /// Bytes of frames, without headers.
+    /// Bytes of the frames, without headers.
     var bytes = 0
 
-    /// Sources still being read.
+    /// Number of sources that have not ended.
     var open: Int { announced - done }
 
-    /// One line for a terminal of `width` columns.
+    /// Returns the progress line for a terminal of `width` columns.
     ///
-    /// - Parameter rate: bytes a second.
+    /// - Parameter rate: the rate in bytes per second.
     func line(rate: Double, width: Int) -> String {
         let failures = failed == 0 ? "" : " (\(failed) failed)"
         let line =
@@ -26,7 +26,7 @@ struct PostProgress: Sendable, Equatable {
     }
 }
 
-/// A number of bytes for people: `512 B`, `1.5 KiB`, `20 MiB`.
+/// A number of bytes in human-readable form: `512 B`, `1.5 KiB`, `20 MiB`.
 struct ByteCount: CustomStringConvertible {
     private let count: Int
 
@@ -46,18 +46,19 @@ struct ByteCount: CustomStringConvertible {
     }
 }
 
-/// The rate over the last two seconds, so that it neither jumps nor lags.
+/// The average rate over the last two seconds. The window balances noise against delay.
 struct RateMeter: Sendable {
     private static let window = Duration.seconds(2)
     private var samples: [(time: Duration, bytes: Int)] = [(.zero, 0)]
 
+    /// Adds a sample and returns the rate in bytes per second.
+    ///
     /// - Parameters:
-    ///   - time: since the start, not less than at the last call.
-    ///   - bytes: in all, by then.
-    /// - Returns: bytes a second.
+    ///   - time: the time since the start, not less than at the previous call.
+    ///   - bytes: the total number of bytes at that time.
     mutating func rate(at time: Duration, bytes: Int) -> Double {
         samples.append((time, bytes))
-        // One sample older than the window is kept: it is what the newest is measured against.
+        // One sample older than the window stays, as the start of the measured interval.
         while samples.count > 2, time - samples[1].time >= Self.window { samples.removeFirst() }
         let elapsed = (time - samples[0].time) / .seconds(1)
         return elapsed > 0 ? Double(bytes - samples[0].bytes) / elapsed : 0

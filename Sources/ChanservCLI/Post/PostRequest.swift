@@ -1,46 +1,46 @@
 import ChanservHost
 
-/// One request of `chanserv post`, with all that was said about it on the command line.
+/// The command-line options of `chanserv post`.
 struct PostRequest: Sendable {
     var vAddr: String
-    /// The nodes to join, at least one; it takes one of them to answer.
+    /// The nodes to join, at least one. One successful join is enough.
     var joins: [HostAddress]
     var body: RequestBody
-    /// Requests of the same bucket go to the same offer; `nil` for any.
+    /// Requests with the same bucket go to the same offer; `nil` for any offer.
     var bucket: String?
     /// Free text for the server; `nil` for none.
     var meta: String?
-    /// How long the request may take in all, which the server is told; `nil` for no limit.
+    /// Time limit for the whole request, which the server receives too; `nil` for no limit.
     var deadline: Duration?
-    /// Empty for none.
+    /// The environment of the address; empty for none.
     var environment: String
-    /// For joining, for finding the address, and for opening each source.
+    /// Time limit for each of: joining, finding the address, opening a source.
     var timeout: Duration
     var format: PostFormat
-    /// `nil` to write frames to standard output.
+    /// The folder of `--save`; `nil` to write frames to standard output.
     var saveFolder: String?
 }
 
-/// How a request ended.
+/// The outcome of a request or of `chanserv mesh`.
 enum PostOutcome: Sendable, Equatable {
-    /// Every source ended well.
+    /// The request and every source succeeded.
     case complete
-    /// The request or a source failed, or something here did.
+    /// The request, a source or a local operation failed.
     case failed
-    /// No node could be joined, or none offers the address.
+    /// No node could be joined, or no node offers the address.
     case unavailable
-    /// Whoever read standard output does not any more.
+    /// The reader of standard output closed it.
     case outputClosed
-    /// A signal asked to stop.
+    /// A signal stopped the command.
     case interrupted
 
-    /// What the command ends with.
+    /// The exit code of the command.
     var exitCode: Int32 {
         switch self {
         case .complete: 0
         case .failed: 1
         case .unavailable: 69
-        // What a shell shows for a command that SIGPIPE or SIGINT ended.
+        // The exit codes that a shell shows for a command ended by SIGPIPE or SIGINT.
         case .outputClosed: 128 + 13
         case .interrupted: 128 + 2
         }

@@ -8,15 +8,15 @@ import NIOConcurrencyHelpers
 import NIOCore
 import NIOPosix
 
-/// One request from the first connection to the last frame: joins, posts, and lets each source be read by itself.
+/// One run of `chanserv post`: joins the mesh, posts the request, and reads each source in its own task.
 final class PostSession: Sendable {
     private struct State {
-        /// The first thing that ended the session before its time.
+        /// The first reason to end the session early.
         var verdict: PostOutcome?
         var work: Task<Void, Never>?
     }
 
-    /// As many sources are read at the same time; further ones wait for one of them to end.
+    /// Maximum number of sources that are read concurrently. A further source waits until one of them ends.
     private static let openSourcesMax = 16_384
 
     private let request: PostRequest
@@ -30,7 +30,7 @@ final class PostSession: Sendable {
 
     func run() async -> PostOutcome {
         let signals = await SignalHandling(
-            onReload: { self.end(.interrupted) },  // The terminal is gone.
+            onReload: { self.end(.interrupted) },  // SIGHUP: the terminal closed.
             onStop: { self.end(.interrupted) },
             onEndNow: { _exit(PostOutcome.interrupted.exitCode) })
         defer { signals.cancel() }
@@ -56,7 +56,7 @@ final class PostSession: Sendable {
         return outcome
     }
 
-    /// Ends the session; the first reason counts.
+    /// Ends the session. Only the first reason is kept.
     private func end(_ verdict: PostOutcome) {
         let work = state.withLockedValue { state in
             if state.verdict == nil { state.verdict = verdict }
@@ -75,18 +75,18 @@ final class PostSession: Sendable {
                 configuration: configuration,
                 logger: Logger(label: "chanserv.post") { LineLogHandler(label: $0, level: .error, format: .text) })
             if await join(node) { await post(body, from: node, savingTo: folder) }
-            // What was read is what counts: a node that does not take the last bytes is not waited for.
+            // The result is complete. A peer that does not read the last bytes delays the exit by 500 ms at most.
             await Task { await node.shutdown(grace: .milliseconds(500)) }.value
         } catch is CancellationError {
-            // The reason is known already.
+            // The session is ending and has its reason already.
         } catch {
             await fail("\(error)", .failed)
         }
     }
 
-    /// Joins all nodes at once.
+    /// Joins all nodes concurrently and reports those that failed.
     ///
-    /// - Returns: whether one of them is there; those that are not are reported.
+    /// - Returns: whether at least one node was joined.
     private func join(_ node: Node) async -> Bool {
         let deadline = ContinuousClock.now + request.timeout
         let failures = await node.joinAll(request.joins, deadline: deadline)
@@ -141,7 +141,7 @@ final class PostSession: Sendable {
         .notFound, .refused, .connectionLost, .deadlineExceeded,
     ]
 
-    /// Reports a failure that the exit code is to show; sources that are being read go on.
+    /// Records a failure for the exit code and reports it. Sources that are being read continue.
     private func fail(_ message: String?, _ verdict: PostOutcome) async {
         state.withLockedValue { if $0.verdict == nil { $0.verdict = verdict } }
         if let message { await output.report(message) }
@@ -159,7 +159,7 @@ final class PostSession: Sendable {
         } catch {
             failure = "\(error)"
         }
-        // A source that was cancelled here did not fail: there is nothing to say about it.
+        // The session was cancelled; the source did not fail by itself, so it is not reported.
         guard !Task.isCancelled else { return }
         progress.withLockedValue { progress in
             progress.done += 1
@@ -190,9 +190,9 @@ final class PostSession: Sendable {
         return SavedSource(path: path.description, bytes: bytes)
     }
 
-    /// Calls `body` with the frames as they come, and counts them.
+    /// Counts the frames of a source and calls `body` with each batch as it arrives.
     ///
-    /// - Returns: how many bytes they had.
+    /// - Returns: the total number of bytes.
     @discardableResult
     private func forEachBatch(
         of source: ReceivedSource, _ body: ([ReceivedFrame]) async throws -> Void
@@ -219,14 +219,14 @@ final class PostSession: Sendable {
         if text.readableBytes > 0 { await write(text) }
     }
 
-    /// Where standard output cannot be written to, the whole session ends.
+    /// Writes to standard output. A failure ends the session.
     private func write(_ text: ByteBuffer) async {
         do {
             try await output.write(text)
         } catch let error as SystemError where error.code == EPIPE {
             end(.outputClosed)
         } catch is CancellationError {
-            // The reason is known already.
+            // The session is ending and has its reason already.
         } catch {
             await output.report("\(error)")
             end(.failed)

@@ -1,9 +1,9 @@
 import NIOCore
 
-/// Events for people: `[0] header: …`, then `[0] …` for each line of each frame.
+/// Renders events as text: `[0] header: …`, then `[0] …` for each line of each frame.
 ///
-/// Frames end a line whether or not they end in a line feed. What would command a terminal is shown as an escape, and
-/// bytes that are not UTF-8 as U+FFFD: whoever needs the very bytes uses raw, JSON or `--save`.
+/// The end of a frame always ends the line. Control characters are escaped, and bytes that are not UTF-8 become
+/// U+FFFD. The formats raw and JSON and the option `--save` preserve the bytes.
 enum PostText {
     static func render(_ event: PostEvent, into out: inout ByteBuffer) {
         switch event {
@@ -15,13 +15,13 @@ enum PostText {
             out.writeString("[\(source)] saved: ")
             write(ByteBuffer(string: saved.path), prefix: "", into: &out)
         case .end, .requestFailed:
-            // Failures go to standard error, see PostFailure.
+            // PostSession reports failures on standard error.
             break
         }
     }
 
     private static func write(_ bytes: ByteBuffer, prefix: String, into out: inout ByteBuffer) {
-        // Decoding repairs what is not UTF-8; valid text comes out as it was.
+        // Decoding replaces invalid UTF-8 and leaves valid text unchanged.
         var text = String(decoding: bytes.readableBytesView, as: UTF8.self)
         text.withUTF8 { utf8 in
             var rest = utf8[...]
@@ -37,14 +37,14 @@ enum PostText {
         }
     }
 
-    /// C0 and C1 control characters and DEL become `\u{1B}` and the like; the tab stays.
+    /// Writes a line. C0 and C1 control characters and DEL, except the tab, become escapes such as `\u{1B}`.
     private static func writeEscaped(_ line: Slice<UnsafeBufferPointer<UInt8>>, into out: inout ByteBuffer) {
         var start = line.startIndex
         var index = line.startIndex
         while index < line.endIndex {
             let byte = line[index]
             let next = index + 1
-            // U+0080…U+009F are the byte C2 followed by 80…9F.
+            // In UTF-8, U+0080…U+009F (C1) are the byte C2 followed by 80…9F.
             let isC1 = byte == 0xC2 && next < line.endIndex && line[next] < 0xA0
             if isC1 || (byte < 0x20 && byte != UInt8(ascii: "\t")) || byte == 0x7F {
                 out.writeBytes(line[start..<index])

@@ -1,16 +1,18 @@
 import Glibc
 import NIOCore
 
-/// Where the body of a request comes from.
+/// The origin of a request's body.
 enum RequestBody: Sendable, Equatable {
     case text(String)
     case file(String)
     case standardInput
 
-    /// What one frame can carry (`docs/protocol.md` §5).
+    /// Maximum size of a body in bytes, which is that of one frame (`docs/protocol.md` §5).
     static let sizeMax = 104_857_600
 
-    /// The bytes. Blocks while reading.
+    /// Reads and returns the body. Blocks.
+    ///
+    /// - Throws: ``TooLarge``, ``SystemError``.
     func read() throws -> ByteBuffer {
         switch self {
         case .text(let text):
@@ -29,9 +31,9 @@ enum RequestBody: Sendable, Equatable {
     private static func read(_ descriptor: Int32, name: String) throws -> ByteBuffer {
         var buffer = ByteBuffer()
         while true {
-            let count = try buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: 1 << 16) { room in
+            let count = try buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: 1 << 16) { bytes in
                 while true {
-                    let count = Glibc.read(descriptor, room.baseAddress, room.count)
+                    let count = Glibc.read(descriptor, bytes.baseAddress, bytes.count)
                     if count >= 0 { return count }
                     if errno != EINTR { throw SystemError("cannot read \(name)") }
                 }
@@ -42,6 +44,6 @@ enum RequestBody: Sendable, Equatable {
     }
 
     struct TooLarge: Error, CustomStringConvertible {
-        var description: String { "a request body can have at most \(RequestBody.sizeMax) bytes (100 MiB)" }
+        var description: String { "the request body exceeds the limit of \(RequestBody.sizeMax) bytes (100 MiB)" }
     }
 }

@@ -2,17 +2,20 @@ import Glibc
 import NIOConcurrencyHelpers
 import NIOCore
 
-/// The folder of `--save`: each source grows as `NAME.partial` and gets its name when it is complete, so that a file
-/// that looks whole is whole.
+/// The folder of `--save`.
 ///
-/// No name a server sends leads out of the folder: paths are walked one component at a time without following symbolic
-/// links. No file stays open between writes, so that any number of sources can be saved at once.
+/// A source is written to `NAME.partial`, which is renamed to NAME when the source is complete. A file without the
+/// suffix is therefore always complete.
+///
+/// A name from a server cannot lead out of the folder: paths are opened one component at a time without following
+/// symbolic links. No file stays open between writes, so the limit of open files does not limit the number of
+/// sources.
 final class SaveFolder: Sendable {
     private let root: Int32
-    /// The names given out in this run, complete and partial.
+    /// The names used in this run, complete and partial.
     private let taken = NIOLockedValueBox<Set<SavePath>>([])
 
-    /// Opens the folder, creating it (and what is above it) where there is none.
+    /// Opens the folder. Creates it and its parents if they do not exist.
     init(path: String) throws(SystemError) {
         var prefix = ""
         for part in path.split(separator: "/") {
@@ -25,7 +28,7 @@ final class SaveFolder: Sendable {
 
     deinit { close(root) }
 
-    /// Creates the file of a source, empty. Two sources of the same name get different files.
+    /// Creates an empty file for a source. Two sources with the same name get different files.
     func create(header: ByteBuffer, source: Int) throws(SystemError) -> SavePath {
         let wanted = SavePath(header: header, source: source)
         let path = taken.withLockedValue { taken in
@@ -40,7 +43,7 @@ final class SaveFolder: Sendable {
         }
         try inFolder(of: path, create: true) { (folder) throws(SystemError) in
             let name = path.partial.name
-            // What an earlier run left goes first: the file is to be new, whatever stands there now.
+            // Removes a file or link of an earlier run, so that O_EXCL creates a new file.
             if unlinkat(folder, name, 0) != 0 && errno != ENOENT {
                 throw SystemError("cannot replace '\(path.partial)'")
             }
@@ -51,7 +54,7 @@ final class SaveFolder: Sendable {
         return path
     }
 
-    /// Appends to a source's file.
+    /// Appends bytes to the file of a source.
     func append(_ bytes: ByteBuffer, to path: SavePath) throws(SystemError) {
         try inFolder(of: path, create: false) { (folder) throws(SystemError) in
             let file = openat(folder, path.partial.name, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC)
@@ -64,7 +67,7 @@ final class SaveFolder: Sendable {
         }
     }
 
-    /// Gives the complete file its name, replacing what had it before.
+    /// Renames a complete file to its final name and replaces an existing file.
     func complete(_ path: SavePath) throws(SystemError) {
         try inFolder(of: path, create: false) { (folder) throws(SystemError) in
             if renameat(folder, path.partial.name, folder, path.name) != 0 {
@@ -73,7 +76,7 @@ final class SaveFolder: Sendable {
         }
     }
 
-    /// Calls `body` with the folder that `path` is in.
+    /// Calls `body` with a descriptor of the folder that contains `path`.
     private func inFolder(
         of path: SavePath, create: Bool, body: (Int32) throws(SystemError) -> Void
     ) throws(SystemError) {

@@ -1,21 +1,21 @@
 import FoundationEssentials
 import NIOCore
 
-/// Where below the folder of `--save` a source goes.
+/// The path of a saved source, relative to the folder of `--save`.
 ///
-/// A header that is a JSON object with a `path` (the Files plugin's are) names the file, if that path cannot lead
-/// anywhere else; every other source becomes `source-N`.
+/// If the header is a JSON object with a `path`, as those of the Files plugin are, and that path stays in the folder,
+/// it names the file. Any other source is saved as `source-N`.
 struct SavePath: Hashable, CustomStringConvertible {
-    /// At least one, none of which is empty, `.` or `..`.
+    /// At least one component. None is empty, `.` or `..`.
     let components: [String]
 
-    /// What the name of a file has while it is not complete.
+    /// Suffix of the name of an incomplete file.
     static let partialSuffix = ".partial"
-    /// What file systems take.
-    private static let longestName = 255
-    private static let longestPath = 4_096 - 1
-    /// Larger headers are not looked into.
-    private static let largestHeader = 1 << 20
+    /// Maximum length of a name and of a path in bytes on Linux.
+    private static let maximumNameLength = 255
+    private static let maximumPathLength = 4_096 - 1
+    /// Maximum size in bytes of a header that is parsed.
+    private static let maximumHeaderSize = 1 << 20
 
     init(header: ByteBuffer, source: Int) {
         self = Self(header: header) ?? Self(source: source)
@@ -27,26 +27,26 @@ struct SavePath: Hashable, CustomStringConvertible {
 
     private init?(header: ByteBuffer) {
         struct Header: Decodable { var path: String }
-        guard header.readableBytesView.first == UInt8(ascii: "{"), header.readableBytes <= Self.largestHeader,
+        guard header.readableBytesView.first == UInt8(ascii: "{"), header.readableBytes <= Self.maximumHeaderSize,
             let path = try? JSONDecoder().decode(Header.self, from: Data(header.readableBytesView)).path
-        else { return nil }  // A header of another kind is no error: it just has no name to offer.
+        else { return nil }  // Not an error: a header may have any format.
         self.init(untrusted: path)
     }
 
-    /// `nil` for a path that is empty, absolute, too long, or not plain names between single slashes.
+    /// Returns `nil` for a path that is empty, absolute, too long, or not plain names between single slashes.
     init?(untrusted path: String) {
         let components = path.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
-        let roomForSuffix = Self.longestName - Self.partialSuffix.utf8.count
-        guard path.utf8.count <= Self.longestPath,
+        let maximumLength = Self.maximumNameLength - Self.partialSuffix.utf8.count
+        guard path.utf8.count <= Self.maximumPathLength,
             components.allSatisfy({ name in
-                !name.isEmpty && name != "." && name != ".." && name.utf8.count <= roomForSuffix
+                !name.isEmpty && name != "." && name != ".." && name.utf8.count <= maximumLength
                     && !name.utf8.contains(0)
             })
         else { return nil }
         self.components = components
     }
 
-    /// The file while it is not complete.
+    /// The path of the file while it is incomplete.
     var partial: SavePath { SavePath(components.dropLast() + [components[components.count - 1] + Self.partialSuffix]) }
 
     var name: String { components[components.count - 1] }

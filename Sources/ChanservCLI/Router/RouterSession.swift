@@ -2,7 +2,7 @@ import ChanservHost
 import Glibc
 import Logging
 
-/// A router from its start to its end, steered by signals.
+/// Runs a router from start to shutdown, controlled by signals.
 struct RouterSession {
     private let node: HostConfiguration.Node
     private let logger: Logger
@@ -10,10 +10,10 @@ struct RouterSession {
     private let manager: ServiceManager?
 
     /// - Parameters:
-    ///   - node: where it listens and what it joins.
-    ///   - logger: gets a line when the router is ready and when it stops, and what the node has to say.
-    ///   - log: flushed where the process ends in here.
-    ///   - manager: is told when the router is ready and when it stops.
+    ///   - node: the addresses to listen on and to join.
+    ///   - logger: logs the start, the stop and the events of the node.
+    ///   - log: is flushed before a forced exit.
+    ///   - manager: the service manager, which receives the notifications; `nil` for none.
     init(_ node: HostConfiguration.Node, logger: Logger, log: LogWriter, manager: ServiceManager?) {
         self.node = node
         self.manager = manager
@@ -21,16 +21,16 @@ struct RouterSession {
         self.log = log
     }
 
-    /// Routes until a signal says to stop.
+    /// Routes until a stop signal arrives.
     ///
-    /// - Throws: ``HostError`` with code `unavailable` and every address that cannot be listened at.
+    /// - Throws: ``HostError`` with code `unavailable` and one problem per address that the router cannot listen on.
     func run() async throws(HostError) {
         let (logger, log, manager) = (logger, log, manager)
         let (stops, stop) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         let signals = await SignalHandling(
             onReload: {
-                logger.info("there is nothing to read again: a router has no configuration file")
-                // Whoever asked waits for an answer.
+                logger.info("ignored SIGHUP: a router has no configuration file to reload")
+                // `systemctl reload` waits for these notifications.
                 manager?.tellReloading()
                 manager?.tell(.ready(status: "routing"))
             },
@@ -39,7 +39,7 @@ struct RouterSession {
                 log.flush()
                 _exit(0)
             },
-            onOther: { name in logger.warning("\(name) says nothing here and is ignored: SIGTERM stops") })
+            onOther: { name in logger.warning("ignored \(name): use SIGTERM to stop") })
         defer { signals.cancel() }
 
         let network = AstraNetHostNetwork(node, logger: logger, listenKey: "--listen")

@@ -3,15 +3,16 @@ import Dispatch
 import Glibc
 import Logging
 
-/// A host from its start to its end, steered by signals.
+/// Runs a host from start to shutdown, controlled by signals.
 struct ServeSession {
     private enum Event {
         case reload
         case stop
     }
 
-    /// How long the second signal leaves a host that ends by itself; a plugin that does not return must not hold it up.
-    private static let endNowGrace = DispatchTimeInterval.seconds(2)
+    /// Time between the second stop signal and the forced exit. A plugin call that does not return must not delay the
+    /// exit.
+    private static let forcedExitDelay = DispatchTimeInterval.seconds(2)
 
     private let host: Host
     private let logger: Logger
@@ -19,10 +20,10 @@ struct ServeSession {
     private let stopsWithInput: Bool
 
     /// - Parameters:
-    ///   - logger: gets what signals give cause for.
-    ///   - log: flushed where the process ends in here.
-    ///   - stopsWithInput: for a host that is not to outlive the program that started it: to stop, as a signal
-    ///     would, when standard input ends.
+    ///   - logger: logs ignored signals.
+    ///   - log: is flushed before a forced exit.
+    ///   - stopsWithInput: whether the end of standard input stops the host like SIGTERM. Set by a parent process that
+    ///     the host must not outlive.
     init(_ host: Host, logger: Logger, log: LogWriter, stopsWithInput: Bool = false) {
         self.host = host
         self.logger = logger
@@ -30,20 +31,21 @@ struct ServeSession {
         self.stopsWithInput = stopsWithInput
     }
 
-    /// Serves until a signal says to stop, also while it is starting, and returns when everything has ended.
+    /// Serves until a stop signal arrives, also during the start. Returns after the shutdown.
     ///
-    /// - Throws: ``HostError`` where the host could not start.
+    /// - Throws: ``HostError`` if the host could not start.
     func run() async throws(HostError) {
-        // A stop is never lost, for nothing follows it; of the reloads that come together one is enough.
-        let (events, told) = AsyncStream.makeStream(of: Event.self, bufferingPolicy: .bufferingNewest(2))
-        let (endings, endNow) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+        // The stop event is the last one, so this policy never drops it. It can only drop a reload that another one
+        // follows.
+        let (events, eventContinuation) = AsyncStream.makeStream(of: Event.self, bufferingPolicy: .bufferingNewest(2))
+        let (forcedExits, forcedExit) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         let log = log
         let signals = await SignalHandling(
-            onReload: { told.yield(.reload) },
-            onStop: { told.yield(.stop) },
+            onReload: { eventContinuation.yield(.reload) },
+            onStop: { eventContinuation.yield(.stop) },
             onEndNow: {
-                endNow.yield()
-                DispatchQueue.global().asyncAfter(deadline: .now() + Self.endNowGrace) {
+                forcedExit.yield()
+                DispatchQueue.global().asyncAfter(deadline: .now() + Self.forcedExitDelay) {
                     log.flush()
                     _exit(0)
                 }
@@ -51,43 +53,43 @@ struct ServeSession {
             onOther: { [logger] name in
                 logger.warning(
                     """
-                    \(name) says nothing here and is ignored: SIGHUP or 'chanserv reload' reads the configuration again, \
-                    'chanserv status' shows what is served, SIGTERM stops
+                    ignored \(name): use SIGHUP or 'chanserv reload' to reload, 'chanserv status' to show the state, \
+                    and SIGTERM to stop
                     """)
             })
         defer { signals.cancel() }
         if stopsWithInput {
             DispatchQueue(label: "chanserv.input").async {
                 Self.awaitEndOfInput()
-                told.yield(.stop)
+                eventContinuation.yield(.stop)
             }
         }
 
-        // Beside the events: a plugin's create may take long, or for ever, and must not hold up a stop.
+        // A separate task, because a plugin's `create` may never return and must not block the handling of a stop.
         let start = Task { () -> Result<Void, HostError> in
             do throws(HostError) {
                 try await host.start()
                 return .success(())
             } catch {
-                told.finish()
+                eventContinuation.finish()
                 return .failure(error)
             }
         }
         for await event in events {
             switch event {
             case .reload:
-                // Not waited for: the host makes one of those that come together, and a stop must not queue behind it.
-                // One that comes before the host is ready is done once it is.
+                // Not awaited, so that a stop is not queued behind a reload. The host coalesces concurrent reloads. A
+                // reload that arrives during the start runs after it.
                 Task { if case .success = await start.value { await host.reload() } }
             case .stop:
-                await shutDown(cancellingAt: endings)
+                await shutDown(cancellingAt: forcedExits)
                 return
             }
         }
         try await start.value.get()
     }
 
-    /// Blocks.
+    /// Reads and discards standard input until it ends or fails. Blocks.
     private static func awaitEndOfInput() {
         var bytes = [UInt8](repeating: 0, count: 512)
         while true {
@@ -96,11 +98,11 @@ struct ServeSession {
         }
     }
 
-    /// Drains; the first element of `endings` makes it the deadline.
-    private func shutDown(cancellingAt endings: AsyncStream<Void>) async {
+    /// Drains the host. The first element of `forcedExits` cancels the drain.
+    private func shutDown(cancellingAt forcedExits: AsyncStream<Void>) async {
         let shutdown = Task { await host.shutdown() }
         let watch = Task {
-            for await _ in endings {
+            for await _ in forcedExits {
                 shutdown.cancel()
                 return
             }

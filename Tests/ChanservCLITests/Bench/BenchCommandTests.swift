@@ -4,7 +4,7 @@ import NIOCore
 import TestSupport
 import Testing
 
-/// `chanserv bench` as a process, with the host that it starts.
+/// Runs `chanserv bench` as a process that starts its own host.
 @Suite struct BenchCommandTests {
     private static let workloads = [
         ["connect", "--seconds", "0.1", "--callers", "2"],
@@ -27,14 +27,14 @@ import Testing
         "idle": ["client each", "host each", "opened"],
     ]
 
-    @Test(arguments: workloads) func theTableHasAllFigures(workload: [String]) async throws {
+    @Test(arguments: workloads) func `the table has all figures of the workload`(workload: [String]) async throws {
         let exit = try await Bench.run(workload + ["--verify"])
         #expect(exit.errors == "")
         #expect(exit.code == 0)
         let lines = exit.lines
         try #require(lines.count > 2)
         #expect(lines[0].hasPrefix("\(workload[0]): "))
-        #expect(lines[0].hasSuffix(", every frame's content compared"))
+        #expect(lines[0].hasSuffix(", content of every frame verified"))
         #expect(lines[1].wholeMatch(of: #/FIGURE +VALUE  UNIT/#) != nil)
         let names = try lines.dropFirst(2).map { line in
             String(try #require(line.wholeMatch(of: #/(.+?)  +-?[0-9.,]+  \S+/#), "\(line)").output.1)
@@ -42,7 +42,7 @@ import Testing
         #expect(names == Self.figures[workload[0]]! + Self.costs)
     }
 
-    @Test(arguments: workloads) func jsonIsOneObjectWithAllRuns(workload: [String]) async throws {
+    @Test(arguments: workloads) func `JSON output is one object with all runs`(workload: [String]) async throws {
         let exit = try await Bench.run(workload + ["--json", "--runs", "2"])
         #expect(exit.errors == "")
         #expect(exit.code == 0)
@@ -63,7 +63,7 @@ import Testing
     }
 
     @Test(arguments: workloads.dropLast(), [["--named"], ["--threaded"], ["--named", "--threaded"]])
-    func `sources can be fetched by name and the plugin kept off the network's threads`(
+    func `all workloads support --named and --threaded`(
         workload: [String], options: [String]
     ) async throws {
         let exit = try await Bench.run(workload + options + ["--json", "--verify"])
@@ -76,17 +76,17 @@ import Testing
         #expect(parameters.count > 2)
     }
 
-    @Test func `the summary says what is not as usual`() async throws {
-        let usual = try await Bench.run(["connect", "--seconds", "0.1", "--callers", "1"])
+    @Test func `the summary names options that differ from the defaults`() async throws {
+        let defaults = try await Bench.run(["connect", "--seconds", "0.1", "--callers", "1"])
         #expect(
-            usual.lines.first == "connect: 1 callers, one request with one empty frame after the other, for 0.100 s")
+            defaults.lines.first == "connect: 1 callers, one request with one empty frame after the other, for 0.100 s")
         let other = try await Bench.run(["connect", "--seconds", "0.1", "--callers", "1", "--named", "--threaded"])
-        #expect(
-            other.lines.first?.hasSuffix(" for 0.100 s, sources fetched by name, plugin on threads of its own") == true)
+        let suffix = " for 0.100 s, sources fetched by name, plugin called on plugin threads"
+        #expect(other.lines.first?.hasSuffix(suffix) == true)
     }
 
     @Test(arguments: ["zero", "text", "random", "magic"], ["1", "18", "64", "1200000"])
-    func thePluginAndTheDefinitionAgree(kind: String, size: String) async throws {
+    func `the frames of the Load plugin pass --verify`(kind: String, size: String) async throws {
         for compression in [[], ["--compression"]] {
             let flood = ["flood", "--sources", "3", "--frames", "5", "--kind", kind, "--size", size, "--verify"]
             let exit = try await Bench.run(flood + compression)
@@ -95,7 +95,7 @@ import Testing
         }
     }
 
-    @Test func nothingIsLeftBehind() async throws {
+    @Test func `a benchmark leaves no process and no file behind`() async throws {
         try await withTemporaryFolder { folder in
             let exit = try await Bench.start(["heavy", "--sources", "1", "--frames", "1"], temporary: folder).exit()
             #expect(exit.code == 0)
@@ -104,7 +104,8 @@ import Testing
         }
     }
 
-    @Test(arguments: [SIGINT, SIGTERM, SIGHUP]) func aSignalEndsItAndItsHost(signal: Int32) async throws {
+    @Test(arguments: [SIGINT, SIGTERM, SIGHUP])
+    func `a signal stops the benchmark and its host`(signal: Int32) async throws {
         try await withTemporaryFolder { folder in
             let terminal = try PseudoTerminal()
             let process = try Bench.start(
@@ -121,14 +122,14 @@ import Testing
         }
     }
 
-    @Test func aHostDoesNotOutliveItsBenchmark() async throws {
+    @Test func `the host exits when its benchmark is killed`() async throws {
         try await withTemporaryFolder { folder in
             let terminal = try PseudoTerminal()
             let process = try Bench.start(["connect", "--seconds", "600"], temporary: folder, errors: terminal.device)
             defer { process.end() }
             _ = try await terminal.read(until: "run 1 of 1  requests: ")
             let host = try #require(try Bench.hosts(of: folder).first)
-            // Not a child of this process: a descriptor is what tells its end.
+            // The host is not a child of this process, so only a pidfd reports its exit.
             let descriptor = try Bench.descriptor(of: host)
             defer { close(descriptor) }
             process.kill(SIGKILL)
@@ -137,7 +138,7 @@ import Testing
         }
     }
 
-    @Test func aHostThatDiesIsAFailure() async throws {
+    @Test func `the benchmark fails when its host is killed`() async throws {
         try await withTemporaryFolder { folder in
             let terminal = try PseudoTerminal()
             let process = try Bench.start(
@@ -151,19 +152,19 @@ import Testing
         }
     }
 
-    @Test func aRunThatTakesTooLongIsAFailure() async throws {
+    @Test func `a run that exceeds --timeout fails`() async throws {
         let exit = try await Bench.run(["flood", "--sources", "1", "--frames", "4294967295", "--timeout", "50ms"])
-        #expect(exit.errors == "chanserv: a run took longer than 50ms, what --timeout allows\n")
+        #expect(exit.errors == "chanserv: a run took longer than 50ms: increase --timeout\n")
         #expect(exit.text == "")
         #expect(exit.code == 1)
     }
 
-    @Test func aPluginThatCannotBeLoadedIsAWrongConfiguration() async throws {
+    @Test func `a plugin that cannot be loaded ends the command with 65`() async throws {
         try await withTemporaryFolder { folder in
             let missing = try await Bench.run(["connect", "--plugin", folder + "/none.so"])
             #expect(missing.errors == "chanserv: cannot find '\(folder)/none.so': No such file or directory\n")
             #expect(missing.code == 65)
-            // Quotes and all.
+            // The path has characters that need escapes in YAML.
             let file = folder + "/no \"plugin\" \\ at: all.so"
             try "nothing".write(toFile: file, atomically: true, encoding: .utf8)
             let wrong = try await Bench.run(["connect", "--plugin", file])
@@ -173,7 +174,8 @@ import Testing
         }
     }
 
-    /// Answers the smallest request as the Load plugin does, and logs a warning and an error with each.
+    /// A plugin that answers the smallest request like the Load plugin, and logs a warning and an error with each
+    /// request.
     private static let complaining = #"""
         #include "chanserv_plugin.h"
 
@@ -228,7 +230,7 @@ import Testing
         CHANSERV_EXPORT const chanserv_plugin *CHANSERV_ENTRY(void) { return &plugin; }
         """#
 
-    @Test func `errors of the host are always shown and its warnings on request`() async throws {
+    @Test func `errors of the host are always shown, warnings only with --verbose`() async throws {
         let folder = try TestFolder()
         try CompiledPlugin.compile(Self.complaining, to: folder.file("complaining.so"))
         let connect = ["connect", "--seconds", "0.05", "--callers", "1", "--plugin", folder.file("complaining.so")]
@@ -252,7 +254,7 @@ import Testing
         ["flood", "--kind", "wood"], ["heavy", "--frames", "4294967296"], ["idle", "--streams", "1000001"],
         ["heavy", "--join", "127.0.0.1:1", "--compression"], ["mixed", "--join", "127.0.0.1:1"],
         ["mixed", "--size", "0"], ["other"],
-    ]) func aWrongCommandLineIsExplained(arguments: [String]) async throws {
+    ]) func `a wrong command line is an error with a usage text`(arguments: [String]) async throws {
         let exit = try await Bench.run(arguments)
         #expect(exit.code == 64)
         #expect(exit.errors.hasPrefix("Error: "))
@@ -260,7 +262,7 @@ import Testing
     }
 }
 
-/// The object of `--json`.
+/// The object that `--json` prints.
 private struct Report: Decodable {
     struct Figure: Decodable {
         var unit: String
@@ -277,13 +279,13 @@ private struct Report: Decodable {
     var figures: [String: Figure]
 }
 
-/// The command, and the hosts it starts.
+/// Runs `chanserv bench` and finds the hosts that it starts.
 enum Bench {
     static func run(_ arguments: [String]) async throws -> ChildProcess.Exit {
         try await ChanservCommand.run(["bench"] + arguments)
     }
 
-    /// Starts it with a folder for its temporary files, which tells its host from those of others.
+    /// Starts the command with its own folder for temporary files. The folder identifies the host of this command.
     static func start(
         _ arguments: [String], temporary folder: String, errors: FileHandle? = nil
     ) throws -> ChildProcess {
@@ -292,9 +294,10 @@ enum Bench {
             errors: errors)
     }
 
-    /// A descriptor that can be read once the process has ended.
+    /// Returns a pidfd, which becomes readable when the process has exited.
     static func descriptor(of id: pid_t) throws -> Int32 {
-        // pidfd_open has this number everywhere; older C libraries do not have it, and Swift does not see `syscall`.
+        // pidfd_open has the number 434 on all architectures. Older C libraries lack the function, and Swift does not
+        // import `syscall`.
         let symbol = try #require(dlsym(nil, "syscall"))
         let call = unsafeBitCast(symbol, to: (@convention(c) (Int, Int, Int) -> Int).self)
         let descriptor = call(434, Int(id), 0)
@@ -302,10 +305,10 @@ enum Bench {
         return Int32(descriptor)
     }
 
-    /// The processes that serve a configuration in `folder`.
+    /// Returns the processes that serve a configuration in `folder`.
     static func hosts(of folder: String) throws -> [pid_t] {
         try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { name in
-            // One that has ended meanwhile has no such file.
+            // A process that has exited in the meantime does not have this file.
             guard let id = pid_t(name), let line = FileManager.default.contents(atPath: "/proc/\(name)/cmdline"),
                 case let words = line.split(separator: 0).map({ String(decoding: $0, as: UTF8.self) }),
                 words.contains("serve"), words.contains(where: { $0.hasPrefix(folder + "/") })

@@ -5,7 +5,7 @@ import Testing
 
 @testable import ChanservCLI
 
-/// `chanserv bench` against hosts that it did not start.
+/// Runs `chanserv bench` with `--join` against running hosts.
 @Suite struct BenchJoinTests {
     private static let configuration =
         TestHost.samples.replacingOccurrences(of: "plugins:\n", with: "plugins:\n  load: {path: libLoad.so}\n")
@@ -15,7 +15,7 @@ import Testing
 
             """
 
-    @Test func aHostIsJoined() async throws {
+    @Test func `a running host can be measured with --join`() async throws {
         try await TestHost.serving(Self.configuration) { host in
             let join = ["--join", host.address, "--vaddr", "any", "--compressed-vaddr", "small", "--verify", "--json"]
             for workload in [
@@ -32,7 +32,7 @@ import Testing
         }
     }
 
-    @Test func anotherPluginIsNoticed() async throws {
+    @Test func `a response of another plugin is an error`() async throws {
         try await TestHost.serving { host in
             for vAddr in ["echo", "ticker", "files"] {
                 let exit = try await Bench.run(["flood", "--join", host.address, "--vaddr", vAddr])
@@ -44,7 +44,8 @@ import Testing
         }
     }
 
-    /// Answers as the Load plugin does, but for what `change` does to the frames of a request with two sources.
+    /// Runs `body` with a server that answers like the Load plugin, but applies `change` to the frames of the second
+    /// source of a request with two sources.
     private static func answering(
         _ change: @escaping @Sendable ([[UInt8]]) -> [[UInt8]], _ body: (TestServer) async throws -> Void
     ) async throws {
@@ -63,7 +64,7 @@ import Testing
                 + ["--kind", "zero"] + options)
     }
 
-    @Test func aFrameOfTheWrongContentIsNoticedWithVerify() async throws {
+    @Test func `a frame with wrong content is detected with --verify`() async throws {
         try await Self.answering({ frames in
             var frames = frames
             frames[2][63] = 1
@@ -73,13 +74,13 @@ import Testing
             let exit = try await Self.flood(server, "--verify")
             #expect(exit.code == 1)
             #expect(
-                exit.errors == "chanserv: test: wrong answer to '2 3 64 zero': frame 2 of source 1 does not have the "
-                    + "content it should have\n")
+                exit.errors
+                    == "chanserv: test: wrong answer to '2 3 64 zero': frame 2 of source 1 has unexpected content\n")
             #expect(exit.text == "")
         }
     }
 
-    @Test func aFrameOfTheWrongSizeIsNoticed() async throws {
+    @Test func `a frame of the wrong size is an error`() async throws {
         try await Self.answering({ frames in frames.dropLast() + [[1]] }) { server in
             let exit = try await Self.flood(server)
             #expect(exit.code == 1)
@@ -87,7 +88,7 @@ import Testing
         }
     }
 
-    @Test func aFrameThatIsMissingIsNoticed() async throws {
+    @Test func `a missing frame is an error`() async throws {
         try await Self.answering({ frames in frames.dropLast() }) { server in
             let exit = try await Self.flood(server)
             #expect(exit.code == 1)
@@ -95,7 +96,7 @@ import Testing
         }
     }
 
-    @Test func aSourceThatIsMissingIsNoticed() async throws {
+    @Test func `a missing source is an error`() async throws {
         try await TestServer.serving({ request in
             let sources = Int(String(buffer: request.body).split(separator: " ")[0])!
             return SourceList((0..<min(sources, 1)).map { Source(header: "\($0)", frames: [[UInt8]()]) })
@@ -110,7 +111,7 @@ import Testing
         }
     }
 
-    @Test func nobodyThereIsUnavailable() async throws {
+    @Test func `a node that cannot be joined ends the command with 69`() async throws {
         let exit = try await Bench.run(["connect", "--join", "127.0.0.1:1"])
         #expect(exit.code == 69)
         #expect(exit.errors.hasPrefix("chanserv: cannot join 127.0.0.1:1: "))

@@ -2,19 +2,19 @@ import Testing
 
 @testable import ChanservCLI
 
-/// That the definition agrees with the plugin is tested with the command: `BenchCommandTests`.
+/// `BenchCommandTests` compares the content with the plugin's.
 @Suite struct LoadContentTests {
-    @Test(arguments: LoadKind.allCases) func aFrameThatIsAnotherOneDoesNotMatch(kind: LoadKind) {
+    @Test(arguments: LoadKind.allCases) func `a frame with other content does not match`(kind: LoadKind) {
         let content = LoadContent(kind)
         var frame = [UInt8](repeating: 0, count: 100)
-        // Zeros are right for one kind only, and for that wherever they are.
+        // Zeros match only the kind `zero`, at any source and number.
         #expect(matches(content, frame, 3, 4) == (kind == .zero))
         frame[99] = 1
         #expect(!matches(content, frame, 3, 4))
         #expect(matches(content, [], 3, 4))
     }
 
-    @Test func aHeadAloneTellsTheFrame() {
+    @Test func `the head identifies the source and the number of a frame`() {
         let random = LoadContent(.random)
         let head: [UInt8] = [1, 2, 0, 0, 0, 0, 0, 0, 4, 3, 0, 0, 0, 0, 0, 0]
         #expect(matches(random, head, 0x201, 0x304))

@@ -2,9 +2,9 @@ import Foundation
 import TestSupport
 import Testing
 
-/// `chanserv check`, and what the command says about itself.
+/// Tests `chanserv check`, and the help and version of the command.
 @Suite struct CheckCommandTests {
-    @Test func aConfigurationThatWouldBeServedIsFine() async throws {
+    @Test func `a valid configuration passes`() async throws {
         try await TestHost.withFolder { folder in
             let exit = try await ChanservCommand.run("check", folder: folder)
             #expect(exit.text == "chanserv.yaml is fine\n")
@@ -13,7 +13,7 @@ import Testing
         }
     }
 
-    @Test func everyProblemIsALineWithItsPlace() async throws {
+    @Test func `each problem is one line with file, line and column`() async throws {
         let configuration = """
             node: {listen: 127.0.0.1}
             plugins:
@@ -32,7 +32,7 @@ import Testing
         }
     }
 
-    @Test func anOptionThatAPluginRefusesIsFoundWithoutServing() async throws {
+    @Test func `an option that a plugin rejects is reported`() async throws {
         let configuration = TestHost.samples.replacingOccurrences(of: "root: .", with: "root: ., unit: pages")
         try await TestHost.withFolder(configuration) { folder in
             let exit = try await ChanservCommand.run("check", folder: folder)
@@ -41,7 +41,7 @@ import Testing
         }
     }
 
-    @Test func aFileThatIsNoLibraryIsFound() async throws {
+    @Test func `a file that is not a library is reported`() async throws {
         try await TestHost.withFolder { folder in
             try "not a library".write(toFile: folder + "/libEcho.so", atomically: false, encoding: .utf8)
             let exit = try await ChanservCommand.run("check", folder: folder)
@@ -50,13 +50,13 @@ import Testing
         }
     }
 
-    @Test func aFileThatIsNotThereIsAnError() async throws {
+    @Test func `a missing configuration file is an error`() async throws {
         let exit = try await ChanservCommand.run("check", "--config", "/nonexistent/chanserv.yaml")
         #expect(exit.code == 65)
         #expect(exit.errors.contains("/nonexistent/chanserv.yaml"))
     }
 
-    @Test func helpAndVersionGoToStandardOutput() async throws {
+    @Test func `help and version are printed on standard output`() async throws {
         for arguments in [["--help"], ["help", "serve"], ["post", "--help"], ["check", "-h"]] {
             let exit = try await ChanservCommand.run(arguments)
             #expect(exit.code == 0)
@@ -66,7 +66,7 @@ import Testing
         #expect(try await ChanservCommand.run("--version").text.contains(#/^\d+\.\d+\.\d+\n$/#))
     }
 
-    @Test func aWrongCommandIsExplained() async throws {
+    @Test func `a wrong command line is an error with a message`() async throws {
         for arguments in [["nonsense"], ["check", "extra"], ["serve", "--prot", "1"]] {
             let exit = try await ChanservCommand.run(arguments)
             #expect(exit.code == 64)

@@ -2,9 +2,9 @@ import Foundation
 import TestSupport
 import Testing
 
-/// `plugins.NAME.inline`: on which threads a plugin with CHANSERV_PLUGIN_INLINE is called.
+/// Tests `plugins.NAME.inline`, which decides on which threads a plugin with CHANSERV_PLUGIN_INLINE is called.
 @Suite struct InlineOptionTests {
-    /// Answers with the name of the thread that it is called on.
+    /// A plugin that answers with the name of the thread on which it is called.
     private static let source = #"""
         #include "chanserv_plugin.h"
 
@@ -71,25 +71,25 @@ import Testing
         """
     }
 
-    /// The threads that served some requests, one after the other.
+    /// Posts up to 10 requests and returns the names of the threads that served them.
     ///
-    /// - Parameter wanted: ends it when such a thread has served one.
-    private func threads(_ host: TestHost, until wanted: (String) -> Bool = { _ in false }) async throws -> [String] {
+    /// - Parameter isLast: returns whether to stop after a request that this thread served.
+    private func threads(_ host: TestHost, until isLast: (String) -> Bool = { _ in false }) async throws -> [String] {
         var threads: [String] = []
         for _ in 0..<10 {
             let exit = try await host.post("thread")
             #expect(exit.code == 0, "\(exit.errors)")
             let thread = String(exit.text.trimmingPrefix("[0] ").dropLast())
             threads.append(thread)
-            if wanted(thread) { break }
+            if isLast(thread) { break }
         }
         return threads
     }
 
-    private func isNetworks(_ thread: String) -> Bool { thread.hasPrefix("NIO") }
+    private func isEventLoop(_ thread: String) -> Bool { thread.hasPrefix("NIO") }
 
     @Test(arguments: ["host", "process"])
-    func `inline false keeps a plugin off the threads of the network and a change of it replaces the instance`(
+    func `inline false keeps a plugin off event loops, and a change of it replaces the instance`(
         isolation: String
     ) async throws {
         try await TestHost.withFolder(configuration(isolation, "")) { folder in
@@ -100,19 +100,19 @@ import Testing
             let address = try #require(ready.firstMatch(of: #/127\.0\.0\.1:\d+/#))
             let host = TestHost(folder: folder, process: process, address: String(address.output))
 
-            // A call that the machine makes slow moves the instance to threads of its own for a while.
-            let first = try await threads(host, until: isNetworks)
-            #expect(first.contains(where: isNetworks), "\(first)")
+            // A call that is slow on a busy machine moves the instance to plugin threads for a while.
+            let first = try await threads(host, until: isEventLoop)
+            #expect(first.contains(where: isEventLoop), "\(first)")
 
             try host.configure(configuration(isolation, ", inline: false"))
             #expect(try await host.control("reload").text.contains("repointed thread"))
             let second = try await threads(host)
-            #expect(!second.contains(where: isNetworks), "\(second)")
+            #expect(!second.contains(where: isEventLoop), "\(second)")
 
             try host.configure(configuration(isolation, ", inline: true"))
             #expect(try await host.control("reload").text.contains("repointed thread"))
-            let third = try await threads(host, until: isNetworks)
-            #expect(third.contains(where: isNetworks), "\(third)")
+            let third = try await threads(host, until: isEventLoop)
+            #expect(third.contains(where: isEventLoop), "\(third)")
         }
     }
 }

@@ -2,9 +2,9 @@ import Foundation
 import TestSupport
 import Testing
 
-/// `chanserv mesh` as a process, with hosts and routers.
+/// Runs `chanserv mesh` as a process, with hosts and routers.
 @Suite struct MeshCommandTests {
-    @Test func aHostIsShownWithItsServices() async throws {
+    @Test func `the table shows a host and its services`() async throws {
         try await TestHost.serving { host in
             let exit = try await ChanservCommand.run("mesh", "--join", host.address)
             #expect(exit.code == 0)
@@ -20,7 +20,7 @@ import Testing
         }
     }
 
-    @Test func theRouterInBetweenIsNamed() async throws {
+    @Test func `a service behind a router shows the router`() async throws {
         try await TestRouter.routing { router in
             try await TestHost.serving(TestHost.samples(joining: router.address)) { host in
                 let mesh = try await picture(["--join", router.address])
@@ -29,20 +29,20 @@ import Testing
                 let offers = try #require(mesh.hosts.first { !$0.services.isEmpty })
                 #expect(offers.services.map(\.name) == ["echo", "files", "ticker"])
                 #expect(offers.services.allSatisfy { $0.routers == [through.host] })
-                // The host told where it listens, so there is a direct link as well.
+                // The host announced its address, so there is a direct link too.
                 #expect(offers.services.map(\.direct) == [true, true, true])
                 #expect(offers.links.map(\.address) == [host.address])
             }
         }
     }
 
-    @Test func onlyTheNamesOfTheEnvironmentAreShownWhereOneIsGiven() async throws {
+    @Test func `the option --environment selects the names of that environment`() async throws {
         try await TestRouter.routing { router in
             let staging = TestHost.samples(joining: router.address).replacingOccurrences(
                 of: "node:\n", with: "node:\n  environment: staging\n")
             try await TestHost.serving(staging) { host in
                 try await TestHost.serving(TestHost.samples(joining: router.address)) { other in
-                    // Joined themselves, since nobody makes direct links across environments.
+                    // The hosts are joined too, because nodes do not create direct links across environments.
                     let joins = ["--join", router.address, host.address, other.address]
                     let names = try await picture(joins).hosts.flatMap { $0.services.map(\.name) }.sorted()
                     #expect(names == ["echo", "echo.staging", "files", "files.staging", "ticker", "ticker.staging"])
@@ -54,7 +54,7 @@ import Testing
         }
     }
 
-    @Test func aWatchShowsWhoComesAndWhoGoes() async throws {
+    @Test func `a watch shows hosts that join and leave`() async throws {
         try await TestRouter.routing { router in
             let watch = try ChanservCommand.start("mesh", "--join", router.address, "--watch", "--output", "json")
             defer { watch.end() }
@@ -73,7 +73,7 @@ import Testing
         }
     }
 
-    @Test func aTerminalIsDrawnAnew() async throws {
+    @Test func `a watch redraws the table on a terminal`() async throws {
         let terminal = try PseudoTerminal()
         try await TestRouter.routing { router in
             let program = ChanservCommand.buildFolder + "/chanserv"
@@ -93,7 +93,7 @@ import Testing
         }
     }
 
-    @Test func whatCannotBeJoinedIsNamedAndTheRestIsShown() async throws {
+    @Test func `nodes that cannot be joined are reported, and the others are shown`() async throws {
         let none = try await ChanservCommand.run("mesh", "--join", "127.0.0.1:1")
         #expect(none.code == 69)
         #expect(none.text == "")
@@ -109,7 +109,7 @@ import Testing
     @Test(arguments: [
         ["mesh", "router-1:1"], ["mesh", "--join", "nowhere"], ["mesh", "--join", "127.0.0.1:0"],
         ["mesh", "--output", "raw"], ["mesh", "--timeout", "5"],
-    ]) func aWrongCommandLineIsExplained(arguments: [String]) async throws {
+    ]) func `a wrong command line is an error with a usage text`(arguments: [String]) async throws {
         let exit = try await ChanservCommand.run(arguments)
         #expect(exit.code == 64)
         #expect(exit.errors.hasPrefix("Error: "))

@@ -2,12 +2,12 @@ import Foundation
 import TestSupport
 import Testing
 
-/// A new author's way from `chanserv plugin new` to an answer, with the commands that the README shows.
+/// Runs the commands that the README shows for a new plugin, from `chanserv plugin new` to an answer.
 @Suite(.timeLimit(.minutes(20))) struct PluginNewTests {
     enum Language: String, CaseIterable {
         case c, cpp, swift, rust, go
 
-        /// What has to be installed.
+        /// The compilers of the language, one of which must be installed.
         var compilers: [String] {
             switch self {
             case .c: ["cc", "clang", "gcc"]
@@ -26,7 +26,8 @@ import Testing
         }
     }
 
-    @Test(arguments: Language.installed) func theReadmesCommandsLeadToAnAnswer(language: Language) async throws {
+    @Test(arguments: Language.installed)
+    func `the commands in the README create a plugin that answers`(language: Language) async throws {
         let readme = try repositoryFile("README.md")
         let section = try #require(readme.components(separatedBy: "## A plugin to begin with\n").dropFirst().first)
         let script = try codeBlock("sh", number: 0, of: section)
@@ -34,12 +35,12 @@ import Testing
         #expect(script.contains("--language c "))
 
         try await withTemporaryFolder { folder in
-            let begin = try await shell(
+            let exit = try await shell(
                 script.replacingOccurrences(of: "--language c ", with: "--language \(language) "), in: folder)
-            #expect(begin.code == 0, "\(begin.errors)")
-            #expect(begin.text.contains("quotes is fine\n"), "\(begin.text)")
-            #expect(begin.text.contains(/\n\d+ passed, 0 failed/), "\(begin.text)")
-            // The same commands as a newcomer has typed, but for the port, which is free here.
+            #expect(exit.code == 0, "\(exit.errors)")
+            #expect(exit.text.contains("quotes is fine\n"), "\(exit.text)")
+            #expect(exit.text.contains(/\n\d+ passed, 0 failed/), "\(exit.text)")
+            // The session uses a free port instead of the default port.
             let configuration = folder + "/quotes/chanserv.yaml"
             let text = try String(contentsOfFile: configuration, encoding: .utf8)
             try text.replacingOccurrences(of: "127.0.0.1:5555", with: "127.0.0.1:0")
@@ -49,12 +50,12 @@ import Testing
     }
 
     @Test(.enabled(if: Language.installed.contains(.swift)))
-    func thePluginOfTheSwiftGuideDoesWhatTheGuideSays() async throws {
+    func `the plugin of the Swift guide behaves as documented`() async throws {
         let guide = try repositoryFile("docs/plugins-swift.md")
         let source = try codeBlock("swift", number: 0, of: guide)
         let route = try codeBlock("yaml", number: 0, of: guide)
         let session = try codeBlock("console", number: 0, of: guide)
-        #expect(source.components(separatedBy: "\n").count <= 40, "thirty lines is what it promises")
+        #expect(source.components(separatedBy: "\n").count <= 40, "the guide promises about 30 lines")
         try await withTemporaryFolder { folder in
             let new = try await shell("chanserv plugin new countdown --language swift", in: folder)
             #expect(new.code == 0)
@@ -70,7 +71,7 @@ import Testing
     }
 
     @Test(arguments: ["", "Quotes", "9lives", "_x", "a-b", "../x", "a b", "ü", String(repeating: "a", count: 64)])
-    func whatIsNoNameIsRefused(name: String) async throws {
+    func `an invalid name is refused`(name: String) async throws {
         try await withTemporaryFolder { folder in
             let exit = try await ChanservCommand.run("plugin", "new", "--", name, folder: folder)
             #expect(exit.code == 64)
@@ -79,18 +80,18 @@ import Testing
         }
     }
 
-    @Test func aFolderThatExistsIsLeftAlone() async throws {
+    @Test func `an existing folder is refused and not changed`() async throws {
         try await withTemporaryFolder { folder in
             try FileManager.default.createDirectory(atPath: folder + "/quotes", withIntermediateDirectories: false)
             let exit = try await ChanservCommand.run("plugin", "new", "quotes", folder: folder)
             #expect(exit.code == 64)
-            #expect(exit.errors == "quotes exists already\n")
+            #expect(exit.errors == "quotes exists already: choose another name or remove it\n")
             #expect(exit.text == "")
             #expect(try FileManager.default.contentsOfDirectory(atPath: folder + "/quotes").isEmpty)
         }
     }
 
-    @Test func theSDKCanBeAPackage() async throws {
+    @Test func `the option --sdk adds a package dependency`() async throws {
         try await withTemporaryFolder { folder in
             for (name, sdk, dependency) in [
                 ("near", "../chan\"serv", #".package(name: "chanserv", path: "../../chan\"serv")"#),
@@ -112,9 +113,9 @@ import Testing
         }
     }
 
-    @Test func theHeaderIsThatOfTheRepository() async throws {
+    @Test func `include-dir writes the header of the repository`() async throws {
         try await withTemporaryFolder { folder in
-            // A command that was copied elsewhere, and a cache that does not exist yet.
+            // Runs a copy of the command in another folder, with a cache that does not exist yet.
             try FileManager.default.copyItem(
                 atPath: ChanservCommand.buildFolder + "/chanserv", toPath: folder + "/elsewhere")
             for _ in 0..<2 {
@@ -138,7 +139,7 @@ import Testing
 
     // MARK: Support
 
-    /// Runs lines as one would type them, where the built `chanserv` is in the path.
+    /// Runs a shell script with the built `chanserv` in PATH.
     private func shell(_ script: String, in folder: String) async throws -> ChildProcess.Exit {
         let path = ProcessInfo.processInfo.environment["PATH"] ?? ""
         return try await ChildProcess(
@@ -146,16 +147,16 @@ import Testing
         ).exit()
     }
 
-    /// Types the commands of a session, and gives the session as it went: `chanserv serve &` is a host, which the `post`s
-    /// after it join.
+    /// Runs the commands of a session and returns the commands with their actual output. `chanserv serve &` starts a
+    /// host, which the following `post` commands join.
     private func answers(to session: String, in folder: String) async throws -> String {
-        var went = ""
+        var transcript = ""
         var host: ChildProcess?
         var address = ""
         defer { host?.end() }
         for line in session.split(separator: "\n") where line.hasPrefix("$ ") {
             let command = String(line.dropFirst(2))
-            went += "\(line)\n"
+            transcript += "\(line)\n"
             if command == "chanserv serve &" {
                 let process = try ChildProcess(ChanservCommand.buildFolder + "/chanserv", ["serve"], folder: folder)
                 host = process
@@ -165,13 +166,13 @@ import Testing
                 let join = command.hasPrefix("chanserv post") ? " --join \(address)" : ""
                 let exit = try await shell(command + join, in: folder)
                 #expect(exit.code == 0, "\(command): \(exit.errors)")
-                went += exit.text
+                transcript += exit.text
             }
         }
         let process = try #require(host)
         process.kill(SIGTERM)
         #expect(try await process.exit().code == 0)
-        return went
+        return transcript
     }
 
     private func codeBlock(_ language: String, number: Int, of text: String) throws -> String {

@@ -2,7 +2,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// `chanserv plugin pin`, and that the host holds to what it says.
+/// Tests `chanserv plugin pin`, and that the host enforces the pin.
 @Suite struct PluginPinCommandTests {
     private static func copyOfEcho(in folder: TestFolder) throws -> String {
         let file = folder.file("echo.so")
@@ -24,7 +24,7 @@ import Testing
         return try await ChanservCommand.run("check", folder: folder.path)
     }
 
-    @Test func theLineIsWhatTheHostAcceptsUntilTheFileChanges() async throws {
+    @Test func `the host accepts the pin until the file changes`() async throws {
         let folder = try TestFolder()
         let file = try Self.copyOfEcho(in: folder)
         let pin = try await ChanservCommand.run("plugin", "pin", file)
@@ -34,7 +34,7 @@ import Testing
         #expect(line.contains(/^sha256: [0-9a-f]{64}$/) && pin.lines.count == 1)
         #expect(try await Self.check(line, in: folder).code == 0)
 
-        // What is behind the sections is nobody's, so the library still works, but it is another file.
+        // A byte after the sections does not change the library, but it changes the digest of the file.
         let handle = try FileHandle(forWritingTo: URL(fileURLWithPath: file))
         try handle.seekToEnd()
         try handle.write(contentsOf: Data([0]))
@@ -45,7 +45,7 @@ import Testing
         #expect(try await Self.check("", in: folder).code == 0)
     }
 
-    @Test func whatOthersCanWriteIsPinnedWithAWarning() async throws {
+    @Test func `a file that others can write is pinned with a warning`() async throws {
         let folder = try TestFolder()
         let file = try Self.copyOfEcho(in: folder)
         let line = try await ChanservCommand.run("plugin", "pin", file).text
@@ -62,7 +62,7 @@ import Testing
         #expect(host.errors.contains("is writable by users other than its owner"))
     }
 
-    @Test func whatIsNoLibraryHasNoPin() async throws {
+    @Test func `a file that is not a library is refused`() async throws {
         let folder = try TestFolder()
         try "text".write(toFile: folder.file("text.so"), atomically: false, encoding: .utf8)
         for name in ["text.so", "none.so"] {

@@ -2,9 +2,10 @@ import Foundation
 import TestSupport
 import Testing
 
-/// `chanserv plugin test`: sample plugins keep all rules, and those that break one each are caught at it.
+/// Tests `chanserv plugin test` with the sample plugins, which follow all rules, and with plugins that break one rule
+/// each.
 @Suite struct PluginTestCommandTests {
-    /// What `--json` writes.
+    /// The object that `--json` prints.
     private struct Run: Decodable {
         struct Case: Decodable {
             var name: String
@@ -31,7 +32,7 @@ import Testing
         return (try JSONDecoder().decode(Run.self, from: exit.output), exit.code)
     }
 
-    // MARK: - Plugins that keep the rules
+    // MARK: - Plugins that follow the rules
 
     @Test(arguments: [
         ["libEcho.so", "--request", "hello", "--request", "", "--request", "--dashes"],
@@ -49,9 +50,9 @@ import Testing
         ["libExec.so", "--config={commands: {say: {run: [/bin/echo, hello]}}}", "--request=say"],
         ["libSQLite.so", "--config={database: FOLDER/empty.db}", "--request=SELECT 1, 'a'; SELECT 2"],
     ])
-    func theSamplePluginsKeepTheRules(_ plugin: [String]) async throws {
+    func `the sample plugins pass all cases`(_ plugin: [String]) async throws {
         let folder = try TestFolder()
-        // A database without a table is a file without a byte.
+        // An empty file is a valid database without tables.
         try Data().write(to: URL(fileURLWithPath: folder.file("empty.db")))
         let arguments = plugin.dropFirst().map { $0.replacingOccurrences(of: "FOLDER", with: folder.path) }
         let (run, code) = try await Self.run(ChanservCommand.plugin(plugin[0]), arguments)
@@ -62,12 +63,12 @@ import Testing
         #expect(run.passed + run.failed + run.skipped == run.cases.count)
     }
 
-    /// What stands in the header is copied, with what is wrong with it.
-    @Test func theSampleOfThePushHeaderKeepsTheRules() async throws {
+    // Plugin authors copy the sample from the header, including its mistakes.
+    @Test func `the sample plugin in the push header passes all cases`() async throws {
         let folder = try TestFolder()
         try CompiledPlugin.compile(CompiledPlugin.pushSample(), to: folder.file("lines.so"))
         let file = "\(CompiledPlugin.includeFolder)/chanserv_push.h"
-        // A file with lines, and none: what is refused has a message too.
+        // The second request is refused, which must have a message.
         let (run, code) = try await Self.run(
             folder.file("lines.so"), ["--request", file, "--request", folder.file("none")])
         #expect(run.names("fail") == [], "\(run.cases.filter { $0.outcome == "fail" })")
@@ -75,7 +76,7 @@ import Testing
         #expect(run.cases.first { $0.name == "requests" }?.outcome == "pass", "the requests must be ones it answers")
     }
 
-    // MARK: - Plugins that break them
+    // MARK: - Plugins that break a rule
 
     private static let pluginFolder: String = {
         var folder = URL(fileURLWithPath: #filePath)
@@ -89,7 +90,7 @@ import Testing
         return folder.file("\(name).so")
     }
 
-    /// A plugin of `Plugins`, the cases it fails, and something of what is said of it.
+    /// A plugin in `Plugins`, the cases that it fails, and a part of the details of these cases.
     struct Broken: Sendable, CustomTestStringConvertible {
         var name: String
         var cases: Set<String>
@@ -142,7 +143,7 @@ import Testing
         Broken("one_source_at_a_time", "parallel-sources", says: "poll_frames"),
         Broken("strange_status", "statuses", says: "poll_frames returned 7"),
         Broken("long_message", "error-messages", says: "beyond the 16 bytes"),
-        Broken("wakes_anybody", "host-calls", says: "42"),
+        Broken("wakes_unknown_handle", "host-calls", says: "42"),
         Broken("prints", "silence", says: "hello"),
         Broken("installs_handler", "process-state", says: "signal 10"),
         Broken("masks_signals", "process-state", says: "signal 12"),
@@ -159,14 +160,14 @@ import Testing
         Broken("leaks_with_unknown_options", "memory-of-refusals", says: "bytes more are allocated"),
     ]
 
-    /// Cases that are run with each broken plugin beside its own, to see that they are none the worse for it.
+    /// Cases that run with each broken plugin in addition to its own cases. They must pass.
     private static let others = [
         "load", "descriptor", "symbols", "create", "garbage", "close-anywhere", "full-sinks", "parallel-sources",
         "statuses",
     ]
 
     @Test(arguments: broken)
-    func aPluginThatBreaksARuleFailsJustItsCases(_ broken: Broken) async throws {
+    func `a plugin that breaks a rule fails only the cases for it`(_ broken: Broken) async throws {
         let folder = try TestFolder()
         let cases = Set(Self.others).union(broken.cases).sorted()
         let (run, code) = try await Self.run(
@@ -178,8 +179,8 @@ import Testing
         #expect(seen.contains(broken.says), "\(seen)")
     }
 
-    /// By itself, for whoever waits for it waits in vain: every other case takes as long as its limits allow.
-    @Test func aWakeThatNeverComesIsMissed() async throws {
+    // A test of its own with few cases: with this plugin, every other case takes as long as its limits allow.
+    @Test func `a missing wake fails the case pending-wakes`() async throws {
         let folder = try TestFolder()
         let (run, code) = try await Self.run(
             try Self.compile("does_not_wake", in: folder),
@@ -190,7 +191,7 @@ import Testing
     }
 
     @Test(arguments: [("takes_any_option", "unknown-option", "host->config_only"), ("slow", "budget", "open took")])
-    func whatIsDoubtfulIsAWarningAndPasses(_ name: String, _ warned: String, _ says: String) async throws {
+    func `a case with a warning counts as passed`(_ name: String, _ warned: String, _ says: String) async throws {
         let folder = try TestFolder()
         let (run, code) = try await Self.run(
             try Self.compile(name, in: folder), ["--request=2 3", "--only", warned, "create", "statuses"])
@@ -200,8 +201,8 @@ import Testing
         #expect(run.passed == 3 && run.warned == 1)
     }
 
-    /// What a case's process has started, and what holds its output open, is not waited for.
-    @Test func aProcessThatAPluginLeavesBehindHoldsNobodyUp() async throws {
+    // The run does not wait for a process that a case has started and that keeps its output open.
+    @Test func `a process that a plugin leaves behind does not delay the run`() async throws {
         let folder = try TestFolder()
         let source = try String(contentsOfFile: "\(Self.pluginFolder)/leaves_a_process.c", encoding: .utf8)
         try CompiledPlugin.compile(
@@ -216,7 +217,7 @@ import Testing
         #expect(!strays.isEmpty)
     }
 
-    @Test func aPluginThatKeepsAllRulesPassesAllCases() async throws {
+    @Test func `a conforming plugin passes all cases`() async throws {
         let folder = try TestFolder()
         let (run, code) = try await Self.run(
             try Self.compile("conforming", in: folder), ["--request=2 3", "--request=1 20"])
@@ -226,7 +227,7 @@ import Testing
 
     // MARK: - The command
 
-    @Test func theTableEndsInTheSums() async throws {
+    @Test func `the table ends with the totals`() async throws {
         let file = ChanservCommand.plugin("Echo")
         let exit = try await ChanservCommand.run("plugin", "test", file, "--only", "load", "requests", "pending-wakes")
         #expect(exit.code == 0)
@@ -235,7 +236,7 @@ import Testing
         #expect(exit.text.contains("the empty request: 1 source, 1 frame, to their ends"))
     }
 
-    @Test func requestsThatAreAllRefusedAreSaidToBe() async throws {
+    @Test func `the run reports that the plugin refused all requests`() async throws {
         let file = ChanservCommand.plugin("Load")
         let exit = try await ChanservCommand.run(
             "plugin", "test", file, "--request", "nonsense", "--only", "requests", "tiny-sinks")
@@ -244,7 +245,7 @@ import Testing
         #expect(exit.text.contains("skip  tiny-sinks"))
     }
 
-    @Test func whatIsNoPluginIsRefusedWith65() async throws {
+    @Test func `a file that is not a plugin ends the command with 65`() async throws {
         let folder = try TestFolder()
         try CompiledPlugin.compile("int answer(void) { return 42; }", to: folder.file("other.so"))
         try Data("text".utf8).write(to: URL(fileURLWithPath: folder.file("text.so")))
@@ -260,7 +261,7 @@ import Testing
         }
     }
 
-    @Test func aWrongConfigurationIsRefusedWithItsPlace() async throws {
+    @Test func `a wrong configuration is reported with its position`() async throws {
         let file = ChanservCommand.plugin("Echo")
         let broken = try await ChanservCommand.run("plugin", "test", file, "--config", "{a: 1, a: 2}")
         #expect(broken.code == 65)
@@ -270,7 +271,7 @@ import Testing
         #expect(missing.errors.hasPrefix("missing.yaml: "))
     }
 
-    @Test func aConfigurationFileCountsFromItsFolder() async throws {
+    @Test func `paths in a configuration file are relative to its folder`() async throws {
         let folder = try TestFolder()
         try FileManager.default.createDirectory(atPath: folder.file("root"), withIntermediateDirectories: false)
         try Data("root: root\n".utf8).write(to: URL(fileURLWithPath: folder.file("files.yaml")))
@@ -282,7 +283,7 @@ import Testing
         #expect(exit.code == 0)
     }
 
-    @Test func aCaseThatIsNotThereIsAMistakeOfTheCommandLine() async throws {
+    @Test func `an unknown case is a command line error`() async throws {
         let exit = try await ChanservCommand.run("plugin", "test", "x.so", "--only", "no-such-case")
         #expect(exit.code == 64)
         #expect(exit.errors.contains("There is no case 'no-such-case'"))

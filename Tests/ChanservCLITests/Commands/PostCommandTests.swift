@@ -4,22 +4,22 @@ import NIOCore
 import TestSupport
 import Testing
 
-/// `chanserv post` against a server that does what is asked of it.
+/// Runs `chanserv post` against a server in the test process.
 @Suite struct PostCommandTests {
-    @Test func textShowsHeadersAndFramesWithTheirSource() async throws {
+    @Test func `text output shows headers and frames with their source`() async throws {
         try await TestServer.serving({ _ in
             SourceList([Source(header: "head", frames: ["one", "two\n"]), Source(header: "", frames: ["three\nfour"])])
         }) { server in
             let exit = try await ChanservCommand.run("post", "test", "--join", server.address)
             #expect(exit.code == 0)
             #expect(exit.errors == "")
-            // The order among sources is open, that within one is not.
+            // Only the order within a source is defined.
             #expect(exit.lines.filter { $0.hasPrefix("[0]") } == ["[0] header: head", "[0] one", "[0] two"])
             #expect(exit.lines.filter { $0.hasPrefix("[1]") } == ["[1] three", "[1] four"])
         }
     }
 
-    @Test func jsonHasAnObjectForEachEvent() async throws {
+    @Test func `JSON output has one object per event`() async throws {
         try await TestServer.serving({ _ in
             SourceList([Source(header: "h", frames: [ByteBuffer(string: "a\"b"), ByteBuffer(bytes: [0xFF, 0])])])
         }) { server in
@@ -33,7 +33,7 @@ import Testing
         }
     }
 
-    @Test func rawIsTheBytesOfTheFrames() async throws {
+    @Test func `raw output is the bytes of the frames`() async throws {
         let bytes = (0...255).map { UInt8($0) }
         try await TestServer.serving({ _ in SourceList([Source(header: "h", frames: [bytes, [], bytes])]) }) { server in
             let exit = try await ChanservCommand.run("post", "test", "--join", server.address, "--output", "raw")
@@ -42,7 +42,7 @@ import Testing
         }
     }
 
-    @Test func theBodyComesFromTheCommandLineAFileOrStandardInput() async throws {
+    @Test func `the body comes from the command line, a file or standard input`() async throws {
         try await withTemporaryFolder { folder in
             try "from a file".write(toFile: folder + "/body", atomically: true, encoding: .utf8)
             try await TestServer.serving(Self.echo) { server in
@@ -63,7 +63,7 @@ import Testing
         }
     }
 
-    @Test func aSourceThatFailsIsReportedAndTheOthersComeWhole() async throws {
+    @Test func `a failed source is reported, and the other sources are complete`() async throws {
         try await TestServer.serving({ _ in
             SourceList([
                 Source(header: "bad", frames: Failing(frames: ["before"])), Source(header: "good", frames: ["whole"]),
@@ -82,7 +82,7 @@ import Testing
         }
     }
 
-    @Test func aRequestThatIsRefusedIsReported() async throws {
+    @Test func `a refused request is reported`() async throws {
         try await TestServer.serving({ _ in throw OnFire() }) { server in
             let exit = try await ChanservCommand.run("post", "test", "--join", server.address, "--output", "json")
             #expect(exit.code == 1)
@@ -93,8 +93,8 @@ import Testing
         }
     }
 
-    @Test func whatAHostSaysCommandsNoTerminal() async throws {
-        try await TestServer.serving({ _ in throw Loud() }) { server in
+    @Test func `control characters in an error message are escaped`() async throws {
+        try await TestServer.serving({ _ in throw ControlCharacters() }) { server in
             let exit = try await ChanservCommand.run("post", "test", "--join", server.address)
             #expect(exit.code == 1)
             #expect(exit.errors.contains(#"\u{1B}[31m\nforged"#))
@@ -102,7 +102,7 @@ import Testing
         }
     }
 
-    @Test func anAddressThatNobodyOffersIsUnavailable() async throws {
+    @Test func `an address without an offer ends the command with 69`() async throws {
         try await TestServer.serving(Self.echo) { server in
             let exit = try await ChanservCommand.run("post", "other", "--join", server.address, "--timeout", "300ms")
             #expect(exit.code == 69)
@@ -111,7 +111,7 @@ import Testing
         }
     }
 
-    @Test func aNodeThatIsNotThereIsUnavailableUnlessAnotherOneIs() async throws {
+    @Test func `the command fails with 69 only if no node can be joined`() async throws {
         let none = try await ChanservCommand.run("post", "test", "--join", "127.0.0.1:1")
         #expect(none.code == 69)
         #expect(none.errors == "chanserv: cannot join 127.0.0.1:1: Connection refused\n")
@@ -124,7 +124,7 @@ import Testing
         }
     }
 
-    @Test func everyNodeIsJoinedNotOnlyTheFirstThatIsThere() async throws {
+    @Test func `all nodes of --join are joined`() async throws {
         try await TestServer.serving(environment: "one", Self.echo) { one in
             try await TestServer.serving(environment: "two", Self.echo) { two in
                 for environment in ["one", "two"] {
@@ -137,7 +137,7 @@ import Testing
         }
     }
 
-    @Test func theEnvironmentIsPartOfTheAddress() async throws {
+    @Test func `the environment is part of the address`() async throws {
         try await TestServer.serving(environment: "staging", Self.echo) { server in
             let post = ["post", "test", "--join", server.address, "--body", "x", "--timeout"]
             let inside = try await ChanservCommand.run(post + ["60s", "--environment", "staging"])
@@ -146,7 +146,7 @@ import Testing
         }
     }
 
-    @Test func `the server gets the tags and the deadline`() async throws {
+    @Test func `the server receives the tags and the deadline`() async throws {
         try await TestServer.serving({ request in
             let left = request.context.deadline.map { ContinuousClock.now.duration(to: $0) }
             let isInTime = left.map { $0 > .seconds(3_000) && $0 <= .seconds(3_600) }
@@ -174,7 +174,7 @@ import Testing
         }
     }
 
-    @Test func `a request that goes on past its deadline fails, after what came until then`() async throws {
+    @Test func `a request fails at its deadline, after the frames received before it`() async throws {
         try await TestServer.serving(Self.endless) { server in
             let exit = try await ChanservCommand.run(
                 "post", "test", "--join", server.address, "--deadline", "300ms", "--output", "raw")
@@ -184,7 +184,7 @@ import Testing
         }
     }
 
-    @Test func savedFilesAreThoseOfTheSourcesByteForByte() async throws {
+    @Test func `saved files have exactly the bytes of the sources`() async throws {
         try await withTemporaryFolder { folder in
             let count = 3_000
             try await TestServer.serving({ _ in
@@ -212,7 +212,7 @@ import Testing
         }
     }
 
-    @Test func aSourceThatFailsLeavesNoFileThatLooksWhole() async throws {
+    @Test func `a failed source leaves only a partial file`() async throws {
         try await withTemporaryFolder { folder in
             try await TestServer.serving({ _ in
                 SourceList([Source(header: #"{"path":"a"}"#, frames: Failing(frames: ["half"]))])
@@ -225,7 +225,7 @@ import Testing
         }
     }
 
-    @Test func aSignalEndsARequestThatNeverEnds() async throws {
+    @Test func `a signal ends an endless request`() async throws {
         try await TestServer.serving(Self.endless) { server in
             let post = try ChanservCommand.start("post", "test", "--join", server.address)
             defer { post.end() }
@@ -237,7 +237,7 @@ import Testing
         }
     }
 
-    @Test func aReaderThatGoesEndsTheRequestQuietly() async throws {
+    @Test func `the command exits with 141 when the reader closes standard output`() async throws {
         try await TestServer.serving(Self.endless) { server in
             let post = try ChanservCommand.start("post", "test", "--join", server.address, keepsOutput: false)
             defer { post.end() }
@@ -247,7 +247,7 @@ import Testing
         }
     }
 
-    @Test func aTerminalGetsAProgressLine() async throws {
+    @Test func `a terminal shows a progress line`() async throws {
         let terminal = try PseudoTerminal()
         try await TestServer.serving({ _ in SourceList([Source(header: "", frames: ["12345", "6789\n"])]) }) { server in
             let post = try ChanservCommand.start("post", "test", "--join", server.address, errors: terminal.device)
@@ -266,7 +266,7 @@ import Testing
         ["post", "x", "--deadline", "1177h"],
         ["post", "x", "--join", "nowhere"], ["post", "x", "--output", "raw", "--save", "d"],
         ["post", "x", "--nonsense"],
-    ]) func aWrongCommandLineIsExplained(arguments: [String]) async throws {
+    ]) func `a wrong command line is an error with a usage text`(arguments: [String]) async throws {
         let exit = try await ChanservCommand.run(arguments)
         #expect(exit.code == 64)
         #expect(exit.errors.hasPrefix("Error: "))
@@ -279,10 +279,10 @@ import Testing
     private static let endless: SourceFunc = { _ in SourceList([Source(header: "", frames: Endless())]) }
 
     private struct OnFire: Error, CustomStringConvertible { let description = "the disk is on fire" }
-    /// What would command a terminal.
-    private struct Loud: Error, CustomStringConvertible { let description = "\u{1B}[31m\nforged" }
+    /// An error whose message has control characters.
+    private struct ControlCharacters: Error, CustomStringConvertible { let description = "\u{1B}[31m\nforged" }
 
-    /// Some frames, then an error.
+    /// A sequence of some frames that then fails.
     private struct Failing: AsyncSequence, Sendable {
         var frames: [String]
 
@@ -298,7 +298,7 @@ import Testing
         }
     }
 
-    /// Frames without an end.
+    /// An endless sequence of frames.
     private struct Endless: Sequence, IteratorProtocol, Sendable {
         mutating func next() -> String? { "again and again" }
     }

@@ -2,9 +2,9 @@ import Foundation
 import TestSupport
 import Testing
 
-/// What the README tells a newcomer to type works as it is written there.
+/// Tests the code and the commands in the README.
 @Suite struct ReadmeTests {
-    @Test func theFirstPluginGoesFromTheReadmeToARunningRoute() async throws {
+    @Test func `the first plugin in the README can be compiled and served`() async throws {
         let source = try codeBlock("c", number: 0)
         let route = try codeBlock("yaml", number: 0)
         try await TestHost.serving { host in
@@ -12,7 +12,7 @@ import Testing
                 atPath: host.folder + "/Plugins", withIntermediateDirectories: true,
                 attributes: [.posixPermissions: 0o755])
             try CompiledPlugin.compile(source, to: host.folder + "/Plugins/words.so")
-            // "Add the plugin and a route to the sections": what is under each key goes to the end of that section.
+            // "Add the plugin and a route to the sections": the entries are appended to the sections.
             let parts = route.components(separatedBy: "routes:\n")
             let plugin = parts[0].replacingOccurrences(of: "plugins:\n", with: "")
             let configuration =
@@ -33,7 +33,7 @@ import Testing
         }
     }
 
-    @Test func theFirstPluginKeepsTheRulesAsShown() async throws {
+    @Test func `the first plugin in the README passes plugin test with the output shown`() async throws {
         let folder = try TestFolder()
         try CompiledPlugin.compile(try codeBlock("c", number: 0), to: folder.file("words.so"))
         let exit = try await ChanservCommand.run("plugin", "test", folder.file("words.so"), "--request", "some words")
@@ -44,7 +44,7 @@ import Testing
                 "$ chanserv plugin test Plugins/words.so --request 'some words' | tail -n 1\n\(last)\n"))
     }
 
-    @Test func theSamplesAnswerAsShown() async throws {
+    @Test func `the sample plugins answer as shown in the README`() async throws {
         let readme = try readme()
         try await TestHost.serving { host in
             for (vAddr, arguments) in [
@@ -57,7 +57,7 @@ import Testing
         }
     }
 
-    /// The `number`-th block of code in a language.
+    /// Returns the `number`-th block of code in a language.
     private func codeBlock(_ language: String, number: Int) throws -> String {
         let blocks = try readme().components(separatedBy: "```\(language)\n").dropFirst()
         let block = try #require(blocks.dropFirst(number).first)

@@ -2,11 +2,12 @@ import Foundation
 import TestSupport
 import Testing
 
-/// `chanserv router` as a process, with hosts and clients of it.
+/// Runs `chanserv router` as a process, with hosts and clients.
 @Suite struct RouterCommandTests {
-    @Test func aHostIsServedThroughIt() async throws {
+    @Test func `a client reaches a host through the router`() async throws {
         try await TestRouter.routing { router in
-            // A server makes no links of its own, and this one tells the client an address; either way it answers.
+            // A node with the server role opens no links to others, but announces its address. The request succeeds
+            // through the router or over a direct link.
             try await TestHost.serving(TestHost.samples(joining: router.address, role: "server")) { _ in
                 let exit = try await ChanservCommand.run(
                     "post", "echo", "--join", router.address, "--body", "through", "--timeout", "60s")
@@ -17,7 +18,7 @@ import Testing
         }
     }
 
-    @Test func oneOfTwoHostsMayGoAndTheOtherAnswers() async throws {
+    @Test func `requests reach the remaining host after the other one is killed`() async throws {
         try await TestRouter.routing { router in
             try await TestHost.serving(TestHost.samples(joining: router.address)) { stays in
                 try await TestHost.serving(TestHost.samples(joining: router.address)) { goes in
@@ -35,7 +36,7 @@ import Testing
         }
     }
 
-    @Test func itJoinsWhatItIsToldTo() async throws {
+    @Test func `the router joins the nodes of --join`() async throws {
         try await TestHost.serving { host in
             try await TestRouter.routing(["--join", host.address]) { router in
                 let exit = try await ChanservCommand.run(
@@ -45,11 +46,11 @@ import Testing
         }
     }
 
-    @Test func aTerminationSignalEndsItWell() async throws {
+    @Test func `the router ignores SIGHUP and stops on SIGTERM and SIGINT`() async throws {
         for signal in [SIGTERM, SIGINT] {
             try await TestRouter.routing { router in
                 router.process.kill(SIGHUP)
-                _ = try await router.process.errorLine(with: "there is nothing to read again")
+                _ = try await router.process.errorLine(with: "ignored SIGHUP: a router has no configuration file")
                 router.process.kill(signal)
                 let exit = try await router.process.exit()
                 #expect(exit.code == 0)
@@ -59,7 +60,7 @@ import Testing
         }
     }
 
-    @Test func theReadyLineSaysAllAddresses() async throws {
+    @Test func `the ready line has all addresses`() async throws {
         let process = try ChanservCommand.start(
             "router", "--listen", "127.0.0.1:0", "127.0.0.1:0", "--listen", "127.0.0.1:0")
         defer { process.end() }
@@ -68,7 +69,7 @@ import Testing
         #expect(ready.hasSuffix(", routing"))
     }
 
-    @Test func anAddressInUseIsUnavailable() async throws {
+    @Test func `an address in use ends the command with 69`() async throws {
         try await TestRouter.routing { router in
             let exit = try await ChanservCommand.run("router", "--listen", "127.0.0.1:0", "--listen", router.address)
             #expect(exit.code == 69)
@@ -79,7 +80,7 @@ import Testing
         }
     }
 
-    @Test func aHostWithThatRoleRoutesToo() async throws {
+    @Test func `a host with the router role routes too`() async throws {
         try await TestHost.serving("node: {listen: 127.0.0.1:0, role: router}\n") { router in
             try await TestHost.serving(TestHost.samples(joining: router.address)) { _ in
                 let exit = try await ChanservCommand.run(
@@ -97,7 +98,7 @@ import Testing
         ["router"], ["router", "--listen"], ["router", "--listen", "here"], ["router", "127.0.0.1:0"],
         ["router", "--listen", "127.0.0.1:0", "--join", "127.0.0.1:0"],
         ["router", "--listen", "127.0.0.1:0", "--log-level", "loud"],
-    ]) func aWrongCommandLineIsExplained(arguments: [String]) async throws {
+    ]) func `a wrong command line is an error with a usage text`(arguments: [String]) async throws {
         let exit = try await ChanservCommand.run(arguments)
         #expect(exit.code == 64)
         #expect(exit.errors.hasPrefix("Error: "))

@@ -2,9 +2,9 @@ import Foundation
 import TestSupport
 import Testing
 
-/// `chanserv serve` as a process, with the sample plugins.
+/// Runs `chanserv serve` as a process, with the sample plugins.
 @Suite struct ServeCommandTests {
-    @Test func theSamplesAnswer() async throws {
+    @Test func `the sample plugins answer requests`() async throws {
         try await TestHost.serving { host in
             let echo = try await host.post("echo", "--body", "hello")
             #expect(echo.text == "[0] hello\n")
@@ -17,7 +17,7 @@ import Testing
         }
     }
 
-    @Test func filesOfManyFoldersComeByteForByte() async throws {
+    @Test func `files from many folders arrive unchanged`() async throws {
         try await TestHost.serving { host in
             let count = 500
             for index in 0..<count {
@@ -37,7 +37,7 @@ import Testing
         }
     }
 
-    @Test func aRequestThatAPluginRefusesFails() async throws {
+    @Test func `a request that a plugin refuses fails`() async throws {
         try await TestHost.serving { host in
             let exit = try await host.post("ticker", "--body", "no number")
             #expect(exit.code == 1)
@@ -45,7 +45,7 @@ import Testing
         }
     }
 
-    @Test func aTerminationSignalEndsItWell() async throws {
+    @Test func `the host exits with 0 on SIGTERM and SIGINT`() async throws {
         for signal in [SIGTERM, SIGINT] {
             try await TestHost.serving { host in
                 host.process.kill(signal)
@@ -55,7 +55,7 @@ import Testing
         }
     }
 
-    @Test func aRunningRequestMayFinishAfterTheSignal() async throws {
+    @Test func `an open request can finish after SIGTERM`() async throws {
         try await TestHost.serving { host in
             let post = try ChanservCommand.start("post", "ticker", "--body", "1 20ms 50", "--join", host.address)
             defer { post.end() }
@@ -68,9 +68,9 @@ import Testing
         }
     }
 
-    @Test func aSecondSignalDoesNotWaitForRequests() async throws {
-        let forEver = TestHost.samples.replacingOccurrences(of: "listen:", with: "drain: 1h\n  listen:")
-        try await TestHost.serving(forEver) { host in
+    @Test func `a second signal ends the drain`() async throws {
+        let longDrain = TestHost.samples.replacingOccurrences(of: "listen:", with: "drain: 1h\n  listen:")
+        try await TestHost.serving(longDrain) { host in
             let post = try ChanservCommand.start("post", "ticker", "--body", "1 10ms 0", "--join", host.address)
             defer { post.end() }
             _ = try await post.outputBytes(100)
@@ -82,7 +82,7 @@ import Testing
         }
     }
 
-    @Test func aSignalThatSaysNothingIsAnsweredInTheLogAndEndsNothing() async throws {
+    @Test func `SIGUSR1 and SIGUSR2 are logged and ignored`() async throws {
         try await TestHost.serving { host in
             for (signal, name) in [(SIGUSR1, "SIGUSR1"), (SIGUSR2, "SIGUSR2")] {
                 host.process.kill(signal)
@@ -93,7 +93,7 @@ import Testing
         }
     }
 
-    @Test func aHangUpSignalServesWhatTheFileSaysNow() async throws {
+    @Test func `SIGHUP reloads the configuration`() async throws {
         try await TestHost.serving { host in
             let more = TestHost.samples + "  - {vaddr: parrot, plugin: echo}\n"
             try more.write(toFile: host.configurationFile, atomically: true, encoding: .utf8)
@@ -104,7 +104,7 @@ import Testing
         }
     }
 
-    @Test func aReloadThatIsRefusedLeavesEverythingAndSaysWhy() async throws {
+    @Test func `a refused reload logs its reason and changes nothing`() async throws {
         try await TestHost.serving { host in
             let wrong = TestHost.samples + "  - {vaddr: parrot, plugin: parrott}\n"
             try wrong.write(toFile: host.configurationFile, atomically: true, encoding: .utf8)
@@ -114,7 +114,7 @@ import Testing
         }
     }
 
-    @Test func aPortInUseIsUnavailable() async throws {
+    @Test func `an address in use ends the command with 69`() async throws {
         try await TestHost.serving { host in
             let same = TestHost.samples.replacingOccurrences(of: "127.0.0.1:0", with: host.address)
             try await TestHost.withFolder(same) { folder in
@@ -126,7 +126,7 @@ import Testing
         }
     }
 
-    @Test func aWrongFileEndsItWithEveryProblem() async throws {
+    @Test func `a wrong configuration ends the command with all problems`() async throws {
         try await TestHost.withFolder("nodes: {}\nroutes: 3\n") { folder in
             let exit = try await ChanservCommand.run("serve", "--config", folder + "/chanserv.yaml")
             #expect(exit.code == 65)
@@ -135,7 +135,7 @@ import Testing
         }
     }
 
-    @Test func jsonLogsAreAnObjectALine() async throws {
+    @Test func `JSON logs have one object per line`() async throws {
         try await TestHost.serving(options: ["--log-format", "json"]) { host in
             host.process.kill(SIGTERM)
             let exit = try await host.process.exit()
@@ -150,7 +150,7 @@ import Testing
         }
     }
 
-    @Test func theLogLevelLeavesOutWhatIsBelowIt() async throws {
+    @Test func `the option --log-level omits lower levels`() async throws {
         try await TestHost.withFolder("routes: 3\n") { folder in
             let quiet = try await ChanservCommand.run(
                 "serve", "--config", folder + "/chanserv.yaml", "--log-level", "critical")

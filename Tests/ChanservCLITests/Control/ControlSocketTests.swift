@@ -5,7 +5,7 @@ import Testing
 
 @testable import ChanservCLI
 
-/// The socket itself: who may use it, whose it is, and what strangers can do to it.
+/// Tests the control socket: its file, its permissions, and its handling of invalid input.
 @Suite struct ControlSocketTests {
     private func mode(_ path: String) throws -> mode_t {
         var status = stat()
@@ -20,7 +20,7 @@ import Testing
 
     // MARK: The file
 
-    @Test func onlyItsOwnerMayUseItAndItGoesWithItsHost() async throws {
+    @Test func `the socket has mode 0600 and is removed with its host`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             let mode = try mode(host.socketPath)
             #expect(mode & S_IFMT == S_IFSOCK)
@@ -31,7 +31,7 @@ import Testing
         }
     }
 
-    @Test func aSocketWhoseHostIsGoneIsReplaced() async throws {
+    @Test func `the socket of a killed host is replaced`() async throws {
         try await TestHost.withFolder(TestHost.controlled) { folder in
             let file = folder + "/chanserv.yaml"
             let first = try ChanservCommand.start("serve", "--config", file)
@@ -48,7 +48,7 @@ import Testing
         }
     }
 
-    @Test func aSecondHostIsRefusedAndTheFirstGoesOn() async throws {
+    @Test func `a second host with the same socket is refused`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             let second = try await ChanservCommand.run("serve", "--config", host.configurationFile)
             #expect(second.code == 69)
@@ -58,7 +58,7 @@ import Testing
         }
     }
 
-    @Test func whatIsNoSocketIsNotReplaced() async throws {
+    @Test func `a file that is not a socket is not replaced`() async throws {
         try await TestHost.withFolder(TestHost.controlled) { folder in
             try "precious".write(toFile: folder + "/c.sock", atomically: true, encoding: .utf8)
             let exit = try await ChanservCommand.run("serve", "--config", folder + "/chanserv.yaml")
@@ -69,7 +69,7 @@ import Testing
         }
     }
 
-    @Test func aSocketThatIsAnothersByNowStaysWhenTheHostEnds() async throws {
+    @Test func `the host does not remove a file that replaced its socket`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             #expect(unlink(host.socketPath) == 0)
             try "another's".write(toFile: host.socketPath, atomically: false, encoding: .utf8)
@@ -79,7 +79,7 @@ import Testing
         }
     }
 
-    @Test func aSocketThatWasRemovedIsMadeAgainAtAReloadAndWhoIsConnectedStaysSo() async throws {
+    @Test func `a reload creates a removed socket again and keeps connections`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             let before = try RawControlClient(host.socketPath)
             before.send("{\"command\":\"status\"}\n")
@@ -95,7 +95,7 @@ import Testing
                 #expect(mode & 0o7777 == 0o600)
             }
             var answer: [String: Any] = [:]
-            // Over the one that has no name any more, the socket being there and being gone.
+            // The connection to the removed socket still works, before and after the new socket is removed.
             before.send("{\"command\":\"reload\"}\n")
             repeat { answer = try await before.object() } while answer["progress"] != nil
             #expect(answer["result"] != nil, "\(answer)")
@@ -110,7 +110,7 @@ import Testing
         }
     }
 
-    @Test func aSocketThatIsAnothersByNowIsNotTakenAwayAtAReload() async throws {
+    @Test func `a reload does not replace a file that took the place of the socket`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             #expect(unlink(host.socketPath) == 0)
             try "another's".write(toFile: host.socketPath, atomically: false, encoding: .utf8)
@@ -127,7 +127,7 @@ import Testing
         ("chanserv.yaml/c.sock", "its folder is not a directory: choose another path"),
         ("folder", "the file there is not a socket and is not replaced: choose another path"),
     ])
-    func aSocketThatCannotBeMadeIsSeenByCheckToo(path: String, reason: String) async throws {
+    func `check and serve report a socket that cannot be created`(path: String, reason: String) async throws {
         let configuration = TestHost.controlled.replacingOccurrences(of: "c.sock", with: path)
         try await TestHost.withFolder(configuration) { folder in
             try FileManager.default.createDirectory(atPath: folder + "/folder", withIntermediateDirectories: false)
@@ -141,33 +141,32 @@ import Testing
         }
     }
 
-    @Test func checkIsContentWithTheSocketOfTheHostThatRuns() async throws {
+    @Test func `check accepts the socket of the running host`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             let exit = try await host.control("check")
             #expect(exit.code == 0, "\(exit.errors)")
         }
     }
 
-    @Test func aFileAndASocketTogetherAreOneTooMany() async throws {
+    @Test func `the options --config and --socket exclude each other`() async throws {
         for command in [
             ["status"], ["reload"], ["drain", "echo"], ["enable", "echo"], ["requests"], ["cancel", "1"],
         ] {
             let exit = try await ChanservCommand.run(command + ["--config", "a.yaml", "--socket", "b.sock"])
             #expect(exit.code == 64)
-            #expect(exit.errors.contains("--config and --socket both say which host is meant"), "\(exit.errors)")
+            #expect(exit.errors.contains("--config and --socket exclude each other"), "\(exit.errors)")
         }
     }
 
-    @Test func whoMayNotUseItIsToldSoAndNotThatThereIsNoHost() {
+    @Test func `a missing permission has another message than a missing host`() {
         let refused = ControlClient.problem(with: "/run/c.sock", IOError(errnoCode: EACCES, reason: "connect"))
         #expect(
-            refused
-                == "'/run/c.sock' is not to be used by this user: only by the one that the host runs as, and by root")
+            refused == "cannot connect to '/run/c.sock': only root and the user that the host runs as may use it")
         let gone = ControlClient.problem(with: "/run/c.sock", IOError(errnoCode: ECONNREFUSED, reason: "connect"))
         #expect(gone == "no host answers at '/run/c.sock': Connection refused")
     }
 
-    @Test func aPathThatIsTooLongIsAnErrorOfTheConfiguration() async throws {
+    @Test func `a socket path that is too long is a configuration error`() async throws {
         let name = String(repeating: "x", count: 120)
         let long = TestHost.samples.replacingOccurrences(of: "node:\n", with: "node:\n  control: \(name)\n")
         try await TestHost.withFolder(long) { folder in
@@ -180,14 +179,14 @@ import Testing
         }
     }
 
-    @Test func withoutAWordThereIsNone() async throws {
+    @Test func `there is no socket unless the configuration names one`() async throws {
         try await TestHost.serving { host in
             let names = try FileManager.default.contentsOfDirectory(atPath: host.folder)
             #expect(!names.contains { $0.hasSuffix(".sock") })
         }
     }
 
-    // MARK: What comes over it
+    // MARK: The protocol
 
     @Test(arguments: [
         ("nonsense", "bad_request"), ("", "bad_request"), ("[]", "bad_request"), ("3", "bad_request"),
@@ -201,7 +200,9 @@ import Testing
         (#"{"command":"drain","vaddr":"none"}"#, "unknown_vaddr"), ("\u{0}\u{1}\u{FF}", "bad_request"),
         (String(repeating: "[", count: 16_000), "bad_request"),
     ])
-    func garbageIsAnsweredWithAnErrorAndHarmsNobodyElse(line: String, code: String) async throws {
+    func `an invalid line is answered with an error and does not affect other clients`(
+        line: String, code: String
+    ) async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             let other = try RawControlClient(host.socketPath)
             let client = try RawControlClient(host.socketPath)
@@ -212,7 +213,7 @@ import Testing
         }
     }
 
-    @Test func aLineThatIsTooLongIsRefusedBeforeItEnds() async throws {
+    @Test func `a line that is too long is refused before its end`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             let client = try RawControlClient(host.socketPath)
             client.send(String(repeating: "x", count: 20_000))
@@ -222,7 +223,7 @@ import Testing
         }
     }
 
-    @Test func halfALineIsNoRequest() async throws {
+    @Test func `a line without a line feed is an error`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             let client = try RawControlClient(host.socketPath)
             client.send(#"{"command":"drain","vaddr":"echo"}"#)
@@ -233,7 +234,7 @@ import Testing
         }
     }
 
-    @Test func requestsInOneGoAreAnsweredInTheirOrderAlsoAfterTheEnd() async throws {
+    @Test func `pipelined requests are answered in order, also after the end of the input`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             let client = try RawControlClient(host.socketPath)
             client.send(
@@ -248,7 +249,7 @@ import Testing
         }
     }
 
-    @Test func anUnknownRouteDoesNotEndTheConnection() async throws {
+    @Test func `an unknown route does not close the connection`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             let client = try RawControlClient(host.socketPath)
             client.send("{\"command\":\"enable\",\"vaddr\":\"none\"}\n{\"command\":\"enable\",\"vaddr\":\"echo\"}\n")
@@ -257,7 +258,7 @@ import Testing
         }
     }
 
-    @Test func tooManyConnectionsAreToldSoAndPlacesComeBack() async throws {
+    @Test func `connections above the limit are refused until one closes`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             var clients: [RawControlClient] = []
             for _ in 0..<64 {
@@ -273,7 +274,7 @@ import Testing
             #expect(exit.code == 69)
             #expect(exit.errors.contains("too many connections"))
 
-            // The end of an answer says that the place is free again.
+            // The end of the connection shows that its place is free again.
             clients[0].finish()
             #expect(try await clients[0].line() == nil)
             var answer: [String: Any] = [:]
@@ -286,11 +287,10 @@ import Testing
         }
     }
 
-    @Test func aClientThatReadsNothingHoldsUpNobody() async throws {
+    @Test func `a client that does not read does not block others`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
-            let deaf = try RawControlClient(host.socketPath)
-            deaf.send("{\"command\":\"status\",\"watch\":true,\"interval_ms\":100}\n")
-            // More requests than the host reads for one that does not take the answers.
+            let silent = try RawControlClient(host.socketPath)
+            silent.send("{\"command\":\"status\",\"watch\":true,\"interval_ms\":100}\n")
             for _ in 0..<10 { #expect(try await host.control("status").code == 0) }
             #expect(try await host.control("reload").code == 0)
             host.process.kill(SIGTERM)

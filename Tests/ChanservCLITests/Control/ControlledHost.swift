@@ -1,19 +1,19 @@
 import Foundation
 import TestSupport
 
-/// A `chanserv serve` with a control socket in its folder.
+/// A host with a control socket in its folder.
 extension TestHost {
     var socketPath: String { folder + "/c.sock" }
 
-    /// The samples, with a control socket.
+    /// The configuration `samples` with a control socket.
     static let controlled = samples.replacingOccurrences(of: "node:\n", with: "node:\n  control: c.sock\n")
 
-    /// Runs a command for the host.
+    /// Runs a command that controls this host.
     func control(_ arguments: String...) async throws -> ChildProcess.Exit {
         try await ChanservCommand.run(arguments + ["--config", configurationFile])
     }
 
-    /// Runs a command for the host with `--json`.
+    /// Runs a command that controls this host with `--json`, and returns the object it prints.
     func controlJSON(_ arguments: String...) async throws -> [String: Any] {
         let exit = try await ChanservCommand.run(arguments + ["--json", "--config", configurationFile])
         guard let object = try JSONSerialization.jsonObject(with: exit.output) as? [String: Any] else {
@@ -22,7 +22,7 @@ extension TestHost {
         return object
     }
 
-    /// A route of `chanserv status --json`.
+    /// Returns a route from `chanserv status --json`.
     func route(_ vAddr: String) async throws -> [String: Any] {
         let routes = try await controlJSON("status")["routes"] as? [[String: Any]]
         guard let route = routes?.first(where: { $0["vaddr"] as? String == vAddr }) else {

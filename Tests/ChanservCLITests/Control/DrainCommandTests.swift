@@ -2,9 +2,9 @@ import Foundation
 import TestSupport
 import Testing
 
-/// `chanserv drain` and `chanserv enable`.
+/// Tests `chanserv drain` and `chanserv enable`.
 @Suite struct DrainCommandTests {
-    @Test func aDrainedRouteIsGoneFromTheMeshAndComesBack() async throws {
+    @Test func `drain withdraws a route and enable brings it back`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             let drain = try await host.control("drain", "echo")
             #expect(drain.text == "echo is drained\n")
@@ -13,24 +13,24 @@ import Testing
             let gone = try await host.post("echo", "--body", "x", "--timeout", "200ms")
             #expect(gone.code == 69)
             #expect(try await host.post("ticker").code == 0)
-            // Again: there is nothing to wait for.
+            // A second drain has nothing to wait for.
             #expect(try await host.control("drain", "echo").code == 0)
 
             let enable = try await host.control("enable", "echo")
-            #expect(enable.text == "echo is back\n")
+            #expect(enable.text == "echo is enabled\n")
             #expect(try await host.post("echo", "--body", "x").text == "[0] x\n")
-            #expect(try await host.control("enable", "echo").text == "echo was not away\n")
+            #expect(try await host.control("enable", "echo").text == "echo was already enabled\n")
             #expect(try await host.route("echo")["state"] as? String == "serving")
         }
     }
 
-    @Test func requestsThatRunMayEnd() async throws {
+    @Test func `drain waits for open requests`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             let post = try ChanservCommand.start("post", "ticker", "--body", "1 20ms 100", "--join", host.address)
             defer { post.end() }
             _ = try await post.outputLines(with: "tick", count: 1)
             let drain = try await host.control("drain", "ticker")
-            // It waited, and the stream was whole.
+            // The drain waited, and the stream is complete.
             #expect(drain.code == 0)
             #expect(drain.text == "ticker is drained\n")
             #expect(drain.errors.contains("waiting for 1 request and 1 source\n"))
@@ -40,7 +40,7 @@ import Testing
         }
     }
 
-    @Test func whatDoesNotEndInTimeIsCancelled() async throws {
+    @Test func `requests that exceed the drain time are cancelled`() async throws {
         let short = TestHost.controlled.replacingOccurrences(
             of: "vaddr: ticker, plugin: ticker", with: "vaddr: ticker, plugin: ticker, drain: 50ms")
         try await TestHost.serving(short) { host in
@@ -56,7 +56,7 @@ import Testing
         }
     }
 
-    @Test func enablingEndsADrainAndWhatRunsGoesOn() async throws {
+    @Test func `enable ends a drain, and open requests continue`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             let post = try ChanservCommand.start("post", "ticker", "--body", "1 10ms 0", "--join", host.address)
             defer { post.end() }
@@ -65,17 +65,17 @@ import Testing
             defer { drain.end() }
             _ = try await drain.errorLine(with: "waiting for")
             #expect(try await host.route("ticker")["state"] as? String == "draining")
-            #expect(try await host.control("enable", "ticker").text == "ticker is back\n")
+            #expect(try await host.control("enable", "ticker").text == "ticker is enabled\n")
             let exit = try await drain.exit()
             #expect(exit.code == 1)
-            #expect(exit.text.contains("it was enabled meanwhile"))
+            #expect(exit.text.contains("it was enabled again"))
             let seen = try await post.outputLines(with: "tick", count: 1).count
             _ = try await post.outputLines(with: "tick", count: seen + 5)
             #expect(try await host.post("ticker").code == 0)
         }
     }
 
-    @Test func whoeverWaitsForADrainMayGoAndTheDrainGoesOn() async throws {
+    @Test func `a drain continues after its client disconnects`() async throws {
         let short = TestHost.controlled.replacingOccurrences(
             of: "vaddr: ticker, plugin: ticker", with: "vaddr: ticker, plugin: ticker, drain: 2s")
         try await TestHost.serving(short) { host in
@@ -85,20 +85,20 @@ import Testing
             let drain = try ChanservCommand.start("drain", "ticker", "--config", host.configurationFile)
             _ = try await drain.errorLine(with: "waiting for")
             drain.end()
-            // The same drain, which ends at its own time.
+            // Waits for the same drain, which ends at its original deadline.
             let report = try await host.controlJSON("drain", "ticker")
             #expect(report["cancelled"] as? Int == 1)
             #expect(try await post.exit().code == 1)
         }
     }
 
-    @Test func aReloadDoesNotBringADrainedRouteBack() async throws {
+    @Test func `a reload does not enable a drained route`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             #expect(try await host.control("drain", "ticker").code == 0)
             let same = try await host.control("reload")
             #expect(same.code == 0)
             #expect(same.errors.contains("warning: route 'ticker' stays drained: run 'chanserv enable ticker'"))
-            // Not even with new code, or another configuration.
+            // A new instance with another configuration stays drained too.
             try host.configure(TestHost.controlled.replacingOccurrences(of: "count: 3", with: "count: 4"))
             let changed = try await host.control("reload")
             #expect(changed.text.contains("repointed ticker"))
@@ -111,7 +111,7 @@ import Testing
         }
     }
 
-    @Test func aRouteThatWentAndCameBackIsANewOne() async throws {
+    @Test func `a route that was removed and added again is not drained`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             #expect(try await host.control("drain", "ticker").code == 0)
             let without = TestHost.controlled.replacingOccurrences(
@@ -124,7 +124,7 @@ import Testing
         }
     }
 
-    @Test func anUnknownRouteIsAnErrorWithTheNearest() async throws {
+    @Test func `an unknown route is an error with the nearest name`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             for command in ["drain", "enable"] {
                 let exit = try await host.control(command, "tikcer")

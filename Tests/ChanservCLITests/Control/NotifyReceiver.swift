@@ -1,17 +1,17 @@
 import Foundation
 
-/// A service manager's notify socket.
+/// The notification socket of a service manager.
 final class NotifyReceiver: Sendable {
     struct Failed: Error, CustomStringConvertible {
         let description: String
-        init(_ what: String) { description = "\(what): \(String(cString: strerror(errno)))" }
+        init(_ problem: String) { description = "\(problem): \(String(cString: strerror(errno)))" }
     }
 
-    /// What `NOTIFY_SOCKET` says.
+    /// The value for `NOTIFY_SOCKET`.
     let name: String
     private let descriptor: Int32
 
-    /// - Parameter name: a path, or `@` and an abstract name.
+    /// - Parameter name: a path, or `@` followed by an abstract name.
     init(_ name: String) throws {
         self.name = name
         descriptor = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
@@ -33,7 +33,7 @@ final class NotifyReceiver: Sendable {
 
     deinit { close(descriptor) }
 
-    /// The next message, which may take two minutes.
+    /// Waits for the next message, at most two minutes.
     func next() async throws -> String {
         let descriptor = descriptor
         return try await withCheckedThrowingContinuation { continuation in
@@ -47,14 +47,14 @@ final class NotifyReceiver: Sendable {
         }
     }
 
-    /// A message that is there; `nil` where none is.
+    /// Returns the next received message without waiting; `nil` if there is none.
     func waiting() -> String? { Self.receive(descriptor) }
 
-    /// Waits until a process has been stopped as a whole.
+    /// Waits until all threads of a process are stopped (SIGSTOP).
     func waitUntilStopped(_ pid: pid_t) async throws {
         for _ in 0..<1_000_000 {
             let stat = try String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8)
-            // Behind the name, which may have anything in it, in parentheses.
+            // The state follows the process name, which is in parentheses and can contain any character.
             if stat.split(separator: ")").last?.hasPrefix(" T") == true { return }
             await Task.yield()
         }

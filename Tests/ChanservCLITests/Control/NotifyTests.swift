@@ -2,7 +2,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// What `chanserv serve` tells the service manager that started it.
+/// Tests the notifications of `chanserv serve` and `chanserv router` to a service manager.
 @Suite struct NotifyTests {
     enum Kind: CaseIterable { case path, abstract }
 
@@ -19,7 +19,7 @@ import Testing
     }
 
     @Test(arguments: Kind.allCases)
-    func theManagerHearsOfEachStep(kind: Kind) async throws {
+    func `the service manager receives each state change of a host`(kind: Kind) async throws {
         try await TestHost.withFolder(TestHost.controlled) { folder in
             let manager = try NotifyReceiver(
                 kind == .path ? folder + "/notify" : "@chanserv-test-\(UUID().uuidString)")
@@ -28,7 +28,7 @@ import Testing
             #expect(try await manager.next() == "READY=1\nSTATUS=serving echo, files, ticker")
             _ = try await process.errorLine(with: "ready")
 
-            // A reload begins not before it was asked for, by the manager's clock.
+            // The time of the reload is between the signal and now.
             let before = NotifyReceiver.monotonicMicroseconds()
             process.kill(SIGHUP)
             let reloading = try await manager.next()
@@ -37,7 +37,7 @@ import Testing
             #expect(time >= before && time <= NotifyReceiver.monotonicMicroseconds())
             #expect(try await manager.next() == "READY=1\nSTATUS=serving echo, files, ticker")
 
-            // A refused one ends in the same way.
+            // A refused reload also ends with READY=1.
             try Data("nonsense: 1\n".utf8).write(to: URL(fileURLWithPath: folder + "/chanserv.yaml"))
             let refused = try await ChanservCommand.run("reload", "--socket", folder + "/c.sock")
             #expect(refused.code == 65)
@@ -60,7 +60,7 @@ import Testing
         }
     }
 
-    @Test func aRouterSaysTheSame() async throws {
+    @Test func `the service manager receives each state change of a router`() async throws {
         try await TestHost.withFolder { folder in
             let manager = try NotifyReceiver(folder + "/notify")
             let process = try ChildProcess(
@@ -80,7 +80,7 @@ import Testing
         }
     }
 
-    @Test func aHostThatCannotStartIsNotReady() async throws {
+    @Test func `a host that cannot start sends no notification`() async throws {
         try await TestHost.withFolder("routes: 3\n") { folder in
             let manager = try NotifyReceiver(folder + "/notify")
             let process = try start(manager, folder)
@@ -89,16 +89,16 @@ import Testing
         }
     }
 
-    @Test func theWatchdogIsFedAsLongAsTheHostLives() async throws {
+    @Test func `the host sends watchdog messages while it runs`() async throws {
         try await TestHost.withFolder(TestHost.controlled) { folder in
             let manager = try NotifyReceiver(folder + "/notify")
             let process = try start(manager, folder, variables: "WATCHDOG_PID=$$ WATCHDOG_USEC=20000")
             defer { process.end() }
-            var fed = 0
-            while fed < 10 {
-                if try await manager.next() == "WATCHDOG=1" { fed += 1 }
+            var keepAlives = 0
+            while keepAlives < 10 {
+                if try await manager.next() == "WATCHDOG=1" { keepAlives += 1 }
             }
-            // Stopped as a whole, it says nothing; what is waiting was said before.
+            // A stopped process sends nothing. Messages that are still queued were sent before.
             process.kill(SIGSTOP)
             try await manager.waitUntilStopped(process.pid)
             while manager.waiting() != nil {}
@@ -111,7 +111,7 @@ import Testing
         }
     }
 
-    @Test func anothersWatchdogIsNotFed() async throws {
+    @Test func `the host ignores a watchdog for another process`() async throws {
         try await TestHost.withFolder(TestHost.controlled) { folder in
             let manager = try NotifyReceiver(folder + "/notify")
             let process = try start(manager, folder, variables: "WATCHDOG_PID=1 WATCHDOG_USEC=2000")
@@ -127,7 +127,7 @@ import Testing
         }
     }
 
-    @Test func aManagerThatCannotBeToldIsNoReasonNotToServe() async throws {
+    @Test func `an invalid NOTIFY_SOCKET does not prevent the start`() async throws {
         try await TestHost.withFolder(TestHost.controlled) { folder in
             let process = try ChildProcess(
                 "/usr/bin/env",
@@ -141,7 +141,7 @@ import Testing
         }
     }
 
-    @Test func whatCouldNotBeToldIsInTheLogAsItWasToBeTold() async throws {
+    @Test func `a notification that cannot be sent is logged`() async throws {
         let process = try ChildProcess(
             "/usr/bin/env",
             [
@@ -156,7 +156,7 @@ import Testing
                 """)
     }
 
-    @Test func pluginsAndChildrenDoNotInheritTheVariables() async throws {
+    @Test func `plugins do not see the variables of the service manager`() async throws {
         let source = """
             #include "chanserv_plugin.h"
             #include <stdio.h>

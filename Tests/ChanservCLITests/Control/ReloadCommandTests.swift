@@ -2,9 +2,9 @@ import Foundation
 import TestSupport
 import Testing
 
-/// `chanserv reload` against a running host.
+/// Runs `chanserv reload` against a running host.
 @Suite struct ReloadCommandTests {
-    @Test func aReloadThatChangesSomethingSaysWhat() async throws {
+    @Test func `a reload with changes lists them`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             try host.configure(TestHost.controlled + "  - {vaddr: parrot, plugin: echo}\n")
             let exit = try await host.control("reload")
@@ -15,11 +15,11 @@ import Testing
         }
     }
 
-    @Test func aReloadWithoutChangesSaysSo() async throws {
+    @Test func `a reload without changes reports that nothing changed`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             let exit = try await host.control("reload")
             #expect(exit.code == 0)
-            #expect(exit.text == "nothing has changed: still generation 1\n")
+            #expect(exit.text == "nothing has changed; still serving generation 1\n")
             let report = try await host.controlJSON("reload")
             #expect(report["result"] as? String == "unchanged")
             let status = try await host.controlJSON("status")
@@ -27,7 +27,7 @@ import Testing
         }
     }
 
-    @Test func aRefusedReloadGivesItsReasonsAndTheCodeOfABadConfiguration() async throws {
+    @Test func `a refused reload prints its reasons and exits with 65`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             try host.configure(TestHost.controlled + "  - {vaddr: parrot, plugin: parrott}\n")
             let exit = try await host.control("reload")
@@ -45,7 +45,7 @@ import Testing
         }
     }
 
-    @Test func anotherSocketNeedsARestart() async throws {
+    @Test func `a changed socket path is a warning`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             try host.configure(TestHost.controlled.replacingOccurrences(of: "c.sock", with: "d.sock"))
             let exit = try await ChanservCommand.run("reload", "--socket", host.socketPath)
@@ -55,7 +55,7 @@ import Testing
         }
     }
 
-    @Test func withoutASocketInTheFileItSaysHowToHaveOne() async throws {
+    @Test func `a configuration without a socket is an error with a hint`() async throws {
         try await TestHost.withFolder { folder in
             let exit = try await ChanservCommand.run("reload", "--config", folder + "/chanserv.yaml")
             #expect(exit.code == 65)
@@ -63,7 +63,7 @@ import Testing
         }
     }
 
-    @Test func withoutAHostItIsUnavailable() async throws {
+    @Test func `without a host the command exits with 69`() async throws {
         try await TestHost.withFolder(TestHost.controlled) { folder in
             let exit = try await ChanservCommand.run("reload", "--config", folder + "/chanserv.yaml")
             #expect(exit.code == 69)
@@ -71,7 +71,7 @@ import Testing
         }
     }
 
-    @Test func aFileThatIsNoYAMLEndsWithItsPlace() async throws {
+    @Test func `a configuration that is not YAML is reported with its position`() async throws {
         try await TestHost.withFolder("node: [\n") { folder in
             let exit = try await ChanservCommand.run("reload", "--config", folder + "/chanserv.yaml")
             #expect(exit.code == 65)

@@ -2,7 +2,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// `chanserv requests` and `chanserv cancel` against what clients did.
+/// Tests `chanserv requests` and `chanserv cancel`.
 @Suite struct RequestsCommandTests {
     private static let loaded = TestHost.controlled
         .replacingOccurrences(of: "routes:\n", with: "  load: {path: libLoad.so}\nroutes:\n")
@@ -17,14 +17,14 @@ import Testing
         return requests
     }
 
-    /// An endless request to the ticker, of which each source has sent a frame.
+    /// Posts an endless request to the ticker and waits until each source has sent a frame.
     private func ticking(_ host: TestHost, sources: Int = 1) async throws -> ChildProcess {
         let post = try ChanservCommand.start("post", "ticker", "--body", "\(sources) 10ms 0", "--join", host.address)
         for source in 0..<sources { _ = try await post.outputLines(with: "[\(source)] tick", count: 1) }
         return post
     }
 
-    @Test func `a host without requests says so`() async throws {
+    @Test func `a host without requests reports that there are none`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             _ = try await host.post("echo", "--body", "x")
             let exit = try await host.control("requests")
@@ -34,7 +34,7 @@ import Testing
         }
     }
 
-    @Test func `a streaming request is listed with its numbers until it ends`() async throws {
+    @Test func `a streaming request is listed until it ends`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             let post = try await ticking(host, sources: 3)
             defer { post.end() }
@@ -63,7 +63,7 @@ import Testing
         }
     }
 
-    @Test func `the requests of one route are listed alone and the oldest first`() async throws {
+    @Test func `requests can be listed by route, and the oldest comes first`() async throws {
         try await TestHost.serving(Self.loaded) { host in
             let first = try await ticking(host)
             defer { first.end() }
@@ -82,7 +82,7 @@ import Testing
         }
     }
 
-    @Test func `a request whose client reads nothing waits for it`() async throws {
+    @Test func `a request whose client does not read is waiting for the client`() async throws {
         try await TestHost.serving(Self.loaded) { host in
             let post = try ChanservCommand.start(
                 "post", "load", "--body", "1 4000000000 100000 zero", "--output", "raw", "--join", host.address,
@@ -98,7 +98,7 @@ import Testing
         }
     }
 
-    @Test func `an unknown route is an error with the nearest`() async throws {
+    @Test func `an unknown route is an error with the nearest name`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             for arguments in [["tikcer"], ["tikcer", "--watch"]] {
                 let exit = try await ChanservCommand.run(
@@ -110,7 +110,7 @@ import Testing
         }
     }
 
-    @Test func `a watch in a pipe is a table after the other and ends with Ctrl-C`() async throws {
+    @Test func `a watch on a pipe appends tables and ends with Ctrl-C`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             let watch = try ChanservCommand.start("requests", "--watch", "--config", host.configurationFile)
             defer { watch.end() }
@@ -126,7 +126,7 @@ import Testing
         }
     }
 
-    @Test func `a watch goes on when a reload removes its route`() async throws {
+    @Test func `a watch continues when a reload removes its route`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             let watch = try ChanservCommand.start(
                 "requests", "ticker", "--watch", "--json", "--config", host.configurationFile)
@@ -157,7 +157,7 @@ import Testing
     @Test(arguments: [
         (["--reason", "maintenance, please post again"], "cancelled by the operator: maintenance, please post again"),
         ([], "cancelled by the operator"),
-    ]) func `a cancelled request ends and its client learns the reason`(
+    ]) func `a cancelled request ends with the reason as error message`(
         options: [String], message: String
     ) async throws {
         try await TestHost.serving(TestHost.controlled) { host in
@@ -178,7 +178,7 @@ import Testing
             for source in 0..<2 {
                 #expect(exit.errors.contains("source \(source): source failed: \(message)\n"), "\(exit.errors)")
             }
-            // It is no failure, and the other request goes on.
+            // The cancellation is not a failure, and the other request continues.
             let route = try await host.route("ticker")
             #expect(route["failures"] as? Int == 0)
             #expect(route["error_mass"] as? Int == 0)
@@ -189,7 +189,7 @@ import Testing
         }
     }
 
-    @Test func `a request of a plugin in a process can be cancelled`() async throws {
+    @Test func `a request to a worker process can be cancelled`() async throws {
         let isolated = TestHost.controlled.replacingOccurrences(
             of: "{path: libTicker.so,", with: "{path: libTicker.so, isolation: process,")
         try await TestHost.serving(isolated) { host in
@@ -232,13 +232,13 @@ import Testing
     @Test(arguments: [
         ["cancel"], ["cancel", "x"], ["cancel", "-1"], ["cancel", "1", "--reason", ""],
         ["cancel", "1", "--reason", String(repeating: "x", count: 1_025)], ["requests", ""], ["requests", "a", "b"],
-    ]) func `a wrong command line is explained`(arguments: [String]) async throws {
+    ]) func `a wrong command line is an error with a message`(arguments: [String]) async throws {
         let exit = try await ChanservCommand.run(arguments + ["--socket", "none.sock"])
         #expect(exit.code == 64)
         #expect(exit.errors.hasPrefix("Error: "))
     }
 
-    @Test func `without a host the commands say so`() async throws {
+    @Test func `without a host the commands exit with 69`() async throws {
         try await withTemporaryFolder { folder in
             for command in [["requests"], ["requests", "--watch"], ["cancel", "1"]] {
                 let exit = try await ChanservCommand.run(command + ["--socket", folder + "/none.sock"])
@@ -250,7 +250,7 @@ import Testing
 
     // MARK: Limits
 
-    @Test func `requests beyond limits concurrent are refused as busy until one has ended`() async throws {
+    @Test func `requests above the concurrent limit are refused as busy until one ends`() async throws {
         let limited = TestHost.controlled.replacingOccurrences(
             of: "vaddr: ticker, plugin: ticker", with: "vaddr: ticker, plugin: ticker, limits: {concurrent: 2}")
         try await TestHost.serving(limited) { host in
@@ -276,7 +276,7 @@ import Testing
             #expect(try await first.exit().code == 1)
             #expect(try await host.post("ticker", "--body", "1 1ms 1").code == 0)
 
-            // A reload that changes nothing else leaves the instance alone.
+            // A reload that only changes the limit keeps the instance.
             try host.configure(limited.replacingOccurrences(of: "concurrent: 2", with: "concurrent: 1"))
             #expect(try await host.control("reload").text == "generation 2: updated ticker; 2 untouched\n")
             #expect(try await host.post("ticker", "--body", "1 1ms 1").code == 69)

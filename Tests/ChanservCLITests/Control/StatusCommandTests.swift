@@ -2,9 +2,9 @@ import Foundation
 import TestSupport
 import Testing
 
-/// `chanserv status` against what clients did.
+/// Tests `chanserv status`.
 @Suite struct StatusCommandTests {
-    @Test func itCountsWhatClientsDid() async throws {
+    @Test func `the status counts requests, sources and frames`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             for _ in 0..<3 { _ = try await host.post("echo", "--body", "twelve bytes") }
             let refused = try await host.post("ticker", "--body", "no number")
@@ -15,7 +15,7 @@ import Testing
             #expect(echo["requests_refused"] as? Int == 0)
             #expect(echo["sources_total"] as? Int == 3)
             #expect(echo["frames"] as? Int == 3)
-            // Each with its length in front.
+            // Each frame has an 8-byte length prefix.
             #expect(echo["bytes"] as? Int == 3 * (8 + 12))
             #expect(echo["state"] as? String == "serving")
             #expect(echo["failures"] as? Int == 0)
@@ -26,14 +26,14 @@ import Testing
         }
     }
 
-    @Test func itShowsWhatIsOpen() async throws {
+    @Test func `the status shows open requests and sources`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             let post = try ChanservCommand.start("post", "ticker", "--body", "2 10ms 0", "--join", host.address)
             defer { post.end() }
             _ = try await post.outputLines(with: "[1]", count: 1)
             let ticker = try await host.route("ticker")
             #expect(ticker["sources_open"] as? Int == 2)
-            // It is only streaming.
+            // The request counts as open while it streams.
             #expect(ticker["requests_open"] as? Int == 1)
             let status = try await host.controlJSON("status")
             #expect(status["pid"] as? Int == Int(host.process.pid))
@@ -48,7 +48,7 @@ import Testing
         }
     }
 
-    @Test func theTableHasALineForEachRouteAndPlugin() async throws {
+    @Test func `the tables have one line per route and per plugin`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             _ = try await host.post("echo", "--body", "x")
             let exit = try await host.control("status")
@@ -61,7 +61,7 @@ import Testing
         }
     }
 
-    @Test func oldCodeIsShownUntilItEnds() async throws {
+    @Test func `a replaced plugin is shown as old until its requests end`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             let post = try ChanservCommand.start("post", "ticker", "--body", "1 10ms 0", "--join", host.address)
             defer { post.end() }
@@ -75,7 +75,7 @@ import Testing
         }
     }
 
-    @Test func aWatchInAPipeIsATableAfterTheOther() async throws {
+    @Test func `a watch on a pipe appends objects`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             let watch = try ChanservCommand.start("status", "--watch", "--json", "--config", host.configurationFile)
             defer { watch.end() }
@@ -87,12 +87,12 @@ import Testing
             let exit = try await watch.exit()
             #expect(exit.code == 0)
             #expect(exit.errors == "")
-            // The host has noticed, and goes on.
+            // The host is still available.
             #expect(try await host.control("status").code == 0)
         }
     }
 
-    @Test func processesOfPluginsAreShownWithTheirFate() async throws {
+    @Test func `worker processes are shown with their restarts`() async throws {
         let isolated = TestHost.controlled.replacingOccurrences(
             of: "{path: libEcho.so}", with: "{path: libEcho.so, isolation: process}")
         try await TestHost.serving(isolated) { host in
@@ -115,7 +115,7 @@ import Testing
         }
     }
 
-    @Test func aWatchOnATerminalDrawsTheTablesAnew() async throws {
+    @Test func `a watch redraws the tables on a terminal`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             let terminal = try PseudoTerminal()
             let device = try FileManager.default.destinationOfSymbolicLink(
@@ -133,7 +133,7 @@ import Testing
         }
     }
 
-    @Test func aWatchEndsWithItsHost() async throws {
+    @Test func `a watch ends with its host`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             let watch = try ChanservCommand.start("status", "--watch", "--config", host.configurationFile)
             defer { watch.end() }

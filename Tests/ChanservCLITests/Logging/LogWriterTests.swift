@@ -3,13 +3,13 @@ import Testing
 
 @testable import ChanservCLI
 
-/// The writer of a log, on a pipe.
+/// Tests `LogWriter` with a pipe.
 @Suite(.timeLimit(.minutes(1))) struct LogWriterTests {
     private static func writer(_ pipe: Pipe, limit: Int = LogWriter.defaultLimit) -> LogWriter {
         LogWriter(pipe.fileHandleForWriting.fileDescriptor, limit: limit) { "lost \($0)" }
     }
 
-    /// All that comes out until the end of the pipe, read on a thread of its own from now on.
+    /// Reads the pipe to its end on another thread and returns the lines.
     private static func lines(of pipe: Pipe) async throws -> [String] {
         let data = try await withCheckedThrowingContinuation { continuation in
             Thread.detachNewThread {
@@ -19,11 +19,11 @@ import Testing
         return String(decoding: data, as: UTF8.self).split(separator: "\n").map(String.init)
     }
 
-    @Test func allLinesComeInOrderToTheLast() async throws {
+    @Test func `all lines are written in order`() async throws {
         let pipe = Pipe()
         let writer = Self.writer(pipe)
         async let read = Self.lines(of: pipe)
-        // Far more than the pipe holds, and all of it within the limit.
+        // Far more than the capacity of the pipe, but within the limit of the queue.
         let lines = (0..<20_000).map { "line \($0) of the log" }
         for line in lines { writer.write(line) }
         writer.flush(within: .seconds(60))
@@ -31,11 +31,12 @@ import Testing
         #expect(try await read == lines)
     }
 
-    @Test func whereNobodyReadsLinesAreLeftOutAndACountStandsAtTheirPlace() async throws {
+    @Test func `a full queue drops lines and reports their number at the gap`() async throws {
         let pipe = Pipe()
         let writer = Self.writer(pipe, limit: 1000)
-        // More than the pipe holds, which is not read: this returns all the same. The short ones would find room where the
-        // long ones before them did not, and would then stand before the count.
+        // More than the capacity of the pipe, which is not read yet. `write` must not block. After a dropped long
+        // line, short lines would still fit into the queue; they must be dropped too, because otherwise they would
+        // precede the count.
         let count = 4000
         for index in 0..<count { writer.write("\(index)" + (index % 3 == 0 ? String(repeating: "x", count: 99) : "")) }
         writer.flush(within: .milliseconds(1))

@@ -24,7 +24,7 @@ import Testing
             ], refused: .init())
     }
 
-    @Test func everyServiceHasALineAndSoHasALinkedHostWithoutAny() {
+    @Test func `the table has a line per service and per linked host without services`() {
         #expect(
             MeshText.render(MeshPicture(listing, environment: nil)) == """
                 HOST          SERVICE                PATH                      ADDRESS        ROUND TRIP
@@ -36,13 +36,13 @@ import Testing
                 """)
     }
 
-    @Test func anEnvironmentsNamesLoseTheirSuffix() {
+    @Test func `names in the selected environment are shown without its suffix`() {
         let picture = MeshPicture(listing, environment: "staging")
         #expect(picture.hosts.flatMap { $0.services.map(\.name) } == ["bad\u{1B}name"])
         #expect(picture.hosts.map(\.id) == [host, router, far].map(\.description))
     }
 
-    @Test func theObjectSaysTheSame() {
+    @Test func `the JSON object has links and services`() {
         let object = MeshJSON.render(MeshPicture(listing, environment: nil))
         #expect(
             object.hasPrefix(
@@ -52,18 +52,18 @@ import Testing
         #expect(object.hasSuffix("]}\n"))
     }
 
-    @Test func anEmptyMeshIsSaidToBeOne() {
-        #expect(MeshText.render(MeshPicture(hosts: [])) == "nobody is linked\n")
+    @Test func `an empty mesh is reported`() {
+        #expect(MeshText.render(MeshPicture(hosts: [])) == "no nodes are linked\n")
     }
 
     @Test(arguments: [
         (Duration.microseconds(0), "0.00 ms"), (.microseconds(9_994), "9.99 ms"), (.microseconds(12_345), "12.3 ms"),
         (.milliseconds(1_250), "1250 ms"),
-    ]) func aRoundTripHasThreeDigits(duration: Duration, text: String) {
+    ]) func `a round-trip time has three digits`(duration: Duration, text: String) {
         #expect(MeshText.milliseconds(duration) == text)
     }
 
-    @Test func aPictureSettlesWhenNothingChangesAndAllIsMeasured() {
+    @Test func `a picture settles when nothing changes and all links are measured`() {
         var settling = MeshSettling(quiet: .seconds(1), deadline: .seconds(10))
         let link = MeshPicture.Link(address: "a", roundTrip: .milliseconds(1))
         let some = MeshPicture(hosts: [.init(id: "a", links: [link], services: [])])
@@ -72,7 +72,7 @@ import Testing
         unmeasured.hosts[0].links[0].roundTrip = nil
         let looks: [(MeshPicture, Duration, Duration?)] = [
             (some, .zero, .seconds(1)), (more, .seconds(1), .seconds(2)), (more, .milliseconds(1_999), .seconds(2)),
-            // What is not measured yet will be, which is a change.
+            // A link without a measured round-trip time delays settling until the deadline.
             (unmeasured, .seconds(2), .seconds(10)), (more, .seconds(2), nil),
             (some, .milliseconds(9_500), .seconds(10)),
             (more, .seconds(10), nil),

@@ -1,4 +1,4 @@
-/* Its constructor fails. */
+/* Aborts in its constructor. */
 #include <stdlib.h>
 __attribute__((constructor)) static void begin(void) { abort(); }
 #include "conforming.c"

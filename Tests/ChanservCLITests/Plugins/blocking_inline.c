@@ -1,3 +1,3 @@
-/* It says that it may block, and that it returns at once. */
+/* Has both flags, INLINE and BLOCKING, which exclude each other. */
 #define DESCRIPTOR_FLAGS (CHANSERV_PLUGIN_INLINE | CHANSERV_PLUGIN_BLOCKING)
 #include "conforming.c"

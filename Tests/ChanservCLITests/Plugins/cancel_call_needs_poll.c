@@ -1,4 +1,4 @@
-/* It expects a poll before a call is cancelled. */
+/* Aborts if a call is cancelled before its first poll. */
 #include <stdlib.h>
 #define ON_CANCEL_CALL(call) if (!(call)->polled) abort();
 #include "conforming.c"

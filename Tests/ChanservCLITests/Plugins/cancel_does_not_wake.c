@@ -1,4 +1,4 @@
-/* Who waits is not woken once it is cancelled. */
+/* Does not wake the handle of a source after it is cancelled. */
 #include <stdatomic.h>
 #include <stdint.h>
 static _Atomic uint64_t given_up[1 << 16];

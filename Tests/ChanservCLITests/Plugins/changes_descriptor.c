@@ -1,4 +1,4 @@
-/* Its descriptor is not constant. */
+/* Changes its descriptor, which must be constant. */
 #define DESCRIPTOR_STORAGE
 #define ON_CREATE(instance) descriptor.version = "2";
 #include "chanserv_plugin.h"

@@ -1,4 +1,4 @@
-/* It writes to a frame that it has lent, unless that is released already. */
+/* Writes to a lent frame before its release. */
 #include <stdbool.h>
 static _Thread_local bool is_released;
 #define ON_LEND(lent) is_released = false;

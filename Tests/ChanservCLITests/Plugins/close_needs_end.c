@@ -1,4 +1,4 @@
-/* It expects sources to be cancelled or at their end when they are closed. */
+/* Aborts if a polled source is closed before its end and without a cancel. */
 #include <stdlib.h>
 #define ON_CLOSE_SOURCE(source) if ((source)->polled && !(source)->ended && (source)->cancels == 0 && !(source)->refused) abort();
 #define SOURCE_FIELDS bool refused;

@@ -1,4 +1,4 @@
-/* It expects a source to be closed before the next one ends. */
+/* Aborts if a source ends while another one that has ended is not closed yet. */
 #include <stdlib.h>
 #define CALL_FIELDS int ended_sources;
 #define LAST_STATUS (source->call->ended_sources++, CHANSERV_END)

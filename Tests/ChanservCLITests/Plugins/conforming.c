@@ -1,9 +1,10 @@
 /*
- * A plugin that keeps every rule, and the frame of those that break one each: these define a hook and include this file.
+ * A plugin that follows every rule. The plugins that break a rule define a hook and include this file.
  *
- * Request: SOURCES FRAMES, e.g. `2 3`. Answer: so many sources with so many frames; each source has its number as its
- * header, waits once before its first frame, makes every other frame in the host's buffer, and lends each fourth one.
- * Configuration: `prefix`, a text before each frame, and `limit`, the largest number of frames.
+ * Request: SOURCES FRAMES, such as `2 3`. The answer has that many sources with that many frames. The header of a
+ * source is its number. A source waits once before its first frame, writes every other frame in the host's buffer, and
+ * lends every fourth frame.
+ * Configuration: `prefix`, a string before each frame, and `limit`, the maximum number of frames.
  */
 #define _GNU_SOURCE
 #include "chanserv_plugin.h"
@@ -21,7 +22,7 @@
 
 #include "hooks.h"
 
-/* A thread that wakes whoever waits, a moment later. */
+/* A thread that wakes handles after a delay. */
 struct waker {
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -51,7 +52,7 @@ struct chanserv_source {
     chanserv_call *call;
     int number, sent;
     atomic_int cancels;
-    _Atomic uint64_t waits; /* the handle to wake when it is cancelled; 0 while it does not wait */
+    _Atomic uint64_t waits; /* the handle to wake on cancel; 0 before the source has waited */
     bool polled, waited, ended;
     SOURCE_FIELDS
 };
@@ -163,7 +164,7 @@ static chanserv_status poll_sources(chanserv_call *call, chanserv_source_sink *s
     return CHANSERV_END;
 }
 
-/* A frame that is lent. */
+/* A lent frame. */
 struct lent {
     char text[64];
 };
@@ -186,7 +187,7 @@ static chanserv_status lend_frame(chanserv_frame_sink *sink, const char *text, i
     return status;
 }
 
-/* One frame; every other one in place. */
+/* Sends one frame: by append, in place, or lent. */
 static chanserv_status send_frame(chanserv_source *source, chanserv_frame_sink *sink) {
     char text[64] = "";
     int size = snprintf(text, sizeof text, "%s %d", source->call->instance->prefix, source->sent);
@@ -197,7 +198,7 @@ static chanserv_status send_frame(chanserv_source *source, chanserv_frame_sink *
     if (place == NULL) return CHANSERV_FULL;
     place[0] = text[0];
     place[1] = text[1];
-    place = sink->reserve(sink, (size_t)size, &capacity); /* keeps the first two */
+    place = sink->reserve(sink, (size_t)size, &capacity); /* enlarging keeps the first two bytes */
     if (place == NULL) return CHANSERV_FULL;
     memcpy(place + 2, text + 2, (size_t)size - 2);
     ON_FILLED(place, capacity)

@@ -1,4 +1,4 @@
-/* An option of the wrong type is its end. */
+/* Aborts if an option has the wrong type. */
 #include <stdlib.h>
 #define ON_LIMIT(status) if (status == CHANSERV_ERROR_BAD_REQUEST) abort();
 #include "conforming.c"

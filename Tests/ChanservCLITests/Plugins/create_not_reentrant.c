@@ -1,4 +1,4 @@
-/* create expects to be alone. */
+/* Aborts if two threads call create at the same time. */
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>

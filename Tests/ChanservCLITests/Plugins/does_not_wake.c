@@ -1,3 +1,3 @@
-/* Nobody is woken but by cancel. */
+/* Wakes handles only in cancel. */
 #define WAKE(host, handle) ((void)(host), (void)(handle))
 #include "conforming.c"

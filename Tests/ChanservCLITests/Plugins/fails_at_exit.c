@@ -1,4 +1,4 @@
-/* Its destructor fails. */
+/* Aborts in its destructor. */
 #include <stdlib.h>
 __attribute__((destructor)) static void end(void) { abort(); }
 #include "conforming.c"

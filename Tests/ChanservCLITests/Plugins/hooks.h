@@ -1,5 +1,5 @@
-/* What conforming.c does where a plugin that breaks a rule does not say otherwise. */
-/* Members more. */
+/* The default hooks of conforming.c. A plugin that breaks a rule overrides some of them. */
+/* Additional members. */
 #ifndef INSTANCE_FIELDS
 #define INSTANCE_FIELDS
 #endif
@@ -9,11 +9,11 @@
 #ifndef SOURCE_FIELDS
 #define SOURCE_FIELDS
 #endif
-/* Microseconds before a wake. */
+/* Delay before a wake in microseconds. */
 #ifndef WAKE_DELAY
 #define WAKE_DELAY 1000
 #endif
-/* How the thread wakes. */
+/* The wake calls of the thread and of cancel. */
 #ifndef WAKE
 #define WAKE(host, handle) (host)->wake(host, handle)
 #endif
@@ -26,7 +26,7 @@
 #ifndef ONLY
 #define ONLY(host, config, known, error) (host)->config_only(host, config, known, 2, error)
 #endif
-/* After the getter of the option limit. */
+/* Runs after the getter of the option `limit`. */
 #ifndef ON_LIMIT
 #define ON_LIMIT(status)
 #endif
@@ -42,14 +42,14 @@
 #ifndef ON_OPENED
 #define ON_OPENED(call, request)
 #endif
-/* The sink refused a source after so many. */
+/* Runs after the sink refused a source. `taken` is the number of sources that it took before in this poll. */
 #ifndef ON_SOURCE_FULL
 #define ON_SOURCE_FULL(taken)
 #endif
 #ifndef ON_FRAME_FULL
 #define ON_FRAME_FULL(status, taken)
 #endif
-/* A reservation is full. */
+/* Runs after a reservation was filled. */
 #ifndef ON_FILLED
 #define ON_FILLED(place, capacity)
 #endif
@@ -86,11 +86,11 @@
 #ifndef DESCRIPTOR_FLAGS
 #define DESCRIPTOR_FLAGS CHANSERV_PLUGIN_INLINE
 #endif
-/* Whether frames may be lent. */
+/* Whether the host has lend. */
 #ifndef HAS_LEND
 #define HAS_LEND(sink) CHANSERV_HAS(sink, chanserv_frame_sink, lend)
 #endif
-/* Before and after the call of lend. */
+/* Run before and after the call of lend. */
 #ifndef ON_LEND
 #define ON_LEND(lent)
 #endif

@@ -1,4 +1,4 @@
-/* It installs a signal handler. */
+/* Changes the handler of a signal. */
 #include <signal.h>
 #define ON_CREATE(instance) signal(SIGUSR1, SIG_IGN);
 #include "conforming.c"

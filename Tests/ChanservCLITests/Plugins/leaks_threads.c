@@ -1,4 +1,4 @@
-/* Each instance leaves a thread running. */
+/* Leaves a thread running per instance. */
 #include <pthread.h>
 #include <unistd.h>
 static void *stay(void *argument) {

@@ -1,4 +1,4 @@
-/* A source that is closed before its end leaves some memory allocated. */
+/* Leaks memory if a source is closed before its end. */
 #include <stdlib.h>
 static void *volatile leaked_bytes;
 #define ON_CLOSE_SOURCE(source) if (!(source)->ended) leaked_bytes = malloc(100);

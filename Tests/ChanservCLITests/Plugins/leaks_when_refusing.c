@@ -1,4 +1,4 @@
-/* A request that is refused leaves some memory allocated. */
+/* Leaks memory if it refuses a request. */
 #include <stdlib.h>
 #include <string.h>
 static void *volatile leaked_bytes;

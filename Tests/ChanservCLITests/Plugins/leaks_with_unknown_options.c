@@ -1,4 +1,4 @@
-/* An unknown option is noticed when the instance is there, and the instance is lost. */
+/* Leaks memory if there is an unknown option. */
 #include <stdlib.h>
 static void *volatile leaked_bytes;
 static int lose(int status) {

@@ -1,4 +1,4 @@
-/* Its constructor starts a program that goes its own ways, and tells its number in a file: compile with -DSTRAY="path". */
+/* Starts a process in its constructor that outlives the host. Writes its ID to a file: compile with -DSTRAY="path". */
 #include <stdio.h>
 #include <unistd.h>
 static __attribute__((constructor)) void leave(void) {
@@ -6,7 +6,7 @@ static __attribute__((constructor)) void leave(void) {
     char byte;
     if (pipe(ends) != 0) return;
     if (fork() != 0) {
-        /* Until it is on its own: with this process's group it would be ended. */
+        /* Waits until the child has its own session. In this process group it would be killed with the group. */
         close(ends[1]);
         if (read(ends[0], &byte, 1) < 0) perror("read");
         close(ends[0]);

@@ -1,3 +1,3 @@
-/* It does not look whether the host has lend. */
+/* Calls lend without checking that the host has it. */
 #define HAS_LEND(sink) true
 #include "conforming.c"

@@ -1,4 +1,4 @@
-/* It holds a lock while it lends, which the release takes too. */
+/* Holds a lock during lend that its release function takes too. */
 #include <pthread.h>
 static pthread_mutex_t lending = PTHREAD_MUTEX_INITIALIZER;
 #define ON_LEND(lent) pthread_mutex_lock(&lending);

@@ -1,4 +1,4 @@
-/* Its error messages are longer than their buffer. */
+/* Writes error messages beyond the end of their buffer. */
 #include <string.h>
 #define ERROR_MESSAGE(error, text) strcpy((error)->message, text)
 #include "conforming.c"

@@ -1,4 +1,4 @@
-/* It leaves a signal blocked in a thread of the host. */
+/* Blocks a signal in a thread of the host. */
 #include <pthread.h>
 #include <signal.h>
 #define ON_OPEN(instance, request) \

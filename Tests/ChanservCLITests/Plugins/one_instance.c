@@ -1,4 +1,4 @@
-/* There can be only one instance at a time. */
+/* Supports only one instance at a time. */
 #include <stdatomic.h>
 static atomic_int instances;
 #define ON_LIMIT(status) \

@@ -1,4 +1,4 @@
-/* The sources of a call must not be polled at the same time. */
+/* Aborts if two sources of a call are polled at the same time. */
 #include <stdlib.h>
 #define CALL_FIELDS atomic_int inside;
 #define ON_POLL_FRAMES(source) \

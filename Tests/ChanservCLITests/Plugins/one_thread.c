@@ -1,4 +1,4 @@
-/* A source must be polled by one thread. */
+/* Fails if different threads poll a source. */
 #define SOURCE_FIELDS pthread_t thread;
 #define ON_POLL_FRAMES(source) \
     if (!(source)->polled) (source)->thread = pthread_self(); \

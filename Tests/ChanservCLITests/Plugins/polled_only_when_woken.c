@@ -1,4 +1,4 @@
-/* It does not expect a poll before it has called wake. */
+/* Aborts if a source that returned PENDING is polled before its wake. */
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* What one instance has is gone with another. */
+/* Fails requests of an instance after another instance was destroyed. */
 #include <stdatomic.h>
 static atomic_int prefixes;
 #define ON_CREATE(instance) atomic_store(&prefixes, 1);

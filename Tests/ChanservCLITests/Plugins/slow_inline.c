@@ -1,3 +1,3 @@
-/* It says that it returns at once (as conforming.c does), and waits for 3 ms in each poll. */
+/* Has the INLINE flag, as conforming.c does, but each poll takes 3 ms. */
 #define ON_POLL_FRAMES(source) usleep(3000);
 #include "conforming.c"

@@ -1,3 +1,3 @@
-/* It ends with a status that there is not. */
+/* Returns an unknown status at the end of a source. */
 #define LAST_STATUS 7
 #include "conforming.c"

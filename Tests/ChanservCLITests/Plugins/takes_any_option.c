@@ -1,3 +1,3 @@
-/* A misspelt option is not noticed. */
+/* Does not reject unknown options. */
 #define ONLY(host, config, known, error) ((void)known, CHANSERV_READY)
 #include "conforming.c"

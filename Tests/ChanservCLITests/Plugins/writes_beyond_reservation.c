@@ -1,3 +1,3 @@
-/* It writes one byte more than it has reserved. */
+/* Writes one byte beyond its reservation. */
 #define ON_FILLED(place, capacity) place[capacity] = 0;
 #include "conforming.c"

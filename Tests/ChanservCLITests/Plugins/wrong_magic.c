@@ -1,3 +1,3 @@
-/* Its descriptor begins with something else. */
+/* Has a wrong magic number in its descriptor. */
 #define DESCRIPTOR_MAGIC 0x12345678
 #include "conforming.c"

@@ -1,15 +1,15 @@
 import Foundation
 
-/// A terminal nobody looks at, 120 columns wide.
+/// A pseudo-terminal with 120 columns.
 struct PseudoTerminal {
-    /// What a program gets as its terminal.
+    /// The terminal device for a program.
     let device: FileHandle
     private let screen: FileHandle
 
     init() throws {
         let screen = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC)
         guard screen >= 0 else { throw Failed() }
-        // TIOCSPTLCK and TIOCGPTN: what unlockpt and ptsname call, which the C library does not offer to Swift.
+        // TIOCSPTLCK and TIOCGPTN, the ioctls of unlockpt and ptsname. Swift does not import these functions.
         var isLocked: Int32 = 0
         var number: UInt32 = 0
         guard ioctl(screen, 0x4004_5431, &isLocked) == 0, ioctl(screen, 0x8004_5430, &number) == 0 else {
@@ -23,19 +23,19 @@ struct PseudoTerminal {
         self.device = FileHandle(fileDescriptor: device, closeOnDealloc: true)
     }
 
-    /// All that was written, once the programs that had the device are gone.
+    /// Returns everything that was written, after all programs that had the device open have exited.
     func written() throws -> String {
         try device.close()
         var bytes: [UInt8] = []
         var part = [UInt8](repeating: 0, count: 4_096)
-        // At the end of a terminal stands EIO, not an end of file.
+        // A read at the end of a terminal fails with EIO instead of returning 0.
         while case let count = Foundation.read(screen.fileDescriptor, &part, part.count), count > 0 {
             bytes += part[..<count]
         }
         return String(decoding: bytes, as: UTF8.self)
     }
 
-    /// What is written from now on until `text` has been, which may take two minutes.
+    /// Reads until the output contains `text`, and returns it. A pause of two minutes is an error.
     func read(until text: String) async throws -> String {
         let descriptor = screen.fileDescriptor
         return try await withCheckedThrowingContinuation { continuation in

@@ -1,12 +1,12 @@
 import Foundation
 import TestSupport
 
-/// A `chanserv serve` of a test's own: a folder with a configuration and copies of the plugins, which only it touches.
+/// A `chanserv serve` process for one test, with a private folder for its configuration and copies of the plugins.
 struct TestHost {
-    /// Everything it has is in here.
+    /// The folder with all files of the host.
     let folder: String
     let process: ChildProcess
-    /// What `--join` takes.
+    /// The address for `--join`.
     let address: String
 
     var configurationFile: String { folder + "/chanserv.yaml" }
@@ -32,7 +32,7 @@ struct TestHost {
             for plugin in ["Echo", "Files", "Load", "Ticker"] {
                 let name = "/lib\(plugin).so"
                 try FileManager.default.copyItem(atPath: ChanservCommand.plugin(plugin), toPath: folder + name)
-                // The host refuses what others than the owner can write, which a umask may have allowed.
+                // The umask may have made the file writable for the group, which the host refuses.
                 try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: folder + name)
             }
             try configuration.write(toFile: folder + "/chanserv.yaml", atomically: true, encoding: .utf8)
@@ -40,7 +40,7 @@ struct TestHost {
         }
     }
 
-    /// Calls `body` while the host serves, and ends the host.
+    /// Starts a host, calls `body` when it is ready, and stops it afterwards.
     static func serving<T>(
         _ configuration: String = samples, options: [String] = [], _ body: (TestHost) async throws -> T
     ) async throws -> T {
@@ -56,7 +56,7 @@ struct TestHost {
         }
     }
 
-    /// Runs `chanserv post` against it.
+    /// Runs `chanserv post` with this host.
     func post(_ arguments: String...) async throws -> ChildProcess.Exit {
         try await ChanservCommand.run(["post"] + arguments + ["--join", address])
     }

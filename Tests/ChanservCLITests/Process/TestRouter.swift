@@ -1,13 +1,13 @@
 import Foundation
 import TestSupport
 
-/// A `chanserv router` of a test's own.
+/// A `chanserv router` process for one test.
 struct TestRouter {
     let process: ChildProcess
-    /// What `--join` takes.
+    /// The address for `--join`.
     let address: String
 
-    /// Calls `body` while the router runs, and ends it.
+    /// Starts a router, calls `body` when it is ready, and stops it afterwards.
     static func routing<T>(_ options: [String] = [], _ body: (TestRouter) async throws -> T) async throws -> T {
         let process = try ChildProcess(
             ChanservCommand.buildFolder + "/chanserv", ["router", "--listen", "127.0.0.1:0"] + options)
@@ -21,7 +21,7 @@ struct TestRouter {
 }
 
 extension TestHost {
-    /// As ``samples``, of a host that has joined `address`.
+    /// Returns the configuration ``samples`` of a host that joins `address`.
     static func samples(joining address: String, role: String = "peer") -> String {
         samples.replacingOccurrences(of: "node:\n", with: "node:\n  join: \(address)\n  role: \(role)\n")
     }

@@ -4,14 +4,14 @@ import ChanservAstraNet
 import Foundation
 import NIOCore
 
-/// A server in the tests' own process, for what no plugin does on command.
+/// A server in the test process, for behaviour that the sample plugins do not have.
 struct TestServer {
     private let node: Node
     private let service: Service
-    /// What `--join` takes.
+    /// The address for `--join`.
     let address: String
 
-    /// Calls `body` while `sourceFunc` answers at the address `test`.
+    /// Calls `body` while `sourceFunc` serves the address `test`.
     static func serving(
         environment: String = "", _ sourceFunc: @escaping SourceFunc,
         _ body: (TestServer) async throws -> Void
@@ -35,7 +35,7 @@ struct TestServer {
         await node.shutdown(grace: .zero)
     }
 
-    /// The bytes that the `index`-th of many files has: all kinds of them, of all kinds of sizes.
+    /// Returns the content of the `index`-th test file: pseudo-random bytes, up to 2,000.
     static func contents(_ index: Int) -> [UInt8] {
         var state = UInt64(index) &* 0x9E37_79B9_7F4A_7C15 &+ 1
         return (0..<(index * 37 % 2_000)).map { _ in

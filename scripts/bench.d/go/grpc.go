@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc/encoding"
 )
 
-// One connection, a server-streaming call for each request, a message for each frame.
+// One connection; one server-streaming call per request; one message per frame.
 var this = peer{
 	name: "grpc",
 	serve: func(_ string, channels bool, ready func(string)) {
@@ -39,7 +39,7 @@ var this = peer{
 	},
 }
 
-// HTTP/2's own 64 KiB would make each 1 MiB frame wait for credit many times.
+// With HTTP/2's default window of 64 KiB, each frame of 1 MiB would wait for credit many times.
 const window, connectionWindow = 1 << 20, 16 << 20
 
 var frames = grpc.StreamDesc{StreamName: "Frames", ServerStreams: true}
@@ -71,7 +71,7 @@ func (c grpcCaller) request(l load, _ bool, consume func([]byte)) error {
 
 func init() { encoding.RegisterCodec(raw{}) }
 
-// A codec for messages that are bytes already. grpc reads each message into a slice of its own, which is handed on.
+// A codec for messages that are byte slices. grpc reads each message into a new slice, which the codec passes on.
 type raw struct{}
 
 func (raw) Name() string                                  { return "raw" }

@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// What Go chanserv holds of a source between its consumer and its connection.
+// The channel capacity of Go chanserv between the connection and the consumer of a source.
 const channelCapacity = 1024
 
-// A load is what a request asks for: one source of so many frames of so many bytes.
+// A load is the content of a request: the number and the size of the frames of one source.
 type load struct{ frames, size uint64 }
 
 func (l load) encode() []byte {
@@ -28,7 +28,7 @@ func decodeLoad(b []byte) load {
 	return load{binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])}
 }
 
-// The server's half of a load: writes its frames.
+// produce writes the frames of a load. It runs in the server.
 func (l load) produce(channels bool, write func(frame []byte) error) error {
 	payload := make([]byte, l.size)
 	if !channels {
@@ -55,7 +55,7 @@ func (l load) produce(channels bool, write func(frame []byte) error) error {
 	return failure
 }
 
-// The client's half: asks for it and counts what comes. Gives the number of frames that did not.
+// consume requests a load and counts its frames. It runs in the client and returns the number of lost frames.
 func (l load) consume(c caller, channels bool) (dropped uint64, err error) {
 	var frames, bytes uint64
 	count := func(frame []byte) {
@@ -80,12 +80,12 @@ func (l load) consume(c caller, channels bool) (dropped uint64, err error) {
 		return 0, err
 	}
 	if frames > l.frames || bytes != frames*l.size || frames < l.frames && !this.lossy {
-		fail("%d frames and %d bytes came of %d frames of %d bytes", frames, bytes, l.frames, l.size)
+		fail("received %d frames and %d bytes instead of %d frames of %d bytes", frames, bytes, l.frames, l.size)
 	}
 	return l.frames - frames, nil
 }
 
-// Many sources at a time.
+// stream runs the workloads flood and heavy: concurrent requests, one source each.
 func stream(c caller, sources int, l load, channels bool, r *result) {
 	var all sync.WaitGroup
 	var lock sync.Mutex
@@ -108,7 +108,7 @@ func stream(c caller, sources int, l load, channels bool, r *result) {
 	r.add("payload", frames*float64(l.size)/1e9, "GB/s")
 }
 
-// Callers that each make one request after another, for one empty frame each.
+// connect runs the workload connect: each caller makes sequential requests for one empty frame.
 func connect(c caller, callers int, seconds float64, channels bool, r *result) {
 	l := load{frames: 1, size: 0}
 	call := func(until time.Time) (took []time.Duration) {

@@ -1,12 +1,12 @@
-// A peer of chanserv's benchmark: a client and a server process that talk through somebody else's library, loaded as
-// `chanserv bench` loads chanserv. One program a library: these shared files and the one named for it.
+// A peer of chanserv's benchmark: a client and a server process that use another library, with the same workloads as
+// `chanserv bench`. Each program consists of the shared files and the file of its library.
 //
-//	PEER connect [--seconds 5] [--callers 4]                        one request after another
+//	PEER connect [--seconds 5] [--callers 4]                        sequential requests
 //	PEER flood   [--sources 1000] [--frames 5000] [--size 64]       many small frames
-//	PEER heavy   [--sources 10] [--frames 500] [--size 1048576]     few large ones
+//	PEER heavy   [--sources 10] [--frames 500] [--size 1048576]     a few large frames
 //
-// --channels hands each frame through a Go channel at both ends. One JSON object on standard output is the result.
-// `PEER serve [ADDRESS]` is the server, which the client starts.
+// With --channels, each frame passes through a Go channel at both ends. The result is one JSON object on standard
+// output. `PEER serve [ADDRESS]` is the server, which the client starts.
 package main
 
 import (
@@ -19,27 +19,27 @@ import (
 	"time"
 )
 
-// A peer is what one library has to say about itself.
+// A peer is the implementation of the benchmark with one library.
 type peer struct {
 	name string
-	// Starts what stands between client and server and gives its address; nil where nothing does.
+	// broker starts the broker between client and server and returns its address; nil if there is none.
 	broker func() string
-	// Serves; calls ready with the address it can be reached at, may return once it serves.
+	// serve starts the server and calls ready with its address. It may return while the server runs.
 	serve func(broker string, channels bool, ready func(address string))
-	// Connects to a server.
+	// dial connects to a server.
 	dial func(address string) caller
-	// May lose frames by design: then a loss is part of the result, not an error.
+	// lossy is true if the library may lose frames by design. A loss is then part of the result, not an error.
 	lossy bool
 }
 
-// A caller makes requests over one connection; several at a time.
+// A caller makes concurrent requests over one connection.
 type caller interface {
-	// Asks for a load, hands over its frames in order and returns when the source has ended. A frame is the consumer's own
-	// when keep is set, else it may be overwritten once consume returns.
+	// request requests a load, passes its frames in order to consume, and returns when the source has ended. With keep,
+	// the consumer owns each frame; otherwise a frame may be overwritten after consume returns.
 	request(l load, keep bool, consume func(frame []byte)) error
 }
 
-// What a run found, with the names and units of `chanserv bench --json`.
+// The result of a run, with the names and units of `chanserv bench --json`.
 type result struct {
 	Peer     string            `json:"peer"`
 	Workload string            `json:"workload"`
@@ -56,7 +56,7 @@ func (r *result) add(name string, value float64, unit string) {
 	r.Figures[name] = figure{unit, []float64{value}}
 }
 
-// The main thread starts the children, and with it they end.
+// Children are killed when the thread that started them ends, so the main thread must start them.
 func init() { runtime.LockOSThread() }
 
 func main() {
@@ -65,22 +65,22 @@ func main() {
 	}
 	workload := os.Args[1]
 	options := flag.NewFlagSet(workload, flag.ExitOnError)
-	channels := options.Bool("channels", false, "hand each frame through a Go channel at both ends")
-	deadline := options.Duration("deadline", 2*time.Minute, "how long all of it may take")
-	seconds := options.Float64("seconds", 5, "how long to make requests")
-	callers := options.Int("callers", 4, "how many make requests at a time")
+	channels := options.Bool("channels", false, "pass each frame through a Go channel at both ends")
+	deadline := options.Duration("deadline", 2*time.Minute, "time limit of the whole run")
+	seconds := options.Float64("seconds", 5, "length of the run")
+	callers := options.Int("callers", 4, "number of concurrent callers")
 	sources, size, frames := 1000, uint64(64), uint64(5000)
 	if workload == "heavy" {
 		sources, size, frames = 10, 1<<20, 500
 	}
-	options.IntVar(&sources, "sources", sources, "how many sources send at a time")
-	options.Uint64Var(&frames, "frames", frames, "how many frames each sends")
-	options.Uint64Var(&size, "size", size, "the bytes of each frame")
+	options.IntVar(&sources, "sources", sources, "number of concurrent sources")
+	options.Uint64Var(&frames, "frames", frames, "number of frames per source")
+	options.Uint64Var(&size, "size", size, "size of a frame in bytes")
 	options.Parse(os.Args[2:])
 
 	if workload == "serve" {
 		this.serve(options.Arg(0), *channels, announce)
-		select {} // The client ends it.
+		select {} // The client stops the server.
 	}
 	time.AfterFunc(*deadline, func() { fail("not done within %v", *deadline) })
 	c := this.dial(startServer(*channels))
@@ -88,7 +88,7 @@ func main() {
 	if *channels {
 		r.Peer += "-channels"
 	}
-	// The first request, as chanserv's own benchmark makes one.
+	// A request before the measurement, as in `chanserv bench`.
 	_, err := load{frames: 1, size: 0}.consume(c, *channels)
 	check(err)
 	before := usage()

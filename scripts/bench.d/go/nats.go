@@ -11,8 +11,9 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// A broker between the two, one connection to it from each. A request for one frame is NATS's own request and reply; one
-// for more is answered on a subject of its own. Core NATS has no flow control: what its limits do not hold, it drops.
+// A broker with one connection from the client and one from the server. A request for one frame uses NATS
+// request-reply. The frames of other requests are published on a separate subject. Core NATS has no flow control:
+// above its limits it drops messages.
 var this = peer{
 	name:   "nats",
 	lossy:  true,
@@ -38,10 +39,10 @@ var this = peer{
 
 const subject = "bench"
 
-// No answer for so long means that what is missing was dropped.
-const patience = 5 * time.Second
+// After this time without a message, the missing messages count as dropped.
+const idleTimeout = 5 * time.Second
 
-// A frame of 1 MiB must fit, and a client that is behind for a moment must not be cut off.
+// A frame of 1 MiB must fit, and the broker must not disconnect a client that is slow for a moment.
 const brokerConfiguration = `
 listen: "127.0.0.1:-1"
 max_payload: 2MB
@@ -50,7 +51,7 @@ write_deadline: "60s"
 `
 
 func startBroker() string {
-	// By /dev/stdin: no file is left behind.
+	// The configuration comes from standard input, so that no file is left behind.
 	command := exec.Command("nats-server", "--config", "/dev/stdin")
 	command.Stdin = strings.NewReader(brokerConfiguration)
 	stderr, err := command.StderrPipe()
@@ -90,18 +91,18 @@ type natsCaller struct{ connection *nats.Conn }
 
 func (c natsCaller) request(l load, _ bool, consume func([]byte)) error {
 	if l.frames == 1 {
-		answer, err := c.connection.Request(subject, l.encode(), patience)
+		answer, err := c.connection.Request(subject, l.encode(), idleTimeout)
 		if err == nil {
 			consume(answer.Data)
 		}
 		return err
 	}
-	var come uint64
+	var received uint64
 	ended := make(chan struct{})
 	inbox := nats.NewInbox()
 	subscription, err := c.connection.Subscribe(inbox, func(frame *nats.Msg) {
 		consume(frame.Data)
-		if atomic.AddUint64(&come, 1) == l.frames {
+		if atomic.AddUint64(&received, 1) == l.frames {
 			close(ended)
 		}
 	})
@@ -114,14 +115,14 @@ func (c natsCaller) request(l load, _ bool, consume func([]byte)) error {
 	if err := c.connection.PublishRequest(subject, inbox, l.encode()); err != nil {
 		return err
 	}
-	stalled := time.NewTicker(patience)
+	stalled := time.NewTicker(idleTimeout)
 	defer stalled.Stop()
 	for before := uint64(0); ; {
 		select {
 		case <-ended:
 			return subscription.Unsubscribe()
 		case <-stalled.C:
-			now := atomic.LoadUint64(&come)
+			now := atomic.LoadUint64(&received)
 			if now == before {
 				return subscription.Unsubscribe()
 			}

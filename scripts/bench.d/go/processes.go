@@ -11,22 +11,22 @@ import (
 	"time"
 )
 
-// A server is a process that the client started, and ends.
+// A server is a process that the client starts and stops.
 type server struct {
 	command *exec.Cmd
 	end     func()
 }
 
-// In the order in which they are to end.
+// The servers in the order in which they are stopped.
 var servers []server
 
-// Starts a process that is killed when this one ends, however it ends.
+// start starts a process that the kernel kills when this process exits for any reason.
 func start(command *exec.Cmd) {
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	check(command.Start())
 }
 
-// Starts the server, and the broker ahead of it where there is one. Gives the address to dial.
+// startServer starts the server, and before it the broker if there is one. It returns the address to dial.
 func startServer(channels bool) string {
 	arguments := []string{"serve", fmt.Sprintf("--channels=%v", channels)}
 	if this.broker != nil {
@@ -47,7 +47,7 @@ func startServer(channels bool) string {
 	return strings.TrimSpace(line)
 }
 
-// Says in the server's name where it can be reached, and ends it when the client is gone.
+// announce prints the address of the server, and exits the server when the client closes its standard input.
 func announce(address string) {
 	fmt.Println(address)
 	go func() {

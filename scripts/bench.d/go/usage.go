@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// What the client, and all that it started, have used so far: seconds of processor time, and the most memory (MiB).
+// The resource usage of the client and of its servers so far: processor time in seconds and peak memory in MiB.
 type used struct {
 	at                           time.Time
 	clientProcessor, clientPeak  float64
@@ -33,7 +33,7 @@ func (r *result) addUsage(before, after used) {
 	r.add("host_peak_memory", after.serverPeak, "MiB")
 }
 
-// The kernel's unit in /proc/PID/stat: 100 a second wherever Linux runs Go.
+// The unit of times in /proc/PID/stat: 100 ticks per second on all Linux architectures that Go supports.
 const ticksPerSecond = 100
 
 func usageOf(process string) (processor, peak float64) {
@@ -44,7 +44,8 @@ func usageOf(process string) (processor, peak float64) {
 	check(err)
 	stat, err := os.ReadFile("/proc/" + process + "/stat")
 	check(err)
-	// Counted behind the name, which may contain anything: utime and stime are the 12th and the 13th.
+	// The process name can contain any character, so the fields are counted after it. utime and stime are the 12th and the
+	// 13th.
 	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 	var user, system float64
 	_, err = fmt.Sscan(fields[11]+" "+fields[12], &user, &system)

@@ -1,23 +1,23 @@
 import ArgumentParser
 
-/// `chanserv bench connect`
+/// `chanserv bench connect`: measures small requests.
 struct BenchConnect: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "connect",
-        abstract: "Small requests, one after the other, by several callers: requests a second and how long one takes.",
+        abstract: "Measures the rate and the latency of small requests.",
         discussion: """
-            Each caller posts a request for one source with one empty frame, reads the answer to its end, and posts the \
-            next. All callers share one link.
+            Each caller posts a request for one source with one empty frame, reads the whole response, and posts the \
+            next request. All callers share one link.
 
             EXAMPLES
               chanserv bench connect
-              chanserv bench connect --callers 1 --seconds 10 --runs 3
+              chanserv bench connect --callers 1 --runs 3
             """)
 
-    @Option(help: "How many callers post at the same time.")
+    @Option(help: ArgumentHelp("Number of concurrent callers.", valueName: "number"))
     var callers = 4
 
-    @Option(help: "How long they do, in seconds.")
+    @Option(help: ArgumentHelp("Length of a run in seconds.", valueName: "number"))
     var seconds = 5.0
 
     @OptionGroup var options: BenchOptions
@@ -27,8 +27,10 @@ struct BenchConnect: AsyncParsableCommand {
     }
 
     static func validate(callers: Int, seconds: Double) throws {
-        guard (1...10_000).contains(callers) else { throw ValidationError("--callers is a number from 1 to 10000") }
-        guard seconds > 0, seconds <= 86_400 else { throw ValidationError("--seconds is more than 0, at most 86400") }
+        guard (1...10_000).contains(callers) else { throw ValidationError("--callers must be from 1 to 10000") }
+        guard seconds > 0, seconds <= 86_400 else {
+            throw ValidationError("--seconds must be more than 0 and at most 86400")
+        }
     }
 
     func run() async throws {

@@ -1,17 +1,17 @@
 import ArgumentParser
 
-/// `chanserv bench flood`
+/// `chanserv bench flood`: measures many small frames.
 struct BenchFlood: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "flood",
-        abstract: "Very many small frames of many sources at the same time: frames a second.",
+        abstract: "Measures the frame rate of many sources with small frames.",
         discussion: """
-            One request for 1,000 sources of 5,000 frames of 64 bytes, unless told otherwise; each source is read by a \
-            task of its own, frame by frame.
+            Posts one request for, by default, 1,000 sources with 5,000 frames of 64 bytes each. One task per source \
+            reads frame by frame.
 
             EXAMPLES
               chanserv bench flood
-              chanserv bench flood --sources 10000 --frames 100 --size 0 --runs 3
+              chanserv bench flood --sources 10000 --frames 100
             """)
 
     @OptionGroup var transfer: TransferOptions

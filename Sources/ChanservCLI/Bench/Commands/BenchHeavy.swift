@@ -1,25 +1,25 @@
 import ArgumentParser
 
-/// `chanserv bench heavy`
+/// `chanserv bench heavy`: measures large frames.
 struct BenchHeavy: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "heavy",
-        abstract: "Large frames of a few sources at the same time: bytes a second.",
+        abstract: "Measures the byte rate of a few sources with large frames.",
         discussion: """
-            One request for 10 sources of 500 frames of 1 MiB, unless told otherwise; each source is read by a task of \
-            its own, frame by frame. A GB is 10^9 bytes of payload, decompressed where it was compressed.
+            Posts one request for, by default, 10 sources with 500 frames of 1 MiB each. One task per source reads \
+            frame by frame. 1 GB is 10^9 bytes of uncompressed payload.
 
             EXAMPLES
               chanserv bench heavy
               chanserv bench heavy --lend
               chanserv bench heavy --kind text --compression
-              chanserv bench heavy --sources 1 --frames 100 --size 100MiB
+              chanserv bench heavy --sources 1 --size 100MiB
             """)
 
     @OptionGroup var transfer: TransferOptions
     @OptionGroup var options: BenchOptions
 
-    @Flag(help: "Let the plugin lend its frames to the host instead of copying them into the host's buffer.")
+    @Flag(help: "Make the plugin lend its frames to the host instead of copying them into the host's buffer.")
     var lend = false
 
     func validate() throws {

@@ -1,28 +1,29 @@
 import ArgumentParser
 
-/// `chanserv bench idle`
+/// `chanserv bench idle`: measures the memory of idle streams.
 struct BenchIdle: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "idle",
-        abstract: "Open streams that say nothing: the bytes that each costs at either end.",
+        abstract: "Measures the memory of idle streams at the client and the host.",
         discussion: """
-            Opens as many streams with one request, reads one frame of each, and holds them all. The figures are the \
-            growth of the resident memory divided by the number of streams, all that belongs to them included: at the \
-            client the sequence the program holds, at the host the plugin's source and its alarm.
+            Opens the streams with one request, reads one frame of each, and keeps all of them open. The result is the \
+            growth of the resident memory divided by the number of streams. It includes everything that belongs to a \
+            stream: at the client the frame iterator that the program holds, at the host the plugin's source and its \
+            timer.
 
             EXAMPLES
               chanserv bench idle
               chanserv bench idle --streams 1000000
             """)
 
-    @Option(help: "How many streams.")
+    @Option(help: ArgumentHelp("Number of streams.", valueName: "number"))
     var streams = 10_000
 
     @OptionGroup var options: BenchOptions
 
     func validate() throws {
         guard (1...LoadRequest.sourcesMax).contains(streams) else {
-            throw ValidationError("--streams is a number from 1 to \(LoadRequest.sourcesMax)")
+            throw ValidationError("--streams must be from 1 to \(LoadRequest.sourcesMax)")
         }
     }
 

@@ -1,29 +1,29 @@
 import ArgumentParser
 import ChanservHost
 
-/// `chanserv bench mixed`
+/// `chanserv bench mixed`: measures small requests beside large streams.
 struct BenchMixed: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "mixed",
-        abstract: "Small requests beside a heavy stream and a compressed one: how much longer they take.",
+        abstract: "Measures the latency of small requests beside large streams.",
         discussion: """
-            Measures as 'connect' does, first alone, then while two endless streams come over the same link: one of \
-            random frames, and one of text that the host compresses. The ratios say how much longer a request takes \
-            beside them.
+            Runs 'connect' twice: first alone, then while two endless streams arrive over the same link. One stream \
+            has random frames, the other has text that the host compresses. The ratios compare the latencies beside \
+            the streams with those without.
 
             EXAMPLES
               chanserv bench mixed
-              chanserv bench mixed --callers 1 --seconds 10 --size 64KiB
+              chanserv bench mixed --callers 1 --size 64KiB
             """)
 
-    @Option(help: "How many callers post at the same time.")
+    @Option(help: ArgumentHelp("Number of concurrent callers.", valueName: "number"))
     var callers = 4
 
-    @Option(help: "How long they do, in seconds: first alone, and once more beside the streams.")
+    @Option(help: ArgumentHelp("Length of each of the two parts in seconds.", valueName: "number"))
     var seconds = 5.0
 
     @Option(
-        help: ArgumentHelp("How large the frames of the streams are. (default: 1MiB)", valueName: "size"),
+        help: ArgumentHelp("Size of the frames of the streams. (default: 1MiB)", valueName: "size"),
         transform: { try ValueGrammar.size($0) })
     var size: UInt64 = 1 << 20
 
@@ -32,7 +32,7 @@ struct BenchMixed: AsyncParsableCommand {
     func validate() throws {
         try BenchConnect.validate(callers: callers, seconds: seconds)
         guard (1...UInt64(LoadRequest.sizeMax)).contains(size) else {
-            throw ValidationError("--size is from 1 to 100MiB")
+            throw ValidationError("--size must be from 1 to 100MiB")
         }
         try options.validateCompression()
     }

@@ -1,14 +1,16 @@
 import Glibc
 
-/// What the frames of the Load plugin consist of, made again to compare with: `Plugins/Load/content.h` has the definition
-/// in words, and a test compares the two.
+/// The expected content of the Load plugin's frames.
+///
+/// `Plugins/Load/content.h` defines the content. A test compares this implementation with the plugin's.
 struct LoadContent: Sendable {
     private static let blockSize = 1 << 20
 
     let kind: LoadKind
-    /// Whether the frames are those of a request with ``LoadRequest/lends``, which all begin at the same place.
+    /// Whether the frames belong to a request with ``LoadRequest/lends``. Such frames all begin at the start of the
+    /// block.
     let lends: Bool
-    /// What frames are stretches of, after their heads.
+    /// The bytes that frames repeat after their heads.
     private let block: [UInt8]
 
     init(_ kind: LoadKind, lends: Bool = false) {
@@ -21,7 +23,7 @@ struct LoadContent: Sendable {
         }
     }
 
-    /// Whether `frame` is frame `number` of source `source`, for its size.
+    /// Returns whether `frame` has the content of frame `number` of source `source` at its size.
     func matches(_ frame: UnsafeRawBufferPointer, source: Int, number: Int) -> Bool {
         guard let start = frame.baseAddress else { return true }
         return withUnsafeTemporaryAllocation(byteCount: Self.headMax, alignment: 1) { head in
@@ -42,7 +44,7 @@ struct LoadContent: Sendable {
 
     private static let headMax = 20
 
-    /// - Returns: how many bytes it has.
+    /// Writes the head of a frame and returns its length in bytes.
     private func writeHead(source: UInt64, number: UInt64, to head: UnsafeMutableRawBufferPointer) -> Int {
         switch kind {
         case .zero: return 0
@@ -123,7 +125,7 @@ struct LoadContent: Sendable {
     }
 }
 
-/// The generator known as splitmix64.
+/// The pseudo-random generator splitmix64.
 private struct SplitMix {
     var state: UInt64
 
@@ -136,7 +138,7 @@ private struct SplitMix {
     }
 }
 
-/// Eight digits.
+/// Returns `value` as eight hexadecimal digits.
 private func hexadecimal(_ value: Int) -> String {
     let digits = String(value, radix: 16)
     return String(repeating: "0", count: 8 - digits.count) + digits

@@ -1,37 +1,38 @@
-/// What the Load plugin (Plugins/Load) is asked for: so many sources of so many frames of so many bytes.
+/// A request to the Load plugin (Plugins/Load).
 struct LoadRequest: Sendable, Equatable {
+    /// Number of sources.
     var sources: Int
-    /// Of each source.
+    /// Number of frames per source.
     var frames: Int
-    /// Of each frame, bytes.
+    /// Size of a frame in bytes.
     var size: Int
     var kind: LoadKind
-    /// Frames a second of each source as a decimal number, the first at once; `nil` for as fast as they are asked for.
+    /// Frames per second and source as a decimal number; the first frame comes at once. `nil` for no limit.
     var rate: String?
-    /// Whether frames of 8 KiB and more are lent to the host instead of copied into its buffer.
+    /// Whether frames of 8 KiB or more are lent to the host instead of copied into its buffer.
     var lends = false
 
-    /// The largest numbers the plugin takes.
+    /// Maximum values that the plugin accepts.
     static let sourcesMax = 1_000_000
     static let framesMax = 4_294_967_295
     static let sizeMax = 104_857_600
 
-    /// The smallest request there is: one source with one empty frame.
+    /// The smallest request: one source with one empty frame.
     static let smallest = LoadRequest(sources: 1, frames: 1, size: 0, kind: .zero)
 
-    /// As it is posted.
+    /// The body of the request.
     var body: String {
         "\(sources) \(frames) \(size) \(kind.rawValue)" + (rate.map { " \($0)" } ?? "") + (lends ? " lend" : "")
     }
 }
 
-/// What frames consist of.
+/// The kind of content of frames.
 enum LoadKind: String, Sendable, CaseIterable {
     case zero
-    /// Lines of a log: LZ4 makes a quarter of large frames.
+    /// Log lines. LZ4 compresses large frames to about a quarter.
     case text
-    /// Nothing that could be compressed.
+    /// Random bytes, which cannot be compressed.
     case random
-    /// As `random`, with the mark of a compressed frame at the beginning.
+    /// Like `random`, after the prefix that marks a compressed frame.
     case magic
 }

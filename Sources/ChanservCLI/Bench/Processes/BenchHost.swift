@@ -2,16 +2,16 @@ import ChanservHost
 import Dispatch
 import Glibc
 
-/// A host of a benchmark's own: this program as a second process, which serves the Load plugin on a free port.
+/// A host that a benchmark starts: this program as a second process, which serves the Load plugin on a free port.
 final class BenchHost: Sendable {
-    /// Leads to the plugin.
+    /// The address of the plugin.
     static let vAddr = "load"
-    /// The same, over a route that compresses.
+    /// The address of the plugin over a route with compression.
     static let compressedVAddr = "load-compressed"
 
-    /// How long it may take to be ready, and to end once it was told to.
-    private static let patience = Duration.seconds(30)
-    private static let endPatience = Duration.seconds(5)
+    private static let startTimeout = Duration.seconds(30)
+    /// Time between SIGTERM and SIGKILL.
+    private static let stopTimeout = Duration.seconds(5)
 
     let address: HostAddress
     var id: Int32 { process.id }
@@ -24,15 +24,15 @@ final class BenchHost: Sendable {
         self.ended = ended
     }
 
-    /// Starts it, and returns when it is ready.
+    /// Starts a host and returns when it is ready.
     ///
     /// - Parameters:
-    ///   - plugin: the library.
-    ///   - isolation: where it runs.
-    ///   - threaded: whether it must not be called on the threads of the network.
-    ///   - showsWarnings: whether warnings of the host are passed on to standard error; its errors always are.
-    ///   - started: called with its process as soon as there is one.
-    /// - Throws: ``BenchError``, or `CancellationError`; then it has ended.
+    ///   - plugin: the path of the library.
+    ///   - isolation: whether the plugin runs in the host or in a worker process.
+    ///   - threaded: whether the plugin is called on plugin threads only, not on event loops.
+    ///   - showsWarnings: whether warnings of the host are copied to standard error. Errors always are.
+    ///   - started: receives the process as soon as it exists.
+    /// - Throws: ``BenchError``, or `CancellationError`. The process has exited then.
     static func start(
         plugin: String, isolation: IsolationOptions.Isolation, threaded: Bool, showsWarnings: Bool,
         started: (SpawnedProcess) -> Void
@@ -51,20 +51,20 @@ final class BenchHost: Sendable {
     }
 
     private static func ready(_ process: SpawnedProcess, showsWarnings: Bool) async throws -> BenchHost {
-        let (lines, told) = AsyncStream.makeStream(of: String.self, bufferingPolicy: .bufferingNewest(64))
+        let (lines, lineContinuation) = AsyncStream.makeStream(of: String.self, bufferingPolicy: .bufferingNewest(64))
         let ended = Task {
             await withCheckedContinuation { continuation in
                 DispatchQueue(label: "chanserv.bench.host").async {
-                    follow(process, until: told, showsWarnings: showsWarnings)
+                    readLog(of: process, startLines: lineContinuation, showsWarnings: showsWarnings)
                     continuation.resume(returning: process.wait())
                 }
             }
         }
-        let patience = Task {
-            try await Task.sleep(for: Self.patience)
-            told.finish()
+        let timeout = Task {
+            try await Task.sleep(for: startTimeout)
+            lineContinuation.finish()
         }
-        defer { patience.cancel() }
+        defer { timeout.cancel() }
         var problems: [String] = []
         for await line in lines {
             if let address = line.firstMatch(of: #/ready: listening on (127\.0\.0\.1:\d+)/#) {
@@ -74,31 +74,34 @@ final class BenchHost: Sendable {
         }
         let code = await end(process, ended)
         try Task.checkCancellation()
-        let reasons = problems.isEmpty ? "it was not ready in time" : problems.joined(separator: "\n")
+        let reasons = problems.isEmpty ? "it did not become ready" : problems.joined(separator: "\n")
         throw BenchError(
             code == 65 ? .configuration : .unavailable, "the host did not start: \(reasons)")
     }
 
-    /// Hands over the lines up to the one that says *ready*. Afterwards it passes on errors, and warnings if they are shown.
-    private static func follow(
-        _ process: SpawnedProcess, until told: AsyncStream<String>.Continuation, showsWarnings: Bool
+    /// Reads the host's log until it ends. Blocks.
+    ///
+    /// Yields the lines up to the one that reports *ready* to `startLines`. Copies later errors, and warnings if they
+    /// are shown, to standard error.
+    private static func readLog(
+        of process: SpawnedProcess, startLines: AsyncStream<String>.Continuation, showsWarnings: Bool
     ) {
         var rest: [UInt8] = []
         var isReady = false
         while let line = process.readLine(&rest) {
             if !isReady {
-                told.yield(line)
+                startLines.yield(line)
                 isReady = line.contains(" ready: ")
-                if isReady { told.finish() }
+                if isReady { startLines.finish() }
             } else if isShown(line, showsWarnings: showsWarnings) {
                 StandardError.write("host: \(line)")
             }
         }
-        told.finish()
+        startLines.finish()
     }
 
-    /// Whether a line of the host that is ready is passed on. A log line is `TIME LEVEL LABEL: …`; any other line comes from a
-    /// crash.
+    /// Returns whether a line of a ready host is copied to standard error. A log line is `TIME LEVEL LABEL: …`; any
+    /// other line comes from a crash.
     private static func isShown(_ line: String, showsWarnings: Bool) -> Bool {
         switch line.split(separator: " ", maxSplits: 2).dropFirst().first {
         case "trace", "debug", "info", "notice": false
@@ -107,7 +110,7 @@ final class BenchHost: Sendable {
         }
     }
 
-    /// Ends it, and returns when it is gone.
+    /// Stops the host and returns after its exit.
     func stop() async {
         _ = await Self.end(process, ended)
     }
@@ -115,20 +118,21 @@ final class BenchHost: Sendable {
     private static func end(_ process: SpawnedProcess, _ ended: Task<Int32, Never>) async -> Int32 {
         process.signal(SIGTERM)
         let killer = Task {
-            try await Task.sleep(for: endPatience)
+            try await Task.sleep(for: stopTimeout)
             process.signal(SIGKILL)
         }
         defer { killer.cancel() }
         return await ended.value
     }
 
-    // MARK: Its configuration
+    // MARK: The configuration of the host
 
-    /// The defaults, but for the number of streams: a benchmark may want more of them on one link than anybody should.
+    /// Returns the configuration. Its limits are raised, because a benchmark may need more streams on one link than the
+    /// default limit.
     private static func configuration(
         plugin: String, _ isolation: IsolationOptions.Isolation, threaded: Bool
     ) -> String {
-        // Quoted for YAML, where a backslash and a quote are all that matters in a path without control characters.
+        // A YAML string in quotation marks. In a path without control characters, only `\` and `"` need an escape.
         let path = plugin.reduce(into: "") { $0 += $1 == "\\" || $1 == "\"" ? "\\\($1)" : String($1) }
         return """
             node:
@@ -148,7 +152,7 @@ final class BenchHost: Sendable {
         let parent = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
         var path = Array("\(parent)/chanserv-bench-XXXXXX".utf8CString)
         guard mkdtemp(&path) != nil else {
-            throw BenchError(.unavailable, "\(SystemError("cannot make a folder in \(parent)"))")
+            throw BenchError(.unavailable, "\(SystemError("cannot create a folder in \(parent)"))")
         }
         return String(decoding: path.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
@@ -160,7 +164,7 @@ final class BenchHost: Sendable {
         try Array(text.utf8).withUnsafeBytes { try writeAll($0, to: file, name: path) }
     }
 
-    /// The host has read what is in it.
+    /// Removes the folder of the configuration file, which the host has read.
     private static func removeFolder(_ path: String) {
         if unlink(path + "/chanserv.yaml") != 0 || rmdir(path) != 0 {
             StandardError.write("chanserv: \(SystemError("cannot remove \(path)"))")

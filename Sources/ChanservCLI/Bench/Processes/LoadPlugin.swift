@@ -1,14 +1,16 @@
 import Glibc
 
-/// Where the Load plugin is.
+/// The location of the Load plugin.
 enum LoadPlugin {
     /// Its name where it is installed.
     private static let file = "libLoad.so"
     /// Its name in a build folder.
     private static let product = "ChanservLoad"
 
-    /// - Parameter given: the path on the command line, if any.
-    /// - Returns: an absolute path.
+    /// Returns the absolute path of the plugin.
+    ///
+    /// - Parameter given: the path from the command line; `nil` to search beside the executable and in `Plugins`.
+    /// - Throws: ``BenchError`` with reason `configuration` if there is no such file.
     static func path(_ given: String?) throws(BenchError) -> String {
         let folder = executableFolder()
         let candidates = given.map { [$0] } ?? ["\(folder)/\(file)", "\(folder)/lib\(product).so", "Plugins/\(file)"]

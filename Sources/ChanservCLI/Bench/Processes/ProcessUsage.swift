@@ -1,35 +1,40 @@
 import Glibc
 
-/// What a process has used so far, as the kernel knows it.
+/// The resources that a process has used so far, from the kernel.
 struct ProcessUsage: Sendable {
-    /// Seconds of processor time, its own and the kernel's for it.
+    /// Processor time in user and kernel mode, in seconds.
     var processorSeconds: Double
-    /// The most memory it ever had resident, bytes.
+    /// Peak resident memory in bytes.
     var peakMemory: Int
 
-    /// - Parameter id: `nil` for this process.
+    /// Reads the usage of a process.
+    ///
+    /// - Parameter id: the process ID; `nil` for this process.
     init(of id: Int32?) throws(SystemError) {
         let folder = id.map { "/proc/\($0)" } ?? "/proc/self"
         peakMemory = try Self.kilobytes("VmHWM:", in: "\(folder)/status") * 1024
         if id != nil {
-            // The fields after the name, which may have blanks and parentheses in it: utime and stime are the 12th and 13th.
+            // The process name can contain spaces and parentheses, so the fields are counted after the last `)`.
+            // utime and stime are the 12th and the 13th field there.
             let fields = try Self.readText("\(folder)/stat").split(separator: ")").last?.split(separator: " ") ?? []
             guard fields.count > 12, let user = Double(fields[11]), let system = Double(fields[12]) else {
-                throw SystemError("\(folder)/stat reads differently", code: EPROTO)
+                throw SystemError("cannot parse \(folder)/stat", code: EPROTO)
             }
             processorSeconds = (user + system) / Double(sysconf(Int32(_SC_CLK_TCK)))
         } else {
             var usage = rusage()
             guard getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage) == 0 else {
-                throw SystemError("cannot tell the processor time")
+                throw SystemError("cannot read the processor time")
             }
             processorSeconds = Self.seconds(usage.ru_utime) + Self.seconds(usage.ru_stime)
         }
     }
 
-    /// How much memory is resident now, exactly; bytes.
+    /// Returns the exact amount of resident memory in bytes.
+    ///
+    /// - Parameter id: the process ID; `nil` for this process.
     static func residentMemory(of id: Int32?) throws(SystemError) -> Int {
-        // Not /proc/PID/status: what its threads have not accounted for yet is missing there.
+        // /proc/PID/status is not exact: it lacks the pages that the threads' counters have not reported yet.
         try kilobytes("Rss:", in: (id.map { "/proc/\($0)" } ?? "/proc/self") + "/smaps_rollup") * 1024
     }
 
@@ -39,7 +44,7 @@ struct ProcessUsage: Sendable {
         let line = try readText(path).split(separator: "\n").first { $0.hasPrefix(key) }
         guard let number = line?.split(whereSeparator: { $0 == " " || $0 == "\t" }).dropFirst().first,
             let value = Int(number)
-        else { throw SystemError("\(path) reads differently", code: EPROTO) }
+        else { throw SystemError("cannot parse \(path)", code: EPROTO) }
         return value
     }
 

@@ -1,16 +1,18 @@
 import Glibc
 import NIOConcurrencyHelpers
 
-/// A program started here, in a process group of its own, so that Ctrl-C reaches only this command, which then ends the
-/// program itself. Its standard input has nothing, and ends with this object, or with this command, however that ends.
+/// A child process.
+///
+/// It runs in its own process group, so that Ctrl-C reaches only this command, which then stops the child. Its
+/// standard input is empty; it ends when this object is destroyed or this command exits for any reason.
 final class SpawnedProcess: Sendable {
     let id: pid_t
-    /// Its standard output and standard error.
+    /// A pipe with the standard output and the standard error of the child.
     let output: Int32
     private let input: Int32
     private let hasEnded = NIOLockedValueBox(false)
 
-    /// Starts `program`.
+    /// Starts `program` with `arguments`.
     init(_ program: String, _ arguments: [String]) throws(SystemError) {
         let input = try Pipe()
         let output = try Pipe()
@@ -21,7 +23,7 @@ final class SpawnedProcess: Sendable {
         posix_spawn_file_actions_adddup2(&actions, output.writer, STDOUT_FILENO)
         posix_spawn_file_actions_adddup2(&actions, output.writer, STDERR_FILENO)
 
-        // Signals as a shell would leave them, whatever is done with them here.
+        // The child starts with default signal handling and an empty signal mask, independently of this process.
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
         defer { posix_spawnattr_destroy(&attributes) }
@@ -52,31 +54,32 @@ final class SpawnedProcess: Sendable {
         self.output = output.reader
     }
 
-    /// Neither end is inherited as it is.
+    /// A pipe whose ends are closed on exec.
     private struct Pipe {
         let reader: Int32
         let writer: Int32
 
         init() throws(SystemError) {
             var ends: [Int32] = [0, 0]
-            guard pipe(&ends) == 0 else { throw SystemError("cannot make a pipe") }
+            guard pipe(&ends) == 0 else { throw SystemError("cannot create a pipe") }
             (reader, writer) = (ends[0], ends[1])
             for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
         }
     }
 
-    /// Sends a signal, unless the process has ended: its number may be another's by then.
+    /// Sends a signal, unless the process was reaped: another process may have its ID then.
     func signal(_ number: Int32) {
         hasEnded.withLockedValue { hasEnded in
             if !hasEnded { _ = kill(id, number) }
         }
     }
 
-    /// Blocks until it has ended. To be called once.
+    /// Waits until the process has ended and reaps it. Blocks. Must be called once.
     ///
-    /// - Returns: its exit code, or 128 + the signal that ended it.
+    /// - Returns: the exit code, or 128 + the number of the signal that ended the process.
     func wait() -> Int32 {
-        // Looked at first and taken away then, with the lock held, so that no signal goes to another process.
+        // WNOWAIT waits without reaping. The reaping follows under the lock, so that `signal` cannot hit a process that
+        // reuses the ID.
         var information = siginfo_t()
         while waitid(P_PID, id_t(id), &information, WEXITED | WNOWAIT) != 0 && errno == EINTR {}
         return hasEnded.withLockedValue { hasEnded in
@@ -88,9 +91,9 @@ final class SpawnedProcess: Sendable {
         }
     }
 
-    /// Blocks until there is a line, without its end; `nil` when there will be none.
+    /// Returns the next line of the output without its line feed; `nil` at the end of the output. Blocks.
     ///
-    /// - Parameter rest: what was read beyond the last line; empty at first.
+    /// - Parameter rest: the bytes read after the last line. Empty before the first call.
     func readLine(_ rest: inout [UInt8]) -> String? {
         var part = [UInt8](repeating: 0, count: 4_096)
         while true {

@@ -2,9 +2,10 @@
 import Glibc
 import NIOConcurrencyHelpers
 
-/// A line on standard error that says how far a benchmark is, where that is a terminal.
+/// A progress line on standard error. It is drawn only on a terminal.
 ///
-/// A timer of its own draws it, not a task: what is measured may keep all the threads for tasks busy.
+/// A Dispatch timer draws it instead of a task, because the benchmark may occupy all threads of Swift's cooperative
+/// pool.
 final class BenchProgress: Sendable {
     private struct State {
         var run = 0
@@ -32,7 +33,7 @@ final class BenchProgress: Sendable {
         state.withLockedValue { $0.run = run }
     }
 
-    /// Removes the line. Repeating it does nothing.
+    /// Removes the line. Further calls do nothing.
     func end() {
         state.withLockedValue { state in
             guard let timer = state.timer else { return }

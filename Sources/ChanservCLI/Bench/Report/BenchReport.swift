@@ -1,23 +1,23 @@
 import FoundationEssentials
 
-/// The figures of all runs of a workload, for people and for programs.
+/// The figures of all runs of a workload, which can be rendered as text and as JSON.
 struct BenchReport: Sendable {
     var workload: String
     var summary: String
     var parameters: [String: BenchParameter]
     var isVerified: Bool
-    /// Whether the host was started for it.
+    /// Whether the benchmark started the host.
     var ownHost: Bool
-    /// The same figures in each run.
+    /// The figures of each run. All runs have the same figures in the same order.
     var runs: [[Figure]]
 
-    /// One figure in all runs.
+    /// The values of one figure in all runs.
     struct Row: Encodable {
         var unit: String
         var min: Double
         var median: Double
         var max: Double
-        /// In the order in which they were run.
+        /// The values in the order of the runs.
         var values: [Double]
 
         init(unit: String, values: [Double]) {
@@ -37,7 +37,7 @@ struct BenchReport: Sendable {
         }
     }
 
-    /// A line that says what was measured, and a table.
+    /// A line with the summary, followed by a table.
     var text: String {
         let several = runs.count > 1
         var lines = [several ? ["FIGURE", "MEDIAN", "MIN", "MAX", "UNIT"] : ["FIGURE", "VALUE", "UNIT"]]
@@ -53,12 +53,12 @@ struct BenchReport: Sendable {
                 return column == line.count - 1 ? cell : padding + cell
             }.joined(separator: "  ")
         }
-        let checks = isVerified ? ", every frame's content compared" : ""
+        let checks = isVerified ? ", content of every frame verified" : ""
         let times = several ? ", \(runs.count) runs" : ""
         return "\(workload): \(summary)\(times)\(checks)\n" + table.map { $0 + "\n" }.joined()
     }
 
-    /// One object on one line.
+    /// The report as one JSON object on one line.
     var json: String {
         let object = Object(
             workload: workload, parameters: parameters, verified: isVerified, host: ownHost ? "own" : "joined",
@@ -68,8 +68,8 @@ struct BenchReport: Sendable {
         do {
             return String(decoding: try encoder.encode(object), as: UTF8.self) + "\n"
         } catch {
-            // Strings and finite numbers always encode.
-            fatalError("a report could not be encoded: \(error)")
+            // Unreachable: strings and finite numbers always encode.
+            fatalError("cannot encode a report: \(error)")
         }
     }
 

@@ -1,6 +1,6 @@
-/// Something that was measured.
+/// A measured value.
 struct Figure: Sendable, Equatable {
-    /// As programs know it, e.g. `latency_p50`.
+    /// The key in the JSON report, such as `latency_p50`. The text report replaces `_` by a space.
     var name: String
     var value: Double
     var unit: String
@@ -11,7 +11,7 @@ struct Figure: Sendable, Equatable {
         self.unit = unit
     }
 
-    /// A number for people: at least three digits, and commas where there are many.
+    /// Formats a number with at least three significant digits and with thousands separators.
     static func text(_ value: Double) -> String {
         guard value.isFinite else { return "\(value)" }
         let magnitude = abs(value)
@@ -33,7 +33,7 @@ struct Figure: Sendable, Equatable {
     }
 }
 
-/// What a benchmark was told, for programs.
+/// The value of a benchmark option in the JSON report.
 enum BenchParameter: Sendable, Equatable, Encodable {
     case integer(Int)
     case number(Double)

@@ -1,28 +1,28 @@
 import Chanserv
 import NIOCore
 
-/// Posts requests to the Load plugin and checks that the answer is what was asked for, to the last frame.
+/// Posts requests to the Load plugin and checks every source and frame of the response.
 struct AnswerReader: Sendable {
     let vAddr: String
     let request: LoadRequest
-    /// What frames are compared with; `nil` to check only how many they are and how large.
+    /// The expected content of the frames; `nil` to check only their number and size.
     let content: LoadContent?
     private let client: Client
     private let tally: Tally
 
-    /// So many bytes are read between two additions to the tally.
-    private static let reported = 1 << 18
+    /// Minimum number of bytes between two updates of the tally.
+    private static let tallyInterval = 1 << 18
 
     init(_ request: LoadRequest, at vAddr: String, _ bench: BenchContext, tally: Tally? = nil) {
         self.vAddr = vAddr
         self.request = request
-        // A kind that is missing there would not be compared, and nobody would know.
+        // A missing kind is a programming error: without the trap, its frames would not be compared.
         content = bench.contents.map { $0[request.kind]! }
         client = bench.client
         self.tally = tally ?? bench.tally
     }
 
-    /// One request, its sources read at the same time, each by a task of its own.
+    /// Posts one request and reads its sources concurrently, one task per source.
     func read() async throws {
         let sources = try await client.lookupAndPost(vAddr, body: request.body)
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -38,7 +38,7 @@ struct AnswerReader: Sendable {
         }
     }
 
-    /// One request, its sources read one after the other without a task of their own.
+    /// Posts one request and reads its sources one after the other, without further tasks.
     func readInTurn() async throws {
         var count = 0
         for try await source in try await client.lookupAndPost(vAddr, body: request.body) {
@@ -58,43 +58,43 @@ struct AnswerReader: Sendable {
             frames += 1
             newFrames += 1
             newBytes += size
-            if newBytes >= Self.reported {
+            if newBytes >= Self.tallyInterval {
                 tally.add(frames: newFrames, bytes: newBytes)
                 (newFrames, newBytes) = (0, 0)
             }
         }
         tally.add(frames: newFrames, bytes: newBytes)
         guard frames == request.frames else {
-            throw wrong("source \(number) has \(frames) frames, not \(request.frames)")
+            throw wrongAnswer("source \(number) has \(frames) frames, not \(request.frames)")
         }
     }
 
     @inline(__always)
     func check(_ frame: ReceivedFrame, source: Int, number: Int) throws {
         guard frame.count == request.size else {
-            throw wrong("frame \(number) of source \(source) has \(frame.count) bytes, not \(request.size)")
+            throw wrongAnswer("frame \(number) of source \(source) has \(frame.count) bytes, not \(request.size)")
         }
         guard let content else { return }
         guard frame.withUnsafeBytes({ content.matches($0, source: source, number: number) }) else {
-            throw wrong("frame \(number) of source \(source) does not have the content it should have")
+            throw wrongAnswer("frame \(number) of source \(source) has unexpected content")
         }
     }
 
-    /// The plugin numbers its sources in their order.
+    /// Checks a header. The plugin numbers its sources in order, and the header of a source is its number.
     func check(header source: ReceivedSource, number: Int) throws {
         let header = String(buffer: source.header)
         guard header == "\(number)" else {
-            throw wrong("the header of source \(number) is '\(header.prefix(40))'")
+            throw wrongAnswer("the header of source \(number) is '\(header.prefix(40))'")
         }
     }
 
     func check(sources: Int) throws {
         guard sources == request.sources else {
-            throw wrong("there are \(sources) sources, not \(request.sources)")
+            throw wrongAnswer("there are \(sources) sources, not \(request.sources)")
         }
     }
 
-    private func wrong(_ what: String) -> BenchError {
-        BenchError(.failed, "\(vAddr): wrong answer to '\(request.body)': \(what)")
+    private func wrongAnswer(_ problem: String) -> BenchError {
+        BenchError(.failed, "\(vAddr): wrong answer to '\(request.body)': \(problem)")
     }
 }

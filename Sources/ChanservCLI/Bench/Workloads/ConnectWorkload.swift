@@ -1,7 +1,7 @@
 import Chanserv
 import Histogram
 
-/// Small requests one after the other, by several callers at the same time: how long one takes, and how many there are.
+/// Measures the latency and the rate of small requests, which several callers post one after the other.
 struct ConnectWorkload: Workload {
     var callers: Int
     var seconds: Double
@@ -18,7 +18,7 @@ struct ConnectWorkload: Workload {
         try await measure(bench).figures()
     }
 
-    /// Calls until the time is over; each caller ends the request it has begun.
+    /// Posts requests until the time is over. Each caller completes the request that it has begun.
     func measure(_ bench: BenchContext) async throws -> Latencies {
         let reader = AnswerReader(.smallest, at: bench.vAddr, bench)
         let begin = ContinuousClock.now
@@ -46,16 +46,16 @@ struct ConnectWorkload: Workload {
     }
 }
 
-/// How long requests took.
+/// The latencies of requests.
 struct Latencies: Sendable {
-    /// Nanoseconds, to three significant digits.
+    /// Latencies in nanoseconds with three significant digits.
     private var histogram: Histogram<UInt64> = {
         var histogram = Histogram<UInt64>(numberOfSignificantValueDigits: .three)
         histogram.autoResize = true
         return histogram
     }()
     private var longest = Duration.zero
-    /// From the first request's beginning to the last one's end.
+    /// Time from the start of the first request to the end of the last one.
     var elapsed = Duration.zero
 
     var count: Int { Int(histogram.totalCount) }
@@ -70,12 +70,14 @@ struct Latencies: Sendable {
         histogram.add(other.histogram)
     }
 
-    /// Microseconds within which that share of the requests was answered.
+    /// Returns the latency in microseconds that the given percentage of the requests did not exceed.
     func microseconds(percentile: Double) -> Double {
         Double(histogram.valueAtPercentile(percentile)) / 1_000
     }
 
-    /// - Parameter prefix: of their names.
+    /// Returns the rate and the latencies as figures.
+    ///
+    /// - Parameter prefix: a prefix for the names of the figures.
     func figures(_ prefix: String = "") -> [Figure] {
         [
             Figure(prefix + "requests", Double(count) / (elapsed / .seconds(1)), "1/s"),

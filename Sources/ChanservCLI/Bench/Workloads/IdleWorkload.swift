@@ -1,16 +1,17 @@
 import Chanserv
 
-/// Streams that were opened and say nothing: the memory that each costs at either end.
+/// Measures the memory that an idle stream needs at the client and at the host.
 struct IdleWorkload: Workload {
     var streams: Int
 
     var name: String { "idle" }
-    var summary: String { "\(streams) open streams that say nothing" }
+    var summary: String { "\(streams) idle streams" }
     var parameters: [String: BenchParameter] { ["streams": .integer(streams)] }
 
     var kinds: [LoadKind] { [.zero] }
 
-    /// A frame every eleven days: the first says that the stream is open, the second does not come.
+    /// One frame every eleven days. The first frame comes at once and shows that the stream is open; no second frame
+    /// comes.
     private static let rate = "0.000001"
 
     func run(_ bench: BenchContext) async throws -> [Figure] {
@@ -38,12 +39,12 @@ struct IdleWorkload: Workload {
             figures.append(Figure("host_each", Double(host - hostBefore) / Double(streams), "B"))
         }
         figures.append(Figure("opened", Double(streams) / seconds, "1/s"))
-        // All of them were open until here.
+        // Keeps the streams open during the measurement.
         withExtendedLifetime(open) {}
         return figures
     }
 
-    /// What is resident at both ends once that has not changed for a moment, or has not settled in some seconds.
+    /// Returns the resident memory of both processes after it was stable for 300 ms, or after 5 seconds.
     private static func settledMemory(_ bench: BenchContext) async throws -> (client: Int, host: Int?) {
         let deadline = ContinuousClock.now + .seconds(5)
         var last = try memory(bench)

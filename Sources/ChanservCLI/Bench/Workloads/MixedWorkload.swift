@@ -1,11 +1,11 @@
 import Chanserv
 
-/// What small requests take while a heavy stream and a compressed one come over the same link, and what they take without.
+/// Measures small requests alone, and then beside a random and a compressed stream on the same link.
 struct MixedWorkload: Workload {
     var callers: Int
-    /// Of each half.
+    /// Length of each of the two parts in seconds.
     var seconds: Double
-    /// Of the frames of both streams, bytes.
+    /// Size of the frames of both streams in bytes.
     var size: Int
 
     var name: String { "mixed" }
@@ -25,11 +25,11 @@ struct MixedWorkload: Workload {
         let heavy = EndlessStream(.random, size: size, at: bench.vAddr, bench)
         let compressed = EndlessStream(.text, size: size, at: bench.compressedVAddr, bench)
         let beside = try await withThrowingTaskGroup(of: Beside.self) { group in
-            // Whatever comes first, the figures or an error, is the end of all.
+            // The first result, either the latencies or an error, ends all tasks.
             defer { group.cancelAll() }
             for stream in [heavy, compressed] { group.addTask { try await stream.read() } }
             group.addTask {
-                for stream in [heavy, compressed] { try await stream.untilItFlows() }
+                for stream in [heavy, compressed] { try await stream.waitForFirstBytes() }
                 let before = (heavy.tally.bytes, compressed.tally.bytes)
                 let latencies = try await connect.measure(bench)
                 let seconds = latencies.elapsed / .seconds(1)
@@ -52,7 +52,7 @@ struct MixedWorkload: Workload {
         ]
     }
 
-    /// What was measured beside the streams, and theirs in GB/s.
+    /// The latencies measured beside the streams, and the rates of the streams in GB/s.
     private struct Beside: Sendable {
         var latencies: Latencies
         var heavy: Double
@@ -60,7 +60,7 @@ struct MixedWorkload: Workload {
     }
 }
 
-/// A source that goes on until its reader is cancelled.
+/// A stream that continues until its reader is cancelled.
 private struct EndlessStream: Sendable {
     let tally = Tally()
     private let reader: AnswerReader
@@ -70,13 +70,14 @@ private struct EndlessStream: Sendable {
         reader = AnswerReader(request, at: vAddr, bench, tally: tally)
     }
 
-    /// - Throws: always.
+    /// Reads the stream. Throws when the stream fails, ends or is cancelled.
     func read() async throws -> Never {
         try await reader.read()
-        throw BenchError(.failed, "\(reader.vAddr): the stream ended before its time")
+        throw BenchError(.failed, "\(reader.vAddr): the stream ended during the measurement")
     }
 
-    func untilItFlows() async throws {
+    /// Waits until the first bytes have arrived.
+    func waitForFirstBytes() async throws {
         while tally.bytes == 0 { try await Task.sleep(for: .milliseconds(10)) }
     }
 }

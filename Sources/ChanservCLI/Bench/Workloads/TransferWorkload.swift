@@ -1,8 +1,8 @@
 import Chanserv
 
-/// One request with many sources, all of them read at the same time, frame by frame: how much comes through.
+/// Measures the throughput of one request with many sources, which are read concurrently, frame by frame.
 struct TransferWorkload: Workload {
-    /// `flood` for many small frames, `heavy` for large ones.
+    /// `flood` for many small frames, `heavy` for large frames.
     var name: String
     var request: LoadRequest
     var compression: Bool

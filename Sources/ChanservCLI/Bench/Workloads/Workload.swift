@@ -1,20 +1,22 @@
 import Chanserv
 import Synchronization
 
-/// Something to measure: does it once, checks all that comes, and tells what it saw.
+/// A workload that can be measured.
 protocol Workload: Sendable {
-    /// The subcommand's name.
+    /// The name of the subcommand.
     var name: String { get }
-    /// What was measured, in a few words.
+    /// A short description for the text report.
     var summary: String { get }
-    /// What it was measured with, for programs.
+    /// The options of the workload for the JSON report.
     var parameters: [String: BenchParameter] { get }
-    /// The kinds of frames that come.
+    /// The kinds of frames that the workload requests.
     var kinds: [LoadKind] { get }
-    /// Whether its requests have ``LoadRequest/lends``.
+    /// Whether the workload's requests set ``LoadRequest/lends``.
     var lends: Bool { get }
 
-    /// - Throws: ``BenchError`` where what came is not what was asked for; errors of the client.
+    /// Runs the workload once, checks all responses and returns the figures.
+    ///
+    /// - Throws: ``BenchError`` if a response is wrong; errors of the client.
     func run(_ bench: BenchContext) async throws -> [Figure]
 }
 
@@ -22,24 +24,27 @@ extension Workload {
     var lends: Bool { false }
 }
 
-/// What workloads work with.
+/// The environment of a workload.
 struct BenchContext: Sendable {
     var client: Client
-    /// Leads to the Load plugin.
+    /// An address of the Load plugin.
     var vAddr: String
-    /// Leads to the Load plugin over a route that compresses.
+    /// An address of the Load plugin whose route compresses frames.
     var compressedVAddr: String
-    /// What frames of each kind are compared with, where that was asked for; made before anything is measured.
+    /// The expected content of frames by kind, created before the measurement; `nil` without `--verify`.
     var contents: [LoadKind: LoadContent]?
-    /// The host's process, where it was started here.
+    /// The process ID of the host; `nil` if this command did not start it.
     var hostID: Int32?
-    /// What came so far, for whoever looks on.
+    /// Counts for the progress line.
     var tally: Tally
-    /// Where callers of small requests run; `nil` for Swift's own pool. Large answers would hold up what else the links carry.
+    /// The executor of the callers of small requests, which is the link's event loop; `nil` for Swift's cooperative
+    /// pool.
+    ///
+    /// Readers of large responses do not use it, because they would delay other traffic of the link.
     var executor: (any TaskExecutor)?
 }
 
-/// Counts that one task adds to and another looks at.
+/// Counters that tasks of the workload increment and the progress line reads.
 final class Tally: Sendable {
     private let frameCount = Atomic(0)
     private let byteCount = Atomic(0)

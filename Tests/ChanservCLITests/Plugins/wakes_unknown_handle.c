@@ -1,3 +1,3 @@
-/* It wakes a handle that nobody gave it. */
+/* Wakes a handle that it did not receive from the host. */
 #define ON_CREATE(instance) (instance)->host->wake((instance)->host, 42);
 #include "conforming.c"
