@@ -1,11 +1,11 @@
 /*
- * Echo: one source with one frame, the request back. The smallest example of the plugin ABI.
+ * Echo: sends the request back as one source with one frame. The smallest example of the plugin ABI.
  *
- * Request: any bytes, at most 100 MiB. Answer: one source, whose header is empty and whose only frame is the request.
- * Configuration: none; any key is refused.
+ * Request: any bytes, at most 100 MiB. Response: one source with an empty header; its only frame is the request.
+ * Configuration: none; any key is rejected.
  *
- * Read it from the bottom: the exported function, the table it returns, then the functions in the order in which the
- * host calls them. It is built with -fvisibility=hidden, so that nothing but the exported function can be seen.
+ * Read this file from the bottom: the exported function, the descriptor it returns, then the functions in the order in
+ * which the host calls them. The build uses -fvisibility=hidden, so only the exported function is visible.
  */
 #include "chanserv_plugin.h"
 
@@ -15,19 +15,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* An instance has nothing to remember, but it needs an address of its own. */
+/* An instance. It has no state of its own, but each instance needs a distinct address. */
 struct chanserv_instance {
     const chanserv_host *host;
 };
 
-/* One request. It owns its source until a sink has taken it. */
+/* One request. It owns its source until the sink takes the source. */
 struct chanserv_call {
     chanserv_source *source;
 };
 
-/* The answer: a copy of the request, for the host's memory is only valid during open. */
+/* The response: a copy of the request, because the host's memory is valid only during open. */
 struct chanserv_source {
-    /* Set by any thread, even while the source is polled: the only field that needs to be atomic. */
+    /* Atomic because any thread may set it, even while the source is polled. No other field needs to be atomic. */
     atomic_bool cancelled;
     size_t size;
     unsigned char bytes[];
@@ -35,7 +35,7 @@ struct chanserv_source {
 
 static chanserv_status echo_create(const chanserv_host *host, const chanserv_config *config,
                                    chanserv_instance **instance, chanserv_error *error) {
-    /* No key is known, so every key is a mistake. The host writes the message, with the place in the file. */
+    /* The plugin has no options, so any key is an error. The host writes the message with file, line and column. */
     chanserv_status status = host->config_only(host, config, NULL, 0, error);
     if (status < 0) {
         return status;
@@ -71,10 +71,10 @@ static chanserv_status echo_poll_sources(chanserv_call *call, chanserv_source_si
     (void)error;
     chanserv_status status = sink->add(sink, "", 0, call->source);
     if (status == CHANSERV_READY) {
-        call->source = NULL; /* the host's from now on: it closes it */
+        call->source = NULL; /* the host owns the source now and closes it */
         return CHANSERV_END;
     }
-    /* Not taken. Where the sink was full, offer it again at the next poll. */
+    /* The sink did not take the source. If the sink was full, the next poll offers the source again. */
     return status == CHANSERV_FULL ? CHANSERV_READY : status;
 }
 
@@ -98,13 +98,13 @@ static void echo_close_source(chanserv_source *source) {
     free(source);
 }
 
-/* No poll of a call ever waits or takes long, so there is nothing to hurry up. */
+/* Does nothing: polls of a call never wait and return quickly. */
 static void echo_cancel_call(chanserv_call *call) {
     (void)call;
 }
 
 static void echo_close_call(chanserv_call *call) {
-    free(call->source); /* NULL unless the host closed the call before its sink took the source */
+    free(call->source); /* NULL, unless the host closes the call before the sink takes the source */
     free(call);
 }
 
@@ -117,7 +117,7 @@ static const chanserv_plugin echo_plugin = {
     .abi_major = CHANSERV_ABI_MAJOR,
     .abi_minor = CHANSERV_ABI_MINOR,
     .struct_size = sizeof(chanserv_plugin),
-    /* Every function does no more than allocate, copy the request or free: it may run on an event loop. */
+    /* Every function only allocates, copies the request or frees, so it may run on an event loop. */
     .flags = CHANSERV_PLUGIN_INLINE,
     .name = "echo",
     .version = "1.0.0",

@@ -1,18 +1,19 @@
 public import CChanservPlugin
 import ChanservPlugin
 
-/// Exec: runs a command for each request, one of those that the configuration allows.
+/// Exec: runs one of the configured commands for each request.
 ///
-/// **Request**: the command's name; each further line is an argument, taken as it is. There is no shell, and so nothing
-/// to quote or to expand. A line break at the end is not part of the last line.
+/// **Request**: the command's name on the first line. Each further line is one argument, passed unchanged. No shell is
+/// involved, so nothing needs quotes and nothing is expanded. A line break at the end is ignored.
 ///
-/// **Answer**: the sources `stdout` and `stderr`, whose frames are what the command writes, and when it has ended `exit`,
-/// with one frame: `{"exit":0}`, or `{"signal":15}` where a signal ended it; with `"timed_out":true` where its time was
-/// over. Standard input is empty. A client that reads slowly slows the command down; a source that the client does not
-/// want is a pipe without a reader.
+/// **Response**: the sources `stdout` and `stderr` carry the output of the command. When the command has ended, the
+/// source `exit` follows with one frame: `{"exit":0}`, or `{"signal":15}` if a signal ended the command. The frame also
+/// has `"timed_out":true` after a timeout. Standard input is empty. A client that reads slowly slows the command down.
+/// If the client cancels a source, the command's next write to that pipe fails.
 ///
-/// A command that is to end, because the client has gone, its time is over or the host drains, gets SIGTERM with all
-/// processes of its group, and SIGKILL after `grace`. What is left of the group when the command itself ends is killed.
+/// The plugin ends a command if the client cancels the request or disconnects, at the timeout, and if the host drains.
+/// It sends SIGTERM to the command's process group, and SIGKILL after `grace`. When the command itself ends, the plugin
+/// kills the rest of the group.
 ///
 /// **Configuration**: see ``Options``, and `docs/configuration.md`.
 final class Exec: Plugin {
@@ -35,7 +36,8 @@ final class Exec: Plugin {
         try await sources.add(Source(header: "exit") { frames in try await frames.write(exit.json) })
     }
 
-    /// Runs a command to its end. Whatever ends this function, it ends the command, and not before that has ended.
+    /// Runs a command to its end. On every path, including cancellation, this function returns only after the command
+    /// has ended.
     private func run(_ invocation: Invocation, to sources: SourceWriter) async throws -> Exit {
         let (process, added) = try await start(invocation, sources)
         defer { processes.release(process) }
@@ -44,18 +46,18 @@ final class Exec: Plugin {
         } onCancel: {
             process.terminate()
         }
-        log.debug("\(invocation.name), process \(process.id), ended: \(exit.json)")
+        log.debug("command \(invocation.name), process \(process.id), ended: \(exit.json)")
         try added.get()
         return exit
     }
 
-    /// Starts a command and adds the sources for what it writes. They alone hold its pipes, so that a client that drops
-    /// one breaks it. Where they cannot be added the command is to end.
+    /// Starts a command and adds the sources for its output. Only the sources hold the pipes, so a cancelled source
+    /// closes its pipe. If a source cannot be added, this function requests termination of the command.
     private func start(
         _ invocation: Invocation, _ sources: SourceWriter
     ) async throws -> (RunningProcess, Result<Void, any Error>) {
         let (process, output, errors) = try processes.start(invocation, grace: options.grace)
-        log.debug("\(invocation.name) runs as process \(process.id)")
+        log.debug("command \(invocation.name) started as process \(process.id)")
         do {
             for (name, pipe) in [("stdout", output), ("stderr", errors)] {
                 let source = Source(header: name) { [unit = options.unit] frames in
@@ -75,7 +77,8 @@ final class Exec: Plugin {
     }
 }
 
-/// The one function the library exports; the compiler checks it against the header.
+/// Returns the descriptor. This is the only function that the library exports; the compiler checks its signature
+/// against the C header.
 @c @implementation
 public func chanserv_plugin_v1() -> UnsafePointer<chanserv_plugin>? {
     Exec.descriptor

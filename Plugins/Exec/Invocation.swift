@@ -1,22 +1,22 @@
 import ChanservPlugin
 import Glibc
 
-/// A command with its arguments, as a request that is allowed asks for it.
+/// A command with its arguments, from a valid request.
 struct Invocation {
-    /// No program takes as much.
+    /// The maximum size of a request, in bytes.
     private static let requestMax = 1 << 20
 
     let name: String
     let command: Options.Command
-    /// Those of the configuration and those of the request.
+    /// The arguments from the configuration, followed by those of the request.
     let arguments: [String]
 
-    /// - Parameter request: the name, and one argument a line.
+    /// - Parameter request: The command's name on the first line, then one argument per line.
     init(_ request: [UInt8], _ commands: [String: Options.Command]) throws(PluginError) {
         guard request.count <= Self.requestMax, let text = String(validating: request, as: UTF8.self),
             !request.contains(0)
         else {
-            throw PluginError(.badRequest, "a request is at most 1 MiB of UTF-8, without zero bytes")
+            throw PluginError(.badRequest, "the request must be at most 1 MiB of UTF-8 without zero bytes")
         }
         var lines = text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
         if lines.count > 1 && lines.last == "" { lines.removeLast() }
@@ -27,7 +27,7 @@ struct Invocation {
         let most = command.arguments ?? 0
         guard lines.count <= most else {
             let limit = most == 0 ? "no arguments" : "at most \(most) arguments"
-            throw PluginError(.badRequest, "'\(name)' takes \(limit) of a request, and got \(lines.count)")
+            throw PluginError(.badRequest, "'\(name)' takes \(limit) from a request, but got \(lines.count)")
         }
         for argument in lines {
             if let allowed = command.allowed {
@@ -35,7 +35,7 @@ struct Invocation {
                     throw PluginError(.badRequest, "'\(name)' does not take the argument '\(argument)'")
                 }
             } else if argument.hasPrefix("-") {
-                // It would be an option, and options of harmless programs write files and run others.
+                // The program would read it as an option. Options of common programs can write files or run programs.
                 throw PluginError(.badRequest, "'\(name)' takes no argument that begins with '-'")
             }
         }
@@ -43,7 +43,7 @@ struct Invocation {
         arguments = command.run.arguments + lines
     }
 
-    /// What the program gets: nothing but what the configuration lists.
+    /// The program's environment: only the variables that the configuration lists.
     var environment: [String] {
         (command.environment ?? []).compactMap { variable in
             if variable.contains("=") { return variable }

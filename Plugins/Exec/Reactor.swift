@@ -2,7 +2,7 @@ import CProcess
 import Glibc
 import Synchronization
 
-/// A descriptor, closed with its last reference.
+/// A file descriptor that closes with its last reference.
 final class Descriptor: Sendable {
     let number: Int32
 
@@ -11,7 +11,7 @@ final class Descriptor: Sendable {
     deinit { close(number) }
 }
 
-/// One thread that waits for descriptors, so that no task has to block.
+/// One thread that polls descriptors, so that no task blocks.
 final class Reactor: Sendable {
     private struct Wait {
         let descriptors: [Descriptor]
@@ -27,17 +27,17 @@ final class Reactor: Sendable {
     }
 
     private let state = Mutex(State())
-    /// A byte in this pipe makes the thread look at its waits again.
-    private let bell: (reader: Descriptor, writer: Descriptor)
+    /// A byte in this pipe wakes the thread, which then reads the list of waits again.
+    private let wakePipe: (reader: Descriptor, writer: Descriptor)
 
     init() throws(SystemError) {
-        bell = try Pipe.make()
-        guard fcntl(bell.writer.number, F_SETFL, O_NONBLOCK) == 0 else { throw SystemError("cannot make a pipe") }
+        wakePipe = try Pipe.make()
+        guard fcntl(wakePipe.writer.number, F_SETFL, O_NONBLOCK) == 0 else { throw SystemError("cannot make a pipe") }
         let thread = try Self.startThread { [self] in run() }
         state.withLock { $0.thread = thread }
     }
 
-    /// Ends all waits, and waits for the end of the thread. No wait begins afterwards.
+    /// Ends all waits with `CancellationError` and waits until the thread has ended. Later waits fail the same way.
     func stop() {
         let (waits, thread) = state.withLock { state in
             state.isStopped = true
@@ -45,14 +45,14 @@ final class Reactor: Sendable {
             return (Array(state.waits.values), state.thread)
         }
         for wait in waits { wait.continuation.resume(throwing: CancellationError()) }
-        ring()
+        wakeThread()
         if let thread { pthread_join(thread, nil) }
     }
 
-    /// Waits until one of `descriptors` has something to read, or has ended.
+    /// Waits until one of `descriptors` is readable or at its end.
     ///
-    /// - Returns: `false` where the time is over before.
-    /// - Throws: `CancellationError` when the task is cancelled, or the reactor is stopped.
+    /// - Returns: `false` if `time` has passed before that.
+    /// - Throws: `CancellationError` if the task is cancelled or the reactor is stopped.
     func readable(_ descriptors: Descriptor..., within time: Duration? = nil) async throws -> Bool {
         let deadline = time.map { ContinuousClock.now + $0 }
         let number = state.withLock { state in
@@ -62,29 +62,29 @@ final class Reactor: Sendable {
         return try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { continuation in
                 let waits = state.withLock { state in
-                    // The handler may have run already: then nobody would resume it.
+                    // If the cancellation handler has already run, nothing would resume this continuation.
                     guard !state.isStopped, !Task.isCancelled else { return false }
                     state.waits[number] = Wait(
                         descriptors: descriptors, deadline: deadline, continuation: continuation)
                     return true
                 }
-                if waits { ring() } else { continuation.resume(throwing: CancellationError()) }
+                if waits { wakeThread() } else { continuation.resume(throwing: CancellationError()) }
             }
         } onCancel: {
             state.withLock { $0.waits.removeValue(forKey: number) }?.continuation.resume(throwing: CancellationError())
         }
     }
 
-    private func ring() {
-        // A pipe that is full rings already.
-        _ = write(bell.writer.number, [UInt8(1)], 1)
+    private func wakeThread() {
+        // If the pipe is full, the thread has a pending wake already.
+        _ = write(wakePipe.writer.number, [UInt8(1)], 1)
     }
 
     private func run() {
         var bytes = [UInt8](repeating: 0, count: 512)
         while let waits = state.withLock({ $0.isStopped ? nil : $0.waits }) {
-            // The descriptors stay open for as long as `waits` has them.
-            var polled = [pollfd(fd: bell.reader.number, events: Int16(POLLIN), revents: 0)]
+            // `waits` keeps the descriptors open.
+            var polled = [pollfd(fd: wakePipe.reader.number, events: Int16(POLLIN), revents: 0)]
             var owners: [UInt64] = []
             for (number, wait) in waits {
                 for descriptor in wait.descriptors {
@@ -94,10 +94,10 @@ final class Reactor: Sendable {
             }
             let count = poll(
                 &polled, nfds_t(polled.count), Self.milliseconds(to: waits.values.compactMap(\.deadline).min()))
-            // No memory, or more descriptors than may be polled at once: that passes, and asking on without a break would
-            // only take the processor from those it waits for. Nothing is ready then, but deadlines still count.
+            // poll fails temporarily if there is no memory or there are too many descriptors. The pause avoids a busy
+            // loop. Nothing is ready then, but deadlines still apply.
             if count < 0, errno != EINTR { usleep(10_000) }
-            if polled[0].revents != 0 { _ = read(bell.reader.number, &bytes, bytes.count) }
+            if polled[0].revents != 0 { _ = read(wakePipe.reader.number, &bytes, bytes.count) }
             var ready: Set<UInt64> = []
             for (owner, entry) in zip(owners, polled.dropFirst()) where entry.revents != 0 { ready.insert(owner) }
             let now = ContinuousClock.now
@@ -110,7 +110,7 @@ final class Reactor: Sendable {
         }
     }
 
-    /// For poll; rounded up, so that it does not wake too early.
+    /// Returns the timeout for `poll`, rounded up so that `poll` does not return too early; -1 without a deadline.
     private static func milliseconds(to deadline: ContinuousClock.Instant?) -> Int32 {
         guard let deadline else { return -1 }
         let (seconds, attoseconds) = (deadline - .now).components
@@ -140,7 +140,7 @@ final class Reactor: Sendable {
 }
 
 enum Pipe {
-    /// Whose ends are inherited by nobody; reading does not block.
+    /// Makes a pipe. Child processes do not inherit its ends; reading does not block.
     static func make() throws(SystemError) -> (reader: Descriptor, writer: Descriptor) {
         var ends: [Int32] = [0, 0]
         guard chanserv_pipe(&ends) == 0 else { throw SystemError("cannot make a pipe") }
@@ -154,7 +154,7 @@ enum Pipe {
 struct SystemError: Error, CustomStringConvertible {
     let description: String
 
-    init(_ what: String, code: Int32 = errno) {
-        description = "\(what): \(String(cString: strerror(code)))"
+    init(_ operation: String, code: Int32 = errno) {
+        description = "\(operation): \(String(cString: strerror(code)))"
     }
 }

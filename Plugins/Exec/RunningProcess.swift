@@ -1,10 +1,10 @@
 import Glibc
 import Synchronization
 
-/// A command from its start until nothing of it is left.
+/// A command, from its start until all processes of its group have ended.
 ///
-/// Its number, and that of its group, are its own as long as its status was not taken away: signals and that are under
-/// one lock.
+/// The system reuses the process id and the group id only after the process is reaped. One lock covers signals and
+/// reaping, so a signal never reaches a foreign process.
 final class RunningProcess: Sendable {
     private struct State {
         var isOver = false
@@ -12,12 +12,12 @@ final class RunningProcess: Sendable {
     }
 
     let id: pid_t
-    /// Readable when it has ended.
+    /// The process's pidfd: readable when the process has ended.
     private let end: Descriptor
     private let reactor: Reactor
     private let state = Mutex(State())
-    /// The part of its life that ``terminate()`` ends: whether it ended before its time was over.
-    private let free: Task<Bool, any Error>
+    /// Waits for the end of the process; `false` after the timeout. ``terminate()`` cancels it.
+    private let endOrTimeout: Task<Bool, any Error>
     private let grace: Duration
 
     init(_ child: Child, reactor: Reactor, timeout: Duration?, grace: Duration) {
@@ -25,24 +25,27 @@ final class RunningProcess: Sendable {
         end = child.end
         self.reactor = reactor
         self.grace = grace
-        // Of the child only this: the task must not hold its pipes.
-        free = Task { [end] in try await reactor.readable(end, within: timeout) }
+        // The task captures only the pidfd, because it must not keep the pipes of the child open.
+        endOrTimeout = Task { [end] in try await reactor.readable(end, within: timeout) }
     }
 
-    /// Asks it to end, as at a timeout. May repeat.
-    func terminate() { free.cancel() }
+    /// Starts termination, as a timeout does: ``exit()`` sends SIGTERM. May be called more than once.
+    func terminate() { endOrTimeout.cancel() }
 
-    /// Waits until it has ended, and sees to it that it does once it is to. Not cancelled with the task. To be called once.
+    /// Waits until the process has ended, and returns how it ended.
+    ///
+    /// After ``terminate()`` or the timeout, this function sends SIGTERM, and SIGKILL after the grace period. It still
+    /// waits if the current task is cancelled. Must be called once.
     func exit() async -> Exit {
         var timedOut = false
         do {
-            timedOut = try await !free.value
+            timedOut = try await !endOrTimeout.value
             if !timedOut { return Exit(status: finish(), timedOut: false) }
         } catch {
-            // It is to end.
+            // Termination was requested.
         }
         signal(SIGTERM)
-        // In tasks of their own: this one may be cancelled already.
+        // Separate tasks, because the current task may already be cancelled.
         if await !Task(operation: { await hasEnded(within: grace) }).value {
             signal(SIGKILL)
             _ = await Task { await hasEnded(within: nil) }.value
@@ -54,11 +57,11 @@ final class RunningProcess: Sendable {
         do {
             return try await reactor.readable(end, within: time)
         } catch {
-            return true  // the reactor was stopped, after it was killed
+            return true  // the reactor was stopped; the process was killed before
         }
     }
 
-    /// Waits until there is something to read, or the command has ended, and then nothing of it is left.
+    /// Waits until `pipe` is readable or the process has ended. In the second case it also calls ``finish()``.
     func readable(_ pipe: Descriptor) async throws {
         _ = try await reactor.readable(pipe, end)
         var polled = pollfd(fd: end.number, events: Int16(POLLIN), revents: 0)
@@ -67,7 +70,8 @@ final class RunningProcess: Sendable {
 
     var isOver: Bool { state.withLock { $0.isOver } }
 
-    /// Sends a signal to the whole group, and to the command, which may have left it, unless it is gone.
+    /// Sends a signal to the whole group, unless the process was reaped. It also signals the process itself, because
+    /// the process may have left the group.
     private func signal(_ number: Int32) {
         state.withLock { state in
             guard !state.isOver else { return }
@@ -76,19 +80,21 @@ final class RunningProcess: Sendable {
         }
     }
 
-    /// Kills what is left of the group and takes the status away, waiting for it where it is not there yet.
+    /// Kills the rest of the group, reaps the process and returns its wait status. Blocks until the process has ended.
+    ///
+    /// - Returns: `nil` if other code in the process has reaped it.
     @discardableResult
     func finish() -> Int32? {
         state.withLock { state in
             guard !state.isOver else { return state.status }
-            // While the status is there, no other group can have the number.
+            // The process is not reaped yet, so no other group can have this id.
             _ = kill(-id, SIGKILL)
             _ = kill(id, SIGKILL)
             var status: Int32 = 0
-            var taken: pid_t
-            repeat { taken = waitpid(id, &status, 0) } while taken < 0 && errno == EINTR
+            var reaped: pid_t
+            repeat { reaped = waitpid(id, &status, 0) } while reaped < 0 && errno == EINTR
             state.isOver = true
-            state.status = taken == id ? status : nil
+            state.status = reaped == id ? status : nil
             return state.status
         }
     }

@@ -1,27 +1,27 @@
 public import CChanservPlugin
 import ChanservPlugin
 
-/// Ticker: sources that send a frame every so often. The example of a plugin in Swift.
+/// Ticker: sources that send one frame per interval. The example of a plugin in Swift.
 ///
-/// **Request**: text, up to three words: how many sources, the interval, and how many frames each sends, e.g.
-/// `3 100ms 10`. What is left out is as configured; an empty request is fine. An interval is a whole number with `ms`,
-/// `s`, `m` or `h`. Anything else is a bad request.
+/// **Request**: text of up to three words: the number of sources, the interval, and the number of frames per source,
+/// e.g. `3 100ms 10`. A missing word takes its configured value; an empty request is valid. An interval is a whole
+/// number with the unit `ms`, `s`, `m` or `h`. The plugin rejects any other request as a bad request.
 ///
-/// **Answer**: that many sources, with the headers `ticker 1`, `ticker 2` and so on, each of which sends the frames
-/// `tick 1`, `tick 2` and so on, the first after one interval. Where the client is slow, ticks come later and never in a
-/// heap.
+/// **Response**: the requested number of sources, with the headers `ticker 1`, `ticker 2` and so on. Each source sends
+/// the frames `tick 1`, `tick 2` and so on, the first after one interval. If the client is slow, ticks are delayed;
+/// they do not pile up.
 ///
 /// **Configuration**:
 ///
 /// | key | type | default | meaning |
 /// |---|---|---|---|
-/// | `sources` | integer | 1 | how many sources, 0 to 10,000 |
-/// | `interval` | duration | 1s | the time from one frame to the next, 1ms to 24h |
-/// | `count` | integer | 0 | how many frames each source sends; 0 is without end |
+/// | `sources` | integer | 1 | the number of sources, 0 to 10,000 |
+/// | `interval` | duration | 1s | the time between two frames, 1ms to 24h |
+/// | `count` | integer | 0 | the number of frames per source; 0: unlimited |
 struct Ticker: Plugin {
     static let name = "ticker"
     static let version = "1.0.0"
-    /// Frames are a few bytes, and what waits for the clock is a task.
+    /// True: a frame has a few bytes, and a task waits for the clock, so no function blocks the event loop.
     static let isInline = true
 
     private let defaults: Ticks
@@ -43,7 +43,8 @@ struct Ticker: Plugin {
     }
 }
 
-/// The one function the library exports; the compiler checks it against the header.
+/// Returns the descriptor. This is the only function that the library exports; the compiler checks its signature
+/// against the C header.
 @c @implementation
 public func chanserv_plugin_v1() -> UnsafePointer<chanserv_plugin>? {
     Ticker.descriptor

@@ -1,26 +1,26 @@
 import ChanservPlugin
 
-/// How many sources there are, and when they say something.
+/// The number of sources, the time between their frames, and the number of frames.
 struct Ticks: Codable {
     var sources = 1
     var interval = Duration.seconds(1)
-    /// Of each source; 0 is without end.
+    /// The number of frames per source; 0: unlimited.
     var count = 0
 
-    /// Throws where a value is out of its bounds.
+    /// Throws a bad request error if a value is out of its range.
     func check() throws(PluginError) {
         guard (0...10_000).contains(sources) else {
             throw PluginError(.badRequest, "sources: \(sources) is not between 0 and 10000")
         }
         guard interval >= .milliseconds(1), interval <= .seconds(24 * 60 * 60) else {
-            throw PluginError(.badRequest, "interval: it is not between 1ms and 24h")
+            throw PluginError(.badRequest, "interval: the value is not between 1ms and 24h")
         }
         guard count >= 0 else {
-            throw PluginError(.badRequest, "count: \(count) is below zero")
+            throw PluginError(.badRequest, "count: \(count) is negative")
         }
     }
 
-    /// These values, changed by the words of a request, e.g. `3 100ms 10`.
+    /// Returns these values, overridden by the words of a request, e.g. `3 100ms 10`.
     func changed(by request: String) throws(PluginError) -> Ticks {
         let words = request.split(whereSeparator: \.isWhitespace)
         guard words.count <= 3 else {
@@ -34,16 +34,16 @@ struct Ticks: Codable {
         return ticks
     }
 
-    /// Calls `tick` with 1, 2, 3 … an interval apart.
+    /// Calls `tick` with 1, 2, 3 …, once per interval.
     ///
-    /// - Throws: `CancellationError` at once when the task is cancelled, and with it the timer is gone; or what `tick`
-    ///   throws.
+    /// - Throws: `CancellationError` as soon as the task is cancelled, and every error that `tick` throws.
     func run(_ tick: (Int) async throws -> Void) async throws {
         let clock = ContinuousClock()
         var due = clock.now
         var number = 0
         while count == 0 || number < count {
-            // From when it was due, so that delays do not add up, unless the client is behind by more than a tick.
+            // Counts from the last due time, so that delays do not add up. If the client is late by more than one
+            // interval, the missed ticks are skipped.
             due = max(due, clock.now.advanced(by: .zero - interval)).advanced(by: interval)
             try await clock.sleep(until: due)
             number += 1
@@ -51,9 +51,9 @@ struct Ticks: Codable {
         }
     }
 
-    private static func number(_ word: Substring, _ what: String) throws(PluginError) -> Int {
+    private static func number(_ word: Substring, _ key: String) throws(PluginError) -> Int {
         guard let number = Int(word) else {
-            throw PluginError(.badRequest, "\(what): \(word) is not a whole number")
+            throw PluginError(.badRequest, "\(key): \(word) is not a whole number")
         }
         return number
     }
@@ -68,7 +68,7 @@ struct Ticks: Codable {
             case "h": 3_600_000
             default: nil
             }
-        // Ten digits are more than enough for a day, and cannot overflow.
+        // Ten digits are enough for 24 hours and cannot overflow an Int.
         guard let milliseconds, digits.count <= 10, let number = Int(digits) else {
             throw PluginError(.badRequest, "interval: \(word) is not a duration like 100ms, 5s, 1m or 1h")
         }
