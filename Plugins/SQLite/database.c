@@ -12,9 +12,9 @@
 #include <string.h>
 #include <time.h>
 
-/* How many of SQLite's instructions run between two looks at the clock: some microseconds, but for functions. */
+/* The number of SQLite instructions between two checks of the clock: some microseconds, longer for functions. */
 #define INSTRUCTIONS 1000
-/* How long a statement waits for somebody who writes. */
+/* The time that a statement waits for a writer's lock, in nanoseconds (5 s). */
 #define BUSY_LIMIT INT64_C(5000000000)
 
 int64_t monotonic_now(void) {
@@ -23,7 +23,7 @@ int64_t monotonic_now(void) {
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
-/* Whether to stop: SQLite's own flag for an interrupt is lost where no statement runs at the moment. */
+/* `cancelled` is needed because SQLite drops an interrupt that arrives while no statement runs. */
 bool connection_must_stop(struct connection *connection) {
     int64_t limit = connection->database->time_limit;
     if (limit > 0 && connection->used + monotonic_now() - connection->begun > limit) {
@@ -47,7 +47,10 @@ static int wait_for_writer(void *argument, int attempts) {
     return 1;
 }
 
-/* A `file:` URI says what a plain path cannot. All but the plainest characters are escaped. */
+/*
+ * Returns a `file:` URI with immutable=1, which a plain path cannot express. It escapes all characters except ASCII
+ * letters, digits and "/.-_". Returns NULL if there is no memory.
+ */
 static char *immutable_uri(const char *path) {
     static const char suffix[] = "?immutable=1";
     char *uri = malloc(strlen("file:") + strlen(path) * 3 + sizeof suffix);
@@ -84,7 +87,7 @@ chanserv_status connection_open(struct connection *connection, const struct data
         sqlite3_db_config(handle, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
         sqlite3_db_config(handle, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
         sqlite3_db_config(handle, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0, NULL);
-        /* The second reads the file's head: until then SQLite has not noticed whether it is a database. */
+        /* The second pragma reads the file header. Only then does SQLite detect a file that is not a database. */
         code = sqlite3_exec(handle, "PRAGMA query_only = 1; PRAGMA schema_version", NULL, NULL, NULL);
     }
     if (code == SQLITE_OK) {
@@ -121,7 +124,7 @@ void connection_interrupt(struct connection *connection) {
     sqlite3_interrupt(connection->handle);
 }
 
-/* What an error is about: the request, something that passes, or the database. */
+/* Maps an SQLite result code to a status: a bad request, a temporary problem (busy), or a database error (internal). */
 static chanserv_status status_of(int code) {
     switch (code & 0xFF) {
     case SQLITE_ERROR:
@@ -141,7 +144,7 @@ static chanserv_status status_of(int code) {
     }
 }
 
-/* The byte of the statement an error is about; -1 where that is not known, as to libraries before 3.38. */
+/* Returns the position of an error in the statement, in bytes; -1 if it is unknown (always before SQLite 3.38). */
 static int error_offset(sqlite3 *handle) {
 #if SQLITE_VERSION_NUMBER >= 3038000
     return sqlite3_error_offset(handle);
@@ -153,19 +156,20 @@ static int error_offset(sqlite3 *handle) {
 
 chanserv_status connection_fail(struct connection *connection, int code, size_t offset, chanserv_error *error) {
     if (connection->is_over_time) {
-        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "interrupted: it took longer than the time limit of %g seconds",
+        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "interrupted: a statement exceeded the time limit of %g seconds",
                     (double)connection->database->time_limit / 1e9);
     }
     if (atomic_load(&connection->cancelled)) {
         return fail(error, CHANSERV_ERROR_INTERNAL, "cancelled");
     }
-    /* Whatever the code: it is not the same in all places where SQLite asks. */
+    /* Does not check `code`, because SQLite reports a refusal by the authorizer with different codes. */
     if (connection->refused != NULL) {
-        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "%s is refused: the database is served to be read",
+        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "%s is refused: the database is read-only",
                     connection->refused);
     }
     if ((code & 0xFF) == SQLITE_NOMEM) {
-        return fail(error, CHANSERV_ERROR_BUSY, "no memory: SQLite may use %" PRIu64 " bytes (memory) for all requests",
+        return fail(error, CHANSERV_ERROR_BUSY,
+                    "no memory: all requests together reached the limit of %" PRIu64 " bytes (option memory)",
                     connection->database->memory);
     }
     const char *message = connection->handle != NULL ? sqlite3_errmsg(connection->handle) : sqlite3_errstr(code);

@@ -6,7 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Replaces every byte that is not part of a UTF-8 character: names are bytes, and vsnprintf may cut one in half. */
+/*
+ * Replaces every byte that is not part of a UTF-8 character with '?'. Names may contain any bytes, and vsnprintf may
+ * truncate the message inside a character.
+ */
 static void make_utf8(char *text) {
     size_t left = strlen(text);
     while (left > 0) {

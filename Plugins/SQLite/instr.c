@@ -3,12 +3,15 @@
 
 #include <string.h>
 
-/* What is part of the character before it. */
+/* Returns whether the byte is a UTF-8 continuation byte. */
 static bool continues(char byte) {
     return ((unsigned char)byte & 0xC0) == 0x80;
 }
 
-/* Where the second is first found in the first, from 1: bytes where both are blobs, or else characters; 0 for nowhere. */
+/*
+ * Returns the position of the second value in the first, counted from 1; 0 if it is not found. Positions are bytes if
+ * both values are blobs, and characters otherwise.
+ */
 static void instr(sqlite3_context *context, int count, sqlite3_value **values) {
     (void)count;
     struct connection *connection = sqlite3_user_data(context);
@@ -35,7 +38,7 @@ static void instr(sqlite3_context *context, int count, sqlite3_value **values) {
         return;
     }
     const char *at = text[0] != NULL ? memmem(text[0], size[0], text[1], size[1]) : NULL;
-    /* Not in the middle of a character, which only texts that are no UTF-8 come to. */
+    /* Skips matches inside a character. They occur only in text that is not UTF-8. */
     while (at != NULL && !blobs && at > text[0] && continues(*at)) {
         at++;
         at = memmem(at, size[0] - (size_t)(at - text[0]), text[1], size[1]);
@@ -44,7 +47,7 @@ static void instr(sqlite3_context *context, int count, sqlite3_value **values) {
     if (at != NULL) {
         position = 1;
         for (const char *byte = text[0]; byte < at; byte++) {
-            /* A character begins after the one before it: each byte that begins one, but for the first, is another. */
+            /* Counts each byte after the first one that begins a character. */
             position += blobs || !continues(byte[1]);
         }
     }
@@ -54,7 +57,7 @@ static void instr(sqlite3_context *context, int count, sqlite3_value **values) {
 int replace_instr(struct connection *connection) {
     int flags = SQLITE_UTF8 | SQLITE_DETERMINISTIC;
 #ifdef SQLITE_INNOCUOUS
-    flags |= SQLITE_INNOCUOUS; /* views and indexes of the schema may have it */
+    flags |= SQLITE_INNOCUOUS; /* views and indexes of the schema may use it */
 #endif
     return sqlite3_create_function(connection->handle, "instr", 2, flags, connection, instr, NULL, NULL);
 }

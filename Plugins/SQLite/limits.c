@@ -2,10 +2,10 @@
 
 #include <pthread.h>
 
-/* The least bound on a text: the schema is read as texts too. */
+/* The smallest limit for a text, in bytes. SQLite reads the schema as texts too, so a lower limit could break that. */
 #define LENGTH_MIN (1 << 20)
 
-/* All are far above what people write, and far below what takes the compiler seconds or a function minutes. */
+/* Far above the needs of real statements. Far below values that take seconds to compile or minutes in a function. */
 #define COLUMNS 1000
 #define DEPTH 200
 #define SELECTS 200
@@ -22,7 +22,7 @@ void limit_memory(uint64_t size) {
 #if SQLITE_VERSION_NUMBER >= 3031000
         sqlite3_hard_heap_limit64((sqlite3_int64)size);
 #endif
-        /* Near this one caches give up pages before anything fails. */
+        /* Near the soft limit, caches release pages, before an allocation fails at the hard limit. */
         sqlite3_soft_heap_limit64((sqlite3_int64)(size - size / 4));
     }
     pthread_mutex_unlock(&lock);

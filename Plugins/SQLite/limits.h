@@ -1,4 +1,4 @@
-/* How much a statement may ask for. */
+/* Limits for memory and for statements. */
 #ifndef SQLITE_LIMITS_H
 #define SQLITE_LIMITS_H
 
@@ -6,15 +6,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Bytes of a request, all statements together. */
+/* Maximum size of a request in bytes, all statements together. */
 #define REQUEST_SIZE_MAX ((size_t)1 << 20)
 
 /*
- * Bounds what SQLite allocates in this process. There is one bound for all instances: it is the largest that one of them
- * asked for, and none lowers it, for another may live of it.
+ * Limits the memory that SQLite allocates in this process, in bytes. All instances share one limit: the largest that
+ * any instance has set. A call with a smaller size has no effect, because another instance may need the memory.
  */
 void limit_memory(uint64_t size);
-/* Bounds what one statement can be, and the texts it makes. */
+/* Limits the size and complexity of statements on this connection, and the texts and blobs that they make. */
 void limit_statements(sqlite3 *handle, size_t row_size);
 
 #endif

@@ -1,33 +1,36 @@
 /*
- * SQLite: a database, to be asked in SQL.
+ * SQLite: read-only SQL queries on one database file.
  *
  * Request
  * -------
  *
- * UTF-8 text: one or more SQL statements with semicolons between them, at most 1 MiB and `statements` of them. SELECT,
- * VALUES, WITH, EXPLAIN, and pragmas that tell of the schema (authorize.c lists them). Whatever would change something,
- * attach another database, begin a transaction or load an extension is a bad request, and so is what SQLite does not
- * understand, with its message and the byte of the request it is about. All statements are prepared before any row is
- * read; only what tells of the schema (a pragma, also as a table) has SQLite work before that.
+ * UTF-8 text of at most 1 MiB: one to `statements` SQL statements, separated by semicolons. Allowed are SELECT, VALUES,
+ * WITH, EXPLAIN and the pragmas that describe the schema (authorize.c lists them). A statement that would change data
+ * or the schema, attach another database, begin a transaction or load an extension is a bad request. An SQL error is a
+ * bad request too; its message has SQLite's text and the position in the request, in bytes. The plugin prepares all
+ * statements before it reads a row. Only statements about the schema (a pragma, also as a table) run code before that.
  *
- * Answer
- * ------
+ * Response
+ * --------
  *
- * A source for each statement, in their order. Each has a connection of its own, so they run side by side as fast as they
- * are read, and each sees the database as it was at its first row: two statements of one request may see different
- * states. Statements that must agree are to be made one (with UNION ALL, say).
+ * One source per statement, in the order of the statements. Each source has its own connection, so the statements run
+ * in parallel, each at the speed of its reader. Each statement sees the database as it was when its first row was read:
+ * two statements of one request may see different states. To read one consistent state, combine the statements into one
+ * (for example with UNION ALL).
  *
- * The header is a JSON object with the statement's number and its columns; the type is the declared one, null for what
- * was computed:
+ * The header is a JSON object with the statement's number and its columns. The type is the declared type, or null for a
+ * computed column:
  *
  *     {"statement":0,"columns":[{"name":"id","type":"INTEGER"},{"name":"count(*)","type":null}]}
  *
- * Each row is a frame: a JSON array, for names of columns may repeat and would only cost room in each row.
+ * Each row is one frame: a JSON array. It is not an object because column names may repeat and would make each row
+ * larger.
  *
  *   SQLite    JSON
  *   NULL      null
- *   INTEGER   all its digits; readers whose numbers are doubles lose those past 2^53
- *   REAL      as few digits as read back to the very number, with a point or an exponent; infinity is 9e999
+ *   INTEGER   all digits; readers that use doubles lose precision beyond 2^53
+ *   REAL      the shortest of 15 to 17 digits that reads back to the same number, with a point or an exponent; infinity
+ *             is 9e999
  *   TEXT      a string; text that is not UTF-8 is {"text_base64":"…"}
  *   BLOB      {"base64":"…"}
  *
@@ -35,37 +38,38 @@
  * -------------
  *
  *   key         type      default   meaning
- *   database    path      required  the file
- *   immutable   boolean   false     nobody changes the file, so nothing is locked and nothing beside it is looked for;
- *                                   where somebody does change it, answers are wrong
- *   time_limit  duration  30s       how long SQLite may work on a statement in all, up to 24h, 0s is without end; the time
- *                                   a slow reader takes does not count (a route's `timeouts` are for that)
- *   statements  integer   16        statements of a request, 1 to 1,000; each is a connection while it is read
- *   row_size    size      4MiB      bytes of a row as JSON, 1KiB to 100MiB; also of a text or blob on the way to it, which
- *                                   may always have 1MiB
- *   memory      size      64MiB     what SQLite may use in this process, 16MiB to 64GiB
+ *   database    path      required  the database file
+ *   immutable   boolean   false     promises that the file does not change: SQLite then takes no locks and looks for no
+ *                                   journal or WAL file; if the file does change, results are wrong
+ *   time_limit  duration  30s       maximum total work time of SQLite per statement, up to 24h; 0s: unlimited; the time
+ *                                   of a slow reader does not count (use a route's `timeouts` for that)
+ *   statements  integer   16        maximum statements per request, 1 to 1,000; each has a connection while it is read
+ *   row_size    size      4MiB      maximum size of a row as JSON, 1KiB to 100MiB; also the maximum size of a text or
+ *                                   blob inside SQLite, but at least 1MiB for those
+ *   memory      size      64MiB     maximum memory that SQLite uses in this process, 16MiB to 64GiB
  *
- * While a statement is read the file is locked for reading: without WAL mode who writes waits for a slow reader.
+ * While a statement is read, SQLite holds a read lock on the file. Without WAL mode, a writer waits for a slow reader.
  *
- * The file is opened when the plugin is made, to see that it is a database, and for each statement. It must be readable,
- * and where it is in WAL mode its folder writable or the -shm file there, or it must be `immutable`: SQLite asks for that.
+ * The plugin opens the file once at create, to check that it is a database, and then once per statement. The file must
+ * be readable. For a file in WAL mode, SQLite also requires that its folder is writable, that the -shm file exists, or
+ * that the file is `immutable`.
  *
  * Memory
  * ------
  *
- * Of each source that is open: a page cache of at most 2 MiB, one row, and what the statement is compiled to, which can be
- * far more than its text: names of WITH that are used twice each double it. Sorting what is larger goes through SQLite's
- * temporary files. All of that together, of all instances in the process, stays below `memory`: of several instances the
- * largest is what holds, until the process ends. What finds no memory fails as busy, whichever request it is of.
+ * Each open source uses a page cache of at most 2 MiB, one row, and the compiled statement. A compiled statement can be
+ * much larger than its text: each WITH name that is used twice doubles it. Larger sorts use SQLite's temporary files.
+ * `memory` limits the total of all instances in the process. If instances have different values, the largest applies
+ * until the process ends. An allocation above the limit fails its request as busy, whichever request used the memory.
  *
  * Time
  * ----
  *
- * `time_limit` and a cancel are looked at between SQLite's instructions, so not within one: a function over a large text
- * is one instruction. instr, which may take a time that is the product of two lengths, is replaced by one that does not
- * and looks at the limit; patterns of LIKE and GLOB are bounded, and so are texts (row_size) and the depth of an
- * expression. What is left (replace, trim) can still take seconds past the limit. Where SQL comes from those who are not
- * trusted, serve it with `isolation: process`: kill_after is the limit that holds, and limits.address_space.
+ * SQLite checks `time_limit` and cancellation between its instructions, not within one. A function call on a large text
+ * is one instruction. SQLite's instr can take time proportional to the product of its two lengths; the plugin replaces
+ * it with a faster one that checks the limit. The plugin also limits LIKE and GLOB patterns, text sizes (row_size) and
+ * the depth of expressions. Other functions (replace, trim) can still exceed the limit by seconds. If clients are not
+ * trusted, use `isolation: process`: kill_after and limits.address_space are then hard limits.
  */
 #define _GNU_SOURCE
 #include "chanserv_plugin.h"
@@ -89,13 +93,13 @@ struct chanserv_instance {
 };
 
 struct chanserv_call {
-    size_t count, next; /* sources, and which is announced next */
+    size_t count, next; /* the number of sources; the index of the next one to add to a sink */
     chanserv_source *sources[];
 };
 
 /* ---- Instances ---- */
 
-/* Absence is not an error: the default stands. */
+/* Returns whether a getter succeeded. An absent key is a success: the default applies. */
 static bool read_well(chanserv_status *status) {
     if (*status == CHANSERV_ERROR_NOT_FOUND) {
         *status = CHANSERV_READY;
@@ -157,7 +161,7 @@ static chanserv_status configure(struct database *database, const chanserv_host 
     size_t size;
     status = host->config_path(host, config, "database", &path, &size, error);
     if (status == CHANSERV_ERROR_NOT_FOUND) {
-        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "database is missing: the file that is to be read");
+        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "database is missing: set it to the path of the database file");
     }
     if (status != CHANSERV_READY) {
         return status;
@@ -166,8 +170,8 @@ static chanserv_status configure(struct database *database, const chanserv_host 
     return database->path != NULL ? CHANSERV_READY : fail(error, CHANSERV_ERROR_INTERNAL, "no memory");
 }
 
-/* Whether it is a database that can be read. */
-static chanserv_status try_out(const struct database *database, chanserv_error *error) {
+/* Checks that the file is a readable database. */
+static chanserv_status check_database(const struct database *database, chanserv_error *error) {
     struct connection connection;
     char reason[256] = "";
     chanserv_error inner = {.message = reason, .capacity = sizeof reason};
@@ -191,12 +195,12 @@ static chanserv_status sqlite_create(const chanserv_host *host, const chanserv_c
     }
     if (sqlite3_threadsafe() == 0) {
         sqlite_destroy(*instance);
-        return fail(error, CHANSERV_ERROR_INTERNAL, "this machine's SQLite is built for one thread only");
+        return fail(error, CHANSERV_ERROR_INTERNAL, "the SQLite library of this machine is built without threads");
     }
     chanserv_status status = configure(&(*instance)->database, host, config, error);
     if (status == CHANSERV_READY) {
         limit_memory((*instance)->database.memory);
-        status = try_out(&(*instance)->database, error);
+        status = check_database(&(*instance)->database, error);
     }
     if (status != CHANSERV_READY) {
         sqlite_destroy(*instance);
@@ -213,7 +217,7 @@ static void sqlite_close_call(chanserv_call *call) {
     free(call);
 }
 
-/* The request as a text that ends in a zero; NULL, with a message, where it is none. */
+/* Copies the request as zero-terminated text. Returns NULL and sets *status and the message if it is not valid. */
 static char *copy_request(const chanserv_request *request, chanserv_status *status, chanserv_error *error) {
     const char *body = request->body;
     if (request->body_size > REQUEST_SIZE_MAX) {
@@ -252,13 +256,13 @@ static chanserv_status prepare_all(chanserv_call *call, const struct database *d
         }
         if (call->count == database->statements) {
             source_close(source);
-            return fail(error, CHANSERV_ERROR_BAD_REQUEST, "there are more than %zu statements (at byte %zu)",
+            return fail(error, CHANSERV_ERROR_BAD_REQUEST, "the request has more than %zu statements (at byte %zu)",
                         database->statements, at - used);
         }
         call->sources[call->count++] = source;
     }
     return call->count > 0 ? CHANSERV_READY
-                           : fail(error, CHANSERV_ERROR_BAD_REQUEST, "there is no statement in the request");
+                           : fail(error, CHANSERV_ERROR_BAD_REQUEST, "the request has no statement");
 }
 
 static chanserv_status sqlite_open(chanserv_instance *instance, const chanserv_request *request, chanserv_call **result,
@@ -299,7 +303,7 @@ static chanserv_status sqlite_poll_sources(chanserv_call *call, chanserv_source_
     return CHANSERV_END;
 }
 
-/* No poll of a call waits: all was prepared when it was opened. */
+/* Does nothing: polls of a call never wait, because open prepares all statements. */
 static void sqlite_cancel_call(chanserv_call *call) {
     (void)call;
 }

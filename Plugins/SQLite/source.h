@@ -1,4 +1,4 @@
-/* One statement of a request as a source. */
+/* A source: one statement of a request. */
 #ifndef SQLITE_SOURCE_H
 #define SQLITE_SOURCE_H
 
@@ -7,19 +7,22 @@
 #include "json.h"
 
 struct chanserv_source {
-    struct connection connection; /* its own: statements run side by side */
+    struct connection connection; /* one per source, so that statements run in parallel */
     sqlite3_stmt *statement;
-    struct json row; /* read and not taken yet, or empty */
+    struct json row; /* if has_row: a row that the sink has not taken yet */
     bool has_row;
 };
 
 /*
- * Prepares the first statement of `sql` (`size` bytes at `offset` of the request, zero-terminated). *source is NULL where
- * nothing but comments and semicolons is left; *used is how much of it was read.
+ * Prepares the first statement of `sql` (`size` bytes at `offset` of the request, zero-terminated). Sets *source, or
+ * NULL if only comments and semicolons are left. Sets *used to the number of bytes it consumed.
  */
 chanserv_status source_prepare(const struct database *database, const char *sql, size_t size, size_t offset,
                                size_t *used, chanserv_source **source, chanserv_error *error);
-/* {"statement":0,"columns":[{"name":"id","type":"INTEGER"},…]}, to be freed with json_free. */
+/*
+ * Writes the source header: {"statement":0,"columns":[{"name":"id","type":"INTEGER"},…]}. The caller frees *header with
+ * json_free.
+ */
 chanserv_status source_header(chanserv_source *source, size_t number, struct json *header, chanserv_error *error);
 
 chanserv_status source_poll(chanserv_source *source, chanserv_frame_sink *sink, chanserv_error *error);

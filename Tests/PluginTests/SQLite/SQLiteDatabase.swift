@@ -1,7 +1,7 @@
 import CSQLite
 import Foundation
 
-/// A database in a folder of its own, made with SQLite itself.
+/// A database in its own temporary folder. The test writes it with SQLite directly, without the plugin.
 final class SQLiteDatabase {
     let folder: Folder
     let path: String
@@ -27,10 +27,10 @@ final class SQLiteDatabase {
     func instance(_ configuration: [String: ConfigurationValue] = [:]) throws -> Instance {
         try Instance(
             descriptor(ofProduct: "SQLite"),
-            configuration.merging(["database": .string(path)]) { given, _ in given })
+            configuration.merging(["database": .string(path)]) { configured, _ in configured })
     }
 
-    /// Runs a test's body with a database, and an instance that serves it, on a thread of its own.
+    /// Calls `body` on a new thread, with a database and a plugin instance that serves it.
     static func serving(
         _ sql: String = "", _ configuration: [String: ConfigurationValue] = [:],
         _ body: @escaping @Sendable (SQLiteDatabase, Instance) throws -> Void
@@ -38,13 +38,14 @@ final class SQLiteDatabase {
         try await onThread {
             let database = try SQLiteDatabase(sql)
             try body(database, database.instance(configuration))
-            // The file goes with the database, not before the statements that read it.
+            // The database deletes its file in deinit. Keeps the file until all statements are closed.
             withExtendedLifetime(database) {}
         }
     }
 
-    /// What SQLite has allocated in this process, by the plugin's connections as well: there is one library.
+    /// The number of bytes that SQLite has allocated in this process. It includes the plugin's connections, because the
+    /// test and the plugin share one library.
     static var memory: Int64 { sqlite3_memory_used() }
-    /// The most it ever was.
+    /// The maximum of `memory` so far.
     static var highest: Int64 { sqlite3_memory_highwater(0) }
 }

@@ -1,9 +1,9 @@
 import CChanservPlugin
 import Testing
 
-/// What a statement may cost that is compiled and computed without a row.
+/// Limits on the cost of a statement before it returns a row.
 @Suite(.serialized, .timeLimit(.minutes(2))) struct SQLiteLimitsTests {
-    /// Each name stands for twice the one before.
+    /// Returns a statement in which each WITH name expands to twice the size of the name before it.
     private static func doubled(_ depth: Int) -> String {
         let names = (1...depth).map {
             ", c\($0)(x) AS (SELECT a.x FROM c\($0 - 1) a UNION ALL SELECT b.x FROM c\($0 - 1) b)"
@@ -11,19 +11,19 @@ import Testing
         return "WITH c0(x) AS (SELECT 1)\(names.joined()) SELECT count(*) FROM c\(depth)"
     }
 
-    @Test func aStatementThatIsCompiledToFarMoreThanItsTextIsRefused() async throws {
+    @Test func `a statement that compiles to more than the memory limit is rejected as busy`() async throws {
         try await SQLiteDatabase.serving { _, instance in
             let refusal = #expect(throws: Refusal.self) { try instance.open(Self.doubled(20)) }
             #expect(refusal?.status == chanserv_status(CHANSERV_ERROR_BUSY))
-            #expect(refusal?.message == "no memory: SQLite may use 67108864 bytes (memory) for all requests")
+            #expect(refusal?.message == "no memory: all requests together reached the limit of 67108864 bytes (option memory)")
             #expect(SQLiteDatabase.highest < 65 << 20)
-            // It holds nothing, and what people write is served.
+            // The rejected statement holds no memory, and a statement of normal size still works.
             let frames = try instance.sources(Self.doubled(6))[0].frames()
             #expect(text(frames) == ["[64]"])
         }
     }
 
-    @Test func expressionsCompoundsAndPatternsAreBounded() async throws {
+    @Test func `expressions, columns, compound selects and patterns are limited`() async throws {
         try await SQLiteDatabase.serving { _, instance in
             for sql in [
                 "SELECT " + Array(repeating: "1", count: 300).joined(separator: " + "),
@@ -39,7 +39,7 @@ import Testing
         }
     }
 
-    @Test func instrAnswersAsSQLiteDoes() async throws {
+    @Test func `the replaced instr returns the same results as SQLite's`() async throws {
         let sql = """
             SELECT instr('abc', 'c'), instr('häuser', 'user'), instr('abc', 'x'), instr('abc', ''), instr('', ''),
             instr('', 'a'), instr(NULL, 'a'), instr('a', NULL), instr(x'c3a461', x'61'), instr('ä' || 'a', 'a'),
@@ -52,8 +52,8 @@ import Testing
         }
     }
 
-    @Test func theTimeLimitHoldsInAnExpressionOfFunctions() async throws {
-        // No loop is in it, so SQLite itself never looks whether to stop.
+    @Test func `the time limit applies within an expression of many instr calls`() async throws {
+        // The statement has no loop, so SQLite itself never checks whether to stop.
         let terms = (0..<20).map { "instr(s, substr(s, 1, \(500_000 - $0)) || 'b')" }.joined(separator: " + ")
         let sql = "WITH x(s) AS (SELECT replace(hex(zeroblob(250000)), '0', 'a')) SELECT \(terms) FROM x"
         try await SQLiteDatabase.serving("", ["time_limit": .duration(nanoseconds: 1)]) { _, instance in
