@@ -1,17 +1,17 @@
 /*
- * What is in a frame. It depends on nothing but the kind, the size, and the numbers of the source and of the frame, so
- * that whoever receives it can tell whether it is the right one.
+ * The contents of a frame. They depend only on the kind, the size, the source number and the frame number, so the
+ * receiver can verify each frame.
  *
- * - zero: zeros.
- * - random, magic, text: a head, then a stretch of a block of 1 MiB that repeats without end. The stretch begins where
- *   content_offset says, not counting the head: byte i of the frame is block[(offset + i) mod 1 MiB].
- *   random: the head is the source's and the frame's number (u64 each, little-endian); the block is pseudo random.
+ * - zero: zero bytes.
+ * - random, magic, text: a head, followed by bytes of a 1 MiB block that repeats. After the head, byte i of the frame is
+ *   block[(offset + i) mod 1 MiB]; content_offset computes the offset.
+ *   random: the head is the source number and the frame number (u64 each, little-endian); the block is pseudorandom.
  *   magic: as random, with the four bytes `lz4!` before the numbers.
  *   text: the head is both numbers as 8 hexadecimal digits each; the block is lines of a log.
  *
- * In a request with `lend` every stretch begins at 0, so that frames differ in their heads only.
+ * In a request with `lend` the offset is always 0, so that frames differ only in their heads.
  *
- * A frame that is smaller than its head is the beginning of it.
+ * A frame smaller than its head is a prefix of the head.
  */
 #ifndef LOAD_CONTENT_H
 #define LOAD_CONTENT_H
@@ -23,12 +23,12 @@ enum content_kind { CONTENT_ZERO, CONTENT_TEXT, CONTENT_RANDOM, CONTENT_MAGIC };
 
 #define CONTENT_KINDS 4
 
-/* The names of the kinds, as they are requested. */
+/* The names of the kinds in a request. */
 extern const char *const content_names[CONTENT_KINDS];
 
 #define CONTENT_BLOCK ((size_t)1 << 20)
 
-/* What the frames of one instance are copied from. */
+/* The blocks from which all frames of one instance are copied. */
 struct content {
     unsigned char random[CONTENT_BLOCK];
     unsigned char text[CONTENT_BLOCK];
@@ -39,10 +39,10 @@ void content_fill(struct content *content);
 /* Writes a frame of `size` bytes to `frame`. */
 void content_write(const struct content *content, enum content_kind kind, uint64_t source, uint64_t number,
                    unsigned char *frame, size_t size);
-/* The same for a request with `lend`. */
+/* As content_write, for a request with `lend`: the offset is 0. */
 void content_write_lent(const struct content *content, enum content_kind kind, uint64_t source, uint64_t number,
                         unsigned char *frame, size_t size);
-/* Makes `frame`, which content_write_lent has written for another source or number, that of these. */
+/* Changes the head of a frame that content_write_lent has written to another source number and frame number. */
 void content_change_head(enum content_kind kind, uint64_t source, uint64_t number, unsigned char *frame, size_t size);
 
 #endif

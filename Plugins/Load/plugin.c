@@ -1,13 +1,16 @@
 /*
- * Load: sources of frames by the number, to measure and to test with. `chanserv bench` asks it.
+ * Load: generates frames for benchmarks and tests. `chanserv bench` uses it.
  *
- * Request: SOURCES FRAMES SIZE KIND [RATE] [lend], e.g. `10 500 1048576 random`: so many sources with so many frames of so many
- * bytes each. KIND is zero, text (compresses well), random (does not compress) or magic (as random, and begins with
- * `lz4!`, as compressed frames do). RATE is in frames a second of each source, the first at once; without it, or with 0,
- * frames come as fast as they are asked for. With the word lend, frames of 8 KiB and more are lent to the host instead of
- * written into its buffer.
- * Answer: the header of each source is its number, from 0 on; content.h says what is in a frame.
- * Configuration: none; any key is refused.
+ * Request: SOURCES FRAMES SIZE KIND [RATE] [lend], e.g. `10 500 1048576 random`.
+ *   SOURCES  the number of sources
+ *   FRAMES   the number of frames per source
+ *   SIZE     the size of each frame in bytes
+ *   KIND     zero, text (compresses well), random (does not compress) or magic (as random, but begins with `lz4!`, as
+ *            compressed frames do)
+ *   RATE     frames per second and source; the first frame is sent at once. Default 0: as fast as the host polls
+ *   lend     lends frames of 8 KiB or more to the host instead of writing them into its buffer
+ * Response: the header of each source is its number, from 0. content.h describes the contents of a frame.
+ * Configuration: none; any key is rejected.
  */
 #include "chanserv_plugin.h"
 #include "content.h"
@@ -26,7 +29,7 @@ struct chanserv_instance {
     struct content content;
 };
 
-/* One request, and how many of its sources the host has taken. */
+/* One request, and the number of its sources that the host has taken. */
 struct chanserv_call {
     chanserv_instance *instance;
     struct load_request request;
@@ -97,7 +100,7 @@ static chanserv_status load_poll_sources(chanserv_call *call, chanserv_source_si
         int size = snprintf(header, sizeof header, "%" PRIu64, call->next);
         chanserv_status status = sink->add(sink, header, (size_t)size, source);
         if (status != CHANSERV_READY) {
-            source_free(source); /* not taken: still ours */
+            source_free(source); /* the sink did not take it, so the plugin still owns it */
             return status == CHANSERV_FULL ? CHANSERV_READY : status;
         }
         call->next++;
@@ -105,7 +108,7 @@ static chanserv_status load_poll_sources(chanserv_call *call, chanserv_source_si
     return CHANSERV_END;
 }
 
-/* No poll of a call waits. */
+/* Does nothing: polls of a call never wait. */
 static void load_cancel_call(chanserv_call *call) {
     (void)call;
 }
@@ -119,7 +122,7 @@ static const chanserv_plugin load_plugin = {
     .abi_major = CHANSERV_ABI_MAJOR,
     .abi_minor = CHANSERV_ABI_MINOR,
     .struct_size = sizeof(chanserv_plugin),
-    /* A poll makes at most a batch of frames; locks are held for some list or heap operations. */
+    /* A poll makes at most one batch of frames, and locks are held only for a few list or heap operations. */
     .flags = CHANSERV_PLUGIN_INLINE,
     .name = "load",
     .version = "1.0.0",

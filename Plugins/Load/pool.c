@@ -3,15 +3,15 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-/* How many bytes of free blocks are kept: as much as the host lets one instance lend. */
+/* Maximum total size of free blocks that the pool keeps, in bytes. It equals the host's limit for lent frames. */
 #define FREE_MAX ((size_t)64 << 20)
-/* How many free blocks are looked at for one that fits, so that the lock is never held for long. */
-#define LOOKED_AT_MAX 16
+/* Maximum number of free blocks that pool_take examines. It bounds the time for which the lock is held. */
+#define SEARCH_MAX 16
 
 struct pool {
     const struct content *content;
     pthread_mutex_t lock;
-    struct block *first; /* free blocks, the last one that came back first */
+    struct block *first; /* list of free blocks; the most recently returned one is first */
     size_t free_bytes;
 };
 
@@ -34,7 +34,7 @@ void pool_free(struct pool *pool) {
     free(pool);
 }
 
-/* Unlinks the block that *link names. With the lock held. */
+/* Removes the block at *link from the list. The caller holds the lock. */
 static struct block *unlink_block(struct pool *pool, struct block **link) {
     struct block *block = *link;
     *link = block->next;
@@ -43,10 +43,10 @@ static struct block *unlink_block(struct pool *pool, struct block **link) {
 }
 
 struct block *pool_take(struct pool *pool, enum content_kind kind, size_t size) {
-    struct block *found = NULL, *useless = NULL;
+    struct block *found = NULL, *evicted = NULL;
     pthread_mutex_lock(&pool->lock);
     struct block **link = &pool->first;
-    for (int i = 0; i < LOOKED_AT_MAX && *link != NULL; i++) {
+    for (int i = 0; i < SEARCH_MAX && *link != NULL; i++) {
         if ((*link)->kind == kind && (*link)->size == size) {
             found = unlink_block(pool, link);
             break;
@@ -54,11 +54,11 @@ struct block *pool_take(struct pool *pool, enum content_kind kind, size_t size) 
         link = &(*link)->next;
     }
     if (found == NULL && pool->first != NULL) {
-        /* Of another request: they make room one by one. */
-        useless = unlink_block(pool, &pool->first);
+        /* The free blocks belong to other kinds or sizes. Each miss frees one of them, so that they do not accumulate. */
+        evicted = unlink_block(pool, &pool->first);
     }
     pthread_mutex_unlock(&pool->lock);
-    free(useless);
+    free(evicted);
     if (found != NULL) {
         return found;
     }

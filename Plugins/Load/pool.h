@@ -1,5 +1,5 @@
 /*
- * Memory of frames that are lent to the host: blocks that are filled once and used again when they are released.
+ * A pool of memory blocks for frames that are lent to the host. A block is filled once and reused after its release.
  */
 #ifndef LOAD_POOL_H
 #define LOAD_POOL_H
@@ -10,23 +10,26 @@
 
 struct pool;
 
-/* Memory of one frame; `bytes` has a head from the last time, and behind it what all frames of the kind have. */
+/* The memory of one frame. `bytes` has the head of an earlier frame; the rest is the same for all frames of the kind. */
 struct block {
-    struct block *next; /* while it is free */
+    struct block *next; /* the next free block; only while this block is free */
     struct pool *pool;
     enum content_kind kind;
     size_t size;
     unsigned char bytes[];
 };
 
-/* NULL where there is no memory. `content` outlives the pool. */
+/* Makes a pool. Returns NULL if there is no memory. `content` must outlive the pool. */
 struct pool *pool_new(const struct content *content);
-/* All blocks must have been given back. */
+/* Frees the pool and its free blocks. All blocks must have been given back. */
 void pool_free(struct pool *pool);
 
-/* NULL where there is no memory. */
+/* Returns a free or new block; NULL if there is no memory. The caller must write the head. */
 struct block *pool_take(struct pool *pool, enum content_kind kind, size_t size);
-/* From any thread; `block` is a struct block: what the host calls when it has sent the frame. */
+/*
+ * Returns a block (a struct block) to the pool. This is the release function of lent frames: the host calls it after it
+ * has sent the frame, from any thread.
+ */
 void pool_give_back(void *block);
 
 #endif

@@ -14,14 +14,14 @@ struct word {
     size_t size;
 };
 
-static chanserv_status bad_request(chanserv_error *error, const char *what, struct word word, const char *wanted) {
+static chanserv_status bad_request(chanserv_error *error, const char *name, struct word word, const char *wanted) {
     char shown[SHOWN_MAX + 1];
     size_t size = word.size < SHOWN_MAX ? word.size : SHOWN_MAX;
     for (size_t i = 0; i < size; i++) {
         shown[i] = word.text[i] >= ' ' && word.text[i] <= '~' ? word.text[i] : '?';
     }
     shown[size] = '\0';
-    snprintf(error->message, error->capacity, "bad request: %s is '%s%s', not %s", what, shown,
+    snprintf(error->message, error->capacity, "bad request: %s is '%s%s', not %s", name, shown,
              word.size > size ? "..." : "", wanted);
     return CHANSERV_ERROR_BAD_REQUEST;
 }
@@ -56,22 +56,22 @@ static size_t split(const char *text, size_t size, struct word *words) {
     return count;
 }
 
-static chanserv_status parse_number(uint64_t *number, uint64_t maximum, const char *what, struct word word,
+static chanserv_status parse_number(uint64_t *number, uint64_t maximum, const char *name, struct word word,
                                     chanserv_error *error) {
     char wanted[64];
     snprintf(wanted, sizeof wanted, "a whole number from 0 to %" PRIu64, maximum);
     *number = 0;
     for (size_t i = 0; i < word.size; i++) {
-        /* The number so far is at most `maximum`, which is far below what would overflow. */
+        /* The number so far is at most `maximum`, which is far below name would overflow. */
         if (word.text[i] < '0' || word.text[i] > '9' ||
             (*number = *number * 10 + (uint64_t)(word.text[i] - '0')) > maximum) {
-            return bad_request(error, what, word, wanted);
+            return bad_request(error, name, word, wanted);
         }
     }
     return CHANSERV_READY;
 }
 
-/* Digits with or without a point among them; by hand, for strtod would ask the locale what a point is. */
+/* Digits with or without a point among them; by hand, for strtod would ask the locale name a point is. */
 static chanserv_status parse_rate(double *rate, struct word word, chanserv_error *error) {
     double digits = 0, scale = 1;
     bool point = false, any = false;

@@ -4,20 +4,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Frames from this size on are lent where the request asks for it: the host would copy smaller ones. */
+/* Minimum size of a lent frame, in bytes. The host would copy smaller frames anyway. */
 #define LENT_MIN 8192
-/* Frames up to this size are made on the stack and appended, one call; larger ones in the host's buffer. */
+/* Frames up to this size (bytes) are made on the stack and appended with one call. Larger ones use reserve and commit. */
 #define APPENDED_MAX 512
 
 struct chanserv_source {
     const struct content *content;
     struct pool *pool;
     struct timer *timer;
-    const struct load_request *request; /* the call's, which is closed after its sources */
+    const struct load_request *request; /* owned by the call, which is closed after its sources */
     uint64_t number;
-    uint64_t sent;      /* frames */
-    uint64_t began;     /* when the first frame was due, monotonic nanoseconds; only with a rate */
-    struct alarm alarm; /* for the next frame; only with a rate */
+    uint64_t sent;      /* the number of frames sent */
+    uint64_t began;     /* the due time of the first frame, monotonic nanoseconds; only with a rate */
+    struct alarm alarm; /* the alarm for the next frame; only with a rate */
     atomic_bool cancelled; /* set by any thread, even while the source is polled */
 };
 
@@ -39,7 +39,7 @@ chanserv_source *source_new(const struct load_request *request, uint64_t number,
     return source;
 }
 
-/* As send_frame, from memory of the plugin. */
+/* As send_frame, but lends the frame from the plugin's memory. CHANSERV_ERROR_BUSY: no memory. */
 static chanserv_status lend_frame(chanserv_source *source, chanserv_frame_sink *sink) {
     size_t size = source->request->size;
     struct block *block = pool_take(source->pool, source->request->kind, size);
@@ -54,7 +54,7 @@ static chanserv_status lend_frame(chanserv_source *source, chanserv_frame_sink *
         }
         return status;
     }
-    chanserv_status status = sink->append(sink, block->bytes, size); /* a host of version 1.0 */
+    chanserv_status status = sink->append(sink, block->bytes, size); /* a 1.0 host has no lend */
     pool_give_back(block);
     return status;
 }
@@ -64,7 +64,7 @@ static void write_frame(const chanserv_source *source, unsigned char *frame, siz
                                                                   source->number, source->sent, frame, size);
 }
 
-/* CHANSERV_READY: the next frame was taken. */
+/* Writes the next frame to the sink. CHANSERV_READY: the sink took it. */
 static chanserv_status send_frame(chanserv_source *source, chanserv_frame_sink *sink) {
     size_t size = source->request->size;
     if (source->request->lends && size >= LENT_MIN) {
@@ -84,7 +84,7 @@ static chanserv_status send_frame(chanserv_source *source, chanserv_frame_sink *
     return sink->commit(sink, size);
 }
 
-/* When a frame is due. With the smallest rates that is later than the clock can say. */
+/* Returns the due time of a frame. Limits it to 2^62, because very small rates would overflow. */
 static uint64_t due(const chanserv_source *source, uint64_t frame) {
     double wait = (double)frame * 1e9 / source->request->rate;
     return wait < 4e18 ? source->began + (uint64_t)wait : UINT64_C(1) << 62;
@@ -100,13 +100,13 @@ chanserv_status source_poll(chanserv_source *source, chanserv_frame_sink *sink, 
         uint64_t next = source->request->rate > 0 ? due(source, source->sent) : 0;
         if (next > now) {
             if (timer_set(source->timer, &source->alarm, next, sink->wake)) {
-                /* A cancellation that came before the alarm was set could not make it go off. */
+                /* A cancel that came before timer_set found no alarm to trigger, so it is checked again here. */
                 if (atomic_load(&source->cancelled)) {
                     continue;
                 }
                 return CHANSERV_PENDING;
             }
-            snprintf(error->message, error->capacity, "there is no memory or no thread to wait with");
+            snprintf(error->message, error->capacity, "cannot wait for the next frame: no memory, or the timer thread did not start");
             return CHANSERV_ERROR_BUSY;
         }
         chanserv_status status = send_frame(source, sink);
@@ -121,7 +121,7 @@ chanserv_status source_poll(chanserv_source *source, chanserv_frame_sink *sink, 
     return CHANSERV_END;
 }
 
-/* Makes a source that waits go off at once. */
+/* Cancels the source. If it waits for its alarm, the host polls it at once. */
 void source_cancel(chanserv_source *source) {
     atomic_store(&source->cancelled, true);
     timer_hurry(source->timer, &source->alarm);

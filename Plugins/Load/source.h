@@ -1,5 +1,6 @@
 /*
- * One source: frames made as they are asked for, or as its rate says. Its functions are those of the plugin's table.
+ * One source. It makes frames as fast as the host polls, or at its rate. The plugin's descriptor refers to its
+ * functions.
  */
 #ifndef LOAD_SOURCE_H
 #define LOAD_SOURCE_H
@@ -10,7 +11,7 @@
 #include "request.h"
 #include "timer.h"
 
-/* NULL where there is no memory. The other arguments outlive the source. */
+/* Makes a source. Returns NULL if there is no memory. The arguments that are pointers must outlive the source. */
 chanserv_source *source_new(const struct load_request *request, uint64_t number, const struct content *content,
                             struct pool *pool, struct timer *timer);
 chanserv_status source_poll(chanserv_source *source, chanserv_frame_sink *sink, chanserv_error *error);

@@ -1,6 +1,6 @@
 /*
- * Wakes objects of the host at given times: one thread for all of them, which starts with the first and otherwise waits
- * for the earliest.
+ * A timer that calls host->wake at given times. One thread serves all alarms. It starts with the first alarm and sleeps
+ * until the earliest one.
  */
 #ifndef LOAD_TIMER_H
 #define LOAD_TIMER_H
@@ -12,26 +12,29 @@
 
 struct timer;
 
-/* One time to be woken at; lives inside what is to be woken. Zeroed before its first use. */
+/* One alarm. It is a field of the object to wake. Zero it before its first use. */
 struct alarm {
     uint64_t due;  /* monotonic nanoseconds */
-    uint64_t wake; /* the handle for the host */
-    size_t place;  /* in the timer's heap, from 1; 0: not set */
+    uint64_t wake; /* the handle for host->wake */
+    size_t place;  /* index in the timer's heap, from 1; 0: not set */
 };
 
-/* NULL where there is no memory. */
+/* Makes a timer. Returns NULL if there is no memory. */
 struct timer *timer_new(const chanserv_host *host);
-/* Ends the thread, and waits for that. No alarm may be set any more. */
+/* Stops the thread, waits until it has ended, and frees the timer. The caller must not set an alarm afterwards. */
 void timer_free(struct timer *timer);
 
-/* Sets an alarm, anew if it was set: at `due` the host is told to poll again. false: no memory, or no thread. */
+/*
+ * Sets an alarm, or moves it if it is already set. At `due` the timer calls host->wake with `wake`. Returns false if
+ * there is no memory or the thread cannot start.
+ */
 bool timer_set(struct timer *timer, struct alarm *alarm, uint64_t due, uint64_t wake);
-/* Makes an alarm that is set go off at once. Never waits for anything but the lock. */
+/* If the alarm is set, clears it and calls host->wake at once. Waits only for the lock. */
 void timer_hurry(struct timer *timer, struct alarm *alarm);
-/* Afterwards the timer does not know the alarm any more. */
+/* Clears the alarm. Afterwards the timer has no reference to it. */
 void timer_unset(struct timer *timer, struct alarm *alarm);
 
-/* Monotonic nanoseconds. */
+/* Returns the monotonic time in nanoseconds. */
 uint64_t timer_now(void);
 
 #endif

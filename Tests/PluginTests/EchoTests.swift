@@ -3,7 +3,7 @@ import Testing
 
 @Suite struct EchoTests {
     @Test(arguments: [0, 1, 65_536, 3_000_000])
-    func givesTheRequestBackAsOneFrame(size: Int) async throws {
+    func `the response is one frame with the request`(size: Int) async throws {
         try await onThread {
             let request = (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 7) }
             let call = try Instance(descriptor(ofProduct: "Echo")).open(request)
@@ -14,7 +14,7 @@ import Testing
         }
     }
 
-    @Test func refusesEveryKey() async throws {
+    @Test func `every configuration key is rejected`() async throws {
         try await onThread {
             let refusal = try #require(throws: Refusal.self) {
                 try Instance(descriptor(ofProduct: "Echo"), ["loud": .boolean(true)])
@@ -24,7 +24,7 @@ import Testing
         }
     }
 
-    @Test func canBeClosedAtAnyPoint() async throws {
+    @Test func `calls and sources can be closed at any point`() async throws {
         try await onThread {
             let instance = try Instance(descriptor(ofProduct: "Echo"))
             _ = try instance.open("never polled")

@@ -2,7 +2,7 @@ import CChanservPlugin
 import Testing
 
 @Suite struct LoadTests {
-    @Test func sendsAsManyFramesOfAsManySourcesAsAskedFor() async throws {
+    @Test func `a request yields the requested number of sources and frames`() async throws {
         try await onThread {
             let instance = try Instance(descriptor(ofProduct: "Load"))
             let sources = try instance.sources("300 7 64 random")
@@ -14,7 +14,7 @@ import Testing
                 #expect(frames.allSatisfy { $0.count == 64 })
                 all.formUnion(frames)
             }
-            // No two are the same.
+            // All frames differ.
             #expect(all.count == 300 * 7)
             #expect(try instance.sources("0 5 10 zero").isEmpty)
             #expect(try instance.sources("1 0 10 zero")[0].frames().isEmpty)
@@ -22,7 +22,7 @@ import Testing
         }
     }
 
-    @Test func aFullSinkGetsTheSameFramesInMorePolls() async throws {
+    @Test func `a small sink gets the same frames in more polls`() async throws {
         try await onThread {
             let instance = try Instance(descriptor(ofProduct: "Load"))
             for request in ["2 40 64 text", "2 40 600 magic", "2 3 1500000 random"] {
@@ -36,14 +36,12 @@ import Testing
         }
     }
 
-    @Test func `frames of 8 KiB and more are lent where the request asks for it, and begin at the same place`()
-        async throws
-    {
+    @Test func `frames of 8 KiB or more are lent if requested, and differ only in their heads`() async throws {
         try await onThread {
             let instance = try Instance(descriptor(ofProduct: "Load"))
             for kind in ["random", "text", "magic", "zero"] {
                 let lent = try instance.sources("2 5 10000 \(kind) lend")[1]
-                // What was lent in a poll is released before the next one, unchanged, and used again.
+                // The frames lent in one poll are released unchanged before the next poll, and their blocks are reused.
                 var frames: [[UInt8]] = []
                 var status = ready
                 while status == ready {
@@ -54,13 +52,13 @@ import Testing
                 }
                 #expect(status == end)
                 #expect(frames.count == 5)
-                // The heads differ, nothing else does.
+                // Only the heads differ.
                 #expect(Set(frames.map { Array($0.dropFirst(20)) }).count == 1)
                 #expect(Set(frames).count == (kind == "zero" ? 1 : 5))
-                // A host of version 1.0 gets the same.
+                // A 1.0 host gets the same frames.
                 let old = try instance.sources("2 5 10000 \(kind) lend")[1]
                 #expect(try old.frames(Room(isVersion10: true)) == frames)
-                // With a rate too, and beside frames of another size.
+                // A rate does not change the frames. Frames below 8 KiB have the same contents but are not lent.
                 #expect(try instance.sources("2 5 10000 \(kind) 1000000 lend")[1].frames() == frames)
                 let small = try instance.sources("2 5 8191 \(kind) lend")[1].poll()
                 #expect(small.lent == 0)
@@ -73,14 +71,15 @@ import Testing
         try await onThread {
             let instance = try Instance(descriptor(ofProduct: "Load"))
             for _ in 0..<3 {
-                // Closed at the end of the line; released when the instance goes, and compared with what they were.
+                // The call and its source are closed at the end of this line. The frames are released with the
+                // instance, which then checks that they are unchanged.
                 let answer = try instance.sources("1 8 100000 random lend")[0].poll()
                 #expect(answer.lent == 8)
             }
         }
     }
 
-    @Test func `functions return at once, says the descriptor`() throws {
+    @Test func `the descriptors of Load, Echo and Ticker have the INLINE flag, and the others do not`() throws {
         for product in ["Load", "Echo", "Ticker"] {
             #expect(try descriptor(ofProduct: product).flags == UInt32(CHANSERV_PLUGIN_INLINE))
         }
@@ -89,7 +88,7 @@ import Testing
         }
     }
 
-    @Test func framesAreWhatTheirKindSays() async throws {
+    @Test func `the contents of a frame match its kind`() async throws {
         try await onThread {
             let instance = try Instance(descriptor(ofProduct: "Load"))
             func frames(_ request: String) throws -> [[UInt8]] { try instance.sources(request)[1].frames() }
@@ -106,26 +105,26 @@ import Testing
             #expect(lines[1].hasPrefix("0000000100000001"))
             let line = #/2026-01-31T\d\d:\d\d:\d\d\.\d{3}Z (info|debug|warning) [a-z]+: [a-z, ]+ id=[0-9a-f]{8} ms=\d+/#
             for frame in lines {
-                // The first is cut, and so is the last.
+                // The first and the last line are incomplete.
                 let whole = frame.split(separator: "\n").dropFirst().dropLast()
                 #expect(whole.count > 700)
                 #expect(whole.allSatisfy { (try? line.wholeMatch(in: $0)) != nil })
             }
-            // Every byte is about as frequent as any other.
+            // All byte values are about equally frequent.
             var counts = [Int](repeating: 0, count: 256)
             for byte in try frames("2 1 1000000 random")[0] { counts[Int(byte)] += 1 }
             #expect(counts.allSatisfy { (3_000...5_000).contains($0) })
         }
     }
 
-    @Test func withARateTheFirstFrameComesAtOnceAndTheOthersAreWaitedFor() async throws {
+    @Test func `with a rate, the first frame is sent at once and the others when they are due`() async throws {
         try await onThread {
             let instance = try Instance(descriptor(ofProduct: "Load"))
             let slow = try instance.sources("1 3 8 random 0.001")[0]
             let first = slow.poll()
             #expect(first.status == pending)
             #expect(try first.items == [instance.sources("1 3 8 random")[0].frames()[0]])
-            // Again, before it is time: the alarm is set anew, not twice.
+            // A second poll before the due time moves the alarm and does not set another one.
             let second = slow.poll()
             #expect(second.status == pending)
             #expect(second.items.isEmpty)
@@ -135,14 +134,14 @@ import Testing
         }
     }
 
-    @Test func aSourceThatWaitsIsWokenInTheOrderOfTheAlarms() async throws {
+    @Test func `sources are woken in the order of their due times`() async throws {
         try await onThread {
             let instance = try Instance(descriptor(ofProduct: "Load"))
-            // The alarms of the first are far away, so that those of the others have to get ahead of them.
+            // The first alarms are due much later, so the heap must place the other alarms before them.
             let slow = try instance.sources("50 2 1 zero 0.001")
             for source in slow { #expect(source.poll().status == pending) }
             let quick = try instance.sources("50 4 1 zero 200")
-            // All of them wait at the same time.
+            // All sources wait at the same time.
             let first = quick.map { $0.poll() }
             for (source, first) in zip(quick, first) {
                 if first.status == pending { try source.bell.wait() }
@@ -153,12 +152,12 @@ import Testing
         }
     }
 
-    @Test func cancellationWakesASourceThatWaits() async throws {
+    @Test func `cancelling wakes a waiting source`() async throws {
         try await onThread {
             let instance = try Instance(descriptor(ofProduct: "Load"))
             let sources = try instance.sources("20 2 1 zero 0.00001")
             for source in sources { #expect(source.poll().status == pending) }
-            // From the middle, which is where a heap goes wrong.
+            // Cancels from the middle, because heap errors show there.
             for source in sources[5..<15] {
                 source.cancel()
                 try source.bell.wait()
@@ -170,7 +169,7 @@ import Testing
         }
     }
 
-    @Test func canBeClosedAtAnyPoint() async throws {
+    @Test func `calls and sources can be closed at any point`() async throws {
         try await onThread {
             let instance = try Instance(descriptor(ofProduct: "Load"))
             _ = try instance.open("3 3 3 zero")
@@ -182,9 +181,9 @@ import Testing
     }
 
     @Test(arguments: [
-        ("", "it is not SOURCES FRAMES SIZE KIND [RATE] [lend], such as "),
-        ("1 1 1", "it is not SOURCES FRAMES SIZE KIND [RATE] [lend], such as "),
-        ("1 1 1 zero 1 1", "it is not SOURCES FRAMES SIZE KIND [RATE] [lend], such as "),
+        ("", "expected SOURCES FRAMES SIZE KIND [RATE] [lend], such as "),
+        ("1 1 1", "expected SOURCES FRAMES SIZE KIND [RATE] [lend], such as "),
+        ("1 1 1 zero 1 1", "expected SOURCES FRAMES SIZE KIND [RATE] [lend], such as "),
         ("x 1 1 zero", "SOURCES is 'x', not a whole number from 0 to 1000000"),
         ("-1 1 1 zero", "SOURCES is '-1', not a whole number from 0 to 1000000"),
         ("1000001 1 1 zero", "SOURCES is '1000001', not a whole number from 0 to 1000000"),
@@ -196,12 +195,14 @@ import Testing
         ("1 1 104857601 zero", "SIZE is '104857601', not a whole number from 0 to 104857600"),
         ("1 1 1 Zero", "KIND is 'Zero', not zero, text, random or magic"),
         ("1 1 1 z\u{1}", "KIND is 'z?', not zero, text, random or magic"),
-        ("1 1 1 zero .", "RATE is '.', not a number of frames a second from 0 to 1000000"),
-        ("1 1 1 zero 1.2.3", "RATE is '1.2.3', not a number of frames a second from 0 to 1000000"),
-        ("1 1 1 zero 1e3", "RATE is '1e3', not a number of frames a second from 0 to 1000000"),
-        ("1 1 1 zero 1000000.1", "RATE is '1000000.1', not a number of frames a second from 0 to 1000000"),
+        ("1 1 1 zero .", "RATE is '.', not a number of frames per second from 0 to 1000000"),
+        ("1 1 1 zero 1.2.3", "RATE is '1.2.3', not a number of frames per second from 0 to 1000000"),
+        ("1 1 1 zero 1e3", "RATE is '1e3', not a number of frames per second from 0 to 1000000"),
+        ("1 1 1 zero 1000000.1", "RATE is '1000000.1', not a number of frames per second from 0 to 1000000"),
     ])
-    func refuses(request: String, message: String) async throws {
+    func `an invalid request is rejected with a message that names the cause`(
+        request: String, message: String
+    ) async throws {
         try await onThread {
             let instance = try Instance(descriptor(ofProduct: "Load"))
             let refusal = try #require(throws: Refusal.self) { try instance.open(request) }
@@ -210,7 +211,7 @@ import Testing
         }
     }
 
-    @Test func theLargestFrameIsWritten() async throws {
+    @Test func `a frame of the maximum size is written in one reservation`() async throws {
         try await onThread {
             let answer = try Instance(descriptor(ofProduct: "Load")).sources("1 1 104857600 random")[0].poll()
             #expect(answer.status == end)
@@ -219,7 +220,7 @@ import Testing
         }
     }
 
-    @Test func refusesEveryKey() async throws {
+    @Test func `every configuration key is rejected`() async throws {
         try await onThread {
             let refusal = try #require(throws: Refusal.self) {
                 try Instance(descriptor(ofProduct: "Load"), ["loud": .boolean(true)])

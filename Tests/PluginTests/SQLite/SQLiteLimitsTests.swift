@@ -15,7 +15,9 @@ import Testing
         try await SQLiteDatabase.serving { _, instance in
             let refusal = #expect(throws: Refusal.self) { try instance.open(Self.doubled(20)) }
             #expect(refusal?.status == chanserv_status(CHANSERV_ERROR_BUSY))
-            #expect(refusal?.message == "no memory: all requests together reached the limit of 67108864 bytes (option memory)")
+            #expect(
+                refusal?.message
+                    == "no memory: all requests together reached the limit of 67108864 bytes (option memory)")
             #expect(SQLiteDatabase.highest < 65 << 20)
             // The rejected statement holds no memory, and a statement of normal size still works.
             let frames = try instance.sources(Self.doubled(6))[0].frames()
