@@ -3,8 +3,8 @@
  * receiver can verify each frame.
  *
  * - zero: zero bytes.
- * - random, magic, text: a head, followed by bytes of a 1 MiB block that repeats. After the head, byte i of the frame is
- *   block[(offset + i) mod 1 MiB]; content_offset computes the offset.
+ * - random, magic, text: a head, followed by bytes of a 1 MiB block that repeats. After the head, byte i of the frame
+ *   is block[(offset + i) mod 1 MiB]; content_offset computes the offset.
  *   random: the head is the source number and the frame number (u64 each, little-endian); the block is pseudorandom.
  *   magic: as random, with the four bytes `lz4!` before the numbers.
  *   text: the head is both numbers as 8 hexadecimal digits each; the block is lines of a log.

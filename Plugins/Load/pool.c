@@ -54,7 +54,7 @@ struct block *pool_take(struct pool *pool, enum content_kind kind, size_t size) 
         link = &(*link)->next;
     }
     if (found == NULL && pool->first != NULL) {
-        /* The free blocks belong to other kinds or sizes. Each miss frees one of them, so that they do not accumulate. */
+        /* The free blocks have another kind or size. Each miss frees one of them, so that they do not accumulate. */
         evicted = unlink_block(pool, &pool->first);
     }
     pthread_mutex_unlock(&pool->lock);

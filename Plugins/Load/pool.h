@@ -10,7 +10,7 @@
 
 struct pool;
 
-/* The memory of one frame. `bytes` has the head of an earlier frame; the rest is the same for all frames of the kind. */
+/* The memory of one frame. `bytes` has the head of an earlier frame; the rest is equal in all frames of the kind. */
 struct block {
     struct block *next; /* the next free block; only while this block is free */
     struct pool *pool;

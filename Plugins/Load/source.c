@@ -6,7 +6,7 @@
 
 /* Minimum size of a lent frame, in bytes. The host would copy smaller frames anyway. */
 #define LENT_MIN 8192
-/* Frames up to this size (bytes) are made on the stack and appended with one call. Larger ones use reserve and commit. */
+/* Frames up to this size (bytes) are made on the stack and appended with one call. Larger ones are reserved. */
 #define APPENDED_MAX 512
 
 struct chanserv_source {
@@ -106,7 +106,8 @@ chanserv_status source_poll(chanserv_source *source, chanserv_frame_sink *sink, 
                 }
                 return CHANSERV_PENDING;
             }
-            snprintf(error->message, error->capacity, "cannot wait for the next frame: no memory, or the timer thread did not start");
+            snprintf(error->message, error->capacity,
+                     "cannot wait for the next frame: no memory, or the timer thread did not start");
             return CHANSERV_ERROR_BUSY;
         }
         chanserv_status status = send_frame(source, sink);
