@@ -1,6 +1,6 @@
 /*
- * Opening what a path names beneath a folder, and nothing else: no `..`, no absolute path, no symbolic link anywhere in
- * it leads out, also where somebody replaces a folder by a link at the very moment.
+ * Opens files strictly beneath a folder. No `..`, absolute path or symbolic link can lead out of it, even if another
+ * process replaces a folder with a link at the same time.
  */
 #ifndef FILES_BENEATH_H
 #define FILES_BENEATH_H
@@ -9,10 +9,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* What a file is, and which. */
+/* The identity, type and size of a file. */
 struct identity {
     uint64_t device, inode;
-    /* When it was made, where the file system says so: numbers of removed files are used again, often at once. */
+    /* The creation time; 0 if the file system does not have it. It is needed because inode numbers are reused. */
     int64_t born_seconds;
     uint32_t born_nanoseconds;
     mode_t mode;
@@ -20,18 +20,23 @@ struct identity {
 };
 
 /*
- * Opens `path` (relative; the empty one is the folder itself) beneath the folder `root`, with O_CLOEXEC, O_NOFOLLOW,
- * O_NOCTTY and O_NONBLOCK added to `flags`: opening a fifo that took a file's place must not wait for its writer.
- * Returns a descriptor, or -1 and errno: ELOOP, ENOTDIR or EXDEV where the path would have left the folder.
+ * Opens `path` beneath the folder `root`. The path is relative; an empty path is the folder itself. Adds O_CLOEXEC and
+ * O_NOFOLLOW to `flags`, and without O_PATH also O_NOCTTY and O_NONBLOCK: if a fifo has replaced a file, the open must
+ * not wait for a writer. Returns a descriptor, or -1 and errno: ELOOP, ENOTDIR or EXDEV if the path has a symbolic link
+ * or would leave the folder.
  */
 int beneath_open(int root, const char *path, int flags);
 
-/* What is open as `file`: 0, or -1 and errno. */
+/* Gets the identity of the open file `file`. Returns 0, or -1 and errno. */
 int identify(int file, struct identity *identity);
 
-/* What `path` is, without opening it for reading: 0, or -1 and errno as above. A symbolic link is ELOOP. */
+/*
+ * Gets the identity of `path` without opening it for reading. Returns 0, or -1 and errno as beneath_open; ELOOP for a
+ * symbolic link.
+ */
 int beneath_identify(int root, const char *path, struct identity *identity);
 
+/* Returns whether both identities have the same device, inode and creation time. */
 bool is_same_file(const struct identity *one, const struct identity *other);
 
 #endif

@@ -22,19 +22,19 @@ struct watcher {
     follower_changed *changed;
     int64_t interval;
     pthread_t thread;
-    int poke;    /* an eventfd: the first follower waits, or the thread shall end */
-    int inotify; /* -1 where the kernel gave none: then only the interval is left */
+    int poke;    /* an eventfd that wakes the thread: for the first waiting follower, or to stop */
+    int inotify; /* -1 if not available: then only the check per interval finds changes */
 
-    pthread_mutex_t lock; /* of all below, and held while `changed` runs */
+    pthread_mutex_t lock; /* protects all fields below; held while `changed` runs */
     bool stopping;
     struct follower **waiting;
     size_t count, capacity;
-    struct follower *buckets[BUCKETS]; /* by inotify's number; several sources may follow the same file */
+    struct follower *buckets[BUCKETS]; /* hash table by watch descriptor; several sources may follow the same file */
 };
 
 static void poke(struct watcher *watcher) {
     uint64_t one = 1;
-    /* It can only fail when the counter is full, and then the thread is awake already. */
+    /* The write fails only if the counter is full. Then the thread has a pending wake already. */
     ssize_t written = write(watcher->poke, &one, sizeof one);
     (void)written;
 }
@@ -68,8 +68,8 @@ static void wake_watch(struct watcher *watcher, int watch) {
     pthread_mutex_unlock(&watcher->lock);
 }
 
-/* Passes on what the kernel reported. Returns false where it had to drop reports. */
-static bool read_reports(struct watcher *watcher) {
+/* Wakes the followers of all reported files. Returns false after a queue overflow, because events were lost. */
+static bool read_events(struct watcher *watcher) {
     _Alignas(struct inotify_event) char buffer[16384];
     for (;;) {
         ssize_t size = read(watcher->inotify, buffer, sizeof buffer);
@@ -87,15 +87,15 @@ static bool read_reports(struct watcher *watcher) {
     }
 }
 
-/* Looks at all that wait. The lock is given back after each, so that nobody waits for more than one look. */
-static void look_at_all(struct watcher *watcher) {
+/* Checks all waiting followers. It releases the lock after each, so that other threads wait for one check at most. */
+static void check_all(struct watcher *watcher) {
     for (size_t i = 0;; i++) {
         pthread_mutex_lock(&watcher->lock);
         bool more = i < watcher->count && !watcher->stopping;
         if (more) {
             struct follower *follower = watcher->waiting[i];
             if (watcher->changed(follower)) {
-                /* The last one takes its place and is missed this time: the next interval finds it. */
+                /* The last follower moves to this index, so this round skips it. The next interval checks it. */
                 wake(watcher, follower);
             }
         }
@@ -127,7 +127,7 @@ static void *run(void *argument) {
         }
         int64_t left = due - now();
         if (!idle && left <= 0) {
-            look_at_all(watcher);
+            check_all(watcher);
             due = now() + watcher->interval;
             continue;
         }
@@ -137,20 +137,20 @@ static void *run(void *argument) {
             continue;
         }
         if (files[0].revents != 0) {
-            uint64_t pokes;
-            ssize_t taken = read(watcher->poke, &pokes, sizeof pokes);
+            uint64_t count;
+            ssize_t taken = read(watcher->poke, &count, sizeof count);
             (void)taken;
             if (idle) {
                 due = now() + watcher->interval;
             }
         }
-        if (files[1].revents != 0 && !read_reports(watcher)) {
+        if (files[1].revents != 0 && !read_events(watcher)) {
             due = now();
         }
     }
 }
 
-/* ---- For the sources ---- */
+/* ---- Functions for the sources ---- */
 
 static void unwatch(struct watcher *watcher, struct follower *follower) {
     if (follower->watch < 0) {
@@ -166,7 +166,7 @@ static void unwatch(struct watcher *watcher, struct follower *follower) {
         shared |= f->watch == follower->watch;
     }
     if (!shared) {
-        /* Fails where the file is gone, and the watch with it. Numbers are not used again. */
+        /* Fails if the file is gone, because its watch is gone too. The kernel does not reuse watch descriptors. */
         (void)inotify_rm_watch(watcher->inotify, follower->watch);
     }
     follower->watch = -1;
@@ -176,7 +176,7 @@ void watcher_watch(struct watcher *watcher, struct follower *follower, int file)
     pthread_mutex_lock(&watcher->lock);
     unwatch(watcher, follower);
     if (watcher->inotify >= 0) {
-        /* The file itself, whatever its name means by now. */
+        /* This path refers to the open file, even if its name refers to another file by now. */
         char path[64];
         snprintf(path, sizeof path, "/proc/self/fd/%d", file);
         follower->watch =
@@ -229,7 +229,7 @@ void watcher_forget(struct watcher *watcher, struct follower *follower) {
     pthread_mutex_unlock(&watcher->lock);
 }
 
-/* ---- Its life ---- */
+/* ---- Start and stop ---- */
 
 struct watcher *watcher_start(const chanserv_host *host, int64_t interval, follower_changed *changed,
                               chanserv_error *error) {
@@ -249,8 +249,8 @@ struct watcher *watcher_start(const chanserv_host *host, int64_t interval, follo
     }
     watcher->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     if (watcher->inotify < 0) {
-        log_line(host, CHANSERV_LOG_WARNING, "no inotify to be had: changes of followed files are only noticed once "
-                                             "every follow_interval");
+        log_line(host, CHANSERV_LOG_WARNING, "inotify is not available: changes of followed files are only found once "
+                                             "per follow_interval");
     }
     pthread_mutex_init(&watcher->lock, NULL);
     int code = pthread_create(&watcher->thread, NULL, run, watcher);

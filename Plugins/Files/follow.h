@@ -1,7 +1,7 @@
 /*
- * Watching the files that sources follow: one thread an instance, which wakes a source when there is something to
- * read. inotify says at once that a file was written, truncated, renamed or removed. What it cannot say (a new file
- * took the old one's name, a write through a memory map or on another machine) is looked for once every interval.
+ * The watcher of followed files: one thread per instance, which wakes a source when its file has changed. inotify
+ * reports at once that a file was written, truncated, renamed or removed. Other changes (a new file with the same name,
+ * a write through a memory map or from another machine) are found by a check once per interval.
  */
 #ifndef FILES_FOLLOW_H
 #define FILES_FOLLOW_H
@@ -14,31 +14,31 @@
 
 struct watcher;
 
-/* What a followed source embeds. All fields are the watcher's. Initialise with FOLLOWER_NONE. */
+/* The part of a followed source that belongs to the watcher. Initialise it with FOLLOWER_NONE. */
 struct follower {
     uint64_t wake;
-    size_t slot;                 /* in the list of those that wait; SIZE_MAX where it does not */
-    int watch;                   /* inotify's number for the file; -1 without */
-    struct follower *next, *previous; /* in the bucket of that number */
+    size_t slot;                 /* index in the list of waiting followers; SIZE_MAX if it does not wait */
+    int watch;                   /* inotify watch descriptor; -1 if there is none */
+    struct follower *next, *previous; /* list in the hash bucket of the watch descriptor */
 };
 #define FOLLOWER_NONE ((struct follower){.slot = SIZE_MAX, .watch = -1})
 
-/* Whether the source would have something to say now. Called by the watcher's thread while the follower waits. */
+/* Returns whether a poll of the source would find a change. The watcher's thread calls it while the follower waits. */
 typedef bool follower_changed(struct follower *follower);
 
-/* Starts the thread. `interval` in nanoseconds. NULL with a message. */
+/* Starts the thread. `interval` is in nanoseconds. Returns NULL and a message if it fails. */
 struct watcher *watcher_start(const chanserv_host *host, int64_t interval, follower_changed *changed,
                               chanserv_error *error);
-/* Ends and joins the thread, after all followers were forgotten. */
+/* Stops and joins the thread. The caller must have called watcher_forget for all followers. */
 void watcher_stop(struct watcher *watcher);
 
-/* Asks the kernel to report on the open file `file` from now on, in place of the one before. */
+/* Watches the open file `file` with inotify, instead of the follower's previous file. */
 void watcher_watch(struct watcher *watcher, struct follower *follower, int file);
-/* The follower waits: wakes `wake` once at the next change. False where there is no memory. */
+/* Makes the follower wait: the next change calls host->wake with `wake`, once. Returns false if there is no memory. */
 bool watcher_arm(struct watcher *watcher, struct follower *follower, uint64_t wake);
-/* It no longer waits; `changed` is not running for it and will not be called. */
+/* Ends the waiting. After it returns, `changed` does not run for this follower. */
 void watcher_disarm(struct watcher *watcher, struct follower *follower);
-/* Drops all that concerns the follower. */
+/* Ends the waiting and the watch, so that the follower can be freed. */
 void watcher_forget(struct watcher *watcher, struct follower *follower);
 
 #endif

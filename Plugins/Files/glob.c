@@ -10,12 +10,12 @@
 
 /* ---- Parsing ---- */
 
-/* Steps over the set behind a `[`: NULL where it never ends, or a range in it is the wrong way round. */
+/* Returns the end of the set after a `[`; NULL and *problem if the set is not valid. */
 static const char *skip_set(const char *text, const char **problem) {
     text += *text == '!' || *text == '^';
     bool range = false, first = true;
     uint32_t low = 0;
-    *problem = "has a [ that is never closed";
+    *problem = "has a [ without a closing ]";
     for (; *text != '\0'; first = false) {
         if (*text == ']' && !first) {
             return text + 1;
@@ -33,7 +33,7 @@ static const char *skip_set(const char *text, const char **problem) {
         }
         text += length;
         if (range && code < low) {
-            *problem = "has a range whose end comes before its beginning";
+            *problem = "has a range whose end is before its start";
             return NULL;
         }
         range = !range && text[0] == '-' && text[1] != ']' && text[1] != '\0';
@@ -43,13 +43,13 @@ static const char *skip_set(const char *text, const char **problem) {
     return NULL;
 }
 
-/* Checks one component and says what kind it is. */
+/* Checks one component and sets *kind. Returns false and *problem if it is not valid. */
 static bool classify(const char *text, enum glob_kind *kind, const char **problem) {
     *kind = strcmp(text, "**") == 0 ? GLOB_ANY_DEPTH : GLOB_LITERAL;
     while (*text != '\0') {
         if (*text == '\\') {
             if (text[1] == '\0') {
-                *problem = "has a \\ with nothing behind it";
+                *problem = "has a component that ends with a single \\";
                 return false;
             }
             text += 2;
@@ -78,13 +78,13 @@ static void remove_backslashes(char *text) {
     *to = '\0';
 }
 
-/* Appends the components of one pattern, which it cuts up in place. */
+/* Appends the components of one pattern, which it splits in place. Returns the problem; NULL: none. */
 static const char *parse_pattern(struct globs *globs, char *pattern) {
     if (*pattern == '/') {
         return "is absolute; patterns are relative to the root";
     }
     if (pattern[strlen(pattern) - 1] == '/') {
-        return "ends with / and so names no file";
+        return "ends with /, so it cannot match a file";
     }
     size_t first = globs->count;
     char *rest = pattern, *component;
@@ -98,7 +98,7 @@ static const char *parse_pattern(struct globs *globs, char *pattern) {
             remove_backslashes(component);
         }
         if (strcmp(component, "..") == 0) {
-            return "has a component .. and so leaves the root";
+            return "has a component .., which would leave the root";
         }
         bool repeated = part->kind == GLOB_ANY_DEPTH && globs->count > first && part[-1].kind == GLOB_ANY_DEPTH;
         if (*component == '\0' || strcmp(component, ".") == 0 || repeated) {
@@ -112,7 +112,7 @@ static const char *parse_pattern(struct globs *globs, char *pattern) {
         globs->count++;
     }
     if (globs->count == first) {
-        return "names no file";
+        return "has no component, so it cannot match a file";
     }
     globs->parts[globs->count - 1].last = true;
     return NULL;
@@ -125,9 +125,10 @@ chanserv_status globs_parse(struct globs *globs, const char *text, size_t size, 
                     size, GLOB_TEXT_MAX);
     }
     if (memchr(text, '\0', size) != NULL) {
-        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "the request has a zero byte; patterns are text, one a line");
+        return fail(error, CHANSERV_ERROR_BAD_REQUEST,
+                    "the request has a zero byte; send patterns as text, one per line");
     }
-    /* A component takes a byte and its separator, so this is room for as many as there can be. */
+    /* Each component has at least one byte and a separator, so this is enough for all components. */
     globs->text = strndup(text, size);
     globs->parts = malloc((size / 2 + 1) * sizeof *globs->parts);
     if (globs->text == NULL || globs->parts == NULL) {
@@ -145,8 +146,8 @@ chanserv_status globs_parse(struct globs *globs, const char *text, size_t size, 
         if (length == 0) {
             continue;
         }
-        const char *problem = ++patterns > GLOB_PATTERNS_MAX ? "is one pattern too many; at most 1024 are allowed"
-                              : length >= PATH_MAX           ? "is longer than any path"
+        const char *problem = ++patterns > GLOB_PATTERNS_MAX ? "is above the limit of 1024 patterns"
+                              : length >= PATH_MAX           ? "is too long"
                                                              : NULL;
         char shown[256];
         strncpy(shown, line, sizeof shown - 1);
@@ -161,7 +162,7 @@ chanserv_status globs_parse(struct globs *globs, const char *text, size_t size, 
     }
     if (patterns == 0) {
         globs_free(globs);
-        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "the request has no pattern; post one or more, one a line");
+        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "the request has no pattern; send one or more, one per line");
     }
     return CHANSERV_READY;
 }
@@ -178,7 +179,7 @@ size_t globs_words(const struct globs *globs) {
     return (globs->count + 63) / 64;
 }
 
-/* Part `index` comes next. Where it is `**`, which may stand for no folder, the one behind it comes next too. */
+/* Adds part `index` to the state. After a `**`, which may match zero folders, it also adds the next part. */
 static void activate(const struct globs *globs, glob_state *state, size_t index) {
     state[index / 64] |= UINT64_C(1) << (index % 64);
     if (globs->parts[index].kind == GLOB_ANY_DEPTH && !globs->parts[index].last) {

@@ -1,11 +1,16 @@
-/* One name against one component. Takes at most length of pattern × length of name steps, whatever the pattern. */
+/*
+ * Matches one name with one component. The number of steps is at most the length of the pattern times the length of the
+ * name, for any pattern.
+ */
 #define _GNU_SOURCE
 #include "glob.h"
 #include "utf8.h"
 
 #include <string.h>
 
-/* The character at *text, which moves behind it. Bytes that are not UTF-8 become values no character has. */
+/*
+ * Returns the character at *text and moves *text past it. A byte that is not UTF-8 gets a value that no character has.
+ */
 static uint32_t next_character(const char **text) {
     uint32_t code;
     size_t length = utf8_decode(*text, strnlen(*text, 4), &code);
@@ -17,7 +22,7 @@ static uint32_t next_character(const char **text) {
     return code;
 }
 
-/* The character of a pattern at *text, which may be escaped. */
+/* Returns the pattern's character at *text, which may be escaped, and moves *text past it. */
 static uint32_t next_pattern_character(const char **text) {
     if (**text == '\\') {
         (*text)++;
@@ -25,14 +30,14 @@ static uint32_t next_pattern_character(const char **text) {
     return next_character(text);
 }
 
-/* Matches `character` against the set behind a `[`; *pattern moves behind its `]`. */
+/* Returns whether `character` matches the set after a `[`, and moves *pattern past its `]`. */
 static bool match_set(const char **pattern, uint32_t character) {
     bool wanted = true, found = false;
     if (**pattern == '!' || **pattern == '^') {
         wanted = false;
         (*pattern)++;
     }
-    /* A `]` that comes first is a member. */
+    /* A `]` in the first place is a member of the set. */
     do {
         uint32_t low = next_pattern_character(pattern), high = low;
         if ((*pattern)[0] == '-' && (*pattern)[1] != ']') {
@@ -49,7 +54,7 @@ bool glob_match(const char *pattern, const char *name) {
     if (*name == '.' && *pattern != '.' && !(pattern[0] == '\\' && pattern[1] == '.')) {
         return false;
     }
-    /* Where to go on when it does not fit: the last star then takes one character more. Earlier stars need none. */
+    /* Where to continue after a mismatch: the last star takes one more character. Earlier stars need no retry. */
     const char *star = NULL, *star_name = NULL;
     for (;;) {
         if (*pattern == '*') {

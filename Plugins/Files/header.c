@@ -10,7 +10,10 @@
 #include <string.h>
 #include <time.h>
 
-/* Appends the text as the inside of a JSON string, at most six bytes for one; false where it is not UTF-8. */
+/*
+ * Appends the text as the contents of a JSON string, with at most six bytes per byte. Returns false if the text is not
+ * UTF-8.
+ */
 static bool append_escaped(char **to, const char *text, size_t size) {
     bool valid = true;
     while (size > 0) {

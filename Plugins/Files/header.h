@@ -1,4 +1,4 @@
-/* The header of a source: what the client is told about the file. */
+/* The header of a source: the description of the file for the client. */
 #ifndef FILES_HEADER_H
 #define FILES_HEADER_H
 
@@ -6,11 +6,11 @@
 #include <sys/stat.h>
 
 /*
- * A JSON object for the caller to free, NULL where there is no memory:
+ * Returns a JSON object, which the caller frees; NULL if there is no memory:
  *
  *   {"path":"a/b.log","size":1234,"mtime":"2025-01-31T12:34:56.123456789Z"}
  *
- * In a path that is not UTF-8, U+FFFD stands for each byte that is not, and `path_base64` has the bytes themselves.
+ * If the path is not UTF-8, U+FFFD replaces each invalid byte in `path`, and `path_base64` has the original bytes.
  */
 char *header_json(const char *path, const struct stat *status, size_t *size);
 

@@ -1,6 +1,6 @@
 /*
- * The names found in a folder, which come out sorted by their bytes. A heap, so that neither putting one in nor taking
- * one out takes long, however many there are: sorting a million names at once would hold up a thread of the host.
+ * The names found in a folder, sorted by their bytes. They are a heap, so that adding or taking a name is fast for any
+ * number of names. Sorting a million names at once would block a thread of the host.
  */
 #ifndef FILES_NAMES_H
 #define FILES_NAMES_H
@@ -13,9 +13,9 @@ struct names {
     size_t count, capacity;
 };
 
-/* Adds a copy. False where there is no memory. */
+/* Adds a copy of the name. Returns false if there is no memory. */
 bool names_add(struct names *names, const char *name);
-/* Takes the first name out, with all that equal it, for the caller to free; NULL when there is none. */
+/* Removes the first name and its duplicates. Returns the name, which the caller frees; NULL if there is none. */
 char *names_take(struct names *names);
 void names_free(struct names *names);
 

@@ -1,58 +1,62 @@
 /*
- * Files: what stands in files, as streams.
+ * Files: streams the contents of files.
  *
  * Request
  * -------
  *
- * Text: one or more glob patterns, one a line (\n or \r\n; empty lines are skipped), relative to `root`. At most
- * 64 KiB, 1,024 patterns, 128 components each. glob.h lists what they can say: `*`, `?`, `[a-z]`, `[!a-z]`, `\x`, and
- * `**` for any number of folders. A name that begins with a dot is only matched by a component that does. A pattern
- * that is absolute, has a component `..`, ends with `/` or cannot be parsed is a bad request.
+ * Text: one or more glob patterns, one per line (\n or \r\n; empty lines are skipped), relative to `root`. The limits
+ * are 64 KiB, 1,024 patterns and 128 components per pattern. glob.h describes the syntax: `*`, `?`, `[a-z]`, `[!a-z]`,
+ * `\x`, and `**` for any number of folders. Only a component that begins with a dot matches a name that begins with a
+ * dot. A pattern that is absolute, has a component `..`, ends with `/` or has a syntax error is a bad request.
  *
- * Answer
- * ------
+ * Response
+ * --------
  *
- * A source for each matching regular file, in the order of a sorted walk through the folders (by bytes, component by
- * component), each file once however many patterns match it. No match is an answer of no sources, not an error.
- * Symbolic links are never followed, below the root nor to leave it; fifos, sockets and devices are left out, folders
- * that may not be read too (with a line in the log).
+ * One source per matching regular file, in the order of a sorted walk through the folders (by bytes, component by
+ * component). A file that several patterns match appears once. If no file matches, the response has no sources; this is
+ * not an error. The plugin never follows symbolic links below the root. It skips fifos, sockets and devices. It also
+ * skips folders that it is not allowed to read, and logs them.
  *
- * The header is a JSON object, with the size and the time of modification (UTC) as they were when the file was found:
+ * The header is a JSON object. Size and modification time (UTC) are those at the time of the walk:
  *
  *     {"path":"nginx/access.log","size":1234,"mtime":"2025-01-31T12:34:56.123456789Z"}
  *
- * In a path that is not UTF-8, U+FFFD stands for each byte that is not, and "path_base64" has the bytes themselves.
+ * If the path is not UTF-8, U+FFFD replaces each invalid byte in "path", and "path_base64" has the original bytes.
  *
- * The frames of a file concatenate to the file. A file is opened when its first frame is asked for; where it is gone by
- * then, is replaced or gets shorter while it is read, its source ends in an error. What is appended while it is read
- * is read too. A line longer than 100 MiB, a frame's limit, ends the source in an error.
+ * The frames of a file, concatenated, are the file. The plugin opens a file when the host polls its first frame. If the
+ * file was removed before, or is replaced or truncated while it is read, its source ends with an error. Data that is
+ * appended while the file is read is sent too. A line longer than 100 MiB (the limit of a frame) ends the source with
+ * an error.
  *
- * With `follow` a source has no end. A file that was truncated is read again from its beginning; one that was renamed
- * or removed is read on until its name means another file that is not empty, then it goes on there. Lines are sent
- * once their ending is there (the rest of a file that was rotated away is sent without); chunks as soon as there is
- * anything, so that they may be smaller than chunk_size. The files are those that matched when the request came.
+ * With `follow` a source has no end. If a file is truncated, the source reads it again from its beginning. If a file is
+ * renamed or removed, the source reads it until its name refers to another file that is not empty, and then continues
+ * with that file. A line is sent when its line ending has been written; the incomplete last line of a rotated file is
+ * sent without one. A chunk is sent as soon as it has any bytes, so it may be smaller than chunk_size. The source list
+ * does not change: files that match only after the walk are not added.
  *
  * Configuration
  * -------------
  *
  *   key              type      default   meaning
- *   root             path      required  the folder below which files can be read; may itself be a symbolic link
- *   unit             string    lines     what a frame is: `lines` (up to and with \n) or `chunks` (chunk_size bytes)
- *   chunk_size       size      64KiB     bytes of a chunk, 1 to 100MiB; the last one of a file has what is left
- *   strip            boolean   false     drop the line ending, \n or \r\n; only with `unit: lines`
- *   follow           boolean   false     go on as `tail -F` does
- *   follow_interval  duration  1s        10ms to 1h: how long it may take to notice what the kernel does not report
- *                                        at once: that another file took the name, writes through a memory map, or
- *                                        from another machine
- *   open_files       integer   256       how many files one instance keeps open between polls, 0 to 1,000,000. The
- *                                        others are opened again for each poll, which is slower; with `follow`, what
- *                                        was written to them just before a rotation may be missed
+ *   root             path      required  the folder whose files can be read; may itself be a symbolic link
+ *   unit             string    lines     the contents of a frame: `lines` (one line with its \n) or `chunks`
+ *                                        (chunk_size bytes)
+ *   chunk_size       size      64KiB     bytes per chunk, 1 to 100MiB; the last chunk of a file may be smaller
+ *   strip            boolean   false     removes the line ending, \n or \r\n; only with `unit: lines`
+ *   follow           boolean   false     waits for more data at the end of a file, as `tail -F` does
+ *   follow_interval  duration  1s        the time between two checks for changes that the kernel does not report, 10ms
+ *                                        to 1h: a new file with the same name, a write through a memory map, or a
+ *                                        write from another machine
+ *   open_files       integer   256       maximum files that one instance keeps open between polls, 0 to 1,000,000. It
+ *                                        opens other files again for each poll, which is slower; with `follow`, data
+ *                                        written to them just before a rotation may be missed
  *
  * Blocking
  * --------
  *
- * Reading a regular file waits for its disk, so a poll may take as long as that; it reads at most 1 MiB (or one line,
- * or one chunk) before it returns. The memory of a poll is 64 KiB and the host's outgoing buffer, whatever the file.
+ * A read from a regular file waits for the disk, and so does a poll. A poll reads at most about 1 MiB (or one line, or
+ * one chunk if those are larger). A poll uses 64 KiB and the host's outgoing buffer; with chunks of 64 KiB or more it
+ * uses one chunk instead, which it lends to the host.
  */
 #define _GNU_SOURCE
 #include "chanserv_plugin.h"
@@ -68,14 +72,14 @@
 #include <string.h>
 #include <unistd.h>
 
-/* How many steps of the walk one poll goes. */
+/* Maximum number of steps of the walk per poll. */
 #define POLL_STEPS 256
 
 struct chanserv_call {
     chanserv_instance *files;
     atomic_bool cancelled;
     struct walk *walk;
-    /* A source that was found but not taken yet, with its header. */
+    /* A source that no sink has taken yet, and its header; NULL if there is none. */
     chanserv_source *source;
     char *header;
     size_t header_size;
@@ -83,7 +87,7 @@ struct chanserv_call {
 
 /* ---- Instances ---- */
 
-/* Absence is not an error: the default stands. */
+/* Returns whether a getter succeeded. An absent key is a success: the default applies. */
 static bool read_well(chanserv_status *status) {
     if (*status == CHANSERV_ERROR_NOT_FOUND) {
         *status = CHANSERV_READY;
@@ -110,7 +114,7 @@ static chanserv_status read_unit(const chanserv_host *host, const chanserv_confi
         return status;
     }
     if (strip && !cut->lines) {
-        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "strip: chunks have no line ending that could be dropped");
+        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "strip: true is only allowed with unit: lines");
     }
     cut->strip = strip != 0;
 
@@ -133,20 +137,20 @@ static chanserv_status read_root(const chanserv_host *host, const chanserv_confi
     size_t size;
     chanserv_status status = host->config_path(host, config, "root", &path, &size, error);
     if (status == CHANSERV_ERROR_NOT_FOUND) {
-        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "root is missing: the folder below which files can be read");
+        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "root is missing: set it to the folder with the files");
     }
     if (status != CHANSERV_READY) {
         return status;
     }
     *root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (*root < 0) {
-        fail_errno(error, errno, "cannot be the root", path);
+        fail_errno(error, errno, "cannot open the root folder", path);
         return CHANSERV_ERROR_BAD_REQUEST;
     }
     return CHANSERV_READY;
 }
 
-/* Reads everything but the root, which has to be closed again, and starts the watcher last, which has to be stopped. */
+/* Reads the configuration, opens the root and starts the watcher. After an error nothing is open or running. */
 static chanserv_status configure(chanserv_instance *files, const chanserv_config *config, chanserv_error *error) {
     static const char *const known[] = {"root",   "unit",            "chunk_size", "strip",
                                         "follow", "follow_interval", "open_files"};
@@ -244,27 +248,28 @@ static chanserv_status files_open(chanserv_instance *files, const chanserv_reque
     return CHANSERV_READY;
 }
 
-/* Makes the source of a file that was found, to be offered. */
-static chanserv_status find(chanserv_call *call, const char *path, const struct stat *status, chanserv_error *error) {
+/* Makes the source and the header of a matching file. */
+static chanserv_status make_source(chanserv_call *call, const char *path, const struct stat *status,
+                                   chanserv_error *error) {
     call->header = header_json(path, status, &call->header_size);
     call->source = call->header == NULL ? NULL : source_new(call->files, path);
     if (call->source == NULL) {
         free(call->header);
         call->header = NULL;
-        return fail(error, CHANSERV_ERROR_BUSY, "%s: no memory for its source", path);
+        return fail(error, CHANSERV_ERROR_BUSY, "%s: no memory for the source", path);
     }
     return CHANSERV_READY;
 }
 
-/* Offers the source that was found last to the sink. */
-static chanserv_status offer(chanserv_call *call, chanserv_source_sink *sink, chanserv_error *error) {
+/* Adds the pending source to the sink. */
+static chanserv_status add_source(chanserv_call *call, chanserv_source_sink *sink, chanserv_error *error) {
     chanserv_status status = sink->add(sink, call->header, call->header_size, call->source);
     if (status == CHANSERV_READY) {
         call->source = NULL;
         free(call->header);
         call->header = NULL;
     } else if (status != CHANSERV_FULL) {
-        return fail(error, CHANSERV_ERROR_INTERNAL, "a source was refused (%" PRId32 ")", status);
+        return fail(error, CHANSERV_ERROR_INTERNAL, "the host rejected a source (status %" PRId32 ")", status);
     }
     return status;
 }
@@ -288,12 +293,12 @@ static chanserv_status walk_on(chanserv_call *call, chanserv_source_sink *sink, 
             case WALK_FILE:
                 break;
             }
-            status = find(call, path, &found, error);
+            status = make_source(call, path, &found, error);
             if (status != CHANSERV_READY) {
                 return status;
             }
         }
-        status = offer(call, sink, error);
+        status = add_source(call, sink, error);
         if (status != CHANSERV_READY) {
             return status == CHANSERV_FULL ? CHANSERV_READY : status;
         }

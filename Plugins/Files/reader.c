@@ -11,12 +11,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Of one read, and the memory a poll needs, but for a line longer than that. */
+/* The size of one read in bytes, and of the buffer of a poll. Longer lines go directly into the sink. */
 #define BUFFER_SIZE ((size_t)65536)
 
 /*
- * Chunks from this size on are read into memory of their own and lent to the host. One fills a batch of the host's usual
- * size, so that it is not read in vain because there is no room.
+ * Minimum size of a chunk that is read into its own memory and lent to the host, in bytes. One such chunk fills a batch
+ * of the host's usual size. A poll reads only one, so that it does not read a chunk that the sink then refuses.
  */
 #define LENT_MIN ((size_t)65536)
 
@@ -71,7 +71,7 @@ off_t reader_end(const struct reader *reader) {
 
 /* ---- Reading ---- */
 
-/* Reads until `size` bytes are there or the file ends: how many there are, or -1 and errno. */
+/* Reads `size` bytes at `offset`, fewer at the end of the file. Returns the number of bytes, or -1 and errno. */
 static ssize_t read_at(int file, char *to, size_t size, off_t offset) {
     size_t done = 0;
     while (done < size) {
@@ -96,14 +96,15 @@ static enum read_result read_failed(const struct reader *reader, int code, chans
     return READ_FAILED;
 }
 
-/* What a sink's answer, other than CHANSERV_READY, means. */
+/* Converts a sink's status, other than CHANSERV_READY, to a result. */
 static enum read_result not_taken(const struct reader *reader, chanserv_status status, chanserv_status *failure,
                                   chanserv_error *error) {
     if (status == CHANSERV_FULL) {
         return READ_MORE;
     }
-    *failure = fail(error, CHANSERV_ERROR_INTERNAL, "%s: the frame at byte %" PRIdMAX " was refused (%" PRId32 ")",
-                    reader->path, (intmax_t)reader->offset, status);
+    *failure = fail(error, CHANSERV_ERROR_INTERNAL,
+                    "%s: the host rejected the frame at byte %" PRIdMAX " (status %" PRId32 ")", reader->path,
+                    (intmax_t)reader->offset, status);
     return READ_FAILED;
 }
 
@@ -111,7 +112,7 @@ static void spend(size_t *budget, size_t bytes) {
     *budget -= bytes < *budget ? bytes : *budget;
 }
 
-/* How many bytes of a line are its frame. */
+/* Returns the length of a line's frame: without the line ending if `strip` is set. */
 static size_t stripped(const struct cut *cut, const char *line, size_t length) {
     if (cut->strip && length > 0 && line[length - 1] == '\n') {
         length -= length > 1 && line[length - 2] == '\r' ? 2 : 1;
@@ -119,7 +120,7 @@ static size_t stripped(const struct cut *cut, const char *line, size_t length) {
     return length;
 }
 
-/* The next frame is the `length` bytes at the offset, which no buffer holds: they go straight into the sink. */
+/* Sends the `length` bytes at the offset as a frame. They do not fit the buffer, so it reads them into the sink. */
 static enum read_result send_long_line(struct reader *reader, const struct cut *cut, size_t length, size_t *budget,
                                        chanserv_frame_sink *sink, chanserv_status *failure, chanserv_error *error) {
     size_t capacity;
@@ -133,7 +134,7 @@ static enum read_result send_long_line(struct reader *reader, const struct cut *
     }
     spend(budget, length);
     if ((size_t)count < length) {
-        return READ_END; /* it was cut short since: reader_check_whole says so */
+        return READ_END; /* the file was truncated meanwhile; reader_check_whole reports it */
     }
     chanserv_status status = sink->commit(sink, stripped(cut, room, length));
     if (status != CHANSERV_READY) {
@@ -143,7 +144,7 @@ static enum read_result send_long_line(struct reader *reader, const struct cut *
     return READ_MORE;
 }
 
-/* Looks for the end of a line that is longer than what was looked at, and sends it once it is found. */
+/* Searches for the end of a line that is longer than the buffer, and sends the line when the end is found. */
 static enum read_result read_long_line(struct reader *reader, const struct cut *cut, bool whole, char *buffer,
                                        size_t *budget, chanserv_frame_sink *sink, chanserv_status *failure,
                                        chanserv_error *error) {
@@ -206,7 +207,7 @@ static enum read_result read_lines(struct reader *reader, const struct cut *cut,
             line += length;
         }
         if ((size_t)count < BUFFER_SIZE) {
-            /* The end. Begun lines, if any, wait. */
+            /* The end of the file. An incomplete line waits for its line ending. */
             reader->scanned = reader->offset + (limit - line);
             return READ_END;
         }
@@ -218,8 +219,8 @@ static enum read_result read_lines(struct reader *reader, const struct cut *cut,
 }
 
 /*
- * Reads a whole chunk into memory of its own and lends that. Never a mapping of the file: the file may be truncated, and
- * then reading the mapping would end the host.
+ * Reads a chunk into its own memory and lends that. It never lends a mapping of the file: if the file is truncated,
+ * reading the mapping raises SIGBUS, which ends the host.
  */
 static enum read_result lend_chunk(struct reader *reader, const struct cut *cut, size_t *budget,
                                    chanserv_frame_sink *sink, chanserv_status *failure, chanserv_error *error) {
@@ -236,7 +237,7 @@ static enum read_result lend_chunk(struct reader *reader, const struct cut *cut,
     spend(budget, (size_t)count);
     chanserv_status taken = sink->lend(sink, chunk, (size_t)count, free, chunk);
     if (taken != CHANSERV_READY) {
-        free(chunk); /* not lent */
+        free(chunk); /* the sink did not take it */
         return not_taken(reader, taken, failure, error);
     }
     reader->offset += count;
@@ -250,11 +251,11 @@ static enum read_result read_chunks(struct reader *reader, const struct cut *cut
         return read_failed(reader, errno, failure, error);
     }
     while (*budget > 0) {
-        /* One byte more than should be there, to see the end at once; a small file does not ask for a large chunk. */
+        /* Reads one byte more than expected, to detect the end of the file at once. A small file reserves little. */
         off_t left = status.st_size > reader->offset ? status.st_size - reader->offset : 0;
         size_t wanted = left < (off_t)cut->chunk_size ? (size_t)left + 1 : cut->chunk_size;
         if (wanted == cut->chunk_size && wanted >= LENT_MIN && CHANSERV_HAS(sink, chanserv_frame_sink, lend)) {
-            /* One in a poll: whether there is room for another is not known before it is read. */
+            /* One chunk per poll, because only after the read is it known whether the sink takes another one. */
             return lend_chunk(reader, cut, budget, sink, failure, error);
         }
         size_t filled = 0, capacity;
@@ -271,7 +272,7 @@ static enum read_result read_chunks(struct reader *reader, const struct cut *cut
             if (filled < wanted || wanted == cut->chunk_size) {
                 break;
             }
-            /* It is growing. */
+            /* The file is growing. */
             wanted = wanted > cut->chunk_size / 2 ? cut->chunk_size : wanted * 2;
         }
         if (filled == 0) {
@@ -309,13 +310,13 @@ chanserv_status reader_check_whole(const struct reader *reader, chanserv_error *
     if (identify(reader->file, &now) != 0) {
         return fail_errno(error, errno, "cannot be read", reader->path);
     }
-    /* Files that the kernel makes up (in /proc, say) have a size of zero and content nevertheless. */
+    /* Virtual files (for example in /proc) have a size of zero but contents. */
     off_t expected = reader->is.size == 0 ? 0 : reader_end(reader);
     if (expected < reader->is.size) {
         expected = reader->is.size;
     }
     if (now.size < expected || reader->offset < reader->scanned) {
-        return fail(error, CHANSERV_ERROR_NOT_FOUND, "%s: was cut short to %" PRIdMAX " bytes while it was read",
+        return fail(error, CHANSERV_ERROR_NOT_FOUND, "%s: was truncated to %" PRIdMAX " bytes while it was read",
                     reader->path, (intmax_t)now.size);
     }
     return CHANSERV_READY;
@@ -323,7 +324,7 @@ chanserv_status reader_check_whole(const struct reader *reader, chanserv_error *
 
 /* ---- Following ---- */
 
-/* Whether it may be opened: that there is a file does not say so. Any other obstacle is for who opens it to report. */
+/* Returns whether the plugin has permission to read the file. Other errors count as yes: reader_open reports them. */
 static bool may_read(int root, const char *path) {
     int file = beneath_open(root, path, O_RDONLY);
     if (file < 0) {
@@ -339,13 +340,13 @@ enum look_result reader_look(const struct reader *reader, int root) {
     if (reader->file >= 0 && identify(reader->file, &now) == 0 && now.size != end) {
         return now.size > end ? LOOK_MORE : LOOK_TRUNCATED;
     }
-    /* While its name means nothing, or nothing one could read, the old file goes on. */
+    /* If the name refers to no regular file, the source stays with the old file. */
     if (beneath_identify(root, reader->path, &now) != 0 || !S_ISREG(now.mode)) {
         return LOOK_SAME;
     }
     enum look_result result = LOOK_MORE;
     if (reader->known && !is_same_file(&reader->is, &now)) {
-        /* Who renames a log goes on writing to it until the new one is in use: there is no hurry to leave it. */
+        /* After a rotation, the writer still uses the old file for a while. So an empty new file is ignored. */
         result = now.size > 0 ? LOOK_REPLACED : LOOK_SAME;
     } else if (reader->known) {
         result = now.size == end ? LOOK_SAME : now.size > end ? LOOK_MORE : LOOK_TRUNCATED;

@@ -8,21 +8,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How many bytes one poll reads at most, but for a frame larger than that: the thread is others' too. */
+/* Maximum bytes that one poll reads, except for a larger frame. Other requests share the thread. */
 #define POLL_BYTES ((size_t)1 << 20)
-/* What looking for more once counts as, in bytes. */
+/* The cost of one check for new data, in bytes of the poll's budget. */
 #define ROUND_COST ((size_t)4096)
 
 struct chanserv_source {
     chanserv_instance *files;
     atomic_bool cancelled;
-    /* The sink's handle, once there was a poll: what cancel wakes. */
+    /* The handle of the sink, for source_cancel. Valid if `polled`. */
     _Atomic uint64_t wake;
     atomic_bool polled;
     struct reader reader;
-    bool kept;    /* its open file is one of files->kept */
-    bool begun;   /* it was open before */
-    bool leaving; /* its name means another file now: the rest of this one is read, then it goes on there */
+    bool kept;    /* its open file counts in files->kept */
+    bool begun;   /* its file was open before */
+    bool leaving; /* its name refers to another file now: the source reads the rest of the old file, then the new one */
     struct follower follower;
     char path[];
 };
@@ -55,8 +55,8 @@ static void close_file(chanserv_source *source) {
 }
 
 /*
- * Ten thousand sources that a slow client reads in turns must not hold ten thousand descriptors: those that came first
- * stay open between polls, the others are opened again at each.
+ * Limits the open descriptors: ten thousand sources of a slow client must not hold ten thousand descriptors. The first
+ * keep_max files stay open between polls. The others are closed and opened again at each poll.
  */
 static void keep_or_close_file(chanserv_source *source) {
     if (source->reader.file < 0 || source->kept) {
@@ -106,8 +106,9 @@ static chanserv_status read_once(chanserv_source *source, chanserv_frame_sink *s
 /* ---- Files that are followed ---- */
 
 /*
- * Opens what the source's name means now. CHANSERV_PENDING where that is nothing, or where another file took
- * the place of what was read and is not ours to read yet: who rotates a log gives the new one its group and mode last.
+ * Opens the file that the name of the source refers to now. Returns CHANSERV_PENDING if there is no file. Also returns
+ * it if the source has read a file before and has no permission to read the new one yet: log rotation sets the group
+ * and mode of the new file last.
  */
 static chanserv_status open_followed(chanserv_source *source, chanserv_error *error) {
     struct reader *reader = &source->reader;
@@ -119,8 +120,8 @@ static chanserv_status open_followed(chanserv_source *source, chanserv_error *er
         return CHANSERV_READY;
     case OPEN_OTHER:
         log_line(source->files->host, CHANSERV_LOG_WARNING,
-                 "%s: was rotated while more files than open_files were followed; what was written to the old one "
-                 "last may be missing",
+                 "%s: was rotated while its file was closed; the last data of the old file may be missing; raise "
+                 "open_files",
                  source->path);
         source->leaving = false;
         watcher_watch(source->files->watcher, &source->follower, reader->file);
@@ -139,18 +140,19 @@ static chanserv_status open_followed(chanserv_source *source, chanserv_error *er
     return fail_errno(error, code, "cannot be opened", source->path);
 }
 
-/* Goes on from the end of the file to where `look` says that there is more. */
-static void go_on(chanserv_source *source, enum look_result look) {
+/* At the end of the file, prepares the reader for the change that `look` reports. */
+static void handle_change(chanserv_source *source, enum look_result look) {
     struct reader *reader = &source->reader;
     if (look == LOOK_TRUNCATED) {
-        log_line(source->files->host, CHANSERV_LOG_DEBUG, "%s: was truncated; starting over", source->path);
+        log_line(source->files->host, CHANSERV_LOG_DEBUG, "%s: was truncated; reading again from the beginning",
+                 source->path);
         reader->offset = reader->scanned = 0;
     } else if (look == LOOK_REPLACED && source->leaving) {
         close_file(source);
         reader_restart(reader);
         source->leaving = false;
     } else if (look == LOOK_REPLACED) {
-        /* What was written to it before its name was taken may only be there now: to the end once more. */
+        /* Data written to the old file before the rotation may only be visible now. Reads to its end once more. */
         source->leaving = true;
     }
 }
@@ -179,25 +181,25 @@ static chanserv_status follow(chanserv_source *source, chanserv_frame_sink *sink
         enum look_result look = reader_look(reader, source->files->root);
         if (look == LOOK_SAME) {
             source->leaving = false;
-            keep_or_close_file(source); /* now: once it is armed, the watcher looks at it too */
+            keep_or_close_file(source); /* must be before watcher_arm: the watcher's thread reads the file afterwards */
             if (!watcher_arm(watcher, &source->follower, sink->wake)) {
-                return fail(error, CHANSERV_ERROR_BUSY, "%s: no memory to follow it", source->path);
+                return fail(error, CHANSERV_ERROR_BUSY, "%s: no memory to follow the file", source->path);
             }
-            /* What happened before the watcher knew of it. */
+            /* Finds changes from before the watcher was armed. */
             look = reader_look(reader, source->files->root);
             if (look == LOOK_SAME) {
                 return CHANSERV_PENDING;
             }
             watcher_disarm(watcher, &source->follower);
         }
-        go_on(source, look);
-        /* So that a file whose size promises bytes that cannot be read does not keep us here for ever. */
+        handle_change(source, look);
+        /* Bounds the loop: the size of a file may announce bytes that cannot be read. */
         budget -= budget < ROUND_COST ? budget : ROUND_COST;
     }
     return CHANSERV_READY;
 }
 
-/* ---- What the host calls ---- */
+/* ---- Functions of the descriptor ---- */
 
 chanserv_status source_poll(chanserv_source *source, chanserv_frame_sink *sink, chanserv_error *error) {
     atomic_store(&source->wake, sink->wake);

@@ -1,4 +1,4 @@
-/* One file of a request as a source: opened late, polled, followed, closed. */
+/* A source: one file of a request. The file is opened at the first poll. */
 #ifndef FILES_SOURCE_H
 #define FILES_SOURCE_H
 
@@ -8,24 +8,24 @@
 
 #include <stdatomic.h>
 
-/* An instance: what its configuration says, and what its sources share. */
+/* An instance: its configuration, and the state that its sources share. */
 struct chanserv_instance {
     const chanserv_host *host;
-    int root; /* the folder's descriptor */
+    int root; /* descriptor of the root folder */
     struct cut cut;
     struct watcher *watcher; /* NULL unless files are followed */
-    size_t keep_max;         /* how many files may stay open between polls */
-    atomic_size_t kept;      /* how many do */
+    size_t keep_max;         /* maximum number of files that stay open between polls */
+    atomic_size_t kept;      /* the current number of such files */
 };
 
-/* NULL where there is no memory. */
+/* Makes a source. Returns NULL if there is no memory. */
 chanserv_source *source_new(chanserv_instance *files, const char *path);
 
 chanserv_status source_poll(chanserv_source *source, chanserv_frame_sink *sink, chanserv_error *error);
 void source_cancel(chanserv_source *source);
 void source_close(chanserv_source *source);
 
-/* For the watcher. */
+/* Returns whether a waiting source has new data. The watcher's thread calls it. */
 bool source_changed(struct follower *follower);
 
 #endif

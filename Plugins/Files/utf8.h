@@ -1,4 +1,4 @@
-/* One character of UTF-8, checked. */
+/* UTF-8 decoding, one character at a time. */
 #ifndef FILES_UTF8_H
 #define FILES_UTF8_H
 
@@ -6,8 +6,9 @@
 #include <stdint.h>
 
 /*
- * Decodes the character at `bytes` (at least one byte, `size` in all) into *code and returns its length. Returns 0 for
- * what is not UTF-8: stray or missing continuation bytes, overlong forms, surrogates, values above U+10FFFF.
+ * Decodes the character at `bytes`, which has `size` bytes (at least 1), into *code, and returns its length in bytes.
+ * Returns 0 if the bytes are not UTF-8: stray or missing continuation bytes, overlong forms, surrogates, values above
+ * U+10FFFF.
  */
 static inline size_t utf8_decode(const char *bytes, size_t size, uint32_t *code) {
     const unsigned char *p = (const unsigned char *)bytes;

@@ -13,27 +13,27 @@
 #include <string.h>
 #include <unistd.h>
 
-/* How many entries of a folder one step reads. */
-#define ENTRIES_A_STEP 64
+/* Maximum number of folder entries that one step reads. */
+#define ENTRIES_PER_STEP 64
 
-/* One folder on the way from the root to where the walk is. */
+/* One folder on the path from the root to the current folder. */
 struct level {
-    DIR *listing;       /* while its entries are read */
-    struct names names; /* matching ones that are not visited yet */
-    glob_state *state;  /* where the patterns stand in here */
-    size_t path_length; /* of this folder's path, with its final slash */
+    DIR *listing;       /* open while the entries are read, otherwise NULL */
+    struct names names; /* the matching names that are not visited yet */
+    glob_state *state;  /* the state of the patterns in this folder */
+    size_t path_length; /* length of this folder's path, including the final slash */
 };
 
 struct walk {
     int root;
-    int folder; /* the deepest level's, for looking at its files; -1 where it is not open */
+    int folder; /* descriptor of the deepest level, to stat its files; -1 if it is not open */
     const chanserv_host *host;
     struct globs globs;
-    /* From the root down; no deeper than a path can be long. */
+    /* The levels from the root down. PATH_MAX limits the depth. */
     struct level *levels;
     size_t depth, capacity;
     bool begun; /* the root was entered */
-    glob_state *next; /* for globs_step */
+    glob_state *next; /* the output of globs_start and globs_step */
     char path[PATH_MAX];
 };
 
@@ -56,32 +56,32 @@ static const char *shown_path(const struct walk *walk) {
     return *walk->path == '\0' ? "the root" : walk->path;
 }
 
-/* Whether a folder or file that cannot be opened or looked at is left out; otherwise the walk fails. */
-static bool left_out(const struct walk *walk, int code) {
+/* Returns whether the walk skips a folder or file that failed with `code`. Otherwise the walk fails. */
+static bool is_skipped(const struct walk *walk, int code) {
     switch (code) {
-    case ENOENT: /* gone since its name was read */
-    case ESRCH:  /* so says /proc */
+    case ENOENT: /* removed after its name was read */
+    case ESRCH:  /* the same, in /proc */
     case ENOTDIR:
-    case ELOOP: /* a link took its place */
+    case ELOOP: /* replaced by a symbolic link */
     case EXDEV:
     case ENAMETOOLONG:
         return true;
     case EACCES:
     case EPERM:
-        log_line(walk->host, CHANSERV_LOG_INFO, "%s: left out, for it may not be read", shown_path(walk));
+        log_line(walk->host, CHANSERV_LOG_INFO, "%s: skipped: permission denied", shown_path(walk));
         return true;
     default:
         return false;
     }
 }
 
-static enum walk_result failed(const struct walk *walk, int code, const char *what, chanserv_status *failure,
+static enum walk_result failed(const struct walk *walk, int code, const char *problem, chanserv_status *failure,
                                chanserv_error *error) {
-    *failure = fail_errno(error, code, what, shown_path(walk));
+    *failure = fail_errno(error, code, problem, shown_path(walk));
     return WALK_FAILED;
 }
 
-/* Adds the literal names the patterns wait for: looking each of them up beats listing the folder. */
+/* Adds the literal names that can match. A lookup of each name is faster than listing the folder. */
 static bool add_literals(struct walk *walk, struct level *level) {
     for (size_t i = 0; i < walk->globs.count; i++) {
         if ((level->state[i / 64] >> (i % 64) & 1) != 0 && !names_add(&level->names, walk->globs.parts[i].text)) {
@@ -91,7 +91,7 @@ static bool add_literals(struct walk *walk, struct level *level) {
     return true;
 }
 
-/* Enters the folder at walk->path, where the patterns stand at walk->next. */
+/* Enters the folder at walk->path. walk->next is the state of the patterns in it. */
 static enum walk_result enter(struct walk *walk, chanserv_status *failure, chanserv_error *error) {
     close_folder(walk);
     if (walk->depth == walk->capacity) {
@@ -123,7 +123,7 @@ static enum walk_result enter(struct walk *walk, chanserv_status *failure, chans
                 close(opened);
             }
             free_level(&level);
-            return left_out(walk, code) ? WALK_STEP : failed(walk, code, "cannot be listed", failure, error);
+            return is_skipped(walk, code) ? WALK_STEP : failed(walk, code, "cannot be listed", failure, error);
         }
     }
     if (level.path_length > 0) {
@@ -134,17 +134,17 @@ static enum walk_result enter(struct walk *walk, chanserv_status *failure, chans
     return WALK_STEP;
 }
 
-/* Reads some entries and keeps the names of those that match, or in which something can. */
+/* Reads up to ENTRIES_PER_STEP entries. Keeps the names of matching files, and of folders that can contain one. */
 static enum walk_result list(struct walk *walk, struct level *level, chanserv_status *failure, chanserv_error *error) {
-    for (int i = 0; i < ENTRIES_A_STEP; i++) {
+    for (int i = 0; i < ENTRIES_PER_STEP; i++) {
         errno = 0;
         const struct dirent *entry = readdir(level->listing);
         if (entry == NULL) {
             int code = errno;
             closedir(level->listing);
             level->listing = NULL;
-            return code == 0 || left_out(walk, code) ? WALK_STEP
-                                                     : failed(walk, code, "cannot be listed", failure, error);
+            return code == 0 || is_skipped(walk, code) ? WALK_STEP
+                                                       : failed(walk, code, "cannot be listed", failure, error);
         }
         bool file = entry->d_type == DT_REG || entry->d_type == DT_UNKNOWN;
         bool folder = entry->d_type == DT_DIR || entry->d_type == DT_UNKNOWN;
@@ -154,18 +154,18 @@ static enum walk_result list(struct walk *walk, struct level *level, chanserv_st
         bool deeper;
         bool matches = globs_step(&walk->globs, level->state, entry->d_name, walk->next, &deeper);
         if (((file && matches) || (folder && deeper)) && !names_add(&level->names, entry->d_name)) {
-            return failed(walk, ENOMEM, "no memory for the names in it", failure, error);
+            return failed(walk, ENOMEM, "no memory for its names", failure, error);
         }
     }
     return WALK_STEP;
 }
 
-/* Looks at one name: a file is found, a folder entered. */
+/* Visits one name: returns WALK_FILE for a matching file, and enters a folder that can contain one. */
 static enum walk_result visit(struct walk *walk, struct level *level, const char *name, struct stat *status,
                               chanserv_status *failure, chanserv_error *error) {
     size_t length = strlen(name);
     if (level->path_length + length + 2 > sizeof walk->path) {
-        log_line(walk->host, CHANSERV_LOG_INFO, "%s%s: left out, for its path is too long", walk->path, name);
+        log_line(walk->host, CHANSERV_LOG_INFO, "%s%s: skipped: the path is too long", walk->path, name);
         return WALK_STEP;
     }
     bool deeper;
@@ -175,7 +175,7 @@ static enum walk_result visit(struct walk *walk, struct level *level, const char
     }
     memcpy(walk->path + level->path_length, name, length + 1);
     if (walk->folder < 0 || fstatat(walk->folder, name, status, AT_SYMLINK_NOFOLLOW) != 0) {
-        return left_out(walk, errno) ? WALK_STEP : failed(walk, errno, "cannot be looked at", failure, error);
+        return is_skipped(walk, errno) ? WALK_STEP : failed(walk, errno, "cannot be examined", failure, error);
     }
     if (S_ISDIR(status->st_mode) && deeper) {
         return enter(walk, failure, error);

@@ -91,7 +91,7 @@ import Testing
             let folder = try Folder()
             let instance = try folder.instance()
             let refusal = try #require(throws: Refusal.self) { try instance.open("fine\n\n[a") }
-            #expect(refusal.message == "line 3: the pattern [a has a [ that is never closed")
+            #expect(refusal.message == "line 3: the pattern [a has a [ without a closing ]")
         }
     }
 

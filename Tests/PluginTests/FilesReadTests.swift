@@ -140,7 +140,7 @@ import Testing
                 let (frames, last) = try source.collect()
                 #expect(text(frames) == ["line\n", "line\n", "line\n"])
                 #expect(last.status == notFound)
-                #expect(last.message == "file: was cut short to 20 bytes while it was read")
+                #expect(last.message == "file: was truncated to 20 bytes while it was read")
             }
         }
     }
@@ -224,15 +224,15 @@ import Testing
 
     static let wrong: [Wrong] = [
         (["rot": .string("/tmp")], "unknown key rot"),
-        (["root": .string("/nowhere")], "/nowhere: cannot be the root: No such file or directory"),
-        (["root": .string("/dev/null")], "/dev/null: cannot be the root: Not a directory"),
+        (["root": .string("/nowhere")], "/nowhere: cannot open the root folder: No such file or directory"),
+        (["root": .string("/dev/null")], "/dev/null: cannot open the root folder: Not a directory"),
         (["unit": .string("bytes")], "unit: bytes is neither lines nor chunks"),
         (["unit": .boolean(true)], "a value of another type"),
         (["chunk_size": .size(0)], "chunk_size: 0 bytes are not between 1 and 100MiB"),
         (["chunk_size": .size(104_857_601)], "chunk_size: 104857601 bytes are not between 1 and 100MiB"),
         (
             ["unit": .string("chunks"), "strip": .boolean(true)],
-            "strip: chunks have no line ending that could be dropped"
+            "strip: true is only allowed with unit: lines"
         ),
         (["open_files": .integer(-1)], "open_files: -1 is not between 0 and 1000000"),
         (["follow_interval": .duration(nanoseconds: 1)], "follow_interval is not between 10ms and 1h"),
@@ -252,7 +252,7 @@ import Testing
         try await onThread {
             let refusal = try #require(throws: Refusal.self) { try Instance(descriptor(ofProduct: "Files")) }
             #expect(refusal.status == badRequest)
-            #expect(refusal.message == "root is missing: the folder below which files can be read")
+            #expect(refusal.message == "root is missing: set it to the folder with the files")
         }
     }
 }
