@@ -2,10 +2,10 @@ import CChanservPlugin
 import Foundation
 import Testing
 
-/// Nothing outside the root can be reached: with openat2, and the way it is done where the kernel has none.
+/// Requests cannot reach files outside the root, neither with openat2 nor with the fallback for older kernels.
 @Suite struct FilesBeneathTests {
-    /// Files as it is built for a kernel without openat2.
-    // Safe to share: it is made once and never changed.
+    /// The Files plugin, built without openat2.
+    // Safe: it is initialised once and never changed.
     nonisolated(unsafe) static let withoutOpenat2 = Result { () throws -> chanserv_plugin in
         let project = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent()
@@ -39,7 +39,7 @@ import Testing
         }
     }
 
-    @Test(arguments: Kernel.allCases) func linksAreNoSources(kernel: Kernel) async throws {
+    @Test(arguments: Kernel.allCases) func `symbolic links are not followed`(kernel: Kernel) async throws {
         try await onThread {
             let outside = try Folder()
             try outside.write("secret", "secret")
@@ -57,7 +57,7 @@ import Testing
         }
     }
 
-    @Test(arguments: Kernel.allCases) func theRootItselfMayBeALink(kernel: Kernel) async throws {
+    @Test(arguments: Kernel.allCases) func `the root may be a symbolic link`(kernel: Kernel) async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("inside/file")
@@ -67,8 +67,10 @@ import Testing
         }
     }
 
-    /// A file, or a folder above it, becomes a link between being found and being opened.
-    @Test(arguments: Kernel.allCases) func aLinkThatTakesAPlaceIsNotFollowed(kernel: Kernel) async throws {
+    /// A file or its folder is replaced with a link after the walk and before the open.
+    @Test(arguments: Kernel.allCases) func `a link that replaces a file or folder is not followed`(
+        kernel: Kernel
+    ) async throws {
         try await onThread {
             let outside = try Folder()
             try outside.write("file", "secret")
@@ -92,7 +94,7 @@ import Testing
         }
     }
 
-    @Test(arguments: Kernel.allCases) func aFifoThatTakesAPlaceIsNotWaitedFor(kernel: Kernel) async throws {
+    @Test(arguments: Kernel.allCases) func `a fifo that replaces a file does not block`(kernel: Kernel) async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("file", "fine")
@@ -103,7 +105,7 @@ import Testing
         }
     }
 
-    @Test(arguments: Kernel.allCases) func filesDeepDownAreRead(kernel: Kernel) async throws {
+    @Test(arguments: Kernel.allCases) func `a file 100 folders deep is found and read`(kernel: Kernel) async throws {
         try await onThread {
             let folder = try Folder()
             let deep = (0..<100).map { "d\($0)" }.joined(separator: "/") + "/file"

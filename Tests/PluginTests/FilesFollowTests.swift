@@ -3,7 +3,7 @@ import Foundation
 import Testing
 
 @Suite struct FilesFollowTests {
-    /// Few enough descriptors to keep them, and none at all.
+    /// Values of `open_files`: enough for all files, and none.
     static let open = [256, 0]
 
     static func follow(_ folder: Folder, open: Int = 256, _ more: [String: ConfigurationValue] = [:]) throws -> Instance
@@ -15,7 +15,7 @@ import Testing
         return try folder.instance(following.merging(more) { _, more in more })
     }
 
-    @Test(arguments: open) func goesOnWithWhatIsAppended(open: Int) async throws {
+    @Test(arguments: open) func `appended lines are sent`(open: Int) async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("log", "one\n")
@@ -29,7 +29,7 @@ import Testing
         }
     }
 
-    @Test func sendsALineOnceItIsComplete() async throws {
+    @Test func `a line is sent when it is complete`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("log", "be")
@@ -47,7 +47,7 @@ import Testing
         }
     }
 
-    @Test func sendsAChunkAsSoonAsThereIsAnything() async throws {
+    @Test func `a chunk is sent as soon as it has any bytes`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("log", "12345")
@@ -59,7 +59,7 @@ import Testing
         }
     }
 
-    @Test(arguments: open) func startsOverAfterATruncation(open: Int) async throws {
+    @Test(arguments: open) func `a truncated file is read again from its beginning`(open: Int) async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("log", "one\ntwo\n")
@@ -74,7 +74,7 @@ import Testing
         }
     }
 
-    @Test func losesNothingInARotation() async throws {
+    @Test func `no data is lost in a log rotation`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("log", "one\n")
@@ -83,37 +83,39 @@ import Testing
             for round in 0..<5 {
                 #expect(source.poll().status == pending)
                 try folder.rename("log", to: "log.1")
-                // As a daemon does that has not been told yet, also once the new file is there.
+                // A daemon writes to the old file until it reopens its log, even if the new file exists already.
                 try folder.append("log.1", "late \(round)\n")
                 #expect(try source.texts(1) == ["late \(round)\n"])
                 #expect(source.poll().status == pending)
                 try folder.write("log", "")
                 try folder.append("log.1", "later \(round)\nbegun \(round)")
                 try folder.append("log", "new \(round)\n")
-                // The line that never got its ending is sent too, or the frames would not be the file.
+                // The incomplete last line of the old file is sent too.
                 #expect(try source.texts(3) == ["later \(round)\n", "begun \(round)", "new \(round)\n"])
             }
         }
     }
 
-    @Test(arguments: open) func waitsForAFileThatWasRemoved(open: Int) async throws {
+    @Test(arguments: open) func `after a file is removed, its source continues with a new file of that name`(
+        open: Int
+    ) async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("log", "one\n")
             let source = try Self.follow(folder, open: open).sources("log")[0]
             #expect(try source.texts(1) == ["one\n"])
             #expect(source.poll().status == pending)
-            // A second name keeps the file's number from being used again within the clock's grain.
+            // A second link keeps the inode in use, because a reused inode could have the same creation time.
             try folder.check(link(folder.file("log"), folder.file("kept")))
             try folder.remove("log")
-            // Made under another name, so that it has something in it at once.
+            // Written under another name first, so that the new file is never empty.
             try folder.write("new", "two\nthree\n")
             try folder.rename("new", to: "log")
             #expect(try source.texts(2) == ["two\n", "three\n"])
         }
     }
 
-    @Test func waitsForAFileThatIsGoneBeforeItIsOpened() async throws {
+    @Test func `a source waits for a file that is removed before it is opened`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("log", "one\n")
@@ -125,7 +127,9 @@ import Testing
         }
     }
 
-    @Test(arguments: open) func waitsForANewFileThatMayNotBeReadYet(open: Int) async throws {
+    @Test(arguments: open) func `after a rotation, a source waits for the permission to read the new file`(
+        open: Int
+    ) async throws {
         try await onThread {
             let folder = try Folder()
             try folder.giveUpPrivileges()
@@ -143,7 +147,7 @@ import Testing
         }
     }
 
-    @Test func aFileThatMayNotBeReadIsNotFollowed() async throws {
+    @Test func `a file without read permission ends its source with an error`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.giveUpPrivileges()
@@ -156,7 +160,7 @@ import Testing
         }
     }
 
-    @Test func doesNotFollowALinkThatTakesThePlace() async throws {
+    @Test func `a symbolic link that replaces a file is not followed`() async throws {
         try await onThread {
             let outside = try Folder()
             try outside.write("secret", "secret\n")
@@ -175,7 +179,7 @@ import Testing
         }
     }
 
-    @Test func severalSourcesFollowOneFile() async throws {
+    @Test func `several sources can follow one file`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("log", "one\n")
@@ -185,14 +189,14 @@ import Testing
                 #expect(try source.texts(1) == ["one\n"])
                 #expect(source.poll().status == pending)
             }
-            // One that goes does not take the others' watch with it.
+            // Closing one source keeps the inotify watch of the others.
             sources.removeFirst()
             try folder.append("log", "two\n")
             for source in sources { #expect(try source.texts(1) == ["two\n"]) }
         }
     }
 
-    @Test func cancelWakesASourceThatWaits() async throws {
+    @Test func `cancelling wakes a waiting source`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("log")
@@ -205,8 +209,8 @@ import Testing
         }
     }
 
-    /// Closing, writing and waking at once, from many threads: for the sanitizers above all.
-    @Test func sourcesComeAndGoWhileTheirFilesAreWritten() async throws {
+    /// Closes, writes and wakes on many threads at the same time. It is most useful with the sanitizers.
+    @Test func `sources can be opened and closed while their files are written`() async throws {
         let folder = try Folder()
         for number in 0..<8 { try folder.write("log\(number)", "first\n") }
         let instance = try await onThread { try Self.follow(folder, open: 4) }
@@ -226,7 +230,7 @@ import Testing
             }
             try await group.waitForAll()
         }
-        // The root's, and no file's.
+        // Only the root is open, and no file.
         #expect(try folder.descriptors() == 1)
         withExtendedLifetime(instance) {}
     }

@@ -15,7 +15,9 @@ import Testing
         (long + "\r\n" + long, [long + "\r\n", long], [long, long]),
         ("a\n" + long + "\nb\n", ["a\n", long + "\n", "b\n"], ["a", long, "b"]),
     ])
-    func linesKeepTheirEndingsUnlessStripped(content: String, kept: [String], stripped: [String]) async throws {
+    func `lines keep their endings unless strip is set`(
+        content: String, kept: [String], stripped: [String]
+    ) async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("file", content)
@@ -27,8 +29,8 @@ import Testing
         }
     }
 
-    /// Around the size of the plugin's buffer, where a line's end falls on each side of its edge.
-    @Test func framesConcatenateToTheFileWhereverLinesEnd() async throws {
+    /// Tests line lengths around the size of the plugin's buffer, so that lines end on both sides of its edge.
+    @Test func `concatenated frames are equal to the file for all line lengths near the buffer size`() async throws {
         try await onThread {
             let folder = try Folder()
             let instance = try folder.instance()
@@ -45,7 +47,7 @@ import Testing
     }
 
     @Test(arguments: [1, 2, 3, 1000, 65_536, 1 << 20])
-    func chunksAreOfTheirSizeButTheLast(size: Int) async throws {
+    func `all chunks except the last have chunk_size bytes`(size: Int) async throws {
         try await onThread {
             let folder = try Folder()
             let instance = try folder.instance(["unit": .string("chunks"), "chunk_size": .size(UInt64(size))])
@@ -60,7 +62,7 @@ import Testing
         }
     }
 
-    @Test func `whole chunks of 64 KiB and more are lent, and outlive the file and the source`() async throws {
+    @Test func `full chunks of 64 KiB or more are lent, and outlive the file and the source`() async throws {
         try await onThread {
             let folder = try Folder()
             for (size, isLent) in [(65_535, false), (65_536, true), (1 << 20, true)] {
@@ -73,10 +75,10 @@ import Testing
                 #expect(first.items == [Array(content.prefix(size))])
                 let rest = try source.frames()
                 #expect(rest == [Array(content[size..<(2 * size)]), Array(content.suffix(10))])
-                // The sink of a host of version 1.0 has no lend.
+                // The sink of a 1.0 host has no lend.
                 let old = try instance.sources("file")[0].frames(Room(isVersion10: true))
                 #expect(old.flatMap { $0 } == content)
-                // Lent memory is no mapping: it does not change with the file. The test's host compares it.
+                // Lent memory is not a mapping, so it does not change with the file. TestHost checks this at release.
                 let kept = try instance.sources("file")[0].poll(.one)
                 #expect(kept.lent == (isLent ? 1 : 0))
                 try folder.write("file", [])
@@ -84,7 +86,7 @@ import Testing
         }
     }
 
-    @Test func aLineOfFiftyMebibytesIsOneFrame() async throws {
+    @Test func `a line of 50 MiB is one frame`() async throws {
         try await onThread {
             let folder = try Folder()
             var content = [UInt8](repeating: 0x61, count: 50 << 20)
@@ -96,7 +98,7 @@ import Testing
         }
     }
 
-    @Test func aLineLongerThanAFrameMayBeEndsInAnError() async throws {
+    @Test func `a line longer than the maximum frame size ends the source with an error`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("file", "first\n")
@@ -108,7 +110,7 @@ import Testing
         }
     }
 
-    @Test func aLargeFileTakesNoMoreRoomThanAChunk() async throws {
+    @Test func `a large file needs no more memory than one chunk`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("file")
@@ -119,7 +121,7 @@ import Testing
             while answer.status == ready {
                 total += answer.items.reduce(0) { $0 + $1.count }
                 #expect(answer.largestReservation <= 65_536)
-                // One poll reads its share, however much room there is.
+                // One poll reads at most its budget, even if the sink takes more.
                 #expect(answer.items.count <= 16)
                 answer = source.poll(Room(bytes: .max))
             }
@@ -128,7 +130,7 @@ import Testing
         }
     }
 
-    @Test func aFileThatIsCutShortWhileItIsReadFails() async throws {
+    @Test func `truncating a file while it is read ends its source with an error`() async throws {
         try await onThread {
             let folder = try Folder()
             let lines = String(repeating: "line\n", count: 1000)
@@ -145,7 +147,7 @@ import Testing
         }
     }
 
-    @Test func whatIsAppendedWhileItIsReadIsReadToo() async throws {
+    @Test func `data appended while a file is read is sent too`() async throws {
         try await onThread {
             let folder = try Folder()
             for unit in ["lines", "chunks"] {
@@ -158,7 +160,7 @@ import Testing
         }
     }
 
-    @Test func aFileThatIsRemovedOrReplacedFailsUnlessItWasOpen() async throws {
+    @Test func `removing or replacing a file ends its source with an error unless the file is open`() async throws {
         try await onThread {
             let folder = try Folder()
             for name in ["a", "b", "c", "d"] { try folder.write(name, "one\ntwo\n") }
@@ -187,7 +189,7 @@ import Testing
         }
     }
 
-    @Test func sourcesArePolledAtTheSameTime() async throws {
+    @Test func `sources can be polled in parallel`() async throws {
         let folder = try Folder()
         let lines = (0..<20_000).map { "line \($0)\n" }
         try folder.write("file", lines.joined())
@@ -205,7 +207,7 @@ import Testing
         }
     }
 
-    @Test func aSourceCanBeCancelledAndClosedAtAnyPoint() async throws {
+    @Test func `a source can be cancelled and closed at any point`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("file", "1\n2\n3\n4\n")
@@ -220,9 +222,9 @@ import Testing
         }
     }
 
-    typealias Wrong = (configuration: [String: ConfigurationValue], message: String)
+    typealias InvalidConfiguration = (configuration: [String: ConfigurationValue], message: String)
 
-    static let wrong: [Wrong] = [
+    static let invalidConfigurations: [InvalidConfiguration] = [
         (["rot": .string("/tmp")], "unknown key rot"),
         (["root": .string("/nowhere")], "/nowhere: cannot open the root folder: No such file or directory"),
         (["root": .string("/dev/null")], "/dev/null: cannot open the root folder: Not a directory"),
@@ -238,8 +240,10 @@ import Testing
         (["follow_interval": .duration(nanoseconds: 1)], "follow_interval is not between 10ms and 1h"),
     ]
 
-    @Test(arguments: wrong)
-    func aWrongConfigurationIsRefused(configuration: [String: ConfigurationValue], message: String) async throws {
+    @Test(arguments: invalidConfigurations)
+    func `an invalid configuration is rejected with a message that names the cause`(
+        configuration: [String: ConfigurationValue], message: String
+    ) async throws {
         try await onThread {
             let folder = try Folder()
             let refusal = try #require(throws: Refusal.self) { try folder.instance(configuration) }
@@ -248,7 +252,7 @@ import Testing
         }
     }
 
-    @Test func aRootIsRequired() async throws {
+    @Test func `a configuration without a root is rejected`() async throws {
         try await onThread {
             let refusal = try #require(throws: Refusal.self) { try Instance(descriptor(ofProduct: "Files")) }
             #expect(refusal.status == badRequest)

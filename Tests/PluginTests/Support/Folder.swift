@@ -1,13 +1,13 @@
 import Foundation
 
-/// A folder of its own for a test, removed with the last reference.
+/// A temporary folder for one test. It is removed with the last reference.
 final class Folder: Sendable {
     let path: String
 
     init() throws {
         var template = Array((NSTemporaryDirectory() + "/chanserv-files-XXXXXX").utf8CString)
         guard let made = mkdtemp(&template) else { throw Failure("mkdtemp: \(errno)") }
-        // The real path, as the kernel shows it for open descriptors.
+        // Resolves links, because `descriptors()` compares this path with the real paths from the kernel.
         guard let real = realpath(made, nil) else { throw Failure("realpath: \(errno)") }
         path = String(cString: real)
         free(real)
@@ -17,13 +17,13 @@ final class Folder: Sendable {
         do {
             try FileManager.default.removeItem(atPath: path)
         } catch {
-            print("\(path) stays behind: \(error)")
+            print("cannot remove \(path): \(error)")
         }
     }
 
     func file(_ name: String) -> String { path + "/" + name }
 
-    /// Creates or replaces the file's content, in place, and the folders on the way.
+    /// Creates a file, or replaces its contents in place. Creates missing folders.
     func write(_ name: String, _ content: String = "") throws {
         try write(name, Array(content.utf8))
     }
@@ -66,19 +66,21 @@ final class Folder: Sendable {
     func remove(_ name: String) throws { try check(unlink(file(name))) }
     func truncate(_ name: String, to size: Int) throws { try check(Foundation.truncate(file(name), off_t(size))) }
 
-    /// Lets this thread, and those it starts, do with files what anybody may, until it ends: root may read everything.
+    /// Changes the file system user of this thread, and of threads that it starts, from root to an unprivileged user.
+    ///
+    /// Root ignores file permissions, so permission tests need this. It has no effect for other users.
     func giveUpPrivileges() throws {
         guard geteuid() == 0 else { return }
-        let nobody: uid_t = 65_534
-        try check(chown(path, nobody, nobody))
-        // The C library's headers show it to GNU sources only. It answers what was in force before.
+        let unprivileged: uid_t = 65_534
+        try check(chown(path, unprivileged, unprivileged))
+        // Looked up by name, because the C headers declare setfsuid only for GNU sources. It returns the previous user.
         guard let symbol = dlsym(nil, "setfsuid") else { throw Failure("no setfsuid") }
-        let setIdentity = unsafeBitCast(symbol, to: (@convention(c) (uid_t) -> Int32).self)
-        _ = setIdentity(nobody)
-        guard setIdentity(nobody) == Int32(nobody) else { throw Failure("root cannot be given up") }
+        let setFileSystemUser = unsafeBitCast(symbol, to: (@convention(c) (uid_t) -> Int32).self)
+        _ = setFileSystemUser(unprivileged)
+        guard setFileSystemUser(unprivileged) == Int32(unprivileged) else { throw Failure("setfsuid failed") }
     }
 
-    /// How many descriptors of this process are open on something in here.
+    /// The number of open descriptors of this process that refer to this folder or to something in it.
     func descriptors() throws -> Int {
         try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count { number in
             var target = [UInt8](repeating: 0, count: 4096)
@@ -93,12 +95,12 @@ final class Folder: Sendable {
     }
 }
 
-/// The header of a source of Files.
+/// The header of a source of the Files plugin.
 struct FileHeader: Decodable, Equatable {
     var path: String
     var size: Int
     var mtime: String
-    // As it stands in the JSON.
+    // The name of the JSON key.
     var path_base64: String?  // swift-format-ignore: AlwaysUseLowerCamelCase
 
     init(_ source: Stream) throws {
@@ -106,7 +108,7 @@ struct FileHeader: Decodable, Equatable {
     }
 }
 
-/// The paths of sources, in their order.
+/// Returns the paths of the sources, in the same order.
 func paths(_ sources: [Stream]) throws -> [String] {
     try sources.map { try FileHeader($0).path }
 }
