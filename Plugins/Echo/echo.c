@@ -1,11 +1,11 @@
 /*
- * Echo: sends the request back as one source with one frame. The smallest example of the plugin ABI.
+ * Echo: returns the request as one source with one frame. The smallest example of the plugin ABI.
  *
- * Request: any bytes, at most 100 MiB. Response: one source with an empty header; its only frame is the request.
- * Configuration: none; any key is rejected.
+ * Request: any bytes, at most 100 MiB. Answer: one source with an empty header and the request as its only frame.
+ * Configuration: none; every key is an error.
  *
- * Read this file from the bottom: the exported function, the descriptor it returns, then the functions in the order in
- * which the host calls them. The build uses -fvisibility=hidden, so only the exported function is visible.
+ * Read the file from the bottom: the exported function, the table that it returns, then the functions in the order in
+ * which the host calls them. It is built with -fvisibility=hidden, so that only the exported function is visible.
  */
 #include "chanserv_plugin.h"
 
@@ -15,19 +15,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* An instance. It has no state of its own, but each instance needs a distinct address. */
+/* An instance has no state, but it needs its own address. */
 struct chanserv_instance {
     const chanserv_host *host;
 };
 
-/* One request. It owns its source until the sink takes the source. */
+/* One request. It owns its source until a sink takes it. */
 struct chanserv_call {
     chanserv_source *source;
 };
 
-/* The response: a copy of the request, because the host's memory is valid only during open. */
+/* The source: a copy of the request, because the host's memory is valid only during open. */
 struct chanserv_source {
-    /* Atomic because any thread may set it, even while the source is polled. No other field needs to be atomic. */
+    /* May be set by any thread while the source is polled, so it is atomic. No other field needs to be. */
     atomic_bool cancelled;
     size_t size;
     unsigned char bytes[];
@@ -35,7 +35,7 @@ struct chanserv_source {
 
 static chanserv_status echo_create(const chanserv_host *host, const chanserv_config *config,
                                    chanserv_instance **instance, chanserv_error *error) {
-    /* The plugin has no options, so any key is an error. The host writes the message with file, line and column. */
+    /* No key is known, so every key is an error. The host writes the message, with the place in the file. */
     chanserv_status status = host->config_only(host, config, NULL, 0, error);
     if (status < 0) {
         return status;
@@ -71,10 +71,10 @@ static chanserv_status echo_poll_sources(chanserv_call *call, chanserv_source_si
     (void)error;
     chanserv_status status = sink->add(sink, "", 0, call->source);
     if (status == CHANSERV_READY) {
-        call->source = NULL; /* the host owns the source now and closes it */
+        call->source = NULL; /* belongs to the host now, which closes it */
         return CHANSERV_END;
     }
-    /* The sink did not take the source. If the sink was full, the next poll offers the source again. */
+    /* Not taken. If the sink was full, offer the source again in the next poll. */
     return status == CHANSERV_FULL ? CHANSERV_READY : status;
 }
 
@@ -98,13 +98,13 @@ static void echo_close_source(chanserv_source *source) {
     free(source);
 }
 
-/* Does nothing: polls of a call never wait and return quickly. */
+/* No poll of a call waits or takes long, so there is nothing to interrupt. */
 static void echo_cancel_call(chanserv_call *call) {
     (void)call;
 }
 
 static void echo_close_call(chanserv_call *call) {
-    free(call->source); /* NULL, unless the host closes the call before the sink takes the source */
+    free(call->source); /* NULL unless the host closed the call before its sink took the source */
     free(call);
 }
 
@@ -117,7 +117,7 @@ static const chanserv_plugin echo_plugin = {
     .abi_major = CHANSERV_ABI_MAJOR,
     .abi_minor = CHANSERV_ABI_MINOR,
     .struct_size = sizeof(chanserv_plugin),
-    /* Every function only allocates, copies the request or frees, so it may run on an event loop. */
+    /* Every function only allocates, copies the request or frees memory, so it may run on an event loop. */
     .flags = CHANSERV_PLUGIN_INLINE,
     .name = "echo",
     .version = "1.0.0",

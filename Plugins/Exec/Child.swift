@@ -1,10 +1,10 @@
 import CProcess
 import Glibc
 
-/// A started program in its own process group.
+/// A started program, in its own process group.
 struct Child {
     let id: pid_t
-    /// The process's pidfd: readable when the process has ended.
+    /// Readable after the program has ended.
     let end: Descriptor
     let output: Descriptor
     let errors: Descriptor
@@ -36,13 +36,13 @@ struct Child {
             posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0),
             posix_spawn_file_actions_adddup2(&actions, output.number, STDOUT_FILENO),
             posix_spawn_file_actions_adddup2(&actions, errors.number, STDERR_FILENO),
-            // Some descriptors of the host may lack FD_CLOEXEC; the child must not inherit them.
+            // Not all descriptors of the host are marked close-on-exec.
             chanserv_spawn_closes_from(&actions, 3),
             chanserv_spawn_runs_in(&actions, invocation.command.folder?.string ?? "/"),
         ]
         if let code = codes.first(where: { $0 != 0 }) { throw SystemError("cannot prepare a process", code: code) }
 
-        // Resets the signal mask and dispositions to the defaults, because the host changes its own.
+        // Resets signal mask and handlers to their defaults, whatever the host uses.
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
         defer { posix_spawnattr_destroy(&attributes) }
@@ -66,19 +66,19 @@ struct Child {
     }
 }
 
-/// How a command ended.
+/// The result of a command.
 struct Exit: Sendable {
     enum How: Sendable {
         case code(Int32)
         case signal(Int32)
-        /// The exit status is not available: other code in the process has reaped the child.
+        /// Unknown, because other code in the process has collected the exit status.
         case unknown
     }
 
     let how: How
     let timedOut: Bool
 
-    /// - Parameter status: The wait status from `waitpid`; `nil` if there is none.
+    /// - Parameter status: the status of waitpid; `nil` if it is unknown.
     init(status: Int32?, timedOut: Bool) {
         let signal = status.map { $0 & 0x7F }
         how =
@@ -91,12 +91,12 @@ struct Exit: Sendable {
     }
 
     var json: String {
-        let member =
+        let what =
             switch how {
             case .code(let code): "\"exit\":\(code)"
             case .signal(let signal): "\"signal\":\(signal)"
             case .unknown: "\"exit\":null"
             }
-        return "{\(member)\(timedOut ? ",\"timed_out\":true" : "")}"
+        return "{\(what)\(timedOut ? ",\"timed_out\":true" : "")}"
     }
 }

@@ -1,10 +1,10 @@
 import ChanservPlugin
 import Glibc
 
-/// Copies the output of a command from a pipe into frames. It stops reading while the client does not read: the pipe
-/// then fills and the command blocks.
+/// Makes frames of the output that a command writes into a pipe. It does not read on while the client does not read, so
+/// the pipe fills and the command blocks.
 struct Copy {
-    /// The size at which an incomplete line is sent as a frame, in bytes.
+    /// Length in bytes at which a line is sent as more than one frame.
     private static let lineMax = 1 << 20
     private static let readSize = 65_536
 
@@ -30,9 +30,9 @@ struct Copy {
         if !line.isEmpty { try await frames.write(line) }
     }
 
-    /// Writes the complete lines, one frame each.
+    /// Writes the complete lines.
     ///
-    /// - Parameter line: The beginning of the first line, from the read before. On return: the incomplete last line.
+    /// - Parameter line: the beginning of the first line; afterwards the incomplete last line.
     private func write(_ bytes: ArraySlice<UInt8>, after line: inout [UInt8], to frames: FrameWriter) async throws {
         var rest = bytes
         while let end = rest.firstIndex(of: UInt8(ascii: "\n")) {
@@ -52,7 +52,7 @@ struct Copy {
         }
     }
 
-    /// Waits for bytes and returns their number; `nil` at the end of the output.
+    /// Waits for bytes; returns `nil` at the end of the output.
     private func read(into buffer: inout [UInt8]) async throws -> Int? {
         while true {
             let wasOver = process.isOver
@@ -63,11 +63,11 @@ struct Copy {
             case EINTR:
                 continue
             case EAGAIN:
-                // A process that left the group may keep the pipe open. The output ends with the command anyway.
+                // A process that has left the command's group may keep the pipe open. Its output is not read.
                 if wasOver { return nil }
                 try await process.readable(pipe)
             case let code:
-                throw SystemError("cannot read the output of the command", code: code)
+                throw SystemError("cannot read what the command writes", code: code)
             }
         }
     }

@@ -1,21 +1,21 @@
 public import CChanservPlugin
 import ChanservPlugin
 
-/// Exec: runs one of the configured commands for each request.
+/// Exec: runs a command for each request. The configuration lists the commands that are allowed.
 ///
-/// **Request**: the command's name on the first line. Each further line is one argument, passed unchanged. No shell is
-/// involved, so nothing needs quotes and nothing is expanded. A line break at the end is ignored.
+/// **Request**: the name of the command. Each further line is one argument, passed unchanged. There is no shell, so
+/// nothing is quoted or expanded. A line break at the end of the request is ignored.
 ///
-/// **Response**: the sources `stdout` and `stderr` carry the output of the command. When the command has ended, the
-/// source `exit` follows with one frame: `{"exit":0}`, or `{"signal":15}` if a signal ended the command. The frame also
-/// has `"timed_out":true` after a timeout. Standard input is empty. A client that reads slowly slows the command down.
-/// If the client cancels a source, the command's next write to that pipe fails.
+/// **Answer**: the sources `stdout` and `stderr`, whose frames are the output of the command. After its end follows the
+/// source `exit` with one frame: `{"exit":0}`, or `{"signal":15}` if a signal ended it. `"timed_out":true` is added if
+/// the command exceeded its timeout. Standard input is empty. A client that reads slowly slows the command down. If the
+/// client drops a source, its pipe has no reader.
 ///
-/// The plugin ends a command if the client cancels the request or disconnects, at the timeout, and if the host drains.
-/// It sends SIGTERM to the command's process group, and SIGKILL after `grace`. When the command itself ends, the plugin
-/// kills the rest of the group.
+/// A command must end if the client is gone, its timeout has passed or the host drains. Then all processes of its group
+/// receive SIGTERM, and SIGKILL after `grace`. When the command has ended, the remaining processes of its group are
+/// killed.
 ///
-/// **Configuration**: see ``Options``, and `docs/configuration.md`.
+/// **Configuration**: see ``Options`` and `docs/configuration.md`.
 final class Exec: Plugin {
     static let name = "exec"
     static let version = "1.0.0"
@@ -27,7 +27,7 @@ final class Exec: Plugin {
     init(configuration: borrowing Configuration, log: Log) throws {
         options = try configuration.decode()
         try options.check()
-        processes = try Processes(most: options.processes)
+        processes = try Processes(limit: options.processes)
         self.log = log
     }
 
@@ -36,8 +36,7 @@ final class Exec: Plugin {
         try await sources.add(Source(header: "exit") { frames in try await frames.write(exit.json) })
     }
 
-    /// Runs a command to its end. On every path, including cancellation, this function returns only after the command
-    /// has ended.
+    /// Runs a command and returns after it has ended. If this function ends early, it ends the command first.
     private func run(_ invocation: Invocation, to sources: SourceWriter) async throws -> Exit {
         let (process, added) = try await start(invocation, sources)
         defer { processes.release(process) }
@@ -46,18 +45,18 @@ final class Exec: Plugin {
         } onCancel: {
             process.terminate()
         }
-        log.debug("command \(invocation.name), process \(process.id), ended: \(exit.json)")
+        log.debug("\(invocation.name), process \(process.id), ended: \(exit.json)")
         try added.get()
         return exit
     }
 
-    /// Starts a command and adds the sources for its output. Only the sources hold the pipes, so a cancelled source
-    /// closes its pipe. If a source cannot be added, this function requests termination of the command.
+    /// Starts a command and adds the sources of its output. Only the sources hold the pipes, so a client that drops one
+    /// breaks the pipe. If the sources cannot be added, the command is terminated.
     private func start(
         _ invocation: Invocation, _ sources: SourceWriter
     ) async throws -> (RunningProcess, Result<Void, any Error>) {
         let (process, output, errors) = try processes.start(invocation, grace: options.grace)
-        log.debug("command \(invocation.name) started as process \(process.id)")
+        log.debug("\(invocation.name) runs as process \(process.id)")
         do {
             for (name, pipe) in [("stdout", output), ("stderr", errors)] {
                 let source = Source(header: name) { [unit = options.unit] frames in
@@ -77,8 +76,7 @@ final class Exec: Plugin {
     }
 }
 
-/// Returns the descriptor. This is the only function that the library exports; the compiler checks its signature
-/// against the C header.
+/// The only exported function. The compiler checks it against the header.
 @c @implementation
 public func chanserv_plugin_v1() -> UnsafePointer<chanserv_plugin>? {
     Exec.descriptor

@@ -1,22 +1,22 @@
 import ChanservPlugin
 import Glibc
 
-/// A command with its arguments, from a valid request.
+/// A command and its arguments, from a request that is allowed.
 struct Invocation {
-    /// The maximum size of a request, in bytes.
+    /// Maximum bytes of a request. No program accepts more.
     private static let requestMax = 1 << 20
 
     let name: String
     let command: Options.Command
-    /// The arguments from the configuration, followed by those of the request.
+    /// The arguments of the configuration, followed by those of the request.
     let arguments: [String]
 
-    /// - Parameter request: The command's name on the first line, then one argument per line.
+    /// - Parameter request: the name of the command, followed by one argument in each line.
     init(_ request: [UInt8], _ commands: [String: Options.Command]) throws(PluginError) {
         guard request.count <= Self.requestMax, let text = String(validating: request, as: UTF8.self),
             !request.contains(0)
         else {
-            throw PluginError(.badRequest, "the request must be at most 1 MiB of UTF-8 without zero bytes")
+            throw PluginError(.badRequest, "a request is at most 1 MiB of UTF-8, without zero bytes")
         }
         var lines = text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
         if lines.count > 1 && lines.last == "" { lines.removeLast() }
@@ -27,7 +27,7 @@ struct Invocation {
         let most = command.arguments ?? 0
         guard lines.count <= most else {
             let limit = most == 0 ? "no arguments" : "at most \(most) arguments"
-            throw PluginError(.badRequest, "'\(name)' takes \(limit) from a request, but got \(lines.count)")
+            throw PluginError(.badRequest, "'\(name)' takes \(limit), but the request has \(lines.count)")
         }
         for argument in lines {
             if let allowed = command.allowed {
@@ -35,7 +35,8 @@ struct Invocation {
                     throw PluginError(.badRequest, "'\(name)' does not take the argument '\(argument)'")
                 }
             } else if argument.hasPrefix("-") {
-                // The program would read it as an option. Options of common programs can write files or run programs.
+                // The argument would be an option. Options can make harmless programs write files and run other
+                // programs.
                 throw PluginError(.badRequest, "'\(name)' takes no argument that begins with '-'")
             }
         }
@@ -43,7 +44,7 @@ struct Invocation {
         arguments = command.run.arguments + lines
     }
 
-    /// The program's environment: only the variables that the configuration lists.
+    /// The environment of the program: only the variables that the configuration lists.
     var environment: [String] {
         (command.environment ?? []).compactMap { variable in
             if variable.contains("=") { return variable }

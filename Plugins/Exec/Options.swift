@@ -1,15 +1,15 @@
 import ChanservPlugin
 import Glibc
 
-/// The plugin's options: the contents of `config:`.
+/// The configuration of an instance.
 struct Options: Decodable {
-    /// The commands that a request can run, by name.
+    /// The commands that are allowed, by name.
     let commands: [String: Command]
-    /// The maximum number of processes that run at the same time (default 16). Further requests fail as busy.
+    /// Maximum concurrent commands; further requests are refused as busy.
     let processes: Int
-    /// The time between SIGTERM and SIGKILL (default 5 s).
+    /// Time between SIGTERM and SIGKILL.
     let grace: Duration
-    /// The contents of a frame (default: one line).
+    /// The content of a frame.
     let unit: Unit
 
     enum Unit: String, Decodable, CaseIterable { case lines, chunks }
@@ -17,15 +17,15 @@ struct Options: Decodable {
     struct Command: Decodable {
         /// The program and its fixed arguments.
         let run: Program
-        /// The maximum number of arguments that a request may add (default 0).
+        /// Maximum arguments in a request. Default 0.
         let arguments: Int?
-        /// The values that such an argument may have. Default: any value that does not begin with `-`.
+        /// The allowed values of each argument. By default all values that do not begin with `-`.
         let allowed: [String]?
-        /// The maximum run time. Default: unlimited.
+        /// Maximum run time. Default: no limit.
         let timeout: Duration?
         /// The working directory. Default: the root folder.
         let folder: ConfiguredPath?
-        /// Environment variables: copied from the host (`PATH`) or set here (`LANG=C`). Default: none.
+        /// The environment: names of variables that are copied from the host (`PATH`), and values (`LANG=C`). Default: empty.
         let environment: [String]?
     }
 
@@ -52,13 +52,13 @@ struct Options: Decodable {
         unit = try values.decodeIfPresent(Unit.self, forKey: .unit) ?? .lines
     }
 
-    /// Throws a bad request error if a value is out of its range or a program or folder does not exist.
+    /// Throws if a value is invalid.
     func check() throws(PluginError) {
         guard (1...1024).contains(processes) else {
             throw PluginError(.badRequest, "processes: \(processes) is not between 1 and 1024")
         }
-        guard grace <= .seconds(3600) else { throw PluginError(.badRequest, "grace: the value is more than 1h") }
-        guard !commands.isEmpty else { throw PluginError(.badRequest, "commands: there must be at least one command") }
+        guard grace <= .seconds(3600) else { throw PluginError(.badRequest, "grace is more than 1h") }
+        guard !commands.isEmpty else { throw PluginError(.badRequest, "commands: at least one command is required") }
         for (name, command) in commands.sorted(by: { $0.key < $1.key }) {
             do throws(PluginError) {
                 try command.check(name)
@@ -73,9 +73,7 @@ extension Options.Command {
     fileprivate func check(_ name: String) throws(PluginError) {
         func refuse(_ message: String) throws(PluginError) -> Never { throw PluginError(.badRequest, message) }
 
-        if name.isEmpty || name.utf8.contains(where: { $0 < 0x20 }) {
-            try refuse("the name is empty or has a control character, so no request can select it")
-        }
+        if name.isEmpty || name.utf8.contains(where: { $0 < 0x20 }) { try refuse("a request cannot contain this name") }
         if run.arguments.contains(where: { $0.utf8.contains(0) }) { try refuse("run: an argument has a zero byte") }
         var status = stat()
         guard stat(run.path.string, &status) == 0 else {
@@ -84,9 +82,9 @@ extension Options.Command {
         guard status.st_mode & S_IFMT == S_IFREG, access(run.path.string, X_OK) == 0 else {
             try refuse("run: \(run.path.string) is not a program")
         }
-        guard (0...1024).contains(arguments ?? 0) else { try refuse("arguments: the value is not between 0 and 1024") }
+        guard (0...1024).contains(arguments ?? 0) else { try refuse("arguments is not between 0 and 1024") }
         if allowed != nil && arguments ?? 0 == 0 { try refuse("allowed: there are no arguments to allow") }
-        if let timeout, timeout < .milliseconds(1) { try refuse("timeout: the value is less than 1ms") }
+        if let timeout, timeout < .milliseconds(1) { try refuse("timeout is less than 1ms") }
         if let folder {
             guard stat(folder.string, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else {
                 try refuse("folder: \(folder.string) is not a folder")

@@ -6,8 +6,8 @@ import Synchronization
 final class Processes: Sendable {
     private struct State {
         var running: [pid_t: RunningProcess] = [:]
-        /// The number of commands that run or are being started.
-        var count = 0
+        /// The number of commands that are running or being started.
+        var taken = 0
         var isStopped = false
     }
 
@@ -15,31 +15,30 @@ final class Processes: Sendable {
     private let reactor: Reactor
     private let state = Mutex(State())
 
-    /// - Parameter most: The maximum number of commands that run at the same time.
-    init(most limit: Int) throws(SystemError) {
+    /// - Parameter limit: maximum concurrent commands.
+    init(limit: Int) throws(SystemError) {
         self.limit = limit
         reactor = try Reactor()
     }
 
-    /// Starts a command. The caller calls ``release(_:)`` when it has ended.
+    /// Starts a command. The caller must call ``release(_:)`` after its end.
     ///
-    /// - Returns: The process, and the read ends of its standard output and standard error. If the caller releases one,
-    ///   the command's next write to it fails.
-    /// - Throws: `PluginError` (busy) at the limit, and `SystemError`.
+    /// - Returns: the process and the readers of its standard output and standard error. When a reader is released, the
+    ///   command's pipe breaks.
     func start(
         _ invocation: Invocation, grace: Duration
     ) throws -> (process: RunningProcess, output: Descriptor, errors: Descriptor) {
-        let isAdmitted = state.withLock { state in
-            guard state.count < limit, !state.isStopped else { return false }
-            state.count += 1
+        let isTaken = state.withLock { state in
+            guard state.taken < limit, !state.isStopped else { return false }
+            state.taken += 1
             return true
         }
-        guard isAdmitted else { throw PluginError(.busy, "\(limit) commands are running already") }
+        guard isTaken else { throw PluginError(.busy, "the limit of \(limit) running commands is reached") }
         do {
             let child = try Child(invocation)
             let process = RunningProcess(
                 child, reactor: reactor, timeout: invocation.command.timeout, grace: grace)
-            // If the instance was stopped meanwhile, stop() did not see this process, so it is ended here.
+            // If the instance was stopped meanwhile, no other code would end the process.
             let isLate = state.withLock { state in
                 state.running[process.id] = process
                 return state.isStopped
@@ -47,21 +46,20 @@ final class Processes: Sendable {
             if isLate { process.finish() }
             return (process, child.output, child.errors)
         } catch {
-            state.withLock { $0.count -= 1 }
+            state.withLock { $0.taken -= 1 }
             throw error
         }
     }
 
-    /// Removes an ended command, so that another one may start.
     func release(_ process: RunningProcess) {
         state.withLock { state in
-            // The process id may already belong to a newer command.
+            // The process number may have been reused for a new process.
             if state.running[process.id] === process { state.running[process.id] = nil }
-            state.count -= 1
+            state.taken -= 1
         }
     }
 
-    /// Kills all running commands and waits until they have ended. No command starts afterwards.
+    /// Kills all running commands and waits for their end. No command starts afterwards.
     func stop() {
         let running = state.withLock { state in
             state.isStopped = true

@@ -2,7 +2,7 @@ import CProcess
 import Glibc
 import Synchronization
 
-/// A file descriptor that closes with its last reference.
+/// A file descriptor, closed with its last reference.
 final class Descriptor: Sendable {
     let number: Int32
 
@@ -11,7 +11,7 @@ final class Descriptor: Sendable {
     deinit { close(number) }
 }
 
-/// One thread that polls descriptors, so that no task blocks.
+/// A thread that polls descriptors, so that no task has to block.
 final class Reactor: Sendable {
     private struct Wait {
         let descriptors: [Descriptor]
@@ -27,7 +27,7 @@ final class Reactor: Sendable {
     }
 
     private let state = Mutex(State())
-    /// A byte in this pipe wakes the thread, which then reads the list of waits again.
+    /// A byte in this pipe makes the thread read its list of waits again.
     private let wakePipe: (reader: Descriptor, writer: Descriptor)
 
     init() throws(SystemError) {
@@ -37,7 +37,7 @@ final class Reactor: Sendable {
         state.withLock { $0.thread = thread }
     }
 
-    /// Ends all waits with `CancellationError` and waits until the thread has ended. Later waits fail the same way.
+    /// Ends all waits, and waits for the end of the thread. Later waits fail.
     func stop() {
         let (waits, thread) = state.withLock { state in
             state.isStopped = true
@@ -51,7 +51,7 @@ final class Reactor: Sendable {
 
     /// Waits until one of `descriptors` is readable or at its end.
     ///
-    /// - Returns: `false` if `time` has passed before that.
+    /// - Returns: `false` if the time has passed before.
     /// - Throws: `CancellationError` if the task is cancelled or the reactor is stopped.
     func readable(_ descriptors: Descriptor..., within time: Duration? = nil) async throws -> Bool {
         let deadline = time.map { ContinuousClock.now + $0 }
@@ -62,7 +62,7 @@ final class Reactor: Sendable {
         return try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { continuation in
                 let waits = state.withLock { state in
-                    // If the cancellation handler has already run, nothing would resume this continuation.
+                    // If the cancellation handler has already run, nothing would resume a stored continuation.
                     guard !state.isStopped, !Task.isCancelled else { return false }
                     state.waits[number] = Wait(
                         descriptors: descriptors, deadline: deadline, continuation: continuation)
@@ -76,14 +76,14 @@ final class Reactor: Sendable {
     }
 
     private func wakeThread() {
-        // If the pipe is full, the thread has a pending wake already.
+        // If the pipe is full, the thread wakes up anyway.
         _ = write(wakePipe.writer.number, [UInt8(1)], 1)
     }
 
     private func run() {
         var bytes = [UInt8](repeating: 0, count: 512)
         while let waits = state.withLock({ $0.isStopped ? nil : $0.waits }) {
-            // `waits` keeps the descriptors open.
+            // `waits` keeps the descriptors open during the poll.
             var polled = [pollfd(fd: wakePipe.reader.number, events: Int16(POLLIN), revents: 0)]
             var owners: [UInt64] = []
             for (number, wait) in waits {
@@ -94,8 +94,8 @@ final class Reactor: Sendable {
             }
             let count = poll(
                 &polled, nfds_t(polled.count), Self.milliseconds(to: waits.values.compactMap(\.deadline).min()))
-            // poll fails temporarily if there is no memory or there are too many descriptors. The pause avoids a busy
-            // loop. Nothing is ready then, but deadlines still apply.
+            // The error is temporary: no memory, or more descriptors than allowed. Pausing leaves the processor to the
+            // processes that the thread waits for. Nothing is ready, but deadlines are still checked.
             if count < 0, errno != EINTR { usleep(10_000) }
             if polled[0].revents != 0 { _ = read(wakePipe.reader.number, &bytes, bytes.count) }
             var ready: Set<UInt64> = []
@@ -110,7 +110,7 @@ final class Reactor: Sendable {
         }
     }
 
-    /// Returns the timeout for `poll`, rounded up so that `poll` does not return too early; -1 without a deadline.
+    /// The timeout for poll, rounded up so that it does not end too early.
     private static func milliseconds(to deadline: ContinuousClock.Instant?) -> Int32 {
         guard let deadline else { return -1 }
         let (seconds, attoseconds) = (deadline - .now).components
@@ -140,7 +140,7 @@ final class Reactor: Sendable {
 }
 
 enum Pipe {
-    /// Makes a pipe. Child processes do not inherit its ends; reading does not block.
+    /// Makes a pipe whose ends are not inherited and whose reader does not block.
     static func make() throws(SystemError) -> (reader: Descriptor, writer: Descriptor) {
         var ends: [Int32] = [0, 0]
         guard chanserv_pipe(&ends) == 0 else { throw SystemError("cannot make a pipe") }
@@ -150,11 +150,11 @@ enum Pipe {
     }
 }
 
-/// A system call that failed.
+/// The failure of a system call.
 struct SystemError: Error, CustomStringConvertible {
     let description: String
 
-    init(_ operation: String, code: Int32 = errno) {
-        description = "\(operation): \(String(cString: strerror(code)))"
+    init(_ what: String, code: Int32 = errno) {
+        description = "\(what): \(String(cString: strerror(code)))"
     }
 }

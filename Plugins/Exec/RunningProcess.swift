@@ -1,10 +1,10 @@
 import Glibc
 import Synchronization
 
-/// A command, from its start until all processes of its group have ended.
+/// A command from its start until nothing of its process group is left.
 ///
-/// The system reuses the process id and the group id only after the process is reaped. One lock covers signals and
-/// reaping, so a signal never reaches a foreign process.
+/// The numbers of the process and of its group cannot be reused until its exit status is collected. Signals and the
+/// collection of the status are therefore serialised by one lock.
 final class RunningProcess: Sendable {
     private struct State {
         var isOver = false
@@ -12,11 +12,12 @@ final class RunningProcess: Sendable {
     }
 
     let id: pid_t
-    /// The process's pidfd: readable when the process has ended.
+    /// Readable after the process has ended.
     private let end: Descriptor
     private let reactor: Reactor
     private let state = Mutex(State())
-    /// Waits for the end of the process; `false` after the timeout. ``terminate()`` cancels it.
+    /// Waits for the end of the process or the timeout. ``terminate()`` cancels it. The result is whether the process
+    /// ended before the timeout.
     private let endOrTimeout: Task<Bool, any Error>
     private let grace: Duration
 
@@ -25,27 +26,25 @@ final class RunningProcess: Sendable {
         end = child.end
         self.reactor = reactor
         self.grace = grace
-        // The task captures only the pidfd, because it must not keep the pipes of the child open.
+        // Captures `end` only, because the task must not hold the pipes of the child.
         endOrTimeout = Task { [end] in try await reactor.readable(end, within: timeout) }
     }
 
-    /// Starts termination, as a timeout does: ``exit()`` sends SIGTERM. May be called more than once.
+    /// Ends the process in the same way as a timeout. Further calls do nothing.
     func terminate() { endOrTimeout.cancel() }
 
-    /// Waits until the process has ended, and returns how it ended.
-    ///
-    /// After ``terminate()`` or the timeout, this function sends SIGTERM, and SIGKILL after the grace period. It still
-    /// waits if the current task is cancelled. Must be called once.
+    /// Waits for the end of the process, and ends it after a timeout or ``terminate()``. Ignores cancellation of the
+    /// task. Called once.
     func exit() async -> Exit {
         var timedOut = false
         do {
             timedOut = try await !endOrTimeout.value
             if !timedOut { return Exit(status: finish(), timedOut: false) }
         } catch {
-            // Termination was requested.
+            // The process must end.
         }
         signal(SIGTERM)
-        // Separate tasks, because the current task may already be cancelled.
+        // In new tasks, because this task may already be cancelled.
         if await !Task(operation: { await hasEnded(within: grace) }).value {
             signal(SIGKILL)
             _ = await Task { await hasEnded(within: nil) }.value
@@ -57,11 +56,11 @@ final class RunningProcess: Sendable {
         do {
             return try await reactor.readable(end, within: time)
         } catch {
-            return true  // the reactor was stopped; the process was killed before
+            return true  // the reactor was stopped, after the process was killed
         }
     }
 
-    /// Waits until `pipe` is readable or the process has ended. In the second case it also calls ``finish()``.
+    /// Waits until the pipe is readable or the process has ended. In the latter case it kills the rest of the group.
     func readable(_ pipe: Descriptor) async throws {
         _ = try await reactor.readable(pipe, end)
         var polled = pollfd(fd: end.number, events: Int16(POLLIN), revents: 0)
@@ -70,8 +69,8 @@ final class RunningProcess: Sendable {
 
     var isOver: Bool { state.withLock { $0.isOver } }
 
-    /// Sends a signal to the whole group, unless the process was reaped. It also signals the process itself, because
-    /// the process may have left the group.
+    /// Sends a signal to the group, and to the process, which may have left the group. Does nothing after the end of
+    /// the process.
     private func signal(_ number: Int32) {
         state.withLock { state in
             guard !state.isOver else { return }
@@ -80,21 +79,19 @@ final class RunningProcess: Sendable {
         }
     }
 
-    /// Kills the rest of the group, reaps the process and returns its wait status. Blocks until the process has ended.
-    ///
-    /// - Returns: `nil` if other code in the process has reaped it.
+    /// Kills the rest of the group and collects the exit status. Waits for the status if necessary.
     @discardableResult
     func finish() -> Int32? {
         state.withLock { state in
             guard !state.isOver else { return state.status }
-            // The process is not reaped yet, so no other group can have this id.
+            // Until the status is collected, no other group can have the number.
             _ = kill(-id, SIGKILL)
             _ = kill(id, SIGKILL)
             var status: Int32 = 0
-            var reaped: pid_t
-            repeat { reaped = waitpid(id, &status, 0) } while reaped < 0 && errno == EINTR
+            var taken: pid_t
+            repeat { taken = waitpid(id, &status, 0) } while taken < 0 && errno == EINTR
             state.isOver = true
-            state.status = reaped == id ? status : nil
+            state.status = taken == id ? status : nil
             return state.status
         }
     }

@@ -17,10 +17,10 @@
 #endif
 
 #define ALWAYS (O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK)
-/* With O_PATH, openat2 rejects most other flags; openat ignores them. */
+/* O_PATH allows few other flags. openat ignores the rest, but openat2 refuses it. */
 #define ALWAYS_WITH_PATH (O_CLOEXEC | O_NOFOLLOW)
 
-/* The fallback for kernels before 5.6: opens one folder after the other, without following links. */
+/* For kernels before 5.6: opens one folder after the other, none of them through a link. */
 static int open_stepwise(int root, const char *path, int flags) {
     int folder = root;
     for (;;) {
@@ -83,7 +83,7 @@ int beneath_open(int root, const char *path, int flags) {
         .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
     };
     long opened = syscall(SYS_openat2, root, *path == '\0' ? "." : path, &how, sizeof how);
-    /* An older seccomp sandbox that does not know openat2 returns EPERM. */
+    /* A sandbox that does not know the system call returns EPERM. */
     if (opened >= 0 || (errno != ENOSYS && errno != EPERM)) {
         return (int)opened;
     }

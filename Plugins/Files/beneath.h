@@ -1,6 +1,6 @@
 /*
- * Opens files strictly beneath a folder. No `..`, absolute path or symbolic link can lead out of it, even if another
- * process replaces a folder with a link at the same time.
+ * Opens files beneath a folder. The path cannot lead out of the folder: not through `..`, not as an absolute path, and
+ * not through a symbolic link, even if another process replaces a folder by a link at the same time.
  */
 #ifndef FILES_BENEATH_H
 #define FILES_BENEATH_H
@@ -9,10 +9,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* The identity, type and size of a file. */
+/* The identity and type of a file. */
 struct identity {
     uint64_t device, inode;
-    /* The creation time; 0 if the file system does not have it. It is needed because inode numbers are reused. */
+    /* The creation time, if the file system provides it. Inode numbers of removed files are reused, often at once. */
     int64_t born_seconds;
     uint32_t born_nanoseconds;
     mode_t mode;
@@ -20,23 +20,21 @@ struct identity {
 };
 
 /*
- * Opens `path` beneath the folder `root`. The path is relative; an empty path is the folder itself. Adds O_CLOEXEC and
- * O_NOFOLLOW to `flags`, and without O_PATH also O_NOCTTY and O_NONBLOCK: if a fifo has replaced a file, the open must
- * not wait for a writer. Returns a descriptor, or -1 and errno: ELOOP, ENOTDIR or EXDEV if the path has a symbolic link
- * or would leave the folder.
+ * Opens `path` beneath the folder `root`. The path is relative; the empty path is the folder itself. Adds O_CLOEXEC,
+ * O_NOFOLLOW, O_NOCTTY and O_NONBLOCK to `flags`, so that opening a fifo that replaced a file does not wait for a
+ * writer. Returns a descriptor, or -1 and errno: ELOOP, ENOTDIR or EXDEV if the path would have left the folder.
  */
 int beneath_open(int root, const char *path, int flags);
 
-/* Gets the identity of the open file `file`. Returns 0, or -1 and errno. */
+/* Returns the identity of the open file `file`: 0, or -1 and errno. */
 int identify(int file, struct identity *identity);
 
 /*
- * Gets the identity of `path` without opening it for reading. Returns 0, or -1 and errno as beneath_open; ELOOP for a
- * symbolic link.
+ * Returns the identity of the file at `path` without opening it for reading: 0, or -1 and errno as above. A symbolic
+ * link is ELOOP.
  */
 int beneath_identify(int root, const char *path, struct identity *identity);
 
-/* Returns whether both identities have the same device, inode and creation time. */
 bool is_same_file(const struct identity *one, const struct identity *other);
 
 #endif

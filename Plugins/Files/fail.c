@@ -9,8 +9,7 @@
 #include <string.h>
 
 /*
- * Replaces every byte that is not part of a UTF-8 character with '?'. File names may contain any bytes, and vsnprintf
- * may truncate the message inside a character.
+ * Replaces every byte that is not part of a UTF-8 character. Names may be any bytes, and snprintf may cut a character.
  */
 static void make_utf8(char *text) {
     size_t left = strlen(text);
@@ -37,17 +36,19 @@ chanserv_status fail(chanserv_error *error, chanserv_status status, const char *
     return status;
 }
 
-chanserv_status fail_errno(chanserv_error *error, int code, const char *problem, const char *path) {
+chanserv_status fail_errno(chanserv_error *error, int code, const char *what, const char *path) {
     chanserv_status status = CHANSERV_ERROR_INTERNAL;
     if (code == ENOENT || code == ENOTDIR || code == EACCES || code == EPERM || code == ELOOP || code == ENAMETOOLONG) {
-        /* The file is not available to this client. This is not a failure of the plugin, so it must not count as one:
-         * such requests would otherwise withdraw the route. */
+        /*
+         * For the client the file does not exist. This is not a failure of the plugin: such a request must not withdraw
+         * a route.
+         */
         status = CHANSERV_ERROR_NOT_FOUND;
     } else if (code == EMFILE || code == ENFILE || code == ENOMEM) {
         status = CHANSERV_ERROR_BUSY;
     }
     char text[128];
-    return fail(error, status, "%s: %s: %s", path, problem, strerror_r(code, text, sizeof text));
+    return fail(error, status, "%s: %s: %s", path, what, strerror_r(code, text, sizeof text));
 }
 
 void log_line(const chanserv_host *host, int32_t level, const char *format, ...) {

@@ -22,20 +22,20 @@ struct watcher {
     follower_changed *changed;
     int64_t interval;
     pthread_t thread;
-    int poke;    /* an eventfd that wakes the thread: for the first waiting follower, or to stop */
-    int inotify; /* -1 if not available: then only the check per interval finds changes */
+    int wake_event; /* an eventfd that wakes the thread: the first follower waits, or the thread must end */
+    int inotify; /* -1 if it is not available: then only the interval applies */
 
-    pthread_mutex_t lock; /* protects all fields below; held while `changed` runs */
+    pthread_mutex_t lock; /* protects all fields below, and is held while `changed` runs */
     bool stopping;
     struct follower **waiting;
     size_t count, capacity;
-    struct follower *buckets[BUCKETS]; /* hash table by watch descriptor; several sources may follow the same file */
+    struct follower *buckets[BUCKETS]; /* by watch descriptor; several sources may follow the same file */
 };
 
-static void poke(struct watcher *watcher) {
+static void wake_thread(struct watcher *watcher) {
     uint64_t one = 1;
-    /* The write fails only if the counter is full. Then the thread has a pending wake already. */
-    ssize_t written = write(watcher->poke, &one, sizeof one);
+    /* The write fails only if the counter is full. The thread is awake then. */
+    ssize_t written = write(watcher->wake_event, &one, sizeof one);
     (void)written;
 }
 
@@ -68,8 +68,8 @@ static void wake_watch(struct watcher *watcher, int watch) {
     pthread_mutex_unlock(&watcher->lock);
 }
 
-/* Wakes the followers of all reported files. Returns false after a queue overflow, because events were lost. */
-static bool read_events(struct watcher *watcher) {
+/* Handles the reports of the kernel. Returns false if the kernel had to drop reports. */
+static bool read_reports(struct watcher *watcher) {
     _Alignas(struct inotify_event) char buffer[16384];
     for (;;) {
         ssize_t size = read(watcher->inotify, buffer, sizeof buffer);
@@ -87,15 +87,15 @@ static bool read_events(struct watcher *watcher) {
     }
 }
 
-/* Checks all waiting followers. It releases the lock after each, so that other threads wait for one check at most. */
-static void check_all(struct watcher *watcher) {
+/* Checks all waiting followers. The lock is released after each, so that other threads wait for one check at most. */
+static void look_at_all(struct watcher *watcher) {
     for (size_t i = 0;; i++) {
         pthread_mutex_lock(&watcher->lock);
         bool more = i < watcher->count && !watcher->stopping;
         if (more) {
             struct follower *follower = watcher->waiting[i];
             if (watcher->changed(follower)) {
-                /* The last follower moves to this index, so this round skips it. The next interval checks it. */
+                /* The last follower takes its place and is missed this time. The next interval checks it. */
                 wake(watcher, follower);
             }
         }
@@ -127,30 +127,31 @@ static void *run(void *argument) {
         }
         int64_t left = due - now();
         if (!idle && left <= 0) {
-            check_all(watcher);
+            look_at_all(watcher);
             due = now() + watcher->interval;
             continue;
         }
-        struct pollfd files[] = {{.fd = watcher->poke, .events = POLLIN}, {.fd = watcher->inotify, .events = POLLIN}};
+        struct pollfd files[] = {{.fd = watcher->wake_event, .events = POLLIN},
+                                 {.fd = watcher->inotify, .events = POLLIN}};
         struct timespec timeout = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
         if (ppoll(files, 2, idle ? NULL : &timeout, NULL) <= 0) {
             continue;
         }
         if (files[0].revents != 0) {
             uint64_t count;
-            ssize_t taken = read(watcher->poke, &count, sizeof count);
+            ssize_t taken = read(watcher->wake_event, &count, sizeof count);
             (void)taken;
             if (idle) {
                 due = now() + watcher->interval;
             }
         }
-        if (files[1].revents != 0 && !read_events(watcher)) {
+        if (files[1].revents != 0 && !read_reports(watcher)) {
             due = now();
         }
     }
 }
 
-/* ---- Functions for the sources ---- */
+/* ---- Functions for sources ---- */
 
 static void unwatch(struct watcher *watcher, struct follower *follower) {
     if (follower->watch < 0) {
@@ -166,7 +167,7 @@ static void unwatch(struct watcher *watcher, struct follower *follower) {
         shared |= f->watch == follower->watch;
     }
     if (!shared) {
-        /* Fails if the file is gone, because its watch is gone too. The kernel does not reuse watch descriptors. */
+        /* Fails if the file is gone, and its watch with it. Watch descriptors are not reused. */
         (void)inotify_rm_watch(watcher->inotify, follower->watch);
     }
     follower->watch = -1;
@@ -176,7 +177,7 @@ void watcher_watch(struct watcher *watcher, struct follower *follower, int file)
     pthread_mutex_lock(&watcher->lock);
     unwatch(watcher, follower);
     if (watcher->inotify >= 0) {
-        /* This path refers to the open file, even if its name refers to another file by now. */
+        /* Watches the open file, even if its name refers to another file now. */
         char path[64];
         snprintf(path, sizeof path, "/proc/self/fd/%d", file);
         follower->watch =
@@ -210,7 +211,7 @@ bool watcher_arm(struct watcher *watcher, struct follower *follower, uint64_t wa
     follower->slot = watcher->count;
     watcher->waiting[watcher->count++] = follower;
     if (watcher->count == 1) {
-        poke(watcher);
+        wake_thread(watcher);
     }
     pthread_mutex_unlock(&watcher->lock);
     return true;
@@ -241,23 +242,23 @@ struct watcher *watcher_start(const chanserv_host *host, int64_t interval, follo
     watcher->host = host;
     watcher->interval = interval;
     watcher->changed = changed;
-    watcher->poke = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (watcher->poke < 0) {
+    watcher->wake_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (watcher->wake_event < 0) {
         fail_errno(error, errno, "no descriptor to follow files", "eventfd");
         free(watcher);
         return NULL;
     }
     watcher->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     if (watcher->inotify < 0) {
-        log_line(host, CHANSERV_LOG_WARNING, "inotify is not available: changes of followed files are only found once "
-                                             "per follow_interval");
+        log_line(host, CHANSERV_LOG_WARNING,
+                 "inotify is not available: changes of followed files are detected only once every follow_interval");
     }
     pthread_mutex_init(&watcher->lock, NULL);
     int code = pthread_create(&watcher->thread, NULL, run, watcher);
     if (code != 0) {
         fail_errno(error, code, "no thread to follow files", "pthread_create");
         pthread_mutex_destroy(&watcher->lock);
-        close(watcher->poke);
+        close(watcher->wake_event);
         if (watcher->inotify >= 0) {
             close(watcher->inotify);
         }
@@ -271,10 +272,10 @@ void watcher_stop(struct watcher *watcher) {
     pthread_mutex_lock(&watcher->lock);
     watcher->stopping = true;
     pthread_mutex_unlock(&watcher->lock);
-    poke(watcher);
+    wake_thread(watcher);
     pthread_join(watcher->thread, NULL);
     pthread_mutex_destroy(&watcher->lock);
-    close(watcher->poke);
+    close(watcher->wake_event);
     if (watcher->inotify >= 0) {
         close(watcher->inotify);
     }

@@ -10,7 +10,7 @@
 
 /* ---- Parsing ---- */
 
-/* Returns the end of the set after a `[`; NULL and *problem if the set is not valid. */
+/* Skips the set behind a `[`. Returns NULL if the set is not closed or has an invalid range. */
 static const char *skip_set(const char *text, const char **problem) {
     text += *text == '!' || *text == '^';
     bool range = false, first = true;
@@ -33,7 +33,7 @@ static const char *skip_set(const char *text, const char **problem) {
         }
         text += length;
         if (range && code < low) {
-            *problem = "has a range whose end is before its start";
+            *problem = "has a range whose end is before its beginning";
             return NULL;
         }
         range = !range && text[0] == '-' && text[1] != ']' && text[1] != '\0';
@@ -43,7 +43,7 @@ static const char *skip_set(const char *text, const char **problem) {
     return NULL;
 }
 
-/* Checks one component and sets *kind. Returns false and *problem if it is not valid. */
+/* Checks one component and determines its kind. */
 static bool classify(const char *text, enum glob_kind *kind, const char **problem) {
     *kind = strcmp(text, "**") == 0 ? GLOB_ANY_DEPTH : GLOB_LITERAL;
     while (*text != '\0') {
@@ -78,13 +78,13 @@ static void remove_backslashes(char *text) {
     *to = '\0';
 }
 
-/* Appends the components of one pattern, which it splits in place. Returns the problem; NULL: none. */
+/* Appends the components of one pattern, which it splits in place. Returns a description of the problem, or NULL. */
 static const char *parse_pattern(struct globs *globs, char *pattern) {
     if (*pattern == '/') {
         return "is absolute; patterns are relative to the root";
     }
     if (pattern[strlen(pattern) - 1] == '/') {
-        return "ends with /, so it cannot match a file";
+        return "ends with / and so names no file";
     }
     size_t first = globs->count;
     char *rest = pattern, *component;
@@ -98,7 +98,7 @@ static const char *parse_pattern(struct globs *globs, char *pattern) {
             remove_backslashes(component);
         }
         if (strcmp(component, "..") == 0) {
-            return "has a component .., which would leave the root";
+            return "has a component .. and so leaves the root";
         }
         bool repeated = part->kind == GLOB_ANY_DEPTH && globs->count > first && part[-1].kind == GLOB_ANY_DEPTH;
         if (*component == '\0' || strcmp(component, ".") == 0 || repeated) {
@@ -112,7 +112,7 @@ static const char *parse_pattern(struct globs *globs, char *pattern) {
         globs->count++;
     }
     if (globs->count == first) {
-        return "has no component, so it cannot match a file";
+        return "names no file";
     }
     globs->parts[globs->count - 1].last = true;
     return NULL;
@@ -125,10 +125,9 @@ chanserv_status globs_parse(struct globs *globs, const char *text, size_t size, 
                     size, GLOB_TEXT_MAX);
     }
     if (memchr(text, '\0', size) != NULL) {
-        return fail(error, CHANSERV_ERROR_BAD_REQUEST,
-                    "the request has a zero byte; send patterns as text, one per line");
+        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "the request has a zero byte; patterns are text, one a line");
     }
-    /* Each component has at least one byte and a separator, so this is enough for all components. */
+    /* Each component has at least one byte and a separator, so this is enough for the maximum number of components. */
     globs->text = strndup(text, size);
     globs->parts = malloc((size / 2 + 1) * sizeof *globs->parts);
     if (globs->text == NULL || globs->parts == NULL) {
@@ -146,8 +145,8 @@ chanserv_status globs_parse(struct globs *globs, const char *text, size_t size, 
         if (length == 0) {
             continue;
         }
-        const char *problem = ++patterns > GLOB_PATTERNS_MAX ? "is above the limit of 1024 patterns"
-                              : length >= PATH_MAX           ? "is too long"
+        const char *problem = ++patterns > GLOB_PATTERNS_MAX ? "is one pattern too many; at most 1024 are allowed"
+                              : length >= PATH_MAX           ? "is longer than any path"
                                                              : NULL;
         char shown[256];
         strncpy(shown, line, sizeof shown - 1);
@@ -162,7 +161,7 @@ chanserv_status globs_parse(struct globs *globs, const char *text, size_t size, 
     }
     if (patterns == 0) {
         globs_free(globs);
-        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "the request has no pattern; send one or more, one per line");
+        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "the request has no pattern; post one or more, one a line");
     }
     return CHANSERV_READY;
 }
@@ -179,7 +178,7 @@ size_t globs_words(const struct globs *globs) {
     return (globs->count + 63) / 64;
 }
 
-/* Adds part `index` to the state. After a `**`, which may match zero folders, it also adds the next part. */
+/* Activates part `index`. If it is `**`, which may match no folder, the next part is activated too. */
 static void activate(const struct globs *globs, glob_state *state, size_t index) {
     state[index / 64] |= UINT64_C(1) << (index % 64);
     if (globs->parts[index].kind == GLOB_ANY_DEPTH && !globs->parts[index].last) {

@@ -1,16 +1,11 @@
-/*
- * Matches one name with one component. The number of steps is at most the length of the pattern times the length of the
- * name, for any pattern.
- */
+/* Matches a name with one component. Takes at most (length of the pattern) × (length of the name) steps. */
 #define _GNU_SOURCE
 #include "glob.h"
 #include "utf8.h"
 
 #include <string.h>
 
-/*
- * Returns the character at *text and moves *text past it. A byte that is not UTF-8 gets a value that no character has.
- */
+/* Returns the character at *text and advances *text. A byte that is not UTF-8 becomes a value that no character has. */
 static uint32_t next_character(const char **text) {
     uint32_t code;
     size_t length = utf8_decode(*text, strnlen(*text, 4), &code);
@@ -22,7 +17,7 @@ static uint32_t next_character(const char **text) {
     return code;
 }
 
-/* Returns the pattern's character at *text, which may be escaped, and moves *text past it. */
+/* Returns the character of a pattern at *text, which may be escaped. */
 static uint32_t next_pattern_character(const char **text) {
     if (**text == '\\') {
         (*text)++;
@@ -30,14 +25,14 @@ static uint32_t next_pattern_character(const char **text) {
     return next_character(text);
 }
 
-/* Returns whether `character` matches the set after a `[`, and moves *pattern past its `]`. */
+/* Matches `character` with the set behind a `[`. Advances *pattern behind the `]`. */
 static bool match_set(const char **pattern, uint32_t character) {
     bool wanted = true, found = false;
     if (**pattern == '!' || **pattern == '^') {
         wanted = false;
         (*pattern)++;
     }
-    /* A `]` in the first place is a member of the set. */
+    /* A `]` at the start is a member. */
     do {
         uint32_t low = next_pattern_character(pattern), high = low;
         if ((*pattern)[0] == '-' && (*pattern)[1] != ']') {
@@ -54,7 +49,10 @@ bool glob_match(const char *pattern, const char *name) {
     if (*name == '.' && *pattern != '.' && !(pattern[0] == '\\' && pattern[1] == '.')) {
         return false;
     }
-    /* Where to continue after a mismatch: the last star takes one more character. Earlier stars need no retry. */
+    /*
+     * Position for backtracking: after a mismatch the last star matches one more character. Earlier stars need no
+     * backtracking.
+     */
     const char *star = NULL, *star_name = NULL;
     for (;;) {
         if (*pattern == '*') {

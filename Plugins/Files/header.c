@@ -10,10 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-/*
- * Appends the text as the contents of a JSON string, with at most six bytes per byte. Returns false if the text is not
- * UTF-8.
- */
+/* Appends the text with JSON escapes, at most six bytes for each byte. Returns false if it is not UTF-8. */
 static bool append_escaped(char **to, const char *text, size_t size) {
     bool valid = true;
     while (size > 0) {

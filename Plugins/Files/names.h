@@ -1,6 +1,6 @@
 /*
- * The names found in a folder, sorted by their bytes. They are a heap, so that adding or taking a name is fast for any
- * number of names. Sorting a million names at once would block a thread of the host.
+ * The names that were found in a folder, taken out in the order of their bytes. It is a heap, so that neither adding
+ * nor taking a name takes long. Sorting a million names at once would block a thread of the host.
  */
 #ifndef FILES_NAMES_H
 #define FILES_NAMES_H
@@ -13,9 +13,9 @@ struct names {
     size_t count, capacity;
 };
 
-/* Adds a copy of the name. Returns false if there is no memory. */
+/* Adds a copy of a name. Returns false if there is no memory. */
 bool names_add(struct names *names, const char *name);
-/* Removes the first name and its duplicates. Returns the name, which the caller frees; NULL if there is none. */
+/* Takes out the first name and all equal ones. The caller frees it. Returns NULL if there is none. */
 char *names_take(struct names *names);
 void names_free(struct names *names);
 

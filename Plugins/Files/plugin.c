@@ -1,62 +1,61 @@
 /*
- * Files: streams the contents of files.
+ * Files: serves the contents of files as streams.
  *
  * Request
  * -------
  *
- * Text: one or more glob patterns, one per line (\n or \r\n; empty lines are skipped), relative to `root`. The limits
- * are 64 KiB, 1,024 patterns and 128 components per pattern. glob.h describes the syntax: `*`, `?`, `[a-z]`, `[!a-z]`,
- * `\x`, and `**` for any number of folders. Only a component that begins with a dot matches a name that begins with a
- * dot. A pattern that is absolute, has a component `..`, ends with `/` or has a syntax error is a bad request.
+ * Text: one or more glob patterns, one in each line (\n or \r\n; empty lines are skipped), relative to `root`. At most
+ * 64 KiB, 1,024 patterns, 128 components each. glob.h lists the syntax: `*`, `?`, `[a-z]`, `[!a-z]`, `\x`, and `**` for
+ * any number of folders. A name that begins with a dot matches only a component that begins with a dot. A pattern that
+ * is absolute, has a component `..`, ends with `/` or cannot be parsed is a bad request.
  *
- * Response
- * --------
+ * Answer
+ * ------
  *
- * One source per matching regular file, in the order of a sorted walk through the folders (by bytes, component by
- * component). A file that several patterns match appears once. If no file matches, the response has no sources; this is
- * not an error. The plugin never follows symbolic links below the root. It skips fifos, sockets and devices. It also
- * skips folders that it is not allowed to read, and logs them.
+ * One source for each matching regular file, in the order of a sorted walk through the folders (by bytes, component by
+ * component). A file that matches several patterns has one source. A request without a match has no sources; this is
+ * not an error. Symbolic links below the root are never followed, and cannot lead out of it. Fifos, sockets and devices
+ * are skipped. Folders that are not readable are skipped with a log message.
  *
- * The header is a JSON object. Size and modification time (UTC) are those at the time of the walk:
+ * The header is a JSON object, with the size and the modification time (UTC) of the file when it was found:
  *
  *     {"path":"nginx/access.log","size":1234,"mtime":"2025-01-31T12:34:56.123456789Z"}
  *
- * If the path is not UTF-8, U+FFFD replaces each invalid byte in "path", and "path_base64" has the original bytes.
+ * In a path that is not UTF-8, U+FFFD replaces each invalid byte, and "path_base64" has the original bytes.
  *
- * The frames of a file, concatenated, are the file. The plugin opens a file when the host polls its first frame. If the
- * file was removed before, or is replaced or truncated while it is read, its source ends with an error. Data that is
- * appended while the file is read is sent too. A line longer than 100 MiB (the limit of a frame) ends the source with
- * an error.
+ * The frames of a file concatenate to the file. A file is opened when its first frame is requested. If it has been
+ * removed by then, or is replaced or truncated while it is read, its source ends with an error. Data that is appended
+ * while the file is read is included. A line longer than 100 MiB, the maximum of a frame, ends the source with an
+ * error.
  *
- * With `follow` a source has no end. If a file is truncated, the source reads it again from its beginning. If a file is
- * renamed or removed, the source reads it until its name refers to another file that is not empty, and then continues
- * with that file. A line is sent when its line ending has been written; the incomplete last line of a rotated file is
- * sent without one. A chunk is sent as soon as it has any bytes, so it may be smaller than chunk_size. The source list
- * does not change: files that match only after the walk are not added.
+ * With `follow` a source does not end. A file that was truncated is read again from its beginning. A file that was
+ * renamed or removed is read on until its name refers to another file that is not empty; reading continues there. Lines
+ * are sent when their line ending has arrived; an incomplete last line of a rotated file is sent as it is. Chunks are
+ * sent as soon as there is any data, so they may be smaller than chunk_size. Only files that matched when the request
+ * arrived are followed.
  *
  * Configuration
  * -------------
  *
  *   key              type      default   meaning
- *   root             path      required  the folder whose files can be read; may itself be a symbolic link
- *   unit             string    lines     the contents of a frame: `lines` (one line with its \n) or `chunks`
- *                                        (chunk_size bytes)
- *   chunk_size       size      64KiB     bytes per chunk, 1 to 100MiB; the last chunk of a file may be smaller
+ *   root             path      required  the folder below which files are served; may itself be a symbolic link
+ *   unit             string    lines     content of a frame: `lines` (up to and with \n) or `chunks` (chunk_size bytes)
+ *   chunk_size       size      64KiB     size of a chunk, 1 to 100MiB; the last chunk of a file may be smaller
  *   strip            boolean   false     removes the line ending, \n or \r\n; only with `unit: lines`
- *   follow           boolean   false     waits for more data at the end of a file, as `tail -F` does
- *   follow_interval  duration  1s        the time between two checks for changes that the kernel does not report, 10ms
- *                                        to 1h: a new file with the same name, a write through a memory map, or a
- *                                        write from another machine
- *   open_files       integer   256       maximum files that one instance keeps open between polls, 0 to 1,000,000. It
- *                                        opens other files again for each poll, which is slower; with `follow`, data
- *                                        written to them just before a rotation may be missed
+ *   follow           boolean   false     continues at the end of a file like `tail -F`
+ *   follow_interval  duration  1s        10ms to 1h: maximum delay of changes that the kernel does not report at once:
+ *                                        another file has taken the name, writes through a memory map, and writes on
+ *                                        another machine
+ *   open_files       integer   256       maximum files that an instance keeps open between polls, 0 to 1,000,000. Other
+ *                                        files are opened again in each poll, which is slower. With `follow`, data that
+ *                                        was written to them just before a rotation may be lost
  *
  * Blocking
  * --------
  *
- * A read from a regular file waits for the disk, and so does a poll. A poll reads at most about 1 MiB (or one line, or
- * one chunk if those are larger). A poll uses 64 KiB and the host's outgoing buffer; with chunks of 64 KiB or more it
- * uses one chunk instead, which it lends to the host.
+ * Reading a regular file blocks until the disk has delivered the data, and a poll may take that long. A poll reads at
+ * most 1 MiB, or one line or chunk if that is larger. It uses 64 KiB of memory and the host's outgoing buffer, whatever
+ * the size of the file.
  */
 #define _GNU_SOURCE
 #include "chanserv_plugin.h"
@@ -72,14 +71,14 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Maximum number of steps of the walk per poll. */
+/* Maximum steps of the walk in one poll. */
 #define POLL_STEPS 256
 
 struct chanserv_call {
     chanserv_instance *files;
     atomic_bool cancelled;
     struct walk *walk;
-    /* A source that no sink has taken yet, and its header; NULL if there is none. */
+    /* A source that was found and not taken yet, and its header. */
     chanserv_source *source;
     char *header;
     size_t header_size;
@@ -87,7 +86,7 @@ struct chanserv_call {
 
 /* ---- Instances ---- */
 
-/* Returns whether a getter succeeded. An absent key is a success: the default applies. */
+/* Treats an absent key as success: the default applies. Returns whether the getter succeeded. */
 static bool read_well(chanserv_status *status) {
     if (*status == CHANSERV_ERROR_NOT_FOUND) {
         *status = CHANSERV_READY;
@@ -114,7 +113,7 @@ static chanserv_status read_unit(const chanserv_host *host, const chanserv_confi
         return status;
     }
     if (strip && !cut->lines) {
-        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "strip: true is only allowed with unit: lines");
+        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "strip: only lines have line endings; it needs `unit: lines`");
     }
     cut->strip = strip != 0;
 
@@ -137,20 +136,23 @@ static chanserv_status read_root(const chanserv_host *host, const chanserv_confi
     size_t size;
     chanserv_status status = host->config_path(host, config, "root", &path, &size, error);
     if (status == CHANSERV_ERROR_NOT_FOUND) {
-        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "root is missing: set it to the folder with the files");
+        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "root is missing: it must be the folder whose files are served");
     }
     if (status != CHANSERV_READY) {
         return status;
     }
     *root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (*root < 0) {
-        fail_errno(error, errno, "cannot open the root folder", path);
+        fail_errno(error, errno, "cannot be the root", path);
         return CHANSERV_ERROR_BAD_REQUEST;
     }
     return CHANSERV_READY;
 }
 
-/* Reads the configuration, opens the root and starts the watcher. After an error nothing is open or running. */
+/*
+ * Reads the whole configuration. After success the caller must close the root and stop the watcher, which is started
+ * last.
+ */
 static chanserv_status configure(chanserv_instance *files, const chanserv_config *config, chanserv_error *error) {
     static const char *const known[] = {"root",   "unit",            "chunk_size", "strip",
                                         "follow", "follow_interval", "open_files"};
@@ -248,28 +250,27 @@ static chanserv_status files_open(chanserv_instance *files, const chanserv_reque
     return CHANSERV_READY;
 }
 
-/* Makes the source and the header of a matching file. */
-static chanserv_status make_source(chanserv_call *call, const char *path, const struct stat *status,
-                                   chanserv_error *error) {
+/* Creates the source of a file that was found. */
+static chanserv_status find(chanserv_call *call, const char *path, const struct stat *status, chanserv_error *error) {
     call->header = header_json(path, status, &call->header_size);
     call->source = call->header == NULL ? NULL : source_new(call->files, path);
     if (call->source == NULL) {
         free(call->header);
         call->header = NULL;
-        return fail(error, CHANSERV_ERROR_BUSY, "%s: no memory for the source", path);
+        return fail(error, CHANSERV_ERROR_BUSY, "%s: no memory for its source", path);
     }
     return CHANSERV_READY;
 }
 
-/* Adds the pending source to the sink. */
-static chanserv_status add_source(chanserv_call *call, chanserv_source_sink *sink, chanserv_error *error) {
+/* Offers the source that was found last to the sink. */
+static chanserv_status offer(chanserv_call *call, chanserv_source_sink *sink, chanserv_error *error) {
     chanserv_status status = sink->add(sink, call->header, call->header_size, call->source);
     if (status == CHANSERV_READY) {
         call->source = NULL;
         free(call->header);
         call->header = NULL;
     } else if (status != CHANSERV_FULL) {
-        return fail(error, CHANSERV_ERROR_INTERNAL, "the host rejected a source (status %" PRId32 ")", status);
+        return fail(error, CHANSERV_ERROR_INTERNAL, "a source was refused (%" PRId32 ")", status);
     }
     return status;
 }
@@ -293,12 +294,12 @@ static chanserv_status walk_on(chanserv_call *call, chanserv_source_sink *sink, 
             case WALK_FILE:
                 break;
             }
-            status = make_source(call, path, &found, error);
+            status = find(call, path, &found, error);
             if (status != CHANSERV_READY) {
                 return status;
             }
         }
-        status = add_source(call, sink, error);
+        status = offer(call, sink, error);
         if (status != CHANSERV_READY) {
             return status == CHANSERV_FULL ? CHANSERV_READY : status;
         }

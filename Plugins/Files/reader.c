@@ -11,12 +11,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The size of one read in bytes, and of the buffer of a poll. Longer lines go directly into the sink. */
+/* Size of one read. A poll needs this much memory, unless a line is longer. */
 #define BUFFER_SIZE ((size_t)65536)
 
 /*
- * Minimum size of a chunk that is read into its own memory and lent to the host, in bytes. One such chunk fills a batch
- * of the host's usual size. A poll reads only one, so that it does not read a chunk that the sink then refuses.
+ * Minimum size of chunks that are read into their own memory and lent to the host. Such a chunk fills a batch of the
+ * host's default size, so it is never read in vain because the batch has no room.
  */
 #define LENT_MIN ((size_t)65536)
 
@@ -71,7 +71,7 @@ off_t reader_end(const struct reader *reader) {
 
 /* ---- Reading ---- */
 
-/* Reads `size` bytes at `offset`, fewer at the end of the file. Returns the number of bytes, or -1 and errno. */
+/* Reads until `size` bytes are read or the file ends. Returns the number of bytes, or -1 and errno. */
 static ssize_t read_at(int file, char *to, size_t size, off_t offset) {
     size_t done = 0;
     while (done < size) {
@@ -96,15 +96,14 @@ static enum read_result read_failed(const struct reader *reader, int code, chans
     return READ_FAILED;
 }
 
-/* Converts a sink's status, other than CHANSERV_READY, to a result. */
+/* Returns the result for a sink's status other than CHANSERV_READY. */
 static enum read_result not_taken(const struct reader *reader, chanserv_status status, chanserv_status *failure,
                                   chanserv_error *error) {
     if (status == CHANSERV_FULL) {
         return READ_MORE;
     }
-    *failure = fail(error, CHANSERV_ERROR_INTERNAL,
-                    "%s: the host rejected the frame at byte %" PRIdMAX " (status %" PRId32 ")", reader->path,
-                    (intmax_t)reader->offset, status);
+    *failure = fail(error, CHANSERV_ERROR_INTERNAL, "%s: the frame at byte %" PRIdMAX " was refused (%" PRId32 ")",
+                    reader->path, (intmax_t)reader->offset, status);
     return READ_FAILED;
 }
 
@@ -112,7 +111,7 @@ static void spend(size_t *budget, size_t bytes) {
     *budget -= bytes < *budget ? bytes : *budget;
 }
 
-/* Returns the length of a line's frame: without the line ending if `strip` is set. */
+/* Returns the number of bytes of a line that belong to its frame. */
 static size_t stripped(const struct cut *cut, const char *line, size_t length) {
     if (cut->strip && length > 0 && line[length - 1] == '\n') {
         length -= length > 1 && line[length - 2] == '\r' ? 2 : 1;
@@ -120,7 +119,7 @@ static size_t stripped(const struct cut *cut, const char *line, size_t length) {
     return length;
 }
 
-/* Sends the `length` bytes at the offset as a frame. They do not fit the buffer, so it reads them into the sink. */
+/* Sends the `length` bytes at the offset as a frame. They are not in a buffer and are read directly into the sink. */
 static enum read_result send_long_line(struct reader *reader, const struct cut *cut, size_t length, size_t *budget,
                                        chanserv_frame_sink *sink, chanserv_status *failure, chanserv_error *error) {
     size_t capacity;
@@ -134,7 +133,7 @@ static enum read_result send_long_line(struct reader *reader, const struct cut *
     }
     spend(budget, length);
     if ((size_t)count < length) {
-        return READ_END; /* the file was truncated meanwhile; reader_check_whole reports it */
+        return READ_END; /* it was truncated meanwhile: reader_check_whole reports that */
     }
     chanserv_status status = sink->commit(sink, stripped(cut, room, length));
     if (status != CHANSERV_READY) {
@@ -144,7 +143,9 @@ static enum read_result send_long_line(struct reader *reader, const struct cut *
     return READ_MORE;
 }
 
-/* Searches for the end of a line that is longer than the buffer, and sends the line when the end is found. */
+/*
+ * Searches for the end of a long line behind the bytes that were already searched, and sends the line when it is found.
+ */
 static enum read_result read_long_line(struct reader *reader, const struct cut *cut, bool whole, char *buffer,
                                        size_t *budget, chanserv_frame_sink *sink, chanserv_status *failure,
                                        chanserv_error *error) {
@@ -207,7 +208,7 @@ static enum read_result read_lines(struct reader *reader, const struct cut *cut,
             line += length;
         }
         if ((size_t)count < BUFFER_SIZE) {
-            /* The end of the file. An incomplete line waits for its line ending. */
+            /* The end of the file. An incomplete line waits for its ending. */
             reader->scanned = reader->offset + (limit - line);
             return READ_END;
         }
@@ -219,8 +220,8 @@ static enum read_result read_lines(struct reader *reader, const struct cut *cut,
 }
 
 /*
- * Reads a chunk into its own memory and lends that. It never lends a mapping of the file: if the file is truncated,
- * reading the mapping raises SIGBUS, which ends the host.
+ * Reads a whole chunk into its own memory and lends that. It must not be a mapping of the file: if the file is
+ * truncated, reading the mapping ends the host.
  */
 static enum read_result lend_chunk(struct reader *reader, const struct cut *cut, size_t *budget,
                                    chanserv_frame_sink *sink, chanserv_status *failure, chanserv_error *error) {
@@ -237,7 +238,7 @@ static enum read_result lend_chunk(struct reader *reader, const struct cut *cut,
     spend(budget, (size_t)count);
     chanserv_status taken = sink->lend(sink, chunk, (size_t)count, free, chunk);
     if (taken != CHANSERV_READY) {
-        free(chunk); /* the sink did not take it */
+        free(chunk); /* not lent */
         return not_taken(reader, taken, failure, error);
     }
     reader->offset += count;
@@ -251,11 +252,14 @@ static enum read_result read_chunks(struct reader *reader, const struct cut *cut
         return read_failed(reader, errno, failure, error);
     }
     while (*budget > 0) {
-        /* Reads one byte more than expected, to detect the end of the file at once. A small file reserves little. */
+        /*
+         * Reserves one byte more than the file should have, to detect its end at once. A small file does not reserve a
+         * large chunk.
+         */
         off_t left = status.st_size > reader->offset ? status.st_size - reader->offset : 0;
         size_t wanted = left < (off_t)cut->chunk_size ? (size_t)left + 1 : cut->chunk_size;
         if (wanted == cut->chunk_size && wanted >= LENT_MIN && CHANSERV_HAS(sink, chanserv_frame_sink, lend)) {
-            /* One chunk per poll, because only after the read is it known whether the sink takes another one. */
+            /* One chunk in each poll, because it is not known before reading whether there is room for another. */
             return lend_chunk(reader, cut, budget, sink, failure, error);
         }
         size_t filled = 0, capacity;
@@ -310,7 +314,7 @@ chanserv_status reader_check_whole(const struct reader *reader, chanserv_error *
     if (identify(reader->file, &now) != 0) {
         return fail_errno(error, errno, "cannot be read", reader->path);
     }
-    /* Virtual files (for example in /proc) have a size of zero but contents. */
+    /* Files that the kernel generates, for example in /proc, have a size of 0 and content nevertheless. */
     off_t expected = reader->is.size == 0 ? 0 : reader_end(reader);
     if (expected < reader->is.size) {
         expected = reader->is.size;
@@ -324,7 +328,10 @@ chanserv_status reader_check_whole(const struct reader *reader, chanserv_error *
 
 /* ---- Following ---- */
 
-/* Returns whether the plugin has permission to read the file. Other errors count as yes: reader_open reports them. */
+/*
+ * Whether the process may open the file; its existence does not imply that. Other obstacles are reported by the next
+ * open.
+ */
 static bool may_read(int root, const char *path) {
     int file = beneath_open(root, path, O_RDONLY);
     if (file < 0) {
@@ -340,13 +347,16 @@ enum look_result reader_look(const struct reader *reader, int root) {
     if (reader->file >= 0 && identify(reader->file, &now) == 0 && now.size != end) {
         return now.size > end ? LOOK_MORE : LOOK_TRUNCATED;
     }
-    /* If the name refers to no regular file, the source stays with the old file. */
+    /* While its name refers to no readable file, the old file continues. */
     if (beneath_identify(root, reader->path, &now) != 0 || !S_ISREG(now.mode)) {
         return LOOK_SAME;
     }
     enum look_result result = LOOK_MORE;
     if (reader->known && !is_same_file(&reader->is, &now)) {
-        /* After a rotation, the writer still uses the old file for a while. So an empty new file is ignored. */
+        /*
+         * A process that rotates a log writes to the old file until it uses the new one. An empty new file is therefore
+         * not used yet.
+         */
         result = now.size > 0 ? LOOK_REPLACED : LOOK_SAME;
     } else if (reader->known) {
         result = now.size == end ? LOOK_SAME : now.size > end ? LOOK_MORE : LOOK_TRUNCATED;

@@ -8,21 +8,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Maximum bytes that one poll reads, except for a larger frame. Other requests share the thread. */
+/* Maximum bytes of a poll, unless a frame is larger. The thread serves other sources too. */
 #define POLL_BYTES ((size_t)1 << 20)
-/* The cost of one check for new data, in bytes of the poll's budget. */
+/* Cost in bytes of one check for more data. */
 #define ROUND_COST ((size_t)4096)
 
 struct chanserv_source {
     chanserv_instance *files;
     atomic_bool cancelled;
-    /* The handle of the sink, for source_cancel. Valid if `polled`. */
+    /* The sink's handle, which cancel wakes. Valid if `polled` is set. */
     _Atomic uint64_t wake;
     atomic_bool polled;
     struct reader reader;
-    bool kept;    /* its open file counts in files->kept */
-    bool begun;   /* its file was open before */
-    bool leaving; /* its name refers to another file now: the source reads the rest of the old file, then the new one */
+    bool kept;    /* its open file is counted in files->kept */
+    bool begun;   /* it was opened before */
+    bool leaving; /* another file has the name now: the rest of this one is read first */
     struct follower follower;
     char path[];
 };
@@ -55,8 +55,8 @@ static void close_file(chanserv_source *source) {
 }
 
 /*
- * Limits the open descriptors: ten thousand sources of a slow client must not hold ten thousand descriptors. The first
- * keep_max files stay open between polls. The others are closed and opened again at each poll.
+ * Limits the open descriptors: ten thousand sources that a slow client reads in turns must not hold ten thousand of
+ * them. The first files stay open between polls; the others are opened again in each poll.
  */
 static void keep_or_close_file(chanserv_source *source) {
     if (source->reader.file < 0 || source->kept) {
@@ -106,9 +106,8 @@ static chanserv_status read_once(chanserv_source *source, chanserv_frame_sink *s
 /* ---- Files that are followed ---- */
 
 /*
- * Opens the file that the name of the source refers to now. Returns CHANSERV_PENDING if there is no file. Also returns
- * it if the source has read a file before and has no permission to read the new one yet: log rotation sets the group
- * and mode of the new file last.
+ * Opens the file that has the source's name now. Returns CHANSERV_PENDING if there is none, or if it has replaced the
+ * file that was read and is not readable yet: a log rotation sets the group and mode of the new file last.
  */
 static chanserv_status open_followed(chanserv_source *source, chanserv_error *error) {
     struct reader *reader = &source->reader;
@@ -120,8 +119,8 @@ static chanserv_status open_followed(chanserv_source *source, chanserv_error *er
         return CHANSERV_READY;
     case OPEN_OTHER:
         log_line(source->files->host, CHANSERV_LOG_WARNING,
-                 "%s: was rotated while its file was closed; the last data of the old file may be missing; raise "
-                 "open_files",
+                 "%s: was rotated while more files than open_files were followed; the last data of the old file "
+                 "may be missing",
                  source->path);
         source->leaving = false;
         watcher_watch(source->files->watcher, &source->follower, reader->file);
@@ -140,19 +139,21 @@ static chanserv_status open_followed(chanserv_source *source, chanserv_error *er
     return fail_errno(error, code, "cannot be opened", source->path);
 }
 
-/* At the end of the file, prepares the reader for the change that `look` reports. */
-static void handle_change(chanserv_source *source, enum look_result look) {
+/* Moves to the place where `look` found more data. */
+static void go_on(chanserv_source *source, enum look_result look) {
     struct reader *reader = &source->reader;
     if (look == LOOK_TRUNCATED) {
-        log_line(source->files->host, CHANSERV_LOG_DEBUG, "%s: was truncated; reading again from the beginning",
-                 source->path);
+        log_line(source->files->host, CHANSERV_LOG_DEBUG, "%s: was truncated; starting over", source->path);
         reader->offset = reader->scanned = 0;
     } else if (look == LOOK_REPLACED && source->leaving) {
         close_file(source);
         reader_restart(reader);
         source->leaving = false;
     } else if (look == LOOK_REPLACED) {
-        /* Data written to the old file before the rotation may only be visible now. Reads to its end once more. */
+        /*
+         * Data that was written before the name changed may have arrived only now, so the file is read to its end once
+         * more.
+         */
         source->leaving = true;
     }
 }
@@ -181,19 +182,19 @@ static chanserv_status follow(chanserv_source *source, chanserv_frame_sink *sink
         enum look_result look = reader_look(reader, source->files->root);
         if (look == LOOK_SAME) {
             source->leaving = false;
-            keep_or_close_file(source); /* must be before watcher_arm: the watcher's thread reads the file afterwards */
+            keep_or_close_file(source); /* before arming, because the armed watcher uses it too */
             if (!watcher_arm(watcher, &source->follower, sink->wake)) {
-                return fail(error, CHANSERV_ERROR_BUSY, "%s: no memory to follow the file", source->path);
+                return fail(error, CHANSERV_ERROR_BUSY, "%s: no memory to follow it", source->path);
             }
-            /* Finds changes from before the watcher was armed. */
+            /* Checks for changes that happened before the watcher was armed. */
             look = reader_look(reader, source->files->root);
             if (look == LOOK_SAME) {
                 return CHANSERV_PENDING;
             }
             watcher_disarm(watcher, &source->follower);
         }
-        handle_change(source, look);
-        /* Bounds the loop: the size of a file may announce bytes that cannot be read. */
+        go_on(source, look);
+        /* Bounds the loop for a file whose size promises bytes that cannot be read. */
         budget -= budget < ROUND_COST ? budget : ROUND_COST;
     }
     return CHANSERV_READY;

@@ -1,4 +1,4 @@
-/* UTF-8 decoding, one character at a time. */
+/* Decodes one UTF-8 character. */
 #ifndef FILES_UTF8_H
 #define FILES_UTF8_H
 
@@ -6,9 +6,8 @@
 #include <stdint.h>
 
 /*
- * Decodes the character at `bytes`, which has `size` bytes (at least 1), into *code, and returns its length in bytes.
- * Returns 0 if the bytes are not UTF-8: stray or missing continuation bytes, overlong forms, surrogates, values above
- * U+10FFFF.
+ * Decodes the character at `bytes`, which has `size` bytes, at least one, into *code and returns its length. Returns 0
+ * for invalid UTF-8: stray or missing continuation bytes, overlong forms, surrogates, and values above U+10FFFF.
  */
 static inline size_t utf8_decode(const char *bytes, size_t size, uint32_t *code) {
     const unsigned char *p = (const unsigned char *)bytes;

@@ -13,27 +13,27 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Maximum number of folder entries that one step reads. */
-#define ENTRIES_PER_STEP 64
+/* Number of folder entries that one step reads. */
+#define ENTRIES_A_STEP 64
 
 /* One folder on the path from the root to the current folder. */
 struct level {
-    DIR *listing;       /* open while the entries are read, otherwise NULL */
-    struct names names; /* the matching names that are not visited yet */
+    DIR *listing;       /* open while its entries are read */
+    struct names names; /* matching names that are not visited yet */
     glob_state *state;  /* the state of the patterns in this folder */
-    size_t path_length; /* length of this folder's path, including the final slash */
+    size_t path_length; /* length of this folder's path with its final slash */
 };
 
 struct walk {
     int root;
-    int folder; /* descriptor of the deepest level, to stat its files; -1 if it is not open */
+    int folder; /* descriptor of the deepest folder, to examine its files; -1 if it is not open */
     const chanserv_host *host;
     struct globs globs;
-    /* The levels from the root down. PATH_MAX limits the depth. */
+    /* The folders from the root down. Their number is limited by the length of a path. */
     struct level *levels;
     size_t depth, capacity;
-    bool begun; /* the root was entered */
-    glob_state *next; /* the output of globs_start and globs_step */
+    bool begun; /* whether the root was entered */
+    glob_state *next; /* buffer for globs_step */
     char path[PATH_MAX];
 };
 
@@ -56,11 +56,11 @@ static const char *shown_path(const struct walk *walk) {
     return *walk->path == '\0' ? "the root" : walk->path;
 }
 
-/* Returns whether the walk skips a folder or file that failed with `code`. Otherwise the walk fails. */
-static bool is_skipped(const struct walk *walk, int code) {
+/* Whether a folder or file that cannot be opened or examined is skipped. Otherwise the walk fails. */
+static bool left_out(const struct walk *walk, int code) {
     switch (code) {
-    case ENOENT: /* removed after its name was read */
-    case ESRCH:  /* the same, in /proc */
+    case ENOENT: /* removed since its name was read */
+    case ESRCH:  /* returned by /proc */
     case ENOTDIR:
     case ELOOP: /* replaced by a symbolic link */
     case EXDEV:
@@ -68,20 +68,20 @@ static bool is_skipped(const struct walk *walk, int code) {
         return true;
     case EACCES:
     case EPERM:
-        log_line(walk->host, CHANSERV_LOG_INFO, "%s: skipped: permission denied", shown_path(walk));
+        log_line(walk->host, CHANSERV_LOG_INFO, "%s: skipped because it is not readable", shown_path(walk));
         return true;
     default:
         return false;
     }
 }
 
-static enum walk_result failed(const struct walk *walk, int code, const char *problem, chanserv_status *failure,
+static enum walk_result failed(const struct walk *walk, int code, const char *what, chanserv_status *failure,
                                chanserv_error *error) {
-    *failure = fail_errno(error, code, problem, shown_path(walk));
+    *failure = fail_errno(error, code, what, shown_path(walk));
     return WALK_FAILED;
 }
 
-/* Adds the literal names that can match. A lookup of each name is faster than listing the folder. */
+/* Adds the literal names that can match next. Looking them up is faster than listing the folder. */
 static bool add_literals(struct walk *walk, struct level *level) {
     for (size_t i = 0; i < walk->globs.count; i++) {
         if ((level->state[i / 64] >> (i % 64) & 1) != 0 && !names_add(&level->names, walk->globs.parts[i].text)) {
@@ -91,7 +91,7 @@ static bool add_literals(struct walk *walk, struct level *level) {
     return true;
 }
 
-/* Enters the folder at walk->path. walk->next is the state of the patterns in it. */
+/* Enters the folder at walk->path. walk->next is the state of the patterns there. */
 static enum walk_result enter(struct walk *walk, chanserv_status *failure, chanserv_error *error) {
     close_folder(walk);
     if (walk->depth == walk->capacity) {
@@ -123,7 +123,7 @@ static enum walk_result enter(struct walk *walk, chanserv_status *failure, chans
                 close(opened);
             }
             free_level(&level);
-            return is_skipped(walk, code) ? WALK_STEP : failed(walk, code, "cannot be listed", failure, error);
+            return left_out(walk, code) ? WALK_STEP : failed(walk, code, "cannot be listed", failure, error);
         }
     }
     if (level.path_length > 0) {
@@ -134,17 +134,17 @@ static enum walk_result enter(struct walk *walk, chanserv_status *failure, chans
     return WALK_STEP;
 }
 
-/* Reads up to ENTRIES_PER_STEP entries. Keeps the names of matching files, and of folders that can contain one. */
+/* Reads some entries. Keeps the names that match and the names of folders in which a file can match. */
 static enum walk_result list(struct walk *walk, struct level *level, chanserv_status *failure, chanserv_error *error) {
-    for (int i = 0; i < ENTRIES_PER_STEP; i++) {
+    for (int i = 0; i < ENTRIES_A_STEP; i++) {
         errno = 0;
         const struct dirent *entry = readdir(level->listing);
         if (entry == NULL) {
             int code = errno;
             closedir(level->listing);
             level->listing = NULL;
-            return code == 0 || is_skipped(walk, code) ? WALK_STEP
-                                                       : failed(walk, code, "cannot be listed", failure, error);
+            return code == 0 || left_out(walk, code) ? WALK_STEP
+                                                     : failed(walk, code, "cannot be listed", failure, error);
         }
         bool file = entry->d_type == DT_REG || entry->d_type == DT_UNKNOWN;
         bool folder = entry->d_type == DT_DIR || entry->d_type == DT_UNKNOWN;
@@ -154,18 +154,18 @@ static enum walk_result list(struct walk *walk, struct level *level, chanserv_st
         bool deeper;
         bool matches = globs_step(&walk->globs, level->state, entry->d_name, walk->next, &deeper);
         if (((file && matches) || (folder && deeper)) && !names_add(&level->names, entry->d_name)) {
-            return failed(walk, ENOMEM, "no memory for its names", failure, error);
+            return failed(walk, ENOMEM, "no memory for the names in it", failure, error);
         }
     }
     return WALK_STEP;
 }
 
-/* Visits one name: returns WALK_FILE for a matching file, and enters a folder that can contain one. */
+/* Examines one name: returns a matching file, enters a folder. */
 static enum walk_result visit(struct walk *walk, struct level *level, const char *name, struct stat *status,
                               chanserv_status *failure, chanserv_error *error) {
     size_t length = strlen(name);
     if (level->path_length + length + 2 > sizeof walk->path) {
-        log_line(walk->host, CHANSERV_LOG_INFO, "%s%s: skipped: the path is too long", walk->path, name);
+        log_line(walk->host, CHANSERV_LOG_INFO, "%s%s: skipped because its path is too long", walk->path, name);
         return WALK_STEP;
     }
     bool deeper;
@@ -175,7 +175,7 @@ static enum walk_result visit(struct walk *walk, struct level *level, const char
     }
     memcpy(walk->path + level->path_length, name, length + 1);
     if (walk->folder < 0 || fstatat(walk->folder, name, status, AT_SYMLINK_NOFOLLOW) != 0) {
-        return is_skipped(walk, errno) ? WALK_STEP : failed(walk, errno, "cannot be examined", failure, error);
+        return left_out(walk, errno) ? WALK_STEP : failed(walk, errno, "cannot be looked at", failure, error);
     }
     if (S_ISDIR(status->st_mode) && deeper) {
         return enter(walk, failure, error);

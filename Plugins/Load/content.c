@@ -9,7 +9,7 @@ const char *const content_names[CONTENT_KINDS] = {
 #define RANDOM_SEED UINT64_C(0x6368616E73657276)
 #define TEXT_SEED UINT64_C(0x6C6F6164)
 
-/* Returns the next number of the splitmix64 generator. */
+/* The generator splitmix64. */
 static uint64_t next_random(uint64_t *state) {
     uint64_t value = *state += UINT64_C(0x9E3779B97F4A7C15);
     value = (value ^ value >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
@@ -79,7 +79,7 @@ void content_fill(struct content *content) {
     fill_text(content->text);
 }
 
-/* Returns the offset of a frame in the block: a multiple of 64, so that copies begin on a cache line. */
+/* Returns the offset of a frame in the block: a multiple of 64, so that copies begin at a cache line. */
 static size_t content_offset(uint64_t source, uint64_t number) {
     uint64_t mixed = source * UINT64_C(0x9E3779B97F4A7C15) + number * UINT64_C(0xC2B2AE3D27D4EB4F);
     return (size_t)(mixed >> 50) * 64;
@@ -91,7 +91,7 @@ static void put_hexadecimal(unsigned char *bytes, uint64_t value) {
     }
 }
 
-/* Writes the complete head of a frame. Returns its length, at most 20 bytes. */
+/* Writes the head of a frame. Returns its length, at most 20 bytes. */
 static size_t put_head(enum content_kind kind, uint64_t source, uint64_t number, unsigned char *head) {
     if (kind == CONTENT_TEXT) {
         put_hexadecimal(head, source);
@@ -108,7 +108,7 @@ static size_t put_head(enum content_kind kind, uint64_t source, uint64_t number,
     return mark + 16;
 }
 
-/* Writes the head, truncated to the size of the frame. Returns the number of bytes written. */
+/* Writes the head into the frame. Returns its length in the frame. */
 static size_t write_head(enum content_kind kind, uint64_t source, uint64_t number, unsigned char *frame, size_t size) {
     unsigned char head[20];
     size_t length = put_head(kind, source, number, head);

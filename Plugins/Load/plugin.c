@@ -1,16 +1,15 @@
 /*
- * Load: generates frames for benchmarks and tests. `chanserv bench` uses it.
+ * Load: generates sources and frames for measurements and tests. `chanserv bench` uses it.
  *
- * Request: SOURCES FRAMES SIZE KIND [RATE] [lend], e.g. `10 500 1048576 random`.
- *   SOURCES  the number of sources
- *   FRAMES   the number of frames per source
- *   SIZE     the size of each frame in bytes
- *   KIND     zero, text (compresses well), random (does not compress) or magic (as random, but begins with `lz4!`, as
- *            compressed frames do)
- *   RATE     frames per second and source; the first frame is sent at once. Default 0: as fast as the host polls
- *   lend     lends frames of 8 KiB or more to the host instead of writing them into its buffer
- * Response: the header of each source is its number, from 0. content.h describes the contents of a frame.
- * Configuration: none; any key is rejected.
+ * Request: SOURCES FRAMES SIZE KIND [RATE] [lend], e.g. `10 500 1048576 random`: the number of sources, the frames of
+ * each source, and the bytes of each frame. KIND is zero, text (compresses well), random (does not compress) or magic
+ * (as random, but begins with `lz4!` like compressed frames). RATE is the number of frames per second of each source;
+ * the first frame is sent at once. Without RATE, or with 0, frames are sent as fast as they are requested. With the
+ * word lend, frames of 8 KiB and more are lent to the host instead of written into its buffer.
+ *
+ * Answer: the header of each source is its number, from 0. content.h describes the content of a frame.
+ *
+ * Configuration: none; every key is an error.
  */
 #include "chanserv_plugin.h"
 #include "content.h"
@@ -100,7 +99,7 @@ static chanserv_status load_poll_sources(chanserv_call *call, chanserv_source_si
         int size = snprintf(header, sizeof header, "%" PRIu64, call->next);
         chanserv_status status = sink->add(sink, header, (size_t)size, source);
         if (status != CHANSERV_READY) {
-            source_free(source); /* the sink did not take it, so the plugin still owns it */
+            source_free(source); /* not taken, so it still belongs to this plugin */
             return status == CHANSERV_FULL ? CHANSERV_READY : status;
         }
         call->next++;
@@ -108,7 +107,7 @@ static chanserv_status load_poll_sources(chanserv_call *call, chanserv_source_si
     return CHANSERV_END;
 }
 
-/* Does nothing: polls of a call never wait. */
+/* No poll of a call waits. */
 static void load_cancel_call(chanserv_call *call) {
     (void)call;
 }
@@ -122,7 +121,7 @@ static const chanserv_plugin load_plugin = {
     .abi_major = CHANSERV_ABI_MAJOR,
     .abi_minor = CHANSERV_ABI_MINOR,
     .struct_size = sizeof(chanserv_plugin),
-    /* A poll makes at most one batch of frames, and locks are held only for a few list or heap operations. */
+    /* A poll makes at most one batch of frames. Locks are held only for some list or heap operations. */
     .flags = CHANSERV_PLUGIN_INLINE,
     .name = "load",
     .version = "1.0.0",

@@ -3,15 +3,15 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-/* Maximum total size of free blocks that the pool keeps, in bytes. It equals the host's limit for lent frames. */
+/* Maximum bytes of free blocks, equal to the host's limit of lent bytes for one instance. */
 #define FREE_MAX ((size_t)64 << 20)
-/* Maximum number of free blocks that pool_take examines. It bounds the time for which the lock is held. */
-#define SEARCH_MAX 16
+/* Maximum free blocks that are searched for a fitting one, so that the lock is held only briefly. */
+#define LOOKED_AT_MAX 16
 
 struct pool {
     const struct content *content;
     pthread_mutex_t lock;
-    struct block *first; /* list of free blocks; the most recently returned one is first */
+    struct block *first; /* free blocks, the last returned one first */
     size_t free_bytes;
 };
 
@@ -34,7 +34,7 @@ void pool_free(struct pool *pool) {
     free(pool);
 }
 
-/* Removes the block at *link from the list. The caller holds the lock. */
+/* Unlinks the block *link. Called with the lock held. */
 static struct block *unlink_block(struct pool *pool, struct block **link) {
     struct block *block = *link;
     *link = block->next;
@@ -43,10 +43,10 @@ static struct block *unlink_block(struct pool *pool, struct block **link) {
 }
 
 struct block *pool_take(struct pool *pool, enum content_kind kind, size_t size) {
-    struct block *found = NULL, *evicted = NULL;
+    struct block *found = NULL, *useless = NULL;
     pthread_mutex_lock(&pool->lock);
     struct block **link = &pool->first;
-    for (int i = 0; i < SEARCH_MAX && *link != NULL; i++) {
+    for (int i = 0; i < LOOKED_AT_MAX && *link != NULL; i++) {
         if ((*link)->kind == kind && (*link)->size == size) {
             found = unlink_block(pool, link);
             break;
@@ -54,11 +54,11 @@ struct block *pool_take(struct pool *pool, enum content_kind kind, size_t size) 
         link = &(*link)->next;
     }
     if (found == NULL && pool->first != NULL) {
-        /* The free blocks have another kind or size. Each miss frees one of them, so that they do not accumulate. */
-        evicted = unlink_block(pool, &pool->first);
+        /* A block of another request. Such blocks are freed one by one. */
+        useless = unlink_block(pool, &pool->first);
     }
     pthread_mutex_unlock(&pool->lock);
-    free(evicted);
+    free(useless);
     if (found != NULL) {
         return found;
     }

@@ -1,6 +1,4 @@
-/*
- * A pool of memory blocks for frames that are lent to the host. A block is filled once and reused after its release.
- */
+/* Memory of frames that are lent to the host: blocks that are filled once and reused when they are released. */
 #ifndef LOAD_POOL_H
 #define LOAD_POOL_H
 
@@ -10,25 +8,26 @@
 
 struct pool;
 
-/* The memory of one frame. `bytes` has the head of an earlier frame; the rest is equal in all frames of the kind. */
+/*
+ * Memory of one frame. `bytes` has the head of its last use, followed by the bytes that all frames of the kind share.
+ */
 struct block {
-    struct block *next; /* the next free block; only while this block is free */
+    struct block *next; /* while it is free */
     struct pool *pool;
     enum content_kind kind;
     size_t size;
     unsigned char bytes[];
 };
 
-/* Makes a pool. Returns NULL if there is no memory. `content` must outlive the pool. */
+/* Returns NULL if there is no memory. `content` must outlive the pool. */
 struct pool *pool_new(const struct content *content);
-/* Frees the pool and its free blocks. All blocks must have been given back. */
+/* All blocks must have been returned before. */
 void pool_free(struct pool *pool);
 
-/* Returns a free or new block; NULL if there is no memory. The caller must write the head. */
+/* Takes a block. Returns NULL if there is no memory. */
 struct block *pool_take(struct pool *pool, enum content_kind kind, size_t size);
 /*
- * Returns a block (a struct block) to the pool. This is the release function of lent frames: the host calls it after it
- * has sent the frame, from any thread.
+ * Returns a block, a struct block, to the pool. The host calls it when it has sent the frame. Any thread may call it.
  */
 void pool_give_back(void *block);
 

@@ -4,21 +4,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Minimum size of a lent frame, in bytes. The host would copy smaller frames anyway. */
+/* Minimum size of frames that are lent on request. The host would copy smaller ones. */
 #define LENT_MIN 8192
-/* Frames up to this size (bytes) are made on the stack and appended with one call. Larger ones are reserved. */
+/*
+ * Maximum size of frames that are made on the stack and appended with one call. Larger ones are made in the host's
+ * buffer.
+ */
 #define APPENDED_MAX 512
 
 struct chanserv_source {
     const struct content *content;
     struct pool *pool;
     struct timer *timer;
-    const struct load_request *request; /* owned by the call, which is closed after its sources */
+    const struct load_request *request; /* belongs to the call, which is closed after its sources */
     uint64_t number;
-    uint64_t sent;      /* the number of frames sent */
-    uint64_t began;     /* the due time of the first frame, monotonic nanoseconds; only with a rate */
-    struct alarm alarm; /* the alarm for the next frame; only with a rate */
-    atomic_bool cancelled; /* set by any thread, even while the source is polled */
+    uint64_t sent;      /* number of sent frames */
+    uint64_t began;     /* due time of the first frame in monotonic nanoseconds; only with a rate */
+    struct alarm alarm; /* for the next frame; only with a rate */
+    atomic_bool cancelled; /* may be set by any thread while the source is polled */
 };
 
 chanserv_source *source_new(const struct load_request *request, uint64_t number, const struct content *content,
@@ -39,7 +42,7 @@ chanserv_source *source_new(const struct load_request *request, uint64_t number,
     return source;
 }
 
-/* As send_frame, but lends the frame from the plugin's memory. CHANSERV_ERROR_BUSY: no memory. */
+/* Sends the next frame from memory of the plugin. */
 static chanserv_status lend_frame(chanserv_source *source, chanserv_frame_sink *sink) {
     size_t size = source->request->size;
     struct block *block = pool_take(source->pool, source->request->kind, size);
@@ -54,7 +57,7 @@ static chanserv_status lend_frame(chanserv_source *source, chanserv_frame_sink *
         }
         return status;
     }
-    chanserv_status status = sink->append(sink, block->bytes, size); /* a 1.0 host has no lend */
+    chanserv_status status = sink->append(sink, block->bytes, size); /* a host of version 1.0 */
     pool_give_back(block);
     return status;
 }
@@ -64,7 +67,7 @@ static void write_frame(const chanserv_source *source, unsigned char *frame, siz
                                                                   source->number, source->sent, frame, size);
 }
 
-/* Writes the next frame to the sink. CHANSERV_READY: the sink took it. */
+/* Sends the next frame. CHANSERV_READY: the frame was taken. */
 static chanserv_status send_frame(chanserv_source *source, chanserv_frame_sink *sink) {
     size_t size = source->request->size;
     if (source->request->lends && size >= LENT_MIN) {
@@ -84,7 +87,7 @@ static chanserv_status send_frame(chanserv_source *source, chanserv_frame_sink *
     return sink->commit(sink, size);
 }
 
-/* Returns the due time of a frame. Limits it to 2^62, because very small rates would overflow. */
+/* Returns the due time of a frame. At very small rates the time exceeds the clock and is limited. */
 static uint64_t due(const chanserv_source *source, uint64_t frame) {
     double wait = (double)frame * 1e9 / source->request->rate;
     return wait < 4e18 ? source->began + (uint64_t)wait : UINT64_C(1) << 62;
@@ -100,14 +103,13 @@ chanserv_status source_poll(chanserv_source *source, chanserv_frame_sink *sink, 
         uint64_t next = source->request->rate > 0 ? due(source, source->sent) : 0;
         if (next > now) {
             if (timer_set(source->timer, &source->alarm, next, sink->wake)) {
-                /* A cancel that came before timer_set found no alarm to trigger, so it is checked again here. */
+                /* A cancellation before the alarm was set could not trigger it. */
                 if (atomic_load(&source->cancelled)) {
                     continue;
                 }
                 return CHANSERV_PENDING;
             }
-            snprintf(error->message, error->capacity,
-                     "cannot wait for the next frame: no memory, or the timer thread did not start");
+            snprintf(error->message, error->capacity, "no memory or no thread for the timer");
             return CHANSERV_ERROR_BUSY;
         }
         chanserv_status status = send_frame(source, sink);
@@ -122,7 +124,7 @@ chanserv_status source_poll(chanserv_source *source, chanserv_frame_sink *sink, 
     return CHANSERV_END;
 }
 
-/* Cancels the source. If it waits for its alarm, the host polls it at once. */
+/* Cancels the source and wakes it if it waits. */
 void source_cancel(chanserv_source *source) {
     atomic_store(&source->cancelled, true);
     timer_hurry(source->timer, &source->alarm);

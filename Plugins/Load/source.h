@@ -1,7 +1,4 @@
-/*
- * One source. It makes frames as fast as the host polls, or at its rate. The plugin's descriptor refers to its
- * functions.
- */
+/* A source, which makes its frames on request or at a given rate. Its functions belong to the plugin's table. */
 #ifndef LOAD_SOURCE_H
 #define LOAD_SOURCE_H
 
@@ -11,7 +8,7 @@
 #include "request.h"
 #include "timer.h"
 
-/* Makes a source. Returns NULL if there is no memory. The arguments that are pointers must outlive the source. */
+/* Returns NULL if there is no memory. The other arguments must outlive the source. */
 chanserv_source *source_new(const struct load_request *request, uint64_t number, const struct content *content,
                             struct pool *pool, struct timer *timer);
 chanserv_status source_poll(chanserv_source *source, chanserv_frame_sink *sink, chanserv_error *error);

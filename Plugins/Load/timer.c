@@ -5,16 +5,16 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* Maximum number of alarms that are handled before the thread releases the lock. */
+/* Maximum alarms that are triggered before the lock is released. */
 #define WAKES_AT_ONCE 64
 
 struct timer {
     const chanserv_host *host;
     pthread_mutex_t lock;
-    pthread_cond_t changed; /* signals a new earliest alarm, or `ending` */
+    pthread_cond_t changed; /* signalled if the earliest alarm has changed or the thread must end */
     pthread_t thread;
     bool running, ending;
-    /* A binary min-heap by due time, with the root at index 1. The parent of index i is i / 2. */
+    /* A heap from index 1: no alarm is due before its parent, which is at half its index. */
     struct alarm **heap;
     size_t count, capacity;
 };
@@ -30,8 +30,8 @@ static void put(struct timer *timer, struct alarm *alarm, size_t place) {
     alarm->place = place;
 }
 
-/* Moves an alarm up or down from the free index `place` to its place in the heap. */
-static void heap_place(struct timer *timer, struct alarm *alarm, size_t place) {
+/* Moves an alarm to its position in the heap, beginning at the free index `place`. */
+static void settle(struct timer *timer, struct alarm *alarm, size_t place) {
     while (place > 1 && timer->heap[place / 2]->due > alarm->due) {
         put(timer, timer->heap[place / 2], place);
         place /= 2;
@@ -48,12 +48,12 @@ static void heap_place(struct timer *timer, struct alarm *alarm, size_t place) {
     put(timer, alarm, place);
 }
 
-static void heap_remove(struct timer *timer, struct alarm *alarm) {
+static void take_out(struct timer *timer, struct alarm *alarm) {
     size_t place = alarm->place;
     struct alarm *last = timer->heap[timer->count--];
     alarm->place = 0;
     if (last != alarm) {
-        heap_place(timer, last, place);
+        settle(timer, last, place);
     }
 }
 
@@ -76,10 +76,10 @@ static void *run(void *argument) {
         uint64_t now = timer_now();
         while (count < WAKES_AT_ONCE && timer->count > 0 && timer->heap[1]->due <= now) {
             wakes[count++] = timer->heap[1]->wake;
-            heap_remove(timer, timer->heap[1]);
+            take_out(timer, timer->heap[1]);
         }
         pthread_mutex_unlock(&timer->lock);
-        /* The host never reuses a handle, so a wake for a source that was closed meanwhile has no effect. */
+        /* Handles are never reused, so waking a source that was closed meanwhile does nothing. */
         for (size_t i = 0; i < count; i++) {
             timer->host->wake(timer->host, wakes[i]);
         }
@@ -89,7 +89,7 @@ static void *run(void *argument) {
     return NULL;
 }
 
-/* Starts the thread if necessary and makes room for one more alarm. The caller holds the lock. */
+/* Ensures that the thread runs and that there is room for one more alarm. Called with the lock held. */
 static bool make_ready(struct timer *timer) {
     if (timer->count + 1 >= timer->capacity) {
         size_t capacity = timer->capacity == 0 ? 64 : timer->capacity * 2;
@@ -109,13 +109,13 @@ static bool make_ready(struct timer *timer) {
 bool timer_set(struct timer *timer, struct alarm *alarm, uint64_t due, uint64_t wake) {
     pthread_mutex_lock(&timer->lock);
     if (alarm->place != 0) {
-        heap_remove(timer, alarm);
+        take_out(timer, alarm);
     }
     bool ready = make_ready(timer);
     if (ready) {
         alarm->due = due;
         alarm->wake = wake;
-        heap_place(timer, alarm, ++timer->count);
+        settle(timer, alarm, ++timer->count);
         if (alarm->place == 1) {
             pthread_cond_signal(&timer->changed);
         }
@@ -127,7 +127,7 @@ bool timer_set(struct timer *timer, struct alarm *alarm, uint64_t due, uint64_t 
 void timer_hurry(struct timer *timer, struct alarm *alarm) {
     pthread_mutex_lock(&timer->lock);
     if (alarm->place != 0) {
-        heap_remove(timer, alarm);
+        take_out(timer, alarm);
         timer->host->wake(timer->host, alarm->wake);
     }
     pthread_mutex_unlock(&timer->lock);
@@ -136,7 +136,7 @@ void timer_hurry(struct timer *timer, struct alarm *alarm) {
 void timer_unset(struct timer *timer, struct alarm *alarm) {
     pthread_mutex_lock(&timer->lock);
     if (alarm->place != 0) {
-        heap_remove(timer, alarm);
+        take_out(timer, alarm);
     }
     pthread_mutex_unlock(&timer->lock);
 }

@@ -1,7 +1,4 @@
-/*
- * A timer that calls host->wake at given times. One thread serves all alarms. It starts with the first alarm and sleeps
- * until the earliest one.
- */
+/* Wakes objects of the host at given times. One thread serves all alarms. It starts with the first alarm. */
 #ifndef LOAD_TIMER_H
 #define LOAD_TIMER_H
 
@@ -12,29 +9,29 @@
 
 struct timer;
 
-/* One alarm. It is a field of the object to wake. Zero it before its first use. */
+/* An alarm, embedded in the object that it wakes. It must be zeroed before its first use. */
 struct alarm {
     uint64_t due;  /* monotonic nanoseconds */
-    uint64_t wake; /* the handle for host->wake */
+    uint64_t wake; /* the handle for the host */
     size_t place;  /* index in the timer's heap, from 1; 0: not set */
 };
 
-/* Makes a timer. Returns NULL if there is no memory. */
+/* Returns NULL if there is no memory. */
 struct timer *timer_new(const chanserv_host *host);
-/* Stops the thread, waits until it has ended, and frees the timer. The caller must not set an alarm afterwards. */
+/* Ends the thread and waits for its end. No alarm may be set any more. */
 void timer_free(struct timer *timer);
 
 /*
- * Sets an alarm, or moves it if it is already set. At `due` the timer calls host->wake with `wake`. Returns false if
- * there is no memory or the thread cannot start.
+ * Sets an alarm, or changes it if it is set. At `due` the host is requested to poll again. Returns false if there is no
+ * memory or no thread.
  */
 bool timer_set(struct timer *timer, struct alarm *alarm, uint64_t due, uint64_t wake);
-/* If the alarm is set, clears it and calls host->wake at once. Waits only for the lock. */
+/* Triggers an alarm at once if it is set. Blocks only for the lock. */
 void timer_hurry(struct timer *timer, struct alarm *alarm);
-/* Clears the alarm. Afterwards the timer has no reference to it. */
+/* Removes an alarm from the timer. */
 void timer_unset(struct timer *timer, struct alarm *alarm);
 
-/* Returns the monotonic time in nanoseconds. */
+/* Monotonic nanoseconds. */
 uint64_t timer_now(void);
 
 #endif

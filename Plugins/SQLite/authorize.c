@@ -5,13 +5,13 @@
 #include <string.h>
 #include <strings.h>
 
-/* Pragmas that only read, and do not reveal the path of the file. */
-static const char *const read_pragmas[] = {
+/* Pragmas that only return information, and none about the location of the file. */
+static const char *const telling[] = {
     "table_info",   "table_xinfo",      "table_list",       "index_list",    "index_info", "index_xinfo",
     "foreign_key_list", "collation_list", "function_list", "module_list", "pragma_list", "compile_options",
 };
-/* Pragmas that read without a value, but change something with one. */
-static const char *const read_pragmas_without_value[] = {
+/* Pragmas that change something if they have a value. */
+static const char *const telling_without_value[] = {
     "user_version", "application_id", "schema_version", "data_version",  "encoding",
     "page_count",   "page_size",      "freelist_count", "journal_mode", "query_only",
 };
@@ -25,17 +25,17 @@ static bool has(const char *const *names, size_t count, const char *name) {
     return false;
 }
 
-static bool is_read_pragma(const char *pragma, const char *value) {
-    return has(read_pragmas, sizeof read_pragmas / sizeof *read_pragmas, pragma) ||
-           (value == NULL && has(read_pragmas_without_value,
-                                 sizeof read_pragmas_without_value / sizeof *read_pragmas_without_value, pragma));
+static bool may_tell(const char *pragma, const char *value) {
+    return has(telling, sizeof telling / sizeof *telling, pragma) ||
+           (value == NULL &&
+            has(telling_without_value, sizeof telling_without_value / sizeof *telling_without_value, pragma));
 }
 
 static bool is_schema(const char *table) {
     return table != NULL && (strcasecmp(table, "sqlite_master") == 0 || strcasecmp(table, "sqlite_temp_master") == 0);
 }
 
-/* Returns the text for the message. `one` is the table, if the action changes a table. */
+/* Returns a name for a refused action. `one` is the table, for actions that change one. */
 static const char *name_of(int action, const char *one) {
     if (is_schema(one)) {
         return "a change of the schema";
@@ -69,12 +69,14 @@ int authorize(void *argument, int action, const char *one, const char *two, cons
         allowed = two != NULL && strcasecmp(two, "load_extension") != 0 && strcasecmp(two, "fts3_tokenizer") != 0;
         break;
     case SQLITE_UPDATE:
-        /* SQLite asks this when it declares the columns of a table-valued function, such as json_each. A real update of
-         * the schema fails later, because the schema table is not writable. */
+        /*
+         * SQLite asks for this when it creates the columns of a table-valued function such as json_each. A real update
+         * of the schema is still refused, because it is not writable.
+         */
         allowed = is_schema(one) && inner == NULL;
         break;
     case SQLITE_PRAGMA:
-        allowed = one != NULL && is_read_pragma(one, two);
+        allowed = one != NULL && may_tell(one, two);
         break;
     default:
         allowed = false;

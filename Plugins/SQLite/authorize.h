@@ -1,11 +1,11 @@
-/* The authorizer: decides what a statement may do. */
+/* The authorizer of SQL statements. */
 #ifndef SQLITE_AUTHORIZE_H
 #define SQLITE_AUTHORIZE_H
 
 /*
- * The callback for sqlite3_set_authorizer. SQLite calls it for each action of a statement, while it prepares the
- * statement. It allows only reads and pragmas that describe the schema. `argument` is the connection; a rejected action
- * is stored in its field `refused`.
+ * SQLite calls it for each action of a statement while it prepares the statement. It allows reading and pragmas that
+ * return information about the schema, and refuses all other actions. It stores the refused action in the connection,
+ * which is `argument`.
  */
 int authorize(void *argument, int action, const char *one, const char *two, const char *database, const char *inner);
 

@@ -12,9 +12,9 @@
 #include <string.h>
 #include <time.h>
 
-/* The number of SQLite instructions between two checks of the clock: some microseconds, longer for functions. */
+/* Number of SQLite's instructions between two checks of the clock: some microseconds, except for functions. */
 #define INSTRUCTIONS 1000
-/* The time that a statement waits for a writer's lock, in nanoseconds (5 s). */
+/* Maximum time that a statement waits for a writer, in nanoseconds. */
 #define BUSY_LIMIT INT64_C(5000000000)
 
 int64_t monotonic_now(void) {
@@ -23,7 +23,7 @@ int64_t monotonic_now(void) {
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
-/* `cancelled` is needed because SQLite drops an interrupt that arrives while no statement runs. */
+/* The plugin has its own flag for cancellation, because SQLite's flag is lost if no statement runs when it is set. */
 bool connection_must_stop(struct connection *connection) {
     int64_t limit = connection->database->time_limit;
     if (limit > 0 && connection->used + monotonic_now() - connection->begun > limit) {
@@ -48,8 +48,8 @@ static int wait_for_writer(void *argument, int attempts) {
 }
 
 /*
- * Returns a `file:` URI with immutable=1, which a plain path cannot express. It escapes all characters except ASCII
- * letters, digits and "/.-_". Returns NULL if there is no memory.
+ * Returns a `file:` URI, which is needed for the option `immutable`. Escapes all characters but letters, digits and / .
+ * - _.
  */
 static char *immutable_uri(const char *path) {
     static const char suffix[] = "?immutable=1";
@@ -87,7 +87,7 @@ chanserv_status connection_open(struct connection *connection, const struct data
         sqlite3_db_config(handle, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
         sqlite3_db_config(handle, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
         sqlite3_db_config(handle, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0, NULL);
-        /* The second pragma reads the file header. Only then does SQLite detect a file that is not a database. */
+        /* The second pragma reads the head of the file. Only then SQLite detects whether it is a database. */
         code = sqlite3_exec(handle, "PRAGMA query_only = 1; PRAGMA schema_version", NULL, NULL, NULL);
     }
     if (code == SQLITE_OK) {
@@ -124,7 +124,9 @@ void connection_interrupt(struct connection *connection) {
     sqlite3_interrupt(connection->handle);
 }
 
-/* Maps an SQLite result code to a status: a bad request, a temporary problem (busy), or a database error (internal). */
+/*
+ * Returns the status for a code of SQLite: an error of the request, a temporary failure, or an error of the database.
+ */
 static chanserv_status status_of(int code) {
     switch (code & 0xFF) {
     case SQLITE_ERROR:
@@ -144,7 +146,7 @@ static chanserv_status status_of(int code) {
     }
 }
 
-/* Returns the position of an error in the statement, in bytes; -1 if it is unknown (always before SQLite 3.38). */
+/* Returns the byte of the statement to which the error refers; -1 if it is unknown, as in SQLite before 3.38. */
 static int error_offset(sqlite3 *handle) {
 #if SQLITE_VERSION_NUMBER >= 3038000
     return sqlite3_error_offset(handle);
@@ -156,20 +158,20 @@ static int error_offset(sqlite3 *handle) {
 
 chanserv_status connection_fail(struct connection *connection, int code, size_t offset, chanserv_error *error) {
     if (connection->is_over_time) {
-        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "interrupted: a statement exceeded the time limit of %g seconds",
+        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "interrupted: it took longer than the time limit of %g seconds",
                     (double)connection->database->time_limit / 1e9);
     }
     if (atomic_load(&connection->cancelled)) {
         return fail(error, CHANSERV_ERROR_INTERNAL, "cancelled");
     }
-    /* Does not check `code`, because SQLite reports a refusal by the authorizer with different codes. */
+    /* Checked before the code, because SQLite does not return the same code for every refused action. */
     if (connection->refused != NULL) {
         return fail(error, CHANSERV_ERROR_BAD_REQUEST, "%s is refused: the database is read-only",
                     connection->refused);
     }
     if ((code & 0xFF) == SQLITE_NOMEM) {
         return fail(error, CHANSERV_ERROR_BUSY,
-                    "no memory: all requests together reached the limit of %" PRIu64 " bytes (option memory)",
+                    "out of memory: SQLite has a limit of %" PRIu64 " bytes for all requests (memory)",
                     connection->database->memory);
     }
     const char *message = connection->handle != NULL ? sqlite3_errmsg(connection->handle) : sqlite3_errstr(code);

@@ -7,8 +7,7 @@
 #include <string.h>
 
 /*
- * Replaces every byte that is not part of a UTF-8 character with '?'. Names may contain any bytes, and vsnprintf may
- * truncate the message inside a character.
+ * Replaces every byte that is not part of a UTF-8 character. Names may be any bytes, and vsnprintf may cut a character.
  */
 static void make_utf8(char *text) {
     size_t left = strlen(text);

@@ -1,10 +1,10 @@
-/* Error messages: formatted, and always UTF-8. */
+/* Formatted error messages, always valid UTF-8. */
 #ifndef SQLITE_FAIL_H
 #define SQLITE_FAIL_H
 
 #include "chanserv_plugin.h"
 
-/* Writes the message and returns `status`, so that a function can fail in one line. */
+/* Writes the message and returns `status`, so that a caller can return the result. */
 chanserv_status fail(chanserv_error *error, chanserv_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -3,14 +3,14 @@
 
 #include <string.h>
 
-/* Returns whether the byte is a UTF-8 continuation byte. */
+/* Whether a byte continues a UTF-8 character. */
 static bool continues(char byte) {
     return ((unsigned char)byte & 0xC0) == 0x80;
 }
 
 /*
- * Returns the position of the second value in the first, counted from 1; 0 if it is not found. Positions are bytes if
- * both values are blobs, and characters otherwise.
+ * Returns the position of the second value in the first, from 1; 0 if it does not occur. Counts bytes if both are
+ * blobs, otherwise characters.
  */
 static void instr(sqlite3_context *context, int count, sqlite3_value **values) {
     (void)count;
@@ -38,7 +38,7 @@ static void instr(sqlite3_context *context, int count, sqlite3_value **values) {
         return;
     }
     const char *at = text[0] != NULL ? memmem(text[0], size[0], text[1], size[1]) : NULL;
-    /* Skips matches inside a character. They occur only in text that is not UTF-8. */
+    /* A match inside a character is skipped. It occurs only in texts that are not UTF-8. */
     while (at != NULL && !blobs && at > text[0] && continues(*at)) {
         at++;
         at = memmem(at, size[0] - (size_t)(at - text[0]), text[1], size[1]);
@@ -47,7 +47,7 @@ static void instr(sqlite3_context *context, int count, sqlite3_value **values) {
     if (at != NULL) {
         position = 1;
         for (const char *byte = text[0]; byte < at; byte++) {
-            /* Counts each byte after the first one that begins a character. */
+            /* Each byte before `at` whose successor begins a character adds one to the position. */
             position += blobs || !continues(byte[1]);
         }
     }

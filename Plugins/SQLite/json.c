@@ -22,7 +22,7 @@ void json_free(struct json *json) {
     json_clear(json);
 }
 
-/* Adds `size` bytes to the output and returns their address for the caller to fill; NULL if they do not fit. */
+/* Reserves `size` more bytes, which count as written; NULL if that is not possible. */
 static char *extend(struct json *json, size_t size) {
     if (json->is_over || json->no_memory) {
         return NULL;
@@ -84,7 +84,7 @@ void json_real(struct json *json, double number) {
 }
 
 static void append_escaped(struct json *json, const char *text, size_t size) {
-    /* Copies each run of bytes that need no escape at once. */
+    /* Text without escapes is copied in one piece. */
     size_t plain = 0;
     for (size_t i = 0; i < size; i++) {
         unsigned char byte = (unsigned char)text[i];

@@ -2,10 +2,12 @@
 
 #include <pthread.h>
 
-/* The smallest limit for a text, in bytes. SQLite reads the schema as texts too, so a lower limit could break that. */
+/* Minimum limit of a text. SQLite reads the schema as texts too. */
 #define LENGTH_MIN (1 << 20)
 
-/* Far above the needs of real statements. Far below values that take seconds to compile or minutes in a function. */
+/*
+ * All limits are far above normal use, and far below statements that take the compiler seconds or a function minutes.
+ */
 #define COLUMNS 1000
 #define DEPTH 200
 #define SELECTS 200
@@ -22,7 +24,7 @@ void limit_memory(uint64_t size) {
 #if SQLITE_VERSION_NUMBER >= 3031000
         sqlite3_hard_heap_limit64((sqlite3_int64)size);
 #endif
-        /* Near the soft limit, caches release pages, before an allocation fails at the hard limit. */
+        /* Near the soft limit SQLite's caches give up pages before an allocation fails. */
         sqlite3_soft_heap_limit64((sqlite3_int64)(size - size / 4));
     }
     pthread_mutex_unlock(&lock);

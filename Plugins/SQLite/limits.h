@@ -1,4 +1,4 @@
-/* Limits for memory and for statements. */
+/* Limits of SQLite. */
 #ifndef SQLITE_LIMITS_H
 #define SQLITE_LIMITS_H
 
@@ -6,15 +6,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Maximum size of a request in bytes, all statements together. */
+/* Maximum bytes of a request, all statements together. */
 #define REQUEST_SIZE_MAX ((size_t)1 << 20)
 
 /*
- * Limits the memory that SQLite allocates in this process, in bytes. All instances share one limit: the largest that
- * any instance has set. A call with a smaller size has no effect, because another instance may need the memory.
+ * Limits the memory that SQLite allocates in this process. All instances share one limit, the largest that any of them
+ * requested. It is never lowered, because another instance may depend on it.
  */
 void limit_memory(uint64_t size);
-/* Limits the size and complexity of statements on this connection, and the texts and blobs that they make. */
+/* Limits the complexity of a statement and the size of its texts. */
 void limit_statements(sqlite3 *handle, size_t row_size);
 
 #endif

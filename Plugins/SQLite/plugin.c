@@ -1,36 +1,34 @@
 /*
- * SQLite: read-only SQL queries on one database file.
+ * SQLite: serves a database, which clients query in SQL.
  *
  * Request
  * -------
  *
- * UTF-8 text of at most 1 MiB: one to `statements` SQL statements, separated by semicolons. Allowed are SELECT, VALUES,
- * WITH, EXPLAIN and the pragmas that describe the schema (authorize.c lists them). A statement that would change data
- * or the schema, attach another database, begin a transaction or load an extension is a bad request. An SQL error is a
- * bad request too; its message has SQLite's text and the position in the request, in bytes. The plugin prepares all
- * statements before it reads a row. Only statements about the schema (a pragma, also as a table) run code before that.
+ * UTF-8 text: one or more SQL statements with semicolons between them, at most 1 MiB and `statements` of them. Allowed
+ * are SELECT, VALUES, WITH, EXPLAIN, and pragmas that return information about the schema (authorize.c lists them). A
+ * statement that would change data, attach another database, begin a transaction or load an extension is a bad request.
+ * So is a statement that SQLite does not understand; the message is SQLite's, with the position in the request in
+ * bytes. All statements are prepared before any row is read. Only statements about the schema (a pragma, also as a
+ * table) do work before that.
  *
- * Response
- * --------
+ * Answer
+ * ------
  *
- * One source per statement, in the order of the statements. Each source has its own connection, so the statements run
- * in parallel, each at the speed of its reader. Each statement sees the database as it was when its first row was read:
- * two statements of one request may see different states. To read one consistent state, combine the statements into one
- * (for example with UNION ALL).
+ * One source for each statement, in their order. Each has its own connection, so the sources run in parallel, as fast
+ * as the client reads them. Each sees the database as it was at its first row: two statements of one request may see
+ * different states. Statements that must be consistent have to be combined into one, for example with UNION ALL.
  *
- * The header is a JSON object with the statement's number and its columns. The type is the declared type, or null for a
- * computed column:
+ * The header is a JSON object with the number of the statement and its columns. The type is the declared type, or null
+ * for a computed column:
  *
  *     {"statement":0,"columns":[{"name":"id","type":"INTEGER"},{"name":"count(*)","type":null}]}
  *
- * Each row is one frame: a JSON array. It is not an object because column names may repeat and would make each row
- * larger.
+ * Each row is a frame: a JSON array, because column names may repeat and would take space in each row.
  *
  *   SQLite    JSON
  *   NULL      null
- *   INTEGER   all digits; readers that use doubles lose precision beyond 2^53
- *   REAL      the shortest of 15 to 17 digits that reads back to the same number, with a point or an exponent; infinity
- *             is 9e999
+ *   INTEGER   all its digits; readers that use doubles lose those beyond 2^53
+ *   REAL      the shortest number that reads back to the same double, with a point or an exponent; infinity is 9e999
  *   TEXT      a string; text that is not UTF-8 is {"text_base64":"…"}
  *   BLOB      {"base64":"…"}
  *
@@ -38,38 +36,40 @@
  * -------------
  *
  *   key         type      default   meaning
- *   database    path      required  the database file
- *   immutable   boolean   false     promises that the file does not change: SQLite then takes no locks and looks for no
- *                                   journal or WAL file; if the file does change, results are wrong
- *   time_limit  duration  30s       maximum total work time of SQLite per statement, up to 24h; 0s: unlimited; the time
- *                                   of a slow reader does not count (use a route's `timeouts` for that)
- *   statements  integer   16        maximum statements per request, 1 to 1,000; each has a connection while it is read
- *   row_size    size      4MiB      maximum size of a row as JSON, 1KiB to 100MiB; also the maximum size of a text or
- *                                   blob inside SQLite, but at least 1MiB for those
- *   memory      size      64MiB     maximum memory that SQLite uses in this process, 16MiB to 64GiB
+ *   database    path      required  the file
+ *   immutable   boolean   false     the file never changes, so SQLite takes no locks and looks for no journal files;
+ *                                   if the file does change, results are wrong
+ *   time_limit  duration  30s       maximum working time of SQLite for a statement, up to 24h; 0s: no limit; time that
+ *                                   a slow client takes does not count (use the route's `timeouts` for that)
+ *   statements  integer   16        maximum statements of a request, 1 to 1,000; each uses a connection while it is
+ *                                   read
+ *   row_size    size      4MiB      maximum bytes of a row as JSON, 1KiB to 100MiB; also limits the texts and blobs of
+ *                                   which a row is made, but not below 1MiB
+ *   memory      size      64MiB     maximum memory of SQLite in this process, 16MiB to 64GiB
  *
- * While a statement is read, SQLite holds a read lock on the file. Without WAL mode, a writer waits for a slow reader.
+ * While a statement is read, the file is locked for reading. Without WAL mode, writers wait for a slow client.
  *
- * The plugin opens the file once at create, to check that it is a database, and then once per statement. The file must
- * be readable. For a file in WAL mode, SQLite also requires that its folder is writable, that the -shm file exists, or
- * that the file is `immutable`.
+ * The file is opened when the plugin is created, to check that it is a database, and for each statement. It must be
+ * readable. In WAL mode SQLite also requires one of these: its folder is writable, the -shm file exists, or it is
+ * `immutable`.
  *
  * Memory
  * ------
  *
- * Each open source uses a page cache of at most 2 MiB, one row, and the compiled statement. A compiled statement can be
- * much larger than its text: each WITH name that is used twice doubles it. Larger sorts use SQLite's temporary files.
- * `memory` limits the total of all instances in the process. If instances have different values, the largest applies
- * until the process ends. An allocation above the limit fails its request as busy, whichever request used the memory.
+ * Each open source uses a page cache of at most 2 MiB, one row, and the compiled statement. The latter can be far
+ * larger than its text: each name of WITH that is used twice doubles it. Large sorts use SQLite's temporary files. The
+ * memory of all instances in the process together stays below `memory`. If there are several instances, the largest
+ * `memory` applies, until the process ends. A request that finds no memory fails as busy, whichever request uses the
+ * memory.
  *
  * Time
  * ----
  *
- * SQLite checks `time_limit` and cancellation between its instructions, not within one. A function call on a large text
- * is one instruction. SQLite's instr can take time proportional to the product of its two lengths; the plugin replaces
- * it with a faster one that checks the limit. The plugin also limits LIKE and GLOB patterns, text sizes (row_size) and
- * the depth of expressions. Other functions (replace, trim) can still exceed the limit by seconds. If clients are not
- * trusted, use `isolation: process`: kill_after and limits.address_space are then hard limits.
+ * `time_limit` and a cancellation are checked between SQLite's instructions, not within one, and a function over a
+ * large text is one instruction. instr, whose time is the product of two lengths, is replaced by a function that is
+ * faster and checks the limit. Patterns of LIKE and GLOB, texts (row_size) and the depth of an expression are limited.
+ * The remaining functions (replace, trim) can still exceed the limit by seconds. If the SQL comes from untrusted
+ * clients, use `isolation: process`, whose kill_after is a hard limit, and limits.address_space.
  */
 #define _GNU_SOURCE
 #include "chanserv_plugin.h"
@@ -93,13 +93,13 @@ struct chanserv_instance {
 };
 
 struct chanserv_call {
-    size_t count, next; /* the number of sources; the index of the next one to add to a sink */
+    size_t count, next; /* the number of sources, and the index of the next to be announced */
     chanserv_source *sources[];
 };
 
 /* ---- Instances ---- */
 
-/* Returns whether a getter succeeded. An absent key is a success: the default applies. */
+/* Treats an absent key as success: the default applies. Returns whether the getter succeeded. */
 static bool read_well(chanserv_status *status) {
     if (*status == CHANSERV_ERROR_NOT_FOUND) {
         *status = CHANSERV_READY;
@@ -161,7 +161,7 @@ static chanserv_status configure(struct database *database, const chanserv_host 
     size_t size;
     status = host->config_path(host, config, "database", &path, &size, error);
     if (status == CHANSERV_ERROR_NOT_FOUND) {
-        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "database is missing: set it to the path of the database file");
+        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "database is missing: it must be the path of an SQLite file");
     }
     if (status != CHANSERV_READY) {
         return status;
@@ -170,8 +170,8 @@ static chanserv_status configure(struct database *database, const chanserv_host 
     return database->path != NULL ? CHANSERV_READY : fail(error, CHANSERV_ERROR_INTERNAL, "no memory");
 }
 
-/* Checks that the file is a readable database. */
-static chanserv_status check_database(const struct database *database, chanserv_error *error) {
+/* Checks that the file is a database and can be read. */
+static chanserv_status try_out(const struct database *database, chanserv_error *error) {
     struct connection connection;
     char reason[256] = "";
     chanserv_error inner = {.message = reason, .capacity = sizeof reason};
@@ -195,12 +195,12 @@ static chanserv_status sqlite_create(const chanserv_host *host, const chanserv_c
     }
     if (sqlite3_threadsafe() == 0) {
         sqlite_destroy(*instance);
-        return fail(error, CHANSERV_ERROR_INTERNAL, "the SQLite library of this machine is built without threads");
+        return fail(error, CHANSERV_ERROR_INTERNAL, "this machine's SQLite is built for one thread only");
     }
     chanserv_status status = configure(&(*instance)->database, host, config, error);
     if (status == CHANSERV_READY) {
         limit_memory((*instance)->database.memory);
-        status = check_database(&(*instance)->database, error);
+        status = try_out(&(*instance)->database, error);
     }
     if (status != CHANSERV_READY) {
         sqlite_destroy(*instance);
@@ -217,7 +217,7 @@ static void sqlite_close_call(chanserv_call *call) {
     free(call);
 }
 
-/* Copies the request as zero-terminated text. Returns NULL and sets *status and the message if it is not valid. */
+/* Returns the request as a zero-terminated text; NULL, with a message, if it is not a valid text. */
 static char *copy_request(const chanserv_request *request, chanserv_status *status, chanserv_error *error) {
     const char *body = request->body;
     if (request->body_size > REQUEST_SIZE_MAX) {
@@ -256,13 +256,13 @@ static chanserv_status prepare_all(chanserv_call *call, const struct database *d
         }
         if (call->count == database->statements) {
             source_close(source);
-            return fail(error, CHANSERV_ERROR_BAD_REQUEST, "the request has more than %zu statements (at byte %zu)",
+            return fail(error, CHANSERV_ERROR_BAD_REQUEST, "there are more than %zu statements (at byte %zu)",
                         database->statements, at - used);
         }
         call->sources[call->count++] = source;
     }
     return call->count > 0 ? CHANSERV_READY
-                           : fail(error, CHANSERV_ERROR_BAD_REQUEST, "the request has no statement");
+                           : fail(error, CHANSERV_ERROR_BAD_REQUEST, "there is no statement in the request");
 }
 
 static chanserv_status sqlite_open(chanserv_instance *instance, const chanserv_request *request, chanserv_call **result,
@@ -303,7 +303,7 @@ static chanserv_status sqlite_poll_sources(chanserv_call *call, chanserv_source_
     return CHANSERV_END;
 }
 
-/* Does nothing: polls of a call never wait, because open prepares all statements. */
+/* No poll of a call waits, because open has prepared everything. */
 static void sqlite_cancel_call(chanserv_call *call) {
     (void)call;
 }

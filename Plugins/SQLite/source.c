@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A row that took longer than this (1 ms) is sent at once, because the next row may take as long. */
-#define SLOW_ROW INT64_C(1000000)
-/* Maximum duration of a poll in nanoseconds (20 ms), checked after each row. */
-#define POLL_TIME_MAX INT64_C(20000000)
+/* A row that took longer than this, in nanoseconds, is sent at once, because the next one may take as long. */
+#define SLOW INT64_C(1000000)
+/* Maximum time of a poll in nanoseconds. */
+#define POLL_TIME INT64_C(20000000)
 
 chanserv_status source_prepare(const struct database *database, const char *sql, size_t size, size_t offset,
                                size_t *used, chanserv_source **result, chanserv_error *error) {
@@ -32,7 +32,7 @@ chanserv_status source_prepare(const struct database *database, const char *sql,
     if (code != SQLITE_OK) {
         status = connection_fail(connection, code, offset, error);
     } else if (source->statement != NULL && !sqlite3_stmt_readonly(source->statement)) {
-        /* The authorizer should have rejected this statement already. This check is a second line of defence. */
+        /* The authorizer should have refused the statement. This is a second, independent check. */
         status = fail(error, CHANSERV_ERROR_BAD_REQUEST, "a change is refused: the database is read-only");
     }
     if (status != CHANSERV_READY || source->statement == NULL) {
@@ -115,7 +115,7 @@ static chanserv_status write_row(chanserv_source *source, chanserv_error *error)
     return CHANSERV_READY;
 }
 
-/* Sends rows until the sink is full, a time limit is reached, an error occurs or there are no more rows. */
+/* Sends rows until the sink is full, the poll has taken long, or there are no more rows. */
 static chanserv_status send_rows(chanserv_source *source, chanserv_frame_sink *sink, chanserv_error *error) {
     struct connection *connection = &source->connection;
     int64_t begun = connection->begun, last = begun;
@@ -128,7 +128,7 @@ static chanserv_status send_rows(chanserv_source *source, chanserv_frame_sink *s
             }
             source->has_row = false;
             int64_t now = monotonic_now();
-            if (now - last > SLOW_ROW || now - begun > POLL_TIME_MAX) {
+            if (now - last > SLOW || now - begun > POLL_TIME) {
                 return CHANSERV_READY;
             }
             last = now;
@@ -153,7 +153,7 @@ chanserv_status source_poll(chanserv_source *source, chanserv_frame_sink *sink, 
     chanserv_status status = send_rows(source, sink, error);
     connection_rest(&source->connection);
     if (status != CHANSERV_READY) {
-        /* Ends the read transaction now. Otherwise it lasts until the client has read the sent rows. */
+        /* Ends the read transaction now, not when the client has received the frames. */
         sqlite3_reset(source->statement);
     }
     return status;

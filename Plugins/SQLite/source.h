@@ -7,22 +7,20 @@
 #include "json.h"
 
 struct chanserv_source {
-    struct connection connection; /* one per source, so that statements run in parallel */
+    struct connection connection; /* its own connection, because statements run in parallel */
     sqlite3_stmt *statement;
-    struct json row; /* if has_row: a row that the sink has not taken yet */
+    struct json row; /* the row that the sink has not taken yet, or empty */
     bool has_row;
 };
 
 /*
- * Prepares the first statement of `sql` (`size` bytes at `offset` of the request, zero-terminated). Sets *source, or
- * NULL if only comments and semicolons are left. Sets *used to the number of bytes it consumed.
+ * Prepares the first statement of `sql`, which has `size` bytes, is zero-terminated and stands at `offset` of the
+ * request. Sets *used to the number of bytes that were read. Sets *source to NULL if only comments and semicolons are
+ * left.
  */
 chanserv_status source_prepare(const struct database *database, const char *sql, size_t size, size_t offset,
                                size_t *used, chanserv_source **source, chanserv_error *error);
-/*
- * Writes the source header: {"statement":0,"columns":[{"name":"id","type":"INTEGER"},…]}. The caller frees *header with
- * json_free.
- */
+/* Writes {"statement":0,"columns":[{"name":"id","type":"INTEGER"},…]}. The caller frees it with json_free. */
 chanserv_status source_header(chanserv_source *source, size_t number, struct json *header, chanserv_error *error);
 
 chanserv_status source_poll(chanserv_source *source, chanserv_frame_sink *sink, chanserv_error *error);

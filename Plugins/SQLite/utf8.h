@@ -1,12 +1,12 @@
-/* UTF-8 validation, one character at a time. */
+/* Validates one UTF-8 character. */
 #ifndef SQLITE_UTF8_H
 #define SQLITE_UTF8_H
 
 #include <stddef.h>
 
 /*
- * Returns the length in bytes of the character at `text`, which has `size` bytes (at least 1). Returns 0 if the bytes
- * are not UTF-8: stray or missing continuation bytes, overlong forms, surrogates, values above U+10FFFF.
+ * Returns the length of the character at `text`, which has `size` bytes, at least one. Returns 0 for invalid UTF-8:
+ * stray or missing continuation bytes, overlong forms, surrogates, and values above U+10FFFF.
  */
 static inline size_t utf8_length(const char *text, size_t size) {
     const unsigned char *p = (const unsigned char *)text;
@@ -17,7 +17,7 @@ static inline size_t utf8_length(const char *text, size_t size) {
     if (p[0] < 0xC2 || p[0] > 0xF4 || length > size) {
         return 0;
     }
-    /* The range of the second byte excludes overlong forms, surrogates and values above U+10FFFF. */
+    /* The range of the second byte excludes overlong forms, surrogates and values that are too large. */
     unsigned char lowest = p[0] == 0xE0 ? 0xA0 : p[0] == 0xF0 ? 0x90 : 0x80;
     unsigned char highest = p[0] == 0xED ? 0x9F : p[0] == 0xF4 ? 0x8F : 0xBF;
     if (p[1] < lowest || p[1] > highest) {

@@ -1,27 +1,26 @@
 public import CChanservPlugin
 import ChanservPlugin
 
-/// Ticker: sources that send one frame per interval. The example of a plugin in Swift.
+/// Ticker: sources that send a frame in regular intervals. The example of a plugin in Swift.
 ///
-/// **Request**: text of up to three words: the number of sources, the interval, and the number of frames per source,
-/// e.g. `3 100ms 10`. A missing word takes its configured value; an empty request is valid. An interval is a whole
-/// number with the unit `ms`, `s`, `m` or `h`. The plugin rejects any other request as a bad request.
+/// **Request**: text with up to three words: the number of sources, the interval, and the number of frames of each
+/// source, e.g. `3 100ms 10`. The configuration provides omitted values; the request may be empty. An interval is a
+/// whole number with `ms`, `s`, `m` or `h`. Any other request is a bad request.
 ///
-/// **Response**: the requested number of sources, with the headers `ticker 1`, `ticker 2` and so on. Each source sends
-/// the frames `tick 1`, `tick 2` and so on, the first after one interval. If the client is slow, ticks are delayed;
-/// they do not pile up.
+/// **Answer**: the sources, with the headers `ticker 1`, `ticker 2` and so on. Each source sends the frames `tick 1`,
+/// `tick 2` and so on, the first after one interval. If the client is slow, ticks are delayed; they do not accumulate.
 ///
 /// **Configuration**:
 ///
 /// | key | type | default | meaning |
 /// |---|---|---|---|
-/// | `sources` | integer | 1 | the number of sources, 0 to 10,000 |
-/// | `interval` | duration | 1s | the time between two frames, 1ms to 24h |
-/// | `count` | integer | 0 | the number of frames per source; 0: unlimited |
+/// | `sources` | integer | 1 | number of sources, 0 to 10,000 |
+/// | `interval` | duration | 1s | time between two frames, 1ms to 24h |
+/// | `count` | integer | 0 | number of frames of each source; 0: no limit |
 struct Ticker: Plugin {
     static let name = "ticker"
     static let version = "1.0.0"
-    /// True: a frame has a few bytes, and a task waits for the clock, so no function blocks the event loop.
+    /// Frames have a few bytes, and only tasks wait for the clock.
     static let isInline = true
 
     private let defaults: Ticks
@@ -43,8 +42,7 @@ struct Ticker: Plugin {
     }
 }
 
-/// Returns the descriptor. This is the only function that the library exports; the compiler checks its signature
-/// against the C header.
+/// The only exported function. The compiler checks it against the header.
 @c @implementation
 public func chanserv_plugin_v1() -> UnsafePointer<chanserv_plugin>? {
     Ticker.descriptor

@@ -1,26 +1,26 @@
 import ChanservPlugin
 
-/// The number of sources, the time between their frames, and the number of frames.
+/// The number of sources and the times of their frames.
 struct Ticks: Codable {
     var sources = 1
     var interval = Duration.seconds(1)
-    /// The number of frames per source; 0: unlimited.
+    /// The number of frames of each source; 0 for no limit.
     var count = 0
 
-    /// Throws a bad request error if a value is out of its range.
+    /// Throws if a value is out of range.
     func check() throws(PluginError) {
         guard (0...10_000).contains(sources) else {
             throw PluginError(.badRequest, "sources: \(sources) is not between 0 and 10000")
         }
         guard interval >= .milliseconds(1), interval <= .seconds(24 * 60 * 60) else {
-            throw PluginError(.badRequest, "interval: the value is not between 1ms and 24h")
+            throw PluginError(.badRequest, "interval is not between 1ms and 24h")
         }
         guard count >= 0 else {
-            throw PluginError(.badRequest, "count: \(count) is negative")
+            throw PluginError(.badRequest, "count: \(count) is below zero")
         }
     }
 
-    /// Returns these values, overridden by the words of a request, e.g. `3 100ms 10`.
+    /// Returns these values, changed by the words of a request, e.g. `3 100ms 10`.
     func changed(by request: String) throws(PluginError) -> Ticks {
         let words = request.split(whereSeparator: \.isWhitespace)
         guard words.count <= 3 else {
@@ -34,16 +34,16 @@ struct Ticks: Codable {
         return ticks
     }
 
-    /// Calls `tick` with 1, 2, 3 …, once per interval.
+    /// Calls `tick` with 1, 2, 3 … at the given interval.
     ///
-    /// - Throws: `CancellationError` as soon as the task is cancelled, and every error that `tick` throws.
+    /// - Throws: `CancellationError` at once when the task is cancelled, or an error that `tick` throws.
     func run(_ tick: (Int) async throws -> Void) async throws {
         let clock = ContinuousClock()
         var due = clock.now
         var number = 0
         while count == 0 || number < count {
-            // Counts from the last due time, so that delays do not add up. If the client is late by more than one
-            // interval, the missed ticks are skipped.
+            // Each tick is due one interval after the last due time, so that delays do not add up, unless the client is
+            // late by more than one tick.
             due = max(due, clock.now.advanced(by: .zero - interval)).advanced(by: interval)
             try await clock.sleep(until: due)
             number += 1
@@ -51,9 +51,9 @@ struct Ticks: Codable {
         }
     }
 
-    private static func number(_ word: Substring, _ key: String) throws(PluginError) -> Int {
+    private static func number(_ word: Substring, _ what: String) throws(PluginError) -> Int {
         guard let number = Int(word) else {
-            throw PluginError(.badRequest, "\(key): \(word) is not a whole number")
+            throw PluginError(.badRequest, "\(what): \(word) is not a whole number")
         }
         return number
     }
@@ -68,7 +68,7 @@ struct Ticks: Codable {
             case "h": 3_600_000
             default: nil
             }
-        // Ten digits are enough for 24 hours and cannot overflow an Int.
+        // Ten digits are enough for 24 hours and cannot overflow.
         guard let milliseconds, digits.count <= 10, let number = Int(digits) else {
             throw PluginError(.badRequest, "interval: \(word) is not a duration like 100ms, 5s, 1m or 1h")
         }

@@ -1,40 +1,40 @@
-/// What went wrong on the mesh.
+/// An error of the mesh.
 public struct AstraNetError: Error, Hashable, Sendable {
-    /// The kind of failure; more may be added.
+    /// The kind of an error. Later versions may add more.
     public struct Code: Hashable, Sendable, CustomStringConvertible {
         public let description: String
 
-        /// The service is bound already.
+        /// The service is already bound.
         public static let serviceInUse = Code(description: "service in use")
         /// No host offers the service.
         public static let noOffer = Code(description: "no offer")
-        /// A host was dialled and said that nobody listens there.
+        /// The dialled host refused the dial, for example because it has no listener for the port.
         public static let refused = Code(description: "refused")
-        /// The peer failed the stream; the message is the peer's.
+        /// The peer failed the stream. The message is the peer's.
         public static let failedByPeer = Code(description: "failed by peer")
-        /// The peer said FIN1 or closed: it takes no more bytes.
+        /// The peer sent FIN1 or closed the stream: it reads no more bytes.
         public static let closedByPeer = Code(description: "closed by peer")
-        /// The link the stream ran over is gone.
+        /// The link of the stream is lost.
         public static let linkLost = Code(description: "link lost")
-        /// A deadline passed.
+        /// The deadline has passed.
         public static let deadlineExceeded = Code(description: "deadline exceeded")
-        /// This end has closed the stream, the listener or the node.
+        /// This node has closed the stream, the listener or the node itself.
         public static let closed = Code(description: "closed")
-        /// The peer broke a rule of the protocol.
+        /// The peer violated the protocol.
         public static let protocolViolation = Code(description: "protocol violation")
-        /// A limit of this node was reached.
+        /// A limit of this node is reached.
         public static let limitReached = Code(description: "limit reached")
-        /// Somebody else listens at the address.
+        /// Another process or socket listens at the address already.
         public static let addressInUse = Code(description: "address in use")
-        /// The address is none of this machine's.
+        /// This machine does not have the address.
         public static let addressNotAvailable = Code(description: "address not available")
-        /// An address could not be listened on, for any other reason, or connected to.
+        /// The node could not listen at the address for another reason, or could not connect to it.
         public static let unreachable = Code(description: "unreachable")
     }
 
     /// The kind of failure.
     public var code: Code
-    /// What happened, for a person.
+    /// A description of the error for people.
     public var message: String
 
     public init(_ code: Code, _ message: String) {

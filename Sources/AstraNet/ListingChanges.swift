@@ -3,8 +3,8 @@ internal import NIOCore
 internal import Synchronization
 
 extension Node {
-    /// Tells when ``listing`` has something new: a link or a service that came or went, or a shorter round trip. Not told are
-    /// the numbers of what is held and refused.
+    /// A sequence that reports changes of ``listing``: a new or lost link or service, or a shorter round trip. Changes
+    /// of the buffered bytes and of the refused counts are not reported.
     ///
     /// ```swift
     /// var changes = node.listingChanges.makeAsyncIterator()
@@ -13,10 +13,11 @@ extension Node {
     public var listingChanges: ListingChanges { ListingChanges(watchers: core.watchers) }
 }
 
-/// A word whenever something is new in what a node knows of the mesh.
+/// An asynchronous sequence of change notifications for a node's listing.
 ///
-/// It says that there was a change and not which: however many there were since the last word, there is one. An iterator that
-/// was made before the listing was looked at misses none. Ends when the node is shut down or the task is cancelled.
+/// An element says that the listing has changed, but not how. Changes since the last element are reported as one
+/// element. To miss no change, make the iterator before you read the listing. The sequence ends when the node is shut
+/// down or the task is cancelled.
 public struct ListingChanges: AsyncSequence, Sendable {
     public typealias Element = Void
     public typealias Failure = Never
@@ -25,23 +26,24 @@ public struct ListingChanges: AsyncSequence, Sendable {
 
     public func makeAsyncIterator() -> Iterator { Iterator(watch: ListingWatchers.Watch(watchers)) }
 
-    /// One who watches, for one task at a time.
+    /// An iterator for one task at a time.
     public struct Iterator: AsyncIteratorProtocol {
         let watch: ListingWatchers.Watch
 
-        /// Waits for a change, unless there was one since the last; `nil` when the node is shut down or the task is cancelled.
+        /// Waits for a change. Returns at once if there was one since the last call, and `nil` when the node is shut
+        /// down or the task is cancelled.
         public mutating func next(isolation actor: isolated (any Actor)? = #isolation) async -> Void? {
             do {
                 return try await watch.change(deadline: nil) ? () : nil
             } catch {
-                // Cancelled; without a deadline there is no other reason.
+                // The task was cancelled. Without a deadline there is no other error.
                 return nil
             }
         }
 
         public mutating func next() async -> Void? { await next(isolation: nil) }
 
-        /// As ``next()``, for as long as there is time.
+        /// Waits for a change as ``next()`` does, until `deadline`.
         ///
         /// - Throws: ``AstraNetError`` with code `deadlineExceeded`; `CancellationError`.
         public mutating func next(deadline: ContinuousClock.Instant) async throws -> Void? {
@@ -50,7 +52,7 @@ public struct ListingChanges: AsyncSequence, Sendable {
     }
 }
 
-/// Who wants to know of changes of a node's listing. Where nobody does, a change costs one look at a flag.
+/// Notifies the iterators of listing changes. Without iterators a change costs one atomic load.
 final class ListingWatchers: Sendable {
     private struct Entry {
         var hasChanged = false
@@ -58,13 +60,16 @@ final class ListingWatchers: Sendable {
         var lastWait: UInt32 = 0
     }
 
-    private struct Inside {
+    private struct State {
         var entries: [UInt64: Entry] = [:]
         var lastID: UInt64 = 0
-        var isOver = false
+        var isFinished = false
 
-        /// Whether the listing has changed since `watcher` looked last; `nil` to wait. And the number of the wait.
-        mutating func look(_ watcher: UInt64) -> (Bool?, UInt32) {
+        /// Takes the change flag of `watcher`.
+        ///
+        /// - Returns: `true` if the listing has changed since the last call, `false` if it does not change any more,
+        ///   `nil` if the caller must wait; and the number of the wait.
+        mutating func takeChange(_ watcher: UInt64) -> (Bool?, UInt32) {
             guard var entry = entries[watcher] else { return (false, 0) }
             entry.lastWait &+= 1
             defer { entries[watcher] = entry }
@@ -74,7 +79,7 @@ final class ListingWatchers: Sendable {
         }
     }
 
-    private let inside = NIOLockedValueBox(Inside())
+    private let state = NIOLockedValueBox(State())
     private let isWatched = Atomic<Bool>(false)
     private let deadlines: Deadlines
     private let surroundings: Surroundings
@@ -86,101 +91,101 @@ final class ListingWatchers: Sendable {
         self.timers = timers
     }
 
-    /// The listing has something new. Called behind the change, under no lock that a watcher may hold.
+    /// Reports a change of the listing. The caller has made the change, and holds no lock that a watcher may take.
     func changed() {
-        // Whoever began to watch and then did not see the change when it looked, did so before the change: the lock of what was
-        // changed has made the flag known here.
+        // A relaxed load is enough. A watcher sets the flag before it reads the listing. If it read the listing before
+        // this change, the lock of the listing makes the flag visible here.
         guard isWatched.load(ordering: .relaxed) else { return }
-        let waiters = inside.withLockedValue { inside in
-            inside.entries.keys.compactMap { id -> Waiter? in
-                let waiter = inside.entries[id]?.waiter
-                inside.entries[id]?.hasChanged = true
-                inside.entries[id]?.waiter = nil
+        let waiters = state.withLockedValue { state in
+            state.entries.keys.compactMap { id -> Waiter? in
+                let waiter = state.entries[id]?.waiter
+                state.entries[id]?.hasChanged = true
+                state.entries[id]?.waiter = nil
                 return waiter
             }
         }
         for waiter in waiters { waiter.resume() }
     }
 
-    /// There will be no more changes.
+    /// Ends all sequences: the listing does not change any more.
     func finish() {
-        let waiters = inside.withLockedValue { inside in
-            inside.isOver = true
-            defer { inside.entries = [:] }
-            return inside.entries.values.compactMap(\.waiter)
+        let waiters = state.withLockedValue { state in
+            state.isFinished = true
+            defer { state.entries = [:] }
+            return state.entries.values.compactMap(\.waiter)
         }
         for waiter in waiters { waiter.resume() }
     }
 
-    /// How many watch.
-    var count: Int { inside.withLockedValue { $0.entries.count } }
+    /// The number of watchers.
+    var count: Int { state.withLockedValue { $0.entries.count } }
 
-    private func begin() -> UInt64 {
-        inside.withLockedValue { inside in
-            inside.lastID += 1
-            guard !inside.isOver else { return inside.lastID }
-            inside.entries[inside.lastID] = Entry()
+    private func addWatcher() -> UInt64 {
+        state.withLockedValue { state in
+            state.lastID += 1
+            guard !state.isFinished else { return state.lastID }
+            state.entries[state.lastID] = Entry()
             isWatched.store(true, ordering: .relaxed)
-            return inside.lastID
+            return state.lastID
         }
     }
 
-    private func end(_ id: UInt64) {
-        inside.withLockedValue { inside in
-            inside.entries[id] = nil
-            if inside.entries.isEmpty { isWatched.store(false, ordering: .relaxed) }
+    private func removeWatcher(_ id: UInt64) {
+        state.withLockedValue { state in
+            state.entries[id] = nil
+            if state.entries.isEmpty { isWatched.store(false, ordering: .relaxed) }
         }
     }
 
-    /// Waits for a change; `false` when there will be none.
+    /// Waits for a change. Returns `false` if the listing does not change any more.
     private func change(for watcher: UInt64, deadline: ContinuousClock.Instant?) async throws -> Bool {
         let instant = deadline.map { surroundings.deadline($0, on: timers) }
         while true {
-            let (result, id) = inside.withLockedValue { $0.look(watcher) }
+            let (result, id) = state.withLockedValue { $0.takeChange(watcher) }
             if let result { return result }
             let place = WaitForChange(watchers: self, watcher: watcher)
             switch await suspend(in: place, id: id, within: deadlines, until: instant) {
             case .ready, .gone: continue
-            case .expired: throw AstraNetError(.deadlineExceeded, "nothing has changed")
+            case .expired: throw AstraNetError(.deadlineExceeded, "the mesh listing did not change")
             case .cancelled: throw CancellationError()
             }
         }
     }
 
-    /// Where a watcher waits for a change.
+    /// The place of a watcher's wait.
     private struct WaitForChange: WaitPlace {
         let watchers: ListingWatchers
         let watcher: UInt64
 
         func put(_ waiter: Waiter) -> Bool {
-            watchers.inside.withLockedValue { inside in
-                guard let entry = inside.entries[watcher], !entry.hasChanged else { return false }
+            watchers.state.withLockedValue { state in
+                guard let entry = state.entries[watcher], !entry.hasChanged else { return false }
                 precondition(entry.waiter == nil, "two tasks wait on one iterator")
-                inside.entries[watcher]?.waiter = waiter
+                state.entries[watcher]?.waiter = waiter
                 return true
             }
         }
 
         func takeWaiter(_ id: UInt32) -> Waiter? {
-            watchers.inside.withLockedValue { inside in
-                guard let waiter = inside.entries[watcher]?.waiter, waiter.id == id else { return nil }
-                inside.entries[watcher]?.waiter = nil
+            watchers.state.withLockedValue { state in
+                guard let waiter = state.entries[watcher]?.waiter, waiter.id == id else { return nil }
+                state.entries[watcher]?.waiter = nil
                 return waiter
             }
         }
     }
 
-    /// One who watches, for as long as it is kept.
+    /// A registration as a watcher. It ends when the object is released.
     final class Watch: Sendable {
         private let watchers: ListingWatchers
         private let id: UInt64
 
         init(_ watchers: ListingWatchers) {
             self.watchers = watchers
-            id = watchers.begin()
+            id = watchers.addWatcher()
         }
 
-        deinit { watchers.end(id) }
+        deinit { watchers.removeWatcher(id) }
 
         func change(deadline: ContinuousClock.Instant?) async throws -> Bool {
             try await watchers.change(for: id, deadline: deadline)

@@ -1,49 +1,49 @@
-/// What a node knows of the mesh at one moment.
+/// A snapshot of a node's links and of the services that it knows.
 public struct MeshListing: Sendable, Hashable {
     /// A link to another node.
     public struct Link: Sendable, Hashable {
-        /// The host at the other end.
+        /// The host id of the peer.
         public var peer: HostID
-        /// The other end's `ip:port`; empty for what is no socket.
+        /// The `ip:port` of the peer; empty if the link is not a socket with an address.
         public var address: String
-        /// Whether this node made the connection.
+        /// Whether this node dialled the link.
         public var isDialled: Bool
-        /// The shortest round trip; `nil` while none was measured.
+        /// The shortest measured round trip; `nil` before the first measurement.
         public var roundTrip: Duration?
-        /// How many bytes the peer makes this node hold.
+        /// The number of bytes that the peer makes this node buffer.
         public var bufferedBytes: Int
     }
 
-    /// A service that some host offers.
+    /// A service that another host offers.
     public struct Service: Sendable, Hashable {
         /// The offer.
         public var offer: ServiceOffer
-        /// The host whose link it came over: the offering host itself, or a router.
+        /// The peer of the link that brought the offer: the offering host itself, or a router.
         public var via: HostID
     }
 
-    /// What was refused because of a limit, since the node's start.
+    /// Counts of what the node refused because of its limits, since its start.
     public struct Refused: Sendable, Hashable {
-        /// Connections beyond `maximumLinks`.
+        /// Connections above `maximumLinks`.
         public var links = 0
-        /// SERVICEs beyond `maximumServicesPerLink`.
+        /// SERVICE ops above `maximumServicesPerLink`.
         public var services = 0
-        /// Dials beyond `maximumStreamsPerLink`, `maximumHalfOpenPerLink` or `maximumBacklog`.
+        /// Dials above `maximumStreamsPerLink`, `maximumHalfOpenPerLink` or `maximumBacklog`.
         public var streams = 0
-        /// Streams that failed because of `maximumBufferedPerLink` or `maximumBuffered`.
+        /// Streams that failed because `maximumBufferedPerLink` or `maximumBuffered` was reached.
         public var overfull = 0
     }
 
-    /// All links whose handshake is done, by peer.
+    /// All links whose handshake is complete, ordered by peer.
     public var links: [Link]
-    /// All that others offer, by name.
+    /// All services that other nodes offer, ordered by name.
     public var services: [Service]
-    /// What was refused.
+    /// Counts of what the node refused.
     public var refused: Refused
 }
 
 extension Node {
-    /// What this node knows of the mesh now.
+    /// A snapshot of the links and services that this node knows now.
     public var listing: MeshListing {
         let (links, routes, peers) = core.shared.withLockedValue { shared in
             (Array(shared.links.up.values), shared.offers.registry.routes, shared.links.peers)

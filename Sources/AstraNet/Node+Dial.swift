@@ -1,20 +1,21 @@
 public import NIOCore
 
 extension Node {
-    /// Opens a stream to some node that offers a service, waiting for an offer where there is none yet.
+    /// Opens a stream to a node that offers a service. Waits for an offer if there is none yet.
     ///
-    /// An offer that refuses or does not answer is tried last for half a minute, and the dial goes on with the next one. So it
-    /// does where the link to an offer has as many streams as it may have.
+    /// If an offer refuses the dial or does not answer, the node tries the next one, and prefers other offers for half
+    /// a minute. It also tries the next one if the link to an offer has its maximum number of streams.
     ///
     /// - Parameters:
-    ///   - name: the service's name without the environment.
-    ///   - bucket: the same bucket goes to the same offer for as long as the set of offers stays the same; `nil` picks at
-    ///     random.
-    ///   - peer: the stream on which the name was learnt; where nobody offers it and the way to that stream's other end is
-    ///     gone, nothing is waited for. `nil`, the default, for a name of one's own.
-    ///   - first: what to say first. It goes out with the dial where both ends are nodes of this library with a link between
-    ///     them, and as soon as the stream is open elsewhere. Empty by default.
-    ///   - deadline: when to give up.
+    ///   - name: the name of the service, without the environment suffix.
+    ///   - bucket: selects the offer. The same bucket selects the same offer as long as the set of offers stays the
+    ///     same. `nil`, the default, selects one at random.
+    ///   - peer: the stream on which the caller received the name. If no node offers the name and the route to the peer
+    ///     of that stream is lost, the dial fails at once. `nil`, the default, if the name was not received on a
+    ///     stream.
+    ///   - first: the first bytes of the stream. They are sent together with the DIAL if both nodes are of this library
+    ///     and have a direct link. Otherwise they are sent as soon as the stream is open. Empty by default.
+    ///   - deadline: the deadline for the whole operation.
     /// - Throws: ``AstraNetError`` with code `noOffer`, `refused`, `linkLost`, `deadlineExceeded`, `limitReached` or
     ///   `closed`; `CancellationError`.
     public func dial(
@@ -24,13 +25,13 @@ extension Node {
         try await dial(name, DialRequest(bucket: bucket, peer: peer, first: first), deadline: deadline)
     }
 
-    /// As ``dial(_:bucket:learntFrom:sending:deadline:)``, with what a request says beyond that.
+    /// Dials as ``dial(_:bucket:learntFrom:sending:deadline:)`` does, with all options of a request.
     package nonisolated(nonsending) func dial(
         _ name: String, _ request: DialRequest, deadline: ContinuousClock.Instant
     ) async throws -> Stream {
         try request.validate()
         let fullName = core.configuration.fullName(name)
-        // Offers that are out of the question for this dial, and the last reason.
+        // Offers that this dial does not try again, and the error of the latest one.
         var failed: Set<Address> = []
         var failure: AstraNetError?
         var full: Set<ServiceRegistry.LinkID> = []
@@ -38,7 +39,7 @@ extension Node {
             guard
                 let (link, offer, isOnly) = try core.pickOffer(of: fullName, bucket: request.bucket, except: failed)
             else {
-                // Refused by all hosts that offer it; if the offers are gone meanwhile, it waits for the next one.
+                // All offers have failed. If they are gone in the meantime, wait for a new one.
                 if let failure, core.hasOffer(of: fullName) { throw failure }
                 do {
                     try await core.waitForOffer(of: fullName, from: request.peer?.way, deadline: deadline)
@@ -51,13 +52,13 @@ extension Node {
                 full.insert(link.id)
                 failure = AstraNetError(
                     .limitReached,
-                    "the link over which \(offer.address.host) is reached has the most streams that it may have, "
-                        + "\(core.configuration.maximumStreamsPerLink)")
+                    "the link that leads to \(offer.address.host) has its maximum of "
+                        + "\(core.configuration.maximumStreamsPerLink) streams")
                 failed.insert(offer.address)
                 continue
             }
             let (stream, isEager, hasCookie) = core.makeDialer(of: offer, over: link, request, deadline: deadline)
-            // Bytes that were sent to a node may have been received, and must not be sent twice.
+            // The node may have received bytes that were sent to it. They must not be sent to another one.
             let isSent = isEager && request.first.readableBytes > 0
             do {
                 try stream.queueFirst(request.first)
@@ -77,7 +78,8 @@ extension Node {
                 switch error.code {
                 case .refused:
                     if error.message == PushCookies.wrongCookie, hasCookie {
-                        // The server was started again, and has heard nothing of the request. The link has forgotten the cookie.
+                        // The server has restarted and has not processed the request. The link has already dropped the
+                        // cookie.
                         continue
                     }
                 case .linkLost, .deadlineExceeded:
@@ -85,8 +87,8 @@ extension Node {
                 default: throw error
                 }
                 failure = error
-                // A lost link takes its offers along, so the next round finds another one or waits. An offer behind a router
-                // that has lost its host may still be there for a moment.
+                // A lost link removes its offers, so the next round finds another offer or waits. An offer behind a
+                // router that has lost the host may stay for a moment.
                 if error.code == .linkLost, link.isClosed { continue }
                 core.penalize(offer.address)
                 failed.insert(offer.address)
@@ -94,9 +96,9 @@ extension Node {
         }
     }
 
-    /// Dials `name` if some node offers it now, without waiting for the answer: the caller learns of it from the stream.
+    /// Dials `name` if a node offers it now. Returns before the peer answers; the stream reports the answer.
     ///
-    /// - Returns: the stream, `nil` if no node offers the name.
+    /// - Returns: the stream; `nil` if no node offers the name.
     /// - Throws: ``AstraNetError`` with code `limitReached`, `linkLost` or `closed`.
     package func dialNow(_ name: String, _ request: DialRequest, delegate: (any StreamDelegate)?) throws(AstraNetError)
         -> Stream?
@@ -107,7 +109,7 @@ extension Node {
                 of: core.configuration.fullName(name), bucket: request.bucket, except: [])
         else { return nil }
         guard link.takeStreamPlace() else {
-            throw AstraNetError(.limitReached, "the link has the most streams that it may have")
+            throw AstraNetError(.limitReached, "the link has its maximum number of streams")
         }
         let (stream, _, _) = core.makeDialer(of: offer, over: link, request, deadline: nil)
         if let delegate { stream.setDelegate(delegate) }
@@ -122,19 +124,22 @@ extension Node {
     }
 }
 
-/// What a dial says beyond the name.
+/// The options of a dial.
 package struct DialRequest: Sendable {
-    /// The same bucket goes to the same offer for as long as the set of offers stays the same; `nil` picks at random.
+    /// Selects the offer. The same bucket selects the same offer as long as the set of offers stays the same. `nil`
+    /// selects one at random.
     package var bucket: String?
     /// The stream on which the name was learnt; `nil` for a name of one's own.
+    /// The stream on which the caller received the name; `nil` if it was not received on a stream.
     package var peer: Stream?
-    /// Bytes that go out with the dial, or as soon as the stream is open.
+    /// Bytes that are sent together with the DIAL, or as soon as the stream is open.
     package var first: ByteBuffer
     /// Tags and trace parent of the request.
+    /// The tags and the trace parent of the request.
     package var context: DialBlock
-    /// The deadline of the request, of which the server is told how much is left; `nil` for none.
+    /// The deadline of the request. The DIAL tells the server how much time is left. `nil` for none.
     package var deadline: ContinuousClock.Instant?
-    /// How many sources the server may push that are not accepted yet; 0 for none.
+    /// The maximum number of pushed sources that are not accepted yet; 0 if the server may not push.
     package var maximumPushedSources: Int
 
     package init(
@@ -149,7 +154,8 @@ package struct DialRequest: Sendable {
         self.maximumPushedSources = maximumPushedSources
     }
 
-    /// Checks that the block of the DIAL fits, with all that may be added to the context.
+    /// Checks that the block of the DIAL does not become too long, including the entries that the dial adds to the
+    /// context.
     ///
     /// - Throws: ``AstraNetError`` with code `limitReached`.
     fileprivate func validate() throws(AstraNetError) {
@@ -165,14 +171,14 @@ package struct DialRequest: Sendable {
 }
 
 extension NodeCore {
-    /// Bytes that a pushed source may send before it is accepted: 16 KiB.
+    /// The maximum number of unacknowledged bytes of a pushed source before the client accepts it: 16 KiB.
     fileprivate static let pushWindow = 16_384
 
-    /// Returns the deadline for the answer of one node to a dial.
+    /// Returns the deadline for the answer of one node.
     ///
-    /// It is earlier than the dial's own deadline if other nodes are left to try.
+    /// It is earlier than the deadline of the dial if the dial has other offers to try.
     ///
-    /// Not inlined, as ``Link/deadline(_:)``.
+    /// Not inlined, for the same reason as ``Link/deadline(_:)``.
     @inline(never)
     fileprivate func answerDeadline(_ isLast: Bool, _ deadline: ContinuousClock.Instant) -> ContinuousClock.Instant {
         guard !isLast else { return deadline }
@@ -183,9 +189,10 @@ extension NodeCore {
     @inline(never)
     fileprivate func isAhead(_ deadline: ContinuousClock.Instant) -> Bool { surroundings.now() < deadline }
 
-    /// Makes the stream of a dial. It takes the stream place that the caller holds.
+    /// Makes the stream of a dial. The caller has reserved a place for the stream on the link.
     ///
-    /// - Returns: the stream, whether its first bytes go out with the DIAL, and whether that says a cookie.
+    /// - Returns: the stream, whether its first bytes are sent together with the DIAL, and whether the DIAL has a
+    ///   cookie.
     fileprivate func makeDialer(
         of offer: ServiceOffer, over link: Link, _ request: DialRequest, deadline: ContinuousClock.Instant?
     ) -> (Stream, isEager: Bool, hasCookie: Bool) {
@@ -214,9 +221,9 @@ extension NodeCore {
 }
 
 extension Link {
-    /// Reserves what unaccepted sources of one request may hold. The fewer bytes are left, the fewer sources it grants.
+    /// Reserves memory for the unaccepted sources of one request. Grants fewer sources when less memory is left.
     ///
-    /// - Returns: how many sources, and the bytes reserved; `nil` if nothing is left.
+    /// - Returns: the number of sources and the reserved bytes; `nil` if no memory is left.
     fileprivate func reservePushes(_ wanted: Int) -> (sources: Int, reserved: Int)? {
         let window = NodeCore.pushWindow
         let left = node.configuration.maximumBufferedPerLink / 4 - pushGrants.held

@@ -3,7 +3,7 @@ internal import NIOConcurrencyHelpers
 public import NIOCore
 public import NIOPosix
 
-/// A node on the mesh: binds services, dials those of other nodes, and keeps the links between them.
+/// A node of the mesh. It binds services, dials services of other nodes, and maintains the links between them.
 ///
 /// ```swift
 /// let node = Node()
@@ -11,16 +11,18 @@ public import NIOPosix
 /// let stream = try await node.dial("echo", deadline: .now + .seconds(10))
 /// ```
 public final class Node: Sendable {
-    /// This process's identity on the mesh, new at each start.
+    /// The identity of this process on the mesh. It is new at each start.
     public var id: HostID { core.id }
 
     let core: NodeCore
     private let servers = NIOLockedValueBox<[any Channel]>([])
 
+    /// Creates a node. It has no links until it listens or joins.
+    ///
     /// - Parameters:
-    ///   - configuration: the environment, deadlines and limits.
-    ///   - group: the event loops that links run on, one loop for each link; NIO's shared ones by default.
-    ///   - logger: where links coming and going and broken rules are logged.
+    ///   - configuration: the environment, timeouts and limits.
+    ///   - group: the event loops that run the links. Each link runs on one of them. Default: NIO's shared event loops.
+    ///   - logger: receives the log messages about links and protocol violations.
     public init(
         configuration: NodeConfiguration = NodeConfiguration(),
         group: any EventLoopGroup = MultiThreadedEventLoopGroup.singleton,
@@ -29,7 +31,7 @@ public final class Node: Sendable {
         core = NodeCore(configuration: configuration, log: logger, group: group, surroundings: .real)
     }
 
-    /// A node in another world than the real one.
+    /// Creates a node with another network, clock and random source, for example a simulated one.
     package init(
         configuration: NodeConfiguration, group: any EventLoopGroup, logger: Logger, surroundings: Surroundings
     ) {
@@ -38,14 +40,14 @@ public final class Node: Sendable {
 
     // MARK: - Links
 
-    /// Accepts links at an address.
+    /// Listens at an address and accepts links there.
     ///
     /// - Parameters:
-    ///   - host: a name or an IP address.
-    ///   - port: 0 for one that is free.
-    /// - Returns: the address it listens at.
-    /// - Throws: ``AstraNetError`` with code `addressInUse`, `addressNotAvailable` or `unreachable`, and the system's
-    ///   reason.
+    ///   - host: a DNS name or an IP address.
+    ///   - port: the TCP port; 0 for any free port.
+    /// - Returns: the address at which the node listens.
+    /// - Throws: ``AstraNetError`` with code `addressInUse`, `addressNotAvailable` or `unreachable`. The message
+    ///   contains the error of the operating system.
     @discardableResult
     public func listen(host: String, port: Int) async throws -> SocketAddress {
         let core = core
@@ -72,18 +74,20 @@ public final class Node: Sendable {
         }
     }
 
-    /// Connects to a node and shakes hands with it, at the first of the name's addresses that answers: each gets its share of the
-    /// time that is left.
+    /// Connects to a node and performs the handshake.
+    ///
+    /// Tries the addresses of the name one after the other. Each address gets an equal share of the remaining time.
     ///
     /// - Parameters:
-    ///   - host: a name or an IP address.
-    ///   - port: the port it listens at.
-    ///   - deadline: when to give up.
-    /// - Returns: the node's identity, once the link is up.
-    /// - Throws: ``AstraNetError`` with code `unreachable`, with the system's reason, or why the handshake failed.
+    ///   - host: a DNS name or an IP address.
+    ///   - port: the port at which the node listens.
+    ///   - deadline: the deadline for the whole operation.
+    /// - Returns: the host id of the peer, once the link is up.
+    /// - Throws: ``AstraNetError`` with code `unreachable` and the error of the operating system, or the error of the
+    ///   handshake.
     @discardableResult
     public func join(host: String, port: Int, deadline: ContinuousClock.Instant) async throws -> HostID {
-        var failure: any Error = AstraNetError(.deadlineExceeded, "it was given no time")
+        var failure: any Error = AstraNetError(.deadlineExceeded, "the deadline has passed")
         do {
             let addresses = try await core.surroundings.network.addresses(of: host, port: port, on: core.timers).get()
             for (index, address) in addresses.enumerated() {
@@ -103,37 +107,40 @@ public final class Node: Sendable {
         throw AstraNetError(.unreachable, "cannot join \(host):\(port): \(SocketNetwork.reason(failure))")
     }
 
-    /// Joins every address of a name, and joins each again whenever its link is gone, with an exponential back-off of up to
-    /// one minute, until the task is cancelled or the node is shut down. The name is looked up anew every 10 s
-    /// (`docs/protocol.md` §3). An address that leads to a host which is linked already is left alone for as long as it is.
+    /// Joins all addresses of a name, and joins an address again when its link is lost.
+    ///
+    /// Retries with exponential back-off of up to one minute. Looks the name up every 10 s (`docs/protocol.md` §3).
+    /// Does not join an address again while its host has a link. Returns when the task is cancelled or the node is shut
+    /// down.
     ///
     /// - Parameters:
-    ///   - host: a name or an IP address.
-    ///   - port: the port it listens at.
+    ///   - host: a DNS name or an IP address.
+    ///   - port: the port at which the nodes listen.
     public func keepJoined(host: String, port: Int) async {
         await core.keepJoined(JoinPlan.Target(host: host, port: port))
     }
 
-    /// Makes a link of a connection that is there already: a socket, one of a pair for example.
+    /// Makes a link from a connected socket, for example one end of a socket pair.
     ///
     /// - Parameters:
-    ///   - socket: a connected stream socket, which the node owns from now on.
-    ///   - memory: that both ends share, for the bytes in one direction; `nil`, the default, where there is none.
-    /// - Returns: the identity of the node at the other end, once the link is up.
-    /// - Throws: ``AstraNetError``, where it is no such socket or the handshake failed.
+    ///   - socket: a connected stream socket. The node owns it from now on.
+    ///   - memory: memory that this process shares with the peer, for the bytes of one direction. `nil`, the default,
+    ///     for none.
+    /// - Returns: the host id of the peer, once the link is up.
+    /// - Throws: ``AstraNetError`` if the descriptor is no such socket or the handshake fails.
     @discardableResult
     public func attach(socket: CInt, memory: SharedMemory? = nil) async throws -> HostID {
         try await attach(input: socket, output: socket, memory: memory)
     }
 
-    /// Makes a link of two descriptors, those of two pipes for example.
+    /// Makes a link from two descriptors, for example those of two pipes. The node owns both from now on.
     ///
     /// - Parameters:
-    ///   - input: what the other node writes can be read here.
-    ///   - output: what is written here the other node reads. The node owns both from now on.
+    ///   - input: the descriptor from which this node reads what the peer writes.
+    ///   - output: the descriptor to which this node writes.
     ///   - memory: as in ``attach(socket:memory:)``.
-    /// - Returns: the identity of the node at the other end, once the link is up.
-    /// - Throws: ``AstraNetError``, where they cannot be used or the handshake failed.
+    /// - Returns: the host id of the peer, once the link is up.
+    /// - Throws: ``AstraNetError`` if the descriptors cannot be used or the handshake fails.
     @discardableResult
     public func attach(
         input: CInt, output: CInt, memory: SharedMemory? = nil
@@ -150,23 +157,27 @@ public final class Node: Sendable {
         } catch let error as AstraNetError {
             throw error
         } catch {
-            throw AstraNetError(.unreachable, "cannot be a link: \(SocketNetwork.reason(error))")
+            throw AstraNetError(
+                .unreachable, "cannot make a link from this descriptor: \(SocketNetwork.reason(error))")
         }
     }
 
-    /// Runs tasks on the event loops of this node's links, right where they are resumed: for those that mostly wait for its
-    /// streams. They must not block nor compute for long, or all that runs over these links waits.
+    /// A task executor that runs tasks on the event loops of this node's links. A task runs on the event loop that
+    /// resumes it.
+    ///
+    /// It is meant for tasks that mostly wait for streams of this node. Such a task must not block or compute for long,
+    /// because it delays all traffic of the links on that event loop.
     public var executor: any TaskExecutor { core.executor }
 
-    /// The present on the node's clock.
+    /// Returns the current time of the node's clock.
     package var now: @Sendable () -> ContinuousClock.Instant { core.surroundings.now }
 
-    /// The node's source of unpredictable numbers.
+    /// Returns an unpredictable number from the node's random source.
     package var random: @Sendable () -> UInt64 { core.surroundings.random }
 
-    /// Runs `body` at an instant on an event loop of the node. It must return at once.
+    /// Runs `body` on an event loop of the node when `instant` is reached. `body` must not block.
     ///
-    /// - Returns: a closure that cancels that.
+    /// - Returns: a closure that cancels the timer.
     package func schedule(
         at instant: ContinuousClock.Instant, _ body: @escaping @Sendable () -> Void
     ) -> @Sendable () -> Void {
@@ -176,10 +187,10 @@ public final class Node: Sendable {
         return { scheduled.cancel() }
     }
 
-    /// Runs the tasks that libraries on top of this one start; `nil` for Swift's own pool.
+    /// The executor for tasks that libraries on top of this one start; `nil` for Swift's global pool.
     package var taskExecutor: (any TaskExecutor)? { core.surroundings.executor }
 
-    /// How many links are up.
+    /// The number of links that are up.
     public var linkCount: Int { core.linkCount }
 
     // MARK: - Services
@@ -187,22 +198,24 @@ public final class Node: Sendable {
     /// Binds a service on a fresh port and announces it.
     ///
     /// - Parameters:
-    ///   - name: the service's name without the environment.
-    ///   - peer: announces it only to the host at the other end of this stream, ahead of what is sent there next and at the
-    ///     latest a second later; `nil`, the default, to everybody at once.
-    ///   - answersSoon: whether its streams are answered as a rule as soon as they are there: then their acceptance leaves with
-    ///     the answer where the dialer is a node of this library, and by itself only after a millisecond. `false` by default.
-    /// - Throws: ``AstraNetError`` with code `serviceInUse`, `closed`, or `limitReached` for a name that is too long.
+    ///   - name: the name of the service, without the environment suffix.
+    ///   - peer: a stream whose peer is the only host that receives the announcement. The announcement is sent ahead of
+    ///     the next bytes on that link, at most 1 s later. `nil`, the default, announces the service to all peers at
+    ///     once.
+    ///   - answersSoon: whether the service usually answers a stream at once. If so, the node delays the acceptance of
+    ///     a stream by up to 1 ms, so that it is sent together with the answer. This applies only if the dialer is a
+    ///     node of this library. Default: `false`.
+    /// - Throws: ``AstraNetError`` with code `serviceInUse` or `closed`, or `limitReached` if the name is too long.
     public func bind(
         _ name: String, visibleTo peer: Stream? = nil, answersSoon: Bool = false
     ) throws(AstraNetError) -> Listener {
         try core.bind(name, visibility: peer.map { .peer($0.way) } ?? .everybody, answersSoon: answersSoon)
     }
 
-    /// As ``bind(_:visibleTo:answersSoon:)``, for a service that takes its streams on the event loop of their link.
+    /// Binds a service as ``bind(_:visibleTo:answersSoon:)`` does, and passes its streams to a closure.
     ///
-    /// - Parameter onStream: called for each stream when it is dialled, before any of its bytes are there; it must return at
-    ///   once.
+    /// - Parameter onStream: called for each dialled stream on the event loop of its link, before any bytes of the
+    ///   stream are available. It must not block.
     package func bind(
         _ name: String, visibleTo peer: Stream? = nil, answersSoon: Bool = false,
         onStream: @escaping @Sendable (Stream) -> Acceptance
@@ -211,20 +224,20 @@ public final class Node: Sendable {
             name, visibility: peer.map { .peer($0.way) } ?? .everybody, answersSoon: answersSoon, onStream: onStream)
     }
 
-    /// All that other nodes offer, as far as this node has heard.
+    /// All services that other nodes have announced to this node.
     public var services: [ServiceOffer] {
         ServiceRegistry.ordered(core.shared.withLockedValue { $0.offers.registry.routes }).map(\.offer)
     }
 
     // MARK: - End
 
-    /// Stops listening, lets what was written to closed streams leave, closes all links and fails the streams that are
-    /// still open. The node cannot be used again.
+    /// Shuts the node down. The node cannot be used afterwards.
     ///
-    /// Each link says that nothing more comes and is read until its peer has closed it too, so that no peer loses what was
-    /// said before.
+    /// Stops listening, flushes the queued bytes of closed streams, fails the streams that are open, and closes all
+    /// links. Each link ends its own direction first and then reads until the peer closes too, so that no peer loses
+    /// bytes that were sent before.
     ///
-    /// - Parameter grace: how long to wait for peers that do not take the last bytes, or do not close.
+    /// - Parameter grace: the maximum time to wait for peers that do not read the remaining bytes or do not close.
     public func shutdown(grace: Duration = .seconds(5)) async {
         let servers = servers.withLockedValue { servers in
             defer { servers = [] }
@@ -249,7 +262,7 @@ public final class Node: Sendable {
         do {
             try await channel.closeFuture.get()
         } catch {
-            // The future of a close never fails in NIO; were it to, the channel is closed all the same.
+            // NIO never fails this future. If it did, the channel would be closed as well.
         }
     }
 }

@@ -1,43 +1,47 @@
-/// How a ``Node`` behaves. The defaults are those of the Go implementation where it has them.
+/// The configuration of a ``Node``. The defaults are those of the Go implementation where Go has the same setting.
 public struct NodeConfiguration: Sendable {
-    /// The environment, e.g. `staging`: each service name this node binds or looks up gets `.staging` appended
+    /// The environment, e.g. `staging`. The node appends `.staging` to each service name that it binds or looks up
     /// (`docs/protocol.md` §3). Empty, the default, for none.
     public var environment: String = ""
-    /// What the node does for others. ``Role/peer`` by default.
+    /// The role of the node in the mesh. Default: ``Role/peer``.
     public var role = Role.peer
-    /// A link without the peer's handshake after this is closed. 10 s.
+    /// The node closes a link if the peer's handshake does not arrive within this time. Default: 10 s.
     public var handshakeTimeout: Duration = .seconds(10)
-    /// After writing nothing on a link for this, it sends PING. 5 s.
+    /// The node sends PING on a link after it has written nothing for this time. Default: 5 s.
     public var pingInterval: Duration = .seconds(5)
-    /// A link on which nothing came for this is closed. 100 s.
+    /// The node closes a link on which nothing has arrived for this time. Default: 100 s.
     public var silenceTimeout: Duration = .seconds(100)
-    /// A link that could not write for this is closed. 10 s.
+    /// The node closes a link on which a write made no progress for this time. Default: 10 s.
     public var stalledWriteTimeout: Duration = .seconds(10)
-    /// An accepted dial whose dialer does not confirm it is given up after this. 10 s.
+    /// The node gives up an accepted dial if the dialer does not confirm it within this time. Default: 10 s.
     public var openTimeout: Duration = .seconds(10)
-    /// A closed stream whose last bytes the peer does not take is failed after no progress for this. 10 minutes.
+    /// The node fails a closed stream whose remaining bytes the peer does not take, after this time without progress.
+    /// Default: 10 minutes.
     public var lingerTimeout: Duration = .seconds(600)
-    /// How long an offer may take to answer a dial before the next one is tried, where there is another. 2 s.
+    /// The maximum time to wait for one offer to answer a dial before the next offer is tried. Applies only while there
+    /// is another offer. Default: 2 s.
     public var answerTimeout: Duration = .seconds(2)
-    /// How many links there may be; the newest is refused beyond it. 65,536.
+    /// The maximum number of links. The node refuses further connections. Default: 65,536.
     public var maximumLinks = 65_536
-    /// How many streams one link may have; the newest dial is refused beyond it, the peer's and this node's own. 1,048,576.
+    /// The maximum number of streams of one link. Further dials are refused, both those of the peer and those of this
+    /// node. Default: 1,048,576.
     public var maximumStreamsPerLink = 1 << 20
-    /// How many accepted dials of one link may wait for their dialer. 65,536.
+    /// The maximum number of accepted dials of one link that the dialer has not confirmed yet. Default: 65,536.
     public var maximumHalfOpenPerLink = 65_536
-    /// How many services one link may bring; the newest is ignored beyond it. A name takes one place for each 128 bytes begun.
-    /// 262,144.
+    /// The maximum number of services that one link may announce. Further announcements are ignored. A name counts once
+    /// for each 128 bytes or part of them. Default: 262,144.
     public var maximumServicesPerLink = 1 << 18
-    /// How many accepted streams may wait for one listener's `nextStream`. 16,384.
+    /// The maximum number of accepted streams of one listener that wait for `nextStream`. Default: 16,384.
     public var maximumBacklog = 16_384
-    /// How many bytes one link may make this node hold: received and not read yet, or to be forwarded. A stream that would
-    /// go beyond it fails. 256 MiB.
+    /// The maximum number of bytes that one link may make this node buffer: received and not read yet, or to be
+    /// forwarded. A stream that exceeds it fails. Default: 256 MiB.
     public var maximumBufferedPerLink = 256 << 20
-    /// How many bytes all links together may make this node hold. 1 GiB.
+    /// The maximum number of bytes that all links together may make this node buffer. Default: 1 GiB.
     public var maximumBuffered = 1 << 30
-    /// How far one stream's window may grow where both ends are nodes of this library. 4 MiB; 64 KiB for not at all.
+    /// The maximum size of a stream's window. Windows grow only between nodes of this library. Default: 4 MiB; 64 KiB
+    /// means that windows do not grow.
     public var maximumWindow = 4 << 20
-    /// The longest service name that is believed, in bytes. 1,024.
+    /// The maximum length of a service name that the node accepts, in bytes. Default: 1,024.
     public var maximumServiceName = 1_024
 
     public init() {}
@@ -46,20 +50,20 @@ public struct NodeConfiguration: Sendable {
         self.environment = environment
     }
 
-    /// What a node does for others, as in Go.
+    /// The role of a node in the mesh. The roles are those of the Go implementation.
     public enum Role: String, Sendable, CaseIterable {
-        /// Dials what others offer; its own services are announced to nobody, and nobody is told where it listens.
+        /// Dials services of other nodes. Announces neither its services nor its addresses.
         case client
-        /// Offers services and dials those of others, over the links it was told to join and those that others make.
+        /// Offers services and dials services of other nodes. Uses the links that it joins and those that it accepts.
         case server
-        /// A server that also makes links of its own to hosts it hears of through a router. Go's default.
+        /// A server that also makes direct links to hosts behind a router. The default in Go.
         case peer
-        /// A peer that also passes on what its direct peers offer, and streams between them.
+        /// A peer that also forwards announcements and streams between its direct peers.
         case router
 
-        /// Whether others hear of its services and addresses.
+        /// Whether the node announces its services and addresses.
         var announces: Bool { self != .client }
-        /// Whether it makes direct links to hosts behind routers.
+        /// Whether the node makes direct links to hosts behind routers.
         var joinsOthers: Bool { self != .server }
     }
 
@@ -74,21 +78,21 @@ public struct NodeConfiguration: Sendable {
             openNanoseconds: openTimeout.nanoseconds, lingerNanoseconds: lingerTimeout.nanoseconds)
     }
 
-    /// A name as it travels: with the environment's suffix.
+    /// Returns the name as it is announced on the mesh: with the suffix of the environment.
     func fullName(_ name: String) -> String { name + environmentSuffix }
 
-    /// What each service name of this environment ends in.
+    /// The suffix of all service names of this environment; may be empty.
     var environmentSuffix: String { environment.isEmpty ? "" : ".\(environment)" }
 }
 
-/// For how long a link's streams are waited for.
+/// Timeouts of the streams of a link.
 struct StreamLimits: Sendable {
     var openNanoseconds: UInt64
     var lingerNanoseconds: UInt64
 }
 
 extension Duration {
-    /// In nanoseconds, at least 0 and at most what fits.
+    /// The duration in nanoseconds: 0 if it is negative, `UInt64.max` if it does not fit.
     var nanoseconds: UInt64 {
         let (seconds, attoseconds) = components
         guard seconds >= 0 else { return 0 }

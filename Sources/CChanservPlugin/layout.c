@@ -1,8 +1,8 @@
-/* Pins the layout of ABI 1.0 and 1.1: a change that would break compiled plugins does not compile. */
+/* Checks the layout of ABI 1.0 and 1.1. A change that would break compiled plugins does not compile. */
 #include "chanserv_plugin.h"
 
 #if UINTPTR_MAX == UINT64_MAX
-/* 1.0: the first field of 1.1 begins where the struct of 1.0 ended. */
+/* 1.0: the first field of 1.1 begins at the end of the struct of 1.0. */
 _Static_assert(sizeof(chanserv_plugin) == 104, "struct chanserv_plugin only ever grows at its end");
 _Static_assert(offsetof(chanserv_plugin, close_source) == 96, "fields of struct chanserv_plugin never move");
 _Static_assert(offsetof(chanserv_host, config_path) == 104, "fields of struct chanserv_host never move");

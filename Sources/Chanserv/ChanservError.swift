@@ -1,55 +1,56 @@
-/// Why a request, a source or a frame failed.
+/// The failure of a request, a source or a frame.
 ///
-/// What the client's sequences throw and what the callbacks of both sides get. An end without an error means that the
-/// server said so; everything else arrives as one of these.
+/// The client's sequences throw it. The callbacks of client and server receive it. A sequence ends without an error
+/// only if the server ended it; every other end is a `ChanservError`.
 public struct ChanservError: Error, Sendable {
-    /// The kind of failure; more may be added.
+    /// The kind of failure. Later versions may add more.
     public struct Code: Sendable, Hashable, CustomStringConvertible {
         public let description: String
 
-        /// A frame, header or body of more than 104,857,600 bytes (protocol section 5).
+        /// A frame, header or body has more than 104,857,600 bytes (`docs/protocol.md` §5).
         public static let wrongFrameSize = Code(description: "wrong frame size")
-        /// A compressed frame that claims more than 209,715,200 bytes, or more than its block can hold.
+        /// A compressed frame claims more than 209,715,200 bytes, or more than its block can hold (`docs/protocol.md`
+        /// §5).
         public static let wrongUncompressedFrameSize = Code(description: "wrong uncompressed frame size")
         /// The stream ended in the middle of a frame.
         public static let truncatedFrame = Code(description: "truncated frame")
-        /// A compressed frame that does not decompress to the size it claims.
+        /// A compressed frame does not decompress to the size that it claims.
         public static let corruptCompression = Code(description: "corrupt compression")
         /// The server announced something that cannot be the name of a source.
         public static let wrongAnnouncement = Code(description: "wrong announcement")
-        /// The other side reported a failure; the message is what it said.
+        /// The peer reported a failure. The message is the text that it sent.
         public static let sourceFailed = Code(description: "source failed")
-        /// The network between the two ends broke.
+        /// The network connection between client and server broke.
         public static let connectionLost = Code(description: "connection lost")
-        /// A deadline passed; the message says which.
+        /// A deadline passed. The message names the deadline.
         public static let deadlineExceeded = Code(description: "deadline exceeded")
-        /// Nobody offers the name.
+        /// No node offers the name.
         public static let notFound = Code(description: "not found")
-        /// The name is bound already.
+        /// The name is already bound.
         public static let addressInUse = Code(description: "address in use")
-        /// The other side refused the connection.
+        /// The peer refused the connection.
         public static let refused = Code(description: "refused")
-        /// A limit of this side was reached.
+        /// A local limit was reached.
         public static let limitReached = Code(description: "limit reached")
-        /// This side cancelled, dropped or closed what was asked for.
+        /// The local side cancelled or closed the operation.
         public static let cancelled = Code(description: "cancelled")
     }
 
     /// The kind of failure.
     public var code: Code
-    /// What happened, for a person; for ``Code/sourceFailed`` what the other side said.
+    /// A description for people. For ``Code/sourceFailed`` it is the text that the peer sent.
     public var message: String
-    /// What it came from, where it came from another error.
+    /// The underlying error, if there is one.
     public var cause: (any Error)?
 
-    /// Makes an error.
+    /// Creates an error.
     public init(_ code: Code, _ message: String, cause: (any Error)? = nil) {
         self.code = code
         self.message = message
         self.cause = cause
     }
 
-    /// Wraps what a multiplexer threw while doing `what`, e.g. `reading a frame`.
+    /// Wraps an error that a multiplexer threw during `what`, e.g. `reading a frame`.
     package init(_ error: any Error, while what: String) {
         switch error {
         case let error as ChanservError:
@@ -83,11 +84,11 @@ extension ChanservError: CustomStringConvertible {
     public var description: String { message.isEmpty ? code.description : "\(code): \(message)" }
 }
 
-/// An error of a source function or a frame producer that says whether it speaks against the server.
+/// An error of a source function or a frame producer that decides whether it counts as a failure of the server.
 ///
-/// Errors that do not conform count. One that is the client's fault (a bad request, say) conforms and answers `false`,
-/// so that a client cannot drive a service into its error mass.
+/// An error that does not conform counts. An error that is the client's fault, such as a bad request, should conform
+/// and return `false`. Otherwise a client could make a service reach its limit of failures in a row and withdraw.
 public protocol ServingError: Error {
-    /// Whether this is one of the failures in a row that ``Server/Configuration/maxErrorMass`` limits.
+    /// Whether this error counts as one of the failures in a row that ``Server/Configuration/maxErrorMass`` limits.
     var countsAsFailure: Bool { get }
 }

@@ -1,9 +1,9 @@
 import NIOConcurrencyHelpers
 
-/// Where one task at a time waits for another to make something happen.
+/// A signal that one task at a time can wait for.
 ///
-/// A signal that finds nobody waiting is remembered, once. So a task that looks at its state, finds nothing and then
-/// waits cannot miss what comes in between; it looks again after each wait.
+/// A signal without a waiting task is stored, at most one. A task that checks its state, finds nothing and then waits
+/// therefore misses no signal. It must check its state again after each wait.
 final class Event: Sendable {
     /// Why a wait ended.
     enum Outcome: Sendable {
@@ -14,17 +14,18 @@ final class Event: Sendable {
 
     private struct Inside {
         var signalled = false
-        /// Unchecked, which a wait costs less with: whoever takes it out, under the lock, resumes it, and nobody else.
+        /// The suspended task. Code that removes it under the lock must resume it. The continuation is unchecked
+        /// because a checked one makes each wait slower.
         var waiter: UnsafeContinuation<Outcome, Never>?
-        /// Tells one wait from the next, for an alarm that rings late.
+        /// The number of the current wait. A timer that fires late belongs to an older one.
         var waits: UInt64 = 0
-        /// The wait whose alarm rang before its task was suspended.
+        /// The wait whose deadline passed before its task was suspended.
         var expiredEarly: UInt64?
     }
 
     private let inside = NIOLockedValueBox(Inside())
 
-    /// Wakes the task that waits, or the next one to wait.
+    /// Wakes the waiting task, or the next task that waits.
     func signal() {
         let waiter = inside.withLockedValue { inside in
             let waiter = inside.waiter.take()
@@ -34,7 +35,7 @@ final class Event: Sendable {
         waiter?.resume(returning: .signalled)
     }
 
-    /// Waits for a signal, the deadline (`nil` is never) or the task's cancellation.
+    /// Waits for a signal, the deadline (`nil` for none) or the cancellation of the task.
     ///
     /// - Parameter surroundings: the clock of the deadline.
     nonisolated(nonsending) func wait(

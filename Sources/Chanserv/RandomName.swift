@@ -1,8 +1,8 @@
-/// Names for sources.
+/// Generates names for sources.
 enum RandomName {
     private static let digits: [UInt8] = Array("0123456789abcdef".utf8)
 
-    /// A fresh UUID, version 4, in lower case: what Go servers announce.
+    /// Returns a new random UUID, version 4, in lower case. Go servers use the same form.
     static func uuid(_ random: () -> UInt64) -> String {
         let high = random() & 0xffff_ffff_ffff_0fff | 0x4000
         let low = random() & 0x3fff_ffff_ffff_ffff | 0x8000_0000_0000_0000

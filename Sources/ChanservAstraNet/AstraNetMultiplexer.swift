@@ -2,13 +2,13 @@ public import AstraNet
 public import Chanserv
 public import NIOCore
 
-/// An AstraNet node as the network of chanserv servers and clients.
+/// Adapts an AstraNet node to the network protocol of chanserv servers and clients.
 ///
 /// ```swift
 /// let client = Client(multiplexer: AstraNetMultiplexer(node))
 /// ```
 public struct AstraNetMultiplexer: Multiplexer {
-    /// The node whose services are bound and dialled. Its owner joins, listens and shuts down.
+    /// The node on which services are bound and dialled. The owner of the node joins, listens and shuts it down.
     public let node: Node
     public let surroundings: NetworkSurroundings
 
@@ -35,7 +35,8 @@ public struct AstraNetMultiplexer: Multiplexer {
         }
     }
 
-    /// Maximum bytes that are sent with a dial: no more than the first credit of every stream (`docs/protocol.md` §4).
+    /// Maximum bytes that are sent with a dial. They must fit into the initial window of a stream, 65,536 bytes
+    /// (`docs/protocol.md` §4).
     private static let longestFirst = 60_000
 
     public nonisolated(nonsending) func dial(
@@ -75,9 +76,9 @@ public struct AstraNetMultiplexer: Multiplexer {
         }
     }
 
-    /// Opens a request to a name that some node offers now, without waiting for the answer, which is reported to `delegate`.
+    /// Dials a name that some node offers now. Does not wait for the answer, which is reported to `delegate`.
     ///
-    /// - Returns: `nil` if no node offers the name.
+    /// - Returns: the connection; `nil` if no node offers the name.
     package func requestNow(
         _ name: String, _ options: DialOptions, delegate: any ConnectionDelegate
     ) throws(ConnectionError) -> (any Connection)? {
@@ -94,7 +95,7 @@ public struct AstraNetMultiplexer: Multiplexer {
 
 extension Listener: Binding {}
 
-/// Passes the events of a stream on.
+/// Forwards the events of a stream to a connection delegate.
 private final class StreamEvents: StreamDelegate {
     private let delegate: any ConnectionDelegate
 

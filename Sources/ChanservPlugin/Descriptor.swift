@@ -1,10 +1,10 @@
 public import CChanservPlugin
 
 extension Plugin {
-    /// What the library's entry point returns: the table of the ABI, filled in for this type.
+    /// The ABI table of this type, which the entry point of the library returns.
     ///
-    /// C functions know no type parameters, so the type is kept beside them, and a library can export only one: `nil`,
-    /// with which the host refuses to load it, for a second.
+    /// C functions have no type parameters, so the type is stored in a global variable. A library can therefore export
+    /// only one plugin type. For a second type this is `nil`, and the host refuses to load the library.
     public static var descriptor: UnsafePointer<chanserv_plugin>? {
         exported.withLock { exported in
             if let exported {
@@ -18,10 +18,10 @@ extension Plugin {
     }
 }
 
-/// The exported type, and the address of its table, which lives as long as the process.
+/// The exported type and the address of its table, which is never freed.
 private let exported = Locked<(type: any Plugin.Type, table: UInt)?>(nil)
 
-/// A copy that lives as long as the process.
+/// Returns a C copy of a text that is never freed.
 private func constant(_ text: String) -> UnsafePointer<CChar> {
     let copy = UnsafeMutableBufferPointer<CChar>.allocate(capacity: text.utf8.count + 1)
     _ = copy.initialize(from: text.utf8.lazy.map { CChar(bitPattern: $0) } + [0])
@@ -32,7 +32,7 @@ private func makeTable(
     name: UnsafePointer<CChar>, version: UnsafePointer<CChar>, isInline: Bool
 ) -> chanserv_plugin {
     chanserv_plugin(
-        // The macro CHANSERV_PLUGIN_MAGIC, which Swift cannot read: "CHSP".
+        // The value of the macro CHANSERV_PLUGIN_MAGIC, which Swift cannot import: "CHSP".
         magic: 0x5053_4843,
         abi_major: UInt16(CHANSERV_ABI_MAJOR),
         abi_minor: UInt16(CHANSERV_ABI_MINOR),
@@ -80,7 +80,7 @@ private func makeTable(
     )
 }
 
-// MARK: Objects as the host's opaque pointers
+// MARK: Objects as opaque pointers of the host
 
 func handOut(_ object: AnyObject) -> OpaquePointer {
     OpaquePointer(Unmanaged.passRetained(object).toOpaque())

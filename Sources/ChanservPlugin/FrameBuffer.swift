@@ -1,17 +1,17 @@
-/// Memory of a frame that can be lent to the host any number of times, without a copy: see ``FrameWriter/lend(_:)``.
+/// The memory of a frame that can be lent to the host any number of times without a copy: see ``FrameWriter/lend(_:)``.
 ///
-/// It does not change after it was made, and is freed when nobody refers to it any more, the host included.
+/// It never changes after its creation. It is freed when it is no longer referenced, by the plugin or the host.
 public final class FrameBuffer: Sendable {
     /// The frame.
     ///
-    /// Safe to share: written by the initialiser only, before there is another reference.
+    /// Safe to share: only the initialiser writes to it, before any other reference exists.
     nonisolated(unsafe) let bytes: UnsafeRawBufferPointer
 
-    /// Makes a frame in place.
+    /// Creates a frame in place.
     ///
     /// - Parameters:
-    ///   - capacity: how many bytes it has at most.
-    ///   - fill: what it has written when it returns is the frame.
+    ///   - capacity: maximum size of the frame in bytes.
+    ///   - fill: writes the frame. The bytes that it has written when it returns are the frame.
     public init(capacity: Int, _ fill: (_ room: inout OutputRawSpan) throws -> Void) rethrows {
         let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, capacity), alignment: 16)
         do {
@@ -24,7 +24,7 @@ public final class FrameBuffer: Sendable {
         }
     }
 
-    /// Makes a frame that is a copy of `bytes`.
+    /// Creates a frame with a copy of `bytes`.
     public init(_ bytes: some Collection<UInt8>) {
         let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, bytes.count), alignment: 16)
         memory.copyBytes(from: bytes)
@@ -33,6 +33,6 @@ public final class FrameBuffer: Sendable {
 
     deinit { bytes.deallocate() }
 
-    /// How many bytes the frame has.
+    /// The size of the frame in bytes.
     public var count: Int { bytes.count }
 }

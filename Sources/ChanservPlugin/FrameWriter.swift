@@ -1,37 +1,39 @@
-/// Where the frames of a source go.
+/// Writes the frames of a source.
 ///
-/// Each function waits while the client has not read enough of the frames before: at most 256 KiB or 1,024 frames wait
-/// in the plugin, or one larger frame. Each throws `CancellationError` once the source, or the task, is cancelled, and
-/// ``PluginError`` where a frame has more than 100 MiB.
+/// Each function waits while the client has not read enough earlier frames. The plugin buffers at most 256 KiB or 1,024
+/// frames, or one larger frame. Each function throws `CancellationError` after the source or the task was cancelled,
+/// and ``PluginError`` if a frame has more than 100 MiB.
 public struct FrameWriter: Sendable {
     let pipe: Pipe<FrameQueue>
 
-    /// Writes bytes as a frame. A large array is kept, not copied, until the host takes it.
+    /// Writes bytes as a frame. A large array is retained until the host takes it, not copied.
     public func write(_ frame: [UInt8]) async throws {
         guard frame.count >= FrameQueue.largeSize else { return try await write(frame.span.bytes) }
         try checkSize(frame.count, "frame")
         try await pipe.write(size: frame.count) { $0.append(sharing: frame) }
     }
 
-    /// Writes a frame that the host sends from the plugin's memory: nothing of it is copied, neither here nor there, if it
-    /// has 8 KiB or more. The same frame may be lent any number of times, to any sources.
+    /// Writes a frame that the host sends directly from the plugin's memory. The host copies a frame of 8 KiB or more only
+    /// in the cases that `chanserv_plugin.h` lists at `lend`. The same frame may be lent any number of times, to any
+    /// sources.
     public func lend(_ frame: FrameBuffer) async throws {
         try await lend(frame.bytes, owner: frame)
     }
 
-    /// Writes a frame that the host sends from memory that the plugin manages itself.
+    /// Writes a frame that the host sends from memory that the plugin manages.
     ///
     /// - Parameters:
-    ///   - bytes: must stay where they are and must not change for as long as `owner` is referred to. Never a file mapping:
-    ///     when the file is truncated, reading it ends the host.
-    ///   - owner: kept until the host does not need the bytes any more, perhaps long after the source has ended; at once if
-    ///     the host copied them. Its `deinit` runs on any thread and must be as quick as a poll.
+    ///   - bytes: the frame. It must not move or change while `owner` is retained. It must not be a file mapping: if
+    ///     the file is truncated, reading the mapping crashes the host.
+    ///   - owner: the owner of the bytes. It is retained until the host needs the bytes no more, perhaps long after the
+    ///     end of the source, and released at once if the host copies them. Its `deinit` runs on any thread and must
+    ///     return as quickly as a poll.
     public func lend(_ bytes: UnsafeRawBufferPointer, owner: some AnyObject & Sendable) async throws {
         try checkSize(bytes.count, "frame")
         try await pipe.write(size: bytes.count) { $0.append(lending: bytes, of: owner) }
     }
 
-    /// Writes bytes as a frame, from wherever they are: no array is made of them.
+    /// Writes bytes as a frame without creating an array.
     public func write(_ frame: RawSpan) async throws {
         try checkSize(frame.byteCount, "frame")
         while try !frame.withUnsafeBytes({ bytes in
@@ -55,8 +57,8 @@ public struct FrameWriter: Sendable {
         try await write(frame.utf8)
     }
 
-    /// Writes a frame that is made in the host's outgoing buffer, without a copy: when it is its turn, `fill` is given
-    /// room for `capacity` bytes, and what it has written there when it returns is the frame.
+    /// Writes a frame that `fill` creates in the host's outgoing buffer, without a copy. The host calls `fill` when the
+    /// frame is next, with room for `capacity` bytes. The bytes that it has written when it returns are the frame.
     ///
     /// ```swift
     /// try await frames.write(upTo: 65_536) { room in
@@ -64,10 +66,11 @@ public struct FrameWriter: Sendable {
     /// }
     /// ```
     ///
-    /// `fill` runs later, on a thread of the host's that others need too: it must not wait for anything. The source ends
-    /// with the error that it throws. It does not run where the client does not come for the frame.
+    /// `fill` runs later, on a thread of the host that serves other requests too, so it must not block. An error that
+    /// it throws ends the source. It does not run if the client does not read that far.
     ///
-    /// - Parameter capacity: at least one byte; all of it counts for what may wait in the plugin.
+    /// - Parameter capacity: maximum size of the frame, at least 1. All of it counts towards the bytes that the plugin
+    ///   buffers.
     public func write(
         upTo capacity: Int, _ fill: @escaping @Sendable (_ room: inout OutputRawSpan) throws -> Void
     ) async throws {

@@ -6,13 +6,13 @@
     import Darwin
 #endif
 
-/// A value behind a lock.
+/// A value protected by a lock.
 ///
-/// The SDK depends on nothing but the ABI's header, hence a lock of its own: `Mutex` of the standard library reports
-/// races that are none under the thread sanitizer on Linux.
+/// The SDK depends on the ABI's header only. It uses a pthread mutex because the thread sanitizer reports false races
+/// for the standard library's `Mutex` on Linux.
 final class Locked<Value>: @unchecked Sendable {
-    // Sendable, because `value` is only touched between lock and unlock, and `sending` keeps what goes in and out
-    // from being shared with anybody outside.
+    // Sendable, because `value` is accessed only between lock and unlock, and `sending` prevents that anything that
+    // goes in or out is shared with other code.
     private var value: Value
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
 

@@ -1,6 +1,6 @@
 import CChanservPlugin
 
-/// An instance: the author's value, and the host it is for.
+/// A plugin instance and its host.
 final class Instance: Sendable {
     let plugin: any Plugin
     let host: Host
@@ -11,9 +11,9 @@ final class Instance: Sendable {
     }
 }
 
-/// A request that is being answered.
+/// A request that is being served.
 final class Call: @unchecked Sendable {
-    // Sendable, because only `queue` is not, and only polls touch it, which the host serialises.
+    // Sendable: only `queue` is not, and only polls use it, which the host serialises.
     private var queue = SourceQueue()
     private let pipe: Pipe<SourceQueue>
     private let instance: Instance
@@ -54,7 +54,7 @@ final class Call: @unchecked Sendable {
     private func offer(_ source: Source, to sink: UnsafeMutablePointer<chanserv_source_sink>) -> chanserv_status {
         let stream = handOut(Stream(source, instance.host))
         let status = source.header.withUnsafeBytes { header in
-            // Of no bytes, but never NULL.
+            // The header is empty, but its pointer must not be NULL.
             sink.pointee.add(sink, header.baseAddress ?? UnsafeRawPointer(sink), header.count, stream)
         }
         if status != CHANSERV_READY { takeBack(stream, as: Stream.self) }
@@ -68,7 +68,7 @@ final class Call: @unchecked Sendable {
 
 /// A source that is being read.
 final class Stream: @unchecked Sendable {
-    // Sendable, because only `queue` is not, and only polls touch it, which the host serialises.
+    // Sendable: only `queue` is not, and only polls use it, which the host serialises.
     private var queue = FrameQueue()
     private let pipe: Pipe<FrameQueue>
     private let source: Source
@@ -105,11 +105,11 @@ final class Stream: @unchecked Sendable {
         }
     }
 
-    /// How large a frame sink is that has `lend`.
+    /// The minimum `struct_size` of a frame sink with `lend`.
     private static let sizeWithLend =
         UInt32(MemoryLayout<chanserv_frame_sink>.offset(of: \.lend)! + MemoryLayout<UnsafeRawPointer>.size)
 
-    /// Lends a frame, or has it copied by a host of version 1.0.
+    /// Lends a frame. A host with ABI version 1.0 copies it.
     private func lend(
         _ frame: UnsafeRawBufferPointer, of owner: AnyObject, to sink: UnsafeMutablePointer<chanserv_frame_sink>
     ) -> chanserv_status {
@@ -124,7 +124,7 @@ final class Stream: @unchecked Sendable {
         return status
     }
 
-    /// Hands frames to the host: what it said to the last one.
+    /// Passes frames to the host and returns the status of the last one.
     private func drain(into sink: UnsafeMutablePointer<chanserv_frame_sink>) throws -> chanserv_status {
         var status = chanserv_status(CHANSERV_READY)
         try queue.drain(

@@ -1,7 +1,7 @@
-/// Joins the task of an author, which waits, to polls of the host, which never do.
+/// Connects a task of the plugin, which may wait, to the polls of the host, which may not.
 ///
-/// The task writes into one queue while the host drains another; a poll that finds its own empty swaps them. So no lock
-/// is held while bytes are copied to the host, and no more than two queues' bounds are ever in memory.
+/// The task writes into one queue while the host drains another one. A poll that finds its own queue empty swaps the
+/// two. So no lock is held while bytes are copied to the host, and at most two full queues are in memory.
 final class Pipe<Queue: PipeQueue>: Sendable {
     private struct State {
         var machine = PipeState<Queue>()
@@ -17,12 +17,12 @@ final class Pipe<Queue: PipeQueue>: Sendable {
         self.host = host
     }
 
-    // MARK: The author's side
+    // MARK: The task
 
-    /// Adds an item, where there is room for it now.
+    /// Adds an item if there is room now.
     ///
-    /// - Parameter append: adds it to the queue, with the lock held.
-    /// - Returns: `false` where there is none: wait for room, and try again.
+    /// - Parameter append: adds the item to the queue; called with the lock held.
+    /// - Returns: `false` if there is no room. The caller waits for room and tries again.
     func tryToWrite(size: Int, _ append: (inout Queue) -> Void) throws -> Bool {
         switch state.withLock({ $0.machine.write(size: size, append) }) {
         case .accepted:
@@ -48,7 +48,7 @@ final class Pipe<Queue: PipeQueue>: Sendable {
         }
         try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
-                // The handler may have run already: then nobody would resume it.
+                // If the cancellation handler has already run, nothing would resume a stored continuation.
                 let waits = state.withLock { state in
                     guard state.machine.isFull, !Task.isCancelled else { return false }
                     state.writers[writer] = continuation
@@ -63,14 +63,15 @@ final class Pipe<Queue: PipeQueue>: Sendable {
         }
     }
 
-    // MARK: The host's side
+    // MARK: The host
 
-    /// What a poll may do next, with at least one item in `queue` where there are any. Starts the task at the first.
+    /// Returns the next step of a poll. If items are available, `queue` has at least one. The first call starts the
+    /// task.
     ///
     /// - Parameters:
-    ///   - queue: the host's own, empty.
-    ///   - handle: what to wake when there is something after ``PipeState/TakeAction/wait``.
-    ///   - body: the author's part.
+    ///   - queue: the host's queue, which must be empty.
+    ///   - handle: the wake handle to use when items are available after ``PipeState/TakeAction/wait``.
+    ///   - body: the body of the task.
     func take(
         into queue: inout Queue, wake handle: UInt64, body: @escaping @Sendable () async throws -> Void
     ) -> PipeState<Queue>.TakeAction {
@@ -105,7 +106,7 @@ final class Pipe<Queue: PipeQueue>: Sendable {
         if let handle { host.wake(handle) }
     }
 
-    /// Ends the task and its waits. It may repeat.
+    /// Cancels the task and its waits. Further calls do nothing.
     func cancel() {
         let (handle, task, writers) = state.withLock { state in
             let handle = state.machine.cancel()

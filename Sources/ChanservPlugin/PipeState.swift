@@ -1,26 +1,28 @@
-/// What stands between an author's task and the polls of the host, as a machine without a lock, a task or a host.
+/// State machine between a task of the plugin and the polls of the host. It has no lock, task or host.
 struct PipeState<Queue: PipeQueue> {
     private var queue = Queue()
     private var started = false
     private var cancelled = false
     private var result: Result<Void, PluginError>?
-    // Set while the host waits after a poll that found nothing; it has to be woken once.
+    // The wake handle while the host waits after a poll that found nothing. It must be woken once.
     private var sleeper: UInt64?
 
-    /// What became of an item.
+    /// The result of a write.
     enum WriteAction {
         case accepted
-        /// Accepted, and the host has to be woken.
+        /// Accepted, and the host must be woken.
         case acceptedAndWake(UInt64)
         /// Not accepted: wait until there is room.
         case full
-        /// Not accepted: nobody will ever ask for it.
+        /// Not accepted: the pipe was cancelled.
         case cancelled
     }
 
+    /// Writes an item.
+    ///
     /// - Parameters:
-    ///   - size: the item's.
-    ///   - append: adds it to the queue; called only where it is accepted.
+    ///   - size: the size of the item.
+    ///   - append: adds the item to the queue. Called only if the item is accepted.
     mutating func write(size: Int, _ append: (inout Queue) -> Void) -> WriteAction {
         if cancelled { return .cancelled }
         guard queue.isEmpty || queue.hasRoom(for: size) else {
@@ -32,31 +34,33 @@ struct PipeState<Queue: PipeQueue> {
         return .acceptedAndWake(handle)
     }
 
-    /// Whether an item was refused since the queue was taken, so that its writer has something to wait for.
+    /// Whether a write was rejected since the queue was last taken. Only then a writer may wait for room.
     private(set) var isFull = false
 
-    /// Whether the task has to be started now: once, unless it was cancelled before.
+    /// Returns whether the task must be started now: once, unless it was cancelled before.
     mutating func start() -> Bool {
         guard !started, !cancelled else { return false }
         started = true
         return true
     }
 
-    /// What a poll does next.
+    /// The next step of a poll.
     enum TakeAction {
-        /// Hands on what is in its queue now. Whoever waits for room has some.
+        /// Pass on the items of the poll's queue. There is room for waiting writers.
         case drain
-        /// Answers that there is nothing now.
+        /// Return that there is nothing now.
         case wait
-        /// Answers that there will be no more.
+        /// Return that there will be no more items.
         case end
-        /// Answers with the error.
+        /// Return the error.
         case fail(PluginError)
     }
 
+    /// Takes the queued items.
+    ///
     /// - Parameters:
-    ///   - other: the poll's queue, empty; it changes places with the filled one.
-    ///   - handle: what to wake when there is something, after ``TakeAction/wait``.
+    ///   - other: the poll's queue, which must be empty. It is swapped with the filled queue.
+    ///   - handle: the wake handle to use when items are available after ``TakeAction/wait``.
     mutating func take(into other: inout Queue, wake handle: UInt64) -> TakeAction {
         if cancelled { return .fail(PluginError(describing: CancellationError())) }
         if !queue.isEmpty {
@@ -73,13 +77,13 @@ struct PipeState<Queue: PipeQueue> {
         }
     }
 
-    /// The author's task has ended. Returns what has to be woken.
+    /// Records that the task has ended. Returns the handle that must be woken.
     mutating func finish(_ result: Result<Void, PluginError>) -> UInt64? {
         self.result = result
         return sleeper.take()
     }
 
-    /// Nobody wants any more of it. Returns what has to be woken.
+    /// Cancels the pipe. Returns the handle that must be woken.
     mutating func cancel() -> UInt64? {
         cancelled = true
         isFull = false

@@ -30,38 +30,40 @@
 /// public func chanserv_plugin_v1() -> UnsafePointer<chanserv_plugin>? { Hello.descriptor }
 /// ```
 ///
-/// The functions of a plugin run as tasks on Swift's pool, so they must not block; one that waits costs no thread. When
-/// the client is gone, or the host wants its plugin back, the task is cancelled: what it awaits of the SDK throws
-/// `CancellationError`, and so does `Task.sleep`. A task that ignores it goes on in vain, but harms nobody, even after
-/// the host has let go of the instance: the library is never unloaded.
+/// The functions of a plugin run as tasks on Swift's pool, so they must not block. A task that is suspended uses no
+/// thread. When the client is gone, or the host destroys the instance, the task is cancelled: the functions of the SDK
+/// throw `CancellationError`, and so does `Task.sleep`. A task that ignores the cancellation runs on without effect,
+/// even after the instance was destroyed; this is safe because the library is never unloaded.
 ///
-/// A library has one type that is exported, and links this one statically.
+/// A library exports exactly one plugin type and links this library statically.
 public protocol Plugin: Sendable {
-    /// Short, for logs.
+    /// The name of the plugin, short, for logs.
     static var name: String { get }
-    /// Free form.
+    /// The version of the plugin, in any format.
     static var version: String { get }
-    /// Whether the host may poll the plugin on a network event loop (`CHANSERV_PLUGIN_INLINE`). `false` by default.
+    /// Whether the host may poll the plugin on a network event loop (`CHANSERV_PLUGIN_INLINE`). Default `false`.
     ///
-    /// Your functions run as tasks on Swift's pool in any case. What runs on the loop is the SDK's hand-over of the frames
-    /// that they wrote, which returns within microseconds if the frames are small or lent, and the functions that
-    /// ``FrameWriter/write(upTo:_:)`` was given. It saves the host two changes of threads for a request. A host of
-    /// version 1.0 of the ABI refuses to load a plugin with it.
+    /// The plugin's functions run as tasks on Swift's pool in either case. Only two things run on the event loop. The
+    /// first is the SDK's code that passes written frames to the host, which returns within microseconds if the frames
+    /// are small or lent. The second is the function passed to ``FrameWriter/write(upTo:_:)``. The setting saves two
+    /// thread switches for each request. A host with ABI version 1.0 refuses to load a plugin that sets it.
     static var isInline: Bool { get }
 
-    /// Makes an instance; there may be several at once. Check the whole configuration here. May block, but a start or a
-    /// reload of the host waits for it.
+    /// Creates an instance. Several instances may exist at the same time. Validate the whole configuration here. The
+    /// function may block, but the start or the reload of the host waits for it.
     ///
-    /// - Throws: what is wrong with the configuration; it is refused, and at a reload everything goes on as it was.
+    /// - Throws: the error in the configuration. The host then does not start, or rejects the reload and keeps the old
+    ///   generation.
     init(configuration: borrowing Configuration, log: Log) throws
 
-    /// Answers a request: adds its sources, and returns when there are no more. They go on after that.
+    /// Serves a request: adds its sources and returns after the last one. The sources go on after that.
     ///
-    /// - Throws: a failure of the request; sources that were added go on.
+    /// - Throws: the failure of the request. Sources that were added go on.
     func serve(_ request: Request, to sources: SourceWriter) async throws
 
-    /// The host lets go of the instance: all its requests are over. Ends what must not outlive it, such as threads and
-    /// processes; may block while it does. Tasks that ignore their cancellation may still run. Nothing by default.
+    /// Stops the instance: the host destroys it, and all its requests have ended. Must end everything that must not
+    /// outlive the instance, such as threads and processes. May block. Tasks that ignore their cancellation may still
+    /// run. Does nothing by default.
     func stop()
 }
 

@@ -1,24 +1,24 @@
 import CChanservPlugin
 
-/// A failure with a code the host knows. Throw it to say more than "internal error", which any other error becomes.
+/// A failure with an error code of the ABI. Any other error that a plugin throws is reported as "internal error".
 public struct PluginError: Error, Sendable, Hashable, CustomStringConvertible {
-    /// The kind of failure; more may be added.
+    /// The kind of failure. Later versions may add more.
     public struct Code: Sendable, Hashable {
         let status: chanserv_status
 
-        /// The request (or the configuration) is wrong; trying it again will not help.
+        /// The request or the configuration is wrong. Repeating it fails again.
         public static let badRequest = Code(status: chanserv_status(CHANSERV_ERROR_BAD_REQUEST))
-        /// What was asked for does not exist.
+        /// The requested object does not exist.
         public static let notFound = Code(status: chanserv_status(CHANSERV_ERROR_NOT_FOUND))
-        /// Not now, perhaps later or elsewhere.
+        /// The plugin cannot serve now. A later attempt, or another host, may succeed.
         public static let busy = Code(status: chanserv_status(CHANSERV_ERROR_BUSY))
-        /// Anything else.
+        /// Any other failure.
         public static let `internal` = Code(status: chanserv_status(CHANSERV_ERROR_INTERNAL))
     }
 
     /// The kind of failure.
     public var code: Code
-    /// What happened. It is logged and sent to the client: it should help both and tell no secrets.
+    /// A description of the failure. It is logged and sent to the client, so it must not contain secrets.
     public var message: String
 
     public init(_ code: Code, _ message: String) {
@@ -26,7 +26,7 @@ public struct PluginError: Error, Sendable, Hashable, CustomStringConvertible {
         self.message = message
     }
 
-    /// What an author's code threw, as the host gets it.
+    /// Converts an error that a plugin threw.
     init(describing error: any Error) {
         switch error {
         case let error as PluginError: self = error
@@ -37,13 +37,14 @@ public struct PluginError: Error, Sendable, Hashable, CustomStringConvertible {
 
     public var description: String { message }
 
-    /// Hands the error to the host: the message into its buffer, cut between characters where it is too long.
+    /// Reports the error to the host. Copies the message into the host's buffer, truncated between characters if
+    /// necessary.
     func report(to error: UnsafeMutablePointer<chanserv_error>?) -> chanserv_status {
         guard let error, error.pointee.capacity > 0, let buffer = error.pointee.message else { return code.status }
         let room = error.pointee.capacity - 1
         var used = 0
         for scalar in message.unicodeScalars {
-            // A zero would end the text early.
+            // A zero byte would end the C string.
             let bytes = UTF8.encode(scalar.value == 0 ? "\u{FFFD}" : scalar) ?? UTF8.encodedReplacementCharacter
             guard used + bytes.count <= room else { break }
             for byte in bytes {

@@ -1,15 +1,15 @@
-/// What waits between an author's task and the host. Its bound is what makes the task wait.
+/// A bounded queue between a task of the plugin and the host. When it is full, the task waits.
 protocol PipeQueue: SendableMetatype {
     init()
     var isEmpty: Bool { get }
-    /// Whether an item of this size can be added; an empty queue takes any.
+    /// Returns whether an item of this size fits. An empty queue accepts any item.
     func hasRoom(for size: Int) -> Bool
 }
 
-/// Frames in their order: small ones packed one behind the other, large ones as the author's own memory, and functions
-/// that make a frame in the host's.
+/// A queue of frames: small frames are packed into one array, large frames stay in the plugin's memory, and functions
+/// create a frame in the host's memory.
 struct FrameQueue: PipeQueue {
-    /// Writes a frame into room that is given.
+    /// Writes a frame into the given memory.
     typealias Fill = @Sendable (inout OutputRawSpan) throws -> Void
 
     private enum Large {
@@ -20,16 +20,17 @@ struct FrameQueue: PipeQueue {
 
     private static let byteLimit = 256 * 1024
     private static let frameLimit = 1024
-    /// From this size on it costs less to keep an author's array than to copy it.
+    /// Minimum size from which retaining the plugin's array costs less than copying it.
     static let largeSize = 2048
 
     private var bytes: [UInt8] = []
-    /// One number for each frame: where it ends in `bytes`, or below zero the complement of its index in `large`.
+    /// One number for each frame: its end in `bytes`, or, if negative, the complement of its index in `large`.
     private var frames: [Int] = []
     private var large: [Large] = []
-    /// Of all frames, those in `bytes` too.
+    /// The total size of all frames, including those in `bytes`.
     private var size = 0
-    // Frames before this one were taken, up to this byte of `bytes`. All are dropped together once the last one is.
+    // The number of frames that were taken, and their end in `bytes`. All frames are removed together after the last
+    // was taken.
     private var taken = 0
     private var takenBytes = 0
 
@@ -42,21 +43,21 @@ struct FrameQueue: PipeQueue {
     }
 
     mutating func append(_ frame: UnsafeRawBufferPointer) {
-        // One that is copied in one go is better off with memory of its own size than with a buffer that grows.
+        // Copying a large frame into memory of exactly its size costs less than growing `bytes`.
         if frame.count > Self.byteLimit / 4 { return append(sharing: [UInt8](frame)) }
         bytes.append(contentsOf: frame)
         frames.append(bytes.count)
         size += frame.count
     }
 
-    /// A large frame, whose memory is kept as it is.
+    /// Adds a large frame without copying it.
     mutating func append(sharing frame: [UInt8]) {
         frames.append(~large.count)
         large.append(.bytes(frame))
         size += frame.count
     }
 
-    /// A frame in memory that stays as it is while `owner` lives.
+    /// Adds a frame in memory that does not change while `owner` is retained.
     mutating func append(lending frame: UnsafeRawBufferPointer, of owner: AnyObject) {
         frames.append(~large.count)
         large.append(.lent(frame, owner: owner))
@@ -72,9 +73,9 @@ struct FrameQueue: PipeQueue {
     /// Offers frames in order until one is not taken.
     ///
     /// - Parameters:
-    ///   - take: whether it took the frame.
-    ///   - lend: whether it took the frame, perhaps only for as long as it keeps the owner.
-    ///   - fill: whether it had so much room, and let the frame be made in it.
+    ///   - take: returns whether it took the frame.
+    ///   - lend: returns whether it took the frame. It may retain the owner and use the bytes later.
+    ///   - fill: returns whether it had room of this capacity and let the function create the frame in it.
     mutating func drain(
         take: (UnsafeRawBufferPointer) -> Bool, lend: (UnsafeRawBufferPointer, _ owner: AnyObject) -> Bool,
         fill: (_ capacity: Int, Fill) throws -> Bool
@@ -96,7 +97,7 @@ struct FrameQueue: PipeQueue {
             }
         }
         guard isEmpty else { return }
-        // The memory is used again, but for that of a large frame.
+        // The memory is reused, unless it grew for a large frame.
         bytes.removeAll(keepingCapacity: bytes.count <= Self.byteLimit)
         frames.removeAll(keepingCapacity: true)
         large.removeAll(keepingCapacity: true)
@@ -104,7 +105,7 @@ struct FrameQueue: PipeQueue {
     }
 }
 
-/// Sources that the host has not taken yet.
+/// A queue of sources that the host has not taken.
 struct SourceQueue: PipeQueue {
     private static let limit = 64
 

@@ -1,31 +1,34 @@
 import CChanservPlugin
 
-/// What a client posted.
+/// A request that a client posted.
 public struct Request: Sendable {
     /// The body, at most 100 MiB.
     public let body: [UInt8]
-    /// The virtual address it was posted to.
+    /// The virtual address to which the request was posted.
     public let vAddr: String
-    /// Where the client is, in AstraNet notation.
+    /// The address of the client, in AstraNet notation.
     public let remoteAddress: String
-    /// When the client gives up; `nil` for no deadline. Whoever cannot be done by then need not begin.
+    /// The time at which the client gives up; `nil` for no deadline. A plugin that cannot finish by then need not
+    /// begin.
     public let deadline: ContinuousClock.Instant?
-    /// The tag `meta` of the client: free text about the request.
+    /// The client's tag `meta`: free text about the request; `nil` if the client set none.
     public let meta: String?
-    /// The tag `bucket` of the client, by which it chose among several hosts.
+    /// The client's tag `bucket`, by which it chose among several hosts; `nil` if the client set none.
     public let bucket: String?
-    /// The `traceparent` of W3C Trace Context, for spans of the plugin's own.
+    /// The `traceparent` of W3C Trace Context, for the plugin's own spans; `nil` if the client sent none.
     public let traceParent: String?
-    /// `ip:port` of the client, or of the router the request came through; may be empty.
+    /// `ip:port` of the client, or of the router through which the request came; may be empty.
     public let peerAddress: String
     /// The verified identity of the client. Always empty in this version.
     public let identity: String
 
-    /// The body as text; bytes that are not UTF-8 become U+FFFD.
+    /// The body decoded as UTF-8; invalid bytes become U+FFFD.
     public var text: String { String(decoding: body, as: UTF8.self) }
 
-    /// - Parameter request: only its first `struct_size` bytes are there; a host of version 1.0 has no more than the first
-    ///   three properties.
+    /// Copies a request of the host.
+    ///
+    /// - Parameter request: only its first `struct_size` bytes are readable. A host with ABI version 1.0 provides only
+    ///   the first three properties.
     init(_ request: UnsafePointer<chanserv_request>) {
         body = [UInt8](UnsafeRawBufferPointer(start: request.pointee.body, count: request.pointee.body_size))
         vAddr = request.pointee.vaddr.map { String(cString: $0) } ?? ""
@@ -45,6 +48,6 @@ public struct Request: Sendable {
         identity = request.pointee.identity.map { String(cString: $0) } ?? ""
     }
 
-    /// How large `struct chanserv_request` is in version 1.1, with the last field that is read here.
+    /// The minimum `struct_size` of a `chanserv_request` with the fields of version 1.1.
     private static let sizeOfVersion11 = UInt32(MemoryLayout<chanserv_request>.offset(of: \.flags)!)
 }

@@ -1,12 +1,14 @@
-/// A header, and a function that writes frames.
+/// A source: a header and a function that writes frames.
 public struct Source: Sendable {
     let header: [UInt8]
     let produce: @Sendable (FrameWriter) async throws -> Void
 
+    /// Creates a source.
+    ///
     /// - Parameters:
-    ///   - header: what the client gets with the announcement, at most 100 MiB; may be empty.
-    ///   - frames: writes the frames; the source ends well when it returns, or with the error that it throws. It is
-    ///     called when the client asks for the first frame, which may be never.
+    ///   - header: the header that the client receives, at most 100 MiB; may be empty.
+    ///   - frames: writes the frames. The source succeeds when the function returns and fails with the error that it
+    ///     throws. It is called when the client requests the first frame, which may never happen.
     public init(
         header: some Collection<UInt8>, frames: @escaping @Sendable (_ frames: FrameWriter) async throws -> Void
     ) {
@@ -14,16 +16,20 @@ public struct Source: Sendable {
         produce = frames
     }
 
+    /// Creates a source with a text header.
+    ///
     /// - Parameters:
-    ///   - header: as text.
-    ///   - frames: as above.
+    ///   - header: the header as text.
+    ///   - frames: writes the frames, as in ``init(header:frames:)``.
     public init(header: String, frames: @escaping @Sendable (_ frames: FrameWriter) async throws -> Void) {
         self.init(header: header.utf8, frames: frames)
     }
 
+    /// Creates a source from a sequence of frames.
+    ///
     /// - Parameters:
-    ///   - header: what the client gets with the announcement, at most 100 MiB; may be empty.
-    ///   - frames: each element is a frame. No more than what is buffered is asked of it in advance.
+    ///   - header: the header that the client receives, at most 100 MiB; may be empty.
+    ///   - frames: the frames, one for each element. They are requested only as far as the plugin may buffer them.
     public init<Frames>(header: some Collection<UInt8>, frames: Frames)
     where Frames: AsyncSequence & Sendable, Frames.Element: Collection<UInt8> & Sendable {
         self.init(header: header) { writer in
@@ -34,13 +40,13 @@ public struct Source: Sendable {
     }
 }
 
-/// Where the sources of a request go.
+/// Adds the sources of a request.
 public struct SourceWriter: Sendable {
     let pipe: Pipe<SourceQueue>
 
-    /// Adds a source, waiting while the host has not taken enough of those before.
+    /// Adds a source. Waits while the host has not taken enough earlier sources.
     ///
-    /// - Throws: `CancellationError` once the request, or the task, is cancelled; ``PluginError`` where the header has
+    /// - Throws: `CancellationError` after the request or the task was cancelled; ``PluginError`` if the header has
     ///   more than 100 MiB.
     public func add(_ source: Source) async throws {
         try checkSize(source.header.count, "header")
@@ -48,7 +54,7 @@ public struct SourceWriter: Sendable {
     }
 }
 
-/// The wire's limit (`CHANSERV_FRAME_SIZE_MAX`).
+/// Maximum size of a frame or header on the wire (`CHANSERV_FRAME_SIZE_MAX`).
 let frameSizeMax = 104_857_600
 
 func checkSize(_ size: Int, _ what: String) throws {

@@ -7,25 +7,25 @@ import Testing
     @Test func `streams dialled before a finish can be accepted, then the listener reports its end`() async throws {
         let pair = try await Pair()
         let listener = try pair.server.bind("service")
-        let first = try await pair.client.dial("service", deadline: .soon)
-        let second = try await pair.client.dial("service", deadline: .soon)
+        let first = try await pair.client.dial("service", deadline: .testDeadline)
+        let second = try await pair.client.dial("service", deadline: .testDeadline)
         listener.finish()
         listener.finish()
         // The name can be bound again at once.
         let next = try pair.server.bind("service")
-        let third = try await pair.client.dial("service", deadline: .soon)
+        let third = try await pair.client.dial("service", deadline: .testDeadline)
 
         for dialled in [first, second] {
-            let accepted = try await listener.nextStream(deadline: .soon)
+            let accepted = try await listener.nextStream(deadline: .testDeadline)
             try await dialled.send(ByteBuffer(string: "hello"))
-            #expect(try await accepted.receive(deadline: .soon) == ByteBuffer(string: "hello"))
+            #expect(try await accepted.receive(deadline: .testDeadline) == ByteBuffer(string: "hello"))
             dialled.close()
             accepted.close()
         }
-        await #expect { try await listener.nextStream(deadline: .soon) } throws: {
+        await #expect { try await listener.nextStream(deadline: .testDeadline) } throws: {
             ($0 as? AstraNetError)?.code == .closed
         }
-        _ = try await next.nextStream(deadline: .soon)
+        _ = try await next.nextStream(deadline: .testDeadline)
         third.close()
         await pair.shutdown()
     }
@@ -42,10 +42,10 @@ import Testing
     @Test func `a close after a finish fails the streams that were not accepted`() async throws {
         let pair = try await Pair()
         let listener = try pair.server.bind("service")
-        let dialled = try await pair.client.dial("service", deadline: .soon)
+        let dialled = try await pair.client.dial("service", deadline: .testDeadline)
         listener.finish()
         listener.close()
-        await #expect { try await dialled.receive(deadline: .soon) } throws: {
+        await #expect { try await dialled.receive(deadline: .testDeadline) } throws: {
             ($0 as? AstraNetError)?.message.contains("'service' was withdrawn") == true
         }
         dialled.close()

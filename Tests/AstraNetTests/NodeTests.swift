@@ -8,19 +8,19 @@ struct Pair {
     let client: Node
 
     init(environment: String = "") async throws {
-        let configuration = NodeConfiguration.patient(environment: environment)
+        let configuration = NodeConfiguration.withoutTimeouts(environment: environment)
         server = Node(configuration: configuration)
         client = Node(configuration: configuration)
         let address = try await server.listen(host: "127.0.0.1", port: 0)
-        let peer = try await client.join(host: "127.0.0.1", port: address.port!, deadline: .soon)
+        let peer = try await client.join(host: "127.0.0.1", port: address.port!, deadline: .testDeadline)
         #expect(peer == server.id)
     }
 
     /// Both ends of a stream that the client dialled.
     func stream(_ name: String = "service") async throws -> (client: AstraNet.Stream, server: AstraNet.Stream) {
         let listener = try server.bind(name)
-        let dialled = try await client.dial(name, deadline: .soon)
-        let accepted = try await listener.nextStream(deadline: .soon)
+        let dialled = try await client.dial(name, deadline: .testDeadline)
+        let accepted = try await listener.nextStream(deadline: .testDeadline)
         listener.close()
         return (dialled, accepted)
     }
@@ -35,7 +35,7 @@ extension AstraNet.Stream {
     /// All bytes up to the end of file.
     func readAll() async throws -> ByteBuffer {
         var all = ByteBuffer()
-        while let bytes = try await receive(deadline: .soon) { all.writeImmutableBuffer(bytes) }
+        while let bytes = try await receive(deadline: .testDeadline) { all.writeImmutableBuffer(bytes) }
         return all
     }
 }
@@ -45,7 +45,7 @@ extension AstraNet.Stream {
         let pair = try await Pair()
         let (client, server) = try await pair.stream()
         try await client.send(ByteBuffer(string: "ping"))
-        #expect(try await server.receive(deadline: .soon) == ByteBuffer(string: "ping"))
+        #expect(try await server.receive(deadline: .testDeadline) == ByteBuffer(string: "ping"))
         try await server.send(ByteBuffer(string: "pong"))
         server.close()
         #expect(try await client.readAll() == ByteBuffer(string: "pong"))
@@ -59,7 +59,7 @@ extension AstraNet.Stream {
         let (client, server) = try await pair.stream()
         let sent = ByteBuffer(bytes: (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) })
         async let received = client.readAll()
-        try await server.send(sent, deadline: .soon)
+        try await server.send(sent, deadline: .testDeadline)
         server.close()
         #expect(try await received == sent)
         client.close()
@@ -71,15 +71,15 @@ extension AstraNet.Stream {
         let (client, server) = try await pair.stream()
         try await server.send(ByteBuffer(string: "some"))
         server.fail("the disk is full")
-        #expect(try await client.receive(deadline: .soon) == ByteBuffer(string: "some"))
+        #expect(try await client.receive(deadline: .testDeadline) == ByteBuffer(string: "some"))
         await #expect(throws: AstraNetError(.failedByPeer, "the disk is full")) {
-            try await client.receive(deadline: .soon)
+            try await client.receive(deadline: .testDeadline)
         }
         await pair.shutdown()
     }
 
     @Test func `a node that was shut down refuses to listen`() async throws {
-        let node = Node(configuration: .patient())
+        let node = Node(configuration: .withoutTimeouts())
         await node.shutdown()
         let error = await #expect(throws: AstraNetError.self) { try await node.listen(host: "127.0.0.1", port: 0) }
         #expect(error?.message.contains("the node is closed") == true)
@@ -89,7 +89,7 @@ extension AstraNet.Stream {
         let pair = try await Pair()
         let (client, server) = try await pair.stream()
         // Returns once the first window is in flight.
-        try await server.send(ByteBuffer(repeating: 1, count: 90_000), deadline: .soon)
+        try await server.send(ByteBuffer(repeating: 1, count: 90_000), deadline: .testDeadline)
         await #expect(throws: AstraNetError.self) {
             try await server.send(ByteBuffer(repeating: 1, count: 100_000), deadline: .now + .milliseconds(1))
         }
@@ -97,7 +97,7 @@ extension AstraNet.Stream {
         // The bytes in flight arrive, then the failure. The failure does not wait for credit for the queued bytes.
         var received = 0
         await #expect(throws: AstraNetError(.failedByPeer, "too slow")) {
-            while let bytes = try await client.receive(deadline: .soon) { received += bytes.readableBytes }
+            while let bytes = try await client.receive(deadline: .testDeadline) { received += bytes.readableBytes }
         }
         #expect(received == 65_536)
         await pair.shutdown()
@@ -110,7 +110,7 @@ extension AstraNet.Stream {
         client.close()
         for await _ in gone {}
         let error = await #expect(throws: AstraNetError.self) {
-            while true { try await server.send(ByteBuffer(repeating: 1, count: 10_000), deadline: .soon) }
+            while true { try await server.send(ByteBuffer(repeating: 1, count: 10_000), deadline: .testDeadline) }
         }
         #expect(error?.code == .closedByPeer)
         await pair.shutdown()
@@ -119,7 +119,7 @@ extension AstraNet.Stream {
     @Test func `a broken link fails its streams`() async throws {
         let pair = try await Pair()
         let (client, _) = try await pair.stream()
-        let outcome = Task { try await client.receive(deadline: .soon) }
+        let outcome = Task { try await client.receive(deadline: .testDeadline) }
         await pair.server.shutdown(grace: .zero)
         let error = await #expect(throws: AstraNetError.self) { try await outcome.value }
         #expect(error?.code == .linkLost)
@@ -128,9 +128,9 @@ extension AstraNet.Stream {
 
     @Test func `a dial waits until its service is announced`() async throws {
         let pair = try await Pair()
-        async let dialled = pair.client.dial("late", deadline: .soon)
+        async let dialled = pair.client.dial("late", deadline: .testDeadline)
         let listener = try pair.server.bind("late")
-        _ = try await listener.nextStream(deadline: .soon)
+        _ = try await listener.nextStream(deadline: .testDeadline)
         _ = try await dialled
         await pair.shutdown()
     }
@@ -148,7 +148,7 @@ extension AstraNet.Stream {
         let pair = try await Pair()
         let (client, _) = try await pair.stream()
         let reading = Task { try await client.receive() }
-        let dialling = Task { try await pair.client.dial("nothing", deadline: .soon) }
+        let dialling = Task { try await pair.client.dial("nothing", deadline: .testDeadline) }
         reading.cancel()
         dialling.cancel()
         await #expect(throws: CancellationError.self) { try await reading.value }
@@ -160,12 +160,12 @@ extension AstraNet.Stream {
         let pair = try await Pair()
         let other = Node()
         let address = try await pair.server.listen(host: "127.0.0.1", port: 0)
-        try await other.join(host: "127.0.0.1", port: address.port!, deadline: .soon)
+        try await other.join(host: "127.0.0.1", port: address.port!, deadline: .testDeadline)
         let (_, server) = try await pair.stream()
         let scoped = try pair.server.bind("scoped", visibleTo: server)
         let unrestricted = try pair.server.bind("public")
-        _ = try await pair.client.dial("scoped", deadline: .soon)
-        _ = try await other.dial("public", deadline: .soon)
+        _ = try await pair.client.dial("scoped", deadline: .testDeadline)
+        _ = try await other.dial("public", deadline: .testDeadline)
         #expect(!other.services.contains { $0.name == "scoped" })
         scoped.close()
         unrestricted.close()
@@ -177,7 +177,7 @@ extension AstraNet.Stream {
         let pair = try await Pair()
         let (_, server) = try await pair.stream()
         let scoped = try pair.server.bind("scoped", visibleTo: server)
-        let accepting = Task { try await scoped.nextStream(deadline: .soon) }
+        let accepting = Task { try await scoped.nextStream(deadline: .testDeadline) }
         await pair.client.shutdown(grace: .zero)
         let error = await #expect(throws: AstraNetError.self) { try await accepting.value }
         #expect(error?.code == .closed)
@@ -188,7 +188,7 @@ extension AstraNet.Stream {
         let pair = try await Pair(environment: "a.b")
         let (_, _) = try await pair.stream("echo")
         let listener = try pair.server.bind("other")
-        _ = try await pair.client.dial("other", deadline: .soon)
+        _ = try await pair.client.dial("other", deadline: .testDeadline)
         #expect(listener.name == "other.a.b")
         #expect(pair.client.services.map(\.name) == ["other.a.b"])
         await pair.shutdown()
@@ -198,7 +198,7 @@ extension AstraNet.Stream {
         let node = Node()
         let address = try await node.listen(host: "127.0.0.1", port: 0)
         await #expect(throws: AstraNetError.self) {
-            try await node.join(host: "127.0.0.1", port: address.port!, deadline: .soon)
+            try await node.join(host: "127.0.0.1", port: address.port!, deadline: .testDeadline)
         }
         await node.shutdown()
     }
@@ -222,12 +222,12 @@ extension AstraNet.Stream {
         let address = try await first.listen(host: host, port: 0)
         _ = try first.bind("one")
         let joining = Task { await client.keepJoined(host: host, port: address.port!) }
-        _ = try await client.dial("one", deadline: .soon)
+        _ = try await client.dial("one", deadline: .testDeadline)
         await first.shutdown(grace: .zero)
         let second = Node()
         try await second.listen(host: host, port: address.port!)
         _ = try second.bind("two")
-        _ = try await client.dial("two", deadline: .soon)
+        _ = try await client.dial("two", deadline: .testDeadline)
         joining.cancel()
         await joining.value
         await client.shutdown()
@@ -240,9 +240,9 @@ extension AstraNet.Stream {
         let serving = Task {
             try await withThrowingDiscardingTaskGroup { group in
                 for _ in 0..<200 {
-                    let stream = try await listener.nextStream(deadline: .soon)
+                    let stream = try await listener.nextStream(deadline: .testDeadline)
                     group.addTask {
-                        try await stream.send(try await stream.readAll(), deadline: .soon)
+                        try await stream.send(try await stream.readAll(), deadline: .testDeadline)
                         stream.close()
                     }
                 }
@@ -251,9 +251,9 @@ extension AstraNet.Stream {
         try await withThrowingTaskGroup(of: Void.self) { group in
             for index in 0..<200 {
                 group.addTask {
-                    let stream = try await pair.client.dial("echo", deadline: .soon)
+                    let stream = try await pair.client.dial("echo", deadline: .testDeadline)
                     let body = ByteBuffer(repeating: UInt8(index), count: index * 100)
-                    try await stream.send(body, deadline: .soon)
+                    try await stream.send(body, deadline: .testDeadline)
                     stream.finish()
                     #expect(try await stream.readAll() == body)
                     stream.close()

@@ -159,18 +159,18 @@ import Testing
         let pair = try await Pair(over: delivery) { _ in
             SourceList([Source(header: "", producer: TestProducer.silent(journal))])
         }
-        let master = try await pair.network.client.dial("svc", deadline: .soon)
+        let master = try await pair.network.client.dial("svc", deadline: .testDeadline)
         try await master.write(ByteBuffer(repeating: 0, count: 8), deadline: nil)
         var decoder = FrameDecoder(decompresses: false)
         var name: String?
-        while name == nil, let bytes = try await master.read(deadline: .soon) {
+        while name == nil, let bytes = try await master.read(deadline: .testDeadline) {
             decoder.append(bytes)
             while let frame = try decoder.next() { name = String(buffer: frame) }
         }
         master.close()
         let uuid = try #require(name)
         #expect(uuid.count == 36 && Array(uuid)[14] == "4")
-        let connection = try await pair.network.client.dial(uuid, deadline: .soon)
+        let connection = try await pair.network.client.dial(uuid, deadline: .testDeadline)
         try await journal.wait(for: "source polled")
         connection.close()
         try await journal.wait(for: "source closed")

@@ -85,11 +85,11 @@ import Testing
         let network = InMemoryMultiplexer()
         let listener = try network.listen("svc")
         let (connection, isSent) = try await network.dial(
-            "svc", DialOptions(first: ByteBuffer(string: "x")), deadline: .soon)
+            "svc", DialOptions(first: ByteBuffer(string: "x")), deadline: .testDeadline)
         #expect(!isSent)
         connection.close()
         let accepted = try await listener.accept()
-        #expect(try await accepted.read(deadline: .soon) == nil)
+        #expect(try await accepted.read(deadline: .testDeadline) == nil)
         accepted.close()
         listener.close()
     }

@@ -114,7 +114,7 @@ import Testing
 
     /// Dials the service and writes `bytes` in place of a request.
     private func send(_ bytes: [UInt8], to pair: Pair, close: Bool = false) async throws -> any Connection {
-        let connection = try await pair.network.client.dial("svc", deadline: .soon)
+        let connection = try await pair.network.client.dial("svc", deadline: .testDeadline)
         try await connection.write(ByteBuffer(bytes: bytes), deadline: nil)
         if close { connection.close() }
         return connection

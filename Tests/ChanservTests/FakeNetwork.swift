@@ -229,7 +229,7 @@ final class FakeConnection: Connection {
     }
 
     /// The client ends the connection, and the delegate is not called.
-    func leaveSilently() { inside.withLockedValue { $0.isPeerGone = true } }
+    func closeByPeerSilently() { inside.withLockedValue { $0.isPeerGone = true } }
 
     func setRoom(_ hasRoom: Bool) {
         guard hasRoom else { return inside.withLockedValue { $0.hasRoom = false } }

@@ -10,7 +10,7 @@ import Testing
     private func connect() async throws -> (near: any Connection, far: any Connection) {
         let listener = try network.listen("name")
         defer { listener.close() }
-        let near = try await network.dial("name", deadline: .soon)
+        let near = try await network.dial("name", deadline: .testDeadline)
         return (near, try await listener.accept())
     }
 
@@ -36,7 +36,7 @@ import Testing
 
     @Test func `a dial waits for its name until the deadline`() async throws {
         #expect(await code { _ = try await network.dial("late", deadline: .now + soon) } == .notFound)
-        async let dialled = network.dial("late", deadline: .soon)
+        async let dialled = network.dial("late", deadline: .testDeadline)
         let listener = try network.listen("late")
         let far = try await listener.accept()
         let near = try await dialled
@@ -57,7 +57,7 @@ import Testing
         let waits: [@Sendable () async throws -> Void] = [
             { _ = try await far.read(deadline: nil) },
             { try await near.write(bytes(150), deadline: nil) },
-            { [network] in _ = try await network.dial("absent", deadline: .soon) },
+            { [network] in _ = try await network.dial("absent", deadline: .testDeadline) },
         ]
         for wait in waits {
             let task = Task { try await wait() }
@@ -68,9 +68,9 @@ import Testing
 
     @Test func `at most one window of bytes is in flight`() async throws {
         let (near, far) = try await connect()
-        async let written: Void = near.write(bytes(1050), deadline: .soon)
+        async let written: Void = near.write(bytes(1050), deadline: .testDeadline)
         var sizes: [Int] = []
-        while sizes.reduce(0, +) < 1050, let part = try await far.read(deadline: .soon) {
+        while sizes.reduce(0, +) < 1050, let part = try await far.read(deadline: .testDeadline) {
             sizes.append(part.readableBytes)
         }
         try await written
@@ -164,7 +164,7 @@ import Testing
     @Test func `a refused connection fails the dial with the reason`() async throws {
         let binding = try network.bind("name", visibleTo: nil) { _ in .refused("busy") }
         do {
-            _ = try await network.dial("name", deadline: .soon)
+            _ = try await network.dial("name", deadline: .testDeadline)
             Issue.record("the connection was accepted")
         } catch let error as ConnectionError {
             #expect(error.code == .refused && error.message == "busy")

@@ -120,9 +120,9 @@ import Testing
 
     @Test func `a wait returns at once if no request matches`() async throws {
         let host = try ManualService()
-        #expect(await host.open.wait(untilNone: .all, deadline: .soon) == 0)
+        #expect(await host.open.wait(untilNone: .all, deadline: .testDeadline) == 0)
         _ = try host.request(FakeConnection())
-        #expect(await host.open.wait(untilNone: .lease(1), deadline: .soon) == 0)
+        #expect(await host.open.wait(untilNone: .lease(1), deadline: .testDeadline) == 0)
     }
 
     @Test func `a wait returns the number of remaining requests at its deadline`() async throws {
@@ -139,7 +139,7 @@ import Testing
     @Test func `cancelling the task ends its wait`() async throws {
         let host = try ManualService()
         _ = try host.request(FakeConnection())
-        let wait = Task { await host.open.wait(untilNone: .all, deadline: .soon) }
+        let wait = Task { await host.open.wait(untilNone: .all, deadline: .testDeadline) }
         wait.cancel()
         #expect(await wait.value == 1)
     }
@@ -150,8 +150,8 @@ import Testing
         host.open.open(lease: 1)
         #expect(host.open.lease(1, for: works[0].scope))
         #expect(host.open.lease(1, for: works[1].scope))
-        async let leased = host.open.wait(untilNone: .lease(1), deadline: .soon)
-        async let all = host.open.wait(untilNone: .all, deadline: .soon)
+        async let leased = host.open.wait(untilNone: .lease(1), deadline: .testDeadline)
+        async let all = host.open.wait(untilNone: .all, deadline: .testDeadline)
         for work in works.prefix(2) {
             work.scope.finish(nil)
             work.scope.released()

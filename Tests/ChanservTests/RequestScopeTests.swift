@@ -52,7 +52,7 @@ import Testing
         let late = FakeConnection()
         #expect(try host.network.request(late) == .accepted)
         #expect(host.open.count(.all) == 1)
-        late.leaveSilently()
+        late.closeByPeerSilently()
         first.scope.finish(nil)
         #expect(late.end == .closed && host.handler.requests.count == 1)
         let counters = host.service.counters
@@ -91,7 +91,7 @@ import Testing
         for sources in [nil, 4] {
             let connection = FakeConnection(sources: sources)
             let work = try host.request(connection)
-            connection.leaveSilently()
+            connection.closeByPeerSilently()
             guard case .ended = work.scope.add(header: ByteBuffer(), { ManualSource($0) { _ in } }) else {
                 Issue.record("a source was added")
                 return
@@ -318,7 +318,7 @@ import Testing
         #expect(source.cancelled == 1 && work.cancelled == 1)
         #expect(connection.pushed[0].end == .aborted(reason ?? "the server stopped serving the source"))
         work.scope.released()
-        #expect(await host.service.drain(until: .soon) == 0)
+        #expect(await host.service.drain(until: .testDeadline) == 0)
     }
 
     @Test func `a source whose client is gone accepts no frames and is cancelled once`() throws {
@@ -327,7 +327,7 @@ import Testing
         let source = try host.request(connection).add()
         let pushed = connection.pushed[0]
         pushed.accept()
-        pushed.leaveSilently()
+        pushed.closeByPeerSilently()
         #expect(try source.send(10) == .ended)
         #expect(source.cancelled == 1 && pushed.end == .closed)
         pushed.changed()
@@ -473,7 +473,7 @@ import Testing
         streaming.pushed[0].accept()
         first.scope.finish(nil)
         let listing = [try host.request(FakeConnection()), try host.request(FakeConnection())]
-        let refused = Admission.refused("busy: svc has 3 open requests, as many as it may have")
+        let refused = Admission.refused("busy: svc has reached its limit of 3 open requests")
         #expect(try host.network.request(FakeConnection()) == refused)
         // There is room again, but two requests are listing: the next one waits and counts.
         source.output.finish(nil)

@@ -34,7 +34,7 @@ import Testing
             [journal] _ in
             SourceList([Source(header: "", producer: TestProducer.endless(journal))])
         }
-        let master = try await pair.network.client.dial("svc", deadline: .soon)
+        let master = try await pair.network.client.dial("svc", deadline: .testDeadline)
         try await master.write(ByteBuffer(repeating: 0, count: 8), deadline: nil)
         try await journal.wait(for: "source: deadline exceeded")
         try await journal.wait(for: "source closed")
@@ -119,7 +119,7 @@ import Testing
         let pair = try await Pair(over: delivery, configuration { $0.masterReadTimeout = .milliseconds(20) }) { _ in
             SourceList([])
         }
-        let master = try await pair.network.client.dial("svc", deadline: .soon)
+        let master = try await pair.network.client.dial("svc", deadline: .testDeadline)
         try await master.write(ByteBuffer(bytes: [5, 0]), deadline: nil)
         await #expect(throws: ConnectionError.self) { try await master.read(deadline: nil) }
         #expect(await pair.idle() == 0)
@@ -134,7 +134,7 @@ import Testing
             [journal] _ in
             SourceList((0..<10).map { _ in Source(header: "header", producer: TestProducer.endless(journal)) })
         }
-        let master = try await pair.network.client.dial("svc", deadline: .soon)
+        let master = try await pair.network.client.dial("svc", deadline: .testDeadline)
         try await master.write(ByteBuffer(repeating: 0, count: 8), deadline: nil)
         try await journal.wait(for: "request: deadline exceeded")
         master.close()
@@ -152,18 +152,18 @@ import Testing
         let pair = try await Pair(over: delivery, configuration { $0.maxUnacceptedSources = 3 }) { [journal] _ in
             SourceList((0..<10).map { _ in Source(header: "", producer: TestProducer.endless(journal)) })
         }
-        let master = try await pair.network.client.dial("svc", deadline: .soon)
+        let master = try await pair.network.client.dial("svc", deadline: .testDeadline)
         try await master.write(ByteBuffer(repeating: 0, count: 8), deadline: nil)
         var decoder = FrameDecoder(decompresses: false)
         var fetched: [any Connection] = []
-        while let bytes = try await master.read(deadline: .soon) {
+        while let bytes = try await master.read(deadline: .testDeadline) {
             decoder.append(bytes)
             while let frame = try decoder.next() {
                 guard frame.readableBytes > 0 else { continue }
                 #expect(pair.service.counters.sourcesWaiting <= 3)
                 names.withLockedValue { $0 += 1 }
                 fetched.append(
-                    try await pair.network.client.dial(String(buffer: frame), deadline: .soon))
+                    try await pair.network.client.dial(String(buffer: frame), deadline: .testDeadline))
             }
         }
         #expect(fetched.count == 10)

@@ -220,7 +220,7 @@ import Testing
         let second = try await old.next()
         #expect(second?.string == "old 2")
 
-        async let drained = pair.service.drain(generation, until: .soon)
+        async let drained = pair.service.drain(generation, until: .testDeadline)
         feed.finish()
         let end = try await old.next()
         #expect(end == nil)

@@ -30,7 +30,7 @@ import Testing
         feed.yield("two")
         let second = try await frames.next()
         #expect(second?.string == "two")
-        async let idle = pair.service.waitUntilIdle(until: .soon)
+        async let idle = pair.service.waitUntilIdle(until: .testDeadline)
         feed.finish()
         let end = try await frames.next()
         #expect(end == nil)
@@ -44,7 +44,7 @@ import Testing
     ) async throws {
         let pair = try await Pair(over: delivery, .init(), answers("here"))
         pair.service.withdraw()
-        #expect(await pair.service.waitUntilIdle(until: .soon) == 0)
+        #expect(await pair.service.waitUntilIdle(until: .testDeadline) == 0)
         async let waiting = pair.ask()
         pair.service.restore()
         pair.service.restore()
@@ -69,8 +69,8 @@ import Testing
         async let first = pair.ask("first")
         try await journal.wait(for: "opened")
         let connections = try await [
-            pair.network.client.dial("svc", deadline: .soon),
-            pair.network.client.dial("svc", deadline: .soon),
+            pair.network.client.dial("svc", deadline: .testDeadline),
+            pair.network.client.dial("svc", deadline: .testDeadline),
         ]
         pair.service.withdraw()
         #expect(pair.network.names.isEmpty)
@@ -79,12 +79,12 @@ import Testing
         for connection in connections {
             var body = FrameBatch()
             try body.append(uncompressed: "late")
-            try await connection.write(body.take(), deadline: .soon)
+            try await connection.write(body.take(), deadline: .testDeadline)
         }
         #expect(try await first == "first")
         try await journal.wait(for: "opened", times: 3)
         for connection in connections { connection.close() }
-        #expect(await pair.service.waitUntilIdle(until: .soon) == 0)
+        #expect(await pair.service.waitUntilIdle(until: .testDeadline) == 0)
         #expect(pair.service.counters.requestsTotal == 3)
     }
 
@@ -101,16 +101,16 @@ import Testing
         }
         async let first = failure { try await pair.ask("first") }
         try await journal.wait(for: "opened")
-        let late = try await pair.network.client.dial("svc", deadline: .soon)
+        let late = try await pair.network.client.dial("svc", deadline: .testDeadline)
         pair.service.withdraw()
         // One request runs and one waits for admission.
         #expect(await pair.service.waitUntilIdle(until: .now) == 2)
         pair.service.cancelAll()
         #expect(await first?.message.contains("stopped") == true)
-        let told = await failure { try await late.read(deadline: .soon) }
+        let told = await failure { try await late.read(deadline: .testDeadline) }
         #expect(told != nil)
         late.close()
-        #expect(await pair.service.waitUntilIdle(until: .soon) == 0)
+        #expect(await pair.service.waitUntilIdle(until: .testDeadline) == 0)
         #expect(journal.count("opened") == 1)
     }
 
@@ -145,7 +145,7 @@ import Testing
     func `an update does not restore a withdrawn service`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery, .init(), answers("old"))
         pair.service.withdraw()
-        #expect(await pair.service.waitUntilIdle(until: .soon) == 0)
+        #expect(await pair.service.waitUntilIdle(until: .testDeadline) == 0)
         pair.service.update(configuration: .init(), sourceFunc: answers("new"), forgivesFailures: true)
         #expect(pair.service.state == .disabled)
         pair.service.restore()
@@ -159,7 +159,7 @@ import Testing
         pair.service.stopAccepting()
         pair.service.restore()
         #expect(pair.service.state == .stopped && pair.network.names.isEmpty)
-        #expect(await pair.service.drain(until: .soon) == 0)
+        #expect(await pair.service.drain(until: .testDeadline) == 0)
     }
 
     @Test(arguments: Delivery.allCases)

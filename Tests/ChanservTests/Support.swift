@@ -51,7 +51,7 @@ struct Pair {
 
     /// Dials the service as a client with named sources, and writes `bytes` in place of a request.
     func dial(sending bytes: [UInt8] = [UInt8](repeating: 0, count: 8)) async throws -> any Connection {
-        let connection = try await network.client.dial("svc", deadline: .soon)
+        let connection = try await network.client.dial("svc", deadline: .testDeadline)
         try await connection.write(ByteBuffer(bytes: bytes), deadline: nil)
         return connection
     }
@@ -60,13 +60,13 @@ struct Pair {
     ///
     /// - Returns: the number of requests that are still open.
     func idle() async -> Int {
-        await service.drain(until: .soon)
+        await service.drain(until: .testDeadline)
     }
 }
 
 extension ContinuousClock.Instant {
     /// A deadline in two minutes. Only a test that hangs reaches it.
-    static var soon: ContinuousClock.Instant { .now + .seconds(120) }
+    static var testDeadline: ContinuousClock.Instant { .now + .seconds(120) }
 }
 
 /// A list of events that a test can wait for.
@@ -85,7 +85,7 @@ final class Journal: Sendable {
 
     /// Waits until `entry` was added `times` times.
     func wait(for entry: String, times: Int = 1) async throws {
-        let deadline = ContinuousClock.Instant.soon
+        let deadline = ContinuousClock.Instant.testDeadline
         while count(entry) < times {
             guard await news.wait(deadline: deadline) == .signalled else {
                 throw ChanservError(.deadlineExceeded, "no \(entry) in \(all)")

@@ -35,7 +35,7 @@ final class TestNetwork: Sendable {
         let logger = Logger(label: "silent") { _ in SwiftLogNoOpLogHandler() }
         let (server, client) = (Node(logger: logger), Node(logger: logger))
         let address = try await server.listen(host: "127.0.0.1", port: 0)
-        try await client.join(host: "127.0.0.1", port: #require(address.port), deadline: .soon)
+        try await client.join(host: "127.0.0.1", port: #require(address.port), deadline: .testDeadline)
         return TestNetwork(delivery, .nodes(server: server, client: client))
     }
 
@@ -108,7 +108,7 @@ extension Node {
 
     /// Waits until no link has a stream, a reserved stream place, a push grant or a buffered byte.
     fileprivate func expectNothingLeft(_ sourceLocation: SourceLocation) async throws {
-        let deadline = ContinuousClock.Instant.soon
+        let deadline = ContinuousClock.Instant.testDeadline
         while true {
             var left: [String] = []
             for link in links {

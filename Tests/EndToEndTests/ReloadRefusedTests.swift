@@ -46,10 +46,10 @@ extension EndToEnd {
                         of: "path: other.so", with: #"path: other.so, config: {fail: "told to fail by the test"}"#
                     ).replacingOccurrences(of: "path: drill.so", with: "path: drill.so, config: {label: x}"))
             },
-            Mistake(name: "no ELF file", reason: "is no shared library") { host, _ in
+            Mistake(name: "no ELF file", reason: "is not a shared library") { host, _ in
                 try DrillPlugin.write(Data("#!/bin/sh\necho hello\n".utf8), to: host.folder.file("other.so"))
             },
-            Mistake(name: "half an ELF file", reason: "ends before what its headers describe") { host, _ in
+            Mistake(name: "half an ELF file", reason: "ends before the data that its headers describe") { host, _ in
                 try DrillPlugin.write(
                     DrillPlugin.bytes(version: 2).prefix(9_000), to: host.folder.file("other.so"))
             },
@@ -79,7 +79,7 @@ extension EndToEnd {
                         host.process.kill(SIGHUP)
                         let reason = try await host.process.errorLine(with: "error chanserv: reload: ")
                         #expect(reason.contains(mistake.reason), "\(mistake.name): \(reason)")
-                        _ = try await host.process.errorLine(with: "reload refused")
+                        _ = try await host.process.errorLine(with: "reload rejected")
                         for (vAddr, version) in [("drill", 0), ("other", 1)] {
                             let report = try await client.report(vAddr, "stats")
                             #expect(report["version"] == version, "\(mistake.name)")

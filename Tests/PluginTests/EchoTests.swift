@@ -3,7 +3,7 @@ import Testing
 
 @Suite struct EchoTests {
     @Test(arguments: [0, 1, 65_536, 3_000_000])
-    func `the response is one frame with the request`(size: Int) async throws {
+    func `the request is returned as one frame`(size: Int) async throws {
         try await onThread {
             let request = (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 7) }
             let call = try Instance(descriptor(ofProduct: "Echo")).open(request)
@@ -14,7 +14,7 @@ import Testing
         }
     }
 
-    @Test func `every configuration key is rejected`() async throws {
+    @Test func `every configuration key is refused`() async throws {
         try await onThread {
             let refusal = try #require(throws: Refusal.self) {
                 try Instance(descriptor(ofProduct: "Echo"), ["loud": .boolean(true)])

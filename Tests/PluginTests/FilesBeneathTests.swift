@@ -2,10 +2,10 @@ import CChanservPlugin
 import Foundation
 import Testing
 
-/// Requests cannot reach files outside the root, neither with openat2 nor with the fallback for older kernels.
+/// No file outside the root can be reached, with openat2 and with the fallback for kernels without it.
 @Suite struct FilesBeneathTests {
-    /// The Files plugin, built without openat2.
-    // Safe: it is initialised once and never changed.
+    /// The plugin Files, built for a kernel without openat2.
+    // Safe to share: it is created once and never changes.
     nonisolated(unsafe) static let withoutOpenat2 = Result { () throws -> chanserv_plugin in
         let project = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent()
@@ -39,7 +39,7 @@ import Testing
         }
     }
 
-    @Test(arguments: Kernel.allCases) func `symbolic links are not followed`(kernel: Kernel) async throws {
+    @Test(arguments: Kernel.allCases) func `symbolic links are not served`(kernel: Kernel) async throws {
         try await onThread {
             let outside = try Folder()
             try outside.write("secret", "secret")
@@ -67,10 +67,10 @@ import Testing
         }
     }
 
-    /// A file or its folder is replaced with a link after the walk and before the open.
-    @Test(arguments: Kernel.allCases) func `a link that replaces a file or folder is not followed`(
-        kernel: Kernel
-    ) async throws {
+    /// A file, or a folder above it, is replaced by a link after it was found and before it is opened.
+    @Test(arguments: Kernel.allCases) func `a link that replaces a file or folder is not followed`(kernel: Kernel)
+        async throws
+    {
         try await onThread {
             let outside = try Folder()
             try outside.write("file", "secret")
@@ -105,7 +105,7 @@ import Testing
         }
     }
 
-    @Test(arguments: Kernel.allCases) func `a file 100 folders deep is found and read`(kernel: Kernel) async throws {
+    @Test(arguments: Kernel.allCases) func `files in deep folders are read`(kernel: Kernel) async throws {
         try await onThread {
             let folder = try Folder()
             let deep = (0..<100).map { "d\($0)" }.joined(separator: "/") + "/file"

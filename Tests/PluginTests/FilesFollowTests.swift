@@ -3,7 +3,7 @@ import Foundation
 import Testing
 
 @Suite struct FilesFollowTests {
-    /// Values of `open_files`: enough for all files, and none.
+    /// Values of open_files: all files stay open, and none.
     static let open = [256, 0]
 
     static func follow(_ folder: Folder, open: Int = 256, _ more: [String: ConfigurationValue] = [:]) throws -> Instance
@@ -39,7 +39,7 @@ import Testing
                 #expect(answer.status == pending)
                 #expect(answer.items == [])
                 try folder.append("log", part)
-                try source.bell.wait()
+                try source.wakeSignal.wait()
             }
             #expect(source.poll().status == pending)
             try folder.append("log", "\nnext\n")
@@ -47,7 +47,7 @@ import Testing
         }
     }
 
-    @Test func `a chunk is sent as soon as it has any bytes`() async throws {
+    @Test func `a chunk is sent as soon as there is data`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("log", "12345")
@@ -59,7 +59,7 @@ import Testing
         }
     }
 
-    @Test(arguments: open) func `a truncated file is read again from its beginning`(open: Int) async throws {
+    @Test(arguments: open) func `a truncated file is read from its beginning`(open: Int) async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("log", "one\ntwo\n")
@@ -67,14 +67,14 @@ import Testing
             #expect(try source.texts(2) == ["one\n", "two\n"])
             #expect(source.poll().status == pending)
             try folder.truncate("log", to: 0)
-            try source.bell.wait()
+            try source.wakeSignal.wait()
             #expect(source.poll().status == pending)
             try folder.append("log", "new\n")
             #expect(try source.texts(1) == ["new\n"])
         }
     }
 
-    @Test func `no data is lost in a log rotation`() async throws {
+    @Test func `a rotation loses no data`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("log", "one\n")
@@ -83,39 +83,37 @@ import Testing
             for round in 0..<5 {
                 #expect(source.poll().status == pending)
                 try folder.rename("log", to: "log.1")
-                // A daemon writes to the old file until it reopens its log, even if the new file exists already.
+                // A daemon writes to the old file until it is informed, even if the new file exists.
                 try folder.append("log.1", "late \(round)\n")
                 #expect(try source.texts(1) == ["late \(round)\n"])
                 #expect(source.poll().status == pending)
                 try folder.write("log", "")
                 try folder.append("log.1", "later \(round)\nbegun \(round)")
                 try folder.append("log", "new \(round)\n")
-                // The incomplete last line of the old file is sent too.
+                // The line without ending is sent too, so that the frames concatenate to the file.
                 #expect(try source.texts(3) == ["later \(round)\n", "begun \(round)", "new \(round)\n"])
             }
         }
     }
 
-    @Test(arguments: open) func `after a file is removed, its source continues with a new file of that name`(
-        open: Int
-    ) async throws {
+    @Test(arguments: open) func `a removed file is followed again when it is recreated`(open: Int) async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("log", "one\n")
             let source = try Self.follow(folder, open: open).sources("log")[0]
             #expect(try source.texts(1) == ["one\n"])
             #expect(source.poll().status == pending)
-            // A second link keeps the inode in use, because a reused inode could have the same creation time.
+            // A second link prevents that the inode number is reused within the resolution of the clock.
             try folder.check(link(folder.file("log"), folder.file("kept")))
             try folder.remove("log")
-            // Written under another name first, so that the new file is never empty.
+            // Created under another name, so that it has content at once.
             try folder.write("new", "two\nthree\n")
             try folder.rename("new", to: "log")
             #expect(try source.texts(2) == ["two\n", "three\n"])
         }
     }
 
-    @Test func `a source waits for a file that is removed before it is opened`() async throws {
+    @Test func `a file that was removed before it was opened is awaited`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("log", "one\n")
@@ -127,9 +125,7 @@ import Testing
         }
     }
 
-    @Test(arguments: open) func `after a rotation, a source waits for the permission to read the new file`(
-        open: Int
-    ) async throws {
+    @Test(arguments: open) func `a new file that is not readable yet is awaited`(open: Int) async throws {
         try await onThread {
             let folder = try Folder()
             try folder.giveUpPrivileges()
@@ -147,7 +143,7 @@ import Testing
         }
     }
 
-    @Test func `a file without read permission ends its source with an error`() async throws {
+    @Test func `a file that is not readable fails its source`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.giveUpPrivileges()
@@ -160,7 +156,7 @@ import Testing
         }
     }
 
-    @Test func `a symbolic link that replaces a file is not followed`() async throws {
+    @Test func `a link that replaces the file is not followed`() async throws {
         try await onThread {
             let outside = try Folder()
             try outside.write("secret", "secret\n")
@@ -189,7 +185,7 @@ import Testing
                 #expect(try source.texts(1) == ["one\n"])
                 #expect(source.poll().status == pending)
             }
-            // Closing one source keeps the inotify watch of the others.
+            // A source that is closed must not remove the watch of the others.
             sources.removeFirst()
             try folder.append("log", "two\n")
             for source in sources { #expect(try source.texts(1) == ["two\n"]) }
@@ -204,12 +200,12 @@ import Testing
                 .sources("log")[0]
             #expect(source.poll().status == pending)
             source.cancel()
-            try source.bell.wait()
+            try source.wakeSignal.wait()
             #expect(source.poll().status == internalError)
         }
     }
 
-    /// Closes, writes and wakes on many threads at the same time. It is most useful with the sanitizers.
+    /// Closes, writes and wakes from many threads at the same time, mainly for the sanitizers.
     @Test func `sources can be opened and closed while their files are written`() async throws {
         let folder = try Folder()
         for number in 0..<8 { try folder.write("log\(number)", "first\n") }
@@ -230,7 +226,7 @@ import Testing
             }
             try await group.waitForAll()
         }
-        // Only the root is open, and no file.
+        // Only the root is open.
         #expect(try folder.descriptors() == 1)
         withExtendedLifetime(instance) {}
     }

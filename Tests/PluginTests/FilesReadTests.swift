@@ -15,9 +15,9 @@ import Testing
         (long + "\r\n" + long, [long + "\r\n", long], [long, long]),
         ("a\n" + long + "\nb\n", ["a\n", long + "\n", "b\n"], ["a", long, "b"]),
     ])
-    func `lines keep their endings unless strip is set`(
-        content: String, kept: [String], stripped: [String]
-    ) async throws {
+    func `lines keep their endings unless strip is set`(content: String, kept: [String], stripped: [String])
+        async throws
+    {
         try await onThread {
             let folder = try Folder()
             try folder.write("file", content)
@@ -29,8 +29,8 @@ import Testing
         }
     }
 
-    /// Tests line lengths around the size of the plugin's buffer, so that lines end on both sides of its edge.
-    @Test func `concatenated frames are equal to the file for all line lengths near the buffer size`() async throws {
+    /// Tests lengths around the size of the plugin's buffer, so that the end of a line falls on each side of its end.
+    @Test func `frames concatenate to the file wherever its lines end`() async throws {
         try await onThread {
             let folder = try Folder()
             let instance = try folder.instance()
@@ -47,7 +47,7 @@ import Testing
     }
 
     @Test(arguments: [1, 2, 3, 1000, 65_536, 1 << 20])
-    func `all chunks except the last have chunk_size bytes`(size: Int) async throws {
+    func `all chunks but the last have the configured size`(size: Int) async throws {
         try await onThread {
             let folder = try Folder()
             let instance = try folder.instance(["unit": .string("chunks"), "chunk_size": .size(UInt64(size))])
@@ -62,7 +62,7 @@ import Testing
         }
     }
 
-    @Test func `full chunks of 64 KiB or more are lent, and outlive the file and the source`() async throws {
+    @Test func `whole chunks of 64 KiB and more are lent, and outlive the file and the source`() async throws {
         try await onThread {
             let folder = try Folder()
             for (size, isLent) in [(65_535, false), (65_536, true), (1 << 20, true)] {
@@ -75,10 +75,10 @@ import Testing
                 #expect(first.items == [Array(content.prefix(size))])
                 let rest = try source.frames()
                 #expect(rest == [Array(content[size..<(2 * size)]), Array(content.suffix(10))])
-                // The sink of a 1.0 host has no lend.
+                // The sink of a host of version 1.0 has no lend.
                 let old = try instance.sources("file")[0].frames(Room(isVersion10: true))
                 #expect(old.flatMap { $0 } == content)
-                // Lent memory is not a mapping, so it does not change with the file. TestHost checks this at release.
+                // Lent memory is not a file mapping: it does not change with the file. The test host compares it.
                 let kept = try instance.sources("file")[0].poll(.one)
                 #expect(kept.lent == (isLent ? 1 : 0))
                 try folder.write("file", [])
@@ -98,7 +98,7 @@ import Testing
         }
     }
 
-    @Test func `a line longer than the maximum frame size ends the source with an error`() async throws {
+    @Test func `a line above the maximum frame size ends the source with an error`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("file", "first\n")
@@ -110,7 +110,7 @@ import Testing
         }
     }
 
-    @Test func `a large file needs no more memory than one chunk`() async throws {
+    @Test func `a large file is read in reservations of one chunk`() async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("file")
@@ -121,7 +121,7 @@ import Testing
             while answer.status == ready {
                 total += answer.items.reduce(0) { $0 + $1.count }
                 #expect(answer.largestReservation <= 65_536)
-                // One poll reads at most its budget, even if the sink takes more.
+                // One poll reads a limited number of bytes, whatever the room.
                 #expect(answer.items.count <= 16)
                 answer = source.poll(Room(bytes: .max))
             }
@@ -130,7 +130,7 @@ import Testing
         }
     }
 
-    @Test func `truncating a file while it is read ends its source with an error`() async throws {
+    @Test func `truncating a file while it is read fails its source`() async throws {
         try await onThread {
             let folder = try Folder()
             let lines = String(repeating: "line\n", count: 1000)
@@ -147,7 +147,7 @@ import Testing
         }
     }
 
-    @Test func `data appended while a file is read is sent too`() async throws {
+    @Test func `data that is appended during reading is included`() async throws {
         try await onThread {
             let folder = try Folder()
             for unit in ["lines", "chunks"] {
@@ -160,7 +160,7 @@ import Testing
         }
     }
 
-    @Test func `removing or replacing a file ends its source with an error unless the file is open`() async throws {
+    @Test func `a removed or replaced file fails its source unless it was open`() async throws {
         try await onThread {
             let folder = try Folder()
             for name in ["a", "b", "c", "d"] { try folder.write(name, "one\ntwo\n") }
@@ -189,7 +189,7 @@ import Testing
         }
     }
 
-    @Test func `sources can be polled in parallel`() async throws {
+    @Test func `sources can be polled at the same time`() async throws {
         let folder = try Folder()
         let lines = (0..<20_000).map { "line \($0)\n" }
         try folder.write("file", lines.joined())
@@ -222,28 +222,26 @@ import Testing
         }
     }
 
-    typealias InvalidConfiguration = (configuration: [String: ConfigurationValue], message: String)
+    typealias Wrong = (configuration: [String: ConfigurationValue], message: String)
 
-    static let invalidConfigurations: [InvalidConfiguration] = [
+    static let wrong: [Wrong] = [
         (["rot": .string("/tmp")], "unknown key rot"),
-        (["root": .string("/nowhere")], "/nowhere: cannot open the root folder: No such file or directory"),
-        (["root": .string("/dev/null")], "/dev/null: cannot open the root folder: Not a directory"),
+        (["root": .string("/nowhere")], "/nowhere: cannot be the root: No such file or directory"),
+        (["root": .string("/dev/null")], "/dev/null: cannot be the root: Not a directory"),
         (["unit": .string("bytes")], "unit: bytes is neither lines nor chunks"),
         (["unit": .boolean(true)], "a value of another type"),
         (["chunk_size": .size(0)], "chunk_size: 0 bytes are not between 1 and 100MiB"),
         (["chunk_size": .size(104_857_601)], "chunk_size: 104857601 bytes are not between 1 and 100MiB"),
         (
             ["unit": .string("chunks"), "strip": .boolean(true)],
-            "strip: true is only allowed with unit: lines"
+            "strip: only lines have line endings; it needs `unit: lines`"
         ),
         (["open_files": .integer(-1)], "open_files: -1 is not between 0 and 1000000"),
         (["follow_interval": .duration(nanoseconds: 1)], "follow_interval is not between 10ms and 1h"),
     ]
 
-    @Test(arguments: invalidConfigurations)
-    func `an invalid configuration is rejected with a message that names the cause`(
-        configuration: [String: ConfigurationValue], message: String
-    ) async throws {
+    @Test(arguments: wrong)
+    func `a wrong configuration is refused`(configuration: [String: ConfigurationValue], message: String) async throws {
         try await onThread {
             let folder = try Folder()
             let refusal = try #require(throws: Refusal.self) { try folder.instance(configuration) }
@@ -252,11 +250,11 @@ import Testing
         }
     }
 
-    @Test func `a configuration without a root is rejected`() async throws {
+    @Test func `a root is required`() async throws {
         try await onThread {
             let refusal = try #require(throws: Refusal.self) { try Instance(descriptor(ofProduct: "Files")) }
             #expect(refusal.status == badRequest)
-            #expect(refusal.message == "root is missing: set it to the folder with the files")
+            #expect(refusal.message == "root is missing: it must be the folder whose files are served")
         }
     }
 }

@@ -2,7 +2,7 @@ import CChanservPlugin
 import Testing
 
 @Suite struct LoadTests {
-    @Test func `a request yields the requested number of sources and frames`() async throws {
+    @Test func `the requested numbers of sources and frames are sent`() async throws {
         try await onThread {
             let instance = try Instance(descriptor(ofProduct: "Load"))
             let sources = try instance.sources("300 7 64 random")
@@ -22,7 +22,7 @@ import Testing
         }
     }
 
-    @Test func `a small sink gets the same frames in more polls`() async throws {
+    @Test func `a full sink receives the same frames in more polls`() async throws {
         try await onThread {
             let instance = try Instance(descriptor(ofProduct: "Load"))
             for request in ["2 40 64 text", "2 40 600 magic", "2 3 1500000 random"] {
@@ -36,12 +36,15 @@ import Testing
         }
     }
 
-    @Test func `frames of 8 KiB or more are lent if requested, and differ only in their heads`() async throws {
+    @Test func `frames of 8 KiB and more are lent on request and differ only in their heads`()
+        async throws
+    {
         try await onThread {
             let instance = try Instance(descriptor(ofProduct: "Load"))
             for kind in ["random", "text", "magic", "zero"] {
                 let lent = try instance.sources("2 5 10000 \(kind) lend")[1]
-                // The frames lent in one poll are released unchanged before the next poll, and their blocks are reused.
+                // Frames that were lent in one poll are released before the next one, unchanged, and their memory is
+                // reused.
                 var frames: [[UInt8]] = []
                 var status = ready
                 while status == ready {
@@ -55,10 +58,10 @@ import Testing
                 // Only the heads differ.
                 #expect(Set(frames.map { Array($0.dropFirst(20)) }).count == 1)
                 #expect(Set(frames).count == (kind == "zero" ? 1 : 5))
-                // A 1.0 host gets the same frames.
+                // A host of version 1.0 receives the same frames.
                 let old = try instance.sources("2 5 10000 \(kind) lend")[1]
                 #expect(try old.frames(Room(isVersion10: true)) == frames)
-                // A rate does not change the frames. Frames below 8 KiB have the same contents but are not lent.
+                // Also with a rate, and together with frames of another size.
                 #expect(try instance.sources("2 5 10000 \(kind) 1000000 lend")[1].frames() == frames)
                 let small = try instance.sources("2 5 8191 \(kind) lend")[1].poll()
                 #expect(small.lent == 0)
@@ -71,15 +74,15 @@ import Testing
         try await onThread {
             let instance = try Instance(descriptor(ofProduct: "Load"))
             for _ in 0..<3 {
-                // The call and its source are closed at the end of this line. The frames are released with the
-                // instance, which then checks that they are unchanged.
+                // The source and the call are closed at the end of the line. The frames are released with the instance
+                // and compared.
                 let answer = try instance.sources("1 8 100000 random lend")[0].poll()
                 #expect(answer.lent == 8)
             }
         }
     }
 
-    @Test func `the descriptors of Load, Echo and Ticker have the INLINE flag, and the others do not`() throws {
+    @Test func `only plugins that return at once have the inline flag`() throws {
         for product in ["Load", "Echo", "Ticker"] {
             #expect(try descriptor(ofProduct: product).flags == UInt32(CHANSERV_PLUGIN_INLINE))
         }
@@ -88,7 +91,7 @@ import Testing
         }
     }
 
-    @Test func `the contents of a frame match its kind`() async throws {
+    @Test func `frames have the content of their kind`() async throws {
         try await onThread {
             let instance = try Instance(descriptor(ofProduct: "Load"))
             func frames(_ request: String) throws -> [[UInt8]] { try instance.sources(request)[1].frames() }
@@ -117,14 +120,14 @@ import Testing
         }
     }
 
-    @Test func `with a rate, the first frame is sent at once and the others when they are due`() async throws {
+    @Test func `with a rate the first frame is sent at once and later frames are delayed`() async throws {
         try await onThread {
             let instance = try Instance(descriptor(ofProduct: "Load"))
             let slow = try instance.sources("1 3 8 random 0.001")[0]
             let first = slow.poll()
             #expect(first.status == pending)
             #expect(try first.items == [instance.sources("1 3 8 random")[0].frames()[0]])
-            // A second poll before the due time moves the alarm and does not set another one.
+            // A second poll before the due time must change the alarm, not add one.
             let second = slow.poll()
             #expect(second.status == pending)
             #expect(second.items.isEmpty)
@@ -134,17 +137,17 @@ import Testing
         }
     }
 
-    @Test func `sources are woken in the order of their due times`() async throws {
+    @Test func `waiting sources are woken in the order of their alarms`() async throws {
         try await onThread {
             let instance = try Instance(descriptor(ofProduct: "Load"))
-            // The first alarms are due much later, so the heap must place the other alarms before them.
+            // The first alarms are far in the future, so the later ones must overtake them.
             let slow = try instance.sources("50 2 1 zero 0.001")
             for source in slow { #expect(source.poll().status == pending) }
             let quick = try instance.sources("50 4 1 zero 200")
             // All sources wait at the same time.
             let first = quick.map { $0.poll() }
             for (source, first) in zip(quick, first) {
-                if first.status == pending { try source.bell.wait() }
+                if first.status == pending { try source.wakeSignal.wait() }
                 let rest = first.status == end ? [] : try source.frames()
                 #expect(first.items.count + rest.count == 4)
             }
@@ -157,10 +160,10 @@ import Testing
             let instance = try Instance(descriptor(ofProduct: "Load"))
             let sources = try instance.sources("20 2 1 zero 0.00001")
             for source in sources { #expect(source.poll().status == pending) }
-            // Cancels from the middle, because heap errors show there.
+            // Removing alarms from the middle tests the heap.
             for source in sources[5..<15] {
                 source.cancel()
-                try source.bell.wait()
+                try source.wakeSignal.wait()
                 let answer = source.poll()
                 #expect(answer.status == internalError)
                 #expect(answer.message == "cancelled")
@@ -181,9 +184,9 @@ import Testing
     }
 
     @Test(arguments: [
-        ("", "expected SOURCES FRAMES SIZE KIND [RATE] [lend], such as "),
-        ("1 1 1", "expected SOURCES FRAMES SIZE KIND [RATE] [lend], such as "),
-        ("1 1 1 zero 1 1", "expected SOURCES FRAMES SIZE KIND [RATE] [lend], such as "),
+        ("", "it is not SOURCES FRAMES SIZE KIND [RATE] [lend], such as "),
+        ("1 1 1", "it is not SOURCES FRAMES SIZE KIND [RATE] [lend], such as "),
+        ("1 1 1 zero 1 1", "it is not SOURCES FRAMES SIZE KIND [RATE] [lend], such as "),
         ("x 1 1 zero", "SOURCES is 'x', not a whole number from 0 to 1000000"),
         ("-1 1 1 zero", "SOURCES is '-1', not a whole number from 0 to 1000000"),
         ("1000001 1 1 zero", "SOURCES is '1000001', not a whole number from 0 to 1000000"),
@@ -195,14 +198,12 @@ import Testing
         ("1 1 104857601 zero", "SIZE is '104857601', not a whole number from 0 to 104857600"),
         ("1 1 1 Zero", "KIND is 'Zero', not zero, text, random or magic"),
         ("1 1 1 z\u{1}", "KIND is 'z?', not zero, text, random or magic"),
-        ("1 1 1 zero .", "RATE is '.', not a number of frames per second from 0 to 1000000"),
-        ("1 1 1 zero 1.2.3", "RATE is '1.2.3', not a number of frames per second from 0 to 1000000"),
-        ("1 1 1 zero 1e3", "RATE is '1e3', not a number of frames per second from 0 to 1000000"),
-        ("1 1 1 zero 1000000.1", "RATE is '1000000.1', not a number of frames per second from 0 to 1000000"),
+        ("1 1 1 zero .", "RATE is '.', not a number of frames a second from 0 to 1000000"),
+        ("1 1 1 zero 1.2.3", "RATE is '1.2.3', not a number of frames a second from 0 to 1000000"),
+        ("1 1 1 zero 1e3", "RATE is '1e3', not a number of frames a second from 0 to 1000000"),
+        ("1 1 1 zero 1000000.1", "RATE is '1000000.1', not a number of frames a second from 0 to 1000000"),
     ])
-    func `an invalid request is rejected with a message that names the cause`(
-        request: String, message: String
-    ) async throws {
+    func `a malformed request is refused`(request: String, message: String) async throws {
         try await onThread {
             let instance = try Instance(descriptor(ofProduct: "Load"))
             let refusal = try #require(throws: Refusal.self) { try instance.open(request) }
@@ -211,7 +212,7 @@ import Testing
         }
     }
 
-    @Test func `a frame of the maximum size is written in one reservation`() async throws {
+    @Test func `a frame of the maximum size is sent`() async throws {
         try await onThread {
             let answer = try Instance(descriptor(ofProduct: "Load")).sources("1 1 104857600 random")[0].poll()
             #expect(answer.status == end)
@@ -220,7 +221,7 @@ import Testing
         }
     }
 
-    @Test func `every configuration key is rejected`() async throws {
+    @Test func `every configuration key is refused`() async throws {
         try await onThread {
             let refusal = try #require(throws: Refusal.self) {
                 try Instance(descriptor(ofProduct: "Load"), ["loud": .boolean(true)])

@@ -4,7 +4,7 @@ import Testing
 
 @testable import ChanservPlugin
 
-/// A plugin whose requests say what it does.
+/// A plugin that does what its request says.
 private struct Probe: Plugin {
     static let name = "probe"
     static let version = "2.1"
@@ -14,7 +14,7 @@ private struct Probe: Plugin {
 
     init(configuration: borrowing Configuration, log: Log) throws {
         try configuration.only(["greeting", "wait", "limit", "loud", "times"])
-        if try configuration.boolean("loud") == true { throw PluginError(.notFound, "nobody is loud here") }
+        if try configuration.boolean("loud") == true { throw PluginError(.notFound, "loud is not supported") }
         let wait = try configuration.duration("wait") ?? .zero
         let limit = try configuration.size("limit") ?? 0
         let times = try configuration.integer("times") ?? 1
@@ -52,7 +52,7 @@ private struct Probe: Plugin {
             try await sources.add(
                 Source(header: "") { frames in
                     for size in [1, 3, 300_000, 5_000_000, 64] {
-                        // Less than there is room for, and between others that are copied.
+                        // Writes fewer bytes than were reserved, between frames that are copied.
                         try await frames.write(upTo: size + 10) { room in
                             room.append(repeating: UInt8(size % 251), count: size, as: UInt8.self)
                         }
@@ -122,7 +122,7 @@ private struct Probe: Plugin {
             try await sources.add(Source(header: "") { _ in try await Task.sleep(for: .seconds(3600)) })
             try await Task.sleep(for: .seconds(3600))
         case "given up":
-            // The author's own time limit, on a write that waits: it ends the wait and nothing else.
+            // The plugin cancels a waiting write itself. This ends only the wait.
             try await sources.add(
                 Source(header: "") { frames in
                     try await withThrowingTaskGroup(of: Void.self) { group in
@@ -178,7 +178,7 @@ private struct Second: Plugin {
         }
     }
 
-    @Test func theDescriptorIsThatOfTheABI() async throws {
+    @Test func `the descriptor has the values of the ABI`() async throws {
         try await onThread {
             let descriptor = try #require(Probe.descriptor)
             #expect(descriptor == Probe.descriptor)
@@ -192,7 +192,7 @@ private struct Second: Plugin {
         }
     }
 
-    @Test func theConfigurationIsReadWithItsTypes() async throws {
+    @Test func `configuration values are read with their types`() async throws {
         try await onProbe([
             "greeting": .string("grüezi"), "wait": .duration(nanoseconds: 1_500_000_000), "limit": .size(65536),
             "times": .integer(-3),
@@ -211,9 +211,9 @@ private struct Second: Plugin {
     @Test(
         arguments: [
             (["lout": .boolean(true)], -1, "unknown key lout"), (["wait": .integer(1)], -1, "a value of another type"),
-            (["loud": .boolean(true)], -2, "nobody is loud here"),
+            (["loud": .boolean(true)], -2, "loud is not supported"),
         ] as [([String: ConfigurationValue], chanserv_status, String)])
-    func aWrongConfigurationIsRefused(
+    func `a wrong configuration is refused`(
         configuration: [String: ConfigurationValue], status: chanserv_status, message: String
     ) async throws {
         let refusal = try await #require(throws: Refusal.self) {
@@ -223,7 +223,7 @@ private struct Second: Plugin {
         #expect(refusal.message == message)
     }
 
-    @Test(arguments: [1, 10, .max]) func sourcesComeInOrderAndWhole(limit: Int) async throws {
+    @Test(arguments: [1, 10, .max]) func `sources arrive complete and in order`(limit: Int) async throws {
         try await onProbe { instance in
             let (sources, last) = try instance.open("many sources").collect(limit: limit)
             #expect(last.status == end)
@@ -232,14 +232,14 @@ private struct Second: Plugin {
         }
     }
 
-    @Test(arguments: [1, 100, .max]) func framesComeInOrderAndWhole(limit: Int) async throws {
+    @Test(arguments: [1, 100, .max]) func `frames arrive complete and in order`(limit: Int) async throws {
         try await onProbe { instance in
             let frames = try instance.sources("many frames")[0].frames(Room(frames: limit))
             #expect(text(frames) == (0..<20_000).map { "frame \($0)" })
         }
     }
 
-    @Test func framesOfAllSizesFit() async throws {
+    @Test func `frames of all sizes are sent through a small sink`() async throws {
         try await onProbe { instance in
             let frames = try instance.sources("sizes")[0].frames(Room(bytes: 1))
             #expect(frames.map(\.count) == [0, 1, 300_000, 0, 5_000_000, 200_000, 100_000])
@@ -247,7 +247,9 @@ private struct Second: Plugin {
         }
     }
 
-    @Test(arguments: [1, 65_536, .max]) func framesAreMadeInTheHostsBuffer(room: Int) async throws {
+    @Test(arguments: [1, 65_536, .max]) func `frames are written directly into the buffer of the host`(room: Int)
+        async throws
+    {
         try await onProbe { instance in
             let source = try instance.sources("made in place")[0]
             let frames = try source.frames(Room(bytes: room))
@@ -257,7 +259,7 @@ private struct Second: Plugin {
         }
     }
 
-    @Test(arguments: [false, true]) func `lent frames come in their order, and their owners are let go of once`(
+    @Test(arguments: [false, true]) func `lent frames arrive in order and their owners are released once`(
         isVersion10: Bool
     ) async throws {
         try await onProbe { probe in
@@ -273,7 +275,7 @@ private struct Second: Plugin {
         }
     }
 
-    @Test func `an owner is kept while the host has the frame, also after the source is closed`() async throws {
+    @Test func `an owner is retained while the host uses the frame, also after the source was closed`() async throws {
         try await onProbe { probe in
             var source: PluginTests.Stream? = try probe.sources("lent")[0]
             var frames: [[UInt8]] = []
@@ -281,7 +283,7 @@ private struct Second: Plugin {
                 let answer = try #require(source).poll(.one)
                 #expect(answer.lent == (answer.items.isEmpty || answer.items == [Array("between".utf8)] ? 0 : 1))
                 frames += answer.items
-                if answer.status == pending, frames.last != [1, 2, 3] { try #require(source).bell.wait() }
+                if answer.status == pending, frames.last != [1, 2, 3] { try #require(source).wakeSignal.wait() }
             }
             source = nil
             #expect(!probe.host.log.contains("released"))
@@ -290,7 +292,7 @@ private struct Second: Plugin {
         }
     }
 
-    @Test func `a request has what the client says of it, or nothing in a host of version 1.0`() async throws {
+    @Test func `a request has the context of the client, which a host of version 1.0 does not provide`() async throws {
         try await onProbe { probe in
             func answer(_ context: Context?) throws -> String {
                 let source = try #require(try probe.open("context", context).collect().sources.first)
@@ -308,18 +310,18 @@ private struct Second: Plugin {
         }
     }
 
-    @Test func whatFailsInPlaceEndsTheSource() async throws {
+    @Test func `an error while a frame is written in place ends the source`() async throws {
         try await onProbe { instance in
             let (frames, last) = try instance.sources("fails in place")[0].collect()
             #expect(text(frames) == ["before"])
             #expect(last.status == chanserv_status(CHANSERV_ERROR_BUSY))
             #expect(last.message == "not now")
-            // Whoever writes more is told that nobody will come for it.
+            // Later writes fail with a CancellationError.
             _ = try instance.host.waitForLine { $0 == "CancellationError" }
         }
     }
 
-    @Test func anInstanceThatIsDestroyedIsStopped() async throws {
+    @Test func `a destroyed instance is stopped`() async throws {
         let host = try await onThread {
             let instance = try PluginTests.Instance(#require(Probe.descriptor).pointee)
             return instance.host
@@ -327,7 +329,7 @@ private struct Second: Plugin {
         #expect(host.log == ["made", "stopped"])
     }
 
-    @Test func aFrameLargerThanTheLimitIsAnError() async throws {
+    @Test func `a frame above the maximum size is an error`() async throws {
         try await onProbe { instance in
             let last = try instance.sources("too large")[0].collect().last
             #expect(last.status == internalError)
@@ -335,16 +337,16 @@ private struct Second: Plugin {
         }
     }
 
-    @Test func aProducerWaitsWhileTheHostDoesNotPull() async throws {
+    @Test func `a producer waits while the host does not poll`() async throws {
         try await onProbe { instance in
             let source = try instance.sources("endless")[0]
             var answer = source.poll(.one)
             while answer.items.isEmpty {
-                try source.bell.wait()
+                try source.wakeSignal.wait()
                 answer = source.poll(.one)
             }
             source.cancel()
-            // It says how far it came when its wait ends: never further than the queues' bounds.
+            // The plugin logs the number of written frames when its wait ends. The queues limit it.
             let line = try instance.host.waitForLine { $0.hasPrefix("CancellationError after ") }
             let written = try #require(Int(line.dropFirst("CancellationError after ".count)))
             #expect(written <= 2 * 262)
@@ -352,12 +354,12 @@ private struct Second: Plugin {
         }
     }
 
-    @Test func failuresComeAfterWhatWasSentBefore() async throws {
+    @Test func `a failure arrives after the frames that were sent before`() async throws {
         try await onProbe { instance in
             let (sources, last) = try instance.open("fails late").collect()
             #expect(last.status == internalError)
             #expect(last.message.hasPrefix("complaint: \u{FFFD}éé"))
-            // Cut between characters, where 255 bytes would fit.
+            // Truncated between characters; the limit is 255 bytes.
             #expect(last.message.utf8.count == 254)
             let (frames, failure) = try sources[0].collect()
             #expect(text(frames) == ["before"])
@@ -369,37 +371,37 @@ private struct Second: Plugin {
         }
     }
 
-    @Test func cancelEndsWaitsAndWakes() async throws {
+    @Test func `cancelling ends waits and wakes the host`() async throws {
         try await onProbe { instance in
             let call = try instance.open("asleep")
             var sources = call.poll().items
             while sources.isEmpty {
-                try call.bell.wait()
+                try call.wakeSignal.wait()
                 sources = call.poll().items
             }
             #expect(call.poll().status == pending)
             call.cancel()
-            try call.bell.wait()
+            try call.wakeSignal.wait()
             #expect(call.poll().status == internalError)
             let source = try #require(sources.first)
             #expect(source.poll().status == pending)
             source.cancel()
             source.cancel()
-            try source.bell.wait()
+            try source.wakeSignal.wait()
             let answer = source.poll()
             #expect(answer.status == internalError)
             #expect(answer.message == "cancelled")
         }
     }
 
-    @Test func anAuthorsOwnCancellationEndsAWaitingWrite() async throws {
+    @Test func `a waiting write ends when the plugin cancels its task`() async throws {
         try await onProbe { instance in
             let frames = try instance.sources("given up")[0].frames(Room(bytes: .max))
             #expect(text(frames).last == "after")
         }
     }
 
-    @Test func closingWithoutAnEndLeavesNothing() async throws {
+    @Test func `calls and sources can be closed before their end`() async throws {
         try await onProbe { instance in
             for request in ["asleep", "endless", "many sources", "many frames"] {
                 for polls in 0..<4 {
@@ -413,7 +415,7 @@ private struct Second: Plugin {
     }
 }
 
-/// The machine without its tasks: which writes wake the host, and which wait.
+/// The state machine without its tasks: which writes wake the host, and which wait.
 @Suite struct PipeStateTests {
     private typealias Machine = PipeState<FrameQueue>
 
@@ -439,7 +441,7 @@ private struct Second: Plugin {
         }
     }
 
-    @Test func aHostThatWaitsIsWokenOnce() {
+    @Test func `a waiting host is woken once`() {
         var machine = Machine()
         var queue = FrameQueue()
         #expect(write([1], to: &machine) == "accepted")
@@ -454,7 +456,7 @@ private struct Second: Plugin {
         #expect(name(machine.take(into: &queue, wake: 9)) == "end")
     }
 
-    @Test func theEndWakesAHostThatWaits() {
+    @Test func `the end of the task wakes a waiting host`() {
         var machine = Machine()
         var queue = FrameQueue()
         #expect(name(machine.take(into: &queue, wake: 9)) == "wait")
@@ -464,7 +466,7 @@ private struct Second: Plugin {
         #expect(name(machine.take(into: &queue, wake: 9)) == "cancelled")
     }
 
-    @Test func aFullQueueRefusesUntilItIsTaken() {
+    @Test func `a full queue rejects items until it is taken`() {
         var machine = Machine()
         var queue = FrameQueue()
         #expect(write([UInt8](repeating: 0, count: 1_000_000), to: &machine) == "accepted")
@@ -477,7 +479,7 @@ private struct Second: Plugin {
         #expect(write([], to: &machine) == "full")
     }
 
-    @Test func nothingStartsOrIsTakenAfterACancel() {
+    @Test func `after a cancellation no task starts and no item is accepted`() {
         var machine = Machine()
         #expect(machine.cancel() == nil)
         let afterCancel = machine.start()

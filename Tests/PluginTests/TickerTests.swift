@@ -2,7 +2,7 @@ import CChanservPlugin
 import Testing
 
 @Suite struct TickerTests {
-    @Test func `a request yields the requested number of sources and frames`() async throws {
+    @Test func `the requested numbers of sources and frames are sent`() async throws {
         try await onThread {
             let sources = try Instance(descriptor(ofProduct: "Ticker")).sources("3 1ms 10")
             #expect(text(sources.map(\.header)) == ["ticker 1", "ticker 2", "ticker 3"])
@@ -10,7 +10,7 @@ import Testing
         }
     }
 
-    @Test func `values missing in the request are taken from the configuration`() async throws {
+    @Test func `the configuration provides values that the request omits`() async throws {
         try await onThread {
             let configuration: [String: ConfigurationValue] = [
                 "sources": .integer(2), "interval": .duration(nanoseconds: 1_000_000), "count": .integer(3),
@@ -24,7 +24,7 @@ import Testing
         }
     }
 
-    @Test func `cancelling stops an endless source`() async throws {
+    @Test func `an endless source stops when it is cancelled`() async throws {
         try await onThread {
             let source = try Instance(descriptor(ofProduct: "Ticker")).sources("1 1ms 0")[0]
             #expect(try source.texts(5) == (1...5).map { "tick \($0)" })
@@ -37,7 +37,7 @@ import Testing
         "x", "1 1", "1 ms", "1 1ms x", "1 1ms 1 1", "-1", "10001", "1 0ms", "1 25h", "1 1ms -1", "99999999999999999999",
         "1 99999999999h",
     ])
-    func `an invalid request is rejected`(request: String) async throws {
+    func `a malformed request is refused`(request: String) async throws {
         try await onThread {
             let instance = try Instance(descriptor(ofProduct: "Ticker"))
             let refusal = try #require(throws: Refusal.self) { try instance.sources(request) }
@@ -50,7 +50,7 @@ import Testing
             ["source": .integer(1)], ["sources": .integer(10_001)], ["interval": .duration(nanoseconds: 1)],
             ["count": .integer(-1)],
         ] as [[String: ConfigurationValue]])
-    func `an invalid configuration is rejected`(configuration: [String: ConfigurationValue]) async throws {
+    func `a wrong configuration is refused`(configuration: [String: ConfigurationValue]) async throws {
         try await onThread {
             let refusal = try #require(throws: Refusal.self) {
                 try Instance(descriptor(ofProduct: "Ticker"), configuration)

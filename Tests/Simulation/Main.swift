@@ -17,10 +17,10 @@ struct Main {
         case .worker: runSeeds(options)
         case .trace: trace(options)
         case .large:
-            Watch.begin()
+            CrashReporter.begin()
             LargeMesh.run()
         case .roundTrips:
-            Watch.begin()
+            CrashReporter.begin()
             roundTrips()
         }
     }
@@ -36,11 +36,11 @@ struct Main {
     }
 
     private static func runSeeds(_ options: Options) {
-        Watch.begin()
+        CrashReporter.begin()
         var figures = Figures()
         for index in 0..<options.seeds {
             let seed = options.first + index
-            Watch.seed(seed)
+            CrashReporter.seed(seed)
             let run = Run(Plan(seed: seed), isTraced: false)
             if let violation = run.violation {
                 guard options.isBrief else { return report(seed) }
@@ -57,9 +57,9 @@ struct Main {
     }
 
     private static func trace(_ options: Options) {
-        Watch.begin()
+        CrashReporter.begin()
         for seed in options.first..<options.first + options.seeds {
-            Watch.seed(seed)
+            CrashReporter.seed(seed)
             let run = Run(Plan(seed: seed), isTraced: true)
             for line in run.trace { say(line) }
             if run.violation != nil { report(seed) }

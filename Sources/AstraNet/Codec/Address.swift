@@ -1,8 +1,9 @@
-/// One end of a stream, or an offer of a service: a host and a port on it.
+/// An address on the mesh: a host and a port of it. It names one end of a stream, or the offer of a service.
 public struct Address: Hashable, Sendable {
-    /// The node.
+    /// The host.
     public var host: HostID
-    /// The port on it. Fixed ones lie below 2^24, those handed out count up from 2^24 + 1 (`docs/protocol.md` §1).
+    /// The port of the host. Fixed ports are below 2^24; all other ports count up from 2^24 + 1 (`docs/protocol.md`
+    /// §1).
     public var port: UInt32
 
     public init(host: HostID, port: UInt32) {
@@ -10,14 +11,14 @@ public struct Address: Hashable, Sendable {
         self.port = port
     }
 
-    /// The first port that is handed out.
+    /// The first port that a node hands out.
     static let firstDynamicPort: UInt32 = 1 << 24 + 1
 }
 
-/// Printed as `<host>:<port>`, e.g. `EjRWeBI0VngA:16777217`.
+/// The text form is `<host>:<port>`, e.g. `EjRWeBI0VngA:16777217`.
 extension Address: LosslessStringConvertible {
     public var description: String {
-        // Each request prints one: without strings in between.
+        // Each request prints an address, so it is built without intermediate strings.
         String(unsafeUninitializedCapacity: HostID.digitCount + 11) { buffer in
             var end = host.write(into: buffer)
             buffer[end] = UInt8(ascii: ":")
@@ -37,11 +38,11 @@ extension Address: LosslessStringConvertible {
         }
     }
 
-    /// Parses what ``description`` prints; `nil` for anything else.
+    /// Parses the format of ``description``. Returns `nil` for any other text.
     public init?(_ description: String) {
         let parts = description.split(separator: ":", omittingEmptySubsequences: false)
         guard parts.count == 2, let host = HostID(String(parts[0])), let port = UInt32(parts[1]),
-            // Swift's parser also takes a sign and leading zeros.
+            // Swift's parser also accepts a sign and leading zeros.
             String(port) == parts[1]
         else { return nil }
         self.init(host: host, port: port)

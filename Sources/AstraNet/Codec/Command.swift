@@ -1,4 +1,4 @@
-/// What an op asks for (`docs/protocol.md` §1). Commands a node does not know are kept as they are, and ignored.
+/// The command of an op (`docs/protocol.md` §1). A node keeps unknown commands as they are and ignores their ops.
 public struct Command: RawRepresentable, Hashable, Sendable {
     public var rawValue: UInt8
 
@@ -6,25 +6,25 @@ public struct Command: RawRepresentable, Hashable, Sendable {
         self.rawValue = rawValue
     }
 
-    /// Listener's side accepted a DIAL.
+    /// The listener has accepted a DIAL, or the client has accepted a pushed source.
     public static let syn = Command(rawValue: 2)
-    /// The dialer has learned the stream's address.
+    /// The dialer has received the SYN.
     public static let ack = Command(rawValue: 4)
-    /// Listener's side confirms.
+    /// The listener has received the ACK.
     public static let synAck = Command(rawValue: 6)
-    /// "Stop writing".
+    /// The sender reads no more bytes.
     public static let fin1 = Command(rawValue: 8)
-    /// "No more from me".
+    /// The sender sends no more bytes.
     public static let fin2 = Command(rawValue: 16)
-    /// The stream failed; between our own nodes the payload says why.
+    /// The stream has failed, or the DIAL is refused. Between nodes of this library, the payload is the error text.
     public static let err = Command(rawValue: 32)
-    /// Both directions are over at once.
+    /// Both directions end at once.
     public static let forceClosed = Command(rawValue: 62)
-    /// Stream bytes.
+    /// Bytes of the stream.
     public static let data = Command(rawValue: 128)
-    /// Sets how many unacknowledged bytes the receiver of this op may have in flight.
+    /// Sets the window: the maximum number of unacknowledged bytes that the receiver of this op may have in flight.
     public static let windowSize = Command(rawValue: 129)
-    /// That many bytes were consumed.
+    /// Returns the credit of consumed bytes.
     public static let rewind = Command(rawValue: 130)
     /// Asks for a PONG.
     public static let ping = Command(rawValue: 160)
@@ -32,23 +32,23 @@ public struct Command: RawRepresentable, Hashable, Sendable {
     public static let pong = Command(rawValue: 161)
     /// Opens a stream.
     public static let dial = Command(rawValue: 190)
-    /// First op from each side.
+    /// The first op of each side.
     public static let handshake = Command(rawValue: 191)
-    /// The source offers the service named by the payload.
+    /// The source offers the service named in the payload.
     public static let service = Command(rawValue: 192)
-    /// And now no longer does.
+    /// The source withdraws that offer.
     public static let noService = Command(rawValue: 193)
-    /// The source host can be reached directly at the payload's `ip:port`.
+    /// The source host accepts links at the `ip:port` in the payload.
     public static let follow = Command(rawValue: 194)
-    /// Asks the destination for its FOLLOWs.
+    /// Asks the destination host for its FOLLOWs.
     public static let discover = Command(rawValue: 195)
-    /// All streams with the source host over this link are dead.
+    /// All streams with the source host on this link are lost.
     public static let rst = Command(rawValue: 196)
-    /// The source reads what both ends share: bytes may come as SHARED (``SharedMemory``).
+    /// The sender reads the shared memory, so the peer may send SHARED (``SharedMemory``).
     static let reads = Command(rawValue: 240)
-    /// As DATA, with the place of the bytes in what is shared.
+    /// Like DATA, but with the place of the bytes in the shared memory.
     static let shared = Command(rawValue: 241)
-    /// So many SHARED were read.
+    /// Reports the number of SHARED ops that the sender has read.
     static let taken = Command(rawValue: 242)
 }
 

@@ -1,8 +1,9 @@
 package import NIOCore
 
-/// The dial block: the optional payload of DIAL, SYN and ACK between nodes that push sources (`docs/protocol.md` §6).
+/// The dial block: the optional payload of DIAL, SYN and ACK between nodes that push sources (`docs/protocol.md` §6.1).
 ///
-/// One version byte, then entries of type (u8), length (u16 big-endian) and value. Entries of unknown type are skipped.
+/// It consists of a version byte and entries of type (u8), length (u16 big-endian) and value. Entries of unknown types
+/// are skipped.
 package struct DialBlock: Hashable, Sendable {
     /// Permission to push sources of the request that this DIAL opens; entry 1.
     package var push: Push?
@@ -80,7 +81,7 @@ package struct DialBlock: Hashable, Sendable {
         static let source: UInt8 = 16
     }
 
-    /// Whether it says nothing.
+    /// Whether the block has no entries.
     package var isEmpty: Bool {
         push == nil && cookie == nil && deadlineMilliseconds == nil && source == nil && texts == nil
     }
@@ -130,8 +131,8 @@ package struct DialBlock: Hashable, Sendable {
 extension DialBlock {
     /// Decodes the payload of a DIAL, SYN or ACK.
     ///
-    /// Returns `nil` if the receiver must ignore the block: it is empty, larger than ``maximumSize``, of another version,
-    /// truncated, has a type twice, or has a value of the wrong length or encoding.
+    /// Returns `nil` if the receiver must ignore the block: it is empty, larger than ``maximumSize``, of another
+    /// version or truncated, has a type twice, or has a value of the wrong length or encoding.
     package init?(decoding payload: ByteBuffer) {
         self.init()
         guard payload.readableBytes <= Self.maximumSize, payload.withUnsafeReadableBytes({ decode($0) }) else {
@@ -229,10 +230,10 @@ extension DialBlock {
         return size
     }
 
-    /// Checks what ``encode(into:)`` needs: the tags and the trace parent are the caller's.
+    /// Checks that the block can be encoded. Its tags and trace parent come from the caller of this library.
     ///
-    /// - Throws: ``AstraNetError`` with code `limitReached` if the block is larger than ``maximumSize`` or the trace parent is
-    ///   not ASCII.
+    /// - Throws: ``AstraNetError`` with code `limitReached` if the block is larger than ``maximumSize`` or the trace
+    ///   parent is not ASCII.
     package func validate() throws(AstraNetError) {
         guard encodedSize <= Self.maximumSize else {
             throw AstraNetError(

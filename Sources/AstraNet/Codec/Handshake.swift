@@ -1,29 +1,29 @@
 internal import NIOCore
 
-/// The payload of HANDSHAKE, the first op from each side (`docs/protocol.md` §2): JSON with the address the sender sees the
-/// receiver at, and, in keys that Go nodes ignore, what the sender can do beyond the protocol they know.
+/// The payload of HANDSHAKE, the first op of each side (`docs/protocol.md` §2). It is a JSON object with the address at
+/// which the sender sees the receiver. Keys that Go nodes ignore contain the sender's abilities beyond the Go protocol.
 struct Handshake: Hashable, Sendable {
-    /// `ip:port` of the receiver as the sender sees it.
+    /// The `ip:port` of the receiver as the sender sees it.
     var remoteAddress: String
-    /// What the sender can do beyond Go's protocol; a node uses one only when both sides announced it.
+    /// The sender's abilities beyond the Go protocol. An ability is used only if both nodes announced it.
     var abilities: Set<Ability> = []
-    /// The largest payload of an op that the sender takes, in bytes; Go's where it says nothing.
+    /// The largest payload of an op that the sender takes, in bytes. The default is the limit of Go nodes.
     var maximumPayload = Op.maximumPayload
 
-    /// Something a pair of our own nodes can do.
+    /// An ability beyond the Go protocol, between two nodes of this library.
     enum Ability: String, CaseIterable, Sendable {
-        /// A DIAL to a port nobody listens on is answered with ERR, so that it fails at once and not at its deadline.
+        /// A refused DIAL is answered with ERR, so that it fails at once and not at its deadline.
         case refuse
-        /// DATA may come right behind a DIAL, and the stream is open for the listener at once: one round trip from a
-        /// request to the first byte of its answer.
+        /// DATA may follow a DIAL at once, and the stream is open for the listener at once. So the first byte of an
+        /// answer takes one round trip.
         case eager
-        /// WND_SIZE is understood, so that a window may grow.
+        /// The node understands WND_SIZE, so that windows may grow.
         case window
-        /// DIAL may carry a block, and the sources of a request may be pushed (`docs/protocol.md` §6).
+        /// DIAL may carry a dial block, and the sources of a request may be pushed (`docs/protocol.md` §6).
         case push
     }
 
-    /// The payload.
+    /// Returns the encoded payload.
     func encoded() -> ByteBuffer {
         var members: [String] = []
         if !abilities.isEmpty {
@@ -35,10 +35,13 @@ struct Handshake: Hashable, Sendable {
         return ByteBuffer(string: "{\(members.joined(separator: ","))}")
     }
 
-    /// - Throws: ``AstraNetError`` with code `protocolViolation` where it is no JSON object of that shape. Unknown keys
-    ///   and unknown abilities are ignored.
+    /// Decodes a payload. Ignores unknown keys and unknown abilities.
+    ///
+    /// - Throws: ``AstraNetError`` with code `protocolViolation` if the payload is not a JSON object with values of the
+    ///   right types.
     init(decoding payload: ByteBuffer) throws(AstraNetError) {
-        let wrong = AstraNetError(.protocolViolation, "the handshake is not a JSON object as it should be")
+        let wrong = AstraNetError(
+            .protocolViolation, "the payload of HANDSHAKE is not a JSON object with values of the right types")
         guard case .object(let members) = JSONValue(payload.readableBytesView) else { throw wrong }
         switch members["RAddr"] {
         case .string(let address): remoteAddress = address

@@ -1,39 +1,38 @@
-/// The number that names one node (one process) on the mesh: random and new at each start.
+/// The number that identifies a node (one process) on the mesh. It is random, and new at each start.
 ///
-/// Go draws 63 bits, so ours do too. 0 on the wire means "whoever is at the other end of this link" and names nobody
-/// (`docs/protocol.md` §1).
+/// It has 63 bits, as in Go. On the wire, 0 means the peer of the link (`docs/protocol.md` §1).
 public struct HostID: Hashable, Sendable {
-    /// The number as it stands on the wire.
+    /// The number as it is on the wire.
     public var rawValue: UInt64
 
     public init(rawValue: UInt64) {
         self.rawValue = rawValue
     }
 
-    /// A fresh identity.
+    /// Returns a new random host id.
     public static func random() -> HostID {
         HostID(rawValue: UInt64.random(in: 1...UInt64(Int64.max)))
     }
 
-    /// Whoever is at the other end of a link.
+    /// The peer of a link, as the destination of an op.
     static let peer = HostID(rawValue: 0)
 }
 
-/// Printed as base64url without padding of the 8 big-endian bytes and one zero byte, twelve characters
+/// The text form is base64url without padding of the 8 big-endian bytes and a zero byte. It has 12 characters
 /// (`docs/protocol.md` §3), e.g. `EjRWeBI0VngA`.
 extension HostID: LosslessStringConvertible {
     private static let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".utf8)
 
-    /// The number of digits.
+    /// The number of characters of the text form.
     static let digitCount = 12
 
     public var description: String {
         String(unsafeUninitializedCapacity: Self.digitCount) { write(into: $0) }
     }
 
-    /// Writes the ``digitCount`` digits.
+    /// Writes the ``digitCount`` characters to `buffer`.
     ///
-    /// - Returns: how many.
+    /// - Returns: the number of characters.
     func write(into buffer: UnsafeMutableBufferPointer<UInt8>) -> Int {
         // 72 bits, the last 8 of them zero, in 12 digits of 6 bits: the digits of rawValue << 8.
         Self.alphabet.withUnsafeBufferPointer { alphabet in
@@ -46,7 +45,7 @@ extension HostID: LosslessStringConvertible {
         return Self.digitCount
     }
 
-    /// Parses what ``description`` prints; `nil` for anything else.
+    /// Parses the format of ``description``. Returns `nil` for any other text.
     public init?(_ description: String) {
         let digits = Array(description.utf8)
         guard digits.count == 12 else { return nil }

@@ -1,6 +1,6 @@
-/// An `ip:port` or `name:port`, as RAddr and FOLLOW carry it, IPv6 addresses in brackets.
+/// An `ip:port` or `name:port` as in RAddr and FOLLOW. IPv6 addresses are in brackets.
 package struct HostPort: Hashable, Sendable {
-    /// An IP address without brackets, or a name.
+    /// An IP address without brackets, or a DNS name.
     package var host: String
     /// 0 to 65,535.
     package var port: Int
@@ -10,10 +10,10 @@ package struct HostPort: Hashable, Sendable {
         self.port = port
     }
 
-    /// `nil` where it is neither.
+    /// Parses `text`. Returns `nil` if it has another format.
     package init?(_ text: String) {
         guard text.utf8.count <= 300, let colon = text.lastIndex(of: ":"),
-            // Swift's parser also takes a sign.
+            // Swift's parser also accepts a sign.
             text[text.index(after: colon)...].utf8.allSatisfy({ (0x30...0x39).contains($0) }),
             let port = UInt16(text[text.index(after: colon)...])
         else { return nil }

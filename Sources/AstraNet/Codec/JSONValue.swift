@@ -1,22 +1,22 @@
-/// A value of JSON (RFC 8259), read strictly and without Foundation: what handshakes say is all the JSON that links carry.
+/// A JSON value (RFC 8259). The parser is strict and needs no Foundation. On links, only handshakes contain JSON.
 enum JSONValue: Hashable, Sendable {
     case null
     case bool(Bool)
-    /// As it is written.
+    /// The number as text, unchanged.
     case number(String)
     case string(String)
     indirect case array([JSONValue])
-    /// Of a key that is there twice the last counts, as in Go.
+    /// If a key occurs twice, the last value counts, as in Go.
     indirect case object([String: JSONValue])
 
-    /// `nil` where `bytes` are anything else than one value, which is nested no deeper than 32.
+    /// Parses exactly one value. Returns `nil` if `bytes` are anything else, or are nested deeper than 32 levels.
     init?(_ bytes: some Sequence<UInt8>) {
         var reader = JSONReader(bytes)
         guard let value = reader.readValue(depth: 32), reader.isAtEnd else { return nil }
         self = value
     }
 
-    /// `text` as a string of JSON, quotes included.
+    /// Returns `text` as a JSON string with quotes.
     static func quoted(_ text: String) -> String {
         var quoted = "\""
         for scalar in text.unicodeScalars {
@@ -40,7 +40,7 @@ private struct JSONReader {
 
     private var next: UInt8? { position < bytes.count ? bytes[position] : nil }
 
-    /// Nothing but white space is left.
+    /// Whether only white space is left.
     var isAtEnd: Bool {
         mutating get {
             skipSpace()
@@ -84,7 +84,7 @@ private struct JSONReader {
         return isWhole ? .object(values) : nil
     }
 
-    /// From the bracket to its counterpart, with commas between.
+    /// Reads a list of elements with commas between them, including both brackets.
     private mutating func readList(to end: String, _ readElement: (inout JSONReader) -> Bool) -> Bool {
         position += 1
         skipSpace()
@@ -125,7 +125,8 @@ private struct JSONReader {
         return nil
     }
 
-    /// What stands behind a backslash; `nil` also for half of a pair of surrogates.
+    /// Reads the rest of an escape sequence after the backslash. Returns `nil` for an invalid sequence or an unpaired
+    /// surrogate.
     private mutating func readEscaped() -> Unicode.Scalar? {
         guard let byte = next else { return nil }
         position += 1
@@ -148,7 +149,7 @@ private struct JSONReader {
     private mutating func readHex() -> UInt32? {
         guard position + 4 <= bytes.count else { return nil }
         let digits = bytes[position..<position + 4]
-        // Swift's parser also takes a sign.
+        // Swift's parser also accepts a sign.
         guard digits.allSatisfy({ Unicode.Scalar($0).properties.isASCIIHexDigit }) else { return nil }
         position += 4
         return UInt32(String(decoding: digits, as: UTF8.self), radix: 16)
@@ -164,7 +165,7 @@ private struct JSONReader {
         while let byte = next, [0x20, 0x09, 0x0A, 0x0D].contains(byte) { position += 1 }
     }
 
-    /// Takes `text` where it stands next.
+    /// Consumes `text` if it comes next. Returns whether it did.
     private mutating func take(_ text: String) -> Bool {
         let text = text.utf8
         guard bytes[position...].prefix(text.count).elementsEqual(text) else { return false }

@@ -1,12 +1,12 @@
 public import NIOCore
 
-/// The fixed part of an op: 29 bytes, big-endian (`docs/protocol.md` §1).
+/// The header of an op: 29 bytes, big-endian (`docs/protocol.md` §1).
 public struct OpHeader: Hashable, Sendable {
-    /// What it asks for.
+    /// The command.
     public var command: Command
-    /// Whom it is for; host 0 is whoever is at the other end of the link.
+    /// The address of the receiver. Host 0 is the peer of the link.
     public var destination: Address
-    /// Whom it is from.
+    /// The address of the sender.
     public var source: Address
 
     public init(_ command: Command, to destination: Address, from source: Address) {
@@ -15,13 +15,13 @@ public struct OpHeader: Hashable, Sendable {
         self.source = source
     }
 
-    /// How many bytes it takes on the wire, the payload's length included.
+    /// The size of the encoded header in bytes, including the payload length.
     static let size = 29
 
-    /// Writes the 29 bytes that precede a payload of `payloadLength` bytes to the front of `bytes`.
+    /// Writes the 29 header bytes for a payload of `payloadLength` bytes to the start of `bytes`.
     @inline(__always)
     fileprivate func encode(into bytes: UnsafeMutableRawBufferPointer, payloadLength: Int) {
-        // In one go: writing six integers one by one costs several times what it takes.
+        // One write for all six integers. Six `ByteBuffer` writes would cost several times more.
         bytes[0] = command.rawValue
         bytes.storeBytes(of: destination.host.rawValue.bigEndian, toByteOffset: 1, as: UInt64.self)
         bytes.storeBytes(of: source.host.rawValue.bigEndian, toByteOffset: 9, as: UInt64.self)
@@ -31,7 +31,7 @@ public struct OpHeader: Hashable, Sendable {
     }
 }
 
-/// One op: the unit in which a link carries everything.
+/// An op: one message on a link.
 public struct Op: Hashable, Sendable {
     public var header: OpHeader
     /// At most ``maximumPayload`` bytes.
@@ -42,16 +42,16 @@ public struct Op: Hashable, Sendable {
         self.payload = payload
     }
 
-    /// The largest payload a node may send to one that has not said otherwise: Go nodes read through a buffer of this
-    /// size, and a larger op would break the link (`docs/protocol.md` §1).
+    /// The maximum payload for nodes that have announced no other limit: 64 KiB. Go nodes read into a buffer of this
+    /// size, so a larger op would break the link (`docs/protocol.md` §1).
     public static let maximumPayload = 65_536
 
-    /// The largest payload that this library takes from a node that knows so.
+    /// The maximum payload that nodes of this library announce: 256 KiB.
     static let largePayload = 262_144
 }
 
 extension ByteBuffer {
-    /// Appends the 29 bytes that precede a payload of `payloadLength` bytes.
+    /// Appends the 29 header bytes for a payload of `payloadLength` bytes.
     mutating func writeOpHeader(_ header: OpHeader, payloadLength: Int) {
         writeWithUnsafeMutableBytes(minimumWritableBytes: OpHeader.size) { bytes in
             header.encode(into: bytes, payloadLength: payloadLength)
@@ -59,7 +59,7 @@ extension ByteBuffer {
         }
     }
 
-    /// Appends an op with a copy of its payload. In one step, which costs half of what header and payload cost one by one.
+    /// Appends an op with a copy of its payload. One write costs half as much as separate writes of header and payload.
     mutating func writeOp(_ header: OpHeader, copying payload: borrowing ByteBuffer) {
         payload.withUnsafeReadableBytes { payload in
             let size = OpHeader.size + payload.count
@@ -71,7 +71,7 @@ extension ByteBuffer {
         }
     }
 
-    /// Appends two ops that have no payload.
+    /// Appends two ops without payload.
     mutating func writeOps(_ first: OpHeader, _ second: OpHeader) {
         writeWithUnsafeMutableBytes(minimumWritableBytes: 2 * OpHeader.size) { bytes in
             first.encode(into: bytes, payloadLength: 0)
@@ -80,33 +80,33 @@ extension ByteBuffer {
         }
     }
 
-    /// Appends an op that has no payload.
+    /// Appends an op without payload.
     mutating func writeOp(_ header: OpHeader) {
         writeOpHeader(header, payloadLength: 0)
     }
 
-    /// Appends an op whose payload is one number, as REWIND and WND_SIZE have it.
+    /// Appends an op whose payload is a number, such as REWIND and WND_SIZE.
     package mutating func writeOp(_ header: OpHeader, number: UInt32) {
         writeOpHeader(header, payloadLength: 4)
         writeInteger(number)
     }
 
-    /// Appends an op whose payload is text, cut at ``Op/maximumPayload`` bytes.
+    /// Appends an op whose payload is text. The text is cut after ``Op/maximumPayload`` bytes.
     mutating func writeOp(_ header: OpHeader, text: String) {
         let bytes = text.utf8.prefix(Op.maximumPayload)
         writeOpHeader(header, payloadLength: bytes.count)
         writeBytes(bytes)
     }
 
-    /// Appends a whole op.
+    /// Appends an op.
     mutating func writeOp(_ op: Op) {
         writeOpHeader(op.header, payloadLength: op.payload.readableBytes)
         writeImmutableBuffer(op.payload)
     }
 
-    /// Appends an op whose payload is a dial block, which is known to fit.
+    /// Appends an op whose payload is a dial block. The block must be valid (``DialBlock/validate()``).
     ///
-    /// - Returns: how many bytes the op takes.
+    /// - Returns: the size of the op in bytes.
     @discardableResult
     mutating func writeOp(_ header: OpHeader, _ block: DialBlock) -> Int {
         let length = block.encodedSize
@@ -117,14 +117,14 @@ extension ByteBuffer {
         }
     }
 
-    /// Appends ERR with a message, then FIN1 and FIN2: a Go peer does not end a read at ERR.
+    /// Appends ERR with a message, then FIN1 and FIN2, because a Go peer does not end a read at ERR.
     mutating func writeFailure(_ message: String, to remote: Address, from local: Address) {
         writeOp(OpHeader(.err, to: remote, from: local), text: message)
         writeOp(OpHeader(.fin1, to: remote, from: local))
         writeOp(OpHeader(.fin2, to: remote, from: local))
     }
 
-    /// Appends RST: `host` is lost to `peer`.
+    /// Appends RST, which tells `peer` that `host` is lost.
     mutating func writeReset(of host: HostID, to peer: HostID) {
         writeOp(OpHeader(.rst, to: Address(host: peer, port: 0), from: Address(host: host, port: 0)))
     }
@@ -134,15 +134,16 @@ extension ByteBuffer {
         writeOp(OpHeader(command, to: Address(host: host, port: 0), from: address), text: name)
     }
 
-    /// The number that is the payload of REWIND, WND_SIZE or TAKEN; `nil` if the payload is something else.
+    /// The number in the payload of REWIND, WND_SIZE or TAKEN; `nil` if the payload is not 4 bytes long.
     var number: UInt32? { readableBytes == 4 ? getInteger(at: readerIndex) : nil }
 
-    /// The first `length` bytes, or all if there are fewer.
+    /// Returns the first `length` bytes, or all bytes if there are fewer.
     func prefix(_ length: Int) -> ByteBuffer {
         getSlice(at: readerIndex, length: min(length, readableBytes))!
     }
 
-    /// How many bytes are missing of the op at the front, as far as can be told: of its header while that is not all there.
+    /// Returns the number of missing bytes of the first op. While its header is incomplete, these are the missing bytes
+    /// of the header.
     ///
     /// - Throws: as ``readOp(maximumPayload:)``.
     func missingOfOp(maximumPayload: Int) throws(AstraNetError) -> Int {
@@ -156,10 +157,10 @@ extension ByteBuffer {
         return max(0, OpHeader.size + Int(length) - readableBytes)
     }
 
-    /// Takes one whole op off the front; `nil`, and nothing taken, while it is not all there.
+    /// Reads one op. Returns `nil` and consumes nothing while the op is incomplete.
     ///
-    /// - Throws: ``AstraNetError`` with code `protocolViolation` where the length is beyond `maximumPayload`, as soon as
-    ///   the header is there.
+    /// - Throws: ``AstraNetError`` with code `protocolViolation` if the header is complete and the payload length
+    ///   exceeds `maximumPayload`.
     package mutating func readOp(maximumPayload: Int = Op.maximumPayload) throws(AstraNetError) -> Op? {
         guard readableBytes >= OpHeader.size else { return nil }
         let (command, destinationHost, sourceHost, destinationPort, sourcePort, length) = withUnsafeReadableBytes {

@@ -1,13 +1,13 @@
 internal import NIOCore
 
-/// Where shared bytes are: the payload of SHARED (``SharedMemoryLedger``).
+/// The place of bytes in the shared memory: the payload of SHARED (``SharedMemoryLedger``).
 struct SharedPlace: Hashable, Sendable {
-    /// From the beginning of the memory.
+    /// The distance from the start of the memory in bytes.
     var offset: Int
-    /// From 1 to ``Op/largePayload``.
+    /// The number of bytes, from 1 to ``Op/largePayload``.
     var count: Int
 
-    /// In bytes: u32 offset, u32 count.
+    /// The size of the encoded place in bytes: u32 offset, u32 count.
     static let size = 8
 
     init(offset: Int, count: Int) {
@@ -15,7 +15,7 @@ struct SharedPlace: Hashable, Sendable {
         self.count = count
     }
 
-    /// `nil` if `payload` is something else, or names too many bytes.
+    /// Decodes `payload`. Returns `nil` if it has another format or the count is out of range.
     init?(_ payload: ByteBuffer) {
         var payload = payload
         guard payload.readableBytes == Self.size, let offset = payload.readInteger(as: UInt32.self),
@@ -26,7 +26,7 @@ struct SharedPlace: Hashable, Sendable {
 }
 
 extension ByteBuffer {
-    /// Appends a SHARED.
+    /// Appends SHARED.
     mutating func writeOp(_ header: OpHeader, _ place: SharedPlace) {
         writeOpHeader(header, payloadLength: SharedPlace.size)
         writeInteger(UInt32(place.offset))

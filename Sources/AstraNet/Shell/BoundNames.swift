@@ -1,13 +1,13 @@
-/// The services that are bound on a node, and its port numbers.
+/// The services that are bound on a node, and the node's port counter.
 struct BoundNames {
-    /// By port.
+    /// The listeners by port.
     private(set) var listeners: [UInt32: Listener] = [:]
     private(set) var portsByName: [String: UInt32] = [:]
-    /// The ports of listeners that are announced to one peer only.
+    /// The ports of listeners that are announced to one host only.
     private(set) var scoped: [NodeCore.Way: Set<UInt32>] = [:]
     private var lastPort = Address.firstDynamicPort - 1
 
-    /// Returns the next port that no listener has.
+    /// Returns the next port that no listener uses.
     mutating func takePort() -> UInt32 {
         repeat {
             lastPort = lastPort == .max ? Address.firstDynamicPort : lastPort + 1
@@ -23,7 +23,7 @@ struct BoundNames {
 
     /// Removes a listener.
     ///
-    /// - Returns: whether it was there.
+    /// - Returns: whether the listener was bound.
     mutating func remove(_ listener: Listener) -> Bool {
         guard listeners.removeValue(forKey: listener.address.port) != nil else { return false }
         portsByName[listener.name] = nil
@@ -34,8 +34,8 @@ struct BoundNames {
         return true
     }
 
-    /// Returns the listeners that are announced only to peers for which `isMeant` holds.
-    func listeners(scopedTo isMeant: (NodeCore.Way) -> Bool) -> [Listener] {
-        scoped.filter { isMeant($0.key) }.flatMap(\.value).compactMap { listeners[$0] }
+    /// Returns the listeners that are announced only to hosts for which `isIncluded` returns `true`.
+    func listeners(scopedTo isIncluded: (NodeCore.Way) -> Bool) -> [Listener] {
+        scoped.filter { isIncluded($0.key) }.flatMap(\.value).compactMap { listeners[$0] }
     }
 }

@@ -1,28 +1,31 @@
 internal import Synchronization
 
-/// How many bytes may be held at a time: for one link, and for all of a node's.
+/// A limit for the bytes that this node buffers because of its peers. There is one for each link and one for all links.
 ///
-/// Counts what peers make this node hold: received bytes that nobody has read yet, ops that wait to be forwarded, and what has
-/// come of an op whose rest has not. What a writer queues is its own, and bounded for each stream.
+/// It counts received bytes that were not read yet, ops that wait to be forwarded, and partly received ops. It does not
+/// count bytes that local writers queue. Those have a limit for each stream.
 final class BufferBudget: Sendable {
     private let limit: Int
     private let parent: BufferBudget?
     private let used = Atomic<Int>(0)
 
+    /// Creates a budget.
+    ///
     /// - Parameters:
-    ///   - limit: in bytes.
-    ///   - parent: a budget that this one is a part of.
+    ///   - limit: the limit in bytes.
+    ///   - parent: a budget in which all bytes of this one count too; `nil` for none.
     init(limit: Int, parent: BufferBudget?) {
         self.limit = limit
         self.parent = parent
     }
 
-    /// How many bytes are held.
+    /// Number of reserved bytes.
     var held: Int { used.load(ordering: .relaxed) }
 
-    /// `count` more bytes are held; `false`, and nothing changed, where that is beyond the limit.
+    /// Reserves `count` bytes. Returns `false` if that exceeds a limit.
     ///
-    /// - Parameter isUrgent: for what must not be dropped: an eighth of the limit is kept for it.
+    /// - Parameter isUrgent: whether the bytes belong to ops that must not be dropped. An eighth of the limit is kept
+    ///   free for them.
     func take(_ count: Int, isUrgent: Bool = false) -> Bool {
         let after = used.add(count, ordering: .relaxed).newValue
         let bound = isUrgent ? limit : limit - limit / 8
@@ -31,23 +34,26 @@ final class BufferBudget: Sendable {
         return false
     }
 
-    /// `count` more bytes are held that were received already and are no stream's: for a link, whose own limit is that of its
-    /// streams, so that only the limit of all may say no, and the little that is kept for what must not be dropped is used.
+    /// Reserves `count` bytes of a partly received op in a link's budget.
     ///
-    /// - Returns: `false`, and nothing changed, where that is beyond the limit of all.
+    /// The link's own limit is for its streams and does not apply. The limit of all links applies, including the part
+    /// that is kept for ops that must not be dropped.
+    ///
+    /// - Returns: `false` if the bytes exceed the limit of all links.
     func takeReceived(_ count: Int) -> Bool {
         guard parent?.take(count, isUrgent: true) ?? true else { return false }
         used.add(count, ordering: .relaxed)
         return true
     }
 
-    /// As ``takeReceived(_:)``, beyond any limit: for what room is made for elsewhere.
+    /// Reserves `count` bytes regardless of limits. The caller has closed another link to compensate for them, or they
+    /// are within the part of the limit that partly received ops may always use.
     func takeAnyway(_ count: Int) {
         used.add(count, ordering: .relaxed)
         parent?.takeAnyway(count)
     }
 
-    /// `count` bytes are held no longer.
+    /// Releases `count` bytes.
     func give(_ count: Int) {
         guard count > 0 else { return }
         used.subtract(count, ordering: .relaxed)

@@ -1,39 +1,39 @@
 internal import NIOConcurrencyHelpers
 internal import NIOCore
 
-/// The deadlines of many waits. Hardly any of them is ever reached.
+/// The deadlines of many waits, of which few are ever reached.
 ///
-/// A timer of the event loop costs more than most waits take. So a far deadline is only written down, in a slot that is used
-/// again for later waits. Once a second the slots are looked through, and only what is due soon gets a timer.
+/// A timer of the event loop costs more than most waits take. Therefore a distant deadline is only stored, in a
+/// reusable slot. A scan once a second creates timers for the deadlines that are near.
 final class Deadlines: Sendable {
-    /// Time between two looks at the slots: 1 s.
-    private static let interval = TimeAmount.seconds(1)
-    /// A deadline within this time gets a timer at once: 1.5 s.
-    private static let soon = TimeAmount.milliseconds(1_500)
-    /// Time until an expired wait is looked for again whose waiter is not in its place: 5 ms.
-    private static let retry = TimeAmount.milliseconds(5)
-    /// The memory of more free slots than this is returned as soon as no slot is used.
+    /// Time between two scans of the slots (1 s).
+    private static let scanInterval = TimeAmount.seconds(1)
+    /// Maximum time to a deadline that gets a timer at once (1.5 s).
+    private static let timerHorizon = TimeAmount.milliseconds(1_500)
+    /// Delay before an expired wait is retried whose waiter was not in its place (5 ms).
+    private static let retryDelay = TimeAmount.milliseconds(5)
+    /// Maximum number of slots whose memory is kept while no slot is in use.
     private static let keptSlots = 1_024
 
-    /// The number of a slot.
+    /// Index of a slot.
     typealias Slot = UInt32
 
     private struct Entry {
         var deadline: NIODeadline
-        /// `nil` while the slot is free.
+        /// Place of the waiter; `nil` while the slot is free.
         var place: (any WaitPlace)?
-        /// The number of the wait in its place.
+        /// ID of the waiter in its place.
         var wait: UInt32
-        /// Distinguishes this use of the slot from others, for a timer that comes late.
+        /// Number that distinguishes this use of the slot from others, so that a late timer is ignored.
         var use: UInt64
         var hasTimer: Bool
     }
 
-    private struct Inside {
+    private struct State {
         var entries: [Entry] = []
         var free: [Slot] = []
         var lastUse: UInt64 = 0
-        var isWatched = false
+        var isScanScheduled = false
 
         var isEmpty: Bool { free.count == entries.count }
 
@@ -46,7 +46,9 @@ final class Deadlines: Sendable {
             return Slot(entries.count - 1)
         }
 
-        /// - Returns: what the slot held, to be released outside the lock.
+        /// Frees a slot.
+        ///
+        /// - Returns: the place that the slot held. The caller releases it outside the lock.
         mutating func remove(_ slot: Slot) -> (any WaitPlace)? {
             var place: (any WaitPlace)?
             swap(&place, &entries[Int(slot)].place)
@@ -58,38 +60,39 @@ final class Deadlines: Sendable {
             return place
         }
 
-        /// Whether the slot still belongs to this use of it.
+        /// Returns whether the slot still has this use number.
         func isUsed(_ slot: Slot, by use: UInt64) -> Bool {
             Int(slot) < entries.count && entries[Int(slot)].use == use && entries[Int(slot)].place != nil
         }
     }
 
     private let eventLoop: any EventLoop
-    private let inside = NIOLockedValueBox(Inside())
+    private let state = NIOLockedValueBox(State())
 
     init(on eventLoop: any EventLoop) {
         self.eventLoop = eventLoop
     }
 
-    /// Ends the wait `wait` of `place` on the event loop at `deadline`, unless ``remove(_:)`` is called before.
+    /// Adds a deadline: the wait with ID `wait` in `place` expires at `deadline`, on the event loop, unless
+    /// ``remove(_:)`` is called before.
     func add(_ place: some WaitPlace, _ wait: UInt32, at deadline: NIODeadline) -> Slot {
-        let isSoon = deadline - eventLoop.now <= Self.soon
-        let (slot, use, begins) = inside.withLockedValue { inside -> (Slot, UInt64, Bool) in
-            inside.lastUse += 1
-            let slot = inside.add(
-                Entry(deadline: deadline, place: place, wait: wait, use: inside.lastUse, hasTimer: isSoon))
-            guard !isSoon, !inside.isWatched else { return (slot, inside.lastUse, false) }
-            inside.isWatched = true
-            return (slot, inside.lastUse, true)
+        let isNear = deadline - eventLoop.now <= Self.timerHorizon
+        let (slot, use, needsScan) = state.withLockedValue { state -> (Slot, UInt64, Bool) in
+            state.lastUse += 1
+            let slot = state.add(
+                Entry(deadline: deadline, place: place, wait: wait, use: state.lastUse, hasTimer: isNear))
+            guard !isNear, !state.isScanScheduled else { return (slot, state.lastUse, false) }
+            state.isScanScheduled = true
+            return (slot, state.lastUse, true)
         }
-        if isSoon { schedule(slot, use, at: deadline) }
-        if begins { lookAgain() }
+        if isNear { schedule(slot, use, at: deadline) }
+        if needsScan { scheduleScan() }
         return slot
     }
 
-    /// The wait is over. Called once for each slot.
+    /// Frees the slot of a wait that is over. Called once for each slot.
     func remove(_ slot: Slot) {
-        let place = inside.withLockedValue { $0.remove(slot) }
+        let place = state.withLockedValue { $0.remove(slot) }
         withExtendedLifetime(place) {}
     }
 
@@ -98,34 +101,34 @@ final class Deadlines: Sendable {
     }
 
     private func expire(_ slot: Slot, _ use: UInt64) {
-        let expired = inside.withLockedValue { inside -> (place: any WaitPlace, wait: UInt32)? in
-            guard inside.isUsed(slot, by: use), let place = inside.entries[Int(slot)].place else { return nil }
-            return (place, inside.entries[Int(slot)].wait)
+        let expired = state.withLockedValue { state -> (place: any WaitPlace, wait: UInt32)? in
+            guard state.isUsed(slot, by: use), let place = state.entries[Int(slot)].place else { return nil }
+            return (place, state.entries[Int(slot)].wait)
         }
         guard let expired else { return }
         if let waiter = expired.place.takeWaiter(expired.wait) { return waiter.resume(.expired) }
-        // Another thread has not put the waiter into its place yet, or has just taken it out.
-        schedule(slot, use, at: eventLoop.now + Self.retry)
+        // Another thread has not stored the waiter yet, or has just removed it.
+        schedule(slot, use, at: eventLoop.now + Self.retryDelay)
     }
 
-    private func lookAgain() {
-        eventLoop.scheduleTask(in: Self.interval) { self.look() }
+    private func scheduleScan() {
+        eventLoop.scheduleTask(in: Self.scanInterval) { self.scan() }
     }
 
-    private func look() {
-        let soon = eventLoop.now + Self.soon
-        let (due, isOver) = inside.withLockedValue { inside in
+    private func scan() {
+        let horizon = eventLoop.now + Self.timerHorizon
+        let (due, isEmpty) = state.withLockedValue { state in
             var due: [(Slot, UInt64, NIODeadline)] = []
-            for index in inside.entries.indices {
-                let entry = inside.entries[index]
-                guard entry.place != nil, !entry.hasTimer, entry.deadline <= soon else { continue }
-                inside.entries[index].hasTimer = true
+            for index in state.entries.indices {
+                let entry = state.entries[index]
+                guard entry.place != nil, !entry.hasTimer, entry.deadline <= horizon else { continue }
+                state.entries[index].hasTimer = true
                 due.append((Slot(index), entry.use, entry.deadline))
             }
-            inside.isWatched = !inside.isEmpty
-            return (due, inside.isEmpty)
+            state.isScanScheduled = !state.isEmpty
+            return (due, state.isEmpty)
         }
         for (slot, use, deadline) in due { schedule(slot, use, at: deadline) }
-        if !isOver { lookAgain() }
+        if !isEmpty { scheduleScan() }
     }
 }

@@ -1,13 +1,13 @@
-/// The links of a node, and the hosts that they lead to.
+/// The links of a node and the hosts at their other ends.
 struct LinkTable {
     typealias LinkID = ServiceRegistry.LinkID
 
-    /// Links whose handshake is done.
+    /// Links that have completed the handshake.
     var up: [LinkID: Link] = [:]
-    /// Links whose handshake is not done.
+    /// Links that have not completed the handshake.
     var handshaking: [LinkID: Link] = [:]
     var peers: PeerTable
-    /// For each link that ops were forwarded to or from: the links at the other end.
+    /// The forwarding relation: for each link, the links that ops were forwarded to or from.
     var talkers: [LinkID: Set<LinkID>] = [:]
     private var lastID: LinkID = 0
 

@@ -2,34 +2,35 @@ internal import DequeModule
 internal import NIOConcurrencyHelpers
 internal import NIOCore
 
-/// What a listener does with a stream.
+/// The decision of a listener about a stream.
 package enum Acceptance: Sendable {
     case accepted
-    /// The dialer gets this error, and tries another offer if there is one.
+    /// The listener refuses the stream with this error. The dialer tries another offer if there is one.
     case refused(String)
 }
 
-/// A service bound on this node, from which accepted streams come.
+/// A service that is bound on this node. It accepts the streams that other nodes dial.
 public final class Listener: Sendable {
-    /// The service's full name, environment suffix included.
+    /// Full name of the service, including the environment suffix.
     public let name: String
-    /// Where it is dialled.
+    /// Address that other nodes dial.
     public let address: Address
 
     let visibility: Visibility
-    /// Whether its streams are answered as a rule as soon as they are there.
+    /// Whether the service usually answers a stream at once, so that the SYN is sent together with the answer.
     let answersSoon: Bool
     private let node: NodeCore
-    /// Takes streams on the event loop of their link; `nil` if they wait for ``nextStream(deadline:)``.
+    /// Handler of new streams, which is called on the event loop of their link; `nil` if streams are queued for
+    /// ``nextStream(deadline:)``.
     private let onStream: (@Sendable (Stream) -> Acceptance)?
     private let storage = NIOLockedValueBox(Storage())
 
-    /// Which nodes the name is announced to.
+    /// The nodes to which the name is announced.
     enum Visibility: Hashable, Sendable {
         case everybody
         case peer(NodeCore.Way)
 
-        /// The only node that it is announced to, if there is one.
+        /// Path to the only node to which the name is announced; `nil` if it is announced to all nodes.
         var way: NodeCore.Way? {
             guard case .peer(let way) = self else { return nil }
             return way
@@ -41,7 +42,7 @@ public final class Listener: Sendable {
         var waiters = Deque<Waiter>()
         var lastWaiter: UInt32 = 0
         var isClosed = false
-        /// The node has closed the listener, not its owner.
+        /// Whether the node closed the listener before its owner did.
         var isWithdrawn = false
         var onWithdrawal: (@Sendable () -> Void)?
     }
@@ -58,10 +59,10 @@ public final class Listener: Sendable {
         self.onStream = onStream
     }
 
-    /// Returns the next stream, in the order in which they were dialled.
+    /// Returns the next stream in the order of the dials, and waits for one if necessary.
     ///
-    /// - Parameter deadline: when to give up, `nil` for never.
-    /// - Throws: ``AstraNetError`` with code `deadlineExceeded`, or `closed` once the listener is closed;
+    /// - Parameter deadline: the time at which the wait ends with an error; `nil` for none.
+    /// - Throws: ``AstraNetError`` with code `deadlineExceeded`, or `closed` after the listener was closed;
     ///   `CancellationError`.
     public func nextStream(deadline: ContinuousClock.Instant? = nil) async throws -> Stream {
         let instant = deadline.map { node.surroundings.deadline($0, on: node.timers) }
@@ -73,13 +74,13 @@ public final class Listener: Sendable {
             if let result { return try result.get() }
             switch await suspend(in: WaitForStream(listener: self), id: id, within: node.deadlines, until: instant) {
             case .ready, .gone: continue
-            case .expired: throw AstraNetError(.deadlineExceeded, "nobody dialled '\(name)' in time")
+            case .expired: throw AstraNetError(.deadlineExceeded, "no client dialled '\(name)' in time")
             case .cancelled: throw CancellationError()
             }
         }
     }
 
-    /// Where a task waits for a stream.
+    /// The place where a task waits for a stream.
     private struct WaitForStream: WaitPlace {
         let listener: Listener
 
@@ -99,8 +100,9 @@ public final class Listener: Sendable {
         }
     }
 
-    /// Withdraws the service. Streams that were dialled before can still be taken; after the last of them
-    /// ``nextStream(deadline:)`` throws `closed`. Repeating it does nothing.
+    /// Withdraws the service. Streams that were dialled before can still be taken.
+    ///
+    /// After the last of them ``nextStream(deadline:)`` throws `closed`. Further calls do nothing.
     public func finish() {
         node.unbind(self)
         let waiters = storage.withLockedValue { storage in
@@ -111,8 +113,9 @@ public final class Listener: Sendable {
         for waiter in waiters { waiter.resume() }
     }
 
-    /// Withdraws the service and fails streams that were not taken yet. Streams taken before go on. Repeating it does
-    /// nothing.
+    /// Withdraws the service and fails the streams that were not taken yet. Streams that were taken continue.
+    ///
+    /// Further calls do nothing.
     public func close() {
         node.unbind(self)
         let (streams, waiters) = storage.withLockedValue { storage in
@@ -128,7 +131,7 @@ public final class Listener: Sendable {
         for waiter in waiters { waiter.resume() }
     }
 
-    /// Closes the listener because the node is shut down, or because the way to the only peer that knows it is gone.
+    /// Closes the listener because the node closes, or because the path to the only host that knows the name is lost.
     func withdraw() {
         let onWithdrawal = storage.withLockedValue { storage -> (@Sendable () -> Void)? in
             guard !storage.isClosed else { return nil }
@@ -139,7 +142,8 @@ public final class Listener: Sendable {
         onWithdrawal?()
     }
 
-    /// Calls `body` once when the node closes the listener before its owner does; at once if it has done so.
+    /// Calls `body` once when the node closes the listener before its owner does. If that has already happened, the
+    /// call is immediate.
     public func whenWithdrawn(_ body: @escaping @Sendable () -> Void) {
         let isWithdrawn = storage.withLockedValue { storage in
             if !storage.isClosed, !storage.isWithdrawn { storage.onWithdrawal = body }
@@ -148,7 +152,7 @@ public final class Listener: Sendable {
         if isWithdrawn { body() }
     }
 
-    /// Takes a stream from a link, on its event loop.
+    /// Accepts or refuses a new stream. Called on the event loop of the stream's link.
     func accept(_ stream: Stream) -> Acceptance {
         let (acceptance, waiter) = storage.withLockedValue { storage -> (Acceptance?, Waiter?) in
             if storage.isClosed { return (.refused("'\(name)' was withdrawn"), nil) }
@@ -166,7 +170,7 @@ public final class Listener: Sendable {
 }
 
 extension Listener.Storage {
-    /// The next stream, or why there will be none; `nil` to wait.
+    /// Returns the next stream, or an error if there will be none; `nil` if the caller must wait.
     fileprivate mutating func next() -> Result<Stream, AstraNetError>? {
         if let stream = accepted.popFirst() { return .success(stream) }
         return isClosed ? .failure(AstraNetError(.closed, "the listener is closed")) : nil

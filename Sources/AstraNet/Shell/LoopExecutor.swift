@@ -4,10 +4,12 @@ internal import NIOCore
 internal import NIOPosix
 internal import Synchronization
 
-/// Runs tasks on a node's event loops: those that mostly wait for its streams and do little when something comes.
+/// A task executor that runs tasks on a node's event loops. It is meant for tasks that mostly wait for streams and do
+/// little work.
 ///
-/// A task that is resumed by what a link has read goes on right there, before the answers to that read leave. Elsewhere each
-/// resumption would wake a thread, whose answer would wake the event loop again, which takes longer than what such tasks do.
+/// When a read resumes such a task, the task runs on the same event loop before the answers to the read are sent. On
+/// another thread, each resumption would wake that thread and its answer would wake the event loop. The two wakes take
+/// longer than the work of such tasks.
 final class LoopExecutor: TaskExecutor {
     /// The jobs of one event loop.
     final class Queue: Sendable {
@@ -19,22 +21,23 @@ final class LoopExecutor: TaskExecutor {
         }
 
         fileprivate func append(_ job: UnownedJob, of executor: LoopExecutor) {
-            let mustTell = jobs.withLockedValue { jobs in
+            let needsTurn = jobs.withLockedValue { jobs in
                 jobs.waiting.append(job)
                 defer { jobs.isScheduled = true }
                 return !jobs.isScheduled
             }
-            if mustTell { eventLoop.execute { self.run(executor, isScheduledTurn: true) } }
+            if needsTurn { eventLoop.execute { self.run(executor, isScheduledTurn: true) } }
         }
 
-        /// So many jobs run before the event loop has its turn again.
-        private static let atOnce = 256
+        /// Maximum number of jobs that run before control returns to the event loop.
+        private static let batchSize = 256
 
         fileprivate func run(_ executor: LoopExecutor, isScheduledTurn: Bool, afterEach: () -> Void = {}) {
-            for _ in 0..<Self.atOnce {
+            for _ in 0..<Self.batchSize {
                 let job = jobs.withLockedValue { jobs in
                     let job = jobs.waiting.popFirst()
-                    // Who finds nothing is done; the turn that was asked for may still come, and find nothing either.
+                    // If the queue is empty and this is not the scheduled turn, that turn may still run. It then does
+                    // nothing.
                     if job == nil, isScheduledTurn { jobs.isScheduled = false }
                     return job
                 }
@@ -42,7 +45,7 @@ final class LoopExecutor: TaskExecutor {
                 job.runSynchronously(on: executor.asUnownedTaskExecutor())
                 afterEach()
             }
-            // Not `execute`: a loop runs all that it was told to, what is told it meanwhile included, before it looks at its sockets.
+            // `execute` would run before the event loop reads its sockets.
             if isScheduledTurn {
                 eventLoop.scheduleTask(in: .microseconds(50)) { self.run(executor, isScheduledTurn: true) }
             }
@@ -51,19 +54,21 @@ final class LoopExecutor: TaskExecutor {
 
     private let queues: [Queue]
     private let home: Queue
-    /// The node is closed: its event loops may be gone at any time.
+    /// Whether the node is closed, so that its event loops may shut down at any time.
     private let isRetired = Atomic<Bool>(false)
 
+    /// Creates an executor.
+    ///
     /// - Parameters:
     ///   - group: the event loops.
-    ///   - home: the one of them for what is resumed elsewhere.
+    ///   - home: the event loop for tasks that are resumed on other threads.
     init(_ group: any EventLoopGroup, home: any EventLoop) {
         let queues = group.makeIterator().map { Queue($0) }
         self.queues = queues
         self.home = queues.first { $0.eventLoop === home } ?? Queue(home)
     }
 
-    /// What goes on from now on does so on Swift's own pool.
+    /// Makes tasks run on Swift's global concurrent executor from now on.
     func retire() { isRetired.store(true, ordering: .relaxed) }
 
     func enqueue(_ job: consuming ExecutorJob) {
@@ -72,14 +77,14 @@ final class LoopExecutor: TaskExecutor {
         (current ?? home).append(UnownedJob(job), of: self)
     }
 
-    /// The jobs of `eventLoop`, `nil` where it is not one of these.
+    /// Returns the job queue of `eventLoop`; `nil` if it is not one of this executor's event loops.
     func queue(of eventLoop: any EventLoop) -> Queue? {
         queues.first { $0.eventLoop === eventLoop }
     }
 
-    /// Runs what is waiting on `queue` now. On its event loop only.
+    /// Runs the waiting jobs of `queue` now. Call it only on the queue's event loop.
     ///
-    /// - Parameter afterEach: called after each of them.
+    /// - Parameter afterEach: a closure that is called after each job.
     func runWaiting(on queue: Queue?, afterEach: () -> Void = {}) {
         queue?.run(self, isScheduledTurn: false, afterEach: afterEach)
     }

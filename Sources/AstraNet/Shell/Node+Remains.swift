@@ -1,26 +1,26 @@
 internal import NIOCore
 
-/// What a node holds, for tests and the simulation.
+/// The resources that a node holds, for tests and the simulation.
 extension Node {
-    /// How many bytes peers make this node hold.
+    /// Number of bytes that this node buffers because of its peers.
     package var bufferedBytes: Int { core.buffered.held }
 
-    /// How many offers its registry holds, each as often as links brought it.
+    /// Number of offers in the registry. An offer counts once for each link that announced it.
     package var offerCount: Int {
         core.shared.withLockedValue { shared in
             shared.links.up.keys.reduce(0) { $0 + shared.offers.registry.count(on: $1) }
         }
     }
 
-    /// How many streams its links know. Only where all links' event loops are the caller's.
+    /// Number of streams in the links' tables. The caller must run on the event loop of all links.
     package var streamCount: Int {
         links.reduce(0) { $0 + ($1.handler.value?.streams.count ?? 0) }
     }
 
-    /// How many streams hold a place on its links.
+    /// Number of reserved stream slots on all links.
     package var takenStreamPlaces: Int { links.reduce(0) { $0 + $1.takenStreamPlaces } }
 
-    /// How many bytes it has granted to sources that servers may push.
+    /// Number of bytes that are granted to servers for pushed sources.
     package var grantedBytes: Int { links.reduce(0) { $0 + $1.pushGrants.held } }
 
     private var links: [Link] { core.shared.withLockedValue { Array($0.links.up.values) } }

@@ -2,90 +2,89 @@ internal import Logging
 internal import NIOConcurrencyHelpers
 internal import NIOCore
 
-/// The links this node makes itself: to what it was told to join, and to hosts it heard of through a router.
+/// Joining: the links that this node dials, to configured targets and to hosts that it discovered through a router.
 extension NodeCore {
-    /// What is shared about joining.
+    /// State of joining, under one lock.
     struct Joining {
         var plan = JoinPlan()
-        /// Who keeps what joined, to be told when the node is closed.
-        var keepers: [UInt32: Waiter] = [:]
-        var lastKeeper: UInt32 = 0
+        /// Tasks that keep a target joined. They are resumed when the node is closed.
+        var joinWaiters: [UInt32: Waiter] = [:]
+        var lastWaiterID: UInt32 = 0
         var ticks: RepeatedTask?
         var tickCount = 0
     }
 
     private static let tickInterval = TimeAmount.milliseconds(250)
     private static let connectTimeout = TimeAmount.seconds(20)
-    /// Addresses that hosts behind routers name often lead nowhere.
+    /// Timeout for addresses from FOLLOW. It is shorter because many of these addresses cannot be reached.
     private static let followTimeout = TimeAmount.seconds(5)
 
     private var jitter: Double { Double(surroundings.random() >> 11) / Double(1 << 53) }
 
-    // MARK: - Wanted
+    // MARK: - Changes of the plan
 
-    /// Joins `target` until the task is cancelled or the node is closed.
+    /// Keeps `target` joined until the task is cancelled or the node is closed.
     func keepJoined(_ target: JoinPlan.Target) async {
         let id = joining.withLockedValue { joining in
-            joining.lastKeeper &+= 1
-            return joining.lastKeeper
+            joining.lastWaiterID &+= 1
+            return joining.lastWaiterID
         }
         change { $0.add(target, now: now) }
-        // Until the node is closed or the task is cancelled.
         _ = await suspend(in: WaitForClose(core: self), id: id, within: deadlines, until: nil)
         perform(joining.withLockedValue { $0.plan.remove(target) })
     }
 
-    /// Where a task waits for the node to be closed.
+    /// The place where a task waits until the node is closed.
     private struct WaitForClose: WaitPlace {
         let core: NodeCore
 
         func put(_ waiter: Waiter) -> Bool {
-            core.joining.withLockedValue { $0.keepers[waiter.id] = waiter }
-            // The node may have been closed before that. Only the code that takes the waiter out resumes it.
+            core.joining.withLockedValue { $0.joinWaiters[waiter.id] = waiter }
+            // The node may have been closed before. Only the code that removes the waiter resumes it.
             return !core.isClosed || takeWaiter(waiter.id) == nil
         }
 
         func takeWaiter(_ id: UInt32) -> Waiter? {
-            core.joining.withLockedValue { $0.keepers.removeValue(forKey: id) }
+            core.joining.withLockedValue { $0.joinWaiters.removeValue(forKey: id) }
         }
     }
 
-    /// FOLLOW: `host` says over `link` that it can be reached at `text`.
+    /// Handles FOLLOW: `host` accepts links at the address `text`.
     func followed(_ host: HostID, to text: String, over link: Link) {
         guard let place = HostPort(text), place.port > 0, believesFollow(from: host) else { return }
         let address: SocketAddress
         do {
             address = try SocketAddress(ipAddress: place.host, port: place.port)
         } catch {
-            // Go nodes name IP addresses; a name would make this node look up whatever others like.
-            log.debug("FOLLOW without an IP address", metadata: ["address": "\(text)", "peer": "\(host)"])
+            // Go nodes send IP addresses. With a host name, a peer could choose what this node resolves.
+            log.debug("FOLLOW ignored: not an IP address", metadata: ["address": "\(text)", "peer": "\(host)"])
             return
         }
         change { $0.follow(host, at: address, over: link.id, now: now) }
     }
 
-    /// Nobody speaks of these hosts any more: where they said they can be reached is not tried again.
+    /// Stops joining the addresses of hosts of which no relayed offer is left.
     func unfollow(_ hosts: [HostID]) {
         guard !hosts.isEmpty else { return }
         perform(joining.withLockedValue { joining in hosts.flatMap { joining.plan.unfollow($0) } })
     }
 
-    /// A link is gone; `lost` is the host it led to where it was the last one.
+    /// Updates the plan after a link has ended.
+    ///
+    /// - Parameter lost: the host at the other end if this was the last link to it; otherwise `nil`.
     func onLinkDown(_ link: Link, _ lost: HostID?) {
         let jitter = jitter
-        let again = joining.withLockedValue { joining in
+        let retry = joining.withLockedValue { joining in
             if let lost { joining.plan.hostLost(lost, now: now) }
             return joining.plan.linkDown(link.id, now: now, jitter: jitter)
         }
-        guard let (address, pause) = again, !isClosed else { return }
+        guard let (address, pause) = retry, !isClosed else { return }
         log.info(
-            "not joined",
-            metadata: [
-                "address": "\(address.printed)", "reason": "the link was closed", "again in": "\(pause.inMilliseconds)",
-            ])
+            "link to joined address closed",
+            metadata: ["address": "\(address.printed)", "retry in": "\(pause.inMilliseconds)"])
     }
 
-    /// Changes the plan, and begins to act on it.
+    /// Changes the plan. Starts the timer that performs its actions.
     private func change(_ body: (inout JoinPlan) -> Void) {
         let isFirst = joining.withLockedValue { joining in
             body(&joining.plan)
@@ -104,20 +103,20 @@ extension NodeCore {
         }
     }
 
-    /// Nothing is joined any more.
+    /// Stops joining because the node closes, and resumes all ``keepJoined(_:)`` tasks.
     func stopJoining() {
-        let (ticks, keepers) = joining.withLockedValue { joining in
+        let (ticks, waiters) = joining.withLockedValue { joining in
             defer {
                 joining.ticks = nil
-                joining.keepers = [:]
+                joining.joinWaiters = [:]
             }
-            return (joining.ticks, joining.keepers.values)
+            return (joining.ticks, joining.joinWaiters.values)
         }
         ticks?.cancel()
-        for keeper in keepers { keeper.resume() }
+        for waiter in waiters { waiter.resume() }
     }
 
-    // MARK: - Done
+    // MARK: - Actions of the plan
 
     private func tick() {
         let now = now
@@ -136,7 +135,7 @@ extension NodeCore {
             case .connect(let address, let hosts): connect(to: address, expecting: hosts)
             case .close(let id):
                 let link = shared.withLockedValue { $0.links.up[id] }
-                link?.close(AstraNetError(.closed, "it is to be joined no longer"))
+                link?.close(AstraNetError(.closed, "the address is not to be joined any more"))
             }
         }
     }
@@ -151,7 +150,7 @@ extension NodeCore {
             case .failure(let error):
                 self.joining.withLockedValue { $0.plan.lookedUp(target, nil, now: now, jitter: jitter) }
                 self.log.info(
-                    "not joined",
+                    "join failed",
                     metadata: [
                         "address": "\(target.host):\(target.port)", "reason": "\(SocketNetwork.reason(error))",
                     ])
@@ -160,7 +159,9 @@ extension NodeCore {
         }
     }
 
-    /// - Parameter hosts: of which one must answer; empty where anybody may.
+    /// Dials an address.
+    ///
+    /// - Parameter hosts: the hosts of which one must answer; empty if any host may answer.
     private func connect(to address: SocketAddress, expecting hosts: Set<HostID>) {
         open(address, timeout: hosts.isEmpty ? Self.connectTimeout : Self.followTimeout).whenComplete { result in
             let failure: any Error
@@ -171,14 +172,14 @@ extension NodeCore {
                         joining.plan.connected(address, up.link.id, coveredBy: up.isRetired ? up.peer : nil)
                     }
                     guard isWanted else {
-                        return up.link.close(AstraNetError(.closed, "it is to be joined no longer"))
+                        return up.link.close(AstraNetError(.closed, "the address is not to be joined any more"))
                     }
                     self.log.info("joined", metadata: ["address": "\(address.printed)", "peer": "\(up.peer)"])
-                    // It may have gone before the plan knew of it.
+                    // The link may have ended before the plan had it.
                     if up.link.isClosed { self.onLinkDown(up.link, nil) }
                     return
                 }
-                let other = AstraNetError(.unreachable, "another host answers there: \(up.peer)")
+                let other = AstraNetError(.unreachable, "another host answered: \(up.peer)")
                 up.link.close(other)
                 failure = other
             case .failure(let error):
@@ -189,15 +190,17 @@ extension NodeCore {
             let pause = self.joining.withLockedValue { $0.plan.failed(address, now: now, jitter: jitter) }
             guard !self.isClosed else { return }
             self.log.log(
-                level: hosts.isEmpty ? .info : .debug, "not joined",
+                level: hosts.isEmpty ? .info : .debug, "join failed",
                 metadata: [
                     "address": "\(address.printed)", "reason": "\(SocketNetwork.reason(failure))",
-                    "again in": "\(pause.inMilliseconds)",
+                    "retry in": "\(pause.inMilliseconds)",
                 ])
         }
     }
 
-    /// Connects to an address and waits for the handshake.
+    /// Connects to an address. The future succeeds when the handshake is complete.
+    ///
+    /// - Parameter timeout: the timeout for the connection, and for the handshake after it.
     func open(_ address: SocketAddress, timeout: TimeAmount) -> EventLoopFuture<LinkUp> {
         let eventLoop = group.next()
         let up = eventLoop.makePromise(of: LinkUp.self)
@@ -218,7 +221,7 @@ extension NodeCore {
         return up.futureResult
     }
 
-    /// Puts a link's handler into a new connection.
+    /// Creates a link for a new connection and adds its handler to the channel.
     func makeLink(
         of channel: any Channel, isDialled: Bool, memory: SharedMemory? = nil, up: EventLoopPromise<LinkUp>
     ) -> EventLoopFuture<Void> {
@@ -228,7 +231,7 @@ extension NodeCore {
             do {
                 try channel.pipeline.syncOperations.addHandler(LinkHandler(link: link, up: up))
             } catch {
-                // It is closed already, and there is no handler to say so.
+                // The channel is already closed, and without a handler no other code fails the promise.
                 up.fail(error)
                 throw error
             }
@@ -237,7 +240,7 @@ extension NodeCore {
 }
 
 extension SocketAddress {
-    /// `ip:port` as Go prints it, e.g. `127.0.0.1:5555` or `[::1]:5555`; empty where there is none.
+    /// `ip:port` as Go prints it, for example `127.0.0.1:5555` or `[::1]:5555`; empty if the address has no IP address.
     var printed: String {
         guard let ipAddress, let port else { return "" }
         return HostPort(host: ipAddress, port: port).description
@@ -245,6 +248,6 @@ extension SocketAddress {
 }
 
 extension Duration {
-    /// For a person, e.g. `1595 ms`.
+    /// Text for logs in milliseconds, for example `1595 ms`.
     fileprivate var inMilliseconds: String { "\(Int64((self / .milliseconds(1)).rounded())) ms" }
 }

@@ -1,30 +1,33 @@
 internal import NIOCore
 internal import Synchronization
 
-/// The way to hosts behind this node and behind others: forwarding, resets, direct paths (protocol section 3).
+/// Routing: forwarding, resets and discovery of direct paths (`docs/protocol.md` §3).
 extension NodeCore {
     // MARK: - Forwarding
 
-    /// The link to forward an op over that came from `link` and is for `host`; `nil` where this node does not forward or has
-    /// no link there: one router between two nodes is the limit.
+    /// Returns the link to which ops from `link` for `host` are forwarded.
+    ///
+    /// It is `nil` if this node is not a router or has no link to `host`. There is at most one router between two
+    /// nodes.
     func route(from link: Link, to host: HostID) -> Link? {
         guard configuration.role == .router else { return nil }
         return shared.withLockedValue { shared in
             guard shared.links.peers.host(of: link.id) != nil,
                 let id = shared.links.peers.link(to: host, preferring: shared.links.talkers[link.id] ?? []),
-                let way = shared.links.up[id]
+                let target = shared.links.up[id]
             else { return nil }
-            // Both ends are told when the other is lost.
+            // When one of the two links is lost, the host at the other one gets an RST.
             shared.links.talkers[id, default: []].insert(link.id)
             shared.links.talkers[link.id, default: []].insert(id)
-            for used in [link, way] { used.hasForwarded.store(true, ordering: .relaxed) }
-            return way
+            for used in [link, target] { used.hasForwarded.store(true, ordering: .relaxed) }
+            return target
         }
     }
 
-    /// The link `lost` to `host` is gone: tells all who talked to it over that link through this node that their streams are,
-    /// too. What it offers is withdrawn apart from this, and only where no other link leads there: said here as well, it could
-    /// come behind its own withdrawal, which does not wait for what is to be forwarded.
+    /// Sends RST to all hosts that exchanged ops with `host` over the lost link through this node.
+    ///
+    /// The offers of `host` are withdrawn elsewhere, and only if there is no other link to it. NO_SERVICE is not sent
+    /// here: behind forwarded ops it could arrive after a later SERVICE of the same name.
     func resetTalkers(with host: HostID, over lost: LinkID, _ shared: inout Shared) {
         guard let talkers = shared.links.talkers.removeValue(forKey: lost) else { return }
         for id in talkers {
@@ -35,14 +38,14 @@ extension NodeCore {
             }
             var ops = ByteBuffer()
             ops.writeReset(of: host, to: peer)
-            // Behind what is still to be forwarded: a stream that ended well before stays one.
+            // RST is queued behind forwarded ops, so that a stream that ended without an error before does not fail.
             if link.forward(ops, from: nil, isUrgent: true) == .full {
                 link.sendControl { $0.writeImmutableBuffer(ops) }
             }
         }
     }
 
-    /// Other links to `host` than `link`, of many some.
+    /// Returns up to `count` links to `host` other than `link`.
     func links(to host: HostID, except link: Link, atMost count: Int) -> [Link] {
         shared.withLockedValue { shared in
             shared.links.peers.links(to: host).lazy.filter { $0 != link.id }.prefix(count).compactMap {
@@ -53,7 +56,7 @@ extension NodeCore {
 
     // MARK: - Direct paths
 
-    /// Asks a host that was heard of through a router where it can be reached.
+    /// Sends DISCOVER to the host of a relayed offer, unless this node has a direct link to it.
     func discover(_ offer: ServiceOffer, from link: Link, _ shared: inout Shared) {
         guard offer.name.hasSuffix(configuration.environmentSuffix) else { return }
         discover(offer.address.host, over: link, &shared)
@@ -68,7 +71,7 @@ extension NodeCore {
         }
     }
 
-    /// The last direct link to `host` is gone: where a router speaks of it, the host is asked anew.
+    /// Sends DISCOVER again to a host whose last direct link is lost, if a router relays its offers.
     func rediscover(_ host: HostID, _ shared: inout Shared) {
         guard shared.offers.registry.isRelayed(host),
             let router = shared.offers.registry.router(of: host).flatMap({ shared.links.up[$0] })
@@ -76,7 +79,7 @@ extension NodeCore {
         discover(host, over: router, &shared)
     }
 
-    /// Asks again those that are still out of direct reach.
+    /// Repeats DISCOVER for hosts that have no direct link yet.
     func discoverAgain() {
         guard configuration.role.joinsOthers else { return }
         shared.withLockedValue { shared in
@@ -94,20 +97,20 @@ extension NodeCore {
         }
     }
 
-    /// Hosts nobody speaks of any more need no direct path.
+    /// Stops the discovery of hosts of which no relayed offer is left.
     ///
     /// - Returns: these hosts.
     func forgetUnheard(_ removals: [ServiceRegistry.Removal], _ shared: inout Shared) -> [HostID] {
-        var unheard: Set<HostID> = []
+        var unknownHosts: Set<HostID> = []
         for removal in removals
         where removal.offer.isRelayed && !shared.offers.registry.isRelayed(removal.offer.address.host) {
-            unheard.insert(removal.offer.address.host)
+            unknownHosts.insert(removal.offer.address.host)
         }
-        for host in unheard { shared.offers.discovery.forget(host) }
-        return Array(unheard)
+        for host in unknownHosts { shared.offers.discovery.forget(host) }
+        return Array(unknownHosts)
     }
 
-    /// DISCOVER: where this node can be reached.
+    /// Answers DISCOVER with a FOLLOW for each address of this node.
     func answerDiscover(from host: HostID, over link: Link) {
         guard configuration.role.announces else { return }
         let addresses = shared.withLockedValue { $0.offers.ownAddresses.all }
@@ -119,7 +122,7 @@ extension NodeCore {
         }
     }
 
-    /// FOLLOW: whether to believe that `host` can be reached there.
+    /// Returns whether this node acts on a FOLLOW of `host`: it sent DISCOVER to the host and has no link to it.
     func believesFollow(from host: HostID) -> Bool {
         configuration.role.joinsOthers && host != id
             && shared.withLockedValue { $0.offers.discovery.hasAsked(host) && !$0.links.peers.isLinked(to: host) }

@@ -1,10 +1,12 @@
 internal import NIOCore
 
-/// What is bound here, what others offer, and who is told of it.
+/// Services: the names that are bound on this node, the offers of other nodes, and their announcements.
 extension NodeCore {
-    // MARK: - Bound here
+    // MARK: - Services of this node
 
     /// Binds a name to a fresh port and announces it.
+    ///
+    /// - Throws: ``AstraNetError`` with code `limitReached` (wrong length of the name), `serviceInUse` or `closed`.
     func bind(
         _ name: String, visibility: Listener.Visibility, answersSoon: Bool,
         onStream: (@Sendable (Stream) -> Acceptance)? = nil
@@ -30,37 +32,41 @@ extension NodeCore {
         return try result.get()
     }
 
-    /// Withdraws a name.
+    /// Unbinds a listener and withdraws its name.
     func unbind(_ listener: Listener) {
         shared.withLockedValue { shared in
             if shared.bound.remove(listener) { announce(.noService, of: listener, &shared) }
         }
     }
 
-    /// Whom a DIAL from `remote` over `link` reaches at `port`; `nil` where that is nobody.
+    /// Returns the listener for a DIAL of `port` that `remote` sent over `link`; `nil` if there is none for this
+    /// dialer.
     func listener(on port: UInt32, for remote: HostID, over link: Link) -> Listener? {
         guard let listener = shared.withLockedValue({ $0.bound.listeners[port] }) else { return nil }
         guard let way = listener.visibility.way else { return listener }
-        // A name that was told to one peer is not for others, who may guess its port.
-        // Over another link to the same host it may come all the same: who claims to be behind one may not.
-        let isTheirs = way.host == remote && (way.link == link.id || link.peer?.host == remote)
-        return isTheirs ? listener : nil
+        // Only the host to which a name was announced may dial it. Other hosts could guess its port. The host may use
+        // another direct link. A DIAL that a router forwards must come over the announcing link, because a router may
+        // forward a forged source.
+        let isAllowed = way.host == remote && (way.link == link.id || link.peer?.host == remote)
+        return isAllowed ? listener : nil
     }
 
-    /// Whether names were told over `link` to one peer alone: sources that are still to be fetched.
+    /// Returns whether names are bound that were announced over `link` to one host only: sources that the client has
+    /// not dialled.
     func hasScopedNames(on link: Link) -> Bool {
         shared.withLockedValue { $0.bound.scoped.keys.contains { $0.link == link.id } }
     }
 
-    /// Hands a stream to the listener of its port.
+    /// Passes a stream to the listener of its port.
     func accept(_ stream: Stream) -> Acceptance {
         let listener = shared.withLockedValue { $0.bound.listeners[stream.localPort] }
         return listener?.accept(stream) ?? .refused("nobody listens on \(stream.localAddress)")
     }
 
-    // MARK: - Who is told
+    // MARK: - Announcements
 
-    /// Tells those whom it concerns, under the lock, so that a SERVICE is never overtaken by its NO_SERVICE.
+    /// Announces a listener to the nodes of its visibility. The caller holds the lock, so that NO_SERVICE never
+    /// overtakes the SERVICE before it.
     private func announce(_ command: Command, of listener: Listener, _ shared: inout Shared) {
         switch listener.visibility {
         case .everybody:
@@ -70,15 +76,16 @@ extension NodeCore {
             }
         case .peer(let way):
             guard let link = shared.links.up[way.link] else { return }
-            // Addressed to the host, a router passes it on to that host alone, as it does with every op.
+            // A router forwards an op with a destination host to that host only.
             let isDirect = shared.links.peers.host(of: way.link) == way.host
-            // It is told to the peer over this link, behind the announcement, and withdrawn when it was fetched.
+            // No flush is needed: this node sends the name later on the same link, and withdraws it after the client
+            // has dialled it.
             link.announce(
                 command, listener.name, at: listener.address, to: isDirect ? .peer : way.host, isPatient: true)
         }
     }
 
-    /// Tells a new link of all there is.
+    /// Announces to a new link all public services of this node, and on a router the direct offers of other peers.
     func announceAll(to link: Link, peer: HostID, _ shared: inout Shared) {
         guard configuration.role.announces else { return }
         let own = shared.bound.listeners.values.filter { $0.visibility == .everybody }
@@ -88,7 +95,7 @@ extension NodeCore {
         link.announce(.service, all: others.lazy.map { ($0.name, $0.address) })
     }
 
-    /// A router passes on what its direct peers offer to all others (protocol section 3).
+    /// Passes an offer of a direct peer on to all other peers if this node is a router (`docs/protocol.md` §3).
     private func relay(_ command: Command, _ offer: ServiceOffer, _ shared: inout Shared) {
         guard configuration.role == .router, !offer.isRelayed else { return }
         for id in shared.links.peers.links(except: offer.address.host) {
@@ -100,31 +107,33 @@ extension NodeCore {
         for removal in removals where removal.isLast { relay(.noService, removal.offer, &shared) }
     }
 
-    /// About so many announcements are made while the lock is held: less than a millisecond.
-    private static let withdrawnAtOnce = 1_024
+    /// Approximate number of announcements that are made while the lock is held. They take less than 1 ms.
+    private static let withdrawalBatchSize = 1_024
 
-    /// Withdraws what came over a link that is gone, in pieces: for a quarter of a million services it takes tenths of a second, and
-    /// nobody else would get anything done meanwhile.
+    /// Withdraws the offers of a lost link in batches.
     ///
-    /// - Returns: the hosts of which nobody speaks any more.
+    /// The withdrawal of 250,000 services takes tenths of a second. In one batch it would block all other work of the
+    /// node.
+    ///
+    /// - Returns: the hosts of which no relayed offer is left.
     func withdraw(_ gone: ServiceRegistry.Gone, from link: Link) -> [HostID] {
-        let listeners = configuration.role == .router ? linkCount : 0
-        var unheard: [HostID] = []
-        gone.inPieces(of: max(1, Self.withdrawnAtOnce / (1 + listeners))) { offers in
-            unheard += shared.withLockedValue { shared in
+        let receivers = configuration.role == .router ? linkCount : 0
+        var unknownHosts: [HostID] = []
+        gone.inPieces(of: max(1, Self.withdrawalBatchSize / (1 + receivers))) { offers in
+            unknownHosts += shared.withLockedValue { shared in
                 let removals = shared.offers.registry.drop(offers, from: link.id)
                 relay(withdrawn: removals, &shared)
                 return forgetUnheard(removals, &shared)
             }
         }
-        return unheard
+        return unknownHosts
     }
 
-    // MARK: - Offered elsewhere
+    // MARK: - Offers of other nodes
 
-    /// SERVICE. `false` when the link has brought too many.
+    /// Handles SERVICE: adds an offer. Returns `false` if the link has announced too many offers.
     ///
-    /// - Parameter isTold: whether it was addressed to this node alone.
+    /// - Parameter isTold: whether the offer was sent only to this node, through a router.
     func add(_ offer: ServiceOffer, from link: Link, isTold: Bool) -> Bool {
         let (result, waiters) = shared.withLockedValue { shared in
             let result = shared.offers.registry.add(
@@ -140,38 +149,47 @@ extension NodeCore {
         return result != .limitReached
     }
 
-    /// NO_SERVICE.
+    /// Handles NO_SERVICE: removes an offer.
     func remove(_ offer: ServiceOffer, from link: Link) {
-        let unheard = shared.withLockedValue { shared -> [HostID] in
+        let unknownHosts = shared.withLockedValue { shared -> [HostID] in
             guard let removal = shared.offers.registry.remove(offer, from: link.id) else { return [] }
             relay(withdrawn: [removal], &shared)
             return forgetUnheard([removal], &shared)
         }
         watchers.changed()
-        unfollow(unheard)
+        unfollow(unknownHosts)
     }
 
-    /// RST: a router said that it can no longer reach `host`.
+    /// Handles RST: a router has lost its link to `host`. Removes the private offers of that host and ends what depends
+    /// on it.
     func routeLost(to host: HostID, over link: Link) {
-        let (unheard, orphans, waiters) = shared.withLockedValue { shared in
+        let (unknownHosts, orphans, waiters) = shared.withLockedValue { shared in
             let removals = shared.offers.registry.remove(toldBy: host, over: link.id)
             relay(withdrawn: removals, &shared)
-            let unheard = forgetUnheard(removals, &shared)
+            let unknownHosts = forgetUnheard(removals, &shared)
             let way = Way(host: host, link: link.id)
-            return (unheard, shared.bound.listeners(scopedTo: { $0 == way }), shared.offers.takeWaiters { $0 == way })
+            return (
+                unknownHosts, shared.bound.listeners(scopedTo: { $0 == way }), shared.offers.takeWaiters { $0 == way }
+            )
         }
         watchers.changed()
-        unfollow(unheard)
+        unfollow(unknownHosts)
         for listener in orphans { listener.withdraw() }
         for waiter in waiters { waiter.resume(.gone) }
     }
 
-    /// Whether somebody offers `name` now.
+    /// Returns whether a node offers `name` now.
     func hasOffer(of name: String) -> Bool {
         shared.withLockedValue { $0.offers.registry.hasOffer(of: name) }
     }
 
-    /// Picks an offer of `name` now; `nil` when there is none but the refused ones.
+    /// Picks an offer of `name` without waiting.
+    ///
+    /// - Parameters:
+    ///   - bucket: the bucket that selects the offer; `nil` for a random one.
+    ///   - refused: the addresses that have already refused this dial. They are not picked.
+    /// - Returns: the offer with its link, and whether no other offer remains to be tried; `nil` if there is no offer.
+    /// - Throws: ``AstraNetError`` with code `closed`.
     func pickOffer(
         of name: String, bucket: String?, except refused: Set<Address>
     ) throws(AstraNetError) -> (link: Link, offer: ServiceOffer, isOnly: Bool)? {
@@ -189,20 +207,21 @@ extension NodeCore {
         return try result.get()
     }
 
-    /// A dial of `address` failed in a way that speaks against it.
+    /// Records a failed dial of `address`, so that later dials avoid the address.
     func penalize(_ address: Address) {
         shared.withLockedValue { $0.offers.penalties.failed(address, now: now) }
     }
 
+    /// Records a successful dial of `address`.
     func forgive(_ address: Address) {
         shared.withLockedValue { shared in
             if !shared.offers.penalties.isEmpty { shared.offers.penalties.succeeded(address) }
         }
     }
 
-    /// Waits until somebody offers `name`; returns at once where somebody does.
+    /// Waits until a node offers `name`. Returns at once if one does.
     ///
-    /// - Parameter way: when this one is gone there is nothing to wait for.
+    /// - Parameter way: the path whose loss ends the wait with `linkLost`; `nil` for none.
     /// - Throws: ``AstraNetError`` with code `deadlineExceeded`, `linkLost` or `closed`; `CancellationError`.
     func waitForOffer(of name: String, from way: Way?, deadline: ContinuousClock.Instant) async throws {
         let instant = surroundings.deadline(deadline, on: timers)
@@ -215,18 +234,18 @@ extension NodeCore {
             switch await suspend(in: place, id: id, within: deadlines, until: instant) {
             case .ready: continue
             case .gone: throw isClosed ? AstraNetError(.closed, "the node is closed") : Self.wayGone
-            case .expired: throw AstraNetError(.deadlineExceeded, "nobody offers '\(name)'")
+            case .expired: throw AstraNetError(.deadlineExceeded, "no node offers '\(name)'")
             case .cancelled: throw CancellationError()
             }
         }
     }
 }
 
-/// A wait for an offer of a name. On the heap: a wait for a host to come is rare and long.
+/// A wait for an offer of a name. It is on the heap because such waits are rare and long.
 private final class OfferWait: Sendable {
     let core: NodeCore
     let name: String
-    /// The wait is over when the way to this peer is gone, if any.
+    /// Path whose loss ends the wait; `nil` for none.
     let way: NodeCore.Way?
 
     init(core: NodeCore, name: String, way: NodeCore.Way?) {
@@ -236,7 +255,7 @@ private final class OfferWait: Sendable {
     }
 }
 
-/// Where a dial waits for an offer.
+/// The place where a dial waits for an offer.
 private struct WaitForOffer: WaitPlace {
     let wait: OfferWait
 
@@ -254,7 +273,7 @@ private struct WaitForOffer: WaitPlace {
 }
 
 extension NodeCore.Shared {
-    /// The end of a wait for an offer of `name`; `nil` while there is none.
+    /// Returns the result of a wait for an offer of `name`; `nil` while the wait continues.
     fileprivate func offerState(of name: String, from way: NodeCore.Way?) -> Result<Void, AstraNetError>? {
         if isClosed { return .failure(AstraNetError(.closed, "the node is closed")) }
         if offers.registry.hasOffer(of: name) { return .success(()) }
@@ -264,7 +283,8 @@ extension NodeCore.Shared {
 }
 
 extension NodeCore.Shared {
-    /// The link to dial a route over: of several that lead to its host or its router, the one that stays.
+    /// Returns the link over which a route is dialled. Of several links to the same host or router, it is the one that
+    /// stays open.
     fileprivate func preferredLink(for route: ServiceRegistry.Route) -> NodeCore.LinkID {
         let preferred = links.peers.host(of: route.link).flatMap { links.peers.link(to: $0) } ?? route.link
         return offers.registry.leaving.contains(preferred) ? route.link : preferred

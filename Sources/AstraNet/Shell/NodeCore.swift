@@ -2,7 +2,7 @@ internal import Logging
 internal import NIOConcurrencyHelpers
 internal import NIOCore
 
-/// What a node's links share: who is linked, who is bound here, who offers what elsewhere, and who waits for an offer.
+/// The state that all links of a node share: links, bound services, offers of other nodes, and waits for offers.
 final class NodeCore: Sendable {
     typealias LinkID = ServiceRegistry.LinkID
 
@@ -11,10 +11,10 @@ final class NodeCore: Sendable {
     let log: Logger
     let surroundings: Surroundings
     let group: any EventLoopGroup
-    /// Where deadlines and joins run that belong to no link.
+    /// Event loop for joins and for deadlines that belong to no link.
     let timers: any EventLoop
     let deadlines: Deadlines
-    /// Where tasks run that wait for streams.
+    /// Executor for tasks that wait on streams.
     let executor: LoopExecutor
     let buffered: BufferBudget
     let counters = NodeCounters()
@@ -23,7 +23,7 @@ final class NodeCore: Sendable {
     let shared: NIOLockedValueBox<Shared>
     let joining = NIOLockedValueBox(Joining())
 
-    /// State under one lock, so that a SERVICE is never overtaken by its NO_SERVICE.
+    /// State under one lock, so that NO_SERVICE never overtakes the SERVICE before it.
     struct Shared {
         var links: LinkTable
         var bound = BoundNames()
@@ -31,7 +31,7 @@ final class NodeCore: Sendable {
         var isClosed = false
     }
 
-    /// A host, and the link that leads to it.
+    /// A path to a host: the host and the link over which it is reached.
     struct Way: Hashable, Sendable {
         var host: HostID
         var link: LinkID
@@ -54,12 +54,12 @@ final class NodeCore: Sendable {
 
     func address(port: UInt32) -> Address { Address(host: id, port: port) }
 
-    /// The next port that is handed out.
+    /// Returns the next free port.
     func takePort() -> UInt32 {
         shared.withLockedValue { $0.bound.takePort() }
     }
 
-    /// The present on the clock of ``timers``, in nanoseconds.
+    /// Current time on the clock of ``timers``, in nanoseconds.
     var now: UInt64 { timers.now.uptimeNanoseconds }
 
     // MARK: - Links
@@ -68,20 +68,23 @@ final class NodeCore: Sendable {
         shared.withLockedValue { $0.links.takeID() }
     }
 
-    /// A connection is there, its handshake is not. `false` when there are too many or the node is closed.
+    /// Registers a connected link before its handshake. Returns `false` if the node has too many links or is closed.
     func linkBegins(_ link: Link) -> Bool {
-        let isWelcome = shared.withLockedValue { shared in
+        let isAccepted = shared.withLockedValue { shared in
             guard !shared.isClosed, shared.links.count < configuration.maximumLinks else {
                 return false
             }
             shared.links.handshaking[link.id] = link
             return true
         }
-        if !isWelcome { counters.refusedLinks.add(1, ordering: .relaxed) }
-        return isWelcome
+        if !isAccepted { counters.refusedLinks.add(1, ordering: .relaxed) }
+        return isAccepted
     }
 
-    /// The link's handshake is done: it gets all services that are for everybody. `nil` when the node is closed.
+    /// Registers a link after its handshake and announces all public services to the peer. Returns `nil` if the node is
+    /// closed.
+    ///
+    /// - Parameter address: this node's address as the peer sees it (`RAddr` of the HANDSHAKE).
     func linkUp(_ link: Link, peer: HostID, seenAt address: String) -> PeerTable.LinkUpResult? {
         let result = shared.withLockedValue { shared -> PeerTable.LinkUpResult? in
             guard !shared.isClosed else { return nil }
@@ -89,7 +92,7 @@ final class NodeCore: Sendable {
             shared.links.up[link.id] = link
             let result = shared.links.peers.linkUp(link.id, to: peer, isDialled: link.isDialled)
             shared.offers.discovery.forget(peer)
-            // A name would make others look up whatever this peer likes.
+            // Only an IP address is accepted. Other nodes would have to resolve a host name that the peer chose.
             if let ip = HostPort(address)?.host, (try? SocketAddress(ipAddress: ip, port: 0)) != nil {
                 shared.offers.ownAddresses.seen(at: ip, by: link.id)
             }
@@ -103,13 +106,13 @@ final class NodeCore: Sendable {
         return result
     }
 
-    /// The link is gone, with what came over it, and what was bound or awaited for it alone.
+    /// Removes a link, its offers, the listeners that were announced only over it, and the waits that depend on it.
     ///
-    /// - Returns: the host it led to, where it was the last link there.
+    /// - Returns: the host at the other end if this was the last link to it; otherwise `nil`.
     @discardableResult
     func linkDown(_ link: Link, reason: AstraNetError) -> HostID? {
         let gone = shared.withLockedValue { $0.offers.registry.leaves(link.id) }
-        let unheard = withdraw(gone, from: link)
+        let unknownHosts = withdraw(gone, from: link)
         let (lost, orphans, waiters) = shared.withLockedValue { shared in
             shared.links.up[link.id] = nil
             shared.links.handshaking[link.id] = nil
@@ -126,7 +129,7 @@ final class NodeCore: Sendable {
             )
         }
         watchers.changed()
-        unfollow(unheard)
+        unfollow(unknownHosts)
         for listener in orphans { listener.withdraw() }
         for waiter in waiters { waiter.resume(.gone) }
         log.debug("link down", metadata: ["link": "\(link.id)", "reason": "\(reason)"])
@@ -134,14 +137,16 @@ final class NodeCore: Sendable {
     }
 
     static var wayGone: AstraNetError {
-        AstraNetError(.linkLost, "the way to the host from which the name was learnt is gone")
+        AstraNetError(.linkLost, "the connection to the host that sent the name was lost")
     }
 
     var isClosed: Bool { shared.withLockedValue { $0.isClosed } }
 
     var linkCount: Int { shared.withLockedValue { $0.links.up.count } }
 
-    /// Marks the node closed; returns the links and listeners that must be closed, and fails all who wait for offers.
+    /// Marks the node as closed, stops joining, and ends all waits for offers.
+    ///
+    /// - Returns: the links and listeners that the caller must close.
     func close() -> (links: [Link], listeners: [Listener]) {
         let (links, listeners, waiters) = shared.withLockedValue { shared in
             shared.isClosed = true

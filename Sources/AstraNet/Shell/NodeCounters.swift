@@ -1,10 +1,10 @@
 internal import Synchronization
 
-/// What a node has refused because of its limits, since its start.
+/// Counters of refusals because of the node's limits, since its start.
 final class NodeCounters: Sendable {
     let refusedLinks = Atomic<Int>(0)
     let refusedServices = Atomic<Int>(0)
     let refusedStreams = Atomic<Int>(0)
-    /// Streams that were failed because too many bytes were held.
+    /// Number of streams that failed because a buffer limit was reached.
     let overfullStreams = Atomic<Int>(0)
 }

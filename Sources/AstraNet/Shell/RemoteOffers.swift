@@ -1,8 +1,8 @@
-/// The services that other nodes offer, how their hosts are reached, and the dials that wait for an offer.
+/// The offers of other nodes, the discovery of direct paths to their hosts, and the dials that wait for an offer.
 struct RemoteOffers {
     struct OfferWaiter {
         var waiter: Waiter
-        /// The wait ends when the way to this peer is gone.
+        /// Path whose loss ends the wait; `nil` if the wait does not depend on a path.
         var way: NodeCore.Way?
     }
 
@@ -10,11 +10,11 @@ struct RemoteOffers {
     var penalties = OfferPenalties()
     var discovery = Discovery()
     var ownAddresses = OwnAddresses()
-    /// Dials that wait for an offer, by name.
+    /// Dials that wait for an offer, by service name.
     var waiters: [String: [OfferWaiter]] = [:]
     private var lastWaiter: UInt32 = 0
 
-    /// Returns the number of the next wait.
+    /// Returns a new ID for a waiter.
     mutating func takeWaiterID() -> UInt32 {
         lastWaiter &+= 1
         return lastWaiter
@@ -31,13 +31,13 @@ struct RemoteOffers {
         return waiting?.waiter
     }
 
-    /// Takes out the dials that wait for a peer whose way is gone.
-    mutating func takeWaiters(where isGone: (NodeCore.Way) -> Bool) -> [Waiter] {
+    /// Removes and returns the dials that depend on a lost path.
+    mutating func takeWaiters(where isLost: (NodeCore.Way) -> Bool) -> [Waiter] {
         var taken: [Waiter] = []
-        for (name, waiting) in waiters where waiting.contains(where: { $0.way.map(isGone) ?? false }) {
-            let (left, gone) = waiting.partitioned { $0.way.map(isGone) ?? false }
-            taken += gone.map(\.waiter)
-            waiters[name] = left.isEmpty ? nil : left
+        for (name, waiting) in waiters where waiting.contains(where: { $0.way.map(isLost) ?? false }) {
+            let (remaining, lost) = waiting.partitioned { $0.way.map(isLost) ?? false }
+            taken += lost.map(\.waiter)
+            waiters[name] = remaining.isEmpty ? nil : remaining
         }
         return taken
     }

@@ -8,38 +8,39 @@ internal import NIOCore
     internal import Darwin
 #endif
 
-/// Memory that the processes at both ends of a link have in common, for the bytes of the streams that run from the one to the other:
-/// these are then copied by the two, and not by the system, which takes several times as long.
+/// Memory shared by the two processes of a link (`docs/protocol.md` §7). It carries bytes of streams in one direction.
 ///
-/// One link's alone, to which ``Node/attach(socket:memory:)`` gives it.
+/// The processes copy the bytes to and from this memory. A copy by the kernel through the socket takes several times as
+/// long. Each link needs its own memory; see ``Node/attach(socket:memory:)``.
 public final class SharedMemory: Sendable {
-    /// What a node does with it.
+    /// The role of a node in using the memory.
     public enum Use: Sendable {
-        /// It takes out what the other has put there.
+        /// The node reads the bytes that the peer has written.
         case reads
-        /// It puts bytes there.
+        /// The node writes bytes.
         case writes
     }
 
     let use: Use
-    /// In bytes.
+    /// Size in bytes.
     let size: Int
     private let address: UInt
 
-    /// Maps all of a file that both processes have.
+    /// Maps a file that both processes have open.
     ///
     /// - Parameters:
-    ///   - descriptor: of the file, which can be closed afterwards. It must keep its size, of at most 4 GiB: where the other process
-    ///     makes it shorter, or the system has no memory for a part that was never written to, this one ends with SIGBUS.
-    ///   - use: what this end does with it; the other end does the opposite.
-    /// - Throws: ``AstraNetError`` with code `unreachable`.
+    ///   - descriptor: the file descriptor, which the caller may close afterwards. The file must have at most 4 GiB and
+    ///     keep its size. If the other process truncates it, or the system has no memory for a page that was never
+    ///     written, this process ends with SIGBUS.
+    ///   - use: the role of this node. The peer has the other role.
+    /// - Throws: ``AstraNetError`` with code `unreachable` if the file cannot be mapped.
     public init(descriptor: CInt, use: Use) throws(AstraNetError) {
         var status = stat()
         let access = use == .writes ? PROT_READ | PROT_WRITE : PROT_READ
         guard fstat(descriptor, &status) == 0, let size = UInt32(exactly: status.st_size),
             let memory = mmap(nil, Int(size), access, MAP_SHARED, descriptor, 0), memory != MAP_FAILED
         else {
-            throw AstraNetError(.unreachable, "memory cannot be shared: \(String(cString: strerror(errno)))")
+            throw AstraNetError(.unreachable, "cannot map the shared memory: \(String(cString: strerror(errno)))")
         }
         self.use = use
         self.size = Int(size)
@@ -48,33 +49,35 @@ public final class SharedMemory: Sendable {
 
     deinit { munmap(UnsafeMutableRawPointer(bitPattern: address), size) }
 
-    /// Puts `bytes` there.
+    /// Copies `bytes` into the memory.
     ///
-    /// - Parameter offset: where, so that they fit in.
+    /// - Parameter offset: the position in bytes. The bytes must fit behind it.
     func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) {
-        precondition(use == .writes && offset >= 0 && bytes.count <= size - offset, "beyond what is shared")
+        precondition(use == .writes && offset >= 0 && bytes.count <= size - offset, "write outside the shared memory")
         guard let source = bytes.baseAddress else { return }
         UnsafeMutableRawPointer(bitPattern: address + UInt(offset))?.copyMemory(from: source, byteCount: bytes.count)
     }
 
-    /// Copies the bytes at `place`; the other end may change them meanwhile.
+    /// Returns a copy of the bytes at `place`. The peer may change them during the copy.
     ///
-    /// - Throws: ``AstraNetError`` with code `protocolViolation` if there are no such bytes.
+    /// - Throws: ``AstraNetError`` with code `protocolViolation` if the place is outside of the memory.
     func bytes(at place: SharedPlace) throws(AstraNetError) -> ByteBuffer {
         var bytes = ByteBufferAllocator().buffer(capacity: place.count)
-        var isThere = false
+        var isInside = false
         bytes.writeWithUnsafeMutableBytes(minimumWritableBytes: place.count) { target in
             let room = UnsafeMutableRawBufferPointer(start: target.baseAddress, count: place.count)
-            isThere = read(at: place.offset, into: room)
-            return isThere ? place.count : 0
+            isInside = read(at: place.offset, into: room)
+            return isInside ? place.count : 0
         }
-        guard isThere else { throw AstraNetError(.protocolViolation, "the peer shares what is not there") }
+        guard isInside else {
+            throw AstraNetError(.protocolViolation, "the peer names bytes outside of the shared memory")
+        }
         return bytes
     }
 
-    /// Copies what is there; the other end may change it meanwhile.
+    /// Copies bytes of the memory into `target`, which sets their number. The peer may change them during the copy.
     ///
-    /// - Returns: whether there is so much.
+    /// - Returns: whether the bytes lie inside the memory. If not, nothing is copied.
     func read(at offset: Int, into target: UnsafeMutableRawBufferPointer) -> Bool {
         guard offset >= 0, target.count <= size, offset <= size - target.count else { return false }
         guard let source = UnsafeRawPointer(bitPattern: address + UInt(offset)) else { return false }

@@ -1,7 +1,7 @@
 internal import DequeModule
 
-/// A queue that holds its first element itself. It takes memory of its own only while it has a second one, which most queues of
-/// a stream never have.
+/// A queue that stores its first element inline. It allocates memory only for further elements, which most queues of a
+/// stream never have.
 struct ShortQueue<Element> {
     private(set) var first: Element?
     /// The elements behind the first.
@@ -26,12 +26,12 @@ struct ShortQueue<Element> {
         return popped
     }
 
-    /// Changes the first element in place. There must be one.
+    /// Changes the first element in place. The queue must not be empty.
     mutating func changeFirst<Result>(_ body: (inout Element) -> Result) -> Result {
         body(&first!)
     }
 
-    /// Changes the last element in place. There must be one.
+    /// Changes the last element in place. The queue must not be empty.
     mutating func changeLast(_ body: (inout Element) -> Void) {
         if let count = others?.count, count > 0 { body(&others![count - 1]) } else { body(&first!) }
     }

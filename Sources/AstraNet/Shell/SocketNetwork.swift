@@ -9,11 +9,11 @@ internal import NIOPosix
     internal import Darwin
 #endif
 
-/// TCP, tuned for links.
+/// A TCP network with socket options for links.
 package struct SocketNetwork: LinkNetwork {
-    /// A read takes up to so many bytes: larger ones gain nothing, smaller ones cost system calls.
+    /// Maximum size of a read in bytes (256 KiB). Larger reads gain nothing, smaller ones cost more system calls.
     private static let readSize = 256 * 1_024
-    /// A connection takes so many bytes before it says that it is full.
+    /// Numbers of unsent bytes at which a connection becomes writable again (256 KiB) and not writable (1 MiB).
     private static let waterMark = ChannelOptions.Types.WriteBufferWaterMark(low: 256 * 1_024, high: 1 << 20)
 
     package init() {}
@@ -24,7 +24,7 @@ package struct SocketNetwork: LinkNetwork {
         if let address = try? SocketAddress(ipAddress: host, port: port) {
             return eventLoop.makeSucceededFuture([address])
         }
-        // getaddrinfo blocks, for as long as the system's resolver takes.
+        // `getaddrinfo` blocks until the system's resolver answers.
         return NIOThreadPool.singleton.runIfActive(eventLoop: eventLoop) { try Self.lookUp(host, port) }
     }
 
@@ -35,7 +35,7 @@ package struct SocketNetwork: LinkNetwork {
         var list: UnsafeMutablePointer<addrinfo>?
         let status = getaddrinfo(host, nil, &hints, &list)
         guard status == 0 else {
-            throw AstraNetError(.unreachable, "\(host) is not known: \(String(cString: gai_strerror(status)))")
+            throw AstraNetError(.unreachable, "cannot resolve '\(host)': \(String(cString: gai_strerror(status)))")
         }
         defer { freeaddrinfo(list) }
         var addresses: [SocketAddress] = []
@@ -91,13 +91,13 @@ package struct SocketNetwork: LinkNetwork {
             .bind(to: address)
     }
 
-    /// A connection over descriptors that are open already.
+    /// Creates a connection from open file descriptors.
     static func attach(
         input: CInt, output: CInt, on eventLoop: any EventLoop,
         initializer: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
     ) -> EventLoopFuture<any Channel> {
         if input == output, isSocket(input) {
-            // As a socket, of which one direction can be ended: as two pipes it would be held open by the other.
+            // A socket can end one direction. As two pipes, each would keep the other direction open.
             return client(on: eventLoop, initializer).withConnectedSocket(input)
         }
         let bootstrap = NIOPipeBootstrap(group: eventLoop)
@@ -115,7 +115,7 @@ package struct SocketNetwork: LinkNetwork {
         return fstat(descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFSOCK
     }
 
-    /// The kind of an error of listening.
+    /// Returns the error code for a failure to listen.
     static func listenFailure(_ error: any Error) -> AstraNetError.Code {
         switch (error as? IOError)?.errnoCode {
         case EADDRINUSE: .addressInUse
@@ -124,7 +124,7 @@ package struct SocketNetwork: LinkNetwork {
         }
     }
 
-    /// What the system said, without the wrapping.
+    /// Returns the system's message of an error, without the NIO error around it.
     static func reason(_ error: any Error) -> String {
         switch error {
         case let error as AstraNetError: error.message

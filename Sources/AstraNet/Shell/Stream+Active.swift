@@ -1,33 +1,34 @@
 internal import NIOCore
 
-/// Receives the events of a stream on the event loop of its link.
+/// A receiver of stream events, which is called on the event loop of the stream's link.
 package protocol StreamDelegate: AnyObject, Sendable {
-    /// Bytes came, there is room to write again, the peer accepted or ended the stream, or a source was pushed.
+    /// Handles one or more events: bytes arrived, writing is possible again, the peer accepted or ended the stream, or
+    /// the server pushed a source.
     ///
-    /// Called at the end of a read, when all its ops have been taken, and with no lock held. Events that come together are
-    /// reported once; the delegate looks at the state of the stream.
+    /// The event loop calls this at the end of a read, after all ops of the read, and without a lock. Several events
+    /// lead to one call, so the delegate must inspect the stream.
     func streamChanged(_ stream: Stream)
 }
 
 extension Stream {
-    /// State of an active stream: buffered bytes, suspended tasks, the delegate.
+    /// State of an active stream: buffered bytes, suspended tasks and the delegate.
     ///
-    /// Allocated on first use, so that an idle stream stays small: most streams of a busy node are idle.
+    /// It is allocated on first use, so that an idle stream stays small. Most streams of a busy node are idle.
     struct ActiveState {
         var inbox = ByteBuffer()
         var outbox = ShortQueue<ByteBuffer>()
         var waiters = Waiters()
-        /// A reader's buffer that is filled as bytes come.
+        /// A reader's buffer that the stream fills while bytes arrive.
         var filling: Filling?
         var delegate: (any StreamDelegate)?
-        /// A write found no room: the delegate is told when there is some.
+        /// Whether a write exceeded the queue limit, so that the delegate is called when writing is possible again.
         var reportsRoom = false
         var onPeerGone: (@Sendable () -> Void)?
-        /// Deadline and tags for our DIAL, or the block of a DIAL that came and is not accepted yet.
+        /// Block of this node's DIAL that is not sent yet, or of a received DIAL that is not accepted yet.
         var dialContext: DialContext?
         var pushes: PushState?
 
-        /// Takes out what is queued, to be released outside the lock; `nil` if nothing is.
+        /// Removes and returns the queued bytes, which the caller releases outside the lock; `nil` if there are none.
         mutating func takeOutbox() -> ShortQueue<ByteBuffer>? {
             guard !outbox.isEmpty else { return nil }
             var taken = ShortQueue<ByteBuffer>()
@@ -41,10 +42,10 @@ extension Stream {
         }
     }
 
-    /// A dial block on the heap: few streams have one, and it is large.
+    /// A dial block. It is on the heap because it is large and few streams have one.
     final class DialContext: Sendable {
         let block: DialBlock
-        /// The deadline that the peer's block says, which counts from its receipt.
+        /// Deadline from the peer's block, computed at its receipt.
         let deadline: ContinuousClock.Instant?
 
         init(_ block: DialBlock, deadline: ContinuousClock.Instant? = nil) {
@@ -53,17 +54,17 @@ extension Stream {
         }
     }
 
-    /// What a task can wait for.
+    /// The kinds of waits on a stream.
     enum Wait: Sendable {
-        /// The peer's answer to our DIAL.
+        /// Wait for the peer's answer to this node's DIAL.
         case opening
-        /// Bytes, or the end of them.
+        /// Wait for bytes or the end of the stream.
         case reading
-        /// A buffer that is full.
+        /// Wait until the reader's buffer is filled or the stream ends.
         case filling
-        /// Room for more bytes.
+        /// Wait until more bytes may be queued.
         case writing
-        /// Bytes, a pushed source, or the end.
+        /// Wait for bytes, a pushed source or the end of the stream.
         case news
 
         static let all: [Wait] = [.opening, .reading, .filling, .writing, .news]
@@ -77,7 +78,7 @@ extension Stream {
         private var writing: Waiter?
         private var news: Waiter?
 
-        /// Whether a task wants to know of received bytes.
+        /// Whether a task waits for received bytes.
         var awaitsBytes: Bool { reading != nil || news != nil }
 
         var isEmpty: Bool { opening == nil && reading == nil && filling == nil && writing == nil && news == nil }
@@ -104,18 +105,21 @@ extension Stream {
         }
     }
 
-    /// Holds the state. It belongs to one stream and is used under that stream's lock: the compiler's checks at run time would
-    /// find nothing, and cost more than the rest of an access.
+    /// Heap storage for the state of an active stream.
+    ///
+    /// It belongs to one stream and is used only under that stream's lock, so accesses cannot overlap. The run-time
+    /// check for overlapping accesses would cost more than the rest of an access.
     final class Active {
         @exclusivity(unchecked) var state = ActiveState()
 
-        /// Whether a delegate or a task wants to know of received bytes. Not a property of the state, which would be copied for it.
+        /// Whether a delegate or a task waits for received bytes. As a property of ``ActiveState`` it would copy the
+        /// state.
         var isReadAwaited: Bool { state.delegate != nil || state.waiters.awaitsBytes }
     }
 }
 
 extension Stream.Storage {
-    /// The state of the stream while it is active.
+    /// Returns the state of the active stream. Allocates it if the stream is idle.
     mutating func activate() -> Stream.Active {
         if let active { return active }
         let new = Stream.Active()
@@ -123,7 +127,7 @@ extension Stream.Storage {
         return new
     }
 
-    /// Frees the state if nothing is left in it.
+    /// Frees the state if the stream is idle again.
     mutating func deactivateIfIdle() {
         if let active, active.state.isIdle { self.active = nil }
     }

@@ -1,23 +1,23 @@
 public import NIOCore
 
-/// Reads into a buffer of the reader's: for a reader that knows how many bytes it waits for.
+/// Reads of a known number of bytes into the caller's buffer.
 extension Stream {
-    /// Appends bytes to `buffer` until there are `count` more, waiting for them; fewer at the end of file.
+    /// Waits for `count` bytes and appends them to `buffer`.
     ///
-    /// The event loop puts them there as they come, and returns their credit without waiting for the reader, a quarter of the
-    /// window at a time: the reader wakes once for all of them, and each byte is copied once. Bytes that came stay in `buffer`
-    /// if this throws.
+    /// The event loop appends bytes when they arrive, and returns their credit without waiting for the reader, a
+    /// quarter of the window at a time. So the reader is resumed once for all bytes, and each byte is copied once. If
+    /// this throws, the bytes that arrived are in `buffer`.
     ///
     /// - Parameters:
-    ///   - count: how many bytes, at least 1.
-    ///   - buffer: where to; room for what comes is made where there is none.
-    ///   - deadline: when to give up, `nil` for never.
-    /// - Returns: how many bytes came: `count`, or fewer where the end of file is behind them.
-    /// - Throws: as ``receive(deadline:)``.
+    ///   - count: the number of bytes, at least 1.
+    ///   - buffer: the buffer. It grows if necessary.
+    ///   - deadline: the time at which the wait ends with an error; `nil` for none.
+    /// - Returns: the number of appended bytes. It is less than `count` only at the end of file.
+    /// - Throws: the same errors as ``receive(deadline:)``.
     public nonisolated(nonsending) func receive(
         _ count: Int, into buffer: inout ByteBuffer, deadline: ContinuousClock.Instant? = nil
     ) async throws -> Int {
-        precondition(count > 0, "nothing to wait for")
+        precondition(count > 0, "the number of bytes to wait for must be at least 1")
         let end = buffer.writerIndex + count
         let needsFlush = withStorage { storage in
             storage.beginFilling(&buffer, count, link.buffered)
@@ -27,7 +27,7 @@ extension Stream {
         try await wait(for: .filling, deadline: deadline) { storage in
             storage.filled
         } timeoutMessage: {
-            "not enough came from \(self.remoteAddress) in time"
+            "not enough bytes arrived from \(self.remoteAddress) in time"
         }
         return count - (end - withStorage { $0.active?.state.filling?.buffer.writerIndex ?? end })
     }
@@ -35,13 +35,14 @@ extension Stream {
     /// A reader's buffer while the stream fills it.
     struct Filling {
         var buffer: ByteBuffer
-        /// How many bytes it still waits for.
+        /// Number of bytes that have not arrived.
         var missing: Int
     }
 }
 
 extension Stream.Storage {
-    /// Takes over the reader's buffer and puts the bytes that are there into it. Returns whether the caller must tell the link.
+    /// Takes over the reader's buffer and appends the bytes that have arrived. Returns whether the caller must queue
+    /// the stream with ``Link/markDirty(_:)``.
     fileprivate mutating func beginFilling(_ buffer: inout ByteBuffer, _ count: Int, _ budget: BufferBudget) -> Bool {
         let active = activate()
         precondition(
@@ -51,12 +52,12 @@ extension Stream.Storage {
         active.state.filling = Stream.Filling(buffer: lent, missing: count)
         let unread = active.state.inbox.readableBytes
         if unread > 0, let bytes = active.state.inbox.readSlice(length: min(count, unread)) {
-            // The rest must not keep the memory of the bytes that were taken.
+            // An empty inbox must not keep the memory of the bytes that were read.
             if bytes.readableBytes == unread { active.state.inbox = ByteBuffer() }
             budget.give(bytes.readableBytes)
             _ = fill(bytes)
         }
-        // Also for bytes that were taken before: no other code looks at their credit until more bytes come.
+        // This includes credit for bytes that were read before: no other code returns it until more bytes arrive.
         return creditIsDue(isDry: false)
     }
 
@@ -67,7 +68,7 @@ extension Stream.Storage {
         deactivateIfIdle()
     }
 
-    /// Gives the reader as many of `bytes` as it waits for, and returns the rest.
+    /// Appends bytes to the reader's buffer until it is filled. Returns the rest of `bytes`.
     mutating func fill(_ bytes: ByteBuffer) -> ByteBuffer {
         guard let active, let missing = active.state.filling?.missing, missing > 0 else { return bytes }
         var rest = bytes
@@ -78,7 +79,7 @@ extension Stream.Storage {
         return rest
     }
 
-    /// The result of the wait for bytes; `nil` while bytes are missing that may come.
+    /// Result of the wait; `nil` while missing bytes may still arrive.
     var filled: Result<Void, any Error>? {
         guard let missing = active?.state.filling?.missing else { return nil }
         if missing == 0 { return .success(()) }

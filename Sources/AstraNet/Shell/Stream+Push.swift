@@ -1,82 +1,87 @@
 package import NIOCore
 
-/// Pushed streams (`docs/protocol.md` §6): the server opens a stream for each source of a request towards the client, on the
-/// link of the request's stream, the *master*.
+/// Pushed sources (`docs/protocol.md` §6): the server opens a stream to the client for each source of a request.
+///
+/// The stream of a source is on the same link as the stream of the request, the *master stream*.
 extension Stream {
-    /// What a stream has to do with pushed sources.
+    /// The role of a stream in a request with pushed sources.
     enum PushState {
-        /// A request of ours: what it granted, and the sources that came.
+        /// Master stream at the client, with its grant and the received sources.
         case receiving(PushReceiver)
-        /// A request of a peer: what may be pushed to it.
+        /// Master stream at the server, with the client's grant.
         case sending(PushSender)
-        /// A source that was pushed to the peer and is not accepted yet, of this request.
+        /// Pushed source at the server that the client has not accepted yet.
         case offered(by: Stream, as: DialBlock.Source)
     }
 
-    /// The client's side of a request that accepts pushed sources. It belongs to one stream and is used under that stream's lock,
-    /// which is why the run-time check for overlapping accesses is off. On the heap, because it is changed in place.
+    /// The client's state of a request that accepts pushed sources.
+    ///
+    /// It belongs to one stream and is used only under that stream's lock, so the run-time check for overlapping
+    /// accesses is off. It is on the heap because it is changed in place.
     final class PushReceiver {
         let grant: DialBlock.Push
         @exclusivity(unchecked) var nextIndex: UInt32 = 0
-        /// Sources that came and were not taken.
+        /// Received sources that the consumer has not taken.
         @exclusivity(unchecked) var offered = ShortQueue<Stream>()
-        /// Bytes that are reserved of the link's budget for unaccepted sources.
+        /// Number of bytes that are reserved in the link's grant budget for unaccepted sources.
         let reserved: Int
-        /// Acceptances that may still wait for other ops to leave with.
-        @exclusivity(unchecked) var untold = 0
+        /// Number of acceptances (SYN) since the last one that was flushed at once.
+        @exclusivity(unchecked) var unflushedAcceptances = 0
 
         init(grant: DialBlock.Push, reserved: Int) {
             self.grant = grant
             self.reserved = reserved
         }
 
-        /// After this many acceptances the server is told at once, so that it need not pause.
-        var tellsAfter: Int { max(1, Int(grant.maximumSources) / 4) }
+        /// Number of acceptances after which they are flushed at once, so that the server can continue to push.
+        var flushThreshold: Int { max(1, Int(grant.maximumSources) / 4) }
     }
 
-    /// The server's side of such a request.
+    /// The server's state of a request that accepts pushed sources.
     struct PushSender {
         var grant: DialBlock.Push
         var nextIndex: UInt32 = 0
-        /// Sources that were pushed and for which the client has not answered: as many as it counts, or more.
+        /// Number of pushed sources without an answer by the client. It is never less than the client's own count.
         var unaccepted = 0
-        /// Those of them that were given up here, so that an answer would not be heard.
+        /// Number of those sources that this node gave up. Their streams are removed, so an answer would not be
+        /// received.
         var abandoned = 0
     }
 
     // MARK: - The client
 
-    /// Whether this is a request of ours that lets the server push its sources.
+    /// Whether this is a request of this node that allows the server to push sources.
     public var expectsPush: Bool {
         withStorage { storage in
             if case .receiving = storage.active?.state.pushes { true } else { false }
         }
     }
 
-    /// What comes next on a request's stream.
+    /// The result of ``takeStreamNews()`` on a master stream.
     package enum News: Sendable {
         case pushed(Stream)
-        /// Bytes: the server announces sources by name.
+        /// Received bytes. The server announces named sources with them.
         case bytes(ByteBuffer)
         case finished
         case failed(AstraNetError)
         case nothing
     }
 
-    /// Returns what came on a request's stream, without waiting: a pushed source, which it accepts, or bytes, or the end, in
-    /// this order.
+    /// Returns the next event of a master stream without waiting: a pushed source, else bytes, else the end. A returned
+    /// source is accepted.
     package func takeStreamNews() -> News {
-        let (pushed, tellsNow) = withStorage { storage -> (Stream?, Bool) in
+        let (pushed, flushesNow) = withStorage { storage -> (Stream?, Bool) in
             guard case .receiving(let receiver) = storage.active?.state.pushes,
                 let pushed = receiver.offered.popFirst()
             else { return (nil, false) }
-            receiver.untold += 1
-            let tellsNow = receiver.untold >= receiver.tellsAfter && storage.state.reading == .open
-            if tellsNow { receiver.untold = 0 }
-            return (pushed, tellsNow)
+            receiver.unflushedAcceptances += 1
+            let flushesNow =
+                receiver.unflushedAcceptances >= receiver.flushThreshold && storage.state.reading == .open
+            if flushesNow { receiver.unflushedAcceptances = 0 }
+            return (pushed, flushesNow)
         }
         if let pushed {
-            pushed.accept(tellsNow: tellsNow)
+            pushed.accept(flushesNow: flushesNow)
             return .pushed(pushed)
         }
         let received = takeReceived()
@@ -84,59 +89,61 @@ extension Stream {
         case .bytes(let bytes): return .bytes(bytes)
         case .nothing: return .nothing
         case .finished, .failed:
-            // Sources that came together with the end, after the look above, come before it.
+            // Sources may have arrived together with the end after the check above. They come before the end.
             if withStorage({ $0.hasOffered }) { return takeStreamNews() }
             guard case .failed(let error) = received else { return .finished }
             return .failed(error)
         }
     }
 
-    /// As ``takeStreamNews()``, and waits while there is nothing.
+    /// Returns the next event of a master stream, and waits for one if necessary. A returned source is accepted.
+    ///
+    /// - Parameter deadline: the time at which the wait ends with an error; `nil` for none.
+    /// - Throws: ``AstraNetError`` with code `deadlineExceeded`; `CancellationError`.
     package nonisolated(nonsending) func nextStreamNews(deadline: ContinuousClock.Instant?) async throws -> News {
         let news = takeStreamNews()
         guard case .nothing = news else { return news }
         return try await waitForNews(deadline: deadline)
     }
 
-    /// Not inlined: what a wait allocates is not needed where something has come.
+    /// Waits for the next event. It is not inlined, so that calls that do not wait save its allocations.
     @inline(never)
     private nonisolated(nonsending) func waitForNews(deadline: ContinuousClock.Instant?) async throws -> News {
         while true {
-            // The server may wait for these before it pushes more.
-            tellAcceptances()
+            // The server may wait for the acceptances before it pushes more sources.
+            flushAcceptances()
             try await wait(for: .news, deadline: deadline) { storage in
                 storage.isReady(.news) ? .success(()) : nil
             } timeoutMessage: {
-                "nothing came from \(self.remoteAddress) in time"
+                "neither a source nor bytes arrived from \(self.remoteAddress) in time"
             }
             let news = takeStreamNews()
             guard case .nothing = news else { return news }
         }
     }
 
-    private func tellAcceptances() {
-        let isUntold = withStorage { storage -> Bool in
-            guard case .receiving(let receiver) = storage.active?.state.pushes, receiver.untold > 0 else {
-                return false
-            }
-            receiver.untold = 0
+    private func flushAcceptances() {
+        let needsFlush = withStorage { storage -> Bool in
+            guard case .receiving(let receiver) = storage.active?.state.pushes, receiver.unflushedAcceptances > 0
+            else { return false }
+            receiver.unflushedAcceptances = 0
             return true
         }
-        if isUntold { link.sendControl { _ in } }
+        if needsFlush { link.sendControl { _ in } }
     }
 
-    /// The consumer takes the source.
-    private func accept(tellsNow: Bool) {
+    /// Accepts a pushed source (SYN) because the consumer takes it.
+    private func accept(flushesNow: Bool) {
         guard withStorage({ $0.state.accept() }) else { return }
         let syn = OpHeader(.syn, to: remoteAddress, from: localAddress)
-        if tellsNow {
+        if flushesNow {
             link.sendControl { $0.writeOp(syn) }
         } else {
             link.sendControlPatiently { $0.writeOp(syn) }
         }
     }
 
-    /// Gives up a pushed source that the consumer has not taken.
+    /// Declines a pushed source that the consumer has not taken.
     func decline() {
         close()
         let endedBefore = withStorage { storage -> Bool in
@@ -146,7 +153,8 @@ extension Stream {
         if endedBefore { tellDecline() }
     }
 
-    /// Everything has come of a pushed source that is not wanted, but the server keeps it until it hears from this end.
+    /// Sends FIN1 and FIN2 for a declined source that has already ended. The server keeps such a source until the
+    /// client answers.
     func tellDecline() {
         link.sendControlPatiently { ops in
             ops.writeOp(OpHeader(.fin1, to: self.remoteAddress, from: self.localAddress))
@@ -154,7 +162,8 @@ extension Stream {
         }
     }
 
-    /// No more is taken of a request whose server has ended it: what was reserved for its sources is free again.
+    /// Releases the bytes that were reserved for pushed sources. Call it after the server has ended the request. Does
+    /// nothing while received sources are not taken.
     public func releaseGrant() {
         let reserved = withStorage { storage -> Int in
             guard let active = storage.active, case .receiving(let receiver) = active.state.pushes,
@@ -167,23 +176,24 @@ extension Stream {
         link.pushGrants.give(reserved)
     }
 
-    /// The dialer grants pushed sources of the request that this stream is. Before the stream is known to its link.
+    /// Allows the server to push sources of this request. The caller must do so before ``Link/open(_:)``.
     func grantPush(_ grant: DialBlock.Push, reserved: Int) {
         withStorage { storage in
             storage.activate().state.pushes = .receiving(PushReceiver(grant: grant, reserved: reserved))
         }
     }
 
-    /// Deadline and tags that our DIAL carries. Before the stream is known to its link.
+    /// Sets the deadline and tags that this node's DIAL carries. The caller must do so before ``Link/open(_:)``.
     func setContext(_ block: DialBlock) {
         withStorage { $0.activate().state.dialContext = DialContext(block) }
     }
 
     // MARK: - The server
 
-    /// Keeps the block of a DIAL, which says what may be pushed, until the stream is accepted.
+    /// Stores the block of a received DIAL until ``takeDial()``.
     ///
-    /// - Parameter mayPush: whether the dialer is known to receive at its address.
+    /// - Parameter mayPush: whether this node may push sources at once, because the dialer is known to receive at its
+    ///   address.
     func keep(_ block: DialBlock, mayPush: Bool) {
         let deadline = block.deadlineMilliseconds.map { now + .milliseconds(Int64($0)) }
         withStorage { storage in
@@ -195,7 +205,7 @@ extension Stream {
         }
     }
 
-    /// The dialer has proved that it receives at its address.
+    /// Allows this node to push sources because the dialer has proved with a cookie that it receives at its address.
     func mayPush() {
         withStorage { storage in
             storage.state.peerUnderstandsPush()
@@ -215,19 +225,20 @@ extension Stream {
         }
     }
 
-    /// What came of ``pushSource()``.
+    /// The result of ``pushSource()``.
     package enum Push: Sendable {
         case opened(Stream)
-        /// As many sources as the client granted wait to be accepted, or the link has as many streams as it may have. The
-        /// delegate of the request's stream is called when a source is accepted, or when the link has a place.
+        /// The number of unaccepted sources has reached the client's grant, or the link is at its stream limit. The
+        /// delegate of the master stream is called when a source is accepted or a stream slot is free.
         case noRoom
         /// The client does not accept pushed sources.
         case notGranted
-        /// The request has ended, or all sources that the client may have at a time were given up here before it took any.
+        /// The request has ended, or this node gave up all sources that the grant allows before the client took one.
         case ended
     }
 
-    /// How many bytes a pushed source may send before the client accepts it; `nil` if the client accepts no pushed sources.
+    /// Maximum number of bytes that a pushed source may send before the client accepts it; `nil` if the client accepts
+    /// no pushed sources.
     public var pushWindow: Int? {
         withStorage { storage in
             guard case .sending(let sender) = storage.active?.state.pushes else { return nil }
@@ -235,7 +246,7 @@ extension Stream {
         }
     }
 
-    /// Opens a pushed source of this request. Only one thread at a time may push sources of one request.
+    /// Opens the stream of a pushed source of this request. Only one thread at a time may push sources of one request.
     package func pushSource() -> Push {
         let index: UInt32
         let grant: DialBlock.Push
@@ -263,10 +274,11 @@ extension Stream {
         return .opened(stream)
     }
 
-    /// The client has accepted or given up a pushed source of this request, which may push another one now; or this end has given
-    /// it up, and the client still counts it.
+    /// Settles a pushed source of this request.
     ///
-    /// - Returns: whether the caller must put this stream on the list of those to wake.
+    /// - Parameter isAnswered: whether the client accepted or gave up the source, so that another one may be pushed.
+    ///   `false` if this node gave it up: then the client still counts it.
+    /// - Returns: whether the caller must queue a wake of this stream.
     func settlePush(isAnswered: Bool) -> Bool {
         withStorage { storage -> Bool in
             storage.settlePush(isAnswered: isAnswered)
@@ -274,7 +286,7 @@ extension Stream {
         }
     }
 
-    /// Returns ``isPeerGone``, ``isOffered``, and whether the client has accepted this pushed stream, at one moment.
+    /// Consistent snapshot of ``isPeerGone``, ``isOffered`` and whether the client has accepted this pushed source.
     package var offerProgress: (isPeerGone: Bool, isOffered: Bool, wasTaken: Bool) {
         withStorage { storage in
             (
@@ -289,19 +301,19 @@ extension Stream {
 
 }
 
-private struct NoPush: Error {
+private struct PushFailure: Error {
     let push: Stream.Push
 }
 
 extension Stream.Storage {
-    /// Whether a pushed source waits to be taken.
+    /// Whether a received pushed source waits for the consumer.
     var hasOffered: Bool {
         guard case .receiving(let receiver) = active?.state.pushes else { return false }
         return !receiver.offered.isEmpty
     }
 
-    /// Takes out the pushed sources that were not taken, and the bytes that are reserved for such: all of them are given up, and
-    /// no more are taken. `nil` if this is no request of ours.
+    /// Removes and returns the client's push state, so that the caller can decline its sources and release its reserved
+    /// bytes. Later sources are refused. `nil` if this is not a request of this node that accepts pushed sources.
     mutating func takeReceiver() -> Stream.PushReceiver? {
         guard let active, case .receiving(let receiver) = active.state.pushes else { return nil }
         active.state.pushes = nil
@@ -309,13 +321,14 @@ extension Stream.Storage {
         return receiver
     }
 
-    /// Whether this is a request to which sources were pushed, and its end is due.
+    /// Whether this is a master stream at the server, may have pushed sources, and its end is to be sent.
     var endsPushing: Bool {
         guard case .ending = state.writing, case .sending = active?.state.pushes else { return false }
         return true
     }
 
-    /// Takes out the request of a pushed source that the client has not accepted; `nil` if this is none.
+    /// Removes and returns the master stream of a pushed source that the client has not accepted; `nil` for other
+    /// streams.
     mutating func takeMaster() -> Stream? {
         guard let active, case .offered(let master, _) = active.state.pushes else { return nil }
         active.state.pushes = nil
@@ -323,19 +336,19 @@ extension Stream.Storage {
         return master
     }
 
-    /// How many sources were pushed; `nil` if none were.
+    /// Number of pushed sources; `nil` if there were none.
     var pushedCount: UInt32? {
         guard case .sending(let sender) = active?.state.pushes, sender.nextIndex > 0 else { return nil }
         return sender.nextIndex
     }
 
-    /// Whether sources of this request have not come, of which its server has pushed `count`.
+    /// Returns whether this request has not received exactly the `count` sources that the server pushed.
     func lacksSources(of count: UInt32) -> Bool {
         guard state.reading == .open, case .receiving(let receiver) = active?.state.pushes else { return false }
         return receiver.nextIndex != count
     }
 
-    /// The block of our DIAL; `nil` for none.
+    /// Block of this node's DIAL; `nil` for none.
     var dialBlock: DialBlock? {
         guard let state = active?.state else { return nil }
         switch state.pushes {
@@ -348,16 +361,17 @@ extension Stream.Storage {
         }
     }
 
-    /// What to do about the DIAL of a pushed source.
+    /// The action for a DIAL of a pushed source.
     enum PushAction {
-        /// Take it; it may send this many bytes before it is accepted.
+        /// Open the stream. The source may send this many bytes before it is accepted.
         case take(window: UInt32)
-        /// Answer ERR.
+        /// Answer with ERR.
         case refuse(String)
-        /// Answer ERR, and fail the request: its server broke the rules.
+        /// Answer with ERR and fail the request, because its server violated the protocol.
         case failRequest(String)
     }
 
+    /// Checks the DIAL of a pushed source against the grant (`docs/protocol.md` §6.4).
     mutating func receivePush(_ source: DialBlock.Source, isFresh: Bool) -> PushAction {
         guard case .receiving(let receiver) = active?.state.pushes, receiver.grant.nonce == source.nonce,
             state.reading == .open
@@ -365,7 +379,7 @@ extension Stream.Storage {
         guard isFresh, source.index == receiver.nextIndex else {
             return .refuse("the source is not the next one of its request")
         }
-        // A source that failed counts until it is taken, at both ends.
+        // Both nodes count a failed source until the consumer takes it.
         guard receiver.offered.count < Int(receiver.grant.maximumSources) else {
             return .failRequest("the server pushed more sources than it was granted")
         }
@@ -373,21 +387,23 @@ extension Stream.Storage {
         return .take(window: receiver.grant.window)
     }
 
-    /// Adds a pushed source for the consumer; whether the caller must put this stream on the list of those to wake. `nil` if the
-    /// request was ended by another thread meanwhile: then nobody takes the source.
+    /// Adds a pushed source for the consumer.
+    ///
+    /// - Returns: whether the caller must queue a wake of this stream; `nil` if another thread has ended the request,
+    ///   so that the caller must decline the source.
     mutating func offer(_ stream: Stream) -> Bool? {
         guard state.reading == .open, case .receiving(let receiver) = active?.state.pushes else { return nil }
         receiver.offered.append(stream)
         return queueWake()
     }
 
-    fileprivate mutating func beginPush() -> Result<(DialBlock.Push, index: UInt32), NoPush> {
-        guard state.phase == .open, state.writing == .open else { return .failure(NoPush(push: .ended)) }
+    fileprivate mutating func beginPush() -> Result<(DialBlock.Push, index: UInt32), PushFailure> {
+        guard state.phase == .open, state.writing == .open else { return .failure(PushFailure(push: .ended)) }
         guard let active, case .sending(var sender) = active.state.pushes else {
-            return .failure(NoPush(push: .notGranted))
+            return .failure(PushFailure(push: .notGranted))
         }
         guard sender.unaccepted < Int(sender.grant.maximumSources) else {
-            return .failure(NoPush(push: sender.abandoned < sender.unaccepted ? .noRoom : .ended))
+            return .failure(PushFailure(push: sender.abandoned < sender.unaccepted ? .noRoom : .ended))
         }
         let index = sender.nextIndex
         sender.nextIndex &+= 1
@@ -396,7 +412,7 @@ extension Stream.Storage {
         return .success((sender.grant, index))
     }
 
-    /// The source was not pushed after all.
+    /// Undoes ``beginPush()`` because the source could not be pushed.
     fileprivate mutating func cancelPush() {
         guard let active, case .sending(var sender) = active.state.pushes else { return }
         sender.unaccepted -= 1

@@ -1,37 +1,38 @@
 internal import NIOConcurrencyHelpers
 public import NIOCore
 
-/// A stream between two nodes: bytes in each direction with flow control, whose directions end separately.
+/// A byte stream between two nodes, with flow control. Its two directions end separately.
 ///
-/// One task may read while another writes; two reads or two writes at the same time are a programming error. End every
-/// stream with ``close()`` or ``fail(_:)``.
+/// One task may read while another one writes. Two reads or two writes at the same time are a programming error. End
+/// every stream with ``close()`` or ``fail(_:)``.
 public final class Stream: Sendable {
-    /// The peer's end.
+    /// Address of the stream at the remote node.
     public let remoteAddress: Address
-    /// This end.
+    /// Address of the stream at this node.
     public var localAddress: Address { link.node.address(port: localPort) }
 
     let localPort: UInt32
     let link: Link
-    /// Unsafe for the compiler, which does not know that only ``withStorage(_:)`` touches it, under the lock, and `deinit`, when
-    /// no other reference exists.
+    /// State of the stream. It is safe without compiler checks: only ``withStorage(_:)`` accesses it, under the lock,
+    /// and `deinit`, when no other reference exists.
     @exclusivity(unchecked) private nonisolated(unsafe) var storage: Storage
 
-    /// Beyond this many queued bytes a writer waits: 32 KiB. Queued bytes wait for credit, and this is enough to go on with
-    /// when it comes.
+    /// Maximum number of queued bytes before a writer must wait (32 KiB).
+    ///
+    /// Queued bytes wait for credit. This many are enough to continue sending when credit arrives.
     package static let writeHighWater = 32_768
-    /// Written buffers smaller than this are packed together: 4 KiB.
+    /// Size below which written buffers are packed together, in bytes (4 KiB).
     private static let packingLimit = 4_096
 
-    /// What every stream has. In the order in which it takes the least memory: with it a stream is 120 bytes.
+    /// State that every stream has. The order of its properties minimizes memory: a stream takes 120 bytes.
     struct Storage {
-        /// `nil` while the stream is idle.
+        /// State of the active stream; `nil` while the stream is idle.
         var active: Active?
         var tuning = WindowTuning()
         var state: StreamState
-        /// On the link's list of streams with something to send.
+        /// Whether the stream is in the link's list of streams that have something to send.
         var isDirty = false
-        /// On the event loop's list of streams to wake at the end of the read.
+        /// Whether the stream is in the event loop's list of streams to wake at the end of the read.
         var isWakeQueued = false
         private var lastWaiterID: UInt32 = 0
 
@@ -39,7 +40,7 @@ public final class Stream: Sendable {
             self.state = state
         }
 
-        /// The number of a wait.
+        /// Returns a new ID for a waiter.
         mutating func nextWaiterID() -> UInt32 {
             lastWaiterID &+= 1
             return lastWaiterID
@@ -58,19 +59,22 @@ public final class Stream: Sendable {
         if case .receiving(let receiver) = storage.active?.state.pushes { link.pushGrants.give(receiver.reserved) }
     }
 
-    /// Runs `body` on the state that the lock guards. `body` may not touch another stream, nor run or release code that is not
-    /// this library's.
+    /// Runs `body` on the state while it holds the lock. `body` must not access another stream. It must not call
+    /// foreign code or release objects of foreign code.
     @inline(__always)
     func withStorage<Result>(_ body: (inout Storage) -> Result) -> Result {
         link.locks.withLock(of: self) { body(&storage) }
     }
 
-    /// Where a name can be dialled that was learnt on this stream.
+    /// Path for dialling names that were received on this stream.
     var way: NodeCore.Way { NodeCore.Way(host: remoteAddress.host, link: link.id) }
 
     // MARK: - Opening
 
     /// Waits until the peer has accepted the stream.
+    ///
+    /// - Throws: ``AstraNetError`` with code `deadlineExceeded`, or the error that failed the stream;
+    ///   `CancellationError`.
     package nonisolated(nonsending) func waitUntilOpen(deadline: ContinuousClock.Instant) async throws {
         try await wait(for: .opening, deadline: deadline) { storage in
             storage.opening
@@ -84,14 +88,14 @@ public final class Stream: Sendable {
     /// The result of ``takeReceived()``.
     package enum Received: Sendable {
         case bytes(ByteBuffer)
-        /// Nothing has come since the last call.
+        /// No bytes arrived since the last call.
         case nothing
         /// End of file.
         case finished
         case failed(AstraNetError)
     }
 
-    /// Takes the bytes that came since the last call, without waiting. Taking them returns their credit to the peer.
+    /// Returns the bytes that arrived since the last call, without waiting. This returns their credit to the peer.
     package func takeReceived() -> Received {
         let (received, needsFlush) = withStorage { storage -> (Received, Bool) in
             if storage.unread > 0 {
@@ -107,12 +111,13 @@ public final class Stream: Sendable {
         return received
     }
 
-    /// Returns all the bytes that came since the last read, and waits if there are none; `nil` at the end of file. Taking them
-    /// returns their credit to the peer.
+    /// Returns the bytes that arrived since the last read, and waits if there are none. This returns their credit to
+    /// the peer.
     ///
-    /// - Parameter deadline: when to give up, `nil` for never.
-    /// - Throws: ``AstraNetError`` with code `failedByPeer`, `linkLost` or `protocolViolation` (after all bytes that came
-    ///   before), `deadlineExceeded` (the stream stays usable), or `closed`; `CancellationError`.
+    /// - Parameter deadline: the time at which the wait ends with an error; `nil` for none.
+    /// - Returns: the bytes; `nil` at the end of file.
+    /// - Throws: ``AstraNetError`` with code `failedByPeer`, `linkLost` or `protocolViolation` (after all bytes that
+    ///   arrived before), `deadlineExceeded` (the stream stays usable), or `closed`; `CancellationError`.
     public nonisolated(nonsending) func receive(deadline: ContinuousClock.Instant? = nil) async throws -> ByteBuffer? {
         switch takeReceived() {
         case .bytes(let bytes): return bytes
@@ -132,14 +137,16 @@ public final class Stream: Sendable {
             case .failed(let failure): return .failure(failure.error)
             }
         } timeoutMessage: {
-            "nothing came from \(self.remoteAddress) in time"
+            "no bytes arrived from \(self.remoteAddress) in time"
         }
     }
 
     // MARK: - Writing
 
-    /// Queues the bytes that follow the DIAL at once if both nodes can do that, or else as soon as the peer has accepted. Before
-    /// the stream is known to its link.
+    /// Queues the first bytes of a dialled stream. The caller must do so before ``Link/open(_:)``.
+    ///
+    /// The bytes follow the DIAL at once if the stream is opened eagerly (`docs/protocol.md` §4). Otherwise they follow
+    /// when the peer has accepted the stream.
     func queueFirst(_ bytes: ByteBuffer) throws(AstraNetError) {
         guard bytes.readableBytes > 0 else { return }
         let result = withStorage { storage in storage.enqueue(bytes, packingLimit: Self.packingLimit) }
@@ -148,8 +155,8 @@ public final class Stream: Sendable {
 
     /// Queues `bytes` without waiting.
     ///
-    /// - Returns: whether there is room for more; if not, the delegate is told when there is.
-    /// - Throws: as ``send(_:deadline:)``, without `deadlineExceeded`.
+    /// - Returns: whether at most 32 KiB are queued. If not, the delegate is called when they are.
+    /// - Throws: the same errors as ``send(_:deadline:)``, except `deadlineExceeded` and `CancellationError`.
     @discardableResult
     package func send(now bytes: ByteBuffer) throws(AstraNetError) -> Bool {
         let (result, hasRoom, needsFlush) = withStorage { storage -> (Result<Void, AstraNetError>, Bool, Bool) in
@@ -164,11 +171,11 @@ public final class Stream: Sendable {
         return hasRoom
     }
 
-    /// Queues `bytes`, and waits while more than 32 KiB are queued.
+    /// Queues `bytes`, then waits while more than 32 KiB are queued.
     ///
-    /// - Parameter deadline: when to give up waiting, `nil` for never; the bytes stay queued.
-    /// - Throws: ``AstraNetError`` with code `closedByPeer`, `failedByPeer`, `linkLost`, `deadlineExceeded` or `closed`;
-    ///   `CancellationError`.
+    /// - Parameter deadline: the time at which the wait ends with an error; `nil` for none. The bytes stay queued.
+    /// - Throws: ``AstraNetError`` with code `closedByPeer`, `failedByPeer`, `linkLost`, `deadlineExceeded` or
+    ///   `closed`; `CancellationError`.
     public nonisolated(nonsending) func send(_ bytes: ByteBuffer, deadline: ContinuousClock.Instant? = nil) async throws
     {
         guard bytes.readableBytes > 0 else { return }
@@ -186,32 +193,35 @@ public final class Stream: Sendable {
             case .open, .ending: return storage.hasRoom ? .success(()) : nil
             }
         } timeoutMessage: {
-            "\(self.remoteAddress) took no bytes in time"
+            "\(self.remoteAddress) did not accept the sent bytes in time"
         }
     }
 
     // MARK: - Ending
 
-    /// Says that no more bytes come from this end, behind those queued. Reading goes on.
+    /// Ends the sending direction after the queued bytes. Reading is still possible.
     public func finish() { end(.finish) }
 
-    /// Ends both directions well: the peer reads what was queued, then the end of file. Unread bytes are dropped, and pushed
-    /// sources that were not taken are given up. Does nothing on a stream that has ended.
+    /// Ends both directions without an error. The peer reads the queued bytes, then the end of file.
+    ///
+    /// Unread bytes are dropped. Pushed sources that were not taken are declined. Does nothing on a stream that has
+    /// ended.
     public func close() { end(.close) }
 
-    /// Ends both directions with a failure: the peer reads what was queued, then an error with this message, of which
-    /// at most 1,024 bytes are sent. Does nothing on a stream that has ended.
+    /// Ends both directions with a failure. The peer reads the queued bytes, then an error with this message.
+    ///
+    /// At most 1,024 bytes of the message are sent. Does nothing on a stream that has ended.
     public func fail(_ message: String) {
         end(.fail(message: String(decoding: message.utf8.prefix(1_024), as: UTF8.self)))
     }
 
-    /// As ``fail(_:)``, without what is queued: for a peer that does not take its bytes in time.
+    /// Ends both directions with a failure and drops the queued bytes, for a peer that does not read its bytes in time.
     public func abort(_ message: String) {
         end(.fail(message: String(decoding: message.utf8.prefix(1_024), as: UTF8.self)), dropsQueued: true)
     }
 
     private func end(_ ending: StreamState.Ending, dropsQueued: Bool = false) {
-        // What the stream holds is released outside the lock.
+        // The contents of the stream are released outside the lock.
         var dropped = Dropped()
         let (needsFlush, waiters) = withStorage { storage -> (Bool, WaiterList) in
             if ending != .finish {
@@ -228,7 +238,7 @@ public final class Stream: Sendable {
                     active.state.inbox = ByteBuffer()
                 }
                 swap(&dropped.onPeerGone, &active.state.onPeerGone)
-                // The end of an offer is still to be reported.
+                // The delegate of a pushed source stays: the client's answer is still to be reported.
                 if storage.state.offer != .made { swap(&dropped.delegate, &active.state.delegate) }
                 if storage.state.queued == 0 { dropped.outbox = active.state.takeOutbox() }
             }
@@ -240,8 +250,9 @@ public final class Stream: Sendable {
         withExtendedLifetime(dropped) {}
     }
 
-    /// Calls `body` once, from any thread, when the peer has finished, stopped or failed the stream or the link broke, at
-    /// once if that has happened already. ``close()`` and ``fail(_:)`` of this end drop it.
+    /// Calls `body` once, on any thread, when the peer has finished, stopped or failed the stream, or the link is lost.
+    ///
+    /// If that has already happened, the call is immediate. ``close()`` and ``fail(_:)`` remove `body` without a call.
     public func onPeerGone(_ body: @escaping @Sendable () -> Void) {
         var earlier: (@Sendable () -> Void)?
         let callNow = withStorage { storage -> Bool in
@@ -256,33 +267,33 @@ public final class Stream: Sendable {
         if callNow { body() }
     }
 
-    /// Whether the peer has finished, stopped or failed the stream, or the link broke. `false` once this end has closed or failed
-    /// it.
+    /// Whether the peer has finished, stopped or failed the stream, or the link is lost. `false` after this node has
+    /// closed or failed the stream.
     public var isPeerGone: Bool { withStorage { $0.state.isPeerGone && !$0.state.isClosedHere } }
 
     // MARK: - Delegate
 
-    /// Reports what happens to the stream to `delegate` from now on, until this end closes or fails the stream. The stream holds
-    /// the delegate until then.
+    /// Sets the delegate, which receives events until this node closes or fails the stream. The stream retains it until
+    /// then.
     ///
-    /// - Parameter delegate: `nil` for none.
+    /// - Parameter delegate: the delegate; `nil` to remove it.
     package func setDelegate(_ delegate: (any StreamDelegate)?) {
         var delegate = delegate
         withStorage { storage in
-            // Nothing more happens to an ended stream: the caller looks at what has come.
+            // An ended stream has no more events. The caller reads what has arrived.
             guard delegate == nil || !storage.state.isClosedHere && storage.state.phase != .ended else { return }
             guard delegate != nil || storage.active != nil else { return }
-            // The earlier one is released outside the lock.
+            // The previous delegate is released outside the lock.
             swap(&delegate, &storage.activate().state.delegate)
             storage.deactivateIfIdle()
         }
         withExtendedLifetime(delegate) {}
     }
 
-    /// Whether the peer has answered our DIAL, or the stream has failed.
+    /// Whether the peer has answered this node's DIAL, or the stream has failed.
     public var isAnswered: Bool { withStorage { $0.opening != nil } }
 
-    /// Calls the delegate on the event loop of the link, soon. From any thread.
+    /// Schedules a call of the delegate on the event loop of the link. May be called on any thread.
     public func callDelegateSoon() {
         if withStorage({ $0.queueWake() }) { link.wakeSoon(self) }
     }
@@ -290,10 +301,10 @@ public final class Stream: Sendable {
     /// Whether the caller runs on the event loop of the link.
     public var isOnNetworkThread: Bool { link.eventLoop.inEventLoop }
 
-    /// Runs `body` soon on the event loop of the link, in turn with the delegates of its streams.
+    /// Schedules `body` on the event loop of the link, in order with the delegate calls of its streams.
     public func runSoon(_ body: @escaping @Sendable () -> Void) { link.runSoon(body) }
 
-    /// The present on the node's clock.
+    /// Current time on the node's clock.
     package var now: ContinuousClock.Instant { link.node.surroundings.now() }
 
     /// `ip:port` of the peer on the link; empty if the link has no such address.
@@ -301,7 +312,7 @@ public final class Stream: Sendable {
 
     // MARK: - Waiting
 
-    /// Waits until `ready` returns something. `ready` runs under the stream's lock.
+    /// Waits until `ready` returns a result. `ready` runs under the stream's lock.
     nonisolated(nonsending) func wait<Value>(
         for kind: Wait, deadline: ContinuousClock.Instant?,
         ready: (inout Storage) -> Result<Value, any Error>?, timeoutMessage: () -> String
@@ -320,9 +331,10 @@ public final class Stream: Sendable {
         }
     }
 
-    // MARK: - The event loop's side
+    // MARK: - Calls by the event loop
 
-    /// Wakes the tasks and calls the delegate. At the end of a read, when all its ops have been taken.
+    /// Resumes the waiting tasks and calls the delegate. The event loop calls this at the end of a read, after all ops
+    /// of the read.
     func wake() {
         let (waiters, onPeerGone, delegate, needsFlush) = withStorage { storage in
             storage.isWakeQueued = false
@@ -330,7 +342,7 @@ public final class Stream: Sendable {
             if storage.state.isPeerGone, let active = storage.active { swap(&onPeerGone, &active.state.onPeerGone) }
             let delegate = storage.active?.state.delegate
             if storage.state.phase == .ended, let active = storage.active {
-                // Nothing more happens to the stream: this is the last call.
+                // An ended stream has no more events, so this is the delegate's last call.
                 active.state.delegate = nil
             }
             let waiters = storage.takeWaiters()
@@ -342,7 +354,7 @@ public final class Stream: Sendable {
         delegate?.streamChanged(self)
     }
 
-    /// What is released outside the lock.
+    /// Contents of an ended stream that are released outside the lock.
     private struct Dropped {
         var onPeerGone: (@Sendable () -> Void)?
         var delegate: (any StreamDelegate)?
@@ -351,14 +363,14 @@ public final class Stream: Sendable {
     }
 }
 
-/// Where a task waits on a stream.
+/// A place where a task waits on a stream.
 private struct StreamWaitPlace: WaitPlace {
     let stream: Stream
     let kind: Stream.Wait
 
     func put(_ waiter: Waiter) -> Bool {
         stream.withStorage { storage in
-            // Events between the task's look at the stream and here: the task looks again.
+            // An event occurred after the task checked the stream, so the task must check again.
             if storage.isReady(kind) { return false }
             let active = storage.activate()
             precondition(active.state.waiters[kind] == nil, "two tasks wait on one direction of a stream")
@@ -379,11 +391,11 @@ private struct StreamWaitPlace: WaitPlace {
     }
 }
 
-/// The tasks of a stream whose wait is over, to be resumed outside the lock.
+/// The tasks of a stream whose wait is over. They are resumed outside the lock.
 struct WaiterList {
     private var first: Waiter?
     private var others: [Waiter] = []
-    /// One of them reads.
+    /// Whether a task of the list waited in ``Stream/receive(deadline:)``.
     fileprivate(set) var hasReader = false
 
     mutating func append(_ waiter: Waiter) {
@@ -404,13 +416,13 @@ extension StreamState.ReadSide {
 }
 
 extension Stream.Storage {
-    /// How many bytes came that were not taken.
+    /// Number of received bytes that were not read.
     var unread: Int { active?.state.inbox.readableBytes ?? 0 }
 
-    /// Whether a writer need not wait.
+    /// Whether a writer may continue without waiting.
     var hasRoom: Bool { state.queued <= Stream.writeHighWater }
 
-    /// Takes all unread bytes.
+    /// Removes and returns all unread bytes.
     mutating func takeInbox(_ buffered: BufferBudget) -> ByteBuffer {
         var bytes = ByteBuffer()
         if let active { swap(&bytes, &active.state.inbox) }
@@ -420,7 +432,7 @@ extension Stream.Storage {
         return bytes
     }
 
-    /// Puts the stream on the dirty list; whether the caller must tell the link.
+    /// Marks the stream as dirty. Returns whether the caller must queue it with ``Link/markDirty(_:)``.
     mutating func markDirty() -> Bool {
         guard !isDirty else { return false }
         isDirty = true
@@ -447,21 +459,23 @@ extension Stream.Storage {
         if isSmall, active.state.outbox.last?.takesSmall(below: packingLimit) ?? false {
             active.state.outbox.changeLast { _ = $0.writeImmutableBuffer(bytes) }
         } else {
-            // A few bytes do not pin a large buffer, and others can be packed behind the copy.
-            active.state.outbox.append(isSmall && bytes.isMuch(for: packingLimit) ? ByteBuffer(copying: bytes) : bytes)
+            // A copy of a few bytes does not keep a large buffer in memory, and later bytes can be packed behind it.
+            let copies = isSmall && bytes.isOversized(for: packingLimit)
+            active.state.outbox.append(copies ? ByteBuffer(copying: bytes) : bytes)
         }
         return .success(())
     }
 
-    /// The peer's answer to our DIAL; `nil` while there is none.
+    /// The peer's answer to this node's DIAL; `nil` before it arrives.
     var opening: Result<Void, any Error>? {
-        // A short answer may have come together with the acceptance: it is there to be read, with its end.
+        // The stream may have ended already if a short answer arrived together with the acceptance. The answer can
+        // still be read.
         if state.wasAccepted { return .success(()) }
         if let error = state.reading.error { return .failure(error) }
         return state.phase == .ended ? .failure(AstraNetError(.closed, "closed")) : nil
     }
 
-    /// Whether a task with this wait need not wait any more.
+    /// Returns whether a task with this kind of wait can continue.
     func isReady(_ wait: Stream.Wait) -> Bool {
         switch wait {
         case .opening: return opening != nil
@@ -477,7 +491,7 @@ extension Stream.Storage {
         }
     }
 
-    /// Takes out the tasks whose wait is over.
+    /// Removes and returns the tasks whose wait is over.
     mutating func takeWaiters() -> WaiterList {
         var list = WaiterList()
         guard let active, !active.state.waiters.isEmpty else { return list }
@@ -493,13 +507,13 @@ extension Stream.Storage {
 }
 
 extension ByteBuffer {
-    /// Whether small bytes may be packed behind these.
+    /// Returns whether small writes may be packed behind these bytes.
     ///
     /// `false` for the rest of a large buffer: writing to a shared or full buffer copies all of it.
     fileprivate func takesSmall(below packingLimit: Int) -> Bool {
-        readableBytes < packingLimit && !isMuch(for: packingLimit)
+        readableBytes < packingLimit && !isOversized(for: packingLimit)
     }
 
-    /// Whether the buffer's memory is too large to be kept for a few bytes.
-    fileprivate func isMuch(for packingLimit: Int) -> Bool { storageCapacity > 4 * packingLimit }
+    /// Returns whether the buffer's memory is too large to be kept for a few bytes.
+    fileprivate func isOversized(for packingLimit: Int) -> Bool { storageCapacity > 4 * packingLimit }
 }

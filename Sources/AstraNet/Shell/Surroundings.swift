@@ -1,15 +1,17 @@
 package import NIOCore
 
-/// What a node takes from the world outside: time, chance, connections and the executor of tasks. The simulation brings its own, so nothing else in
-/// this library reads a clock or draws a number.
+/// The dependencies of a node: clock, random numbers, connections and task executor.
+///
+/// The simulation replaces them, so no other code of this library reads a clock or generates random numbers.
 package struct Surroundings: Sendable {
-    /// The present, on the clock of all deadlines. Event loops have their own, which need only go equally fast.
+    /// Returns the current time on the clock of all deadlines. Event loops have their own clock, which must run at the
+    /// same speed.
     package var now: @Sendable () -> ContinuousClock.Instant
-    /// A random number.
+    /// Returns a random number.
     package var random: @Sendable () -> UInt64
-    /// Where names are looked up and connections come from.
+    /// Network that resolves names and opens connections.
     package var network: any LinkNetwork
-    /// Runs the tasks that libraries on top of this one start; `nil` for Swift's own pool.
+    /// Executor for tasks that dependent libraries start; `nil` for Swift's global concurrent executor.
     package var executor: (any TaskExecutor)?
 
     package init(
@@ -22,36 +24,36 @@ package struct Surroundings: Sendable {
         self.executor = executor
     }
 
-    /// The real world: the system's clock and random numbers, and TCP.
+    /// The production dependencies: the system's clock and random numbers, and TCP.
     package static let real = Surroundings(
         now: { .now }, random: { BufferedRandom.next() }, network: SocketNetwork())
 
-    /// The moment of `instant` on the clock of `eventLoop`.
+    /// Converts `instant` to the clock of `eventLoop`.
     func deadline(_ instant: ContinuousClock.Instant, on eventLoop: any EventLoop) -> NIODeadline {
         eventLoop.deadline(in: now().duration(to: instant))
     }
 }
 
 extension EventLoop {
-    /// The moment `duration` from now.
+    /// Returns the time `duration` from now.
     func deadline(in duration: Duration) -> NIODeadline {
         let (seconds, attoseconds) = duration.components
-        // A century is for ever, and far from what nanoseconds in an Int64 can hold.
+        // Durations are limited to a century, so that their nanoseconds do not overflow an Int64.
         let bounded = max(min(seconds, 3_155_760_000), -1)
         return now + .nanoseconds(bounded * 1_000_000_000 + (bounded == seconds ? attoseconds / 1_000_000_000 : 0))
     }
 }
 
-/// Where ordered byte connections to other nodes come from.
+/// A network that provides ordered byte connections to other nodes.
 package protocol LinkNetwork: Sendable {
-    /// The addresses of a name, at least one.
+    /// Resolves a host name to at least one address.
     ///
     /// - Throws: ``AstraNetError`` with code `unreachable`.
     func addresses(of host: String, port: Int, on eventLoop: any EventLoop) -> EventLoopFuture<[SocketAddress]>
 
     /// Opens a connection.
     ///
-    /// - Parameter initializer: makes a link of the channel before anything is read.
+    /// - Parameter initializer: a closure that adds the handlers of a link to the channel before the first read.
     func connect(
         to address: SocketAddress, timeout: TimeAmount, on eventLoop: any EventLoop,
         initializer: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
@@ -59,6 +61,8 @@ package protocol LinkNetwork: Sendable {
 
     /// Accepts connections at an address.
     ///
+    /// - Parameter initializer: a closure that adds the handlers of a link to an accepted channel before the first
+    ///   read.
     /// - Returns: the listening channel.
     func listen(
         at address: SocketAddress, on group: any EventLoopGroup,

@@ -1,10 +1,10 @@
 internal import NIOCore
 
-/// Why a suspended task runs again.
+/// The reason why a suspended task resumes.
 enum WakeReason: Sendable {
-    /// What it waits for may have happened: it looks again.
+    /// The awaited event may have occurred, so the task must check its condition again.
     case ready
-    /// What it waits for cannot happen any more.
+    /// The awaited event cannot occur any more.
     case gone
     case expired
     case cancelled
@@ -12,16 +12,20 @@ enum WakeReason: Sendable {
 
 /// A suspended task, stored under its owner's lock.
 ///
-/// The code that takes it out of its place resumes it, once, outside the lock.
+/// The code that removes a waiter from its place resumes it, once and outside the lock.
 struct Waiter: Sendable {
-    /// Unsafe, because a checked continuation costs a type look-up for each copy. The owner's lock proves that it is resumed
-    /// once: only the code that takes the waiter out of its place resumes it.
+    /// Continuation of the task. It is unsafe because a checked continuation costs a type look-up for each copy.
+    ///
+    /// It is resumed exactly once: only the code that removes the waiter from its place resumes it, and the owner's
+    /// lock allows only one removal.
     private let continuation: UnsafeContinuation<WakeReason, Never>
-    /// Where the deadline of the wait is kept, if it has one.
+    /// Store of the wait's deadline; `nil` if it has none.
     private let deadlines: Deadlines?
     private let slot: Deadlines.Slot
-    /// Distinguishes this wait from earlier and later ones of the same owner, for a deadline or a cancellation that comes late.
-    /// Numbers repeat after four billion waits; no deadline or cancellation is that late.
+    /// ID that distinguishes this wait from other waits of the same owner, so that a late deadline or cancellation is
+    /// ignored.
+    ///
+    /// IDs repeat after four billion waits. No deadline or cancellation is that late.
     let id: UInt32
 
     fileprivate init(
@@ -33,31 +37,33 @@ struct Waiter: Sendable {
         self.slot = slot
     }
 
-    /// Ends the wait.
+    /// Resumes the task and removes the wait's deadline.
     func resume(_ reason: WakeReason = .ready) {
         deadlines?.remove(slot)
         continuation.resume(returning: reason)
     }
 }
 
-/// Where the waiter of a wait is stored. At most three words, so that a deadline holds it without an allocation.
+/// The place where a waiter is stored.
+///
+/// An implementation has at most three words, so that an existential stores it without an allocation.
 protocol WaitPlace: Sendable {
-    /// Stores the waiter, under the owner's lock; `false` if there is nothing to wait for any more.
+    /// Stores the waiter under the owner's lock. Returns `false` if the task does not need to wait.
     func put(_ waiter: Waiter) -> Bool
 
-    /// Takes out the waiter of the wait `id`; `nil` if it is not there.
+    /// Removes and returns the waiter with this ID; `nil` if the place does not have it.
     func takeWaiter(_ id: UInt32) -> Waiter?
 }
 
 /// Suspends the task until its waiter is resumed, the deadline passes or the task is cancelled.
 ///
-/// This is the only way in which a task of this library waits. The caller looks at the state again when it returns `ready`.
+/// All tasks of this library wait with this function. After `ready` the caller must check its condition again.
 ///
 /// - Parameters:
-///   - place: where the waiter is stored. Its methods are called with no lock held.
-///   - id: the number of the wait.
-///   - deadlines: where the deadline is kept.
-///   - deadline: when to give up; `nil` for never.
+///   - place: the place where the waiter is stored. Its methods are called without a lock.
+///   - id: the ID of the wait.
+///   - deadlines: the store for the deadline.
+///   - deadline: the time at which the wait ends with `expired`; `nil` for none.
 nonisolated(nonsending) func suspend(
     in place: some WaitPlace, id: UInt32, within deadlines: Deadlines, until deadline: NIODeadline?
 ) async -> WakeReason {
@@ -67,7 +73,7 @@ nonisolated(nonsending) func suspend(
             let waiter = Waiter(
                 id: id, continuation: continuation, deadlines: slot == nil ? nil : deadlines, slot: slot ?? 0)
             guard place.put(waiter) else { return waiter.resume() }
-            // A cancellation before the waiter was in its place found nothing to take out.
+            // A cancellation before `put` found no waiter to resume.
             if Task.isCancelled { place.takeWaiter(id)?.resume(.cancelled) }
         }
     } onCancel: {

@@ -1,44 +1,43 @@
 internal import DequeModule
 
-/// What a link's peer is still to be told of services, while its connection takes no more.
+/// The announcements that wait while a link's connection is full.
 ///
-/// Kept as what is the case and not as ops: each name at each address at most once. A service that comes and goes meanwhile
-/// leaves nothing behind, so that a peer which reads slowly costs as many entries as there are services, and not as many as
-/// there were changes.
+/// It stores the latest state of each service and not the ops. A service that comes and goes while the connection is
+/// full leaves nothing behind. So a peer that reads slowly costs one entry for each service, not one for each change.
 struct HeldAnnouncements: Sendable {
-    /// A service as the peer is told of it.
+    /// A service as it is announced to the peer.
     struct Subject: Hashable, Sendable {
         var name: String
         var address: Address
-        /// Whom the announcement is for: whoever is at the other end, or one host behind it.
+        /// The receiver of the announcement: the peer of the link, or one host behind it.
         var destination: HostID
     }
 
     private struct Entry {
         var isOffered: Bool
-        /// The peer heard of an earlier offer, and so must hear if there is none in the end.
+        /// Whether the peer knows an earlier offer, so that it must receive a withdrawal.
         var isKnown: Bool
         var place: UInt64
     }
 
     private var entries: [Subject: Entry] = [:]
-    /// The subjects in the order in which they changed; those whose place is another one by now are skipped.
+    /// The subjects in the order of their changes. An element whose place differs from the entry's is skipped.
     private var order: Deque<(subject: Subject, place: UInt64)> = []
     private var lastPlace: UInt64 = 0
 
     var isEmpty: Bool { entries.isEmpty }
 
-    /// How many there are.
+    /// The number of waiting announcements.
     var count: Int { entries.count }
 
-    /// The service is offered. One that was withdrawn just before is announced again: the peer may have forgotten it in between
-    /// for another reason.
+    /// Records that the service is offered. If it was withdrawn just before, it is announced again, because the peer
+    /// may have forgotten it for another reason.
     mutating func offered(_ subject: Subject) {
         guard let entry = entries[subject] else { return put(subject, isOffered: true, isKnown: false) }
         if !entry.isOffered { put(subject, isOffered: true, isKnown: true) }
     }
 
-    /// The service is offered no more.
+    /// Records that the service is withdrawn.
     mutating func withdrawn(_ subject: Subject) {
         guard let entry = entries[subject] else { return put(subject, isOffered: false, isKnown: true) }
         guard entry.isOffered else { return }
@@ -50,10 +49,10 @@ struct HeldAnnouncements: Sendable {
         }
     }
 
-    /// How many places are remembered, those to skip included.
+    /// The number of elements in the order, including those to skip.
     var places: Int { order.count }
 
-    /// Takes out the announcement that is to be made first.
+    /// Removes and returns the first announcement.
     mutating func popFirst() -> (subject: Subject, isOffered: Bool)? {
         while let (subject, place) = order.popFirst() {
             guard let entry = entries[subject], entry.place == place else { continue }
@@ -71,7 +70,7 @@ struct HeldAnnouncements: Sendable {
         dropSkipped()
     }
 
-    /// What is skipped must not become more than what is not.
+    /// Removes skipped elements when there are more of them than of others.
     private mutating func dropSkipped() {
         guard order.count > 2 * entries.count + 64 else { return }
         order.removeAll { entries[$0.subject]?.place != $0.place }

@@ -1,9 +1,9 @@
 internal import NIOCore
 
-/// When to look which name up, and when to connect to which address: for names that are to be joined for as long as the node
-/// lives, and for addresses of hosts behind a router (`docs/protocol.md` §3).
+/// State machine of joining: when to look names up and when to connect to addresses (`docs/protocol.md` §3). It covers
+/// the names that the node joins, and the addresses of hosts behind routers.
 ///
-/// Pure: times are nanoseconds of one clock, jitter comes in, and what is to be done comes out.
+/// It has no clock or random source: times are nanoseconds of one clock, jitter is a parameter, and actions come out.
 struct JoinPlan {
     typealias LinkID = ServiceRegistry.LinkID
 
@@ -13,10 +13,10 @@ struct JoinPlan {
         var port: Int
     }
 
-    /// On whose behalf an address is joined.
+    /// The reason for joining an address.
     private enum Reason: Hashable {
         case target(Target)
-        /// The host that said it can be reached there.
+        /// The host has announced the address.
         case follow(HostID)
     }
 
@@ -24,16 +24,16 @@ struct JoinPlan {
         case waiting(until: UInt64)
         case connecting
         case linked(LinkID)
-        /// It leads to a host that another link leads to already.
+        /// Another link leads to the host at this address.
         case covered(HostID)
     }
 
-    private struct Place {
+    private struct AddressState {
         var phase: Phase
         var backoff = JoinBackoff()
         var reasons: Set<Reason>
 
-        /// Whether nobody asked for the address but hosts behind routers, which named it.
+        /// Whether the only reason for the address is that hosts behind routers announced it.
         var isFollowed: Bool {
             reasons.allSatisfy {
                 guard case .follow = $0 else { return false }
@@ -41,7 +41,7 @@ struct JoinPlan {
             }
         }
 
-        /// The hosts that said they can be reached there, one of which must answer; empty where anybody may.
+        /// The hosts that announced the address, one of which must answer; empty if any host may answer.
         var expected: Set<HostID> {
             var hosts: Set<HostID> = []
             for reason in reasons {
@@ -54,42 +54,42 @@ struct JoinPlan {
 
     private struct LookUp {
         var nextAt: UInt64
-        /// How many want it joined.
+        /// The number of callers that join this name.
         var holders = 1
         var isRunning = false
         var addresses: Set<SocketAddress> = []
         var backoff = JoinBackoff()
     }
 
-    /// A name is looked up again after this many nanoseconds.
+    /// The time between two look-ups of a name: 10 s, in nanoseconds.
     private static let lookUpInterval: UInt64 = 10_000_000_000
-    /// How many addresses of hosts behind routers are kept in mind; the newest is ignored beyond it, and beyond what one link has
-    /// left to others: who names addresses without end keeps nobody else's out.
+    /// The maximum number of addresses of hosts behind routers. Further ones are ignored. A link gets no more while its
+    /// share is at least the number of free places, so that no link can keep the addresses of others out.
     private static let followLimit = 4_096
-    /// How many addresses one host may name.
+    /// The maximum number of addresses of one host.
     private static let followsPerHost = 8
-    /// How many connections may be on their way to addresses that hosts behind routers named, and likewise of one link as many as
-    /// it leaves to others.
-    private static let followsAtOnce = 16
+    /// The maximum number of simultaneous connection attempts to addresses of hosts behind routers. The addresses of
+    /// one link get no more while their share is at least the number of free places.
+    private static let maximumFollowAttempts = 16
 
     private var targets: [Target: LookUp] = [:]
-    private var places: [SocketAddress: Place] = [:]
-    /// What hosts behind routers named, and over which link each was heard.
+    private var addressStates: [SocketAddress: AddressState] = [:]
+    /// The addresses that hosts behind routers announced, with the link of each announcement.
     private var followedBy: [HostID: [SocketAddress: LinkID]] = [:]
     private var followCount = 0
     private var followCounts: [LinkID: Int] = [:]
 
     enum Action: Hashable {
         case lookUp(Target)
-        /// - Parameter expecting: the hosts of which one must answer; empty where anybody may.
+        /// - Parameter expecting: the hosts of which one must answer; empty if any host may answer.
         case connect(SocketAddress, expecting: Set<HostID>)
-        /// Nobody wants the link any more.
+        /// Closes a link that has no reason any more.
         case close(LinkID)
     }
 
-    // MARK: - What is wanted
+    // MARK: - Targets
 
-    /// Joins `target` from now on.
+    /// Starts to join `target`.
     mutating func add(_ target: Target, now: UInt64) {
         if targets[target] == nil {
             targets[target] = LookUp(nextAt: now)
@@ -98,14 +98,14 @@ struct JoinPlan {
         }
     }
 
-    /// Joins `target` no longer, where nobody else wants it: to be called once for each ``add(_:now:)``.
+    /// Stops joining `target` if no other caller joins it. Must be called once for each ``add(_:now:)``.
     mutating func remove(_ target: Target) -> [Action] {
         targets[target]?.holders -= 1
         guard targets[target]?.holders == 0, let lookUp = targets.removeValue(forKey: target) else { return [] }
         return lookUp.addresses.compactMap { dropReason(.target(target), from: $0) }
     }
 
-    /// `host`, which is behind a router, can be reached at `address`, as was heard over `link`.
+    /// Adds an address that `host`, which is behind a router, has announced over `link`.
     mutating func follow(_ host: HostID, at address: SocketAddress, over link: LinkID, now: UInt64) {
         let known = followedBy[host] ?? [:]
         guard known[address] == nil, known.count < Self.followsPerHost,
@@ -117,7 +117,7 @@ struct JoinPlan {
         addReason(.follow(host), to: address, now: now)
     }
 
-    /// `host` needs no direct link any more, because nobody speaks of it.
+    /// Drops the addresses of `host`, because no router offers it any more.
     mutating func unfollow(_ host: HostID) -> [Action] {
         guard let addresses = followedBy.removeValue(forKey: host) else { return [] }
         followCount -= addresses.count
@@ -128,23 +128,23 @@ struct JoinPlan {
     }
 
     private mutating func addReason(_ reason: Reason, to address: SocketAddress, now: UInt64) {
-        places[address, default: Place(phase: .waiting(until: now), reasons: [])].reasons.insert(reason)
+        addressStates[address, default: AddressState(phase: .waiting(until: now), reasons: [])].reasons.insert(reason)
     }
 
-    /// - Returns: the closing of its link, where nobody wants the address any more.
+    /// - Returns: the action that closes the link of the address if the address has no reason left.
     private mutating func dropReason(_ reason: Reason, from address: SocketAddress) -> Action? {
-        guard places[address] != nil else { return nil }
-        places[address]?.reasons.remove(reason)
-        guard places[address]?.reasons.isEmpty == true else { return nil }
-        let phase = places.removeValue(forKey: address)?.phase
-        // A link to somebody behind a router is kept: it is as good as any.
+        guard addressStates[address] != nil else { return nil }
+        addressStates[address]?.reasons.remove(reason)
+        guard addressStates[address]?.reasons.isEmpty == true else { return nil }
+        let phase = addressStates.removeValue(forKey: address)?.phase
+        // A link to a host behind a router stays. It is as good as any other link.
         if case .linked(let link)? = phase, case .target = reason { return .close(link) }
         return nil
     }
 
-    // MARK: - What happened
+    // MARK: - Events
 
-    /// The look-up of `target` brought `addresses`, `nil` where it failed.
+    /// Handles the result of a look-up of `target`: the addresses, or `nil` if it failed.
     mutating func lookedUp(_ target: Target, _ addresses: [SocketAddress]?, now: UInt64, jitter: Double) {
         guard var lookUp = targets[target] else { return }
         lookUp.isRunning = false
@@ -158,8 +158,8 @@ struct JoinPlan {
         let found = Set(addresses)
         for address in found.subtracting(lookUp.addresses) { addReason(.target(target), to: address, now: now) }
         for address in lookUp.addresses.subtracting(found) {
-            // A link that is up is good for as long as it lasts, whatever the name means by now.
-            if case .linked = places[address]?.phase {
+            // An established link stays, even if the name has changed its addresses.
+            if case .linked = addressStates[address]?.phase {
                 lookUp.addresses.insert(address)
             } else {
                 _ = dropReason(.target(target), from: address)
@@ -170,46 +170,46 @@ struct JoinPlan {
         targets[target] = lookUp
     }
 
-    /// A connection is up, or leads where there is a link already.
+    /// Handles an established link.
     ///
-    /// - Parameter coveredBy: the host it leads to, where another link leads there.
-    /// - Returns: whether the link is still wanted.
+    /// - Parameter coveredBy: the host of the link if another link leads there already.
+    /// - Returns: whether the link is still needed.
     mutating func connected(_ address: SocketAddress, _ link: LinkID, coveredBy host: HostID?) -> Bool {
-        guard places[address] != nil else { return false }
-        places[address]?.backoff.succeeded()
-        places[address]?.phase = host.map { .covered($0) } ?? .linked(link)
+        guard addressStates[address] != nil else { return false }
+        addressStates[address]?.backoff.succeeded()
+        addressStates[address]?.phase = host.map { .covered($0) } ?? .linked(link)
         return true
     }
 
-    /// A connection did not come about.
+    /// Handles a failed connection attempt.
     ///
-    /// - Returns: how long to wait before the next attempt.
+    /// - Returns: the time before the next attempt.
     @discardableResult
     mutating func failed(_ address: SocketAddress, now: UInt64, jitter: Double) -> Duration {
-        guard places[address] != nil else { return .zero }
-        let pause = places[address]?.backoff.failed(jitter: jitter) ?? .zero
-        places[address]?.phase = .waiting(until: now + pause.nanoseconds)
+        guard addressStates[address] != nil else { return .zero }
+        let pause = addressStates[address]?.backoff.failed(jitter: jitter) ?? .zero
+        addressStates[address]?.phase = .waiting(until: now + pause.nanoseconds)
         return pause
     }
 
-    /// A link is gone.
+    /// Handles the loss of a link.
     ///
-    /// - Returns: the address it led to, where it was joined, and how long to wait before the next attempt.
+    /// - Returns: the address of the link and the time before the next attempt; `nil` if the link was not joined.
     mutating func linkDown(_ link: LinkID, now: UInt64, jitter: Double) -> (SocketAddress, Duration)? {
-        guard let address = places.first(where: { $0.value.phase == .linked(link) })?.key else { return nil }
+        guard let address = addressStates.first(where: { $0.value.phase == .linked(link) })?.key else { return nil }
         return (address, failed(address, now: now, jitter: jitter))
     }
 
-    /// The last link to `host` is gone.
+    /// Handles the loss of the last link to `host`.
     mutating func hostLost(_ host: HostID, now: UInt64) {
-        for (address, place) in places where place.phase == .covered(host) {
-            places[address]?.phase = .waiting(until: now)
+        for (address, state) in addressStates where state.phase == .covered(host) {
+            addressStates[address]?.phase = .waiting(until: now)
         }
     }
 
-    // MARK: - What to do
+    // MARK: - Actions
 
-    /// What is due now.
+    /// Returns the actions that are due now.
     mutating func tick(now: UInt64, isLinked: (HostID) -> Bool) -> [Action] {
         var actions: [Action] = []
         for (target, lookUp) in targets where !lookUp.isRunning && lookUp.nextAt <= now {
@@ -218,35 +218,35 @@ struct JoinPlan {
         }
         var following = 0
         var followingByLink: [LinkID: Int] = [:]
-        for (address, place) in places where place.phase == .connecting && place.isFollowed {
+        for (address, state) in addressStates where state.phase == .connecting && state.isFollowed {
             following += 1
-            if let link = link(thatNamed: address, place) { followingByLink[link, default: 0] += 1 }
+            if let link = link(announcing: address, state) { followingByLink[link, default: 0] += 1 }
         }
-        for (address, place) in places {
-            guard case .waiting(let until) = place.phase, until <= now else { continue }
-            let expected = place.expected
+        for (address, state) in addressStates {
+            guard case .waiting(let until) = state.phase, until <= now else { continue }
+            let expected = state.expected
             if !expected.isEmpty {
                 if let host = expected.first(where: isLinked) {
-                    places[address]?.phase = .covered(host)
+                    addressStates[address]?.phase = .covered(host)
                     continue
                 }
-                guard let link = link(thatNamed: address, place),
-                    followingByLink[link] ?? 0 < Self.followsAtOnce - following
+                guard let link = link(announcing: address, state),
+                    followingByLink[link] ?? 0 < Self.maximumFollowAttempts - following
                 else { continue }
                 following += 1
                 followingByLink[link, default: 0] += 1
             }
-            places[address]?.phase = .connecting
+            addressStates[address]?.phase = .connecting
             actions.append(.connect(address, expecting: expected))
         }
         return actions
     }
 
-    /// A link over which an address was heard that nobody but hosts behind routers asked for.
-    private func link(thatNamed address: SocketAddress, _ place: Place) -> LinkID? {
-        place.expected.lazy.compactMap { followedBy[$0]?[address] }.first
+    /// Returns the link over which a host behind a router has announced the address.
+    private func link(announcing address: SocketAddress, _ state: AddressState) -> LinkID? {
+        state.expected.lazy.compactMap { followedBy[$0]?[address] }.first
     }
 
-    /// Whether anything will be due sooner or later.
-    var isIdle: Bool { targets.isEmpty && places.isEmpty }
+    /// Whether the plan has nothing to do, now or later.
+    var isIdle: Bool { targets.isEmpty && addressStates.isEmpty }
 }

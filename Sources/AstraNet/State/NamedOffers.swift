@@ -1,29 +1,31 @@
-/// The offers of one name, each host and port once.
+/// The offers of one name. Each host and port occurs once.
 struct NamedOffers: Sendable {
-    /// One address, and over which links it can be dialled.
+    /// An address and the links over which it can be dialled.
     private struct Entry: Sendable {
         let address: Address
-        /// Direct ones first.
-        var ways: [(link: ServiceRegistry.LinkID, isRelayed: Bool)]
+        /// The links, direct ones first.
+        var routes: [(link: ServiceRegistry.LinkID, isRelayed: Bool)]
     }
 
     private var entries: [Entry] = []
-    /// Where each address stands, once there are so many that looking through them would take long.
+    /// The position of each address in the entries. It exists only for many entries, where a linear search would take
+    /// long.
     private var index: [Address: Int]?
-    private static let indexedFrom = 16
-    /// How many links brought them, each address as often as links brought it.
-    private var wayCount = 0
-    /// How many each link brought, once there are many.
+    private static let indexThreshold = 16
+    /// The number of offers. An address counts once for each link that brought it.
+    private var routeCount = 0
+    /// The number of offers of each link. It exists only for many entries.
     private var counts: [ServiceRegistry.LinkID: Int]?
 
-    /// How many hosts and ports offer the name.
+    /// The number of addresses that offer the name.
     var count: Int { entries.count }
     var isEmpty: Bool { entries.isEmpty }
 
-    /// Whether `link` may bring one more where there may be `limit`: as many as are left, so that one that brings them without end
-    /// leaves half to others, the next one half of that.
+    /// Whether `link` may add another offer, with a total of at most `limit`. A link may add offers while its share is
+    /// smaller than the number of free places. So the first link leaves half of them, and the next one half of the
+    /// rest.
     func takesMore(from link: ServiceRegistry.LinkID, limit: Int) -> Bool {
-        (counts?[link] ?? 0) < limit - wayCount
+        (counts?[link] ?? 0) < limit - routeCount
     }
 
     private func position(of address: Address) -> Int? {
@@ -31,37 +33,40 @@ struct NamedOffers: Sendable {
         return entries.firstIndex { $0.address == address }
     }
 
-    /// - Parameter leaving: links that are gone, of whose offers some are still here.
-    /// - Returns: whether no other link offers the address in the same way.
+    /// - Parameter leaving: lost links that still have offers here.
+    /// - Returns: whether this is the first offer of the address, separately for direct and relayed offers.
     mutating func add(
         _ offer: ServiceOffer, _ link: ServiceRegistry.LinkID, except leaving: Set<ServiceRegistry.LinkID>
     ) -> Bool {
-        wayCount += 1
+        routeCount += 1
         counts?[link, default: 0] += 1
         guard let position = position(of: offer.address) else {
-            entries.append(Entry(address: offer.address, ways: [(link, offer.isRelayed)]))
+            entries.append(Entry(address: offer.address, routes: [(link, offer.isRelayed)]))
             if index != nil {
                 index?[offer.address] = entries.count - 1
-            } else if entries.count > Self.indexedFrom {
+            } else if entries.count > Self.indexThreshold {
                 index = Dictionary(uniqueKeysWithValues: entries.enumerated().map { ($1.address, $0) })
-                counts = entries.lazy.flatMap(\.ways).reduce(into: [:]) { $0[$1.link, default: 0] += 1 }
+                counts = entries.lazy.flatMap(\.routes).reduce(into: [:]) { $0[$1.link, default: 0] += 1 }
             }
             return true
         }
-        let isFirst = !entries[position].ways.contains { $0.isRelayed == offer.isRelayed && !leaving.contains($0.link) }
-        let place = offer.isRelayed ? entries[position].ways.endIndex : entries[position].ways.count { !$0.isRelayed }
-        entries[position].ways.insert((link, offer.isRelayed), at: place)
+        let isFirst = !entries[position].routes.contains {
+            $0.isRelayed == offer.isRelayed && !leaving.contains($0.link)
+        }
+        let place =
+            offer.isRelayed ? entries[position].routes.endIndex : entries[position].routes.count { !$0.isRelayed }
+        entries[position].routes.insert((link, offer.isRelayed), at: place)
         return isFirst
     }
 
-    /// - Returns: whether no other link offers the address in the same way.
+    /// - Returns: whether this was the last offer of the address, separately for direct and relayed offers.
     mutating func remove(_ offer: ServiceOffer, _ link: ServiceRegistry.LinkID) -> Bool {
         guard let position = position(of: offer.address) else { return true }
-        entries[position].ways.removeAll { $0.link == link && $0.isRelayed == offer.isRelayed }
-        wayCount -= 1
+        entries[position].routes.removeAll { $0.link == link && $0.isRelayed == offer.isRelayed }
+        routeCount -= 1
         if let count = counts?[link] { counts?[link] = count > 1 ? count - 1 : nil }
-        let isLast = !entries[position].ways.contains { $0.isRelayed == offer.isRelayed }
-        if entries[position].ways.isEmpty {
+        let isLast = !entries[position].routes.contains { $0.isRelayed == offer.isRelayed }
+        if entries[position].routes.isEmpty {
             index?[offer.address] = nil
             let last = entries.removeLast()
             if position < entries.count {
@@ -72,20 +77,21 @@ struct NamedOffers: Sendable {
         return isLast
     }
 
-    /// The best way to the offer at `position` over a link that is not `leaving`; `nil` where there is none.
+    /// Returns the best route to the offer at `position` over a link that is not in `leaving`; `nil` if there is none.
     func route(
         at position: Int, name: String, except leaving: Set<ServiceRegistry.LinkID> = []
     ) -> ServiceRegistry.Route? {
         let entry = entries[position]
-        guard let way = leaving.isEmpty ? entry.ways.first : entry.ways.first(where: { !leaving.contains($0.link) })
+        guard
+            let route = leaving.isEmpty ? entry.routes.first : entry.routes.first(where: { !leaving.contains($0.link) })
         else { return nil }
         return ServiceRegistry.Route(
-            link: way.link, offer: ServiceOffer(name: name, address: entry.address, isRelayed: way.isRelayed))
+            link: route.link, offer: ServiceOffer(name: name, address: entry.address, isRelayed: route.isRelayed))
     }
 
-    /// Whether any offer can be reached over a link that is not `leaving`.
+    /// Whether an offer can be reached over a link that is not in `leaving`.
     func hasWay(except leaving: Set<ServiceRegistry.LinkID>) -> Bool {
-        leaving.isEmpty || entries.contains { $0.ways.contains { !leaving.contains($0.link) } }
+        leaving.isEmpty || entries.contains { $0.routes.contains { !leaving.contains($0.link) } }
     }
 
     func address(at position: Int) -> Address { entries[position].address }

@@ -1,16 +1,18 @@
-/// Picks among several offers of one name (`docs/protocol.md` §3).
+/// The selection among several offers of one name (`docs/protocol.md` §3).
 enum OfferSelection {
+    /// Picks an offer.
+    ///
     /// - Parameters:
     ///   - offers: the candidates.
-    ///   - name: theirs.
-    ///   - bucket: the same bucket picks the same offer for as long as the set of offers stays the same; `nil` picks by
+    ///   - name: the name of the candidates.
+    ///   - bucket: the same bucket picks the same offer as long as the set of offers stays the same. `nil` picks by
     ///     `draw`.
-    ///   - draw: a random number. (Not a generator: the thread sanitizer crashes on `inout` access to one without
-    ///     stored properties, as the system's is.)
-    ///   - refused: addresses that are out of the question.
-    ///   - leaving: links that nobody is to be sent over any more.
-    ///   - isAvoided: whether an address is to be picked only where there is no other.
-    /// - Returns: `nil` where there is no candidate.
+    ///   - draw: a random number. It is not a generator, because the thread sanitizer crashes on `inout` access to a
+    ///     generator without stored properties, such as the system's.
+    ///   - refused: addresses that must not be picked.
+    ///   - leaving: links that must not be used any more.
+    ///   - isAvoided: whether an address is picked only if there is no other.
+    /// - Returns: the route; `nil` if there is no candidate.
     static func pick(
         among offers: NamedOffers, name: String, bucket: String?, draw: UInt64, except refused: Set<Address> = [],
         leaving: Set<ServiceRegistry.LinkID> = [], avoiding isAvoided: (Address) -> Bool = { _ in false }
@@ -23,19 +25,19 @@ enum OfferSelection {
             let address = offers.address(at: position)
             guard !refused.contains(address) else { continue }
             let isAvoided = isAvoided(address)
-            // Rendezvous hashing: each offer draws a weight from bucket and address, the highest wins. Every client that
-            // sees the same offers picks the same one, and an offer that leaves moves only its own buckets.
+            // Rendezvous hashing: each offer gets a weight from bucket and address, and the highest weight wins. All
+            // clients with the same offers pick the same one, and only the buckets of a lost offer move.
             let weight = bucket.map { self.weight(of: address, for: $0) } ?? 0
             if let best, (best.isAvoided ? 0 : 1, best.weight) >= (isAvoided ? 0 : 1, weight) { continue }
             guard let route = offers.route(at: position, name: name, except: leaving) else { continue }
-            // Without a bucket all weigh the same, and the first from a random start is taken.
+            // Without a bucket all weights are equal, so the first offer from a random start is taken.
             if bucket == nil, !isAvoided { return route }
             best = (route, weight, isAvoided)
         }
         return best?.route
     }
 
-    /// FNV-1a over the bucket and the address, with a finalizer because FNV's high bits mix slowly.
+    /// Returns the FNV-1a hash of bucket and address. The finalizer is needed because the high bits of FNV mix slowly.
     private static func weight(of address: Address, for bucket: String) -> UInt64 {
         var hash: UInt64 = 0xCBF2_9CE4_8422_2325
         func mix(_ byte: UInt8) {

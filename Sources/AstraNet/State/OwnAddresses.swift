@@ -1,46 +1,47 @@
-/// Where this node can be reached, as far as it knows: what peers said they see it at, and where it listens.
+/// The addresses at which peers can reach this node: where it listens, and the IP addresses at which peers see it.
 struct OwnAddresses: Sendable {
-    /// So many IP addresses are told to others: those that most links agree on, for peers may say what they like.
+    /// The maximum number of seen IP addresses that are announced. Those that most links agree on win, because a peer
+    /// may send anything.
     private static let limit = 16
 
     private struct Seen: Sendable {
-        /// Over how many links it was learnt.
+        /// The number of links whose peers see this address.
         var links = 0
-        /// When it was learnt first: among those that as many agree on, the oldest.
-        let place: UInt64
+        /// The order of the first appearance. Among addresses with the same number of links, the oldest wins.
+        let order: UInt64
     }
 
-    /// The IP address that the peer of each link sees this node at: one for each link.
+    /// The IP address at which the peer of each link sees this node.
     private var byLink: [ServiceRegistry.LinkID: String] = [:]
     private var seen: [String: Seen] = [:]
-    private var lastPlace: UInt64 = 0
+    private var lastOrder: UInt64 = 0
     private var listening: [(ip: String, port: Int)] = []
 
-    /// The peer at the other end of `link` sees this node at `ip`.
+    /// Records that the peer of `link` sees this node at `ip`.
     mutating func seen(at ip: String, by link: ServiceRegistry.LinkID) {
         guard !ip.isEmpty, byLink[link] != ip else { return }
         forget(link)
         byLink[link] = ip
-        lastPlace += 1
-        seen[ip, default: Seen(place: lastPlace)].links += 1
+        lastOrder += 1
+        seen[ip, default: Seen(order: lastOrder)].links += 1
     }
 
-    /// `link` is gone, and what was learnt over it alone.
+    /// Forgets a lost link, and the address that only its peer saw.
     mutating func forget(_ link: ServiceRegistry.LinkID) {
         guard let ip = byLink.removeValue(forKey: link) else { return }
         seen[ip]?.links -= 1
         if seen[ip]?.links == 0 { seen[ip] = nil }
     }
 
-    /// This node accepts links at `ip` and `port`.
+    /// Records that this node accepts links at `ip` and `port`.
     mutating func listens(at ip: String, port: Int) {
         listening.append((ip, port))
     }
 
-    /// `ip:port` of each address to be followed to: what is listened on, and where that is every address, those that most peers
-    /// see.
+    /// All addresses to announce as `ip:port`. For a listener on all interfaces, these are the IP addresses that most
+    /// peers see.
     var all: [String] {
-        let agreed = seen.sorted { ($1.value.links, $0.value.place) < ($0.value.links, $1.value.place) }
+        let agreed = seen.sorted { ($1.value.links, $0.value.order) < ($0.value.links, $1.value.order) }
             .prefix(Self.limit).map(\.key)
         var addresses: [String] = []
         for (ip, port) in listening {

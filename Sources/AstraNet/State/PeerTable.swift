@@ -1,16 +1,19 @@
-/// Which links lead to which hosts, and which of two links to the same host goes.
+/// The hosts of all links, and the decision which of two links to the same host stays (`docs/protocol.md` §3).
 ///
-/// Two nodes need one link. Where there are two all the same, because each dialled the other or two addresses lead to one
-/// host, a node gives up only what it dialled itself, so that never both go: of two that one host dialled the newer one, and of
-/// two that each dialled the one that the smaller host did. Time does not come into it: each end sees another one pass. Each end
-/// also knows what the other will give up, so that both use the one that stays: what a router sends to a host must come over the
-/// link that the host uses.
+/// Two nodes need one link. They get two if each dials the other, or if two addresses lead to the same host. A node
+/// retires only links that it has dialled itself, so that never both links go:
+/// - Of two links that one host dialled, the newer one goes.
+/// - Of two links that each host dialled, the one that the host with the smaller id dialled goes.
+///
+/// The decision does not depend on time, because the two nodes see different times. Each node also knows what the other
+/// one retires, so both use the link that stays. This matters for a router: its ops to a host must use the link that
+/// the host uses.
 struct PeerTable: Sendable {
     typealias LinkID = ServiceRegistry.LinkID
 
     private struct Entry {
         let link: LinkID
-        /// By this node.
+        /// Whether this node dialled the link.
         let isDialled: Bool
         var isRetired = false
     }
@@ -23,21 +26,21 @@ struct PeerTable: Sendable {
         self.localHost = localHost
     }
 
-    /// How many links are up.
+    /// The number of links that are up.
     var count: Int { hosts.count }
 
     enum LinkUpResult: Hashable {
-        /// The only link to its host.
+        /// The link is the only one to its host.
         case first
-        /// One of several, and all stay: the other end may give up one.
+        /// There are several links to the host, and this node retires none. The peer may retire one.
         case another
-        /// One of several, of which this one, dialled by this node, should take no new streams and close when it has none.
+        /// This node must retire one of several links: the given one, which it has dialled.
         case retire(LinkID)
     }
 
-    /// The handshake of `link` is done.
+    /// Adds a link whose handshake is complete.
     ///
-    /// - Parameter isDialled: whether this node dialled it.
+    /// - Parameter isDialled: whether this node dialled the link.
     mutating func linkUp(_ link: LinkID, to host: HostID, isDialled: Bool) -> LinkUpResult {
         hosts[link] = host
         let kept = entries[host]?.first { !$0.isRetired }
@@ -49,8 +52,8 @@ struct PeerTable: Sendable {
         return loser.1 ? .retire(loser.0) : .another
     }
 
-    /// Decides anew which of the links to `host` stays, in the order in which they came up, as if those that have gone since
-    /// had never been: the other end may have seen them go earlier or later, and comes to the same.
+    /// Decides which of the links to `host` stays, in the order in which they came up, and as if lost links had never
+    /// existed. The peer may have seen these losses earlier or later, and comes to the same result.
     private mutating func settle(_ host: HostID) {
         guard var links = entries[host] else { return }
         let keepsOwn = localHost.rawValue > host.rawValue
@@ -67,10 +70,10 @@ struct PeerTable: Sendable {
         entries[host] = links
     }
 
-    /// The link is gone.
+    /// Removes a lost link.
     ///
-    /// - Returns: the host it led to, whether it was the last one there, whether it was the one to use, and the retired link
-    ///   that stays in its place; `nil` where it never came up.
+    /// - Returns: its host, whether it was the last link there, whether it was the link to use, and the retired link
+    ///   that replaces it; `nil` if the link never came up.
     mutating func linkDown(_ link: LinkID) -> (host: HostID, isLast: Bool, wasInUse: Bool, reinstated: LinkID?)? {
         guard let host = hosts.removeValue(forKey: link) else { return nil }
         let wasInUse = self.link(to: host) == link
@@ -84,33 +87,34 @@ struct PeerTable: Sendable {
         return (host, true, wasInUse, nil)
     }
 
-    /// The host at the other end of `link`.
+    /// Returns the host of `link`.
     func host(of link: LinkID) -> HostID? { hosts[link] }
 
-    /// All links to `host`.
+    /// Returns all links to `host`.
     func links(to host: HostID) -> [LinkID] { (entries[host] ?? []).map(\.link) }
 
-    /// Whether there is a link to `host`.
+    /// Whether a link to `host` is up.
     func isLinked(to host: HostID) -> Bool { entries[host] != nil }
 
-    /// The link to use for `host`, `nil` where there is none.
+    /// Returns the link to use for `host`; `nil` if there is none.
     func link(to host: HostID) -> LinkID? {
         guard let all = entries[host] else { return nil }
         return (all.first { !$0.isRetired } ?? all.first)?.link
     }
 
-    /// The links with the hosts they lead to.
+    /// All links with their hosts.
     var links: [(link: LinkID, host: HostID)] { hosts.map { ($0.key, $0.value) } }
 
-    /// The link to forward over to `host`: where several lead there, one of `used`, over which that host speaks to the one it is
-    /// to hear from. The other end knows a stream on the link it dialled it over, and on no other.
+    /// Returns the link over which to forward to `host`. If several links lead there, it prefers one of `used`, over
+    /// which that host has talked to the sender. The host knows a stream only on the link on which it dialled the
+    /// stream.
     func link(to host: HostID, preferring used: Set<LinkID>) -> LinkID? {
         guard let all = entries[host] else { return nil }
         return all.first { used.contains($0.link) }?.link ?? link(to: host)
     }
 
-    /// The links that lead elsewhere than to `host`. All of them, where several lead to one host: each has been told what there
-    /// was when it came up, the one that lasts must hear what became of it, and nobody knows which one that is.
+    /// Returns all links to other hosts than `host`, even if several lead to the same host. Each of these links
+    /// received the offers when it came up, and it is not known which one stays. So each must receive the changes.
     func links(except host: HostID) -> [LinkID] {
         hosts.compactMap { $0.value == host ? nil : $0.key }
     }

@@ -1,28 +1,28 @@
-/// An offer of a service by some host, as learnt over a link.
+/// An offer of a service by a host, as received on a link.
 public struct ServiceOffer: Hashable, Sendable {
-    /// The service's full name, environment suffix included.
+    /// The full name of the service, with the environment suffix.
     public var name: String
-    /// Where to dial it.
+    /// The address to dial.
     public var address: Address
-    /// Whether it came through a router instead of from the host itself (`docs/protocol.md` §3).
+    /// Whether the offer came through a router and not from the host itself (`docs/protocol.md` §3).
     public var isRelayed: Bool
 }
 
-/// Who offers what: all SERVICEs learnt on all links (`docs/protocol.md` §3).
+/// The offers from all links (`docs/protocol.md` §3).
 struct ServiceRegistry: Sendable {
-    /// Tells links apart; handed out by the node.
+    /// The number of a link, assigned by the node.
     typealias LinkID = UInt64
 
-    /// An offer together with the link to dial it over.
+    /// An offer and the link to dial it over.
     struct Route: Hashable, Sendable {
         var link: LinkID
         var offer: ServiceOffer
     }
 
-    /// One name.
+    /// The offers by name.
     private var offers: [String: NamedOffers] = [:]
-    /// What one host offers over one link.
-    fileprivate struct Brought: Sendable {
+    /// The offers of one host on one link.
+    fileprivate struct HostOffers: Sendable {
         private(set) var offers: Set<ServiceOffer> = []
         private(set) var places = 0
 
@@ -30,7 +30,7 @@ struct ServiceRegistry: Sendable {
             if offers.insert(offer).inserted { places += ServiceRegistry.places(of: offer) }
         }
 
-        /// - Returns: whether it was there.
+        /// - Returns: whether the offer was there.
         mutating func remove(_ offer: ServiceOffer) -> Bool {
             guard offers.remove(offer) != nil else { return false }
             places -= ServiceRegistry.places(of: offer)
@@ -38,27 +38,28 @@ struct ServiceRegistry: Sendable {
         }
     }
 
-    /// What came over each link, by the host that offers it.
-    private var byLink: [LinkID: [HostID: Brought]] = [:]
-    /// Of those, what hosts behind a router told this node alone, past the router, who does not withdraw it for them.
-    private var told: [LinkID: [HostID: Set<ServiceOffer>]] = [:]
+    /// The offers of each link, by host.
+    private var byLink: [LinkID: [HostID: HostOffers]] = [:]
+    /// Those offers that hosts behind a router announced to this node only. The router does not withdraw them.
+    private var privateOffers: [LinkID: [HostID: Set<ServiceOffer>]] = [:]
     private var counts: [LinkID: Int] = [:]
     private var places: [LinkID: Int] = [:]
-    /// How many relayed offers each host has.
+    /// The number of relayed offers of each host.
     private var relayedCounts: [HostID: Int] = [:]
 
-    /// So many bytes of an offer's name take one place of those that a link has.
+    /// The number of bytes of a name that count as one offer in the limit of a link.
     private static let bytesPerPlace = 128
 
-    /// How many places an offer takes: as many services as a link may bring take no more memory with long names than with short ones.
+    /// Returns how many times an offer counts in the limit. It makes long names and short names use the same memory at
+    /// the limit.
     private static func places(of offer: ServiceOffer) -> Int {
         max(1, (offer.name.utf8.count + bytesPerPlace - 1) / bytesPerPlace)
     }
 
-    /// Links that are gone, of whose offers some are still to be dropped: nobody is sent that way.
+    /// Lost links that still have offers in the registry. They are not dialled any more.
     private(set) var leaving: Set<LinkID> = []
 
-    /// How many offers there may be of one name, each as often as links brought it.
+    /// The maximum number of offers of one name. An offer counts once for each link that brought it.
     private let perName: Int
 
     init(perName: Int = 1 << 19) {
@@ -66,23 +67,26 @@ struct ServiceRegistry: Sendable {
     }
 
     enum AddResult: Hashable {
-        /// - Parameter isFirst: nobody had offered this name at this address before, in the same way (direct or relayed).
+        /// - Parameter isFirst: whether this is the first offer of this name at this address, separately for direct and
+        ///   relayed offers.
         case added(isFirst: Bool)
         case known
         case limitReached
     }
 
-    /// SERVICE: `link` brought an offer. A link may bring at most `limit` of them, fewer where names are longer than 128 bytes, of
-    /// one name as many as it leaves to others, and so may a host behind a router of what that link may bring: who offers without
-    /// end keeps nobody else out.
+    /// Handles SERVICE: adds an offer from `link`.
     ///
-    /// - Parameter isTold: whether it was addressed to this node alone.
+    /// A link may bring at most `limit` offers, and fewer if names are longer than 128 bytes. Of one name, a link may
+    /// bring no more while its share is at least the number of free places. The same holds for a host behind a router,
+    /// within the limit of its link. So no link and no host can keep the offers of others out.
+    ///
+    /// - Parameter isTold: whether the offer was addressed to this node only.
     mutating func add(_ offer: ServiceOffer, from link: LinkID, limit: Int, isTold: Bool = false) -> AddResult {
         if byLink[link]?[offer.address.host]?.offers.contains(offer) == true { return .known }
         guard hasRoom(for: offer, from: link, limit: limit) else { return .limitReached }
-        byLink[link, default: [:]][offer.address.host, default: Brought()].add(offer)
+        byLink[link, default: [:]][offer.address.host, default: HostOffers()].add(offer)
         places[link, default: 0] += Self.places(of: offer)
-        if isTold { told[link, default: [:]][offer.address.host, default: []].insert(offer) }
+        if isTold { privateOffers[link, default: [:]][offer.address.host, default: []].insert(offer) }
         counts[link, default: 0] += 1
         if offer.isRelayed { relayedCounts[offer.address.host, default: 0] += 1 }
         return .added(isFirst: offers[offer.name, default: NamedOffers()].add(offer, link, except: leaving))
@@ -95,25 +99,25 @@ struct ServiceRegistry: Sendable {
         return offers[offer.name]?.takesMore(from: link, limit: perName) ?? true
     }
 
-    /// How many offers came over `link`.
+    /// Returns the number of offers from `link`.
     func count(on link: LinkID) -> Int { counts[link] ?? 0 }
 
-    /// Whether some router speaks of `host`.
+    /// Whether a router offers services of `host`.
     func isRelayed(_ host: HostID) -> Bool { relayedCounts[host] != nil }
 
-    /// A link over which `host` was heard of through a router.
+    /// Returns a link to a router that offers services of `host`.
     func router(of host: HostID) -> LinkID? {
         byLink.first { $0.value[host]?.offers.contains(where: \.isRelayed) ?? false }?.key
     }
 
-    /// An offer that is gone.
+    /// A removed offer.
     struct Removal: Hashable, Sendable {
         var offer: ServiceOffer
-        /// Nobody offers this name at this address any more, in the same way (direct or relayed).
+        /// Whether this was the last offer of this name at this address, separately for direct and relayed offers.
         var isLast: Bool
     }
 
-    /// NO_SERVICE: the offer is no more. `nil` where it was not known.
+    /// Handles NO_SERVICE: removes an offer. Returns `nil` if it was not known.
     @discardableResult
     mutating func remove(_ offer: ServiceOffer, from link: LinkID) -> Removal? {
         guard byLink[link]?[offer.address.host]?.remove(offer) == true else { return nil }
@@ -122,15 +126,15 @@ struct ServiceRegistry: Sendable {
         return drop(offer, from: link)
     }
 
-    /// What came over a link that is gone. Where it is much, letting go of it takes a while: not for under a lock.
+    /// The offers of a lost link. If there are many, releasing them takes long, so it must not happen under a lock.
     struct Gone: Sendable {
-        fileprivate let brought: [HostID: Brought]
-        fileprivate let told: [HostID: Set<ServiceOffer>]
+        fileprivate let offersByHost: [HostID: HostOffers]
+        fileprivate let privateOffers: [HostID: Set<ServiceOffer>]
 
-        /// All of it, so many offers at a time.
+        /// Calls `body` with all offers, in pieces of `size`.
         func inPieces(of size: Int, _ body: ([ServiceOffer]) -> Void) {
             var piece: [ServiceOffer] = []
-            for offer in brought.values.lazy.flatMap(\.offers) {
+            for offer in offersByHost.values.lazy.flatMap(\.offers) {
                 piece.append(offer)
                 guard piece.count == size else { continue }
                 body(piece)
@@ -140,36 +144,40 @@ struct ServiceRegistry: Sendable {
         }
     }
 
-    /// The link is gone. All that came over it is to be dropped with ``drop(_:from:)``, and then ``hasLeft(_:)`` called; nobody is
-    /// sent that way from now on.
+    /// Begins to remove a lost link, which is not dialled any more. The caller must remove its offers with
+    /// ``drop(_:from:)`` and then call ``hasLeft(_:)``.
     mutating func leaves(_ link: LinkID) -> Gone {
         leaving.insert(link)
         counts[link] = nil
         places[link] = nil
-        return Gone(brought: byLink.removeValue(forKey: link) ?? [:], told: told.removeValue(forKey: link) ?? [:])
+        return Gone(
+            offersByHost: byLink.removeValue(forKey: link) ?? [:],
+            privateOffers: privateOffers.removeValue(forKey: link) ?? [:])
     }
 
-    /// Some of what came over a link that is gone.
+    /// Removes some offers of a lost link.
     mutating func drop(_ gone: [ServiceOffer], from link: LinkID) -> [Removal] {
         gone.map { drop($0, from: link) }
     }
 
-    /// All that came over the link was dropped.
+    /// Ends the removal of a lost link.
     mutating func hasLeft(_ link: LinkID) {
         leaving.remove(link)
     }
 
-    /// A router lost `host`: what that host told this node alone is no more. The rest the router withdraws by itself, and may
-    /// have announced anew before it says so.
+    /// Handles RST: removes the offers that `host` announced to this node only. The router itself withdraws the other
+    /// offers of the host, and may have announced them again before the RST.
     @discardableResult
     mutating func remove(toldBy host: HostID, over link: LinkID) -> [Removal] {
-        (told[link]?[host] ?? []).compactMap { remove($0, from: link) }
+        (privateOffers[link]?[host] ?? []).compactMap { remove($0, from: link) }
     }
 
     private mutating func drop(_ offer: ServiceOffer, from link: LinkID) -> Removal {
         if let count = counts[link] { counts[link] = count - 1 }
-        if told[link]?[offer.address.host]?.remove(offer) != nil, told[link]?[offer.address.host]?.isEmpty == true {
-            told[link]?[offer.address.host] = nil
+        if privateOffers[link]?[offer.address.host]?.remove(offer) != nil,
+            privateOffers[link]?[offer.address.host]?.isEmpty == true
+        {
+            privateOffers[link]?[offer.address.host] = nil
         }
         if offer.isRelayed, let left = relayedCounts[offer.address.host] {
             relayedCounts[offer.address.host] = left > 1 ? left - 1 : nil
@@ -179,21 +187,22 @@ struct ServiceRegistry: Sendable {
         return Removal(offer: offer, isLast: isLast)
     }
 
-    /// Whether somebody offers `name`.
+    /// Whether a node offers `name`.
     func hasOffer(of name: String) -> Bool { offers[name]?.hasWay(except: leaving) ?? false }
 
-    /// Who offers `name`, each host and port once: a direct offer wins over a relayed one of the same (`docs/protocol.md` §3).
+    /// Returns the offers of `name`, each host and port once. A direct offer wins over a relayed one of the same
+    /// address (`docs/protocol.md` §3).
     func candidates(for name: String) -> NamedOffers { offers[name] ?? NamedOffers() }
 
-    /// All offers, each as often as links brought it, in no order.
+    /// All offers in no order. An offer occurs once for each link that brought it.
     var routes: [Route] {
         byLink.flatMap { link, hosts in hosts.values.lazy.flatMap(\.offers).map { Route(link: link, offer: $0) } }
     }
 
-    /// All offers: by name, and each as often as links brought it.
+    /// All offers, ordered by name. An offer occurs once for each link that brought it.
     var all: [Route] { Self.ordered(routes) }
 
-    /// By name. Takes a second for hundreds of thousands: not for under a lock.
+    /// Sorts offers by name. For hundreds of thousands this takes a second, so it must not happen under a lock.
     static func ordered(_ routes: [Route]) -> [Route] {
         routes.sorted { one, other in
             let (first, second) = (one.offer.address, other.offer.address)
@@ -202,11 +211,11 @@ struct ServiceRegistry: Sendable {
         }
     }
 
-    /// The offers that came from the hosts themselves, each once, without those of `host`.
+    /// Returns the direct offers, each once, without those of `host`.
     func directOffers(except host: HostID) -> Set<ServiceOffer> {
         var direct: Set<ServiceOffer> = []
-        for (other, brought) in byLink.values.joined() where other != host {
-            for offer in brought.offers where !offer.isRelayed { direct.insert(offer) }
+        for (other, hostOffers) in byLink.values.joined() where other != host {
+            for offer in hostOffers.offers where !offer.isRelayed { direct.insert(offer) }
         }
         return direct
     }

@@ -1,43 +1,44 @@
 /// State machine of one end of a stream (`docs/protocol.md` §4, §6): what may be read and written, and what to send.
 ///
-/// It counts bytes but holds none, and knows neither links nor clocks. Local calls and received ops go in; what the
-/// shell must do comes out.
+/// Local calls and received ops go in, actions for the shell come out. It counts bytes but stores none, and knows
+/// neither links nor clocks.
 package struct StreamState: Hashable, Sendable {
-    /// How far the opening has come.
+    /// The phase of the stream's life.
     enum Phase: Hashable, Sendable {
-        /// We sent DIAL and wait for SYN.
+        /// This node has sent DIAL and waits for SYN.
         case dialing
-        /// We answered a DIAL with SYN and wait for ACK.
+        /// This node has answered a DIAL with SYN and waits for ACK.
         case accepting
         /// Both ends know the stream.
         case open
-        /// Nothing more is sent or expected; the link may forget it.
+        /// The stream sends and expects nothing more, so the link may forget it.
         case ended
     }
 
-    /// What the reader gets after the bytes that are there.
+    /// The state of the receiving direction. It applies after the bytes that are already received.
     enum ReadSide: Hashable, Sendable {
         case open
-        /// FIN2 came: the end of file.
+        /// FIN2 has arrived: the end of file.
         case finished
         case failed(Failure)
     }
 
-    /// What a writer may do.
+    /// The state of the sending direction.
     enum WriteSide: Hashable, Sendable {
         case open
-        /// The ending goes out behind what is still queued.
+        /// The end is sent after the bytes that are still queued.
         case ending(Ending)
         case over(Failure)
     }
 
-    /// Why a direction is over. The reasons that streams without a failure have take no memory: a request needs five of them.
+    /// The reason why a direction has ended. The usual reasons take no heap memory, because a request needs five of
+    /// them.
     enum Failure: Hashable, Sendable {
-        /// This end closed or failed the stream.
+        /// This node has closed or failed the stream.
         case closedHere
-        /// This end finished writing.
+        /// This node has finished writing.
         case finishedHere
-        /// FIN1 came.
+        /// FIN1 has arrived.
         case stoppedByPeer
         indirect case other(AstraNetError)
 
@@ -51,30 +52,31 @@ package struct StreamState: Hashable, Sendable {
         }
     }
 
-    /// How this end ends a stream.
+    /// The way in which this node ends a stream.
     enum Ending: Hashable, Sendable {
-        /// No more bytes from here; reading goes on.
+        /// Ends the sending direction. Reading goes on.
         case finish
-        /// Both directions are over.
+        /// Ends both directions normally.
         case close
-        /// Both directions are over because something failed.
+        /// Ends both directions with an error.
         indirect case fail(message: String)
     }
 
-    /// What a pushed stream waits for (`docs/protocol.md` §6).
+    /// The acceptance of a pushed stream (`docs/protocol.md` §6.5).
     enum Offer: UInt8, Hashable, Sendable {
-        /// Nothing: it was accepted, or it is not a pushed stream.
+        /// The stream is accepted, or is not a pushed stream.
         case none
-        /// The server's end waits for the client's SYN.
+        /// The server's end, which waits for the client's SYN.
         case made
-        /// The client's end waits for its consumer.
+        /// The client's end, which waits for its consumer.
         case received
     }
 
-    // In the order in which they take the least memory, as does what is indirect above: a node may have a million of these.
+    // The order of these properties and the `indirect` cases above minimize the size. A node may have a million
+    // streams.
 
     private(set) var reading = ReadSide.open
-    /// Bytes queued by the writer that no DATA op carried yet.
+    /// The number of bytes that the writer has queued and no DATA op has carried yet.
     private(set) var queued = 0
     private(set) var sendWindow = SendWindow()
     private(set) var receiveWindow = ReceiveWindow()
@@ -82,20 +84,22 @@ package struct StreamState: Hashable, Sendable {
     private var flags = Flags()
     private(set) var writing = WriteSide.open
 
-    /// A stream that begins with our DIAL.
+    /// Returns the state of a stream that begins with this node's DIAL.
     static func dialer(isEager: Bool = false) -> StreamState { StreamState(phase: .dialing, isEager: isEager) }
-    /// A stream that begins with the peer's DIAL, which our SYN answers.
+    /// Returns the state of a stream that begins with the peer's DIAL, which this node answers with SYN.
     package static func listener(isEager: Bool = false) -> StreamState {
         StreamState(phase: isEager ? .open : .accepting, isEager: isEager)
     }
-    /// The server's end of a pushed stream: it may send `window` bytes before the client accepts it.
+    /// Returns the state of the server's end of a pushed stream. It may send `window` bytes before the client accepts
+    /// it.
     package static func pushing(window: UInt32) -> StreamState {
         var state = StreamState(phase: .open, isEager: true)
         state.offer = .made
         state.sendWindow.resize(to: min(window, SendWindow.initialSize))
         return state
     }
-    /// The client's end of a pushed stream, for which it granted `window` bytes before it accepts.
+    /// Returns the state of the client's end of a pushed stream. The client has granted `window` bytes before its
+    /// acceptance.
     package static func pushed(window: UInt32) -> StreamState {
         var state = StreamState(phase: .open, isEager: true)
         state.offer = .received
@@ -108,7 +112,7 @@ package struct StreamState: Hashable, Sendable {
         self.isEager = isEager
     }
 
-    /// What would take a byte each.
+    /// Booleans of the stream in a single byte.
     private struct Flags: OptionSet, Hashable, Sendable {
         let rawValue: UInt8
 
@@ -125,18 +129,18 @@ package struct StreamState: Hashable, Sendable {
         }
     }
 
-    /// FIN1 came.
+    /// Whether FIN1 has arrived.
     private var isStoppedByPeer: Bool {
         get { flags.contains(.stoppedByPeer) }
         set { flags.set(.stoppedByPeer, newValue) }
     }
-    /// Whether the peer accepted our DIAL, whatever happened to the stream since.
+    /// Whether the peer has accepted this node's DIAL or pushed stream. It stays true when the stream ends.
     private(set) var wasAccepted: Bool {
         get { flags.contains(.accepted) }
         set { flags.set(.accepted, newValue) }
     }
-    /// Whether the stream opens without a round trip: bytes follow our DIAL at once, or the peer's DIAL opens the stream.
-    /// Both nodes have said that they can do this.
+    /// Whether the stream opens without a round trip: bytes follow this node's DIAL at once, or the peer's DIAL opens
+    /// the stream. Both nodes have announced this ability.
     private(set) var isEager: Bool {
         get { flags.contains(.eager) }
         set { flags.set(.eager, newValue) }
@@ -150,22 +154,22 @@ package struct StreamState: Hashable, Sendable {
         }
     }
 
-    /// A close or failure of this end was sent on a pushed stream that the client had not accepted: the link keeps the stream
-    /// until it hears from the client.
+    /// Whether this node has sent the end of a pushed stream that the client had not accepted. The link keeps the
+    /// stream until the client answers.
     private(set) var isEndedHere: Bool {
         get { flags.contains(.endingSent) }
         set { flags.set(.endingSent, newValue) }
     }
-    /// Whether this end closed or failed the stream itself. The error does not tell: a link that this node closed has the same
-    /// code.
+    /// Whether this node has closed or failed the stream. The error code does not tell, because a link that this node
+    /// closes has the same code.
     private(set) var isClosedHere: Bool {
         get { flags.contains(.closedHere) }
         set { flags.set(.closedHere, newValue) }
     }
-    /// Whether only the client's answer to a pushed stream is missing.
+    /// Whether the stream waits only for the client's answer to a pushed stream.
     var isKept: Bool { isEndedHere && offer == .made && phase != .ended }
 
-    /// Whether a peer's end makes further writing pointless: it finished, failed or stopped us, or the link broke.
+    /// Whether further writing is pointless: the peer has finished, stopped or failed the stream, or the link is lost.
     var isPeerGone: Bool {
         if reading != .open { return true }
         if case .over = writing { return true }
@@ -176,14 +180,14 @@ package struct StreamState: Hashable, Sendable {
 
     enum ReceivedSynAction: Hashable {
         case sendAck, confirm, doNothing
-        /// The client accepted a pushed stream that goes on.
+        /// The client has accepted a pushed stream that goes on.
         case resumeSending
-        /// The client accepted a pushed stream that has ended here: the link forgets it.
+        /// The client has accepted a pushed stream that has ended at this node, so the link forgets it.
         case forget
     }
 
-    /// SYN: the listener accepted our DIAL, or the client accepted a pushed stream. DATA may follow our ACK at once (a Go
-    /// listener accepts that), so the stream does not wait for SYN_ACK.
+    /// Handles SYN: the listener has accepted this node's DIAL, or the client has accepted a pushed stream. DATA may
+    /// follow the ACK at once, because a Go listener accepts that. So the stream does not wait for SYN_ACK.
     mutating func receivedSyn() -> ReceivedSynAction {
         if offer == .made, phase == .open {
             offer = .none
@@ -196,22 +200,23 @@ package struct StreamState: Hashable, Sendable {
         guard phase == .dialing else { return .doNothing }
         phase = .open
         wasAccepted = true
-        // An eager listener knows already.
+        // An eager listener has opened the stream already.
         return isEager ? .confirm : .sendAck
     }
 
-    /// The client accepts a pushed stream; the peer may send a whole window from now on. Returns whether to send SYN.
+    /// Accepts a pushed stream at the client. The server may use the full initial window from now on. Returns whether
+    /// to send SYN.
     package mutating func accept() -> Bool {
         guard offer == .received else { return false }
         offer = .none
         receiveWindow.grow(to: SendWindow.initialSize)
-        // The server keeps the source, and counts it, until it hears of the acceptance, also if everything has come.
+        // SYN is sent even if all bytes have arrived, because the server keeps and counts the source until then.
         return true
     }
 
     enum ReceivedAckAction: Hashable { case sendSynAckAndAccept, doNothing }
 
-    /// ACK: the dialer has learned of our SYN.
+    /// Handles ACK: the dialer has received the SYN.
     mutating func receivedAck() -> ReceivedAckAction {
         guard phase == .accepting else { return .doNothing }
         phase = .open
@@ -222,7 +227,7 @@ package struct StreamState: Hashable, Sendable {
 
     package enum ReceivedDataAction: Hashable { case deliver, drop, failStream(AstraNetError) }
 
-    /// DATA of `count` bytes. What a closed reader no longer wants is dropped, and so is what comes behind an end.
+    /// Handles DATA of `count` bytes. Drops bytes that a closed reader does not want, and bytes after an end.
     package mutating func receivedData(_ count: Int) -> ReceivedDataAction {
         guard phase != .ended, reading == .open else { return .drop }
         guard receiveWindow.receive(count) else {
@@ -231,33 +236,33 @@ package struct StreamState: Hashable, Sendable {
         return .deliver
     }
 
-    /// The reader took `count` of the bytes that are there.
+    /// Records that the reader has taken `count` bytes.
     package mutating func took(_ count: Int) {
         receiveWindow.take(count)
     }
 
-    /// Whether credit should go back now: the peer could soon wait for it, or the reader `isDry`: it waits for more.
+    /// Whether to return credit now: the peer may soon have to wait for it, or the reader has no bytes left (`isDry`).
     package func owesCredit(isDry: Bool) -> Bool {
         guard phase == .open, reading == .open else { return false }
         return receiveWindow.owesMuch || isDry && receiveWindow.owed > 0
     }
 
-    /// The credit to return to the peer now; 0 when there is none or nobody to return it to.
+    /// Takes the credit to return to the peer now; 0 if there is none, or the peer does not need it.
     package mutating func takeCredit() -> UInt32 {
         guard phase == .open, reading == .open else { return 0 }
         return receiveWindow.settle()
     }
 
-    /// The peer may have `limit` bytes under way from now on, which WND_SIZE must tell it.
+    /// Enlarges the peer's window to `limit` bytes. The caller must send WND_SIZE.
     mutating func growReceiveWindow(to limit: UInt32) {
         receiveWindow.grow(to: limit)
     }
 
     // MARK: - Writing
 
-    /// A writer queues `count` bytes.
+    /// Queues `count` bytes of a writer.
     ///
-    /// - Throws: why it may not: `closed` after an ending of ours, or what ended the write side.
+    /// - Throws: `closed` after this node has ended the direction, or the error that ended it.
     package mutating func enqueue(_ count: Int) throws(AstraNetError) {
         switch writing {
         case .open: queued += count
@@ -266,12 +271,12 @@ package struct StreamState: Hashable, Sendable {
         }
     }
 
-    /// How many of the queued bytes may go into DATA ops now.
+    /// The number of queued bytes that DATA ops may carry now.
     package var sendable: Int {
         phase == .open || (phase == .dialing && isEager) ? min(queued, sendWindow.available) : 0
     }
 
-    /// A DATA op with `count` bytes goes out.
+    /// Records that a DATA op with `count` bytes is sent.
     package mutating func sent(_ count: Int) {
         sendWindow.reserve(count)
         queued -= count
@@ -279,7 +284,7 @@ package struct StreamState: Hashable, Sendable {
 
     package enum ReceivedCreditAction: Hashable { case resumeSending, doNothing, failStream(AstraNetError) }
 
-    /// REWIND of `count` bytes.
+    /// Handles REWIND of `count` bytes.
     package mutating func receivedRewind(_ count: UInt32) -> ReceivedCreditAction {
         guard phase != .ended else { return .doNothing }
         guard sendWindow.release(count) else {
@@ -288,23 +293,24 @@ package struct StreamState: Hashable, Sendable {
         return sendable > 0 ? .resumeSending : .doNothing
     }
 
-    /// WND_SIZE.
+    /// Handles WND_SIZE.
     mutating func receivedWindowSize(_ size: UInt32) -> ReceivedCreditAction {
-        // What a pushed stream may send before it is accepted was said in the grant.
+        // Before its acceptance, the window of a pushed stream comes from the grant.
         guard phase != .ended, offer != .made else { return .doNothing }
         sendWindow.resize(to: size)
         return sendable > 0 ? .resumeSending : .doNothing
     }
 
-    // MARK: - Endings of ours
+    // MARK: - Ends of this node
 
     enum EndAction: Hashable { case flush, doNothing }
 
-    /// This end finishes, closes or fails the stream. The first `close` or `fail` counts; `finish` may come before.
+    /// Finishes, closes or fails the stream. `finish` may come before `close` or `fail`; of these two, the first one
+    /// counts.
     mutating func end(_ ending: Ending) -> EndAction {
         guard phase != .ended else { return .doNothing }
         if isEndedHere {
-            // The stream is only kept for the client's answer, which a failure no longer waits for.
+            // The stream is kept only for the client's answer. A failure does not wait for it.
             guard case .fail = ending else { return .doNothing }
             offer = .none
         }
@@ -316,36 +322,38 @@ package struct StreamState: Hashable, Sendable {
         }
         if ending != .finish {
             isClosedHere = true
-            // Nobody reads any more. A dialer or acceptor whose stream never opened has nothing to wait for either.
+            // No reader is left. A stream that never opened has nothing to send either.
             if reading == .open { reading = .failed(.closedHere) }
             if phase != .open { queued = 0 }
         }
         return .flush
     }
 
-    /// What is queued will not be sent. Where a close was waiting behind it, the peer must not take that for the end.
+    /// Drops the queued bytes. A close that waited behind them becomes a failure, so that the peer does not see a
+    /// normal end.
     mutating func dropQueued(saying message: String) {
         if queued > 0, case .ending(.close) = writing { writing = .ending(.fail(message: message)) }
         queued = 0
     }
 
     enum EndingStep: Hashable {
-        /// Still bytes in front of it, or none due.
+        /// Bytes must be sent before the end, or there is no end to send.
         case wait
-        /// FIN2; the stream goes on for the peer's direction.
+        /// Send FIN2. The stream goes on for the peer's direction.
         case sendFin2
-        /// FIN1, FIN2, and the link forgets the stream.
+        /// Send FIN1 and FIN2. The link forgets the stream.
         case sendFin1AndFin2AndForget
-        /// FIN1, FIN2; the link keeps the stream until the client accepts it.
+        /// Send FIN1 and FIN2. The link keeps the stream until the client accepts it.
         case sendFin1AndFin2
-        /// ERR with the message, FIN1, FIN2 (a Go peer does not end a read at ERR), and the link forgets the stream.
+        /// Send ERR with the message, FIN1 and FIN2, because a Go peer does not end a read at ERR. The link forgets the
+        /// stream.
         case sendErrAndForget(message: String)
-        /// The same ops; the link keeps the stream until the client accepts it. A source that failed counts as unaccepted, or
-        /// many that fail at once would be more than the client granted.
+        /// Send the same ops. The link keeps the stream until the client accepts it: a failed source counts as
+        /// unaccepted. Otherwise many sources that fail at once would exceed the grant.
         case sendErr(message: String)
     }
 
-    /// What to send once the bytes queued before an ending are gone.
+    /// Takes the ops to send when all bytes that were queued before an end have been sent.
     mutating func takeEnding() -> EndingStep {
         guard case .ending(let ending) = writing, queued == 0, phase != .ended else { return .wait }
         switch ending {
@@ -372,28 +380,28 @@ package struct StreamState: Hashable, Sendable {
         }
     }
 
-    /// Bytes queued before a `close` or `fail` wait for credit that may never come. A stream that is offered has a
-    /// deadline of its own.
+    /// Whether bytes that were queued before a `close` or `fail` wait for credit, which may never come. A pushed stream
+    /// that is not accepted has a deadline of its own.
     var isLingering: Bool {
         guard phase != .ended, offer != .made, queued > 0, case .ending(let ending) = writing else { return false }
         return ending != .finish
     }
 
-    // MARK: - Endings of the peer's
+    // MARK: - Ends of the peer
 
     enum PeerEndAction: Hashable {
-        /// The link forgets the stream; its readers and writers are told.
+        /// The link forgets the stream and wakes its readers and writers.
         case forget
-        /// Readers and writers are told; the stream stays.
+        /// The link wakes readers and writers and keeps the stream.
         case notify
         case doNothing
     }
 
-    /// FIN1: the peer takes no more bytes. Those queued are dropped.
+    /// Handles FIN1: the peer reads no more bytes. Drops the queued bytes.
     mutating func receivedFin1() -> PeerEndAction {
         guard phase != .ended else { return .doNothing }
         if offer == .made {
-            // The client gives the source up.
+            // The client has given the source up.
             offer = .none
             if isEndedHere { return fail(AstraNetError(.closedByPeer, "the client does not want the source")) }
         }
@@ -401,7 +409,8 @@ package struct StreamState: Hashable, Sendable {
         return endsWithPeer() ? .forget : action
     }
 
-    /// A node of this library that has ended both directions has forgotten the stream: there is nobody to say anything to.
+    /// Ends the stream if the peer must have forgotten it: a node of this library forgets a stream whose directions
+    /// have both ended. Returns whether it has ended.
     private mutating func endsWithPeer() -> Bool {
         guard isEager, phase == .open, reading == .finished else { return false }
         switch writing {
@@ -413,11 +422,11 @@ package struct StreamState: Hashable, Sendable {
         return true
     }
 
-    /// FIN2: the end of file behind what was received. The stream stays for our direction.
+    /// Handles FIN2: the end of file after the received bytes. The sending direction goes on.
     mutating func receivedFin2() -> PeerEndAction {
         guard phase != .ended else { return .doNothing }
         if phase != .open {
-            // Given up before it opened.
+            // The peer gave the stream up before it opened.
             return fail(AstraNetError(.closedByPeer, "the peer gave the stream up while it opened"))
         }
         guard reading == .open else { return .doNothing }
@@ -425,8 +434,8 @@ package struct StreamState: Hashable, Sendable {
         return endsWithPeer() ? .forget : .notify
     }
 
-    /// ERR, FORCE_CLOSED, a broken link or a broken rule: both directions are over at once. Received bytes stay
-    /// readable, and where the end of file had come already, it stays an end of file.
+    /// Ends both directions at once: after ERR, FORCE_CLOSED, a lost link or a protocol violation. Received bytes stay
+    /// readable. If the end of file has already arrived, the reader gets it and not the error.
     mutating func fail(_ error: AstraNetError) -> PeerEndAction {
         guard phase != .ended else { return .doNothing }
         phase = .ended
@@ -438,8 +447,8 @@ package struct StreamState: Hashable, Sendable {
         return .forget
     }
 
-    /// The dialer got a cookie with SYN, so that both ends know each other's abilities: from now on the stream ends as one
-    /// between two nodes of this library (`docs/protocol.md` §6).
+    /// Makes the stream eager, because the dialer has received a cookie with SYN and so both nodes are of this library.
+    /// From now on it ends like an eager stream (`docs/protocol.md` §6.5).
     mutating func peerUnderstandsPush() { isEager = true }
 
     private mutating func stopWriting() -> PeerEndAction {
@@ -450,7 +459,7 @@ package struct StreamState: Hashable, Sendable {
             writing = .over(.stoppedByPeer)
             return .notify
         case .ending, .over:
-            // A close or fail of ours was waiting behind the bytes just dropped, and can go now.
+            // A close or fail that waited behind the dropped bytes can be sent now.
             return .notify
         }
     }

@@ -1,48 +1,50 @@
-/// When a larger window would let a stream's bytes come faster: where the reader takes them as they come, and the sender has
-/// no more under way than what arrives in two round trips, so that it is the credit which keeps it waiting.
+/// The decision when to enlarge the window of a stream: when the reader keeps up and the credit limits the sender's
+/// rate.
 ///
-/// A reader that works for a while on what it has taken finds more when it comes back, and is not slow for that: it keeps up for
-/// as long as no more than a quarter of the window is left to it, which is what credit goes back in. Who takes less in a round
-/// trip than the window holds gets no larger one, whatever is left, for then it is not the credit that keeps the bytes waiting.
+/// The reader keeps up if at most a quarter of the window is unread. A reader that works for a while between two reads
+/// finds unread bytes; this alone does not make it slow. Credit is also returned in quarters of the window.
 ///
-/// Between two ends of one machine, where a round trip takes microseconds, the window of the protocol is enough; a larger
-/// one would only cost memory.
+/// The credit limits the rate if at least two thirds of the window are taken in one round trip. Otherwise a larger
+/// window would not make the stream faster.
+///
+/// On one machine a round trip takes microseconds and the initial window is enough. A larger one would only cost
+/// memory.
 struct WindowTuning: Hashable, Sendable {
-    /// How many windows the reader must take without falling behind before the rate is judged.
-    private static let windows: UInt64 = 4
+    /// The number of windows that the reader must take without falling behind before the rate is checked.
+    private static let windowsPerCheck: UInt64 = 4
 
-    /// Bytes credited since the rate was judged last, or since the reader last fell behind.
-    private var keptUp: UInt64 = 0
-    /// When the first of them were, in nanoseconds.
+    /// The bytes credited since the last check or since the reader last fell behind.
+    private var creditedBytes: UInt64 = 0
+    /// The time of the first of these credits, in nanoseconds.
     private var since: UInt64 = 0
 
-    /// Credit for `count` bytes goes back to the peer.
+    /// Handles credit for `count` bytes that is returned to the peer.
     ///
     /// - Parameters:
-    ///   - unread: how many bytes the reader has not taken yet.
-    ///   - limit: the window, in bytes.
-    ///   - largest: how large it may become.
-    ///   - now: nanoseconds.
-    ///   - roundTrip: of the link, in nanoseconds; 0 where it is not known.
-    /// - Returns: the window to have instead, twice as large; `nil` where it is large enough.
+    ///   - unread: the number of bytes that the reader has not taken.
+    ///   - limit: the current window in bytes.
+    ///   - largest: the maximum window in bytes.
+    ///   - now: the time in nanoseconds.
+    ///   - roundTrip: the round trip of the link in nanoseconds; 0 if it is unknown.
+    /// - Returns: the new window, twice as large but at most `largest`; `nil` if the window stays.
     mutating func credited(
         _ count: UInt32, unread: UInt32, limit: UInt32, largest: UInt32, now: UInt64, roundTrip: UInt64
     ) -> UInt32? {
         guard unread <= limit / 4 else {
-            keptUp = 0
+            creditedBytes = 0
             return nil
         }
-        guard keptUp > 0 else {
-            // What came before now is not known to have come fast.
-            keptUp = 1
+        guard creditedBytes > 0 else {
+            // Bytes that were taken before now may have arrived slowly.
+            creditedBytes = 1
             since = now
             return nil
         }
-        keptUp += UInt64(count)
-        guard keptUp >= UInt64(limit) * Self.windows else { return nil }
-        defer { keptUp = 0 }
+        creditedBytes += UInt64(count)
+        guard creditedBytes >= UInt64(limit) * Self.windowsPerCheck else { return nil }
+        defer { creditedBytes = 0 }
         guard limit < largest, now > since else { return nil }
-        let bytesPerRoundTrip = Double(keptUp) * Double(roundTrip) / Double(now - since)
+        let bytesPerRoundTrip = Double(creditedBytes) * Double(roundTrip) / Double(now - since)
         guard bytesPerRoundTrip * 1.5 > Double(limit) else { return nil }
         return limit > largest / 2 ? largest : limit * 2
     }

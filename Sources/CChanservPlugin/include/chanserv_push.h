@@ -1,20 +1,20 @@
 /*
- * chanserv_push.h: plugins that push, over the same ABI as all others (chanserv_plugin.h). Optional, header only, for C11
- * and C++; needs POSIX threads and nothing else.
+ * chanserv_push.h: plugins that push frames, built on the plugin ABI (chanserv_plugin.h). Optional and header-only, for
+ * C11 and C++. It needs only POSIX threads.
  *
- * The host polls: it asks a plugin for frames whenever the reader at the other end has room. Code that blocks, around a
- * device, a socket or a library that calls back, is easier to write the other way round. With this header you write one
- * function that runs on a thread of its own for each request, adds sources and pushes frames to them, and simply waits
- * where a reader is slow; cancellation, backpressure and wakes are dealt with here.
+ * The host polls: it requests frames from a plugin whenever the client has room. Code that blocks, for example around a
+ * device, a socket or a library with callbacks, is easier to write if it pushes. With this header you write one
+ * function. It runs on its own thread for each request, adds sources, pushes frames to them, and blocks while a client
+ * reads slowly. This header handles cancellation, backpressure and wakes.
  *
  *
- * A whole plugin
- * --------------
+ * A complete plugin
+ * -----------------
  *
- * Its request names a text file; the answer is one source with a frame for each line.
+ * The request names a text file. The plugin serves one source with a frame for each line.
  *
  * [sample]
- * #define _POSIX_C_SOURCE 200809L // open, fstat and fdopen, also where the compiler is asked for plain C
+ * #define _POSIX_C_SOURCE 200809L // for open, fstat and fdopen, also if the compiler is in strict C mode
  * #include "chanserv_push.h"
  *
  * #include <fcntl.h>
@@ -25,13 +25,13 @@
  * #include <unistd.h>
  *
  * struct chanserv_instance {
- *     chanserv_producers producers; // first
+ *     chanserv_producers producers; // must be the first member
  * };
  *
- * // Nothing but a file: reading a pipe could wait for ever, and then chanserv_push_on_cancel would have to end that.
+ * // Opens only regular files. Reading a pipe could block, and then chanserv_push_on_cancel would have to end the read.
  * static FILE *open_file(const char *path) {
  *     struct stat about;
- *     int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // no wait for who writes to a pipe either
+ *     int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // does not wait for a writer of a pipe
  *     if (descriptor < 0) return NULL;
  *     FILE *file = fstat(descriptor, &about) == 0 && S_ISREG(about.st_mode) ? fdopen(descriptor, "r") : NULL;
  *     if (file == NULL) close(descriptor);
@@ -49,22 +49,22 @@
  *     memcpy(path, request->body, request->body_size);
  *     path[request->body_size] = '\0';
  *     FILE *file = open_file(path);
- *     if (file == NULL) { // without the path: a message is UTF-8, and a request is what its client likes
- *         snprintf(error->message, error->capacity, "there is no such file that can be read");
+ *     if (file == NULL) { // without the path: a message must be UTF-8, but a request may be any bytes
+ *         snprintf(error->message, error->capacity, "the file does not exist or is not readable");
  *         return CHANSERV_ERROR_NOT_FOUND;
  *     }
  *     chanserv_source *source;
  *     chanserv_status status = chanserv_push_source(pusher, path, strlen(path), &source);
- *     chanserv_push_listed(pusher); // it is the only one
+ *     chanserv_push_listed(pusher); // there is only one
  *     while (status == CHANSERV_READY && fgets(line, sizeof line, file) != NULL) {
- *         status = chanserv_push(source, line, strlen(line)); // waits while the reader is slow
+ *         status = chanserv_push(source, line, strlen(line)); // waits while the client reads slowly
  *     }
  *     if (status == CHANSERV_READY && ferror(file)) {
- *         snprintf(error->message, error->capacity, "the file cannot be read to its end");
+ *         snprintf(error->message, error->capacity, "reading the file failed");
  *         status = CHANSERV_ERROR_INTERNAL;
  *     }
  *     fclose(file);
- *     return status; // and with it the source ends
+ *     return status; // also ends the source
  * }
  *
  * static chanserv_status create(const chanserv_host *host, const chanserv_config *config,
@@ -75,7 +75,7 @@
  *     if (made == NULL) return CHANSERV_ERROR_INTERNAL;
  *     status = chanserv_producers_start(&made->producers, host, produce, NULL);
  *     if (status < 0) {
- *         free(made); // after an error there is nothing to destroy
+ *         free(made); // after an error, destroy is not called
  *         return status;
  *     }
  *     *instance = made;
@@ -83,7 +83,7 @@
  * }
  *
  * static void destroy(chanserv_instance *instance) {
- *     chanserv_producers_stop(&instance->producers); // waits for the threads
+ *     chanserv_producers_stop(&instance->producers); // waits for its threads
  *     free(instance);
  * }
  *
@@ -93,28 +93,31 @@
  * [end]
  *
  *
- * What holds
- * ----------
+ * Rules
+ * -----
  *
- * - A request has a thread, made in `open`, which runs your function. Past `threads` of them at once a request fails with
- *   CHANSERV_ERROR_BUSY. A source may have a thread of its own besides (chanserv_push_source_on_thread), and a request
- *   counts until its last thread has ended: there are at most `threads` x (1 + `source_threads`) in all.
- * - Each source has a queue with a bound. A push waits while it is full and goes on when the host has taken what is in it,
- *   so memory is bounded: at most twice `bytes` a source, or twice the largest frame where that is more.
- * - Many clients ask for all sources first and read them then. The list is complete when your function returns or calls
- *   chanserv_push_listed: do not wait in a push before that, or such a client and you wait for each other. Add all sources
- *   before you push to them, or give each a thread.
- * - When the reader is gone, pushes that wait and all later ones fail at once with CHANSERV_PUSH_CANCELLED. Return soon
- *   then; what you return no longer matters. Sources are cancelled one by one: others of the request may go on.
- * - Where your code waits for something else than a push, say how to end that with chanserv_push_on_cancel, or look at
- *   chanserv_push_is_cancelled now and then. A function that does neither keeps its thread, and keeps
- *   chanserv_producers_stop (and so `destroy`, a reload and the end of the host) waiting for it.
- * - A C++ exception must not leave your functions: nothing on their threads catches it, and the host ends with it.
- * - The threads have all signals blocked but those that tell of a fault in the code itself (SIGSEGV, SIGBUS, SIGFPE,
- *   SIGILL, SIGTRAP, SIGSYS), which crash reporters and runtimes want. A program that you start from one inherits that: reset
- *   its mask (POSIX_SPAWN_SETSIGMASK). None of the threads is left when chanserv_producers_stop has returned.
- * - Define CHANSERV_PUSH_… nothing: there are no options but those of chanserv_push_options. Include the header in one
- *   source file: it defines struct chanserv_call and struct chanserv_source, which are yours to define otherwise.
+ * - Each request has a thread, created in `open`, which runs your function. If `threads` requests are running, a
+ *   further request fails with CHANSERV_ERROR_BUSY. A source may have its own thread in addition
+ *   (chanserv_push_source_on_thread). A request counts until its last thread has ended, so there are at most `threads`
+ *   x (1 + `source_threads`) threads.
+ * - Each source has a bounded queue. A push waits while the queue is full, and continues when the host has taken the
+ *   queued frames. A source therefore uses at most twice `bytes` of memory, or twice its largest frame if that is
+ *   larger.
+ * - Many clients request all sources before they read frames. The list of sources is complete when your function
+ *   returns or calls chanserv_push_listed. Do not block in a push before that, or you and such a client wait for each
+ *   other. Add all sources before you push to them, or give each source a thread.
+ * - When the client is gone, waiting pushes and all later ones fail at once with CHANSERV_PUSH_CANCELLED. Return soon
+ *   then; the result is ignored. Sources are cancelled one by one, so other sources of the request may go on.
+ * - If your code waits for something other than a push, set a function that ends this wait with
+ *   chanserv_push_on_cancel, or call chanserv_push_is_cancelled regularly. Otherwise your function keeps its thread,
+ *   and chanserv_producers_stop waits for it. So do `destroy`, a reload and the end of the host.
+ * - A C++ exception must not leave your functions. Nothing on their threads catches it, so it ends the host.
+ * - The threads block all signals except those that report a fault of the code itself (SIGSEGV, SIGBUS, SIGFPE, SIGILL,
+ *   SIGTRAP, SIGSYS), which crash reporters and runtimes need. A program that you start from such a thread inherits the
+ *   mask: reset it (POSIX_SPAWN_SETSIGMASK). No thread is left when chanserv_producers_stop has returned.
+ * - Do not define macros that begin with CHANSERV_PUSH_: all options are in chanserv_push_options. Include the header
+ *   in one source file only. It defines struct chanserv_call and struct chanserv_source, which other plugins define
+ *   themselves.
  */
 #ifndef CHANSERV_PUSH_H
 #define CHANSERV_PUSH_H
@@ -130,37 +133,37 @@
 extern "C" {
 #endif
 
-/* Of a push or of adding a source: the reader is gone. Nobody sees it but you. */
+/* Result of a push or of adding a source: the client is gone. It is never sent to a client. */
 enum { CHANSERV_PUSH_CANCELLED = -100 };
 
-/* The longest message of an error, with its final zero. */
+/* Maximum size of an error message, including its terminating zero. */
 #define CHANSERV_PUSH_MESSAGE_MAX 512
 
-/* One request, for the function that answers it. */
+/* One request, passed to the function that serves it. */
 typedef struct chanserv_call chanserv_pusher;
 
 /*
- * Answers a request, on a thread of its own; it may block. `request` and all it points to live until the function returns,
- * and so do `pusher` and the sources it adds. Return CHANSERV_READY (or CHANSERV_END) when all went well, or an error and
- * a message. Sources that were not ended by then end in the same way; if none was added, or not all are listed yet, the
- * request does.
+ * Serves a request on its own thread. It may block. `request` and everything it points to, `pusher` and the sources
+ * that it adds are valid until the function returns. Return CHANSERV_READY (or CHANSERV_END) after success, or an error
+ * and a message. Sources that you have not ended by then end in the same way. If no source was added, or the list is
+ * not complete, the request ends in the same way.
  */
 typedef chanserv_status chanserv_produce(chanserv_instance *instance, const chanserv_request *request,
                                          chanserv_pusher *pusher, chanserv_error *error);
 
-/* Pushes the frames of one source, on a thread of its own. The source ends as the function returns, as above. */
+/* Pushes the frames of one source on its own thread. The source ends when the function returns, with its result. */
 typedef chanserv_status chanserv_produce_source(void *argument, chanserv_source *source, chanserv_error *error);
 
-/* Called when a request or a source is cancelled: must not block, and must not call a function of this header. */
+/* Called when a request or a source is cancelled. It must not block and must not call a function of this header. */
 typedef void chanserv_on_cancel(void *argument);
 
-/* The bounds; 0 stands for the default. */
+/* The limits. 0 selects the default. */
 typedef struct chanserv_push_options {
-    size_t frames;         /* frames that wait in the queue of a source: 256 */
-    size_t bytes;          /* their bytes: 256 KiB; a larger frame waits alone */
-    size_t sources;        /* sources of a request that the host has not taken yet: 64 */
-    size_t threads;        /* requests at once, each until its last thread has ended: 64 */
-    size_t source_threads; /* threads of sources at once, of each request: 16 */
+    size_t frames;         /* frames in the queue of a source; default 256 */
+    size_t bytes;          /* bytes in the queue of a source; default 256 KiB; a larger frame is queued alone */
+    size_t sources;        /* sources of a request that the host has not taken; default 64 */
+    size_t threads;        /* concurrent requests, each until its last thread has ended; default 64 */
+    size_t source_threads; /* concurrent threads of sources in each request; default 16 */
 } chanserv_push_options;
 
 /* The threads of an instance. It must be the first member of your struct chanserv_instance. */
@@ -168,25 +171,28 @@ typedef struct chanserv_producers {
     const chanserv_host *host;
     chanserv_produce *produce;
     chanserv_push_options options;
-    pthread_mutex_t lock; /* of what follows */
+    pthread_mutex_t lock; /* protects the fields below */
     pthread_cond_t idle;
-    size_t requests;  /* that have a thread */
-    size_t running;   /* threads in all */
-    pthread_t ended;  /* the thread that ended last: each joins the one before it */
+    size_t requests;  /* requests that have a thread */
+    size_t running;   /* all threads */
+    pthread_t ended;  /* the thread that ended last; each thread joins the previous one */
     int has_ended;
 } chanserv_producers;
 
 /* ---------------------------------------------------------------------------------------------------------------
- * For you: create and destroy
+ * Public: functions for create and destroy
  * ------------------------------------------------------------------------------------------------------------- */
 
-/* In create. `options` may be NULL. Starts no thread yet. CHANSERV_READY, or an error where the system has no room. */
+/*
+ * Call it in create. `options` may be NULL. It starts no thread. Returns CHANSERV_READY, or an error if the system has
+ * no resources.
+ */
 static inline chanserv_status chanserv_producers_start(chanserv_producers *producers, const chanserv_host *host,
                                                        chanserv_produce *produce, const chanserv_push_options *options);
-/* In destroy, first of all: waits until all functions have returned and joins their threads. */
+/* Call it in destroy, before anything else. Waits until all functions have returned, and joins their threads. */
 static inline void chanserv_producers_stop(chanserv_producers *producers);
 
-/* The plugin's descriptor: the functions below, and yours. */
+/* The descriptor of the plugin: the functions of this header and your create and destroy. */
 #define CHANSERV_PUSH_DESCRIPTOR(name, version, create, destroy)                                                        \
     {                                                                                                                   \
         CHANSERV_PLUGIN_MAGIC, CHANSERV_ABI_MAJOR, CHANSERV_ABI_MINOR, sizeof(chanserv_plugin), 0, name, version,       \
@@ -196,65 +202,69 @@ static inline void chanserv_producers_stop(chanserv_producers *producers);
     }
 
 /* ---------------------------------------------------------------------------------------------------------------
- * For you: in your function, or in threads it waits for
+ * Public: functions for your produce function and for threads that it waits for
  * ------------------------------------------------------------------------------------------------------------- */
 
 /*
- * Adds a source; `header` is copied. Waits while the host takes none. CHANSERV_READY and *source, which is yours until
- * you end it or your function returns; CHANSERV_PUSH_CANCELLED; CHANSERV_ERROR_TOO_LARGE; CHANSERV_ERROR_BAD_REQUEST
- * after chanserv_push_listed; CHANSERV_ERROR_INTERNAL where there is no memory. In all but the first *source is NULL.
+ * Adds a source. `header` is copied. Waits while the host takes no source. CHANSERV_READY: *source is set; it is yours
+ * until you end it or your function returns. Other results: CHANSERV_PUSH_CANCELLED; CHANSERV_ERROR_TOO_LARGE;
+ * CHANSERV_ERROR_BAD_REQUEST after chanserv_push_listed; CHANSERV_ERROR_INTERNAL if there is no memory. *source is NULL
+ * then.
  */
 static inline chanserv_status chanserv_push_source(chanserv_pusher *pusher, const void *header, size_t size,
                                                    chanserv_source **source);
 /*
- * Adds a source whose frames `produce` pushes on a thread of its own, side by side with others; it may go on after the
- * request's function returned, and `argument` is its own: when this function fails `produce` is not called. Waits also
- * while the request has as many of them as it may; CHANSERV_ERROR_BUSY where the system has no thread. Readers that want
- * the next source before they read the ones they have wait for ever past that bound.
+ * Adds a source whose frames `produce` pushes on its own thread, in parallel to other sources. It may continue after
+ * the function of the request has returned. `argument` belongs to `produce`; if this function fails, `produce` is not
+ * called. Waits also while the request has `source_threads` such threads. Further result: CHANSERV_ERROR_BUSY if the
+ * system cannot create a thread. A client that requests the next source before it reads its earlier ones waits for ever
+ * beyond that limit.
  */
 static inline chanserv_status chanserv_push_source_on_thread(chanserv_pusher *pusher, const void *header, size_t size,
                                                              chanserv_produce_source *produce, void *argument);
-/* There are no more sources: the client is told at once, not only when your function returns. */
+/* Completes the list of sources. The client is informed at once, not when your function returns. */
 static inline void chanserv_push_listed(chanserv_pusher *pusher);
 
 /*
- * Pushes a frame, which is copied. Waits while the source's queue is full. CHANSERV_READY, CHANSERV_PUSH_CANCELLED,
- * CHANSERV_ERROR_TOO_LARGE (over CHANSERV_FRAME_SIZE_MAX), or CHANSERV_ERROR_INTERNAL where there is no memory. From any
- * thread; frames of one source that several threads push come in any order.
+ * Pushes a frame, which is copied. Waits while the queue of the source is full. Returns CHANSERV_READY,
+ * CHANSERV_PUSH_CANCELLED, CHANSERV_ERROR_TOO_LARGE (more than CHANSERV_FRAME_SIZE_MAX), or CHANSERV_ERROR_INTERNAL if
+ * there is no memory. Any thread may call it. If several threads push to one source, the order of their frames is
+ * undefined.
  */
 static inline chanserv_status chanserv_push(chanserv_source *source, const void *data, size_t size);
 /*
- * As chanserv_push, but the frame is not copied: after CHANSERV_READY the memory must stay as it is until
- * `release(context)` is called, exactly once, from any thread; after any other answer it is not called. What
- * chanserv_plugin.h says of `lend` holds: the source may be closed before, destroy comes after, and the memory must not be a
- * file mapping. A host of version 1.0 copies the frame when it takes it. CHANSERV_ERROR_BAD_REQUEST: `release` is NULL.
+ * As chanserv_push, but the frame is not copied. After CHANSERV_READY the memory must not change until
+ * `release(context)` is called, exactly once, by any thread. After any other result it is not called. The rules of
+ * `lend` in chanserv_plugin.h apply: the source may be closed before the release, destroy is called after it, and the
+ * memory must not be a file mapping. A host of version 1.0 copies the frame when it takes it.
+ * CHANSERV_ERROR_BAD_REQUEST: `release` is NULL.
  */
 static inline chanserv_status chanserv_push_lent(chanserv_source *source, const void *data, size_t size,
                                                  void (*release)(void *context), void *context);
 
-/* Ends a source of chanserv_push_source: it is complete, and no longer yours. The reader gets all that was pushed. */
+/* Ends a source of chanserv_push_source: it is complete and no longer yours. The client receives all pushed frames. */
 static inline void chanserv_push_end(chanserv_source *source);
-/* Ends it with an error (a CHANSERV_ERROR_…) and a message, after all that was pushed. */
+/* Ends a source with an error (CHANSERV_ERROR_…) and a message, after all pushed frames. */
 static inline void chanserv_push_fail(chanserv_source *source, chanserv_status status, const char *message);
 
-/* Whether nobody wants the request's sources any more; of one source. */
+/* Whether the request, or one source, is cancelled. */
 static inline int chanserv_push_is_cancelled(chanserv_pusher *pusher);
 static inline int chanserv_push_source_is_cancelled(chanserv_source *source);
 /*
- * Has `function` called, once, when the request is cancelled, at once if it is so already; it replaces the function
- * before, and NULL takes it away (after which it is not running either). Take it away before `argument` goes, and before
- * your function returns.
+ * Sets a function that is called once when the request is cancelled, or at once if it is already cancelled. It replaces
+ * the earlier function. NULL removes it; it is not running after that. Remove it before `argument` becomes invalid and
+ * before your function returns.
  */
 static inline void chanserv_push_on_cancel(chanserv_pusher *pusher, chanserv_on_cancel *function, void *argument);
-/* The same for one source. */
+/* As chanserv_push_on_cancel, for one source. */
 static inline void chanserv_push_source_on_cancel(chanserv_source *source, chanserv_on_cancel *function,
                                                   void *argument);
 
 /* ---------------------------------------------------------------------------------------------------------------
- * Not for you: how it works
+ * Private: the implementation
  *
- * A call and a source belong to the host's side and to the producing side; the last to leave frees it. Locks are taken in
- * the order call, source, producers. `wake` is called with locks held: it never blocks and never calls back.
+ * The host and the producer each hold a reference to a call and to a source; the last release frees it. Locks are taken
+ * in the order call, source, producers. `wake` is called with locks held: it never blocks and never calls back.
  * ------------------------------------------------------------------------------------------------------------- */
 
 struct chanserv_pushing_frame {
@@ -265,15 +275,15 @@ struct chanserv_pushing_frame {
     void *context;
 };
 
-/* Copies of this size and more are lent to the host, which would copy smaller ones. */
+/* Minimum size of a copied frame that is lent to the host. The host would copy smaller ones. */
 #define CHANSERV_PUSHING_LENT_MIN ((size_t)8192)
 
-/* How the producing side ended, and what wakes the host for it. */
+/* The state of a call or a source: its end, and the handle that wakes the host. */
 struct chanserv_pushing_side {
     int references;
-    int is_cancelled;  /* the host wants no more */
-    int is_over;       /* the producing side adds no more */
-    int is_waited_for; /* the last poll was answered with PENDING */
+    int is_cancelled;  /* the host accepts no more */
+    int is_over;       /* the producer adds no more */
+    int is_waited_for; /* the last poll returned PENDING */
     uint64_t wake;
     chanserv_status result;
     char message[CHANSERV_PUSH_MESSAGE_MAX];
@@ -283,37 +293,37 @@ struct chanserv_pushing_side {
 
 struct chanserv_source {
     struct chanserv_call *call;
-    struct chanserv_source *next;                     /* not listed yet; under the call's lock */
-    struct chanserv_source *next_open, *previous_open; /* not ended yet; under the call's lock */
-    chanserv_produce_source *produce;                 /* on a thread of its own, or NULL */
+    struct chanserv_source *next;                     /* not passed to the host yet; under the lock of the call */
+    struct chanserv_source *next_open, *previous_open; /* not ended yet; under the lock of the call */
+    chanserv_produce_source *produce;                 /* runs on its own thread; may be NULL */
     void *argument;
     size_t header_size; /* the header follows the struct */
 
-    pthread_mutex_t lock; /* of what follows */
+    pthread_mutex_t lock; /* protects the fields below */
     pthread_cond_t room;
     struct chanserv_pushing_side side;
     struct chanserv_pushing_frame *first, *last;
     size_t frames, bytes;
 
-    struct chanserv_pushing_frame *taken; /* by the host, and not sent yet; only polls touch it */
+    struct chanserv_pushing_frame *taken; /* taken by the host and not sent yet; only polls use it */
 };
 
 struct chanserv_call {
     chanserv_instance *instance;
     chanserv_producers *producers;
-    chanserv_request request; /* what it points to follows the struct */
+    chanserv_request request; /* the memory that it points to follows the struct */
 
-    pthread_mutex_t lock; /* of what follows */
+    pthread_mutex_t lock; /* protects the fields below */
     pthread_cond_t room;
     struct chanserv_pushing_side side;
-    struct chanserv_source *first, *last; /* not listed yet */
+    struct chanserv_source *first, *last; /* not passed to the host yet */
     size_t sources;
-    struct chanserv_source *open; /* of chanserv_push_source and not ended yet */
+    struct chanserv_source *open; /* sources of chanserv_push_source that have not ended */
     size_t source_threads;
-    int has_thread; /* its own, which runs the function */
+    int has_thread; /* whether the thread that runs the function has not ended */
 };
 
-/* ---- Both sides of a call or a source; the lock is held ---- */
+/* ---- State of a call or a source; called with its lock held ---- */
 
 static inline void chanserv_pushing_wake(chanserv_producers *producers, struct chanserv_pushing_side *side) {
     if (side->is_waited_for) {
@@ -354,7 +364,7 @@ static inline void chanserv_pushing_over(struct chanserv_pushing_side *side, cha
     }
 }
 
-/* What a poll answers when there is nothing to take. */
+/* Returns the result of a poll that found nothing to take. */
 static inline chanserv_status chanserv_pushing_answer(struct chanserv_pushing_side *side, uint64_t wake,
                                                       chanserv_error *error) {
     const char *message = side->message;
@@ -376,7 +386,7 @@ static inline chanserv_status chanserv_pushing_answer(struct chanserv_pushing_si
     return side->is_cancelled ? CHANSERV_ERROR_INTERNAL : side->result;
 }
 
-/* ---- Their ends ---- */
+/* ---- Releasing calls and sources ---- */
 
 static inline void chanserv_pushing_release_call(struct chanserv_call *call) {
     pthread_mutex_lock(&call->lock);
@@ -416,7 +426,7 @@ static inline void chanserv_pushing_release_source(struct chanserv_source *sourc
 
 /* ---- Threads ---- */
 
-/* The mask is the creator's for a moment, so that the thread never runs without it. */
+/* The creator's mask is changed while it creates the thread, so that the thread starts with the changed mask. */
 static inline int chanserv_pushing_create_thread(pthread_t *thread, void *(*run)(void *), void *argument) {
     static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
     sigset_t blocked, before;
@@ -430,7 +440,7 @@ static inline int chanserv_pushing_create_thread(pthread_t *thread, void *(*run)
     return failed;
 }
 
-/* Each joins the one that ended before it and leaves itself to the next, the last one to chanserv_producers_stop. */
+/* Each thread joins the one that ended before it. chanserv_producers_stop joins the last one. */
 static inline void chanserv_pushing_thread_ends(chanserv_producers *producers, int was_last_of_request) {
     pthread_mutex_lock(&producers->lock);
     pthread_t before = producers->ended;
@@ -447,7 +457,7 @@ static inline void chanserv_pushing_thread_ends(chanserv_producers *producers, i
     }
 }
 
-/* 0, or CHANSERV_ERROR_BUSY and why. */
+/* Starts a thread. Returns 0, or CHANSERV_ERROR_BUSY and a message. */
 static inline chanserv_status chanserv_pushing_start_thread(chanserv_producers *producers, int is_request,
                                                             void *(*run)(void *), void *argument,
                                                             const char **message) {
@@ -455,10 +465,10 @@ static inline chanserv_status chanserv_pushing_start_thread(chanserv_producers *
     chanserv_status status = CHANSERV_READY;
     pthread_mutex_lock(&producers->lock);
     if (is_request && producers->requests >= producers->options.threads) {
-        *message = "as many requests are served as there may be threads";
+        *message = "the plugin has reached its limit of requests with a thread";
         status = CHANSERV_ERROR_BUSY;
     } else if (chanserv_pushing_create_thread(&thread, run, argument) != 0) {
-        *message = "the system has no thread for it";
+        *message = "the system cannot create a thread";
         status = CHANSERV_ERROR_BUSY;
     } else {
         producers->requests += is_request ? 1 : 0;
@@ -493,14 +503,14 @@ static inline void *chanserv_pushing_run_call(void *argument) {
     char message[CHANSERV_PUSH_MESSAGE_MAX] = "";
     chanserv_error error = {message, sizeof message};
     chanserv_status status = producers->produce(call->instance, &call->request, call, &error);
-    while (call->open != NULL) { /* only this thread adds to it, and others have ended by contract */
+    while (call->open != NULL) { /* only this thread adds to it; by contract no other thread ends sources now */
         chanserv_pushing_end_source(call->open, status, message);
     }
     pthread_mutex_lock(&call->lock);
     call->side.on_cancel = NULL;
     chanserv_pushing_over(&call->side, status, message);
     chanserv_pushing_wake(producers, &call->side);
-    call->has_thread = 0; /* and no source gets one any more */
+    call->has_thread = 0; /* no source gets a thread any more */
     int is_last = call->source_threads == 0;
     pthread_mutex_unlock(&call->lock);
     chanserv_pushing_release_call(call);
@@ -515,7 +525,7 @@ static inline void *chanserv_pushing_run_source(void *argument) {
     char message[CHANSERV_PUSH_MESSAGE_MAX] = "";
     chanserv_error error = {message, sizeof message};
     chanserv_status status = source->produce(source->argument, source, &error);
-    /* Before the source goes, which may take the call with it. */
+    /* Before the source is released, which may free the call. */
     pthread_mutex_lock(&call->lock);
     call->source_threads--;
     int is_last = call->source_threads == 0 && !call->has_thread;
@@ -567,7 +577,7 @@ static inline void chanserv_producers_stop(chanserv_producers *producers) {
     pthread_mutex_destroy(&producers->lock);
 }
 
-/* ---- The producing side ---- */
+/* ---- The producer ---- */
 
 static inline chanserv_status chanserv_pushing_add(chanserv_pusher *call, const void *header, size_t size,
                                                    chanserv_produce_source *produce, void *argument,
@@ -595,7 +605,7 @@ static inline chanserv_status chanserv_pushing_add(chanserv_pusher *call, const 
         memcpy(source + 1, header, size);
     }
 
-    const char *message; /* the status says it as well here */
+    const char *message; /* not used: the status is sufficient here */
     chanserv_status status = CHANSERV_READY;
     pthread_mutex_lock(&call->lock);
     while (!call->side.is_cancelled && !call->side.is_over &&
@@ -656,7 +666,7 @@ static inline void chanserv_push_listed(chanserv_pusher *pusher) {
     pthread_mutex_unlock(&pusher->lock);
 }
 
-/* Adds a frame to the queue when there is room. CHANSERV_READY: it is the queue's. */
+/* Adds a frame to the queue when there is room. CHANSERV_READY: the frame belongs to the queue. */
 static inline chanserv_status chanserv_pushing_add_frame(chanserv_source *source,
                                                          struct chanserv_pushing_frame *frame) {
     const chanserv_push_options *options = &source->call->producers->options;
@@ -759,9 +769,12 @@ static inline void chanserv_push_source_on_cancel(chanserv_source *source, chans
     pthread_mutex_unlock(&source->lock);
 }
 
-/* ---- The host's side: what the descriptor names ---- */
+/* ---- The host: functions of the descriptor ---- */
 
-/* A request with all fields of this header; what a host of version 1.0 does not say is as if the client had not. */
+/*
+ * Returns a request with all fields of this header. Fields that a host of version 1.0 does not provide have the values
+ * of a request in which the client did not set them.
+ */
 static inline chanserv_request chanserv_pushing_full(const chanserv_request *request) {
     chanserv_request full;
     memset(&full, 0, sizeof full);
@@ -825,7 +838,7 @@ failed:
     return status;
 }
 
-/* Releases whoever pushes to it. */
+/* Cancels a source and wakes the threads that push to it. */
 static inline void chanserv_pushing_stop_source(chanserv_source *source) {
     pthread_mutex_lock(&source->lock);
     chanserv_pushing_cancel(&source->side);
@@ -840,8 +853,8 @@ static inline chanserv_status chanserv_pushing_poll_sources(chanserv_call *call,
     pthread_mutex_lock(&call->lock);
     while (call->first != NULL && !call->side.is_cancelled) {
         struct chanserv_source *source = call->first;
-        call->first = source->next; /* still counted */
-        /* Not under the lock: the host may poll the source at once, and that is another thread's work. */
+        call->first = source->next; /* still counted in `sources` */
+        /* Without the lock, because the host may poll the source at once on another thread. */
         pthread_mutex_unlock(&call->lock);
         status = sink->add(sink, source + 1, source->header_size, source);
         pthread_mutex_lock(&call->lock);
@@ -849,7 +862,7 @@ static inline chanserv_status chanserv_pushing_poll_sources(chanserv_call *call,
             source->next = call->first;
             call->last = call->first != NULL ? call->last : source;
             call->first = source;
-            if (call->side.is_cancelled) { /* meanwhile, when it was not in the list */
+            if (call->side.is_cancelled) { /* cancelled while it was not in the list */
                 chanserv_pushing_stop_source(source);
             }
             break;
@@ -871,7 +884,7 @@ static inline void chanserv_pushing_cancel_call(chanserv_call *call) {
     chanserv_pushing_cancel(&call->side);
     pthread_cond_broadcast(&call->room);
     for (struct chanserv_source *source = call->first; source != NULL; source = source->next) {
-        chanserv_pushing_stop_source(source); /* the host never gets these, so it cannot cancel them */
+        chanserv_pushing_stop_source(source); /* the host does not know these, so it cannot cancel them */
     }
     chanserv_pushing_wake(call->producers, &call->side);
     pthread_mutex_unlock(&call->lock);
@@ -881,7 +894,7 @@ static inline void chanserv_pushing_cancel_source(chanserv_source *source) {
     chanserv_pushing_stop_source(source);
 }
 
-/* Gives a frame to the host. CHANSERV_READY: it was taken, and its struct may be freed already. */
+/* Passes a frame to the host. CHANSERV_READY: it was taken, and its struct may already be freed. */
 static inline chanserv_status chanserv_pushing_offer(struct chanserv_pushing_frame *frame,
                                                      chanserv_frame_sink *sink) {
     int lends = CHANSERV_HAS(sink, chanserv_frame_sink, lend);
@@ -947,7 +960,7 @@ static inline void chanserv_pushing_close_call(chanserv_call *call) {
     call->first = NULL;
     call->sources = 0;
     pthread_mutex_unlock(&call->lock);
-    while (source != NULL) { /* the host never had these */
+    while (source != NULL) { /* the host does not know these */
         struct chanserv_source *next = source->next;
         chanserv_pushing_close_source(source);
         source = next;

@@ -1,13 +1,13 @@
 import NIOCore
 
-/// Posts requests to services and receives what they answer.
+/// Posts requests to services and receives their sources.
 public struct Client: Sendable {
-    /// Where names are looked up and dialled.
+    /// The network on which names are looked up and dialled.
     public let multiplexer: any Multiplexer
-    /// The options of all its requests.
+    /// The options of all requests of this client.
     public let configuration: Configuration
 
-    /// Makes a client. It does nothing by itself.
+    /// Creates a client. This opens no connection.
     public init(multiplexer: any Multiplexer, configuration: Configuration = Configuration()) {
         self.multiplexer = multiplexer
         self.configuration = configuration
@@ -17,16 +17,16 @@ public struct Client: Sendable {
     ///
     /// - Parameters:
     ///   - vAddr: the virtual address.
-    ///   - body: the request, at most 100 MiB.
-    ///   - tags: ``RequestTag/bucket`` chooses among several offers of the name, ``RequestTag/meta`` is free text. Servers
-    ///     of this library get both; Go servers do not.
-    ///   - deadline: when the client gives the request up, with sources that are still coming; servers of this library end the
-    ///     request then. `nil`, the default, for none.
-    ///   - traceParent: a W3C `traceparent` for the server; `nil`, the default, for none.
-    /// - Returns: the sources, in the order of the service. Dropping it, or ``ReceivedSources/cancel()``, ends the
-    ///   request; sources handed out before go on.
+    ///   - body: the request body, at most 100 MiB.
+    ///   - tags: ``RequestTag/bucket`` chooses among several offers of the name. ``RequestTag/meta`` is free text.
+    ///     Servers of this library receive both; Go servers receive neither.
+    ///   - deadline: the time at which the client gives the request up, with sources that are not complete. Servers of
+    ///     this library end the request then too. `nil` (the default) for none.
+    ///   - traceParent: a W3C `traceparent` for the server; `nil` (the default) for none.
+    /// - Returns: the sources, in the order in which the service lists them. Dropping the sequence or calling
+    ///   ``ReceivedSources/cancel()`` ends the request. Sources that the caller already received go on.
     /// - Throws: ``ChanservError`` with code `notFound`, `deadlineExceeded`, `refused`, `connectionLost`,
-    ///   `wrongFrameSize`, `limitReached` (for tags that are too long), `cancelled`, or `sourceFailed` where the service
+    ///   `wrongFrameSize`, `limitReached` (the tags are too long), `cancelled`, or `sourceFailed` if the service
     ///   refused the request.
     public nonisolated(nonsending) func lookupAndPost(
         _ vAddr: String, body: some Frame, tags: RequestTags = [:], deadline: ContinuousClock.Instant? = nil,
@@ -51,10 +51,11 @@ public struct Client: Sendable {
                         deadline: configuration.masterWriteTimeout.map { (now() + $0).orEarlier(deadline) } ?? deadline)
                 }
             } catch let error as ConnectionError where error.code == .closedByPeer {
-                // A server may answer without the end of the request. If it did not answer, this is the reason.
+                // The server may answer without reading the whole request. This error is thrown only if it does not
+                // answer.
                 unsent = ChanservError(error, while: "posting to \(vAddr)")
             } catch {
-                // Half a request is of no use to the server.
+                // The server cannot use an incomplete request.
                 connection.abort("the client gave the request up")
                 throw error
             }
@@ -69,6 +70,6 @@ public struct Client: Sendable {
 }
 
 extension ContinuousClock.Instant {
-    /// The earlier one of two deadlines.
+    /// Returns the earlier of two deadlines; `nil` means none.
     func orEarlier(_ other: ContinuousClock.Instant?) -> ContinuousClock.Instant { other.map { min(self, $0) } ?? self }
 }

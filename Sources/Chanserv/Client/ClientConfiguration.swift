@@ -1,28 +1,31 @@
 extension Client {
-    /// How a client asks. Every option of the Go package is here under its name there, with its default.
+    /// The options of a client. Every option of the Go package is here under its Go name, with its default.
     public struct Configuration: Sendable {
-        /// How long dialling a name may take, a service's or a source's. Default 10 s.
+        /// Maximum time to dial the name of a service or of a source. Default 10 s.
         public var dialTimeout = Duration.seconds(10)
-        /// Maximum sources that a server may push, or that are dialled, ahead of the one that is taken. Default 128.
+        /// Maximum sources that a server may push, or that the client dials, before the consumer takes them. Default
+        /// 128.
         public var sourceBuffer = 128
-        /// Whether servers may push sources, which saves a round trip. Default `true`; without it they are fetched by name, as
-        /// from Go servers.
+        /// Whether servers may push sources, which saves a round trip. Default `true`. If `false`, the client dials
+        /// each source by its name, as with Go servers.
         public var acceptsPushedSources = true
-        /// How many frames ``ReceivedFrames/Iterator/nextBatch()`` hands over at most. Default 1,024.
+        /// Maximum frames that ``ReceivedFrames/Iterator/nextBatch()`` returns. Default 1,024.
         ///
-        /// What comes before it is asked for waits undecoded in the stream's window, 64 KiB with a Go server.
+        /// Bytes that arrive earlier stay undecoded in the stream's window, 64 KiB with a Go server.
         public var frameBuffer = 1024
-        /// How long to wait for each announcement of a source (or the end of them). Default `nil`: for ever.
+        /// Maximum time to wait for each announcement of a source or for the end of the sources. Default `nil`: no
+        /// limit.
         public var masterReadTimeout: Duration?
-        /// How long the server may take to take the request. Default `nil`: for ever.
+        /// Maximum time until the server has accepted the bytes of the request. Default `nil`: no limit.
         public var masterWriteTimeout: Duration?
-        /// How long to wait for each frame (or the end of them) once it is asked for. Default `nil`: for ever.
+        /// Maximum time to wait for each frame, or for the end of the frames, after the consumer asked for it. Default
+        /// `nil`: no limit.
         public var frameReadTimeout: Duration?
-        /// Every failure that a sequence throws; not what this side cancelled. Called from any thread, which may be one of the
-        /// network's: it must not block.
+        /// Receives every failure that a sequence throws, except cancellations by the caller. Any thread may call it,
+        /// also an event loop: it must not block.
         public var onError: @Sendable (ChanservError) -> Void = { _ in }
 
-        /// All defaults.
+        /// Creates a configuration with all defaults.
         public init() {}
     }
 }

@@ -2,12 +2,12 @@ import DequeModule
 import NIOCore
 import Synchronization
 
-/// The sources of a request whose server announces them by name, as Go servers do (`docs/protocol.md` §5). It dials each at
-/// once, a bounded number ahead of the consumer.
+/// The sources of a request whose server announces them by name, as Go servers do (`docs/protocol.md` §5). Dials each
+/// source when its name arrives, up to a limit ahead of the consumer.
 ///
-/// It works on the threads of the network as announcements come, and has no task of its own.
+/// Announcements are handled on the event loop of the connection. This type has no task.
 final class NamedSources: ConnectionDelegate {
-    /// Maximum bytes of headers that wait for the consumer, whatever their number: 8 MiB.
+    /// Maximum bytes of headers that are buffered for the consumer, in all sources together: 8 MiB.
     fileprivate static let headerBuffer = 8 << 20
 
     fileprivate enum Phase {
@@ -20,25 +20,25 @@ final class NamedSources: ConnectionDelegate {
     fileprivate struct Inside: ~Copyable {
         var phase = Phase.receiving
         var decoder = FrameDecoder(decompresses: false)
-        /// The header whose name has not come yet.
+        /// A header whose name has not arrived yet.
         var header: ByteBuffer?
         var ready = Deque<ReceivedSource>()
         var readyBytes = 0
-        /// Sources that are being dialled. Servers forget the sources of a request whose client has gone, so after a
-        /// cancellation the connection is closed only when those that were handed out have arrived.
+        /// Sources whose dial is not answered. A server drops the names of a request when its client closes the
+        /// request's connection. After a cancellation the connection is therefore closed only when this is 0.
         var dialling = 0
-        /// Any source was announced.
+        /// Whether the server has announced a source.
         var hasAnswered = false
     }
 
     private let master: any Connection
     private let multiplexer: any Multiplexer
     private let configuration: Client.Configuration
-    /// Of the request.
+    /// The deadline of the request.
     private let deadline: ContinuousClock.Instant?
     private let inside: Mutex<Inside>
-    /// For the consumer: there is a source, or there will be none.
-    private let news = Event()
+    /// Signals the consumer that a source is ready or that no more will come.
+    private let sourcesChanged = Event()
 
     init(
         _ master: any Connection, _ multiplexer: any Multiplexer, _ configuration: Client.Configuration,
@@ -54,7 +54,7 @@ final class NamedSources: ConnectionDelegate {
 
     func start() {
         master.setDelegate(self)
-        // What has come already.
+        // Handles bytes that arrived before the delegate was set.
         readSoon()
     }
 
@@ -80,13 +80,13 @@ final class NamedSources: ConnectionDelegate {
             switch phase {
             case .finished: return nil
             case .failed(let error):
-                // Once: as with every sequence, there is nothing after the error.
+                // The error is thrown once. Later calls return `nil`.
                 inside.withLock { $0.phase = .finished }
                 throw error
             case .cancelled: throw ChanservError(.cancelled, "the request was cancelled")
             case .receiving: break
             }
-            switch await news.wait(deadline: deadline, surroundings) {
+            switch await sourcesChanged.wait(deadline: deadline, surroundings) {
             case .signalled: continue
             case .cancelled: throw ChanservError(.cancelled, "waiting for a source", cause: CancellationError())
             case .expired:
@@ -101,30 +101,31 @@ final class NamedSources: ConnectionDelegate {
         let (dropped, isEnding, closes) = inside.withLock { inside -> (Deque<ReceivedSource>, Bool, Bool) in
             var dropped = Deque<ReceivedSource>()
             swap(&dropped, &inside.ready)
-            // Announced to the end: sources that were not taken are given up, and that is all.
+            // If all sources are already announced, only the buffered sources are given up.
             guard case .receiving = inside.phase else { return (dropped, false, false) }
             inside.phase = .cancelled
             return (dropped, true, inside.dialling == 0)
         }
         for source in dropped { source.cancel() }
-        news.signal()
+        sourcesChanged.signal()
         if isEnding { closeMaster(now: closes) }
     }
 
     /// Closes the request's connection now, or when the last dial is answered, at the latest after the dial timeout.
     ///
-    /// A server drops names that are not dialled yet when its client ends the request (`docs/protocol.md` §5).
-    private func closeMaster(now closesNow: Bool) {
-        guard !closesNow else { return master.close() }
+    /// A server drops names that are not dialled yet when its client closes the request's connection
+    /// (`docs/protocol.md` §5).
+    private func closeMaster(now isNow: Bool) {
+        guard !isNow else { return master.close() }
         let surroundings = multiplexer.surroundings
         _ = surroundings.schedule(surroundings.now() + configuration.dialTimeout) { [master] in master.close() }
     }
 
     // MARK: - The network
 
-    /// Looks at what came, on the network's thread.
+    /// Handles what has arrived, on the event loop of the connection.
     private func readSoon() {
-        // A connection that has ended calls no delegate.
+        // A connection that has ended calls no delegate, so this calls it directly.
         master.runSoon { self.connectionChanged() }
     }
 
@@ -172,7 +173,7 @@ final class NamedSources: ConnectionDelegate {
         return text
     }
 
-    /// The server has said that there are no more.
+    /// Checks that the stream ended between two announcements, and returns the phase that follows.
     private func end() -> Phase {
         inside.withLock { inside in
             do throws(ChanservError) {
@@ -210,19 +211,19 @@ final class NamedSources: ConnectionDelegate {
             inside.readyBytes += source.header.readableBytes
             return true
         }
-        if isWanted { news.signal() } else { source.cancel() }
+        if isWanted { sourcesChanged.signal() } else { source.cancel() }
     }
 
     private func ended(_ phase: Phase) {
-        let (isNews, closes) = inside.withLock { inside -> (Bool, Bool) in
+        let (isFirst, closes) = inside.withLock { inside -> (Bool, Bool) in
             guard case .receiving = inside.phase else { return (false, false) }
             inside.phase = phase
-            // A server that has named all sources drops no name when its client ends the request.
+            // A server that has announced all its sources keeps their names when its client closes the connection.
             if case .finished = phase { return (true, true) }
             return (true, inside.dialling == 0)
         }
-        news.signal()
-        guard isNews else { return }
+        sourcesChanged.signal()
+        guard isFirst else { return }
         closeMaster(now: closes)
         if case .failed(let error) = phase { configuration.onError(error) }
     }

@@ -1,13 +1,13 @@
 import NIOCore
 import Synchronization
 
-/// One request at the client: where its sources come from, and how it ended.
+/// One request at the client: how its sources arrive, and how it ended.
 ///
-/// A server pushes its sources, or announces them by name (``NamedSources``). It decides that with the first one
-/// (`docs/protocol.md` §6). Nothing runs here but the consumer: pushed sources wait in the connection until it takes them.
+/// A server pushes its sources (`docs/protocol.md` §6), or announces them by name (§5, ``NamedSources``). It decides
+/// with the first source. This type has no task: pushed sources stay in the connection until the consumer takes them.
 final class PostedRequest: Sendable {
     private enum Stage {
-        /// Nothing has come that says how the sources come.
+        /// Nothing has arrived that shows how the sources arrive.
         case undecided
         case pushed
         case named(NamedSources)
@@ -17,7 +17,7 @@ final class PostedRequest: Sendable {
 
     private struct Inside: ~Copyable {
         var stage = Stage.undecided
-        /// A source that was taken, and whose header has not come yet.
+        /// A source that the consumer took and whose header has not arrived yet.
         var pending: SourceReceiver?
     }
 
@@ -25,7 +25,7 @@ final class PostedRequest: Sendable {
     private let multiplexer: any Multiplexer
     private let configuration: Client.Configuration
     private let deadline: ContinuousClock.Instant?
-    /// Why the request was not sent in full; what an answer without sources means then.
+    /// The error that stopped the sending of the request. It is thrown if the server ends the request without sources.
     private let unsent: ChanservError?
     private let inside: Mutex<Inside>
 
@@ -49,7 +49,7 @@ final class PostedRequest: Sendable {
 
     deinit { cancel() }
 
-    /// Returns the next source; `nil` if there are no more.
+    /// Returns the next source; `nil` after the last one.
     nonisolated(nonsending) func next() async throws(ChanservError) -> ReceivedSource? {
         while true {
             let (stage, pending) = inside.withLock { ($0.stage, $0.pending.take()) }
@@ -100,12 +100,12 @@ final class PostedRequest: Sendable {
         return source
     }
 
-    /// When what is waited for now must be there; `nil` for never.
+    /// The deadline for a wait that starts now; `nil` for none.
     private var readDeadline: ContinuousClock.Instant? {
         configuration.masterReadTimeout.map { (multiplexer.surroundings.now() + $0).orEarlier(deadline) } ?? deadline
     }
 
-    /// The name of the deadline that passed; empty for another error.
+    /// Returns a message suffix that names the deadline that passed; empty for another error.
     private func reason(for error: any Error) -> String {
         guard (error as? ConnectionError)?.code == .deadlineExceeded else { return "" }
         let isRequests = deadline.map { $0 <= multiplexer.surroundings.now() } ?? false
@@ -125,7 +125,7 @@ final class PostedRequest: Sendable {
         }
     }
 
-    /// Reads the header of a source, which comes before its frames.
+    /// Reads the header of a source, which comes before its frames, and returns the source.
     private nonisolated(nonsending) func handOver(_ receiver: SourceReceiver) async throws(ChanservError)
         -> ReceivedSource
     {
@@ -136,7 +136,7 @@ final class PostedRequest: Sendable {
                 frames: ReceivedFrames(receiver, batchLimit: configuration.frameBuffer))
         } catch {
             if error.cause is CancellationError {
-                // The request goes on, and this source is the next one.
+                // The request goes on. The next call of `next()` returns this source.
                 let isWanted = inside.withLock { inside -> Bool in
                     switch inside.stage {
                     case .undecided, .pushed: inside.pending = receiver
@@ -163,7 +163,7 @@ final class PostedRequest: Sendable {
         return error
     }
 
-    /// Ends the request: sources that were not handed out are given up, the others go on.
+    /// Ends the request. Sources that the consumer has not received are given up; the others go on.
     func cancel() {
         let (named, pending, closes) = inside.withLock { inside -> (NamedSources?, SourceReceiver?, Bool) in
             let pending = inside.pending.take()

@@ -3,9 +3,10 @@ import Synchronization
 
 /// The frames of one source.
 ///
-/// Finishes when the server has no more, throws ``ChanservError`` when the source failed, the network broke or a
-/// deadline passed (after the frames before). Nothing is decoded before it is asked for: a source that nobody reads costs
-/// its window. Can be iterated once; dropping the iterator, or all of the source, ends it at both ends.
+/// The sequence finishes after the last frame. It throws ``ChanservError`` if the source failed, the connection broke
+/// or a deadline passed; frames that arrived before are returned first. Frames are decoded when the consumer asks for
+/// them, so a source that is not read uses only the memory of its window. The sequence can be iterated once. Dropping
+/// the iterator, or the source with this sequence, ends the source at client and server.
 public struct ReceivedFrames: AsyncSequence, Sendable {
     public typealias Element = ReceivedFrame
     public typealias Failure = ChanservError
@@ -18,7 +19,7 @@ public struct ReceivedFrames: AsyncSequence, Sendable {
         self.batchLimit = Swift.max(1, batchLimit)
     }
 
-    /// Gives the source up, at both ends and at once. Repeating it does nothing.
+    /// Gives the source up at once, at client and server. Further calls do nothing.
     public func cancel() {
         lease.receiver.cancel()
     }
@@ -27,10 +28,10 @@ public struct ReceivedFrames: AsyncSequence, Sendable {
         Iterator(lease.claim(), batchLimit: batchLimit)
     }
 
-    /// Hands out the frames.
+    /// Returns the frames of one source.
     public struct Iterator: AsyncIteratorProtocol {
         @usableFromInline var decoder: FrameDecoder
-        /// `nil` at the end, or in a second iterator.
+        /// The source; `nil` after its end and in a second iterator.
         @usableFromInline var claim: Claim?
         private let batchLimit: Int
         private let isSecond: Bool
@@ -39,14 +40,14 @@ public struct ReceivedFrames: AsyncSequence, Sendable {
             self.claim = claim
             self.batchLimit = batchLimit
             isSecond = claim == nil
-            // What came behind the header.
+            // The decoder may hold bytes that arrived behind the header.
             decoder = claim?.receiver.takeDecoder() ?? FrameDecoder(decompresses: true)
         }
 
-        /// The next frame; `nil` when the server has no more. Does not suspend while there are frames at hand.
+        /// Returns the next frame; `nil` after the last one. Does not suspend while a frame is buffered.
         ///
-        /// - Throws: ``ChanservError``. Where the waiting task was cancelled the code is `cancelled`, and the source can be
-        ///   read on unless it was still being fetched.
+        /// - Throws: ``ChanservError``. The code is `cancelled` if the waiting task was cancelled. The source can then
+        ///   be read on, unless its dial was not answered yet.
         @inlinable
         public mutating func next(
             isolation actor: isolated (any Actor)? = #isolation
@@ -61,7 +62,7 @@ public struct ReceivedFrames: AsyncSequence, Sendable {
             return try await nextWaiting()
         }
 
-        /// All frames that are at hand, waiting for one while there is none; empty when the server has no more.
+        /// Returns all buffered frames. Waits for one if there is none. Returns an empty array after the last frame.
         ///
         /// - Returns: at most ``Client/Configuration/frameBuffer`` frames.
         /// - Throws: as ``next()``. Frames before a failure are returned first.
@@ -72,7 +73,7 @@ public struct ReceivedFrames: AsyncSequence, Sendable {
             return frames
         }
 
-        /// Compressed, cut and absent frames.
+        /// The slow path of ``next()``: compressed frames, incomplete frames, and waiting.
         @usableFromInline
         @inline(never)
         nonisolated(nonsending) mutating func nextWaiting() async throws(ChanservError) -> ReceivedFrame? {
@@ -92,7 +93,7 @@ public struct ReceivedFrames: AsyncSequence, Sendable {
                     }
                 }
             } catch {
-                // A wait that was cancelled leaves the source as it is; after any other error there is nothing more.
+                // A cancelled wait leaves the source as it is. Any other error ends it.
                 if error.cause is CancellationError { throw error }
                 claim = nil
                 decoder = FrameDecoder(decompresses: true)
@@ -102,17 +103,18 @@ public struct ReceivedFrames: AsyncSequence, Sendable {
 
         /// Waits for a frame.
         ///
-        /// A separate function: an async function that has a deadline allocates memory even if it does not wait.
+        /// This is a separate function because an async function with a deadline allocates memory even if it does not
+        /// wait.
         nonisolated(nonsending) private mutating func read(
             _ receiver: SourceReceiver
         ) async throws(ChanservError) -> ReceivedFrame? {
             let deadline = receiver.frameDeadline
             while true {
                 if let missing = decoder.missing {
-                    let came = try await decoder.read(missing) { buffer throws(ChanservError) in
+                    let count = try await decoder.read(missing) { buffer throws(ChanservError) in
                         try await receiver.read(missing, into: &buffer, deadline: deadline)
                     }
-                    if came < missing { break }
+                    if count < missing { break }
                 } else {
                     guard let bytes = try await receiver.read(deadline: deadline) else { break }
                     decoder.append(bytes)
@@ -123,14 +125,14 @@ public struct ReceivedFrames: AsyncSequence, Sendable {
             return nil
         }
 
-        /// The server has no more.
+        /// Ends the sequence after the last frame.
         private mutating func finish() throws(ChanservError) {
             try decoder.finish()
             claim = nil
         }
     }
 
-    /// Ends the source with its last holder.
+    /// Ends the source when its last owner is dropped and no iterator was made.
     fileprivate final class Lease: Sendable {
         let receiver: SourceReceiver
         private let isClaimed = Atomic(false)
@@ -147,7 +149,7 @@ public struct ReceivedFrames: AsyncSequence, Sendable {
         }
     }
 
-    /// What an iterator holds: ends the source when it is dropped.
+    /// The iterator's ownership of the source. Ends the source when it is dropped.
     @usableFromInline
     final class Claim: Sendable {
         let receiver: SourceReceiver

@@ -1,9 +1,10 @@
 import NIOCore
 
-/// The sources of one answer, in the order in which the service announced them.
+/// The sources of one request, in the order in which the service announced them.
 ///
-/// Finishes when the service has no more, throws ``ChanservError`` when the request failed (after the sources announced
-/// before). Up to ``Client/Configuration/sourceBuffer`` sources are fetched ahead. Dropping it ends the request.
+/// The sequence finishes after the last source of the service. If the request fails, it first returns the sources that
+/// were announced before, then throws ``ChanservError``. The client fetches up to ``Client/Configuration/sourceBuffer``
+/// sources ahead of the consumer. Dropping the sequence ends the request.
 public struct ReceivedSources: AsyncSequence, Sendable {
     public typealias Element = ReceivedSource
     public typealias Failure = ChanservError
@@ -14,7 +15,7 @@ public struct ReceivedSources: AsyncSequence, Sendable {
         self.request = request
     }
 
-    /// Ends the request: sources that were not handed out are given up, those that were go on. Repeating it does
+    /// Ends the request. Sources that the consumer has not received are given up; the others go on. Further calls do
     /// nothing.
     public func cancel() {
         request.cancel()
@@ -22,14 +23,14 @@ public struct ReceivedSources: AsyncSequence, Sendable {
 
     public func makeAsyncIterator() -> Iterator { Iterator(request: request) }
 
-    /// Hands out the sources. Several iterators share them.
+    /// Returns the sources. If there are several iterators, each source goes to one of them.
     public struct Iterator: AsyncIteratorProtocol {
         fileprivate let request: PostedRequest
 
-        /// The next source; `nil` when the service has no more.
+        /// Returns the next source; `nil` after the last one.
         ///
-        /// - Throws: ``ChanservError``; code `cancelled` where the waiting task was cancelled (the request goes on) or
-        ///   ``ReceivedSources/cancel()`` was called.
+        /// - Throws: ``ChanservError``. The code is `cancelled` if the waiting task was cancelled (the request goes on)
+        ///   or ``ReceivedSources/cancel()`` was called.
         public mutating func next(
             isolation actor: isolated (any Actor)? = #isolation
         ) async throws(ChanservError) -> ReceivedSource? {
@@ -42,17 +43,18 @@ public struct ReceivedSources: AsyncSequence, Sendable {
     }
 }
 
-/// A source as it was announced to a client.
+/// A source that a client received.
 public struct ReceivedSource: Sendable {
-    /// What the service says about it; may be empty.
+    /// The header that the service sent for this source; may be empty.
     public let header: ByteBuffer
-    /// Where it comes from: the ends of the request's connection, as with the Go package.
+    /// The addresses of both ends of the request's connection, as in the Go package.
     public var meta: SourceMeta { SourceMeta(connection.addresses) }
     let connection: any Connection
-    /// What it consists of. Can be iterated once.
+    /// The frames of the source. They can be iterated once.
     public let frames: ReceivedFrames
 
-    /// Gives the source up, at both ends and at once. Repeating it does nothing, nor does it matter to others.
+    /// Gives the source up at once, at client and server. Further calls do nothing. Other sources of the request are
+    /// not affected.
     public func cancel() {
         frames.cancel()
     }

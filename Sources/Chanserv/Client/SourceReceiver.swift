@@ -1,12 +1,12 @@
 import NIOCore
 import Synchronization
 
-/// One source at the client: its connection, which is pushed or being dialled, read, and ended.
+/// One source at the client: dials its connection if the source has a name, reads it and ends it.
 final class SourceReceiver: ConnectionDelegate {
     private enum Phase {
-        /// No host offers the name yet.
+        /// The dial has not started because no host offers the name yet.
         case waiting
-        /// Dialled, until then, and not answered.
+        /// Dialled; the server has not answered. The dial ends at `deadline`.
         case opening(any Connection, deadline: ContinuousClock.Instant)
         case open(any Connection)
         /// Given up before the server answered the dial.
@@ -17,23 +17,23 @@ final class SourceReceiver: ConnectionDelegate {
 
     private struct Inside: ~Copyable {
         var phase: Phase
-        /// Bytes that came behind the header.
+        /// Decodes the frames. May hold bytes that arrived behind the header.
         var decoder = FrameDecoder(decompresses: true)
         var onDialled: (@Sendable () -> Void)?
     }
 
     private let frameReadTimeout: Duration?
     private let multiplexer: any Multiplexer
-    /// Of the request.
+    /// The deadline of the request.
     private let deadline: ContinuousClock.Instant?
     private let name: String
     private let dialTimeout: Duration
     private let onError: @Sendable (ChanservError) -> Void
-    /// Of a source that is fetched by its name: something happened to its dial.
-    private let news: Event?
+    /// Signals that the dial of a named source started, was answered or failed. `nil` for a pushed source.
+    private let dialChanged: Event?
     private let inside: Mutex<Inside>
 
-    /// A source that the server pushed.
+    /// Creates the receiver of a source that the server pushed.
     init(
         _ connection: any Connection, _ multiplexer: any Multiplexer, _ configuration: Client.Configuration,
         deadline: ContinuousClock.Instant?
@@ -41,16 +41,16 @@ final class SourceReceiver: ConnectionDelegate {
         self.multiplexer = multiplexer
         self.deadline = deadline
         name = ""
-        news = nil
+        dialChanged = nil
         frameReadTimeout = configuration.frameReadTimeout
         dialTimeout = configuration.dialTimeout
         onError = configuration.onError
         inside = Mutex(Inside(phase: .open(connection)))
     }
 
-    /// A source that is fetched by its name.
+    /// Creates the receiver of a source that is dialled by its name.
     ///
-    /// - Parameter onDialled: called once, when the server has answered the dial or will not.
+    /// - Parameter onDialled: called once, when the server has answered the dial or the dial has failed.
     init(
         _ name: String, _ multiplexer: any Multiplexer, _ configuration: Client.Configuration,
         deadline: ContinuousClock.Instant?, onDialled: @escaping @Sendable () -> Void
@@ -58,7 +58,7 @@ final class SourceReceiver: ConnectionDelegate {
         self.multiplexer = multiplexer
         self.deadline = deadline
         self.name = name
-        news = Event()
+        dialChanged = Event()
         frameReadTimeout = configuration.frameReadTimeout
         dialTimeout = configuration.dialTimeout
         onError = configuration.onError
@@ -69,8 +69,8 @@ final class SourceReceiver: ConnectionDelegate {
 
     /// Dials the name, which was announced on `master`.
     ///
-    /// The dial goes on if the source is given up: a server whose name is never fetched would keep the source until its accept
-    /// timeout, while one that is fetched and closed is free at once.
+    /// Giving the source up does not stop the dial. A server keeps a source that no client dials until the accept
+    /// timeout, but frees one that is dialled and closed at once.
     func dial(from master: any Connection) {
         let deadline = (multiplexer.surroundings.now() + dialTimeout).orEarlier(deadline)
         do throws(ConnectionError) {
@@ -81,7 +81,7 @@ final class SourceReceiver: ConnectionDelegate {
         } catch {
             return arrived(.failed(error))
         }
-        // No host offers the name yet: the announcement is still on its way.
+        // No host offers the name yet. Its announcement may arrive later than the name.
         Task.immediate(executorPreference: multiplexer.surroundings.executor) {
             do {
                 self.arrived(.open(try await multiplexer.dial(self.name, learntFrom: master, deadline: deadline)))
@@ -102,15 +102,15 @@ final class SourceReceiver: ConnectionDelegate {
         }
         if isAbandoned { limitWait(deadline) }
         if connection.isAnswered { connectionChanged() }
-        news?.signal()
+        dialChanged?.signal()
     }
 
-    /// A server that does not answer must not keep a connection that nothing waits for.
+    /// Closes an abandoned connection at its deadline if the server has not answered until then.
     private func limitWait(_ deadline: ContinuousClock.Instant) {
-        _ = multiplexer.surroundings.schedule(deadline) { [weak self] in self?.isOverdue() }
+        _ = multiplexer.surroundings.schedule(deadline) { [weak self] in self?.closeIfAbandoned() }
     }
 
-    private func isOverdue() {
+    private func closeIfAbandoned() {
         let abandoned = inside.withLock { inside -> (any Connection)? in
             guard case .abandoned(let connection) = inside.phase else { return nil }
             inside.phase = .ended
@@ -148,7 +148,7 @@ final class SourceReceiver: ConnectionDelegate {
             return true
         }
         if !isWanted, case .open(let connection) = phase { connection.close() }
-        news?.signal()
+        dialChanged?.signal()
         dialled()
     }
 
@@ -157,7 +157,7 @@ final class SourceReceiver: ConnectionDelegate {
         onDialled?()
     }
 
-    /// Ends the source at both ends.
+    /// Ends the source at client and server.
     func cancel() {
         let before = inside.withLock { inside -> Phase in
             let before = inside.phase
@@ -174,21 +174,21 @@ final class SourceReceiver: ConnectionDelegate {
         case .open(let connection): connection.close()
         case .opening(_, let deadline):
             limitWait(deadline)
-            // The answer may have come meanwhile.
+            // The answer may have arrived between the change of phase and this call.
             connectionChanged()
-        case .waiting: news?.signal()
+        case .waiting: dialChanged?.signal()
         case .abandoned, .failed, .ended: break
         }
     }
 
     // MARK: - Reading
 
-    /// When a frame that is asked for now must be there; `nil` for never.
+    /// The deadline for a frame that the consumer asks for now; `nil` for none.
     var frameDeadline: ContinuousClock.Instant? {
         frameReadTimeout.map { (multiplexer.surroundings.now() + $0).orEarlier(deadline) } ?? deadline
     }
 
-    /// Reads the header of a pushed source, which is its first frame.
+    /// Reads the header of a pushed source. It is the first frame.
     nonisolated(nonsending) func readHeader(deadline: ContinuousClock.Instant?) async throws(ChanservError)
         -> ByteBuffer
     {
@@ -201,17 +201,17 @@ final class SourceReceiver: ConnectionDelegate {
                     keep(decoder)
                     return header
                 }
-                let came: ByteBuffer? =
+                let received: ByteBuffer? =
                     switch takeAtHand() {
                     case .bytes(let bytes): bytes
                     case .ended: nil
                     case .nothing: try await read(deadline: deadline)
                     }
-                guard let came else {
+                guard let received else {
                     try decoder.finish()
                     throw ChanservError(.truncatedFrame, "the source ended before its header")
                 }
-                decoder.append(came)
+                decoder.append(received)
             }
         } catch {
             keep(decoder)
@@ -235,15 +235,15 @@ final class SourceReceiver: ConnectionDelegate {
     /// The result of ``takeAtHand()``.
     enum AtHand {
         case bytes(ByteBuffer)
-        /// The server has no more.
+        /// The server has ended the source.
         case ended
-        /// Nothing has come, or the source failed: ``read(deadline:)`` waits, or says why.
+        /// No bytes are buffered, or the source failed. ``read(deadline:)`` waits, or throws the error.
         case nothing
     }
 
-    /// Returns what has come, without waiting. Frees the connection with the end.
+    /// Returns the buffered bytes without waiting. Closes the connection at the end of the source.
     ///
-    /// Each asynchronous call takes memory of its own, and most reads find something.
+    /// Most reads find bytes. They call this function first because each asynchronous call allocates memory.
     func takeAtHand() -> AtHand {
         guard let connection = openConnection else { return .nothing }
         switch connection.take() {
@@ -255,14 +255,14 @@ final class SourceReceiver: ConnectionDelegate {
         }
     }
 
-    /// The connection if it is open.
+    /// The connection, if it is open.
     private var openConnection: (any Connection)? {
         inside.withLock { inside in
             if case .open(let connection) = inside.phase { connection } else { nil }
         }
     }
 
-    /// Returns what came, waiting for it; `nil` when the server has no more. Frees the connection with the end.
+    /// Returns the next bytes and waits for them; `nil` at the end of the source. Closes the connection at the end.
     nonisolated(nonsending) func read(
         deadline: ContinuousClock.Instant?
     ) async throws(ChanservError) -> ByteBuffer? {
@@ -276,16 +276,18 @@ final class SourceReceiver: ConnectionDelegate {
         }
     }
 
-    /// Appends to `buffer` what comes, until there are `count` more bytes; fewer when the server has no more. Frees the
-    /// connection with the end.
+    /// Appends `count` bytes to `buffer` and waits for them. Appends fewer at the end of the source, and closes the
+    /// connection then.
+    ///
+    /// - Returns: the number of appended bytes.
     nonisolated(nonsending) func read(
         _ count: Int, into buffer: inout ByteBuffer, deadline: ContinuousClock.Instant?
     ) async throws(ChanservError) -> Int {
         do {
             let connection = if let open = openConnection { open } else { try await opened() }
-            let came = try await connection.read(count, into: &buffer, deadline: deadline)
-            if came < count { cancel() }
-            return came
+            let appended = try await connection.read(count, into: &buffer, deadline: deadline)
+            if appended < count { cancel() }
+            return appended
         } catch {
             throw explained(error)
         }
@@ -294,7 +296,7 @@ final class SourceReceiver: ConnectionDelegate {
     private func explained(_ error: any Error) -> ChanservError {
         switch error {
         case is CancellationError:
-            // The connection is as it was: the caller decides what becomes of it.
+            // The connection is unchanged. The caller decides whether to end it.
             ChanservError(.cancelled, "waiting for a frame", cause: error)
         case let error as ConnectionError where error.code == .deadlineExceeded:
             ChanservError(
@@ -306,14 +308,14 @@ final class SourceReceiver: ConnectionDelegate {
         }
     }
 
-    /// Gives the source up because of `error`, and reports it.
+    /// Gives the source up because of `error`, reports the error and returns it.
     func failed(_ error: ChanservError) -> ChanservError {
         cancel()
         if error.code != .cancelled { onError(error) }
         return error
     }
 
-    /// The connection, waiting until it is open. A reader that is cancelled meanwhile gives the source up.
+    /// Returns the connection and waits until it is open. If the waiting task is cancelled, the source is given up.
     nonisolated(nonsending) private func opened() async throws -> any Connection {
         while true {
             let phase = inside.withLock { $0.phase }
@@ -323,8 +325,8 @@ final class SourceReceiver: ConnectionDelegate {
             case .abandoned, .ended: throw ChanservError(.cancelled, "the source was cancelled")
             case .opening(let connection, let deadline): try await waitUntilOpen(connection, deadline)
             case .waiting:
-                guard let news else { preconditionFailure("a pushed source waits for its dial") }
-                if await news.wait() == .cancelled { cancel() }
+                guard let dialChanged else { preconditionFailure("a pushed source waits for its dial") }
+                if await dialChanged.wait() == .cancelled { cancel() }
             }
         }
     }

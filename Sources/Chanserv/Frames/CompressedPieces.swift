@@ -1,33 +1,36 @@
 import CLZ4
 
-/// A large payload, compressed in pieces that together are one block, so that between them others have the processor.
+/// Compresses a large payload in pieces that together form one LZ4 block, so that other threads can run between them.
 ///
-/// LZ4 compresses in one call, which takes 0.9 ms for 1 MiB of text, and that long whoever answers a small request waits.
+/// LZ4 compresses in one call: 0.9 ms for 1 MiB of text. A thread that answers a small request would wait for that
+/// time.
 ///
-/// Each piece is compressed as a block of its own. The last sequence of a block has literals and no match: the block ends where
-/// the match's offset would come, and its token, whose lower half LZ4 writes as 0, says that the match has four bytes (LZ4 block
-/// format, "End of block conditions"). With an offset there the block goes on. So a piece ends where the next four bytes were
-/// there before, and the piece behind it begins after them.
+/// Each piece is compressed as a block of its own. The last sequence of a block has literals and no match: the block
+/// ends at the place of the match offset. LZ4 writes 0 into the lower half of that sequence's token, which stands for a
+/// match of four bytes (LZ4 block format, "End of block conditions"). Writing an offset there continues the block. So a
+/// piece may end where the next four bytes occurred before, and the next piece begins after these four bytes.
 enum CompressedPieces {
-    /// A piece takes about as long as a short turn on the processor. Matches do not reach across, which costs a hundredth of the
-    /// block's size with pieces like this, and three with half of it.
+    /// Size of a piece. Compressing it takes about one short time slice. Matches do not reach across pieces: that makes
+    /// the block 1% larger, and 3% larger with pieces of half the size.
     private static let size = 131_072
-    /// From so many bytes on there is more than one piece.
+    /// Minimum size of a payload that is compressed in more than one piece.
     static let minimum = 2 * size
-    /// How far back the four bytes are looked for: an offset has 16 bits, and a match that is rare is rarely far either.
+    /// The distance in which an earlier copy of the four bytes is searched. An offset has 16 bits, and distant matches
+    /// are rare.
     private static let reach = 8_192
-    /// How many bytes a match without a length has.
+    /// The length in bytes of a match whose token half is 0.
     private static let match = 4
 
     /// Compresses `payload` into one block.
     ///
-    /// Where nothing repeats no piece can end, and all is one: then LZ4 is through at once, as a rule.
+    /// In data without repetition no piece can end. The payload is then compressed in one call, which is usually fast
+    /// for such data.
     ///
     /// - Parameters:
     ///   - payload: at least ``minimum`` bytes.
-    ///   - state: what LZ4 works with, of `LZ4_sizeofState()` bytes.
+    ///   - state: the working memory of LZ4, `LZ4_sizeofState()` bytes.
     ///   - between: called after each piece but the last.
-    /// - Returns: the block's length, `nil` where `block` is too small.
+    /// - Returns: the length of the block; `nil` if `block` is too small.
     static func compress(
         _ payload: UnsafeRawBufferPointer, into block: UnsafeMutableRawBufferPointer, state: UnsafeMutableRawPointer,
         between: () -> Void
@@ -43,7 +46,7 @@ enum CompressedPieces {
                     state, piece.baseAddress?.assumingMemoryBound(to: CChar.self),
                     room.baseAddress?.assumingMemoryBound(to: CChar.self), Int32(piece.count), Int32(room.count), 1)
             }
-            // Several in one: the end of a piece was not found, though there may be much to compress.
+            // A piece this large means that no end was found for a long distance, so compressing it may take long.
             let length = piece.count > minimum ? Turns.withLongOne(compress) : compress()
             guard length > 0 else { return nil }
             written += Int(length)
@@ -56,12 +59,13 @@ enum CompressedPieces {
         }
     }
 
-    /// Where the piece ends that begins at `start`, and how far before that the next four bytes are too; `nil` where it is the
-    /// last one. What is left behind it is never less than a piece: a block's last bytes may not be a match.
+    /// Returns the end of the piece that begins at `start`, and the distance to an earlier copy of the next four bytes;
+    /// `nil` for the last piece. At least one piece remains behind the end, because the last bytes of a block must not
+    /// be a match.
     private static func end(of start: Int, in payload: UnsafeRawBufferPointer) -> (position: Int, offset: UInt16)? {
         guard let bytes = payload.baseAddress else { return nil }
         for position in stride(from: start + size, through: payload.count - size - match, by: size) {
-            // Overlapping what is looked for is fine, as in any match.
+            // An overlap of the two copies is allowed, as in every match.
             let first = position - reach
             if let found = memmem(bytes + first, reach + match - 1, bytes + position, match) {
                 return (position, UInt16(bytes + position - UnsafeRawPointer(found)))

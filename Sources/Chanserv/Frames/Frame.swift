@@ -1,12 +1,12 @@
 public import NIOCore
 
-/// Something that can be sent as a frame, a header or a request body.
+/// A value that can be sent as a frame, a header or a request body.
 ///
-/// A message type conforms by serialising itself straight into the outgoing buffer, without an intermediate copy.
+/// A message type conforms by serialising itself directly into the outgoing buffer, without an intermediate copy.
 public protocol Frame: Sendable {
-    /// Appends the payload's bytes (and only these: the length is the library's business) to `buffer`.
+    /// Appends the bytes of the payload to `buffer`. The library writes the length.
     ///
-    /// At most 104,857,600 bytes (100 MiB) can be sent as one frame (protocol section 5).
+    /// A frame has at most 104,857,600 bytes (100 MiB), `docs/protocol.md` §5.
     func write(into buffer: inout ByteBuffer)
 }
 

@@ -1,57 +1,58 @@
 import NIOCore
 
-/// Frames on their way out, encoded as they are appended.
+/// A batch of outgoing frames, encoded as they are appended.
 ///
-/// A producer appends until the batch ``isFull``; the server then writes the batch to the connection. Frames are copied
-/// into one buffer, except those that ``append(lent:)`` takes as they are. A batch cannot be copied. A plain function pointer (the C ABI's sink) reaches it through `withUnsafeMutablePointer(to:)`.
+/// A producer appends frames until the batch ``isFull``. The server then writes the batch to the connection. Frames are
+/// copied into one buffer, except those that ``append(lent:)`` stores without a copy. A batch cannot be copied. A C
+/// function pointer, such as the frame sink of the plugin ABI, accesses it through `withUnsafeMutablePointer(to:)`.
 public struct FrameBatch: ~Copyable, Sendable {
-    /// The largest payload of a frame: 104,857,600 bytes, 100 MiB (protocol section 5).
+    /// Maximum payload of a frame: 104,857,600 bytes, 100 MiB (`docs/protocol.md` §5).
     public static let maxFrameSize = WireFormat.maxFrameSize
 
-    /// At how many bytes the batch is full. Default 65,536: what a stream may have under way before it needs credit.
+    /// Size in bytes at which the batch is full. Default 65,536, the initial window of a stream.
     public let target: Int
-    /// Whether payloads of more than 12 bytes are compressed where that makes them smaller.
+    /// Whether payloads of more than 12 bytes are compressed if that makes them smaller.
     public let compression: Bool
-    /// How many frames are in it.
+    /// The number of frames in the batch.
     public private(set) var count = 0
-    /// Whether there are bytes of frames that were encoded elsewhere, perhaps of a part of one.
+    /// Whether the batch holds bytes that were encoded elsewhere. They may be only a part of a frame.
     private var isAdopted = false
 
-    /// A frame, or a part of one, that was not copied: it goes out between the bytes of `buffer`.
+    /// A frame, or a part of one, that was not copied. It is sent between the bytes of `buffer`.
     private struct LentPart {
-        /// How many bytes of `buffer` go out before it, as an index into that buffer.
+        /// Index in `buffer` of the first byte that is sent after this part.
         let position: Int
         let bytes: ByteBuffer
     }
 
-    /// A lent frame of fewer bytes is copied: 8 KiB. A part of its own costs more than that copy.
+    /// Minimum size of a frame that is not copied: 8 KiB. Copying a smaller one costs less than a separate part.
     public static let lentSizeMin = 8_192
 
     private var buffer = ByteBuffer()
-    /// In the order in which they go out.
+    /// The parts in the order in which they are sent.
     private var lentParts: [LentPart] = []
-    /// How many bytes they have together.
+    /// The total number of bytes in `lentParts`.
     private var lentBytes = 0
-    /// Where the next copied frame goes: free memory of `buffer` behind its writer index, held on to so that a small
-    /// frame costs no more than its copy. Safe to send along: the memory is this batch's alone, and is let go of by
-    /// `settle()` before `buffer` is touched in any other way.
+    /// The position for the next copied frame: free memory of `buffer` behind its writer index. It is cached so that a
+    /// small frame costs only its copy. `nonisolated(unsafe)` is safe: only this batch refers to the memory, and
+    /// `settle()` clears the pointer before `buffer` is used in any other way.
     private nonisolated(unsafe) var room: UnsafeMutableRawPointer?
-    /// How many bytes there are at `room`.
+    /// The number of free bytes at `room`.
     private var free = 0
-    /// How many bytes before `room` are written and not yet counted in `buffer`.
+    /// The number of bytes before `room` that are written but not yet included in `buffer`'s writer index.
     private var unsettled = 0
     private var compressor: Compressor?
-    /// Where the frame begins that is being filled, `nil` while there is none. It lies in the scratch of `compressor`
-    /// (from 0) when it will be compressed.
+    /// The start of the frame that is being filled; `nil` if there is none. If the frame will be compressed, it lies in
+    /// the scratch buffer of `compressor`, at 0.
     private var reservation: Int?
-    /// What the last batch came to, so that the next one need not grow its way there again.
+    /// The size of the last batch. Reserving it for the next batch avoids repeated growth.
     private var expectedSize = 0
 
-    /// Makes an empty batch.
+    /// Creates an empty batch.
     ///
     /// - Parameters:
-    ///   - compression: whether to compress payloads; the default is `false`.
-    ///   - target: at how many bytes the batch is full; the default is 65,536.
+    ///   - compression: whether payloads are compressed. Default `false`.
+    ///   - target: size in bytes at which the batch is full. Default 65,536.
     public init(compression: Bool = false, target: Int = 65_536) {
         self.compression = compression
         self.target = max(1, target)
@@ -61,19 +62,20 @@ public struct FrameBatch: ~Copyable, Sendable {
         if let compressor { CompressorPool.giveBack(compressor) }
     }
 
-    /// Whether there is no frame in it.
+    /// Whether the batch is empty.
     public var isEmpty: Bool { count == 0 && !isAdopted }
 
-    /// How many encoded bytes are in it.
+    /// The number of encoded bytes in the batch.
     public var byteCount: Int {
         if let reservation, !compression { return reservation + lentBytes }
         return buffer.readableBytes + unsettled + lentBytes
     }
 
-    /// Whether the producer should stop appending. Appending to a full batch works, it only makes a larger one.
+    /// Whether the producer should stop appending. Appending to a full batch is allowed and makes it larger.
     public var isFull: Bool { byteCount >= target }
 
-    /// Whether a frame of `size` bytes fits below the target. An empty batch has room for any frame that may be sent.
+    /// Returns whether a frame of `size` bytes fits below the target. An empty batch has room for every frame that may
+    /// be sent.
     public func hasRoom(for size: Int) -> Bool {
         guard size >= 0, size <= Self.maxFrameSize else { return false }
         return isEmpty || byteCount + WireFormat.lengthSize + size <= target
@@ -81,10 +83,10 @@ public struct FrameBatch: ~Copyable, Sendable {
 
     // MARK: Whole frames
 
-    /// Appends a frame. What a reservation holds that was not committed is dropped.
+    /// Appends a frame. Drops a reservation that was not committed.
     ///
-    /// - Throws: ``ChanservError`` with code `wrongFrameSize` where the payload (or its compressed form, for a payload
-    ///   that has to be sent as one) is larger than ``maxFrameSize``; the batch is as it was.
+    /// - Throws: ``ChanservError`` with code `wrongFrameSize` if the payload, or its mandatory compressed form, is
+    ///   larger than ``maxFrameSize``. The batch is unchanged then.
     public mutating func append(_ frame: some Frame) throws(ChanservError) {
         dropReservation()
         if compression {
@@ -102,11 +104,11 @@ public struct FrameBatch: ~Copyable, Sendable {
         try finishFrame(at: start)
     }
 
-    /// Appends a frame of a master stream: as it is, whatever it begins with. Only those of sources may be compressed, and
-    /// only those are looked at for the mark (protocol section 5).
+    /// Appends a frame of a master stream without compression. Only frames of sources may be compressed, so a payload
+    /// that begins with the compression mark stays as it is (`docs/protocol.md` §5).
     ///
-    /// - Throws: ``ChanservError`` with code `wrongFrameSize` where the payload is larger than ``maxFrameSize``; the batch
-    ///   is as it was.
+    /// - Throws: ``ChanservError`` with code `wrongFrameSize` if the payload is larger than ``maxFrameSize``. The batch
+    ///   is unchanged then.
     mutating func append(uncompressed frame: some Frame) throws(ChanservError) {
         dropReservation()
         settle()
@@ -136,15 +138,15 @@ public struct FrameBatch: ~Copyable, Sendable {
 
     // MARK: Lent frames
 
-    /// Whether a payload would be sent without a copy by ``append(lent:)``: it has at least ``lentSizeMin`` bytes, is not
-    /// to be compressed and does not begin with the mark of compressed ones.
+    /// Returns whether ``append(lent:)`` sends a payload without a copy: it has at least ``lentSizeMin`` bytes, the
+    /// batch does not compress, and the payload does not begin with the compression mark.
     package func isSentAsIs(_ payload: UnsafeRawBufferPointer) -> Bool {
         payload.count >= Self.lentSizeMin && !compression
             && payload.loadUnaligned(as: UInt32.self) != WireFormat.compressedMark.littleEndian
     }
 
-    /// Appends a frame whose payload is the readable bytes of `payload`, which is kept until it is sent instead of being
-    /// copied. Small payloads, and those that are compressed, are copied.
+    /// Appends a frame whose payload is the readable bytes of `payload`. The buffer is retained until it is sent and is
+    /// not copied. Small payloads and those that are compressed are copied.
     ///
     /// - Throws: as ``append(_:)``.
     public mutating func append(lent payload: ByteBuffer) throws(ChanservError) {
@@ -156,9 +158,9 @@ public struct FrameBatch: ~Copyable, Sendable {
         }
     }
 
-    /// Appends one frame, whose payload is the readable bytes of `pieces` in order.
+    /// Appends one frame whose payload is the readable bytes of `pieces` in order.
     ///
-    /// - Parameter pieces: what ``isSentAsIs(_:)`` as a whole, at most ``maxFrameSize`` bytes.
+    /// - Parameter pieces: a payload for which ``isSentAsIs(_:)`` is `true` as a whole, at most ``maxFrameSize`` bytes.
     package mutating func append(lent pieces: some Collection<ByteBuffer>) {
         dropReservation()
         let size = pieces.reduce(0) { $0 + $1.readableBytes }
@@ -173,14 +175,14 @@ public struct FrameBatch: ~Copyable, Sendable {
 
     // MARK: Frames of unknown length
 
-    /// Room for a frame whose length is not known beforehand, inside the outgoing buffer.
+    /// Returns memory inside the outgoing buffer for a frame whose length is not known yet.
     ///
-    /// The memory stays valid until the next call on the batch. Calling this again before ``commit(size:)`` enlarges the
-    /// room and keeps what was written, perhaps at another address.
+    /// The memory is valid until the next call on the batch. A second call before ``commit(size:)`` enlarges the memory
+    /// and keeps its content, perhaps at another address.
     ///
-    /// - Parameter minimum: how many bytes are needed at least.
-    /// - Returns: at least `minimum` bytes; `nil` where the batch has frames already and no room beside them, or where
-    ///   `minimum` is larger than ``maxFrameSize``.
+    /// - Parameter minimum: the minimum number of bytes.
+    /// - Returns: at least `minimum` bytes; `nil` if the batch is not empty and has no room, or if `minimum` is larger
+    ///   than ``maxFrameSize``.
     public mutating func reserve(minimum: Int) -> UnsafeMutableRawBufferPointer? {
         guard hasRoom(for: minimum) else { return nil }
         if compression {
@@ -198,10 +200,10 @@ public struct FrameBatch: ~Copyable, Sendable {
         return Self.room(in: &buffer, from: (reservation ?? 0) + WireFormat.lengthSize, minimum: minimum)
     }
 
-    /// Makes the first `size` bytes of the reservation a frame.
+    /// Makes a frame of the first `size` bytes of the reservation.
     ///
-    /// - Throws: ``ChanservError`` with code `wrongFrameSize` where `size` is larger than what was reserved or than
-    ///   ``maxFrameSize``, or where nothing was reserved; the reservation is dropped.
+    /// - Throws: ``ChanservError`` with code `wrongFrameSize` if nothing was reserved, or if `size` is larger than the
+    ///   reservation or than ``maxFrameSize``. The reservation is dropped then.
     public mutating func commit(size: Int) throws(ChanservError) {
         guard let start = reservation else { throw ChanservError(.wrongFrameSize, "nothing was reserved") }
         if compression {
@@ -230,8 +232,8 @@ public struct FrameBatch: ~Copyable, Sendable {
     /// Makes `bytes` the content of this batch, which must be empty.
     ///
     /// - Parameters:
-    ///   - bytes: encoded frames; the first and the last one may be cut.
-    ///   - frames: how many of them end here.
+    ///   - bytes: encoded frames; the first and the last one may be incomplete.
+    ///   - frames: the number of frames that end in `bytes`.
     package mutating func adopt(_ bytes: ByteBuffer, frames: Int) {
         precondition(isEmpty, "a batch that is not empty adopted bytes")
         dropReservation()
@@ -241,9 +243,9 @@ public struct FrameBatch: ~Copyable, Sendable {
         isAdopted = true
     }
 
-    // MARK: Out
+    // MARK: Output
 
-    /// Hands over the encoded frames as one buffer and empties the batch. Lent frames are copied into it.
+    /// Returns the encoded frames as one buffer and empties the batch. Lent frames are copied into the buffer.
     package mutating func take() -> ByteBuffer {
         guard !lentParts.isEmpty else { return takeBuffer() }
         var joined = ByteBufferAllocator().buffer(capacity: byteCount)
@@ -251,10 +253,10 @@ public struct FrameBatch: ~Copyable, Sendable {
         return joined
     }
 
-    /// Hands over the encoded frames and empties the batch.
+    /// Passes the encoded frames to `emit` and empties the batch.
     ///
-    /// - Parameter emit: called with the parts in the order in which they go out, none of them empty. Parts that were lent
-    ///   must only be read.
+    /// - Parameter emit: called with the non-empty parts in the order in which they are sent. Lent parts must only be
+    ///   read.
     package mutating func takeParts(_ emit: (ByteBuffer) -> Void) {
         let lentParts = self.lentParts
         self.lentParts = []
@@ -268,7 +270,7 @@ public struct FrameBatch: ~Copyable, Sendable {
         if copied.readableBytes > 0 { emit(copied) }
     }
 
-    /// Hands over what was copied and empties the batch, except for lent parts.
+    /// Returns the copied bytes and empties the batch, except for lent parts.
     private mutating func takeBuffer() -> ByteBuffer {
         dropReservation()
         settle()
@@ -284,21 +286,21 @@ public struct FrameBatch: ~Copyable, Sendable {
         return bytes
     }
 
-    // MARK: Inside
+    // MARK: Implementation
 
     private static func tooLarge(_ size: Int) -> ChanservError {
         ChanservError(.wrongFrameSize, "\(size) bytes, at most \(maxFrameSize) can be sent")
     }
 
-    /// All the room there is from `start` on, at least `minimum` bytes, counted as written so that it is kept when the
-    /// buffer grows.
+    /// Returns all free memory from `start` on, at least `minimum` bytes. The memory is included in the writer index so
+    /// that it survives growth of the buffer.
     private static func room(
         in buffer: inout ByteBuffer, from start: Int, minimum: Int
     ) -> UnsafeMutableRawBufferPointer {
         let missing = start + minimum - buffer.writerIndex
         if missing > buffer.writableBytes { buffer.reserveCapacity(minimumWritableBytes: missing) }
         buffer.moveWriterIndex(forwardBy: min(buffer.writableBytes, start + maxFrameSize - buffer.writerIndex))
-        // The storage is this batch's alone and is not touched before the next call, which ends the pointer's life.
+        // Only this batch refers to the storage. The next call on the batch ends the validity of the pointer.
         let bytes = buffer.withVeryUnsafeMutableBytes { $0 }
         return UnsafeMutableRawBufferPointer(rebasing: bytes[start..<buffer.writerIndex])
     }
@@ -320,12 +322,12 @@ public struct FrameBatch: ~Copyable, Sendable {
         return compressor
     }
 
-    /// Turns what was written behind the length at `start` into a frame.
+    /// Encodes the bytes that were written behind the length at `start` as a frame.
     ///
-    /// - Parameter isRaw: whether the mark of compression means nothing where the frame goes.
+    /// - Parameter isRaw: whether the compression mark has no meaning at the receiver.
     private mutating func finishFrame(at start: Int, isRaw: Bool = false) throws(ChanservError) {
         let size = buffer.writerIndex - start - WireFormat.lengthSize
-        precondition(size >= 0, "a Frame removed bytes that were not its own")
+        precondition(size >= 0, "a Frame removed bytes that it had not written")
         guard size <= Self.maxFrameSize else {
             buffer.moveWriterIndex(to: start)
             throw Self.tooLarge(size)
@@ -350,7 +352,7 @@ public struct FrameBatch: ~Copyable, Sendable {
         let size = payload.readableBytes
         guard size <= Self.maxFrameSize else { throw Self.tooLarge(size) }
         var failure: ChanservError?
-        // A copy of the value, not of the bytes: the scratch is only read until this returns.
+        // This copies the reference, not the bytes. Until this function returns, the scratch buffer is only read.
         payload.withUnsafeReadableBytes { bytes in
             if size <= WireFormat.compressedHead {
                 appendRaw(bytes)
@@ -385,12 +387,12 @@ public struct FrameBatch: ~Copyable, Sendable {
         prepareRoom()
         if buffer.writableBytes < size { buffer.reserveCapacity(minimumWritableBytes: size) }
         let start = buffer.writerIndex
-        // The storage is this batch's alone and stays where it is until `settle()`.
+        // Only this batch refers to the storage, and it does not move until `settle()`.
         room = buffer.withVeryUnsafeMutableBytes { $0.baseAddress.map { $0 + start } }
         free = buffer.writableBytes
     }
 
-    /// Lets go of `room`, so that `buffer` is all there is.
+    /// Clears `room` and includes its bytes in `buffer`.
     private mutating func settle() {
         buffer.moveWriterIndex(forwardBy: unsettled)
         unsettled = 0
@@ -398,7 +400,8 @@ public struct FrameBatch: ~Copyable, Sendable {
         room = nil
     }
 
-    /// Appends `bytes` as mark, size and LZ4 block, or raw where that is not larger and `always` is not set.
+    /// Appends `bytes` as mark, size and LZ4 block. Appends them raw if the block is not smaller and `always` is
+    /// `false`.
     private mutating func appendBlock(
         of bytes: UnsafeRawBufferPointer, using compressor: Compressor, always: Bool
     ) throws(ChanservError) {

@@ -1,30 +1,30 @@
 public import NIOCore
 
-/// Takes frames out of a stream of bytes that may be cut anywhere.
+/// Decodes frames from a byte stream that may be split at any byte.
 ///
-/// Whole frames are slices of the bytes they came in; only a frame that is cut is copied, into a buffer of its own that grows
-/// with the bytes that have come, never far ahead of them, whatever length is claimed.
+/// Complete frames are slices of the received buffers. Only a split frame is copied, into a buffer of its own. That
+/// buffer grows with the received bytes and never far beyond them, whatever length the frame claims.
 @usableFromInline
 package struct FrameDecoder: Sendable {
-    /// Bytes that came and were not looked at yet.
+    /// Received bytes that are not decoded yet.
     @usableFromInline var chunk = ByteBuffer()
-    /// Where the memory of `chunk` begins, so that a length is one load. Valid for as long as `chunk` is the buffer that it was
-    /// taken from: nothing but its reader index is ever changed, so its memory stays where it is.
+    /// The start of `chunk`'s memory, so that reading a length is one load. It is valid while `chunk` is the buffer
+    /// from which it was taken: only the reader index of that buffer changes, so its memory does not move.
     @usableFromInline nonisolated(unsafe) var memory: UnsafeRawPointer?
-    /// Whether the beginning of a frame, or of its length, came before `chunk`.
+    /// Whether the beginning of the current frame, or of its length, was received before `chunk`.
     @usableFromInline var isCut = false
-    /// The beginning of what is cut: of a frame where `claimed` says its length, else of that length.
+    /// The beginning of a split frame if `claimed` is set, otherwise of a split length.
     private(set) var partial = ByteBuffer()
     private var claimed: Int?
-    /// Whether payloads with the mark are decompressed: true for sources only (protocol section 5).
+    /// Whether payloads with the compression mark are decompressed: only those of sources (`docs/protocol.md` §5).
     @usableFromInline var decompresses: Bool
-    /// The largest frame to take.
+    /// Maximum frame size.
     private let limit: Int
 
-    /// A frame of which so much is missing is worth a wait of its own: 32 KiB.
+    /// Minimum number of missing bytes for which a reader waits for exactly these: 32 KiB.
     private static let worthWaitingFor = 32_768
-    /// So much memory may be asked for that no byte has come for yet, by a reader who waits for them: 1 MiB. It is the
-    /// system's to provide when they come.
+    /// Maximum memory that is allocated for a frame before any of its bytes have arrived: 1 MiB. The system provides
+    /// the pages when the bytes arrive.
     private static let ahead = 1 << 20
 
     package init(decompresses: Bool, limit: Int = WireFormat.maxFrameSize) {
@@ -32,19 +32,20 @@ package struct FrameDecoder: Sendable {
         self.limit = limit
     }
 
-    /// Adds bytes that came. Those before must have been used up: ``next()`` answered `nil`.
+    /// Adds received bytes. All earlier bytes must be used up: ``next()`` has returned `nil`.
     package mutating func append(_ bytes: ByteBuffer) {
         assert(chunk.readableBytes == 0)
         take(bytes)
     }
 
-    /// Takes the bytes that were not looked at. After a whole frame only.
+    /// Returns the bytes that are not decoded. Call it only after a complete frame.
     package mutating func takeRest() -> ByteBuffer {
         defer { chunk = ByteBuffer() }
         return chunk
     }
 
-    /// The next frame if it is whole, small work and at hand; `nil` says to ask ``next()``, not that there is none.
+    /// Returns the next frame if it is complete in `chunk` and not compressed. `nil` means that ``next()`` must be
+    /// called, not that there is no frame.
     @inlinable
     mutating func nextAtHand() -> ByteBuffer? {
         let start = chunk.readerIndex
@@ -65,9 +66,10 @@ package struct FrameDecoder: Sendable {
         return frame
     }
 
-    /// The next frame, or `nil` when more bytes are needed for it.
+    /// Returns the next frame; `nil` if more bytes are needed.
     ///
-    /// - Throws: `wrongFrameSize`, `wrongUncompressedFrameSize` or `corruptCompression`; the stream cannot be used on.
+    /// - Throws: `wrongFrameSize`, `wrongUncompressedFrameSize` or `corruptCompression`. The stream cannot be used
+    ///   afterwards.
     package mutating func next() throws(ChanservError) -> ByteBuffer? {
         guard let frame = try nextRaw() else { return nil }
         guard decompresses, frame.readableBytes > WireFormat.compressedHead,
@@ -76,9 +78,9 @@ package struct FrameDecoder: Sendable {
         return try LZ4Block.decompress(frame)
     }
 
-    /// The stream has ended.
+    /// Checks the end of the stream.
     ///
-    /// - Throws: `truncatedFrame` where that was in the middle of a frame.
+    /// - Throws: `truncatedFrame` if the stream ended inside a frame.
     package func finish() throws(ChanservError) {
         let left = partial.readableBytes + chunk.readableBytes + (claimed == nil ? 0 : WireFormat.lengthSize)
         guard left == 0 else {
@@ -88,14 +90,14 @@ package struct FrameDecoder: Sendable {
 
     // MARK: Large frames
 
-    /// How many bytes of a large frame are to be read next, by ``read(_:_:)``: all that are missing, or as many as there is
-    /// memory for. `nil` where whatever comes is to be appended.
+    /// The number of bytes to read next with ``read(_:_:)`` for a large frame: all missing bytes, up to the memory that
+    /// may be allocated now. `nil` if received bytes must be added with ``append(_:)``.
     var missing: Int? {
         guard let claimed, claimed - partial.readableBytes >= Self.worthWaitingFor else { return nil }
         return min(claimed - partial.readableBytes, max(Self.ahead, partial.readableBytes))
     }
 
-    /// Lets `body` append up to ``missing`` bytes to the frame.
+    /// Lets `body` append up to ``missing`` bytes to the frame. Returns the result of `body`.
     nonisolated(nonsending) mutating func read<Failure>(
         _ missing: Int, _ body: nonisolated(nonsending) (inout ByteBuffer) async throws(Failure) -> Int
     ) async throws(Failure) -> Int {
@@ -103,7 +105,7 @@ package struct FrameDecoder: Sendable {
         return try await body(&partial)
     }
 
-    // MARK: Inside
+    // MARK: Implementation
 
     private mutating func nextRaw() throws(ChanservError) -> ByteBuffer? {
         if claimed == nil {
@@ -135,7 +137,7 @@ package struct FrameDecoder: Sendable {
         return frame
     }
 
-    /// The length that stands at the front of `buffer`, `nil` where it has not come in full.
+    /// Returns the length at the front of `buffer`; `nil` if it has not arrived completely.
     private func length(in buffer: ByteBuffer) throws(ChanservError) -> Int? {
         guard let length = buffer.getInteger(at: buffer.readerIndex, endianness: .little, as: UInt64.self) else {
             return nil
@@ -149,7 +151,7 @@ package struct FrameDecoder: Sendable {
     private mutating func movePartial(upTo size: Int) {
         let missing = min(size - partial.readableBytes, chunk.readableBytes)
         guard missing > 0, var bytes = chunk.readSlice(length: missing) else { return }
-        // Large steps keep the copying down for a frame of many pieces.
+        // Growing in large steps limits the copying for a frame that arrives in many pieces.
         makeRoom(for: min(size, max(partial.readableBytes + missing, 4 * partial.readableBytes)))
         partial.writeBuffer(&bytes)
         if chunk.readableBytes == 0 { take(ByteBuffer()) }
@@ -160,7 +162,7 @@ package struct FrameDecoder: Sendable {
         memory = bytes.withVeryUnsafeBytes { $0.baseAddress.map { UnsafeRawPointer($0) } }
     }
 
-    /// Room for `size` bytes in all.
+    /// Ensures a capacity of `size` bytes in all.
     private mutating func makeRoom(for size: Int) {
         if partial.readableBytes == 0 {
             if partial.capacity < size { partial = ByteBufferAllocator().buffer(capacity: size) }

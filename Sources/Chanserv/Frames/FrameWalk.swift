@@ -1,19 +1,21 @@
 package import NIOCore
 
-/// Finds where frames end in a stream of bytes that is passed on as it is.
+/// Finds the ends of frames in a byte stream that is passed on unchanged.
 package struct FrameWalk: Sendable {
-    /// The bytes of a length that came so far, and how many.
+    /// The bytes of an incomplete length.
     private var length: UInt64 = 0
     private var lengthBytes = 0
-    /// What is still to come of the frame whose length is known.
+    /// The number of missing bytes of the frame whose length is known.
     private var rest = 0
 
     package init() {}
 
-    /// Whether the bytes so far end with a whole frame.
+    /// Whether the bytes so far end with a complete frame.
     package var isBetweenFrames: Bool { rest == 0 && lengthBytes == 0 }
 
-    /// - Returns: how many frames end in `bytes`.
+    /// Processes the next bytes of the stream.
+    ///
+    /// - Returns: the number of frames that end in `bytes`.
     /// - Throws: ``ChanservError`` with code `wrongFrameSize`.
     package mutating func ends(in bytes: ByteBuffer) throws(ChanservError) -> Int {
         let result = bytes.withUnsafeReadableBytes { walk($0) }
@@ -23,7 +25,7 @@ package struct FrameWalk: Sendable {
         return result
     }
 
-    /// `nil` where a frame is too large.
+    /// Returns the number of frames that end in `bytes`; `nil` if a frame is too large.
     private mutating func walk(_ bytes: UnsafeRawBufferPointer) -> Int? {
         var at = 0
         var ends = 0

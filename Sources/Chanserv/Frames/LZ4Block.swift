@@ -2,22 +2,23 @@ import CLZ4
 import NIOConcurrencyHelpers
 import NIOCore
 
-/// What LZ4 needs to compress: its state, reused, and room for a payload on its way into a block.
+/// The reusable state of LZ4 compression, and a scratch buffer for a payload.
 ///
-/// `@unchecked Sendable`: a compressor is owned by one `FrameBatch`, which cannot be copied, or by the pool, whose lock
-/// it passes through; so no two threads ever use it at the same time.
+/// `@unchecked Sendable`: a compressor is owned by one `FrameBatch`, which cannot be copied, or by the pool, which is
+/// protected by a lock. So two threads never use it at the same time.
 final class Compressor: @unchecked Sendable {
-    /// For small payloads: made ready for the next one without clearing all of it.
+    /// State for small payloads. It is reset for the next payload without clearing all of it.
     private let stream: UnsafeMutablePointer<LZ4_stream_t>
-    /// For larger ones, which are compressed a sixth faster where no block before them could matter; clearing it is then little.
+    /// State for large payloads. Compressing them without reference to earlier blocks is a sixth faster, and clearing the
+    /// state costs little in comparison.
     private lazy var state = UnsafeMutableRawPointer.allocate(
         byteCount: Int(LZ4_sizeofState()), alignment: MemoryLayout<LZ4_stream_t>.alignment)
     private var hasState = false
-    /// From how many bytes on a payload is a larger one.
+    /// Minimum size in bytes of a large payload.
     private static let large = 1_024
-    /// From how many bytes on one takes longer than a short turn on the processor.
+    /// Minimum size in bytes of a payload whose compression takes longer than a short time slice.
     static let long = 65_536
-    /// Where a payload waits that cannot be compressed in place.
+    /// A payload that cannot be compressed in place.
     var scratch = ByteBuffer()
 
     init() {
@@ -30,13 +31,13 @@ final class Compressor: @unchecked Sendable {
         if hasState { state.deallocate() }
     }
 
-    /// The most bytes a block of `size` bytes takes.
+    /// Returns the maximum size of a block for `size` bytes.
     static func bound(_ size: Int) -> Int { Int(LZ4_compressBound(Int32(size))) }
 
-    /// Compresses `payload` into one block that depends on no other.
+    /// Compresses `payload` into one independent block.
     ///
-    /// - Parameter block: at least ``bound(_:)`` bytes, so that it cannot fail.
-    /// - Returns: the block's length.
+    /// - Parameter block: at least ``bound(_:)`` bytes, so that compression cannot fail.
+    /// - Returns: the length of the block.
     func compress(_ payload: UnsafeRawBufferPointer, into block: UnsafeMutableRawBufferPointer) -> Int {
         let (source, target) = (
             payload.baseAddress?.assumingMemoryBound(to: CChar.self),
@@ -45,7 +46,7 @@ final class Compressor: @unchecked Sendable {
         if payload.count >= CompressedPieces.minimum {
             hasState = true
             let size = CompressedPieces.compress(payload, into: block, state: state, between: Turns.giveWay)
-            // In one piece it needs no more than LZ4's bound.
+            // Compression in one piece needs at most LZ4's bound, which `block` has.
             if let size { return size }
         }
         let size: Int32
@@ -64,10 +65,10 @@ final class Compressor: @unchecked Sendable {
     }
 }
 
-/// Compressors at rest. A batch holds one only while it holds compressed frames, so there are as many as sources that
-/// write at the same time, not as many as sources.
+/// Idle compressors. A batch holds a compressor only while it holds compressed frames. The number in use is therefore
+/// the number of sources that write at the same time, not the number of sources.
 enum CompressorPool {
-    /// How many are kept; 16 KiB each.
+    /// Maximum number of idle compressors; 16 KiB each.
     private static let limit = 64
     private static let idle = NIOLockedValueBox<[Compressor]>([])
 
@@ -76,19 +77,19 @@ enum CompressorPool {
     }
 
     static func giveBack(_ compressor: Compressor) {
-        // The scratch of a huge frame must not stay for ever.
+        // Frees the scratch buffer of a very large frame.
         if compressor.scratch.capacity > 1 << 20 { compressor.scratch = ByteBuffer() }
         idle.withLockedValue { if $0.count < limit { $0.append(compressor) } }
     }
 }
 
-/// The way back.
+/// Decompresses payloads.
 enum LZ4Block {
-    /// Decompresses the payload of a frame that carries the mark.
+    /// Decompresses the payload of a frame that begins with the mark.
     ///
     /// - Parameter payload: mark, u64 little-endian size, block; more than 12 bytes.
-    /// - Throws: `wrongUncompressedFrameSize` before anything is allocated where the claim cannot be true,
-    ///   `corruptCompression` where the block is not what it claims.
+    /// - Throws: `wrongUncompressedFrameSize` if the claimed size is impossible (nothing is allocated then),
+    ///   `corruptCompression` if the block does not decompress to that size.
     static func decompress(_ payload: ByteBuffer) throws(ChanservError) -> ByteBuffer {
         var block = payload
         block.moveReaderIndex(forwardBy: 4)
@@ -121,7 +122,8 @@ enum LZ4Block {
         return result
     }
 
-    /// Whether a block is the one that stands for nothing; LZ4 reports it and a broken one alike.
+    /// Returns whether the block is the valid block of an empty payload. LZ4 returns the same result for it and for a
+    /// corrupt block.
     private static func isEmptyBlock(_ block: ByteBuffer) -> Bool {
         block.readableBytes == 1 && block.getInteger(at: block.readerIndex, as: UInt8.self) == 0
     }

@@ -1,30 +1,29 @@
 public import NIOCore
 
-/// A frame as it came: some bytes of a larger buffer.
+/// A received frame: a slice of a larger buffer.
 ///
-/// Keeping a frame keeps the buffer it lies in (tens of kilobytes as a rule); copy the bytes out to keep a small one
-/// for long.
+/// A frame retains the whole buffer, usually tens of kilobytes. To keep a small frame for long, copy its bytes.
 public struct ReceivedFrame: Sendable, Hashable {
-    /// The payload, decompressed where it was compressed.
+    /// The payload, decompressed if necessary.
     public let bytes: ByteBuffer
 
-    /// Makes a frame of `bytes`.
+    /// Creates a frame of `bytes`.
     @inlinable
     public init(_ bytes: ByteBuffer) {
         self.bytes = bytes
     }
 
-    /// How many bytes there are.
+    /// The number of bytes.
     @inlinable
     public var count: Int { bytes.readableBytes }
 
     /// A copy of the bytes.
     public var array: [UInt8] { Array(bytes.readableBytesView) }
 
-    /// The bytes as UTF-8; what is not valid is replaced.
+    /// The bytes decoded as UTF-8; invalid bytes are replaced.
     public var string: String { String(buffer: bytes) }
 
-    /// Calls `body` with the bytes, which are valid only while it runs.
+    /// Calls `body` with the bytes, which are valid only during the call.
     @inlinable
     public func withUnsafeBytes<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) rethrows -> Result {
         try bytes.withUnsafeReadableBytes(body)

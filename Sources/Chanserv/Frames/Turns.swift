@@ -12,39 +12,39 @@ import Synchronization
     import Darwin
 #endif
 
-/// How long a thread of this process runs before one that has waited has its turn, while the processors are busy.
+/// The time slice of this process's threads: how long a thread runs before a waiting thread gets the processor.
 ///
-/// Of all that happens to a small request, each hand-over to a thread would wait for the turn of one that compresses or
-/// copies: 3 ms by default. Nobody gets more of the processors for short turns, nor less. Linux has known them since 6.12; an
-/// older kernel ignores them, and one that forbids them leaves everything as it is.
+/// A small request is passed between several threads. Each of these steps could wait for the time slice of a thread
+/// that compresses or copies, 3 ms by default. Short slices do not change the share of processor time. Linux 6.12 and
+/// later support them. Older kernels ignore the setting. A system that forbids it leaves everything unchanged.
 package enum Turns {
-    /// In nanoseconds: the shortest that Linux knows.
+    /// Short slice in nanoseconds: the minimum of Linux.
     package static let short: UInt64 = 100_000
-    /// In nanoseconds: Linux's own.
+    /// Long slice in nanoseconds: the default of Linux.
     package static let long: UInt64 = 3_000_000
     private static let areShort = Atomic(false)
 
-    /// Asks for short turns, for this thread and those that it starts. To be called first of all.
+    /// Requests short slices for this thread and the threads that it creates. Call it before any other thread exists.
     package static func shorten() {
         #if os(Linux)
             var scheduling = chanserv_scheduling()
-            // Those with a policy of their own were given it by somebody who knows why.
+            // Threads with a scheduling policy of their own keep it: an operator has set it.
             guard chanserv_get_scheduling(&scheduling) == 0, scheduling.policy == 0 else { return }
             scheduling.runtime = short
             if chanserv_set_scheduling(&scheduling) == 0 { areShort.store(true, ordering: .relaxed) }
         #endif
     }
 
-    /// Lets others run who wait for this processor, if there are any: for whoever computes for longer than a short turn and can
-    /// stop between. It costs a system call, a quarter of a microsecond.
+    /// Lets other threads that wait for this processor run, if there are any. Called by long computations at points
+    /// where they can pause. Costs one system call, 0.25 µs.
     package static func giveWay() {
         sched_yield()
     }
 
-    /// Runs `body`, which computes for longer than a short turn, in a long one.
+    /// Runs `body`, which computes for longer than a short slice, with a long slice.
     ///
-    /// Whoever wakes up and has short turns does not wait for the end of a long one, as it would for that of one as short as its
-    /// own (Linux's PREEMPT_SHORT). It costs three system calls, about a microsecond.
+    /// A thread that wakes up with a short slice preempts a thread with a longer slice. It would wait for a thread with
+    /// an equally short one (PREEMPT_SHORT of Linux). Costs three system calls, about 1 µs.
     package static func withLongOne<Result>(_ body: () -> Result) -> Result {
         #if os(Linux)
             var scheduling = chanserv_scheduling()

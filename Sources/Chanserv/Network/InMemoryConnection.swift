@@ -4,8 +4,8 @@ import NIOCore
 
 /// The two ends of a connection inside one process, and the bytes between them.
 ///
-/// It behaves as an AstraNet stream does: a bounded window in each direction; ends and failures arrive behind the bytes before
-/// them; events are reported one after the other.
+/// It behaves as an AstraNet stream does. Each direction has a bounded window. Ends and failures arrive after the bytes
+/// that were sent before them. Events are reported one after the other.
 final class InMemoryPair: Sendable {
     enum Side: Int, Sendable {
         case dialler
@@ -14,22 +14,22 @@ final class InMemoryPair: Sendable {
         var other: Side { self == .dialler ? .listener : .dialler }
     }
 
-    /// How one end ended.
+    /// How one side ended the connection.
     enum End: Sendable, Hashable {
         case closed
         case failed(String)
     }
 
-    /// One direction, as far as its reader and its writer know.
+    /// The bytes in one direction.
     fileprivate struct Direction {
-        /// Under way: what the reader takes next. At most the window.
+        /// Bytes that the reader can take. At most the window.
         var arrived = ByteBuffer()
-        /// What the writer has queued beyond that.
+        /// Bytes that do not fit into the window yet.
         var queued = Deque<ByteBuffer>()
         var queuedBytes = 0
-        /// The writer's end: the reader learns of it behind the bytes.
+        /// The writer's end. The reader sees it after the bytes.
         var end: End?
-        /// A write found no room.
+        /// A write found no room, so the writer is notified when there is.
         var reportsRoom = false
 
         mutating func advance(_ window: Int) {
@@ -43,7 +43,7 @@ final class InMemoryPair: Sendable {
     }
 
     fileprivate struct Inside {
-        /// By the side that writes.
+        /// Indexed by the writing side.
         var directions = [Direction(), Direction()]
         var delegates: [(any ConnectionDelegate)?] = [nil, nil]
         var ends: [End?] = [nil, nil]
@@ -61,7 +61,7 @@ final class InMemoryPair: Sendable {
     private let over: @Sendable (InMemoryPair) -> Void
     private let inside: NIOLockedValueBox<Inside>
 
-    /// - Parameter over: called when both ends have ended.
+    /// - Parameter over: called when both sides have ended the connection.
     init(
         window: Int, port: Int, context: RequestContext, network: InMemoryTurns,
         over: @escaping @Sendable (InMemoryPair) -> Void
@@ -95,9 +95,9 @@ final class InMemoryPair: Sendable {
         }
     }
 
-    /// Something happened for `side`.
+    /// Reports an event to `side`.
     func changed(_ side: Side) {
-        let (isNews, waiters) = inside.withLockedValue { inside -> (Bool, [Event]) in
+        let (isFirst, waiters) = inside.withLockedValue { inside -> (Bool, [Event]) in
             let waiters = inside.waiters[side.rawValue]
             inside.waiters[side.rawValue] = []
             guard !inside.isQueued[side.rawValue] else { return (false, waiters) }
@@ -105,12 +105,12 @@ final class InMemoryPair: Sendable {
             return (true, waiters)
         }
         for waiter in waiters { waiter.signal() }
-        if isNews { network.run { self.tell(side) } }
+        if isFirst { network.run { self.callDelegate(side) } }
     }
 
     func run(_ body: @escaping @Sendable () -> Void) { network.run(body) }
 
-    private func tell(_ side: Side) {
+    private func callDelegate(_ side: Side) {
         let delegate = inside.withLockedValue { inside in
             inside.isQueued[side.rawValue] = false
             return inside.delegates[side.rawValue]
@@ -120,7 +120,7 @@ final class InMemoryPair: Sendable {
 
     /// Waits for an event of `side`.
     ///
-    /// - Parameter isReady: looked at under the lock; `true` for no wait.
+    /// - Parameter isReady: called under the lock. If it returns `true`, there is no wait.
     nonisolated(nonsending) private func wait(
         _ side: Side, deadline: ContinuousClock.Instant?, _ isReady: (borrowing Inside) -> Bool
     ) async throws {
@@ -143,7 +143,7 @@ final class InMemoryPair: Sendable {
         changed(.dialler)
     }
 
-    /// The listener does not take the connection.
+    /// Ends a connection that the listener does not accept.
     func refuse(_ message: String) {
         inside.withLockedValue { inside in
             inside.refusal = message
@@ -193,14 +193,14 @@ final class InMemoryPair: Sendable {
     }
 
     func write(_ bytes: ByteBuffer, from side: Side) throws(ConnectionError) -> Bool {
-        let result = inside.withLockedValue { inside -> Result<(hasRoom: Bool, isNews: Bool), ConnectionError> in
+        let result = inside.withLockedValue { inside -> Result<(hasRoom: Bool, wakesReader: Bool), ConnectionError> in
             if inside.ends[side.rawValue] != nil {
                 return .failure(ConnectionError(.closed, "this end closed the connection"))
             }
             if inside.isLost { return .failure(ConnectionError(.connectionLost, "the network broke")) }
             switch inside.ends[side.other.rawValue] {
             case nil: break
-            case .closed: return .failure(ConnectionError(.closedByPeer, "the peer wants no more"))
+            case .closed: return .failure(ConnectionError(.closedByPeer, "the peer reads no more"))
             case .failed(let message): return .failure(ConnectionError(.failedByPeer, message))
             }
             var direction = inside.directions[side.rawValue]
@@ -215,8 +215,8 @@ final class InMemoryPair: Sendable {
             inside.directions[side.rawValue] = direction
             return .success((hasRoom, hadNone && direction.arrived.readableBytes > 0))
         }
-        let (hasRoom, isNews) = try result.get()
-        if isNews { changed(side.other) }
+        let (hasRoom, wakesReader) = try result.get()
+        if wakesReader { changed(side.other) }
         return hasRoom
     }
 
@@ -234,7 +234,7 @@ final class InMemoryPair: Sendable {
             do {
                 try await wait(side, deadline: deadline) { $0.isReadable(by: side) }
             } catch let error as ConnectionError where error.code == .deadlineExceeded {
-                throw ConnectionError(.deadlineExceeded, "nothing came to read")
+                throw ConnectionError(.deadlineExceeded, "no bytes arrived")
             }
         }
     }
@@ -257,7 +257,7 @@ final class InMemoryPair: Sendable {
 
     func end(_ side: Side, _ end: End, dropsQueued: Bool = false) {
         var delegate: (any ConnectionDelegate)?
-        let (isNews, isOver) = inside.withLockedValue { inside -> (Bool, Bool) in
+        let (isFirst, isOver) = inside.withLockedValue { inside -> (Bool, Bool) in
             guard inside.ends[side.rawValue] == nil else { return (false, false) }
             inside.ends[side.rawValue] = end
             swap(&delegate, &inside.delegates[side.rawValue])
@@ -266,20 +266,20 @@ final class InMemoryPair: Sendable {
                 inside.directions[side.rawValue].queuedBytes = 0
             }
             inside.directions[side.rawValue].end = end
-            // Nothing more is read here, and the peer's writes are in vain.
+            // This side reads no more, so bytes from the peer are dropped.
             inside.directions[side.other.rawValue].arrived = ByteBuffer()
             inside.directions[side.other.rawValue].queued = []
             inside.directions[side.other.rawValue].queuedBytes = 0
             return (true, inside.ends[side.other.rawValue] != nil || inside.isLost)
         }
         withExtendedLifetime(delegate) {}
-        guard isNews else { return }
+        guard isFirst else { return }
         changed(side.other)
         changed(side)
         if isOver { over(self) }
     }
 
-    /// Ends the connection at both ends as if the network had broken.
+    /// Ends the connection at both ends with `connectionLost`.
     func lose() {
         inside.withLockedValue { inside in
             inside.isLost = true
@@ -319,14 +319,14 @@ final class InMemoryConnection: Connection {
     var peerDescription: String { addresses.remote }
     var progress: ConnectionProgress { ConnectionProgress(isPeerGone: pair.isPeerGone(of: side)) }
     var isAnswered: Bool { pair.isAnswered }
-    // Sources are fetched by name here.
+    // Sources are always dialled by name here.
     var expectsPush: Bool { false }
     var pushWindow: Int? { nil }
 
     func takeContext() -> RequestContext { pair.takeContext() }
     func setDelegate(_ delegate: (any ConnectionDelegate)?) { pair.setDelegate(delegate, of: side) }
     func callDelegateSoon() { pair.changed(side) }
-    // Events come on the threads of their callers.
+    // Events are delivered on the threads of their callers.
     var isOnNetworkThread: Bool { false }
     func runSoon(_ body: @escaping @Sendable () -> Void) { pair.run(body) }
     func take() -> ReceivedBytes { pair.take(side) }
@@ -341,12 +341,12 @@ final class InMemoryConnection: Connection {
     func read(
         _ count: Int, into buffer: inout ByteBuffer, deadline: ContinuousClock.Instant?
     ) async throws -> Int {
-        var came = 0
-        while came < count {
-            guard var bytes = try await pair.read(side, atMost: count - came, deadline: deadline) else { break }
-            came += buffer.writeBuffer(&bytes)
+        var received = 0
+        while received < count {
+            guard var bytes = try await pair.read(side, atMost: count - received, deadline: deadline) else { break }
+            received += buffer.writeBuffer(&bytes)
         }
-        return came
+        return received
     }
 
     func waitForRoom(deadline: ContinuousClock.Instant?) async throws {
@@ -373,7 +373,7 @@ final class InMemoryConnection: Connection {
     func abort(_ message: String) { pair.end(side, .failed(message), dropsQueued: true) }
 }
 
-/// Runs closures one after the other, on the thread that brings the first of them: the network's thread.
+/// Runs closures one after the other, on the thread that submits the first of them. Stands for the network thread.
 final class InMemoryTurns: Sendable {
     fileprivate struct Inside {
         var waiting = Deque<@Sendable () -> Void>()

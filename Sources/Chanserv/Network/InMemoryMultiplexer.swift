@@ -1,11 +1,11 @@
 import NIOConcurrencyHelpers
 import NIOCore
 
-/// A network inside one process: for tests, and for a client and a server that live together.
+/// A network inside one process, for tests and for a client and a server in the same process.
 ///
-/// It behaves as AstraNet does: bounded windows in each direction, names that can be waited for, ends and failures that
-/// arrive behind the bytes before them. Every name is visible everywhere; a bucket has no meaning, because a name has one
-/// offer; sources are fetched by name.
+/// It behaves as AstraNet does. Each direction has a bounded window. A client can wait for a name. Ends and failures
+/// arrive after the bytes that were sent before them. Every name is visible to all clients. A bucket has no effect
+/// because a name has one offer. Sources are dialled by name, never pushed.
 public final class InMemoryMultiplexer: Multiplexer {
     private struct Bound {
         var number: Int
@@ -22,14 +22,14 @@ public final class InMemoryMultiplexer: Multiplexer {
         var nextPort = 1
     }
 
-    /// How many bytes a connection may have under way in each direction.
+    /// Maximum bytes of a connection that the reader has not taken, in each direction.
     public let window: Int
     private let turns = InMemoryTurns()
     private let inside = NIOLockedValueBox(Inside())
 
-    /// Makes a network without names.
+    /// Creates a network without names.
     ///
-    /// - Parameter window: how many bytes a connection may have under way in each direction. Default 65,536.
+    /// - Parameter window: the maximum of unread bytes of a connection in each direction. Default 65,536.
     public init(window: Int = 65_536) {
         self.window = max(1, window)
     }
@@ -90,7 +90,7 @@ public final class InMemoryMultiplexer: Multiplexer {
             case .signalled: continue
             case .expired:
                 stopWaiting(offered, for: name)
-                throw ConnectionError(.notFound, "nobody offers \(name)")
+                throw ConnectionError(.notFound, "no host offers \(name)")
             case .cancelled:
                 stopWaiting(offered, for: name)
                 throw CancellationError()
@@ -112,7 +112,7 @@ public final class InMemoryMultiplexer: Multiplexer {
         return connection
     }
 
-    /// Makes a connection to a name; `nil` if it is not bound.
+    /// Connects to a name; `nil` if it is not bound.
     private func connect(_ name: String, _ context: RequestContext) throws(ConnectionError) -> InMemoryConnection? {
         let result = inside.withLockedValue {
             inside -> Result<(Bound, InMemoryPair)?, ConnectionError> in
@@ -136,13 +136,13 @@ public final class InMemoryMultiplexer: Multiplexer {
         return InMemoryConnection(pair, .dialler)
     }
 
-    /// How many connections have not been ended by both sides.
+    /// The number of connections that at least one side has not ended.
     public var connectionCount: Int { inside.withLockedValue { $0.connections.count } }
 
-    /// The names that can be dialled.
+    /// The names that are bound.
     public var names: Set<String> { inside.withLockedValue { Set($0.names.keys) } }
 
-    /// Loses every connection, as when a network breaks. Names stay.
+    /// Breaks every connection with `connectionLost`. Names stay bound.
     public func breakConnections() {
         let pairs = inside.withLockedValue { inside in
             defer { inside.connections = [:] }
@@ -151,7 +151,7 @@ public final class InMemoryMultiplexer: Multiplexer {
         for pair in pairs { pair.lose() }
     }
 
-    /// Ends it all: names are withdrawn, connections lost, and nothing can be bound or dialled any more.
+    /// Shuts the network down: withdraws all names and breaks all connections. Later binds and dials fail.
     public func shutDown() {
         let (diallers, bound) = inside.withLockedValue { inside in
             inside.isClosed = true

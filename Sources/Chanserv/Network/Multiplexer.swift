@@ -1,52 +1,56 @@
 public import NIOCore
 
-/// What chanserv needs of a network: names that can be bound and dialled, and connections between them.
+/// A network as chanserv uses it: names that can be bound and dialled, and connections between them.
 ///
-/// AstraNet's node conforms through `AstraNetMultiplexer` (library ChanservAstraNet); `InMemoryMultiplexer` is for tests
-/// and for a client and a server in one process. Every failure is thrown as a ``ConnectionError``.
+/// `AstraNetMultiplexer` (library ChanservAstraNet) adapts an AstraNet node. ``InMemoryMultiplexer`` is for tests, and
+/// for a client and a server in one process. Every failure is thrown as a ``ConnectionError``.
 public protocol Multiplexer: Sendable {
-    /// Time, chance and the executor of tasks. The default is the system's.
+    /// The clock, timers, random numbers and task executor of this network. Default: the system's.
     var surroundings: NetworkSurroundings { get }
 
-    /// Binds `name` and announces it, so that it can be dialled from now on.
+    /// Binds `name` and announces it. Clients can dial it from then on.
     ///
     /// - Parameters:
     ///   - name: the virtual address, without an environment suffix (the multiplexer appends its own).
-    ///   - peer: announces the name only to the host at the other end of this connection, for the name of a source; `nil`
-    ///     announces it everywhere.
-    ///   - onConnection: called for each connection that is dialled, on a thread of the network. It must return at once and
-    ///     set the connection's delegate if it accepts it.
+    ///   - peer: if set, the name is announced only to the peer of this connection, as for the name of
+    ///     a source. `nil` announces it to all hosts.
+    ///   - onConnection: called for each connection that a client dials, on a network thread. It must return at once.
+    ///     If it accepts the connection, it must set the connection's delegate.
     /// - Throws: ``ConnectionError`` with code `addressInUse`, or `closed` after a shutdown.
     func bind(
         _ name: String, visibleTo peer: (any Connection)?,
         onConnection: @escaping @Sendable (any Connection) -> Admission
     ) throws(ConnectionError) -> any Binding
 
-    /// Opens a connection to some host that offers `name`, waiting for an offer if there is none yet.
+    /// Opens a connection to one of the hosts that offer `name`. Waits for an offer if there is none yet.
     ///
     /// - Parameters:
     ///   - name: the virtual address.
-    ///   - request: what the host is told with the dial.
-    ///   - deadline: when to give up.
-    /// - Returns: the connection, and whether `request.first` is queued on it already; if not, the caller writes it.
-    /// - Throws: ``ConnectionError`` with code `notFound` if no host offers the name by the deadline, `deadlineExceeded` if
-    ///   the host that does has not answered, `connectionLost` or `deadlineExceeded` if some host may have received
-    ///   `request.first`, which is then sent to no other; or `CancellationError`.
+    ///   - request: the bytes and properties that are sent with the dial.
+    ///   - deadline: the time at which the dial fails.
+    /// - Returns: the connection, and whether `request.first` is already queued on it. If it is not, the caller writes
+    ///   it.
+    /// - Throws: ``ConnectionError`` with code `notFound` if no host offers the name by the deadline, or
+    ///   `deadlineExceeded` if the dialled host has not answered by then. If a host may have received `request.first`,
+    ///   the code is `connectionLost` or `deadlineExceeded`, and the bytes are sent to no other host. Also throws
+    ///   `CancellationError`.
     nonisolated(nonsending) func dial(
         _ name: String, _ request: DialOptions, deadline: ContinuousClock.Instant
     ) async throws -> (connection: any Connection, isSent: Bool)
 
-    /// Opens a connection to a name that was learnt on `peer` (the name of a source), waiting for an offer for as long as the
-    /// way to that peer is there.
+    /// Opens a connection to a name that was announced on `peer` (the name of a source). Waits for an offer while the
+    /// link to that peer exists.
     ///
-    /// - Throws: as ``dial(_:_:deadline:)``, and ``ConnectionError`` with code `connectionLost` as soon as no host offers the
-    ///   name and the way to the peer is gone.
+    /// - Throws: as ``dial(_:_:deadline:)``. Also ``ConnectionError`` with code `connectionLost` as soon as no host
+    ///   offers the name and the link to the peer is lost.
     nonisolated(nonsending) func dial(
         _ name: String, learntFrom peer: any Connection, deadline: ContinuousClock.Instant
     ) async throws -> any Connection
 
-    /// Dials a name that was learnt on `peer` if some host offers it now, without waiting for the answer: the connection
-    /// reports it to `delegate`. `nil` if no host offers the name. By default always `nil`.
+    /// Dials a name that was announced on `peer`, if a host offers it now. Does not wait for the answer; the connection
+    /// reports it to `delegate`.
+    ///
+    /// - Returns: the connection; `nil` if no host offers the name. The default implementation always returns `nil`.
     func dialNow(
         _ name: String, learntFrom peer: any Connection, delegate: any ConnectionDelegate
     ) throws(ConnectionError) -> (any Connection)?
@@ -60,15 +64,17 @@ extension Multiplexer {
     ) throws(ConnectionError) -> (any Connection)? { nil }
 }
 
-/// What a host is told with a dial.
+/// The bytes and properties that are sent with a dial.
 public struct DialOptions: Sendable {
-    /// The same bucket goes to the same offer for as long as the set of offers stays the same; `nil` picks at random.
+    /// The bucket. The same bucket selects the same offer while the set of offers does not change. `nil` selects one at
+    /// random.
     public var bucket: String?
-    /// Bytes that are sent with the dial if the network can do that and they are few.
+    /// The first bytes of the connection. They are sent with the dial if the network supports that and the bytes are
+    /// few.
     public var first: ByteBuffer
-    /// Deadline, tags and trace parent of the request.
+    /// The deadline, tags and trace parent of the request.
     public var context: RequestContext
-    /// How many sources the server may push that the client has not taken yet; 0 for none.
+    /// Maximum sources that the server may push before the client takes them; 0 for none.
     public var maximumPushedSources: Int
 
     public init(
@@ -82,91 +88,93 @@ public struct DialOptions: Sendable {
     }
 }
 
-/// The answer to a connection that was dialled.
+/// The decision of a listener about a dialled connection.
 public enum Admission: Sendable, Hashable {
     case accepted
-    /// The dialer gets this error and tries another offer.
+    /// The dialer receives this error and tries another offer.
     case refused(String)
 }
 
 /// A bound name.
 public protocol Binding: Sendable {
-    /// Withdraws the name. Connections that were accepted go on. Repeating it does nothing.
+    /// Withdraws the name. Accepted connections go on. Further calls do nothing.
     func close()
 
-    /// Calls `body` once when the network withdraws the name because it is shut down; at once if it has done so. Not called
-    /// after ``close()``.
+    /// Calls `body` once when the network withdraws the name because the network shuts down. Calls it at once if that
+    /// has already happened. Does not call it after ``close()``.
     func whenWithdrawn(_ body: @escaping @Sendable () -> Void)
 }
 
 /// Receives the events of a connection.
 public protocol ConnectionDelegate: AnyObject, Sendable {
-    /// Bytes came, there is room to write again, the peer accepted or ended the connection, or a source was pushed.
+    /// Handles an event: bytes arrived, there is room to write again, the peer accepted or ended the connection, or the
+    /// peer pushed a source.
     ///
-    /// Called on a thread of the network, never twice at a time for one connection, and with no lock held. Events that come
-    /// together are reported once: the delegate looks at the connection.
+    /// Called on a network thread, for one connection never by two threads at the same time, and with no lock held.
+    /// Several events may be reported by one call, so the delegate must examine the connection.
     func connectionChanged()
 }
 
-/// A connection: bytes in each direction, with flow control, whose directions end separately.
+/// A connection: bytes in each direction, with flow control. The two directions end separately.
 ///
-/// One task may read while another writes; two reads (or two writes) at the same time are a programming error. A connection
-/// must be ended with ``close()``, ``fail(_:)`` or ``abort(_:)``, whatever happened before.
+/// One task may read while another one writes. Two reads, or two writes, at the same time are a programming error. The
+/// owner must end every connection with ``close()``, ``fail(_:)`` or ``abort(_:)``, also after the peer has ended it.
 public protocol Connection: AnyObject, Sendable {
-    /// Where the two ends are, in the network's own notation.
+    /// The addresses of the two ends, in the network's notation.
     var addresses: ConnectionAddresses { get }
 
-    /// Deadline, tags and trace parent that came with the dial. Only the first call returns them.
+    /// Returns the deadline, tags and trace parent that arrived with the dial. Only the first call returns them.
     func takeContext() -> RequestContext
 
-    /// The other end in the network's own notation.
+    /// The address of the peer, in the network's notation.
     var peerDescription: String { get }
 
-    /// Reports events to `delegate` from now on, until this end ends the connection; to none for `nil`. The connection holds
-    /// the delegate.
+    /// Reports events to `delegate` from now on, until the local side ends the connection. `nil` stops the reports. The
+    /// connection retains the delegate.
     func setDelegate(_ delegate: (any ConnectionDelegate)?)
 
-    /// Calls the delegate soon, on the network's thread.
+    /// Schedules a call of the delegate on the network thread of this connection.
     func callDelegateSoon()
 
-    /// Whether the caller runs on the network's thread of this connection.
+    /// Whether the caller runs on the network thread of this connection.
     var isOnNetworkThread: Bool { get }
 
-    /// Runs `body` soon, on the network's thread of this connection.
+    /// Schedules `body` on the network thread of this connection.
     func runSoon(_ body: @escaping @Sendable () -> Void)
 
-    /// How far the connection is, at one moment.
+    /// A consistent snapshot of the connection's state.
     var progress: ConnectionProgress { get }
 
     // MARK: Without waiting
 
-    /// Takes the bytes that came since the last call. Taking them gives the peer its credit back.
+    /// Returns the bytes that arrived since the last call, without waiting. Taking them returns their credit to the
+    /// peer.
     func take() -> ReceivedBytes
 
     /// Queues `bytes`.
     ///
-    /// - Returns: whether there is room for more; if not, the delegate is called when there is.
-    /// - Throws: ``ConnectionError`` with code `closedByPeer` (the peer wants no more), `failedByPeer`, `connectionLost` or
-    ///   `closed`.
+    /// - Returns: whether there is room for more. If not, the delegate is called when there is.
+    /// - Throws: ``ConnectionError`` with code `closedByPeer` (the peer reads no more), `failedByPeer`,
+    ///   `connectionLost` or `closed`.
     func write(_ bytes: ByteBuffer) throws(ConnectionError) -> Bool
 
     // MARK: Waiting
 
-    /// Returns all the bytes that came since the last read, and waits if there are none; `nil` once the peer said that there
-    /// are no more. Cancellation ends the wait with `CancellationError`.
+    /// Returns the bytes that arrived since the last read, and waits if there are none. Returns `nil` after the peer
+    /// has ended its direction. Cancellation of the task ends the wait with `CancellationError`.
     ///
-    /// - Throws: ``ConnectionError`` with code `failedByPeer` (after what was sent before it), `connectionLost`,
-    ///   `deadlineExceeded` (the connection stays usable), or `closed`.
+    /// - Throws: ``ConnectionError`` with code `failedByPeer` (after all bytes that the peer sent before),
+    ///   `connectionLost`, `deadlineExceeded` (the connection stays usable), or `closed`.
     nonisolated(nonsending) func read(deadline: ContinuousClock.Instant?) async throws -> ByteBuffer?
 
-    /// Appends bytes to `buffer` until there are `count` more: for a reader that knows how much it waits for. Bytes that came
-    /// stay in `buffer` if this throws.
+    /// Appends `count` bytes to `buffer` and waits for them. For a reader that knows the number of bytes it needs. If
+    /// this throws, `buffer` keeps the bytes that arrived before.
     ///
     /// - Parameters:
-    ///   - count: how many bytes, at least 1.
-    ///   - buffer: where to.
-    ///   - deadline: when to give up, `nil` for never.
-    /// - Returns: how many came: `count`, or fewer if the peer said that there are no more.
+    ///   - count: the number of bytes, at least 1.
+    ///   - buffer: the buffer to which the bytes are appended.
+    ///   - deadline: the time at which the wait fails; `nil` for none.
+    /// - Returns: the number of appended bytes: `count`, or fewer if the peer has ended its direction.
     /// - Throws: as ``read(deadline:)``.
     nonisolated(nonsending) func read(
         _ count: Int, into buffer: inout ByteBuffer, deadline: ContinuousClock.Instant?
@@ -174,69 +182,70 @@ public protocol Connection: AnyObject, Sendable {
 
     /// Waits until there is room to write.
     ///
-    /// - Throws: as ``write(_:)``, `deadlineExceeded`, or `CancellationError`.
+    /// - Throws: as ``write(_:)``; also `deadlineExceeded` and `CancellationError`.
     nonisolated(nonsending) func waitForRoom(deadline: ContinuousClock.Instant?) async throws
 
-    /// Waits until the peer has accepted a connection of ``Multiplexer/dialNow(_:learntFrom:delegate:)``.
+    /// Waits until the peer has accepted a connection that ``Multiplexer/dialNow(_:learntFrom:delegate:)`` returned.
     ///
-    /// - Throws: ``ConnectionError``; `CancellationError`.
+    /// - Throws: ``ConnectionError``, `CancellationError`.
     nonisolated(nonsending) func opened(deadline: ContinuousClock.Instant) async throws
 
-    /// Whether the peer's answer to the dial has come, whatever it is.
+    /// Whether the peer has answered the dial, by acceptance or refusal.
     var isAnswered: Bool { get }
 
     // MARK: Pushed sources
 
-    /// Whether the request of this connection, which this end dialled, lets the server push sources.
+    /// Whether the local side dialled this connection with a request that allows the server to push sources.
     var expectsPush: Bool { get }
 
-    /// How many bytes a source that this end pushes may send before the peer takes it; `nil` if the peer takes no pushed
+    /// Maximum bytes that a pushed source may send before the peer takes it; `nil` if the peer accepts no pushed
     /// sources.
     var pushWindow: Int? { get }
 
-    /// Opens a source of the request that came on this connection, towards the peer. One thread at a time.
+    /// Opens a pushed source for the request that arrived on this connection. Only one thread may call it at a time.
     func push() -> PushedConnection
 
-    /// Returns what came on the connection of a request, without waiting: a pushed source, bytes, or the end.
+    /// Returns the next event on the connection of a request without waiting: a pushed source, bytes, or the end.
     func takeNews() -> ConnectionNews
 
-    /// As ``takeNews()``, and waits while there is nothing.
+    /// As ``takeNews()``, but waits if there is nothing.
     ///
-    /// - Throws: as ``read(deadline:)``, instead of returning a failure.
+    /// - Throws: as ``read(deadline:)``. Failures are thrown, not returned.
     nonisolated(nonsending) func nextNews(deadline: ContinuousClock.Instant?) async throws -> ConnectionNews
 
-    /// The peer has ended the request, and its sources were taken: memory that was set aside for them is free.
+    /// Frees the memory that is reserved for pushed sources. Called after the peer has ended the request and its
+    /// sources were taken.
     func releaseGrant()
 
     // MARK: Ending
 
-    /// Ends both directions well: the peer reads what was queued, then the end. What comes from the peer is dropped.
-    /// Does nothing on a connection that has ended.
+    /// Ends both directions without an error. The peer reads the bytes that were queued, then the end. Bytes from the
+    /// peer are dropped. Does nothing if the local side has already ended the connection.
     func close()
 
-    /// Ends both directions with a failure: the peer reads what was queued, then an error with this message.
-    /// Does nothing on a connection that has ended.
+    /// Ends both directions with a failure. The peer reads the bytes that were queued, then an error with this message.
+    /// Does nothing if the local side has already ended the connection.
     ///
-    /// - Parameter message: for the peer's user, at most 1,024 bytes of it are sent.
+    /// - Parameter message: a text for the peer's user. At most 1,024 bytes of it are sent.
     func fail(_ message: String)
 
-    /// As ``fail(_:)``, without what is queued: for a peer that does not take its bytes in time.
+    /// As ``fail(_:)``, but drops the queued bytes. For a peer that does not read its bytes in time.
     func abort(_ message: String)
 }
 
 extension Connection {
-    /// As ``ConnectionProgress/isPeerGone``.
+    /// See ``ConnectionProgress/isPeerGone``.
     var isPeerGone: Bool { progress.isPeerGone }
 }
 
-/// How far a connection is.
+/// A snapshot of a connection's state.
 public struct ConnectionProgress: Sendable, Hashable {
-    /// Whether the peer has ended the connection in a way that makes writing pointless: it closed or failed it, or the network
-    /// between the two ends broke. Default `false`.
+    /// Whether writing is pointless because the peer closed or failed the connection, or the network between the ends
+    /// broke. Default `false`.
     public var isPeerGone: Bool
     /// Whether this is a pushed source that the peer has not taken yet. Default `false`.
     public var isOffered: Bool
-    /// Whether the peer has taken this pushed source. Default `true`: a connection that was dialled is taken.
+    /// Whether the peer has taken this pushed source. Default `true`, also for a connection that was dialled.
     public var wasTaken: Bool
 
     public init(isPeerGone: Bool = false, isOffered: Bool = false, wasTaken: Bool = true) {
@@ -249,9 +258,9 @@ public struct ConnectionProgress: Sendable, Hashable {
 /// The result of ``Connection/take()``.
 public enum ReceivedBytes: Sendable {
     case bytes(ByteBuffer)
-    /// Nothing has come since the last call.
+    /// Nothing has arrived since the last call.
     case nothing
-    /// The peer said that there are no more.
+    /// The peer has ended its direction.
     case finished
     case failed(ConnectionError)
 }
@@ -259,35 +268,36 @@ public enum ReceivedBytes: Sendable {
 /// The result of ``Connection/push()``.
 public enum PushedConnection: Sendable {
     case opened(any Connection)
-    /// The peer has not taken as many sources as it granted. The delegate of the request's connection is called when it takes
-    /// one.
+    /// The number of sources that the peer has not taken has reached the grant. The delegate of the request's
+    /// connection is called when the peer takes one.
     case noRoom
-    /// The peer takes no pushed sources.
+    /// The peer accepts no pushed sources.
     case notGranted
     /// The request has ended.
     case ended
 }
 
-/// What came on the connection of a request.
+/// The next event on the connection of a request.
 public enum ConnectionNews: Sendable {
     case pushed(any Connection)
-    /// The server announces its sources by name.
+    /// Announcement bytes: the server announces its sources by name.
     case bytes(ByteBuffer)
     case finished
     case failed(ConnectionError)
-    /// Nothing has come since the last call.
+    /// Nothing has arrived since the last call.
     case nothing
 }
 
-/// Time, chance and tasks as a network has them: the system's, or a simulation's.
+/// The clock, timers, random numbers and task executor of a network: those of the system, or of a simulation.
 public struct NetworkSurroundings: Sendable {
-    /// The present.
+    /// Returns the current time.
     public var now: @Sendable () -> ContinuousClock.Instant
-    /// An unpredictable number.
+    /// Returns an unpredictable number.
     public var random: @Sendable () -> UInt64
-    /// Runs a closure at an instant, on any thread; it must return at once. Returns a closure that cancels that.
+    /// Runs a closure at an instant, on any thread. The closure must return at once. Returns a function that cancels
+    /// the call.
     public var schedule: @Sendable (ContinuousClock.Instant, @escaping @Sendable () -> Void) -> @Sendable () -> Void
-    /// Runs the tasks that this library starts; `nil` for Swift's own pool.
+    /// The executor of the tasks that this library starts; `nil` for Swift's default pool.
     public var executor: (any TaskExecutor)?
 
     public init(
@@ -301,12 +311,12 @@ public struct NetworkSurroundings: Sendable {
         self.executor = executor
     }
 
-    /// The system's clock, random numbers and Swift's own pool.
+    /// The system's clock and random numbers, and Swift's default pool.
     public static let system = NetworkSurroundings(
         now: { .now }, random: { .random(in: 0...UInt64.max) },
         schedule: { instant, body in
             let task = Task {
-                // Only the cancellation of the closure ends the sleep early.
+                // The sleep throws only if the timer is cancelled.
                 do { try await Task.sleep(until: instant, clock: .continuous) } catch { return }
                 body()
             }
@@ -314,13 +324,13 @@ public struct NetworkSurroundings: Sendable {
         })
 }
 
-/// Where a connection's ends are.
+/// The addresses of a connection's two ends.
 public struct ConnectionAddresses: Sendable, Hashable {
-    /// This end, e.g. `EjRWeBI0VngA:16777217`.
+    /// The local address, e.g. `EjRWeBI0VngA:16777217`.
     public var local: String
-    /// The other end.
+    /// The address of the peer.
     public var remote: String
-    /// The name of the network at both ends, e.g. `astranet`; empty where it has none.
+    /// The name of the network at both ends, e.g. `astranet`; empty if the network has none.
     public var network: String
 
     public init(local: String, remote: String, network: String) {
@@ -330,37 +340,37 @@ public struct ConnectionAddresses: Sendable, Hashable {
     }
 }
 
-/// Why a ``Multiplexer``, a ``ConnectionListener`` or a ``Connection`` could not do what was asked.
+/// The failure of an operation of a ``Multiplexer``, a ``Binding`` or a ``Connection``.
 public struct ConnectionError: Error, Sendable, Hashable {
-    /// The kind of failure; more may be added.
+    /// The kind of failure. Later versions may add more.
     public struct Code: Sendable, Hashable, CustomStringConvertible {
         public let description: String
 
-        /// The name is bound already.
+        /// The name is already bound.
         public static let addressInUse = Code(description: "address in use")
-        /// Nobody offers the name.
+        /// No node offers the name.
         public static let notFound = Code(description: "not found")
         /// The peer refused the connection.
         public static let refused = Code(description: "refused")
-        /// The peer's application reported a failure; the message is the peer's.
+        /// The peer's application reported a failure. The message is the text that it sent.
         public static let failedByPeer = Code(description: "failed by peer")
-        /// The peer wants no more bytes.
+        /// The peer reads no more bytes.
         public static let closedByPeer = Code(description: "closed by peer")
-        /// The network between the two ends broke.
+        /// The network connection between the two ends broke.
         public static let connectionLost = Code(description: "connection lost")
         /// A deadline passed.
         public static let deadlineExceeded = Code(description: "deadline exceeded")
-        /// This end closed the connection, the listener or the multiplexer itself.
+        /// The local side closed the connection, the binding or the multiplexer.
         public static let closed = Code(description: "closed")
-        /// The peer broke the multiplexer's protocol.
+        /// The peer violated the protocol of the multiplexer.
         public static let protocolViolation = Code(description: "protocol violation")
-        /// A limit of this end was reached.
+        /// A local limit was reached.
         public static let limitReached = Code(description: "limit reached")
     }
 
     /// The kind of failure.
     public var code: Code
-    /// What happened, for a person; for `failedByPeer` what the peer said.
+    /// A description for people. For `failedByPeer` it is the text that the peer sent.
     public var message: String
 
     public init(_ code: Code, _ message: String) {

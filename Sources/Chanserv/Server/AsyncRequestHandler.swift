@@ -1,7 +1,7 @@
 import NIOCore
 import Synchronization
 
-/// Serves requests with an asynchronous source function: a task for the listing, and one for each source.
+/// Serves requests with an asynchronous source function. It starts a task for the listing, and one for each source.
 struct AsyncRequestHandler: RequestHandler {
     private let sourceFunc: SourceFunc
     private let executor: (any TaskExecutor)?
@@ -19,7 +19,7 @@ struct AsyncRequestHandler: RequestHandler {
 /// The tasks of one request.
 private final class AsyncRequestWork: RequestWork {
     private struct Inside: ~Copyable {
-        /// The listing, and the sources that have not ended.
+        /// The number of parts that have not ended: the listing and the sources.
         var open = 1
         var task: Task<Void, Never>?
         var isCancelled = false
@@ -58,7 +58,7 @@ private final class AsyncRequestWork: RequestWork {
         task?.cancel()
     }
 
-    /// The listing or a source has ended.
+    /// Records that the listing or a source has ended.
     func partEnded() {
         let isOver = inside.withLock { inside in
             inside.open -= 1
@@ -71,7 +71,7 @@ private final class AsyncRequestWork: RequestWork {
         do {
             let sources = try await sourceFunc(request)
             try await add(sources)
-            // A function that ends early because it was cancelled has not ended well.
+            // A function that ended early because it was cancelled has not succeeded.
             try Task.checkCancellation()
             scope.finish(nil)
         } catch {
@@ -110,9 +110,9 @@ private final class AsyncRequestWork: RequestWork {
 /// The task of one source.
 private final class AsyncSourceWork: SourceWork {
     private enum Stage {
-        /// No frames were asked for.
+        /// No frames were requested.
         case idle
-        /// Its task is being made.
+        /// The task is being created.
         case beginning(isCancelled: Bool)
         case running(Task<Void, Never>)
         case ended
@@ -148,7 +148,7 @@ private final class AsyncSourceWork: SourceWork {
         guard let output else { return room.signal() }
         let task = Task(executorPreference: executor) { await self.run(output) }
         let isCancelled = inside.withLock { inside -> Bool in
-            // It may have ended already.
+            // The task may have ended already.
             guard case .beginning(let isCancelled) = inside.stage else { return false }
             inside.stage = .running(task)
             return isCancelled
@@ -221,7 +221,7 @@ private final class AsyncSourceWork: SourceWork {
             if let failure { throw failure }
             if more { try Task.checkCancellation() }
         }
-        // A producer that ends early because it was cancelled has not ended well.
+        // A producer that ended early because it was cancelled has not succeeded.
         try Task.checkCancellation()
     }
 

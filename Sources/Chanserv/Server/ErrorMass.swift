@@ -1,61 +1,62 @@
-/// When a service that keeps failing withdraws, and when it comes back.
+/// State machine of the error mass: the circuit breaker of a service.
 ///
-/// Counts the failures in a row; one success clears them. At the limit the service withdraws for a pause, then lets one
-/// request through: if that goes well everything is as before, otherwise it withdraws again for twice as long. Pure: the
-/// time comes in as an argument.
+/// It counts failures in a row; a success resets the count. At the limit the service withdraws for a pause and then
+/// admits one request as a probe. If the probe succeeds, the service is restored. If it fails, the service withdraws
+/// again for twice the time. The type has no clock: the current time is an argument.
 package struct ErrorMass: Sendable {
     package typealias Instant = ContinuousClock.Instant
 
-    /// What the service does now.
+    /// The state of the service.
     package enum State: Sendable, Hashable {
-        /// Every request is let through.
+        /// Every request is admitted.
         case serving
-        /// The name is withdrawn until then.
+        /// The name is withdrawn until this time.
         case withdrawn(until: Instant)
-        /// The name is back, and nobody has asked yet.
+        /// The name is announced again, and the next request is the probe.
         case awaitingProbe
-        /// One request was let through and decides; the others wait for it until then.
+        /// The probe is running. Other requests wait for its result until this time.
         case probing(until: Instant)
     }
 
-    /// What a result, or time, makes the service do.
+    /// The action that a result, or the passing of time, requires.
     package enum Action: Sendable, Hashable {
         case doNothing
-        /// Withdraw the name.
+        /// Withdraw the name until this time, after `mass` failures in a row.
         case withdraw(until: Instant, mass: Int)
         /// Announce the name.
         case announce
-        /// Let the next request through as the probe: the last one decided nothing.
+        /// Admit the next request as the probe, because the last probe had no result.
         case probeAgain
-        /// Let everybody in.
+        /// Admit all requests.
         case restore
     }
 
-    /// What to do with a request.
+    /// The decision about a new request.
     package enum Admission: Sendable, Hashable {
-        /// Serve it, and report how it went under this ticket.
+        /// Serve the request, and report its result with this ticket.
         case serve(Ticket)
-        /// Not now.
+        /// Refuse the request for now.
         case refuse
     }
 
-    /// Ties a result to the time its request began in: what began before a withdrawal decides nothing after it.
+    /// Links a result to the epoch in which its request began. A result from before a withdrawal has no effect after
+    /// it.
     package struct Ticket: Sendable, Hashable {
         fileprivate let epoch: UInt64
-        /// Whether the service waits for this one's result.
+        /// Whether this request is the probe.
         package let isProbe: Bool
     }
 
-    /// How long a probing request may go on undecided before all others are let in again, the mass unchanged.
+    /// Maximum time for which other requests wait for the probe. After that all are admitted, and the mass stays.
     package static let probeTime = Duration.seconds(5)
 
-    /// At how many failures in a row to withdraw; 0 is never.
+    /// Number of failures in a row that withdraws the name; 0 disables this.
     package var limit: Int
-    /// How long to withdraw at the limit.
+    /// Pause at the limit.
     package var pause: Duration
-    /// How long to withdraw at most.
+    /// Maximum pause.
     package var maxPause: Duration
-    /// The failures since the last success.
+    /// The number of failures since the last success.
     package private(set) var mass = 0
     package private(set) var state = State.serving
     private var epoch: UInt64 = 0
@@ -66,7 +67,7 @@ package struct ErrorMass: Sendable {
         self.maxPause = maxPause
     }
 
-    /// A request came.
+    /// Decides about a new request.
     package mutating func receivedRequest(now: Instant) -> Admission {
         switch state {
         case .serving:
@@ -79,7 +80,7 @@ package struct ErrorMass: Sendable {
         }
     }
 
-    /// A request went well.
+    /// Records that a request succeeded.
     package mutating func succeeded(_ ticket: Ticket) -> Action {
         guard ticket.epoch == epoch else { return .doNothing }
         mass = 0
@@ -93,20 +94,21 @@ package struct ErrorMass: Sendable {
         }
     }
 
-    /// A request ended without saying anything about the service: its client went away, or is to blame.
+    /// Records that a request ended without a result about the service: its client went away, or caused the error.
     package mutating func undecided(_ ticket: Ticket) -> Action {
         guard ticket.epoch == epoch, case .probing = state else { return .doNothing }
         state = .awaitingProbe
         return .probeAgain
     }
 
-    /// A request failed.
+    /// Records that a request failed.
     package mutating func failed(_ ticket: Ticket, now: Instant) -> Action {
         guard ticket.epoch == epoch else { return .doNothing }
         return failed(now: now)
     }
 
-    /// The service itself failed: it could not accept a request, or not come back.
+    /// Records a failure of the service itself: its name could not be bound, or its instance failed outside of a
+    /// request.
     package mutating func failed(now: Instant) -> Action {
         guard limit > 0 else { return .doNothing }
         switch state {
@@ -124,21 +126,23 @@ package struct ErrorMass: Sendable {
         return .withdraw(until: until, mass: mass)
     }
 
-    /// What serves the requests cannot serve more for the time being: as if the limit were reached with this failure.
+    /// Withdraws the name at once, as if this failure reached the limit. For an instance that cannot serve for the time
+    /// being.
     package mutating func exhausted(now: Instant) -> Action {
         if case .serving = state { mass = max(mass, limit - 1) }
         return failed(now: now)
     }
 
-    /// Time has passed.
+    /// Handles the passing of time.
     package mutating func tick(now: Instant) -> Action {
         switch state {
         case .withdrawn(let until) where now >= until:
             state = .awaitingProbe
             return .announce
         case .probing(let until) where now >= until:
-            // Proven neither way: all are let in again, but the mass stays, so that one failure more withdraws the name
-            // again, for longer, and one success clears it. The probe's own end still counts.
+            // The probe had no result in time. All requests are admitted, but the mass stays: the next failure
+            // withdraws the name again, for longer, and a success resets the mass. The result of the probe still
+            // counts.
             state = .serving
             return .restore
         case .serving, .withdrawn, .awaitingProbe, .probing:
@@ -146,7 +150,7 @@ package struct ErrorMass: Sendable {
         }
     }
 
-    /// Puts new numbers in; the count and a pause that has begun stay. A limit of 0 ends them.
+    /// Changes the limits. The count and a running pause stay, but a limit of 0 resets both.
     package mutating func reconfigure(limit: Int, pause: Duration, maxPause: Duration) -> Action {
         self.limit = limit
         self.pause = pause
@@ -154,7 +158,7 @@ package struct ErrorMass: Sendable {
         return limit == 0 ? forgive() : .doNothing
     }
 
-    /// Begins anew, because what failed was replaced: whatever began before decides nothing any more.
+    /// Resets the count, because the failing code was replaced. Results of requests that began before have no effect.
     package mutating func forgive() -> Action {
         mass = 0
         switch state {
@@ -170,7 +174,7 @@ package struct ErrorMass: Sendable {
         }
     }
 
-    /// The pause at the limit, doubled for each failure past it, up to the longest.
+    /// The pause, doubled for each failure beyond the limit, up to the maximum.
     private var pauseForMass: Duration {
         var pause = pause
         for _ in 0..<max(0, mass - limit) where pause < maxPause { pause += pause }

@@ -1,32 +1,32 @@
 import NIOConcurrencyHelpers
 import Synchronization
 
-/// The open requests of one or more services: what is open is recorded here, under one lock, and nowhere else.
+/// The open requests of one or more services, under one lock. No other type records which requests are open.
 ///
-/// Draining a route, retiring a plugin's instance, status, limits, operators' commands and shutdown are questions to this set.
-/// It also keeps the deadlines of the requests.
+/// Draining a route, retiring a plugin instance, status, limits, operators' commands and shutdown query this set. It
+/// also schedules the deadlines of the requests.
 package final class OpenRequests: Sendable {
-    /// Which requests a question is about.
+    /// Selects requests.
     package enum Question: Sendable, Hashable {
         case all
-        /// Those of a service.
+        /// The requests of a service.
         case service(ObjectIdentifier)
-        /// Those of a service that began no later than this generation.
+        /// The requests of a service that began in this generation or earlier.
         case generation(ObjectIdentifier, through: UInt64)
-        /// Those that use this instance.
+        /// The requests that use this instance.
         case lease(UInt64)
     }
 
     fileprivate struct Entry {
         let scope: RequestScope
-        /// `nil` while the body is coming.
+        /// `nil` until the body has arrived.
         var generation: UInt64?
         var lease: UInt64?
-        /// Of the whole host, when the instance was leased.
+        /// The generation of the host when the instance was leased.
         var hostGeneration: UInt64?
         var isListing = true
         var isAnswered = false
-        /// No code works on it any more.
+        /// Whether the handler needs the request no more.
         var isReleased = false
 
         func isMeant(by question: Question) -> Bool {
@@ -34,29 +34,31 @@ package final class OpenRequests: Sendable {
             case .all: true
             case .service(let service): ObjectIdentifier(scope.service) == service
             case .generation(let service, let last):
-                // A request whose body is still coming will begin on a later one.
+                // A request without a complete body will begin in a later generation.
                 ObjectIdentifier(scope.service) == service && (generation.map { $0 <= last } ?? (last == .max))
             case .lease(let lease): self.lease == lease
             }
         }
     }
 
-    /// Number of open requests of a service. Unsafe for the compiler: used under the lock of its ``OpenRequests`` only.
+    /// The number of open requests of a service. `nonisolated(unsafe)`: it is used only under the lock of its
+    /// ``OpenRequests``.
     final class Counts: Sendable {
         fileprivate nonisolated(unsafe) var open = 0
         fileprivate nonisolated(unsafe) var listing = 0
     }
 
     fileprivate struct Inside {
-        /// Each at the ``RequestScope/place`` of its request; `nil` where there is none. Looking one up costs no hash.
+        /// The entry of a request is at the index ``RequestScope/place``, so a look-up needs no hash. `nil` for a free
+        /// index.
         var entries: [Entry?] = []
-        /// Places without an entry.
+        /// Indexes without an entry.
         var free: [Int] = []
-        /// Instances that take requests: a few.
+        /// The instances that accept requests. There are only a few.
         var openLeases: [UInt64] = []
         var waiters: [(question: Question, event: Event)] = []
-        /// When the deadlines are looked at next.
-        var nextLook: ContinuousClock.Instant?
+        /// The time of the next check of the deadlines.
+        var nextCheck: ContinuousClock.Instant?
     }
 
     let surroundings: NetworkSurroundings
@@ -69,12 +71,12 @@ package final class OpenRequests: Sendable {
 
     // MARK: - Life of a request
 
-    /// Whether another request of the service may be listed.
+    /// Whether another request of the service may list sources.
     func mayList(_ service: Service, atMost most: Int) -> Bool {
         inside.withLockedValue { _ in service.counts.listing < most }
     }
 
-    /// A request begins.
+    /// Records a new request.
     func begin(_ scope: RequestScope) {
         inside.withLockedValue { inside in
             scope.service.counts.open += 1
@@ -89,25 +91,25 @@ package final class OpenRequests: Sendable {
         }
     }
 
-    /// More places than this are given up when no request is open.
+    /// Capacity above which the memory of the entries is freed when no request is open.
     fileprivate static let keptPlaces = 1_024
 
-    /// A number for a request, never used again.
+    /// Returns a request number that is unique in this process.
     func nextID() -> UInt64 { lastID.add(1, ordering: .relaxed).newValue }
 
-    /// How many requests of a service are open.
+    /// Returns the number of open requests of a service.
     func openCount(of service: Service) -> Int {
         inside.withLockedValue { _ in service.counts.open }
     }
 
-    /// The body is there: the request belongs to this generation of its service.
+    /// Records that the body of a request has arrived, and its generation.
     func bodyCame(_ scope: RequestScope, generation: UInt64) {
         inside.withLockedValue { $0.change(scope) { $0.generation = generation } }
     }
 
-    /// The request uses an instance until it is released.
+    /// Records that the request uses an instance until it is released.
     ///
-    /// - Returns: `false`, and nothing changed, if the instance takes no requests: ``open(lease:)`` was not called, or
+    /// - Returns: `false`, without a change, if the instance accepts no requests: ``open(lease:)`` was not called, or
     ///   ``close(lease:)`` was.
     package func lease(_ lease: UInt64, generation: UInt64 = 0, for scope: RequestScope) -> Bool {
         inside.withLockedValue { inside in
@@ -120,19 +122,19 @@ package final class OpenRequests: Sendable {
         }
     }
 
-    /// The instance takes requests from now on. Repeating it does nothing.
+    /// Lets the instance accept requests. Further calls do nothing.
     package func open(lease: UInt64) {
         inside.withLockedValue { inside in
             if !inside.openLeases.contains(lease) { inside.openLeases.append(lease) }
         }
     }
 
-    /// The instance takes no more requests.
+    /// Stops the instance from accepting requests.
     package func close(lease: UInt64) {
         inside.withLockedValue { $0.openLeases.removeAll { $0 == lease } }
     }
 
-    /// All sources of the request are known.
+    /// Records that all sources of the request have been added.
     func listed(_ scope: RequestScope) {
         inside.withLockedValue { inside in
             inside.change(scope) { entry in
@@ -143,7 +145,7 @@ package final class OpenRequests: Sendable {
         }
     }
 
-    /// The request is answered; code may still work on it.
+    /// Records that the request is answered. Its handler may still use it.
     func answered(_ scope: RequestScope, isOver: Bool) {
         end(scope) { entry in
             entry.isAnswered = true
@@ -151,8 +153,9 @@ package final class OpenRequests: Sendable {
         }
     }
 
-    /// No code works on the request any more, and it was answered. Another thread may still be about to say so with
-    /// ``answered(_:isOver:)``: the request is here until then, so that its result is counted when it is gone.
+    /// Records that the request is answered and that its handler needs it no more. The entry stays until
+    /// ``answered(_:isOver:)`` was called too, which another thread may be about to do. So the result is counted before
+    /// the request is gone.
     func over(_ scope: RequestScope) {
         end(scope) { $0.isReleased = true }
     }
@@ -174,24 +177,24 @@ package final class OpenRequests: Sendable {
 
     // MARK: - Questions
 
-    /// How many requests are meant.
+    /// Returns the number of selected requests.
     package func count(_ question: Question) -> Int {
         inside.withLockedValue { $0.count(question) }
     }
 
-    /// The requests that are meant, oldest first.
+    /// Returns the selected requests, oldest first.
     package func requests(_ question: Question = .all) -> [RequestScope] {
         inside.withLockedValue { inside in
             inside.present.filter { $0.isMeant(by: question) }.map(\.scope)
         }.sorted { $0.id < $1.id }
     }
 
-    /// The request with this number; `nil` if it is not open.
+    /// Returns the request with this number; `nil` if it is not open.
     package func request(id: UInt64) -> RequestScope? {
         inside.withLockedValue { $0.present.first { $0.scope.id == id }?.scope }
     }
 
-    /// How many requests each generation of the host has, as numbered by ``lease(_:generation:for:)``.
+    /// The number of requests in each generation of the host, as recorded by ``lease(_:generation:for:)``.
     package var countByGeneration: [UInt64: Int] {
         inside.withLockedValue { inside in
             inside.present.reduce(into: [:]) { counts, entry in
@@ -200,9 +203,9 @@ package final class OpenRequests: Sendable {
         }
     }
 
-    /// Waits until none of the requests that are meant is left, until the deadline, or until the task is cancelled.
+    /// Waits until none of the selected requests is left, until the deadline, or until the task is cancelled.
     ///
-    /// - Returns: how many are left.
+    /// - Returns: the number of selected requests that are left.
     package nonisolated(nonsending) func wait(
         untilNone question: Question, deadline: ContinuousClock.Instant
     ) async -> Int {
@@ -220,7 +223,7 @@ package final class OpenRequests: Sendable {
         }
     }
 
-    /// Ends the requests that are meant; their clients get an error.
+    /// Ends the selected requests. Their clients receive an error.
     package func cancel(_ question: Question, reason: String?) {
         for scope in requests(question) { scope.cancel(.stopped(reason)) }
     }
@@ -236,24 +239,24 @@ package final class OpenRequests: Sendable {
 
     // MARK: - Deadlines
 
-    /// Deadlines are kept to within this time: 10 ms.
+    /// Minimum time between two checks of the deadlines: 10 ms.
     private static let precision = Duration.milliseconds(10)
 
-    /// A request has a deadline at `instant`.
+    /// Schedules a check for a request that has a deadline at `instant`.
     func note(deadline instant: ContinuousClock.Instant) {
         let mustSchedule = inside.withLockedValue { inside in
-            if let next = inside.nextLook, next <= instant { return false }
-            inside.nextLook = instant
+            if let next = inside.nextCheck, next <= instant { return false }
+            inside.nextCheck = instant
             return true
         }
-        if mustSchedule { _ = surroundings.schedule(instant) { [weak self] in self?.look(at: instant) } }
+        if mustSchedule { _ = surroundings.schedule(instant) { [weak self] in self?.checkDeadlines(at: instant) } }
     }
 
-    private func look(at instant: ContinuousClock.Instant) {
+    private func checkDeadlines(at instant: ContinuousClock.Instant) {
         let scopes = inside.withLockedValue { inside -> [RequestScope] in
-            // An earlier deadline came meanwhile, and its look schedules the next one.
-            guard inside.nextLook == instant else { return [] }
-            inside.nextLook = nil
+            // A check at an earlier time was scheduled meanwhile. It schedules the next check.
+            guard inside.nextCheck == instant else { return [] }
+            inside.nextCheck = nil
             return inside.present.map(\.scope)
         }
         let now = surroundings.now()
@@ -266,23 +269,23 @@ package final class OpenRequests: Sendable {
 }
 
 extension OpenRequests.Inside {
-    /// The entries there are.
+    /// The entries of all open requests.
     fileprivate var present: some Sequence<OpenRequests.Entry> { entries.lazy.compactMap { $0 } }
 
-    /// Changes the entry of a request, if it is there.
+    /// Changes the entry of a request, if there is one.
     fileprivate mutating func change(_ scope: RequestScope, _ body: (inout OpenRequests.Entry) -> Void) {
         let place = scope.place
         guard place < entries.count, entries[place]?.scope === scope else { return }
         body(&entries[place]!)
     }
 
-    /// Takes out the entry of a request.
+    /// Removes and returns the entry of a request.
     fileprivate mutating func remove(_ scope: RequestScope) -> OpenRequests.Entry? {
         let place = scope.place
         guard place < entries.count, entries[place]?.scope === scope else { return nil }
         let entry = entries[place].take()
         free.append(place)
-        // The memory of a peak is returned as soon as no request is open.
+        // Frees the memory of a peak as soon as no request is open.
         if free.count == entries.count, entries.count > OpenRequests.keptPlaces {
             entries = []
             free = []
@@ -295,7 +298,7 @@ extension OpenRequests.Inside {
         return present.reduce(0) { $0 + ($1.isMeant(by: question) ? 1 : 0) }
     }
 
-    /// Takes out the waits for questions that nothing is meant by any more.
+    /// Removes and returns the waits that select no request any more.
     fileprivate mutating func takeReady(after ended: OpenRequests.Entry) -> [Event] {
         var ready: [Event] = []
         let entries = entries

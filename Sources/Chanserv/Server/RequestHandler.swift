@@ -1,59 +1,62 @@
-/// Serves the requests of a service without waiting: a plugin's instance, a worker, or an asynchronous source function.
+/// Serves the requests of a service without suspending: a plugin instance, a worker, or an asynchronous source
+/// function.
 package protocol RequestHandler: Sendable {
-    /// Begins to serve a request whose body is there.
+    /// Begins to serve a request whose body has arrived.
     ///
-    /// Called on a thread of the network, at the end of a read. It must return at once. It attaches its work with
+    /// Called on a network thread, at the end of a read. It must return at once. The handler attaches its work with
     /// ``RequestScope/attach(_:)`` and calls ``RequestScope/released()`` once when it needs the request no more.
     func begin(_ request: Request, in scope: RequestScope)
 }
 
-/// Code that works on a request. All functions may be called from any thread, and return at once.
+/// The work on one request. Any thread may call the functions. They return at once.
 package protocol RequestWork: AnyObject, Sendable {
-    /// There may be room for another source.
+    /// Continues the listing: there may be room for another source.
     func resume()
-    /// The request has ended: no more sources are taken.
+    /// Stops the work: the request has ended and accepts no more sources.
     func cancel()
 }
 
-/// Code that makes the frames of a source. All functions may be called from any thread, and return at once.
+/// The work that makes the frames of one source. Any thread may call the functions. They return at once.
 package protocol SourceWork: AnyObject, Sendable {
-    /// There may be room for frames: after the source was added, and after a write that found none.
+    /// Continues the source: there may be room for frames. Called after the source was added, and after a write that
+    /// found no room.
     func resume()
-    /// The source has ended: no more frames are taken. Called once at most, not after ``SourceOutput/finish(_:)``.
+    /// Stops the work: the source has ended and accepts no more frames. Called at most once, and not after
+    /// ``SourceOutput/finish(_:)``.
     func cancel()
 }
 
-/// Where the frames of a source go.
+/// The destination of a source's frames.
 package protocol SourceOutput: AnyObject, Sendable {
     /// Sends the frames of `batch`, which is empty afterwards.
     ///
-    /// - Returns: whether there is room for more; if not, ``SourceWork/resume()`` is called when there is.
+    /// - Returns: whether there is room for more. If not, ``SourceWork/resume()`` is called when there is.
     func write(_ batch: inout FrameBatch) -> SourceRoom
 
-    /// Whether there is room; if not, ``SourceWork/resume()`` is called when there is.
+    /// Whether there is room. If not, ``SourceWork/resume()`` is called when there is.
     var room: SourceRoom { get }
 
-    /// How frames are encoded.
+    /// The encoding of the frames.
     var encoding: SourceEncoding { get }
 
-    /// There are no more frames: all were sent, or `error` ended the source.
+    /// Ends the source: after all its frames, or with `error`.
     func finish(_ error: (any Error)?)
 }
 
-/// Whether a source takes frames.
+/// Whether a source accepts frames.
 package enum SourceRoom: Sendable, Hashable {
     case free
-    /// Later.
+    /// The source accepts no frames now, but will later.
     case full
-    /// Never again: the source has ended.
+    /// The source has ended.
     case ended
 }
 
-/// How the frames of a source are encoded.
+/// The encoding of a source's frames.
 package struct SourceEncoding: Sendable, Hashable {
     /// Whether frames of more than 12 bytes are compressed if that makes them smaller.
     package var compression: Bool
-    /// At how many bytes a batch is sent.
+    /// Size in bytes at which a batch is sent.
     package var batchSize: Int
 
     package init(compression: Bool, batchSize: Int) {

@@ -2,19 +2,19 @@ import DequeModule
 package import NIOCore
 import Synchronization
 
-/// One request at the server, from its dial to its last byte: its connection, body, context, sources, counters and deadlines,
-/// the ticket of the error mass, and the reason of its cancellation.
+/// One request at the server, from its dial to its last byte: connection, body, context, sources, counters, deadlines,
+/// the error-mass ticket and the reason of a cancellation.
 ///
-/// The decisions are made by ``RequestState``; this carries them out. A task exists only if the code that serves the request
-/// needs one.
+/// ``RequestState`` makes the decisions; this type performs them. Only an asynchronous handler starts tasks.
 package final class RequestScope: ConnectionDelegate {
     /// Unique among the requests of this process.
     package let id: UInt64
     package let service: Service
-    /// Its place among the open requests. Unsafe for the compiler: it is used under the lock of ``OpenRequests`` only.
+    /// The index of its entry in ``OpenRequests``. `nonisolated(unsafe)`: it is used only under the lock of
+    /// ``OpenRequests``.
     nonisolated(unsafe) var place = 0
     package let context: RequestContext
-    /// The present and the deadlines are of this clock.
+    /// The clock of the deadlines.
     private let surroundings: NetworkSurroundings
     private let began: ContinuousClock.Instant
     private let ticket: ErrorMass.Ticket
@@ -23,36 +23,37 @@ package final class RequestScope: ConnectionDelegate {
 
     private struct Inside: ~Copyable {
         var state = RequestState()
-        /// Reads the body; `nil` when it is there.
+        /// Decodes the body; `nil` after the body has arrived.
         var decoder: FrameDecoder? = FrameDecoder(decompresses: false)
-        /// How the request is served: until its body is there, as requests were when it came.
+        /// The recipe of the request. Until the body has arrived, the one that was current when the request was
+        /// dialled.
         var recipe: Service.Recipe
         var work: (any RequestWork)?
         var sources: [SourceScope] = []
-        /// How sources reach the client, decided with the first one.
+        /// How sources reach the client. Decided with the first source.
         var delivery: Delivery?
-        /// The request's connection takes no more announcements at the moment.
+        /// Whether the request's connection has no room for announcements.
         var isFull = false
-        /// The next source waits for the client.
+        /// Whether the next source waits for the client.
         var isBlocked = false
-        /// When a source was taken last.
+        /// The time at which the client last took a source.
         var lastAccept: ContinuousClock.Instant
-        /// Encoded bytes of sources that were not taken.
+        /// Encoded bytes of sources that the client has not taken.
         var unacceptedBytes = 0
-        /// Sources that were begun, are not taken, and have sent no frames yet.
+        /// Sources that have started, have sent no frames yet, and that the client has not taken.
         var beginning = 0
-        /// Sources that wait for ``unacceptedBytes`` to be fewer before they are begun.
+        /// Sources that are queued until ``unacceptedBytes`` falls.
         var held = Deque<SourceScope>()
-        /// A thread begins sources that were held.
+        /// Whether a thread is starting queued sources.
         var isReleasing = false
         var deadlines = Deadlines()
         var frames = 0
         var bytes = 0
 
-        /// Whether another source that was held may be begun. A thread that begins one looks again afterwards: a source that
-        /// sends at once comes here from inside it.
+        /// Whether another queued source may start. A thread that starts one checks again afterwards, because a source
+        /// that sends at once calls back into this type.
         var beginsMore: Bool {
-            !isReleasing && unacceptedBytes + beginning * RequestScope.beginningAllowance < RequestScope.unacceptedLimit
+            !isReleasing && unacceptedBytes + beginning * RequestScope.assumedStartBytes < RequestScope.unacceptedLimit
         }
 
         mutating func beginRelease() {
@@ -65,13 +66,13 @@ package final class RequestScope: ConnectionDelegate {
 
     private struct Deadlines {
         var body: ContinuousClock.Instant?
-        /// Of the listing as a whole.
+        /// For the listing as a whole.
         var serving: ContinuousClock.Instant?
         /// For the next source.
         var sourcing: ContinuousClock.Instant?
         /// For the client to make room for an announcement.
         var announcing: ContinuousClock.Instant?
-        /// The client's own.
+        /// The deadline that the client set.
         var client: ContinuousClock.Instant?
 
         var next: ContinuousClock.Instant? {
@@ -82,11 +83,11 @@ package final class RequestScope: ConnectionDelegate {
         }
     }
 
-    /// Sources that were not taken may have this many encoded bytes together before no further ones are begun: 1 MiB.
+    /// Encoded bytes of untaken sources, in all, above which no further source is started: 1 MiB.
     private static let unacceptedLimit = 1 << 20
-    /// What a source that has begun, and has sent nothing, counts for meanwhile: 64 KiB. So few make their first frames at a
-    /// time, which may be large.
-    private static let beginningAllowance = 65_536
+    /// Bytes that count for a source that has started and has sent nothing: 64 KiB. First frames may be large, so this
+    /// limits how many sources make theirs at the same time.
+    private static let assumedStartBytes = 65_536
 
     init(
         _ connection: any Connection, of service: Service, _ recipe: Service.Recipe, _ ticket: ErrorMass.Ticket
@@ -105,23 +106,23 @@ package final class RequestScope: ConnectionDelegate {
         inside = Mutex(Inside(recipe: recipe, lastAccept: began, deadlines: deadlines))
     }
 
-    /// Where the two ends of the request's connection are.
+    /// The addresses of the two ends of the request's connection.
     package var addresses: ConnectionAddresses { connection.addresses }
 
-    /// Begins to read the body. On a thread of the network.
+    /// Begins to read the body. Called on a network thread.
     func start() {
         connection.setDelegate(self)
         if let next = inside.withLock({ $0.deadlines.next }) { note(deadline: next) }
-        // A connection that has ended calls no delegate.
+        // A connection that has ended calls no delegate, so this calls it directly.
         if connection.isPeerGone { connection.runSoon { self.connectionChanged() } }
     }
 
     // MARK: - Where code runs
 
-    /// Whether the caller runs on the network's thread of the request's connection.
+    /// Whether the caller runs on the network thread of the request's connection.
     package var isOnNetworkThread: Bool { connection.isOnNetworkThread }
 
-    /// Runs `body` soon, on the network's thread of the request's connection.
+    /// Schedules `body` on the network thread of the request's connection.
     package func runSoon(_ body: @escaping @Sendable () -> Void) { connection.runSoon(body) }
 
     /// Runs `body` after a delay, on any thread.
@@ -135,7 +136,7 @@ package final class RequestScope: ConnectionDelegate {
         let wasReadingBody = inside.withLock { $0.decoder != nil }
         if wasReadingBody { readBody() }
         if connection.isPeerGone, inside.withLock({ $0.state.stage != .listed }) { return cancel(.clientGone) }
-        // Code that has begun just now adds what it can by itself.
+        // Work that has just begun adds its first sources itself.
         guard !wasReadingBody else { return }
         let work = inside.withLock { inside -> (any RequestWork)? in
             guard inside.state.isListing else { return nil }
@@ -206,7 +207,7 @@ package final class RequestScope: ConnectionDelegate {
 
     // MARK: - For the code that serves the request
 
-    /// The code that serves the request, which is told when there is room, and when the request ends.
+    /// Sets the work that serves the request. It is resumed when there is room, and cancelled when the request ends.
     ///
     /// - Returns: whether the request goes on.
     package func attach(_ work: any RequestWork) -> Bool {
@@ -220,13 +221,13 @@ package final class RequestScope: ConnectionDelegate {
     /// The result of ``add(_:_:)``.
     package enum Added: Sendable {
         case added(SourceScope)
-        /// Later: ``RequestWork/resume()`` is called. The header comes back.
+        /// There is no room now; ``RequestWork/resume()`` is called when there is. Returns the header to the caller.
         case noRoom(SourceHeader)
         /// The request has ended.
         case ended
     }
 
-    /// As ``add(_:_:)``. A header that is too large ends the request.
+    /// As ``add(_:_:)``, with a header that is not encoded. A header that is too large ends the request.
     package func add(header: ByteBuffer, _ makeWork: (SourceScope) -> any SourceWork) -> Added {
         guard header.readableBytes <= FrameBatch.maxFrameSize else {
             return notAdded(ChanservError(.wrongFrameSize, "a header of \(header.readableBytes) bytes"))
@@ -234,9 +235,10 @@ package final class RequestScope: ConnectionDelegate {
         return add(SourceHeader(header), makeWork)
     }
 
-    /// Adds a source and tells the client. The caller calls ``SourceScope/start()`` next. One thread at a time.
+    /// Adds a source and pushes or announces it to the client. The caller calls ``SourceScope/start()`` next. Only one
+    /// thread may call it at a time.
     ///
-    /// - Parameter makeWork: makes the code that makes its frames. Called only if the source is added.
+    /// - Parameter makeWork: creates the work that makes the source's frames. Called only if the source is added.
     package func add(_ header: consuming SourceHeader, _ makeWork: (SourceScope) -> any SourceWork) -> Added {
         enum Step { case ended, full, pushed(window: Int), named, unknown }
         let step = inside.withLock { inside -> Step in
@@ -266,7 +268,8 @@ package final class RequestScope: ConnectionDelegate {
             case .opened(let pushed):
                 let source = SourceScope(self, pushed, window: window)
                 guard register(source, makeWork) else { return .ended }
-                // The connection alone holds the buffer then, and packs small frames into it.
+                // Consuming the header leaves the connection as the only owner of the buffer, so that it can append
+                // small frames to it.
                 let frame = (consume header).frame
                 source.send(header: consume frame)
                 return .added(source)
@@ -279,7 +282,8 @@ package final class RequestScope: ConnectionDelegate {
             case .notGranted: return notAdded(ChanservError(.connectionLost, "adding a source"))
             case .ended:
                 if connection.isPeerGone { return notAdded(ChanservError(.connectionLost, "adding a source")) }
-                // The client took none of the sources in time, as many as it granted: that says nothing about the service.
+                // The client took none of the granted sources within the accept timeout. This is not a failure of the
+                // service.
                 endListing(.neutral) {
                     connection.fail(
                         ChanservError(.deadlineExceeded, "chan accept timeout: the client took no source").description)
@@ -291,13 +295,13 @@ package final class RequestScope: ConnectionDelegate {
         }
     }
 
-    /// The network does not take a source: this ends the request.
+    /// Ends the request because the network did not accept a source.
     private func notAdded(_ error: ChanservError) -> Added {
         fail(listing: SourceFuncError(error, isNetworks: true))
         return .ended
     }
 
-    /// Adds a source that the client fetches by a name, as from Go servers (`docs/protocol.md` §5).
+    /// Adds a source that the client dials by its name, as with Go servers (`docs/protocol.md` §5).
     private func addNamed(_ header: SourceHeader, _ makeWork: (SourceScope) -> any SourceWork) -> Added {
         let name = RandomName.uuid(service.multiplexer.surroundings.random)
         let source = SourceScope(self, nil, window: 0)
@@ -324,19 +328,21 @@ package final class RequestScope: ConnectionDelegate {
         return .added(source)
     }
 
-    /// The connection takes no more announcements, until ``connectionChanged()`` says that it does.
+    /// Records that the connection has no room for announcements until ``connectionChanged()`` is called.
     private func noteFull() {
         let deadline = recipe.configuration.masterWriteTimeout.map { surroundings.now() + $0 }
         inside.withLock { inside in
             inside.isFull = true
             inside.deadlines.announcing = deadline
         }
-        // The room may have come, and been reported, before it was noted here that there was none.
+        // Room that became free before the fact was recorded was already reported. Without this check the listing would
+        // wait forever.
         let hasRoom: Bool
         do throws(ConnectionError) {
             hasRoom = try connection.write(ByteBuffer())
         } catch {
-            // The source was announced. The client may have taken it and ended the request, which the connection reports.
+            // The source was announced. The client may have taken it and ended the request; the connection reports
+            // that.
             return
         }
         guard hasRoom else {
@@ -349,7 +355,7 @@ package final class RequestScope: ConnectionDelegate {
         }
     }
 
-    /// Makes a new source known.
+    /// Records a new source and sets its work.
     private func register(_ source: SourceScope, _ makeWork: (SourceScope) -> any SourceWork) -> Bool {
         let recipe = recipe
         let now = surroundings.now()
@@ -367,17 +373,17 @@ package final class RequestScope: ConnectionDelegate {
             source.drop()
             return false
         }
-        // Only now: the work may use the source at once, and end it.
+        // After the source is recorded, because the work may use and end it at once.
         let work = makeWork(source)
         if !source.setWork(work) { work.cancel() }
         service.totals.addSource()
-        // Those of the sources before were noted with them.
+        // The deadlines of earlier sources are already recorded.
         let accept = now + recipe.configuration.chanAcceptTimeout
         note(deadline: min(sourcing ?? accept, accept))
         return true
     }
 
-    /// There will be no more sources: all were added, or `error` ended the request.
+    /// Ends the listing: after the last source, or with `error`.
     package func finish(_ error: (any Error)?) {
         guard let error else {
             let ends = inside.withLock { $0.state.isListing }
@@ -395,14 +401,14 @@ package final class RequestScope: ConnectionDelegate {
             ? error.cause as? ChanservError ?? ChanservError(.sourceFailed, "\(error.cause)", cause: error.cause)
             : ChanservError(.sourceFailed, "\(error.cause)", cause: error.cause)
         let text = failure.code == .sourceFailed ? failure.message : failure.description
-        let told = recipe.configuration.errorText?(error.cause) ?? text
+        let message = recipe.configuration.errorText?(error.cause) ?? text
         endListing(error.counts ? .failed(failure) : .neutral) {
-            connection.fail(told)
+            connection.fail(message)
             report(failure)
         }
     }
 
-    /// The code that serves the request needs it no more. Once, after ``RequestHandler/begin(_:in:)``.
+    /// Records that the handler needs the request no more. Called once, after ``RequestHandler/begin(_:in:)``.
     package func released() {
         let isOver = inside.withLock { inside in
             inside.work = nil
@@ -413,17 +419,18 @@ package final class RequestScope: ConnectionDelegate {
 
     // MARK: - Ends
 
-    /// Ends the request before its time. A client that has gone ends the listing and the sources that it has not taken; any
-    /// other reason ends all of it.
+    /// Ends the request early. ``RequestState/Cancellation/clientGone`` ends the listing and the sources that the
+    /// client has not taken. Any other reason ends all sources.
     package func cancel(_ cancellation: RequestState.Cancellation) {
-        let (isNews, wasListing, work, sources) = inside.withLock { inside in
-            // A second reason is for the sources that the client took before it went.
+        let (isEffective, wasListing, work, sources) = inside.withLock { inside in
+            // A second reason can end the sources that the client took before it went away. The work was already
+            // cancelled.
             let work = inside.state.cancellation == nil ? inside.work : nil
-            let isNews = inside.state.cancel(cancellation)
-            if isNews, cancellation != .clientGone { inside.deadlines.client = nil }
-            return (isNews, inside.state.stage != .listed, work, inside.sources)
+            let isEffective = inside.state.cancel(cancellation)
+            if isEffective, cancellation != .clientGone { inside.deadlines.client = nil }
+            return (isEffective, inside.state.stage != .listed, work, inside.sources)
         }
-        guard isNews else { return }
+        guard isEffective else { return }
         var end = RequestState.End.neutral
         switch cancellation {
         case .clientGone:
@@ -435,7 +442,8 @@ package final class RequestScope: ConnectionDelegate {
             connection.abort(error.description)
             if wasListing {
                 report(error)
-                // Only time that the server's code has taken speaks against it.
+                // Only time that the server's code used counts as a failure. Time spent waiting for the client does
+                // not.
                 let isOwn = what == Self.sourcingTimeout || what == Self.servingTimeout
                 if isOwn, !inside.withLock({ $0.isBlocked }) { end = .failed(error) }
             }
@@ -447,30 +455,32 @@ package final class RequestScope: ConnectionDelegate {
 
     static let sourcingTimeout = "sourcing timeout"
     static let servingTimeout = "serving timeout"
-    /// The same words as in the error of a client that finds the deadline over by itself.
+    /// The same text as in the error of a client that finds the deadline passed.
     static let clientDeadline = "the deadline of the request"
 
-    /// - Parameter tell: tells the client. After the state has changed, so that the end of the connection is not taken for the
-    ///   client's, and before the request is answered.
+    /// Ends the listing.
+    ///
+    /// - Parameter tell: sends the end to the client. Called after the state change, so that the end of the connection
+    ///   is not mistaken for one by the client, and before the request is answered.
     private func endListing(_ end: RequestState.End, _ tell: () -> Void = {}) {
         let settlement = inside.withLock { inside in
             inside.decoder = nil
             let settlement = inside.state.endedListing(end)
             let isOver = settlement?.isAnswered ?? true
-            // Sources that were taken go on, until the client gives up.
+            // Sources that the client took go on until the client's deadline.
             inside.deadlines = Deadlines(client: isOver ? nil : inside.deadlines.client)
             return settlement
         }
         guard let settlement else { return }
         tell()
         service.open.listed(self)
-        // Before this one ends: a caller that waits for all of them finds the next one.
+        // Before this request ends, so that a caller that waits for all requests finds the newly admitted one.
         service.listingEnded()
         settle(settlement)
     }
 
     func ended(_ source: SourceScope, _ end: RequestState.End, _ ended: SourceScope.Ended) {
-        // The clock is read for the few sources that need it.
+        // Reads the clock only for the sources that need it.
         let takenAt = ended.wasTaken ? surroundings.now() : nil
         let (settlement, work) = inside.withLock { inside in
             let last = inside.sources.removeLast()
@@ -500,7 +510,7 @@ package final class RequestScope: ConnectionDelegate {
         case .undecided: service.undecided(ticket)
         case nil: break
         }
-        // Last: a caller that waits for this finds the result counted.
+        // Last, so that a caller that waits for this finds the result counted.
         if settlement.isAnswered { service.open.answered(self, isOver: settlement.isOver) }
     }
 
@@ -524,7 +534,8 @@ package final class RequestScope: ConnectionDelegate {
         work?.resume()
     }
 
-    /// A source that was not taken waits to be begun. It is begun at once if few bytes of such sources are there.
+    /// Starts a pushed source that the client has not taken: at once if untaken sources have few bytes, otherwise
+    /// later.
     func hold(_ source: SourceScope) {
         let begins = inside.withLock { inside -> Bool in
             guard inside.held.isEmpty, inside.beginsMore else {
@@ -538,18 +549,18 @@ package final class RequestScope: ConnectionDelegate {
         releaseHeld()
     }
 
-    /// A source that was not taken has sent its first frames, or all of them.
+    /// Records that an untaken source has sent its first frames, or all of them.
     func hasBegun() {
         inside.withLock { $0.beginning -= 1 }
         releaseHeld()
     }
 
-    /// Counts bytes of a source that was not taken.
+    /// Counts bytes of a source that the client has not taken.
     func offered(_ bytes: Int) {
         inside.withLock { $0.unacceptedBytes += bytes }
     }
 
-    /// Begins sources that were held, as far as the bytes of those that were not taken allow it.
+    /// Starts queued sources while the bytes of untaken sources are below the limit.
     private func releaseHeld() {
         while true {
             let next = inside.withLock { inside -> SourceScope? in
@@ -576,14 +587,14 @@ package final class RequestScope: ConnectionDelegate {
         let proves = inside.withLock { inside -> Bool in
             inside.frames += frames
             inside.bytes += bytes
-            // A probe proves the service with its first frames, any other request when it has gone on for a while.
+            // The first frames of a probe prove the service. Any other request proves it after ``ErrorMass/probeTime``.
             guard ticket.isProbe || began.duration(to: surroundings.now()) > ErrorMass.probeTime else { return false }
             return inside.state.provedWell()
         }
         if proves { service.succeeded(ticket) }
     }
 
-    /// How the request is served.
+    /// The recipe of the request.
     var recipe: Service.Recipe { inside.withLock { $0.recipe } }
 
     var now: ContinuousClock.Instant { surroundings.now() }
@@ -605,9 +616,9 @@ package final class RequestScope: ConnectionDelegate {
         }
     }
 
-    /// Acts on the deadlines that have passed.
+    /// Handles the deadlines that have passed.
     ///
-    /// - Returns: the next one.
+    /// - Returns: the next deadline.
     func expire(now: ContinuousClock.Instant) -> ContinuousClock.Instant? {
         let (what, sources) = inside.withLock { inside -> (String?, [SourceScope]) in
             func isOver(_ deadline: ContinuousClock.Instant?) -> Bool { deadline.map { $0 <= now } ?? false }
@@ -638,7 +649,7 @@ package final class RequestScope: ConnectionDelegate {
 
     // MARK: - Status
 
-    /// What the request is doing.
+    /// A snapshot of the request for operators.
     package var status: OpenRequest {
         inside.withLock { inside in
             let state: OpenRequest.State =
@@ -660,7 +671,7 @@ package final class RequestScope: ConnectionDelegate {
         }
     }
 
-    /// Sources that are sent, and sources that the client has not taken.
+    /// The number of sources that are being sent, and of those that the client has not taken.
     package var sourceCounts: (open: Int, waiting: Int) {
         inside.withLock { inside in
             (inside.state.openSources - inside.state.unacceptedSources, inside.state.unacceptedSources)
@@ -668,41 +679,41 @@ package final class RequestScope: ConnectionDelegate {
     }
 }
 
-/// What an open request is doing.
+/// A snapshot of an open request.
 public struct OpenRequest: Sendable, Hashable {
     public enum State: String, Sendable, Hashable {
-        /// The body is still coming.
+        /// The body has not arrived completely.
         case readingBody = "reading the request"
-        /// The plugin has named no source yet.
+        /// The plugin has added no source yet.
         case waitingForSources = "waiting for the plugin"
-        /// Frames are sent as they come.
+        /// Frames are sent as they arrive.
         case sending
-        /// The client takes no more at the moment.
+        /// The client has no room for more bytes.
         case waitingForClient = "waiting for the client"
-        /// It was answered or cancelled, and the plugin has not let go of it.
+        /// The request was answered or cancelled, and the plugin has not released it.
         case ending
     }
 
     /// Unique among the requests of the process.
     public var id: UInt64
     public var vAddr: String
-    /// The client's address in the network's notation.
+    /// The address of the client in the network's notation.
     public var client: String
-    /// Since it was dialled.
+    /// The time since the request was dialled.
     public var age: Duration
     /// Sources that have not ended.
     public var sourcesOpen: Int
     public var sourcesTotal: Int
     public var frames: Int
-    /// Encoded bytes of frames.
+    /// The encoded bytes of the frames.
     public var bytes: Int
     public var state: State
 }
 
-/// What the author's code threw.
+/// The error of a source function or a source, or of the network.
 struct SourceFuncError: Error {
     let cause: any Error
-    /// Whether the network threw it instead.
+    /// Whether the network caused the error.
     let isNetworks: Bool
 
     init(_ cause: any Error, isNetworks: Bool = false) {
@@ -710,7 +721,7 @@ struct SourceFuncError: Error {
         self.isNetworks = isNetworks
     }
 
-    /// Whether it speaks against the server.
+    /// Whether the error counts as a failure of the server.
     var counts: Bool { (cause as? any ServingError)?.countsAsFailure ?? true }
 }
 
@@ -722,7 +733,7 @@ extension RequestTags {
     }
 }
 
-/// Returns the earlier one of two deadlines; `nil` is no deadline.
+/// Returns the earlier of two deadlines; `nil` means no deadline.
 func earlier(_ one: ContinuousClock.Instant?, _ other: ContinuousClock.Instant?) -> ContinuousClock.Instant? {
     one.map { $0.orEarlier(other) } ?? other
 }

@@ -1,45 +1,46 @@
-/// State machine of one request at the server: how far it is, how it went, and whether anything of it is left.
+/// State machine of one request at the server: its stage, its result, and whether it can be forgotten.
 ///
-/// A request has two ends. It is *answered* when its sources are all known and each has ended: error mass, limits and status
-/// are about that. It is *released* when the code that serves it needs nothing more: then what it runs on may go.
+/// A request has two ends. It is *answered* when its listing and all its sources have ended: error mass, limits and
+/// status depend on this. It is *released* when its handler needs it no more: then the plugin instance may be
+/// destroyed.
 package struct RequestState: Sendable {
-    /// How far the request is.
+    /// The stage of a request.
     enum Stage: Sendable, Hashable {
-        /// The body is still coming.
+        /// The body has not arrived completely.
         case readingBody
         /// Sources are being added.
         case listing
-        /// All sources are known.
+        /// All sources have been added.
         case listed
     }
 
-    /// Why the request was ended before its time.
+    /// The reason of an early end.
     package enum Cancellation: Sendable, Hashable {
         /// The client ended the request's connection.
         case clientGone
-        /// A deadline passed, which the text names.
+        /// A deadline passed; the text names it.
         case deadline(String)
-        /// The owner of the service, or an operator, ended it, for this reason if one was given.
+        /// The owner of the service, or an operator, ended the request, with an optional reason.
         case stopped(String?)
     }
 
     /// How a part of the request ended: the listing, or one source.
     enum End: Sendable {
         case well
-        /// A failure of the server.
+        /// The server failed.
         case failed(ChanservError)
-        /// The client's doing: it says nothing about the server.
+        /// The client caused the end. It is no result about the server.
         case neutral
     }
 
-    /// What an end means for the service.
+    /// The consequences of an end for the service.
     struct Settlement: Sendable {
-        /// The first failure of the request: it counts now.
+        /// The first failure of the request. It counts at once.
         var failure: ChanservError?
-        /// The request is answered, and this is how it went, if that was not said before.
+        /// The result of the answered request, unless it was reported before.
         var verdict: Verdict?
         var isAnswered = false
-        /// Nothing of the request is left.
+        /// Whether the request is also released.
         var isOver = false
     }
 
@@ -47,21 +48,21 @@ package struct RequestState: Sendable {
 
     private(set) var stage = Stage.readingBody
     private(set) var cancellation: Cancellation?
-    /// Sources that have not ended.
+    /// The number of sources that have not ended.
     private(set) var openSources = 0
-    /// Those of them that the client has not taken.
+    /// The number of open sources that the client has not taken.
     private(set) var unacceptedSources = 0
     private(set) var sourcesTotal = 0
     private var hasFailed = false
     private var wentWell = false
     private var isReported = false
     private var isAnswered = false
-    /// Code of the server's author or a plugin works on the request.
+    /// Whether the handler has begun and has not released the request.
     private(set) var isInUse = false
 
     enum BodyAction: Sendable, Hashable { case begin, drop }
 
-    /// The body is there.
+    /// Records that the body has arrived.
     mutating func receivedBody() -> BodyAction {
         guard stage == .readingBody, cancellation == nil else { return .drop }
         stage = .listing
@@ -72,10 +73,11 @@ package struct RequestState: Sendable {
     /// Whether sources may be added.
     var isListing: Bool { stage == .listing && cancellation == nil }
 
-    /// Whether the request was ended before its time with all its sources. Those that a client took before it went go on.
+    /// Whether the request was ended early with all its sources. If only the client went away, the sources that it took
+    /// go on.
     var isEnding: Bool { cancellation != nil && cancellation != .clientGone }
 
-    /// A source was added.
+    /// Records that a source was added.
     mutating func addedSource() {
         precondition(stage == .listing, "a source was added to a request that is not listed")
         openSources += 1
@@ -83,12 +85,12 @@ package struct RequestState: Sendable {
         sourcesTotal += 1
     }
 
-    /// The client took a source.
+    /// Records that the client took a source.
     mutating func acceptedSource() {
         unacceptedSources -= 1
     }
 
-    /// A source has ended.
+    /// Records that a source has ended.
     mutating func endedSource(_ end: End, wasAccepted: Bool) -> Settlement {
         precondition(openSources > 0, "more sources ended than were added")
         openSources -= 1
@@ -96,15 +98,15 @@ package struct RequestState: Sendable {
         return settle(end)
     }
 
-    /// There will be no more sources. Repeating it does nothing.
+    /// Records that no more sources will be added. Further calls do nothing.
     mutating func endedListing(_ end: End) -> Settlement? {
         guard stage != .listed else { return nil }
         stage = .listed
         return settle(end)
     }
 
-    /// Ends the request before its time. The first reason stays, except for a client that has gone: the sources that it took
-    /// go on, and any other reason still ends them.
+    /// Ends the request early. The first reason stays, with one exception: if the client went away, the sources that it
+    /// took go on, and a later reason ends them.
     ///
     /// - Returns: whether there is anything to end for this reason.
     mutating func cancel(_ cancellation: Cancellation) -> Bool {
@@ -114,18 +116,18 @@ package struct RequestState: Sendable {
         return true
     }
 
-    /// Frames are sent. A request that only ends when its client does counts as a success before that.
+    /// Records that frames are being sent well. A long request can thereby count as a success before it ends.
     ///
-    /// - Returns: whether to report the success now.
+    /// - Returns: whether the success must be reported now.
     mutating func provedWell() -> Bool {
         guard !hasFailed, !isReported else { return false }
         isReported = true
         return true
     }
 
-    /// The code that works on the request needs nothing more.
+    /// Records that the handler needs the request no more.
     ///
-    /// - Returns: whether nothing of the request is left.
+    /// - Returns: whether the request is also answered.
     mutating func released() -> Bool {
         precondition(isInUse, "a request was released twice")
         isInUse = false
@@ -138,7 +140,7 @@ package struct RequestState: Sendable {
         case .well: wentWell = true
         case .neutral: break
         case .failed(let error):
-            // One request is one failure, however many of its sources fail.
+            // A request counts as one failure, whatever the number of its failed sources.
             if !hasFailed { settlement.failure = error }
             hasFailed = true
         }

@@ -1,7 +1,7 @@
 import NIOConcurrencyHelpers
 public import ServiceLifecycle
 
-/// Offers services on a network: names to which clients post requests, and which answer with sources.
+/// A server of services on a network. Clients post requests to the name of a service, which answers with sources.
 ///
 /// ```swift
 /// let server = Server(multiplexer: AstraNetMultiplexer(node))
@@ -10,17 +10,17 @@ public import ServiceLifecycle
 /// }
 /// ```
 ///
-/// As a `ServiceLifecycle.Service` it runs until the group is shut down, and then drains.
+/// As a `ServiceLifecycle.Service` it runs until its service group shuts down, and then drains.
 public final class Server: ServiceLifecycle.Service {
-    /// Where the names are bound.
+    /// The network on which names are bound.
     public let multiplexer: any Multiplexer
-    /// The options that services start with.
+    /// The initial options of the services.
     public let configuration: Configuration
-    /// The open requests of all its services.
+    /// The open requests of all services of this server.
     package let open: OpenRequests
     private let services = NIOLockedValueBox<[Service]>([])
 
-    /// Makes a server. It does nothing by itself.
+    /// Creates a server. It binds no name.
     public convenience init(multiplexer: any Multiplexer, configuration: Configuration = Configuration()) {
         self.init(
             multiplexer: multiplexer, configuration: configuration,
@@ -38,15 +38,15 @@ public final class Server: ServiceLifecycle.Service {
     ///
     /// - Parameters:
     ///   - vAddr: the virtual address.
-    ///   - sourceFunc: answers a request; called for several at the same time.
-    /// - Throws: ``ChanservError`` with code `addressInUse` if the name is bound already, or `cancelled` after the
+    ///   - sourceFunc: answers a request. Called for several requests at the same time.
+    /// - Throws: ``ChanservError`` with code `addressInUse` if the name is already bound, or `cancelled` after the
     ///   multiplexer was shut down.
     @discardableResult
     public func serve(_ vAddr: String, _ sourceFunc: @escaping SourceFunc) throws -> Service {
         try serve(vAddr, handler: AsyncRequestHandler(sourceFunc, configuration))
     }
 
-    /// As ``serve(_:_:)``, for code that does not wait.
+    /// As ``serve(_:_:)``, with a handler that does not suspend.
     package func serve(_ vAddr: String, handler: any RequestHandler) throws(ChanservError) -> Service {
         let service = Service(vAddr, on: multiplexer, open: open, configuration, handler)
         try service.start()
@@ -54,8 +54,8 @@ public final class Server: ServiceLifecycle.Service {
         return service
     }
 
-    /// Serves the requests posted to `vAddr` until the task is cancelled or the service group shuts down; then it withdraws the
-    /// name, and returns when the requests that are open have ended, at the latest after ``Configuration/drainTimeout``.
+    /// Serves the requests posted to `vAddr` until the task is cancelled or the service group shuts down. It then
+    /// withdraws the name and waits until the open requests have ended, at most for ``Configuration/drainTimeout``.
     ///
     /// - Throws: as ``serve(_:_:)``.
     public func listenAndServe(_ vAddr: String, _ sourceFunc: @escaping SourceFunc) async throws {
@@ -64,8 +64,8 @@ public final class Server: ServiceLifecycle.Service {
         await drain([service])
     }
 
-    /// Serves until the task is cancelled or the service group shuts down; then it withdraws all names, and returns when the
-    /// requests that are open have ended, at the latest after ``Configuration/drainTimeout``.
+    /// Serves until the task is cancelled or the service group shuts down. It then withdraws all names and waits until
+    /// the open requests have ended, at most for ``Configuration/drainTimeout``.
     public func run() async throws {
         await waitForEnd()
         await drain(services.withLockedValue { $0 })
@@ -83,7 +83,7 @@ public final class Server: ServiceLifecycle.Service {
     private func drain(_ services: [Service]) async {
         for service in services { service.stopAccepting() }
         let deadline = multiplexer.surroundings.now() + configuration.drainTimeout
-        // In tasks of their own: a cancelled caller has no time left to wait with.
+        // An unstructured task, because a cancelled caller cannot wait.
         await Task(executorPreference: multiplexer.surroundings.executor) {
             await withTaskGroup(of: Void.self) { group in
                 for service in services { group.addTask { await service.drain(until: deadline) } }

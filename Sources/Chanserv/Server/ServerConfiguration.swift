@@ -1,77 +1,83 @@
 extension Server {
-    /// How a service serves. Every option of the Go package is here under its name there, with its default.
+    /// The options of a service. Every option of the Go package is here under its Go name, with its default.
     ///
-    /// Durations are measured from where the comment says; `nil` is for ever.
+    /// A timeout of `nil` means no limit.
     public struct Configuration: Sendable {
         // MARK: Error mass
 
-        /// How many failures in a row make a service withdraw its name for a while. Default 10; 0 is never.
+        /// Number of failures in a row after which the service withdraws its name for a pause. Default 10; 0 disables
+        /// this.
         ///
-        /// A failure is: accepting a connection failed, the source function threw, a source ended in an error. What is
-        /// the client's doing is none: it went away, did not fetch a source, or sent what ``ServingError`` blames it for.
+        /// Failures are: the name cannot be bound, the source function throws or exceeds ``sourcingTimeout`` or
+        /// ``servingTimeout``, a source ends with an error. These do not count: the client went away, it did not take a
+        /// source, or it caused an error whose ``ServingError/countsAsFailure`` is `false`.
         public var maxErrorMass = 10
-        /// How long the name is withdrawn then. Default 30 s; doubled each time it fails again at once.
+        /// How long the name is withdrawn. Default 30 s. The pause doubles each time the service fails again directly
+        /// afterwards.
         public var errorPause = Duration.seconds(30)
-        /// How long it is withdrawn at most. Default 5 min.
+        /// Maximum time for which the name is withdrawn. Default 5 min.
         public var maxErrorPause = Duration.seconds(300)
 
         // MARK: Timeouts
 
-        /// How long an announced source waits for the client to fetch it. Default 30 s. Begins anew each time the client
-        /// fetches one of the same request, so that it may take a long list in order.
+        /// Maximum time until the client takes a source that was announced or pushed. Default 30 s. It restarts each
+        /// time the client takes another source of the same request, so that the client may take a long list in order.
         public var chanAcceptTimeout = Duration.seconds(30)
-        /// How long a request may be listed, and after that each of its sources be read, in all. Default `nil`.
+        /// Maximum time for the listing of a request, and after that for the sending of each of its sources. Default
+        /// `nil`.
         public var servingTimeout: Duration?
-        /// How long the source function may take for its first source and between two. Default `nil`.
+        /// Maximum time of the source function until its first source, and between two sources. Default `nil`.
         public var sourcingTimeout: Duration?
-        /// How long the request's body may take to come. Default `nil`.
+        /// Maximum time until the body of a request has arrived. Default `nil`.
         public var masterReadTimeout: Duration?
-        /// How long the client may take to make room for one announcement. Default `nil`.
+        /// Maximum time until the client has made room for one announcement. Default `nil`.
         public var masterWriteTimeout: Duration?
-        /// How long the client may take to make room for a batch of frames. Default `nil`.
+        /// Maximum time until the client has made room for a batch of frames. Default `nil`.
         public var frameWriteTimeout: Duration?
 
         // MARK: Sending
 
-        /// Whether frames of more than 12 bytes are compressed where that makes them smaller. Default `false`.
+        /// Whether frames of more than 12 bytes are compressed if that makes them smaller. Default `false`.
         public var compression = false
-        /// At how many bytes a batch of frames is sent. Default 65,536.
+        /// Size in bytes at which a batch of frames is sent. Default 65,536.
         public var batchSize = 65_536
 
         // MARK: Bounds
 
-        /// Maximum requests whose sources are being listed; further requests queue. Default 4,096.
+        /// Maximum requests that are still listing sources; further requests queue. Default 4,096.
         public var maxConcurrentRequests = 4096
-        /// Maximum open requests, those that are only streaming included; further requests are refused as busy, so that their
-        /// clients try another host. Default `nil`: no limit.
+        /// Maximum open requests, including those that only send frames. Further requests are refused as busy, so that
+        /// their clients try another host. Default `nil`: no limit.
         public var maxOpenRequests: Int?
-        /// How many sources of a request may be announced and not fetched; further ones wait. Default 256.
+        /// Maximum sources of a request that the client has not taken; further sources wait. Default 256.
         public var maxUnacceptedSources = 256
 
         // MARK: End
 
-        /// How long ``Server/run()`` and ``Server/listenAndServe(_:_:)`` wait for open requests before they cancel them. Default
-        /// 30 s.
+        /// Maximum time that ``Server/run()`` and ``Server/listenAndServe(_:_:)`` wait for open requests before they
+        /// cancel them. Default 30 s.
         public var drainTimeout = Duration.seconds(30)
 
-        /// What the client is told about an error of a source function or a source; `nil` is its description.
+        /// Returns the message that the client receives for an error of a source function or a source. `nil` uses the
+        /// error's description.
         package var errorText: (@Sendable (any Error) -> String)?
 
         // MARK: Where code runs
 
-        /// Where source functions and frame producers run. Default `nil`: Swift's own pool.
+        /// The executor of source functions and frame producers. Default `nil`: Swift's default pool.
         public var executor: (any TaskExecutor)?
 
-        // MARK: Callbacks, from any thread, which may be one of the network's: they must not block
+        // MARK: Callbacks. Any thread may call them, also a network thread: they must not block
 
-        /// A request, or the service itself, failed.
+        /// Called when a request, or the service itself, failed.
         public var onError: @Sendable (ChanservError) -> Void = { _ in }
-        /// A source failed.
+        /// Called when a source failed.
         public var onChanError: @Sendable (ChanservError) -> Void = { _ in }
-        /// The limit was reached (or a probe failed) and the name is withdrawn: how many failures in a row, the last.
+        /// Called when the name is withdrawn because the limit was reached or a probe failed. Receives the number of
+        /// failures in a row and the last failure.
         public var onMaxErrorMass: @Sendable (_ mass: Int, _ last: ChanservError) -> Void = { _, _ in }
 
-        /// All defaults.
+        /// Creates a configuration with all defaults.
         public init() {}
     }
 }

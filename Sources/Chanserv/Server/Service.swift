@@ -4,31 +4,31 @@ import Synchronization
 
 /// A name that is being served.
 ///
-/// Made by ``Server/serve(_:_:)``. What it does can be swapped while it runs: requests that have begun end as they began, and the
-/// name stays bound throughout.
+/// ``Server/serve(_:_:)`` creates it. Its source function can be replaced while it runs. Requests that have begun keep
+/// the old one, and the name stays bound.
 public final class Service: Sendable {
-    /// What the service does at the moment.
+    /// The state of a service.
     public enum State: Sendable, Hashable {
         /// Requests are served.
         case serving
-        /// Too many failures in a row: the name is withdrawn until then.
+        /// Too many failures in a row: the name is withdrawn until this time.
         case withdrawn(until: ContinuousClock.Instant)
-        /// The name is back, and one request decides whether it stays.
+        /// The name is announced again, and one request decides whether it stays.
         case probing
-        /// Its owner has withdrawn the name, see ``Service/withdraw()``.
+        /// The owner has withdrawn the name, see ``Service/withdraw()``.
         case disabled
-        /// No more requests are accepted.
+        /// The service accepts no more requests.
         case stopped
     }
 
-    /// Stands for the requests that began before an ``update(configuration:sourceFunc:forgivesFailures:)``.
+    /// Identifies the requests that began before an ``update(configuration:sourceFunc:forgivesFailures:)``.
     public struct Generation: Sendable, Hashable {
         let number: UInt64
     }
 
-    /// How requests are served: what a request keeps from the moment its body is there.
+    /// The configuration and handler of a request, fixed when its body has arrived.
     ///
-    /// An object, because each request holds it: copying a configuration takes a retain for each of its closures.
+    /// A class, because each request holds it. Copying a configuration instead would retain each of its closures.
     final class Recipe: Sendable {
         let configuration: Server.Configuration
         let handler: any RequestHandler
@@ -41,16 +41,16 @@ public final class Service: Sendable {
         }
     }
 
-    /// How many requests may wait to be listed: 16,384. Further ones are refused.
+    /// Maximum requests that are queued; further requests are refused.
     private static let maximumWaiting = 16_384
 
     /// The virtual address.
     public let vAddr: String
     let multiplexer: any Multiplexer
-    /// The open requests of this service, and of others of the same server.
+    /// The open requests of this service and of other services of the same server.
     let open: OpenRequests
     let totals = ServiceTotals()
-    /// Of its open requests.
+    /// The counts of this service's open requests.
     let counts = OpenRequests.Counts()
     private let inside: NIOLockedValueBox<Inside>
 
@@ -58,11 +58,11 @@ public final class Service: Sendable {
         var recipe: Recipe
         var state: ServiceState
         var binding: (any Binding)?
-        /// Changes of the name that were decided, in order, and not performed yet.
+        /// Decided changes of the name that have not been performed yet, in order.
         var nameChanges = Deque<ServiceState.Action>()
-        /// A thread performs them.
+        /// Whether a thread is performing a change of the name.
         var changesName = false
-        /// Requests that wait to be listed.
+        /// Requests that are queued.
         var waiting = Deque<any Connection>()
     }
 
@@ -81,7 +81,7 @@ public final class Service: Sendable {
                 state: ServiceState(mass: mass)))
     }
 
-    /// A service that nobody holds serves no more: its name is withdrawn.
+    /// Withdraws the name when no owner is left.
     deinit {
         inside.withLockedValue { $0.binding.take() }?.close()
     }
@@ -93,7 +93,7 @@ public final class Service: Sendable {
     /// - Throws: ``ChanservError`` with code `addressInUse`, or `cancelled` after the multiplexer was shut down.
     func start() throws(ChanservError) {
         let actions = inside.withLockedValue { $0.state.start() }
-        precondition(actions == [.bind], "a service that begins does something else than to bind its name")
+        precondition(actions == [.bind], "the first action of a service is not to bind its name")
         do throws(ConnectionError) {
             try bind()
         } catch {
@@ -103,7 +103,7 @@ public final class Service: Sendable {
 
     // MARK: - For its owner
 
-    /// What the service does at the moment.
+    /// The current state.
     public var state: State {
         inside.withLockedValue { inside in
             switch (inside.state.wish, inside.state.mass.state) {
@@ -116,7 +116,7 @@ public final class Service: Sendable {
         }
     }
 
-    /// How much has happened, and what is open.
+    /// Totals since the start, and the numbers of open requests and sources.
     public var counters: Counters {
         var counters = totals.counters
         counters.errorMass = inside.withLockedValue { $0.state.mass.mass }
@@ -129,30 +129,31 @@ public final class Service: Sendable {
         return counters
     }
 
-    /// What requests that come from now on are served with.
+    /// The configuration of requests that arrive from now on.
     public var configuration: Server.Configuration { inside.withLockedValue { $0.recipe.configuration } }
 
     private var recipe: Recipe { inside.withLockedValue { $0.recipe } }
 
-    /// How to serve a request whose body is there, which is recorded.
+    /// Records that the body of a request has arrived, and returns the recipe of the request.
     func recipe(for scope: RequestScope) -> Recipe {
         inside.withLockedValue { inside in
-            // Under the lock: a caller that replaces the recipe and drains the requests before finds this one.
+            // Under the lock, so that a caller that replaces the recipe and then drains the earlier requests finds this
+            // one.
             open.bodyCame(scope, generation: inside.recipe.generation)
             return inside.recipe
         }
     }
 
-    /// Serves requests that come from now on in another way. Those that have begun keep what they began with, and the
-    /// name stays bound: no dial fails because of it.
+    /// Replaces the configuration and the source function for requests that arrive from now on. Requests that have
+    /// begun keep the old ones. The name stays bound, so no dial fails.
     ///
     /// - Parameters:
     ///   - configuration: the new options.
-    ///   - sourceFunc: the new function.
-    ///   - forgivesFailures: whether the failures so far say nothing about the new function: they are forgotten, and a
-    ///     name that was withdrawn because of them is bound again at once. `false` by default: the count and a pause
-    ///     that has begun stay.
-    /// - Returns: what stands for the requests that began before, for ``drain(_:until:grace:reason:)``.
+    ///   - sourceFunc: the new source function.
+    ///   - forgivesFailures: whether earlier failures are forgotten because the new function replaces the failing one.
+    ///     A name that was withdrawn because of them is then bound again at once. `false` by default: the count and a
+    ///     running pause stay.
+    /// - Returns: the generation of the requests that began before, for ``drain(_:until:grace:reason:)``.
     @discardableResult
     public func update(
         configuration: Server.Configuration, sourceFunc: @escaping SourceFunc, forgivesFailures: Bool = false
@@ -162,7 +163,7 @@ public final class Service: Sendable {
             forgivesFailures: forgivesFailures)
     }
 
-    /// As ``update(configuration:sourceFunc:forgivesFailures:)``, for code that does not wait.
+    /// As ``update(configuration:sourceFunc:forgivesFailures:)``, with a handler that does not suspend.
     @discardableResult
     package func update(
         configuration: Server.Configuration, handler: any RequestHandler, forgivesFailures: Bool = false
@@ -178,42 +179,43 @@ public final class Service: Sendable {
         return Generation(number: old)
     }
 
-    /// Withdraws the name for good. Requests that have begun go on. Repeating it does nothing.
+    /// Withdraws the name for good. Requests that have begun go on. Further calls do nothing.
     public func stopAccepting() {
         change(after: nil) { $0.state.stop() }
     }
 
-    /// Withdraws the name until ``restore()``. Requests that were accepted go on.
+    /// Withdraws the name until ``restore()``. Accepted requests go on.
     public func withdraw() {
         change(after: nil) { $0.state.withdraw() }
     }
 
-    /// Binds a withdrawn name again, whether its owner withdrew it or too many failures did; these are forgotten. Does
-    /// nothing if the name is there, or gone for good.
+    /// Binds a withdrawn name again, whether the owner or the error mass withdrew it, and forgets the failures. Does
+    /// nothing if the name is bound or withdrawn for good.
     public func restore() {
         change(after: nil) { $0.state.restore() }
     }
 
-    /// Waits until the requests have ended with their sources, and cancels nothing. Cancelling the task that waits ends the
-    /// wait.
+    /// Waits until all requests have ended with their sources. Cancels none of them. Cancelling the waiting task ends
+    /// the wait.
     ///
-    /// - Returns: how many are left at the deadline, with those that wait to be let in.
+    /// - Returns: the number of requests that are left at the deadline, including queued ones.
     public nonisolated(nonsending) func waitUntilIdle(until deadline: ContinuousClock.Instant) async -> Int {
         let left = await open.wait(untilNone: .service(ObjectIdentifier(self)), deadline: deadline)
-        // The last request lets in those that wait before it ends: none wait if none is left.
+        // The last open request admits the queued ones before it ends. If none is left, none is queued.
         return left == 0 ? 0 : left + inside.withLockedValue { $0.waiting.count }
     }
 
-    /// Waits until requests have ended with their sources, and cancels those that have not at the deadline.
+    /// Waits until requests have ended with their sources, and cancels those that have not ended at the deadline.
     ///
-    /// To end a whole service call ``stopAccepting()`` before. Cancelling the task that waits makes it the deadline.
+    /// To end a whole service, call ``stopAccepting()`` first. Cancelling the waiting task has the effect of the
+    /// deadline.
     ///
     /// - Parameters:
-    ///   - generation: only those that began no later; `nil` is all.
-    ///   - deadline: when to cancel what is left.
-    ///   - grace: how long what was cancelled may take to end. Default 1 s.
+    ///   - generation: only requests of this and earlier generations; `nil` for all.
+    ///   - deadline: the time at which the remaining requests are cancelled.
+    ///   - grace: maximum time for cancelled requests to end. Default 1 s.
     ///   - reason: as for ``cancelAll(_:reason:)``.
-    /// - Returns: how many have not ended even then, because their code ignores cancellation.
+    /// - Returns: the number of requests that have not ended even then, because their code ignores cancellation.
     @discardableResult
     public nonisolated(nonsending) func drain(
         _ generation: Generation? = nil, until deadline: ContinuousClock.Instant, grace: Duration = .seconds(1),
@@ -222,18 +224,19 @@ public final class Service: Sendable {
         let question = question(generation)
         if await open.wait(untilNone: question, deadline: deadline) == 0 { return 0 }
         cancelAll(generation, reason: reason)
-        // In a task of its own: a cancelled caller has no grace of its own left to wait with.
+        // An unstructured task, because a cancelled caller cannot wait.
         let end = now + grace
         return await Task(executorPreference: open.surroundings.executor) { [open] in
             await open.wait(untilNone: question, deadline: end)
         }.value
     }
 
-    /// Cancels requests with their sources; their clients get an error.
+    /// Cancels requests with their sources. Their clients receive an error.
     ///
     /// - Parameters:
-    ///   - generation: only those that began no later; `nil` is all, with those that wait to be let in.
-    ///   - reason: what the clients are told, e.g. `the host is stopping`; `nil`, the default, is that the server stopped.
+    ///   - generation: only requests of this and earlier generations; `nil` for all, including queued ones.
+    ///   - reason: the message for the clients, e.g. `the host is stopping`. `nil` (the default) says that the server
+    ///     stopped serving the request.
     public func cancelAll(_ generation: Generation? = nil, reason: String? = nil) {
         if generation == nil { refuseWaiting(reason ?? "the server stopped serving the request") }
         open.cancel(question(generation), reason: reason)
@@ -244,15 +247,15 @@ public final class Service: Sendable {
         return generation.map { .generation(id, through: $0.number) } ?? .service(id)
     }
 
-    /// What serves the requests failed by itself, outside of any of them: one failure more in a row.
+    /// Counts a failure of the serving instance that happened outside of a request.
     package func reportFailure(_ error: ChanservError) {
         totals.addFailure()
         let now = now
         change(after: error) { $0.state.failed(now: now) }
     }
 
-    /// What serves the requests cannot serve more of them for the time being: the name is withdrawn for its pause at once,
-    /// however few failures there were, unless it is never to be (a limit of 0).
+    /// Withdraws the name at once for a pause, whatever the number of failures, because the instance cannot serve for
+    /// the time being. Does nothing if ``Server/Configuration/maxErrorMass`` is 0.
     package func withdraw(because error: ChanservError) {
         totals.addFailure()
         let now = now
@@ -275,26 +278,27 @@ public final class Service: Sendable {
         change(after: nil) { $0.state.undecided(ticket) }
     }
 
-    /// A request is listed no longer: there is room for another.
+    /// Called when the listing of a request has ended, which makes room for a queued request.
     func listingEnded() {
         if inside.withLockedValue({ !$0.waiting.isEmpty }) { admitWaiting() }
     }
 
     // MARK: - Actions
 
-    /// Changes the state under the lock, and performs outside of it what comes of that.
+    /// Changes the state under the lock, then performs the resulting actions outside of it.
     private func change(after error: ChanservError?, _ body: (inout Inside) -> [ServiceState.Action]) {
         let actions = inside.withLockedValue { inside in
             let actions = body(&inside)
             guard !actions.isEmpty else { return actions }
-            // Threads that bind and withdraw the name do so in the order in which that was decided.
+            // Several threads may decide. The queue keeps the changes of the name in the order of the decisions.
             inside.nameChanges += actions.filter(\.changesName)
             return actions
         }
         for action in actions { perform(action, after: error) }
     }
 
-    /// Binds and withdraws the name as was decided. If another thread does, it does this as well.
+    /// Performs the queued changes of the name. Does nothing if another thread performs them: that thread takes new
+    /// ones too.
     private func changeName() {
         while true {
             let next = inside.withLockedValue { inside -> ServiceState.Action? in
@@ -347,7 +351,7 @@ public final class Service: Sendable {
         recipe.configuration.onError(error)
         totals.addFailure()
         let now = now
-        // After a shutdown of the network there is nothing to try again.
+        // The network was shut down, so the name cannot be bound again.
         change(after: error) { error.code == .cancelled ? $0.state.stop() : $0.state.bindingFailed(now: now) }
     }
 
@@ -357,15 +361,15 @@ public final class Service: Sendable {
         case begin(RequestScope)
         case wait
         case refuse(String)
-        /// The client has gone while its request waited.
+        /// The client went away while its request was queued.
         case drop
     }
 
-    /// A request was dialled. On a thread of the network.
+    /// Handles a dialled request, on a network thread.
     private func received(_ connection: any Connection) -> Admission {
         let now = now
         let (decision, actions) = inside.withLockedValue { inside -> (Decision, [ServiceState.Action]) in
-            // Those that came before go first.
+            // Queued requests go first.
             let (decision, actions) =
                 inside.waiting.isEmpty || isFull(inside)
                 ? decide(connection, &inside, now) : (inside.state.wish == .stopped ? .refuse(busy) : .wait, [])
@@ -383,7 +387,7 @@ public final class Service: Sendable {
         case .refuse(let message):
             totals.addRefusal()
             return .refused(message)
-        case .drop: preconditionFailure("a request that has just come does not wait")
+        case .drop: preconditionFailure("a request that has just arrived is not queued")
         }
     }
 
@@ -394,7 +398,7 @@ public final class Service: Sendable {
     ) -> (Decision, [ServiceState.Action]) {
         let recipe = inside.recipe
         if let most = recipe.configuration.maxOpenRequests, isFull(inside) {
-            return (.refuse("busy: \(vAddr) has \(most) open requests, as many as it may have"), [])
+            return (.refuse("busy: \(vAddr) has reached its limit of \(most) open requests"), [])
         }
         guard open.mayList(self, atMost: recipe.configuration.maxConcurrentRequests) else { return (.wait, []) }
         switch inside.state.receivedRequest(now: now) {
@@ -402,27 +406,27 @@ public final class Service: Sendable {
         case .wait: return (.wait, [])
         case .serve(let ticket):
             let scope = RequestScope(connection, of: self, recipe, ticket)
-            // Under the lock of the service: a caller that drains it from now on finds the request.
+            // Under the lock of the service, so that a caller that drains it afterwards finds the request.
             open.begin(scope)
             totals.addRequest()
             return (.begin(scope), ticket.isProbe ? inside.state.probeBegan() : [])
         }
     }
 
-    /// Whether there are as many requests, with those that wait, as there may be.
+    /// Whether the open and queued requests have reached the limit.
     private func isFull(_ inside: Inside) -> Bool {
         inside.recipe.configuration.maxOpenRequests.map { open.openCount(of: self) + inside.waiting.count >= $0 }
             ?? false
     }
 
-    /// Lets in requests that wait, as long as there is room.
+    /// Admits queued requests while there is room.
     private func admitWaiting() {
         while true {
             let now = now
             let step = inside.withLockedValue {
                 inside -> (connection: any Connection, decision: Decision, actions: [ServiceState.Action])? in
                 guard let connection = inside.waiting.popFirst() else { return nil }
-                // A client that has gone needs no answer, and no plugin is called for it.
+                // The client is gone: it needs no answer, and no plugin is called.
                 if connection.isPeerGone { return (connection, .drop, []) }
                 let (decision, actions) = decide(connection, &inside, now)
                 if case .wait = decision {
@@ -459,27 +463,27 @@ public final class Service: Sendable {
 }
 
 extension Service {
-    /// How much has happened in a service, and what is open.
+    /// Totals of a service since its start, and the numbers of its open requests and sources.
     public struct Counters: Sendable, Hashable {
-        /// Requests that are not answered: their sources are being added or sent.
+        /// Requests that are not answered: their sources are being listed or sent.
         public var requestsOpen = 0
         /// All requests since the start.
         public var requestsTotal = 0
-        /// Requests that were refused because of a limit or because the name was withdrawn, since the start.
+        /// Requests that were refused since the start, because of a limit or because the name was withdrawn.
         public var requestsRefused = 0
-        /// Sources that no client has taken yet.
+        /// Sources that the client has not taken yet.
         public var sourcesWaiting = 0
-        /// Sources being sent.
+        /// Sources that are being sent.
         public var sourcesOpen = 0
         /// All sources since the start.
         public var sourcesTotal = 0
-        /// Frames given to connections since the start.
+        /// Frames that were written to connections since the start.
         public var frames = 0
-        /// Their encoded bytes.
+        /// The encoded bytes of these frames.
         public var bytes = 0
-        /// Failures that count (see ``Server/Configuration/maxErrorMass``), since the start.
+        /// Failures that count (see ``Server/Configuration/maxErrorMass``) since the start.
         public var failures = 0
-        /// Failures in a row at the moment.
+        /// The current number of failures in a row.
         public var errorMass = 0
     }
 }

@@ -1,48 +1,49 @@
-/// State machine of a service's name: whether it is bound, as its owner wishes and the error mass allows, and who is let in.
+/// State machine of a service's name. The owner's setting and the error mass decide whether the name is bound and which
+/// requests are admitted.
 package struct ServiceState: Sendable {
     package typealias Instant = ContinuousClock.Instant
 
-    /// What the owner of the service wants.
+    /// The state that the owner of the service requested.
     package enum Wish: Sendable, Hashable {
         case enabled
-        /// Until further notice the name is not to be there.
+        /// The name is unbound until the owner enables it again.
         case disabled
-        /// The name is gone for good.
+        /// The name is unbound for good.
         case stopped
     }
 
     package enum Action: Sendable, Hashable {
         /// Bind the name, and call ``bindingFailed(now:)`` if that fails.
         case bind
-        /// Withdraw the name.
+        /// Unbind the name.
         case unbind
-        /// Turn away the requests that wait.
+        /// Refuse the queued requests.
         case refuseWaiting
-        /// Let in requests that wait, as far as they may.
+        /// Admit queued requests, up to the limits.
         case admitWaiting
-        /// Tell the owner that the name was withdrawn after so many failures in a row.
+        /// Report to the owner that the name was withdrawn after this number of failures in a row.
         case reportMass(Int)
-        /// Call ``tick(now:)`` then.
+        /// Call ``tick(now:)`` at this time.
         case wake(Instant)
 
-        /// Whether it binds or withdraws the name.
+        /// Whether the action binds or unbinds the name.
         package var changesName: Bool { self == .bind || self == .unbind }
     }
 
-    /// What becomes of a request that was dialled.
+    /// The decision about a request that was dialled.
     package enum Admission: Sendable, Hashable {
         case serve(ErrorMass.Ticket)
-        /// It waits for ``Action/admitWaiting``: another one decides whether the service is well again.
+        /// The request waits for ``Action/admitWaiting``, because a probe is running.
         case wait
         case refuse
     }
 
-    /// How long a bind that failed waits before the next one.
+    /// Pause between a bind that failed and the next attempt.
     package static let retryPause = Duration.milliseconds(100)
 
     package private(set) var wish = Wish.enabled
     package private(set) var mass: ErrorMass
-    /// Whether the name is bound, or is being bound.
+    /// Whether the name is bound or is being bound.
     package private(set) var isBound = false
     private var retry: Instant?
 
@@ -50,7 +51,7 @@ package struct ServiceState: Sendable {
         self.mass = mass
     }
 
-    /// Whether the name is to be there.
+    /// Whether the name should be bound.
     private var isWanted: Bool {
         guard wish == .enabled, retry == nil else { return false }
         if case .withdrawn = mass.state { return false }
@@ -76,13 +77,13 @@ package struct ServiceState: Sendable {
         apply(mass.failed(ticket, now: now))
     }
 
-    /// The service failed by itself, outside of any request.
+    /// Records a failure of the service itself, outside of any request.
     package mutating func failed(now: Instant) -> [Action] { apply(mass.failed(now: now)) }
 
-    /// The service can serve no more requests for the time being.
+    /// Records that the service can serve no more requests for the time being.
     package mutating func exhausted(now: Instant) -> [Action] { apply(mass.exhausted(now: now)) }
 
-    /// A request was admitted as a probe: until its time is over, others wait.
+    /// Records that a request was admitted as a probe. Until the probe's time is over, other requests wait.
     package mutating func probeBegan() -> [Action] {
         guard case .probing(let until) = mass.state else { return [] }
         return [.wake(until)]
@@ -90,15 +91,15 @@ package struct ServiceState: Sendable {
 
     // MARK: - The owner
 
-    /// New numbers for the error mass.
+    /// Changes the limits of the error mass.
     ///
-    /// - Parameter forgives: whether the failures so far say nothing about what comes.
+    /// - Parameter forgives: whether earlier failures are forgotten because the failing code was replaced.
     package mutating func reconfigure(
         limit: Int, pause: Duration, maxPause: Duration, forgives: Bool
     ) -> [Action] {
         var actions = apply(mass.reconfigure(limit: limit, pause: pause, maxPause: maxPause))
         if forgives { actions += apply(mass.forgive()) }
-        // There may be room for more requests now.
+        // The new limits may admit queued requests.
         return actions + [.admitWaiting]
     }
 
@@ -122,7 +123,7 @@ package struct ServiceState: Sendable {
 
     // MARK: - The name
 
-    /// The service begins.
+    /// Starts the service.
     package mutating func start() -> [Action] { adjustName() }
 
     package mutating func bindingFailed(now: Instant) -> [Action] {
@@ -132,7 +133,7 @@ package struct ServiceState: Sendable {
         return apply(mass.failed(now: now)) + [.wake(until)]
     }
 
-    /// Time has passed.
+    /// Handles the passing of time.
     package mutating func tick(now: Instant) -> [Action] {
         if let until = retry, now >= until { retry = nil }
         return apply(mass.tick(now: now)) + adjustName()
@@ -148,10 +149,10 @@ package struct ServiceState: Sendable {
         switch action {
         case .doNothing: []
         case .withdraw(let until, let mass):
-            // The name is gone before the owner hears of it.
+            // The name is unbound before the owner is notified.
             adjustName() + [.refuseWaiting, .reportMass(mass), .wake(until)]
         case .announce: adjustName()
-        // A service that was stopped has turned away all that waited.
+        // A stopped service has already refused all queued requests.
         case .probeAgain, .restore: adjustName() + (wish == .stopped ? [] : [.admitWaiting])
         }
     }

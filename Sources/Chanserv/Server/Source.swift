@@ -1,10 +1,10 @@
 public import NIOCore
 
-/// A source as a server offers it: a header, and a stream of frames.
+/// A source that a server offers: a header and a stream of frames.
 public struct Source: Sendable {
-    /// What the client gets with the announcement, at most 100 MiB; may be empty.
+    /// The header, which the client receives before the frames. At most 100 MiB; may be empty.
     public let header: ByteBuffer
-    /// Where the frames come from.
+    /// The producer of the frames.
     public let producer: any FrameProducer
 
     public init(header: some Frame, producer: some FrameProducer) {
@@ -15,31 +15,33 @@ public struct Source: Sendable {
     }
 }
 
-/// The sources of one request, in order; it may throw to fail the request after some were announced.
+/// The sources of one request, in order. The sequence may throw: then the request fails, and sources announced before
+/// stay valid.
 public typealias Sources = any AsyncSequence<Source, any Error> & Sendable
 
-/// Answers a request with sources. It may throw instead: the request fails at the client with the error's description.
+/// Answers a request with sources. If it throws, the request fails at the client with the error's description.
 public typealias SourceFunc = @Sendable (_ request: Request) async throws -> Sources
 
-/// What a client posted.
+/// A request that a client posted.
 public struct Request: Sendable {
     /// The body, at most 100 MiB.
     public var body: ByteBuffer
-    /// The virtual address it was posted to.
+    /// The virtual address to which the request was posted.
     public var vAddr: String
-    /// The client's tags. Go clients send none.
+    /// The tags of the client. Go clients send none.
     public var tags: RequestTags
-    /// What the client and the connection say about it.
+    /// The properties of the request that the client and the connection state.
     public var context: RequestContext
     private var origin: Origin
 
-    /// Printing addresses takes longer than serving a small request, and few source functions look at them.
+    /// The origin of the request. Addresses are formatted on demand: formatting takes longer than serving a small
+    /// request, and few source functions read them.
     private enum Origin {
         case connection(any Connection)
         case known(SourceMeta)
     }
 
-    /// Where it came from.
+    /// The addresses of both ends of the request's connection.
     public var meta: SourceMeta {
         get {
             switch origin {
@@ -50,7 +52,7 @@ public struct Request: Sendable {
         set { origin = .known(newValue) }
     }
 
-    /// The client in the network's notation, e.g. `EjRWeBI0VngA:16777217`.
+    /// The address of the client in the network's notation, e.g. `EjRWeBI0VngA:16777217`.
     public var remoteAddress: String {
         switch origin {
         case .connection(let connection): connection.peerDescription
@@ -78,15 +80,15 @@ public struct Request: Sendable {
     }
 }
 
-/// Where a request or a source came from: the fields of the Go package's `MetaData`.
+/// The addresses of a request or a source: the fields of the Go package's `MetaData`.
 public struct SourceMeta: Sendable, Hashable {
-    /// The other end in the network's notation, e.g. `EjRWeBI0VngA:16777217`.
+    /// The address of the peer in the network's notation, e.g. `EjRWeBI0VngA:16777217`.
     public var remoteAddress: String
-    /// The other end's network name.
+    /// The network name of the peer.
     public var remoteNetwork: String
-    /// This end.
+    /// The local address.
     public var localAddress: String
-    /// This end's network name.
+    /// The local network name.
     public var localNetwork: String
 
     public init(_ addresses: ConnectionAddresses) {
@@ -97,13 +99,13 @@ public struct SourceMeta: Sendable, Hashable {
     }
 }
 
-/// A named property of a request.
+/// The name of a request property.
 public enum RequestTag: Sendable, Hashable {
     /// Free text about the request.
     case meta
-    /// Chooses among several offers of a name: the same bucket goes to the same one.
+    /// Chooses among several offers of a name. The same bucket selects the same offer.
     case bucket
 }
 
-/// The properties of one request.
+/// The tags of one request.
 public typealias RequestTags = [RequestTag: String]

@@ -1,9 +1,9 @@
 package import NIOCore
 
-/// The header of a source, encoded as the frame that begins it (`docs/protocol.md` §5).
+/// The header of a source, encoded as its first frame (`docs/protocol.md` §5).
 package struct SourceHeader: Sendable {
     let frame: ByteBuffer
-    /// Room for the first small frames, which are packed behind it: 128 bytes.
+    /// Minimum capacity of the buffer. The first small frames are packed behind the header.
     private static let capacity = 128
 
     /// - Parameter header: at most ``FrameBatch/maxFrameSize`` bytes.

@@ -1,30 +1,30 @@
 extension Source {
-    /// A source whose frames are at hand or made without waiting.
+    /// Creates a source whose frames are available at once or are made without waiting.
     public init<Frames: Sequence & Sendable>(header: some Frame, frames: Frames)
     where Frames.Element: Frame {
         self.init(header: header, producer: SequenceProducer(frames))
     }
 
-    /// A source whose frames come with time. Each is sent as soon as it comes; where many come at once, a
-    /// ``FrameProducer`` of one's own sends them in batches.
+    /// Creates a source whose frames arrive over time. Each frame is sent as soon as it arrives. If many frames arrive
+    /// at once, conform to ``FrameProducer`` instead, which sends them in batches.
     public init<Frames: AsyncSequence & Sendable>(header: some Frame, frames: Frames)
     where Frames.Element: Frame {
         self.init(header: header, producer: AsyncSequenceProducer(frames))
     }
 }
 
-/// Sources that are all known at once, for a ``SourceFunc`` to return.
+/// A fixed list of sources, for a ``SourceFunc`` to return.
 public struct SourceList: AsyncSequence, Sendable {
     private let sources: [Source]
 
-    /// Makes a sequence of `sources`.
+    /// Creates a sequence of `sources`.
     public init(_ sources: [Source]) {
         self.sources = sources
     }
 
     public func makeAsyncIterator() -> Iterator { Iterator(rest: sources[...]) }
 
-    /// Hands out the sources.
+    /// Returns the sources.
     public struct Iterator: AsyncIteratorProtocol {
         fileprivate var rest: ArraySlice<Source>
 
@@ -36,8 +36,8 @@ public struct SourceList: AsyncSequence, Sendable {
     }
 }
 
-/// `@unchecked Sendable`: only `produce` touches the iterator, and it is never called concurrently with itself, nor
-/// with `close`.
+/// `@unchecked Sendable`: only `produce` and `close` use the iterator. `produce` is never called concurrently with
+/// itself or with `close`.
 private final class SequenceProducer<Frames: Sequence & Sendable>: FrameProducer, @unchecked Sendable
 where Frames.Element: Frame {
     private var iterator: Frames.Iterator?
@@ -59,7 +59,7 @@ where Frames.Element: Frame {
     }
 }
 
-/// `@unchecked Sendable`: as `SequenceProducer`.
+/// `@unchecked Sendable`: see `SequenceProducer`.
 private final class AsyncSequenceProducer<Frames: AsyncSequence & Sendable>: FrameProducer, @unchecked Sendable
 where Frames.Element: Frame {
     private nonisolated(unsafe) var iterator: Frames.AsyncIterator?

@@ -1,12 +1,12 @@
 import NIOCore
 import Synchronization
 
-/// One source of a request at the server: its connection, once there is one, and the code that makes its frames.
+/// One source of a request at the server: its connection, once there is one, and the work that makes its frames.
 package final class SourceScope: SourceOutput, ConnectionDelegate {
     private enum Stage {
-        /// The client has not taken it.
+        /// The client has not taken the source.
         case waiting
-        /// As `waiting`, and everything was sent: how the source ends once the client has taken it.
+        /// All frames were sent, and the client has not taken the source yet. Holds the end of the source.
         case sent(RequestState.End)
         case accepted
         case ended
@@ -16,15 +16,15 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         var stage = Stage.waiting
         var connection: (any Connection)?
         var work: (any SourceWork)?
-        /// The name under which the client fetches it, if it is not pushed.
+        /// The name under which the client dials the source; `nil` for a pushed source.
         var binding: (any Binding)?
         /// Bytes that were sent before the client took the source.
         var offeredBytes = 0
-        /// It is pushed, and waits for the request to let it begin.
+        /// Whether the pushed source waits until the request starts it.
         var isHeld = false
-        /// It was begun, and has sent no frames yet: the request has set something aside for it.
+        /// Whether the source has started and has sent no frames yet. The request counts assumed bytes for it.
         var isBeginning = false
-        /// The connection took no more.
+        /// Whether the connection has no room.
         var isFull = false
         var writeDeadline: ContinuousClock.Instant?
         var servingDeadline: ContinuousClock.Instant?
@@ -34,12 +34,13 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     private let window: Int
     private let addedAt: ContinuousClock.Instant
     private let inside: Mutex<Inside>
-    /// Its place among the sources of the request. Unsafe for the compiler: it is used under the lock of the request only.
+    /// The index among the sources of the request. `nonisolated(unsafe)`: it is used only under the lock of the
+    /// request.
     nonisolated(unsafe) var index = 0
 
     /// - Parameters:
-    ///   - connection: of a pushed source; `nil` for one that the client fetches.
-    ///   - window: how many bytes a pushed source may send before the client takes it.
+    ///   - connection: the connection of a pushed source; `nil` for a source that the client dials.
+    ///   - window: maximum bytes that a pushed source may send before the client takes it.
     init(_ request: RequestScope, _ connection: (any Connection)?, window: Int) {
         self.request = request
         self.window = window
@@ -47,9 +48,9 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         inside = Mutex(Inside(connection: connection, isHeld: connection != nil))
     }
 
-    /// Sets the code that makes the frames.
+    /// Sets the work that makes the frames.
     ///
-    /// - Returns: whether the source has not ended meanwhile.
+    /// - Returns: whether the source is still open.
     func setWork(_ work: any SourceWork) -> Bool {
         inside.withLock { inside in
             if case .ended = inside.stage { return false }
@@ -68,11 +69,11 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
 
     /// Sends the header of a pushed source, encoded as a frame.
     func send(header: consuming ByteBuffer) {
-        // A source that has ended meanwhile says so by itself.
+        // The result is not needed: if the source has ended, its end was already handled.
         _ = write(header)
     }
 
-    /// Lets the code make frames: at once if the source is pushed, or when the client has fetched it.
+    /// Lets the work make frames: soon if the source is pushed, or when the client has dialled it.
     package func start() {
         let connection = inside.withLock { $0.connection }
         guard let connection else { return }
@@ -82,9 +83,9 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         request.hold(self)
     }
 
-    /// The request lets the source begin, and has set something aside for its first frames.
+    /// Starts the source. The request has counted assumed bytes for its first frames.
     ///
-    /// - Returns: whether the source still needs that.
+    /// - Returns: whether the source started; if not, the request takes the assumed bytes back.
     func release() -> Bool {
         let begins = inside.withLock { inside in
             guard inside.isHeld, case .waiting = inside.stage else { return false }
@@ -98,7 +99,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
 
     // MARK: - The client
 
-    /// The client fetches the source by its name.
+    /// Handles the client's dial of the source's name.
     func connected(_ connection: any Connection) -> Admission {
         let binding = inside.withLock { inside -> (any Binding)? in
             guard case .waiting = inside.stage, inside.connection == nil else { return nil }
@@ -108,7 +109,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         guard let binding else { return .refused("the source was given up") }
         binding.close()
         connection.setDelegate(self)
-        // Not here: the dial is still being taken.
+        // Not called directly, because the dial is still being handled.
         connection.callDelegateSoon()
         return .accepted
     }
@@ -154,7 +155,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             request.ended(self, outcome, end)
         case .gone:
             guard let end = end() else { return }
-            // A client that has not answered the offer may never do: what is queued goes, and the stream with it.
+            // A client that has not answered the offer may never do so. Dropping the queued bytes frees the stream.
             if progress.isOffered { connection.abort("the client has ended the source") } else { connection.close() }
             request.ended(self, end.failure, end)
             end.work?.cancel()
@@ -184,8 +185,8 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     private func write(_ bytes: ByteBuffer) -> SourceRoom {
         enum Step {
             case ended, notFetched, accepted(any Connection)
-            /// `isUsedUp`: what the client granted for a source that it has not taken.
-            case offered(any Connection, mayGoOn: Bool, isUsedUp: Bool)
+            /// `isUsedUp`: the source has sent its window and the client has not taken it.
+            case offered(any Connection, isStarted: Bool, isUsedUp: Bool)
         }
         let step = inside.withLock { inside -> Step in
             switch inside.stage {
@@ -196,19 +197,19 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             case .waiting:
                 guard let connection = inside.connection else { return .notFetched }
                 inside.offeredBytes += bytes.readableBytes
-                return .offered(connection, mayGoOn: !inside.isHeld, isUsedUp: inside.offeredBytes >= window)
+                return .offered(connection, isStarted: !inside.isHeld, isUsedUp: inside.offeredBytes >= window)
             }
         }
         let connection: any Connection
-        var mayGoOn = true
+        var isStarted = true
         var isUsedUp = false
         switch step {
         case .ended: return .ended
         case .notFetched: return .full
         case .accepted(let accepted): connection = accepted
-        case .offered(let offered, let may, let used):
+        case .offered(let offered, let started, let used):
             connection = offered
-            mayGoOn = may
+            isStarted = started
             isUsedUp = used
             if bytes.readableBytes > 0 { request.offered(bytes.readableBytes) }
         }
@@ -219,10 +220,11 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             failed(error)
             return .ended
         }
-        guard !hasRoom || !mayGoOn || isUsedUp && connection.progress.isOffered else { return .free }
+        guard !hasRoom || !isStarted || isUsedUp && connection.progress.isOffered else { return .free }
         guard isAccepted, !hasRoom else { return .full }
         noteFull()
-        // The room may have come, and been reported, before it was noted here that there was none.
+        // Room that became free before the fact was recorded was already reported. Without this check the source would
+        // wait forever.
         do throws(ConnectionError) {
             guard try connection.write(ByteBuffer()) else { return .full }
         } catch {
@@ -243,16 +245,16 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     private func noteFull() {
         let timeout = request.recipe.configuration.frameWriteTimeout
         let deadline = timeout.map { request.now + $0 }
-        let isNews = inside.withLock { inside -> Bool in
-            let isNews = !inside.isFull
+        let isFirst = inside.withLock { inside -> Bool in
+            let isFirst = !inside.isFull
             inside.isFull = true
             if inside.writeDeadline == nil { inside.writeDeadline = deadline }
-            return isNews
+            return isFirst
         }
-        if isNews, let deadline { request.note(deadline: deadline) }
+        if isFirst, let deadline { request.note(deadline: deadline) }
     }
 
-    /// The connection failed while frames were written.
+    /// Ends the source because writing to its connection failed.
     private func failed(_ error: ConnectionError) {
         guard let end = end() else { return }
         let failure = ChanservError(error, while: "sending frames")
@@ -280,7 +282,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             failure.cause.flatMap { recipe.configuration.errorText?($0) } ?? failure.message
         }
         if let connection = sentAll(outcome) {
-            // The client has to take it: until then it counts as a source that waits.
+            // Until the client takes it, it counts as an untaken source.
             if let text { connection.fail(text) } else { connection.close() }
             if let failure { recipe.configuration.onChanError(failure) }
             hasBegun()
@@ -288,16 +290,16 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             return
         }
         guard var end = end(unlessSent: true) else { return }
-        // Taken, and the source has not been told yet.
+        // The client took the source, but ``connectionChanged()`` has not handled that yet.
         end.wasTaken = !end.wasAccepted && end.connection?.progress.wasTaken == true
         if let text { end.connection?.fail(text) } else { end.connection?.close() }
         if let failure { recipe.configuration.onChanError(failure) }
         request.ended(self, outcome, end)
     }
 
-    /// Everything of a pushed source was sent before the client took it.
+    /// Records that all frames of a pushed source were sent before the client took it.
     ///
-    /// - Returns: its connection, `nil` if it was taken, or has ended.
+    /// - Returns: its connection; `nil` if the client took the source, or it has ended.
     private func sentAll(_ outcome: RequestState.End) -> (any Connection)? {
         let connection = inside.withLock { inside -> (any Connection)? in
             guard case .waiting = inside.stage else { return nil }
@@ -312,7 +314,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         }
     }
 
-    /// The source has sent all that it sends before it is taken.
+    /// Records that the source has sent its first frames, or all that it may send before it is taken.
     private func hasBegun() {
         let wasBeginning = inside.withLock { inside in
             defer { inside.isBeginning = false }
@@ -323,13 +325,14 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
 
     // MARK: - Ends
 
-    /// The request is cancelled.
+    /// Ends the source because the request is cancelled.
     func cancel(_ cancellation: RequestState.Cancellation) {
         guard let end = end() else { return }
         switch cancellation {
-        // Not closed: a client that has not answered the offer may never do, and what is queued would stay.
+        // Aborted, not closed: a client that has not answered the offer may never do so, and the queued bytes would
+        // stay.
         case .clientGone: end.connection?.abort("the request has ended")
-        // What is queued goes: it may lie in memory of the code that is to end.
+        // The queued bytes are dropped because they may lie in memory of the work that is being cancelled.
         case .stopped(let reason): end.connection?.abort(reason ?? "the server stopped serving the source")
         case .deadline(let what): end.connection?.abort(ChanservError(.deadlineExceeded, what).description)
         }
@@ -337,7 +340,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         end.work?.cancel()
     }
 
-    /// A deadline of the source has passed.
+    /// Ends the source because one of its deadlines has passed.
     func expired(now: ContinuousClock.Instant) {
         let isLateWrite = inside.withLock { inside in inside.writeDeadline.map { $0 <= now } ?? false }
         guard let end = end() else { return }
@@ -353,34 +356,35 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         end.work?.cancel()
     }
 
-    /// The source was not added after all.
+    /// Ends a source that was not added to the request after all.
     func drop() {
         guard let end = end() else { return }
         end.connection?.abort("the request has ended")
         end.work?.cancel()
     }
 
-    /// What is left of a source that has ended.
+    /// The remains of a source that has ended.
     struct Ended {
         fileprivate var connection: (any Connection)?
         fileprivate var work: (any SourceWork)?
-        /// Whether the client had taken it, and the request knew.
+        /// Whether the client took the source, and the request was informed of that.
         var wasAccepted: Bool
-        /// The client took it after everything had been sent: the others have their time anew.
+        /// Whether the client took the source after everything had been sent. This restarts the accept timeout of the
+        /// other sources.
         var wasTaken = false
-        /// Whether everything had been sent before.
+        /// Whether everything had been sent before the end.
         fileprivate var wasSent: Bool
-        /// How the source had ended before the client took it, if it failed; otherwise neutral.
+        /// The failure of the source before the client took it; otherwise neutral.
         fileprivate var failure = RequestState.End.neutral
-        /// Bytes that were sent before the client took it, and that the request still counts.
+        /// Bytes that were sent before the client took the source and that the request still counts.
         var offeredBytes: Int
-        /// Whether the request has set something aside for it.
+        /// Whether the request still counts assumed bytes for the source.
         var wasBeginning: Bool
     }
 
-    /// Ends the source, once; `nil` if it has ended already.
+    /// Ends the source once; `nil` if it has already ended.
     ///
-    /// - Parameter unlessSent: whether a source that was sent in full, and is not taken, goes on. Default `false`.
+    /// - Parameter unlessSent: whether a source that was sent in full and is not taken goes on. Default `false`.
     private func end(unlessSent: Bool = false) -> Ended? {
         let (ended, binding) = inside.withLock { inside -> (Ended?, (any Binding)?) in
             var ended = Ended(
@@ -409,7 +413,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
 
     // MARK: - State
 
-    /// Whether the client has taken it, also if the source has not been told yet.
+    /// Whether the client has taken the source, even if ``connectionChanged()`` has not handled that yet.
     var isTaken: Bool {
         let (isAccepted, connection) = inside.withLock { inside -> (Bool, (any Connection)?) in
             switch inside.stage {
@@ -423,7 +427,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         return !progress.isOffered && !progress.isPeerGone
     }
 
-    /// Takes out what the request counts for a source that was not taken.
+    /// Returns and resets the bytes that the request counts for the untaken source.
     func settleOffer() -> (bytes: Int, wasBeginning: Bool) {
         inside.withLock { inside in
             defer {
@@ -441,11 +445,12 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     }
     var isFull: Bool { inside.withLock { $0.isFull } }
 
-    /// When the source is given up if nothing happens.
+    /// The time at which the source is ended if nothing happens.
     ///
     /// - Parameters:
-    ///   - lastAccept: when a source of the request was taken last, which gives the others their time anew.
-    ///   - acceptTimeout: how long the client may take to take it.
+    ///   - lastAccept: the time at which the client last took a source of the request. It restarts the accept timeout
+    ///     of the others.
+    ///   - acceptTimeout: maximum time until the client takes the source.
     func deadline(
         after lastAccept: ContinuousClock.Instant, acceptTimeout: Duration
     ) -> ContinuousClock.Instant? {
@@ -461,8 +466,8 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
 }
 
 extension ConnectionError {
-    /// Whether the peer, or the way to it, caused the error. `closed` means that the network of this end was shut down: a
-    /// source that ended its connection itself does not write to it again.
+    /// Whether the peer, or the link to it, caused the error. `closed` is included: it means that the local network was
+    /// shut down, because a source that ended its connection does not write to it again.
     var isPeersDoing: Bool {
         switch code {
         case .failedByPeer, .closedByPeer, .connectionLost, .deadlineExceeded, .protocolViolation, .closed: true

@@ -37,7 +37,7 @@ struct ControlOptions: ParsableArguments {
         }
         throw ControlFailure(
             exitCode: 65,
-            ["\(config) names no control socket: add 'control: chanserv.sock' under 'node' and start the host anew"])
+            ["\(config) sets no control socket: add 'control: chanserv.sock' under 'node' and restart the host"])
     }
 }
 

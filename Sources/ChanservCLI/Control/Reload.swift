@@ -35,7 +35,7 @@ struct Reload: AsyncParsableCommand {
     static func text(_ report: ReloadReport) -> String {
         switch report.result {
         case .unchanged: return "nothing has changed: still generation \(report.generation)"
-        case .refused: return "refused: everything goes on as it was, in generation \(report.generation)"
+        case .refused: return "reload rejected; still serving generation \(report.generation)"
         case .changed: return "generation \(report.generation): \(report.changes)"
         }
     }

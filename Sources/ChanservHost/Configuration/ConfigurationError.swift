@@ -1,10 +1,10 @@
-/// A place in a configuration file.
+/// A position in a configuration file.
 public struct ConfigurationLocation: Sendable, Hashable {
-    /// The file as it was named to the host.
+    /// The path of the file as the caller passed it.
     public var file: String
-    /// Counted from 1; 0 means the file as a whole.
+    /// The line, counted from 1; 0 for the file as a whole.
     public var line: Int
-    /// Counted from 1, in characters (a tab counts as one); 0 means the line, or the file, as a whole.
+    /// The column in characters, counted from 1; a tab counts as one character. 0 for the line or the file as a whole.
     public var column: Int
 
     public init(file: String, line: Int = 0, column: Int = 0) {
@@ -15,21 +15,23 @@ public struct ConfigurationLocation: Sendable, Hashable {
 }
 
 extension ConfigurationLocation: CustomStringConvertible {
-    /// `file:line:column`, the notation editors and terminals can jump to.
+    /// `file:line:column`, the notation that editors and terminals can jump to.
     public var description: String { line == 0 ? file : "\(file):\(line):\(column)" }
-}
 
+    /// The position without the file, for a second position in a message that begins with the first.
+    var withinFile: String { "line \(line), column \(column)" }
+}
 extension ConfigurationLocation: Comparable {
     public static func < (left: Self, right: Self) -> Bool {
         (left.file, left.line, left.column) < (right.file, right.line, right.column)
     }
 }
 
-/// One thing that is wrong, or doubtful, in a configuration file.
+/// An error or a warning about a configuration file.
 public struct ConfigurationError: Error, Sendable, Hashable {
-    /// Where.
+    /// The position that the message is about.
     public var location: ConfigurationLocation
-    /// What, for a person, without the place.
+    /// The text for the operator, without the position.
     public var message: String
 
     public init(_ message: String, at location: ConfigurationLocation) {
@@ -43,18 +45,18 @@ extension ConfigurationError: CustomStringConvertible {
     public var description: String { "\(location): \(message)" }
 }
 
-/// Everything that is wrong in a configuration file, never empty, in the order of the places.
+/// All errors of a configuration file, sorted by position; never empty.
 public struct ConfigurationErrors: Error, Sendable, Hashable {
-    /// At least one, sorted by place; two at the same place stand in the order in which they were found.
+    /// At least one error, sorted by position. Errors at the same position keep the order in which they were found.
     public let errors: [ConfigurationError]
 
-    /// - Parameter errors: at least one, in any order; repetitions are dropped.
+    /// - Parameter errors: at least one, in any order; duplicates are dropped.
     public init(_ errors: [ConfigurationError]) {
-        precondition(!errors.isEmpty, "an empty list of configuration errors is no error")
+        precondition(!errors.isEmpty, "ConfigurationErrors needs at least one error")
         self.errors = Self.sorted(errors)
     }
 
-    /// A stable sort by place, without repetitions.
+    /// Returns the errors sorted by position, without duplicates. The sort is stable.
     static func sorted(_ errors: [ConfigurationError]) -> [ConfigurationError] {
         var seen: Set<ConfigurationError> = []
         return errors.filter { seen.insert($0).inserted }.enumerated()
@@ -64,12 +66,12 @@ public struct ConfigurationErrors: Error, Sendable, Hashable {
 }
 
 extension ConfigurationErrors: CustomStringConvertible {
-    /// One `file:line:column: message` a line.
+    /// One line `file:line:column: message` for each error.
     public var description: String { errors.map(\.description).joined(separator: "\n") }
 }
 
-/// `text` in quotes for a message: control characters escaped, cut to 60 characters, so that nothing in a file can
-/// break or flood a log line.
+/// Returns `text` in quotes for a message. Control characters are escaped and the text is cut to 60 characters, so that
+/// the content of a file can neither break nor flood a log line.
 func quoted(_ text: some StringProtocol) -> String {
     var result = "'"
     for (index, scalar) in text.unicodeScalars.enumerated() {

@@ -1,11 +1,11 @@
 extension ConfigurationReader {
-    /// The keys about where plugins run that may stand under `defaults` and in a plugin.
+    /// Keys of `defaults` and of a plugin that set where and how its instances run.
     static let isolationKeys = [
         "isolation", "processes", "call_budget", "kill_after", "heartbeat_timeout", "startup", "preflight", "nice",
         "environment",
     ]
 
-    /// `inherited` with what is in the entries of a plugin over it.
+    /// Returns the options in `entries`, the keys of a plugin, with `inherited` for missing keys.
     mutating func isolation(_ entries: Entries, over inherited: IsolationOptions) -> IsolationOptions {
         var options = defaultIsolation(entries, over: inherited)
         if let limits = entries["limits"] { readLimits(limits.value, into: &options.limits) }
@@ -13,7 +13,8 @@ extension ConfigurationReader {
         return options
     }
 
-    /// `inherited` with what is in the entries of `defaults` over it, which counts where it has a meaning.
+    /// Returns the options in `entries`, the keys of `defaults`, with `inherited` for missing keys. Unlike in a plugin,
+    /// keys that need `isolation: process` are no error here: they apply to the plugins that run in processes.
     mutating func defaultIsolation(_ entries: Entries, over inherited: IsolationOptions) -> IsolationOptions {
         var options = inherited
         let isolation = value("isolation", in: entries) { (node) throws(ConfigurationError) in try node.isolation() }
@@ -54,7 +55,8 @@ extension ConfigurationReader {
         if let files = integer("open_files", in: entries, 64...1_000_000) { limits.openFiles = files }
     }
 
-    /// What can only be done to a process is a mistake where there is none, not a wish that is passed over.
+    /// Reports keys that need `isolation: process` in a plugin that runs in the host. Ignoring them would suggest a
+    /// protection that does not exist.
     private mutating func checkIsProcess(_ options: IsolationOptions, _ entries: Entries) {
         guard options.isolation == .host else { return }
         for entry in ["processes", "kill_after", "heartbeat_timeout", "nice", "environment", "limits"].compactMap({
@@ -75,37 +77,38 @@ extension YAMLNode {
         return isolation
     }
 
-    /// Long enough for some heartbeats, or none.
+    /// Returns the heartbeat timeout: `nil` for `none`, otherwise at least ``HeartbeatWatch/shortestTimeout``.
     fileprivate func heartbeatTimeout() throws(ConfigurationError) -> Duration? {
         if saysNone { return nil }
         let duration = try positiveDuration("timeout", "a duration such as 30s, or none")
         guard duration >= HeartbeatWatch.shortestTimeout else {
             throw ConfigurationError(
-                "processes report once a second: a timeout is at least "
-                    + ValueGrammar.text(HeartbeatWatch.shortestTimeout),
+                "the timeout must be at least \(ValueGrammar.text(HeartbeatWatch.shortestTimeout)): "
+                    + "processes report once a second",
                 at: location)
         }
         return duration
     }
 
-    /// Names of environment variables.
+    /// Returns a list of names of environment variables.
     fileprivate func names() throws(ConfigurationError) -> [String] {
         var names: [String] = []
         for element in try list("a list of names of environment variables") {
             let name = try element.string()
             guard !name.isEmpty, !name.utf8.contains(where: { $0 == UInt8(ascii: "=") || $0 == 0 }) else {
-                throw ConfigurationError("\(quoted(name)) is no name of an environment variable", at: element.location)
+                throw ConfigurationError(
+                    "\(quoted(name)) is not a name of an environment variable", at: element.location)
             }
             names.append(name)
         }
         return names
     }
 
-    /// A duration in whole seconds, which is what the kernel counts processor time in.
+    /// Returns a duration in seconds. The kernel limits processor time in whole seconds.
     fileprivate func wholeSeconds() throws(ConfigurationError) -> Int {
         let duration = try positiveDuration("processor time")
         guard duration.components.attoseconds == 0 else {
-            throw ConfigurationError("processor time is counted in whole seconds", at: location)
+            throw ConfigurationError("the processor time must be a whole number of seconds", at: location)
         }
         return Int(duration.components.seconds)
     }

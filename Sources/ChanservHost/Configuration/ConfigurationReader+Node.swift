@@ -1,9 +1,9 @@
 extension ConfigurationReader {
     private static let nodeKeys = ["listen", "join", "role", "environment", "drain", "limits", "control"]
 
-    /// The `node` section.
+    /// Reads the `node` section.
     ///
-    /// - Parameter folder: what relative paths are relative to.
+    /// - Parameter folder: the absolute folder that relative paths are resolved against.
     mutating func node(_ root: YAMLNode, folder: String) -> HostConfiguration.Node {
         var result = HostConfiguration.Node()
         let entries = section(root, "the node", known: Self.nodeKeys)
@@ -41,35 +41,37 @@ extension ConfigurationReader {
         for (key, path) in Self.counts {
             if let value = integer(key, in: entries, 1...(1 << 24)) { limits[keyPath: path] = value }
         }
-        // Less would not hold the windows of a few streams.
+        // A smaller limit could not hold the windows of a few streams.
         let sizes = (1 << 20)...(1 << 40)
         let total = value("total_buffer", in: entries) { (node) throws(ConfigurationError) in try node.size(in: sizes) }
         let buffer = value("buffer", in: entries) { (node) throws(ConfigurationError) in try node.size(in: sizes) }
         limits.totalBuffer = total ?? limits.totalBuffer
-        // A small total alone is no contradiction: one link may have all of it then.
+        // If only `total_buffer` is set and smaller than the default of `buffer`, one link may use all of it.
         limits.buffer = buffer ?? min(limits.buffer, limits.totalBuffer)
         guard limits.buffer > limits.totalBuffer, let entry = entries["buffer"] else { return }
         report(
-            "the buffer of one link (\(ValueGrammar.text(bytes: limits.buffer))) is larger than total_buffer, that of all together "
-                + "(\(ValueGrammar.text(bytes: limits.totalBuffer)))", at: entry.value.location)
+            "buffer, the limit of one link (\(ValueGrammar.text(bytes: limits.buffer))), is larger than total_buffer, "
+                + "the limit of all links (\(ValueGrammar.text(bytes: limits.totalBuffer)))", at: entry.value.location)
     }
 
-    /// A client announces nothing: routes of one would be there for nobody, which cannot be meant.
+    /// Reports routes on a node with the role `client`. A client announces no services, so no other node could reach
+    /// the routes.
     ///
     /// - Parameters:
-    ///   - node: the node's entry, where it has one.
-    ///   - routes: those that were read.
+    ///   - node: the value of the `node` section, if the file has one.
+    ///   - routes: the routes that were read.
     mutating func checkRole(_ role: HostConfiguration.Node.Role, _ node: YAMLNode?, _ routes: [HostConfiguration.Route])
     {
         guard role == .client, let first = routes.first, let node, case .mapping(let entries) = node.content,
             let entry = entries.first(where: { $0.key == "role" })
         else { return }
         report(
-            "a node with the role client announces nothing, so that nobody would hear of the routes "
-                + "(the first is at \(first.location)): choose server, peer or router", at: entry.value.location)
+            "a node with the role client announces no services, so its routes cannot be reached "
+                + "(first route: \(first.location.withinFile)): choose server, peer or router",
+            at: entry.value.location)
     }
 
-    /// One address or a list of them, and where each stands first.
+    /// Returns one address or a list of them, and the position of the first occurrence of each.
     private mutating func addresses(
         _ node: YAMLNode, portZero: Bool
     ) -> (addresses: [HostAddress], places: [HostAddress: ConfigurationLocation]) {
@@ -81,7 +83,7 @@ extension ConfigurationReader {
             let address = attempt { () throws(ConfigurationError) in try node.address(portZero: portZero) }
             guard let address else { continue }
             if let first = places[address], address.port != 0 {
-                report("\(address) stands here a second time (first at \(first))", at: node.location)
+                report("duplicate address \(address) (first: \(first.withinFile))", at: node.location)
                 continue
             }
             if places[address] == nil { places[address] = node.location }
@@ -119,7 +121,8 @@ extension YAMLNode {
         return role
     }
 
-    /// A name that travels as (a part of) a service's: 1 to 255 bytes of UTF-8 without control characters.
+    /// Returns a name that is sent as a service name or as a part of one: 1 to 255 bytes of UTF-8 without control
+    /// characters.
     func serviceName(_ expected: String) throws(ConfigurationError) -> String {
         let name = try string(expected)
         guard !name.isEmpty else { throw ConfigurationError("expected \(expected), found an empty text", at: location) }
@@ -134,5 +137,5 @@ extension YAMLNode {
     }
 }
 
-/// Bytes of a service's name in SERVICE ops, environment included.
+/// Maximum length of a virtual address with its environment, in bytes.
 let longestServiceName = 255

@@ -1,8 +1,8 @@
 extension ConfigurationReader {
-    /// The keys that may stand under `defaults` and in a route.
+    /// Keys of `defaults` and of a route that set its options.
     static let optionKeys = ["compression", "timeouts", "error_mass", "drain", "batch_size", "limits"]
 
-    /// `inherited` with the options in `entries` over it.
+    /// Returns the options in `entries`, with `inherited` for missing keys.
     mutating func options(_ entries: Entries, over inherited: RouteOptions) -> RouteOptions {
         var options = inherited
         if let value = value("compression", in: entries, { (node) throws(ConfigurationError) in try node.boolean() }) {
@@ -19,7 +19,7 @@ extension ConfigurationReader {
         return options
     }
 
-    /// A duration that may be 0.
+    /// Returns a duration; 0 is valid. Returns `nil` if the key is missing or its value is wrong, which is reported.
     mutating func duration(_ key: String, in entries: Entries) -> Duration? {
         value(key, in: entries) { (node) throws(ConfigurationError) in try node.boundedDuration() }
     }
@@ -67,7 +67,7 @@ extension ConfigurationReader {
         }
         errorMass.pause = pause ?? errorMass.pause
         errorMass.maxPause = maxPause ?? errorMass.maxPause
-        // Only where one of the two is written: an inherited contradiction was reported where it stands.
+        // Only if this section sets one of the two: an inherited contradiction is reported where it was set.
         guard errorMass.pause > errorMass.maxPause, let entry = entries["pause"] ?? entries["max_pause"],
             pause != nil || maxPause != nil
         else { return }
@@ -78,7 +78,7 @@ extension ConfigurationReader {
 }
 
 extension YAMLNode {
-    /// An integer within the bounds; `nil` for `none` or `off`.
+    /// Returns an integer within `bounds`, or `nil` for `none` or `off`.
     fileprivate func integerOrNone(in bounds: ClosedRange<Int>) throws(ConfigurationError) -> Int? {
         saysNone ? nil : try integer(in: bounds, "an integer, or none")
     }

@@ -1,13 +1,13 @@
 extension ConfigurationReader {
-    /// The `plugins` section.
+    /// Reads the `plugins` section.
     ///
     /// - Parameters:
-    ///   - root: a mapping from names to plugins.
-    ///   - folder: what relative paths are relative to.
-    ///   - isolation: what stands under `defaults`.
-    ///   - fileProblem: what is wrong with the file at a path, `nil` where nothing is.
-    /// - Returns: the plugins that could be read, their configurations as trees for routes to merge over, and the names
-    ///   of all: a route that names one with problems of its own is not at fault.
+    ///   - root: the mapping from names to plugins.
+    ///   - folder: the absolute folder that relative paths are resolved against.
+    ///   - isolation: the isolation options of `defaults`.
+    ///   - fileProblem: returns what is wrong with the file at a path, or `nil`.
+    /// - Returns: the valid plugins, their configuration trees (routes merge theirs over them), and the names of all
+    ///   plugins. The names let a route refer to an invalid plugin without a second error.
     mutating func plugins(
         _ root: YAMLNode, folder: String, isolation: IsolationOptions, fileProblem: (String) -> String?
     ) -> (plugins: [HostConfiguration.Plugin], trees: [YAMLNode], names: [String]) {
@@ -45,7 +45,7 @@ extension ConfigurationReader {
         let empty = YAMLNode(.mapping([]), at: entry.value.location)
         let configuration = pluginConfiguration(entries["config"]?.value ?? empty)
         guard let pathEntry = entries["path"] else {
-            // Not beside "expected a mapping": that would say the same thing twice.
+            // Not after "expected a mapping": that error already says the same.
             if problems.count == problemsBefore || !entries.isEmpty {
                 report("the plugin \(quoted(entry.key)) needs the key 'path'", at: entry.keyLocation)
             }
@@ -66,7 +66,7 @@ extension ConfigurationReader {
         return (plugin, configuration)
     }
 
-    /// The tree under `config:`, an empty mapping where it is null or wrong.
+    /// Returns the mapping under `config:`, or an empty one if it is null or wrong.
     mutating func pluginConfiguration(_ node: YAMLNode) -> YAMLNode {
         let empty = YAMLNode(.mapping([]), at: node.location)
         if case .unusable = node.content { return empty }
@@ -82,7 +82,8 @@ extension ConfigurationReader {
 }
 
 extension YAMLNode {
-    /// 64 hexadecimal digits, in lower case. Digits alone would be an integer to YAML, so the text counts.
+    /// Returns 64 hexadecimal digits in lower case. Reads the text of the scalar, because YAML takes a digest of
+    /// decimal digits for an integer.
     fileprivate func sha256() throws(ConfigurationError) -> String {
         let expected = "a SHA-256 of 64 hexadecimal digits"
         guard case .scalar(let scalar) = content, scalar.value != .null else { throw mismatch(expected) }

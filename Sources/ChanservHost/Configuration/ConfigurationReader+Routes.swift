@@ -1,8 +1,8 @@
 extension ConfigurationReader {
-    /// What routes refer to.
+    /// The parts of the configuration that routes refer to.
     struct RouteContext {
         var plugins: [String: (plugin: HostConfiguration.Plugin, tree: YAMLNode)]
-        /// The names of all plugins in the order of the file, also of those that could not be read.
+        /// The names of all plugins in the order of the file, including invalid ones.
         var pluginNames: [String]
         var defaults: RouteOptions
         var environment: String?
@@ -11,7 +11,7 @@ extension ConfigurationReader {
 
     static let routeKeys = ["vaddr", "plugin", "config"] + optionKeys
 
-    /// The `routes` section.
+    /// Reads the `routes` section.
     mutating func routes(_ root: YAMLNode, _ context: RouteContext) -> [HostConfiguration.Route] {
         if case .unusable = root.content { return [] }
         if root.isNull { return [] }
@@ -38,7 +38,7 @@ extension ConfigurationReader {
         guard let vAddr, let vAddrEntry = entries["vaddr"], let plugin, let named = context.plugins[plugin] else {
             return nil
         }
-        // A route without a configuration shares its plugin's instead of building the same again.
+        // A route without `config` shares its plugin's configuration instead of building an equal one.
         let configuration = own.map { PluginConfiguration(named.tree.merged(with: $0), folder: context.folder) }
         return HostConfiguration.Route(
             vAddr: vAddr, plugin: plugin, configuration: configuration ?? named.plugin.configuration, options: options,
@@ -57,7 +57,7 @@ extension ConfigurationReader {
         }
         guard let name else { return nil }
         if let first = places[name] {
-            report("the vaddr \(quoted(name)) stands here a second time (first at \(first))", at: entry.value.location)
+            report("duplicate vaddr \(quoted(name)) (first: \(first.withinFile))", at: entry.value.location)
             return nil
         }
         places[name] = entry.value.location

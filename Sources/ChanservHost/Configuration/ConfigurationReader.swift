@@ -1,9 +1,9 @@
-/// Reads keys and values and collects what is wrong with them, so that one pass finds everything.
+/// Reads keys and values and collects their errors, so that one pass finds all of them.
 ///
-/// What the sections mean is in the extensions; here is what they share. A value with a problem is reported once and
-/// left at its default.
+/// The extensions read the sections; this file has what they share. A wrong value is reported once, and its option
+/// keeps the default.
 struct ConfigurationReader {
-    /// In the order in which they were found.
+    /// The errors in the order in which they were found.
     private(set) var problems: [ConfigurationError]
 
     init(problems: [ConfigurationError] = []) {
@@ -14,7 +14,7 @@ struct ConfigurationReader {
         problems.append(ConfigurationError(message, at: location))
     }
 
-    /// The result of `body`, `nil` where it threw, which is reported.
+    /// Returns the result of `body`. If it throws, reports the error and returns `nil`.
     mutating func attempt<Value>(_ body: () throws(ConfigurationError) -> Value) -> Value? {
         do {
             return try body()
@@ -24,7 +24,8 @@ struct ConfigurationReader {
         }
     }
 
-    /// The value of `key`, read by `body`; `nil` where the key is absent or its value wrong, which is reported.
+    /// Returns the value of `key` as read by `body`. Returns `nil` if the key is missing or its value is wrong, which
+    /// is reported.
     mutating func value<Value>(
         _ key: String, in entries: Entries, _ body: (YAMLNode) throws(ConfigurationError) -> Value
     ) -> Value? {
@@ -33,13 +34,13 @@ struct ConfigurationReader {
         return attempt { () throws(ConfigurationError) in try body(entry.value) }
     }
 
-    /// The keys of a mapping by name.
+    /// The entries of a mapping by key.
     typealias Entries = [String: YAMLEntry]
 
-    /// The entries of a mapping that has only keys of `known`; each other one is reported. Empty where the node is
-    /// null (a section with everything commented out); empty and reported where it is no mapping.
+    /// Returns the entries of a mapping and reports keys that are not in `known`. Returns no entries if the node is
+    /// null (a section with all keys commented out) or no mapping; the latter is reported.
     ///
-    /// - Parameter elsewhere: keys that are known in another place, with the words that say in which.
+    /// - Parameter elsewhere: keys that are valid in another section, with the end of the message "it belongs …".
     mutating func section(
         _ node: YAMLNode, _ name: String, known: [String], elsewhere: [String: String] = [:]
     ) -> Entries {
@@ -61,7 +62,8 @@ struct ConfigurationReader {
         return result
     }
 
-    /// A duration, or `none` or `off` for none. `.some(nil)` is none, `nil` was reported or is absent.
+    /// Returns a duration, or `.some(nil)` for `none` or `off`. Returns `nil` if the key is missing or its value is
+    /// wrong, which is reported.
     mutating func optionalDuration(_ key: String, in entries: Entries) -> Duration?? {
         value(key, in: entries) { (node) throws(ConfigurationError) -> Duration? in
             if node.saysNone { return nil }
@@ -69,20 +71,20 @@ struct ConfigurationReader {
         }
     }
 
-    /// A whole number within `range`.
+    /// Returns an integer within `range`, or `nil` if the key is missing or its value is wrong, which is reported.
     mutating func integer(_ key: String, in entries: Entries, _ range: ClosedRange<Int>) -> Int? {
         value(key, in: entries) { (node) throws(ConfigurationError) in try node.integer(in: range) }
     }
 }
 
 extension YAMLNode {
-    /// `none` or `off`: no timeout, no limit.
+    /// Whether the value is `none` or `off`, which switches a timeout or a limit off.
     var saysNone: Bool {
         guard case .scalar(let scalar) = content else { return false }
         return scalar.value == .string && (scalar.text == "none" || scalar.text == "off")
     }
 
-    /// A duration of the host's own keys: at most a year, so that no sum with a clock comes near an overflow.
+    /// Returns a duration for a key of the host: at most a year, so that adding it to a clock never overflows.
     func boundedDuration(_ expected: String = "a duration such as 30s") throws(ConfigurationError) -> Duration {
         let duration = try duration(expected)
         guard duration <= .seconds(8_760 * 3_600) else {
@@ -91,16 +93,16 @@ extension YAMLNode {
         return duration
     }
 
-    /// As ``boundedDuration(_:)``, and more than 0. `what` is what the value is called.
+    /// Returns a duration of at most a year and more than 0. `what` names the value in the error message.
     func positiveDuration(
         _ what: String, _ expected: String = "a duration such as 30s"
     ) throws(ConfigurationError) -> Duration {
         let duration = try boundedDuration(expected)
-        guard duration > .zero else { throw ConfigurationError("a \(what) is more than 0", at: location) }
+        guard duration > .zero else { throw ConfigurationError("the \(what) must be more than 0", at: location) }
         return duration
     }
 
-    /// A size of the host's own keys, in bytes.
+    /// Returns a size for a key of the host, in bytes.
     func size(in range: ClosedRange<Int>) throws(ConfigurationError) -> Int {
         let bytes = try size()
         guard let value = Int(exactly: bytes), range.contains(value) else {

@@ -1,8 +1,8 @@
 /// A host and a TCP port, written `host:port`, or `[address]:port` for IPv6.
 public struct HostAddress: Sendable, Hashable {
-    /// An IP address without brackets, or a name for DNS.
+    /// An IP address without brackets, or a DNS name.
     public var host: String
-    /// 0…65535; 0 only to listen at any free port.
+    /// The TCP port, 0 to 65535. 0 means any free port and is valid only for listening.
     public var port: Int
 
     public init(host: String, port: Int) {
@@ -10,17 +10,17 @@ public struct HostAddress: Sendable, Hashable {
         self.port = port
     }
 
-    /// Why a text is no address.
+    /// The reason why a text is not an address.
     public struct Problem: Error, Sendable, Hashable, CustomStringConvertible {
-        /// A phrase, e.g. `'localhost' has no port`.
+        /// A phrase such as `'localhost' has no port`.
         public var description: String
     }
 
-    /// Reads `host:port`, `1.2.3.4:port` or `[::1]:port`.
+    /// Parses `host:port`, `1.2.3.4:port` or `[::1]:port`.
     ///
-    /// Only the form is checked: whether a name can be resolved is known when it is used.
+    /// Checks only the syntax. A name is resolved when it is used.
     ///
-    /// - Throws: ``Problem`` when `text` is written differently or the port is larger than 65535.
+    /// - Throws: ``Problem`` if `text` has another form or the port is larger than 65535.
     public init(_ text: String) throws(Problem) {
         let host: Substring
         let rest: Substring
@@ -30,7 +30,7 @@ public struct HostAddress: Sendable, Hashable {
             rest = text[text.index(after: end)...]
             let digits = host.prefix { $0 != "%" }
             guard digits.contains(":"), digits.allSatisfy({ $0.isHexDigit && $0.isASCII || $0 == ":" || $0 == "." })
-            else { throw Problem(description: "\(quoted(host)) is no IPv6 address") }
+            else { throw Problem(description: "\(quoted(host)) is not an IPv6 address") }
         } else {
             let end = text.lastIndex(of: ":") ?? text.endIndex
             host = text[..<end]
@@ -43,11 +43,11 @@ public struct HostAddress: Sendable, Hashable {
             throw Problem(description: "\(quoted(text)) has no host (all addresses of this machine are 0.0.0.0)")
         }
         let isText = !host.unicodeScalars.contains { $0.properties.isWhitespace || $0.value < 32 }
-        guard isText, host.utf8.count <= 255 else { throw Problem(description: "\(quoted(host)) is no host name") }
+        guard isText, host.utf8.count <= 255 else { throw Problem(description: "\(quoted(host)) is not a host name") }
         guard rest.hasPrefix(":"), rest.count > 1 else { throw Problem(description: "\(quoted(text)) has no port") }
         let digits = rest.dropFirst()
         guard digits.allSatisfy({ $0.isASCII && $0.isNumber }), let port = Int(digits), port <= 65_535 else {
-            throw Problem(description: "\(quoted(digits)) is no port (0 to 65535)")
+            throw Problem(description: "\(quoted(digits)) is not a port (0 to 65535)")
         }
         self.init(host: String(host), port: port)
     }

@@ -1,13 +1,13 @@
 internal import Glibc
 
 extension HostConfiguration {
-    /// Reads and checks a configuration file, and that the files of the plugins are there.
+    /// Reads and checks a configuration file. Also checks that the files of the plugins exist.
     ///
-    /// Blocks on the file system: not for an event loop. Whether a library is one the host can load is known when it
-    /// is loaded.
+    /// Blocks on the file system, so it must not run on an event loop. Errors inside a library are found only when the
+    /// host loads it.
     ///
-    /// - Parameter file: a path, relative to the working directory or absolute; it stands in messages as it is.
-    /// - Throws: ``ConfigurationErrors`` with everything that is wrong, not only the first.
+    /// - Parameter file: the path, absolute or relative to the working directory. Messages contain it as it is.
+    /// - Throws: ``ConfigurationErrors`` with all errors, not only the first.
     public static func read(_ file: String) throws(ConfigurationErrors) -> HostConfiguration {
         let bytes: [UInt8]
         let folder: String
@@ -20,28 +20,28 @@ extension HostConfiguration {
         return try parse(bytes, file: file, folder: folder, fileProblem: problemOfFile)
     }
 
-    /// Checks the text of a configuration file without touching the file system.
+    /// Checks the text of a configuration file without access to the file system.
     ///
     /// - Parameters:
-    ///   - text: YAML.
-    ///   - file: its name in messages.
-    ///   - folder: what relative paths are relative to, absolute.
-    /// - Throws: ``ConfigurationErrors`` with everything that is wrong, not only the first.
+    ///   - text: the configuration as YAML.
+    ///   - file: the name of the file in messages.
+    ///   - folder: the absolute folder that relative paths are resolved against.
+    /// - Throws: ``ConfigurationErrors`` with all errors, not only the first.
     public static func parse(
         _ text: String, file: String, folder: String
     ) throws(ConfigurationErrors) -> HostConfiguration {
         try parse(Array(text.utf8), file: file, folder: folder) { _ in nil }
     }
 
-    /// As ``parse(_:file:folder:)``, with `fileProblem` to say what is wrong with the file at a path (`nil`: nothing).
+    /// As ``parse(_:file:folder:)``. `fileProblem` returns what is wrong with the file at a path, or `nil`.
     package static func parse(
         _ bytes: [UInt8], file: String, folder: String, fileProblem: (String) -> String?
     ) throws(ConfigurationErrors) -> HostConfiguration {
         let (root, problems) = YAMLReader.read(bytes, file: file)
-        // After a syntax error there is no tree to look at.
+        // A file with a syntax error, or without a document, has no tree to check.
         guard let root else {
             let empty = ConfigurationError(
-                "the file says nothing; see the reference for the keys (\(rootKeys.joined(separator: ", ")))",
+                "configuration file is empty: add the sections 'plugins' and 'routes' (docs/configuration.md)",
                 at: ConfigurationLocation(file: file))
             throw ConfigurationErrors(problems.isEmpty ? [empty] : problems)
         }
@@ -55,7 +55,7 @@ extension HostConfiguration {
 }
 
 extension ConfigurationReader {
-    /// The whole file.
+    /// Reads the root of the file.
     fileprivate mutating func host(
         _ root: YAMLNode, file: String, folder: String, fileProblem: (String) -> String?
     ) -> HostConfiguration {
@@ -91,7 +91,7 @@ extension ConfigurationReader {
         var warnings = plugins.filter { !used.contains($0.name) }.map {
             ConfigurationError("no route uses the plugin \(quoted($0.name))", at: $0.location)
         }
-        // A router is of use without any.
+        // A router is useful without routes.
         if routes.isEmpty, node.role != .router {
             warnings.append(ConfigurationError("there are no routes: nothing is served", at: routesLocation))
         }
@@ -99,7 +99,7 @@ extension ConfigurationReader {
     }
 }
 
-/// Why a file could not be read.
+/// The reason why a file could not be read.
 struct FileProblem: Error {
     var message: String
 
@@ -108,9 +108,9 @@ struct FileProblem: Error {
     init(errno code: Int32) { message = "cannot be read: \(String(cString: strerror(code)))" }
 }
 
-/// The bytes of a file, at most one more than `limit`, which is enough for the reader to refuse it.
+/// Returns the bytes of a file, at most `limit + 1` of them. The extra byte lets the reader reject a larger file.
 func readBytes(_ file: String, limit: Int) throws(FileProblem) -> [UInt8] {
-    guard !file.utf8.contains(0) else { throw FileProblem("no file has a zero byte in its name") }
+    guard !file.utf8.contains(0) else { throw FileProblem("the file name contains a zero byte") }
     let descriptor = open(file, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { throw FileProblem(errno: errno) }
     defer { close(descriptor) }
@@ -129,7 +129,8 @@ func readBytes(_ file: String, limit: Int) throws(FileProblem) -> [UInt8] {
     return bytes
 }
 
-/// The absolute folder `file` stands in. Symbolic links are kept: a path means what its writer sees.
+/// Returns the absolute folder of `file`. Symbolic links are not resolved, so that relative paths mean what the author
+/// of the file sees.
 func absoluteFolder(of file: String) throws(FileProblem) -> String {
     let folder = file.lastIndex(of: "/").map { String(file[..<$0]) }
     if file.hasPrefix("/") { return folder.flatMap { $0.isEmpty ? nil : $0 } ?? "/" }
@@ -139,7 +140,7 @@ func absoluteFolder(of file: String) throws(FileProblem) -> String {
     return folder.map { working == "/" ? "/\($0)" : "\(working)/\($0)" } ?? working
 }
 
-/// What is wrong with a plugin's file, as far as can be seen without opening it.
+/// Returns what is wrong with a plugin's file, as far as this is known without opening it.
 private func problemOfFile(_ path: String) -> String? {
     var status = stat()
     guard lstat(path, &status) == 0 else {
@@ -151,10 +152,10 @@ private func problemOfFile(_ path: String) -> String? {
         let target = realpath(path, nil)
         defer { free(target) }
         guard let target else {
-            return "is a symbolic link, which is not followed, and leads nowhere: put the library there itself"
+            return "is a broken symbolic link, and symbolic links are not followed: put the library itself there"
         }
-        return "is a symbolic link, which is not followed: put the library there itself, or configure "
+        return "is a symbolic link, which is not followed: put the library itself there, or set 'path' to "
             + "'\(String(cString: target))'"
-    default: return "is no regular file"
+    default: return "is not a regular file"
     }
 }

@@ -1,8 +1,8 @@
-/// What `chanserv.yaml` says, checked as a whole: everything that can be known without loading a plugin.
+/// The content of `chanserv.yaml`, fully checked except for what needs a loaded plugin.
 public struct HostConfiguration: Sendable, Hashable {
-    /// The file as it was named, and as it stands in messages.
+    /// The path of the file as the caller passed it; messages contain it.
     public var file: String
-    /// The folder relative paths are relative to: the file's, absolute.
+    /// The absolute folder that relative paths are resolved against: the folder of the file.
     public var folder: String
     /// The `node` section.
     public var node: Node
@@ -10,28 +10,29 @@ public struct HostConfiguration: Sendable, Hashable {
     public var plugins: [Plugin]
     /// The entries of `routes`, in the order of the file. No two have the same ``Route/vAddr``.
     public var routes: [Route]
-    /// What is doubtful but no error, e.g. a plugin no route names; sorted by place.
+    /// Warnings, sorted by position, such as a plugin that no route uses.
     public var warnings: [ConfigurationError]
 
-    /// Where the host stands in the network.
+    /// The host's node in the mesh.
     public struct Node: Sendable {
-        /// The addresses to listen at (`listen`: one or a list). `127.0.0.1:5555` by default; port 0 is any free one.
+        /// The addresses to listen at (`listen`: one or a list). `127.0.0.1:5555` by default. Port 0 means any free
+        /// port.
         public var listen = [HostAddress(host: "127.0.0.1", port: 5555)]
         /// The nodes to join (`join`: one or a list). None by default.
         public var join: [HostAddress] = []
         /// Appended to every service name after a dot (`environment`). None by default.
         public var environment: String?
-        /// What the node does for others (`role`). ``Role/peer`` by default.
+        /// What the node does for other nodes (`role`). ``Role/peer`` by default.
         public var role = Role.peer
-        /// What others may make the node hold (`limits`).
+        /// Limits on the resources that other nodes can use (`limits`).
         public var limits = Limits()
-        /// How long SIGTERM waits for running requests before it cancels them (`drain`). 30 seconds by default.
+        /// How long SIGTERM lets running requests go on before the host cancels them (`drain`). 30 seconds by default.
         public var drain = Duration.seconds(30)
-        /// The Unix socket for `chanserv status` and the like (`control`), an absolute path. None by default.
+        /// The Unix socket for `chanserv status` and similar commands (`control`), an absolute path. None by default.
         public var control: String?
-        /// Where ``control`` stands.
+        /// The position of ``control``.
         public var controlLocation: ConfigurationLocation?
-        /// Where the addresses of ``listen`` stand; those of the default stand nowhere.
+        /// The positions of the addresses in ``listen``. The default address has none.
         public var listenLocations: [HostAddress: ConfigurationLocation] = [:]
 
         public init() {}
@@ -39,52 +40,53 @@ public struct HostConfiguration: Sendable, Hashable {
 
     /// A library that can serve routes.
     public struct Plugin: Sendable {
-        /// The key it stands under; what routes call it.
+        /// The key of the entry, which routes refer to.
         public var name: String
-        /// Its file (`path`), absolute.
+        /// The library's file (`path`), absolute.
         public var path: String
-        /// The SHA-256 its bytes must have (`sha256`), 64 hexadecimal digits in lower case. Not pinned by default.
+        /// The required SHA-256 of the library (`sha256`), 64 hexadecimal digits in lower case. `nil`, the default,
+        /// accepts any.
         public var sha256: String?
-        /// How many threads a library that blocks gets (`threads`); `nil` leaves it to the host.
+        /// The number of threads for an instance of a library that blocks (`threads`); `nil` uses the host's default.
         public var threads: Int?
-        /// Whether a library that allows it is called on the network's threads (`inline`). `true` by default.
+        /// Whether the host may call the library on event loops if the library allows it (`inline`). `true` by default.
         public var allowsInline = true
-        /// Where its instances run, and within which bounds (`isolation`, `processes`, `limits` …).
+        /// Where its instances run, and their limits (`isolation`, `processes`, `limits` …).
         public var isolation = IsolationOptions()
-        /// Its configuration (`config`) without any route's.
+        /// The configuration (`config`) of the plugin, before a route's is merged over it.
         public var configuration: PluginConfiguration
-        /// Where its key stands.
+        /// The position of the key.
         public var location: ConfigurationLocation
-        /// Where its path stands, for what is wrong with the file.
+        /// The position of the path, for errors about the file.
         public var pathLocation: ConfigurationLocation
     }
 
-    /// A virtual address and what answers there.
+    /// A virtual address and the plugin that serves it.
     public struct Route: Sendable {
-        /// The name clients ask for (`vaddr`), without the environment.
+        /// The name that clients request (`vaddr`), without the environment.
         public var vAddr: String
-        /// The ``Plugin/name`` of the plugin that serves it (`plugin`); it exists.
+        /// The ``Plugin/name`` of the plugin that serves the route (`plugin`). The plugin exists.
         public var plugin: String
-        /// The plugin's configuration with the route's (`config`) merged over it.
+        /// The plugin's configuration with the route's `config` merged over it.
         public var configuration: PluginConfiguration
-        /// `defaults` with the route's own options over them.
+        /// The options of `defaults` with the route's own merged over them.
         public var options: RouteOptions
-        /// Where the entry begins.
+        /// The position of the entry.
         public var location: ConfigurationLocation
-        /// Where its virtual address stands.
+        /// The position of the virtual address.
         public var vAddrLocation: ConfigurationLocation
     }
 
-    /// The plugin a route names.
+    /// Returns the plugin with this name.
     public func plugin(named name: String) -> Plugin? {
         plugins.first { $0.name == name }
     }
 
-    /// The file `serve` and `check` read when none is named.
+    /// The file that `serve` and `check` read by default.
     public static let defaultFile = "chanserv.yaml"
 }
 
-/// Two nodes are equal when they say the same, wherever it stands.
+/// Equality ignores positions.
 extension HostConfiguration.Node: Hashable {
     public static func == (left: Self, right: Self) -> Bool {
         left.listen == right.listen && left.join == right.join && left.environment == right.environment
@@ -103,7 +105,7 @@ extension HostConfiguration.Node: Hashable {
     }
 }
 
-/// Two plugins are equal when they say the same, wherever they stand; so a reload can tell whether one changed.
+/// Equality ignores positions, so that a reload detects only real changes.
 extension HostConfiguration.Plugin: Hashable {
     public static func == (left: Self, right: Self) -> Bool {
         left.name == right.name && left.path == right.path && left.sha256 == right.sha256
@@ -121,7 +123,7 @@ extension HostConfiguration.Plugin: Hashable {
     }
 }
 
-/// Two routes are equal when they say the same, wherever they stand; so a reload can tell whether one changed.
+/// Equality ignores positions, so that a reload detects only real changes.
 extension HostConfiguration.Route: Hashable {
     public static func == (left: Self, right: Self) -> Bool {
         left.vAddr == right.vAddr && left.plugin == right.plugin && left.configuration == right.configuration

@@ -1,10 +1,11 @@
-/// The known key nearest to a misspelt one, by the number of letters typed wrong.
+/// Finds the known key that a misspelt one probably meant, by edit distance.
 package enum NearestKey {
-    /// Longer words are not compared: the cost is the product of the lengths, and no key comes near this.
+    /// Maximum length of a word that is compared. The cost is the product of the lengths, and all keys are much
+    /// shorter.
     static let longest = 64
 
-    /// The one of `known` that `word` probably meant, `nil` where none is close: more than a third of the letters
-    /// (and more than one) would have to change. Upper and lower case do not count; of two the first wins.
+    /// Returns the key in `known` that is nearest to `word`, or `nil` if none is near: at most a third of the letters
+    /// (or one) may differ. Case is ignored. Of two equally near keys the first is returned.
     package static func find(_ word: String, among known: some Sequence<String>) -> String? {
         let letters = Array(word.lowercased().unicodeScalars)
         guard !letters.isEmpty, letters.count <= longest else { return nil }
@@ -14,20 +15,20 @@ package enum NearestKey {
             guard !other.isEmpty, other.count <= longest else { continue }
             let distance = distance(letters, other)
             let allowed = max(1, max(letters.count, other.count) / 3)
-            // A word that shares no letter with the key is not a misspelling of it, however short both are.
+            // A word that shares no letter with the key is not a misspelling of it, even if both are short.
             guard distance <= allowed, distance < max(letters.count, other.count) else { continue }
             if distance < best?.distance ?? .max { best = (key, distance) }
         }
         return best?.key
     }
 
-    /// `; did you mean 'key'?`, or nothing.
+    /// Returns `; did you mean 'key'?`, or an empty text.
     static func hint(_ word: String, among known: some Sequence<String>) -> String {
         find(word, among: known).map { "; did you mean \(quoted($0))?" } ?? ""
     }
 
-    /// Damerau–Levenshtein distance in its "optimal string alignment" form: insertions, deletions, replacements and
-    /// swaps of two neighbours count one each.
+    /// Returns the Damerau–Levenshtein distance in its "optimal string alignment" form. An insertion, a deletion, a
+    /// replacement and a swap of two neighbours count one each.
     package static func distance<Element: Equatable>(_ left: [Element], _ right: [Element]) -> Int {
         var beforeLast: [Int] = []
         var last = Array(0...right.count)

@@ -1,19 +1,18 @@
-/// The configuration of one plugin instance: what stands under `config:` at its route, merged over the plugin's.
+/// The configuration of one plugin instance: the `config:` of a route merged over that of its plugin.
 ///
-/// It answers the getters of `struct chanserv_host` (`config_…` in `chanserv_plugin.h`) and is what a reload compares:
-/// two are equal when their values are, whatever their places in the file, the order of their keys and the way their
-/// values are written.
+/// The getters of `struct chanserv_host` (`config_…` in `chanserv_plugin.h`) read it, and a reload compares it. Two
+/// configurations are equal if their values are; positions in the file, the order of keys and notation do not matter.
 public struct PluginConfiguration: Sendable {
-    /// The whole as JSON text on one line, keys sorted: the same text for the same values. `{}` where nothing is
-    /// configured. Scalars have the type of YAML's core schema: `1` is an integer, `1.5` a number, `true` a boolean,
-    /// empty is null, all else and everything quoted a string.
+    /// The configuration as JSON on one line with sorted keys; equal values give equal text. `{}` if nothing is
+    /// configured. Scalars have the types of YAML's core schema: `1` is an integer, `1.5` a number, `true` a boolean,
+    /// an empty value null; everything else, and everything quoted, is a string.
     public let json: String
-    /// The folder relative paths are relative to: the configuration file's, absolute.
+    /// The absolute folder that relative paths are resolved against: the folder of the configuration file.
     public let folder: String
     let root: YAMLNode
 
     /// - Parameters:
-    ///   - root: a mapping whose numbers JSON can say.
+    ///   - root: a mapping without infinite numbers and NaN, which JSON cannot represent.
     ///   - folder: see ``folder``.
     package init(_ root: YAMLNode, folder: String) {
         self.root = root
@@ -21,12 +20,12 @@ public struct PluginConfiguration: Sendable {
         json = root.canonicalJSON()
     }
 
-    /// Reads YAML text whose root is a mapping: what would stand under `config:`. For tests of plugins and hosts.
+    /// Parses the mapping that a file would have under `config:`. For tests of plugins and hosts.
     ///
     /// - Parameters:
-    ///   - text: YAML; empty for no configuration.
-    ///   - file: its name in messages.
-    ///   - folder: what relative paths are relative to, absolute.
+    ///   - text: YAML; an empty text is an empty configuration.
+    ///   - file: the name of the file in messages.
+    ///   - folder: the absolute folder that relative paths are resolved against.
     /// - Throws: ``ConfigurationErrors``.
     public init(yaml text: String, file: String = "config", folder: String = "/") throws(ConfigurationErrors) {
         let (root, problems) = YAMLReader.read(Array(text.utf8), file: file)
@@ -37,52 +36,51 @@ public struct PluginConfiguration: Sendable {
         self.init(tree, folder: folder)
     }
 
-    /// Where the configuration stands: the route's if it has one, else the plugin's.
+    /// The position of the configuration: the route's if it has one, otherwise the plugin's.
     public var location: ConfigurationLocation { root.location }
 
-    /// The text at `path`.
+    /// Returns the text at `path`. All getters handle `path` and errors in the same way.
     ///
-    /// - Parameter path: keys separated by dots, elements of lists by their index counted from 0, e.g.
-    ///   `limits.0.size`; the same in all the getters.
-    /// - Returns: `nil` where the key is absent, the list is shorter, or the value is null; so in all the getters.
-    /// - Throws: where the value is of another type, or the path leads through one that is no list or mapping; so in
-    ///   all the getters.
+    /// - Parameter path: keys separated by dots; a list element is its index, counted from 0. Example: `limits.0.size`.
+    /// - Returns: `nil` if the key is missing, the list is shorter, or the value is null.
+    /// - Throws: if the value has another type, or the path passes through a value that is neither a list nor a
+    ///   mapping.
     public func string(at path: String) throws(ConfigurationError) -> String? {
         try node(at: path)?.string()
     }
 
-    /// The integer at `path`, 64 bits with a sign. See ``string(at:)``.
+    /// Returns the integer at `path`, signed, 64 bits. See ``string(at:)``.
     public func integer(at path: String) throws(ConfigurationError) -> Int64? {
         try node(at: path)?.integer()
     }
 
-    /// The number at `path`; integers are numbers. See ``string(at:)``.
+    /// Returns the number at `path`; integers are numbers too. See ``string(at:)``.
     public func number(at path: String) throws(ConfigurationError) -> Double? {
         try node(at: path)?.number()
     }
 
-    /// The boolean at `path`: `true` or `false`. See ``string(at:)``.
+    /// Returns the boolean at `path`: `true` or `false`. See ``string(at:)``.
     public func boolean(at path: String) throws(ConfigurationError) -> Bool? {
         try node(at: path)?.boolean()
     }
 
-    /// The duration at `path`, written as ``ValueGrammar/duration(_:)`` reads it. See ``string(at:)``.
+    /// Returns the duration at `path` in the notation of ``ValueGrammar/duration(_:)``. See ``string(at:)``.
     public func duration(at path: String) throws(ConfigurationError) -> Duration? {
         try node(at: path)?.duration()
     }
 
-    /// The size in bytes at `path`, written as ``ValueGrammar/size(_:)`` reads it. See ``string(at:)``.
+    /// Returns the size in bytes at `path` in the notation of ``ValueGrammar/size(_:)``. See ``string(at:)``.
     public func size(at path: String) throws(ConfigurationError) -> UInt64? {
         try node(at: path)?.size()
     }
 
-    /// The path of the file system at `path`: text, made absolute against ``folder`` where it is relative. Nothing else
-    /// is changed about it, `..` and symbolic links are the operating system's to follow. See ``string(at:)``.
+    /// Returns the file system path at `path`. A relative one is resolved against ``folder``. `..` and symbolic links
+    /// are left to the operating system. See ``string(at:)``.
     public func path(at path: String) throws(ConfigurationError) -> String? {
         try node(at: path)?.path(relativeTo: folder)
     }
 
-    /// How many elements the list at `path` has. See ``string(at:)``.
+    /// Returns the number of elements of the list at `path`. See ``string(at:)``.
     public func count(at path: String) throws(ConfigurationError) -> Int? {
         try node(at: path)?.list().count
     }
@@ -92,9 +90,10 @@ public struct PluginConfiguration: Sendable {
         try node(at: path)?.mapping().map(\.key)
     }
 
-    /// Refuses top-level keys that are not in `known`.
+    /// Rejects top-level keys that are not in `known`.
     ///
-    /// - Throws: at the first such key in the file, with the nearest known one; the message names the others too.
+    /// - Throws: at the first unknown key in the file. The message suggests the nearest known key and lists the other
+    ///   unknown ones.
     public func only(known: some Sequence<String>) throws(ConfigurationError) {
         let known = Array(known)
         guard case .mapping(let entries) = root.content else { return }
@@ -108,7 +107,7 @@ public struct PluginConfiguration: Sendable {
         throw ConfigurationError(message, at: first.keyLocation)
     }
 
-    /// Follows `path` from the root; the empty path is the root.
+    /// Returns the node at `path`; the empty path is the root.
     private func node(at path: String) throws(ConfigurationError) -> YAMLNode? {
         var node = root
         for part in path.isEmpty ? [] : path.split(separator: ".", omittingEmptySubsequences: false) {

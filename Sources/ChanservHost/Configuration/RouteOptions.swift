@@ -1,63 +1,63 @@
-/// The options of a route: what stands under `defaults` with what the route says over it.
+/// The options of a route: those of `defaults` with the route's own merged over them.
 public struct RouteOptions: Sendable, Hashable {
-    /// Whether frames are compressed with LZ4 where that makes them smaller (`compression`). Off by default.
+    /// Whether frames are compressed with LZ4 if that makes them smaller (`compression`). Off by default.
     public var compression = false
-    /// The deadlines (`timeouts`).
+    /// The timeouts (`timeouts`).
     public var timeouts = Timeouts()
-    /// When the route backs off (`error_mass`).
+    /// When and for how long failures withdraw the route (`error_mass`).
     public var errorMass = ErrorMass()
-    /// How long running requests may go on when the route goes or gets new code (`drain`); then they are cancelled.
-    /// 30 seconds by default, 0 cancels at once.
+    /// How long running requests may go on after the route was removed, drained or got new code (`drain`). Then the
+    /// host cancels them. 30 seconds by default; 0 cancels at once.
     public var drain = Duration.seconds(30)
-    /// At how many bytes a batch of frames is sent (`batch_size`). 64 KiB by default.
+    /// Size at which a batch of frames is sent, in bytes (`batch_size`). 64 KiB by default.
     public var batchSize = 65_536
-    /// Bounds (`limits`).
+    /// The limits (`limits`).
     public var limits = Limits()
 
     public init() {}
 
-    /// How much goes on at the same time.
+    /// Limits on concurrent work.
     public struct Limits: Sendable, Hashable {
-        /// Requests that are listed at the same time (`requests`); further ones wait. 4,096 by default.
+        /// Maximum requests that are still listing sources (`requests`); further requests queue. 4,096 by default.
         public var requests = 4_096
-        /// Maximum open requests, those that are only streaming included (`concurrent`); further ones are refused as busy, so that
-        /// clients try another host. `nil`, the default, is no limit.
+        /// Maximum open requests, including those that only stream (`concurrent`). Further ones are refused as busy, so
+        /// that clients try another host. `nil`, the default, is no limit.
         public var concurrent: Int?
-        /// Sources of a request that are announced and not fetched yet (`unaccepted_sources`); further ones wait.
-        /// 256 by default.
+        /// Maximum sources of one request that are announced and not fetched (`unaccepted_sources`); further sources
+        /// wait. 256 by default.
         public var unacceptedSources = 256
 
         public init() {}
     }
 
-    /// Deadlines; `nil` is none (`none` or `off` in the file).
+    /// Timeouts; `nil` is no timeout (`none` or `off` in the file).
     public struct Timeouts: Sendable, Hashable {
-        /// For a request to be listed, and after that for each of its sources to be read, in all (`serving`). None by
+        /// For a request to list its sources, and then for each source to be read completely (`serving`). None by
         /// default.
         public var serving: Duration?
-        /// For the plugin to name its first source, and between two (`sourcing`). None by default.
+        /// For the plugin to announce its first source, and then each next one (`sourcing`). None by default.
         public var sourcing: Duration?
-        /// For the client to come for a source it was told of (`chan_accept`). 30 seconds by default; never none, or a
-        /// client that does not come would hold its sources for ever.
+        /// For the client to fetch an announced source (`chan_accept`). 30 seconds by default. It cannot be switched
+        /// off, because a client that never fetches would hold its sources for ever.
         public var chanAccept = Duration.seconds(30)
-        /// For the request's body to arrive (`master_read`). 30 seconds by default, so that clients that say nothing do not
-        /// fill a route's `limits.requests`.
+        /// For the body of the request to arrive (`master_read`). 30 seconds by default, so that silent clients do not
+        /// fill the route's `limits.requests`.
         public var masterRead: Duration? = .seconds(30)
-        /// For a source's header and name to be taken by the client (`master_write`). None by default.
+        /// For the client to take the header and name of a source (`master_write`). None by default.
         public var masterWrite: Duration?
-        /// For the client to make room for a batch of frames (`frame_write`). None by default.
+        /// For the client to grant credit for a batch of frames (`frame_write`). None by default.
         public var frameWrite: Duration?
 
         public init() {}
     }
 
-    /// After how many failures in a row the route withdraws its address, and for how long.
+    /// How failures in a row withdraw the route from the mesh.
     public struct ErrorMass: Sendable, Hashable {
-        /// Failures in a row (`limit`); `nil` never withdraws. 10 by default.
+        /// Failures in a row after which the route is withdrawn (`limit`); `nil` never withdraws it. 10 by default.
         public var limit: Int? = 10
-        /// The first pause (`pause`). 30 seconds by default.
+        /// The first pause before the route returns (`pause`). 30 seconds by default.
         public var pause = Duration.seconds(30)
-        /// What the pause grows to at most (`max_pause`). 5 minutes by default.
+        /// Maximum pause (`max_pause`); the pause grows with further failures. 5 minutes by default.
         public var maxPause = Duration.seconds(300)
 
         public init() {}

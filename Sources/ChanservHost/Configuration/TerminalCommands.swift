@@ -1,6 +1,7 @@
 extension Unicode.Scalar {
-    /// Whether a terminal that shows it does something else, or goes to another line: control characters, line ends, and what
-    /// turns the direction of what follows round. Others that are not seen join letters.
+    /// Whether a terminal interprets the scalar instead of showing it: control characters, line and paragraph
+    /// separators, and characters that change the text direction. Other invisible characters, such as joiners, are part
+    /// of text.
     package var commandsTerminals: Bool {
         switch properties.generalCategory {
         case .control, .lineSeparator, .paragraphSeparator: true

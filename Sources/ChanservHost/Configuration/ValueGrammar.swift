@@ -1,8 +1,8 @@
-/// How durations and sizes are written, in the host's own keys and through the getters plugins use.
+/// The notation of durations and sizes, for keys of the host and for the getters of plugins.
 public enum ValueGrammar {
-    /// Why a text is not a duration or not a size.
+    /// The reason why a text is not a duration or not a size.
     public struct Problem: Error, Sendable, Hashable, CustomStringConvertible {
-        /// A phrase that names the text, e.g. `'30' has no unit (h, m, s, ms, us or ns)`.
+        /// A phrase that contains the text, such as `'30' has no unit (h, m, s, ms, us or ns)`.
         public var description: String
 
         public init(_ description: String) {
@@ -10,23 +10,23 @@ public enum ValueGrammar {
         }
     }
 
-    /// The units of durations, longest first, with their length in nanoseconds.
+    /// The units of durations, longest first, in nanoseconds.
     static let durationUnits: [(name: String, nanoseconds: UInt64)] = [
         ("h", 3_600_000_000_000), ("m", 60_000_000_000), ("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000),
         ("ns", 1),
     ]
 
-    /// The units of sizes, with their length in bytes.
+    /// The units of sizes, in bytes.
     static let sizeUnits: [(name: String, bytes: UInt64)] = [
         ("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40), ("kB", 1_000),
         ("MB", 1_000_000), ("GB", 1_000_000_000), ("TB", 1_000_000_000_000),
     ]
 
-    /// Reads a duration: whole numbers with units `h`, `m`, `s`, `ms`, `us`, `ns`, from the longest unit to the
-    /// shortest, each at most once (`250ms`, `30s`, `1h30m`), or `0`.
+    /// Parses a duration: `0`, or whole numbers with the units `h`, `m`, `s`, `ms`, `us`, `ns`, from the longest unit
+    /// to the shortest, each at most once (`250ms`, `30s`, `1h30m`).
     ///
-    /// - Returns: at most 2⁶³ − 1 nanoseconds (292 years), so that it fits the `int64_t` of the plugin ABI.
-    /// - Throws: ``Problem`` when `text` is written differently or the value is larger.
+    /// - Returns: at most 2⁶³ − 1 nanoseconds (292 years), which fits the `int64_t` of the plugin ABI.
+    /// - Throws: ``Problem`` if `text` has another form or the value is larger.
     public static func duration(_ text: some StringProtocol) throws(Problem) -> Duration {
         if text == "0" { return .zero }
         var rest = Substring(text)
@@ -53,11 +53,11 @@ public enum ValueGrammar {
         return .nanoseconds(Int64(total))
     }
 
-    /// Reads a size in bytes: a whole number (`512`) or one with a unit, binary (`64KiB`, `100MiB`, `1GiB`, `2TiB`),
-    /// decimal (`64kB`, `100MB`, `1GB`, `2TB`) or plain (`512B`).
+    /// Parses a size: a whole number of bytes (`512`), or one with a unit: binary (`64KiB`, `100MiB`, `1GiB`, `2TiB`),
+    /// decimal (`64kB`, `100MB`, `1GB`, `2TB`) or bytes (`512B`).
     ///
-    /// - Returns: bytes.
-    /// - Throws: ``Problem`` when `text` is written differently or the value does not fit 64 bits.
+    /// - Returns: the size in bytes.
+    /// - Throws: ``Problem`` if `text` has another form or the value does not fit 64 bits.
     public static func size(_ text: some StringProtocol) throws(Problem) -> UInt64 {
         var rest = Substring(text)
         let (digits, unit) = try component(&rest)
@@ -71,7 +71,7 @@ public enum ValueGrammar {
         return bytes
     }
 
-    /// `duration` as ``duration(_:)`` reads it, e.g. `1h30m`, `250ms`, `0`; negative ones as `0`.
+    /// Returns a duration in the notation of ``duration(_:)``, e.g. `1h30m`, `250ms`, `0`. A negative duration is `0`.
     public static func text(_ duration: Duration) -> String {
         let (seconds, attoseconds) = duration.components
         guard seconds >= 0, attoseconds >= 0 else { return "0" }
@@ -89,17 +89,18 @@ public enum ValueGrammar {
         return text.isEmpty ? "0" : text
     }
 
-    /// A size as ``size(_:)`` reads it, in the longest unit that it is a whole number of: `64KiB`, `3MB`, `1234B`, `0`.
+    /// Returns a size in the notation of ``size(_:)``, in the largest unit that divides it: `64KiB`, `3MB`, `1234B`,
+    /// `0`.
     public static func text(bytes: some BinaryInteger) -> String {
         let bytes = UInt64(clamping: bytes)
         if bytes == 0 { return "0" }
         let exact = sizeUnits.filter { bytes.isMultiple(of: $0.bytes) }
-        // Not empty: a byte is a unit.
+        // Never empty: the list contains the unit of one byte.
         guard let unit = exact.max(by: { $0.bytes < $1.bytes }) else { return "\(bytes)B" }
         return "\(bytes / unit.bytes)\(unit.name)"
     }
 
-    /// Takes a run of ASCII digits and the letters behind it from the front of `rest`.
+    /// Removes leading ASCII digits and the letters after them from `rest` and returns both.
     private static func component(_ rest: inout Substring) throws(Problem) -> (digits: Substring, unit: Substring) {
         let digits = rest.prefix(while: \.isDigit)
         guard !digits.isEmpty else { throw Problem("\(quoted(rest)) does not begin with a number") }
@@ -109,7 +110,7 @@ public enum ValueGrammar {
         return (digits, unit)
     }
 
-    /// The number `digits` stand for times `factor`, `nil` where that does not fit.
+    /// Returns the product of the number in `digits` and `factor`, or `nil` if it does not fit 64 bits.
     private static func product(_ digits: Substring, _ factor: UInt64) -> UInt64? {
         guard let number = UInt64(digits) else { return nil }
         let (product, overflow) = number.multipliedReportingOverflow(by: factor)
@@ -118,6 +119,6 @@ public enum ValueGrammar {
 }
 
 extension Character {
-    /// One of the ten ASCII digits: `isNumber` alone takes digits of other scripts, which `UInt64` does not read.
+    /// Whether this is an ASCII digit. `isNumber` also accepts digits of other scripts, which `UInt64` cannot parse.
     fileprivate var isDigit: Bool { isASCII && isNumber }
 }

@@ -1,21 +1,21 @@
 internal import CChanservPlugin
 internal import Glibc
 
-/// The plugin's library in the process of a case: loaded as the host loads it.
+/// The plugin's library, loaded in the process of a case as the host loads it.
 ///
-/// `@unchecked Sendable`: addresses in a library that is never unloaded.
+/// `@unchecked Sendable`: the addresses are in a library that is never unloaded.
 struct CaseLibrary: @unchecked Sendable {
     typealias Entry = @convention(c) () -> UnsafePointer<chanserv_plugin>?
 
-    /// What it exports; `nil` where that cannot be told.
+    /// The exported names; `nil` if the library has no symbol table.
     let symbols: DynamicSymbols?
-    /// Whether it brings Go's runtime along.
+    /// Whether the library contains Go's runtime.
     let isGo: Bool
     let entry: Entry
-    /// What the entry returned.
+    /// The descriptor that the entry function returned.
     let pointer: UnsafePointer<chanserv_plugin>?
 
-    /// Why it cannot be loaded, a sentence.
+    /// The reason why the library cannot be loaded, as a sentence.
     struct Problem: Error {
         var message: String
     }
@@ -32,7 +32,7 @@ struct CaseLibrary: @unchecked Sendable {
             folder = try PrivateFolder(for: path)
             copy = try folder.write(file, as: String(path.split(separator: "/").last ?? "plugin"))
         } catch {
-            throw Problem(message: "it \(error.message)")
+            throw Problem(message: "\(error)")
         }
         record.entered(.link)
         let handle = dlopen(copy, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE)
@@ -41,10 +41,10 @@ struct CaseLibrary: @unchecked Sendable {
         unlink(copy)
         folder.remove()
         guard let handle else {
-            throw Problem(message: "it cannot be linked: \(reason.replacing(copy, with: path))")
+            throw Problem(message: "the library cannot be linked: \(reason.replacing(copy, with: path))")
         }
         guard let symbol = dlsym(handle, CHANSERV_ENTRY_NAME) else {
-            throw Problem(message: "it does not export \(CHANSERV_ENTRY_NAME)")
+            throw Problem(message: "the library does not export \(CHANSERV_ENTRY_NAME)")
         }
         self.symbols = symbols
         self.isGo = isGo

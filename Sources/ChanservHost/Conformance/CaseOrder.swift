@@ -1,37 +1,37 @@
 internal import Glibc
 
-/// What is to be tested, and with what: in the parent turned into a child's arguments, in the child read from them.
+/// The plugin to test, its configuration and the requests.
 package struct CaseOrder: Sendable {
-    /// The plugin's file.
+    /// The path of the plugin.
     package let file: String
     let configuration: PluginConfiguration
-    /// At least one.
+    /// The bodies of the requests; at least one.
     let requests: [String]
 
     /// - Parameters:
-    ///   - file: the plugin's.
-    ///   - configuration: what would stand under `config:`: the name of a YAML file, or YAML itself; `nil` for nothing.
-    ///   - requests: the bodies; one that is empty where there are none.
+    ///   - file: the path of the plugin.
+    ///   - configuration: the mapping under `config:`, as the path of a YAML file or as YAML. `nil` for none.
+    ///   - requests: the bodies of the requests. If there are none, one empty request is used.
     /// - Throws: ``ConfigurationErrors``.
     package init(file: String, configuration: String?, requests: [String]) throws(ConfigurationErrors) {
         self.file = file
         self.requests = requests.isEmpty ? [""] : requests
-        let given = configuration ?? ""
-        let isFile = !given.isEmpty && access(given, F_OK) == 0
-        var text = given
+        let argument = configuration ?? ""
+        let isFile = !argument.isEmpty && access(argument, F_OK) == 0
+        var text = argument
         let folder: String
         do throws(FileProblem) {
             if isFile {
-                text = String(decoding: try readBytes(given, limit: YAMLLimits().fileSize), as: UTF8.self)
-            } else if !given.isEmpty, !given.contains(where: { ":{\n".contains($0) }) {
-                // Text without any structure is the name of a file that is not there.
-                throw FileProblem("is no file, and no YAML with options")
+                text = String(decoding: try readBytes(argument, limit: YAMLLimits().fileSize), as: UTF8.self)
+            } else if !argument.isEmpty, !argument.contains(where: { ":{\n".contains($0) }) {
+                // Text without YAML structure is taken for the path of a missing file.
+                throw FileProblem("is neither a file nor YAML with options")
             }
-            folder = try absoluteFolder(of: isFile ? given : "x")
+            folder = try absoluteFolder(of: isFile ? argument : "x")
         } catch {
-            throw ConfigurationErrors([ConfigurationError(error.message, at: ConfigurationLocation(file: given))])
+            throw ConfigurationErrors([ConfigurationError(error.message, at: ConfigurationLocation(file: argument))])
         }
         self.configuration = try PluginConfiguration(
-            yaml: text, file: isFile ? given : "--config", folder: folder)
+            yaml: text, file: isFile ? argument : "--config", folder: folder)
     }
 }

@@ -1,35 +1,35 @@
 internal import CProcess
 internal import Glibc
 
-/// The child's side.
+/// The child process of a case.
 package enum CaseProcess {
-    /// Where the shared record is.
+    /// The descriptor of the shared record.
     static let recordDescriptor: Int32 = 3
 
-    /// Limits of a child.
+    /// Limits of the child process.
     package struct Limits: Sendable {
-        /// After which it is killed.
+        /// The time after which the parent kills it.
         package var time = Duration.seconds(20)
-        /// Bytes of memory it may write to.
+        /// Writable memory in bytes.
         package var memory = 2 << 30
 
         package init() {}
     }
 
-    /// Runs one case in this process, which was started for it, and ends the process.
+    /// Runs one case in this process, which the parent started for it, and ends the process.
     ///
-    /// - Parameter memory: how many bytes it may have.
+    /// - Parameter memory: maximum writable memory in bytes.
     package static func run(_ name: String, _ order: CaseOrder, memory: Int) -> Never {
         guard let record = CaseRecord(descriptor: recordDescriptor),
             let found = ConformanceCase.all.first(where: { $0.name == name })
         else {
-            // Nobody but the parent starts this.
+            // Only the parent starts this command.
             exit(64)
         }
         _ = chanserv_die_with_parent(SIGKILL)
         _ = chanserv_limit(Int32(RLIMIT_CORE.rawValue), 0, 0)
         _ = chanserv_limit(Int32(RLIMIT_DATA.rawValue), UInt64(memory), UInt64(memory))
-        // On a thread like those the host has for plugins, not on the first, which has a place of its own.
+        // Plugins run on threads with the usual stack in the host, unlike the main thread.
         CaseThread { record.finish(verdict(of: found, order, record)) }.join()
         if name == ConformanceCase.exitName { exit(0) }
         _exit(0)

@@ -1,9 +1,9 @@
-/// Clients that go before the end, and such as ask for what is refused: most of what a host sees leaves by other ways than
-/// the last frame, and what is given back only there is lost on them.
+/// Requests that a client ends early, and requests that fail. Most requests of a host end in such ways. A plugin that
+/// releases its resources only at the last frame leaks them there.
 extension CaseRun {
-    /// The ways to go: before the first poll of a source, in its middle with a cancel and without, before the first poll of
-    /// the call, and in the middle of its list.
-    private static let departures: [@Sendable (ExchangeOptions.Object) -> ExchangeOptions.Intervention] = [
+    /// Plans that end a request early: before the first poll of a source, between its polls with and without a cancel,
+    /// before the first poll of the call, and between the polls of the call.
+    private static let earlyEndPlans: [@Sendable (ExchangeOptions.Object) -> ExchangeOptions.Intervention] = [
         { $0.isCall ? .goOn : .close },
         { !$0.isCall && $0.polls >= 1 ? .cancelAndClose : .goOn },
         { !$0.isCall && $0.polls >= 2 ? .close : .goOn },
@@ -11,7 +11,7 @@ extension CaseRun {
         { $0.polls >= 1 ? .cancelAndClose : .goOn },
     ]
 
-    /// Carries requests through to their ends, goes away from them in every way, and asks for what nobody serves.
+    /// Sends requests and reads them to their ends, ends them early in every way, and sends invalid ones.
     func comeAndGo(_ bodies: [[UInt8]], on instance: TestedInstance, within time: Duration) throws(CaseEnd) {
         var options = ExchangeOptions()
         options.time = time
@@ -19,18 +19,18 @@ extension CaseRun {
         options.frameLimit = 500
         options.byteLimit = 1 << 20
         _ = try Exchange.run(Garbage.brief, on: instance, options)
-        // So little room that no answer of some size is over at the first poll.
+        // So little room that no answer fits into one poll.
         options.frames.room = 1
         options.sources.room = 2
-        for departure in Self.departures {
-            options.plan = departure
+        for plan in Self.earlyEndPlans {
+            options.plan = plan
             _ = try Exchange.run(bodies, on: instance, options)
         }
     }
 
-    /// Has create refuse the configuration: an option that no plugin has, and each getter it asks in turn.
+    /// Calls create with configurations that it should refuse: an unknown option, and each getter failing in turn.
     ///
-    /// - Returns: how often it refused.
+    /// - Returns: how often create refused.
     func createInVain(_ plugin: TestedPlugin) -> Int {
         var refusals = 0
         func attempt(_ values: PluginConfiguration, _ failure: ConfigurationUse.Failure?) -> Int {
@@ -40,7 +40,8 @@ extension CaseRun {
             return use.questions.count
         }
         if let spoilt = configuration.adding(key: Self.unknownKey) { _ = attempt(spoilt, nil) }
-        // The number of questions grows while they are answered, so the first that is not asked is the last.
+        // The number of questions grows with each answered one. The loop ends at the first call that the plugin does
+        // not make.
         var number = 0
         while number < 16, attempt(configuration, .refuses(call: number)) > number { number += 1 }
         return refusals

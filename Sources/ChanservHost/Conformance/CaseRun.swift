@@ -1,7 +1,7 @@
 internal import CChanservPlugin
 internal import NIOConcurrencyHelpers
 
-/// What a case has to work with.
+/// The library, configuration and requests of a case, with helpers.
 final class CaseRun: Sendable {
     let library: CaseLibrary
     let record: CaseRecord
@@ -16,10 +16,10 @@ final class CaseRun: Sendable {
         self.requests = requests
     }
 
-    /// Whether a case that repeats something should go on: a plugin that takes its time gets fewer repetitions.
+    /// Whether a case should repeat its test. After 2.5 s it should not, so that slow plugins get fewer repetitions.
     var hasTime: Bool { monotonicNanoseconds() - began < 2_500_000_000 }
 
-    /// Reads the descriptor.
+    /// Returns the plugin after checking its descriptor.
     func plugin(
         errorCapacity: Int = 1024, rule: Lender.Rule = .plain, watchesThreads: Bool = false,
         isVersion10: Bool = false
@@ -34,7 +34,7 @@ final class CaseRun: Sendable {
         }
     }
 
-    /// Makes an instance with the configuration that was given.
+    /// Creates an instance with the configuration of the run.
     func create(_ plugin: TestedPlugin) throws(CaseEnd) -> TestedInstance {
         let (instance, reply, _) = TestedInstance.create(plugin, configuration)
         guard let instance else { throw CaseEnd(.skip, "create refused the configuration: \(reply.message)") }
@@ -43,13 +43,13 @@ final class CaseRun: Sendable {
 
     // MARK: - Requests
 
-    /// What an instance answers to a request when it has room and time.
+    /// The answer of an instance to a request without limits.
     struct Reference: Sendable {
         var body: [UInt8]
         var answer: Answer
     }
 
-    /// The requests whose answers can be compared: asked twice, they are the same.
+    /// Returns the requests whose answers can be compared: two requests in a row get equal answers.
     func references(_ instance: TestedInstance) throws(CaseEnd) -> [Reference] {
         var references: [Reference] = []
         for body in requests {
@@ -58,14 +58,14 @@ final class CaseRun: Sendable {
             if first.difference(from: second) == nil { references.append(Reference(body: body, answer: first)) }
         }
         if references.isEmpty {
-            throw CaseEnd(.skip, "no request is answered twice in the same way, so that answers can be compared")
+            throw CaseEnd(.skip, "no request gets the same answer twice, so answers cannot be compared")
         }
         return references
     }
 
-    /// Carries each request through in a special way and compares its answer with the usual one.
+    /// Sends each request with `options` and compares its answer with the usual one.
     ///
-    /// - Returns: what is different.
+    /// - Returns: the differences.
     func compare(_ instance: TestedInstance, _ options: ExchangeOptions, what: String) throws(CaseEnd) -> [String] {
         let references = try references(instance)
         if references.allSatisfy({ $0.answer.refusal != nil }) { throw CaseEnd(.skip, Self.onlyRefusals) }
@@ -79,17 +79,18 @@ final class CaseRun: Sendable {
         return differences
     }
 
-    /// A case that needs an answer where there is none.
-    static let onlyRefusals = "every request was refused; give one it can answer with --request"
+    /// The reason to skip a case that needs an answer.
+    static let onlyRefusals = "the plugin refused every request; pass one that it can answer with --request"
 
-    /// A request for a message.
+    /// Returns the request as text for a message.
     func describe(_ body: [UInt8]) -> String {
         body.isEmpty ? "the empty request" : "request \(quoted(String(decoding: body.prefix(200), as: UTF8.self)))"
     }
 
-    /// A bit of everything: an instance, its requests, some garbage, cancellations, and a configuration that is refused.
+    /// Uses most functions of a plugin: an instance, its requests, invalid requests, cancellations, and a configuration
+    /// that it should refuse.
     ///
-    /// - Parameter rounds: how often.
+    /// - Parameter rounds: number of repetitions.
     func exercise(_ plugin: TestedPlugin, rounds: Int = 1) throws(CaseEnd) {
         for _ in 0..<rounds {
             if let spoilt = configuration.adding(key: Self.unknownKey) {
@@ -110,6 +111,6 @@ final class CaseRun: Sendable {
         }
     }
 
-    /// No plugin has such an option.
+    /// A key that no plugin has.
     static let unknownKey = "chanserv_test_unknown_key"
 }

@@ -1,39 +1,39 @@
 internal import Glibc
 internal import NIOConcurrencyHelpers
 
-/// The pipe into which a child's standard output and error go, of which the beginning is kept.
+/// The pipe for a child's standard output and error. The first 4 KiB are kept.
 ///
-/// `@unchecked Sendable`: the descriptors are closed once each, the writer by ``closeWriter()`` before anybody else has
-/// the object, the reader by the thread that reads.
+/// `@unchecked Sendable`: each descriptor is closed once. ``closeWriter()`` closes the writer before the object is
+/// shared; the reading thread closes the reader.
 final class ChildOutput: @unchecked Sendable {
     private let reader: Int32
     private(set) var writer: Int32
     private static let limit = 4_096
-    /// On the monotonic clock: when nothing more is read, whoever still has the writing end.
+    /// Monotonic time in nanoseconds at which reading ends, even if another process still has the writing end open.
     private let end = NIOLockedValueBox<UInt64?>(nil)
-    /// How long what a child wrote last may be on its way.
-    private static let patience = Duration.milliseconds(500)
+    /// Time for the last output of the child to arrive.
+    private static let drainTime = Duration.milliseconds(500)
 
     init() throws(ProcessError) {
         var ends: [Int32] = [0, 0]
-        guard pipe(&ends) == 0 else { throw ProcessError("cannot make a pipe", code: errno) }
+        guard pipe(&ends) == 0 else { throw ProcessError("cannot create a pipe", code: errno) }
         for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
         (reader, writer) = (ends[0], ends[1])
     }
 
-    /// The child has its own.
+    /// Closes the parent's writing end; the child has its own copy.
     func closeWriter() {
         close(writer)
         writer = -1
     }
 
-    /// The child has ended; what it has started may go on, and write on.
+    /// Ends the reading soon. Processes that the child has started may still have the writing end open.
     func childHasEnded() {
-        end.withLockedValue { $0 = monotonicTime(in: Self.patience) }
+        end.withLockedValue { $0 = monotonicTime(in: Self.drainTime) }
     }
 
-    /// Reads until everybody who has the writing end is gone, or until shortly after ``childHasEnded()``, so that the child
-    /// does not wait to write; keeps some KiB.
+    /// Reads until every writing end is closed, or until shortly after ``childHasEnded()``. Reading all output keeps
+    /// the child from blocking on a full pipe. Returns the first 4 KiB.
     func collect() async -> [UInt8] {
         await withUnsafeContinuation { continuation in
             let thread = CaseThread { [reader, end] in

@@ -1,8 +1,8 @@
-/// One rule of `chanserv_plugin.h`, and how to see whether a plugin keeps it. Each is run in a process of its own.
+/// One rule of `chanserv_plugin.h` and the test for it. Each case runs in a process of its own.
 package struct ConformanceCase: Sendable {
     /// A few words joined by dashes.
     package let name: String
-    /// The rule, one line.
+    /// The rule on one line.
     package let rule: String
     let run: @Sendable (CaseRun) throws -> Verdict
 
@@ -12,18 +12,18 @@ package struct ConformanceCase: Sendable {
         self.run = run
     }
 
-    /// All cases, in the order in which they are run.
+    /// All cases in the order in which they run.
     package static let all: [ConformanceCase] =
         loading + instances + configurations + requests + order + sinks + lending + versions
         + cancellation + wakes + manners + resources
 
-    /// The first that is run: without it nothing else makes sense.
+    /// The first case. If it fails, the others are skipped.
     static let loadName = "load"
-    /// Without it only cases about loading and configurations make sense.
+    /// If this case fails, the cases after it are skipped.
     static let createName = "create"
 }
 
-/// A case cannot go on: what is known so far is its verdict.
+/// Ends a case early with a verdict.
 struct CaseEnd: Error {
     var verdict: Verdict
 
@@ -33,7 +33,7 @@ struct CaseEnd: Error {
 }
 
 extension Verdict {
-    /// A fail where something was found, else a warning where something is doubtful, else a pass.
+    /// Returns a failure if there are failures, otherwise a warning if there are warnings, otherwise a pass.
     static func judge(failures: [String], warnings: [String] = []) -> Verdict {
         if !failures.isEmpty { return Verdict(.fail, failures + warnings) }
         return warnings.isEmpty ? Verdict(.pass) : Verdict(.warn, warnings)

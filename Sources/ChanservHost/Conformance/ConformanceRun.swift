@@ -1,9 +1,9 @@
 internal import CProcess
 internal import Glibc
 
-/// The parent's side of a conformance run: one child for each case, one after the other.
+/// A test run in the parent process: starts one child for each case, one after the other.
 package struct ConformanceRun: Sendable {
-    /// A case and what became of it.
+    /// A case and its verdict.
     package struct Result: Sendable, Hashable {
         package var name: String
         package var rule: String
@@ -15,12 +15,12 @@ package struct ConformanceRun: Sendable {
     private let program: String
     private let arguments: @Sendable (String) -> [String]
 
-    /// Checks what can be checked without running any code of the plugin.
+    /// Checks the file without running any code of the plugin.
     ///
     /// - Parameters:
-    ///   - program: what to start as a child.
-    ///   - arguments: its arguments for a case of this name; it is to call ``CaseProcess/run(_:_:memory:)``.
-    /// - Throws: ``PluginLoadError`` where the file is no plugin, or the host would not load it.
+    ///   - program: the executable to start as a child.
+    ///   - arguments: its arguments for the case with this name. The child must call ``CaseProcess/run(_:_:memory:)``.
+    /// - Throws: ``PluginLoadError`` if the file is not a plugin, or the host would not load it.
     package init(
         _ order: CaseOrder, limits: CaseProcess.Limits, program: String,
         arguments: @escaping @Sendable (String) -> [String]
@@ -37,36 +37,36 @@ package struct ConformanceRun: Sendable {
 
     /// Runs `cases`.
     ///
-    /// - Parameter report: is told of each as soon as it is over.
-    /// - Throws: ``ProcessError`` where no process can be started.
+    /// - Parameter report: called after each case.
+    /// - Throws: ``ProcessError`` if a process cannot be started.
     package func run(
         _ cases: [ConformanceCase] = ConformanceCase.all, report: (Result) -> Void
     ) async throws(ProcessError) -> [Result] {
         var results: [Result] = []
-        // What the others would only say again.
+        // The reason to skip the remaining cases: they would fail in the same way.
         var obstacle: String?
-        for found in cases {
-            let verdict = if let obstacle { Verdict(.skip, [obstacle]) } else { try await run(found) }
-            let result = Result(name: found.name, rule: found.rule, verdict: verdict)
+        for testCase in cases {
+            let verdict = if let obstacle { Verdict(.skip, [obstacle]) } else { try await run(testCase) }
+            let result = Result(name: testCase.name, rule: testCase.rule, verdict: verdict)
             results.append(result)
             report(result)
             guard verdict.outcome == .fail else { continue }
-            if found.name == ConformanceCase.loadName { obstacle = "it could not be loaded" }
-            if found.name == ConformanceCase.createName { obstacle = "no instance could be made" }
+            if testCase.name == ConformanceCase.loadName { obstacle = "the plugin could not be loaded" }
+            if testCase.name == ConformanceCase.createName { obstacle = "no instance could be created" }
         }
         return results
     }
 
-    private func run(_ found: ConformanceCase) async throws(ProcessError) -> Verdict {
+    private func run(_ testCase: ConformanceCase) async throws(ProcessError) -> Verdict {
         let shared = chanserv_memfd_create("case")
-        guard shared >= 0 else { throw ProcessError("cannot make a file in memory", code: errno) }
+        guard shared >= 0 else { throw ProcessError("cannot create a file in memory", code: errno) }
         defer { close(shared) }
         guard let record = CaseRecord(descriptor: shared) else {
             throw ProcessError("cannot share a file in memory", code: errno)
         }
         let output = try ChildOutput()
-        var child = ChildProcess.Program(program, arguments(found.name))
-        child.environment = Self.environment(of: found)
+        var child = ChildProcess.Program(program, arguments(testCase.name))
+        child.environment = Self.environment(of: testCase)
         child.output = output.writer
         child.errors = output.writer
         child.descriptors = [shared]
@@ -76,14 +76,14 @@ package struct ConformanceRun: Sendable {
         let exit = await process.waitForExit(until: .now + limits.time)
         if exit == nil { await process.kill() }
         output.childHasEnded()
-        return verdict(of: found, exit, record, await written.value)
+        return verdict(of: testCase, exit, record, await written.value)
     }
 
-    /// As here, but for what shows mistakes.
-    private static func environment(of found: ConformanceCase) -> [String] {
-        // Freed memory is filled, so that it is not taken for what it was. Where memory is measured, no thread keeps freed
-        // pieces for itself, which would count as allocated.
-        let exactly = found.name.hasPrefix("memory-") ? ":glibc.malloc.tcache_count=0" : ""
+    /// Returns the environment of this process with settings that reveal errors.
+    private static func environment(of testCase: ConformanceCase) -> [String] {
+        // malloc fills freed memory, so that a plugin does not read old values there. In cases that measure memory the
+        // thread caches are off, because freed memory in them would count as allocated.
+        let exactly = testCase.name.hasPrefix("memory-") ? ":glibc.malloc.tcache_count=0" : ""
         let own = ["GLIBC_TUNABLES=glibc.malloc.perturb=165\(exactly)", "SWIFT_BACKTRACE=enable=no"]
         var entries: [String] = []
         var entry = environ
@@ -96,28 +96,29 @@ package struct ConformanceRun: Sendable {
     }
 
     private func verdict(
-        of found: ConformanceCase, _ exit: ChildExit?, _ record: CaseRecord, _ output: [UInt8]
+        of testCase: ConformanceCase, _ exit: ChildExit?, _ record: CaseRecord, _ output: [UInt8]
     ) -> Verdict {
         let running = record.running.map(\.name)
         let place =
             running.isEmpty
-            ? "while no function of the plugin was running" : "in \(running.joined(separator: " and "))"
-        let said = output.isEmpty ? [] : ["it wrote: \(quoted(String(decoding: output.prefix(300), as: UTF8.self)))"]
+            ? "outside of the plugin's functions" : "in \(running.joined(separator: " and "))"
+        let outputText =
+            output.isEmpty ? [] : ["output: \(quoted(String(decoding: output.prefix(300), as: UTF8.self)))"]
         guard let exit else {
             return Verdict(
-                .fail, ["it did not come to an end within \(ValueGrammar.text(limits.time)), \(place)"] + said)
+                .fail, ["the case did not end within \(ValueGrammar.text(limits.time)), \(place)"] + outputText)
         }
         guard let verdict = record.verdict else {
             switch exit {
             case .exited(let code):
-                return Verdict(.fail, ["the process was ended with exit code \(code) \(place)"] + said)
+                return Verdict(.fail, ["the process ended with exit code \(code) \(place)"] + outputText)
             case .signalled, .unknown:
-                return Verdict(.fail, ["the process \(exit) \(place)"] + said)
+                return Verdict(.fail, ["the process \(exit) \(place)"] + outputText)
             }
         }
-        if !exit.isSuccess { return Verdict(.fail, ["the process \(exit) when it was over"] + said) }
-        if found.name == ConformanceCase.silentName, verdict.outcome != .skip, !output.isEmpty {
-            return Verdict(.fail, said)
+        if !exit.isSuccess { return Verdict(.fail, ["the process \(exit) after the end of the case"] + outputText) }
+        if testCase.name == ConformanceCase.silentName, verdict.outcome != .skip, !output.isEmpty {
+            return Verdict(.fail, outputText)
         }
         return verdict
     }

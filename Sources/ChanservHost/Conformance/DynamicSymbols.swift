@@ -1,14 +1,14 @@
-/// The names a shared library exports.
+/// The names that a shared library exports.
 struct DynamicSymbols {
     struct Symbol: Hashable {
         var name: String
-        /// `STB_GNU_UNIQUE`: one for the whole process, whatever the library was loaded with.
+        /// Whether the symbol is `STB_GNU_UNIQUE`: it exists once in the process, whatever the flags of `dlopen`.
         var isUnique: Bool
     }
 
     private(set) var exported: [Symbol] = []
 
-    /// - Returns: `nil` where it has no table of them.
+    /// - Returns: `nil` if the library has no symbol table.
     init?(_ library: ELFLibrary) {
         guard let table = ELFSymbolTable(library.dynamic) else { return nil }
         let _: Void? = table.first { symbol, names in
@@ -22,7 +22,7 @@ struct DynamicSymbols {
 }
 
 extension DynamicSymbols {
-    /// What a name belongs to that an author cannot hide, or not easily.
+    /// Returns the language whose runtime or compiler exports the name, if the author cannot easily hide it.
     private static func origin(of name: String) -> String? {
         let runtimes: [(prefixes: [String], origin: String)] = [
             (["_cgo_", "x_cgo_", "_cgoexp", "crosscall", "go.", "runtime.", "local.", "cgo"], "Go"),
@@ -33,24 +33,24 @@ extension DynamicSymbols {
         return runtimes.first { $0.prefixes.contains { name.hasPrefix($0) } }?.origin
     }
 
-    /// Names the linker defines by itself.
-    private static let linkers: Set<String> = [
+    /// Names that the linker defines.
+    private static let linkerSymbols: Set<String> = [
         "_init", "_fini", "__bss_start", "_edata", "_end", "__end__", "end", "edata",
     ]
 
-    /// A plain name is the author's to hide; those of a language's own are worth no more than a warning.
+    /// A name of the author is a failure, because the author can hide it. Names of a language's runtime are a warning.
     var verdict: Verdict {
-        let others = exported.filter { !$0.name.hasPrefix("chanserv_") && !Self.linkers.contains($0.name) }
+        let others = exported.filter { !$0.name.hasPrefix("chanserv_") && !Self.linkerSymbols.contains($0.name) }
         let plain = others.filter { Self.origin(of: $0.name) == nil }.map(\.name)
         var warnings: [String] = []
         let byLanguage = Dictionary(grouping: others.compactMap { Self.origin(of: $0.name) }) { $0 }
         for (language, names) in byLanguage.sorted(by: { $0.key < $1.key }) {
             warnings.append(
-                "\(names.count) names of \(language) are exported too; hide them with a version script if you can")
+                "\(names.count) names of \(language) are exported; hide them with a version script if possible")
         }
         if let unique = others.first(where: \.isUnique) {
             warnings.append(
-                "\(unique.name) is unique in the whole process (STB_GNU_UNIQUE): after a reload old and new code share it; "
+                "\(unique.name) is unique in the process (STB_GNU_UNIQUE): old and new code share it after a reload; "
                     + "compile with -fno-gnu-unique")
         }
         guard !plain.isEmpty else { return Verdict.judge(failures: [], warnings: warnings) }

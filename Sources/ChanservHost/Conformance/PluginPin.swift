@@ -1,16 +1,17 @@
 internal import Glibc
 
-/// A library's digest for the configuration, and what else would keep the host from loading it as it lies there.
+/// The digest of a library for the configuration, and the reasons why the host would not load the file from its current
+/// path.
 package struct PluginPin: Sendable {
     package let digest: PluginDigest
-    /// Why the host would refuse the file or its folder, a sentence each.
+    /// The reasons why the host would refuse the file or its folder, a sentence each.
     package let refusals: [String]
 
     /// Reads a library without loading it.
     ///
-    /// - Throws: ``PluginLoadError`` where it is no library.
+    /// - Throws: ``PluginLoadError`` if the file is not a library.
     package init(path: String, permissions: PluginPermissions = .current) throws(PluginLoadError) {
-        // What it pins is its bytes, wherever they are going to stand.
+        // Permissions do not matter here: the digest is of the bytes, which may be copied elsewhere.
         let file = try PluginFile(path: path, permissions: nil)
         digest = file.digest
         let folder = path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."

@@ -1,17 +1,17 @@
-/// What became of a case.
+/// The result of a case.
 package struct Verdict: Sendable, Hashable {
     package enum Outcome: String, Sendable, Hashable, CaseIterable {
-        /// The rule holds.
+        /// The plugin keeps the rule.
         case pass
-        /// It holds, or cannot be judged, and something should be looked at.
+        /// The plugin keeps the rule, or this cannot be decided, and the author should check something.
         case warn
         case fail
-        /// The case does not apply, or could not be run.
+        /// The case does not apply, or could not run.
         case skip
     }
 
     package var outcome: Outcome
-    /// What was seen, a sentence each.
+    /// The observations, a sentence each.
     package var seen: [String]
 
     package init(_ outcome: Outcome, _ seen: [String] = []) {
@@ -19,7 +19,7 @@ package struct Verdict: Sendable, Hashable {
         self.seen = seen.map { $0.replacing("\n", with: " ") }
     }
 
-    /// One line for the outcome, one for each thing that was seen.
+    /// The outcome on the first line and one line for each observation.
     var text: String { ([outcome.rawValue] + seen).joined(separator: "\n") }
 
     init?(text: String) {

@@ -1,4 +1,4 @@
-/// A line of an answer: any number of them with `progress`, then one with `result` or `error`.
+/// One line of an answer. An answer is any number of lines with `progress`, then one with `result` or `error`.
 package struct ControlAnswer<Progress: Codable & Sendable, Result: Codable & Sendable>: Codable, Sendable {
     package var progress: Progress?
     package var result: Result?
@@ -9,7 +9,7 @@ package struct ControlAnswer<Progress: Codable & Sendable, Result: Codable & Sen
     package static func error(_ error: ControlError) -> Self { Self(error: error) }
 }
 
-/// An answer to a request that cannot be understood has only an error.
+/// The content of an answer that carries no values.
 package struct Nothing: Codable, Sendable, Hashable {}
 
 package typealias StatusAnswer = ControlAnswer<StatusReport, StatusReport>
@@ -19,7 +19,7 @@ package typealias ReloadAnswer = ControlAnswer<Nothing, ReloadReport>
 package typealias DrainAnswer = ControlAnswer<DrainReport.Progress, DrainReport>
 package typealias EnableAnswer = ControlAnswer<Nothing, EnableReport>
 
-/// What became of a reload.
+/// The outcome of a reload as sent over the control socket.
 package struct ReloadReport: Codable, Sendable, Hashable {
     package enum Result: String, Codable, Sendable {
         case changed, unchanged, refused
@@ -40,7 +40,7 @@ package struct ReloadReport: Codable, Sendable, Hashable {
         package var untouched: [String]
         package var created: [String]
         package var retired: [String]
-        /// A host of before has none.
+        /// `nil` in the answer of an older host, which does not send it.
         package var node: [String]?
     }
 
@@ -62,7 +62,7 @@ package struct ReloadReport: Codable, Sendable, Hashable {
 }
 
 extension ReloadReport.Changes: CustomStringConvertible {
-    /// As ``ReloadChanges``.
+    /// The same text as of ``ReloadChanges``.
     package var description: String {
         var changes = ReloadChanges()
         changes.added = added
@@ -77,30 +77,30 @@ extension ReloadReport.Changes: CustomStringConvertible {
     }
 }
 
-/// How a drain ended.
+/// The outcome of a drain as sent over the control socket.
 package struct DrainReport: Codable, Sendable, Hashable {
     package enum Result: String, Codable, Sendable {
-        /// Nothing of the route's runs any more.
+        /// All requests of the route have ended.
         case drained
-        /// The route was enabled meanwhile, or the host is stopping.
+        /// The route was enabled during the drain, or the host is stopping.
         case givenUp = "given_up"
     }
 
     package var vaddr: String
     package var result: Result
-    /// Requests that were cut off at the deadline, with their sources.
+    /// Requests that were cancelled at the deadline, with their sources.
     package var cancelled: Int
 
-    /// What has not ended yet.
+    /// The requests and sources that have not ended.
     package struct Progress: Codable, Sendable, Hashable {
         package var requests: Int
         package var sources: Int
     }
 }
 
-/// What `enable` did.
+/// The outcome of `enable` as sent over the control socket.
 package struct EnableReport: Codable, Sendable, Hashable {
     package var vaddr: String
-    /// Whether the route was away.
+    /// Whether the route was withdrawn before.
     package var changed: Bool
 }

@@ -2,7 +2,7 @@ internal import Glibc
 internal import Logging
 internal import NIOCore
 
-/// One client of the control socket, from its first line to its last: its requests are answered one after the other.
+/// One connection to the control socket. Answers the client's requests one after the other.
 struct ControlConnection: Sendable {
     private let child: ControlServer.Child
     private let host: Host
@@ -32,7 +32,7 @@ struct ControlConnection: Sendable {
                         let request = try ControlRequest(line: line.readableBytesView)
                         try await answer(request)
                     }
-                    // An end that nobody asked for but the host.
+                    // The host cancelled the connection because it stops.
                     if Task.isCancelled { throw CancellationError() }
                 } catch let error as ControlError {
                     try await refuse(error, &lines)
@@ -41,31 +41,33 @@ struct ControlConnection: Sendable {
                 }
             }
         } catch {
-            // The client is gone, or does not take what it asked for.
-            logger.debug("a connection of the control socket ended: \(error)")
+            // The client is gone, or did not read its answer in time.
+            logger.debug("control socket: connection ended: \(error)")
         }
     }
 
-    /// - Throws: ``ControlError`` where the client may not be here.
+    /// Checks the user of the client and the number of connections.
+    ///
+    /// - Throws: ``ControlError`` if the client must be rejected.
     private func admit() async throws {
         let peer = try await PeerCredentials.of(child.channel)
         guard peer.mayCommand(hostOf: geteuid()) else {
-            logger.warning("the control socket refused process \(peer.pid) of user \(peer.uid)")
-            throw ControlError(.forbidden, "only the host's own user and root may command it")
+            logger.warning("control socket: rejected process \(peer.pid) of user \(peer.uid)")
+            throw ControlError(.forbidden, "only root and the user of the host may use the control socket")
         }
         if case .told = place { throw ControlError(.busy, "too many connections") }
     }
 
-    /// Says why there will be no more answers, and lets the client say what it is about to say: one that writes to a
-    /// connection that is gone may never read why.
+    /// Sends the final error and reads what the client still sends. If the host closed at once, a client that is still
+    /// writing might never read the error.
     private func refuse(
         _ error: ControlError, _ lines: inout NIOAsyncChannelInboundStream<ByteBuffer>.AsyncIterator
     ) async throws {
         try await send(StatusAnswer.error(error))
         let channel = child.channel
         try await channel.close(mode: .output).get()
-        let alarm = channel.eventLoop.scheduleTask(in: TimeAmount(limits.lingerTime)) { channel.close(promise: nil) }
-        defer { alarm.cancel() }
+        let timer = channel.eventLoop.scheduleTask(in: TimeAmount(limits.lingerTime)) { channel.close(promise: nil) }
+        defer { timer.cancel() }
         while try await lines.next() != nil {}
     }
 
@@ -73,14 +75,14 @@ struct ControlConnection: Sendable {
         _ lines: inout NIOAsyncChannelInboundStream<ByteBuffer>.AsyncIterator
     ) async throws -> ByteBuffer? {
         let channel = child.channel
-        let late = ControlAnswer<Nothing, Nothing>.error(
+        let timeoutAnswer = ControlAnswer<Nothing, Nothing>.error(
             ControlError(.timeout, "no request came within \(limits.readTime)"))
-        let alarm = channel.eventLoop.scheduleTask(in: TimeAmount(limits.readTime)) {
-            // What does not go out at once is dropped with the connection.
-            channel.writeAndFlush(ByteBuffer(bytes: ControlJSON.line(late)), promise: nil)
+        let timer = channel.eventLoop.scheduleTask(in: TimeAmount(limits.readTime)) {
+            // The connection closes at once; if the client does not read now, the line is lost.
+            channel.writeAndFlush(ByteBuffer(bytes: ControlJSON.line(timeoutAnswer)), promise: nil)
             channel.close(promise: nil)
         }
-        defer { alarm.cancel() }
+        defer { timer.cancel() }
         return try await lines.next()
     }
 
@@ -96,7 +98,7 @@ struct ControlConnection: Sendable {
             case .requests(let vAddr, nil):
                 try await send(RequestsAnswer.result(try await report(requestsOf: vAddr)))
             case .requests(let vAddr, let interval?):
-                // A route that a reload removes meanwhile has no requests; that does not end the watch.
+                // If a reload removes the route, the watch goes on with an empty list.
                 _ = try await report(requestsOf: vAddr)
                 try await repeating(every: interval) {
                     do throws(RouteError) {
@@ -134,9 +136,9 @@ struct ControlConnection: Sendable {
         RequestsReport(try await host.openRequests(of: vAddr, limit: RequestsReport.longest))
     }
 
-    /// Sends an answer again and again.
+    /// Sends a new answer after each interval.
     ///
-    /// - Throws: when the client is gone, which the next line that is sent notices, or the host is stopping.
+    /// - Throws: if the client is gone, which the next line detects, or the host is stopping.
     private func repeating(every interval: Duration, _ answer: () async -> some Encodable) async throws -> Never {
         while true {
             try await send(await answer())
@@ -144,7 +146,7 @@ struct ControlConnection: Sendable {
         }
     }
 
-    /// The value of a task, which goes on if the client does not wait for it; meanwhile the client hears of the progress.
+    /// Returns the value of `task` and sends progress until then. If the client goes away, the task continues.
     private func waiting<Value: Sendable>(
         for task: Task<Value, Never>, _ progress: () async -> some Encodable
     ) async throws -> Value {
@@ -162,30 +164,30 @@ struct ControlConnection: Sendable {
 
     // MARK: Lines
 
-    /// - Throws: where the client is gone, or does not take the line in time.
+    /// - Throws: if the client is gone, or does not read the line in time.
     private func send(_ answer: some Encodable) async throws {
         let channel = child.channel
-        let alarm = channel.eventLoop.scheduleTask(in: TimeAmount(limits.writeTime)) { channel.close(promise: nil) }
-        defer { alarm.cancel() }
+        let timer = channel.eventLoop.scheduleTask(in: TimeAmount(limits.writeTime)) { channel.close(promise: nil) }
+        defer { timer.cancel() }
         try await channel.writeAndFlush(ByteBuffer(bytes: ControlJSON.line(answer))).get()
     }
 }
 
-/// What clients of the control socket may make the host hold, and for how long.
+/// Limits for clients of the control socket.
 struct ControlLimits: Sendable {
-    /// Connections that are served at the same time; as many more are told that there are too many.
+    /// Maximum connections that are served. The same number of further ones gets the error `busy`.
     var connections = 64
-    /// For each request to come, whole.
+    /// Time for a complete request to arrive.
     var readTime = Duration.seconds(30)
-    /// For the client to take each line.
+    /// Time for the client to read each line.
     var writeTime = Duration.seconds(10)
-    /// For a client that was refused to hear of it and close.
+    /// Time for a rejected client to read the error and close.
     var lingerTime = Duration.seconds(1)
-    /// How often a client that waits hears that the host is there.
+    /// Interval of the progress lines while a client waits for an answer.
     var progressTime = Duration.seconds(1)
 }
 
-/// Who is at the other end of a Unix socket: Linux's `struct ucred`.
+/// The process and the user at the other end of a Unix socket: Linux's `struct ucred`.
 struct PeerCredentials: Sendable {
     var pid: pid_t
     var uid: uid_t
@@ -193,7 +195,7 @@ struct PeerCredentials: Sendable {
 
     static func of(_ channel: any Channel) async throws -> PeerCredentials {
         guard let options = channel as? any SocketOptionProvider else {
-            throw ControlError(.forbidden, "it is not known who asks")
+            throw ControlError(.forbidden, "the user of the client is unknown")
         }
         return try await options.unsafeGetSocketOption(
             level: NIOBSDSocket.OptionLevel(rawValue: SOL_SOCKET), name: NIOBSDSocket.Option(rawValue: SO_PEERCRED)
@@ -204,7 +206,7 @@ struct PeerCredentials: Sendable {
 }
 
 extension Host {
-    /// What of a route has not ended; nothing where it is gone.
+    /// The open requests and sources of a route; 0 if the route does not exist any more.
     fileprivate func load(of vAddr: String) -> DrainReport.Progress {
         let counters = routes.first { $0.planned.vAddr == vAddr }?.service.counters
         return DrainReport.Progress(

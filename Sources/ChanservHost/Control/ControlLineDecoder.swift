@@ -1,11 +1,11 @@
 package import NIOCore
 
-/// Cuts what a client sends into lines, without their ends, and refuses one that is too long as soon as it is.
+/// Splits the bytes of a client into lines without their line breaks. Rejects a line as soon as it is too long.
 package struct ControlLineDecoder: ByteToMessageDecoder {
     package typealias InboundOut = ByteBuffer
 
     private let limit: Int
-    /// How much of the buffer is known to have no end of a line in it.
+    /// Bytes at the start of the buffer that contain no line break.
     private var seen = 0
 
     package init(limit: Int = ControlRequest.longestLine) {
@@ -32,12 +32,12 @@ package struct ControlLineDecoder: ByteToMessageDecoder {
     ) throws -> DecodingState {
         if case .continue = try decode(context: context, buffer: &buffer) { return .continue }
         guard buffer.readableBytes == 0 else {
-            throw ControlError(.badRequest, "the last line has no end")
+            throw ControlError(.badRequest, "the last line has no line break")
         }
         return .needMoreData
     }
 
     private var tooLong: ControlError {
-        ControlError(.tooLong, "a line may have \(limit) bytes")
+        ControlError(.tooLong, "a line may have at most \(limit) bytes")
     }
 }

@@ -1,29 +1,31 @@
 internal import FoundationEssentials
 
-/// What a client of the control socket asks for: one line with one JSON object (docs/control.md).
+/// A request of a client of the control socket: one JSON object on one line (docs/control.md, "The protocol").
 package enum ControlRequest: Sendable, Hashable {
-    /// What the host is doing; again and again in this interval, or once.
+    /// Report what the host is doing: repeatedly in this interval, or once.
     case status(every: Duration?)
-    /// Which requests are open, of one vAddr or of all; again and again in this interval, or once.
+    /// List the open requests of one vAddr or of all: repeatedly in this interval, or once.
     case requests(String?, every: Duration?)
-    /// End an open request; its client is told the reason.
+    /// End an open request. Its client gets the reason.
     case cancel(UInt64, reason: String?)
-    /// Read the configuration and the plugins again.
+    /// Reload the configuration and the plugins.
     case reload
     /// Withdraw a vAddr and let its requests end.
     case drain(String)
-    /// Bring a vAddr back.
+    /// Return a vAddr to the mesh.
     case enable(String)
 
-    /// A line may be this long, in bytes without its end.
+    /// Maximum length of a line in bytes, without the line break.
     package static let longestLine = 16 << 10
 
-    /// How long the reason of a cancellation may be, in bytes.
+    /// Length of the reason of a cancellation, in bytes.
     package static let reasonLengths = 1...1_024
 
-    /// How often a watch may send an answer, in milliseconds.
+    /// Interval of the answers of a watch, in milliseconds.
     private static let intervals = 100...3_600_000
 
+    /// Parses a line without its line break.
+    ///
     /// - Throws: ``ControlError`` with code `badRequest` or `unknownCommand`.
     package init(line: some Collection<UInt8>) throws(ControlError) {
         let fields: Fields
@@ -38,7 +40,7 @@ package enum ControlRequest: Sendable, Hashable {
         self = try fields.request()
     }
 
-    /// The line, with its end.
+    /// The line with its line break.
     package var line: [UInt8] {
         var fields = Fields()
         switch self {
@@ -60,12 +62,12 @@ package enum ControlRequest: Sendable, Hashable {
         switch error {
         case DecodingError.typeMismatch(_, let context), DecodingError.valueNotFound(_, let context):
             "\(context.codingPath.map { "'\($0.stringValue)': " }.joined())\(context.debugDescription)"
-        case DecodingError.dataCorrupted: "this is no JSON"
+        case DecodingError.dataCorrupted: "this is not JSON"
         default: "\(error)"
         }
     }
 
-    /// The object as it stands in the line.
+    /// The JSON object of a line.
     private struct Fields: Codable {
         var command = ""
         var vAddr: String?
@@ -85,7 +87,7 @@ package enum ControlRequest: Sendable, Hashable {
         enum Command: String, CaseIterable {
             case status, requests, cancel, reload, drain, enable
 
-            /// The keys that it may have besides its name.
+            /// The keys that the command accepts besides `command`.
             var keys: Set<CodingKeys> {
                 switch self {
                 case .status: [.watch, .interval]
@@ -100,7 +102,7 @@ package enum ControlRequest: Sendable, Hashable {
         init() {}
 
         init(from decoder: any Decoder) throws {
-            // A misspelt key must not turn into a request for something else.
+            // A misspelt key is an error, so that it never turns into another request.
             let all = try decoder.container(keyedBy: AnyKey.self).allKeys.map(\.stringValue).sorted()
             if let unknown = all.first(where: { CodingKeys(rawValue: $0) == nil }) {
                 throw ControlError(
@@ -124,8 +126,8 @@ package enum ControlRequest: Sendable, Hashable {
             self.interval = Int(interval / .milliseconds(1))
         }
 
-        /// The keys that have a value, in the order of ``CodingKeys``.
-        private var given: [CodingKeys] {
+        /// The keys that are present, in the order of ``CodingKeys``.
+        private var presentKeys: [CodingKeys] {
             let keys: [CodingKeys: Bool] = [
                 .vAddr: vAddr != nil, .watch: watch != nil, .interval: interval != nil, .id: id != nil,
                 .reason: reason != nil,
@@ -138,27 +140,28 @@ package enum ControlRequest: Sendable, Hashable {
                 throw ControlError(
                     .unknownCommand, Self.unknown("command", command, among: Command.allCases.map(\.rawValue)))
             }
-            if let key = given.first(where: { !known.keys.contains($0) }) { throw misplaced(key) }
+            if let key = presentKeys.first(where: { !known.keys.contains($0) }) { throw misplaced(key) }
             switch known {
             case .status: return .status(every: try watchInterval())
-            case .requests: return .requests(try givenVAddr(), every: try watchInterval())
+            case .requests: return .requests(try optionalVAddr(), every: try watchInterval())
             case .cancel:
                 guard let id else { throw ControlError(.badRequest, "'cancel' needs the key 'id'") }
-                return .cancel(id, reason: try givenReason())
+                return .cancel(id, reason: try validatedReason())
             case .reload: return .reload
-            case .drain: return .drain(try neededVAddr())
-            case .enable: return .enable(try neededVAddr())
+            case .drain: return .drain(try requiredVAddr())
+            case .enable: return .enable(try requiredVAddr())
             }
         }
 
-        /// A key of another command.
+        /// Returns the error for a key that belongs to another command.
         private func misplaced(_ key: CodingKeys) -> ControlError {
             if key == .vAddr, command == "status" || command == "reload" {
                 return ControlError(.badRequest, "'\(command)' is for the whole host and takes no 'vaddr'")
             }
-            let owners = Command.allCases.filter { $0.keys.contains(key) }.map { "'\($0.rawValue)'" }
+            let acceptingCommands = Command.allCases.filter { $0.keys.contains(key) }.map { "'\($0.rawValue)'" }
             return ControlError(
-                .badRequest, "'\(command)' takes no '\(key.rawValue)': it is for \(owners.joined(separator: " and "))")
+                .badRequest,
+                "'\(command)' takes no '\(key.rawValue)': it is for \(acceptingCommands.joined(separator: " and "))")
         }
 
         private func watchInterval() throws(ControlError) -> Duration? {
@@ -173,7 +176,7 @@ package enum ControlRequest: Sendable, Hashable {
             return watch == true ? .milliseconds(interval) : nil
         }
 
-        private func givenReason() throws(ControlError) -> String? {
+        private func validatedReason() throws(ControlError) -> String? {
             guard let reason else { return nil }
             guard ControlRequest.reasonLengths.contains(reason.utf8.count) else {
                 throw ControlError(
@@ -182,8 +185,8 @@ package enum ControlRequest: Sendable, Hashable {
             return reason
         }
 
-        private func givenVAddr() throws(ControlError) -> String? {
-            vAddr == nil ? nil : try neededVAddr()
+        private func optionalVAddr() throws(ControlError) -> String? {
+            vAddr == nil ? nil : try requiredVAddr()
         }
 
         private static func unknown(_ what: String, _ word: String, among known: [String]) -> String {
@@ -192,7 +195,7 @@ package enum ControlRequest: Sendable, Hashable {
             return "unknown \(what) \(quoted(word))\(end)"
         }
 
-        private func neededVAddr() throws(ControlError) -> String {
+        private func requiredVAddr() throws(ControlError) -> String {
             guard let vAddr, !vAddr.isEmpty else {
                 throw ControlError(.badRequest, "'\(command)' needs the key 'vaddr'")
             }
@@ -209,33 +212,33 @@ package enum ControlRequest: Sendable, Hashable {
     }
 }
 
-/// Why a request was not done, as it is told to the client.
+/// The reason why a request failed, as sent to the client.
 package struct ControlError: Error, Sendable, Hashable, Codable {
     package enum Code: String, Sendable, Codable {
-        /// The line is no request, or one with wrong values.
+        /// The line is not a request, or has wrong values.
         case badRequest = "bad_request"
-        /// There is no such command.
+        /// The command does not exist.
         case unknownCommand = "unknown_command"
-        /// There is no such route.
+        /// The route does not exist.
         case unknownVAddr = "unknown_vaddr"
         /// No request with this number is open.
         case unknownRequest = "unknown_request"
-        /// The line is longer than may be.
+        /// The line is too long.
         case tooLong = "too_long"
-        /// The request did not come in time.
+        /// No request arrived in time.
         case timeout
         /// Too many connections.
         case busy
-        /// The socket is not this user's.
+        /// The client's user may not use the socket.
         case forbidden
         /// The host is stopping.
         case stopping
     }
 
     package var code: Code
-    /// For a person.
+    /// The text for the operator.
     package var message: String
-    /// With `unknown_vaddr`: the one that was probably meant.
+    /// With `unknown_vaddr`: the nearest vAddr, if there is one.
     package var nearest: String?
 
     package init(_ code: Code, _ message: String, nearest: String? = nil) {
@@ -252,16 +255,16 @@ package struct ControlError: Error, Sendable, Hashable, Codable {
     }
 }
 
-/// JSON as it goes over the control socket.
+/// JSON on the control socket.
 package enum ControlJSON {
-    /// One object on one line, with its end.
+    /// Returns one object on one line with its line break.
     package static func line(_ value: some Encodable) -> [UInt8] {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         do {
             return Array(try encoder.encode(value)) + [UInt8(ascii: "\n")]
         } catch {
-            // Strings, booleans, integers and lists of them always encode.
+            // Values of strings, booleans, integers and lists of them can always be encoded.
             fatalError("a control message could not be encoded: \(error)")
         }
     }

@@ -4,10 +4,10 @@ internal import NIOConcurrencyHelpers
 internal import NIOCore
 internal import NIOPosix
 
-/// Takes commands on a Unix socket: one line with a JSON object for each, answered in the same way (docs/control.md).
+/// Serves commands on a Unix socket. Each request and each answer line is one JSON object (docs/control.md).
 ///
-/// What comes in is a stranger's until it is known to be the host's own user: lines, connections and the time for each are
-/// bounded, and whatever a client does ends its own connection at most.
+/// A client is untrusted until its user is known. Lines, connections and times are limited, and an error of a client
+/// ends only its own connection.
 final class ControlServer: Sendable {
     typealias Child = NIOAsyncChannel<ByteBuffer, Never>
 
@@ -25,7 +25,7 @@ final class ControlServer: Sendable {
 
     /// Listens at `path`.
     ///
-    /// - Parameter threads: where the file system is waited for.
+    /// - Parameter threads: run the calls that block on the file system.
     static func start(
         at path: String, host: Host, threads: PluginThreads, logger: Logger, limits: ControlLimits = ControlLimits()
     ) async throws(ControlSocketError) -> ControlServer {
@@ -42,7 +42,7 @@ final class ControlServer: Sendable {
                     try channel.pipeline.syncOperations.addHandler(AcceptFailures(logger))
                 }
             }
-            // Who has said all may still be answered.
+            // A client that has closed its writing side still gets its answer.
             .childChannelOption(.allowRemoteHalfClosure, value: true)
         let channel: NIOAsyncChannel<Child, Never>
         do {
@@ -75,7 +75,7 @@ final class ControlServer: Sendable {
         }
     }
 
-    /// Whether clients find it at its path.
+    /// Whether the file at the path is still this socket.
     var isInPlace: Bool {
         get async {
             let file = file
@@ -83,18 +83,18 @@ final class ControlServer: Sendable {
         }
     }
 
-    /// Takes no more connections. Those that are there go on, and the file is not its own any more.
+    /// Accepts no more connections. Open connections continue. The server no longer owns the file at its path.
     func letGo() {
         state.withLockedValue { $0.isLetGo = true }
         listener.close(promise: nil)
     }
 
-    /// Whether it was let go, or failed, and its last connection has ended.
+    /// Whether the server has stopped listening, or failed, and its last connection has ended.
     var hasEnded: Bool { state.withLockedValue { $0.hasEnded } }
 
     /// Ends all connections and removes the socket.
     func stop() async {
-        // The number of a file that was let go may be another's by now.
+        // After letGo() the descriptor may be closed, so another file at the path may have the same inode number.
         if !state.withLockedValue({ $0.isLetGo }) { await removeFile() }
         serving.cancel()
         await serving.value
@@ -119,40 +119,40 @@ final class ControlServer: Sendable {
         do {
             try await channel.executeThenClose { inbound in
                 await withDiscardingTaskGroup { group in
-                    let places = Places(limits.connections)
+                    let slots = ConnectionSlots(limits.connections)
                     do {
                         for try await child in inbound {
-                            let place = places.take()
+                            let place = slots.take()
                             group.addTask {
-                                defer { places.giveBack(place) }
+                                defer { slots.release(place) }
                                 await ControlConnection(child, host, logger, place, limits).serve()
                             }
                         }
                     } catch is CancellationError {
-                        // The host has stopped.
+                        // The host is stopping.
                     } catch {
-                        logger.error("the control socket takes no more connections: \(error)")
+                        logger.error("control socket: accepts no more connections: \(error)")
                     }
-                    // Those that are open end with the server, unless it only takes no more.
+                    // Open connections end with the server, except after letGo().
                     if !state.withLockedValue({ $0.isLetGo }) { group.cancelAll() }
                 }
             }
         } catch {
-            logger.debug("the control socket was not closed in order: \(error)")
+            logger.debug("control socket: error while closing: \(error)")
         }
     }
 
-    /// What a connection gets.
+    /// The treatment of a new connection.
     enum Place: Sendable {
         case served
-        /// All places are taken, and it is told so.
+        /// All slots are taken. The client gets the error `busy`.
         case told
-        /// So many are being told already that it is closed at once.
+        /// Too many clients are being rejected. The connection is closed at once.
         case closed
     }
 
-    /// How many connections have which place.
-    private final class Places: Sendable {
+    /// Counts the connections by their treatment.
+    private final class ConnectionSlots: Sendable {
         private let limit: Int
         private let taken = NIOLockedValueBox((served: 0, told: 0))
 
@@ -170,7 +170,7 @@ final class ControlServer: Sendable {
             }
         }
 
-        func giveBack(_ place: Place) {
+        func release(_ place: Place) {
             taken.withLockedValue { taken in
                 switch place {
                 case .served: taken.served -= 1
@@ -181,7 +181,7 @@ final class ControlServer: Sendable {
         }
     }
 
-    /// A connection that could not be accepted, for want of descriptors or the like, is that connection's end only.
+    /// Logs a connection that could not be accepted, for example because of too many open files. The server goes on.
     private final class AcceptFailures: ChannelInboundHandler, Sendable {
         typealias InboundIn = any Channel
 
@@ -190,7 +190,7 @@ final class ControlServer: Sendable {
         init(_ logger: Logger) { self.logger = logger }
 
         func errorCaught(context: ChannelHandlerContext, error: any Error) {
-            logger.warning("the control socket could not accept a connection: \(error)")
+            logger.warning("control socket: cannot accept a connection: \(error)")
         }
     }
 }

@@ -1,11 +1,11 @@
 extension HostConfiguration {
-    /// Where the host of a configuration file takes commands, whatever else is wrong in the file: whoever asks for a reload
-    /// may have just made a mistake, and the host is to say which.
+    /// Returns the control socket of the host that serves a configuration file. Ignores other errors of the file: an
+    /// operator who asks for a reload may have just made a mistake, and the host reports it.
     ///
     /// Blocks on the file system.
     ///
-    /// - Returns: an absolute path, `nil` where the file names no control socket.
-    /// - Throws: ``ConfigurationErrors`` where the file cannot be read as YAML, or what stands under `node.control` is wrong.
+    /// - Returns: an absolute path; `nil` if the file has no `node.control`.
+    /// - Throws: ``ConfigurationErrors`` if the file cannot be read as YAML, or `node.control` is wrong.
     package static func controlSocket(of file: String) throws(ConfigurationErrors) -> String? {
         let bytes: [UInt8]
         let folder: String
@@ -30,20 +30,20 @@ extension HostConfiguration {
 }
 
 extension YAMLNode {
-    /// The value of a key, `nil` where this is no mapping or has no such key.
+    /// Returns the value of a key; `nil` if this is not a mapping or has no such key.
     fileprivate func entry(_ key: String) -> YAMLNode? {
         guard case .mapping(let entries) = content else { return nil }
         return entries.first { $0.key == key }?.value
     }
 
-    /// A path that fits into the address of a Unix socket.
+    /// Returns a path that fits into the address of a Unix socket.
     func socketPath(relativeTo folder: String) throws(ConfigurationError) -> String {
         let path = try path(relativeTo: folder)
         guard path.utf8.count <= ControlSocketFile.longestPath else {
             throw ConfigurationError(
-                "the path of the control socket, \(quoted(path)), has \(path.utf8.count) bytes; a socket's may have "
-                    + "\(ControlSocketFile.longestPath): choose a shorter one, such as /run/chanserv.sock", at: location
-            )
+                "the path of the control socket \(quoted(path)) has \(path.utf8.count) bytes, but at most "
+                    + "\(ControlSocketFile.longestPath) are allowed: choose a shorter one, such as /run/chanserv.sock",
+                at: location)
         }
         return path
     }

@@ -1,27 +1,27 @@
 internal import Chanserv
 
-/// The open requests of a host as they go over the control socket.
+/// The open requests of a host as sent over the control socket.
 package struct RequestsReport: Codable, Sendable, Hashable {
     /// Maximum requests in one report; the oldest ones are listed.
     package static let longest = 10_000
 
-    /// Oldest first.
+    /// The listed requests, oldest first.
     package var requests: [Request]
-    /// How many requests are open, those beyond ``longest`` included.
+    /// Number of open requests, including those beyond ``longest``.
     package var total: Int
 
     /// See ``OpenRequest``.
     package struct Request: Codable, Sendable, Hashable {
         package enum State: String, Codable, Sendable {
-            /// The body of the request is still coming.
+            /// The host is receiving the body of the request.
             case readingBody = "reading_body"
-            /// The plugin has not named a source.
+            /// The plugin has not announced a source.
             case waitingForPlugin = "waiting_for_plugin"
-            /// Frames are sent as they come.
+            /// The host sends frames as the plugin produces them.
             case sending
-            /// The client does not take more at the moment.
+            /// The client grants no credit at the moment.
             case waitingForClient = "waiting_for_client"
-            /// The request was answered or cancelled, and the plugin still uses it.
+            /// The request was answered or cancelled, and the plugin has not released it.
             case ending
         }
 

@@ -1,7 +1,7 @@
 internal import Chanserv
 internal import Glibc
 
-/// ``HostStatus`` as it goes over the control socket.
+/// ``HostStatus`` as sent over the control socket.
 package struct StatusReport: Codable, Sendable, Hashable {
     package var pid: Int32
     package var listening: [String]
@@ -12,7 +12,7 @@ package struct StatusReport: Codable, Sendable, Hashable {
     package var plugins: [Plugin]
     package var retained: Retained
     package var reloads: Reloads
-    /// Missing before the first.
+    /// `nil` before the first reload.
     package var lastReload: LastReload?
 
     enum CodingKeys: String, CodingKey {
@@ -32,13 +32,13 @@ package struct StatusReport: Codable, Sendable, Hashable {
     package struct Route: Codable, Sendable, Hashable {
         package enum State: String, Codable, Sendable {
             case serving
-            /// By its failures, for a while.
+            /// Withdrawn by its error mass, for a pause.
             case withdrawn
-            /// Back after that, with one request to decide.
+            /// Back after the pause; the next request is the probe that decides.
             case probing
-            /// Withdrawn by its operator, with requests that have not ended.
+            /// Withdrawn by the operator; some requests have not ended.
             case draining
-            /// As draining, with none.
+            /// Withdrawn by the operator; all requests have ended.
             case drained
             /// The host is stopping.
             case stopped
@@ -48,7 +48,7 @@ package struct StatusReport: Codable, Sendable, Hashable {
         package var plugin: String
         package var digest: String
         package var state: State
-        /// With `withdrawn`: for how long yet.
+        /// With `withdrawn`: the remaining pause.
         package var withdrawnMilliseconds: Int?
         package var requestsOpen: Int
         package var requestsTotal: Int
@@ -79,7 +79,7 @@ package struct StatusReport: Codable, Sendable, Hashable {
         package var plugin: String
         package var version: String
         package var digest: String
-        /// JSON, as text.
+        /// JSON as text.
         package var config: String
         package var draining: Bool
         package var callsOpen: Int
@@ -87,7 +87,7 @@ package struct StatusReport: Codable, Sendable, Hashable {
         package var sourcesOpen: Int
         package var frames: Int
         package var overstays: Int
-        /// The processes it runs in; empty where it runs in the host's.
+        /// The worker processes; empty if the instance runs in the host.
         package var workers: [Worker]
 
         enum CodingKeys: String, CodingKey {
@@ -102,18 +102,18 @@ package struct StatusReport: Codable, Sendable, Hashable {
     package struct Worker: Codable, Sendable, Hashable {
         package enum State: String, Codable, Sendable {
             case starting, serving
-            /// It has ended, and is started again later.
+            /// The process has ended and will be restarted after a pause.
             case pausing
             case retired
         }
 
-        /// Missing where there is no process at the moment.
+        /// `nil` while there is no process.
         package var pid: Int32?
         package var state: State
-        /// With `pausing`: for how long yet.
+        /// With `pausing`: the remaining pause.
         package var pausingMilliseconds: Int?
         package var restarts: Int
-        /// Why it ended the last time; missing where it never did.
+        /// The reason why the process ended the last time; `nil` if it never ended.
         package var lastEnd: String?
         package var requestsOpen: Int
 
@@ -177,19 +177,20 @@ extension StatusReport {
 extension StatusReport.Route {
     init(_ route: HostStatus.Route) {
         let counters = route.counters
-        var left: Int?
+        var remaining: Int?
         let state: State
         switch route.state {
         case .serving: state = .serving
         case .withdrawn(let until):
             state = .withdrawn
-            left = max(0, ContinuousClock.now.duration(to: until).wholeMilliseconds)
+            remaining = max(0, ContinuousClock.now.duration(to: until).wholeMilliseconds)
         case .probing: state = .probing
         case .disabled: state = counters.requestsOpen > 0 ? .draining : .drained
         case .stopped: state = .stopped
         }
         self.init(
-            vaddr: route.vAddr, plugin: route.plugin, digest: route.digest, state: state, withdrawnMilliseconds: left,
+            vaddr: route.vAddr, plugin: route.plugin, digest: route.digest, state: state,
+            withdrawnMilliseconds: remaining,
             requestsOpen: counters.requestsOpen, requestsTotal: counters.requestsTotal,
             requestsRefused: counters.requestsRefused,
             sourcesWaiting: counters.sourcesWaiting, sourcesOpen: counters.sourcesOpen,
@@ -200,18 +201,18 @@ extension StatusReport.Route {
 
 extension StatusReport.Worker {
     init(_ worker: WorkerStatus) {
-        var left: Int?
+        var remaining: Int?
         let state: State
         switch worker.state {
         case .starting: state = .starting
         case .serving: state = .serving
         case .pausing(let until):
             state = .pausing
-            left = max(0, ContinuousClock.now.duration(to: until).wholeMilliseconds)
+            remaining = max(0, ContinuousClock.now.duration(to: until).wholeMilliseconds)
         case .retired: state = .retired
         }
         self.init(
-            pid: worker.process, state: state, pausingMilliseconds: left, restarts: worker.restarts,
+            pid: worker.process, state: state, pausingMilliseconds: remaining, restarts: worker.restarts,
             lastEnd: worker.lastEnd, requestsOpen: worker.openRequests)
     }
 }

@@ -1,16 +1,16 @@
 public import Logging
 
 extension Host {
-    /// Finds everything ``start()`` would refuse, except addresses in use, without serving: reads the configuration,
-    /// loads every plugin, and creates and destroys every instance. Binds nothing and joins nobody, so that it can be
-    /// done beside a running host.
+    /// Checks what ``start()`` checks, except for addresses in use, without serving: reads the configuration, loads
+    /// every plugin, and creates and destroys every instance. Binds no address and joins no node, so it can run beside
+    /// a running host.
     ///
     /// - Parameters:
-    ///   - configurationFile: the file.
-    ///   - logger: gets what plugins log.
+    ///   - configurationFile: the path of the file.
+    ///   - logger: receives the log messages of plugins.
     ///   - program: the `chanserv` executable, as for ``init(configurationFile:logger:program:)``.
-    /// - Returns: what is doubtful but no error, one line each.
-    /// - Throws: ``HostError`` with code `badConfiguration` and everything that is wrong.
+    /// - Returns: the warnings, one line each.
+    /// - Throws: ``HostError`` with code `badConfiguration` and all errors.
     public static func check(
         configurationFile: String, logger: Logger, program: String? = nil
     ) async throws(HostError) -> [String] {

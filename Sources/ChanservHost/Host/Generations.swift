@@ -1,82 +1,83 @@
-/// State machine of the routes: which instance serves which route, in numbered generations.
+/// State machine that maps routes to instances, in numbered generations.
 ///
-/// What is current is one immutable value, swapped at once by ``publish(_:)``. An instance that no current route names is
-/// *retired*: it is released when no route leads to it any more. Which requests it still has is a question to the set of open
-/// requests.
+/// The current mapping is one immutable value, which ``publish(_:)`` replaces. An instance that no current route uses
+/// is *retired*. It is released when the last route that leads to it is unbound. ``OpenRequests`` knows which requests
+/// still use an instance.
 ///
 /// - `Route`: identifies a bound route. A vAddr that is removed and added again is another route.
-/// - `Instance`: identifies an instance; an instance made again for the same key is another one.
+/// - `Instance`: identifies an instance. An instance that is created again for the same key is another one.
 package struct Generations<Route: Hashable & Sendable, Instance: Hashable & Sendable>: Sendable {
-    /// What new requests get.
+    /// The mapping for new requests.
     package struct Snapshot: Hashable, Sendable {
-        /// Counts the reloads that changed something; 0 is the empty beginning.
+        /// Counts the reloads that changed something, and the start; 0 before the start.
         package let number: UInt64
         package let routes: [Route: Instance]
     }
 
-    /// Where a request is led.
+    /// The generation and the instance of a request.
     package struct Lead: Hashable, Sendable {
         package let generation: UInt64
         package let instance: Instance
     }
 
     package enum Action: Hashable, Sendable {
-        /// No current route names this instance, but routes that are being unbound lead to it.
+        /// No current route uses this instance, but routes that are being unbound still lead to it.
         case drain(Instance)
-        /// No route leads to this instance any more, and none ever will.
+        /// No route leads to this instance, and none will.
         case release(Instance)
     }
 
     package private(set) var current = Snapshot(number: 0, routes: [:])
-    /// Routes of the next generation that are bound already: a request may come before the swap.
-    private var arriving: [Route: Instance] = [:]
-    /// Routes of former generations that are being unbound: requests that were accepted before still begin on them.
-    private var leaving: [Route: Instance] = [:]
-    /// Instances that no current route names and that were not released yet.
+    /// Routes of the next generation that are already bound. Requests may arrive on them before ``publish(_:)``.
+    private var prepared: [Route: Instance] = [:]
+    /// Routes of former generations that are being unbound. Requests that were accepted before still begin on them.
+    private var unbinding: [Route: Instance] = [:]
+    /// Instances that no current route uses and that are not released.
     private var retired: Set<Instance> = []
 
     package init() {}
 
-    /// `route` is about to be bound and will be of the next generation.
+    /// Records a route of the next generation before it is bound.
     package mutating func prepare(_ route: Route, _ instance: Instance) {
-        arriving[route] = instance
+        prepared[route] = instance
     }
 
-    /// A prepared route will not come, and is not bound any more.
+    /// Removes a prepared route after it was unbound.
     package mutating func abandon(_ route: Route) {
-        arriving[route] = nil
+        prepared[route] = nil
     }
 
-    /// Makes `routes` what new requests get. Routes that are missing there begin to leave.
+    /// Makes `routes` the mapping for new requests. Routes that are not in it begin to be unbound.
     package mutating func publish(_ routes: [Route: Instance]) -> [Action] {
-        arriving = [:]
+        prepared = [:]
         for (route, instance) in current.routes where routes[route] == nil {
-            leaving[route] = instance
+            unbinding[route] = instance
         }
         let before = Set(current.routes.values)
         current = Snapshot(number: current.number + 1, routes: routes)
         let gone = before.subtracting(routes.values)
         retired.formUnion(gone)
-        return gone.map { leaving.values.contains($0) ? .drain($0) : release($0) }
+        return gone.map { unbinding.values.contains($0) ? .drain($0) : release($0) }
     }
 
-    /// Where a request on `route` is led; `nil` if that is neither current nor leaving nor arriving.
+    /// Returns the instance for a request on `route`. Returns `nil` if the route is neither current, nor prepared, nor
+    /// being unbound.
     package func lead(_ route: Route) -> Lead? {
-        if let found = current.routes[route] ?? leaving[route] {
+        if let found = current.routes[route] ?? unbinding[route] {
             return Lead(generation: current.number, instance: found)
         }
-        return arriving[route].map { Lead(generation: current.number + 1, instance: $0) }
+        return prepared[route].map { Lead(generation: current.number + 1, instance: $0) }
     }
 
-    /// A leaving route is unbound: no request will begin on it any more.
+    /// Records that a route was unbound: no request will begin on it.
     package mutating func left(_ route: Route) -> Action? {
-        guard let instance = leaving.removeValue(forKey: route), retired.contains(instance),
-            !leaving.values.contains(instance)
+        guard let instance = unbinding.removeValue(forKey: route), retired.contains(instance),
+            !unbinding.values.contains(instance)
         else { return nil }
         return release(instance)
     }
 
-    /// Instances that routes still lead to, and that are to go.
+    /// The retired instances that are not released.
     package var draining: Set<Instance> { retired }
 
     private mutating func release(_ instance: Instance) -> Action {

@@ -2,19 +2,20 @@ internal import Chanserv
 internal import Logging
 
 extension Host {
-    /// Withdraws a route's vAddr from the mesh, so that clients find another host, and lets its requests end; those that
-    /// have not by the route's `drain` time are cancelled. The route stays configured, and reloads do not bring it back as
-    /// long as it is: ``enable(_:)`` does, and so does a restart.
+    /// Withdraws a route's vAddr from the mesh, so that clients find another host, and waits for its requests to end.
+    /// Cancels the requests that have not ended after the route's `drain` time. The route stays configured but
+    /// withdrawn, also after reloads, until ``enable(_:)`` or a restart.
     ///
-    /// Draining a route that drains waits for the same end; a route that has drained has nothing to wait for.
+    /// A second drain of the same route waits for the end of the first. If the route has already drained, it returns at
+    /// once.
     ///
-    /// - Throws: ``RouteError`` where there is no such route, or the host is stopping.
+    /// - Throws: ``RouteError`` if there is no such route, or the host is stopping.
     public func drain(_ vAddr: String) async throws(RouteError) -> DrainOutcome {
         let task = try beginDrain(vAddr)
         return await task.value
     }
 
-    /// As ``drain(_:)``, without waiting for it: the drain goes on whoever waits.
+    /// Begins a drain as in ``drain(_:)`` and returns its task. Cancelling the caller does not stop the drain.
     func beginDrain(_ vAddr: String) throws(RouteError) -> Task<DrainOutcome, Never> {
         let route = try route(vAddr)
         if let drain = drains[route.id] { return drain }
@@ -27,16 +28,16 @@ extension Host {
         return task
     }
 
-    /// Brings a route back that was drained, or withdrawn by its failures, which are forgotten.
+    /// Returns a route to the mesh that was drained, or withdrawn by its error mass, and resets its error mass.
     ///
-    /// - Returns: whether it was away.
-    /// - Throws: ``RouteError`` where there is no such route, or the host is stopping.
+    /// - Returns: whether the route was withdrawn.
+    /// - Throws: ``RouteError`` if there is no such route, or the host is stopping.
     @discardableResult
     public func enable(_ vAddr: String) throws(RouteError) -> Bool {
         let route = try route(vAddr)
         let wasAway = route.service.state != .serving
         route.service.restore()
-        // What was to end may go on.
+        // Requests that the drain would cancel continue.
         drains[route.id]?.cancel()
         drains[route.id] = nil
         tellServing()
@@ -44,7 +45,7 @@ extension Host {
         return wasAway
     }
 
-    /// The vAddrs that were drained and not enabled since, in the order of the file.
+    /// The vAddrs that are drained or draining, in the order of the file.
     var disabledRoutes: [String] {
         routes.filter { $0.service.state == .disabled }.map(\.planned.vAddr)
     }
@@ -52,17 +53,18 @@ extension Host {
     private func finishDrain(of route: RunningRoute, deadline: ContinuousClock.Instant) async -> DrainOutcome {
         let vAddr = route.planned.vAddr
         let isLate = await route.service.waitUntilIdle(until: deadline) > 0
-        // There is no suspension between this and the cancelling: an enable came before, or it comes too late.
+        // There is no suspension between this check and the cancellation: an `enable` that comes later is too late for
+        // these requests.
         if Task.isCancelled { return DrainOutcome(result: .givenUp, cancelled: 0) }
         let cancelled = isLate ? route.service.counters.requestsOpen : 0
         if isLate {
             route.service.cancelAll(reason: "the route was drained and its time for that is over")
             let left = await route.service.drain(until: .now)
             if left > 0 {
-                logger.warning("route '\(vAddr)': \(left) requests ignore that they were cancelled")
+                logger.warning("route '\(vAddr)': \(left) cancelled requests have not ended")
             }
         }
-        // One that was enabled meanwhile may drain again.
+        // If the route was enabled meanwhile, the entry may belong to a new drain.
         if !Task.isCancelled { drains[route.id] = nil }
         let rest = cancelled > 0 ? ", \(cancelled) requests were cancelled" : ""
         logger.info("route '\(vAddr)': drained\(rest)", metadata: ["route": "\(vAddr)"])
@@ -78,31 +80,31 @@ extension Host {
     }
 }
 
-/// How a drain ended.
+/// The outcome of a drain.
 public struct DrainOutcome: Sendable, Hashable {
     public enum Result: Sendable, Hashable {
-        /// Nothing of the route's runs any more.
+        /// All requests of the route have ended.
         case drained
-        /// The route was enabled meanwhile, or the host is stopping: what runs goes on.
+        /// The route was enabled during the drain, or the host is stopping. Its requests continue.
         case givenUp
     }
 
     public var result: Result
-    /// How many requests had not ended in time and were cancelled, with their sources.
+    /// Requests that had not ended in time and were cancelled, with their sources.
     public var cancelled: Int
 }
 
-/// Why nothing could be done with a route.
+/// The reason why an operation on a route failed.
 public struct RouteError: Error, Sendable, Hashable {
     public enum Reason: Sendable, Hashable {
-        /// There is no such route; perhaps the nearest one was meant.
+        /// The route does not exist; `nearest` is the most similar vAddr.
         case unknown(nearest: String?)
-        /// The host is stopping, and all its routes with it.
+        /// The host is stopping.
         case stopping
     }
 
     public var reason: Reason
-    /// The one asked for.
+    /// The vAddr that the caller asked for.
     public var vAddr: String
 
     init(_ reason: Reason, _ vAddr: String) {

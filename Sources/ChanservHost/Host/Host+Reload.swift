@@ -1,12 +1,12 @@
 internal import Logging
 
 extension Host {
-    /// Reads the configuration and the plugins again and serves what they say from now on: all of it or, when anything
-    /// is wrong, nothing. Whatever did not change is not touched, and no dial fails because of it.
+    /// Reads the configuration and the plugins again and applies all changes. If anything is wrong, applies none.
+    /// Unchanged routes and instances are not touched, and no dial fails because of a reload.
     ///
-    /// Calls that come during a reload share the one that follows it.
+    /// Calls that arrive during a reload share the one that follows it.
     ///
-    /// - Returns: what changed, or why nothing did; the log says the same.
+    /// - Returns: the changes, or the reasons why there are none. The log contains the same.
     @discardableResult
     public func reload() async -> ReloadOutcome {
         switch machine.requested() {
@@ -21,13 +21,13 @@ extension Host {
         }
     }
 
-    /// Tells those who waited, and begins the reload that was asked for meanwhile.
+    /// Resumes the callers of a reload, and begins the next one if it was requested meanwhile.
     func reloadEnded(_ number: UInt64, _ outcome: ReloadOutcome) async {
         for waiter in waiters.removeValue(forKey: number) ?? [] { waiter.resume(returning: outcome) }
         switch machine.finished() {
         case .rest: break
         case .begin(let next):
-            // In a task of its own, so that whoever asked for the one before need not wait for this.
+            // In a new task, so that callers of the previous reload do not wait for this one.
             Task { await reloadEnded(next, await reloadOnce()) }
         case .stop:
             for waiter in waiters.values.joined() {
@@ -44,7 +44,7 @@ extension Host {
         await keepControlSocket()
         let outcome = await readAndApply()
         lastReload = (outcome, .now)
-        // Refused or not, the host serves.
+        // The host serves after a rejected reload too.
         tellServing(isReady: true)
         warn(outcome.warnings)
         switch outcome.result {
@@ -58,7 +58,7 @@ extension Host {
             reloadCounts.refused += 1
             for reason in outcome.reasons { logger.error("reload: \(reason)") }
             logger.error(
-                "reload refused for \(outcome.reasons.count == 1 ? "this reason" : "these reasons"): everything goes on as it was",
+                "reload rejected; still serving generation \(outcome.generation)",
                 metadata: ["generation": "\(outcome.generation)"])
         }
         return outcome
@@ -95,7 +95,7 @@ extension Host {
             configuration.warnings.map(\.description)
             + configuration.node.changesThatNeedARestart(since: startedNode).map { "\(file): \($0)" }
             + disabledRoutes.map {
-                "route '\($0)' stays drained, as it was told: 'chanserv enable \($0)' brings it back"
+                "route '\($0)' stays drained: run 'chanserv enable \($0)' to serve it again"
             }
         if outcome.result != .refused {
             outcome.changes.node = node

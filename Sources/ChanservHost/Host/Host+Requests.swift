@@ -5,7 +5,7 @@ extension Host {
     /// Returns the open requests of a vAddr, or of all.
     ///
     /// - Parameters:
-    ///   - vAddr: `nil` for all requests. Requests of a route that was removed count until they end.
+    ///   - vAddr: `nil` for all requests. The open requests of a removed route are included.
     ///   - limit: how many requests are described, the oldest first.
     /// - Throws: ``RouteError`` if there is neither such a route nor a request of it.
     func openRequests(of vAddr: String?, limit: Int) throws(RouteError) -> HostRequests {

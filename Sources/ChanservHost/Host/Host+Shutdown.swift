@@ -1,14 +1,15 @@
 internal import Logging
 
 extension Host {
-    /// Stops accepting, lets running requests end, cancels what is left at the deadline, destroys all instances, and
-    /// closes all links. Cancelling the task that waits makes it the deadline. Repeating it waits for the first.
+    /// Stops accepting requests and waits for running ones. At the deadline cancels the rest, destroys all instances
+    /// and closes all links. Cancelling the waiting task ends the wait like the deadline. A second call waits for the
+    /// first.
     ///
-    /// While the host is starting there are no requests: what was made so far is undone, and a create that runs gets
-    /// the same time to return.
+    /// If the host is still starting, there are no requests. The host undoes what it has created, and a running
+    /// `create` of a plugin has until the deadline to return.
     ///
-    /// - Parameter drain: how long requests may go on; `nil`, the default, is what the configuration says
-    ///   (`node.drain`, 30 s by default), or 1 s while the host is starting.
+    /// - Parameter drain: time for running requests. `nil`, the default, uses `node.drain` of the configuration (30 s
+    ///   by default), or 1 s while the host is starting.
     public func shutdown(drain: Duration? = nil) async {
         switch machine.stop() {
         case .doNothing:
@@ -19,18 +20,18 @@ extension Host {
         }
         let drain = drain ?? configuration?.node.drain ?? .seconds(1)
         let deadline = ContinuousClock.now + drain
-        logger.info("stopping: no new requests, up to \(drain) for those that run")
+        logger.info("stopping: no new requests, up to \(drain) for running ones")
         manager?.tell(.stopping(status: "stopping: up to \(drain) for requests that run"))
-        // First of all nothing new comes in, even while a reload finds its way back.
+        // Before the wait for the reload, so that no new request is accepted meanwhile.
         for route in routes { route.service.stopAccepting() }
         if await !lastReloadEnded.wait(until: deadline) {
-            logger.warning("a start or reload has not given up in time: a plugin's create does not return")
+            logger.warning("the start or reload did not end in time: a plugin's create function does not return")
         }
         await tearDown(deadline: deadline)
         logger.info("stopped")
     }
 
-    /// Ends everything that runs.
+    /// Ends all routes, instances and links.
     func tearDown(deadline: ContinuousClock.Instant) async {
         let reason = "the host stopped and its time to drain is over"
         for route in routes { remove(route, deadline: deadline, reason: reason) }
@@ -42,23 +43,23 @@ extension Host {
         for join in joins { join.cancel() }
         joins = []
 
-        // Those of former reloads may have later deadlines.
+        // Drains of earlier reloads may have later deadlines.
         let ends = leaving.values + retiring.values.map(\.task)
         await withTaskGroup { group in
             for end in ends { group.addTask { await end.value } }
-            let alarm = Task {
+            let deadlineTask = Task {
                 do { try await Task.sleep(until: deadline, clock: .continuous) } catch {}
                 for end in ends { end.cancel() }
             }
             await withTaskCancellationHandler {
                 await group.waitForAll()
             } onCancel: {
-                alarm.cancel()
+                deadlineTask.cancel()
             }
-            alarm.cancel()
+            deadlineTask.cancel()
         }
         await network.take()?.shutdown()
-        // Last: how the rest ends can be watched.
+        // Last, so that operators can watch the shutdown.
         await control.take()?.stop()
         for former in formerControls { await former.stop() }
         formerControls = []

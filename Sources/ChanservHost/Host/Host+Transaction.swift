@@ -2,23 +2,23 @@ internal import Chanserv
 internal import Logging
 
 extension Host {
-    /// How a transaction ended.
+    /// The result of a transaction.
     enum TransactionResult {
         case done
-        /// Nothing was changed; `mayPass`: another time it may go well, for neither the file nor a plugin is wrong.
+        /// Nothing was changed. `mayPass`: another attempt may succeed, because neither the file nor a plugin is wrong.
         case refused([String], mayPass: Bool)
     }
 
-    /// What a transaction has made, to be taken over or undone.
+    /// The instances and routes that a transaction has created, to be taken over or undone.
     private struct Made {
         var instances: [InstanceKey: RunningInstance] = [:]
         var routes: [String: RunningRoute] = [:]
     }
 
-    /// Carries out `plan`, or leaves everything as it is. Where something could not be loaded, the rest is only tried,
-    /// so that all the reasons are known.
+    /// Carries out `plan` completely or not at all. If a library could not be loaded, only tries the rest to find all
+    /// errors.
     ///
-    /// - Parameter dryRun: only try it in any case.
+    /// - Parameter dryRun: undo everything in any case.
     func carryOut(
         _ plan: ReloadPlan<RouteOptions>, _ preparation: Preparation, dryRun: Bool = false
     ) async -> TransactionResult {
@@ -70,12 +70,12 @@ extension Host {
     }
 
     private func make(_ recipe: InstanceRecipe?) async -> Result<RunningInstance, InstanceRecipe.Refusal> {
-        guard let recipe else { preconditionFailure("a plan names an instance nobody knows how to make") }
+        guard let recipe else { preconditionFailure("the plan creates an instance without a recipe") }
         let id = nextID()
         let surroundings = InstanceRecipe.Surroundings(
             threads: threads, logger: logger, program: program,
-            onCrash: { [weak self] reason in Task { await self?.instanceFailed(id, reason, isOver: false) } },
-            onStuck: { [weak self] reason in Task { await self?.instanceFailed(id, reason, isOver: true) } })
+            onCrash: { [weak self] reason in Task { await self?.instanceFailed(id, reason, withdrawsAtOnce: false) } },
+            onStuck: { [weak self] reason in Task { await self?.instanceFailed(id, reason, withdrawsAtOnce: true) } })
         do throws(InstanceRecipe.Refusal) {
             let plugin = try await recipe.make(surroundings)
             return .success(RunningInstance(id: id, key: recipe.key, plugin: plugin))
@@ -84,17 +84,17 @@ extension Host {
         }
     }
 
-    /// An instance failed by itself, outside of any request: that counts for each of its routes.
+    /// Records that an instance failed outside of a request, as a failure of each of its routes.
     ///
-    /// - Parameter isOver: whether its routes are withdrawn at once rather than after a number of failures.
-    private func instanceFailed(_ id: InstanceID, _ reason: String, isOver: Bool) {
+    /// - Parameter withdrawsAtOnce: whether to withdraw the routes now instead of after the limit of the error mass.
+    private func instanceFailed(_ id: InstanceID, _ reason: String, withdrawsAtOnce: Bool) {
         let error = ChanservError(.sourceFailed, reason)
         for route in routes where instances[route.planned.instance]?.id == id {
-            if isOver { route.service.withdraw(because: error) } else { route.service.reportFailure(error) }
+            if withdrawsAtOnce { route.service.withdraw(because: error) } else { route.service.reportFailure(error) }
         }
     }
 
-    /// Binds a new route; whoever dials it before the swap is served by what it will be.
+    /// Binds a new route. Requests that arrive before the commit are served by its instance.
     private func bind(
         _ planned: PlannedRoute<RouteOptions>?, _ created: [InstanceKey: RunningInstance]
     ) throws -> RunningRoute {
@@ -126,7 +126,7 @@ extension Host {
         route.log.detach()
     }
 
-    /// Swaps. There is no suspension in here: nobody sees half of it.
+    /// Applies the plan. There is no suspension inside, so the change is atomic for other callers of the actor.
     private func commit(_ plan: ReloadPlan<RouteOptions>, wanted: [PlannedRoute<RouteOptions>], _ made: Made) {
         let before = Dictionary(uniqueKeysWithValues: routes.map { ($0.planned.vAddr, $0) })
         let drains = drainTimes()
@@ -147,7 +147,7 @@ extension Host {
             route.service.update(
                 configuration: Server.Configuration(route.planned.options, log: route.log),
                 handler: table.handler(for: route.id, options: route.planned.options),
-                // What failed was the instance before.
+                // The failures belong to the previous instance.
                 forgivesFailures: repointed.contains(route.planned.vAddr))
         }
         for vAddr in plan.remove.map(\.vAddr) {
@@ -162,14 +162,14 @@ extension Host {
         return instance
     }
 
-    /// How long each running instance may drain: as long as the most patient of the routes it serves allows.
+    /// Returns the drain time of each running instance: the longest of its routes.
     private func drainTimes() -> [InstanceKey: Duration] {
         Dictionary(routes.map { ($0.planned.instance, $0.planned.options.drain) }, uniquingKeysWith: max)
     }
 
     /// Withdraws a route at once and lets its requests end until `deadline`.
     ///
-    /// - Parameter reason: what clients are told whose requests it cuts off.
+    /// - Parameter reason: the error that clients get whose requests are cancelled.
     func remove(
         _ route: RunningRoute, deadline: ContinuousClock.Instant,
         reason: String = "the route was removed and its time to drain is over"
@@ -178,7 +178,7 @@ extension Host {
         leaving[route.id] = Task {
             let left = await route.service.drain(until: deadline, reason: reason)
             if left > 0 {
-                logger.warning("route '\(route.planned.vAddr)': \(left) requests ignore that they were cancelled")
+                logger.warning("route '\(route.planned.vAddr)': \(left) cancelled requests have not ended")
             }
             table.left(route.id)
             route.log.detach()
@@ -186,10 +186,10 @@ extension Host {
         }
     }
 
-    /// Destroys an instance that no route names any more when its last request has ended, which is at the latest a
-    /// little after `deadline`.
+    /// Destroys an instance that no current route uses, after its last request has ended. That is shortly after
+    /// `deadline` at the latest.
     ///
-    /// - Parameter reason: what clients are told whose requests it cuts off; `nil` is that the plugin was replaced.
+    /// - Parameter reason: the error that clients get whose requests are cancelled. `nil`: the plugin was replaced.
     func retire(_ instance: RunningInstance, deadline: ContinuousClock.Instant, reason: String? = nil) {
         let task = Task {
             // Routes that are being unbound may still lead requests to it.
@@ -203,7 +203,7 @@ extension Host {
 }
 
 extension ReloadTransaction.Action {
-    /// Whether it makes something new, rather than undoing or ending.
+    /// Whether the action creates or applies something, instead of undoing or ending.
     fileprivate var isForward: Bool {
         switch self {
         case .create, .bind, .commit: true

@@ -1,7 +1,7 @@
 internal import Chanserv
 public import Logging
 
-/// A running host: routes of a configuration file, served by plugins, replaced while they run.
+/// A running host: serves the routes of a configuration file with plugins, and replaces both while it runs.
 ///
 /// ```swift
 /// let host = Host(configurationFile: "chanserv.yaml", logger: logger)
@@ -11,42 +11,42 @@ public import Logging
 /// await host.shutdown()
 /// ```
 ///
-/// A host is started once and shut down once. What it does to which part of it when is decided by ``ReloadPlan``,
-/// ``ReloadTransaction``, ``ReloadMachine`` and ``Generations``; this only carries it out.
+/// A host is started once and shut down once. The state machines ``ReloadPlan``, ``ReloadTransaction``,
+/// ``ReloadMachine`` and ``Generations`` decide; this actor performs their actions.
 public actor Host {
     let file: String
     let logger: Logger
     let makeNetwork: @Sendable (HostConfiguration.Node, Logger) -> any HostNetwork
-    /// Where ordinary plugins run, and what blocks on files.
+    /// The threads for plugins that do not block, and for calls that block on the file system.
     let threads: PluginThreads
     let store: PluginStore
-    /// chanserv's own executable, which is started for plugins that have processes and to try libraries out.
+    /// chanserv's own executable. The host starts it for worker processes and to try libraries out.
     let program: String?
-    /// The open requests, and where new ones are led.
+    /// The open requests, and the instance of each route.
     let table: ServingTable
 
-    /// What runs; `nil` before the start.
+    /// The configuration in force; `nil` before the start.
     var configuration: HostConfiguration?
-    /// What of `node` is in force since the start.
+    /// The `node` section at the start. Except for `drain` it stays in force until a restart.
     var startedNode: HostConfiguration.Node?
     var network: (any HostNetwork)?
     var listening: [HostAddress] = []
-    /// Who started this process, and wants to know how it is.
+    /// The service manager that started this process, e.g. systemd; it receives state changes.
     let manager: ServiceManager?
     var watchdog: Task<Void, Never>?
-    /// Where commands come in; `nil` where the configuration names no socket.
+    /// The control socket; `nil` if the configuration has none.
     var control: ControlServer?
-    /// Those before it, whose sockets were removed by somebody, as long as clients have connections to them.
+    /// Former control sockets whose files were removed, for as long as they have connections.
     var formerControls: [ControlServer] = []
     var joins: [Task<Void, Never>] = []
-    /// In the order of the file.
+    /// The routes in the order of the file.
     var routes: [RunningRoute] = []
     var instances: [InstanceKey: RunningInstance] = [:]
-    /// Instances no route names any more, until they are destroyed.
+    /// Instances that no route uses, until they are destroyed.
     var retiring: [InstanceID: (instance: RunningInstance, task: Task<Void, Never>)] = [:]
-    /// Routes that were removed, until their requests have ended.
+    /// Removed routes, until their requests have ended.
     var leaving: [RouteID: Task<Void, Never>] = [:]
-    /// Routes that were told to drain, until they have.
+    /// The running drains, by route.
     var drains: [RouteID: Task<DrainOutcome, Never>] = [:]
     private var lastID: UInt64 = 0
 
@@ -54,27 +54,29 @@ public actor Host {
     var reloadCounts = HostStatus.Reloads()
     var lastReload: (outcome: ReloadOutcome, time: ContinuousClock.Instant)?
     var readySince: ContinuousClock.Instant?
-    /// Who waits for the outcome of which reload.
+    /// The callers that wait for each reload, by its number.
     var waiters: [UInt64: [CheckedContinuation<ReloadOutcome, Never>]] = [:]
-    /// The reload that ran when the shutdown began has ended.
+    /// Happens when the reload that runs during the shutdown has ended.
     let lastReloadEnded = Event()
     let stopped = Event()
 
     /// - Parameters:
-    ///   - configurationFile: read at the start and at each reload; see ``HostConfiguration``.
-    ///   - logger: gets a line when the host is ready, one for each reload, one for each failure, and what plugins log.
-    ///   - program: the `chanserv` executable, which is started for plugins with `isolation: process` and to try libraries
-    ///     out before they are loaded; `nil`, the default, does neither.
-    ///   - manager: is told when the host is ready, reloads and stops. None by default.
+    ///   - configurationFile: the path of the file, which is read at the start and at each reload; see
+    ///     ``HostConfiguration``.
+    ///   - logger: receives a line when the host is ready, one for each reload and one for each failure, and the
+    ///     messages of plugins.
+    ///   - program: the `chanserv` executable. The host starts it for plugins with `isolation: process`, and to try
+    ///     libraries out before it loads them. `nil`, the default, does neither.
+    ///   - manager: receives the states ready, reloading and stopping. None by default.
     public init(configurationFile: String, logger: Logger, program: String? = nil, manager: ServiceManager? = nil) {
         self.init(configurationFile: configurationFile, logger: logger, program: program, manager: manager) {
             AstraNetHostNetwork($0, logger: $1)
         }
     }
 
-    /// As ``init(configurationFile:logger:program:manager:)``, on a network of the caller's.
+    /// As ``init(configurationFile:logger:program:manager:)``, with a network of the caller.
     ///
-    /// - Parameter network: called once at the start, with what stands under `node`.
+    /// - Parameter network: called once at the start with the `node` section.
     public init(
         configurationFile: String, logger: Logger, program: String? = nil, manager: ServiceManager? = nil,
         network: @escaping @Sendable (HostConfiguration.Node, Logger) -> any HostNetwork
@@ -98,11 +100,12 @@ public actor Host {
 
     // MARK: - Start
 
-    /// Reads the configuration, loads the plugins, makes their instances, binds the routes, and only then listens.
+    /// Reads the configuration, loads the plugins, creates their instances and binds the routes. Listens only after
+    /// that.
     ///
-    /// - Throws: ``HostError`` with everything that is wrong; then nothing runs and nothing is bound. With code
-    ///   `badConfiguration` for the file and the plugins, `unavailable` for an address, and where all that is wrong is that
-    ///   something was not to be had or took too long.
+    /// - Throws: ``HostError`` with all errors; then nothing runs and nothing is bound. The code is `badConfiguration`
+    ///   for errors of the file and of plugins. It is `unavailable` for an address, and if the only errors are missing
+    ///   resources and timeouts.
     public func start() async throws(HostError) {
         precondition(configuration == nil && network == nil, "a host starts once")
         guard case .begin(let number) = machine.requested() else {
@@ -148,8 +151,9 @@ public actor Host {
         readySince = .now
         let served = configuration.routes.map(\.vAddr).joined(separator: ", ")
         if !served.isEmpty || work.isEmpty { work.append("serving \(served.isEmpty ? "nothing" : served)") }
+        let addresses = listening.map(\.description).joined(separator: ", ")
         logger.info(
-            "ready: listening on \(listening.map(\.description).joined(separator: ", ")), \(work.joined(separator: " and "))",
+            "ready: listening on \(addresses), \(work.joined(separator: " and "))",
             metadata: ["generation": "\(table.generation)"])
         tellServing(isReady: true)
         return nil
@@ -176,7 +180,7 @@ public actor Host {
     }
 
     func readConfiguration() async throws(ConfigurationErrors) -> HostConfiguration {
-        // Reading blocks on the file system, which neither an event loop nor Swift's pool is for.
+        // Reading blocks on the file system, so it must not run on an event loop or in Swift's thread pool.
         let file = file
         return try await threads.run { () -> Result<HostConfiguration, ConfigurationErrors> in
             do throws(ConfigurationErrors) {
@@ -193,7 +197,7 @@ public actor Host {
 
     // MARK: - Status
 
-    /// What the host is doing.
+    /// A snapshot of what the host is doing.
     public var status: HostStatus {
         let serving = routes.compactMap { instances[$0.planned.instance] }
         var seen: Set<InstanceID> = []

@@ -1,26 +1,26 @@
-/// Why a host could not start or check its configuration: everything that was found, not only the first thing.
+/// All reasons why a host could not start, or why its configuration is wrong.
 public struct HostError: Error, Sendable, Hashable {
-    /// The kind of failure, each with the exit code a command ends with (sysexits.h).
+    /// The kind of failure. Each has the exit code of the command (sysexits.h).
     public struct Code: Sendable, Hashable, CustomStringConvertible {
         public let description: String
-        /// What the process ends with.
+        /// The exit code of the process.
         public let exitCode: Int32
 
-        /// The configuration file or a plugin it names is at fault: 65.
+        /// The configuration file, or a plugin in it, is wrong: 65.
         public static let badConfiguration = Code(description: "bad configuration", exitCode: 65)
-        /// An address is in use, something is not to be had, or took too long, and may go well another time: 69.
+        /// An address is in use, a resource is missing, or a timeout has passed; another attempt may succeed: 69.
         public static let unavailable = Code(description: "unavailable", exitCode: 69)
-        /// The host itself is at fault: 70.
+        /// An internal error of the host: 70.
         public static let internalFailure = Code(description: "internal failure", exitCode: 70)
     }
 
     /// The kind of failure.
     public var code: Code
-    /// What is wrong, one line each, never empty; `file:line:column: message` where there is a place.
+    /// The errors, one line each, never empty. An error of the file has the form `file:line:column: message`.
     public var problems: [String]
 
     public init(_ code: Code, _ problems: [String]) {
-        precondition(!problems.isEmpty, "an error without a reason helps nobody")
+        precondition(!problems.isEmpty, "a HostError needs at least one problem")
         self.code = code
         self.problems = problems
     }

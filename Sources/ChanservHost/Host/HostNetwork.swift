@@ -4,36 +4,36 @@ internal import ChanservAstraNet
 package import Logging
 internal import NIOCore
 
-/// What a host needs of its network: a multiplexer that can be made reachable and shut down.
+/// The network of a host: a multiplexer that can listen, join and shut down.
 ///
-/// ``AstraNetHostNetwork`` is the real one; ``LocalHostNetwork`` serves clients in the same process.
+/// ``AstraNetHostNetwork`` is a node of a mesh. ``LocalHostNetwork`` serves clients in the same process.
 public protocol HostNetwork: Sendable {
-    /// Where routes are bound.
+    /// The multiplexer on which routes are bound.
     var multiplexer: any Multiplexer { get }
 
     /// Accepts links at an address.
     ///
-    /// - Returns: the address it listens at, with the port it got where 0 was asked for.
-    /// - Throws: where the address cannot be had; the description says why.
+    /// - Returns: the address, with the assigned port if `address` has port 0.
+    /// - Throws: if the address cannot be used; the description contains the reason.
     func listen(at address: HostAddress) async throws -> HostAddress
 
-    /// Links with another node and stays linked for as long as the task is not cancelled, whatever happens to the link.
+    /// Keeps a link to another node until the task is cancelled. Connects again if the link is lost.
     func keepJoined(_ address: HostAddress) async
 
     /// Closes all links. The network cannot be used again.
     func shutdown() async
 }
 
-/// An AstraNet node.
+/// A network that is an AstraNet node.
 package struct AstraNetHostNetwork: HostNetwork {
     package let multiplexer: any Multiplexer
     private let node: Node
     private let listenKey: String
 
     /// - Parameters:
-    ///   - configuration: what of the node stands in the file, or was said otherwise.
-    ///   - logger: gets what the node has to say.
-    ///   - listenKey: where an address to listen at is changed, for messages.
+    ///   - configuration: the `node` section of the file, with the changes of command line options.
+    ///   - logger: receives the messages of the node.
+    ///   - listenKey: the option or key that sets the address to listen at, for error messages.
     package init(_ configuration: HostConfiguration.Node, logger: Logger, listenKey: String = "node.listen") {
         node = Node(configuration: NodeConfiguration(configuration), logger: logger)
         multiplexer = AstraNetMultiplexer(node)
@@ -50,7 +50,7 @@ package struct AstraNetHostNetwork: HostNetwork {
                 case .addressInUse:
                     ": another process listens there: choose another address under \(listenKey) or end it"
                 case .addressNotAvailable:
-                    ": it is none of this machine's addresses: choose another under \(listenKey) (0.0.0.0 is all of them)"
+                    ": this machine does not have the address: choose another under \(listenKey) (0.0.0.0 is all)"
                 default: ""
                 }
             throw ListenError(description: error.message + wayOut)
@@ -86,12 +86,12 @@ extension NodeConfiguration {
     }
 }
 
-/// Why an address cannot be listened at, and the way out.
+/// The reason why the node cannot listen at an address, and what to do.
 private struct ListenError: Error, CustomStringConvertible {
     let description: String
 }
 
-/// A multiplexer without a network: for tests, and for a host and its clients in one process.
+/// A network without links: for tests, and for a host and its clients in one process.
 public struct LocalHostNetwork: HostNetwork {
     public let multiplexer: any Multiplexer
 
@@ -99,12 +99,12 @@ public struct LocalHostNetwork: HostNetwork {
         self.multiplexer = multiplexer
     }
 
-    /// Listens nowhere, successfully.
+    /// Returns `address` and does not listen.
     public func listen(at address: HostAddress) async throws -> HostAddress { address }
 
-    /// Has nobody to join.
+    /// Does nothing: there is no other node.
     public func keepJoined(_ address: HostAddress) async {}
 
-    /// Leaves the multiplexer to its owner.
+    /// Does nothing: the multiplexer belongs to the caller.
     public func shutdown() async {}
 }

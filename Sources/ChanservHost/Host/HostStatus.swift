@@ -1,26 +1,26 @@
 public import Chanserv
 
-/// What a host is doing: a snapshot, whose parts are taken one after the other.
+/// A snapshot of what a host is doing. Its parts are read one after the other, so they may differ by a moment.
 public struct HostStatus: Sendable, Hashable {
-    /// Where it listens, with the ports it got.
+    /// The addresses at which the host listens, with the assigned ports.
     public var listening: [HostAddress]
-    /// The generation new requests begin on. Counts the start and every reload that changed something.
+    /// The generation of new requests. Counts the start and every reload that changed something.
     public var generation: UInt64
-    /// How many requests, with their sources, hold each generation; generations nobody holds are missing.
+    /// The number of open requests of each generation. Generations without requests are missing.
     public var requestsByGeneration: [UInt64: Int]
     /// The routes in the order of the file.
     public var routes: [Route]
-    /// The instances, those that drain last.
+    /// The instances; draining ones are last.
     public var instances: [Instance]
-    /// Plugin libraries in memory since the start: none is ever unloaded.
+    /// The number of plugin libraries in memory. None is ever unloaded.
     public var retainedCopies: Int
-    /// The sizes of their files together, in bytes.
+    /// The total size of their files in bytes.
     public var retainedBytes: Int
-    /// Reloads that changed something, changed nothing, and were refused.
+    /// Counts reloads by their result.
     public var reloads: Reloads
-    /// The one that ended last; `nil` before the first.
+    /// The last reload; `nil` before the first.
     public var lastReload: LastReload?
-    /// How long the host has been ready; `nil` before it is.
+    /// The time since the host became ready; `nil` before.
     public var uptime: Duration?
 
     /// A bound route.
@@ -29,46 +29,46 @@ public struct HostStatus: Sendable, Hashable {
         public var plugin: String
         /// The SHA-256 of the library that serves new requests, in hex.
         public var digest: String
-        /// Serving, withdrawn by its error mass, probing, disabled by its operator, or stopped.
+        /// Serving, withdrawn by its error mass, probing, disabled by the operator, or stopped.
         public var state: Service.State
         /// Requests, sources, frames, failures, error mass.
         public var counters: Service.Counters
     }
 
-    /// A plugin with one configuration.
+    /// An instance: a plugin with one configuration.
     public struct Instance: Sendable, Hashable {
-        /// As the configuration names it.
+        /// The plugin's name in the configuration.
         public var plugin: String
-        /// What the library says of itself.
+        /// The version that the library reports.
         public var version: String
         /// The SHA-256 of the library, in hex.
         public var digest: String
         /// Its effective `config`, as JSON.
         public var config: String
-        /// Whether no route leads to it any more: it ends with its last request or at its deadline.
+        /// Whether no route uses the instance. It is destroyed after its last request, or at its deadline.
         public var isDraining: Bool
-        /// Requests that are open in it.
+        /// Open requests of the instance.
         public var openCalls: Int
-        /// Their open sources.
+        /// Open sources of these requests.
         public var openSources: Int
-        /// Requests since it was created.
+        /// Requests since the instance was created.
         public var calls: Int
-        /// Frames it has produced.
+        /// Frames that the instance has produced.
         public var frames: Int
-        /// Calls into it that took longer than their budget.
+        /// Calls into the instance that exceeded their budget.
         public var overstays: Int
-        /// The processes it runs in; empty where it runs in the host's.
+        /// The worker processes; empty if the instance runs in the host.
         public var workers: [WorkerStatus]
     }
 
-    /// A reload that has ended.
+    /// A finished reload.
     public struct LastReload: Sendable, Hashable {
         public var outcome: ReloadOutcome
-        /// How long ago it ended.
+        /// The time since it ended.
         public var age: Duration
     }
 
-    /// How reloads have ended.
+    /// The number of reloads with each result.
     public struct Reloads: Sendable, Hashable {
         public var changed: Int
         public var unchanged: Int

@@ -1,44 +1,44 @@
 internal import Chanserv
 internal import Logging
 
-/// What an instance is made from.
+/// Everything that is needed to create an instance.
 struct InstanceRecipe: Sendable {
-    /// Its library.
+    /// The library of the instance.
     enum Code: Sendable {
-        /// In this process.
+        /// Loaded into this process.
         case loaded(PluginLibrary)
-        /// For processes of its own.
+        /// For worker processes.
         case examined(ExaminedLibrary)
     }
 
-    /// What a host gives to all its instances.
+    /// What the host provides to all its instances.
     struct Surroundings: Sendable {
         var threads: PluginThreads
         var logger: Logger
-        /// chanserv's own executable, for processes.
+        /// chanserv's own executable, for worker processes.
         var program: String?
-        /// The instance failed by itself, outside of any request: why.
+        /// Called with the reason if the instance fails outside of a request.
         var onCrash: @Sendable (String) -> Void
-        /// A function of it does not return: which.
+        /// Called with the name of the function if a call into the instance does not return.
         var onStuck: @Sendable (String) -> Void
     }
 
-    /// Why an instance could not be made.
+    /// The reason why an instance could not be created.
     struct Refusal: Error {
         var reason: String
-        /// It may go well another time.
+        /// Whether another attempt may succeed.
         var mayPass: Bool
     }
 
     var key: InstanceKey
     var code: Code
     var configuration: PluginConfiguration
-    /// The first route that needs it, for messages.
+    /// The first route that uses the instance, for messages.
     var route: HostConfiguration.Route
 
-    /// Makes the instance.
+    /// Creates the instance.
     ///
-    /// - Throws: one line for the operator.
+    /// - Throws: ``Refusal`` with one line for the operator.
     func make(_ surroundings: Surroundings) async throws(Refusal) -> any ServingInstance {
         do throws(PluginError) {
             switch code {
@@ -46,7 +46,7 @@ struct InstanceRecipe: Sendable {
             case .examined(let library): return try await make(of: library, surroundings)
             }
         } catch {
-            // A getter's message knows the place better than the route does.
+            // The message of a configuration getter already begins with a more exact position.
             let file = route.location.file
             let place = error.message.hasPrefix("\(file):") ? "" : "\(route.location): "
             throw Refusal(
@@ -72,7 +72,7 @@ struct InstanceRecipe: Sendable {
         of library: ExaminedLibrary, _ surroundings: Surroundings
     ) async throws(PluginError) -> any ServingInstance {
         guard let program = surroundings.program else {
-            preconditionFailure("a host without a program has no processes")
+            preconditionFailure("a worker process needs the path of the program")
         }
         var logger = surroundings.logger
         logger[metadataKey: "plugin"] = "\(key.plugin)"

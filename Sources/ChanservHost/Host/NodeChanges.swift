@@ -1,10 +1,10 @@
 extension HostConfiguration.Node {
-    /// What of this, the new configuration, a running host cannot take over: its node is what all links and streams
-    /// hang on. A reload warns about it and does the rest; to refuse the whole would keep new code from being served
-    /// because of an address.
+    /// Returns the changes that a running host cannot apply, because all links and streams depend on its node. A reload
+    /// warns about them and applies the rest. Rejecting the whole reload would hold back new code because of an
+    /// address.
     ///
-    /// - Parameter running: what the host was started with.
-    /// - Returns: one line for each key, saying what is still in force.
+    /// - Parameter running: the `node` section at the start of the host.
+    /// - Returns: one line for each key, with the value that is still in force.
     func changesThatNeedARestart(since running: Self) -> [String] {
         var changes: [String] = []
         if listen != running.listen {
@@ -31,9 +31,9 @@ extension HostConfiguration.Node {
         return changes
     }
 
-    /// What of this a running host takes over: the keys.
+    /// Returns the keys whose new values a running host applies.
     ///
-    /// - Parameter running: what was in force before.
+    /// - Parameter running: the values that were in force before.
     func changesTakenOver(since running: Self) -> [String] {
         drain == running.drain ? [] : ["drain"]
     }

@@ -1,23 +1,24 @@
-/// A configuration with its libraries read, tried out and loaded: all that can be found wrong before any instance is made.
+/// A configuration with its libraries read, tried out and loaded. It contains all errors that can be found before
+/// instances are created.
 struct Preparation: Sendable {
-    /// What it takes.
+    /// What the host provides for the preparation.
     struct Tools: Sendable {
         var store: PluginStore
-        /// chanserv's own executable; without it nothing is tried out, and no plugin can have processes.
+        /// chanserv's own executable. Without it libraries are not tried out, and no plugin can run in worker
+        /// processes.
         var program: String?
     }
 
-    /// The routes whose libraries could be loaded, in the order of the file.
+    /// The routes whose libraries were loaded, in the order of the file.
     private(set) var routes: [PlannedRoute<RouteOptions>] = []
-    /// How to make the instances these need and nobody runs yet.
+    /// The recipes of the instances that these routes need and that do not run yet.
     private(set) var recipes: [InstanceKey: InstanceRecipe] = [:]
-    /// What could not be loaded.
+    /// The libraries that could not be loaded.
     private(set) var problems: [Problem] = []
 
-    /// Loads every plugin of `configuration`, those no route names too: a library that is named and broken is a
-    /// mistake whoever uses it.
+    /// Loads every plugin of `configuration`. A broken library is an error even if no route uses it.
     ///
-    /// - Parameter running: the instances that are there already.
+    /// - Parameter running: the instances that already run.
     init(_ configuration: HostConfiguration, running: Set<InstanceKey> = [], tools: Tools) async {
         var files: [String: PluginFile] = [:]
         for plugin in configuration.plugins {
@@ -54,19 +55,19 @@ struct Preparation: Sendable {
                 }
             case .failure(let problem):
                 problems.append(problem.of(plugin))
-                // Without its instance there is nothing to lead to.
-                let lost = Set((wanted[plugin.name] ?? []).map(\.key))
-                routes.removeAll { lost.contains($0.instance) }
+                // Routes without a library cannot be served.
+                let failedKeys = Set((wanted[plugin.name] ?? []).map(\.key))
+                routes.removeAll { failedKeys.contains($0.instance) }
             case .success(nil), nil: break
             }
         }
     }
 
-    /// How many libraries are tried out at the same time: with all of many, each would get too little of the machine to be
-    /// done in its time.
-    private static let width = 8
+    /// Maximum libraries that are tried out at the same time. With more of them each would get too little processor
+    /// time to finish before its timeout.
+    private static let maxConcurrentTrials = 8
 
-    /// What instances of each plugin are made of. They are tried out at the same time: one that hangs takes as long as it may.
+    /// Returns the code of each plugin. Tries libraries out in parallel, because one that hangs uses its whole timeout.
     private static func codes(
         of plugins: [(HostConfiguration.Plugin, PluginFile)], configurations: [String: [PluginConfiguration]],
         _ tools: Tools
@@ -74,7 +75,7 @@ struct Preparation: Sendable {
         await withTaskGroup(of: (String, Result<InstanceRecipe.Code?, Problem>).self) { group in
             var codes: [String: Result<InstanceRecipe.Code?, Problem>] = [:]
             for (index, (plugin, file)) in plugins.enumerated() {
-                if index >= width, let (name, code) = await group.next() { codes[name] = code }
+                if index >= maxConcurrentTrials, let (name, code) = await group.next() { codes[name] = code }
                 group.addTask {
                     do throws(Problem) {
                         let code = try await code(
@@ -89,11 +90,11 @@ struct Preparation: Sendable {
         }
     }
 
-    /// Why a library could not be loaded.
+    /// The reason why a library could not be loaded.
     struct Problem: Error {
-        /// One line.
+        /// One line for the operator.
         var message: String
-        /// Neither the file nor the library is wrong: another time it may go well.
+        /// Another attempt may succeed, because neither the file nor the library is wrong.
         var mayPass = false
 
         fileprivate init(message: String, mayPass: Bool = false) {
@@ -104,22 +105,24 @@ struct Preparation: Sendable {
             self.init(message: "\(error)", mayPass: error.code == .outOfResources)
         }
 
-        /// With its place in front.
+        /// Returns the error with its position in the file.
         fileprivate func of(_ plugin: HostConfiguration.Plugin) -> Problem {
             Problem(message: "\(plugin.pathLocation): plugin '\(plugin.name)': \(message)", mayPass: mayPass)
         }
     }
 
-    /// What instances of a plugin are made of; `nil` where none is needed, and its code is known.
+    /// Returns the code of a plugin; `nil` if no new instance needs it and it need not be examined.
     private static func code(
         of plugin: HostConfiguration.Plugin, _ file: PluginFile, configurations: [PluginConfiguration], _ tools: Tools
     ) async throws(Problem) -> InstanceRecipe.Code? {
-        let isOwn = plugin.isolation.isolation == .process
-        let isKnown = tools.store.knows(file.digest)
-        if configurations.isEmpty, isOwn || isKnown { return nil }
-        if isOwn, tools.program == nil { throw Problem(message: "this program has no processes to run plugins in") }
+        let needsProcess = plugin.isolation.isolation == .process
+        let isLoaded = tools.store.knows(file.digest)
+        if configurations.isEmpty, needsProcess || isLoaded { return nil }
+        if needsProcess, tools.program == nil {
+            throw Problem(message: "this program cannot run plugins in worker processes")
+        }
         var examined: ExaminedLibrary?
-        if isOwn || (plugin.isolation.preflight && tools.program != nil) {
+        if needsProcess || (plugin.isolation.preflight && tools.program != nil) {
             do throws(ProcessError) { examined = try ExaminedLibrary(file) } catch {
                 throw Problem(message: "\(error)", mayPass: true)
             }
@@ -131,7 +134,7 @@ struct Preparation: Sendable {
                 options: plugin.isolation)
             if let problem { throw Problem(message: "\(plugin.path) \(problem.message)", mayPass: problem.mayPass) }
         }
-        if isOwn, let examined { return .examined(examined) }
+        if needsProcess, let examined { return .examined(examined) }
         do throws(PluginLoadError) {
             return .loaded(try await tools.store.load(file))
         } catch {

@@ -1,15 +1,16 @@
-/// Which reload answers which request for one: however many signals come during a reload, exactly one more follows.
+/// State machine that decides which reload answers which request for one. However many requests arrive during a reload,
+/// exactly one more reload follows.
 ///
-/// A request that comes while a reload runs is answered by the *next* one, because the running one may have read the
-/// file before it was changed.
+/// A request that arrives during a reload is answered by the *next* one, because the running one may have read the file
+/// before it was changed.
 package struct ReloadMachine: Sendable {
     package enum State: Hashable, Sendable {
         case idle
         /// The reload with this number runs.
         case running(UInt64)
-        /// It runs, and the next one was asked for.
+        /// The reload with this number runs, and another one was requested.
         case runningAndAgain(UInt64)
-        /// The host stops as soon as the reload with this number has ended; nothing new begins.
+        /// The host stops when the reload with this number has ended. No other reload begins.
         case stopping(UInt64)
         case stopped
     }
@@ -22,13 +23,13 @@ package struct ReloadMachine: Sendable {
     package enum RequestAction: Hashable, Sendable {
         /// Run the reload with this number now; it answers the request.
         case begin(UInt64)
-        /// The reload with this number will answer the request; it begins by itself.
+        /// The reload with this number will answer the request. The caller only waits.
         case awaitReload(UInt64)
-        /// The host is stopping: there will be no further reload.
+        /// The host is stopping: no other reload follows.
         case refuse
     }
 
-    /// Somebody wants the configuration to be read again.
+    /// Handles a request to reload.
     package mutating func requested() -> RequestAction {
         switch state {
         case .idle:
@@ -47,11 +48,11 @@ package struct ReloadMachine: Sendable {
         /// Run the reload with this number now.
         case begin(UInt64)
         case rest
-        /// Go on with the shutdown that waited for this.
+        /// Continue the shutdown that waited for the reload.
         case stop
     }
 
-    /// The running reload has ended, well or not.
+    /// Handles the end of the running reload, with any result.
     package mutating func finished() -> FinishAction {
         switch state {
         case .running:
@@ -72,14 +73,14 @@ package struct ReloadMachine: Sendable {
     package enum StopAction: Hashable, Sendable {
         /// Nothing runs: stop now.
         case stop
-        /// Make the reload with this number give up, and refuse the one that was to follow it; ``finished()`` then
-        /// says `.stop`.
+        /// Make the reload with this number give up, and refuse the callers of the next one. ``finished()`` then
+        /// returns `.stop`.
         case giveUp(UInt64)
-        /// It was asked before.
+        /// The host is already stopping.
         case doNothing
     }
 
-    /// The host is to end.
+    /// Handles a request to stop the host.
     package mutating func stop() -> StopAction {
         switch state {
         case .idle:
@@ -93,7 +94,7 @@ package struct ReloadMachine: Sendable {
         }
     }
 
-    /// Whether the running reload should undo what it did instead of going on.
+    /// Whether the running reload should undo its work instead of continuing.
     package var isStopping: Bool {
         switch state {
         case .stopping, .stopped: true

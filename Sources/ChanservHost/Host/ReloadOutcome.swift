@@ -1,23 +1,23 @@
-/// What became of a reload.
+/// The outcome of a reload.
 public struct ReloadOutcome: Sendable, Hashable {
     public enum Result: Sendable, Hashable {
-        /// The configuration and all libraries are as they were: nothing was touched.
+        /// The configuration and all libraries are unchanged.
         case unchanged
-        /// What is in ``ReloadOutcome/changes`` was done.
+        /// The host has applied ``ReloadOutcome/changes``.
         case changed
-        /// Everything is exactly as it was, for ``ReloadOutcome/reasons``.
+        /// The host has applied nothing, because of ``ReloadOutcome/reasons``.
         case refused
     }
 
-    /// What became of it.
+    /// The kind of outcome.
     public var result: Result
-    /// The generation that serves new requests now.
+    /// The generation that serves new requests.
     public var generation: UInt64
-    /// What was done, and what was left as it was; empty where the reload was refused.
+    /// The changes and the unchanged routes; empty if the reload was refused.
     public var changes = ReloadChanges()
-    /// Why nothing was done, one line each; empty unless the result is `refused`.
+    /// The errors, one line each; empty unless the result is `refused`.
     public var reasons: [String] = []
-    /// What the operator should know all the same, one line each, such as a change that needs a restart.
+    /// The warnings, one line each, e.g. of a change that needs a restart.
     public var warnings: [String] = []
 
     package init(_ result: Result, generation: UInt64) {
@@ -26,23 +26,23 @@ public struct ReloadOutcome: Sendable, Hashable {
     }
 }
 
-/// What a reload did, each list in the order of the configuration file.
+/// The changes of a reload. Each list has the order of the configuration file.
 public struct ReloadChanges: Sendable, Hashable {
-    /// vAddrs that were bound.
+    /// New vAddrs.
     public var added: [String] = []
-    /// vAddrs whose options changed; their instances stayed.
+    /// vAddrs with new options and the same instance.
     public var updated: [String] = []
-    /// vAddrs that got another instance: new code or another `config`.
+    /// vAddrs with a new instance, because of new code or another `config`.
     public var repointed: [String] = []
-    /// vAddrs that were withdrawn.
+    /// vAddrs that were removed.
     public var removed: [String] = []
-    /// vAddrs that are just as they were.
+    /// vAddrs without a change.
     public var untouched: [String] = []
-    /// Plugins of which instances were created, with the first digits of their digests.
+    /// The plugins of new instances, with the first digits of their digests.
     public var created: [String] = []
-    /// Plugins of which instances were retired: they end with their last request, or at the drain deadline.
+    /// The plugins of retired instances, which end with their last request or at the drain deadline.
     public var retired: [String] = []
-    /// Keys of `node` whose new values count from now on.
+    /// The changed keys of `node` whose new values are in force.
     public var node: [String] = []
 
     package init() {}
@@ -62,7 +62,7 @@ extension ReloadChanges: CustomStringConvertible {
     /// One line for the log, e.g. `repointed logs, files; added quotes; 3 untouched`.
     public var description: String {
         var (created, restarted, retired) = ([String](), [String](), self.retired)
-        // What goes and comes back under the same name has other options, and is not two things to whoever reads this.
+        // An instance that is retired and created again under the same name only has new options, so it is listed once.
         for name in self.created {
             if let index = retired.firstIndex(of: name) {
                 restarted.append(retired.remove(at: index))
@@ -80,6 +80,6 @@ extension ReloadChanges: CustomStringConvertible {
 }
 
 extension InstanceKey: CustomStringConvertible {
-    /// Short, for logs: `files@9f86d081`.
+    /// A short name for logs: `files@9f86d081`.
     package var description: String { "\(plugin)@\(digest.prefix(8))" }
 }

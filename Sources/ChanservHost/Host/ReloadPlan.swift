@@ -1,21 +1,21 @@
-/// What makes an instance of a plugin the one it is: two entries with equal keys are served by one instance, and an
-/// instance whose key is still wanted after a reload is not touched.
+/// Identifies the instance that a route needs. Routes with equal keys share one instance, and a reload keeps an
+/// instance whose key is still used.
 ///
-/// An instance belongs to an *entry* of the configuration: a plugin with its effective config. Routes that name the same
-/// plugin and end up with the same config therefore share one; a route whose own `config` changes anything has one of its
-/// own. The path is not part of it: the same bytes from another place are the same code.
+/// An instance belongs to a plugin with its effective config. Routes with the same plugin and config therefore share
+/// one; a route whose own `config` changes a value has its own. The path is not part of the key: the same bytes from
+/// another path are the same code.
 package struct InstanceKey: Hashable, Sendable {
     /// The plugin's name in the configuration.
     package var plugin: String
     /// The SHA-256 of the library's bytes, in hex.
     package var digest: String
-    /// The route's config merged over the plugin's, as JSON with sorted keys.
+    /// The route's `config` merged over the plugin's, as JSON with sorted keys.
     package var config: String
-    /// How many threads an instance of a library that blocks gets, `nil` for the default.
+    /// The number of threads for an instance of a library that blocks; `nil` for the default.
     package var threads: Int?
-    /// Whether it may be called on the network's threads.
+    /// Whether the host may call the plugin on event loops.
     package var allowsInline: Bool
-    /// Where and within which bounds it runs.
+    /// Where the instance runs, and its limits.
     package var isolation: IsolationOptions
 
     package init(
@@ -31,9 +31,9 @@ package struct InstanceKey: Hashable, Sendable {
     }
 }
 
-/// A route as it is or as it should be.
+/// A route that runs or that the configuration asks for.
 ///
-/// - `Options`: everything else that can be said about a route (timeouts, compression, …).
+/// - `Options`: all other options of the route (timeouts, compression, …).
 package struct PlannedRoute<Options: Hashable & Sendable>: Hashable, Sendable {
     package var vAddr: String
     package var instance: InstanceKey
@@ -46,31 +46,32 @@ package struct PlannedRoute<Options: Hashable & Sendable>: Hashable, Sendable {
     }
 }
 
-/// The difference between what runs and what is wanted. Whatever did not change is in no list but the untouched ones.
+/// The difference between the running and the wanted routes. An unchanged route or instance is only in the lists of
+/// untouched ones.
 ///
-/// All lists are in the order of the configuration that names their elements: the wanted one for what comes or stays, the
-/// running one for what goes.
+/// Lists of new and kept elements have the order of the new configuration; lists of removed ones have the order of the
+/// running one.
 package struct ReloadPlan<Options: Hashable & Sendable>: Hashable, Sendable {
-    /// Instances nobody runs yet.
+    /// Instances to create.
     package private(set) var create: [InstanceKey] = []
     /// Routes to bind.
     package private(set) var add: [PlannedRoute<Options>] = []
-    /// Routes whose options changed and whose instance stays.
+    /// Routes with new options and the same instance.
     package private(set) var update: [PlannedRoute<Options>] = []
-    /// Routes that get another instance (and perhaps other options). They stay bound.
+    /// Routes with a new instance, and perhaps new options. They stay bound.
     package private(set) var repoint: [PlannedRoute<Options>] = []
     /// Routes to unbind.
     package private(set) var remove: [PlannedRoute<Options>] = []
-    /// Instances no route names any more.
+    /// Instances that no route uses any more.
     package private(set) var retire: [InstanceKey] = []
-    /// Routes that are just as they were.
+    /// Routes without a change.
     package private(set) var untouchedRoutes: [PlannedRoute<Options>] = []
-    /// Instances that stay.
+    /// Instances that stay in use.
     package private(set) var untouchedInstances: [InstanceKey] = []
 
     /// - Parameters:
-    ///   - running: what is served now; empty at the start.
-    ///   - wanted: what the new configuration says. A vAddr may be named once (the configuration has checked that).
+    ///   - running: the routes that are served; empty at the start.
+    ///   - wanted: the routes of the new configuration, which has no vAddr twice.
     package init(running: [PlannedRoute<Options>], wanted: [PlannedRoute<Options>]) {
         let before = Dictionary(uniqueKeysWithValues: running.map { ($0.vAddr, $0) })
         let after = Set(wanted.map(\.vAddr))
@@ -96,7 +97,7 @@ package struct ReloadPlan<Options: Hashable & Sendable>: Hashable, Sendable {
         retire = Self.inOrder(running).filter { !wantedInstances.contains($0) }
     }
 
-    /// Whether there is nothing to do.
+    /// Whether the plan changes nothing.
     package var isEmpty: Bool {
         create.isEmpty && add.isEmpty && update.isEmpty && repoint.isEmpty && remove.isEmpty && retire.isEmpty
     }

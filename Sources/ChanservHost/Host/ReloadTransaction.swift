@@ -1,24 +1,24 @@
-/// The order of a reload: make everything new, bind what is new, swap, and only then touch what runs; or, when anything
-/// fails, undo what was made in reverse and leave everything as it was.
+/// State machine of a reload: creates all new instances, binds all new routes, commits, and only then touches what
+/// runs. If a step fails, it undoes the completed steps in reverse order.
 ///
-/// The caller does what an action says and answers with ``succeeded()`` or ``failed(_:)`` until it is told the end.
-/// After a failed `create` the remaining ones are still tried, so that one attempt tells an operator everything that is
-/// wrong; nothing is bound any more.
+/// The caller performs each action and reports the result with ``succeeded()`` or ``failed(_:)``, until the action is
+/// `finish` or `refuse`. After a failed `create` the other instances are still tried, so that one attempt finds all
+/// errors; then nothing is bound.
 package struct ReloadTransaction: Sendable {
     package enum Action: Hashable, Sendable {
-        /// Make this instance.
+        /// Create this instance.
         case create(InstanceKey)
-        /// Bind this vAddr, without serving it yet.
+        /// Bind this vAddr without serving it yet.
         case bind(String)
-        /// Swap the snapshot; it cannot fail and nothing is undone from here.
+        /// Publish the new snapshot. It cannot fail, and nothing is undone after it.
         case commit
-        /// Give up this vAddr, which was bound by this transaction. It cannot fail.
+        /// Unbind this vAddr, which this transaction has bound. It cannot fail.
         case unbind(String)
-        /// Destroy this instance, which was made by this transaction. It cannot fail.
+        /// Destroy this instance, which this transaction has created. It cannot fail.
         case destroy(InstanceKey)
-        /// It is over: everything was done.
+        /// End: all changes are in force.
         case finish
-        /// It is over: nothing was changed, for these reasons.
+        /// End: nothing was changed, for these reasons.
         case refuse([String])
     }
 
@@ -32,7 +32,7 @@ package struct ReloadTransaction: Sendable {
         case creating(Int)
         case binding(Int)
         case committing
-        /// Undoing; what is being undone is still the last of `made`.
+        /// The element that is being undone is the last one of `made`.
         case undoing
         case over
     }
@@ -45,23 +45,23 @@ package struct ReloadTransaction: Sendable {
     private var reasons: [String] = []
 
     /// - Parameters:
-    ///   - instances: to create, in this order.
-    ///   - vAddrs: to bind afterwards, in this order.
-    ///   - dryRun: stop before the first binding and undo everything, whether it went well or not; the end is then
-    ///     `finish` where nothing failed. This is what `check` does.
+    ///   - instances: the instances to create, in this order.
+    ///   - vAddrs: the routes to bind after that, in this order.
+    ///   - dryRun: undo everything before the first binding. The transaction ends with `finish` if nothing failed.
+    ///     `check` uses this.
     package init(create instances: [InstanceKey], bind vAddrs: [String], dryRun: Bool = false) {
         self.instances = instances
         self.vAddrs = vAddrs
         self.dryRun = dryRun
     }
 
-    /// The first action.
+    /// Returns the first action.
     package mutating func start() -> Action {
         precondition(state == .ready, "a transaction starts once")
         return create(at: 0)
     }
 
-    /// The action before was done.
+    /// Reports that the last action succeeded. Returns the next one.
     package mutating func succeeded() -> Action {
         switch state {
         case .creating(let index):
@@ -81,7 +81,7 @@ package struct ReloadTransaction: Sendable {
         }
     }
 
-    /// The action before could not be done.
+    /// Reports that the last action failed. Returns the next one.
     ///
     /// - Parameter reason: one line for the operator.
     package mutating func failed(_ reason: String) -> Action {
@@ -96,7 +96,8 @@ package struct ReloadTransaction: Sendable {
         }
     }
 
-    /// The host is stopping: the action before was not begun, and nothing more is.
+    /// Reports that the host is stopping and the last action was not performed. Returns the first action that undoes
+    /// the transaction.
     package mutating func abandon(_ reason: String) -> Action {
         switch state {
         case .ready, .creating, .binding, .committing:

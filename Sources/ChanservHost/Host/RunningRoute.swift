@@ -11,7 +11,7 @@ struct RunningRoute: Sendable {
 }
 
 extension Server.Configuration {
-    /// What the file says about a route, with its failures going to the log.
+    /// Creates the server's configuration from the options of a route. Failures go to the log.
     init(_ options: RouteOptions, log: RouteLog) {
         self.init()
         maxErrorMass = options.errorMass.limit ?? 0
@@ -34,11 +34,11 @@ extension Server.Configuration {
     }
 }
 
-/// Turns what happens to a route into log lines.
+/// Logs the events of a route.
 final class RouteLog: Sendable {
     private let vAddr: String
     private let logger: Logger
-    /// Set once it is bound, which needs this.
+    /// The bound service. Set after the initialization, because binding needs the log first.
     private let service = NIOLockedValueBox<Service?>(nil)
 
     init(_ vAddr: String, logger: Logger) {
@@ -50,14 +50,14 @@ final class RouteLog: Sendable {
         self.service.withLockedValue { $0 = service }
     }
 
-    /// The route is no more; what still comes from it is logged all the same.
+    /// Forgets the service when the route is removed. Later errors are still logged.
     func detach() {
         service.withLockedValue { $0 = nil }
     }
 
     func failed(_ what: StaticString, _ error: ChanservError) {
-        // What a client does or asks for is its own business, and it could fill the log with it.
-        let level: Logger.Level = Self.isTheClients(error) ? .debug : .warning
+        // Errors that a client causes are logged at level debug, because a client could fill the log with them.
+        let level: Logger.Level = Self.isCausedByClient(error) ? .debug : .warning
         logger.log(level: level, "route '\(vAddr)': a \(what) failed: \(error)", metadata: ["route": "\(vAddr)"])
     }
 
@@ -71,13 +71,14 @@ final class RouteLog: Sendable {
             metadata: ["route": "\(vAddr)", "failures": "\(mass)"])
     }
 
-    private static func isTheClients(_ error: ChanservError) -> Bool {
+    private static func isCausedByClient(_ error: ChanservError) -> Bool {
         if let cause = error.cause as? any ServingError { return !cause.countsAsFailure }
-        // What the connection said is the client's doing or the network's, such as a source that nobody fetched.
+        // Errors of the connection are caused by the client or the network, e.g. a source that the client does not
+        // fetch.
         return error.cause is ConnectionError || error.code == .cancelled
     }
 
-    /// Rounded, for people: `30s`, `250ms`.
+    /// Returns a rounded duration for people: `30s`, `250ms`.
     private static func seconds(_ duration: Duration) -> String {
         let milliseconds = duration / .milliseconds(1)
         return milliseconds < 1000

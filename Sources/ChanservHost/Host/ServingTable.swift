@@ -1,18 +1,18 @@
 internal import Chanserv
 internal import NIOConcurrencyHelpers
 
-/// Identifies a bound route; a vAddr that is removed and added again is another one.
+/// Identifies a bound route. A vAddr that is removed and added again has a new id.
 typealias RouteID = UInt64
 
-/// Identifies an instance; made again for the same key it is another one.
+/// Identifies an instance. An instance that is created again for the same key has a new id.
 typealias InstanceID = UInt64
 
-/// An instance with what the host knows about it.
+/// A running instance of a plugin.
 final class RunningInstance: Sendable {
     let id: InstanceID
     let key: InstanceKey
     let plugin: any ServingInstance
-    /// No route leads to it any more.
+    /// Happens when no route leads to the instance any more.
     let released = Event()
 
     init(id: InstanceID, key: InstanceKey, plugin: any ServingInstance) {
@@ -22,13 +22,14 @@ final class RunningInstance: Sendable {
     }
 }
 
-/// Leads requests, from any thread, to the instance that is current when their body has come.
+/// Maps routes to plugin instances, by generation, and leads each request to the instance that is current when its body
+/// has arrived. Can be used from any thread.
 final class ServingTable: Sendable {
     typealias Ledger = Generations<RouteID, InstanceID>
 
     private struct State {
         var ledger = Ledger()
-        /// Every instance that a route leads to.
+        /// The instances that routes lead to.
         var instances: [InstanceID: RunningInstance] = [:]
     }
 
@@ -40,9 +41,9 @@ final class ServingTable: Sendable {
         self.open = open
     }
 
-    /// What a bound route answers with, now and after every swap.
+    /// Returns the handler of a bound route. It uses the current instance of each generation.
     ///
-    /// - Parameter options: of the route.
+    /// - Parameter options: the options of the route.
     func handler(for route: RouteID, options: RouteOptions) -> some RequestHandler {
         RouteHandler(table: self, route: route, options: options)
     }
@@ -62,7 +63,8 @@ final class ServingTable: Sendable {
         }
     }
 
-    /// Leads a request to an instance, which it then uses until it is released.
+    /// Returns the current instance of a route after leasing it for a request. The request uses the instance until it
+    /// is released.
     private func lease(on route: RouteID, for scope: RequestScope) -> RunningInstance? {
         var refused: InstanceID?
         while true {
@@ -73,15 +75,15 @@ final class ServingTable: Sendable {
                 return (lead, instance)
             }
             guard let (lead, instance) = found, lead.instance != refused else { return nil }
-            // It may have been retired since it was looked up; then another one is current.
+            // The instance may have been retired since the look-up. Then another one is current.
             if open.lease(lead.instance, generation: lead.generation, for: scope) { return instance }
             refused = lead.instance
         }
     }
 
-    /// A route of the next generation is about to be bound.
+    /// Records a route of the next generation before it is bound.
     func prepare(_ route: RouteID, _ instance: RunningInstance) {
-        // An instance is found only when it can be leased.
+        // The lease must exist before a request can find the instance.
         open.open(lease: instance.id)
         state.withLockedValue { state in
             state.instances[instance.id] = instance
@@ -89,19 +91,19 @@ final class ServingTable: Sendable {
         }
     }
 
-    /// A prepared route is not bound any more.
+    /// Removes a prepared route after it was unbound.
     func abandon(_ route: RouteID) {
         state.withLockedValue { $0.ledger.abandon(route) }
     }
 
-    /// An instance that was prepared, and never current, is being destroyed.
+    /// Removes an instance that was prepared and never current, before it is destroyed.
     func forget(_ instance: RunningInstance) {
         state.withLockedValue { $0.instances[instance.id] = nil }
     }
 
-    /// Swaps what new requests get.
+    /// Replaces the mapping for new requests.
     ///
-    /// - Returns: the instances that no route names any more, to be retired.
+    /// - Returns: the instances that no current route uses. The caller retires them.
     func publish(_ routes: [RouteID: RunningInstance]) -> [RunningInstance] {
         for instance in routes.values { open.open(lease: instance.id) }
         let (gone, released) = state.withLockedValue { state in
@@ -123,7 +125,7 @@ final class ServingTable: Sendable {
         return gone
     }
 
-    /// A route that is not current any more is unbound, and its requests have ended or were cancelled.
+    /// Records that a removed route is unbound and its requests have ended or were cancelled.
     func left(_ route: RouteID) {
         perform { $0.left(route) }
     }

@@ -2,24 +2,24 @@
 internal import Glibc
 internal import NIOConcurrencyHelpers
 
-/// The signals of a host process: SIGHUP reloads, SIGTERM and SIGINT stop gracefully, a second one of these ends at
-/// once. SIGPIPE is ignored, since a broken connection is an error of a write here.
+/// Handles the signals of a host process. SIGHUP reloads. The first SIGTERM or SIGINT stops gracefully, the second one
+/// ends at once. SIGPIPE is ignored, because a broken connection is reported as an error of a write.
 ///
-/// SIGUSR1 and SIGUSR2, which other services take for commands, are ignored where ``init(onReload:onStop:onEndNow:onOther:)``
-/// is told what to say to them.
+/// SIGUSR1 and SIGUSR2, which some services use for commands, end a process by default. They are passed to `onOther`,
+/// if the caller sets it.
 ///
-/// The callbacks come one at a time from a thread that is nobody's event loop, and must return at once. There can be one
-/// at a time in a process; dropping it, or ``cancel()``, ends the callbacks.
+/// The callbacks run one at a time on a thread that is not an event loop, and must return at once. A process can have
+/// one instance at a time. Releasing it, or ``cancel()``, ends the callbacks.
 public final class SignalHandling: Sendable {
     private let sources: [any DispatchSourceSignal]
 
-    /// Begins to handle the signals; returns when they are handled, so that one sent from then on is not deadly.
+    /// Installs the handlers. After it has returned, a handled signal does not end the process any more.
     ///
     /// - Parameters:
-    ///   - onReload: SIGHUP came. Several that come together may be one call.
-    ///   - onStop: the first SIGTERM or SIGINT came; after it no `onReload` follows.
-    ///   - onEndNow: the second one came.
-    ///   - onOther: SIGUSR1 or SIGUSR2 came, whose name it gets; `nil`, the default, leaves them as they are.
+    ///   - onReload: called for SIGHUP. Several signals in short succession may be one call.
+    ///   - onStop: called for the first SIGTERM or SIGINT. No `onReload` follows.
+    ///   - onEndNow: called for the second SIGTERM or SIGINT.
+    ///   - onOther: called with the name for SIGUSR1 and SIGUSR2. `nil`, the default, keeps their default action.
     public init(
         onReload: @escaping @Sendable () -> Void,
         onStop: @escaping @Sendable () -> Void,
@@ -35,7 +35,7 @@ public final class SignalHandling: Sendable {
         var sources: [any DispatchSourceSignal] = signals.map { number, meaning in
             let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
             source.setEventHandler {
-                // Two that came before the handler ran are one event with a count.
+                // The source combines signals that arrive before the handler runs, and counts them.
                 let count = meaning == .terminate ? max(1, source.data) : 1
                 for _ in 0..<count {
                     switch machine.withLockedValue({ $0.received(meaning) }) {

@@ -1,4 +1,4 @@
-/// What the signals an operator sends mean, one after the other.
+/// State machine that maps the signals of an operator to actions.
 package struct SignalMachine: Sendable {
     package enum Signal: Hashable, Sendable {
         /// SIGHUP.
@@ -8,11 +8,11 @@ package struct SignalMachine: Sendable {
     }
 
     package enum Action: Hashable, Sendable {
-        /// Read the configuration again.
+        /// Reload the configuration.
         case reload
-        /// Stop accepting, drain, end.
+        /// Stop accepting requests, drain, and end.
         case stop
-        /// End at once, whatever is still open.
+        /// End at once, even if requests are open.
         case endNow
         case doNothing
     }

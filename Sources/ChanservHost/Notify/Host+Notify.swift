@@ -1,10 +1,10 @@
 internal import Chanserv
 
 extension Host {
-    /// Tells the service manager that the host is alive, for as long as it is: this actor and every event loop must answer.
+    /// Sends watchdog messages to the service manager while this actor and every event loop respond.
     func startWatchdog() {
         guard let manager else { return }
-        // Until the host has shut down, and not longer than there is one.
+        // The task runs until the host has shut down. It does not keep the host alive.
         watchdog = Task { [weak self] in
             await manager.keepWatchdog { [weak self] in
                 guard let self else { return false }
@@ -13,16 +13,16 @@ extension Host {
         }
     }
 
-    /// Answers, which only an actor that is not stuck does.
+    /// Returns `true`. The call returns only if the actor is responsive.
     private func answers() -> Bool { true }
 
-    /// Tells the service manager what the host serves, unless it is ending.
+    /// Sends the status of the host to the service manager, unless the host is stopping.
     func tellServing(isReady: Bool = false) {
         guard let manager, !machine.isStopping else { return }
         manager.tell(isReady ? .ready(status: servingText) : .status(servingText))
     }
 
-    /// One line, e.g. `serving echo, files; drained: ticker`.
+    /// Status in one line, for example `serving echo, files; drained: ticker`.
     private var servingText: String {
         let disabled = Set(disabledRoutes)
         let served = routes.map(\.planned.vAddr).filter { !disabled.contains($0) }

@@ -1,17 +1,18 @@
-/// What a service tells its manager: the datagrams of systemd's notify protocol (sd_notify(3)), without its library.
+/// Notification of a service to its manager. Implements the datagrams of systemd's notify protocol (sd_notify(3))
+/// without its library.
 package enum NotifyMessage: Sendable, Hashable {
-    /// It serves: for the first time, or after a reload.
+    /// The service is ready: for the first time, or after a reload.
     case ready(status: String)
-    /// A reload begins, at this time of `CLOCK_MONOTONIC`, in microseconds; `ready` ends it.
+    /// A reload began at this `CLOCK_MONOTONIC` time in microseconds. `ready` ends it.
     case reloading(at: UInt64)
-    /// What it is doing, for people.
+    /// Status text for people.
     case status(String)
-    /// It is ending.
+    /// The service is stopping.
     case stopping(status: String)
-    /// It is alive.
+    /// The process is alive.
     case watchdog
 
-    /// The datagram: assignments, one a line.
+    /// Contents of the datagram: one assignment per line.
     package var text: String {
         switch self {
         case .ready(let status): "READY=1\nSTATUS=\(Self.line(status))"
@@ -22,7 +23,7 @@ package enum NotifyMessage: Sendable, Hashable {
         }
     }
 
-    /// A name in a text must not become an assignment of its own.
+    /// Replaces control characters, so that a name in a status text cannot become an assignment of its own.
     private static func line(_ text: String) -> String {
         text.unicodeScalars.reduce(into: "") { line, scalar in
             line.unicodeScalars.append(scalar.properties.generalCategory == .control ? " " : scalar)

@@ -4,37 +4,37 @@ public import Logging
 internal import NIOPosix
 internal import Synchronization
 
-/// The service manager that started this process, such as systemd, which is told when the host is ready, reloads and ends.
+/// Connection to the service manager that started this process, such as systemd. It is notified when the host is ready,
+/// reloads and stops.
 ///
-/// Messages are sent one after the other from a thread of their own, so that a manager that does not listen holds up
-/// nobody.
+/// Messages are sent in order on a separate queue, so that an unresponsive manager does not delay the host.
 public final class ServiceManager: Sendable {
-    /// How long a message may wait for room in the manager's queue, in seconds.
-    private static let patience = 5
+    /// Maximum time for which a message waits for space in the manager's queue, in seconds.
+    private static let sendTimeout = 5
 
     private let environment: NotifyEnvironment
     private let descriptor: Int32
     private let logger: Logger
     private let queue = DispatchQueue(label: "chanserv.notify")
-    /// The last message could not be sent.
+    /// Whether the last message could not be sent.
     private let isFailing = Atomic(false)
 
-    /// Looks for the manager in the environment (`NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`), and takes these variables
-    /// out of it. To be called first of all, before anything else looks at the environment.
+    /// Finds the manager through the environment (`NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`) and removes these
+    /// variables. Must be called before any other code reads the environment.
     ///
-    /// - Parameter logger: gets what cannot be told.
-    /// - Returns: `nil` where there is none.
+    /// - Parameter logger: receives errors.
+    /// - Returns: `nil` if there is no manager or if it cannot be notified.
     public static func fromEnvironment(logger: Logger) -> ServiceManager? {
         let variables = NotifyEnvironment.take()
         do throws(NotifyError) {
             guard let environment = try NotifyEnvironment(variables, pid: getpid()) else { return nil }
             if let problem = environment.watchdogProblem {
-                logger.error("the watchdog is not told anything: \(problem)")
+                logger.error("cannot send watchdog messages: \(problem)")
             }
             return try ServiceManager(environment, logger: logger)
         } catch {
-            // To serve is more than to be watched; the manager sees by itself that it is not told.
-            logger.error("the service manager cannot be told how the host is: \(error)")
+            // Serving requests matters more than notifications. The manager detects missing messages itself.
+            logger.error("cannot notify the service manager: \(error)")
             return nil
         }
     }
@@ -44,7 +44,7 @@ public final class ServiceManager: Sendable {
         self.logger = logger
         descriptor = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { throw NotifyError("no socket: \(String(cString: strerror(errno)))") }
-        var time = timeval(tv_sec: Self.patience, tv_usec: 0)
+        var time = timeval(tv_sec: Self.sendTimeout, tv_usec: 0)
         setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &time, socklen_t(MemoryLayout<timeval>.size))
     }
 
@@ -57,22 +57,23 @@ public final class ServiceManager: Sendable {
         queue.async { self.send(message) }
     }
 
-    /// Returns when everything was sent that was queued before.
+    /// Waits until all messages that were queued before are sent.
     package func flush() async {
         await withCheckedContinuation { done in queue.async { done.resume() } }
     }
 
-    /// Says that a reload begins, which the manager compares with the time at which it asked for it.
+    /// Queues a message that a reload begins. The manager compares its time with that of its reload request.
     package func tellReloading() {
         var now = timespec()
         clock_gettime(CLOCK_MONOTONIC, &now)
         tell(.reloading(at: UInt64(now.tv_sec) * 1_000_000 + UInt64(now.tv_nsec) / 1_000))
     }
 
-    /// Says that the process is alive, as often as the manager wants, until the task is cancelled; never where it does not
-    /// want it. Every event loop must turn for that, and Swift's pool, on which this runs.
+    /// Sends watchdog messages at the manager's interval until the task is cancelled. Sends none if the manager
+    /// requests none. Each message requires that every event loop responds, and also Swift's pool, which runs this
+    /// function.
     ///
-    /// - Parameter isAlive: asks what else must answer, and returns when it has. Nothing by default.
+    /// - Parameter isAlive: an additional check before each message. The default always succeeds.
     package func keepWatchdog(isAlive: @Sendable () async -> Bool = { true }) async {
         guard let interval = environment.watchdogInterval else { return }
         let ticks = AsyncStream<Void> {
@@ -97,11 +98,11 @@ public final class ServiceManager: Sendable {
         } else {
             let reason = systemMessage(errno)
             let wasFailing = isFailing.exchange(true, ordering: .relaxed)
-            // The watchdog's pings would fill the log.
+            // Repeated failures of watchdog messages would fill the log.
             if wasFailing, message == .watchdog { return }
             let message = message.text.split(separator: "\n").joined(separator: " ")
             logger.warning(
-                "the service manager was not told '\(message)' at NOTIFY_SOCKET=\(environment.address): \(reason)")
+                "cannot send '\(message)' to the service manager at NOTIFY_SOCKET=\(environment.address): \(reason)")
         }
     }
 
@@ -109,7 +110,7 @@ public final class ServiceManager: Sendable {
         switch environment.address {
         case .path(let path): return withSocketAddress(path, body)
         case .abstract(let name):
-            // The zero byte in front marks it as abstract, and its length is that of the address.
+            // A leading zero byte marks the name as abstract. The length of the address delimits the name.
             return withSocketAddress("\0" + name) { address, _ in
                 body(address, socklen_t(MemoryLayout<sa_family_t>.size + 1 + name.utf8.count))
             }
@@ -117,16 +118,16 @@ public final class ServiceManager: Sendable {
     }
 }
 
-/// Says that something is alive for as long as it is.
+/// Loop that reports liveness while checks succeed.
 enum Watchdog {
-    /// At each tick, asks whether it is alive and says so; what does not answer is not said to be.
+    /// Calls `ping` at each tick if `isAlive` returns `true`.
     static func run(
         _ ticks: some AsyncSequence<Void, Never>, isAlive: () async -> Bool, ping: () -> Void
     ) async {
         for await _ in ticks where await isAlive() && !Task.isCancelled { ping() }
     }
 
-    /// Whether all event loops turn: returns when they have.
+    /// Waits until every event loop has run a task. Returns `false` if an event loop has shut down.
     static func eventLoopsTurn() async -> Bool {
         do {
             for loop in MultiThreadedEventLoopGroup.singleton.makeIterator() { try await loop.submit {}.get() }

@@ -1,20 +1,20 @@
 internal import Glibc
 internal import NIOConcurrencyHelpers
 
-/// What is expected of a plugin's function.
+/// Expected duration of a plugin function.
 enum CallKind: Sendable {
-    /// It returns at once.
+    /// Returns at once.
     case prompt
-    /// It returns at once, where urgent work is done.
+    /// Returns at once and runs as urgent work.
     case urgent
-    /// create and destroy: it may take its time, but a reload or the end of an instance waits for it.
+    /// create and destroy. They may take longer, but a reload or the end of an instance waits for them.
     case unhurried
 }
 
-/// Notices functions of plugins that do not return: the time of one that does is measured when it has, but one that
-/// hangs would never be heard of.
+/// Detection of plugin functions that do not return. A function that returns is timed afterwards; a function that hangs
+/// would stay unnoticed.
 ///
-/// Each plugin thread has a record of what it is in; one task for all looks through the records every second.
+/// Each thread that calls a plugin has a record of its current call. One task checks all records every second.
 enum CallWatch {
     private struct Running {
         let context: PluginContext
@@ -30,7 +30,7 @@ enum CallWatch {
 
     private static let records = NIOLockedValueBox<[ObjectIdentifier: Record]>([:])
 
-    /// Holds this thread's record, which goes with the thread.
+    /// Key of this thread's record. The record is removed when the thread ends.
     private static let key: pthread_key_t = {
         var key = pthread_key_t()
         let result = pthread_key_create(&key) { pointer in
@@ -42,7 +42,7 @@ enum CallWatch {
         return key
     }()
 
-    /// Looks through the records for as long as the process lives.
+    /// Task that checks the records for the lifetime of the process.
     private static let watcher = Task.detached {
         while !Task.isCancelled {
             do { try await Task.sleep(for: .seconds(1)) } catch { return }
@@ -50,9 +50,9 @@ enum CallWatch {
         }
     }
 
-    /// Runs `body`, watched.
+    /// Runs `body` and watches its duration.
     ///
-    /// - Returns: what it returned, how long it took in nanoseconds, and whether it was reported while it ran.
+    /// - Returns: the result, the duration in nanoseconds, and whether the call was reported while it ran.
     static func watching<Result>(
         _ context: PluginContext, _ function: StaticString, _ kind: CallKind, _ body: () -> Result
     ) -> (result: Result, duration: UInt64, wasReported: Bool) {
@@ -66,12 +66,12 @@ enum CallWatch {
         return (result, monotonicNanoseconds() &- start, wasReported)
     }
 
-    /// Tells each context whose budget is over by `now`, once for each call.
+    /// Reports each call whose budget is exceeded at `now`, once per call. Reports calls beyond `killAfter` each time.
     private static func report(now: UInt64) {
         let all = records.withLockedValue { Array($0.values) }
         for record in all {
             let overdue: Running? = record.running.withLockedValue { running in
-                // One that began after `now` was read is not overdue, and its time would be negative.
+                // A call that began after `now` was read is not overdue, and its duration would be negative.
                 guard let call = running, !call.isReported, call.start < now,
                     now - call.start > call.context.budget(of: call.kind)
                 else { return nil }

@@ -1,7 +1,7 @@
 internal import CChanservPlugin
 
 extension chanserv_host {
-    /// Sets the `config_…` functions, each a few lines of translation for ``PluginConfiguration``.
+    /// Sets the `config_…` functions. Each of them translates a call into one of ``PluginConfiguration``.
     mutating func fillConfigurationGetters() {
         config_json = { host, config, value, size in
             get(host, config, nil) { lease in
@@ -64,7 +64,7 @@ extension chanserv_host {
     }
 }
 
-/// Runs one getter: `body` tells whether there was a value.
+/// Runs one getter. `body` returns whether there was a value.
 private func get(
     _ host: UnsafePointer<chanserv_host>?, _ config: OpaquePointer?, _ error: UnsafeMutablePointer<chanserv_error>?,
     _ body: (HostContext.Lease) throws -> Bool
@@ -90,12 +90,12 @@ private func set<Value>(_ target: UnsafeMutablePointer<Value>?, _ value: Value?)
     return true
 }
 
-/// A plugin's zero-terminated text; NULL is the empty text, which as a path is the root.
+/// Converts a zero-terminated string of the plugin. NULL is the empty string, which as a path is the root.
 private func string(_ pointer: UnsafePointer<CChar>?) -> String {
     pointer.map { String(cString: $0) } ?? ""
 }
 
-/// At most what an `int64_t` holds.
+/// Converts a duration to nanoseconds, clamped to the range of `int64_t`.
 private func nanoseconds(_ duration: Duration) -> Int64 {
     let (seconds, attoseconds) = duration.components
     let (product, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
@@ -105,7 +105,7 @@ private func nanoseconds(_ duration: Duration) -> Int64 {
 }
 
 extension chanserv_error {
-    /// Writes `text`, cut at a character's end where the buffer is too small for it.
+    /// Writes `text`. A text that does not fit is truncated at the end of a character.
     func write(_ text: String) {
         guard let message, capacity > 0 else { return }
         var count = 0

@@ -1,6 +1,6 @@
 internal import NIOConcurrencyHelpers
 
-/// Something that happens once and can be waited for.
+/// Event that happens once and can be awaited.
 package final class Event: Sendable {
     private struct State {
         var hasHappened = false
@@ -14,7 +14,7 @@ package final class Event: Sendable {
 
     package var hasHappened: Bool { state.withLockedValue { $0.hasHappened } }
 
-    /// It has happened. Repeating it does nothing.
+    /// Marks the event as happened. Repeated calls have no effect.
     package func happened() {
         let waiters = state.withLockedValue { state in
             state.hasHappened = true
@@ -24,14 +24,14 @@ package final class Event: Sendable {
         for waiter in waiters { waiter.resume() }
     }
 
-    /// Waits for it, at the longest until `deadline` or the task's cancellation.
+    /// Waits for the event, until `deadline` or the cancellation of the task.
     ///
-    /// - Returns: whether it has happened.
+    /// - Returns: whether the event has happened.
     package func wait(until deadline: ContinuousClock.Instant) async -> Bool {
         await withTaskGroup(of: Void.self) { group in
             group.addTask { await self.wait() }
             group.addTask {
-                // The sleep ends early with the cancellation of the group, when nobody waits any more.
+                // The sleep also ends early when the group is cancelled, because the wait is over then.
                 do { try await Task.sleep(until: deadline, clock: .continuous) } catch {}
             }
             await group.next()
@@ -40,7 +40,7 @@ package final class Event: Sendable {
         return hasHappened
     }
 
-    /// Waits for it or for the task's cancellation.
+    /// Waits for the event or for the cancellation of the task.
     package func wait() async {
         let number = state.withLockedValue { state in
             state.waiterNumber += 1
@@ -49,7 +49,7 @@ package final class Event: Sendable {
         await withTaskCancellationHandler {
             await withUnsafeContinuation { continuation in
                 let resumes = state.withLockedValue { state in
-                    // Cancelled before this point: the handler has run and found nobody.
+                    // If the task was cancelled earlier, the handler has already run and found no continuation.
                     if state.hasHappened || Task.isCancelled { return true }
                     state.waiters[number] = continuation
                     return false

@@ -1,26 +1,26 @@
 internal import CChanservPlugin
 internal import Chanserv
 
-/// Adds the frames of one poll_frames to a batch through a `struct chanserv_frame_sink`.
+/// Sink that adds the frames of one poll_frames to a batch through a `struct chanserv_frame_sink`.
 struct FrameSink {
     private let batch: UnsafeMutablePointer<FrameBatch>
     private let context: PluginContext
     private var capacity: Int?
-    /// Frames taken, and their bytes.
+    /// Number of frames taken and their size in bytes.
     private(set) var frames = 0
     private(set) var bytes = 0
-    /// A frame was offered and not taken: there is no room beside those in the batch.
+    /// Whether a frame was offered and not taken because the batch had no room for it.
     private(set) var isFull = false
 
     /// - Parameters:
-    ///   - batch: must stay valid for as long as the sink is lent.
-    ///   - context: of the instance that is polled.
+    ///   - batch: must stay valid while the plugin has the sink.
+    ///   - context: context of the instance that is polled.
     init(_ batch: UnsafeMutablePointer<FrameBatch>, context: PluginContext) {
         self.batch = batch
         self.context = context
     }
 
-    /// Lends the sink to the plugin for one poll.
+    /// Passes the sink to the plugin for one poll.
     mutating func withPointer<Result>(
         wakeHandle: UInt64, _ body: (UnsafeMutablePointer<chanserv_frame_sink>) -> Result
     ) -> Result {
@@ -49,7 +49,8 @@ struct FrameSink {
         }
     }
 
-    /// The sink behind `table`: its `context` is the address of a value that stays in place until `withPointer` returns.
+    /// Returns the sink behind `table`. Its `context` is the address of a value that stays in place until `withPointer`
+    /// returns.
     private static func of(_ table: UnsafeMutablePointer<chanserv_frame_sink>?) -> UnsafeMutablePointer<FrameSink>? {
         table?.pointee.context?.assumingMemoryBound(to: FrameSink.self)
     }
@@ -73,7 +74,7 @@ struct FrameSink {
             return chanserv_status(CHANSERV_READY)
         }
         let status = append(data, size)
-        // In place: this is the plugin's own call, and the host holds no lock during a poll.
+        // The release function runs in place. This is the plugin's own call, and the host holds no lock during a poll.
         if status == CHANSERV_READY { release(argument) }
         return status
     }
@@ -99,7 +100,7 @@ struct FrameSink {
     private mutating func reserve(_ minimum: Int, _ capacityOut: UnsafeMutablePointer<Int>?) -> UnsafeMutableRawPointer?
     {
         guard minimum >= 0, minimum <= FrameBatch.maxFrameSize else { return nil }
-        // A plugin that asks for nothing in particular gets room to write into all the same.
+        // Even for a minimum of 0 the plugin gets room to write to.
         guard let room = batch.pointee.reserve(minimum: max(minimum, 1)) else {
             isFull = true
             return nil

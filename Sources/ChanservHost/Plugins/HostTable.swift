@@ -2,21 +2,21 @@ internal import CChanservPlugin
 internal import Logging
 internal import NIOConcurrencyHelpers
 
-/// The `struct chanserv_host` of one instance, with what its functions need behind it.
+/// `struct chanserv_host` of one instance, with the context that its functions need.
 ///
-/// Its memory is never freed: the header lets plugins call `wake` and `log` until the process ends. It is some hundred
-/// bytes for each instance ever made, nothing beside the library that stays loaded for the same reason.
+/// Its memory is never freed, because the header lets plugins call `wake` and `log` until the process ends. It takes a
+/// few hundred bytes for each instance ever created.
 struct HostTable {
-    /// `CHANSERV_HOST_MAGIC`, a macro Swift does not import.
+    /// `CHANSERV_HOST_MAGIC`, a macro that Swift does not import.
     static let magic: UInt32 = 0x4853_4843
 
-    /// For the plugin.
+    /// Pointer to the table, for the plugin.
     ///
-    /// `nonisolated(unsafe)`: written before anybody knows the address, only read afterwards.
+    /// `nonisolated(unsafe)`: the table is written before its address is shared, and only read afterwards.
     nonisolated(unsafe) let pointer: UnsafePointer<chanserv_host>
     let context: HostContext
 
-    /// - Parameter logger: where `host->log` goes.
+    /// - Parameter logger: receives the messages of `host->log`.
     init(logger: Logger) {
         context = HostContext(logger: logger)
         var table = chanserv_host()
@@ -29,25 +29,25 @@ struct HostTable {
             HostTable.context(of: host)?.log(level: level, message: message, size: size)
         }
         table.fillConfigurationGetters()
-        // Retained for as long as the memory, which is never freed.
+        // The retain is never balanced, because the memory is never freed.
         table.context = Unmanaged.passRetained(context).toOpaque()
         let memory = UnsafeMutablePointer<chanserv_host>.allocate(capacity: 1)
         memory.initialize(to: table)
         pointer = UnsafePointer(memory)
     }
 
-    /// The context of the table that a plugin passed; `nil` if it passed NULL.
+    /// Returns the context of a table that a plugin passed, or `nil` for NULL.
     static func context(of host: UnsafePointer<chanserv_host>?) -> HostContext? {
         guard let context = host?.pointee.context else { return nil }
         return Unmanaged<HostContext>.fromOpaque(context).takeUnretainedValue()
     }
 }
 
-/// What the functions of a host table work on.
+/// State behind the functions of a host table.
 final class HostContext: Sendable {
-    /// A configuration while it is lent to create, with the copies of strings that were handed out.
+    /// Configuration while it is lent to create, with the copies of strings that the plugin received.
     ///
-    /// `@unchecked Sendable`: the copies are written under the lock of ``configuration`` only.
+    /// `@unchecked Sendable`: `copies` and `lists` change only under the lock of ``configuration``.
     final class Lease: @unchecked Sendable {
         let values: PluginConfiguration
         private var copies: [UnsafeMutablePointer<CChar>] = []
@@ -60,7 +60,7 @@ final class HostContext: Sendable {
             for list in lists { list.deallocate() }
         }
 
-        /// A copy that ends in a zero byte and lives as long as the lease.
+        /// Returns a zero-terminated copy that lives as long as the lease.
         func copy(_ text: String) -> (start: UnsafePointer<CChar>, size: Int) {
             let size = text.utf8.count
             let copy = UnsafeMutablePointer<CChar>.allocate(capacity: size + 1)
@@ -70,10 +70,10 @@ final class HostContext: Sendable {
             return (UnsafePointer(copy), size)
         }
 
-        /// Copies of `texts`, each with a zero byte at its end, as an array that lives as long as the lease.
+        /// Returns an array of zero-terminated copies of `texts` that lives as long as the lease.
         func copy(_ texts: [String]) -> UnsafePointer<UnsafePointer<CChar>?> {
             let list = UnsafeMutablePointer<UnsafePointer<CChar>?>.allocate(capacity: max(1, texts.count))
-            // One place even for an empty list, so that the array's address is never NULL.
+            // Even an empty list has one element, so that the address of the array is never NULL.
             list.initialize(repeating: nil, count: max(1, texts.count))
             for (index, text) in texts.enumerated() { list[index] = copy(text).start }
             lists.append(list)
@@ -83,14 +83,14 @@ final class HostContext: Sendable {
 
     private let logger: Logger
     private let configuration = NIOLockedValueBox<Lease?>(nil)
-    /// The longest message that is logged, in bytes; the rest is cut.
+    /// Maximum length of a log message in bytes. The host truncates longer messages.
     private static let messageLimit = 16_384
 
     init(logger: Logger) {
         self.logger = logger
     }
 
-    /// Lends `values` to the plugin for the time of `body`.
+    /// Lends `values` to the plugin while `body` runs.
     func lending<Result>(_ values: PluginConfiguration, _ body: (OpaquePointer) -> Result) -> Result {
         let lease = Lease(values)
         configuration.withLockedValue { $0 = lease }
@@ -98,7 +98,7 @@ final class HostContext: Sendable {
         return body(OpaquePointer(Unmanaged.passUnretained(lease).toOpaque()))
     }
 
-    /// Gives `body` the configuration if `config` is the one that is lent now.
+    /// Passes the lent configuration to `body` if `config` refers to it, and `nil` otherwise.
     func withConfiguration<Result>(_ config: OpaquePointer?, _ body: (Lease?) -> Result) -> Result {
         configuration.withLockedValue { lease in
             guard let lease, let config, UnsafeMutableRawPointer(config) == Unmanaged.passUnretained(lease).toOpaque()

@@ -4,43 +4,43 @@ internal import NIOCore
 internal import NIOPosix
 internal import Synchronization
 
-/// The frames that one instance has lent to the host and whose release has not returned yet.
+/// Frames that one instance has lent to the host and whose release function has not returned.
 final class LentFrames: Sendable {
     private struct State {
         var frames = 0
         var bytes = 0
-        /// Nothing may be lent any more.
+        /// Set by ``LentFrames/end()``. Nothing may be lent any more.
         var isEnding = false
-        /// What nothing uses any more, to be released by the turn that is scheduled while this is not empty.
+        /// Leases that are no longer used. While this is not empty, a turn that releases them is scheduled.
         var returned: [Lease] = []
     }
 
-    /// How many bytes one instance may have lent, 64 MiB. What it lends beyond that is copied.
+    /// Default maximum number of bytes that one instance may have lent: 64 MiB. The host copies frames beyond that.
     static let bytesLimit = 64 << 20
 
-    /// Happens after ``end()`` as soon as nothing is lent.
+    /// Happens after ``end()`` as soon as no frame is lent.
     let allReturned = Event()
     private let bytesLimit: Int
     private let state = NIOLockedValueBox(State())
 
-    /// - Parameter bytesLimit: how many bytes may be lent at the same time; 0 to copy everything.
+    /// - Parameter bytesLimit: maximum number of bytes that are lent at the same time. 0 copies all frames.
     init(bytesLimit: Int = LentFrames.bytesLimit) {
         self.bytesLimit = bytesLimit
     }
 
-    /// How many frames are lent.
+    /// Number of lent frames.
     var frames: Int { state.withLockedValue { $0.frames } }
-    /// How many bytes they have.
+    /// Size of the lent frames in bytes.
     var bytes: Int { state.withLockedValue { $0.bytes } }
 
     /// Begins a lease on `size` bytes at `data`.
     ///
     /// - Parameters:
-    ///   - size: larger than 0.
-    ///   - context: the instance's, which has this object.
-    ///   - release: the plugin's function, called once when nothing uses the buffers any more.
-    ///   - argument: for `release`.
-    /// - Returns: buffers over the memory, in order; `nil` if the frame must be copied. Then there is no lease.
+    ///   - size: size in bytes, larger than 0.
+    ///   - context: context of the instance that owns this object.
+    ///   - release: function of the plugin. The host calls it once, when the buffers are no longer used.
+    ///   - argument: argument of `release`.
+    /// - Returns: buffers over the memory, in order. `nil` if the frame must be copied; no lease has begun then.
     func lend(
         _ data: UnsafeRawPointer, size: Int, context: PluginContext, release: @escaping Lease.Release,
         argument: UnsafeMutableRawPointer?
@@ -58,10 +58,10 @@ final class LentFrames: Sendable {
         return nil
     }
 
-    /// Lends nothing from now on: frames are copied. ``allReturned`` happens when what is lent now is released.
+    /// Stops lending; further frames are copied. ``allReturned`` happens when all lent frames are released.
     ///
-    /// For the end of an instance, before destroy. The owner of the outgoing buffers then copies those that are left, or
-    /// drops them.
+    /// Called at the end of an instance, before destroy. The owner of the outgoing buffers then copies or drops the
+    /// remaining ones.
     func end() {
         let isOver = state.withLockedValue { state in
             state.isEnding = true
@@ -70,10 +70,10 @@ final class LentFrames: Sendable {
         if isOver { allReturned.happened() }
     }
 
-    /// Nothing uses the memory of `lease` any more.
+    /// Records that the memory of `lease` is no longer used.
     ///
-    /// This is called where NIO or a queue drops its last buffer, perhaps while a lock of the host is held. So the release
-    /// never runs in place: what is returned meanwhile is released in one later turn.
+    /// Called where NIO or a queue drops the last buffer, possibly while the host holds a lock. So the release function
+    /// never runs in place. One later turn releases all leases that were returned until then.
     fileprivate func returned(_ lease: Lease) {
         let schedulesTurn = state.withLockedValue { state in
             state.returned.append(lease)
@@ -82,10 +82,10 @@ final class LentFrames: Sendable {
         guard schedulesTurn else { return }
         let context = lease.context
         if context.descriptor.isInline, let loop = MultiThreadedEventLoopGroup.currentEventLoop {
-            // A task of its own on this loop: it needs no other thread, and runs when the present work has returned.
+            // A task on the same event loop wakes no other thread. It runs after the current work has returned.
             loop.execute { self.releaseReturned(context) }
         } else if context.descriptor.isBlocking {
-            // All ordinary threads may be held up in polls.
+            // Polls may occupy all ordinary threads.
             context.executor.submitUrgent { self.releaseReturned(context) }
         } else {
             context.executor.submitUnhurried { self.releaseReturned(context) }
@@ -115,14 +115,14 @@ final class LentFrames: Sendable {
     }
 }
 
-/// One lent frame: the memory is the host's to read from ``begin(pieces:)`` until the last buffer over it is dropped.
+/// One lent frame. The host may read the memory from ``begin(pieces:)`` until the last buffer over it is dropped.
 final class Lease: Sendable {
     typealias Release = @convention(c) (UnsafeMutableRawPointer?) -> Void
 
     fileprivate let context: PluginContext
     fileprivate let size: Int
     fileprivate let release: Release
-    /// `nonisolated(unsafe)`: the plugin's, passed back to it and not used otherwise.
+    /// `nonisolated(unsafe)`: the pointer belongs to the plugin, and the host only passes it back.
     fileprivate nonisolated(unsafe) let argument: UnsafeMutableRawPointer?
     private let pieces = Atomic<Int>(0)
 
@@ -135,14 +135,14 @@ final class Lease: Sendable {
         self.argument = argument
     }
 
-    /// Called once, before any of the buffers exists.
+    /// Sets the number of buffers. Called once, before any of them exists.
     func begin(pieces count: Int) {
         pieces.store(count, ordering: .relaxed)
     }
 
-    /// A buffer over a part of the memory was dropped.
+    /// Records that a buffer over a part of the memory was dropped.
     func pieceReturned() {
-        // Whoever drops the last piece has seen all reads of the others before the release.
+        // The ordering makes all reads through the other pieces happen before the release.
         let (_, left) = pieces.subtract(1, ordering: .acquiringAndReleasing)
         if left == 0 { context.lent.returned(self) }
     }

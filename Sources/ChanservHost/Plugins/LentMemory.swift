@@ -2,33 +2,33 @@ internal import Glibc
 internal import NIOConcurrencyHelpers
 @_spi(CustomByteBufferAllocator) internal import NIOCore
 
-/// Makes `ByteBuffer`s over memory that belongs to a plugin, and finds out when nothing uses them any more.
+/// Factory of `ByteBuffer`s over memory that belongs to a plugin. It detects when the last use of such a buffer ends.
 ///
-/// NIO tells an allocator only the base address of the storage that it drops. The base address must therefore say which
-/// lease ends, although a plugin may lend the same memory several times at once. So each buffer gets a base address of
-/// its own:
+/// NIO passes only the base address of freed storage to an allocator. So the base address alone must identify the
+/// lease, although a plugin may lend the same memory several times at once. Therefore each buffer gets its own base
+/// address:
 ///
 /// - A lease occupies a slot. The base address is the nearest address below the memory whose lowest 20 bits are
-///   `2 * slot + 1`. Leases that are open at the same time have different slots, hence different base addresses; and the
-///   base address alone gives the slot.
+///   `2 * slot + 1`. Leases that are open at the same time have different slots and so different base addresses. The
+///   slot follows from the base address alone.
 /// - Base addresses of leases are odd. NIO copies a buffer with the allocator of the original, so storage from
-///   ``allocate`` comes to the same ``deallocate``; but it comes from `malloc`, whose addresses are multiples of 8 at
-///   least. So one never passes for the other.
-/// - The bytes between the base address and the memory are not the plugin's (perhaps nobody's), and are never touched.
-///   The buffer that is handed out is a slice that begins at the memory. NIO reads a buffer, slices it and copies it
-///   within its slice only. The base address is below the memory by at least one byte, so the slice never begins at 0,
+///   ``allocate`` reaches the same ``deallocate``. But that storage comes from `malloc`, whose addresses are multiples
+///   of at least 8. So the two kinds cannot be confused.
+/// - The bytes between the base address and the memory do not belong to the plugin and may be unmapped. They are
+///   never accessed. The caller gets a slice that begins at the memory, and NIO reads, slices and copies a buffer only
+///   within its slice. The base address is at least one byte below the memory, so the slice never begins at 0. That is
 ///   the only case in which NIO reallocates the whole storage instead of copying the slice (``reallocate`` is correct
 ///   there too).
-/// - The slice begins less than 1 MiB above the base address, and a piece has at most 8 MiB. So a slice of a piece begins
-///   below 16 MiB, from where on NIO would copy instead of slicing.
+/// - The slice begins at most 1 MiB above the base address, and a piece has at most 8 MiB. So every slice of a piece
+///   begins below 16 MiB. From 16 MiB on NIO would copy instead of slicing.
 ///
-/// Such a buffer must only be read: whoever writes to it, while it is the only reference, writes to the plugin's memory,
-/// and after `clear()` even below it. Buffers on their way out are only read.
+/// These buffers are read-only. A write through the only reference would change the plugin's memory, and after
+/// `clear()` even the bytes below it. The host only reads outgoing buffers.
 enum LentMemory {
-    /// Memory of one buffer; several make a frame that is larger than ``pieceLimit``.
+    /// Memory of one buffer. A frame larger than ``pieceLimit`` has several pieces.
     private struct Piece: Sendable {
         let lease: Lease
-        /// `nonisolated(unsafe)`: an address to copy from while the lease is open.
+        /// `nonisolated(unsafe)`: the address is only read from, and only while the lease is open.
         nonisolated(unsafe) let start: UnsafeMutableRawPointer
         let size: Int
     }
@@ -55,7 +55,7 @@ enum LentMemory {
         }
     }
 
-    /// The largest buffer: 8 MiB.
+    /// Maximum size of one buffer: 8 MiB.
     static let pieceLimit = 8 << 20
     private static let window = 1 << 20
     private static let slotLimit = window / 2
@@ -67,16 +67,16 @@ enum LentMemory {
         deallocate: { LentMemory.deallocate($0) },
         copy: { target, source, count in target.copyMemory(from: source, byteCount: count) })
 
-    /// Makes buffers over the memory of a lease, in order.
+    /// Creates the buffers over the memory of a lease, in order.
     ///
     /// - Parameters:
     ///   - data: must stay valid and unchanged until the lease ends.
-    ///   - size: larger than 0.
-    /// - Returns: `nil` if there is no free slot, or no address for one below `data`; then the lease has not begun.
+    ///   - size: size in bytes, larger than 0.
+    /// - Returns: `nil` if no slot is free, or if no base address exists below `data`. The lease has then not begun.
     static func buffers(over data: UnsafeRawPointer, size: Int, for lease: Lease) -> [ByteBuffer]? {
         guard UInt(bitPattern: data) > UInt(window) else { return nil }
         let count = (size + pieceLimit - 1) / pieceLimit
-        // NIO wants memory that can be written to. Nothing writes: see the type's comment.
+        // NIO requires writable memory. The host never writes to it; see the comment of the type.
         let memory = UnsafeMutableRawPointer(mutating: data)
         let taken: [Int] = slots.withLockedValue { slots in
             var taken: [Int] = []
@@ -102,7 +102,7 @@ enum LentMemory {
     private static func buffer(over start: UnsafeMutableRawPointer, size: Int, slot: Int) -> ByteBuffer {
         let code = UInt(2 * slot + 1)
         let address = UInt(bitPattern: start) - 1
-        // How far the nearest such address lies below: 1 … window.
+        // Distance down to the nearest address with this code: 1 … window.
         let below = Int((address &- code) % UInt(window)) + 1
         let storage = UnsafeMutableRawBufferPointer(start: start - below, count: below + size)
         let whole = ByteBuffer(takingOwnershipOf: storage, allocator: allocator)

@@ -3,24 +3,24 @@ internal import Glibc
 internal import Logging
 internal import NIOConcurrencyHelpers
 
-/// What every call into one instance needs: the functions, where they run, and how their time is watched.
+/// State that every call into one instance needs: the functions, the executor, and the time limits.
 final class PluginContext: Sendable {
-    /// As the configuration names the plugin.
+    /// Name of the plugin in the configuration.
     let name: String
     let descriptor: PluginDescriptor
     let executor: any PluginExecutor
     let logger: Logger
     let counters = PluginCounters()
-    /// What the instance has lent to the host. destroy is called only after its `end()` and `allReturned`.
+    /// Frames that the instance has lent to the host. The host calls destroy only after `end()` and `allReturned`.
     let lent: LentFrames
-    /// How long an object is served before others have their turn, in nanoseconds: 200 µs.
+    /// Maximum duration of a turn in nanoseconds (200 µs). Then other objects get a turn.
     static let turn: UInt64 = 200_000
-    /// Whether calls may run on the network's threads: `nil` if the plugin or the operator does not allow it.
+    /// Decides whether calls may run on event loops. `nil` if the plugin or the operator does not allow it.
     private let inlineCalls: NIOLockedValueBox<InlineCalls>?
-    /// In nanoseconds, as the other.
+    /// In nanoseconds, like `lifeBudget`.
     private let callBudget: UInt64
     private let lifeBudget: UInt64
-    /// How long a call may take before ``isHopeless(_:after:)``, in nanoseconds; `nil` is for ever.
+    /// Maximum duration of a call before ``isHopeless(_:after:)``, in nanoseconds. `nil` is unlimited.
     let killAfter: UInt64?
     private let onStuck: (@Sendable (String) -> Void)?
     fileprivate let onHopeless: (@Sendable (String) -> Void)?
@@ -43,10 +43,10 @@ final class PluginContext: Sendable {
         onHopeless = configuration.onHopeless
     }
 
-    /// Whether the plugin and the operator allow calls on the network's threads.
+    /// Whether the plugin and the operator allow calls on event loops.
     var allowsInline: Bool { inlineCalls != nil }
 
-    /// Whether a call may run on a network thread now.
+    /// Whether a call may run on an event loop now.
     var mayRunInline: Bool {
         guard let inlineCalls else { return false }
         return inlineCalls.withLockedValue { $0.isAllowed(now: monotonicNanoseconds()) }
@@ -56,9 +56,9 @@ final class PluginContext: Sendable {
         inlineCalls?.withLockedValue { $0.isWatched(now: monotonicNanoseconds()) } ?? false
     }
 
-    /// A call on a network thread has taken longer than it may.
+    /// Records a call on an event loop that took longer than ``InlineCalls/longest``.
     ///
-    /// - Parameter before: what the thread had used when the call began; `nil` if that was not measured.
+    /// - Parameter before: usage of the thread when the call began; `nil` if it was not measured.
     private func tookInline(_ function: StaticString, _ duration: UInt64, since before: ThreadUsage?) {
         guard let inlineCalls else { return }
         let now = monotonicNanoseconds()
@@ -68,8 +68,9 @@ final class PluginContext: Sendable {
         guard let pause = inlineCalls.withLockedValue({ $0.took(own, now: now) }) else { return }
         logger.warning(
             """
-            plugin \(name): \(function) took \(duration / 1_000) us on a network thread; the plugin runs on threads of its \
-            own for \(pause / 1_000_000) ms. A plugin with CHANSERV_PLUGIN_INLINE returns within microseconds
+            plugin \(name): \(function) took \(duration / 1_000) us on a network thread; the plugin runs on plugin \
+            threads for \(pause / 1_000_000) ms; functions of a CHANSERV_PLUGIN_INLINE plugin must return within \
+            microseconds
             """)
     }
 
@@ -78,10 +79,10 @@ final class PluginContext: Sendable {
         return UInt64(clamping: seconds) &* 1_000_000_000 &+ UInt64(clamping: attoseconds / 1_000_000_000)
     }
 
-    /// How long a call may take before it is logged and counted, in nanoseconds.
+    /// Returns the maximum duration of a call in nanoseconds. The host logs and counts a call that takes longer.
     func budget(of kind: CallKind) -> UInt64 {
         switch kind {
-        // Watched only because it is killed some day.
+        // Such a call is tracked only because of `killAfter`.
         case .prompt where descriptor.isBlocking: .max
         case .prompt, .urgent: callBudget
         case .unhurried: lifeBudget
@@ -90,8 +91,8 @@ final class PluginContext: Sendable {
 
     /// Calls one of the plugin's functions. Must run on ``executor``.
     ///
-    /// - Parameter kind: what the header allows the function in any plugin. In a blocking plugin each but create,
-    ///   destroy and cancel may take as long as it likes: only its own threads wait for it.
+    /// - Parameter kind: how fast the function must return according to the header. In a blocking plugin every function
+    ///   except create, destroy and cancel may take any time, because only the plugin's own threads wait for it.
     func call<Result>(
         _ function: StaticString, _ kind: CallKind = .prompt, _ body: (PluginDescriptor) -> Result
     ) -> Result {
@@ -100,12 +101,12 @@ final class PluginContext: Sendable {
             ? body(descriptor) : timed(function, kind, body)
     }
 
-    /// Calls one of the two cancel functions, which may not block in any plugin and run where urgent work does.
+    /// Calls one of the two cancel functions. They may not block in any plugin, and they run as urgent work.
     func callUrgently(_ function: StaticString, _ body: (PluginDescriptor) -> Void) {
         timed(function, .urgent, body)
     }
 
-    /// Calls the release function of a lent frame, which any thread may call.
+    /// Calls the release function of a lent frame. Any thread may call it.
     func callRelease(_ release: () -> Void) {
         timed("release", .prompt) { _ in release() }
     }
@@ -122,7 +123,8 @@ final class PluginContext: Sendable {
         return result
     }
 
-    /// As ``call(_:_:_:)`` for a function that can fail; also hands over what it wrote into the error buffer.
+    /// Calls a function that can fail, like ``call(_:_:_:)``. Also returns the text that it wrote into the error
+    /// buffer.
     func callFailing(
         _ function: StaticString, _ kind: CallKind = .prompt,
         _ body: (PluginDescriptor, UnsafeMutablePointer<chanserv_error>) -> chanserv_status
@@ -137,7 +139,7 @@ final class PluginContext: Sendable {
 
     private static let messageCapacity = 1024
 
-    /// The text up to its zero, or the end of the buffer where a plugin wrote none; broken UTF-8 is repaired.
+    /// Returns the text up to its zero byte, or the whole buffer if there is none. Invalid UTF-8 is replaced.
     private static func message(in buffer: UnsafeMutableBufferPointer<CChar>) -> String {
         let end = buffer.firstIndex(of: 0) ?? buffer.count
         return String(decoding: UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(buffer)[..<end]), as: UTF8.self)
@@ -159,7 +161,7 @@ final class PluginContext: Sendable {
         }
     }
 
-    /// A function is still running long after it should have returned.
+    /// Reports a function that is still running after its budget.
     func doesNotReturn(_ function: StaticString, _ kind: CallKind, after duration: UInt64) {
         counters.overstayed()
         executor.callIsStuck(isUrgent: kind == .urgent)
@@ -168,34 +170,34 @@ final class PluginContext: Sendable {
         case .prompt, .urgent:
             logger.error("\(since); it holds a thread")
             onStuck?(since)
-        case .unhurried: logger.warning("\(since); what is being started, reloaded or stopped waits for it")
+        case .unhurried: logger.warning("\(since); the start, reload or stop of the plugin waits for it")
         }
     }
 }
 
 extension PluginContext {
-    /// How many frames the instance has lent and not got back.
+    /// Number of frames that the instance has lent and that are not released.
     var lentFrames: Int { lent.frames }
-    /// How many bytes they have.
+    /// Size of those frames in bytes.
     var lentBytes: Int { lent.bytes }
 
-    /// A function has been running for so long that nobody believes in its return any more.
+    /// Reports a function that has exceeded `killAfter`.
     func isHopeless(_ function: StaticString, after duration: UInt64) {
         onHopeless?("\(function) has not returned for \(duration / 1_000_000) ms")
     }
 }
 
-/// What a thread has used so far.
+/// Resources that a thread has used so far.
 private struct ThreadUsage {
     /// Processor time in nanoseconds.
     var processorTime: UInt64
-    /// How often it gave the processor up to wait for something.
+    /// Number of times that the thread gave up the processor to wait.
     var waits: Int
 
-    /// Of the thread that asks.
+    /// Usage of the calling thread.
     static var now: ThreadUsage {
         var usage = rusage()
-        // RUSAGE_THREAD, which the C library shows to GNU sources only. It cannot fail for the calling thread.
+        // RUSAGE_THREAD, which glibc declares only with `_GNU_SOURCE`. The call cannot fail for the calling thread.
         _ = getrusage(__rusage_who_t(1), &usage)
         let microseconds =
             (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1_000_000 + usage.ru_utime.tv_usec
@@ -204,16 +206,16 @@ private struct ThreadUsage {
     }
 }
 
-/// The monotonic clock.
+/// Returns the time of the monotonic clock.
 func monotonicNanoseconds() -> UInt64 {
     var time = timespec()
     clock_gettime(CLOCK_MONOTONIC, &time)
     return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
 }
 
-/// A pointer of the plugin's, which the host only passes back.
+/// Pointer that belongs to the plugin. The host only passes it back.
 ///
-/// `@unchecked Sendable`: nothing on this side follows it; when and where it is passed is PolledState's business.
+/// `@unchecked Sendable`: the host never dereferences it. `PolledState` decides when it may be passed.
 struct PluginPointer: @unchecked Sendable {
     let raw: OpaquePointer
 }

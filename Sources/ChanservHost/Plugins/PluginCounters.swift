@@ -1,6 +1,6 @@
 internal import Synchronization
 
-/// What an instance has done, counted as it happens: every counter is one relaxed atomic, for polls must not meet at a lock.
+/// Counters of an instance. Each is one relaxed atomic, so that polls do not contend for a lock.
 package final class PluginCounters: Sendable {
     fileprivate let calls = Atomic<Int>(0)
     fileprivate let sources = Atomic<Int>(0)
@@ -30,29 +30,29 @@ package final class PluginCounters: Sendable {
     func overstayed() { overstays.add(1, ordering: .relaxed) }
 }
 
-/// The counters at one moment, each by itself: they are not taken at the same instant.
+/// Snapshot of the counters. The values are read one after the other, not at the same instant.
 package struct PluginStatistics: Sendable, Hashable, Codable {
-    /// Calls opened since the beginning.
+    /// Calls opened since the instance was created.
     package var calls: Int
-    /// Sources added since the beginning.
+    /// Sources added since the instance was created.
     package var sources: Int
     /// Frames taken from the plugin.
     package var frames: Int
-    /// Their bytes, before compression.
+    /// Size of these frames in bytes, before compression.
     package var bytes: Int
     /// Calls of poll_sources and poll_frames.
     package var polls: Int
-    /// Polls that answered READY without having added anything.
+    /// Polls that answered READY without adding anything.
     package var emptyPolls: Int
     /// Calls that took longer than their budget.
     package var overstays: Int
 
-    /// Nothing yet.
+    /// Statistics in which all counters are 0.
     static let zero = PluginStatistics(PluginCounters())
 
-    /// Adds what another process has done.
+    /// Adds the counters of another process, except `calls`.
     ///
-    /// What a process says of itself may be anything: numbers that are none, or too large, count as far as they can.
+    /// A worker process is not trusted. Negative values count as 0, and sums saturate.
     static func += (total: inout Self, other: Self) {
         for counter in [\Self.sources, \.frames, \.bytes, \.polls, \.emptyPolls, \.overstays] {
             let (sum, overflows) = total[keyPath: counter].addingReportingOverflow(max(0, other[keyPath: counter]))

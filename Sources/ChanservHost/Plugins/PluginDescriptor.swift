@@ -1,19 +1,19 @@
 package import CChanservPlugin
 
-/// A plugin's descriptor, copied once it was found to be one.
+/// Validated copy of a plugin's descriptor.
 ///
-/// `@unchecked Sendable`: the fields are function pointers and constants of a library that is never unloaded; nothing
-/// writes them after initialisation.
+/// `@unchecked Sendable`: the fields are function pointers and constants of a library that is never unloaded. They do
+/// not change after initialisation.
 package struct PluginDescriptor: @unchecked Sendable {
-    /// Short, for logs.
+    /// Short name for logs.
     package let name: String
-    /// The plugin's own version, free form.
+    /// The plugin's own version, in any form.
     package let version: String
-    /// No two functions of one instance may overlap.
+    /// Whether no two functions of one instance may overlap.
     package let isSerial: Bool
-    /// Functions may block.
+    /// Whether functions may block.
     package let isBlocking: Bool
-    /// The open, poll and close functions return within microseconds: they may be called on an event loop.
+    /// Whether open, poll and close return within microseconds, so that they may be called on an event loop.
     package let isInline: Bool
 
     let create:
@@ -40,20 +40,21 @@ package struct PluginDescriptor: @unchecked Sendable {
     let cancelSource: @convention(c) (OpaquePointer?) -> Void
     let closeSource: @convention(c) (OpaquePointer?) -> Void
 
-    /// Why a descriptor is refused, a sentence without the file's name.
+    /// Reason for rejecting a descriptor: a sentence without the name of the file.
     package struct Refusal: Error, Hashable {
         package var message: String
     }
 
-    /// `CHANSERV_PLUGIN_MAGIC`, a macro Swift does not import.
+    /// `CHANSERV_PLUGIN_MAGIC`, a macro that Swift does not import.
     private static let magic: UInt32 = 0x5053_4843
     private static let knownFlags = UInt32(
         CHANSERV_PLUGIN_SERIAL | CHANSERV_PLUGIN_BLOCKING | CHANSERV_PLUGIN_INLINE)
-    /// `sizeof(struct chanserv_plugin)` of version 1.0, which never grows; that of this host's header may.
+    /// `sizeof(struct chanserv_plugin)` of ABI version 1.0. It never grows; the size in this host's header may.
     private static let sizeOfVersion10 = 104
     private static let nameLimit = 256
 
-    /// Reads and checks what the entry returned, the head first, then no more than `struct_size` says there is.
+    /// Reads and validates the descriptor that the entry function returned. Reads the head first, then at most
+    /// `struct_size` bytes.
     ///
     /// - Throws: ``Refusal``.
     package init(_ pointer: UnsafePointer<chanserv_plugin>?) throws(Refusal) {
@@ -62,7 +63,7 @@ package struct PluginDescriptor: @unchecked Sendable {
         }
         let head = UnsafeRawPointer(pointer)
         guard UInt(bitPattern: head) % UInt(MemoryLayout<chanserv_plugin>.alignment) == 0 else {
-            throw Refusal(message: "its \(CHANSERV_ENTRY_NAME)() returned an address no descriptor can have")
+            throw Refusal(message: "its \(CHANSERV_ENTRY_NAME)() returned a misaligned address")
         }
         let magic = head.load(as: UInt32.self)
         guard magic == Self.magic else {
@@ -73,21 +74,21 @@ package struct PluginDescriptor: @unchecked Sendable {
         let major = head.load(fromByteOffset: 4, as: UInt16.self)
         guard major == CHANSERV_ABI_MAJOR else {
             throw Refusal(
-                message: "it was built for major version \(major) of the plugin ABI, this host speaks "
+                message: "it was built for major version \(major) of the plugin ABI, this host supports "
                     + "\(CHANSERV_ABI_MAJOR); build it with this host's chanserv_plugin.h")
         }
         let size = head.load(fromByteOffset: 8, as: UInt32.self)
         guard size >= Self.sizeOfVersion10 else {
             throw Refusal(
-                message: "its descriptor has struct_size \(size), version 1.0 has \(Self.sizeOfVersion10); "
+                message: "its descriptor has struct_size \(size), the minimum is \(Self.sizeOfVersion10); "
                     + "set it to sizeof(struct chanserv_plugin)")
         }
         let flags = head.load(fromByteOffset: 12, as: UInt32.self)
         let unknownFlags = flags & ~Self.knownFlags
         guard unknownFlags == 0 else {
             throw Refusal(
-                message: "its descriptor has flags this host does not know (0x\(String(unknownFlags, radix: 16))); "
-                    + "it needs a newer host")
+                message: "its descriptor has flags that this host does not know "
+                    + "(0x\(String(unknownFlags, radix: 16))); it needs a newer host")
         }
         let contradiction = UInt32(CHANSERV_PLUGIN_BLOCKING | CHANSERV_PLUGIN_INLINE)
         guard flags & contradiction != contradiction else {
@@ -95,7 +96,7 @@ package struct PluginDescriptor: @unchecked Sendable {
                 message: "its descriptor has both CHANSERV_PLUGIN_BLOCKING (functions may block) and "
                     + "CHANSERV_PLUGIN_INLINE (functions return within microseconds); remove one of the two flags")
         }
-        // Every field of version 1.0 is there now, and the header of this host has no others.
+        // `size` proves that every field of version 1.0 exists, and this host's header has no further fields.
         let plugin = pointer.pointee
         name = try Self.text(plugin.name, field: "name")
         version = try Self.text(plugin.version, field: "version")
@@ -116,7 +117,7 @@ package struct PluginDescriptor: @unchecked Sendable {
 
     private static func present<Function>(_ function: Function?, field: String) throws(Refusal) -> Function {
         guard let function else {
-            throw Refusal(message: "its descriptor's function \(field) is NULL; every function must be there")
+            throw Refusal(message: "its descriptor's function \(field) is NULL; every function is required")
         }
         return function
     }

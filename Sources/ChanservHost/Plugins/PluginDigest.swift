@@ -1,6 +1,6 @@
 internal import Crypto
 
-/// The SHA-256 of a library's bytes: what a pin is compared with and what tells generations apart.
+/// SHA-256 of a library's bytes. It is compared with a pin, and it distinguishes versions of a library.
 package struct PluginDigest: Sendable, Hashable {
     private let bytes: [UInt8]
 
@@ -11,7 +11,7 @@ package struct PluginDigest: Sendable, Hashable {
         bytes = Array(hash.finalize())
     }
 
-    /// Reads 64 hexadecimal digits of either case; `nil` for anything else.
+    /// Parses 64 hexadecimal digits of either case. Returns `nil` for any other text.
     package init?(hex: some StringProtocol) {
         let digits = Array(hex.utf8)
         guard digits.count == 64 else { return nil }
@@ -37,7 +37,7 @@ package struct PluginDigest: Sendable, Hashable {
 }
 
 extension PluginDigest: CustomStringConvertible {
-    /// 64 lower-case hexadecimal digits, as `sha256sum` prints them.
+    /// 64 lower-case hexadecimal digits, as printed by `sha256sum`.
     package var description: String {
         let digits = Array("0123456789abcdef".utf8)
         return String(decoding: bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)

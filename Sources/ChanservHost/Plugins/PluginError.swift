@@ -1,26 +1,26 @@
 internal import CChanservPlugin
 internal import Chanserv
 
-/// What a plugin answered, or what the host says in its place: the error a client gets.
+/// Error that a client receives: the answer of a plugin, or an error of the host in its place.
 package struct PluginError: ServingError, Sendable, Hashable {
-    /// The kind of failure: the ABI's error codes, and the host's own.
+    /// Kind of failure: the error codes of the ABI, and the host's own.
     package enum Code: Sendable, Hashable {
-        /// The request is wrong; trying it again will not help.
+        /// The request is wrong. Repeating it does not help.
         case badRequest
-        /// What was asked for does not exist.
+        /// The requested object does not exist.
         case notFound
-        /// Not now, perhaps later or elsewhere.
+        /// The plugin cannot serve the request now. A retry, later or at another host, may succeed.
         case busy
-        /// Anything else, and every code the host does not know.
+        /// Any other failure, including each code that the host does not know.
         case `internal`
-        /// The host withdrew the instance (it was replaced, or the host stops).
+        /// The host withdrew the instance because it was replaced or because the host stops.
         case withdrawn
-        /// The process it runs in has ended. That counts by itself, once, whatever it took along.
+        /// The worker process has ended. The end itself counts as one failure, however many requests it ended.
         case crashed
     }
 
     package var code: Code
-    /// For the log and the client.
+    /// Text for the log and the client.
     package var message: String
 
     package init(_ code: Code, _ message: String) {
@@ -28,8 +28,8 @@ package struct PluginError: ServingError, Sendable, Hashable {
         self.message = message
     }
 
-    /// Whether this says something about the plugin's health rather than about one request: a client that asks for
-    /// what does not exist must not take a route down.
+    /// Whether this error is evidence against the health of the plugin. A client that requests missing objects must not
+    /// cause the route to be withdrawn.
     package var countsAsFailure: Bool {
         switch code {
         case .badRequest, .notFound, .withdrawn, .crashed: false
@@ -42,18 +42,18 @@ extension PluginError: CustomStringConvertible {
     package var description: String { message }
 }
 
-/// A plugin function's answer, checked against what the header documents for it.
+/// Answer of a plugin function, checked against the values that the header documents for it.
 package enum PluginAnswer: Sendable, Hashable {
     case ready
     case pending
     case end
     case failed(PluginError)
 
-    /// Reads the status of a poll, for which all three answers are documented.
+    /// Interprets the status of a poll, for which the header documents all three answers.
     ///
     /// - Parameters:
-    ///   - function: its name, for messages.
-    ///   - message: what the plugin wrote into the error buffer.
+    ///   - function: name of the function, for messages.
+    ///   - message: text that the plugin wrote into the error buffer.
     init(poll status: chanserv_status, function: StaticString, message: String) {
         switch status {
         case chanserv_status(CHANSERV_READY): self = .ready
@@ -65,10 +65,10 @@ package enum PluginAnswer: Sendable, Hashable {
 }
 
 extension PluginError {
-    /// Reads a status that is not one of the answers documented for `function`.
+    /// Interprets a status that is not a documented answer of `function`.
     init(status: chanserv_status, function: StaticString, message: String) {
         if status >= 0 {
-            self.init(.internal, "\(function) answered \(status), which is not an answer it can give")
+            self.init(.internal, "\(function) returned \(status), which is not a documented answer of this function")
             return
         }
         let code: Code =
@@ -83,7 +83,7 @@ extension PluginError {
 }
 
 extension PluginError.Code {
-    /// What to say where the plugin said nothing.
+    /// Text for an error without a message from the plugin.
     fileprivate var phrase: String {
         switch self {
         case .badRequest: "bad request"

@@ -1,30 +1,36 @@
 internal import Glibc
 internal import NIOPosix
 
-/// Runs the functions of a plugin on threads made for plugins, never on an event loop or Swift's cooperative pool.
+/// Executor that runs the functions of a plugin on threads reserved for plugins. It never uses an event loop or Swift's
+/// cooperative pool, except through ``tryRunInPlace(_:)``.
 package protocol PluginExecutor: TaskExecutor {
-    /// Runs `work` soon, in the order of submission as far as this executor has an order.
+    /// Runs `work` soon. Work runs in the order of submission if this executor keeps an order.
     func submit(_ work: @escaping @Sendable () -> Void)
 
-    /// As ``submit(_:)``, for what others do not wait for: where one of the executor's own threads asks, it is that thread which
-    /// runs it when its present job is over, so that no other one need be woken. Not where that job may block.
+    /// Runs `work` soon, like ``submit(_:)``, for work that no caller waits for.
+    ///
+    /// If the caller is one of the executor's own threads, that thread runs the work after its current job. This saves
+    /// waking another thread. Do not use it if the current job may block.
     func submitUnhurried(_ work: @escaping @Sendable () -> Void)
 
-    /// Runs `work` even when all threads are held up in blocking calls: a cancellation must get past them.
+    /// Runs `work` even if blocking calls occupy all threads. A cancellation must not wait for those calls.
     func submitUrgent(_ work: @escaping @Sendable () -> Void)
 
-    /// Runs `work` on this thread, which is not the executor's, as if it were, if nothing that runs on the executor forbids it.
+    /// Runs `work` on the calling thread as if it belonged to the executor, unless a job that is running on the
+    /// executor prevents it. The calling thread is not one of the executor's threads.
     ///
-    /// - Returns: whether it ran.
+    /// - Returns: whether `work` ran.
     func tryRunInPlace(_ work: () -> Void) -> Bool
 
-    /// Whether jobs wait for a thread, so that one that goes on and on should give way now and then. A hint.
+    /// Whether jobs wait for a thread. A long-running job should then yield. The value is a hint.
     var isBehind: Bool { get }
 
-    /// A plugin's function holds one of the threads and does not return: another one takes its place, so that the
-    /// other plugins are served. Once for each such call, followed by ``stuckCallReturned(isUrgent:)`` if it ever does.
+    /// Reports that a plugin function occupies a thread and does not return. Another thread replaces it so that other
+    /// plugins are still served.
     ///
-    /// - Parameter isUrgent: it came through ``submitUrgent(_:)``.
+    /// Called once for each such call. ``stuckCallReturned(isUrgent:)`` follows if the call returns.
+    ///
+    /// - Parameter isUrgent: whether the call was submitted with ``submitUrgent(_:)``.
     func callIsStuck(isUrgent: Bool)
 
     func stuckCallReturned(isUrgent: Bool)
@@ -33,12 +39,12 @@ package protocol PluginExecutor: TaskExecutor {
 extension PluginExecutor {
     package func submitUnhurried(_ work: @escaping @Sendable () -> Void) { submit(work) }
 
-    /// Whether the code that asks runs on this executor now.
+    /// Whether the caller runs on this executor.
     package var isCurrent: Bool {
         CurrentPluginExecutor.identity == Unmanaged.passUnretained(self).toOpaque()
     }
 
-    /// Runs `work` on this executor and waits for its result. Not cancelled with the task: the work is done in any case.
+    /// Runs `work` on this executor and waits for its result. Cancelling the task does not cancel the work.
     nonisolated(nonsending) package func run<Value: Sendable>(
         _ work: @escaping @Sendable () -> Value
     ) async -> Value {
@@ -49,7 +55,7 @@ extension PluginExecutor {
 }
 
 extension PluginExecutor {
-    /// Runs `work` on a network thread as if it were one of the executor's.
+    /// Runs `work` on the current event loop thread as if it belonged to the executor.
     func runInPlace(_ work: () -> Void) {
         let outer = CurrentPluginExecutor.identity
         CurrentPluginExecutor.identity = Unmanaged.passUnretained(self).toOpaque()
@@ -58,7 +64,7 @@ extension PluginExecutor {
     }
 }
 
-/// Which executor runs on this thread, held where only this thread sees it.
+/// Identity of the executor that runs on this thread, stored in thread-specific data.
 enum CurrentPluginExecutor {
     private static let key: pthread_key_t = {
         var key = pthread_key_t()
@@ -67,10 +73,10 @@ enum CurrentPluginExecutor {
         return key
     }()
 
-    /// Whether this is a network thread that runs a plugin's function in place.
+    /// Whether the current thread is an event loop thread, which runs a plugin function inline.
     static var isOnNetworkThread: Bool { MultiThreadedEventLoopGroup.currentEventLoop != nil }
 
-    /// The executor's address, never followed.
+    /// Address of the executor. It is compared and never dereferenced.
     static var identity: UnsafeMutableRawPointer? {
         get { pthread_getspecific(key) }
         set { pthread_setspecific(key, newValue) }

@@ -1,11 +1,12 @@
 internal import CProcess
 internal import Glibc
 
-/// A library's bytes, read once and checked: what is hashed is what is loaded, whatever happens to the file meanwhile.
+/// Bytes of a library, read once and checked. The host loads exactly the bytes that it hashed, even if the file changes
+/// later.
 package struct PluginFile: Sendable {
-    /// Where it was read from, as configured.
+    /// Path of the file as configured.
     package let path: String
-    /// All of it.
+    /// Complete contents of the file.
     package let bytes: [UInt8]
     /// The SHA-256 of ``bytes``.
     package let digest: PluginDigest
@@ -16,16 +17,16 @@ package struct PluginFile: Sendable {
         self.digest = digest
     }
 
-    /// The largest library that is read: 1 GiB. More is surely a mistake, and it is held in memory while it is loaded.
+    /// Maximum size of a library: 1 GiB. The host holds the file in memory while it loads it.
     package static let maximumSize = 1 << 30
 
     /// Reads and checks a file.
     ///
     /// - Parameters:
-    ///   - path: the library; its last component must not be a symbolic link.
-    ///   - pin: what its SHA-256 must be.
-    ///   - permissions: whose files are trusted; `nil` for those of anybody, where nothing of them is going to be loaded.
-    ///   - maximumSize: in bytes, 1 GiB by default.
+    ///   - path: path of the library. Its last component must not be a symbolic link.
+    ///   - pin: the SHA-256 that the file must have; `nil` accepts any.
+    ///   - permissions: the owners and modes to accept; `nil` skips this check, for a file that will not be loaded.
+    ///   - maximumSize: maximum size in bytes. The default is 1 GiB.
     /// - Throws: ``PluginLoadError``.
     package init(
         path: String,
@@ -35,10 +36,10 @@ package struct PluginFile: Sendable {
     ) throws(PluginLoadError) {
         let (folder, name) = Self.split(path)
         guard !name.isEmpty, name != ".", name != ".." else {
-            throw PluginLoadError(.notAFile, path: path, "is no file; name the library itself")
+            throw PluginLoadError(.notAFile, path: path, "is not a file; give the path of the library itself")
         }
 
-        // The folder is held open from its check to the opening of the file in it, so both are of the same folder.
+        // The folder stays open from its check until the file is opened in it, so both steps use the same folder.
         let folderDescriptor = open(folder, openPathOnly | O_DIRECTORY | O_CLOEXEC)
         guard folderDescriptor >= 0 else {
             throw Self.openError(errno, path: path, what: "its folder cannot be opened")
@@ -52,7 +53,7 @@ package struct PluginFile: Sendable {
             throw PluginLoadError(.unsafePermissions, path: path, "its folder \(problem)")
         }
 
-        // O_NONBLOCK: opening a pipe must not wait for somebody to write to it.
+        // O_NONBLOCK: opening a pipe would otherwise wait for a writer.
         let descriptor = openat(folderDescriptor, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
         guard descriptor >= 0 else {
             if errno == ELOOP {
@@ -66,14 +67,15 @@ package struct PluginFile: Sendable {
             throw Self.openError(errno, path: path, what: "cannot be examined")
         }
         guard status.st_mode & S_IFMT == S_IFREG else {
-            throw PluginLoadError(.notAFile, path: path, "is no regular file; name a shared library (.so)")
+            throw PluginLoadError(
+                .notAFile, path: path, "is not a regular file; give the path of a shared library (.so)")
         }
         if let problem = permissions?.problem(with: path, owner: status.st_uid, mode: status.st_mode) {
             throw PluginLoadError(.unsafePermissions, path: path, problem)
         }
         guard status.st_size <= maximumSize else {
             throw PluginLoadError(
-                .tooLarge, path: path, "is \(status.st_size) bytes, more than the \(maximumSize) a plugin may have")
+                .tooLarge, path: path, "is \(status.st_size) bytes; the maximum for a plugin is \(maximumSize)")
         }
 
         let bytes = try Self.read(descriptor, size: Int(status.st_size), path: path)
@@ -84,14 +86,15 @@ package struct PluginFile: Sendable {
         else {
             throw PluginLoadError(
                 .incomplete, path: path,
-                "changed while it was read; copy it beside this name and rename it (mv) when done")
+                "changed while the host read it; copy the file to another name in the same folder, then rename it (mv)")
         }
 
         let digest = bytes.withUnsafeBytes { PluginDigest(of: $0) }
         if let pin, pin != digest {
             throw PluginLoadError(
                 .wrongDigest, path: path,
-                "has SHA-256 \(digest), pinned is \(pin); put the right file there or change the pin (sha256)")
+                "has SHA-256 \(digest), but the pinned one is \(pin); "
+                    + "install the pinned file or change the pin (sha256)")
         }
         _ = try Self.library(bytes, path: path)
         self.path = path
@@ -99,10 +102,10 @@ package struct PluginFile: Sendable {
         self.digest = digest
     }
 
-    /// Reads what the file says of itself, and refuses what must not come into the process.
+    /// Parses the file and rejects a library that is unsafe to load.
     ///
-    /// Checked before `dlopen` for the message's sake, and because mapping a library that ends too early kills the
-    /// process with SIGBUS at the first access past the end.
+    /// The check runs before `dlopen` for two reasons. Its error messages are better. And mapping a truncated library
+    /// kills the process with SIGBUS at the first access past the end.
     static func library(_ bytes: [UInt8], path: String) throws(PluginLoadError) -> ELFLibrary {
         let library: ELFLibrary
         do throws(ELFProblem) {
@@ -112,10 +115,11 @@ package struct PluginFile: Sendable {
             case .truncated:
                 throw PluginLoadError(
                     .incomplete, path: path,
-                    "ends before what its headers describe; copy it again, beside this name, and rename it (mv) when done"
+                    "is truncated: it ends before the data that its headers describe; copy the file again to another "
+                        + "name in the same folder, then rename it (mv)"
                 )
             case .notALibrary(let why):
-                throw PluginLoadError(.notALibrary, path: path, "is no shared library: \(why)")
+                throw PluginLoadError(.notALibrary, path: path, "is not a shared library: \(why)")
             case .damaged(let why):
                 throw PluginLoadError(.notALibrary, path: path, "is damaged: \(why); build or copy it again")
             }
@@ -123,15 +127,16 @@ package struct PluginFile: Sendable {
         if let problem = library.entry.problem {
             throw PluginLoadError(.noEntry, path: path, problem)
         }
-        // The C library would make the stacks of all threads executable, those of other plugins included.
+        // The C library would make the stacks of all threads executable, including those of other plugins.
         guard library.stack == .notExecutable else {
-            let how = library.stack == .executable ? "asks for" : "does not say that it needs no"
+            let how = library.stack == .executable ? "requests an" : "does not declare that it needs no"
             throw PluginLoadError(
                 .executableStack, path: path,
-                "\(how) executable stack, which the whole host would get; link it with -Wl,-z,noexecstack (assembler "
-                    + "files without a .note.GNU-stack section, and nested functions of GNU C, are what asks for it)")
+                "\(how) executable stack, which would apply to all threads of the host; link it with "
+                    + "-Wl,-z,noexecstack (usual causes: an assembler file without a .note.GNU-stack section, or a "
+                    + "nested function of GNU C)")
         }
-        // Its code would be writable for a moment, and no memory of it shared.
+        // The linker would have to make the code writable for a moment, and processes could not share its pages.
         guard !library.dynamic.hasTextRelocations else {
             throw PluginLoadError(
                 .textRelocations, path: path,
@@ -140,14 +145,14 @@ package struct PluginFile: Sendable {
         return library
     }
 
-    /// Folder and last component; a path without a slash is in the working directory.
+    /// Splits `path` into its folder and its last component. A path without a slash is in the working directory.
     static func split(_ path: String) -> (folder: String, name: String) {
         guard let slash = path.lastIndex(of: "/") else { return (".", path) }
         let folder = path[..<slash]
         return (folder.isEmpty ? "/" : String(folder), String(path[path.index(after: slash)...]))
     }
 
-    /// Reads to the end of the file, or one byte past `size` to show that it has grown.
+    /// Reads to the end of the file, at most one byte past `size`. The extra byte shows that the file has grown.
     private static func read(_ descriptor: Int32, size: Int, path: String) throws(PluginLoadError) -> [UInt8] {
         var failure: Int32 = 0
         let bytes = [UInt8](unsafeUninitializedCapacity: size + 1) { buffer, count in
@@ -167,22 +172,22 @@ package struct PluginFile: Sendable {
     }
 
     private static func openError(_ code: Int32, path: String, what: String) -> PluginLoadError {
-        let isPassing = [EMFILE, ENFILE, ENOMEM].contains(code)
+        let isTemporary = [EMFILE, ENFILE, ENOMEM].contains(code)
         return PluginLoadError(
-            isPassing ? .outOfResources : .unreadable, path: path, "\(what): \(systemMessage(code))")
+            isTemporary ? .outOfResources : .unreadable, path: path, "\(what): \(systemMessage(code))")
     }
 }
 
-/// What the system says about an `errno`, and the way out where it is not to be guessed.
+/// Returns the system's text for an `errno`. For EMFILE it adds the limit and how to raise it.
 package func systemMessage(_ code: Int32) -> String {
     let text = withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { buffer in
         guard strerror_r(code, buffer.baseAddress!, buffer.count) == 0 else { return "error \(code)" }
         return String(cString: buffer.baseAddress!)
     }
     guard code == EMFILE else { return text }
-    return
-        "\(text); the limit of \(chanserv_open_files_limit()) is too low (LimitNOFILE= of a service, ulimit -n of a shell)"
+    let limit = chanserv_open_files_limit()
+    return "\(text); the limit of \(limit) is too low (LimitNOFILE= of a service, ulimit -n of a shell)"
 }
 
-/// `O_PATH`, which the C library's headers show to GNU sources only: a folder need not be readable to be checked.
+/// `O_PATH`, which glibc declares only with `_GNU_SOURCE`. It lets the host check a folder that it cannot read.
 private let openPathOnly: Int32 = 0o10000000

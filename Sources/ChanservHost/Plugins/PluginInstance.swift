@@ -3,60 +3,63 @@ package import Chanserv
 package import Logging
 internal import NIOConcurrencyHelpers
 
-/// A plugin that runs with one configuration: what routes send their requests to.
+/// Instance of a plugin with one configuration, to which routes send their requests.
 package final class PluginInstance: Sendable {
-    /// How an instance is run.
+    /// Settings of an instance.
     package struct Configuration: Sendable {
-        /// How long a function may take before it is logged and counted. The default is 1 s.
+        /// Maximum duration of a function before the host logs and counts it. The default is 1 s.
         package var callBudget: Duration = .seconds(1)
-        /// The same for create and destroy, which may take their time. The default is 5 s.
+        /// Maximum duration of create and destroy before the host logs and counts it. The default is 5 s.
         package var lifeBudget: Duration = .seconds(5)
-        /// How many bytes of frames may be lent to the host at the same time; 0 to copy all frames. The default is 64 MiB.
+        /// Maximum number of bytes of frames that are lent to the host at the same time. 0 copies all frames. The
+        /// default is 64 MiB.
         package var lentBytesLimit = LentFrames.bytesLimit
-        /// Whether a `CHANSERV_PLUGIN_INLINE` plugin may be called on the network's threads. The default is `true`.
+        /// Whether a `CHANSERV_PLUGIN_INLINE` plugin may be called on event loops. The default is `true`.
         package var allowsInline = true
-        /// How many threads a `CHANSERV_PLUGIN_BLOCKING` plugin gets. The default is 16.
+        /// Number of threads of a `CHANSERV_PLUGIN_BLOCKING` plugin. The default is 16.
         package var blockingThreads = 16
-        /// Called once for each function that has not returned within its budget, with a line for the operator; from any
-        /// thread. Not for create and destroy.
+        /// Called once for each function that has not returned within its budget, with a line for the operator. Runs on
+        /// any thread. Not called for create and destroy.
         package var onStuck: (@Sendable (String) -> Void)?
-        /// How long a function may take before `onHopeless` is called; `nil`, the default, is for ever.
+        /// Maximum duration of a function before `onHopeless` is called. `nil`, the default, is unlimited.
         package var killAfter: Duration?
-        /// Called for a function that has not returned after `killAfter`, with a line for the operator; from any thread.
+        /// Called about once a second for a function that has not returned after `killAfter`, with a line for the
+        /// operator. Runs on any thread. Not called for create and destroy.
         package var onHopeless: (@Sendable (String) -> Void)?
 
         package init() {}
     }
 
-    /// What became of a retired instance.
+    /// Result of retiring an instance.
     package enum Retirement: Sendable, Hashable {
-        /// Everything was closed and destroy has returned.
+        /// All requests are closed and destroy has returned.
         case destroyed
-        /// A function of the plugin did not return in time: what it uses is left as it is, for ever.
+        /// A function of the plugin did not return in time, or a lent frame was not released. The instance stays in
+        /// memory for ever.
         case leaked(openCalls: Int)
-        /// Its process did not end by itself in time and was killed, with so many requests open.
+        /// The worker process did not end in time and was killed with this many open requests.
         case killed(openCalls: Int)
     }
 
-    /// As the configuration names the plugin.
+    /// Name of the plugin in the configuration.
     package var name: String { context.name }
-    /// What it is an instance of.
+    /// Library that the instance runs.
     package let library: PluginLibrary
 
     private let context: PluginContext
     private let host: HostTable
     private let pointer: PluginPointer
-    /// Its own threads, `nil` where they are shared.
+    /// Threads reserved for this instance; `nil` if it uses the shared threads.
     private let ownThreads: PluginThreads?
 
-    /// Makes an instance by calling the plugin's create.
+    /// Creates an instance by calling the plugin's create.
     ///
     /// - Parameters:
-    ///   - name: as the configuration names the plugin, for logs and messages.
-    ///   - library: what to make an instance of.
-    ///   - values: its configuration (what stands under `config:`).
-    ///   - threads: those ordinary plugins share.
-    ///   - logger: gets the plugin's log with the metadata `plugin`.
+    ///   - name: name of the plugin in the configuration, for logs and messages.
+    ///   - library: the library to instantiate.
+    ///   - values: configuration of the instance (the content of `config:`).
+    ///   - threads: threads that non-blocking plugins share.
+    ///   - logger: receives the plugin's log messages with the metadata `plugin`.
     /// - Throws: ``PluginError`` with the plugin's message.
     package static func create(
         name: String, library: PluginLibrary, values: PluginConfiguration, threads: PluginThreads,
@@ -82,7 +85,9 @@ package final class PluginInstance: Sendable {
             guard status == CHANSERV_READY else {
                 return .failure(PluginError(status: status, function: "create", message: message))
             }
-            guard let pointer else { return .failure(PluginError(.internal, "create made no instance")) }
+            guard let pointer else {
+                return .failure(PluginError(.internal, "create returned CHANSERV_READY without an instance"))
+            }
             return .success(PluginPointer(raw: pointer))
         }
         switch created {
@@ -106,10 +111,10 @@ package final class PluginInstance: Sendable {
         self.ownThreads = ownThreads
     }
 
-    /// What it has done so far.
+    /// Current values of the instance's counters.
     package var statistics: PluginStatistics { PluginStatistics(context.counters) }
 
-    /// The largest body of a request that is served on the network's thread: 64 KiB.
+    /// Maximum size of a request body that is served on the event loop: 64 KiB.
     private static let inlineBody = 65_536
 
     /// Serves a request.
@@ -127,19 +132,19 @@ package final class PluginInstance: Sendable {
         context.executor.submit { work.open(request, of: instance) }
     }
 
-    /// Destroys the instance, when its requests are closed. Call it once.
+    /// Destroys the instance after its requests are closed. Call it once.
     ///
     /// - Parameters:
-    ///   - openRequests: how many requests did not end: then it is left in memory, for ever.
-    ///   - grace: how long the plugin has to return from destroy.
+    ///   - openRequests: number of requests that did not end. If it is not 0, the instance stays in memory for ever.
+    ///   - grace: maximum time to wait for lent frames, and then for destroy.
     package func destroy(openRequests: Int, grace: Duration) async -> Retirement {
         guard openRequests == 0 else {
-            return leak("a function of it did not return", openRequests: openRequests)
+            return leak("a function did not return in time", openRequests: openRequests)
         }
         context.lent.end()
         await Task { [context] in _ = await context.lent.allReturned.wait(until: .now + grace) }.value
         guard context.lent.allReturned.hasHappened else {
-            return leak("\(context.lentFrames) frames that it lent were not sent or dropped", openRequests: 0)
+            return leak("\(context.lentFrames) lent frames were not sent or dropped in time", openRequests: 0)
         }
         let destroyed = Event()
         context.executor.submit { [context, pointer] in
@@ -147,7 +152,7 @@ package final class PluginInstance: Sendable {
             destroyed.happened()
         }
         await Task { _ = await destroyed.wait(until: .now + grace) }.value
-        guard destroyed.hasHappened else { return leak("its destroy did not return", openRequests: 0) }
+        guard destroyed.hasHappened else { return leak("destroy did not return in time", openRequests: 0) }
         ownThreads?.retire()
         return .destroyed
     }
@@ -156,7 +161,7 @@ package final class PluginInstance: Sendable {
         ownThreads?.retire()
         context.logger.error(
             """
-            plugin \(name): \(reason) in time, so it is left in memory with \(openRequests) open calls and what they hold
+            plugin \(name): \(reason); the instance stays in memory with \(openRequests) open requests
             """)
         return .leaked(openCalls: openRequests)
     }

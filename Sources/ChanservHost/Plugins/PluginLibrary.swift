@@ -1,12 +1,12 @@
-/// A library that is loaded, and stays so until the process ends.
+/// Library that is loaded and stays loaded until the process ends.
 package final class PluginLibrary: Sendable {
-    /// The file it was read from.
+    /// Path of the file it was read from.
     package let path: String
-    /// The SHA-256 of what was loaded.
+    /// SHA-256 of the loaded bytes.
     package let digest: PluginDigest
-    /// The size of what was loaded, in bytes.
+    /// Size of the loaded file in bytes.
     package let size: Int
-    /// Name, version, flags, functions.
+    /// Name, version, flags and functions of the plugin.
     package let descriptor: PluginDescriptor
 
     init(path: String, digest: PluginDigest, size: Int, descriptor: PluginDescriptor) {

@@ -4,22 +4,22 @@ internal import DequeModule
 internal import NIOCore
 internal import Synchronization
 
-/// One request that a plugin serves: it polls the plugin for sources, adds them to the request, and closes the call when
-/// everything is over.
+/// One request that a plugin serves. Polls the plugin for sources, adds them to the request, and closes the call at the
+/// end.
 ///
-/// It has no task. Its turns run on the network's thread if the plugin allows that, and on the plugin's threads otherwise.
+/// It has no task. Its turns run on the event loop if the plugin allows that, and on plugin threads otherwise.
 final class PluginRequest: RequestWork, PolledOwner {
     fileprivate struct State: ~Copyable {
         var object: PolledObject?
-        /// Sources that were polled and are not added to the request yet, at most what one poll gives.
+        /// Sources that a poll returned and that are not added to the request yet. Bounded by the maximum of one poll.
         var ready = Deque<(header: SourceHeader, source: PluginSource)>()
-        /// The plugin has no more sources, or failed.
+        /// Set when the plugin has no more sources or has failed.
         var end: Result<Void, PluginError>?
-        /// Sources that are not closed.
+        /// Number of sources that are not closed.
         var openSources = 0
-        /// close_call may be called when they are.
+        /// Whether the call is no longer polled. close_call follows when all sources are closed.
         var isPollingOver = false
-        /// The request was cancelled: sources that were not added are closed.
+        /// Whether the request was cancelled. The host then closes the sources that are not added yet.
         var isCancelled = false
     }
 
@@ -27,7 +27,7 @@ final class PluginRequest: RequestWork, PolledOwner {
     let context: PluginContext
     let isInline: Bool
     private let state = Mutex(State())
-    /// Polls in a row that brought nothing. Used in turns only, which do not overlap.
+    /// Consecutive polls without a result. Used only in turns, which do not overlap.
     private nonisolated(unsafe) var idlePolls = IdlePolls()
 
     init(_ scope: RequestScope, _ context: PluginContext, isInline: Bool) {
@@ -36,9 +36,9 @@ final class PluginRequest: RequestWork, PolledOwner {
         self.isInline = isInline
     }
 
-    /// Opens the request in the plugin, and takes the first turn.
+    /// Opens the request in the plugin and runs the first turn.
     ///
-    /// Runs where the plugin's functions may be called.
+    /// Runs on a thread that may call the plugin's functions.
     func open(_ request: Request, of instance: PluginPointer) {
         var pointer: OpaquePointer?
         let (status, message) = request.withPluginRequest { plain in
@@ -49,7 +49,7 @@ final class PluginRequest: RequestWork, PolledOwner {
         guard status == CHANSERV_READY, let pointer else {
             let error =
                 status == CHANSERV_READY
-                ? PluginError(.internal, "open made no call")
+                ? PluginError(.internal, "open returned CHANSERV_READY without a call")
                 : PluginError(status: status, function: "open", message: message)
             scope.finish(error)
             return scope.released()
@@ -65,7 +65,8 @@ final class PluginRequest: RequestWork, PolledOwner {
     // MARK: - RequestWork
 
     func resume() {
-        // Not on a plugin thread that happens to bring the news, e.g. in the middle of a source's turn.
+        // Not in place on a plugin thread: the thread may be in the middle of another turn, for example that of a
+        // source.
         state.withLock { $0.object }?.turn(inPlace: scope.isOnNetworkThread)
     }
 
@@ -109,10 +110,10 @@ final class PluginRequest: RequestWork, PolledOwner {
         }
     }
 
-    /// Adds the sources that were polled to the request, and begins each.
+    /// Adds polled sources to the request and starts each of them.
     ///
-    /// - Parameter begin: when the turn began.
-    /// - Returns: whether there is room for more.
+    /// - Parameter begin: start of the turn on the monotonic clock, in nanoseconds.
+    /// - Returns: whether the request takes more sources.
     private func addReady(since begin: UInt64) -> Bool {
         while let (header, source, isLast) = state.withLock({ $0.takeReady() }) {
             let added = scope.add(consume header) { output in
@@ -121,12 +122,12 @@ final class PluginRequest: RequestWork, PolledOwner {
             }
             switch added {
             case .added(let output):
-                // Sources are polled at the same time. The last one of a poll has its first turn here, which saves a change
-                // of threads, and so have all that are called on the network's thread, as long as the turn is short.
+                // Sources are polled in parallel. While this turn is short, the last source of a poll and all inline
+                // sources run their first turn here, which saves a change of threads.
                 let isLate = monotonicNanoseconds() &- begin > PluginContext.turn
                 source.start(output, inPlace: !isLate && (isLast || isInline))
             case .noRoom(let header):
-                // A cancellation that came meanwhile has not seen this one.
+                // A cancellation in the meantime did not see this source.
                 if !state.withLock({ $0.putBack(header, source) }) { source.cancel() }
                 return false
             case .ended:
@@ -173,14 +174,14 @@ final class PluginRequest: RequestWork, PolledOwner {
 
     // MARK: - Closing
 
-    /// A sink took a source.
+    /// Registers a source that a sink took.
     func add(_ pointer: PluginPointer) -> PluginSource {
         state.withLock { $0.openSources += 1 }
         context.counters.sourceOpened()
         return PluginSource(pointer, of: self)
     }
 
-    /// close_source has returned.
+    /// Records that close_source has returned.
     func sourceClosed() {
         let closes = state.withLock { state in
             state.openSources -= 1
@@ -189,7 +190,7 @@ final class PluginRequest: RequestWork, PolledOwner {
         if closes { close() }
     }
 
-    /// The call is not polled any more, and no cancel runs.
+    /// Records that the call is no longer polled and that no cancel runs.
     func closed() {
         let closes = state.withLock { state in
             state.isPollingOver = true
@@ -205,44 +206,44 @@ final class PluginRequest: RequestWork, PolledOwner {
 }
 
 extension PluginRequest.State {
-    /// Takes out the next source to be added; `isLast`: there are no others.
+    /// Removes the next source to be added. `isLast`: no other source is ready.
     fileprivate mutating func takeReady() -> (header: SourceHeader, source: PluginSource, isLast: Bool)? {
         ready.popFirst().map { ($0.header, $0.source, ready.isEmpty) }
     }
 
-    /// There was no room for a source.
+    /// Puts back a source that the request did not take yet.
     ///
-    /// - Returns: whether it will be added later.
+    /// - Returns: whether the source is added later. `false` after a cancellation.
     fileprivate mutating func putBack(_ header: SourceHeader, _ source: PluginSource) -> Bool {
         if !isCancelled { ready.prepend((header, source)) }
         return !isCancelled
     }
 
-    /// Whether close_call is to be called now: once, after close_source of each source (chanserv_plugin.h, close_call).
+    /// Whether close_call must be called now: once, after close_source of every source (chanserv_plugin.h, close_call).
     fileprivate func takesClose() -> Bool { isPollingOver && openSources == 0 }
 }
 
-/// What to do about a plugin that answers READY with nothing again and again: give way, then wait a little, so that it
-/// cannot keep a thread busy for nothing.
+/// Backoff for a plugin that repeatedly answers READY without adding anything. It yields at first and then delays
+/// further polls, so that such a plugin cannot keep a thread busy.
 struct IdlePolls: Sendable {
     private var count = 0
 
-    /// One more poll has brought nothing.
+    /// Records a poll without a result.
     ///
     /// - Parameters:
-    ///   - function: its name, for the log.
-    /// - Returns: whether to poll again soon; if not, a turn comes by itself later.
+    ///   - function: name of the function, for the log.
+    /// - Returns: whether the caller polls again soon. If not, a turn is scheduled after a delay.
     mutating func next(_ object: PolledObject, function: StaticString, in scope: RequestScope) -> Bool {
         count += 1
         if count <= 16 { return true }
         if count == 17 {
             object.context.logger.warning(
                 """
-                plugin \(object.context.name): \(function) answers CHANSERV_READY without adding anything, again and \
-                again; CHANSERV_PENDING and a wake would save the polls
+                plugin \(object.context.name): \(function) repeatedly answers CHANSERV_READY without adding anything; \
+                answer CHANSERV_PENDING and call wake when there is something to add
                 """)
         }
-        // 1, 2, 4 … 64 ms.
+        // The delay is 1, 2, 4 … 64 ms.
         scope.after(.milliseconds(1 << min(count - 17, 6))) { object.turn() }
         return false
     }

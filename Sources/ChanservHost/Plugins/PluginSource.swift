@@ -1,21 +1,21 @@
 internal import Chanserv
 internal import Synchronization
 
-/// A source of a plugin: it polls the plugin for frames and sends them.
+/// Source of a plugin. Polls the plugin for frames and sends them.
 final class PluginSource: SourceWork, PolledOwner {
     private let object: PolledObject
     private let request: PluginRequest
     private let output = Mutex<(any SourceOutput)?>(nil)
-    /// Polls in a row that brought nothing. Used in turns only, which do not overlap.
+    /// Consecutive polls without a result. Used only in turns, which do not overlap.
     private nonisolated(unsafe) var idlePolls = IdlePolls()
-    /// Whether turns wait until the source was added; see ``start(_:inPlace:)``.
-    private let beginning = Atomic<Beginning>(.over)
+    /// Whether turns must wait until the source is added; see ``start(_:inPlace:)``.
+    private let startPhase = Atomic<StartPhase>(.idle)
 
-    private enum Beginning: UInt8, AtomicRepresentable {
-        case over
-        /// It is being added.
+    private enum StartPhase: UInt8, AtomicRepresentable {
+        case idle
+        /// The source is being added.
         case adding
-        /// As `adding`, and there is room for frames.
+        /// The source is being added, and the client already takes frames.
         case wanted
     }
 
@@ -34,20 +34,20 @@ final class PluginSource: SourceWork, PolledOwner {
     // MARK: - SourceWork
 
     func resume() {
-        guard beginning.compareExchange(expected: .adding, desired: .wanted, ordering: .relaxed).original == .over
+        guard startPhase.compareExchange(expected: .adding, desired: .wanted, ordering: .relaxed).original == .idle
         else { return }
-        // Not on a plugin thread that happens to bring the news: it holds what it is in the middle of, e.g. other sources of the
-        // request, for as long as the plugin does not return.
+        // Not in place on a plugin thread: the thread may be in the middle of another turn, for example of another
+        // source. This source would delay that turn until the plugin returns.
         object.turn(inPlace: scope.isOnNetworkThread)
     }
 
     /// Starts the source, which was added to the request.
     ///
-    /// - Parameter inPlace: whether the first turn is taken here, after all else, if this is the right thread.
+    /// - Parameter inPlace: whether the first turn runs on this thread, as the last action, if the thread is suitable.
     func start(_ output: SourceScope, inPlace: Bool) {
-        beginning.store(.adding, ordering: .relaxed)
+        startPhase.store(.adding, ordering: .relaxed)
         output.start()
-        if beginning.exchange(.over, ordering: .relaxed) == .wanted { object.turn(inPlace: inPlace) }
+        if startPhase.exchange(.idle, ordering: .relaxed) == .wanted { object.turn(inPlace: inPlace) }
     }
 
     func cancel() {
@@ -57,7 +57,7 @@ final class PluginSource: SourceWork, PolledOwner {
 
     // MARK: - Turns
 
-    /// Polls until there is no more room, nothing to send, or the end.
+    /// Polls until the output takes no more frames, or the plugin has nothing to send, or the source ends.
     func takeTurn() -> Bool {
         guard let output = output.withLock({ $0 }) else { return false }
         guard output.room == .free else { return false }
@@ -82,7 +82,7 @@ final class PluginSource: SourceWork, PolledOwner {
                 send(&batch, to: output)
                 return false
             case .pending(let isWoken):
-                // What came with it does not wait for more.
+                // Frames that came with PENDING are sent at once.
                 guard send(&batch, to: output), isWoken else { return false }
             case .ready where batch.count == before:
                 if !isFull { object.context.counters.emptyPoll() }
@@ -92,8 +92,8 @@ final class PluginSource: SourceWork, PolledOwner {
                 return idlePolls.next(object, function: "poll_frames", in: scope)
             case .ready:
                 idlePolls = IdlePolls()
-                // Frames that are there wait for more from further polls, so that a plugin that hands out one frame at a poll
-                // does not cost a write each. Not of a plugin that blocks: the next poll may take long.
+                // Frames wait for further polls, so that a plugin that returns one frame per poll does not cost one
+                // write per frame. Not for a blocking plugin, because its next poll may take long.
                 if isFull || batch.isFull || object.context.descriptor.isBlocking || now &- begin > PluginContext.turn {
                     guard send(&batch, to: output) else { return false }
                 }
@@ -104,7 +104,7 @@ final class PluginSource: SourceWork, PolledOwner {
         }
     }
 
-    /// - Returns: whether there is room for more.
+    /// - Returns: whether the output takes more frames.
     @discardableResult
     private func send(_ batch: inout FrameBatch, to output: any SourceOutput) -> Bool {
         batch.isEmpty || output.write(&batch) == .free
@@ -120,7 +120,8 @@ final class PluginSource: SourceWork, PolledOwner {
         object.callClose(in: scope) { [request] in request.sourceClosed() }
     }
 
-    /// - Returns: what came of it, and whether a frame found no room beside the others, so that asking again is in vain.
+    /// - Returns: the result of the poll, and whether the batch had no room for a frame, so that another poll is
+    ///   useless.
     private func poll(into batch: inout FrameBatch) -> (PolledObject.Step, isFull: Bool) {
         let context = object.context
         var isFull = false

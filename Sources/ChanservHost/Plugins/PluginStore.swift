@@ -3,40 +3,40 @@ internal import Glibc
 package import Logging
 internal import NIOConcurrencyHelpers
 
-/// Loads libraries and keeps count of them.
+/// Loader of libraries, which counts the copies in memory.
 ///
-/// A library is loaded from a private copy, under a name that is never used again, and never unloaded. Bytes that are
-/// loaded already are not loaded again, whatever file they come from: another instance is made of the same library.
+/// Each library is loaded from a private copy with a new name and is never unloaded. Bytes that are already loaded are
+/// not loaded again, even from another file; the existing library is reused.
 package final class PluginStore: Sendable {
-    /// How libraries are loaded.
+    /// Settings for loading libraries.
     package struct Configuration: Sendable {
-        /// Whose files are trusted. The default is this process's user and root.
+        /// Owners whose files are accepted. The default is this process's user and root.
         package var permissions: PluginPermissions = .current
-        /// The largest library, in bytes. The default is 1 GiB.
+        /// Maximum size of a library in bytes. The default is 1 GiB.
         package var maximumSize = PluginFile.maximumSize
-        /// Where private copies may stand for the moment of loading, in this order.
+        /// Candidate folders for the private copies during loading, in order of preference.
         package var folders: [String] = PrivateFolder.defaultCandidates
-        /// Leaves the copies there for a debugger, which needs the files for their symbols; nobody removes them. The
-        /// default is `false`: a copy is removed once it is mapped, so that not even a crash leaves anything behind.
+        /// Whether to keep the copies for a debugger, which needs the files for their symbols. The host never removes
+        /// kept copies. By default a copy is removed once it is mapped, so that even a crash leaves no file behind.
         package var keepsCopies = false
-        /// From so many copies in memory on there is a warning at each further one. The default is 100.
+        /// Number of copies in memory from which each further one causes a warning. The default is 100.
         package var warningCount = 100
 
         package init() {}
     }
 
-    /// The copies in memory.
+    /// Copies in memory.
     package struct Statistics: Sendable, Hashable {
-        /// Libraries loaded since the start, refused ones included: none is ever unloaded.
+        /// Number of libraries loaded since the start, including rejected ones. None is ever unloaded.
         package var copies = 0
-        /// The sizes of their files together, in bytes.
+        /// Total size of their files in bytes.
         package var bytes = 0
     }
 
     private struct State {
         var libraries: [PluginDigest: PluginLibrary] = [:]
-        /// What is wrong with bytes that were linked and found to be no plugin: they stay in memory as all others do,
-        /// and linking them again would only keep one more copy. Bounded by the copies.
+        /// Errors of bytes that were linked and turned out not to be a plugin. They stay in memory like all others, and
+        /// linking them again would add another copy. Bounded by the number of copies.
         var refusals: [PluginDigest: PluginLoadError] = [:]
         var statistics = Statistics()
         var copyNumber = 0
@@ -44,11 +44,11 @@ package final class PluginStore: Sendable {
 
     private let configuration: Configuration
     private let logger: Logger
-    /// One load at a time, on a thread of its own: constructors of a library run in it.
+    /// Runs one load at a time on plugin threads, because loading runs the constructors of a library.
     private let lane: SerialLane
     private let state = NIOLockedValueBox(State())
 
-    /// - Parameter threads: where libraries are loaded.
+    /// - Parameter threads: threads that load libraries.
     package init(configuration: Configuration = Configuration(), threads: PluginThreads, logger: Logger) {
         self.configuration = configuration
         self.logger = logger
@@ -57,19 +57,21 @@ package final class PluginStore: Sendable {
 
     package var statistics: Statistics { state.withLockedValue { $0.statistics } }
 
-    /// Loads a library, or finds it loaded.
+    /// Loads a library, or returns it if it is already loaded.
     ///
     /// - Parameters:
-    ///   - path: the file.
-    ///   - pin: what its SHA-256 must be.
+    ///   - path: path of the file.
+    ///   - pin: the SHA-256 that the file must have; `nil` accepts any.
     /// - Throws: ``PluginLoadError``.
     package func load(_ path: String, pin: PluginDigest? = nil) async throws(PluginLoadError) -> PluginLibrary {
         try await load(try await read(path, pin: pin))
     }
 
-    /// Reads and checks a library; none of its code runs.
+    /// Reads and checks a library without running any of its code.
     ///
-    /// - Parameters: as ``load(_:pin:)``.
+    /// - Parameters:
+    ///   - path: path of the file.
+    ///   - pin: the SHA-256 that the file must have; `nil` accepts any.
     /// - Throws: ``PluginLoadError``.
     package func read(_ path: String, pin: PluginDigest? = nil) async throws(PluginLoadError) -> PluginFile {
         try await lane.run { () -> Result<PluginFile, PluginLoadError> in
@@ -81,12 +83,12 @@ package final class PluginStore: Sendable {
         }.get()
     }
 
-    /// Whether these bytes were given to the dynamic linker before: their code has run, for better or worse.
+    /// Whether these bytes were passed to the dynamic linker before, so that their code has already run.
     package func knows(_ digest: PluginDigest) -> Bool {
         state.withLockedValue { $0.libraries[digest] != nil || $0.refusals[digest] != nil }
     }
 
-    /// Loads what was read, or finds it loaded.
+    /// Loads a file that was read, or returns its library if it is already loaded.
     ///
     /// - Throws: ``PluginLoadError``.
     package func load(_ file: PluginFile) async throws(PluginLoadError) -> PluginLibrary {
@@ -99,7 +101,8 @@ package final class PluginStore: Sendable {
         }.get()
     }
 
-    /// Everything `load` checks before any code of the library runs: for `chanserv check` of a file that is in use.
+    /// Performs every check that `load` performs before any code of the library runs. Used by `chanserv check` for a
+    /// file that is in use.
     package func examine(_ path: String, pin: PluginDigest? = nil) throws(PluginLoadError) -> PluginDigest {
         try readHere(path, pin: pin).digest
     }
@@ -107,7 +110,7 @@ package final class PluginStore: Sendable {
     private func readHere(_ path: String, pin: PluginDigest?) throws(PluginLoadError) -> PluginFile {
         let file = try PluginFile(
             path: path, pin: pin, permissions: configuration.permissions, maximumSize: configuration.maximumSize)
-        // What is in memory has what it needs, whatever became of the files.
+        // A library that is loaded already has all libraries it needs, even if their files have changed.
         if !knows(file.digest) { try Self.checkNeededLibraries(of: file) }
         return file
     }
@@ -130,8 +133,8 @@ package final class PluginStore: Sendable {
         if statistics.copies >= configuration.warningCount {
             logger.warning(
                 """
-                \(statistics.copies) plugin libraries (\(statistics.bytes) bytes of files) are loaded and stay so \
-                until the host ends; restart it when it suits
+                \(statistics.copies) plugin libraries (\(statistics.bytes) bytes of files) are loaded and are never \
+                unloaded; restart the host to free their memory
                 """)
         }
 
@@ -150,8 +153,8 @@ package final class PluginStore: Sendable {
         return library
     }
 
-    /// Looks for the libraries it needs, all of them, where the linker will; that of a process of the plugin's own has the
-    /// same surroundings, or less where its `environment` leaves out LD_LIBRARY_PATH.
+    /// Checks that the linker will find all needed libraries. A worker process has the same environment, or less if its
+    /// `environment` omits LD_LIBRARY_PATH.
     private static func checkNeededLibraries(of file: PluginFile) throws(PluginLoadError) {
         let library = try PluginFile.library(file.bytes, path: file.path)
         let surroundings = LibrarySearch.Surroundings.system()
@@ -160,7 +163,7 @@ package final class PluginStore: Sendable {
         if let problem { throw PluginLoadError(.missingLibrary, path: file.path, problem) }
     }
 
-    /// Asks the library what it is.
+    /// Calls the library's entry function and validates the descriptor.
     static func descriptor(
         in handle: UnsafeMutableRawPointer, path: String
     ) throws(PluginLoadError) -> PluginDescriptor {
@@ -177,7 +180,7 @@ package final class PluginStore: Sendable {
         }
     }
 
-    /// Writes the private copy and gives it to the dynamic linker.
+    /// Writes the private copy and passes it to the dynamic linker.
     private func openCopy(of file: PluginFile) throws(PluginLoadError) -> UnsafeMutableRawPointer {
         let number = state.withLockedValue { state in
             state.copyNumber += 1
@@ -186,7 +189,7 @@ package final class PluginStore: Sendable {
         let folder = try PrivateFolder(in: configuration.folders, for: file.path)
         let copy: String
         do throws(PluginLoadError) {
-            // The name shows in /proc/self/maps and in backtraces.
+            // The name appears in /proc/self/maps and in backtraces.
             let name = file.path.split(separator: "/").last ?? "plugin"
             copy = try folder.write(file, as: "\(number)-\(name)")
         } catch {
@@ -205,11 +208,11 @@ package final class PluginStore: Sendable {
         return handle
     }
 
-    /// What the dynamic linker has just complained about.
+    /// Returns the error for the dynamic linker's last failure.
     ///
     /// - Parameters:
-    ///   - path: the file.
-    ///   - copy: what the linker was given in its place, which says nothing to anybody.
+    ///   - path: path of the file.
+    ///   - copy: path of the private copy. The message shows `path` instead.
     static func linkFailure(_ path: String, copy: String) -> PluginLoadError {
         let reason = dlerror().map { String(cString: $0) } ?? "unknown error"
         let hint =

@@ -2,13 +2,13 @@ internal import DequeModule
 internal import Glibc
 internal import Synchronization
 
-/// A bounded number of threads that run jobs first in, first out.
+/// Bounded pool of threads that runs jobs in submission order.
 ///
-/// Threads are started as jobs find none free, up to the limit, and wait for more. After ``retire()`` they end when
-/// there is nothing to do; a job that comes even later (the tail of a task whose plugin is gone) starts one again, so a
-/// job is never lost and never runs elsewhere.
+/// A thread is started when a job finds no idle thread, up to the limit. Idle threads wait for more jobs. After
+/// ``retire()`` threads end when the queue is empty. A job that arrives even later, from a task that outlives its
+/// plugin, starts a thread again. So no job is lost or runs elsewhere.
 ///
-/// `@unchecked Sendable`: `state` is touched under `mutex` only; all else is constant.
+/// `@unchecked Sendable`: `state` is accessed only under `mutex`. All other stored properties are constant or atomic.
 package final class PluginThreads: PluginExecutor, @unchecked Sendable {
     private enum Work {
         case job(UnownedJob)
@@ -16,39 +16,40 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
     }
 
     private struct State {
-        /// Bounded by what submits: one job for each live task, one closure for each open, close and cancel.
+        /// Bounded by the submitters: one job per live task, one closure per open, close and cancel.
         var queue: Deque<Work> = []
         var threads = 0
-        /// Threads in `pthread_cond_wait`, including those signalled that have not woken yet.
+        /// Number of threads in `pthread_cond_wait`, including signalled threads that have not woken yet.
         var waiting = 0
-        /// One of them was signalled and has not woken yet. It wakes the next one if there is more to do than it takes itself: of
-        /// many small jobs that come at once, the first thread does most before a second one could run.
+        /// Whether a waiting thread was signalled and has not woken yet. It wakes the next thread if the queue holds
+        /// more than it takes. Of many small jobs that arrive at once, the first thread runs most before a second one
+        /// could start.
         var isSignalled = false
         var started = 0
-        /// Threads that plugins do not give back, for each of which there may be one more.
+        /// Number of threads in calls that do not return. Each of them allows one additional thread.
         var stuck = 0
         var isRetired = false
     }
 
-    /// For thread names, logs and messages.
+    /// Name for threads, logs and messages.
     package let name: String
-    /// At most this many jobs run at the same time.
+    /// Maximum number of jobs that run at the same time.
     package let limit: Int
 
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
     private var state = State()
-    /// Whether the queue is longer than there are threads waiting, for ``isBehind``.
+    /// Whether the queue is longer than the number of waiting threads, for ``isBehind``.
     private let backlog = Atomic<Bool>(false)
-    /// One thread beside the others for what must not wait for them.
+    /// Pool of one additional thread for urgent work.
     private let urgent: PluginThreads?
 
-    /// How many threads ordinary plugins share unless configured: twice the cores, at least 4.
+    /// Default number of threads that non-blocking plugins share: twice the number of cores, at least 4.
     package static var defaultSharedLimit: Int { max(4, 2 * sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
 
     /// - Parameters:
-    ///   - name: the threads are called `name-1`, `name-2` … (cut to the system's 15 bytes).
-    ///   - limit: the number of threads, at least 1.
+    ///   - name: prefix of the thread names `name-1`, `name-2` …, which are cut to 15 bytes, the limit of the system.
+    ///   - limit: maximum number of threads, at least 1.
     package convenience init(name: String, limit: Int) {
         self.init(name: name, limit: limit, urgent: PluginThreads(name: "\(name)!", limit: 1, urgent: nil))
     }
@@ -63,7 +64,7 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
     }
 
     deinit {
-        // Every thread holds a reference, so none is left to use these.
+        // Every thread holds a reference to the pool, so none is left.
         pthread_cond_destroy(condition)
         pthread_mutex_destroy(mutex)
         condition.deallocate()
@@ -86,7 +87,7 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
         (urgent ?? self).submit(work)
     }
 
-    /// Lets the threads end once there is nothing left to do.
+    /// Lets the threads end when the queue is empty.
     package func retire() {
         withState { state in
             state.isRetired = true
@@ -116,15 +117,15 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
         if isUrgent, let urgent { return urgent.stuckCallReturned(isUrgent: false) }
         withState { state in
             state.stuck = max(0, state.stuck - 1)
-            // Threads above the limit find out and end.
+            // Threads above the limit wake up and end.
             pthread_cond_broadcast(condition)
         }
     }
 
-    /// So many threads are replaced; a plugin that hangs more often than this has taken down more than itself.
+    /// Maximum number of stuck threads that are replaced.
     private static let stuckLimit = 64
 
-    /// How many threads there are now, not counting the one for urgent work.
+    /// Current number of threads, without the one for urgent work.
     package var threadCount: Int { withState { $0.threads } }
 
     private enum Helper {
@@ -132,7 +133,7 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
         case new(Int)
     }
 
-    /// - Parameter wakesOthers: `false` where the thread that calls this looks for more work soon itself.
+    /// - Parameter wakesOthers: `false` if the calling thread takes the next job itself soon.
     private func push(_ work: Work, wakesOthers: Bool = true) {
         let helper: Helper = withState { state in
             state.queue.append(work)
@@ -141,7 +142,7 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
         call(helper)
     }
 
-    /// Who is to help with the queue, which is not empty.
+    /// Chooses the thread that helps with the queue, which is not empty.
     private func nextHelper(_ state: inout State) -> Helper {
         guard !state.isSignalled else { return .none }
         guard state.waiting > 0 else { return nextThread(&state).map { .new($0) } ?? .none }
@@ -149,7 +150,7 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
         return .waiting
     }
 
-    /// Without the lock, which the thread that wakes needs at once.
+    /// Wakes or starts the helper. The caller must not hold the lock, because the helper needs it at once.
     private func call(_ helper: Helper) {
         switch helper {
         case .none: break
@@ -158,9 +159,9 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
         }
     }
 
-    /// Counts another thread if there may be one.
+    /// Counts another thread if the limit allows one.
     ///
-    /// - Returns: its number, for ``startThread(_:)`` once the lock is free.
+    /// - Returns: number of the thread, for ``startThread(_:)`` after the lock is released.
     private func nextThread(_ state: inout State) -> Int? {
         guard state.threads < limit + state.stuck else { return nil }
         state.threads += 1
@@ -168,8 +169,8 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
         return state.started
     }
 
-    /// What a new thread is told; it gives itself its name, so that it has it before it runs anything.
-    private final class Beginning: Sendable {
+    /// Argument of a new thread. The thread names itself before it runs any job.
+    private final class StartArgument: Sendable {
         let threads: PluginThreads
         let number: Int
 
@@ -181,13 +182,13 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
 
     private func startThread(_ number: Int) {
         var thread = pthread_t()
-        let argument = Unmanaged.passRetained(Beginning(self, number))
+        let argument = Unmanaged.passRetained(StartArgument(self, number))
         let result = pthread_create(
             &thread, nil,
             { argument in
                 guard let argument else { return nil }
-                let beginning = Unmanaged<Beginning>.fromOpaque(argument).takeRetainedValue()
-                beginning.threads.runThread(beginning.number)
+                let start = Unmanaged<StartArgument>.fromOpaque(argument).takeRetainedValue()
+                start.threads.runThread(start.number)
                 return nil
             }, argument.toOpaque())
         if result == 0 {
@@ -195,7 +196,8 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
             return
         }
         argument.release()
-        // With threads left the work is done later; with none it would never be, and it must not be done here.
+        // If other threads exist, they run the job later. Without any thread it would never run, and it must not run
+        // here.
         let left = withState { state in
             state.threads -= 1
             return state.threads
@@ -215,7 +217,7 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
         }
     }
 
-    /// The next job, waiting for one; `nil` when the thread is to end.
+    /// Returns the next job and waits for one if necessary. Returns `nil` when the thread must end.
     private func next() -> Work? {
         let (work, helper) = withState { state -> (Work?, Helper) in
             while true {
@@ -224,7 +226,7 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
                 }
                 guard !state.isRetired, state.threads <= limit + state.stuck else {
                     state.threads -= 1
-                    // This thread ends: another one takes what is queued.
+                    // This thread ends. Another one takes the queued jobs.
                     return (nil, state.queue.isEmpty || state.waiting == 0 ? .none : nextHelper(&state))
                 }
                 state.waiting += 1
@@ -247,12 +249,12 @@ package final class PluginThreads: PluginExecutor, @unchecked Sendable {
     }
 }
 
-/// `pthread_setname_np`, which the C library's headers show to GNU sources only.
+/// `pthread_setname_np`, which glibc declares only with `_GNU_SOURCE`.
 private let setNameFunction = dlsym(nil, "pthread_setname_np").map {
     unsafeBitCast($0, to: (@convention(c) (pthread_t, UnsafePointer<CChar>) -> Int32).self)
 }
 
-/// For `ps -L` and debuggers. A name that is too long is refused, which is no failure worth telling.
+/// Sets the thread name for `ps -L` and debuggers. The system rejects a name that is too long; that failure is ignored.
 private func setName(of thread: pthread_t, _ name: String) {
     _ = setNameFunction?(thread, name)
 }

@@ -2,36 +2,36 @@ internal import Chanserv
 internal import NIOConcurrencyHelpers
 internal import Synchronization
 
-/// Takes the turns of a polled object, and is told when it is closed.
+/// Owner of a polled object. Runs its turns and learns when it may be closed.
 protocol PolledOwner: AnyObject, Sendable {
-    /// Where the object's turns may run besides the plugin's threads.
+    /// Request whose event loop may run the object's turns in addition to plugin threads.
     var scope: RequestScope { get }
-    /// Does what there is to do, for a turn at most. Runs where the plugin's functions may be called.
+    /// Does the pending work, for one turn at most. Runs on a thread that may call the plugin's functions.
     ///
-    /// - Returns: whether there is more to do.
+    /// - Returns: whether work is left.
     func takeTurn() -> Bool
-    /// The object is not polled any more, and no cancel runs: the plugin's close function may be called.
+    /// Called when the object is no longer polled and no cancel runs. The plugin's close function may then be called.
     func closed()
 }
 
-/// A call or a source of a plugin: its ``PolledState`` and its turns, and where they run.
+/// Call or source of a plugin: its ``PolledState``, its turns, and the choice of the thread that runs them.
 final class PolledObject: Sendable {
     enum Kind: Sendable { case call, source }
 
     private struct State: ~Copyable {
         var polled = PolledState()
         var turns = TurnState()
-        /// Until the close, so that the two do not keep each other alive after it.
+        /// Set until the close, which breaks the reference cycle with the owner.
         var owner: (any PolledOwner)?
     }
 
     let context: PluginContext
-    /// Whether turns may run on the network's thread.
+    /// Whether turns may run on the event loop.
     let isInline: Bool
     private let kind: Kind
     private let pointer: PluginPointer
     private let state: Mutex<State>
-    /// For the sink; constant once ``register(_:)`` has returned, which comes before the first poll.
+    /// Handle for the sink. Constant after ``register(_:)``, which precedes the first poll.
     private nonisolated(unsafe) var wakeHandle: UInt64 = 0
 
     init(_ kind: Kind, _ pointer: PluginPointer, context: PluginContext, isInline: Bool) {
@@ -42,7 +42,7 @@ final class PolledObject: Sendable {
         state = Mutex(State())
     }
 
-    /// Makes the object known to wakes. Once, before the first turn.
+    /// Makes the object known to wakes. Called once, before the first turn.
     func register(_ owner: any PolledOwner) {
         state.withLock { $0.owner = owner }
         wakeHandle = WakeTable.insert(self)
@@ -50,9 +50,9 @@ final class PolledObject: Sendable {
 
     // MARK: - Turns
 
-    /// Something happened: a turn looks at it, here and now if this is the right thread.
+    /// Requests a turn because of an event. It runs at once if the current thread is suitable.
     ///
-    /// - Parameter inPlace: `false` if the caller may be in the middle of a plugin's function.
+    /// - Parameter inPlace: `false` if the caller may be inside a plugin function.
     func turn(inPlace: Bool = true) {
         let (request, owner) = state.withLock { ($0.turns.request(), $0.owner) }
         guard request == .schedule, let owner else { return }
@@ -65,7 +65,7 @@ final class PolledObject: Sendable {
         }
     }
 
-    /// Begins a turn soon, on the thread where it belongs.
+    /// Schedules a turn on the thread where it belongs.
     private func schedule(_ owner: any PolledOwner) {
         if isInline, context.mayRunInline {
             owner.scope.runSoon { [self] in runInline(owner) }
@@ -74,7 +74,7 @@ final class PolledObject: Sendable {
         }
     }
 
-    /// On the network's thread.
+    /// Runs a turn on the event loop if that is allowed now, and on a plugin thread otherwise.
     private func runInline(_ owner: any PolledOwner) {
         guard context.mayRunInline, context.executor.tryRunInPlace({ run(owner, isInline: true) }) else {
             return context.executor.submit { [self] in run(owner) }
@@ -89,22 +89,22 @@ final class PolledObject: Sendable {
 
     // MARK: - Polling
 
-    /// What to do instead of polling, or the outcome of a poll.
+    /// Result of a poll, or the reason for not polling.
     enum Step: Sendable {
         case ready
-        /// `isWoken`: a wake has come since the poll began, so that another poll may bring something at once.
+        /// `isWoken`: a wake arrived after the poll began, so another poll may have a result at once.
         case pending(isWoken: Bool)
         case end
         case failed(PluginError)
-        /// The last poll answered PENDING, and no wake has come.
+        /// The last poll answered PENDING, and no wake has arrived.
         case wait
         /// The host ended the object.
         case stopped
     }
 
-    /// Polls once if it may be. In a turn.
+    /// Polls once if the state allows it. Called within a turn.
     ///
-    /// - Parameter poll: calls the plugin with the pointer and the handle for the sink.
+    /// - Parameter poll: calls the plugin with the pointer and with the handle for the sink.
     func poll(_ poll: (_ pointer: OpaquePointer, _ wakeHandle: UInt64) -> PluginAnswer) -> Step {
         switch state.withLock({ $0.polled.beginPoll() }) {
         case .wait: return .wait
@@ -134,7 +134,7 @@ final class PolledObject: Sendable {
 
     // MARK: - From any thread
 
-    /// `host->wake` was called.
+    /// Handles a call of `host->wake`.
     func receivedWake() {
         let action = state.withLock { $0.polled.receivedWake() }
         switch action {
@@ -143,13 +143,13 @@ final class PolledObject: Sendable {
         }
     }
 
-    /// The object is not needed any more. Repeating it does nothing.
+    /// Closes the object as soon as that is allowed. Repeated calls have no effect.
     func close() {
         perform(state.withLock { $0.polled.requestClose() })
     }
 
-    /// Ends the object from the host's side: the plugin is asked to let a poll that runs return, and the object is closed as
-    /// soon as it may be.
+    /// Ends the object on behalf of the host. Asks the plugin to let a running poll return, and closes the object as
+    /// soon as that is allowed.
     func stop() {
         let (cancelAction, closeAction) = state.withLock { state in
             (state.polled.receivedCancel(), state.polled.requestClose())
@@ -164,7 +164,7 @@ final class PolledObject: Sendable {
     // MARK: - Closing
 
     private func callCancel() {
-        // Never in place: this may be an event loop, or a thread in the middle of a poll.
+        // Never in place: this may be an event loop, or a thread inside a poll.
         context.executor.submitUrgent { [self] in
             context.callUrgently(kind == .source ? "cancel_source" : "cancel_call") { descriptor in
                 kind == .source ? descriptor.cancelSource(pointer.raw) : descriptor.cancelCall(pointer.raw)
@@ -184,7 +184,7 @@ final class PolledObject: Sendable {
         owner.closed()
     }
 
-    /// Calls the plugin's close function, here and now if this is the right thread, and `then` after it. Not during a poll.
+    /// Calls the plugin's close function and then `done`, on the current thread if it is suitable. Not during a poll.
     func callClose(in scope: RequestScope, then done: @escaping @Sendable () -> Void) {
         let executor = context.executor
         if context.descriptor.isBlocking { return executor.submit { [self] in close(done) } }
@@ -203,6 +203,6 @@ final class PolledObject: Sendable {
 }
 
 extension PolledState {
-    /// Whether the outcome of polls does not matter any more.
+    /// Whether the results of polls no longer matter.
     var isStopped: Bool { cancellation != .none || isCloseRequested }
 }

@@ -1,49 +1,50 @@
-/// The life of one polled object, a call or a source, as far as the order of the functions called on it goes.
+/// State machine of one polled object, a call or a source. It decides the order of the functions that the host calls on
+/// it.
 ///
-/// Pure: the shell calls the plugin and tells what came of it. The rules it keeps (chanserv_plugin.h):
-/// - polls never overlap each other, and none comes after END, an error, a cancellation or a request to close;
-/// - a wake that comes during a poll is not lost: when that poll answers PENDING the object is ready at once;
-/// - cancel is called at most once, may overlap a poll, and never overlaps close;
-/// - close is called exactly once, when neither a poll nor a cancel runs.
+/// The shell calls the plugin and reports the results. The rules (chanserv_plugin.h):
+/// - Polls of an object never overlap. None follows END, an error, a cancellation or a close request.
+/// - A wake during a poll is not lost: if that poll answers PENDING, the object is ready at once.
+/// - Cancel is called at most once. It may overlap a poll and never overlaps close.
+/// - Close is called exactly once, when neither a poll nor a cancel is running.
 package struct PolledState: Sendable, Hashable {
-    /// Where the polls stand.
+    /// Phase of the polls.
     package enum Phase: Sendable, Hashable {
         /// May be polled.
         case idle
-        /// A poll runs. `isWoken`: a wake came since it began.
+        /// A poll is running. `isWoken`: a wake arrived after it began.
         case polling(isWoken: Bool)
-        /// The last poll answered PENDING and no wake has come since.
+        /// The last poll answered PENDING, and no wake has arrived since.
         case pending
         /// The last poll answered END or an error.
         case finished
-        /// Close was called, or is about to be by whom was told so.
+        /// Close was called, or the caller that received ``CloseAction/close`` is about to call it.
         case closed
     }
 
-    /// Where the cancellation stands.
+    /// Phase of the cancellation.
     package enum Cancellation: Sendable, Hashable {
         case none
-        /// The plugin's cancel is being called or about to be.
+        /// The plugin's cancel is running or about to be called.
         case running
         case done
     }
 
     package private(set) var phase: Phase = .idle
     package private(set) var cancellation: Cancellation = .none
-    /// The owner needs the object no more.
+    /// Whether the owner no longer needs the object.
     package private(set) var isCloseRequested = false
 
     package init() {}
 
-    /// What a caller that wants to poll has to do.
+    /// Action of a caller that wants to poll.
     package enum PollAction: Sendable, Hashable {
-        /// Poll, then tell ``pollReturned(_:)``.
+        /// Poll the plugin, then call ``pollReturned(_:)``.
         case poll
-        /// Ask again after a wake.
+        /// Do not poll before the next wake.
         case wait
-        /// There is no more.
+        /// The object has ended.
         case reportEnd
-        /// It was cancelled or closed.
+        /// The object was cancelled or closed.
         case reportStop
     }
 
@@ -64,7 +65,7 @@ package struct PolledState: Sendable, Hashable {
         }
     }
 
-    /// What a poll came to.
+    /// Result of a poll.
     package enum Outcome: Sendable, Hashable {
         case ready
         case pending
@@ -72,7 +73,7 @@ package struct PolledState: Sendable, Hashable {
         case finished
     }
 
-    /// Whether it is time to close.
+    /// Whether the caller must close the object now.
     package enum CloseAction: Sendable, Hashable {
         case close
         case doNothing
@@ -107,15 +108,15 @@ package struct PolledState: Sendable, Hashable {
         }
     }
 
-    /// What a cancellation asks for.
+    /// Action that a cancellation requires.
     package enum CancelAction: Sendable, Hashable {
-        /// Call the plugin's cancel, then tell ``cancelReturned()``.
+        /// Call the plugin's cancel, then ``cancelReturned()``.
         case callCancel
         case doNothing
     }
 
-    /// The object will not be polled any more. A poll that runs is asked to return, also if the close was requested before: the
-    /// close waits for it.
+    /// Stops polling the object. A running poll is asked to return, even after a close request, because the close waits
+    /// for it.
     package mutating func receivedCancel() -> CancelAction {
         guard cancellation == .none else { return .doNothing }
         switch phase {
@@ -133,7 +134,7 @@ package struct PolledState: Sendable, Hashable {
         return closeIfPossible()
     }
 
-    /// The owner needs the object no more. It may come again.
+    /// Records that the owner no longer needs the object. Repeated calls are allowed.
     package mutating func requestClose() -> CloseAction {
         isCloseRequested = true
         return closeIfPossible()

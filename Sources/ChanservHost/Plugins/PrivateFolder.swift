@@ -1,14 +1,14 @@
 internal import Glibc
 
-/// A folder only this user can look into, from which code can be loaded: where the private copies of libraries stand
-/// for as long as the dynamic linker needs their names.
+/// Folder that only this user can access and from which code can be loaded. It holds the private copies of libraries
+/// while the dynamic linker needs their names.
 ///
-/// Each copy gets a name that is never used again, for the dynamic linker takes two files of one name for the same.
+/// Each copy gets a new name, because the dynamic linker treats two files of the same name as one library.
 package struct PrivateFolder: Sendable {
-    /// Without a slash at its end.
+    /// Path without a trailing slash.
     package let path: String
 
-    /// Where to try, in this order: `$TMPDIR`, `$XDG_RUNTIME_DIR`, `/tmp`, `/dev/shm`, `/var/tmp`.
+    /// Candidates in order of preference: `$TMPDIR`, `$XDG_RUNTIME_DIR`, `/tmp`, `/dev/shm`, `/var/tmp`.
     package static var defaultCandidates: [String] {
         let fromEnvironment = ["TMPDIR", "XDG_RUNTIME_DIR"].compactMap { (name: String) -> String? in
             getenv(name).map { String(cString: $0) }
@@ -16,12 +16,12 @@ package struct PrivateFolder: Sendable {
         return fromEnvironment.filter { $0.hasPrefix("/") } + ["/tmp", "/dev/shm", "/var/tmp"]
     }
 
-    /// Makes the folder in the first candidate that allows execution.
+    /// Creates the folder in the first candidate that allows execution.
     ///
     /// - Parameters:
     ///   - candidates: absolute paths.
-    ///   - library: for which library it is needed, for the message.
-    /// - Throws: ``PluginLoadError`` with code `noPrivateFolder`, which says for each candidate why not.
+    ///   - library: the library that needs the folder, for the message.
+    /// - Throws: ``PluginLoadError`` with code `noPrivateFolder`. It gives the reason for each candidate.
     package init(in candidates: [String] = Self.defaultCandidates, for library: String) throws(PluginLoadError) {
         var reasons: [String] = []
         for candidate in candidates {
@@ -45,7 +45,7 @@ package struct PrivateFolder: Sendable {
                 + "set TMPDIR to one that does")
     }
 
-    /// Tries what the dynamic linker will do, which finds a `noexec` mount as well as any other policy against it.
+    /// Maps a file as the dynamic linker does. This detects a `noexec` mount and any other policy against execution.
     private static func reasonNotToExecute(in folder: String) -> String? {
         let probe = "\(folder)/probe"
         let descriptor = open(probe, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
@@ -65,14 +65,14 @@ package struct PrivateFolder: Sendable {
 
     /// Writes a copy under `name`, which must be new.
     ///
-    /// - Returns: its path.
+    /// - Returns: path of the copy.
     /// - Throws: ``PluginLoadError`` with code `noPrivateFolder`.
     package func write(_ file: PluginFile, as name: String) throws(PluginLoadError) -> String {
         let copy = "\(path)/\(name)"
         func failure(_ code: Int32) -> PluginLoadError {
             PluginLoadError(
                 .noPrivateFolder, path: file.path,
-                "its private copy \(copy) cannot be written: \(systemMessage(code)); make room or set TMPDIR elsewhere")
+                "its private copy \(copy) cannot be written: \(systemMessage(code)); free space there or change TMPDIR")
         }
         let descriptor = open(copy, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o500)
         guard descriptor >= 0 else { throw failure(errno) }
@@ -83,8 +83,9 @@ package struct PrivateFolder: Sendable {
             }
             if result > 0 {
                 written += result
-            } else if errno != EINTR {
-                let code = errno
+            } else if result == 0 || errno != EINTR {
+                // A write of 0 bytes sets no error. It would repeat for ever.
+                let code = result == 0 ? EIO : errno
                 close(descriptor)
                 unlink(copy)
                 throw failure(code)

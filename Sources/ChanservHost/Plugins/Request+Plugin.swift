@@ -3,16 +3,16 @@ internal import Chanserv
 internal import NIOCore
 
 extension Request {
-    /// Fills a `struct chanserv_request` with this request and lends it to `body`.
+    /// Passes this request to `body` as a `struct chanserv_request`.
     ///
-    /// - Parameter body: the struct, and all it points to, is valid until this returns.
+    /// - Parameter body: receives the struct. The struct and everything it points to are valid until `body` returns.
     func withPluginRequest<Result>(_ body: (UnsafePointer<chanserv_request>) -> Result) -> Result {
         self.body.withUnsafeReadableBytes { bytes in
             vAddr.withCString { vAddr in
                 remoteAddress.withCString { remoteAddress in
                     var request = chanserv_request()
                     request.struct_size = UInt32(MemoryLayout<chanserv_request>.size)
-                    // Never NULL; any address will do for an empty body.
+                    // The header promises a body that is never NULL. For an empty body any address is correct.
                     request.body = bytes.baseAddress ?? UnsafeRawPointer(vAddr)
                     request.body_size = bytes.count
                     request.vaddr = vAddr
@@ -25,7 +25,7 @@ extension Request {
 }
 
 extension RequestContext {
-    /// Sets the fields of version 1.1 in `request` and lends it to `body`.
+    /// Sets the fields of ABI version 1.1 in `request` and passes it to `body`.
     fileprivate func fill<Result>(
         _ request: inout chanserv_request, _ body: (UnsafePointer<chanserv_request>) -> Result
     ) -> Result {
@@ -57,7 +57,7 @@ extension RequestContext {
     }
 }
 
-/// Lends `text` as a zero-terminated string, or NULL for `nil`.
+/// Passes `text` to `body` as a zero-terminated string, or NULL for `nil`.
 private func withText<Result>(_ text: String?, _ body: (UnsafePointer<CChar>?) -> Result) -> Result {
     guard let text else { return body(nil) }
     return text.withCString { body($0) }

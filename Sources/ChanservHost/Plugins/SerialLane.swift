@@ -1,10 +1,10 @@
 internal import DequeModule
 internal import NIOConcurrencyHelpers
 
-/// An executor that runs one job at a time, first in, first out, on the threads of another: what the calls into one
-/// instance of a `CHANSERV_PLUGIN_SERIAL` library go through, cancellations included.
+/// Executor that runs one job at a time, in submission order, on the threads of another executor.
 ///
-/// A waiting job holds no thread.
+/// All calls into one instance of a `CHANSERV_PLUGIN_SERIAL` library go through it, including cancellations. A queued
+/// job holds no thread.
 package final class SerialLane: PluginExecutor {
     private enum Work: Sendable {
         case job(UnownedJob)
@@ -13,13 +13,13 @@ package final class SerialLane: PluginExecutor {
 
     private struct State {
         var queue: Deque<Work> = []
-        /// Whether a turn is running on, or submitted to, the threads.
+        /// Whether a turn is running on the threads or submitted to them.
         var isBusy = false
     }
 
     private let threads: PluginThreads
     private let state = NIOLockedValueBox(State())
-    /// So many jobs are run in one turn before other users of the threads get theirs.
+    /// Maximum number of jobs in one turn. Then other users of the threads get a turn.
     private static let jobsInATurn = 16
 
     package init(on threads: PluginThreads) {
@@ -34,12 +34,13 @@ package final class SerialLane: PluginExecutor {
         push(.closure(work))
     }
 
-    /// The same as ``submit(_:)``: nothing may overlap, so nothing can overtake a call that runs.
+    /// Same as ``submit(_:)``. Calls of a serial plugin must not overlap, so urgent work cannot overtake a running
+    /// call.
     package func submitUrgent(_ work: @escaping @Sendable () -> Void) {
         push(.closure(work))
     }
 
-    /// Only while the lane is free: calls of a serial plugin must not overlap.
+    /// Runs `work` only while the lane is idle, because calls of a serial plugin must not overlap.
     package func tryRunInPlace(_ work: () -> Void) -> Bool {
         let isFree = state.withLockedValue { state in
             guard !state.isBusy else { return false }
@@ -58,7 +59,7 @@ package final class SerialLane: PluginExecutor {
 
     package var isBehind: Bool { threads.isBehind }
 
-    /// Urgent work runs on the same threads as all other.
+    /// Urgent work runs on the same threads as all other work, so `isUrgent` has no effect.
     package func callIsStuck(isUrgent: Bool) { threads.callIsStuck(isUrgent: false) }
 
     package func stuckCallReturned(isUrgent: Bool) { threads.stuckCallReturned(isUrgent: false) }

@@ -1,40 +1,41 @@
 package import Chanserv
 
-/// An instance of a plugin as routes see it, wherever its code runs.
+/// Instance of a plugin as routes see it, in this process or in a worker.
 package protocol ServingInstance: Sendable {
-    /// As the configuration names the plugin.
+    /// Name of the plugin in the configuration.
     var name: String { get }
-    /// What the library says of itself.
+    /// Version that the library states.
     var version: String { get }
-    /// What it has done so far.
+    /// Current values of the instance's counters.
     var statistics: PluginStatistics { get }
-    /// The processes it runs in, if it has its own.
+    /// Worker processes of the instance; empty if it runs in the host.
     var workers: [WorkerStatus] { get }
 
-    /// Begins to serve a request. On a thread of the network; it returns at once. The instance calls
-    /// ``RequestScope/released()`` once when it needs the request no more.
+    /// Begins to serve a request. Runs on an event loop and returns at once. The instance calls
+    /// ``RequestScope/released()`` once when it no longer needs the request.
     ///
-    /// - Parameter options: of the route; those of its frames' encoding are what an instance elsewhere needs to know.
+    /// - Parameter options: options of the route. An instance in a worker needs those for the encoding of frames.
     func begin(_ request: Request, in scope: RequestScope, options: RouteOptions)
 
     /// Destroys the instance, which gets no more requests. Call it once.
     ///
     /// - Parameters:
-    ///   - openRequests: how many requests it has not let go of, although they were ended.
-    ///   - grace: how long the plugin has to return.
+    ///   - openRequests: number of requests that the instance has not released although they were ended.
+    ///   - grace: maximum time for the plugin to return.
     func destroy(openRequests: Int, grace: Duration) async -> PluginInstance.Retirement
 }
 
 extension ServingInstance {
-    /// Takes the instance out of service: lets no new requests begin, waits for the open ones, ends them at the deadline, and
-    /// destroys it. Call it once.
+    /// Takes the instance out of service: stops new requests, waits for open ones, ends them at the deadline, and
+    /// destroys the instance. Call it once.
     ///
     /// - Parameters:
-    ///   - lease: what stands for the instance in `open`.
-    ///   - open: the requests of the host.
-    ///   - deadline: when open requests are ended with an error; a cancelled task ends them at once.
-    ///   - grace: how long the plugin then has to let go, and to return from destroy. Default 10 s.
-    ///   - reason: for the clients whose requests are ended; `nil` is that it was replaced.
+    ///   - lease: lease that represents the instance in `open`.
+    ///   - open: open requests of the host.
+    ///   - deadline: time at which open requests are ended with an error. Cancelling the task ends them at once.
+    ///   - grace: maximum time for the plugin to release its requests, and then to return from destroy. The default is
+    ///     10 s.
+    ///   - reason: error text for the clients of ended requests. `nil` states that the plugin was replaced.
     package func retire(
         _ lease: UInt64, in open: OpenRequests, deadline: ContinuousClock.Instant, grace: Duration = .seconds(10),
         reason: String? = nil
@@ -44,7 +45,8 @@ extension ServingInstance {
         if left > 0 {
             open.cancel(
                 .lease(lease), reason: reason ?? "plugin \(name) was replaced and its time to drain is over")
-            // Not cut short by this task's cancellation: what was asked for is an orderly end.
+            // A cancellation of this task must not cut this wait short, because the instance must end in an orderly
+            // way.
             left = await Task { await open.wait(untilNone: .lease(lease), deadline: .now + grace) }.value
         }
         return await destroy(openRequests: left, grace: grace)

@@ -3,22 +3,22 @@ internal import Chanserv
 internal import DequeModule
 internal import NIOCore
 
-/// Collects the sources that one poll_sources adds through a `struct chanserv_source_sink`.
+/// Sink for the sources that one poll_sources adds through a `struct chanserv_source_sink`.
 struct SourceSink {
     private let request: PluginRequest
     private(set) var sources = Deque<(header: SourceHeader, source: PluginSource)>()
     private var headerBytes = 0
 
-    /// Full after so many sources …
+    /// Maximum number of sources in one poll.
     private static let sourceLimit = 256
-    /// … or so many bytes of headers.
+    /// Maximum size of all headers in one poll: 1 MiB. A single larger header is accepted.
     private static let headerLimit = 1 << 20
 
     init(request: PluginRequest) {
         self.request = request
     }
 
-    /// Lends the sink to the plugin for one poll.
+    /// Passes the sink to the plugin for one poll.
     mutating func withPointer<Result>(
         wakeHandle: UInt64, _ body: (UnsafeMutablePointer<chanserv_source_sink>) -> Result
     ) -> Result {

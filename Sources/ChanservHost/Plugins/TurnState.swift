@@ -1,10 +1,11 @@
-/// State machine of the turns of one object: at most one turn runs at a time, and an event during a turn causes another one.
+/// State machine of the turns of one object. At most one turn runs at a time. An event during a turn causes another
+/// turn.
 package struct TurnState: Sendable, Hashable {
     package enum Phase: Sendable, Hashable {
         case idle
-        /// A turn was asked for and has not begun.
+        /// A turn is requested and has not begun.
         case scheduled
-        /// `again`: an event came since it began.
+        /// `again`: an event arrived after the turn began.
         case running(again: Bool)
     }
 
@@ -13,13 +14,13 @@ package struct TurnState: Sendable, Hashable {
     package init() {}
 
     package enum Request: Sendable, Hashable {
-        /// The caller sees to it that a turn begins.
+        /// The caller must start a turn.
         case schedule
-        /// A turn comes in any case.
+        /// A turn is already scheduled, or runs again after the current one.
         case doNothing
     }
 
-    /// Something happened.
+    /// Requests a turn because of an event.
     package mutating func request() -> Request {
         switch phase {
         case .idle:
@@ -32,16 +33,16 @@ package struct TurnState: Sendable, Hashable {
         }
     }
 
-    /// A turn that was asked for begins.
+    /// Begins the requested turn.
     package mutating func begin() {
         precondition(phase == .scheduled, "a turn began that was not asked for")
         phase = .running(again: false)
     }
 
-    /// The turn is over.
+    /// Ends the turn.
     ///
-    /// - Parameter wantsMore: whether it has not done all that it could.
-    /// - Returns: whether the caller sees to it that another one begins.
+    /// - Parameter wantsMore: whether the turn left work undone.
+    /// - Returns: whether the caller must start another turn.
     package mutating func end(wantsMore: Bool) -> Request {
         guard case .running(let again) = phase else { preconditionFailure("a turn ended that did not run") }
         phase = again || wantsMore ? .scheduled : .idle

@@ -1,20 +1,20 @@
 internal import Glibc
 
-/// How a process ended.
+/// Manner in which a process ended.
 package enum ChildExit: Sendable, Hashable {
-    /// By itself, with this code.
+    /// The process exited with this code.
     case exited(Int32)
-    /// By this signal.
+    /// This signal killed the process.
     case signalled(Int32)
-    /// In a way that cannot be learnt: somebody else in this process has waited for it.
+    /// The manner is unknown, because other code in this process has waited for the child.
     case unknown
 
-    /// Whether it ended by itself and with 0.
+    /// Whether the process exited with code 0.
     package var isSuccess: Bool { self == .exited(0) }
 }
 
 extension ChildExit: CustomStringConvertible {
-    /// Completes "the process …": `exited with code 3`, `was killed by SIGSEGV (invalid memory access)`, `ended`.
+    /// Completes "the process …". Examples: `exited with code 3`, `was killed by SIGABRT (it called abort)`, `ended`.
     package var description: String {
         switch self {
         case .exited(let code): "exited with code \(code)"

@@ -3,29 +3,30 @@ internal import CProcess
 internal import Glibc
 internal import NIOConcurrencyHelpers
 
-/// A process started by this one and held by a pidfd, so that no signal can reach another that got its number.
+/// Child process, identified by a pidfd so that a signal cannot reach another process that got the same id.
 ///
-/// It is the leader of a process group of its own: the terminal's Ctrl-C does not reach it, and what it started can be
-/// ended with it. It inherits nothing but the descriptors it is given, starts with the signals as a shell leaves them,
-/// and can ask to die with this process (`PR_SET_PDEATHSIG`), for the thread that starts it lives as long as this process.
+/// It leads its own process group. So the terminal's Ctrl-C does not reach it, and the programs that it started can be
+/// ended with it. It inherits only the descriptors that it is given, and starts with default signal dispositions. It
+/// may request to die with this process (`PR_SET_PDEATHSIG`), because the thread that starts it lives as long as this
+/// process.
 ///
-/// It is taken away (waited for) as soon as it has ended, whether somebody waits here or not.
+/// It is reaped as soon as it has ended, even if no caller waits for it.
 package final class ChildProcess: Sendable {
-    /// What to start.
+    /// Program to start, with its environment and descriptors.
     package struct Program: Sendable {
-        /// The file to execute.
+        /// Path of the executable.
         package var path: String
-        /// From its name on.
+        /// Arguments, beginning with the name of the program.
         package var arguments: [String]
-        /// `NAME=value` each; nothing else is passed on.
+        /// Environment as `NAME=value` strings. The process gets no other variables.
         package var environment: [String] = []
-        /// Its standard input; nothing (`/dev/null`) by default.
+        /// Descriptor for standard input; `nil`, the default, is `/dev/null`.
         package var input: Int32?
-        /// Its standard output; nothing (`/dev/null`) by default.
+        /// Descriptor for standard output; `nil`, the default, is `/dev/null`.
         package var output: Int32?
-        /// Its standard error; nothing (`/dev/null`) by default.
+        /// Descriptor for standard error; `nil`, the default, is `/dev/null`.
         package var errors: Int32?
-        /// What it has as descriptors 3, 4, …
+        /// Descriptors that the process gets as 3, 4, …
         package var descriptors: [Int32] = []
 
         package init(_ path: String, _ arguments: [String]) {
@@ -34,14 +35,14 @@ package final class ChildProcess: Sendable {
         }
     }
 
-    /// Its number. It is another's once the process was taken away: never signal it, use ``signal(_:)``.
+    /// Process id. Another process may reuse it after this one was reaped, so send signals only with ``signal(_:)``.
     package let id: Int32
     private let descriptor: Int32
     private let watch: ReadSource
     private let ended = Event()
     private let result: NIOLockedValueBox<ChildExit?>
 
-    /// Starts it.
+    /// Starts a process.
     ///
     /// - Throws: ``ProcessError``.
     package static func start(_ program: Program) async throws(ProcessError) -> ChildProcess {
@@ -51,7 +52,7 @@ package final class ChildProcess: Sendable {
     private init(holding id: pid_t, of program: Program) throws(ProcessError) {
         self.id = id
         descriptor = chanserv_pidfd_open(id)
-        guard descriptor >= 0 else { throw Self.end(id, ProcessError("cannot hold \(program.path)", code: errno)) }
+        guard descriptor >= 0 else { throw Self.end(id, ProcessError("cannot watch \(program.path)", code: errno)) }
         let descriptor = descriptor
         let result = NIOLockedValueBox<ChildExit?>(nil)
         let ended = ended
@@ -61,7 +62,8 @@ package final class ChildProcess: Sendable {
             onReadable: { watch in
                 guard let exit = Self.wait(for: descriptor, WEXITED | WNOHANG | WNOWAIT) else { return }
                 if exit != .unknown {
-                    // What it has started and left behind; its number is not another group's as long as it was not taken away.
+                    // Kills the remaining programs of its process group. The id cannot belong to another group before
+                    // the process is reaped.
                     _ = Glibc.kill(-id, SIGKILL)
                     _ = Self.wait(for: descriptor, WEXITED | WNOHANG)
                 }
@@ -78,7 +80,7 @@ package final class ChildProcess: Sendable {
         }
     }
 
-    /// Ends a process that cannot be held, because the system is out of descriptors or memory: it must not be left alone.
+    /// Kills and reaps a process that cannot be watched because the system is out of descriptors or memory.
     ///
     /// - Returns: `error`.
     private static func end(_ id: pid_t, _ error: ProcessError) -> ProcessError {
@@ -90,46 +92,46 @@ package final class ChildProcess: Sendable {
 
     private static let queue = DispatchQueue(label: "chanserv.children")
 
-    /// - Returns: `nil` while it runs.
+    /// - Returns: the manner in which the process ended; `nil` while it runs.
     private static func wait(for descriptor: Int32, _ options: Int32) -> ChildExit? {
         var information = siginfo_t()
         var code = chanserv_pidfd_wait(descriptor, &information, options)
         while code != 0 && errno == EINTR { code = chanserv_pidfd_wait(descriptor, &information, options) }
-        // The system takes children away by itself where SIGCHLD is ignored, and a library may wait for whatever ends. This is
-        // asked only when the pidfd says that the process has ended.
+        // The system reaps children itself if SIGCHLD is ignored, and a library may wait for any child. This runs only
+        // when the pidfd reports that the process has ended.
         if code != 0 && errno == ECHILD { return .unknown }
         guard code == 0, information.si_signo == SIGCHLD else { return nil }
         let status = chanserv_exit_status(&information)
         return information.si_code == CLD_EXITED ? .exited(status) : .signalled(status)
     }
 
-    /// How it ended; `nil` while it runs.
+    /// The manner in which the process ended; `nil` while it runs.
     package var exit: ChildExit? { result.withLockedValue { $0 } }
 
-    /// Sends a signal, unless it has ended.
+    /// Sends a signal, unless the process has ended.
     package func signal(_ number: Int32) {
         result.withLockedValue { result in
             if result == nil { _ = chanserv_pidfd_send_signal(descriptor, number) }
         }
     }
 
-    /// Waits for its end, at the longest until `deadline` or the cancellation of the task.
+    /// Waits for the end of the process, until `deadline` or the cancellation of the task.
     ///
-    /// - Returns: how it ended; `nil` where it has not.
+    /// - Returns: the manner in which it ended; `nil` if it has not ended.
     package func waitForExit(until deadline: ContinuousClock.Instant) async -> ChildExit? {
         if let exit { return exit }
         _ = await ended.wait(until: deadline)
         return exit
     }
 
-    /// Waits for its end, whatever becomes of the task.
+    /// Waits for the end of the process. A cancellation of the task does not end the wait.
     package func waitForExit() async -> ChildExit {
         await Task { await self.ended.wait() }.value
         guard let exit else { preconditionFailure("a process has ended without a result") }
         return exit
     }
 
-    /// Ends it with SIGKILL and waits until it is gone. Repeating it, or doing it after its end, does no harm.
+    /// Kills the process with SIGKILL and waits until it has ended. May be called repeatedly and after the end.
     @discardableResult
     package func kill() async -> ChildExit {
         signal(SIGKILL)
@@ -137,7 +139,7 @@ package final class ChildProcess: Sendable {
     }
 }
 
-/// Why a process could not be started.
+/// Error that prevented a process from being started.
 package struct ProcessError: Error, Sendable, Hashable, CustomStringConvertible {
     package let description: String
 

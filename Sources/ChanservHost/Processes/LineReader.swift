@@ -2,23 +2,23 @@
 internal import Glibc
 internal import NIOConcurrencyHelpers
 
-/// Reads lines from a pipe or a socket as they come. A line that is too long is handed over in pieces, so that whatever
-/// writes there cannot make this hold more than one.
+/// Reader of lines from a pipe or a socket as they arrive. It splits lines that are too long, so that a writer cannot
+/// make it buffer more than one line.
 final class LineReader: Sendable {
     private let source: ReadSource
     private let ended = Event()
 
     /// - Parameters:
-    ///   - descriptor: owned from now on, and read without blocking.
-    ///   - limit: how many bytes a line may have, without its end.
-    ///   - onLine: gets each line without its end, one after the other.
-    ///   - onEnd: called once, after the last line, also for ``cancel()``.
+    ///   - descriptor: the reader owns it from now on and reads without blocking.
+    ///   - limit: maximum length of a line in bytes, without its newline.
+    ///   - onLine: receives each line without its newline, one after the other.
+    ///   - onEnd: called once after the last line, also after ``cancel()``.
     init(
         _ descriptor: Int32, limit: Int, onLine: @escaping @Sendable (ArraySlice<UInt8>) -> Void,
         onEnd: @escaping @Sendable () -> Void = {}
     ) {
         _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK)
-        // On the threads that are there anyway: with a queue of its own each reader would keep one more busy now and then.
+        // Uses the global threads. Without this target each reader would occupy an additional thread at times.
         let queue = DispatchQueue(label: "chanserv.lines", target: .global())
         let rest = NIOLockedValueBox<[UInt8]>([])
         let take: @Sendable (ArraySlice<UInt8>) -> Void = { bytes in
@@ -29,7 +29,7 @@ final class LineReader: Sendable {
         }
         let onReadable: @Sendable (ReadSource) -> Void = { source in
             var part = [UInt8](repeating: 0, count: 1 << 14)
-            // A few times, then others get their turn: the source fires again while there is more.
+            // At most four reads. Then other readers get a turn; the source fires again if more is readable.
             for _ in 0..<4 {
                 let count = read(descriptor, &part, part.count)
                 if count < 0 {
@@ -43,8 +43,8 @@ final class LineReader: Sendable {
         }
         let ended = ended
         source = ReadSource(descriptor, on: queue, onReadable: onReadable) {
-            // What was written before the end of a process is here, also where nobody came to read it in time. No more than a
-            // pipe holds: another may go on writing.
+            // Reads bytes that a process wrote before its end and that were not read in time. Limited to the capacity
+            // of a pipe, because another process may continue to write.
             var part = [UInt8](repeating: 0, count: 1 << 16)
             let count = read(descriptor, &part, part.count)
             if count > 0 { take(part[..<count]) }
@@ -60,7 +60,8 @@ final class LineReader: Sendable {
         do throws(ProcessError) {
             try source.activate()
         } catch {
-            // The system is out of memory for it. What cannot be read has ended: the callers end the process at the other end.
+            // The system is out of memory for it. An unreadable descriptor counts as ended, and the callers then end
+            // the process at its other end.
             source.cancel()
         }
     }
@@ -77,7 +78,7 @@ final class LineReader: Sendable {
         takePieces(&start, upTo: rest.count)
         rest.removeFirst(start)
 
-        /// Leaves no more than may be one line.
+        /// Passes pieces of `limit` bytes to `onLine` until at most one line remains.
         func takePieces(_ start: inout Int, upTo end: Int) {
             while end - start > limit {
                 onLine(rest[start..<start + limit])
@@ -86,9 +87,9 @@ final class LineReader: Sendable {
         }
     }
 
-    /// Reads no more.
+    /// Stops reading.
     func cancel() { source.cancel() }
 
-    /// Waits until all was read, at the longest until `deadline`.
+    /// Waits until everything was read, at most until `deadline`.
     func waitForEnd(until deadline: ContinuousClock.Instant) async { _ = await ended.wait(until: deadline) }
 }

@@ -3,15 +3,16 @@ internal import CProcess
 internal import Glibc
 internal import NIOConcurrencyHelpers
 
-/// Calls a handler each time a descriptor has something to read or has ended, until it is cancelled.
+/// Event source that calls a handler each time a descriptor is readable or has ended, until it is cancelled.
 ///
-/// It stands for Dispatch's read source, which must not be used on Linux: when a descriptor hangs up, libdispatch frees its record of
-/// it on one thread while its manager thread works on that record (swift-corelibs-libdispatch issue 949). That ended the host.
+/// It replaces Dispatch's read source, which is unsafe on Linux. When a descriptor hangs up, libdispatch frees its
+/// record on one thread while its manager thread still uses that record (swift-corelibs-libdispatch issue 949). That
+/// crashed the host.
 ///
-/// An active source lives until it is cancelled.
+/// An active source stays alive until it is cancelled.
 final class ReadSource: Sendable {
     private struct State {
-        /// Tells its events from those of others; `nil` while it is not active.
+        /// Number that identifies the source's events; `nil` while the source is not active.
         var number: UInt64?
         var isCancelled = false
     }
@@ -23,10 +24,10 @@ final class ReadSource: Sendable {
     private let state = NIOLockedValueBox(State())
 
     /// - Parameters:
-    ///   - descriptor: a pipe, a socket or a pidfd. It stays open until `onCancel` is called.
-    ///   - queue: a serial queue, on which both handlers are called.
-    ///   - onReadable: called while there is something to read, or the end of it.
-    ///   - onCancel: called once after ``cancel()``; `onReadable` is not called after it.
+    ///   - descriptor: a pipe, a socket or a pidfd. It must stay open until `onCancel` is called.
+    ///   - queue: serial queue that runs both handlers.
+    ///   - onReadable: called while the descriptor is readable or has ended.
+    ///   - onCancel: called once after ``cancel()``. `onReadable` is not called after it.
     init(
         _ descriptor: Int32, on queue: DispatchQueue, onReadable: @escaping @Sendable (ReadSource) -> Void,
         onCancel: @escaping @Sendable () -> Void
@@ -37,9 +38,10 @@ final class ReadSource: Sendable {
         self.onCancel = onCancel
     }
 
-    /// Begins to call the handler. Once.
+    /// Starts calling the handler. Must be called at most once.
     ///
-    /// - Throws: ``ProcessError`` if the system cannot watch the descriptor. Then it is to be cancelled as if it were active.
+    /// - Throws: ``ProcessError`` if the system cannot watch the descriptor. The caller must then cancel the source as
+    ///   if it were active.
     func activate() throws(ProcessError) {
         let code = state.withLockedValue { state -> Int32 in
             precondition(state.number == nil, "a source was activated twice")
@@ -56,7 +58,7 @@ final class ReadSource: Sendable {
         guard code == 0 else { throw ProcessError("cannot watch a descriptor", code: code) }
     }
 
-    /// Ends the calls. Repeating it does nothing.
+    /// Stops calling the handler. Repeated calls have no effect.
     func cancel() {
         let isFirst = state.withLockedValue { state -> Bool in
             guard !state.isCancelled else { return false }
@@ -67,11 +69,11 @@ final class ReadSource: Sendable {
             }
             return true
         }
-        // Behind a call of the other handler that is running, or about to.
+        // Queued, so that it follows a running or scheduled call of `onReadable`.
         if isFirst { queue.async(execute: onCancel) }
     }
 
-    /// There is something to read. No other event comes before the descriptor is rearmed.
+    /// Handles an event. The next event comes only after the descriptor is rearmed.
     fileprivate func hasEvent() {
         queue.async { [self] in
             if state.withLockedValue({ $0.isCancelled }) { return }
@@ -85,11 +87,11 @@ final class ReadSource: Sendable {
     }
 }
 
-/// The thread that waits for the events of all sources.
+/// Thread that waits for the events of all sources.
 private enum ReadSourcePoller {
     private struct Sources {
         var last: UInt64 = 0
-        /// By number. Numbers are not reused: an event that comes late finds nothing.
+        /// Active sources by number. Numbers are not reused, so a late event finds no source.
         var active: [UInt64: ReadSource] = [:]
     }
 
@@ -119,7 +121,7 @@ private enum ReadSourcePoller {
     }
 
     static func forget(_ number: UInt64) {
-        // Released outside the lock.
+        // The lock is not held while the source is released.
         let source = sources.withLockedValue { $0.active.removeValue(forKey: number) }
         withExtendedLifetime(source) {}
     }
@@ -128,7 +130,7 @@ private enum ReadSourcePoller {
         var numbers = [UInt64](repeating: 0, count: 32)
         while true {
             let count = chanserv_epoll_wait(epoll, &numbers)
-            // A signal interrupted it.
+            // A signal interrupted the wait.
             guard count > 0 else { continue }
             for number in numbers[..<Int(count)] { sources.withLockedValue { $0.active[number] }?.hasEvent() }
         }

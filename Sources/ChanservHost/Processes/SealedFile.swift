@@ -1,15 +1,15 @@
 internal import CProcess
 internal import Glibc
 
-/// Bytes in a file without a name, which nobody can change any more: for processes that inherit it.
+/// Immutable bytes in an anonymous file, for processes that inherit it.
 final class SealedFile: Sendable {
     let descriptor: Int32
 
-    /// - Parameter name: what tools show of it.
+    /// - Parameter name: name of the file in system tools.
     /// - Throws: ``ProcessError``.
     init(_ bytes: [UInt8], name: String) throws(ProcessError) {
         descriptor = chanserv_memfd_create(name)
-        guard descriptor >= 0 else { throw ProcessError("cannot make a file in memory", code: errno) }
+        guard descriptor >= 0 else { throw ProcessError("cannot create a file in memory", code: errno) }
         var written = 0
         while written < bytes.count {
             let count = bytes.withUnsafeBytes {
@@ -32,7 +32,7 @@ final class SealedFile: Sendable {
 
     deinit { close(descriptor) }
 
-    /// All of a file that was inherited.
+    /// Reads all bytes of an inherited file.
     ///
     /// - Throws: ``ProcessError``.
     static func contents(of descriptor: Int32) throws(ProcessError) -> [UInt8] {

@@ -1,14 +1,15 @@
 internal import CProcess
 internal import Glibc
 
-/// Memory in a file without a name, whose size nobody can change any more: for processes that inherit it to write to.
+/// Writable memory in an anonymous file of fixed size, for processes that inherit it.
 final class SharedFile: Sendable {
     let descriptor: Int32
 
     /// - Parameters:
-    ///   - size: in bytes, all zero. The system sets so much memory aside at once, so that nobody who uses it finds none.
-    ///   - name: what tools show of it.
-    /// - Returns: `nil` where the system has no such files, or no room for it.
+    ///   - size: size in bytes. The bytes are zero. The system reserves the memory at once, so that later accesses
+    ///     cannot fail.
+    ///   - name: name of the file in system tools.
+    /// - Returns: `nil` if the system does not support such files or has no memory for it.
     init?(size: Int, name: String) {
         descriptor = chanserv_memfd_create(name)
         guard descriptor >= 0 else { return nil }

@@ -4,11 +4,11 @@ internal import DequeModule
 internal import Glibc
 internal import NIOConcurrencyHelpers
 
-/// Starts processes on a thread that lives as long as this process: `PR_SET_PDEATHSIG` means the end of the *thread* that
-/// started a child, and all other threads here come and go.
+/// Thread that starts processes and lives as long as this process. `PR_SET_PDEATHSIG` refers to the end of the *thread*
+/// that started the child, and all other threads of this process may end earlier.
 enum Spawner {
-    private static let orders = NIOLockedValueBox<Deque<@Sendable () -> Void>>([])
-    private static let waiting = DispatchSemaphore(value: 0)
+    private static let jobs = NIOLockedValueBox<Deque<@Sendable () -> Void>>([])
+    private static let available = DispatchSemaphore(value: 0)
 
     private static let thread: Void = {
         var thread = pthread_t()
@@ -17,21 +17,21 @@ enum Spawner {
             { _ in
                 _ = chanserv_name_thread("spawner")
                 while true {
-                    Spawner.waiting.wait()
-                    Spawner.orders.withLockedValue { $0.popFirst() }?()
+                    Spawner.available.wait()
+                    Spawner.jobs.withLockedValue { $0.popFirst() }?()
                 }
             }, nil)
         precondition(result == 0, "no thread to start processes: \(systemMessage(result))")
         pthread_detach(thread)
     }()
 
-    /// Starts `program`.
+    /// Starts `program` and returns its process id.
     static func spawn(_ program: ChildProcess.Program) async throws(ProcessError) -> pid_t {
         _ = thread
         let result = await withUnsafeContinuation {
             (continuation: UnsafeContinuation<Result<pid_t, ProcessError>, Never>) in
-            orders.withLockedValue { orders in
-                orders.append {
+            jobs.withLockedValue { jobs in
+                jobs.append {
                     do throws(ProcessError) {
                         continuation.resume(returning: .success(try spawnHere(program)))
                     } catch {
@@ -39,12 +39,12 @@ enum Spawner {
                     }
                 }
             }
-            waiting.signal()
+            available.signal()
         }
         return try result.get()
     }
 
-    /// Where the copies of what a process inherits begin: more than it inherits.
+    /// Lowest descriptor for the temporary copies. It is above all descriptors that a process inherits.
     private static let lowestCopy: Int32 = 64
 
     private static func spawnHere(_ program: ChildProcess.Program) throws(ProcessError) -> pid_t {
@@ -59,12 +59,13 @@ enum Spawner {
                 posix_spawn_file_actions_addopen(&actions, Int32(index), "/dev/null", O_RDWR, 0)
                 continue
             }
-            // A copy out of the way: what is to become 3 may be 4 here, and what is to become 4 may be 3.
+            // Without the copy, a descriptor could be overwritten before it is passed on: descriptor 4 may become 3
+            // while 3 becomes 4.
             let copy = fcntl(descriptor, F_DUPFD_CLOEXEC, lowestCopy)
             guard copy >= 0 else {
-                // Where no descriptor may have that number, the system calls the number wrong.
+                // If the limit of open files is below that number, the system reports EINVAL.
                 let code = errno == EINVAL ? EMFILE : errno
-                throw ProcessError("cannot hand descriptors to \(program.path)", code: code)
+                throw ProcessError("cannot pass descriptors to \(program.path)", code: code)
             }
             copies.append(copy)
             posix_spawn_file_actions_adddup2(&actions, copy, Int32(index))

@@ -1,14 +1,14 @@
-/// A library that was read and checked, and of which no code has run here: for processes to load.
+/// Library that was read and checked, for worker processes to load. None of its code has run in this process.
 final class ExaminedLibrary: Sendable {
-    /// The file it was read from.
+    /// Path of the file it was read from.
     let path: String
     let digest: PluginDigest
-    /// In bytes.
+    /// Size in bytes.
     let size: Int
-    /// What was read.
+    /// Bytes of the library.
     let image: SealedFile
 
-    /// - Throws: ``ProcessError`` where there is no memory for it.
+    /// - Throws: ``ProcessError`` if the system has no memory for the bytes.
     init(_ file: PluginFile) throws(ProcessError) {
         path = file.path
         digest = file.digest

@@ -1,26 +1,26 @@
-/// When a process that says nothing any more is given up. Pure: whoever has it looks at the right times.
+/// State that decides when a process without reports is considered dead. The caller checks at regular intervals.
 ///
-/// It counts looks without a report between them, not time: after a pause of the host itself (a suspended machine, a
-/// debugger) there has been no look either, and the reports of the meantime are read before the next.
+/// It counts checks without a report, not time. If the host itself pauses (a suspended machine, a debugger), no checks
+/// take place, and the reports of that time are read before the next check.
 struct HeartbeatWatch: Sendable, Hashable {
-    /// How often a worker reports.
+    /// Interval of a worker's reports.
     static let reportInterval = Duration.seconds(1)
-    /// How many looks in a row may find nothing.
+    /// Number of consecutive checks without a report after which the process is considered dead.
     static let patience = 4
-    /// The shortest time-out for which a look's interval has room for a report.
+    /// Minimum timeout. With it, the interval between two checks contains a report.
     static let shortestTimeout = reportInterval * patience
 
     private var reports = 0
-    private var silentLooks = 0
+    private var silentChecks = 0
 
-    /// How long to wait between two looks.
+    /// Returns the time between two checks.
     static func interval(for timeout: Duration) -> Duration { timeout / patience }
 
-    /// - Parameter reports: how many there were so far.
-    /// - Returns: whether the process is to be given up.
+    /// - Parameter reports: total number of reports so far.
+    /// - Returns: whether the process is considered dead.
     mutating func look(reports: Int) -> Bool {
-        silentLooks = reports == self.reports ? silentLooks + 1 : 0
+        silentChecks = reports == self.reports ? silentChecks + 1 : 0
         self.reports = reports
-        return silentLooks >= Self.patience
+        return silentChecks >= Self.patience
     }
 }

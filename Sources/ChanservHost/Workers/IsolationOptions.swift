@@ -1,63 +1,64 @@
 internal import Glibc
 
-/// How a plugin's instances are run where that is said: in this process or in others, and within which bounds.
+/// Options of the isolation of a plugin's instances: in the host's process or in worker processes, and their limits.
 ///
-/// The keys stand under a plugin, and, all but `limits`, under `defaults`.
+/// The keys belong to a plugin. All except `limits` may also be set under `defaults`.
 public struct IsolationOptions: Sendable, Hashable {
-    /// Where instances run.
+    /// Process that runs the instances.
     public enum Isolation: String, Sendable, Hashable, CaseIterable {
-        /// In the host (`isolation: host`): the fastest; a crash ends the host.
+        /// The host's process (`isolation: host`). This is the fastest way, but a crash ends the host.
         case host
-        /// In processes of their own (`isolation: process`): a crash ends that plugin's streams and nothing else.
+        /// Worker processes (`isolation: process`). A crash ends only the streams of that plugin.
         case process
     }
 
-    /// Where instances run (`isolation`). `host` by default.
+    /// Process that runs the instances (`isolation`). The default is `host`.
     public var isolation = Isolation.host
-    /// How many processes an instance gets, among which its requests are spread (`processes`). 1 by default.
+    /// Number of processes of an instance, which share its requests (`processes`). The default is 1.
     public var processes = 1
-    /// How long a call into the plugin may take before it is logged and counted (`call_budget`). 1 s by default.
+    /// Maximum duration of a call into the plugin before it is logged and counted (`call_budget`). The default is 1 s.
     public var callBudget = Duration.seconds(1)
-    /// How long a call may take before its process is killed (`kill_after`); `nil`, the default, is for ever. Only in
-    /// processes.
+    /// Maximum duration of a call before its process is killed (`kill_after`). `nil`, the default, is unlimited.
+    /// Applies only to worker processes.
     public var killAfter: Duration?
-    /// How long a process may say nothing before it is killed (`heartbeat_timeout`): it reports once a second, whatever its
-    /// plugin does. 30 s by default, at least 4 s; `nil` is for ever.
+    /// Maximum time without a report from a process before it is killed (`heartbeat_timeout`). A process reports once a
+    /// second, independent of its plugin. The default is 30 s, the minimum 4 s; `nil` is unlimited.
     public var heartbeatTimeout: Duration? = .seconds(30)
-    /// How long a library may take to be loaded and to create its instance in a process, and to create and destroy it in
-    /// the preflight (`startup`). 10 s by default.
+    /// Maximum time for loading a library and creating its instance in a process, and for the whole preflight
+    /// (`startup`). The default is 10 s.
     public var startup = Duration.seconds(10)
-    /// Whether a library that was not loaded before is tried in a short-lived process first (`preflight`). By default.
+    /// Whether a library that is new to the host is tested in a short-lived process first (`preflight`). The default is
+    /// `true`.
     public var preflight = true
-    /// What is added to the host's niceness for the processes, 0 to 19 (`nice`). 0 by default.
+    /// Increment of the niceness of the processes over that of the host, 0 to 19 (`nice`). The default is 0.
     public var nice = 0
-    /// The environment variables that the processes get, where the host has them (`environment`).
+    /// Names of the environment variables that the processes get if the host has them (`environment`).
     public var environment = Self.defaultEnvironment
-    /// Bounds of each process (`limits`).
+    /// Resource limits of each process (`limits`).
     public var limits = Limits()
 
-    /// What programs need to find their way about, and nothing that could be a secret.
+    /// Variables that programs commonly need and that contain no secrets.
     public static let defaultEnvironment = [
         "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER",
     ]
 
-    /// Bounds of a process that the kernel watches; `nil` is what the host itself has.
+    /// Resource limits of a process that the kernel enforces. `nil` keeps the limit of the host.
     public struct Limits: Sendable, Hashable, Codable {
-        /// Bytes of address space (`address_space`): what goes beyond finds no memory. None by default.
+        /// Maximum address space in bytes (`address_space`). Allocations beyond it fail. `nil` by default.
         public var addressSpace: Int?
-        /// Seconds of processor time (`cpu`), after which the process is killed. None by default.
+        /// Maximum processor time in seconds (`cpu`), after which the process is killed. `nil` by default.
         public var cpu: Int?
-        /// Open descriptors (`open_files`). None by default.
+        /// Maximum number of open descriptors (`open_files`). `nil` by default.
         public var openFiles: Int?
 
         public init() {}
 
-        /// To be put behind the reason why a process could not start; empty where nothing is limited.
+        /// Suffix for the reason why a process could not start. Empty if no limit is set that may be the cause.
         var hint: String {
             let names = [addressSpace.map { _ in "address_space" }, openFiles.map { _ in "open_files" }].compactMap {
                 $0
             }
-            return names.isEmpty ? "" : " (its limits may be too low for it: \(names.joined(separator: ", ")))"
+            return names.isEmpty ? "" : " (these limits may be too low: \(names.joined(separator: ", ")))"
         }
     }
 
@@ -65,11 +66,11 @@ public struct IsolationOptions: Sendable, Hashable {
 }
 
 extension IsolationOptions {
-    /// What a process gets as its environment, `NAME=value` each.
+    /// Environment of a process as `NAME=value` strings.
     var processEnvironment: [String] {
         let passed = environment.compactMap { name in getenv(name).map { "\(name)=\(String(cString: $0))" } }
-        // Swift's own crash reports take seconds in which clients would wait for a process that is lost; whoever wants them
-        // lists the variable.
+        // Swift's crash reports take seconds during which clients would wait for a process that is lost. An operator
+        // who wants them lists the variable in `environment`.
         return environment.contains("SWIFT_BACKTRACE") ? passed : passed + ["SWIFT_BACKTRACE=enable=no"]
     }
 }

@@ -2,22 +2,25 @@ internal import Glibc
 internal import Logging
 internal import NIOConcurrencyHelpers
 
-/// Tries a library out in a short-lived process before any of its code runs in the host: one that crashes or hangs in a
-/// constructor, in create or in destroy is refused.
+/// Test of a library in a short-lived process before any of its code runs elsewhere. A library that crashes or hangs in
+/// a constructor, in create or in destroy is refused.
 struct Preflight: Sendable {
-    /// chanserv's own executable.
+    /// Path of chanserv's own executable.
     let program: String
 
-    /// Private memory that a library may use: 4 GiB. Not address space, of which some runtimes reserve plenty and use none.
+    /// Maximum private memory of the process: 4 GiB. Address space is not limited, because some runtimes reserve much
+    /// more than they use.
     static let dataLimit = 4 << 30
 
+    /// Runs the preflight.
+    ///
     /// - Parameters:
-    ///   - library: what to try.
-    ///   - plugin: as the configuration names it.
-    ///   - configurations: of each instance that is to be made.
-    ///   - threads: how many threads an instance of a library that blocks gets.
-    ///   - options: how the plugin is run.
-    /// - Returns: what is wrong; `nil` where nothing is.
+    ///   - library: the library to test.
+    ///   - plugin: name of the plugin in the configuration.
+    ///   - configurations: configuration of each instance that will be created.
+    ///   - threads: number of threads of an instance of a blocking library.
+    ///   - options: isolation options of the plugin.
+    /// - Returns: the problem, or `nil` if there is none.
     func problem(
         with library: ExaminedLibrary, plugin: String, configurations: [PluginConfiguration], threads: Int?,
         options: IsolationOptions
@@ -28,47 +31,47 @@ struct Preflight: Sendable {
         assignment.killAfter = nil
         assignment.dataLimit = Self.dataLimit
         do {
-            return try await tryOut(assignment, library, options)
+            return try await runProcess(assignment, library, options)
         } catch {
-            return Problem(message: "cannot be tried out: \(error)", mayPass: true)
+            return Problem(message: "cannot be tested in a worker process: \(error)", mayPass: true)
         }
     }
 
-    /// Why a library is refused.
+    /// Reason for refusing a library.
     struct Problem {
-        /// What is to be said of the library, behind its name.
+        /// Text that follows the name of the library.
         var message: String
-        /// Nothing says that the library is wrong: another time it may go well.
+        /// Whether the cause may be temporary, so that another attempt may succeed.
         var mayPass: Bool
     }
 
-    private struct Seen {
+    private struct Progress {
         var doing = "its constructors"
         var isFine = false
         var refusal: String?
         var lastWords = LastWords()
     }
 
-    private func tryOut(
+    private func runProcess(
         _ assignment: WorkerAssignment, _ library: ExaminedLibrary, _ options: IsolationOptions
     ) async throws -> Problem? {
         let launch = try await WorkerLaunch.start(program, assignment, library.image, options)
-        // Nobody is served here.
+        // A preflight serves no requests.
         close(launch.link)
-        let seen = NIOLockedValueBox(Seen())
+        let progress = NIOLockedValueBox(Progress())
         let reports = LineReader(launch.control, limit: WorkerLine.limit) { line in
             guard let report = WorkerLine.decode(line, as: WorkerReport.self) else { return }
-            seen.withLockedValue { seen in
+            progress.withLockedValue { progress in
                 switch report {
-                case .doing(let what): seen.doing = what
-                case .fine: seen.isFine = true
-                case .refused(let message): seen.refusal = WorkerLine.brief(message)
+                case .doing(let what): progress.doing = WorkerLine.brief(what)
+                case .fine: progress.isFine = true
+                case .refused(let message): progress.refusal = WorkerLine.brief(message)
                 default: break
                 }
             }
         }
         let printed = LineReader(launch.output, limit: LastWords.lineLimit) { line in
-            seen.withLockedValue { $0.lastWords.printed(line) }
+            progress.withLockedValue { $0.lastWords.printed(line) }
         }
         let exit = await launch.child.waitForExit(until: .now + options.startup)
         if exit == nil { await launch.child.kill() }
@@ -76,23 +79,22 @@ struct Preflight: Sendable {
             await reader.waitForEnd(until: .now + .milliseconds(500))
             reader.cancel()
         }
-        return Self.problem(seen.withLockedValue { $0 }, exit, options)
+        return Self.problem(progress.withLockedValue { $0 }, exit, options)
     }
 
-    /// - Parameter exit: how it ended; `nil` where it was killed because its time was over.
-    private static func problem(_ seen: Seen, _ exit: ChildExit?, _ options: IsolationOptions) -> Problem? {
-        if seen.isFine { return nil }
-        if let refusal = seen.refusal { return Problem(message: refusal, mayPass: false) }
-        let said = "\(seen.lastWords)\(options.limits.hint)"
+    /// - Parameter exit: how the process ended; `nil` if it exceeded `startup` and was killed.
+    private static func problem(_ progress: Progress, _ exit: ChildExit?, _ options: IsolationOptions) -> Problem? {
+        if progress.isFine { return nil }
+        if let refusal = progress.refusal { return Problem(message: refusal, mayPass: false) }
+        let details = "\(progress.lastWords)\(options.limits.hint)"
         guard let exit else {
-            // A busy machine may be all that is wrong.
+            // The cause may be a busy machine.
             return Problem(
                 message: """
-                    was tried out in a process of its own, where \(seen.doing) did not return within \(options.startup) \
-                    (startup)\(said)
+                    failed the preflight: \(progress.doing) did not return within \(options.startup) (startup)\(details)
                     """, mayPass: true)
         }
         return Problem(
-            message: "was tried out in a process of its own, which \(exit) in \(seen.doing)\(said)", mayPass: false)
+            message: "failed the preflight: its process \(exit) in \(progress.doing)\(details)", mayPass: false)
     }
 }

@@ -1,10 +1,12 @@
 internal import Chanserv
 internal import NIOCore
 
-/// A request on its way from a host to its worker: what the worker cannot see for itself, in front of the body.
+/// Request from a host to its worker. The envelope contains the facts that the worker cannot determine itself, followed
+/// by the body.
 ///
-/// Texts of a u16 length each: vAddr, remote address, peer address, identity, meta, bucket, trace parent; then i64 nanoseconds
-/// that are left (-1 for no deadline), and the body. All integers are big-endian. A tag that is missing has the length 65,535.
+/// Format: seven texts, each with a u16 length: vAddr, remote address, peer address, identity, meta, bucket, trace
+/// parent. Then the remaining time as i64 nanoseconds (-1 for no deadline), then the body. All integers are big-endian.
+/// A missing tag has the length 65,535.
 struct RequestEnvelope: Hashable {
     var vAddr: String
     var remoteAddress: String
@@ -35,7 +37,7 @@ struct RequestEnvelope: Hashable {
                 buffer.writeInteger(Self.missing)
                 continue
             }
-            // All are far shorter: names have at most 1,024 bytes, a dial block has 4,096.
+            // No text reaches the limit: names have at most 1,024 bytes, a dial block at most 4,096.
             let bytes = text.utf8.prefix(Int(Self.missing) - 1)
             buffer.writeInteger(UInt16(bytes.count))
             buffer.writeBytes(bytes)
@@ -45,7 +47,7 @@ struct RequestEnvelope: Hashable {
         buffer.writeImmutableBuffer(body)
     }
 
-    /// `nil` where it is none.
+    /// Returns `nil` if the bytes are not an envelope.
     init?(reading buffer: ByteBuffer) {
         var rest = buffer
         guard let vAddr = Self.readText(&rest) ?? nil, let remoteAddress = Self.readText(&rest) ?? nil,
@@ -61,7 +63,7 @@ struct RequestEnvelope: Hashable {
             body: rest)
     }
 
-    /// - Returns: `.some(nil)` for a text that is missing, `nil` if there is none to read.
+    /// - Returns: `.some(nil)` for a missing tag, `nil` if the bytes are not a text.
     private static func readText(_ buffer: inout ByteBuffer) -> String?? {
         guard let length: UInt16 = buffer.readInteger() else { return nil }
         if length == missing { return .some(nil) }
@@ -69,14 +71,15 @@ struct RequestEnvelope: Hashable {
     }
 }
 
-/// A failure on its way from a worker to its host: the code, which decides whether it counts, in front of the message.
+/// Error from a worker to its host: the letter of the code, which decides whether the error counts as a failure, then
+/// the message.
 enum ErrorEnvelope {
     static func text(of error: any Error) -> String {
         guard let error = error as? PluginError else { return "i\(error)" }
         return "\(error.code.letter)\(error.message)"
     }
 
-    /// What the worker said, as the error that its plugin gave.
+    /// Returns the plugin's error that the worker sent.
     static func error(from text: String) -> PluginError {
         guard let letter = text.first, let code = PluginError.Code(letter: letter) else {
             return PluginError(.internal, text)

@@ -1,41 +1,41 @@
 internal import FoundationEssentials
 
-/// What a worker process is told when it starts: a JSON text in a sealed file that it inherits.
+/// Assignment of a worker process: a JSON text in a sealed file that the process inherits.
 struct WorkerAssignment: Codable, Sendable {
-    /// What the process is for.
+    /// Purpose of the process.
     enum Purpose: String, Codable, Sendable {
-        /// To serve one instance until it is told to retire.
+        /// Serve one instance until the host retires it.
         case serve
-        /// To create and destroy an instance of each configuration, and end.
+        /// Create and destroy an instance of each configuration, then end.
         case preflight
     }
 
     var purpose: Purpose
-    /// As the configuration names the plugin.
+    /// Name of the plugin in the configuration.
     var plugin: String
-    /// The library's path as configured, for messages.
+    /// Path of the library as configured, for messages.
     var path: String
-    /// Its SHA-256, in hex.
+    /// SHA-256 of the library in hexadecimal digits.
     var digest: String
-    /// Its size, in bytes.
+    /// Size of the library in bytes.
     var size: Int
-    /// The `config` of the instance, or of each one to be tried.
+    /// The `config` of the instance, or of each instance in a preflight.
     var configurations: [PluginConfiguration]
-    /// How many threads an instance of a library that blocks gets.
+    /// Number of threads of an instance of a blocking library.
     var threads: Int?
-    /// Whether the instance may be called on the network's threads.
+    /// Whether the instance may be called on event loops.
     var allowsInline = true
-    /// Nanoseconds.
+    /// In nanoseconds.
     var callBudget: Int64
-    /// Nanoseconds.
+    /// In nanoseconds.
     var killAfter: Int64?
     var nice: Int
     var limits: IsolationOptions.Limits
-    /// Bytes of private memory, for a preflight.
+    /// Maximum private memory in bytes, for a preflight.
     var dataLimit: Int?
-    /// Whether there is memory that it shares with its host.
+    /// Whether the process shares memory with its host.
     var sharesFrames = false
-    /// The lowest level of the host's log, so that what it leaves out is not sent.
+    /// Lowest level of the host's log. The worker does not send messages below it.
     var logLevel: String
 
     func encoded() throws -> [UInt8] { [UInt8](try JSONEncoder().encode(self)) }
@@ -67,11 +67,11 @@ extension WorkerAssignment {
 }
 
 extension Duration {
-    /// Rounded down; the host's durations are at most a year.
+    /// Duration in nanoseconds, rounded down. Durations of the host are at most one year.
     var wholeNanoseconds: Int128 { attoseconds / 1_000_000_000 }
 }
 
-/// With its places, so that a getter in the worker complains about the same line as one here would.
+/// The encoding contains file positions, so that getters in the worker report the same line as in the host.
 extension PluginConfiguration: Codable {
     private enum CodingKeys: CodingKey {
         case folder, root

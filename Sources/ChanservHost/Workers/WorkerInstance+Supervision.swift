@@ -1,6 +1,6 @@
-/// Starting processes again.
+/// Restarts of worker processes.
 extension WorkerInstance {
-    /// Starts a process again whenever it ends, until it is not wanted any more.
+    /// Restarts a process each time it ends, until the instance is retired.
     func supervise(_ number: Int, _ first: WorkerProcess) async {
         var process = first
         var backoff = RestartBackoff()
@@ -18,7 +18,7 @@ extension WorkerInstance {
             var lifetime = ContinuousClock.now - ready
             while true {
                 let pause = backoff.ended(after: lifetime, chance: .random(in: 0...1))
-                tell(number, reason, pause)
+                recordEnd(number, reason, pause)
                 do { try await Task.sleep(for: pause) } catch { return }
                 do throws(PluginError) {
                     let next = try await recipe.start()
@@ -34,7 +34,7 @@ extension WorkerInstance {
         }
     }
 
-    /// - Returns: whether it is still wanted.
+    /// - Returns: whether the instance still needs the process.
     private func takeOver(_ process: WorkerProcess, in number: Int) -> Bool {
         let isWanted = state.withLockedValue { state in
             guard !state.isRetiring else { return false }
@@ -44,17 +44,17 @@ extension WorkerInstance {
             return true
         }
         tellWaiting()
-        if isWanted { recipe.logger.info("plugin \(name): it serves again in process \(process.id)") }
+        if isWanted { recipe.logger.info("plugin \(name): serving again in process \(process.id)") }
         return isWanted
     }
 
-    private func tell(_ number: Int, _ reason: String, _ pause: Duration) {
+    private func recordEnd(_ number: Int, _ reason: String, _ pause: Duration) {
         state.withLockedValue { state in
             state.slots[number].state = .pausing(until: .now + pause)
             state.slots[number].lastEnd = reason
         }
         let milliseconds = Int((pause / .milliseconds(1)).rounded())
-        recipe.logger.error("plugin \(name): \(reason); it is started again in \(milliseconds) ms")
+        recipe.logger.error("plugin \(name): \(reason); restarting it in \(milliseconds) ms")
         onCrash("plugin \(name): \(reason)")
     }
 }

@@ -3,13 +3,13 @@ internal import Logging
 internal import NIOConcurrencyHelpers
 internal import NIOCore
 
-/// An instance whose code runs in processes of its own.
+/// Instance whose code runs in worker processes.
 ///
-/// The host serves the routes itself and passes requests on to the processes over links of their own, so that the mesh sees
-/// one host: error mass, limits, counters and drain are the host's, in either mode. Frames pass through encoded as they are.
-/// A process that ends takes its requests with it, nothing else, and is started again.
+/// The host serves the routes itself and relays requests to the processes over separate links. So the mesh sees one
+/// host, and error mass, limits, counters and drain work as without workers. Frames are relayed without decoding. The
+/// end of a process ends only the requests in it, and the process is restarted.
 final class WorkerInstance: ServingInstance {
-    /// What its processes are made from.
+    /// Parameters for starting the processes.
     struct Recipe: Sendable {
         var plugin: String
         var program: String
@@ -29,7 +29,7 @@ final class WorkerInstance: ServingInstance {
         }
     }
 
-    /// A place for a process.
+    /// State of one of the processes.
     struct Slot {
         var process: WorkerProcess?
         var state = WorkerStatus.State.starting
@@ -42,11 +42,11 @@ final class WorkerInstance: ServingInstance {
         var slots: [Slot]
         var isRetiring = false
         var supervisors: [Task<Void, Never>] = []
-        /// Where the search for the process with the fewest requests begins: of equals each has its turn.
+        /// Index at which the search for the process with the fewest requests begins. It rotates among equal processes.
         var turn = 0
-        /// Happens when a process serves again, or none will.
+        /// Happens when a process serves again, or when the instance is retired.
         var arrival = Event()
-        /// What processes that have ended had done.
+        /// Counters of processes that have ended.
         var past = PluginStatistics.zero
         var requestsTotal = 0
     }
@@ -58,10 +58,10 @@ final class WorkerInstance: ServingInstance {
 
     var name: String { recipe.plugin }
 
-    /// Starts its processes and waits until each of them serves.
+    /// Starts the processes and waits until each of them serves.
     ///
-    /// - Parameter onCrash: called for each process that ends without being told to, with the reason; from any thread.
-    /// - Throws: ``PluginError`` where one did not come up; then none is left.
+    /// - Parameter onCrash: called for each process that ends unexpectedly, with the reason. Runs on any thread.
+    /// - Throws: ``PluginError`` if a process did not start. All processes are ended then.
     static func create(
         _ recipe: Recipe, onCrash: @escaping @Sendable (String) -> Void
     ) async throws(PluginError) -> WorkerInstance {
@@ -99,13 +99,13 @@ final class WorkerInstance: ServingInstance {
     // MARK: Requests
 
     func begin(_ request: Request, in scope: RequestScope, options: RouteOptions) {
-        switch takePlace() {
+        switch reserveSlot() {
         case .taken(let number, let process): relay(request, scope, options, number, process)
         case .refused(let error): refuse(scope, error)
         case .none:
             Task {
                 do throws(PluginError) {
-                    let (number, process) = try await place()
+                    let (number, process) = try await waitForSlot()
                     relay(request, scope, options, number, process)
                 } catch {
                     refuse(scope, error)
@@ -126,32 +126,33 @@ final class WorkerInstance: ServingInstance {
         scope.released()
     }
 
-    /// How long a request waits for a process that is being started again. The first pauses are shorter; after that its
-    /// client had better go elsewhere.
-    private static let patience = Duration.seconds(1)
+    /// Maximum time for which a request waits for a process that is being restarted. The first pauses of the backoff
+    /// are shorter. After that the client should try another host.
+    private static let maximumWait = Duration.seconds(1)
 
-    private enum Place {
+    private enum Reservation {
         case taken(Int, WorkerProcess)
         case refused(PluginError)
-        /// There is no process now; when to look again, and why.
+        /// No process is available. Contains the event after which to retry, and the reason.
         case none(Event, why: String)
     }
 
-    /// Takes a place in the process with the fewest requests, waiting for one while there is none.
-    private func place() async throws(PluginError) -> (Int, WorkerProcess) {
-        let deadline = ContinuousClock.now + Self.patience
+    /// Reserves a slot in the process with the fewest requests. Waits if no process is available.
+    private func waitForSlot() async throws(PluginError) -> (Int, WorkerProcess) {
+        let deadline = ContinuousClock.now + Self.maximumWait
         while true {
-            switch takePlace() {
+            switch reserveSlot() {
             case .taken(let number, let process): return (number, process)
             case .refused(let error): throw error
             case .none(let arrival, let why):
-                // It counts: routes whose plugin cannot be had are withdrawn, so that clients find others.
+                // `.busy` counts as a failure, so that a route without a working plugin is withdrawn and clients find
+                // another host.
                 guard await arrival.wait(until: deadline) else { throw PluginError(.busy, why) }
             }
         }
     }
 
-    private func takePlace() -> Place {
+    private func reserveSlot() -> Reservation {
         state.withLockedValue { state in
             if state.isRetiring { return .refused(PluginError(.withdrawn, "plugin \(name) is being replaced")) }
             let count = state.slots.count
@@ -160,7 +161,7 @@ final class WorkerInstance: ServingInstance {
                 let process = state.slots[best].process
             else {
                 let why = state.slots.compactMap(\.lastEnd).first.map { ": \($0)" } ?? ""
-                return .none(state.arrival, why: "plugin \(name) is being started again\(why)")
+                return .none(state.arrival, why: "plugin \(name) is being restarted\(why)")
             }
             state.turn = (best + 1) % count
             state.slots[best].open += 1
@@ -169,7 +170,7 @@ final class WorkerInstance: ServingInstance {
         }
     }
 
-    /// Those who wait for a process look again.
+    /// Wakes the requests that wait for a process.
     func tellWaiting() {
         let arrival = state.withLockedValue { state in
             defer { state.arrival = Event() }
@@ -178,7 +179,7 @@ final class WorkerInstance: ServingInstance {
         arrival.happened()
     }
 
-    /// Nothing of a request is open any more.
+    /// Records that no part of a request is open in the process.
     private func ended(in number: Int) {
         state.withLockedValue { $0.slots[number].open -= 1 }
     }
@@ -200,7 +201,7 @@ final class WorkerInstance: ServingInstance {
             (state.past, state.slots.compactMap(\.process), state.requestsTotal)
         }
         var all = processes.reduce(into: past) { $0 += $1.statistics }
-        // The host knows this better: the processes report theirs now and then.
+        // The host's own count is exact; the processes report theirs only once a second.
         all.calls = total
         return all
     }
@@ -223,7 +224,7 @@ final class WorkerInstance: ServingInstance {
         }
         for supervisor in supervisors { await supervisor.value }
         if !allDestroyed {
-            recipe.logger.error("plugin \(name): it did not end in time, so its process was killed")
+            recipe.logger.error("plugin \(name): a process did not end in time and was killed")
         }
         return openRequests == 0 && allDestroyed ? .destroyed : .killed(openCalls: openRequests)
     }

@@ -1,31 +1,34 @@
 internal import AstraNet
 internal import Glibc
 
-/// A worker process that was just started, and this process's ends of what joins the two; they are the caller's to close.
+/// Worker process that was just started, with the host's descriptors for it. The caller must close the descriptors.
 struct WorkerLaunch {
     let child: ChildProcess
-    /// A socket, for the link.
+    /// Socket of the link.
     let link: Int32
-    /// A socket, for commands and reports.
+    /// Socket for commands and reports.
     let control: Int32
-    /// A pipe with what it prints.
+    /// Pipe with the output of the process.
     let output: Int32
-    /// What it writes the bytes of its streams to; `nil` where there is none, and all of them come over the link.
+    /// Memory to which the worker writes the bytes of its streams. `nil` if it is not available; all bytes then travel
+    /// over the link.
     let memory: SharedMemory?
 
+    /// Starts the process.
+    ///
     /// - Parameters:
-    ///   - program: chanserv's own executable.
-    ///   - assignment: what it is told.
+    ///   - program: path of chanserv's own executable.
+    ///   - assignment: assignment of the worker.
     ///   - image: the library.
-    ///   - options: how it is run.
-    /// - Throws: ``ProcessError``, or why the assignment cannot be said; then nothing is left open.
+    ///   - options: options of the process.
+    /// - Throws: ``ProcessError``, or the error of encoding the assignment. All descriptors are closed then.
     static func start(
         _ program: String, _ assignment: WorkerAssignment, _ image: SealedFile, _ options: IsolationOptions
     ) async throws -> WorkerLaunch {
         let frames = assignment.purpose == .serve ? SharedFile(size: WorkerLink.sharedSize, name: "frames") : nil
         var assignment = assignment
         assignment.sharesFrames = frames != nil
-        let told = try SealedFile(try assignment.encoded(), name: "assignment")
+        let assignmentFile = try SealedFile(try assignment.encoded(), name: "assignment")
         var pairs: [DescriptorPair] = []
         do {
             let link = try DescriptorPair.sockets()
@@ -38,7 +41,7 @@ struct WorkerLaunch {
             start.environment = options.processEnvironment
             start.output = output.far
             start.errors = output.far
-            start.descriptors = [link.far, control.far, image.descriptor, told.descriptor]
+            start.descriptors = [link.far, control.far, image.descriptor, assignmentFile.descriptor]
             if let frames { start.descriptors.append(frames.descriptor) }
             let child = try await ChildProcess.start(start)
             for pair in pairs { close(pair.far) }

@@ -1,9 +1,10 @@
 internal import AstraNet
 
-/// The link between a host and one of its workers: a network of these two, of which a plugin may have taken over one.
+/// Link between a host and one of its workers. The two nodes form a network of their own. A plugin may have compromised
+/// the worker's node.
 enum WorkerLink {
-    /// Either end's node: a server, for those make no links because somebody tells them where others are (FOLLOW); and there is
-    /// one link, whoever else may come.
+    /// Configuration of both nodes. The role is server, because a server opens no links when it receives FOLLOW
+    /// (`docs/protocol.md` §3). There is only one link.
     static var configuration: NodeConfiguration {
         var configuration = NodeConfiguration()
         configuration.role = .server
@@ -11,10 +12,10 @@ enum WorkerLink {
         return configuration
     }
 
-    /// How much memory the two share for the frames that the worker has made, in bytes: as much as stays in a processor's caches.
+    /// Size of the memory shared for the worker's frames, in bytes: 1 MiB, so that it stays in the processor's caches.
     static let sharedSize = 1 << 20
 
-    /// - Returns: `nil` where it cannot be had; then all frames go over the link.
+    /// - Returns: `nil` if the memory is not available. All frames then travel over the link.
     static func memory(of descriptor: Int32, _ use: SharedMemory.Use) -> SharedMemory? {
         do throws(AstraNetError) {
             return try SharedMemory(descriptor: descriptor, use: use)

@@ -1,8 +1,8 @@
 internal import Glibc
 internal import Logging
 
-/// The log of a worker process: lines on standard error that begin with their level, for ``WorkerOutput``. Each is one write,
-/// done when it returns, so that what a plugin says before it crashes is not lost.
+/// Log handler of a worker process. Writes lines with a level prefix to standard error, for ``WorkerOutput``. Each
+/// message is written before the call returns, so that messages before a crash are not lost.
 struct WorkerLogHandler: LogHandler {
     var metadata: Logger.Metadata = [:]
     var metadataProvider: Logger.MetadataProvider?
@@ -29,7 +29,7 @@ struct WorkerLogHandler: LogHandler {
             if count > 0 {
                 written += count
             } else if count < 0, errno != EINTR {
-                // Nobody reads any more: the host is gone, and so will this process be.
+                // The host has ended, and this process ends soon.
                 return
             }
         }

@@ -1,47 +1,47 @@
 internal import FoundationEssentials
 
-/// What a host tells a running worker: a line of JSON on their control connection.
+/// Command of a host to a running worker: a line of JSON on the control connection.
 enum WorkerCommand: Codable, Sendable, Hashable {
-    /// Offer the instance under this name too, its frames encoded like this.
+    /// Offer the instance also under this name, with this encoding of frames.
     case offer(name: String, compression: Bool, batchSize: Int)
-    /// Destroy the instance and end: no request is open any more, or those that are shall be.
+    /// Destroy the instance and end. The worker ends requests that are still open.
     case retire
 }
 
-/// What a worker tells its host: a line of JSON on their control connection.
+/// Report of a worker to its host: a line of JSON on the control connection.
 enum WorkerReport: Codable, Sendable, Hashable {
-    /// The instance is there, and so is its node.
+    /// The instance and the node are ready.
     case ready(name: String, version: String)
-    /// Loading the library, or creating an instance, was refused.
+    /// Loading the library or creating an instance failed.
     case refused(String)
-    /// What the preflight does next, so that a crash or a time-out can be put down to it.
+    /// The next step of the preflight. A crash or a timeout is attributed to it.
     case doing(String)
-    /// The preflight found nothing wrong.
+    /// The preflight found no problem.
     case fine
-    /// What the instance has done so far.
+    /// Counters of the instance.
     case statistics(PluginStatistics)
-    /// The process ends itself, for this reason.
+    /// The process ends itself for this reason.
     case ending(String)
-    /// destroy has returned, or has not within its time.
+    /// The worker is done. `isDestroyed` is `false` if destroy did not return in time.
     case retired(isDestroyed: Bool)
 }
 
-/// Lines of JSON.
+/// Encoding of messages as lines of JSON.
 enum WorkerLine {
-    /// The longest line, in bytes: messages are bounded where they are made.
+    /// Maximum length of a line in bytes. The senders limit the length of their messages.
     static let limit = 1 << 16
 
-    /// The longest text of a worker's own that is kept, in bytes: it goes into logs, errors and the status.
+    /// Maximum length of a worker's text in bytes. The text appears in logs, errors and the status.
     private static let textLimit = 1_000
 
-    /// A worker's text as it is kept: printable, and not too long.
+    /// Makes a worker's text printable and truncates it.
     static func brief(_ text: String) -> String {
         let bytes = Array(text.utf8)
         return WorkerOutput.printable(bytes.prefix(textLimit)) + (bytes.count > textLimit ? "…" : "")
     }
 
     static func encode(_ message: some Encodable) -> [UInt8] {
-        // Plain values, which JSON can always say.
+        // The messages contain only plain values, so the encoding cannot fail.
         guard let data = try? JSONEncoder().encode(message) else { return [] }
         return [UInt8](data) + [UInt8(ascii: "\n")]
     }

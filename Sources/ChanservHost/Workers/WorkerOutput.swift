@@ -1,24 +1,24 @@
 internal import Logging
 internal import NIOConcurrencyHelpers
 
-/// Turns what a worker process writes to its standard output and error into log lines of its plugin.
+/// Converter of a worker process's standard output and standard error to log lines of its plugin.
 ///
-/// A line may begin with its level as `<0>` to `<7>`, the notation of sd-daemon(3); the worker's own log does. Others are what
-/// a plugin, or its runtime, printed, and are logged as information.
+/// A line may begin with its level, `<0>` to `<7>`, in the notation of sd-daemon(3). The worker's own log does this.
+/// The plugin or its runtime printed all other lines; they are logged at level info.
 final class WorkerOutput: Sendable {
-    /// The longest line, in bytes; longer ones come in pieces.
+    /// Maximum length of a line in bytes. Longer lines are split.
     static let lineLimit = 16_384
-    /// So many lines are logged in a second, and so many bytes; what goes beyond is counted and dropped.
+    /// Maximum number of lines and bytes that are logged per second. Further lines are counted and dropped.
     static let linesPerSecond = 1_000
     static let bytesPerSecond = 1 << 20
 
-    private struct Allowance {
+    private struct Budget {
         var second: UInt64 = 0
         var lines = 0
         var bytes = 0
         var dropped = 0
 
-        /// - Returns: whether a line of so many bytes is logged, and how many were dropped before it that nobody was told of.
+        /// - Returns: whether to log a line of this size, and the number of dropped lines that were not reported yet.
         mutating func take(_ size: Int, in second: UInt64) -> (isLogged: Bool, dropped: Int) {
             let dropped = begin(second)
             lines += 1
@@ -28,16 +28,16 @@ final class WorkerOutput: Sendable {
             return (isLogged, dropped)
         }
 
-        /// - Returns: how many lines were dropped in the second before.
+        /// - Returns: the number of lines dropped in the previous second.
         mutating func begin(_ second: UInt64) -> Int {
             guard second != self.second else { return 0 }
-            defer { self = Allowance(second: second) }
+            defer { self = Budget(second: second) }
             return dropped
         }
     }
 
     private let logger: Logger
-    private let allowance = NIOLockedValueBox(Allowance())
+    private let budget = NIOLockedValueBox(Budget())
 
     init(logger: Logger) {
         self.logger = logger
@@ -45,38 +45,41 @@ final class WorkerOutput: Sendable {
 
     func received(_ line: ArraySlice<UInt8>) {
         let second = Self.second
-        let (isLogged, dropped) = allowance.withLockedValue { $0.take(line.count, in: second) }
-        tell(dropped)
+        let (isLogged, dropped) = budget.withLockedValue { $0.take(line.count, in: second) }
+        logDropped(dropped)
         guard isLogged else { return }
         let (level, rest) = Self.level(of: line)
         logger.log(level: level, "\(Self.printable(rest))")
     }
 
-    /// Says what was dropped, where the second is over in which it was. To be called now and then.
+    /// Logs the number of dropped lines if the second in which they were dropped has passed. Must be called from time
+    /// to time.
     func tellDropped() {
         let second = Self.second
-        tell(allowance.withLockedValue { $0.begin(second) })
+        logDropped(budget.withLockedValue { $0.begin(second) })
     }
 
-    /// No line will come.
+    /// Reports the remaining dropped lines after the last line.
     func finish() {
-        tell(allowance.withLockedValue { $0.begin(.max) })
+        logDropped(budget.withLockedValue { $0.begin(.max) })
     }
 
     private static var second: UInt64 { monotonicNanoseconds() / 1_000_000_000 }
 
-    private func tell(_ dropped: Int) {
+    private func logDropped(_ dropped: Int) {
         guard dropped > 0 else { return }
         logger.warning(
-            "\(dropped) lines of its output were dropped: more than \(Self.linesPerSecond), or 1 MiB, in a second")
+            """
+            dropped \(dropped) output lines of the plugin: more than \(Self.linesPerSecond) lines or 1 MiB in a second
+            """)
     }
 
-    /// Text that does nothing to a terminal that shows it, and is one line on it.
+    /// Replaces control characters, so that the text is one line and cannot control a terminal.
     static func printable(_ line: ArraySlice<UInt8>) -> String {
         String(String(decoding: line, as: UTF8.self).map { $0.isControl ? "\u{FFFD}" : $0 })
     }
 
-    /// `<N>` in front of a line.
+    /// Splits the level prefix `<N>` from a line.
     static func level(of line: ArraySlice<UInt8>) -> (Logger.Level, ArraySlice<UInt8>) {
         let start = line.startIndex
         guard line.count >= 3, line[start] == UInt8(ascii: "<"), line[start + 2] == UInt8(ascii: ">"),
@@ -94,7 +97,7 @@ final class WorkerOutput: Sendable {
         return (level, line[(start + 3)...])
     }
 
-    /// The digit of a level.
+    /// Returns the digit of a level in the notation of sd-daemon(3).
     static func digit(of level: Logger.Level) -> Int {
         switch level {
         case .trace, .debug: 7

@@ -5,10 +5,10 @@ internal import Glibc
 internal import Logging
 internal import NIOConcurrencyHelpers
 
-/// One process that serves an instance, from its start to its end, seen from the host: its node's other end, its control
-/// connection, and its output.
+/// Worker process that serves an instance, from its start to its end, as the host sees it. Owns the host's end of the
+/// link, the control connection, and the output of the process.
 final class WorkerProcess: Sendable {
-    /// What it said of itself when it was ready.
+    /// Name and version that the worker reported when it was ready.
     struct Introduction: Sendable {
         var name: String
         var version: String
@@ -17,27 +17,27 @@ final class WorkerProcess: Sendable {
     private struct State {
         var introduction: Introduction?
         var refusal: String?
-        /// Why it ends itself.
+        /// Reason of the end, reported by the worker or set by the host.
         var ending: String?
         var statistics = PluginStatistics.zero
-        /// Of any kind, so far.
+        /// Number of reports of any kind.
         var reports = 0
         var isDestroyed: Bool?
-        /// The names under which it was told to offer the instance.
+        /// Names under which the worker must offer the instance.
         var offers: Set<String> = []
         var isWatched = false
     }
 
-    /// For requests.
+    /// Multiplexer for requests to the worker.
     let multiplexer: AstraNetMultiplexer
     private let child: ChildProcess
     private let plugin: String
     private let limits: IsolationOptions.Limits
     private let node: Node
-    /// Closed when it is ended: whoever still holds this then holds no descriptor.
+    /// Closed by ``end()``, so that a remaining reference to this object holds no descriptor.
     private let control: NIOLockedValueBox<Int32?>
     private let state = NIOLockedValueBox(State())
-    /// It is ready, has refused, or has ended.
+    /// Happens when the process is ready, has refused its assignment, or has ended.
     private let settled = Event()
     private let reports = NIOLockedValueBox<LineReader?>(nil)
     private let output = NIOLockedValueBox<LineReader?>(nil)
@@ -47,12 +47,12 @@ final class WorkerProcess: Sendable {
     /// Starts a process and waits until it serves.
     ///
     /// - Parameters:
-    ///   - program: chanserv's own executable.
-    ///   - assignment: what it is told.
+    ///   - program: path of chanserv's own executable.
+    ///   - assignment: assignment of the worker.
     ///   - image: the library.
-    ///   - options: how it is run.
-    ///   - logger: gets its output.
-    /// - Throws: ``PluginError``: what it refused, how it ended instead, or that it took too long.
+    ///   - options: options of the process.
+    ///   - logger: receives the output of the process.
+    /// - Throws: ``PluginError``: the refusal of the worker, the end of the process, or a timeout.
     static func start(
         program: String, assignment: WorkerAssignment, image: SealedFile, options: IsolationOptions, logger: Logger
     ) async throws(PluginError) -> WorkerProcess {
@@ -115,7 +115,7 @@ final class WorkerProcess: Sendable {
                     lines.tellDropped()
                     self?.received(line)
                 },
-                // Its end of the connection is gone: the process is, or has closed what it was given.
+                // The control connection is closed: the process has ended or has closed its descriptors.
                 onEnd: { [weak self] in self?.isLost() })
         }
         Task { [weak self, child] in
@@ -158,7 +158,7 @@ final class WorkerProcess: Sendable {
         }
         let hasSettled = await settled.wait(until: deadline)
         if hasSettled, child.exit != nil {
-            // What it said and printed last is on its way.
+            // The last reports and output may still be in the pipes.
             for reader in [reports, output] {
                 await reader.withLockedValue { $0 }?.waitForEnd(until: .now + .milliseconds(500))
             }
@@ -176,8 +176,10 @@ final class WorkerProcess: Sendable {
         guard hasSettled else {
             throw PluginError(
                 .busy,
-                "plugin \(plugin): its process was not ready within \(time) (startup): its create, or a constructor of the library, does not return"
-            )
+                """
+                plugin \(plugin): its process was not ready within \(time) (startup): create or a constructor of the \
+                library did not return
+                """)
         }
         throw PluginError(.internal, await reasonForNotStarting())
     }
@@ -189,18 +191,18 @@ final class WorkerProcess: Sendable {
 
     // MARK: While it runs
 
-    /// What it said of itself.
+    /// Name and version that the worker reported.
     var introduction: Introduction {
         state.withLockedValue { $0.introduction } ?? Introduction(name: plugin, version: "")
     }
 
-    /// The number of its process.
+    /// Process id.
     var id: Int32 { child.id }
 
-    /// What its instance has done, as far as it has said.
+    /// Counters of the instance, as last reported.
     var statistics: PluginStatistics { state.withLockedValue { $0.statistics } }
 
-    /// The name under which to dial the instance for requests of a route with these options.
+    /// Returns the name under which to dial the instance for requests of a route with these options.
     func name(for options: RouteOptions) -> String {
         let name = "requests-\(options.compression ? "lz4" : "plain")-\(options.batchSize)"
         if state.withLockedValue({ $0.offers.insert(name).inserted }) {
@@ -211,14 +213,15 @@ final class WorkerProcess: Sendable {
 
     private func send(_ command: WorkerCommand) {
         let bytes = WorkerLine.encode(command)
-        // Commands are few and short, and the process reads them: there is room. Where it has ended nobody is told.
+        // Commands are few and short, and the process reads them, so the buffer has room. A command to an ended process
+        // is dropped.
         control.withLockedValue { control in
             guard let control else { return }
             _ = bytes.withUnsafeBytes { Glibc.send(control, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
         }
     }
 
-    /// Kills it where it says nothing for so long: it is stopped, or has no thread left that runs.
+    /// Kills the process after `timeout` without a report. It is then stopped or has no running thread left.
     private func watchHeartbeats(_ timeout: Duration) {
         let watcher = Task { [weak self] in
             var watch = HeartbeatWatch()
@@ -226,10 +229,10 @@ final class WorkerProcess: Sendable {
                 do { try await Task.sleep(for: HeartbeatWatch.interval(for: timeout)) } catch { return }
                 guard let self else { return }
                 guard watch.look(reports: state.withLockedValue { $0.reports }) else { continue }
+                let time = ValueGrammar.text(timeout)
                 state.withLockedValue { state in
                     if state.ending == nil {
-                        state.ending =
-                            "its process has said nothing for \(ValueGrammar.text(timeout)), so it was killed (heartbeat_timeout)"
+                        state.ending = "its process sent no report for \(time) and was killed (heartbeat_timeout)"
                     }
                 }
                 return child.signal(SIGKILL)
@@ -240,7 +243,8 @@ final class WorkerProcess: Sendable {
 
     private func stopWatchingHeartbeats() { heartbeats.withLockedValue { $0.take() }?.cancel() }
 
-    /// The way to it is broken. A process that cannot be reached is of no use: it is ended where it has not by itself.
+    /// Handles the loss of the link or of the control connection. A process that cannot be reached is useless, so the
+    /// host kills it if it does not end by itself.
     func isLost() {
         let isFirst = state.withLockedValue { state in
             defer { state.isWatched = true }
@@ -250,7 +254,9 @@ final class WorkerProcess: Sendable {
         Task { [child] in
             if await child.waitForExit(until: .now + .milliseconds(200)) == nil {
                 state.withLockedValue { state in
-                    if state.ending == nil { state.ending = "it closed its connection to the host, so it was ended" }
+                    if state.ending == nil {
+                        state.ending = "its process closed its connection to the host and was killed"
+                    }
                 }
                 child.signal(SIGKILL)
             }
@@ -259,28 +265,29 @@ final class WorkerProcess: Sendable {
 
     // MARK: Its end
 
-    /// Waits for it to end.
+    /// Waits until the process has ended.
     func waitForEnd() async { _ = await child.waitForExit() }
 
-    /// Why it ended, for operators and clients, waiting for it to end; it does not say the plugin's name.
+    /// Waits for the end of the process and returns the reason, for operators and clients. The text does not contain
+    /// the name of the plugin.
     ///
-    /// - Returns: `nil` where it has not ended.
+    /// - Returns: `nil` if the process has not ended within `time`.
     func reasonForEnd(within time: Duration) async -> String? {
-        // Not for one stream that broke: others may be fine.
+        // Only if the link is lost. The failure of a single stream does not affect others.
         if node.linkCount == 0 { isLost() }
         let exit = await Task { await self.child.waitForExit(until: .now + time) }.value
-        // What it said last is on its way.
+        // The last report may still be in the socket.
         await reports.withLockedValue { $0 }?.waitForEnd(until: .now + .milliseconds(200))
         if let ending = state.withLockedValue({ $0.ending }) { return ending }
         return exit.map { "its process \($0)" }
     }
 
-    /// Lets it destroy its instance and end.
+    /// Asks the process to destroy its instance and to end.
     ///
-    /// - Parameter grace: how long that may take before it is killed.
-    /// - Returns: whether its destroy has returned.
+    /// - Parameter grace: maximum time before the process is killed.
+    /// - Returns: whether the plugin's destroy has returned.
     func retire(grace: Duration) async -> Bool {
-        // From now on it has its grace.
+        // From now on `grace` limits the process instead of the heartbeat.
         stopWatchingHeartbeats()
         send(.retire)
         let exit = await Task { await self.child.waitForExit(until: .now + grace) }.value
@@ -289,14 +296,14 @@ final class WorkerProcess: Sendable {
         return isDestroyed
     }
 
-    /// Ends it now. Repeating it does no harm.
+    /// Kills the process. Repeated calls have no effect.
     func end() async {
         stopWatchingHeartbeats()
         await child.kill()
         await node.shutdown(grace: .zero)
         let readers = [reports.withLockedValue { $0.take() }, output.withLockedValue { $0.take() }]
         for reader in readers {
-            // What it printed last; what it started may hold the other end open.
+            // Waits for the last output, but not for long: a program that the process started may hold the pipe open.
             await reader?.waitForEnd(until: .now + .milliseconds(200))
             reader?.cancel()
         }

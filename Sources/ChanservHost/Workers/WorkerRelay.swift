@@ -3,25 +3,26 @@ internal import ChanservAstraNet
 internal import NIOCore
 internal import Synchronization
 
-/// Passes one request on to a worker: its body goes there, and the sources that the worker pushes go on to the client as they
-/// are. It looks at headers, ends and the boundaries of frames, and decodes no frame.
+/// Relay of one request to a worker. It sends the body to the worker, and copies the sources that the worker pushes to
+/// the client. It examines headers, ends and the boundaries of frames, and decodes no frame.
 ///
-/// It has no task. Its turns run on the thread of whichever network brings something.
+/// It has no task. Its turns run on the thread that delivers an event from either connection.
 final class WorkerRelay: RequestWork, ConnectionDelegate {
     private struct State: ~Copyable {
         var turns = TurnState()
         var connection: (any Connection)?
-        /// A source that the worker pushed and that is not added to the client's request yet.
+        /// Source that the worker pushed and that is not added to the client's request yet.
         var pending: RelayedSource?
-        /// The listing, and the sources that have not ended.
+        /// Number of open parts: the listing, and the sources that have not ended.
         var open = 1
         var isListingOver = false
-        /// The worker failed the request, or is gone: nothing more is taken of it while the reason is found out.
+        /// Whether the worker failed the request or is lost. Events of the worker are then ignored while the reason is
+        /// determined.
         var isLost = false
 
-        /// There was no room for a source, or its header has not come.
+        /// Puts back a source that the request does not take yet, or whose header has not arrived.
         ///
-        /// - Returns: whether it will be added later.
+        /// - Returns: whether the source is added later.
         mutating func putBack(_ source: RelayedSource) -> Bool {
             if !isListingOver { pending = source }
             return !isListingOver
@@ -34,7 +35,7 @@ final class WorkerRelay: RequestWork, ConnectionDelegate {
     private let onEnd: @Sendable () -> Void
     private let state = Mutex(State())
 
-    /// - Parameter onEnd: called once, when nothing of the request is open in the worker any more.
+    /// - Parameter onEnd: called once, when no part of the request is open in the worker.
     init(
         _ scope: RequestScope, to process: WorkerProcess, plugin: String, onEnd: @escaping @Sendable () -> Void
     ) {
@@ -44,9 +45,9 @@ final class WorkerRelay: RequestWork, ConnectionDelegate {
         self.onEnd = onEnd
     }
 
-    /// How many sources the worker may push ahead of the client's request.
+    /// Maximum number of sources that the worker may push before the client's request takes them.
     private static let pushedAhead = 64
-    /// How long a dial of the worker may take.
+    /// Timeout of a dial to the worker.
     private static let dialTimeout = Duration.seconds(10)
 
     func start(_ request: Request, options: RouteOptions) {
@@ -70,7 +71,7 @@ final class WorkerRelay: RequestWork, ConnectionDelegate {
         } catch {
             return lost(ChanservError(error, while: "reaching the worker"))
         }
-        // The worker has not said yet that it offers the name, or the body is large.
+        // The worker has not announced the name yet, or the body is large.
         Task { await dialSlowly(name, dial) }
     }
 
@@ -127,7 +128,7 @@ final class WorkerRelay: RequestWork, ConnectionDelegate {
                 }
                 guard isWanted else { return pushed.close() }
                 putBack(RelayedSource(pushed, of: self))
-            case .bytes: return lost(ChanservError(.wrongAnnouncement, "the worker names its sources"))
+            case .bytes: return lost(ChanservError(.wrongAnnouncement, "the worker sent a named source"))
             case .finished:
                 connection.releaseGrant()
                 return endListing { scope.finish(nil) }
@@ -137,10 +138,10 @@ final class WorkerRelay: RequestWork, ConnectionDelegate {
         }
     }
 
-    /// Adds a source to the client's request once its header is there. Without a header there is nothing to announce, and so the
-    /// request fails.
+    /// Adds a source to the client's request once its header is complete. A source that ends without a header cannot be
+    /// announced, so the request fails then.
     ///
-    /// - Returns: whether it was added.
+    /// - Returns: whether the source was added.
     private func add(_ source: RelayedSource) -> Bool {
         let header: ByteBuffer
         do throws(ChanservError) {
@@ -172,17 +173,17 @@ final class WorkerRelay: RequestWork, ConnectionDelegate {
         }
     }
 
-    /// A source is added later, unless the request was cancelled meanwhile.
+    /// Keeps a source for a later turn, unless the request was cancelled.
     private func putBack(_ source: RelayedSource) {
         if !state.withLock({ $0.putBack(source) }) { source.cancel() }
     }
 
     // MARK: - Ends
 
-    /// The header of a pending source came, or cannot come.
+    /// Handles the arrival of a pending source's header, or its failure.
     func headerChanged() { turn() }
 
-    /// A source has ended.
+    /// Records the end of a source.
     func sourceEnded() {
         let isOver = state.withLock { state in
             state.open -= 1
@@ -191,18 +192,18 @@ final class WorkerRelay: RequestWork, ConnectionDelegate {
         if isOver { released() }
     }
 
-    /// No more sources come. Repeating it does nothing.
+    /// Ends the listing. Repeated calls have no effect.
     ///
-    /// - Parameter tell: tells the client's request.
-    private func endListing(_ tell: () -> Void) {
-        let (connection, pending, isNews) = state.withLock { state in
+    /// - Parameter notify: reports the end to the client's request. Called only by the first call.
+    private func endListing(_ notify: () -> Void) {
+        let (connection, pending, isFirst) = state.withLock { state in
             defer { state.isListingOver = true }
             return (state.connection.take(), state.pending.take(), !state.isListingOver)
         }
-        guard isNews else { return }
+        guard isFirst else { return }
         pending?.cancel()
         connection?.close()
-        tell()
+        notify()
         sourceEnded()
     }
 
@@ -213,18 +214,18 @@ final class WorkerRelay: RequestWork, ConnectionDelegate {
 
     private func failed(_ error: any Error) { endListing { scope.finish(error) } }
 
-    /// The worker failed the request, or cannot be reached.
+    /// Handles a failure of the request in the worker, or the loss of the worker.
     private func lost(_ error: ChanservError) {
-        let isNews = state.withLock { state in
+        let isFirst = state.withLock { state in
             defer { state.isLost = true }
             return !state.isLost && !state.isListingOver
         }
-        guard isNews else { return }
+        guard isFirst else { return }
         explain(error) { self.failed($0) }
     }
 
-    /// Finds out what an error of the worker means. At once if the plugin reported it; if the process has ended, when its end
-    /// is known.
+    /// Translates an error of the worker for the client. Calls `then` at once if the plugin reported the error, and
+    /// otherwise when the state of the process is known.
     func explain(_ error: ChanservError, then: @escaping @Sendable (any Error) -> Void) {
         if let cause = error.cause as? ConnectionError, cause.code == .failedByPeer {
             return then(ErrorEnvelope.error(from: cause.message))
@@ -233,16 +234,16 @@ final class WorkerRelay: RequestWork, ConnectionDelegate {
     }
 }
 
-/// One source of a worker on its way to the client.
+/// Source of a worker that is relayed to the client.
 final class RelayedSource: SourceWork, ConnectionDelegate {
     fileprivate struct State: ~Copyable {
         var turns = TurnState()
         var connection: (any Connection)?
         var output: (any SourceOutput)?
-        /// Reads the header; `nil` when it is there.
+        /// Decoder for the header; `nil` after the header.
         var decoder: FrameDecoder? = FrameDecoder(decompresses: false)
         var header: ByteBuffer?
-        /// Bytes that came behind the header.
+        /// Bytes that followed the header.
         var rest = ByteBuffer()
         var walk = FrameWalk()
         var isOver = false
@@ -263,9 +264,9 @@ final class RelayedSource: SourceWork, ConnectionDelegate {
 
     // MARK: - Header
 
-    /// Returns the header if it is there.
+    /// Returns the header if it is complete.
     ///
-    /// - Throws: why it will not come.
+    /// - Throws: the reason why the header cannot arrive.
     func readHeader() throws(ChanservError) -> ByteBuffer? {
         while true {
             if let header = state.withLock({ $0.header }) { return header }
@@ -357,18 +358,18 @@ final class RelayedSource: SourceWork, ConnectionDelegate {
     }
 
     private func ended() {
-        let isNews = state.withLock { state in
+        let isFirst = state.withLock { state in
             defer { state.isOver = true }
             state.connection = nil
             state.output = nil
             return !state.isOver
         }
-        if isNews { relay.sourceEnded() }
+        if isFirst { relay.sourceEnded() }
     }
 }
 
 extension RelayedSource.State {
-    /// Takes bytes of the header, and keeps what comes behind it.
+    /// Appends bytes of the header, and keeps the bytes that follow it.
     fileprivate mutating func append(_ bytes: ByteBuffer) -> Result<Void, ChanservError> {
         decoder?.append(bytes)
         do throws(ChanservError) {
@@ -387,7 +388,7 @@ extension RelayedSource.State {
     }
 }
 
-/// An envelope as the one frame of a request.
+/// Envelope as the single frame of a request.
 private struct EnvelopeFrame: Frame {
     let envelope: RequestEnvelope
 
@@ -397,12 +398,12 @@ private struct EnvelopeFrame: Frame {
 }
 
 extension WorkerProcess {
-    /// What an error on the way to it, or from it, means.
+    /// Translates a transport error of this worker, with the reason of its end if it has ended.
     fileprivate func explain(_ error: ChanservError, plugin: String) async -> any Error {
         switch error.code {
         case .connectionLost, .notFound, .cancelled, .truncatedFrame, .refused:
             guard let reason = await reasonForEnd(within: .milliseconds(500)) else {
-                return PluginError(.internal, "plugin \(plugin) does not answer: its process \(id) cannot be reached")
+                return PluginError(.internal, "plugin \(plugin): its process \(id) cannot be reached")
             }
             return PluginError(.crashed, "plugin \(plugin) ended: \(reason)")
         case .deadlineExceeded:

@@ -2,17 +2,18 @@ internal import Chanserv
 internal import NIOConcurrencyHelpers
 internal import NIOCore
 
-/// Serves an instance to the host of its process, under a name for each way of encoding frames.
+/// Server of the instance in this process, for the host. It offers one name for each encoding of frames.
 ///
-/// The host has the deadlines, the error mass and the limits; here there are none, so that a request ends in one way only.
+/// The host enforces deadlines, error mass and limits. The worker enforces none, so that a request ends in one way
+/// only.
 final class WorkerServer: Sendable {
     private let instance: PluginInstance
     private let multiplexer: any Multiplexer
-    /// The requests that are open in this process.
+    /// Open requests of this process.
     let open: OpenRequests
     private let services = NIOLockedValueBox<[Service]>([])
 
-    /// Stands for the instance, the only one of this process.
+    /// Lease of the instance, the only one of this process.
     static let lease: UInt64 = 1
 
     init(_ instance: PluginInstance, on multiplexer: any Multiplexer) {
@@ -22,13 +23,15 @@ final class WorkerServer: Sendable {
         open.open(lease: Self.lease)
     }
 
-    /// - Throws: where the name cannot be bound.
+    /// Offers the instance under `name`.
+    ///
+    /// - Throws: an error if the name cannot be bound.
     func offer(_ name: String, compression: Bool, batchSize: Int) throws {
         var configuration = Server.Configuration()
         configuration.maxErrorMass = 0
         configuration.compression = compression
         configuration.batchSize = batchSize
-        // A year: the host takes or gives up every source that it was told of.
+        // A year, because the host accepts or gives up every source that was announced to it.
         configuration.chanAcceptTimeout = .seconds(365 * 24 * 3_600)
         configuration.maxConcurrentRequests = 1 << 20
         configuration.errorText = { ErrorEnvelope.text(of: $0) }
@@ -39,7 +42,7 @@ final class WorkerServer: Sendable {
     }
 }
 
-/// Opens the envelopes of requests.
+/// Request handler that unpacks the envelopes of requests.
 private struct EnvelopeHandler: RequestHandler {
     let instance: PluginInstance
     let open: OpenRequests
@@ -47,7 +50,7 @@ private struct EnvelopeHandler: RequestHandler {
 
     func begin(_ request: Request, in scope: RequestScope) {
         guard let envelope = RequestEnvelope(reading: request.body) else {
-            scope.finish(PluginError(.internal, "a request without an envelope"))
+            scope.finish(PluginError(.internal, "the host sent a request without a valid envelope"))
             return scope.released()
         }
         guard open.lease(WorkerServer.lease, for: scope) else {

@@ -1,24 +1,24 @@
-/// A process that serves an instance.
+/// Status of a process that serves an instance.
 public struct WorkerStatus: Sendable, Hashable {
     public enum State: Sendable, Hashable {
-        /// It is being started.
+        /// The process is being started.
         case starting
-        /// It serves.
+        /// The process serves requests.
         case serving
-        /// It has ended and is started again then.
+        /// The process has ended and is restarted at this time.
         case pausing(until: ContinuousClock.Instant)
-        /// It is not wanted any more.
+        /// The process is no longer needed.
         case retired
     }
 
-    /// The number of the process; `nil` where there is none at the moment.
+    /// Process id; `nil` if there is no process at the moment.
     public var process: Int32?
-    /// What becomes of it.
+    /// Current state.
     public var state: State
-    /// How often it was started again.
+    /// Number of restarts.
     public var restarts: Int
-    /// Why it ended the last time; `nil` where it never did.
+    /// Reason of its last end; `nil` if it never ended.
     public var lastEnd: String?
-    /// Requests that are open in it.
+    /// Number of open requests in the process.
     public var openRequests: Int
 }

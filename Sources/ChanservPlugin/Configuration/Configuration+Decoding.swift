@@ -1,5 +1,5 @@
 extension Configuration {
-    /// Reads everything into a type of the plugin's own.
+    /// Decodes the whole configuration into a type of the plugin.
     ///
     /// ```swift
     /// struct Options: Decodable {
@@ -9,18 +9,18 @@ extension Configuration {
     /// let options = try configuration.decode(Options.self)
     /// ```
     ///
-    /// Besides text, numbers, booleans, lists, dictionaries and types made of these there are `Duration` (`30s`),
-    /// ``ByteSize`` (`64KiB`) and ``ConfiguredPath``. An enumeration of texts that is `CaseIterable` names its cases
-    /// where the text is none of them. A key that is null is as one that is absent.
+    /// Supported are text, numbers, booleans, lists, dictionaries, types made of these, `Duration` (`30s`),
+    /// ``ByteSize`` (`64KiB`) and ``ConfiguredPath``. If a value is not a case of a `CaseIterable` enumeration of
+    /// texts, the error message lists the cases. A key whose value is null counts as absent.
     ///
-    /// - Throws: ``PluginError`` that names the place in the file and the key: for a value of another type, a key that
-    ///   is missing, and a key that the type does not ask for, with the nearest that it does. What the type's own
-    ///   `init(from:)` throws as a `DecodingError` gets its place too.
+    /// - Throws: ``PluginError`` that states the place in the file and the key: for a value of another type, for a
+    ///   missing key, and for a key that the type does not have, with the most similar known key. A `DecodingError`
+    ///   that the type's own `init(from:)` throws gets its place too.
     public func decode<Options: Decodable>(_ type: Options.Type = Options.self) throws -> Options {
         try decode(type, defaults: nil)
     }
 
-    /// Reads everything over an example, whose values count where the configuration says nothing.
+    /// Decodes the whole configuration. The values of `example` apply to keys that the configuration does not set.
     ///
     /// ```swift
     /// struct Options: Codable {
@@ -30,7 +30,7 @@ extension Configuration {
     /// let options = try configuration.decode(over: Options())
     /// ```
     ///
-    /// This holds for the properties of types inside it as well; lists and dictionaries are replaced as a whole.
+    /// The same holds for the properties of nested types. Lists and dictionaries are replaced as a whole.
     ///
     /// - Throws: as ``decode(_:)``.
     public func decode<Options: Codable>(over example: Options) throws -> Options {

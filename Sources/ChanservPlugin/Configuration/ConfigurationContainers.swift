@@ -1,4 +1,4 @@
-/// A mapping.
+/// Decodes a mapping.
 struct KeyedContainer<Key: CodingKey>: KeyedDecodingContainerProtocol {
     let decoder: ConfigurationDecoder
 
@@ -47,7 +47,7 @@ struct KeyedContainer<Key: CodingKey>: KeyedDecodingContainerProtocol {
     }
 }
 
-/// A list.
+/// Decodes a list.
 struct ListContainer: UnkeyedDecodingContainer {
     let decoder: ConfigurationDecoder
     let elements: [ConfigurationTree]
@@ -87,7 +87,7 @@ struct ListContainer: UnkeyedDecodingContainer {
     }
 }
 
-/// A value as a whole.
+/// Decodes a single value.
 struct ValueContainer: SingleValueDecodingContainer {
     let decoder: ConfigurationDecoder
 
@@ -99,6 +99,6 @@ struct ValueContainer: SingleValueDecodingContainer {
 }
 
 extension ConfigurationDecoder {
-    /// A key that has to be there is not.
+    /// Returns the error for a required key that is absent.
     fileprivate func missing(_ key: any CodingKey) -> PluginError { failure("'\(key.stringValue)' is missing") }
 }

@@ -1,10 +1,10 @@
-/// Decodes a plugin's own type: the tree tells which keys there are, the host's getters read what stands at them, so that
-/// durations, sizes and paths are the host's to read and what is wrong has its place in the file.
+/// Decodes a type of the plugin. The tree provides the keys. The host's getters read the values, so that the host
+/// parses durations, sizes and paths, and errors contain the place in the file.
 struct ConfigurationDecoder: Decoder {
     let getters: ConfigurationGetters
     let node: ConfigurationTree
     let codingPath: [any CodingKey]
-    /// What counts where a key is absent.
+    /// The values of absent keys.
     let defaults: ConfigurationDefaults?
     let keys = AskedKeys()
     let userInfo: [CodingUserInfoKey: Any] = [:]
@@ -24,14 +24,14 @@ struct ConfigurationDecoder: Decoder {
         ValueContainer(decoder: self)
     }
 
-    /// A decoder for what stands below this one's.
+    /// Returns a decoder for a nested value.
     func child(_ key: any CodingKey, _ node: ConfigurationTree, _ defaults: ConfigurationDefaults? = nil) -> Self {
         ConfigurationDecoder(getters: getters, node: node, codingPath: codingPath + [key], defaults: defaults)
     }
 
     // MARK: Values
 
-    /// Reads the whole of a value, and refuses keys nobody asked for.
+    /// Decodes a whole value and throws for keys that the type does not have.
     func decode<Value: Decodable>(_ type: Value.Type) throws -> Value {
         if let value = try leaf(type) { return value }
         do {
@@ -43,7 +43,7 @@ struct ConfigurationDecoder: Decoder {
         }
     }
 
-    /// What a getter reads; `nil` for types that are made of others.
+    /// Reads a value with a getter; returns `nil` for a composed type.
     private func leaf<Value>(_ type: Value.Type) throws -> Value? {
         switch type {
         case is String.Type: try read(ConfigurationGetters.string, else: node.asText, "text") as? Value
@@ -53,7 +53,7 @@ struct ConfigurationDecoder: Decoder {
         case is Duration.Type: try read(ConfigurationGetters.duration, else: nil, "a duration") as? Value
         case is ByteSize.Type:
             try ByteSize(exactly: read(ConfigurationGetters.size, else: nil, "a size")).orThrow {
-                failure("it is larger than this plugin can count")
+                failure("the size is too large for this plugin")
             } as? Value
         case is ConfiguredPath.Type:
             ConfiguredPath(try read(ConfigurationGetters.path, else: nil, "a path")) as? Value
@@ -74,7 +74,7 @@ struct ConfigurationDecoder: Decoder {
         return integer
     }
 
-    /// Asks the host, or takes `value` where no path of its getters leads here.
+    /// Reads a value with the host's getter. Uses `value` if the key cannot be written as a getter's path.
     private func read<Value>(
         _ getter: (ConfigurationGetters) -> (String) throws(PluginError) -> Value?, else value: Value?,
         _ expected: String
@@ -92,16 +92,16 @@ struct ConfigurationDecoder: Decoder {
         do throws(PluginError) {
             return try getter(getters)(path)
         } catch {
-            // The host's message has the place, but not what the value is for.
+            // The host's message has the place but not the key path.
             throw PluginError(error.code, error.message + codingPath.suffix)
         }
     }
 
-    // MARK: Refusals
+    // MARK: Errors
 
     func mismatch(_ expected: String) -> PluginError { failure("expected \(expected), found \(node.kind)") }
 
-    /// An error with the place of this value.
+    /// Creates an error with the place of this value.
     func failure(_ message: String) -> PluginError {
         let place = codingPath.getterPath.flatMap { getters.place($0) }
         return PluginError(.badRequest, (place.map { "\($0): " } ?? "") + message + codingPath.suffix)
@@ -111,13 +111,13 @@ struct ConfigurationDecoder: Decoder {
         guard keys.isMapping, !keys.isOpen, case .mapping(let entries) = node else { return }
         let unknown = entries.filter { !keys.names.contains($0.key) }
         guard let first = unknown.first?.key else { return }
-        // The host knows the place of a key at the top; of others it knows that of their values.
+        // The host knows the place of a top-level key. For nested keys it knows the place of the value.
         if codingPath.isEmpty { try getters.only(keys.names) }
         let hint = nearest(first, among: keys.names).map { "; did you mean '\($0)'?" } ?? ""
         throw child(ConfigurationKey(first), unknown[0].value).failure("unknown key '\(first)'\(hint)")
     }
 
-    /// An error thrown by a `Decodable` type, with its place.
+    /// Converts an error that a `Decodable` type threw and adds its place.
     func describe(_ error: DecodingError) -> PluginError {
         switch error {
         case .keyNotFound(let key, let context):
@@ -133,7 +133,7 @@ struct ConfigurationDecoder: Decoder {
         ConfigurationDecoder(getters: getters, node: .null, codingPath: path, defaults: nil)
     }
 
-    /// What would have been right for an enumeration of texts.
+    /// Returns a message that lists the valid texts of an enumeration; `nil` for another type.
     private func choices(of type: Any.Type) -> String? {
         guard let type = type as? any (CaseIterable & RawRepresentable).Type else { return nil }
         func names<Choice: CaseIterable & RawRepresentable>(_ type: Choice.Type) -> String {
@@ -143,9 +143,9 @@ struct ConfigurationDecoder: Decoder {
     }
 }
 
-/// The keys of a mapping that were asked for.
+/// The keys of a mapping that the type requested.
 final class AskedKeys {
-    /// In the order of the first time.
+    /// The names, in the order of their first request.
     private(set) var names: [String] = []
     /// Whether the value was read as a mapping with keys.
     var isMapping = false
@@ -157,7 +157,7 @@ final class AskedKeys {
     }
 }
 
-/// A key, or the index of an element.
+/// A key, or the index of a list element.
 struct ConfigurationKey: CodingKey {
     let stringValue: String
     let intValue: Int?
@@ -169,14 +169,14 @@ struct ConfigurationKey: CodingKey {
 }
 
 extension [any CodingKey] {
-    /// The path for the host's getters; `nil` where a key has a dot in it.
+    /// The path for the host's getters; `nil` if a key is empty or contains a dot.
     var getterPath: String? {
         contains { $0.stringValue.isEmpty || $0.stringValue.contains(".") } ? nil : path
     }
 
     fileprivate var path: String { map(\.stringValue).joined(separator: ".") }
 
-    /// The key path for the end of a message.
+    /// The key path as a suffix of a message.
     fileprivate var suffix: String { isEmpty ? "" : " (\(path))" }
 }
 

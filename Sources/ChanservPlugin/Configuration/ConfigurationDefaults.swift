@@ -1,5 +1,5 @@
-/// The values of a type's properties by their keys, taken from an example: what counts where the configuration says
-/// nothing.
+/// The default values of a type's properties, by key, taken from an example. They apply to keys that the configuration
+/// does not set.
 struct ConfigurationDefaults {
     private let values: [String: any Encodable]
 
@@ -11,14 +11,14 @@ struct ConfigurationDefaults {
         values = recorder.values
     }
 
-    /// The defaults below a default; none where there is nothing to be left out. A map that is configured takes the
-    /// place of the whole default, as a list does: only types with keys of their own are filled in.
+    /// Creates the defaults for a nested value; `nil` if there are none. A configured dictionary or list replaces its
+    /// whole default. Only types with keys of their own are filled in.
     init?(of example: (any Encodable)?, for node: ConfigurationTree) throws {
         guard let example, !(example is any ExpressibleByDictionaryLiteral), case .mapping = node else { return nil }
         try self.init(of: example)
     }
 
-    /// Keeps what is encoded with a key of the topmost mapping, as it is.
+    /// Records the values that are encoded with a key of the topmost mapping.
     private final class Recorder: Encoder {
         var values: [String: any Encodable] = [:]
         let codingPath: [any CodingKey] = []
@@ -50,7 +50,7 @@ struct ConfigurationDefaults {
         func superEncoder(forKey key: Key) -> any Encoder { Recorder() }
     }
 
-    /// Lists and single values have no keys that could be left out.
+    /// Ignores lists and single values. They have no keys that could be left out.
     private struct Ignored: UnkeyedEncodingContainer, SingleValueEncodingContainer {
         let codingPath: [any CodingKey] = []
         let count = 0

@@ -1,6 +1,6 @@
 import CChanservPlugin
 
-/// The getters of the host's table, as Swift. They work until the plugin's `create` returns.
+/// Swift wrappers of the getters in the host's table. They work until the plugin's `create` returns.
 struct ConfigurationGetters {
     private let host: UnsafePointer<chanserv_host>
     private let config: OpaquePointer?
@@ -18,7 +18,7 @@ struct ConfigurationGetters {
         }
         defer { copies.forEach { $0.deallocate() } }
         var known: [UnsafePointer<CChar>?] = copies.map { UnsafePointer($0.baseAddress) }
-        known.append(nil)  // so that the array has an address, even of no keys
+        known.append(nil)  // gives the array an address even without keys
         _ = try ask { error in host.pointee.config_only(host, config, known, keys.count, &error) }
     }
 
@@ -79,10 +79,10 @@ struct ConfigurationGetters {
         return found ? text(value, size) : nil
     }
 
-    /// Where a value stands, e.g. `chanserv.yaml:12:5`; `nil` where the host does not say.
+    /// Returns the place of a value in the file, e.g. `chanserv.yaml:12:5`; `nil` if the host does not state it.
     ///
-    /// No getter tells a place, but each names it when it is asked for what is not there, and a value cannot be both
-    /// `true` or `false` and a list.
+    /// No getter returns a place, but the error of a getter for another type contains it. A value cannot be both a
+    /// boolean and a list, so one of the two getters fails.
     func place(_ path: String) -> String? {
         place { () throws(PluginError) in _ = try boolean(path) }
             ?? place { () throws(PluginError) in _ = try count(path) }
@@ -93,7 +93,7 @@ struct ConfigurationGetters {
             try question()
             return nil
         } catch {
-            // "file:line:column: message"; names of files may have colons in them.
+            // The format is "file:line:column: message". File names may contain colons.
             let message = Array(error.message.utf8)
             var start = 0
             while let colon = message[start...].firstIndex(of: UInt8(ascii: ":")) {
@@ -108,7 +108,7 @@ struct ConfigurationGetters {
         }
     }
 
-    /// Calls a getter: whether the key is there.
+    /// Calls a getter and returns whether the key exists.
     private func ask(_ getter: (inout chanserv_error) -> chanserv_status) throws(PluginError) -> Bool {
         let buffer = UnsafeMutableBufferPointer<CChar>.allocate(capacity: 1024)
         buffer.initialize(repeating: 0)
@@ -128,7 +128,7 @@ struct ConfigurationGetters {
 }
 
 extension ArraySlice<UInt8> {
-    /// The number that these digits are.
+    /// The number with these digits.
     fileprivate var asNumber: Int? {
         allSatisfy { $0 >= UInt8(ascii: "0") && $0 <= UInt8(ascii: "9") }
             ? Int(String(decoding: self, as: UTF8.self)) : nil

@@ -1,15 +1,15 @@
-/// The configuration's shape, read from the host's JSON: which keys and how many elements there are, and the values that
-/// no path of the host's getters leads to.
+/// The structure of the configuration, parsed from the host's JSON: its keys, the lengths of its lists, and its values.
+/// The values are used only for keys that cannot be written as a getter's path.
 enum ConfigurationTree {
     case null
     case boolean(Bool)
-    /// As it is written.
+    /// The number as it is written.
     case number(String)
     case text(String)
     case list([ConfigurationTree])
     case mapping([(key: String, value: ConfigurationTree)])
 
-    /// Deeper than any configuration the host takes.
+    /// Maximum nesting. The host accepts no configuration this deep.
     private static let depthMax = 256
 
     /// - Parameter json: RFC 8259.
@@ -17,10 +17,10 @@ enum ConfigurationTree {
         var parser = Parser(bytes: Array(json.utf8))
         self = try parser.value(depth: 0)
         parser.skipSpace()
-        guard parser.rest.isEmpty else { throw parser.failure("something follows the end") }
+        guard parser.rest.isEmpty else { throw parser.failure("unexpected text after the end") }
     }
 
-    /// `nil` where there is no such key, or its value is null, which is the same.
+    /// The value of a key; `nil` if the key is absent or its value is null.
     subscript(key: String) -> ConfigurationTree? {
         guard case .mapping(let entries) = self, let value = entries.first(where: { $0.key == key })?.value,
             !value.isNull
@@ -32,7 +32,7 @@ enum ConfigurationTree {
         if case .null = self { true } else { false }
     }
 
-    /// What it is, for messages.
+    /// A description of the value for messages.
     var kind: String {
         switch self {
         case .null: "nothing"
@@ -60,7 +60,7 @@ enum ConfigurationTree {
             while let byte = rest.first, [0x20, 0x09, 0x0A, 0x0D].contains(byte) { at += 1 }
         }
 
-        /// Takes `byte`, where it is the next one.
+        /// Consumes `character` if it is next, and returns whether it was.
         mutating func take(_ character: Unicode.Scalar) -> Bool {
             skipSpace()
             guard rest.first == UInt8(ascii: character) else { return false }
@@ -69,24 +69,24 @@ enum ConfigurationTree {
         }
 
         mutating func value(depth: Int) throws(PluginError) -> ConfigurationTree {
-            guard depth < depthMax else { throw failure("it is too deep") }
+            guard depth < depthMax else { throw failure("it is nested too deeply") }
             if take("{") {
                 var entries: [(key: String, value: ConfigurationTree)] = []
                 if take("}") { return .mapping(entries) }
                 repeat {
-                    guard take("\"") else { throw failure("no key") }
+                    guard take("\"") else { throw failure("expected a key") }
                     let key = try string()
-                    guard take(":") else { throw failure("no ':'") }
+                    guard take(":") else { throw failure("expected ':'") }
                     entries.append((key, try value(depth: depth + 1)))
                 } while take(",")
-                guard take("}") else { throw failure("no '}'") }
+                guard take("}") else { throw failure("expected '}'") }
                 return .mapping(entries)
             }
             if take("[") {
                 var elements: [ConfigurationTree] = []
                 if take("]") { return .list(elements) }
                 repeat { elements.append(try value(depth: depth + 1)) } while take(",")
-                guard take("]") else { throw failure("no ']'") }
+                guard take("]") else { throw failure("expected ']'") }
                 return .list(elements)
             }
             if take("\"") { return .text(try string()) }
@@ -97,11 +97,11 @@ enum ConfigurationTree {
             case "true": return .boolean(true)
             case "false": return .boolean(false)
             case let word where Double(word) != nil: return .number(word)
-            case let word: throw failure("'\(word)' is no value")
+            case let word: throw failure("'\(word)' is not a value")
             }
         }
 
-        /// What follows a quotation mark, to the next.
+        /// Parses a string after its opening quotation mark.
         private mutating func string() throws(PluginError) -> String {
             var text: [UInt8] = []
             while let byte = rest.first {
@@ -112,12 +112,12 @@ enum ConfigurationTree {
                 default: text.append(byte)
                 }
             }
-            throw failure("a text does not end")
+            throw failure("unterminated string")
         }
 
-        /// What follows a backslash.
+        /// Parses an escape sequence after its backslash.
         private mutating func escape() throws(PluginError) -> Unicode.Scalar {
-            guard let byte = rest.first else { throw failure("a text does not end") }
+            guard let byte = rest.first else { throw failure("unterminated string") }
             at += 1
             switch Unicode.Scalar(byte) {
             case "b": return "\u{8}"
@@ -130,10 +130,10 @@ enum ConfigurationTree {
                 if (0xD800..<0xDC00).contains(code), rest.starts(with: Array("\\u".utf8)) {
                     at += 2
                     let low = try unit()
-                    guard (0xDC00..<0xE000).contains(low) else { throw failure("half a character") }
+                    guard (0xDC00..<0xE000).contains(low) else { throw failure("incomplete surrogate pair") }
                     code = 0x10000 + (code - 0xD800) << 10 + (low - 0xDC00)
                 }
-                guard let scalar = Unicode.Scalar(code) else { throw failure("half a character") }
+                guard let scalar = Unicode.Scalar(code) else { throw failure("incomplete surrogate pair") }
                 return scalar
             case let other: return other  // a quotation mark, a backslash, a slash
             }
@@ -142,7 +142,7 @@ enum ConfigurationTree {
         private mutating func unit() throws(PluginError) -> UInt32 {
             let digits = rest.prefix(4)
             guard digits.count == 4, let unit = UInt32(String(decoding: digits, as: UTF8.self), radix: 16) else {
-                throw failure("no four digits after \\u")
+                throw failure("expected four hexadecimal digits after \\u")
             }
             at += 4
             return unit

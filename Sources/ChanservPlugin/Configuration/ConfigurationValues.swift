@@ -1,6 +1,6 @@
 /// A number of bytes, configured as `512`, `64KiB`, `100MiB`, `1GiB` or `64kB`.
 public struct ByteSize: Sendable, Hashable, Comparable, Codable {
-    /// How many.
+    /// The number of bytes.
     public var bytes: Int
 
     public init(bytes: Int) { self.bytes = bytes }
@@ -17,8 +17,8 @@ public struct ByteSize: Sendable, Hashable, Comparable, Codable {
     public static func < (left: ByteSize, right: ByteSize) -> Bool { left.bytes < right.bytes }
 }
 
-/// A path of the file system, configured as text. Relative ones are those below the configuration file's folder, and are
-/// absolute here.
+/// A file system path, configured as text. It is always absolute: a relative path is resolved against the folder of the
+/// configuration file.
 public struct ConfiguredPath: Sendable, Hashable, Codable {
     public var string: String
 

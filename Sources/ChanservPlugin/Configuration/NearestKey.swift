@@ -1,11 +1,11 @@
-/// The one of `known` that a misspelt word probably meant; `nil` where more than a third of the letters, and more than one,
-/// would have to change. The same rule as the host's for its own keys.
+/// Returns the key of `known` that is most similar to a misspelt word; `nil` if more than a third of its letters, and
+/// more than one, differ. The host uses the same rule for its own keys.
 func nearest(_ word: String, among known: [String]) -> String? {
     let letters = Array(word.lowercased().unicodeScalars)
     var best: (key: String, distance: Int)?
     for key in known {
         let other = Array(key.lowercased().unicodeScalars)
-        // Longer ones are not keys, and the cost is the product of the lengths.
+        // Longer words are not keys. The run time is the product of the lengths.
         guard letters.count <= 64, other.count <= 64 else { continue }
         let distance = distance(letters, other)
         guard distance <= max(1, max(letters.count, other.count) / 3), distance < max(letters.count, other.count),
@@ -16,7 +16,8 @@ func nearest(_ word: String, among known: [String]) -> String? {
     return best?.key
 }
 
-/// How many letters have to be put in, taken out or replaced, or exchanged with their neighbour.
+/// Returns the number of insertions, deletions, replacements and exchanges of neighbouring letters between the two
+/// words.
 private func distance(_ left: [Unicode.Scalar], _ right: [Unicode.Scalar]) -> Int {
     var beforeLast: [Int] = []
     var last = Array(0...right.count)

@@ -22,8 +22,8 @@ struct RecordingTool {
     private static let large = [PlainSource(frames: [(0..<70_000).map { UInt8(truncatingIfNeeded: $0 &* 7) }])]
 
     private func server(_ sources: [PlainSource], compression: Bool = false) throws -> Node {
-        let node = Node.patient()
-        var configuration = Server.Configuration.patient
+        let node = Node.withoutTimeouts()
+        var configuration = Server.Configuration.withoutTimeouts
         configuration.compression = compression
         _ = try Server(multiplexer: AstraNetMultiplexer(node), configuration: configuration)
             .serve("service") { _ in
@@ -45,9 +45,9 @@ struct RecordingTool {
     func `records two nodes of this library`(name: String, sources: [PlainSource], compression: Bool) async throws {
         let server = try server(sources, compression: compression)
         let proxy = try await RecordingProxy(to: try await server.listen(host: "127.0.0.1", port: 0))
-        let node = Node.patient()
-        try await node.join(host: "127.0.0.1", port: proxy.address.port!, deadline: .soon)
-        let client = Client(multiplexer: AstraNetMultiplexer(node), configuration: .patient)
+        let node = Node.withoutTimeouts()
+        try await node.join(host: "127.0.0.1", port: proxy.address.port!, deadline: .testDeadline)
+        let client = Client(multiplexer: AstraNetMultiplexer(node), configuration: .withoutTimeouts)
         let received = try await GoInteropTests.read(try await client.lookupAndPost("service", body: "request"))
         #expect(received == sources)
         await node.shutdown()
@@ -69,12 +69,12 @@ struct RecordingTool {
     @Test func `records a Go-like server`() async throws {
         let listener = try await RawPeer.listen()
         let proxy = try await RecordingProxy(to: listener.server.localAddress!)
-        let node = Node.patient()
-        async let joined = node.join(host: "127.0.0.1", port: proxy.address.port!, deadline: .soon)
+        let node = Node.withoutTimeouts()
+        async let joined = node.join(host: "127.0.0.1", port: proxy.address.port!, deadline: .testDeadline)
         let go = GoLikePeer.accept(try #require(await listener.peers.next()))
         _ = try await joined
         let serving = Task { try await go.serve("service") { _ in Self.large } }
-        let client = Client(multiplexer: AstraNetMultiplexer(node), configuration: .patient)
+        let client = Client(multiplexer: AstraNetMultiplexer(node), configuration: .withoutTimeouts)
         let received = try await GoInteropTests.read(try await client.lookupAndPost("service", body: "request"))
         #expect(received == Self.large)
         #expect(go.broken == [])

@@ -13,7 +13,7 @@ import Testing
     @Test func `the first answer leaves while the second request of the same read is served`() async throws {
         // The node has one thread, which the second request blocks. The peer has its own threads.
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
-        let node = Node(configuration: .patient(), group: group)
+        let node = Node(configuration: .withoutTimeouts(), group: group)
         let firstPort: UInt32 = 16_777_300
         let answered = ConditionLock(value: false)
         let second = NIOLockedValueBox(Second.waits)

@@ -7,7 +7,7 @@ import Testing
 @Suite(.timeLimit(.minutes(5))) struct ClosedConnectionTests {
     @Test(arguments: [true, false])
     func `a connection that is already closed makes no link and fails the waits for it`(isDialled: Bool) async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let channel = try await harness.connect().channel
         try await channel.close()
         // The channel removes its handlers in an earlier turn of the loop. After that, adding a handler fails.

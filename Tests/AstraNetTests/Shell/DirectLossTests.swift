@@ -6,16 +6,16 @@ import Testing
 /// The loss of a host that is reachable through a router and directly.
 @Suite(.timeLimit(.minutes(5))) struct DirectLossTests {
     @Test func `a lost direct server ends only its own streams, and another server takes over`() async throws {
-        let router = Node.patient(.router)
+        let router = Node.withoutTimeouts(.router)
         let address = try await router.listening()
-        let servers = [Node.patient(.server), Node.patient(.server)]
+        let servers = [Node.withoutTimeouts(.server), Node.withoutTimeouts(.server)]
         var echoes: [Listener] = []
         for server in servers {
             try await server.listening()
             echoes.append(try server.echo("echo"))
             try await server.join(address)
         }
-        let client = Node.patient {
+        let client = Node.withoutTimeouts {
             $0.role = .client
             // A dial of a lost host must fail because the loss is detected, not by this timeout.
             $0.answerTimeout = .seconds(3_600)
@@ -26,7 +26,7 @@ import Testing
         }
         var streams: [HostID: AstraNet.Stream] = [:]
         while streams.count < 2 {
-            let stream = try await client.dial("echo", deadline: .soon)
+            let stream = try await client.dial("echo", deadline: .testDeadline)
             #expect(stream.link.peer?.host == stream.remoteAddress.host)
             streams[stream.remoteAddress.host] = stream
         }
@@ -35,7 +35,7 @@ import Testing
         let (lost, untouched) = (streams[servers[0].id]!, streams[servers[1].id]!)
         #expect(await lost.failure()?.code == .linkLost)
         for index in 0..<20 {
-            let stream = try await client.dial("echo", bucket: "\(index)", deadline: .soon)
+            let stream = try await client.dial("echo", bucket: "\(index)", deadline: .testDeadline)
             #expect(stream.remoteAddress.host == servers[1].id)
             try await stream.expectEcho(count: 100)
             stream.close()

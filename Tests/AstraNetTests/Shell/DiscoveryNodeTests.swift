@@ -6,7 +6,9 @@ import Testing
 /// Direct paths behind a router, `keepJoined`, and attached connections.
 @Suite(.timeLimit(.minutes(5))) struct DirectPathTests {
     @Test func `a peer behind a router finds the direct path and uses it`() async throws {
-        let (router, server, client) = (Node.patient(.router), Node.patient(.server), Node.patient(.peer))
+        let (router, server, client) = (
+            Node.withoutTimeouts(.router), Node.withoutTimeouts(.server), Node.withoutTimeouts(.peer)
+        )
         let address = try await router.listening()
         try await server.listening()
         let echo = try server.echo("echo")
@@ -22,13 +24,13 @@ import Testing
     }
 
     @Test func `a node with the role server makes no links by itself`() async throws {
-        let router = Node.patient(.router)
+        let router = Node.withoutTimeouts(.router)
         let address = try await router.listening()
         let peer = try await RawPeer.connect(to: address)
         _ = await peer.handshake()
         peer.send(WireOp(.service, to: .otherEnd, from: Address(peer.host, 9), text: "thing"))
         _ = await peer.opsUntilPong()
-        let server = Node.patient(.server)
+        let server = Node.withoutTimeouts(.server)
         let late = try server.bind("late")
         try await server.join(address)
         #expect(await peer.first(.service)?.text == "late")
@@ -41,14 +43,14 @@ import Testing
     }
 
     @Test func `without a working direct path the router is used`() async throws {
-        let router = Node.patient(.router)
+        let router = Node.withoutTimeouts(.router)
         let address = try await router.listening()
         let go = try await GoLikePeer.join(address, behindRouter: true)
         let (_, streams) = go.bind("thing")
-        let client = Node.patient(.peer)
+        let client = Node.withoutTimeouts(.peer)
         try await client.join(address)
         for round: UInt8 in 1...3 {
-            let stream = try await client.dial("thing", deadline: .soon)
+            let stream = try await client.dial("thing", deadline: .testDeadline)
             try await stream.send(ByteBuffer(bytes: [round]))
             #expect(try await streams.next()?.read(10) == [round])
             stream.close()
@@ -61,7 +63,7 @@ import Testing
 
     /// The peer announces a host behind it, and a FOLLOW that names a listening socket as the address of that host.
     @Test func `a FOLLOW is used only for a host that was asked, and only if that host answers`() async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let peer = try await harness.handshaken()
         let place = try await RawPeer.listen()
         let far = Address(.random(), 9)
@@ -94,7 +96,7 @@ import Testing
     }
 
     @Test func `a FOLLOW with the node's own address makes no link`() async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let before = harness.node.peers
         let peer = try await harness.handshaken()
         let far = Address(.random(), 9)
@@ -112,7 +114,7 @@ import Testing
     }
 
     @Test func `answers to a flood of DISCOVER are limited`() async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let peer = try await harness.handshaken()
         let count = 50_000
         // Answering all of them would take 25 minutes.
@@ -128,7 +130,7 @@ import Testing
         for (role, isAnswered) in [
             (NodeConfiguration.Role.server, true), (.peer, true), (.router, true), (.client, false),
         ] {
-            let node = Node.patient(role)
+            let node = Node.withoutTimeouts(role)
             let address = try await node.listening()
             let peer = try await RawPeer.connect(to: address)
             _ = await peer.handshake()
@@ -143,13 +145,13 @@ import Testing
     }
 
     @Test func `two nodes that join each other at the same time end with one link`() async throws {
-        let (one, two) = (Node.patient(.peer), Node.patient(.peer))
+        let (one, two) = (Node.withoutTimeouts(.peer), Node.withoutTimeouts(.peer))
         let (first, second) = (try await one.listening(), try await two.listening())
         async let there: Void = one.join(second)
         async let back: Void = two.join(first)
         _ = try await (there, back)
         let echo = try two.echo("echo")
-        let stream = try await one.dial("echo", deadline: .soon)
+        let stream = try await one.dial("echo", deadline: .testDeadline)
         try await stream.expectEcho(count: 10)
         // The stream may use the link that is retired, and keeps that link open. An end that has seen only one link
         // cannot know that there will be a second one.
@@ -163,7 +165,7 @@ import Testing
     // MARK: - Joining
 
     @Test func `two addresses of one host make one link, and the second is joined when it is lost`() async throws {
-        let (server, client) = (Node.patient(.server), Node.patient(.client))
+        let (server, client) = (Node.withoutTimeouts(.server), Node.withoutTimeouts(.client))
         let proxies = [
             try await RecordingProxy(to: try await server.listening()),
             try await RecordingProxy(to: try await server.listening()),
@@ -192,7 +194,7 @@ import Testing
 
     @Test func `a shutdown ends every keepJoined`() async throws {
         for _ in 0..<20 {
-            let node = Node.patient(.client)
+            let node = Node.withoutTimeouts(.client)
             let joining = (0..<4).map { _ in Task { await node.keepJoined(host: "127.0.0.3", port: 1) } }
             await node.shutdown()
             for task in joining { await task.value }
@@ -204,7 +206,7 @@ import Testing
 
     @Test(arguments: [true, false])
     func `an attached connection becomes a link`(pipes: Bool) async throws {
-        let (one, two) = (Node.patient(.server), Node.patient(.client))
+        let (one, two) = (Node.withoutTimeouts(.server), Node.withoutTimeouts(.client))
         let echo = try one.echo("echo")
         if pipes {
             let (there, back) = (try Descriptors.pipe(), try Descriptors.pipe())
@@ -220,7 +222,7 @@ import Testing
             #expect(try await second == one.id)
         }
         try await two.expectEcho("echo", count: 3_000_000)
-        let stream = try await two.dial("echo", deadline: .soon)
+        let stream = try await two.dial("echo", deadline: .testDeadline)
         try await stream.expectEcho(count: 1)
         // The peer closes its end too. Otherwise the shutdown would take the whole grace period.
         await one.shutdown(grace: .seconds(3_600))

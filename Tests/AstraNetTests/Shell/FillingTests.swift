@@ -14,13 +14,13 @@ import Testing
         let pair = try await Pair()
         let (client, server) = try await pair.stream()
         let sent = Self.bytes(count + 500)
-        async let sending: Void = server.send(sent, deadline: .soon)
+        async let sending: Void = server.send(sent, deadline: .testDeadline)
         var buffer = ByteBuffer(string: "before")
-        #expect(try await client.receive(count, into: &buffer, deadline: .soon) == count)
+        #expect(try await client.receive(count, into: &buffer, deadline: .testDeadline) == count)
         #expect(buffer.readString(length: 6) == "before")
         #expect(buffer == sent.getSlice(at: 0, length: count))
         var rest = ByteBuffer()
-        #expect(try await client.receive(500, into: &rest, deadline: .soon) == 500)
+        #expect(try await client.receive(500, into: &rest, deadline: .testDeadline) == 500)
         #expect(rest == sent.getSlice(at: count, length: 500))
         try await sending
         client.close()
@@ -33,14 +33,14 @@ import Testing
         let pair = try await Pair()
         let (client, server) = try await pair.stream()
         let sent = Self.bytes(1_000_000)
-        async let sending: Void = server.send(sent, deadline: .soon)
+        async let sending: Void = server.send(sent, deadline: .testDeadline)
         var received = ByteBuffer()
         while received.readableBytes < sent.readableBytes {
             // Alternates, so that each way of reading follows a window that the other one has emptied.
-            received.writeImmutableBuffer(try #require(try await client.receive(deadline: .soon)))
+            received.writeImmutableBuffer(try #require(try await client.receive(deadline: .testDeadline)))
             let left = sent.readableBytes - received.readableBytes
             guard left > 0 else { break }
-            _ = try await client.receive(min(left, 70_000), into: &received, deadline: .soon)
+            _ = try await client.receive(min(left, 70_000), into: &received, deadline: .testDeadline)
         }
         #expect(received == sent)
         try await sending
@@ -52,12 +52,12 @@ import Testing
     @Test func `the end of file comes after the available bytes`() async throws {
         let pair = try await Pair()
         let (client, server) = try await pair.stream()
-        try await server.send(Self.bytes(90_000), deadline: .soon)
+        try await server.send(Self.bytes(90_000), deadline: .testDeadline)
         server.close()
         var buffer = ByteBuffer()
-        #expect(try await client.receive(200_000, into: &buffer, deadline: .soon) == 90_000)
+        #expect(try await client.receive(200_000, into: &buffer, deadline: .testDeadline) == 90_000)
         #expect(buffer == Self.bytes(90_000))
-        #expect(try await client.receive(1, into: &buffer, deadline: .soon) == 0)
+        #expect(try await client.receive(1, into: &buffer, deadline: .testDeadline) == 0)
         client.close()
         await pair.shutdown()
     }
@@ -67,7 +67,7 @@ import Testing
         let (client, server) = try await pair.stream()
         try await server.send(ByteBuffer(string: "some"))
         var buffer = ByteBuffer()
-        #expect(try await client.receive(4, into: &buffer, deadline: .soon) == 4)
+        #expect(try await client.receive(4, into: &buffer, deadline: .testDeadline) == 4)
         try await server.send(ByteBuffer(string: " more"))
         var error = await #expect(throws: AstraNetError.self) {
             while buffer.readableBytes < 100 {
@@ -78,10 +78,10 @@ import Testing
         #expect(buffer == ByteBuffer(string: "some more"))
         // Reading continues after a deadline.
         try await server.send(ByteBuffer(string: " again"))
-        #expect(try await client.receive(6, into: &buffer, deadline: .soon) == 6)
+        #expect(try await client.receive(6, into: &buffer, deadline: .testDeadline) == 6)
         server.fail("the disk is full")
         error = await #expect(throws: AstraNetError.self) {
-            try await client.receive(1, into: &buffer, deadline: .soon)
+            try await client.receive(1, into: &buffer, deadline: .testDeadline)
         }
         #expect(error == AstraNetError(.failedByPeer, "the disk is full"))
         #expect(buffer == ByteBuffer(string: "some more again"))
@@ -111,12 +111,12 @@ import Testing
         let (client, server) = try await pair.stream()
         let reading = Task {
             var buffer = ByteBuffer()
-            return try await client.receive(60_000, into: &buffer, deadline: .soon)
+            return try await client.receive(60_000, into: &buffer, deadline: .testDeadline)
         }
-        try await server.send(Self.bytes(50_000), deadline: .soon)
+        try await server.send(Self.bytes(50_000), deadline: .testDeadline)
         try await eventually { client.withStorage { $0.active?.state.filling?.missing } == 10_000 }
         #expect(pair.client.bufferedBytes == 0)
-        try await server.send(Self.bytes(20_000), deadline: .soon)
+        try await server.send(Self.bytes(20_000), deadline: .testDeadline)
         #expect(try await reading.value == 60_000)
         try await eventually { pair.client.bufferedBytes == 10_000 }
         client.close()

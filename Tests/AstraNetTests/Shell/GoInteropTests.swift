@@ -18,8 +18,8 @@ import Testing
 
     /// A node that answers requests to `service` with `sources`, after a source whose header is the body.
     private func serve(compression: Bool = false) throws -> (Node, Service) {
-        let node = Node.patient()
-        var configuration = Server.Configuration.patient
+        let node = Node.withoutTimeouts()
+        var configuration = Server.Configuration.withoutTimeouts
         configuration.compression = compression
         let server = Server(multiplexer: AstraNetMultiplexer(node), configuration: configuration)
         let service = try server.serve("service") { request in
@@ -52,8 +52,8 @@ import Testing
 
     @Test(arguments: [true, false])
     func `a Go client decompresses the frames of our server`(compression: Bool) async throws {
-        let node = Node.patient()
-        var configuration = Server.Configuration.patient
+        let node = Node.withoutTimeouts()
+        var configuration = Server.Configuration.withoutTimeouts
         configuration.compression = compression
         let service = try Server(multiplexer: AstraNetMultiplexer(node), configuration: configuration)
             .serve("service") { _ in SourceList([Source(header: "h", frames: Self.trickyFrames)]) }
@@ -75,7 +75,7 @@ import Testing
         let packed = Self.trickyFrames.map { $0.count > 12 ? Self.literalBlock($0) : $0 }
         let (node, listener, go) = try await joined()
         let serving = Task { try await go.serve("service") { _ in [PlainSource(frames: packed)] } }
-        let client = Client(multiplexer: AstraNetMultiplexer(node), configuration: .patient)
+        let client = Client(multiplexer: AstraNetMultiplexer(node), configuration: .withoutTimeouts)
         let sources = try await Self.read(try await client.lookupAndPost("service", body: ""))
         #expect(sources == [PlainSource(frames: Self.trickyFrames)])
         await node.shutdown()
@@ -100,8 +100,8 @@ import Testing
     /// A node of this library that has joined a Go-like node.
     private func joined() async throws -> (Node, RawListener, GoLikePeer) {
         let listener = try await RawPeer.listen()
-        let node = Node.patient()
-        async let joined = node.join(host: "127.0.0.1", port: listener.port, deadline: .soon)
+        let node = Node.withoutTimeouts()
+        async let joined = node.join(host: "127.0.0.1", port: listener.port, deadline: .testDeadline)
         let go = GoLikePeer.accept(try #require(await listener.peers.next()))
         #expect(try await joined == go.host)
         return (node, listener, go)
@@ -134,7 +134,7 @@ import Testing
     @Test func `our client reads all sources of a Go server`() async throws {
         let (node, listener, go) = try await joined()
         let serving = Task { try await go.serve("service") { [PlainSource(header: $0)] + Self.sources } }
-        let client = Client(multiplexer: AstraNetMultiplexer(node), configuration: .patient)
+        let client = Client(multiplexer: AstraNetMultiplexer(node), configuration: .withoutTimeouts)
         for body in [[], Array("request".utf8), [UInt8](repeating: 3, count: 200_000)] {
             let sources = try await Self.read(try await client.lookupAndPost("service", body: body))
             #expect(sources == [PlainSource(header: body)] + Self.sources)
@@ -150,7 +150,7 @@ import Testing
         // Far more bytes than any window: the server ends only because the client stops it.
         let endless = PlainSource(frames: [[UInt8]](repeating: [UInt8](repeating: 1, count: 60_000), count: 10_000))
         let (_, requests) = go.bind("endless")
-        let client = Client(multiplexer: AstraNetMultiplexer(node), configuration: .patient)
+        let client = Client(multiplexer: AstraNetMultiplexer(node), configuration: .withoutTimeouts)
         async let posted = client.lookupAndPost("endless", body: "go")
         let master = try #require(await requests.next())
         #expect(try await master.readFrame() == Array("go".utf8))
@@ -188,8 +188,8 @@ import Testing
     @Test(arguments: [true, false])
     func `a source that a Go client leaves is closed`(withItsLink: Bool) async throws {
         let closed = EventQueue<Void>()
-        let node = Node.patient()
-        let service = try Server(multiplexer: AstraNetMultiplexer(node), configuration: .patient)
+        let node = Node.withoutTimeouts()
+        let service = try Server(multiplexer: AstraNetMultiplexer(node), configuration: .withoutTimeouts)
             .serve("endless") { _ in
                 SourceList([Source(header: "", producer: Endless(closed: closed))])
             }

@@ -37,20 +37,20 @@ import Testing
     }
 
     @Test func `our client reaches a Go server through our router`() async throws {
-        let router = Node.patient(.router)
+        let router = Node.withoutTimeouts(.router)
         let address = try await router.listening()
-        let client = Node.patient(.client)
+        let client = Node.withoutTimeouts(.client)
         try await client.join(address)
         let go = try await GoLikePeer.join(address, behindRouter: true)
         let (_, streams) = go.bind("thing")
-        let stream = try await client.dial("thing", deadline: .soon)
+        let stream = try await client.dial("thing", deadline: .testDeadline)
         let served = try #require(await streams.next())
-        async let sending: Void = stream.send(ByteBuffer(bytes: Self.bytes), deadline: .soon)
+        async let sending: Void = stream.send(ByteBuffer(bytes: Self.bytes), deadline: .testDeadline)
         #expect(try await read(served, Self.bytes.count) == Self.bytes)
         try await sending
         async let writing: Void = served.write(Self.bytes)
         var received = ByteBuffer()
-        while received.readableBytes < Self.bytes.count, let more = try await stream.receive(deadline: .soon) {
+        while received.readableBytes < Self.bytes.count, let more = try await stream.receive(deadline: .testDeadline) {
             received.writeImmutableBuffer(more)
         }
         #expect(received == ByteBuffer(bytes: Self.bytes))
@@ -65,7 +65,7 @@ import Testing
     }
 
     @Test func `a Go client gets all sources of a Go server through our router`() async throws {
-        let router = Node.patient(.router)
+        let router = Node.withoutTimeouts(.router)
         let address = try await router.listening()
         let server = try await GoLikePeer.join(address, behindRouter: true)
         let client = try await GoLikePeer.join(address, behindRouter: true)
@@ -82,14 +82,14 @@ import Testing
 
     @Test func `our nodes reach each other through a Go router`() async throws {
         let router = try await GoLikeRouter()
-        let (server, client) = (Node.patient(.server), Node.patient(.client))
+        let (server, client) = (Node.withoutTimeouts(.server), Node.withoutTimeouts(.client))
         let echo = try server.echo("echo")
         for node in [server, client] {
-            try await node.join(host: "127.0.0.1", port: router.port, deadline: .soon)
+            try await node.join(host: "127.0.0.1", port: router.port, deadline: .testDeadline)
         }
         try await client.expectEcho("echo", count: 2_000_000)
-        let stream = try await client.dial("echo", sending: ByteBuffer(string: "first"), deadline: .soon)
-        #expect(try await stream.receive(deadline: .soon) == ByteBuffer(string: "first"))
+        let stream = try await client.dial("echo", sending: ByteBuffer(string: "first"), deadline: .testDeadline)
+        #expect(try await stream.receive(deadline: .testDeadline) == ByteBuffer(string: "first"))
         await server.shutdown(grace: .zero)
         #expect(await stream.failure()?.code == .linkLost)
         // The router withdraws them by itself, before or after it resets the streams.
@@ -108,12 +108,12 @@ import Testing
 
     @Test func `the loss of a Go router ends its streams`() async throws {
         let router = try await GoLikeRouter()
-        let (server, client) = (Node.patient(.server), Node.patient(.client))
+        let (server, client) = (Node.withoutTimeouts(.server), Node.withoutTimeouts(.client))
         let echo = try server.echo("echo")
         for node in [server, client] {
-            try await node.join(host: "127.0.0.1", port: router.port, deadline: .soon)
+            try await node.join(host: "127.0.0.1", port: router.port, deadline: .testDeadline)
         }
-        let stream = try await client.dial("echo", deadline: .soon)
+        let stream = try await client.dial("echo", deadline: .testDeadline)
         try await router.close()
         #expect(await stream.failure()?.code == .linkLost)
         // The router withdraws them by itself, before or after it resets the streams.

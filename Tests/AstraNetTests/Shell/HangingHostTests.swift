@@ -7,9 +7,9 @@ import Testing
     /// The hanging host may have received the request, so the node does not send it to another host. Later requests
     /// avoid the hanging host.
     @Test func `a host that does not answer a request is tried last`() async throws {
-        let (client, server) = (Node.patient(), Node.patient())
+        let (client, server) = (Node.withoutTimeouts(), Node.withoutTimeouts())
         let hanging = try await RawPeer.listen()
-        async let joining = client.join(host: "127.0.0.1", port: hanging.port, deadline: .soon)
+        async let joining = client.join(host: "127.0.0.1", port: hanging.port, deadline: .testDeadline)
         let peer = try #require(await hanging.peers.next())
         #expect(
             await peer.handshake(#"{"RAddr":"127.0.0.1:5555","Abilities":["eager","refuse"],"MaxOp":262144}"#)
@@ -25,7 +25,7 @@ import Testing
             do {
                 let stream = try await client.dial(
                     "thing", sending: ByteBuffer(string: "?"), deadline: .now + .milliseconds(500))
-                let answer = try await stream.receive(deadline: .soon)
+                let answer = try await stream.receive(deadline: .testDeadline)
                 stream.close()
                 return answer == ByteBuffer(string: "?")
             } catch let error as AstraNetError where error.code == .deadlineExceeded {

@@ -9,7 +9,7 @@ import Testing
     private static let goNode = #"{"RAddr":""}"#
 
     @Test func `a DIAL to an unused port is answered with ERR only if the peer announced refuse`() async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let unusedPort = Address(harness.node.id, 4_711)
         let ours = try await harness.handshaken(Self.ours)
         ours.send(ours.op(.dial, to: unusedPort, from: 5))
@@ -26,7 +26,7 @@ import Testing
     }
 
     @Test func `a DIAL with destination host 0 reaches the node`() async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let peer = try await harness.handshaken()
         peer.send(peer.op(.dial, to: Address(HostID(rawValue: 0), harness.target.address.port), from: 5))
         #expect(await peer.first(.syn) == WireOp(.syn, to: Address(peer.host, 5), from: harness.target.address))
@@ -35,7 +35,7 @@ import Testing
     }
 
     @Test func `a repeated DIAL opens one stream`() async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let peer = try await harness.handshaken()
         let dial = peer.op(.dial, to: harness.target.address, from: 5)
         peer.send([dial, dial])
@@ -43,7 +43,7 @@ import Testing
         let ack = peer.op(.ack, to: harness.target.address, from: 5)
         peer.send([ack, ack, dial])
         #expect(await peer.opsUntilPong().map(\.command) == [.synAck])
-        let stream = try await harness.target.nextStream(deadline: .soon)
+        let stream = try await harness.target.nextStream(deadline: .testDeadline)
         let error = await #expect(throws: AstraNetError.self) { try await harness.target.nextStream(deadline: .now) }
         #expect(error?.code == .deadlineExceeded)
         stream.close()
@@ -52,13 +52,13 @@ import Testing
     }
 
     @Test func `a source port can be used again after its stream has ended`() async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let peer = try await harness.handshaken()
         for round in 1...3 as ClosedRange<UInt8> {
             await peer.open(harness.target.address, from: 5)
-            let stream = try await harness.target.nextStream(deadline: .soon)
+            let stream = try await harness.target.nextStream(deadline: .testDeadline)
             peer.send(peer.op(.data, to: harness.target.address, from: 5, payload: [round]))
-            #expect(try await stream.receive(deadline: .soon) == ByteBuffer(bytes: [round]))
+            #expect(try await stream.receive(deadline: .testDeadline) == ByteBuffer(bytes: [round]))
             stream.close()
             #expect(await peer.first(.fin2) != nil)
             peer.send(peer.op(.fin2, to: harness.target.address, from: 5))
@@ -68,7 +68,7 @@ import Testing
     }
 
     @Test func `bytes right behind a DIAL wait until the stream is accepted`() async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let peer = try await harness.handshaken()
         peer.send([
             peer.op(.dial, to: harness.target.address, from: 5),
@@ -77,7 +77,7 @@ import Testing
             peer.op(.data, to: harness.target.address, from: 5, payload: [2]),
             peer.op(.fin2, to: harness.target.address, from: 5),
         ])
-        let stream = try await harness.target.nextStream(deadline: .soon)
+        let stream = try await harness.target.nextStream(deadline: .testDeadline)
         #expect(try await stream.readAll() == ByteBuffer(bytes: [1, 2]))
         stream.close()
         await peer.close()
@@ -86,7 +86,7 @@ import Testing
 
     @Test(arguments: [true, false])
     func `half-open streams are limited, and dials succeed again after the open timeout`(refuse: Bool) async throws {
-        let harness = try await Besieged {
+        let harness = try await HostilePeerHarness {
             $0.maximumHalfOpenPerLink = 3
             $0.openTimeout = .seconds(1)
         }
@@ -104,11 +104,11 @@ import Testing
         #expect(await peer.first(.syn)?.destination.port == 9)
         await peer.close()
         // The short timeout may also affect the well-behaved peer.
-        try await harness.end(isUnharmed: false)
+        try await harness.end(checksOtherLink: false)
     }
 
     @Test func `confirmed and abandoned dials do not count as half-open`() async throws {
-        let harness = try await Besieged { $0.maximumHalfOpenPerLink = 1 }
+        let harness = try await HostilePeerHarness { $0.maximumHalfOpenPerLink = 1 }
         let peer = try await harness.handshaken(Self.ours)
         for port: UInt32 in 1...5 {
             await peer.open(harness.target.address, from: port)
@@ -124,13 +124,13 @@ import Testing
     }
 
     @Test func `the number of streams per link is limited`() async throws {
-        let harness = try await Besieged { $0.maximumStreamsPerLink = 2 }
+        let harness = try await HostilePeerHarness { $0.maximumStreamsPerLink = 2 }
         let peer = try await harness.handshaken(Self.ours)
         await peer.open(harness.target.address, from: 1)
         await peer.open(harness.target.address, from: 2)
         peer.send(peer.op(.dial, to: harness.target.address, from: 3))
         #expect(await peer.opsUntilPong().map(\.command) == [.err])
-        try await harness.target.nextStream(deadline: .soon).close()
+        try await harness.target.nextStream(deadline: .testDeadline).close()
         _ = await peer.first(.fin2)
         await peer.open(harness.target.address, from: 3)
         await peer.close()
@@ -138,7 +138,7 @@ import Testing
     }
 
     @Test func `a listener without an acceptor holds at most its backlog`() async throws {
-        let harness = try await Besieged { $0.maximumBacklog = 2 }
+        let harness = try await HostilePeerHarness { $0.maximumBacklog = 2 }
         let peer = try await harness.handshaken()
         await peer.open(harness.target.address, from: 1)
         await peer.open(harness.target.address, from: 2)
@@ -151,7 +151,7 @@ import Testing
     // MARK: - The peer's services
 
     @Test func `the number of services per link is limited`() async throws {
-        let harness = try await Besieged { $0.maximumServicesPerLink = 2 }
+        let harness = try await HostilePeerHarness { $0.maximumServicesPerLink = 2 }
         let peer = try await harness.handshaken()
         for name in ["a", "b", "c"] {
             peer.send(WireOp(.service, to: .otherEnd, from: Address(peer.host, 9), text: name))
@@ -167,7 +167,7 @@ import Testing
     }
 
     @Test func `a service name that is empty or longer than 1,024 bytes is ignored`() async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let peer = try await harness.handshaken()
         for length in [0, 1_025, 65_536] {
             let name = String(repeating: "n", count: length)
@@ -185,8 +185,8 @@ import Testing
     /// A node that has joined a raw peer, which offers `name` on port 9.
     private func joined(offering name: String) async throws -> (Node, RawListener, RawPeer) {
         let listener = try await RawPeer.listen()
-        let node = Node.patient()
-        async let joining = node.join(host: "127.0.0.1", port: listener.port, deadline: .soon)
+        let node = Node.withoutTimeouts()
+        async let joining = node.join(host: "127.0.0.1", port: listener.port, deadline: .testDeadline)
         let peer = try #require(await listener.peers.next())
         #expect(await peer.handshake() == node.id)
         #expect(try await joining == peer.host)
@@ -209,7 +209,7 @@ import Testing
         ])
         #expect(await peer.opsUntilPong() == [])
         // The link still works.
-        async let second = node.dial("slow", deadline: .soon)
+        async let second = node.dial("slow", deadline: .testDeadline)
         let next = try #require(await peer.first(.dial))
         peer.send(WireOp(.syn, to: next.source, from: next.destination))
         let stream = try await second
@@ -228,7 +228,7 @@ import Testing
     func `a refused dial fails at once and is forgotten`(answer: Command, code: AstraNetError.Code) async throws {
         let (node, listener, peer) = try await joined(offering: "closed")
         for _ in 0..<3 {
-            async let dialled = node.dial("closed", deadline: .soon)
+            async let dialled = node.dial("closed", deadline: .testDeadline)
             let dial = try #require(await peer.first(.dial))
             peer.send(WireOp(answer, to: dial.source, from: dial.destination))
             do {
@@ -238,7 +238,7 @@ import Testing
                 #expect(error.code == code)
             }
         }
-        async let dialled = node.dial("closed", deadline: .soon)
+        async let dialled = node.dial("closed", deadline: .testDeadline)
         let dial = try #require(await peer.first(.dial))
         peer.send(WireOp(.syn, to: dial.source, from: dial.destination))
         let link = try await dialled.link
@@ -261,7 +261,7 @@ import Testing
 
     @Test func `a join without a handshake fails at its deadline`() async throws {
         let listener = try await RawPeer.listen()
-        let node = Node.patient()
+        let node = Node.withoutTimeouts()
         let error = await #expect(throws: AstraNetError.self) {
             try await node.join(host: "127.0.0.1", port: listener.port, deadline: .now + .milliseconds(20))
         }
@@ -273,7 +273,7 @@ import Testing
     }
 
     @Test func `a connection beyond the limit is closed at once`() async throws {
-        let node = Node.patient { $0.maximumLinks = 2 }
+        let node = Node.withoutTimeouts { $0.maximumLinks = 2 }
         let address = try await node.listen(host: "127.0.0.1", port: 0)
         let up = try await RawPeer.connect(to: address)
         #expect(await up.handshake() == node.id)
@@ -287,7 +287,7 @@ import Testing
     }
 
     @Test func `a shutdown closes connections without a handshake`() async throws {
-        let node = Node.patient()
+        let node = Node.withoutTimeouts()
         let address = try await node.listen(host: "127.0.0.1", port: 0)
         let peer = try await RawPeer.connect(to: address)
         #expect(await peer.first(.handshake) != nil)

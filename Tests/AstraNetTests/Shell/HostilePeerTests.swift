@@ -12,7 +12,7 @@ import Testing
         Array(0...255),
     ])
     func `garbage ends the link`(bytes: [UInt8]) async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let peer = try await harness.connect()
         peer.send(bytes)
         await peer.closed()
@@ -21,7 +21,7 @@ import Testing
 
     @Test(arguments: [262_145, Int(Int32.max), Int(UInt32.max)])
     func `a payload length above the limit ends the link before the payload arrives`(length: Int) async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let peer = try await harness.handshaken()
         var header = WireOp(.data, to: harness.target.address, from: Address(peer.host, 1)).encoded
         header.replaceSubrange(25..<29, with: [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: length >> $0) })
@@ -32,7 +32,7 @@ import Testing
 
     @Test(arguments: ["", "[]", "no json", #"{"RAddr":7}"#])
     func `an invalid handshake ends the link`(json: String) async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let peer = try await harness.connect()
         peer.sendHandshake(json)
         await peer.closed()
@@ -40,7 +40,7 @@ import Testing
     }
 
     @Test func `a handshake with the node's own host id ends the link`() async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let peer = try await RawPeer.connect(to: harness.address, host: harness.node.id)
         peer.sendHandshake()
         await peer.closed()
@@ -48,7 +48,7 @@ import Testing
     }
 
     @Test func `a missing or incomplete handshake ends the link at the timeout`() async throws {
-        let harness = try await Besieged { $0.handshakeTimeout = .milliseconds(10) }
+        let harness = try await HostilePeerHarness { $0.handshakeTimeout = .milliseconds(10) }
         let silent = try await harness.connect()
         let half = try await harness.connect()
         half.send(Array(WireOp(.handshake, to: .otherEnd, from: Address(half.host, 0), text: "{}").encoded.dropLast()))
@@ -61,7 +61,7 @@ import Testing
     }
 
     @Test func `an idle link sends a PING`() async throws {
-        let harness = try await Besieged { $0.pingInterval = .milliseconds(10) }
+        let harness = try await HostilePeerHarness { $0.pingInterval = .milliseconds(10) }
         let peer = try await harness.handshaken()
         #expect(await peer.first(.ping) == WireOp(.ping, to: .otherEnd, from: Address(harness.node.id, 0)))
         await peer.close()
@@ -81,7 +81,7 @@ import Testing
 
     @Test(arguments: [Command.ping, .dial])
     func `a flood of ops whose answers are not read ends the link`(command: Command) async throws {
-        let harness = try await Besieged { $0.maximumHalfOpenPerLink = 10 }
+        let harness = try await HostilePeerHarness { $0.maximumHalfOpenPerLink = 10 }
         let peer = try await harness.connect(reads: false)
         peer.sendHandshake(#"{"RAddr":"","Abilities":["refuse"]}"#)
         let question = peer.op(command, to: Address(harness.node.id, 99), from: 1).encoded
@@ -93,15 +93,15 @@ import Testing
     }
 
     @Test func `a connection that breaks within an op fails its streams`() async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let peer = try await harness.handshaken()
         await peer.open(harness.target.address, from: 5)
-        let stream = try await harness.target.nextStream(deadline: .soon)
+        let stream = try await harness.target.nextStream(deadline: .testDeadline)
         let data = peer.op(.data, to: harness.target.address, from: 5, payload: [1, 2, 3]).encoded
         _ = await peer.sendAll(data + data.dropLast())
         await peer.close()
-        #expect(try await stream.receive(deadline: .soon) == ByteBuffer(bytes: [1, 2, 3]))
-        let error = await #expect(throws: AstraNetError.self) { try await stream.receive(deadline: .soon) }
+        #expect(try await stream.receive(deadline: .testDeadline) == ByteBuffer(bytes: [1, 2, 3]))
+        let error = await #expect(throws: AstraNetError.self) { try await stream.receive(deadline: .testDeadline) }
         #expect(error?.code == .linkLost)
         stream.close()
         try await harness.end()
@@ -110,7 +110,7 @@ import Testing
     // MARK: - Ignored ops
 
     @Test func `ops before the handshake are dropped`() async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let peer = try await harness.connect()
         peer.send(WireOp(.ping, to: .otherEnd, from: Address(peer.host, 0)))
         peer.send(peer.op(.dial, to: harness.target.address, from: 5))
@@ -126,7 +126,7 @@ import Testing
     }
 
     @Test func `ops that arrive byte by byte are handled`() async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let peer = try await harness.handshaken()
         let payload = (0..<500).map { UInt8(truncatingIfNeeded: $0) }
         let ops = [
@@ -137,7 +137,7 @@ import Testing
         for byte in ops.flatMap(\.encoded) {
             try #require(await peer.sendAll([byte]))
         }
-        let stream = try await harness.target.nextStream(deadline: .soon)
+        let stream = try await harness.target.nextStream(deadline: .testDeadline)
         #expect(try await stream.readAll() == ByteBuffer(bytes: payload))
         stream.close()
         await peer.close()
@@ -145,7 +145,7 @@ import Testing
     }
 
     @Test func `ops for unknown streams are ignored`() async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let peer = try await harness.handshaken()
         let commands: [Command] = [
             .syn, .ack, .synAck, .fin1, .fin2, .err, .forceClosed, .data, .windowSize, .rewind, .rst, .follow,
@@ -163,7 +163,7 @@ import Testing
     }
 
     @Test func `a node that is not a router does not forward ops`() async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let peer = try await harness.handshaken()
         let elsewhere = Address(HostID(rawValue: 12_345), harness.target.address.port)
         peer.send(peer.op(.dial, to: elsewhere, from: 5))
@@ -174,7 +174,7 @@ import Testing
     }
 
     @Test func `a second handshake does not change the host id of the peer`() async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let peer = try await harness.handshaken()
         peer.send(WireOp(.handshake, to: .otherEnd, from: Address(HostID(rawValue: 77), 0), text: "{}"))
         peer.send(WireOp(.service, to: .otherEnd, from: Address(HostID(rawValue: 77), 9), text: "thing"))
@@ -189,16 +189,16 @@ import Testing
 
     /// Opens two streams of one peer and calls `body` to break the first. Checks that the second still works.
     private func withTwoStreams(
-        _ harness: Besieged, _ body: (RawPeer, AstraNet.Stream) async throws -> Void
+        _ harness: HostilePeerHarness, _ body: (RawPeer, AstraNet.Stream) async throws -> Void
     ) async throws {
         let peer = try await harness.handshaken()
         await peer.open(harness.target.address, from: 5)
-        let harmed = try await harness.target.nextStream(deadline: .soon)
+        let harmed = try await harness.target.nextStream(deadline: .testDeadline)
         await peer.open(harness.target.address, from: 6)
-        let other = try await harness.target.nextStream(deadline: .soon)
+        let other = try await harness.target.nextStream(deadline: .testDeadline)
         try await body(peer, harmed)
         peer.send(peer.op(.data, to: harness.target.address, from: 6, payload: [4, 2]))
-        #expect(try await other.receive(deadline: .soon) == ByteBuffer(bytes: [4, 2]))
+        #expect(try await other.receive(deadline: .testDeadline) == ByteBuffer(bytes: [4, 2]))
         #expect(try await streamCount(beside: other) == 1)
         harmed.close()
         other.close()
@@ -215,7 +215,7 @@ import Testing
     private static let failureOps: [Command] = [.err, .fin1, .fin2]
 
     @Test func `bytes beyond the window end their stream`() async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         try await withTwoStreams(harness) { peer, stream in
             let bytes = [UInt8](repeating: 1, count: 32_768)
             for payload in [bytes, bytes, [2]] {
@@ -224,7 +224,7 @@ import Testing
             #expect(await peer.opsUntilPong().map(\.command) == Self.failureOps)
             var read = ByteBuffer()
             let error = await #expect(throws: AstraNetError.self) {
-                while let bytes = try await stream.receive(deadline: .soon) { read.writeImmutableBuffer(bytes) }
+                while let bytes = try await stream.receive(deadline: .testDeadline) { read.writeImmutableBuffer(bytes) }
             }
             #expect(read.readableBytes == 65_536, "the bytes within the window can be read")
             #expect(error?.code == .protocolViolation)
@@ -232,13 +232,13 @@ import Testing
     }
 
     @Test func `credit for bytes that were not sent ends the stream`() async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         try await withTwoStreams(harness) { peer, stream in
             try await stream.send(ByteBuffer(repeating: 1, count: 10))
             _ = await peer.first(.data)
             peer.send(WireOp(.rewind, to: harness.target.address, from: Address(peer.host, 5), number: 11))
             #expect(await peer.opsUntilPong().map(\.command) == Self.failureOps)
-            let error = await #expect(throws: AstraNetError.self) { try await stream.receive(deadline: .soon) }
+            let error = await #expect(throws: AstraNetError.self) { try await stream.receive(deadline: .testDeadline) }
             #expect(error?.code == .protocolViolation)
         }
     }
@@ -246,12 +246,14 @@ import Testing
     @Test func `a window of the maximum size is used, and a REWIND of more than is in flight ends the stream`()
         async throws
     {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         try await withTwoStreams(harness) { peer, stream in
             let grant = WireOp(.windowSize, to: harness.target.address, from: Address(peer.host, 5), number: .max)
             peer.send([grant, grant])
             let sending = Task {
-                for _ in 0..<20 { try await stream.send(ByteBuffer(repeating: 1, count: 100_000), deadline: .soon) }
+                for _ in 0..<20 {
+                    try await stream.send(ByteBuffer(repeating: 1, count: 100_000), deadline: .testDeadline)
+                }
             }
             var received = 0
             while received < 2_000_000, let op = await peer.first(.data) { received += op.payload.count }
@@ -263,16 +265,16 @@ import Testing
             #expect(await peer.opsUntilPong() == [])
             peer.send(WireOp(.rewind, to: harness.target.address, from: Address(peer.host, 5), number: .max))
             #expect(await peer.opsUntilPong().map(\.command) == Self.failureOps)
-            let error = await #expect(throws: AstraNetError.self) { try await stream.receive(deadline: .soon) }
+            let error = await #expect(throws: AstraNetError.self) { try await stream.receive(deadline: .testDeadline) }
             #expect(error?.code == .protocolViolation)
         }
     }
 
     @Test func `FORCE_CLOSED ends the stream`() async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         try await withTwoStreams(harness) { peer, stream in
             peer.send(peer.op(.forceClosed, to: harness.target.address, from: 5))
-            let error = await #expect(throws: AstraNetError.self) { try await stream.receive(deadline: .soon) }
+            let error = await #expect(throws: AstraNetError.self) { try await stream.receive(deadline: .testDeadline) }
             #expect(error?.code == .failedByPeer)
             #expect(await peer.opsUntilPong() == [])
         }
@@ -280,11 +282,13 @@ import Testing
 
     @Test func `an ERR with an empty or a very long text ends the stream`() async throws {
         for length in [0, 65_536] {
-            let harness = try await Besieged()
+            let harness = try await HostilePeerHarness()
             try await withTwoStreams(harness) { peer, stream in
                 let message = [UInt8](repeating: 0x41, count: length)
                 peer.send(peer.op(.err, to: harness.target.address, from: 5, payload: message))
-                let error = await #expect(throws: AstraNetError.self) { try await stream.receive(deadline: .soon) }
+                let error = await #expect(throws: AstraNetError.self) {
+                    try await stream.receive(deadline: .testDeadline)
+                }
                 #expect(error == AstraNetError(.failedByPeer, String(repeating: "A", count: min(length, 1_024))))
             }
         }
@@ -292,10 +296,10 @@ import Testing
 
     @Test(arguments: [0, 3, 5])
     func `REWIND and WND_SIZE with a payload of other than 4 bytes are ignored`(count: Int) async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let peer = try await harness.handshaken()
         await peer.open(harness.target.address, from: 5)
-        let stream = try await harness.target.nextStream(deadline: .soon)
+        let stream = try await harness.target.nextStream(deadline: .testDeadline)
         for command in [Command.rewind, .windowSize] {
             let payload = [UInt8](repeating: 0, count: count)
             peer.send(peer.op(command, to: harness.target.address, from: 5, payload: payload))
@@ -308,10 +312,10 @@ import Testing
     }
 
     @Test func `a window of 0 stops only the writer of its stream`() async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let peer = try await harness.handshaken()
         await peer.open(harness.target.address, from: 5)
-        let stream = try await harness.target.nextStream(deadline: .soon)
+        let stream = try await harness.target.nextStream(deadline: .testDeadline)
         peer.send(WireOp(.windowSize, to: harness.target.address, from: Address(peer.host, 5), number: 0))
         _ = await peer.opsUntilPong()
         try await stream.send(ByteBuffer(bytes: [1, 2, 3]))
@@ -326,7 +330,7 @@ import Testing
     }
 
     @Test func `RST ends the streams and the private offers of its host on the link`() async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let peer = try await harness.handshaken()
         // The peer acts as a router with two hosts behind it.
         let far = (1...2).map { HostID(rawValue: UInt64($0)) }
@@ -336,17 +340,17 @@ import Testing
             peer.send(WireOp(.service, to: Address(harness.node.id, 0), from: Address(host, 4), text: "private"))
             peer.send(WireOp(.dial, to: harness.target.address, from: Address(host, 5)))
             peer.send(WireOp(.ack, to: harness.target.address, from: Address(host, 5)))
-            streams.append(try await harness.target.nextStream(deadline: .soon))
+            streams.append(try await harness.target.nextStream(deadline: .testDeadline))
         }
         peer.send(WireOp(.rst, to: Address(harness.node.id, 0), from: Address(far[0], 0)))
         let lost = streams[0]
-        let error = await #expect(throws: AstraNetError.self) { try await lost.receive(deadline: .soon) }
+        let error = await #expect(throws: AstraNetError.self) { try await lost.receive(deadline: .testDeadline) }
         #expect(error?.code == .linkLost)
         // Public offers stay until the router withdraws them: it may already have a new link to the host.
         let left = [Address(far[0], 3), Address(far[1], 3), Address(far[1], 4)]
         #expect(Set(harness.node.services.map(\.address)) == Set(left))
         peer.send(WireOp(.data, to: harness.target.address, from: Address(far[1], 5), payload: [1]))
-        #expect(try await streams[1].receive(deadline: .soon) == ByteBuffer(bytes: [1]))
+        #expect(try await streams[1].receive(deadline: .testDeadline) == ByteBuffer(bytes: [1]))
         for stream in streams { stream.close() }
         await peer.close()
         try await harness.end()

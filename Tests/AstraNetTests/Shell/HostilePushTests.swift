@@ -10,10 +10,10 @@ import Testing
 
     /// A client whose requests a raw peer serves, and a well-behaved server on another link.
     private struct Victim {
-        let node = Node.patient(.client)
+        let node = Node.withoutTimeouts(.client)
         let peer: RawPeer
         let service: Address
-        private let goodPeer = Node.patient(.server)
+        private let goodPeer = Node.withoutTimeouts(.server)
         private let echo: Listener
 
         init() async throws {
@@ -29,7 +29,7 @@ import Testing
         /// Dials the raw peer, which accepts with a SYN.
         func request(_ sources: Int = 2) async throws -> Request {
             let wanted = DialRequest(first: ByteBuffer(string: "body"), maximumPushedSources: sources)
-            async let dialled = node.dial("push", wanted, deadline: .soon)
+            async let dialled = node.dial("push", wanted, deadline: .testDeadline)
             let dial = try #require(await peer.first(.dial))
             peer.send(WireOp(.syn, to: dial.source, from: dial.destination))
             let master = try await dialled
@@ -199,7 +199,7 @@ import Testing
         let answers = await request.peer.opsUntilPong()
         #expect(answers.filter { $0.command == .err }.map(\.destination.port) == [21, victim.service.port])
         let source = try await request.master.nextPushed()
-        #expect(try await source.receive(deadline: .soon)?.readableBytes == 16_384)
+        #expect(try await source.receive(deadline: .testDeadline)?.readableBytes == 16_384)
         #expect(try await request.master.newsFailure()?.code == .protocolViolation)
         source.close()
         request.master.close()
@@ -318,7 +318,7 @@ import Testing
             await request.expectRefused(
                 [WireOp(.dial, to: request.dial.source, from: from, payload: payload)], from: port)
             request.peer.send(WireOp(.dial, to: listener.address, from: from, payload: payload))
-            let stream = try await listener.nextStream(deadline: .soon)
+            let stream = try await listener.nextStream(deadline: .testDeadline)
             #expect(stream.takeDial()?.block == nil)
             guard case .notGranted = stream.pushSource() else {
                 Issue.record("the node read a grant from \(payload.prefix(20))")
@@ -330,7 +330,7 @@ import Testing
         large.meta?.removeLast()
         request.peer.send(
             WireOp(.dial, to: listener.address, from: Address(request.peer.host, 99), payload: large.bytes))
-        let stream = try await listener.nextStream(deadline: .soon)
+        let stream = try await listener.nextStream(deadline: .testDeadline)
         #expect(stream.takeDial()?.block == large, "a block of the maximum size is valid")
         stream.close()
         #expect(await request.peer.first(.fin2)?.destination.port == 99)
@@ -374,7 +374,9 @@ import Testing
 
     @Test func `a server that reports a wrong cookie for a dial without a cookie is dialled once`() async throws {
         let victim = try await Victim()
-        let dialled = Task { try await victim.node.dial("push", DialRequest(maximumPushedSources: 2), deadline: .soon) }
+        let dialled = Task {
+            try await victim.node.dial("push", DialRequest(maximumPushedSources: 2), deadline: .testDeadline)
+        }
         let dial = try #require(await victim.peer.first(.dial))
         victim.peer.send(WireOp(.err, to: dial.source, from: dial.destination, text: PushCookies.wrongCookie))
         let error = await #expect(throws: AstraNetError.self) { _ = try await dialled.value }
@@ -387,11 +389,11 @@ import Testing
 
     /// A node that serves requests of a raw peer.
     private struct Server {
-        let node = Node.patient(.server)
+        let node = Node.withoutTimeouts(.server)
         let peer: RawPeer
         let requests = EventQueue<AstraNet.Stream>()
         let listener: Listener
-        let goodPeer = Node.patient(.client)
+        let goodPeer = Node.withoutTimeouts(.client)
         private let echo: Listener
 
         init() async throws {
@@ -562,7 +564,7 @@ import Testing
 
     /// A server with a link to a raw router, which forwards dials with forged source hosts.
     private func routed() async throws -> (Node, RawPeer, EventQueue<AstraNet.Stream>, Address) {
-        let node = Node.patient(.server)
+        let node = Node.withoutTimeouts(.server)
         let requests = EventQueue<AstraNet.Stream>()
         let listener = try node.bind("push") { stream in
             requests.append(stream)

@@ -11,12 +11,12 @@ import Testing
         sourceLocation: SourceLocation = #_sourceLocation
     ) async throws {
         while !condition() {
-            try #require(try await changes.next(deadline: .soon) != nil, sourceLocation: sourceLocation)
+            try #require(try await changes.next(deadline: .testDeadline) != nil, sourceLocation: sourceLocation)
         }
     }
 
     @Test func `every kind of change is reported`() async throws {
-        let node = Node.patient { $0.pingInterval = .milliseconds(100) }
+        let node = Node.withoutTimeouts { $0.pingInterval = .milliseconds(100) }
         let address = try await node.listening()
         var changes = node.listingChanges.makeAsyncIterator()
         let peer = try await RawPeer.connect(to: address)
@@ -39,13 +39,13 @@ import Testing
         await peer.close()
         try await wait(&changes) { node.linkCount == 0 }
         await node.shutdown()
-        #expect(try await changes.next(deadline: .soon) == nil)
+        #expect(try await changes.next(deadline: .testDeadline) == nil)
         #expect(await changes.next() == nil)
     }
 
     @Test func `pending changes are merged and none is missed`() async throws {
         // One link to a peer that answers no PING, because a measured round trip would be a change too.
-        let node = Node.patient(.peer)
+        let node = Node.withoutTimeouts(.peer)
         let peer = try await RawPeer.connect(to: try await node.listening())
         _ = await peer.handshake()
         var changes = node.listingChanges.makeAsyncIterator()
@@ -66,14 +66,14 @@ import Testing
     }
 
     @Test func `a wait ends with its task and with the node`() async throws {
-        let node = Node.patient(.client)
+        let node = Node.withoutTimeouts(.client)
         let cancelled = Task {
             var changes = node.listingChanges.makeAsyncIterator()
             return await changes.next() == nil
         }
         let timed = Task {
             var changes = node.listingChanges.makeAsyncIterator()
-            _ = try await changes.next(deadline: .soon)
+            _ = try await changes.next(deadline: .testDeadline)
         }
         let watching = Task {
             var count = 0

@@ -6,7 +6,7 @@ import Testing
 /// Limits, and peers that misuse a router. The node refuses and counts what exceeds a limit; everything else continues.
 @Suite(.timeLimit(.minutes(5))) struct MeshLimitTests {
     @Test func `refused links, streams and services are counted`() async throws {
-        let harness = try await Besieged {
+        let harness = try await HostilePeerHarness {
             $0.maximumLinks = 3
             $0.maximumStreamsPerLink = 3
             $0.maximumHalfOpenPerLink = 2
@@ -32,7 +32,7 @@ import Testing
 
     @Test(arguments: [true, false])
     func `unread bytes beyond the limit fail only their stream`(forAll: Bool) async throws {
-        let harness = try await Besieged {
+        let harness = try await HostilePeerHarness {
             if forAll { $0.maximumBuffered = 1 << 20 } else { $0.maximumBufferedPerLink = 1 << 20 }
         }
         let peer = try await harness.handshaken()
@@ -40,7 +40,7 @@ import Testing
         // An eighth of the limit is reserved for bytes outside of streams, such as incomplete ops.
         for port: UInt32 in 1...16 {
             await peer.open(harness.target.address, from: port)
-            streams.append(try await harness.target.nextStream(deadline: .soon))
+            streams.append(try await harness.target.nextStream(deadline: .testDeadline))
             peer.send(
                 peer.op(.data, to: harness.target.address, from: port, payload: [UInt8](repeating: 1, count: 60_000)))
         }
@@ -48,18 +48,18 @@ import Testing
         #expect(harness.node.listing.refused.overfull == 1)
         #expect(await streams[15].failure()?.code == .limitReached)
         for stream in streams[..<15] {
-            #expect(try await stream.receive(deadline: .soon)?.readableBytes == 60_000)
+            #expect(try await stream.receive(deadline: .testDeadline)?.readableBytes == 60_000)
         }
         #expect(harness.node.core.buffered.held == 0)
         // Reading frees the budget.
         peer.send(peer.op(.data, to: harness.target.address, from: 1, payload: [1]))
-        #expect(try await streams[0].receive(deadline: .soon)?.readableBytes == 1)
+        #expect(try await streams[0].receive(deadline: .testDeadline)?.readableBytes == 1)
         await peer.close()
         try await harness.end()
     }
 
     @Test func `incomplete ops count as buffered, and at the limit the oldest one ends its link`() async throws {
-        let harness = try await Besieged { $0.maximumBuffered = 1 << 20 }
+        let harness = try await HostilePeerHarness { $0.maximumBuffered = 1 << 20 }
         var peers: [RawPeer] = []
         let half = WireOp.headerSize + 249_999
         for count in 1...5 {
@@ -81,13 +81,13 @@ import Testing
     }
 
     @Test func `bytes that arrive after the end of a link are not held`() async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let peer = try await harness.handshaken()
         await peer.open(harness.target.address, from: 5)
         peer.send([UInt8](repeating: 0xFF, count: 100_000))
         await peer.closed()
         // The link releases its bytes before it ends its streams.
-        let stream = try await harness.target.nextStream(deadline: .soon)
+        let stream = try await harness.target.nextStream(deadline: .testDeadline)
         #expect(await stream.failure()?.code == .protocolViolation)
         let link = stream.link
         // Waits for the read that ended the link.
@@ -98,12 +98,12 @@ import Testing
     }
 
     @Test func `a link with an incomplete op survives while another link uses the whole budget`() async throws {
-        let harness = try await Besieged { $0.maximumBuffered = 1 << 20 }
+        let harness = try await HostilePeerHarness { $0.maximumBuffered = 1 << 20 }
         let greedy = try await harness.handshaken()
         var streams: [AstraNet.Stream] = []
         for port: UInt32 in 1...15 {
             await greedy.open(harness.target.address, from: port)
-            streams.append(try await harness.target.nextStream(deadline: .soon))
+            streams.append(try await harness.target.nextStream(deadline: .testDeadline))
             greedy.send(
                 greedy.op(.data, to: harness.target.address, from: port, payload: [UInt8](repeating: 1, count: 60_000)))
         }
@@ -124,7 +124,7 @@ import Testing
 
     /// The router has one peer that does not read and one peer that sends to it.
     @Test func `a router buffers at most its budget for a peer that does not read`() async throws {
-        let harness = try await Besieged {
+        let harness = try await HostilePeerHarness {
             $0.role = .router
             $0.maximumBufferedPerLink = 8 << 20
         }
@@ -153,7 +153,7 @@ import Testing
     }
 
     @Test func `a peer that floods a router with control ops loses only its own link`() async throws {
-        let harness = try await Besieged {
+        let harness = try await HostilePeerHarness {
             $0.role = .router
             $0.maximumBufferedPerLink = 1 << 20
         }
@@ -174,7 +174,7 @@ import Testing
     }
 
     @Test func `a router forwards only ops with the peer's own source host`() async throws {
-        let harness = try await Besieged { $0.role = .router }
+        let harness = try await HostilePeerHarness { $0.role = .router }
         let victim = try await harness.handshaken()
         let liar = try await harness.handshaken()
         for command in [Command.dial, .data, .rst, .service, .err, .follow] {
@@ -196,7 +196,7 @@ import Testing
 
     @Test(arguments: [Command.rst, .discover, .follow, .noService])
     func `a flood of ops about unknown hosts does not affect other links`(command: Command) async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let peer = try await harness.handshaken()
         let flood = (0..<5_000).flatMap { index in
             WireOp(
@@ -206,13 +206,13 @@ import Testing
         for _ in 0..<20 {
             guard await peer.sendAll(flood) else { break }
         }
-        try await harness.expectUnharmed()
+        try await harness.expectOtherLinkWorks()
         await peer.close()
         try await harness.end()
     }
 
     @Test func `a million services stop at the limit and end with their link`() async throws {
-        let harness = try await Besieged { $0.maximumServicesPerLink = 1_000 }
+        let harness = try await HostilePeerHarness { $0.maximumServicesPerLink = 1_000 }
         let peer = try await harness.connect()
         #expect(await peer.handshake() == harness.node.id)
         let batch = (0..<10_000).flatMap { index in
@@ -222,14 +222,14 @@ import Testing
         _ = await peer.opsUntilPong()
         #expect(harness.node.services.count == 1_000)
         #expect(harness.node.listing.refused.services == 900_000)
-        try await harness.expectUnharmed()
+        try await harness.expectOtherLinkWorks()
         await peer.close()
         try await eventually { harness.node.services.isEmpty }
         try await harness.end()
     }
 
     @Test func `a handshake that arrives too slowly ends the link at the timeout`() async throws {
-        let harness = try await Besieged { $0.handshakeTimeout = .milliseconds(500) }
+        let harness = try await HostilePeerHarness { $0.handshakeTimeout = .milliseconds(500) }
         let slow = try await harness.connect()
         // A handshake of the maximum size, one byte at a time. It would take minutes to arrive.
         var bytes = WireOp(
@@ -243,7 +243,7 @@ import Testing
     }
 
     @Test func `an op of more than 64 KiB before the handshake ends the link`() async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let peer = try await harness.connect()
         peer.send(peer.op(.data, to: .otherEnd, from: 0, payload: [UInt8](repeating: 0, count: 65_537)))
         await peer.closed()

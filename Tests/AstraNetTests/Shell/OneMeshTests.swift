@@ -14,7 +14,7 @@ import Testing
         for name in mesh.names {
             for client in [mesh.direct, mesh.routed] {
                 #expect(try await client.post(name, Self.body) == name)
-                let stream = try await client.dial("echo-\(name)", deadline: .soon)
+                let stream = try await client.dial("echo-\(name)", deadline: .testDeadline)
                 let peer = try #require(stream.link.peer?.host)
                 #expect((peer == stream.remoteAddress.host) == (client === mesh.direct))
                 try await stream.expectEcho(count: 200_000)
@@ -45,7 +45,7 @@ import Testing
         var goStreams: [(server: String, stream: GoLikeStream)] = []
         for name in mesh.names {
             for client in [mesh.direct, mesh.routed] {
-                let stream = try await client.dial("echo-\(name)", deadline: .soon)
+                let stream = try await client.dial("echo-\(name)", deadline: .testDeadline)
                 try await stream.expectEcho(count: 1_000)
                 running.append(Running(server: name, isRouted: client === mesh.routed, stream: stream))
             }

@@ -8,7 +8,7 @@ import Testing
     /// If a connection is closed while received bytes are unread, the operating system discards the bytes in flight. So
     /// the node must read on while it closes.
     @Test func `a peer that keeps sending still receives all streams that ended before the shutdown`() async throws {
-        let node = Node.patient()
+        let node = Node.withoutTimeouts()
         let target = try node.bind("target")
         let streams = 60
         let size = 60_000
@@ -18,8 +18,8 @@ import Testing
             peer.send([peer.op(.dial, to: target.address, from: port), peer.op(.ack, to: target.address, from: port)])
         }
         for _ in 0..<streams {
-            let stream = try await target.nextStream(deadline: .soon)
-            try await stream.send(ByteBuffer(repeating: 7, count: size), deadline: .soon)
+            let stream = try await target.nextStream(deadline: .testDeadline)
+            try await stream.send(ByteBuffer(repeating: 7, count: size), deadline: .testDeadline)
             stream.close()
         }
         // Withdrawals of a name that was never offered: the node does not answer them.
@@ -45,7 +45,7 @@ import Testing
 
     /// A peer that never closes its side delays a shutdown by the grace period and no longer.
     @Test func `a shutdown waits at most the grace period for a peer that does not close`() async throws {
-        let node = Node.patient()
+        let node = Node.withoutTimeouts()
         let peer = try await RawPeer.connect(to: try await node.listening(), reads: false)
         try await peer.channel.setOption(.allowRemoteHalfClosure, value: true).get()
         peer.sendHandshake()
@@ -57,12 +57,12 @@ import Testing
 
     /// The error code alone does not show this: it is the same as after a close by the owner.
     @Test func `the peer of a stream is gone after the local node closes the link`() async throws {
-        let node = Node.patient()
+        let node = Node.withoutTimeouts()
         let target = try node.bind("target")
         let peer = try await RawPeer.connect(to: try await node.listening())
         peer.sendHandshake()
         peer.send([peer.op(.dial, to: target.address, from: 1), peer.op(.ack, to: target.address, from: 1)])
-        let stream = try await target.nextStream(deadline: .soon)
+        let stream = try await target.nextStream(deadline: .testDeadline)
         #expect(!stream.isPeerGone)
         await node.shutdown(grace: .zero)
         #expect(stream.isPeerGone)

@@ -10,8 +10,8 @@ import Testing
     // MARK: - A request
 
     @Test func `a small answer is available when the dial returns`() async throws {
-        let server = Node.patient(.server)
-        let client = Node.patient(.client)
+        let server = Node.withoutTimeouts(.server)
+        let client = Node.withoutTimeouts(.client)
         let answering = ChangeHandler { request in
             guard case .bytes(let body) = request.takeReceived(), case .opened(let source) = request.pushSource() else {
                 return
@@ -31,7 +31,7 @@ import Testing
         try await client.join(try await server.listening())
         for _ in 0..<20 {
             let request = DialRequest(first: ByteBuffer(string: "body"), maximumPushedSources: 4)
-            let master = try await client.dial("push", request, deadline: .soon)
+            let master = try await client.dial("push", request, deadline: .testDeadline)
             // None of these calls suspends.
             guard case .pushed(let source) = master.takeStreamNews(), case .bytes(let bytes) = source.takeReceived(),
                 case .finished = source.takeReceived(), case .finished = master.takeStreamNews()
@@ -71,7 +71,7 @@ import Testing
         server.setDelegate(pushing)
         server.callDelegateSoon()
         var received: [String] = []
-        while case .pushed(let source) = try await client.nextStreamNews(deadline: .soon) {
+        while case .pushed(let source) = try await client.nextStreamNews(deadline: .testDeadline) {
             received.append(try await source.readText())
         }
         #expect(received == (0..<50).map { "\($0)" })
@@ -116,7 +116,7 @@ import Testing
         let (client, server) = try await pair.request()
         try server.send(now: ByteBuffer(string: "a name"))
         server.close()
-        guard case .bytes(let bytes) = try await client.nextStreamNews(deadline: .soon) else {
+        guard case .bytes(let bytes) = try await client.nextStreamNews(deadline: .testDeadline) else {
             Issue.record("no bytes arrived")
             return
         }
@@ -146,7 +146,7 @@ import Testing
         var request = DialRequest(maximumPushedSources: 2)
         request.context = DialBlock(meta: "m", bucket: "b", traceParent: "t")
         request.deadline = .now + .seconds(60)
-        let dialled = try await pair.client.dial("push", request, deadline: .soon)
+        let dialled = try await pair.client.dial("push", request, deadline: .testDeadline)
         let served = try #require(await pair.requests.next())
         let block = try #require(served.takeDial()?.block)
         #expect(block.meta == "m" && block.bucket == "b" && block.traceParent == "t")
@@ -159,7 +159,7 @@ import Testing
         served.close()
         // A deadline in the past is sent as 0 ms.
         request.deadline = .now - .seconds(1)
-        let late = try await pair.client.dial("push", request, deadline: .soon)
+        let late = try await pair.client.dial("push", request, deadline: .testDeadline)
         let lateServed = try #require(await pair.requests.next())
         #expect(lateServed.takeDial()?.block.deadlineMilliseconds == 0)
         late.close()
@@ -171,7 +171,7 @@ import Testing
         let pair = try await PushPair()
         var request = DialRequest()
         request.context = DialBlock(meta: "m")
-        let dialled = try await pair.client.dial("push", request, deadline: .soon)
+        let dialled = try await pair.client.dial("push", request, deadline: .testDeadline)
         #expect(dialled.takeDial()?.block == nil)
         #expect(dialled.withStorage { $0.active == nil })
         let served = try #require(await pair.requests.next())
@@ -187,7 +187,7 @@ import Testing
         // Maximum text without the version and the header of the tag. Grant, cookie and deadline need 35 bytes more.
         let room = DialBlock.maximumSize - 4
         for (size, fits) in [(room - 35, true), (room - 34, false), (room, false), (70_000, false)] {
-            var request = DialRequest(deadline: .soon, maximumPushedSources: 2)
+            var request = DialRequest(deadline: .testDeadline, maximumPushedSources: 2)
             request.context = DialBlock(meta: String(repeating: "m", count: size))
             do {
                 guard let stream = try pair.client.dialNow("push", request, delegate: nil) else {
@@ -207,7 +207,7 @@ import Testing
         var plain = DialRequest()
         plain.context = DialBlock(meta: String(repeating: "m", count: room + 1))
         let error = await #expect(throws: AstraNetError.self) {
-            try await pair.client.dial("push", plain, deadline: .soon)
+            try await pair.client.dial("push", plain, deadline: .testDeadline)
         }
         #expect(error?.code == .limitReached)
         try await pair.end()
@@ -272,7 +272,7 @@ import Testing
         for count in [1, 65_536, 500_000] {
             try other.send(now: ByteBuffer(repeating: 1, count: count))
             var received = ByteBuffer()
-            #expect(try await read.receive(count, into: &received, deadline: .soon) == count)
+            #expect(try await read.receive(count, into: &received, deadline: .testDeadline) == count)
         }
         #expect(large.inFlight == 65_536)
         other.close()
@@ -295,7 +295,7 @@ import Testing
                     break
                 }
                 let source = try await client.nextPushed()
-                #expect(try await source.receive(deadline: .soon) == ByteBuffer(string: "\(index - 2)"))
+                #expect(try await source.receive(deadline: .testDeadline) == ByteBuffer(string: "\(index - 2)"))
                 #expect(await source.failure()?.message == "broken \(index - 2)")
             }
             let source = try await server.pushed(waitingFor: recorder)
@@ -381,7 +381,7 @@ import Testing
         try await eventually { failed.phase == .ended }
         // The bytes before the failure are not affected.
         let source = try await client.nextPushed()
-        #expect(try await source.receive(deadline: .soon) == ByteBuffer(string: "some"))
+        #expect(try await source.receive(deadline: .testDeadline) == ByteBuffer(string: "some"))
         #expect(await source.failure()?.message == "broken")
         client.close()
         server.close()
@@ -571,7 +571,7 @@ import Testing
         try server.pushWhole("whole")
         try taken.send(now: ByteBuffer(string: "some"))
         let source = try await client.nextPushed()
-        #expect(try await source.receive(deadline: .soon) == ByteBuffer(string: "some"))
+        #expect(try await source.receive(deadline: .testDeadline) == ByteBuffer(string: "some"))
         try await eventually { pair.client.links[0].takenStreamPlaces == 3 }
         let link = pair.client.links[0]
         await pair.server.shutdown(grace: .zero)
@@ -606,7 +606,7 @@ import Testing
         let source = try server.pushed()
         try source.send(now: ByteBuffer(repeating: 7, count: 500_000))
         let taken = try await client.nextPushed()
-        #expect(try await taken.receive(deadline: .soon) != nil)
+        #expect(try await taken.receive(deadline: .testDeadline) != nil)
         taken.close()
         try await eventually { source.phase == .ended }
         #expect(throws: AstraNetError.self) { try source.send(now: ByteBuffer(string: "more")) }
@@ -618,7 +618,7 @@ import Testing
     @Test func `a wait for news ends with its task`() async throws {
         let pair = try await PushPair()
         let (client, server) = try await pair.request()
-        let waiting = Task { try await client.nextStreamNews(deadline: .soon) }
+        let waiting = Task { try await client.nextStreamNews(deadline: .testDeadline) }
         waiting.cancel()
         await #expect(throws: CancellationError.self) { try await waiting.value }
         let error = await #expect(throws: AstraNetError.self) { try await client.nextStreamNews(deadline: .now) }
@@ -634,8 +634,8 @@ import Testing
     // MARK: - Listeners
 
     @Test func `after a refusal by a listener the dial uses the next offer`() async throws {
-        let (full, ready) = (Node.patient(.server), Node.patient(.server))
-        let client = Node.patient(.client)
+        let (full, ready) = (Node.withoutTimeouts(.server), Node.withoutTimeouts(.server))
+        let client = Node.withoutTimeouts(.client)
         let refused = NIOLockedValueBox(0)
         let accepted = EventQueue<AstraNet.Stream>()
         _ = try full.bind("push") { _ in
@@ -644,7 +644,7 @@ import Testing
         }
         try await client.join(try await full.listening())
         let error = await #expect(throws: AstraNetError.self) {
-            try await client.dial("push", DialRequest(maximumPushedSources: 2), deadline: .soon)
+            try await client.dial("push", DialRequest(maximumPushedSources: 2), deadline: .testDeadline)
         }
         #expect(error?.code == .refused)
         #expect(error?.message == "too many requests")
@@ -667,7 +667,7 @@ import Testing
         try await eventually { client.services.count == 2 }
         for _ in 0..<10 {
             let request = DialRequest(first: ByteBuffer(string: "body"), maximumPushedSources: 2)
-            let stream = try await client.dial("push", request, deadline: .soon)
+            let stream = try await client.dial("push", request, deadline: .testDeadline)
             let served = try #require(await accepted.next())
             try served.pushWhole("source")
             #expect(try await stream.nextPushed().readText() == "source")
@@ -680,8 +680,8 @@ import Testing
     }
 
     @Test func `a listener can push a source and end the request at once`() async throws {
-        let server = Node.patient(.server)
-        let client = Node.patient(.client)
+        let server = Node.withoutTimeouts(.server)
+        let client = Node.withoutTimeouts(.client)
         _ = try server.bind("push") { request in
             do {
                 try request.pushWhole("at once")
@@ -694,7 +694,7 @@ import Testing
         try await client.join(try await server.listening())
         for _ in 0..<20 {
             let request = DialRequest(maximumPushedSources: 2)
-            let master = try await client.dial("push", request, deadline: .soon)
+            let master = try await client.dial("push", request, deadline: .testDeadline)
             #expect(try await master.nextPushed().readText() == "at once")
             try await master.expectFinished()
             master.close()

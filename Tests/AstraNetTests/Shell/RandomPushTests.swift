@@ -118,10 +118,10 @@ import Testing
                 stream.fail("not wanted")
                 return nil
             case .first:
-                if let bytes = try await stream.receive(deadline: .soon) { received = bytes }
+                if let bytes = try await stream.receive(deadline: .testDeadline) { received = bytes }
             case .whole: received = try await stream.readAll()
             case .intoBuffer:
-                while try await stream.receive(5_000, into: &received, deadline: .soon) == 5_000 {}
+                while try await stream.receive(5_000, into: &received, deadline: .testDeadline) == 5_000 {}
             }
         } catch let failure as AstraNetError {
             error = failure
@@ -185,13 +185,13 @@ import Testing
         var body = ByteBuffer()
         body.writeInteger(UInt32(id))
         let request = DialRequest(first: body, maximumPushedSources: plan.granted)
-        let master = try await client.dial("push", request, deadline: .soon)
+        let master = try await client.dial("push", request, deadline: .testDeadline)
         for _ in 0..<plan.delay { await Task.yield() }
         return try await withThrowingTaskGroup(of: String?.self) { group in
             var wrong: [String] = []
             var count = 0
             taking: while count < plan.taken {
-                switch try await master.nextStreamNews(deadline: .soon) {
+                switch try await master.nextStreamNews(deadline: .testDeadline) {
                 case .pushed(let stream):
                     let (index, reading) = (count, plan.readings[count])
                     count += 1
@@ -247,9 +247,9 @@ import Testing
 
     @Test(arguments: [false, true])
     func `sources arrive as sent and no resources stay in use, whatever both ends do`(isRouted: Bool) async throws {
-        let server = Node.patient(.server)
-        let client = Node.patient(.server)
-        let router = Node.patient(.router)
+        let server = Node.withoutTimeouts(.server)
+        let client = Node.withoutTimeouts(.server)
+        let router = Node.withoutTimeouts(.router)
         let plans = PlanTable()
         let listener = try server.bind("push", answersSoon: true) { request in
             request.setDelegate(plans.delegate)

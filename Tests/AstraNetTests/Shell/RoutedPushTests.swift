@@ -9,9 +9,9 @@ import Testing
 @Suite(.timeLimit(.minutes(5))) struct RoutedPushTests {
     /// A client and a server that reach each other only through a router of this library.
     private struct Mesh {
-        let router = Node.patient(.router)
-        let server = Node.patient(.server)
-        let client = Node.patient(.server)
+        let router = Node.withoutTimeouts(.router)
+        let server = Node.withoutTimeouts(.server)
+        let client = Node.withoutTimeouts(.server)
         let address: SocketAddress
         let requests = EventQueue<AstraNet.Stream>()
         let listener: Listener
@@ -33,7 +33,7 @@ import Testing
 
         func request(_ sources: Int = 2) async throws -> (client: AstraNet.Stream, server: AstraNet.Stream) {
             let request = DialRequest(first: ByteBuffer(string: "body"), maximumPushedSources: sources)
-            let dialled = try await client.dial("push", request, deadline: .soon)
+            let dialled = try await client.dial("push", request, deadline: .testDeadline)
             return (dialled, try #require(await requests.next()))
         }
 
@@ -91,8 +91,8 @@ import Testing
         for sources in [0, 2, 2] {
             var request = DialRequest(maximumPushedSources: sources)
             request.context = DialBlock(meta: "m", bucket: "b")
-            request.deadline = .soon
-            let dialled = try await mesh.client.dial("push", request, deadline: .soon)
+            request.deadline = .testDeadline
+            let dialled = try await mesh.client.dial("push", request, deadline: .testDeadline)
             let served = try #require(await mesh.requests.next())
             let block = try #require(served.takeDial()?.block)
             #expect(block.meta == "m" && block.bucket == "b" && block.deadlineMilliseconds != nil)
@@ -139,16 +139,18 @@ import Testing
     }
 
     @Test func `a server that always refuses the cookie is dialled twice`() async throws {
-        let router = Node.patient(.router)
+        let router = Node.withoutTimeouts(.router)
         let address = try await router.listening()
-        let client = Node.patient(.server)
+        let client = Node.withoutTimeouts(.server)
         try await client.join(address)
         let peer = try await RawPeer.connect(to: address)
         #expect(await peer.handshake(RawPeer.ourHandshake) == router.id)
         peer.send(WireOp(.service, to: .otherEnd, from: Address(peer.host, 9), text: "push"))
         try await eventually { client.services.contains { $0.isRelayed } }
         client.core.cookies.keep(1, of: peer.host)
-        let dialled = Task { try await client.dial("push", DialRequest(maximumPushedSources: 2), deadline: .soon) }
+        let dialled = Task {
+            try await client.dial("push", DialRequest(maximumPushedSources: 2), deadline: .testDeadline)
+        }
         for hasCookie in [true, false] {
             let dial = try #require(await peer.first(.dial))
             #expect((dial.block?.cookie != nil) == hasCookie)
@@ -224,21 +226,21 @@ import Testing
     // MARK: - Go-like nodes
 
     @Test func `a Go-like server behind our router ignores the dial block and answers`() async throws {
-        let router = Node.patient(.router)
+        let router = Node.withoutTimeouts(.router)
         let address = try await router.listening()
-        let client = Node.patient(.server)
+        let client = Node.withoutTimeouts(.server)
         try await client.join(address)
         let go = try await GoLikePeer.join(address, behindRouter: true)
         let (_, streams) = go.bind("push")
         for _ in 0..<2 {
             var request = DialRequest(first: ByteBuffer(string: "body"), maximumPushedSources: 2)
             request.context = DialBlock(meta: "m")
-            let stream = try await client.dial("push", request, deadline: .soon)
+            let stream = try await client.dial("push", request, deadline: .testDeadline)
             let served = try #require(await streams.next())
             #expect(try await served.read(4) == Array("body".utf8))
             try await served.write([1, 2])
             served.close()
-            guard case .bytes(let bytes) = try await stream.nextStreamNews(deadline: .soon) else {
+            guard case .bytes(let bytes) = try await stream.nextStreamNews(deadline: .testDeadline) else {
                 Issue.record("no bytes arrived")
                 break
             }
@@ -274,17 +276,19 @@ import Testing
 
     @Test func `a Go-like router forwards requests and pushed sources`() async throws {
         let router = try await GoLikeRouter()
-        let (server, client) = (Node.patient(.server), Node.patient(.server))
+        let (server, client) = (Node.withoutTimeouts(.server), Node.withoutTimeouts(.server))
         let requests = EventQueue<AstraNet.Stream>()
         _ = try server.bind("push") { stream in
             requests.append(stream)
             return .accepted
         }
-        for node in [server, client] { try await node.join(host: "127.0.0.1", port: router.port, deadline: .soon) }
+        for node in [server, client] {
+            try await node.join(host: "127.0.0.1", port: router.port, deadline: .testDeadline)
+        }
         try await eventually { client.services.count == 1 }
         for index in 0..<2 {
             let request = DialRequest(first: ByteBuffer(string: "body"), maximumPushedSources: 2)
-            let master = try await client.dial("push", request, deadline: .soon)
+            let master = try await client.dial("push", request, deadline: .testDeadline)
             let served = try #require(await requests.next())
             try served.pushWhole("source")
             served.close()
@@ -302,15 +306,15 @@ import Testing
     }
 
     @Test func `a DIAL to a Go-like node on a direct link has no block`() async throws {
-        let node = Node.patient(.client)
+        let node = Node.withoutTimeouts(.client)
         let peer = try await RawPeer.connect(to: try await node.listening())
         #expect(await peer.handshake() == node.id)
         peer.send(WireOp(.service, to: .otherEnd, from: Address(peer.host, 9), text: "push"))
         _ = await peer.opsUntilPong()
         var request = DialRequest(first: ByteBuffer(string: "body"), maximumPushedSources: 2)
         request.context = DialBlock(meta: "m")
-        request.deadline = .soon
-        async let dialled = node.dial("push", request, deadline: .soon)
+        request.deadline = .testDeadline
+        async let dialled = node.dial("push", request, deadline: .testDeadline)
         let dial = try #require(await peer.first(.dial))
         #expect(dial == WireOp(.dial, to: Address(peer.host, 9), from: dial.source))
         #expect(await peer.opsUntilPong() == [], "the body waits for the SYN")
@@ -342,7 +346,7 @@ import Testing
         let far: RawPeer
 
         init() async throws {
-            let node = Node(configuration: .patient(), group: group, logger: .silent)
+            let node = Node(configuration: .withoutTimeouts(), group: group, logger: .silent)
             self.node = node
             let address = try await node.listening()
             let router = HostID.random()
@@ -354,7 +358,7 @@ import Testing
                 _ = await peer.opsUntilPong()
                 peers.append(peer)
             }
-            async let dialled = node.dial("push", DialRequest(maximumPushedSources: 2), deadline: .soon)
+            async let dialled = node.dial("push", DialRequest(maximumPushedSources: 2), deadline: .testDeadline)
             let dialledOver = EventQueue<(Int, WireOp)>()
             let asking = (0..<2).map { index in
                 Task { [peers] in
@@ -407,7 +411,7 @@ import Testing
         let next = try await siblings.master.nextPushed()
         siblings.far.send(siblings.op(.data, from: 21, " part"))
         var received = ByteBuffer()
-        #expect(try await next.receive(9, into: &received, deadline: .soon) == 9)
+        #expect(try await next.receive(9, into: &received, deadline: .testDeadline) == 9)
         #expect(received == ByteBuffer(string: "next part"))
         next.close()
         try await siblings.end()
@@ -424,7 +428,7 @@ import Testing
             WireOp(.fin2, to: siblings.dial.source, from: siblings.server, number: count),
         ])
         #expect(try await siblings.master.nextPushed().readText() == "source")
-        switch try await siblings.master.nextStreamNews(deadline: .soon) {
+        switch try await siblings.master.nextStreamNews(deadline: .testDeadline) {
         case .finished: #expect(count == 1)
         case .failed(let error): #expect(count == 2 && error.code == .linkLost)
         case let news: Issue.record("\(news)")

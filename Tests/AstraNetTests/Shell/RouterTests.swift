@@ -7,9 +7,9 @@ import Testing
 @Suite(.timeLimit(.minutes(5))) struct RouterTests {
     /// A client and a server that reach each other only through a router.
     struct Mesh {
-        let router = Node.patient(.router)
-        let server = Node.patient(.server)
-        let client = Node.patient(.client)
+        let router = Node.withoutTimeouts(.router)
+        let server = Node.withoutTimeouts(.server)
+        let client = Node.withoutTimeouts(.client)
         let address: SocketAddress
         let echo: Listener
 
@@ -49,11 +49,11 @@ import Testing
 
     @Test func `the loss of a server ends its streams at once, and another server takes over`() async throws {
         let mesh = try await Mesh()
-        let other = Node.patient(.server)
+        let other = Node.withoutTimeouts(.server)
         try await other.join(mesh.address)
         let steady = try other.echo("steady")
-        let stream = try await mesh.client.dial("echo", deadline: .soon)
-        let untouched = try await mesh.client.dial("steady", deadline: .soon)
+        let stream = try await mesh.client.dial("echo", deadline: .testDeadline)
+        let untouched = try await mesh.client.dial("steady", deadline: .testDeadline)
         try await stream.expectEcho(count: 10)
         await mesh.server.shutdown(grace: .zero)
         #expect(await stream.failure()?.code == .linkLost)
@@ -69,11 +69,11 @@ import Testing
     @Test func `the loss of a client ends its streams at the server at once`() async throws {
         let mesh = try await Mesh()
         let target = try mesh.server.bind("target")
-        let other = Node.patient(.client)
+        let other = Node.withoutTimeouts(.client)
         try await other.join(mesh.address)
-        let untouched = try await other.dial("echo", deadline: .soon)
-        let stream = try await mesh.client.dial("target", deadline: .soon)
-        let accepted = try await target.nextStream(deadline: .soon)
+        let untouched = try await other.dial("echo", deadline: .testDeadline)
+        let stream = try await mesh.client.dial("target", deadline: .testDeadline)
+        let accepted = try await target.nextStream(deadline: .testDeadline)
         await mesh.client.shutdown(grace: .zero)
         #expect(await accepted.failure()?.code == .linkLost)
         try await untouched.expectEcho(count: 1_000)
@@ -84,9 +84,9 @@ import Testing
 
     @Test func `the loss of a router ends its streams, and another router takes over`() async throws {
         let mesh = try await Mesh()
-        let stream = try await mesh.client.dial("echo", deadline: .soon)
+        let stream = try await mesh.client.dial("echo", deadline: .testDeadline)
         try await stream.expectEcho(count: 10)
-        let second = Node.patient(.router)
+        let second = Node.withoutTimeouts(.router)
         let address = try await second.listening()
         try await mesh.server.join(address)
         try await mesh.client.join(address)
@@ -100,9 +100,9 @@ import Testing
     @Test func `a stream that ended before its host shut down stays complete`() async throws {
         let mesh = try await Mesh()
         let target = try mesh.server.bind("target")
-        let stream = try await mesh.client.dial("target", deadline: .soon)
-        let accepted = try await target.nextStream(deadline: .soon)
-        try await accepted.send(ByteBuffer(repeating: 7, count: 60_000), deadline: .soon)
+        let stream = try await mesh.client.dial("target", deadline: .testDeadline)
+        let accepted = try await target.nextStream(deadline: .testDeadline)
+        try await accepted.send(ByteBuffer(repeating: 7, count: 60_000), deadline: .testDeadline)
         accepted.close()
         await mesh.server.shutdown()
         #expect(try await stream.readAll().readableBytes == 60_000)
@@ -111,18 +111,18 @@ import Testing
     }
 
     @Test func `a dial that gets no answer through a router uses the next offer`() async throws {
-        let router = Node.patient(.router)
+        let router = Node.withoutTimeouts(.router)
         let address = try await router.listening()
         let silent = try await RawPeer.connect(to: address)
         _ = await silent.handshake()
         silent.send(WireOp(.service, to: .otherEnd, from: Address(silent.host, 9), text: "echo"))
         _ = await silent.opsUntilPong()
-        let client = Node.patient {
+        let client = Node.withoutTimeouts {
             $0.role = .client
             $0.answerTimeout = .milliseconds(20)
         }
         try await client.join(address)
-        let server = Node.patient(.server)
+        let server = Node.withoutTimeouts(.server)
         let echo = try server.echo("echo")
         try await server.join(address)
         try await eventually { client.services.count == 2 }
@@ -136,7 +136,7 @@ import Testing
         let mesh = try await Mesh()
         let one = try mesh.server.echo("one")
         try await mesh.client.expectEcho("one")
-        let late = Node.patient(.client)
+        let late = Node.withoutTimeouts(.client)
         try await late.join(mesh.address)
         try await late.expectEcho("one")
         one.close()
@@ -153,7 +153,7 @@ import Testing
 
     @Test func `a node that is not a router forwards no ops and relays no offers`() async throws {
         for role in [NodeConfiguration.Role.client, .server, .peer] {
-            let middle = Node.patient(role)
+            let middle = Node.withoutTimeouts(role)
             let address = try await middle.listening()
             let server = try await RawPeer.connect(to: address)
             _ = await server.handshake()
@@ -171,14 +171,14 @@ import Testing
     }
 
     @Test func `a router does not relay relayed offers`() async throws {
-        let (left, right) = (Node.patient(.router), Node.patient(.router))
+        let (left, right) = (Node.withoutTimeouts(.router), Node.withoutTimeouts(.router))
         let address = try await left.listening()
         try await right.join(address)
         let rightAddress = try await right.listening()
-        let server = Node.patient(.server)
+        let server = Node.withoutTimeouts(.server)
         let echo = try server.echo("echo")
         try await server.join(address)
-        let near = Node.patient(.client)
+        let near = Node.withoutTimeouts(.client)
         try await near.join(address)
         try await near.expectEcho("echo")
         let far = try await RawPeer.connect(to: rightAddress)

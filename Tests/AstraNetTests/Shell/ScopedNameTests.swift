@@ -8,11 +8,11 @@ import Testing
     /// Binds a name that only the client may see, and uses it from the client.
     private func useScopedName(_ server: Node, _ client: Node) async throws {
         let requests = try server.bind("request")
-        let request = try await client.dial("request", deadline: .soon)
-        let master = try await requests.nextStream(deadline: .soon)
+        let request = try await client.dial("request", deadline: .testDeadline)
+        let master = try await requests.nextStream(deadline: .testDeadline)
         let scoped = try server.bind("scoped", visibleTo: master)
-        let stream = try await client.dial("scoped", learntFrom: request, deadline: .soon)
-        let source = try await scoped.nextStream(deadline: .soon)
+        let stream = try await client.dial("scoped", learntFrom: request, deadline: .testDeadline)
+        let source = try await scoped.nextStream(deadline: .testDeadline)
         try await source.send(ByteBuffer(string: "only you"))
         source.close()
         #expect(try await stream.readAll() == ByteBuffer(string: "only you"))
@@ -43,9 +43,11 @@ import Testing
 
     @Test func `a Go router announces a private name to one host only`() async throws {
         let router = try await GoLikeRouter()
-        let (server, client, other) = (Node.patient(.server), Node.patient(.client), Node.patient(.client))
+        let (server, client, other) = (
+            Node.withoutTimeouts(.server), Node.withoutTimeouts(.client), Node.withoutTimeouts(.client)
+        )
         for node in [server, client, other] {
-            try await node.join(host: "127.0.0.1", port: router.port, deadline: .soon)
+            try await node.join(host: "127.0.0.1", port: router.port, deadline: .testDeadline)
         }
         try await useScopedName(server, client)
         try await eventually {
@@ -58,11 +60,11 @@ import Testing
     }
 
     @Test func `private names send no ops on other links`() async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let other = try await harness.handshaken()
         let peer = try await harness.handshaken()
         await peer.open(harness.target.address, from: 5)
-        let master = try await harness.target.nextStream(deadline: .soon)
+        let master = try await harness.target.nextStream(deadline: .testDeadline)
         let names = try (0..<1_000).map { try harness.node.bind("scoped \($0)", visibleTo: master) }
         for name in names { name.close() }
         #expect(await peer.opsUntilPong().count == 2_000)
@@ -74,10 +76,10 @@ import Testing
     }
 
     @Test func `the port of a private name cannot be dialled from other links`() async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let peer = try await harness.handshaken()
         await peer.open(harness.target.address, from: 5)
-        let master = try await harness.target.nextStream(deadline: .soon)
+        let master = try await harness.target.nextStream(deadline: .testDeadline)
         let scoped = try harness.node.bind("scoped", visibleTo: master)
         let stranger = try await harness.handshaken(#"{"RAddr":"","Abilities":["refuse"]}"#)
         stranger.send(stranger.op(.dial, to: scoped.address, from: 5))
@@ -94,7 +96,7 @@ import Testing
     // MARK: - Selection
 
     @Test func `an offer that does not answer is skipped and then tried last`() async throws {
-        let client = Node.patient {
+        let client = Node.withoutTimeouts {
             $0.role = .client
             $0.answerTimeout = .milliseconds(20)
         }
@@ -103,7 +105,7 @@ import Testing
         _ = await silent.handshake()
         silent.send(WireOp(.service, to: .otherEnd, from: Address(silent.host, 9), text: "echo"))
         _ = await silent.opsUntilPong()
-        let server = Node.patient(.server)
+        let server = Node.withoutTimeouts(.server)
         let echo = try server.echo("echo")
         try await server.join(address)
         try await eventually { client.services.count == 2 }
@@ -118,7 +120,7 @@ import Testing
         // Without another offer it is tried.
         await server.shutdown()
         try await eventually { client.services.count == 1 }
-        let dialling = Task { try await client.dial("echo", deadline: .soon) }
+        let dialling = Task { try await client.dial("echo", deadline: .testDeadline) }
         #expect(await silent.first(.dial) != nil)
         dialling.cancel()
         await #expect(throws: CancellationError.self) { try await dialling.value }
@@ -128,14 +130,14 @@ import Testing
     }
 
     @Test func `a bucket maps to the same offer directly and through a router`() async throws {
-        let router = Node.patient(.router)
+        let router = Node.withoutTimeouts(.router)
         let address = try await router.listening()
-        let (near, far) = (Node.patient(.client), Node.patient(.client))
+        let (near, far) = (Node.withoutTimeouts(.client), Node.withoutTimeouts(.client))
         try await far.join(address)
         var servers: [Node] = []
         var echoes: [Listener] = []
         for _ in 0..<4 {
-            let server = Node.patient(.server)
+            let server = Node.withoutTimeouts(.server)
             echoes.append(try server.echo("echo"))
             try await server.join(address)
             try await near.join(try await server.listening())
@@ -147,7 +149,7 @@ import Testing
         for index in 0..<40 {
             var picked: Set<HostID> = []
             for node in [near, far] {
-                let stream = try await node.dial("echo", bucket: "bucket \(index)", deadline: .soon)
+                let stream = try await node.dial("echo", bucket: "bucket \(index)", deadline: .testDeadline)
                 picked.insert(stream.remoteAddress.host)
                 stream.close()
             }
@@ -165,10 +167,10 @@ import Testing
 
     @Test func `a request follows its DIAL at once only if the peer announced eager`() async throws {
         for (json, isEager) in [(Self.ours, true), (#"{"RAddr":""}"#, false)] {
-            let harness = try await Besieged()
+            let harness = try await HostilePeerHarness()
             let peer = try await harness.handshaken(json)
             peer.send(WireOp(.service, to: .otherEnd, from: Address(peer.host, 9), text: "thing"))
-            async let dialled = harness.node.dial("thing", sending: ByteBuffer(bytes: [4, 2]), deadline: .soon)
+            async let dialled = harness.node.dial("thing", sending: ByteBuffer(bytes: [4, 2]), deadline: .testDeadline)
             let dial = try #require(await peer.first(.dial))
             #expect(await peer.opsUntilPong().map(\.payload) == (isEager ? [[4, 2]] : []))
             peer.send(WireOp(.syn, to: dial.source, from: dial.destination))
@@ -185,15 +187,17 @@ import Testing
             (Self.ours, 262_144), (#"{"RAddr":"","MaxOp":100000}"#, 100_000), (#"{"RAddr":"","MaxOp":-5}"#, 65_536),
             (#"{"RAddr":"","MaxOp":999999999}"#, 262_144), (#"{"RAddr":""}"#, 65_536),
         ] {
-            let harness = try await Besieged()
+            let harness = try await HostilePeerHarness()
             let peer = try await harness.handshaken(json)
             peer.send(peer.op(.dial, to: harness.target.address, from: 5))
             peer.send(peer.op(.ack, to: harness.target.address, from: 5))
-            let stream = try await harness.target.nextStream(deadline: .soon)
+            let stream = try await harness.target.nextStream(deadline: .testDeadline)
             peer.send(
                 WireOp(.windowSize, to: harness.target.address, from: Address(peer.host, 5), number: 1 << 20))
             _ = await peer.opsUntilPong()
-            let sending = Task { try await stream.send(ByteBuffer(repeating: 1, count: 300_000), deadline: .soon) }
+            let sending = Task {
+                try await stream.send(ByteBuffer(repeating: 1, count: 300_000), deadline: .testDeadline)
+            }
             #expect(await peer.first(.data)?.payload.count == largest)
             try await sending.value
             stream.close()

@@ -8,8 +8,8 @@ import Testing
 @Suite(.timeLimit(.minutes(5))) struct SharedMemoryTests {
     /// Two nodes with a link. The writer, which offers an echo service, writes to the shared memory.
     private struct Pair {
-        let writer: Node = .patient(.server)
-        let reader: Node = .patient(.client)
+        let writer: Node = .withoutTimeouts(.server)
+        let reader: Node = .withoutTimeouts(.client)
         let echo: Listener
         private let file: CInt
         private let size: Int
@@ -70,7 +70,7 @@ import Testing
     @Test func `bytes that were shared before the writer closed are read`() async throws {
         let pair = try await Pair(size: 1 << 20)
         let listener = try pair.writer.bind("final")
-        let stream = try await pair.reader.dial("final", deadline: .soon)
+        let stream = try await pair.reader.dial("final", deadline: .testDeadline)
         let served = try await listener.nextStream()
         try await served.send(ByteBuffer(repeating: 7, count: 60_000))
         served.close()
@@ -90,13 +90,13 @@ import Testing
 
     /// A node and a raw peer that shares memory with it.
     private struct Shared {
-        let harness: Besieged
+        let harness: HostilePeerHarness
         let peer: RawPeer
         let file: CInt
         static let size = 300_000
 
         init(_ use: SharedMemory.Use) async throws {
-            harness = try await Besieged()
+            harness = try await HostilePeerHarness()
             file = try Descriptors.file(size: Self.size)
             let ends = try Descriptors.socketPair()
             let memory = try SharedMemory(descriptor: file, use: use)
@@ -167,7 +167,7 @@ import Testing
         shared.peer.send([shared.shared(0, 65_536), shared.shared(0, 1), shared.shared(0, 10, from: 6)])
         let error = await streams[0].failure()
         #expect(error?.code == .protocolViolation)
-        #expect(try await streams[1].receive(deadline: .soon)?.readableBytes == 10)
+        #expect(try await streams[1].receive(deadline: .testDeadline)?.readableBytes == 10)
         try await shared.end()
     }
 
@@ -201,7 +201,7 @@ import Testing
 
     /// On any other link the ops are unknown commands.
     @Test func `the ops of shared memory are ignored on a link without it`() async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let peer = try await harness.handshaken()
         await peer.open(harness.target.address, from: 5)
         let stream = try await harness.target.nextStream()

@@ -16,7 +16,7 @@ import Testing
         let gate = ConditionLock(value: 0)
 
         init() async throws {
-            var configuration = NodeConfiguration.patient()
+            var configuration = NodeConfiguration.withoutTimeouts()
             configuration.maximumBufferedPerLink = 1 << 20
             node = Node(configuration: configuration, group: group, logger: .silent)
             let address = try await node.listening()

@@ -47,7 +47,7 @@ import Testing
     }
 
     @Test func `a router announces 200,000 services to a peer that reads slowly`() async throws {
-        let router = Node.patient(.router)
+        let router = Node.withoutTimeouts(.router)
         let address = try await router.listening()
         let received = ReceivedAnnouncements()
         let slow = try await RawPeer.connect(to: address, reads: false, receive: received.take)
@@ -106,7 +106,7 @@ import Testing
     }
 
     @Test func `services that come and go while a peer does not read use no memory`() async throws {
-        let node = Node.patient(.server)
+        let node = Node.withoutTimeouts(.server)
         let silent = try await RawPeer.connect(to: try await node.listening(), reads: false)
         silent.sendHandshake()
         let link = try await link(of: node, to: silent.host)
@@ -124,7 +124,7 @@ import Testing
     }
 
     @Test func `the link of a peer that does not read is closed at the stall timeout`() async throws {
-        let node = Node.patient {
+        let node = Node.withoutTimeouts {
             $0.role = .server
             $0.stalledWriteTimeout = .seconds(1)
         }
@@ -144,7 +144,7 @@ import Testing
     }
 
     @Test func `a private name is announced to a slow peer before the bytes that contain it`() async throws {
-        let harness = try await Besieged()
+        let harness = try await HostilePeerHarness()
         let received = NIOLockedValueBox<[WireOp]>([])
         let slow = try await RawPeer.connect(to: harness.address, reads: false) { op in
             guard [.service, .data].contains(op.command) else { return }
@@ -153,11 +153,11 @@ import Testing
         slow.sendHandshake()
         slow.send(slow.op(.dial, to: harness.target.address, from: 5))
         slow.send(slow.op(.ack, to: harness.target.address, from: 5))
-        let master = try await harness.target.nextStream(deadline: .soon)
+        let master = try await harness.target.nextStream(deadline: .testDeadline)
         let link = master.link
         let names = try fill(link, { try harness.node.bind($0, visibleTo: master) })
         let last = try harness.node.bind("last", visibleTo: master)
-        try await master.send(ByteBuffer(string: "last"), deadline: .soon)
+        try await master.send(ByteBuffer(string: "last"), deadline: .testDeadline)
         try await slow.readSlowly()
         try await eventually { received.withLockedValue { $0.last?.command == .data } }
         let ops = received.withLockedValue { $0 }

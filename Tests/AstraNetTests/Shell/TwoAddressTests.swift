@@ -49,14 +49,14 @@ import Testing
         _ server: Node, _ network: CountingNetwork, host: String, port: Int
     ) async throws {
         let echo = try server.echo("echo")
-        var configuration = NodeConfiguration.patient()
+        var configuration = NodeConfiguration.withoutTimeouts()
         configuration.role = .client
         let client = Node(
             configuration: configuration, group: MultiThreadedEventLoopGroup.singleton, logger: .silent,
             surroundings: Surroundings(
                 now: { .now }, random: { .random(in: 0...UInt64.max) }, network: network))
         let joining = Task { await client.keepJoined(host: host, port: port) }
-        let first = try await client.dial("echo", deadline: .soon)
+        let first = try await client.dial("echo", deadline: .testDeadline)
         let isSettled = NIOLockedValueBox(false)
         let using = Task {
             while !isSettled.withLockedValue({ $0 }) {
@@ -84,7 +84,7 @@ import Testing
     }
 
     @Test func `a name with two addresses of one host ends with one link`() async throws {
-        let server = Node.patient(.server)
+        let server = Node.withoutTimeouts(.server)
         let addresses = [try await server.listening(), try await server.listening()]
         try await expectOneLinkInTheEnd(
             server, CountingNetwork(names: ["both": addresses]), host: "both", port: addresses[0].port!)
@@ -103,7 +103,7 @@ import Testing
     @Test(
         .enabled(if: localhost.count == 2, "skipped: localhost has one address on this machine"))
     func `localhost with two addresses ends with one link`() async throws {
-        let server = Node.patient(.server)
+        let server = Node.withoutTimeouts(.server)
         let address = try await server.listen(host: "127.0.0.1", port: 0)
         try await server.listen(host: "::1", port: address.port!)
         try await expectOneLinkInTheEnd(server, CountingNetwork(), host: "localhost", port: address.port!)

@@ -39,7 +39,7 @@ struct ConversationReplay {
     /// Replays a conversation and checks that the node sends what the recorded node sent.
     static func run(_ conversation: WireConversation, nodeAs role: Role) async throws {
         let script = ConversationScript(conversation)
-        let node = Node.patient()
+        let node = Node.withoutTimeouts()
         let application = RecordedApplication(script: script, node: node)
         let raw = try await RawPeer.connect(
             to: try await node.listen(host: "127.0.0.1", port: 0), host: try #require(script.hosts[role.other]))

@@ -4,7 +4,7 @@ import Testing
 
 extension Node {
     /// A node with a role, without timeouts.
-    static func patient(_ role: NodeConfiguration.Role) -> Node { .patient { $0.role = role } }
+    static func withoutTimeouts(_ role: NodeConfiguration.Role) -> Node { .withoutTimeouts { $0.role = role } }
 
     /// Listens on a free port of the loopback address.
     @discardableResult
@@ -12,7 +12,7 @@ extension Node {
 
     /// Joins a node that listens at an address.
     func join(_ address: SocketAddress) async throws {
-        try await join(host: address.ipAddress!, port: address.port!, deadline: .soon)
+        try await join(host: address.ipAddress!, port: address.port!, deadline: .testDeadline)
     }
 
     /// Binds `name` and sends back the bytes of each stream.
@@ -37,10 +37,10 @@ extension Node {
 
     /// Dials an echo service and checks that it sends the bytes back.
     func expectEcho(_ name: String, count: Int = 100, sourceLocation: SourceLocation = #_sourceLocation) async throws {
-        let stream = try await dial(name, deadline: .soon)
+        let stream = try await dial(name, deadline: .testDeadline)
         try await stream.expectEcho(count: count, sourceLocation: sourceLocation)
         stream.finish()
-        #expect(try await stream.receive(deadline: .soon) == nil, sourceLocation: sourceLocation)
+        #expect(try await stream.receive(deadline: .testDeadline) == nil, sourceLocation: sourceLocation)
         stream.close()
     }
 
@@ -52,9 +52,9 @@ extension AstraNet.Stream {
     /// Sends `count` bytes and checks that the peer sends them back.
     func expectEcho(count: Int, sourceLocation: SourceLocation = #_sourceLocation) async throws {
         let sent = ByteBuffer(bytes: (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) })
-        async let sending: Void = send(sent, deadline: .soon)
+        async let sending: Void = send(sent, deadline: .testDeadline)
         var received = ByteBuffer()
-        while received.readableBytes < count, let bytes = try await receive(deadline: .soon) {
+        while received.readableBytes < count, let bytes = try await receive(deadline: .testDeadline) {
             received.writeImmutableBuffer(bytes)
         }
         try await sending
@@ -64,7 +64,7 @@ extension AstraNet.Stream {
     /// Reads until an error and returns it.
     func failure() async -> AstraNetError? {
         await #expect(throws: AstraNetError.self) {
-            while try await receive(deadline: .soon) != nil {}
+            while try await receive(deadline: .testDeadline) != nil {}
             throw AstraNetError(.closed, "the stream ended well")
         }
     }
@@ -74,7 +74,7 @@ extension AstraNet.Stream {
 func eventually(
     _ condition: @Sendable () -> Bool, sourceLocation: SourceLocation = #_sourceLocation
 ) async throws {
-    let deadline = ContinuousClock.Instant.soon
+    let deadline = ContinuousClock.Instant.testDeadline
     while !condition() {
         try #require(.now < deadline, "the condition did not become true in time", sourceLocation: sourceLocation)
         try await Task.sleep(for: .milliseconds(5))

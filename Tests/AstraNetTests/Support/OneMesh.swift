@@ -75,7 +75,7 @@ final class GoLikeServer: Sendable {
 
 /// A server of this library: chanserv services and an echo service on a node that listens.
 struct OurServer {
-    let node = Node.patient(.server)
+    let node = Node.withoutTimeouts(.server)
     let name: String
     let address: SocketAddress
     private let services: [Service]
@@ -84,7 +84,7 @@ struct OurServer {
     init(_ name: String, joining router: SocketAddress) async throws {
         self.name = name
         address = try await node.listening()
-        let server = Server(multiplexer: AstraNetMultiplexer(node), configuration: .patient)
+        let server = Server(multiplexer: AstraNetMultiplexer(node), configuration: .withoutTimeouts)
         services = try [name, "ours"].map { service in
             try server.serve(service) { SourceList([Source(header: name, frames: [$0.body])]) }
         }
@@ -113,13 +113,13 @@ struct OneMesh {
     let goServers: [GoLikeServer]
     let ourServers: [OurServer]
     /// A client with links to all servers and to the router.
-    let direct = Node.patient {
+    let direct = Node.withoutTimeouts {
         $0.role = .client
         // A dial of a lost host must fail because the loss is detected, not by this timeout.
         $0.answerTimeout = .seconds(3_600)
     }
     /// A client with a link to the router alone: a node with the role `server` makes no other links.
-    let routed = Node.patient {
+    let routed = Node.withoutTimeouts {
         $0.role = .server
         $0.answerTimeout = .seconds(3_600)
     }
@@ -133,7 +133,7 @@ struct OneMesh {
         let address: SocketAddress
         switch kind {
         case .ours:
-            let node = Node.patient(.router)
+            let node = Node.withoutTimeouts(.router)
             address = try await node.listening()
             router = .ours(node)
         case .goLike:
@@ -189,7 +189,7 @@ struct OneMesh {
 extension Node {
     /// Posts a request and checks the answer. Returns the name of the server that answered.
     func post(_ name: String, _ body: [UInt8]) async throws -> String {
-        let client = Client(multiplexer: AstraNetMultiplexer(self), configuration: .patient)
+        let client = Client(multiplexer: AstraNetMultiplexer(self), configuration: .withoutTimeouts)
         let sources = try await GoInteropTests.read(
             try await client.lookupAndPost(name, body: ByteBuffer(bytes: body)))
         let source = try #require(sources.first)

@@ -16,8 +16,8 @@ struct PushPair {
         server configureServer: (inout NodeConfiguration) -> Void = { _ in },
         client configureClient: (inout NodeConfiguration) -> Void = { _ in }
     ) async throws {
-        server = .patient(configureServer)
-        client = .patient(configureClient)
+        server = .withoutTimeouts(configureServer)
+        client = .withoutTimeouts(configureClient)
         let requests = requests
         listener = try server.bind("push") { stream in
             requests.append(stream)
@@ -35,7 +35,7 @@ struct PushPair {
         client: AstraNet.Stream, server: AstraNet.Stream
     ) {
         let request = DialRequest(first: ByteBuffer(string: body), maximumPushedSources: sources)
-        let dialled = try await client.dial("push", request, deadline: .soon)
+        let dialled = try await client.dial("push", request, deadline: .testDeadline)
         return (dialled, try #require(await requests.next()))
     }
 
@@ -103,7 +103,7 @@ extension AstraNet.Stream {
 
     /// Waits for the next event of the request, which must be a pushed source.
     func nextPushed() async throws -> AstraNet.Stream {
-        let news = try await nextStreamNews(deadline: .soon)
+        let news = try await nextStreamNews(deadline: .testDeadline)
         guard case .pushed(let stream) = news else { throw Unexpected(what: "\(news)") }
         return stream
     }
@@ -113,7 +113,7 @@ extension AstraNet.Stream {
 
     /// Waits for the end of a request without sources.
     func expectFinished(sourceLocation: SourceLocation = #_sourceLocation) async throws {
-        let news = try await nextStreamNews(deadline: .soon)
+        let news = try await nextStreamNews(deadline: .testDeadline)
         guard case .finished = news else {
             Issue.record("\(news)", sourceLocation: sourceLocation)
             return
@@ -123,7 +123,7 @@ extension AstraNet.Stream {
     /// Takes and closes all sources. Returns the error that the request ends with, or `nil`.
     func newsFailure() async throws -> AstraNetError? {
         while true {
-            switch try await nextStreamNews(deadline: .soon) {
+            switch try await nextStreamNews(deadline: .testDeadline) {
             case .failed(let error): return error
             case .finished: return nil
             case .pushed(let stream): stream.close()
@@ -143,7 +143,7 @@ extension Node {
 
     /// Waits until no link has a stream, or counts places, grants or bytes for one.
     func expectNothingLeft(sourceLocation: SourceLocation = #_sourceLocation) async throws {
-        let deadline = ContinuousClock.Instant.soon
+        let deadline = ContinuousClock.Instant.testDeadline
         while true {
             var left: [String] = []
             for link in links {

@@ -61,7 +61,7 @@ struct RecordedApplication: Sendable {
     }
 
     private func request(_ recorded: ConversationScript.RecordedStream) async throws {
-        let master = try await node.dial(recorded.service, deadline: .soon)
+        let master = try await node.dial(recorded.service, deadline: .testDeadline)
         try await master.send(ByteBuffer(bytes: recorded.said[.client]!.bytes))
         try await withThrowingDiscardingTaskGroup { group in
             var answer: [UInt8] = []
@@ -81,7 +81,7 @@ struct RecordedApplication: Sendable {
     }
 
     private func fetch(_ recorded: ConversationScript.RecordedStream) async throws {
-        let stream = try await node.dial(recorded.service, deadline: .soon)
+        let stream = try await node.dial(recorded.service, deadline: .testDeadline)
         let expected = recorded.said[.server]!
         // A recording may end before a stream does.
         let bytes =

@@ -41,7 +41,7 @@ import Testing
         try handle.close()
         let changed = try await Self.check(line, in: folder)
         #expect(changed.code == 65)
-        #expect(changed.errors.contains("pinned is \(line.dropFirst("sha256: ".count))"))
+        #expect(changed.errors.contains("the pinned one is \(line.dropFirst("sha256: ".count))"))
         #expect(try await Self.check("", in: folder).code == 0)
     }
 
@@ -59,7 +59,7 @@ import Testing
         #expect(pin.errors.contains("chmod go-w '\(file)'"))
         #expect(pin.errors.contains("chmod go-w '\(folder.path)'"))
         #expect(host.code == 65)
-        #expect(host.errors.contains("can be written by others"))
+        #expect(host.errors.contains("is writable by users other than its owner"))
     }
 
     @Test func whatIsNoLibraryHasNoPin() async throws {

@@ -52,8 +52,8 @@ import Testing
         try await TestHost.serving(TestHost.controlled) { host in
             let second = try await ChanservCommand.run("serve", "--config", host.configurationFile)
             #expect(second.code == 69)
-            #expect(second.errors.contains("chanserv.yaml:2:12: cannot make the control socket "))
-            #expect(second.errors.contains("another host answers there: end it, or choose another path"))
+            #expect(second.errors.contains("chanserv.yaml:2:12: cannot create the control socket "))
+            #expect(second.errors.contains("another host listens there: stop it, or choose another path"))
             #expect(try await host.control("status").code == 0)
         }
     }
@@ -64,7 +64,7 @@ import Testing
             let exit = try await ChanservCommand.run("serve", "--config", folder + "/chanserv.yaml")
             #expect(exit.code == 69)
             #expect(exit.errors.contains("chanserv.yaml:2:12: "))
-            #expect(exit.errors.contains("something else than a socket stands there"))
+            #expect(exit.errors.contains("the file there is not a socket"))
             #expect(try String(contentsOfFile: folder + "/c.sock", encoding: .utf8) == "precious")
         }
     }
@@ -88,7 +88,7 @@ import Testing
                 #expect(unlink(host.socketPath) == 0)
                 #expect(try await host.control("status").code == 69)
                 host.process.kill(SIGHUP)
-                _ = try await host.process.errorLine(with: "' was removed by somebody: it was made again")
+                _ = try await host.process.errorLine(with: "' was removed: created it again")
                 _ = try await host.process.errorLine(with: "nothing has changed")
                 #expect(try await host.control("status").code == 0)
                 let mode = try mode(host.socketPath)
@@ -115,16 +115,17 @@ import Testing
             #expect(unlink(host.socketPath) == 0)
             try "another's".write(toFile: host.socketPath, atomically: false, encoding: .utf8)
             host.process.kill(SIGHUP)
-            _ = try await host.process.errorLine(with: "removed by somebody, and cannot make the control socket ")
+            _ = try await host.process.errorLine(
+                with: "the control socket was removed: cannot create the control socket ")
             _ = try await host.process.errorLine(with: "nothing has changed")
             #expect(try String(contentsOfFile: host.socketPath, encoding: .utf8) == "another's")
         }
     }
 
     @Test(arguments: [
-        ("none/c.sock", "its folder '*' does not exist: make it, or choose another path"),
-        ("chanserv.yaml/c.sock", " is no folder: choose another path"),
-        ("folder", "something else than a socket stands there, and is not replaced: choose another path"),
+        ("none/c.sock", "its folder does not exist: create it, or choose another path"),
+        ("chanserv.yaml/c.sock", "its folder is not a directory: choose another path"),
+        ("folder", "the file there is not a socket and is not replaced: choose another path"),
     ])
     func aSocketThatCannotBeMadeIsSeenByCheckToo(path: String, reason: String) async throws {
         let configuration = TestHost.controlled.replacingOccurrences(of: "c.sock", with: path)
@@ -133,7 +134,8 @@ import Testing
             for (command, code) in [("check", 65), ("serve", 69)] {
                 let exit = try await ChanservCommand.run(command, "--config", folder + "/chanserv.yaml")
                 #expect(exit.code == Int32(code))
-                #expect(exit.errors.contains("chanserv.yaml:2:12: cannot make the control socket '"), "\(exit.errors)")
+                #expect(
+                    exit.errors.contains("chanserv.yaml:2:12: cannot create the control socket '"), "\(exit.errors)")
                 for part in reason.split(separator: "*") { #expect(exit.errors.contains(part), "\(exit.errors)") }
             }
         }
@@ -172,8 +174,8 @@ import Testing
             for command in ["check", "serve", "status"] {
                 let exit = try await ChanservCommand.run(command, "--config", folder + "/chanserv.yaml")
                 #expect(exit.code == 65)
-                #expect(exit.errors.contains("chanserv.yaml:2:12: the path of the control socket, "))
-                #expect(exit.errors.contains("a socket's may have 107"))
+                #expect(exit.errors.contains("chanserv.yaml:2:12: the path of the control socket '"))
+                #expect(exit.errors.contains("at most 107 are allowed"))
             }
         }
     }

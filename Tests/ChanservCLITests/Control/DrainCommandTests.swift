@@ -97,7 +97,7 @@ import Testing
             #expect(try await host.control("drain", "ticker").code == 0)
             let same = try await host.control("reload")
             #expect(same.code == 0)
-            #expect(same.errors.contains("warning: route 'ticker' stays drained, as it was told"))
+            #expect(same.errors.contains("warning: route 'ticker' stays drained: run 'chanserv enable ticker'"))
             // Not even with new code, or another configuration.
             try host.configure(TestHost.controlled.replacingOccurrences(of: "count: 3", with: "count: 4"))
             let changed = try await host.control("reload")

@@ -151,8 +151,8 @@ import Testing
         defer { process.end() }
         _ = try await process.errorLine(
             with: """
-                the service manager was not told 'READY=1 STATUS=routing' at NOTIFY_SOCKET=/none/notify: No such file or \
-                directory
+                cannot send 'READY=1 STATUS=routing' to the service manager at NOTIFY_SOCKET=/none/notify: \
+                No such file or directory
                 """)
     }
 

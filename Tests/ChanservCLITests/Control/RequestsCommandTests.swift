@@ -261,7 +261,7 @@ import Testing
             let refused = try await host.post("ticker", "--body", "1 1ms 1")
             #expect(refused.code == 69)
             #expect(
-                refused.errors.contains("busy: ticker has 2 open requests, as many as it may have"), "\(refused.errors)"
+                refused.errors.contains("busy: ticker has reached its limit of 2 open requests"), "\(refused.errors)"
             )
             #expect(try await host.post("echo", "--body", "x").code == 0)
             let route = try await host.route("ticker")

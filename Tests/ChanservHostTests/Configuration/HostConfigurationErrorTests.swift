@@ -39,7 +39,7 @@ private func with(_ more: String) -> String {
             errors(text, fileProblem: { $0 == "/etc/missing.so" ? "does not exist" : nil }) == [
                 "c.yaml:1:1: unknown key 'nodes'; did you mean 'node'?",
                 "c.yaml:2:17: expected an address such as 127.0.0.1:5555: '127.0.0.1' has no port",
-                "c.yaml:2:41: 127.0.0.1:1 stands here a second time (first at c.yaml:2:28)",
+                "c.yaml:2:41: duplicate address 127.0.0.1:1 (first: line 2, column 28)",
                 "c.yaml:2:61: expected an address such as 127.0.0.1:5555, found the integer 5; put it in quotes",
                 "c.yaml:2:71: expected a duration such as 30s, found a list",
                 "c.yaml:4:3: unknown key 'compresion'; did you mean 'compression'?",
@@ -53,8 +53,8 @@ private func with(_ more: String) -> String {
                 "c.yaml:9:42: unknown key 'treads'; did you mean 'threads'?",
                 "c.yaml:10:3: the plugin 'nothing' needs the key 'path'",
                 "c.yaml:12:24: no plugin has the name 'filse'; did you mean 'files'?",
-                "c.yaml:13:13: the vaddr 'a' stands here a second time (first at c.yaml:12:13)",
-                "c.yaml:13:44: the key 'drain' stands here a second time (first at c.yaml:13:33)",
+                "c.yaml:13:13: duplicate vaddr 'a' (first: line 12, column 13)",
+                "c.yaml:13:44: duplicate key 'drain' (first: line 13, column 33)",
                 "c.yaml:14:5: the route needs the key 'vaddr'",
                 "c.yaml:15:5: the route needs the key 'plugin'",
                 "c.yaml:15:12: expected a virtual address such as files, found an empty text",
@@ -83,8 +83,8 @@ private func with(_ more: String) -> String {
         ("node: {role: [peer]}", "1:14: expected a role (client, server, peer, router), found a list"),
         (
             "node: {role: client}",
-            "1:14: a node with the role client announces nothing, so that nobody would hear of the routes "
-                + "(the first is at c.yaml:3:10): choose server, peer or router"
+            "1:14: a node with the role client announces no services, so its routes cannot be reached "
+                + "(first route: line 3, column 10): choose server, peer or router"
         ),
         (
             "node: {limits: 5}",
@@ -107,8 +107,8 @@ private func with(_ more: String) -> String {
         ),
         (
             "node: {limits: {total_buffer: 2MiB, buffer: 3MiB}}",
-            "1:45: the buffer of one link (3MiB) is larger than total_buffer, that of all together "
-                + "(2MiB)"
+            "1:45: buffer, the limit of one link (3MiB), is larger than total_buffer, "
+                + "the limit of all links (2MiB)"
         ),
         ("node: {control: }", "1:17: expected a path, found nothing"),
         ("node: {control: ''}", "1:17: expected a path, found the text ''"),
@@ -121,19 +121,22 @@ private func with(_ more: String) -> String {
         ),
         (
             "node: {listen: 'a:65536'}",
-            "1:16: expected an address such as 127.0.0.1:5555: '65536' is no port (0 to 65535)"
+            "1:16: expected an address such as 127.0.0.1:5555: '65536' is not a port (0 to 65535)"
         ),
         ("node: {listen: 'a:'}", "1:16: expected an address such as 127.0.0.1:5555: 'a:' has no port"),
-        ("node: {listen: 'a:b'}", "1:16: expected an address such as 127.0.0.1:5555: 'b' is no port (0 to 65535)"),
-        ("node: {listen: 'a:-1'}", "1:16: expected an address such as 127.0.0.1:5555: '-1' is no port (0 to 65535)"),
+        ("node: {listen: 'a:b'}", "1:16: expected an address such as 127.0.0.1:5555: 'b' is not a port (0 to 65535)"),
+        ("node: {listen: 'a:-1'}", "1:16: expected an address such as 127.0.0.1:5555: '-1' is not a port (0 to 65535)"),
         (
             "node: {listen: '::1:80'}",
             "1:16: expected an address such as 127.0.0.1:5555: '::1:80' has several colons; an IPv6 address goes in brackets"
         ),
         ("node: {listen: '[::1:80'}", "1:16: expected an address such as 127.0.0.1:5555: '[::1:80' has no ']'"),
-        ("node: {listen: '[abc]:80'}", "1:16: expected an address such as 127.0.0.1:5555: 'abc' is no IPv6 address"),
+        (
+            "node: {listen: '[abc]:80'}",
+            "1:16: expected an address such as 127.0.0.1:5555: 'abc' is not an IPv6 address"
+        ),
         ("node: {listen: '[::1]80'}", "1:16: expected an address such as 127.0.0.1:5555: '[::1]80' has no port"),
-        ("node: {listen: 'a b:80'}", "1:16: expected an address such as 127.0.0.1:5555: 'a b' is no host name"),
+        ("node: {listen: 'a b:80'}", "1:16: expected an address such as 127.0.0.1:5555: 'a b' is not a host name"),
         ("node: {join: 'a:0'}", "1:14: expected an address such as 127.0.0.1:5555: port 0 cannot be joined"),
         ("node: {join: [{a: 1}]}", "1:15: expected an address such as 127.0.0.1:5555, found a mapping"),
         ("node: {environment: ''}", "1:21: expected an environment such as staging, found an empty text"),
@@ -166,7 +169,7 @@ private func with(_ more: String) -> String {
                 + "frame_write, chan_accept), found the text '30s'"
         ),
         ("{timeouts: {servin: 1s}}", "1:23: unknown key 'servin'; did you mean 'serving'?"),
-        ("{timeouts: {serving: 0}}", "1:32: a timeout is more than 0"),
+        ("{timeouts: {serving: 0}}", "1:32: the timeout must be more than 0"),
         ("{timeouts: {serving: }}", "1:32: expected a duration such as 30s, or none, found nothing"),
         ("{timeouts: {serving: 1.5}}", "1:32: expected a duration such as 30s, or none, found the number 1.5"),
         ("{timeouts: {serving: 8761h}}", "1:32: 8761h is more than a year (8760h)"),
@@ -174,11 +177,11 @@ private func with(_ more: String) -> String {
             "{timeouts: {serving: -1s}}",
             "1:32: expected a duration such as 30s, or none: '-1s' does not begin with a number"
         ),
-        ("{timeouts: {chan_accept: 0s}}", "1:36: a timeout is more than 0"),
+        ("{timeouts: {chan_accept: 0s}}", "1:36: the timeout must be more than 0"),
         ("{error_mass: {limit: 0}}", "1:32: 0 is not from 1 to 1000000"),
         ("{error_mass: {limit: never}}", "1:32: expected an integer, or none, found the text 'never'"),
         ("{error_mass: {limit: 99999999999999999999}}", "1:32: '99999999999999999999' does not fit a 64-bit integer"),
-        ("{error_mass: {pause: 0}}", "1:32: a pause is more than 0"),
+        ("{error_mass: {pause: 0}}", "1:32: the pause must be more than 0"),
         ("{error_mass: {pause: 6m}}", "1:32: the pause (6m) is longer than max_pause (5m)"),
         ("{error_mass: {max_pause: 1s}}", "1:36: the pause (30s) is longer than max_pause (1s)"),
         ("{drain: none}", "1:19: expected a duration such as 30s: 'none' does not begin with a number"),
@@ -291,11 +294,11 @@ private func with(_ more: String) -> String {
     @Test func `a value that the YAML reader refuses has no further errors`() {
         #expect(
             errors("node: *x\ndefaults: !a {}\nplugins: {e: {path: *y}}\nroutes: [*z, {vaddr: *v, plugin: e}]") == [
-                "c.yaml:1:7: no anchor &x stands before this alias",
+                "c.yaml:1:7: undefined alias *x: no anchor &x before it",
                 "c.yaml:2:11: the tag '!a' does not fit here",
-                "c.yaml:3:21: no anchor &y stands before this alias",
-                "c.yaml:4:10: no anchor &z stands before this alias",
-                "c.yaml:4:22: no anchor &v stands before this alias",
+                "c.yaml:3:21: undefined alias *y: no anchor &y before it",
+                "c.yaml:4:10: undefined alias *z: no anchor &z before it",
+                "c.yaml:4:22: undefined alias *v: no anchor &v before it",
             ])
     }
 
@@ -303,7 +306,7 @@ private func with(_ more: String) -> String {
     func `an empty file is refused`(text: String) {
         #expect(
             errors(text) == [
-                "c.yaml: the file says nothing; see the reference for the keys (node, defaults, plugins, routes)"
+                "c.yaml: configuration file is empty: add the sections 'plugins' and 'routes' (docs/configuration.md)"
             ])
     }
 

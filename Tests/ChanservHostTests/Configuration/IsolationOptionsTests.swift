@@ -66,7 +66,7 @@ import Testing
         ("{path: e.so, isolation: process, processes: 0}", "2:58: 0 is not from 1 to 256"),
         (
             "{path: e.so, isolation: process, limits: {cpu: 1500ms}}",
-            "2:61: processor time is counted in whole seconds"
+            "2:61: the processor time must be a whole number of seconds"
         ),
         (
             "{path: e.so, isolation: process, limits: {address_space: 1MiB}}",
@@ -74,14 +74,14 @@ import Testing
         ),
         (
             "{path: e.so, isolation: process, environment: [A=1]}",
-            "2:61: 'A=1' is no name of an environment variable"
+            "2:61: 'A=1' is not a name of an environment variable"
         ),
         ("{path: e.so, isolation: process, nice: 20}", "2:53: 20 is not from 0 to 19"),
         (
             "{path: e.so, isolation: process, heartbeat_timeout: 3s}",
-            "2:66: processes report once a second: a timeout is at least 4s"
+            "2:66: the timeout must be at least 4s: processes report once a second"
         ),
-        ("{path: e.so, call_budget: 0}", "2:40: a budget is more than 0"),
+        ("{path: e.so, call_budget: 0}", "2:40: the budget must be more than 0"),
     ])
     func `invalid isolation options are refused with the location and the reason`(text: String, message: String) {
         #expect(errors(text) == ["c.yaml:" + message])

@@ -64,7 +64,7 @@ import Testing
         let longest = "/" + String(repeating: "x", count: 106)
         #expect(try control(longest) == longest)
         #expect { try control(longest + "x") } throws: {
-            ($0 as? ConfigurationErrors)?.description.contains("has 108 bytes; a socket's may have 107") == true
+            ($0 as? ConfigurationErrors)?.description.contains("has 108 bytes, but at most 107 are allowed") == true
         }
     }
 

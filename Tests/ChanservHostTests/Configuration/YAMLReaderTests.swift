@@ -42,7 +42,10 @@ private func notation(_ node: YAMLNode) -> String {
 
     @Test(arguments: [
         ("a: [1, 2", "f.yaml:2:1: did not find expected ',' or ']' (while parsing a flow sequence that begins at 1:4)"),
-        ("a:\n\tb: 1", "f.yaml:2:1: found character that cannot start any token (while scanning for the next token)"),
+        ("a:\n\tb: 1", "f.yaml:2:1: YAML does not allow tabs for indentation: use spaces"),
+        ("a:\n  b: 1\n\tc: 2", "f.yaml:3:1: YAML does not allow tabs for indentation: use spaces"),
+        ("a: |\n\tx", "f.yaml:2:1: YAML does not allow tabs for indentation: use spaces"),
+        ("a: @b", "f.yaml:1:4: found character that cannot start any token (while scanning for the next token)"),
         ("a: 'x", "f.yaml:1:6: found unexpected end of stream (while scanning a quoted scalar that begins at 1:4)"),
         ("a: 1\n b: 2", "f.yaml:2:3: mapping values are not allowed in this context"),
         ("a: \"\\q\"", "f.yaml:1:5: found unknown escape character (while parsing a quoted scalar that begins at 1:4)"),
@@ -61,8 +64,8 @@ private func notation(_ node: YAMLNode) -> String {
         let (tree, problems) = read("a: 1\nb: {c: 1, d: 2, \"c\": 3}\na: 4\n")
         #expect(
             problems == [
-                "f.yaml:2:17: the key 'c' stands here a second time (first at f.yaml:2:5)",
-                "f.yaml:3:1: the key 'a' stands here a second time (first at f.yaml:1:1)",
+                "f.yaml:2:17: duplicate key 'c' (first: line 2, column 5)",
+                "f.yaml:3:1: duplicate key 'a' (first: line 1, column 1)",
             ])
         #expect(tree == "{a@1:1=1@1:4 b@2:1={c@2:5=1@2:8 d@2:11=2@2:14}@2:4}@1:1")
     }
@@ -98,8 +101,8 @@ private func notation(_ node: YAMLNode) -> String {
     @Test func `an alias without an anchor or inside of its own value is refused`() {
         #expect(
             read("a: *x\nb: &y [*y]\nc: &x 1\n").problems == [
-                "f.yaml:1:4: no anchor &x stands before this alias",
-                "f.yaml:2:8: the alias *y stands inside the value it names",
+                "f.yaml:1:4: undefined alias *x: no anchor &x before it",
+                "f.yaml:2:8: the alias *y is inside the value of its own anchor",
             ])
     }
 

@@ -55,7 +55,7 @@ import Testing
         let long = String(repeating: "x", count: 1_025)
         #expect(
             error(#"{"command":"cancel","id":1,"reason":"\#(long)"}"#)?.message == "'reason' has from 1 to 1024 bytes")
-        #expect(error("{")?.message.hasSuffix("this is no JSON") == true)
+        #expect(error("{")?.message.hasSuffix("this is not JSON") == true)
     }
 
     // MARK: Lines

@@ -39,7 +39,7 @@ import Testing
             let bound = results.compactMap { try? $0.get() }
             #expect(bound.count == 1)
             for case .failure(let error) in results {
-                #expect(error.description.contains("another host answers there"))
+                #expect(error.description.contains("another host listens there"))
             }
             let file = try #require(bound.first)
             try file.remove()
@@ -71,8 +71,8 @@ import Testing
                 Issue.record("it was bound")
                 return
             }
-            #expect(error.description.hasPrefix("cannot make the control socket '"))
-            #expect(error.description.hasSuffix(" does not exist: make it, or choose another path"))
+            #expect(error.description.hasPrefix("cannot create the control socket '"))
+            #expect(error.description.hasSuffix(" does not exist: create it, or choose another path"))
         }
     }
 

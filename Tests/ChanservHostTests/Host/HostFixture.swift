@@ -119,7 +119,7 @@ final class HostFixture: Sendable {
     }
 
     /// Checks how often plugins have logged `text`. For plugins in workers it waits, because their lines arrive later.
-    func expectSaid(_ text: String, times: Int, sourceLocation: SourceLocation = #_sourceLocation) async {
+    func expectLogged(_ text: String, times: Int, sourceLocation: SourceLocation = #_sourceLocation) async {
         if isolation == .process { await log.wait(for: text, count: times, sourceLocation: sourceLocation) }
         #expect(log.count(of: text) == times, sourceLocation: sourceLocation)
     }

@@ -29,7 +29,7 @@ import Testing
             #expect(try await running.expectStream(from: 0, count: count) == "v1")
             await shutdown.value
         }
-        await fixture.expectSaid("destroyed v1", times: 1)
+        await fixture.expectLogged("destroyed v1", times: 1)
         #expect(fixture.log.count(of: "info stopped") == 1)
     }
 
@@ -45,7 +45,7 @@ import Testing
             await fixture.host.shutdown(drain: .milliseconds(50))
             await #expect(throws: ChanservError.self) { _ = try await frames.next() }
         }
-        await fixture.expectSaid("destroyed v1", times: 1)
+        await fixture.expectLogged("destroyed v1", times: 1)
     }
 
     @Test(arguments: Isolation.allCases)
@@ -68,8 +68,8 @@ import Testing
             await #expect(throws: ChanservError.self) { _ = try await old.next() }
             await #expect(throws: ChanservError.self) { _ = try await new.next() }
         }
-        await fixture.expectSaid("destroyed v1", times: 1)
-        await fixture.expectSaid("destroyed v2", times: 1)
+        await fixture.expectLogged("destroyed v1", times: 1)
+        await fixture.expectLogged("destroyed v2", times: 1)
     }
 
     @Test(arguments: Isolation.allCases)
@@ -82,8 +82,8 @@ import Testing
         async let second: Void = fixture.host.shutdown(drain: .zero)
         _ = await (first, second)
         #expect(await fixture.host.reload().result == .refused)
-        await fixture.expectSaid("destroyed v1", times: 1)
-        await fixture.expectSaid("info stopped", times: 1)
+        await fixture.expectLogged("destroyed v1", times: 1)
+        await fixture.expectLogged("info stopped", times: 1)
     }
 
     @Test func `a shutdown during the start undoes it and does not wait for a create that hangs`() async throws {
@@ -101,13 +101,13 @@ import Testing
         }
         await fixture.log.wait(for: "waiting at")
         await fixture.host.shutdown(drain: .zero)
-        await fixture.expectSaid("info stopped", times: 1)
-        await fixture.expectSaid("created", times: 0)
+        await fixture.expectLogged("info stopped", times: 1)
+        await fixture.expectLogged("created", times: 0)
         // When `create` returns, its instance is destroyed and nothing is served.
         try pipe.release()
         #expect(await start.value?.problems == ["the host is stopping"])
-        await fixture.expectSaid("created v1", times: 1)
-        await fixture.expectSaid("destroyed v1", times: 1)
+        await fixture.expectLogged("created v1", times: 1)
+        await fixture.expectLogged("destroyed v1", times: 1)
         #expect(fixture.log.count(of: "ready") == 0)
     }
 
@@ -130,7 +130,7 @@ import Testing
             #expect(await first.value.generation == 2)
             for other in others { #expect(await other.value.generation == 3) }
             #expect(await fixture.host.status.reloads == HostStatus.Reloads(changed: 2, unchanged: 0, refused: 0))
-            await fixture.expectSaid("created last", times: 1)
+            await fixture.expectLogged("created last", times: 1)
             #expect(try await client.version() == "v1")
         }
     }
@@ -154,15 +154,15 @@ import Testing
         for outcome in next { #expect(await outcome.value.reasons == ["the host is stopping"]) }
         await shutdown.value
         // The two new instances and the serving one are destroyed.
-        await fixture.expectSaid("created first", times: 2)
-        await fixture.expectSaid("destroyed first", times: 2)
-        await fixture.expectSaid("destroyed v1", times: 1)
+        await fixture.expectLogged("created first", times: 2)
+        await fixture.expectLogged("destroyed first", times: 2)
+        await fixture.expectLogged("destroyed v1", times: 1)
     }
 
     @Test(arguments: Isolation.allCases)
     func `a vAddr that cannot be bound undoes the reload`(isolation: Isolation) async throws {
         let node = Node()
-        let multiplexer = ChoosyMultiplexer(AstraNetMultiplexer(node))
+        let multiplexer = RefusingMultiplexer(AstraNetMultiplexer(node))
         multiplexer.refuse("taken")
         let network = LocalHostNetwork(multiplexer)
         let fixture = try HostFixture(isolation) { _, _ in network }
@@ -175,8 +175,8 @@ import Testing
         let outcome = await fixture.host.reload()
         #expect(outcome.result == .refused && outcome.generation == 1)
         #expect(outcome.reasons.count == 1 && outcome.reasons[0].contains("'taken'"))
-        await fixture.expectSaid("created v2", times: 1)
-        await fixture.expectSaid("destroyed v2", times: 1)
+        await fixture.expectLogged("created v2", times: 1)
+        await fixture.expectLogged("destroyed v2", times: 1)
         #expect(await fixture.host.status.routes.map(\.vAddr) == ["stream"])
         // A name that was bound before the failure is free again.
         try node.bind("fine").close()

@@ -47,8 +47,8 @@ import Testing
         }
         await fixture.host.shutdown(drain: .seconds(30))
         #expect(streams.withLockedValue { $0 } > 0)
-        await fixture.expectSaid("created v", times: reloads + 1)
-        await fixture.expectSaid("destroyed v", times: reloads + 1)
+        await fixture.expectLogged("created v", times: reloads + 1)
+        await fixture.expectLogged("destroyed v", times: reloads + 1)
         let complaints = fixture.log.lines.filter {
             ($0.hasPrefix("warning") || $0.hasPrefix("error")) && !$0.contains("libraries (")
         }

@@ -60,8 +60,8 @@ import Testing
             #expect(outcome.reasons.contains { fixture.log.count(of: "error reload: \($0)") == 1 })
             #expect(try await client.version() == "v1")
             #expect(try await running.expectStream(from: 0, count: count) == "v1")
-            await fixture.expectSaid("created", times: 1)
-            await fixture.expectSaid("destroyed", times: 0)
+            await fixture.expectLogged("created", times: 1)
+            await fixture.expectLogged("destroyed", times: 0)
             #expect(await fixture.host.status.reloads.refused == 1)
 
             // After the correction the new library is served.
@@ -113,8 +113,8 @@ import Testing
         let problems = try #require(error).problems
         #expect(problems.count == 3, "\(problems)")
         #expect(problems.allSatisfy { $0.contains("chanserv.yaml:") })
-        await fixture.expectSaid("created v1", times: 1)
-        await fixture.expectSaid("destroyed v1", times: 1)
+        await fixture.expectLogged("created v1", times: 1)
+        await fixture.expectLogged("destroyed v1", times: 1)
     }
 
     @Test func `check accepts a valid file and does not disturb the host that serves it`() async throws {
@@ -128,8 +128,8 @@ import Testing
                 plugins: "a: {path: a.so}\nspare: {path: a.so}", top: "node: {listen: \"127.0.0.1:\(port)\"}")
             let warnings = try await fixture.check()
             #expect(warnings.count == 1 && warnings[0].contains("spare"))
-            await fixture.expectSaid("created v1", times: 2)
-            await fixture.expectSaid("destroyed v1", times: 1)
+            await fixture.expectLogged("created v1", times: 2)
+            await fixture.expectLogged("destroyed v1", times: 1)
             #expect(try await client.version() == "v1")
             held.cancel()
         }
@@ -174,6 +174,6 @@ import Testing
         #expect(problems.first?.hasPrefix("\(file):4:7: cannot listen on 192.0.2.1:5555: ") == true)
         #expect(problems.first?.contains("choose another under node.listen") == true)
         #expect(problems.last?.hasPrefix("\(file):5:7: cannot listen on 2001:db8::1:1: ") == true)
-        await fixture.expectSaid("destroyed v1", times: 1)
+        await fixture.expectLogged("destroyed v1", times: 1)
     }
 }

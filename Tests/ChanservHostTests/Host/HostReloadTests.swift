@@ -41,7 +41,7 @@ import Testing
             #expect(fixture.log.count(of: "info reloading") == 1)
             #expect(fixture.log.count(of: "reload: repointed stream; created a@") == 1)
         }
-        await fixture.expectSaid("destroyed v2", times: 1)
+        await fixture.expectLogged("destroyed v2", times: 1)
     }
 
     @Test(arguments: Isolation.allCases)
@@ -112,8 +112,8 @@ import Testing
             let outcome = await fixture.host.reload()
             #expect(outcome.result == .unchanged && outcome.generation == 1)
             #expect(outcome.changes.untouched == ["stream"])
-            await fixture.expectSaid("created", times: 1)
-            await fixture.expectSaid("destroyed", times: 0)
+            await fixture.expectLogged("created", times: 1)
+            await fixture.expectLogged("destroyed", times: 0)
             #expect(await fixture.host.status.instances.first?.openSources == 1)
             held.cancel()
         }
@@ -128,7 +128,7 @@ import Testing
         let routes = "- {vaddr: stream, plugin: a}\n- {vaddr: other, plugin: b}\n- {vaddr: third, plugin: b}"
         try fixture.configure(plugins: plugins, routes: routes)
         try await fixture.serving { client in
-            await fixture.expectSaid("created bee", times: 1)
+            await fixture.expectLogged("created bee", times: 1)
             let held = try await client.source("other", "hold")
             var frames = held.frames.makeAsyncIterator()
             #expect(try await frames.next()?.string == "b1")
@@ -140,8 +140,8 @@ import Testing
                 #expect(try await client.version() == version)
                 #expect(try await client.version("third") == "b1")
             }
-            await fixture.expectSaid("created bee", times: 1)
-            await fixture.expectSaid("destroyed bee", times: 0)
+            await fixture.expectLogged("created bee", times: 1)
+            await fixture.expectLogged("destroyed bee", times: 0)
             #expect(await fixture.host.status.requestsByGeneration[1] == 1)
             held.cancel()
         }
@@ -159,8 +159,8 @@ import Testing
             #expect(outcome.changes.updated == ["stream"] && outcome.changes.created.isEmpty)
             #expect(await fixture.host.routes.first?.service.configuration.compression == true)
             #expect(try await client.stream(count: 1000) == "v1")
-            await fixture.expectSaid("created", times: 1)
-            await fixture.expectSaid("destroyed", times: 0)
+            await fixture.expectLogged("created", times: 1)
+            await fixture.expectLogged("destroyed", times: 0)
             held.cancel()
         }
     }
@@ -201,15 +201,15 @@ import Testing
         let routes = "- {vaddr: stream, plugin: a}\n- {vaddr: twin, plugin: a}\n"
         try fixture.configure(routes: routes + "- {vaddr: own, plugin: a, config: {label: own}}")
         try await fixture.serving { client in
-            await fixture.expectSaid("created v1", times: 1)
-            await fixture.expectSaid("created own", times: 1)
+            await fixture.expectLogged("created v1", times: 1)
+            await fixture.expectLogged("created own", times: 1)
             try fixture.configure(routes: routes + "- {vaddr: own, plugin: a, config: {label: mine}}")
             let outcome = await fixture.host.reload()
             #expect(outcome.changes.repointed == ["own"])
             #expect(outcome.changes.untouched == ["stream", "twin"])
             await fixture.log.wait(for: "destroyed own")
-            await fixture.expectSaid("created mine", times: 1)
-            await fixture.expectSaid("destroyed v1", times: 0)
+            await fixture.expectLogged("created mine", times: 1)
+            await fixture.expectLogged("destroyed v1", times: 0)
             // The same bytes are not loaded again.
             #expect(await fixture.host.status.retainedCopies == (isolation == .host ? 1 : 0))
         }

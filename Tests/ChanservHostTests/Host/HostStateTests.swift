@@ -89,10 +89,10 @@ import Testing
 
     @Test(arguments: Isolation.allCases)
     func `a reload that fails at any step changes nothing`(isolation: Isolation) async throws {
-        let choosy = NIOLockedValueBox<ChoosyMultiplexer?>(nil)
+        let refusing = NIOLockedValueBox<RefusingMultiplexer?>(nil)
         let fixture = try HostFixture(isolation, preflight: true) { node, logger in
-            let network = ChoosyHostNetwork(AstraNetHostNetwork(node, logger: logger))
-            choosy.withLockedValue { $0 = network.choosy }
+            let network = RefusingHostNetwork(AstraNetHostNetwork(node, logger: logger))
+            refusing.withLockedValue { $0 = network.refusing }
             return network
         }
         try fixture.install("v1")
@@ -103,7 +103,7 @@ import Testing
         )
         try fixture.configure(plugins: before.plugins, routes: before.routes)
         try await fixture.host.start()
-        let multiplexer = try #require(choosy.withLockedValue { $0 })
+        let multiplexer = try #require(refusing.withLockedValue { $0 })
         let node = try await fixture.connect()
         let client = Client(multiplexer: AstraNetMultiplexer(node))
         // An open request holds the instance, so that every change of the instance is visible.
@@ -139,7 +139,7 @@ import Testing
         await node.shutdown()
         await fixture.host.shutdown(drain: .zero)
         let created = fixture.log.count(of: "] created ")
-        await fixture.expectSaid("] destroyed ", times: created)
+        await fixture.expectLogged("] destroyed ", times: created)
     }
 
     /// Writes the files with which a reload fails at `step`; `nil` for a reload that succeeds.

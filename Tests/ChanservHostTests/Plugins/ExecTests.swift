@@ -116,7 +116,7 @@ struct ExecTests {
 
     @Test(arguments: [
         ("{}", "'commands' is missing"),
-        ("{commands: {}}", "there is none"),
+        ("{commands: {}}", "at least one command is required"),
         ("{commands: {a: {run: [/bin/tru]}}}", "commands.a: run: /bin/tru: No such file or directory"),
         ("{commands: {a: {run: [/bin]}}}", "commands.a: run: /bin is not a program"),
         ("{commands: {a: {run: []}}}", "config:1:22: there are only 0 elements (commands.a.run)"),
@@ -223,7 +223,7 @@ struct ExecTests {
             var sources = waiting.makeAsyncIterator()
             let stdout = try #require(try await sources.next())
             let error = try await #require(throws: PluginError.self) { try await exec.answer("quick") }
-            #expect(error == PluginError(.busy, "1 commands are running already"))
+            #expect(error == PluginError(.busy, "the limit of 1 running commands is reached"))
             // Cancelling the source closes the pipe. The command ends with SIGPIPE and makes room.
             stdout.cancel()
             let stderr = try #require(try await sources.next())

@@ -104,7 +104,7 @@ struct InlinePluginTests {
                 #expect(texts == [])
                 return try await !isInline(instance)
             }
-            #expect(host.log.count(of: "us on a network thread; the plugin runs on threads of its own for 100 ms") == 1)
+            #expect(host.log.count(of: "us on a network thread; the plugin runs on plugin threads for 100 ms") == 1)
             try await expectInline(instance)
         }
     }

@@ -88,7 +88,7 @@ struct PluginABI11Tests {
         await instance.idle()
         let retirement = await instance.retire(deadline: .now, grace: .milliseconds(10))
         #expect(retirement == .leaked(openCalls: 0))
-        #expect(host.log.lines.contains { $0.contains("5 frames that it lent were not sent or dropped") })
+        #expect(host.log.lines.contains { $0.contains("5 lent frames were not sent or dropped") })
         let other = try await host.instance(of: path)
         #expect(try await other.probeCounts()["destroys"] == 0)
         #expect(try await other.texts("lends") == ["lends=5 releases=0 early=0"])

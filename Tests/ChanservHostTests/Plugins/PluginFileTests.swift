@@ -82,7 +82,7 @@ struct PluginFileTests {
         let path = try library(in: folder)
         let error = try #require(failure(path, maximumSize: 100))
         #expect(error.code == .tooLarge)
-        #expect(error.message.contains("more than the 100"))
+        #expect(error.message.contains("maximum for a plugin is 100"))
     }
 
     @Test func `a wrong pin is refused and both digests are reported`() throws {
@@ -108,9 +108,9 @@ struct PluginFileTests {
             return failure(folder.file("changed.so"))?.message ?? "accepted"
         }
         #expect(try message { _ in } == "accepted")
-        #expect(try message { $0 = [] } == "is no shared library: it is empty")
-        #expect(try message { $0 = Array("#!/bin/sh\n".utf8) } == "is no shared library: it is no ELF file")
-        #expect(try message { $0[4] = 1 }.hasPrefix("is no shared library: it is not a 64-bit"))
+        #expect(try message { $0 = [] } == "is not a shared library: it is empty")
+        #expect(try message { $0 = Array("#!/bin/sh\n".utf8) } == "is not a shared library: it is not an ELF file")
+        #expect(try message { $0[4] = 1 }.hasPrefix("is not a shared library: it is not a 64-bit"))
         #expect(try message { $0[16] = 1 }.contains("object file"))
         #expect(try message { $0[18] = 243 }.contains("RISC-V"))
         // A truncated file is refused, unless it still has all bytes that are mapped.
@@ -143,6 +143,6 @@ struct PluginFileTests {
         #expect(sudo.problem(with: "x", owner: 1000, mode: 0o755) == nil)
         #expect(sudo.problem(with: "x", owner: 1001, mode: 0o755) != nil)
         #expect(sudo.problem(with: "x", owner: 1000, mode: 0o775)?.contains("chmod go-w") == true)
-        #expect(plain.problem(with: "/tmp", owner: 0, mode: 0o1777)?.contains("everybody") == true)
+        #expect(plain.problem(with: "/tmp", owner: 0, mode: 0o1777)?.contains("all users") == true)
     }
 }

@@ -65,13 +65,13 @@ struct PluginLoadingTests {
         let path = host.folder.file("refused.so")
         let cases = [
             ("descriptor = NULL", "returned NULL"),
-            ("descriptor = (void *)((char *)descriptor + 1)", "returned an address no descriptor can have"),
+            ("descriptor = (void *)((char *)descriptor + 1)", "returned a misaligned address"),
             ("descriptor->magic = 0x12345678", "begins with 0x12345678 instead of CHANSERV_PLUGIN_MAGIC"),
-            ("descriptor->abi_major = 2", "major version 2 of the plugin ABI, this host speaks 1"),
+            ("descriptor->abi_major = 2", "major version 2 of the plugin ABI, this host supports 1"),
             ("descriptor->abi_major = 0", "major version 0"),
-            ("descriptor->struct_size = 103", "struct_size 103, version 1.0 has 104"),
+            ("descriptor->struct_size = 103", "struct_size 103, the minimum is 104"),
             ("descriptor->struct_size = 0", "struct_size 0"),
-            ("descriptor->flags = 8", "flags this host does not know (0x8)"),
+            ("descriptor->flags = 8", "flags that this host does not know (0x8)"),
             ("descriptor->flags = 6", "both CHANSERV_PLUGIN_BLOCKING (functions may block) and CHANSERV_PLUGIN_INLINE"),
             ("descriptor->flags = 7", "both CHANSERV_PLUGIN_BLOCKING"),
             ("descriptor->name = NULL", "name is NULL"),

@@ -214,7 +214,7 @@ struct PluginWakeTests {
         let task = Task { try await source.drain() }
         await host.log.wait(for: "blocked")
         #expect(await instance.retire(deadline: .now, grace: .milliseconds(1)) == .leaked(openCalls: 1))
-        #expect(host.log.count(of: "left in memory with 1 open calls") == 1)
+        #expect(host.log.count(of: "stays in memory with 1 open requests") == 1)
         // The client gets the error although the plugin does not return.
         await #expect(throws: ChanservError.self) { try await task.value }
         // Releases the plugin, so that no thread stays blocked after the test.

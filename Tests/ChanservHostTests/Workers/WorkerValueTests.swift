@@ -102,9 +102,9 @@ import Testing
         var words = LastWords()
         #expect("\(words)" == "")
         for line in ["first", "", "<3>second"] { words.printed(Array(line.utf8)[...]) }
-        #expect("\(words)" == "; the last it printed: second")
+        #expect("\(words)" == "; its last output: second")
         for line in ["x.swift:3: Fatal error: no", "18 in main"] { words.printed(Array(line.utf8)[...]) }
-        #expect("\(words)" == "; the last it printed: x.swift:3: Fatal error: no")
+        #expect("\(words)" == "; its last output: x.swift:3: Fatal error: no")
         words.hasStarted()
         words.printed(Array("third".utf8)[...])
         #expect("\(words)" == "")

@@ -13,7 +13,7 @@ enum Ruin: String, CaseIterable, Sendable {
         case .exit: "exited with code 3"
         // The reason depends on what fails first in the process without its descriptors.
         case .close: "it"
-        case .stop: "has said nothing for 4s, so it was killed"
+        case .stop: "sent no report for 4s and was killed"
         case .trap: "was killed by SIGILL"
         }
     }

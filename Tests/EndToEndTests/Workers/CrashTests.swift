@@ -54,7 +54,7 @@ extension EndToEnd {
                         #expect(after != before)
                     }
                 }
-                let said = try await host.process.errorLine(with: "it is started again")
+                let said = try await host.process.errorLine(with: "restarting it")
                 #expect(said.contains("plugin ruined: ") && said.contains(ruin.fate), "\(said)")
                 // One worker for each of the two plugins. Nothing is left of the ruined one.
                 let children = try figures.children

@@ -113,7 +113,7 @@ extension EndToEnd {
 
         /// Waits for the next worker that replaces another one.
         private static func next(of host: ServedHost) async throws -> pid_t {
-            let line = try await host.process.errorLine(with: "plugin killed: it serves again in process ")
+            let line = try await host.process.errorLine(with: "plugin killed: serving again in process ")
             return try #require(
                 line.split(separator: " ").lastIndex(of: "process").flatMap { index in
                     pid_t(line.split(separator: " ")[index + 1])

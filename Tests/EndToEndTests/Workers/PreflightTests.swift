@@ -76,7 +76,7 @@ extension EndToEnd {
                 try await host.withClient { client in
                     var held = try await client.begun("drill", "count 5000 2000")
                     try host.configure(Self.configuration(isolation))
-                    #expect(try await host.reload().contains("reload refused"))
+                    #expect(try await host.reload().contains("reload rejected"))
                     expectRefusals(in: host.process.errorsSoFar)
                     let report = try await client.report("drill", "stats")
                     #expect(report["created"] == 1 && report["destroyed"] == 0)
@@ -140,7 +140,7 @@ extension EndToEnd {
                 ]
             ).exit()
             #expect(serve.code == 69)
-            #expect(serve.errors.contains("drill.so cannot be tried out: cannot "), "\(serve.errors)")
+            #expect(serve.errors.contains("drill.so cannot be tested in a worker process: cannot "), "\(serve.errors)")
             #expect(
                 serve.errors.contains("Too many open files; the limit of \(limit) is too low (LimitNOFILE="),
                 "\(serve.errors)")

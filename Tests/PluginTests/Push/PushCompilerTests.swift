@@ -2,12 +2,12 @@ import Foundation
 import TestSupport
 import Testing
 
-/// chanserv_push.h under the compilers and their sanitizers.
+/// Compiles chanserv_push.h with several compilers and sanitizers.
 @Suite(.timeLimit(.minutes(3))) struct PushCompilerTests {
     @Test(arguments: [["-std=c11"], ["-std=gnu17"], ["-x", "c++", "-std=c++17"], ["-x", "c++", "-std=c++20"]])
-    func theSampleInItsCommentsCompilesAndServes(language: [String]) async throws {
+    func `the sample in the comments of the header compiles and serves`(language: [String]) async throws {
         let folder = try TestFolder()
-        // Without the comments of C++ it is C90's successors' strictest; with -O2 warnings about flow are found as well.
+        // -pedantic checks for strict C. -O2 enables the warnings that need flow analysis.
         try CompiledPlugin.compile(
             CompiledPlugin.pushSample(), to: folder.file("lines.so"), options: ["-pedantic", "-O2"] + language)
         let lines = (0..<5000).map { "line \($0)\n" }
@@ -19,8 +19,8 @@ import Testing
             #expect(try text(sources[0].frames(Room(frames: 100))) == lines)
             let missing = try instance.open(folder.file("none")).collect().last
             #expect(missing.status == notFound)
-            #expect(missing.message == "there is no such file that can be read")
-            // Nobody writes to it: to open it would wait for ever.
+            #expect(missing.message == "the file does not exist or is not readable")
+            // Opening a pipe without a writer would block for ever.
             try #require(mkfifo(folder.file("pipe"), 0o600) == 0)
             #expect(try instance.open(folder.file("pipe")).collect().last.status == notFound)
             #expect(try instance.open(folder.path).collect().last.status == notFound)
@@ -31,7 +31,7 @@ import Testing
         }
     }
 
-    /// A compiler, and what it needs beside `-fsanitize`.
+    /// The compilers that are tried.
     private static let compilers = ["gcc", "cc", "clang"]
 
     private static func run(_ words: [String]) throws -> (code: Int32, output: String) {
@@ -47,8 +47,8 @@ import Testing
         return (process.terminationStatus, output)
     }
 
-    /// The first that makes programs with the sanitizer which run: not every machine has its library, or lets it map what
-    /// it wants.
+    /// Returns the first compiler whose programs run with the sanitizer. A machine may lack the library, or deny the
+    /// mappings that it needs.
     private static func compiler(with sanitizer: String) throws -> String? {
         let folder = try TestFolder()
         try "int main(void) { return 0; }".write(
@@ -59,7 +59,9 @@ import Testing
         }
     }
 
-    @Test(arguments: ["thread", "address"]) func aHostWithManyThreadsFindsNoFault(sanitizer: String) throws {
+    @Test(arguments: ["thread", "address"]) func `sanitizers find no fault with a host that has many threads`(
+        sanitizer: String
+    ) throws {
         guard let compiler = try Self.compiler(with: sanitizer) else {
             print("no compiler here has the \(sanitizer) sanitizer; not run")
             return

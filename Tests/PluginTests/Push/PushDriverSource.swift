@@ -1,5 +1,6 @@
-/// A program that is a host with many threads to the plugin of ``pushSource``, compiled in one with it: sanitizers see
-/// all of it. It opens requests, polls, cancels and closes at every point, and exits with 0 when all frames were right.
+/// A program that is a host with many threads for the plugin of ``pushSource``. Both are compiled together, so that
+/// sanitizers check all of it. It opens, polls, cancels and closes requests at every point. It exits with 0 if all
+/// frames were right.
 let pushDriverSource =
     pushSource + #"""
 
@@ -10,26 +11,26 @@ let pushDriverSource =
 
         #define HANDLES 200000
 
-        static pthread_mutex_t bell_lock = PTHREAD_MUTEX_INITIALIZER;
-        static pthread_cond_t bell = PTHREAD_COND_INITIALIZER;
-        static unsigned char is_rung[HANDLES];
+        static pthread_mutex_t wake_lock = PTHREAD_MUTEX_INITIALIZER;
+        static pthread_cond_t wake_changed = PTHREAD_COND_INITIALIZER;
+        static unsigned char is_woken[HANDLES];
         static atomic_int handles, failures, sources, frames;
 
         static void wake(const chanserv_host *host, uint64_t handle) {
             (void)host;
-            pthread_mutex_lock(&bell_lock);
-            is_rung[handle] = 1;
-            pthread_cond_broadcast(&bell);
-            pthread_mutex_unlock(&bell_lock);
+            pthread_mutex_lock(&wake_lock);
+            is_woken[handle] = 1;
+            pthread_cond_broadcast(&wake_changed);
+            pthread_mutex_unlock(&wake_lock);
         }
 
         static void wait_for(uint64_t handle) {
-            pthread_mutex_lock(&bell_lock);
-            while (!is_rung[handle]) {
-                pthread_cond_wait(&bell, &bell_lock);
+            pthread_mutex_lock(&wake_lock);
+            while (!is_woken[handle]) {
+                pthread_cond_wait(&wake_changed, &wake_lock);
             }
-            is_rung[handle] = 0;
-            pthread_mutex_unlock(&bell_lock);
+            is_woken[handle] = 0;
+            pthread_mutex_unlock(&wake_lock);
         }
 
         static void no_log(const chanserv_host *host, int32_t level, const char *message, size_t size) {
@@ -49,14 +50,14 @@ let pushDriverSource =
             atomic_fetch_add(&failures, 1);
         }
 
-        /* ---- One source, read on a thread of its own; `stop` frames and it is cancelled, less than 0 is to its end ---- */
+        /* ---- One source, read on its own thread. Cancelled after `stop` frames, unless `stop` is negative ---- */
 
         struct reading {
-            chanserv_frame_sink sink; /* first */
+            chanserv_frame_sink sink; /* must be first */
             chanserv_source *source;
             int room, next, stop;
             pthread_t thread;
-            /* What is lent, to be released when the source is closed. */
+            /* Lent frames, released when the source is closed. */
             struct lease { void (*release)(void *context); void *context; const char *data; size_t size; } leases[64];
             int lease_count;
         };
@@ -114,17 +115,17 @@ let pushDriverSource =
             plugin.close_source(reading->source);
             for (int i = 0; i < reading->lease_count; i++) {
                 struct lease *lease = &reading->leases[i];
-                /* Read to its end: a sanitizer sees what was freed or is written to. */
+                /* Reads the whole frame, so that a sanitizer detects freed memory and concurrent writes. */
                 if (memchr(lease->data, 'Z', lease->size) != NULL) fail("a lent frame has changed");
                 lease->release(lease->context);
             }
             return NULL;
         }
 
-        /* ---- One request after the other, on several threads ---- */
+        /* ---- One request after the other, on each of several threads ---- */
 
         struct calling {
-            chanserv_source_sink sink; /* first */
+            chanserv_source_sink sink; /* must be first */
             struct reading readings[16];
             int count, room, stop;
         };
@@ -148,15 +149,15 @@ let pushDriverSource =
 
         static void *serve(void *argument) {
             chanserv_instance *instance = (chanserv_instance *)argument;
-            static const char *const requests[] = {"frames 200 8", "sources 8 20", "threads 8 20", "door 0 0",
-                                                   "listed 0 0",   "fail 0 0",     "refuse 0 0",   "calldoor 0 0",
-                                                   "frames 90 9000", "sources 8 20", "lend 90 9000", "door 0 0",
-                                                   "listed 0 0",   "refuse 0 0",   "lend 9 20000", "calldoor 0 0"};
+            static const char *const requests[] = {"frames 200 8", "sources 8 20", "threads 8 20", "block 0 0",
+                                                   "listed 0 0",   "fail 0 0",     "refuse 0 0",   "callblock 0 0",
+                                                   "frames 90 9000", "sources 8 20", "lend 90 9000", "block 0 0",
+                                                   "listed 0 0",   "refuse 0 0",   "lend 9 20000", "callblock 0 0"};
             char message[64];
             chanserv_error error = {message, sizeof message};
             for (int round = 0; round < 64; round++) {
                 const char *text = requests[round % 16];
-                int endless = text[0] == 'd' || strncmp(text, "listed", 6) == 0;
+                int endless = text[0] == 'b' || strncmp(text, "listed", 6) == 0;
                 struct calling calling = {.sink = {.wake = (uint64_t)atomic_fetch_add(&handles, 1), .add = add},
                                           .stop = endless ? round % 5 : round % 3 == 0 ? round % 7 : -1};
                 chanserv_request request = {.struct_size = sizeof request, .body = text, .body_size = strlen(text),
@@ -164,7 +165,7 @@ let pushDriverSource =
                                             .bucket = NULL, .traceparent = NULL, .peer_address = "", .identity = "",
                                             .flags = 0, .reserved_1 = 0};
                 chanserv_call *call;
-                if (endless && text[0] == 'd') calling.stop = 0;
+                if (endless && text[0] == 'b') calling.stop = 0;
                 if (plugin.open(instance, &request, &call, &error) != CHANSERV_READY) {
                     fail("open");
                     continue;
@@ -173,8 +174,8 @@ let pushDriverSource =
                     calling.room = 1;
                     chanserv_status status = plugin.poll_sources(call, &calling.sink, &error);
                     if (status < 0 || status == CHANSERV_END) break;
-                    /* Sometimes the client goes in the middle, and always where nothing would come. */
-                    if (strcmp(text, "calldoor 0 0") == 0 || (round % 4 == 3 && polls == 1)) {
+                    /* Sometimes the client goes away early, and always if no source would come. */
+                    if (strcmp(text, "callblock 0 0") == 0 || (round % 4 == 3 && polls == 1)) {
                         plugin.cancel_call(call);
                         break;
                     }
@@ -187,8 +188,8 @@ let pushDriverSource =
         }
 
         int main(void) {
-            alarm(120); /* a wake that is lost would be waited for for ever */
-            static chanserv_host host; /* readable for ever */
+            alarm(120); /* a lost wake would block for ever */
+            static chanserv_host host; /* must stay readable for ever */
             host.wake = wake;
             host.log = no_log;
             host.config_integer = integer;

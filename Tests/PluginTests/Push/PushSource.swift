@@ -1,4 +1,4 @@
-/// A plugin over chanserv_push.h that does what its request says: `command count size`.
+/// A plugin with chanserv_push.h. Its request is `command count size`.
 let pushSource = #"""
     #ifdef __linux__
     #include <sys/prctl.h>
@@ -9,7 +9,7 @@ let pushSource = #"""
 
     struct chanserv_instance {
         chanserv_producers producers;
-        char name[16]; /* of its threads */
+        char name[16]; /* the name of its threads */
     };
 
     static void say(chanserv_instance *instance, const char *what, int number) {
@@ -18,7 +18,10 @@ let pushSource = #"""
         instance->producers.host->log(instance->producers.host, CHANSERV_LOG_INFO, line, (size_t)size);
     }
 
-    /* `count` frames that begin with their number; less than 0 is without end. Says how far it came. */
+    /*
+     * Pushes `count` frames that begin with their number; endless if `count` is negative. Logs each push if `instance`
+     * is set.
+     */
     static chanserv_status push_frames(chanserv_instance *instance, chanserv_source *source, int count, int size) {
         char *frame = (char *)calloc(1, (size_t)size + 16);
         chanserv_status status = CHANSERV_READY;
@@ -48,27 +51,27 @@ let pushSource = #"""
         return status;
     }
 
-    /* What blocks for ever, but for what is called when it is cancelled. */
-    struct door {
+    /* Blocks until a cancellation calls unblock. */
+    struct blocker {
         pthread_mutex_t lock;
-        pthread_cond_t opens;
-        int is_open;
+        pthread_cond_t changed;
+        int is_released;
     };
 
-    static void open_door(void *argument) {
-        struct door *door = (struct door *)argument;
-        pthread_mutex_lock(&door->lock);
-        door->is_open = 1;
-        pthread_cond_broadcast(&door->opens);
-        pthread_mutex_unlock(&door->lock);
+    static void unblock(void *argument) {
+        struct blocker *blocker = (struct blocker *)argument;
+        pthread_mutex_lock(&blocker->lock);
+        blocker->is_released = 1;
+        pthread_cond_broadcast(&blocker->changed);
+        pthread_mutex_unlock(&blocker->lock);
     }
 
-    static void wait_at(struct door *door) {
-        pthread_mutex_lock(&door->lock);
-        while (!door->is_open) {
-            pthread_cond_wait(&door->opens, &door->lock);
+    static void block_until_released(struct blocker *blocker) {
+        pthread_mutex_lock(&blocker->lock);
+        while (!blocker->is_released) {
+            pthread_cond_wait(&blocker->changed, &blocker->lock);
         }
-        pthread_mutex_unlock(&door->lock);
+        pthread_mutex_unlock(&blocker->lock);
     }
 
     struct lent {
@@ -87,7 +90,7 @@ let pushSource = #"""
         int count = 0, size = 0;
         chanserv_source *source = NULL;
         chanserv_status status = CHANSERV_READY;
-        struct door door = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0};
+        struct blocker blocker = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0};
         prctl(PR_SET_NAME, instance->name);
         snprintf(text, sizeof text, "%.*s", (int)request->body_size, (const char *)request->body);
         sscanf(text, "%31s %d %d", command, &count, &size);
@@ -115,7 +118,7 @@ let pushSource = #"""
                 if (status == CHANSERV_READY) say(instance, "added", i + 1);
             }
         } else if (strcmp(command, "lend") == 0 || strcmp(command, "lendlisted") == 0) {
-            /* Frames of `size` bytes from memory of its own, each of another letter. */
+            /* Lends frames of `size` bytes, each filled with another letter. */
             status = chanserv_push_source(pusher, text, strlen(text), &source);
             if (command[4] != 0) chanserv_push_listed(pusher);
             for (int i = 0; i < count && status == CHANSERV_READY; i++) {
@@ -152,17 +155,17 @@ let pushSource = #"""
             chanserv_push_listed(pusher);
             say(instance, "late source", chanserv_push_source(pusher, "", 0, &(chanserv_source *){NULL}));
             status = push_frames(NULL, source, -1, 0);
-        } else if (strcmp(command, "door") == 0) {
+        } else if (strcmp(command, "block") == 0) {
             chanserv_push_source(pusher, "", 0, &source);
-            chanserv_push_source_on_cancel(source, open_door, &door);
-            say(instance, "at the door", 0);
-            wait_at(&door);
+            chanserv_push_source_on_cancel(source, unblock, &blocker);
+            say(instance, "blocking", 0);
+            block_until_released(&blocker);
             chanserv_push_source_on_cancel(source, NULL, NULL);
             say(instance, "source cancelled", chanserv_push_source_is_cancelled(source));
-        } else if (strcmp(command, "calldoor") == 0) {
-            chanserv_push_on_cancel(pusher, open_door, &door);
-            say(instance, "at the door", 0);
-            wait_at(&door);
+        } else if (strcmp(command, "callblock") == 0) {
+            chanserv_push_on_cancel(pusher, unblock, &blocker);
+            say(instance, "blocking", 0);
+            block_until_released(&blocker);
             chanserv_push_on_cancel(pusher, NULL, NULL);
             say(instance, "call cancelled", chanserv_push_is_cancelled(pusher));
             status = chanserv_push_source(pusher, "", 0, &source);

@@ -3,9 +3,9 @@ import Foundation
 import TestSupport
 import Testing
 
-/// chanserv_push.h: blocking code behind the polls.
+/// Tests of chanserv_push.h with a plugin that blocks.
 @Suite(.timeLimit(.minutes(2))) struct PushTests {
-    /// Compiled once; loaded for good, as all plugins are.
+    /// Compiled once. It is never unloaded, like all plugins.
     private static let folder = Result {
         let folder = try TestFolder()
         try CompiledPlugin.compile(pushSource, to: folder.file("push.so"))
@@ -17,7 +17,7 @@ import Testing
         return try Instance(descriptor(of: library), configuration.mapValues { .integer($0) })
     }
 
-    /// Threads of an instance with this tag.
+    /// Returns the number of threads of the instance with this tag.
     private func threads(_ tag: Int) throws -> Int {
         try FileManager.default.contentsOfDirectory(atPath: "/proc/self/task").count { task in
             guard let name = FileManager.default.contents(atPath: "/proc/self/task/\(task)/comm") else { return false }
@@ -27,7 +27,7 @@ import Testing
 
     private func numbers(_ range: Range<Int>) -> [String] { range.map { "\($0)" } }
 
-    @Test func framesComeInOrderHoweverTheyAreTaken() async throws {
+    @Test func `frames arrive in order with any size of sink`() async throws {
         try await onThread {
             let instance = try instance(["frames": 7])
             for room in [Room(), .one, Room(bytes: 20)] {
@@ -40,7 +40,7 @@ import Testing
         }
     }
 
-    @Test(arguments: [false, true]) func `lent frames come in order and are released once, however they are taken`(
+    @Test(arguments: [false, true]) func `lent frames arrive in order and are released once with any size of sink`(
         isVersion10: Bool
     ) async throws {
         try await onThread {
@@ -57,13 +57,13 @@ import Testing
         }
     }
 
-    @Test func `lent frames that nobody takes are released when their source is closed`() async throws {
+    @Test func `lent frames that are not taken are released when their source is closed`() async throws {
         try await onThread {
             let instance = try instance(["frames": 7])
             let call = try instance.open("lend 7 20000")
             let (sources, last) = try call.collect()
             #expect(last.status == end)
-            // The list ends when the function has returned: all seven frames wait.
+            // The list ends when the function has returned. All seven frames are queued then.
             #expect(sources.count == 1)
             #expect(!instance.host.log.contains("released 1"))
             withExtendedLifetime(sources) {}
@@ -75,14 +75,14 @@ import Testing
         }
     }
 
-    @Test func `copied frames of 8 KiB and more are lent, smaller ones are not`() async throws {
+    @Test func `copied frames of 8 KiB and more are lent and smaller ones are not`() async throws {
         try await onThread {
             let instance = try instance(["frames": 7])
             for (size, isLent) in [(8_191, false), (8_192, true)] {
                 let source = try instance.sources("frames 1 \(size)")[0]
                 var answer = source.poll()
                 while answer.items.isEmpty {
-                    try source.bell.wait()
+                    try source.wakeSignal.wait()
                     answer = source.poll()
                 }
                 #expect(answer.items.map(\.count) == [size])
@@ -91,7 +91,7 @@ import Testing
         }
     }
 
-    @Test func `the function of a request has what the client says of it, or nothing in a host of version 1.0`()
+    @Test func `a request has the context of the client, which a host of version 1.0 does not provide`()
         async throws
     {
         try await onThread {
@@ -108,11 +108,11 @@ import Testing
         }
     }
 
-    @Test func aSlowReaderHoldsThePusherBack() async throws {
+    @Test func `a slow client blocks the pushing thread`() async throws {
         try await onThread {
             let instance = try instance(["frames": 4])
             let source = try instance.open("slow 60 8").nextSource()
-            // In the queue; and those the host took out of it before them.
+            // The limit is the queue plus the frames that the host took before.
             for taken in 1...59 {
                 _ = try source.texts(1)
                 #expect(instance.host.log.count { $0.hasPrefix("pushed") } <= taken + 8)
@@ -121,7 +121,7 @@ import Testing
         }
     }
 
-    @Test func theBoundInBytesHoldsAndALargerFrameGoesAlone() async throws {
+    @Test func `the queue is limited in bytes and a larger frame is queued alone`() async throws {
         try await onThread {
             let instance = try instance(["bytes": 1000])
             let source = try instance.open("slow 20 600").nextSource()
@@ -136,12 +136,12 @@ import Testing
         }
     }
 
-    @Test func aPushThatWaitsFailsWhenItsSourceIsCancelled() async throws {
+    @Test func `a waiting push fails when its source is cancelled`() async throws {
         try await onThread {
             let instance = try instance(["frames": 4])
             let call = try instance.open("slow -1 0")
             let source = try call.nextSource()
-            // The fifth waits, for nobody polls.
+            // The fifth frame waits because the source is not polled.
             _ = try instance.host.waitForLine { $0 == "pushed 4" }
             source.cancel()
             _ = try instance.host.waitForLine { $0 == "left -100" }
@@ -149,7 +149,7 @@ import Testing
         }
     }
 
-    @Test func closingASourceEndsThePushesToItAndToNoOther() async throws {
+    @Test func `closing a source ends only its own pushes`() async throws {
         try await onThread {
             let instance = try instance(["frames": 4])
             var source: Stream? = try instance.open("slow -1 0").nextSource()
@@ -162,36 +162,38 @@ import Testing
         }
     }
 
-    @Test func cancellingEndsWhatElseThePluginWaitsFor() async throws {
+    @Test func `cancelling calls the function that ends another wait of the plugin`() async throws {
         try await onThread {
             let instance = try instance()
-            let source = try instance.open("door").nextSource()
-            _ = try instance.host.waitForLine { $0 == "at the door 0" }
+            let source = try instance.open("block").nextSource()
+            _ = try instance.host.waitForLine { $0 == "blocking 0" }
             #expect(source.poll().status == pending)
             source.cancel()
-            try source.bell.wait()
+            try source.wakeSignal.wait()
             _ = try instance.host.waitForLine { $0 == "source cancelled 1" }
 
-            let call = try instance.open("calldoor")
-            _ = try instance.host.waitForLine { $0.hasPrefix("at the door") }
+            let call = try instance.open("callblock")
+            _ = try instance.host.waitForLine { $0.hasPrefix("blocking") }
             #expect(call.poll().status == pending)
             call.cancel()
-            try call.bell.wait()
+            try call.wakeSignal.wait()
             _ = try instance.host.waitForLine { $0 == "call cancelled 1" }
             _ = try instance.host.waitForLine { $0 == "left -100" }
             #expect(call.poll().status == internalError)
-            // Without a cancel before, closing is as good.
+            // Closing has the same effect as cancelling.
             let other = try self.instance()
-            _ = try other.open("calldoor")
+            _ = try other.open("callblock")
             _ = try other.host.waitForLine { $0 == "call cancelled 1" }
         }
     }
 
-    @Test(arguments: ["sources", "threads"]) func manySourcesAtOnceAreWhole(command: String) async throws {
+    @Test(arguments: ["sources", "threads"]) func `many concurrent sources arrive complete`(command: String)
+        async throws
+    {
         try await onThread {
             let instance = try instance(["frames": 3, "sources": 5])
             let call = try instance.open("\(command) 60 40")
-            // Each is read on a thread of its own, as they are announced.
+            // Each source is read on its own thread when it is announced.
             let group = DispatchGroup()
             let results = Collected()
             let last = try call.each(limit: 2) { source in
@@ -206,7 +208,7 @@ import Testing
         }
     }
 
-    @Test func sourcesThatTheHostDoesNotTakeHoldThePluginBack() async throws {
+    @Test func `sources that the host does not take block the plugin`() async throws {
         try await onThread {
             let instance = try instance(["sources": 3])
             let call = try instance.open("sources 10 0")
@@ -217,7 +219,7 @@ import Testing
         }
     }
 
-    @Test func threadsOfSourcesAreBounded() async throws {
+    @Test func `the threads of sources are limited`() async throws {
         try await onThread {
             let instance = try instance(["threads": 2, "frames": 1])
             let call = try instance.open("threads 5 100")
@@ -230,7 +232,7 @@ import Testing
         }
     }
 
-    @Test func errorsEndWhatTheyAreAbout() async throws {
+    @Test func `an error ends its source or its request`() async throws {
         try await onThread {
             let instance = try instance()
             let (none, refused) = try instance.open("refuse").collect()
@@ -255,7 +257,7 @@ import Testing
         }
     }
 
-    @Test func aListThatIsSaidToBeCompleteEndsWhileItsSourcesGoOn() async throws {
+    @Test func `a completed list ends while its sources go on`() async throws {
         try await onThread {
             let instance = try instance()
             let (sources, last) = try instance.open("listed").collect()
@@ -265,45 +267,45 @@ import Testing
         }
     }
 
-    @Test func pastItsThreadsARequestIsRefusedAsBusy() async throws {
+    @Test func `a request beyond the limit of threads is refused as busy`() async throws {
         try await onThread {
             let instance = try instance(["threads": 2])
             let calls = [try instance.open("slow -1 0"), try instance.open("slow -1 0")]
             let refusal = #expect(throws: Refusal.self) { try instance.open("frames 1 1") }
-            #expect(refusal?.message == "as many requests are served as there may be threads")
+            #expect(refusal?.message == "the plugin has reached its limit of requests with a thread")
             withExtendedLifetime(calls) {}
         }
     }
 
-    @Test func aRequestCountsUntilTheLastThreadOfItsSourcesHasEnded() async throws {
+    @Test func `a request counts until the last thread of its sources has ended`() async throws {
         try await onThread {
             let instance = try instance(["threads": 2, "source_threads": 16, "frames": 1, "tag": 78])
             var calls: [Call] = []
             for number in 1...2 {
                 calls.append(try instance.open("threads 16 -1"))
-                // The function has returned; its sources go on, for nobody reads them.
+                // The function has returned. Its sources go on because they are not read.
                 try instance.host.wait { log in log.count { $0 == "left 0" } == number }
                 try until { try threads(78) == number * 16 }
             }
             for _ in 0..<10 { #expect(throws: Refusal.self) { try instance.open("threads 16 -1") } }
             #expect(try threads(78) == 32)
             calls.removeFirst()
-            // Its threads end a moment after the close.
+            // The threads end shortly after the close.
             try until { (try? instance.open("frames 0 0")) != nil }
             withExtendedLifetime(calls) {}
         }
     }
 
-    /// Asks until it is so.
+    /// Waits until a condition is true.
     private func until(_ condition: () throws -> Bool) throws {
         let deadline = ContinuousClock.now + .seconds(60)
         while try !condition() {
-            guard ContinuousClock.now < deadline else { throw Failure("it never came to be") }
+            guard ContinuousClock.now < deadline else { throw Failure("the condition did not become true") }
             sched_yield()
         }
     }
 
-    @Test func aPushToASourceThatNobodyTookFailsWhenTheRequestIsCancelled() async throws {
+    @Test func `a push to a source that was not taken fails when the request is cancelled`() async throws {
         try await onThread {
             let instance = try instance(["frames": 4])
             let call = try instance.open("slow -1 0")
@@ -312,7 +314,7 @@ import Testing
             _ = try instance.host.waitForLine { $0 == "left -100" }
             #expect(call.poll().items.isEmpty)
 
-            // And when the cancel comes while the host is about to refuse it.
+            // Also if the cancellation comes while the host refuses the source.
             let other = try self.instance(["frames": 4])
             let refused = try other.open("slow -1 0")
             _ = try other.host.waitForLine { $0 == "pushed 4" }
@@ -322,7 +324,7 @@ import Testing
         }
     }
 
-    @Test func signalsOfFaultsReachTheThreadsAndOthersDoNot() async throws {
+    @Test func `threads receive signals of faults and no others`() async throws {
         try await onThread {
             var before = sigset_t()
             var after = sigset_t()
@@ -336,18 +338,18 @@ import Testing
         }
     }
 
-    @Test func noThreadIsLeftWhenTheInstanceIsDestroyed() async throws {
+    @Test func `no thread is left after the instance was destroyed`() async throws {
         try await onThread {
             var instance: Instance? = try instance(["frames": 2, "tag": 77])
             var calls: [Call] = []
             var sources: [Stream] = []
-            for command in ["slow -1 0", "frames -1 0", "threads 4 -1", "door", "sources 3 0"] {
+            for command in ["slow -1 0", "frames -1 0", "threads 4 -1", "block", "sources 3 0"] {
                 let call = try #require(instance).open(command)
                 calls.append(call)
                 sources.append(try call.nextSource())
             }
             #expect(try threads(77) >= 4)
-            // Destroyed with the last that holds it; the threads are in the middle of what they do.
+            // The instance is destroyed with its last reference, while its threads are running.
             instance = nil
             sources = []
             calls = []
@@ -363,20 +365,20 @@ extension Call {
             let answer = poll(limit: 1)
             if let source = answer.items.first { return source }
             if answer.status == pending {
-                try bell.wait()
+                try wakeSignal.wait()
             } else if answer.status != ready {
                 throw Refusal(status: answer.status, message: answer.message)
             }
         }
     }
 
-    /// Passes each source on as it comes.
+    /// Passes each source to the body when it is announced.
     fileprivate func each(limit: Int, _ body: (Stream) -> Void) throws -> Answer<Stream> {
         while true {
             let answer = poll(limit: limit)
             answer.items.forEach(body)
             if answer.status == pending {
-                try bell.wait()
+                try wakeSignal.wait()
             } else if answer.status != ready {
                 return answer
             }
@@ -394,9 +396,9 @@ extension Thread {
     }
 }
 
-/// What several threads found.
+/// The results of several threads.
 private final class Collected: @unchecked Sendable {
-    // Sendable: the dictionary is only touched under the lock.
+    // Sendable: the dictionary is protected by the lock.
     private let lock = NSLock()
     private var results: [String: Result<[String], any Error>] = [:]
 

@@ -1,7 +1,7 @@
 import CSQLite
 import Foundation
 
-/// A database in its own temporary folder. The test writes it with SQLite directly, without the plugin.
+/// A database in a temporary folder, created with SQLite itself.
 final class SQLiteDatabase {
     let folder: Folder
     let path: String
@@ -27,10 +27,10 @@ final class SQLiteDatabase {
     func instance(_ configuration: [String: ConfigurationValue] = [:]) throws -> Instance {
         try Instance(
             descriptor(ofProduct: "SQLite"),
-            configuration.merging(["database": .string(path)]) { configured, _ in configured })
+            configuration.merging(["database": .string(path)]) { given, _ in given })
     }
 
-    /// Calls `body` on a new thread, with a database and a plugin instance that serves it.
+    /// Runs the body of a test with a database and an instance that serves it, on its own thread.
     static func serving(
         _ sql: String = "", _ configuration: [String: ConfigurationValue] = [:],
         _ body: @escaping @Sendable (SQLiteDatabase, Instance) throws -> Void
@@ -38,14 +38,14 @@ final class SQLiteDatabase {
         try await onThread {
             let database = try SQLiteDatabase(sql)
             try body(database, database.instance(configuration))
-            // The database deletes its file in deinit. Keeps the file until all statements are closed.
+            // The database must outlive the statements that read it, because its deinit removes the file.
             withExtendedLifetime(database) {}
         }
     }
 
-    /// The number of bytes that SQLite has allocated in this process. It includes the plugin's connections, because the
-    /// test and the plugin share one library.
+    /// The memory that SQLite has allocated in this process. It includes the plugin's connections, which use the same
+    /// library.
     static var memory: Int64 { sqlite3_memory_used() }
-    /// The maximum of `memory` so far.
+    /// The maximum of ``memory``.
     static var highest: Int64 { sqlite3_memory_highwater(0) }
 }

@@ -2,11 +2,11 @@ import CChanservPlugin
 import Foundation
 import Testing
 
-/// Slow statements, cancellation and large results.
+/// Statements that take long, and large results.
 @Suite(.serialized, .timeLimit(.minutes(2))) struct SQLiteTimeTests {
     private static let endless = "WITH RECURSIVE s(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM s) SELECT x FROM s"
 
-    @Test func `an endless result uses constant memory`() async throws {
+    @Test func `an endless result is read in bounded memory`() async throws {
         try await SQLiteDatabase.serving("", ["time_limit": .duration(nanoseconds: 0)]) { _, instance in
             let source = try instance.sources(Self.endless)[0]
             _ = try source.texts(1000)
@@ -18,7 +18,7 @@ import Testing
         }
     }
 
-    @Test func `cancelling ends a poll of a statement that finds no row`() async throws {
+    @Test func `a statement that finds no row ends when it is cancelled`() async throws {
         try await SQLiteDatabase.serving("", ["time_limit": .duration(nanoseconds: 0)]) { _, instance in
             let source = try instance.sources(Self.endless + " WHERE x < 0")[0]
             let group = DispatchGroup()
@@ -32,13 +32,13 @@ import Testing
             }
             thread.start()
             polled.wait()
-            // The cancel comes before or during the poll. It must take effect in both cases.
+            // The cancellation may come before or during the poll. It must not be lost.
             source.cancel()
             #expect(group.wait(timeout: .now() + 60) == .success, "the poll did not return")
         }
     }
 
-    @Test func `a cancel before the first poll takes effect`() async throws {
+    @Test func `a cancellation before the poll takes effect`() async throws {
         try await SQLiteDatabase.serving { _, instance in
             let source = try instance.sources(Self.endless + " WHERE x < 0")[0]
             source.cancel()
@@ -46,17 +46,17 @@ import Testing
         }
     }
 
-    @Test func `the time limit ends one statement and does not affect the others`() async throws {
+    @Test func `the time limit ends only the statement that exceeds it`() async throws {
         try await SQLiteDatabase.serving("", ["time_limit": .duration(nanoseconds: 200_000_000)]) { _, instance in
             let sources = try instance.sources(Self.endless + " WHERE x < 0; SELECT 1")
             let (frames, last) = try sources[0].collect()
             #expect(frames.isEmpty && last.status == badRequest)
-            #expect(last.message == "interrupted: a statement exceeded the time limit of 0.2 seconds")
+            #expect(last.message == "interrupted: it took longer than the time limit of 0.2 seconds")
             #expect(try text(sources[1].frames()) == ["[1]"])
         }
     }
 
-    @Test func `a slow row is sent without waiting for the next one`() async throws {
+    @Test func `a row is sent before a slow row is computed`() async throws {
         try await SQLiteDatabase.serving("", ["time_limit": .duration(nanoseconds: 500_000_000)]) { _, instance in
             let slow = """
                 SELECT (WITH RECURSIVE s(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM s WHERE x < 300000)
@@ -68,7 +68,7 @@ import Testing
         }
     }
 
-    @Test func `statements run in parallel on many threads`() async throws {
+    @Test func `statements run in parallel on several threads`() async throws {
         try await SQLiteDatabase.serving { _, instance in
             let count = 8
             let request = (0..<count).map { "\(Self.endless) LIMIT 5000 OFFSET \($0)" }.joined(separator: ";")
@@ -84,7 +84,7 @@ import Testing
         }
     }
 
-    @Test func `a statement waits for a writer's lock until its time limit`() async throws {
+    @Test func `a statement waits for a writer until the time limit`() async throws {
         try await onThread {
             let database = try SQLiteDatabase("CREATE TABLE t (a)")
             let instance = try database.instance(["time_limit": .duration(nanoseconds: 300_000_000)])

@@ -1,13 +1,13 @@
 import Foundation
 
-/// A temporary folder for one test. It is removed with the last reference.
+/// A temporary folder of a test, removed with the last reference.
 final class Folder: Sendable {
     let path: String
 
     init() throws {
         var template = Array((NSTemporaryDirectory() + "/chanserv-files-XXXXXX").utf8CString)
         guard let made = mkdtemp(&template) else { throw Failure("mkdtemp: \(errno)") }
-        // Resolves links, because `descriptors()` compares this path with the real paths from the kernel.
+        // The real path, because the kernel shows it for open descriptors.
         guard let real = realpath(made, nil) else { throw Failure("realpath: \(errno)") }
         path = String(cString: real)
         free(real)
@@ -17,13 +17,13 @@ final class Folder: Sendable {
         do {
             try FileManager.default.removeItem(atPath: path)
         } catch {
-            print("cannot remove \(path): \(error)")
+            print("\(path) stays behind: \(error)")
         }
     }
 
     func file(_ name: String) -> String { path + "/" + name }
 
-    /// Creates a file, or replaces its contents in place. Creates missing folders.
+    /// Creates the file and its parent folders if necessary, and replaces its content in place.
     func write(_ name: String, _ content: String = "") throws {
         try write(name, Array(content.utf8))
     }
@@ -66,21 +66,19 @@ final class Folder: Sendable {
     func remove(_ name: String) throws { try check(unlink(file(name))) }
     func truncate(_ name: String, to size: Int) throws { try check(Foundation.truncate(file(name), off_t(size))) }
 
-    /// Changes the file system user of this thread, and of threads that it starts, from root to an unprivileged user.
-    ///
-    /// Root ignores file permissions, so permission tests need this. It has no effect for other users.
+    /// Removes root's file access rights from this thread, and from threads that it starts, until the thread ends.
     func giveUpPrivileges() throws {
         guard geteuid() == 0 else { return }
         let unprivileged: uid_t = 65_534
         try check(chown(path, unprivileged, unprivileged))
-        // Looked up by name, because the C headers declare setfsuid only for GNU sources. It returns the previous user.
+        // The headers of the C library declare setfsuid for GNU sources only. It returns the previous value.
         guard let symbol = dlsym(nil, "setfsuid") else { throw Failure("no setfsuid") }
-        let setFileSystemUser = unsafeBitCast(symbol, to: (@convention(c) (uid_t) -> Int32).self)
-        _ = setFileSystemUser(unprivileged)
-        guard setFileSystemUser(unprivileged) == Int32(unprivileged) else { throw Failure("setfsuid failed") }
+        let setIdentity = unsafeBitCast(symbol, to: (@convention(c) (uid_t) -> Int32).self)
+        _ = setIdentity(unprivileged)
+        guard setIdentity(unprivileged) == Int32(unprivileged) else { throw Failure("root cannot be given up") }
     }
 
-    /// The number of open descriptors of this process that refer to this folder or to something in it.
+    /// Returns the number of descriptors of this process that are open on something in this folder.
     func descriptors() throws -> Int {
         try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count { number in
             var target = [UInt8](repeating: 0, count: 4096)
@@ -95,7 +93,7 @@ final class Folder: Sendable {
     }
 }
 
-/// The header of a source of the Files plugin.
+/// The header of a source of Files.
 struct FileHeader: Decodable, Equatable {
     var path: String
     var size: Int
@@ -108,7 +106,7 @@ struct FileHeader: Decodable, Equatable {
     }
 }
 
-/// Returns the paths of the sources, in the same order.
+/// The paths of sources, in their order.
 func paths(_ sources: [Stream]) throws -> [String] {
     try sources.map { try FileHeader($0).path }
 }

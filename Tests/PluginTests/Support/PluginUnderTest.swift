@@ -11,14 +11,14 @@ let internalError = chanserv_status(CHANSERV_ERROR_INTERNAL)
 /// `sizeof(struct chanserv_request)` in version 1.0.
 private let sizeOfRequest10: UInt32 = 40
 
-/// Runs a test's body on a thread of its own: plugins are not called on Swift's pool, whose threads must not wait.
+/// Runs the body of a test on its own thread. Plugins must not be called on Swift's pool, whose threads must not block.
 func onThread<Result: Sendable>(_ body: @escaping @Sendable () throws -> Result) async throws -> Result {
     try await withCheckedThrowingContinuation { continuation in
         Thread { continuation.resume(with: Swift.Result(catching: body)) }.start()
     }
 }
 
-/// What a plugin refused, with its code.
+/// The error of a plugin, with its status.
 struct Refusal: Error, CustomStringConvertible {
     let status: chanserv_status
     let message: String
@@ -28,7 +28,7 @@ struct Refusal: Error, CustomStringConvertible {
 
 /// Calls a function of the ABI with a buffer for its message.
 private func withError(_ body: (UnsafeMutablePointer<chanserv_error>) -> chanserv_status) -> (chanserv_status, String) {
-    // Small, and every byte beyond it guarded by the address sanitizer.
+    // A small buffer, so that the address sanitizer detects writes beyond it.
     let buffer = UnsafeMutableBufferPointer<CChar>.allocate(capacity: 256)
     buffer.initialize(repeating: 0)
     defer { buffer.deallocate() }
@@ -37,7 +37,7 @@ private func withError(_ body: (UnsafeMutablePointer<chanserv_error>) -> chanser
     return (status, String(cString: buffer.baseAddress!))
 }
 
-/// Where the build put the libraries: the folder of the test bundle.
+/// The build folder, which contains the libraries and the test bundle.
 let buildFolder = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
 
 /// The descriptor of a library.
@@ -55,13 +55,13 @@ func descriptor(ofProduct name: String) throws -> chanserv_plugin {
     try descriptor(of: buildFolder.appending(path: "libChanserv\(name).so"))
 }
 
-/// An instance, destroyed when the last reference is gone: after its calls, which hold one.
+/// An instance. It is destroyed with its last reference; its calls hold references.
 final class Instance: @unchecked Sendable {
-    // Sendable: the pointer is not changed, and the functions of the ABI may be called from any thread.
+    // Sendable: the pointer never changes, and the functions of the ABI may be called from any thread.
     let plugin: chanserv_plugin
     let host: TestHost
     fileprivate let pointer: OpaquePointer
-    /// What sources lent that are closed.
+    /// Lent frames of closed sources.
     fileprivate let lent = LentFrames()
 
     init(_ plugin: chanserv_plugin, _ configuration: [String: ConfigurationValue] = [:]) throws {
@@ -80,7 +80,7 @@ final class Instance: @unchecked Sendable {
         plugin.destroy(pointer)
     }
 
-    /// Releases what closed sources have lent.
+    /// Releases the lent frames of closed sources.
     func releaseLent() { lent.endAll() }
 
     func open(_ request: String, _ context: Context? = Context()) throws -> Call {
@@ -92,7 +92,7 @@ final class Instance: @unchecked Sendable {
         try Call(self, request, context)
     }
 
-    /// All sources of a request that is expected to end well.
+    /// Returns all sources of a request that must succeed.
     func sources(_ request: String) throws -> [Stream] {
         let call = try open(request)
         let (sources, last) = try call.collect()
@@ -101,7 +101,7 @@ final class Instance: @unchecked Sendable {
     }
 }
 
-/// What version 1.1 appended to a request.
+/// The fields that version 1.1 appended to a request.
 struct Context: Sendable {
     var deadline: Int64 = -1
     var meta: String?
@@ -111,9 +111,9 @@ struct Context: Sendable {
     var identity = ""
 }
 
-/// Frames that the host still uses.
+/// Lent frames that the host still uses.
 final class LentFrames: @unchecked Sendable {
-    // Sendable: the list is only touched under the lock.
+    // Sendable: the list is protected by the lock.
     private let lock = NSLock()
     private var frames: [LentFrame] = []
 
@@ -133,17 +133,17 @@ final class LentFrames: @unchecked Sendable {
     }
 }
 
-/// A call, closed when the last reference is gone: after its sources, which hold one.
+/// A call. It is closed with its last reference; its sources hold references.
 final class Call: @unchecked Sendable {
-    // Sendable: as Instance; a test polls a call from one thread at a time.
+    // Sendable: see Instance. A test polls a call from one thread at a time.
     let instance: Instance
     fileprivate let pointer: OpaquePointer
-    let bell = Bell()
+    let wakeSignal = WakeSignal()
 
     fileprivate init(_ instance: Instance, _ body: [UInt8], _ context: Context?) throws {
         self.instance = instance
         var call: OpaquePointer?
-        // A copy that is gone when open returns.
+        // A copy that is freed when open returns.
         let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, body.count), alignment: 1)
         defer { copy.deallocate() }
         copy.copyBytes(from: body)
@@ -156,7 +156,7 @@ final class Call: @unchecked Sendable {
                 request.vaddr = text
                 request.remote_address = text
                 var strings: [UnsafeMutablePointer<CChar>?] = []
-                // Gone when open returns, as the body.
+                // Freed when open returns, like the body.
                 defer { for string in strings { free(string) } }
                 if let context {
                     strings = [
@@ -174,7 +174,7 @@ final class Call: @unchecked Sendable {
             }
         }
         guard status == ready, let call else {
-            bell.remove()
+            wakeSignal.remove()
             throw Refusal(status: status, message: message)
         }
         pointer = call
@@ -182,12 +182,12 @@ final class Call: @unchecked Sendable {
 
     deinit {
         instance.plugin.close_call(pointer)
-        bell.remove()
+        wakeSignal.remove()
     }
 
-    /// - Parameter whenFull: called in the sink, each time before it refuses a source.
+    /// - Parameter whenFull: called in the sink each time before it refuses a source.
     func poll(limit: Int = .max, whenFull: @escaping () -> Void = {}) -> Answer<Stream> {
-        let sink = SourceSink(limit: limit, wake: bell.handle, whenFull: whenFull)
+        let sink = SourceSink(limit: limit, wake: wakeSignal.handle, whenFull: whenFull)
         let (status, message) = withError { error in
             sink.poll { instance.plugin.poll_sources(pointer, $0, error) }
         }
@@ -198,14 +198,14 @@ final class Call: @unchecked Sendable {
         instance.plugin.cancel_call(pointer)
     }
 
-    /// Polls until there are no more sources, and how it ended.
+    /// Polls until the end of the sources. Returns them and the last result.
     func collect(limit: Int = .max) throws -> (sources: [Stream], last: Answer<Stream>) {
         var sources: [Stream] = []
         while true {
             let answer = poll(limit: limit)
             sources += answer.items
             if answer.status == pending {
-                try bell.wait()
+                try wakeSignal.wait()
             } else if answer.status != ready {
                 return (sources, answer)
             }
@@ -213,14 +213,14 @@ final class Call: @unchecked Sendable {
     }
 }
 
-/// A source, closed when the last reference is gone.
+/// A source. It is closed with its last reference.
 final class Stream: @unchecked Sendable {
-    // Sendable: as Call.
+    // Sendable: see Call.
     private let call: Call
     private let pointer: OpaquePointer
     let header: [UInt8]
-    let bell = Bell()
-    /// What it lent in its last poll; the rest is released.
+    let wakeSignal = WakeSignal()
+    /// Frames that were lent in the last poll. Earlier ones are released.
     private let lent = LentFrames()
 
     fileprivate init(_ call: Call, _ pointer: OpaquePointer, _ header: [UInt8]) {
@@ -231,13 +231,13 @@ final class Stream: @unchecked Sendable {
 
     deinit {
         call.instance.plugin.close_source(pointer)
-        bell.remove()
+        wakeSignal.remove()
         call.instance.lent.add(lent.takeAll())
     }
 
     func poll(_ room: Room = Room()) -> Answer<[UInt8]> {
         lent.endAll()
-        let sink = FrameSink(room, wake: bell.handle)
+        let sink = FrameSink(room, wake: wakeSignal.handle)
         let (status, message) = withError { error in
             sink.poll { call.instance.plugin.poll_frames(pointer, $0, error) }
         }
@@ -251,35 +251,35 @@ final class Stream: @unchecked Sendable {
         call.instance.plugin.cancel_source(pointer)
     }
 
-    /// Polls until the source ends, and how it ended.
+    /// Polls until the end of the source. Returns its frames and the last result.
     func collect(_ room: Room = Room()) throws -> (frames: [[UInt8]], last: Answer<[UInt8]>) {
         var frames: [[UInt8]] = []
         while true {
             let answer = poll(room)
             frames += answer.items
             if answer.status == pending {
-                try bell.wait()
+                try wakeSignal.wait()
             } else if answer.status != ready {
                 return (frames, answer)
             }
         }
     }
 
-    /// The frames of a source that is expected to end well.
+    /// Returns the frames of a source that must succeed.
     func frames(_ room: Room = Room()) throws -> [[UInt8]] {
         let (frames, last) = try collect(room)
         guard last.status == end else { throw Refusal(status: last.status, message: last.message) }
         return frames
     }
 
-    /// Polls until `count` frames are there, as text.
+    /// Polls until there are `count` frames, and returns them as text.
     func texts(_ count: Int) throws -> [String] {
         var texts: [String] = []
         while texts.count < count {
             let answer = poll(.one)
             texts += answer.items.map { String(decoding: $0, as: UTF8.self) }
             if answer.status == pending {
-                if texts.count < count { try bell.wait() }
+                if texts.count < count { try wakeSignal.wait() }
             } else if answer.status != ready {
                 throw Refusal(status: answer.status, message: answer.message)
             }

@@ -1,11 +1,11 @@
 import CChanservPlugin
 import Foundation
 
-/// The capacity of a sink for one poll.
+/// The capacity of a sink in one poll.
 struct Room: Sendable {
     var frames = Int.max
     var bytes = 1 << 20
-    /// Whether the sink is that of a 1.0 host, whose struct ends before `lend`.
+    /// Whether the sink has the size of version 1.0, without `lend`.
     var isVersion10 = false
 
     static let one = Room(frames: 1)
@@ -18,20 +18,20 @@ struct Answer<Item> {
     var message: String
     /// The size of the largest reservation, in bytes.
     var largestReservation = 0
-    /// The number of lent frames in `items`.
+    /// The number of lent frames.
     var lent = 0
 }
 
-/// A frame that a plugin has lent, a copy of its bytes, and its release function.
+/// A frame that a plugin lent: its original content, and its release function.
 struct LentFrame {
     let bytes: UnsafeRawBufferPointer
     let copy: [UInt8]
     let release: @convention(c) (UnsafeMutableRawPointer?) -> Void
     let context: UnsafeMutableRawPointer?
 
-    /// Releases the frame. Stops the process if the plugin has changed the lent memory before.
+    /// Releases the frame. Its memory must not have changed since it was lent.
     func end() {
-        guard bytes.elementsEqual(copy) else { fatalError("the plugin changed lent memory before its release") }
+        guard bytes.elementsEqual(copy) else { fatalError("lent memory was changed before its release") }
         release(context)
     }
 }
@@ -39,8 +39,8 @@ struct LentFrame {
 /// `sizeof(struct chanserv_frame_sink)` in version 1.0.
 private let sizeOfFrameSink10: UInt32 = 40
 
-/// A frame sink that gives a plugin only what the contract guarantees: each reservation has exactly the requested size,
-/// and moves when it grows.
+/// A frame sink that allows no more than the ABI requires: each reservation has exactly the requested size, and moves
+/// when it grows.
 final class FrameSink {
     private let room: Room
     private let table: UnsafeMutablePointer<chanserv_frame_sink>
@@ -61,8 +61,8 @@ final class FrameSink {
         table.pointee.reserve = { FrameSink.of($0).reserve($1, $2) }
         table.pointee.commit = { FrameSink.of($0).commit($1) }
         if room.isVersion10 {
-            // In a 1.0 sink this memory belongs to the host, so a plugin must not use it.
-            table.pointee.lend = { _, _, _, _, _ in fatalError("the plugin called lend on a 1.0 sink") }
+            // Memory behind the end of a sink of version 1.0, which a plugin must not use.
+            table.pointee.lend = { _, _, _, _, _ in fatalError("a sink of version 1.0 has no lend") }
         } else {
             table.pointee.lend = {
                 FrameSink.of($0).lend(UnsafeRawBufferPointer(start: $1, count: $2), $3!, $4)
@@ -84,8 +84,8 @@ final class FrameSink {
     func poll(_ body: (UnsafeMutablePointer<chanserv_frame_sink>) -> chanserv_status) -> chanserv_status {
         let status = body(table)
         // Detects a plugin that uses the sink after the poll.
-        table.pointee.append = { _, _, _ in fatalError("the plugin used the sink after its poll") }
-        table.pointee.lend = { _, _, _, _, _ in fatalError("the plugin used the sink after its poll") }
+        table.pointee.append = { _, _, _ in fatalError("the sink is used after its poll") }
+        table.pointee.lend = { _, _, _, _, _ in fatalError("the sink is used after its poll") }
         return status
     }
 
@@ -126,7 +126,7 @@ final class FrameSink {
     }
 
     private func commit(_ size: Int) -> chanserv_status {
-        guard let reservation, size <= reservation.count else { fatalError("the plugin committed more than it reserved") }
+        guard let reservation, size <= reservation.count else { fatalError("commit of more than was reserved") }
         defer {
             reservation.deallocate()
             self.reservation = nil
@@ -137,7 +137,7 @@ final class FrameSink {
     }
 }
 
-/// A source sink. The test closes the sources that it took.
+/// A source sink. The test must close the sources that it took.
 final class SourceSink {
     private let limit: Int
     private let table: UnsafeMutablePointer<chanserv_source_sink>

@@ -1,10 +1,9 @@
 import CChanservPlugin
 import Foundation
 
-/// A host's table as small as a test needs it: a configuration of flat keys, a log that can be read, and wakes that can
-/// be waited for.
+/// A minimal host table: a configuration of flat keys, a readable log, and wakes for which tests can wait.
 final class TestHost: @unchecked Sendable {
-    // Sendable: the table is not changed once it is made, all else is behind the lock.
+    // Sendable: the table never changes, and everything else is protected by the lock.
     let table: UnsafeMutablePointer<chanserv_host>
     private let lock = NSCondition()
     private let configuration: [String: ConfigurationValue]
@@ -13,7 +12,8 @@ final class TestHost: @unchecked Sendable {
 
     init(_ configuration: [String: ConfigurationValue]) {
         self.configuration = configuration
-        // The table stays readable for ever, as the header promises; so does what the callbacks find by its address.
+        // The ABI requires that the table stays readable for ever, and so must the object that the callbacks find by
+        // its address.
         table = .allocate(capacity: 1)
         table.initialize(to: makeTable())
         hosts.insert(self, for: UInt(bitPattern: table))
@@ -28,23 +28,23 @@ final class TestHost: @unchecked Sendable {
         }
     }
 
-    /// Waits until such a line was logged.
+    /// Waits until a matching line was logged.
     func waitForLine(_ matches: (String) -> Bool) throws -> String {
         let deadline = Date(timeIntervalSinceNow: 60)
         return try lock.withLock {
             while true {
                 if let line = lines.first(where: matches) { return line }
-                guard lock.wait(until: deadline) else { throw Failure("not logged; but \(lines)") }
+                guard lock.wait(until: deadline) else { throw Failure("the line was not logged; the log is \(lines)") }
             }
         }
     }
 
-    /// Waits until the log is as it is to be.
+    /// Waits until the log matches.
     func wait(_ matches: ([String]) -> Bool) throws {
         let deadline = Date(timeIntervalSinceNow: 60)
         try lock.withLock {
             while !matches(lines) {
-                guard lock.wait(until: deadline) else { throw Failure("not logged; but \(lines)") }
+                guard lock.wait(until: deadline) else { throw Failure("the line was not logged; the log is \(lines)") }
             }
         }
     }
@@ -53,7 +53,7 @@ final class TestHost: @unchecked Sendable {
         path.flatMap { configuration[String(cString: $0)] }
     }
 
-    /// As the host writes it: durations and sizes are what they were written as.
+    /// The configuration as JSON. The host writes durations and sizes as they are configured.
     fileprivate var json: String {
         let entries = configuration.sorted { $0.key < $1.key }.map { "\"\($0.key)\":\($0.value.json)" }
         return "{\(entries.joined(separator: ","))}"
@@ -67,7 +67,7 @@ final class TestHost: @unchecked Sendable {
         return (UnsafePointer(copy), text.utf8.count)
     }
 
-    /// The configuration is gone once create has returned: whoever reads it later reads freed memory.
+    /// Frees the configuration's strings after create has returned, so that a later access reads freed memory.
     func dropConfiguration() {
         lock.withLock {
             texts.forEach { free($0) }
@@ -94,9 +94,9 @@ enum ConfigurationValue: Sendable {
     }
 }
 
-/// What C callbacks look up, having nothing but a number.
+/// Finds objects by number. C callbacks have only a number.
 final class Registry<Object: AnyObject & Sendable>: @unchecked Sendable {
-    // Sendable: the dictionary is only touched under the lock.
+    // Sendable: the dictionary is protected by the lock.
     private let lock = NSLock()
     private var objects: [UInt: Object] = [:]
 
@@ -123,7 +123,7 @@ private func refuse(_ error: UnsafeMutablePointer<chanserv_error>?, _ message: S
     return chanserv_status(CHANSERV_ERROR_BAD_REQUEST)
 }
 
-/// Hands a value over where it is there and of the right kind.
+/// Returns a value to the plugin if it exists and has the right type.
 private func give<Value>(
     _ value: ConfigurationValue?, to place: UnsafeMutablePointer<Value>?,
     _ error: UnsafeMutablePointer<chanserv_error>?, as convert: (ConfigurationValue) -> Value?
@@ -152,7 +152,7 @@ private func makeTable() -> chanserv_host {
     chanserv_host(
         magic: 0x4853_4843, abi_major: UInt16(CHANSERV_ABI_MAJOR), abi_minor: UInt16(CHANSERV_ABI_MINOR),
         struct_size: UInt32(MemoryLayout<chanserv_host>.size), reserved: 0,
-        wake: { _, handle in Bell.ring(handle) },
+        wake: { _, handle in WakeSignal.wake(handle) },
         log: { table, _, message, size in
             let line = String(decoding: UnsafeRawBufferPointer(start: message, count: size), as: UTF8.self)
             host(table).append(line)
@@ -208,50 +208,50 @@ private func makeTable() -> chanserv_host {
     )
 }
 
-/// Where a wake arrives.
-final class Bell: @unchecked Sendable {
-    // Sendable: the flag is only touched under the condition.
+/// Receives wakes.
+final class WakeSignal: @unchecked Sendable {
+    // Sendable: the flag is protected by the condition.
     private let condition = NSCondition()
-    private var rung = false
+    private var isWoken = false
     let handle: UInt64
 
-    private static let bells = Registry<Bell>()
+    private static let signals = Registry<WakeSignal>()
     private static let numbers = Counter()
 
     init() {
         handle = UInt64(Self.numbers.next())
-        Self.bells.insert(self, for: UInt(handle))
+        Self.signals.insert(self, for: UInt(handle))
     }
 
-    /// Handles are never used again; one that is gone rings nothing.
-    static func ring(_ handle: UInt64) {
-        guard let bell = bells[UInt(handle)] else { return }
-        bell.condition.withLock {
-            bell.rung = true
-            bell.condition.broadcast()
+    /// Signals a wake. Handles are never reused. A handle that was removed has no effect.
+    static func wake(_ handle: UInt64) {
+        guard let wakeSignal = signals[UInt(handle)] else { return }
+        wakeSignal.condition.withLock {
+            wakeSignal.isWoken = true
+            wakeSignal.condition.broadcast()
         }
     }
 
     func remove() {
-        Self.bells.remove(UInt(handle))
+        Self.signals.remove(UInt(handle))
     }
 
-    /// Waits for a wake since the last time.
+    /// Waits for a wake since the last call.
     func wait() throws {
         let deadline = Date(timeIntervalSinceNow: 60)
         try condition.withLock {
-            while !rung {
+            while !isWoken {
                 guard condition.wait(until: deadline) else { throw Failure("no wake came") }
             }
-            rung = false
+            isWoken = false
         }
     }
 
-    var isRung: Bool { condition.withLock { rung } }
+    var hasWake: Bool { condition.withLock { isWoken } }
 }
 
 final class Counter: @unchecked Sendable {
-    // Sendable: the number is only touched under the lock.
+    // Sendable: the number is protected by the lock.
     private let lock = NSLock()
     private var number = 0
 

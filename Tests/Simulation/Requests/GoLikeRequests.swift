@@ -101,7 +101,7 @@ final class GoLikeClient: @unchecked Sendable {
         } onCancel: {
             for reader in readers { reader.cancel() }
         }
-        if isGivenUp || Task.isCancelled { return .givenUp }
+        if isGivenUp || Task.isCancelled { return .endedEarly }
         return failure.map { .failed($0) } ?? .whole
     }
 
@@ -147,7 +147,7 @@ final class GoLikeClient: @unchecked Sendable {
             let stream = try await node.dial(name, first: ByteBuffer(), deadline: world.now + 10 * World.second)
             defer { stream.close() }
             let frames = GoLikeFrames(stream, world, decompresses: true)
-            let most = request.behaviour == .picky && random.chance(30) ? random.pick(0...3) : Int.max
+            let most = request.behaviour == .dropsSources && random.chance(30) ? random.pick(0...3) : Int.max
             for _ in 0..<most {
                 guard let frame = try await frames.next(within: 15 * World.second) else {
                     received.sourceEnded(index)

@@ -63,7 +63,7 @@ final class PostingClient: @unchecked Sendable {
             outcome = .failed(error)
         }
         await join()
-        if isGivenUp || Task.isCancelled { return .givenUp }
+        if isGivenUp || Task.isCancelled { return .endedEarly }
         if case .whole = outcome, let readerFailure { return .failed(readerFailure) }
         return outcome
     }
@@ -110,7 +110,7 @@ final class PostingClient: @unchecked Sendable {
             }
             count += 1
             let index = received.source(header: next.header)
-            if request.behaviour == .picky, random.chance(30) {
+            if request.behaviour == .dropsSources, random.chance(30) {
                 if random.chance(50) { next.cancel() }
                 isGivenUp = true
                 continue
@@ -125,7 +125,7 @@ final class PostingClient: @unchecked Sendable {
             if request.behaviour != .atOnce, request.behaviour != .cancelsRequest { await join() }
         }
         isGivenUp = true
-        return .givenUp
+        return .endedEarly
     }
 
     /// Checks that nothing follows a failure or the end.
@@ -176,7 +176,7 @@ final class PostingClient: @unchecked Sendable {
     private func readFrames(_ frames: ReceivedFrames, _ index: Int, _ random: SeededRandom) async {
         var random = random
         var iterator = frames.makeAsyncIterator()
-        let most = request.behaviour == .picky && random.chance(30) ? random.pick(0...3) : Int.max
+        let most = request.behaviour == .dropsSources && random.chance(30) ? random.pick(0...3) : Int.max
         let usesBatches = random.chance(30)
         var count = 0
         do {

@@ -33,7 +33,7 @@ final class RequestWorkload: @unchecked Sendable {
     enum Outcome {
         case whole
         /// Ended early by its client.
-        case givenUp
+        case endedEarly
         case failed(any Error)
     }
 
@@ -72,7 +72,7 @@ final class RequestWorkload: @unchecked Sendable {
             let outcome = await node.run(request, for: self)
             if self.open.remove(request.id) == nil { self.world.broken("request \(request.id) ended twice") }
             switch outcome {
-            case .whole, .givenUp: self.completed += 1
+            case .whole, .endedEarly: self.completed += 1
             case .failed(let error):
                 self.failed += 1
                 self.world.note("request \(request.id) failed: \(error)")

@@ -17,7 +17,7 @@ struct SimulatedRequest {
         /// Takes some sources and drops the rest of the request.
         case stopsEarly
         /// Drops some sources, unread or after a few frames.
-        case picky
+        case dropsSources
     }
 
     var id: UInt64

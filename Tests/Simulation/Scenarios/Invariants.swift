@@ -14,7 +14,7 @@ struct Invariants {
     /// The first condition on links and services that does not hold yet; `nil` if all hold.
     func unconverged() -> String? {
         mesh.internet.tidy()
-        if let cut = mesh.internet.connections.first(where: \.isCutUnheard) {
+        if let cut = mesh.internet.connections.first(where: \.isCutUndetected) {
             return "an end of link \(cut.id) does not know that it was cut"
         }
         let linked = links()

@@ -52,7 +52,7 @@ enum LargeMesh {
         let after = announcements(internet)
         let entries = nodes.reduce(0) { $0 + $1.node.offerCount }
 
-        for connection in internet.connections(of: 0) { connection.cut(isHeardAtOnce: true) }
+        for connection in internet.connections(of: 0) { connection.cut(isDetectedAtOnce: true) }
         nodes[0].crash()
         let withdrawn = settle(without: 0, "after the loss of a router")
         world.run(until: world.now + 10 * World.second)

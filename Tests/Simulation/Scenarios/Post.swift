@@ -4,7 +4,7 @@ import NIOCore
 /// A stream with a request and an answer, and the behaviour of its client.
 struct Post {
     enum Behaviour: CaseIterable {
-        case patient
+        case readsAtOnce
         /// Waits between reads.
         case slow
         /// Its task is cancelled at a random time.
@@ -32,7 +32,8 @@ struct Post {
             }
         }
         return Post(
-            id: id, host: host, service: service, behaviour: random.pick([.patient, .patient] + Behaviour.allCases),
+            id: id, host: host, service: service,
+            behaviour: random.pick([.readsAtOnce, .readsAtOnce] + Behaviour.allCases),
             requestSize: random.chance(70) ? random.pick(0...500) : size(&random), answerSize: size(&random),
             seed: random.next())
     }

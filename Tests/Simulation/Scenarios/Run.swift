@@ -76,7 +76,7 @@ struct Run {
                 guard mesh.nodes.count < 8 || random.chance(200 / mesh.nodes.count) else { continue }
                 id += 1
                 let post = Post(
-                    id: id, host: host, service: name, behaviour: .patient, requestSize: random.pick(0...2_000),
+                    id: id, host: host, service: name, behaviour: .readsAtOnce, requestSize: random.pick(0...2_000),
                     answerSize: random.pick(0...5_000), seed: random.next())
                 world.after(random.next() % World.second) {
                     mesh.workload.post(post, through: mesh.nodes[host]!) { outcome in

@@ -15,7 +15,7 @@ final class Workload: @unchecked Sendable {
     enum Outcome {
         case whole
         /// Ended early by its client.
-        case givenUp
+        case endedEarly
         case failed(any Error)
     }
 
@@ -34,7 +34,7 @@ final class Workload: @unchecked Sendable {
             let outcome = await self.run(post, node)
             self.open.remove(post.id)
             switch outcome {
-            case .whole, .givenUp: self.completed += 1
+            case .whole, .endedEarly: self.completed += 1
             case .failed(let error):
                 self.failed += 1
                 self.world.note("post \(post.id) failed: \(error)")
@@ -69,7 +69,7 @@ final class Workload: @unchecked Sendable {
             }
             return try await read(post, stream, &random)
         } catch is CancellationError where post.behaviour == .cancels {
-            return .givenUp
+            return .endedEarly
         } catch {
             return .failed(error)
         }
@@ -93,7 +93,7 @@ final class Workload: @unchecked Sendable {
             }
             received += bytes.readableBytes
             if received > post.answerSize { world.broken("post \(post.id): \(received) of \(post.answerSize) bytes") }
-            if received > enough { return .givenUp }
+            if received > enough { return .endedEarly }
             if post.behaviour == .slow { await world.sleep(random.next() % (400 * World.millisecond)) }
         }
     }

@@ -48,7 +48,7 @@ final class Connection {
     let monitor: WireMonitor
     private(set) var isOpen = true
     /// Whether the connection was cut and one end does not know it yet.
-    private(set) var isCutUnheard = false
+    private(set) var isCutUndetected = false
     private var endpoints: [(any Endpoint)?] = [nil, nil]
     private var directions: [Direction]
     private var random: SeededRandom
@@ -135,19 +135,19 @@ final class Connection {
     }
 
     /// Breaks the connection and drops all bytes in flight. One end may detect it later than the other.
-    func cut(isHeardAtOnce: Bool = false) {
+    func cut(isDetectedAtOnce: Bool = false) {
         guard isOpen else { return }
         world.note("link \(id) n\(hosts[0])-n\(hosts[1]) is cut")
         isOpen = false
         let first = random.pick(0...1)
-        let delay = isHeardAtOnce || random.chance(70) ? 0 : random.next() % (2 * World.second)
+        let delay = isDetectedAtOnce || random.chance(70) ? 0 : random.next() % (2 * World.second)
         let ends = endpoints
         endpoints = [nil, nil]
         ends[first]?.disconnected()
         guard let other = ends[1 - first] else { return }
-        isCutUnheard = true
+        isCutUndetected = true
         world.after(delay) {
-            self.isCutUnheard = false
+            self.isCutUndetected = false
             other.disconnected()
         }
     }

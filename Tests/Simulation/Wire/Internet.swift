@@ -110,7 +110,7 @@ final class Internet: @unchecked Sendable {
 
     /// Forgets closed connections.
     func tidy() {
-        connections.removeAll { !$0.isOpen && !$0.isCutUnheard }
+        connections.removeAll { !$0.isOpen && !$0.isCutUndetected }
     }
 
     /// The open connections of `host`.

@@ -1,23 +1,27 @@
 internal import Synchronization
 
-/// What has come of an op whose rest has not, on one link: written by its event loop, and looked at by others where all links
-/// together hold as much as they may.
+/// The size and age of a partly received op of one link.
+///
+/// The link's event loop writes it. The event loops of other links read it when all links together have reached their
+/// limit.
 final class HalfOp: Sendable {
     private let bytes = Atomic<Int>(0)
     private let since = Atomic<UInt64>(0)
 
-    /// How many bytes there are.
+    /// Number of received bytes.
     var count: Int { bytes.load(ordering: .relaxed) }
 
-    /// There are `count` bytes now.
+    /// Sets the number of received bytes.
     ///
-    /// - Parameter isSame: whether they are of the op of which there were some before.
+    /// - Parameter isSame: whether the bytes belong to the same op as before. If not, the age starts at `now`
+    ///   (nanoseconds).
     func become(_ count: Int, now: UInt64, isSame: Bool) {
         if !isSame { since.store(now, ordering: .relaxed) }
         bytes.store(count, ordering: .relaxed)
     }
 
-    /// Bytes by nanoseconds: an op on its way weighs little, one that never ends more and more.
+    /// Returns the number of bytes times their age in nanoseconds. An op that arrives at normal speed has a small
+    /// weight. The weight of an op that never ends grows without limit.
     func weight(now: UInt64) -> Double {
         let since = since.load(ordering: .relaxed)
         return Double(count) * Double(now > since ? now - since : 1)
@@ -25,12 +29,13 @@ final class HalfOp: Sendable {
 }
 
 extension NodeCore {
-    /// More of an op has come over `link` than all links together may make this node hold.
+    /// Decides which link, if any, must close when bytes of a partly received op on `link` exceed the node's buffer
+    /// limit.
     ///
-    /// Whatever fills that, half ops may have an eighth of it for themselves: a link must not go because of what others hold.
-    /// Beyond that the one goes which has held the most for the longest.
+    /// Partly received ops may always use an eighth of the limit, so that a link does not close because of bytes that
+    /// other links hold. Beyond that, the link whose op has the largest weight (bytes times age) closes.
     ///
-    /// - Returns: whether `link` may hold what has come.
+    /// - Returns: whether `link` may hold the bytes. If `false`, the caller closes `link`.
     func makeRoom(forHalfOpOf link: Link) -> Bool {
         let now = now
         let (total, heaviest) = shared.withLockedValue { shared in
@@ -47,13 +52,13 @@ extension NodeCore {
             return true
         }
         if heaviest === link { return false }
-        // It goes when its event loop comes to it; until then it is not to be chosen again.
+        // The link closes in a later turn of its event loop. Until then it must not be chosen again.
         heaviest.halfOp.become(0, now: now, isSame: false)
         heaviest.close(Self.tooManyHalfOps)
         return true
     }
 
     static var tooManyHalfOps: AstraNetError {
-        AstraNetError(.limitReached, "this node holds as many bytes as it may, and of an op only a part came for long")
+        AstraNetError(.limitReached, "this node has reached its buffer limit, and an op of the link arrives too slowly")
     }
 }

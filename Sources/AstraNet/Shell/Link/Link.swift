@@ -4,62 +4,67 @@ internal import NIOConcurrencyHelpers
 internal import NIOCore
 internal import Synchronization
 
-/// One connection to another node, as seen from any thread: what goes out is collected here, and the event loop is told
-/// once for each change from idle to busy. Everything else of a link belongs to its event loop (``LinkHandler``).
+/// The thread-safe side of a link, which is one connection to another node.
+///
+/// Any thread queues outbound work here. The first item that is queued on an idle link schedules a flush on the event
+/// loop. All other state of a link belongs to its event loop (``LinkHandler``).
 final class Link: Sendable {
     let id: ServiceRegistry.LinkID
     let node: NodeCore
     let channel: any Channel
-    /// Whether this node made the connection.
+    /// Whether this node opened the connection.
     let isDialled: Bool
-    /// What both ends share.
+    /// The memory shared with the peer (`docs/protocol.md` §7); `nil` for all links except worker links.
     let memory: SharedMemory?
-    /// Those of waits for this link's streams.
+    /// Deadlines of tasks that wait on this link's streams.
     let deadlines: Deadlines
-    /// Tasks that wait for this link's streams, once they go on.
+    /// Queue of tasks that resume after they waited on this link's streams. `nil` if the executor has none for the
+    /// event loop.
     let tasks: LoopExecutor.Queue?
-    /// What the peer makes this node hold.
+    /// Budget for the bytes that the peer makes this node hold.
     let buffered: BufferBudget
-    /// What came from this link and waits on others to be forwarded: who heeds no credit fills only a part of what another
-    /// link may hold.
+    /// Budget for bytes from this link that wait on other links to be forwarded: a quarter of ``buffered``'s limit.
+    ///
+    /// A peer that ignores credit therefore fills only a part of another link's budget.
     let forwarding: BufferBudget
     let halfOp = HalfOp()
-    /// What requests of this node have granted to servers for sources that they push: at most a quarter of ``buffered``.
+    /// Budget for the bytes that this node's requests granted to servers for pushed sources: a quarter of
+    /// ``buffered``'s limit.
     let pushGrants: BufferBudget
-    /// `ip:port` of the peer; empty if there is no such address.
+    /// `ip:port` of the peer; empty if the peer has no such address.
     let peerSocketAddress = NIOLockedValueBox("")
-    /// That of ``channel``, whose own look-up costs more than reading the clock.
+    /// Event loop of ``channel``. It is stored because `Channel.eventLoop` costs more than reading the clock.
     let eventLoop: any EventLoop
 
     /// Peer of the link. Unsafe for the compiler.
     ///
-    /// The event loop writes it once, before it sets ``isPeerKnown``. Other threads read it only after that flag is set.
-    /// Each dial reads it, so it has no lock.
+    /// The event loop writes it once, before it sets ``isPeerKnown``. Other threads read it only after that flag is
+    /// set. Each dial reads it, so it has no lock.
     @exclusivity(unchecked) private nonisolated(unsafe) var knownPeer: LinkPeer?
     private let isPeerKnown = Atomic<Bool>(false)
-    /// Streams between others have run over it, of which nobody here knows whether they still do.
+    /// Whether this node forwarded ops over the link. It does not know whether the streams of those ops still exist.
     let hasForwarded = Atomic<Bool>(false)
-    /// The shortest round trip, in nanoseconds; 0 while none was measured.
+    /// Shortest measured round trip in nanoseconds; 0 before the first measurement.
     let roundTrip = Atomic<UInt64>(0)
-    /// How many streams end here that run over it, those included whose DIAL is still to go out.
+    /// Number of this node's streams on the link, including those whose DIAL is not sent yet.
     private let streamCount = Atomic<Int>(0)
-    /// Requests whose next source found no place for its stream.
-    private let placeWaiters = NIOLockedValueBox<[ObjectIdentifier: Stream]>([:])
-    private let hasPlaceWaiters = Atomic<Bool>(false)
+    /// Requests that could not open the stream of their next source because the link is at its stream limit.
+    private let slotWaiters = NIOLockedValueBox<[ObjectIdentifier: Stream]>([:])
+    private let hasSlotWaiters = Atomic<Bool>(false)
 
     let locks = StreamLocks()
 
     private let outbox = NIOLockedValueBox(Outbox())
-    /// `nil` once the connection is gone. Event loop only.
+    /// Handler of the connection; `nil` after the connection has closed. Event loop only.
     let handler: NIOLoopBoundBox<LinkHandler?>
 
-    /// Whole ops that came from another link.
+    /// Whole ops to be forwarded from another link.
     struct Forwarded {
         var ops: ByteBuffer
-        /// Where they came from; `nil` for what this node has to say itself in their midst.
+        /// Link that the ops came from; `nil` for this node's own ops that keep their order among forwarded ones.
         var source: Link?
 
-        /// They are held no longer.
+        /// Returns the bytes of the ops to the budgets of both links.
         func give(by link: Link) {
             link.buffered.give(ops.readableBytes)
             source?.forwarding.give(ops.readableBytes)
@@ -88,35 +93,39 @@ final class Link: Sendable {
         schedule { write(&$0.control) }
     }
 
-    /// For so long an op nobody waits for may wait for others to leave with: 1 ms. A write of its own, and the read at the other
-    /// end, cost more than all else about it.
-    static let patience = TimeAmount.milliseconds(1)
+    /// Maximum delay before a non-urgent op is flushed (1 ms).
+    ///
+    /// Batching it with later ops saves a `write` here and a `read` at the peer, which cost more than the op itself.
+    private static let flushDelay = TimeAmount.milliseconds(1)
 
-    /// As ``sendControl(_:)``, for ops that may leave with others, at the latest after ``patience``.
+    /// Queues non-urgent ops ahead of all DATA. The next flush sends them, at the latest 1 ms later.
     func sendControlPatiently(_ write: (inout ByteBuffer) -> Void) {
-        schedulePatiently { write(&$0.outbound.control) }
+        scheduleDelayed { write(&$0.outbound.control) }
     }
 
-    /// One more stream runs over the link; `false`, and nothing changed, where it has as many as it may have.
+    /// Reserves a stream slot. Returns `false` if the link is at its stream limit.
     func takeStreamPlace() -> Bool {
-        if takePlace() { return true }
+        if reserveSlot() { return true }
         node.counters.refusedStreams.add(1, ordering: .relaxed)
         return false
     }
 
-    /// As ``takeStreamPlace()``; if there is none, the delegate of `request` is called when there may be one.
+    /// Reserves a stream slot. If the link is at its stream limit, returns `false` and later calls the delegate of
+    /// `request`, when a slot may be free.
     func takeStreamPlace(orCall request: Stream) -> Bool {
-        if takePlace() { return true }
-        placeWaiters.withLockedValue { $0[ObjectIdentifier(request)] = request }
-        hasPlaceWaiters.store(true, ordering: .sequentiallyConsistent)
+        if reserveSlot() { return true }
+        slotWaiters.withLockedValue { $0[ObjectIdentifier(request)] = request }
+        hasSlotWaiters.store(true, ordering: .sequentiallyConsistent)
         if isClosed { forgetPlaceWaiters() }
-        // A place may have been given back meanwhile.
-        return takePlace()
+        // Another thread may have released a slot since the first attempt.
+        return reserveSlot()
     }
 
-    /// Never counts more streams than there may be, not even for a moment: another thread would find no place, and nobody would
-    /// tell it of the one that there is.
-    private func takePlace() -> Bool {
+    /// Reserves a stream slot if one is free.
+    ///
+    /// The count never exceeds the limit, not even temporarily. Otherwise another thread could see a full link and wait
+    /// for a slot although one is free.
+    private func reserveSlot() -> Bool {
         var count = streamCount.load(ordering: .sequentiallyConsistent)
         while count < node.configuration.maximumStreamsPerLink {
             let (isTaken, present) = streamCount.weakCompareExchange(
@@ -127,57 +136,58 @@ final class Link: Sendable {
         return false
     }
 
-    /// A stream runs over the link no longer.
+    /// Releases a stream slot, and schedules the delegates of all requests that wait for one.
     func giveStreamPlace() {
         streamCount.subtract(1, ordering: .sequentiallyConsistent)
-        guard hasPlaceWaiters.load(ordering: .sequentiallyConsistent) else { return }
-        hasPlaceWaiters.store(false, ordering: .sequentiallyConsistent)
+        guard hasSlotWaiters.load(ordering: .sequentiallyConsistent) else { return }
+        hasSlotWaiters.store(false, ordering: .sequentiallyConsistent)
         for request in forgetPlaceWaiters() { request.callDelegateSoon() }
     }
 
-    /// How many streams hold a place.
+    /// Number of reserved stream slots.
     var takenStreamPlaces: Int { streamCount.load(ordering: .relaxed) }
 
-    /// The requests that wait for a place wait no longer.
+    /// Removes and returns the requests that wait for a stream slot.
     @discardableResult
     func forgetPlaceWaiters() -> [Stream] {
-        placeWaiters.withLockedValue { waiters in
+        slotWaiters.withLockedValue { waiters in
             defer { waiters = [:] }
             return Array(waiters.values)
         }
     }
 
-    /// Sends the DIAL of a stream, whose place is taken, and lets the link know it.
+    /// Queues the DIAL of a stream that has a reserved slot, and registers the stream on the link.
     ///
-    /// - Throws: ``AstraNetError`` with code `linkLost` where the link is gone.
+    /// - Throws: ``AstraNetError`` with code `linkLost` if the link is closed.
     func open(_ stream: Stream) throws(AstraNetError) {
         let isOpen = schedule { $0.opening.append(stream) }
-        guard isOpen else { throw AstraNetError(.linkLost, "the link to \(stream.remoteAddress.host) is gone") }
+        guard isOpen else { throw AstraNetError(.linkLost, "the link to \(stream.remoteAddress.host) is closed") }
     }
 
-    /// A stream has something to send; called once until the event loop has looked at it.
+    /// Queues a stream that has bytes, credit or an end to send. The caller does not queue it again before the event
+    /// loop has taken it.
     func markDirty(_ stream: Stream) {
         schedule { $0.dirty.append(stream) }
     }
 
-    /// The delegate of a stream is to be called on the event loop.
+    /// Schedules a wake of the stream on the event loop: its tasks resume and its delegate is called.
     func wakeSoon(_ stream: Stream) {
-        // The link may be gone; its event loop is not.
+        // The event loop outlives the link.
         if !schedule({ $0.turns.append(.wake(stream)) }) { eventLoop.execute { stream.wake() } }
     }
 
-    /// Runs `body` on the event loop, in turn with the delegates of the streams.
+    /// Runs `body` on the event loop, in order with the delegate calls of streams.
     func runSoon(_ body: @escaping @Sendable () -> Void) {
         if !schedule({ $0.turns.append(.run(body)) }) { eventLoop.execute(body) }
     }
 
     enum Forwarding { case done, full, sourceIsFull, closed }
 
-    /// Queues whole ops, behind those that were forwarded before.
+    /// Queues whole ops behind all previously forwarded ops.
     ///
     /// - Parameters:
-    ///   - source: the link they came from; `nil` where they are this node's own.
-    ///   - isUrgent: whether they may use what is kept free for ops that must not be lost.
+    ///   - source: the link that the ops came from; `nil` for this node's own ops.
+    ///   - isUrgent: whether the ops may use the part of the budget that is reserved for ops that must not be dropped.
     func forward(_ ops: ByteBuffer, from source: Link?, isUrgent: Bool = false) -> Forwarding {
         guard source?.forwarding.take(ops.readableBytes, isUrgent: isUrgent) ?? true else { return .sourceIsFull }
         guard buffered.take(ops.readableBytes, isUrgent: isUrgent) else {
@@ -192,7 +202,8 @@ final class Link: Sendable {
         return .done
     }
 
-    /// `size` bytes came that wait for another link to the same host; `false`, and nothing changed, where that is too much.
+    /// Reserves `size` bytes for an op that waits for another link to the same host. Returns `false` if that exceeds a
+    /// limit.
     func takePassing(_ size: Int, isUrgent: Bool) -> Bool {
         guard forwarding.take(size, isUrgent: isUrgent) else { return false }
         if buffered.take(size, isUrgent: isUrgent) { return true }
@@ -200,171 +211,174 @@ final class Link: Sendable {
         return false
     }
 
-    /// They wait no longer.
+    /// Releases `size` bytes that ``takePassing(_:isUrgent:)`` reserved.
     func givePassing(_ size: Int) {
         forwarding.give(size)
         buffered.give(size)
     }
 
-    /// Ends the link and all that runs over it.
+    /// Closes the link and fails its streams with `reason`.
     func close(_ reason: AstraNetError) {
         eventLoop.execute { self.handler.value?.close(reason) }
     }
 
-    /// Closes the connection once all that was written to closed streams is out, at the latest at the deadline.
+    /// Closes the link after the bytes of closed streams have been sent, or at `deadline`.
     func finish(deadline: NIODeadline) {
         eventLoop.execute { self.handler.value?.finish(deadline: deadline) }
     }
 
-    /// The peer, once the handshake is done.
+    /// The peer; `nil` before its HANDSHAKE has arrived.
     var peer: LinkPeer? { isPeerKnown.load(ordering: .acquiring) ? knownPeer : nil }
 
-    /// The handshake is done.
+    /// Stores the peer once, when its HANDSHAKE arrives. Event loop only.
     func learned(_ peer: LinkPeer) {
         guard !isPeerKnown.load(ordering: .relaxed) else { return }
         knownPeer = peer
         isPeerKnown.store(true, ordering: .releasing)
     }
 
-    /// Whether this node and `host` both have the ability over this link. Abilities end at the peer.
+    /// Returns whether this node and `host` both have the ability on this link. Abilities apply only to the peer
+    /// (`docs/protocol.md` §2).
     func can(_ ability: Handshake.Ability, with host: HostID) -> Bool {
         peer?.can(ability, with: host) ?? false
     }
 
-    /// Takes no new streams from now on, and closes when it has none.
+    /// Retires the link because another link leads to the same host. It closes when it has had no streams for 3 s.
     func retire() {
         eventLoop.execute { self.handler.value?.retire() }
     }
 
-    /// The link that it was retired for is gone.
+    /// Makes a retired link usable again because the link that replaced it is closed.
     func reinstate() {
         eventLoop.execute { self.handler.value?.reinstate() }
     }
 
-    /// The present on the event loop's clock, in nanoseconds.
+    /// Current time on the event loop's clock, in nanoseconds.
     var now: UInt64 { eventLoop.now.uptimeNanoseconds }
 
-    /// The moment of `instant` on the clock of the event loop.
+    /// Converts `instant` to the event loop's clock.
     ///
-    /// Not inlined: the compiler does not know the size of an instant, and in an async function each one is an allocation.
+    /// The function is not inlined. The compiler does not know the size of an instant, so in an async function each
+    /// instant is a heap allocation.
     @inline(never)
     func deadline(_ instant: ContinuousClock.Instant?) -> NIODeadline? {
-        // Not a method of the surroundings, which would be copied for it.
+        // A method of `surroundings` would copy them.
         instant.map { eventLoop.deadline(in: node.surroundings.now().duration(to: $0)) }
     }
 
     @discardableResult
     private func schedule(_ change: (inout Outbox.Outbound) -> Void) -> Bool {
-        let (isOpen, mustTell) = outbox.withLockedValue { outbox -> (Bool, Bool) in
+        let (isOpen, needsFlush) = outbox.withLockedValue { outbox -> (Bool, Bool) in
             guard !outbox.isClosed else { return (false, false) }
             change(&outbox.outbound)
             return (true, outbox.mustTell())
         }
-        if mustTell { tell() }
+        if needsFlush { scheduleFlush() }
         return isOpen
     }
 
-    private func schedulePatiently(_ change: (inout Outbox) -> Void) {
-        let mustWatch = outbox.withLockedValue { outbox -> Bool in
+    private func scheduleDelayed(_ change: (inout Outbox) -> Void) {
+        let needsTimer = outbox.withLockedValue { outbox -> Bool in
             guard !outbox.isClosed else { return false }
             change(&outbox)
             return outbox.mustWatch()
         }
-        if mustWatch { flushAfterPatience() }
+        if needsTimer { startFlushTimer() }
     }
 
-    private func flushAfterPatience() {
-        eventLoop.scheduleTask(in: Self.patience) { self.flushIfPatienceIsOver() }
+    private func startFlushTimer() {
+        eventLoop.scheduleTask(in: Self.flushDelay) { self.flushIfPatienceIsOver() }
     }
 
-    /// Sends what has waited for others to leave with. Event loop only.
+    /// Flushes the queue, including non-urgent ops whose delay is over. Event loop only.
     func flushIfPatienceIsOver() {
         if outbox.withLockedValue({ $0.patienceIsOver() }) { handler.value?.flush() }
     }
 
-    /// Bytes of streams have left: what was said meanwhile must not wait for others.
+    /// Schedules a flush of non-urgent ops that were queued while the event loop sent bytes of streams.
     func hurryAfterBytes() {
-        if outbox.withLockedValue({ $0.patienceIsPointless() }) { tell() }
+        if outbox.withLockedValue({ $0.patienceIsPointless() }) { scheduleFlush() }
     }
 
-    /// In the event loop this comes after the current read, so that all its answers leave together.
-    private func tell() {
+    /// Schedules a flush on the event loop. During a read it runs after the read, so that all answers are sent
+    /// together.
+    private func scheduleFlush() {
         eventLoop.execute { self.handler.value?.flush() }
     }
 
     // MARK: - Announcements
 
-    /// Queues SERVICE or NO_SERVICE ahead of all DATA, or keeps in mind that it is to be said where the connection takes no more.
+    /// Queues SERVICE or NO_SERVICE ahead of all DATA. Holds it back while the connection is full.
     ///
-    /// - Parameter isPatient: whether it matters only to what is said after it on this link, and so may wait for that; it leaves
-    ///   with the next tick where nothing is said.
+    /// - Parameter isPatient: whether no flush is scheduled for it. Use `true` if the announcement matters only to
+    ///   later ops of this link: it is sent together with those, at the latest with the next tick (1 s).
     func announce(
         _ command: Command, _ name: String, at address: Address, to host: HostID = .peer, isPatient: Bool = false
     ) {
-        let mustTell = outbox.withLockedValue { outbox -> Bool in
+        let needsFlush = outbox.withLockedValue { outbox -> Bool in
             guard !outbox.isClosed else { return false }
             outbox.announce(command, name, at: address, to: host)
             return !isPatient && outbox.mustTell()
         }
-        if mustTell { tell() }
+        if needsFlush { scheduleFlush() }
     }
 
-    /// As ``announce(_:_:at:to:)`` for each of many services.
+    /// Announces many services to the peer, as ``announce(_:_:at:to:isPatient:)`` does for one.
     func announce(_ command: Command, all services: some Sequence<(name: String, address: Address)>) {
-        let mustTell = outbox.withLockedValue { outbox -> Bool in
+        let needsFlush = outbox.withLockedValue { outbox -> Bool in
             guard !outbox.isClosed else { return false }
             for service in services { outbox.announce(command, service.name, at: service.address, to: .peer) }
             return outbox.mustTell()
         }
-        if mustTell { tell() }
+        if needsFlush { scheduleFlush() }
     }
 
-    /// The connection takes no more: announcements are held until all is on its way again.
+    /// Holds announcements back because the connection is full. They are released in batches when it is writable again.
     func holdAnnouncements() {
         outbox.withLockedValue { $0.hold() }
     }
 
-    /// How many announcements are held.
+    /// Number of announcements that are held back.
     var heldAnnouncements: Int { outbox.withLockedValue { $0.heldCount } }
 
-    // MARK: - The event loop's side
+    // MARK: - Calls by the event loop
 
-    /// Begins a read. Ops that are queued from now on leave together at the next ``takeOutbound(into:isWritable:isJoined:)``.
+    /// Begins a read. Ops that are queued from now on do not schedule a flush: the handler flushes when the read ends.
     func holdUntilReadEnds() {
         outbox.withLockedValue { $0.holdUntilReadEnds() }
     }
 
-    /// Takes the work for the event loop.
+    /// Removes and returns the stream wakes and closures that wait for the event loop.
     func takeTurns() -> [Outbox.Turn] {
         outbox.withLockedValue { $0.takeTurns() }
     }
 
-    /// Takes all there is to send, but for held announcements only as many as go to the connection at once.
+    /// Takes everything that is queued, and at most one batch of held announcements.
     ///
     /// - Parameters:
-    ///   - taken: gets it; empty before.
-    ///   - isWritable: whether the connection takes more; where it does not, they stay held.
-    ///   - isJoined: whether there is something else to leave with, for what waits for that.
+    ///   - taken: receives the queue; empty before the call.
+    ///   - isWritable: whether the connection is writable. If not, held announcements stay held.
+    ///   - isJoined: whether the flush sends something else anyway, so that non-urgent ops go along.
     func takeOutbound(into taken: inout Outbox.Outbound, isWritable: Bool, isJoined: Bool) {
-        let mustWatch = outbox.withLockedValue {
+        let needsTimer = outbox.withLockedValue {
             $0.take(into: &taken, releasesHeld: isWritable, isJoined: isJoined)
         }
-        if mustWatch { flushAfterPatience() }
+        if needsTimer { startFlushTimer() }
     }
 
-    /// Nothing can be sent any more.
+    /// Whether the link refuses to queue ops because it has ended.
     var isClosed: Bool { outbox.withLockedValue { $0.isClosed } }
 
-    /// Whether DIALs wait to be taken.
+    /// Whether DIALs are queued.
     var hasStreamsToOpen: Bool { outbox.withLockedValue { !$0.outbound.opening.isEmpty } }
 
-    /// Something waits to be taken that does not wait for others to leave with.
+    /// Whether urgent work is queued.
     var hasUrgentOutbound: Bool { outbox.withLockedValue { $0.isUrgent } }
 
-    /// Nothing waits to be taken.
+    /// Whether nothing is queued, including held announcements.
     var isOutboundEmpty: Bool { outbox.withLockedValue { $0.isEmpty } }
 
-    /// Refuses whatever comes from now on, and returns what was not sent.
+    /// Closes the queue and returns the unsent work.
     func closeOutbound() -> Outbox.Outbound {
         outbox.withLockedValue { outbox in
             var closed = Outbox()
@@ -375,11 +389,11 @@ final class Link: Sendable {
     }
 }
 
-/// A link whose handshake is done.
+/// A link that has completed its handshake.
 struct LinkUp: Sendable {
     var link: Link
-    /// The host it leads to.
+    /// Host at the other end.
     var peer: HostID
-    /// Whether another link led there already, so that this one will be closed.
+    /// Whether another link to this host existed already, so that this one will be closed.
     var isRetired: Bool
 }

@@ -1,92 +1,103 @@
 internal import NIOCore
 
-/// A router's work: ops for other hosts go to their links as they are. Belongs to the event loop of the link that they come from.
+/// Forwards ops for other hosts, unchanged, to the links of those hosts. Belongs to the event loop of the link that the
+/// ops come from.
 ///
-/// Pieces of a quarter of a read and more are passed on without a copy.
+/// Runs of at least a quarter of the read buffer are forwarded without a copy.
 final class LinkForwarder {
-    /// Ops that are back to back in what was read and go to the same link, so that they leave as one piece.
+    /// Consecutive ops of a read that go to the same link. They are forwarded together.
     struct Run {
-        fileprivate var way: Link?
+        fileprivate var target: Link?
         fileprivate var start = 0
         fileprivate var end = 0
     }
 
     private let node: NodeCore
     private let link: Link
-    /// Where ops for other hosts go, as far as this link has asked.
+    /// Cached routes: the link of each host that this link has forwarded to.
     private var routes: [HostID: Link] = [:]
-    /// With so many routes those whose link is closed are looked for.
-    private var sweepsAt = LinkForwarder.fewestRoutes
+    /// Number of cached routes at which routes with a closed link are removed.
+    private var sweepThreshold = LinkForwarder.minimumSweepThreshold
 
-    private static let fewestRoutes = 64
+    private static let minimumSweepThreshold = 64
 
     init(_ link: Link) {
         node = link.node
         self.link = link
     }
 
-    /// Takes an op for another host, which stands at `start..<end` of what was read.
+    /// Forwards an op for another host.
     ///
-    /// - Returns: why the link must be closed; `nil` as a rule.
+    /// - Parameters:
+    ///   - range: the position of the op in `bytes`.
+    ///   - bytes: the read buffer.
+    ///   - run: the current run, to which the op is appended if possible. Otherwise the run is sent and a new one
+    ///     begins.
+    /// - Returns: the error that must close the link; usually `nil`.
     func take(
         _ op: Op, at range: Range<Int>, of bytes: ByteBuffer, from peer: LinkPeer, _ run: inout Run
     ) -> AstraNetError? {
         let host = op.header.destination.host
-        // No peer speaks for others behind a router, and abilities end at it.
+        // A peer must not send ops in the name of other hosts. Larger payloads are an ability that does not pass a
+        // router.
         guard op.header.source.host == peer.host, op.payload.readableBytes <= Op.maximumPayload else { return nil }
-        guard let way = way(to: host) else {
+        guard let target = route(to: host) else {
             if node.configuration.role == .router, op.header.command != .rst {
                 link.sendControl { $0.writeReset(of: host, to: op.header.source.host) }
             }
             return nil
         }
-        if run.way === way, run.end == range.lowerBound {
+        if run.target === target, run.end == range.lowerBound {
             run.end = range.upperBound
             return nil
         }
         let failure = finish(&run, of: bytes)
-        run = Run(way: way, start: range.lowerBound, end: range.upperBound)
+        run = Run(target: target, start: range.lowerBound, end: range.upperBound)
         return failure
     }
 
-    /// Hands over what has been collected.
+    /// Forwards the ops of the current run.
     ///
-    /// - Returns: why the link must be closed; `nil` as a rule.
+    /// - Returns: the error that must close the link; usually `nil`.
     func finish(_ run: inout Run, of bytes: ByteBuffer) -> AstraNetError? {
-        guard let way = run.way, let slice = bytes.getSlice(at: run.start, length: run.end - run.start) else {
+        guard let target = run.target, let slice = bytes.getSlice(at: run.start, length: run.end - run.start) else {
             return nil
         }
-        run.way = nil
-        // A slice holds on to all that was read, so what is a small part of that is copied.
+        run.target = nil
+        // A slice keeps the whole read buffer in memory, so a small part of the buffer is copied.
         let ops = slice.readableBytes >= bytes.storageCapacity / 4 ? slice : ByteBuffer(copying: slice)
-        switch way.forward(ops, from: link) {
+        switch target.forward(ops, from: link) {
         case .done: break
-        case .full, .sourceIsFull: return refuse(ops, to: way)
-        case .closed: routes = routes.filter { $0.value !== way }
+        case .full, .sourceIsFull: return refuse(ops, to: target)
+        case .closed: routes = routes.filter { $0.value !== target }
         }
         return nil
     }
 
-    /// The link is gone.
+    /// Clears the cached routes because the link has ended.
     func end() {
         routes = [:]
     }
 
-    private func way(to host: HostID) -> Link? {
+    private func route(to host: HostID) -> Link? {
         if let known = routes[host], !known.isClosed { return known }
         let found = node.route(from: link, to: host)
         routes[host] = found
-        if routes.count >= sweepsAt {
-            // Hosts come and go, and a route to one that has gone is never asked for again.
+        if routes.count >= sweepThreshold {
+            // A route to a host that has gone is never looked up again, so only this removes it.
             routes = routes.filter { !$0.value.isClosed }
-            sweepsAt = max(Self.fewestRoutes, 2 * routes.count)
+            sweepThreshold = max(Self.minimumSweepThreshold, 2 * routes.count)
         }
         return found
     }
 
-    /// The link to the destination has as much to send as it may: the streams whose bytes come now fail at both ends, the
-    /// others go on. What is no stream's bytes keeps its place behind those, or a stream could seem to end before them.
-    private func refuse(_ ops: ByteBuffer, to way: Link) -> AstraNetError? {
+    /// Handles ops that exceed a forwarding limit: fails the streams of the DATA ops at both ends, and forwards the
+    /// other ops.
+    ///
+    /// The other ops are queued behind earlier DATA. Otherwise a stream could seem to end before its last bytes.
+    ///
+    /// - Returns: the error that must close the link; usually `nil`.
+    private func refuse(_ ops: ByteBuffer, to target: Link) -> AstraNetError? {
         var ops = ops
         var failed: Set<StreamTable.Key> = []
         while let op = Self.readAgain(&ops) {
@@ -102,11 +113,12 @@ final class LinkForwarder {
             } else {
                 urgent.writeOp(op)
             }
-            switch way.forward(urgent, from: link, isUrgent: true) {
+            switch target.forward(urgent, from: link, isUrgent: true) {
             case .done, .closed: break
-            // A peer that heeds credit does not come here, and with anything less than its end some stream would wait for ever.
-            case .sourceIsFull: return AstraNetError(.limitReached, "the peer sends more than others take")
-            case .full: way.close(AstraNetError(.limitReached, "too much waits for the peer"))
+            // Only a peer that ignores credit fills the reserve too. Dropping the op would leave a stream waiting for
+            // ever, so the link must be closed.
+            case .sourceIsFull: return AstraNetError(.limitReached, "the peer sends more than its receivers read")
+            case .full: target.close(AstraNetError(.limitReached, "too many forwarded bytes wait for the peer"))
             }
         }
         return nil
@@ -116,13 +128,13 @@ final class LinkForwarder {
         do {
             return try ops.readOp()
         } catch {
-            preconditionFailure("it was read once already: \(error)")
+            preconditionFailure("an op that was decoded before does not decode again: \(error)")
         }
     }
 }
 
 extension ByteBuffer {
-    /// The same bytes in a place of their own.
+    /// Creates a buffer with a copy of the readable bytes in memory of its own.
     init(copying bytes: ByteBuffer) {
         self = ByteBufferAllocator().buffer(capacity: bytes.readableBytes)
         bytes.withUnsafeReadableBytes { source in

@@ -1,18 +1,18 @@
 internal import Logging
 internal import NIOCore
 
-/// The event loop's side of a link: decodes ops, feeds ``LinkMachine``, and performs its actions.
+/// The channel handler of a link: decodes ops, feeds ``LinkMachine`` and performs its actions.
 ///
-/// Lives on one event loop and is never touched from elsewhere; other threads speak to it through ``Link``.
+/// It is used on one event loop only. Other threads use ``Link``.
 ///
-/// Its variables have no run-time check for overlapping accesses, which took 6 % of the instructions of a request.
+/// Its variables have no run-time check for overlapping accesses. The check took 6 % of the instructions of a request.
 /// Accesses do not overlap:
 /// - All of them are made on the event loop.
 /// - A mutating method of ``LinkMachine`` calls no code outside the machine.
-/// - ``LinkWriter/pack(isWritable:_:)`` changes the machine in place and does not call this handler. Its effects on streams and
-///   links reach the handler in a later turn, through `EventLoop.execute`.
-/// - NIO may call this handler again inside ``write(to:)``, when a write fails or the connection becomes writable. No variable
-///   is being changed at that point.
+/// - ``LinkWriter/pack(isWritable:_:)`` changes the machine in place and does not call this handler. Its effects on
+///   streams and links reach the handler in a later turn, through `EventLoop.execute`.
+/// - NIO may call this handler again inside ``write(to:)``, when a write fails or the connection becomes writable. No
+///   variable is being changed at that point.
 final class LinkHandler: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
@@ -29,9 +29,10 @@ final class LinkHandler: ChannelInboundHandler {
     private let forwarder: LinkForwarder
     @exclusivity(unchecked) private var context: ChannelHandlerContext?
     @exclusivity(unchecked) private var ticks: RepeatedTask?
-    /// Earliest time at which an unsent answer of this read was made, on the event loop's clock in nanoseconds.
+    /// Time from which ``answerTime`` counts, on the event loop's clock in nanoseconds: the start of waking, or the
+    /// last flush since then.
     @exclusivity(unchecked) private var answersBegan: UInt64 = 0
-    /// Completed when the link is up, failed when it goes before that.
+    /// Promise that succeeds when the link is up and fails if the link ends before that.
     private let up: EventLoopPromise<LinkUp>
 
     init(link: Link, up: EventLoopPromise<LinkUp>) {
@@ -49,7 +50,7 @@ final class LinkHandler: ChannelInboundHandler {
         forwarder = LinkForwarder(link)
     }
 
-    /// The reason why the link takes no more ops; `nil` while it does.
+    /// Reason why the link no longer accepts ops; `nil` while it is open.
     var closeReason: AstraNetError? { machine.closeReason }
 
     // MARK: - Actions
@@ -63,10 +64,10 @@ final class LinkHandler: ChannelInboundHandler {
         case .join(let peer, let address):
             join(peer, seenAt: address)
         case .greet(let sendsReads):
-            sendBetweenEnds(.ping)
-            if sendsReads { sendBetweenEnds(.reads) }
+            sendToPeer(.ping)
+            if sendsReads { sendToPeer(.reads) }
         case .sendPing:
-            sendBetweenEnds(.ping)
+            sendToPeer(.ping)
         case .sendPong(let remote, let local):
             link.sendControl { $0.writeOp(OpHeader(.pong, to: remote, from: local)) }
         case .notePong(let roundTrip, let sendsPing):
@@ -74,7 +75,7 @@ final class LinkHandler: ChannelInboundHandler {
                 link.roundTrip.store(roundTrip, ordering: .relaxed)
                 node.watchers.changed()
             }
-            if sendsPing { sendBetweenEnds(.ping) }
+            if sendsPing { sendToPeer(.ping) }
         case .answerDiscover(let host):
             node.answerDiscover(from: host, over: link)
         case .follow(let host, let address):
@@ -84,14 +85,14 @@ final class LinkHandler: ChannelInboundHandler {
         case .removeOffer(let offer):
             node.remove(offer, from: link)
         case .logRefusedOffer(let name):
-            log.warning("too many services on one link, the newest are ignored", metadata: ["service": "\(name)"])
+            log.warning("service ignored: too many services on one link", metadata: ["service": "\(name)"])
         case .takeDial(let op, let peer):
             closingOnFailure { () throws(AstraNetError) in try streams.takeDial(op, from: peer) }
         case .takeShared(let header, let place, let peer):
             closingOnFailure { () throws(AstraNetError) in try streams.takeShared(header, place, from: peer) }
         case .sendTaken(let count):
-            // At the latest a millisecond later: credit leaves about as often.
-            let header = betweenEnds(.taken)
+            // A delay of up to 1 ms is acceptable because credit is sent about as often.
+            let header = peerHeader(.taken)
             link.sendControlPatiently { $0.writeOp(header, number: count) }
         case .loseRoute(let host):
             streams.loseRoute(to: host)
@@ -128,13 +129,13 @@ final class LinkHandler: ChannelInboundHandler {
         log.debug("link closed", metadata: ["reason": "\(reason)"])
     }
 
-    /// The header of an op between the two ends of the link, and no streams of theirs.
-    private func betweenEnds(_ command: Command) -> OpHeader {
+    /// Returns the header of an op to the peer that belongs to no stream.
+    private func peerHeader(_ command: Command) -> OpHeader {
         OpHeader(command, to: Address(host: .peer, port: 0), from: node.address(port: 0))
     }
 
-    private func sendBetweenEnds(_ command: Command) {
-        let header = betweenEnds(command)
+    private func sendToPeer(_ command: Command) {
+        let header = peerHeader(command)
         link.sendControl { $0.writeOp(header) }
     }
 
@@ -147,7 +148,7 @@ final class LinkHandler: ChannelInboundHandler {
             remoteAddress: context.remoteAddress?.printed ?? "", abilities: Set(Handshake.Ability.allCases),
             maximumPayload: Op.largePayload)
         var ops = context.channel.allocator.buffer(capacity: 128)
-        ops.writeOp(Op(header: betweenEnds(.handshake), payload: handshake.encoded()))
+        ops.writeOp(Op(header: peerHeader(.handshake), payload: handshake.encoded()))
         context.write(wrapOutboundOut(ops), promise: nil)
         context.flush()
     }
@@ -162,9 +163,9 @@ final class LinkHandler: ChannelInboundHandler {
         perform(machine.joined(isWelcome: result != nil, now: link.now))
     }
 
-    /// Waits until all that was written has left.
+    /// Reports to the machine when all written bytes have been sent.
     private func awaitWritten() {
-        // The promise of a write comes after all that was written before it.
+        // The promise of an empty write completes after all earlier writes.
         context?.writeAndFlush(wrapOutboundOut(ByteBuffer())).whenComplete { [link] _ in
             guard let handler = link.handler.value else { return }
             handler.perform(handler.machine.written())
@@ -180,7 +181,7 @@ final class LinkHandler: ChannelInboundHandler {
         link.eventLoop.scheduleTask(deadline: deadline) { [link] in link.handler.value?.close(reason) }
     }
 
-    /// Ends all that runs over the link, and takes it out of what the node knows.
+    /// Fails the streams of the link and removes the link from the node.
     private func end(_ reason: AstraNetError) {
         ticks?.cancel()
         ticks = nil
@@ -196,27 +197,27 @@ final class LinkHandler: ChannelInboundHandler {
         reader.end()
     }
 
-    // MARK: - Events of the node
+    // MARK: - Events from the node
 
-    /// Ends the link and all that runs over it.
+    /// Closes the link and fails its streams with `reason`.
     func close(_ reason: AstraNetError) {
         perform(machine.close(reason))
     }
 
-    /// Closes the link once all that was written to closed streams is out, at the latest at the deadline.
+    /// Closes the link after the bytes of closed streams have been sent, or at `deadline`.
     func finish(deadline: NIODeadline) {
         perform(machine.finish(deadline: deadline.uptimeNanoseconds))
     }
 
-    /// Takes no new streams, and closes when it has none: another link leads to the same host.
+    /// Retires the link because another link leads to the same host. It closes when it has had no streams for 3 s.
     func retire() { machine.retire() }
 
-    /// The link that it was retired for is gone.
+    /// Makes a retired link usable again because the link that replaced it is closed.
     func reinstate() { machine.reinstate() }
 
-    /// Takes an op that came over another link to the same host.
+    /// Handles an op that arrived on another link to the same host.
     ///
-    /// - Returns: whether it is for a stream of this link.
+    /// - Returns: whether the op belongs to a stream of this link.
     func takeFromSibling(_ op: Op) -> Bool {
         guard let peer = machine.peer else { return false }
         do throws(AstraNetError) {
@@ -236,22 +237,22 @@ final class LinkHandler: ChannelInboundHandler {
         perform(machine.tick(now: link.now, buffered: bufferedBytes, isUsed: isUsed))
         streams.failOverdue()
         streams.wakeAll()
-        // Last: what is sent may begin waits that are later than this tick's time.
+        // This comes last because sending may begin waits that start after this tick's time.
         link.flushIfPatienceIsOver()
     }
 
-    /// The bytes that a full connection holds; `nil` if it is not full, or cannot tell.
+    /// Bytes that a full connection has buffered; `nil` if the connection is not full or does not report them.
     private var bufferedBytes: Int? {
         guard let context, !context.channel.isWritable else { return nil }
         do {
             return try context.channel.syncOptions?.getOption(.bufferedWritableBytes)
         } catch {
-            // Whether such a connection makes progress is judged by whether it can be written to.
+            // The keep-alive then uses writability alone to detect progress.
             return nil
         }
     }
 
-    // MARK: - Events of the connection
+    // MARK: - Events from the connection
 
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
@@ -280,7 +281,8 @@ final class LinkHandler: ChannelInboundHandler {
     }
 
     func handlerRemoved(context: ChannelHandlerContext) {
-        // A connection that was never established has not become inactive either. Why, the code that connects is told.
+        // `channelInactive` is not called for a connection that was never established. If this node dialled it, the
+        // code that connects reports the failure.
         if let closeReason {
             up.fail(closeReason)
         } else if !link.isDialled {
@@ -291,7 +293,7 @@ final class LinkHandler: ChannelInboundHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        close(AstraNetError(.linkLost, "the connection to the peer broke: \(error)"))
+        close(AstraNetError(.linkLost, "the connection to the peer failed: \(error)"))
     }
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
@@ -308,7 +310,7 @@ final class LinkHandler: ChannelInboundHandler {
     // MARK: - Reading
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        // What comes while the link is drained is thrown away.
+        // Bytes that arrive while the link drains are discarded.
         guard machine.isOpen else { return }
         var bytes = unwrapInboundIn(data)
         machine.received(now: link.now)
@@ -320,19 +322,19 @@ final class LinkHandler: ChannelInboundHandler {
             }
             try takeOps(from: &bytes)
             if link.memory != nil { perform(machine.readEnded()) }
-            // No code would give back what is counted of a link that is gone.
+            // No code would release the budget of a link that has ended.
             if machine.isOpen { try reader.keep(bytes) }
         } catch {
             if error.code == .protocolViolation {
-                log.warning("peer broke the protocol", metadata: ["error": "\(error)"])
+                log.warning("protocol violation by the peer, closing the link", metadata: ["error": "\(error)"])
             }
             close(error)
         }
     }
 
-    /// Takes all ops that are whole.
+    /// Handles all whole ops of `bytes`.
     private func takeOps(from bytes: inout ByteBuffer) throws(AstraNetError) {
-        // Slices are taken from this one: of what is behind the reader index there are none.
+        // Forwarded ops are sliced from this copy. `bytes` cannot give slices before its reader index.
         let whole = bytes
         var run = LinkForwarder.Run()
         defer {
@@ -356,40 +358,42 @@ final class LinkHandler: ChannelInboundHandler {
 
     func channelReadComplete(context: ChannelHandlerContext) {
         wakeStreams()
-        // What was woken here says what it has to say now, and it leaves with the rest.
+        // The resumed tasks run now, so that the flush below sends their output too.
         node.executor.runWaiting(on: link.tasks) { self.flushIfDue() }
         flush()
         context.fireChannelReadComplete()
     }
 
-    /// Wakes the streams that the last turn left over, and sends what they queue.
+    /// Wakes the streams that the last turn did not reach, and flushes their output.
     func takeTurn() {
         wakeStreams()
         flush()
     }
 
-    /// Wakes the streams that have news. Sends their answers every ``answerTime``.
+    /// Wakes the streams that have events. Flushes their answers every ``answerTime``.
     private func wakeStreams() {
         answersBegan = link.now
         streams.wakeAll { self.flushIfDue() }
     }
 
-    /// Time after which answers are sent although more streams are still to be woken: 10 µs. The peer works on them meanwhile.
+    /// Interval in nanoseconds at which answers are flushed while more streams are still to be woken (10 µs).
+    ///
+    /// The peer works on the first answers while this node makes the next ones.
     private static let answerTime: UInt64 = 10_000
 
-    /// Sends the answers that have waited for ``answerTime``.
+    /// Flushes urgent ops if ``answerTime`` has passed since the last flush.
     private func flushIfDue() {
         let now = link.now
         guard now &- answersBegan > Self.answerTime, link.hasUrgentOutbound else { return }
         answersBegan = now
         flush()
-        // Later ops wait again, so that a flush that comes soon sends them together.
+        // Later ops schedule no flush of their own: the end of the read or the next interval sends them together.
         link.holdUntilReadEnds()
     }
 
     // MARK: - Writing
 
-    /// Calls the delegates that other threads want to be called, and sends what there is, up to what the connection takes.
+    /// Wakes the streams that other threads queued, and sends the queued work until the connection is full.
     func flush() {
         streams.mustTake(link.takeTurns())
         streams.wakeAll()
@@ -400,7 +404,8 @@ final class LinkHandler: ChannelInboundHandler {
         if round.size > 0 { write(to: context) }
         guard isWritable else {
             perform(machine.wroteWhileFull(round.size))
-            // What other threads asked for since the turns were taken does not wait until the connection takes more.
+            // Other threads may have queued wakes since `takeTurns`. They must not wait until the connection is
+            // writable.
             return streams.wakeAll()
         }
         if round.size > 0 { machine.wrote(now: link.now, isStalled: !channel.isWritable) }
@@ -424,9 +429,11 @@ final class LinkHandler: ChannelInboundHandler {
         writer.reuse(buffers)
     }
 
-    /// Sends what is left in another round, after what else the event loop was told to do; a full connection tells when it takes
-    /// more. What comes in waits until then: a loop does all that it was told, what it is told meanwhile included, before it looks
-    /// at its sockets. It is not for long: without credit that comes in, streams have nothing left to send.
+    /// Schedules another round for the remaining work, behind the other tasks of the event loop.
+    ///
+    /// A full connection needs no round: `channelWritabilityChanged` flushes. The event loop runs all tasks, including
+    /// those added meanwhile, before it reads its sockets, so reads wait. The wait is short: streams cannot send more
+    /// than their credit, and new credit arrives only with a read.
     private func flushAgain(_ context: ChannelHandlerContext) {
         guard context.channel.isWritable else { return }
         context.eventLoop.execute { [link] in link.handler.value?.flush() }

@@ -1,32 +1,33 @@
 internal import NIOCore
 
-/// The part of an op whose rest has not come, and what the node counts of it. Belongs to the event loop of its link.
+/// The buffer for a partly received op, and its share of the link's budget. Belongs to the event loop of its link.
 ///
-/// Its variables are exempt from the run-time check for overlapping accesses (see ``LinkHandler``). No accesses overlap: all are
-/// made on the event loop, and no other code is called while one of them is changed in place.
+/// Its variables have no run-time check for overlapping accesses (see ``LinkHandler``). Accesses do not overlap: all of
+/// them are made on the event loop, and no other code is called while a variable is changed in place.
 final class LinkReader {
     private let link: Link
     @exclusivity(unchecked) private var part = ByteBuffer()
-    /// How many bytes of it the link's budget holds.
-    @exclusivity(unchecked) private var counted = 0
+    /// Number of bytes of ``part`` that are reserved in the link's budget.
+    @exclusivity(unchecked) private var reserved = 0
 
     init(_ link: Link) {
         self.link = link
     }
 
-    /// Whether a part of an op has come.
+    /// Whether a part of an op is buffered.
     var hasPart: Bool { part.readableBytes > 0 }
 
-    /// Moves what is missing of the op that is cut, and no more than that: the ops behind it can be taken where they lie.
+    /// Moves the missing bytes of the partly received op from `bytes` to the buffer. Later ops stay in `bytes` without
+    /// a copy.
     ///
-    /// - Returns: the op once it is whole, `nil` before.
-    /// - Throws: ``AstraNetError`` with code `protocolViolation`, or `limitReached` if the node cannot hold more.
+    /// - Returns: the op if it is whole; otherwise `nil`.
+    /// - Throws: ``AstraNetError`` with code `protocolViolation`, or `limitReached` if the node cannot hold more bytes.
     func join(from bytes: inout ByteBuffer, payloadLimit: Int) throws(AstraNetError) -> ByteBuffer? {
         while true {
             let missing = try part.missingOfOp(maximumPayload: payloadLimit)
             guard missing > 0 else { break }
             guard let more = bytes.readSlice(length: min(missing, bytes.readableBytes)), more.readableBytes > 0 else {
-                try count(isSame: true)
+                try updateBudget(isSame: true)
                 return nil
             }
             part.writeImmutableBuffer(more)
@@ -36,32 +37,32 @@ final class LinkReader {
         return op
     }
 
-    /// Keeps what is left of a read. Called once for each read, also if nothing is left.
+    /// Keeps the rest of a read, which is a part of an op. Called at the end of each read, even if nothing remains.
     ///
     /// - Throws: ``AstraNetError`` with code `limitReached` if the node cannot hold it.
     func keep(_ rest: ByteBuffer) throws(AstraNetError) {
         if rest.readableBytes > 0 {
-            // A copy, so that the few bytes of a split op do not pin the whole read.
+            // The bytes are copied because a slice would keep the whole read buffer in memory.
             part = link.channel.allocator.buffer(capacity: rest.readableBytes)
             part.writeImmutableBuffer(rest)
         }
-        try count(isSame: false)
+        try updateBudget(isSame: false)
     }
 
-    /// Gives back what is counted.
+    /// Discards the buffer and releases its share of the budget.
     func end() {
         part = ByteBuffer()
         link.halfOp.become(0, now: link.now, isSame: false)
-        link.buffered.give(counted)
-        counted = 0
+        link.buffered.give(reserved)
+        reserved = 0
     }
 
-    /// What is left of a read counts as what peers make this node hold.
+    /// Adjusts the reserved bytes to the size of the buffer.
     ///
-    /// - Parameter isSame: whether it is of the op of which something was left before.
-    private func count(isSame: Bool) throws(AstraNetError) {
-        let more = part.readableBytes - counted
-        guard more != 0 || counted > 0 else { return }
+    /// - Parameter isSame: whether the buffer still has a part of the same op as before.
+    private func updateBudget(isSame: Bool) throws(AstraNetError) {
+        let more = part.readableBytes - reserved
+        guard more != 0 || reserved > 0 else { return }
         link.halfOp.become(part.readableBytes, now: link.now, isSame: isSame)
         if more < 0 {
             link.buffered.give(-more)
@@ -72,6 +73,6 @@ final class LinkReader {
             }
             link.buffered.takeAnyway(more)
         }
-        counted = part.readableBytes
+        reserved = part.readableBytes
     }
 }

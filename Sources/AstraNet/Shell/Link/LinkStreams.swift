@@ -3,26 +3,29 @@ internal import Logging
 internal import NIOConcurrencyHelpers
 internal import NIOCore
 
-/// The streams of a link: answers dials, passes other ops to the state machine of their stream, performs its actions, and wakes the
-/// tasks and delegates that wait for them. Belongs to the event loop of its link.
+/// The streams of a link. Belongs to the event loop of its link.
 ///
-/// Its variables are exempt from the run-time check for overlapping accesses (see ``LinkHandler``). No accesses overlap: all are
-/// made on the event loop, and each ends before code of another type is called. ``StreamTable`` calls nothing but
-/// `Stream.withStorage`, whose bodies may not call out, and a waiter or a delegate is called after it was taken out of ``toWake``.
+/// It answers dials, passes other ops to the state machine of their stream, performs the machine's actions, and wakes
+/// the tasks and delegates that wait on streams.
+///
+/// Its variables have no run-time check for overlapping accesses (see ``LinkHandler``). Accesses do not overlap:
+/// - All of them are made on the event loop, and each ends before code of another type is called.
+/// - ``StreamTable`` calls only `Stream.withStorage`, whose closures must not call other code.
+/// - A stream is removed from ``toWake`` before its tasks and delegate are called.
 final class LinkStreams {
     private let node: NodeCore
     private let link: Link
     @exclusivity(unchecked) var log: Logger
     @exclusivity(unchecked) private var table = StreamTable()
-    /// Streams whose tasks and delegates are to be told of events, and other work, at the end of the read.
+    /// Stream wakes and closures that run at the end of the read.
     @exclusivity(unchecked) private var toWake = Deque<Outbox.Turn>()
-    /// ``wakeAll()`` runs.
+    /// Whether ``wakeAll(afterEach:)`` is running.
     @exclusivity(unchecked) private var isWaking = false
-    /// The streams that are still to be woken have a turn of their own.
+    /// Whether a later turn of the event loop is scheduled for the rest of ``toWake``.
     @exclusivity(unchecked) private var isTurnScheduled = false
-    /// The link is gone.
+    /// Whether the link has ended.
     @exclusivity(unchecked) private var hasEnded = false
-    /// How much larger than the protocol's the windows of all streams are, in bytes.
+    /// Total size of the receive windows beyond the protocol's initial 65,536 bytes each, in bytes.
     @exclusivity(unchecked) private var extraWindow = 0
 
     init(_ link: Link, log: Logger) {
@@ -31,31 +34,33 @@ final class LinkStreams {
         self.log = log
     }
 
-    /// How many streams there are.
+    /// Number of streams.
     var count: Int { table.count }
 
-    /// Whether some closed stream still has bytes to send.
+    /// Whether a closed stream still has bytes to send.
     var hasLingering: Bool { table.hasLingering }
 
-    /// The stream with this name.
+    /// The stream with this key.
     subscript(key: StreamTable.Key) -> Stream? { table[key] }
 
     // MARK: - Beginning and end
 
-    /// Knows a stream of this node from now on, whose DIAL leaves. Returns `false`, and fails the stream, if an old stream has its
-    /// port: port numbers have wrapped around.
+    /// Adds a stream of this node whose DIAL is sent now. Returns `false` and fails the stream if an older stream has
+    /// the same port, which happens after port numbers have wrapped around.
     func begin(_ stream: Stream) -> Bool {
         guard table[stream.key] == nil else {
             link.giveStreamPlace()
             settleOffer(of: stream, isAnswered: true)
-            failLocally(stream, AstraNetError(.refused, "\(stream.localAddress) is in use"))
+            failLocally(stream, AstraNetError(.refused, "\(stream.localAddress) is in use by another stream"))
             return false
         }
         table.insert(stream, halfOpenSince: nil)
         return true
     }
 
-    /// The link is gone, and so are all its streams and those whose DIAL did not leave.
+    /// Fails all streams because the link has ended.
+    ///
+    /// - Parameter unsent: the streams whose DIAL was not sent.
     func end(_ unsent: [Stream], _ reason: AstraNetError) {
         hasEnded = true
         for stream in unsent {
@@ -65,30 +70,31 @@ final class LinkStreams {
         for stream in table.removeAll() { failLocally(stream, reason) }
     }
 
-    /// The peer, a router, has lost `host`.
+    /// Fails the streams with `host` because the peer, a router, has lost its link to that host (RST).
     func loseRoute(to host: HostID) {
-        let lost = AstraNetError(.linkLost, "the route to \(host) broke")
+        let lost = AstraNetError(.linkLost, "the router lost the connection to \(host)")
         for stream in table.all(of: host) { forget(stream, lost) }
     }
 
-    /// Fails the streams that were waited for too long.
+    /// Fails the streams whose handshake or remaining bytes have timed out.
     func failOverdue() {
         for (stream, error) in table.takeOverdue(now: link.now, limits: node.configuration.streams) {
-            tellFailure(of: stream, error.message)
+            sendFailure(of: stream, error.message)
             forget(stream, error)
         }
     }
 
-    /// A closed stream has bytes that wait for credit, or is a pushed one that waits for the client's answer.
+    /// Starts the timeout of a closed stream that has bytes waiting for credit, or of a failed pushed source that waits
+    /// for the client's answer.
     func lingers(_ stream: Stream) {
         table.lingers(stream, since: link.now)
     }
 
     // MARK: - Dials
 
-    /// DIAL: a new stream for a listener, or a source that a server pushes to a request of ours.
+    /// Handles a DIAL: opens a stream for a listener, or takes a source that a server pushes to a request of this node.
     ///
-    /// - Throws: why the link must be closed.
+    /// - Throws: the error that must close the link.
     func takeDial(_ op: Op, from peer: LinkPeer) throws(AstraNetError) {
         let block = op.payload.readableBytes > 0 ? DialBlock(decoding: op.payload) : nil
         if let source = block?.source { return try takePush(op, source, from: peer) }
@@ -96,7 +102,8 @@ final class LinkStreams {
         let remote = op.header.source
         let key = StreamTable.Key(remote: remote, localPort: local.port)
         guard table[key] == nil else { return }
-        // A node behind a router that sends a block is one of this library.
+        // Only nodes with this project's abilities send a dial block, so a dialer behind a router that sent one
+        // understands ERR.
         let understandsError = remote.host == peer.host ? peer.can(.refuse, with: remote.host) : block != nil
         guard let listener = node.listener(on: local.port, for: remote.host, over: link) else {
             return refuse(remote, local, "nobody listens on \(local)", understands: understandsError)
@@ -128,7 +135,7 @@ final class LinkStreams {
         }
         let syn = OpHeader(.syn, to: remote, from: local)
         if isEager, listener.answersSoon {
-            // It leaves with what the listener answers.
+            // The SYN is sent together with the listener's answer.
             link.sendControlPatiently { $0.writeOp(syn) }
         } else if !isEager, block?.push != nil, remote.host != peer.host {
             link.sendControl { $0.writeOp(syn, DialBlock(cookie: self.node.cookies.make(for: remote.host))) }
@@ -137,7 +144,7 @@ final class LinkStreams {
         }
     }
 
-    /// Answers a dial that is refused, if the dialer understands ERR as an answer.
+    /// Refuses a DIAL with ERR if the dialer understands that.
     private func refuse(_ remote: Address, _ local: Address, _ message: String, understands: Bool = true) {
         guard understands else { return }
         link.sendControl { $0.writeOp(OpHeader(.err, to: remote, from: local), text: message) }
@@ -145,14 +152,15 @@ final class LinkStreams {
 
     // MARK: - Pushed sources
 
-    /// DIAL of a pushed source: taken only if a request of ours granted it (`docs/protocol.md` §6); otherwise answered with ERR.
+    /// Handles the DIAL of a pushed source (`docs/protocol.md` §6). Refuses it with ERR unless a request of this node
+    /// granted it.
     private func takePush(_ op: Op, _ source: DialBlock.Source, from peer: LinkPeer) throws(AstraNetError) {
         let remote = op.header.source
         let local = node.address(port: op.header.destination.port)
         let masterKey = StreamTable.Key(
             remote: Address(host: remote.host, port: source.streamPort), localPort: local.port)
         guard let master = table[masterKey] else {
-            // A router with two links here may answer over either.
+            // A router that has two links to this node may use either.
             if try !passToSiblings(op, from: peer) { refuse(remote, local, Self.noRequest) }
             return
         }
@@ -163,7 +171,7 @@ final class LinkStreams {
             refuse(remote, local, message)
         case .failRequest(let message):
             refuse(remote, local, message)
-            tellFailure(of: master, message)
+            sendFailure(of: master, message)
             forget(master, AstraNetError(.protocolViolation, message))
         case .take(let window):
             guard link.takeStreamPlace() else {
@@ -176,9 +184,9 @@ final class LinkStreams {
         }
     }
 
-    /// The request of a pushed source that is not accepted yet.
+    /// Returns the request of a pushed source that is not accepted yet.
     private func master(of stream: Stream) -> Stream? {
-        // Both are at the same port of this node, and no other request is.
+        // The request and its sources have the same local port, and no other request has it.
         table.all(of: stream.remoteAddress.host).first { other in
             other.localPort == stream.localPort
                 && other.withStorage {
@@ -190,19 +198,19 @@ final class LinkStreams {
 
     // MARK: - Ops of streams
 
-    /// SHARED: as DATA, with the bytes in memory that both nodes have.
+    /// Handles SHARED: DATA whose bytes are in the shared memory (`docs/protocol.md` §7).
     ///
-    /// - Throws: why the link must be closed.
+    /// - Throws: the error that must close the link.
     func takeShared(_ header: OpHeader, _ place: SharedPlace, from peer: LinkPeer) throws(AstraNetError) {
         guard let memory = link.memory else { return }
         let header = OpHeader(.data, to: header.destination, from: header.source)
         try take(Op(header: header), from: peer, shared: (place, memory))
     }
 
-    /// Takes an op of a stream.
+    /// Handles an op of a stream.
     ///
-    /// - Parameter shared: the place of the bytes of a DATA op that does not carry them.
-    /// - Throws: why the link must be closed.
+    /// - Parameter shared: the place of the bytes in shared memory, for a DATA op without payload.
+    /// - Throws: the error that must close the link.
     func take(
         _ op: Op, from peer: LinkPeer, shared: (place: SharedPlace, memory: SharedMemory)? = nil
     ) throws(AstraNetError) {
@@ -213,7 +221,7 @@ final class LinkStreams {
         }
         var effects = Effects()
         stream.withStorage { perform(op, on: stream, &$0, &effects, from: peer, shared: shared) }
-        if let lost = effects.lost { throw lost }
+        if let failure = effects.linkFailure { throw failure }
         if effects.settlesOffer { settleOffer(of: stream, isAnswered: true) }
         if effects.isForgotten { remove(stream) }
         if let reply = effects.reply { answer(stream, reply, effects.cookie) }
@@ -223,32 +231,33 @@ final class LinkStreams {
         if effects.queuesFlush { link.markDirty(stream) }
     }
 
-    /// What is to be done about an op of a stream once the stream's lock is released.
+    /// The effects of an op that are performed after the stream's lock is released.
     fileprivate struct Effects {
         var queuesWake = false
         var queuesFlush = false
         var isForgotten = false
         var settlesOffer = false
-        /// The peer confirmed the dial: the listener gets the stream.
+        /// Whether the dialer confirmed the stream with ACK, so that the listener receives it.
         var accepts = false
         var reply: Command?
-        /// The reply says that this cookie came.
+        /// Cookie that arrived with a SYN; the reply repeats it.
         var cookie: UInt64?
-        /// Why the stream fails.
+        /// Error that fails the stream.
         var failure: AstraNetError?
-        /// The stream fails because too much is unread on this node.
+        /// Whether the stream fails because this node holds too many unread bytes.
         var isOverfull = false
-        /// The stream is a pushed one that this node has not accepted.
+        /// Whether the stream is a pushed source that this node has not accepted.
         var isOffered = false
-        /// The server must be told if this node has given up the pushed source: the FIN1 and FIN2 of this node are not sent.
-        var tellsDecline = false
-        /// Why the link must be closed.
-        var lost: AstraNetError?
-        /// Released outside the lock: it may be a plugin's memory.
+        /// Whether the server needs a decline if this node has given up the pushed source. The stream fails before its
+        /// FIN1 and FIN2 are sent, so they do not inform the server.
+        var sendsDecline = false
+        /// Error that must close the link.
+        var linkFailure: AstraNetError?
+        /// Unsent bytes. They are released outside the lock because their memory may belong to a plugin.
         var dropped: ShortQueue<ByteBuffer>?
     }
 
-    /// Gives an op to the state machine of its stream. Under the stream's lock.
+    /// Passes an op to the state machine of its stream. The caller holds the stream's lock.
     private func perform(
         _ op: borrowing Op, on stream: Stream, _ storage: inout Stream.Storage, _ effects: inout Effects,
         from peer: LinkPeer, shared: (place: SharedPlace, memory: SharedMemory)?
@@ -301,16 +310,16 @@ final class LinkStreams {
             let code: AstraNetError.Code = storage.state.phase == .dialing ? .refused : .failedByPeer
             effects.failure = AstraNetError(code, String(buffer: op.payload.prefix(1_024)))
             effects.settlesOffer = wasOffered
-            effects.tellsDecline = effects.isOffered
+            effects.sendsDecline = effects.isOffered
         case .forceClosed:
             effects.settlesOffer = wasOffered
-            effects.failure = AstraNetError(.failedByPeer, "the peer closed the stream by force")
+            effects.failure = AstraNetError(.failedByPeer, "the peer closed the stream with FORCE_CLOSED")
         default: break
         }
         if wasOffered, storage.state.offer != .made { effects.settlesOffer = true }
     }
 
-    /// DATA or SHARED: bytes for the stream's reader. Under the stream's lock.
+    /// Handles DATA or SHARED: delivers bytes to the stream's reader. The caller holds the stream's lock.
     private func takeData(
         _ payload: borrowing ByteBuffer, _ storage: inout Stream.Storage, _ effects: inout Effects,
         _ shared: (place: SharedPlace, memory: SharedMemory)?
@@ -327,7 +336,7 @@ final class LinkStreams {
             do throws(AstraNetError) {
                 unread = try memory.bytes(at: place)
             } catch {
-                effects.lost = error
+                effects.linkFailure = error
                 return
             }
         }
@@ -343,7 +352,7 @@ final class LinkStreams {
             return
         }
         let active = storage.activate()
-        // A copy, so that a few bytes do not keep the memory of all that was read with them.
+        // The bytes are copied because a slice would keep the whole read buffer in memory.
         if active.state.inbox.readableBytes == 0 {
             active.state.inbox = ByteBuffer(copying: unread)
         } else {
@@ -354,7 +363,8 @@ final class LinkStreams {
 
     /// Answers SYN or ACK.
     ///
-    /// - Parameter cookie: came with SYN and is to be kept and repeated; `nil` for none.
+    /// - Parameter cookie: the cookie that arrived with SYN. The answer repeats it and the node stores it. `nil` for
+    ///   none.
     private func answer(_ stream: Stream, _ reply: Command, _ cookie: UInt64?) {
         let header = OpHeader(reply, to: stream.remoteAddress, from: stream.localAddress)
         link.sendControl { ops in
@@ -363,7 +373,7 @@ final class LinkStreams {
         if let cookie { node.cookies.keep(cookie, of: stream.remoteAddress.host) }
     }
 
-    /// ACK: the listener gets the stream.
+    /// Handles ACK: passes the stream to the listener.
     private func accept(_ stream: Stream, _ op: Op) {
         table.opened(stream)
         if let cookie = DialBlock(decoding: op.payload)?.cookie,
@@ -377,27 +387,27 @@ final class LinkStreams {
         }
     }
 
-    /// An op has failed its stream.
+    /// Fails a stream because of an op.
     private func fail(_ stream: Stream, _ failure: AstraNetError, _ effects: Effects) {
         if effects.isOverfull {
             node.counters.overfullStreams.add(1, ordering: .relaxed)
-            tellFailure(of: stream, failure.message)
+            sendFailure(of: stream, failure.message)
         } else if failure.code == .protocolViolation {
-            log.warning("peer broke a stream's rules", metadata: ["error": "\(failure)"])
-            tellFailure(of: stream, failure.message)
+            log.warning("protocol violation by the peer, stream failed", metadata: ["error": "\(failure)"])
+            sendFailure(of: stream, failure.message)
             if effects.isOffered, let master = master(of: stream) {
-                tellFailure(of: master, failure.message)
+                sendFailure(of: master, failure.message)
                 forget(master, failure)
             }
         } else if failure.code == .refused, failure.message == PushCookies.wrongCookie {
-            // The next dial asks for a new one.
+            // The next dial asks for a new cookie.
             node.cookies.forget(stream.remoteAddress.host)
         }
         let isClosedHere = forget(stream, failure)
-        if effects.tellsDecline, isClosedHere { stream.tellDecline() }
+        if effects.sendsDecline, isClosedHere { stream.tellDecline() }
     }
 
-    /// A pushed source of this node was accepted or given up by the client, or given up here.
+    /// Settles the offer of a pushed source: the client accepted or declined it, or this node gave it up.
     private func settleOffer(of stream: Stream, isAnswered: Bool) {
         if let master = stream.withStorage({ $0.takeMaster() }) { settlePush(of: master, isAnswered: isAnswered) }
     }
@@ -406,42 +416,44 @@ final class LinkStreams {
         if master.settlePush(isAnswered: isAnswered) { mustWake(master) }
     }
 
-    /// How many links to one host are asked for a stream.
-    private static let siblings = 4
+    /// Maximum number of other links to the same peer that are searched for a stream.
+    private static let maximumSiblings = 4
 
-    /// An op for a stream that this link does not know. A router with two links here may answer over either, whichever the
-    /// stream was dialled over; what comes late, for a stream that has ended, is nobody's.
+    /// Passes an op of an unknown stream to the other links to the same peer.
     ///
-    /// What waits for the event loops of the others counts as what is forwarded does, and as there the stream fails whose bytes are
-    /// too many.
+    /// A router that has two links to this node may use either for an op, regardless of the link that the stream was
+    /// dialled on. A late op of an ended stream finds no stream and is ignored.
     ///
-    /// - Returns: whether another link may know the stream.
-    /// - Throws: why the link must be closed.
+    /// Ops that wait for the event loops of other links count against the forwarding budget. As with forwarded ops, the
+    /// stream fails if its bytes exceed the budget.
+    ///
+    /// - Returns: whether there is another link that may have the stream.
+    /// - Throws: the error that must close the link.
     private func passToSiblings(_ op: Op, from peer: LinkPeer) throws(AstraNetError) -> Bool {
         guard op.header.source.host != peer.host else { return false }
-        let siblings = node.links(to: peer.host, except: link, atMost: Self.siblings)
+        let siblings = node.links(to: peer.host, except: link, atMost: Self.maximumSiblings)
         guard !siblings.isEmpty else { return false }
         let size = (Self.passedSize + op.payload.readableBytes) * siblings.count
         let isBytes = op.header.command == .data
         guard link.takePassing(size, isUrgent: !isBytes) else {
-            guard isBytes else { throw AstraNetError(.limitReached, "the peer sends more than is taken") }
+            guard isBytes else { throw AstraNetError(.limitReached, "the peer sends more than this node may buffer") }
             let message = "too many bytes wait to be taken on this node"
             link.sendControl { $0.writeFailure(message, to: op.header.source, from: op.header.destination) }
             let failure = OpHeader(.err, to: op.header.destination, from: op.header.source)
             return try passToSiblings(Op(header: failure, payload: ByteBuffer(string: message)), from: peer)
         }
-        // What waits must not hold on to all that was read with it.
+        // The payload is copied because a slice would keep the whole read buffer in memory.
         let passed = Op(header: op.header, payload: ByteBuffer(copying: op.payload))
         let link = link
         let share = size / siblings.count
-        // The last one that does not know the request of a pushed source says so.
-        let unasked = op.header.command == .dial ? NIOLockedValueBox(siblings.count) : nil
+        // If no sibling has the request of a pushed source, the last sibling that was asked refuses the DIAL.
+        let unanswered = op.header.command == .dial ? NIOLockedValueBox(siblings.count) : nil
         for sibling in siblings {
             sibling.eventLoop.execute {
                 link.givePassing(share)
                 let isTaken = sibling.handler.value?.takeFromSibling(passed) ?? false
-                guard let unasked, !isTaken else { return }
-                let isLast = unasked.withLockedValue { count in
+                guard let unanswered, !isTaken else { return }
+                let isLast = unanswered.withLockedValue { count in
                     count -= 1
                     return count == 0
                 }
@@ -453,15 +465,15 @@ final class LinkStreams {
         return true
     }
 
-    /// What an op takes that waits for another link's event loop, besides its payload.
+    /// Memory that an op takes besides its payload while it waits for another link's event loop, in bytes.
     private static let passedSize = 512
 
     private static let noRequest = "no request waits for this source"
 
-    /// Takes an op that came over another link to the same host, if it is for a stream of this link.
+    /// Handles an op that arrived on another link to the same host, if it belongs to a stream of this link.
     ///
-    /// - Returns: whether it is.
-    /// - Throws: why the link must be closed.
+    /// - Returns: whether it does.
+    /// - Throws: the error that must close the link.
     func takeFromSibling(_ op: Op, from peer: LinkPeer) throws(AstraNetError) -> Bool {
         let local = op.header.destination.port
         if op.header.command == .dial {
@@ -478,27 +490,29 @@ final class LinkStreams {
 
     // MARK: - Endings
 
-    /// The stream is over on this side of the link; its waiters are told at the end of the read.
+    /// Removes a stream from the link and fails it. Its tasks and delegate are woken at the end of the read.
     ///
-    /// - Returns: whether this node had closed or failed the stream before. Another thread may do that at any time, so this is
-    ///   read under the lock that ends the stream.
+    /// - Returns: whether this node had closed or failed the stream before. Another thread may do so at any time, so
+    ///   the value is read under the same lock that ends the stream.
     @discardableResult
     private func forget(_ stream: Stream, _ error: AstraNetError) -> Bool {
         remove(stream)
         return failLocally(stream, error)
     }
 
-    /// The link knows the stream no longer.
+    /// Removes a stream from the link and releases its slot, its offer and its extra window.
     func remove(_ stream: Stream) {
         guard table.remove(stream) else { return }
         link.giveStreamPlace()
         let (master, limit) = stream.withStorage { ($0.takeMaster(), $0.state.receiveWindow.limit) }
         if let master { settlePush(of: master, isAnswered: false) }
-        // A pushed stream that was not accepted has a smaller one.
+        // The window of a pushed stream that was not accepted may be smaller than the initial one.
         extraWindow -= max(0, Int(limit) - Int(SendWindow.initialSize))
     }
 
-    /// - Returns: as ``forget(_:_:)``.
+    /// Fails a stream without sending ops for it.
+    ///
+    /// - Returns: whether this node had closed or failed the stream before.
     @discardableResult
     private func failLocally(_ stream: Stream, _ error: AstraNetError) -> Bool {
         let (isClosedHere, queueWake, dropped) = stream.withStorage {
@@ -513,16 +527,16 @@ final class LinkStreams {
         return isClosedHere
     }
 
-    private func tellFailure(of stream: Stream, _ message: String) {
+    private func sendFailure(of stream: Stream, _ message: String) {
         link.sendControl { $0.writeFailure(message, to: stream.remoteAddress, from: stream.localAddress) }
     }
 
     // MARK: - Windows
 
-    /// The larger window that a stream should have, which WND_SIZE tells its peer; `nil` if it keeps what it has. Under the
-    /// stream's lock.
+    /// Enlarges the receive window of a stream if that helps. The caller holds the stream's lock.
     ///
-    /// - Parameter credit: the credit that is returned now.
+    /// - Parameter credit: the credit that is returned now, in bytes.
+    /// - Returns: the new window for WND_SIZE; `nil` if the window stays as it is.
     func largerWindow(for storage: inout Stream.Storage, credit: UInt32) -> UInt32? {
         let window = storage.state.receiveWindow
         let largest = UInt32(clamping: max(node.configuration.maximumWindow, Int(SendWindow.initialSize)))
@@ -531,7 +545,7 @@ final class LinkStreams {
                 credit, unread: window.unread, limit: window.limit, largest: largest, now: link.now,
                 roundTrip: link.roundTrip.load(ordering: .relaxed))
         else { return nil }
-        // Windows beyond what the protocol gives every stream may grow to a quarter of what the link may hold.
+        // The total size of windows beyond the initial size is limited to a quarter of the link's buffer limit.
         let more = Int(larger - window.limit)
         guard extraWindow + more <= node.configuration.maximumBufferedPerLink / 4 else { return nil }
         extraWindow += more
@@ -541,28 +555,28 @@ final class LinkStreams {
 
     // MARK: - Waking
 
-    /// How long delegates may run before the event loop looks at its sockets again: 200 µs.
-    private static let turn: UInt64 = 200_000
+    /// Time that delegates may run before the event loop reads its sockets again, in nanoseconds (200 µs).
+    private static let turnTime: UInt64 = 200_000
 
-    /// The stream is to be woken at the next ``wakeAll()``.
+    /// Queues a wake of the stream for the next ``wakeAll(afterEach:)``.
     func mustWake(_ stream: Stream) {
         toWake.append(.wake(stream))
     }
 
-    /// The work that other threads want to be done is done at the next ``wakeAll()``.
+    /// Queues work from other threads for the next ``wakeAll(afterEach:)``.
     func mustTake(_ turns: [Outbox.Turn]) {
         if !turns.isEmpty { toWake.append(contentsOf: turns) }
     }
 
-    /// Wakes the tasks and calls the delegates of the streams on which something happened, and does what other threads want to be
-    /// done, for at most a turn. The rest has its turn after the event loop has looked at its sockets.
+    /// Runs the queued wakes and closures for at most ``turnTime``. The rest runs after the event loop has read its
+    /// sockets.
     ///
-    /// - Parameter afterEach: called after each of them.
+    /// - Parameter afterEach: a closure that is called after each item.
     func wakeAll(afterEach: () -> Void = {}) {
         guard !isWaking, !toWake.isEmpty else { return }
         isWaking = true
         defer { isWaking = false }
-        let end = link.now &+ Self.turn
+        let end = link.now &+ Self.turnTime
         var count = 0
         while let turn = toWake.popFirst() {
             switch turn {
@@ -571,24 +585,25 @@ final class LinkStreams {
             }
             afterEach()
             count += 1
-            // Looks at the clock only for every fourth stream. The event loop of a link that has ended may have no later turn.
+            // The clock is read only for every fourth item, to save time. After the link has ended, all items run now
+            // because its event loop may shut down before a later turn.
             if count & 3 == 0, !hasEnded, link.now > end { break }
         }
         guard !toWake.isEmpty, !isTurnScheduled else { return }
         isTurnScheduled = true
-        // Not `execute`: an event loop runs all that it was told to, also what it is told meanwhile, before its sockets.
+        // `execute` would run before the event loop reads its sockets.
         let turn = NIOLoopBound(self, eventLoop: link.eventLoop)
         link.eventLoop.scheduleTask(in: .microseconds(50)) { turn.value.takeTurn() }
     }
 
-    /// Also for a link that is gone: tasks wait for its streams.
+    /// Wakes the remaining streams. It also does so after the link has ended, because tasks still wait on its streams.
     private func takeTurn() {
         isTurnScheduled = false
         guard let handler = link.handler.value else { return wakeAll() }
         handler.takeTurn()
     }
 
-    /// Whether delegates are still to be called, or other threads' work is to be done.
+    /// Whether wakes or closures are queued.
     var hasToWake: Bool { !toWake.isEmpty }
 }
 
@@ -611,7 +626,7 @@ extension LinkStreams.Effects {
 }
 
 extension Stream.Storage {
-    /// Puts the stream on the list of those to wake; whether the caller must do it.
+    /// Marks the stream as queued for a wake. Returns whether the caller must queue it.
     mutating func queueWake() -> Bool {
         guard !isWakeQueued else { return false }
         isWakeQueued = true

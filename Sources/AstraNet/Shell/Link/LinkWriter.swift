@@ -1,38 +1,41 @@
 internal import DequeModule
 internal import NIOCore
 
-/// What leaves a link: control ops first, then announcements that were held, then the DIALs of new streams, then the bytes of the
-/// streams in turn, in rounds as large as the connection takes. Belongs to the event loop of its link.
+/// The writer of a link: packs outbound ops into rounds. Belongs to the event loop of its link.
 ///
-/// Its variables are exempt from the run-time check for overlapping accesses (see ``LinkHandler``). No accesses overlap: all are
-/// made on the event loop. ``packer`` is changed in place while ``backlog`` and ``opening`` are read and appended to, which are
-/// other variables, and no code called meanwhile calls this writer.
+/// A round has control ops, held announcements, the DIALs of new streams, forwarded ops and the bytes of streams in
+/// turn, in this order.
+///
+/// Its variables have no run-time check for overlapping accesses (see ``LinkHandler``). Accesses do not overlap: all of
+/// them are made on the event loop. While ``packer`` is changed in place, only other variables (``backlog``,
+/// ``opening``) are accessed, and no called code calls this writer.
 final class LinkWriter {
-    /// What a round has brought.
+    /// The result of packing one round.
     struct Round {
-        /// Bytes to be written to the connection, or more where the connection is full: ``LinkWriter/takeBuffers()``.
+        /// Number of packed bytes, which ``LinkWriter/takeBuffers()`` returns.
         var size = 0
-        /// Announcements are still held. Streams had to wait: a name must be announced before the bytes that tell it.
+        /// Whether announcements are still held. Then the round has no bytes of streams, because a name must be
+        /// announced before the bytes that contain it.
         var isBehind = false
-        /// Bytes of streams are among them.
+        /// Whether the round processed streams that had something to send.
         var hasStreams = false
-        /// The link closes once all bytes have left.
+        /// Whether the link closes when all bytes have been sent.
         var isFlushing = false
     }
 
-    /// The connection gets this many bytes before it is asked again whether it takes more: 1 MiB.
+    /// Size after which a round ends and the connection's writability is checked again, in bytes (1 MiB).
     private static let bytesPerRound = 1 << 20
 
     private let link: Link
     private let streams: LinkStreams
-    /// Streams that could not send because the connection took no more.
+    /// Streams that have something to send and wait for the next round.
     @exclusivity(unchecked) private var backlog: [Stream] = []
-    /// New streams whose DIAL could not be sent because the connection took no more.
+    /// New streams whose DIAL waits for the next round.
     @exclusivity(unchecked) private var opening = Deque<Stream>()
-    /// Ops from other links that could not be sent because the connection took no more.
+    /// Ops from other links that wait for the next round.
     @exclusivity(unchecked) private var forwarded: Deque<Link.Forwarded> = []
     @exclusivity(unchecked) private var packer: OpPacker
-    /// What a round takes from the link; empty between two rounds.
+    /// Work that a round takes from the link; empty between rounds. It is stored to reuse its memory.
     @exclusivity(unchecked) private var outbound = Outbox.Outbound()
 
     init(_ link: Link, _ streams: LinkStreams) {
@@ -47,9 +50,9 @@ final class LinkWriter {
     /// Whether streams or DIALs wait for the next round.
     var hasBacklog: Bool { !backlog.isEmpty || !opening.isEmpty }
 
-    /// Packs what leaves now.
+    /// Packs one round.
     ///
-    /// - Parameter isWritable: whether the connection takes more. If not, only control ops are packed.
+    /// - Parameter isWritable: whether the connection is writable. If not, only control ops are packed.
     func pack(isWritable: Bool, _ machine: inout LinkMachine) -> Round {
         link.takeOutbound(into: &outbound, isWritable: isWritable, isJoined: machine.isFlushing || hasMore)
         var round = Round(isBehind: outbound.isBehind, isFlushing: machine.isFlushing)
@@ -57,7 +60,7 @@ final class LinkWriter {
         for stream in outbound.opening { opening.append(stream) }
         if backlog.isEmpty { swap(&backlog, &outbound.dirty) } else { backlog += outbound.dirty }
         if !outbound.forwarded.isEmpty { forwarded += outbound.forwarded }
-        // Those that other threads asked for since they were taken last.
+        // Other threads may have queued wakes since `takeTurns`.
         streams.mustTake(outbound.turns)
         outbound.emptyLists()
         outbound.isBehind = false
@@ -70,16 +73,16 @@ final class LinkWriter {
         return round
     }
 
-    /// Takes the buffers of a round.
+    /// Removes and returns the buffers of a round.
     func takeBuffers() -> [ByteBuffer] { packer.takeBuffers() }
 
-    /// The buffers were written: the memory of the array and of a small buffer is used again.
+    /// Reuses the memory of the written array, and of its last buffer if that is small.
     func reuse(_ buffers: consuming [ByteBuffer]) { packer.reuse(buffers) }
 
-    /// The link is gone.
+    /// Ends the writer because the link has ended.
     ///
-    /// - Parameter unsent: what was not taken by a round.
-    /// - Returns: the streams whose DIAL did not leave.
+    /// - Parameter unsent: work that no round has taken.
+    /// - Returns: the streams whose DIAL was not sent.
     func end(_ unsent: Outbox.Outbound) -> [Stream] {
         defer {
             opening = []
@@ -90,7 +93,7 @@ final class LinkWriter {
         return unsent.opening + opening
     }
 
-    /// Sends the DIAL of a new stream. The bytes of an eager stream follow at once.
+    /// Packs the DIAL of a new stream. The bytes of an eager stream follow in the same round.
     private func open(_ stream: Stream, _ packer: inout OpPacker) {
         guard streams.begin(stream) else { return }
         let header = OpHeader(.dial, to: stream.remoteAddress, from: stream.localAddress)
@@ -105,7 +108,7 @@ final class LinkWriter {
         if isDirty { backlog.append(stream) }
     }
 
-    /// Ops from other links, at most half of a round, so that this node's own streams have their turn.
+    /// Packs ops from other links, up to half of a round. The rest of the round is for this node's own streams.
     private func forward(into packer: inout OpPacker) {
         while packer.written < Self.bytesPerRound / 2, let ops = forwarded.popFirst() {
             ops.give(by: link)
@@ -113,11 +116,12 @@ final class LinkWriter {
         }
     }
 
-    /// Sends bytes of the streams that have some, in turn. Returns whether there were any.
+    /// Packs bytes of the streams in ``backlog``, one op each in turn. Returns whether it processed any stream.
     private func drainBacklog(into packer: inout OpPacker, _ peer: LinkPeer, _ machine: inout LinkMachine) -> Bool {
         var next = 0
         var later: [Stream] = []
-        // A stream's bytes and its end come behind its DIAL, and the end of a request behind the DIALs of its sources.
+        // All DIALs come first: a stream's bytes must follow its DIAL, and a request's end must follow the DIALs of its
+        // sources.
         while opening.isEmpty, next < backlog.count, packer.written < Self.bytesPerRound {
             let stream = backlog[next]
             next += 1
@@ -135,11 +139,11 @@ final class LinkWriter {
 
     private enum Drained {
         case idle, more, ended
-        /// Its end waits for DIALs that leave with the next flush.
+        /// The stream's end waits for DIALs that the next flush sends.
         case later
     }
 
-    /// Sends a stream's credit, an op's worth of its bytes, and its ending when all bytes are gone.
+    /// Packs a stream's credit, at most one op of its bytes, and its end if no bytes remain.
     private func drain(
         _ stream: Stream, into packer: inout OpPacker, _ peer: LinkPeer, _ machine: inout LinkMachine
     ) -> Drained {
@@ -147,7 +151,7 @@ final class LinkWriter {
         let local = stream.localAddress
         var wakes = false
         var lingers = false
-        // Released outside the lock: it may be a plugin's memory.
+        // The buffers are released outside the lock because their memory may belong to a plugin.
         var spent: [ByteBuffer] = []
         let result = stream.withStorage { storage -> Drained in
             storage.isDirty = false
@@ -185,8 +189,8 @@ final class LinkWriter {
                 wakes = storage.queueWake()
             }
             storage.deactivateIfIdle()
-            // Another thread pushed sources of this request and ended it after the streams to open were taken, and the request was
-            // on the list already.
+            // Another thread pushed sources of this request and ended it after this round took the streams to open. The
+            // request was already in the backlog, so its end would overtake those DIALs.
             if storage.endsPushing, link.hasStreamsToOpen {
                 storage.isDirty = true
                 return .later
@@ -216,7 +220,7 @@ final class LinkWriter {
                 return .ended
             case .sendErr(let message):
                 packer.writeFailure(message, to: remote, from: local)
-                // Its owner may have forgotten it.
+                // The owner may have released the stream, so the link needs a deadline for the client's answer.
                 lingers = true
                 return .idle
             }
@@ -227,9 +231,9 @@ final class LinkWriter {
         return result
     }
 
-    /// Puts `bytes` into the memory that the peer reads.
+    /// Copies `bytes` into the memory shared with the peer.
     ///
-    /// - Returns: where they are; `nil` if they must be sent.
+    /// - Returns: the place in the memory; `nil` if the bytes must be sent on the connection.
     private func share(_ bytes: ByteBuffer, _ machine: inout LinkMachine) -> SharedPlace? {
         guard let memory = link.memory, let offset = machine.share(bytes.readableBytes) else { return nil }
         bytes.withUnsafeReadableBytes { memory.write($0, at: offset) }
@@ -238,7 +242,7 @@ final class LinkWriter {
 }
 
 extension OpPacker {
-    /// ERR with a message, then FIN1 and FIN2.
+    /// Packs ERR with a message, then FIN1 and FIN2.
     fileprivate mutating func writeFailure(_ message: String, to remote: Address, from local: Address) {
         var ops = ByteBuffer()
         ops.writeFailure(message, to: remote, from: local)

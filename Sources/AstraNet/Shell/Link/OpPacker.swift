@@ -1,24 +1,30 @@
 internal import NIOCore
 
-/// Packs ops into as few buffers as possible: small ones side by side, large payloads without a copy.
+/// Packs ops into as few buffers as possible. Small ops share a buffer. Large payloads keep their own buffers and are
+/// not copied.
 struct OpPacker {
-    /// Payloads up to this size are copied beside their header: cheaper than one more entry for the kernel.
+    /// Maximum size of a payload that is copied behind its header, in bytes (8 KiB).
+    ///
+    /// Copying it is cheaper than one more buffer in the `writev`.
     static let copyLimit = 8_192
-    /// A buffer of at most this size is used again after it was written: 2 KiB. A link holds up to three, of up to 4 KiB each.
+    /// Maximum capacity of a buffer that is reused after it was written, in bytes (2 KiB). A link holds up to three
+    /// buffers of up to 4 KiB each.
     private static let keptCapacity = 2_048
 
     private let allocator: ByteBufferAllocator
     private var packed = ByteBuffer()
     private var buffers: [ByteBuffer] = []
-    /// Bytes written since the buffers were taken.
+    /// Number of bytes packed since the last ``takeBuffers()``.
     private(set) var written = 0
 
     init(allocator: ByteBufferAllocator) {
         self.allocator = allocator
     }
 
-    /// Begins a round with ops that are encoded already, and leaves an empty buffer in their place. The first ones are not copied:
-    /// other ops are put behind them.
+    /// Begins a round with encoded ops and leaves an empty buffer in their place.
+    ///
+    /// Ops of at most ``copyLimit`` bytes are not copied if nothing is packed yet: later ops are appended to their
+    /// buffer.
     mutating func begin(with ops: inout ByteBuffer) {
         guard ops.readableBytes > 0 else { return }
         if packed.readableBytes == 0, ops.readableBytes <= Self.copyLimit {
@@ -30,7 +36,7 @@ struct OpPacker {
         }
     }
 
-    /// Ops that are encoded already.
+    /// Packs ops that are already encoded.
     mutating func write(_ ops: ByteBuffer) {
         guard ops.readableBytes > 0 else { return }
         written += ops.readableBytes
@@ -47,7 +53,7 @@ struct OpPacker {
         packed.writeOp(header)
     }
 
-    /// Two ops that have no payload.
+    /// Packs two ops without payloads.
     mutating func write(_ first: OpHeader, _ second: OpHeader) {
         written += 2 * OpHeader.size
         packed.writeOps(first, second)
@@ -78,7 +84,7 @@ struct OpPacker {
         }
     }
 
-    /// Takes the buffers, and begins anew.
+    /// Removes and returns the packed buffers.
     mutating func takeBuffers() -> [ByteBuffer] {
         finishPacked()
         written = 0
@@ -87,10 +93,10 @@ struct OpPacker {
         return taken
     }
 
-    /// Keeps the memory of an array of buffers that were taken and are not needed any more, and that of a small buffer.
+    /// Keeps the memory of an array of written buffers for reuse, and that of its last buffer if it is small.
     mutating func reuse(_ taken: consuming [ByteBuffer]) {
         if var last = taken.popLast(), last.storageCapacity <= Self.keptCapacity, packed.storageCapacity == 0 {
-            // Where the connection still holds the buffer, this makes a new one of the same size.
+            // If the connection still holds the buffer, this allocates a new one of the same size.
             last.clear()
             packed = last
         }

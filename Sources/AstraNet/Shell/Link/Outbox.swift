@@ -1,13 +1,14 @@
 internal import DequeModule
 internal import NIOCore
 
-/// What waits for a link's event loop to be sent.
+/// The queue of outbound work that waits for a link's event loop.
 ///
-/// Announcements are ops like others for as long as the connection takes them. While it takes no more they are held as what the
-/// peer is to hear in the end, which cannot grow beyond the number of services, and leave in pieces once it takes more.
+/// While the connection is writable, announcements are queued as ops. While it is full, the queue holds only the latest
+/// state of each service, so its size is bounded by the number of services. Held announcements are sent in batches when
+/// the connection is writable again.
 struct Outbox {
-    /// So many bytes of announcements go to the connection at once.
-    private static let announcedAtOnce = 256 * 1_024
+    /// Maximum size of a batch of announcements, in bytes.
+    private static let announcementBatchSize = 256 * 1_024
 
     /// Work for the event loop at the end of a read.
     enum Turn {
@@ -16,26 +17,26 @@ struct Outbox {
         case run(@Sendable () -> Void)
     }
 
-    /// What the event loop takes at once.
+    /// The work that the event loop takes in one call.
     struct Outbound {
-        /// Whole ops that go ahead of all DATA.
+        /// Whole ops that are sent before all DATA.
         var control = ByteBuffer()
-        /// Dialled and pushed streams whose DIAL must go out, in their order.
+        /// Dialled and pushed streams whose DIAL must be sent, in order.
         var opening: [Stream] = []
-        /// Streams whose delegate is to be called, and other work for the event loop.
+        /// Stream wakes and closures that the event loop must run, in order.
         var turns: [Turn] = []
-        /// Streams with bytes, credit or an ending to send.
+        /// Streams that have bytes, credit or an end to send.
         var dirty: [Stream] = []
-        /// Whole ops from other links, in their order.
+        /// Whole ops from other links, in order.
         var forwarded: Deque<Link.Forwarded> = []
-        /// Some announcements are still held: they go ahead of all DATA that is taken with this.
+        /// Whether announcements are still held. They must be sent before the DATA of the streams in this value.
         var isBehind = false
 
         var isEmpty: Bool {
             control.readableBytes == 0 && opening.isEmpty && turns.isEmpty && dirty.isEmpty && forwarded.isEmpty
         }
 
-        /// Empties the lists of streams and work, after the event loop has taken what was in them.
+        /// Empties the lists after the event loop has taken their elements.
         mutating func emptyLists() {
             opening.empty()
             turns.empty()
@@ -46,67 +47,68 @@ struct Outbox {
 
     var outbound = Outbound()
     var isClosed = false
-    /// The event loop has been told.
-    private var isScheduled = false
-    /// There is nothing but control ops that wait for others to leave with.
-    private var isPatient = true
-    /// The timer runs that ends their wait.
-    private var isWatched = false
-    /// The timer is to be started if they do not leave when the event loop looks at them next.
-    private var isWatchDue = false
-    /// Announcements are held: the connection takes no more, or what was held is not all on its way yet.
+    /// Whether a flush is scheduled, or will happen when the current read ends.
+    private var isFlushScheduled = false
+    /// Whether the queue holds nothing except non-urgent control ops.
+    private var hasOnlyNonUrgent = true
+    /// Whether the timer that flushes non-urgent ops is running.
+    private var isTimerRunning = false
+    /// Whether the timer must start if the scheduled flush does not send the non-urgent ops.
+    private var isTimerDue = false
+    /// Whether new announcements are held: the connection is full, or earlier ones are still held.
     private var isHolding = false
-    /// Later than those in ``Outbound/control``.
+    /// Announcements that are newer than those in ``Outbound/control``.
     private var held = HeldAnnouncements()
 
     var isEmpty: Bool { outbound.isEmpty && held.isEmpty }
 
-    /// Whether there is something that does not wait for others to leave with.
-    var isUrgent: Bool { !isPatient && !outbound.isEmpty }
+    /// Whether urgent work is queued.
+    var isUrgent: Bool { !hasOnlyNonUrgent && !outbound.isEmpty }
 
-    /// How many announcements are held.
+    /// Number of held announcements.
     var heldCount: Int { held.count }
 
-    /// Something was put in. Whether the event loop must be told.
+    /// Records that urgent work was queued. Returns whether the caller must schedule a flush.
     mutating func mustTell() -> Bool {
-        isPatient = false
-        guard !isScheduled else { return false }
-        isScheduled = true
+        hasOnlyNonUrgent = false
+        guard !isFlushScheduled else { return false }
+        isFlushScheduled = true
         return true
     }
 
-    /// A read has begun: everything leaves at its end, and the event loop need not be told.
+    /// Begins a read. The handler flushes when the read ends, so no flush is scheduled until then.
     mutating func holdUntilReadEnds() {
-        isScheduled = true
+        isFlushScheduled = true
     }
 
-    /// A control op was put in that may wait for others to leave with. Returns whether the caller must start the timer that ends
-    /// the wait (``Link/patience``). While the event loop is told, it decides that when it has looked at what there is: as a rule
-    /// the op leaves then.
+    /// Records that a non-urgent control op was queued. Returns whether the caller must start the flush timer of the
+    /// link.
+    ///
+    /// If a flush is scheduled, the timer starts only if that flush does not send the op. It usually does.
     mutating func mustWatch() -> Bool {
-        guard isPatient, !isWatched else { return false }
-        isWatched = !isScheduled
-        isWatchDue = isScheduled
-        return isWatched
+        guard hasOnlyNonUrgent, !isTimerRunning else { return false }
+        isTimerRunning = !isFlushScheduled
+        isTimerDue = isFlushScheduled
+        return isTimerRunning
     }
 
-    /// What waited has waited long enough. Whether there is something to send.
+    /// Makes the queued control ops urgent because their delay is over. Returns whether the caller must flush.
     mutating func patienceIsOver() -> Bool {
-        isWatched = false
-        if outbound.control.readableBytes > 0 { isPatient = false }
-        return !isPatient
+        isTimerRunning = false
+        if outbound.control.readableBytes > 0 { hasOnlyNonUrgent = false }
+        return !hasOnlyNonUrgent
     }
 
-    /// Bytes have left, and a control op was put in meanwhile that may have to be known with them. Whether the event loop must be
-    /// told.
+    /// Makes the control ops urgent that were queued while bytes of streams were sent. The peer may need them together
+    /// with those bytes. Returns whether the caller must schedule a flush.
     mutating func patienceIsPointless() -> Bool {
-        guard isPatient, outbound.control.readableBytes > 0 else { return false }
+        guard hasOnlyNonUrgent, outbound.control.readableBytes > 0 else { return false }
         return mustTell()
     }
 
-    /// SERVICE or NO_SERVICE.
+    /// Queues or holds SERVICE or NO_SERVICE.
     mutating func announce(_ command: Command, _ name: String, at address: Address, to host: HostID) {
-        if !isHolding, outbound.control.readableBytes < Self.announcedAtOnce {
+        if !isHolding, outbound.control.readableBytes < Self.announcementBatchSize {
             return outbound.control.writeService(command, name, at: address, to: host)
         }
         isHolding = true
@@ -114,12 +116,12 @@ struct Outbox {
         if command == .service { held.offered(subject) } else { held.withdrawn(subject) }
     }
 
-    /// The connection takes no more.
+    /// Holds announcements from now on because the connection is full.
     mutating func hold() {
         isHolding = true
     }
 
-    /// Takes the work for the event loop.
+    /// Removes and returns the stream wakes and closures that wait for the event loop.
     mutating func takeTurns() -> [Turn] {
         guard !outbound.turns.isEmpty else { return [] }
         var taken: [Turn] = []
@@ -127,21 +129,22 @@ struct Outbox {
         return taken
     }
 
-    /// Takes all there is, but for held announcements, and nothing where all of it may wait.
+    /// Takes all queued work and at most one batch of held announcements. Takes nothing if only non-urgent ops are
+    /// queued and `isJoined` is `false`.
     ///
     /// - Parameters:
-    ///   - taken: gets what is taken. It is empty, and its memory is used for what is put in from now on.
-    ///   - releasesHeld: whether the connection takes more: then as many of those as go to it at once come along.
-    ///   - isJoined: whether there is something else to leave with.
-    /// - Returns: whether the caller must start the timer for what still waits.
+    ///   - taken: receives the work. It is empty before the call, and its memory is reused for later work.
+    ///   - releasesHeld: whether the connection is writable, so that a batch of held announcements is taken.
+    ///   - isJoined: whether the flush sends something else anyway, so that non-urgent ops go along.
+    /// - Returns: whether the caller must start the flush timer for the ops that remain.
     mutating func take(into taken: inout Outbound, releasesHeld: Bool, isJoined: Bool) -> Bool {
-        isScheduled = false
-        if isPatient, !isJoined, !isHolding { return isWatchDue && mustWatch() }
-        isPatient = true
-        isWatchDue = false
+        isFlushScheduled = false
+        if hasOnlyNonUrgent, !isJoined, !isHolding { return isTimerDue && mustWatch() }
+        hasOnlyNonUrgent = true
+        isTimerDue = false
         swap(&taken, &outbound)
         if isHolding, releasesHeld {
-            let end = taken.control.writerIndex + Self.announcedAtOnce
+            let end = taken.control.writerIndex + Self.announcementBatchSize
             while taken.control.writerIndex < end, let (subject, isOffered) = held.popFirst() {
                 taken.control.writeService(
                     isOffered ? .service : .noService, subject.name, at: subject.address, to: subject.destination)
@@ -154,10 +157,10 @@ struct Outbox {
 }
 
 extension Array {
-    /// Removes all elements. Keeps the memory for the next round if it holds at most 128 elements.
+    /// Removes all elements. Keeps the memory for reuse if its capacity is at most 128 elements.
     mutating func empty() {
         guard capacity <= 128 else { return self = [] }
-        // For a few elements this takes a third of the instructions of `removeAll(keepingCapacity: true)`.
+        // For a few elements this loop takes a third of the instructions of `removeAll(keepingCapacity: true)`.
         while popLast() != nil {}
     }
 }

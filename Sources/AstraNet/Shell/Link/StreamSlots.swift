@@ -1,28 +1,30 @@
-/// What an op's addresses name.
+/// An object that the addresses of an op identify.
 protocol AddressedByOps: AnyObject {
     var key: StreamTable.Key { get }
 }
 
-/// Streams by what names them, eight bytes for each place: the name is looked up in the stream itself.
+/// A hash table of streams with eight bytes per slot. Slots do not store keys: the key is read from the stream.
 ///
-/// Open addressing with linear probing. Peers choose the names, so where one belongs comes from a hash with a secret key.
+/// It uses open addressing with linear probing. Peers choose the keys, so the hash has a secret key.
 struct StreamSlots<Stream: AddressedByOps> {
-    /// A power of two of places, of which at most three in four are taken: there is always an empty one to end a search.
+    /// The slots. Their number is a power of two. At most three quarters are in use, so an empty slot ends each search.
     private var slots: [Stream?] = []
     private(set) var count = 0
     private let key = SlotKey()
 
-    private static var fewest: Int { 16 }
+    private static var minimumSize: Int { 16 }
 
     subscript(key: StreamTable.Key) -> Stream? {
         guard count > 0 else { return nil }
         return slots[slot(of: key)]
     }
 
-    /// - Returns: the stream whose place it took.
+    /// Inserts a stream.
+    ///
+    /// - Returns: the stream that it replaced, if any.
     @discardableResult
     mutating func insert(_ stream: Stream) -> Stream? {
-        if (count + 1) * 4 > slots.count * 3 { resize(to: max(Self.fewest, slots.count * 2)) }
+        if (count + 1) * 4 > slots.count * 3 { resize(to: max(Self.minimumSize, slots.count * 2)) }
         let slot = slot(of: stream.key)
         let old = slots[slot]
         slots[slot] = stream
@@ -35,7 +37,7 @@ struct StreamSlots<Stream: AddressedByOps> {
         var gap = slot(of: key)
         guard slots[gap] != nil else { return }
         count -= 1
-        // Those behind it move up until there is one that is nearer to where it belongs than the gap.
+        // Each later stream of the run moves into the gap unless its home slot comes after the gap.
         let mask = slots.count - 1
         var next = (gap + 1) & mask
         while let stream = slots[next] {
@@ -47,13 +49,13 @@ struct StreamSlots<Stream: AddressedByOps> {
             next = (next + 1) & mask
         }
         slots[gap] = nil
-        // A link that had a million streams once does not keep their places.
-        if slots.count > Self.fewest, count * 8 < slots.count { resize(to: slots.count / 4) }
+        // The table shrinks so that a link does not keep the memory of a past peak.
+        if slots.count > Self.minimumSize, count * 8 < slots.count { resize(to: slots.count / 4) }
     }
 
     var all: some Sequence<Stream> { slots.lazy.compactMap { $0 } }
 
-    /// Where the stream with this name is, or else the empty place where it would be.
+    /// Returns the slot of the stream with this key, or the empty slot where it would be inserted.
     private func slot(of key: StreamTable.Key) -> Int {
         let mask = slots.count - 1
         var slot = self.key.hash(of: key) & mask
@@ -65,19 +67,21 @@ struct StreamSlots<Stream: AddressedByOps> {
 
     private mutating func resize(to size: Int) {
         let old = slots
-        slots = Array(repeating: nil, count: max(Self.fewest, size))
+        slots = Array(repeating: nil, count: max(Self.minimumSize, size))
         for case let stream? in old { slots[slot(of: stream.key)] = stream }
     }
 }
 
-/// The secret key of the hash of names, and the hash: two multiplications whose halves are folded, as in wyhash. `Hasher` takes
-/// ten times as many instructions, and each op looks up its stream.
+/// A keyed hash function for stream keys: two multiplications whose halves are folded, as in wyhash.
+///
+/// Each op looks up its stream. `Hasher` takes ten times as many instructions.
 private struct SlotKey {
     private let host: UInt64
     private let ports: UInt64
     private let multiplier: UInt64
 
-    /// Derives the key from the standard library's, which is drawn anew in each process. A simulation fixes that one.
+    /// Derives the secret from the standard library's hash seed, which is random in each process. The simulation fixes
+    /// that seed.
     init() {
         func word(_ index: Int) -> UInt64 { UInt64(truncatingIfNeeded: index.hashValue) }
         host = word(0)
@@ -86,9 +90,9 @@ private struct SlotKey {
     }
 
     @inline(__always)
-    func hash(of name: StreamTable.Key) -> Int {
-        let ports = UInt64(name.remote.port) << 32 | UInt64(name.localPort)
-        let folded = Self.fold(name.remote.host.rawValue &+ host, ports &+ self.ports)
+    func hash(of key: StreamTable.Key) -> Int {
+        let ports = UInt64(key.remote.port) << 32 | UInt64(key.localPort)
+        let folded = Self.fold(key.remote.host.rawValue &+ host, ports &+ self.ports)
         return Int(truncatingIfNeeded: Self.fold(folded, multiplier))
     }
 

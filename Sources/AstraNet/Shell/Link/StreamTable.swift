@@ -1,8 +1,8 @@
 internal import DequeModule
 
-/// The streams of one link, by the addresses that name them in an op, and those that somebody is waiting for.
+/// The streams of one link by the addresses in their ops, with the timeouts of half-open and lingering streams.
 struct StreamTable {
-    /// What names a stream: the four values of an op without our own host id (protocol section 4).
+    /// The key of a stream: the four values of an op without this node's host id (`docs/protocol.md` §1).
     struct Key: Hashable {
         var remote: Address
         var localPort: UInt32
@@ -14,24 +14,28 @@ struct StreamTable {
     }
 
     private var streams = StreamSlots<Stream>()
-    /// How many streams there are with each host.
+    /// Number of streams with each host.
     private var countByHost = HostCounts()
-    /// Accepted dials whose ACK has not come, oldest first; those that opened meanwhile are skipped.
+    /// Accepted dials that wait for their ACK, oldest first. Entries whose key is not in ``halfOpenKeys`` are skipped.
     private var halfOpen = Deque<(key: Key, since: UInt64)>()
     private(set) var halfOpenCount = 0
     private var halfOpenKeys: Set<Key> = []
-    /// Closed streams with unsent bytes, since when, and how many bytes were left then; and pushed streams that have failed but
-    /// wait for the client's answer, with no bytes left.
+    /// Closed streams that have unsent bytes, and failed pushed sources that wait for the client's answer (0 unsent
+    /// bytes).
+    ///
+    /// Each entry has the time of the last progress and the number of unsent bytes at that time.
     private var lingering: [Key: (since: UInt64, queued: Int)] = [:]
 
-    /// Some closed stream still has bytes to send.
+    /// Whether a closed stream still has bytes to send.
     var hasLingering: Bool { lingering.values.contains { $0.queued > 0 } }
 
     var count: Int { streams.count }
 
     subscript(key: Key) -> Stream? { streams[key] }
 
-    /// - Parameter halfOpenSince: for a stream that waits for its ACK, the time.
+    /// Adds a stream.
+    ///
+    /// - Parameter halfOpenSince: the current time if the stream waits for its ACK, in nanoseconds; otherwise `nil`.
     mutating func insert(_ stream: Stream, halfOpenSince: UInt64?) {
         let key = stream.key
         if streams.insert(stream) == nil { countByHost.add(key.remote.host) }
@@ -42,26 +46,29 @@ struct StreamTable {
         }
     }
 
-    /// The stream's ACK came.
+    /// Stops the handshake timeout of a stream because its ACK arrived.
     mutating func opened(_ stream: Stream) {
         if halfOpenKeys.remove(stream.key) != nil { halfOpenCount -= 1 }
     }
 
-    /// The stream is closed but has bytes that wait for credit, or is a pushed one that failed and waits for the client's answer.
+    /// Starts the timeout of a closed stream that has bytes waiting for credit, or of a failed pushed source that waits
+    /// for the client's answer.
     mutating func lingers(_ stream: Stream, since now: UInt64) {
-        // Once: credit that comes drop by drop would begin the time anew.
+        // A running timeout is not restarted. Otherwise a peer could extend it for ever with small amounts of credit.
         guard lingering[stream.key] == nil else { return }
         lingering[stream.key] = (now, stream.withStorage { $0.state.queued })
     }
 
-    /// - Returns: whether it was there.
+    /// Removes a stream.
+    ///
+    /// - Returns: whether the table had this stream.
     @discardableResult
     mutating func remove(_ stream: Stream) -> Bool {
         let key = stream.key
         guard streams[key] === stream else { return false }
         streams.remove(key)
         countByHost.remove(key.remote.host)
-        // A look-up hashes the key even if nothing is there, and there seldom is.
+        // A look-up hashes the key even if the collection is empty, which is the usual case.
         if !lingering.isEmpty { lingering[key] = nil }
         if !halfOpenKeys.isEmpty, halfOpenKeys.remove(key) != nil { halfOpenCount -= 1 }
         return true
@@ -72,14 +79,14 @@ struct StreamTable {
         return Array(streams.all)
     }
 
-    /// The streams with `host`.
+    /// Returns the streams with `host`.
     func all(of host: HostID) -> [Stream] {
-        // Whoever resets hosts without end must not make this node look through all streams each time.
+        // A peer that sends RSTs for many unknown hosts must not cause a scan of all streams each time.
         guard countByHost.contains(host) else { return [] }
         return streams.all.filter { $0.remoteAddress.host == host }
     }
 
-    /// Takes out the streams that were waited for too long, each with the error that ends it.
+    /// Returns the streams that have timed out, each with its error. The caller removes them.
     mutating func takeOverdue(now: UInt64, limits: StreamLimits) -> [(Stream, AstraNetError)] {
         var overdue: [(Stream, AstraNetError)] = []
         while let first = halfOpen.first,
@@ -95,7 +102,8 @@ struct StreamTable {
                 continue
             }
             let queued = stream.withStorage { $0.state.queued }
-            // Credit that comes drop by drop is no progress, or a few bytes a minute would hold the rest for ever.
+            // Only 64 KiB count as progress. Otherwise a peer that grants a few bytes a minute could keep the rest for
+            // ever.
             if waited.queued - queued >= Int(SendWindow.initialSize) {
                 lingering[key] = (now, queued)
             } else if now - waited.since >= limits.lingerNanoseconds {
@@ -107,7 +115,7 @@ struct StreamTable {
     }
 }
 
-/// How many streams there are with each host. As a rule all are with the first one, which is the peer: that one needs no
+/// The number of streams with each host. Usually all streams are with the first host, the peer, which needs no
 /// dictionary.
 private struct HostCounts {
     private var first: (host: HostID, count: Int)?
@@ -127,7 +135,7 @@ private struct HostCounts {
         }
     }
 
-    /// One of the streams with `host` is gone.
+    /// Subtracts one stream with `host`.
     mutating func remove(_ host: HostID) {
         if let first, first.host == host {
             self.first = (host, first.count - 1)

@@ -1,10 +1,9 @@
-/// How many of a peer's questions are answered whose answer is larger than they are: so many at once, and in the long run so many
-/// a second.
+/// A rate limit for answers that are larger than the question: a burst at once, then a constant rate.
 struct AnswerAllowance: Hashable, Sendable {
     private let atOnce: UInt64
-    /// Nanoseconds from one to the next in the long run.
+    /// The nanoseconds between two answers at the constant rate.
     private let interval: UInt64
-    /// When all that was answered is paid for, in nanoseconds.
+    /// The time at which the constant rate has caught up with the given answers, in nanoseconds.
     private var settledAt: UInt64 = 0
 
     init(atOnce: UInt64, perSecond: UInt64) {
@@ -12,7 +11,7 @@ struct AnswerAllowance: Hashable, Sendable {
         interval = 1_000_000_000 / perSecond
     }
 
-    /// A question came.
+    /// Counts a question.
     ///
     /// - Returns: whether to answer it.
     mutating func take(now: UInt64) -> Bool {

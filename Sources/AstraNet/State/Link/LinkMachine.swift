@@ -1,110 +1,113 @@
 internal import NIOCore
 
-/// State machine of one link (`docs/protocol.md` §2, §3): handshake, keep-alive, the abilities of the peer, which op is for whom,
-/// the bytes of shared memory, and how the link ends.
+/// State machine of a link (`docs/protocol.md` §2, §3). It covers the handshake, keep-alive, the peer's abilities, the
+/// destination of ops, the shared memory, and the end of the link.
 ///
-/// Events go in; what the shell must do comes out. It does no I/O and has no clock: times are nanoseconds of any clock that only
-/// goes forward. Streams have a machine of their own (``StreamState``).
+/// Events go in, actions for the shell come out. It does no I/O and has no clock: times are nanoseconds of any
+/// monotonic clock. Streams have their own state machine (``StreamState``).
 struct LinkMachine: Hashable, Sendable {
-    /// How far the link has come.
+    /// The phase of the link's life.
     enum Phase: Hashable, Sendable {
-        /// The peer's HANDSHAKE has not come.
+        /// The peer's HANDSHAKE has not arrived.
         case handshaking
         case up(LinkPeer)
-        /// This end has sent its last bytes and nothing runs over the link. What comes is thrown away until the peer closes, too:
-        /// a connection that is closed with unread bytes is reset, and what is under way is lost (RFC 1122 §4.2.2.13).
+        /// This node has closed its direction, and no streams are left. Received bytes are dropped until the peer
+        /// closes too. Otherwise TCP would reset a connection with unread bytes and lose bytes in flight (RFC 1122
+        /// §4.2.2.13).
         indirect case draining(AstraNetError)
         /// The connection is being closed.
         indirect case closing(AstraNetError)
-        /// The connection is gone.
+        /// The connection is closed.
         indirect case closed(AstraNetError)
     }
 
-    /// How far a close has come that waits for bytes to leave.
+    /// The progress of a close that waits until everything is flushed.
     private enum Finishing: UInt8 {
         case no
         /// Streams have bytes to send.
         case flushing
-        /// All bytes are written to the connection.
+        /// All bytes are written to the connection, which has not sent them yet.
         case leaving
     }
 
-    /// What the shell must do.
+    /// An action that the shell must perform.
     enum Action: Hashable {
         case doNothing
         case sendHandshake
-        /// Tells the node that the link is up. The peer sees this node at an address.
+        /// Tells the node that the link is up, and at which address the peer sees this node.
         case join(LinkPeer, seenAt: String)
-        /// Sends PING, and READS if this node takes bytes from shared memory.
+        /// Sends PING, and also READS if this node reads shared memory.
         case greet(sendsReads: Bool)
         case sendPing
         case sendPong(to: Address, from: Address)
-        /// Notes that the shortest round trip, if there is a new one, is so many nanoseconds.
+        /// Stores the shortest round trip in nanoseconds if there is a new one. Sends another PING if `sendsPing`.
         case notePong(roundTrip: UInt64?, sendsPing: Bool)
         case answerDiscover(HostID)
         case follow(HostID, to: String)
-        /// - Parameter isTold: whether the offer was addressed to this node alone.
+        /// - Parameter isTold: whether the offer was addressed to this node only.
         case addOffer(ServiceOffer, isTold: Bool)
         case removeOffer(ServiceOffer)
         case logRefusedOffer(name: String)
         case takeDial(Op, from: LinkPeer)
         case takeShared(OpHeader, SharedPlace, from: LinkPeer)
         case sendTaken(UInt32)
-        /// The peer, a router, has lost a host.
+        /// Handles that the peer, a router, has lost a host.
         case loseRoute(HostID)
-        /// Closes the link at the deadline, and sends what streams have to send.
+        /// Flushes the streams, and closes the link at the deadline.
         case flush(deadline: UInt64)
-        /// Reports ``LinkMachine/written()`` when all written bytes have left.
+        /// Calls ``LinkMachine/written()`` when all written bytes have been sent.
         case awaitWritten
-        /// Ends what runs over the link, and closes the direction to the peer. Closes the connection at the deadline, if there is
-        /// one.
+        /// Ends all streams, and closes this node's direction of the connection. Closes the connection at the deadline,
+        /// if there is one.
         case drain(AstraNetError, deadline: UInt64?)
         /// Logs the reason, and closes the connection.
         case close(AstraNetError)
-        /// Closes the connection of a link that is drained.
+        /// Closes the connection of a drained link.
         case closeConnection
-        /// Ends what runs over the link.
+        /// Ends all streams of the link.
         case end(AstraNetError)
     }
 
-    /// Whom an op is for.
+    /// The destination of an op.
     enum Destination: Hashable {
-        /// A stream of this node. The peer sent the op, or passed it on.
+        /// A stream of this node. The op comes from the peer, which sent or forwarded it.
         case stream(LinkPeer)
-        /// Another node, to which a router passes it on.
+        /// Another node, to which a router forwards the op.
         case otherNode(LinkPeer)
-        /// The link: ``LinkMachine/received(_:now:)``.
+        /// The link itself, which handles the op in ``LinkMachine/received(_:now:)``.
         case link
         /// The link takes no more ops.
         case none
     }
 
-    /// How many round trips are measured right after the handshake. The first one was spent on threads and memory that were cold. A
-    /// round trip that seems ten times as long makes windows ten times as large (``WindowTuning``).
+    /// The number of further round trips that are measured after the first one. The first one is slow because of cold
+    /// threads and memory. A round trip that is measured ten times too long would make windows ten times too large
+    /// (``WindowTuning``).
     private static let probes = 8
-    /// How many ticks in a row a retired link is unused before it is closed: the peer may dial over it until it knows the other one.
+    /// The number of consecutive ticks without use after which a retired link is closed. The peer may dial over it
+    /// until it knows the other link.
     private static let idleTicks = 3
-    /// How long the peer has to close a drained link: 5 s.
+    /// The time that the peer has to close a drained link: 5 s.
     private static let drainTime: UInt64 = 5_000_000_000
-    /// The longest address in FOLLOW that is looked at, in bytes.
+    /// The maximum length of the address in FOLLOW, in bytes. Longer text is cut.
     private static let maximumFollow = 300
 
     static let nodeIsClosed = AstraNetError(.closed, "the node is closed")
 
     private let localHost: HostID
-    /// The longest service name that is believed, in bytes.
+    /// The maximum length of a service name, in bytes.
     private let maximumServiceName: Int
     private(set) var phase = Phase.handshaking
     private var keepAlive: KeepAlive
     private var memory: SharedMemoryLedger
     private var probesLeft = LinkMachine.probes
     private var shortestRoundTrip: UInt64?
-    /// Each DISCOVER is answered with up to sixteen FOLLOWs. A router passes on those of all hosts behind it, which ask once a
-    /// minute; a host that is not answered asks again.
+    /// The rate limit for DISCOVER, because each one is answered with up to 16 FOLLOWs. A router forwards the DISCOVERs
+    /// of all hosts behind it, each of which sends one a minute. A host without an answer asks again.
     private var discovers = AnswerAllowance(atOnce: 1_024, perSecond: 32)
     private var hasRefusedOffers = false
     private var finishing = Finishing.no
-    /// Another link leads to the same host: this one closes as soon as it has no streams.
+    /// Whether another link leads to the same host, so that this one closes when it has no streams.
     private(set) var isRetired = false
     private var idleSinceRetired = 0
 
@@ -116,7 +119,7 @@ struct LinkMachine: Hashable, Sendable {
         keepAlive = KeepAlive(now: now, limits: limits)
     }
 
-    // MARK: - What the shell asks
+    // MARK: - State for the shell
 
     /// The peer while the link is up.
     var peer: LinkPeer? {
@@ -124,7 +127,7 @@ struct LinkMachine: Hashable, Sendable {
         return peer
     }
 
-    /// Whether ops are taken and sent.
+    /// Whether the link takes and sends ops.
     @inline(__always)
     var isOpen: Bool {
         switch phase {
@@ -141,11 +144,11 @@ struct LinkMachine: Hashable, Sendable {
         }
     }
 
-    /// Whether the link closes when all bytes have left.
+    /// Whether the link closes when everything is flushed.
     var isFlushing: Bool { finishing == .flushing && isOpen }
 
-    /// The largest payload of an op that may come. Before the peer's HANDSHAKE this is Go's limit: the peer cannot know of a larger
-    /// one.
+    /// The maximum payload of a received op. Before the peer's HANDSHAKE it is Go's limit, because the peer does not
+    /// know the larger one yet.
     var payloadLimit: Int {
         guard case .up = phase else { return Op.maximumPayload }
         return Op.largePayload
@@ -153,7 +156,7 @@ struct LinkMachine: Hashable, Sendable {
 
     // MARK: - Ops
 
-    /// Returns whom an op is for. Called for each op: ops of streams take the shortest way through it.
+    /// Returns the destination of an op. It is called for each op, so ops of streams take the shortest path.
     @inline(__always)
     func destination(of header: OpHeader) -> Destination {
         guard case .up(let peer) = phase else { return isOpen ? .link : .none }
@@ -161,12 +164,12 @@ struct LinkMachine: Hashable, Sendable {
         return header.command.isOfStreams ? .stream(peer) : .link
     }
 
-    /// Bytes came.
+    /// Records that bytes arrived.
     mutating func received(now: UInt64) {
         keepAlive.received(now: now)
     }
 
-    /// An op came that is for the link. Ops before the peer's HANDSHAKE are dropped.
+    /// Handles an op for the link. Ops before the peer's HANDSHAKE are dropped.
     mutating func received(_ op: Op, now: UInt64) -> Action {
         guard case .up(let peer) = phase else { return receivedHandshake(op) }
         let source = op.header.source
@@ -186,10 +189,10 @@ struct LinkMachine: Hashable, Sendable {
         case .rst:
             return .loseRoute(source.host)
         case .reads, .taken, .shared:
-            // From another host than the peer it is an op that this node does not know.
+            // From another host than the peer, these are unknown commands.
             return source.host == peer.host ? receivedSharing(op, from: peer) : .doNothing
         default:
-            // A second HANDSHAKE changes nothing.
+            // A second HANDSHAKE is ignored.
             return .doNothing
         }
     }
@@ -205,7 +208,7 @@ struct LinkMachine: Hashable, Sendable {
         }
         guard host != .peer else { return close(AstraNetError(.protocolViolation, "a handshake without a host id")) }
         guard host != localHost else {
-            return close(AstraNetError(.protocolViolation, "the other end of the link is this very node"))
+            return close(AstraNetError(.protocolViolation, "the peer is this node itself"))
         }
         let peer = LinkPeer(host: host, handshake: handshake)
         phase = .up(peer)
@@ -213,7 +216,7 @@ struct LinkMachine: Hashable, Sendable {
     }
 
     private mutating func receivedPong(from peer: LinkPeer, now: UInt64) -> Action {
-        // The shortest one: a longer one waited for something else.
+        // Only the shortest round trip counts. A longer one includes other delays.
         var shorter: UInt64?
         if let last = keepAlive.ponged(now: now), last < shortestRoundTrip ?? .max {
             shortestRoundTrip = last
@@ -252,14 +255,14 @@ struct LinkMachine: Hashable, Sendable {
         }
     }
 
-    /// All ops of a read have been taken.
+    /// Handles the end of a read, after all its ops were handled.
     mutating func readEnded() -> Action {
         guard isOpen else { return .doNothing }
         let taken = memory.takeTaken()
         return taken > 0 ? .sendTaken(taken) : .doNothing
     }
 
-    /// The node has more offers of this link than it takes, and ignores one of them.
+    /// Handles that the node ignored an offer because the link has too many. Only the first one is logged.
     mutating func refusedOffer(name: String) -> Action {
         guard isOpen, !hasRefusedOffers else { return .doNothing }
         hasRefusedOffers = true
@@ -268,18 +271,18 @@ struct LinkMachine: Hashable, Sendable {
 
     // MARK: - Opening
 
-    /// The connection is there.
+    /// Handles that the connection is established.
     ///
-    /// - Parameter isWelcome: whether the node takes one more link.
+    /// - Parameter isWelcome: whether the node accepts another link.
     mutating func connected(isWelcome: Bool) -> Action {
         guard phase == .handshaking else { return .doNothing }
         guard isWelcome else {
-            return close(AstraNetError(.limitReached, "this node is closed or has as many links as it may have"))
+            return close(AstraNetError(.limitReached, "this node is closed or has its maximum number of links"))
         }
         return .sendHandshake
     }
 
-    /// The node knows of the link, or is closed.
+    /// Handles the node's answer to ``Action/join(_:seenAt:)``. The node does not accept the link if it is closed.
     mutating func joined(isWelcome: Bool, now: UInt64) -> Action {
         guard case .up = phase else { return .doNothing }
         guard isWelcome else { return close(Self.nodeIsClosed) }
@@ -289,35 +292,37 @@ struct LinkMachine: Hashable, Sendable {
 
     // MARK: - Writing
 
-    /// Takes room in the memory that the peer reads. Returns where it begins; `nil` if the bytes must go through the connection.
+    /// Allocates a place for `count` bytes in the shared memory. Returns its offset; `nil` if the bytes must be sent as
+    /// DATA.
     mutating func share(_ count: Int) -> Int? {
         memory.share(count)
     }
 
-    /// Bytes were written to the connection. It is full if `isStalled`.
+    /// Records that bytes were written to the connection, which is full if `isStalled`.
     mutating func wrote(now: UInt64, isStalled: Bool) {
         keepAlive.wrote(now: now, isStalled: isStalled)
     }
 
-    /// Control ops of `count` bytes were written to the full connection. Answers to a peer that reads nothing must not pile up without
-    /// end.
+    /// Records that control ops of `count` bytes were written to the full connection. Closes the link if they are too
+    /// many, because answers to a peer that does not read must not use memory without limit.
     mutating func wroteWhileFull(_ count: Int) -> Action {
         guard isOpen, keepAlive.wroteWhileFull(count) else { return .doNothing }
         return close(AstraNetError(.limitReached, "the peer does not read the answers to its ops"))
     }
 
-    /// The connection takes bytes again.
+    /// Records that the connection is writable again.
     mutating func unstalled() {
         keepAlive.unstalled()
     }
 
     // MARK: - Time
 
-    /// Time passed. Called about once a second.
+    /// Handles the passing of time. Called about once a second.
     ///
     /// - Parameters:
-    ///   - buffered: the bytes that a full connection holds; `nil` if it is not full, or cannot tell.
-    ///   - isUsed: whether streams or names need the link. It matters for a retired link only.
+    ///   - buffered: the number of bytes that a full connection buffers; `nil` if it is not full or the number is
+    ///     unknown.
+    ///   - isUsed: whether streams or names need the link. Only used for a retired link.
     mutating func tick(now: UInt64, buffered: Int?, isUsed: Bool) -> Action {
         guard isOpen else { return .doNothing }
         keepAlive.holds(buffered, now: now)
@@ -332,32 +337,33 @@ struct LinkMachine: Hashable, Sendable {
 
     // MARK: - Closing
 
-    /// Another link leads to the same host.
+    /// Retires the link, because another link leads to the same host.
     mutating func retire() {
         isRetired = true
     }
 
-    /// The link for which this one was retired is gone.
+    /// Makes a retired link usable again, because the other link is lost.
     mutating func reinstate() {
         isRetired = false
         idleSinceRetired = 0
     }
 
-    /// The node closes: the link closes once all that was written to closed streams has left, at the latest at the deadline.
+    /// Begins to close the link because the node closes. It closes after the queued bytes of closed streams are
+    /// flushed, at the latest at the deadline.
     mutating func finish(deadline: UInt64) -> Action {
         guard isOpen, finishing == .no else { return .doNothing }
         finishing = .flushing
         return .flush(deadline: deadline)
     }
 
-    /// All bytes are written to the connection, and no stream waits for credit.
+    /// Handles that all bytes are written to the connection, and no stream waits for credit.
     mutating func flushed() -> Action {
         guard isFlushing else { return .doNothing }
         finishing = .leaving
         return .awaitWritten
     }
 
-    /// All written bytes have left.
+    /// Handles that all written bytes have been sent.
     mutating func written() -> Action {
         guard isOpen, finishing == .leaving else { return .doNothing }
         return drain(Self.nodeIsClosed, deadline: nil)
@@ -368,7 +374,7 @@ struct LinkMachine: Hashable, Sendable {
         return .drain(reason, deadline: deadline)
     }
 
-    /// This node ends the link.
+    /// Closes the link.
     mutating func close(_ reason: AstraNetError) -> Action {
         switch phase {
         case .handshaking, .up:
@@ -381,11 +387,11 @@ struct LinkMachine: Hashable, Sendable {
         }
     }
 
-    /// The connection is gone.
+    /// Handles that the connection is closed.
     mutating func disconnected() -> Action {
         switch phase {
         case .handshaking, .up:
-            let reason = AstraNetError(.linkLost, "the connection to the peer broke")
+            let reason = AstraNetError(.linkLost, "the connection to the peer was lost")
             phase = .closed(reason)
             return .end(reason)
         case .closing(let reason):
@@ -401,7 +407,7 @@ struct LinkMachine: Hashable, Sendable {
 }
 
 extension Command {
-    /// Whether an op is for a stream. A node does not know all commands: a stream ignores those that it does not know.
+    /// Whether the op belongs to a stream. Unknown commands count as ops of streams, and streams ignore them.
     @inline(__always)
     fileprivate var isOfStreams: Bool { rawValue < Command.ping.rawValue || !isOfLinks }
 

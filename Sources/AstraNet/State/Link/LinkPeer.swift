@@ -1,7 +1,7 @@
-/// The node at the other end of a link, as its HANDSHAKE describes it.
+/// The peer of a link, as its HANDSHAKE describes it.
 struct LinkPeer: Hashable, Sendable {
     let host: HostID
-    /// The largest payload of an op that both nodes take, in bytes.
+    /// The largest payload of an op that both nodes accept, in bytes.
     let maximumPayload: Int
     private let abilities: UInt8
 
@@ -14,10 +14,11 @@ struct LinkPeer: Hashable, Sendable {
     /// Whether both nodes have the ability.
     func has(_ ability: Handshake.Ability) -> Bool { abilities & ability.bit != 0 }
 
-    /// Whether this node and `host` both have the ability. Abilities end at the peer: a host behind a router is as in Go.
+    /// Whether this node and `host` both have the ability. Abilities end at the peer: hosts behind a router are treated
+    /// as Go nodes.
     func can(_ ability: Handshake.Ability, with host: HostID) -> Bool { host == self.host && has(ability) }
 
-    /// The most bytes that one DATA op to `host` may carry.
+    /// Returns the maximum number of bytes in a DATA op to `host`.
     func payloadLimit(for host: HostID) -> Int { host == self.host ? maximumPayload : Op.maximumPayload }
 }
 

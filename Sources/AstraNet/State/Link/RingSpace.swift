@@ -1,14 +1,15 @@
 internal import DequeModule
 
-/// Who has which part of a ring of bytes: taken at one end, given back at the other, in the same order.
+/// An allocator for a ring of bytes. Blocks are freed in the order of their allocation.
 struct RingSpace: Hashable, Sendable {
-    /// In bytes.
+    /// The size of the ring in bytes.
     let size: Int
-    /// Those that are taken, the oldest first: how many bytes each, with those behind it that were too few for the next.
-    private var taken: Deque<Int> = []
-    /// Where the next one begins, if it fits there.
+    /// The sizes of the allocated blocks, oldest first. A size includes the bytes before the block that were skipped at
+    /// the end of the ring.
+    private var blocks: Deque<Int> = []
+    /// The offset at which the next block begins if it fits there.
     private var end = 0
-    /// How many bytes are not taken.
+    /// The number of free bytes.
     private var free: Int
 
     init(size: Int) {
@@ -16,30 +17,30 @@ struct RingSpace: Hashable, Sendable {
         free = size
     }
 
-    /// Takes `count` bytes that lie side by side.
+    /// Allocates `count` contiguous bytes.
     ///
-    /// - Returns: where they begin; `nil` where there are not so many.
+    /// - Returns: their offset; `nil` if there is not enough free space.
     mutating func take(_ count: Int) -> Int? {
         guard count > 0 else { return nil }
         let fits = count <= size - end
-        // What is left before the ring begins anew is of no use to what is longer.
+        // A block does not wrap around. If it does not fit before the end of the ring, these bytes are skipped.
         let (start, skipped) = fits ? (end, 0) : (0, size - end)
         guard skipped + count <= free else { return nil }
-        taken.append(skipped + count)
+        blocks.append(skipped + count)
         free -= skipped + count
         end = start + count
         return start
     }
 
-    /// Gives back the oldest `count` of those that are taken.
+    /// Frees the oldest `count` blocks.
     ///
-    /// - Returns: whether there are so many.
+    /// - Returns: `false` if there are fewer blocks.
     mutating func giveBack(_ count: Int) -> Bool {
-        guard count <= taken.count else { return false }
-        for bytes in taken.prefix(count) { free += bytes }
-        taken.removeFirst(count)
-        // The whole of it is to be had again, in one piece.
-        if taken.isEmpty { end = 0 }
+        guard count <= blocks.count else { return false }
+        for bytes in blocks.prefix(count) { free += bytes }
+        blocks.removeFirst(count)
+        // The ring is empty, so the next block may use all of it in one piece.
+        if blocks.isEmpty { end = 0 }
         return true
     }
 }

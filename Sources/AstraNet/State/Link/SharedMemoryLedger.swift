@@ -1,21 +1,21 @@
-/// Which bytes of a link's shared memory are in use.
+/// The use of a link's shared memory (`docs/protocol.md` §7).
 ///
-/// A node that can take bytes from the memory says READS. Then SHARED comes in place of DATA, with the place of the bytes, and in
-/// the same order. TAKEN tells how many SHARED were read, so that their places can be used again. Only the two nodes of such a link
-/// know these ops.
+/// A node that can read the memory sends READS. From then on the peer may send SHARED in place of DATA, in the same
+/// order. SHARED contains the place of the bytes. TAKEN returns the number of SHARED that were read, so that their
+/// places are free again. On links without shared memory these ops are unknown commands.
 struct SharedMemoryLedger: Hashable, Sendable {
-    /// Fewer bytes than this are as quick through the connection: 4 KiB.
+    /// The minimum number of bytes for SHARED: 4 KiB. Fewer bytes are as fast as DATA.
     static let worthSharing = 4_096
 
-    /// What this node does with the memory; `nil` if the link has none.
+    /// The direction in which this node uses the memory; `nil` if the link has none.
     let use: SharedMemory.Use?
-    /// In bytes.
+    /// The size of the memory in bytes.
     private let size: Int
-    /// The free part of the memory that this node writes to; `nil` until the peer has said READS.
+    /// The allocator for the memory that this node writes; `nil` before the peer has sent READS.
     private var space: RingSpace?
-    /// How many SHARED were read that the peer was not told of.
+    /// The number of SHARED that were read and not yet reported with TAKEN.
     private var takenPlaces: UInt32 = 0
-    /// How many bytes those were.
+    /// The number of bytes of those SHARED.
     private var takenBytes = 0
 
     init(_ use: SharedMemory.Use?, size: Int) {
@@ -23,40 +23,41 @@ struct SharedMemoryLedger: Hashable, Sendable {
         self.size = size
     }
 
-    /// READS: the peer takes bytes from the memory.
+    /// Handles READS: the peer reads the memory.
     mutating func receivedReads() {
         if use == .writes, space == nil { space = RingSpace(size: size) }
     }
 
-    /// TAKEN.
+    /// Handles TAKEN.
     ///
     /// - Throws: ``AstraNetError`` with code `protocolViolation`.
     mutating func receivedTaken(_ count: UInt32?) throws(AstraNetError) {
         guard use == .writes else { return }
         guard let count, space?.giveBack(Int(count)) == true else {
-            throw AstraNetError(.protocolViolation, "the peer has taken more than was shared")
+            throw AstraNetError(.protocolViolation, "TAKEN of more than was shared")
         }
     }
 
-    /// SHARED. Returns where the bytes are; `nil` if this node reads no memory.
+    /// Handles SHARED. Returns the place of the bytes; `nil` if this node does not read the memory.
     ///
     /// - Throws: ``AstraNetError`` with code `protocolViolation`.
     mutating func receivedShared(_ place: SharedPlace?) throws(AstraNetError) -> SharedPlace? {
         guard use == .reads else { return nil }
         guard let place else {
-            throw AstraNetError(.protocolViolation, "the peer does not say what it shares")
+            throw AstraNetError(.protocolViolation, "SHARED with an invalid payload")
         }
         takenPlaces += 1
         takenBytes += place.count
-        // The peer was not told of any of these, so all lie in the memory at once. A peer that names places twice would make this
-        // node copy for as long as streams have room, for a few bytes on the connection.
+        // These places are not yet reported, so all of them are in the memory at the same time. Without this check, a
+        // peer could name the same place again and again, and make this node copy many bytes for a few bytes on the
+        // connection.
         guard takenBytes <= size else {
-            throw AstraNetError(.protocolViolation, "the peer shares more than there is room for")
+            throw AstraNetError(.protocolViolation, "SHARED of more bytes than the shared memory has")
         }
         return place
     }
 
-    /// Takes the number of SHARED that the peer was not told of.
+    /// Takes the number of SHARED to report with TAKEN.
     mutating func takeTaken() -> UInt32 {
         defer {
             takenPlaces = 0
@@ -65,7 +66,7 @@ struct SharedMemoryLedger: Hashable, Sendable {
         return takenPlaces
     }
 
-    /// Takes room for `count` bytes. Returns where it begins; `nil` if the bytes must go through the connection.
+    /// Allocates a place for `count` bytes. Returns its offset; `nil` if the bytes must be sent as DATA.
     mutating func share(_ count: Int) -> Int? {
         guard count >= Self.worthSharing else { return nil }
         return space?.take(count)

@@ -1,15 +1,15 @@
-/// What a configuration file may cost, however it is written.
+/// Limits on the resources that reading a configuration file can use.
 package struct YAMLLimits: Sendable, Hashable {
-    /// Bytes of the file.
+    /// Maximum size of the file in bytes.
     package var fileSize = 1 << 20
-    /// Lists and mappings inside one another, aliases followed.
+    /// Maximum depth of nested lists and mappings, with aliases expanded.
     package var depth = 64
-    /// What the document weighs once its aliases are followed: ``valueWeight`` for each value and each key, and the
-    /// bytes of their text. A file of ``fileSize`` without aliases cannot weigh more (two bytes a value at least), so
-    /// only aliases of aliases come to this limit.
+    /// Maximum weight of the document with aliases expanded: ``valueWeight`` for each value and each key, plus the
+    /// bytes of their text. A file of ``fileSize`` without aliases stays below it, because each value takes at least
+    /// two bytes. Only nested aliases reach it.
     package var expandedWeight = 32 << 20
 
-    /// See ``expandedWeight``.
+    /// Weight of one value or key without its text, in bytes.
     package static let valueWeight = 16
 
     package init() {}

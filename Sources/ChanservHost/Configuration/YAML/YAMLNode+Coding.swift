@@ -1,4 +1,5 @@
-/// Trees as JSON, places included, for another process of the same program: no format for anybody else.
+/// JSON coding of trees with their positions, to pass a configuration to a worker process of the same program. The
+/// format is private and may change.
 extension YAMLNode: Codable {
     private enum CodingKeys: String, CodingKey {
         case file, line, column, text, isQuoted, list, mapping
@@ -17,7 +18,7 @@ extension YAMLNode: Codable {
         case .mapping(let entries): try container.encode(entries, forKey: .mapping)
         case .unusable:
             throw EncodingError.invalidValue(
-                self, .init(codingPath: encoder.codingPath, debugDescription: "a tree with problems is not sent on"))
+                self, .init(codingPath: encoder.codingPath, debugDescription: "a tree with errors cannot be encoded"))
         }
     }
 

@@ -1,18 +1,18 @@
 extension YAMLNode {
-    /// The tree as JSON (RFC 8259) without white space: the same text for the same values, wherever they stand and in
-    /// whatever order the keys were written.
+    /// Returns the tree as JSON (RFC 8259) without white space. Equal values give equal text, regardless of positions
+    /// and the order of keys.
     ///
-    /// Keys are sorted by their bytes. Integers keep all their digits, numbers are the shortest text that reads back
-    /// the same.
+    /// Keys are sorted by their bytes. Integers keep all their digits; numbers are the shortest text that reads back to
+    /// the same value.
     ///
-    /// - Precondition: no number is infinite or not a number, which JSON cannot say (see ``firstWithoutJSON()``).
+    /// - Precondition: no number is infinite or NaN, which JSON cannot represent (see ``firstWithoutJSON()``).
     func canonicalJSON() -> String {
         var text = ""
         writeJSON(to: &text)
         return text
     }
 
-    /// The first value JSON has no notation for: an infinite number, or one that is none.
+    /// Returns the first value that JSON cannot represent: an infinite number or NaN.
     func firstWithoutJSON() -> YAMLNode? {
         switch content {
         case .scalar(let scalar):
@@ -26,7 +26,7 @@ extension YAMLNode {
     private func writeJSON(to text: inout String) {
         switch content {
         case .scalar(let scalar): scalar.writeJSON(to: &text)
-        case .unusable: text += "null"  // The configuration it is part of was refused already.
+        case .unusable: text += "null"  // Never used: a configuration with an unusable value is rejected.
         case .list(let elements):
             text += "["
             for (index, element) in elements.enumerated() {
@@ -62,7 +62,7 @@ extension YAMLScalar {
     }
 }
 
-/// `string` in quotes, with the escapes RFC 8259 requires and no others.
+/// Appends `string` in quotes with only the escapes that RFC 8259 requires.
 private func writeJSONString(_ string: String, to text: inout String) {
     text += "\""
     for scalar in string.unicodeScalars {
@@ -82,7 +82,7 @@ private func writeJSONString(_ string: String, to text: inout String) {
 }
 
 extension Sequence {
-    /// The first result of `transform` that is not `nil`.
+    /// Returns the first result of `transform` that is not `nil`.
     fileprivate func firstNonNil<Result>(_ transform: (Element) -> Result?) -> Result? {
         for element in self {
             if let result = transform(element) { return result }

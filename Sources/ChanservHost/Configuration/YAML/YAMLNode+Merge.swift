@@ -1,10 +1,11 @@
 extension YAMLNode {
-    /// This node with `override` merged over it: mappings key by key and at every depth, anything else is replaced.
+    /// Returns this node with `override` merged over it. Mappings are merged key by key at every depth; any other value
+    /// is replaced.
     ///
-    /// Keys keep their order, new ones follow; each value keeps the place it was written at. `null` replaces like any
-    /// other value, and so unsets what stands below it.
+    /// Keys keep their order and new ones follow. Each value keeps its position. `null` replaces like any other value,
+    /// which unsets the value below it.
     func merged(with override: YAMLNode) -> YAMLNode {
-        // The depth of a tree is bounded by YAMLLimits.depth, and so is this recursion.
+        // The recursion is bounded by YAMLLimits.depth.
         guard case .mapping(var entries) = content, case .mapping(let overrides) = override.content else {
             return override
         }

@@ -1,6 +1,6 @@
-/// Typed values of nodes. Every getter throws a ``ConfigurationError`` that says what was expected and what was found.
+/// Typed getters. Each throws a ``ConfigurationError`` with the expected and the found value.
 extension YAMLNode {
-    /// Text: a quoted scalar, or a plain one that is not a number, a boolean or null.
+    /// Returns text: a quoted scalar, or a plain one that is not a number, a boolean or null.
     func string(_ expected: String = "text") throws(ConfigurationError) -> String {
         guard case .scalar(let scalar) = content else { throw mismatch(expected) }
         switch scalar.value {
@@ -18,7 +18,7 @@ extension YAMLNode {
         return value
     }
 
-    /// A whole number of 64 bits with a sign.
+    /// Returns an integer, signed, 64 bits.
     func integer(_ expected: String = "an integer") throws(ConfigurationError) -> Int64 {
         guard case .scalar(let scalar) = content, case .integer(let digits) = scalar.value else {
             throw mismatch(expected)
@@ -29,7 +29,7 @@ extension YAMLNode {
         return value
     }
 
-    /// A number, with a fraction or without.
+    /// Returns a number, with or without a fraction.
     func number() throws(ConfigurationError) -> Double {
         guard case .scalar(let scalar) = content else { throw mismatch("a number") }
         switch scalar.value {
@@ -41,7 +41,7 @@ extension YAMLNode {
         }
     }
 
-    /// A duration as ``ValueGrammar/duration(_:)`` reads it.
+    /// Returns a duration in the notation of ``ValueGrammar/duration(_:)``.
     func duration(_ expected: String = "a duration such as 30s") throws(ConfigurationError) -> Duration {
         let text = try quantity(expected)
         do {
@@ -51,7 +51,7 @@ extension YAMLNode {
         }
     }
 
-    /// A size in bytes as ``ValueGrammar/size(_:)`` reads it.
+    /// Returns a size in bytes in the notation of ``ValueGrammar/size(_:)``.
     func size(_ expected: String = "a size such as 64KiB") throws(ConfigurationError) -> UInt64 {
         let text = try quantity(expected)
         do {
@@ -61,7 +61,7 @@ extension YAMLNode {
         }
     }
 
-    /// A path of the file system: not empty, and absolute against `folder` where it is relative.
+    /// Returns a file system path that is not empty. A relative one is resolved against `folder`.
     func path(relativeTo folder: String) throws(ConfigurationError) -> String {
         let text = try string("a path")
         guard !text.isEmpty, !text.utf8.contains(0) else {
@@ -81,12 +81,12 @@ extension YAMLNode {
         return entries
     }
 
-    /// "expected …, found …" here.
+    /// Returns the error "expected …, found …" at this node.
     func mismatch(_ expected: String) -> ConfigurationError {
         ConfigurationError("expected \(expected), found \(found)", at: location)
     }
 
-    /// The text of a duration or a size: a string, or an integer as it was written.
+    /// Returns the text of a duration or a size: a string, or an integer as written.
     private func quantity(_ expected: String) throws(ConfigurationError) -> String {
         guard case .scalar(let scalar) = content else { throw mismatch(expected) }
         switch scalar.value {

@@ -1,16 +1,16 @@
-/// A value of a YAML document with its place; aliases are replaced by what they stand for.
+/// A value of a YAML document with its position. Aliases are replaced by the values of their anchors.
 package struct YAMLNode: Sendable {
     package enum Content: Sendable {
         case scalar(YAMLScalar)
         case list([YAMLNode])
-        /// In the order of the file; no key comes twice.
+        /// The entries in the order of the file, without duplicate keys.
         case mapping([YAMLEntry])
-        /// The reader has reported a problem here already: whoever meets this says nothing more about it.
+        /// The reader has already reported an error here; no further error is reported for this value.
         case unusable
     }
 
     package var content: Content
-    /// Where the value begins, with its anchor and tag if it has any; of an alias, where the value it names begins.
+    /// The start of the value, including its anchor and tag. For an alias, the start of the anchor's value.
     package var location: ConfigurationLocation
 
     package init(_ content: Content, at location: ConfigurationLocation) {
@@ -19,7 +19,7 @@ package struct YAMLNode: Sendable {
     }
 }
 
-/// A key and its value in a mapping.
+/// A key of a mapping and its value.
 package struct YAMLEntry: Sendable {
     package var key: String
     package var keyLocation: ConfigurationLocation
@@ -32,9 +32,9 @@ package struct YAMLEntry: Sendable {
     }
 }
 
-/// What kind of value a node is, for messages.
+/// Descriptions for messages.
 extension YAMLNode {
-    /// Completes "expected …, found …".
+    /// The value for a message "expected …, found …".
     var found: String {
         switch content {
         case .list: "a list"
@@ -51,7 +51,7 @@ extension YAMLNode {
         }
     }
 
-    /// `null`, `~` or nothing at all, unquoted.
+    /// Whether the value is `null`, `~` or missing, without quotes.
     var isNull: Bool {
         if case .scalar(let scalar) = content { scalar.value == .null } else { false }
     }

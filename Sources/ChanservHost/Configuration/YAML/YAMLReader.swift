@@ -1,15 +1,16 @@
 internal import CYAML
 
-/// Reads a YAML document into a tree: libyaml's parser in front, ``YAMLTreeBuilder`` behind.
+/// Reads a YAML document into a tree. libyaml parses the text, ``YAMLTreeBuilder`` builds the tree from its events.
 package enum YAMLReader {
-    /// The document in `bytes` (UTF-8).
+    /// Parses a document in UTF-8.
     ///
     /// - Parameters:
     ///   - bytes: the whole file.
-    ///   - file: its name in locations.
-    ///   - limits: what it may cost.
-    /// - Returns: the root, `nil` for a file without a document (empty, or comments only), and the problems found:
-    ///   where there are any, the tree has ``YAMLNode/Content/unusable`` in their places, or ends at a syntax error.
+    ///   - file: the name of the file in positions.
+    ///   - limits: limits on the resources that reading can use.
+    /// - Returns: the root, or `nil` for a file without a document (empty, or only comments), and the errors. The tree
+    ///   contains ``YAMLNode/Content/unusable`` in place of wrong values. After an error that stops the parser
+    ///   the root may be `nil`.
     package static func read(
         _ bytes: [UInt8], file: String, limits: YAMLLimits = YAMLLimits()
     ) -> (root: YAMLNode?, problems: [ConfigurationError]) {
@@ -19,7 +20,7 @@ package enum YAMLReader {
             return (nil, [ConfigurationError(problem, at: ConfigurationLocation(file: file))])
         }
         guard !bytes.isEmpty else { return (nil, []) }
-        // libyaml keeps a pointer to the parser inside the parser, so it must not move: not a Swift variable.
+        // The parser contains pointers into itself, so it must not move. A Swift variable could move.
         let parser = UnsafeMutablePointer<yaml_parser_t>.allocate(capacity: 1)
         defer { parser.deallocate() }
         bytes.withUnsafeBufferPointer { input in
@@ -35,7 +36,7 @@ package enum YAMLReader {
         return (builder.root, builder.problems)
     }
 
-    /// Hands event after event to `builder` until the stream ends or cannot be followed any further.
+    /// Passes events to `builder` until the stream ends or an error prevents further parsing.
     private static func feed(
         _ builder: inout YAMLTreeBuilder, from parser: UnsafeMutablePointer<yaml_parser_t>,
         _ input: UnsafeBufferPointer<UInt8>
@@ -71,18 +72,18 @@ package enum YAMLReader {
             case YAML_STREAM_END_EVENT:
                 ended = true
             default:
-                break  // The start of the stream and the end of a document say nothing.
+                break  // The start of the stream and the end of a document carry no values.
             }
         }
     }
 
-    /// Turns libyaml's error into a problem at its place.
+    /// Reports libyaml's error at its position.
     private static func report(
         _ parser: yaml_parser_t, _ input: UnsafeBufferPointer<UInt8>, to builder: inout YAMLTreeBuilder
     ) {
         let problem = parser.problem.map { String(cString: $0) } ?? "cannot be read as YAML"
         if parser.error == YAML_READER_ERROR {
-            // Characters libyaml refuses have no mark, only an offset in bytes.
+            // For characters that libyaml rejects, it gives an offset in bytes instead of a position.
             let before = input.prefix(parser.problem_offset)
             let line = before.count { $0 == UInt8(ascii: "\n") }
             let lineStart = before.lastIndex(of: UInt8(ascii: "\n")).map { $0 + 1 } ?? 0
@@ -91,10 +92,24 @@ package enum YAMLReader {
             return
         }
         let mark = parser.problem_mark
+        let location = builder.location(line: mark.line, column: mark.column)
+        if problem.contains("tab character") || character(in: input, line: mark.line, column: mark.column) == "\t" {
+            builder.fail("YAML does not allow tabs for indentation: use spaces", at: location)
+            return
+        }
         let start = parser.context_mark
         let from = start.index < mark.index ? " that begins at \(start.line + 1):\(start.column + 1)" : ""
         let context = parser.context.map { " (\(String(cString: $0))\(from))" } ?? ""
-        builder.fail(problem + context, at: builder.location(line: mark.line, column: mark.column))
+        builder.fail(problem + context, at: location)
+    }
+
+    /// Returns the character at a position, both counted from 0; `nil` behind the end of the line or of the file.
+    private static func character(
+        in input: UnsafeBufferPointer<UInt8>, line: Int, column: Int
+    ) -> Unicode.Scalar? {
+        let lines = input.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+        guard line < lines.count else { return nil }
+        return String(decoding: lines[line], as: UTF8.self).unicodeScalars.dropFirst(column).first
     }
 
     private static func text(_ pointer: UnsafeMutablePointer<yaml_char_t>?) -> String? {

@@ -1,32 +1,32 @@
-/// A scalar: its text and what the text stands for under the core schema of YAML 1.2.
+/// A scalar: its text and its value under the core schema of YAML 1.2.
 package struct YAMLScalar: Sendable, Hashable {
     package enum Value: Sendable, Hashable {
         case null
         case boolean(Bool)
-        /// In decimal, `-` in front where it is negative, without leading zeros: any number of digits.
+        /// An integer of any length, in decimal, with a leading `-` if it is negative and without leading zeros.
         case integer(String)
-        /// May be infinite or not a number.
+        /// A number; may be infinite or NaN.
         case number(Double)
         case string
     }
 
-    /// As written, without quotes and escapes.
+    /// The text without quotes and escapes.
     package let text: String
     package let value: Value
 
-    /// A quoted scalar, or one tagged `!!str`.
+    /// Creates a quoted scalar, or one with the tag `!!str`.
     package init(string text: String) {
         self.text = text
         value = .string
     }
 
-    /// A plain scalar: resolved by its form.
+    /// Creates a plain scalar, whose type follows from its form.
     package init(plain text: String) {
         self.text = text
         value = Self.resolve(text)
     }
 
-    /// Section 10.3.2 of the YAML 1.2.2 specification: `yes`, `on` and `off` are strings.
+    /// Resolves a plain scalar by section 10.3.2 of the YAML 1.2.2 specification: `yes`, `on` and `off` are strings.
     private static func resolve(_ text: String) -> Value {
         switch text {
         case "", "~", "null", "Null", "NULL": return .null
@@ -36,18 +36,19 @@ package struct YAMLScalar: Sendable, Hashable {
         default: break
         }
         let bytes = Array(text.utf8)
-        // Quick way out for what most scalars are.
+        // Most scalars are texts; their first character decides.
         guard let first = bytes.first, isDigit(first) || "+-.".utf8.contains(first) else { return .string }
         if let digits = integer(bytes) { return .integer(digits) }
         if let number = number(bytes) { return .number(number) }
         return .string
     }
 
-    /// `[-+]?[0-9]+`, `0o[0-7]+` and `0x[0-9a-fA-F]+`; the latter two up to 64 bits, beyond they are strings.
+    /// Parses `[-+]?[0-9]+`, `0o[0-7]+` and `0x[0-9a-fA-F]+`. The latter two are integers up to 64 bits, and strings
+    /// beyond.
     private static func integer(_ bytes: [UInt8]) -> String? {
         let radix = bytes.starts(with: "0o".utf8) ? 8 : bytes.starts(with: "0x".utf8) ? 16 : 10
         if radix != 10, bytes.count > 2 {
-            // UInt64(_:radix:) takes a sign, which has no place here.
+            // UInt64(_:radix:) would accept a sign, which the schema does not allow after the prefix.
             guard !"+-".utf8.contains(bytes[2]) else { return nil }
             return UInt64(String(decoding: bytes[2...], as: UTF8.self), radix: radix).map { String($0) }
         }
@@ -59,7 +60,7 @@ package struct YAMLScalar: Sendable, Hashable {
         return (negative ? "-" : "") + String(decoding: significant, as: UTF8.self)
     }
 
-    /// `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?` and `[-+]?(\.inf|\.Inf|\.INF)`.
+    /// Parses `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?` and `[-+]?(\.inf|\.Inf|\.INF)`.
     private static func number(_ bytes: [UInt8]) -> Double? {
         var rest = bytes[...]
         let negative = rest.first == UInt8(ascii: "-")
@@ -89,7 +90,7 @@ package struct YAMLScalar: Sendable, Hashable {
             rest = rest.dropFirst(digits.count)
         }
         guard rest.isEmpty else { return nil }
-        // Double(_:) wants digits on both sides of the point; what it takes beyond this form was refused above.
+        // Double(_:) requires digits on both sides of the point. Other forms that it accepts were rejected above.
         func text(_ digits: ArraySlice<UInt8>) -> String {
             digits.isEmpty ? "0" : String(decoding: digits, as: UTF8.self)
         }

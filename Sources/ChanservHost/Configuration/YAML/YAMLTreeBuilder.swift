@@ -1,36 +1,36 @@
 /// Builds the tree of one document from the parser's events, in one pass and without recursion.
 struct YAMLTreeBuilder {
-    /// The document, once it is complete.
+    /// The document, after it is complete.
     private(set) var root: YAMLNode?
     private(set) var problems: [ConfigurationError] = []
-    /// Whether the rest of the events is of no use.
+    /// Whether an error makes the remaining events useless.
     private(set) var failed = false
 
     private let file: String
     private let limits: YAMLLimits
     private var documents = 0
-    /// The collections that are open, outermost first.
+    /// The open collections, outermost first.
     private var open: [Collection] = []
     private var anchors: [String: Anchored] = [:]
-    /// The weight of all values so far, those behind aliases once for each alias.
+    /// The weight of all values so far. The value of an anchor counts again for each alias.
     private var weight = 0
 
-    /// A list or mapping whose end has not come.
+    /// A list or mapping that is not complete.
     private struct Collection {
         var isMapping: Bool
         var location: ConfigurationLocation
         var anchor: String?
-        /// Whether something about the collection itself was reported.
+        /// Whether an error of the collection itself was reported.
         var isUnusable: Bool
         var elements: [YAMLNode] = []
         var entries: [YAMLEntry] = []
-        /// Where each key of a mapping stands.
+        /// The position of each key of a mapping.
         var keys: [String: ConfigurationLocation] = [:]
-        /// The key whose value comes next, in a mapping; `.dropped` where the value is of no use.
+        /// The key of the next value in a mapping; `.dropped` if the value is ignored.
         var key: Key?
-        /// The weight before it began.
+        /// The total weight before this collection.
         var weightBefore: Int
-        /// Levels below this one, counting itself.
+        /// Height of the tree below this collection, itself included.
         var height = 1
     }
 
@@ -39,9 +39,9 @@ struct YAMLTreeBuilder {
         case dropped
     }
 
-    /// A value with a name: `&name value`.
+    /// The value of an anchor: `&name value`.
     private struct Anchored {
-        /// `nil` while its end has not come.
+        /// `nil` until the value is complete.
         var node: YAMLNode?
         var weight = 0
         var height = 0
@@ -52,12 +52,12 @@ struct YAMLTreeBuilder {
         self.limits = limits
     }
 
-    /// A place from libyaml's numbers, which count from 0.
+    /// Returns a position from libyaml's numbers, which count from 0.
     func location(line: Int, column: Int) -> ConfigurationLocation {
         ConfigurationLocation(file: file, line: line + 1, column: column + 1)
     }
 
-    /// Reports a problem after which nothing can be read.
+    /// Reports an error after which parsing stops.
     mutating func fail(_ message: String, at location: ConfigurationLocation) {
         problems.append(ConfigurationError(message, at: location))
         failed = true
@@ -88,11 +88,11 @@ struct YAMLTreeBuilder {
 
     mutating func alias(_ name: String, at location: ConfigurationLocation) {
         guard let anchored = anchors[name] else {
-            report("no anchor &\(name) stands before this alias", at: location)
+            report("undefined alias *\(name): no anchor &\(name) before it", at: location)
             return place(YAMLNode(.unusable, at: location), height: 0, keyText: nil)
         }
         guard let node = anchored.node else {
-            report("the alias *\(name) stands inside the value it names", at: location)
+            report("the alias *\(name) is inside the value of its own anchor", at: location)
             return place(YAMLNode(.unusable, at: location), height: 0, keyText: nil)
         }
         guard open.count + anchored.height <= limits.depth else {
@@ -145,7 +145,8 @@ struct YAMLTreeBuilder {
                 weightBefore: weightBefore))
     }
 
-    /// The scalar `text` as `tag` wants it, `nil` where it cannot be that, or the tag is not one of the core schema.
+    /// Returns the scalar `text` with the type of `tag`. Returns `nil` if the text does not have that type, or the tag
+    /// is not in the core schema.
     private func scalarTagged(_ tag: String, _ text: String) -> YAMLScalar? {
         let plain = YAMLScalar(plain: text)
         return switch (tag, plain.value) {
@@ -158,7 +159,7 @@ struct YAMLTreeBuilder {
         }
     }
 
-    /// Puts a complete value where it belongs. `keyText` is set for scalars, which alone can be keys.
+    /// Adds a complete value to its collection. `keyText` is set for scalars, because only they can be keys.
     private mutating func place(_ node: YAMLNode, height: Int, keyText: String?, isPlain: Bool = false) {
         guard !failed else { return }
         guard !open.isEmpty else {
@@ -177,7 +178,7 @@ struct YAMLTreeBuilder {
         }
     }
 
-    /// What a value in a key's place is a key to.
+    /// Returns the key for a value that is in the place of a key.
     private mutating func key(_ node: YAMLNode, _ text: String?, isPlain: Bool) -> Key {
         if case .unusable = node.content { return .dropped }
         guard let text else {
@@ -190,7 +191,7 @@ struct YAMLTreeBuilder {
         }
         let level = open.count - 1
         if let first = open[level].keys[text] {
-            report("the key \(quoted(text)) stands here a second time (first at \(first))", at: node.location)
+            report("duplicate key \(quoted(text)) (first: \(first.withinFile))", at: node.location)
             return .dropped
         }
         open[level].keys[text] = node.location

@@ -1,5 +1,5 @@
 extension ConformanceCase {
-    /// Clients that go away.
+    /// Cancellation by the client.
     static let cancellation = [
         ConformanceCase("cancel-sources", "a source may be cancelled before and after any poll") { run in
             try cancel(run) { !$0.isCall }
@@ -11,7 +11,7 @@ extension ConformanceCase {
         ConformanceCase("cancel-overlapping", "cancel may come twice, from other threads, while a poll runs") { run in
             let plugin = try run.plugin()
             if plugin.descriptor.isSerial {
-                throw CaseEnd(.skip, "its functions never overlap (CHANSERV_PLUGIN_SERIAL)")
+                throw CaseEnd(.skip, "the plugin's functions never overlap (CHANSERV_PLUGIN_SERIAL)")
             }
             let instance = try run.create(plugin)
             for round in 0..<60 where run.hasTime {
@@ -23,7 +23,7 @@ extension ConformanceCase {
             instance.destroy()
             return Verdict(.pass)
         },
-        ConformanceCase("cancel-wakes", "what answered PENDING is woken when it is cancelled") { run in
+        ConformanceCase("cancel-wakes", "an object that returned PENDING is woken after its cancellation") { run in
             let plugin = try run.plugin()
             let instance = try run.create(plugin)
             var pendings = 0
@@ -35,19 +35,19 @@ extension ConformanceCase {
                 pendings += try Exchange.run(run.requests, on: instance, options).pendings
             }
             instance.destroy()
-            if pendings == 0 { throw CaseEnd(.skip, "nothing answered PENDING") }
+            if pendings == 0 { throw CaseEnd(.skip, "no poll returned PENDING") }
             return Verdict.judge(failures: plugin.findings.of(.cancelWake))
         },
     ]
 
-    /// Cancels after each number of polls, once going on to poll and once closing at once.
+    /// Cancels after each number of polls: once with further polls, once with a close at once.
     private static func cancel(
         _ run: CaseRun, _ which: @escaping @Sendable (ExchangeOptions.Object) -> Bool
     ) throws(CaseEnd) -> Verdict {
         let instance = try run.create(run.plugin())
         for polls in 0..<12 where run.hasTime {
             for intervention in [ExchangeOptions.Intervention.cancel, .cancelAndClose] {
-                // That a close may come before any poll is another case's business.
+                // The case "open-and-close" tests a close before the first poll.
                 if polls == 0, intervention == .cancelAndClose { continue }
                 var options = ExchangeOptions()
                 options.frames.room = 1

@@ -1,22 +1,24 @@
 internal import CChanservPlugin
 
 extension ConformanceCase {
-    /// What create does with configurations.
+    /// How create handles configurations.
     static let configurations = [
         ConformanceCase("unknown-option", "a misspelt option is an error at start, with a message") { run in
             let plugin = try run.plugin()
             try run.create(plugin).destroy()
             guard let spoilt = run.configuration.adding(key: CaseRun.unknownKey) else {
-                throw CaseEnd(.skip, "it is known")
+                throw CaseEnd(.skip, "the configuration has the key '\(CaseRun.unknownKey)'")
             }
             let (instance, reply, _) = TestedInstance.create(plugin, spoilt)
             if let instance {
                 instance.destroy()
                 return Verdict(
-                    .warn, ["create took a configuration with the key '\(CaseRun.unknownKey)'; use host->config_only"])
+                    .warn,
+                    ["create accepted a configuration with the key '\(CaseRun.unknownKey)'; use host->config_only"])
             }
             return Verdict.judge(
-                failures: [], warnings: reply.message.isEmpty ? ["it was refused without a message"] : [])
+                failures: [],
+                warnings: reply.message.isEmpty ? ["create refused the configuration without a message"] : [])
         },
         ConformanceCase("wrong-types", "values of the wrong type are an error at start, with a message") { run in
             let plugin = try run.plugin()
@@ -35,16 +37,16 @@ extension ConformanceCase {
                     if let instance {
                         instance.destroy()
                         warnings.append(
-                            "create took \(what) as '\(key)', which it asks for with \(question.getter.rawValue)")
+                            "create accepted \(what) for '\(key)', which it reads with \(question.getter.rawValue)")
                     } else if reply.message.isEmpty {
-                        warnings.append("\(what) as '\(key)' was refused without a message")
+                        warnings.append("create refused \(what) for '\(key)' without a message")
                     }
                 }
             }
-            guard tried else { throw CaseEnd(.skip, "it asks for no option by its name") }
+            guard tried else { throw CaseEnd(.skip, "create reads no option by its name") }
             return Verdict.judge(failures: [], warnings: warnings)
         },
-        ConformanceCase("failing-getters", "create passes on what a getter refuses, and takes an absent key as it is") {
+        ConformanceCase("failing-getters", "create passes on the error of a getter, and accepts a missing key") {
             run in
             let plugin = try run.plugin()
             let (instance, _, use) = TestedInstance.create(plugin, run.configuration)
@@ -60,12 +62,12 @@ extension ConformanceCase {
                 let getter = failed.questions[number].getter.rawValue
                 warnings.append("create succeeded although \(getter) had returned CHANSERV_ERROR_BAD_REQUEST")
             }
-            if use.questions.isEmpty { throw CaseEnd(.skip, "create asks for nothing") }
+            if use.questions.isEmpty { throw CaseEnd(.skip, "create reads no option") }
             return Verdict.judge(failures: [], warnings: Array(warnings.prefix(5)))
         },
     ]
 
-    /// Values that a getter refuses.
+    /// Returns values that the getter rejects.
     private static func wrongValues(
         for getter: ConfigurationGetter, at place: ConfigurationLocation
     ) -> [(String, YAMLNode.Content)] {
@@ -78,7 +80,7 @@ extension ConformanceCase {
         case .integer, .number:
             return both + [text, ("60 digits", .scalar(YAMLScalar(plain: String(repeating: "9", count: 60))))]
         case .boolean: return both + [text, ("an integer", .scalar(YAMLScalar(plain: "1")))]
-        case .duration, .size: return both + [text, ("a negative one", .scalar(YAMLScalar(string: "-5s")))]
+        case .duration, .size: return both + [text, ("a negative value", .scalar(YAMLScalar(string: "-5s")))]
         case .count: return [text, ("a mapping", .mapping([]))]
         case .keys: return [text, ("a list", list)]
         }

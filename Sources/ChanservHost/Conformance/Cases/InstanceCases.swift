@@ -1,18 +1,18 @@
 extension ConformanceCase {
-    /// Making and freeing instances.
+    /// Creating and destroying instances.
     static let instances = [
-        ConformanceCase(createName, "create makes an instance of the configuration, and destroy frees it") { run in
+        ConformanceCase(createName, "create makes an instance from the configuration, and destroy frees it") { run in
             let plugin = try run.plugin()
             let (instance, reply, _) = TestedInstance.create(plugin, run.configuration)
             guard let instance else {
                 return Verdict(
-                    .fail, ["create refused the configuration: \(reply.message); give it one it takes with --config"])
+                    .fail, ["create refused the configuration: \(reply.message); pass a valid one with --config"])
             }
             instance.destroy()
             return Verdict(.pass)
         },
         ConformanceCase(
-            "many-instances", "an instance is created and destroyed any number of times, beside others, in any order"
+            "many-instances", "instances are created and destroyed any number of times, beside others, in any order"
         ) { run in
             let plugin = try run.plugin()
             try run.create(plugin).destroy()
@@ -67,7 +67,7 @@ extension ConformanceCase {
         },
     ]
 
-    /// Makes an instance of a configuration that was taken before.
+    /// Creates an instance of a configuration that create has accepted before.
     private static func createAgain(_ run: CaseRun, _ plugin: TestedPlugin, _ when: String) throws(CaseEnd)
         -> TestedInstance
     {

@@ -2,7 +2,7 @@ extension ConformanceCase {
     /// Frames that the plugin lends.
     static let lending = [
         ConformanceCase(
-            "lent-frames", "lent frames stay as they are until their release, also after everything is closed"
+            "lent-frames", "lent frames stay unchanged until their release, even after everything is closed"
         ) { run in
             try compare(run, "with lent frames that are kept") { $0.frames.releases = .afterClose }
         },

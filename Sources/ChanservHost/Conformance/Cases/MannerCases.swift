@@ -1,7 +1,7 @@
 internal import CChanservPlugin
 
 extension ConformanceCase {
-    /// What a plugin says, and what it must leave alone.
+    /// Return values, messages, and side effects on the process.
     static let manners = [
         ConformanceCase("statuses", "functions return what the header documents for them") { run in
             let plugin = try run.plugin()
@@ -21,7 +21,7 @@ extension ConformanceCase {
             }
             return Verdict.judge(failures: Array(failures.prefix(5)), warnings: warnings)
         },
-        ConformanceCase("host-calls", "the functions of host and sinks are called as the header says") { run in
+        ConformanceCase("host-calls", "the functions of the host and of sinks are called as documented") { run in
             let plugin = try run.plugin()
             try run.exercise(plugin)
             return Verdict.judge(failures: plugin.findings.of([.hostTable, .sink]))
@@ -29,9 +29,9 @@ extension ConformanceCase {
         ConformanceCase("budget", "functions return within a millisecond or so (unless CHANSERV_PLUGIN_BLOCKING)") {
             run in
             let plugin = try run.plugin()
-            if plugin.descriptor.isBlocking { throw CaseEnd(.skip, "it may block (CHANSERV_PLUGIN_BLOCKING)") }
+            if plugin.descriptor.isBlocking { throw CaseEnd(.skip, "the plugin may block (CHANSERV_PLUGIN_BLOCKING)") }
             let instance = try run.create(plugin)
-            // A busy machine makes some calls long; only a function that is slow every time is the plugin's doing.
+            // Other load of the machine can delay single calls, so only a function that is slow in every round counts.
             var slowest: [PluginFunction: UInt64] = [:]
             for round in 0..<3 {
                 _ = plugin.takeTimings()
@@ -42,19 +42,18 @@ extension ConformanceCase {
             }
             instance.destroy()
             let warnings = slowest.sorted { $0.key.rawValue < $1.key.rawValue }.map { function, time in
-                "\(function.name) took \(time / 1_000_000) ms; answer CHANSERV_PENDING and work on a thread of your own, "
-                    + "or set CHANSERV_PLUGIN_BLOCKING"
+                "\(function.name) took \(time / 1_000_000) ms; return CHANSERV_PENDING and work on a thread of the "
+                    + "plugin, or set CHANSERV_PLUGIN_BLOCKING"
             }
             return Verdict.judge(failures: [], warnings: warnings)
         },
-        // What was written is seen by the process that started this one.
-        ConformanceCase(silentName, "nothing is written to standard output and standard error (host->log is for that)")
-        { run in
+        // The parent process checks the output.
+        ConformanceCase(silentName, "nothing is written to standard output and standard error (use host->log)") { run in
             try run.exercise(run.plugin())
             return Verdict(.pass)
         },
         ConformanceCase(
-            "process-state", "signal handlers and masks, folder, umask, environment and locale are left alone"
+            "process-state", "signal handlers and masks, folder, umask, environment and locale stay unchanged"
         ) { run in
             let plugin = try run.plugin(watchesThreads: true)
             try run.exercise(plugin)
@@ -64,16 +63,16 @@ extension ConformanceCase {
             }
             return Verdict.judge(failures: plugin.findings.of(.threadState) + changes)
         },
-        // The process of this case ends as programs do, and the one that started it looks how.
-        ConformanceCase(exitName, "a process that has used the plugin ends well: handlers, destructors and threads too")
-        { run in
+        // The child process ends with exit, and the parent checks how.
+        ConformanceCase(exitName, "a process that has used the plugin ends normally (handlers, destructors, threads)") {
+            run in
             try run.exercise(run.plugin())
             return Verdict(.pass)
         },
     ]
 
-    /// Fails where anything was written.
+    /// The case fails if the child has written anything.
     static let silentName = "silence"
-    /// Ends with exit instead of _exit.
+    /// The child ends with exit instead of _exit.
     static let exitName = "exit"
 }

@@ -25,7 +25,7 @@ extension ConformanceCase {
             instance.destroy()
             return Verdict(.pass)
         },
-        ConformanceCase("close-late", "sources may be closed long after their ends, in any order, then their call") {
+        ConformanceCase("close-late", "sources may be closed long after their ends, in any order, before their call") {
             run in
             let instance = try run.create(run.plugin())
             var options = ExchangeOptions()
@@ -34,8 +34,8 @@ extension ConformanceCase {
             instance.destroy()
             return Verdict(.pass)
         },
-        ConformanceCase("close-waiting", "what answered PENDING may be closed; what the plugin does later harms nobody")
-        { run in
+        ConformanceCase("close-waiting", "an object that returned PENDING may be closed, and no later work uses it") {
+            run in
             let plugin = try run.plugin()
             let instance = try run.create(plugin)
             var options = ExchangeOptions()
@@ -44,10 +44,10 @@ extension ConformanceCase {
             for _ in 0..<5 { pendings += try Exchange.run(run.requests, on: instance, options).pendings }
             guard pendings > 0 else {
                 instance.destroy()
-                throw CaseEnd(.skip, "nothing answered PENDING")
+                throw CaseEnd(.skip, "no poll returned PENDING")
             }
             instance.destroy()
-            // Timers that nobody has stopped go off now, on memory that is freed.
+            // Timers of the destroyed instance that still run now expire and use freed memory.
             let other = try run.create(plugin)
             let quiet = Monitor(())
             let _: Void? = quiet.wait(until: monotonicTime(in: .milliseconds(300))) { _ in nil }

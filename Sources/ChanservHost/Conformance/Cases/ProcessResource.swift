@@ -1,7 +1,7 @@
 internal import CMalloc
 internal import Glibc
 
-/// Something of which a process has a list.
+/// A resource that the kernel lists for the process.
 enum ProcessResource: String, Sendable, CustomStringConvertible {
     case descriptors, threads
 
@@ -14,7 +14,7 @@ enum ProcessResource: String, Sendable, CustomStringConvertible {
         }
     }
 
-    /// The numbers of all there are.
+    /// The numbers of the open descriptors or running threads.
     var now: Set<Int> {
         guard let list = opendir(folder) else { return [] }
         defer { closedir(list) }
@@ -29,7 +29,7 @@ enum ProcessResource: String, Sendable, CustomStringConvertible {
         return numbers
     }
 
-    /// The list, once it is as short as `count` or a second has passed: what was told to end needs a moment for it.
+    /// Returns the list when it has at most `count` elements, or after one second: ending a thread takes a moment.
     func settled(atMost count: Int) -> Set<Int> {
         let deadline = monotonicTime(in: .seconds(1))
         let quiet = Monitor(())
@@ -40,7 +40,7 @@ enum ProcessResource: String, Sendable, CustomStringConvertible {
         }
     }
 
-    /// What one is, for a message.
+    /// Returns the path of a descriptor or the name of a thread, for a message.
     func describe(_ number: Int) -> String {
         switch self {
         case .descriptors:
@@ -52,7 +52,7 @@ enum ProcessResource: String, Sendable, CustomStringConvertible {
         }
     }
 
-    /// Up to `size` bytes that `read` writes.
+    /// Returns up to `size` bytes that `read` writes.
     private static func text(_ size: Int, _ read: (UnsafeMutablePointer<CChar>, Int) -> Int) -> String? {
         withUnsafeTemporaryAllocation(of: CChar.self, capacity: size) { buffer in
             let count = read(buffer.baseAddress!, buffer.count)
@@ -62,21 +62,21 @@ enum ProcessResource: String, Sendable, CustomStringConvertible {
         }
     }
 
-    /// The first line, without its end.
+    /// Returns the first line without its line break.
     fileprivate static func line(of file: UnsafeMutablePointer<FILE>) -> String? {
         text(256) { fread($0, 1, $1, file) }.map { String($0.prefix { $0 != "\n" }) }
     }
 }
 
-/// How much memory this process has.
+/// The memory of this process.
 enum ProcessMemory {
-    /// Bytes that malloc has given out.
+    /// Bytes that malloc has allocated.
     static var heap: Int {
         let information = mallinfo2()
         return Int(information.uordblks) + Int(information.hblkhd)
     }
 
-    /// The least of several times: a thread that has just done its work may still be freeing.
+    /// The minimum of several measurements, because a thread that has just finished may still be freeing memory.
     static var settledHeap: Int {
         let quiet = Monitor(())
         return (0..<4).reduce(heap) { least, _ in
@@ -85,7 +85,7 @@ enum ProcessMemory {
         }
     }
 
-    /// Bytes in memory.
+    /// Resident memory in bytes.
     static var resident: Int {
         guard let file = fopen("/proc/self/statm", "r") else { return 0 }
         defer { fclose(file) }

@@ -1,7 +1,7 @@
 internal import Glibc
 internal import NIOConcurrencyHelpers
 
-/// What belongs to the whole process, as far as a plugin could change it.
+/// State of the process that a plugin could change.
 struct ProcessState: Sendable {
     private var handlers: [Int32: UInt] = [:]
     private let folder: String
@@ -9,7 +9,7 @@ struct ProcessState: Sendable {
     private let environment: [String]
     private let locale: String
 
-    /// As it was before the library was loaded.
+    /// The state before the library was loaded.
     static var beforeLoading: ProcessState {
         get { stored.withLockedValue { $0 } ?? ProcessState() }
         set { stored.withLockedValue { $0 = newValue } }
@@ -38,7 +38,7 @@ struct ProcessState: Sendable {
         locale = setlocale(LC_ALL, nil).map { String(cString: $0) } ?? ""
     }
 
-    /// A sentence for each thing that is not as it was.
+    /// Returns a sentence for each change.
     func changes(since before: ProcessState) -> [String] {
         var changes: [String] = []
         for signal in handlers.keys.sorted() where handlers[signal] != before.handlers[signal] {

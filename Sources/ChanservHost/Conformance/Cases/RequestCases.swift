@@ -1,7 +1,7 @@
 extension ConformanceCase {
-    /// Requests as they come, and as they must not be.
+    /// Valid and invalid requests.
     static let requests = [
-        ConformanceCase("requests", "the requests given are answered") { run in
+        ConformanceCase("requests", "the given requests are answered") { run in
             let instance = try run.create(run.plugin())
             var seen: [String] = []
             var isAnswered = false
@@ -15,7 +15,7 @@ extension ConformanceCase {
                 isAnswered ? .pass : .warn,
                 seen
                     + (isAnswered
-                        ? [] : ["all cases were run on refusals only: give a request it can answer with --request"]))
+                        ? [] : ["all cases ran on refusals only: give a request it can answer with --request"]))
         },
         ConformanceCase("requests-at-once", "requests that run at the same time do not disturb each other") { run in
             let instance = try run.create(run.plugin())
@@ -38,7 +38,7 @@ extension ConformanceCase {
             instance.destroy()
             return Verdict.judge(failures: failures)
         },
-        ConformanceCase("garbage", "whatever bytes a client sends, the plugin neither dies nor hangs") { run in
+        ConformanceCase("garbage", "no request makes the plugin crash or hang, whatever its bytes") { run in
             let instance = try run.create(run.plugin())
             var options = ExchangeOptions()
             options.time = .milliseconds(300)
@@ -47,7 +47,7 @@ extension ConformanceCase {
             instance.destroy()
             return Verdict(.pass)
         },
-        ConformanceCase("request-size", "a request is as long as body_size says: there is no zero behind it") { run in
+        ConformanceCase("request-size", "a request has exactly body_size bytes and no zero behind them") { run in
             let instance = try run.create(run.plugin(rule: .bounded))
             var options = ExchangeOptions()
             options.time = .milliseconds(300)
@@ -56,7 +56,7 @@ extension ConformanceCase {
             return Verdict(.pass)
         },
         ConformanceCase(
-            "lifetimes", "the host's memory is not touched after its time: request, sinks, strings, messages"
+            "lifetimes", "the host's memory is not used after its lifetime: request, sinks, strings, messages"
         ) { run in
             let instance = try run.create(run.plugin(rule: .revoked))
             var options = ExchangeOptions()
@@ -70,7 +70,7 @@ extension ConformanceCase {
 extension Answer {
     private static func count(_ number: Int, _ what: String) -> String { "\(number) \(what)\(number == 1 ? "" : "s")" }
 
-    /// In words, for the case that shows what came.
+    /// The answer in words.
     var summary: String {
         if let refusal { return "refused: \(refusal.message.isEmpty ? "status \(refusal.status)" : refusal.message)" }
         let end =

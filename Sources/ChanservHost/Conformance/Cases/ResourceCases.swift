@@ -1,19 +1,19 @@
 internal import Glibc
 
 extension ConformanceCase {
-    /// What must not grow.
+    /// Resources that must not grow.
     static let resources = [
-        ConformanceCase("descriptors", "no descriptor is left open by requests and instances that are gone") { run in
+        ConformanceCase("descriptors", "requests and instances leave no descriptor open after their end") { run in
             try growth(.descriptors, run)
         },
         ConformanceCase("threads", "no thread is left running after destroy") { run in
             try growth(.threads, run)
         },
-        ConformanceCase("memory-of-requests", "memory does not grow with requests that are over") { run in
+        ConformanceCase("memory-of-requests", "memory does not grow with finished requests") { run in
             let instance = try run.create(run.plugin())
-            // Many at a time, for plugins that take their time.
+            // Several at a time, because some plugins are slow.
             let bodies = (0..<16).map { run.requests[$0 % run.requests.count] }
-            let verdict = try slope(run, "16 requests", smallest: 16 * 16) { () throws(CaseEnd) in
+            let verdict = try memoryGrowth(run, "16 requests", smallest: 16 * 16) { () throws(CaseEnd) in
                 try run.comeAndGo(bodies, on: instance, within: .milliseconds(400))
             }
             instance.destroy()
@@ -21,25 +21,26 @@ extension ConformanceCase {
         },
         ConformanceCase("memory-of-instances", "memory does not grow with instances that are destroyed") { run in
             let plugin = try run.plugin()
-            // The test's own tables are kept for ever, as the host's are: about a kilobyte for each instance.
-            return try slope(run, "an instance", smallest: 3_072) { () throws(CaseEnd) in
+            // The test keeps its tables for ever, as the host does: about one kilobyte for each instance.
+            return try memoryGrowth(run, "an instance", smallest: 3_072) { () throws(CaseEnd) in
                 try run.create(plugin).destroy()
             }
         },
-        ConformanceCase("memory-of-refusals", "memory does not grow with instances that create refuses to make") {
+        ConformanceCase("memory-of-refusals", "memory does not grow with instances that create refuses") {
             run in
             let plugin = try run.plugin()
             try run.create(plugin).destroy()
             let refusals = run.createInVain(plugin)
             if refusals == 0 { throw CaseEnd(.skip, "create refuses nothing") }
-            // As above, for each; what is lost at one of several refusals is lost every time all the same.
-            return try slope(run, "\(refusals) refusals", smallest: 1_536 * refusals + 1_536) { () throws(CaseEnd) in
+            // The same for each refusal. A leak in one of several refusals still occurs every time.
+            return try memoryGrowth(run, "\(refusals) refusals", smallest: 1_536 * refusals + 1_536) {
+                () throws(CaseEnd) in
                 _ = run.createInVain(plugin)
             }
         },
     ]
 
-    /// Looks whether something is left over by each instance that comes and goes.
+    /// Checks whether each created and destroyed instance leaves something behind.
     private static func growth(_ resource: ProcessResource, _ run: CaseRun) throws(CaseEnd) -> Verdict {
         let plugin = try run.plugin()
         let start = resource.now
@@ -54,7 +55,7 @@ extension ConformanceCase {
         let after = resource.settled(atMost: start.count)
         if after.count >= before.count + rounds {
             return Verdict(
-                .fail, ["\(after.count - before.count) more \(resource) after \(rounds) instances came and went"])
+                .fail, ["\(after.count - before.count) more \(resource) after \(rounds) instances were destroyed"])
         }
         let kept = after.subtracting(start)
         guard !kept.isEmpty else { return Verdict(.pass) }
@@ -62,17 +63,18 @@ extension ConformanceCase {
         return Verdict(
             .warn,
             [
-                "\(kept.count) \(resource) stay when no instance is left (\(what)); they do not grow, so perhaps a runtime's"
+                "\(kept.count) \(resource) remain after all instances (\(what)); "
+                    + "they do not grow, and may be a runtime's"
             ])
     }
 
-    /// Looks whether memory grows each time that `body` is done often: what grows once is a cache.
+    /// Checks whether memory grows with each repetition of `body`. Memory that grows only once is a cache.
     ///
-    /// - Parameter smallest: how many bytes each time count as growth.
-    private static func slope(
+    /// - Parameter smallest: growth in bytes per repetition that counts as a leak.
+    private static func memoryGrowth(
         _ run: CaseRun, _ what: String, smallest: Int, _ body: () throws(CaseEnd) -> Void
     ) throws(CaseEnd) -> Verdict {
-        // Long enough to fill every cache; short for plugins that take their time.
+        // Enough repetitions to fill every cache, but few for slow plugins.
         var count = 0
         let warmed = monotonicTime(in: .milliseconds(600))
         while count < 60, monotonicNanoseconds() < warmed || count < 2 {
@@ -90,8 +92,8 @@ extension ConformanceCase {
         if heapStep >= smallest {
             return Verdict(.fail, ["after \(what) about \(heapStep) bytes more are allocated than before, every time"])
         }
-        // For allocators of their own. Threads that touch their stacks for the first time are noise, and come in most batches
-        // where a machine is busy: a leak comes in all of them.
+        // For plugins with their own allocator. Threads that use their stacks for the first time add noise, in most
+        // batches on a busy machine. A leak appears in all batches, so the smallest step counts.
         let residentStep = (steps(resident).min() ?? 0) / count
         if residentStep >= smallest + 65_536 {
             return Verdict(
@@ -100,8 +102,8 @@ extension ConformanceCase {
         return Verdict(.pass)
     }
 
-    /// By how much values grow from one to the next, in all steps but one: a leak grows in every batch, a cache in some, and
-    /// one piece more or less at one of the times is neither.
+    /// Returns the second smallest step. A leak grows in every batch, a cache in some. One step may be too small by
+    /// chance.
     private static func growth(_ values: [Int]) -> Int { steps(values).sorted()[1] }
 
     private static func steps(_ values: [Int]) -> [Int] { zip(values.dropFirst(), values).map { $0 - $1 } }

@@ -10,7 +10,7 @@ extension ConformanceCase {
             instance.destroy()
             return Verdict.judge(failures: failures)
         },
-        ConformanceCase("full-sinks", "what a sink did not take for want of room is offered again, after READY") {
+        ConformanceCase("full-sinks", "an element that a full sink refused is offered again, after READY") {
             run in
             let plugin = try run.plugin()
             let instance = try run.create(plugin)
@@ -19,7 +19,7 @@ extension ConformanceCase {
             options.frames.isFullEveryOtherPoll = true
             options.sources.room = 3
             options.sources.isFullEveryOtherPoll = true
-            let failures = try run.compare(instance, options, what: "with sinks that are full every other time")
+            let failures = try run.compare(instance, options, what: "with sinks that are full in every other poll")
             instance.destroy()
             return Verdict.judge(failures: plugin.findings.of(.afterFull) + failures)
         },
@@ -33,7 +33,7 @@ extension ConformanceCase {
             return Verdict.judge(failures: plugin.findings.of(.room))
         },
         ConformanceCase(
-            "too-large", "where a sink refuses something as too large, the plugin does not offer it for ever"
+            "too-large", "an element that a sink refuses as too large is not offered for ever"
         ) { run in
             let plugin = try run.plugin()
             let instance = try run.create(plugin)

@@ -1,8 +1,8 @@
 extension ConformanceCase {
-    /// Hosts of other versions of the ABI, and what version 1.1 lets a plugin promise.
+    /// Hosts of other versions of the ABI, and the promises of version 1.1.
     static let versions = [
         ConformanceCase(
-            "version-1.0", "in a host of version 1.0 it gives the same answers: nothing is read that its structs lack"
+            "version-1.0", "in a host of version 1.0 the answers are the same: no field is read that its structs lack"
         ) { run in
             let instance = try run.create(run.plugin())
             let references = try run.references(instance)
@@ -23,9 +23,9 @@ extension ConformanceCase {
             "inline", "with CHANSERV_PLUGIN_INLINE open, polls and closes return at once: an event loop waits for them"
         ) { run in
             let plugin = try run.plugin()
-            if !plugin.descriptor.isInline { throw CaseEnd(.skip, "it does not set CHANSERV_PLUGIN_INLINE") }
+            if !plugin.descriptor.isInline { throw CaseEnd(.skip, "the plugin does not set CHANSERV_PLUGIN_INLINE") }
             let instance = try run.create(plugin)
-            // A busy machine makes some calls long; only a function that is slow in every round is the plugin's doing.
+            // Other load of the machine can delay single calls, so only a function that is slow in every round counts.
             var slowest: [PluginFunction: UInt64] = [:]
             for round in 0..<10 {
                 _ = plugin.takeTimings()
@@ -36,13 +36,13 @@ extension ConformanceCase {
             }
             instance.destroy()
             let failures = slowest.sorted { $0.key.rawValue < $1.key.rawValue }.map { function, time in
-                "\(function.name) took \(time / 1_000) µs, more than 1,000 µs in each of 10 rounds; answer "
-                    + "CHANSERV_PENDING and work on a thread of your own, or do not set CHANSERV_PLUGIN_INLINE"
+                "\(function.name) took \(time / 1_000) µs, more than 1,000 µs in each of 10 rounds; return "
+                    + "CHANSERV_PENDING and work on a thread of the plugin, or do not set CHANSERV_PLUGIN_INLINE"
             }
             return Verdict.judge(failures: failures)
         },
     ]
 
-    /// What the host calls on an event loop.
+    /// The functions that the host calls on an event loop.
     private static let onLoop: Set<PluginFunction> = [.open, .pollSources, .pollFrames, .closeSource, .closeCall]
 }

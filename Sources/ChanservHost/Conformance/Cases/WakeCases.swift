@@ -1,7 +1,7 @@
 extension ConformanceCase {
-    /// Waiting, and threads.
+    /// Wakes and threads.
     static let wakes = [
-        ConformanceCase("pending-wakes", "after PENDING there is a wake when asking again makes sense") { run in
+        ConformanceCase("pending-wakes", "after PENDING the plugin calls wake when another poll makes sense") { run in
             let plugin = try run.plugin()
             let instance = try run.create(plugin)
             var options = ExchangeOptions()
@@ -9,14 +9,14 @@ extension ConformanceCase {
             options.quiet = nil
             options.frameLimit = 200
             var pendings = 0
-            // A wake that comes late by chance is not owed the next time: only what happens every time counts.
-            for patience in [700, 900, 1100] {
-                options.patience = .milliseconds(patience)
+            // A single late wake may be chance, so the rule is broken only if a wake is missing in every round.
+            for milliseconds in [700, 900, 1100] {
+                options.patience = .milliseconds(milliseconds)
                 let before = plugin.findings.count(.missedWake)
                 pendings += try Exchange.run(run.requests, on: instance, options).pendings
                 if plugin.findings.count(.missedWake) == before {
                     instance.destroy()
-                    if pendings == 0 { throw CaseEnd(.skip, "nothing answered PENDING") }
+                    if pendings == 0 { throw CaseEnd(.skip, "no poll returned PENDING") }
                     return Verdict(.pass)
                 }
             }
@@ -27,7 +27,7 @@ extension ConformanceCase {
             let instance = try run.create(run.plugin())
             var options = ExchangeOptions()
             options.pollsUnasked = true
-            let failures = try run.compare(instance, options, what: "with polls that nobody had asked for")
+            let failures = try run.compare(instance, options, what: "with polls without a wake")
             instance.destroy()
             return Verdict.judge(failures: failures)
         },
@@ -44,7 +44,7 @@ extension ConformanceCase {
             run in
             let plugin = try run.plugin()
             if plugin.descriptor.isSerial {
-                throw CaseEnd(.skip, "its functions never overlap (CHANSERV_PLUGIN_SERIAL)")
+                throw CaseEnd(.skip, "the plugin's functions never overlap (CHANSERV_PLUGIN_SERIAL)")
             }
             let instance = try run.create(plugin)
             var options = ExchangeOptions()

@@ -1,4 +1,4 @@
-/// A header or a frame, as far as is needed to see whether another is the same.
+/// The size and hash of a header or frame, enough to compare it with another one.
 struct Fingerprint: Sendable, Hashable {
     let size: Int
     private let hash: Int
@@ -11,15 +11,15 @@ struct Fingerprint: Sendable, Hashable {
     }
 }
 
-/// How something ended.
+/// The end of a listing or of a source.
 enum Ending: Sendable, Hashable {
     case end
     case failed(status: Int32, message: String)
-    /// The test did not wait for it.
+    /// The test stopped before the end.
     case cut
 }
 
-/// What a request brought.
+/// The answer to a request.
 struct Answer: Sendable {
     struct Source: Sendable {
         let header: Fingerprint
@@ -27,16 +27,16 @@ struct Answer: Sendable {
         var ending = Ending.cut
     }
 
-    /// What open said where it refused.
+    /// The reply of open, if it refused the request.
     var refusal: (status: Int32, message: String)?
     var sources: [Source] = []
-    /// Of the listing of sources.
+    /// The end of the listing of sources.
     var ending = Ending.cut
 
-    /// Whether everything came to an end of its own.
+    /// Whether the listing and all sources ended by themselves.
     var isWhole: Bool { refusal != nil || (ending != .cut && sources.allSatisfy { $0.ending != .cut }) }
 
-    /// Whether the plugin did what was asked, as far as it was asked for.
+    /// Whether the plugin answered without an error, as far as the test read the answer.
     var isAnswered: Bool {
         func isWell(_ ending: Ending) -> Bool { if case .failed = ending { false } else { true } }
         return refusal == nil && isWell(ending) && sources.allSatisfy { isWell($0.ending) }
@@ -44,11 +44,11 @@ struct Answer: Sendable {
 
     var frameCount: Int { sources.reduce(0) { $0 + $1.frames.count } }
 
-    /// The first thing in which this is not the same as `other`, as far as both were read; `nil` where there is none.
+    /// Returns the first difference from `other`, as far as both were read; `nil` if there is none.
     func difference(from other: Answer) -> String? {
         if (refusal == nil) != (other.refusal == nil) {
             return refusal == nil
-                ? "the request is taken instead of refused" : "the request is refused instead of taken"
+                ? "the request is accepted instead of refused" : "the request is refused instead of accepted"
         }
         for (number, (one, two)) in zip(sources, other.sources).enumerated() {
             if let difference = one.difference(from: two) { return "source \(number): \(difference)" }
@@ -59,7 +59,7 @@ struct Answer: Sendable {
         return Self.difference(ending, other.ending).map { "the listing of sources \($0)" }
     }
 
-    /// Whether one ended before it had what the other had.
+    /// Whether one side ended with fewer elements than the other side has.
     fileprivate static func differs(_ count: Int, _ ending: Ending, _ otherCount: Int, _ otherEnding: Ending) -> Bool {
         (ending != .cut && count < otherCount) || (otherEnding != .cut && count > otherCount)
     }

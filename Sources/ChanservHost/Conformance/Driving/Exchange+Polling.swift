@@ -1,9 +1,9 @@
 internal import CChanservPlugin
 internal import Glibc
 
-/// What the threads of an exchange do.
+/// The work of the threads of an exchange.
 extension Exchange {
-    /// The next unit for the thread with this number; `nil` when there will be none.
+    /// Returns the next unit for the thread with this number; `nil` if no work will follow.
     func next(for thread: Int, of threads: Int) -> Int? {
         let next: Int?? = state.wait { state in
             if state.isStopping { return .some(nil) }
@@ -41,10 +41,10 @@ extension Exchange {
         }
     }
 
-    /// Polls of a plugin that blocks may last as long as their objects, so they have to overlap.
+    /// A poll of a blocking plugin may last as long as its object, so polls must overlap.
     private var overlapsWithinCall: Bool { options.overlapsWithinCall || plugin.descriptor.isBlocking }
 
-    /// The call that a unit is, or belongs to.
+    /// Returns the call that the unit is or belongs to.
     private func family(of unit: Int, _ state: State) -> Int { state.units[unit].call ?? unit }
 
     private func open(_ unit: Int, _ body: [UInt8], _ answer: Int) {
@@ -70,12 +70,12 @@ extension Exchange {
 
     private func poll(_ unit: Int, _ kind: Kind) {
         let (pointer, object, isCancelled) = state.with { state in
-            // Kept from the poll that was answered PENDING, where this one comes without a wake.
+            // A poll without a wake keeps the count from the poll that returned PENDING.
             if !state.units[unit].isImpatient { state.units[unit].wakesBeforePoll = state.units[unit].wakes }
             return (state.units[unit].pointer, state.units[unit].object, state.units[unit].pollsLeft != nil)
         }
-        guard let pointer else { preconditionFailure("a unit is polled that nobody has opened") }
-        // The first intervention on a source comes before its first poll.
+        guard let pointer else { preconditionFailure("a unit is polled before it is opened") }
+        // The plan of a source is asked before its first poll too.
         if !object.isCall, object.polls == 0, !isCancelled, let plan = options.plan, plan(object) != .goOn {
             return intervene(unit, after: nil)
         }
@@ -92,7 +92,7 @@ extension Exchange {
         intervene(unit, after: outcome)
     }
 
-    /// One poll: what the plugin said and the sink took.
+    /// The result of one poll: the reply of the plugin, and what the sink accepted.
     struct Outcome {
         var reply: TestedPlugin.Reply
         var frames: [Fingerprint] = []
@@ -101,7 +101,7 @@ extension Exchange {
         var refusedSize: Bool
 
         var isPending: Bool { reply.status == CHANSERV_PENDING }
-        /// END, an error, or what counts as one.
+        /// END, an error, or a status that counts as one.
         var isOver: Bool { reply.status != CHANSERV_PENDING && reply.status != CHANSERV_READY }
 
         var ending: Ending {
@@ -124,7 +124,7 @@ extension Exchange {
         }
     }
 
-    /// Writes down what a poll brought, and what was wrong with it.
+    /// Records the result of a poll and the rules that it broke.
     private func note(_ outcome: Outcome, of unit: Int) {
         let isCall = state.with { state in
             state.units[unit].polls += 1
@@ -146,12 +146,13 @@ extension Exchange {
             let answer = outcome.reply.status == CHANSERV_END ? "END" : "PENDING"
             plugin.findings.saw(
                 .afterFull,
-                "\(name) returned CHANSERV_\(answer) although the sink had said CHANSERV_FULL to what it offered")
+                "\(name) returned CHANSERV_\(answer) although the sink had returned CHANSERV_FULL")
         }
         noteMissedWake(outcome, of: unit, name)
     }
 
-    /// A poll nobody asked for brought something: then a wake was owed, and may still be on its way.
+    /// Reports a missing wake: the object returned PENDING, and a poll without a wake then brought something. Waits 1 s
+    /// for a late wake.
     private func noteMissedWake(_ outcome: Outcome, of unit: Int, _ name: String) {
         let wasImpatient = state.with { state in
             defer { state.units[unit].isImpatient = false }
@@ -164,11 +165,11 @@ extension Exchange {
         if came == nil {
             let what = outcome.taken > 0 ? "had more" : "had come to an end"
             plugin.findings.saw(
-                .missedWake, "\(name) answered CHANSERV_PENDING, and later \(what), but nobody called host->wake")
+                .missedWake, "\(name) returned CHANSERV_PENDING and later \(what), but host->wake was not called")
         }
     }
 
-    /// What follows a poll, or comes before the first.
+    /// Applies the plan after a poll, or before the first one.
     private func intervene(_ unit: Int, after outcome: Outcome?) {
         let object = state.with { $0.units[unit].object }
         let isCancelled = state.with { $0.units[unit].pollsLeft != nil }
@@ -218,13 +219,13 @@ extension Exchange {
         guard isLivelock else { return }
         plugin.findings.saw(
             .livelock,
-            "a poll returned CHANSERV_READY 2,000 times in a row without giving anything"
-                + (outcome?.refusedSize == true ? " but what the sink refuses as too large" : ""))
+            "a poll returned CHANSERV_READY 2,000 times in a row and gave nothing"
+                + (outcome?.refusedSize == true ? " but elements that the sink refuses as too large" : ""))
         finish(unit)
     }
 
     private func awaitCancelWake(of unit: Int, _ object: ExchangeOptions.Object) {
-        // What is cut off meanwhile is not judged: whoever ends the exchange waits for this thread.
+        // If the exchange is being stopped, there is nothing to judge, and `stop` waits for this thread.
         let isWokenOrOver: Bool? = state.wait(until: monotonicTime(in: options.cancelPatience)) { state in
             state.isStopping || state.units[unit].wakes > state.units[unit].wakesBeforePoll ? true : nil
         }
@@ -232,12 +233,12 @@ extension Exchange {
         plugin.findings.saw(
             .cancelWake,
             """
-            \(object.isCall ? "a call" : "a source") that had answered CHANSERV_PENDING was cancelled, and host->wake was \
-            not called within \(options.cancelPatience)
+            \(object.isCall ? "a call" : "a source") that had returned CHANSERV_PENDING was cancelled, and \
+            host->wake was not called within \(options.cancelPatience)
             """)
     }
 
-    /// No poll follows: closes the unit now, or leaves that for the end.
+    /// Marks the unit as finished: it is not polled again. Closes it now, or at the end with `closesLate`.
     private func finish(_ unit: Int) {
         state.with { $0.units[unit].phase = .finished }
         if !options.closesLate { close(unit) }

@@ -1,20 +1,20 @@
 internal import CChanservPlugin
 internal import DequeModule
 
-/// Carries requests through an instance, as the host does and as it might: opens calls, polls, waits for wakes, cancels
-/// and closes, always in an order the header allows.
+/// Sends requests to an instance like a host: opens calls, polls, waits for wakes, cancels and closes. The order of the
+/// functions is always one that the header allows.
 final class Exchange: Sendable {
     enum Kind: Sendable {
-        /// Nothing yet but a body.
+        /// A body that is not opened yet.
         case request([UInt8])
         case call(StrictSourceSink)
-        /// Its number within its request.
+        /// A source with its number within its request.
         case source(StrictFrameSink, number: Int)
     }
 
     enum Phase: Sendable {
         case queued, running, waiting
-        /// No poll will follow; to be closed.
+        /// No poll follows; the unit must be closed.
         case finished
         case closed
     }
@@ -22,29 +22,29 @@ final class Exchange: Sendable {
     /// A request, which becomes a call, or a source.
     struct Unit: Sendable {
         var kind: Kind
-        /// The request's number.
+        /// The index of the request's answer.
         let answer: Int
-        /// Which unit's source it is.
+        /// The unit of the call, if this is a source.
         var call: Int?
         var pointer: PluginPointer?
         var phase = Phase.queued
         var handle: UInt64 = 0
         var polls = 0
-        /// All wakes so far, and as they were before the last poll.
+        /// All wakes, and their number before the last poll.
         var wakes = 0
         var wakesBeforePoll = 0
         var waitsSince: UInt64 = 0
-        /// The next poll comes without a wake, for the patience is over.
+        /// Whether the next poll comes without a wake, because the wait for one took too long.
         var isImpatient = false
         var unaskedLeft = 3
-        /// Answers of READY in a row without anything.
+        /// Polls in a row that returned READY and gave nothing.
         var idleAnswers = 0
-        /// How many polls there still are once it was cancelled.
+        /// Polls that remain after the unit was cancelled; `nil` before.
         var pollsLeft: Int?
-        /// Cancels that run now: it may not be closed meanwhile.
+        /// Running calls of cancel. The unit must not be closed during one.
         var cancels = 0
         var openSources = 0
-        /// Of a call: whether it or one of its sources is polled.
+        /// Whether this call or one of its sources is being polled.
         var isFamilyBusy = false
 
         var object: ExchangeOptions.Object {
@@ -63,14 +63,14 @@ final class Exchange: Sendable {
         var frames = 0
         var bytes = 0
         var sources = 0
-        /// Units in a poll, in open or on their way to be closed.
+        /// Units that are being opened, polled or closed.
         var busy = 0
-        /// How often PENDING was answered.
+        /// Number of polls that returned PENDING.
         var pendings = 0
-        /// When something happened last.
+        /// Monotonic time of the last event, in nanoseconds.
         var lastEvent = monotonicNanoseconds()
 
-        /// There is something, and nobody does anything but wait, since `quiet` nanoseconds.
+        /// Whether frames have arrived and all threads have been idle for `quiet` nanoseconds.
         func isQuiet(for quiet: UInt64) -> Bool {
             frames > 0 && busy == 0 && ready.isEmpty && monotonicNanoseconds() - lastEvent > quiet
         }
@@ -86,11 +86,11 @@ final class Exchange: Sendable {
 
     var plugin: TestedPlugin { instance.plugin }
 
-    /// Carries `bodies` through, all at the same time, until each is answered, or cut off by a limit.
+    /// Sends `bodies` at the same time and waits until each is answered or cut off by a limit.
     ///
     /// Everything is closed when it returns.
     ///
-    /// - Throws: ``CaseEnd`` where a poll does not return: nothing can be closed then.
+    /// - Throws: ``CaseEnd`` if a poll does not return. Then nothing can be closed.
     static func run(
         _ bodies: [[UInt8]], on instance: TestedInstance, _ options: ExchangeOptions = ExchangeOptions()
     ) throws(CaseEnd) -> (answers: [Answer], pendings: Int) {
@@ -109,7 +109,7 @@ final class Exchange: Sendable {
     }
 
     private func run() throws(CaseEnd) {
-        // Polls of a plugin that blocks may hold a thread for as long as their object lives.
+        // A poll of a blocking plugin may occupy a thread for as long as its object exists.
         let threads = plugin.descriptor.isBlocking ? max(options.threads, 8) : options.threads
         let workers = (0..<threads).map { number in
             CaseThread { [self] in
@@ -121,17 +121,17 @@ final class Exchange: Sendable {
         while !isOver, monotonicNanoseconds() < deadline {
             let step = min(deadline, monotonicTime(in: .milliseconds(20)))
             isOver = state.wait(until: step) { $0.isSettled ? true : nil } ?? false
-            if !isOver { hurryImpatient() }
+            if !isOver { pollOverdueUnits() }
             if !isOver, let quiet = options.quiet, state.with({ $0.isQuiet(for: nanoseconds(of: quiet)) }) { break }
         }
         if !isOver { try stop() }
         for worker in workers { worker.join() }
         closeRest()
-        // Any thread may release, and long after the close.
+        // The header allows a release on any thread, long after the close.
         CaseThread { [instance, plugin] in instance.leases.end(plugin) }.join()
     }
 
-    /// Cancels what is not over, and waits for polls to return.
+    /// Cancels all open units and waits for their polls to return.
     private func stop() throws(CaseEnd) {
         let units: [Int] = state.with { state in
             state.isStopping = true
@@ -144,16 +144,16 @@ final class Exchange: Sendable {
         for unit in units { cancel(unit, isCounted: true) }
         while state.wait(until: monotonicTime(in: options.grace), { $0.isSettled ? true : nil }) == nil {
             let running = plugin.record.running.map(\.name).joined(separator: ", ")
-            // A thread that is in none of the plugin's functions is on its way, on a machine that has much to do.
+            // No function of the plugin is running. The threads only need processor time on a busy machine.
             if running.isEmpty { continue }
             throw CaseEnd(.fail, "\(running) did not return within \(options.grace) after its object was cancelled")
         }
     }
 
-    /// Polls what has waited too long for a wake.
-    private func hurryImpatient() {
-        guard let patience = options.patience else { return }
-        let limit = nanoseconds(of: patience)
+    /// Polls units that have waited too long for a wake.
+    private func pollOverdueUnits() {
+        guard let maximumWait = options.patience else { return }
+        let limit = nanoseconds(of: maximumWait)
         state.with { state in
             let now = monotonicNanoseconds()
             for unit in state.units.indices where state.units[unit].phase == .waiting {
@@ -165,7 +165,7 @@ final class Exchange: Sendable {
         }
     }
 
-    /// What nobody closed so far: sources last first, then calls.
+    /// Closes the units that are still open: first the sources, the last one first, then the calls.
     private func closeRest() {
         let units = state.with { state in
             let open = state.units.indices.filter { state.units[$0].pointer != nil && state.units[$0].phase != .closed }
@@ -178,7 +178,7 @@ final class Exchange: Sendable {
 
     // MARK: - Objects
 
-    /// Makes a source of call `call` known, at once: another thread may poll it before the poll that brought it returns.
+    /// Adds a source of the call `call` at once. Another thread may poll it before the poll that added it returns.
     func took(_ pointer: PluginPointer, _ header: Fingerprint, of call: Int) {
         state.with { state in
             let answer = state.units[call].answer
@@ -207,7 +207,7 @@ final class Exchange: Sendable {
         }
     }
 
-    /// - Parameter isCounted: the cancel is counted already, so that nobody closes the object.
+    /// - Parameter isCounted: whether the cancel is already counted. The count keeps the unit from being closed.
     func cancel(_ unit: Int, isCounted: Bool = false) {
         let (kind, pointer) = state.with { state in
             if !isCounted { state.units[unit].cancels += 1 }
@@ -223,7 +223,7 @@ final class Exchange: Sendable {
         state.with { $0.units[unit].cancels -= 1 }
     }
 
-    /// Closes a finished unit when nothing cancels it any more, and its call after the last of its sources.
+    /// Closes a finished unit after its running cancels have ended. Closes its call after the last of its sources.
     func close(_ unit: Int) {
         let isCall = state.with { $0.units[unit].call == nil }
         let closes: Bool? = state.wait { state in

@@ -1,28 +1,28 @@
-/// How requests are to be carried through.
+/// How requests are sent and polled.
 struct ExchangeOptions: Sendable {
     /// A call or a source, for the plans below.
     struct Object: Sendable {
         var isCall: Bool
-        /// Its number among the sources of its request; 0 for a call.
+        /// The number of the source within its request; 0 for a call.
         var number: Int
-        /// How often it was polled so far.
+        /// Number of polls so far.
         var polls: Int
     }
 
-    /// What is to happen to an object between two polls.
+    /// An action on an object between two polls.
     enum Intervention: Sendable {
         case goOn
-        /// Cancel, poll a few times more, close.
+        /// Cancel, poll a few more times, close.
         case cancel
-        /// Cancel, close without another poll.
+        /// Cancel and close without another poll.
         case cancelAndClose
         /// Close without another poll.
         case close
     }
 
-    /// How many threads poll.
+    /// Number of polling threads.
     var threads = 1
-    /// Each poll of an object runs on another thread than the last.
+    /// Whether each poll of an object runs on another thread than the last.
     var movesBetweenThreads = false
     var frames = StrictFrameSink.Behaviour()
     var sources: StrictFrameSink.Behaviour = {
@@ -30,29 +30,30 @@ struct ExchangeOptions: Sendable {
         behaviour.room = 16
         return behaviour
     }()
-    /// What answered PENDING is polled three times more before a wake is waited for.
+    /// Whether an object that returned PENDING is polled three times without a wake.
     var pollsUnasked = false
-    /// Sources are closed last first when all is over, instead of each at its end.
+    /// Whether sources are closed at the very end, the last one first, instead of at their own ends.
     var closesLate = false
-    /// After so long a wait for a wake the object is polled all the same: what comes then was owed a wake.
+    /// Time without a wake after which an object is polled anyway. If that poll brings something, a wake was missing.
     var patience: Duration?
-    /// Asked before the first poll of an object and after each.
+    /// Called before the first poll of an object and after each one.
     var plan: (@Sendable (Object) -> Intervention)?
-    /// Asked before a poll: whether another thread is to cancel the object, twice, while it runs.
+    /// Called before a poll: whether another thread cancels the object twice during it.
     var cancelsDuringPoll: (@Sendable (Object) -> Bool)?
 
-    /// Whether a call and its sources are polled at the same time, or one after the other, whatever the threads.
+    /// Whether a call and its sources are polled at the same time. Otherwise one after the other, with any number of
+    /// threads.
     var overlapsWithinCall = false
-    /// With something received, and nothing but waiting for so long, the rest is cut off: an answer may be endless.
+    /// Time without events after which an answer that has brought frames is cut off, because it may be endless.
     var quiet: Duration? = .milliseconds(300)
-    /// For everything; what is not over then is cancelled and closed.
+    /// Total time. Objects that are open after it are cancelled and closed.
     var time = Duration.seconds(1)
-    /// Of all requests together, after which the rest is cut off.
+    /// Limit of all requests together, after which the rest is cut off.
     var frameLimit = 4_000
     var byteLimit = 64 << 20
     var sourceLimit = 256
-    /// How long a poll may go on after its object was cancelled.
+    /// Time for a poll to return after its object was cancelled.
     var grace = Duration.seconds(3)
-    /// How long a wake is waited for after an object that had answered PENDING was cancelled, unless all is cut off first.
+    /// Time for a wake after the cancellation of an object that returned PENDING, unless everything is cut off first.
     var cancelPatience = Duration.milliseconds(200)
 }

@@ -1,6 +1,6 @@
-/// Requests nobody means: any answer is right, but a crash or a hang.
+/// Invalid requests. Every answer is right, but a crash or a hang is not.
 enum Garbage {
-    /// With what each is, for messages.
+    /// The requests with their descriptions for messages.
     static var all: [(name: String, body: [UInt8])] {
         [
             ("no bytes", []),
@@ -20,10 +20,10 @@ enum Garbage {
         ]
     }
 
-    /// A few small ones.
+    /// A few short ones.
     static let brief: [[UInt8]] = [[0], [0xFF, 0xFE], Array("%s%n -1 99999999999999999999".utf8)]
 
-    /// The same bytes every time.
+    /// Returns pseudo-random bytes, the same in every run.
     private static func noise(_ count: Int) -> [UInt8] {
         var state: UInt64 = 0x9E37_79B9_7F4A_7C15
         return (0..<count).map { _ in

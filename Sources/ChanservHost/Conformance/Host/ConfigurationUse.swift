@@ -1,6 +1,6 @@
 internal import CChanservPlugin
 
-/// The getters of the host's table, as a plugin may ask for them.
+/// The getters of the host's table.
 enum ConfigurationGetter: String, Sendable {
     case json = "config_json"
     case string = "config_string"
@@ -15,36 +15,36 @@ enum ConfigurationGetter: String, Sendable {
     case path = "config_path"
 }
 
-/// What a plugin did with its configuration, and what is to be done to it.
+/// The calls of the getters by a plugin, and the failures that the test injects.
 struct ConfigurationUse: Sendable {
-    /// One question.
+    /// One call of a getter.
     struct Question: Sendable, Hashable {
         var getter: ConfigurationGetter
-        /// Empty where the getter takes none.
+        /// The path of the key; empty if the getter has no such parameter.
         var path: String
     }
 
-    /// What the getters do instead of answering.
+    /// An injected failure of the getters.
     enum Failure: Sendable {
-        /// The call with this number, from 0 on, answers CHANSERV_ERROR_BAD_REQUEST.
+        /// The call with this number, counted from 0, returns CHANSERV_ERROR_BAD_REQUEST.
         case refuses(call: Int)
-        /// Every key is absent.
+        /// Every key is missing.
         case hasNothing
     }
 
-    /// In the order in which they came.
+    /// The calls in their order.
     var questions: [Question] = []
     var failure: Failure?
-    /// Whether `failure` has come about.
+    /// Whether `failure` was injected.
     var hasFailed = false
     /// Whether create is running.
     var isLent = false
-    /// What was handed out.
+    /// The strings that the getters returned.
     var loans: Loans?
 }
 
 extension ConformanceHost {
-    /// Lends `values` to the plugin for the time of `body`, and takes back what was handed out.
+    /// Provides `values` to the plugin during `body`, then ends the lifetime of all returned strings.
     func lending<Result>(
         _ values: PluginConfiguration, failure: ConfigurationUse.Failure?, _ body: (OpaquePointer) -> Result
     ) -> Result {
@@ -60,7 +60,7 @@ extension ConformanceHost {
         return inner.context.lending(values, body)
     }
 
-    /// Looks at the call of a getter, and answers it, unless `failure` says otherwise.
+    /// Checks the arguments of a getter, then injects a failure or calls the host's getter.
     func ask(
         _ getter: ConfigurationGetter, _ path: UnsafePointer<CChar>?, needsPath: Bool = true,
         _ error: UnsafeMutablePointer<chanserv_error>?, value: UnsafeRawPointer?,
@@ -80,7 +80,7 @@ extension ConformanceHost {
         let question = ConfigurationUse.Question(getter: getter, path: path.map { String(cString: $0) } ?? "")
         let instead: Int? = configuration.withLockedValue { use in
             let number = use.questions.count
-            // Bounded: a plugin may ask for each of a long list.
+            // Limited, because a plugin may ask for each element of a long list.
             if number < 10_000 { use.questions.append(question) }
             switch use.failure {
             case .refuses(let call) where call == number:
@@ -98,10 +98,10 @@ extension ConformanceHost {
         return chanserv_status(instead)
     }
 
-    /// What a getter that was made to refuse says.
-    static let refusal = "a refusal made up by the test"
+    /// The message of an injected failure.
+    static let refusal = "an error that the test injects"
 
-    /// Puts a copy of `text` in its place that goes when create has returned.
+    /// Replaces a returned string by a copy whose lifetime ends when create returns.
     func replaceByLoan(_ value: UnsafeMutablePointer<UnsafePointer<CChar>?>?, size: Int) {
         guard let value, let text = value.pointee, let loans = configuration.withLockedValue({ $0.loans }) else {
             return

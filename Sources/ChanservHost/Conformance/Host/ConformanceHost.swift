@@ -3,28 +3,27 @@ internal import Glibc
 internal import Logging
 internal import NIOConcurrencyHelpers
 
-/// The `struct chanserv_host` of an instance under test: it does what the host's does, and looks closely at how it is
-/// used.
+/// The `struct chanserv_host` of an instance under test. It works like the host's and checks how the plugin uses it.
 ///
-/// Its memory is never freed, as the header promises of `wake` and `log`.
+/// Its memory is never freed, as the header promises for `wake` and `log`.
 final class ConformanceHost: Sendable {
-    /// For the plugin.
+    /// The table for the plugin.
     ///
-    /// `nonisolated(unsafe)`: written before anybody knows the address, only read afterwards.
+    /// `nonisolated(unsafe)`: written before its address is shared, then only read.
     nonisolated(unsafe) let pointer: UnsafePointer<chanserv_host>
     let findings: Findings
     let lender: Lender
-    /// What answers the getters in the end.
+    /// The host's table, which answers the getters.
     let inner: HostTable
     let configuration = NIOLockedValueBox(ConfigurationUse())
 
-    /// `sizeof(struct chanserv_host)` in version 1.0, which never grows.
+    /// `sizeof(struct chanserv_host)` in version 1.0, which never changes.
     private static let sizeOfVersion10 = 112
 
-    /// Every table there is, for plugins that mix them up.
+    /// All tables of the process, to detect a plugin that passes a wrong one.
     private static let tables = NIOLockedValueBox<[UInt: ConformanceHost]>([:])
 
-    /// - Parameter isVersion10: the table ends where that of version 1.0 of the ABI does.
+    /// - Parameter isVersion10: whether the table ends where that of version 1.0 of the ABI ends.
     init(findings: Findings, lender: Lender, isVersion10: Bool) {
         self.findings = findings
         self.lender = lender
@@ -42,13 +41,13 @@ final class ConformanceHost: Sendable {
         if isVersion10 { table.abi_minor = 0 }
         let memory = isVersion10 ? lender.lend(size, isExact: true).start : malloc(size)!
         memory.copyMemory(from: &table, byteCount: size)
-        // Typed although a table of version 1.0 has the first fields only: they are all that is read there.
+        // The type is larger than a table of version 1.0, but only the fields of 1.0 are read there.
         pointer = UnsafeRawPointer(memory).assumingMemoryBound(to: chanserv_host.self)
         let address = UInt(bitPattern: memory)
         Self.tables.withLockedValue { $0[address] = self }
     }
 
-    /// Whose table `host` is; `nil`, and written down, where it is nobody's.
+    /// Returns the object of a table. If there is none, records a finding and returns `nil`.
     static func of(_ host: UnsafePointer<chanserv_host>?, _ function: String) -> ConformanceHost? {
         tables.withLockedValue { tables in
             if let known = tables[UInt(bitPattern: host)] { return known }
@@ -82,13 +81,13 @@ final class ConformanceHost: Sendable {
     }
 }
 
-/// The handles of all polled objects, which are never used again.
+/// The wake handles of all polled objects. A handle is never reused.
 enum WakeHandles {
     enum Result {
         case woken
-        /// Of an object that is closed: harmless.
+        /// The object is closed. A late wake is allowed.
         case late
-        /// Nobody's ever.
+        /// The handle was never given to a sink.
         case unknown
     }
 
@@ -97,7 +96,7 @@ enum WakeHandles {
         var last: UInt64 = 0
     }
 
-    /// Far from small numbers, which plugins have reasons of their own to have, and from each other.
+    /// Unlike the small numbers that a plugin may pass by mistake, and not consecutive.
     private static let first: UInt64 = 0x6368_616E_0000_0001
     private static let step: UInt64 = 0x1_0001
     private static let state = NIOLockedValueBox(State())

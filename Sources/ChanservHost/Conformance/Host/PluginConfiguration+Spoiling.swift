@@ -1,5 +1,5 @@
 extension PluginConfiguration {
-    /// The same with another key at the top; `nil` where there is one of that name.
+    /// Returns a copy with another top-level key; `nil` if the key already exists.
     func adding(key: String, value: YAMLNode.Content = .scalar(YAMLScalar(string: "x"))) -> PluginConfiguration? {
         changing { entries in
             guard !entries.contains(where: { $0.key == key }) else { return false }
@@ -8,7 +8,7 @@ extension PluginConfiguration {
         }
     }
 
-    /// The same with `value` at the top-level key, whether it was there or not.
+    /// Returns a copy with `value` at the top-level key, which is added or replaced.
     func setting(key: String, to value: YAMLNode.Content) -> PluginConfiguration? {
         changing { entries in
             entries.removeAll { $0.key == key }

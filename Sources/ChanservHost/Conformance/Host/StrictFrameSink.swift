@@ -1,19 +1,19 @@
 internal import CChanservPlugin
 internal import Glibc
 
-/// Takes the frames of one source, poll by poll: `struct chanserv_frame_sink` with as little room as a case wants.
+/// A `struct chanserv_frame_sink` that accepts the frames of one source, with as little room as the case asks for.
 ///
 /// `@unchecked Sendable`: polls of one source never overlap, and each begins and ends under the lock of the exchange.
 final class StrictFrameSink: @unchecked Sendable {
-    /// How it is to behave.
+    /// The behaviour of the sink.
     struct Behaviour: Sendable {
-        /// It is full after so many frames of a poll.
+        /// Number of frames of a poll after which the sink is full.
         var room = 64
-        /// Every other poll finds other frames in the batch already: nothing is taken.
+        /// Whether the sink is full from the start in every other poll, as if other frames were in the batch.
         var isFullEveryOtherPoll = false
-        /// Whatever is offered is larger than allowed.
+        /// Whether every element is refused as too large.
         var isEverythingTooLarge = false
-        /// Every other lend is refused for want of room, and only lends are.
+        /// Whether every other lend is refused as full. Other functions are not affected.
         var refusesEveryOtherLend = false
         /// When lent frames are released.
         var releases = Release.afterPoll
@@ -23,7 +23,7 @@ final class StrictFrameSink: @unchecked Sendable {
         /// Before lend returns.
         case atOnce
         case afterPoll
-        /// When everything of the exchange is closed.
+        /// After all objects of the exchange are closed.
         case afterClose
     }
 
@@ -39,18 +39,18 @@ final class StrictFrameSink: @unchecked Sendable {
     private var polls = 0
     private var isFullNow = false
     private var reservation: Reservation?
-    /// Reservations that were enlarged: kept until the poll ends, for plugins that write to the old place.
-    private var outgrown: [UnsafeMutableRawPointer] = []
+    /// Reservations that were enlarged. They are freed after the poll, so that a write to an old address is harmless.
+    private var replacedReservations: [UnsafeMutableRawPointer] = []
 
-    /// Lent in this poll, to be released after it.
+    /// Frames that were lent in this poll, to be released after it.
     private var leases: [TestedLeases.Lease] = []
     private var lends = 0
 
-    /// What was taken in this poll.
+    /// The frames that were accepted in this poll.
     private(set) var frames: [Fingerprint] = []
-    /// In this poll something was offered and refused for want of room.
+    /// Whether something was refused as full in this poll.
     private(set) var wasFull = false
-    /// In this poll something was refused as too large.
+    /// Whether something was refused as too large in this poll.
     private(set) var refusedSize = false
 
     private static let canary = [UInt8](repeating: 0xC5, count: 64)
@@ -88,9 +88,9 @@ final class StrictFrameSink: @unchecked Sendable {
         return Unmanaged<StrictFrameSink>.fromOpaque(sink.pointee.context).takeUnretainedValue()
     }
 
-    /// Lends the sink for one poll, through memory of the plugin's lender.
+    /// Provides the sink for one poll, in memory of the plugin's lender.
     ///
-    /// - Parameter kept: where frames go that are released when everything is closed.
+    /// - Parameter kept: receives the frames that are released after everything is closed.
     func lend(
         _ plugin: TestedPlugin, _ kept: TestedLeases,
         _ poll: (UnsafeMutablePointer<chanserv_frame_sink>) -> chanserv_status
@@ -103,7 +103,7 @@ final class StrictFrameSink: @unchecked Sendable {
         isOpen = true
         defer {
             isOpen = false
-            drop()
+            freeReservations()
             for lease in leases {
                 if behaviour.releases == .afterClose { kept.add(lease) } else { lease.end(plugin) }
             }
@@ -139,7 +139,7 @@ final class StrictFrameSink: @unchecked Sendable {
             return chanserv_status(CHANSERV_ERROR_BAD_REQUEST)
         }
         lends += 1
-        // Only beside other frames: an empty sink takes any frame.
+        // Only after other frames: an empty sink accepts every frame.
         if behaviour.refusesEveryOtherLend, lends % 2 == 0, !frames.isEmpty {
             wasFull = true
             return chanserv_status(CHANSERV_FULL)
@@ -170,11 +170,11 @@ final class StrictFrameSink: @unchecked Sendable {
         return chanserv_status(CHANSERV_READY)
     }
 
-    /// Room of exactly `minimum` bytes, always at another address than before.
+    /// Returns exactly `minimum` bytes, always at a new address.
     private func reserve(_ minimum: Int, _ capacity: UnsafeMutablePointer<Int>?) -> UnsafeMutableRawPointer? {
         guard use("reserve") else { return nil }
-        // NULL says two things, of which a plugin can tell the second by itself: even where everything is too large there
-        // is room, and commit refuses.
+        // NULL means full or too large, and only the request itself shows which. So reserve succeeds even if everything
+        // is too large, and commit refuses.
         guard minimum >= 0, minimum <= 104_857_600 else {
             refusedSize = true
             return nil
@@ -192,7 +192,7 @@ final class StrictFrameSink: @unchecked Sendable {
             checkCanary(of: old)
             memory.copyMemory(from: old.memory, byteCount: min(room, old.capacity))
             memset(old.memory, 0xDD, old.capacity)
-            outgrown.append(old.memory)
+            replacedReservations.append(old.memory)
         }
         reservation = Reservation(memory: memory, capacity: room)
         capacity?.pointee = room
@@ -228,13 +228,13 @@ final class StrictFrameSink: @unchecked Sendable {
         findings.saw(.room, "bytes were written behind a reservation of \(reserved.capacity)")
     }
 
-    private func drop() {
+    private func freeReservations() {
         if let reserved = reservation {
             checkCanary(of: reserved)
             free(reserved.memory)
             reservation = nil
         }
-        for memory in outgrown { free(memory) }
-        outgrown = []
+        for memory in replacedReservations { free(memory) }
+        replacedReservations = []
     }
 }

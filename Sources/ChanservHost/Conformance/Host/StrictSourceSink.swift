@@ -1,24 +1,24 @@
 internal import CChanservPlugin
 
-/// Takes the sources of one call, poll by poll: `struct chanserv_source_sink` with as little room as a case wants.
+/// A `struct chanserv_source_sink` that accepts the sources of one call, with as little room as the case asks for.
 ///
 /// `@unchecked Sendable`: polls of one call never overlap, and each begins and ends under the lock of the exchange.
 final class StrictSourceSink: @unchecked Sendable {
     private let memory: UnsafeMutablePointer<chanserv_source_sink>
-    /// How it is to behave; room is counted in sources.
+    /// The behaviour of the sink; its room is a number of sources.
     private let behaviour: StrictFrameSink.Behaviour
     private let findings: Findings
-    /// What happens with a source that is taken, at once.
+    /// Called for each accepted source, before add returns.
     private let take: @Sendable (PluginPointer, Fingerprint) -> Void
     private var isOpen = false
     private var polls = 0
     private var isFullNow = false
 
-    /// How many were taken in this poll.
+    /// Number of sources that were accepted in this poll.
     private(set) var count = 0
-    /// In this poll something was offered and refused for want of room.
+    /// Whether something was refused as full in this poll.
     private(set) var wasFull = false
-    /// In this poll something was refused as too large.
+    /// Whether something was refused as too large in this poll.
     private(set) var refusedSize = false
 
     init(
@@ -48,7 +48,7 @@ final class StrictSourceSink: @unchecked Sendable {
         return Unmanaged<StrictSourceSink>.fromOpaque(sink.pointee.context).takeUnretainedValue()
     }
 
-    /// Lends the sink for one poll, through memory of the plugin's lender.
+    /// Provides the sink for one poll, in memory of the plugin's lender.
     func lend(
         _ plugin: TestedPlugin, _ poll: (UnsafeMutablePointer<chanserv_source_sink>) -> chanserv_status
     ) -> chanserv_status {

@@ -7,15 +7,15 @@ final class TestedInstance: Sendable {
     let plugin: TestedPlugin
     let host: ConformanceHost
     private let pointer: PluginPointer
-    /// Held during each call, where the plugin says that none may overlap.
+    /// Held during each call if the plugin's functions must not overlap.
     private let lane: NIOLock?
-    /// Frames that the plugin lent and that are kept beyond the end of their sources.
+    /// Lent frames that are kept beyond the end of their sources.
     let leases = TestedLeases()
 
     /// Calls create.
     ///
-    /// - Parameter failure: what is to happen to the getters.
-    /// - Returns: the instance, or what create said instead, and how the configuration was used.
+    /// - Parameter failure: the failure of the getters to inject.
+    /// - Returns: the instance, or `nil` if create refused; the reply of create; and the calls of the getters.
     static func create(
         _ plugin: TestedPlugin, _ values: PluginConfiguration, failure: ConfigurationUse.Failure? = nil
     ) -> (instance: TestedInstance?, reply: TestedPlugin.Reply, use: ConfigurationUse) {
@@ -30,7 +30,7 @@ final class TestedInstance: Sendable {
         let use = host.configuration.withLockedValue { $0 }
         guard reply.status == CHANSERV_READY else { return (nil, reply, use) }
         guard let pointer else {
-            plugin.findings.saw(.status, "create returned CHANSERV_READY and made no instance (*instance is NULL)")
+            plugin.findings.saw(.status, "create returned CHANSERV_READY without an instance (*instance is NULL)")
             return (nil, TestedPlugin.Reply(status: Int32(CHANSERV_ERROR_INTERNAL), message: "no instance"), use)
         }
         return (TestedInstance(plugin, host, PluginPointer(raw: pointer)), reply, use)
@@ -50,7 +50,7 @@ final class TestedInstance: Sendable {
 
     /// Calls open.
     ///
-    /// - Returns: the call; `nil` where the plugin refused, with its reply.
+    /// - Returns: the call, or `nil` if the plugin refused; and the reply of open.
     func open(_ body: [UInt8]) -> (call: PluginPointer?, reply: TestedPlugin.Reply) {
         let loans = Loans(plugin.lender)
         defer { loans.end() }
@@ -66,7 +66,7 @@ final class TestedInstance: Sendable {
         plain.body_size = body.count
         plain.vaddr = lend("conformance")
         plain.remote_address = lend("0123456789abcdef:1")
-        // Now and then a client says nothing about its request.
+        // Every third request has no deadline and no context.
         plain.deadline = -1
         if openings.wrappingAdd(1, ordering: .relaxed).oldValue % 3 != 2 {
             plain.deadline = 60_000_000_000
@@ -85,13 +85,13 @@ final class TestedInstance: Sendable {
         }
         guard reply.status == CHANSERV_READY else { return (nil, reply) }
         guard let pointer else {
-            plugin.findings.saw(.status, "open returned CHANSERV_READY and made no call (*call is NULL)")
+            plugin.findings.saw(.status, "open returned CHANSERV_READY without a call (*call is NULL)")
             return (nil, TestedPlugin.Reply(status: Int32(CHANSERV_ERROR_INTERNAL), message: "no call"))
         }
         return (PluginPointer(raw: pointer), reply)
     }
 
-    /// `sizeof(struct chanserv_request)` in version 1.0, which never grows.
+    /// `sizeof(struct chanserv_request)` in version 1.0, which never changes.
     private static let sizeOfRequest10 = 40
     private let openings = Atomic<Int>(0)
 

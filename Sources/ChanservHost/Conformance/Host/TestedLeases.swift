@@ -1,11 +1,11 @@
 internal import Glibc
 internal import NIOConcurrencyHelpers
 
-/// Frames that a plugin has lent.
+/// The frames that a plugin has lent.
 final class TestedLeases: Sendable {
-    /// One frame, with what it was when it was lent.
+    /// A lent frame with its fingerprint at the time of the lend.
     ///
-    /// `@unchecked Sendable`: addresses of the plugin's, read and passed back until the end of the lease only.
+    /// `@unchecked Sendable`: the addresses belong to the plugin and are used only until the end of the lease.
     struct Lease: @unchecked Sendable {
         typealias Release = @convention(c) (UnsafeMutableRawPointer?) -> Void
 
@@ -14,7 +14,7 @@ final class TestedLeases: Sendable {
         let release: Release
         let argument: UnsafeMutableRawPointer?
 
-        /// Looks whether the frame is as it was, and releases it.
+        /// Checks that the frame is unchanged, and releases it.
         func end(_ plugin: TestedPlugin) {
             check(plugin.findings)
             plugin.call(.release) { release(argument) }
@@ -41,9 +41,10 @@ final class TestedLeases: Sendable {
     }
 }
 
-/// The sinks of version 1.0, which have no place for a pointer of the host's, by their addresses.
+/// The sinks of version 1.0. They have no context pointer, so their owners are found by the sink's address.
 enum Sinks10 {
-    /// `sizeof(struct chanserv_frame_sink)` and of `struct chanserv_source_sink` in version 1.0, which never grow.
+    /// `sizeof(struct chanserv_frame_sink)` and `sizeof(struct chanserv_source_sink)` in version 1.0, which never
+    /// change.
     static let frameSinkSize = 40
     static let sourceSinkSize = 24
 
@@ -53,7 +54,7 @@ enum Sinks10 {
         owners.withLockedValue { $0[UInt(bitPattern: sink)] }
     }
 
-    /// Lends `size` bytes of `table`, with nothing behind them, for one poll.
+    /// Provides the first `size` bytes of `table` for one poll, directly before an inaccessible page.
     static func lend<Table, Result>(
         _ table: Table, size: Int, of owner: any Sendable, _ lender: Lender,
         _ poll: (UnsafeMutablePointer<Table>) -> Result

@@ -2,18 +2,18 @@ internal import CChanservPlugin
 internal import Glibc
 internal import NIOConcurrencyHelpers
 
-/// A plugin under test: every call of one of its functions goes through here, where it is recorded, timed and looked at.
+/// A plugin under test. All calls of its functions go through this class, which records, times and checks them.
 final class TestedPlugin: Sendable {
     let descriptor: PluginDescriptor
     let record: CaseRecord
     let findings = Findings()
-    /// How much room error messages have.
+    /// Capacity of error messages in bytes.
     let errorCapacity: Int
-    /// What memory the host lends.
+    /// The memory that the host lends to the plugin.
     let lender: Lender
-    /// Whether each call is to leave the thread as it was: two system calls more.
+    /// Whether to check that each call leaves the thread's state unchanged. This costs two system calls per call.
     let watchesThreads: Bool
-    /// Whether the host is one of version 1.0 of the ABI: its structs end where those of 1.0 do.
+    /// Whether the host has version 1.0 of the ABI: its structs end where those of 1.0 end.
     let isVersion10: Bool
 
     struct Timing: Sendable {
@@ -35,7 +35,7 @@ final class TestedPlugin: Sendable {
         self.isVersion10 = isVersion10
     }
 
-    /// The longest call of each function since this was asked last.
+    /// Returns the longest call of each function since the last call of this method.
     func takeTimings() -> [PluginFunction: Timing] {
         timings.withLockedValue { timings in
             defer { timings = [:] }
@@ -45,7 +45,7 @@ final class TestedPlugin: Sendable {
 
     /// Calls `function`.
     ///
-    /// - Parameter lane: held meanwhile, for a plugin whose functions may not overlap.
+    /// - Parameter lane: a lock to hold during the call, for a plugin whose functions must not overlap.
     func call<Result>(_ function: PluginFunction, lane: NIOLock? = nil, _ body: () -> Result) -> Result {
         lane?.lock()
         defer { lane?.unlock() }
@@ -65,13 +65,13 @@ final class TestedPlugin: Sendable {
         return result
     }
 
-    /// What a function that can fail said.
+    /// The reply of a function that can fail.
     struct Reply: Sendable {
         var status: Int32
         var message: String
     }
 
-    /// As ``call(_:lane:_:)``, with a place for an error message.
+    /// As ``call(_:lane:_:)``, with a buffer for an error message.
     func callFailing(
         _ function: PluginFunction, lane: NIOLock? = nil, allowed: [Int],
         _ body: (UnsafeMutablePointer<chanserv_error>) -> chanserv_status
@@ -80,7 +80,7 @@ final class TestedPlugin: Sendable {
         let status = call(function, lane: lane) { buffer.withError(body) }
         let message = buffer.finish(lender, of: function, failed: status < 0, findings)
         if status >= 0, !allowed.contains(Int(status)) {
-            findings.saw(.status, "\(function.name) returned \(status), which is no answer it can give")
+            findings.saw(.status, "\(function.name) returned \(status), which is not a status of this function")
         }
         if status < Int32(CHANSERV_ERROR_TOO_LARGE) {
             findings.saw(
@@ -91,7 +91,7 @@ final class TestedPlugin: Sendable {
     }
 }
 
-/// A `chanserv_error` with known bytes around what may be written.
+/// A `chanserv_error` with known bytes behind its buffer.
 private struct ErrorBuffer {
     private let loan: Lender.Loan
     private let capacity: Int
@@ -111,31 +111,31 @@ private struct ErrorBuffer {
         return body(&error)
     }
 
-    /// Looks at what was written, and takes the buffer back.
+    /// Checks what was written, and frees the buffer.
     mutating func finish(_ lender: Lender, of function: PluginFunction, failed: Bool, _ findings: Findings) -> String {
         defer { lender.end(loan) }
         let bytes = UnsafeRawBufferPointer(start: loan.start, count: capacity + Self.canarySize)
         if bytes[capacity...].contains(where: { $0 != Self.canary }) {
             findings.saw(
-                .errorText, "\(function.name) wrote beyond the \(capacity) bytes that its error message may have")
+                .errorText, "\(function.name) wrote beyond the \(capacity) bytes of its error message")
         }
         guard failed else { return "" }
         guard let end = bytes[..<capacity].firstIndex(of: 0) else {
             findings.saw(
-                .errorText, "\(function.name) left an error message without a zero in its \(capacity) bytes")
+                .errorText, "\(function.name) wrote an error message without a zero in its \(capacity) bytes")
             return ""
         }
         let text = UnsafeRawBufferPointer(rebasing: bytes[..<end])
-        // A character that was cut off at the end of a small buffer is nobody's mistake.
+        // A character that is cut at the end of a small buffer is allowed.
         if String(validating: text, as: UTF8.self) == nil, end < capacity - 1 {
-            findings.saw(.errorText, "\(function.name) left an error message that is not UTF-8")
+            findings.saw(.errorText, "\(function.name) wrote an error message that is not UTF-8")
         }
         if end == 0, capacity > 1 { findings.saw(.noErrorText, "\(function.name) failed without a message") }
         return String(decoding: text, as: UTF8.self)
     }
 }
 
-/// What a thread has for itself and a plugin must leave as it was.
+/// State of a thread that a plugin must leave unchanged.
 private struct ThreadState {
     private var blocked = sigset_t()
     private let rounding = fegetround()

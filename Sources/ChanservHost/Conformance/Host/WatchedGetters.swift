@@ -1,7 +1,7 @@
 internal import CChanservPlugin
 
 extension chanserv_host {
-    /// Sets the `config_…` functions: each looks at how it was called and then asks the host's own.
+    /// Sets the `config_…` functions. Each checks its arguments and then calls the host's getter.
     mutating func fillWatchedGetters() {
         config_json = { host, config, value, size in
             guard let test = ConformanceHost.of(host, "config_json") else { return refused }

@@ -1,24 +1,24 @@
 internal import Glibc
 internal import NIOConcurrencyHelpers
 
-/// What a case leaves behind however its process ends: which functions of the plugin were running, and its verdict.
+/// The record of a case that survives any end of its process: the running functions of the plugin, and the verdict.
 ///
-/// It is in a file without a name that the parent and the child share: the child writes, the parent reads after the
-/// child's end, so that neither has to wait for the other.
+/// It is in an unnamed file that parent and child share. The child writes and the parent reads after the child's end,
+/// so neither waits for the other.
 final class CaseRecord: Sendable {
-    /// How often each function was entered, then how often it was left.
+    /// How often each function was entered, then how often it returned.
     ///
-    /// `nonisolated(unsafe)`: written with `lock` held.
+    /// `nonisolated(unsafe)`: written while `lock` is held.
     nonisolated(unsafe) private let counts: UnsafeMutablePointer<UInt32>
     private let descriptor: Int32
     private let lock = NIOLock()
 
     private static let pageSize = 4096
-    /// Where the counts of functions that were left begin.
+    /// The index of the first count of returns.
     private static let left = 64
 
-    /// - Parameter descriptor: of the shared file.
-    /// - Returns: `nil` where it is no such file.
+    /// - Parameter descriptor: the shared file.
+    /// - Returns: `nil` if the descriptor is not such a file.
     init?(descriptor: Int32) {
         guard ftruncate(descriptor, off_t(Self.pageSize)) == 0 else { return nil }
         let page = mmap(nil, Self.pageSize, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0)
@@ -37,21 +37,21 @@ final class CaseRecord: Sendable {
         lock.withLock { counts[Self.left + function.rawValue] &+= 1 }
     }
 
-    /// What was entered and not left.
+    /// The functions that were entered and have not returned.
     var running: [PluginFunction] {
         PluginFunction.allCases.filter { counts[$0.rawValue] != counts[Self.left + $0.rawValue] }
     }
 
-    /// Writes the verdict, the last thing that a case does.
+    /// Writes the verdict. This is the last action of a case.
     func finish(_ verdict: Verdict) {
         let text = Array(verdict.text.utf8)
         text.withUnsafeBytes { bytes in
-            // On a file in memory nothing is written in part; where it is not written at all, the parent says so.
+            // A write to a file in memory is never partial. If it fails, the parent reports a case without a verdict.
             _ = pwrite(descriptor, bytes.baseAddress, bytes.count, off_t(Self.pageSize))
         }
     }
 
-    /// The verdict; `nil` where the process ended before there was one.
+    /// The verdict; `nil` if the process ended without one.
     var verdict: Verdict? {
         var status = stat()
         guard fstat(descriptor, &status) == 0, Int(status.st_size) > Self.pageSize else { return nil }

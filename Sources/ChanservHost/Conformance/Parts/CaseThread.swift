@@ -1,8 +1,8 @@
 internal import Glibc
 
-/// A thread that runs one closure, as the host's threads for plugins are: plain, with the usual stack.
+/// A thread that runs one closure, with the default stack, like the host's threads for plugins.
 ///
-/// `@unchecked Sendable`: `id` is written before anybody else has the object.
+/// `@unchecked Sendable`: `id` is written before the object is shared.
 final class CaseThread: @unchecked Sendable {
     private final class Work: Sendable {
         let body: @Sendable () -> Void
@@ -12,7 +12,7 @@ final class CaseThread: @unchecked Sendable {
 
     private var id = pthread_t()
 
-    /// Starts it.
+    /// Starts the thread.
     init(_ body: @escaping @Sendable () -> Void) {
         let work = Unmanaged.passRetained(Work(body))
         let result = pthread_create(
@@ -22,20 +22,20 @@ final class CaseThread: @unchecked Sendable {
                 Unmanaged<Work>.fromOpaque(argument).takeRetainedValue().body()
                 return nil
             }, work.toOpaque())
-        precondition(result == 0, "no thread for a case can be started: \(systemMessage(result))")
+        precondition(result == 0, "cannot start a thread for a case: \(systemMessage(result))")
     }
 
-    /// Waits for its end. To be called once.
+    /// Waits for the end of the thread. Call it once.
     func join() {
         pthread_join(id, nil)
     }
 
-    /// Lets it end when it will, instead of ``join()``.
+    /// Lets the thread end by itself. Call it instead of ``join()``.
     func detach() {
         pthread_detach(id)
     }
 
-    /// Runs `body` on `count` threads at the same time, with their numbers, and waits for all.
+    /// Runs `body` on `count` threads at the same time, each with its number, and waits for all.
     static func together(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) {
         let threads = (0..<count).map { number in CaseThread { body(number) } }
         for thread in threads { thread.join() }

@@ -1,34 +1,34 @@
 internal import NIOConcurrencyHelpers
 
-/// Where the plugin was seen to break a rule. Everything is watched in every case, and each case judges by what it is
-/// about, so that a plugin with one mistake fails one case.
+/// The rules that the plugin broke. All rules are checked in every case, but each case judges only its own, so that a
+/// plugin with one error fails one case.
 final class Findings: Sendable {
     enum Kind: Sendable {
-        /// A status that the function is not documented to return.
+        /// A function returned a status that is not documented for it.
         case status
-        /// An error code the host does not know.
+        /// A function returned an error code that the host does not know.
         case unknownError
-        /// An error message without an end, beyond the buffer's end, or not UTF-8.
+        /// An error message without a zero, beyond its buffer, or not in UTF-8.
         case errorText
         /// An error without a message.
         case noErrorText
-        /// After CHANSERV_FULL something else than READY or an error.
+        /// A poll returned neither READY nor an error after CHANSERV_FULL.
         case afterFull
-        /// Beyond a reservation, or a commit without one.
+        /// A write beyond a reservation, or a commit without one.
         case room
-        /// A sink was used after its poll, or with what it cannot take.
+        /// A sink was used after its poll, or with invalid arguments.
         case sink
-        /// A lent frame changed before its release, or was lent without a function to release it.
+        /// A lent frame changed before its release, or has no release function.
         case lent
-        /// A function of the host's table was not used as the header says.
+        /// A function of the host's table was called with invalid arguments or at the wrong time.
         case hostTable
-        /// READY over and over again, without ever giving anything.
+        /// A poll returned READY again and again without giving anything.
         case livelock
-        /// A cancelled object that had answered PENDING was not woken.
+        /// An object that had returned PENDING was not woken after its cancellation.
         case cancelWake
-        /// Something came although nobody was woken.
+        /// A poll without a wake brought something.
         case missedWake
-        /// What a thread of the host has for itself was changed.
+        /// State of a thread of the host was changed.
         case threadState
     }
 
@@ -39,7 +39,7 @@ final class Findings: Sendable {
 
     private let state = NIOLockedValueBox(State())
 
-    /// Writes down what was seen; the first few of each kind in words.
+    /// Counts a finding and keeps the first few texts of each kind.
     func saw(_ kind: Kind, _ text: @autoclosure () -> String) {
         state.withLockedValue { state in
             state.counts[kind, default: 0] += 1

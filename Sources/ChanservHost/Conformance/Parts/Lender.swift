@@ -1,18 +1,18 @@
 internal import Glibc
 internal import NIOConcurrencyHelpers
 
-/// Memory the host lends to a plugin, under a rule of the case's choice.
+/// Memory that the host lends to a plugin. The rule decides where it is and what happens after the loan.
 final class Lender: Sendable {
     enum Rule: Sendable {
-        /// From malloc, freed at the end of the loan.
+        /// From malloc; freed at the end of the loan.
         case plain
-        /// In pages of its own, which cannot be touched after the loan: who does dies by SIGSEGV.
+        /// In separate pages, which become inaccessible after the loan. A later access raises SIGSEGV.
         case revoked
-        /// In pages of its own, and the bytes end where one begins that cannot be touched.
+        /// In separate pages, directly before an inaccessible page.
         case bounded
     }
 
-    /// `@unchecked Sendable`: it is the lender's, and passed on as a whole.
+    /// `@unchecked Sendable`: the memory belongs to the lender and is passed on as a whole.
     struct Loan: @unchecked Sendable {
         let start: UnsafeMutableRawPointer
         fileprivate let mapping: (start: UnsafeMutableRawPointer, size: Int)?
@@ -25,8 +25,10 @@ final class Lender: Sendable {
     /// Lends `size` bytes.
     ///
     /// - Parameters:
-    ///   - isStruct: aligned for every type, at the cost of some bytes up to the end of the page.
-    ///   - isExact: whatever the rule, the bytes end where a page begins that cannot be touched. Aligned as `size` is.
+    ///   - isStruct: whether to align the memory for every type. It then begins at the start of a page instead of
+    ///     ending at the end of one.
+    ///   - isExact: whether the bytes end directly before an inaccessible page under every rule. They are then aligned
+    ///     only as `size` is.
     func lend(_ size: Int, isStruct: Bool = false, isExact: Bool = false) -> Loan {
         guard rule != .plain || isExact else { return Loan(start: malloc(max(size, 1) + 16)!, mapping: nil) }
         let page = Int(getpagesize())
@@ -43,12 +45,13 @@ final class Lender: Sendable {
     func lend(copying bytes: UnsafeRawBufferPointer) -> Loan {
         let loan = lend(bytes.count)
         loan.start.copyMemory(from: bytes, count: bytes.count)
-        // What a plugin that expects a zero here finds in its place.
+        // A plugin that expects a zero behind the bytes finds this byte instead.
         if rule == .plain { loan.start.storeBytes(of: 0x3F, toByteOffset: bytes.count, as: UInt8.self) }
         return loan
     }
 
-    /// The plugin may not touch it any more. Pages are kept until the process ends, so that no others come there.
+    /// Ends a loan: the plugin must not use the memory any more. Inaccessible pages are kept until the process ends, so
+    /// that no other memory gets their addresses.
     func end(_ loan: Loan) {
         guard let mapping = loan.mapping else { return free(loan.start) }
         switch rule {

@@ -1,8 +1,8 @@
 internal import Glibc
 
-/// A value behind a lock that can be waited for.
+/// A value behind a lock, with a condition to wait for changes.
 ///
-/// `@unchecked Sendable`: `value` is touched with `mutex` held only.
+/// `@unchecked Sendable`: `value` is accessed only while `mutex` is held.
 final class Monitor<Value>: @unchecked Sendable {
     private var value: Value
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
@@ -25,7 +25,7 @@ final class Monitor<Value>: @unchecked Sendable {
         mutex.deallocate()
     }
 
-    /// Changes the value, and lets everybody who waits look at it again.
+    /// Changes the value and wakes all waiting threads.
     func with<Result>(_ body: (inout Value) -> Result) -> Result {
         pthread_mutex_lock(mutex)
         defer {
@@ -35,9 +35,9 @@ final class Monitor<Value>: @unchecked Sendable {
         return body(&value)
     }
 
-    /// Waits until `body` returns something; it is asked again after each change, and once more at the deadline.
+    /// Waits until `body` returns a value. Calls it at once, after each change, and once more at the deadline.
     ///
-    /// - Parameter deadline: of the monotonic clock; `nil` for none.
+    /// - Parameter deadline: monotonic time in nanoseconds; `nil` for none.
     func wait<Result>(until deadline: UInt64? = nil, _ body: (inout Value) -> Result?) -> Result? {
         pthread_mutex_lock(mutex)
         defer {
@@ -58,12 +58,12 @@ final class Monitor<Value>: @unchecked Sendable {
     }
 }
 
-/// A time of the monotonic clock that is so far ahead.
+/// Returns the monotonic time in nanoseconds after `duration`.
 func monotonicTime(in duration: Duration) -> UInt64 {
     monotonicNanoseconds() + nanoseconds(of: duration)
 }
 
-/// At least 0.
+/// Returns a duration in nanoseconds; 0 if it is negative.
 func nanoseconds(of duration: Duration) -> UInt64 {
     let (seconds, attoseconds) = duration.components
     return UInt64(clamping: seconds) &* 1_000_000_000 &+ UInt64(clamping: attoseconds / 1_000_000_000)

@@ -1,9 +1,9 @@
-/// The functions of a plugin, for messages and for the record of what was running when a process died.
+/// The functions of a plugin, for messages and for the record of the functions that ran when a process died.
 enum PluginFunction: Int, CaseIterable, Sendable {
     case link, entry, create, destroy, open, pollSources, cancelCall, closeCall, pollFrames, cancelSource, closeSource
     case release
 
-    /// As the header calls it.
+    /// The name of the function in the header.
     var name: String {
         switch self {
         case .link: "dlopen (its constructors)"

@@ -1,10 +1,10 @@
-/// The bytes of a file, or a part of them, read the way ELF files are: numbers and texts at offsets that the file itself
-/// tells, none of which can be trusted. Every read is checked, and one that does not lie within is `nil`.
+/// Bytes of an ELF file or of a part of it. The offsets come from the file itself and cannot be trusted. Every read is
+/// checked; a read outside of the range returns `nil`.
 package struct ELFBytes: Sendable {
     private let bytes: [UInt8]
     private let range: Range<Int>
 
-    /// A whole file.
+    /// All bytes of a file.
     package init(_ bytes: [UInt8]) {
         self.bytes = bytes
         range = bytes.indices
@@ -17,7 +17,8 @@ package struct ELFBytes: Sendable {
 
     package var count: UInt64 { UInt64(range.count) }
 
-    /// The index of `size` bytes at `offset`. Overflow by subtraction: both numbers are the file's.
+    /// Returns the index of `size` bytes at `offset`. The subtraction avoids an overflow, because both numbers come
+    /// from the file.
     private func index(of offset: UInt64, size: UInt64) -> Int? {
         guard offset <= count, count - offset >= size else { return nil }
         return range.lowerBound + Int(offset)
@@ -28,19 +29,19 @@ package struct ELFBytes: Sendable {
         return ELFBytes(bytes, start..<start + Int(size))
     }
 
-    /// All from `offset` on.
+    /// Returns all bytes from `offset` on.
     package func slice(from offset: UInt64) -> ELFBytes? {
         guard offset <= count else { return nil }
         return slice(at: offset, size: count - offset)
     }
 
-    /// A little-endian number.
+    /// Reads a little-endian integer.
     package func integer<T: FixedWidthInteger & UnsignedInteger>(at offset: UInt64, as type: T.Type = T.self) -> T? {
         guard let start = index(of: offset, size: UInt64(MemoryLayout<T>.size)) else { return nil }
         return bytes.withUnsafeBytes { T(littleEndian: $0.loadUnaligned(fromByteOffset: start, as: T.self)) }
     }
 
-    /// The element of a table, whose index is the file's as well.
+    /// Reads an element of a table. The index also comes from the file.
     package func integer<T: FixedWidthInteger & UnsignedInteger>(
         element index: UInt64, of type: T.Type = T.self
     ) -> T? {
@@ -48,7 +49,7 @@ package struct ELFBytes: Sendable {
         return overflow ? nil : integer(at: offset)
     }
 
-    /// A text that ends in a zero byte, which must come within `maximum` bytes.
+    /// Reads a text that ends in a zero byte within `maximum` bytes.
     package func text(at offset: UInt64, maximum: Int = 4096) -> String? {
         guard let start = index(of: offset, size: 0) else { return nil }
         let end = min(range.upperBound, start + maximum)
@@ -56,7 +57,7 @@ package struct ELFBytes: Sendable {
         return String(decoding: bytes[start..<zero], as: UTF8.self)
     }
 
-    /// Whether `text` and a zero byte stand at `offset`; what else may stand there, however long, is not read.
+    /// Whether `text` and a zero byte are at `offset`. Reads no more bytes than that.
     package func hasText(_ text: StaticString, at offset: UInt64) -> Bool {
         let size = text.utf8CodeUnitCount
         guard let start = index(of: offset, size: UInt64(size) + 1), bytes[start + size] == 0 else { return false }

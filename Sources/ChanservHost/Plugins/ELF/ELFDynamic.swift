@@ -1,25 +1,26 @@
-/// The dynamic section: what the linker is told about the library.
+/// Dynamic section: the linker's instructions for the library.
 package struct ELFDynamic: Sendable {
-    /// The libraries it needs, in the order in which the linker looks for them.
+    /// Needed libraries, in the order in which the linker looks for them.
     package private(set) var neededLibraries: [String] = []
-    /// Its own name for those that need it.
+    /// Name of the library for those that need it (DT_SONAME).
     package private(set) var ownName: String?
-    /// Where to look for what it needs, and for what that needs (DT_RPATH); without effect beside ``runPath``.
+    /// Search path for the needed libraries and for the libraries that those need (DT_RPATH). The linker ignores it if
+    /// there is a ``runPath``.
     package private(set) var rPath: [String] = []
-    /// Where to look for what it needs (DT_RUNPATH).
+    /// Search path for the needed libraries (DT_RUNPATH).
     package private(set) var runPath: [String] = []
-    /// Whether the linker would have to write into its code.
+    /// Whether the linker would have to write to the code.
     package private(set) var hasTextRelocations = false
-    /// The names of symbols.
+    /// String table with the names of symbols.
     package let strings: ELFBytes
-    /// The table of symbols, from its start to the end of the mapped piece: it tells no size.
+    /// Symbol table, from its start to the end of the mapped part, because the file does not state its size.
     package let symbols: ELFBytes?
-    /// The tables that find symbols by their names, likewise.
+    /// Hash tables to find symbols by name, also up to the end of the mapped part.
     package let gnuHash: ELFBytes?
     package let systemVHash: ELFBytes?
 
-    /// More of either and it is no library but an accident: the largest ones have some hundred libraries and some
-    /// dozen further entries.
+    /// Limits that detect damaged files. The largest libraries need a few hundred libraries and have a few dozen other
+    /// entries.
     private static let maximumEntries: UInt64 = 65536
     private static let maximumLibraries = 4096
 
@@ -68,7 +69,7 @@ package struct ELFDynamic: Sendable {
         systemVHash = try bytes(at: values[Tag.systemVHash])
     }
 
-    /// An empty entry is the working directory.
+    /// Splits a search path. An empty entry stands for the working directory.
     private static func list(_ path: String) -> [String] {
         path.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
     }

@@ -1,20 +1,21 @@
-/// What became of the one function a plugin exports.
+/// State of the entry function in the file of a library.
 package enum ELFEntry: Hashable, Sendable {
     case exported
-    /// Nothing of the name is in the file, as far as it tells.
+    /// The file has no symbol of that name.
     case absent
-    /// It is in the file and hidden: the library was compiled with -fvisibility=hidden, or linked with a version script.
+    /// The symbol exists and is hidden. The library was compiled with -fvisibility=hidden or linked with a version
+    /// script.
     case hidden
-    /// The library calls it and does not have it.
+    /// The library uses the function and does not define it.
     case undefined
-    /// It is a variable.
+    /// The symbol is a variable.
     case notAFunction
-    /// It has a C++ name.
+    /// The symbol has a C++ name.
     case mangled
-    /// There is one, for another major version of the plugin ABI.
+    /// The file has an entry function for another major version of the plugin ABI.
     case otherVersion(String)
 
-    /// The entry's name, as CHANSERV_ENTRY_NAME.
+    /// Name of the entry function, the same as CHANSERV_ENTRY_NAME.
     package static let name: StaticString = "chanserv_plugin_v1"
 
     init(_ file: ELFBytes, _ header: ELFHeader, _ dynamic: ELFDynamic) {
@@ -23,7 +24,7 @@ package enum ELFEntry: Hashable, Sendable {
             if symbol.isVisible { self = symbol.isFunction ? .exported : .notAFunction } else { self = .hidden }
             return
         }
-        // Not exported: why?
+        // The symbol is not exported. The following finds the reason.
         if ELFSections(file, header.sectionHeaders)?.defines(Self.name) == true {
             self = .hidden
             return
@@ -40,16 +41,16 @@ package enum ELFEntry: Hashable, Sendable {
             } ?? .absent
     }
 
-    /// What is wrong and the way out; `nil` when nothing is.
+    /// The error and its remedy; `nil` if there is no error.
     package var problem: String? {
-        let wayOut = "define it with CHANSERV_EXPORT, as chanserv_plugin.h shows"
+        let remedy = "define it with CHANSERV_EXPORT, as chanserv_plugin.h shows"
         switch self {
         case .exported:
             return nil
         case .absent:
-            return "does not export \(Self.name); \(wayOut)"
+            return "does not export \(Self.name); \(remedy)"
         case .hidden:
-            return "has \(Self.name) but hides it (-fvisibility=hidden, static, or a version script); \(wayOut)"
+            return "has \(Self.name) but hides it (-fvisibility=hidden, static, or a version script); \(remedy)"
         case .undefined:
             return "does not define \(Self.name), it only uses it; link the file that defines it as well"
         case .notAFunction:

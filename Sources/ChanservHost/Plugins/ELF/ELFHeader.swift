@@ -1,23 +1,23 @@
-/// The head of an ELF file: what it is, for which machine, and where its tables stand.
+/// Header of an ELF file: its type, its machine, and the location of its tables.
 package struct ELFHeader: Hashable, Sendable {
-    /// A table in the file, its size and the size of an entry as the head tells them.
+    /// Location of a table in the file, the size of an entry and the number of entries, as the header states them.
     package struct Table: Hashable, Sendable {
         package var offset: UInt64
         package var entrySize: UInt64
         package var count: UInt64
     }
 
-    /// What the linker reads: segments.
+    /// Program headers, which the linker reads.
     package var programHeaders: Table
-    /// What tools read: sections. A stripped file may have none.
+    /// Section headers, which tools read. A stripped file may have none.
     package var sectionHeaders: Table
 
     private static let size: UInt64 = 64
 
-    /// Reads the head of a shared library for this machine.
+    /// Reads the header of a shared library for this machine.
     package init(_ file: ELFBytes) throws(ELFProblem) {
         guard file.hasPrefix("\u{7F}ELF", at: 0) else {
-            throw .notALibrary(file.count == 0 ? "it is empty" : "it is no ELF file")
+            throw .notALibrary(file.count == 0 ? "it is empty" : "it is not an ELF file")
         }
         guard file.count >= Self.size,
             let format: UInt8 = file.integer(at: 4), let order: UInt8 = file.integer(at: 5),

@@ -1,13 +1,13 @@
-/// A shared library as its file describes it, read without running or mapping any of it.
+/// Description of a shared library, read from its file without mapping or running it.
 package struct ELFLibrary: Sendable {
-    /// The libraries it needs and where it looks for them, and its own name.
+    /// The needed libraries, the paths where it searches for them, and its own name.
     package let dynamic: ELFDynamic
-    /// What is said of the threads' stacks.
+    /// Requirement for the stacks of threads.
     package let stack: ELFSegments.Stack
     private let file: ELFBytes
     private let header: ELFHeader
 
-    /// - Throws: ``ELFProblem`` when the dynamic linker cannot be given the file.
+    /// - Throws: ``ELFProblem`` if the file cannot be passed to the dynamic linker.
     package init(_ bytes: [UInt8]) throws(ELFProblem) {
         file = ELFBytes(bytes)
         header = try ELFHeader(file)
@@ -16,6 +16,6 @@ package struct ELFLibrary: Sendable {
         stack = segments.stack
     }
 
-    /// What became of the one function a plugin exports. Looks through all symbols where it is not exported.
+    /// State of the entry function. If it is not exported, this searches all symbols for the reason.
     package var entry: ELFEntry { ELFEntry(file, header, dynamic) }
 }

@@ -1,9 +1,9 @@
-/// Why a file cannot be given to the dynamic linker.
+/// Reason why a file cannot be passed to the dynamic linker.
 package enum ELFProblem: Error, Hashable {
-    /// It is something else altogether: no ELF file, for another machine, an object file…
+    /// The file is of another kind: no ELF file, an object file, a library for another machine.
     case notALibrary(String)
-    /// It ends before what it describes.
+    /// The file ends before the data that it describes.
     case truncated
-    /// It is a library whose tables contradict themselves.
+    /// The file is a library with inconsistent tables.
     case damaged(String)
 }

@@ -1,9 +1,9 @@
-/// The symbols a linker left in the file for debuggers (`.symtab`), which also tell what is not exported.
+/// Symbol table that the linker leaves for debuggers (`.symtab`). It also contains symbols that are not exported.
 package struct ELFSections: Sendable {
     private let symbols: ELFBytes
     private let strings: ELFBytes
 
-    /// `nil` where the file was stripped of them, or where what it says of them is not so: nothing depends on it.
+    /// `nil` if the file has no such table or if its description is invalid. The table serves only to explain errors.
     package init?(_ file: ELFBytes, _ table: ELFHeader.Table) {
         guard table.entrySize == 64, table.count > 0,
             let headers = file.slice(at: table.offset, size: table.count * table.entrySize)
@@ -15,7 +15,7 @@ package struct ELFSections: Sendable {
             return file.slice(at: offset, size: size)
         }
         for index in 0..<table.count {
-            // SHT_SYMTAB, with the index of its names.
+            // SHT_SYMTAB. The entry has the index of the section with the names.
             guard headers.integer(at: index * 64 + 4, as: UInt32.self) == 2,
                 let names: UInt32 = headers.integer(at: index * 64 + 40),
                 let symbols = bytes(ofSection: index), let strings = bytes(ofSection: UInt64(names))
@@ -27,7 +27,7 @@ package struct ELFSections: Sendable {
         return nil
     }
 
-    /// Whether something of this name is defined in the file, exported or not.
+    /// Whether the file defines a symbol of this name, exported or not.
     package func defines(_ name: StaticString) -> Bool {
         for index in 0..<min(symbols.count / ELFSymbol.size, 1 << 20) {
             guard let symbol = ELFSymbol(symbols, at: index) else { return false }

@@ -1,23 +1,23 @@
-/// The program headers of an ELF file: what the linker maps, and with which rights.
+/// Program headers of an ELF file: the parts that the linker maps, and their permissions.
 package struct ELFSegments: Hashable, Sendable {
-    /// A piece of the file and where in memory it comes to lie.
+    /// Part of the file and its address in memory.
     package struct Piece: Hashable, Sendable {
         package var offset: UInt64
         package var address: UInt64
         package var size: UInt64
     }
 
-    /// What is said of the stacks of the threads that run this code.
+    /// Requirement for the stacks of threads that run this code.
     package enum Stack: Hashable, Sendable {
         case notExecutable
         case executable
-        /// Nothing; the linker takes that as executable.
+        /// The file has no declaration. The linker treats that as executable.
         case undeclared
     }
 
-    /// The pieces that are mapped. Each lies within the file.
+    /// Parts that are mapped. Each lies within the file.
     package private(set) var mapped: [Piece] = []
-    /// The dynamic section. It lies within the file.
+    /// Dynamic section. It lies within the file.
     package private(set) var dynamic: Piece?
     package private(set) var stack = Stack.undeclared
 
@@ -47,11 +47,12 @@ package struct ELFSegments: Hashable, Sendable {
         }
     }
 
-    /// Where in the file stands what will be at `address`, as far as the mapped piece goes.
+    /// Returns the file offset of the byte that is mapped at `address`, and the number of bytes from there to the end
+    /// of the part.
     package func piece(at address: UInt64) -> (offset: UInt64, size: UInt64)? {
         for piece in mapped where address >= piece.address && address - piece.address < piece.size {
             let distance = address - piece.address
-            // Within the file, as the piece is, so the sum cannot overflow.
+            // The part lies within the file, so the sum cannot overflow.
             return (piece.offset + distance, piece.size - distance)
         }
         return nil

@@ -1,6 +1,6 @@
-/// An entry of a table of symbols.
+/// Entry of a symbol table.
 package struct ELFSymbol: Hashable, Sendable {
-    /// Where its name stands in the names that belong to the table.
+    /// Offset of the name in the string table.
     package var name: UInt64
     private var info: UInt8
     private var other: UInt8
@@ -20,12 +20,12 @@ package struct ELFSymbol: Hashable, Sendable {
         self.section = section
     }
 
-    /// It is here and not only used here.
+    /// Whether the file defines the symbol and does not only use it.
     package var isDefined: Bool { section != 0 }
-    /// Others can see it: global or weak, and neither hidden nor internal.
+    /// Whether other libraries can see the symbol: it is global, weak or unique, and neither hidden nor internal.
     package var isVisible: Bool { [1, 2, 10].contains(info >> 4) && [0, 3].contains(other & 3) }
-    /// There is one for the whole process, however its library was loaded (`STB_GNU_UNIQUE`).
+    /// Whether the process has a single copy of the symbol, however the library was loaded (`STB_GNU_UNIQUE`).
     package var isUnique: Bool { info >> 4 == 10 }
-    /// It can be called: a function, one that is chosen when it is linked, or (in assembler) nothing in particular.
+    /// Whether the symbol can be called: a function, an indirect function, or a symbol without a type (from assembler).
     package var isFunction: Bool { [2, 10, 0].contains(info & 15) }
 }

@@ -1,14 +1,14 @@
-/// Finds a symbol by its name, as `dlsym` does: through the hash table, in which only what is exported stands.
+/// Symbol lookup by name, as `dlsym` does it: through the hash table, which contains only exported symbols.
 package struct ELFSymbolTable: Sendable {
     private let symbols: ELFBytes
     private let strings: ELFBytes
     private let gnuHash: ELFBytes?
     private let systemVHash: ELFBytes?
 
-    /// Looking through more of them for a reason why something is not exported is not worth the while.
+    /// Maximum number of symbols to search for the reason why a symbol is not exported.
     private static let maximumCount: UInt64 = 1 << 20
 
-    /// `nil` where there is none, as `dlsym` sees it.
+    /// `nil` if the library has no symbol table that `dlsym` could use.
     package init?(_ dynamic: ELFDynamic) {
         guard let symbols = dynamic.symbols, dynamic.gnuHash != nil || dynamic.systemVHash != nil else { return nil }
         self.symbols = symbols
@@ -21,7 +21,7 @@ package struct ELFSymbolTable: Sendable {
         gnuHash.map { inGNU($0, name) } ?? systemVHash.flatMap { inSystemV($0, name) }
     }
 
-    /// All symbols, those that are only used included, until the table ends or `body` returns a result.
+    /// Passes all symbols, including undefined ones, to `body` until it returns a result or the table ends.
     package func first<Result>(_ body: (ELFSymbol, _ names: ELFBytes) -> Result?) -> Result? {
         for index in 0..<min(count, Self.maximumCount) {
             guard let symbol = ELFSymbol(symbols, at: index) else { return nil }
@@ -60,7 +60,7 @@ package struct ELFSymbolTable: Sendable {
         guard let gnu = GNU(table), let start: UInt32 = gnu.buckets.integer(element: UInt64(hash) % gnu.bucketCount)
         else { return nil }
         var index = UInt64(start)
-        // The last of a bucket has its lowest bit set; one that has none ends with the file.
+        // The last hash of a bucket has its lowest bit set. A bucket without such a hash ends with the file.
         while index >= gnu.firstSymbol,
             let other: UInt32 = gnu.hashes.integer(element: index - gnu.firstSymbol)
         {
@@ -84,7 +84,7 @@ package struct ELFSymbolTable: Sendable {
             let symbolCount: UInt32 = table.integer(at: 4),
             var index: UInt32 = table.integer(element: UInt64(2 + UInt64(hash % bucketCount)))
         else { return nil }
-        // A chain that leads back into itself is no longer than there are symbols.
+        // The limit ends a damaged chain that forms a cycle. A valid chain is not longer than the number of symbols.
         for _ in 0..<min(UInt64(symbolCount), Self.maximumCount) {
             if index == 0 { return nil }
             if let symbol = symbol(UInt64(index), named: name) { return symbol }
@@ -94,7 +94,7 @@ package struct ELFSymbolTable: Sendable {
         return nil
     }
 
-    /// How many symbols there are, which only the hash tables tell.
+    /// Number of symbols. Only the hash tables state it.
     private var count: UInt64 {
         if let systemVHash { return systemVHash.integer(at: 4, as: UInt32.self).map(UInt64.init) ?? 0 }
         guard let gnuHash, let gnu = GNU(gnuHash) else { return 0 }

@@ -1,8 +1,8 @@
 extension LibrarySearch {
-    /// What is wrong with what a plugin needs, in one message with the way out; `nil` when nothing is.
+    /// Message about missing libraries with the remedy; `nil` if none is missing.
     package var problem: String? {
         if missing.isEmpty { return nil }
-        let names = missing.prefix(Self.namesSaid).map { library in
+        let names = missing.prefix(Self.maximumNames).map { library in
             var text = library.name
             if let path = library.neededBy { text += " (for \(path))" }
             if let path = library.besideThePlugin { text += " (there is \(path))" }
@@ -14,23 +14,23 @@ extension LibrarySearch {
         let ways =
             missing.contains { $0.besideThePlugin != nil }
             ? """
-            a plugin is loaded from a private copy, so $ORIGIN is not its folder: link what stands there statically, \
+            a plugin is loaded from a private copy, so $ORIGIN is not its folder: link the libraries there statically, \
             or set an absolute rpath (-Wl,-rpath,\(origin))
             """
             : """
-            install what is missing, link it statically, set an absolute rpath (-Wl,-rpath,/its/folder), or start the \
-            host with LD_LIBRARY_PATH
+            install the missing libraries, link them statically, set an absolute rpath (-Wl,-rpath,/its/folder), or \
+            start the host with LD_LIBRARY_PATH
             """
         return "needs \(what) not found: \(names.joined(separator: ", "))\(more); \(ways)"
     }
 
-    /// So many are named in one message.
-    private static let namesSaid = 20
+    /// Maximum number of libraries that one message names.
+    private static let maximumNames = 20
 
-    /// Why a search path of the plugin is dangerous; `nil` when it is not.
+    /// Returns why a search path of the plugin is dangerous, or `nil` if it is not.
     ///
-    /// From the private copy `$ORIGIN` is an empty folder of the host's, but what is above it may be `/tmp`, where
-    /// everybody can put a library of the name the linker looks for.
+    /// For the private copy `$ORIGIN` is an empty folder of the host. But a folder above it may be `/tmp`, where every
+    /// user can place a library with the name that the linker searches for.
     package static func escape(
         of plugin: ELFLibrary, isLoaded: (_ name: String) -> Bool
     ) -> String? {
@@ -42,8 +42,8 @@ extension LibrarySearch {
             }), !needed.isEmpty
         else { return nil }
         return """
-            looks for \(needed.joined(separator: ", ")) in '\(path)'; a plugin is loaded from a private copy, so $ORIGIN \
-            is not its folder, and above the copy's everybody may put libraries: set an absolute rpath instead
+            looks for \(needed.joined(separator: ", ")) in '\(path)'; a plugin is loaded from a private copy, so \
+            $ORIGIN is not its folder, and every user may place libraries above the copy: set an absolute rpath instead
             """
     }
 }

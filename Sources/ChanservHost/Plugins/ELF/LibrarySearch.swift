@@ -1,30 +1,32 @@
 internal import DequeModule
 
-/// Where the dynamic linker looks for the libraries that a library needs (ld.so(8)), and which of them it will not find.
+/// Simulation of the dynamic linker's search for the libraries that a library needs (ld.so(8)). It reports the
+/// libraries that the linker will not find.
 ///
-/// It is for the message's sake: the linker would refuse the plugin as well, but names one library a time, and the
-/// private copy instead of the plugin. So in case of doubt a library counts as found, and the linker has the last word.
+/// It only improves the error message. The linker would reject the plugin as well, but its message names one library at
+/// a time, and the private copy instead of the plugin. In case of doubt a library counts as found, and the linker
+/// decides.
 package struct LibrarySearch {
-    /// What stands at a path.
+    /// File at a path.
     package enum Candidate {
         case nothing
         case library(ELFLibrary)
-        /// A file the linker does not take, and why.
+        /// A file that the linker rejects, and the reason.
         case refused(String)
-        /// A file that is too large to be looked at here, or one too many.
+        /// A file that is not read because of its size or because the search has read too many bytes.
         case unread
     }
 
-    /// What there is outside of the library: handed in, so that the rules can be tested without it.
+    /// Environment of the search. Passed in so that tests can check the rules without a real system.
     package struct Surroundings {
-        /// Whether a library of this name is in memory: then the linker takes that one and looks no further.
+        /// Whether a library of this name is loaded. The linker then uses that one and searches no further.
         package var isLoaded: (_ name: String) -> Bool
         package var candidate: (_ path: String) -> Candidate
-        /// `$LD_LIBRARY_PATH` of when the process began.
+        /// `$LD_LIBRARY_PATH` at the start of the process.
         package var libraryPath: [String] = []
-        /// `nil` when it cannot be read.
+        /// `nil` if it cannot be read.
         package var cache: LoaderCache? = LoaderCache()
-        /// Of this machine, on any distribution.
+        /// Default folders of this architecture, for all distributions.
         package var defaultFolders = LibrarySearch.defaultFolders
 
         package init(isLoaded: @escaping (String) -> Bool, candidate: @escaping (String) -> Candidate) {
@@ -33,28 +35,28 @@ package struct LibrarySearch {
         }
     }
 
-    /// A library that is needed and not found.
+    /// A needed library that is not found.
     package struct Missing: Hashable {
         package var name: String
-        /// The library that needs it; `nil` is the plugin itself.
+        /// Path of the library that needs it; `nil` for the plugin itself.
         package var neededBy: String?
-        /// Where it stands, but only as seen from the plugin's folder, which is not that of the private copy.
+        /// Path that exists relative to the plugin's folder, but not relative to the folder of the private copy.
         package var besideThePlugin: String?
-        /// Files of its name that are not taken, and why.
+        /// Files of this name that the linker rejects, with the reasons.
         package var refused: [String] = []
     }
 
-    /// One library whose needs are looked at.
+    /// Library whose needed libraries are searched.
     private struct Needing {
         var needed: [String]
         var rPath: [String]
         var runPath: [String]
-        /// `nil` is the plugin.
+        /// `nil` for the plugin.
         var path: String?
-        /// The DT_RPATHs of those through which it came, expanded, nearest first.
+        /// DT_RPATH entries of the libraries that led to this one, expanded, nearest first.
         var inheritedPath: [Place]
 
-        /// What matters of the library, and not its bytes.
+        /// Keeps the relevant fields of the library and not its bytes.
         init(_ library: ELFLibrary, path: String? = nil, inheritedPath: [Place] = []) {
             needed = library.dynamic.neededLibraries
             rPath = library.dynamic.rPath
@@ -64,36 +66,38 @@ package struct LibrarySearch {
         }
     }
 
-    /// An entry of a search path.
+    /// Entry of a search path.
     private enum Place: Hashable {
         case folder(String)
-        /// Below the plugin's folder as far as the plugin can tell, below the private copy's in truth.
+        /// Folder below the plugin's folder according to the plugin, but below the private copy's folder in fact.
         case besideThePlugin(String)
-        /// It has a token whose value only the linker knows.
+        /// The entry has a token whose value only the linker knows.
         case unknown
     }
 
     private let surroundings: Surroundings
-    /// The folder of the plugin, not of its copy.
+    /// Folder of the plugin, not of its private copy.
     let origin: String
     package private(set) var missing: [Missing] = []
     private var seen: Set<String> = []
-    /// So many files more are asked for: the libraries of a file that was made to keep somebody busy count as found.
+    /// Number of files that the search may still look up. A file that was made to keep the host busy exceeds it; its
+    /// libraries then count as found.
     private var placesLeft = Self.maximumPlaces
 
-    /// Large programs need some hundred libraries, each of which stands in one of some dozen places.
+    /// Maximum number of files that one search looks up. Large programs need a few hundred libraries, each in one of a
+    /// few dozen folders.
     package static let maximumPlaces = 50_000
-    /// So many entries of a search path are looked at.
+    /// Maximum number of entries of a search path. Further entries count as unknown.
     private static let maximumEntries = 256
 
-    /// Looks for what `plugin` needs, for what that needs, and so on.
+    /// Searches for the libraries that `plugin` needs, for those that they need, and so on.
     package init(for plugin: ELFLibrary, in folder: String, _ surroundings: Surroundings) {
         self.surroundings = surroundings
         origin = folder
-        // First come, first looked at, as the linker does: the first that needs a library decides where it comes from.
+        // Breadth first, as the linker does: the first library that needs a name decides where it is found.
         var waiting = Deque([Needing(plugin)])
         while let needing = waiting.popFirst(), placesLeft > 0 {
-            // Those that every name is looked for in.
+            // These entries apply to every name that this library needs.
             let own = searchPath(needing.rPath, for: needing)
             let inherited = needing.runPath.isEmpty ? Self.bounded(own + needing.inheritedPath) : []
             let run = searchPath(needing.runPath, for: needing)
@@ -104,7 +108,7 @@ package struct LibrarySearch {
         }
     }
 
-    /// The entries of a search path, each once. Where there are too many the rest is not known.
+    /// Expands the entries of a search path without duplicates. Too many entries are cut and end in an unknown one.
     private func searchPath(_ entries: [String], for needing: Needing) -> [Place] {
         var places: [Place] = []
         var seen: Set<Place> = []
@@ -119,7 +123,7 @@ package struct LibrarySearch {
         places.count > maximumEntries ? places.prefix(maximumEntries) + [.unknown] : places
     }
 
-    /// - Returns: what is found and can be looked at in turn.
+    /// - Returns: the library that was found, if its own needed libraries must be searched.
     private mutating func search(
         _ name: String, for needing: Needing, _ inherited: [Place], _ run: [Place]
     ) -> Needing? {
@@ -147,12 +151,12 @@ package struct LibrarySearch {
                 }
             }
         }
-        // What the cache would have said is not known.
+        // Without the cache it is unknown whether the linker would find the library.
         if surroundings.cache != nil { missing.append(result) }
         return nil
     }
 
-    /// The files the linker tries, in its order.
+    /// Returns the files that the linker tries, in its order.
     private func places(
         of name: String, for needing: Needing, _ inherited: [Place], _ run: [Place]
     ) -> [Place] {
@@ -173,24 +177,24 @@ package struct LibrarySearch {
             + files(surroundings.defaultFolders.map { .folder($0) })
     }
 
-    /// An entry of a search path with `$ORIGIN` replaced: the folder of the library that says it.
+    /// Expands `$ORIGIN` in an entry of a search path. It is the folder of the library that has the entry.
     private func place(_ entry: String, for needing: Needing) -> [Place] {
         let entry = entry.isEmpty ? "." : entry
         guard entry.contains("$") else { return [.folder(entry)] }
         let folder = needing.path.map(Self.folder(of:)) ?? origin
         let expanded = entry.replacing("${ORIGIN}", with: folder).replacing("$ORIGIN", with: folder)
-        // $LIB, $PLATFORM, or a folder that really has a dollar in its name.
+        // $LIB, $PLATFORM, or a folder with a dollar sign in its name.
         if expanded.contains("$") { return [.unknown] }
         return [needing.path == nil ? .besideThePlugin(expanded) : .folder(expanded)]
     }
 
-    /// All but the last component; "." where there is only one.
+    /// Returns all but the last component of a path, or "." if there is only one.
     package static func folder(of path: String) -> String {
         PluginFile.split(path).folder
     }
 
-    /// Below each folder of a search path, for processors that can do more than the least. Whether this one can only
-    /// the linker knows.
+    /// Subfolders of each folder of a search path, for newer processors. Only the linker knows whether they apply to
+    /// this one.
     #if arch(x86_64)
         private static let variants = (2...4).map { "glibc-hwcaps/x86-64-v\($0)/" }
         package static let defaultFolders = folders(triplet: "x86_64-linux-gnu")

@@ -1,14 +1,14 @@
-/// What `ldconfig` found: `/etc/ld.so.cache`, in the format glibc has written for more than twenty years.
+/// Cache of `ldconfig`, `/etc/ld.so.cache`, in the format that glibc has written for more than twenty years.
 package struct LoaderCache: Sendable {
     private let libraries: [String: [String]]
 
-    /// No entries: where there is no cache.
+    /// Empty cache, for a system without one.
     package init() { libraries = [:] }
 
-    /// Reads a cache. `nil` for a format that is not known, of which nothing can be said.
+    /// Parses a cache. Returns `nil` for an unknown format.
     package init?(_ bytes: [UInt8]) {
         let file = ELFBytes(bytes)
-        // An older format may stand before it, for older linkers; the newer one then begins at the next multiple of 8.
+        // An older format may precede it for older linkers. The newer one then begins at the next multiple of 8.
         var start: UInt64 = 0
         if file.hasPrefix("ld.so-1.7.0", at: 0) {
             guard let count: UInt32 = file.integer(at: 12) else { return nil }
@@ -19,8 +19,8 @@ package struct LoaderCache: Sendable {
         else { return nil }
         var libraries: [String: [String]] = [:]
         for index in 0..<UInt64(count) {
-            // Flags, name, path, …; texts count from the start of the cache. The flags say for which machine a library
-            // is; its own head says the same more surely.
+            // An entry begins with flags, name and path. Text offsets count from the start of the cache. The flags
+            // state the machine, but the header of the library states it more reliably.
             guard let name: UInt32 = entries.integer(at: index * 24 + 4),
                 let path: UInt32 = entries.integer(at: index * 24 + 8),
                 let name = cache.text(at: UInt64(name)), let path = cache.text(at: UInt64(path))
@@ -30,6 +30,6 @@ package struct LoaderCache: Sendable {
         self.libraries = libraries
     }
 
-    /// Where a library of this name may be, best first.
+    /// Returns the paths of libraries of this name, in order of preference.
     package func paths(of name: String) -> [String] { libraries[name] ?? [] }
 }

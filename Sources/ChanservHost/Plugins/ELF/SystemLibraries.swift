@@ -1,6 +1,6 @@
 internal import Glibc
 
-/// The dynamic linker's surroundings as they are on this machine.
+/// Environment of the dynamic linker on this machine.
 extension LibrarySearch.Surroundings {
     package static func system() -> Self {
         var bytesLeft = readLimit
@@ -16,19 +16,19 @@ extension LibrarySearch.Surroundings {
         return surroundings
     }
 
-    /// Asks the linker, which compares with the names the loaded libraries give themselves. It runs no code and maps
-    /// nothing. What it finds stays referenced: nothing is ever unloaded here.
+    /// Asks the linker, which compares `name` with the names that loaded libraries declare. This runs no code and maps
+    /// nothing. A library that it finds stays referenced, because the host never unloads any.
     private static func isLoaded(_ name: String) -> Bool {
         if name.contains("/") { return false }
         guard dlopen(name, RTLD_LAZY | RTLD_LOCAL | RTLD_NOLOAD) != nil else {
-            // Its message would be taken for that of the next call that fails.
+            // Clears the message. Otherwise it would be reported for the next call that fails.
             _ = dlerror()
             return false
         }
         return true
     }
 
-    /// So many bytes of libraries are read in one search, 512 MiB; what is beyond is the linker's to look at.
+    /// Maximum number of bytes of libraries that one search reads: 512 MiB. Libraries beyond that count as found.
     private static let readLimit = 512 << 20
 
     private static func candidate(_ path: String, _ bytesLeft: inout Int) -> LibrarySearch.Candidate {
@@ -40,7 +40,7 @@ extension LibrarySearch.Surroundings {
             } catch {
                 switch error {
                 case .notALibrary(let why): return .refused(why)
-                case .truncated: return .refused("it ends before what its headers describe")
+                case .truncated: return .refused("it ends before the data that its headers describe")
                 case .damaged(let why): return .refused(why)
                 }
             }
@@ -58,9 +58,9 @@ private struct ReadFailure: Error {
     var code: Int32
 }
 
-/// A regular file's bytes.
+/// Reads all bytes of a regular file.
 private func readWhole(_ path: String, maximumSize: Int) -> Result<[UInt8], ReadFailure> {
-    // O_NONBLOCK: opening a pipe must not wait for somebody to write to it.
+    // O_NONBLOCK: opening a pipe would otherwise wait for a writer.
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
     guard descriptor >= 0 else { return .failure(ReadFailure(code: errno)) }
     defer { close(descriptor) }

@@ -96,7 +96,7 @@ import Testing
         #expect(try problem(Self.exporting, "-Wl,-z,noexecstack") == nil)
         let error = try #require(try problem(Self.exporting, "-Wl,-z,execstack"))
         #expect(error.code == .executableStack)
-        #expect(error.message.contains("asks for executable stack") && error.message.contains("-Wl,-z,noexecstack"))
+        #expect(error.message.contains("requests an executable stack") && error.message.contains("-Wl,-z,noexecstack"))
     }
 
     @Test func `a library without a GNU_STACK header is refused`() throws {

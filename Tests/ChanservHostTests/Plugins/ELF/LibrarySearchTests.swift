@@ -34,7 +34,7 @@ import Testing
         let search = search(plugin)
         #expect(search.missing.map(\.name) == ["liba.so", "libb.so.2"])
         let problem = try #require(search.problem)
-        #expect(problem.hasPrefix("needs 2 libraries that are not found: liba.so, libb.so.2; install what is missing"))
+        #expect(problem.hasPrefix("needs 2 libraries that are not found: liba.so, libb.so.2; install the missing"))
     }
 
     @Test func `a needed library is found in each place where the linker looks`() throws {

@@ -4,7 +4,7 @@ import Testing
 @testable import AstraNet
 
 /// An idle stream uses little memory.
-@Suite struct RestingStreamTests {
+@Suite struct IdleStreamTests {
     @Test func `the storage of an idle stream has at most 80 bytes`() {
         #expect(MemoryLayout<AstraNet.Stream.Storage>.size <= 80)
     }
@@ -16,13 +16,13 @@ import Testing
             try await client.expectIdle()
             try await server.expectIdle()
             let bytes = ByteBuffer(repeating: 7, count: size)
-            async let sending: Void = client.send(bytes, deadline: .soon)
+            async let sending: Void = client.send(bytes, deadline: .testDeadline)
             var received = ByteBuffer()
             while received.readableBytes < size / 2 {
-                received.writeImmutableBuffer(try #require(try await server.receive(deadline: .soon)))
+                received.writeImmutableBuffer(try #require(try await server.receive(deadline: .testDeadline)))
             }
             let rest = size - received.readableBytes
-            if rest > 0 { #expect(try await server.receive(rest, into: &received, deadline: .soon) == rest) }
+            if rest > 0 { #expect(try await server.receive(rest, into: &received, deadline: .testDeadline) == rest) }
             #expect(received == bytes)
             try await sending
         }
@@ -43,7 +43,7 @@ import Testing
 extension AstraNet.Stream {
     /// Waits until the event loop has finished its work, and checks that the stream is idle.
     fileprivate func expectIdle(sourceLocation: SourceLocation = #_sourceLocation) async throws {
-        let deadline = ContinuousClock.Instant.soon
+        let deadline = ContinuousClock.Instant.testDeadline
         while withStorage({ $0.active != nil }), .now < deadline { await Task.yield() }
         #expect(withStorage { $0.active == nil }, sourceLocation: sourceLocation)
     }

@@ -4,7 +4,7 @@ import Testing
 @testable import AstraNet
 
 /// Non-urgent ops leave together with other ops, or alone after a short delay.
-@Suite(.timeLimit(.minutes(5))) struct PatientOpsTests {
+@Suite(.timeLimit(.minutes(5))) struct DeferredOpsTests {
     /// A raw peer that announces the abilities of a node of this library, after the announcements of the node.
     private func eagerPeer(of node: Node) async throws -> RawPeer {
         let peer = try await RawPeer.connect(to: try await node.listening())
@@ -16,7 +16,7 @@ import Testing
     }
 
     @Test func `a SYN leaves without an answer if there is none`() async throws {
-        let node = Node.patient()
+        let node = Node.withoutTimeouts()
         let listener = try node.bind("soon", answersSoon: true)
         let peer = try await eagerPeer(of: node)
         peer.send(peer.op(.dial, to: listener.address, from: 16_777_300))
@@ -27,11 +27,11 @@ import Testing
     }
 
     @Test func `a SYN leaves before the answer`() async throws {
-        let node = Node.patient()
+        let node = Node.withoutTimeouts()
         let listener = try node.bind("soon", answersSoon: true)
         let peer = try await eagerPeer(of: node)
         peer.send(peer.op(.dial, to: listener.address, from: 16_777_300))
-        let stream = try await listener.nextStream(deadline: .soon)
+        let stream = try await listener.nextStream(deadline: .testDeadline)
         try await stream.send(ByteBuffer(string: "answer"))
         stream.close()
         let first = await peer.first { [.syn, .data, .fin1, .fin2].contains($0.command) }
@@ -43,12 +43,12 @@ import Testing
 
     /// The peer reads the name on the stream and then dials it, so the SERVICE must come first.
     @Test func `a private name is announced before the bytes that contain it`() async throws {
-        let node = Node.patient()
+        let node = Node.withoutTimeouts()
         let listener = try node.bind("service")
         let peer = try await eagerPeer(of: node)
         for number in 0..<100 {
             peer.send(peer.op(.dial, to: listener.address, from: 16_777_300 + UInt32(number)))
-            let stream = try await listener.nextStream(deadline: .soon)
+            let stream = try await listener.nextStream(deadline: .testDeadline)
             let source = try node.bind("source-\(number)", visibleTo: stream)
             try await stream.send(ByteBuffer(string: source.name))
             let first = await peer.first { $0.command == .service || $0.command == .data }
@@ -62,11 +62,11 @@ import Testing
     }
 
     @Test func `a private name is announced and withdrawn without other traffic`() async throws {
-        let node = Node.patient()
+        let node = Node.withoutTimeouts()
         let listener = try node.bind("service")
         let peer = try await eagerPeer(of: node)
         peer.send(peer.op(.dial, to: listener.address, from: 16_777_300))
-        let stream = try await listener.nextStream(deadline: .soon)
+        let stream = try await listener.nextStream(deadline: .testDeadline)
         let source = try node.bind("source", visibleTo: stream)
         #expect(await peer.first(.service)?.payload == Array("source".utf8))
         source.close()
@@ -87,8 +87,8 @@ import Testing
                 await Task.yield()
             }
         }
-        #expect(try await client.receive(deadline: .soon) == ByteBuffer(string: "the end"))
-        #expect(try await client.receive(deadline: .soon) == nil)
+        #expect(try await client.receive(deadline: .testDeadline) == ByteBuffer(string: "the end"))
+        #expect(try await client.receive(deadline: .testDeadline) == nil)
         await #expect(throws: AstraNetError.self) { try await client.send(ByteBuffer(string: "too late")) }
         client.close()
         await pair.shutdown()

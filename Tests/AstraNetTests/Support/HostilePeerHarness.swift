@@ -4,7 +4,7 @@ import Testing
 
 /// A node under attack. A well-behaved peer uses its echo service over one link; the test connects hostile peers on
 /// other links.
-struct Besieged {
+struct HostilePeerHarness {
     let node: Node
     let address: SocketAddress
     /// The service that hostile peers dial. The test accepts the streams.
@@ -14,7 +14,7 @@ struct Besieged {
     private let echoing: Task<Void, any Error>
 
     init(_ configure: (inout NodeConfiguration) -> Void = { _ in }) async throws {
-        node = .patient(configure)
+        node = .withoutTimeouts(configure)
         address = try await node.listen(host: "127.0.0.1", port: 0)
         target = try node.bind("target")
         let echo = try node.bind("echo")
@@ -26,8 +26,8 @@ struct Besieged {
                 stream.close()
             }
         }
-        goodPeer = .patient()
-        try await goodPeer.join(host: "127.0.0.1", port: address.port!, deadline: .soon)
+        goodPeer = .withoutTimeouts()
+        try await goodPeer.join(host: "127.0.0.1", port: address.port!, deadline: .testDeadline)
     }
 
     /// Connects a socket to the node, without a handshake.
@@ -44,17 +44,17 @@ struct Besieged {
     }
 
     /// Checks that the link of the well-behaved peer still carries streams.
-    func expectUnharmed(sourceLocation: SourceLocation = #_sourceLocation) async throws {
-        let stream = try await goodPeer.dial("echo", deadline: .soon)
-        try await stream.send(ByteBuffer(repeating: 7, count: 100_000), deadline: .soon)
+    func expectOtherLinkWorks(sourceLocation: SourceLocation = #_sourceLocation) async throws {
+        let stream = try await goodPeer.dial("echo", deadline: .testDeadline)
+        try await stream.send(ByteBuffer(repeating: 7, count: 100_000), deadline: .testDeadline)
         stream.finish()
         let received = try await stream.readAll().readableBytes
         #expect(received == 100_000, sourceLocation: sourceLocation)
         stream.close()
     }
 
-    func end(isUnharmed: Bool = true) async throws {
-        if isUnharmed { try await expectUnharmed() }
+    func end(checksOtherLink: Bool = true) async throws {
+        if checksOtherLink { try await expectOtherLinkWorks() }
         echo.close()
         await goodPeer.shutdown()
         await node.shutdown()

@@ -5,7 +5,7 @@ import Testing
 @testable import AstraNet
 
 /// Streams over a link with a long round trip. Windows grow only if both ends announced `window`.
-@Suite(.timeLimit(.minutes(5))) struct LongWayTests {
+@Suite(.timeLimit(.minutes(5))) struct LongRoundTripTests {
     private static let oneWay = TimeAmount.milliseconds(20)
 
     /// The windows of all WND_SIZE so far.
@@ -18,23 +18,23 @@ import Testing
     }
 
     @Test func `windows grow between nodes of this library`() async throws {
-        let server = Node.patient(.server)
+        let server = Node.withoutTimeouts(.server)
         let listener = try server.bind("thing")
         let proxy = try await slowLink(to: try await server.listening())
-        let client = Node.patient(.client)
+        let client = Node.withoutTimeouts(.client)
         try await client.join(proxy.address)
-        let stream = try await client.dial("thing", deadline: .soon)
-        let source = try await listener.nextStream(deadline: .soon)
+        let stream = try await client.dial("thing", deadline: .testDeadline)
+        let source = try await listener.nextStream(deadline: .testDeadline)
         let sending = Task {
             do {
-                while true { try await source.send(ByteBuffer(repeating: 7, count: 65_536), deadline: .soon) }
+                while true { try await source.send(ByteBuffer(repeating: 7, count: 65_536), deadline: .testDeadline) }
             } catch let error as AstraNetError where error.code == .closedByPeer {
                 return source.withStorage { $0.state.sendWindow.limit }
             }
         }
         // This takes longer on a loaded machine: the window grows only after the reader has kept up for several
         // windows.
-        while windows(proxy).count < 3, try await stream.receive(deadline: .soon) != nil {}
+        while windows(proxy).count < 3, try await stream.receive(deadline: .testDeadline) != nil {}
         let window = stream.withStorage { $0.state.receiveWindow.limit }
         #expect(window >= 524_288)
         stream.close()
@@ -48,16 +48,16 @@ import Testing
     }
 
     @Test func `windows do not grow on a link to a Go node`() async throws {
-        let node = Node.patient(.server)
+        let node = Node.withoutTimeouts(.server)
         let listener = try node.bind("thing")
         let proxy = try await slowLink(to: try await node.listening())
         let go = try await GoLikePeer.join(proxy.address)
         let sink = try #require(await go.dial("thing"))
-        let stream = try await listener.nextStream(deadline: .soon)
+        let stream = try await listener.nextStream(deadline: .testDeadline)
         let count = 3_000_000
         async let writing: Void = sink.write([UInt8](repeating: 7, count: count))
         var received = 0
-        while received < count, let bytes = try await stream.receive(deadline: .soon) {
+        while received < count, let bytes = try await stream.receive(deadline: .testDeadline) {
             received += bytes.readableBytes
         }
         try await writing

@@ -4,7 +4,7 @@ import NIOConcurrencyHelpers
 @testable import ChanservHost
 
 /// A multiplexer that refuses to bind one name.
-final class ChoosyMultiplexer: Multiplexer {
+final class RefusingMultiplexer: Multiplexer {
     private let inner: any Multiplexer
     private let refused = NIOLockedValueBox<String?>(nil)
 
@@ -47,16 +47,16 @@ final class ChoosyMultiplexer: Multiplexer {
 }
 
 /// The network of a host: a real node that refuses to bind one name.
-struct ChoosyHostNetwork: HostNetwork {
+struct RefusingHostNetwork: HostNetwork {
     let node: AstraNetHostNetwork
-    let choosy: ChoosyMultiplexer
+    let refusing: RefusingMultiplexer
 
     init(_ node: AstraNetHostNetwork) {
         self.node = node
-        choosy = ChoosyMultiplexer(node.multiplexer)
+        refusing = RefusingMultiplexer(node.multiplexer)
     }
 
-    var multiplexer: any Multiplexer { choosy }
+    var multiplexer: any Multiplexer { refusing }
 
     func listen(at address: HostAddress) async throws -> HostAddress { try await node.listen(at: address) }
     func keepJoined(_ address: HostAddress) async { await node.keepJoined(address) }

@@ -1,7 +1,7 @@
 import Glibc
 
 /// Reports the current seed if a run crashes or does not end.
-enum Watch {
+enum CrashReporter {
     /// Only one thread writes it, and a signal handler only reads it.
     nonisolated(unsafe) private static var seed: UInt64 = 0
     /// Maximum time for a seed, in seconds.
@@ -10,7 +10,7 @@ enum Watch {
     static func begin() {
         for number in [SIGILL, SIGTRAP, SIGSEGV, SIGBUS, SIGABRT, SIGALRM] {
             signal(number) { number in
-                Watch.say(number)
+                CrashReporter.say(number)
                 _exit(70)
             }
         }
