@@ -91,12 +91,12 @@ struct Exit: Sendable {
     }
 
     var json: String {
-        let what =
+        let member =
             switch how {
             case .code(let code): "\"exit\":\(code)"
             case .signal(let signal): "\"signal\":\(signal)"
             case .unknown: "\"exit\":null"
             }
-        return "{\(what)\(timedOut ? ",\"timed_out\":true" : "")}"
+        return "{\(member)\(timedOut ? ",\"timed_out\":true" : "")}"
     }
 }

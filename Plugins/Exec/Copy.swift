@@ -67,7 +67,7 @@ struct Copy {
                 if wasOver { return nil }
                 try await process.readable(pipe)
             case let code:
-                throw SystemError("cannot read what the command writes", code: code)
+                throw SystemError("cannot read the output of the command", code: code)
             }
         }
     }

@@ -3,7 +3,7 @@ import Glibc
 
 /// A command and its arguments, from a request that is allowed.
 struct Invocation {
-    /// Maximum bytes of a request. No program accepts more.
+    /// Maximum bytes of a request.
     private static let requestMax = 1 << 20
 
     let name: String

@@ -25,7 +25,8 @@ struct Options: Decodable {
         let timeout: Duration?
         /// The working directory. Default: the root folder.
         let folder: ConfiguredPath?
-        /// The environment: names of variables that are copied from the host (`PATH`), and values (`LANG=C`). Default: empty.
+        /// The environment: names of variables that are copied from the host (`PATH`), and values (`LANG=C`).
+        /// Default: empty.
         let environment: [String]?
     }
 
@@ -73,7 +74,9 @@ extension Options.Command {
     fileprivate func check(_ name: String) throws(PluginError) {
         func refuse(_ message: String) throws(PluginError) -> Never { throw PluginError(.badRequest, message) }
 
-        if name.isEmpty || name.utf8.contains(where: { $0 < 0x20 }) { try refuse("a request cannot contain this name") }
+        if name.isEmpty || name.utf8.contains(where: { $0 < 0x20 }) {
+            try refuse("the name is empty or has a control character")
+        }
         if run.arguments.contains(where: { $0.utf8.contains(0) }) { try refuse("run: an argument has a zero byte") }
         var status = stat()
         guard stat(run.path.string, &status) == 0 else {

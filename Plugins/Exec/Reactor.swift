@@ -154,7 +154,7 @@ enum Pipe {
 struct SystemError: Error, CustomStringConvertible {
     let description: String
 
-    init(_ what: String, code: Int32 = errno) {
-        description = "\(what): \(String(cString: strerror(code)))"
+    init(_ operation: String, code: Int32 = errno) {
+        description = "\(operation): \(String(cString: strerror(code)))"
     }
 }

@@ -20,9 +20,10 @@ struct identity {
 };
 
 /*
- * Opens `path` beneath the folder `root`. The path is relative; the empty path is the folder itself. Adds O_CLOEXEC,
- * O_NOFOLLOW, O_NOCTTY and O_NONBLOCK to `flags`, so that opening a fifo that replaced a file does not wait for a
- * writer. Returns a descriptor, or -1 and errno: ELOOP, ENOTDIR or EXDEV if the path would have left the folder.
+ * Opens `path` beneath the folder `root`. The path is relative; the empty path is the folder itself. Adds O_CLOEXEC and
+ * O_NOFOLLOW to `flags`, and without O_PATH also O_NOCTTY and O_NONBLOCK, so that opening a fifo that replaced a file
+ * does not wait for a writer. Returns a descriptor, or -1 and errno: ELOOP, ENOTDIR or EXDEV if the path has a symbolic
+ * link or would have left the folder.
  */
 int beneath_open(int root, const char *path, int flags);
 

@@ -36,7 +36,7 @@ chanserv_status fail(chanserv_error *error, chanserv_status status, const char *
     return status;
 }
 
-chanserv_status fail_errno(chanserv_error *error, int code, const char *what, const char *path) {
+chanserv_status fail_errno(chanserv_error *error, int code, const char *problem, const char *path) {
     chanserv_status status = CHANSERV_ERROR_INTERNAL;
     if (code == ENOENT || code == ENOTDIR || code == EACCES || code == EPERM || code == ELOOP || code == ENAMETOOLONG) {
         /*
@@ -48,7 +48,7 @@ chanserv_status fail_errno(chanserv_error *error, int code, const char *what, co
         status = CHANSERV_ERROR_BUSY;
     }
     char text[128];
-    return fail(error, status, "%s: %s: %s", path, what, strerror_r(code, text, sizeof text));
+    return fail(error, status, "%s: %s: %s", path, problem, strerror_r(code, text, sizeof text));
 }
 
 void log_line(const chanserv_host *host, int32_t level, const char *format, ...) {

@@ -69,7 +69,7 @@ static void wake_watch(struct watcher *watcher, int watch) {
 }
 
 /* Handles the reports of the kernel. Returns false if the kernel had to drop reports. */
-static bool read_reports(struct watcher *watcher) {
+static bool read_events(struct watcher *watcher) {
     _Alignas(struct inotify_event) char buffer[16384];
     for (;;) {
         ssize_t size = read(watcher->inotify, buffer, sizeof buffer);
@@ -88,7 +88,7 @@ static bool read_reports(struct watcher *watcher) {
 }
 
 /* Checks all waiting followers. The lock is released after each, so that other threads wait for one check at most. */
-static void look_at_all(struct watcher *watcher) {
+static void check_all(struct watcher *watcher) {
     for (size_t i = 0;; i++) {
         pthread_mutex_lock(&watcher->lock);
         bool more = i < watcher->count && !watcher->stopping;
@@ -127,7 +127,7 @@ static void *run(void *argument) {
         }
         int64_t left = due - now();
         if (!idle && left <= 0) {
-            look_at_all(watcher);
+            check_all(watcher);
             due = now() + watcher->interval;
             continue;
         }
@@ -145,7 +145,7 @@ static void *run(void *argument) {
                 due = now() + watcher->interval;
             }
         }
-        if (files[1].revents != 0 && !read_reports(watcher)) {
+        if (files[1].revents != 0 && !read_events(watcher)) {
             due = now();
         }
     }

@@ -84,7 +84,7 @@ static const char *parse_pattern(struct globs *globs, char *pattern) {
         return "is absolute; patterns are relative to the root";
     }
     if (pattern[strlen(pattern) - 1] == '/') {
-        return "ends with / and so names no file";
+        return "ends with /, so it cannot match a file";
     }
     size_t first = globs->count;
     char *rest = pattern, *component;
@@ -98,7 +98,7 @@ static const char *parse_pattern(struct globs *globs, char *pattern) {
             remove_backslashes(component);
         }
         if (strcmp(component, "..") == 0) {
-            return "has a component .. and so leaves the root";
+            return "has a component .., which would leave the root";
         }
         bool repeated = part->kind == GLOB_ANY_DEPTH && globs->count > first && part[-1].kind == GLOB_ANY_DEPTH;
         if (*component == '\0' || strcmp(component, ".") == 0 || repeated) {
@@ -112,7 +112,7 @@ static const char *parse_pattern(struct globs *globs, char *pattern) {
         globs->count++;
     }
     if (globs->count == first) {
-        return "names no file";
+        return "has no component, so it cannot match a file";
     }
     globs->parts[globs->count - 1].last = true;
     return NULL;
@@ -125,7 +125,8 @@ chanserv_status globs_parse(struct globs *globs, const char *text, size_t size, 
                     size, GLOB_TEXT_MAX);
     }
     if (memchr(text, '\0', size) != NULL) {
-        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "the request has a zero byte; patterns are text, one a line");
+        return fail(error, CHANSERV_ERROR_BAD_REQUEST,
+                    "the request has a zero byte; send patterns as text, one per line");
     }
     /* Each component has at least one byte and a separator, so this is enough for the maximum number of components. */
     globs->text = strndup(text, size);
@@ -145,8 +146,8 @@ chanserv_status globs_parse(struct globs *globs, const char *text, size_t size, 
         if (length == 0) {
             continue;
         }
-        const char *problem = ++patterns > GLOB_PATTERNS_MAX ? "is one pattern too many; at most 1024 are allowed"
-                              : length >= PATH_MAX           ? "is longer than any path"
+        const char *problem = ++patterns > GLOB_PATTERNS_MAX ? "exceeds the limit of 1024 patterns"
+                              : length >= PATH_MAX           ? "is longer than a path can be"
                                                              : NULL;
         char shown[256];
         strncpy(shown, line, sizeof shown - 1);
@@ -161,7 +162,7 @@ chanserv_status globs_parse(struct globs *globs, const char *text, size_t size, 
     }
     if (patterns == 0) {
         globs_free(globs);
-        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "the request has no pattern; post one or more, one a line");
+        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "the request has no pattern; send one or more, one per line");
     }
     return CHANSERV_READY;
 }

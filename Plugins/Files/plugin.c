@@ -55,7 +55,7 @@
  *
  * Reading a regular file blocks until the disk has delivered the data, and a poll may take that long. A poll reads at
  * most 1 MiB, or one line or chunk if that is larger. It uses 64 KiB of memory and the host's outgoing buffer, whatever
- * the size of the file.
+ * the size of the file. A chunk of 64 KiB or more has its own memory, which is lent to the host.
  */
 #define _GNU_SOURCE
 #include "chanserv_plugin.h"
@@ -143,7 +143,7 @@ static chanserv_status read_root(const chanserv_host *host, const chanserv_confi
     }
     *root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (*root < 0) {
-        fail_errno(error, errno, "cannot be the root", path);
+        fail_errno(error, errno, "cannot open the root folder", path);
         return CHANSERV_ERROR_BAD_REQUEST;
     }
     return CHANSERV_READY;
@@ -250,8 +250,9 @@ static chanserv_status files_open(chanserv_instance *files, const chanserv_reque
     return CHANSERV_READY;
 }
 
-/* Creates the source of a file that was found. */
-static chanserv_status find(chanserv_call *call, const char *path, const struct stat *status, chanserv_error *error) {
+/* Creates the source of a file that was found, and its header. */
+static chanserv_status make_source(chanserv_call *call, const char *path, const struct stat *status,
+                                   chanserv_error *error) {
     call->header = header_json(path, status, &call->header_size);
     call->source = call->header == NULL ? NULL : source_new(call->files, path);
     if (call->source == NULL) {
@@ -262,20 +263,20 @@ static chanserv_status find(chanserv_call *call, const char *path, const struct 
     return CHANSERV_READY;
 }
 
-/* Offers the source that was found last to the sink. */
-static chanserv_status offer(chanserv_call *call, chanserv_source_sink *sink, chanserv_error *error) {
+/* Adds the source that was found last to the sink. */
+static chanserv_status add_source(chanserv_call *call, chanserv_source_sink *sink, chanserv_error *error) {
     chanserv_status status = sink->add(sink, call->header, call->header_size, call->source);
     if (status == CHANSERV_READY) {
         call->source = NULL;
         free(call->header);
         call->header = NULL;
     } else if (status != CHANSERV_FULL) {
-        return fail(error, CHANSERV_ERROR_INTERNAL, "a source was refused (%" PRId32 ")", status);
+        return fail(error, CHANSERV_ERROR_INTERNAL, "the host refused a source (status %" PRId32 ")", status);
     }
     return status;
 }
 
-static chanserv_status walk_on(chanserv_call *call, chanserv_source_sink *sink, chanserv_error *error) {
+static chanserv_status add_sources(chanserv_call *call, chanserv_source_sink *sink, chanserv_error *error) {
     for (int i = 0; i < POLL_STEPS; i++) {
         if (atomic_load(&call->cancelled)) {
             return fail(error, CHANSERV_ERROR_INTERNAL, "cancelled");
@@ -294,12 +295,12 @@ static chanserv_status walk_on(chanserv_call *call, chanserv_source_sink *sink, 
             case WALK_FILE:
                 break;
             }
-            status = find(call, path, &found, error);
+            status = make_source(call, path, &found, error);
             if (status != CHANSERV_READY) {
                 return status;
             }
         }
-        status = offer(call, sink, error);
+        status = add_source(call, sink, error);
         if (status != CHANSERV_READY) {
             return status == CHANSERV_FULL ? CHANSERV_READY : status;
         }
@@ -308,7 +309,7 @@ static chanserv_status walk_on(chanserv_call *call, chanserv_source_sink *sink, 
 }
 
 static chanserv_status files_poll_sources(chanserv_call *call, chanserv_source_sink *sink, chanserv_error *error) {
-    chanserv_status status = walk_on(call, sink, error);
+    chanserv_status status = add_sources(call, sink, error);
     walk_rest(call->walk);
     return status;
 }

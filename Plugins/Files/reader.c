@@ -11,12 +11,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Size of one read. A poll needs this much memory, unless a line is longer. */
+/* Size of one read, and of the buffer of a poll, in bytes. Longer lines are read directly into the sink. */
 #define BUFFER_SIZE ((size_t)65536)
 
 /*
- * Minimum size of chunks that are read into their own memory and lent to the host. Such a chunk fills a batch of the
- * host's default size, so it is never read in vain because the batch has no room.
+ * Minimum size of chunks that are read into their own memory and lent to the host, in bytes. One such chunk fills a
+ * batch of the host's default size. A poll reads only one, so that it does not read a chunk for which the batch has no
+ * room.
  */
 #define LENT_MIN ((size_t)65536)
 
@@ -102,8 +103,9 @@ static enum read_result not_taken(const struct reader *reader, chanserv_status s
     if (status == CHANSERV_FULL) {
         return READ_MORE;
     }
-    *failure = fail(error, CHANSERV_ERROR_INTERNAL, "%s: the frame at byte %" PRIdMAX " was refused (%" PRId32 ")",
-                    reader->path, (intmax_t)reader->offset, status);
+    *failure = fail(error, CHANSERV_ERROR_INTERNAL,
+                    "%s: the host refused the frame at byte %" PRIdMAX " (status %" PRId32 ")", reader->path,
+                    (intmax_t)reader->offset, status);
     return READ_FAILED;
 }
 

@@ -140,7 +140,7 @@ static chanserv_status open_followed(chanserv_source *source, chanserv_error *er
 }
 
 /* Moves to the place where `look` found more data. */
-static void go_on(chanserv_source *source, enum look_result look) {
+static void handle_change(chanserv_source *source, enum look_result look) {
     struct reader *reader = &source->reader;
     if (look == LOOK_TRUNCATED) {
         log_line(source->files->host, CHANSERV_LOG_DEBUG, "%s: was truncated; starting over", source->path);
@@ -193,7 +193,7 @@ static chanserv_status follow(chanserv_source *source, chanserv_frame_sink *sink
             }
             watcher_disarm(watcher, &source->follower);
         }
-        go_on(source, look);
+        handle_change(source, look);
         /* Bounds the loop for a file whose size promises bytes that cannot be read. */
         budget -= budget < ROUND_COST ? budget : ROUND_COST;
     }

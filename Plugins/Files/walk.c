@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 /* Number of folder entries that one step reads. */
-#define ENTRIES_A_STEP 64
+#define ENTRIES_PER_STEP 64
 
 /* One folder on the path from the root to the current folder. */
 struct level {
@@ -57,7 +57,7 @@ static const char *shown_path(const struct walk *walk) {
 }
 
 /* Whether a folder or file that cannot be opened or examined is skipped. Otherwise the walk fails. */
-static bool left_out(const struct walk *walk, int code) {
+static bool is_skipped(const struct walk *walk, int code) {
     switch (code) {
     case ENOENT: /* removed since its name was read */
     case ESRCH:  /* returned by /proc */
@@ -75,9 +75,9 @@ static bool left_out(const struct walk *walk, int code) {
     }
 }
 
-static enum walk_result failed(const struct walk *walk, int code, const char *what, chanserv_status *failure,
+static enum walk_result failed(const struct walk *walk, int code, const char *problem, chanserv_status *failure,
                                chanserv_error *error) {
-    *failure = fail_errno(error, code, what, shown_path(walk));
+    *failure = fail_errno(error, code, problem, shown_path(walk));
     return WALK_FAILED;
 }
 
@@ -123,7 +123,7 @@ static enum walk_result enter(struct walk *walk, chanserv_status *failure, chans
                 close(opened);
             }
             free_level(&level);
-            return left_out(walk, code) ? WALK_STEP : failed(walk, code, "cannot be listed", failure, error);
+            return is_skipped(walk, code) ? WALK_STEP : failed(walk, code, "cannot be listed", failure, error);
         }
     }
     if (level.path_length > 0) {
@@ -136,15 +136,15 @@ static enum walk_result enter(struct walk *walk, chanserv_status *failure, chans
 
 /* Reads some entries. Keeps the names that match and the names of folders in which a file can match. */
 static enum walk_result list(struct walk *walk, struct level *level, chanserv_status *failure, chanserv_error *error) {
-    for (int i = 0; i < ENTRIES_A_STEP; i++) {
+    for (int i = 0; i < ENTRIES_PER_STEP; i++) {
         errno = 0;
         const struct dirent *entry = readdir(level->listing);
         if (entry == NULL) {
             int code = errno;
             closedir(level->listing);
             level->listing = NULL;
-            return code == 0 || left_out(walk, code) ? WALK_STEP
-                                                     : failed(walk, code, "cannot be listed", failure, error);
+            return code == 0 || is_skipped(walk, code) ? WALK_STEP
+                                                       : failed(walk, code, "cannot be listed", failure, error);
         }
         bool file = entry->d_type == DT_REG || entry->d_type == DT_UNKNOWN;
         bool folder = entry->d_type == DT_DIR || entry->d_type == DT_UNKNOWN;
@@ -154,7 +154,7 @@ static enum walk_result list(struct walk *walk, struct level *level, chanserv_st
         bool deeper;
         bool matches = globs_step(&walk->globs, level->state, entry->d_name, walk->next, &deeper);
         if (((file && matches) || (folder && deeper)) && !names_add(&level->names, entry->d_name)) {
-            return failed(walk, ENOMEM, "no memory for the names in it", failure, error);
+            return failed(walk, ENOMEM, "no memory for its names", failure, error);
         }
     }
     return WALK_STEP;
@@ -175,7 +175,7 @@ static enum walk_result visit(struct walk *walk, struct level *level, const char
     }
     memcpy(walk->path + level->path_length, name, length + 1);
     if (walk->folder < 0 || fstatat(walk->folder, name, status, AT_SYMLINK_NOFOLLOW) != 0) {
-        return left_out(walk, errno) ? WALK_STEP : failed(walk, errno, "cannot be looked at", failure, error);
+        return is_skipped(walk, errno) ? WALK_STEP : failed(walk, errno, "cannot be examined", failure, error);
     }
     if (S_ISDIR(status->st_mode) && deeper) {
         return enter(walk, failure, error);

@@ -6,7 +6,7 @@
 /* Maximum bytes of free blocks, equal to the host's limit of lent bytes for one instance. */
 #define FREE_MAX ((size_t)64 << 20)
 /* Maximum free blocks that are searched for a fitting one, so that the lock is held only briefly. */
-#define LOOKED_AT_MAX 16
+#define SEARCH_MAX 16
 
 struct pool {
     const struct content *content;
@@ -43,10 +43,10 @@ static struct block *unlink_block(struct pool *pool, struct block **link) {
 }
 
 struct block *pool_take(struct pool *pool, enum content_kind kind, size_t size) {
-    struct block *found = NULL, *useless = NULL;
+    struct block *found = NULL, *evicted = NULL;
     pthread_mutex_lock(&pool->lock);
     struct block **link = &pool->first;
-    for (int i = 0; i < LOOKED_AT_MAX && *link != NULL; i++) {
+    for (int i = 0; i < SEARCH_MAX && *link != NULL; i++) {
         if ((*link)->kind == kind && (*link)->size == size) {
             found = unlink_block(pool, link);
             break;
@@ -55,10 +55,10 @@ struct block *pool_take(struct pool *pool, enum content_kind kind, size_t size) 
     }
     if (found == NULL && pool->first != NULL) {
         /* A block of another request. Such blocks are freed one by one. */
-        useless = unlink_block(pool, &pool->first);
+        evicted = unlink_block(pool, &pool->first);
     }
     pthread_mutex_unlock(&pool->lock);
-    free(useless);
+    free(evicted);
     if (found != NULL) {
         return found;
     }

@@ -14,14 +14,14 @@ struct word {
     size_t size;
 };
 
-static chanserv_status bad_request(chanserv_error *error, const char *what, struct word word, const char *wanted) {
+static chanserv_status bad_request(chanserv_error *error, const char *name, struct word word, const char *wanted) {
     char shown[SHOWN_MAX + 1];
     size_t size = word.size < SHOWN_MAX ? word.size : SHOWN_MAX;
     for (size_t i = 0; i < size; i++) {
         shown[i] = word.text[i] >= ' ' && word.text[i] <= '~' ? word.text[i] : '?';
     }
     shown[size] = '\0';
-    snprintf(error->message, error->capacity, "bad request: %s is '%s%s', not %s", what, shown,
+    snprintf(error->message, error->capacity, "bad request: %s is '%s%s', not %s", name, shown,
              word.size > size ? "..." : "", wanted);
     return CHANSERV_ERROR_BAD_REQUEST;
 }
@@ -56,7 +56,7 @@ static size_t split(const char *text, size_t size, struct word *words) {
     return count;
 }
 
-static chanserv_status parse_number(uint64_t *number, uint64_t maximum, const char *what, struct word word,
+static chanserv_status parse_number(uint64_t *number, uint64_t maximum, const char *name, struct word word,
                                     chanserv_error *error) {
     char wanted[64];
     snprintf(wanted, sizeof wanted, "a whole number from 0 to %" PRIu64, maximum);
@@ -65,7 +65,7 @@ static chanserv_status parse_number(uint64_t *number, uint64_t maximum, const ch
         /* The number so far is at most `maximum`, so the multiplication cannot overflow. */
         if (word.text[i] < '0' || word.text[i] > '9' ||
             (*number = *number * 10 + (uint64_t)(word.text[i] - '0')) > maximum) {
-            return bad_request(error, what, word, wanted);
+            return bad_request(error, name, word, wanted);
         }
     }
     return CHANSERV_READY;
@@ -90,7 +90,7 @@ static chanserv_status parse_rate(double *rate, struct word word, chanserv_error
     }
     *rate = digits / scale;
     if (!any || word.size > 32 || *rate > RATE_MAX) {
-        return bad_request(error, "RATE", word, "a number of frames a second from 0 to 1000000");
+        return bad_request(error, "RATE", word, "a number of frames per second from 0 to 1000000");
     }
     return CHANSERV_READY;
 }
@@ -111,7 +111,7 @@ chanserv_status request_parse(struct load_request *request, const char *text, si
     request->lends = count > 4 && count <= WORDS_MAX && is_word(words[count - 1], "lend");
     count -= request->lends;
     if (count < 4 || count > 5) {
-        snprintf(error->message, error->capacity, "bad request: it is not SOURCES FRAMES SIZE KIND [RATE] [lend], such "
+        snprintf(error->message, error->capacity, "bad request: expected SOURCES FRAMES SIZE KIND [RATE] [lend], such "
                                                   "as '10 500 1048576 random lend' or '3 100 64 text 10'");
         return CHANSERV_ERROR_BAD_REQUEST;
     }

@@ -31,7 +31,7 @@ static void put(struct timer *timer, struct alarm *alarm, size_t place) {
 }
 
 /* Moves an alarm to its position in the heap, beginning at the free index `place`. */
-static void settle(struct timer *timer, struct alarm *alarm, size_t place) {
+static void heap_place(struct timer *timer, struct alarm *alarm, size_t place) {
     while (place > 1 && timer->heap[place / 2]->due > alarm->due) {
         put(timer, timer->heap[place / 2], place);
         place /= 2;
@@ -48,12 +48,12 @@ static void settle(struct timer *timer, struct alarm *alarm, size_t place) {
     put(timer, alarm, place);
 }
 
-static void take_out(struct timer *timer, struct alarm *alarm) {
+static void heap_remove(struct timer *timer, struct alarm *alarm) {
     size_t place = alarm->place;
     struct alarm *last = timer->heap[timer->count--];
     alarm->place = 0;
     if (last != alarm) {
-        settle(timer, last, place);
+        heap_place(timer, last, place);
     }
 }
 
@@ -76,7 +76,7 @@ static void *run(void *argument) {
         uint64_t now = timer_now();
         while (count < WAKES_AT_ONCE && timer->count > 0 && timer->heap[1]->due <= now) {
             wakes[count++] = timer->heap[1]->wake;
-            take_out(timer, timer->heap[1]);
+            heap_remove(timer, timer->heap[1]);
         }
         pthread_mutex_unlock(&timer->lock);
         /* Handles are never reused, so waking a source that was closed meanwhile does nothing. */
@@ -109,13 +109,13 @@ static bool make_ready(struct timer *timer) {
 bool timer_set(struct timer *timer, struct alarm *alarm, uint64_t due, uint64_t wake) {
     pthread_mutex_lock(&timer->lock);
     if (alarm->place != 0) {
-        take_out(timer, alarm);
+        heap_remove(timer, alarm);
     }
     bool ready = make_ready(timer);
     if (ready) {
         alarm->due = due;
         alarm->wake = wake;
-        settle(timer, alarm, ++timer->count);
+        heap_place(timer, alarm, ++timer->count);
         if (alarm->place == 1) {
             pthread_cond_signal(&timer->changed);
         }
@@ -127,7 +127,7 @@ bool timer_set(struct timer *timer, struct alarm *alarm, uint64_t due, uint64_t 
 void timer_hurry(struct timer *timer, struct alarm *alarm) {
     pthread_mutex_lock(&timer->lock);
     if (alarm->place != 0) {
-        take_out(timer, alarm);
+        heap_remove(timer, alarm);
         timer->host->wake(timer->host, alarm->wake);
     }
     pthread_mutex_unlock(&timer->lock);
@@ -136,7 +136,7 @@ void timer_hurry(struct timer *timer, struct alarm *alarm) {
 void timer_unset(struct timer *timer, struct alarm *alarm) {
     pthread_mutex_lock(&timer->lock);
     if (alarm->place != 0) {
-        take_out(timer, alarm);
+        heap_remove(timer, alarm);
     }
     pthread_mutex_unlock(&timer->lock);
 }

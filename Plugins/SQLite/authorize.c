@@ -6,12 +6,12 @@
 #include <strings.h>
 
 /* Pragmas that only return information, and none about the location of the file. */
-static const char *const telling[] = {
+static const char *const read_pragmas[] = {
     "table_info",   "table_xinfo",      "table_list",       "index_list",    "index_info", "index_xinfo",
     "foreign_key_list", "collation_list", "function_list", "module_list", "pragma_list", "compile_options",
 };
 /* Pragmas that change something if they have a value. */
-static const char *const telling_without_value[] = {
+static const char *const read_pragmas_without_value[] = {
     "user_version", "application_id", "schema_version", "data_version",  "encoding",
     "page_count",   "page_size",      "freelist_count", "journal_mode", "query_only",
 };
@@ -25,10 +25,10 @@ static bool has(const char *const *names, size_t count, const char *name) {
     return false;
 }
 
-static bool may_tell(const char *pragma, const char *value) {
-    return has(telling, sizeof telling / sizeof *telling, pragma) ||
-           (value == NULL &&
-            has(telling_without_value, sizeof telling_without_value / sizeof *telling_without_value, pragma));
+static bool is_read_pragma(const char *pragma, const char *value) {
+    return has(read_pragmas, sizeof read_pragmas / sizeof *read_pragmas, pragma) ||
+           (value == NULL && has(read_pragmas_without_value,
+                                 sizeof read_pragmas_without_value / sizeof *read_pragmas_without_value, pragma));
 }
 
 static bool is_schema(const char *table) {
@@ -76,7 +76,7 @@ int authorize(void *argument, int action, const char *one, const char *two, cons
         allowed = is_schema(one) && inner == NULL;
         break;
     case SQLITE_PRAGMA:
-        allowed = one != NULL && may_tell(one, two);
+        allowed = one != NULL && is_read_pragma(one, two);
         break;
     default:
         allowed = false;

@@ -22,8 +22,8 @@ void json_free(struct json *json);
 void json_raw(struct json *json, const char *text);
 void json_integer(struct json *json, int64_t number);
 /*
- * Appends the shortest number that reads back to the same double, with a point or an exponent so that it is not an
- * integer (2.0). Infinity is written as 9e999.
+ * Appends the number with 15, 16 or 17 digits, the fewest that read back to the same double. It always has a point or
+ * an exponent, so that it is not an integer (2.0). Infinity is written as 9e999.
  */
 void json_real(struct json *json, double number);
 /*

@@ -28,7 +28,7 @@
  *   SQLite    JSON
  *   NULL      null
  *   INTEGER   all its digits; readers that use doubles lose those beyond 2^53
- *   REAL      the shortest number that reads back to the same double, with a point or an exponent; infinity is 9e999
+ *   REAL      as few of 15 to 17 digits as read back to the same double, with a point or an exponent; infinity is 9e999
  *   TEXT      a string; text that is not UTF-8 is {"text_base64":"…"}
  *   BLOB      {"base64":"…"}
  *
@@ -171,7 +171,7 @@ static chanserv_status configure(struct database *database, const chanserv_host 
 }
 
 /* Checks that the file is a database and can be read. */
-static chanserv_status try_out(const struct database *database, chanserv_error *error) {
+static chanserv_status check_database(const struct database *database, chanserv_error *error) {
     struct connection connection;
     char reason[256] = "";
     chanserv_error inner = {.message = reason, .capacity = sizeof reason};
@@ -200,7 +200,7 @@ static chanserv_status sqlite_create(const chanserv_host *host, const chanserv_c
     chanserv_status status = configure(&(*instance)->database, host, config, error);
     if (status == CHANSERV_READY) {
         limit_memory((*instance)->database.memory);
-        status = try_out(&(*instance)->database, error);
+        status = check_database(&(*instance)->database, error);
     }
     if (status != CHANSERV_READY) {
         sqlite_destroy(*instance);

@@ -6,9 +6,9 @@
 #include <string.h>
 
 /* A row that took longer than this, in nanoseconds, is sent at once, because the next one may take as long. */
-#define SLOW INT64_C(1000000)
+#define SLOW_ROW INT64_C(1000000)
 /* Maximum time of a poll in nanoseconds. */
-#define POLL_TIME INT64_C(20000000)
+#define POLL_TIME_MAX INT64_C(20000000)
 
 chanserv_status source_prepare(const struct database *database, const char *sql, size_t size, size_t offset,
                                size_t *used, chanserv_source **result, chanserv_error *error) {
@@ -128,7 +128,7 @@ static chanserv_status send_rows(chanserv_source *source, chanserv_frame_sink *s
             }
             source->has_row = false;
             int64_t now = monotonic_now();
-            if (now - last > SLOW || now - begun > POLL_TIME) {
+            if (now - last > SLOW_ROW || now - begun > POLL_TIME_MAX) {
                 return CHANSERV_READY;
             }
             last = now;

@@ -51,9 +51,9 @@ struct Ticks: Codable {
         }
     }
 
-    private static func number(_ word: Substring, _ what: String) throws(PluginError) -> Int {
+    private static func number(_ word: Substring, _ key: String) throws(PluginError) -> Int {
         guard let number = Int(word) else {
-            throw PluginError(.badRequest, "\(what): \(word) is not a whole number")
+            throw PluginError(.badRequest, "\(key): \(word) is not a whole number")
         }
         return number
     }

@@ -226,8 +226,8 @@ import Testing
 
     static let wrong: [Wrong] = [
         (["rot": .string("/tmp")], "unknown key rot"),
-        (["root": .string("/nowhere")], "/nowhere: cannot be the root: No such file or directory"),
-        (["root": .string("/dev/null")], "/dev/null: cannot be the root: Not a directory"),
+        (["root": .string("/nowhere")], "/nowhere: cannot open the root folder: No such file or directory"),
+        (["root": .string("/dev/null")], "/dev/null: cannot open the root folder: Not a directory"),
         (["unit": .string("bytes")], "unit: bytes is neither lines nor chunks"),
         (["unit": .boolean(true)], "a value of another type"),
         (["chunk_size": .size(0)], "chunk_size: 0 bytes are not between 1 and 100MiB"),

@@ -184,9 +184,9 @@ import Testing
     }
 
     @Test(arguments: [
-        ("", "it is not SOURCES FRAMES SIZE KIND [RATE] [lend], such as "),
-        ("1 1 1", "it is not SOURCES FRAMES SIZE KIND [RATE] [lend], such as "),
-        ("1 1 1 zero 1 1", "it is not SOURCES FRAMES SIZE KIND [RATE] [lend], such as "),
+        ("", "expected SOURCES FRAMES SIZE KIND [RATE] [lend], such as "),
+        ("1 1 1", "expected SOURCES FRAMES SIZE KIND [RATE] [lend], such as "),
+        ("1 1 1 zero 1 1", "expected SOURCES FRAMES SIZE KIND [RATE] [lend], such as "),
         ("x 1 1 zero", "SOURCES is 'x', not a whole number from 0 to 1000000"),
         ("-1 1 1 zero", "SOURCES is '-1', not a whole number from 0 to 1000000"),
         ("1000001 1 1 zero", "SOURCES is '1000001', not a whole number from 0 to 1000000"),
@@ -198,10 +198,10 @@ import Testing
         ("1 1 104857601 zero", "SIZE is '104857601', not a whole number from 0 to 104857600"),
         ("1 1 1 Zero", "KIND is 'Zero', not zero, text, random or magic"),
         ("1 1 1 z\u{1}", "KIND is 'z?', not zero, text, random or magic"),
-        ("1 1 1 zero .", "RATE is '.', not a number of frames a second from 0 to 1000000"),
-        ("1 1 1 zero 1.2.3", "RATE is '1.2.3', not a number of frames a second from 0 to 1000000"),
-        ("1 1 1 zero 1e3", "RATE is '1e3', not a number of frames a second from 0 to 1000000"),
-        ("1 1 1 zero 1000000.1", "RATE is '1000000.1', not a number of frames a second from 0 to 1000000"),
+        ("1 1 1 zero .", "RATE is '.', not a number of frames per second from 0 to 1000000"),
+        ("1 1 1 zero 1.2.3", "RATE is '1.2.3', not a number of frames per second from 0 to 1000000"),
+        ("1 1 1 zero 1e3", "RATE is '1e3', not a number of frames per second from 0 to 1000000"),
+        ("1 1 1 zero 1000000.1", "RATE is '1000000.1', not a number of frames per second from 0 to 1000000"),
     ])
     func `a malformed request is refused`(request: String, message: String) async throws {
         try await onThread {
