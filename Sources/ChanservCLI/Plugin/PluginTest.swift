@@ -18,7 +18,7 @@ struct PluginTest: AsyncParsableCommand {
               skip  the case does not apply or could not run
 
             Give at least one request that the plugin can answer, unless it answers an empty request. A request that \
-            takes long makes the run longer. docs/plugin-test.md describes each case.
+            takes long makes the run longer. docs/plugins.md describes each case.
 
             Exit codes: 0 all cases passed; 1 a case failed; 65 the file is not a plugin, or the host would not load it.
 

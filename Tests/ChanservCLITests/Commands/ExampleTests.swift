@@ -8,7 +8,8 @@ import Testing
     @Test(arguments: [
         ("DialStream", "Sources/AstraNet/AstraNet.docc/AstraNet.md"),
         ("PostRequest", "Sources/Chanserv/Chanserv.docc/Chanserv.md"),
-        ("ServeRequests", "Sources/Chanserv/Chanserv.docc/Chanserv.md"),
+        ("ServeRequests", "Sources/Chanserv/Chanserv.docc/Chanserv.md"), ("DialStream", "docs/astranet.md"),
+        ("PostRequest", "docs/clients.md"), ("ServeRequests", "docs/clients.md"),
     ]) func `the documentation shows the compiled example`(example: String, document: String) throws {
         let source = try String(
             contentsOf: Self.root.appendingPathComponent("Examples/\(example)/main.swift"), encoding: .utf8)

@@ -2,7 +2,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Runs the commands that the README shows for a new plugin, from `chanserv plugin new` to an answer.
+/// Runs the commands that docs/plugins.md shows for a new plugin, from `chanserv plugin new` to an answer.
 @Suite(.timeLimit(.minutes(20))) struct PluginNewTests {
     enum Language: String, CaseIterable {
         case c, cpp, swift, rust, go
@@ -27,9 +27,9 @@ import Testing
     }
 
     @Test(arguments: Language.installed)
-    func `the commands in the README create a plugin that answers`(language: Language) async throws {
-        let readme = try repositoryFile("README.md")
-        let section = try #require(readme.components(separatedBy: "## A plugin to begin with\n").dropFirst().first)
+    func `the documented commands create a plugin that answers`(language: Language) async throws {
+        let guide = try repositoryFile("docs/plugins.md")
+        let section = try #require(guide.components(separatedBy: "## Start with a template\n").dropFirst().first)
         let script = try codeBlock("sh", number: 0, of: section)
         let session = try codeBlock("console", number: 0, of: section)
         #expect(script.contains("--language c "))
@@ -46,27 +46,6 @@ import Testing
             try text.replacingOccurrences(of: "127.0.0.1:5555", with: "127.0.0.1:0")
                 .write(toFile: configuration, atomically: true, encoding: .utf8)
             #expect(try await answers(to: session, in: folder + "/quotes") == session)
-        }
-    }
-
-    @Test(.enabled(if: Language.installed.contains(.swift)))
-    func `the plugin of the Swift guide behaves as documented`() async throws {
-        let guide = try repositoryFile("docs/plugins-swift.md")
-        let source = try codeBlock("swift", number: 0, of: guide)
-        let route = try codeBlock("yaml", number: 0, of: guide)
-        let session = try codeBlock("console", number: 0, of: guide)
-        #expect(source.components(separatedBy: "\n").count <= 40, "the guide promises about 30 lines")
-        try await withTemporaryFolder { folder in
-            let new = try await shell("chanserv plugin new countdown --language swift", in: folder)
-            #expect(new.code == 0)
-            let plugin = folder + "/countdown"
-            try source.write(
-                toFile: plugin + "/Sources/CountdownPlugin/CountdownPlugin.swift", atomically: true, encoding: .utf8)
-            try ("node: {listen: 127.0.0.1:0}\n" + route)
-                .write(toFile: plugin + "/chanserv.yaml", atomically: true, encoding: .utf8)
-            let build = try await shell("./build", in: plugin)
-            #expect(build.code == 0, "\(build.text)\(build.errors)")
-            #expect(try await answers(to: session, in: plugin) == session)
         }
     }
 
