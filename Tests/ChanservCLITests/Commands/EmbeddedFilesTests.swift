@@ -8,13 +8,17 @@ import Testing
     private static let root = URL(fileURLWithPath: #filePath).appendingPathComponent("../../../..").standardized.path
 
     @Test(arguments: [
-        (EmbeddedFiles.templates, "Sources/ChanservCLI/Plugin/Templates", ".template"),
-        (EmbeddedFiles.include, "Sources/CChanservPlugin/include", ""),
-        (EmbeddedFiles.sdkC, "Sources/CChanservPlugin", ".c"),
-        (EmbeddedFiles.sdk, "Sources/ChanservPlugin", ".swift"),
+        ("templates", "Sources/ChanservCLI/Plugin/Templates", ".template"),
+        ("include", "Sources/CChanservPlugin/include", ""),
+        ("sdkC", "Sources/CChanservPlugin", ".c"),
+        ("sdk", "Sources/ChanservPlugin", ".swift"),
     ]) func `the command contains the files of the repository`(
-        embedded: [String: String], folder: String, suffix: String
+        name: String, folder: String, suffix: String
     ) throws {
+        let embedded = [
+            "templates": EmbeddedFiles.templates, "include": EmbeddedFiles.include, "sdkC": EmbeddedFiles.sdkC,
+            "sdk": EmbeddedFiles.sdk,
+        ]
         let path = "\(Self.root)/\(folder)"
         var files: [String: String] = [:]
         for file in try FileManager.default.subpathsOfDirectory(atPath: path) where file.hasSuffix(suffix) {
@@ -25,6 +29,6 @@ import Testing
                 contentsOfFile: "\(path)/\(file)", encoding: .utf8)
         }
         #expect(!files.isEmpty)
-        #expect(embedded == files)
+        #expect(embedded[name] == files)
     }
 }
