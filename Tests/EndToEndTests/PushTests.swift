@@ -30,7 +30,7 @@ extension EndToEnd {
                     let error = await #expect(throws: (any Error).self) {
                         _ = try await client.sources("lines", host.folder.file("none"))
                     }
-                    #expect(error.map { "\($0)" }?.contains("there is no such file") == true)
+                    #expect(error.map { "\($0)" }?.contains("the file does not exist or is not readable") == true)
                 }
             }
         }
