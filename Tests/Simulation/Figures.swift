@@ -13,6 +13,17 @@ struct Figures {
 
     init() {}
 
+    /// The figures of one run.
+    init(_ run: Run) {
+        seeds = 1
+        posts = run.posts
+        failed = run.failedPosts
+        requests = run.requests
+        failedRequests = run.failedRequests
+        virtualTime = run.ended
+        longest = run.convergence
+    }
+
     /// Reads ``line``; `nil` for any other line.
     init?(line: String) {
         let words = line.split(separator: " ")
@@ -29,16 +40,6 @@ struct Figures {
 
     /// The line with which a worker process reports its figures.
     var line: String { "done \(seeds) \(posts) \(failed) \(requests) \(failedRequests) \(virtualTime) \(longest)" }
-
-    mutating func add(_ run: Run) {
-        seeds += 1
-        posts += run.posts
-        failed += run.failedPosts
-        requests += run.requests
-        failedRequests += run.failedRequests
-        virtualTime += run.ended
-        longest = max(longest, run.convergence)
-    }
 
     mutating func add(_ other: Figures) {
         seeds += other.seeds

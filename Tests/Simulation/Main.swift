@@ -50,7 +50,7 @@ struct Main {
                 say("seed \(seed): two runs differ")
                 exit(1)
             }
-            figures.add(run)
+            figures.add(Figures(run))
             say("progress")
         }
         say(figures.line)

@@ -70,23 +70,28 @@ struct WorkerPool {
         }
         var isDone = false
         var rest: [UInt8] = []
-        while let bytes = try? output.fileHandleForReading.read(upToCount: 65_536), !bytes.isEmpty {
-            rest += bytes
-            while let lineEnd = rest.firstIndex(of: UInt8(ascii: "\n")) {
-                let line = String(decoding: rest[..<lineEnd], as: UTF8.self)
-                rest.removeFirst(lineEnd + 1)
-                state.withLock { state in
-                    if line == "progress" {
-                        state.finished += 1
-                        showProgress(state)
-                    } else if let figures = Figures(line: line) {
-                        state.figures.add(figures)
-                        isDone = true
-                    } else {
-                        state.failures.append(line)
+        do {
+            while let bytes = try output.fileHandleForReading.read(upToCount: 65_536), !bytes.isEmpty {
+                rest += bytes
+                while let lineEnd = rest.firstIndex(of: UInt8(ascii: "\n")) {
+                    let line = String(decoding: rest[..<lineEnd], as: UTF8.self)
+                    rest.removeFirst(lineEnd + 1)
+                    state.withLock { state in
+                        if line == "progress" {
+                            state.finished += 1
+                            showProgress(state)
+                        } else if let figures = Figures(line: line) {
+                            state.figures.add(figures)
+                            isDone = true
+                        } else {
+                            state.failures.append(line)
+                        }
                     }
                 }
             }
+        } catch {
+            state.withLock { $0.failures.append("cannot read from a worker process: \(error)") }
+            child.terminate()
         }
         child.waitUntilExit()
         if child.terminationStatus != 0 || !isDone {
