@@ -9,14 +9,16 @@ extension NodeCore {
     ///
     /// It is `nil` if this node is not a router or has no link to `host`. There is at most one router between two
     /// nodes.
-    func route(from link: Link, to host: HostID) -> Link? {
+    ///
+    /// - Parameter hasStreams: whether the ops belong to streams, which must end when one of the two links is lost.
+    func route(from link: Link, to host: HostID, hasStreams: Bool) -> Link? {
         guard configuration.role == .router else { return nil }
         return shared.withLockedValue { shared in
             guard shared.links.peers.host(of: link.id) != nil,
                 let id = shared.links.peers.link(to: host, preferring: shared.links.talkers[link.id] ?? []),
                 let target = shared.links.up[id]
             else { return nil }
-            // When one of the two links is lost, the host at the other one gets an RST.
+            guard hasStreams else { return target }
             shared.links.talkers[id, default: []].insert(link.id)
             shared.links.talkers[link.id, default: []].insert(id)
             for used in [link, target] { used.hasForwarded.store(true, ordering: .relaxed) }
@@ -24,7 +26,10 @@ extension NodeCore {
         }
     }
 
-    /// Sends RST to all hosts that exchanged ops with `host` over the lost link through this node.
+    /// Ends the streams between `host` and the hosts that exchanged ops with it over the lost link.
+    ///
+    /// This node does not know over which of several links to a host a stream was opened, and a Go node ends its streams
+    /// without telling the other end. So both hosts get an RST, over all their links.
     ///
     /// The offers of `host` are withdrawn elsewhere, and only if there is no other link to it. NO_SERVICE is not sent
     /// here: behind forwarded ops it could arrive after a later SERVICE of the same name.
@@ -33,11 +38,18 @@ extension NodeCore {
         for id in talkers {
             shared.links.talkers[id]?.remove(lost)
             if shared.links.talkers[id]?.isEmpty == true { shared.links.talkers[id] = nil }
-            guard let link = shared.links.up[id], let peer = shared.links.peers.host(of: id), peer != host else {
-                continue
-            }
-            var ops = ByteBuffer()
-            ops.writeReset(of: host, to: peer)
+        }
+        for peer in Set(talkers.compactMap { shared.links.peers.host(of: $0) }) where peer != host {
+            reset(host, at: peer, &shared)
+            reset(peer, at: host, &shared)
+        }
+    }
+
+    /// Sends the RST of `host` over all links to `peer`.
+    private func reset(_ host: HostID, at peer: HostID, _ shared: inout Shared) {
+        var ops = ByteBuffer()
+        ops.writeReset(of: host, to: peer)
+        for link in shared.links.peers.links(to: peer).compactMap({ shared.links.up[$0] }) {
             // RST is queued behind forwarded ops, so that a stream that ended without an error before does not fail.
             if link.forward(ops, from: nil, isUrgent: true) == .full {
                 link.sendControl { $0.writeImmutableBuffer(ops) }

@@ -44,6 +44,8 @@ final class Link: Sendable {
     private let isPeerKnown = Atomic<Bool>(false)
     /// Whether this node forwarded ops over the link. It does not know whether the streams of those ops still exist.
     let hasForwarded = Atomic<Bool>(false)
+    /// Whether this node had a stream on the link with another host than the peer, which is then a router.
+    let hasRoutedStreams = Atomic<Bool>(false)
     /// Shortest measured round trip in nanoseconds; 0 before the first measurement.
     let roundTrip = Atomic<UInt64>(0)
     /// Number of this node's streams on the link, including those whose DIAL is not sent yet.

@@ -41,7 +41,7 @@ final class LinkForwarder {
         // A peer must not send ops in the name of other hosts. Larger payloads are an ability that does not pass a
         // router.
         guard op.header.source.host == peer.host, op.payload.readableBytes <= Op.maximumPayload else { return nil }
-        guard let target = route(to: host) else {
+        guard let target = route(to: host, for: op.header.command) else {
             if node.configuration.role == .router, op.header.command != .rst {
                 link.sendControl { $0.writeReset(of: host, to: op.header.source.host) }
             }
@@ -79,9 +79,12 @@ final class LinkForwarder {
         routes = [:]
     }
 
-    private func route(to host: HostID) -> Link? {
+    private func route(to host: HostID, for command: Command) -> Link? {
         if let known = routes[host], !known.isClosed { return known }
-        let found = node.route(from: link, to: host)
+        let hasStreams = command.isOfStreams || command == .dial
+        let found = node.route(from: link, to: host, hasStreams: hasStreams)
+        // A cached route would hide from the node that streams use it.
+        guard hasStreams else { return found }
         routes[host] = found
         if routes.count >= sweepThreshold {
             // A route to a host that has gone is never looked up again, so only this removes it.

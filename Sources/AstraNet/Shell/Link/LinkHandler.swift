@@ -231,14 +231,28 @@ final class LinkHandler: ChannelInboundHandler {
     }
 
     private func tick() {
-        let isUsed =
-            machine.isRetired
-            && (streams.count > 0 || link.hasForwarded.load(ordering: .relaxed) || node.hasScopedNames(on: link))
+        let isUsed = machine.isRetired && isUsed
         perform(machine.tick(now: link.now, buffered: bufferedBytes, isUsed: isUsed))
         streams.failOverdue()
         streams.wakeAll()
         // This comes last because sending may begin waits that start after this tick's time.
         link.flushIfPatienceIsOver()
+    }
+
+    /// Whether streams or names need the link.
+    var isUsed: Bool {
+        streams.count > 0 || link.hasForwarded.load(ordering: .relaxed) || node.hasScopedNames(on: link)
+            || hasRoutedStreamsElsewhere
+    }
+
+    /// Whether another link to the peer, a router, has streams with hosts behind it.
+    ///
+    /// The router ends them when it loses this link, because it does not know on which link they are.
+    private var hasRoutedStreamsElsewhere: Bool {
+        guard let peer = machine.peer else { return false }
+        return node.links(to: peer.host, except: link, atMost: .max).contains {
+            $0.hasRoutedStreams.load(ordering: .relaxed) && $0.takenStreamPlaces > 0
+        }
     }
 
     /// Bytes that a full connection has buffered; `nil` if the connection is not full or does not report them.

@@ -54,8 +54,15 @@ final class LinkStreams {
             failLocally(stream, AstraNetError(.refused, "\(stream.localAddress) is in use by another stream"))
             return false
         }
-        table.insert(stream, halfOpenSince: nil)
+        insert(stream, halfOpenSince: nil)
         return true
+    }
+
+    private func insert(_ stream: Stream, halfOpenSince: UInt64?) {
+        table.insert(stream, halfOpenSince: halfOpenSince)
+        if !link.hasRoutedStreams.load(ordering: .relaxed), stream.remoteAddress.host != link.peer?.host {
+            link.hasRoutedStreams.store(true, ordering: .relaxed)
+        }
     }
 
     /// Fails all streams because the link has ended.
@@ -71,9 +78,14 @@ final class LinkStreams {
     }
 
     /// Fails the streams with `host` because the peer, a router, has lost its link to that host (RST).
+    ///
+    /// The router may have another link to that host, on which these streams are still open. So the host is told.
     func loseRoute(to host: HostID) {
         let lost = AstraNetError(.linkLost, "the router lost the connection to \(host)")
-        for stream in table.all(of: host) { forget(stream, lost) }
+        for stream in table.all(of: host) {
+            sendFailure(of: stream, lost.message)
+            forget(stream, lost)
+        }
     }
 
     /// Fails the streams whose handshake or remaining bytes have timed out.
@@ -127,7 +139,7 @@ final class LinkStreams {
             let mayPush = isEager && (remote.host != peer.host || peer.can(.push, with: remote.host))
             stream.keep(block, mayPush: mayPush)
         }
-        table.insert(stream, halfOpenSince: isEager ? nil : link.now)
+        insert(stream, halfOpenSince: isEager ? nil : link.now)
         if isEager, case .refused(let message) = listener.accept(stream) {
             remove(stream)
             failLocally(stream, AstraNetError(.closed, message))
@@ -178,7 +190,7 @@ final class LinkStreams {
                 return refuse(remote, local, "\(local.host) takes no more streams of this link")
             }
             let stream = Stream(state: .pushed(window: window), localPort: local.port, remote: remote, link: link)
-            table.insert(stream, halfOpenSince: nil)
+            insert(stream, halfOpenSince: nil)
             guard let queueWake = master.withStorage({ $0.offer(stream) }) else { return stream.decline() }
             if queueWake { mustWake(master) }
         }

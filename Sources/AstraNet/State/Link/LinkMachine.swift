@@ -322,7 +322,7 @@ struct LinkMachine: Hashable, Sendable {
     /// - Parameters:
     ///   - buffered: the number of bytes that a full connection buffers; `nil` if it is not full or the number is
     ///     unknown.
-    ///   - isUsed: whether streams or names need the link. Only used for a retired link.
+    ///   - isUsed: whether streams or names need the link. Only used if the link is retired.
     mutating func tick(now: UInt64, buffered: Int?, isUsed: Bool) -> Action {
         guard isOpen else { return .doNothing }
         keepAlive.holds(buffered, now: now)
@@ -409,7 +409,7 @@ struct LinkMachine: Hashable, Sendable {
 extension Command {
     /// Whether the op belongs to a stream. Unknown commands count as ops of streams, and streams ignore them.
     @inline(__always)
-    fileprivate var isOfStreams: Bool { rawValue < Command.ping.rawValue || !isOfLinks }
+    var isOfStreams: Bool { rawValue < Command.ping.rawValue || !isOfLinks }
 
     private var isOfLinks: Bool {
         switch self {
