@@ -82,10 +82,10 @@ final class ListingWatchers: Sendable {
     private let state = NIOLockedValueBox(State())
     private let isWatched = Atomic<Bool>(false)
     private let deadlines: Deadlines
-    private let surroundings: Surroundings
+    private let surroundings: NodeDependencies
     private let timers: any EventLoop
 
-    init(_ deadlines: Deadlines, _ surroundings: Surroundings, on timers: any EventLoop) {
+    init(_ deadlines: Deadlines, _ surroundings: NodeDependencies, on timers: any EventLoop) {
         self.deadlines = deadlines
         self.surroundings = surroundings
         self.timers = timers

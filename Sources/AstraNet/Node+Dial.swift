@@ -19,16 +19,17 @@ extension Node {
     /// - Throws: ``AstraNetError`` with code `noOffer`, `refused`, `linkLost`, `deadlineExceeded`, `limitReached` or
     ///   `closed`; `CancellationError`.
     public func dial(
-        _ name: String, bucket: String? = nil, learntFrom peer: Stream? = nil, sending first: ByteBuffer = ByteBuffer(),
+        _ name: String, bucket: String? = nil, receivedFrom peer: MeshStream? = nil,
+        sending first: ByteBuffer = ByteBuffer(),
         deadline: ContinuousClock.Instant
-    ) async throws -> Stream {
+    ) async throws -> MeshStream {
         try await dial(name, DialRequest(bucket: bucket, peer: peer, first: first), deadline: deadline)
     }
 
-    /// Dials as ``dial(_:bucket:learntFrom:sending:deadline:)`` does, with all options of a request.
+    /// Dials as ``dial(_:bucket:receivedFrom:sending:deadline:)`` does, with all options of a request.
     package nonisolated(nonsending) func dial(
         _ name: String, _ request: DialRequest, deadline: ContinuousClock.Instant
-    ) async throws -> Stream {
+    ) async throws -> MeshStream {
         try request.validate()
         let fullName = core.configuration.fullName(name)
         // Offers that this dial does not try again, and the error of the latest one.
@@ -42,13 +43,13 @@ extension Node {
                 // All offers have failed. If they are gone in the meantime, wait for a new one.
                 if let failure, core.hasOffer(of: fullName) { throw failure }
                 do {
-                    try await core.waitForOffer(of: fullName, from: request.peer?.way, deadline: deadline)
+                    try await core.waitForOffer(of: fullName, from: request.peer?.hostLink, deadline: deadline)
                 } catch let error as AstraNetError where error.code == .deadlineExceeded {
                     throw AstraNetError(.noOffer, error.message)
                 }
                 continue
             }
-            guard !full.contains(link.id), link.takeStreamPlace() else {
+            guard !full.contains(link.id), link.reserveStreamSlot() else {
                 full.insert(link.id)
                 failure = AstraNetError(
                     .limitReached,
@@ -65,7 +66,7 @@ extension Node {
                 do throws(AstraNetError) {
                     try link.open(stream)
                 } catch {
-                    link.giveStreamPlace()
+                    link.releaseStreamSlot()
                     throw error
                 }
                 try await stream.waitUntilOpen(deadline: core.answerDeadline(isOnly || isSent, deadline))
@@ -101,14 +102,14 @@ extension Node {
     /// - Returns: the stream; `nil` if no node offers the name.
     /// - Throws: ``AstraNetError`` with code `limitReached`, `linkLost` or `closed`.
     package func dialNow(_ name: String, _ request: DialRequest, delegate: (any StreamDelegate)?) throws(AstraNetError)
-        -> Stream?
+        -> MeshStream?
     {
         try request.validate()
         guard
             let (link, offer, _) = try core.pickOffer(
                 of: core.configuration.fullName(name), bucket: request.bucket, except: [])
         else { return nil }
-        guard link.takeStreamPlace() else {
+        guard link.reserveStreamSlot() else {
             throw AstraNetError(.limitReached, "the link has its maximum number of streams")
         }
         let (stream, _, _) = core.makeDialer(of: offer, over: link, request, deadline: nil)
@@ -117,7 +118,7 @@ extension Node {
         do throws(AstraNetError) {
             try link.open(stream)
         } catch {
-            link.giveStreamPlace()
+            link.releaseStreamSlot()
             throw error
         }
         return stream
@@ -131,7 +132,7 @@ package struct DialRequest: Sendable {
     package var bucket: String?
     /// The stream on which the name was learnt; `nil` for a name of one's own.
     /// The stream on which the caller received the name; `nil` if it was not received on a stream.
-    package var peer: Stream?
+    package var peer: MeshStream?
     /// Bytes that are sent together with the DIAL, or as soon as the stream is open.
     package var first: ByteBuffer
     /// Tags and trace parent of the request.
@@ -143,7 +144,8 @@ package struct DialRequest: Sendable {
     package var maximumPushedSources: Int
 
     package init(
-        bucket: String? = nil, peer: Stream? = nil, first: ByteBuffer = ByteBuffer(), context: DialBlock = DialBlock(),
+        bucket: String? = nil, peer: MeshStream? = nil, first: ByteBuffer = ByteBuffer(),
+        context: DialBlock = DialBlock(),
         deadline: ContinuousClock.Instant? = nil, maximumPushedSources: Int = 0
     ) {
         self.bucket = bucket
@@ -195,12 +197,12 @@ extension NodeCore {
     ///   cookie.
     fileprivate func makeDialer(
         of offer: ServiceOffer, over link: Link, _ request: DialRequest, deadline: ContinuousClock.Instant?
-    ) -> (Stream, isEager: Bool, hasCookie: Bool) {
+    ) -> (MeshStream, isEager: Bool, hasCookie: Bool) {
         let host = offer.address.host
         let understandsBlock = offer.isRelayed || link.can(.push, with: host)
         let cookie = offer.isRelayed && request.maximumPushedSources > 0 ? cookies.cookie(of: host) : nil
         let isEager = cookie != nil || link.can(.eager, with: host)
-        let stream = Stream(
+        let stream = MeshStream(
             state: .dialer(isEager: isEager), localPort: takePort(), remote: offer.address, link: link)
         guard understandsBlock else { return (stream, isEager, false) }
         if request.maximumPushedSources > 0, let (sources, reserved) = link.reservePushes(request.maximumPushedSources)

@@ -33,7 +33,7 @@ public final class Node: Sendable {
 
     /// Creates a node with another network, clock and random source, for example a simulated one.
     package init(
-        configuration: NodeConfiguration, group: any EventLoopGroup, logger: Logger, surroundings: Surroundings
+        configuration: NodeConfiguration, group: any EventLoopGroup, logger: Logger, surroundings: NodeDependencies
     ) {
         core = NodeCore(configuration: configuration, log: logger, group: group, surroundings: surroundings)
     }
@@ -207,9 +207,9 @@ public final class Node: Sendable {
     ///     node of this library. Default: `false`.
     /// - Throws: ``AstraNetError`` with code `serviceInUse` or `closed`, or `limitReached` if the name is too long.
     public func bind(
-        _ name: String, visibleTo peer: Stream? = nil, answersSoon: Bool = false
+        _ name: String, visibleTo peer: MeshStream? = nil, answersSoon: Bool = false
     ) throws(AstraNetError) -> Listener {
-        try core.bind(name, visibility: peer.map { .peer($0.way) } ?? .everybody, answersSoon: answersSoon)
+        try core.bind(name, visibility: peer.map { .peer($0.hostLink) } ?? .allNodes, answersSoon: answersSoon)
     }
 
     /// Binds a service as ``bind(_:visibleTo:answersSoon:)`` does, and passes its streams to a closure.
@@ -217,11 +217,12 @@ public final class Node: Sendable {
     /// - Parameter onStream: called for each dialled stream on the event loop of its link, before any bytes of the
     ///   stream are available. It must not block.
     package func bind(
-        _ name: String, visibleTo peer: Stream? = nil, answersSoon: Bool = false,
-        onStream: @escaping @Sendable (Stream) -> Acceptance
+        _ name: String, visibleTo peer: MeshStream? = nil, answersSoon: Bool = false,
+        onStream: @escaping @Sendable (MeshStream) -> Acceptance
     ) throws(AstraNetError) -> Listener {
         try core.bind(
-            name, visibility: peer.map { .peer($0.way) } ?? .everybody, answersSoon: answersSoon, onStream: onStream)
+            name, visibility: peer.map { .peer($0.hostLink) } ?? .allNodes, answersSoon: answersSoon, onStream: onStream
+        )
     }
 
     /// All services that other nodes have announced to this node.

@@ -12,7 +12,7 @@ final class Event: Sendable {
         case cancelled
     }
 
-    private struct Inside {
+    private struct Storage {
         var signalled = false
         /// The suspended task. Code that removes it under the lock must resume it. The continuation is unchecked
         /// because a checked one makes each wait slower.
@@ -23,13 +23,13 @@ final class Event: Sendable {
         var expiredEarly: UInt64?
     }
 
-    private let inside = NIOLockedValueBox(Inside())
+    private let storage = NIOLockedValueBox(Storage())
 
     /// Wakes the waiting task, or the next task that waits.
     func signal() {
-        let waiter = inside.withLockedValue { inside in
-            let waiter = inside.waiter.take()
-            inside.signalled = waiter == nil
+        let waiter = storage.withLockedValue { storage in
+            let waiter = storage.waiter.take()
+            storage.signalled = waiter == nil
             return waiter
         }
         waiter?.resume(returning: .signalled)
@@ -39,15 +39,15 @@ final class Event: Sendable {
     ///
     /// - Parameter surroundings: the clock of the deadline.
     nonisolated(nonsending) func wait(
-        deadline: ContinuousClock.Instant? = nil, _ surroundings: NetworkSurroundings = .system
+        deadline: ContinuousClock.Instant? = nil, _ surroundings: NetworkEnvironment = .system
     ) async -> Outcome {
-        let number = inside.withLockedValue { inside -> UInt64? in
-            if inside.signalled {
-                inside.signalled = false
+        let number = storage.withLockedValue { storage -> UInt64? in
+            if storage.signalled {
+                storage.signalled = false
                 return nil
             }
-            inside.waits += 1
-            return inside.waits
+            storage.waits += 1
+            return storage.waits
         }
         guard let number else { return Task.isCancelled ? .cancelled : .signalled }
         let cancelAlarm = deadline.map { deadline in
@@ -56,15 +56,15 @@ final class Event: Sendable {
         defer { cancelAlarm?() }
         return await withTaskCancellationHandler {
             await withUnsafeContinuation { continuation in
-                let outcome = inside.withLockedValue { inside -> Outcome? in
+                let outcome = storage.withLockedValue { storage -> Outcome? in
                     if Task.isCancelled { return .cancelled }
-                    if inside.signalled {
-                        inside.signalled = false
+                    if storage.signalled {
+                        storage.signalled = false
                         return .signalled
                     }
-                    if inside.expiredEarly == number { return .expired }
-                    precondition(inside.waiter == nil, "two tasks wait for the same thing")
-                    inside.waiter = continuation
+                    if storage.expiredEarly == number { return .expired }
+                    precondition(storage.waiter == nil, "two tasks wait for the same thing")
+                    storage.waiter = continuation
                     return nil
                 }
                 if let outcome { continuation.resume(returning: outcome) }
@@ -75,10 +75,10 @@ final class Event: Sendable {
     }
 
     private func end(wait number: UInt64, _ outcome: Outcome) {
-        let waiter = inside.withLockedValue { inside -> UnsafeContinuation<Outcome, Never>? in
-            guard inside.waits == number else { return nil }
-            if inside.waiter == nil, case .expired = outcome { inside.expiredEarly = number }
-            return inside.waiter.take()
+        let waiter = storage.withLockedValue { storage -> UnsafeContinuation<Outcome, Never>? in
+            guard storage.waits == number else { return nil }
+            if storage.waiter == nil, case .expired = outcome { storage.expiredEarly = number }
+            return storage.waiter.take()
         }
         waiter?.resume(returning: outcome)
     }

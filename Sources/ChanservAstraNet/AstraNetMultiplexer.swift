@@ -10,11 +10,11 @@ public import NIOCore
 public struct AstraNetMultiplexer: Multiplexer {
     /// The node on which services are bound and dialled. The owner of the node joins, listens and shuts it down.
     public let node: Node
-    public let surroundings: NetworkSurroundings
+    public let surroundings: NetworkEnvironment
 
     public init(_ node: Node) {
         self.node = node
-        surroundings = NetworkSurroundings(
+        surroundings = NetworkEnvironment(
             now: node.now, random: node.random, schedule: { [node] instant, body in node.schedule(at: instant, body) },
             executor: node.taskExecutor)
     }
@@ -24,7 +24,7 @@ public struct AstraNetMultiplexer: Multiplexer {
         onConnection: @escaping @Sendable (any Connection) -> Admission
     ) throws(ConnectionError) -> any Binding {
         do throws(AstraNetError) {
-            return try node.bind(name, visibleTo: peer as? AstraNet.Stream, answersSoon: true) { stream in
+            return try node.bind(name, visibleTo: peer as? AstraNet.MeshStream, answersSoon: true) { stream in
                 switch onConnection(stream) {
                 case .accepted: .accepted
                 case .refused(let message): .refused(message)
@@ -56,21 +56,21 @@ public struct AstraNetMultiplexer: Multiplexer {
     }
 
     public nonisolated(nonsending) func dial(
-        _ name: String, learntFrom peer: any Connection, deadline: ContinuousClock.Instant
+        _ name: String, receivedFrom peer: any Connection, deadline: ContinuousClock.Instant
     ) async throws -> any Connection {
         do {
-            return try await node.dial(name, DialRequest(peer: peer as? AstraNet.Stream), deadline: deadline)
+            return try await node.dial(name, DialRequest(peer: peer as? AstraNet.MeshStream), deadline: deadline)
         } catch let error as AstraNetError {
             throw ConnectionError(error)
         }
     }
 
     public func dialNow(
-        _ name: String, learntFrom peer: any Connection, delegate: any ConnectionDelegate
+        _ name: String, receivedFrom peer: any Connection, delegate: any ConnectionDelegate
     ) throws(ConnectionError) -> (any Connection)? {
         do throws(AstraNetError) {
             return try node.dialNow(
-                name, DialRequest(peer: peer as? AstraNet.Stream), delegate: StreamEvents(delegate))
+                name, DialRequest(peer: peer as? AstraNet.MeshStream), delegate: StreamEvents(delegate))
         } catch {
             throw ConnectionError(error)
         }
@@ -101,10 +101,10 @@ private final class StreamEvents: StreamDelegate {
 
     init(_ delegate: any ConnectionDelegate) { self.delegate = delegate }
 
-    func streamChanged(_ stream: AstraNet.Stream) { delegate.connectionChanged() }
+    func streamChanged(_ stream: AstraNet.MeshStream) { delegate.connectionChanged() }
 }
 
-extension AstraNet.Stream: Connection {
+extension AstraNet.MeshStream: Connection {
     public var addresses: ConnectionAddresses {
         ConnectionAddresses(
             local: localAddress.description, remote: remoteAddress.description, network: "astranet")
@@ -113,8 +113,8 @@ extension AstraNet.Stream: Connection {
     public var peerDescription: String { remoteAddress.description }
 
     public var progress: ConnectionProgress {
-        let (isPeerGone, isOffered, wasTaken) = offerProgress
-        return ConnectionProgress(isPeerGone: isPeerGone, isOffered: isOffered, wasTaken: wasTaken)
+        let (isPeerClosed, isOffered, wasTaken) = offerProgress
+        return ConnectionProgress(isPeerClosed: isPeerClosed, isOffered: isOffered, wasTaken: wasTaken)
     }
 
     public func takeContext() -> RequestContext {
@@ -165,7 +165,7 @@ extension AstraNet.Stream: Connection {
 
     public nonisolated(nonsending) func waitForRoom(deadline: ContinuousClock.Instant?) async throws {
         do {
-            try await waitUntilRoom(deadline: deadline)
+            try await waitUntilCapacity(deadline: deadline)
         } catch let error as AstraNetError {
             throw ConnectionError(error)
         }
@@ -182,19 +182,19 @@ extension AstraNet.Stream: Connection {
     public func push() -> PushedConnection {
         switch pushSource() {
         case .opened(let stream): .opened(stream)
-        case .noRoom: .noRoom
+        case .grantExhausted: .grantExhausted
         case .notGranted: .notGranted
         case .ended: .ended
         }
     }
 
-    public func takeNews() -> ConnectionNews { ConnectionNews(takeStreamNews()) }
+    public func takeEvent() -> ConnectionEvent { ConnectionEvent(takeMasterEvent()) }
 
-    public nonisolated(nonsending) func nextNews(
+    public nonisolated(nonsending) func nextEvent(
         deadline: ContinuousClock.Instant?
-    ) async throws -> ConnectionNews {
+    ) async throws -> ConnectionEvent {
         do {
-            let news = ConnectionNews(try await nextStreamNews(deadline: deadline))
+            let news = ConnectionEvent(try await nextMasterEvent(deadline: deadline))
             if case .failed(let error) = news { throw error }
             return news
         } catch let error as AstraNetError {
@@ -203,8 +203,8 @@ extension AstraNet.Stream: Connection {
     }
 }
 
-extension ConnectionNews {
-    fileprivate init(_ news: AstraNet.Stream.News) {
+extension ConnectionEvent {
+    fileprivate init(_ news: AstraNet.MeshStream.MasterEvent) {
         switch news {
         case .pushed(let stream): self = .pushed(stream)
         case .bytes(let bytes): self = .bytes(bytes)

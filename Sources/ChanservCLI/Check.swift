@@ -29,7 +29,7 @@ struct Check: AsyncParsableCommand {
     func run() async throws {
         LineLogHandler.bootstrap(level: .warning, format: .text)
         do {
-            for warning in try await Host.check(
+            for warning in try await PluginHost.check(
                 configurationFile: config, logger: Logger(label: "chanserv"), program: OwnProgram.path)
             {
                 StandardError.write("warning: \(warning)")

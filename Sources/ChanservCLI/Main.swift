@@ -7,7 +7,7 @@ import Glibc
 struct ChanservCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "chanserv",
-        abstract: "Turns shared libraries into streaming network services.",
+        abstract: "TimeSlice shared libraries into streaming network services.",
         discussion: """
             EXIT CODES
               0    success
@@ -38,7 +38,7 @@ struct ChanservCommand: AsyncParsableCommand {
         // An ignored SIGCHLD is inherited from the parent process. With it, waitid(2) cannot report how a child ended.
         signal(SIGCHLD, SIG_DFL)
         FreedMemory.keep()
-        Turns.shorten()
+        TimeSlice.requestShort()
         do {
             var command = try parseAsRoot()
             if var command = command as? any AsyncParsableCommand {

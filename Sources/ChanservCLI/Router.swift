@@ -53,7 +53,7 @@ struct Router: AsyncParsableCommand {
     var logFormat = LogFormat.text
 
     func run() async throws {
-        let log = LineLogHandler.bootstrapBeside(level: logLevel, format: logFormat)
+        let log = LineLogHandler.bootstrapSecondary(level: logLevel, format: logFormat)
         defer { log.flush() }
         let logger = Logger(label: "chanserv")
         var node = HostConfiguration.Node()

@@ -39,10 +39,10 @@ struct Serve: AsyncParsableCommand {
     var stopWithInput = false
 
     func run() async throws {
-        let log = LineLogHandler.bootstrapBeside(level: logLevel, format: logFormat)
+        let log = LineLogHandler.bootstrapSecondary(level: logLevel, format: logFormat)
         defer { log.flush() }
         let logger = Logger(label: "chanserv")
-        let host = Host(
+        let host = PluginHost(
             configurationFile: config, logger: logger, program: OwnProgram.path,
             manager: ServiceManager.fromEnvironment(logger: logger))
         do {

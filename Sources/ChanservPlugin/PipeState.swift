@@ -25,7 +25,7 @@ struct PipeState<Queue: PipeQueue> {
     ///   - append: adds the item to the queue. Called only if the item is accepted.
     mutating func write(size: Int, _ append: (inout Queue) -> Void) -> WriteAction {
         if cancelled { return .cancelled }
-        guard queue.isEmpty || queue.hasRoom(for: size) else {
+        guard queue.isEmpty || queue.hasCapacity(for: size) else {
             isFull = true
             return .full
         }

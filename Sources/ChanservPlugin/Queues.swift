@@ -3,7 +3,7 @@ protocol PipeQueue: SendableMetatype {
     init()
     var isEmpty: Bool { get }
     /// Returns whether an item of this size fits. An empty queue accepts any item.
-    func hasRoom(for size: Int) -> Bool
+    func hasCapacity(for size: Int) -> Bool
 }
 
 /// A queue of frames: small frames are packed into one array, large frames stay in the plugin's memory, and functions
@@ -38,7 +38,7 @@ struct FrameQueue: PipeQueue {
 
     var isEmpty: Bool { taken == frames.count }
 
-    func hasRoom(for size: Int) -> Bool {
+    func hasCapacity(for size: Int) -> Bool {
         isEmpty || (frames.count < Self.frameLimit && self.size + size <= Self.byteLimit)
     }
 
@@ -116,7 +116,7 @@ struct SourceQueue: PipeQueue {
 
     var isEmpty: Bool { taken == sources.count }
 
-    func hasRoom(for size: Int) -> Bool { sources.count < Self.limit }
+    func hasCapacity(for size: Int) -> Bool { sources.count < Self.limit }
 
     mutating func append(_ source: Source) {
         sources.append(source)

@@ -17,7 +17,7 @@ struct Pair {
     }
 
     /// Both ends of a stream that the client dialled.
-    func stream(_ name: String = "service") async throws -> (client: AstraNet.Stream, server: AstraNet.Stream) {
+    func stream(_ name: String = "service") async throws -> (client: AstraNet.MeshStream, server: AstraNet.MeshStream) {
         let listener = try server.bind(name)
         let dialled = try await client.dial(name, deadline: .testDeadline)
         let accepted = try await listener.nextStream(deadline: .testDeadline)
@@ -31,7 +31,7 @@ struct Pair {
     }
 }
 
-extension AstraNet.Stream {
+extension AstraNet.MeshStream {
     /// All bytes up to the end of file.
     func readAll() async throws -> ByteBuffer {
         var all = ByteBuffer()
@@ -106,7 +106,7 @@ extension AstraNet.Stream {
     @Test func `a reader that closes stops the writer`() async throws {
         let pair = try await Pair()
         let (client, server) = try await pair.stream()
-        let gone = AsyncStream<Void> { continuation in server.onPeerGone { continuation.finish() } }
+        let gone = AsyncStream<Void> { continuation in server.onPeerClosed { continuation.finish() } }
         client.close()
         for await _ in gone {}
         let error = await #expect(throws: AstraNetError.self) {

@@ -27,9 +27,9 @@ import Testing
         }
 
         nonisolated(nonsending) func dial(
-            _ name: String, learntFrom peer: any Connection, deadline: ContinuousClock.Instant
+            _ name: String, receivedFrom peer: any Connection, deadline: ContinuousClock.Instant
         ) async throws -> any Connection {
-            try await inner.dial(name, learntFrom: peer, deadline: deadline)
+            try await inner.dial(name, receivedFrom: peer, deadline: deadline)
         }
     }
 

@@ -6,36 +6,36 @@ import Testing
 
 /// A clock that moves only when a test advances it.
 final class ManualClock: Sendable {
-    private struct Inside {
+    private struct Storage {
         var now = ContinuousClock.now
         var scheduled: [(id: UInt64, at: ContinuousClock.Instant, body: @Sendable () -> Void)] = []
         var lastID: UInt64 = 0
         var random: UInt64 = 0
     }
 
-    private let inside = NIOLockedValueBox(Inside())
+    private let storage = NIOLockedValueBox(Storage())
 
-    var now: ContinuousClock.Instant { inside.withLockedValue { $0.now } }
+    var now: ContinuousClock.Instant { storage.withLockedValue { $0.now } }
 
     /// The number of scheduled closures.
-    var scheduledCount: Int { inside.withLockedValue { $0.scheduled.count } }
+    var scheduledCount: Int { storage.withLockedValue { $0.scheduled.count } }
 
-    var surroundings: NetworkSurroundings {
-        NetworkSurroundings(
+    var surroundings: NetworkEnvironment {
+        NetworkEnvironment(
             now: { self.now },
             random: {
-                self.inside.withLockedValue { inside in
-                    inside.random += 1
-                    return inside.random
+                self.storage.withLockedValue { storage in
+                    storage.random += 1
+                    return storage.random
                 }
             },
             schedule: { instant, body in
-                let id = self.inside.withLockedValue { inside in
-                    inside.lastID += 1
-                    inside.scheduled.append((inside.lastID, instant, body))
-                    return inside.lastID
+                let id = self.storage.withLockedValue { storage in
+                    storage.lastID += 1
+                    storage.scheduled.append((storage.lastID, instant, body))
+                    return storage.lastID
                 }
-                return { self.inside.withLockedValue { $0.scheduled.removeAll { $0.id == id } } }
+                return { self.storage.withLockedValue { $0.scheduled.removeAll { $0.id == id } } }
             })
     }
 
@@ -43,16 +43,18 @@ final class ManualClock: Sendable {
     func advance(by duration: Duration) {
         let end = now + duration
         while true {
-            let next = inside.withLockedValue { inside -> (@Sendable () -> Void)? in
+            let next = storage.withLockedValue { storage -> (@Sendable () -> Void)? in
                 guard
-                    let index = inside.scheduled.indices.min(by: { inside.scheduled[$0].at < inside.scheduled[$1].at }),
-                    inside.scheduled[index].at <= end
+                    let index = storage.scheduled.indices.min(by: {
+                        storage.scheduled[$0].at < storage.scheduled[$1].at
+                    }),
+                    storage.scheduled[index].at <= end
                 else {
-                    inside.now = end
+                    storage.now = end
                     return nil
                 }
-                let next = inside.scheduled.remove(at: index)
-                inside.now = max(inside.now, next.at)
+                let next = storage.scheduled.remove(at: index)
+                storage.now = max(storage.now, next.at)
                 return next.body
             }
             guard let next else { return }
@@ -68,7 +70,7 @@ final class FakeNetwork: Multiplexer {
     /// Called before a name is bound. It may throw.
     private let onBind = NIOLockedValueBox<@Sendable (String) throws(ConnectionError) -> Void>({ _ in })
 
-    var surroundings: NetworkSurroundings { clock.surroundings }
+    var surroundings: NetworkEnvironment { clock.surroundings }
 
     var names: Set<String> { bound.withLockedValue { Set($0.keys) } }
 
@@ -106,7 +108,7 @@ final class FakeNetwork: Multiplexer {
     }
 
     nonisolated(nonsending) func dial(
-        _ name: String, learntFrom peer: any Connection, deadline: ContinuousClock.Instant
+        _ name: String, receivedFrom peer: any Connection, deadline: ContinuousClock.Instant
     ) async throws -> any Connection {
         throw ConnectionError(.notFound, "nothing is dialled here")
     }
@@ -117,7 +119,7 @@ final class FakeNetwork: Multiplexer {
     var dialled: [FakeConnection] { sources.withLockedValue { $0 } }
 
     func dialNow(
-        _ name: String, learntFrom peer: any Connection, delegate: any ConnectionDelegate
+        _ name: String, receivedFrom peer: any Connection, delegate: any ConnectionDelegate
     ) throws(ConnectionError) -> (any Connection)? {
         let connection = FakeConnection(dialled: ())
         connection.setDelegate(delegate)
@@ -134,23 +136,23 @@ final class FakeConnection: Connection {
         case aborted(String)
     }
 
-    private struct Inside {
+    private struct Storage {
         var incoming = ByteBuffer()
         var written = ByteBuffer()
         var end: End?
         var delegate: (any ConnectionDelegate)?
-        var isPeerGone = false
+        var isPeerClosed = false
         var isOffered = false
         var wasTaken = false
         var isAnswered = true
-        var hasRoom = true
+        var hasCapacity = true
         var context = RequestContext()
         var grant: Int?
         var window: Int?
         var pushed: [FakeConnection] = []
     }
 
-    private let inside: NIOLockedValueBox<Inside>
+    private let storage: NIOLockedValueBox<Storage>
 
     /// The connection of a request.
     ///
@@ -166,38 +168,38 @@ final class FakeConnection: Connection {
             incoming.writeInteger(UInt64(body.utf8.count), endianness: .little)
             incoming.writeString(body)
         }
-        inside = NIOLockedValueBox(
-            Inside(incoming: incoming, context: context, grant: sources, window: sources.map { _ in window }))
+        storage = NIOLockedValueBox(
+            Storage(incoming: incoming, context: context, grant: sources, window: sources.map { _ in window }))
     }
 
     /// A pushed source.
     private init(offered: Void) {
-        inside = NIOLockedValueBox(Inside(isOffered: true))
+        storage = NIOLockedValueBox(Storage(isOffered: true))
     }
 
     /// A source that a client dials.
     init(dialled: Void) {
-        inside = NIOLockedValueBox(Inside(isAnswered: false))
+        storage = NIOLockedValueBox(Storage(isAnswered: false))
     }
 
     // MARK: The test's side
 
-    var end: End? { inside.withLockedValue { $0.end } }
-    var writtenBytes: Int { inside.withLockedValue { $0.written.readableBytes } }
+    var end: End? { storage.withLockedValue { $0.end } }
+    var writtenBytes: Int { storage.withLockedValue { $0.written.readableBytes } }
     /// The written frames. The first frame of a pushed source is its header.
     var frames: [String] {
         get throws {
-            try FrameDecoder.decodeAll(inside.withLockedValue { $0.written }) {
+            try FrameDecoder.decodeAll(storage.withLockedValue { $0.written }) {
                 $0.readSlice(length: $0.readableBytes)
             }.map { String(decoding: $0, as: UTF8.self) }
         }
     }
-    var pushed: [FakeConnection] { inside.withLockedValue { $0.pushed } }
+    var pushed: [FakeConnection] { storage.withLockedValue { $0.pushed } }
 
-    private func change(_ body: (inout Inside) -> Void) {
-        let delegate = inside.withLockedValue { inside in
-            body(&inside)
-            return inside.delegate
+    private func change(_ body: (inout Storage) -> Void) {
+        let delegate = storage.withLockedValue { storage in
+            body(&storage)
+            return storage.delegate
         }
         delegate?.connectionChanged()
     }
@@ -206,34 +208,34 @@ final class FakeConnection: Connection {
 
     /// The client accepts a pushed source.
     func accept() {
-        change { inside in
-            inside.isOffered = false
-            inside.wasTaken = true
+        change { storage in
+            storage.isOffered = false
+            storage.wasTaken = true
         }
     }
 
     /// The client accepts a pushed source, and the delegate is not called.
     func acceptSilently() {
-        inside.withLockedValue { inside in
-            inside.isOffered = false
-            inside.wasTaken = true
+        storage.withLockedValue { storage in
+            storage.isOffered = false
+            storage.wasTaken = true
         }
     }
 
     /// The client ends the connection.
     func leave() {
-        change { inside in
-            inside.isOffered = false
-            inside.isPeerGone = true
+        change { storage in
+            storage.isOffered = false
+            storage.isPeerClosed = true
         }
     }
 
     /// The client ends the connection, and the delegate is not called.
-    func closeByPeerSilently() { inside.withLockedValue { $0.isPeerGone = true } }
+    func closeByPeerSilently() { storage.withLockedValue { $0.isPeerClosed = true } }
 
-    func setRoom(_ hasRoom: Bool) {
-        guard hasRoom else { return inside.withLockedValue { $0.hasRoom = false } }
-        change { $0.hasRoom = true }
+    func setRoom(_ hasCapacity: Bool) {
+        guard hasCapacity else { return storage.withLockedValue { $0.hasCapacity = false } }
+        change { $0.hasCapacity = true }
     }
 
     /// The server answers the dial.
@@ -246,11 +248,11 @@ final class FakeConnection: Connection {
     var addresses: ConnectionAddresses { ConnectionAddresses(local: "server", remote: "client", network: "fake") }
     var peerDescription: String { "client" }
 
-    func takeContext() -> RequestContext { inside.withLockedValue { $0.context } }
+    func takeContext() -> RequestContext { storage.withLockedValue { $0.context } }
 
     func setDelegate(_ delegate: (any ConnectionDelegate)?) {
-        inside.withLockedValue { inside in
-            if inside.end == nil || inside.isOffered { inside.delegate = delegate }
+        storage.withLockedValue { storage in
+            if storage.end == nil || storage.isOffered { storage.delegate = delegate }
         }
     }
 
@@ -261,49 +263,49 @@ final class FakeConnection: Connection {
     func runSoon(_ body: @escaping @Sendable () -> Void) { body() }
 
     var progress: ConnectionProgress {
-        inside.withLockedValue {
-            ConnectionProgress(isPeerGone: $0.isPeerGone, isOffered: $0.isOffered, wasTaken: $0.wasTaken)
+        storage.withLockedValue {
+            ConnectionProgress(isPeerClosed: $0.isPeerClosed, isOffered: $0.isOffered, wasTaken: $0.wasTaken)
         }
     }
 
     func take() -> ReceivedBytes {
-        inside.withLockedValue { inside in
-            guard inside.incoming.readableBytes > 0 else { return inside.isPeerGone ? .finished : .nothing }
-            defer { inside.incoming = ByteBuffer() }
-            return .bytes(inside.incoming)
+        storage.withLockedValue { storage in
+            guard storage.incoming.readableBytes > 0 else { return storage.isPeerClosed ? .finished : .nothing }
+            defer { storage.incoming = ByteBuffer() }
+            return .bytes(storage.incoming)
         }
     }
 
     func write(_ bytes: ByteBuffer) throws(ConnectionError) -> Bool {
-        let result = inside.withLockedValue { inside -> Result<Bool, ConnectionError> in
-            if inside.end != nil { return .failure(ConnectionError(.closed, "closed")) }
-            if inside.isPeerGone { return .failure(ConnectionError(.closedByPeer, "the client wants no more")) }
-            inside.written.writeImmutableBuffer(bytes)
-            return .success(inside.hasRoom)
+        let result = storage.withLockedValue { storage -> Result<Bool, ConnectionError> in
+            if storage.end != nil { return .failure(ConnectionError(.closed, "closed")) }
+            if storage.isPeerClosed { return .failure(ConnectionError(.closedByPeer, "the client wants no more")) }
+            storage.written.writeImmutableBuffer(bytes)
+            return .success(storage.hasCapacity)
         }
         return try result.get()
     }
 
     func push() -> PushedConnection {
-        inside.withLockedValue { inside in
-            guard let grant = inside.grant else { return .notGranted }
-            guard !inside.isPeerGone, inside.end == nil else { return .ended }
-            guard inside.pushed.count(where: \.progress.isOffered) < grant else { return .noRoom }
+        storage.withLockedValue { storage in
+            guard let grant = storage.grant else { return .notGranted }
+            guard !storage.isPeerClosed, storage.end == nil else { return .ended }
+            guard storage.pushed.count(where: \.progress.isOffered) < grant else { return .grantExhausted }
             let pushed = FakeConnection(offered: ())
-            inside.pushed.append(pushed)
+            storage.pushed.append(pushed)
             return .opened(pushed)
         }
     }
 
     private func end(_ end: End) {
-        let delegate = inside.withLockedValue { inside -> (any ConnectionDelegate)? in
-            guard inside.end == nil || inside.isOffered else { return nil }
-            inside.end = end
+        let delegate = storage.withLockedValue { storage -> (any ConnectionDelegate)? in
+            guard storage.end == nil || storage.isOffered else { return nil }
+            storage.end = end
             // A source that was sent in full stays until the client accepts it or gives it up.
-            if inside.isOffered, case .closed = end { return nil }
-            if inside.isOffered, case .failed = end { return nil }
-            defer { inside.delegate = nil }
-            return inside.delegate
+            if storage.isOffered, case .closed = end { return nil }
+            if storage.isOffered, case .failed = end { return nil }
+            defer { storage.delegate = nil }
+            return storage.delegate
         }
         withExtendedLifetime(delegate) {}
     }
@@ -312,9 +314,9 @@ final class FakeConnection: Connection {
     func fail(_ message: String) { end(.failed(message)) }
     func abort(_ message: String) { end(.aborted(message)) }
 
-    var isAnswered: Bool { inside.withLockedValue { $0.isAnswered } }
+    var isAnswered: Bool { storage.withLockedValue { $0.isAnswered } }
     var expectsPush: Bool { false }
-    var pushWindow: Int? { inside.withLockedValue { $0.window } }
+    var pushWindow: Int? { storage.withLockedValue { $0.window } }
     func releaseGrant() {}
 
     // The server's end never waits.
@@ -329,8 +331,8 @@ final class FakeConnection: Connection {
     ) async throws -> Int { throw NotUsed() }
     nonisolated(nonsending) func waitForRoom(deadline: ContinuousClock.Instant?) async throws { throw NotUsed() }
     nonisolated(nonsending) func opened(deadline: ContinuousClock.Instant) async throws { throw NotUsed() }
-    func takeNews() -> ConnectionNews { .nothing }
-    nonisolated(nonsending) func nextNews(deadline: ContinuousClock.Instant?) async throws -> ConnectionNews {
+    func takeEvent() -> ConnectionEvent { .nothing }
+    nonisolated(nonsending) func nextEvent(deadline: ContinuousClock.Instant?) async throws -> ConnectionEvent {
         throw NotUsed()
     }
 }
@@ -415,7 +417,7 @@ struct ManualService {
     let network = FakeNetwork()
     let handler = ManualHandler()
     let server: Server
-    let service: Service
+    let service: VirtualService
     let journal = Journal()
 
     init(_ change: (inout Server.Configuration) -> Void = { _ in }) throws {

@@ -42,12 +42,12 @@ import Testing
 
     @Test func `an empty batch has room for any frame, another one only up to its target size`() throws {
         var batch = FrameBatch(target: 100)
-        #expect(batch.hasRoom(for: FrameBatch.maxFrameSize) == true)
-        #expect(batch.hasRoom(for: FrameBatch.maxFrameSize + 1) == false)
-        #expect(batch.hasRoom(for: -1) == false)
+        #expect(batch.hasCapacity(for: FrameBatch.maxFrameSize) == true)
+        #expect(batch.hasCapacity(for: FrameBatch.maxFrameSize + 1) == false)
+        #expect(batch.hasCapacity(for: -1) == false)
         try batch.append([1])
-        #expect(batch.hasRoom(for: 83) == true)
-        #expect(batch.hasRoom(for: 84) == false)
+        #expect(batch.hasCapacity(for: 83) == true)
+        #expect(batch.hasCapacity(for: 84) == false)
         let none = batch.reserve(minimum: 84)
         #expect(none == nil)
     }
@@ -189,7 +189,7 @@ import Testing
         _ = try room(in: &batch, 100)
         try batch.append(lent: lent)
         #expect(batch.isFull == true)
-        #expect(batch.hasRoom(for: 0) == false)
+        #expect(batch.hasCapacity(for: 0) == false)
         #expect(parts(&batch).map(\.readableBytes) == [8, 9_000])
         let tooLarge = ByteBuffer(repeating: 1, count: FrameBatch.maxFrameSize + 1)
         #expect(code { () throws(ChanservError) in try batch.append(lent: tooLarge) } == .wrongFrameSize)

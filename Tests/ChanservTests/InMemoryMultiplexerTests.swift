@@ -111,7 +111,7 @@ import Testing
             connection.setDelegate(self)
         }
 
-        func connectionChanged() { journal.add(connection.isPeerGone ? "\(name): gone" : name) }
+        func connectionChanged() { journal.add(connection.isPeerClosed ? "\(name): gone" : name) }
     }
 
     @Test func `the delegate is called once for the end of the peer and not for its own end`() async throws {
@@ -125,7 +125,7 @@ import Testing
         #expect(journal.all == ["far: gone"])
         let (third, fourth) = try await connect()
         third.fail("x")
-        #expect(fourth.isPeerGone && !third.isPeerGone)
+        #expect(fourth.isPeerClosed && !third.isPeerClosed)
         let (fifth, sixth) = try await connect()
         let others = (Watcher(journal, "fifth", fifth), Watcher(journal, "sixth", sixth))
         network.breakConnections()
@@ -181,10 +181,10 @@ import Testing
             func connectionChanged() { journal.add("changed") }
         }
         let (near, far) = try await connect()
-        #expect(try network.dialNow("absent", learntFrom: near, delegate: Counter(journal)) == nil)
+        #expect(try network.dialNow("absent", receivedFrom: near, delegate: Counter(journal)) == nil)
         let listener = try network.listen("present")
         let dialled = try #require(
-            try network.dialNow("present", learntFrom: near, delegate: Counter(journal)))
+            try network.dialNow("present", receivedFrom: near, delegate: Counter(journal)))
         #expect(dialled.isAnswered)
         let accepted = try await listener.accept()
         try await accepted.write(bytes(1), deadline: nil)

@@ -5,7 +5,7 @@ import Testing
 
 /// The set of open requests: queries, leases, waits and deadlines.
 @Suite(.timeLimit(.minutes(5))) struct OpenRequestsTests {
-    private func question(_ host: ManualService) -> OpenRequests.Question { .service(ObjectIdentifier(host.service)) }
+    private func question(_ host: ManualService) -> OpenRequests.Selector { .service(ObjectIdentifier(host.service)) }
 
     // MARK: Queries
 
@@ -254,7 +254,7 @@ import Testing
         _ = try work.add()
         host.network.clock.advance(by: .seconds(4))
         #expect(silent.end == nil)
-        guard case .noRoom = work.scope.add(header: ByteBuffer(), { ManualSource($0) { _ in } }) else {
+        guard case .grantExhausted = work.scope.add(header: ByteBuffer(), { ManualSource($0) { _ in } }) else {
             Issue.record("more sources were pushed than granted")
             return
         }

@@ -142,7 +142,7 @@ import Testing
         let work = try host.request(connection)
         _ = try (0..<2).map { _ in try work.add() }
         func isFull() -> Bool {
-            guard case .noRoom = work.scope.add(header: ByteBuffer(), { ManualSource($0) { _ in } }) else {
+            guard case .grantExhausted = work.scope.add(header: ByteBuffer(), { ManualSource($0) { _ in } }) else {
                 return false
             }
             return true
@@ -445,7 +445,7 @@ import Testing
         let work = try host.request(connection)
         connection.setRoom(false)
         let source = try work.add()
-        guard case .noRoom = work.scope.add(header: ByteBuffer(), { ManualSource($0) { _ in } }) else {
+        guard case .grantExhausted = work.scope.add(header: ByteBuffer(), { ManualSource($0) { _ in } }) else {
             Issue.record("a source was added")
             return
         }

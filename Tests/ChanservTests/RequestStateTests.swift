@@ -129,9 +129,9 @@ import Testing
     @Test(arguments: Stage.allCases) func `success is reported once while frames are sent`(stage: Stage) {
         var state = stage.state
         // In the stage `answered` the success has been reported with the answer.
-        let answer9 = state.provedWell() == (stage != .answered)
+        let answer9 = state.succeeded() == (stage != .answered)
         #expect(answer9)
-        let answer10 = state.provedWell()
+        let answer10 = state.succeeded()
         #expect(!answer10)
         guard stage == .streaming else { return }
         let settlement = state.endedSource(.well, wasAccepted: true)
@@ -155,7 +155,7 @@ import Testing
         for _ in 0..<3 { state.addedSource() }
         #expect(state.endedSource(failure, wasAccepted: false).failure?.message == "broken")
         #expect(state.endedSource(failure, wasAccepted: false).failure == nil)
-        let answer12 = state.provedWell()
+        let answer12 = state.succeeded()
         #expect(!answer12)
         #expect(state.endedListing(failure)?.failure == nil)
         let last = state.endedSource(.well, wasAccepted: false)
@@ -164,7 +164,7 @@ import Testing
 
     @Test func `a failure after a reported success still counts`() {
         var state = Stage.streaming.state
-        let answer13 = state.provedWell()
+        let answer13 = state.succeeded()
         #expect(answer13)
         let settlement = state.endedSource(failure, wasAccepted: true)
         #expect(settlement.failure?.message == "broken" && settlement.isAnswered && settlement.verdict == nil)

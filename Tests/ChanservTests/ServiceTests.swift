@@ -84,7 +84,7 @@ import Testing
         pair.service.update(configuration: failing(pause: .seconds(3600)), sourceFunc: answers("new"))
         #expect(pair.service.state == withdrawn && pair.service.counters.errorMass == 3)
         pair.service.update(
-            configuration: failing(pause: .seconds(3600)), sourceFunc: answers("new"), forgivesFailures: true)
+            configuration: failing(pause: .seconds(3600)), sourceFunc: answers("new"), ignoresFailures: true)
         #expect(pair.service.state == .serving && pair.service.counters.errorMass == 0)
         // The dial waits until the name is bound again.
         let answer = try await ask(pair)

@@ -146,7 +146,7 @@ import Testing
         let pair = try await Pair(over: delivery, .init(), answers("old"))
         pair.service.withdraw()
         #expect(await pair.service.waitUntilIdle(until: .testDeadline) == 0)
-        pair.service.update(configuration: .init(), sourceFunc: answers("new"), forgivesFailures: true)
+        pair.service.update(configuration: .init(), sourceFunc: answers("new"), ignoresFailures: true)
         #expect(pair.service.state == .disabled)
         pair.service.restore()
         #expect(try await pair.ask() == "new")

@@ -8,7 +8,7 @@ import Testing
 struct Pair {
     let network: TestNetwork
     let server: Server
-    let service: Service
+    let service: VirtualService
     let client: Client
 
     /// - Parameter delivery: how sources reach the client. Default: by name, on a network inside the process.

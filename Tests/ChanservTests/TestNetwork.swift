@@ -114,7 +114,7 @@ extension Node {
             for link in links {
                 // The stream table belongs to the event loop.
                 let known = try await link.eventLoop.submit { link.handler.value?.streams.count ?? 0 }.get()
-                let counts = (known, link.takenStreamPlaces, link.pushGrants.held, link.buffered.held)
+                let counts = (known, link.reservedStreamSlots, link.pushGrants.held, link.buffered.held)
                 if counts != (0, 0, 0, 0) { left.append("streams, places, grants, bytes: \(counts)") }
             }
             if left.isEmpty { return }

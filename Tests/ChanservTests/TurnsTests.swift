@@ -16,13 +16,13 @@ import Testing
         let turns = await withCheckedContinuation { continuation in
             Thread.detachNewThread {
                 let before = Self.turn()
-                Turns.shorten()
+                TimeSlice.requestShort()
                 let short = Self.turn()
-                let long = Turns.withLongOne { Self.turn() }
+                let long = TimeSlice.withLong { Self.turn() }
                 continuation.resume(returning: (before: before, all: [short, long, Self.turn()]))
             }
         }
         // An older kernel has no slices, so the calls change nothing.
-        #expect(turns.all == (turns.before == 0 ? [0, 0, 0] : [Turns.short, Turns.long, Turns.short]))
+        #expect(turns.all == (turns.before == 0 ? [0, 0, 0] : [TimeSlice.short, TimeSlice.long, TimeSlice.short]))
     }
 }

@@ -83,7 +83,7 @@ extension EndToEnd {
             await client.close()
         }
 
-        private func sendAndFinish(_ bytes: ByteBuffer, on stream: AstraNet.Stream) async throws {
+        private func sendAndFinish(_ bytes: ByteBuffer, on stream: AstraNet.MeshStream) async throws {
             try await stream.send(bytes, deadline: .now + TestClient.patience)
             stream.finish()
         }
@@ -133,7 +133,7 @@ struct HandMadeServer: Sendable {
     /// Answers one request with sources that have these headers.
     ///
     /// - Returns: the stream of each source. Nothing is sent on it yet.
-    func answer(headers: [String]) async throws -> [AstraNet.Stream] {
+    func answer(headers: [String]) async throws -> [AstraNet.MeshStream] {
         let deadline = ContinuousClock.now + TestClient.patience
         let master = try await acceptRequest(deadline)
         var listeners: [Listener] = []
@@ -143,7 +143,7 @@ struct HandMadeServer: Sendable {
             try await master.send(announcement(header, name), deadline: deadline)
         }
         master.finish()
-        var streams: [AstraNet.Stream] = []
+        var streams: [AstraNet.MeshStream] = []
         for listener in listeners { streams.append(try await listener.nextStream(deadline: deadline)) }
         return streams
     }
@@ -156,7 +156,7 @@ struct HandMadeServer: Sendable {
         master.finish()
     }
 
-    private func acceptRequest(_ deadline: ContinuousClock.Instant) async throws -> AstraNet.Stream {
+    private func acceptRequest(_ deadline: ContinuousClock.Instant) async throws -> AstraNet.MeshStream {
         let master = try await listener.nextStream(deadline: deadline)
         var request = ByteBuffer()
         while request.readableBytes < 8 {

@@ -4,7 +4,7 @@ struct BoundNames {
     private(set) var listeners: [UInt32: Listener] = [:]
     private(set) var portsByName: [String: UInt32] = [:]
     /// The ports of listeners that are announced to one host only.
-    private(set) var scoped: [NodeCore.Way: Set<UInt32>] = [:]
+    private(set) var scoped: [NodeCore.HostLink: Set<UInt32>] = [:]
     private var lastPort = Address.firstDynamicPort - 1
 
     /// Returns the next port that no listener uses.
@@ -18,7 +18,7 @@ struct BoundNames {
     mutating func add(_ listener: Listener) {
         listeners[listener.address.port] = listener
         portsByName[listener.name] = listener.address.port
-        if let way = listener.visibility.way { scoped[way, default: []].insert(listener.address.port) }
+        if let hostLink = listener.visibility.hostLink { scoped[hostLink, default: []].insert(listener.address.port) }
     }
 
     /// Removes a listener.
@@ -27,15 +27,15 @@ struct BoundNames {
     mutating func remove(_ listener: Listener) -> Bool {
         guard listeners.removeValue(forKey: listener.address.port) != nil else { return false }
         portsByName[listener.name] = nil
-        if let way = listener.visibility.way {
-            scoped[way]?.remove(listener.address.port)
-            if scoped[way]?.isEmpty == true { scoped[way] = nil }
+        if let hostLink = listener.visibility.hostLink {
+            scoped[hostLink]?.remove(listener.address.port)
+            if scoped[hostLink]?.isEmpty == true { scoped[hostLink] = nil }
         }
         return true
     }
 
     /// Returns the listeners that are announced only to hosts for which `isIncluded` returns `true`.
-    func listeners(scopedTo isIncluded: (NodeCore.Way) -> Bool) -> [Listener] {
+    func listeners(scopedTo isIncluded: (NodeCore.HostLink) -> Bool) -> [Listener] {
         scoped.filter { isIncluded($0.key) }.flatMap(\.value).compactMap { listeners[$0] }
     }
 }

@@ -8,7 +8,7 @@ struct LinkTable {
     var handshaking: [LinkID: Link] = [:]
     var peers: PeerTable
     /// The forwarding relation: for each link, the links that ops were forwarded to or from.
-    var talkers: [LinkID: Set<LinkID>] = [:]
+    var forwardingPeers: [LinkID: Set<LinkID>] = [:]
     private var lastID: LinkID = 0
 
     init(peers: PeerTable) {

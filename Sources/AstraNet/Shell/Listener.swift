@@ -22,23 +22,23 @@ public final class Listener: Sendable {
     private let node: NodeCore
     /// Handler of new streams, which is called on the event loop of their link; `nil` if streams are queued for
     /// ``nextStream(deadline:)``.
-    private let onStream: (@Sendable (Stream) -> Acceptance)?
+    private let onStream: (@Sendable (MeshStream) -> Acceptance)?
     private let storage = NIOLockedValueBox(Storage())
 
     /// The nodes to which the name is announced.
     enum Visibility: Hashable, Sendable {
-        case everybody
-        case peer(NodeCore.Way)
+        case allNodes
+        case peer(NodeCore.HostLink)
 
         /// Path to the only node to which the name is announced; `nil` if it is announced to all nodes.
-        var way: NodeCore.Way? {
-            guard case .peer(let way) = self else { return nil }
-            return way
+        var hostLink: NodeCore.HostLink? {
+            guard case .peer(let hostLink) = self else { return nil }
+            return hostLink
         }
     }
 
     fileprivate struct Storage {
-        var accepted = Deque<Stream>()
+        var accepted = Deque<MeshStream>()
         var waiters = Deque<Waiter>()
         var lastWaiter: UInt32 = 0
         var isClosed = false
@@ -49,7 +49,7 @@ public final class Listener: Sendable {
 
     init(
         name: String, address: Address, visibility: Visibility, answersSoon: Bool, node: NodeCore,
-        onStream: (@Sendable (Stream) -> Acceptance)?
+        onStream: (@Sendable (MeshStream) -> Acceptance)?
     ) {
         self.name = name
         self.address = address
@@ -64,10 +64,10 @@ public final class Listener: Sendable {
     /// - Parameter deadline: the time at which the wait ends with an error; `nil` for none.
     /// - Throws: ``AstraNetError`` with code `deadlineExceeded`, or `closed` after the listener was closed;
     ///   `CancellationError`.
-    public func nextStream(deadline: ContinuousClock.Instant? = nil) async throws -> Stream {
+    public func nextStream(deadline: ContinuousClock.Instant? = nil) async throws -> MeshStream {
         let instant = deadline.map { node.surroundings.deadline($0, on: node.timers) }
         while true {
-            let (result, id) = storage.withLockedValue { storage -> (Result<Stream, AstraNetError>?, UInt32) in
+            let (result, id) = storage.withLockedValue { storage -> (Result<MeshStream, AstraNetError>?, UInt32) in
                 storage.lastWaiter &+= 1
                 return (storage.next(), storage.lastWaiter)
             }
@@ -153,7 +153,7 @@ public final class Listener: Sendable {
     }
 
     /// Accepts or refuses a new stream. Called on the event loop of the stream's link.
-    func accept(_ stream: Stream) -> Acceptance {
+    func accept(_ stream: MeshStream) -> Acceptance {
         let (acceptance, waiter) = storage.withLockedValue { storage -> (Acceptance?, Waiter?) in
             if storage.isClosed { return (.refused("'\(name)' was withdrawn"), nil) }
             if onStream != nil { return (nil, nil) }
@@ -171,7 +171,7 @@ public final class Listener: Sendable {
 
 extension Listener.Storage {
     /// Returns the next stream, or an error if there will be none; `nil` if the caller must wait.
-    fileprivate mutating func next() -> Result<Stream, AstraNetError>? {
+    fileprivate mutating func next() -> Result<MeshStream, AstraNetError>? {
         if let stream = accepted.popFirst() { return .success(stream) }
         return isClosed ? .failure(AstraNetError(.closed, "the listener is closed")) : nil
     }

@@ -18,7 +18,7 @@ extension Node {
     }
 
     /// Number of reserved stream slots on all links.
-    package var takenStreamPlaces: Int { links.reduce(0) { $0 + $1.takenStreamPlaces } }
+    package var reservedStreamSlots: Int { links.reduce(0) { $0 + $1.reservedStreamSlots } }
 
     /// Number of bytes that are granted to servers for pushed sources.
     package var grantedBytes: Int { links.reduce(0) { $0 + $1.pushGrants.held } }

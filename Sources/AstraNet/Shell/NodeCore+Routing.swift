@@ -15,12 +15,12 @@ extension NodeCore {
         guard configuration.role == .router else { return nil }
         return shared.withLockedValue { shared in
             guard shared.links.peers.host(of: link.id) != nil,
-                let id = shared.links.peers.link(to: host, preferring: shared.links.talkers[link.id] ?? []),
+                let id = shared.links.peers.link(to: host, preferring: shared.links.forwardingPeers[link.id] ?? []),
                 let target = shared.links.up[id]
             else { return nil }
             guard hasStreams else { return target }
-            shared.links.talkers[id, default: []].insert(link.id)
-            shared.links.talkers[link.id, default: []].insert(id)
+            shared.links.forwardingPeers[id, default: []].insert(link.id)
+            shared.links.forwardingPeers[link.id, default: []].insert(id)
             for used in [link, target] { used.hasForwarded.store(true, ordering: .relaxed) }
             return target
         }
@@ -33,13 +33,13 @@ extension NodeCore {
     ///
     /// The offers of `host` are withdrawn elsewhere, and only if there is no other link to it. NO_SERVICE is not sent
     /// here: behind forwarded ops it could arrive after a later SERVICE of the same name.
-    func resetTalkers(with host: HostID, over lost: LinkID, _ shared: inout Shared) {
-        guard let talkers = shared.links.talkers.removeValue(forKey: lost) else { return }
-        for id in talkers {
-            shared.links.talkers[id]?.remove(lost)
-            if shared.links.talkers[id]?.isEmpty == true { shared.links.talkers[id] = nil }
+    func resetForwardedStreams(with host: HostID, over lost: LinkID, _ shared: inout Shared) {
+        guard let forwardingPeers = shared.links.forwardingPeers.removeValue(forKey: lost) else { return }
+        for id in forwardingPeers {
+            shared.links.forwardingPeers[id]?.remove(lost)
+            if shared.links.forwardingPeers[id]?.isEmpty == true { shared.links.forwardingPeers[id] = nil }
         }
-        for peer in Set(talkers.compactMap { shared.links.peers.host(of: $0) }) where peer != host {
+        for peer in Set(forwardingPeers.compactMap { shared.links.peers.host(of: $0) }) where peer != host {
             reset(host, at: peer, &shared)
             reset(peer, at: host, &shared)
         }
@@ -112,7 +112,7 @@ extension NodeCore {
     /// Stops the discovery of hosts of which no relayed offer is left.
     ///
     /// - Returns: these hosts.
-    func forgetUnheard(_ removals: [ServiceRegistry.Removal], _ shared: inout Shared) -> [HostID] {
+    func stopDiscovery(_ removals: [ServiceRegistry.Removal], _ shared: inout Shared) -> [HostID] {
         var unknownHosts: Set<HostID> = []
         for removal in removals
         where removal.offer.isRelayed && !shared.offers.registry.isRelayed(removal.offer.address.host) {

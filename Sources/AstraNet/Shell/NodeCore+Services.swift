@@ -9,7 +9,7 @@ extension NodeCore {
     /// - Throws: ``AstraNetError`` with code `limitReached` (wrong length of the name), `serviceInUse` or `closed`.
     func bind(
         _ name: String, visibility: Listener.Visibility, answersSoon: Bool,
-        onStream: (@Sendable (Stream) -> Acceptance)? = nil
+        onStream: (@Sendable (MeshStream) -> Acceptance)? = nil
     ) throws(AstraNetError) -> Listener {
         let fullName = configuration.fullName(name)
         guard !name.isEmpty, fullName.utf8.count <= configuration.maximumServiceName else {
@@ -43,11 +43,11 @@ extension NodeCore {
     /// dialer.
     func listener(on port: UInt32, for remote: HostID, over link: Link) -> Listener? {
         guard let listener = shared.withLockedValue({ $0.bound.listeners[port] }) else { return nil }
-        guard let way = listener.visibility.way else { return listener }
+        guard let hostLink = listener.visibility.hostLink else { return listener }
         // Only the host to which a name was announced may dial it. Other hosts could guess its port. The host may use
         // another direct link. A DIAL that a router forwards must come over the announcing link, because a router may
         // forward a forged source.
-        let isAllowed = way.host == remote && (way.link == link.id || link.peer?.host == remote)
+        let isAllowed = hostLink.host == remote && (hostLink.link == link.id || link.peer?.host == remote)
         return isAllowed ? listener : nil
     }
 
@@ -58,7 +58,7 @@ extension NodeCore {
     }
 
     /// Passes a stream to the listener of its port.
-    func accept(_ stream: Stream) -> Acceptance {
+    func accept(_ stream: MeshStream) -> Acceptance {
         let listener = shared.withLockedValue { $0.bound.listeners[stream.localPort] }
         return listener?.accept(stream) ?? .refused("nobody listens on \(stream.localAddress)")
     }
@@ -69,26 +69,26 @@ extension NodeCore {
     /// overtakes the SERVICE before it.
     private func announce(_ command: Command, of listener: Listener, _ shared: inout Shared) {
         switch listener.visibility {
-        case .everybody:
+        case .allNodes:
             guard configuration.role.announces else { return }
             for link in shared.links.up.values {
                 link.announce(command, listener.name, at: listener.address)
             }
-        case .peer(let way):
-            guard let link = shared.links.up[way.link] else { return }
+        case .peer(let hostLink):
+            guard let link = shared.links.up[hostLink.link] else { return }
             // A router forwards an op with a destination host to that host only.
-            let isDirect = shared.links.peers.host(of: way.link) == way.host
+            let isDirect = shared.links.peers.host(of: hostLink.link) == hostLink.host
             // No flush is needed: this node sends the name later on the same link, and withdraws it after the client
             // has dialled it.
             link.announce(
-                command, listener.name, at: listener.address, to: isDirect ? .peer : way.host, isPatient: true)
+                command, listener.name, at: listener.address, to: isDirect ? .peer : hostLink.host, isDelayed: true)
         }
     }
 
     /// Announces to a new link all public services of this node, and on a router the direct offers of other peers.
     func announceAll(to link: Link, peer: HostID, _ shared: inout Shared) {
         guard configuration.role.announces else { return }
-        let own = shared.bound.listeners.values.filter { $0.visibility == .everybody }
+        let own = shared.bound.listeners.values.filter { $0.visibility == .allNodes }
         let others = configuration.role == .router ? shared.offers.registry.directOffers(except: peer) : []
         guard !own.isEmpty || !others.isEmpty else { return }
         link.announce(.service, all: own.lazy.map { ($0.name, $0.address) })
@@ -123,7 +123,7 @@ extension NodeCore {
             unknownHosts += shared.withLockedValue { shared in
                 let removals = shared.offers.registry.drop(offers, from: link.id)
                 relay(withdrawn: removals, &shared)
-                return forgetUnheard(removals, &shared)
+                return stopDiscovery(removals, &shared)
             }
         }
         return unknownHosts
@@ -133,11 +133,11 @@ extension NodeCore {
 
     /// Handles SERVICE: adds an offer. Returns `false` if the link has announced too many offers.
     ///
-    /// - Parameter isTold: whether the offer was sent only to this node, through a router.
-    func add(_ offer: ServiceOffer, from link: Link, isTold: Bool) -> Bool {
+    /// - Parameter isPrivate: whether the offer was sent only to this node, through a router.
+    func add(_ offer: ServiceOffer, from link: Link, isPrivate: Bool) -> Bool {
         let (result, waiters) = shared.withLockedValue { shared in
             let result = shared.offers.registry.add(
-                offer, from: link.id, limit: configuration.maximumServicesPerLink, isTold: isTold)
+                offer, from: link.id, limit: configuration.maximumServicesPerLink, isPrivate: isPrivate)
             guard case .added(let isFirst) = result else { return (result, [RemoteOffers.OfferWaiter]()) }
             if isFirst { relay(.service, offer, &shared) }
             if offer.isRelayed { discover(offer, from: link, &shared) }
@@ -154,7 +154,7 @@ extension NodeCore {
         let unknownHosts = shared.withLockedValue { shared -> [HostID] in
             guard let removal = shared.offers.registry.remove(offer, from: link.id) else { return [] }
             relay(withdrawn: [removal], &shared)
-            return forgetUnheard([removal], &shared)
+            return stopDiscovery([removal], &shared)
         }
         watchers.changed()
         unfollow(unknownHosts)
@@ -164,12 +164,13 @@ extension NodeCore {
     /// on it.
     func routeLost(to host: HostID, over link: Link) {
         let (unknownHosts, orphans, waiters) = shared.withLockedValue { shared in
-            let removals = shared.offers.registry.remove(toldBy: host, over: link.id)
+            let removals = shared.offers.registry.remove(privateTo: host, over: link.id)
             relay(withdrawn: removals, &shared)
-            let unknownHosts = forgetUnheard(removals, &shared)
-            let way = Way(host: host, link: link.id)
+            let unknownHosts = stopDiscovery(removals, &shared)
+            let hostLink = HostLink(host: host, link: link.id)
             return (
-                unknownHosts, shared.bound.listeners(scopedTo: { $0 == way }), shared.offers.takeWaiters { $0 == way }
+                unknownHosts, shared.bound.listeners(scopedTo: { $0 == hostLink }),
+                shared.offers.takeWaiters { $0 == hostLink }
             )
         }
         watchers.changed()
@@ -223,17 +224,17 @@ extension NodeCore {
     ///
     /// - Parameter way: the path whose loss ends the wait with `linkLost`; `nil` for none.
     /// - Throws: ``AstraNetError`` with code `deadlineExceeded`, `linkLost` or `closed`; `CancellationError`.
-    func waitForOffer(of name: String, from way: Way?, deadline: ContinuousClock.Instant) async throws {
+    func waitForOffer(of name: String, from hostLink: HostLink?, deadline: ContinuousClock.Instant) async throws {
         let instant = surroundings.deadline(deadline, on: timers)
         while true {
             let (result, id) = shared.withLockedValue { shared -> (Result<Void, AstraNetError>?, UInt32) in
-                (shared.offerState(of: name, from: way), shared.offers.takeWaiterID())
+                (shared.offerState(of: name, from: hostLink), shared.offers.takeWaiterID())
             }
             if let result { return try result.get() }
-            let place = WaitForOffer(wait: OfferWait(core: self, name: name, way: way))
+            let place = WaitForOffer(wait: OfferWait(core: self, name: name, hostLink: hostLink))
             switch await suspend(in: place, id: id, within: deadlines, until: instant) {
             case .ready: continue
-            case .gone: throw isClosed ? AstraNetError(.closed, "the node is closed") : Self.wayGone
+            case .gone: throw isClosed ? AstraNetError(.closed, "the node is closed") : Self.hostLinkLost
             case .expired: throw AstraNetError(.deadlineExceeded, "no node offers '\(name)'")
             case .cancelled: throw CancellationError()
             }
@@ -246,12 +247,12 @@ private final class OfferWait: Sendable {
     let core: NodeCore
     let name: String
     /// Path whose loss ends the wait; `nil` for none.
-    let way: NodeCore.Way?
+    let hostLink: NodeCore.HostLink?
 
-    init(core: NodeCore, name: String, way: NodeCore.Way?) {
+    init(core: NodeCore, name: String, hostLink: NodeCore.HostLink?) {
         self.core = core
         self.name = name
-        self.way = way
+        self.hostLink = hostLink
     }
 }
 
@@ -261,8 +262,8 @@ private struct WaitForOffer: WaitPlace {
 
     func put(_ waiter: Waiter) -> Bool {
         wait.core.shared.withLockedValue { shared in
-            guard shared.offerState(of: wait.name, from: wait.way) == nil else { return false }
-            shared.offers.wait(for: wait.name, waiter, way: wait.way)
+            guard shared.offerState(of: wait.name, from: wait.hostLink) == nil else { return false }
+            shared.offers.wait(for: wait.name, waiter, hostLink: wait.hostLink)
             return true
         }
     }
@@ -274,10 +275,10 @@ private struct WaitForOffer: WaitPlace {
 
 extension NodeCore.Shared {
     /// Returns the result of a wait for an offer of `name`; `nil` while the wait continues.
-    fileprivate func offerState(of name: String, from way: NodeCore.Way?) -> Result<Void, AstraNetError>? {
+    fileprivate func offerState(of name: String, from hostLink: NodeCore.HostLink?) -> Result<Void, AstraNetError>? {
         if isClosed { return .failure(AstraNetError(.closed, "the node is closed")) }
         if offers.registry.hasOffer(of: name) { return .success(()) }
-        if let way, links.up[way.link] == nil { return .failure(NodeCore.wayGone) }
+        if let hostLink, links.up[hostLink.link] == nil { return .failure(NodeCore.hostLinkLost) }
         return nil
     }
 }

@@ -9,7 +9,7 @@ final class NodeCore: Sendable {
     let id: HostID
     let configuration: NodeConfiguration
     let log: Logger
-    let surroundings: Surroundings
+    let surroundings: NodeDependencies
     let group: any EventLoopGroup
     /// Event loop for joins and for deadlines that belong to no link.
     let timers: any EventLoop
@@ -32,12 +32,12 @@ final class NodeCore: Sendable {
     }
 
     /// A path to a host: the host and the link over which it is reached.
-    struct Way: Hashable, Sendable {
+    struct HostLink: Hashable, Sendable {
         var host: HostID
         var link: LinkID
     }
 
-    init(configuration: NodeConfiguration, log: Logger, group: any EventLoopGroup, surroundings: Surroundings) {
+    init(configuration: NodeConfiguration, log: Logger, group: any EventLoopGroup, surroundings: NodeDependencies) {
         self.configuration = configuration
         self.log = log
         self.group = group
@@ -121,7 +121,7 @@ final class NodeCore: Sendable {
             shared.offers.ownAddresses.forget(link.id)
             let lost = down.flatMap { $0.isLast ? $0.host : nil }
             if let id = down?.reinstated { shared.links.up[id]?.reinstate() }
-            if let down { resetTalkers(with: down.host, over: link.id, &shared) }
+            if let down { resetForwardedStreams(with: down.host, over: link.id, &shared) }
             if let lost { rediscover(lost, &shared) }
             return (
                 lost, shared.bound.listeners(scopedTo: { $0.link == link.id }),
@@ -136,7 +136,7 @@ final class NodeCore: Sendable {
         return lost
     }
 
-    static var wayGone: AstraNetError {
+    static var hostLinkLost: AstraNetError {
         AstraNetError(.linkLost, "the connection to the host that sent the name was lost")
     }
 

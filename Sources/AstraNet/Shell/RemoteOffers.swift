@@ -3,7 +3,7 @@ struct RemoteOffers {
     struct OfferWaiter {
         var waiter: Waiter
         /// Path whose loss ends the wait; `nil` if the wait does not depend on a path.
-        var way: NodeCore.Way?
+        var hostLink: NodeCore.HostLink?
     }
 
     var registry = ServiceRegistry()
@@ -20,8 +20,8 @@ struct RemoteOffers {
         return lastWaiter
     }
 
-    mutating func wait(for name: String, _ waiter: Waiter, way: NodeCore.Way?) {
-        waiters[name, default: []].append(OfferWaiter(waiter: waiter, way: way))
+    mutating func wait(for name: String, _ waiter: Waiter, hostLink: NodeCore.HostLink?) {
+        waiters[name, default: []].append(OfferWaiter(waiter: waiter, hostLink: hostLink))
     }
 
     mutating func takeWaiter(_ id: UInt32, for name: String) -> Waiter? {
@@ -32,10 +32,10 @@ struct RemoteOffers {
     }
 
     /// Removes and returns the dials that depend on a lost path.
-    mutating func takeWaiters(where isLost: (NodeCore.Way) -> Bool) -> [Waiter] {
+    mutating func takeWaiters(where isLost: (NodeCore.HostLink) -> Bool) -> [Waiter] {
         var taken: [Waiter] = []
-        for (name, waiting) in waiters where waiting.contains(where: { $0.way.map(isLost) ?? false }) {
-            let (remaining, lost) = waiting.partitioned { $0.way.map(isLost) ?? false }
+        for (name, waiting) in waiters where waiting.contains(where: { $0.hostLink.map(isLost) ?? false }) {
+            let (remaining, lost) = waiting.partitioned { $0.hostLink.map(isLost) ?? false }
             taken += lost.map(\.waiter)
             waiters[name] = remaining.isEmpty ? nil : remaining
         }

@@ -80,19 +80,19 @@ struct ServiceRegistry: Sendable {
     /// bring no more while its share is at least the number of free places. The same holds for a host behind a router,
     /// within the limit of its link. So no link and no host can keep the offers of others out.
     ///
-    /// - Parameter isTold: whether the offer was addressed to this node only.
-    mutating func add(_ offer: ServiceOffer, from link: LinkID, limit: Int, isTold: Bool = false) -> AddResult {
+    /// - Parameter isPrivate: whether the offer was addressed to this node only.
+    mutating func add(_ offer: ServiceOffer, from link: LinkID, limit: Int, isPrivate: Bool = false) -> AddResult {
         if byLink[link]?[offer.address.host]?.offers.contains(offer) == true { return .known }
-        guard hasRoom(for: offer, from: link, limit: limit) else { return .limitReached }
+        guard hasCapacity(for: offer, from: link, limit: limit) else { return .limitReached }
         byLink[link, default: [:]][offer.address.host, default: HostOffers()].add(offer)
         places[link, default: 0] += Self.places(of: offer)
-        if isTold { privateOffers[link, default: [:]][offer.address.host, default: []].insert(offer) }
+        if isPrivate { privateOffers[link, default: [:]][offer.address.host, default: []].insert(offer) }
         counts[link, default: 0] += 1
         if offer.isRelayed { relayedCounts[offer.address.host, default: 0] += 1 }
         return .added(isFirst: offers[offer.name, default: NamedOffers()].add(offer, link, except: leaving))
     }
 
-    private func hasRoom(for offer: ServiceOffer, from link: LinkID, limit: Int) -> Bool {
+    private func hasCapacity(for offer: ServiceOffer, from link: LinkID, limit: Int) -> Bool {
         let left = limit - (places[link] ?? 0)
         guard Self.places(of: offer) <= left else { return false }
         if offer.isRelayed, byLink[link]?[offer.address.host]?.places ?? 0 >= left { return false }
@@ -168,7 +168,7 @@ struct ServiceRegistry: Sendable {
     /// Handles RST: removes the offers that `host` announced to this node only. The router itself withdraws the other
     /// offers of the host, and may have announced them again before the RST.
     @discardableResult
-    mutating func remove(toldBy host: HostID, over link: LinkID) -> [Removal] {
+    mutating func remove(privateTo host: HostID, over link: LinkID) -> [Removal] {
         (privateOffers[link]?[host] ?? []).compactMap { remove($0, from: link) }
     }
 

@@ -170,7 +170,7 @@ package struct StreamState: Hashable, Sendable {
     var isKept: Bool { isEndedHere && offer == .made && phase != .ended }
 
     /// Whether further writing is pointless: the peer has finished, stopped or failed the stream, or the link is lost.
-    var isPeerGone: Bool {
+    var isPeerClosed: Bool {
         if reading != .open { return true }
         if case .over = writing { return true }
         return false
@@ -212,6 +212,12 @@ package struct StreamState: Hashable, Sendable {
         receiveWindow.grow(to: SendWindow.initialSize)
         // SYN is sent even if all bytes have arrived, because the server keeps and counts the source until then.
         return true
+    }
+
+    /// Declines a received offer because this node fails the stream, whose ERR, FIN1 and FIN2 tell the server. Does
+    /// nothing for other streams.
+    mutating func failedHere() {
+        if offer == .received { offer = .none }
     }
 
     enum ReceivedAckAction: Hashable { case sendSynAckAndAccept, doNothing }

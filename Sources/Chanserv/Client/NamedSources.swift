@@ -17,7 +17,7 @@ final class NamedSources: ConnectionDelegate {
         case cancelled
     }
 
-    fileprivate struct Inside: ~Copyable {
+    fileprivate struct Storage: ~Copyable {
         var phase = Phase.receiving
         var decoder = FrameDecoder(decompresses: false)
         /// A header whose name has not arrived yet.
@@ -36,7 +36,7 @@ final class NamedSources: ConnectionDelegate {
     private let configuration: Client.Configuration
     /// The deadline of the request.
     private let deadline: ContinuousClock.Instant?
-    private let inside: Mutex<Inside>
+    private let storage: Mutex<Storage>
     /// Signals the consumer that a source is ready or that no more will come.
     private let sourcesChanged = Event()
 
@@ -48,8 +48,8 @@ final class NamedSources: ConnectionDelegate {
         self.multiplexer = multiplexer
         self.configuration = configuration
         self.deadline = deadline
-        inside = Mutex(Inside())
-        if let first { inside.withLock { $0.decoder.append(first) } }
+        storage = Mutex(Storage())
+        if let first { storage.withLock { $0.decoder.append(first) } }
     }
 
     func start() {
@@ -58,7 +58,7 @@ final class NamedSources: ConnectionDelegate {
         readSoon()
     }
 
-    var hasAnswered: Bool { inside.withLock { $0.hasAnswered } }
+    var hasAnswered: Bool { storage.withLock { $0.hasAnswered } }
 
     // MARK: - The consumer
 
@@ -67,11 +67,11 @@ final class NamedSources: ConnectionDelegate {
         let deadline =
             configuration.masterReadTimeout.map { (surroundings.now() + $0).orEarlier(self.deadline) } ?? self.deadline
         while true {
-            let (source, phase, wasFull) = inside.withLock { inside in
-                let wasFull = inside.isFull(configuration)
-                let source = inside.ready.popFirst()
-                if let source { inside.readyBytes -= source.header.readableBytes }
-                return (source, inside.phase, wasFull)
+            let (source, phase, wasFull) = storage.withLock { storage in
+                let wasFull = storage.isFull(configuration)
+                let source = storage.ready.popFirst()
+                if let source { storage.readyBytes -= source.header.readableBytes }
+                return (source, storage.phase, wasFull)
             }
             if let source {
                 if wasFull { readSoon() }
@@ -81,7 +81,7 @@ final class NamedSources: ConnectionDelegate {
             case .finished: return nil
             case .failed(let error):
                 // The error is thrown once. Later calls return `nil`.
-                inside.withLock { $0.phase = .finished }
+                storage.withLock { $0.phase = .finished }
                 throw error
             case .cancelled: throw ChanservError(.cancelled, "the request was cancelled")
             case .receiving: break
@@ -98,13 +98,13 @@ final class NamedSources: ConnectionDelegate {
     }
 
     func cancel() {
-        let (dropped, isEnding, closes) = inside.withLock { inside -> (Deque<ReceivedSource>, Bool, Bool) in
+        let (dropped, isEnding, closes) = storage.withLock { storage -> (Deque<ReceivedSource>, Bool, Bool) in
             var dropped = Deque<ReceivedSource>()
-            swap(&dropped, &inside.ready)
+            swap(&dropped, &storage.ready)
             // If all sources are already announced, only the buffered sources are given up.
-            guard case .receiving = inside.phase else { return (dropped, false, false) }
-            inside.phase = .cancelled
-            return (dropped, true, inside.dialling == 0)
+            guard case .receiving = storage.phase else { return (dropped, false, false) }
+            storage.phase = .cancelled
+            return (dropped, true, storage.dialling == 0)
         }
         for source in dropped { source.cancel() }
         sourcesChanged.signal()
@@ -132,13 +132,13 @@ final class NamedSources: ConnectionDelegate {
     func connectionChanged() {
         while true {
             enum Step { case done, read, dial(String, header: ByteBuffer), fail(ChanservError) }
-            let step = inside.withLock { inside -> Step in
-                guard case .receiving = inside.phase, !inside.isFull(configuration) else { return .done }
+            let step = storage.withLock { storage -> Step in
+                guard case .receiving = storage.phase, !storage.isFull(configuration) else { return .done }
                 do throws(ChanservError) {
-                    guard let frame = try inside.decoder.next() else { return .read }
-                    guard let header = inside.header.take() else {
-                        inside.header = frame
-                        guard let frame = try inside.decoder.next(), let header = inside.header.take() else {
+                    guard let frame = try storage.decoder.next() else { return .read }
+                    guard let header = storage.header.take() else {
+                        storage.header = frame
+                        guard let frame = try storage.decoder.next(), let header = storage.header.take() else {
                             return .read
                         }
                         return .dial(try Self.name(frame), header: header)
@@ -154,7 +154,7 @@ final class NamedSources: ConnectionDelegate {
             case .dial(let name, let header): add(name, header)
             case .read:
                 switch master.take() {
-                case .bytes(let bytes): inside.withLock { $0.decoder.append(bytes) }
+                case .bytes(let bytes): storage.withLock { $0.decoder.append(bytes) }
                 case .nothing: return
                 case .finished: return ended(end())
                 case .failed(let error):
@@ -175,10 +175,10 @@ final class NamedSources: ConnectionDelegate {
 
     /// Checks that the stream ended between two announcements, and returns the phase that follows.
     private func end() -> Phase {
-        inside.withLock { inside in
+        storage.withLock { storage in
             do throws(ChanservError) {
-                try inside.decoder.finish()
-                guard inside.header == nil else {
+                try storage.decoder.finish()
+                guard storage.header == nil else {
                     throw ChanservError(.truncatedFrame, "the stream ended between a source's header and its name")
                 }
                 return .finished
@@ -189,15 +189,15 @@ final class NamedSources: ConnectionDelegate {
     }
 
     private func add(_ name: String, _ header: ByteBuffer) {
-        inside.withLock { inside in
-            inside.dialling += 1
-            inside.hasAnswered = true
+        storage.withLock { storage in
+            storage.dialling += 1
+            storage.hasAnswered = true
         }
         let receiver = SourceReceiver(name, multiplexer, configuration, deadline: deadline) { [self] in
-            let closes = inside.withLock { inside -> Bool in
-                inside.dialling -= 1
-                if case .receiving = inside.phase { return false }
-                return inside.dialling == 0
+            let closes = storage.withLock { storage -> Bool in
+                storage.dialling -= 1
+                if case .receiving = storage.phase { return false }
+                return storage.dialling == 0
             }
             if closes { master.close() }
         }
@@ -205,22 +205,22 @@ final class NamedSources: ConnectionDelegate {
         let source = ReceivedSource(
             header: header, connection: master,
             frames: ReceivedFrames(receiver, batchLimit: configuration.frameBuffer))
-        let isWanted = inside.withLock { inside -> Bool in
-            guard case .receiving = inside.phase else { return false }
-            inside.ready.append(source)
-            inside.readyBytes += source.header.readableBytes
+        let isWanted = storage.withLock { storage -> Bool in
+            guard case .receiving = storage.phase else { return false }
+            storage.ready.append(source)
+            storage.readyBytes += source.header.readableBytes
             return true
         }
         if isWanted { sourcesChanged.signal() } else { source.cancel() }
     }
 
     private func ended(_ phase: Phase) {
-        let (isFirst, closes) = inside.withLock { inside -> (Bool, Bool) in
-            guard case .receiving = inside.phase else { return (false, false) }
-            inside.phase = phase
+        let (isFirst, closes) = storage.withLock { storage -> (Bool, Bool) in
+            guard case .receiving = storage.phase else { return (false, false) }
+            storage.phase = phase
             // A server that has announced all its sources keeps their names when its client closes the connection.
             if case .finished = phase { return (true, true) }
-            return (true, inside.dialling == 0)
+            return (true, storage.dialling == 0)
         }
         sourcesChanged.signal()
         guard isFirst else { return }
@@ -229,7 +229,7 @@ final class NamedSources: ConnectionDelegate {
     }
 }
 
-extension NamedSources.Inside {
+extension NamedSources.Storage {
     fileprivate func isFull(_ configuration: Client.Configuration) -> Bool {
         guard !ready.isEmpty else { return false }
         return ready.count >= max(1, configuration.sourceBuffer) || readyBytes >= NamedSources.headerBuffer

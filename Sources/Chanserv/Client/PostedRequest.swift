@@ -15,7 +15,7 @@ final class PostedRequest: Sendable {
         case cancelled
     }
 
-    private struct Inside: ~Copyable {
+    private struct Storage: ~Copyable {
         var stage = Stage.undecided
         /// A source that the consumer took and whose header has not arrived yet.
         var pending: SourceReceiver?
@@ -27,7 +27,7 @@ final class PostedRequest: Sendable {
     private let deadline: ContinuousClock.Instant?
     /// The error that stopped the sending of the request. It is thrown if the server ends the request without sources.
     private let unsent: ChanservError?
-    private let inside: Mutex<Inside>
+    private let storage: Mutex<Storage>
 
     init(
         _ connection: any Connection, _ multiplexer: any Multiplexer, _ configuration: Client.Configuration,
@@ -40,11 +40,11 @@ final class PostedRequest: Sendable {
         self.unsent = unsent
         guard connection.expectsPush else {
             let named = NamedSources(connection, multiplexer, configuration, deadline: deadline, first: nil)
-            inside = Mutex(Inside(stage: .named(named)))
+            storage = Mutex(Storage(stage: .named(named)))
             named.start()
             return
         }
-        inside = Mutex(Inside())
+        storage = Mutex(Storage())
     }
 
     deinit { cancel() }
@@ -52,7 +52,7 @@ final class PostedRequest: Sendable {
     /// Returns the next source; `nil` after the last one.
     nonisolated(nonsending) func next() async throws(ChanservError) -> ReceivedSource? {
         while true {
-            let (stage, pending) = inside.withLock { ($0.stage, $0.pending.take()) }
+            let (stage, pending) = storage.withLock { ($0.stage, $0.pending.take()) }
             switch stage {
             case .named(let named): return try await nextNamed(named)
             case .finished: return nil
@@ -62,8 +62,8 @@ final class PostedRequest: Sendable {
             if let pending { return try await handOver(pending) }
             switch try await news() {
             case .pushed(let pushed):
-                inside.withLock { inside in
-                    if case .undecided = inside.stage { inside.stage = .pushed }
+                storage.withLock { storage in
+                    if case .undecided = storage.stage { storage.stage = .pushed }
                 }
                 return try await handOver(SourceReceiver(pushed, multiplexer, configuration, deadline: deadline))
             case .bytes(let bytes):
@@ -72,9 +72,9 @@ final class PostedRequest: Sendable {
                 }
                 let named = NamedSources(
                     connection, multiplexer, configuration, deadline: deadline, first: bytes)
-                let isWanted = inside.withLock { inside -> Bool in
-                    guard case .undecided = inside.stage else { return false }
-                    inside.stage = .named(named)
+                let isWanted = storage.withLock { storage -> Bool in
+                    guard case .undecided = storage.stage else { return false }
+                    storage.stage = .named(named)
                     return true
                 }
                 if isWanted { named.start() }
@@ -83,9 +83,9 @@ final class PostedRequest: Sendable {
             case .finished:
                 connection.releaseGrant()
                 connection.close()
-                inside.withLock { inside in
-                    if case .cancelled = inside.stage { return }
-                    inside.stage = .finished
+                storage.withLock { storage in
+                    if case .cancelled = storage.stage { return }
+                    storage.stage = .finished
                 }
                 if case .undecided = stage, let unsent { throw unsent }
                 return nil
@@ -112,13 +112,13 @@ final class PostedRequest: Sendable {
         return isRequests ? ": the deadline of the request" : ": master read timeout"
     }
 
-    private nonisolated(nonsending) func news() async throws(ChanservError) -> ConnectionNews {
+    private nonisolated(nonsending) func news() async throws(ChanservError) -> ConnectionEvent {
         do {
-            return try await connection.nextNews(deadline: readDeadline)
+            return try await connection.nextEvent(deadline: readDeadline)
         } catch is CancellationError {
             throw ChanservError(.cancelled, "waiting for a source", cause: CancellationError())
         } catch {
-            if case .cancelled = inside.withLock({ $0.stage }) {
+            if case .cancelled = storage.withLock({ $0.stage }) {
                 throw ChanservError(.cancelled, "the request was cancelled")
             }
             throw fail(ChanservError(error, while: "waiting for a source" + reason(for: error)))
@@ -137,9 +137,9 @@ final class PostedRequest: Sendable {
         } catch {
             if error.cause is CancellationError {
                 // The request goes on. The next call of `next()` returns this source.
-                let isWanted = inside.withLock { inside -> Bool in
-                    switch inside.stage {
-                    case .undecided, .pushed: inside.pending = receiver
+                let isWanted = storage.withLock { storage -> Bool in
+                    switch storage.stage {
+                    case .undecided, .pushed: storage.pending = receiver
                     case .named, .finished, .cancelled: return false
                     }
                     return true
@@ -153,9 +153,9 @@ final class PostedRequest: Sendable {
     }
 
     private func fail(_ error: ChanservError) -> ChanservError {
-        let pending = inside.withLock { inside in
-            inside.stage = .finished
-            return inside.pending.take()
+        let pending = storage.withLock { storage in
+            storage.stage = .finished
+            return storage.pending.take()
         }
         pending?.cancel()
         connection.close()
@@ -165,13 +165,13 @@ final class PostedRequest: Sendable {
 
     /// Ends the request. Sources that the consumer has not received are given up; the others go on.
     func cancel() {
-        let (named, pending, closes) = inside.withLock { inside -> (NamedSources?, SourceReceiver?, Bool) in
-            let pending = inside.pending.take()
-            switch inside.stage {
+        let (named, pending, closes) = storage.withLock { storage -> (NamedSources?, SourceReceiver?, Bool) in
+            let pending = storage.pending.take()
+            switch storage.stage {
             case .named(let named): return (named, pending, false)
             case .finished, .cancelled: return (nil, pending, false)
             case .undecided, .pushed:
-                inside.stage = .cancelled
+                storage.stage = .cancelled
                 return (nil, pending, true)
             }
         }

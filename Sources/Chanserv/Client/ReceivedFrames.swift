@@ -84,7 +84,7 @@ public struct ReceivedFrames: AsyncSequence, Sendable {
             do throws(ChanservError) {
                 while true {
                     if let bytes = try decoder.next() { return ReceivedFrame(bytes) }
-                    switch decoder.missing == nil ? receiver.takeAtHand() : .nothing {
+                    switch decoder.missing == nil ? receiver.takeBuffered() : .nothing {
                     case .bytes(let bytes): decoder.append(bytes)
                     case .ended:
                         try finish()

@@ -15,7 +15,7 @@ final class SourceReceiver: ConnectionDelegate {
         case ended
     }
 
-    private struct Inside: ~Copyable {
+    private struct Storage: ~Copyable {
         var phase: Phase
         /// Decodes the frames. May hold bytes that arrived behind the header.
         var decoder = FrameDecoder(decompresses: true)
@@ -31,7 +31,7 @@ final class SourceReceiver: ConnectionDelegate {
     private let onError: @Sendable (ChanservError) -> Void
     /// Signals that the dial of a named source started, was answered or failed. `nil` for a pushed source.
     private let dialChanged: Event?
-    private let inside: Mutex<Inside>
+    private let storage: Mutex<Storage>
 
     /// Creates the receiver of a source that the server pushed.
     init(
@@ -45,7 +45,7 @@ final class SourceReceiver: ConnectionDelegate {
         frameReadTimeout = configuration.frameReadTimeout
         dialTimeout = configuration.dialTimeout
         onError = configuration.onError
-        inside = Mutex(Inside(phase: .open(connection)))
+        storage = Mutex(Storage(phase: .open(connection)))
     }
 
     /// Creates the receiver of a source that is dialled by its name.
@@ -62,7 +62,7 @@ final class SourceReceiver: ConnectionDelegate {
         frameReadTimeout = configuration.frameReadTimeout
         dialTimeout = configuration.dialTimeout
         onError = configuration.onError
-        inside = Mutex(Inside(phase: .waiting, onDialled: onDialled))
+        storage = Mutex(Storage(phase: .waiting, onDialled: onDialled))
     }
 
     // MARK: - Dialling
@@ -74,7 +74,7 @@ final class SourceReceiver: ConnectionDelegate {
     func dial(from master: any Connection) {
         let deadline = (multiplexer.surroundings.now() + dialTimeout).orEarlier(deadline)
         do throws(ConnectionError) {
-            if let connection = try multiplexer.dialNow(name, learntFrom: master, delegate: self) {
+            if let connection = try multiplexer.dialNow(name, receivedFrom: master, delegate: self) {
                 opening(connection, deadline)
                 return
             }
@@ -84,7 +84,7 @@ final class SourceReceiver: ConnectionDelegate {
         // No host offers the name yet. Its announcement may arrive later than the name.
         Task.immediate(executorPreference: multiplexer.surroundings.executor) {
             do {
-                self.arrived(.open(try await multiplexer.dial(self.name, learntFrom: master, deadline: deadline)))
+                self.arrived(.open(try await multiplexer.dial(self.name, receivedFrom: master, deadline: deadline)))
             } catch {
                 self.arrived(.failed(error))
             }
@@ -92,12 +92,12 @@ final class SourceReceiver: ConnectionDelegate {
     }
 
     private func opening(_ connection: any Connection, _ deadline: ContinuousClock.Instant) {
-        let isAbandoned = inside.withLock { inside -> Bool in
-            if case .waiting = inside.phase {
-                inside.phase = .opening(connection, deadline: deadline)
+        let isAbandoned = storage.withLock { storage -> Bool in
+            if case .waiting = storage.phase {
+                storage.phase = .opening(connection, deadline: deadline)
                 return false
             }
-            inside.phase = .abandoned(connection)
+            storage.phase = .abandoned(connection)
             return true
         }
         if isAbandoned { limitWait(deadline) }
@@ -111,9 +111,9 @@ final class SourceReceiver: ConnectionDelegate {
     }
 
     private func closeIfAbandoned() {
-        let abandoned = inside.withLock { inside -> (any Connection)? in
-            guard case .abandoned(let connection) = inside.phase else { return nil }
-            inside.phase = .ended
+        let abandoned = storage.withLock { storage -> (any Connection)? in
+            guard case .abandoned(let connection) = storage.phase else { return nil }
+            storage.phase = .ended
             return connection
         }
         abandoned?.close()
@@ -122,13 +122,13 @@ final class SourceReceiver: ConnectionDelegate {
 
     func connectionChanged() {
         enum Step { case nothing, open(any Connection), close(any Connection) }
-        let step = inside.withLock { inside -> Step in
-            switch inside.phase {
+        let step = storage.withLock { storage -> Step in
+            switch storage.phase {
             case .opening(let connection, _) where connection.isAnswered:
-                inside.phase = .open(connection)
+                storage.phase = .open(connection)
                 return .open(connection)
             case .abandoned(let connection) where connection.isAnswered:
-                inside.phase = .ended
+                storage.phase = .ended
                 return .close(connection)
             case .waiting, .opening, .open, .abandoned, .failed, .ended: return .nothing
             }
@@ -142,9 +142,9 @@ final class SourceReceiver: ConnectionDelegate {
     }
 
     private func arrived(_ phase: Phase) {
-        let isWanted = inside.withLock { inside -> Bool in
-            guard case .waiting = inside.phase else { return false }
-            inside.phase = phase
+        let isWanted = storage.withLock { storage -> Bool in
+            guard case .waiting = storage.phase else { return false }
+            storage.phase = phase
             return true
         }
         if !isWanted, case .open(let connection) = phase { connection.close() }
@@ -153,20 +153,20 @@ final class SourceReceiver: ConnectionDelegate {
     }
 
     private func dialled() {
-        let onDialled = inside.withLock { $0.onDialled.take() }
+        let onDialled = storage.withLock { $0.onDialled.take() }
         onDialled?()
     }
 
     /// Ends the source at client and server.
     func cancel() {
-        let before = inside.withLock { inside -> Phase in
-            let before = inside.phase
+        let before = storage.withLock { storage -> Phase in
+            let before = storage.phase
             if case .opening(let connection, _) = before {
-                inside.phase = .abandoned(connection)
+                storage.phase = .abandoned(connection)
             } else if case .abandoned = before {
                 return before
             } else {
-                inside.phase = .ended
+                storage.phase = .ended
             }
             return before
         }
@@ -202,7 +202,7 @@ final class SourceReceiver: ConnectionDelegate {
                     return header
                 }
                 let received: ByteBuffer? =
-                    switch takeAtHand() {
+                    switch takeBuffered() {
                     case .bytes(let bytes): bytes
                     case .ended: nil
                     case .nothing: try await read(deadline: deadline)
@@ -220,20 +220,20 @@ final class SourceReceiver: ConnectionDelegate {
     }
 
     func takeDecoder() -> FrameDecoder {
-        inside.withLock { inside in
-            let decoder = inside.decoder
-            inside.decoder = FrameDecoder(decompresses: true)
+        storage.withLock { storage in
+            let decoder = storage.decoder
+            storage.decoder = FrameDecoder(decompresses: true)
             return decoder
         }
     }
 
     private func keep(_ decoder: consuming FrameDecoder) {
         let decoder = decoder
-        inside.withLock { $0.decoder = decoder }
+        storage.withLock { $0.decoder = decoder }
     }
 
-    /// The result of ``takeAtHand()``.
-    enum AtHand {
+    /// The result of ``takeBuffered()``.
+    enum Buffered {
         case bytes(ByteBuffer)
         /// The server has ended the source.
         case ended
@@ -244,7 +244,7 @@ final class SourceReceiver: ConnectionDelegate {
     /// Returns the buffered bytes without waiting. Closes the connection at the end of the source.
     ///
     /// Most reads find bytes. They call this function first because each asynchronous call allocates memory.
-    func takeAtHand() -> AtHand {
+    func takeBuffered() -> Buffered {
         guard let connection = openConnection else { return .nothing }
         switch connection.take() {
         case .bytes(let bytes): return .bytes(bytes)
@@ -257,8 +257,8 @@ final class SourceReceiver: ConnectionDelegate {
 
     /// The connection, if it is open.
     private var openConnection: (any Connection)? {
-        inside.withLock { inside in
-            if case .open(let connection) = inside.phase { connection } else { nil }
+        storage.withLock { storage in
+            if case .open(let connection) = storage.phase { connection } else { nil }
         }
     }
 
@@ -318,7 +318,7 @@ final class SourceReceiver: ConnectionDelegate {
     /// Returns the connection and waits until it is open. If the waiting task is cancelled, the source is given up.
     nonisolated(nonsending) private func opened() async throws -> any Connection {
         while true {
-            let phase = inside.withLock { $0.phase }
+            let phase = storage.withLock { $0.phase }
             switch phase {
             case .open(let connection): return connection
             case .failed(let error): throw ChanservError(error, while: "fetching the source \(name)")
@@ -341,16 +341,16 @@ final class SourceReceiver: ConnectionDelegate {
             cancel()
         } catch {
             connection.close()
-            inside.withLock { inside in
-                if case .opening = inside.phase { inside.phase = .failed(error) }
+            storage.withLock { storage in
+                if case .opening = storage.phase { storage.phase = .failed(error) }
             }
             dialled()
         }
     }
 
     private func arrivedOpen(_ connection: any Connection) {
-        inside.withLock { inside in
-            if case .opening = inside.phase { inside.phase = .open(connection) }
+        storage.withLock { storage in
+            if case .opening = storage.phase { storage.phase = .open(connection) }
         }
         connection.setDelegate(nil)
         dialled()

@@ -47,7 +47,7 @@ enum CompressedPieces {
                     room.baseAddress?.assumingMemoryBound(to: CChar.self), Int32(piece.count), Int32(room.count), 1)
             }
             // A piece this large means that no end was found for a long distance, so compressing it may take long.
-            let length = piece.count > minimum ? Turns.withLongOne(compress) : compress()
+            let length = piece.count > minimum ? TimeSlice.withLong(compress) : compress()
             guard length > 0 else { return nil }
             written += Int(length)
             guard let end else { return written }

@@ -76,7 +76,7 @@ public struct FrameBatch: ~Copyable, Sendable {
 
     /// Returns whether a frame of `size` bytes fits below the target. An empty batch has room for every frame that may
     /// be sent.
-    public func hasRoom(for size: Int) -> Bool {
+    public func hasCapacity(for size: Int) -> Bool {
         guard size >= 0, size <= Self.maxFrameSize else { return false }
         return isEmpty || byteCount + WireFormat.lengthSize + size <= target
     }
@@ -184,7 +184,7 @@ public struct FrameBatch: ~Copyable, Sendable {
     /// - Returns: at least `minimum` bytes; `nil` if the batch is not empty and has no room, or if `minimum` is larger
     ///   than ``maxFrameSize``.
     public mutating func reserve(minimum: Int) -> UnsafeMutableRawBufferPointer? {
-        guard hasRoom(for: minimum) else { return nil }
+        guard hasCapacity(for: minimum) else { return nil }
         if compression {
             let compressor = takeCompressor()
             if reservation == nil { compressor.scratch.clear() }

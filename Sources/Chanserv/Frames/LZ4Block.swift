@@ -45,7 +45,7 @@ final class Compressor: @unchecked Sendable {
         )
         if payload.count >= CompressedPieces.minimum {
             hasState = true
-            let size = CompressedPieces.compress(payload, into: block, state: state, between: Turns.giveWay)
+            let size = CompressedPieces.compress(payload, into: block, state: state, between: TimeSlice.yield)
             // Compression in one piece needs at most LZ4's bound, which `block` has.
             if let size { return size }
         }
@@ -55,7 +55,7 @@ final class Compressor: @unchecked Sendable {
             let compress = { [state] in
                 LZ4_compress_fast_extState(state, source, target, Int32(payload.count), Int32(block.count), 1)
             }
-            size = payload.count >= Self.long ? Turns.withLongOne(compress) : compress()
+            size = payload.count >= Self.long ? TimeSlice.withLong(compress) : compress()
         } else {
             LZ4_resetStream_fast(stream)
             size = LZ4_compress_fast_continue(stream, source, target, Int32(payload.count), Int32(block.count), 1)
@@ -112,7 +112,7 @@ enum LZ4Block {
                         source.baseAddress?.assumingMemoryBound(to: CChar.self),
                         target.baseAddress?.assumingMemoryBound(to: CChar.self), Int32(source.count), Int32(size))
                 }
-                let count = size >= Compressor.long ? Turns.withLongOne(decompress) : decompress()
+                let count = size >= Compressor.long ? TimeSlice.withLong(decompress) : decompress()
                 return max(0, Int(count))
             }
         }

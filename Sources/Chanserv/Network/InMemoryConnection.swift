@@ -42,7 +42,7 @@ final class InMemoryPair: Sendable {
         }
     }
 
-    fileprivate struct Inside {
+    fileprivate struct Storage {
         /// Indexed by the writing side.
         var directions = [Direction(), Direction()]
         var delegates: [(any ConnectionDelegate)?] = [nil, nil]
@@ -56,21 +56,21 @@ final class InMemoryPair: Sendable {
     }
 
     private let window: Int
-    private let network: InMemoryTurns
+    private let network: InMemoryEventLoop
     private let port: Int
     private let over: @Sendable (InMemoryPair) -> Void
-    private let inside: NIOLockedValueBox<Inside>
+    private let storage: NIOLockedValueBox<Storage>
 
     /// - Parameter over: called when both sides have ended the connection.
     init(
-        window: Int, port: Int, context: RequestContext, network: InMemoryTurns,
+        window: Int, port: Int, context: RequestContext, network: InMemoryEventLoop,
         over: @escaping @Sendable (InMemoryPair) -> Void
     ) {
         self.window = window
         self.port = port
         self.network = network
         self.over = over
-        inside = NIOLockedValueBox(Inside(context: context))
+        storage = NIOLockedValueBox(Storage(context: context))
     }
 
     func addresses(of side: Side) -> ConnectionAddresses {
@@ -80,28 +80,28 @@ final class InMemoryPair: Sendable {
     }
 
     func takeContext() -> RequestContext {
-        inside.withLockedValue { inside in
-            defer { inside.context = RequestContext() }
-            return inside.context
+        storage.withLockedValue { storage in
+            defer { storage.context = RequestContext() }
+            return storage.context
         }
     }
 
     // MARK: - Events
 
     func setDelegate(_ delegate: (any ConnectionDelegate)?, of side: Side) {
-        inside.withLockedValue { inside in
-            guard inside.ends[side.rawValue] == nil else { return }
-            inside.delegates[side.rawValue] = delegate
+        storage.withLockedValue { storage in
+            guard storage.ends[side.rawValue] == nil else { return }
+            storage.delegates[side.rawValue] = delegate
         }
     }
 
     /// Reports an event to `side`.
     func changed(_ side: Side) {
-        let (isFirst, waiters) = inside.withLockedValue { inside -> (Bool, [Event]) in
-            let waiters = inside.waiters[side.rawValue]
-            inside.waiters[side.rawValue] = []
-            guard !inside.isQueued[side.rawValue] else { return (false, waiters) }
-            inside.isQueued[side.rawValue] = true
+        let (isFirst, waiters) = storage.withLockedValue { storage -> (Bool, [Event]) in
+            let waiters = storage.waiters[side.rawValue]
+            storage.waiters[side.rawValue] = []
+            guard !storage.isQueued[side.rawValue] else { return (false, waiters) }
+            storage.isQueued[side.rawValue] = true
             return (true, waiters)
         }
         for waiter in waiters { waiter.signal() }
@@ -111,9 +111,9 @@ final class InMemoryPair: Sendable {
     func run(_ body: @escaping @Sendable () -> Void) { network.run(body) }
 
     private func callDelegate(_ side: Side) {
-        let delegate = inside.withLockedValue { inside in
-            inside.isQueued[side.rawValue] = false
-            return inside.delegates[side.rawValue]
+        let delegate = storage.withLockedValue { storage in
+            storage.isQueued[side.rawValue] = false
+            return storage.delegates[side.rawValue]
         }
         delegate?.connectionChanged()
     }
@@ -122,12 +122,12 @@ final class InMemoryPair: Sendable {
     ///
     /// - Parameter isReady: called under the lock. If it returns `true`, there is no wait.
     nonisolated(nonsending) private func wait(
-        _ side: Side, deadline: ContinuousClock.Instant?, _ isReady: (borrowing Inside) -> Bool
+        _ side: Side, deadline: ContinuousClock.Instant?, _ isReady: (borrowing Storage) -> Bool
     ) async throws {
         let event = Event()
-        let waits = inside.withLockedValue { inside in
-            if isReady(inside) { return false }
-            inside.waiters[side.rawValue].append(event)
+        let waits = storage.withLockedValue { storage in
+            if isReady(storage) { return false }
+            storage.waiters[side.rawValue].append(event)
             return true
         }
         guard waits else { return }
@@ -139,50 +139,50 @@ final class InMemoryPair: Sendable {
     }
 
     func accept() {
-        inside.withLockedValue { $0.isAnswered = true }
+        storage.withLockedValue { $0.isAnswered = true }
         changed(.dialler)
     }
 
     /// Ends a connection that the listener does not accept.
     func refuse(_ message: String) {
-        inside.withLockedValue { inside in
-            inside.refusal = message
-            inside.isAnswered = true
+        storage.withLockedValue { storage in
+            storage.refusal = message
+            storage.isAnswered = true
         }
         end(.listener, .failed(message))
     }
 
-    var refusal: String? { inside.withLockedValue { $0.refusal } }
+    var refusal: String? { storage.withLockedValue { $0.refusal } }
 
-    var isAnswered: Bool { inside.withLockedValue { $0.isAnswered || $0.isLost } }
+    var isAnswered: Bool { storage.withLockedValue { $0.isAnswered || $0.isLost } }
 
-    func isPeerGone(of side: Side) -> Bool {
-        inside.withLockedValue { $0.isLost || $0.ends[side.other.rawValue] != nil }
+    func isPeerClosed(of side: Side) -> Bool {
+        storage.withLockedValue { $0.isLost || $0.ends[side.other.rawValue] != nil }
     }
 
     // MARK: - Bytes
 
     func take(_ side: Side, atMost limit: Int = .max) -> ReceivedBytes {
-        let (received, madeRoom) = inside.withLockedValue { inside -> (ReceivedBytes, Bool) in
+        let (received, madeRoom) = storage.withLockedValue { storage -> (ReceivedBytes, Bool) in
             let from = side.other.rawValue
-            if inside.ends[side.rawValue] != nil {
+            if storage.ends[side.rawValue] != nil {
                 return (.failed(ConnectionError(.closed, "this end closed the connection")), false)
             }
-            if inside.directions[from].arrived.readableBytes > 0 {
-                let count = min(limit, inside.directions[from].arrived.readableBytes)
-                guard let bytes = inside.directions[from].arrived.readSlice(length: count) else {
+            if storage.directions[from].arrived.readableBytes > 0 {
+                let count = min(limit, storage.directions[from].arrived.readableBytes)
+                guard let bytes = storage.directions[from].arrived.readSlice(length: count) else {
                     return (.nothing, false)
                 }
-                if inside.directions[from].arrived.readableBytes == 0 {
-                    inside.directions[from].arrived = ByteBuffer()
+                if storage.directions[from].arrived.readableBytes == 0 {
+                    storage.directions[from].arrived = ByteBuffer()
                 }
-                inside.directions[from].advance(window)
-                let reports = inside.directions[from].reportsRoom && inside.directions[from].queuedBytes == 0
-                if reports { inside.directions[from].reportsRoom = false }
+                storage.directions[from].advance(window)
+                let reports = storage.directions[from].reportsRoom && storage.directions[from].queuedBytes == 0
+                if reports { storage.directions[from].reportsRoom = false }
                 return (.bytes(bytes), reports)
             }
-            if inside.isLost { return (.failed(ConnectionError(.connectionLost, "the network broke")), false) }
-            switch inside.directions[from].end {
+            if storage.isLost { return (.failed(ConnectionError(.connectionLost, "the network broke")), false) }
+            switch storage.directions[from].end {
             case nil: return (.nothing, false)
             case .closed: return (.finished, false)
             case .failed(let message): return (.failed(ConnectionError(.failedByPeer, message)), false)
@@ -193,31 +193,32 @@ final class InMemoryPair: Sendable {
     }
 
     func write(_ bytes: ByteBuffer, from side: Side) throws(ConnectionError) -> Bool {
-        let result = inside.withLockedValue { inside -> Result<(hasRoom: Bool, wakesReader: Bool), ConnectionError> in
-            if inside.ends[side.rawValue] != nil {
+        let result = storage.withLockedValue {
+            storage -> Result<(hasCapacity: Bool, wakesReader: Bool), ConnectionError> in
+            if storage.ends[side.rawValue] != nil {
                 return .failure(ConnectionError(.closed, "this end closed the connection"))
             }
-            if inside.isLost { return .failure(ConnectionError(.connectionLost, "the network broke")) }
-            switch inside.ends[side.other.rawValue] {
+            if storage.isLost { return .failure(ConnectionError(.connectionLost, "the network broke")) }
+            switch storage.ends[side.other.rawValue] {
             case nil: break
             case .closed: return .failure(ConnectionError(.closedByPeer, "the peer reads no more"))
             case .failed(let message): return .failure(ConnectionError(.failedByPeer, message))
             }
-            var direction = inside.directions[side.rawValue]
+            var direction = storage.directions[side.rawValue]
             let hadNone = direction.arrived.readableBytes == 0
             if bytes.readableBytes > 0 {
                 direction.queued.append(bytes)
                 direction.queuedBytes += bytes.readableBytes
             }
             direction.advance(window)
-            let hasRoom = direction.queuedBytes == 0
-            if !hasRoom { direction.reportsRoom = true }
-            inside.directions[side.rawValue] = direction
-            return .success((hasRoom, hadNone && direction.arrived.readableBytes > 0))
+            let hasCapacity = direction.queuedBytes == 0
+            if !hasCapacity { direction.reportsRoom = true }
+            storage.directions[side.rawValue] = direction
+            return .success((hasCapacity, hadNone && direction.arrived.readableBytes > 0))
         }
-        let (hasRoom, wakesReader) = try result.get()
+        let (hasCapacity, wakesReader) = try result.get()
         if wakesReader { changed(side.other) }
-        return hasRoom
+        return hasCapacity
     }
 
     nonisolated(nonsending) func read(
@@ -257,20 +258,20 @@ final class InMemoryPair: Sendable {
 
     func end(_ side: Side, _ end: End, dropsQueued: Bool = false) {
         var delegate: (any ConnectionDelegate)?
-        let (isFirst, isOver) = inside.withLockedValue { inside -> (Bool, Bool) in
-            guard inside.ends[side.rawValue] == nil else { return (false, false) }
-            inside.ends[side.rawValue] = end
-            swap(&delegate, &inside.delegates[side.rawValue])
+        let (isFirst, isOver) = storage.withLockedValue { storage -> (Bool, Bool) in
+            guard storage.ends[side.rawValue] == nil else { return (false, false) }
+            storage.ends[side.rawValue] = end
+            swap(&delegate, &storage.delegates[side.rawValue])
             if dropsQueued {
-                inside.directions[side.rawValue].queued = []
-                inside.directions[side.rawValue].queuedBytes = 0
+                storage.directions[side.rawValue].queued = []
+                storage.directions[side.rawValue].queuedBytes = 0
             }
-            inside.directions[side.rawValue].end = end
+            storage.directions[side.rawValue].end = end
             // This side reads no more, so bytes from the peer are dropped.
-            inside.directions[side.other.rawValue].arrived = ByteBuffer()
-            inside.directions[side.other.rawValue].queued = []
-            inside.directions[side.other.rawValue].queuedBytes = 0
-            return (true, inside.ends[side.other.rawValue] != nil || inside.isLost)
+            storage.directions[side.other.rawValue].arrived = ByteBuffer()
+            storage.directions[side.other.rawValue].queued = []
+            storage.directions[side.other.rawValue].queuedBytes = 0
+            return (true, storage.ends[side.other.rawValue] != nil || storage.isLost)
         }
         withExtendedLifetime(delegate) {}
         guard isFirst else { return }
@@ -281,11 +282,11 @@ final class InMemoryPair: Sendable {
 
     /// Ends the connection at both ends with `connectionLost`.
     func lose() {
-        inside.withLockedValue { inside in
-            inside.isLost = true
+        storage.withLockedValue { storage in
+            storage.isLost = true
             for side in [0, 1] {
-                inside.directions[side].queued = []
-                inside.directions[side].queuedBytes = 0
+                storage.directions[side].queued = []
+                storage.directions[side].queuedBytes = 0
             }
         }
         changed(.dialler)
@@ -294,7 +295,7 @@ final class InMemoryPair: Sendable {
     }
 }
 
-extension InMemoryPair.Inside {
+extension InMemoryPair.Storage {
     fileprivate func isReadable(by side: InMemoryPair.Side) -> Bool {
         let from = directions[side.other.rawValue]
         return from.arrived.readableBytes > 0 || from.end != nil || isLost || ends[side.rawValue] != nil
@@ -317,7 +318,7 @@ final class InMemoryConnection: Connection {
 
     var addresses: ConnectionAddresses { pair.addresses(of: side) }
     var peerDescription: String { addresses.remote }
-    var progress: ConnectionProgress { ConnectionProgress(isPeerGone: pair.isPeerGone(of: side)) }
+    var progress: ConnectionProgress { ConnectionProgress(isPeerClosed: pair.isPeerClosed(of: side)) }
     var isAnswered: Bool { pair.isAnswered }
     // Sources are always dialled by name here.
     var expectsPush: Bool { false }
@@ -355,7 +356,7 @@ final class InMemoryConnection: Connection {
 
     func opened(deadline: ContinuousClock.Instant) async throws { try await pair.waitForAnswer(deadline: deadline) }
 
-    func takeNews() -> ConnectionNews {
+    func takeEvent() -> ConnectionEvent {
         switch take() {
         case .bytes(let bytes): .bytes(bytes)
         case .nothing: .nothing
@@ -364,7 +365,7 @@ final class InMemoryConnection: Connection {
         }
     }
 
-    func nextNews(deadline: ContinuousClock.Instant?) async throws -> ConnectionNews {
+    func nextEvent(deadline: ContinuousClock.Instant?) async throws -> ConnectionEvent {
         try await read(deadline: deadline).map { .bytes($0) } ?? .finished
     }
 
@@ -374,25 +375,25 @@ final class InMemoryConnection: Connection {
 }
 
 /// Runs closures one after the other, on the thread that submits the first of them. Stands for the network thread.
-final class InMemoryTurns: Sendable {
-    fileprivate struct Inside {
+final class InMemoryEventLoop: Sendable {
+    fileprivate struct Storage {
         var waiting = Deque<@Sendable () -> Void>()
         var isRunning = false
     }
 
-    private let inside = NIOLockedValueBox(Inside())
+    private let storage = NIOLockedValueBox(Storage())
 
     func run(_ body: @escaping @Sendable () -> Void) {
-        let isFirst = inside.withLockedValue { inside in
-            inside.waiting.append(body)
-            defer { inside.isRunning = true }
-            return !inside.isRunning
+        let isFirst = storage.withLockedValue { storage in
+            storage.waiting.append(body)
+            defer { storage.isRunning = true }
+            return !storage.isRunning
         }
         guard isFirst else { return }
         while true {
-            let next = inside.withLockedValue { inside in
-                let next = inside.waiting.popFirst()
-                if next == nil { inside.isRunning = false }
+            let next = storage.withLockedValue { storage in
+                let next = storage.waiting.popFirst()
+                if next == nil { storage.isRunning = false }
                 return next
             }
             guard let next else { return }

@@ -13,7 +13,7 @@ public final class InMemoryMultiplexer: Multiplexer {
         var onConnection: @Sendable (any Connection) -> Admission
     }
 
-    private struct Inside {
+    private struct Storage {
         var names: [String: Bound] = [:]
         var lastNumber = 0
         var diallers: [String: [Event]] = [:]
@@ -24,8 +24,8 @@ public final class InMemoryMultiplexer: Multiplexer {
 
     /// Maximum bytes of a connection that the reader has not taken, in each direction.
     public let window: Int
-    private let turns = InMemoryTurns()
-    private let inside = NIOLockedValueBox(Inside())
+    private let turns = InMemoryEventLoop()
+    private let storage = NIOLockedValueBox(Storage())
 
     /// Creates a network without names.
     ///
@@ -54,12 +54,12 @@ public final class InMemoryMultiplexer: Multiplexer {
         _ name: String, visibleTo peer: (any Connection)?,
         onConnection: @escaping @Sendable (any Connection) -> Admission
     ) throws(ConnectionError) -> any Binding {
-        let result = inside.withLockedValue { inside -> Result<(Int, [Event]), ConnectionError> in
-            if inside.isClosed { return .failure(ConnectionError(.closed, "the network was shut down")) }
-            if inside.names[name] != nil { return .failure(ConnectionError(.addressInUse, name)) }
-            inside.lastNumber += 1
-            inside.names[name] = Bound(number: inside.lastNumber, onConnection: onConnection)
-            return .success((inside.lastNumber, inside.diallers.removeValue(forKey: name) ?? []))
+        let result = storage.withLockedValue { storage -> Result<(Int, [Event]), ConnectionError> in
+            if storage.isClosed { return .failure(ConnectionError(.closed, "the network was shut down")) }
+            if storage.names[name] != nil { return .failure(ConnectionError(.addressInUse, name)) }
+            storage.lastNumber += 1
+            storage.names[name] = Bound(number: storage.lastNumber, onConnection: onConnection)
+            return .success((storage.lastNumber, storage.diallers.removeValue(forKey: name) ?? []))
         }
         let (number, diallers) = try result.get()
         for dialler in diallers { dialler.signal() }
@@ -80,9 +80,9 @@ public final class InMemoryMultiplexer: Multiplexer {
                 return (connection, false)
             }
             let offered = Event()
-            let mustWait = inside.withLockedValue { inside in
-                guard inside.names[name] == nil, !inside.isClosed else { return false }
-                inside.diallers[name, default: []].append(offered)
+            let mustWait = storage.withLockedValue { storage in
+                guard storage.names[name] == nil, !storage.isClosed else { return false }
+                storage.diallers[name, default: []].append(offered)
                 return true
             }
             guard mustWait else { continue }
@@ -99,13 +99,13 @@ public final class InMemoryMultiplexer: Multiplexer {
     }
 
     public nonisolated(nonsending) func dial(
-        _ name: String, learntFrom peer: any Connection, deadline: ContinuousClock.Instant
+        _ name: String, receivedFrom peer: any Connection, deadline: ContinuousClock.Instant
     ) async throws -> any Connection {
         try await dial(name, DialOptions(), deadline: deadline).connection
     }
 
     public func dialNow(
-        _ name: String, learntFrom peer: any Connection, delegate: any ConnectionDelegate
+        _ name: String, receivedFrom peer: any Connection, delegate: any ConnectionDelegate
     ) throws(ConnectionError) -> (any Connection)? {
         guard let connection = try connect(name, RequestContext()) else { return nil }
         connection.setDelegate(delegate)
@@ -114,16 +114,16 @@ public final class InMemoryMultiplexer: Multiplexer {
 
     /// Connects to a name; `nil` if it is not bound.
     private func connect(_ name: String, _ context: RequestContext) throws(ConnectionError) -> InMemoryConnection? {
-        let result = inside.withLockedValue {
-            inside -> Result<(Bound, InMemoryPair)?, ConnectionError> in
-            if inside.isClosed { return .failure(ConnectionError(.closed, "the network was shut down")) }
-            guard let bound = inside.names[name] else { return .success(nil) }
-            let pair = InMemoryPair(window: window, port: inside.nextPort, context: context, network: turns) {
+        let result = storage.withLockedValue {
+            storage -> Result<(Bound, InMemoryPair)?, ConnectionError> in
+            if storage.isClosed { return .failure(ConnectionError(.closed, "the network was shut down")) }
+            guard let bound = storage.names[name] else { return .success(nil) }
+            let pair = InMemoryPair(window: window, port: storage.nextPort, context: context, network: turns) {
                 [weak self] pair in
                 self?.forget(pair)
             }
-            inside.nextPort += 2
-            inside.connections[ObjectIdentifier(pair)] = pair
+            storage.nextPort += 2
+            storage.connections[ObjectIdentifier(pair)] = pair
             return .success((bound, pair))
         }
         guard let (bound, pair) = try result.get() else { return nil }
@@ -137,29 +137,29 @@ public final class InMemoryMultiplexer: Multiplexer {
     }
 
     /// The number of connections that at least one side has not ended.
-    public var connectionCount: Int { inside.withLockedValue { $0.connections.count } }
+    public var connectionCount: Int { storage.withLockedValue { $0.connections.count } }
 
     /// The names that are bound.
-    public var names: Set<String> { inside.withLockedValue { Set($0.names.keys) } }
+    public var names: Set<String> { storage.withLockedValue { Set($0.names.keys) } }
 
     /// Breaks every connection with `connectionLost`. Names stay bound.
     public func breakConnections() {
-        let pairs = inside.withLockedValue { inside in
-            defer { inside.connections = [:] }
-            return inside.connections.values
+        let pairs = storage.withLockedValue { storage in
+            defer { storage.connections = [:] }
+            return storage.connections.values
         }
         for pair in pairs { pair.lose() }
     }
 
     /// Shuts the network down: withdraws all names and breaks all connections. Later binds and dials fail.
     public func shutDown() {
-        let (diallers, bound) = inside.withLockedValue { inside in
-            inside.isClosed = true
+        let (diallers, bound) = storage.withLockedValue { storage in
+            storage.isClosed = true
             defer {
-                inside.names = [:]
-                inside.diallers = [:]
+                storage.names = [:]
+                storage.diallers = [:]
             }
-            return (inside.diallers.values, inside.names.values)
+            return (storage.diallers.values, storage.names.values)
         }
         for dialler in diallers.joined() { dialler.signal() }
         for name in bound { name.onWithdrawal?() }
@@ -167,27 +167,27 @@ public final class InMemoryMultiplexer: Multiplexer {
     }
 
     private func whenWithdrawn(_ name: String, _ number: Int, _ body: @escaping @Sendable () -> Void) {
-        let isWithdrawn = inside.withLockedValue { inside in
-            if inside.names[name]?.number == number { inside.names[name]?.onWithdrawal = body }
-            return inside.isClosed
+        let isWithdrawn = storage.withLockedValue { storage in
+            if storage.names[name]?.number == number { storage.names[name]?.onWithdrawal = body }
+            return storage.isClosed
         }
         if isWithdrawn { body() }
     }
 
     private func unbind(_ name: String, _ number: Int) {
-        inside.withLockedValue { inside in
-            if inside.names[name]?.number == number { inside.names[name] = nil }
+        storage.withLockedValue { storage in
+            if storage.names[name]?.number == number { storage.names[name] = nil }
         }
     }
 
     private func forget(_ pair: InMemoryPair) {
-        inside.withLockedValue { $0.connections[ObjectIdentifier(pair)] = nil }
+        storage.withLockedValue { $0.connections[ObjectIdentifier(pair)] = nil }
     }
 
     private func stopWaiting(_ dialler: Event, for name: String) {
-        inside.withLockedValue { inside in
-            inside.diallers[name]?.removeAll { $0 === dialler }
-            if inside.diallers[name]?.isEmpty == true { inside.diallers[name] = nil }
+        storage.withLockedValue { storage in
+            storage.diallers[name]?.removeAll { $0 === dialler }
+            if storage.diallers[name]?.isEmpty == true { storage.diallers[name] = nil }
         }
     }
 }

@@ -6,7 +6,7 @@ public import NIOCore
 /// for a client and a server in one process. Every failure is thrown as a ``ConnectionError``.
 public protocol Multiplexer: Sendable {
     /// The clock, timers, random numbers and task executor of this network. Default: the system's.
-    var surroundings: NetworkSurroundings { get }
+    var surroundings: NetworkEnvironment { get }
 
     /// Binds `name` and announces it. Clients can dial it from then on.
     ///
@@ -44,7 +44,7 @@ public protocol Multiplexer: Sendable {
     /// - Throws: as ``dial(_:_:deadline:)``. Also ``ConnectionError`` with code `connectionLost` as soon as no host
     ///   offers the name and the link to the peer is lost.
     nonisolated(nonsending) func dial(
-        _ name: String, learntFrom peer: any Connection, deadline: ContinuousClock.Instant
+        _ name: String, receivedFrom peer: any Connection, deadline: ContinuousClock.Instant
     ) async throws -> any Connection
 
     /// Dials a name that was announced on `peer`, if a host offers it now. Does not wait for the answer; the connection
@@ -52,15 +52,15 @@ public protocol Multiplexer: Sendable {
     ///
     /// - Returns: the connection; `nil` if no host offers the name. The default implementation always returns `nil`.
     func dialNow(
-        _ name: String, learntFrom peer: any Connection, delegate: any ConnectionDelegate
+        _ name: String, receivedFrom peer: any Connection, delegate: any ConnectionDelegate
     ) throws(ConnectionError) -> (any Connection)?
 }
 
 extension Multiplexer {
-    public var surroundings: NetworkSurroundings { .system }
+    public var surroundings: NetworkEnvironment { .system }
 
     public func dialNow(
-        _ name: String, learntFrom peer: any Connection, delegate: any ConnectionDelegate
+        _ name: String, receivedFrom peer: any Connection, delegate: any ConnectionDelegate
     ) throws(ConnectionError) -> (any Connection)? { nil }
 }
 
@@ -185,7 +185,7 @@ public protocol Connection: AnyObject, Sendable {
     /// - Throws: as ``write(_:)``; also `deadlineExceeded` and `CancellationError`.
     nonisolated(nonsending) func waitForRoom(deadline: ContinuousClock.Instant?) async throws
 
-    /// Waits until the peer has accepted a connection that ``Multiplexer/dialNow(_:learntFrom:delegate:)`` returned.
+    /// Waits until the peer has accepted a connection that ``Multiplexer/dialNow(_:receivedFrom:delegate:)`` returned.
     ///
     /// - Throws: ``ConnectionError``, `CancellationError`.
     nonisolated(nonsending) func opened(deadline: ContinuousClock.Instant) async throws
@@ -206,12 +206,12 @@ public protocol Connection: AnyObject, Sendable {
     func push() -> PushedConnection
 
     /// Returns the next event on the connection of a request without waiting: a pushed source, bytes, or the end.
-    func takeNews() -> ConnectionNews
+    func takeEvent() -> ConnectionEvent
 
-    /// As ``takeNews()``, but waits if there is nothing.
+    /// As ``takeEvent()``, but waits if there is nothing.
     ///
     /// - Throws: as ``read(deadline:)``. Failures are thrown, not returned.
-    nonisolated(nonsending) func nextNews(deadline: ContinuousClock.Instant?) async throws -> ConnectionNews
+    nonisolated(nonsending) func nextEvent(deadline: ContinuousClock.Instant?) async throws -> ConnectionEvent
 
     /// Frees the memory that is reserved for pushed sources. Called after the peer has ended the request and its
     /// sources were taken.
@@ -234,22 +234,22 @@ public protocol Connection: AnyObject, Sendable {
 }
 
 extension Connection {
-    /// See ``ConnectionProgress/isPeerGone``.
-    var isPeerGone: Bool { progress.isPeerGone }
+    /// See ``ConnectionProgress/isPeerClosed``.
+    var isPeerClosed: Bool { progress.isPeerClosed }
 }
 
 /// A snapshot of a connection's state.
 public struct ConnectionProgress: Sendable, Hashable {
     /// Whether writing is pointless because the peer closed or failed the connection, or the network between the ends
     /// broke. Default `false`.
-    public var isPeerGone: Bool
+    public var isPeerClosed: Bool
     /// Whether this is a pushed source that the peer has not taken yet. Default `false`.
     public var isOffered: Bool
     /// Whether the peer has taken this pushed source. Default `true`, also for a connection that was dialled.
     public var wasTaken: Bool
 
-    public init(isPeerGone: Bool = false, isOffered: Bool = false, wasTaken: Bool = true) {
-        self.isPeerGone = isPeerGone
+    public init(isPeerClosed: Bool = false, isOffered: Bool = false, wasTaken: Bool = true) {
+        self.isPeerClosed = isPeerClosed
         self.isOffered = isOffered
         self.wasTaken = wasTaken
     }
@@ -270,7 +270,7 @@ public enum PushedConnection: Sendable {
     case opened(any Connection)
     /// The number of sources that the peer has not taken has reached the grant. The delegate of the request's
     /// connection is called when the peer takes one.
-    case noRoom
+    case grantExhausted
     /// The peer accepts no pushed sources.
     case notGranted
     /// The request has ended.
@@ -278,7 +278,7 @@ public enum PushedConnection: Sendable {
 }
 
 /// The next event on the connection of a request.
-public enum ConnectionNews: Sendable {
+public enum ConnectionEvent: Sendable {
     case pushed(any Connection)
     /// Announcement bytes: the server announces its sources by name.
     case bytes(ByteBuffer)
@@ -289,7 +289,7 @@ public enum ConnectionNews: Sendable {
 }
 
 /// The clock, timers, random numbers and task executor of a network: those of the system, or of a simulation.
-public struct NetworkSurroundings: Sendable {
+public struct NetworkEnvironment: Sendable {
     /// Returns the current time.
     public var now: @Sendable () -> ContinuousClock.Instant
     /// Returns an unpredictable number.
@@ -312,7 +312,7 @@ public struct NetworkSurroundings: Sendable {
     }
 
     /// The system's clock and random numbers, and Swift's default pool.
-    public static let system = NetworkSurroundings(
+    public static let system = NetworkEnvironment(
         now: { .now }, random: { .random(in: 0...UInt64.max) },
         schedule: { instant, body in
             let task = Task {

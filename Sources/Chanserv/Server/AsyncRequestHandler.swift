@@ -18,7 +18,7 @@ struct AsyncRequestHandler: RequestHandler {
 
 /// The tasks of one request.
 private final class AsyncRequestWork: RequestWork {
-    private struct Inside: ~Copyable {
+    private struct Storage: ~Copyable {
         /// The number of parts that have not ended: the listing and the sources.
         var open = 1
         var task: Task<Void, Never>?
@@ -28,7 +28,7 @@ private final class AsyncRequestWork: RequestWork {
     private let scope: RequestScope
     private let executor: (any TaskExecutor)?
     private let room = Event()
-    private let inside = Mutex(Inside())
+    private let storage = Mutex(Storage())
 
     init(_ scope: RequestScope, _ executor: (any TaskExecutor)?) {
         self.scope = scope
@@ -41,9 +41,9 @@ private final class AsyncRequestWork: RequestWork {
             await self.list(request, sourceFunc)
             self.partEnded()
         }
-        let isCancelled = inside.withLock { inside in
-            inside.task = task
-            return inside.isCancelled
+        let isCancelled = storage.withLock { storage in
+            storage.task = task
+            return storage.isCancelled
         }
         if isCancelled { task.cancel() }
     }
@@ -51,18 +51,18 @@ private final class AsyncRequestWork: RequestWork {
     func resume() { room.signal() }
 
     func cancel() {
-        let task = inside.withLock { inside in
-            inside.isCancelled = true
-            return inside.task
+        let task = storage.withLock { storage in
+            storage.isCancelled = true
+            return storage.task
         }
         task?.cancel()
     }
 
     /// Records that the listing or a source has ended.
     func partEnded() {
-        let isOver = inside.withLock { inside in
-            inside.open -= 1
-            return inside.open == 0
+        let isOver = storage.withLock { storage in
+            storage.open -= 1
+            return storage.open == 0
         }
         if isOver { scope.released() }
     }
@@ -82,7 +82,7 @@ private final class AsyncRequestWork: RequestWork {
     private func add(_ sources: some AsyncSequence<Source, any Error>) async throws {
         var iterator = sources.makeAsyncIterator()
         while let source = try await iterator.next() {
-            inside.withLock { $0.open += 1 }
+            storage.withLock { $0.open += 1 }
             let work = AsyncSourceWork(source.producer, of: self, executor)
             adding: while true {
                 let added = scope.add(header: source.header) { output in
@@ -93,7 +93,7 @@ private final class AsyncRequestWork: RequestWork {
                 case .added(let source):
                     source.start()
                     break adding
-                case .noRoom:
+                case .grantExhausted:
                     if await room.wait() == .cancelled {
                         work.cancel()
                         throw CancellationError()
@@ -118,7 +118,7 @@ private final class AsyncSourceWork: SourceWork {
         case ended
     }
 
-    private struct Inside: ~Copyable {
+    private struct Storage: ~Copyable {
         var stage = Stage.idle
         var output: (any SourceOutput)?
     }
@@ -127,7 +127,7 @@ private final class AsyncSourceWork: SourceWork {
     private let request: AsyncRequestWork
     private let executor: (any TaskExecutor)?
     private let room = Event()
-    private let inside = Mutex(Inside())
+    private let storage = Mutex(Storage())
 
     init(_ producer: any FrameProducer, of request: AsyncRequestWork, _ executor: (any TaskExecutor)?) {
         self.producer = producer
@@ -136,21 +136,21 @@ private final class AsyncSourceWork: SourceWork {
     }
 
     func setOutput(_ output: any SourceOutput) {
-        inside.withLock { $0.output = output }
+        storage.withLock { $0.output = output }
     }
 
     func resume() {
-        let output = inside.withLock { inside -> (any SourceOutput)? in
-            guard case .idle = inside.stage, let output = inside.output else { return nil }
-            inside.stage = .beginning(isCancelled: false)
+        let output = storage.withLock { storage -> (any SourceOutput)? in
+            guard case .idle = storage.stage, let output = storage.output else { return nil }
+            storage.stage = .beginning(isCancelled: false)
             return output
         }
         guard let output else { return room.signal() }
         let task = Task(executorPreference: executor) { await self.run(output) }
-        let isCancelled = inside.withLock { inside -> Bool in
+        let isCancelled = storage.withLock { storage -> Bool in
             // The task may have ended already.
-            guard case .beginning(let isCancelled) = inside.stage else { return false }
-            inside.stage = .running(task)
+            guard case .beginning(let isCancelled) = storage.stage else { return false }
+            storage.stage = .running(task)
             return isCancelled
         }
         if isCancelled { task.cancel() }
@@ -158,14 +158,14 @@ private final class AsyncSourceWork: SourceWork {
 
     func cancel() {
         enum Step { case close, cancel(Task<Void, Never>), nothing }
-        let step = inside.withLock { inside -> Step in
-            switch inside.stage {
+        let step = storage.withLock { storage -> Step in
+            switch storage.stage {
             case .idle:
-                inside.stage = .ended
-                inside.output = nil
+                storage.stage = .ended
+                storage.output = nil
                 return .close
             case .beginning:
-                inside.stage = .beginning(isCancelled: true)
+                storage.stage = .beginning(isCancelled: true)
                 return .nothing
             case .running(let task): return .cancel(task)
             case .ended: return .nothing
@@ -193,9 +193,9 @@ private final class AsyncSourceWork: SourceWork {
     }
 
     private func close(_ output: any SourceOutput, _ error: (any Error)?) {
-        inside.withLock { inside in
-            inside.stage = .ended
-            inside.output = nil
+        storage.withLock { storage in
+            storage.stage = .ended
+            storage.output = nil
         }
         producer.close()
         output.finish(error)

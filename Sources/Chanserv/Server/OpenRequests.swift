@@ -7,7 +7,7 @@ import Synchronization
 /// also schedules the deadlines of the requests.
 package final class OpenRequests: Sendable {
     /// Selects requests.
-    package enum Question: Sendable, Hashable {
+    package enum Selector: Sendable, Hashable {
         case all
         /// The requests of a service.
         case service(ObjectIdentifier)
@@ -29,8 +29,8 @@ package final class OpenRequests: Sendable {
         /// Whether the handler needs the request no more.
         var isReleased = false
 
-        func isMeant(by question: Question) -> Bool {
-            switch question {
+        func matches(_ selector: Selector) -> Bool {
+            switch selector {
             case .all: true
             case .service(let service): ObjectIdentifier(scope.service) == service
             case .generation(let service, let last):
@@ -48,7 +48,7 @@ package final class OpenRequests: Sendable {
         fileprivate nonisolated(unsafe) var listing = 0
     }
 
-    fileprivate struct Inside {
+    fileprivate struct Storage {
         /// The entry of a request is at the index ``RequestScope/place``, so a look-up needs no hash. `nil` for a free
         /// index.
         var entries: [Entry?] = []
@@ -56,37 +56,37 @@ package final class OpenRequests: Sendable {
         var free: [Int] = []
         /// The instances that accept requests. There are only a few.
         var openLeases: [UInt64] = []
-        var waiters: [(question: Question, event: Event)] = []
+        var waiters: [(selector: Selector, event: Event)] = []
         /// The time of the next check of the deadlines.
         var nextCheck: ContinuousClock.Instant?
     }
 
-    let surroundings: NetworkSurroundings
+    let surroundings: NetworkEnvironment
     private let lastID = Atomic<UInt64>(0)
-    private let inside = NIOLockedValueBox(Inside())
+    private let storage = NIOLockedValueBox(Storage())
 
-    package init(surroundings: NetworkSurroundings) {
+    package init(surroundings: NetworkEnvironment) {
         self.surroundings = surroundings
     }
 
     // MARK: - Life of a request
 
     /// Whether another request of the service may list sources.
-    func mayList(_ service: Service, atMost most: Int) -> Bool {
-        inside.withLockedValue { _ in service.counts.listing < most }
+    func canList(_ service: VirtualService, atMost most: Int) -> Bool {
+        storage.withLockedValue { _ in service.counts.listing < most }
     }
 
     /// Records a new request.
     func begin(_ scope: RequestScope) {
-        inside.withLockedValue { inside in
+        storage.withLockedValue { storage in
             scope.service.counts.open += 1
             scope.service.counts.listing += 1
-            if let place = inside.free.popLast() {
+            if let place = storage.free.popLast() {
                 scope.place = place
-                inside.entries[place] = Entry(scope: scope)
+                storage.entries[place] = Entry(scope: scope)
             } else {
-                scope.place = inside.entries.count
-                inside.entries.append(Entry(scope: scope))
+                scope.place = storage.entries.count
+                storage.entries.append(Entry(scope: scope))
             }
         }
     }
@@ -98,13 +98,13 @@ package final class OpenRequests: Sendable {
     func nextID() -> UInt64 { lastID.add(1, ordering: .relaxed).newValue }
 
     /// Returns the number of open requests of a service.
-    func openCount(of service: Service) -> Int {
-        inside.withLockedValue { _ in service.counts.open }
+    func openCount(of service: VirtualService) -> Int {
+        storage.withLockedValue { _ in service.counts.open }
     }
 
     /// Records that the body of a request has arrived, and its generation.
-    func bodyCame(_ scope: RequestScope, generation: UInt64) {
-        inside.withLockedValue { $0.change(scope) { $0.generation = generation } }
+    func bodyArrived(_ scope: RequestScope, generation: UInt64) {
+        storage.withLockedValue { $0.change(scope) { $0.generation = generation } }
     }
 
     /// Records that the request uses an instance until it is released.
@@ -112,9 +112,9 @@ package final class OpenRequests: Sendable {
     /// - Returns: `false`, without a change, if the instance accepts no requests: ``open(lease:)`` was not called, or
     ///   ``close(lease:)`` was.
     package func lease(_ lease: UInt64, generation: UInt64 = 0, for scope: RequestScope) -> Bool {
-        inside.withLockedValue { inside in
-            guard inside.openLeases.contains(lease) else { return false }
-            inside.change(scope) { entry in
+        storage.withLockedValue { storage in
+            guard storage.openLeases.contains(lease) else { return false }
+            storage.change(scope) { entry in
                 entry.lease = lease
                 entry.hostGeneration = generation
             }
@@ -124,20 +124,20 @@ package final class OpenRequests: Sendable {
 
     /// Lets the instance accept requests. Further calls do nothing.
     package func open(lease: UInt64) {
-        inside.withLockedValue { inside in
-            if !inside.openLeases.contains(lease) { inside.openLeases.append(lease) }
+        storage.withLockedValue { storage in
+            if !storage.openLeases.contains(lease) { storage.openLeases.append(lease) }
         }
     }
 
     /// Stops the instance from accepting requests.
     package func close(lease: UInt64) {
-        inside.withLockedValue { $0.openLeases.removeAll { $0 == lease } }
+        storage.withLockedValue { $0.openLeases.removeAll { $0 == lease } }
     }
 
     /// Records that all sources of the request have been added.
     func listed(_ scope: RequestScope) {
-        inside.withLockedValue { inside in
-            inside.change(scope) { entry in
+        storage.withLockedValue { storage in
+            storage.change(scope) { entry in
                 guard entry.isListing else { return }
                 entry.isListing = false
                 scope.service.counts.listing -= 1
@@ -161,16 +161,16 @@ package final class OpenRequests: Sendable {
     }
 
     private func end(_ scope: RequestScope, _ change: (inout Entry) -> Void) {
-        let ready = inside.withLockedValue { inside -> [Event] in
+        let ready = storage.withLockedValue { storage -> [Event] in
             var ended = false
-            inside.change(scope) { entry in
+            storage.change(scope) { entry in
                 let wasAnswered = entry.isAnswered
                 change(&entry)
                 if entry.isAnswered, !wasAnswered { scope.service.counts.open -= 1 }
                 ended = entry.isAnswered && entry.isReleased
             }
-            guard ended, let entry = inside.remove(scope), !inside.waiters.isEmpty else { return [] }
-            return inside.takeReady(after: entry)
+            guard ended, let entry = storage.remove(scope), !storage.waiters.isEmpty else { return [] }
+            return storage.takeReady(after: entry)
         }
         for event in ready { event.signal() }
     }
@@ -178,26 +178,26 @@ package final class OpenRequests: Sendable {
     // MARK: - Questions
 
     /// Returns the number of selected requests.
-    package func count(_ question: Question) -> Int {
-        inside.withLockedValue { $0.count(question) }
+    package func count(_ selector: Selector) -> Int {
+        storage.withLockedValue { $0.count(selector) }
     }
 
     /// Returns the selected requests, oldest first.
-    package func requests(_ question: Question = .all) -> [RequestScope] {
-        inside.withLockedValue { inside in
-            inside.present.filter { $0.isMeant(by: question) }.map(\.scope)
+    package func requests(_ selector: Selector = .all) -> [RequestScope] {
+        storage.withLockedValue { storage in
+            storage.present.filter { $0.matches(selector) }.map(\.scope)
         }.sorted { $0.id < $1.id }
     }
 
     /// Returns the request with this number; `nil` if it is not open.
     package func request(id: UInt64) -> RequestScope? {
-        inside.withLockedValue { $0.present.first { $0.scope.id == id }?.scope }
+        storage.withLockedValue { $0.present.first { $0.scope.id == id }?.scope }
     }
 
     /// The number of requests in each generation of the host, as recorded by ``lease(_:generation:for:)``.
     package var countByGeneration: [UInt64: Int] {
-        inside.withLockedValue { inside in
-            inside.present.reduce(into: [:]) { counts, entry in
+        storage.withLockedValue { storage in
+            storage.present.reduce(into: [:]) { counts, entry in
                 if let generation = entry.hostGeneration { counts[generation, default: 0] += 1 }
             }
         }
@@ -207,25 +207,25 @@ package final class OpenRequests: Sendable {
     ///
     /// - Returns: the number of selected requests that are left.
     package nonisolated(nonsending) func wait(
-        untilNone question: Question, deadline: ContinuousClock.Instant
+        untilNone selector: Selector, deadline: ContinuousClock.Instant
     ) async -> Int {
         let event = Event()
-        let mustWait = inside.withLockedValue { inside in
-            guard inside.count(question) > 0 else { return false }
-            inside.waiters.append((question, event))
+        let mustWait = storage.withLockedValue { storage in
+            guard storage.count(selector) > 0 else { return false }
+            storage.waiters.append((selector, event))
             return true
         }
         guard mustWait else { return 0 }
         _ = await event.wait(deadline: deadline, surroundings)
-        return inside.withLockedValue { inside in
-            inside.waiters.removeAll { $0.event === event }
-            return inside.count(question)
+        return storage.withLockedValue { storage in
+            storage.waiters.removeAll { $0.event === event }
+            return storage.count(selector)
         }
     }
 
     /// Ends the selected requests. Their clients receive an error.
-    package func cancel(_ question: Question, reason: String?) {
-        for scope in requests(question) { scope.cancel(.stopped(reason)) }
+    package func cancel(_ selector: Selector, reason: String?) {
+        for scope in requests(selector) { scope.cancel(.stopped(reason)) }
     }
 
     /// Ends one request.
@@ -244,20 +244,20 @@ package final class OpenRequests: Sendable {
 
     /// Schedules a check for a request that has a deadline at `instant`.
     func note(deadline instant: ContinuousClock.Instant) {
-        let mustSchedule = inside.withLockedValue { inside in
-            if let next = inside.nextCheck, next <= instant { return false }
-            inside.nextCheck = instant
+        let mustSchedule = storage.withLockedValue { storage in
+            if let next = storage.nextCheck, next <= instant { return false }
+            storage.nextCheck = instant
             return true
         }
         if mustSchedule { _ = surroundings.schedule(instant) { [weak self] in self?.checkDeadlines(at: instant) } }
     }
 
     private func checkDeadlines(at instant: ContinuousClock.Instant) {
-        let scopes = inside.withLockedValue { inside -> [RequestScope] in
+        let scopes = storage.withLockedValue { storage -> [RequestScope] in
             // A check at an earlier time was scheduled meanwhile. It schedules the next check.
-            guard inside.nextCheck == instant else { return [] }
-            inside.nextCheck = nil
-            return inside.present.map(\.scope)
+            guard storage.nextCheck == instant else { return [] }
+            storage.nextCheck = nil
+            return storage.present.map(\.scope)
         }
         let now = surroundings.now()
         var next: ContinuousClock.Instant?
@@ -268,7 +268,7 @@ package final class OpenRequests: Sendable {
     }
 }
 
-extension OpenRequests.Inside {
+extension OpenRequests.Storage {
     /// The entries of all open requests.
     fileprivate var present: some Sequence<OpenRequests.Entry> { entries.lazy.compactMap { $0 } }
 
@@ -293,9 +293,9 @@ extension OpenRequests.Inside {
         return entry
     }
 
-    fileprivate func count(_ question: OpenRequests.Question) -> Int {
-        if question == .all { return entries.count - free.count }
-        return present.reduce(0) { $0 + ($1.isMeant(by: question) ? 1 : 0) }
+    fileprivate func count(_ selector: OpenRequests.Selector) -> Int {
+        if selector == .all { return entries.count - free.count }
+        return present.reduce(0) { $0 + ($1.matches(selector) ? 1 : 0) }
     }
 
     /// Removes and returns the waits that select no request any more.
@@ -303,8 +303,8 @@ extension OpenRequests.Inside {
         var ready: [Event] = []
         let entries = entries
         waiters.removeAll { waiter in
-            guard ended.isMeant(by: waiter.question),
-                !entries.lazy.compactMap({ $0 }).contains(where: { $0.isMeant(by: waiter.question) })
+            guard ended.matches(waiter.selector),
+                !entries.lazy.compactMap({ $0 }).contains(where: { $0.matches(waiter.selector) })
             else { return false }
             ready.append(waiter.event)
             return true

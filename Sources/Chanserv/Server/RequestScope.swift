@@ -9,25 +9,25 @@ import Synchronization
 package final class RequestScope: ConnectionDelegate {
     /// Unique among the requests of this process.
     package let id: UInt64
-    package let service: Service
+    package let service: VirtualService
     /// The index of its entry in ``OpenRequests``. `nonisolated(unsafe)`: it is used only under the lock of
     /// ``OpenRequests``.
     nonisolated(unsafe) var place = 0
     package let context: RequestContext
     /// The clock of the deadlines.
-    private let surroundings: NetworkSurroundings
+    private let surroundings: NetworkEnvironment
     private let began: ContinuousClock.Instant
     private let ticket: ErrorMass.Ticket
     private let connection: any Connection
-    private let inside: Mutex<Inside>
+    private let storage: Mutex<Storage>
 
-    private struct Inside: ~Copyable {
+    private struct Storage: ~Copyable {
         var state = RequestState()
         /// Decodes the body; `nil` after the body has arrived.
         var decoder: FrameDecoder? = FrameDecoder(decompresses: false)
         /// The recipe of the request. Until the body has arrived, the one that was current when the request was
         /// dialled.
-        var recipe: Service.Recipe
+        var handling: VirtualService.Handling
         var work: (any RequestWork)?
         var sources: [SourceScope] = []
         /// How sources reach the client. Decided with the first source.
@@ -90,7 +90,8 @@ package final class RequestScope: ConnectionDelegate {
     private static let assumedStartBytes = 65_536
 
     init(
-        _ connection: any Connection, of service: Service, _ recipe: Service.Recipe, _ ticket: ErrorMass.Ticket
+        _ connection: any Connection, of service: VirtualService, _ handling: VirtualService.Handling,
+        _ ticket: ErrorMass.Ticket
     ) {
         id = service.open.nextID()
         self.service = service
@@ -100,10 +101,10 @@ package final class RequestScope: ConnectionDelegate {
         began = surroundings.now()
         context = connection.takeContext()
         var deadlines = Deadlines()
-        deadlines.body = recipe.configuration.masterReadTimeout.map { [began] in began + $0 }
-        deadlines.serving = recipe.configuration.servingTimeout.map { [began] in began + $0 }
+        deadlines.body = handling.configuration.masterReadTimeout.map { [began] in began + $0 }
+        deadlines.serving = handling.configuration.servingTimeout.map { [began] in began + $0 }
         deadlines.client = context.deadline
-        inside = Mutex(Inside(recipe: recipe, lastAccept: began, deadlines: deadlines))
+        storage = Mutex(Storage(handling: handling, lastAccept: began, deadlines: deadlines))
     }
 
     /// The addresses of the two ends of the request's connection.
@@ -112,9 +113,9 @@ package final class RequestScope: ConnectionDelegate {
     /// Begins to read the body. Called on a network thread.
     func start() {
         connection.setDelegate(self)
-        if let next = inside.withLock({ $0.deadlines.next }) { note(deadline: next) }
+        if let next = storage.withLock({ $0.deadlines.next }) { note(deadline: next) }
         // A connection that has ended calls no delegate, so this calls it directly.
-        if connection.isPeerGone { connection.runSoon { self.connectionChanged() } }
+        if connection.isPeerClosed { connection.runSoon { self.connectionChanged() } }
     }
 
     // MARK: - Where code runs
@@ -133,17 +134,17 @@ package final class RequestScope: ConnectionDelegate {
     // MARK: - Events of the connection
 
     package func connectionChanged() {
-        let wasReadingBody = inside.withLock { $0.decoder != nil }
+        let wasReadingBody = storage.withLock { $0.decoder != nil }
         if wasReadingBody { readBody() }
-        if connection.isPeerGone, inside.withLock({ $0.state.stage != .listed }) { return cancel(.clientGone) }
+        if connection.isPeerClosed, storage.withLock({ $0.state.stage != .listed }) { return cancel(.clientGone) }
         // Work that has just begun adds its first sources itself.
         guard !wasReadingBody else { return }
-        let work = inside.withLock { inside -> (any RequestWork)? in
-            guard inside.state.isListing else { return nil }
-            inside.isFull = false
-            inside.isBlocked = false
-            inside.deadlines.announcing = nil
-            return inside.work
+        let work = storage.withLock { storage -> (any RequestWork)? in
+            guard storage.state.isListing else { return nil }
+            storage.isFull = false
+            storage.isBlocked = false
+            storage.deadlines.announcing = nil
+            return storage.work
         }
         work?.resume()
     }
@@ -151,16 +152,16 @@ package final class RequestScope: ConnectionDelegate {
     private func readBody() {
         while true {
             let received = connection.take()
-            let result = inside.withLock { inside -> Result<ByteBuffer?, ChanservError>? in
-                guard inside.decoder != nil else { return .success(nil) }
+            let result = storage.withLock { storage -> Result<ByteBuffer?, ChanservError>? in
+                guard storage.decoder != nil else { return .success(nil) }
                 do throws(ChanservError) {
                     switch received {
                     case .nothing: return .success(nil)
                     case .bytes(let bytes):
-                        inside.decoder?.append(bytes)
-                        return try inside.decoder?.next().map { .success($0) }
+                        storage.decoder?.append(bytes)
+                        return try storage.decoder?.next().map { .success($0) }
                     case .finished:
-                        try inside.decoder?.finish()
+                        try storage.decoder?.finish()
                         throw ChanservError(.truncatedFrame, "the client closed before it sent its request")
                     case .failed(let error):
                         throw ChanservError(error, while: "reading the request")
@@ -179,7 +180,7 @@ package final class RequestScope: ConnectionDelegate {
     }
 
     private func bodyFailed(_ error: ChanservError) {
-        if connection.isPeerGone { return cancel(.clientGone) }
+        if connection.isPeerClosed { return cancel(.clientGone) }
         endListing(.neutral) {
             connection.fail(error.description)
             report(error)
@@ -187,21 +188,21 @@ package final class RequestScope: ConnectionDelegate {
     }
 
     private func begin(_ body: ByteBuffer) {
-        let recipe = service.recipe(for: self)
-        let sourcing = recipe.configuration.sourcingTimeout.map { surroundings.now() + $0 }
-        let action = inside.withLock { inside in
-            inside.decoder = nil
-            inside.deadlines.body = nil
-            inside.recipe = recipe
-            inside.deadlines.sourcing = sourcing
-            return inside.state.receivedBody()
+        let handling = service.handling(for: self)
+        let sourcing = handling.configuration.sourcingTimeout.map { surroundings.now() + $0 }
+        let action = storage.withLock { storage in
+            storage.decoder = nil
+            storage.deadlines.body = nil
+            storage.handling = handling
+            storage.deadlines.sourcing = sourcing
+            return storage.state.receivedBody()
         }
         switch action {
         case .drop: return
         case .begin: break
         }
         if let sourcing { note(deadline: sourcing) }
-        recipe.handler.begin(
+        handling.handler.begin(
             Request(body: body, vAddr: service.vAddr, from: connection, context), in: self)
     }
 
@@ -211,9 +212,9 @@ package final class RequestScope: ConnectionDelegate {
     ///
     /// - Returns: whether the request goes on.
     package func attach(_ work: any RequestWork) -> Bool {
-        inside.withLock { inside in
-            guard inside.state.isListing else { return false }
-            inside.work = work
+        storage.withLock { storage in
+            guard storage.state.isListing else { return false }
+            storage.work = work
             return true
         }
     }
@@ -222,7 +223,7 @@ package final class RequestScope: ConnectionDelegate {
     package enum Added: Sendable {
         case added(SourceScope)
         /// There is no room now; ``RequestWork/resume()`` is called when there is. Returns the header to the caller.
-        case noRoom(SourceHeader)
+        case grantExhausted(SourceHeader)
         /// The request has ended.
         case ended
     }
@@ -241,16 +242,16 @@ package final class RequestScope: ConnectionDelegate {
     /// - Parameter makeWork: creates the work that makes the source's frames. Called only if the source is added.
     package func add(_ header: consuming SourceHeader, _ makeWork: (SourceScope) -> any SourceWork) -> Added {
         enum Step { case ended, full, pushed(window: Int), named, unknown }
-        let step = inside.withLock { inside -> Step in
-            guard inside.state.isListing else { return .ended }
-            guard inside.state.unacceptedSources < max(1, inside.recipe.configuration.maxUnacceptedSources),
-                !inside.isFull
+        let step = storage.withLock { storage -> Step in
+            guard storage.state.isListing else { return .ended }
+            guard storage.state.unacceptedSources < max(1, storage.handling.configuration.maxUnacceptedSources),
+                !storage.isFull
             else {
-                inside.isBlocked = true
-                inside.deadlines.sourcing = nil
+                storage.isBlocked = true
+                storage.deadlines.sourcing = nil
                 return .full
             }
-            switch inside.delivery {
+            switch storage.delivery {
             case .pushed(let window): return .pushed(window: window)
             case .named: return .named
             case nil: return .unknown
@@ -258,10 +259,10 @@ package final class RequestScope: ConnectionDelegate {
         }
         switch step {
         case .ended: return .ended
-        case .full: return .noRoom(header)
+        case .full: return .grantExhausted(header)
         case .unknown:
             let window = connection.pushWindow
-            inside.withLock { $0.delivery = window.map { .pushed(window: $0) } ?? .named }
+            storage.withLock { $0.delivery = window.map { .pushed(window: $0) } ?? .named }
             return add(header, makeWork)
         case .pushed(let window):
             switch connection.push() {
@@ -273,15 +274,15 @@ package final class RequestScope: ConnectionDelegate {
                 let frame = (consume header).frame
                 source.send(header: consume frame)
                 return .added(source)
-            case .noRoom:
-                inside.withLock { inside in
-                    inside.isBlocked = true
-                    inside.deadlines.sourcing = nil
+            case .grantExhausted:
+                storage.withLock { storage in
+                    storage.isBlocked = true
+                    storage.deadlines.sourcing = nil
                 }
-                return .noRoom(header)
+                return .grantExhausted(header)
             case .notGranted: return notAdded(ChanservError(.connectionLost, "adding a source"))
             case .ended:
-                if connection.isPeerGone { return notAdded(ChanservError(.connectionLost, "adding a source")) }
+                if connection.isPeerClosed { return notAdded(ChanservError(.connectionLost, "adding a source")) }
                 // The client took none of the granted sources within the accept timeout. This is not a failure of the
                 // service.
                 endListing(.neutral) {
@@ -330,43 +331,43 @@ package final class RequestScope: ConnectionDelegate {
 
     /// Records that the connection has no room for announcements until ``connectionChanged()`` is called.
     private func noteFull() {
-        let deadline = recipe.configuration.masterWriteTimeout.map { surroundings.now() + $0 }
-        inside.withLock { inside in
-            inside.isFull = true
-            inside.deadlines.announcing = deadline
+        let deadline = handling.configuration.masterWriteTimeout.map { surroundings.now() + $0 }
+        storage.withLock { storage in
+            storage.isFull = true
+            storage.deadlines.announcing = deadline
         }
         // Room that became free before the fact was recorded was already reported. Without this check the listing would
         // wait forever.
-        let hasRoom: Bool
+        let hasCapacity: Bool
         do throws(ConnectionError) {
-            hasRoom = try connection.write(ByteBuffer())
+            hasCapacity = try connection.write(ByteBuffer())
         } catch {
             // The source was announced. The client may have taken it and ended the request; the connection reports
             // that.
             return
         }
-        guard hasRoom else {
+        guard hasCapacity else {
             if let deadline { note(deadline: deadline) }
             return
         }
-        inside.withLock { inside in
-            inside.isFull = false
-            inside.deadlines.announcing = nil
+        storage.withLock { storage in
+            storage.isFull = false
+            storage.deadlines.announcing = nil
         }
     }
 
     /// Records a new source and sets its work.
     private func register(_ source: SourceScope, _ makeWork: (SourceScope) -> any SourceWork) -> Bool {
-        let recipe = recipe
+        let handling = handling
         let now = surroundings.now()
-        let sourcing = recipe.configuration.sourcingTimeout.map { now + $0 }
-        let isWanted = inside.withLock { inside -> Bool in
-            guard inside.state.isListing else { return false }
-            inside.state.addedSource()
-            source.index = inside.sources.count
-            inside.sources.append(source)
-            inside.isBlocked = false
-            inside.deadlines.sourcing = sourcing
+        let sourcing = handling.configuration.sourcingTimeout.map { now + $0 }
+        let isWanted = storage.withLock { storage -> Bool in
+            guard storage.state.isListing else { return false }
+            storage.state.addedSource()
+            source.index = storage.sources.count
+            storage.sources.append(source)
+            storage.isBlocked = false
+            storage.deadlines.sourcing = sourcing
             return true
         }
         guard isWanted else {
@@ -378,7 +379,7 @@ package final class RequestScope: ConnectionDelegate {
         if !source.setWork(work) { work.cancel() }
         service.totals.addSource()
         // The deadlines of earlier sources are already recorded.
-        let accept = now + recipe.configuration.chanAcceptTimeout
+        let accept = now + handling.configuration.chanAcceptTimeout
         note(deadline: min(sourcing ?? accept, accept))
         return true
     }
@@ -386,7 +387,7 @@ package final class RequestScope: ConnectionDelegate {
     /// Ends the listing: after the last source, or with `error`.
     package func finish(_ error: (any Error)?) {
         guard let error else {
-            let ends = inside.withLock { $0.state.isListing }
+            let ends = storage.withLock { $0.state.isListing }
             if ends { endListing(.well) { connection.close() } }
             return
         }
@@ -394,14 +395,14 @@ package final class RequestScope: ConnectionDelegate {
     }
 
     private func fail(listing error: SourceFuncError) {
-        guard inside.withLock({ $0.state.isListing }) else { return }
-        if error.isNetworks, connection.isPeerGone { return cancel(.clientGone) }
+        guard storage.withLock({ $0.state.isListing }) else { return }
+        if error.isNetworks, connection.isPeerClosed { return cancel(.clientGone) }
         let failure =
             error.isNetworks
             ? error.cause as? ChanservError ?? ChanservError(.sourceFailed, "\(error.cause)", cause: error.cause)
             : ChanservError(.sourceFailed, "\(error.cause)", cause: error.cause)
         let text = failure.code == .sourceFailed ? failure.message : failure.description
-        let message = recipe.configuration.errorText?(error.cause) ?? text
+        let message = handling.configuration.errorText?(error.cause) ?? text
         endListing(error.counts ? .failed(failure) : .neutral) {
             connection.fail(message)
             report(failure)
@@ -410,9 +411,9 @@ package final class RequestScope: ConnectionDelegate {
 
     /// Records that the handler needs the request no more. Called once, after ``RequestHandler/begin(_:in:)``.
     package func released() {
-        let isOver = inside.withLock { inside in
-            inside.work = nil
-            return inside.state.released()
+        let isOver = storage.withLock { storage in
+            storage.work = nil
+            return storage.state.released()
         }
         if isOver { service.open.over(self) }
     }
@@ -422,13 +423,13 @@ package final class RequestScope: ConnectionDelegate {
     /// Ends the request early. ``RequestState/Cancellation/clientGone`` ends the listing and the sources that the
     /// client has not taken. Any other reason ends all sources.
     package func cancel(_ cancellation: RequestState.Cancellation) {
-        let (isEffective, wasListing, work, sources) = inside.withLock { inside in
+        let (isEffective, wasListing, work, sources) = storage.withLock { storage in
             // A second reason can end the sources that the client took before it went away. The work was already
             // cancelled.
-            let work = inside.state.cancellation == nil ? inside.work : nil
-            let isEffective = inside.state.cancel(cancellation)
-            if isEffective, cancellation != .clientGone { inside.deadlines.client = nil }
-            return (isEffective, inside.state.stage != .listed, work, inside.sources)
+            let work = storage.state.cancellation == nil ? storage.work : nil
+            let isEffective = storage.state.cancel(cancellation)
+            if isEffective, cancellation != .clientGone { storage.deadlines.client = nil }
+            return (isEffective, storage.state.stage != .listed, work, storage.sources)
         }
         guard isEffective else { return }
         var end = RequestState.End.neutral
@@ -445,7 +446,7 @@ package final class RequestScope: ConnectionDelegate {
                 // Only time that the server's code used counts as a failure. Time spent waiting for the client does
                 // not.
                 let isOwn = what == Self.sourcingTimeout || what == Self.servingTimeout
-                if isOwn, !inside.withLock({ $0.isBlocked }) { end = .failed(error) }
+                if isOwn, !storage.withLock({ $0.isBlocked }) { end = .failed(error) }
             }
         }
         if wasListing { endListing(end) }
@@ -463,12 +464,12 @@ package final class RequestScope: ConnectionDelegate {
     /// - Parameter tell: sends the end to the client. Called after the state change, so that the end of the connection
     ///   is not mistaken for one by the client, and before the request is answered.
     private func endListing(_ end: RequestState.End, _ tell: () -> Void = {}) {
-        let settlement = inside.withLock { inside in
-            inside.decoder = nil
-            let settlement = inside.state.endedListing(end)
+        let settlement = storage.withLock { storage in
+            storage.decoder = nil
+            let settlement = storage.state.endedListing(end)
             let isOver = settlement?.isAnswered ?? true
             // Sources that the client took go on until the client's deadline.
-            inside.deadlines = Deadlines(client: isOver ? nil : inside.deadlines.client)
+            storage.deadlines = Deadlines(client: isOver ? nil : storage.deadlines.client)
             return settlement
         }
         guard let settlement else { return }
@@ -482,21 +483,21 @@ package final class RequestScope: ConnectionDelegate {
     func ended(_ source: SourceScope, _ end: RequestState.End, _ ended: SourceScope.Ended) {
         // Reads the clock only for the sources that need it.
         let takenAt = ended.wasTaken ? surroundings.now() : nil
-        let (settlement, work) = inside.withLock { inside in
-            let last = inside.sources.removeLast()
+        let (settlement, work) = storage.withLock { storage in
+            let last = storage.sources.removeLast()
             if last !== source {
                 last.index = source.index
-                inside.sources[source.index] = last
+                storage.sources[source.index] = last
             }
-            inside.unacceptedBytes -= ended.offeredBytes
-            if ended.wasBeginning { inside.beginning -= 1 }
-            if let takenAt { inside.lastAccept = takenAt }
-            let settlement = inside.state.endedSource(end, wasAccepted: ended.wasAccepted)
+            storage.unacceptedBytes -= ended.offeredBytes
+            if ended.wasBeginning { storage.beginning -= 1 }
+            if let takenAt { storage.lastAccept = takenAt }
+            let settlement = storage.state.endedSource(end, wasAccepted: ended.wasAccepted)
             if settlement.isAnswered {
-                inside.deadlines = Deadlines()
-                inside.held = []
+                storage.deadlines = Deadlines()
+                storage.held = []
             }
-            return (settlement, inside.state.isListing ? inside.work : nil)
+            return (settlement, storage.state.isListing ? storage.work : nil)
         }
         settle(settlement)
         releaseHeld()
@@ -515,7 +516,7 @@ package final class RequestScope: ConnectionDelegate {
     }
 
     private func report(_ error: ChanservError) {
-        recipe.configuration.onError(error)
+        handling.configuration.onError(error)
     }
 
     // MARK: - For its sources
@@ -523,12 +524,12 @@ package final class RequestScope: ConnectionDelegate {
     func accepted(_ source: SourceScope) {
         let offer = source.settleOffer()
         let now = surroundings.now()
-        let work = inside.withLock { inside -> (any RequestWork)? in
-            inside.state.acceptedSource()
-            inside.lastAccept = now
-            inside.unacceptedBytes -= offer.bytes
-            if offer.wasBeginning { inside.beginning -= 1 }
-            return inside.state.isListing ? inside.work : nil
+        let work = storage.withLock { storage -> (any RequestWork)? in
+            storage.state.acceptedSource()
+            storage.lastAccept = now
+            storage.unacceptedBytes -= offer.bytes
+            if offer.wasBeginning { storage.beginning -= 1 }
+            return storage.state.isListing ? storage.work : nil
         }
         releaseHeld()
         work?.resume()
@@ -537,12 +538,12 @@ package final class RequestScope: ConnectionDelegate {
     /// Starts a pushed source that the client has not taken: at once if untaken sources have few bytes, otherwise
     /// later.
     func hold(_ source: SourceScope) {
-        let begins = inside.withLock { inside -> Bool in
-            guard inside.held.isEmpty, inside.beginsMore else {
-                inside.held.append(source)
+        let begins = storage.withLock { storage -> Bool in
+            guard storage.held.isEmpty, storage.beginsMore else {
+                storage.held.append(source)
                 return false
             }
-            inside.beginRelease()
+            storage.beginRelease()
             return true
         }
         if begins { release(source) }
@@ -551,21 +552,21 @@ package final class RequestScope: ConnectionDelegate {
 
     /// Records that an untaken source has sent its first frames, or all of them.
     func hasBegun() {
-        inside.withLock { $0.beginning -= 1 }
+        storage.withLock { $0.beginning -= 1 }
         releaseHeld()
     }
 
     /// Counts bytes of a source that the client has not taken.
     func offered(_ bytes: Int) {
-        inside.withLock { $0.unacceptedBytes += bytes }
+        storage.withLock { $0.unacceptedBytes += bytes }
     }
 
     /// Starts queued sources while the bytes of untaken sources are below the limit.
     private func releaseHeld() {
         while true {
-            let next = inside.withLock { inside -> SourceScope? in
-                guard inside.beginsMore, let next = inside.held.popFirst() else { return nil }
-                inside.beginRelease()
+            let next = storage.withLock { storage -> SourceScope? in
+                guard storage.beginsMore, let next = storage.held.popFirst() else { return nil }
+                storage.beginRelease()
                 return next
             }
             guard let next else { return }
@@ -575,27 +576,27 @@ package final class RequestScope: ConnectionDelegate {
 
     private func release(_ source: SourceScope) {
         let begins = source.release()
-        inside.withLock { inside in
-            inside.isReleasing = false
-            if !begins { inside.beginning -= 1 }
+        storage.withLock { storage in
+            storage.isReleasing = false
+            if !begins { storage.beginning -= 1 }
         }
     }
 
     /// Counts frames of a source.
     func sent(frames: Int, bytes: Int) {
         service.totals.add(frames: frames, bytes: bytes)
-        let proves = inside.withLock { inside -> Bool in
-            inside.frames += frames
-            inside.bytes += bytes
+        let proves = storage.withLock { storage -> Bool in
+            storage.frames += frames
+            storage.bytes += bytes
             // The first frames of a probe prove the service. Any other request proves it after ``ErrorMass/probeTime``.
             guard ticket.isProbe || began.duration(to: surroundings.now()) > ErrorMass.probeTime else { return false }
-            return inside.state.provedWell()
+            return storage.state.succeeded()
         }
         if proves { service.succeeded(ticket) }
     }
 
     /// The recipe of the request.
-    var recipe: Service.Recipe { inside.withLock { $0.recipe } }
+    var handling: VirtualService.Handling { storage.withLock { $0.handling } }
 
     var now: ContinuousClock.Instant { surroundings.now() }
 
@@ -604,11 +605,11 @@ package final class RequestScope: ConnectionDelegate {
     func note(deadline: ContinuousClock.Instant) { service.open.note(deadline: deadline) }
 
     private var nextDeadline: ContinuousClock.Instant? {
-        inside.withLock { inside in
-            var next = inside.deadlines.next
-            let acceptTimeout = inside.recipe.configuration.chanAcceptTimeout
-            for source in inside.sources {
-                if let deadline = source.deadline(after: inside.lastAccept, acceptTimeout: acceptTimeout) {
+        storage.withLock { storage in
+            var next = storage.deadlines.next
+            let acceptTimeout = storage.handling.configuration.chanAcceptTimeout
+            for source in storage.sources {
+                if let deadline = source.deadline(after: storage.lastAccept, acceptTimeout: acceptTimeout) {
                     next = min(next ?? deadline, deadline)
                 }
             }
@@ -620,25 +621,25 @@ package final class RequestScope: ConnectionDelegate {
     ///
     /// - Returns: the next deadline.
     func expire(now: ContinuousClock.Instant) -> ContinuousClock.Instant? {
-        let (what, sources) = inside.withLock { inside -> (String?, [SourceScope]) in
+        let (what, sources) = storage.withLock { storage -> (String?, [SourceScope]) in
             func isOver(_ deadline: ContinuousClock.Instant?) -> Bool { deadline.map { $0 <= now } ?? false }
             let what: String? =
-                if isOver(inside.deadlines.body) {
+                if isOver(storage.deadlines.body) {
                     "reading the request: master read timeout"
-                } else if isOver(inside.deadlines.sourcing) {
+                } else if isOver(storage.deadlines.sourcing) {
                     Self.sourcingTimeout
-                } else if isOver(inside.deadlines.announcing) {
+                } else if isOver(storage.deadlines.announcing) {
                     "announcing a source: master write timeout"
-                } else if isOver(inside.deadlines.serving) {
+                } else if isOver(storage.deadlines.serving) {
                     Self.servingTimeout
-                } else if isOver(inside.deadlines.client) {
+                } else if isOver(storage.deadlines.client) {
                     Self.clientDeadline
                 } else {
                     nil
                 }
-            let acceptTimeout = inside.recipe.configuration.chanAcceptTimeout
-            let sources = inside.sources.filter {
-                isOver($0.deadline(after: inside.lastAccept, acceptTimeout: acceptTimeout))
+            let acceptTimeout = storage.handling.configuration.chanAcceptTimeout
+            let sources = storage.sources.filter {
+                isOver($0.deadline(after: storage.lastAccept, acceptTimeout: acceptTimeout))
             }
             return (what, sources)
         }
@@ -651,30 +652,30 @@ package final class RequestScope: ConnectionDelegate {
 
     /// A snapshot of the request for operators.
     package var status: OpenRequest {
-        inside.withLock { inside in
+        storage.withLock { storage in
             let state: OpenRequest.State =
-                if inside.state.stage == .readingBody {
+                if storage.state.stage == .readingBody {
                     .readingBody
-                } else if inside.state.isEnding || inside.state.stage == .listed && inside.sources.isEmpty {
+                } else if storage.state.isEnding || storage.state.stage == .listed && storage.sources.isEmpty {
                     .ending
-                } else if inside.isFull || inside.state.unacceptedSources > 0 && inside.state.stage == .listed {
+                } else if storage.isFull || storage.state.unacceptedSources > 0 && storage.state.stage == .listed {
                     .waitingForClient
-                } else if inside.state.stage == .listing && inside.sources.isEmpty {
+                } else if storage.state.stage == .listing && storage.sources.isEmpty {
                     .waitingForSources
                 } else {
-                    inside.sources.contains { $0.isFull } ? .waitingForClient : .sending
+                    storage.sources.contains { $0.isFull } ? .waitingForClient : .sending
                 }
             return OpenRequest(
                 id: id, vAddr: service.vAddr, client: connection.peerDescription,
-                age: began.duration(to: surroundings.now()), sourcesOpen: inside.state.openSources,
-                sourcesTotal: inside.state.sourcesTotal, frames: inside.frames, bytes: inside.bytes, state: state)
+                age: began.duration(to: surroundings.now()), sourcesOpen: storage.state.openSources,
+                sourcesTotal: storage.state.sourcesTotal, frames: storage.frames, bytes: storage.bytes, state: state)
         }
     }
 
     /// The number of sources that are being sent, and of those that the client has not taken.
     package var sourceCounts: (open: Int, waiting: Int) {
-        inside.withLock { inside in
-            (inside.state.openSources - inside.state.unacceptedSources, inside.state.unacceptedSources)
+        storage.withLock { storage in
+            (storage.state.openSources - storage.state.unacceptedSources, storage.state.unacceptedSources)
         }
     }
 }

@@ -119,7 +119,7 @@ package struct RequestState: Sendable {
     /// Records that frames are being sent well. A long request can thereby count as a success before it ends.
     ///
     /// - Returns: whether the success must be reported now.
-    mutating func provedWell() -> Bool {
+    mutating func succeeded() -> Bool {
         guard !hasFailed, !isReported else { return false }
         isReported = true
         return true

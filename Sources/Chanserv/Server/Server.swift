@@ -18,7 +18,7 @@ public final class Server: ServiceLifecycle.Service {
     public let configuration: Configuration
     /// The open requests of all services of this server.
     package let open: OpenRequests
-    private let services = NIOLockedValueBox<[Service]>([])
+    private let services = NIOLockedValueBox<[VirtualService]>([])
 
     /// Creates a server. It binds no name.
     public convenience init(multiplexer: any Multiplexer, configuration: Configuration = Configuration()) {
@@ -42,13 +42,13 @@ public final class Server: ServiceLifecycle.Service {
     /// - Throws: ``ChanservError`` with code `addressInUse` if the name is already bound, or `cancelled` after the
     ///   multiplexer was shut down.
     @discardableResult
-    public func serve(_ vAddr: String, _ sourceFunc: @escaping SourceFunc) throws -> Service {
+    public func serve(_ vAddr: String, _ sourceFunc: @escaping SourceFunc) throws -> VirtualService {
         try serve(vAddr, handler: AsyncRequestHandler(sourceFunc, configuration))
     }
 
     /// As ``serve(_:_:)``, with a handler that does not suspend.
-    package func serve(_ vAddr: String, handler: any RequestHandler) throws(ChanservError) -> Service {
-        let service = Service(vAddr, on: multiplexer, open: open, configuration, handler)
+    package func serve(_ vAddr: String, handler: any RequestHandler) throws(ChanservError) -> VirtualService {
+        let service = VirtualService(vAddr, on: multiplexer, open: open, configuration, handler)
         try service.start()
         services.withLockedValue { $0.append(service) }
         return service
@@ -80,7 +80,7 @@ public final class Server: ServiceLifecycle.Service {
         }
     }
 
-    private func drain(_ services: [Service]) async {
+    private func drain(_ services: [VirtualService]) async {
         for service in services { service.stopAccepting() }
         let deadline = multiplexer.surroundings.now() + configuration.drainTimeout
         // An unstructured task, because a cancelled caller cannot wait.

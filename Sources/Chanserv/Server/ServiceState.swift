@@ -4,7 +4,7 @@ package struct ServiceState: Sendable {
     package typealias Instant = ContinuousClock.Instant
 
     /// The state that the owner of the service requested.
-    package enum Wish: Sendable, Hashable {
+    package enum RequestedState: Sendable, Hashable {
         case enabled
         /// The name is unbound until the owner enables it again.
         case disabled
@@ -41,7 +41,7 @@ package struct ServiceState: Sendable {
     /// Pause between a bind that failed and the next attempt.
     package static let retryPause = Duration.milliseconds(100)
 
-    package private(set) var wish = Wish.enabled
+    package private(set) var wish = RequestedState.enabled
     package private(set) var mass: ErrorMass
     /// Whether the name is bound or is being bound.
     package private(set) var isBound = false

@@ -12,7 +12,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         case ended
     }
 
-    private struct Inside: ~Copyable {
+    private struct Storage: ~Copyable {
         var stage = Stage.waiting
         var connection: (any Connection)?
         var work: (any SourceWork)?
@@ -33,7 +33,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     let request: RequestScope
     private let window: Int
     private let addedAt: ContinuousClock.Instant
-    private let inside: Mutex<Inside>
+    private let storage: Mutex<Storage>
     /// The index among the sources of the request. `nonisolated(unsafe)`: it is used only under the lock of the
     /// request.
     nonisolated(unsafe) var index = 0
@@ -45,26 +45,26 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         self.request = request
         self.window = window
         addedAt = request.now
-        inside = Mutex(Inside(connection: connection, isHeld: connection != nil))
+        storage = Mutex(Storage(connection: connection, isHeld: connection != nil))
     }
 
     /// Sets the work that makes the frames.
     ///
     /// - Returns: whether the source is still open.
     func setWork(_ work: any SourceWork) -> Bool {
-        inside.withLock { inside in
-            if case .ended = inside.stage { return false }
-            inside.work = work
+        storage.withLock { storage in
+            if case .ended = storage.stage { return false }
+            storage.work = work
             return true
         }
     }
 
     private func resumeWork() {
-        inside.withLock { $0.work }?.resume()
+        storage.withLock { $0.work }?.resume()
     }
 
     func setBinding(_ binding: any Binding) {
-        inside.withLock { $0.binding = binding }
+        storage.withLock { $0.binding = binding }
     }
 
     /// Sends the header of a pushed source, encoded as a frame.
@@ -75,11 +75,11 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
 
     /// Lets the work make frames: soon if the source is pushed, or when the client has dialled it.
     package func start() {
-        let connection = inside.withLock { $0.connection }
+        let connection = storage.withLock { $0.connection }
         guard let connection else { return }
         connection.setDelegate(self)
         let progress = connection.progress
-        if progress.isPeerGone || !progress.isOffered { return connectionChanged() }
+        if progress.isPeerClosed || !progress.isOffered { return connectionChanged() }
         request.hold(self)
     }
 
@@ -87,10 +87,10 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     ///
     /// - Returns: whether the source started; if not, the request takes the assumed bytes back.
     func release() -> Bool {
-        let begins = inside.withLock { inside in
-            guard inside.isHeld, case .waiting = inside.stage else { return false }
-            inside.isHeld = false
-            inside.isBeginning = true
+        let begins = storage.withLock { storage in
+            guard storage.isHeld, case .waiting = storage.stage else { return false }
+            storage.isHeld = false
+            storage.isBeginning = true
             return true
         }
         if begins { resumeWork() }
@@ -101,10 +101,10 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
 
     /// Handles the client's dial of the source's name.
     func connected(_ connection: any Connection) -> Admission {
-        let binding = inside.withLock { inside -> (any Binding)? in
-            guard case .waiting = inside.stage, inside.connection == nil else { return nil }
-            inside.connection = connection
-            return inside.binding.take()
+        let binding = storage.withLock { storage -> (any Binding)? in
+            guard case .waiting = storage.stage, storage.connection == nil else { return nil }
+            storage.connection = connection
+            return storage.binding.take()
         }
         guard let binding else { return .refused("the source was given up") }
         binding.close()
@@ -116,25 +116,25 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
 
     package func connectionChanged() {
         enum Step { case ignore, room, accepted, sentAndTaken(RequestState.End), gone }
-        let connection = inside.withLock { $0.connection }
+        let connection = storage.withLock { $0.connection }
         guard let connection else { return }
         let progress = connection.progress
-        let step = inside.withLock { inside -> Step in
-            switch inside.stage {
+        let step = storage.withLock { storage -> Step in
+            switch storage.stage {
             case .ended: return .ignore
             case .sent(let outcome):
                 if progress.isOffered { return .ignore }
                 return progress.wasTaken ? .sentAndTaken(outcome) : .gone
             case .waiting:
-                if progress.isPeerGone { return .gone }
-                if progress.isOffered { return inside.isHeld ? .ignore : .room }
-                inside.stage = .accepted
-                inside.isHeld = false
+                if progress.isPeerClosed { return .gone }
+                if progress.isOffered { return storage.isHeld ? .ignore : .room }
+                storage.stage = .accepted
+                storage.isHeld = false
                 return .accepted
             case .accepted:
-                if progress.isPeerGone { return .gone }
-                inside.isFull = false
-                inside.writeDeadline = nil
+                if progress.isPeerClosed { return .gone }
+                storage.isFull = false
+                storage.writeDeadline = nil
                 return .room
             }
         }
@@ -142,9 +142,9 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         case .ignore: break
         case .room: resumeWork()
         case .accepted:
-            if let timeout = request.recipe.configuration.servingTimeout {
+            if let timeout = request.handling.configuration.servingTimeout {
                 let deadline = request.now + timeout
-                inside.withLock { $0.servingDeadline = deadline }
+                storage.withLock { $0.servingDeadline = deadline }
                 request.note(deadline: deadline)
             }
             request.accepted(self)
@@ -165,10 +165,10 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     // MARK: - Frames
 
     package var encoding: SourceEncoding {
-        let recipe = request.recipe
+        let handling = request.handling
         let window = isAccepted ? Int.max : window
         return SourceEncoding(
-            compression: recipe.configuration.compression, batchSize: min(recipe.configuration.batchSize, window))
+            compression: handling.configuration.compression, batchSize: min(handling.configuration.batchSize, window))
     }
 
     package func write(_ batch: inout FrameBatch) -> SourceRoom {
@@ -188,16 +188,16 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             /// `isUsedUp`: the source has sent its window and the client has not taken it.
             case offered(any Connection, isStarted: Bool, isUsedUp: Bool)
         }
-        let step = inside.withLock { inside -> Step in
-            switch inside.stage {
+        let step = storage.withLock { storage -> Step in
+            switch storage.stage {
             case .ended, .sent: return .ended
             case .accepted:
-                guard let connection = inside.connection else { return .ended }
+                guard let connection = storage.connection else { return .ended }
                 return .accepted(connection)
             case .waiting:
-                guard let connection = inside.connection else { return .notFetched }
-                inside.offeredBytes += bytes.readableBytes
-                return .offered(connection, isStarted: !inside.isHeld, isUsedUp: inside.offeredBytes >= window)
+                guard let connection = storage.connection else { return .notFetched }
+                storage.offeredBytes += bytes.readableBytes
+                return .offered(connection, isStarted: !storage.isHeld, isUsedUp: storage.offeredBytes >= window)
             }
         }
         let connection: any Connection
@@ -213,15 +213,15 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             isUsedUp = used
             if bytes.readableBytes > 0 { request.offered(bytes.readableBytes) }
         }
-        let hasRoom: Bool
+        let hasCapacity: Bool
         do throws(ConnectionError) {
-            hasRoom = try connection.write(bytes)
+            hasCapacity = try connection.write(bytes)
         } catch {
             failed(error)
             return .ended
         }
-        guard !hasRoom || !isStarted || isUsedUp && connection.progress.isOffered else { return .free }
-        guard isAccepted, !hasRoom else { return .full }
+        guard !hasCapacity || !isStarted || isUsedUp && connection.progress.isOffered else { return .free }
+        guard isAccepted, !hasCapacity else { return .full }
         noteFull()
         // Room that became free before the fact was recorded was already reported. Without this check the source would
         // wait forever.
@@ -236,19 +236,19 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     }
 
     private func noteRoom() {
-        inside.withLock { inside in
-            inside.isFull = false
-            inside.writeDeadline = nil
+        storage.withLock { storage in
+            storage.isFull = false
+            storage.writeDeadline = nil
         }
     }
 
     private func noteFull() {
-        let timeout = request.recipe.configuration.frameWriteTimeout
+        let timeout = request.handling.configuration.frameWriteTimeout
         let deadline = timeout.map { request.now + $0 }
-        let isFirst = inside.withLock { inside -> Bool in
-            let isFirst = !inside.isFull
-            inside.isFull = true
-            if inside.writeDeadline == nil { inside.writeDeadline = deadline }
+        let isFirst = storage.withLock { storage -> Bool in
+            let isFirst = !storage.isFull
+            storage.isFull = true
+            if storage.writeDeadline == nil { storage.writeDeadline = deadline }
             return isFirst
         }
         if isFirst, let deadline { request.note(deadline: deadline) }
@@ -263,7 +263,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             request.ended(self, .neutral, end)
         } else {
             end.connection?.fail(failure.description)
-            request.recipe.configuration.onChanError(failure)
+            request.handling.configuration.onChanError(failure)
             request.ended(self, .failed(failure), end)
         }
         end.work?.cancel()
@@ -277,14 +277,14 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             failure = sourceFailed
             outcome = SourceFuncError(error).counts ? .failed(sourceFailed) : .neutral
         }
-        let recipe = request.recipe
+        let handling = request.handling
         let text = failure.map { failure in
-            failure.cause.flatMap { recipe.configuration.errorText?($0) } ?? failure.message
+            failure.cause.flatMap { handling.configuration.errorText?($0) } ?? failure.message
         }
         if let connection = sentAll(outcome) {
             // Until the client takes it, it counts as an untaken source.
             if let text { connection.fail(text) } else { connection.close() }
-            if let failure { recipe.configuration.onChanError(failure) }
+            if let failure { handling.configuration.onChanError(failure) }
             hasBegun()
             if !connection.progress.isOffered { connectionChanged() }
             return
@@ -293,7 +293,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         // The client took the source, but ``connectionChanged()`` has not handled that yet.
         end.wasTaken = !end.wasAccepted && end.connection?.progress.wasTaken == true
         if let text { end.connection?.fail(text) } else { end.connection?.close() }
-        if let failure { recipe.configuration.onChanError(failure) }
+        if let failure { handling.configuration.onChanError(failure) }
         request.ended(self, outcome, end)
     }
 
@@ -301,24 +301,24 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     ///
     /// - Returns: its connection; `nil` if the client took the source, or it has ended.
     private func sentAll(_ outcome: RequestState.End) -> (any Connection)? {
-        let connection = inside.withLock { inside -> (any Connection)? in
-            guard case .waiting = inside.stage else { return nil }
-            return inside.connection
+        let connection = storage.withLock { storage -> (any Connection)? in
+            guard case .waiting = storage.stage else { return nil }
+            return storage.connection
         }
         guard let connection, connection.progress.isOffered else { return nil }
-        return inside.withLock { inside in
-            guard case .waiting = inside.stage else { return nil }
-            inside.stage = .sent(outcome)
-            inside.work = nil
+        return storage.withLock { storage in
+            guard case .waiting = storage.stage else { return nil }
+            storage.stage = .sent(outcome)
+            storage.work = nil
             return connection
         }
     }
 
     /// Records that the source has sent its first frames, or all that it may send before it is taken.
     private func hasBegun() {
-        let wasBeginning = inside.withLock { inside in
-            defer { inside.isBeginning = false }
-            return inside.isBeginning
+        let wasBeginning = storage.withLock { storage in
+            defer { storage.isBeginning = false }
+            return storage.isBeginning
         }
         if wasBeginning { request.hasBegun() }
     }
@@ -342,16 +342,16 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
 
     /// Ends the source because one of its deadlines has passed.
     func expired(now: ContinuousClock.Instant) {
-        let isLateWrite = inside.withLock { inside in inside.writeDeadline.map { $0 <= now } ?? false }
+        let isLateWrite = storage.withLock { storage in storage.writeDeadline.map { $0 <= now } ?? false }
         guard let end = end() else { return }
-        let timeout = request.recipe.configuration.chanAcceptTimeout
+        let timeout = request.handling.configuration.chanAcceptTimeout
         let error = ChanservError(
             .deadlineExceeded,
             !end.wasAccepted
                 ? "chan accept timeout: the client did not take the source in \(timeout)"
                 : isLateWrite ? "sending frames: frame write timeout" : RequestScope.servingTimeout)
         end.connection?.abort(error.description)
-        request.recipe.configuration.onChanError(error)
+        request.handling.configuration.onChanError(error)
         request.ended(self, end.failure, end)
         end.work?.cancel()
     }
@@ -386,11 +386,11 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     ///
     /// - Parameter unlessSent: whether a source that was sent in full and is not taken goes on. Default `false`.
     private func end(unlessSent: Bool = false) -> Ended? {
-        let (ended, binding) = inside.withLock { inside -> (Ended?, (any Binding)?) in
+        let (ended, binding) = storage.withLock { storage -> (Ended?, (any Binding)?) in
             var ended = Ended(
-                connection: nil, work: nil, wasAccepted: false, wasSent: false, offeredBytes: inside.offeredBytes,
-                wasBeginning: inside.isBeginning)
-            switch inside.stage {
+                connection: nil, work: nil, wasAccepted: false, wasSent: false, offeredBytes: storage.offeredBytes,
+                wasBeginning: storage.isBeginning)
+            switch storage.stage {
             case .ended: return (nil, nil)
             case .waiting: break
             case .accepted: ended.wasAccepted = true
@@ -399,13 +399,13 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
                 ended.wasSent = true
                 if case .failed = outcome { ended.failure = outcome }
             }
-            ended.connection = inside.connection.take()
-            ended.work = inside.work.take()
-            inside.stage = .ended
-            inside.isHeld = false
-            inside.isBeginning = false
-            inside.offeredBytes = 0
-            return (ended, inside.binding.take())
+            ended.connection = storage.connection.take()
+            ended.work = storage.work.take()
+            storage.stage = .ended
+            storage.isHeld = false
+            storage.isBeginning = false
+            storage.offeredBytes = 0
+            return (ended, storage.binding.take())
         }
         binding?.close()
         return ended
@@ -415,35 +415,35 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
 
     /// Whether the client has taken the source, even if ``connectionChanged()`` has not handled that yet.
     var isTaken: Bool {
-        let (isAccepted, connection) = inside.withLock { inside -> (Bool, (any Connection)?) in
-            switch inside.stage {
+        let (isAccepted, connection) = storage.withLock { storage -> (Bool, (any Connection)?) in
+            switch storage.stage {
             case .accepted: (true, nil)
-            case .waiting, .sent: (false, inside.connection)
+            case .waiting, .sent: (false, storage.connection)
             case .ended: (false, nil)
             }
         }
         guard let connection else { return isAccepted }
         let progress = connection.progress
-        return !progress.isOffered && !progress.isPeerGone
+        return !progress.isOffered && !progress.isPeerClosed
     }
 
     /// Returns and resets the bytes that the request counts for the untaken source.
     func settleOffer() -> (bytes: Int, wasBeginning: Bool) {
-        inside.withLock { inside in
+        storage.withLock { storage in
             defer {
-                inside.offeredBytes = 0
-                inside.isBeginning = false
+                storage.offeredBytes = 0
+                storage.isBeginning = false
             }
-            return (inside.offeredBytes, inside.isBeginning)
+            return (storage.offeredBytes, storage.isBeginning)
         }
     }
 
     private var isAccepted: Bool {
-        inside.withLock { inside in
-            if case .accepted = inside.stage { true } else { false }
+        storage.withLock { storage in
+            if case .accepted = storage.stage { true } else { false }
         }
     }
-    var isFull: Bool { inside.withLock { $0.isFull } }
+    var isFull: Bool { storage.withLock { $0.isFull } }
 
     /// The time at which the source is ended if nothing happens.
     ///
@@ -454,11 +454,11 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     func deadline(
         after lastAccept: ContinuousClock.Instant, acceptTimeout: Duration
     ) -> ContinuousClock.Instant? {
-        inside.withLock { inside in
-            switch inside.stage {
+        storage.withLock { storage in
+            switch storage.stage {
             case .waiting, .sent: return max(addedAt, lastAccept) + acceptTimeout
             case .accepted:
-                return earlier(inside.writeDeadline, inside.servingDeadline)
+                return earlier(storage.writeDeadline, storage.servingDeadline)
             case .ended: return nil
             }
         }

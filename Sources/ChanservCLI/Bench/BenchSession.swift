@@ -34,7 +34,7 @@ final class BenchSession: Sendable {
         let signals = await SignalHandling(
             onReload: { self.interrupt() },  // SIGHUP: the terminal closed.
             onStop: { self.interrupt() },
-            onEndNow: {
+            onImmediateEnd: {
                 self.state.withLockedValue { $0.process }?.signal(SIGKILL)
                 _exit(Self.interruptedCode)
             })

@@ -23,7 +23,7 @@ extension ControlOptions {
             }
         }
         let signals = await SignalHandling(
-            onReload: { work.cancel() }, onStop: { work.cancel() }, onEndNow: { _exit(0) })
+            onReload: { work.cancel() }, onStop: { work.cancel() }, onImmediateEnd: { _exit(0) })
         defer { signals.cancel() }
         do {
             try await work.value

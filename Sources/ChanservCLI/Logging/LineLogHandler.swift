@@ -39,7 +39,7 @@ struct LineLogHandler: LogHandler {
     /// For processes that run for a long time.
     ///
     /// - Returns: the writer of the lines. The caller flushes it before the process ends.
-    static func bootstrapBeside(level: Logger.Level, format: LogFormat) -> LogWriter {
+    static func bootstrapSecondary(level: Logger.Level, format: LogFormat) -> LogWriter {
         let writer = LogWriter { count in
             LogLine(
                 time: Date(), level: .warning, label: "chanserv",

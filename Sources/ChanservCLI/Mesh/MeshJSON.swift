@@ -4,7 +4,7 @@ import FoundationEssentials
 /// `{"hosts":[{"host":"…","links":[{"address":"…","round_trip_ms":0.18}],"services":[{"direct":true,"name":"echo","routers":[]}]}]}`.
 /// `round_trip_ms` is missing until a round trip was measured.
 enum MeshJSON {
-    static func render(_ picture: MeshPicture) -> String {
+    static func render(_ picture: MeshSnapshot) -> String {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         do {
@@ -18,7 +18,7 @@ enum MeshJSON {
     private struct Object: Encodable {
         var hosts: [Host]
 
-        init(_ picture: MeshPicture) {
+        init(_ picture: MeshSnapshot) {
             hosts = picture.hosts.map { host in
                 Host(
                     host: host.id,

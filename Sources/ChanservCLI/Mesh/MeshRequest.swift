@@ -17,7 +17,7 @@ struct MeshRequest: Sendable {
 enum MeshFormat: String, Sendable, CaseIterable {
     case text, json
 
-    func render(_ picture: MeshPicture) -> String {
+    func render(_ picture: MeshSnapshot) -> String {
         switch self {
         case .text: MeshText.render(picture)
         case .json: MeshJSON.render(picture)

@@ -12,25 +12,25 @@ final class MeshSession: Sendable {
 
     private struct State {
         /// The first reason to end the session early.
-        var verdict: PostOutcome?
+        var verdict: CommandOutcome?
         var work: Task<Void, Never>?
     }
 
     private let request: MeshRequest
-    private let output = PostOutput()
+    private let output = CommandOutput()
     private let state = NIOLockedValueBox(State())
 
     init(_ request: MeshRequest) {
         self.request = request
     }
 
-    func run() async -> PostOutcome {
+    func run() async -> CommandOutcome {
         // Ctrl-C is the normal end of a watch.
-        let interruption = request.watches ? PostOutcome.complete : .interrupted
+        let interruption = request.watches ? CommandOutcome.complete : .interrupted
         let signals = await SignalHandling(
             onReload: { self.end(interruption) },  // SIGHUP: the terminal closed.
             onStop: { self.end(interruption) },
-            onEndNow: { _exit(interruption.exitCode) })
+            onImmediateEnd: { _exit(interruption.exitCode) })
         defer { signals.cancel() }
         let work = Task { await self.work() }
         let isOver = state.withLockedValue { state in
@@ -43,7 +43,7 @@ final class MeshSession: Sendable {
     }
 
     /// Ends the session. Only the first reason is kept.
-    private func end(_ verdict: PostOutcome) {
+    private func end(_ verdict: CommandOutcome) {
         let work = state.withLockedValue { state in
             if state.verdict == nil { state.verdict = verdict }
             return state.work
@@ -97,10 +97,10 @@ final class MeshSession: Sendable {
     /// Returns the picture after it has settled; `nil` if the session ended before.
     private func settled(
         _ node: Node, _ changes: inout ListingChanges.Iterator, since started: ContinuousClock.Instant
-    ) async -> MeshPicture? {
+    ) async -> MeshSnapshot? {
         var settling = MeshSettling(deadline: request.timeout)
         while true {
-            let picture = MeshPicture(node.listing, environment: request.environment)
+            let picture = MeshSnapshot(node.listing, environment: request.environment)
             let now = ContinuousClock.now - started
             guard let next = settling.nextLook(after: picture, at: now) else { return picture }
             guard await change(&changes, before: started + next) else { return nil }
@@ -109,7 +109,7 @@ final class MeshSession: Sendable {
 
     private func watch(_ node: Node, since started: ContinuousClock.Instant) async {
         let redraws = isatty(STDOUT_FILENO) == 1 && request.format == .text
-        var shown: MeshPicture?
+        var shown: MeshSnapshot?
         var text = ""
         var changes = node.listingChanges.makeAsyncIterator()
         var next = await settled(node, &changes, since: started)
@@ -125,7 +125,7 @@ final class MeshSession: Sendable {
                     redraws ? "\u{1B}[H\u{1B}[2J\(text)" : isFirst || request.format == .json ? text : "\n" + text
                 await write(page)
             }
-            next = await change(&changes) ? MeshPicture(node.listing, environment: request.environment) : nil
+            next = await change(&changes) ? MeshSnapshot(node.listing, environment: request.environment) : nil
         }
     }
 

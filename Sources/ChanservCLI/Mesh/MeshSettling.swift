@@ -9,7 +9,7 @@ struct MeshSettling: Sendable {
     /// links.
     private let quiet: Duration
     private let deadline: Duration
-    private var last: MeshPicture?
+    private var last: MeshSnapshot?
     /// Time of the last change, since the start.
     private var since = Duration.zero
 
@@ -27,7 +27,7 @@ struct MeshSettling: Sendable {
     /// - Parameters:
     ///   - picture: the current view.
     ///   - time: the current time since the start.
-    mutating func nextLook(after picture: MeshPicture, at time: Duration) -> Duration? {
+    mutating func nextLook(after picture: MeshSnapshot, at time: Duration) -> Duration? {
         let shape = picture.withoutRoundTrips
         if shape != last {
             last = shape

@@ -1,7 +1,7 @@
 /// Renders the mesh as a text table.
 enum MeshText {
     /// Returns a table with one line per service, and one line per linked host without services.
-    static func render(_ picture: MeshPicture) -> String {
+    static func render(_ picture: MeshSnapshot) -> String {
         guard !picture.hosts.isEmpty else { return "no nodes are linked\n" }
         var rows = [["HOST", "SERVICE", "PATH", "ADDRESS", "ROUND TRIP"]]
         for host in picture.hosts {
@@ -18,19 +18,19 @@ enum MeshText {
         }.joined()
     }
 
-    private static func path(_ service: MeshPicture.Service) -> String {
+    private static func path(_ service: MeshSnapshot.Service) -> String {
         let routers = service.routers.isEmpty ? [] : ["via \(service.routers.joined(separator: ", "))"]
         return ((service.isDirect ? ["direct"] : []) + routers).joined(separator: ", ")
     }
 
     /// Returns the links that a dial of the service can use.
     private static func links(
-        of service: MeshPicture.Service, _ host: MeshPicture.Host, _ picture: MeshPicture
-    ) -> [MeshPicture.Link] {
+        of service: MeshSnapshot.Service, _ host: MeshSnapshot.Host, _ picture: MeshSnapshot
+    ) -> [MeshSnapshot.Link] {
         service.isDirect ? host.links : service.routers.flatMap { picture.links(to: $0) }
     }
 
-    private static func linkCells(_ links: [MeshPicture.Link]) -> [String] {
+    private static func linkCells(_ links: [MeshSnapshot.Link]) -> [String] {
         let addresses = links.map { $0.address.isEmpty ? "-" : $0.address }
         return [
             addresses.isEmpty ? "-" : addresses.joined(separator: ", "),

@@ -26,7 +26,7 @@ enum ConformanceJSON {
         init(_ plugin: String, _ results: [ConformanceRun.Result]) {
             self.plugin = plugin
             cases = results.map {
-                Case(name: $0.name, rule: $0.rule, outcome: $0.verdict.outcome.rawValue, seen: $0.verdict.seen)
+                Case(name: $0.name, rule: $0.rule, outcome: $0.verdict.outcome.rawValue, seen: $0.verdict.details)
             }
             let counts = ConformanceCounts(results)
             passed = counts.passed

@@ -11,7 +11,7 @@ enum ConformanceText {
         let outcome = result.verdict.outcome == .fail ? "FAIL" : result.verdict.outcome.rawValue
         let name = result.name + String(repeating: " ", count: nameWidth - result.name.count)
         let isRepeated = result.verdict.outcome == .skip && result.verdict == before?.verdict
-        let details = isRepeated ? [] : result.verdict.seen.map { "        \($0)\n" }
+        let details = isRepeated ? [] : result.verdict.details.map { "        \($0)\n" }
         return "\(outcome)  \(name)  \(result.rule)\n" + details.joined()
     }
 

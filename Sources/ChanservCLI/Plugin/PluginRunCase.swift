@@ -6,7 +6,7 @@ struct PluginRunCase: ParsableCommand {
     static let configuration = CommandConfiguration(commandName: "run-case", shouldDisplay: false)
 
     @Argument var name: String
-    @OptionGroup var subject: PluginSubject
+    @OptionGroup var subject: PluginTestArguments
     @Option var memory: Int
 
     func run() throws {

@@ -31,7 +31,7 @@ struct PluginTest: AsyncParsableCommand {
               chanserv plugin test ./quotes.so --only garbage
             """)
 
-    @OptionGroup var subject: PluginSubject
+    @OptionGroup var subject: PluginTestArguments
 
     @Option(
         parsing: .upToNextOption,
@@ -79,7 +79,7 @@ struct PluginTest: AsyncParsableCommand {
 }
 
 /// The plugin under test, its configuration and the requests. `plugin test` passes them to the process of each case.
-struct PluginSubject: ParsableArguments {
+struct PluginTestArguments: ParsableArguments {
     @Argument(help: ArgumentHelp("The shared library.", valueName: "file"))
     var file: String
 
@@ -95,9 +95,9 @@ struct PluginSubject: ParsableArguments {
         help: ArgumentHelp("The body of a request. May be repeated. (default: one empty request)", valueName: "text"))
     var request: [String] = []
 
-    func order() throws -> CaseOrder {
+    func order() throws -> ConformanceInput {
         do {
-            return try CaseOrder(file: file, configuration: config, requests: request)
+            return try ConformanceInput(file: file, configuration: config, requests: request)
         } catch {
             for problem in error.errors { StandardError.write("\(problem)") }
             throw ExitCode(65)

@@ -22,7 +22,7 @@ struct PostRequest: Sendable {
 }
 
 /// The outcome of a request or of `chanserv mesh`.
-enum PostOutcome: Sendable, Equatable {
+enum CommandOutcome: Sendable, Equatable {
     /// The request and every source succeeded.
     case complete
     /// The request, a source or a local operation failed.

@@ -12,7 +12,7 @@ import NIOPosix
 final class PostSession: Sendable {
     private struct State {
         /// The first reason to end the session early.
-        var verdict: PostOutcome?
+        var verdict: CommandOutcome?
         var work: Task<Void, Never>?
     }
 
@@ -20,7 +20,7 @@ final class PostSession: Sendable {
     private static let openSourcesMax = 16_384
 
     private let request: PostRequest
-    private let output = PostOutput()
+    private let output = CommandOutput()
     private let progress = NIOLockedValueBox(PostProgress())
     private let state = NIOLockedValueBox(State())
 
@@ -28,11 +28,11 @@ final class PostSession: Sendable {
         self.request = request
     }
 
-    func run() async -> PostOutcome {
+    func run() async -> CommandOutcome {
         let signals = await SignalHandling(
             onReload: { self.end(.interrupted) },  // SIGHUP: the terminal closed.
             onStop: { self.end(.interrupted) },
-            onEndNow: { _exit(PostOutcome.interrupted.exitCode) })
+            onImmediateEnd: { _exit(CommandOutcome.interrupted.exitCode) })
         defer { signals.cancel() }
 
         let started = ContinuousClock.now
@@ -57,7 +57,7 @@ final class PostSession: Sendable {
     }
 
     /// Ends the session. Only the first reason is kept.
-    private func end(_ verdict: PostOutcome) {
+    private func end(_ verdict: CommandOutcome) {
         let work = state.withLockedValue { state in
             if state.verdict == nil { state.verdict = verdict }
             return state.work
@@ -142,7 +142,7 @@ final class PostSession: Sendable {
     ]
 
     /// Records a failure for the exit code and reports it. Sources that are being read continue.
-    private func fail(_ message: String?, _ verdict: PostOutcome) async {
+    private func fail(_ message: String?, _ verdict: CommandOutcome) async {
         state.withLockedValue { if $0.verdict == nil { $0.verdict = verdict } }
         if let message { await output.report(message) }
     }

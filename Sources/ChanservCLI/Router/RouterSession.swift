@@ -31,11 +31,11 @@ struct RouterSession {
             onReload: {
                 logger.info("ignored SIGHUP: a router has no configuration file to reload")
                 // `systemctl reload` waits for these notifications.
-                manager?.tellReloading()
+                manager?.notifyReloading()
                 manager?.tell(.ready(status: "routing"))
             },
             onStop: { stop.yield() },
-            onEndNow: {
+            onImmediateEnd: {
                 log.flush()
                 _exit(0)
             },

@@ -14,7 +14,7 @@ struct ServeSession {
     /// exit.
     private static let forcedExitDelay = DispatchTimeInterval.seconds(2)
 
-    private let host: Host
+    private let host: PluginHost
     private let logger: Logger
     private let log: LogWriter
     private let stopsWithInput: Bool
@@ -24,7 +24,7 @@ struct ServeSession {
     ///   - log: is flushed before a forced exit.
     ///   - stopsWithInput: whether the end of standard input stops the host like SIGTERM. Set by a parent process that
     ///     the host must not outlive.
-    init(_ host: Host, logger: Logger, log: LogWriter, stopsWithInput: Bool = false) {
+    init(_ host: PluginHost, logger: Logger, log: LogWriter, stopsWithInput: Bool = false) {
         self.host = host
         self.logger = logger
         self.log = log
@@ -43,7 +43,7 @@ struct ServeSession {
         let signals = await SignalHandling(
             onReload: { eventContinuation.yield(.reload) },
             onStop: { eventContinuation.yield(.stop) },
-            onEndNow: {
+            onImmediateEnd: {
                 forcedExit.yield()
                 DispatchQueue.global().asyncAfter(deadline: .now() + Self.forcedExitDelay) {
                     log.flush()

@@ -77,13 +77,13 @@ extension YAMLNode {
         return isolation
     }
 
-    /// Returns the heartbeat timeout: `nil` for `none`, otherwise at least ``HeartbeatWatch/shortestTimeout``.
+    /// Returns the heartbeat timeout: `nil` for `none`, otherwise at least ``HeartbeatMonitor/shortestTimeout``.
     fileprivate func heartbeatTimeout() throws(ConfigurationError) -> Duration? {
-        if saysNone { return nil }
+        if isNone { return nil }
         let duration = try positiveDuration("timeout", "a duration such as 30s, or none")
-        guard duration >= HeartbeatWatch.shortestTimeout else {
+        guard duration >= HeartbeatMonitor.shortestTimeout else {
             throw ConfigurationError(
-                "the timeout must be at least \(ValueGrammar.text(HeartbeatWatch.shortestTimeout)): "
+                "the timeout must be at least \(ValueGrammar.text(HeartbeatMonitor.shortestTimeout)): "
                     + "processes report once a second",
                 at: location)
         }

@@ -80,6 +80,6 @@ extension ConfigurationReader {
 extension YAMLNode {
     /// Returns an integer within `bounds`, or `nil` for `none` or `off`.
     fileprivate func integerOrNone(in bounds: ClosedRange<Int>) throws(ConfigurationError) -> Int? {
-        saysNone ? nil : try integer(in: bounds, "an integer, or none")
+        isNone ? nil : try integer(in: bounds, "an integer, or none")
     }
 }

@@ -66,7 +66,7 @@ struct ConfigurationReader {
     /// wrong, which is reported.
     mutating func optionalDuration(_ key: String, in entries: Entries) -> Duration?? {
         value(key, in: entries) { (node) throws(ConfigurationError) -> Duration? in
-            if node.saysNone { return nil }
+            if node.isNone { return nil }
             return try node.positiveDuration("timeout", "a duration such as 30s, or none")
         }
     }
@@ -79,7 +79,7 @@ struct ConfigurationReader {
 
 extension YAMLNode {
     /// Whether the value is `none` or `off`, which switches a timeout or a limit off.
-    var saysNone: Bool {
+    var isNone: Bool {
         guard case .scalar(let scalar) = content else { return false }
         return scalar.value == .string && (scalar.text == "none" || scalar.text == "off")
     }

@@ -19,7 +19,7 @@ package enum CaseProcess {
     /// Runs one case in this process, which the parent started for it, and ends the process.
     ///
     /// - Parameter memory: maximum writable memory in bytes.
-    package static func run(_ name: String, _ order: CaseOrder, memory: Int) -> Never {
+    package static func run(_ name: String, _ order: ConformanceInput, memory: Int) -> Never {
         guard let record = CaseRecord(descriptor: recordDescriptor),
             let found = ConformanceCase.all.first(where: { $0.name == name })
         else {
@@ -35,7 +35,7 @@ package enum CaseProcess {
         _exit(0)
     }
 
-    private static func verdict(of found: ConformanceCase, _ order: CaseOrder, _ record: CaseRecord) -> Verdict {
+    private static func verdict(of found: ConformanceCase, _ order: ConformanceInput, _ record: CaseRecord) -> Verdict {
         ProcessState.beforeLoading = ProcessState()
         let library: CaseLibrary
         do throws(CaseLibrary.Problem) {

@@ -12,7 +12,7 @@ extension CaseRun {
     ]
 
     /// Sends requests and reads them to their ends, ends them early in every way, and sends invalid ones.
-    func comeAndGo(_ bodies: [[UInt8]], on instance: TestedInstance, within time: Duration) throws(CaseEnd) {
+    func runAndAbandon(_ bodies: [[UInt8]], on instance: TestedInstance, within time: Duration) throws(CaseEnd) {
         var options = ExchangeOptions()
         options.time = time
         _ = try Exchange.run(bodies, on: instance, options)
@@ -31,7 +31,7 @@ extension CaseRun {
     /// Calls create with configurations that it should refuse: an unknown option, and each getter failing in turn.
     ///
     /// - Returns: how often create refused.
-    func createInVain(_ plugin: TestedPlugin) -> Int {
+    func createWithErrors(_ plugin: TestedPlugin) -> Int {
         var refusals = 0
         func attempt(_ values: PluginConfiguration, _ failure: ConfigurationUse.Failure?) -> Int {
             let (instance, _, use) = TestedInstance.create(plugin, values, failure: failure)

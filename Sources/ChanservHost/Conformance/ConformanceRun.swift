@@ -10,7 +10,7 @@ package struct ConformanceRun: Sendable {
         package var verdict: Verdict
     }
 
-    private let order: CaseOrder
+    private let order: ConformanceInput
     private let limits: CaseProcess.Limits
     private let program: String
     private let arguments: @Sendable (String) -> [String]
@@ -22,7 +22,7 @@ package struct ConformanceRun: Sendable {
     ///   - arguments: its arguments for the case with this name. The child must call ``CaseProcess/run(_:_:memory:)``.
     /// - Throws: ``PluginLoadError`` if the file is not a plugin, or the host would not load it.
     package init(
-        _ order: CaseOrder, limits: CaseProcess.Limits, program: String,
+        _ order: ConformanceInput, limits: CaseProcess.Limits, program: String,
         arguments: @escaping @Sendable (String) -> [String]
     ) throws(PluginLoadError) {
         let file = try PluginFile(path: order.file)

@@ -12,20 +12,20 @@ package struct Verdict: Sendable, Hashable {
 
     package var outcome: Outcome
     /// The observations, a sentence each.
-    package var seen: [String]
+    package var details: [String]
 
-    package init(_ outcome: Outcome, _ seen: [String] = []) {
+    package init(_ outcome: Outcome, _ details: [String] = []) {
         self.outcome = outcome
-        self.seen = seen.map { $0.replacing("\n", with: " ") }
+        self.details = details.map { $0.replacing("\n", with: " ") }
     }
 
     /// The outcome on the first line and one line for each observation.
-    var text: String { ([outcome.rawValue] + seen).joined(separator: "\n") }
+    var text: String { ([outcome.rawValue] + details).joined(separator: "\n") }
 
     init?(text: String) {
         let lines = text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
         guard let outcome = lines.first.flatMap(Outcome.init(rawValue:)) else { return nil }
         self.outcome = outcome
-        seen = Array(lines.dropFirst())
+        details = Array(lines.dropFirst())
     }
 }

@@ -5,13 +5,13 @@ internal import NIOCore
 /// One connection to the control socket. Answers the client's requests one after the other.
 struct ControlConnection: Sendable {
     private let child: ControlServer.Child
-    private let host: Host
+    private let host: PluginHost
     private let logger: Logger
     private let place: ControlServer.Place
     private let limits: ControlLimits
 
     init(
-        _ child: ControlServer.Child, _ host: Host, _ logger: Logger, _ place: ControlServer.Place,
+        _ child: ControlServer.Child, _ host: PluginHost, _ logger: Logger, _ place: ControlServer.Place,
         _ limits: ControlLimits
     ) {
         self.child = child
@@ -205,7 +205,7 @@ struct PeerCredentials: Sendable {
     func mayCommand(hostOf user: uid_t) -> Bool { uid == user || uid == 0 }
 }
 
-extension Host {
+extension PluginHost {
     /// The open requests and sources of a route; 0 if the route does not exist any more.
     fileprivate func load(of vAddr: String) -> DrainReport.Progress {
         let counters = routes.first { $0.planned.vAddr == vAddr }?.service.counters

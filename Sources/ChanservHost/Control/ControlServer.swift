@@ -27,7 +27,8 @@ final class ControlServer: Sendable {
     ///
     /// - Parameter threads: run the calls that block on the file system.
     static func start(
-        at path: String, host: Host, threads: PluginThreads, logger: Logger, limits: ControlLimits = ControlLimits()
+        at path: String, host: PluginHost, threads: PluginThreads, logger: Logger,
+        limits: ControlLimits = ControlLimits()
     ) async throws(ControlSocketError) -> ControlServer {
         let file = try await threads.run { () -> Result<ControlSocketFile, ControlSocketError> in
             do throws(ControlSocketError) {
@@ -60,7 +61,8 @@ final class ControlServer: Sendable {
     }
 
     private init(
-        _ file: ControlSocketFile, _ channel: NIOAsyncChannel<Child, Never>, _ host: Host, _ threads: PluginThreads,
+        _ file: ControlSocketFile, _ channel: NIOAsyncChannel<Child, Never>, _ host: PluginHost,
+        _ threads: PluginThreads,
         _ logger: Logger, _ limits: ControlLimits
     ) {
         self.file = file
@@ -84,7 +86,7 @@ final class ControlServer: Sendable {
     }
 
     /// Accepts no more connections. Open connections continue. The server no longer owns the file at its path.
-    func letGo() {
+    func releaseSocket() {
         state.withLockedValue { $0.isLetGo = true }
         listener.close(promise: nil)
     }
@@ -94,7 +96,7 @@ final class ControlServer: Sendable {
 
     /// Ends all connections and removes the socket.
     func stop() async {
-        // After letGo() the descriptor may be closed, so another file at the path may have the same inode number.
+        // After releaseSocket() the descriptor may be closed, so another file at the path may have the same inode number.
         if !state.withLockedValue({ $0.isLetGo }) { await removeFile() }
         serving.cancel()
         await serving.value
@@ -113,7 +115,7 @@ final class ControlServer: Sendable {
     }
 
     private static func serve(
-        _ channel: NIOAsyncChannel<Child, Never>, _ host: Host, _ logger: Logger, _ limits: ControlLimits,
+        _ channel: NIOAsyncChannel<Child, Never>, _ host: PluginHost, _ logger: Logger, _ limits: ControlLimits,
         _ state: NIOLockedValueBox<State>
     ) async {
         do {
@@ -133,7 +135,7 @@ final class ControlServer: Sendable {
                     } catch {
                         logger.error("control socket: accepts no more connections: \(error)")
                     }
-                    // Open connections end with the server, except after letGo().
+                    // Open connections end with the server, except after releaseSocket().
                     if !state.withLockedValue({ $0.isLetGo }) { group.cancelAll() }
                 }
             }

@@ -1,6 +1,6 @@
 public import Logging
 
-extension Host {
+extension PluginHost {
     /// Checks what ``start()`` checks, except for addresses in use, without serving: reads the configuration, loads
     /// every plugin, and creates and destroys every instance. Binds no address and joins no node, so it can run beside
     /// a running host.
@@ -14,7 +14,7 @@ extension Host {
     public static func check(
         configurationFile: String, logger: Logger, program: String? = nil
     ) async throws(HostError) -> [String] {
-        let host = Host(configurationFile: configurationFile, logger: logger, program: program)
+        let host = PluginHost(configurationFile: configurationFile, logger: logger, program: program)
         defer { host.threads.retire() }
         let configuration: HostConfiguration
         do throws(ConfigurationErrors) {

@@ -30,9 +30,9 @@ public struct HostStatus: Sendable, Hashable {
         /// The SHA-256 of the library that serves new requests, in hex.
         public var digest: String
         /// Serving, withdrawn by its error mass, probing, disabled by the operator, or stopped.
-        public var state: Service.State
+        public var state: VirtualService.State
         /// Requests, sources, frames, failures, error mass.
-        public var counters: Service.Counters
+        public var counters: VirtualService.Counters
     }
 
     /// An instance: a plugin with one configuration.

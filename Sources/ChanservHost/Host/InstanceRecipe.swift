@@ -27,7 +27,7 @@ struct InstanceRecipe: Sendable {
     struct Refusal: Error {
         var reason: String
         /// Whether another attempt may succeed.
-        var mayPass: Bool
+        var isTemporary: Bool
     }
 
     var key: InstanceKey
@@ -51,7 +51,7 @@ struct InstanceRecipe: Sendable {
             let place = error.message.hasPrefix("\(file):") ? "" : "\(route.location): "
             throw Refusal(
                 reason: "\(place)\(error.message) (plugin '\(key.plugin)', route '\(route.vAddr)')",
-                mayPass: error.code == .busy)
+                isTemporary: error.code == .busy)
         }
     }
 
@@ -77,7 +77,7 @@ struct InstanceRecipe: Sendable {
         var logger = surroundings.logger
         logger[metadataKey: "plugin"] = "\(key.plugin)"
         return try await WorkerInstance.create(
-            WorkerInstance.Recipe(
+            WorkerInstance.Handling(
                 plugin: key.plugin, program: program, library: library, configuration: configuration,
                 threads: key.threads, allowsInline: key.allowsInline, options: key.isolation, logger: logger),
             onCrash: surroundings.onCrash)

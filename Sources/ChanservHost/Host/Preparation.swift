@@ -95,19 +95,19 @@ struct Preparation: Sendable {
         /// One line for the operator.
         var message: String
         /// Another attempt may succeed, because neither the file nor the library is wrong.
-        var mayPass = false
+        var isTemporary = false
 
-        fileprivate init(message: String, mayPass: Bool = false) {
-            (self.message, self.mayPass) = (message, mayPass)
+        fileprivate init(message: String, isTemporary: Bool = false) {
+            (self.message, self.isTemporary) = (message, isTemporary)
         }
 
         fileprivate init(_ error: PluginLoadError) {
-            self.init(message: "\(error)", mayPass: error.code == .outOfResources)
+            self.init(message: "\(error)", isTemporary: error.code == .outOfResources)
         }
 
         /// Returns the error with its position in the file.
         fileprivate func of(_ plugin: HostConfiguration.Plugin) -> Problem {
-            Problem(message: "\(plugin.pathLocation): plugin '\(plugin.name)': \(message)", mayPass: mayPass)
+            Problem(message: "\(plugin.pathLocation): plugin '\(plugin.name)': \(message)", isTemporary: isTemporary)
         }
     }
 
@@ -124,7 +124,7 @@ struct Preparation: Sendable {
         var examined: ExaminedLibrary?
         if needsProcess || (plugin.isolation.preflight && tools.program != nil) {
             do throws(ProcessError) { examined = try ExaminedLibrary(file) } catch {
-                throw Problem(message: "\(error)", mayPass: true)
+                throw Problem(message: "\(error)", isTemporary: true)
             }
         }
         if let program = tools.program, let examined, plugin.isolation.preflight {
@@ -132,7 +132,9 @@ struct Preparation: Sendable {
             let problem = await preflight.problem(
                 with: examined, plugin: plugin.name, configurations: configurations, threads: plugin.threads,
                 options: plugin.isolation)
-            if let problem { throw Problem(message: "\(plugin.path) \(problem.message)", mayPass: problem.mayPass) }
+            if let problem {
+                throw Problem(message: "\(plugin.path) \(problem.message)", isTemporary: problem.isTemporary)
+            }
         }
         if needsProcess, let examined { return .examined(examined) }
         do throws(PluginLoadError) {

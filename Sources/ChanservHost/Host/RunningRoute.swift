@@ -6,7 +6,7 @@ internal import NIOConcurrencyHelpers
 struct RunningRoute: Sendable {
     let id: RouteID
     var planned: PlannedRoute<RouteOptions>
-    let service: Service
+    let service: VirtualService
     let log: RouteLog
 }
 
@@ -39,14 +39,14 @@ final class RouteLog: Sendable {
     private let vAddr: String
     private let logger: Logger
     /// The bound service. Set after the initialization, because binding needs the log first.
-    private let service = NIOLockedValueBox<Service?>(nil)
+    private let service = NIOLockedValueBox<VirtualService?>(nil)
 
     init(_ vAddr: String, logger: Logger) {
         self.vAddr = vAddr
         self.logger = logger
     }
 
-    func attach(_ service: Service) {
+    func attach(_ service: VirtualService) {
         self.service.withLockedValue { $0 = service }
     }
 

@@ -18,12 +18,12 @@ public final class SignalHandling: Sendable {
     /// - Parameters:
     ///   - onReload: called for SIGHUP. Several signals in short succession may be one call.
     ///   - onStop: called for the first SIGTERM or SIGINT. No `onReload` follows.
-    ///   - onEndNow: called for the second SIGTERM or SIGINT.
+    ///   - onImmediateEnd: called for the second SIGTERM or SIGINT.
     ///   - onOther: called with the name for SIGUSR1 and SIGUSR2. `nil`, the default, keeps their default action.
     public init(
         onReload: @escaping @Sendable () -> Void,
         onStop: @escaping @Sendable () -> Void,
-        onEndNow: @escaping @Sendable () -> Void,
+        onImmediateEnd: @escaping @Sendable () -> Void,
         onOther: (@Sendable (String) -> Void)? = nil
     ) async {
         signal(SIGPIPE, SIG_IGN)
@@ -41,7 +41,7 @@ public final class SignalHandling: Sendable {
                     switch machine.withLockedValue({ $0.received(meaning) }) {
                     case .reload: onReload()
                     case .stop: onStop()
-                    case .endNow: onEndNow()
+                    case .endNow: onImmediateEnd()
                     case .doNothing: break
                     }
                 }

@@ -63,7 +63,7 @@ public final class ServiceManager: Sendable {
     }
 
     /// Queues a message that a reload begins. The manager compares its time with that of its reload request.
-    package func tellReloading() {
+    package func notifyReloading() {
         var now = timespec()
         clock_gettime(CLOCK_MONOTONIC, &now)
         tell(.reloading(at: UInt64(now.tv_sec) * 1_000_000 + UInt64(now.tv_nsec) / 1_000))

@@ -8,7 +8,7 @@ enum CallKind: Sendable {
     /// Returns at once and runs as urgent work.
     case urgent
     /// create and destroy. They may take longer, but a reload or the end of an instance waits for them.
-    case unhurried
+    case lifecycle
 }
 
 /// Detection of plugin functions that do not return. A function that returns is timed afterwards; a function that hangs
@@ -79,13 +79,13 @@ enum CallWatch {
                 return call
             }
             guard let overdue else { continue }
-            overdue.context.doesNotReturn(overdue.function, overdue.kind, after: now &- overdue.start)
+            overdue.context.reportStuck(overdue.function, overdue.kind, after: now &- overdue.start)
         }
         for record in all {
             guard let call = record.running.withLockedValue({ $0 }), let limit = call.context.killAfter,
-                call.kind != .unhurried, call.start < now, now - call.start > limit
+                call.kind != .lifecycle, call.start < now, now - call.start > limit
             else { continue }
-            call.context.isHopeless(call.function, after: now &- call.start)
+            call.context.exceededKillTimeout(call.function, after: now &- call.start)
         }
     }
 

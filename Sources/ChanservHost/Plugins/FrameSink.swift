@@ -60,7 +60,7 @@ struct FrameSink {
     ) -> chanserv_status {
         guard size >= 0, size <= FrameBatch.maxFrameSize else { return chanserv_status(CHANSERV_ERROR_TOO_LARGE) }
         guard let release, data != nil || size == 0 else { return chanserv_status(CHANSERV_ERROR_BAD_REQUEST) }
-        guard batch.pointee.hasRoom(for: size) else {
+        guard batch.pointee.hasCapacity(for: size) else {
             isFull = true
             return chanserv_status(CHANSERV_FULL)
         }
@@ -82,7 +82,7 @@ struct FrameSink {
     private mutating func append(_ data: UnsafeRawPointer?, _ size: Int) -> chanserv_status {
         guard size >= 0, size <= FrameBatch.maxFrameSize else { return chanserv_status(CHANSERV_ERROR_TOO_LARGE) }
         guard data != nil || size == 0 else { return chanserv_status(CHANSERV_ERROR_BAD_REQUEST) }
-        guard batch.pointee.hasRoom(for: size) else {
+        guard batch.pointee.hasCapacity(for: size) else {
             isFull = true
             return chanserv_status(CHANSERV_FULL)
         }

@@ -17,13 +17,13 @@ final class PluginContext: Sendable {
     static let turn: UInt64 = 200_000
     /// Decides whether calls may run on event loops. `nil` if the plugin or the operator does not allow it.
     private let inlineCalls: NIOLockedValueBox<InlineCalls>?
-    /// In nanoseconds, like `lifeBudget`.
+    /// In nanoseconds, like `lifecycleBudget`.
     private let callBudget: UInt64
-    private let lifeBudget: UInt64
-    /// Maximum duration of a call before ``isHopeless(_:after:)``, in nanoseconds. `nil` is unlimited.
+    private let lifecycleBudget: UInt64
+    /// Maximum duration of a call before ``exceededKillTimeout(_:after:)``, in nanoseconds. `nil` is unlimited.
     let killAfter: UInt64?
     private let onStuck: (@Sendable (String) -> Void)?
-    fileprivate let onHopeless: (@Sendable (String) -> Void)?
+    fileprivate let onKillTimeout: (@Sendable (String) -> Void)?
 
     init(
         name: String, descriptor: PluginDescriptor, executor: any PluginExecutor, logger: Logger,
@@ -37,10 +37,10 @@ final class PluginContext: Sendable {
         inlineCalls =
             descriptor.isInline && configuration.allowsInline ? NIOLockedValueBox(InlineCalls()) : nil
         callBudget = Self.nanoseconds(configuration.callBudget)
-        lifeBudget = Self.nanoseconds(configuration.lifeBudget)
+        lifecycleBudget = Self.nanoseconds(configuration.lifecycleBudget)
         killAfter = configuration.killAfter.map { Self.nanoseconds($0) }
         onStuck = configuration.onStuck
-        onHopeless = configuration.onHopeless
+        onKillTimeout = configuration.onKillTimeout
     }
 
     /// Whether the plugin and the operator allow calls on event loops.
@@ -85,7 +85,7 @@ final class PluginContext: Sendable {
         // Such a call is tracked only because of `killAfter`.
         case .prompt where descriptor.isBlocking: .max
         case .prompt, .urgent: callBudget
-        case .unhurried: lifeBudget
+        case .lifecycle: lifecycleBudget
         }
     }
 
@@ -119,7 +119,7 @@ final class PluginContext: Sendable {
         let (result, duration, wasReported) = CallWatch.watching(self, function, kind) { body(descriptor) }
         if isInline, duration > InlineCalls.longest { tookInline(function, duration, since: before) }
         if wasReported { executor.stuckCallReturned(isUrgent: kind == .urgent) }
-        if duration > budget(of: kind) { overstayed(function, kind, duration, isCounted: wasReported) }
+        if duration > budget(of: kind) { exceededBudget(function, kind, duration, isCounted: wasReported) }
         return result
     }
 
@@ -146,8 +146,8 @@ final class PluginContext: Sendable {
     }
 
     @inline(never)
-    private func overstayed(_ function: StaticString, _ kind: CallKind, _ duration: UInt64, isCounted: Bool) {
-        if !isCounted { counters.overstayed() }
+    private func exceededBudget(_ function: StaticString, _ kind: CallKind, _ duration: UInt64, isCounted: Bool) {
+        if !isCounted { counters.exceededBudget() }
         let took = "plugin \(name): \(function) took \(duration / 1_000_000) ms"
         switch kind {
         case .prompt, .urgent:
@@ -156,21 +156,21 @@ final class PluginContext: Sendable {
                 \(took), its budget is \(budget(of: kind) / 1_000_000) ms; answer CHANSERV_PENDING and work on another \
                 thread, or set CHANSERV_PLUGIN_BLOCKING
                 """)
-        case .unhurried:
+        case .lifecycle:
             logger.warning("\(took)")
         }
     }
 
     /// Reports a function that is still running after its budget.
-    func doesNotReturn(_ function: StaticString, _ kind: CallKind, after duration: UInt64) {
-        counters.overstayed()
+    func reportStuck(_ function: StaticString, _ kind: CallKind, after duration: UInt64) {
+        counters.exceededBudget()
         executor.callIsStuck(isUrgent: kind == .urgent)
         let since = "plugin \(name): \(function) has not returned for \(duration / 1_000_000) ms"
         switch kind {
         case .prompt, .urgent:
             logger.error("\(since); it holds a thread")
             onStuck?(since)
-        case .unhurried: logger.warning("\(since); the start, reload or stop of the plugin waits for it")
+        case .lifecycle: logger.warning("\(since); the start, reload or stop of the plugin waits for it")
         }
     }
 }
@@ -182,8 +182,8 @@ extension PluginContext {
     var lentBytes: Int { lent.bytes }
 
     /// Reports a function that has exceeded `killAfter`.
-    func isHopeless(_ function: StaticString, after duration: UInt64) {
-        onHopeless?("\(function) has not returned for \(duration / 1_000_000) ms")
+    func exceededKillTimeout(_ function: StaticString, after duration: UInt64) {
+        onKillTimeout?("\(function) has not returned for \(duration / 1_000_000) ms")
     }
 }
 

@@ -27,7 +27,7 @@ package final class PluginCounters: Sendable {
 
     func emptyPoll() { emptyPolls.add(1, ordering: .relaxed) }
 
-    func overstayed() { overstays.add(1, ordering: .relaxed) }
+    func exceededBudget() { overstays.add(1, ordering: .relaxed) }
 }
 
 /// Snapshot of the counters. The values are read one after the other, not at the same instant.

@@ -10,7 +10,7 @@ package final class PluginInstance: Sendable {
         /// Maximum duration of a function before the host logs and counts it. The default is 1 s.
         package var callBudget: Duration = .seconds(1)
         /// Maximum duration of create and destroy before the host logs and counts it. The default is 5 s.
-        package var lifeBudget: Duration = .seconds(5)
+        package var lifecycleBudget: Duration = .seconds(5)
         /// Maximum number of bytes of frames that are lent to the host at the same time. 0 copies all frames. The
         /// default is 64 MiB.
         package var lentBytesLimit = LentFrames.bytesLimit
@@ -21,11 +21,11 @@ package final class PluginInstance: Sendable {
         /// Called once for each function that has not returned within its budget, with a line for the operator. Runs on
         /// any thread. Not called for create and destroy.
         package var onStuck: (@Sendable (String) -> Void)?
-        /// Maximum duration of a function before `onHopeless` is called. `nil`, the default, is unlimited.
+        /// Maximum duration of a function before `onKillTimeout` is called. `nil`, the default, is unlimited.
         package var killAfter: Duration?
         /// Called about once a second for a function that has not returned after `killAfter`, with a line for the
         /// operator. Runs on any thread. Not called for create and destroy.
-        package var onHopeless: (@Sendable (String) -> Void)?
+        package var onKillTimeout: (@Sendable (String) -> Void)?
 
         package init() {}
     }
@@ -78,7 +78,7 @@ package final class PluginInstance: Sendable {
         let created = await executor.run { () -> Result<PluginPointer, PluginError> in
             var pointer: OpaquePointer?
             let (status, message) = host.context.lending(values) { config in
-                context.callFailing("create", .unhurried) { descriptor, error in
+                context.callFailing("create", .lifecycle) { descriptor, error in
                     descriptor.create(host.pointer, config, &pointer, error)
                 }
             }
@@ -148,7 +148,7 @@ package final class PluginInstance: Sendable {
         }
         let destroyed = Event()
         context.executor.submit { [context, pointer] in
-            context.call("destroy", .unhurried) { $0.destroy(pointer.raw) }
+            context.call("destroy", .lifecycle) { $0.destroy(pointer.raw) }
             destroyed.happened()
         }
         await Task { _ = await destroyed.wait(until: .now + grace) }.value

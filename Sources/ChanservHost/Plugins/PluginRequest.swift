@@ -81,7 +81,7 @@ final class PluginRequest: RequestWork, PolledOwner {
         object?.stop()
     }
 
-    // MARK: - Turns
+    // MARK: - TimeSlice
 
     func takeTurn() -> Bool {
         guard let object = state.withLock({ $0.object }) else { return false }
@@ -126,7 +126,7 @@ final class PluginRequest: RequestWork, PolledOwner {
                 // sources run their first turn here, which saves a change of threads.
                 let isLate = monotonicNanoseconds() &- begin > PluginContext.turn
                 source.start(output, inPlace: !isLate && (isLast || isInline))
-            case .noRoom(let header):
+            case .grantExhausted(let header):
                 // A cancellation in the meantime did not see this source.
                 if !state.withLock({ $0.putBack(header, source) }) { source.cancel() }
                 return false

@@ -33,7 +33,7 @@ struct Preflight: Sendable {
         do {
             return try await runProcess(assignment, library, options)
         } catch {
-            return Problem(message: "cannot be tested in a worker process: \(error)", mayPass: true)
+            return Problem(message: "cannot be tested in a worker process: \(error)", isTemporary: true)
         }
     }
 
@@ -42,14 +42,14 @@ struct Preflight: Sendable {
         /// Text that follows the name of the library.
         var message: String
         /// Whether the cause may be temporary, so that another attempt may succeed.
-        var mayPass: Bool
+        var isTemporary: Bool
     }
 
     private struct Progress {
         var doing = "its constructors"
         var isFine = false
         var refusal: String?
-        var lastWords = LastWords()
+        var lastOutput = LastOutput()
     }
 
     private func runProcess(
@@ -70,8 +70,8 @@ struct Preflight: Sendable {
                 }
             }
         }
-        let printed = LineReader(launch.output, limit: LastWords.lineLimit) { line in
-            progress.withLockedValue { $0.lastWords.printed(line) }
+        let printed = LineReader(launch.output, limit: LastOutput.lineLimit) { line in
+            progress.withLockedValue { $0.lastOutput.printed(line) }
         }
         let exit = await launch.child.waitForExit(until: .now + options.startup)
         if exit == nil { await launch.child.kill() }
@@ -85,16 +85,16 @@ struct Preflight: Sendable {
     /// - Parameter exit: how the process ended; `nil` if it exceeded `startup` and was killed.
     private static func problem(_ progress: Progress, _ exit: ChildExit?, _ options: IsolationOptions) -> Problem? {
         if progress.isFine { return nil }
-        if let refusal = progress.refusal { return Problem(message: refusal, mayPass: false) }
-        let details = "\(progress.lastWords)\(options.limits.hint)"
+        if let refusal = progress.refusal { return Problem(message: refusal, isTemporary: false) }
+        let details = "\(progress.lastOutput)\(options.limits.hint)"
         guard let exit else {
             // The cause may be a busy machine.
             return Problem(
                 message: """
                     failed the preflight: \(progress.doing) did not return within \(options.startup) (startup)\(details)
-                    """, mayPass: true)
+                    """, isTemporary: true)
         }
         return Problem(
-            message: "failed the preflight: its process \(exit) in \(progress.doing)\(details)", mayPass: false)
+            message: "failed the preflight: its process \(exit) in \(progress.doing)\(details)", isTemporary: false)
     }
 }

@@ -21,7 +21,7 @@ extension WorkerInstance {
                 recordEnd(number, reason, pause)
                 do { try await Task.sleep(for: pause) } catch { return }
                 do throws(PluginError) {
-                    let next = try await recipe.start()
+                    let next = try await handling.start()
                     guard takeOver(next, in: number) else { return await next.end() }
                     process = next
                     break
@@ -43,8 +43,8 @@ extension WorkerInstance {
             state.slots[number].restarts += 1
             return true
         }
-        tellWaiting()
-        if isWanted { recipe.logger.info("plugin \(name): serving again in process \(process.id)") }
+        wakeWaiting()
+        if isWanted { handling.logger.info("plugin \(name): serving again in process \(process.id)") }
         return isWanted
     }
 
@@ -54,7 +54,7 @@ extension WorkerInstance {
             state.slots[number].lastEnd = reason
         }
         let milliseconds = Int((pause / .milliseconds(1)).rounded())
-        recipe.logger.error("plugin \(name): \(reason); restarting it in \(milliseconds) ms")
+        handling.logger.error("plugin \(name): \(reason); restarting it in \(milliseconds) ms")
         onCrash("plugin \(name): \(reason)")
     }
 }

@@ -10,7 +10,7 @@ internal import NIOCore
 /// end of a process ends only the requests in it, and the process is restarted.
 final class WorkerInstance: ServingInstance {
     /// Parameters for starting the processes.
-    struct Recipe: Sendable {
+    struct Handling: Sendable {
         var plugin: String
         var program: String
         var library: ExaminedLibrary
@@ -52,23 +52,23 @@ final class WorkerInstance: ServingInstance {
     }
 
     let version: String
-    let recipe: Recipe
+    let handling: Handling
     let onCrash: @Sendable (String) -> Void
     let state: NIOLockedValueBox<State>
 
-    var name: String { recipe.plugin }
+    var name: String { handling.plugin }
 
     /// Starts the processes and waits until each of them serves.
     ///
     /// - Parameter onCrash: called for each process that ends unexpectedly, with the reason. Runs on any thread.
     /// - Throws: ``PluginError`` if a process did not start. All processes are ended then.
     static func create(
-        _ recipe: Recipe, onCrash: @escaping @Sendable (String) -> Void
+        _ handling: Handling, onCrash: @escaping @Sendable (String) -> Void
     ) async throws(PluginError) -> WorkerInstance {
         let results = await withTaskGroup(of: Result<WorkerProcess, PluginError>.self) { group in
-            for _ in 0..<recipe.options.processes {
+            for _ in 0..<handling.options.processes {
                 group.addTask {
-                    do throws(PluginError) { return .success(try await recipe.start()) } catch {
+                    do throws(PluginError) { return .success(try await handling.start()) } catch {
                         return .failure(error)
                     }
                 }
@@ -82,13 +82,13 @@ final class WorkerInstance: ServingInstance {
             for process in processes { await process.end() }
             throw error
         }
-        return WorkerInstance(recipe, processes, onCrash: onCrash)
+        return WorkerInstance(handling, processes, onCrash: onCrash)
     }
 
-    private init(_ recipe: Recipe, _ processes: [WorkerProcess], onCrash: @escaping @Sendable (String) -> Void) {
-        self.recipe = recipe
+    private init(_ handling: Handling, _ processes: [WorkerProcess], onCrash: @escaping @Sendable (String) -> Void) {
+        self.handling = handling
         self.onCrash = onCrash
-        version = processes.first?.introduction.version ?? ""
+        version = processes.first?.identification.version ?? ""
         state = NIOLockedValueBox(State(slots: processes.map { Slot(process: $0, state: .serving) }))
         for (number, process) in processes.enumerated() {
             let supervisor = Task { await supervise(number, process) }
@@ -171,7 +171,7 @@ final class WorkerInstance: ServingInstance {
     }
 
     /// Wakes the requests that wait for a process.
-    func tellWaiting() {
+    func wakeWaiting() {
         let arrival = state.withLockedValue { state in
             defer { state.arrival = Event() }
             return state.arrival
@@ -216,7 +216,7 @@ final class WorkerInstance: ServingInstance {
             for number in state.slots.indices { state.slots[number].state = .retired }
             return (processes, state.supervisors)
         }
-        tellWaiting()
+        wakeWaiting()
         for supervisor in supervisors { supervisor.cancel() }
         let allDestroyed = await withTaskGroup(of: Bool.self) { group in
             for process in processes { group.addTask { await process.retire(grace: grace) } }
@@ -224,7 +224,7 @@ final class WorkerInstance: ServingInstance {
         }
         for supervisor in supervisors { await supervisor.value }
         if !allDestroyed {
-            recipe.logger.error("plugin \(name): a process did not end in time and was killed")
+            handling.logger.error("plugin \(name): a process did not end in time and was killed")
         }
         return openRequests == 0 && allDestroyed ? .destroyed : .killed(openCalls: openRequests)
     }

@@ -143,7 +143,7 @@ package enum WorkerMain {
         options.allowsInline = assignment.allowsInline
         if let nanoseconds = assignment.killAfter {
             options.killAfter = .nanoseconds(nanoseconds)
-            options.onHopeless = { what in
+            options.onKillTimeout = { what in
                 report(.ending("\(what) and its process was killed (kill_after)"))
                 // Not exit(): that would run handlers that the library has registered, and could wait for the call that
                 // hangs.
@@ -219,7 +219,7 @@ package enum WorkerMain {
     private static func reportStatistics(of instance: PluginInstance) async {
         while !Task.isCancelled {
             report(.statistics(instance.statistics))
-            do { try await Task.sleep(for: HeartbeatWatch.reportInterval) } catch { return }
+            do { try await Task.sleep(for: HeartbeatMonitor.reportInterval) } catch { return }
         }
     }
 

@@ -54,7 +54,7 @@ final class WorkerOutput: Sendable {
 
     /// Logs the number of dropped lines if the second in which they were dropped has passed. Must be called from time
     /// to time.
-    func tellDropped() {
+    func logDroppedLines() {
         let second = Self.second
         logDropped(budget.withLockedValue { $0.begin(second) })
     }
@@ -111,5 +111,5 @@ final class WorkerOutput: Sendable {
 }
 
 extension Character {
-    fileprivate var isControl: Bool { unicodeScalars.contains { $0.commandsTerminals && $0 != "\t" } }
+    fileprivate var isControl: Bool { unicodeScalars.contains { $0.containsControlCharacters && $0 != "\t" } }
 }

@@ -9,13 +9,13 @@ internal import NIOConcurrencyHelpers
 /// link, the control connection, and the output of the process.
 final class WorkerProcess: Sendable {
     /// Name and version that the worker reported when it was ready.
-    struct Introduction: Sendable {
+    struct Identification: Sendable {
         var name: String
         var version: String
     }
 
     private struct State {
-        var introduction: Introduction?
+        var identification: Identification?
         var refusal: String?
         /// Reason of the end, reported by the worker or set by the host.
         var ending: String?
@@ -41,7 +41,7 @@ final class WorkerProcess: Sendable {
     private let settled = Event()
     private let reports = NIOLockedValueBox<LineReader?>(nil)
     private let output = NIOLockedValueBox<LineReader?>(nil)
-    private let lastWords = NIOLockedValueBox(LastWords())
+    private let lastOutput = NIOLockedValueBox(LastOutput())
     private let heartbeats = NIOLockedValueBox<Task<Void, Never>?>(nil)
 
     /// Starts a process and waits until it serves.
@@ -102,9 +102,9 @@ final class WorkerProcess: Sendable {
         output.withLockedValue {
             $0 = LineReader(
                 descriptor, limit: WorkerOutput.lineLimit,
-                onLine: { [lastWords] line in
+                onLine: { [lastOutput] line in
                     lines.received(line)
-                    lastWords.withLockedValue { $0.printed(line) }
+                    lastOutput.withLockedValue { $0.printed(line) }
                 }, onEnd: lines.finish)
         }
         let copy = fcntl(control, F_DUPFD_CLOEXEC, CInt(3))
@@ -112,7 +112,7 @@ final class WorkerProcess: Sendable {
             $0 = LineReader(
                 copy, limit: WorkerLine.limit,
                 onLine: { [weak self] line in
-                    lines.tellDropped()
+                    lines.logDroppedLines()
                     self?.received(line)
                 },
                 // The control connection is closed: the process has ended or has closed its descriptors.
@@ -130,7 +130,7 @@ final class WorkerProcess: Sendable {
             state.reports += 1
             switch report {
             case .ready(let name, let version):
-                state.introduction = Introduction(name: WorkerLine.brief(name), version: WorkerLine.brief(version))
+                state.identification = Identification(name: WorkerLine.brief(name), version: WorkerLine.brief(version))
             case .refused(let message): state.refusal = WorkerLine.brief(message)
             case .statistics(let statistics): state.statistics = statistics
             case .ending(let reason): state.ending = WorkerLine.brief(reason)
@@ -163,10 +163,10 @@ final class WorkerProcess: Sendable {
                 await reader.withLockedValue { $0 }?.waitForEnd(until: .now + .milliseconds(500))
             }
         }
-        let (introduction, refusal) = state.withLockedValue { ($0.introduction, $0.refusal) }
+        let (identification, refusal) = state.withLockedValue { ($0.identification, $0.refusal) }
         if let refusal { throw PluginError(.internal, refusal) }
-        if introduction != nil {
-            lastWords.withLockedValue { $0.hasStarted() }
+        if identification != nil {
+            lastOutput.withLockedValue { $0.hasStarted() }
             guard await attached.value else {
                 throw PluginError(.internal, await reasonForNotStarting())
             }
@@ -186,14 +186,14 @@ final class WorkerProcess: Sendable {
 
     private func reasonForNotStarting() async -> String {
         let reason = await reasonForEnd(within: .seconds(1)) ?? "its process cannot be reached"
-        return "plugin \(plugin): \(reason)\(lastWords.withLockedValue { $0 })\(limits.hint)"
+        return "plugin \(plugin): \(reason)\(lastOutput.withLockedValue { $0 })\(limits.hint)"
     }
 
     // MARK: While it runs
 
     /// Name and version that the worker reported.
-    var introduction: Introduction {
-        state.withLockedValue { $0.introduction } ?? Introduction(name: plugin, version: "")
+    var identification: Identification {
+        state.withLockedValue { $0.identification } ?? Identification(name: plugin, version: "")
     }
 
     /// Process id.
@@ -224,9 +224,9 @@ final class WorkerProcess: Sendable {
     /// Kills the process after `timeout` without a report. It is then stopped or has no running thread left.
     private func watchHeartbeats(_ timeout: Duration) {
         let watcher = Task { [weak self] in
-            var watch = HeartbeatWatch()
+            var watch = HeartbeatMonitor()
             while true {
-                do { try await Task.sleep(for: HeartbeatWatch.interval(for: timeout)) } catch { return }
+                do { try await Task.sleep(for: HeartbeatMonitor.interval(for: timeout)) } catch { return }
                 guard let self else { return }
                 guard watch.look(reports: state.withLockedValue { $0.reports }) else { continue }
                 let time = ValueGrammar.text(timeout)

@@ -119,7 +119,7 @@ final class WorkerRelay: RequestWork, ConnectionDelegate {
                 guard add(pending) else { return }
                 continue
             }
-            switch connection.takeNews() {
+            switch connection.takeEvent() {
             case .nothing: return
             case .pushed(let pushed):
                 let isWanted = state.withLock { state in
@@ -160,7 +160,7 @@ final class WorkerRelay: RequestWork, ConnectionDelegate {
             return source
         }
         switch added {
-        case .noRoom:
+        case .grantExhausted:
             putBack(source)
             return false
         case .ended:
@@ -245,7 +245,7 @@ final class RelayedSource: SourceWork, ConnectionDelegate {
         var header: ByteBuffer?
         /// Bytes that followed the header.
         var rest = ByteBuffer()
-        var walk = FrameWalk()
+        var walk = FrameBoundaries()
         var isOver = false
     }
 

@@ -11,7 +11,7 @@ final class WorkerServer: Sendable {
     private let multiplexer: any Multiplexer
     /// Open requests of this process.
     let open: OpenRequests
-    private let services = NIOLockedValueBox<[Service]>([])
+    private let services = NIOLockedValueBox<[VirtualService]>([])
 
     /// Lease of the instance, the only one of this process.
     static let lease: UInt64 = 1

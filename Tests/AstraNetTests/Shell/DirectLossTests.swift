@@ -24,7 +24,7 @@ import Testing
         try await eventually {
             client.peers == Set([router.id] + servers.map(\.id)) && client.services.count == 4
         }
-        var streams: [HostID: AstraNet.Stream] = [:]
+        var streams: [HostID: AstraNet.MeshStream] = [:]
         while streams.count < 2 {
             let stream = try await client.dial("echo", deadline: .testDeadline)
             #expect(stream.link.peer?.host == stream.remoteAddress.host)

@@ -17,7 +17,7 @@ import Testing
     ]
 
     /// A node that answers requests to `service` with `sources`, after a source whose header is the body.
-    private func serve(compression: Bool = false) throws -> (Node, Service) {
+    private func serve(compression: Bool = false) throws -> (Node, VirtualService) {
         let node = Node.withoutTimeouts()
         var configuration = Server.Configuration.withoutTimeouts
         configuration.compression = compression

@@ -189,7 +189,7 @@ import Testing
 
     /// Opens two streams of one peer and calls `body` to break the first. Checks that the second still works.
     private func withTwoStreams(
-        _ harness: HostilePeerHarness, _ body: (RawPeer, AstraNet.Stream) async throws -> Void
+        _ harness: HostilePeerHarness, _ body: (RawPeer, AstraNet.MeshStream) async throws -> Void
     ) async throws {
         let peer = try await harness.handshaken()
         await peer.open(harness.target.address, from: 5)
@@ -207,7 +207,7 @@ import Testing
     }
 
     /// Number of streams on the link of `stream`.
-    private func streamCount(beside stream: AstraNet.Stream) async throws -> Int {
+    private func streamCount(beside stream: AstraNet.MeshStream) async throws -> Int {
         let link = stream.link
         return try await link.eventLoop.submit { link.handler.value?.streams.count ?? 0 }.get()
     }
@@ -334,7 +334,7 @@ import Testing
         let peer = try await harness.handshaken()
         // The peer acts as a router with two hosts behind it.
         let far = (1...2).map { HostID(rawValue: UInt64($0)) }
-        var streams: [AstraNet.Stream] = []
+        var streams: [AstraNet.MeshStream] = []
         for host in far {
             peer.send(WireOp(.service, to: .otherEnd, from: Address(host, 3), text: "service"))
             peer.send(WireOp(.service, to: Address(harness.node.id, 0), from: Address(host, 4), text: "private"))

@@ -55,7 +55,7 @@ import Testing
     private struct Request {
         let peer: RawPeer
         let dial: WireOp
-        let master: AstraNet.Stream
+        let master: AstraNet.MeshStream
         var nonce: UInt64 { dial.block?.push?.nonce ?? 0 }
 
         /// The DIAL of a pushed source.
@@ -391,7 +391,7 @@ import Testing
     private struct Server {
         let node = Node.withoutTimeouts(.server)
         let peer: RawPeer
-        let requests = EventQueue<AstraNet.Stream>()
+        let requests = EventQueue<AstraNet.MeshStream>()
         let listener: Listener
         let goodPeer = Node.withoutTimeouts(.client)
         private let echo: Listener
@@ -410,14 +410,16 @@ import Testing
             try await goodPeer.join(address)
         }
 
-        func request(from port: UInt32 = 5, sources: UInt16 = 2, window: UInt32 = 100) async throws -> AstraNet.Stream {
+        func request(from port: UInt32 = 5, sources: UInt16 = 2, window: UInt32 = 100) async throws
+            -> AstraNet.MeshStream
+        {
             let push = DialBlock.Push(nonce: 42, maximumSources: sources, window: window)
             peer.send(peer.op(.dial, to: listener.address, from: port, payload: DialBlock(push: push).bytes))
             #expect(await peer.first(.syn)?.destination.port == port)
             return try #require(await requests.next())
         }
 
-        func op(_ command: Command, for stream: AstraNet.Stream, _ payload: [UInt8] = []) -> WireOp {
+        func op(_ command: Command, for stream: AstraNet.MeshStream, _ payload: [UInt8] = []) -> WireOp {
             peer.op(command, to: stream.localAddress, from: stream.remoteAddress.port, payload: payload)
         }
 
@@ -495,7 +497,7 @@ import Testing
         // Returned credit may be used again.
         #expect(sent == (commands == [.rewind] ? 50 : 0))
         #expect(source.isOffered)
-        guard case .noRoom = request.pushSource() else {
+        guard case .grantExhausted = request.pushSource() else {
             Issue.record("the source counts as accepted")
             return
         }
@@ -541,7 +543,7 @@ import Testing
 
     @Test func `the sources of a client that accepts none end with its link`() async throws {
         let server = try await Server()
-        var sources: [AstraNet.Stream] = []
+        var sources: [AstraNet.MeshStream] = []
         for port in UInt32(5)..<25 {
             let request = try await server.request(from: port, sources: 10)
             sources += request.pushAll()
@@ -563,9 +565,9 @@ import Testing
     // MARK: - A forged client behind a router
 
     /// A server with a link to a raw router, which forwards dials with forged source hosts.
-    private func routed() async throws -> (Node, RawPeer, EventQueue<AstraNet.Stream>, Address) {
+    private func routed() async throws -> (Node, RawPeer, EventQueue<AstraNet.MeshStream>, Address) {
         let node = Node.withoutTimeouts(.server)
-        let requests = EventQueue<AstraNet.Stream>()
+        let requests = EventQueue<AstraNet.MeshStream>()
         let listener = try node.bind("push") { stream in
             requests.append(stream)
             return .accepted

@@ -6,7 +6,7 @@ import Testing
 /// An idle stream uses little memory.
 @Suite struct IdleStreamTests {
     @Test func `the storage of an idle stream has at most 80 bytes`() {
-        #expect(MemoryLayout<AstraNet.Stream.Storage>.size <= 80)
+        #expect(MemoryLayout<AstraNet.MeshStream.Storage>.size <= 80)
     }
 
     @Test func `a stream releases its active state when its work is done`() async throws {
@@ -30,7 +30,7 @@ import Testing
         // A stream with a waiting reader is active.
         await #expect(throws: AstraNetError.self) { try await server.receive(deadline: .now) }
         try await server.expectIdle()
-        client.onPeerGone {}
+        client.onPeerClosed {}
         #expect(client.withStorage { $0.active != nil })
         client.close()
         server.close()
@@ -40,7 +40,7 @@ import Testing
     }
 }
 
-extension AstraNet.Stream {
+extension AstraNet.MeshStream {
     /// Waits until the event loop has finished its work, and checks that the stream is idle.
     fileprivate func expectIdle(sourceLocation: SourceLocation = #_sourceLocation) async throws {
         let deadline = ContinuousClock.Instant.testDeadline

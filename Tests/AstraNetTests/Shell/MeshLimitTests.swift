@@ -36,7 +36,7 @@ import Testing
             if forAll { $0.maximumBuffered = 1 << 20 } else { $0.maximumBufferedPerLink = 1 << 20 }
         }
         let peer = try await harness.handshaken()
-        var streams: [AstraNet.Stream] = []
+        var streams: [AstraNet.MeshStream] = []
         // An eighth of the limit is reserved for bytes outside of streams, such as incomplete ops.
         for port: UInt32 in 1...16 {
             await peer.open(harness.target.address, from: port)
@@ -100,7 +100,7 @@ import Testing
     @Test func `a link with an incomplete op survives while another link uses the whole budget`() async throws {
         let harness = try await HostilePeerHarness { $0.maximumBuffered = 1 << 20 }
         let greedy = try await harness.handshaken()
-        var streams: [AstraNet.Stream] = []
+        var streams: [AstraNet.MeshStream] = []
         for port: UInt32 in 1...15 {
             await greedy.open(harness.target.address, from: port)
             streams.append(try await harness.target.nextStream(deadline: .testDeadline))

@@ -35,7 +35,7 @@ import Testing
     private struct Running {
         var server: String
         var isRouted: Bool
-        var stream: AstraNet.Stream
+        var stream: AstraNet.MeshStream
     }
 
     @Test(arguments: OneMesh.RouterKind.allCases, Member.allCases)

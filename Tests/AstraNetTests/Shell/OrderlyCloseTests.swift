@@ -63,9 +63,9 @@ import Testing
         peer.sendHandshake()
         peer.send([peer.op(.dial, to: target.address, from: 1), peer.op(.ack, to: target.address, from: 1)])
         let stream = try await target.nextStream(deadline: .testDeadline)
-        #expect(!stream.isPeerGone)
+        #expect(!stream.isPeerClosed)
         await node.shutdown(grace: .zero)
-        #expect(stream.isPeerGone)
+        #expect(stream.isPeerClosed)
         await peer.close()
     }
 }

@@ -7,8 +7,8 @@ import Testing
 @Suite struct OutboxPackingTests {
     private static let packingLimit = 4_096
 
-    private static func storage(queueing buffers: ByteBuffer...) throws -> AstraNet.Stream.Storage {
-        var storage = AstraNet.Stream.Storage(state: .pushing(window: 1 << 20))
+    private static func storage(queueing buffers: ByteBuffer...) throws -> AstraNet.MeshStream.Storage {
+        var storage = AstraNet.MeshStream.Storage(state: .pushing(window: 1 << 20))
         for buffer in buffers { try storage.enqueue(buffer, packingLimit: packingLimit).get() }
         return storage
     }

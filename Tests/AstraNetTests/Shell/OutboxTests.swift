@@ -7,10 +7,10 @@ import Testing
     private static let op = OpHeader(.syn, to: Address(HostID(rawValue: 1), 2), from: Address(HostID(rawValue: 3), 4))
 
     /// Takes the outbound ops. Checks the size of the control ops and whether the timer must be started.
-    private func expectTaken(_ bytes: Int, mustWatch: Bool = false, from outbox: inout Outbox) {
+    private func expectTaken(_ bytes: Int, queuedNonUrgent: Bool = false, from outbox: inout Outbox) {
         var taken = Outbox.Outbound()
         let watches = outbox.take(into: &taken, releasesHeld: true, isJoined: false)
-        #expect(taken.control.readableBytes == bytes && watches == mustWatch)
+        #expect(taken.control.readableBytes == bytes && watches == queuedNonUrgent)
     }
 
     private func expect(_ value: Bool, _ isExpected: Bool = true) {
@@ -20,10 +20,10 @@ import Testing
     @Test func `a deferrable op starts the timer at once if the event loop is not notified`() {
         var outbox = Outbox()
         outbox.outbound.control.writeOp(Self.op)
-        expect(outbox.mustWatch())
-        expect(outbox.mustWatch(), false)
+        expect(outbox.queuedNonUrgent())
+        expect(outbox.queuedNonUrgent(), false)
         expectTaken(0, from: &outbox)
-        expect(outbox.patienceIsOver())
+        expect(outbox.flushDelayEnded())
         expectTaken(OpHeader.size, from: &outbox)
     }
 
@@ -31,16 +31,16 @@ import Testing
         var outbox = Outbox()
         outbox.holdUntilReadEnds()
         outbox.outbound.control.writeOp(Self.op)
-        expect(outbox.mustWatch(), false)
-        expectTaken(0, mustWatch: true, from: &outbox)
-        expect(outbox.patienceIsOver())
+        expect(outbox.queuedNonUrgent(), false)
+        expectTaken(0, queuedNonUrgent: true, from: &outbox)
+        expect(outbox.flushDelayEnded())
         expectTaken(OpHeader.size, from: &outbox)
 
         outbox.holdUntilReadEnds()
         outbox.outbound.control.writeOp(Self.op)
-        expect(outbox.mustWatch(), false)
+        expect(outbox.queuedNonUrgent(), false)
         outbox.outbound.control.writeOp(Self.op)
-        expect(outbox.mustTell(), false)
+        expect(outbox.queuedUrgent(), false)
         expectTaken(2 * OpHeader.size, from: &outbox)
         expectTaken(0, from: &outbox)
     }

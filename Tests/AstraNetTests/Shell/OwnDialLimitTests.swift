@@ -92,8 +92,8 @@ import Testing
 extension Link {
     /// Whether the link has a place for another stream. Takes a place and returns it.
     fileprivate var takesStream: Bool {
-        guard takeStreamPlace() else { return false }
-        giveStreamPlace()
+        guard reserveStreamSlot() else { return false }
+        releaseStreamSlot()
         return true
     }
 }

@@ -33,8 +33,8 @@ import Testing
             let request = DialRequest(first: ByteBuffer(string: "body"), maximumPushedSources: 4)
             let master = try await client.dial("push", request, deadline: .testDeadline)
             // None of these calls suspends.
-            guard case .pushed(let source) = master.takeStreamNews(), case .bytes(let bytes) = source.takeReceived(),
-                case .finished = source.takeReceived(), case .finished = master.takeStreamNews()
+            guard case .pushed(let source) = master.takeMasterEvent(), case .bytes(let bytes) = source.takeReceived(),
+                case .finished = source.takeReceived(), case .finished = master.takeMasterEvent()
             else {
                 Issue.record("a part of the answer has not arrived")
                 break
@@ -71,7 +71,7 @@ import Testing
         server.setDelegate(pushing)
         server.callDelegateSoon()
         var received: [String] = []
-        while case .pushed(let source) = try await client.nextStreamNews(deadline: .testDeadline) {
+        while case .pushed(let source) = try await client.nextMasterEvent(deadline: .testDeadline) {
             received.append(try await source.readText())
         }
         #expect(received == (0..<50).map { "\($0)" })
@@ -116,7 +116,7 @@ import Testing
         let (client, server) = try await pair.request()
         try server.send(now: ByteBuffer(string: "a name"))
         server.close()
-        guard case .bytes(let bytes) = try await client.nextStreamNews(deadline: .testDeadline) else {
+        guard case .bytes(let bytes) = try await client.nextMasterEvent(deadline: .testDeadline) else {
             Issue.record("no bytes arrived")
             return
         }
@@ -222,7 +222,7 @@ import Testing
         server.setDelegate(recorder)
         for text in ["one", "two"] { try server.pushWhole(text) }
         for _ in 0..<3 {
-            guard case .noRoom = server.pushSource() else {
+            guard case .grantExhausted = server.pushSource() else {
                 Issue.record("the server pushed more than two sources")
                 break
             }
@@ -290,7 +290,7 @@ import Testing
         server.setDelegate(recorder)
         for index in 0..<20 {
             if index >= 2 {
-                guard case .noRoom = server.pushSource() else {
+                guard case .grantExhausted = server.pushSource() else {
                     Issue.record("a failed source does not count against the grant")
                     break
                 }
@@ -321,7 +321,7 @@ import Testing
         try await eventually { source.inFlight == 16_384 }
         source.abort("too slow")
         try await eventually { source.withStorage { $0.state.isKept } }
-        guard case .noRoom = server.pushSource() else {
+        guard case .grantExhausted = server.pushSource() else {
             Issue.record("the client counts it, too")
             return
         }
@@ -346,7 +346,7 @@ import Testing
         for source in sources {
             source.close()
             try await eventually { source.withStorage { $0.state.isKept } }
-            guard case .noRoom = server.pushSource() else {
+            guard case .grantExhausted = server.pushSource() else {
                 Issue.record("the client counts it, too")
                 return
             }
@@ -356,7 +356,7 @@ import Testing
         }
         // The delegate is called although the grant never gets a free place.
         var result = server.pushSource()
-        while case .noRoom = result {
+        while case .grantExhausted = result {
             _ = await recorder.changes.next()
             result = server.pushSource()
         }
@@ -423,7 +423,7 @@ import Testing
         let pair = try await PushPair(client: { $0.maximumBufferedPerLink = 1 << 20 })
         // A quarter of the budget without its reserved eighth: 14 sources of 16 KiB, one for each request.
         let grants = pair.client.links[0].pushGrants
-        var masters: [AstraNet.Stream] = []
+        var masters: [AstraNet.MeshStream] = []
         for index in 0..<16 {
             let (client, server) = try await pair.request(100)
             #expect((server.pushWindow != nil) == (index < 14))
@@ -467,7 +467,7 @@ import Testing
         let recorder = ChangeRecorder()
         server.setDelegate(recorder)
         try server.pushWhole("one")
-        guard case .noRoom = server.pushSource() else {
+        guard case .grantExhausted = server.pushSource() else {
             Issue.record("the link has a place for another stream")
             return
         }
@@ -494,7 +494,7 @@ import Testing
         try taken.send(now: ByteBuffer(string: "whole"))
         taken.close()
         #expect(try await source.readText() == "whole")
-        try await eventually { pair.client.links[0].takenStreamPlaces == 1 }
+        try await eventually { pair.client.links[0].reservedStreamSlots == 1 }
         try server.pushWhole("next")
         #expect(try await client.nextPushed().readText() == "next")
         client.close()
@@ -515,13 +515,13 @@ import Testing
         try offered.send(now: ByteBuffer(repeating: 7, count: 100_000))
         let source = try await client.nextPushed()
         // Waits until all sources have arrived.
-        try await eventually { pair.client.links[0].takenStreamPlaces == 3 }
+        try await eventually { pair.client.links[0].reservedStreamSlots == 3 }
         client.close()
         for stream in [offered, whole, failed, server] {
             try await eventually { stream.phase == .ended }
             #expect(!stream.isOffered && !stream.withStorage { $0.state.wasAccepted })
         }
-        #expect(offered.isPeerGone)
+        #expect(offered.isPeerClosed)
         guard case .ended = server.pushSource() else {
             Issue.record("the request has not ended")
             return
@@ -541,7 +541,7 @@ import Testing
             async let pushing = Task.detached { server.pushAll(limit: index % 9) }.value
             client.close()
             for source in await pushing {
-                try await eventually { source.phase == .ended || source.isPeerGone }
+                try await eventually { source.phase == .ended || source.isPeerClosed }
                 source.close()
             }
             server.close()
@@ -572,7 +572,7 @@ import Testing
         try taken.send(now: ByteBuffer(string: "some"))
         let source = try await client.nextPushed()
         #expect(try await source.receive(deadline: .testDeadline) == ByteBuffer(string: "some"))
-        try await eventually { pair.client.links[0].takenStreamPlaces == 3 }
+        try await eventually { pair.client.links[0].reservedStreamSlots == 3 }
         let link = pair.client.links[0]
         await pair.server.shutdown(grace: .zero)
         #expect(await source.failure()?.code == .linkLost)
@@ -593,7 +593,7 @@ import Testing
         let pair = try await PushPair()
         let (client, server) = try await pair.request()
         let source = try server.pushed()
-        try await eventually { pair.client.links[0].takenStreamPlaces == 2 }
+        try await eventually { pair.client.links[0].reservedStreamSlots == 2 }
         client.fail("no longer")
         #expect(await server.failure()?.message == "no longer")
         try await eventually { source.phase == .ended }
@@ -618,10 +618,10 @@ import Testing
     @Test func `a wait for news ends with its task`() async throws {
         let pair = try await PushPair()
         let (client, server) = try await pair.request()
-        let waiting = Task { try await client.nextStreamNews(deadline: .testDeadline) }
+        let waiting = Task { try await client.nextMasterEvent(deadline: .testDeadline) }
         waiting.cancel()
         await #expect(throws: CancellationError.self) { try await waiting.value }
-        let error = await #expect(throws: AstraNetError.self) { try await client.nextStreamNews(deadline: .now) }
+        let error = await #expect(throws: AstraNetError.self) { try await client.nextMasterEvent(deadline: .now) }
         #expect(error?.code == .deadlineExceeded)
         // The request still works.
         try server.pushWhole("source")
@@ -637,7 +637,7 @@ import Testing
         let (full, ready) = (Node.withoutTimeouts(.server), Node.withoutTimeouts(.server))
         let client = Node.withoutTimeouts(.client)
         let refused = NIOLockedValueBox(0)
-        let accepted = EventQueue<AstraNet.Stream>()
+        let accepted = EventQueue<AstraNet.MeshStream>()
         _ = try full.bind("push") { _ in
             refused.withLockedValue { $0 += 1 }
             return .refused("too many requests")
@@ -764,7 +764,7 @@ import Testing
 
     @Test func `the end of a link calls the delegate of each of its 3,000 streams`() async throws {
         let pair = try await PushPair()
-        var streams: [(client: AstraNet.Stream, server: AstraNet.Stream)] = []
+        var streams: [(client: AstraNet.MeshStream, server: AstraNet.MeshStream)] = []
         for _ in 0..<3_000 { streams.append(try await pair.request(0)) }
         let calls = NIOLockedValueBox(0)
         let counting = ChangeHandler { _ in calls.withLockedValue { $0 += 1 } }

@@ -55,23 +55,23 @@ import Testing
 
     /// Serves one request.
     private final class Serving: StreamDelegate {
-        private struct Inside {
+        private struct Storage {
             var plan: [Source]
             var next = 0
         }
 
-        private let inside: NIOLockedValueBox<Inside>
+        private let storage: NIOLockedValueBox<Storage>
         private let failsAtEnd: Bool
 
         init(_ plan: [Source], failsAtEnd: Bool) {
-            inside = NIOLockedValueBox(Inside(plan: plan))
+            storage = NIOLockedValueBox(Storage(plan: plan))
             self.failsAtEnd = failsAtEnd
         }
 
-        func streamChanged(_ request: AstraNet.Stream) {
+        func streamChanged(_ request: AstraNet.MeshStream) {
             while true {
-                let (index, source) = inside.withLockedValue { inside in
-                    (inside.next, inside.next < inside.plan.count ? inside.plan[inside.next] : nil)
+                let (index, source) = storage.withLockedValue { storage in
+                    (storage.next, storage.next < storage.plan.count ? storage.plan[storage.next] : nil)
                 }
                 guard let source else {
                     if failsAtEnd { request.fail("at the end") } else { request.close() }
@@ -79,15 +79,15 @@ import Testing
                 }
                 switch request.pushSource() {
                 case .opened(let stream):
-                    inside.withLockedValue { $0.next += 1 }
+                    storage.withLockedValue { $0.next += 1 }
                     serve(stream, index, source)
-                case .noRoom: return
+                case .grantExhausted: return
                 case .notGranted, .ended: return request.close()
                 }
             }
         }
 
-        private func serve(_ stream: AstraNet.Stream, _ index: Int, _ source: Source) {
+        private func serve(_ stream: AstraNet.MeshStream, _ index: Int, _ source: Source) {
             do {
                 try stream.send(now: Source.header(index, source))
                 try stream.send(now: Source.bytes(index, source.size))
@@ -100,14 +100,14 @@ import Testing
             case .fail: stream.fail("source \(index)")
             case .abort: stream.abort("source \(index)")
             case .closeOnceTaken:
-                stream.setDelegate(ChangeHandler { if !$0.isOffered || $0.isPeerGone { $0.close() } })
+                stream.setDelegate(ChangeHandler { if !$0.isOffered || $0.isPeerClosed { $0.close() } })
                 stream.callDelegateSoon()
             }
         }
     }
 
     /// Reads a source in the given way. Returns a description of an error, or `nil`.
-    private static func read(_ stream: AstraNet.Stream, _ index: Int, _ reading: Reading) async -> String? {
+    private static func read(_ stream: AstraNet.MeshStream, _ index: Int, _ reading: Reading) async -> String? {
         defer { if reading != .failed { stream.close() } }
         var received = ByteBuffer()
         var error: AstraNetError?
@@ -191,7 +191,7 @@ import Testing
             var wrong: [String] = []
             var count = 0
             taking: while count < plan.taken {
-                switch try await master.nextStreamNews(deadline: .testDeadline) {
+                switch try await master.nextMasterEvent(deadline: .testDeadline) {
                 case .pushed(let stream):
                     let (index, reading) = (count, plan.readings[count])
                     count += 1
@@ -235,7 +235,7 @@ import Testing
                 guard case .bytes(var body) = request.takeReceived(), let id = body.readInteger(as: UInt32.self),
                     let (sources, failsAtEnd) = self.plans.withLockedValue({ $0.removeValue(forKey: id) })
                 else {
-                    if request.isPeerGone { request.close() }
+                    if request.isPeerClosed { request.close() }
                     return
                 }
                 let serving = Serving(sources, failsAtEnd: failsAtEnd)

@@ -13,7 +13,7 @@ import Testing
         let server = Node.withoutTimeouts(.server)
         let client = Node.withoutTimeouts(.server)
         let address: SocketAddress
-        let requests = EventQueue<AstraNet.Stream>()
+        let requests = EventQueue<AstraNet.MeshStream>()
         let listener: Listener
 
         init() async throws {
@@ -31,7 +31,7 @@ import Testing
 
         var cookie: UInt64? { client.core.cookies.cookie(of: server.id) }
 
-        func request(_ sources: Int = 2) async throws -> (client: AstraNet.Stream, server: AstraNet.Stream) {
+        func request(_ sources: Int = 2) async throws -> (client: AstraNet.MeshStream, server: AstraNet.MeshStream) {
             let request = DialRequest(first: ByteBuffer(string: "body"), maximumPushedSources: sources)
             let dialled = try await client.dial("push", request, deadline: .testDeadline)
             return (dialled, try #require(await requests.next()))
@@ -240,7 +240,7 @@ import Testing
             #expect(try await served.read(4) == Array("body".utf8))
             try await served.write([1, 2])
             served.close()
-            guard case .bytes(let bytes) = try await stream.nextStreamNews(deadline: .testDeadline) else {
+            guard case .bytes(let bytes) = try await stream.nextMasterEvent(deadline: .testDeadline) else {
                 Issue.record("no bytes arrived")
                 break
             }
@@ -277,7 +277,7 @@ import Testing
     @Test func `a Go-like router forwards requests and pushed sources`() async throws {
         let router = try await GoLikeRouter()
         let (server, client) = (Node.withoutTimeouts(.server), Node.withoutTimeouts(.server))
-        let requests = EventQueue<AstraNet.Stream>()
+        let requests = EventQueue<AstraNet.MeshStream>()
         _ = try server.bind("push") { stream in
             requests.append(stream)
             return .accepted
@@ -340,7 +340,7 @@ import Testing
         let node: Node
         let server = Address(.random(), 9)
         let dial: WireOp
-        let master: AstraNet.Stream
+        let master: AstraNet.MeshStream
         /// The router's ends: `near` is the link of the request, `far` the other one.
         let near: RawPeer
         let far: RawPeer
@@ -428,10 +428,32 @@ import Testing
             WireOp(.fin2, to: siblings.dial.source, from: siblings.server, number: count),
         ])
         #expect(try await siblings.master.nextPushed().readText() == "source")
-        switch try await siblings.master.nextStreamNews(deadline: .testDeadline) {
+        switch try await siblings.master.nextMasterEvent(deadline: .testDeadline) {
         case .finished: #expect(count == 1)
         case .failed(let error): #expect(count == 2 && error.code == .linkLost)
         case let news: Issue.record("\(news)")
+        }
+        try await siblings.end()
+    }
+
+    @Test func `a source that arrives over another link after the end of its request is received`() async throws {
+        let siblings = try await Siblings()
+        siblings.near.send([
+            siblings.op(.fin1, from: siblings.server.port),
+            WireOp(.fin2, to: siblings.dial.source, from: siblings.server, number: 2),
+        ])
+        _ = await siblings.near.opsUntilPong()
+        for (index, text) in ["first", "second"].enumerated() {
+            let port = UInt32(20 + index)
+            siblings.far.send([
+                try siblings.push(UInt32(index), from: port), siblings.op(.data, from: port, text),
+                siblings.op(.fin1, from: port), siblings.op(.fin2, from: port),
+            ])
+            #expect(try await siblings.master.nextPushed().readText() == text)
+        }
+        guard case .finished = try await siblings.master.nextMasterEvent(deadline: .testDeadline) else {
+            Issue.record("the request has not ended")
+            return
         }
         try await siblings.end()
     }

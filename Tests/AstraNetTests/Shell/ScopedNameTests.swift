@@ -11,7 +11,7 @@ import Testing
         let request = try await client.dial("request", deadline: .testDeadline)
         let master = try await requests.nextStream(deadline: .testDeadline)
         let scoped = try server.bind("scoped", visibleTo: master)
-        let stream = try await client.dial("scoped", learntFrom: request, deadline: .testDeadline)
+        let stream = try await client.dial("scoped", receivedFrom: request, deadline: .testDeadline)
         let source = try await scoped.nextStream(deadline: .testDeadline)
         try await source.send(ByteBuffer(string: "only you"))
         source.close()

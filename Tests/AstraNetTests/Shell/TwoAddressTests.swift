@@ -53,7 +53,7 @@ import Testing
         configuration.role = .client
         let client = Node(
             configuration: configuration, group: MultiThreadedEventLoopGroup.singleton, logger: .silent,
-            surroundings: Surroundings(
+            surroundings: NodeDependencies(
                 now: { .now }, random: { .random(in: 0...UInt64.max) }, network: network))
         let joining = Task { await client.keepJoined(host: host, port: port) }
         let first = try await client.dial("echo", deadline: .testDeadline)

@@ -178,7 +178,7 @@ import Testing
     @Test func `a source that the client closes ends at the server`() throws {
         var state = StreamState(.pushing(window: 100), .enqueue(105), .sent(100))
         #expect(state.receivedFin1() == .notify)
-        #expect(state.offer == .none && state.queued == 0 && state.isPeerGone)
+        #expect(state.offer == .none && state.queued == 0 && state.isPeerClosed)
         #expect(state.receivedFin2() == .forget)
         #expect(!state.wasAccepted)
         #expect(throws: AstraNetError.self) { try state.enqueue(1) }

@@ -145,14 +145,14 @@ extension ServiceRegistry {
         var registry = ServiceRegistry()
         for link: UInt64 in [1, 2] {
             for host: UInt64 in [7, 8] {
-                for (name, isTold) in [("a", true), ("b", false)] {
-                    _ = registry.add(Self.offer(name, host, relayed: true), from: link, limit: 10, isTold: isTold)
+                for (name, isPrivate) in [("a", true), ("b", false)] {
+                    _ = registry.add(Self.offer(name, host, relayed: true), from: link, limit: 10, isPrivate: isPrivate)
                 }
             }
         }
         let seven = HostID(rawValue: 7)
-        #expect(registry.remove(toldBy: seven, over: 1).map(\.offer) == [Self.offer("a", 7, relayed: true)])
-        #expect(registry.remove(toldBy: seven, over: 1) == [])
+        #expect(registry.remove(privateTo: seven, over: 1).map(\.offer) == [Self.offer("a", 7, relayed: true)])
+        #expect(registry.remove(privateTo: seven, over: 1) == [])
         let left = registry.all.map { "\($0.link) \($0.offer.name) \($0.offer.address.host.rawValue)" }
         #expect(Set(left) == ["1 a 8", "1 b 7", "1 b 8", "2 a 7", "2 a 8", "2 b 7", "2 b 8"])
         #expect(registry.count(on: 1) == 3 && registry.count(on: 2) == 4)
@@ -162,7 +162,7 @@ extension ServiceRegistry {
         #expect(registry.router(of: seven) == 2)
         registry.removeAll(from: 2)
         #expect(!registry.isRelayed(seven) && registry.router(of: seven) == nil)
-        #expect(registry.remove(toldBy: HostID(rawValue: 8), over: 2) == [])
+        #expect(registry.remove(privateTo: HostID(rawValue: 8), over: 2) == [])
     }
 
     @Test(arguments: [1, 15, 16, 17, 18, 40])

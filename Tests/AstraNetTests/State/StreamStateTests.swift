@@ -399,7 +399,7 @@ extension StreamState {
     @Test func `FIN1 of the peer ends writing but not reading`() throws {
         var state = StreamState(.dialer(), .syn, .enqueue(5))
         #expect(state.receivedFin1() == .notify)
-        #expect(state.isPeerGone)
+        #expect(state.isPeerClosed)
         #expect(state.queued == 0)
         #expect(state.reading == .open)
         #expect(state.receivedData(5) == .deliver)

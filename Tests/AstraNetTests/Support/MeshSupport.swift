@@ -48,7 +48,7 @@ extension Node {
     var peers: Set<HostID> { Set(listing.links.map(\.peer)) }
 }
 
-extension AstraNet.Stream {
+extension AstraNet.MeshStream {
     /// Sends `count` bytes and checks that the peer sends them back.
     func expectEcho(count: Int, sourceLocation: SourceLocation = #_sourceLocation) async throws {
         let sent = ByteBuffer(bytes: (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) })

@@ -78,7 +78,7 @@ struct OurServer {
     let node = Node.withoutTimeouts(.server)
     let name: String
     let address: SocketAddress
-    private let services: [Service]
+    private let services: [VirtualService]
     private let echo: Listener
 
     init(_ name: String, joining router: SocketAddress) async throws {

@@ -9,7 +9,7 @@ struct PushPair {
     let server: Node
     let client: Node
     /// The server's ends of the requests, in the order of their arrival.
-    let requests = EventQueue<AstraNet.Stream>()
+    let requests = EventQueue<AstraNet.MeshStream>()
     let listener: Listener
 
     init(
@@ -32,7 +32,7 @@ struct PushPair {
     ///   - sources: maximum number of unaccepted sources that the client grants.
     ///   - body: bytes to send with the dial; by default none.
     func request(_ sources: Int = 4, body: String = "") async throws -> (
-        client: AstraNet.Stream, server: AstraNet.Stream
+        client: AstraNet.MeshStream, server: AstraNet.MeshStream
     ) {
         let request = DialRequest(first: ByteBuffer(string: body), maximumPushedSources: sources)
         let dialled = try await client.dial("push", request, deadline: .testDeadline)
@@ -52,36 +52,36 @@ struct PushPair {
 final class ChangeRecorder: StreamDelegate {
     let changes = EventQueue<Void>()
 
-    func streamChanged(_ stream: AstraNet.Stream) { changes.append(()) }
+    func streamChanged(_ stream: AstraNet.MeshStream) { changes.append(()) }
 }
 
 /// A delegate that calls a closure for each change.
 final class ChangeHandler: StreamDelegate {
-    private let body: @Sendable (AstraNet.Stream) -> Void
+    private let body: @Sendable (AstraNet.MeshStream) -> Void
 
-    init(_ body: @escaping @Sendable (AstraNet.Stream) -> Void) { self.body = body }
+    init(_ body: @escaping @Sendable (AstraNet.MeshStream) -> Void) { self.body = body }
 
-    func streamChanged(_ stream: AstraNet.Stream) { body(stream) }
+    func streamChanged(_ stream: AstraNet.MeshStream) { body(stream) }
 }
 
-extension AstraNet.Stream {
+extension AstraNet.MeshStream {
     struct Unexpected: Error {
         var what: String
     }
 
     /// Pushes a source. Throws if that is not possible.
-    func pushed() throws -> AstraNet.Stream {
+    func pushed() throws -> AstraNet.MeshStream {
         let result = pushSource()
         guard case .opened(let stream) = result else { throw Unexpected(what: "\(result)") }
         return stream
     }
 
     /// Pushes a source as soon as the grant allows it. `recorder` is the stream's delegate.
-    func pushed(waitingFor recorder: ChangeRecorder) async throws -> AstraNet.Stream {
+    func pushed(waitingFor recorder: ChangeRecorder) async throws -> AstraNet.MeshStream {
         while true {
             switch pushSource() {
             case .opened(let stream): return stream
-            case .noRoom: _ = await recorder.changes.next()
+            case .grantExhausted: _ = await recorder.changes.next()
             case let result: throw Unexpected(what: "\(result)")
             }
         }
@@ -95,15 +95,15 @@ extension AstraNet.Stream {
     }
 
     /// Pushes sources until the client's grant is used up, and returns them.
-    func pushAll(limit: Int = 100) -> [AstraNet.Stream] {
-        var streams: [AstraNet.Stream] = []
+    func pushAll(limit: Int = 100) -> [AstraNet.MeshStream] {
+        var streams: [AstraNet.MeshStream] = []
         while streams.count < limit, case .opened(let stream) = pushSource() { streams.append(stream) }
         return streams
     }
 
     /// Waits for the next event of the request, which must be a pushed source.
-    func nextPushed() async throws -> AstraNet.Stream {
-        let news = try await nextStreamNews(deadline: .testDeadline)
+    func nextPushed() async throws -> AstraNet.MeshStream {
+        let news = try await nextMasterEvent(deadline: .testDeadline)
         guard case .pushed(let stream) = news else { throw Unexpected(what: "\(news)") }
         return stream
     }
@@ -113,7 +113,7 @@ extension AstraNet.Stream {
 
     /// Waits for the end of a request without sources.
     func expectFinished(sourceLocation: SourceLocation = #_sourceLocation) async throws {
-        let news = try await nextStreamNews(deadline: .testDeadline)
+        let news = try await nextMasterEvent(deadline: .testDeadline)
         guard case .finished = news else {
             Issue.record("\(news)", sourceLocation: sourceLocation)
             return
@@ -123,7 +123,7 @@ extension AstraNet.Stream {
     /// Takes and closes all sources. Returns the error that the request ends with, or `nil`.
     func newsFailure() async throws -> AstraNetError? {
         while true {
-            switch try await nextStreamNews(deadline: .testDeadline) {
+            switch try await nextMasterEvent(deadline: .testDeadline) {
             case .failed(let error): return error
             case .finished: return nil
             case .pushed(let stream): stream.close()
@@ -149,7 +149,7 @@ extension Node {
             for link in links {
                 // Reading the count on the event loop also waits for its current turn to end.
                 let known = try await link.eventLoop.submit { link.handler.value?.streams.count ?? 0 }.get()
-                let counts = (known, link.takenStreamPlaces, link.pushGrants.held, link.buffered.held)
+                let counts = (known, link.reservedStreamSlots, link.pushGrants.held, link.buffered.held)
                 if counts != (0, 0, 0, 0) { left.append("streams, places, grants, bytes: \(counts)") }
             }
             if left.isEmpty { return }

@@ -29,7 +29,7 @@ struct RecordedApplication: Sendable {
         for listener in idleListeners { listener.close() }
     }
 
-    private func answer(_ recorded: ConversationScript.RecordedStream, on master: AstraNet.Stream) async throws {
+    private func answer(_ recorded: ConversationScript.RecordedStream, on master: AstraNet.MeshStream) async throws {
         let request = recorded.said[.client]!.bytes
         #expect(try await read(request.count, from: master) == request)
         let answer = recorded.said[.server]!.bytes
@@ -91,7 +91,7 @@ struct RecordedApplication: Sendable {
         stream.close()
     }
 
-    private func read(_ count: Int, from stream: AstraNet.Stream) async throws -> [UInt8] {
+    private func read(_ count: Int, from stream: AstraNet.MeshStream) async throws -> [UInt8] {
         var bytes: [UInt8] = []
         while bytes.count < count, let more = try await stream.receive() { bytes += more.readableBytesView }
         return bytes

@@ -55,7 +55,7 @@ private struct ReplayMultiplexer: Multiplexer {
     }
 
     func dial(
-        _ name: String, learntFrom peer: any Connection, deadline: ContinuousClock.Instant
+        _ name: String, receivedFrom peer: any Connection, deadline: ContinuousClock.Instant
     ) async throws -> any Connection {
         throw ConnectionError(.notFound, "this network pushes its sources")
     }
@@ -112,8 +112,8 @@ private final class ReplayConnection: Connection, @unchecked Sendable {
     var isOnNetworkThread: Bool { false }
     var pushWindow: Int? { nil }
 
-    func takeNews() -> ConnectionNews { pushed.take().map { .pushed($0) } ?? .finished }
-    func nextNews(deadline: ContinuousClock.Instant?) async throws -> ConnectionNews { takeNews() }
+    func takeEvent() -> ConnectionEvent { pushed.take().map { .pushed($0) } ?? .finished }
+    func nextEvent(deadline: ContinuousClock.Instant?) async throws -> ConnectionEvent { takeEvent() }
     func takeContext() -> RequestContext { RequestContext() }
     func setDelegate(_ delegate: (any ConnectionDelegate)?) {}
     func callDelegateSoon() {}

@@ -144,7 +144,7 @@ private final class NodePair {
         return Node(
             configuration: NodeConfiguration(), group: loop,
             logger: Logger(label: "") { _ in SwiftLogNoOpLogHandler() },
-            surroundings: Surroundings(
+            surroundings: NodeDependencies(
                 now: { start + .nanoseconds(Int64(loop.now.uptimeNanoseconds)) }, random: { generator.next() },
                 network: wire))
     }

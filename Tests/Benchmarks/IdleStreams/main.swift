@@ -42,22 +42,22 @@ let before = residentBytes()
 let start = ContinuousClock.now
 // Detached, because on the main actor each wait would switch back to the main thread.
 let accepting = Task.detached {
-    var streams: [AstraNet.Stream] = []
+    var streams: [AstraNet.MeshStream] = []
     streams.reserveCapacity(count)
     while streams.count < count { streams.append(try await listener.nextStream()) }
     return streams
 }
-let dialled = try await withThrowingTaskGroup(of: [AstraNet.Stream].self) { group in
+let dialled = try await withThrowingTaskGroup(of: [AstraNet.MeshStream].self) { group in
     for worker in 0..<concurrentDials {
         group.addTask {
-            var streams: [AstraNet.Stream] = []
+            var streams: [AstraNet.MeshStream] = []
             for _ in stride(from: worker, to: count, by: concurrentDials) {
                 streams.append(try await client.dial("idle", deadline: .now + .seconds(60)))
             }
             return streams
         }
     }
-    var all: [AstraNet.Stream] = []
+    var all: [AstraNet.MeshStream] = []
     for try await streams in group { all += streams }
     return all
 }

@@ -26,7 +26,7 @@ import Testing
 
     @Test func `the table has a line per service and per linked host without services`() {
         #expect(
-            MeshText.render(MeshPicture(listing, environment: nil)) == """
+            MeshText.render(MeshSnapshot(listing, environment: nil)) == """
                 HOST          SERVICE                PATH                      ADDRESS        ROUND TRIP
                 AAAAAAAAAAEA  echo                   direct, via AAAAAAAAAAIA  10.0.0.1:5555  0.18 ms
                 AAAAAAAAAAIA  -                      direct                    [::1]:10000    -
@@ -37,13 +37,13 @@ import Testing
     }
 
     @Test func `names in the selected environment are shown without its suffix`() {
-        let picture = MeshPicture(listing, environment: "staging")
+        let picture = MeshSnapshot(listing, environment: "staging")
         #expect(picture.hosts.flatMap { $0.services.map(\.name) } == ["bad\u{1B}name"])
         #expect(picture.hosts.map(\.id) == [host, router, far].map(\.description))
     }
 
     @Test func `the JSON object has links and services`() {
-        let object = MeshJSON.render(MeshPicture(listing, environment: nil))
+        let object = MeshJSON.render(MeshSnapshot(listing, environment: nil))
         #expect(
             object.hasPrefix(
                 #"{"hosts":[{"host":"AAAAAAAAAAEA","links":[{"address":"10.0.0.1:5555","round_trip_ms":0.184}],"#
@@ -53,7 +53,7 @@ import Testing
     }
 
     @Test func `an empty mesh is reported`() {
-        #expect(MeshText.render(MeshPicture(hosts: [])) == "no nodes are linked\n")
+        #expect(MeshText.render(MeshSnapshot(hosts: [])) == "no nodes are linked\n")
     }
 
     @Test(arguments: [
@@ -65,12 +65,12 @@ import Testing
 
     @Test func `a picture settles when nothing changes and all links are measured`() {
         var settling = MeshSettling(quiet: .seconds(1), deadline: .seconds(10))
-        let link = MeshPicture.Link(address: "a", roundTrip: .milliseconds(1))
-        let some = MeshPicture(hosts: [.init(id: "a", links: [link], services: [])])
-        let more = MeshPicture(hosts: some.hosts + [.init(id: "b", links: [], services: [])])
+        let link = MeshSnapshot.Link(address: "a", roundTrip: .milliseconds(1))
+        let some = MeshSnapshot(hosts: [.init(id: "a", links: [link], services: [])])
+        let more = MeshSnapshot(hosts: some.hosts + [.init(id: "b", links: [], services: [])])
         var unmeasured = more
         unmeasured.hosts[0].links[0].roundTrip = nil
-        let looks: [(MeshPicture, Duration, Duration?)] = [
+        let looks: [(MeshSnapshot, Duration, Duration?)] = [
             (some, .zero, .seconds(1)), (more, .seconds(1), .seconds(2)), (more, .milliseconds(1_999), .seconds(2)),
             // A link without a measured round-trip time delays settling until the deadline.
             (unmeasured, .seconds(2), .seconds(10)), (more, .seconds(2), nil),

@@ -7,7 +7,7 @@ import NIOCore
 /// A server in the test process, for behaviour that the sample plugins do not have.
 struct TestServer {
     private let node: Node
-    private let service: Service
+    private let service: VirtualService
     /// The address for `--join`.
     let address: String
 

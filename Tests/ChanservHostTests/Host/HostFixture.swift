@@ -16,7 +16,7 @@ typealias Isolation = IsolationOptions.Isolation
 final class HostFixture: Sendable {
     let folder: TestFolder
     let log = RecordingLog()
-    let host: ChanservHost.Host
+    let host: PluginHost
     private let isolation: Isolation
     private let defaults: String
     /// The path of the `chanserv` program, if the host needs it for workers or preflights.
@@ -36,11 +36,11 @@ final class HostFixture: Sendable {
         program = isolation == .process || preflight ? ChanservCommand.buildFolder + "/chanserv" : nil
         host =
             if let network {
-                ChanservHost.Host(
+                PluginHost(
                     configurationFile: folder.file("chanserv.yaml"), logger: log.logger, program: program,
                     network: network)
             } else {
-                ChanservHost.Host(
+                PluginHost(
                     configurationFile: folder.file("chanserv.yaml"), logger: log.logger, program: program)
             }
     }
@@ -126,7 +126,7 @@ final class HostFixture: Sendable {
 
     /// The warnings of `check` for the configuration file.
     func check() async throws(HostError) -> [String] {
-        try await ChanservHost.Host.check(
+        try await PluginHost.check(
             configurationFile: folder.file("chanserv.yaml"), logger: log.logger, program: program)
     }
 

@@ -228,7 +228,7 @@ extension HostFixture {
     }
 }
 
-extension ChanservHost.Host {
+extension PluginHost {
     /// Requests `count` reloads and returns when all of them wait for a reload that has not begun.
     fileprivate func reloads(_ count: Int) async -> [Task<ReloadOutcome, Never>] {
         let tasks = (0..<count).map { _ in Task { await self.reload() } }

@@ -21,7 +21,7 @@ import Testing
         try await fixture.serving { client in try await body(fixture, client) }
     }
 
-    private func counters(_ fixture: HostFixture) async throws -> Service.Counters {
+    private func counters(_ fixture: HostFixture) async throws -> VirtualService.Counters {
         try #require(await fixture.host.status.routes.first).counters
     }
 

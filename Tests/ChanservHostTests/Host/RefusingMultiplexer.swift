@@ -15,7 +15,7 @@ final class RefusingMultiplexer: Multiplexer {
     /// Refuses to bind this name from now on; `nil` refuses no name.
     func refuse(_ name: String?) { refused.withLockedValue { $0 = name } }
 
-    var surroundings: NetworkSurroundings { inner.surroundings }
+    var surroundings: NetworkEnvironment { inner.surroundings }
 
     func bind(
         _ name: String, visibleTo peer: (any Connection)?,
@@ -34,15 +34,15 @@ final class RefusingMultiplexer: Multiplexer {
     }
 
     func dial(
-        _ name: String, learntFrom peer: any Connection, deadline: ContinuousClock.Instant
+        _ name: String, receivedFrom peer: any Connection, deadline: ContinuousClock.Instant
     ) async throws -> any Connection {
-        try await inner.dial(name, learntFrom: peer, deadline: deadline)
+        try await inner.dial(name, receivedFrom: peer, deadline: deadline)
     }
 
     func dialNow(
-        _ name: String, learntFrom peer: any Connection, delegate: any ConnectionDelegate
+        _ name: String, receivedFrom peer: any Connection, delegate: any ConnectionDelegate
     ) throws(ConnectionError) -> (any Connection)? {
-        try inner.dialNow(name, learntFrom: peer, delegate: delegate)
+        try inner.dialNow(name, receivedFrom: peer, delegate: delegate)
     }
 }
 

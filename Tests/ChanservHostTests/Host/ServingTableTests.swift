@@ -46,7 +46,7 @@ struct ServingTableTests {
     private let table: ServingTable
     private let client: Client
     /// Keeps the services alive. A service that is deallocated withdraws its name.
-    private let services = NIOLockedValueBox<[Service]>([])
+    private let services = NIOLockedValueBox<[VirtualService]>([])
 
     init() {
         open = OpenRequests(surroundings: network.surroundings)
@@ -61,7 +61,7 @@ struct ServingTableTests {
     }
 
     @discardableResult
-    private func bind(_ name: String, _ route: RouteID) throws -> Service {
+    private func bind(_ name: String, _ route: RouteID) throws -> VirtualService {
         let service = try Server(multiplexer: network, configuration: Server.Configuration(), open: open)
             .serve(name, handler: table.handler(for: route, options: RouteOptions()))
         services.withLockedValue { $0.append(service) }

@@ -26,7 +26,7 @@ import Testing
         let (events, continuation) = AsyncStream.makeStream(of: Action.self)
         let handling = await SignalHandling(
             onReload: { continuation.yield(.reload) }, onStop: { continuation.yield(.stop) },
-            onEndNow: { continuation.yield(.endNow) })
+            onImmediateEnd: { continuation.yield(.endNow) })
         defer { handling.cancel() }
         var received = events.makeAsyncIterator()
         let sent: [(Int32, Action)] = [

@@ -202,7 +202,8 @@ struct PluginThreadsTests {
         let path = try host.compile()
         let other = try await host.instance(of: path)
         let life = Task {
-            let hanging = try await host.instance(of: path, yaml: "hang: \(function)", lifeBudget: .milliseconds(10))
+            let hanging = try await host.instance(
+                of: path, yaml: "hang: \(function)", lifecycleBudget: .milliseconds(10))
             return await hanging.retireNow()
         }
         await host.log.wait(for: "blocked")

@@ -50,13 +50,14 @@ final class ProbeHost: Sendable {
     /// - Parameter network: the network between the instance and its client. Default: in memory.
     func instance(
         of path: String? = nil, flags: String = "0", yaml: String = "", callBudget: Duration = .seconds(60),
-        lifeBudget: Duration = .seconds(60), blockingThreads: Int = 16, lentBytesLimit: Int = LentFrames.bytesLimit,
+        lifecycleBudget: Duration = .seconds(60), blockingThreads: Int = 16,
+        lentBytesLimit: Int = LentFrames.bytesLimit,
         allowsInline: Bool = true, on network: ProbeNetwork = .memory()
     ) async throws -> ProbeInstance {
         let path = try path ?? compile(flags: flags)
         var configuration = PluginInstance.Configuration()
         configuration.callBudget = callBudget
-        configuration.lifeBudget = lifeBudget
+        configuration.lifecycleBudget = lifecycleBudget
         configuration.blockingThreads = blockingThreads
         configuration.lentBytesLimit = lentBytesLimit
         configuration.allowsInline = allowsInline
@@ -112,7 +113,7 @@ final class ProbeInstance: Sendable {
     let network: ProbeNetwork
     /// The open requests.
     let requests: OpenRequests
-    private let services = NIOLockedValueBox<[Way: Service]>([:])
+    private let services = NIOLockedValueBox<[Way: VirtualService]>([:])
     private let handler: Handler
 
     /// The lease of the instance in ``requests``.
@@ -159,7 +160,7 @@ final class ProbeInstance: Sendable {
     var openRequests: Int { requests.count(.all) }
 
     /// The service that sends frames in this way. It is made at its first use.
-    func service(_ way: Way = Way()) throws -> Service {
+    func service(_ way: Way = Way()) throws -> VirtualService {
         try services.withLockedValue { services in
             if let service = services[way] { return service }
             var configuration = Server.Configuration()

@@ -2,7 +2,7 @@ import Testing
 
 @testable import ChanservHost
 
-@Suite("Turns and inline calls")
+@Suite("TimeSlice and inline calls")
 struct TurnStateTests {
     private func state(_ phase: TurnState.Phase) -> TurnState {
         var state = TurnState()

@@ -66,18 +66,18 @@ import Testing
     }
 
     @Test func `a worker is given up after four checks in a row without a report`() {
-        var watch = HeartbeatWatch()
+        var watch = HeartbeatMonitor()
         var reports = 1
         for _ in 0..<10 {
-            for look in 1...HeartbeatWatch.patience {
+            for look in 1...HeartbeatMonitor.missedLimit {
                 let isOver = watch.look(reports: reports)
                 #expect(!isOver, "look \(look) after report \(reports)")
             }
             reports += 1
         }
-        for look in 0...HeartbeatWatch.patience {
+        for look in 0...HeartbeatMonitor.missedLimit {
             let isOver = watch.look(reports: reports)
-            #expect(isOver == (look == HeartbeatWatch.patience))
+            #expect(isOver == (look == HeartbeatMonitor.missedLimit))
         }
     }
 
@@ -99,7 +99,7 @@ import Testing
     }
 
     @Test func `the last output of a worker is its fatal error or its last line`() {
-        var words = LastWords()
+        var words = LastOutput()
         #expect("\(words)" == "")
         for line in ["first", "", "<3>second"] { words.printed(Array(line.utf8)[...]) }
         #expect("\(words)" == "; its last output: second")

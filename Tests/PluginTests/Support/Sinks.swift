@@ -100,20 +100,20 @@ final class FrameSink {
         return status
     }
 
-    private func hasRoom(_ size: Int) -> Bool {
+    private func hasCapacity(_ size: Int) -> Bool {
         frames.isEmpty || (frames.count < room.frames && bytes + size <= room.bytes)
     }
 
     private func append(_ frame: UnsafeRawBufferPointer) -> chanserv_status {
         guard frame.count <= 104_857_600 else { return chanserv_status(CHANSERV_ERROR_TOO_LARGE) }
-        guard hasRoom(frame.count) else { return chanserv_status(CHANSERV_FULL) }
+        guard hasCapacity(frame.count) else { return chanserv_status(CHANSERV_FULL) }
         frames.append([UInt8](frame))
         bytes += frame.count
         return chanserv_status(CHANSERV_READY)
     }
 
     private func reserve(_ minimum: Int, _ capacity: UnsafeMutablePointer<Int>?) -> UnsafeMutableRawPointer? {
-        guard minimum <= 104_857_600, hasRoom(minimum) else { return nil }
+        guard minimum <= 104_857_600, hasCapacity(minimum) else { return nil }
         largestReservation = max(largestReservation, minimum)
         let larger = UnsafeMutableRawBufferPointer.allocate(byteCount: minimum, alignment: 1)
         if let reservation {

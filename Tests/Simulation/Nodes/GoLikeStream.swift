@@ -38,7 +38,7 @@ final class GoLikeStream: SimulatedStream, @unchecked Sendable {
         if link.isOpen { link.send(op) }
     }
 
-    var isPeerGone: Bool { isStopped || isClosed || failure != nil }
+    var isPeerClosed: Bool { isStopped || isClosed || failure != nil }
 
     func opened(deadline: UInt64) async throws {
         while !isOpen {

@@ -147,10 +147,10 @@ final class OurNode: SimulatedNode, @unchecked Sendable {
 
 /// `@unchecked Sendable`: see ``World``.
 final class OurStream: SimulatedStream, @unchecked Sendable {
-    let stream: AstraNet.Stream
+    let stream: AstraNet.MeshStream
     private let world: World
 
-    init(_ stream: AstraNet.Stream, _ world: World) {
+    init(_ stream: AstraNet.MeshStream, _ world: World) {
         self.stream = stream
         self.world = world
     }
@@ -165,7 +165,7 @@ final class OurStream: SimulatedStream, @unchecked Sendable {
 
     func close() { stream.close() }
 
-    var isPeerGone: Bool { stream.isPeerGone }
+    var isPeerClosed: Bool { stream.isPeerClosed }
 }
 
 /// Writes the log of a node to the trace.

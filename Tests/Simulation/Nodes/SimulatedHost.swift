@@ -8,7 +8,7 @@ protocol SimulatedStream: AnyObject, Sendable {
     func send(_ bytes: ByteBuffer, deadline: UInt64) async throws
     func close()
     /// Whether the peer takes no more bytes.
-    var isPeerGone: Bool { get }
+    var isPeerClosed: Bool { get }
 }
 
 /// A node of either kind, from start to crash.

@@ -8,8 +8,8 @@ final class AnsweringServer: @unchecked Sendable {
     let server: Server
     private let workload: RequestWorkload
     /// The services that accept requests, by name.
-    private var services: [String: Service] = [:]
-    private var allServices: [Service] = []
+    private var services: [String: VirtualService] = [:]
+    private var allServices: [VirtualService] = []
 
     init(_ multiplexer: any Multiplexer, _ workload: RequestWorkload, _ random: inout SeededRandom) {
         self.workload = workload

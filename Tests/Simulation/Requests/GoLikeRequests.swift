@@ -32,7 +32,7 @@ struct GoLikeServer: Sendable {
         defer { workload.listed(id) }
         var random = SeededRandom(id, 17)
         var names: [String] = []
-        for index in answer.sources.indices where !stream.isPeerGone {
+        for index in answer.sources.indices where !stream.isPeerClosed {
             if random.chance(20) { await world.sleep(random.next() % (100 * World.millisecond)) }
             let name = "source-\(random.next())"
             let unfetched = node
@@ -51,7 +51,7 @@ struct GoLikeServer: Sendable {
             world.after(Self.acceptTimeout) { unfetched.unbind(name) }
             try await frames.send([answer.header(index, of: id), ByteBuffer(string: name)], within: 20 * World.second)
         }
-        if stream.isPeerGone { for name in names { node.unbind(name) } }
+        if stream.isPeerClosed { for name in names { node.unbind(name) } }
     }
 
     private func send(_ answer: Answer, _ index: Int, of id: UInt64, to stream: any SimulatedStream) async throws {

@@ -11,7 +11,7 @@ final class NamedPorts: Multiplexer, @unchecked Sendable {
     /// Ports of public names.
     private(set) var bound: [String: UInt32] = [:]
 
-    var surroundings: NetworkSurroundings { inner.surroundings }
+    var surroundings: NetworkEnvironment { inner.surroundings }
 
     init(_ node: Node) {
         inner = AstraNetMultiplexer(node)
@@ -54,14 +54,14 @@ final class NamedPorts: Multiplexer, @unchecked Sendable {
     }
 
     nonisolated(nonsending) func dial(
-        _ name: String, learntFrom peer: any Chanserv.Connection, deadline: ContinuousClock.Instant
+        _ name: String, receivedFrom peer: any Chanserv.Connection, deadline: ContinuousClock.Instant
     ) async throws -> any Chanserv.Connection {
-        try await inner.dial(name, learntFrom: peer, deadline: deadline)
+        try await inner.dial(name, receivedFrom: peer, deadline: deadline)
     }
 
     func dialNow(
-        _ name: String, learntFrom peer: any Chanserv.Connection, delegate: any ConnectionDelegate
+        _ name: String, receivedFrom peer: any Chanserv.Connection, delegate: any ConnectionDelegate
     ) throws(ConnectionError) -> (any Chanserv.Connection)? {
-        try inner.dialNow(name, learntFrom: peer, delegate: delegate)
+        try inner.dialNow(name, receivedFrom: peer, delegate: delegate)
     }
 }

@@ -102,7 +102,9 @@ struct Invariants {
             guard let node = mesh.ours(host) else { continue }
             if node.bufferedBytes != 0 { return "n\(host) still holds \(node.bufferedBytes) bytes" }
             if node.streamCount != 0 { return "n\(host) still has \(node.streamCount) streams" }
-            if node.takenStreamPlaces != 0 { return "n\(host) still has \(node.takenStreamPlaces) stream places taken" }
+            if node.reservedStreamSlots != 0 {
+                return "n\(host) still has \(node.reservedStreamSlots) stream places taken"
+            }
             if node.grantedBytes != 0 { return "n\(host) still grants \(node.grantedBytes) bytes to pushed sources" }
             let refused = node.listing.refused
             if refused.links + refused.services + refused.streams + refused.overfull > 0 {

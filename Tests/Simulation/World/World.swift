@@ -93,9 +93,10 @@ final class World: @unchecked Sendable {
     }
 
     /// The surroundings of one incarnation of a node.
-    func surroundings(_ host: Int, incarnation: Int, network: SimulatedNetwork) -> Surroundings {
+    func surroundings(_ host: Int, incarnation: Int, network: SimulatedNetwork) -> NodeDependencies {
         let generator = NodeRandom(SeededRandom(seed, 2, UInt64(host), UInt64(incarnation)))
-        return Surroundings(now: { self.instant }, random: { generator.next() }, network: network, executor: executor)
+        return NodeDependencies(
+            now: { self.instant }, random: { generator.next() }, network: network, executor: executor)
     }
 
     /// Ends the world, also after a broken rule. Advances the time while tasks wait for the clock; otherwise they would

@@ -27,7 +27,7 @@ final class Link: Sendable {
     ///
     /// A peer that ignores credit therefore fills only a part of another link's budget.
     let forwarding: BufferBudget
-    let halfOp = HalfOp()
+    let partialOp = PartialOp()
     /// Budget for the bytes that this node's requests granted to servers for pushed sources: a quarter of
     /// ``buffered``'s limit.
     let pushGrants: BufferBudget
@@ -51,7 +51,7 @@ final class Link: Sendable {
     /// Number of this node's streams on the link, including those whose DIAL is not sent yet.
     private let streamCount = Atomic<Int>(0)
     /// Requests that could not open the stream of their next source because the link is at its stream limit.
-    private let slotWaiters = NIOLockedValueBox<[ObjectIdentifier: Stream]>([:])
+    private let slotWaiters = NIOLockedValueBox<[ObjectIdentifier: MeshStream]>([:])
     private let hasSlotWaiters = Atomic<Bool>(false)
 
     let locks = StreamLocks()
@@ -101,12 +101,12 @@ final class Link: Sendable {
     private static let flushDelay = TimeAmount.milliseconds(1)
 
     /// Queues non-urgent ops ahead of all DATA. The next flush sends them, at the latest 1 ms later.
-    func sendControlPatiently(_ write: (inout ByteBuffer) -> Void) {
+    func sendControlDelayed(_ write: (inout ByteBuffer) -> Void) {
         scheduleDelayed { write(&$0.outbound.control) }
     }
 
     /// Reserves a stream slot. Returns `false` if the link is at its stream limit.
-    func takeStreamPlace() -> Bool {
+    func reserveStreamSlot() -> Bool {
         if reserveSlot() { return true }
         node.counters.refusedStreams.add(1, ordering: .relaxed)
         return false
@@ -114,11 +114,11 @@ final class Link: Sendable {
 
     /// Reserves a stream slot. If the link is at its stream limit, returns `false` and later calls the delegate of
     /// `request`, when a slot may be free.
-    func takeStreamPlace(orCall request: Stream) -> Bool {
+    func reserveStreamSlot(orCall request: MeshStream) -> Bool {
         if reserveSlot() { return true }
         slotWaiters.withLockedValue { $0[ObjectIdentifier(request)] = request }
         hasSlotWaiters.store(true, ordering: .sequentiallyConsistent)
-        if isClosed { forgetPlaceWaiters() }
+        if isClosed { removeSlotWaiters() }
         // Another thread may have released a slot since the first attempt.
         return reserveSlot()
     }
@@ -139,19 +139,19 @@ final class Link: Sendable {
     }
 
     /// Releases a stream slot, and schedules the delegates of all requests that wait for one.
-    func giveStreamPlace() {
+    func releaseStreamSlot() {
         streamCount.subtract(1, ordering: .sequentiallyConsistent)
         guard hasSlotWaiters.load(ordering: .sequentiallyConsistent) else { return }
         hasSlotWaiters.store(false, ordering: .sequentiallyConsistent)
-        for request in forgetPlaceWaiters() { request.callDelegateSoon() }
+        for request in removeSlotWaiters() { request.callDelegateSoon() }
     }
 
     /// Number of reserved stream slots.
-    var takenStreamPlaces: Int { streamCount.load(ordering: .relaxed) }
+    var reservedStreamSlots: Int { streamCount.load(ordering: .relaxed) }
 
     /// Removes and returns the requests that wait for a stream slot.
     @discardableResult
-    func forgetPlaceWaiters() -> [Stream] {
+    func removeSlotWaiters() -> [MeshStream] {
         slotWaiters.withLockedValue { waiters in
             defer { waiters = [:] }
             return Array(waiters.values)
@@ -161,19 +161,19 @@ final class Link: Sendable {
     /// Queues the DIAL of a stream that has a reserved slot, and registers the stream on the link.
     ///
     /// - Throws: ``AstraNetError`` with code `linkLost` if the link is closed.
-    func open(_ stream: Stream) throws(AstraNetError) {
+    func open(_ stream: MeshStream) throws(AstraNetError) {
         let isOpen = schedule { $0.opening.append(stream) }
         guard isOpen else { throw AstraNetError(.linkLost, "the link to \(stream.remoteAddress.host) is closed") }
     }
 
     /// Queues a stream that has bytes, credit or an end to send. The caller does not queue it again before the event
     /// loop has taken it.
-    func markDirty(_ stream: Stream) {
+    func markDirty(_ stream: MeshStream) {
         schedule { $0.dirty.append(stream) }
     }
 
     /// Schedules a wake of the stream on the event loop: its tasks resume and its delegate is called.
-    func wakeSoon(_ stream: Stream) {
+    func wakeSoon(_ stream: MeshStream) {
         // The event loop outlives the link.
         if !schedule({ $0.turns.append(.wake(stream)) }) { eventLoop.execute { stream.wake() } }
     }
@@ -206,15 +206,15 @@ final class Link: Sendable {
 
     /// Reserves `size` bytes for an op that waits for another link to the same host. Returns `false` if that exceeds a
     /// limit.
-    func takePassing(_ size: Int, isUrgent: Bool) -> Bool {
+    func reservePassing(_ size: Int, isUrgent: Bool) -> Bool {
         guard forwarding.take(size, isUrgent: isUrgent) else { return false }
         if buffered.take(size, isUrgent: isUrgent) { return true }
         forwarding.give(size)
         return false
     }
 
-    /// Releases `size` bytes that ``takePassing(_:isUrgent:)`` reserved.
-    func givePassing(_ size: Int) {
+    /// Releases `size` bytes that ``reservePassing(_:isUrgent:)`` reserved.
+    func releasePassing(_ size: Int) {
         forwarding.give(size)
         buffered.give(size)
     }
@@ -273,7 +273,7 @@ final class Link: Sendable {
         let (isOpen, needsFlush) = outbox.withLockedValue { outbox -> (Bool, Bool) in
             guard !outbox.isClosed else { return (false, false) }
             change(&outbox.outbound)
-            return (true, outbox.mustTell())
+            return (true, outbox.queuedUrgent())
         }
         if needsFlush { scheduleFlush() }
         return isOpen
@@ -283,23 +283,23 @@ final class Link: Sendable {
         let needsTimer = outbox.withLockedValue { outbox -> Bool in
             guard !outbox.isClosed else { return false }
             change(&outbox)
-            return outbox.mustWatch()
+            return outbox.queuedNonUrgent()
         }
         if needsTimer { startFlushTimer() }
     }
 
     private func startFlushTimer() {
-        eventLoop.scheduleTask(in: Self.flushDelay) { self.flushIfPatienceIsOver() }
+        eventLoop.scheduleTask(in: Self.flushDelay) { self.flushAfterDelay() }
     }
 
     /// Flushes the queue, including non-urgent ops whose delay is over. Event loop only.
-    func flushIfPatienceIsOver() {
-        if outbox.withLockedValue({ $0.patienceIsOver() }) { handler.value?.flush() }
+    func flushAfterDelay() {
+        if outbox.withLockedValue({ $0.flushDelayEnded() }) { handler.value?.flush() }
     }
 
     /// Schedules a flush of non-urgent ops that were queued while the event loop sent bytes of streams.
-    func hurryAfterBytes() {
-        if outbox.withLockedValue({ $0.patienceIsPointless() }) { scheduleFlush() }
+    func expediteControlAfterBytes() {
+        if outbox.withLockedValue({ $0.expediteControl() }) { scheduleFlush() }
     }
 
     /// Schedules a flush on the event loop. During a read it runs after the read, so that all answers are sent
@@ -312,25 +312,25 @@ final class Link: Sendable {
 
     /// Queues SERVICE or NO_SERVICE ahead of all DATA. Holds it back while the connection is full.
     ///
-    /// - Parameter isPatient: whether no flush is scheduled for it. Use `true` if the announcement matters only to
+    /// - Parameter isDelayed: whether no flush is scheduled for it. Use `true` if the announcement matters only to
     ///   later ops of this link: it is sent together with those, at the latest with the next tick (1 s).
     func announce(
-        _ command: Command, _ name: String, at address: Address, to host: HostID = .peer, isPatient: Bool = false
+        _ command: Command, _ name: String, at address: Address, to host: HostID = .peer, isDelayed: Bool = false
     ) {
         let needsFlush = outbox.withLockedValue { outbox -> Bool in
             guard !outbox.isClosed else { return false }
             outbox.announce(command, name, at: address, to: host)
-            return !isPatient && outbox.mustTell()
+            return !isDelayed && outbox.queuedUrgent()
         }
         if needsFlush { scheduleFlush() }
     }
 
-    /// Announces many services to the peer, as ``announce(_:_:at:to:isPatient:)`` does for one.
+    /// Announces many services to the peer, as ``announce(_:_:at:to:isDelayed:)`` does for one.
     func announce(_ command: Command, all services: some Sequence<(name: String, address: Address)>) {
         let needsFlush = outbox.withLockedValue { outbox -> Bool in
             guard !outbox.isClosed else { return false }
             for service in services { outbox.announce(command, service.name, at: service.address, to: .peer) }
-            return outbox.mustTell()
+            return outbox.queuedUrgent()
         }
         if needsFlush { scheduleFlush() }
     }

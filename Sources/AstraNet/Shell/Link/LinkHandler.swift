@@ -80,8 +80,8 @@ final class LinkHandler: ChannelInboundHandler {
             node.answerDiscover(from: host, over: link)
         case .follow(let host, let address):
             node.followed(host, to: address, over: link)
-        case .addOffer(let offer, let isTold):
-            if !node.add(offer, from: link, isTold: isTold) { perform(machine.refusedOffer(name: offer.name)) }
+        case .addOffer(let offer, let isPrivate):
+            if !node.add(offer, from: link, isPrivate: isPrivate) { perform(machine.refusedOffer(name: offer.name)) }
         case .removeOffer(let offer):
             node.remove(offer, from: link)
         case .logRefusedOffer(let name):
@@ -93,7 +93,7 @@ final class LinkHandler: ChannelInboundHandler {
         case .sendTaken(let count):
             // A delay of up to 1 ms is acceptable because credit is sent about as often.
             let header = peerHeader(.taken)
-            link.sendControlPatiently { $0.writeOp(header, number: count) }
+            link.sendControlDelayed { $0.writeOp(header, number: count) }
         case .loseRoute(let host):
             streams.loseRoute(to: host)
             node.routeLost(to: host, over: link)
@@ -160,7 +160,7 @@ final class LinkHandler: ChannelInboundHandler {
         if let result {
             up.succeed(LinkUp(link: link, peer: peer.host, isRetired: result == .retire(link.id)))
         }
-        perform(machine.joined(isWelcome: result != nil, now: link.now))
+        perform(machine.joined(isAccepted: result != nil, now: link.now))
     }
 
     /// Reports to the machine when all written bytes have been sent.
@@ -186,8 +186,8 @@ final class LinkHandler: ChannelInboundHandler {
         ticks?.cancel()
         ticks = nil
         let unsent = link.closeOutbound()
-        link.forgetPlaceWaiters()
-        streams.mustTake(unsent.turns)
+        link.removeSlotWaiters()
+        streams.queueTurns(unsent.turns)
         let lost = node.linkDown(link, reason: reason)
         streams.end(writer.end(unsent), reason)
         streams.wakeAll()
@@ -236,7 +236,7 @@ final class LinkHandler: ChannelInboundHandler {
         streams.failOverdue()
         streams.wakeAll()
         // This comes last because sending may begin waits that start after this tick's time.
-        link.flushIfPatienceIsOver()
+        link.flushAfterDelay()
     }
 
     /// Whether streams or names need the link.
@@ -251,7 +251,7 @@ final class LinkHandler: ChannelInboundHandler {
     private var hasRoutedStreamsElsewhere: Bool {
         guard let peer = machine.peer else { return false }
         return node.links(to: peer.host, except: link, atMost: .max).contains {
-            $0.hasRoutedStreams.load(ordering: .relaxed) && $0.takenStreamPlaces > 0
+            $0.hasRoutedStreams.load(ordering: .relaxed) && $0.reservedStreamSlots > 0
         }
     }
 
@@ -284,7 +284,7 @@ final class LinkHandler: ChannelInboundHandler {
         let remote = context.remoteAddress?.printed ?? ""
         log[metadataKey: "link"] = "\(remote)"
         link.peerSocketAddress.withLockedValue { $0 = remote }
-        perform(machine.connected(isWelcome: node.linkBegins(link)))
+        perform(machine.connected(isAccepted: node.linkBegins(link)))
     }
 
     func channelInactive(context: ChannelHandlerContext) {
@@ -409,7 +409,7 @@ final class LinkHandler: ChannelInboundHandler {
 
     /// Wakes the streams that other threads queued, and sends the queued work until the connection is full.
     func flush() {
-        streams.mustTake(link.takeTurns())
+        streams.queueTurns(link.takeTurns())
         streams.wakeAll()
         guard let context, machine.isOpen else { return }
         let channel = link.channel
@@ -427,10 +427,10 @@ final class LinkHandler: ChannelInboundHandler {
             streams.wakeAll()
             return flushAgain(context)
         }
-        if round.hasStreams { link.hurryAfterBytes() }
+        if round.hasStreams { link.expediteControlAfterBytes() }
         streams.wakeAll()
         // Streams that have not been woken may have bytes to send.
-        if round.isFlushing, !writer.hasBacklog, !streams.hasLingering, !streams.hasToWake, link.isOutboundEmpty {
+        if round.isFlushing, !writer.hasBacklog, !streams.hasLingering, !streams.hasQueuedTurns, link.isOutboundEmpty {
             perform(machine.flushed())
         }
         if writer.hasMore { flushAgain(context) }

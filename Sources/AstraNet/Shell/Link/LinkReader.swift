@@ -52,7 +52,7 @@ final class LinkReader {
     /// Discards the buffer and releases its share of the budget.
     func end() {
         part = ByteBuffer()
-        link.halfOp.become(0, now: link.now, isSame: false)
+        link.partialOp.become(0, now: link.now, isSame: false)
         link.buffered.give(reserved)
         reserved = 0
     }
@@ -63,13 +63,13 @@ final class LinkReader {
     private func updateBudget(isSame: Bool) throws(AstraNetError) {
         let more = part.readableBytes - reserved
         guard more != 0 || reserved > 0 else { return }
-        link.halfOp.become(part.readableBytes, now: link.now, isSame: isSame)
+        link.partialOp.become(part.readableBytes, now: link.now, isSame: isSame)
         if more < 0 {
             link.buffered.give(-more)
         } else if !link.buffered.takeReceived(more) {
-            guard link.node.makeRoom(forHalfOpOf: link) else {
+            guard link.node.freeBuffer(forPartialOpOf: link) else {
                 end()
-                throw NodeCore.tooManyHalfOps
+                throw NodeCore.tooManyPartialOps
             }
             link.buffered.takeAnyway(more)
         }

@@ -10,7 +10,7 @@ internal import NIOCore
 ///
 /// Its variables have no run-time check for overlapping accesses (see ``LinkHandler``). Accesses do not overlap:
 /// - All of them are made on the event loop, and each ends before code of another type is called.
-/// - ``StreamTable`` calls only `Stream.withStorage`, whose closures must not call other code.
+/// - ``StreamTable`` calls only `MeshStream.withStorage`, whose closures must not call other code.
 /// - A stream is removed from ``toWake`` before its tasks and delegate are called.
 final class LinkStreams {
     private let node: NodeCore
@@ -25,6 +25,13 @@ final class LinkStreams {
     @exclusivity(unchecked) private var isTurnScheduled = false
     /// Whether the link has ended.
     @exclusivity(unchecked) private var hasEnded = false
+    /// The FIN2 of requests whose last sources have not arrived yet, with the time in nanoseconds.
+    ///
+    /// A router that has two links to this node may forward a source over one and the end of its request over the
+    /// other.
+    @exclusivity(unchecked) private var earlyEnds: [StreamTable.Key: (fin2: Op, since: UInt64)] = [:]
+    /// The time for the last sources to arrive after the end of their request, in nanoseconds (1 s).
+    private static let lateSourceTime: UInt64 = 1_000_000_000
     /// Total size of the receive windows beyond the protocol's initial 65,536 bytes each, in bytes.
     @exclusivity(unchecked) private var extraWindow = 0
 
@@ -41,15 +48,15 @@ final class LinkStreams {
     var hasLingering: Bool { table.hasLingering }
 
     /// The stream with this key.
-    subscript(key: StreamTable.Key) -> Stream? { table[key] }
+    subscript(key: StreamTable.Key) -> MeshStream? { table[key] }
 
     // MARK: - Beginning and end
 
     /// Adds a stream of this node whose DIAL is sent now. Returns `false` and fails the stream if an older stream has
     /// the same port, which happens after port numbers have wrapped around.
-    func begin(_ stream: Stream) -> Bool {
+    func begin(_ stream: MeshStream) -> Bool {
         guard table[stream.key] == nil else {
-            link.giveStreamPlace()
+            link.releaseStreamSlot()
             settleOffer(of: stream, isAnswered: true)
             failLocally(stream, AstraNetError(.refused, "\(stream.localAddress) is in use by another stream"))
             return false
@@ -58,7 +65,7 @@ final class LinkStreams {
         return true
     }
 
-    private func insert(_ stream: Stream, halfOpenSince: UInt64?) {
+    private func insert(_ stream: MeshStream, halfOpenSince: UInt64?) {
         table.insert(stream, halfOpenSince: halfOpenSince)
         if !link.hasRoutedStreams.load(ordering: .relaxed), stream.remoteAddress.host != link.peer?.host {
             link.hasRoutedStreams.store(true, ordering: .relaxed)
@@ -68,12 +75,13 @@ final class LinkStreams {
     /// Fails all streams because the link has ended.
     ///
     /// - Parameter unsent: the streams whose DIAL was not sent.
-    func end(_ unsent: [Stream], _ reason: AstraNetError) {
+    func end(_ unsent: [MeshStream], _ reason: AstraNetError) {
         hasEnded = true
         for stream in unsent {
-            link.giveStreamPlace()
+            link.releaseStreamSlot()
             failLocally(stream, reason)
         }
+        earlyEnds = [:]
         for stream in table.removeAll() { failLocally(stream, reason) }
     }
 
@@ -94,11 +102,18 @@ final class LinkStreams {
             sendFailure(of: stream, error.message)
             forget(stream, error)
         }
+        for (key, end) in earlyEnds where link.now - end.since >= Self.lateSourceTime {
+            guard let stream = table[key] else { continue }
+            sendFailure(of: stream, Self.sourcesLost.message)
+            forget(stream, Self.sourcesLost)
+        }
     }
+
+    private static let sourcesLost = AstraNetError(.linkLost, "sources of the request were lost on their way")
 
     /// Starts the timeout of a closed stream that has bytes waiting for credit, or of a failed pushed source that waits
     /// for the client's answer.
-    func lingers(_ stream: Stream) {
+    func lingers(_ stream: MeshStream) {
         table.lingers(stream, since: link.now)
     }
 
@@ -129,12 +144,12 @@ final class LinkStreams {
         if let cookie = block?.cookie, remote.host != peer.host, cookie != node.cookies.make(for: remote.host) {
             return refuse(remote, local, PushCookies.wrongCookie, understands: true)
         }
-        guard link.takeStreamPlace() else {
+        guard link.reserveStreamSlot() else {
             return refuse(
                 remote, local, "\(local.host) takes no more streams of this link", understands: understandsError)
         }
         let isEager = remote.host == peer.host ? peer.can(.eager, with: remote.host) : block?.cookie != nil
-        let stream = Stream(state: .listener(isEager: isEager), localPort: local.port, remote: remote, link: link)
+        let stream = MeshStream(state: .listener(isEager: isEager), localPort: local.port, remote: remote, link: link)
         if let block {
             let mayPush = isEager && (remote.host != peer.host || peer.can(.push, with: remote.host))
             stream.keep(block, mayPush: mayPush)
@@ -148,7 +163,7 @@ final class LinkStreams {
         let syn = OpHeader(.syn, to: remote, from: local)
         if isEager, listener.answersSoon {
             // The SYN is sent together with the listener's answer.
-            link.sendControlPatiently { $0.writeOp(syn) }
+            link.sendControlDelayed { $0.writeOp(syn) }
         } else if !isEager, block?.push != nil, remote.host != peer.host {
             link.sendControl { $0.writeOp(syn, DialBlock(cookie: self.node.cookies.make(for: remote.host))) }
         } else {
@@ -186,18 +201,19 @@ final class LinkStreams {
             sendFailure(of: master, message)
             forget(master, AstraNetError(.protocolViolation, message))
         case .take(let window):
-            guard link.takeStreamPlace() else {
+            guard link.reserveStreamSlot() else {
                 return refuse(remote, local, "\(local.host) takes no more streams of this link")
             }
-            let stream = Stream(state: .pushed(window: window), localPort: local.port, remote: remote, link: link)
+            let stream = MeshStream(state: .pushed(window: window), localPort: local.port, remote: remote, link: link)
             insert(stream, halfOpenSince: nil)
             guard let queueWake = master.withStorage({ $0.offer(stream) }) else { return stream.decline() }
-            if queueWake { mustWake(master) }
+            if queueWake { scheduleWake(master) }
+            if let early = earlyEnds.removeValue(forKey: masterKey) { try take(early.fin2, from: peer) }
         }
     }
 
     /// Returns the request of a pushed source that is not accepted yet.
-    private func master(of stream: Stream) -> Stream? {
+    private func master(of stream: MeshStream) -> MeshStream? {
         // The request and its sources have the same local port, and no other request has it.
         table.all(of: stream.remoteAddress.host).first { other in
             other.localPort == stream.localPort
@@ -234,12 +250,15 @@ final class LinkStreams {
         var effects = Effects()
         stream.withStorage { perform(op, on: stream, &$0, &effects, from: peer, shared: shared) }
         if let failure = effects.linkFailure { throw failure }
+        if effects.isEarlyEnd {
+            earlyEnds[key] = (Op(header: op.header, payload: ByteBuffer(copying: op.payload)), link.now)
+        }
         if effects.settlesOffer { settleOffer(of: stream, isAnswered: true) }
         if effects.isForgotten { remove(stream) }
         if let reply = effects.reply { answer(stream, reply, effects.cookie) }
         if effects.accepts { accept(stream, op) }
         if let failure = effects.failure { fail(stream, failure, effects) }
-        if effects.queuesWake { mustWake(stream) }
+        if effects.queuesWake { scheduleWake(stream) }
         if effects.queuesFlush { link.markDirty(stream) }
     }
 
@@ -248,6 +267,8 @@ final class LinkStreams {
         var queuesWake = false
         var queuesFlush = false
         var isForgotten = false
+        /// Whether the op is the FIN2 of a request whose last sources may arrive over another link.
+        var isEarlyEnd = false
         var settlesOffer = false
         /// Whether the dialer confirmed the stream with ACK, so that the listener receives it.
         var accepts = false
@@ -271,7 +292,7 @@ final class LinkStreams {
 
     /// Passes an op to the state machine of its stream. The caller holds the stream's lock.
     private func perform(
-        _ op: borrowing Op, on stream: Stream, _ storage: inout Stream.Storage, _ effects: inout Effects,
+        _ op: borrowing Op, on stream: MeshStream, _ storage: inout MeshStream.Storage, _ effects: inout Effects,
         from peer: LinkPeer, shared: (place: SharedPlace, memory: SharedMemory)?
     ) {
         let wasOffered = storage.state.offer == .made
@@ -314,7 +335,11 @@ final class LinkStreams {
         case .fin1: effects.take(storage.state.receivedFin1(), &storage)
         case .fin2:
             if let count = op.payload.number, storage.lacksSources(of: count) {
-                effects.failure = AstraNetError(.linkLost, "sources of the request were lost on their way")
+                if stream.remoteAddress.host == peer.host {
+                    effects.failure = Self.sourcesLost
+                } else {
+                    effects.isEarlyEnd = true
+                }
             } else {
                 effects.take(storage.state.receivedFin2(), &storage)
             }
@@ -333,7 +358,7 @@ final class LinkStreams {
 
     /// Handles DATA or SHARED: delivers bytes to the stream's reader. The caller holds the stream's lock.
     private func takeData(
-        _ payload: borrowing ByteBuffer, _ storage: inout Stream.Storage, _ effects: inout Effects,
+        _ payload: borrowing ByteBuffer, _ storage: inout MeshStream.Storage, _ effects: inout Effects,
         _ shared: (place: SharedPlace, memory: SharedMemory)?
     ) {
         switch storage.state.receivedData(shared?.place.count ?? payload.readableBytes) {
@@ -377,7 +402,7 @@ final class LinkStreams {
     ///
     /// - Parameter cookie: the cookie that arrived with SYN. The answer repeats it and the node stores it. `nil` for
     ///   none.
-    private func answer(_ stream: Stream, _ reply: Command, _ cookie: UInt64?) {
+    private func answer(_ stream: MeshStream, _ reply: Command, _ cookie: UInt64?) {
         let header = OpHeader(reply, to: stream.remoteAddress, from: stream.localAddress)
         link.sendControl { ops in
             if let cookie { ops.writeOp(header, DialBlock(cookie: cookie)) } else { ops.writeOp(header) }
@@ -386,7 +411,7 @@ final class LinkStreams {
     }
 
     /// Handles ACK: passes the stream to the listener.
-    private func accept(_ stream: Stream, _ op: Op) {
+    private func accept(_ stream: MeshStream, _ op: Op) {
         table.opened(stream)
         if let cookie = DialBlock(decoding: op.payload)?.cookie,
             cookie == node.cookies.make(for: stream.remoteAddress.host)
@@ -400,7 +425,7 @@ final class LinkStreams {
     }
 
     /// Fails a stream because of an op.
-    private func fail(_ stream: Stream, _ failure: AstraNetError, _ effects: Effects) {
+    private func fail(_ stream: MeshStream, _ failure: AstraNetError, _ effects: Effects) {
         if effects.isOverfull {
             node.counters.overfullStreams.add(1, ordering: .relaxed)
             sendFailure(of: stream, failure.message)
@@ -416,16 +441,16 @@ final class LinkStreams {
             node.cookies.forget(stream.remoteAddress.host)
         }
         let isClosedHere = forget(stream, failure)
-        if effects.sendsDecline, isClosedHere { stream.tellDecline() }
+        if effects.sendsDecline, isClosedHere { stream.sendDecline() }
     }
 
     /// Settles the offer of a pushed source: the client accepted or declined it, or this node gave it up.
-    private func settleOffer(of stream: Stream, isAnswered: Bool) {
+    private func settleOffer(of stream: MeshStream, isAnswered: Bool) {
         if let master = stream.withStorage({ $0.takeMaster() }) { settlePush(of: master, isAnswered: isAnswered) }
     }
 
-    private func settlePush(of master: Stream, isAnswered: Bool) {
-        if master.settlePush(isAnswered: isAnswered) { mustWake(master) }
+    private func settlePush(of master: MeshStream, isAnswered: Bool) {
+        if master.settlePush(isAnswered: isAnswered) { scheduleWake(master) }
     }
 
     /// Maximum number of other links to the same peer that are searched for a stream.
@@ -447,7 +472,7 @@ final class LinkStreams {
         guard !siblings.isEmpty else { return false }
         let size = (Self.passedSize + op.payload.readableBytes) * siblings.count
         let isBytes = op.header.command == .data
-        guard link.takePassing(size, isUrgent: !isBytes) else {
+        guard link.reservePassing(size, isUrgent: !isBytes) else {
             guard isBytes else { throw AstraNetError(.limitReached, "the peer sends more than this node may buffer") }
             let message = "too many bytes wait to be taken on this node"
             link.sendControl { $0.writeFailure(message, to: op.header.source, from: op.header.destination) }
@@ -462,7 +487,7 @@ final class LinkStreams {
         let unanswered = op.header.command == .dial ? NIOLockedValueBox(siblings.count) : nil
         for sibling in siblings {
             sibling.eventLoop.execute {
-                link.givePassing(share)
+                link.releasePassing(share)
                 let isTaken = sibling.handler.value?.takeFromSibling(passed) ?? false
                 guard let unanswered, !isTaken else { return }
                 let isLast = unanswered.withLockedValue { count in
@@ -507,15 +532,16 @@ final class LinkStreams {
     /// - Returns: whether this node had closed or failed the stream before. Another thread may do so at any time, so
     ///   the value is read under the same lock that ends the stream.
     @discardableResult
-    private func forget(_ stream: Stream, _ error: AstraNetError) -> Bool {
+    private func forget(_ stream: MeshStream, _ error: AstraNetError) -> Bool {
         remove(stream)
         return failLocally(stream, error)
     }
 
     /// Removes a stream from the link and releases its slot, its offer and its extra window.
-    func remove(_ stream: Stream) {
+    func remove(_ stream: MeshStream) {
         guard table.remove(stream) else { return }
-        link.giveStreamPlace()
+        if !earlyEnds.isEmpty { earlyEnds[stream.key] = nil }
+        link.releaseStreamSlot()
         let (master, limit) = stream.withStorage { ($0.takeMaster(), $0.state.receiveWindow.limit) }
         if let master { settlePush(of: master, isAnswered: false) }
         // The window of a pushed stream that was not accepted may be smaller than the initial one.
@@ -526,7 +552,7 @@ final class LinkStreams {
     ///
     /// - Returns: whether this node had closed or failed the stream before.
     @discardableResult
-    private func failLocally(_ stream: Stream, _ error: AstraNetError) -> Bool {
+    private func failLocally(_ stream: MeshStream, _ error: AstraNetError) -> Bool {
         let (isClosedHere, queueWake, dropped) = stream.withStorage {
             storage -> (Bool, Bool, ShortQueue<ByteBuffer>?) in
             let isClosedHere = storage.state.isClosedHere
@@ -535,11 +561,12 @@ final class LinkStreams {
             return (isClosedHere, storage.queueWake(), dropped)
         }
         withExtendedLifetime(dropped) {}
-        if queueWake { mustWake(stream) }
+        if queueWake { scheduleWake(stream) }
         return isClosedHere
     }
 
-    private func sendFailure(of stream: Stream, _ message: String) {
+    private func sendFailure(of stream: MeshStream, _ message: String) {
+        stream.withStorage { $0.state.failedHere() }
         link.sendControl { $0.writeFailure(message, to: stream.remoteAddress, from: stream.localAddress) }
     }
 
@@ -549,7 +576,7 @@ final class LinkStreams {
     ///
     /// - Parameter credit: the credit that is returned now, in bytes.
     /// - Returns: the new window for WND_SIZE; `nil` if the window stays as it is.
-    func largerWindow(for storage: inout Stream.Storage, credit: UInt32) -> UInt32? {
+    func largerWindow(for storage: inout MeshStream.Storage, credit: UInt32) -> UInt32? {
         let window = storage.state.receiveWindow
         let largest = UInt32(clamping: max(node.configuration.maximumWindow, Int(SendWindow.initialSize)))
         guard
@@ -571,12 +598,12 @@ final class LinkStreams {
     private static let turnTime: UInt64 = 200_000
 
     /// Queues a wake of the stream for the next ``wakeAll(afterEach:)``.
-    func mustWake(_ stream: Stream) {
+    func scheduleWake(_ stream: MeshStream) {
         toWake.append(.wake(stream))
     }
 
     /// Queues work from other threads for the next ``wakeAll(afterEach:)``.
-    func mustTake(_ turns: [Outbox.Turn]) {
+    func queueTurns(_ turns: [Outbox.Turn]) {
         if !turns.isEmpty { toWake.append(contentsOf: turns) }
     }
 
@@ -616,11 +643,11 @@ final class LinkStreams {
     }
 
     /// Whether wakes or closures are queued.
-    var hasToWake: Bool { !toWake.isEmpty }
+    var hasQueuedTurns: Bool { !toWake.isEmpty }
 }
 
 extension LinkStreams.Effects {
-    fileprivate mutating func take(_ action: StreamState.PeerEndAction, _ storage: inout Stream.Storage) {
+    fileprivate mutating func take(_ action: StreamState.PeerEndAction, _ storage: inout MeshStream.Storage) {
         guard action != .doNothing else { return }
         isForgotten = action == .forget
         if storage.state.queued == 0 { dropped = storage.active?.state.takeOutbox() }
@@ -628,7 +655,7 @@ extension LinkStreams.Effects {
         queuesFlush = !isForgotten && storage.markDirty()
     }
 
-    fileprivate mutating func take(_ action: StreamState.ReceivedCreditAction, _ storage: inout Stream.Storage) {
+    fileprivate mutating func take(_ action: StreamState.ReceivedCreditAction, _ storage: inout MeshStream.Storage) {
         switch action {
         case .doNothing: break
         case .resumeSending: queuesFlush = storage.sendingIsDue()
@@ -637,7 +664,7 @@ extension LinkStreams.Effects {
     }
 }
 
-extension Stream.Storage {
+extension MeshStream.Storage {
     /// Marks the stream as queued for a wake. Returns whether the caller must queue it.
     mutating func queueWake() -> Bool {
         guard !isWakeQueued else { return false }

@@ -29,9 +29,9 @@ final class LinkWriter {
     private let link: Link
     private let streams: LinkStreams
     /// Streams that have something to send and wait for the next round.
-    @exclusivity(unchecked) private var backlog: [Stream] = []
+    @exclusivity(unchecked) private var backlog: [MeshStream] = []
     /// New streams whose DIAL waits for the next round.
-    @exclusivity(unchecked) private var opening = Deque<Stream>()
+    @exclusivity(unchecked) private var opening = Deque<MeshStream>()
     /// Ops from other links that wait for the next round.
     @exclusivity(unchecked) private var forwarded: Deque<Link.Forwarded> = []
     @exclusivity(unchecked) private var packer: OpPacker
@@ -61,7 +61,7 @@ final class LinkWriter {
         if backlog.isEmpty { swap(&backlog, &outbound.dirty) } else { backlog += outbound.dirty }
         if !outbound.forwarded.isEmpty { forwarded += outbound.forwarded }
         // Other threads may have queued wakes since `takeTurns`.
-        streams.mustTake(outbound.turns)
+        streams.queueTurns(outbound.turns)
         outbound.emptyLists()
         outbound.isBehind = false
         if isWritable, !round.isBehind, hasMore, let peer = machine.peer {
@@ -83,7 +83,7 @@ final class LinkWriter {
     ///
     /// - Parameter unsent: work that no round has taken.
     /// - Returns: the streams whose DIAL was not sent.
-    func end(_ unsent: Outbox.Outbound) -> [Stream] {
+    func end(_ unsent: Outbox.Outbound) -> [MeshStream] {
         defer {
             opening = []
             backlog = []
@@ -94,7 +94,7 @@ final class LinkWriter {
     }
 
     /// Packs the DIAL of a new stream. The bytes of an eager stream follow in the same round.
-    private func open(_ stream: Stream, _ packer: inout OpPacker) {
+    private func open(_ stream: MeshStream, _ packer: inout OpPacker) {
         guard streams.begin(stream) else { return }
         let header = OpHeader(.dial, to: stream.remoteAddress, from: stream.localAddress)
         let isDirty = stream.withStorage { storage -> Bool in
@@ -119,7 +119,7 @@ final class LinkWriter {
     /// Packs bytes of the streams in ``backlog``, one op each in turn. Returns whether it processed any stream.
     private func drainBacklog(into packer: inout OpPacker, _ peer: LinkPeer, _ machine: inout LinkMachine) -> Bool {
         var next = 0
-        var later: [Stream] = []
+        var later: [MeshStream] = []
         // All DIALs come first: a stream's bytes must follow its DIAL, and a request's end must follow the DIALs of its
         // sources.
         while opening.isEmpty, next < backlog.count, packer.written < Self.bytesPerRound {
@@ -145,7 +145,7 @@ final class LinkWriter {
 
     /// Packs a stream's credit, at most one op of its bytes, and its end if no bytes remain.
     private func drain(
-        _ stream: Stream, into packer: inout OpPacker, _ peer: LinkPeer, _ machine: inout LinkMachine
+        _ stream: MeshStream, into packer: inout OpPacker, _ peer: LinkPeer, _ machine: inout LinkMachine
     ) -> Drained {
         let remote = stream.remoteAddress
         let local = stream.localAddress
@@ -182,7 +182,7 @@ final class LinkWriter {
                 storage.state.sent(bytes.readableBytes)
                 left -= bytes.readableBytes
             }
-            if let active = storage.active, storage.hasRoom,
+            if let active = storage.active, storage.hasCapacity,
                 active.state.reportsRoom || active.state.waiters[.writing] != nil
             {
                 active.state.reportsRoom = false
@@ -226,7 +226,7 @@ final class LinkWriter {
             }
         }
         withExtendedLifetime(spent) {}
-        if wakes { streams.mustWake(stream) }
+        if wakes { streams.scheduleWake(stream) }
         if lingers { streams.lingers(stream) }
         return result
     }

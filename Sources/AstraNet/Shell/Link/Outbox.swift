@@ -13,7 +13,7 @@ struct Outbox {
     /// Work for the event loop at the end of a read.
     enum Turn {
         /// Wake the tasks and call the delegate of a stream.
-        case wake(Stream)
+        case wake(MeshStream)
         case run(@Sendable () -> Void)
     }
 
@@ -22,11 +22,11 @@ struct Outbox {
         /// Whole ops that are sent before all DATA.
         var control = ByteBuffer()
         /// Dialled and pushed streams whose DIAL must be sent, in order.
-        var opening: [Stream] = []
+        var opening: [MeshStream] = []
         /// Stream wakes and closures that the event loop must run, in order.
         var turns: [Turn] = []
         /// Streams that have bytes, credit or an end to send.
-        var dirty: [Stream] = []
+        var dirty: [MeshStream] = []
         /// Whole ops from other links, in order.
         var forwarded: Deque<Link.Forwarded> = []
         /// Whether announcements are still held. They must be sent before the DATA of the streams in this value.
@@ -69,7 +69,7 @@ struct Outbox {
     var heldCount: Int { held.count }
 
     /// Records that urgent work was queued. Returns whether the caller must schedule a flush.
-    mutating func mustTell() -> Bool {
+    mutating func queuedUrgent() -> Bool {
         hasOnlyNonUrgent = false
         guard !isFlushScheduled else { return false }
         isFlushScheduled = true
@@ -85,7 +85,7 @@ struct Outbox {
     /// link.
     ///
     /// If a flush is scheduled, the timer starts only if that flush does not send the op. It usually does.
-    mutating func mustWatch() -> Bool {
+    mutating func queuedNonUrgent() -> Bool {
         guard hasOnlyNonUrgent, !isTimerRunning else { return false }
         isTimerRunning = !isFlushScheduled
         isTimerDue = isFlushScheduled
@@ -93,7 +93,7 @@ struct Outbox {
     }
 
     /// Makes the queued control ops urgent because their delay is over. Returns whether the caller must flush.
-    mutating func patienceIsOver() -> Bool {
+    mutating func flushDelayEnded() -> Bool {
         isTimerRunning = false
         if outbound.control.readableBytes > 0 { hasOnlyNonUrgent = false }
         return !hasOnlyNonUrgent
@@ -101,9 +101,9 @@ struct Outbox {
 
     /// Makes the control ops urgent that were queued while bytes of streams were sent. The peer may need them together
     /// with those bytes. Returns whether the caller must schedule a flush.
-    mutating func patienceIsPointless() -> Bool {
+    mutating func expediteControl() -> Bool {
         guard hasOnlyNonUrgent, outbound.control.readableBytes > 0 else { return false }
-        return mustTell()
+        return queuedUrgent()
     }
 
     /// Queues or holds SERVICE or NO_SERVICE.
@@ -139,7 +139,7 @@ struct Outbox {
     /// - Returns: whether the caller must start the flush timer for the ops that remain.
     mutating func take(into taken: inout Outbound, releasesHeld: Bool, isJoined: Bool) -> Bool {
         isFlushScheduled = false
-        if hasOnlyNonUrgent, !isJoined, !isHolding { return isTimerDue && mustWatch() }
+        if hasOnlyNonUrgent, !isJoined, !isHolding { return isTimerDue && queuedNonUrgent() }
         hasOnlyNonUrgent = true
         isTimerDue = false
         swap(&taken, &outbound)

@@ -20,7 +20,7 @@ struct StreamLocks: ~Copyable, Sendable {
 
     /// Runs `body` while it holds the lock of a stream.
     @inline(__always)
-    func withLock<Value>(of stream: Stream, _ body: () -> Value) -> Value {
+    func withLock<Value>(of stream: MeshStream, _ body: () -> Value) -> Value {
         // Both nodes assign ports in ascending order, so consecutive streams have different locks.
         let index = Int(truncatingIfNeeded: (stream.localPort ^ stream.remoteAddress.port) % UInt32(locks.count))
         // The closure of `withLock` is not inlined, which costs as many instructions as the lock itself.

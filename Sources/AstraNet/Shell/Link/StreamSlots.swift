@@ -6,15 +6,15 @@ protocol AddressedByOps: AnyObject {
 /// A hash table of streams with eight bytes per slot. Slots do not store keys: the key is read from the stream.
 ///
 /// It uses open addressing with linear probing. Peers choose the keys, so the hash has a secret key.
-struct StreamSlots<Stream: AddressedByOps> {
+struct StreamSlots<MeshStream: AddressedByOps> {
     /// The slots. Their number is a power of two. At most three quarters are in use, so an empty slot ends each search.
-    private var slots: [Stream?] = []
+    private var slots: [MeshStream?] = []
     private(set) var count = 0
     private let key = SlotKey()
 
     private static var minimumSize: Int { 16 }
 
-    subscript(key: StreamTable.Key) -> Stream? {
+    subscript(key: StreamTable.Key) -> MeshStream? {
         guard count > 0 else { return nil }
         return slots[slot(of: key)]
     }
@@ -23,7 +23,7 @@ struct StreamSlots<Stream: AddressedByOps> {
     ///
     /// - Returns: the stream that it replaced, if any.
     @discardableResult
-    mutating func insert(_ stream: Stream) -> Stream? {
+    mutating func insert(_ stream: MeshStream) -> MeshStream? {
         if (count + 1) * 4 > slots.count * 3 { resize(to: max(Self.minimumSize, slots.count * 2)) }
         let slot = slot(of: stream.key)
         let old = slots[slot]
@@ -53,7 +53,7 @@ struct StreamSlots<Stream: AddressedByOps> {
         if slots.count > Self.minimumSize, count * 8 < slots.count { resize(to: slots.count / 4) }
     }
 
-    var all: some Sequence<Stream> { slots.lazy.compactMap { $0 } }
+    var all: some Sequence<MeshStream> { slots.lazy.compactMap { $0 } }
 
     /// Returns the slot of the stream with this key, or the empty slot where it would be inserted.
     private func slot(of key: StreamTable.Key) -> Int {

@@ -13,7 +13,7 @@ struct StreamTable {
         }
     }
 
-    private var streams = StreamSlots<Stream>()
+    private var streams = StreamSlots<MeshStream>()
     /// Number of streams with each host.
     private var countByHost = HostCounts()
     /// Accepted dials that wait for their ACK, oldest first. Entries whose key is not in ``halfOpenKeys`` are skipped.
@@ -31,12 +31,12 @@ struct StreamTable {
 
     var count: Int { streams.count }
 
-    subscript(key: Key) -> Stream? { streams[key] }
+    subscript(key: Key) -> MeshStream? { streams[key] }
 
     /// Adds a stream.
     ///
     /// - Parameter halfOpenSince: the current time if the stream waits for its ACK, in nanoseconds; otherwise `nil`.
-    mutating func insert(_ stream: Stream, halfOpenSince: UInt64?) {
+    mutating func insert(_ stream: MeshStream, halfOpenSince: UInt64?) {
         let key = stream.key
         if streams.insert(stream) == nil { countByHost.add(key.remote.host) }
         if let halfOpenSince {
@@ -47,13 +47,13 @@ struct StreamTable {
     }
 
     /// Stops the handshake timeout of a stream because its ACK arrived.
-    mutating func opened(_ stream: Stream) {
+    mutating func opened(_ stream: MeshStream) {
         if halfOpenKeys.remove(stream.key) != nil { halfOpenCount -= 1 }
     }
 
     /// Starts the timeout of a closed stream that has bytes waiting for credit, or of a failed pushed source that waits
     /// for the client's answer.
-    mutating func lingers(_ stream: Stream, since now: UInt64) {
+    mutating func lingers(_ stream: MeshStream, since now: UInt64) {
         // A running timeout is not restarted. Otherwise a peer could extend it for ever with small amounts of credit.
         guard lingering[stream.key] == nil else { return }
         lingering[stream.key] = (now, stream.withStorage { $0.state.queued })
@@ -63,7 +63,7 @@ struct StreamTable {
     ///
     /// - Returns: whether the table had this stream.
     @discardableResult
-    mutating func remove(_ stream: Stream) -> Bool {
+    mutating func remove(_ stream: MeshStream) -> Bool {
         let key = stream.key
         guard streams[key] === stream else { return false }
         streams.remove(key)
@@ -74,21 +74,21 @@ struct StreamTable {
         return true
     }
 
-    mutating func removeAll() -> [Stream] {
+    mutating func removeAll() -> [MeshStream] {
         defer { self = StreamTable() }
         return Array(streams.all)
     }
 
     /// Returns the streams with `host`.
-    func all(of host: HostID) -> [Stream] {
+    func all(of host: HostID) -> [MeshStream] {
         // A peer that sends RSTs for many unknown hosts must not cause a scan of all streams each time.
         guard countByHost.contains(host) else { return [] }
         return streams.all.filter { $0.remoteAddress.host == host }
     }
 
     /// Returns the streams that have timed out, each with its error. The caller removes them.
-    mutating func takeOverdue(now: UInt64, limits: StreamLimits) -> [(Stream, AstraNetError)] {
-        var overdue: [(Stream, AstraNetError)] = []
+    mutating func takeOverdue(now: UInt64, limits: StreamLimits) -> [(MeshStream, AstraNetError)] {
+        var overdue: [(MeshStream, AstraNetError)] = []
         while let first = halfOpen.first,
             now - first.since >= limits.openNanoseconds || !halfOpenKeys.contains(first.key)
         {
@@ -145,6 +145,6 @@ private struct HostCounts {
     }
 }
 
-extension Stream: AddressedByOps {
+extension MeshStream: AddressedByOps {
     var key: StreamTable.Key { StreamTable.Key(remote: remoteAddress, localPort: localPort) }
 }

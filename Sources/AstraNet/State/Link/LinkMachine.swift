@@ -44,8 +44,8 @@ struct LinkMachine: Hashable, Sendable {
         case notePong(roundTrip: UInt64?, sendsPing: Bool)
         case answerDiscover(HostID)
         case follow(HostID, to: String)
-        /// - Parameter isTold: whether the offer was addressed to this node only.
-        case addOffer(ServiceOffer, isTold: Bool)
+        /// - Parameter isPrivate: whether the offer was addressed to this node only.
+        case addOffer(ServiceOffer, isPrivate: Bool)
         case removeOffer(ServiceOffer)
         case logRefusedOffer(name: String)
         case takeDial(Op, from: LinkPeer)
@@ -104,7 +104,7 @@ struct LinkMachine: Hashable, Sendable {
     private var shortestRoundTrip: UInt64?
     /// The rate limit for DISCOVER, because each one is answered with up to 16 FOLLOWs. A router forwards the DISCOVERs
     /// of all hosts behind it, each of which sends one a minute. A host without an answer asks again.
-    private var discovers = AnswerAllowance(atOnce: 1_024, perSecond: 32)
+    private var discovers = AnswerRateLimit(atOnce: 1_024, perSecond: 32)
     private var hasRefusedOffers = false
     private var finishing = Finishing.no
     /// Whether another link leads to the same host, so that this one closes when it has no streams.
@@ -235,7 +235,7 @@ struct LinkMachine: Hashable, Sendable {
         let offer = ServiceOffer(
             name: String(buffer: op.payload), address: op.header.source, isRelayed: op.header.source.host != peer.host)
         guard op.header.command == .service else { return .removeOffer(offer) }
-        return .addOffer(offer, isTold: op.header.destination.host == localHost && offer.isRelayed)
+        return .addOffer(offer, isPrivate: op.header.destination.host == localHost && offer.isRelayed)
     }
 
     private mutating func receivedSharing(_ op: Op, from peer: LinkPeer) -> Action {
@@ -273,19 +273,19 @@ struct LinkMachine: Hashable, Sendable {
 
     /// Handles that the connection is established.
     ///
-    /// - Parameter isWelcome: whether the node accepts another link.
-    mutating func connected(isWelcome: Bool) -> Action {
+    /// - Parameter isAccepted: whether the node accepts another link.
+    mutating func connected(isAccepted: Bool) -> Action {
         guard phase == .handshaking else { return .doNothing }
-        guard isWelcome else {
+        guard isAccepted else {
             return close(AstraNetError(.limitReached, "this node is closed or has its maximum number of links"))
         }
         return .sendHandshake
     }
 
     /// Handles the node's answer to ``Action/join(_:seenAt:)``. The node does not accept the link if it is closed.
-    mutating func joined(isWelcome: Bool, now: UInt64) -> Action {
+    mutating func joined(isAccepted: Bool, now: UInt64) -> Action {
         guard case .up = phase else { return .doNothing }
-        guard isWelcome else { return close(Self.nodeIsClosed) }
+        guard isAccepted else { return close(Self.nodeIsClosed) }
         keepAlive.pinged(now: now)
         return .greet(sendsReads: memory.use == .reads)
     }

@@ -14,7 +14,7 @@ extension ConformanceCase {
             // Several at a time, because some plugins are slow.
             let bodies = (0..<16).map { run.requests[$0 % run.requests.count] }
             let verdict = try memoryGrowth(run, "16 requests", smallest: 16 * 16) { () throws(CaseEnd) in
-                try run.comeAndGo(bodies, on: instance, within: .milliseconds(400))
+                try run.runAndAbandon(bodies, on: instance, within: .milliseconds(400))
             }
             instance.destroy()
             return verdict
@@ -30,12 +30,12 @@ extension ConformanceCase {
             run in
             let plugin = try run.plugin()
             try run.create(plugin).destroy()
-            let refusals = run.createInVain(plugin)
+            let refusals = run.createWithErrors(plugin)
             if refusals == 0 { throw CaseEnd(.skip, "create refuses nothing") }
             // The same for each refusal. A leak in one of several refusals still occurs every time.
             return try memoryGrowth(run, "\(refusals) refusals", smallest: 1_536 * refusals + 1_536) {
                 () throws(CaseEnd) in
-                _ = run.createInVain(plugin)
+                _ = run.createWithErrors(plugin)
             }
         },
     ]
@@ -49,7 +49,7 @@ extension ConformanceCase {
         let rounds = 6
         for _ in 0..<rounds {
             let instance = try run.create(plugin)
-            try run.comeAndGo(run.requests, on: instance, within: .milliseconds(200))
+            try run.runAndAbandon(run.requests, on: instance, within: .milliseconds(200))
             instance.destroy()
         }
         let after = resource.settled(atMost: start.count)

@@ -11,7 +11,7 @@ extension ConformanceCase {
             var pendings = 0
             // A single late wake may be chance, so the rule is broken only if a wake is missing in every round.
             for milliseconds in [700, 900, 1100] {
-                options.patience = .milliseconds(milliseconds)
+                options.wakeTimeout = .milliseconds(milliseconds)
                 let before = plugin.findings.count(.missedWake)
                 pendings += try Exchange.run(run.requests, on: instance, options).pendings
                 if plugin.findings.count(.missedWake) == before {

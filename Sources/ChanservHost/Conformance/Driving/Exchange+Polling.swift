@@ -71,7 +71,7 @@ extension Exchange {
     private func poll(_ unit: Int, _ kind: Kind) {
         let (pointer, object, isCancelled) = state.with { state in
             // A poll without a wake keeps the count from the poll that returned PENDING.
-            if !state.units[unit].isImpatient { state.units[unit].wakesBeforePoll = state.units[unit].wakes }
+            if !state.units[unit].wakeTimedOut { state.units[unit].wakesBeforePoll = state.units[unit].wakes }
             return (state.units[unit].pointer, state.units[unit].object, state.units[unit].pollsLeft != nil)
         }
         guard let pointer else { preconditionFailure("a unit is polled before it is opened") }
@@ -144,7 +144,7 @@ extension Exchange {
         let name = isCall ? "poll_sources" : "poll_frames"
         if outcome.wasFull, outcome.reply.status == CHANSERV_PENDING || outcome.reply.status == CHANSERV_END {
             let answer = outcome.reply.status == CHANSERV_END ? "END" : "PENDING"
-            plugin.findings.saw(
+            plugin.findings.record(
                 .afterFull,
                 "\(name) returned CHANSERV_\(answer) although the sink had returned CHANSERV_FULL")
         }
@@ -155,8 +155,8 @@ extension Exchange {
     /// for a late wake.
     private func noteMissedWake(_ outcome: Outcome, of unit: Int, _ name: String) {
         let wasImpatient = state.with { state in
-            defer { state.units[unit].isImpatient = false }
-            return state.units[unit].isImpatient
+            defer { state.units[unit].wakeTimedOut = false }
+            return state.units[unit].wakeTimedOut
         }
         guard wasImpatient, outcome.taken > 0 || outcome.isOver else { return }
         let came: Bool? = state.wait(until: monotonicTime(in: .seconds(1))) { state in
@@ -164,7 +164,7 @@ extension Exchange {
         }
         if came == nil {
             let what = outcome.taken > 0 ? "had more" : "had come to an end"
-            plugin.findings.saw(
+            plugin.findings.record(
                 .missedWake, "\(name) returned CHANSERV_PENDING and later \(what), but host->wake was not called")
         }
     }
@@ -217,7 +217,7 @@ extension Exchange {
             return false
         }
         guard isLivelock else { return }
-        plugin.findings.saw(
+        plugin.findings.record(
             .livelock,
             "a poll returned CHANSERV_READY 2,000 times in a row and gave nothing"
                 + (outcome?.refusedSize == true ? " but elements that the sink refuses as too large" : ""))
@@ -230,7 +230,7 @@ extension Exchange {
             state.isStopping || state.units[unit].wakes > state.units[unit].wakesBeforePoll ? true : nil
         }
         guard isWokenOrOver == nil else { return }
-        plugin.findings.saw(
+        plugin.findings.record(
             .cancelWake,
             """
             \(object.isCall ? "a call" : "a source") that had returned CHANSERV_PENDING was cancelled, and \

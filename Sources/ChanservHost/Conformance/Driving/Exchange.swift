@@ -35,7 +35,7 @@ final class Exchange: Sendable {
         var wakesBeforePoll = 0
         var waitsSince: UInt64 = 0
         /// Whether the next poll comes without a wake, because the wait for one took too long.
-        var isImpatient = false
+        var wakeTimedOut = false
         var unaskedLeft = 3
         /// Polls in a row that returned READY and gave nothing.
         var idleAnswers = 0
@@ -152,13 +152,13 @@ final class Exchange: Sendable {
 
     /// Polls units that have waited too long for a wake.
     private func pollOverdueUnits() {
-        guard let maximumWait = options.patience else { return }
+        guard let maximumWait = options.wakeTimeout else { return }
         let limit = nanoseconds(of: maximumWait)
         state.with { state in
             let now = monotonicNanoseconds()
             for unit in state.units.indices where state.units[unit].phase == .waiting {
                 guard now - state.units[unit].waitsSince > limit else { continue }
-                state.units[unit].isImpatient = true
+                state.units[unit].wakeTimedOut = true
                 state.units[unit].phase = .queued
                 state.ready.append(unit)
             }

@@ -35,7 +35,7 @@ struct ExchangeOptions: Sendable {
     /// Whether sources are closed at the very end, the last one first, instead of at their own ends.
     var closesLate = false
     /// Time without a wake after which an object is polled anyway. If that poll brings something, a wake was missing.
-    var patience: Duration?
+    var wakeTimeout: Duration?
     /// Called before the first poll of an object and after each one.
     var plan: (@Sendable (Object) -> Intervention)?
     /// Called before a poll: whether another thread cancels the object twice during it.

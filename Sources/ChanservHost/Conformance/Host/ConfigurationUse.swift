@@ -18,7 +18,7 @@ enum ConfigurationGetter: String, Sendable {
 /// The calls of the getters by a plugin, and the failures that the test injects.
 struct ConfigurationUse: Sendable {
     /// One call of a getter.
-    struct Question: Sendable, Hashable {
+    struct Selector: Sendable, Hashable {
         var getter: ConfigurationGetter
         /// The path of the key; empty if the getter has no such parameter.
         var path: String
@@ -33,7 +33,7 @@ struct ConfigurationUse: Sendable {
     }
 
     /// The calls in their order.
-    var questions: [Question] = []
+    var questions: [Selector] = []
     var failure: Failure?
     /// Whether `failure` was injected.
     var hasFailed = false
@@ -67,17 +67,17 @@ extension ConformanceHost {
         _ body: (UnsafePointer<chanserv_host>) -> chanserv_status
     ) -> chanserv_status {
         let isLent = configuration.withLockedValue { $0.isLent }
-        if !isLent { findings.saw(.hostTable, "host->\(getter.rawValue) was called when create was not running") }
+        if !isLent { findings.record(.hostTable, "host->\(getter.rawValue) was called when create was not running") }
         if needsPath, path == nil {
-            findings.saw(.hostTable, "host->\(getter.rawValue) was called with NULL as the path")
+            findings.record(.hostTable, "host->\(getter.rawValue) was called with NULL as the path")
         }
         if needsPath, value == nil {
-            findings.saw(.hostTable, "host->\(getter.rawValue) was called with NULL for the value")
+            findings.record(.hostTable, "host->\(getter.rawValue) was called with NULL for the value")
         }
         guard isLent, !needsPath || (path != nil && value != nil) else {
             return chanserv_status(CHANSERV_ERROR_BAD_REQUEST)
         }
-        let question = ConfigurationUse.Question(getter: getter, path: path.map { String(cString: $0) } ?? "")
+        let question = ConfigurationUse.Selector(getter: getter, path: path.map { String(cString: $0) } ?? "")
         let instead: Int? = configuration.withLockedValue { use in
             let number = use.questions.count
             // Limited, because a plugin may ask for each element of a long list.

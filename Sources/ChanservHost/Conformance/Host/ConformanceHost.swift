@@ -51,7 +51,7 @@ final class ConformanceHost: Sendable {
     static func of(_ host: UnsafePointer<chanserv_host>?, _ function: String) -> ConformanceHost? {
         tables.withLockedValue { tables in
             if let known = tables[UInt(bitPattern: host)] { return known }
-            tables.values.first?.findings.saw(
+            tables.values.first?.findings.record(
                 .hostTable, "host->\(function) was called with \(host == nil ? "NULL" : "another pointer") as the host")
             return nil
         }
@@ -61,22 +61,22 @@ final class ConformanceHost: Sendable {
         switch WakeHandles.wake(handle) {
         case .woken, .late: break
         case .unknown:
-            findings.saw(.hostTable, "host->wake was called with \(handle), which no sink had as its handle")
+            findings.record(.hostTable, "host->wake was called with \(handle), which no sink had as its handle")
         }
     }
 
     private func log(_ message: UnsafePointer<CChar>?, _ size: Int) {
         guard let message else {
-            if size > 0 { findings.saw(.hostTable, "host->log was called with NULL as a message of \(size) bytes") }
+            if size > 0 { findings.record(.hostTable, "host->log was called with NULL as a message of \(size) bytes") }
             return
         }
         guard size >= 0, size <= 1 << 30 else {
-            findings.saw(.hostTable, "host->log was called with a message of \(UInt(bitPattern: size)) bytes")
+            findings.record(.hostTable, "host->log was called with a message of \(UInt(bitPattern: size)) bytes")
             return
         }
         let bytes = UnsafeRawBufferPointer(start: message, count: size)
         if String(validating: bytes, as: UTF8.self) == nil {
-            findings.saw(.hostTable, "host->log was called with a message that is not UTF-8")
+            findings.record(.hostTable, "host->log was called with a message that is not UTF-8")
         }
     }
 }

@@ -123,7 +123,7 @@ final class StrictFrameSink: @unchecked Sendable {
     }
 
     private func use(_ function: StaticString) -> Bool {
-        if !isOpen { findings.saw(.sink, "\(function) was called on a sink whose poll had returned") }
+        if !isOpen { findings.record(.sink, "\(function) was called on a sink whose poll had returned") }
         return isOpen
     }
 
@@ -135,7 +135,7 @@ final class StrictFrameSink: @unchecked Sendable {
     ) -> chanserv_status {
         guard use("lend") else { return chanserv_status(CHANSERV_ERROR_BAD_REQUEST) }
         guard let release else {
-            findings.saw(.sink, "lend was called with NULL as the function that releases the frame")
+            findings.record(.sink, "lend was called with NULL as the function that releases the frame")
             return chanserv_status(CHANSERV_ERROR_BAD_REQUEST)
         }
         lends += 1
@@ -159,7 +159,7 @@ final class StrictFrameSink: @unchecked Sendable {
             return chanserv_status(CHANSERV_ERROR_TOO_LARGE)
         }
         guard data != nil || size == 0 else {
-            findings.saw(.sink, "append was called with NULL as a frame of \(size) bytes")
+            findings.record(.sink, "append was called with NULL as a frame of \(size) bytes")
             return chanserv_status(CHANSERV_ERROR_BAD_REQUEST)
         }
         guard !isFull else {
@@ -179,7 +179,7 @@ final class StrictFrameSink: @unchecked Sendable {
             refusedSize = true
             return nil
         }
-        if capacity == nil { findings.saw(.sink, "reserve was called with NULL for the capacity") }
+        if capacity == nil { findings.record(.sink, "reserve was called with NULL for the capacity") }
         guard !isFull else {
             wasFull = true
             return nil
@@ -202,11 +202,11 @@ final class StrictFrameSink: @unchecked Sendable {
     private func commit(_ size: Int) -> chanserv_status {
         guard use("commit") else { return chanserv_status(CHANSERV_ERROR_BAD_REQUEST) }
         guard let reserved = reservation else {
-            findings.saw(.room, "commit was called without a reservation")
+            findings.record(.room, "commit was called without a reservation")
             return chanserv_status(CHANSERV_ERROR_BAD_REQUEST)
         }
         guard size >= 0, size <= reserved.capacity else {
-            findings.saw(.room, "commit of \(UInt(bitPattern: size)) bytes in a reservation of \(reserved.capacity)")
+            findings.record(.room, "commit of \(UInt(bitPattern: size)) bytes in a reservation of \(reserved.capacity)")
             return chanserv_status(CHANSERV_ERROR_BAD_REQUEST)
         }
         checkCanary(of: reserved)
@@ -225,7 +225,7 @@ final class StrictFrameSink: @unchecked Sendable {
     private func checkCanary(of reserved: Reservation) {
         let behind = UnsafeRawBufferPointer(start: reserved.memory + reserved.capacity, count: Self.canary.count)
         guard !behind.elementsEqual(Self.canary) else { return }
-        findings.saw(.room, "bytes were written behind a reservation of \(reserved.capacity)")
+        findings.record(.room, "bytes were written behind a reservation of \(reserved.capacity)")
     }
 
     private func freeReservations() {

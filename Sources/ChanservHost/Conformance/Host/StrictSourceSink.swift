@@ -74,7 +74,7 @@ final class StrictSourceSink: @unchecked Sendable {
 
     private func add(_ header: UnsafeRawPointer?, _ size: Int, _ source: OpaquePointer?) -> chanserv_status {
         guard isOpen else {
-            findings.saw(.sink, "add was called on a sink whose poll had returned")
+            findings.record(.sink, "add was called on a sink whose poll had returned")
             return chanserv_status(CHANSERV_ERROR_BAD_REQUEST)
         }
         guard size >= 0, size <= 104_857_600, !behaviour.isEverythingTooLarge else {
@@ -82,7 +82,7 @@ final class StrictSourceSink: @unchecked Sendable {
             return chanserv_status(CHANSERV_ERROR_TOO_LARGE)
         }
         guard let source, header != nil || size == 0 else {
-            findings.saw(.sink, "add was called with NULL as the \(source == nil ? "source" : "header")")
+            findings.record(.sink, "add was called with NULL as the \(source == nil ? "source" : "header")")
             return chanserv_status(CHANSERV_ERROR_BAD_REQUEST)
         }
         guard !isFullNow, count < behaviour.room else {

@@ -30,7 +30,7 @@ final class TestedInstance: Sendable {
         let use = host.configuration.withLockedValue { $0 }
         guard reply.status == CHANSERV_READY else { return (nil, reply, use) }
         guard let pointer else {
-            plugin.findings.saw(.status, "create returned CHANSERV_READY without an instance (*instance is NULL)")
+            plugin.findings.record(.status, "create returned CHANSERV_READY without an instance (*instance is NULL)")
             return (nil, TestedPlugin.Reply(status: Int32(CHANSERV_ERROR_INTERNAL), message: "no instance"), use)
         }
         return (TestedInstance(plugin, host, PluginPointer(raw: pointer)), reply, use)
@@ -85,7 +85,7 @@ final class TestedInstance: Sendable {
         }
         guard reply.status == CHANSERV_READY else { return (nil, reply) }
         guard let pointer else {
-            plugin.findings.saw(.status, "open returned CHANSERV_READY without a call (*call is NULL)")
+            plugin.findings.record(.status, "open returned CHANSERV_READY without a call (*call is NULL)")
             return (nil, TestedPlugin.Reply(status: Int32(CHANSERV_ERROR_INTERNAL), message: "no call"))
         }
         return (PluginPointer(raw: pointer), reply)

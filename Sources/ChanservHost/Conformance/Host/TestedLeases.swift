@@ -22,7 +22,7 @@ final class TestedLeases: Sendable {
 
         func check(_ findings: Findings) {
             guard Fingerprint(bytes) != fingerprint else { return }
-            findings.saw(
+            findings.record(
                 .lent, "a lent frame of \(bytes.count) bytes was changed or freed before its release was called")
         }
     }

@@ -56,7 +56,7 @@ final class TestedPlugin: Sendable {
         let took = monotonicNanoseconds() - began
         record.left(function)
         if let before, let change = ThreadState().change(since: before) {
-            findings.saw(.threadState, "\(function.name) left \(change)")
+            findings.record(.threadState, "\(function.name) left \(change)")
         }
         timings.withLockedValue { timings in
             timings[function, default: Timing()].calls += 1
@@ -80,10 +80,10 @@ final class TestedPlugin: Sendable {
         let status = call(function, lane: lane) { buffer.withError(body) }
         let message = buffer.finish(lender, of: function, failed: status < 0, findings)
         if status >= 0, !allowed.contains(Int(status)) {
-            findings.saw(.status, "\(function.name) returned \(status), which is not a status of this function")
+            findings.record(.status, "\(function.name) returned \(status), which is not a status of this function")
         }
         if status < Int32(CHANSERV_ERROR_TOO_LARGE) {
-            findings.saw(
+            findings.record(
                 .unknownError,
                 "\(function.name) returned \(status), an error code the host does not know (it counts as internal)")
         }
@@ -116,21 +116,21 @@ private struct ErrorBuffer {
         defer { lender.end(loan) }
         let bytes = UnsafeRawBufferPointer(start: loan.start, count: capacity + Self.canarySize)
         if bytes[capacity...].contains(where: { $0 != Self.canary }) {
-            findings.saw(
+            findings.record(
                 .errorText, "\(function.name) wrote beyond the \(capacity) bytes of its error message")
         }
         guard failed else { return "" }
         guard let end = bytes[..<capacity].firstIndex(of: 0) else {
-            findings.saw(
+            findings.record(
                 .errorText, "\(function.name) wrote an error message without a zero in its \(capacity) bytes")
             return ""
         }
         let text = UnsafeRawBufferPointer(rebasing: bytes[..<end])
         // A character that is cut at the end of a small buffer is allowed.
         if String(validating: text, as: UTF8.self) == nil, end < capacity - 1 {
-            findings.saw(.errorText, "\(function.name) wrote an error message that is not UTF-8")
+            findings.record(.errorText, "\(function.name) wrote an error message that is not UTF-8")
         }
-        if end == 0, capacity > 1 { findings.saw(.noErrorText, "\(function.name) failed without a message") }
+        if end == 0, capacity > 1 { findings.record(.noErrorText, "\(function.name) failed without a message") }
         return String(decoding: text, as: UTF8.self)
     }
 }

@@ -84,7 +84,7 @@ extension chanserv_host {
         config_only = { host, config, known, count, error in
             guard let test = ConformanceHost.of(host, "config_only") else { return refused }
             if known == nil, count > 0 {
-                test.findings.saw(.hostTable, "host->config_only was called with NULL as \(count) keys")
+                test.findings.record(.hostTable, "host->config_only was called with NULL as \(count) keys")
                 return refused
             }
             return test.ask(.only, nil, needsPath: false, error, value: nil) {

@@ -40,7 +40,7 @@ final class Findings: Sendable {
     private let state = NIOLockedValueBox(State())
 
     /// Counts a finding and keeps the first few texts of each kind.
-    func saw(_ kind: Kind, _ text: @autoclosure () -> String) {
+    func record(_ kind: Kind, _ text: @autoclosure () -> String) {
         state.withLockedValue { state in
             state.counts[kind, default: 0] += 1
             guard state.texts[kind, default: []].count < 3 else { return }

@@ -1,5 +1,5 @@
 /// A rate limit for answers that are larger than the question: a burst at once, then a constant rate.
-struct AnswerAllowance: Hashable, Sendable {
+struct AnswerRateLimit: Hashable, Sendable {
     private let atOnce: UInt64
     /// The nanoseconds between two answers at the constant rate.
     private let interval: UInt64

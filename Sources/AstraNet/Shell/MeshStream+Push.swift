@@ -3,7 +3,7 @@ package import NIOCore
 /// Pushed sources (`docs/protocol.md` §6): the server opens a stream to the client for each source of a request.
 ///
 /// The stream of a source is on the same link as the stream of the request, the *master stream*.
-extension Stream {
+extension MeshStream {
     /// The role of a stream in a request with pushed sources.
     enum PushState {
         /// Master stream at the client, with its grant and the received sources.
@@ -11,7 +11,7 @@ extension Stream {
         /// Master stream at the server, with the client's grant.
         case sending(PushSender)
         /// Pushed source at the server that the client has not accepted yet.
-        case offered(by: Stream, as: DialBlock.Source)
+        case offered(by: MeshStream, as: DialBlock.Source)
     }
 
     /// The client's state of a request that accepts pushed sources.
@@ -22,7 +22,7 @@ extension Stream {
         let grant: DialBlock.Push
         @exclusivity(unchecked) var nextIndex: UInt32 = 0
         /// Received sources that the consumer has not taken.
-        @exclusivity(unchecked) var offered = ShortQueue<Stream>()
+        @exclusivity(unchecked) var offered = ShortQueue<MeshStream>()
         /// Number of bytes that are reserved in the link's grant budget for unaccepted sources.
         let reserved: Int
         /// Number of acceptances (SYN) since the last one that was flushed at once.
@@ -57,9 +57,9 @@ extension Stream {
         }
     }
 
-    /// The result of ``takeStreamNews()`` on a master stream.
-    package enum News: Sendable {
-        case pushed(Stream)
+    /// The result of ``takeMasterEvent()`` on a master stream.
+    package enum MasterEvent: Sendable {
+        case pushed(MeshStream)
         /// Received bytes. The server announces named sources with them.
         case bytes(ByteBuffer)
         case finished
@@ -69,8 +69,8 @@ extension Stream {
 
     /// Returns the next event of a master stream without waiting: a pushed source, else bytes, else the end. A returned
     /// source is accepted.
-    package func takeStreamNews() -> News {
-        let (pushed, flushesNow) = withStorage { storage -> (Stream?, Bool) in
+    package func takeMasterEvent() -> MasterEvent {
+        let (pushed, flushesNow) = withStorage { storage -> (MeshStream?, Bool) in
             guard case .receiving(let receiver) = storage.active?.state.pushes,
                 let pushed = receiver.offered.popFirst()
             else { return (nil, false) }
@@ -90,7 +90,7 @@ extension Stream {
         case .nothing: return .nothing
         case .finished, .failed:
             // Sources may have arrived together with the end after the check above. They come before the end.
-            if withStorage({ $0.hasOffered }) { return takeStreamNews() }
+            if withStorage({ $0.hasOffered }) { return takeMasterEvent() }
             guard case .failed(let error) = received else { return .finished }
             return .failed(error)
         }
@@ -100,15 +100,18 @@ extension Stream {
     ///
     /// - Parameter deadline: the time at which the wait ends with an error; `nil` for none.
     /// - Throws: ``AstraNetError`` with code `deadlineExceeded`; `CancellationError`.
-    package nonisolated(nonsending) func nextStreamNews(deadline: ContinuousClock.Instant?) async throws -> News {
-        let news = takeStreamNews()
+    package nonisolated(nonsending) func nextMasterEvent(deadline: ContinuousClock.Instant?) async throws -> MasterEvent
+    {
+        let news = takeMasterEvent()
         guard case .nothing = news else { return news }
-        return try await waitForNews(deadline: deadline)
+        return try await waitForMasterEvent(deadline: deadline)
     }
 
     /// Waits for the next event. It is not inlined, so that calls that do not wait save its allocations.
     @inline(never)
-    private nonisolated(nonsending) func waitForNews(deadline: ContinuousClock.Instant?) async throws -> News {
+    private nonisolated(nonsending) func waitForMasterEvent(deadline: ContinuousClock.Instant?) async throws
+        -> MasterEvent
+    {
         while true {
             // The server may wait for the acceptances before it pushes more sources.
             flushAcceptances()
@@ -117,7 +120,7 @@ extension Stream {
             } timeoutMessage: {
                 "neither a source nor bytes arrived from \(self.remoteAddress) in time"
             }
-            let news = takeStreamNews()
+            let news = takeMasterEvent()
             guard case .nothing = news else { return news }
         }
     }
@@ -139,7 +142,7 @@ extension Stream {
         if flushesNow {
             link.sendControl { $0.writeOp(syn) }
         } else {
-            link.sendControlPatiently { $0.writeOp(syn) }
+            link.sendControlDelayed { $0.writeOp(syn) }
         }
     }
 
@@ -148,15 +151,15 @@ extension Stream {
         close()
         let endedBefore = withStorage { storage -> Bool in
             guard storage.state.phase == .ended, case .over = storage.state.writing else { return false }
-            return true
+            return storage.state.offer == .received
         }
-        if endedBefore { tellDecline() }
+        if endedBefore { sendDecline() }
     }
 
     /// Sends FIN1 and FIN2 for a declined source that has already ended. The server keeps such a source until the
     /// client answers.
-    func tellDecline() {
-        link.sendControlPatiently { ops in
+    func sendDecline() {
+        link.sendControlDelayed { ops in
             ops.writeOp(OpHeader(.fin1, to: self.remoteAddress, from: self.localAddress))
             ops.writeOp(OpHeader(.fin2, to: self.remoteAddress, from: self.localAddress))
         }
@@ -227,10 +230,10 @@ extension Stream {
 
     /// The result of ``pushSource()``.
     package enum Push: Sendable {
-        case opened(Stream)
+        case opened(MeshStream)
         /// The number of unaccepted sources has reached the client's grant, or the link is at its stream limit. The
         /// delegate of the master stream is called when a source is accepted or a stream slot is free.
-        case noRoom
+        case grantExhausted
         /// The client does not accept pushed sources.
         case notGranted
         /// The request has ended, or this node gave up all sources that the grant allows before the client took one.
@@ -255,11 +258,11 @@ extension Stream {
             return reason.push
         case .success(let begun): (grant, index) = begun
         }
-        guard link.takeStreamPlace(orCall: self) else {
+        guard link.reserveStreamSlot(orCall: self) else {
             withStorage { $0.cancelPush() }
-            return .noRoom
+            return .grantExhausted
         }
-        let stream = Stream(
+        let stream = MeshStream(
             state: .pushing(window: grant.window), localPort: link.node.takePort(), remote: remoteAddress, link: link)
         stream.withStorage { storage in
             storage.activate().state.pushes = .offered(
@@ -268,7 +271,7 @@ extension Stream {
         do throws(AstraNetError) {
             try link.open(stream)
         } catch {
-            link.giveStreamPlace()
+            link.releaseStreamSlot()
             return .ended
         }
         return .opened(stream)
@@ -286,11 +289,11 @@ extension Stream {
         }
     }
 
-    /// Consistent snapshot of ``isPeerGone``, ``isOffered`` and whether the client has accepted this pushed source.
-    package var offerProgress: (isPeerGone: Bool, isOffered: Bool, wasTaken: Bool) {
+    /// Consistent snapshot of ``isPeerClosed``, ``isOffered`` and whether the client has accepted this pushed source.
+    package var offerProgress: (isPeerClosed: Bool, isOffered: Bool, wasTaken: Bool) {
         withStorage { storage in
             (
-                storage.state.isPeerGone && !storage.state.isClosedHere, storage.state.offer == .made,
+                storage.state.isPeerClosed && !storage.state.isClosedHere, storage.state.offer == .made,
                 storage.state.wasAccepted
             )
         }
@@ -302,10 +305,10 @@ extension Stream {
 }
 
 private struct PushFailure: Error {
-    let push: Stream.Push
+    let push: MeshStream.Push
 }
 
-extension Stream.Storage {
+extension MeshStream.Storage {
     /// Whether a received pushed source waits for the consumer.
     var hasOffered: Bool {
         guard case .receiving(let receiver) = active?.state.pushes else { return false }
@@ -314,7 +317,7 @@ extension Stream.Storage {
 
     /// Removes and returns the client's push state, so that the caller can decline its sources and release its reserved
     /// bytes. Later sources are refused. `nil` if this is not a request of this node that accepts pushed sources.
-    mutating func takeReceiver() -> Stream.PushReceiver? {
+    mutating func takeReceiver() -> MeshStream.PushReceiver? {
         guard let active, case .receiving(let receiver) = active.state.pushes else { return nil }
         active.state.pushes = nil
         deactivateIfIdle()
@@ -329,7 +332,7 @@ extension Stream.Storage {
 
     /// Removes and returns the master stream of a pushed source that the client has not accepted; `nil` for other
     /// streams.
-    mutating func takeMaster() -> Stream? {
+    mutating func takeMaster() -> MeshStream? {
         guard let active, case .offered(let master, _) = active.state.pushes else { return nil }
         active.state.pushes = nil
         deactivateIfIdle()
@@ -391,7 +394,7 @@ extension Stream.Storage {
     ///
     /// - Returns: whether the caller must queue a wake of this stream; `nil` if another thread has ended the request,
     ///   so that the caller must decline the source.
-    mutating func offer(_ stream: Stream) -> Bool? {
+    mutating func offer(_ stream: MeshStream) -> Bool? {
         guard state.reading == .open, case .receiving(let receiver) = active?.state.pushes else { return nil }
         receiver.offered.append(stream)
         return queueWake()
@@ -403,7 +406,7 @@ extension Stream.Storage {
             return .failure(PushFailure(push: .notGranted))
         }
         guard sender.unaccepted < Int(sender.grant.maximumSources) else {
-            return .failure(PushFailure(push: sender.abandoned < sender.unaccepted ? .noRoom : .ended))
+            return .failure(PushFailure(push: sender.abandoned < sender.unaccepted ? .grantExhausted : .ended))
         }
         let index = sender.nextIndex
         sender.nextIndex &+= 1

@@ -1,6 +1,6 @@
 internal import Logging
 
-extension Host {
+extension PluginHost {
     /// Stops accepting requests and waits for running ones. At the deadline cancels the rest, destroys all instances
     /// and closes all links. Cancelling the waiting task ends the wait like the deadline. A second call waits for the
     /// first.

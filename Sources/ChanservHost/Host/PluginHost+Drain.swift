@@ -1,7 +1,7 @@
 internal import Chanserv
 internal import Logging
 
-extension Host {
+extension PluginHost {
     /// Withdraws a route's vAddr from the mesh, so that clients find another host, and waits for its requests to end.
     /// Cancels the requests that have not ended after the route's `drain` time. The route stays configured but
     /// withdrawn, also after reloads, until ``enable(_:)`` or a restart.

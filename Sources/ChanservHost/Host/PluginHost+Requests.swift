@@ -1,7 +1,7 @@
 internal import Chanserv
 internal import Logging
 
-extension Host {
+extension PluginHost {
     /// Returns the open requests of a vAddr, or of all.
     ///
     /// - Parameters:

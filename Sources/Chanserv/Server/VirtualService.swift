@@ -6,7 +6,7 @@ import Synchronization
 ///
 /// ``Server/serve(_:_:)`` creates it. Its source function can be replaced while it runs. Requests that have begun keep
 /// the old one, and the name stays bound.
-public final class Service: Sendable {
+public final class VirtualService: Sendable {
     /// The state of a service.
     public enum State: Sendable, Hashable {
         /// Requests are served.
@@ -15,13 +15,13 @@ public final class Service: Sendable {
         case withdrawn(until: ContinuousClock.Instant)
         /// The name is announced again, and one request decides whether it stays.
         case probing
-        /// The owner has withdrawn the name, see ``Service/withdraw()``.
+        /// The owner has withdrawn the name, see ``VirtualService/withdraw()``.
         case disabled
         /// The service accepts no more requests.
         case stopped
     }
 
-    /// Identifies the requests that began before an ``update(configuration:sourceFunc:forgivesFailures:)``.
+    /// Identifies the requests that began before an ``update(configuration:sourceFunc:ignoresFailures:)``.
     public struct Generation: Sendable, Hashable {
         let number: UInt64
     }
@@ -29,7 +29,7 @@ public final class Service: Sendable {
     /// The configuration and handler of a request, fixed when its body has arrived.
     ///
     /// A class, because each request holds it. Copying a configuration instead would retain each of its closures.
-    final class Recipe: Sendable {
+    final class Handling: Sendable {
         let configuration: Server.Configuration
         let handler: any RequestHandler
         let generation: UInt64
@@ -52,10 +52,10 @@ public final class Service: Sendable {
     let totals = ServiceTotals()
     /// The counts of this service's open requests.
     let counts = OpenRequests.Counts()
-    private let inside: NIOLockedValueBox<Inside>
+    private let storage: NIOLockedValueBox<Storage>
 
-    private struct Inside {
-        var recipe: Recipe
+    private struct Storage {
+        var handling: Handling
         var state: ServiceState
         var binding: (any Binding)?
         /// Decided changes of the name that have not been performed yet, in order.
@@ -75,15 +75,15 @@ public final class Service: Sendable {
         self.open = open
         let mass = ErrorMass(
             limit: configuration.maxErrorMass, pause: configuration.errorPause, maxPause: configuration.maxErrorPause)
-        inside = NIOLockedValueBox(
-            Inside(
-                recipe: Recipe(configuration: configuration, handler: handler, generation: 0),
+        storage = NIOLockedValueBox(
+            Storage(
+                handling: Handling(configuration: configuration, handler: handler, generation: 0),
                 state: ServiceState(mass: mass)))
     }
 
     /// Withdraws the name when no owner is left.
     deinit {
-        inside.withLockedValue { $0.binding.take() }?.close()
+        storage.withLockedValue { $0.binding.take() }?.close()
     }
 
     private var now: ContinuousClock.Instant { open.surroundings.now() }
@@ -92,7 +92,7 @@ public final class Service: Sendable {
     ///
     /// - Throws: ``ChanservError`` with code `addressInUse`, or `cancelled` after the multiplexer was shut down.
     func start() throws(ChanservError) {
-        let actions = inside.withLockedValue { $0.state.start() }
+        let actions = storage.withLockedValue { $0.state.start() }
         precondition(actions == [.bind], "the first action of a service is not to bind its name")
         do throws(ConnectionError) {
             try bind()
@@ -105,8 +105,8 @@ public final class Service: Sendable {
 
     /// The current state.
     public var state: State {
-        inside.withLockedValue { inside in
-            switch (inside.state.wish, inside.state.mass.state) {
+        storage.withLockedValue { storage in
+            switch (storage.state.wish, storage.state.mass.state) {
             case (.stopped, _): .stopped
             case (.disabled, _): .disabled
             case (.enabled, .serving): .serving
@@ -119,7 +119,7 @@ public final class Service: Sendable {
     /// Totals since the start, and the numbers of open requests and sources.
     public var counters: Counters {
         var counters = totals.counters
-        counters.errorMass = inside.withLockedValue { $0.state.mass.mass }
+        counters.errorMass = storage.withLockedValue { $0.state.mass.mass }
         counters.requestsOpen = open.openCount(of: self)
         for scope in open.requests(.service(ObjectIdentifier(self))) {
             let sources = scope.sourceCounts
@@ -130,17 +130,17 @@ public final class Service: Sendable {
     }
 
     /// The configuration of requests that arrive from now on.
-    public var configuration: Server.Configuration { inside.withLockedValue { $0.recipe.configuration } }
+    public var configuration: Server.Configuration { storage.withLockedValue { $0.handling.configuration } }
 
-    private var recipe: Recipe { inside.withLockedValue { $0.recipe } }
+    private var handling: Handling { storage.withLockedValue { $0.handling } }
 
     /// Records that the body of a request has arrived, and returns the recipe of the request.
-    func recipe(for scope: RequestScope) -> Recipe {
-        inside.withLockedValue { inside in
+    func handling(for scope: RequestScope) -> Handling {
+        storage.withLockedValue { storage in
             // Under the lock, so that a caller that replaces the recipe and then drains the earlier requests finds this
             // one.
-            open.bodyCame(scope, generation: inside.recipe.generation)
-            return inside.recipe
+            open.bodyArrived(scope, generation: storage.handling.generation)
+            return storage.handling
         }
     }
 
@@ -150,31 +150,31 @@ public final class Service: Sendable {
     /// - Parameters:
     ///   - configuration: the new options.
     ///   - sourceFunc: the new source function.
-    ///   - forgivesFailures: whether earlier failures are forgotten because the new function replaces the failing one.
+    ///   - ignoresFailures: whether earlier failures are forgotten because the new function replaces the failing one.
     ///     A name that was withdrawn because of them is then bound again at once. `false` by default: the count and a
     ///     running pause stay.
     /// - Returns: the generation of the requests that began before, for ``drain(_:until:grace:reason:)``.
     @discardableResult
     public func update(
-        configuration: Server.Configuration, sourceFunc: @escaping SourceFunc, forgivesFailures: Bool = false
+        configuration: Server.Configuration, sourceFunc: @escaping SourceFunc, ignoresFailures: Bool = false
     ) -> Generation {
         update(
             configuration: configuration, handler: AsyncRequestHandler(sourceFunc, configuration),
-            forgivesFailures: forgivesFailures)
+            ignoresFailures: ignoresFailures)
     }
 
-    /// As ``update(configuration:sourceFunc:forgivesFailures:)``, with a handler that does not suspend.
+    /// As ``update(configuration:sourceFunc:ignoresFailures:)``, with a handler that does not suspend.
     @discardableResult
     package func update(
-        configuration: Server.Configuration, handler: any RequestHandler, forgivesFailures: Bool = false
+        configuration: Server.Configuration, handler: any RequestHandler, ignoresFailures: Bool = false
     ) -> Generation {
         var old: UInt64 = 0
-        change(after: nil) { inside in
-            old = inside.recipe.generation
-            inside.recipe = Recipe(configuration: configuration, handler: handler, generation: old + 1)
-            return inside.state.reconfigure(
+        change(after: nil) { storage in
+            old = storage.handling.generation
+            storage.handling = Handling(configuration: configuration, handler: handler, generation: old + 1)
+            return storage.state.reconfigure(
                 limit: configuration.maxErrorMass, pause: configuration.errorPause,
-                maxPause: configuration.maxErrorPause, forgives: forgivesFailures)
+                maxPause: configuration.maxErrorPause, forgives: ignoresFailures)
         }
         return Generation(number: old)
     }
@@ -202,7 +202,7 @@ public final class Service: Sendable {
     public nonisolated(nonsending) func waitUntilIdle(until deadline: ContinuousClock.Instant) async -> Int {
         let left = await open.wait(untilNone: .service(ObjectIdentifier(self)), deadline: deadline)
         // The last open request admits the queued ones before it ends. If none is left, none is queued.
-        return left == 0 ? 0 : left + inside.withLockedValue { $0.waiting.count }
+        return left == 0 ? 0 : left + storage.withLockedValue { $0.waiting.count }
     }
 
     /// Waits until requests have ended with their sources, and cancels those that have not ended at the deadline.
@@ -242,7 +242,7 @@ public final class Service: Sendable {
         open.cancel(question(generation), reason: reason)
     }
 
-    private func question(_ generation: Generation?) -> OpenRequests.Question {
+    private func question(_ generation: Generation?) -> OpenRequests.Selector {
         let id = ObjectIdentifier(self)
         return generation.map { .generation(id, through: $0.number) } ?? .service(id)
     }
@@ -280,18 +280,18 @@ public final class Service: Sendable {
 
     /// Called when the listing of a request has ended, which makes room for a queued request.
     func listingEnded() {
-        if inside.withLockedValue({ !$0.waiting.isEmpty }) { admitWaiting() }
+        if storage.withLockedValue({ !$0.waiting.isEmpty }) { admitWaiting() }
     }
 
     // MARK: - Actions
 
     /// Changes the state under the lock, then performs the resulting actions outside of it.
-    private func change(after error: ChanservError?, _ body: (inout Inside) -> [ServiceState.Action]) {
-        let actions = inside.withLockedValue { inside in
-            let actions = body(&inside)
+    private func change(after error: ChanservError?, _ body: (inout Storage) -> [ServiceState.Action]) {
+        let actions = storage.withLockedValue { storage in
+            let actions = body(&storage)
             guard !actions.isEmpty else { return actions }
             // Several threads may decide. The queue keeps the changes of the name in the order of the decisions.
-            inside.nameChanges += actions.filter(\.changesName)
+            storage.nameChanges += actions.filter(\.changesName)
             return actions
         }
         for action in actions { perform(action, after: error) }
@@ -301,9 +301,9 @@ public final class Service: Sendable {
     /// ones too.
     private func changeName() {
         while true {
-            let next = inside.withLockedValue { inside -> ServiceState.Action? in
-                guard !inside.changesName, let next = inside.nameChanges.popFirst() else { return nil }
-                inside.changesName = true
+            let next = storage.withLockedValue { storage -> ServiceState.Action? in
+                guard !storage.changesName, let next = storage.nameChanges.popFirst() else { return nil }
+                storage.changesName = true
                 return next
             }
             guard let next else { return }
@@ -315,9 +315,9 @@ public final class Service: Sendable {
                     failure = ChanservError(error, while: "binding \(vAddr) again")
                 }
             } else {
-                inside.withLockedValue { $0.binding.take() }?.close()
+                storage.withLockedValue { $0.binding.take() }?.close()
             }
-            inside.withLockedValue { $0.changesName = false }
+            storage.withLockedValue { $0.changesName = false }
             if let failure { bindingFailed(failure) }
         }
     }
@@ -328,7 +328,7 @@ public final class Service: Sendable {
         case .refuseWaiting: refuseWaiting("busy: \(vAddr) takes no requests at the moment")
         case .admitWaiting: admitWaiting()
         case .reportMass(let mass):
-            recipe.configuration.onMaxErrorMass(mass, error ?? ChanservError(.sourceFailed, "unknown"))
+            handling.configuration.onMaxErrorMass(mass, error ?? ChanservError(.sourceFailed, "unknown"))
         case .wake(let instant):
             _ = open.surroundings.schedule(instant) { [weak self] in
                 guard let self else { return }
@@ -341,14 +341,14 @@ public final class Service: Sendable {
         let binding = try multiplexer.bind(vAddr, visibleTo: nil) { [weak self] connection in
             self?.received(connection) ?? .refused("the service is gone")
         }
-        inside.withLockedValue { $0.binding = binding }
+        storage.withLockedValue { $0.binding = binding }
         binding.whenWithdrawn { [weak self] in
             self?.bindingFailed(ChanservError(.cancelled, "the network was shut down"))
         }
     }
 
     private func bindingFailed(_ error: ChanservError) {
-        recipe.configuration.onError(error)
+        handling.configuration.onError(error)
         totals.addFailure()
         let now = now
         // The network was shut down, so the name cannot be bound again.
@@ -368,14 +368,14 @@ public final class Service: Sendable {
     /// Handles a dialled request, on a network thread.
     private func received(_ connection: any Connection) -> Admission {
         let now = now
-        let (decision, actions) = inside.withLockedValue { inside -> (Decision, [ServiceState.Action]) in
+        let (decision, actions) = storage.withLockedValue { storage -> (Decision, [ServiceState.Action]) in
             // Queued requests go first.
             let (decision, actions) =
-                inside.waiting.isEmpty || isFull(inside)
-                ? decide(connection, &inside, now) : (inside.state.wish == .stopped ? .refuse(busy) : .wait, [])
+                storage.waiting.isEmpty || isFull(storage)
+                ? decide(connection, &storage, now) : (storage.state.wish == .stopped ? .refuse(busy) : .wait, [])
             guard case .wait = decision else { return (decision, actions) }
-            guard inside.waiting.count < Self.maximumWaiting else { return (.refuse(busy), actions) }
-            inside.waiting.append(connection)
+            guard storage.waiting.count < Self.maximumWaiting else { return (.refuse(busy), actions) }
+            storage.waiting.append(connection)
             return (.wait, actions)
         }
         for action in actions { perform(action, after: nil) }
@@ -394,28 +394,28 @@ public final class Service: Sendable {
     private var busy: String { "busy: \(vAddr) takes no requests at the moment" }
 
     private func decide(
-        _ connection: any Connection, _ inside: inout Inside, _ now: ContinuousClock.Instant
+        _ connection: any Connection, _ storage: inout Storage, _ now: ContinuousClock.Instant
     ) -> (Decision, [ServiceState.Action]) {
-        let recipe = inside.recipe
-        if let most = recipe.configuration.maxOpenRequests, isFull(inside) {
+        let handling = storage.handling
+        if let most = handling.configuration.maxOpenRequests, isFull(storage) {
             return (.refuse("busy: \(vAddr) has reached its limit of \(most) open requests"), [])
         }
-        guard open.mayList(self, atMost: recipe.configuration.maxConcurrentRequests) else { return (.wait, []) }
-        switch inside.state.receivedRequest(now: now) {
+        guard open.canList(self, atMost: handling.configuration.maxConcurrentRequests) else { return (.wait, []) }
+        switch storage.state.receivedRequest(now: now) {
         case .refuse: return (.refuse(busy), [])
         case .wait: return (.wait, [])
         case .serve(let ticket):
-            let scope = RequestScope(connection, of: self, recipe, ticket)
+            let scope = RequestScope(connection, of: self, handling, ticket)
             // Under the lock of the service, so that a caller that drains it afterwards finds the request.
             open.begin(scope)
             totals.addRequest()
-            return (.begin(scope), ticket.isProbe ? inside.state.probeBegan() : [])
+            return (.begin(scope), ticket.isProbe ? storage.state.probeBegan() : [])
         }
     }
 
     /// Whether the open and queued requests have reached the limit.
-    private func isFull(_ inside: Inside) -> Bool {
-        inside.recipe.configuration.maxOpenRequests.map { open.openCount(of: self) + inside.waiting.count >= $0 }
+    private func isFull(_ storage: Storage) -> Bool {
+        storage.handling.configuration.maxOpenRequests.map { open.openCount(of: self) + storage.waiting.count >= $0 }
             ?? false
     }
 
@@ -423,14 +423,14 @@ public final class Service: Sendable {
     private func admitWaiting() {
         while true {
             let now = now
-            let step = inside.withLockedValue {
-                inside -> (connection: any Connection, decision: Decision, actions: [ServiceState.Action])? in
-                guard let connection = inside.waiting.popFirst() else { return nil }
+            let step = storage.withLockedValue {
+                storage -> (connection: any Connection, decision: Decision, actions: [ServiceState.Action])? in
+                guard let connection = storage.waiting.popFirst() else { return nil }
                 // The client is gone: it needs no answer, and no plugin is called.
-                if connection.isPeerGone { return (connection, .drop, []) }
-                let (decision, actions) = decide(connection, &inside, now)
+                if connection.isPeerClosed { return (connection, .drop, []) }
+                let (decision, actions) = decide(connection, &storage, now)
                 if case .wait = decision {
-                    inside.waiting.prepend(connection)
+                    storage.waiting.prepend(connection)
                     return nil
                 }
                 return (connection, decision, actions)
@@ -451,9 +451,9 @@ public final class Service: Sendable {
     }
 
     private func refuseWaiting(_ message: String) {
-        let waiting = inside.withLockedValue { inside in
-            defer { inside.waiting = [] }
-            return inside.waiting
+        let waiting = storage.withLockedValue { storage in
+            defer { storage.waiting = [] }
+            return storage.waiting
         }
         for connection in waiting {
             totals.addRefusal()
@@ -462,7 +462,7 @@ public final class Service: Sendable {
     }
 }
 
-extension Service {
+extension VirtualService {
     /// Totals of a service since its start, and the numbers of its open requests and sources.
     public struct Counters: Sendable, Hashable {
         /// Requests that are not answered: their sources are being listed or sent.
@@ -507,8 +507,8 @@ final class ServiceTotals: Sendable {
         self.bytes.add(bytes, ordering: .relaxed)
     }
 
-    var counters: Service.Counters {
-        var counters = Service.Counters()
+    var counters: VirtualService.Counters {
+        var counters = VirtualService.Counters()
         counters.requestsTotal = requests.load(ordering: .relaxed)
         counters.requestsRefused = refusals.load(ordering: .relaxed)
         counters.sourcesTotal = sources.load(ordering: .relaxed)

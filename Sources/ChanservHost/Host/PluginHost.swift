@@ -13,7 +13,7 @@ public import Logging
 ///
 /// A host is started once and shut down once. The state machines ``ReloadPlan``, ``ReloadTransaction``,
 /// ``ReloadMachine`` and ``Generations`` decide; this actor performs their actions.
-public actor Host {
+public actor PluginHost {
     let file: String
     let logger: Logger
     let makeNetwork: @Sendable (HostConfiguration.Node, Logger) -> any HostNetwork
@@ -136,9 +136,9 @@ public actor Host {
         let plan = ReloadPlan(running: [], wanted: preparation.routes)
         switch await carryOut(plan, preparation) {
         case .done: break
-        case .refused(let reasons, let mayPass):
+        case .refused(let reasons, let isTemporary):
             await tearDown(deadline: .now)
-            return HostError(mayPass ? .unavailable : .badConfiguration, reasons)
+            return HostError(isTemporary ? .unavailable : .badConfiguration, reasons)
         }
         self.configuration = configuration
         startedNode = configuration.node

@@ -5,7 +5,7 @@ public import NIOCore
 ///
 /// One task may read while another one writes. Two reads or two writes at the same time are a programming error. End
 /// every stream with ``close()`` or ``fail(_:)``.
-public final class Stream: Sendable {
+public final class MeshStream: Sendable {
     /// Address of the stream at the remote node.
     public let remoteAddress: Address
     /// Address of the stream at this node.
@@ -67,7 +67,7 @@ public final class Stream: Sendable {
     }
 
     /// Path for dialling names that were received on this stream.
-    var way: NodeCore.Way { NodeCore.Way(host: remoteAddress.host, link: link.id) }
+    var hostLink: NodeCore.HostLink { NodeCore.HostLink(host: remoteAddress.host, link: link.id) }
 
     // MARK: - Opening
 
@@ -159,16 +159,16 @@ public final class Stream: Sendable {
     /// - Throws: the same errors as ``send(_:deadline:)``, except `deadlineExceeded` and `CancellationError`.
     @discardableResult
     package func send(now bytes: ByteBuffer) throws(AstraNetError) -> Bool {
-        let (result, hasRoom, needsFlush) = withStorage { storage -> (Result<Void, AstraNetError>, Bool, Bool) in
+        let (result, hasCapacity, needsFlush) = withStorage { storage -> (Result<Void, AstraNetError>, Bool, Bool) in
             let result = storage.enqueue(bytes, packingLimit: Self.packingLimit)
             guard case .success = result else { return (result, false, false) }
-            let hasRoom = storage.hasRoom
-            if !hasRoom { storage.active?.state.reportsRoom = true }
-            return (result, hasRoom, storage.sendingIsDue())
+            let hasCapacity = storage.hasCapacity
+            if !hasCapacity { storage.active?.state.reportsRoom = true }
+            return (result, hasCapacity, storage.sendingIsDue())
         }
         if needsFlush { link.markDirty(self) }
         try result.get()
-        return hasRoom
+        return hasCapacity
     }
 
     /// Queues `bytes`, then waits while more than 32 KiB are queued.
@@ -179,18 +179,18 @@ public final class Stream: Sendable {
     public nonisolated(nonsending) func send(_ bytes: ByteBuffer, deadline: ContinuousClock.Instant? = nil) async throws
     {
         guard bytes.readableBytes > 0 else { return }
-        if try !send(now: bytes) { try await waitUntilRoom(deadline: deadline) }
+        if try !send(now: bytes) { try await waitUntilCapacity(deadline: deadline) }
     }
 
     /// Waits until at most 32 KiB are queued.
     @inline(never)
-    package nonisolated(nonsending) func waitUntilRoom(deadline: ContinuousClock.Instant?) async throws {
+    package nonisolated(nonsending) func waitUntilCapacity(deadline: ContinuousClock.Instant?) async throws {
         try await wait(for: .writing, deadline: deadline) { storage -> Result<Void, any Error>? in
             switch storage.state.writing {
             case .over(let failure): return .failure(failure.error)
             case .ending(let ending) where ending != .finish:
                 return .failure(StreamState.Failure.closedHere.error)
-            case .open, .ending: return storage.hasRoom ? .success(()) : nil
+            case .open, .ending: return storage.hasCapacity ? .success(()) : nil
             }
         } timeoutMessage: {
             "\(self.remoteAddress) did not accept the sent bytes in time"
@@ -237,7 +237,7 @@ public final class Stream: Sendable {
                     link.buffered.give(active.state.inbox.readableBytes)
                     active.state.inbox = ByteBuffer()
                 }
-                swap(&dropped.onPeerGone, &active.state.onPeerGone)
+                swap(&dropped.onPeerClosed, &active.state.onPeerClosed)
                 // The delegate of a pushed source stays: the client's answer is still to be reported.
                 if storage.state.offer != .made { swap(&dropped.delegate, &active.state.delegate) }
                 if storage.state.queued == 0 { dropped.outbox = active.state.takeOutbox() }
@@ -253,14 +253,14 @@ public final class Stream: Sendable {
     /// Calls `body` once, on any thread, when the peer has finished, stopped or failed the stream, or the link is lost.
     ///
     /// If that has already happened, the call is immediate. ``close()`` and ``fail(_:)`` remove `body` without a call.
-    public func onPeerGone(_ body: @escaping @Sendable () -> Void) {
+    public func onPeerClosed(_ body: @escaping @Sendable () -> Void) {
         var earlier: (@Sendable () -> Void)?
         let callNow = withStorage { storage -> Bool in
             if storage.state.isClosedHere { return false }
-            if storage.state.isPeerGone { return true }
+            if storage.state.isPeerClosed { return true }
             let active = storage.activate()
-            earlier = active.state.onPeerGone
-            active.state.onPeerGone = body
+            earlier = active.state.onPeerClosed
+            active.state.onPeerClosed = body
             return false
         }
         withExtendedLifetime(earlier) {}
@@ -269,7 +269,7 @@ public final class Stream: Sendable {
 
     /// Whether the peer has finished, stopped or failed the stream, or the link is lost. `false` after this node has
     /// closed or failed the stream.
-    public var isPeerGone: Bool { withStorage { $0.state.isPeerGone && !$0.state.isClosedHere } }
+    public var isPeerClosed: Bool { withStorage { $0.state.isPeerClosed && !$0.state.isClosedHere } }
 
     // MARK: - Delegate
 
@@ -336,37 +336,39 @@ public final class Stream: Sendable {
     /// Resumes the waiting tasks and calls the delegate. The event loop calls this at the end of a read, after all ops
     /// of the read.
     func wake() {
-        let (waiters, onPeerGone, delegate, needsFlush) = withStorage { storage in
+        let (waiters, onPeerClosed, delegate, needsFlush) = withStorage { storage in
             storage.isWakeQueued = false
-            var onPeerGone: (@Sendable () -> Void)?
-            if storage.state.isPeerGone, let active = storage.active { swap(&onPeerGone, &active.state.onPeerGone) }
+            var onPeerClosed: (@Sendable () -> Void)?
+            if storage.state.isPeerClosed, let active = storage.active {
+                swap(&onPeerClosed, &active.state.onPeerClosed)
+            }
             let delegate = storage.active?.state.delegate
             if storage.state.phase == .ended, let active = storage.active {
                 // An ended stream has no more events, so this is the delegate's last call.
                 active.state.delegate = nil
             }
             let waiters = storage.takeWaiters()
-            return (waiters, onPeerGone, delegate, storage.creditIsDue(isDry: waiters.hasReader))
+            return (waiters, onPeerClosed, delegate, storage.creditIsDue(isDry: waiters.hasReader))
         }
         if needsFlush { link.markDirty(self) }
         waiters.resume()
-        onPeerGone?()
+        onPeerClosed?()
         delegate?.streamChanged(self)
     }
 
     /// Contents of an ended stream that are released outside the lock.
     private struct Dropped {
-        var onPeerGone: (@Sendable () -> Void)?
+        var onPeerClosed: (@Sendable () -> Void)?
         var delegate: (any StreamDelegate)?
         var outbox: ShortQueue<ByteBuffer>?
-        var offered = ShortQueue<Stream>()
+        var offered = ShortQueue<MeshStream>()
     }
 }
 
 /// A place where a task waits on a stream.
 private struct StreamWaitPlace: WaitPlace {
-    let stream: Stream
-    let kind: Stream.Wait
+    let stream: MeshStream
+    let kind: MeshStream.Wait
 
     func put(_ waiter: Waiter) -> Bool {
         stream.withStorage { storage in
@@ -395,7 +397,7 @@ private struct StreamWaitPlace: WaitPlace {
 struct WaiterList {
     private var first: Waiter?
     private var others: [Waiter] = []
-    /// Whether a task of the list waited in ``Stream/receive(deadline:)``.
+    /// Whether a task of the list waited in ``MeshStream/receive(deadline:)``.
     fileprivate(set) var hasReader = false
 
     mutating func append(_ waiter: Waiter) {
@@ -415,12 +417,12 @@ extension StreamState.ReadSide {
     }
 }
 
-extension Stream.Storage {
+extension MeshStream.Storage {
     /// Number of received bytes that were not read.
     var unread: Int { active?.state.inbox.readableBytes ?? 0 }
 
     /// Whether a writer may continue without waiting.
-    var hasRoom: Bool { state.queued <= Stream.writeHighWater }
+    var hasCapacity: Bool { state.queued <= MeshStream.writeHighWater }
 
     /// Removes and returns all unread bytes.
     mutating func takeInbox(_ buffered: BufferBudget) -> ByteBuffer {
@@ -476,7 +478,7 @@ extension Stream.Storage {
     }
 
     /// Returns whether a task with this kind of wait can continue.
-    func isReady(_ wait: Stream.Wait) -> Bool {
+    func isReady(_ wait: MeshStream.Wait) -> Bool {
         switch wait {
         case .opening: return opening != nil
         case .reading: return unread > 0 || state.reading != .open
@@ -485,7 +487,7 @@ extension Stream.Storage {
             switch state.writing {
             case .over: return true
             case .ending(let ending) where ending != .finish: return true
-            case .open, .ending: return hasRoom
+            case .open, .ending: return hasCapacity
             }
         case .news: return unread > 0 || hasOffered || state.reading != .open
         }
@@ -495,7 +497,7 @@ extension Stream.Storage {
     mutating func takeWaiters() -> WaiterList {
         var list = WaiterList()
         guard let active, !active.state.waiters.isEmpty else { return list }
-        for wait in Stream.Wait.all {
+        for wait in MeshStream.Wait.all {
             guard let waiter = active.state.waiters[wait], isReady(wait) else { continue }
             active.state.waiters[wait] = nil
             list.append(waiter)

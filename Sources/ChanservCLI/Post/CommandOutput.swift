@@ -7,7 +7,7 @@ import NIOPosix
 ///
 /// They may be the same terminal, so one thread makes all writes, in order. A slow reader delays only the tasks that
 /// write here.
-final class PostOutput: Sendable {
+final class CommandOutput: Sendable {
     private let thread: NIOThreadPool
     /// Whether standard output can overwrite the progress line.
     private let outputIsTerminal = isatty(STDOUT_FILENO) == 1

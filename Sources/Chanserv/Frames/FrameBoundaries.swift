@@ -1,7 +1,7 @@
 package import NIOCore
 
 /// Finds the ends of frames in a byte stream that is passed on unchanged.
-package struct FrameWalk: Sendable {
+package struct FrameBoundaries: Sendable {
     /// The bytes of an incomplete length.
     private var length: UInt64 = 0
     private var lengthBytes = 0

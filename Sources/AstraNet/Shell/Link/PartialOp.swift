@@ -4,7 +4,7 @@ internal import Synchronization
 ///
 /// The link's event loop writes it. The event loops of other links read it when all links together have reached their
 /// limit.
-final class HalfOp: Sendable {
+final class PartialOp: Sendable {
     private let bytes = Atomic<Int>(0)
     private let since = Atomic<UInt64>(0)
 
@@ -36,14 +36,14 @@ extension NodeCore {
     /// other links hold. Beyond that, the link whose op has the largest weight (bytes times age) closes.
     ///
     /// - Returns: whether `link` may hold the bytes. If `false`, the caller closes `link`.
-    func makeRoom(forHalfOpOf link: Link) -> Bool {
+    func freeBuffer(forPartialOpOf link: Link) -> Bool {
         let now = now
         let (total, heaviest) = shared.withLockedValue { shared in
             var total = 0
             var heaviest: (link: Link, weight: Double)?
             for other in shared.links.all {
-                total += other.halfOp.count
-                let weight = other.halfOp.weight(now: now)
+                total += other.partialOp.count
+                let weight = other.partialOp.weight(now: now)
                 if weight > heaviest?.weight ?? 0 { heaviest = (other, weight) }
             }
             return (total, heaviest?.link)
@@ -53,12 +53,12 @@ extension NodeCore {
         }
         if heaviest === link { return false }
         // The link closes in a later turn of its event loop. Until then it must not be chosen again.
-        heaviest.halfOp.become(0, now: now, isSame: false)
-        heaviest.close(Self.tooManyHalfOps)
+        heaviest.partialOp.become(0, now: now, isSame: false)
+        heaviest.close(Self.tooManyPartialOps)
         return true
     }
 
-    static var tooManyHalfOps: AstraNetError {
+    static var tooManyPartialOps: AstraNetError {
         AstraNetError(.limitReached, "this node has reached its buffer limit, and an op of the link arrives too slowly")
     }
 }

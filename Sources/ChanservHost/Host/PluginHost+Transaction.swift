@@ -1,12 +1,12 @@
 internal import Chanserv
 internal import Logging
 
-extension Host {
+extension PluginHost {
     /// The result of a transaction.
     enum TransactionResult {
         case done
-        /// Nothing was changed. `mayPass`: another attempt may succeed, because neither the file nor a plugin is wrong.
-        case refused([String], mayPass: Bool)
+        /// Nothing was changed. `isTemporary`: another attempt may succeed, because neither the file nor a plugin is wrong.
+        case refused([String], isTemporary: Bool)
     }
 
     /// The instances and routes that a transaction has created, to be taken over or undone.
@@ -26,7 +26,7 @@ extension Host {
             create: plan.create, bind: plan.add.map(\.vAddr), dryRun: dryRun || !preparation.problems.isEmpty)
         let added = Dictionary(uniqueKeysWithValues: plan.add.map { ($0.vAddr, $0) })
         var made = Made()
-        var mayPass = preparation.problems.allSatisfy(\.mayPass)
+        var isTemporary = preparation.problems.allSatisfy(\.isTemporary)
         var action = transaction.start()
         while true {
             if machine.isStopping, action.isForward { action = transaction.abandon("the host is stopping") }
@@ -37,7 +37,7 @@ extension Host {
                     made.instances[key] = instance
                     action = transaction.succeeded()
                 case .failure(let refusal):
-                    mayPass = mayPass && refusal.mayPass
+                    isTemporary = isTemporary && refusal.isTemporary
                     action = transaction.failed(refusal.reason)
                 }
             case .bind(let vAddr):
@@ -62,23 +62,23 @@ extension Host {
                 action = transaction.succeeded()
             case .finish:
                 guard !preparation.problems.isEmpty else { return .done }
-                return .refused(preparation.problems.map(\.message), mayPass: mayPass)
+                return .refused(preparation.problems.map(\.message), isTemporary: isTemporary)
             case .refuse(let reasons):
-                return .refused(preparation.problems.map(\.message) + reasons, mayPass: mayPass)
+                return .refused(preparation.problems.map(\.message) + reasons, isTemporary: isTemporary)
             }
         }
     }
 
-    private func make(_ recipe: InstanceRecipe?) async -> Result<RunningInstance, InstanceRecipe.Refusal> {
-        guard let recipe else { preconditionFailure("the plan creates an instance without a recipe") }
+    private func make(_ handling: InstanceRecipe?) async -> Result<RunningInstance, InstanceRecipe.Refusal> {
+        guard let handling else { preconditionFailure("the plan creates an instance without a recipe") }
         let id = nextID()
         let surroundings = InstanceRecipe.Surroundings(
             threads: threads, logger: logger, program: program,
             onCrash: { [weak self] reason in Task { await self?.instanceFailed(id, reason, withdrawsAtOnce: false) } },
             onStuck: { [weak self] reason in Task { await self?.instanceFailed(id, reason, withdrawsAtOnce: true) } })
         do throws(InstanceRecipe.Refusal) {
-            let plugin = try await recipe.make(surroundings)
-            return .success(RunningInstance(id: id, key: recipe.key, plugin: plugin))
+            let plugin = try await handling.make(surroundings)
+            return .success(RunningInstance(id: id, key: handling.key, plugin: plugin))
         } catch {
             return .failure(error)
         }
@@ -148,7 +148,7 @@ extension Host {
                 configuration: Server.Configuration(route.planned.options, log: route.log),
                 handler: table.handler(for: route.id, options: route.planned.options),
                 // The failures belong to the previous instance.
-                forgivesFailures: repointed.contains(route.planned.vAddr))
+                ignoresFailures: repointed.contains(route.planned.vAddr))
         }
         for vAddr in plan.remove.map(\.vAddr) {
             if let route = before[vAddr] { remove(route, deadline: .now + route.planned.options.drain) }

@@ -1,6 +1,6 @@
 internal import Logging
 
-extension Host {
+extension PluginHost {
     /// Reads the configuration and the plugins again and applies all changes. If anything is wrong, applies none.
     /// Unchanged routes and instances are not touched, and no dial fails because of a reload.
     ///
@@ -40,8 +40,8 @@ extension Host {
 
     private func reloadOnce() async -> ReloadOutcome {
         logger.info("reloading \(file)", metadata: ["generation": "\(table.generation)"])
-        if !machine.isStopping { manager?.tellReloading() }
-        await keepControlSocket()
+        if !machine.isStopping { manager?.notifyReloading() }
+        await maintainControlSocket()
         let outcome = await readAndApply()
         lastReload = (outcome, .now)
         // The host serves after a rejected reload too.

@@ -1,7 +1,7 @@
 import AstraNet
 
 /// One node's view of the mesh, grouped by host.
-struct MeshPicture: Sendable, Hashable {
+struct MeshSnapshot: Sendable, Hashable {
     /// A link of the observing node.
     struct Link: Sendable, Hashable {
         /// The peer's `ip:port`.
@@ -76,8 +76,8 @@ struct MeshPicture: Sendable, Hashable {
     var isMeasured: Bool { hosts.allSatisfy { $0.links.allSatisfy { $0.roundTrip != nil } } }
 
     /// This picture without round-trip times, which change all the time.
-    var withoutRoundTrips: MeshPicture {
-        MeshPicture(
+    var withoutRoundTrips: MeshSnapshot {
+        MeshSnapshot(
             hosts: hosts.map { host in
                 var host = host
                 for index in host.links.indices { host.links[index].roundTrip = nil }

@@ -2,25 +2,25 @@
 ///
 /// It counts checks without a report, not time. If the host itself pauses (a suspended machine, a debugger), no checks
 /// take place, and the reports of that time are read before the next check.
-struct HeartbeatWatch: Sendable, Hashable {
+struct HeartbeatMonitor: Sendable, Hashable {
     /// Interval of a worker's reports.
     static let reportInterval = Duration.seconds(1)
     /// Number of consecutive checks without a report after which the process is considered dead.
-    static let patience = 4
+    static let missedLimit = 4
     /// Minimum timeout. With it, the interval between two checks contains a report.
-    static let shortestTimeout = reportInterval * patience
+    static let shortestTimeout = reportInterval * missedLimit
 
     private var reports = 0
     private var silentChecks = 0
 
     /// Returns the time between two checks.
-    static func interval(for timeout: Duration) -> Duration { timeout / patience }
+    static func interval(for timeout: Duration) -> Duration { timeout / missedLimit }
 
     /// - Parameter reports: total number of reports so far.
     /// - Returns: whether the process is considered dead.
     mutating func look(reports: Int) -> Bool {
         silentChecks = reports == self.reports ? silentChecks + 1 : 0
         self.reports = reports
-        return silentChecks >= Self.patience
+        return silentChecks >= Self.missedLimit
     }
 }

@@ -3,7 +3,7 @@ import Testing
 
 @testable import Chanserv
 
-/// `FrameWalk` counts the frames in forwarded bytes, wherever these are split.
+/// `FrameBoundaries` counts the frames in forwarded bytes, wherever these are split.
 @Suite struct FrameWalkTests {
     private static let sizes = [0, 1, 7, 8, 9, 0, 0, 300, 2]
 
@@ -17,7 +17,7 @@ import Testing
     }
 
     @Test func `frames in one buffer are counted`() throws {
-        var walk = FrameWalk()
+        var walk = FrameBoundaries()
         #expect(try walk.ends(in: Self.encoded()) == Self.sizes.count)
         #expect(walk.isBetweenFrames)
     }
@@ -26,7 +26,7 @@ import Testing
         let all = Self.encoded()
         for first in 0...all.readableBytes {
             for step in [1, 3, 8, 64] {
-                var walk = FrameWalk()
+                var walk = FrameBoundaries()
                 var rest = all
                 var count = try walk.ends(in: rest.readSlice(length: first)!)
                 while rest.readableBytes > 0 {
@@ -41,10 +41,10 @@ import Testing
     @Test func `an end inside a frame is detected`() throws {
         var all = Self.encoded()
         all.moveWriterIndex(to: all.writerIndex - 1)
-        var walk = FrameWalk()
+        var walk = FrameBoundaries()
         #expect(try walk.ends(in: all) == Self.sizes.count - 1)
         #expect(!walk.isBetweenFrames)
-        var cut = FrameWalk()
+        var cut = FrameBoundaries()
         _ = try cut.ends(in: ByteBuffer(bytes: [1, 0, 0]))
         #expect(!cut.isBetweenFrames)
     }
@@ -53,7 +53,7 @@ import Testing
     func `a frame above the size limit is refused`(size: UInt64) {
         var buffer = ByteBuffer()
         buffer.writeInteger(size, endianness: .little)
-        var walk = FrameWalk()
+        var walk = FrameBoundaries()
         #expect(throws: ChanservError.self) { try walk.ends(in: buffer) }
     }
 }

@@ -1,7 +1,7 @@
 public import NIOCore
 
 /// Reads of a known number of bytes into the caller's buffer.
-extension Stream {
+extension MeshStream {
     /// Waits for `count` bytes and appends them to `buffer`.
     ///
     /// The event loop appends bytes when they arrive, and returns their credit without waiting for the reader, a
@@ -40,7 +40,7 @@ extension Stream {
     }
 }
 
-extension Stream.Storage {
+extension MeshStream.Storage {
     /// Takes over the reader's buffer and appends the bytes that have arrived. Returns whether the caller must queue
     /// the stream with ``Link/markDirty(_:)``.
     fileprivate mutating func beginFilling(_ buffer: inout ByteBuffer, _ count: Int, _ budget: BufferBudget) -> Bool {
@@ -49,7 +49,7 @@ extension Stream.Storage {
             active.state.filling == nil && active.state.waiters[.reading] == nil, "two tasks read from one stream")
         var lent = ByteBuffer()
         swap(&lent, &buffer)
-        active.state.filling = Stream.Filling(buffer: lent, missing: count)
+        active.state.filling = MeshStream.Filling(buffer: lent, missing: count)
         let unread = active.state.inbox.readableBytes
         if unread > 0, let bytes = active.state.inbox.readSlice(length: min(count, unread)) {
             // An empty inbox must not keep the memory of the bytes that were read.

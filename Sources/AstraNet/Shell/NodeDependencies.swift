@@ -3,7 +3,7 @@ package import NIOCore
 /// The dependencies of a node: clock, random numbers, connections and task executor.
 ///
 /// The simulation replaces them, so no other code of this library reads a clock or generates random numbers.
-package struct Surroundings: Sendable {
+package struct NodeDependencies: Sendable {
     /// Returns the current time on the clock of all deadlines. Event loops have their own clock, which must run at the
     /// same speed.
     package var now: @Sendable () -> ContinuousClock.Instant
@@ -25,7 +25,7 @@ package struct Surroundings: Sendable {
     }
 
     /// The production dependencies: the system's clock and random numbers, and TCP.
-    package static let real = Surroundings(
+    package static let real = NodeDependencies(
         now: { .now }, random: { BufferedRandom.next() }, network: SocketNetwork())
 
     /// Converts `instant` to the clock of `eventLoop`.

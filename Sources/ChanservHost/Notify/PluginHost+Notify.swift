@@ -1,6 +1,6 @@
 internal import Chanserv
 
-extension Host {
+extension PluginHost {
     /// Sends watchdog messages to the service manager while this actor and every event loop respond.
     func startWatchdog() {
         guard let manager else { return }

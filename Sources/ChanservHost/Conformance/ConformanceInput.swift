@@ -1,7 +1,7 @@
 internal import Glibc
 
 /// The plugin to test, its configuration and the requests.
-package struct CaseOrder: Sendable {
+package struct ConformanceInput: Sendable {
     /// The path of the plugin.
     package let file: String
     let configuration: PluginConfiguration

@@ -1,5 +1,5 @@
 /// Last output line of a process, which may explain why it could not start.
-struct LastWords: Sendable, CustomStringConvertible {
+struct LastOutput: Sendable, CustomStringConvertible {
     /// Maximum number of bytes of the line that the reason includes.
     static let lineLimit = 500
     /// Texts with which runtimes begin their message when they end a process. The lines after it are stack traces.

@@ -7,10 +7,10 @@ package protocol StreamDelegate: AnyObject, Sendable {
     ///
     /// The event loop calls this at the end of a read, after all ops of the read, and without a lock. Several events
     /// lead to one call, so the delegate must inspect the stream.
-    func streamChanged(_ stream: Stream)
+    func streamChanged(_ stream: MeshStream)
 }
 
-extension Stream {
+extension MeshStream {
     /// State of an active stream: buffered bytes, suspended tasks and the delegate.
     ///
     /// It is allocated on first use, so that an idle stream stays small. Most streams of a busy node are idle.
@@ -23,7 +23,7 @@ extension Stream {
         var delegate: (any StreamDelegate)?
         /// Whether a write exceeded the queue limit, so that the delegate is called when writing is possible again.
         var reportsRoom = false
-        var onPeerGone: (@Sendable () -> Void)?
+        var onPeerClosed: (@Sendable () -> Void)?
         /// Block of this node's DIAL that is not sent yet, or of a received DIAL that is not accepted yet.
         var dialContext: DialContext?
         var pushes: PushState?
@@ -38,7 +38,7 @@ extension Stream {
 
         fileprivate var isIdle: Bool {
             outbox.isEmpty && inbox.readableBytes == 0 && waiters.isEmpty && filling == nil && delegate == nil
-                && onPeerGone == nil && dialContext == nil && pushes == nil
+                && onPeerClosed == nil && dialContext == nil && pushes == nil
         }
     }
 
@@ -118,11 +118,11 @@ extension Stream {
     }
 }
 
-extension Stream.Storage {
+extension MeshStream.Storage {
     /// Returns the state of the active stream. Allocates it if the stream is idle.
-    mutating func activate() -> Stream.Active {
+    mutating func activate() -> MeshStream.Active {
         if let active { return active }
-        let new = Stream.Active()
+        let new = MeshStream.Active()
         active = new
         return new
     }
