@@ -105,7 +105,7 @@ let package = Package(
         .executableTarget(
             name: "ChanservCLI",
             dependencies: [
-                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", "CMalloc", logging, nioCore,
+                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", "CMalloc", "CProcess", logging, nioCore,
                 nioConcurrency, nioPosix,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),

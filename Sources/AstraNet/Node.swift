@@ -58,6 +58,11 @@ public final class Node: Sendable {
                 core.makeLink(of: channel, isDialled: false, up: channel.eventLoop.makePromise())
             }.get()
             servers.withLockedValue { $0.append(server) }
+            let log = core.log
+            let name = server.localAddress?.printed ?? "\(host):\(port)"
+            try await server.eventLoop.submit {
+                try server.pipeline.syncOperations.addHandler(AcceptHandler(name: name, log: log))
+            }.get()
             if core.isClosed {
                 server.close(promise: nil)
                 throw AstraNetError(.closed, "the node is closed")

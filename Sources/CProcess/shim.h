@@ -49,6 +49,14 @@ static inline int chanserv_spawn_runs_in(posix_spawn_file_actions_t *actions, co
 /* Creates a pipe whose ends are close-on-exec from the start. */
 static inline int chanserv_pipe(int ends[2]) { return (int)syscall(SYS_pipe2, ends, 02000000 /* O_CLOEXEC */); }
 
+/*
+ * Closes all descriptors of this process from 3 on in programs that it will start. Before Linux 5.11 this does nothing,
+ * and such programs may inherit descriptors whose creator did not ask for close-on-exec.
+ */
+static inline void chanserv_close_all_on_exec(void) {
+    (void)syscall(436 /* SYS_close_range */, 3u, ~0u, 4u /* CLOSE_RANGE_CLOEXEC */);
+}
+
 /* Sets the name of the calling thread for debuggers and ps, up to 15 bytes. */
 static inline int chanserv_name_thread(const char *name) { return prctl(PR_SET_NAME, name, 0ul, 0ul, 0ul); }
 
@@ -111,4 +119,42 @@ static inline int chanserv_epoll_wait(int epoll, uint64_t numbers[32]) {
     int count = epoll_wait(epoll, events, 32, -1);
     for (int i = 0; i < count; i++) numbers[i] = events[i].data.u64;
     return count;
+}
+
+/*
+ * The first call of a program. If this process is the init process of its PID namespace, as in a container, a child
+ * continues as the program. This process then passes signals on to the child, reaps the orphans of the namespace, which
+ * have no other parent, and ends as the child ends. Returns in the child, and in a process that is not init.
+ *
+ * The child gets its own process group and the terminal, so that Ctrl-C reaches it once.
+ */
+static inline void chanserv_leave_init(void) {
+    if (getpid() != 1) return;
+    sigset_t all, before;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, &before);
+    pid_t child = fork();
+    /* Without a child the program runs as before, and nothing reaps orphans. */
+    if (child <= 0) {
+        if (child == 0) {
+            setpgid(0, 0);
+            if (isatty(0)) tcsetpgrp(0, getpid());
+            chanserv_die_with_parent(SIGKILL);
+        }
+        sigprocmask(SIG_SETMASK, &before, (sigset_t *)0);
+        return;
+    }
+    for (;;) {
+        siginfo_t information;
+        int number = sigwaitinfo(&all, &information);
+        if (number != SIGCHLD) {
+            if (number > 0) kill(child, number);
+            continue;
+        }
+        int status;
+        pid_t ended;
+        while ((ended = waitpid(-1, &status, WNOHANG)) > 0) {
+            if (ended == child) _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+        }
+    }
 }

@@ -7,7 +7,7 @@ import Glibc
 struct ChanservCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "chanserv",
-        abstract: "TimeSlice shared libraries into streaming network services.",
+        abstract: "Turns shared libraries into streaming network services.",
         discussion: """
             EXIT CODES
               0    success
@@ -35,6 +35,8 @@ struct ChanservCommand: AsyncParsableCommand {
     static let version = "0.1.0"
 
     static func main() async {
+        ProcessStart.openStandardDescriptors()
+        ProcessStart.leaveInit()
         // An ignored SIGCHLD is inherited from the parent process. With it, waitid(2) cannot report how a child ended.
         signal(SIGCHLD, SIG_DFL)
         FreedMemory.keep()

@@ -33,10 +33,22 @@ func writeAll(_ bytes: UnsafeRawBufferPointer, to descriptor: Int32, name: Strin
         let count = write(descriptor, part.baseAddress, part.count)
         if count >= 0 {
             rest = rest.dropFirst(count)
+        } else if errno == EAGAIN {
+            waitUntilReady(descriptor, POLLOUT)
         } else if errno != EINTR {
             throw SystemError("cannot write \(name)")
         }
     }
+}
+
+/// Waits until a descriptor in non-blocking mode is ready. Another process that shares a terminal or pipe may have set
+/// this mode.
+///
+/// - Parameter events: `POLLIN` or `POLLOUT`.
+func waitUntilReady(_ descriptor: Int32, _ events: Int32) {
+    var entry = pollfd(fd: descriptor, events: Int16(events), revents: 0)
+    // After an error the caller tries again and gets the error of its own call.
+    _ = poll(&entry, 1, -1)
 }
 
 /// Standard error of this process.

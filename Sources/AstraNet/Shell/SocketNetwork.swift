@@ -73,7 +73,10 @@ package struct SocketNetwork: LinkNetwork {
             .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: readSize))
             .channelOption(.maxMessagesPerRead, value: 4)
             .channelOption(.writeBufferWaterMark, value: waterMark)
-            .channelInitializer(initializer)
+            .channelInitializer { channel in
+                channel.closesOnExec()
+                return initializer(channel)
+            }
     }
 
     package func listen(
@@ -87,7 +90,10 @@ package struct SocketNetwork: LinkNetwork {
             .childChannelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: Self.readSize))
             .childChannelOption(.maxMessagesPerRead, value: 4)
             .childChannelOption(.writeBufferWaterMark, value: Self.waterMark)
-            .childChannelInitializer(initializer)
+            .childChannelInitializer { channel in
+                channel.closesOnExec()
+                return initializer(channel)
+            }
             .bind(to: address)
     }
 

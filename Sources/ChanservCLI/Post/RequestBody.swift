@@ -35,7 +35,11 @@ enum RequestBody: Sendable, Equatable {
                 while true {
                     let count = Glibc.read(descriptor, bytes.baseAddress, bytes.count)
                     if count >= 0 { return count }
-                    if errno != EINTR { throw SystemError("cannot read \(name)") }
+                    if errno == EAGAIN {
+                        waitUntilReady(descriptor, POLLIN)
+                    } else if errno != EINTR {
+                        throw SystemError("cannot read \(name)")
+                    }
                 }
             }
             if count == 0 { return buffer }

@@ -94,7 +94,11 @@ struct ServeSession {
         var bytes = [UInt8](repeating: 0, count: 512)
         while true {
             let count = read(STDIN_FILENO, &bytes, bytes.count)
-            if count == 0 || (count < 0 && errno != EINTR) { return }
+            if count < 0, errno == EAGAIN {
+                waitUntilReady(STDIN_FILENO, POLLIN)
+            } else if count == 0 || (count < 0 && errno != EINTR) {
+                return
+            }
         }
     }
 

@@ -1,3 +1,4 @@
+internal import AstraNet
 internal import Glibc
 internal import Logging
 internal import NIOConcurrencyHelpers
@@ -40,7 +41,7 @@ final class ControlServer: Sendable {
         let bootstrap = ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .serverChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(AcceptFailures(logger))
+                    try channel.pipeline.syncOperations.addHandler(AcceptHandler(name: "control socket", log: logger))
                 }
             }
             // A client that has closed its writing side still gets its answer.
@@ -48,7 +49,8 @@ final class ControlServer: Sendable {
         let channel: NIOAsyncChannel<Child, Never>
         do {
             channel = try await bootstrap.bind(file.descriptor) { channel in
-                channel.eventLoop.makeCompletedFuture {
+                channel.closesOnExec()
+                return channel.eventLoop.makeCompletedFuture {
                     let decoder = ByteToMessageHandler(ControlLineDecoder())
                     try channel.pipeline.syncOperations.addHandler(decoder)
                     return try Child(wrappingChannelSynchronously: channel)
@@ -180,19 +182,6 @@ final class ControlServer: Sendable {
                 case .closed: break
                 }
             }
-        }
-    }
-
-    /// Logs a connection that could not be accepted, for example because of too many open files. The server goes on.
-    private final class AcceptFailures: ChannelInboundHandler, Sendable {
-        typealias InboundIn = any Channel
-
-        private let logger: Logger
-
-        init(_ logger: Logger) { self.logger = logger }
-
-        func errorCaught(context: ChannelHandlerContext, error: any Error) {
-            logger.warning("control socket: cannot accept a connection: \(error)")
         }
     }
 }

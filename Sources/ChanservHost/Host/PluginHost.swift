@@ -122,6 +122,7 @@ public actor PluginHost {
     }
 
     private func startUp() async -> HostError? {
+        closeDescriptorsOnExec()
         let configuration: HostConfiguration
         do throws(ConfigurationErrors) {
             configuration = try await readConfiguration()

@@ -81,7 +81,7 @@ final class PluginRequest: RequestWork, PolledOwner {
         object?.stop()
     }
 
-    // MARK: - TimeSlice
+    // MARK: - Turns
 
     func takeTurn() -> Bool {
         guard let object = state.withLock({ $0.object }) else { return false }

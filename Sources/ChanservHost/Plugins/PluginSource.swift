@@ -55,7 +55,7 @@ final class PluginSource: SourceWork, PolledOwner {
         object.stop()
     }
 
-    // MARK: - TimeSlice
+    // MARK: - Turns
 
     /// Polls until the output takes no more frames, or the plugin has nothing to send, or the source ends.
     func takeTurn() -> Bool {

@@ -48,7 +48,7 @@ final class PolledObject: Sendable {
         wakeHandle = WakeTable.insert(self)
     }
 
-    // MARK: - TimeSlice
+    // MARK: - Turns
 
     /// Requests a turn because of an event. It runs at once if the current thread is suitable.
     ///

@@ -43,6 +43,7 @@ package enum WorkerMain {
             _exit(70)
         }
         close(Self.assignment)
+        closeDescriptorsOnExec()
         limit(assignment)
         let logger = Logger(label: "worker") { _ in
             WorkerLogHandler(level: Logger.Level(rawValue: assignment.logLevel) ?? .info)

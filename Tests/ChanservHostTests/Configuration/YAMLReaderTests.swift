@@ -187,6 +187,18 @@ private func notation(_ node: YAMLNode) -> String {
         #expect(YAMLScalar(string: text).value == .string)
     }
 
+    @Test(arguments: ["a: 1\n", "---\na: 1\n", "# comment\r\na: 1\r\n"])
+    func `a byte order mark at the beginning is ignored`(text: String) throws {
+        let read = YAMLReader.read([0xEF, 0xBB, 0xBF] + Array(text.utf8), file: "f.yaml")
+        #expect(read.problems.isEmpty, "\(read.problems)")
+        #expect(read.root != nil)
+    }
+
+    @Test func `a file in UTF-16 is refused with the way out`() {
+        let read = YAMLReader.read([0xFF, 0xFE, 0x61, 0x00], file: "f.yaml")
+        #expect(read.problems.map(\.description) == ["f.yaml: the file is in UTF-16; save it as UTF-8"])
+    }
+
     @Test func `the plain text .nan is resolved to not a number`() {
         guard case .number(let value) = YAMLScalar(plain: ".nan").value else {
             Issue.record(".nan is no number")

@@ -2,7 +2,7 @@ import Testing
 
 @testable import ChanservHost
 
-@Suite("TimeSlice and inline calls")
+@Suite("Turns and inline calls")
 struct TurnStateTests {
     private func state(_ phase: TurnState.Phase) -> TurnState {
         var state = TurnState()

@@ -19,6 +19,7 @@
  *   fail <message>                         an error
  *   log <n> <size>                         n lines "<version> line <index>" and stars up to <size> bytes, then a frame
  *   large <append|reserve>                 one frame, then one of 100 MiB + 1
+ *   shell <command>                        one frame: the output of a shell command
  *   ruin <way>                             see ruin.h; an error if the process survives
  *
  * The configuration: `fail` is a message with which create fails. `label` has no effect, but makes the instance a
@@ -66,7 +67,7 @@ struct chanserv_call {
     char body[];
 };
 
-enum verb { MAKE, COUNT, FOREVER, DEAF, FAIL, LARGE, LOG, RUIN, STATS, IDLE, CLOSED };
+enum verb { MAKE, COUNT, FOREVER, DEAF, FAIL, LARGE, LOG, SHELL, RUIN, STATS, IDLE, CLOSED };
 
 struct chanserv_source {
     const chanserv_host *host;
@@ -236,6 +237,20 @@ static chanserv_status write_log(chanserv_source *source, chanserv_frame_sink *s
     return status == CHANSERV_READY ? CHANSERV_END : status;
 }
 
+/* popen(3) starts the command as most plugins do: without closing descriptors. */
+static chanserv_status run_shell(chanserv_source *source, chanserv_frame_sink *sink, chanserv_error *error) {
+    char output[4096];
+    FILE *pipe = popen(source->message, "r");
+    if (pipe == NULL) {
+        snprintf(error->message, error->capacity, "cannot start a shell");
+        return CHANSERV_ERROR_INTERNAL;
+    }
+    size_t size = fread(output, 1, sizeof output, pipe);
+    pclose(pipe);
+    chanserv_status status = sink->append(sink, output, size);
+    return status == CHANSERV_READY ? CHANSERV_END : status;
+}
+
 /* Adds a frame of 100 MiB + 1. The error message is the answer of the sink. */
 static chanserv_status too_large(chanserv_source *source, chanserv_frame_sink *sink, chanserv_error *error) {
     size_t size = CHANSERV_FRAME_SIZE_MAX + 1;
@@ -262,6 +277,7 @@ static chanserv_status poll_frames(chanserv_source *source, chanserv_frame_sink 
     case COUNT:
     case FOREVER: return number(source, sink, error);
     case LOG: return write_log(source, sink);
+    case SHELL: return run_shell(source, sink, error);
     case STATS:
     case IDLE:
     case CLOSED: return report(source, sink);
@@ -299,6 +315,8 @@ static bool parse(const char *line, chanserv_source *source) {
         source->verb = DEAF;
     } else if (sscanf(line, "fail %127[^\n]", source->message) == 1) {
         source->verb = FAIL;
+    } else if (sscanf(line, "shell %127[^\n]", source->message) == 1) {
+        source->verb = SHELL;
     } else if (sscanf(line, "log %ld %zu", &source->count, &source->size) == 2) {
         source->verb = LOG;
     } else if (sscanf(line, "large %15s", way) == 1) {

@@ -19,6 +19,12 @@ package enum YAMLReader {
             let problem = "the file is larger than \(ValueGrammar.text(bytes: limits.fileSize))"
             return (nil, [ConfigurationError(problem, at: ConfigurationLocation(file: file))])
         }
+        if bytes.starts(with: [0xFE, 0xFF]) || bytes.starts(with: [0xFF, 0xFE]) {
+            let problem = "the file is in UTF-16; save it as UTF-8"
+            return (nil, [ConfigurationError(problem, at: ConfigurationLocation(file: file))])
+        }
+        // libyaml does not expect the byte order mark that some editors write when it is told the encoding.
+        let bytes = bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? Array(bytes.dropFirst(3)) : bytes
         guard !bytes.isEmpty else { return (nil, []) }
         // The parser contains pointers into itself, so it must not move. A Swift variable could move.
         let parser = UnsafeMutablePointer<yaml_parser_t>.allocate(capacity: 1)
