@@ -72,7 +72,7 @@ extension YAMLNode {
         let expected = "host or process"
         guard case .scalar(let scalar) = content, scalar.value == .string else { throw mismatch(expected) }
         guard let isolation = IsolationOptions.Isolation(rawValue: scalar.text) else {
-            throw ConfigurationError("expected \(expected), found \(quoted(scalar.text))", at: location)
+            throw ConfigurationError("expected \(expected), found \(scalar.quotedText)", at: location)
         }
         return isolation
     }

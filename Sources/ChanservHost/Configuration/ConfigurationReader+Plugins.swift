@@ -88,7 +88,7 @@ extension YAMLNode {
         let expected = "a SHA-256 of 64 hexadecimal digits"
         guard case .scalar(let scalar) = content, scalar.value != .null else { throw mismatch(expected) }
         guard scalar.text.utf8.count == 64, scalar.text.allSatisfy({ $0.isASCII && $0.isHexDigit }) else {
-            throw ConfigurationError("expected \(expected), found \(quoted(scalar.text))", at: location)
+            throw ConfigurationError("expected \(expected), found \(scalar.quotedText)", at: location)
         }
         return scalar.text.lowercased()
     }

@@ -37,7 +37,7 @@ extension HostConfiguration {
     package static func parse(
         _ bytes: [UInt8], file: String, folder: String, fileProblem: (String) -> String?
     ) throws(ConfigurationErrors) -> HostConfiguration {
-        let (root, problems) = YAMLReader.read(bytes, file: file)
+        let (root, problems) = YAMLReader.read(bytes, file: file, substitution: YAMLSubstitution(folder: folder))
         // A file with a syntax error, or without a document, has no tree to check.
         guard let root else {
             let empty = ConfigurationError(

@@ -28,7 +28,8 @@ public struct PluginConfiguration: Sendable {
     ///   - folder: the absolute folder that relative paths are resolved against.
     /// - Throws: ``ConfigurationErrors``.
     public init(yaml text: String, file: String = "config", folder: String = "/") throws(ConfigurationErrors) {
-        let (root, problems) = YAMLReader.read(Array(text.utf8), file: file)
+        let (root, problems) = YAMLReader.read(
+            Array(text.utf8), file: file, substitution: YAMLSubstitution(folder: folder))
         var reader = ConfigurationReader(problems: problems)
         let whole = ConfigurationLocation(file: file)
         let tree = reader.pluginConfiguration(root ?? YAMLNode(.mapping([]), at: whole))

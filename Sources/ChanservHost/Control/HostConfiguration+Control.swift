@@ -15,7 +15,7 @@ extension HostConfiguration {
         } catch {
             throw ConfigurationErrors([ConfigurationError(error.message, at: ConfigurationLocation(file: file))])
         }
-        let (root, problems) = YAMLReader.read(bytes, file: file)
+        let (root, problems) = YAMLReader.read(bytes, file: file, substitution: YAMLSubstitution(folder: folder))
         guard let root else {
             if problems.isEmpty { return nil }
             throw ConfigurationErrors(problems)

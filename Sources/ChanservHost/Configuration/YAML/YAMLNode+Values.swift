@@ -24,7 +24,7 @@ extension YAMLNode {
             throw mismatch(expected)
         }
         guard let value = Int64(digits) else {
-            throw ConfigurationError("\(quoted(scalar.text)) does not fit a 64-bit integer", at: location)
+            throw ConfigurationError("\(scalar.quotedText) does not fit a 64-bit integer", at: location)
         }
         return value
     }
@@ -36,7 +36,7 @@ extension YAMLNode {
         case .number(let value): return value
         case .integer(let digits):
             if let value = Double(digits), value.isFinite { return value }
-            throw ConfigurationError("\(quoted(scalar.text)) is too large for a number", at: location)
+            throw ConfigurationError("\(scalar.quotedText) is too large for a number", at: location)
         case .null, .boolean, .string: throw mismatch("a number")
         }
     }
@@ -47,7 +47,7 @@ extension YAMLNode {
         do {
             return try ValueGrammar.duration(text)
         } catch {
-            throw ConfigurationError("expected \(expected): \(error)", at: location)
+            throw isShown ? ConfigurationError("expected \(expected): \(error)", at: location) : mismatch(expected)
         }
     }
 
@@ -57,7 +57,7 @@ extension YAMLNode {
         do {
             return try ValueGrammar.size(text)
         } catch {
-            throw ConfigurationError("expected \(expected): \(error)", at: location)
+            throw isShown ? ConfigurationError("expected \(expected): \(error)", at: location) : mismatch(expected)
         }
     }
 
@@ -69,6 +69,11 @@ extension YAMLNode {
         }
         if text.hasPrefix("/") { return text }
         return folder.hasSuffix("/") ? folder + text : "\(folder)/\(text)"
+    }
+
+    /// Whether messages may show the value.
+    private var isShown: Bool {
+        if case .scalar(let scalar) = content { scalar.shown == nil } else { true }
     }
 
     func list(_ expected: String = "a list") throws(ConfigurationError) -> [YAMLNode] {

@@ -40,6 +40,7 @@ extension YAMLNode {
         case .list: "a list"
         case .mapping: "a mapping"
         case .unusable: "something unusable"
+        case .scalar(let scalar) where scalar.shown != nil: "the value of \(scalar.quotedText)"
         case .scalar(let scalar):
             switch scalar.value {
             case .null: "nothing"

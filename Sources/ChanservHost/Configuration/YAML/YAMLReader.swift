@@ -7,14 +7,15 @@ package enum YAMLReader {
     /// - Parameters:
     ///   - bytes: the whole file.
     ///   - file: the name of the file in positions.
+    ///   - substitution: replaces variables and files in values; `nil`, the default, to leave them as they are.
     ///   - limits: limits on the resources that reading can use.
     /// - Returns: the root, or `nil` for a file without a document (empty, or only comments), and the errors. The tree
     ///   contains ``YAMLNode/Content/unusable`` in place of wrong values. After an error that stops the parser
     ///   the root may be `nil`.
     package static func read(
-        _ bytes: [UInt8], file: String, limits: YAMLLimits = YAMLLimits()
+        _ bytes: [UInt8], file: String, substitution: YAMLSubstitution? = nil, limits: YAMLLimits = YAMLLimits()
     ) -> (root: YAMLNode?, problems: [ConfigurationError]) {
-        var builder = YAMLTreeBuilder(file: file, limits: limits)
+        var builder = YAMLTreeBuilder(file: file, limits: limits, substitution: substitution)
         guard bytes.count <= limits.fileSize else {
             let problem = "the file is larger than \(ValueGrammar.text(bytes: limits.fileSize))"
             return (nil, [ConfigurationError(problem, at: ConfigurationLocation(file: file))])

@@ -13,17 +13,35 @@ package struct YAMLScalar: Sendable, Hashable {
     /// The text without quotes and escapes.
     package let text: String
     package let value: Value
+    /// The text in the file if ``text`` comes from a variable or a file, which may contain a secret: messages show this
+    /// text. Otherwise `nil`.
+    package let shown: String?
 
     /// Creates a quoted scalar, or one with the tag `!!str`.
-    package init(string text: String) {
+    package init(string text: String, shown: String? = nil) {
         self.text = text
+        self.shown = shown
         value = .string
     }
 
     /// Creates a plain scalar, whose type follows from its form.
-    package init(plain text: String) {
+    package init(plain text: String, shown: String? = nil) {
         self.text = text
+        self.shown = shown
         value = Self.resolve(text)
+    }
+
+    /// The text for messages, in quotes.
+    var quotedText: String { quoted(shown ?? text) }
+
+    /// Two scalars are equal if their values are, whatever they come from.
+    package static func == (first: YAMLScalar, second: YAMLScalar) -> Bool {
+        first.text == second.text && first.value == second.value
+    }
+
+    package func hash(into hasher: inout Hasher) {
+        hasher.combine(text)
+        hasher.combine(value)
     }
 
     /// Resolves a plain scalar by section 10.3.2 of the YAML 1.2.2 specification: `yes`, `on` and `off` are strings.

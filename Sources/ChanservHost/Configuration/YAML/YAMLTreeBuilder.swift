@@ -8,6 +8,8 @@ struct YAMLTreeBuilder {
 
     private let file: String
     private let limits: YAMLLimits
+    /// Replaces variables and files in values; `nil` to leave them as they are.
+    private let substitution: YAMLSubstitution?
     private var documents = 0
     /// The open collections, outermost first.
     private var open: [Collection] = []
@@ -47,9 +49,10 @@ struct YAMLTreeBuilder {
         var height = 0
     }
 
-    init(file: String, limits: YAMLLimits) {
+    init(file: String, limits: YAMLLimits, substitution: YAMLSubstitution?) {
         self.file = file
         self.limits = limits
+        self.substitution = substitution
     }
 
     /// Returns a position from libyaml's numbers, which count from 0.
@@ -72,7 +75,9 @@ struct YAMLTreeBuilder {
         _ text: String, isPlain: Bool, tag: String?, anchor: String?, at location: ConfigurationLocation
     ) {
         var node = YAMLNode(.scalar(isPlain ? YAMLScalar(plain: text) : YAMLScalar(string: text)), at: location)
-        if let tag {
+        if let content = substituted(text, isPlain: isPlain, tag: tag, at: location) {
+            node.content = content
+        } else if let tag {
             if let scalar = scalarTagged(tag, text) {
                 node.content = .scalar(scalar)
             } else {
@@ -85,6 +90,31 @@ struct YAMLTreeBuilder {
         if let anchor { anchors[anchor] = Anchored(node: node, weight: weight - before, height: 0) }
         place(node, height: 0, keyText: text, isPlain: isPlain)
     }
+
+    /// Returns the value with variables and files replaced; `nil` if it has none. A key is never replaced.
+    private mutating func substituted(
+        _ text: String, isPlain: Bool, tag: String?, at location: ConfigurationLocation
+    ) -> YAMLNode.Content? {
+        guard let substitution, !isAtKey else { return nil }
+        do throws(YAMLSubstitution.Problem) {
+            if tag == "!file" {
+                let path = try substitution.expand(text) ?? text
+                let contents = try substitution.contents(of: path)
+                add(contents.utf8.count, at: location)
+                return .scalar(YAMLScalar(string: contents, shown: "!file \(text)"))
+            }
+            guard tag == nil, let expanded = try substitution.expand(text) else { return nil }
+            add(expanded.utf8.count, at: location)
+            return .scalar(
+                isPlain ? YAMLScalar(plain: expanded, shown: text) : YAMLScalar(string: expanded, shown: text))
+        } catch {
+            report(error.message, at: location)
+            return .unusable
+        }
+    }
+
+    /// Whether the next value is a key of a mapping.
+    private var isAtKey: Bool { open.last.map { $0.isMapping && $0.key == nil } ?? false }
 
     mutating func alias(_ name: String, at location: ConfigurationLocation) {
         guard let anchored = anchors[name] else {
