@@ -130,12 +130,10 @@ package struct DialRequest: Sendable {
     /// Selects the offer. The same bucket selects the same offer as long as the set of offers stays the same. `nil`
     /// selects one at random.
     package var bucket: String?
-    /// The stream on which the name was learnt; `nil` for a name of one's own.
     /// The stream on which the caller received the name; `nil` if it was not received on a stream.
     package var peer: MeshStream?
     /// Bytes that are sent together with the DIAL, or as soon as the stream is open.
     package var first: ByteBuffer
-    /// Tags and trace parent of the request.
     /// The tags and the trace parent of the request.
     package var context: DialBlock
     /// The deadline of the request. The DIAL tells the server how much time is left. `nil` for none.

@@ -1,6 +1,7 @@
-/// State machine of the error mass: the circuit breaker of a service.
+/// State machine of the error mass: the circuit breaker of a service. *Error mass* is the Go package's name for the
+/// number of failures in a row.
 ///
-/// It counts failures in a row; a success resets the count. At the limit the service withdraws for a pause and then
+/// It counts failures; a success resets the count. At the limit the service withdraws for a pause and then
 /// admits one request as a probe. If the probe succeeds, the service is restored. If it fails, the service withdraws
 /// again for twice the time. The type has no clock: the current time is an argument.
 package struct ErrorMass: Sendable {

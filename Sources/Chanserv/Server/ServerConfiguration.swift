@@ -23,8 +23,8 @@ extension Server {
         /// Maximum time until the client takes a source that was announced or pushed. Default 30 s. It restarts each
         /// time the client takes another source of the same request, so that the client may take a long list in order.
         public var chanAcceptTimeout = Duration.seconds(30)
-        /// Maximum time for the listing of a request, and after that for the sending of each of its sources. Default
-        /// `nil`.
+        /// Maximum time for the listing of a request, and for each of its sources from its acceptance by the client to
+        /// its end. Default `nil`.
         public var servingTimeout: Duration?
         /// Maximum time of the source function until its first source, and between two sources. Default `nil`.
         public var sourcingTimeout: Duration?

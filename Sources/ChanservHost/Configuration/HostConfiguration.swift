@@ -109,8 +109,8 @@ extension HostConfiguration.Node: Hashable {
 extension HostConfiguration.Plugin: Hashable {
     public static func == (left: Self, right: Self) -> Bool {
         left.name == right.name && left.path == right.path && left.sha256 == right.sha256
-            && left.threads == right.threads && left.isolation == right.isolation
-            && left.configuration == right.configuration
+            && left.threads == right.threads && left.allowsInline == right.allowsInline
+            && left.isolation == right.isolation && left.configuration == right.configuration
     }
 
     public func hash(into hasher: inout Hasher) {
@@ -118,6 +118,7 @@ extension HostConfiguration.Plugin: Hashable {
         hasher.combine(path)
         hasher.combine(sha256)
         hasher.combine(threads)
+        hasher.combine(allowsInline)
         hasher.combine(isolation)
         hasher.combine(configuration)
     }

@@ -32,8 +32,8 @@ public struct RouteOptions: Sendable, Hashable {
 
     /// Timeouts; `nil` is no timeout (`none` or `off` in the file).
     public struct Timeouts: Sendable, Hashable {
-        /// For a request to list its sources, and then for each source to be read completely (`serving`). None by
-        /// default.
+        /// For a request to list its sources, and for each source from its acceptance by the client to its end
+        /// (`serving`). None by default.
         public var serving: Duration?
         /// For the plugin to announce its first source, and then each next one (`sourcing`). None by default.
         public var sourcing: Duration?

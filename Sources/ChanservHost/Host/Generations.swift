@@ -9,7 +9,8 @@
 package struct Generations<Route: Hashable & Sendable, Instance: Hashable & Sendable>: Sendable {
     /// The mapping for new requests.
     package struct Snapshot: Hashable, Sendable {
-        /// Counts the reloads that changed something, and the start; 0 before the start.
+        /// Counts the start and the reloads that changed routes or instances; 0 before the start. A reload that changes
+        /// only keys under `node` is not counted.
         package let number: UInt64
         package let routes: [Route: Instance]
     }

@@ -4,7 +4,7 @@ public import Chanserv
 public struct HostStatus: Sendable, Hashable {
     /// The addresses at which the host listens, with the assigned ports.
     public var listening: [HostAddress]
-    /// The generation of new requests. Counts the start and every reload that changed something.
+    /// The generation of new requests. Counts the start and the reloads that changed routes or instances.
     public var generation: UInt64
     /// The number of open requests of each generation. Generations without requests are missing.
     public var requestsByGeneration: [UInt64: Int]

@@ -8,7 +8,7 @@ package struct ReloadTransaction: Sendable {
     package enum Action: Hashable, Sendable {
         /// Create this instance.
         case create(InstanceKey)
-        /// Bind this vAddr without serving it yet.
+        /// Bind this vAddr. Requests that arrive from now on are served by its instance, also before the commit.
         case bind(String)
         /// Publish the new snapshot. It cannot fail, and nothing is undone after it.
         case commit
@@ -16,7 +16,7 @@ package struct ReloadTransaction: Sendable {
         case unbind(String)
         /// Destroy this instance, which this transaction has created. It cannot fail.
         case destroy(InstanceKey)
-        /// End: all changes are in force.
+        /// End: all changes are in force. Also the end of a dry run without errors, which has undone everything.
         case finish
         /// End: nothing was changed, for these reasons.
         case refuse([String])

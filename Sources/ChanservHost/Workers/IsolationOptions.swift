@@ -8,7 +8,7 @@ public struct IsolationOptions: Sendable, Hashable {
     public enum Isolation: String, Sendable, Hashable, CaseIterable {
         /// The host's process (`isolation: host`). This is the fastest way, but a crash ends the host.
         case host
-        /// Worker processes (`isolation: process`). A crash ends only the streams of that plugin.
+        /// Worker processes (`isolation: process`). A crash ends the open requests in that process.
         case process
     }
 
@@ -27,8 +27,8 @@ public struct IsolationOptions: Sendable, Hashable {
     /// Maximum time for loading a library and creating its instance in a process, and for the whole preflight
     /// (`startup`). The default is 10 s.
     public var startup = Duration.seconds(10)
-    /// Whether a library that is new to the host is tested in a short-lived process first (`preflight`). The default is
-    /// `true`.
+    /// Whether a changed library, or a changed `config`, is tested in a short-lived process first (`preflight`). The
+    /// default is `true`.
     public var preflight = true
     /// Increment of the niceness of the processes over that of the host, 0 to 19 (`nice`). The default is 0.
     public var nice = 0

@@ -20,6 +20,7 @@ extension WorkerInstance {
                 let pause = backoff.ended(after: lifetime, chance: .random(in: 0...1))
                 recordEnd(number, reason, pause)
                 do { try await Task.sleep(for: pause) } catch { return }
+                state.withLockedValue { if !$0.isRetiring { $0.slots[number].state = .starting } }
                 do throws(PluginError) {
                     let next = try await handling.start()
                     guard takeOver(next, in: number) else { return await next.end() }

@@ -98,6 +98,9 @@ import Testing
             if members["Abilities"] == nil {
                 #expect(handshake.encoded() == payload, "a Go node")
                 #expect(handshake == Handshake(remoteAddress: handshake.remoteAddress))
+            } else if handshake.abilities == [.refuse] {
+                #expect(handshake.encoded() == payload, "the client of section 0")
+                #expect(documented.header.source.host.rawValue == 0x63ac_cd93_4040_683d)
             } else {
                 #expect(handshake.abilities == Set(Handshake.Ability.allCases))
                 #expect(handshake.maximumPayload == Op.largePayload)

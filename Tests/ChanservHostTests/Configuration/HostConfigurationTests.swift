@@ -166,6 +166,10 @@ import Testing
             folder: "/")
         #expect(one.plugins != other.plugins)
         #expect(one.routes != other.routes)
+        let notInline = try HostConfiguration.parse(
+            "plugins: {e: {path: e.so, inline: false, config: {a: 1, b: 2}}}\nroutes: [{vaddr: e, plugin: e}]\n",
+            file: "c.yaml", folder: "/")
+        #expect(one.plugins != notInline.plugins)
     }
 
     @Test func `routes can share values through aliases`() throws {
