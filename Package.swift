@@ -21,7 +21,7 @@ let package = Package(
         .library(name: "AstraNet", targets: ["AstraNet"]),
         .library(name: "Chanserv", targets: ["Chanserv"]),
         .library(name: "ChanservAstraNet", targets: ["ChanservAstraNet"]),
-        .library(name: "ChanservHost", targets: ["ChanservHost"]),
+        .library(name: "ChanservHost", targets: ["ChanservHost", "HostConfiguration"]),
         .library(name: "ChanservPlugin", targets: ["ChanservPlugin"]),
         // The sample plugins. Their names must not collide with products of other packages; scripts/run installs them as libEcho.so
         // and so on.
@@ -88,14 +88,28 @@ let package = Package(
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
         // What Linux has for holding processes, which Swift cannot call.
         .systemLibrary(name: "CProcess"),
+        .target(name: "HostConfiguration", dependencies: ["CYAML"], swiftSettings: strict),
+        // The host's side of the plugin ABI: the getters of the ABI read a plugin's part of the configuration.
+        .target(
+            name: "PluginRuntime",
+            dependencies: [
+                "Chanserv", "CChanservPlugin", "CProcess", "HostConfiguration", logging, nioConcurrency, nioCore,
+                nioPosix, deque, crypto,
+            ],
+            swiftSettings: strict),
+        // The cases of `chanserv plugin test`.
+        .target(
+            name: "PluginConformance",
+            dependencies: [
+                "CChanservPlugin", "CMalloc", "CProcess", "HostConfiguration", "PluginRuntime", logging,
+                nioConcurrency, deque,
+            ],
+            swiftSettings: strict),
         .target(
             name: "ChanservHost",
             dependencies: [
-                "AstraNet", "Chanserv", "ChanservAstraNet", "CChanservPlugin", "CMalloc", "CProcess", "CYAML", logging,
-                nioConcurrency,
-                nioCore, nioPosix,
-                deque,
-                crypto,
+                "AstraNet", "Chanserv", "ChanservAstraNet", "CProcess", "HostConfiguration", "PluginRuntime", logging,
+                nioConcurrency, nioCore, nioPosix,
             ],
             swiftSettings: strict),
         // malloc's options, which Swift's Glibc module leaves out.
@@ -105,8 +119,8 @@ let package = Package(
         .executableTarget(
             name: "ChanservCLI",
             dependencies: [
-                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", "CMalloc", "CProcess", logging, nioCore,
-                nioConcurrency, nioPosix,
+                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", "CMalloc", "CProcess", "HostConfiguration",
+                "PluginConformance", "PluginRuntime", logging, nioCore, nioConcurrency, nioPosix,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],
@@ -133,7 +147,8 @@ let package = Package(
 
         // What several test targets use: programs as processes, plugins compiled from C.
         .target(
-            name: "TestSupport", dependencies: [nioConcurrency], path: "Tests/TestSupport", swiftSettings: strict),
+            name: "TestSupport", dependencies: ["PluginRuntime", logging, nioConcurrency], path: "Tests/TestSupport",
+            swiftSettings: strict),
         .testTarget(
             name: "AstraNetTests",
             dependencies: ["AstraNet", "Chanserv", "ChanservAstraNet", logging, nioConcurrency, nioCore, nioPosix],
@@ -145,10 +160,19 @@ let package = Package(
             ],
             swiftSettings: strict),
         .testTarget(
+            name: "HostConfigurationTests", dependencies: ["HostConfiguration", "TestSupport"], swiftSettings: strict),
+        .testTarget(
+            name: "PluginRuntimeTests",
+            dependencies: [
+                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservPlugin", "CChanservPlugin", "CProcess",
+                "HostConfiguration", "PluginRuntime", "TestSupport", logging, nioConcurrency, nioCore, nioPosix,
+            ],
+            swiftSettings: strict),
+        .testTarget(
             name: "ChanservHostTests",
             dependencies: [
-                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", "ChanservPlugin", "CChanservPlugin",
-                "CProcess", "TestSupport", nioEmbedded,
+                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", "HostConfiguration", "PluginRuntime",
+                "TestSupport", logging, nioConcurrency, nioCore, nioEmbedded,
             ],
             swiftSettings: strict),
         .testTarget(

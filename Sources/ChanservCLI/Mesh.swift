@@ -1,5 +1,5 @@
 import ArgumentParser
-import ChanservHost
+import HostConfiguration
 
 /// `chanserv mesh`: shows the hosts of a mesh, their services, and the paths from this machine to them.
 struct Mesh: AsyncParsableCommand {

@@ -1,5 +1,5 @@
 import ArgumentParser
-import ChanservHost
+import HostConfiguration
 
 /// `chanserv post`: posts one request and prints or saves the sources and frames that it receives.
 struct Post: AsyncParsableCommand {

@@ -1,5 +1,6 @@
 import ArgumentParser
 import ChanservHost
+import HostConfiguration
 import Logging
 
 /// `chanserv router`: runs a node that only relays between other nodes. It has no configuration file.

@@ -1,4 +1,4 @@
-import ChanservHost
+import HostConfiguration
 
 extension String {
     /// This text as one line without control characters, which are escaped as `\u{1B}` or `\n`.

@@ -1,5 +1,5 @@
 import ArgumentParser
-import ChanservHost
+import HostConfiguration
 
 /// Options of all benchmarks.
 struct BenchOptions: ParsableArguments {

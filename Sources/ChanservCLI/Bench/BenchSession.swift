@@ -3,6 +3,7 @@ import Chanserv
 import ChanservAstraNet
 import ChanservHost
 import Glibc
+import HostConfiguration
 import Logging
 import NIOConcurrencyHelpers
 

@@ -1,6 +1,7 @@
 import ArgumentParser
 import ChanservHost
 import Glibc
+import HostConfiguration
 
 /// Options of the commands that control a running host.
 struct ControlOptions: ParsableArguments {

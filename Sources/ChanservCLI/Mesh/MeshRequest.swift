@@ -1,4 +1,4 @@
-import ChanservHost
+import HostConfiguration
 
 /// The command-line options of `chanserv mesh`.
 struct MeshRequest: Sendable {

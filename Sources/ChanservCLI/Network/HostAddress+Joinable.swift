@@ -1,5 +1,5 @@
 import ArgumentParser
-import ChanservHost
+import HostConfiguration
 
 extension HostAddress {
     /// Parses an address to join. Rejects port 0.

@@ -1,5 +1,5 @@
 import AstraNet
-import ChanservHost
+import HostConfiguration
 
 extension Node {
     /// Joins all of `addresses` concurrently and waits until each attempt has succeeded or failed.

@@ -1,5 +1,5 @@
-import ChanservHost
 import FoundationEssentials
+import PluginConformance
 
 /// Renders the results of a conformance run as one JSON object on one line:
 /// `{"cases":[{"name":"load","outcome":"pass","rule":"…","seen":[]}],"failed":0,"passed":41,"plugin":"…","skipped":1,"warned":0}`.

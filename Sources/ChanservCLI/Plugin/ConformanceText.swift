@@ -1,4 +1,4 @@
-import ChanservHost
+import PluginConformance
 
 /// Renders the results of a conformance run as a text table.
 enum ConformanceText {

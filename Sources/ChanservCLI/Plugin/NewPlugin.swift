@@ -1,4 +1,5 @@
 import ArgumentParser
+import HostConfiguration
 
 /// A plugin name that is a valid identifier in every language and a valid file name.
 struct PluginName {

@@ -1,5 +1,5 @@
 import ArgumentParser
-import ChanservHost
+import PluginConformance
 
 /// `chanserv plugin pin`: prints the configuration line that pins a plugin to the digest of its file.
 struct PluginPinLine: ParsableCommand {

@@ -1,5 +1,5 @@
 import ArgumentParser
-import ChanservHost
+import PluginConformance
 
 /// `chanserv plugin run-case`: runs one case. `chanserv plugin test` starts it as a child process.
 struct PluginRunCase: ParsableCommand {

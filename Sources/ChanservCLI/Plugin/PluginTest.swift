@@ -1,5 +1,7 @@
 import ArgumentParser
-import ChanservHost
+import HostConfiguration
+import PluginConformance
+import PluginRuntime
 
 /// `chanserv plugin test`: tests whether a library follows the rules of chanserv_plugin.h.
 struct PluginTest: AsyncParsableCommand {

@@ -1,3 +1,4 @@
+import HostConfiguration
 import NIOCore
 
 /// Renders events as text: `[0] header: …`, then `[0] …` for each line of each frame.

@@ -1,5 +1,6 @@
 import ChanservHost
 import Glibc
+import HostConfiguration
 import Logging
 
 /// Runs a router from start to shutdown, controlled by signals.

@@ -1,6 +1,7 @@
 internal import Glibc
 internal import Logging
 internal import NIOCore
+internal import PluginRuntime
 
 /// One connection to the control socket. Answers the client's requests one after the other.
 struct ControlConnection: Sendable {
@@ -150,7 +151,7 @@ struct ControlConnection: Sendable {
     private func waiting<Value: Sendable>(
         for task: Task<Value, Never>, _ progress: () async -> some Encodable
     ) async throws -> Value {
-        let isDone = Event()
+        let isDone = OneTimeEvent()
         Task {
             _ = await task.value
             isDone.happened()

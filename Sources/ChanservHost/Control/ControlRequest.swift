@@ -1,4 +1,5 @@
 internal import FoundationEssentials
+internal import HostConfiguration
 
 /// A request of a client of the control socket: one JSON object on one line (docs/control.md, "The protocol").
 package enum ControlRequest: Sendable, Hashable {

@@ -1,9 +1,11 @@
 internal import AstraNet
 internal import Glibc
+internal import HostConfiguration
 internal import Logging
 internal import NIOConcurrencyHelpers
 internal import NIOCore
 internal import NIOPosix
+internal import PluginRuntime
 
 /// Serves commands on a Unix socket. Each request and each answer line is one JSON object (docs/control.md).
 ///

@@ -1,4 +1,6 @@
 internal import Glibc
+internal import HostConfiguration
+internal import PluginRuntime
 
 /// The reason why a control socket cannot be created or removed.
 package struct ControlSocketError: Error, Hashable, CustomStringConvertible {
@@ -31,8 +33,6 @@ package struct ControlSocketError: Error, Hashable, CustomStringConvertible {
 /// do not replace each other's socket: a host locks the folder while it checks and replaces. The lock leaves no file
 /// behind.
 package struct ControlSocketFile: Sendable {
-    /// Maximum length of the path in bytes: the size of `sun_path` without the zero byte at its end.
-    package static let longestPath = 107
     /// Maximum connections that wait to be accepted.
     private static let backlog: Int32 = 64
 
@@ -158,9 +158,9 @@ package struct ControlSocketFile: Sendable {
     private static let closeOnExec = Int32(SOCK_CLOEXEC.rawValue)
 }
 
-/// Calls `body` with the address of a Unix socket. `path` must have at most ``ControlSocketFile/longestPath`` bytes.
+/// Calls `body` with the address of a Unix socket. `path` must have at most ``HostConfiguration/Node/longestControlPath`` bytes.
 func withSocketAddress<Value>(_ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Value) -> Value {
-    precondition(path.utf8.count <= ControlSocketFile.longestPath, "the path of a socket is too long")
+    precondition(path.utf8.count <= HostConfiguration.Node.longestControlPath, "the path of a socket is too long")
     var address = sockaddr_un()
     address.sun_family = sa_family_t(AF_UNIX)
     withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }

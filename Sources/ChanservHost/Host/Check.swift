@@ -1,3 +1,4 @@
+internal import HostConfiguration
 public import Logging
 
 extension PluginHost {

@@ -1,6 +1,7 @@
 internal import AstraNet
 public import Chanserv
 internal import ChanservAstraNet
+public import HostConfiguration
 package import Logging
 internal import NIOCore
 

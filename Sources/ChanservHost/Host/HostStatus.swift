@@ -1,4 +1,5 @@
 public import Chanserv
+public import HostConfiguration
 
 /// A snapshot of what a host is doing. Its parts are read one after the other, so they may differ by a moment.
 public struct HostStatus: Sendable, Hashable {

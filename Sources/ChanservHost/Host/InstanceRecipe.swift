@@ -1,5 +1,7 @@
 internal import Chanserv
+internal import HostConfiguration
 internal import Logging
+internal import PluginRuntime
 
 /// Everything that is needed to create an instance.
 struct InstanceRecipe: Sendable {

@@ -1,3 +1,5 @@
+internal import HostConfiguration
+
 extension HostConfiguration.Node {
     /// Returns the changes that a running host cannot apply, because all links and streams depend on its node. A reload
     /// warns about them and applies the rest. Rejecting the whole reload would hold back new code because of an
@@ -23,7 +25,7 @@ extension HostConfiguration.Node {
         if control != running.control {
             changes.append(Self.warning("control", control ?? "none", stays: running.control ?? "none"))
         }
-        for (key, path, text) in Self.limits where limits[keyPath: path] != running.limits[keyPath: path] {
+        for (key, path, text) in Self.limitKeys where limits[keyPath: path] != running.limits[keyPath: path] {
             changes.append(
                 Self.warning(
                     "limits.\(key)", text(limits[keyPath: path]), stays: text(running.limits[keyPath: path])))
@@ -38,7 +40,7 @@ extension HostConfiguration.Node {
         drain == running.drain ? [] : ["drain"]
     }
 
-    private static let limits: [(String, KeyPath<Limits, Int> & Sendable, @Sendable (Int) -> String)] = [
+    private static let limitKeys: [(String, KeyPath<Limits, Int> & Sendable, @Sendable (Int) -> String)] = [
         ("links", \.links, { "\($0)" }), ("streams", \.streams, { "\($0)" }), ("half_open", \.halfOpen, { "\($0)" }),
         ("services", \.services, { "\($0)" }), ("buffer", \.buffer, { ValueGrammar.text(bytes: $0) }),
         ("total_buffer", \.totalBuffer, { ValueGrammar.text(bytes: $0) }),

@@ -1,5 +1,7 @@
 internal import Chanserv
+public import HostConfiguration
 public import Logging
+internal import PluginRuntime
 
 /// A running host: serves the routes of a configuration file with plugins, and replaces both while it runs.
 ///
@@ -57,8 +59,8 @@ public actor PluginHost {
     /// The callers that wait for each reload, by its number.
     var waiters: [UInt64: [CheckedContinuation<ReloadOutcome, Never>]] = [:]
     /// Happens when the reload that runs during the shutdown has ended.
-    let lastReloadEnded = Event()
-    let stopped = Event()
+    let lastReloadEnded = OneTimeEvent()
+    let stopped = OneTimeEvent()
 
     /// - Parameters:
     ///   - configurationFile: the path of the file, which is read at the start and at each reload; see

@@ -1,3 +1,6 @@
+internal import HostConfiguration
+internal import PluginRuntime
+
 /// A configuration with its libraries read, tried out and loaded. It contains all errors that can be found before
 /// instances are created.
 struct Preparation: Sendable {

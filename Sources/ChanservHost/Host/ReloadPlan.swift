@@ -1,3 +1,5 @@
+package import HostConfiguration
+
 /// Identifies the instance that a route needs. Routes with equal keys share one instance, and a reload keeps an
 /// instance whose key is still used.
 ///

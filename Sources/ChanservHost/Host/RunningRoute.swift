@@ -1,4 +1,5 @@
 internal import Chanserv
+internal import HostConfiguration
 internal import Logging
 internal import NIOConcurrencyHelpers
 

@@ -1,5 +1,7 @@
 internal import Chanserv
+internal import HostConfiguration
 internal import NIOConcurrencyHelpers
+internal import PluginRuntime
 
 /// Identifies a bound route. A vAddr that is removed and added again has a new id.
 typealias RouteID = UInt64
@@ -13,7 +15,7 @@ final class RunningInstance: Sendable {
     let key: InstanceKey
     let plugin: any ServingInstance
     /// Happens when no route leads to the instance any more.
-    let released = Event()
+    let released = OneTimeEvent()
 
     init(id: InstanceID, key: InstanceKey, plugin: any ServingInstance) {
         self.id = id

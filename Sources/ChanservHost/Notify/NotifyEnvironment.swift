@@ -1,4 +1,5 @@
 internal import Glibc
+internal import HostConfiguration
 
 /// Environment variables with which a service manager configures notifications (sd_notify(3), sd_watchdog_enabled(3)).
 package struct NotifyEnvironment: Sendable, Hashable {

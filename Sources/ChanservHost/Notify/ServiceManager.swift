@@ -2,6 +2,7 @@
 internal import Glibc
 public import Logging
 internal import NIOPosix
+internal import PluginRuntime
 internal import Synchronization
 
 /// Connection to the service manager that started this process, such as systemd. It is notified when the host is ready,

@@ -1,3 +1,5 @@
+internal import PluginRuntime
+
 /// Library that was read and checked, for worker processes to load. None of its code has run in this process.
 final class ExaminedLibrary: Sendable {
     /// Path of the file it was read from.

@@ -1,14 +1,14 @@
+internal import HostConfiguration
+
 /// State that decides when a process without reports is considered dead. The caller checks at regular intervals.
 ///
 /// It counts checks without a report, not time. If the host itself pauses (a suspended machine, a debugger), no checks
 /// take place, and the reports of that time are read before the next check.
 struct HeartbeatMonitor: Sendable, Hashable {
-    /// Interval of a worker's reports.
-    static let reportInterval = Duration.seconds(1)
+    /// Interval of a worker's reports: 1 s. With the minimum timeout, the interval between two checks contains a report.
+    static let reportInterval = IsolationOptions.minimumHeartbeatTimeout / missedLimit
     /// Number of consecutive checks without a report after which the process is considered dead.
     static let missedLimit = 4
-    /// Minimum timeout. With it, the interval between two checks contains a report.
-    static let shortestTimeout = reportInterval * missedLimit
 
     private var reports = 0
     private var silentChecks = 0

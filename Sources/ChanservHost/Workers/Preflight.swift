@@ -1,6 +1,8 @@
 internal import Glibc
+internal import HostConfiguration
 internal import Logging
 internal import NIOConcurrencyHelpers
+internal import PluginRuntime
 
 /// Test of a library in a short-lived process before any of its code runs elsewhere. A library that crashes or hangs in
 /// a constructor, in create or in destroy is refused.

@@ -1,5 +1,6 @@
 internal import Chanserv
 internal import NIOCore
+internal import PluginRuntime
 
 /// Request from a host to its worker. The envelope contains the facts that the worker cannot determine itself, followed
 /// by the body.

@@ -1,4 +1,5 @@
 internal import FoundationEssentials
+internal import HostConfiguration
 
 /// Assignment of a worker process: a JSON text in a sealed file that the process inherits.
 struct WorkerAssignment: Codable, Sendable {
@@ -69,24 +70,4 @@ extension WorkerAssignment {
 extension Duration {
     /// Duration in nanoseconds, rounded down. Durations of the host are at most one year.
     var wholeNanoseconds: Int128 { attoseconds / 1_000_000_000 }
-}
-
-/// The encoding contains file positions, so that getters in the worker report the same line as in the host.
-extension PluginConfiguration: Codable {
-    private enum CodingKeys: CodingKey {
-        case folder, root
-    }
-
-    public func encode(to encoder: any Encoder) throws {
-        var container = encoder.container(keyedBy: CodingKeys.self)
-        try container.encode(folder, forKey: .folder)
-        try container.encode(root, forKey: .root)
-    }
-
-    public init(from decoder: any Decoder) throws {
-        let container = try decoder.container(keyedBy: CodingKeys.self)
-        self.init(
-            try container.decode(YAMLNode.self, forKey: .root),
-            folder: try container.decode(String.self, forKey: .folder))
-    }
 }

@@ -1,3 +1,5 @@
+internal import PluginRuntime
+
 /// Restarts of worker processes.
 extension WorkerInstance {
     /// Restarts a process each time it ends, until the instance is retired.

@@ -1,7 +1,9 @@
 internal import Chanserv
+internal import HostConfiguration
 internal import Logging
 internal import NIOConcurrencyHelpers
 internal import NIOCore
+internal import PluginRuntime
 
 /// Instance whose code runs in worker processes.
 ///
@@ -45,7 +47,7 @@ final class WorkerInstance: ServingInstance {
         /// Index at which the search for the process with the fewest requests begins. It rotates among equal processes.
         var turn = 0
         /// Happens when a process serves again, or when the instance is retired.
-        var arrival = Event()
+        var arrival = OneTimeEvent()
         /// Counters of processes that have ended.
         var past = PluginStatistics.zero
         var requestsTotal = 0
@@ -134,7 +136,7 @@ final class WorkerInstance: ServingInstance {
         case taken(Int, WorkerProcess)
         case refused(PluginError)
         /// No process is available. Contains the event after which to retry, and the reason.
-        case none(Event, why: String)
+        case none(OneTimeEvent, why: String)
     }
 
     /// Reserves a slot in the process with the fewest requests. Waits if no process is available.
@@ -173,7 +175,7 @@ final class WorkerInstance: ServingInstance {
     /// Wakes the requests that wait for a process.
     func wakeWaiting() {
         let arrival = state.withLockedValue { state in
-            defer { state.arrival = Event() }
+            defer { state.arrival = OneTimeEvent() }
             return state.arrival
         }
         arrival.happened()

@@ -1,5 +1,7 @@
 internal import AstraNet
 internal import Glibc
+internal import HostConfiguration
+internal import PluginRuntime
 
 /// Worker process that was just started, with the host's descriptors for it. The caller must close the descriptors.
 struct WorkerLaunch {

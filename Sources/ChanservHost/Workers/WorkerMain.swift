@@ -5,6 +5,7 @@ internal import ChanservAstraNet
 internal import Glibc
 internal import Logging
 internal import NIOConcurrencyHelpers
+internal import PluginRuntime
 
 /// Main function of a worker process (`chanserv worker`), which only a host starts.
 ///

@@ -1,4 +1,5 @@
 internal import FoundationEssentials
+internal import PluginRuntime
 
 /// Command of a host to a running worker: a line of JSON on the control connection.
 enum WorkerCommand: Codable, Sendable, Hashable {

@@ -1,5 +1,7 @@
+internal import HostConfiguration
 internal import Logging
 internal import NIOConcurrencyHelpers
+internal import PluginRuntime
 
 /// Converter of a worker process's standard output and standard error to log lines of its plugin.
 ///

@@ -2,8 +2,10 @@ internal import AstraNet
 internal import Chanserv
 internal import ChanservAstraNet
 internal import Glibc
+internal import HostConfiguration
 internal import Logging
 internal import NIOConcurrencyHelpers
+internal import PluginRuntime
 
 /// Worker process that serves an instance, from its start to its end, as the host sees it. Owns the host's end of the
 /// link, the control connection, and the output of the process.
@@ -38,7 +40,7 @@ final class WorkerProcess: Sendable {
     private let control: NIOLockedValueBox<Int32?>
     private let state = NIOLockedValueBox(State())
     /// Happens when the process is ready, has refused its assignment, or has ended.
-    private let settled = Event()
+    private let settled = OneTimeEvent()
     private let reports = NIOLockedValueBox<LineReader?>(nil)
     private let output = NIOLockedValueBox<LineReader?>(nil)
     private let lastOutput = NIOLockedValueBox(LastOutput())

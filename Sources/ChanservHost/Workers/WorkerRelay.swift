@@ -1,6 +1,8 @@
 internal import Chanserv
 internal import ChanservAstraNet
+internal import HostConfiguration
 internal import NIOCore
+internal import PluginRuntime
 internal import Synchronization
 
 /// Relay of one request to a worker. It sends the body to the worker, and copies the sources that the worker pushes to

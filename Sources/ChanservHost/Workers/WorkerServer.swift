@@ -1,6 +1,7 @@
 internal import Chanserv
 internal import NIOConcurrencyHelpers
 internal import NIOCore
+internal import PluginRuntime
 
 /// Server of the instance in this process, for the host. It offers one name for each encoding of frames.
 ///

@@ -3,6 +3,7 @@ import TestSupport
 import Testing
 
 @testable import ChanservHost
+@testable import PluginRuntime
 
 /// The timeouts of the control socket, shortened for the tests.
 @Suite struct ControlLimitsTests {

@@ -3,6 +3,7 @@ import NIOEmbedded
 import Testing
 
 @testable import ChanservHost
+@testable import HostConfiguration
 
 @Suite struct ControlRequestTests {
     @Test(arguments: [

@@ -4,6 +4,7 @@ import ChanservAstraNet
 import Testing
 
 @testable import ChanservHost
+@testable import PluginRuntime
 
 /// Draining and enabling routes while clients use them.
 @Suite struct HostDrainTests {
@@ -33,7 +34,7 @@ import Testing
         }
         try await offers("stream", of: node, count: 2)
         let client = Client(multiplexer: AstraNetMultiplexer(node))
-        let (isUnderWay, isOver) = (Event(), Event())
+        let (isUnderWay, isOver) = (OneTimeEvent(), OneTimeEvent())
         let clients = Task {
             try await withThrowingTaskGroup(of: Int.self) { group in
                 for _ in 0..<4 {

@@ -9,6 +9,7 @@ import TestSupport
 import Testing
 
 @testable import ChanservHost
+@testable import HostConfiguration
 
 typealias Isolation = IsolationOptions.Isolation
 

@@ -3,8 +3,6 @@ import Foundation
 import NIOConcurrencyHelpers
 import Testing
 
-@testable import ChanservHost
-
 /// Reloads while clients stream. For more load, set `CHANSERV_TEST_RELOADS=200 CHANSERV_TEST_CLIENTS=50`.
 @Suite(.timeLimit(.minutes(30))) struct HostLoadTests {
     @Test(arguments: HostFixture.Replacement.allCases, Isolation.allCases)

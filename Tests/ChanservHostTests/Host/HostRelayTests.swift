@@ -5,8 +5,6 @@ import NIOCore
 import TestSupport
 import Testing
 
-@testable import ChanservHost
-
 /// Requests that the host relays to a worker, and their answers.
 @Suite("Worker relay", .timeLimit(.minutes(2))) struct HostRelayTests {
     /// Runs `body` while a host serves the probe in one worker process at the vAddr `stream`.

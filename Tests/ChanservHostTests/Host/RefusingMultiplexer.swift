@@ -2,6 +2,7 @@ import Chanserv
 import NIOConcurrencyHelpers
 
 @testable import ChanservHost
+@testable import HostConfiguration
 
 /// A multiplexer that refuses to bind one name.
 final class RefusingMultiplexer: Multiplexer {

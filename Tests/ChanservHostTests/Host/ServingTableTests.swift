@@ -4,6 +4,8 @@ import NIOCore
 import Testing
 
 @testable import ChanservHost
+@testable import HostConfiguration
+@testable import PluginRuntime
 
 /// How requests are routed to instances, and how long they lease them.
 @Suite("Serving table", .timeLimit(.minutes(1)))

@@ -2,6 +2,7 @@ import NIOConcurrencyHelpers
 import Testing
 
 @testable import ChanservHost
+@testable import PluginRuntime
 
 /// When the host sends watchdog messages to the service manager.
 @Suite struct WatchdogTests {
@@ -17,7 +18,7 @@ import Testing
     @Test func `no message is sent while the liveness check does not answer`() async {
         let pings = NIOLockedValueBox(0)
         let (ticks, tick) = AsyncStream.makeStream(of: Void.self)
-        let (asked, released) = (Event(), Event())
+        let (asked, released) = (OneTimeEvent(), OneTimeEvent())
         let run = Task {
             await Watchdog.run(
                 ticks,

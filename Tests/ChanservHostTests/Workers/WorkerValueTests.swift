@@ -3,6 +3,8 @@ import NIOCore
 import Testing
 
 @testable import ChanservHost
+@testable import HostConfiguration
+@testable import PluginRuntime
 
 /// Messages between a host and its workers, and the back-off of restarts. No test starts a process.
 @Suite struct WorkerValueTests {

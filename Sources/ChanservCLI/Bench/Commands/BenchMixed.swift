@@ -1,5 +1,5 @@
 import ArgumentParser
-import ChanservHost
+import HostConfiguration
 
 /// `chanserv bench mixed`: measures small requests beside large streams.
 struct BenchMixed: AsyncParsableCommand {

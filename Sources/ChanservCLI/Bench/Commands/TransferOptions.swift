@@ -1,5 +1,5 @@
 import ArgumentParser
-import ChanservHost
+import HostConfiguration
 
 /// Options of the benchmarks that transfer frames, `flood` and `heavy`.
 struct TransferOptions: ParsableArguments {

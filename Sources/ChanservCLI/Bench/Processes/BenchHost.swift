@@ -1,6 +1,6 @@
-import ChanservHost
 import Dispatch
 import Glibc
+import HostConfiguration
 
 /// A host that a benchmark starts: this program as a second process, which serves the Load plugin on a free port.
 final class BenchHost: Sendable {

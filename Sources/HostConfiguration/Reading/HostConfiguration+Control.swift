@@ -1,0 +1,55 @@
+extension HostConfiguration {
+    /// Returns the control socket of the host that serves a configuration file. Ignores other errors of the file: an
+    /// operator who asks for a reload may have just made a mistake, and the host reports it.
+    ///
+    /// Blocks on the file system.
+    ///
+    /// - Returns: an absolute path; `nil` if the file has no `node.control`.
+    /// - Throws: ``ConfigurationErrors`` if the file cannot be read as YAML, or `node.control` is wrong.
+    package static func controlSocket(of file: String) throws(ConfigurationErrors) -> String? {
+        let bytes: [UInt8]
+        let folder: String
+        do throws(FileProblem) {
+            bytes = try readBytes(file, limit: YAMLLimits().fileSize)
+            folder = try absoluteFolder(of: file)
+        } catch {
+            throw ConfigurationErrors([ConfigurationError(error.message, at: ConfigurationLocation(file: file))])
+        }
+        let (root, problems) = YAMLReader.read(bytes, file: file, substitution: YAMLSubstitution(folder: folder))
+        guard let root else {
+            if problems.isEmpty { return nil }
+            throw ConfigurationErrors(problems)
+        }
+        guard let socket = root.entry("node")?.entry("control") else { return nil }
+        do throws(ConfigurationError) {
+            return try socket.socketPath(relativeTo: folder)
+        } catch {
+            throw ConfigurationErrors([error])
+        }
+    }
+}
+
+extension HostConfiguration.Node {
+    /// Maximum length of the path in bytes: the size of `sun_path` without the zero byte at its end.
+    package static let longestControlPath = 107
+}
+
+extension YAMLNode {
+    /// Returns the value of a key; `nil` if this is not a mapping or has no such key.
+    fileprivate func entry(_ key: String) -> YAMLNode? {
+        guard case .mapping(let entries) = content else { return nil }
+        return entries.first { $0.key == key }?.value
+    }
+
+    /// Returns a path that fits into the address of a Unix socket.
+    func socketPath(relativeTo folder: String) throws(ConfigurationError) -> String {
+        let path = try path(relativeTo: folder)
+        guard path.utf8.count <= HostConfiguration.Node.longestControlPath else {
+            throw ConfigurationError(
+                "the path of the control socket \(quoted(path)) has \(path.utf8.count) bytes, but at most "
+                    + "\(HostConfiguration.Node.longestControlPath) are allowed: choose a shorter one, such as /run/chanserv.sock",
+                at: location)
+        }
+        return path
+    }
+}

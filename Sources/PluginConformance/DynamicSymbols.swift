@@ -1,0 +1,66 @@
+internal import PluginRuntime
+
+/// The names that a shared library exports.
+struct DynamicSymbols {
+    struct Symbol: Hashable {
+        var name: String
+        /// Whether the symbol is `STB_GNU_UNIQUE`: it exists once in the process, whatever the flags of `dlopen`.
+        var isUnique: Bool
+    }
+
+    private(set) var exported: [Symbol] = []
+
+    /// - Returns: `nil` if the library has no symbol table.
+    init?(_ library: ELFLibrary) {
+        guard let table = ELFSymbolTable(library.dynamic) else { return nil }
+        let _: Void? = table.first { symbol, names in
+            if symbol.isDefined, symbol.isVisible, let name = names.text(at: symbol.name) {
+                exported.append(Symbol(name: name, isUnique: symbol.isUnique))
+            }
+            return nil
+        }
+        exported.sort { $0.name < $1.name }
+    }
+}
+
+extension DynamicSymbols {
+    /// Returns the language whose runtime or compiler exports the name, if the author cannot easily hide it.
+    private static func origin(of name: String) -> String? {
+        let runtimes: [(prefixes: [String], origin: String)] = [
+            (["_cgo_", "x_cgo_", "_cgoexp", "crosscall", "go.", "runtime.", "local.", "cgo"], "Go"),
+            (["$s", "$S", "$e", "_swift", "__swift", "swift_", "symbolic ", "associated conformance"], "Swift"),
+            (["_R", "rust_"], "Rust"),
+            (["_Z", "__gxx", "__clang", "DW.ref."], "C++"),
+        ]
+        return runtimes.first { $0.prefixes.contains { name.hasPrefix($0) } }?.origin
+    }
+
+    /// Names that the linker defines.
+    private static let linkerSymbols: Set<String> = [
+        "_init", "_fini", "__bss_start", "_edata", "_end", "__end__", "end", "edata",
+    ]
+
+    /// A name of the author is a failure, because the author can hide it. Names of a language's runtime are a warning.
+    var verdict: Verdict {
+        let others = exported.filter { !$0.name.hasPrefix("chanserv_") && !Self.linkerSymbols.contains($0.name) }
+        let plain = others.filter { Self.origin(of: $0.name) == nil }.map(\.name)
+        var warnings: [String] = []
+        let byLanguage = Dictionary(grouping: others.compactMap { Self.origin(of: $0.name) }) { $0 }
+        for (language, names) in byLanguage.sorted(by: { $0.key < $1.key }) {
+            warnings.append(
+                "\(names.count) names of \(language) are exported; hide them with a version script if possible")
+        }
+        if let unique = others.first(where: \.isUnique) {
+            warnings.append(
+                "\(unique.name) is unique in the process (STB_GNU_UNIQUE): old and new code share it after a reload; "
+                    + "compile with -fno-gnu-unique")
+        }
+        guard !plain.isEmpty else { return Verdict.judge(failures: [], warnings: warnings) }
+        let some = plain.prefix(5).joined(separator: ", ") + (plain.count > 5 ? " …" : "")
+        return Verdict.judge(
+            failures: [
+                "\(plain.count == 1 ? "another name is" : "\(plain.count) other names are") exported: \(some); "
+                    + "compile with -fvisibility=hidden, or make it static"
+            ], warnings: warnings)
+    }
+}
