@@ -120,7 +120,17 @@ package struct SocketNetwork: LinkNetwork {
         switch (error as? IOError)?.errnoCode {
         case EADDRINUSE: .addressInUse
         case EADDRNOTAVAIL: .addressNotAvailable
+        case EACCES: .permissionDenied
         default: .unreachable
+        }
+    }
+
+    /// Describes the failure of an established connection.
+    static func connectionFailure(_ error: any Error) -> (isReset: Bool, reason: String) {
+        switch (error as? IOError)?.errnoCode {
+        // The system reports EPIPE for a write after a reset.
+        case ECONNRESET, EPIPE: (true, "the connection was reset by the peer")
+        default: (false, "the connection failed: \(reason(error))")
         }
     }
 
