@@ -53,10 +53,11 @@ struct Mesh: AsyncParsableCommand {
     var output = MeshFormat.text
 
     @Option(
+        parsing: .unconditional,
         help: ArgumentHelp(
             "Time limit for joining and waiting for a stable view together, such as 500ms or 1m30s. (default: 10s)",
             valueName: "duration"),
-        transform: { try ValueGrammar.duration($0) })
+        transform: timeLimit)
     var timeout = Duration.seconds(10)
 
     func run() async throws {

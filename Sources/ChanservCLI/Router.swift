@@ -30,7 +30,7 @@ struct Router: AsyncParsableCommand {
         parsing: .upToNextOption,
         help: ArgumentHelp(
             "The addresses to listen on, one or more. Port 0 selects a free port.", valueName: "address"),
-        transform: { try HostAddress($0) })
+        transform: { try HostAddress($0, for: .listenOption) })
     var listen: [HostAddress]
 
     @Option(

@@ -26,7 +26,8 @@ struct Serve: AsyncParsableCommand {
               chanserv serve --log-level debug --log-format json
             """)
 
-    @Option(help: ArgumentHelp("The configuration file.", valueName: "file"))
+    @Option(
+        name: [.customShort("c"), .long], help: ArgumentHelp("The configuration file.", valueName: "file"))
     var config = "chanserv.yaml"
 
     @Option(help: ArgumentHelp("The lowest level to log.", valueName: "level"))
@@ -53,7 +54,5 @@ struct Serve: AsyncParsableCommand {
         }
     }
 }
-
-extension Logger.Level: @retroactive ExpressibleByArgument {}
 
 extension LogFormat: ExpressibleByArgument {}

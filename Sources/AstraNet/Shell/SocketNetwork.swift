@@ -135,7 +135,7 @@ package struct SocketNetwork: LinkNetwork {
     }
 
     /// Returns the system's message of an error, without the NIO error around it.
-    static func reason(_ error: any Error) -> String {
+    package static func reason(_ error: any Error) -> String {
         switch error {
         case let error as AstraNetError: error.message
         case let error as IOError: String(cString: strerror(error.errnoCode))

@@ -65,6 +65,8 @@ final class BenchSession: Sendable {
             return 0
         } catch is CancellationError {
             return Self.interruptedCode
+        } catch let error as SystemError where error.isClosedOutput {
+            return CommandOutcome.outputClosed.exitCode
         } catch {
             let isInterrupted = state.withLockedValue { $0.isInterrupted }
             if !isInterrupted { StandardError.write("chanserv: \(error)") }
@@ -211,7 +213,6 @@ final class BenchSession: Sendable {
     }
 
     private func write(_ text: String) throws {
-        var text = text
-        try text.withUTF8 { try writeAll(UnsafeRawBufferPointer($0), to: STDOUT_FILENO, name: "standard output") }
+        try StandardOutput.write(text)
     }
 }

@@ -35,7 +35,7 @@ struct Cancel: AsyncParsableCommand {
 
     func run() async throws {
         try await options.run { path in
-            let report = try await ControlClient.ask(.cancel(id, reason: reason), at: path, as: CancelAnswer.self)
+            let report = try await options.ask(.cancel(id, reason: reason), at: path, as: CancelAnswer.self)
             if options.json {
                 try options.write(report)
             } else {

@@ -34,7 +34,7 @@ struct Drain: AsyncParsableCommand {
     func run() async throws {
         try await options.run { path in
             var last: DrainReport.Progress?
-            let report = try await ControlClient.ask(.drain(vAddr), at: path, as: DrainAnswer.self) { progress in
+            let report = try await options.ask(.drain(vAddr), at: path, as: DrainAnswer.self) { progress in
                 // A repeated or empty progress line would tell the operator nothing new.
                 if progress != last, progress.requests + progress.sources > 0 {
                     StandardError.write(

@@ -25,7 +25,7 @@ struct Enable: AsyncParsableCommand {
 
     func run() async throws {
         try await options.run { path in
-            let report = try await ControlClient.ask(.enable(vAddr), at: path, as: EnableAnswer.self)
+            let report = try await options.ask(.enable(vAddr), at: path, as: EnableAnswer.self)
             if options.json {
                 try options.write(report)
             } else {

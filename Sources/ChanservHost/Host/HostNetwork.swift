@@ -11,6 +11,9 @@ public protocol HostNetwork: Sendable {
     /// The multiplexer on which routes are bound.
     var multiplexer: any Multiplexer { get }
 
+    /// The identity of this host on the mesh, which ``HostStatus`` contains; `nil`, the default, if it has none.
+    var hostID: String? { get }
+
     /// Accepts links at an address.
     ///
     /// - Returns: the address, with the assigned port if `address` has port 0.
@@ -22,6 +25,10 @@ public protocol HostNetwork: Sendable {
 
     /// Closes all links. The network cannot be used again.
     func shutdown() async
+}
+
+extension HostNetwork {
+    public var hostID: String? { nil }
 }
 
 /// A network that is an AstraNet node.
@@ -39,6 +46,8 @@ package struct AstraNetHostNetwork: HostNetwork {
         multiplexer = AstraNetMultiplexer(node)
         self.listenKey = listenKey
     }
+
+    package var hostID: String? { "\(node.id)" }
 
     package func listen(at address: HostAddress) async throws -> HostAddress {
         let bound: SocketAddress

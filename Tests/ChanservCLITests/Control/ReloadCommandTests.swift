@@ -33,14 +33,14 @@ import Testing
             let exit = try await host.control("reload")
             #expect(exit.code == 65)
             #expect(exit.errors.contains("chanserv.yaml:12:29: no plugin has the name 'parrott'"))
-            #expect(exit.text.hasPrefix("reload rejected; still serving generation 1"))
+            #expect(exit.text.hasPrefix("reload refused; still serving generation 1"))
             let json = try await host.controlJSON("reload")
             #expect(json["result"] as? String == "refused")
             #expect((json["reasons"] as? [String])?.count == 1)
             #expect(try await host.post("echo", "--body", "y").text == "[0] y\n")
 
             let status = try await host.control("status")
-            #expect(status.text.contains("reload rejected; still serving generation 1"))
+            #expect(status.text.contains("reload refused; still serving generation 1"))
             #expect(status.text.contains("no plugin has the name 'parrott'"))
         }
     }
