@@ -54,9 +54,10 @@ enum StandardOutput {
 
     /// Writes bytes.
     static func write(bytes: [UInt8]) throws(SystemError) {
-        try bytes.withUnsafeBytes { (bytes) throws(SystemError) in
-            try writeAll(bytes, to: STDOUT_FILENO, name: "standard output")
+        let result = bytes.withUnsafeBytes { bytes in
+            Result { () throws(SystemError) in try writeAll(bytes, to: STDOUT_FILENO, name: "standard output") }
         }
+        try result.get()
     }
 }
 

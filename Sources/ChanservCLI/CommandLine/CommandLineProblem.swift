@@ -82,7 +82,7 @@ struct CommandPath {
         if types.count == 1, ["stop", "quit", "shutdown", "kill"].contains(name) {
             return "unknown command '\(name)': a host stops with SIGTERM; 'chanserv status' shows its process id"
         }
-        let known = subcommands.filter(\.configuration.shouldDisplay).map(\._commandName)
+        let known = subcommands.filter { $0.configuration.shouldDisplay }.map { $0._commandName }
         let hint = NearestKey.find(name, among: known).map { "; did you mean '\($0)'?" }
         return "unknown command '\(name)'" + (hint ?? " (known: \(known.joined(separator: ", ")))")
     }

@@ -254,11 +254,12 @@ import Testing
         ["flood", "--kind", "wood"], ["heavy", "--frames", "4294967296"], ["idle", "--streams", "1000001"],
         ["heavy", "--join", "127.0.0.1:1", "--compression"], ["mixed", "--join", "127.0.0.1:1"],
         ["mixed", "--size", "0"], ["other"],
-    ]) func `a wrong command line is an error with a usage text`(arguments: [String]) async throws {
+    ]) func `a wrong command line is an error that names the help page`(arguments: [String]) async throws {
         let exit = try await Bench.run(arguments)
         #expect(exit.code == 64)
-        #expect(exit.errors.hasPrefix("Error: "))
-        #expect(exit.errors.contains("Usage: chanserv bench"))
+        #expect(exit.errors.hasPrefix("chanserv: "))
+        #expect(exit.errors.contains("\nsee 'chanserv bench"))
+        #expect(exit.errors.hasSuffix(" --help'\n"))
     }
 }
 

@@ -70,7 +70,7 @@ import Testing
         for arguments in [["nonsense"], ["check", "extra"], ["serve", "--prot", "1"]] {
             let exit = try await ChanservCommand.run(arguments)
             #expect(exit.code == 64)
-            #expect(exit.errors.hasPrefix("Error: "))
+            #expect(exit.errors.hasPrefix("chanserv: "))
         }
     }
 }

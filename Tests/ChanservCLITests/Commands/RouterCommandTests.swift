@@ -98,10 +98,11 @@ import Testing
         ["router"], ["router", "--listen"], ["router", "--listen", "here"], ["router", "127.0.0.1:0"],
         ["router", "--listen", "127.0.0.1:0", "--join", "127.0.0.1:0"],
         ["router", "--listen", "127.0.0.1:0", "--log-level", "loud"],
-    ]) func `a wrong command line is an error with a usage text`(arguments: [String]) async throws {
+    ]) func `a wrong command line is an error that names the help page`(arguments: [String]) async throws {
         let exit = try await ChanservCommand.run(arguments)
         #expect(exit.code == 64)
-        #expect(exit.errors.hasPrefix("Error: "))
-        #expect(exit.errors.contains("Usage: chanserv router"))
+        #expect(exit.errors.hasPrefix("chanserv: "))
+        #expect(exit.errors.contains("\nsee 'chanserv router"))
+        #expect(exit.errors.hasSuffix(" --help'\n"))
     }
 }

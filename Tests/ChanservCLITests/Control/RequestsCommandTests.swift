@@ -235,7 +235,7 @@ import Testing
     ]) func `a wrong command line is an error with a message`(arguments: [String]) async throws {
         let exit = try await ChanservCommand.run(arguments + ["--socket", "none.sock"])
         #expect(exit.code == 64)
-        #expect(exit.errors.hasPrefix("Error: "))
+        #expect(exit.errors.hasPrefix("chanserv: "))
     }
 
     @Test func `without a host the commands exit with 69`() async throws {
