@@ -5,6 +5,7 @@ import ChanservHost
 struct Mesh: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Shows the hosts of a mesh, their services and the paths to them.",
+        usage: "chanserv mesh [<options>]",
         discussion: """
             Joins the mesh as a client, waits until its view of the mesh is stable, and prints it as a table. Nodes \
             that cannot be joined are reported on standard error.

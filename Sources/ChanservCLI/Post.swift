@@ -5,7 +5,7 @@ import ChanservHost
 struct Post: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Posts a request and prints the sources and frames it receives.",
-        usage: "chanserv post [<options>] <vaddr> [-]",
+        usage: "chanserv post <vaddr> [-] [<options>]",
         discussion: """
             Prints headers and frames on standard output as they arrive. Failures go to standard error. If standard \
             error is a terminal, it also shows a progress line.

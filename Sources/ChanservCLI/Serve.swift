@@ -6,6 +6,7 @@ import Logging
 struct Serve: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Serves the routes of a configuration file.",
+        usage: "chanserv serve [<options>]",
         discussion: """
             Logs to standard error. The line 'ready: listening on …' gives the addresses.
 

@@ -33,6 +33,10 @@ struct CommandLineProblem: Error {
             .replacing("<->", with: "-")
         if text.hasSuffix(".") { text.removeLast() }
         text = text.prefix(1).lowercased() + text.dropFirst()
+        // The reason contains the value.
+        if let match = text.wholeMatch(of: #/the value '.*' is invalid for '(--[a-z-]+)(?: <.*>)?': (.*)/#) {
+            return "\(match.output.1): \(match.output.2)"
+        }
         guard let extra = text.wholeMatch(of: #/unexpected argument '(.*)'/#)?.output.1 else { return text }
         if arguments.contains("--join"), (try? HostAddress(joinable: String(extra))) != nil {
             return text + ": give each node with its own --join"

@@ -5,6 +5,7 @@ import ChanservHost
 struct Drain: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Withdraws a route of a running host and waits for its requests.",
+        usage: "chanserv drain <vaddr> [<options>]",
         discussion: """
             Withdraws the virtual address at once, so that new requests go to other hosts. Open requests may continue \
             for the route's 'drain' time (default 30s); the host cancels the rest. The command waits for the end of \

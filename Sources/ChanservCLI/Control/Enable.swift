@@ -5,6 +5,7 @@ import ChanservHost
 struct Enable: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Enables a drained or withdrawn route of a running host.",
+        usage: "chanserv enable <vaddr> [<options>]",
         discussion: """
             The host offers the virtual address again at once. If the route is still draining, its open requests \
             continue. If failures have withdrawn the route, their count restarts at 0; further failures can withdraw \

@@ -5,6 +5,7 @@ import ChanservHost
 struct Reload: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Reloads the configuration and the plugins of a running host.",
+        usage: "chanserv reload [<options>]",
         discussion: """
             The whole reload takes effect, or none of it: after any error the host serves on as before. The command \
             waits for the result and prints the changes on standard output. Errors and warnings go to standard error. \

@@ -5,6 +5,7 @@ import ChanservHost
 struct Requests: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Lists the open requests of a running host.",
+        usage: "chanserv requests [<vaddr>] [<options>]",
         discussion: """
             A request is open until the last of its sources has ended. The list begins with the oldest request and has \
             at most 10,000 entries; a last line counts the others.

@@ -5,6 +5,7 @@ import ChanservHost
 struct Status: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Shows the state of a running host.",
+        usage: "chanserv status [<options>]",
         discussion: """
             Shows the routes, the plugins, the worker processes, the number of requests that older generations still \
             serve, and the last reload.

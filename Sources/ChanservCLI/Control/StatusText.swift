@@ -4,8 +4,9 @@ import ChanservHost
 enum StatusText {
     static func render(_ report: StatusReport) -> String {
         let listening = report.listening.isEmpty ? "nowhere" : "on \(report.listening.joined(separator: ", "))"
-        var text = "host \(report.pid), \(report.host.map { "id \($0.visible), " } ?? "")up \(age(report.uptimeMilliseconds)), generation \(report.generation), "
+        var text = "host \(report.pid), up \(age(report.uptimeMilliseconds)), generation \(report.generation), "
         text += "listening \(listening)\n"
+        if let id = report.host { text += "id on the mesh: \(id.visible)\n" }
         if let stop = report.stopping { text += stopping(stop) }
         if let last = report.lastReload { text += reload(last) }
         text += "\n" + TextTable.render(routes(report.routes))

@@ -5,6 +5,7 @@ struct PluginNew: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "new",
         abstract: "Creates a folder with a working plugin as a starting point.",
+        usage: "chanserv plugin new <name> [<options>]",
         discussion: """
             The plugin answers a request with one source per word. The folder has its source code and these files.
 

@@ -6,6 +6,7 @@ struct PluginTest: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "test",
         abstract: "Tests whether a plugin follows the rules of chanserv_plugin.h.",
+        usage: "chanserv plugin test <file> [<options>]",
         discussion: """
             Runs about 40 cases. Each case runs in its own process with a time limit and a memory limit, so a plugin \
             that crashes, hangs or calls exit fails only that case. The table on standard output has one line per \

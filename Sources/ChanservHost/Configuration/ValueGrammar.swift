@@ -113,7 +113,8 @@ public enum ValueGrammar {
         let letter = match.output.2.uppercased()
         let (binary, decimal) = ("\(number)\(letter)iB", "\(number)\(letter == "K" ? "k" : letter)B")
         guard let left = try? size(binary), let right = try? size(decimal) else { return nil }
-        return Problem("\(quoted(text)) has an unknown unit; did you mean \(binary) (\(left)) or \(decimal) (\(right))?")
+        return Problem(
+            "\(quoted(text)) has an unknown unit; did you mean \(binary) (\(left)) or \(decimal) (\(right))?")
     }
 
     /// Returns the text without spaces; `nil` if it has none.

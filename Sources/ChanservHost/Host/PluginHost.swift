@@ -206,7 +206,8 @@ public actor PluginHost {
         let current = serving.filter { seen.insert($0.id).inserted }
         let draining = retiring.sorted { $0.key < $1.key }.map(\.value.instance)
         return HostStatus(
-            hostID: network?.hostID, listening: listening, generation: table.generation, requestsByGeneration: table.open.countByGeneration,
+            hostID: network?.hostID, listening: listening, generation: table.generation,
+            requestsByGeneration: table.open.countByGeneration,
             routes: routes.map {
                 HostStatus.Route(
                     vAddr: $0.planned.vAddr, plugin: $0.planned.instance.plugin, digest: $0.planned.instance.digest,

@@ -86,7 +86,8 @@ import Testing
         }
         #expect(
             error?.message
-                == "the server accepted the connection but sent no handshake within 1s; it may be another kind of server")
+                == "the server accepted the connection but sent no handshake within 1s; it may be another kind of server"
+        )
         try await server.close()
         await node.shutdown()
     }

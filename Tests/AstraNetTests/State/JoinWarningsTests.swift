@@ -38,10 +38,11 @@ import Testing
 }
 
 @Suite struct TimeTextTests {
-    @Test(arguments: [
-        (10_000_000_000, "10s"), (9_999_800_000, "10s"), (90_000_000_000, "1m30s"), (250_000_000, "250ms"),
-        (1_500_000_000, "1s500ms"), (3_600_000_000_000, "1h"), (0, "0"),
-    ] as [(UInt64, String)])
+    @Test(
+        arguments: [
+            (10_000_000_000, "10s"), (9_999_800_000, "10s"), (90_000_000_000, "1m30s"), (250_000_000, "250ms"),
+            (1_500_000_000, "1s500ms"), (3_600_000_000_000, "1h"), (0, "0"),
+        ] as [(UInt64, String)])
     func `time spans have the notation of the configuration`(nanoseconds: UInt64, text: String) {
         #expect(TimeText.text(nanoseconds: nanoseconds) == text)
     }

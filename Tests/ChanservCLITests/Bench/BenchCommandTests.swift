@@ -122,6 +122,18 @@ import Testing
         }
     }
 
+    @Test func `the progress line fits a terminal of 60 columns`() async throws {
+        try await withTemporaryFolder { folder in
+            let terminal = try PseudoTerminal(columns: 60)
+            let process = try Bench.start(["connect", "--seconds", "600"], temporary: folder, errors: terminal.device)
+            defer { process.end() }
+            let shown = try await terminal.read(until: "run 1 of 1  requests: ")
+            #expect(PseudoTerminal.lines(of: shown).filter { $0.count >= 60 } == [])
+            process.kill(SIGINT)
+            #expect(try await process.exit().code == 130)
+        }
+    }
+
     @Test func `the host exits when its benchmark is killed`() async throws {
         try await withTemporaryFolder { folder in
             let terminal = try PseudoTerminal()

@@ -57,7 +57,7 @@ import Testing
                     #expect(exit.code == 0)
                 }
                 let missing = try await ChanservCommand.run(post + ["--body-file", folder + "/none"])
-                #expect(missing.code == 1)
+                #expect(missing.code == 66)
                 #expect(missing.errors == "chanserv: cannot open '\(folder)/none': No such file or directory\n")
             }
         }
@@ -106,8 +106,7 @@ import Testing
         try await TestServer.serving(Self.echo) { server in
             let exit = try await ChanservCommand.run("post", "other", "--join", server.address, "--timeout", "300ms")
             #expect(exit.code == 69)
-            #expect(exit.errors.contains("other"))
-            #expect(exit.errors.contains("not found"))
+            #expect(exit.errors == "chanserv: no node offers 'other' (waited 300ms)\n")
         }
     }
 
@@ -244,6 +243,46 @@ import Testing
             let exit = try await post.exit()
             #expect(exit.code == 141)
             #expect(exit.errors == "")
+        }
+    }
+
+    @Test func `an address that no node offers is reported once and with a suggestion`() async throws {
+        try await TestServer.serving(Self.echo) { server in
+            let exit = try await ChanservCommand.run("post", "tets", "--join", server.address, "--timeout", "1s")
+            #expect(exit.code == 69)
+            #expect(exit.errors == "chanserv: no node offers 'tets' (waited 1s); did you mean 'test'?\n")
+            let json = try await ChanservCommand.run(
+                "post", "tets", "--join", server.address, "--timeout", "1s", "--output", "json")
+            #expect(
+                json.text
+                    == #"{"end":"error","message":"no node offers 'tets' (waited 1s); did you mean 'test'?"}"# + "\n")
+        }
+        try await TestServer.serving(environment: "staging", Self.echo) { server in
+            let exit = try await ChanservCommand.run("post", "test", "--join", server.address, "--timeout", "1s")
+            #expect(
+                exit.errors
+                    == "chanserv: no node offers 'test' (waited 1s); it is offered in the environment 'staging': "
+                    + "give it with --environment\n")
+        }
+    }
+
+    @Test func `a body that cannot be read ends the command with 66`() async throws {
+        let exit = try await ChanservCommand.run("post", "x", "--body-file", "/nonexistent/body")
+        #expect(exit.code == 66)
+        #expect(exit.errors == "chanserv: cannot open '/nonexistent/body': No such file or directory\n")
+    }
+
+    @Test func `a terminal shows what a request waits for and no progress line after an error`() async throws {
+        let terminal = try PseudoTerminal()
+        try await TestServer.serving(Self.echo) { server in
+            let post = try ChanservCommand.start(
+                "post", "other", "--join", server.address, "--timeout", "1s", errors: terminal.device)
+            defer { post.end() }
+            #expect(try await post.exit().code == 69)
+            let shown = try terminal.written()
+            #expect(shown.contains("waiting for a host that offers 'other'"))
+            #expect(!shown.contains("sources:"))
+            #expect(shown.hasSuffix("no node offers 'other' (waited 1s)\r\n"))
         }
     }
 

@@ -176,7 +176,7 @@ import Testing
             let exit = try await post.exit()
             #expect(exit.code == 1)
             for source in 0..<2 {
-                #expect(exit.errors.contains("source \(source): source failed: \(message)\n"), "\(exit.errors)")
+                #expect(exit.errors.contains("chanserv: source \(source): \(message)\n"), "\(exit.errors)")
             }
             // The cancellation is not a failure, and the other request continues.
             let route = try await host.route("ticker")

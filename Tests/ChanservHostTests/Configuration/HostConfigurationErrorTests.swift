@@ -148,7 +148,10 @@ private func with(_ more: String) -> String {
             "1:14: expected an address such as 127.0.0.1:5555: 'a:1, b:2' has several addresses: "
                 + "write several addresses as a list"
         ),
-        ("node: {join: 'a:70000'}", "1:14: expected an address such as 127.0.0.1:5555: '70000' is not a port (1 to 65535)"),
+        (
+            "node: {join: 'a:70000'}",
+            "1:14: expected an address such as 127.0.0.1:5555: '70000' is not a port (1 to 65535)"
+        ),
         ("node: {listen: 'a:'}", "1:16: expected an address such as 127.0.0.1:5555: 'a:' has no port"),
         ("node: {listen: 'a:b'}", "1:16: expected an address such as 127.0.0.1:5555: 'b' is not a port (0 to 65535)"),
         ("node: {listen: 'a:-1'}", "1:16: expected an address such as 127.0.0.1:5555: '-1' is not a port (0 to 65535)"),
