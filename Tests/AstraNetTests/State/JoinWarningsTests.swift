@@ -1,3 +1,5 @@
+import Foundation
+import NIOCore
 import Testing
 
 @testable import AstraNet
@@ -34,6 +36,23 @@ import Testing
         var warnings = JoinWarnings()
         expect(warnings.failed(.address("a"), isOwn: true, now: 0))
         expect(!warnings.failed(.address("a"), isOwn: true, now: 600 * Self.second))
+    }
+}
+
+@Suite struct SocketErrorTests {
+    @Test func `a port that the process may not use is its own kind of error`() {
+        #expect(SocketNetwork.listenFailure(IOError(errnoCode: EACCES, reason: "bind")) == .permissionDenied)
+    }
+
+    @Test func `errors of a connection have no names of functions or numbers`() {
+        for code in [ECONNRESET, EPIPE] {
+            let reset = SocketNetwork.connectionFailure(IOError(errnoCode: code, reason: "read"))
+            #expect(reset.isReset)
+            #expect(reset.reason == "the connection was reset by the peer")
+        }
+        let other = SocketNetwork.connectionFailure(IOError(errnoCode: ETIMEDOUT, reason: "read"))
+        #expect(!other.isReset)
+        #expect(other.reason == "the connection failed: Connection timed out")
     }
 }
 

@@ -40,7 +40,7 @@ private func with(_ more: String) -> String {
                 "c.yaml:1:1: unknown key 'nodes'; did you mean 'node'?",
                 "c.yaml:2:17: expected an address such as 127.0.0.1:5555: '127.0.0.1' has no port",
                 "c.yaml:2:41: duplicate address 127.0.0.1:1 (first: line 2, column 28)",
-                "c.yaml:2:61: expected an address such as 127.0.0.1:5555, found the integer 5; put it in quotes",
+                "c.yaml:2:61: expected an address such as 127.0.0.1:5555, found the integer 5: write 127.0.0.1:5",
                 "c.yaml:2:71: expected a duration such as 30s, found a list",
                 "c.yaml:4:3: unknown key 'compresion'; did you mean 'compression'?",
                 "c.yaml:5:16: expected true or false, found the text 'maybe'",
@@ -216,8 +216,8 @@ private func with(_ more: String) -> String {
         ("{drain: none}", "1:19: expected a duration such as 30s: 'none' does not begin with a number"),
         (
             "{batch_size: 64kb}",
-            "1:24: expected a size such as 64KiB: '64kb' has an unknown unit "
-                + "(known: B, KiB, MiB, GiB, TiB, kB, MB, GB, TB)"
+            "1:24: expected a size such as 64KiB: '64kb' has an unknown unit; "
+                + "did you mean 64KiB (65536) or 64kB (64000)?"
         ),
         ("{batch_size: 0}", "1:24: 0 is not from 1B to 64MiB"),
         ("{batch_size: 65MiB}", "1:24: 65MiB is not from 1B to 64MiB"),
