@@ -152,7 +152,7 @@ final class BenchSession: Sendable {
             try await AnswerReader(.smallest, at: vAddr, bench, tally: Tally()).readInTurn()
         } catch let error as BenchError {
             throw BenchError(.failed, "\(error) (does '\(vAddr)' lead to the Load plugin?)")
-        } catch let error as ChanservError where error.code == .deadlineExceeded {
+        } catch let error as ChanservError where [.notFound, .deadlineExceeded].contains(error.code) {
             let missing = MissingOffer(
                 vAddr: vAddr, environment: options.environment, names: node.listing.services.map(\.offer.name))
             let message = missing?.message(waited: Client.Configuration().dialTimeout)
